@@ -1,0 +1,1 @@
+"""The work: configuration, training, rendering, evaluation."""

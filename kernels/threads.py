@@ -1,0 +1,47 @@
+"""A thread pool for GIL-free numba kernels.
+
+Numba's own ``parallel=True`` compiles several times slower and its OpenMP pool spins against torch's; kernels
+here are compiled serial with ``nogil=True`` and run over index ranges from this pool instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+
+def available_threads() -> int:
+    """Number of CPU threads this process may use (its affinity mask, or ``NUMBA_NUM_THREADS`` if smaller)."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, int(os.environ.get("NUMBA_NUM_THREADS", usable))))
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="kernel")
+
+
+def parallel_for(
+    kernel: Callable[..., None], count: int, *args: Any, grain: int, threads: int | None = None
+) -> None:
+    """Runs ``kernel(start, stop, *args)`` over ``[0, count)`` in chunks of ``grain`` indices.
+
+    The chunk bounds depend on ``count`` and ``grain`` alone, so a kernel that writes a partial sum to slot
+    ``start // grain`` gives the same bits for any number of threads.
+
+    Raises:
+        Whatever the kernel raises, after all chunks have ended.
+    """
+    threads = threads or available_threads()
+    starts = range(0, count, grain)
+    if threads == 1 or len(starts) <= 1:
+        for start in starts:
+            kernel(start, min(start + grain, count), *args)
+        return
+    futures = [_pool(threads).submit(kernel, start, min(start + grain, count), *args) for start in starts]
+    errors = [error for error in (future.exception() for future in futures) if error is not None]
+    if errors:
+        raise errors[0]

@@ -1,0 +1,1 @@
+"""From dataset files to cameras, and from cameras to rays."""
