@@ -1,1 +1,20 @@
-"""The radiance-field students."""
+"""The radiance-field students, by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from students.base import Box, Student
+from students.hash_grid import HashGridStudent
+
+STUDENTS: dict[str, type[Student]] = {student.kind: student for student in (HashGridStudent,)}
+
+
+def build_student(kind: str, box: Box, settings: Mapping[str, Any], implementation: str = "auto") -> Student:
+    """A freshly initialised student (torch's global generator).
+
+    Raises:
+        KeyError: no such kind.
+    """
+    return STUDENTS[kind](box, **settings, implementation=implementation)

@@ -1,0 +1,217 @@
+"""Where a run's files go, and how they are written so that a kill at any moment leaves them readable."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from itertools import takewhile
+from pathlib import Path
+
+import torch
+
+from distill.config import REPO_ROOT, to_yaml
+from distill.schema import Config
+from scene.errors import InputError
+
+_PACKAGES = ("lego-response-distill", "torch", "numpy", "numba", "pydantic", "lpips", "scikit-image")
+
+
+class RunFolder:
+    """Paths of one run, in ``results/<scene>/<run>/`` and ``logs/<scene>/<run>/`` under ``root``."""
+
+    def __init__(self, config: Config, root: str | Path = REPO_ROOT) -> None:
+        self.config = config
+        self.results = Path(root) / "results" / config.scene / config.run
+        self.logs = Path(root) / "logs" / config.scene / config.run
+        self.checkpoints = self.results / "checkpoints"
+        self.eval = self.results / "eval"
+
+    @property
+    def training_csv(self) -> Path:
+        return self.logs / "training_metrics.csv"
+
+    @property
+    def config_yaml(self) -> Path:
+        return self.results / "config.yaml"
+
+    @property
+    def versions_json(self) -> Path:
+        return self.results / "versions.json"
+
+    def checkpoint_path(self, step: int) -> Path:
+        """``checkpoints/step_020000.pth``."""
+        return self.checkpoints / f"step_{step:06d}.pth"
+
+    def eval_csv(self, step: int, tag: str | None = None) -> Path:
+        """``eval_step_020000[_<tag>].csv``, a row per split and reference; ``tag`` is the config's by default."""
+        tag = self.config.tag if tag is None else tag
+        return self.logs / f"eval_step_{step:06d}{'_' if tag else ''}{tag}.csv"
+
+    def eval_frames_csv(self, step: int, tag: str | None = None) -> Path:
+        """``eval_step_020000[_<tag>]_frames.csv``, a row per frame."""
+        summary = self.eval_csv(step, tag)
+        return summary.with_name(f"{summary.stem}_frames.csv")
+
+    def latest_checkpoint(self) -> Path | None:
+        """The checkpoint of the highest step, or None."""
+        found = {
+            path: re.fullmatch(r"step_(\d{6,})\.pth", path.name) for path in self.checkpoints.glob("step_*.pth")
+        }
+        steps = {path: int(match[1]) for path, match in found.items() if match}
+        return max(steps, key=steps.__getitem__, default=None)
+
+    def create(self) -> None:
+        """Creates the folders.
+
+        Raises:
+            InputError: one cannot be made or written to.
+        """
+        for folder in (self.checkpoints, self.eval, self.logs):
+            _make_writable(folder)
+
+    def prepare(self, device: torch.device | str) -> None:
+        """Creates the folders and records ``config.yaml`` and ``versions.json`` for a run on ``device``.
+
+        Raises:
+            InputError: a folder cannot be made or written to.
+        """
+        self.create()
+        with atomic_path(self.config_yaml) as path:
+            path.write_text(to_yaml(self.config), encoding="utf-8")
+        with atomic_path(self.versions_json) as path:
+            path.write_text(
+                json.dumps(versions(self.config, torch.device(device)), indent=2) + "\n", encoding="utf-8"
+            )
+
+
+def versions(config: Config, device: torch.device) -> dict[str, str | int | None]:
+    """What a run's figures depend on beside its config; None for what cannot be found out."""
+    found: dict[str, str | int | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        found[package] = None
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    found["git_commit"] = _git_commit()
+    found["platform"] = platform.platform()
+    found["device"] = str(device)
+    found["device_name"] = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    found["threads"] = torch.get_num_threads()
+    found["seed"] = config.seed
+    found["command"] = shlex.join([Path(sys.executable).name, *sys.argv])
+    return found
+
+
+def _git_commit() -> str | None:
+    """The repository's commit, ``-dirty`` when its files differ from it; None outside git."""
+    if not (REPO_ROOT / ".git").exists():
+        return None
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(REPO_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return (
+            subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+        )
+    return None
+
+
+def _cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        way = next((str(path) for path in [folder, *folder.parents] if path.exists() and not path.is_dir()), None)
+        found = f"a file in the way, {way}" if way else (error.strerror or str(error))
+        hint = (
+            "Move the file or choose another scene or run name." if way else "Check its permissions and the disk."
+        )
+        raise InputError(folder, "output folder", found, "a folder that can be written to", hint) from error
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; renamed to ``path`` on success, removed on failure.
+
+    The temporary name ends like ``path`` does, for writers that go by the ending.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """Writes a CSV atomically: a header, then a line per row; None or a missing key is an empty cell.
+
+    Raises:
+        ValueError: a row has a key that is no column.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(_csv_text(rows, columns, header=True), encoding="utf-8")
+
+
+class CsvLog:
+    """A CSV that grows by whole rows, each on disk when ``append`` returns; its first column is ``step``.
+
+    Args:
+        path: the file; its folder exists.
+        columns: names of the columns, ``step`` the first.
+        first_step: None starts a new file. On resume, the first step that will be logged again: rows before it are
+            kept, later ones and a torn last line are dropped, atomically.
+
+    Raises:
+        InputError: the file to resume has other columns.
+    """
+
+    def __init__(self, path: str | Path, columns: Sequence[str], first_step: int | None = None) -> None:
+        self.path, self.columns = Path(path), tuple(columns)
+        rows = [] if first_step is None else [row for row in self._read() if int(row["step"]) < first_step]
+        write_csv(self.path, rows, self.columns)
+
+    def append(self, row: Mapping[str, object]) -> None:
+        """Adds a row; None or a missing key is an empty cell, a key that is no column a ``ValueError``."""
+        text = _csv_text([row], self.columns)
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            file.write(text)
+
+    def _read(self) -> list[dict[str, str]]:
+        """The rows up to the first damaged one, as text."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        header, *lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines())) or [list(self.columns)]
+        if tuple(header) != self.columns:
+            hint = "It was written by another version: move it away to resume."
+            raise InputError(self.path, "header", ",".join(header), ",".join(self.columns), hint)
+        whole = takewhile(lambda cells: len(cells) == len(header) and cells[0].isdecimal(), lines)
+        return [dict(zip(header, cells, strict=True)) for cells in whole]
+
+
+def _csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str], header: bool = False) -> str:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,336 @@
+"""What a config may say: names, types, ranges, units, defaults. The README's reference is made from this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+def problem(field: str, found: object, expected: str, hint: str = "") -> PydanticCustomError:
+    """The error a validator raises; ``field`` is relative to its section (dotted), empty for the value itself.
+
+    ``distill.config`` turns it into an ``InputError`` that names the file the field stands in.
+    """
+    context = {"field": field, "found": str(found), "expected": expected, "hint": hint}
+    return PydanticCustomError("input", "found {found}, expected {expected}. {hint}", context)
+
+
+def _text(pattern: str, words: str) -> type[str]:
+    """A string held to ``pattern``, which error messages and the reference call ``words``."""
+    return Annotated[str, Field(pattern=pattern), WithJsonSchema({"type": "string", "words": words})]
+
+
+def _power_of_two(value: int) -> int:
+    if value < 2 or value & (value - 1):
+        below = 1 << max(1, max(value, 1).bit_length() - 1)
+        raise problem("", value, "a power of two", f"The nearest are {below} and {2 * below}.")
+    return value
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) < len(values):
+        raise problem("", list(values), "each name once")
+    return values
+
+
+FolderName = _text(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", "a name of letters, digits, `.`, `_`, `-`")
+Tag = _text(r"^[A-Za-z0-9_-]*$", "letters, digits, `_`, `-`, or nothing")
+Device = _text(r"^(auto|cpu|cuda(:[0-9]+)?)$", "`auto`, `cpu`, `cuda` or `cuda:N`")
+FrameSlice = _text(r"^(-?[0-9]+)?:(-?[0-9]+)?(:[1-9][0-9]*)?$", "a slice `START:STOP:STEP`")
+PowerOfTwo = Annotated[
+    int, AfterValidator(_power_of_two), WithJsonSchema({"type": "integer", "words": "a power of two"})
+]
+AssetPath = Annotated[Path, Strict(False)]
+_FromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+Vector = Annotated[tuple[float, float, float], _FromList]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Background = Literal["white", "black"] | Annotated[tuple[Unit, Unit, Unit], _FromList]
+
+
+def background_rgb(background: Background) -> tuple[float, float, float]:
+    """A configured background as sRGB in [0, 1]."""
+    return {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}.get(background, background)
+
+
+class Section(BaseModel):
+    """A part of the config: no unknown keys, no silent conversions, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class BoxConfig(Section):
+    """An axis-aligned box in world units."""
+
+    lower: Vector = Field(description="smallest corner x, y, z, world units")
+    upper: Vector = Field(description="largest corner x, y, z, world units")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BoxConfig:
+        if any(low >= high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise problem("upper", list(self.upper), f"more than lower {list(self.lower)} on every axis")
+        return self
+
+
+class DataConfig(Section):
+    """The cameras and images of the dataset."""
+
+    transforms: AssetPath | None = Field(
+        None, description="the dataset's `transforms_*.json`, under the assets root"
+    )
+    resolution: int | None = Field(
+        None, ge=1, description="working image width in pixels (downscaled by area); null: native"
+    )
+    holdout_every: int = Field(
+        8, ge=0, description="every k-th frame, from the first on, is kept out of training; 0: none"
+    )
+    frames: FrameSlice | None = Field(None, description="frames of the JSON to use, as a Python slice; null: all")
+    box: Literal["auto"] | BoxConfig = Field(
+        "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
+    )
+    near: float = Field(0.05, ge=0, description="nearest distance along a ray, world units")
+    far: float = Field(100.0, gt=0, description="farthest distance along a ray, world units")
+    ground_truth: bool = Field(True, description="measure against the dataset's own images too, where they exist")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        if self.near >= self.far:
+            raise problem("far", self.far, f"more than near {self.near}")
+        if self.holdout_every == 1:
+            raise problem("holdout_every", 1, "0 (none) or at least 2", "With 1 no frame is left to train on.")
+        return self
+
+
+class TeacherConfig(Section):
+    """What is distilled."""
+
+    kind: Literal["views", "images", "gaussians", "bricks"] = Field(
+        description="views: renders and depth on disk; images: the dataset's own images (control arm); "
+        "gaussians: a 3DGS PLY rendered here; bricks: the built-in scene"
+    )
+    outputs: AssetPath | None = Field(
+        None, description="graphdeco's output folder (`renders/`, `depth/`), under the assets root; for views"
+    )
+    ply: AssetPath | None = Field(
+        None,
+        description="3DGS point cloud, under the assets root; gaussians: the teacher; views: the first occupancy",
+    )
+    background: Background = Field(
+        "white", description="what the teacher's RGB renders are composited on; R, G, B in [0, 1]"
+    )
+    depth_kind: Literal[
+        "auto", "none", "z", "distance", "inverse_z", "z_normalized", "distance_normalized", "inverse_z_normalized"
+    ] = Field(
+        "auto",
+        description="what the depth files hold (normalized: divided by accumulated alpha); none: ignore them",
+    )
+    frames: int = Field(64, ge=2, description="number of views; for bricks")
+    supersample: int = Field(
+        1, ge=1, le=4, description="renders at this multiple of the width, then averages; for gaussians, bricks"
+    )
+
+    @property
+    def background_rgb(self) -> tuple[float, float, float]:
+        """sRGB in [0, 1]."""
+        return background_rgb(self.background)
+
+
+class HashGridConfig(Section):
+    """A multiresolution hash grid with two small MLPs (Müller et al. 2022, "Instant NGP")."""
+
+    kind: Literal["hash_grid"] = Field("hash_grid", description="a multiresolution hash grid and two small MLPs")
+    levels: int = Field(12, ge=1, le=32, description="resolution levels L")
+    features: Literal[1, 2, 4, 8] = Field(2, description="features per table entry F")
+    table_size: PowerOfTwo = Field(32768, description="entries per level at most, T")
+    base_resolution: int = Field(16, ge=1, description="cells per box side, coarsest level")
+    finest_resolution: int = Field(512, ge=1, description="cells per box side, finest level")
+    hidden_width: int = Field(32, ge=1, description="neurons per hidden layer, both MLPs")
+    density_layers: int = Field(1, ge=1, description="hidden layers of the density MLP")
+    color_layers: int = Field(2, ge=1, description="hidden layers of the colour MLP")
+    geo_features: int = Field(15, ge=1, description="features the density MLP hands to the colour MLP")
+    direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HashGridConfig:
+        if self.finest_resolution < self.base_resolution:
+            raise problem(
+                "finest_resolution", self.finest_resolution, f"at least base_resolution {self.base_resolution}"
+            )
+        return self
+
+
+# Another kind of student is one more model with its own `kind`, joined here:
+# Annotated[HashGridConfig | OtherConfig, Field(discriminator="kind")].
+StudentConfig = HashGridConfig
+
+
+class OccupancyConfig(Section):
+    """The grid that tells empty space from occupied."""
+
+    resolution: int = Field(128, ge=1, le=1024, description="cells along the box's longest side")
+    threshold: float = Field(
+        0.01, ge=0, lt=1, description="a cell whose alpha over one step is below this is empty"
+    )
+    update_every: int = Field(16, ge=1, description="steps between refreshes from the student")
+    decay: float = Field(0.95, gt=0, le=1, description="factor on a cell's remembered density at each refresh")
+    warmup_steps: int = Field(256, ge=0, description="steps before the student may empty a cell")
+
+
+class RenderConfig(Section):
+    """How rays are sampled and composited."""
+
+    step_size: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="distance between samples, world units; auto: box diagonal / 1024"
+    )
+    max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
+    termination: float = Field(1e-4, ge=0, lt=1, description="a ray ends at this transmittance (evaluation)")
+    max_batch_samples: int = Field(262144, ge=1024, description="samples in memory at a time (evaluation)")
+    background: Background = Field(
+        "white",
+        description="background of evaluation, and of training without random_background; R, G, B in [0, 1]",
+    )
+    random_background: bool = Field(
+        True, description="train on a random background per ray, where the teacher has alpha"
+    )
+
+    @property
+    def background_rgb(self) -> tuple[float, float, float]:
+        """sRGB in [0, 1]."""
+        return background_rgb(self.background)
+
+
+class ScheduledTerm(Section):
+    """A loss term's weight over the run; progress runs from 0 to 1 by steps or time, whichever ends the run."""
+
+    weight: float = Field(0.0, ge=0, description="factor of the term; 0: off")
+    warmup: Unit = Field(0.0, description="fraction of the run over which the weight rises linearly from 0")
+    decay_start: Unit = Field(1.0, description="fraction of the run from which the weight falls linearly")
+    final: Unit = Field(1.0, description="fraction of `weight` left at the end of the run")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScheduledTerm:
+        if self.decay_start < self.warmup:
+            raise problem("decay_start", self.decay_start, f"at least warmup {self.warmup}")
+        return self
+
+
+class RgbLossConfig(ScheduledTerm):
+    """Colour of a ray against the teacher's, both on the same background, [0, 1]."""
+
+    kind: Literal["l2", "l1", "huber"] = Field("l2", description="distance between colours")
+    weight: float = Field(1.0, ge=0, description="factor of the term; 0: off")
+    delta: float = Field(
+        0.1, gt=0, description="error at which huber turns from square to linear, colour in [0, 1]"
+    )
+
+
+class AlphaLossConfig(ScheduledTerm):
+    """Accumulated alpha of a ray against the teacher's, [0, 1]."""
+
+    kind: Literal["l2", "bce"] = Field("l2", description="square, or binary cross-entropy")
+
+
+class DepthLossConfig(ScheduledTerm):
+    """Expected distance of a ray against the teacher's, normalised to [0, 1] between the ray's near and far."""
+
+    kind: Literal["l1", "l2", "smooth_l1"] = Field("l1", description="distance between normalised depths")
+    alpha_threshold: Unit = Field(0.5, description="rays whose teacher alpha is below this have no depth term")
+    delta: float = Field(
+        0.1, gt=0, description="error at which smooth_l1 turns from square to linear, normalised depth"
+    )
+
+
+class LossConfig(Section):
+    """What training minimises: the weighted sum of the terms."""
+
+    rgb: RgbLossConfig = Field(RgbLossConfig(), description="colour")
+    alpha: AlphaLossConfig = Field(AlphaLossConfig(), description="accumulated alpha")
+    depth: DepthLossConfig = Field(DepthLossConfig(), description="expected distance")
+
+
+class TrainConfig(Section):
+    """The optimisation; it ends at max_steps or max_seconds, whichever is first, and schedules follow that one."""
+
+    max_steps: int = Field(20000, ge=1, description="steps at most")
+    max_seconds: float | None = Field(None, gt=0, description="wall time of training at most, s; null: no limit")
+    rays_per_step: int = Field(4096, ge=1, description="rays in a step at most")
+    samples_per_step: int = Field(
+        65536, ge=1, description="samples aimed at in a step; the number of rays adapts to it"
+    )
+    lr: float = Field(1e-2, gt=0, description="Adam's learning rate of the tables")
+    lr_mlp: float | None = Field(None, gt=0, description="Adam's learning rate of the MLPs; null: `lr`")
+    lr_final_ratio: float = Field(0.03, gt=0, le=1, description="learning rate at the end, as a fraction of `lr`")
+    lr_warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises linearly from 0")
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="steps between checkpoints; null: only at the end"
+    )
+    checkpoint_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], _FromList] = Field(
+        (), description="further steps at which to write a checkpoint"
+    )
+    log_every: int = Field(50, ge=1, description="steps between rows of training_metrics.csv")
+    mlp_weight_decay: float = Field(1e-6, ge=0, description="L2 weight decay of the MLPs")
+
+
+class EvalConfig(Section):
+    """What is measured at the end."""
+
+    reference: Literal["both", "teacher", "ground_truth"] = Field(
+        "both", description="measure against the teacher, the dataset's images, or both where they exist"
+    )
+    splits: Annotated[
+        tuple[Literal["holdout", "train"], ...], _FromList, Field(min_length=1), AfterValidator(_distinct)
+    ] = Field(("holdout", "train"), description="frames to measure on")
+    lpips: bool = Field(True, description="measure LPIPS (VGG), the slowest metric on a CPU")
+    max_train_frames: int | None = Field(
+        None, ge=1, description="train frames measured at most, evenly spread; null: all"
+    )
+    save_renders: bool = Field(True, description="write every render as PNG")
+
+
+class Config(Section):
+    """One run: what is distilled, into what, how, and how it is measured."""
+
+    scene: FolderName = Field(description="folder of the scene under `results/` and `logs/`")
+    run: FolderName = Field(description="folder of the run under the scene's")
+    tag: Tag = Field("", description="suffix of the evaluation CSV: `eval_step_020000_<tag>.csv`")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of every random number")
+    device: Device = Field("auto", description="where to compute; auto: CUDA if there is any")
+    data: DataConfig = Field(DataConfig(), description="cameras and images")
+    teacher: TeacherConfig = Field(description="what is distilled")
+    student: StudentConfig = Field(HashGridConfig(), description="what it is distilled into")
+    occupancy: OccupancyConfig = Field(OccupancyConfig(), description="empty-space skipping")
+    render: RenderConfig = Field(RenderConfig(), description="sampling and compositing")
+    loss: LossConfig = Field(LossConfig(), description="what training minimises")
+    train: TrainConfig = Field(TrainConfig(), description="the optimisation")
+    eval: EvalConfig = Field(EvalConfig(), description="what is measured")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        kind = self.teacher.kind
+        needed = {"views": "data.transforms teacher.outputs", "images": "data.transforms"}
+        needed |= {"gaussians": "data.transforms teacher.ply", "bricks": "data.resolution"}
+        for field in needed[kind].split():
+            section, name = field.split(".")
+            if getattr(getattr(self, section), name) is None:
+                raise problem(field, "nothing", f"a value, since teacher.kind is {kind}", f"Set {field}.")
+        if self.loss.depth.weight > 0 and (kind == "images" or self.teacher.depth_kind == "none"):
+            why = "teacher.kind is images" if kind == "images" else "teacher.depth_kind is none"
+            raise problem(
+                "loss.depth.weight", self.loss.depth.weight, f"0, since {why}: there is no depth to learn from"
+            )
+        if self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
+            raise problem("eval.splits", ["holdout"], "train among them, since data.holdout_every is 0")
+        if self.eval.reference == "ground_truth" and not self.data.ground_truth:
+            raise problem("eval.reference", "ground_truth", "another, since data.ground_truth is false")
+        return self

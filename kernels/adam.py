@@ -1,0 +1,94 @@
+"""Adam (Kingma & Ba 2015) in one pass over the parameters, in place, optionally for touched rows only.
+
+A lazy update leaves a row whose gradient is zero exactly as it is, moments included (tiny-cuda-nn's rule for hash
+tables); its cost follows the rows a step touched instead of the table's size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from kernels.dispatch import resolve
+from kernels.threads import parallel_for
+
+_OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+
+
+def adam_step(
+    parameter: Tensor,
+    grad: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float = 0.0,
+    touched: Tensor | None = None,
+    implementation: str = "auto",
+) -> None:
+    """Updates ``parameter`` and its moments in place, then zeroes ``grad`` (and the ``touched`` flags).
+
+    Args:
+        parameter, grad, first_moment, second_moment: same shape, float32, contiguous.
+        step: 1 for the first update (bias correction).
+        weight_decay: L2 penalty added to the gradient.
+        touched: (ceil(rows / 32) or more,) uint8: blocks of 32 rows to visit; within them, elements of zero
+            gradient are left alone. None: every element is updated.
+        implementation: "auto", "torch" or "numba".
+    """
+    correction1, correction2 = 1 - betas[0] ** step, 1 - betas[1] ** step
+    rate = lr * correction2**0.5 / correction1
+    eps = eps * correction2**0.5
+    if resolve("adam", implementation, parameter.device, ("torch", "numba")) == "torch":
+        moving = grad != 0 if touched is not None else torch.ones_like(grad, dtype=torch.bool)
+        decayed = grad + weight_decay * parameter
+        first = betas[0] * first_moment + (1 - betas[0]) * decayed
+        second = betas[1] * second_moment + (1 - betas[1]) * decayed**2
+        first_moment.copy_(torch.where(moving, first, first_moment))
+        second_moment.copy_(torch.where(moving, second, second_moment))
+        parameter.sub_(torch.where(moving, rate * first / (second.sqrt() + eps), 0.0))
+        grad.zero_()
+        if touched is not None:
+            touched.zero_()
+        return
+    flat = [tensor.detach().view(-1).numpy() for tensor in (parameter, grad, first_moment, second_moment)]
+    constants = [np.float32(value) for value in (rate, *betas, eps, weight_decay)]
+    if touched is None:
+        parallel_for(_dense, parameter.numel(), *flat, *constants, grain=65536)
+    else:
+        span = 32 * (parameter.numel() // max(1, len(parameter)))
+        parallel_for(_lazy, len(touched), touched.numpy(), span, *flat, *constants, grain=1024)
+
+
+@njit(**_OPTIONS)
+def _dense(start, stop, parameter, grad, first, second, rate, beta1, beta2, eps, weight_decay):
+    one, zero = np.float32(1), np.float32(0)
+    for i in range(start, stop):
+        g = grad[i] + weight_decay * parameter[i]
+        m = beta1 * first[i] + (one - beta1) * g
+        v = beta2 * second[i] + (one - beta2) * g * g
+        first[i], second[i] = m, v
+        parameter[i] -= rate * m / (np.sqrt(v) + eps)
+        grad[i] = zero
+
+
+@njit(**_OPTIONS)
+def _lazy(start, stop, touched, span, parameter, grad, first, second, rate, beta1, beta2, eps, weight_decay):
+    one, zero = np.float32(1), np.float32(0)
+    for block in range(start, stop):
+        if touched[block] == 0:
+            continue
+        touched[block] = 0
+        for i in range(block * span, min((block + 1) * span, len(parameter))):
+            if grad[i] != zero:
+                g = grad[i] + weight_decay * parameter[i]
+                m = beta1 * first[i] + (one - beta1) * g
+                v = beta2 * second[i] + (one - beta2) * g * g
+                first[i], second[i] = m, v
+                parameter[i] -= rate * m / (np.sqrt(v) + eps)
+                grad[i] = zero

@@ -1,0 +1,187 @@
+"""Multiresolution hash encoding (Mueller et al. 2022, "Instant Neural Graphics Primitives").
+
+The table's layout is tiny-cuda-nn's: levels one after another; a level whose grid has at most ``table_size``
+vertices is stored densely (x fastest), a finer one is hashed with the primes 1, 2654435761, 805459861.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels import hash_encoding_numba as numba_twin
+from kernels.dispatch import resolve
+from kernels.threads import parallel_for
+
+PRIME_Y, PRIME_Z = 2654435761, 805459861
+TOUCH_SHIFT = 5  # one "touched" flag covers 2**5 table entries
+
+
+@dataclass(frozen=True)
+class HashLayout:
+    """Shape of a multiresolution hash table.
+
+    Args:
+        levels: number of grids.
+        features: values per table entry.
+        table_size: most entries per level, a power of two.
+        base_resolution, finest_resolution: grid vertices per axis of the first and the last level.
+    """
+
+    levels: int
+    features: int
+    table_size: int
+    base_resolution: int
+    finest_resolution: int
+
+    def __post_init__(self) -> None:
+        if self.table_size < 8 or self.table_size & (self.table_size - 1):
+            raise ValueError(f"table_size must be a power of two of at least 8, found {self.table_size}")
+
+    @cached_property
+    def scales(self) -> np.ndarray:
+        """(levels,) float32: a coordinate in [0, 1] times this, plus 0.5, is a position on the level's grid."""
+        growth = 1.0
+        if self.levels > 1:
+            growth = (self.finest_resolution / self.base_resolution) ** (1 / (self.levels - 1))
+        exponent = np.arange(self.levels, dtype=np.float32) * np.float32(np.log2(growth))
+        return np.exp2(exponent) * np.float32(self.base_resolution) - np.float32(1)
+
+    @cached_property
+    def resolutions(self) -> np.ndarray:
+        """(levels,) int64 vertices per axis."""
+        return np.ceil(self.scales).astype(np.int64) + 1
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """(levels + 1,) int64: first table entry of each level, then the number of entries."""
+        dense = (self.resolutions**3 + 7) // 8 * 8
+        return np.concatenate([[0], np.cumsum(np.minimum(dense, self.table_size))])
+
+    @cached_property
+    def hashed(self) -> np.ndarray:
+        """(levels,) bool: whether the level is too fine to be stored densely."""
+        return self.resolutions**3 > self.table_size
+
+    @property
+    def entries(self) -> int:
+        """Entries of the table: its shape is (entries, features)."""
+        return int(self.offsets[-1])
+
+    @property
+    def output_width(self) -> int:
+        """Channels of the encoding: levels * features."""
+        return self.levels * self.features
+
+
+class TouchedRows:
+    """Which blocks of a table have received a gradient since they were last cleared.
+
+    The optimiser's cost follows these flags instead of the table's size.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self.flags = torch.zeros((entries >> TOUCH_SHIFT) + 1, dtype=torch.uint8)
+
+
+def hash_encode(
+    x: Tensor,
+    table: Tensor,
+    layout: HashLayout,
+    *,
+    touched: TouchedRows | None = None,
+    implementation: str = "auto",
+) -> Tensor:
+    """Encodes points by trilinear interpolation in every level of the table.
+
+    Args:
+        x: (N, 3) in [0, 1], float32; values outside are clamped. Not differentiated.
+        table: (layout.entries, layout.features) float32.
+        touched: flags to set where the backward pass adds to the table's gradient (numba only).
+        implementation: "auto", "torch" or "numba".
+
+    Returns:
+        (N, layout.output_width), level-major; from numba its memory is channel-major. The numba twin adds the
+        table's gradient into ``table.grad`` in place rather than allocating a dense one in every step.
+    """
+    if x.ndim != 2 or x.shape[1] != 3:
+        raise ValueError(f"x must be (N, 3), found {tuple(x.shape)}")
+    if table.shape != (layout.entries, layout.features):
+        raise ValueError(
+            f"table must be {(layout.entries, layout.features)} for this layout, found {tuple(table.shape)}"
+        )
+    if resolve("hash_encoding", implementation, x.device, ("torch", "numba")) == "torch":
+        return _hash_encode_torch(x, table, layout)
+    return _HashEncodeNumba.apply(x, table, layout, touched)
+
+
+def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout) -> Tensor:
+    outputs = []
+    x = x.clamp(0, 1)
+    for level in range(layout.levels):
+        position = x * float(layout.scales[level]) + 0.5
+        corner = position.floor().long()
+        fraction = position - corner
+        offset, size = int(layout.offsets[level]), int(layout.offsets[level + 1] - layout.offsets[level])
+        resolution = int(layout.resolutions[level])
+        value = 0.0
+        for bits in range(8):
+            step = torch.tensor([bits & 1, bits >> 1 & 1, bits >> 2 & 1], device=x.device)
+            ix, iy, iz = (corner + step).unbind(-1)
+            if layout.hashed[level]:
+                index = (ix ^ (iy * PRIME_Y) ^ (iz * PRIME_Z)) & (size - 1)
+            else:
+                index = (ix + resolution * (iy + resolution * iz)) % size
+            weight = torch.where(step.bool(), fraction, 1 - fraction).prod(-1, keepdim=True)
+            value = value + weight * table[offset + index]
+        outputs.append(value)
+    return torch.cat(outputs, dim=-1)
+
+
+class _HashEncodeNumba(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout, touched: TouchedRows | None) -> Tensor:
+        columns = x.detach().t().contiguous()
+        out = torch.empty((layout.output_width, len(x)), dtype=torch.float32)
+        parallel_for(
+            numba_twin.encode,
+            len(x),
+            columns.numpy(),
+            table.detach().numpy(),
+            layout.offsets,
+            layout.resolutions,
+            layout.scales,
+            layout.hashed,
+            out.numpy(),
+            grain=4096,
+        )
+        ctx.columns, ctx.table, ctx.layout, ctx.touched = columns, table, layout, touched
+        return out.t()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[None, None, None, None]:
+        table, layout = ctx.table, ctx.layout
+        if not table.requires_grad:
+            return None, None, None, None
+        if table.grad is None:
+            table.grad = torch.zeros_like(table)
+        touched = ctx.touched or TouchedRows(layout.entries)
+        # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
+        parallel_for(
+            numba_twin.encode_backward,
+            layout.levels,
+            ctx.columns.numpy(),
+            grad.t().contiguous().numpy(),
+            layout.offsets,
+            layout.resolutions,
+            layout.scales,
+            layout.hashed,
+            table.grad.numpy(),
+            touched.flags.numpy(),
+            grain=1,
+        )
+        return None, None, None, None

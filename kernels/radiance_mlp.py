@@ -1,0 +1,146 @@
+"""The two bias-free MLPs of a radiance field in one pass: features -> density, geometry; + direction -> colour.
+
+Density network: ReLU layers, linear output ``(raw, geometry...)``; density is a truncated exponential of ``raw``
+(Mueller et al. 2022). Colour network: ReLU layers on ``[geometry, direction basis]``, sigmoid output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels import radiance_mlp_numba as numba_twin
+from kernels.dispatch import resolve
+from kernels.threads import parallel_for
+
+MAX_RAW_DENSITY = 15.0
+_GRAIN = 4096
+# OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our
+# threads wait for its own pool.
+_SINGLE_THREAD_GEMM = 262144
+
+
+class _TruncatedExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, raw: Tensor) -> Tensor:
+        ctx.save_for_backward(raw)
+        return raw.clamp(max=MAX_RAW_DENSITY).exp()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return grad * ctx.saved_tensors[0].clamp(-MAX_RAW_DENSITY, MAX_RAW_DENSITY).exp()
+
+
+def truncated_exp(raw: Tensor) -> Tensor:
+    """exp(min(raw, 15)), whose gradient never vanishes: it uses raw clamped to [-15, 15]."""
+    return _TruncatedExp.apply(raw)
+
+
+def radiance_mlp(
+    features: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    density_weights: Sequence[Tensor],
+    color_weights: Sequence[Tensor],
+    *,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Density and colour of samples.
+
+    Args:
+        features: (N, C) encoded positions.
+        basis: (R, S) encoded directions, one row per ray. Not differentiated.
+        ray_index: (N,) int64 row of ``basis`` for each sample.
+        density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
+        color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
+        implementation: "auto", "torch" or "numba".
+
+    Returns:
+        density (N,) >= 0 and rgb (N, 3) in (0, 1).
+    """
+    name = resolve("radiance_mlp", implementation, features.device, ("torch", "numba"))
+    if name == "torch":
+        hidden = _mlp(features, density_weights)
+        color = _mlp(torch.cat([hidden[:, 1:], basis[ray_index]], dim=-1), color_weights)
+        return truncated_exp(hidden[:, 0]), torch.sigmoid(color)
+    return _RadianceMLPNumba.apply(
+        features, basis, ray_index, len(density_weights), *density_weights, *color_weights
+    )
+
+
+def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
+    """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
+    if resolve("density_mlp", implementation, features.device, ("torch", "numba")) == "torch":
+        return truncated_exp(_mlp(features, density_weights)[:, 0])
+    features = features.detach().t().contiguous()
+    flat, dims = _flatten(density_weights)
+    density = torch.empty(features.shape[1])
+    parallel_for(
+        numba_twin.density_forward,
+        len(density),
+        features.numpy(),
+        flat,
+        dims,
+        _block(dims),
+        density.numpy(),
+        grain=_GRAIN,
+    )
+    return density
+
+
+def _mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    for weight in weights[:-1]:
+        x = F.relu(F.linear(x, weight))
+    return F.linear(x, weights[-1])
+
+
+def _flatten(weights: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    flat = torch.cat([weight.detach().reshape(-1) for weight in weights]).numpy()
+    return flat, np.array([tuple(weight.shape) for weight in weights], dtype=np.int64)
+
+
+def _block(dims: np.ndarray) -> int:
+    """Samples per block: small enough for the caches and for single-threaded matrix products."""
+    return int(np.clip(_SINGLE_THREAD_GEMM // int((dims[:, 0] * dims[:, 1]).max()) // 16 * 16, 16, 256))
+
+
+class _RadianceMLPNumba(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, features, basis, ray_index, density_layers, *weights):
+        features = features.detach().t().contiguous()
+        flat, dims = _flatten(weights)
+        count = features.shape[1]
+        density, rgb = torch.empty(count), torch.empty(count, 3)
+        basis, ray_index = basis.detach().contiguous(), ray_index.contiguous()
+        arguments = (features.numpy(), basis.numpy(), ray_index.numpy(), flat, dims, density_layers, _block(dims))
+        parallel_for(numba_twin.radiance_forward, count, *arguments, density.numpy(), rgb.numpy(), grain=_GRAIN)
+        ctx.arguments, ctx.shapes = arguments, [weight.shape for weight in weights]
+        ctx.save_for_backward(density, rgb)
+        return density, rgb
+
+    @staticmethod
+    def backward(ctx, grad_density, grad_rgb):
+        features, flat = ctx.arguments[0], ctx.arguments[3]
+        count = features.shape[1]
+        grad_features = torch.empty(features.shape)
+        # One partial sum per chunk, added in order: the same bits for any number of threads.
+        partial = torch.zeros(max(1, -(-count // _GRAIN)), len(flat))
+        parallel_for(
+            numba_twin.radiance_backward,
+            count,
+            *ctx.arguments,
+            *(output.numpy() for output in ctx.saved_tensors),
+            grad_density.contiguous().numpy(),
+            grad_rgb.contiguous().numpy(),
+            grad_features.numpy(),
+            partial.numpy(),
+            _GRAIN,
+            grain=_GRAIN,
+        )
+        grads = partial.sum(0).split([shape.numel() for shape in ctx.shapes])
+        grads = [grad.view(shape) for grad, shape in zip(grads, ctx.shapes, strict=True)]
+        return grad_features.t(), None, None, None, *grads

@@ -1,0 +1,167 @@
+"""Numba twin of the radiance MLPs: blocks of samples that stay in the caches, matrix products through BLAS.
+
+Samples run along the last axis everywhere (channel-major), so that element-wise loops are contiguous.
+The backward pass recomputes a block's activations instead of reading them back from memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+_MAX_RAW = np.float32(15)
+
+
+@njit(**_OPTIONS)
+def _relu(values):
+    for i in range(len(values)):
+        values[i] = max(values[i], np.float32(0))
+
+
+@njit(**_OPTIONS)
+def _run_layers(flat, dims, first_layer, last_layer, weight_offset, block, activations):
+    """Layers ``first .. last`` on ``activations[first]``; layer k leaves its output in ``activations[k + 1]``."""
+    for layer in range(first_layer, last_layer):
+        rows, columns = dims[layer, 0], dims[layer, 1]
+        weight = flat[weight_offset : weight_offset + rows * columns].reshape((rows, columns))
+        source = activations[layer, : columns * block].reshape((columns, block))
+        target = activations[layer + 1, : rows * block].reshape((rows, block))
+        np.dot(weight, source, target)
+        if layer + 1 < last_layer:
+            _relu(activations[layer + 1, : rows * block])
+        weight_offset += rows * columns
+    return weight_offset
+
+
+@njit(**_OPTIONS)
+def _load_features(features, start, n, block, target):
+    for c in range(features.shape[0]):
+        row = target[c * block : (c + 1) * block]
+        for s in range(n):
+            row[s] = features[c, start + s]
+        for s in range(n, block):
+            row[s] = np.float32(0)
+
+
+@njit(**_OPTIONS)
+def _load_color_input(raw, geometry_width, basis, ray_index, start, n, block, target):
+    """[geometry, direction basis] of a block; ``raw`` holds the density network's output rows."""
+    for i in range(geometry_width * block):
+        target[i] = raw[block + i]
+    for s in range(block):
+        ray = ray_index[start + min(s, n - 1)]
+        for c in range(basis.shape[1]):
+            target[(geometry_width + c) * block + s] = basis[ray, c]
+
+
+@njit(**_OPTIONS)
+def density_forward(start, stop, features, flat, dims, block, density):
+    """``density[start:stop]`` from features (C, N)."""
+    layers = len(dims)
+    activations = np.empty((layers + 1, dims.max() * block), np.float32)
+    for first in range(start, stop, block):
+        n = min(stop - first, block)
+        _load_features(features, first, n, block, activations[0])
+        _run_layers(flat, dims, 0, layers, 0, block, activations)
+        for s in range(n):
+            density[first + s] = np.exp(min(activations[layers, s], _MAX_RAW))
+
+
+@njit(**_OPTIONS)
+def _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw):
+    """Fills the activations of both networks; ``raw`` keeps the density network's output."""
+    geometry_width = dims[density_layers - 1, 0] - 1
+    _load_features(features, first, n, block, activations[0])
+    offset = _run_layers(flat, dims, 0, density_layers, 0, block, activations)
+    raw[:] = activations[density_layers, : len(raw)]
+    _load_color_input(raw, geometry_width, basis, ray_index, first, n, block, activations[density_layers])
+    _run_layers(flat, dims, density_layers, len(dims), offset, block, activations)
+
+
+@njit(**_OPTIONS)
+def radiance_forward(start, stop, features, basis, ray_index, flat, dims, density_layers, block, density, rgb):
+    """``density[start:stop]`` and ``rgb[start:stop]`` from features (C, N) and a basis row per ray."""
+    layers = len(dims)
+    activations = np.empty((layers + 1, dims.max() * block), np.float32)
+    raw = np.empty(dims[density_layers - 1, 0] * block, np.float32)
+    one = np.float32(1)
+    for first in range(start, stop, block):
+        n = min(stop - first, block)
+        _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw)
+        for s in range(n):
+            density[first + s] = np.exp(min(raw[s], _MAX_RAW))
+            for c in range(3):
+                rgb[first + s, c] = one / (one + np.exp(-activations[layers, c * block + s]))
+
+
+@njit(**_OPTIONS)
+def _backward_layers(flat, dims, first_layer, last_layer, weight_end, block, activations, grads, flat_grad):
+    """Back through layers ``last .. first``: ``grads[k + 1]`` holds dL/d output of layer k."""
+    for layer in range(last_layer - 1, first_layer - 1, -1):
+        rows, columns = dims[layer, 0], dims[layer, 1]
+        begin = weight_end - rows * columns
+        weight = flat[begin:weight_end].reshape((rows, columns))
+        source = activations[layer, : columns * block].reshape((columns, block))
+        grad = grads[layer + 1, : rows * block].reshape((rows, block))
+        weight_grad = np.dot(grad, source.T)
+        flat_grad[begin:weight_end] += weight_grad.reshape(rows * columns)
+        grad_source = grads[layer, : columns * block].reshape((columns, block))
+        np.dot(weight.T, grad, grad_source)
+        if layer > first_layer:
+            for i in range(columns * block):
+                if activations[layer, i] <= np.float32(0):
+                    grads[layer, i] = np.float32(0)
+        weight_end = begin
+    return weight_end
+
+
+@njit(**_OPTIONS)
+def radiance_backward(
+    start,
+    stop,
+    features,
+    basis,
+    ray_index,
+    flat,
+    dims,
+    density_layers,
+    block,
+    density,
+    rgb,
+    grad_density,
+    grad_rgb,
+    grad_features,
+    partial,
+    grain,
+):
+    """Fills ``grad_features[:, start:stop]`` and adds the weights' gradient to ``partial[start // grain]``."""
+    layers = len(dims)
+    widest = dims.max() * block
+    activations, grads = np.empty((layers + 1, widest), np.float32), np.empty((layers + 1, widest), np.float32)
+    raw = np.empty(dims[density_layers - 1, 0] * block, np.float32)
+    raw_grad = np.empty(block, np.float32)
+    geometry = (dims[density_layers - 1, 0] - 1) * block
+    flat_grad = partial[start // grain]
+    one, least_density = np.float32(1), np.exp(-_MAX_RAW)
+    for first in range(start, stop, block):
+        n = min(stop - first, block)
+        _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw)
+        grads[layers, : 3 * block] = np.float32(0)
+        raw_grad[:] = np.float32(0)
+        for s in range(n):
+            raw_grad[s] = grad_density[first + s] * max(density[first + s], least_density)
+            for c in range(3):
+                value = rgb[first + s, c]
+                grads[layers, c * block + s] = grad_rgb[first + s, c] * value * (one - value)
+        weight_end = _backward_layers(
+            flat, dims, density_layers, layers, len(flat), block, activations, grads, flat_grad
+        )
+        # grads[density_layers] is now dL/d [geometry, basis]; the density network wants dL/d [raw, geometry].
+        for i in range(geometry - 1, -1, -1):
+            grads[density_layers, block + i] = grads[density_layers, i]
+        grads[density_layers, :block] = raw_grad
+        _backward_layers(flat, dims, 0, density_layers, weight_end, block, activations, grads, flat_grad)
+        for c in range(features.shape[0]):
+            for s in range(n):
+                grad_features[c, first + s] = grads[0, c * block + s]

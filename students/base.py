@@ -1,0 +1,64 @@
+"""What a student is: a radiance field over the scene box that knows how to train and how to be stored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+Box = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+class Student(nn.Module, ABC):
+    """A radiance field.
+
+    Args:
+        box: lower and upper corner in world units; the field is only asked inside.
+        settings: the student's own configuration, stored in checkpoints to build it again.
+        implementation: of the kernels it uses.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, box: Box, settings: Mapping[str, Any], implementation: str = "auto") -> None:
+        super().__init__()
+        self.settings = dict(settings)
+        self.implementation = implementation
+        self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
+
+    @abstractmethod
+    def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Density and colour of samples.
+
+        Args:
+            positions: (N, 3) world.
+            directions: (R, 3) unit, one per ray.
+            ray_index: (N,) int64, the ray of each sample.
+
+        Returns:
+            density (N,) in 1 / world unit and rgb (N, 3) in [0, 1].
+        """
+
+    @abstractmethod
+    def density(self, positions: Tensor) -> Tensor:
+        """Density (N,) at world positions (N, 3), without gradients."""
+
+    @abstractmethod
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the learning rate they follow: ``table`` and ``mlp``."""
+
+    def touched_rows(self) -> dict[nn.Parameter, Tensor]:
+        """Flags of the rows that a step's gradient touched, for the parameters that keep such flags."""
+        return {}
+
+    def unit_positions(self, positions: Tensor) -> Tensor:
+        """(N, 3) world to [0, 1]: the box's longest side spans the unit, so that cells stay cubes."""
+        lower, upper = self.box
+        return (positions - lower) / (upper - lower).max()
+
+    def parameter_count(self) -> int:
+        """Number of trainable values."""
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,92 @@
+"""Prints the config reference as Markdown, made from the schema; or keeps it in a Markdown file up to date.
+
+    python tools/config_reference.py [--write README.md | --check README.md]
+
+The file has the reference between two comments, ``<!-- config-reference:begin -->`` and ``...:end -->``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.run_folder import atomic_path
+from distill.schema import Config
+from distill.schema_words import Node, expanded_schema, fields, in_words, options
+from scene.errors import InputError
+
+BEGIN, END = "<!-- config-reference:begin -->", "<!-- config-reference:end -->"
+
+
+def config_reference() -> str:
+    """Markdown: a heading and a table of keys for every section."""
+    rows: dict[str, list[str]] = {"": []}
+    titles = {"": "Top level"}
+    for field, node in fields(expanded_schema(Config)):
+        if _is_section(node):
+            titles[field], rows[field] = f"`{field}`: {node['description']}", []
+        else:
+            section = max((name for name in rows if not name or field.startswith(f"{name}.")), key=len)
+            rows[section].append(_row(field.removeprefix(section).lstrip("."), node))
+    header = "| key | value | default | meaning |\n|---|---|---|---|\n"
+    return "\n".join(f"**{titles[name]}**\n\n{header}{''.join(lines)}" for name, lines in rows.items() if lines)
+
+
+def replace_reference(path: Path) -> tuple[str, str]:
+    """The file's text as it is and as it should be.
+
+    Raises:
+        InputError: unreadable, or without the two comments in order.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(path, "file", error.strerror, "a Markdown file") from error
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise InputError(path, "text", "no place for the reference", f"a line {BEGIN} and after it a line {END}")
+    return text, f"{before}{BEGIN}\n{config_reference()}{END}{after}"
+
+
+def _is_section(node: Node) -> bool:
+    return all("properties" in option for option in options(node))
+
+
+def _row(key: str, node: Node) -> str:
+    default = f"`{json.dumps(node['default'])}`".replace('"', "") if "default" in node else "required"
+    cells = (f"`{key}`", in_words(node), default if default != "``" else "empty", node["description"])
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="The config reference as Markdown, made from the schema.")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--write", type=Path, metavar="FILE", help="replace the reference in FILE")
+    action.add_argument("--check", type=Path, metavar="FILE", help="exit 1 if the reference in FILE is stale")
+    chosen = parser.parse_args(arguments)
+    path = chosen.write or chosen.check
+    if path is None:
+        print(config_reference(), end="")
+        return 0
+    try:
+        old, new = replace_reference(path)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if chosen.check and old != new:
+        print(
+            f"{path}: the config reference is stale; run tools/config_reference.py --write {path}", file=sys.stderr
+        )
+        return 1
+    if chosen.write and old != new:
+        with atomic_path(path) as temporary:
+            temporary.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
