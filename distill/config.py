@@ -42,9 +42,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), assets: str | P
     return validate(Config, data, sources, str(path))
 
 
-def validate(
-    model: type[Model], data: Mapping[str, Any], sources: Mapping[str, str], default_source: str
-) -> Model:
+def validate(model: type[Model], data: Mapping[str, Any], sources: Mapping[str, str], default_source: str) -> Model:
     """``data`` as ``model``, or an ``InputError``; ``sources`` says which file a dotted key came from."""
 
     def source_of(field: str) -> str:
@@ -63,9 +61,7 @@ def validate(
 
 def to_yaml(config: Config) -> str:
     """The config as YAML that ``load_config`` reads back equal under any assets root (its paths are absolute)."""
-    return yaml.dump(
-        config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=115
-    )
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=115)
 
 
 def check_assets(config: Config) -> None:
@@ -197,9 +193,7 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
             continue
         old = into.get(key)
         # another kind of student has other keys: the base's are not inherited
-        if not isinstance(old, dict) or (
-            field == "student" and "kind" in value and value["kind"] != old.get("kind")
-        ):
+        if not isinstance(old, dict) or (field == "student" and "kind" in value and value["kind"] != old.get("kind")):
             into[key] = {}
         _merge(into[key], value, sources, source, f"{field}.")
 

@@ -65,9 +65,7 @@ class RunFolder:
 
     def latest_checkpoint(self) -> Path | None:
         """The checkpoint of the highest step, or None."""
-        found = {
-            path: re.fullmatch(r"step_(\d{6,})\.pth", path.name) for path in self.checkpoints.glob("step_*.pth")
-        }
+        found = {path: re.fullmatch(r"step_(\d{6,})\.pth", path.name) for path in self.checkpoints.glob("step_*.pth")}
         steps = {path: int(match[1]) for path, match in found.items() if match}
         return max(steps, key=steps.__getitem__, default=None)
 
@@ -90,9 +88,7 @@ class RunFolder:
         with atomic_path(self.config_yaml) as path:
             path.write_text(to_yaml(self.config), encoding="utf-8")
         with atomic_path(self.versions_json) as path:
-            path.write_text(
-                json.dumps(versions(self.config, torch.device(device)), indent=2) + "\n", encoding="utf-8"
-            )
+            path.write_text(json.dumps(versions(self.config, torch.device(device)), indent=2) + "\n", encoding="utf-8")
 
 
 def versions(config: Config, device: torch.device) -> dict[str, str | int | None]:
@@ -118,9 +114,7 @@ def _git_commit() -> str | None:
         return None
     with suppress(OSError, subprocess.SubprocessError):
         command = ["git", "-C", str(REPO_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return (
-            subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
-        )
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     return None
 
 
@@ -140,9 +134,7 @@ def _make_writable(folder: Path) -> None:
     except OSError as error:
         way = next((str(path) for path in [folder, *folder.parents] if path.exists() and not path.is_dir()), None)
         found = f"a file in the way, {way}" if way else (error.strerror or str(error))
-        hint = (
-            "Move the file or choose another scene or run name." if way else "Check its permissions and the disk."
-        )
+        hint = "Move the file or choose another scene or run name." if way else "Check its permissions and the disk."
         raise InputError(folder, "output folder", found, "a folder that can be written to", hint) from error
 
 

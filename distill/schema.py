@@ -86,9 +86,7 @@ class BoxConfig(Section):
 class DataConfig(Section):
     """The cameras and images of the dataset."""
 
-    transforms: AssetPath | None = Field(
-        None, description="the dataset's `transforms_*.json`, under the assets root"
-    )
+    transforms: AssetPath | None = Field(None, description="the dataset's `transforms_*.json`, under the assets root")
     resolution: int | None = Field(
         None, ge=1, description="working image width in pixels (downscaled by area); null: native"
     )
@@ -179,9 +177,7 @@ class OccupancyConfig(Section):
     """The grid that tells empty space from occupied."""
 
     resolution: int = Field(128, ge=1, le=1024, description="cells along the box's longest side")
-    threshold: float = Field(
-        0.01, ge=0, lt=1, description="a cell whose alpha over one step is below this is empty"
-    )
+    threshold: float = Field(0.01, ge=0, lt=1, description="a cell whose alpha over one step is below this is empty")
     update_every: int = Field(16, ge=1, description="steps between refreshes from the student")
     decay: float = Field(0.95, gt=0, le=1, description="factor on a cell's remembered density at each refresh")
     warmup_steps: int = Field(256, ge=0, description="steps before the student may empty a cell")
@@ -230,9 +226,7 @@ class RgbLossConfig(ScheduledTerm):
 
     kind: Literal["l2", "l1", "huber"] = Field("l2", description="distance between colours")
     weight: float = Field(1.0, ge=0, description="factor of the term; 0: off")
-    delta: float = Field(
-        0.1, gt=0, description="error at which huber turns from square to linear, colour in [0, 1]"
-    )
+    delta: float = Field(0.1, gt=0, description="error at which huber turns from square to linear, colour in [0, 1]")
 
 
 class AlphaLossConfig(ScheduledTerm):
@@ -272,9 +266,7 @@ class TrainConfig(Section):
     lr_mlp: float | None = Field(None, gt=0, description="Adam's learning rate of the MLPs; null: `lr`")
     lr_final_ratio: float = Field(0.03, gt=0, le=1, description="learning rate at the end, as a fraction of `lr`")
     lr_warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises linearly from 0")
-    checkpoint_every: int | None = Field(
-        None, ge=1, description="steps between checkpoints; null: only at the end"
-    )
+    checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; null: only at the end")
     checkpoint_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], _FromList] = Field(
         (), description="further steps at which to write a checkpoint"
     )

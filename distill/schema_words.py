@@ -138,18 +138,12 @@ def _option_in_words(node: Mapping[str, Any]) -> str:
         return "a section with keys " + ", ".join(node["properties"])
     if node["type"] == "array":
         fixed = node.get("prefixItems")
-        return (
-            f"{len(fixed)} values, each {in_words(fixed[0])}"
-            if fixed
-            else f"a list, each {in_words(node['items'])}"
-        )
+        return f"{len(fixed)} values, each {in_words(fixed[0])}" if fixed else f"a list, each {in_words(node['items'])}"
     plain = {"integer": "an integer", "number": "a number", "boolean": "true or false", "null": "null"}
     word = plain.get(node["type"], "a path" if node.get("format") == "path" else "text")
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     bounds = {
-        sign: int(node[name]) if node[name] % 1 == 0 else node[name]
-        for name, sign in signs.items()
-        if name in node
+        sign: int(node[name]) if node[name] % 1 == 0 else node[name] for name, sign in signs.items() if name in node
     }
     if bounds.keys() == {">=", "<="}:
         return f"{word} in [{bounds['>=']}, {bounds['<=']}]"

@@ -61,9 +61,7 @@ class HashGridStudent(Student):
         self.direction_degree = direction_degree
         # The paper's initialisation: small enough that the density starts uniform.
         self.table = nn.Parameter(torch.empty(self.layout.entries, features).uniform_(-1e-4, 1e-4))
-        self.density_weights = _layers(
-            self.layout.output_width, hidden_width, density_layers, 1 + geo_features
-        )
+        self.density_weights = _layers(self.layout.output_width, hidden_width, density_layers, 1 + geo_features)
         color_inputs = geo_features + (direction_degree + 1) ** 2
         self.color_weights = _layers(color_inputs, hidden_width, color_layers, 3)
         self._touched = TouchedRows(self.layout.entries)
@@ -80,9 +78,7 @@ class HashGridStudent(Student):
 
     @torch.no_grad()
     def density(self, positions: Tensor) -> Tensor:
-        return density_mlp(
-            self._encode(positions), list(self.density_weights), implementation=self.implementation
-        )
+        return density_mlp(self._encode(positions), list(self.density_weights), implementation=self.implementation)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"table": [self.table], "mlp": [*self.density_weights, *self.color_weights]}

@@ -1,0 +1,130 @@
+"""How close two pictures are. Pictures are (H, W, 3) float arrays in [0, 1]; dB figures have data range 1."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distill import lpips_weights
+
+PSNR_CAP_DB = 100.0
+"""PSNR of identical pictures, so that means stay finite; 8-bit rounding alone is 59 dB."""
+
+COLLAPSE_MARGIN_DB = 0.5
+"""A student no more than this above a blank picture has learnt nothing."""
+
+FOREGROUND_COVERAGE = 0.5
+SSIM_MIN_SIDE = 11
+"""Pixels: the window of a Gaussian of sigma 1.5 cut at 3.5 sigma."""
+LPIPS_MIN_SIDE = 32
+"""Pixels: below it the deepest features are a single cell or none."""
+
+_log = logging.getLogger(__name__)
+
+
+def psnr_from_mse(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error, at most ``PSNR_CAP_DB``; NaN stays NaN."""
+    return float(-10.0 * np.log10(np.maximum(mse, 10.0 ** (-PSNR_CAP_DB / 10.0))))
+
+
+def psnr(image: np.ndarray, reference: np.ndarray) -> float:
+    """PSNR in dB over all pixels and channels of two arrays of one shape."""
+    return psnr_from_mse(np.mean(np.square(image.astype(np.float64) - reference)))
+
+
+def psnr_foreground(image: np.ndarray, reference: np.ndarray, coverage: np.ndarray) -> float | None:
+    """PSNR in dB over the pixels whose ``coverage`` (H, W) in [0, 1] exceeds 0.5; None where there are none."""
+    foreground = coverage > FOREGROUND_COVERAGE
+    return psnr(image[foreground], reference[foreground]) if foreground.any() else None
+
+
+def psnr_blank(reference: np.ndarray) -> float:
+    """PSNR in dB of the best single-colour picture of ``reference``.
+
+    A constant minimises the squared error of a channel at that channel's mean, where the error is the variance.
+    """
+    return psnr_from_mse(reference.var(axis=(0, 1), dtype=np.float64).mean())
+
+
+def is_collapsed(student_psnr: float, blank_psnr: float) -> bool:
+    """Whether a student is within ``COLLAPSE_MARGIN_DB`` of a blank picture, below it, or not a number."""
+    return not student_psnr > blank_psnr + COLLAPSE_MARGIN_DB
+
+
+def ssim(image: np.ndarray, reference: np.ndarray) -> float | None:
+    """Structural similarity (Wang et al. 2004, Gaussian window) as scikit-image computes it, in [-1, 1].
+
+    None where a side is shorter than the window (11 pixels).
+    """
+    if min(image.shape[:2]) < SSIM_MIN_SIDE:
+        return None
+    from skimage.metrics import structural_similarity
+
+    return float(
+        structural_similarity(
+            image,
+            reference,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1.0,
+            channel_axis=-1,
+        )
+    )
+
+
+class Lpips:
+    """Learned perceptual distance (Zhang et al. 2018, version 0.1) of the ``lpips`` package; 0 is identical.
+
+    Args:
+        net: ``"vgg"`` or ``"alex"``; the column it fills is ``lpips_<net>``.
+        weights: the backbone's convolutions, from ``lpips_weights.backbone_weights``.
+        device: where it runs.
+    """
+
+    def __init__(self, net: str, weights: dict[str, torch.Tensor], device: torch.device | str = "cpu") -> None:
+        self.net, self.device = net, torch.device(device)
+        self.model = _build_model(net, weights).to(self.device)
+
+    @classmethod
+    def load(cls, net: str = "vgg", device: torch.device | str = "cpu") -> Lpips | None:
+        """The metric, or None after a warning in the log: no weights to be had, or the package does not load."""
+        weights = lpips_weights.backbone_weights(net)
+        if weights is None:
+            return None
+        try:
+            return cls(net, weights, device)
+        except (ImportError, RuntimeError) as error:  # what a torchvision built for another torch raises
+            _log.warning(
+                "LPIPS is not measured (lpips_%s stays empty), the lpips package does not load: %s. "
+                "Install the torchvision that belongs to torch %s.",
+                *(net, error, torch.__version__),
+            )
+            return None
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray, reference: np.ndarray) -> float | None:
+        """The distance, or None where a side is shorter than ``LPIPS_MIN_SIDE``."""
+        if min(image.shape[:2]) < LPIPS_MIN_SIDE:
+            return None
+        pair = torch.from_numpy(np.stack([image, reference])).float().permute(0, 3, 1, 2).to(self.device)
+        return self.model(pair[:1], pair[1:], normalize=True).item()
+
+
+def _build_model(net: str, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+    import lpips
+
+    # On the meta device nothing is allocated: the package would fill VGG's 138 million parameters at random first.
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # torchvision's deprecation of the arguments lpips passes
+        model = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
+    linear = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
+    state = torch.load(linear, map_location="cpu", weights_only=True)
+    for key in model.net.state_dict():  # "slice2.5.weight" is torchvision's "features.5.weight"
+        state[f"net.{key}"] = weights[f"features.{key.split('.', 1)[1]}"]
+    model.load_state_dict(state, strict=False, assign=True)
+    return model.requires_grad_(False).eval()

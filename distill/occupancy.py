@@ -1,0 +1,88 @@
+"""Which cells of the scene box are worth sampling: bounded by the teacher, refreshed from the student."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from kernels.ray_marching import Cells
+from scene.rays import SceneBox
+from students.base import Student
+
+# A refresh that would leave less than this fraction of the teacher's cells is taken for a failed student, not for
+# empty space: without samples nothing could ever bring the cells back.
+LEAST_FRACTION = 0.01
+MAX_REFRESHED_CELLS = 1 << 17
+
+
+class OccupancyGrid(nn.Module):
+    """Cubic cells over the scene box.
+
+    Args:
+        box: the scene box.
+        resolution: cells along its longest side.
+        step: sample distance in world units; a cell is empty when its alpha over one step is below ``threshold``.
+        threshold: alpha in [0, 1).
+        decay: factor on the remembered density at each refresh.
+    """
+
+    def __init__(self, box: SceneBox, resolution: int, step: float, threshold: float, decay: float) -> None:
+        super().__init__()
+        self.box, self.step, self.decay = box, step, decay
+        self.cell_size = max(box.extent) / resolution
+        # The tolerance keeps a side of exactly n cells from becoming n + 1 by rounding.
+        self.shape = tuple(max(1, math.ceil(side / self.cell_size - 1e-4)) for side in box.extent)
+        self.density_threshold = -math.log1p(-threshold) / step
+        self.refusals = 0
+        self.register_buffer("teacher", torch.ones(self.shape, dtype=torch.uint8))
+        self.register_buffer("occupied", torch.ones(self.shape, dtype=torch.uint8))
+        self.register_buffer("remembered", torch.zeros(self.shape))
+        self._cells: Cells | None = None
+
+    @property
+    def cells(self) -> Cells:
+        """The occupied cells, for ray marching."""
+        if self._cells is None:
+            self._cells = Cells(self.box.lower, self.cell_size, self.occupied)
+        return self._cells
+
+    @property
+    def occupied_fraction(self) -> float:
+        """Share of the box's cells that are sampled."""
+        return self.occupied.float().mean().item()
+
+    def bound_by_teacher(self, mask: Tensor) -> None:
+        """Starts from the teacher's cells (X, Y, Z); nothing outside them will ever be sampled."""
+        self.teacher.copy_(mask)
+        self.occupied.copy_(mask)
+        self._cells = None
+
+    @torch.no_grad()
+    def refresh(self, student: Student, generator: torch.Generator) -> None:
+        """Takes the student's density at a random place in each of the teacher's cells into the memory.
+
+        Cells whose remembered density falls below the threshold become empty, unless almost all would.
+        """
+        candidates = self.teacher.reshape(-1).nonzero()[:, 0]
+        if len(candidates) > MAX_REFRESHED_CELLS:
+            pick = torch.randint(len(candidates), (MAX_REFRESHED_CELLS,), generator=generator)
+            candidates = candidates[pick.to(candidates.device)]
+        place = torch.rand((len(candidates), 3), generator=generator).to(candidates.device)
+        corner = torch.stack(torch.unravel_index(candidates, self.shape), dim=-1)
+        lower = place.new_tensor(self.box.lower)
+        density = student.density(lower + (corner + place) * self.cell_size)
+        remembered = self.remembered.view(-1)
+        remembered *= self.decay
+        remembered[candidates] = torch.maximum(remembered[candidates], density)
+        occupied = (self.remembered > self.density_threshold) & (self.teacher != 0)
+        if occupied.sum() < LEAST_FRACTION * self.teacher.sum():
+            self.refusals += 1
+            occupied = self.teacher != 0
+        self.occupied.copy_(occupied)
+        self._cells = None
+
+    def load_state_dict(self, *args, **kwargs):
+        self._cells = None
+        return super().load_state_dict(*args, **kwargs)

@@ -1,0 +1,78 @@
+"""The cells a teacher can occupy: from its Gaussians, or carved by its views' silhouettes and depth."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from distill.occupancy import OccupancyGrid
+from kernels.voxelize import voxelize_gaussians
+from scene.cameras import Cameras
+from teacher.gaussians import Gaussians
+from teacher.views import TeacherViews
+
+VISIBLE_ALPHA = 1 / 255  # below it the 3DGS rasteriser draws nothing
+_DEPTH_VOTES = 3  # views that must see through a cell before depth empties it
+_DEPTH_MARGIN_CELLS = 2.0
+
+
+def cells_of_gaussians(gaussians: Gaussians, grid: OccupancyGrid) -> Tensor:
+    """(X, Y, Z) uint8: cells in which some Gaussian can still be drawn (its alpha reaches 1/255)."""
+    radii = torch.sqrt(2 * torch.log((gaussians.opacities / VISIBLE_ALPHA).clamp(min=1)))
+    return voxelize_gaussians(
+        gaussians.means, gaussians.covariances(), radii, grid.box.lower, grid.cell_size, grid.shape
+    )
+
+
+@torch.no_grad()
+def cells_of_views(views: TeacherViews, grid: OccupancyGrid) -> Tensor:
+    """(X, Y, Z) uint8: cells that no training view shows to be empty.
+
+    A cell goes when it projects beside the silhouette of a view that holds it, or when several views look through
+    it at a surface well behind. Images are pooled over the cell's footprint first, so a cell is judged as a whole.
+    """
+    x, y, z = (torch.arange(extent) + 0.5 for extent in grid.shape)
+    centers = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1).reshape(-1, 3)
+    centers = centers * grid.cell_size + torch.tensor(grid.box.lower)
+    alive = torch.arange(len(centers))
+    votes = torch.zeros(len(centers), dtype=torch.uint8)
+    reach = grid.cell_size * math.sqrt(3) / 2
+    for frame in (~views.holdout).nonzero()[:, 0].tolist():
+        points = centers[alive]
+        row, col, depth, distance = _project(views.cameras, frame, points)
+        nearest = depth[depth > 0].min() if (depth > 0).any() else torch.tensor(1.0)
+        radius = math.ceil(reach * float(views.cameras.fx[frame]) / max(float(nearest), 1e-6)) + 1
+        inside = (depth > 0) & (row >= 0) & (row < views.cameras.height) & (col >= 0)
+        inside &= col < views.cameras.width
+        r, c = row[inside].long(), col[inside].long()
+        covered = _pool(views.coverage[frame].float(), radius)[r, c] > 0
+        keep = torch.ones(len(alive), dtype=torch.bool)
+        keep[inside] = covered
+        if views.distance is not None:
+            # Where depth is unknown the pooled minimum is 0, which empties nothing.
+            surface = -_pool(-views.distance[frame], radius)
+            in_front = distance[inside] < surface[r, c] - _DEPTH_MARGIN_CELLS * grid.cell_size
+            votes[alive[inside]] += in_front.to(torch.uint8)
+            keep[inside] &= votes[alive[inside]] < _DEPTH_VOTES
+        alive = alive[keep]
+    mask = torch.zeros(len(centers), dtype=torch.uint8)
+    mask[alive] = 1
+    return mask.view(grid.shape)
+
+
+def _project(cameras: Cameras, frame: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pixel row and column, depth along the camera's axis and distance from its centre, each (N,)."""
+    local = (points - cameras.centers[frame]) @ cameras.c2w[frame, :3, :3]
+    depth = -local[:, 2]
+    safe = depth.clamp(min=1e-9)
+    col = cameras.cx[frame] + cameras.fx[frame] * local[:, 0] / safe
+    row = cameras.cy[frame] - cameras.fy[frame] * local[:, 1] / safe
+    return row.floor(), col.floor(), depth, local.norm(dim=-1)
+
+
+def _pool(image: Tensor, radius: int) -> Tensor:
+    """Maximum over a square of 2 * radius + 1 pixels."""
+    return F.max_pool2d(image[None, None], 2 * radius + 1, stride=1, padding=radius)[0, 0]

@@ -1,0 +1,122 @@
+"""Pictures a person judges a student by. Inputs are (H, W, 3) float arrays in [0, 1]; outputs are uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from scene.images import to_uint8
+
+ERROR_SCALE = 0.25
+"""Error that gets the brightest colour: the same in every picture, so that two of them can be compared."""
+
+_SHOWN_SIDE = 400  # small pictures are enlarged to about this
+_GAP, _FONT = 8, 15
+_PAPER, _INK = (232, 232, 232), (30, 30, 30)  # grey, so that white pictures show where they end
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """A picture of at most 256 px a side repeated pixel by pixel to about 400 px; larger ones as they are."""
+    side = max(image.shape[:2])
+    factor = max(1, round(_SHOWN_SIDE / side)) if side <= 256 else 1
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def error_map(image: np.ndarray, reference: np.ndarray, scale: float = ERROR_SCALE) -> np.ndarray:
+    """RMS difference over the channels as (H, W, 3) uint8 colours: matplotlib's inferno from 0 to ``scale``."""
+    error = np.sqrt(np.mean(np.square(image - reference), axis=-1))
+    return _colours()[to_uint8(error / scale)]
+
+
+def triptych(
+    reference: np.ndarray,
+    student: np.ndarray,
+    title: str = "",
+    reference_name: str = "teacher",
+    scale: float = ERROR_SCALE,
+) -> np.ndarray:
+    """reference | student | error side by side, named, with the error's colour bar and an optional title line."""
+    panels = [to_uint8(reference), to_uint8(student), error_map(student, reference, scale)]
+    panels = [enlarged(panel) for panel in panels]
+    height, width = panels[0].shape[:2]
+    line = _FONT + _GAP
+    top = _GAP + line * (2 if title else 1)
+    sheet = Image.new("RGB", (3 * width + 4 * _GAP, top + height + _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        _text(draw, (_GAP, _GAP), title, sheet.width - 2 * _GAP)
+    names = (reference_name, "student", "error (RMS)")
+    for n, (name, panel) in enumerate(zip(names, panels, strict=True)):
+        left = _GAP + n * (width + _GAP)
+        _text(draw, (left, top - line), name, width)
+        sheet.paste(Image.fromarray(panel), (left, top))
+    _colour_bar(sheet, draw, left + width, top - line, f"{scale:g}", width)
+    return np.asarray(sheet)
+
+
+def contact_sheet(images: Sequence[np.ndarray], labels: Sequence[str], columns: int) -> np.ndarray:
+    """Pictures of one size in rows of ``columns``, each with its label below.
+
+    Raises:
+        ValueError: no pictures, or not one label for each.
+    """
+    if not images or len(images) != len(labels):
+        raise ValueError(f"contact_sheet: {len(images)} pictures and {len(labels)} labels")
+    tiles = [_fitted(to_uint8(image)) for image in images]
+    height, width = tiles[0].shape[:2]
+    columns, line = min(columns, len(tiles)), _FONT + _GAP
+    rows = -(-len(tiles) // columns)
+    size = (_GAP + columns * (width + _GAP), _GAP + rows * (height + line + _GAP))
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for n, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
+        left = _GAP + n % columns * (width + _GAP)
+        top = _GAP + n // columns * (height + line + _GAP)
+        sheet.paste(Image.fromarray(tile), (left, top))
+        _text(draw, (left, top + height + _GAP // 2), label, width)
+    return np.asarray(sheet)
+
+
+def _fitted(tile: np.ndarray, longest: int = 480) -> np.ndarray:
+    """A small picture enlarged, a large one reduced by area to at most ``longest`` px."""
+    tile = enlarged(tile)
+    factor = -(-max(tile.shape[:2]) // longest)
+    return np.asarray(Image.fromarray(tile).reduce(factor)) if factor > 1 else tile
+
+
+def _colour_bar(sheet: Image.Image, draw: ImageDraw.ImageDraw, right: int, top: int, end: str, width: int) -> None:
+    """``0 [gradient] end`` flush right at ``right``; left out where a panel is too narrow for it."""
+    font = _font()
+    length, after, before = 100, int(font.getlength(end)) + 6, int(font.getlength("0")) + 6
+    if width < length + after + before + int(font.getlength("error (RMS)")) + _GAP:
+        return
+    left = right - after - length
+    bar = np.repeat(_colours()[np.linspace(0, 255, length).astype(np.uint8)][None], _FONT - 4, axis=0)
+    sheet.paste(Image.fromarray(bar), (left, top + 4))
+    draw.text((left - before, top), "0", fill=_INK, font=font)
+    draw.text((right - after + 6, top), end, fill=_INK, font=font)
+
+
+def _text(draw: ImageDraw.ImageDraw, position: tuple[int, int], text: str, width: int) -> None:
+    """Draws ``text`` in one line, cut with an ellipsis where it is wider than ``width`` pixels."""
+    font = _font()
+    if font.getlength(text) > width:
+        while text and font.getlength(text + "...") > width:
+            text = text[:-1]
+        text += "..."
+    draw.text(position, text, fill=_INK, font=font)
+
+
+@lru_cache(maxsize=1)
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(_FONT)
+
+
+@lru_cache(maxsize=1)
+def _colours() -> np.ndarray:
+    from matplotlib import colormaps
+
+    return to_uint8(colormaps["inferno"](np.arange(256))[:, :3])

@@ -1,0 +1,193 @@
+"""From a config to what a run works with: teacher, student, occupancy, renderer settings."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.checkpoint import restore_box, restore_student
+from distill.occupancy import OccupancyGrid
+from distill.occupancy_init import cells_of_gaussians, cells_of_views
+from distill.renderer import RenderSettings
+from distill.scene_box import scene_box
+from distill.schema import Config
+from scene.blender import load_transforms
+from scene.errors import InputError
+from scene.rays import SceneBox
+from students import build_student
+from students.base import Student
+from teacher.bricks import build_bricks, orbit_cameras
+from teacher.gaussians import Gaussians, read_ply, write_ply
+from teacher.views import (
+    TeacherViews,
+    chosen_frames,
+    views_from_gaussians,
+    views_from_images,
+    views_from_outputs,
+    working_size,
+)
+
+_PIXELS_PER_STEP = 0.5
+_MOST_STEPS = 1024  # per box diagonal
+
+
+@dataclass
+class Teacher:
+    """What is distilled, and the box it is in."""
+
+    views: TeacherViews
+    gaussians: Gaussians | None
+    box: SceneBox
+
+
+@dataclass
+class Model:
+    """The student with what it takes to render it."""
+
+    student: Student
+    grid: OccupancyGrid
+    settings: RenderSettings
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a config.
+
+    Raises:
+        InputError: CUDA is asked for and absent, or has no such index.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise InputError("--device", "device", name, f"one of {count} CUDA devices", "Use --device cpu.")
+    return device
+
+
+def load_teacher(config: Config, ply_folder: Path | None = None) -> Teacher:
+    """Reads or makes the teacher.
+
+    Args:
+        ply_folder: where the built-in scene's PLY is kept; None: nowhere.
+
+    Raises:
+        InputError: an asset is missing, damaged or does not fit the others.
+    """
+    data, teacher = config.data, config.teacher
+    common = {"holdout_every": data.holdout_every}
+    if teacher.kind == "bricks":
+        gaussians = _bricks_through_ply(config.seed, ply_folder)
+        cameras = orbit_cameras(teacher.frames, data.resolution, data.resolution, config.seed)
+        names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
+        views = views_from_gaussians(gaussians, cameras, names, supersample=teacher.supersample, **common)
+        return Teacher(views, gaussians, scene_box(config, gaussians))
+    gaussians = None
+    if teacher.ply is not None and teacher.kind in ("views", "gaussians"):
+        gaussians = read_ply(teacher.ply)
+    box = scene_box(config, gaussians)
+    if teacher.kind == "views":
+        views = views_from_outputs(
+            teacher.outputs,
+            data.transforms,
+            width=data.resolution,
+            box=box,
+            background=teacher.background_rgb,
+            depth_kind=teacher.depth_kind,
+            ground_truth=data.ground_truth,
+            use_depth=teacher.depth_kind != "none",
+            frames=data.frames,
+            **common,
+        )
+    elif teacher.kind == "images":
+        views = views_from_images(
+            data.transforms, width=data.resolution, background=teacher.background_rgb, frames=data.frames, **common
+        )
+    else:
+        dataset = chosen_frames(data.frames, load_transforms(data.transforms))
+        cameras = dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, data.transforms))
+        views = views_from_gaussians(
+            gaussians,
+            cameras,
+            dataset.names,
+            supersample=teacher.supersample,
+            ground_truth_paths=dataset.image_paths if data.ground_truth else None,
+            **common,
+        )
+    return Teacher(views, gaussians, box)
+
+
+def _bricks_through_ply(seed: int, folder: Path | None) -> Gaussians:
+    """The built-in scene by way of a file, so that it takes the same path as a user's own."""
+    with tempfile.TemporaryDirectory() as temporary:
+        path = (folder or Path(temporary)) / "point_cloud.ply"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_ply(path, build_bricks(seed))
+        return read_ply(path)
+
+
+def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:
+    """Distance between samples in world units.
+
+    auto: half a pixel's width at the box's centre, but no finer than the box's diagonal / 1024: finer detail than
+    the images hold cannot be learnt from them.
+    """
+    if config.render.step_size != "auto":
+        return config.render.step_size
+    centre = torch.tensor([(low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True)])
+    distance = (views.cameras.centers - centre).norm(dim=-1)
+    pixel = (distance / views.cameras.fx).median().item()
+    return max(math.hypot(*box.extent) / _MOST_STEPS, _PIXELS_PER_STEP * pixel)
+
+
+def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model:
+    """A fresh student in the space its teacher occupies; the same for the same seed."""
+    step = sample_step(config, teacher.box, teacher.views)
+    torch.manual_seed(config.seed)
+    settings = config.student.model_dump(exclude={"kind"})
+    student = build_student(config.student.kind, (teacher.box.lower, teacher.box.upper), settings)
+    grid = _grid(config, teacher.box, config.occupancy.resolution, step)
+    if teacher.gaussians is not None and config.teacher.kind != "images":
+        mask = cells_of_gaussians(teacher.gaussians, grid)
+    else:
+        mask = cells_of_views(teacher.views, grid)
+    if not mask.any():
+        raise InputError(
+            "config",
+            "data.box",
+            f"a box {teacher.box.lower} to {teacher.box.upper} with nothing of the teacher in it",
+            "the box the scene is in",
+            "Set data.box, or auto when there is a PLY.",
+        )
+    grid.bound_by_teacher(mask)
+    return Model(student.to(device), grid.to(device), _render_settings(config, step))
+
+
+def restore_model(config: Config, state: dict[str, Any], path: Path, device: torch.device) -> Model:
+    """The student of a checkpoint in its own box and occupancy; only render settings come from the config."""
+    stored = state["occupancy"]
+    grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
+    grid.load_state_dict(stored["state"])
+    student = restore_student(state, path, device)
+    return Model(student, grid.to(device), _render_settings(config, stored["step"]))
+
+
+def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> OccupancyGrid:
+    return OccupancyGrid(box, resolution, step, config.occupancy.threshold, config.occupancy.decay)
+
+
+def _render_settings(config: Config, step: float) -> RenderSettings:
+    render = config.render
+    return RenderSettings(
+        step=step,
+        max_samples_per_ray=render.max_samples_per_ray,
+        termination=render.termination,
+        max_batch_samples=render.max_batch_samples,
+        near=config.data.near,
+        far=config.data.far,
+    )

@@ -1,0 +1,97 @@
+"""What a run will do, found out without writing anything: ``--dry-run``."""
+
+from __future__ import annotations
+
+from distill.config import check_assets
+from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher
+from distill.run_folder import RunFolder
+from distill.schema import Config
+from distill.session import make_sampler
+from distill.telemetry import device_name
+from distill.trainer import Trainer
+from kernels.dispatch import chosen_implementations
+
+_PROBE_STEPS = 12
+_MIB = 2**20
+
+
+def describe_run(config: Config) -> str:
+    """The plan as text: frames, rays, parameters, memory, kernels, device, time.
+
+    Trains a throw-away student for a few steps to find the speed.
+
+    Raises:
+        InputError: the config or its assets are not in order.
+    """
+    check_assets(config)
+    device = choose_device(config.device)
+    folder = RunFolder(config)
+    teacher = load_teacher(config)
+    model = build_model(config, teacher, device)
+    trainer = Trainer(
+        config, model.student, model.grid, make_sampler(config, teacher, model, device), model.settings, folder, device
+    )
+    seconds = trainer.probe(_PROBE_STEPS)
+    lines = [
+        ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),
+        ("device", f"{device} ({device_name(device)})"),
+        ("writes", f"{folder.results} and {folder.logs}"),
+        *_teacher_lines(config, teacher),
+        *_model_lines(config, model, trainer.sampler.pixels),
+        ("kernels", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())),
+        ("time", _duration(config, seconds)),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
+    views = teacher.views
+    held, size = int(views.holdout.sum()), f"{views.cameras.width}x{views.cameras.height}"
+    kind = config.teacher.kind
+    if teacher.gaussians is not None:
+        kind += f", {len(teacher.gaussians):,} Gaussians"
+    depth = "none"
+    if views.distance is not None:
+        depth = f"known in {(views.distance > 0).float().mean():.0%} of pixels"
+        if views.depth_kind is not None:
+            depth += f", stored as {views.depth_kind.value}"
+    return [
+        ("teacher", kind),
+        ("frames", f"{len(views)} at {size}: {len(views) - held} to train on, {held} held out"),
+        ("alpha", "none" if views.alpha is None else "yes"),
+        ("depth", depth),
+        ("ground truth", "none" if views.ground_truth is None else "yes"),
+        ("box", " to ".join(str([round(value, 3) for value in corner]) for corner in _corners(teacher))),
+    ]
+
+
+def _corners(teacher: Teacher) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return teacher.box.lower, teacher.box.upper
+
+
+def _model_lines(config: Config, model: Model, pixels: int) -> list[tuple[str, str]]:
+    parameters = model.student.parameter_count()
+    views_mib = 0.0
+    training = 4 * parameters * 4 / _MIB + config.train.samples_per_step * 800 / _MIB
+    grid = model.grid
+    return [
+        ("rays", f"{pixels:,} to train on, at most {config.train.rays_per_step:,} a step"),
+        ("student", f"{model.student.kind}, {parameters:,} parameters, {parameters * 4 / _MIB:.1f} MiB as float32"),
+        (
+            "occupancy",
+            f"{'x'.join(map(str, grid.shape))} cells of {grid.cell_size:.4f}, {grid.occupied_fraction:.1%} occupied",
+        ),
+        ("samples", f"every {model.settings.step:.4f} world units, about {config.train.samples_per_step:,} a step"),
+        ("memory", f"about {training + views_mib:.0f} MiB for the student's training state and a step's samples"),
+    ]
+
+
+def _duration(config: Config, seconds_per_step: float) -> str:
+    train = config.train
+    by_steps = train.max_steps * seconds_per_step
+    limit = f", stopped at {train.max_seconds:.0f} s" if train.max_seconds and train.max_seconds < by_steps else ""
+    return (
+        f"about {min(by_steps, train.max_seconds or by_steps):.0f} s of training{limit} "
+        f"({seconds_per_step * 1e3:.0f} ms a step in a probe of {_PROBE_STEPS}), evaluation besides"
+    )

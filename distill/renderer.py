@@ -1,0 +1,147 @@
+"""From rays to colour, alpha and distance through the student: sampled sparsely, composited front to back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distill.occupancy import OccupancyGrid
+from kernels.compositing import Composite, composite
+from kernels.ray_marching import march
+from scene.cameras import Cameras
+from scene.rays import Rays, SceneBox, image_rays, intersect_box
+from students.base import Student
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How rays are sampled.
+
+    Args:
+        step: sample distance, world units.
+        max_samples_per_ray: most samples on a ray.
+        termination: a ray ends when its transmittance falls below this (evaluation).
+        max_batch_samples: samples in memory at a time (evaluation).
+        near, far: range along the unit ray, world units.
+        implementation: of the kernels.
+    """
+
+    step: float
+    max_samples_per_ray: int
+    termination: float
+    max_batch_samples: int
+    near: float
+    far: float
+    implementation: str = "auto"
+
+
+class RenderedRays(NamedTuple):
+    """Outputs of training rays; differentiable."""
+
+    composite: Composite
+    samples: int  # evaluated with gradients
+    marched: int  # placed in occupied space
+
+
+class RenderedFrame(NamedTuple):
+    """One image: rgb (H, W, 3) on the background, alpha (H, W), expected distance (H, W), 0 where empty."""
+
+    rgb: Tensor
+    alpha: Tensor
+    distance: Tensor
+
+
+def clip_to_box(origins: Tensor, directions: Tensor, box: SceneBox, settings: RenderSettings) -> Rays:
+    """Rays with near and far where they are inside the scene box and the configured range."""
+    near, far = intersect_box(origins, directions, box, settings.near, settings.far)
+    return Rays(origins, directions, near, far)
+
+
+def render_rays(student: Student, grid: OccupancyGrid, rays: Rays, settings: RenderSettings, seed: int) -> RenderedRays:
+    """Renders training rays at stratified random places (a function of the seed alone).
+
+    Samples behind what is already opaque cannot be seen and get no gradient; they are found with the density
+    network alone and left out.
+    """
+    samples = march(
+        rays.origins,
+        rays.directions,
+        rays.near,
+        rays.far,
+        grid.cells,
+        step=settings.step,
+        limit=settings.max_samples_per_ray,
+        seed=seed,
+        implementation=settings.implementation,
+    )
+    density, rgb = student(samples.positions, rays.directions, samples.ray_index)
+    result = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation=settings.implementation)
+    return RenderedRays(result, len(samples.t), len(samples.t))
+
+
+@torch.no_grad()
+def render_frame(
+    student: Student,
+    grid: OccupancyGrid,
+    cameras: Cameras,
+    frame: int,
+    settings: RenderSettings,
+    background: tuple[float, float, float],
+) -> RenderedFrame:
+    """Renders one camera's image."""
+    rays = clip_to_box(*image_rays(cameras, frame), grid.box, settings)
+    rgb, alpha, distance = _render_waves(student, grid, rays, settings)
+    height, width = cameras.height, cameras.width
+    rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
+    distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
+    return RenderedFrame(
+        rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
+    )
+
+
+def _render_waves(
+    student: Student, grid: OccupancyGrid, rays: Rays, settings: RenderSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Accumulated rgb (R, 3), alpha (R,), distance (R,): rays advance together, opaque ones drop out."""
+    device = rays.origins.device
+    count = len(rays)
+    rgb, alpha, distance = (torch.zeros(shape, device=device) for shape in ((count, 3), (count,), (count,)))
+    taken = torch.zeros(count, dtype=torch.int64, device=device)
+    first_bin = torch.zeros(count, dtype=torch.int64, device=device)
+    alive = (rays.far > rays.near).nonzero()[:, 0]
+    limit = 8
+    while len(alive):
+        survivors = []
+        for part in alive.split(max(1, settings.max_batch_samples // limit)):
+            local = rays[part]
+            samples = march(
+                local.origins,
+                local.directions,
+                local.near,
+                local.far,
+                grid.cells,
+                step=settings.step,
+                limit=limit,
+                first_bin=first_bin[part],
+                implementation=settings.implementation,
+            )
+            if len(samples.t):
+                density, color = student(samples.positions, local.directions, samples.ray_index)
+                result = composite(
+                    density, color, samples.t, samples.dt, samples.offsets, implementation=settings.implementation
+                )
+                transmittance = 1 - alpha[part]
+                rgb[part] += transmittance[:, None] * result.rgb
+                alpha[part] += transmittance * result.alpha
+                distance[part] += transmittance * result.distance
+            taken[part] += samples.offsets.diff()
+            first_bin[part] = samples.next_bin
+            going = (samples.next_bin >= 0) & (1 - alpha[part] > settings.termination)
+            survivors.append(part[going & (taken[part] < settings.max_samples_per_ray)])
+        alive = torch.cat(survivors)
+        # Few rays are left after the first waves; longer ones then cost fewer passes.
+        limit = min(limit * 2, 64)
+    return rgb, alpha, distance

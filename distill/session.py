@@ -1,0 +1,165 @@
+"""One run from start to end: teacher, training, evaluation."""
+
+from __future__ import annotations
+
+import logging
+from enum import IntEnum
+from pathlib import Path
+
+import torch
+
+from distill.checkpoint import load_checkpoint
+from distill.config import check_assets
+from distill.evaluator import EvaluationResult, evaluate
+from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
+from distill.ray_sampler import RaySampler
+from distill.renderer import RenderedFrame, render_frame
+from distill.run_folder import RunFolder
+from distill.schema import Config
+from distill.telemetry import device_name
+from distill.trainer import Trainer
+from kernels.dispatch import chosen_implementations
+from scene.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+class ExitCode(IntEnum):
+    """What the program's exit status says."""
+
+    DONE = 0
+    DIVERGED = 1
+    BAD_INPUT = 2
+    COLLAPSED = 3
+    INTERRUPTED = 130
+
+
+def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySampler:
+    """Training rays of the teacher's views."""
+    return RaySampler(
+        teacher.views,
+        teacher.box,
+        model.settings,
+        config.render.background_rgb,
+        config.render.random_background,
+        device,
+    )
+
+
+def train_and_evaluate(config: Config, resume: str | None = None) -> ExitCode:
+    """Trains from the start, or goes on from a checkpoint, then evaluates.
+
+    Args:
+        resume: path of a checkpoint, "auto" for the run's latest (a fresh start if there is none), or None.
+
+    Raises:
+        InputError: config, assets or checkpoint are not in order; nothing has been written then.
+        TrainingDiverged: a loss term was not finite.
+    """
+    check_assets(config)
+    device = choose_device(config.device)
+    folder = RunFolder(config)
+    checkpoint = _checkpoint_to_resume(folder, resume)
+    state = None if checkpoint is None else load_checkpoint(checkpoint, device)
+    teacher = load_teacher(config)
+    if state is None:
+        model = build_model(config, teacher, device)
+    else:
+        _check_same_student(config, state, checkpoint)
+        model = restore_model(config, state, checkpoint, device)
+    folder.prepare(device)
+    trainer = Trainer(
+        config,
+        model.student,
+        model.grid,
+        make_sampler(config, teacher, model, device),
+        model.settings,
+        folder,
+        device,
+    )
+    if state is not None:
+        trainer.restore(state)
+        _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
+    _announce(config, teacher, model, device)
+    trainer.run()
+    _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
+    if trainer.interrupted:
+        _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
+        return ExitCode.INTERRUPTED
+    return _evaluate(config, teacher, model, trainer.progress.step, folder, device)
+
+
+def evaluate_checkpoint(config: Config, checkpoint: str | None = None) -> ExitCode:
+    """Evaluates a checkpoint, the run's latest by default, whatever student the config names.
+
+    Raises:
+        InputError: config, assets or checkpoint are not in order.
+    """
+    check_assets(config)
+    device = choose_device(config.device)
+    folder = RunFolder(config)
+    path = Path(checkpoint) if checkpoint else folder.latest_checkpoint()
+    if path is None:
+        raise InputError(
+            folder.checkpoints, "checkpoint", "none", "a checkpoint to evaluate", "Train first, or use --checkpoint."
+        )
+    state = load_checkpoint(path, device)
+    model = restore_model(config, state, path, device)
+    teacher = load_teacher(config)
+    folder.create()
+    return _evaluate(config, teacher, model, state["step"], folder, device)
+
+
+def _evaluate(
+    config: Config, teacher: Teacher, model: Model, step: int, folder: RunFolder, device: torch.device
+) -> ExitCode:
+    cameras = teacher.views.cameras.to(device)
+    model.student.eval()
+
+    def render(index: int, background: tuple[float, float, float]) -> RenderedFrame:
+        return render_frame(model.student, model.grid, cameras, index, model.settings, background)
+
+    result: EvaluationResult = evaluate(render, teacher.views, config, step, folder, device)
+    print(result.summary_text())
+    print(f"figures {folder.eval_csv(step)}\npictures {folder.eval}")
+    return ExitCode.COLLAPSED if result.collapsed else ExitCode.DONE
+
+
+def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
+    if resume is None:
+        return None
+    return folder.latest_checkpoint() if resume == "auto" else Path(resume)
+
+
+def _check_same_student(config: Config, state: dict, path: Path) -> None:
+    stored = {"kind": state["student"]["kind"], **state["student"]["settings"]}
+    wanted = config.student.model_dump()
+    for key, value in wanted.items():
+        if stored.get(key) != value:
+            raise InputError(
+                path,
+                f"student.{key}",
+                stored.get(key),
+                f"{value}, as the config says",
+                "Resume with the config it was trained with, or start anew without --resume.",
+            )
+
+
+def _announce(config: Config, teacher: Teacher, model: Model, device: torch.device) -> None:
+    views = teacher.views
+    _log.info(
+        "%s/%s on %s (%s): %d views at %dx%d, %d held out; %s student, %s parameters; %.1f%% of the box occupied",
+        config.scene,
+        config.run,
+        device,
+        device_name(device),
+        len(views),
+        views.cameras.width,
+        views.cameras.height,
+        int(views.holdout.sum()),
+        model.student.kind,
+        f"{model.student.parameter_count():,}",
+        100 * model.grid.occupied_fraction,
+    )
+    if views.depth_report is not None:
+        _log.info("teacher depth: %s", views.depth_report.summary())

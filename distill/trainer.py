@@ -1,0 +1,220 @@
+"""The training loop: draw rays, render, compare with the teacher, step; log, save, stop cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from distill.checkpoint import box_state, save_checkpoint, student_state
+from distill.config import to_yaml
+from distill.losses import total_loss
+from distill.occupancy import OccupancyGrid
+from distill.optimizer import StudentAdam, rate_factor
+from distill.ray_sampler import RaySampler
+from distill.renderer import RenderSettings, render_rays
+from distill.run_folder import CsvLog, RunFolder
+from distill.schema import Config
+from distill.telemetry import GpuMonitor
+from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
+from students.base import Student
+
+_log = logging.getLogger(__name__)
+
+
+class TrainingDiverged(Exception):
+    """A loss term is not a finite number."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; restored on resume."""
+
+    step: int = 0
+    seconds: float = 0.0
+    rays_per_step: int = 0
+
+
+class Trainer:
+    """Trains a student on the rays of its teacher's views.
+
+    Args:
+        config: the run.
+        student, grid, sampler, settings: what is trained, where it is sampled, on what, how.
+        folder: prepared run folder.
+        device: where the student lives.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        student: Student,
+        grid: OccupancyGrid,
+        sampler: RaySampler,
+        settings: RenderSettings,
+        folder: RunFolder,
+        device: torch.device,
+    ) -> None:
+        self.config, self.student, self.grid, self.sampler = config, student, grid, sampler
+        self.settings, self.folder, self.device = settings, folder, device
+        self.optimizer = StudentAdam(student, config.train)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.progress = Progress(rays_per_step=min(config.train.rays_per_step, 1024))
+        self.interrupted = False
+
+    def fraction_done(self) -> float:
+        """0 to 1, by steps or by time, whichever will end the run first."""
+        train = self.config.train
+        by_time = self.progress.seconds / train.max_seconds if train.max_seconds else 0.0
+        return max(self.progress.step / train.max_steps, by_time)
+
+    def run(self, show_progress: bool = True) -> None:
+        """Trains to the end of the schedule, or until Ctrl-C (``interrupted``); the last state is saved either way.
+
+        Raises:
+            TrainingDiverged: a loss term became NaN or infinite; names the step and the term.
+        """
+        train, progress = self.config.train, self.progress
+        resumed_at = progress.step if progress.step else None
+        log = CsvLog(self.folder.training_csv, COLUMNS, None if resumed_at is None else resumed_at + 1)
+        bar = tqdm(
+            total=train.max_steps, initial=progress.step, desc="train", unit="step", disable=not show_progress,
+            dynamic_ncols=True, mininterval=0.5,
+        )  # fmt: skip
+        start = time.perf_counter() - progress.seconds
+        saved_at = -1
+        with bar, _single_threaded_torch(self.device), self._interruptible(), GpuMonitor(self.device) as monitor:
+            while self.fraction_done() < 1 and not self.interrupted:
+                record = self._step()
+                progress.step += 1
+                progress.seconds = time.perf_counter() - start
+                bar.update()
+                ends = self.fraction_done() >= 1
+                if progress.step % train.log_every == 0 or ends:
+                    row = metrics_row(progress.step, progress.seconds, record, self.device, monitor)
+                    log.append(row)
+                    bar.set_postfix(postfix(row))
+                if self._checkpoint_due():
+                    self.save()
+                    saved_at = progress.step
+        if saved_at != progress.step:
+            self.save()
+
+    def _step(self) -> StepRecord:
+        config, progress = self.config, self.progress
+        if progress.step % config.occupancy.update_every == 0 and progress.step >= config.occupancy.warmup_steps:
+            refused = self.grid.refusals
+            self.grid.refresh(self.student, self.generator)
+            if self.grid.refusals == 1 and refused == 0:
+                _log.warning(
+                    "step %d: the student is empty almost everywhere; keeping the teacher's occupied space.",
+                    progress.step,
+                )
+        began = time.perf_counter()
+        batch = self.sampler.draw(progress.rays_per_step, self.generator)
+        seed = int(torch.randint(1 << 31, (1,), generator=self.generator))
+        rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed)
+        done = self.fraction_done()
+        loss, terms, depth = total_loss(rendered.composite, batch, config.loss, done)
+        self._check_finite(terms)
+        loss.backward()
+        self.optimizer.set_rate(rate_factor(progress.step, done, config.train))
+        self.optimizer.step()
+        self._adapt_rays(rendered.samples)
+        return StepRecord(
+            loss=loss.detach(),
+            terms={name: term.detach() for name, term in terms.items()},
+            result=rendered.composite,
+            batch=batch,
+            depth=depth,
+            samples=rendered.samples,
+            seconds=time.perf_counter() - began,
+            lr=self.optimizer.param_groups[0]["lr"],
+        )
+
+    def _check_finite(self, terms: dict[str, torch.Tensor]) -> None:
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise TrainingDiverged(
+                    f"step {self.progress.step + 1}: loss term '{name}' is {term.item()}; "
+                    "lower train.lr, or resume from the last checkpoint with a lower one"
+                )
+
+    def _adapt_rays(self, samples: int) -> None:
+        """Follows the number of rays that fills the sample budget; depends on counts alone, so it can be resumed."""
+        train, rays = self.config.train, self.progress.rays_per_step
+        wanted = rays * train.samples_per_step / max(1, samples)
+        blended = 0.8 * rays + 0.2 * min(wanted, 2.0 * rays)
+        self.progress.rays_per_step = int(min(train.rays_per_step, max(64, round(blended))))
+
+    def _checkpoint_due(self) -> bool:
+        train, step = self.config.train, self.progress.step
+        every = train.checkpoint_every
+        return (every is not None and step % every == 0) or step in train.checkpoint_steps
+
+    def save(self) -> None:
+        """Writes the checkpoint of the current step."""
+        save_checkpoint(
+            self.folder.checkpoint_path(self.progress.step),
+            {
+                "step": self.progress.step,
+                "seconds": self.progress.seconds,
+                "rays_per_step": self.progress.rays_per_step,
+                "student": student_state(self.student),
+                "box": box_state(self.grid.box),
+                "occupancy": {
+                    "resolution": self.config.occupancy.resolution,
+                    "step": self.grid.step,
+                    "state": self.grid.state_dict(),
+                },
+                "optimizer": self.optimizer.state_dict(),
+                "generator": self.generator.get_state(),
+                "config": to_yaml(self.config),
+            },
+        )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint exactly where it was written; the student's weights are already loaded."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.progress = Progress(state["step"], state["seconds"], state["rays_per_step"])
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C ends the loop after the step it falls in, so that what is saved is whole."""
+
+        def stop(*_: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        try:
+            previous = signal.signal(signal.SIGINT, stop)
+        except ValueError:  # not the main thread: the caller deals with interrupts
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def _single_threaded_torch(device: torch.device) -> Iterator[None]:
+    """On the CPU the kernels use every core; torch's own threads would only get in their way."""
+    if device.type != "cpu":
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

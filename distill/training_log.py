@@ -1,0 +1,97 @@
+"""The figures of training: a row of training_metrics.csv, and the same shortened for the progress bar."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill.losses import DepthStatistics, RayBatch
+from distill.telemetry import GpuMonitor, gpu_mem_gib
+from kernels.compositing import Composite
+
+TERMS = ("rgb", "alpha", "depth")
+COLUMNS = (
+    *("step", "wall_s", "rays_per_s", "samples_per_ray", "lr", "loss"),
+    *(f"loss_{term}" for term in TERMS),
+    *("psnr_batch", "alpha_mean", "depth_valid_fraction"),
+    *(f"teacher_depth_{name}" for name in ("min", "max", "mean")),
+    *(f"teacher_depth_norm_{name}" for name in ("min", "max", "mean")),
+    *(f"ray_depth_range_{name}" for name in ("min", "max", "mean")),
+    *("gpu_mem_gib", "power_w"),
+)
+
+
+@dataclass
+class StepRecord:
+    """What one step did; tensors stay on the device until a row is wanted."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    result: Composite
+    batch: RayBatch
+    depth: DepthStatistics | None
+    samples: int
+    seconds: float
+    lr: float
+
+
+def metrics_row(
+    step: int, wall_s: float, record: StepRecord, device: torch.device, monitor: GpuMonitor
+) -> dict[str, object]:
+    """A row of ``COLUMNS``; what was not measured is None.
+
+    ``ray_depth_range`` is far - near, in world units, of the rays that cross the scene box.
+    """
+    batch, result = record.batch, record.result
+    rays = len(batch.rays)
+    with torch.no_grad():
+        predicted = result.rgb + (1 - result.alpha)[:, None] * batch.background
+        squared = ((predicted - batch.rgb) ** 2).mean().item()
+        spans = batch.rays.far - batch.rays.near
+        row: dict[str, object] = {
+            "step": step,
+            "wall_s": round(wall_s, 3),
+            "rays_per_s": round(rays / record.seconds, 1),
+            "samples_per_ray": round(record.samples / rays, 3),
+            "lr": record.lr,
+            "loss": record.loss.item(),
+            **{f"loss_{name}": term.item() for name, term in record.terms.items()},
+            "psnr_batch": round(-10 * math.log10(max(squared, 1e-10)), 4),
+            "alpha_mean": result.alpha.mean().item(),
+            **_spread("ray_depth_range", spans[spans > 0]),
+            "gpu_mem_gib": gpu_mem_gib(device),
+            "power_w": monitor.recent_power_w(),
+        }
+        if record.depth is not None:
+            row["depth_valid_fraction"] = record.depth.valid_fraction.item()
+            row |= _spread("teacher_depth", record.depth.distance)
+            row |= _spread("teacher_depth_norm", record.depth.normalized)
+    return row
+
+
+def postfix(row: dict[str, object]) -> dict[str, str]:
+    """The key figures for the progress bar."""
+    short = {
+        "psnr": f"{row['psnr_batch']:.2f}",
+        "alpha": f"{row['alpha_mean']:.2f}",
+        "krays/s": f"{row['rays_per_s'] / 1e3:.0f}",
+        "s/ray": f"{row['samples_per_ray']:.1f}",
+    }
+    if row.get("loss_depth") is not None:
+        short["depth"] = f"{row['loss_depth']:.4f}"
+    if row["gpu_mem_gib"] is not None:
+        short["GiB"] = f"{row['gpu_mem_gib']:.1f}"
+    return short
+
+
+def _spread(name: str, values: Tensor) -> dict[str, float]:
+    if not len(values):
+        return {}
+    return {
+        f"{name}_min": values.min().item(),
+        f"{name}_max": values.max().item(),
+        f"{name}_mean": values.mean().item(),
+    }

@@ -1,0 +1,81 @@
+"""Distils a 3D Gaussian Splatting teacher into a small radiance-field student, and measures it.
+
+python lego_response_distill.py --config configs/quickstart.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+
+from distill.config import load_config
+from distill.session import ExitCode, evaluate_checkpoint, train_and_evaluate
+from distill.trainer import TrainingDiverged
+from scene.errors import InputError
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Distil a 3D Gaussian Splatting teacher into a small radiance-field student, and measure it.",
+        epilog="Exit status: 0 done, 1 training diverged, 2 bad input, 3 COLLAPSED (no better than a blank picture), "
+        "130 interrupted (the last state is saved).",
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, see configs/")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
+        help="override a setting, e.g. --set train.lr=0.005; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="same as --set train.max_steps=N")
+    parser.add_argument("--seed", type=int, metavar="N", help="same as --set seed=N")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--dry-run", action="store_true", help="check everything, print the plan, write nothing")
+    mode.add_argument("--eval-only", action="store_true", help="evaluate a checkpoint without training")
+    mode.add_argument("--resume", metavar="auto|PATH", help="go on from the run's latest checkpoint, or from PATH")
+    parser.add_argument("--checkpoint", metavar="PATH", help="with --eval-only: the checkpoint (default: the latest)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args(argv)
+    if arguments.checkpoint and not arguments.eval_only:
+        parser.error("--checkpoint goes with --eval-only; to go on training from it use --resume PATH")
+    for key, value in (
+        ("device", arguments.device),
+        ("train.max_steps", arguments.max_steps),
+        ("seed", arguments.seed),
+    ):
+        if value is not None:
+            arguments.overrides.append(f"{key}={value}")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit status (see ``ExitCode``)."""
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("numba").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
+    try:
+        config = load_config(arguments.config, arguments.overrides, arguments.assets)
+        if arguments.dry_run:
+            from distill.plan import describe_run
+
+            print(describe_run(config))
+            return ExitCode.DONE
+        if arguments.eval_only:
+            return evaluate_checkpoint(config, arguments.checkpoint)
+        return train_and_evaluate(config, arguments.resume)
+    except (InputError, TrainingDiverged) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

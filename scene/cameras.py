@@ -1,0 +1,77 @@
+"""Pinhole cameras of one dataset: poses, intrinsics and one image size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """N pinhole cameras that share one image size.
+
+    Attributes:
+        c2w: (N, 4, 4) float32 rigid camera-to-world poses, right-handed; the camera looks down -Z, +Y is up.
+        fx, fy: (N,) float32 focal lengths in pixels.
+        cx, cy: (N,) float32 principal point in pixels from the image's top left corner; pixel centres are at +0.5.
+        width, height: image size in pixels.
+    """
+
+    c2w: Tensor
+    fx: Tensor
+    fy: Tensor
+    cx: Tensor
+    cy: Tensor
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        count = self.c2w.shape[0]
+        if self.c2w.shape != (count, 4, 4):
+            raise ValueError(f"c2w: found shape {tuple(self.c2w.shape)}, expected (N, 4, 4)")
+        for name in ("fx", "fy", "cx", "cy"):
+            if getattr(self, name).shape != (count,):
+                raise ValueError(f"{name}: found shape {tuple(getattr(self, name).shape)}, expected ({count},)")
+
+    def __len__(self) -> int:
+        return self.c2w.shape[0]
+
+    def __getitem__(self, index: int | slice | list[int] | Tensor) -> Cameras:
+        """Those cameras; an int gives a set of one."""
+        if isinstance(index, int):
+            index = [index]
+        picked = {name: getattr(self, name)[index] for name in ("c2w", "fx", "fy", "cx", "cy")}
+        return replace(self, **picked)
+
+    def to(self, device: torch.device | str) -> Cameras:
+        moved = {name: getattr(self, name).to(device) for name in ("c2w", "fx", "fy", "cx", "cy")}
+        return replace(self, **moved)
+
+    def resized(self, width: int, height: int) -> Cameras:
+        """The same views at another image size: intrinsics scale with the pixels, per axis."""
+        x_scale, y_scale = width / self.width, height / self.height
+        return replace(
+            self,
+            fx=self.fx * x_scale,
+            fy=self.fy * y_scale,
+            cx=self.cx * x_scale,
+            cy=self.cy * y_scale,
+            width=width,
+            height=height,
+        )
+
+    @property
+    def centers(self) -> Tensor:
+        """(N, 3) camera centres in world units."""
+        return self.c2w[:, :3, 3]
+
+    def world_to_camera(self) -> Tensor:
+        """(N, 4, 4) inverse poses (the transpose of the rotation: poses are rigid)."""
+        rotation = self.c2w[:, :3, :3].transpose(1, 2)
+        inverse = torch.zeros_like(self.c2w)
+        inverse[:, :3, :3] = rotation
+        inverse[:, :3, 3] = -(rotation @ self.c2w[:, :3, 3:])[..., 0]
+        inverse[:, 3, 3] = 1.0
+        return inverse

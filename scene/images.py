@@ -1,0 +1,112 @@
+"""Images on disk, and shrinking them without bias: by exact pixel area, on premultiplied colour."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+from scene.errors import InputError
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads an image as (H, W, 3) or (H, W, 4) uint8, straight alpha.
+
+    Grey images get three channels; 16-bit ones are rounded to 8.
+
+    Raises:
+        InputError: the file is missing, truncated or no picture, or its pixels are neither 8 nor 16 bit integers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "image", "no such file", "a PNG or JPEG file")
+    try:
+        image = iio.imread(path, plugin="pillow", index=0)
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ... for bad bytes
+        raise InputError(
+            path, "image", f"unreadable data ({error})", "a whole PNG or JPEG file", "Write the file again."
+        ) from error
+    if image.dtype == bool:
+        image = image.astype(np.uint8) * 255
+    elif image.dtype == np.uint16:
+        image = np.rint(image / 257.0).astype(np.uint8)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
+        raise InputError(path, "pixels", f"{image.dtype} {image.shape}", "8 or 16 bit grey, RGB or RGBA")
+    if image.shape[2] <= 2:
+        image = np.concatenate([np.repeat(image[..., :1], 3, axis=2), image[..., 1:]], axis=2)
+    return np.ascontiguousarray(image)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) from the file's header alone; InputError when there is none."""
+    try:
+        height, width = iio.improps(path, plugin="pillow", index=0).shape[:2]
+    except Exception as error:  # as in read_image
+        raise InputError(path, "image header", f"unreadable ({error})", "a PNG or JPEG file") from error
+    return width, height
+
+
+def resize_area(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Shrinks a float32 (H, W) or (H, W, C) image by exact area average, by any ratio >= 1 per axis.
+
+    Each output pixel is the mean of the input over its footprint, edge pixels weighted by the part covered.
+    """
+    if image.shape[0] < height or image.shape[1] < width:
+        raise ValueError(f"cannot shrink {image.shape[1]}x{image.shape[0]} to {width}x{height}")
+    rows, columns = _area_weights(image.shape[0], height), _area_weights(image.shape[1], width)
+    planes = image.reshape(image.shape[0], image.shape[1], -1)
+    shrunk = np.tensordot(columns, np.tensordot(rows, planes, (1, 0)), (1, 1)).swapaxes(0, 1)
+    return np.ascontiguousarray(shrunk, dtype=np.float32).reshape(height, width, *image.shape[2:])
+
+
+@lru_cache(maxsize=16)
+def _area_weights(source: int, target: int) -> np.ndarray:
+    """(target, source) float32: the part each source pixel takes in each target pixel; rows sum to 1."""
+    edges = np.arange(target + 1) * source / target
+    pixels = np.arange(source)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.clip(overlap, 0, None) * target / source).astype(np.float32)
+
+
+def resize_rgba(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Shrinks a uint8 (H, W, 4) straight-alpha image to uint8 (height, width, 4), averaging premultiplied colour.
+
+    Colour under alpha 0 has no say in the result and is 0 there.
+    """
+    alpha = image[..., 3:].astype(np.float32)
+    premultiplied = np.concatenate([image[..., :3] * (alpha / 255), alpha], axis=2)
+    shrunk = resize_area(premultiplied, width, height)
+    covered = np.maximum(shrunk[..., 3:], 1e-6) / 255
+    shrunk[..., :3] = np.where(shrunk[..., 3:] > 0, shrunk[..., :3] / covered, 0)
+    return to_uint8(shrunk / 255)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] (clipped to it) -> uint8, rounded."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def write_image(path: str | Path, array: np.ndarray) -> None:
+    """Writes a PNG atomically: (H, W), (H, W, 3) or (H, W, 4), uint8 or float in [0, 1]. Makes its folder."""
+    array = np.asarray(array)
+    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+        raise ValueError(f"found shape {array.shape}, expected (H, W), (H, W, 3) or (H, W, 4)")
+    pixels = array if array.dtype == np.uint8 else to_uint8(array)
+    write_atomically(path, iio.imwrite("<bytes>", pixels, extension=".png", plugin="pillow"))
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Writes a whole file or none: to a temporary name in the same folder, then renamed. Makes its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

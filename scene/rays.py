@@ -1,0 +1,155 @@
+"""From pixels to rays, and where a ray crosses the scene box."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scene.cameras import Cameras
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class SceneBox:
+    """Axis-aligned box around the scene, in world units; ``upper`` exceeds ``lower`` on every axis."""
+
+    lower: Vector
+    upper: Vector
+
+    def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            corner = tuple(float(value) for value in getattr(self, name))
+            if len(corner) != 3 or not all(math.isfinite(value) for value in corner):
+                raise ValueError(f"scene box: {name}: found {corner}, expected three finite numbers")
+            object.__setattr__(self, name, corner)
+        if not all(low < high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise ValueError(f"scene box: found lower {self.lower}, upper {self.upper}, expected lower < upper")
+
+    @property
+    def extent(self) -> Vector:
+        """Edge lengths in world units."""
+        x, y, z = (high - low for low, high in zip(self.lower, self.upper, strict=True))
+        return x, y, z
+
+    def contains(self, points: Tensor) -> Tensor:
+        """(..., 3) points -> (...) bool, faces included."""
+        lower, upper = points.new_tensor(self.lower), points.new_tensor(self.upper)
+        return ((points >= lower) & (points <= upper)).all(-1)
+
+
+@dataclass
+class Rays:
+    """N rays: ``origins`` (N, 3), unit ``directions`` (N, 3), ``near`` and ``far`` (N,) along the unit ray."""
+
+    origins: Tensor
+    directions: Tensor
+    near: Tensor
+    far: Tensor
+
+    def __len__(self) -> int:
+        return self.origins.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> Rays:
+        return Rays(self.origins[index], self.directions[index], self.near[index], self.far[index])
+
+    def to(self, device: torch.device | str) -> Rays:
+        return Rays(*(part.to(device) for part in (self.origins, self.directions, self.near, self.far)))
+
+
+def pixel_rays(cameras: Cameras, frame: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
+    """World rays through the centres of chosen pixels.
+
+    Args:
+        frame: (N,) int64 camera indices.
+        row, col: (N,) pixel indices, integer or fractional; +0.5 is added here.
+
+    Returns:
+        origins (N, 3) and unit directions (N, 3).
+    """
+    local = torch.stack(
+        [
+            (col + 0.5 - cameras.cx[frame]) / cameras.fx[frame],
+            (cameras.cy[frame] - row - 0.5) / cameras.fy[frame],
+            torch.full_like(cameras.fx[frame], -1.0),
+        ],
+        dim=-1,
+    )
+    world = (cameras.c2w[frame, :3, :3] @ local[..., None])[..., 0]
+    return cameras.centers[frame], torch.nn.functional.normalize(world, dim=-1)
+
+
+def image_rays(cameras: Cameras, frame: int) -> tuple[Tensor, Tensor]:
+    """World rays of all pixels of one frame, row-major: origins and unit directions, (H*W, 3) each."""
+    local = _image_plane(cameras, frame).reshape(-1, 3)
+    world = torch.nn.functional.normalize(local @ cameras.c2w[frame, :3, :3].T, dim=-1)
+    return cameras.centers[frame].expand_as(world), world
+
+
+def distance_per_z(cameras: Cameras, frame: int) -> Tensor:
+    """(H, W) distance along the pixel's ray per unit of depth along the camera's axis, >= 1."""
+    return _image_plane(cameras, frame).norm(dim=-1)
+
+
+def _image_plane(cameras: Cameras, frame: int) -> Tensor:
+    """(H, W, 3) pixel centres on the plane one unit in front of the camera, in camera axes."""
+    device = cameras.fx.device
+    x = (torch.arange(cameras.width, device=device) + 0.5 - cameras.cx[frame]) / cameras.fx[frame]
+    y = (cameras.cy[frame] - torch.arange(cameras.height, device=device) - 0.5) / cameras.fy[frame]
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([x, y, torch.full_like(x, -1.0)], dim=-1)
+
+
+def focus_box(cameras: Cameras) -> SceneBox:
+    """The cube that cameras around a scene look at, when nothing better is known about its bounds.
+
+    Its centre is the point nearest to all optical axes; its side is what the median camera sees there, along the
+    longer side of its image.
+
+    Raises:
+        ValueError: the axes are (nearly) parallel or meet behind the cameras, as when looking outwards.
+    """
+    axes, centers = -cameras.c2w[:, :3, 2].double().cpu(), cameras.centers.double().cpu()
+    across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
+    system = across.mean(0)
+    if torch.linalg.eigvalsh(system)[0] < 1e-3:
+        raise ValueError("the cameras' optical axes are parallel and meet nowhere")
+    centre = torch.linalg.solve(system, (across @ centers[..., None]).mean(0))[:, 0]
+    depth = ((centre - centers) * axes).sum(-1)
+    if (depth <= 0).float().mean() > 0.1:
+        raise ValueError("the cameras' optical axes meet behind them")
+    sight = torch.maximum(cameras.width / cameras.fx, cameras.height / cameras.fy).cpu()
+    half = (depth * sight).median().item() / 2
+    lower, upper = (centre - half).tolist(), (centre + half).tolist()
+    return SceneBox((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+
+
+def intersect_box(
+    origins: Tensor, directions: Tensor, box: SceneBox, near: float, far: float
+) -> tuple[Tensor, Tensor]:
+    """Where rays are inside the box and the range [near, far] (slab method, Kay and Kajiya 1986).
+
+    Args:
+        origins, directions: (N, 3); directions are unit, components may be zero, origins may be inside the box.
+        near, far: the configured range, distance along the unit ray.
+
+    Returns:
+        near (N,) and far (N,), ``near <= far``. A ray that misses gets the empty interval ``(near, near)``.
+    """
+    lower, upper = origins.new_tensor(box.lower), origins.new_tensor(box.upper)
+    first, second = (lower - origins) / directions, (upper - origins) / directions
+    entry, exit_ = torch.minimum(first, second), torch.maximum(first, second)
+
+    # A ray parallel to a slab is inside it for ever or never; 0/0 above would be NaN.
+    parallel = directions == 0
+    within = (origins >= lower) & (origins <= upper)
+    entry = torch.where(parallel, torch.where(within, -torch.inf, torch.inf), entry)
+    exit_ = torch.where(parallel, torch.where(within, torch.inf, -torch.inf), exit_)
+
+    entry = entry.amax(-1).clamp(min=near)
+    exit_ = exit_.amin(-1).clamp(max=far)
+    missed = exit_ <= entry
+    return entry.masked_fill(missed, near), exit_.masked_fill(missed, near)

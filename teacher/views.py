@@ -1,0 +1,344 @@
+"""The teacher as pictures: colour, alpha and distance of every training view, at the working resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scene.blender import load_transforms
+from scene.cameras import Cameras
+from scene.errors import InputError
+from scene.images import image_size, read_image, resize_area, to_uint8
+from scene.rays import SceneBox, distance_per_z, focus_box, image_rays, intersect_box
+from teacher.depth import DepthKind, DepthReport, infer_depth_kind, to_distance
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+from teacher.view_files import (
+    Size,
+    all_present,
+    check_count,
+    chosen_frames,
+    load_ground_truth,
+    numbered_files,
+    outputs_folder,
+    parallel_map,
+    read_render,
+    read_view_depth,
+    rendered_cameras,
+    shrink_rgba,
+    working_size,
+)
+
+Color = tuple[float, float, float]
+Progress = Callable[[int, int], None]
+
+# As many views as it takes to infer the depth kind; more only cost time.
+_INFERENCE_VIEWS = 24
+# A rasterised pixel with less alpha has no meaningful depth: two or three of 255 levels.
+_FAINT = 0.01
+
+
+@dataclass(frozen=True)
+class TeacherViews:
+    """N teacher views of one size (H, W).
+
+    Attributes:
+        cameras: N cameras at this size.
+        names: N unique frame names.
+        rgb: (N, H, W, 3) uint8 sRGB; straight colour where alpha is known, else composited on ``background``.
+        alpha: (N, H, W) uint8, or None where the teacher's renders have none.
+        coverage: (N, H, W) uint8, the part of the pixel the scene covers: alpha if known, else the area with
+            depth, else the area that differs from the background.
+        distance: (N, H, W) float32 expected distance along the unit ray, world units, 0 where unknown; or None.
+        background: sRGB in [0, 1] that ``rgb`` is composited on; set exactly when alpha is None.
+        ground_truth: (N, H, W, 4) uint8 straight RGBA of the dataset's own images (alpha 255 if they are RGB).
+        holdout: (N,) bool, frames kept out of training.
+        depth_report: how the depth kind was inferred; None when it was given or there is no depth.
+        depth_kind: what the depth files were read as; None without depth files.
+    """
+
+    cameras: Cameras
+    names: tuple[str, ...]
+    rgb: Tensor
+    alpha: Tensor | None
+    coverage: Tensor
+    distance: Tensor | None
+    background: Color | None
+    ground_truth: Tensor | None
+    holdout: Tensor
+    depth_report: DepthReport | None = None
+    depth_kind: DepthKind | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, i: int, background: Color) -> Tensor:
+        """View i on a background, (H, W, 3) float32 in [0, 1].
+
+        Raises:
+            ValueError: without alpha, any background but the one the view was rendered on.
+        """
+        rgb = self.rgb[i].float() / 255
+        if self.alpha is None:
+            if not np.allclose(background, self.background, atol=1e-3):
+                raise ValueError(f"views without alpha are on {self.background} and cannot be put on {background}")
+            return rgb
+        return _over(rgb, self.alpha[i].float()[..., None] / 255, background)
+
+    def ground_truth_image(self, i: int, background: Color) -> Tensor | None:
+        """The dataset's image i on a background, (H, W, 3) float32 in [0, 1]; None where there is none."""
+        if self.ground_truth is None:
+            return None
+        rgba = self.ground_truth[i].float() / 255
+        return _over(rgba[..., :3], rgba[..., 3:], background)
+
+
+def views_from_outputs(
+    outputs_dir: str | Path,
+    transforms: str | Path,
+    *,
+    width: int | None = None,
+    box: SceneBox | None,
+    background: Color,
+    depth_kind: str = "auto",
+    holdout_every: int,
+    ground_truth: bool = True,
+    use_depth: bool = True,
+    frames: str | None = None,
+) -> TeacherViews:
+    """Renders and depth on disk in graphdeco's layout: ``renders/00000.png``, ``depth/00000.npy``, ``gt/``.
+
+    They are matched by order to the frames of the JSON, which must be the poses they were rendered from; their size
+    may be a scaled one of the dataset's. Depth becomes distance at its own size and is then averaged over the valid
+    pixels of each working pixel's footprint; it is known where at least half of the footprint is valid.
+
+    Args:
+        outputs_dir: the folder with ``renders/``, or one holding a single such ``ours_*`` folder.
+        width: working width in pixels, height follows; None: native.
+        box: the scene box; expected distances outside of it are dropped. None: inferring the depth kind supposes
+            ``scene.rays.focus_box``, and nothing is dropped.
+        background: what RGB renders are composited on; RGBA renders need none.
+        depth_kind: a ``DepthKind`` value, ``"auto"``, or ``"none"``, which is ``use_depth=False``.
+        holdout_every: every k-th frame, from the first on, is held out; 0: none.
+        ground_truth: load the dataset's images too if they exist (``gt/`` if only that does).
+        frames: ``"START:STOP:STEP"`` of the frames to use.
+
+    Raises:
+        InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind.
+    """
+    folder = outputs_folder(Path(outputs_dir))
+    renders = numbered_files(folder / "renders", ".png")
+    with_depth = use_depth and depth_kind != "none"
+    hint = "Set teacher.depth_kind: none to do without depth."
+    depths = numbered_files(folder / "depth", ".npy", hint) if with_depth else []
+    truths = numbered_files(folder / "gt", ".png") if ground_truth and (folder / "gt").is_dir() else []
+    native = image_size(renders[0])
+    dataset = load_transforms(transforms, image_size=native)
+    for files in filter(None, (renders, depths, truths)):
+        check_count(files, dataset)
+    chosen = chosen_frames(frames, dataset)
+    dataset, renders, depths, truths = dataset[chosen], renders[chosen], depths[chosen], truths[chosen]
+    cameras = rendered_cameras(dataset, native, renders[0])
+    size = working_size(native, width, renders[0])
+    has_alpha = read_image(renders[0]).shape[2] == 4
+
+    def load_native(i: int) -> tuple[np.ndarray, Tensor | None, Tensor | None]:
+        picture = read_render(renders[i], native, has_alpha)
+        alpha = torch.from_numpy(picture[..., 3] / np.float32(255)) if has_alpha else None
+        return picture, alpha, read_view_depth(depths[i], native) if with_depth else None
+
+    kind, report = DepthKind.parse(depth_kind) if with_depth else None, None
+    if with_depth and kind is None:
+        report = _infer(load_native, cameras, box, dataset.source)
+        kind = report.require(depths[0].parent)
+
+    def load(i: int) -> _View:
+        picture, alpha, depth = load_native(i)
+        if depth is None:
+            return _shrunk(picture, size, background)
+        distance, _ = to_distance(depth, kind, cameras, i, alpha)
+        if box is not None:
+            distance = _inside(distance, cameras, i, box)
+        return _shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy())
+
+    own_truths = any(dataset.image_paths) or not truths
+    truth_paths = dataset.image_paths if own_truths else truths
+    return TeacherViews(
+        cameras=cameras.resized(*size),
+        names=dataset.names,
+        **_stacked(parallel_map(load, len(dataset))),
+        background=None if has_alpha else background,
+        ground_truth=load_ground_truth(truth_paths, dataset.names, size, dataset.source) if ground_truth else None,
+        holdout=holdout_mask(len(dataset), holdout_every),
+        depth_report=report,
+        depth_kind=kind,
+    )
+
+
+def views_from_images(
+    transforms: str | Path,
+    *,
+    width: int | None,
+    background: Color,
+    holdout_every: int,
+    frames: str | None = None,
+) -> TeacherViews:
+    """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
+
+    Raises:
+        InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
+    """
+    dataset = load_transforms(transforms)
+    dataset = dataset[chosen_frames(frames, dataset)]
+    paths = all_present(dataset.image_paths, dataset.names, dataset.source)
+    native = (dataset.cameras.width, dataset.cameras.height)
+    size = working_size(native, width, paths[0])
+    has_alpha = read_image(paths[0]).shape[2] == 4
+    views = parallel_map(lambda i: _shrunk(read_render(paths[i], native, has_alpha), size, background), len(paths))
+    fields = _stacked(views)
+    opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
+    return TeacherViews(
+        cameras=dataset.cameras.resized(*size),
+        names=dataset.names,
+        **fields,
+        background=None if has_alpha else background,
+        ground_truth=torch.cat([fields["rgb"], (fields["alpha"] if has_alpha else opaque)[..., None]], dim=-1),
+        holdout=holdout_mask(len(dataset), holdout_every),
+    )
+
+
+def views_from_gaussians(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    names: Sequence[str],
+    *,
+    supersample: int = 1,
+    holdout_every: int,
+    progress: Progress | None = None,
+    ground_truth_paths: Sequence[Path | None] | None = None,
+) -> TeacherViews:
+    """The teacher rasterised here, at the size of the cameras, so alpha and expected distance are exact.
+
+    Args:
+        names: N unique frame names.
+        supersample: renders at this multiple of the size, then averages premultiplied by area.
+        progress: called with (frames done, frames in all) after each frame.
+        ground_truth_paths: the dataset's images, one a frame; all None or no list: no ground truth.
+
+    Raises:
+        InputError: a ground-truth image is missing among others, unreadable or of another shape.
+    """
+    rasterizer = Rasterizer(gaussians)
+    fine = cameras.resized(cameras.width * supersample, cameras.height * supersample)
+    size, views = (cameras.width, cameras.height), []
+    for i in range(len(cameras)):
+        output = rasterizer.render(fine, i)
+        distance = output.z * distance_per_z(fine, i)
+        planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
+        views.append(_unmixed(resize_area(planes.numpy(), *size)))
+        if progress is not None:
+            progress(i + 1, len(cameras))
+    paths = ground_truth_paths or []
+    return TeacherViews(
+        cameras=cameras,
+        names=tuple(names),
+        **_stacked(views),
+        background=None,
+        ground_truth=load_ground_truth(paths, names, size, "ground truth"),
+        holdout=holdout_mask(len(cameras), holdout_every),
+    )
+
+
+def holdout_mask(count: int, every: int) -> Tensor:
+    """(count,) bool: frames 0, k, 2k, ... for ``every`` = k; none for 0."""
+    index = torch.arange(count)
+    return index % every == 0 if every else torch.zeros(count, dtype=torch.bool)
+
+
+def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:
+    return rgb * alpha + (1 - alpha) * rgb.new_tensor(background)
+
+
+# --- one view ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _View:
+    """A view at the working size: uint8 rgb, alpha, coverage; float32 distance."""
+
+    rgb: np.ndarray
+    alpha: np.ndarray | None
+    coverage: np.ndarray
+    distance: np.ndarray | None
+
+
+def _shrunk(
+    picture: np.ndarray,
+    size: Size,
+    background: Color,
+    has_depth: np.ndarray | None = None,
+    distance: np.ndarray | None = None,
+) -> _View:
+    """From native size: a uint8 picture, where there is depth (H, W) bool, and the distance, 0 where unknown."""
+    rgba = shrink_rgba(picture, size)
+    rgb, alpha = rgba[..., :3], rgba[..., 3] if picture.shape[2] == 4 else None
+    coverage = alpha
+    if coverage is None:
+        covered = has_depth
+        if covered is None:
+            covered = (np.abs(picture - 255 * np.array(background, np.float32)) > 1.5).any(-1)
+        coverage = to_uint8(resize_area(covered.astype(np.float32), *size))
+    if distance is not None:
+        known = resize_area((distance > 0).astype(np.float32), *size)
+        mean = resize_area(distance, *size) / np.maximum(known, 0.1)
+        distance = np.where(known > 0.5 - 1e-4, mean, np.float32(0))
+    return _View(rgb, alpha, coverage, distance)
+
+
+def _unmixed(planes: np.ndarray) -> _View:
+    """(H, W, 5) premultiplied rgb, alpha, accumulated distance -> straight colour and expected distance."""
+    alpha = planes[..., 3:4]
+    straight = planes / np.maximum(alpha, 1e-6)
+    distance = np.where(alpha >= _FAINT, straight, 0)[..., 4]
+    eight_bit = to_uint8(alpha[..., 0])
+    return _View(to_uint8(straight[..., :3]), eight_bit, eight_bit, distance)
+
+
+def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Tensor:
+    """The distance where it ends inside the box, else 0."""
+    near, far = intersect_box(*image_rays(cameras, frame), box, 0.0, torch.inf)
+    flat = distance.flatten()
+    return torch.where((flat >= near) & (flat <= far), flat, 0.0).reshape(distance.shape)
+
+
+def _stacked(views: Sequence[_View]) -> dict[str, Tensor | None]:
+    def stack(name: str) -> Tensor | None:
+        parts = [getattr(view, name) for view in views]
+        return None if parts[0] is None else torch.from_numpy(np.stack(parts))
+
+    return {name: stack(name) for name in ("rgb", "alpha", "coverage", "distance")}
+
+
+def _infer(
+    load_native: Callable[[int], tuple[np.ndarray, Tensor | None, Tensor]],
+    cameras: Cameras,
+    box: SceneBox | None,
+    source: Path,
+) -> DepthReport:
+    if box is None:
+        try:
+            box = focus_box(cameras)
+        except ValueError as error:
+            raise InputError(
+                source, "scene box", f"none given, and {error}", "data.box", "Set data.box."
+            ) from error
+    count = min(_INFERENCE_VIEWS, len(cameras))
+    chosen = [round(i) for i in np.linspace(0, len(cameras) - 1, count)]
+    _, alphas, depths = zip(*parallel_map(lambda i: load_native(chosen[i]), count), strict=True)
+    alpha = None if alphas[0] is None else torch.stack(alphas)
+    return infer_depth_kind(torch.stack(depths), alpha, cameras[chosen], box)

@@ -1,0 +1,152 @@
+"""Figures computed by hand, and equality with scikit-image's formula and the lpips package."""
+
+import math
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from distill import lpips_weights, metrics
+
+
+def pictures(seed, height=40, width=36):
+    rng = np.random.default_rng(seed)
+    reference = gaussian_filter(rng.random((height, width, 3)), (2, 2, 0))
+    reference = (reference - reference.min()) / np.ptp(reference)
+    image = np.clip(reference + rng.normal(0, 0.1, reference.shape), 0, 1)
+    return image.astype(np.float32), reference.astype(np.float32)
+
+
+def test_psnr_by_hand():
+    reference = np.full((2, 2, 3), 0.5, np.float32)
+    assert metrics.psnr(reference + np.float32(0.1), reference) == pytest.approx(20.0, abs=1e-5)  # mse 0.01
+    image = reference.copy()
+    image[0, 0] = 0.7  # one pixel of four off by 0.2: mse 0.01 again
+    assert metrics.psnr(image, reference) == pytest.approx(20.0, abs=1e-5)
+    assert metrics.psnr(np.ones((2, 2, 3)), np.zeros((2, 2, 3))) == 0.0
+
+
+def test_identical_pictures_have_the_cap_and_nan_stays_nan():
+    image = np.full((2, 2, 3), 0.3, np.float32)
+    assert metrics.psnr(image, image) == metrics.PSNR_CAP_DB == 100.0
+    assert metrics.psnr(image + np.float32(1e-6), image) == 100.0
+    assert math.isnan(metrics.psnr(image * np.nan, image))
+
+
+def test_psnr_keeps_double_precision():
+    reference = np.zeros((100, 100, 3), np.float32)
+    assert metrics.psnr(reference + np.float32(1e-4), reference) == pytest.approx(80.0, abs=1e-4)
+
+
+def test_foreground_counts_only_pixels_more_than_half_covered():
+    reference, image = np.zeros((1, 4, 3), np.float32), np.zeros((1, 4, 3), np.float32)
+    image[0] = np.array([0.1, 0.1, 1.0, 1.0])[:, None]
+    coverage = np.array([[1.0, 0.51, 0.5, 0.0]])
+    assert metrics.psnr_foreground(image, reference, coverage) == pytest.approx(20.0, abs=1e-5)
+    assert metrics.psnr_foreground(image, reference, np.zeros((1, 4))) is None
+
+
+def test_blank_psnr_by_hand_and_nothing_of_one_colour_beats_it():
+    half = np.zeros((4, 4, 3), np.float32)
+    half[:2] = 1.0  # best colour 0.5, squared error 0.25 everywhere
+    assert metrics.psnr_blank(half) == pytest.approx(10 * math.log10(4), abs=1e-6)
+    half[..., 0] = 0.2  # a channel that is one colour already: mean error 0.25 * 2 / 3
+    assert metrics.psnr_blank(half) == pytest.approx(10 * math.log10(6), abs=1e-6)
+
+    _, reference = pictures(0)
+    best = metrics.psnr_blank(reference)
+    mean = np.broadcast_to(reference.mean(axis=(0, 1)), reference.shape)
+    assert metrics.psnr(mean, reference) == pytest.approx(best, abs=1e-4)
+    rng = np.random.default_rng(1)
+    for colour in [np.ones(3), np.zeros(3), reference.mean() * np.ones(3), *rng.random((20, 3))]:
+        assert metrics.psnr(np.broadcast_to(colour, reference.shape), reference) < best
+
+
+@pytest.mark.parametrize(
+    ("student", "blank", "collapsed"),
+    [(9.61, 9.48, True), (9.98, 9.48, True), (9.99, 9.48, False), (5.0, 9.48, True), (math.nan, 9.48, True)],
+)
+def test_collapse_is_half_a_decibel_above_blank(student, blank, collapsed):
+    assert metrics.is_collapsed(student, blank) is collapsed
+
+
+def test_ssim_is_wang_et_al_s_formula():
+    image, reference = pictures(2)
+
+    def blur(x):  # sigma 1.5, cut at 3.5 sigma: 11 x 11
+        return gaussian_filter(x.astype(np.float64), (1.5, 1.5, 0), truncate=3.5)
+
+    mean_x, mean_y = blur(image), blur(reference)
+    var_x, var_y = blur(image**2) - mean_x**2, blur(reference**2) - mean_y**2
+    covariance = blur(image * reference) - mean_x * mean_y
+    score = (2 * mean_x * mean_y + 0.01**2) * (2 * covariance + 0.03**2)
+    score /= (mean_x**2 + mean_y**2 + 0.01**2) * (var_x + var_y + 0.03**2)
+    assert metrics.ssim(image, reference) == pytest.approx(score[5:-5, 5:-5].mean(), abs=1e-4)
+    assert metrics.ssim(image, image) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_ssim_needs_a_window():
+    image, reference = pictures(3, 11, 30)
+    assert metrics.ssim(image, reference) < 0.99
+    assert metrics.ssim(image[:10], reference[:10]) is None
+
+
+def package_lpips(net, seed):
+    """The lpips package built its own way, with random convolutions."""
+    import lpips
+
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    weights = {f"features.{key.split('.', 1)[1]}": value for key, value in model.net.state_dict().items()}
+    return model, weights
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_lpips_equals_the_package(net):
+    model, weights = package_lpips(net, seed=0)
+    assert {name: tuple(value.shape) for name, value in weights.items()} == lpips_weights.BACKBONES[net].shapes()
+    ours = metrics.Lpips(net, weights)
+    for seed in range(2):
+        image, reference = pictures(seed, 64, 48)
+        signed = [torch.from_numpy(x).permute(2, 0, 1)[None] * 2 - 1 for x in (image, reference)]
+        expected = model(*signed).item()
+        assert expected > 1e-3
+        assert ours(image, reference) == pytest.approx(expected, abs=1e-4, rel=1e-4)
+    assert ours(image, image) == 0.0
+
+
+def test_lpips_is_quiet_holds_no_gradients_and_needs_32_pixels(capfd, recwarn):
+    weights = {name: torch.randn(shape) for name, shape in lpips_weights.BACKBONES["alex"].shapes().items()}
+    ours = metrics.Lpips("alex", weights)
+    image, reference = pictures(4, 32, 32)
+    assert ours(image, reference) > 0
+    assert ours(image[:31], reference[:31]) is None
+    assert not any(p.requires_grad or p.is_meta for p in ours.model.parameters())
+    assert capfd.readouterr() == ("", "") and not recwarn.list
+
+
+def test_a_package_that_does_not_load_is_none_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(lpips_weights, "backbone_weights", lambda net: {})
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    assert metrics.Lpips.load("alex") is None
+    assert "lpips_alex stays empty" in caplog.text and "torchvision" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(lpips_weights, "backbone_weights", lambda net: None)  # which has warned itself
+    assert metrics.Lpips.load("alex") is None
+    assert not caplog.records
+
+
+def test_lpips_vgg_with_the_real_weights():
+    """Weights whose alex twin gives the authors' published 0.722 and 0.138 on their example give these figures."""
+    measure = metrics.Lpips.load("vgg")
+    if measure is None:
+        pytest.skip("LPIPS's VGG weights are in no cache and cannot be downloaded")
+    y, x = np.mgrid[:64, :64] / 64.0
+    reference = np.stack([x, y, (np.sin(20 * x * y) + 1) / 2], axis=-1).astype(np.float32)
+    assert measure(reference[::-1].copy(), reference) == pytest.approx(0.85403, abs=1e-4)
+    assert measure(np.ones_like(reference), reference) == pytest.approx(0.79163, abs=1e-4)

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+
+from scene.cameras import Cameras
+
+
+def two_cameras() -> Cameras:
+    quarter_turn = torch.tensor([[0.0, -1, 0, 5], [1, 0, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1]])
+    return Cameras(
+        c2w=torch.stack([torch.eye(4), quarter_turn]),
+        fx=torch.tensor([10.0, 20.0]),
+        fy=torch.tensor([12.0, 24.0]),
+        cx=torch.tensor([4.0, 3.0]),
+        cy=torch.tensor([2.0, 2.5]),
+        width=8,
+        height=4,
+    )
+
+
+def test_indexing_keeps_a_set_of_cameras():
+    cameras = two_cameras()
+    assert len(cameras) == 2
+    assert len(cameras[1]) == 1 and cameras[1].fx.item() == 20 and cameras[-1].cy.item() == 2.5
+    assert cameras[[1, 0]].fx.tolist() == [20, 10]
+    assert cameras[1:].centers.tolist() == [[5, 6, 7]]
+    assert cameras[torch.tensor([True, False])].cx.tolist() == [4]
+
+
+def test_resized_scales_each_axis():
+    small = two_cameras().resized(4, 1)
+    assert (small.width, small.height) == (4, 1)
+    assert small.fx.tolist() == [5, 10] and small.cx.tolist() == [2, 1.5]
+    assert small.fy.tolist() == [3, 6] and small.cy.tolist() == [0.5, 0.625]
+    assert math.isclose(two_cameras().fx[0].item(), 10), "the original is untouched"
+
+
+def test_world_to_camera_inverts_the_pose():
+    cameras = two_cameras()
+    product = cameras.world_to_camera() @ cameras.c2w
+    torch.testing.assert_close(product, torch.eye(4).expand(2, 4, 4))
+    # By hand: R^T t = (6, -5, 7), negated.
+    assert cameras.world_to_camera()[1, :3, 3].tolist() == [-6, 5, -7]
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"fy: found shape \(1,\), expected \(2,\)"):
+        Cameras(torch.eye(4).expand(2, 4, 4), torch.ones(2), torch.ones(1), torch.ones(2), torch.ones(2), 4, 4)
+    with pytest.raises(ValueError, match="c2w"):
+        Cameras(torch.eye(3)[None], *(torch.ones(1) for _ in range(4)), 4, 4)

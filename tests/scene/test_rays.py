@@ -1,0 +1,119 @@
+import math
+
+import pytest
+import torch
+
+from scene.cameras import Cameras
+from scene.rays import Rays, SceneBox, distance_per_z, focus_box, image_rays, intersect_box, pixel_rays
+
+BOX = SceneBox((-1, -1, -1), (1, 2, 1))
+
+
+def camera(width: int = 6, height: int = 4, focal: float = 2.0) -> Cameras:
+    """At (0, 0, 5), looking at the origin down -Z; the second one is turned to look down -X from (9, 0, 0)."""
+    first = torch.eye(4)
+    first[2, 3] = 5
+    second = torch.tensor([[0.0, 0, 1, 9], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
+    f = torch.full((2,), focal)
+    centre = torch.ones(2)
+    return Cameras(torch.stack([first, second]), f, f, centre * width / 2, centre * height / 2, width, height)
+
+
+def test_pixel_rays_by_hand():
+    # Pixel (row 0, col 5): (5.5 - 3) / 2 = 1.25 to the right, (2 - 0.5) / 2 = 0.75 up.
+    origins, directions = pixel_rays(camera(), torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([5, 5]))
+    length = math.sqrt(1.25**2 + 0.75**2 + 1)
+    assert origins.tolist() == [[0, 0, 5], [9, 0, 0]]
+    torch.testing.assert_close(directions[0], torch.tensor([1.25, 0.75, -1]) / length)
+    # Looking down -X, right is -Z.
+    torch.testing.assert_close(directions[1], torch.tensor([-1, 0.75, -1.25]) / length)
+
+
+def test_fractional_pixel_of_the_centre_looks_straight_ahead():
+    _, direction = pixel_rays(camera(), torch.tensor([0]), torch.tensor([1.5]), torch.tensor([2.5]))
+    assert direction.tolist() == [[0, 0, -1]]
+
+
+def test_image_rays_are_row_major_pixel_rays():
+    cameras = camera()
+    row, col = (index.flatten() for index in torch.meshgrid(torch.arange(4), torch.arange(6), indexing="ij"))
+    expected = pixel_rays(cameras, torch.ones(24, dtype=torch.int64), row, col)
+    for got, want in zip(image_rays(cameras, 1), expected, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_distance_per_z_by_hand():
+    factor = distance_per_z(camera(), 0)
+    assert factor.shape == (4, 6)
+    assert factor[0, 5].item() == pytest.approx(math.sqrt(1.25**2 + 0.75**2 + 1))
+    assert factor[2, 3].item() == pytest.approx(math.sqrt(0.25**2 + 0.25**2 + 1))
+
+
+@pytest.mark.parametrize(
+    ("origin", "direction", "expected"),
+    [
+        ((0, 0, 5), (0, 0, -1), (4, 6)),  # head on, two zero components
+        ((0, 0, 0), (0, 1, 0), (0.5, 2)),  # from inside: near is the configured one
+        ((0, 0, 0.5), (0, 0, 1), (0.5, 0.5)),  # leaves the box just where the range begins
+        ((0, 5, 0), (1, 0, 0), (0.5, 0.5)),  # parallel to a slab, outside of it
+        ((-3, 2, 0), (1, 0, 0), (2, 4)),  # along a face: 0/0 on that axis
+        ((0, 0, 5), (0, 0, 1), (0.5, 0.5)),  # looks away
+        ((0, 0, 50), (0, 0, -1), (0.5, 0.5)),  # beyond the range
+        ((0, 0, 9.5), (0, 0, -1), (8.5, 10)),  # far cut by the range
+        (
+            (3, 0, 3),
+            (-math.sqrt(0.5), 0, -math.sqrt(0.5)),
+            (2 * math.sqrt(2), 4 * math.sqrt(2)),
+        ),  # corner to corner
+    ],
+)
+def test_intersect_box_by_hand(origin, direction, expected):
+    near, far = intersect_box(torch.tensor([origin]).float(), torch.tensor([direction]).float(), BOX, 0.5, 10.0)
+    assert (near.item(), far.item()) == pytest.approx(expected)
+
+
+def test_negative_zero_component_is_parallel_too():
+    near, far = intersect_box(torch.tensor([[0.0, 0, 5]]), torch.tensor([[-0.0, -0.0, -1]]), BOX, 0.0, 10.0)
+    assert (near.item(), far.item()) == (4, 6)
+
+
+def test_no_rays():
+    near, far = intersect_box(torch.zeros(0, 3), torch.zeros(0, 3), BOX, 0.0, 1.0)
+    assert near.shape == far.shape == (0,)
+
+
+def test_camera_inside_the_box_looking_away_is_legal():
+    cameras = camera()
+    inside = Cameras(torch.eye(4)[None], *(getattr(cameras, name)[:1] for name in ("fx", "fy", "cx", "cy")), 6, 4)
+    near, far = intersect_box(*image_rays(inside, 0), BOX, 0.1, 10.0)
+    assert (near == 0.1).all() and (far > near).all() and (far < 3).all()
+
+
+def test_scene_box():
+    assert BOX.extent == (2, 3, 2)
+    points = torch.tensor([[0.0, 0, 0], [1, 2, 1], [1.01, 0, 0], [0, -1.01, 0]])
+    assert BOX.contains(points).tolist() == [True, True, False, False]
+    with pytest.raises(ValueError, match="lower < upper"):
+        SceneBox((0, 0, 0), (1, 0, 1))
+    with pytest.raises(ValueError, match="three finite numbers"):
+        SceneBox((0, 0, 0), (1, math.inf, 1))
+
+
+def test_rays_index_together():
+    rays = Rays(torch.zeros(3, 3), torch.eye(3), torch.arange(3.0), torch.arange(3.0) + 1)
+    picked = rays[torch.tensor([2, 0])]
+    assert len(rays) == 3 and len(picked) == 2
+    assert picked.near.tolist() == [2, 0] and picked.far.tolist() == [3, 1]
+    assert picked.directions.tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_focus_box_by_hand():
+    # The axes of the two cameras meet in the origin, 5 and 9 away; 6 px at focal 2 see 3 units per unit of depth.
+    both = camera()
+    box = focus_box(both[[0, 0, 1]])
+    assert box.lower == pytest.approx((-7.5, -7.5, -7.5)) and box.upper == pytest.approx((7.5, 7.5, 7.5))
+    with pytest.raises(ValueError, match="parallel"):
+        focus_box(both[[0, 0]])
+    outwards = both.c2w @ torch.diag(torch.tensor([-1.0, 1, -1, 1]))
+    with pytest.raises(ValueError, match="behind"):
+        focus_box(Cameras(outwards, both.fx, both.fy, both.cx, both.cy, 6, 4))

@@ -1,0 +1,50 @@
+"""The rasteriser as the teacher sees it: cameras in, images out."""
+
+import pytest
+import torch
+
+from scene.cameras import Cameras
+from scene.rays import image_rays
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+
+
+def cameras():
+    """Two cameras: on +Z looking down -Z, and on +X looking down -X."""
+    c2w = torch.eye(4).repeat(2, 1, 1)
+    c2w[0, 2, 3] = 3.0
+    c2w[1] = torch.tensor([[0.0, 0, 1, 3], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
+    focal = torch.tensor([40.0, 60.0])
+    return Cameras(c2w, focal, focal, torch.tensor([15.5, 12.0]), torch.tensor([10.5, 9.0]), 31, 21)
+
+
+def one_gaussian(mean):
+    return Gaussians(
+        means=torch.tensor([mean]),
+        log_scales=torch.full((1, 3), 0.02).log(),
+        rotations=torch.tensor([[1.0, 0, 0, 0]]),
+        opacity_logits=torch.tensor([2.0]),
+        sh=torch.zeros(1, 1, 3),
+    )
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("implementation", ["numba", "torch"])
+def test_gaussian_lies_on_the_rays_of_its_pixels(index, implementation):
+    mean = torch.tensor([0.3, 0.2, -0.4])
+    out = Rasterizer(one_gaussian(mean.tolist()), implementation).render(cameras(), index)
+    assert out.alpha.shape == (21, 31) and out.alpha.dtype == torch.float32
+    pixel = int(out.alpha.argmax())
+    origins, directions = image_rays(cameras(), index)
+    offset = mean - origins[pixel]
+    distance_to_ray = torch.linalg.cross(directions[pixel], offset).norm()
+    assert distance_to_ray < 0.71 * float(offset.norm()) / 40  # within half a pixel's diagonal
+    z = 3.0 - mean[[2, 0][index]]
+    torch.testing.assert_close(out.z.flatten()[pixel] / out.alpha.flatten()[pixel], z)
+    torch.testing.assert_close(out.rgb, 0.5 * out.alpha[..., None].expand(-1, -1, 3))
+
+
+def test_near_is_a_setting():
+    gaussians = one_gaussian([0.0, 0.0, 2.9])
+    assert Rasterizer(gaussians).render(cameras(), 0).alpha.max() == 0
+    assert Rasterizer(gaussians, near=0.01).render(cameras(), 0).alpha.max() > 0.5
