@@ -65,10 +65,10 @@ class EvaluationResult:
             texts = [_format(row[name], spec) for spec, name in (*cells, (".2f", "psnr_blank"))]
             lines.append(_line(row["split"], row["reference"], row["frames"], *texts) + f"  {row['collapsed'] or ''}")
         last = self.rows[-1]
-        speed = f"{_format(last['avg_fps'], '.3g')} frames/s"
-        memory = f"GPU peak {_format(last['gpu_peak_gib'], '.2f')} GiB"
-        power = f"mean power {_format(last['power_avg_w'], '.0f')} W"
-        return "\n".join([*(line.rstrip() for line in lines), f"{speed}, {memory}, {power}", self.evidence])
+        speed = f"{last['avg_fps']:.3g} frames/s"
+        memory = "" if last["gpu_peak_gib"] is None else f", GPU peak {last['gpu_peak_gib']:.2f} GiB"
+        power = "" if last["power_avg_w"] is None else f", mean power {last['power_avg_w']:.0f} W"
+        return "\n".join([*(line.rstrip() for line in lines), speed + memory + power, self.evidence])
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,7 @@ def _write_pictures(
             write_image(folder.eval / f"{stem}_frame_{index:05d}.png", render.image)
     judged = _judged_frames(frame_rows)
     reference = judged[0]["reference"]
+    reference_name = reference.replace("_", " ")
 
     def target(row: dict[str, object]) -> np.ndarray:
         return _reference_image(views, row["frame"], reference, background)
@@ -280,12 +281,12 @@ def _write_pictures(
     for name, row in named.items():
         title = f"step {step}, {row['split']} frame {row['frame']} ({row['name']}): PSNR {row['psnr']:.2f} dB"
         student = renders[row["frame"]].image / 255.0
-        picture = pictures.triptych(target(row), student, title, reference.replace("_", " "))
+        picture = pictures.triptych(target(row), student, title, reference_name)
         write_image(folder.eval / f"{stem}_{name}_frame_{row['frame']:05d}.png", picture)
     count = min(SHEET_FRAMES, len(judged))
     shown = sorted((judged[n * len(judged) // count] for n in range(count)), key=lambda row: row["frame"])
     pairs = [np.concatenate([target(row), renders[row["frame"]].image / 255.0], axis=1) for row in shown]
-    labels = [f"{row['frame']}: {row['psnr']:.2f} dB" for row in shown]
+    labels = [f"{row['frame']}: {reference_name} | student, {row['psnr']:.2f} dB" for row in shown]
     write_image(folder.eval / f"{stem}_contact_sheet.png", pictures.contact_sheet(pairs, labels, columns=3))
 
 

@@ -45,12 +45,12 @@ class DepthStatistics:
 
 def scheduled_weight(term: ScheduledTerm, progress: float) -> float:
     """The term's weight at ``progress`` in [0, 1]: linear warm-up from 0, then linear decay to ``final``."""
-    factor = 1.0
+    progress, factor = min(progress, 1.0), 1.0
     if progress < term.warmup:
         factor = progress / term.warmup
     elif progress > term.decay_start:
         done = (progress - term.decay_start) / (1 - term.decay_start)
-        factor = 1 + (term.final - 1) * min(1.0, done)
+        factor = 1 + (term.final - 1) * done
     return term.weight * factor
 
 

@@ -37,6 +37,13 @@ class StudentAdam(torch.optim.Optimizer):
         for group in self.param_groups:
             group["lr"] = group["base_lr"] * factor
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Takes the moments and counts; learning rates stay those of the config, which may have changed."""
+        settings = [{key: group[key] for key in ("base_lr", "weight_decay")} for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, kept in zip(self.param_groups, settings, strict=True):
+            group.update(kept)
+
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:

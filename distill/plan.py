@@ -72,7 +72,6 @@ def _corners(teacher: Teacher) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _model_lines(config: Config, model: Model, pixels: int) -> list[tuple[str, str]]:
     parameters = model.student.parameter_count()
-    views_mib = 0.0
     training = 4 * parameters * 4 / _MIB + config.train.samples_per_step * 800 / _MIB
     grid = model.grid
     return [
@@ -83,7 +82,7 @@ def _model_lines(config: Config, model: Model, pixels: int) -> list[tuple[str, s
             f"{'x'.join(map(str, grid.shape))} cells of {grid.cell_size:.4f}, {grid.occupied_fraction:.1%} occupied",
         ),
         ("samples", f"every {model.settings.step:.4f} world units, about {config.train.samples_per_step:,} a step"),
-        ("memory", f"about {training + views_mib:.0f} MiB for the student's training state and a step's samples"),
+        ("memory", f"about {training:.0f} MiB for the student's training state and a step's samples"),
     ]
 
 

@@ -42,8 +42,7 @@ class RenderedRays(NamedTuple):
     """Outputs of training rays; differentiable."""
 
     composite: Composite
-    samples: int  # evaluated with gradients
-    marched: int  # placed in occupied space
+    samples: int
 
 
 class RenderedFrame(NamedTuple):
@@ -61,11 +60,7 @@ def clip_to_box(origins: Tensor, directions: Tensor, box: SceneBox, settings: Re
 
 
 def render_rays(student: Student, grid: OccupancyGrid, rays: Rays, settings: RenderSettings, seed: int) -> RenderedRays:
-    """Renders training rays at stratified random places (a function of the seed alone).
-
-    Samples behind what is already opaque cannot be seen and get no gradient; they are found with the density
-    network alone and left out.
-    """
+    """Renders training rays at stratified random places (a function of the seed alone)."""
     samples = march(
         rays.origins,
         rays.directions,
@@ -79,7 +74,7 @@ def render_rays(student: Student, grid: OccupancyGrid, rays: Rays, settings: Ren
     )
     density, rgb = student(samples.positions, rays.directions, samples.ray_index)
     result = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation=settings.implementation)
-    return RenderedRays(result, len(samples.t), len(samples.t))
+    return RenderedRays(result, len(samples.t))
 
 
 @torch.no_grad()

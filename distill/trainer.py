@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import signal
 import time
@@ -22,7 +23,7 @@ from distill.ray_sampler import RaySampler
 from distill.renderer import RenderSettings, render_rays
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema import Config
-from distill.telemetry import GpuMonitor
+from distill.telemetry import GpuMonitor, synchronize
 from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
 from students.base import Student
 
@@ -82,12 +83,10 @@ class Trainer:
             TrainingDiverged: a loss term became NaN or infinite; names the step and the term.
         """
         train, progress = self.config.train, self.progress
+        self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
         log = CsvLog(self.folder.training_csv, COLUMNS, None if resumed_at is None else resumed_at + 1)
-        bar = tqdm(
-            total=train.max_steps, initial=progress.step, desc="train", unit="step", disable=not show_progress,
-            dynamic_ncols=True, mininterval=0.5,
-        )  # fmt: skip
+        bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
         with bar, _single_threaded_torch(self.device), self._interruptible(), GpuMonitor(self.device) as monitor:
@@ -95,7 +94,7 @@ class Trainer:
                 record = self._step()
                 progress.step += 1
                 progress.seconds = time.perf_counter() - start
-                bar.update()
+                bar.update(progress.seconds - bar.n if train.max_seconds else 1)
                 ends = self.fraction_done() >= 1
                 if progress.step % train.log_every == 0 or ends:
                     row = metrics_row(progress.step, progress.seconds, record, self.device, monitor)
@@ -106,6 +105,27 @@ class Trainer:
                     saved_at = progress.step
         if saved_at != progress.step:
             self.save()
+
+    def probe(self, steps: int) -> float:
+        """Seconds a step takes, tried on a copy: this trainer stays exactly as it is."""
+        student, grid = copy.deepcopy(self.student), copy.deepcopy(self.grid)
+        twin = Trainer(self.config, student, grid, self.sampler, self.settings, self.folder, self.device)
+        grid.refresh(student, twin.generator)
+        with _single_threaded_torch(self.device):
+            start = time.perf_counter()
+            for _ in range(steps):
+                twin._step()
+            synchronize(self.device)
+        return (time.perf_counter() - start) / steps
+
+    def _bar(self, shown: bool) -> tqdm:
+        """Counts seconds where time ends the run, else steps."""
+        train, progress = self.config.train, self.progress
+        unit = {"total": train.max_steps, "initial": progress.step, "unit": "step"}
+        if train.max_seconds:
+            unit = {"total": train.max_seconds, "initial": progress.seconds, "unit": "s"}
+            unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{postfix}]"
+        return tqdm(desc="train", disable=not shown, dynamic_ncols=True, mininterval=0.5, **unit)
 
     def _step(self) -> StepRecord:
         config, progress = self.config, self.progress

@@ -75,6 +75,7 @@ def metrics_row(
 def postfix(row: dict[str, object]) -> dict[str, str]:
     """The key figures for the progress bar."""
     short = {
+        "step": f"{row['step']}",
         "psnr": f"{row['psnr_batch']:.2f}",
         "alpha": f"{row['alpha_mean']:.2f}",
         "krays/s": f"{row['rays_per_s'] / 1e3:.0f}",

@@ -1,12 +1,12 @@
 """Rasterisation of 3D Gaussians on the CPU: the 3DGS image formation.
 
-Kerbl et al. 2023 with the constants of graphdeco's rasteriser: EWA projection (Zwicker et al. 2001), 0.3 px² added
-to the 2D covariance, order by view z, alpha clamped to 0.99 and dropped under 1/255, a pixel closed
-before its transmittance would fall under 1e-4. One difference: a footprint ends where alpha falls under 1/255, it
-is not cut off at three standard deviations before that.
+Kerbl et al. 2023 with the constants of graphdeco's rasteriser: EWA projection (Zwicker et al. 2001), 0.3 px^2
+added to the 2D covariance, order by view z, alpha clamped to 0.99 and dropped under 1/255, a pixel closed before its
+transmittance would fall under 1e-4. One difference: a footprint ends where alpha falls under 1/255, it is not cut
+off at three standard deviations before that.
 
-Stages, the same in both implementations: project -> order by depth -> (bin into tiles) -> blend. Blending takes
-per-Gaussian features and knows nothing of what they mean.
+Both implementations project, order by depth, (bin into tiles) and blend. Blending takes a few features of each
+Gaussian and knows nothing of what they mean.
 """
 
 from __future__ import annotations

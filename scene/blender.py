@@ -176,9 +176,7 @@ def _intrinsics(
     bent = [key for key in _DISTORTION if field.get(key)]
     if model not in _PINHOLE_MODELS or bent:
         found = ", ".join(f"{key} {field[key]}" for key in bent) or model
-        raise InputError(
-            path, f"{where} lens", found, "a pinhole without distortion", "Undistort the images first."
-        )
+        raise InputError(path, f"{where} lens", found, "a pinhole without distortion", "Undistort the images first.")
 
     def focal(name: str, angle: str, pixels: int) -> float | None:
         if name in field:
@@ -199,9 +197,7 @@ def _number(path: Path, field: str, value: object, low: float = -math.inf, high:
     """``value`` as a float in [low, high)."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value < high:
-        limits = (
-            "" if low == -math.inf else f" of at least {low:g}" + ("" if high == math.inf else f", under {high:g}")
-        )
+        limits = "" if low == -math.inf else f" of at least {low:g}" + ("" if high == math.inf else f", under {high:g}")
         raise InputError(path, field, repr(value), f"a finite number{limits}")
     return float(value)
 

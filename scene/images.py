@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
+from math import ceil, floor
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -58,19 +61,32 @@ def resize_area(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """
     if image.shape[0] < height or image.shape[1] < width:
         raise ValueError(f"cannot shrink {image.shape[1]}x{image.shape[0]} to {width}x{height}")
-    rows, columns = _area_weights(image.shape[0], height), _area_weights(image.shape[1], width)
-    planes = image.reshape(image.shape[0], image.shape[1], -1)
-    shrunk = np.tensordot(columns, np.tensordot(rows, planes, (1, 0)), (1, 1)).swapaxes(0, 1)
-    return np.ascontiguousarray(shrunk, dtype=np.float32).reshape(height, width, *image.shape[2:])
+    for axis, target in ((0, height), (1, width)):
+        if image.shape[axis] != target:
+            pixels, weights = _area_taps(image.shape[axis], target)
+            shape = [1] * image.ndim
+            shape[axis] = target
+            taps = (
+                image.take(pixel, axis) * weight.reshape(shape) for pixel, weight in zip(pixels, weights, strict=True)
+            )
+            image = sum(taps, start=np.float32(0))
+    return image
 
 
 @lru_cache(maxsize=16)
-def _area_weights(source: int, target: int) -> np.ndarray:
-    """(target, source) float32: the part each source pixel takes in each target pixel; rows sum to 1."""
-    edges = np.arange(target + 1) * source / target
-    pixels = np.arange(source)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.clip(overlap, 0, None) * target / source).astype(np.float32)
+def _area_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """(K, target) source pixels under each target pixel and the part of its footprint each takes; columns sum to 1.
+
+    K is the most source pixels that one footprint touches; the rest of a column is padded with weight 0.
+    """
+    edges = [Fraction(index * source, target) for index in range(target + 1)]
+    most = max(ceil(right) - floor(left) for left, right in pairwise(edges))
+    pixels, weights = np.zeros((most, target), np.int64), np.zeros((most, target), np.float32)
+    for column, (left, right) in enumerate(pairwise(edges)):
+        for tap, pixel in enumerate(range(floor(left), ceil(right))):
+            pixels[tap, column] = pixel
+            weights[tap, column] = (min(right, pixel + 1) - max(left, pixel)) / (right - left)
+    return pixels, weights
 
 
 def resize_rgba(image: np.ndarray, width: int, height: int) -> np.ndarray:

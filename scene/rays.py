@@ -127,9 +127,7 @@ def focus_box(cameras: Cameras) -> SceneBox:
     return SceneBox((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
 
 
-def intersect_box(
-    origins: Tensor, directions: Tensor, box: SceneBox, near: float, far: float
-) -> tuple[Tensor, Tensor]:
+def intersect_box(origins: Tensor, directions: Tensor, box: SceneBox, near: float, far: float) -> tuple[Tensor, Tensor]:
     """Where rays are inside the box and the range [near, far] (slab method, Kay and Kajiya 1986).
 
     Args:

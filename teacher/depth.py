@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scene.cameras import Cameras
 from scene.errors import InputError
-from scene.rays import SceneBox, distance_per_z, image_rays, intersect_box
+from scene.rays import SceneBox, distance_per_z, pixel_rays
 
 # Below this alpha, dividing by it amplifies 8-bit rounding and floaters more than it tells about the surface.
 MIN_ALPHA = 0.5
@@ -107,9 +107,7 @@ def read_depth(path: str | Path) -> Tensor:
     except FileNotFoundError as error:
         raise InputError(path, "depth", "no such file", "a float32 (H, W) .npy file") from error
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            path, "depth", f"unreadable data ({error})", "a whole float32 (H, W) .npy file"
-        ) from error
+        raise InputError(path, "depth", f"unreadable data ({error})", "a whole float32 (H, W) .npy file") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
         raise InputError(path, "depth dtype", getattr(values, "dtype", "an archive"), "floating point")
     shape, values = values.shape, values.squeeze()
@@ -185,9 +183,7 @@ def infer_depth_kind(depth: Tensor, alpha: Tensor | None, cameras: Cameras, box:
     agreement = {kind.quantity: d.median().item() for kind, d in differences.items() if len(d)}
     if agreement:
         figures = ", ".join(f"{name} {median:.2%}" for name, median in agreement.items())
-        evidence.append(
-            f"median difference of back-projected points between {len(pairs)} pairs of views: {figures}"
-        )
+        evidence.append(f"median difference of back-projected points between {len(pairs)} pairs of views: {figures}")
     quantity, reason = _choose_quantity([kind.quantity for kind in plausible], agreement)
     evidence.append(reason)
     if quantity is None:
@@ -215,10 +211,15 @@ def _inside_box(depth: Tensor, solid: Tensor, kind: DepthKind, cameras: Cameras,
     hits = 0
     for frame in range(len(cameras)):
         distance, _ = to_distance(depth[frame], kind, cameras, frame)
-        near, far = intersect_box(*image_rays(cameras, frame), box, 0.0, torch.inf)
-        inside = (distance.flatten() >= near) & (distance.flatten() <= far)
-        hits += (inside & solid[frame].flatten()).sum().item()
+        hits += box.contains(back_project(distance, solid[frame], cameras, frame)).sum().item()
     return hits / solid.sum().item()
+
+
+def back_project(distance: Tensor, valid: Tensor, cameras: Cameras, frame: int) -> Tensor:
+    """World points (M, 3) of the M valid pixels, row-major, of a (H, W) distance along the ray."""
+    row, col = valid.nonzero(as_tuple=True)
+    origins, directions = pixel_rays(cameras, torch.full_like(row, frame), row, col)
+    return origins + directions * distance[valid][:, None]
 
 
 def view_pairs(cameras: Cameras, box: SceneBox, angle: float, limit: int = 12) -> list[tuple[int, int]]:
@@ -245,10 +246,8 @@ def view_agreement(
         (M,) (own - other) / other at the first view's points that the second sees; 0 is perfect. Points that
         are occluded in the second view, more than 10% off, are left out.
     """
-    origins, directions = image_rays(cameras, pair[0])
-    points = (origins + directions * distance[0].reshape(-1, 1))[valid[0].flatten()]
     second = pair[1]
-    local = points - cameras.centers[second]
+    local = back_project(distance[0], valid[0], cameras, pair[0]) - cameras.centers[second]
     x, y, z = (local @ cameras.c2w[second, :3, :3]).unbind(-1)
     col = cameras.cx[second] - cameras.fx[second] * x / z
     row = cameras.cy[second] + cameras.fy[second] * y / z

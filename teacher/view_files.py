@@ -100,9 +100,7 @@ def working_size(native: Size, width: int | None, source: Path) -> Size:
         return native
     if not 1 <= width <= native[0]:
         found = f"a width of {native[0]} pixels"
-        raise InputError(
-            source, "image size", found, f"at least data.resolution {width}", "Lower data.resolution."
-        )
+        raise InputError(source, "image size", found, f"at least data.resolution {width}", "Lower data.resolution.")
     return width, max(1, round(native[1] * width / native[0]))
 
 
@@ -126,9 +124,7 @@ def read_view_depth(path: Path, size: Size) -> Tensor:
     return depth
 
 
-def all_present(
-    paths: Sequence[Path | None], names: Sequence[str], source: Path | str, hint: str = ""
-) -> list[Path]:
+def all_present(paths: Sequence[Path | None], names: Sequence[str], source: Path | str, hint: str = "") -> list[Path]:
     """The paths; InputError naming the first frame that has none."""
     for name, path in zip(names, paths, strict=True):
         if path is None:

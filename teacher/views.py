@@ -14,8 +14,8 @@ from scene.blender import load_transforms
 from scene.cameras import Cameras
 from scene.errors import InputError
 from scene.images import image_size, read_image, resize_area, to_uint8
-from scene.rays import SceneBox, distance_per_z, focus_box, image_rays, intersect_box
-from teacher.depth import DepthKind, DepthReport, infer_depth_kind, to_distance
+from scene.rays import SceneBox, distance_per_z, focus_box
+from teacher.depth import DepthKind, DepthReport, back_project, infer_depth_kind, to_distance
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.view_files import (
@@ -311,9 +311,9 @@ def _unmixed(planes: np.ndarray) -> _View:
 
 def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Tensor:
     """The distance where it ends inside the box, else 0."""
-    near, far = intersect_box(*image_rays(cameras, frame), box, 0.0, torch.inf)
-    flat = distance.flatten()
-    return torch.where((flat >= near) & (flat <= far), flat, 0.0).reshape(distance.shape)
+    valid = distance > 0
+    inside = box.contains(back_project(distance, valid, cameras, frame))
+    return distance.masked_scatter(valid, distance[valid] * inside)
 
 
 def _stacked(views: Sequence[_View]) -> dict[str, Tensor | None]:
@@ -334,9 +334,7 @@ def _infer(
         try:
             box = focus_box(cameras)
         except ValueError as error:
-            raise InputError(
-                source, "scene box", f"none given, and {error}", "data.box", "Set data.box."
-            ) from error
+            raise InputError(source, "scene box", f"none given, and {error}", "data.box", "Set data.box.") from error
     count = min(_INFERENCE_VIEWS, len(cameras))
     chosen = [round(i) for i in np.linspace(0, len(cameras) - 1, count)]
     _, alphas, depths = zip(*parallel_map(lambda i: load_native(chosen[i]), count), strict=True)

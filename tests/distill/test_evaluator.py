@@ -179,8 +179,7 @@ def test_a_blank_student_is_collapsed_with_the_evidence(setup):
     row = result.rows[0]
     assert result.evidence.startswith(f"COLLAPSED: holdout PSNR {row['psnr']:.2f} dB against the teacher is below")
     assert (
-        f"a blank image ({row['psnr_blank']:.2f} dB); mean alpha 0.000, the teacher's coverage 0.3"
-        in result.evidence
+        f"a blank image ({row['psnr_blank']:.2f} dB); mean alpha 0.000, the teacher's coverage 0.3" in result.evidence
     )
     _, rows = read_csv(folder.eval_csv(20000))
     assert {row["collapsed"] for row in rows} == {"COLLAPSED"}
@@ -366,7 +365,7 @@ def test_summary_is_a_table_a_person_can_read(setup):
     assert " ".join(lines[0].split()) == "split reference frames PSNR SSIM LPIPS PSNR fg PSNR blank"
     assert lines[1].split()[:4] == ["holdout", "teacher", "3", "13.98"]
     assert len(lines) == 1 + 6 + 2
-    assert lines[-2].endswith("frames/s, GPU peak - GiB, mean power - W")
+    assert lines[-2].endswith(" frames/s")
     assert lines[-1] == result.evidence
 
 

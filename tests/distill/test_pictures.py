@@ -36,9 +36,7 @@ def test_triptych_holds_both_pictures_and_their_difference():
     height, width = sheet.shape[:2]
     assert width == 3 * 200 + 4 * 8
     top = height - 300 - 8
-    for n, panel in enumerate(
-        [np.rint(teacher * 255), np.rint(student * 255), pictures.error_map(student, teacher)]
-    ):
+    for n, panel in enumerate([np.rint(teacher * 255), np.rint(student * 255), pictures.error_map(student, teacher)]):
         left = 8 + n * 208
         assert np.array_equal(sheet[top : top + 300, left : left + 200], panel.astype(np.uint8))
     untitled = pictures.triptych(teacher, student)

@@ -19,7 +19,7 @@ def scene(means, sigma=0.04, opacities=0.8, colors=(1.0, 0.5, 0.25)):
     means = torch.tensor(means, dtype=torch.float32).reshape(-1, 3)
     count = len(means)
     covariances = torch.eye(3).expand(count, 3, 3) * sigma**2
-    sh = (torch.tensor(colors).expand(count, 3)[:, None, :] - 0.5) / C0
+    sh = (torch.as_tensor(colors).expand(count, 3)[:, None, :] - 0.5) / C0
     return means, covariances, torch.as_tensor(opacities, dtype=torch.float32).expand(count), sh
 
 
