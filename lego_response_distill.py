@@ -9,8 +9,9 @@ import argparse
 import logging
 import sys
 import warnings
+from pathlib import Path
 
-from distill.config import load_config
+from distill.config import REPO_ROOT, load_config
 from distill.session import ExitCode, evaluate_checkpoint, train_and_evaluate
 from distill.trainer import TrainingDiverged
 from scene.errors import InputError
@@ -29,6 +30,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="override a setting, e.g. --set train.lr=0.005; may be repeated",
     )  # fmt: skip
     parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
+        help="where results/ and logs/ are written (default: this repository)",
+    )  # fmt: skip
     parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--max-steps", type=int, metavar="N", help="same as --set train.max_steps=N")
     parser.add_argument("--seed", type=int, metavar="N", help="same as --set seed=N")
@@ -62,11 +67,11 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.dry_run:
             from distill.plan import describe_run
 
-            print(describe_run(config))
+            print(describe_run(config, arguments.output))
             return ExitCode.DONE
         if arguments.eval_only:
-            return evaluate_checkpoint(config, arguments.checkpoint)
-        return train_and_evaluate(config, arguments.resume)
+            return evaluate_checkpoint(config, arguments.output, arguments.checkpoint)
+        return train_and_evaluate(config, arguments.output, arguments.resume)
     except (InputError, TrainingDiverged) as error:
         if arguments.debug:
             raise

@@ -140,6 +140,16 @@ def evaluate(
     return EvaluationResult(rows, frame_rows, collapsed, evidence)
 
 
+def check_measurable(views: TeacherViews, settings: EvalConfig) -> None:
+    """Refuses before a long run what ``evaluate`` would refuse after it.
+
+    Raises:
+        InputError: the config asks for a reference or a split that ``views`` do not have.
+    """
+    _chosen_frames(views, settings)
+    _references(views, settings)
+
+
 def _chosen_frames(views: TeacherViews, settings: EvalConfig) -> dict[str, list[int]]:
     """Frame indices of each split that is asked for and has any, in the order asked for."""
     kept_out = {"holdout": views.holdout, "train": ~views.holdout}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from distill.config import check_assets
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher
 from distill.run_folder import RunFolder
@@ -15,7 +17,7 @@ _PROBE_STEPS = 12
 _MIB = 2**20
 
 
-def describe_run(config: Config) -> str:
+def describe_run(config: Config, root: Path) -> str:
     """The plan as text: frames, rays, parameters, memory, kernels, device, time.
 
     Trains a throw-away student for a few steps to find the speed.
@@ -25,7 +27,7 @@ def describe_run(config: Config) -> str:
     """
     check_assets(config)
     device = choose_device(config.device)
-    folder = RunFolder(config)
+    folder = RunFolder(config, root)
     teacher = load_teacher(config)
     model = build_model(config, teacher, device)
     trainer = Trainer(

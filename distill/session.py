@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 from enum import IntEnum
 from pathlib import Path
 
 import torch
 
 from distill.checkpoint import load_checkpoint
-from distill.config import check_assets
-from distill.evaluator import EvaluationResult, evaluate
+from distill.config import REPO_ROOT, check_assets
+from distill.evaluator import EvaluationResult, check_measurable, evaluate
+from distill.lpips_weights import backbone_weights
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
 from distill.ray_sampler import RaySampler
 from distill.renderer import RenderedFrame, render_frame
@@ -46,10 +48,11 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     )
 
 
-def train_and_evaluate(config: Config, resume: str | None = None) -> ExitCode:
+def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> ExitCode:
     """Trains from the start, or goes on from a checkpoint, then evaluates.
 
     Args:
+        root: where ``results/`` and ``logs/`` are.
         resume: path of a checkpoint, "auto" for the run's latest (a fresh start if there is none), or None.
 
     Raises:
@@ -58,10 +61,11 @@ def train_and_evaluate(config: Config, resume: str | None = None) -> ExitCode:
     """
     check_assets(config)
     device = choose_device(config.device)
-    folder = RunFolder(config)
+    folder = RunFolder(config, root)
     checkpoint = _checkpoint_to_resume(folder, resume)
     state = None if checkpoint is None else load_checkpoint(checkpoint, device)
     teacher = load_teacher(config)
+    check_measurable(teacher.views, config.eval)
     if state is None:
         model = build_model(config, teacher, device)
     else:
@@ -81,23 +85,28 @@ def train_and_evaluate(config: Config, resume: str | None = None) -> ExitCode:
         trainer.restore(state)
         _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
     _announce(config, teacher, model, device)
+    weights = threading.Thread(target=backbone_weights, args=("vgg",), daemon=True)
+    if config.eval.lpips:
+        weights.start()  # a download, the first time: it need not wait for the end of training
     trainer.run()
     _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
     if trainer.interrupted:
         _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
         return ExitCode.INTERRUPTED
+    if config.eval.lpips:
+        weights.join()
     return _evaluate(config, teacher, model, trainer.progress.step, folder, device)
 
 
-def evaluate_checkpoint(config: Config, checkpoint: str | None = None) -> ExitCode:
-    """Evaluates a checkpoint, the run's latest by default, whatever student the config names.
+def evaluate_checkpoint(config: Config, root: Path = REPO_ROOT, checkpoint: str | None = None) -> ExitCode:
+    """Evaluates a checkpoint, the latest of the run under ``root`` by default, whatever student the config names.
 
     Raises:
         InputError: config, assets or checkpoint are not in order.
     """
     check_assets(config)
     device = choose_device(config.device)
-    folder = RunFolder(config)
+    folder = RunFolder(config, root)
     path = Path(checkpoint) if checkpoint else folder.latest_checkpoint()
     if path is None:
         raise InputError(
@@ -106,6 +115,7 @@ def evaluate_checkpoint(config: Config, checkpoint: str | None = None) -> ExitCo
     state = load_checkpoint(path, device)
     model = restore_model(config, state, path, device)
     teacher = load_teacher(config)
+    check_measurable(teacher.views, config.eval)
     folder.create()
     return _evaluate(config, teacher, model, state["step"], folder, device)
 

@@ -1,40 +1,271 @@
-"""The built-in teacher: a toy-brick off-roader on a base plate, made of Gaussians.
+"""The built-in teacher: a toy-brick off-roader in front of a ruined wall, made of Gaussians.
 
-Solids are sampled as flat Gaussians on their surfaces; sun, sky and occlusion are baked into the colour, and a glossy
-highlight into the view-dependent spherical harmonics. Parts are laid out in studs (1 = the pitch of the studs; a brick is
-1.2 high, a plate 0.4), x forward, y to the left, z up.
+Parts are laid out in studs (1 = the distance between studs; a brick is 1.2 high, a plate 0.4), x forward, y to the left,
+z up. Their surfaces are sampled as flat Gaussians; sun, sky and occlusion are baked into the colour, and a glossy
+highlight into the view-dependent spherical harmonics.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import pi
+from collections.abc import Iterator
+from math import pi, sqrt
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kernels.spherical_harmonics import sh_basis
 from scene.cameras import Cameras
 from scene.rays import SceneBox
 from teacher.gaussians import Gaussians
+from teacher.solids import Box, Cut, Cylinder, Ring, Samples, Solid, Vector, select
 
-BRICKS_BOX = SceneBox((-1.05, -0.8, -0.05), (1.05, 0.8, 1.3))
+BRICKS_BOX = SceneBox((-1.05, -0.8, -0.5), (1.05, 0.8, 0.65))
 
-PITCH = 1 / 6
-_BRICK, _PLATE, _STUD_RADIUS, _STUD_HEIGHT = 1.2, 0.4, 0.3, 0.2
-_SPACING = 0.09
+_STUD = 1 / 6  # world units
+_CENTRE = np.array([0.0, 0.0, 2.7])
+_SPACING = 0.1
+_CELL = 0.12
+_GRID = ((-6.8, -5.3, -0.6), (6.8, 5.3, 7.0))
+_SUN = torch.nn.functional.normalize(torch.tensor([0.5, -0.6, 0.85]), dim=0)
 
-_RED, _DARK, _TYRE, _GREY = (0.72, 0.06, 0.05), (0.07, 0.075, 0.085), (0.035, 0.035, 0.04), (0.42, 0.44, 0.46)
-_WHITE, _YELLOW, _BLUE, _GREEN = (0.82, 0.82, 0.78), (0.9, 0.55, 0.04), (0.04, 0.18, 0.6), (0.08, 0.34, 0.09)
-_SAND, _BROWN, _LEAF, _ORANGE = (0.62, 0.48, 0.28), (0.2, 0.09, 0.04), (0.14, 0.45, 0.08), (0.85, 0.25, 0.03)
+# Linear reflectances.
+_RED, _ORANGE, _YELLOW = (0.62, 0.03, 0.03), (0.85, 0.2, 0.02), (0.85, 0.5, 0.03)
+_WHITE, _GREY, _DARK, _TYRE = (0.6, 0.6, 0.57), (0.32, 0.34, 0.36), (0.07, 0.075, 0.085), (0.03, 0.03, 0.035)
+_GREEN, _LEAF, _BLUE = (0.05, 0.26, 0.08), (0.1, 0.4, 0.05), (0.03, 0.14, 0.55)
+_SAND, _BROWN, _ROAD = (0.6, 0.42, 0.22), (0.16, 0.07, 0.03), (0.12, 0.125, 0.135)
+
+Part = tuple[Solid, Vector]
 
 
-@dataclass(frozen=True)
-class _Solid:
-    """A convex part: surface samples (M, 3) with unit normals, and the test that a point is inside."""
+def build_bricks(seed: int = 0) -> Gaussians:
+    parts = list(_parts(np.random.default_rng(seed)))
+    samples, albedo = _sample(parts)
+    points = torch.from_numpy(samples.points).float()
+    normals = torch.from_numpy(samples.normals).float()
+    sh = _shade(points, normals, torch.from_numpy(albedo).float(), [solid for solid, _ in parts])
+    spacing = torch.from_numpy(samples.spacing).float() * _STUD
+    scales = torch.stack([0.65 * spacing, 0.65 * spacing, 0.1 * spacing], dim=1)
+    # The shortest rotation from z to the normal.
+    x, y, z = normals.unbind(1)
+    flipped = z < -1 + 1e-6
+    rotations = torch.stack([1 + z, -y, x, torch.zeros_like(x)], dim=1)
+    rotations[flipped] = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    return Gaussians(
+        means=(points - torch.from_numpy(_CENTRE).float()) * _STUD,
+        log_scales=scales.log(),
+        rotations=torch.nn.functional.normalize(rotations, dim=1),
+        opacity_logits=torch.full((len(points),), 0.95).logit(),
+        sh=sh,
+    )
 
-    points: np.ndarray
-    normals: np.ndarray
-    spacing: float
-    color: tuple[float, float, float]
-    contains: object
+
+def orbit_cameras(frames: int, width: int, height: int, seed: int = 0) -> Cameras:
+    turn = np.random.default_rng(seed).uniform(0, 2 * pi)
+    index = np.arange(frames)
+    # Fibonacci spiral: equal area between the elevations.
+    low, high = np.sin(np.deg2rad([-8.0, 72.0]))
+    sine = low + (high - low) * (index + 0.5) / frames
+    azimuth = turn + index * pi * (3 - sqrt(5))
+    cosine = np.sqrt(1 - sine**2)
+    backward = np.stack([cosine * np.cos(azimuth), cosine * np.sin(azimuth), sine], axis=1)
+    right = np.stack([-np.sin(azimuth), np.cos(azimuth), np.zeros(frames)], axis=1)
+    c2w = np.tile(np.eye(4), (frames, 1, 1))
+    c2w[:, :3, 0], c2w[:, :3, 1], c2w[:, :3, 2] = right, np.cross(backward, right), backward
+    c2w[:, :3, 3] = 4.0 * backward
+    focal = torch.full((frames,), 0.5 * min(width, height) / np.tan(np.deg2rad(19.0)))
+    cx, cy = torch.full((frames,), width / 2), torch.full((frames,), height / 2)
+    return Cameras(torch.from_numpy(c2w).float(), focal, focal, cx, cy, width, height)
+
+
+def _parts(rng: np.random.Generator) -> Iterator[Part]:
+    yield from _ground()
+    yield from _wall(rng)
+    yield from _tree(-4.2, 3.0)
+    yield from _car(-1.0, 0.55)
+
+
+def _stud(x: float, y: float, z: float, color: Vector) -> Part:
+    return Cylinder((x, y, z), 2, 0.3, 0.2), color
+
+
+def _ground() -> Iterator[Part]:
+    yield Box((-6, -4.5, 0), (6, 4.5, 0.4)), _GREEN
+    for x in np.arange(-5.5, 6):
+        for y in (-4, 2, 3, 4):
+            yield _stud(x, y, 0.4, _GREEN)
+    yield Box((-6, -3.5, 0.4), (6, 1.5, 0.55)), _ROAD
+    for x in (-5, -3, -1, 1, 3, 5):
+        yield Box((x - 0.5, -1.1, 0.55), (x + 0.5, -0.9, 0.58)), _WHITE
+    # A road sign.
+    yield Cylinder((5.3, -4, 0.4), 2, 0.09, 3.2), _GREY
+    yield Cylinder((5.4, -4, 3.2), 0, 0.55, 0.08), _WHITE
+    yield Ring((5.44, -4, 3.2), 0, 0.55, 0.1), _RED
+
+
+def _wall(rng: np.random.Generator) -> Iterator[Part]:
+    holes = (
+        Cylinder((1.9, 2, 2.2), 1, 1.2, 2),
+        Box((0.7, 2, 0.3), (3.1, 4, 2.2)),
+        Box((4.2, 2, 1.6), (5.4, 4, 2.9)),
+    )
+    tops = {0: (-0.5, 6), 1: (-0.5, 6), 2: (-0.5, 6), 3: (0.5, 3.5)}
+    for course, (start, end) in tops.items():
+        z = 0.4 + 1.2 * course
+        edges = [start, *np.arange(start + 1 + course % 2, end, 2), end]
+        for left, right in zip(edges[:-1], edges[1:], strict=True):
+            tint = np.array(_SAND) * rng.uniform(0.85, 1.1)
+            yield Cut(Box((left, 2.5, z), (right, 3.5, z + 1.2)), holes), tuple(tint)
+    for x, z in ((0, 4), (1, 5.2), (2, 5.2), (3, 5.2), (4, 4), (5, 4), (5.5, 4)):
+        yield _stud(x, 3, z, _SAND)
+    yield Box((4.75, 2.9, 1.6), (4.85, 3.1, 2.9)), _WHITE
+    yield Box((4.2, 2.9, 2.2), (5.4, 3.1, 2.3)), _WHITE
+
+
+def _tree(x: float, y: float) -> Iterator[Part]:
+    yield Cylinder((x, y, 0.4), 2, 0.4, 1.0), _BROWN
+    for level, radius in enumerate((1.4, 1.1, 0.8, 0.5)):
+        yield Cylinder((x, y, 1.4 + 0.8 * level), 2, radius, 0.8), _LEAF
+    yield _stud(x, y, 4.6, _LEAF)
+
+
+def _wheel(centre: Vector, axis: int, outward: float, radius: float, width: float) -> Iterator[Part]:
+    """A tyre with a hub on its outer side; ``centre`` is in the middle of the inner side's cap for outward = 1."""
+    def cylinder(r: float, start: float, length: float) -> Cylinder:
+        base = list(centre)
+        base[axis] += start if outward > 0 else -start - length
+        return Cylinder(tuple(base), axis, r, length)
+
+    yield cylinder(radius, 0, width), _TYRE
+    yield cylinder(0.6 * radius, 0, width + 0.06), _GREY
+    yield cylinder(0.2 * radius, 0, width + 0.16), _YELLOW
+
+
+def _car(y: float, z: float) -> Iterator[Part]:
+    def box(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float, color: Vector) -> Part:
+        return Box((x0, y + y0, z + z0), (x1, y + y1, z + z1)), color
+
+    yield box(-4.0, 4.0, -1.1, 1.1, 0.7, 1.1, _DARK)
+    yield box(-3.9, 3.9, -1.4, 1.4, 1.1, 2.2, _RED)
+    yield box(0.9, 3.7, -1.3, 1.3, 2.2, 3.0, _RED)
+    for x in (1.8, 2.8):
+        for side in (-0.5, 0.5):
+            yield _stud(x, y + side, z + 3.0, _RED)
+    yield box(3.9, 3.96, -0.7, 0.7, 1.3, 2.0, _DARK)
+    for side in (-0.45, -0.15, 0.15, 0.45):
+        yield box(3.96, 4.02, side - 0.05, side + 0.05, 1.3, 2.0, _GREY)
+    yield box(4.0, 4.3, -1.7, 1.7, 0.75, 1.05, _GREY)
+    yield box(-4.3, -4.0, -1.7, 1.7, 0.75, 1.05, _GREY)
+    for side in (-1.0, 1.0):
+        yield Cylinder((3.9, y + side * 1.05, z + 1.65), 0, 0.27, 0.15), _YELLOW
+        for x in (-2.45, 2.45):
+            yield from _wheel((x, y + side * 1.2, z + 1.1), 1, side, 1.1, 0.9)
+            low, high = sorted((side * 1.4, side * 2.2))
+            yield box(x - 1.3, x + 1.3, low, high, 2.3, 2.5, _DARK)
+        low, high = sorted((side * 1.15, side * 1.35))
+        yield box(0.7, 0.9, low, high, 2.2, 3.9, _DARK)
+        yield box(-2.1, -1.9, low, high, 2.2, 3.9, _DARK)
+        low, high = sorted((side * 1.2, side * 1.4))
+        yield box(-3.9, -2.1, low, high, 2.2, 2.9, _RED)
+        low, high = sorted((side * 0.2, side * 1.0))
+        yield box(-1.7, -0.6, low, high, 2.2, 2.6, _SAND)
+        yield box(-1.8, -1.5, low, high, 2.6, 3.4, _SAND)
+    yield box(-3.9, -3.7, -1.2, 1.2, 2.2, 2.9, _RED)
+    yield box(0.3, 0.9, -1.15, 1.15, 2.2, 2.8, _DARK)
+    yield Ring((0.0, y + 0.6, z + 3.0), 0, 0.4, 0.08), _DARK
+    yield Cylinder((0.0, y + 0.6, z + 2.7), 0, 0.08, 0.3), _DARK
+    yield box(-2.3, 1.1, -1.4, 1.4, 3.9, 4.15, _WHITE)
+    for x in (-1.6, -0.6):
+        for side in (-0.5, 0.5):
+            yield _stud(x, y + side, z + 4.15, _WHITE)
+    yield Cylinder((0.4, y, z + 4.15), 2, 0.28, 0.4), _ORANGE
+    yield box(-3.6, -2.5, -1.0, 0.0, 2.2, 3.3, _BLUE)
+    yield _stud(-3.05, y - 0.5, z + 3.3, _BLUE)
+    yield Cylinder((-2.9, y + 0.6, z + 2.2), 2, 0.45, 0.9), _YELLOW
+    yield from _wheel((-3.9, y, z + 1.9), 0, -1.0, 0.8, 0.4)
+    yield Cylinder((-3.8, y - 1.3, z + 2.9), 2, 0.07, 2.4), _DARK
+    yield Cylinder((-3.8, y - 1.3, z + 5.3), 2, 0.15, 0.25), _ORANGE
+
+
+def _sample(parts: list[Part]) -> tuple[Samples, np.ndarray]:
+    """Samples of all surfaces that are not covered by another part, and their (M, 3) albedo."""
+    kept, colors = [], []
+    for index, (solid, color) in enumerate(parts):
+        samples = solid.sample(_SPACING)
+        ahead = samples.points + 0.01 * samples.normals
+        low, high = ahead.min(axis=0), ahead.max(axis=0)
+        covered = np.zeros(len(ahead), dtype=bool)
+        for other, (neighbour, _) in enumerate(parts):
+            if other != index:
+                covered |= neighbour.contains(ahead)
+        kept.append(select(samples, ~covered))
+        colors.append(np.tile(color, (np.count_nonzero(~covered), 1)))
+    return Samples(*(np.concatenate(arrays) for arrays in zip(*kept, strict=True))), np.concatenate(colors)
+
+
+class _Light:
+    """How much of the sun and of the sky reaches a point, from the parts' density on a grid."""
+
+    def __init__(self, solids: list[Solid]) -> None:
+        axes = [np.arange(low, high, _CELL) for low, high in zip(*_GRID, strict=True)]
+        centres = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+        density = np.zeros(centres.shape[:3], dtype=np.float32)
+        for solid in solids:
+            points = solid.sample(1.0).points
+            first = np.floor((points.min(axis=0) - _GRID[0]) / _CELL).astype(int).clip(0)
+            last = np.ceil((points.max(axis=0) - _GRID[0]) / _CELL).astype(int) + 1
+            block = tuple(slice(low, high) for low, high in zip(first, last, strict=True))
+            inside = solid.contains(centres[block].reshape(-1, 3)).reshape(density[block].shape)
+            density[block] = np.maximum(density[block], inside)
+        self._fine = self._blur(torch.from_numpy(density)[None, None], 1)
+        self._medium = self._blur(self._fine, 2)
+        self._coarse = self._blur(self._medium, 5)
+
+    def sun(self, points: Tensor, normals: Tensor) -> Tensor:
+        """(M, 1) soft shadow: 1 is lit, 0 is dark."""
+        depth = torch.zeros(len(points))
+        for step in range(24):
+            depth += self._sample(self._fine, points + 0.3 * normals + 0.2 * (step + 0.5) * _SUN)
+        return torch.exp(-1.2 * depth)[:, None]
+
+    def sky(self, points: Tensor, normals: Tensor) -> Tensor:
+        """(M, 1) ambient occlusion: 1 is open."""
+        near = self._sample(self._fine, points + 0.25 * normals)
+        middle = self._sample(self._medium, points + 0.5 * normals)
+        far = self._sample(self._coarse, points + 1.2 * normals)
+        return torch.exp(-0.3 * near - 0.9 * middle - 1.6 * far)[:, None]
+
+    @staticmethod
+    def _blur(density: Tensor, radius: int) -> Tensor:
+        for axis in range(3):
+            size = [2 * radius + 1 if other == axis else 1 for other in range(3)]
+            density = torch.nn.functional.avg_pool3d(density, size, stride=1, padding=[n // 2 for n in size])
+        return density
+
+    @staticmethod
+    def _sample(field: Tensor, points: Tensor) -> Tensor:
+        size = torch.tensor(field.shape[2:], dtype=torch.float32)
+        at = 2 * (points - torch.tensor(_GRID[0])) / (_CELL * (size - 1)) - 1
+        return torch.nn.functional.grid_sample(field, at.flip(1)[None, None, None], align_corners=True).flatten()
+
+
+def _shade(points: Tensor, normals: Tensor, albedo: Tensor, solids: list[Solid]) -> Tensor:
+    light = _Light(solids)
+    sun, sky = light.sun(points, normals), light.sky(points, normals)
+    lambert = (normals @ _SUN).clamp(min=0)[:, None]
+    up = normals[:, 2:]
+    ambient = (0.5 + 0.5 * up) * torch.tensor([0.5, 0.54, 0.6]) + (0.5 - 0.5 * up) * torch.tensor([0.3, 0.28, 0.25])
+    color = (albedo * (sky * ambient + 0.85 * sun * lambert * torch.tensor([1.0, 0.95, 0.86]))) ** (1 / 2.2)
+    sh = torch.zeros(len(points), 16, 3)
+    sh[:, 0] = (color - 0.5 + 0.03*sky) * sqrt(4 * pi)
+    # The sky's reflection grows with the height of the reflected direction d - 2 (d . n) n, which is linear in d.
+    tilt = torch.tensor([0.0, 0.0, 1.0]) - 2 * up * normals
+    sh[:, 1:4] = (0.06 * sky * tilt * sqrt(4 * pi / 3) * torch.tensor([-1.0, -1.0, 1.0]))[:, [1, 2, 0], None]
+    # The sun's: a lobe around its mirror direction, as wide as degree 3 can hold.
+    band = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3])
+    fall = torch.exp(-band * (band + 1) / 14.0)
+    peak = (fall / (4 * pi)).sum()
+    mirror = _SUN - 2 * (normals @ _SUN)[:, None] * normals
+    strength = 0.35 * sun * (normals @ _SUN > 0)[:, None]
+    sh += (strength * sh_basis(mirror, 3) * fall / peak)[:, :, None]
+    return sh

@@ -29,7 +29,8 @@ _PLAUSIBLE = 0.8
 _AGREEMENT, _RIVAL = 0.03, 1.5
 # A point seen further than this (relative) from where the other view sees a surface is occluded there.
 _OCCLUDED = 0.1
-# Median silhouette value over the value inside: partly covered pixels of an accumulated kind average half of it.
+# Median silhouette value over the value inside: partly covered pixels of an accumulated kind average half of it or
+# less, those of a normalized kind about all of it.
 _FADES, _HOLDS, _GROWS = 0.75, 0.88, 1.3
 # Degrees between the views of a pair: small ones overlap, large ones tell z from distance.
 _PAIR_ANGLE = 25.0
@@ -86,11 +87,15 @@ class DepthReport:
     inside: dict[str, float] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
 
+    def summary(self) -> str:
+        """The evidence in one line."""
+        return "; ".join(self.evidence)
+
     def require(self, source: str | Path) -> DepthKind:
         """The kind; InputError with all the evidence when there is none."""
         if self.kind is None:
             hint = f"Set teacher.depth_kind to one of {', '.join(kind.value for kind in DepthKind)}, or none."
-            raise InputError(source, "depth kind", "; ".join(self.evidence), "depth whose kind shows", hint)
+            raise InputError(source, "depth kind", self.summary(), "depth whose kind shows", hint)
         return self.kind
 
 
@@ -132,8 +137,9 @@ def to_distance(
 
     Returns:
         distance (H, W) in world units, 0 where invalid, and valid (H, W) bool. With alpha, pixels of at least
-        ``MIN_ALPHA`` are valid. Without it an accumulated kind can not be divided: pixels are taken as opaque, and
-        only those whose 3x3 neighbours all have depth are valid, which excludes most of the faded silhouette.
+        ``MIN_ALPHA`` are valid. Without it an accumulated kind cannot be divided: pixels are taken as opaque, and
+        valid only where they do not look faded: all 3x3 neighbours have depth, and none within 2 pixels has much
+        more of it.
         From 1/z the distance is the harmonic mean, 1 / E[1/z].
     """
     valid = depth > 0
@@ -142,7 +148,8 @@ def to_distance(
         if not kind.normalized:
             depth = depth / alpha.clamp(min=MIN_ALPHA)
     elif not kind.normalized:
-        valid = _eroded(valid, 1)
+        most = F.max_pool2d(depth[None, None], 5, stride=1, padding=2)[0, 0]
+        valid = _eroded(valid, 1) & (depth >= _FADES * most)
     values = torch.where(valid, depth, 1.0)
     if kind.quantity == "inverse_z":
         values = 1.0 / values

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from scene.errors import InputError
 from scene.images import read_image, resize_area, resize_rgba, to_uint8
 from teacher.depth import read_depth
 
+T = TypeVar("T")
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
@@ -73,15 +75,19 @@ def check_count(files: Sequence[Path], dataset: Frames) -> None:
         raise InputError(files[0].parent, "number of files", found, "one for each frame", _POSES_HINT)
 
 
-def chosen_frames(text: str | None, dataset: Frames) -> slice:
-    """``"START:STOP:STEP"`` (None: all frames) as a slice that leaves at least one frame, else InputError."""
+def frame_slice(text: str | None, count: int) -> slice:
+    """``"START:STOP:STEP"`` (None: all frames) as a slice that leaves some of ``count`` frames, else InputError."""
     match = _SLICE.fullmatch(text or ":")
-    if match is None:
-        raise InputError("data", "frames", f"'{text}'", "START:STOP:STEP with a positive STEP")
-    start, stop, step = (None if part is None else int(part) for part in match.groups())
-    if step == 0 or not range(len(dataset))[slice(start, stop, step)]:
-        raise InputError("data", "frames", f"'{text}'", f"a slice that leaves some of {len(dataset)} frames")
+    start, stop, step = (None if part is None else int(part) for part in match.groups()) if match else (0, 0, 1)
+    if step == 0 or not range(count)[start:stop:step]:
+        expected = f"START:STOP:STEP, STEP positive, that leaves some of the {count} frames"
+        raise InputError("config", "data.frames", f"'{text}'", expected)
     return slice(start, stop, step)
+
+
+def chosen_frames(text: str | None, dataset: Frames) -> Frames:
+    """The frames of the dataset that ``"START:STOP:STEP"`` picks (None: all); InputError when there are none."""
+    return dataset[frame_slice(text, len(dataset))]
 
 
 def rendered_cameras(dataset: Frames, size: Size, render: Path) -> Cameras:
@@ -94,14 +100,14 @@ def rendered_cameras(dataset: Frames, size: Size, render: Path) -> Cameras:
     return cameras.resized(*size)
 
 
-def working_size(native: Size, width: int | None, source: Path) -> Size:
-    """The size of that width in the native shape; InputError when it is larger than native."""
+def working_size(native: Cameras, width: int | None, source: Path) -> Size:
+    """The size of that width in the shape of the cameras (None: theirs); InputError when it is larger."""
     if width is None:
-        return native
-    if not 1 <= width <= native[0]:
-        found = f"a width of {native[0]} pixels"
+        return native.width, native.height
+    if not 1 <= width <= native.width:
+        found = f"a width of {native.width} pixels"
         raise InputError(source, "image size", found, f"at least data.resolution {width}", "Lower data.resolution.")
-    return width, max(1, round(native[1] * width / native[0]))
+    return width, max(1, round(native.height * width / native.width))
 
 
 def read_render(path: Path, size: Size, has_alpha: bool) -> np.ndarray:
@@ -118,9 +124,8 @@ def read_render(path: Path, size: Size, has_alpha: bool) -> np.ndarray:
 def read_view_depth(path: Path, size: Size) -> Tensor:
     """(H, W) float32 depth of that size, else InputError."""
     depth = read_depth(path)
-    if (depth.shape[1], depth.shape[0]) != size:
-        found = f"{depth.shape[1]}x{depth.shape[0]}"
-        raise InputError(path, "depth size", found, f"{size[0]}x{size[1]} as the renders")
+    if depth.shape[::-1] != size:
+        raise InputError(path, "depth size", _shape(depth), f"{size[0]}x{size[1]} as the renders")
     return depth
 
 
@@ -155,13 +160,23 @@ def load_ground_truth(
             raise InputError(present[i], "ground truth size", _shape(picture), expected, hint)
         return shrink_rgba(picture, size)
 
-    return torch.from_numpy(np.stack(parallel_map(load, len(present))))
+    return torch.from_numpy(np.stack([*parallel_map(load, len(present))]))
 
 
-def parallel_map(load: Callable[[int], Any], count: int) -> list[Any]:
-    """``[load(0), ..., load(count - 1)]`` by a thread for each CPU; the first exception in order is raised."""
-    with ThreadPoolExecutor(available_threads()) as pool:
-        return list(pool.map(load, range(count)))
+def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:
+    """``load(0), ..., load(count - 1)`` in order, by a thread for each CPU, working only a few items ahead.
+
+    ``load`` should leave torch alone: threads that each start torch's own thread pool slow one another down.
+    The first exception in order is raised.
+    """
+    threads = available_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque(pool.submit(load, i) for i in range(min(4 * threads, count)))
+        for i in range(len(ahead), count + len(ahead)):
+            done = ahead.popleft().result()
+            if i < count:
+                ahead.append(pool.submit(load, i))
+            yield done
 
 
 def shrink_rgba(picture: np.ndarray, size: Size) -> np.ndarray:
@@ -172,5 +187,5 @@ def shrink_rgba(picture: np.ndarray, size: Size) -> np.ndarray:
     return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 
-def _shape(picture: np.ndarray) -> str:
+def _shape(picture: np.ndarray | Tensor) -> str:
     return f"{picture.shape[1]}x{picture.shape[0]}"

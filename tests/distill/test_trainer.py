@@ -1,0 +1,95 @@
+"""The training loop: exact resume, honest stops, a probe that leaves no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.checkpoint import load_checkpoint
+from distill.config import load_config
+from distill.pipeline import build_model, load_teacher, restore_model
+from distill.run_folder import RunFolder
+from distill.session import make_sampler
+from distill.trainer import Trainer, TrainingDiverged
+from tests.toy_scene import write_toy_scene
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    return write_toy_scene(tmp_path, loss={"depth": {"weight": 0.1}}, train={"checkpoint_steps": [30]})
+
+
+def trainer_of(path: Path, *overrides: str, resume: Path | None = None) -> Trainer:
+    config = load_config(path, ["train.max_steps=60", *overrides], path.parent)
+    folder = RunFolder(config, path.parent)
+    folder.create()
+    teacher = load_teacher(config)
+    state = load_checkpoint(resume, CPU) if resume else None
+    model = restore_model(config, state, resume, CPU) if resume else build_model(config, teacher, CPU)
+    sampler = make_sampler(config, teacher, model, CPU)
+    trainer = Trainer(config, model.student, model.grid, sampler, model.settings, folder, CPU)
+    if state:
+        trainer.restore(state)
+    return trainer
+
+
+def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
+    weights = {name: value.clone() for name, value in trainer.student.state_dict().items()}
+    grid = {f"grid.{name}": value.clone() for name, value in trainer.grid.state_dict().items()}
+    return {**weights, **grid, "generator": trainer.generator.get_state()}
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path) -> None:
+    whole = trainer_of(config_path)
+    whole.run(show_progress=False)
+    resumed = trainer_of(config_path, resume=whole.folder.checkpoint_path(30))
+    assert resumed.progress.step == 30
+    resumed.run(show_progress=False)
+    first, second = state_of(whole), state_of(resumed)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_another_seed_gives_another_student(config_path) -> None:
+    first, second = trainer_of(config_path), trainer_of(config_path, "seed=1")
+    for trainer in (first, second):
+        trainer.run(show_progress=False)
+    assert not torch.equal(first.student.table, second.student.table)
+
+
+def test_the_probe_leaves_no_trace(config_path) -> None:
+    trainer = trainer_of(config_path)
+    before = state_of(trainer)
+    assert trainer.probe(2) > 0
+    assert trainer.progress.step == 0 and not trainer.optimizer.state
+    assert all(torch.equal(value, before[name]) for name, value in state_of(trainer).items())
+
+
+def test_a_term_that_is_not_finite_stops_the_run_and_is_named(config_path) -> None:
+    trainer = trainer_of(config_path)
+    with torch.no_grad():
+        trainer.student.color_weights[-1].fill_(float("nan"))
+    with pytest.raises(TrainingDiverged, match=r"step 1: loss term 'rgb' is nan"):
+        trainer.run(show_progress=False)
+    assert not list(trainer.folder.checkpoints.iterdir())
+
+
+def test_time_ends_a_run_and_drives_its_schedule(config_path) -> None:
+    trainer = trainer_of(config_path, "train.max_seconds=1.5", "train.max_steps=1000000")
+    trainer.run(show_progress=False)
+    assert 1.5 <= trainer.progress.seconds < 10
+    assert trainer.fraction_done() >= 1
+    final = trainer.config.train.lr * trainer.config.train.lr_final_ratio
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(final, rel=0.25)
+
+
+def test_the_ray_count_follows_the_sample_budget(config_path) -> None:
+    trainer = trainer_of(config_path, "train.samples_per_step=2000", "train.rays_per_step=100000")
+    trainer.run(show_progress=False)
+    samples = [trainer._step().samples for _ in range(5)]
+    assert 1400 < sum(samples) / 5 < 2800

@@ -1,0 +1,88 @@
+"""A scene small enough to train in seconds: a coloured block of Gaussians, on disk as users have it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from scene.blender import write_transforms
+from scene.cameras import Cameras
+from scene.images import write_image
+from teacher.gaussians import Gaussians, write_ply
+from teacher.rasterizer import Rasterizer
+
+SIZE, FRAMES = 24, 9
+SETTINGS = {
+    "scene": "toy",
+    "run": "first",
+    "device": "cpu",
+    "data": {"transforms": "data/transforms.json", "holdout_every": 4},
+    "teacher": {"kind": "views", "outputs": "outputs", "ply": "point_cloud.ply"},
+    "student": {"levels": 4, "table_size": 1024, "finest_resolution": 32, "hidden_width": 16, "geo_features": 7},
+    "occupancy": {"resolution": 16, "warmup_steps": 16},
+    "train": {"max_steps": 150, "samples_per_step": 4096, "log_every": 10, "lr_warmup_steps": 10},
+    "eval": {"lpips": False},
+}
+
+
+def block_of_gaussians() -> Gaussians:
+    """A box of 0.8 x 0.5 x 0.6 whose colour varies smoothly from corner to corner."""
+    axes = [torch.linspace(-side / 2, side / 2, 9) for side in (0.8, 0.5, 0.6)]
+    means = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+    count = len(means)
+    color = (means / torch.tensor([0.8, 0.5, 0.6]) + 0.5) * 0.8 + 0.1
+    return Gaussians(
+        means=means,
+        log_scales=torch.full((count, 3), math.log(0.05)),
+        rotations=torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1),
+        opacity_logits=torch.full((count,), 3.0),
+        sh=((color - 0.5) / 0.28209479177387814)[:, None, :],
+    )
+
+
+def ring_of_cameras(frames: int = FRAMES, width: int = SIZE, height: int = SIZE) -> Cameras:
+    """Cameras at distance 2, looking at the origin from a little above."""
+    poses = []
+    for angle in torch.arange(frames) * (2 * math.pi / frames):
+        back = torch.nn.functional.normalize(torch.tensor([torch.cos(angle), torch.sin(angle), 0.4]), dim=0)
+        right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 0, 1]), back), dim=0)
+        pose = torch.eye(4)
+        pose[:3, 0], pose[:3, 1], pose[:3, 2] = right, torch.linalg.cross(back, right), back
+        pose[:3, 3] = 2 * back
+        poses.append(pose)
+    focal = torch.full((frames,), 1.4 * width)
+    return Cameras(torch.stack(poses), focal, focal, focal * 0 + width / 2, focal * 0 + height / 2, width, height)
+
+
+def write_toy_scene(root: Path, **sections: dict) -> Path:
+    """Writes data, outputs and PLY under ``root``, and a config; returns the config's path.
+
+    ``sections`` are merged over ``SETTINGS`` one level deep.
+    """
+    gaussians, cameras = block_of_gaussians(), ring_of_cameras()
+    write_ply(root / "point_cloud.ply", gaussians)
+    (root / "data").mkdir()
+    names = [f"./r_{index}" for index in range(len(cameras))]
+    write_transforms(root / "data" / "transforms.json", cameras, names)
+    rasterizer = Rasterizer(gaussians)
+    for folder in ("renders", "depth"):
+        (root / "outputs" / folder).mkdir(parents=True)
+    for index in range(len(cameras)):
+        output = rasterizer.render(cameras, index)
+        white = (output.rgb + 1 - output.alpha[..., None]).clamp(0, 1)
+        write_image(root / "outputs" / "renders" / f"{index:05d}.png", white.numpy())
+        np.save(root / "outputs" / "depth" / f"{index:05d}.npy", output.inverse_z.numpy())
+        straight = output.rgb / output.alpha[..., None].clamp(min=1e-3)
+        rgba = torch.cat([straight, output.alpha[..., None]], dim=-1).clamp(0, 1)
+        write_image(root / "data" / f"r_{index}.png", rgba.numpy())
+    settings = {
+        key: {**value, **sections.get(key, {})} if isinstance(value, dict) else sections.get(key, value)
+        for key, value in {**dict.fromkeys(sections, {}), **SETTINGS}.items()
+    }
+    path = root / "toy.yaml"
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return path
