@@ -98,6 +98,7 @@ def versions(config: Config, device: torch.device) -> dict[str, str | int | None
         found[package] = None
         with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
+    found["torch"] = torch.__version__  # with its build, which the package's metadata leave out
     found["git_commit"] = _git_commit()
     found["platform"] = platform.platform()
     found["device"] = str(device)

@@ -18,7 +18,7 @@ from kernels.spherical_harmonics import sh_basis
 from scene.cameras import Cameras
 from scene.rays import SceneBox
 from teacher.gaussians import Gaussians
-from teacher.solids import Box, Cut, Cylinder, Ring, Samples, Solid, Vector, select
+from teacher.solids import Box, Cut, Cylinder, Ring, Samples, Solid, Vector, join, select
 
 BRICKS_BOX = SceneBox((-1.05, -0.8, -0.5), (1.05, 0.8, 0.65))
 
@@ -39,12 +39,15 @@ Part = tuple[Solid, Vector]
 
 
 def build_bricks(seed: int = 0) -> Gaussians:
-    parts = list(_parts(np.random.default_rng(seed)))
-    samples, albedo = _sample(parts)
-    points = torch.from_numpy(samples.points).float()
-    normals = torch.from_numpy(samples.normals).float()
-    sh = _shade(points, normals, torch.from_numpy(albedo).float(), [solid for solid, _ in parts])
-    spacing = torch.from_numpy(samples.spacing).float() * _STUD
+    solids, colors = zip(*_parts(np.random.default_rng(seed)), strict=True)
+    samples = [solid.sample(_SPACING) for solid in solids]
+    light = _Light(solids, samples)
+    visible = _visible(solids, samples)
+    albedo = np.concatenate([np.tile(color, (mask.sum(), 1)) for color, mask in zip(colors, visible, strict=True)])
+    surface = join([select(part, mask) for part, mask in zip(samples, visible, strict=True)])
+    points, normals, spacing, albedo = (torch.from_numpy(a).float() for a in (*surface, albedo))
+    sh = _shade(points, normals, albedo, light)
+    spacing = spacing * _STUD
     scales = torch.stack([0.65 * spacing, 0.65 * spacing, 0.1 * spacing], dim=1)
     # The shortest rotation from z to the normal.
     x, y, z = normals.unbind(1)
@@ -187,31 +190,29 @@ def _car(y: float, z: float) -> Iterator[Part]:
     yield Cylinder((-3.8, y - 1.3, z + 5.3), 2, 0.15, 0.25), _ORANGE
 
 
-def _sample(parts: list[Part]) -> tuple[Samples, np.ndarray]:
-    """Samples of all surfaces that are not covered by another part, and their (M, 3) albedo."""
-    kept, colors = [], []
-    for index, (solid, color) in enumerate(parts):
-        samples = solid.sample(_SPACING)
-        ahead = samples.points + 0.01 * samples.normals
-        low, high = ahead.min(axis=0), ahead.max(axis=0)
-        covered = np.zeros(len(ahead), dtype=bool)
-        for other, (neighbour, _) in enumerate(parts):
-            if other != index:
-                covered |= neighbour.contains(ahead)
-        kept.append(select(samples, ~covered))
-        colors.append(np.tile(color, (np.count_nonzero(~covered), 1)))
-    return Samples(*(np.concatenate(arrays) for arrays in zip(*kept, strict=True))), np.concatenate(colors)
+def _visible(solids: list[Solid], samples: list[Samples]) -> list[np.ndarray]:
+    """For each solid, which of its samples (M,) are not covered by another one."""
+    probes = [points + 0.01 * normals for points, normals, _ in samples]
+    boxes = np.array([(points.min(axis=0), points.max(axis=0)) for points in probes])
+    visible = []
+    for index, points in enumerate(probes):
+        near = ((boxes[:, 0] < boxes[index, 1]) & (boxes[:, 1] > boxes[index, 0])).all(axis=1)
+        near[index] = False
+        covered = np.zeros(len(points), dtype=bool)
+        for other in np.flatnonzero(near):
+            covered |= solids[other].contains(points)
+        visible.append(~covered)
+    return visible
 
 
 class _Light:
     """How much of the sun and of the sky reaches a point, from the parts' density on a grid."""
 
-    def __init__(self, solids: list[Solid]) -> None:
+    def __init__(self, solids: list[Solid], samples: list[Samples]) -> None:
         axes = [np.arange(low, high, _CELL) for low, high in zip(*_GRID, strict=True)]
         centres = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
         density = np.zeros(centres.shape[:3], dtype=np.float32)
-        for solid in solids:
-            points = solid.sample(1.0).points
+        for solid, (points, _, _) in zip(solids, samples, strict=True):
             first = np.floor((points.min(axis=0) - _GRID[0]) / _CELL).astype(int).clip(0)
             last = np.ceil((points.max(axis=0) - _GRID[0]) / _CELL).astype(int) + 1
             block = tuple(slice(low, high) for low, high in zip(first, last, strict=True))
@@ -249,8 +250,7 @@ class _Light:
         return torch.nn.functional.grid_sample(field, at.flip(1)[None, None, None], align_corners=True).flatten()
 
 
-def _shade(points: Tensor, normals: Tensor, albedo: Tensor, solids: list[Solid]) -> Tensor:
-    light = _Light(solids)
+def _shade(points: Tensor, normals: Tensor, albedo: Tensor, light: _Light) -> Tensor:
     sun, sky = light.sun(points, normals), light.sky(points, normals)
     lambert = (normals @ _SUN).clamp(min=0)[:, None]
     up = normals[:, 2:]

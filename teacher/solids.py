@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import pi, sqrt
+from math import pi
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -45,7 +45,7 @@ class Box:
                 points = np.empty((len(grid), 3))
                 points[:, axis], points[:, a], points[:, b] = plane[axis], lower[a] + grid[:, 0], lower[b] + grid[:, 1]
                 parts.append(_samples(points, side * np.eye(3)[axis], step))
-        return _join(parts)
+        return join(parts)
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         return ((points > self.lower) & (points < self.upper)).all(axis=1)
@@ -67,15 +67,11 @@ class Cylinder:
         normals = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], -1).reshape(-1, 3)
         side = normals * self.radius + height.reshape(-1, 1) * (0, 0, 1)
         step_cap = min(spacing, self.radius / 1.5)
-        # Sunflower seeds: even over the disc, with the outermost half a step from the rim.
-        count = max(4, round(pi * (self.radius / step_cap) ** 2))
-        seed = np.arange(count)
-        radius, turn = self.radius * np.sqrt((seed + 0.5) / count), seed * pi * (3 - sqrt(5))
-        disc = np.stack([radius * np.cos(turn), radius * np.sin(turn), np.zeros(count)], -1)
         up = np.array([0.0, 0.0, 1.0])
+        disc = np.concatenate([_circle(radius, step_cap) for radius in _centres(self.radius, step_cap)])
         parts = [_samples(side, normals, step), _samples(disc, -up, step_cap)]
         parts.append(_samples(disc + up * self.length, up, step_cap))
-        return _place(_join(parts), self.axis, self.base)
+        return _place(join(parts), self.axis, self.base)
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         local = np.roll(points - np.array(self.base), 2 - self.axis, axis=1)
@@ -120,13 +116,18 @@ class Cut:
             walls = hole.sample(spacing)
             inside = self.contains(walls.points + 1e-3 * walls.normals)
             parts.append(select(walls._replace(normals=-walls.normals), inside))
-        return _join(parts)
+        return join(parts)
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         return self.solid.contains(points) & ~self._in_holes(points)
 
     def _in_holes(self, points: np.ndarray) -> np.ndarray:
         return np.any([hole.contains(points) for hole in self.holes], axis=0)
+
+
+def join(parts: list[Samples]) -> Samples:
+    """All samples in one set."""
+    return Samples(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def select(samples: Samples, mask: np.ndarray) -> Samples:
@@ -140,12 +141,14 @@ def _centres(length: float, step: float) -> np.ndarray:
     return (np.arange(count) + 0.5) * (length / count)
 
 
+def _circle(radius: float, step: float) -> np.ndarray:
+    """(M, 3) points at about ``step`` on a circle in the plane z = 0."""
+    angles = _centres(2 * pi, step / radius)
+    return np.stack([radius * np.cos(angles), radius * np.sin(angles), np.zeros_like(angles)], -1)
+
+
 def _samples(points: np.ndarray, normals: np.ndarray, spacing: float) -> Samples:
     return Samples(points, np.broadcast_to(normals, points.shape), np.full(len(points), spacing))
-
-
-def _join(parts: list[Samples]) -> Samples:
-    return Samples(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _place(samples: Samples, axis: int, origin: Vector) -> Samples:

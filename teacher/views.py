@@ -26,6 +26,7 @@ from teacher.view_files import (
     frame_slice,
     load_ground_truth,
     numbered_files,
+    one_torch_thread,
     outputs_folder,
     parallel_map,
     read_render,
@@ -99,6 +100,7 @@ class TeacherViews:
         return _over(rgba[..., :3], rgba[..., 3:], background)
 
 
+@one_torch_thread()
 def views_from_outputs(
     outputs_dir: str | Path,
     transforms: str | Path,

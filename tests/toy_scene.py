@@ -15,7 +15,7 @@ from scene.images import write_image
 from teacher.gaussians import Gaussians, write_ply
 from teacher.rasterizer import Rasterizer
 
-SIZE, FRAMES = 24, 9
+SIZE, FRAMES = 24, 17
 SETTINGS = {
     "scene": "toy",
     "run": "first",
@@ -24,7 +24,7 @@ SETTINGS = {
     "teacher": {"kind": "views", "outputs": "outputs", "ply": "point_cloud.ply"},
     "student": {"levels": 4, "table_size": 1024, "finest_resolution": 32, "hidden_width": 16, "geo_features": 7},
     "occupancy": {"resolution": 16, "warmup_steps": 16},
-    "train": {"max_steps": 150, "samples_per_step": 4096, "log_every": 10, "lr_warmup_steps": 10},
+    "train": {"max_steps": 300, "samples_per_step": 4096, "log_every": 10, "lr_warmup_steps": 10},
     "eval": {"lpips": False},
 }
 
