@@ -14,6 +14,7 @@ from torch import Tensor
 from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 
+ROWS_PER_FLAG = 8  # of two values each: one cache line
 _OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
@@ -37,7 +38,7 @@ def adam_step(
         parameter, grad, first_moment, second_moment: same shape, float32, contiguous.
         step: 1 for the first update (bias correction).
         weight_decay: L2 penalty added to the gradient.
-        touched: (ceil(rows / 32) or more,) uint8: blocks of 32 rows to visit; within them, elements of zero
+        touched: (rows // ROWS_PER_FLAG + 1,) uint8: blocks of rows to visit; within them, elements of zero
             gradient are left alone. None: every element is updated.
         implementation: "auto", "torch" or "numba".
     """
@@ -61,14 +62,17 @@ def adam_step(
     if touched is None:
         parallel_for(_dense, parameter.numel(), *flat, *constants, grain=65536)
     else:
-        span = 32 * (parameter.numel() // max(1, len(parameter)))
+        span = ROWS_PER_FLAG * (parameter.numel() // max(1, len(parameter)))
         parallel_for(_lazy, len(touched), touched.numpy(), span, *flat, *constants, grain=1024)
 
 
 @njit(**_OPTIONS)
 def _dense(start, stop, parameter, grad, first, second, rate, beta1, beta2, eps, weight_decay):
     one, zero = np.float32(1), np.float32(0)
-    for i in range(start, stop):
+    # Slices, so that indices start at 0: numba's check for negative ones would keep the loop from vectorising.
+    parameter, grad = parameter[start:stop], grad[start:stop]
+    first, second = first[start:stop], second[start:stop]
+    for i in range(len(parameter)):
         g = grad[i] + weight_decay * parameter[i]
         m = beta1 * first[i] + (one - beta1) * g
         v = beta2 * second[i] + (one - beta2) * g * g
@@ -84,11 +88,21 @@ def _lazy(start, stop, touched, span, parameter, grad, first, second, rate, beta
         if touched[block] == 0:
             continue
         touched[block] = 0
-        for i in range(block * span, min((block + 1) * span, len(parameter))):
-            if grad[i] != zero:
-                g = grad[i] + weight_decay * parameter[i]
-                m = beta1 * first[i] + (one - beta1) * g
-                v = beta2 * second[i] + (one - beta2) * g * g
-                first[i], second[i] = m, v
-                parameter[i] -= rate * m / (np.sqrt(v) + eps)
-                grad[i] = zero
+        low, high = block * span, (block + 1) * span
+        p, gradient, first_moment, second_moment = (
+            parameter[low:high],
+            grad[low:high],
+            first[low:high],
+            second[low:high],
+        )
+        # Selects, not a branch: the loop is one cache line of each array and vectorises.
+        for i in range(len(p)):
+            g, m, v = gradient[i], first_moment[i], second_moment[i]
+            moves = g != zero
+            g += weight_decay * p[i]
+            m_new = beta1 * m + (one - beta1) * g
+            v_new = beta2 * v + (one - beta2) * g * g
+            first_moment[i] = m_new if moves else m
+            second_moment[i] = v_new if moves else v
+            p[i] -= rate * m_new / (np.sqrt(v_new) + eps) if moves else zero
+            gradient[i] = zero

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from kernels import hash_encoding_numba as numba_twin
+from kernels.adam import ROWS_PER_FLAG
 from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 
 PRIME_Y, PRIME_Z = 2654435761, 805459861
-TOUCH_SHIFT = 5  # one "touched" flag covers 2**5 table entries
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TouchedRows:
     """
 
     def __init__(self, entries: int) -> None:
-        self.flags = torch.zeros((entries >> TOUCH_SHIFT) + 1, dtype=torch.uint8)
+        self.flags = torch.zeros(entries // ROWS_PER_FLAG + 1, dtype=torch.uint8)
 
 
 def hash_encode(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from kernels.adam import ROWS_PER_FLAG
+
 _BLOCK = 64
 _PRIME_Y, _PRIME_Z = 2654435761, 805459861
 _OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
@@ -15,11 +17,11 @@ def _corners(x, first, n, offset, size, resolution, scale, hashed, index, weight
     """Table entries (8, n) and trilinear weights (8, n) of points ``first .. first + n`` on one level."""
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
     mask = size - 1
+    xs, ys, zs = x[0, first : first + n], x[1, first : first + n], x[2, first : first + n]
     for k in range(n):
-        i = first + k
-        px = min(max(x[0, i], zero), one) * scale + half
-        py = min(max(x[1, i], zero), one) * scale + half
-        pz = min(max(x[2, i], zero), one) * scale + half
+        px = min(max(xs[k], zero), one) * scale + half
+        py = min(max(ys[k], zero), one) * scale + half
+        pz = min(max(zs[k], zero), one) * scale + half
         ix, iy, iz = np.int32(px), np.int32(py), np.int32(pz)
         fx, fy, fz = px - np.float32(ix), py - np.float32(iy), pz - np.float32(iz)
         if hashed:
@@ -60,7 +62,7 @@ def _corners(x, first, n, offset, size, resolution, scale, hashed, index, weight
 def encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
     """Fills ``out[:, start:stop]``, (levels * features, N), from ``x`` (3, N)."""
     features = table.shape[1]
-    index = np.empty((8, _BLOCK), np.int32)
+    index = np.empty((8, _BLOCK), np.uint32)  # unsigned: no check for negative indices
     weight = np.empty((8, _BLOCK), np.float32)
     for level in range(len(scales)):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
@@ -68,19 +70,19 @@ def encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
             n = min(stop - first, _BLOCK)
             _corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
             for f in range(features):
-                channel = out[level * features + f]
+                channel = out[level * features + f, first : first + n]
                 for k in range(n):
                     value = weight[0, k] * table[index[0, k], f]
                     for corner in range(1, 8):
                         value += weight[corner, k] * table[index[corner, k], f]
-                    channel[first + k] = value
+                    channel[k] = value
 
 
 @njit(**_OPTIONS)
 def encode_backward(first_level, last_level, x, grad, offsets, resolutions, scales, hashed, table_grad, touched):
     """Adds the gradient of ``out`` (levels * features, N) to ``table_grad`` for some levels, all points."""
     features, count = table_grad.shape[1], x.shape[1]
-    index = np.empty((8, _BLOCK), np.int32)
+    index = np.empty((8, _BLOCK), np.uint32)  # unsigned: no check for negative indices
     weight = np.empty((8, _BLOCK), np.float32)
     for level in range(first_level, last_level):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
@@ -90,6 +92,6 @@ def encode_backward(first_level, last_level, x, grad, offsets, resolutions, scal
             for k in range(n):
                 for corner in range(8):
                     entry, w = index[corner, k], weight[corner, k]
-                    touched[entry >> 5] = 1
+                    touched[entry // ROWS_PER_FLAG] = 1
                     for f in range(features):
                         table_grad[entry, f] += w * grad[level * features + f, first + k]
