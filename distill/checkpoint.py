@@ -73,11 +73,12 @@ def restore_student(state: dict[str, Any], path: str | Path, device: torch.devic
     Raises:
         InputError: unknown kind, or weights that do not fit the recorded settings.
     """
-    stored, box = state["student"], restore_box(state)
-    kind = stored.get("kind")
+    stored = state["student"]
+    kind = stored.get("kind") if isinstance(stored, dict) else stored
     if kind not in STUDENTS:
         raise InputError(path, "student.kind", kind, f"one of {sorted(STUDENTS)}", "Use a newer version.")
     try:
+        box = restore_box(state)
         student = build_student(kind, (box.lower, box.upper), stored["settings"])
         student.load_state_dict(stored["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError) as error:

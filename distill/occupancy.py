@@ -15,6 +15,7 @@ from students.base import Student
 # empty space: without samples nothing could ever bring the cells back.
 LEAST_FRACTION = 0.01
 MAX_REFRESHED_CELLS = 1 << 17
+_UNSEEN = -1.0  # remembered density of a cell that no refresh has looked into yet; such cells stay as they are
 
 
 class OccupancyGrid(nn.Module):
@@ -38,7 +39,7 @@ class OccupancyGrid(nn.Module):
         self.refusals = 0
         self.register_buffer("teacher", torch.ones(self.shape, dtype=torch.uint8))
         self.register_buffer("occupied", torch.ones(self.shape, dtype=torch.uint8))
-        self.register_buffer("remembered", torch.zeros(self.shape))
+        self.register_buffer("remembered", torch.full(self.shape, _UNSEEN))
         self._cells: Cells | None = None
 
     @property
@@ -63,7 +64,8 @@ class OccupancyGrid(nn.Module):
     def refresh(self, student: Student, generator: torch.Generator) -> None:
         """Takes the student's density at a random place in each of the teacher's cells into the memory.
 
-        Cells whose remembered density falls below the threshold become empty, unless almost all would.
+        In a large grid a random part of them is looked into at a time. Cells whose remembered density falls below
+        the threshold become empty, unless almost all would.
         """
         candidates = self.teacher.reshape(-1).nonzero()[:, 0]
         if len(candidates) > MAX_REFRESHED_CELLS:
@@ -74,9 +76,10 @@ class OccupancyGrid(nn.Module):
         lower = place.new_tensor(self.box.lower)
         density = student.density(lower + (corner + place) * self.cell_size)
         remembered = self.remembered.view(-1)
-        remembered *= self.decay
-        remembered[candidates] = torch.maximum(remembered[candidates], density)
-        occupied = (self.remembered > self.density_threshold) & (self.teacher != 0)
+        remembered[candidates] *= self.decay
+        remembered.scatter_reduce_(0, candidates, density, "amax")  # a cell may have been picked twice
+        occupied = (self.remembered < 0) | (self.remembered > self.density_threshold)
+        occupied &= self.teacher != 0
         if occupied.sum() < LEAST_FRACTION * self.teacher.sum():
             self.refusals += 1
             occupied = self.teacher != 0

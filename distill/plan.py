@@ -14,7 +14,6 @@ from distill.trainer import Trainer
 from kernels.dispatch import chosen_implementations
 
 _PROBE_STEPS = 12
-_MIB = 2**20
 
 
 def describe_run(config: Config, root: Path) -> str:
@@ -39,7 +38,7 @@ def describe_run(config: Config, root: Path) -> str:
         ("device", f"{device} ({device_name(device)})"),
         ("writes", f"{folder.results} and {folder.logs}"),
         *_teacher_lines(config, teacher),
-        *_model_lines(config, model, trainer.sampler.pixels),
+        *_model_lines(config, teacher, model, trainer.sampler.pixels),
         ("kernels", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())),
         ("time", _duration(config, seconds)),
     ]
@@ -64,28 +63,41 @@ def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
         ("alpha", "none" if views.alpha is None else "yes"),
         ("depth", depth),
         ("ground truth", "none" if views.ground_truth is None else "yes"),
-        ("box", " to ".join(str([round(value, 3) for value in corner]) for corner in _corners(teacher))),
-    ]
-
-
-def _corners(teacher: Teacher) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return teacher.box.lower, teacher.box.upper
-
-
-def _model_lines(config: Config, model: Model, pixels: int) -> list[tuple[str, str]]:
-    parameters = model.student.parameter_count()
-    training = 4 * parameters * 4 / _MIB + config.train.samples_per_step * 800 / _MIB
-    grid = model.grid
-    return [
-        ("rays", f"{pixels:,} to train on, at most {config.train.rays_per_step:,} a step"),
-        ("student", f"{model.student.kind}, {parameters:,} parameters, {parameters * 4 / _MIB:.1f} MiB as float32"),
         (
-            "occupancy",
-            f"{'x'.join(map(str, grid.shape))} cells of {grid.cell_size:.4f}, {grid.occupied_fraction:.1%} occupied",
+            "box",
+            " to ".join(
+                str([round(value, 3) for value in corner]) for corner in (teacher.box.lower, teacher.box.upper)
+            ),
         ),
-        ("samples", f"every {model.settings.step:.4f} world units, about {config.train.samples_per_step:,} a step"),
-        ("memory", f"about {training:.0f} MiB for the student's training state and a step's samples"),
     ]
+
+
+def _model_lines(config: Config, teacher: Teacher, model: Model, pixels: int) -> list[tuple[str, str]]:
+    grid, train = model.grid, config.train
+    parameters = model.student.parameter_count()
+    cells = "x".join(map(str, grid.shape))
+    return [
+        ("rays", f"{pixels:,} to train on, at most {train.rays_per_step:,} a step"),
+        ("student", f"{model.student.kind}, {parameters:,} parameters, {_mib(4 * parameters)} as float32"),
+        ("occupancy", f"{cells} cells of {grid.cell_size:.4f} world units, {grid.occupied_fraction:.1%} occupied"),
+        ("samples", f"every {model.settings.step:.4f} world units, about {train.samples_per_step:,} a step"),
+        ("memory", _memory(config, teacher, model)),
+    ]
+
+
+def _memory(config: Config, teacher: Teacher, model: Model) -> str:
+    views = teacher.views
+    pictures = [views.rgb, views.alpha, views.coverage, views.distance, views.ground_truth]
+    # Parameters, gradients and Adam's two moments; then a sample's place, encoding, its gradient, and outputs.
+    training = 4 * 4 * model.student.parameter_count()
+    width = model.student.encoding_width()
+    samples = config.train.samples_per_step * 4 * (2 * width + 24)
+    views_bytes = sum(picture.nbytes for picture in pictures if picture is not None)
+    return f"views {_mib(views_bytes)}, training state {_mib(training)}, a step's samples {_mib(samples)}"
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:.1f} MiB"
 
 
 def _duration(config: Config, seconds_per_step: float) -> str:

@@ -104,11 +104,11 @@ def _render_waves(
     device = rays.origins.device
     count = len(rays)
     rgb, alpha, distance = (torch.zeros(shape, device=device) for shape in ((count, 3), (count,), (count,)))
-    taken = torch.zeros(count, dtype=torch.int64, device=device)
     first_bin = torch.zeros(count, dtype=torch.int64, device=device)
     alive = (rays.far > rays.near).nonzero()[:, 0]
-    limit = 8
-    while len(alive):
+    # Rays that are still under way have all taken as many samples.
+    taken, limit = 0, min(8, settings.max_samples_per_ray)
+    while len(alive) and limit:
         survivors = []
         for part in alive.split(max(1, settings.max_batch_samples // limit)):
             local = rays[part]
@@ -132,11 +132,11 @@ def _render_waves(
                 rgb[part] += transmittance[:, None] * result.rgb
                 alpha[part] += transmittance * result.alpha
                 distance[part] += transmittance * result.distance
-            taken[part] += samples.offsets.diff()
             first_bin[part] = samples.next_bin
             going = (samples.next_bin >= 0) & (1 - alpha[part] > settings.termination)
-            survivors.append(part[going & (taken[part] < settings.max_samples_per_ray)])
+            survivors.append(part[going])
         alive = torch.cat(survivors)
         # Few rays are left after the first waves; longer ones then cost fewer passes.
-        limit = min(limit * 2, 64)
+        taken += limit
+        limit = min(limit * 2, 64, settings.max_samples_per_ray - taken)
     return rgb, alpha, distance

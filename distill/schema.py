@@ -187,7 +187,9 @@ class RenderConfig(Section):
     """How rays are sampled and composited."""
 
     step_size: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        "auto", description="distance between samples, world units; auto: box diagonal / 1024"
+        "auto",
+        description="distance between samples, world units; auto: half a pixel's width at the centre of the box, "
+        "but no less than the box's diagonal / 1024",
     )
     max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
     termination: float = Field(1e-4, ge=0, lt=1, description="a ray ends at this transmittance (evaluation)")

@@ -186,9 +186,7 @@ def _rasterize_numba(
     tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
     starts, members = _bin(order, bounds, tiles_x, tiles_y)
     image = np.empty((view.height, view.width, 6), dtype=np.float32)
-    parallel_for(
-        _blend, tiles_x * tiles_y, splats, bounds, features, starts, members, image, grain=8, threads=threads
-    )
+    parallel_for(_blend, tiles_x * tiles_y, splats, bounds, features, starts, members, image, grain=8, threads=threads)
     return image
 
 

@@ -50,6 +50,10 @@ class Student(nn.Module, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the learning rate they follow: ``table`` and ``mlp``."""
 
+    @abstractmethod
+    def encoding_width(self) -> int:
+        """Values a sample's encoded position has: what training keeps of a sample between its two passes."""
+
     def touched_rows(self) -> dict[nn.Parameter, Tensor]:
         """Flags of the rows that a step's gradient touched, for the parameters that keep such flags."""
         return {}

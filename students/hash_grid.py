@@ -83,6 +83,9 @@ class HashGridStudent(Student):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"table": [self.table], "mlp": [*self.density_weights, *self.color_weights]}
 
+    def encoding_width(self) -> int:
+        return self.layout.output_width
+
     def touched_rows(self) -> dict[nn.Parameter, Tensor]:
         return {self.table: self._touched.flags}
 

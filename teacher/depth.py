@@ -182,7 +182,9 @@ def infer_depth_kind(depth: Tensor, alpha: Tensor | None, cameras: Cameras, box:
     ]
     plausible = [kind for kind in _BASES if inside[kind.quantity] >= _PLAUSIBLE]
     if not plausible:
-        evidence.append(f"none reaches {_PLAUSIBLE:.0%}: other units, a rescaled picture, or data.box is wrong")
+        evidence.append(
+            f"none reaches {_PLAUSIBLE:.0%}: other units, a rescaled picture, or a wrong data.box or data.transforms"
+        )
         return DepthReport(None, evidence, inside)
 
     pairs = view_pairs(cameras, box, _PAIR_ANGLE)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor
 
 from kernels.threads import available_threads
-from scene.blender import Frames
+from scene.blender import Frames, load_transforms
 from scene.cameras import Cameras
 from scene.errors import InputError
-from scene.images import read_image, resize_area, resize_rgba, to_uint8
+from scene.images import image_size, read_image, resize_area, resize_rgba, to_uint8
 from teacher.depth import read_depth
 
 T = TypeVar("T")
@@ -27,6 +28,59 @@ Size = tuple[int, int]
 
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(\d+))?")
 _POSES_HINT = "data.transforms must be the JSON whose poses the teacher rendered."
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Frames of a dataset with the teacher's files for them; all lists have one entry a frame.
+
+    Attributes:
+        dataset: the frames, at the dataset's size.
+        cameras: their cameras at the size of the renders.
+        renders, depths, truths: ``renders/``, ``depth/`` and ``gt/`` files; the last two may be empty.
+        has_alpha: whether the renders are RGBA; all are as the first.
+    """
+
+    dataset: Frames
+    cameras: Cameras
+    renders: list[Path]
+    depths: list[Path]
+    truths: list[Path]
+    has_alpha: bool
+
+    def __len__(self) -> int:
+        return len(self.renders)
+
+    def load(self, i: int) -> tuple[np.ndarray, Tensor | None]:
+        """Frame i: (H, W, 3 or 4) uint8 render and (H, W) depth as stored; InputError for damaged files."""
+        size = (self.cameras.width, self.cameras.height)
+        picture = read_render(self.renders[i], size, self.has_alpha)
+        return picture, read_view_depth(self.depths[i], size) if self.depths else None
+
+
+def find_outputs(
+    outputs_dir: str | Path, transforms: str | Path, frames: str | None, *, depth: bool, truth: bool
+) -> OutputFiles:
+    """Finds a teacher's files and matches them to the frames of the JSON; see ``views_from_outputs``.
+
+    Args:
+        depth: look for ``depth/``, which must be there.
+        truth: look for ``gt/``, which may be there.
+    """
+    folder = outputs_folder(Path(outputs_dir))
+    renders = numbered_files(folder / "renders", ".png")
+    hint = "Set teacher.depth_kind: none to do without depth."
+    depths = numbered_files(folder / "depth", ".npy", hint) if depth else []
+    truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
+    size = image_size(renders[0])
+    dataset = load_transforms(transforms, image_size=size)
+    for files in filter(None, (renders, depths, truths)):
+        check_count(files, dataset)
+    chosen = frame_slice(frames, len(dataset))
+    dataset, renders = dataset[chosen], renders[chosen]
+    cameras = rendered_cameras(dataset, size, renders[0])
+    has_alpha = read_image(renders[0]).shape[2] == 4
+    return OutputFiles(dataset, cameras, renders, depths[chosen], truths[chosen], has_alpha)
 
 
 def outputs_folder(folder: Path) -> Path:
@@ -184,7 +238,7 @@ def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:
 def one_torch_thread() -> Iterator[None]:
     """Runs torch serially for a while: on small arrays beside busy threads its pool mostly waits for a CPU.
 
-    Measured for 100 views at 400x400 on two shared cores: 4 s always, against 3 to 30 s.
+    Measured for 100 views at 400x400 on two cores that others use too: 4 s each time, against 3 to 30 s.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -13,25 +13,21 @@ from torch import Tensor
 from scene.blender import load_transforms
 from scene.cameras import Cameras
 from scene.errors import InputError
-from scene.images import image_size, read_image, resize_area, to_uint8
+from scene.images import read_image, resize_area, to_uint8
 from scene.rays import SceneBox, distance_per_z, focus_box
 from teacher.depth import DepthKind, DepthReport, back_project, infer_depth_kind, to_distance
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.view_files import (
+    OutputFiles,
     Size,
     all_present,
-    check_count,
     chosen_frames,
-    frame_slice,
+    find_outputs,
     load_ground_truth,
-    numbered_files,
     one_torch_thread,
-    outputs_folder,
     parallel_map,
     read_render,
-    read_view_depth,
-    rendered_cameras,
     shrink_rgba,
     working_size,
 )
@@ -134,32 +130,17 @@ def views_from_outputs(
     Raises:
         InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind.
     """
-    folder = outputs_folder(Path(outputs_dir))
-    renders = numbered_files(folder / "renders", ".png")
-    with_depth = use_depth and depth_kind != "none"
-    hint = "Set teacher.depth_kind: none to do without depth."
-    depths = numbered_files(folder / "depth", ".npy", hint) if with_depth else []
-    truths = numbered_files(folder / "gt", ".png") if ground_truth and (folder / "gt").is_dir() else []
-    native = image_size(renders[0])
-    dataset = load_transforms(transforms, image_size=native)
-    for files in filter(None, (renders, depths, truths)):
-        check_count(files, dataset)
-    chosen = frame_slice(frames, len(dataset))
-    dataset, renders, depths, truths = dataset[chosen], renders[chosen], depths[chosen], truths[chosen]
-    cameras = rendered_cameras(dataset, native, renders[0])
-    size = working_size(cameras, width, renders[0])
-    has_alpha = read_image(renders[0]).shape[2] == 4
-
-    def load(i: int) -> tuple[np.ndarray, Tensor | None]:
-        return read_render(renders[i], native, has_alpha), read_view_depth(depths[i], native) if with_depth else None
-
-    kind, report = DepthKind.parse(depth_kind) if with_depth else None, None
-    if with_depth and kind is None:
-        report = _infer(load, cameras, box, dataset.source)
-        kind = report.require(depths[0].parent)
+    use_depth = use_depth and depth_kind != "none"
+    files = find_outputs(outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth)
+    dataset, cameras = files.dataset, files.cameras
+    size = working_size(cameras, width, files.renders[0])
+    kind, report = DepthKind.parse(depth_kind) if use_depth else None, None
+    if use_depth and kind is None:
+        report = infer_from_files(files, box)
+        kind = report.require(files.depths[0].parent)
 
     views = []
-    for i, (picture, depth) in enumerate(parallel_map(load, len(dataset))):
+    for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
         if depth is None:
             views.append(_shrunk(picture, size, background))
             continue
@@ -168,18 +149,36 @@ def views_from_outputs(
             distance = _inside(distance, cameras, i, box)
         views.append(_shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy()))
 
-    own_truths = any(dataset.image_paths) or not truths
-    truth_paths = dataset.image_paths if own_truths else truths
+    truths = files.truths if files.truths and not any(dataset.image_paths) else dataset.image_paths
     return TeacherViews(
         cameras=cameras.resized(*size),
         names=dataset.names,
         **_stacked(views),
-        background=None if has_alpha else background,
-        ground_truth=load_ground_truth(truth_paths, dataset.names, size, dataset.source) if ground_truth else None,
+        background=None if files.has_alpha else background,
+        ground_truth=load_ground_truth(truths, dataset.names, size, dataset.source) if ground_truth else None,
         holdout=holdout_mask(len(dataset), holdout_every),
         depth_report=report,
         depth_kind=kind,
     )
+
+
+def infer_from_files(files: OutputFiles, box: SceneBox | None) -> DepthReport:
+    """``infer_depth_kind`` on some two dozen evenly spread frames.
+
+    Raises:
+        InputError: damaged files; no box given, and none can be supposed from the cameras.
+    """
+    if box is None:
+        try:
+            box = focus_box(files.cameras)
+        except ValueError as error:
+            found = f"none given, and {error}"
+            raise InputError(files.dataset.source, "scene box", found, "data.box", "Set data.box.") from error
+    count = min(_INFERENCE_VIEWS, len(files))
+    chosen = [round(i) for i in np.linspace(0, len(files) - 1, count)]
+    pictures, depths = zip(*parallel_map(lambda i: files.load(chosen[i]), count), strict=True)
+    alpha = torch.stack([_alpha(picture) for picture in pictures]) if files.has_alpha else None
+    return infer_depth_kind(torch.stack(depths), alpha, files.cameras[chosen], box)
 
 
 def views_from_images(
@@ -328,18 +327,3 @@ def _stacked(views: Sequence[_View]) -> dict[str, Tensor | None]:
 def _alpha(picture: np.ndarray) -> Tensor | None:
     """(H, W) in [0, 1] of a uint8 picture that has it."""
     return torch.from_numpy(picture[..., 3] / np.float32(255)) if picture.shape[2] == 4 else None
-
-
-def _infer(
-    load: Callable[[int], tuple[np.ndarray, Tensor | None]], cameras: Cameras, box: SceneBox | None, source: Path
-) -> DepthReport:
-    if box is None:
-        try:
-            box = focus_box(cameras)
-        except ValueError as error:
-            raise InputError(source, "scene box", f"none given, and {error}", "data.box", "Set data.box.") from error
-    count = min(_INFERENCE_VIEWS, len(cameras))
-    chosen = [round(i) for i in np.linspace(0, len(cameras) - 1, count)]
-    pictures, depths = zip(*parallel_map(lambda i: load(chosen[i]), count), strict=True)
-    alpha = torch.stack([_alpha(picture) for picture in pictures]) if pictures[0].shape[2] == 4 else None
-    return infer_depth_kind(torch.stack(depths), alpha, cameras[chosen], box)

@@ -28,9 +28,7 @@ def orbit(frames: int, size: int = 56, radius: float = 4.0, focal: float = 1.3) 
     poses = torch.eye(4).repeat(frames, 1, 1)
     for frame in range(frames):
         turn, height = 2 * math.pi * frame / frames, 0.3 + 0.6 * frame / frames
-        back = torch.tensor(
-            [math.cos(height) * math.cos(turn), math.cos(height) * math.sin(turn), math.sin(height)]
-        )
+        back = torch.tensor([math.cos(height) * math.cos(turn), math.cos(height) * math.sin(turn), math.sin(height)])
         right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 0, 1]), back), dim=0)
         poses[frame, :3, :3] = torch.stack([right, torch.linalg.cross(back, right), back], dim=1)
         poses[frame, :3, 3] = radius * back + torch.tensor([0.0, 0, 0.1])
@@ -103,9 +101,7 @@ def test_noise_above_the_difference_is_refused_rather_than_guessed(kind):
         assert report.kind == kind
     else:
         assert report.kind is None and "do not tell them apart" in report.evidence[-1]
-        with pytest.raises(
-            InputError, match="teacher: depth kind: .*Set teacher.depth_kind to one of z, distance"
-        ):
+        with pytest.raises(InputError, match="teacher: depth kind: .*Set teacher.depth_kind to one of z, distance"):
             report.require("teacher")
 
 
@@ -212,9 +208,7 @@ def test_views_agree_on_exact_depth(scene):
 def test_kind_names():
     assert DepthKind.parse("auto") is None and DepthKind.parse("inverse_z") is DepthKind.INVERSE_Z
     assert DepthKind.INVERSE_Z_NORMALIZED.quantity == "inverse_z" and not DepthKind.Z.normalized
-    with pytest.raises(
-        InputError, match="cfg.yaml: depth_kind: found 'metres', expected auto or one of z, distance"
-    ):
+    with pytest.raises(InputError, match="cfg.yaml: depth_kind: found 'metres', expected auto or one of z, distance"):
         DepthKind.parse("metres", "cfg.yaml")
     with pytest.raises(InputError, match="depth kind: found a; b"):
         DepthReport(None, ["a", "b"]).require("x")

@@ -160,9 +160,7 @@ def test_values_that_are_not_finite(ply, value):
         table["scale_1"][[2, 4]] = value
         return table
 
-    with pytest.raises(
-        InputError, match="scale_1: found 2 of 5 values NaN or infinite, the first at Gaussian 2"
-    ):
+    with pytest.raises(InputError, match="scale_1: found 2 of 5 values NaN or infinite, the first at Gaussian 2"):
         read_ply(rewrite(ply, spoil, dtype="f8"))
 
 

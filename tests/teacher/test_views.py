@@ -104,8 +104,7 @@ def test_alpha_of_rgba_renders_is_kept_and_divides_depth(teacher):
         write_image(teacher / "ours_7" / "renders" / f"{i:05d}.png", picture)
     views = load(teacher, depth_kind="distance", background=(0.2, 0.2, 0.2))
     assert views.background is None and views.alpha[0, 2, 2] == 204 and torch.equal(views.coverage, views.alpha)
-    assert views.distance[0, 2, 2].item() == pytest.approx(3 / 0.8) or BOX.contains(torch.zeros(3))
-    assert load(teacher, depth_kind="distance", box=None).distance[0, 2, 2].item() == pytest.approx(3 / 0.8)
+    assert views.distance[0, 2, 2].item() == pytest.approx(3 / 0.8)
     # 0.8 * 100 + 0.2 * 51 on a background of 0.2.
     assert views.image(0, (0.2, 0.2, 0.2))[2, 2, 0].item() * 255 == pytest.approx(90.2)
     small = load(teacher, width=6, use_depth=False)
@@ -251,8 +250,9 @@ def test_images_stand_in_for_the_teacher(tmp_path, channels):
     views = views_from_images(tmp_path / "t.json", width=3, background=WHITE, holdout_every=0)
     rgba = pixels if channels == 4 else np.concatenate([pixels, np.full((2, 4, 6, 1), 255, np.uint8)], -1)
     expected = np.stack([resize_rgba(image, 3, 2) for image in rgba])
-    np.testing.assert_array_equal(views.ground_truth, expected)
-    np.testing.assert_array_equal(views.rgb, expected[..., :3])
+    # Without alpha the mean is taken in another order, which may round a half the other way.
+    np.testing.assert_allclose(views.ground_truth, expected, atol=4 - channels)
+    assert torch.equal(views.rgb, views.ground_truth[..., :3])
     assert (views.alpha is None) == (channels == 3) == (views.background == WHITE)
     assert views.distance is None and not views.holdout.any() and views.cameras.width == 3
     (tmp_path / "b.png").unlink()

@@ -1,0 +1,198 @@
+"""The KiloUniform student (after KiloNeRF, Reiser et al. 2021): a grid of tiny MLPs over the scene box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kernels.grouped_mlp import GroupedLayout, grouped_density_mlp, grouped_radiance_mlp
+from kernels.spherical_harmonics import sh_basis
+from scene.errors import InputError
+from students.base import Box, Student
+
+MAX_TRAINING_GIB = 8.0
+_BYTES_PER_PARAMETER = 16  # weight, gradient and Adam's two moments
+_LEAST_DENSITY = 1e-6  # 1 / world unit: below it a mixture's colour fades out instead of dividing by nothing
+
+
+class Evaluations(NamedTuple):
+    """What to ask of which network: M = N points, and once more for every further network a point needs.
+
+    ``local`` (M, 3) in the cell's coordinates, ``cell`` (M,) int64, ``point`` (M,) int64 the point it is for,
+    ``weight`` (M,) in [0, 1], 1 in all for a point. Without blending ``point`` and ``weight`` are None.
+    """
+
+    local: Tensor
+    cell: Tensor
+    point: Tensor | None
+    weight: Tensor | None
+
+
+class KiloUniformStudent(Student):
+    """Fourier features of the position in its cell -> the cell's density MLP -> + SH of the direction -> colour MLP.
+
+    With ``blend``, a point nearer to a cell's face than that is a mixture of the media of both cells, half and half
+    on the face: density and emitted colour (density times rgb) are continuous everywhere in the box.
+
+    Args:
+        box: lower and upper corner in world units.
+        grid: cells along x, y, z; they need not be cubes.
+        frequencies: octaves of the position's Fourier features.
+        hidden_width: neurons of every hidden layer: 16, 32, 64 or 128.
+        density_layers, color_layers: hidden layers of the two MLPs.
+        geo_features: channels the density MLP hands to the colour MLP.
+        direction_degree: highest degree of the direction's spherical harmonics.
+        blend: width of the margin inside each face, as a fraction of a cell, 0 (off) to 0.5.
+
+    Raises:
+        InputError: no cell along an axis, more cells than could be trained, or a size the kernel does not support.
+    """
+
+    kind = "kilo_uniform"
+
+    def __init__(
+        self,
+        box: Box,
+        *,
+        grid: Sequence[int],
+        frequencies: int,
+        hidden_width: int,
+        density_layers: int,
+        color_layers: int,
+        geo_features: int,
+        direction_degree: int,
+        blend: float,
+        implementation: str = "auto",
+    ) -> None:
+        settings: dict[str, Any] = {
+            "grid": tuple(grid),
+            "frequencies": frequencies,
+            "hidden_width": hidden_width,
+            "density_layers": density_layers,
+            "color_layers": color_layers,
+            "geo_features": geo_features,
+            "direction_degree": direction_degree,
+            "blend": blend,
+        }
+        super().__init__(box, settings, implementation)
+        self.layout = _layout(settings)
+        _check(settings, self.layout)
+        self.grid, self.blend, self.direction_degree = settings["grid"], blend, direction_degree
+        cells = math.prod(self.grid)
+        # Every cell starts from the same network, as if the whole scene were one.
+        self.density_networks = nn.Parameter(_network(self.layout.density_dims).repeat(cells, 1))
+        self.color_networks = nn.Parameter(_network(self.layout.color_dims).repeat(cells, 1))
+        self._touched = (torch.zeros(cells, dtype=torch.uint8), torch.zeros(cells, dtype=torch.uint8))
+
+    def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
+        asked = self.evaluations(positions)
+        density, rgb = grouped_radiance_mlp(
+            asked.local,
+            sh_basis(directions, self.direction_degree),
+            ray_index if asked.point is None else ray_index[asked.point],
+            asked.cell,
+            self.density_networks,
+            self.color_networks,
+            self.layout,
+            touched=self._touched,
+            implementation=self.implementation,
+        )
+        if asked.point is None:
+            return density, rgb
+        share = asked.weight * density
+        emitted = torch.cat([share[:, None], share[:, None] * rgb], dim=-1)
+        total = emitted.new_zeros(len(positions), 4).index_add(0, asked.point, emitted)
+        return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=_LEAST_DENSITY)
+
+    @torch.no_grad()
+    def density(self, positions: Tensor) -> Tensor:
+        asked = self.evaluations(positions)
+        density = grouped_density_mlp(
+            asked.local, asked.cell, self.density_networks, self.layout, implementation=self.implementation
+        )
+        if asked.point is None:
+            return density
+        return density.new_zeros(len(positions)).index_add(0, asked.point, asked.weight * density)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """``mlp``, the group with weight decay, is what sees the direction (Reiser et al. 2021, section 4.1)."""
+        return {"table": [self.density_networks], "mlp": [self.color_networks]}
+
+    def encoding_width(self) -> int:
+        """Three: only the place in the cell is kept, the kernel makes the features anew in its backward pass."""
+        return 3
+
+    def touched_rows(self) -> dict[nn.Parameter, Tensor]:
+        """One flag per row: a cell's network moves as a whole or not at all."""
+        return dict(zip((self.density_networks, self.color_networks), self._touched, strict=True))
+
+    @torch.no_grad()
+    def evaluations(self, positions: Tensor) -> Evaluations:
+        """Which networks world positions (N, 3) need, and where in their cells."""
+        lower, upper = self.box
+        cells = positions.new_tensor(self.grid)
+        place = (positions - lower) * (cells / (upper - lower))
+        # Cell coordinates stay floating point: exact up to 2**24 cells, and the arithmetic needs no conversions.
+        corner = place.floor().clamp(min=0).minimum(cells - 1)
+        strides = positions.new_tensor([self.grid[1] * self.grid[2], self.grid[2], 1])
+        if self.blend == 0:
+            return Evaluations(2 * (place - corner) - 1, (corner @ strides).long(), None, None)
+        point = torch.arange(len(positions), device=positions.device)
+        weight = positions.new_ones(len(positions))
+        for axis in range(3):
+            offset = (place[point, axis] - corner[:, axis]) - 0.5
+            side = torch.where(offset < 0, -1.0, 1.0)
+            neighbour = corner[:, axis] + side
+            to_face = 0.5 - offset.abs()
+            near = ((to_face < self.blend) & (neighbour >= 0) & (neighbour < cells[axis])).nonzero()[:, 0]
+            given = weight[near] * (0.5 - to_face[near] / (2 * self.blend))
+            beyond = corner[near]
+            beyond[:, axis] = neighbour[near]
+            weight[near] -= given
+            corner, point = torch.cat([corner, beyond]), torch.cat([point, point[near]])
+            weight = torch.cat([weight, given])
+        return Evaluations(2 * (place[point] - corner) - 1, (corner @ strides).long(), point, weight)
+
+
+def _layout(settings: dict[str, Any]) -> GroupedLayout:
+    sizes = {key: settings[key] for key in ("frequencies", "hidden_width", "density_layers", "color_layers")}
+    try:
+        return GroupedLayout(
+            **sizes,
+            geo_features=settings["geo_features"],
+            direction_width=(settings["direction_degree"] + 1) ** 2,
+        )
+    except ValueError as error:
+        raise InputError("config", "student", str(error), "a network the kernel supports") from error
+
+
+def _check(settings: dict[str, Any], layout: GroupedLayout) -> None:
+    grid, blend = settings["grid"], settings["blend"]
+    if len(grid) != 3 or any(cells < 1 for cells in grid):
+        raise InputError("config", "student.grid", list(grid), "three numbers of cells, each at least 1")
+    parameters = math.prod(grid) * (layout.density_size + layout.color_size)
+    memory = parameters * _BYTES_PER_PARAMETER / 2**30
+    if memory > MAX_TRAINING_GIB:
+        raise InputError(
+            "config",
+            "student.grid",
+            f"{list(grid)}, {parameters:,} parameters that take {memory:,.1f} GiB to train",
+            f"at most {MAX_TRAINING_GIB:g} GiB",
+            "Use fewer cells or a smaller hidden_width.",
+        )
+    if not 0 <= blend <= 0.5:
+        raise InputError("config", "student.blend", blend, "0 to 0.5 of a cell")
+
+
+def _network(dims: np.ndarray) -> Tensor:
+    """One network's parameters, flat: He-uniform weights, zero biases."""
+    matrices = []
+    for rows, columns in dims.tolist():
+        bound = math.sqrt(6 / (rows - 1))
+        matrices += [torch.empty((rows - 1) * columns).uniform_(-bound, bound), torch.zeros(columns)]
+    return torch.cat(matrices)

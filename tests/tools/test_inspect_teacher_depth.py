@@ -1,0 +1,109 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from scene.errors import InputError
+from scene.images import read_image
+from tests.toy_scene import write_toy_scene
+from tools.inspect_teacher_depth import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    write_toy_scene(folder)
+    return folder
+
+
+@pytest.fixture
+def toy(made_once, tmp_path):
+    """The toy scene's folder: 17 views of a block, depth is accumulated 1/z."""
+    return shutil.copytree(made_once, tmp_path / "toy")
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    return ["--config", str(folder / "toy.yaml"), "--assets", str(folder), "--output", str(folder), *more]
+
+
+def yaml_part(text: str) -> dict:
+    return yaml.safe_load(text.split("For the config:")[1].split("Pictures are")[0])
+
+
+def test_as_a_program(toy):
+    command = [sys.executable, str(ROOT / "tools" / "inspect_teacher_depth.py"), *arguments(toy)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=toy, env=environment, timeout=120)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    stored = np.stack([np.load(path) for path in sorted((toy / "outputs" / "depth").iterdir())])
+    assert f"{(stored > 0).mean():.1%} of pixels have depth" in done.stdout
+    assert f"{stored[stored > 0].min():.6g} to {stored.max():.6g}, 0 elsewhere" in done.stdout
+    assert "so the depth is inverse_z" in done.stdout and "around the Gaussians" in done.stdout
+    assert "of 16 neighbouring pairs see" in done.stdout and "z 0.0%, distance 0.0%" in done.stdout
+    # The lines for the config are YAML, and the report is on disk as printed.
+    assert yaml_part(done.stdout) == {"teacher": {"depth_kind": "inverse_z"}}
+    folder = toy / "results" / "toy" / "first" / "teacher_depth"
+    assert sorted(path.name for path in folder.iterdir()) == ["depth_maps.png", "histogram.png", "report.txt"]
+    assert (folder / "report.txt").read_text() in done.stdout
+    for name in ("depth_maps.png", "histogram.png"):
+        assert read_image(folder / name).std() > 10, "something is drawn"
+
+
+def test_a_wrong_kind_in_the_config_is_pointed_out(toy, capsys):
+    assert main(arguments(toy, "--set", "teacher.depth_kind=z")) == 1
+    text = capsys.readouterr().out
+    assert "WARNING" in text and "the config says z, the values say inverse_z" in text
+    assert " 0.0% of the back-projected points are in the box" in text
+    assert "no frame sees the points of a neighbouring one" in text
+    assert yaml_part(text) == {"teacher": {"depth_kind": "inverse_z"}}
+
+
+def test_without_a_ply_a_box_is_proposed(toy, capsys):
+    assert main(arguments(toy, "--set", "teacher.ply=null")) == 0
+    box = yaml_part(capsys.readouterr().out)["data"]["box"]
+    # The block is 0.8 x 0.5 x 0.6, its Gaussians 0.05 wide; at 24 pixels its outline is good to a pixel or two.
+    for low, high, half in zip(box["lower"], box["upper"], (0.4, 0.25, 0.3), strict=True):
+        assert half < -low < half + 0.35 and half < high < half + 0.35
+
+
+def test_unclear_depth_still_gets_its_pictures(toy, capsys):
+    for path in (toy / "outputs" / "depth").iterdir():
+        values = np.load(path)
+        np.save(path, values / values.max())  # rescaled for viewing: a picture, no depth
+    assert main(arguments(toy)) == 1
+    text = capsys.readouterr().out
+    assert "unclear" in text and "depth_kind: none  # or" in text and yaml_part(text)["teacher"]["depth_kind"] == "none"
+    assert read_image(toy / "results" / "toy" / "first" / "teacher_depth" / "depth_maps.png").std() > 10
+
+
+@pytest.mark.parametrize(
+    ("damage", "more", "message"),
+    [
+        ("toy.yaml", (), "toy.yaml"),
+        ("", ("--set", "teacher.kind=images"), "error: config: teacher.kind: found images, expected views"),
+        ("outputs/depth/00003.npy", (), "depth: numbering: found no 00003.npy"),
+        ("data/transforms.json", (), "transforms.json: data.transforms: found nothing"),
+    ],
+)
+def test_bad_input_is_one_message(toy, capsys, damage, more, message):
+    if damage:
+        (toy / damage).unlink()
+    assert main(arguments(toy, *more)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not (toy / "results").exists()
+    with pytest.raises(InputError):
+        main(arguments(toy, *more, "--debug"))
+
+
+def test_folder_that_cannot_be_written(toy, capsys):
+    (toy / "results").write_text("a file in the way")
+    assert main(arguments(toy)) == 2
+    assert "output folder: found" in capsys.readouterr().err
