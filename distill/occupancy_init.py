@@ -11,12 +11,14 @@ from torch.nn import functional as F
 from distill.occupancy import OccupancyGrid
 from kernels.voxelize import voxelize_gaussians
 from scene.cameras import Cameras
+from scene.rays import distance_per_z
 from teacher.gaussians import Gaussians
 from teacher.views import TeacherViews
 
 VISIBLE_ALPHA = 1 / 255  # below it the 3DGS rasteriser draws nothing
 _DEPTH_VOTES = 3  # views that must see through a cell before depth empties it
 _DEPTH_MARGIN_CELLS = 2.0
+_LEAST_DEPTH_REACHES = 4.0  # of a cell from the camera, in half diagonals, for the view to judge it
 
 
 def cells_of_gaussians(gaussians: Gaussians, grid: OccupancyGrid) -> Tensor:
@@ -32,7 +34,8 @@ def cells_of_views(views: TeacherViews, grid: OccupancyGrid) -> Tensor:
     """(X, Y, Z) uint8: cells that no training view shows to be empty.
 
     A cell goes when it projects beside the silhouette of a view that holds it, or when several views look through
-    it at a surface well behind. Images are pooled over the cell's footprint first, so a cell is judged as a whole.
+    it at a surface well behind. Images are pooled over the cell's footprint first, so a cell is judged as a whole,
+    and only by views that hold all of it.
     """
     x, y, z = (torch.arange(extent) + 0.5 for extent in grid.shape)
     centers = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1).reshape(-1, 3)
@@ -43,10 +46,12 @@ def cells_of_views(views: TeacherViews, grid: OccupancyGrid) -> Tensor:
     for frame in (~views.holdout).nonzero()[:, 0].tolist():
         points = centers[alive]
         row, col, depth, distance = _project(views.cameras, frame, points)
-        nearest = depth[depth > 0].min() if (depth > 0).any() else torch.tensor(1.0)
-        radius = math.ceil(reach * float(views.cameras.fx[frame]) / max(float(nearest), 1e-6)) + 1
-        inside = (depth > 0) & (row >= 0) & (row < views.cameras.height) & (col >= 0)
-        inside &= col < views.cameras.width
+        inside = depth > _LEAST_DEPTH_REACHES * reach
+        inside &= _within(row, views.cameras.height, 0) & _within(col, views.cameras.width, 0)
+        if not inside.any():
+            continue
+        radius = _footprint(views.cameras, frame, reach, float(depth[inside].min()))
+        inside &= _within(row, views.cameras.height, radius) & _within(col, views.cameras.width, radius)
         r, c = row[inside].long(), col[inside].long()
         covered = _pool(views.coverage[frame].float(), radius)[r, c] > 0
         keep = torch.ones(len(alive), dtype=torch.bool)
@@ -73,6 +78,18 @@ def _project(cameras: Cameras, frame: int, points: Tensor) -> tuple[Tensor, Tens
     return row.floor(), col.floor(), depth, local.norm(dim=-1)
 
 
+def _footprint(cameras: Cameras, frame: int, reach: float, depth: float) -> int:
+    """Pixels from its centre that a ball of radius ``reach``, at least ``depth`` in front of the camera, covers."""
+    focal = float(torch.maximum(cameras.fx[frame], cameras.fy[frame]))
+    slant = float(distance_per_z(cameras, frame).max())  # a ball beside the axis projects to an ellipse
+    return math.ceil(focal * slant * reach / (depth - reach)) + 1
+
+
+def _within(pixel: Tensor, extent: int, border: int) -> Tensor:
+    return (pixel >= border) & (pixel < extent - border)
+
+
 def _pool(image: Tensor, radius: int) -> Tensor:
-    """Maximum over a square of 2 * radius + 1 pixels."""
-    return F.max_pool2d(image[None, None], 2 * radius + 1, stride=1, padding=radius)[0, 0]
+    """Maximum over a square of 2 * radius + 1 pixels, one axis after the other."""
+    rows = F.max_pool2d(image[None, None], (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(rows, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0, 0]

@@ -80,46 +80,57 @@ def load_teacher(config: Config, ply_folder: Path | None = None) -> Teacher:
         InputError: an asset is missing, damaged or does not fit the others.
     """
     data, teacher = config.data, config.teacher
-    common = {"holdout_every": data.holdout_every}
+    gaussians = None
     if teacher.kind == "bricks":
         gaussians = _bricks_through_ply(config.seed, ply_folder)
-        cameras = orbit_cameras(teacher.frames, data.resolution, data.resolution, config.seed)
-        names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
-        views = views_from_gaussians(gaussians, cameras, names, supersample=teacher.supersample, **common)
-        return Teacher(views, gaussians, scene_box(config, gaussians))
-    gaussians = None
-    if teacher.ply is not None and teacher.kind in ("views", "gaussians"):
+    elif teacher.ply is not None and teacher.kind != "images":
         gaussians = read_ply(teacher.ply)
-    box = scene_box(config, gaussians)
+    box = None
+    if data.box != "auto" or gaussians is not None:
+        box, _ = scene_box(config, gaussians, None)
+    views = _load_views(config, gaussians, box)
+    if box is None:
+        box, _ = scene_box(config, None, views.cameras)
+    return Teacher(views, gaussians, box)
+
+
+def _load_views(config: Config, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+    data, teacher = config.data, config.teacher
     if teacher.kind == "views":
-        views = views_from_outputs(
+        return views_from_outputs(
             teacher.outputs,
             data.transforms,
             width=data.resolution,
             box=box,
             background=teacher.background_rgb,
             depth_kind=teacher.depth_kind,
+            holdout_every=data.holdout_every,
             ground_truth=data.ground_truth,
-            use_depth=teacher.depth_kind != "none",
             frames=data.frames,
-            **common,
         )
-    elif teacher.kind == "images":
-        views = views_from_images(
-            data.transforms, width=data.resolution, background=teacher.background_rgb, frames=data.frames, **common
+    if teacher.kind == "images":
+        return views_from_images(
+            data.transforms,
+            width=data.resolution,
+            background=teacher.background_rgb,
+            holdout_every=data.holdout_every,
+            frames=data.frames,
         )
+    if teacher.kind == "bricks":
+        cameras = orbit_cameras(teacher.frames, data.resolution, data.resolution, config.seed)
+        names, truth = [f"orbit_{index:03d}" for index in range(len(cameras))], None
     else:
         dataset = chosen_frames(data.frames, load_transforms(data.transforms))
         cameras = dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, data.transforms))
-        views = views_from_gaussians(
-            gaussians,
-            cameras,
-            dataset.names,
-            supersample=teacher.supersample,
-            ground_truth_paths=dataset.image_paths if data.ground_truth else None,
-            **common,
-        )
-    return Teacher(views, gaussians, box)
+        names, truth = dataset.names, dataset.image_paths if data.ground_truth else None
+    return views_from_gaussians(
+        gaussians,
+        cameras,
+        names,
+        supersample=teacher.supersample,
+        holdout_every=data.holdout_every,
+        ground_truth_paths=truth,
+    )
 
 
 def _bricks_through_ply(seed: int, folder: Path | None) -> Gaussians:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from distill.schema import Config
+from scene.cameras import Cameras
 from scene.errors import InputError
-from scene.rays import SceneBox
+from scene.rays import SceneBox, focus_box
 from teacher.bricks import BRICKS_BOX
 from teacher.gaussians import Gaussians
 
@@ -15,25 +16,29 @@ _OUTLIERS = 0.001  # share of Gaussians that may lie outside on each side: float
 _MARGIN = 0.02
 
 
-def scene_box(config: Config, gaussians: Gaussians | None) -> SceneBox:
-    """The box of a run.
+def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
+    """The box of a run, and in words where it is from.
+
+    Args:
+        gaussians: the teacher's, where there is a PLY.
+        cameras: the dataset's, asked when nothing else bounds the scene.
 
     Raises:
-        InputError: ``data.box`` is auto and there are no Gaussians to find it from.
+        InputError: ``data.box`` is auto and nothing tells where the scene is.
     """
     if config.data.box != "auto":
-        return SceneBox(config.data.box.lower, config.data.box.upper)
+        return SceneBox(config.data.box.lower, config.data.box.upper), "data.box"
     if config.teacher.kind == "bricks":
-        return BRICKS_BOX
-    if gaussians is None:
-        raise InputError(
-            "config",
-            "data.box",
-            "auto without a PLY",
-            "a box, or a PLY to find it from",
-            "Set teacher.ply, or e.g. --set 'data.box={lower: [-1.5, -1.5, -1.5], upper: [1.5, 1.5, 1.5]}'.",
-        )
-    return box_of_gaussians(gaussians)
+        return BRICKS_BOX, "the built-in scene's"
+    if gaussians is not None:
+        return box_of_gaussians(gaussians), "around the Gaussians of teacher.ply"
+    try:
+        if cameras is None:
+            raise ValueError("there are no cameras")
+        return focus_box(cameras), "what the cameras look at, since data.box is auto and there is no PLY"
+    except ValueError as error:
+        hint = "Set e.g. --set 'data.box={lower: [-1.5, -1.5, -1.5], upper: [1.5, 1.5, 1.5]}'."
+        raise InputError("config", "data.box", f"auto without a PLY, and {error}", "a box", hint) from error
 
 
 def box_of_gaussians(gaussians: Gaussians) -> SceneBox:

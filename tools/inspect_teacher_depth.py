@@ -27,7 +27,7 @@ from distill.scene_box import scene_box
 from distill.schema import Config
 from scene.errors import InputError
 from scene.images import write_atomically
-from scene.rays import SceneBox, focus_box, image_rays, intersect_box
+from scene.rays import SceneBox, image_rays, intersect_box
 from teacher.depth import DepthKind, DepthReport, back_project, to_distance, view_agreement, view_pairs
 from teacher.gaussians import read_ply
 from teacher.view_files import OutputFiles, find_outputs, one_torch_thread, parallel_map
@@ -83,7 +83,8 @@ def inspect(config: Config) -> Inspection:
         raise InputError("config", "teacher.kind", teacher.kind, "views", hint)
     check_assets(config)
     files = find_outputs(teacher.outputs, config.data.transforms, config.data.frames, depth=True, truth=False)
-    box, box_source = _box(config, files)
+    gaussians = None if teacher.ply is None else read_ply(teacher.ply)
+    box, box_source = scene_box(config, gaussians, files.cameras)
     report = infer_from_files(files, box)
     configured = None if teacher.depth_kind in ("auto", "none") else DepthKind.parse(teacher.depth_kind)
     kind = configured or report.kind
@@ -103,17 +104,6 @@ def inspect(config: Config) -> Inspection:
             differences[pair] = difference
     together = torch.stack(distance) if distance else None
     return Inspection(files, torch.stack(stored), box, box_source, report, configured, together, differences)
-
-
-def _box(config: Config, files: OutputFiles) -> tuple[SceneBox, str]:
-    if config.data.box != "auto":
-        return scene_box(config, None), "data.box"
-    if config.teacher.ply is not None:
-        return scene_box(config, read_ply(config.teacher.ply)), "around the Gaussians of teacher.ply"
-    try:
-        return focus_box(files.cameras), "what the cameras look at, since data.box is auto and there is no PLY"
-    except ValueError as error:
-        raise InputError("config", "data.box", f"auto without a PLY, and {error}", "a box", "Set data.box.") from error
 
 
 def _neighbours(files: OutputFiles, box: SceneBox) -> list[tuple[int, int]]:
