@@ -25,6 +25,7 @@ from distill.run_folder import CsvLog, RunFolder
 from distill.schema import Config
 from distill.telemetry import GpuMonitor, synchronize
 from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
+from kernels.threads import one_torch_thread
 from students.base import Student
 
 _log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Trainer:
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
-        with bar, _single_threaded_torch(self.device), self._interruptible(), GpuMonitor(self.device) as monitor:
+        with bar, one_torch_thread(), self._interruptible(), GpuMonitor(self.device) as monitor:
             while self.fraction_done() < 1 and not self.interrupted:
                 record = self._step()
                 progress.step += 1
@@ -111,7 +112,7 @@ class Trainer:
         student, grid = copy.deepcopy(self.student), copy.deepcopy(self.grid)
         twin = Trainer(self.config, student, grid, self.sampler, self.settings, self.folder, self.device)
         grid.refresh(student, twin.generator)
-        with _single_threaded_torch(self.device):
+        with one_torch_thread():
             start = time.perf_counter()
             for _ in range(steps):
                 twin._step()
@@ -224,17 +225,3 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
-
-
-@contextlib.contextmanager
-def _single_threaded_torch(device: torch.device) -> Iterator[None]:
-    """On the CPU the kernels use every core; torch's own threads would only get in their way."""
-    if device.type != "cpu":
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -6,7 +6,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -232,20 +231,6 @@ def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:
             if i < count:
                 ahead.append(pool.submit(load, i))
             yield done
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Runs torch serially for a while: on small arrays beside busy threads its pool mostly waits for a CPU.
-
-    Measured for 100 views at 400x400 on two cores that others use too: 4 s each time, against 3 to 30 s.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def shrink_rgba(picture: np.ndarray, size: Size) -> np.ndarray:

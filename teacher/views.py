@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.threads import one_torch_thread
 from scene.blender import load_transforms
 from scene.cameras import Cameras
 from scene.errors import InputError
@@ -25,7 +26,6 @@ from teacher.view_files import (
     chosen_frames,
     find_outputs,
     load_ground_truth,
-    one_torch_thread,
     parallel_map,
     read_render,
     shrink_rgba,

@@ -120,16 +120,14 @@ def test_a_blank_student_is_called_collapsed(tmp_path, capsys) -> None:
     assert rows(tmp_path / "logs/toy/first/eval_step_000005.csv")[0]["collapsed"] == "COLLAPSED"
 
 
-@pytest.mark.parametrize(
-    ("kind", "psnr_gain"), [("images", 4.0), ("gaussians", 4.0)], ids=["dataset images", "PLY rendered here"]
-)
-def test_other_teachers_take_the_same_path(tmp_path, kind: str, psnr_gain: float) -> None:
+@pytest.mark.parametrize("kind", ["images", "gaussians"])
+def test_other_teachers_take_the_same_path(tmp_path, kind: str) -> None:
     config = write_toy_scene(tmp_path)
     more = ["--set", f"teacher.kind={kind}", "--set", "loss.alpha.weight=0.1"]
     more += ["--set", "data.box={lower: [-0.6, -0.6, -0.6], upper: [0.6, 0.6, 0.6]}"]
     assert main(arguments(config, *more)) == 0
     row = rows(tmp_path / "logs/toy/first/eval_step_000300.csv")[0]
-    assert float(row["psnr"]) > float(row["psnr_blank"]) + psnr_gain
+    assert float(row["psnr"]) > float(row["psnr_blank"]) + 4
     assert rows(tmp_path / "logs/toy/first/training_metrics.csv")[-1]["loss_alpha"] != ""
 
 

@@ -25,12 +25,13 @@ from distill.config import REPO_ROOT, check_assets, load_config
 from distill.run_folder import RunFolder
 from distill.scene_box import scene_box
 from distill.schema import Config
+from kernels.threads import one_torch_thread
 from scene.errors import InputError
 from scene.images import write_atomically
 from scene.rays import SceneBox, image_rays, intersect_box
 from teacher.depth import DepthKind, DepthReport, back_project, to_distance, view_agreement, view_pairs
 from teacher.gaussians import read_ply
-from teacher.view_files import OutputFiles, find_outputs, one_torch_thread, parallel_map
+from teacher.view_files import OutputFiles, find_outputs, parallel_map
 from teacher.views import infer_from_files
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
