@@ -67,7 +67,9 @@ def restore_box(state: dict[str, Any]) -> SceneBox:
     return SceneBox(tuple(state["box"]["lower"]), tuple(state["box"]["upper"]))
 
 
-def restore_student(state: dict[str, Any], path: str | Path, device: torch.device) -> Student:
+def restore_student(
+    state: dict[str, Any], path: str | Path, device: torch.device, implementation: str = "auto"
+) -> Student:
     """The student of a checkpoint, whatever the config says.
 
     Raises:
@@ -79,7 +81,7 @@ def restore_student(state: dict[str, Any], path: str | Path, device: torch.devic
         raise InputError(path, "student.kind", kind, f"one of {sorted(STUDENTS)}", "Use a newer version.")
     try:
         box = restore_box(state)
-        student = build_student(kind, (box.lower, box.upper), stored["settings"])
+        student = build_student(kind, (box.lower, box.upper), stored["settings"], implementation)
         student.load_state_dict(stored["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(

@@ -18,9 +18,10 @@ class StudentAdam(torch.optim.Optimizer):
     Args:
         student: gives the parameters, and the flags of touched rows.
         train: learning rates and weight decay.
+        implementation: of the kernel ``adam``.
     """
 
-    def __init__(self, student: Student, train: TrainConfig) -> None:
+    def __init__(self, student: Student, train: TrainConfig, implementation: str = "auto") -> None:
         groups = student.parameter_groups()
         lr_mlp = train.lr if train.lr_mlp is None else train.lr_mlp
         super().__init__(
@@ -31,6 +32,7 @@ class StudentAdam(torch.optim.Optimizer):
             {"lr": 0.0},
         )
         self._touched = student.touched_rows()
+        self._implementation = implementation
 
     def set_rate(self, factor: float) -> None:
         """Sets every group's learning rate to ``factor`` times its base."""
@@ -69,6 +71,7 @@ class StudentAdam(torch.optim.Optimizer):
             eps=_EPS,
             weight_decay=group["weight_decay"],
             touched=self._touched.get(parameter),
+            implementation=self._implementation,
         )
 
 

@@ -54,15 +54,18 @@ class Model:
     settings: RenderSettings
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a config.
+def choose_device(config: Config) -> torch.device:
+    """The device of a run.
 
     Raises:
-        InputError: CUDA is asked for and absent, or has no such index.
+        InputError: CUDA is asked for and absent, has no such index, or cannot run the kernels asked for.
     """
+    name = config.device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() and config.kernels != "numba" else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and config.kernels == "numba":
+        raise InputError("config", "kernels", f"numba on {name}", "auto or torch", "numba's kernels run on the CPU.")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
@@ -161,7 +164,7 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     step = sample_step(config, teacher.box, teacher.views)
     torch.manual_seed(config.seed)
     settings = config.student.model_dump(exclude={"kind"})
-    student = build_student(config.student.kind, (teacher.box.lower, teacher.box.upper), settings)
+    student = build_student(config.student.kind, (teacher.box.lower, teacher.box.upper), settings, config.kernels)
     grid = _grid(config, teacher.box, config.occupancy.resolution, step)
     if teacher.gaussians is not None and config.teacher.kind != "images":
         mask = cells_of_gaussians(teacher.gaussians, grid)
@@ -184,7 +187,7 @@ def restore_model(config: Config, state: dict[str, Any], path: Path, device: tor
     stored = state["occupancy"]
     grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
     grid.load_state_dict(stored["state"])
-    student = restore_student(state, path, device)
+    student = restore_student(state, path, device, config.kernels)
     return Model(student, grid.to(device), _render_settings(config, stored["step"]))
 
 
@@ -201,4 +204,5 @@ def _render_settings(config: Config, step: float) -> RenderSettings:
         max_batch_samples=render.max_batch_samples,
         near=config.data.near,
         far=config.data.far,
+        implementation=config.kernels,
     )

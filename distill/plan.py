@@ -25,7 +25,7 @@ def describe_run(config: Config, root: Path) -> str:
         InputError: the config or its assets are not in order.
     """
     check_assets(config)
-    device = choose_device(config.device)
+    device = choose_device(config)
     folder = RunFolder(config, root)
     teacher = load_teacher(config)
     model = build_model(config, teacher, device)

@@ -64,10 +64,9 @@ class RunFolder:
         return summary.with_name(f"{summary.stem}_frames.csv")
 
     def latest_checkpoint(self) -> Path | None:
-        """The checkpoint of the highest step, or None."""
-        found = {path: re.fullmatch(r"step_(\d{6,})\.pth", path.name) for path in self.checkpoints.glob("step_*.pth")}
-        steps = {path: int(match[1]) for path, match in found.items() if match}
-        return max(steps, key=steps.__getitem__, default=None)
+        """The checkpoint written last, or None; not the highest step, which may be an earlier run's."""
+        found = [path for path in self.checkpoints.glob("step_*.pth") if re.fullmatch(r"step_\d{6,}\.pth", path.name)]
+        return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
     def create(self) -> None:
         """Creates the folders.

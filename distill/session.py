@@ -60,7 +60,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         TrainingDiverged: a loss term was not finite.
     """
     check_assets(config)
-    device = choose_device(config.device)
+    device = choose_device(config)
     folder = RunFolder(config, root)
     checkpoint = _checkpoint_to_resume(folder, resume)
     state = None if checkpoint is None else load_checkpoint(checkpoint, device)
@@ -105,7 +105,7 @@ def evaluate_checkpoint(config: Config, root: Path = REPO_ROOT, checkpoint: str 
         InputError: config, assets or checkpoint are not in order.
     """
     check_assets(config)
-    device = choose_device(config.device)
+    device = choose_device(config)
     folder = RunFolder(config, root)
     path = Path(checkpoint) if checkpoint else folder.latest_checkpoint()
     if path is None:
@@ -138,7 +138,12 @@ def _evaluate(
 def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     if resume is None:
         return None
-    return folder.latest_checkpoint() if resume == "auto" else Path(resume)
+    if resume != "auto":
+        return Path(resume)
+    latest = folder.latest_checkpoint()
+    if latest is None:
+        _log.info("no checkpoint in %s yet: starting from the beginning", folder.checkpoints)
+    return latest
 
 
 def _check_same_student(config: Config, state: dict, path: Path) -> None:

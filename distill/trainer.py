@@ -66,7 +66,7 @@ class Trainer:
     ) -> None:
         self.config, self.student, self.grid, self.sampler = config, student, grid, sampler
         self.settings, self.folder, self.device = settings, folder, device
-        self.optimizer = StudentAdam(student, config.train)
+        self.optimizer = StudentAdam(student, config.train, config.kernels)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.progress = Progress(rays_per_step=min(config.train.rays_per_step, 1024))
         self.interrupted = False

@@ -16,9 +16,7 @@ from teacher.depth import DepthKind
 from tools.config_reference import BEGIN, END, config_reference, main
 
 BRICKS = "scene: toy\nrun: first\ndata: {resolution: 64}\nteacher: {kind: bricks}\n"
-VIEWS = (
-    "scene: toy\nrun: first\ndata: {transforms: t.json}\nteacher: {kind: views, outputs: out, ply: cloud.ply}\n"
-)
+VIEWS = "scene: toy\nrun: first\ndata: {transforms: t.json}\nteacher: {kind: views, outputs: out, ply: cloud.ply}\n"
 
 
 @pytest.fixture

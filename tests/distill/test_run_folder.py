@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -31,20 +32,18 @@ def test_paths(config, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_latest_checkpoint_is_by_step_and_ignores_other_files(config, tmp_path):
+def test_latest_checkpoint_is_the_one_written_last_and_ignores_other_files(config, tmp_path):
     folder = RunFolder(config, tmp_path)
     assert folder.latest_checkpoint() is None
     folder.create()
     assert folder.latest_checkpoint() is None
-    for name in (
-        "step_000900.pth",
-        "step_1000000.pth",
-        "step_200000.pth",
-        ".step_2000000.1.tmp.pth",
-        "step_x.pth",
-    ):
+    names = ["step_200000.pth", "step_000900.pth", "step_1000000.pth", ".step_2000000.1.tmp.pth", "step_x.pth"]
+    for written, name in enumerate(names):
         (folder.checkpoints / name).touch()
+        os.utime(folder.checkpoints / name, (written, written))
     assert folder.latest_checkpoint() == folder.checkpoints / "step_1000000.pth"
+    os.utime(folder.checkpoints / "step_000900.pth", (9, 9))
+    assert folder.latest_checkpoint() == folder.checkpoints / "step_000900.pth"
 
 
 def test_prepare_records_config_and_versions(config, tmp_path):
@@ -54,9 +53,7 @@ def test_prepare_records_config_and_versions(config, tmp_path):
     versions = json.loads(folder.versions_json.read_text())
     assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert versions["seed"] == 5 and versions["device"] == "cpu" and versions["device_name"]
-    assert {"python", "numpy", "numba", "lego-response-distill", "git_commit", "platform", "command"} <= set(
-        versions
-    )
+    assert {"python", "numpy", "numba", "lego-response-distill", "git_commit", "platform", "command"} <= set(versions)
     assert sorted(path.name for path in folder.results.iterdir()) == [
         "checkpoints",
         "config.yaml",
@@ -65,9 +62,7 @@ def test_prepare_records_config_and_versions(config, tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    "in_the_way", ["results", "results/toy", "results/toy/first/checkpoints", "logs/toy/first"]
-)
+@pytest.mark.parametrize("in_the_way", ["results", "results/toy", "results/toy/first/checkpoints", "logs/toy/first"])
 def test_a_file_in_the_way_is_named(config, tmp_path, in_the_way):
     (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / in_the_way).write_text("mine")

@@ -93,3 +93,12 @@ def test_the_ray_count_follows_the_sample_budget(config_path) -> None:
     trainer.run(show_progress=False)
     samples = [trainer._step().samples for _ in range(5)]
     assert 1400 < sum(samples) / 5 < 2800
+
+
+def test_reference_and_fast_kernels_train_alike(config_path) -> None:
+    losses = {}
+    for kernels in ("torch", "numba"):
+        trainer = trainer_of(config_path, f"kernels={kernels}", "occupancy.warmup_steps=8")
+        losses[kernels] = [trainer._step().loss.item() for _ in range(12)]
+    assert losses["numba"] == pytest.approx(losses["torch"], rel=1e-3)
+    assert losses["numba"][-1] < 0.8 * losses["numba"][0]

@@ -1,0 +1,171 @@
+"""A slab and a ball of constant density, whose transmittance is known, rendered and compared."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill.occupancy import OccupancyGrid
+from distill.renderer import RenderSettings, clip_to_box, render_frame, render_rays
+from scene.rays import Rays, SceneBox, image_rays
+
+BOX = SceneBox((-1, -1, -1), (1, 1, 1))
+COLOR = torch.tensor([0.25, 0.5, 1.0])
+SETTINGS = RenderSettings(
+    step=0.01, max_samples_per_ray=1000, termination=0.0, max_batch_samples=4096, near=0.05, far=100.0
+)
+BACKGROUND = (1.0, 0.5, 0.0)
+
+
+def slab(density=3.0):
+    """|z| < 1/2."""
+    return lambda positions: density * (positions[:, 2].abs() < 0.5)
+
+
+def ball(density=3.0):
+    """Radius 0.6."""
+    return lambda positions: density * (positions.norm(dim=1) < 0.6)
+
+
+def make_grid(resolution=8):
+    return OccupancyGrid(BOX, resolution, SETTINGS.step, threshold=0.01, decay=0.95)
+
+
+def chord_of_slab(origins, directions):
+    """Entry and length; only for rays whose way through it lies in the box."""
+    entry = (0.5 - origins[:, 2]) / directions[:, 2]
+    return entry, 1 / directions[:, 2].abs()
+
+
+def chord_of_ball(origins, directions):
+    middle = -(origins * directions).sum(1)
+    half = (0.36 - (origins + middle[:, None] * directions).square().sum(1)).clamp(min=0).sqrt()
+    return middle - half, 2 * half
+
+
+@pytest.mark.parametrize(("shape", "chord"), [(slab, chord_of_slab), (ball, chord_of_ball)])
+def test_constant_density_has_the_analytic_transmittance_and_distance(field, look_at, shape, chord):
+    cameras = look_at([(0.3, -0.4, 3.0)], focal=60.0)
+    sigma = 3.0
+    frame = render_frame(field(shape(sigma)), make_grid(), cameras, 0, SETTINGS, BACKGROUND)
+    entry, length = (part.view(20, 24) for part in chord(*image_rays(cameras, 0)))
+    alpha = 1 - torch.exp(-sigma * length)
+    # Each end of the chord is off by at most half a step.
+    assert (frame.alpha - alpha).abs().max() < sigma * 0.01 * 1.01
+    expected = alpha[..., None] * COLOR + (1 - alpha)[..., None] * torch.tensor(BACKGROUND)
+    assert (frame.rgb - expected).abs().max() < sigma * 0.01 * 1.01
+    # Mean of the exponential distribution cut off at the chord's length.
+    mean = entry + 1 / sigma - length * (1 - alpha) / alpha
+    solid = length > 0.2
+    assert (frame.distance - mean)[solid].abs().max() < 0.01
+    assert solid.float().mean() > 0.4
+    assert frame.rgb.shape == (20, 24, 3)
+
+
+def test_missed_rays_give_exactly_the_background(field, look_at):
+    student = field(ball())
+    away = look_at([(0.0, -3.0, 0.0)], target=(0.0, -9.0, 0.0))
+    frame = render_frame(student, make_grid(), away, 0, SETTINGS, (0.1, 0.7, 0.3))
+    assert torch.equal(frame.rgb, torch.tensor([0.1, 0.7, 0.3]).expand(20, 24, 3))
+    assert not frame.alpha.any()
+    assert not frame.distance.any()
+    assert student.batches == []
+
+
+def test_empty_cells_are_never_asked_about(field, look_at):
+    grid, student = make_grid(), field(lambda positions: torch.full((len(positions),), 50.0))
+    mask = torch.zeros(8, 8, 8, dtype=torch.uint8)
+    mask[4:] = 1
+    grid.bound_by_teacher(mask)
+    frame = render_frame(student, grid, look_at([(0.0, -4.0, 0.0)]), 0, SETTINGS, (0.0, 0.0, 0.0))
+    assert (frame.alpha[:, 12:][4:-4, :4] > 0.99).all()  # x > 0 is on the right
+    assert not frame.alpha[:, :12].any()
+
+
+def test_the_batch_size_bounds_memory_and_leaves_the_picture(field, look_at):
+    cameras, frames, most = look_at([(1.0, -3.0, 1.0)], width=40, height=40), [], []
+    for batch in (64, 1000, 10**9):
+        student = field(ball())
+        settings = replace(SETTINGS, max_batch_samples=batch)
+        frames.append(render_frame(student, make_grid(), cameras, 0, settings, BACKGROUND))
+        most.append(max(student.batches))
+        assert max(student.batches) <= batch
+    assert most[0] < most[1] < most[2]
+    for frame in frames[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(frames[0], frame, strict=True))
+
+
+@pytest.mark.parametrize("termination", [0.1, 1e-3])
+def test_early_termination_stays_within_its_threshold(field, look_at, termination):
+    cameras = look_at([(1.0, -3.0, 1.0)])
+    whole, early = (field(lambda positions: torch.full((len(positions),), 20.0)) for _ in range(2))
+    exact = render_frame(whole, make_grid(), cameras, 0, SETTINGS, BACKGROUND)
+    short = render_frame(early, make_grid(), cameras, 0, replace(SETTINGS, termination=termination), BACKGROUND)
+    assert (exact.rgb - short.rgb).abs().max() <= termination
+    assert (exact.alpha - short.alpha).abs().max() <= termination
+    assert sum(early.batches) < 0.6 * sum(whole.batches)
+
+
+@pytest.mark.parametrize("most", [5, 8, 21])
+def test_the_sample_limit_of_a_ray_holds_in_evaluation_and_training(field, look_at, most):
+    settings = replace(SETTINGS, max_samples_per_ray=most)
+    cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=3)
+    student = field(lambda positions: torch.full((len(positions),), 2.0))
+    frame = render_frame(student, make_grid(), cameras, 0, settings, BACKGROUND)
+    expected = 1 - math.exp(-2.0 * 0.01 * most)
+    assert frame.alpha.flatten().tolist() == pytest.approx([expected] * 9, abs=1e-5)
+    rays = clip_to_box(*image_rays(cameras, 0), BOX, settings)
+    rendered = render_rays(student, make_grid(), rays, settings, seed=1)
+    assert rendered.samples == 9 * most
+    assert rendered.composite.alpha.tolist() == pytest.approx([expected] * 9, abs=1e-5)
+
+
+def test_a_camera_inside_the_box_sees_what_is_in_front_of_it(field, look_at):
+    cameras = look_at([(0.0, 0.0, 0.0)], target=(0.0, 1.0, 0.0), width=1, height=1)
+    student = field(lambda positions: torch.full((len(positions),), 2.0))
+    alpha = render_frame(student, make_grid(), cameras, 0, SETTINGS, BACKGROUND).alpha.item()
+    assert alpha == pytest.approx(1 - math.exp(-2.0 * (1 - 0.05)), abs=0.01)  # from near to the wall
+
+
+def test_clip_to_box_intersects_the_configured_range():
+    settings = replace(SETTINGS, near=2.5, far=3.25)
+    rays = clip_to_box(torch.tensor([[0.0, 0, 3], [5, 0, 3]]), torch.tensor([[0.0, 0, -1], [0, 0, -1]]), BOX, settings)
+    assert rays.near.tolist() == [2.5, 2.5]
+    assert rays.far.tolist() == [3.25, 2.5]
+
+
+def test_training_rays_are_a_function_of_the_seed(field, look_at):
+    rays = clip_to_box(*image_rays(look_at([(0.3, -0.4, 3.0)]), 0), BOX, SETTINGS)
+    student = field(ball())
+    first, again, other = (render_rays(student, make_grid(), rays, SETTINGS, seed).composite for seed in (3, 3, 4))
+    assert torch.equal(first.rgb, again.rgb)
+    assert not torch.equal(first.rgb, other.rgb)
+    _, length = chord_of_ball(rays.origins, rays.directions)
+    assert (first.alpha - (1 - torch.exp(-3.0 * length))).abs().max() < 3.0 * 0.02 * 1.01
+    assert first.alpha.mean() == pytest.approx((1 - torch.exp(-3.0 * length)).mean().item(), abs=2e-3)
+
+
+def test_training_rays_are_differentiable_and_survive_a_batch_without_samples(field):
+    scale = torch.tensor(1.0, requires_grad=True)
+    student = field(lambda positions: scale * torch.ones(len(positions)))
+    down = torch.tensor([[0.0, 0, -1]])
+    hit = clip_to_box(torch.tensor([[0.0, 0, 3]]), down, BOX, SETTINGS)
+    render_rays(student, make_grid(), hit, SETTINGS, 0).composite.alpha.sum().backward()
+    assert scale.grad.item() == pytest.approx(2 * math.exp(-2.0), rel=0.01)  # d/ds (1 - exp(-2 s))
+
+    scale.grad = None
+    missed = clip_to_box(torch.tensor([[5.0, 0, 3]]), down, BOX, SETTINGS)
+    rendered = render_rays(student, make_grid(), missed, SETTINGS, 0)
+    assert rendered.samples == 0
+    assert rendered.composite.rgb.tolist() == [[0, 0, 0]]
+    (rendered.composite.rgb.sum() + rendered.composite.alpha.sum()).backward()
+    assert scale.grad.item() == 0
+
+
+def test_no_rays_at_all(field):
+    empty = torch.zeros(0, 3)
+    rays = Rays(empty, empty, torch.zeros(0), torch.zeros(0))
+    rendered = render_rays(field(ball()), make_grid(), rays, SETTINGS, 0)
+    assert rendered.samples == 0
+    assert rendered.composite.rgb.shape == (0, 3)
