@@ -38,7 +38,7 @@ def load_checkpoint(path: str | Path, device: torch.device) -> dict[str, Any]:
         raise InputError(
             path,
             "checkpoint",
-            f"a file that cannot be read as weights ({str(error).splitlines()[0][:160]})",
+            f"a file that cannot be read as weights ({_first_line(error)[:160]})",
             "a whole checkpoint of this program",
             "It may be truncated, or hold Python code, which is never loaded; use another checkpoint.",
         ) from error
@@ -84,7 +84,9 @@ def restore_student(
         student = build_student(kind, (box.lower, box.upper), stored["settings"], implementation)
         student.load_state_dict(stored["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(
-            path, "student.weights", str(error).splitlines()[0], "weights of the recorded settings"
-        ) from error
+        raise InputError(path, "student.weights", _first_line(error), "weights of the recorded settings") from error
     return student.to(device)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

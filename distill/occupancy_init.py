@@ -11,14 +11,12 @@ from torch.nn import functional as F
 from distill.occupancy import OccupancyGrid
 from kernels.voxelize import voxelize_gaussians
 from scene.cameras import Cameras
-from scene.rays import distance_per_z
 from teacher.gaussians import Gaussians
 from teacher.views import TeacherViews
 
 VISIBLE_ALPHA = 1 / 255  # below it the 3DGS rasteriser draws nothing
 _DEPTH_VOTES = 3  # views that must see through a cell before depth empties it
 _DEPTH_MARGIN_CELLS = 2.0
-_LEAST_DEPTH_REACHES = 4.0  # of a cell from the camera, in half diagonals, for the view to judge it
 
 
 def cells_of_gaussians(gaussians: Gaussians, grid: OccupancyGrid) -> Tensor:
@@ -44,24 +42,24 @@ def cells_of_views(views: TeacherViews, grid: OccupancyGrid) -> Tensor:
     votes = torch.zeros(len(centers), dtype=torch.uint8)
     reach = grid.cell_size * math.sqrt(3) / 2
     for frame in (~views.holdout).nonzero()[:, 0].tolist():
-        points = centers[alive]
-        row, col, depth, distance = _project(views.cameras, frame, points)
-        inside = depth > _LEAST_DEPTH_REACHES * reach
-        inside &= _within(row, views.cameras.height, 0) & _within(col, views.cameras.width, 0)
-        if not inside.any():
-            continue
-        radius = _footprint(views.cameras, frame, reach, float(depth[inside].min()))
-        inside &= _within(row, views.cameras.height, radius) & _within(col, views.cameras.width, radius)
-        r, c = row[inside].long(), col[inside].long()
-        covered = _pool(views.coverage[frame].float(), radius)[r, c] > 0
+        row, col, depth, distance = _project(views.cameras, frame, centers[alive])
+        radii = _footprints(views.cameras, frame, depth, distance, reach)
         keep = torch.ones(len(alive), dtype=torch.bool)
-        keep[inside] = covered
-        if views.distance is not None:
-            # Where depth is unknown the pooled minimum is 0, which empties nothing.
-            surface = -_pool(-views.distance[frame], radius)
-            in_front = distance[inside] < surface[r, c] - _DEPTH_MARGIN_CELLS * grid.cell_size
-            votes[alive[inside]] += in_front.to(torch.uint8)
-            keep[inside] &= votes[alive[inside]] < _DEPTH_VOTES
+        for radius in radii.unique().tolist():
+            judged = radii == radius
+            judged &= (row >= radius) & (row < views.cameras.height - radius)
+            judged &= (col >= radius) & (col < views.cameras.width - radius)
+            judged = judged.nonzero()[:, 0]
+            if not len(judged):
+                continue
+            r, c = row[judged].long(), col[judged].long()
+            keep[judged] = _pool(views.coverage[frame].float(), radius)[r, c] > 0
+            if views.distance is not None:
+                # Where depth is unknown the pooled minimum is 0, which empties nothing.
+                surface = -_pool(-views.distance[frame], radius)
+                in_front = distance[judged] < surface[r, c] - _DEPTH_MARGIN_CELLS * grid.cell_size
+                votes[alive[judged]] += in_front.to(torch.uint8)
+                keep[judged] &= votes[alive[judged]] < _DEPTH_VOTES
         alive = alive[keep]
     mask = torch.zeros(len(centers), dtype=torch.uint8)
     mask[alive] = 1
@@ -78,15 +76,13 @@ def _project(cameras: Cameras, frame: int, points: Tensor) -> tuple[Tensor, Tens
     return row.floor(), col.floor(), depth, local.norm(dim=-1)
 
 
-def _footprint(cameras: Cameras, frame: int, reach: float, depth: float) -> int:
-    """Pixels from its centre that a ball of radius ``reach``, at least ``depth`` in front of the camera, covers."""
-    focal = float(torch.maximum(cameras.fx[frame], cameras.fy[frame]))
-    slant = float(distance_per_z(cameras, frame).max())  # a ball beside the axis projects to an ellipse
-    return math.ceil(focal * slant * reach / (depth - reach)) + 1
-
-
-def _within(pixel: Tensor, extent: int, border: int) -> Tensor:
-    return (pixel >= border) & (pixel < extent - border)
+def _footprints(cameras: Cameras, frame: int, depth: Tensor, distance: Tensor, reach: float) -> Tensor:
+    """(N,) int64: pixels around its centre's that a ball of radius ``reach`` covers, rounded up to few values."""
+    focal = torch.maximum(cameras.fx[frame], cameras.fy[frame])
+    # A ball beside the camera's axis projects to an ellipse; one around the camera covers everything.
+    pixels = focal * reach * distance / (depth * (depth - reach))
+    pixels = torch.where(depth > reach, pixels, torch.inf).clamp(1.0, max(cameras.width, cameras.height))
+    return (2 ** ((2 * pixels.log2()).ceil() / 2)).ceil().long() + 1
 
 
 def _pool(image: Tensor, radius: int) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from distill.losses import RayBatch
 from distill.renderer import RenderSettings, clip_to_box
+from scene.errors import InputError
 from scene.rays import SceneBox, pixel_rays
 from teacher.views import TeacherViews
 
@@ -20,6 +21,9 @@ class RaySampler:
         background: (3,) behind the student, and behind a teacher with alpha when ``random_background`` is off.
         random_background: a random colour per ray; only a teacher with alpha allows it.
         device: where the pixels are kept and the batches made.
+
+    Raises:
+        InputError: every view is held out.
     """
 
     def __init__(
@@ -33,6 +37,10 @@ class RaySampler:
     ) -> None:
         self.box, self.settings, self.device = box, settings, device
         train = (~views.holdout).nonzero()[:, 0]
+        if not len(train):
+            expected = "at least one frame to train on"
+            hint = "Use more frames, or data.holdout_every: 0."
+            raise InputError("config", "data.holdout_every", f"all {len(views)} frames held out", expected, hint)
         self.cameras = views.cameras[train].to(device)
         self.rgb = views.rgb[train].reshape(-1, 3).to(device)
         self.alpha = None if views.alpha is None else views.alpha[train].reshape(-1).to(device)

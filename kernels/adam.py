@@ -18,6 +18,19 @@ ROWS_PER_FLAG = 8  # of two values each: one cache line
 _OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
+class TouchedRows:
+    """Which rows of a parameter have received a gradient since they were last cleared.
+
+    Args:
+        rows: of the parameter.
+        rows_per_flag: rows that share a flag; an update visits them together.
+    """
+
+    def __init__(self, rows: int, rows_per_flag: int = ROWS_PER_FLAG) -> None:
+        self.rows_per_flag = rows_per_flag
+        self.flags = torch.zeros(rows // rows_per_flag + 1, dtype=torch.uint8)
+
+
 def adam_step(
     parameter: Tensor,
     grad: Tensor,
@@ -29,7 +42,7 @@ def adam_step(
     betas: tuple[float, float],
     eps: float,
     weight_decay: float = 0.0,
-    touched: Tensor | None = None,
+    touched: TouchedRows | None = None,
     implementation: str = "auto",
 ) -> None:
     """Updates ``parameter`` and its moments in place, then zeroes ``grad`` (and the ``touched`` flags).
@@ -38,8 +51,7 @@ def adam_step(
         parameter, grad, first_moment, second_moment: same shape, float32, contiguous.
         step: 1 for the first update (bias correction).
         weight_decay: L2 penalty added to the gradient.
-        touched: (rows // ROWS_PER_FLAG + 1,) uint8: blocks of rows to visit; within them, elements of zero
-            gradient are left alone. None: every element is updated.
+        touched: rows to visit; in them, elements of zero gradient are left alone. None: every element is updated.
         implementation: "auto", "torch" or "numba".
     """
     correction1, correction2 = 1 - betas[0] ** step, 1 - betas[1] ** step
@@ -55,15 +67,15 @@ def adam_step(
         parameter.sub_(torch.where(moving, rate * first / (second.sqrt() + eps), 0.0))
         grad.zero_()
         if touched is not None:
-            touched.zero_()
+            touched.flags.zero_()
         return
     flat = [tensor.detach().view(-1).numpy() for tensor in (parameter, grad, first_moment, second_moment)]
     constants = [np.float32(value) for value in (rate, *betas, eps, weight_decay)]
     if touched is None:
         parallel_for(_dense, parameter.numel(), *flat, *constants, grain=65536)
     else:
-        span = ROWS_PER_FLAG * (parameter.numel() // max(1, len(parameter)))
-        parallel_for(_lazy, len(touched), touched.numpy(), span, *flat, *constants, grain=1024)
+        span = touched.rows_per_flag * (parameter.numel() // max(1, len(parameter)))
+        parallel_for(_lazy, len(touched.flags), touched.flags.numpy(), span, *flat, *constants, grain=1024)
 
 
 @njit(**_OPTIONS)

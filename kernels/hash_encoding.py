@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kernels import hash_encoding_numba as numba_twin
-from kernels.adam import ROWS_PER_FLAG
+from kernels.adam import TouchedRows
 from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 
@@ -78,16 +78,6 @@ class HashLayout:
         return self.levels * self.features
 
 
-class TouchedRows:
-    """Which blocks of a table have received a gradient since they were last cleared.
-
-    The optimiser's cost follows these flags instead of the table's size.
-    """
-
-    def __init__(self, entries: int) -> None:
-        self.flags = torch.zeros(entries // ROWS_PER_FLAG + 1, dtype=torch.uint8)
-
-
 def hash_encode(
     x: Tensor,
     table: Tensor,
@@ -101,7 +91,7 @@ def hash_encode(
     Args:
         x: (N, 3) in [0, 1], float32; values outside are clamped. Not differentiated.
         table: (layout.entries, layout.features) float32.
-        touched: flags to set where the backward pass adds to the table's gradient (numba only).
+        touched: rows to mark where the backward pass adds to the table's gradient (numba only).
         implementation: "auto", "torch" or "numba".
 
     Returns:

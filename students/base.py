@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from kernels.adam import TouchedRows
+
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
@@ -54,8 +56,8 @@ class Student(nn.Module, ABC):
     def encoding_width(self) -> int:
         """Values a sample's encoded position has: what training keeps of a sample between its two passes."""
 
-    def touched_rows(self) -> dict[nn.Parameter, Tensor]:
-        """Flags of the rows that a step's gradient touched, for the parameters that keep such flags."""
+    def touched_rows(self) -> dict[nn.Parameter, TouchedRows]:
+        """The rows that a step's gradient touched, for the parameters that keep account of them."""
         return {}
 
     def unit_positions(self, positions: Tensor) -> Tensor:

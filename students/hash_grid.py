@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kernels.hash_encoding import HashLayout, TouchedRows, hash_encode
+from kernels.adam import TouchedRows
+from kernels.hash_encoding import HashLayout, hash_encode
 from kernels.radiance_mlp import density_mlp, radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from students.base import Box, Student
@@ -86,8 +87,8 @@ class HashGridStudent(Student):
     def encoding_width(self) -> int:
         return self.layout.output_width
 
-    def touched_rows(self) -> dict[nn.Parameter, Tensor]:
-        return {self.table: self._touched.flags}
+    def touched_rows(self) -> dict[nn.Parameter, TouchedRows]:
+        return {self.table: self._touched}
 
     def _encode(self, positions: Tensor) -> Tensor:
         return hash_encode(

@@ -104,22 +104,22 @@ def adam_cases() -> Iterator[Case]:
         points = points.reshape(-1, 3)
         for name in ("torch.optim.Adam", "dense", "lazy"):
             table = torch.nn.Parameter(torch.randn(layout.entries, layout.features))
-            touched = hash_encoding.TouchedRows(layout.entries)
+            touched = adam.TouchedRows(layout.entries)
             hash_encoding.hash_encode(points, table, layout, touched=touched).sum().backward()
             yield (
                 f"adam {layout.entries * layout.features:,} values, 16,384 samples' entries touched", name,
-                _adam_work(name, table, touched.flags),
+                _adam_work(name, table, touched),
             )  # fmt: skip
 
 
-def _adam_work(name: str, table: torch.nn.Parameter, flags: torch.Tensor) -> Callable[[], object]:
-    grad, set_flags = table.grad.clone(), flags.clone()
+def _adam_work(name: str, table: torch.nn.Parameter, touched: adam.TouchedRows) -> Callable[[], object]:
+    grad, set_flags = table.grad.clone(), touched.flags.clone()
     moments = torch.zeros_like(table), torch.zeros_like(table)
     optimizer = torch.optim.Adam([table], lr=1e-4, betas=(0.9, 0.99), eps=1e-15, fused=True)
 
     def restore() -> None:
         table.grad.copy_(grad)
-        flags.copy_(set_flags)
+        touched.flags.copy_(set_flags)
 
     def work() -> None:
         if name == "torch.optim.Adam":
@@ -128,7 +128,7 @@ def _adam_work(name: str, table: torch.nn.Parameter, flags: torch.Tensor) -> Cal
             return
         adam.adam_step(
             table.data, table.grad, *moments, step=10, lr=1e-4, betas=(0.9, 0.99), eps=1e-15,
-            touched=flags if name == "lazy" else None, implementation="numba",
+            touched=touched if name == "lazy" else None, implementation="numba",
         )  # fmt: skip
 
     work.before = restore

@@ -1,0 +1,80 @@
+"""What the tests of several packages share."""
+
+import pytest
+import torch
+
+from scene.cameras import Cameras
+from students.base import Student
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _single_threaded_torch():
+    """The tensors here are small: torch's own threads cost more than they give, above all on a busy machine."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Random inputs are the same in every run and in any order of tests."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def use_threads(monkeypatch):
+    """Sets how many threads kernels run on, whatever the machine has."""
+    return lambda count: monkeypatch.setattr("kernels.threads.available_threads", lambda: count)
+
+
+@pytest.fixture
+def look_at():
+    """Makes cameras at the given positions that look at a point."""
+
+    def make(positions, target=(0.0, 0.0, 0.0), width=24, height=20, focal=30.0):
+        poses = []
+        for position in torch.tensor(positions, dtype=torch.float32):
+            back = torch.nn.functional.normalize(position - torch.tensor(target), dim=0)
+            aside = torch.tensor([0.0, 0.0, 1.0]) if abs(back[2]) < 0.9 else torch.tensor([0.0, 1.0, 0.0])
+            right = torch.nn.functional.normalize(torch.linalg.cross(aside, back), dim=0)
+            pose = torch.eye(4)
+            pose[:3] = torch.stack([right, torch.linalg.cross(back, right), back, position], dim=1)
+            poses.append(pose)
+        ones = torch.ones(len(poses))
+        return Cameras(
+            torch.stack(poses), ones * focal, ones * focal, ones * width / 2, ones * height / 2, width, height
+        )
+
+    return make
+
+
+class _Field(Student):
+    """Density given as a function of the position, one colour, nothing to train; counts what it is asked."""
+
+    kind = "field"
+
+    def __init__(self, box, density, color):
+        super().__init__(box, {})
+        self.density_at, self.color = density, torch.tensor(color)
+        self.batches = []
+
+    def forward(self, positions, directions, ray_index):
+        self.batches.append(len(positions))
+        return self.density_at(positions), self.color.expand(len(positions), 3)
+
+    def density(self, positions):
+        return self.density_at(positions)
+
+    def parameter_groups(self):
+        return {"table": [], "mlp": []}
+
+    def encoding_width(self):
+        return 0
+
+
+@pytest.fixture
+def field():
+    """Makes a student whose density is a function of the position (N, 3) -> (N,)."""
+
+    def make(density, color=(0.25, 0.5, 1.0), box=((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))):
+        return _Field(box, density, color)
+
+    return make

@@ -1,0 +1,136 @@
+import copy
+
+import pytest
+import torch
+
+from distill.optimizer import StudentAdam, rate_factor
+from distill.schema import TrainConfig
+from students import build_student
+
+SETTINGS = {
+    "levels": 2,
+    "features": 2,
+    "table_size": 512,
+    "base_resolution": 4,
+    "finest_resolution": 16,
+    "hidden_width": 8,
+    "density_layers": 1,
+    "color_layers": 1,
+    "geo_features": 3,
+    "direction_degree": 1,
+}
+
+
+@pytest.fixture
+def student():
+    return build_student("hash_grid", ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), SETTINGS)
+
+
+def backward(student, count=3, seed=0):
+    """Gradients of a few samples, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    positions = torch.rand(count, 3, generator=generator)
+    density, rgb = student(positions, torch.tensor([[0.0, 0, 1]]), torch.zeros(count, dtype=torch.int64))
+    (density.sum() + (rgb * torch.rand(count, 3, generator=generator)).sum()).backward()
+
+
+def snapshot(student):
+    return {name: parameter.detach().clone() for name, parameter in student.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("step", "progress", "expected"),
+    [(0, 0, 0.25), (1, 0, 0.5), (3, 0, 1), (50, 0, 1), (50, 0.5, 0.1), (50, 1, 0.01), (50, 1.2, 0.01), (0, 1, 0.0025)],
+)
+def test_rate_warms_up_in_steps_and_decays_over_the_run(step, progress, expected):
+    train = TrainConfig(lr_warmup_steps=4, lr_final_ratio=0.01)
+    assert rate_factor(step, progress, train) == pytest.approx(expected)
+
+
+def test_no_warmup_starts_at_the_full_rate():
+    assert rate_factor(0, 0, TrainConfig(lr_warmup_steps=0)) == 1
+
+
+def test_first_step_moves_by_each_groups_rate(student):
+    before = snapshot(student)
+    optimizer = StudentAdam(student, TrainConfig(lr=0.02, lr_mlp=0.001, mlp_weight_decay=0.0))
+    optimizer.set_rate(0.5)
+    backward(student)
+    grads = {name: parameter.grad.clone() for name, parameter in student.named_parameters()}
+    optimizer.step()
+    for name, parameter in student.named_parameters():
+        rate = 0.01 if name == "table" else 0.0005
+        moved = before[name] - parameter.detach()
+        torch.testing.assert_close(moved, rate * grads[name].sign(), atol=1e-6, rtol=1e-3)
+        assert not parameter.grad.any()
+
+
+def test_the_mlps_follow_the_tables_rate_by_default(student):
+    optimizer = StudentAdam(student, TrainConfig(lr=0.02))
+    optimizer.set_rate(0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.002, 0.002])
+
+
+def test_mlps_equal_torch_optim_adam_with_weight_decay(student):
+    twin = copy.deepcopy(student)
+    optimizer = StudentAdam(student, TrainConfig(lr=0.01, mlp_weight_decay=0.1))
+    optimizer.set_rate(1.0)
+    mlps = twin.parameter_groups()["mlp"]
+    reference = torch.optim.Adam(mlps, lr=0.01, betas=(0.9, 0.99), eps=1e-15, weight_decay=0.1)
+    for seed in range(8):
+        backward(student, seed=seed)
+        for ours, theirs in zip(student.parameter_groups()["mlp"], mlps, strict=True):
+            theirs.grad = ours.grad.clone()
+        optimizer.step()
+        reference.step()
+    for ours, theirs in zip(student.parameter_groups()["mlp"], mlps, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_table_rows_that_no_sample_touched_do_not_move(student):
+    optimizer = StudentAdam(student, TrainConfig(lr=0.01))
+    optimizer.set_rate(1.0)
+    for seed in range(3):
+        backward(student, seed=seed)
+        optimizer.step()
+    before = student.table.detach().clone()
+    moments = {name: value.clone() for name, value in optimizer.state[student.table].items() if name != "step"}
+    backward(student, count=1, seed=9)
+    still = student.table.grad == 0
+    optimizer.step()
+    assert 0.9 < still.float().mean() < 1
+    assert torch.equal(student.table[still], before[still])
+    assert (student.table != before)[~still].all()
+    for name, value in moments.items():
+        assert torch.equal(optimizer.state[student.table][name][still], value[still])
+    assert not student.touched_rows()[student.table].flags.any()
+
+
+def test_restored_state_goes_on_bit_for_bit(student):
+    train = TrainConfig(lr=0.01)
+    optimizer = StudentAdam(student, train)
+
+    def go_on(student, optimizer, seeds):
+        for seed in seeds:
+            optimizer.set_rate(rate_factor(seed, seed / 6, train))
+            backward(student, seed=seed)
+            optimizer.step()
+        return snapshot(student)
+
+    go_on(student, optimizer, range(3))
+    twin, state = copy.deepcopy(student), copy.deepcopy(optimizer.state_dict())
+    for parameter in twin.parameters():
+        parameter.grad = None
+    restored = StudentAdam(twin, train)
+    restored.load_state_dict(state)
+    expected, found = go_on(student, optimizer, range(3, 6)), go_on(twin, restored, range(3, 6))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_rates_of_a_changed_config_outlive_the_restored_state(student):
+    state = StudentAdam(student, TrainConfig(lr=0.01, mlp_weight_decay=0.0)).state_dict()
+    optimizer = StudentAdam(student, TrainConfig(lr=0.5, lr_mlp=0.25, mlp_weight_decay=0.125))
+    optimizer.load_state_dict(state)
+    optimizer.set_rate(1.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.125]

@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from distill.losses import DepthStatistics, RayBatch
+from distill.telemetry import GpuMonitor
+from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
+from kernels.compositing import Composite
+from scene.rays import Rays
+
+CPU = torch.device("cpu")
+
+
+def make_record(depth=True):
+    """Two rays: one hits, and its colour is off by 0.1; one misses the box."""
+    rays = Rays(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([2.0, 1.0]), torch.tensor([5.0, 1.0]))
+    rgb = torch.tensor([[0.3, 0.3, 0.3], [0.0, 0.0, 0.0]])
+    result = Composite(rgb, torch.tensor([0.5, 0.0]), torch.tensor([1.5, 0.0]), torch.zeros(0))
+    batch = RayBatch(
+        rays=rays,
+        rgb=torch.tensor([[0.9, 0.9, 0.9], [1.0, 1.0, 1.0]]),
+        background=torch.ones(2, 3),
+        alpha=torch.tensor([0.6, 0.0]),
+        coverage=torch.tensor([0.6, 0.0]),
+        distance=torch.tensor([3.0, 0.0]),
+    )
+    statistics = DepthStatistics(torch.tensor(0.5), torch.tensor([3.0, 4.0]), torch.tensor([0.25, 0.5]))
+    terms = {"rgb": torch.tensor(0.005), **({"depth": torch.tensor(0.125)} if depth else {})}
+    return StepRecord(torch.tensor(0.25), terms, result, batch, statistics if depth else None, 30, 0.004, 0.01)
+
+
+def make_row(depth=True):
+    with GpuMonitor(CPU) as monitor:
+        return metrics_row(50, 12.34567, make_record(depth), CPU, monitor)
+
+
+def test_a_row_by_hand():
+    row = make_row()
+    assert (row["step"], row["wall_s"], row["rays_per_s"], row["samples_per_ray"]) == (50, 12.346, 500, 15)
+    assert (row["lr"], row["loss"]) == (0.01, 0.25)
+    assert (row["loss_rgb"], row["loss_depth"]) == (pytest.approx(0.005), 0.125)
+    # 0.3 + 0.5 against 0.9 on one ray, nothing on the other: a mean square of 0.005.
+    assert row["psnr_batch"] == pytest.approx(23.0103, abs=1e-3)
+    assert row["alpha_mean"] == 0.25
+    assert row["depth_valid_fraction"] == 0.5
+    assert [row[f"teacher_depth_{name}"] for name in ("min", "max", "mean")] == [3, 4, 3.5]
+    assert [row[f"teacher_depth_norm_{name}"] for name in ("min", "max", "mean")] == [0.25, 0.5, 0.375]
+    # Only the ray that crosses the box has a depth range.
+    assert [row[f"ray_depth_range_{name}"] for name in ("min", "max", "mean")] == [3, 3, 3]
+
+
+def test_columns_are_those_the_design_fixes():
+    expected = """
+        step wall_s rays_per_s samples_per_ray lr loss loss_rgb loss_alpha loss_depth psnr_batch alpha_mean
+        depth_valid_fraction teacher_depth_min teacher_depth_max teacher_depth_mean
+        teacher_depth_norm_min teacher_depth_norm_max teacher_depth_norm_mean
+        ray_depth_range_min ray_depth_range_max ray_depth_range_mean gpu_mem_gib power_w
+    """
+    assert list(COLUMNS) == expected.split()
+    assert set(make_row()) <= set(COLUMNS)
+
+
+def test_what_was_not_measured_is_left_out():
+    row = make_row(depth=False)
+    missing = ["loss_alpha", "loss_depth", "depth_valid_fraction", "teacher_depth_min", "teacher_depth_norm_mean"]
+    assert [row.get(name) for name in missing] == [None] * 5
+    assert row["gpu_mem_gib"] is None
+    assert row["power_w"] is None
+
+
+def test_postfix_shortens_the_key_figures():
+    assert postfix(make_row()) == {
+        "step": "50",
+        "psnr": "23.01",
+        "alpha": "0.25",
+        "krays/s": "0",
+        "s/ray": "15.0",
+        "depth": "0.1250",
+    }
+    row = {**make_row(depth=False), "rays_per_s": 41_800.0, "gpu_mem_gib": 1.25}
+    assert postfix(row) == {
+        "step": "50",
+        "psnr": "23.01",
+        "alpha": "0.25",
+        "krays/s": "42",
+        "s/ray": "15.0",
+        "GiB": "1.2",
+    }

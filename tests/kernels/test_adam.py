@@ -1,0 +1,161 @@
+"""Dense updates against torch.optim.Adam; lazy ones leave alone what has no gradient."""
+
+import copy
+
+import pytest
+import torch
+
+from kernels.adam import ROWS_PER_FLAG, TouchedRows, adam_step
+
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+BETAS, EPS = (0.9, 0.99), 1e-8
+
+
+class Table:
+    """A parameter with its moments, updated by the kernel."""
+
+    def __init__(self, rows, features=2):
+        self.parameter = torch.randn(rows, features)
+        self.grad, self.first, self.second = (torch.zeros(rows, features) for _ in range(3))
+        self.step = 0
+
+    def copy(self):
+        other = Table(0)
+        for name, value in vars(self).items():
+            setattr(other, name, value.clone() if isinstance(value, torch.Tensor) else value)
+        return other
+
+    def update(self, grad, implementation, touched=None, lr=0.01, weight_decay=0.0):
+        self.grad.copy_(grad)
+        self.step += 1
+        adam_step(
+            self.parameter,
+            self.grad,
+            self.first,
+            self.second,
+            step=self.step,
+            lr=lr,
+            betas=BETAS,
+            eps=EPS,
+            weight_decay=weight_decay,
+            touched=touched,
+            implementation=implementation,
+        )
+
+    @property
+    def state(self):
+        return torch.stack([self.parameter, self.first, self.second])
+
+
+def sparse_grad(rows, features=2, share=0.1):
+    """Gradients of a few rows, the rows they touch, and which elements move."""
+    grad = torch.randn(rows, features) * (torch.rand(rows, 1) < share) * (torch.rand(rows, features) < 0.8)
+    touched = TouchedRows(rows)
+    touched.flags[(grad != 0).any(1).nonzero()[:, 0] // ROWS_PER_FLAG] = 1
+    return grad, touched, grad != 0
+
+
+@IMPLEMENTATIONS
+def test_first_step_by_hand(implementation):
+    table = Table(1, 3)
+    table.parameter[:] = torch.tensor([[1.0, 2.0, 3.0]])
+    table.update(torch.tensor([[0.5, -4.0, 0.0]]), implementation, lr=0.1)
+    # With bias correction the first step is lr * sign(gradient).
+    assert table.parameter[0].tolist() == pytest.approx([0.9, 2.1, 3.0], abs=1e-6)
+    assert table.first[0].tolist() == pytest.approx([0.05, -0.4, 0], rel=1e-5)
+    assert table.second[0].tolist() == pytest.approx([0.0025, 0.16, 0], rel=1e-5)
+    assert not table.grad.any()
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize(("rows", "features"), [(1, 1), (63, 2), (64, 2), (65, 4), (1001, 8)])
+def test_dense_steps_equal_torch_optim_adam(implementation, rows, features, weight_decay):
+    table = Table(rows, features)
+    reference = table.parameter.clone().requires_grad_()
+    optimizer = torch.optim.Adam([reference], lr=0.01, betas=BETAS, eps=EPS, weight_decay=weight_decay)
+    for step in range(12):
+        grad = torch.randn(rows, features) * 10.0 ** (step % 4 - 2)
+        reference.grad = grad.clone()
+        optimizer.step()
+        table.update(grad, implementation, weight_decay=weight_decay)
+        assert not table.grad.any()
+    torch.testing.assert_close(table.parameter, reference.detach(), atol=2e-6, rtol=1e-5)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("features", [1, 2, 4, 8])
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 63, 64, 65, 1001])
+def test_lazy_step_moves_the_elements_with_a_gradient_and_no_others(implementation, rows, features):
+    table = Table(rows, features)
+    for _ in range(3):
+        table.update(torch.randn(rows, features), implementation)
+    lazy, dense = table.copy(), table.copy()
+    grad, touched, moving = sparse_grad(rows, features, share=0.3)
+    lazy.update(grad, implementation, touched)
+    dense.update(grad, implementation)
+    # Bit for bit, moments included.
+    assert torch.equal(lazy.state[:, ~moving], table.state[:, ~moving])
+    torch.testing.assert_close(lazy.state[:, moving], dense.state[:, moving], atol=1e-7, rtol=1e-5)
+    assert (lazy.parameter != table.parameter)[moving].all()
+    assert not lazy.grad.any()
+    assert not touched.flags.any()
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.05])
+@pytest.mark.parametrize("rows", [0, 1, 65, 1001])
+def test_numba_equals_torch_over_lazy_steps(rows, weight_decay):
+    ours = Table(rows)
+    reference = ours.copy()
+    for _ in range(10):
+        grad, touched, _ = sparse_grad(rows)
+        reference.update(grad, "torch", copy.deepcopy(touched), weight_decay=weight_decay)
+        ours.update(grad, "numba", touched, weight_decay=weight_decay)
+    torch.testing.assert_close(ours.state, reference.state, atol=1e-6, rtol=1e-5)
+
+
+def test_cost_follows_the_flags():
+    # A block without a flag is not visited: a gradient put there by hand stays where it is.
+    table = Table(10 * ROWS_PER_FLAG)
+    touched = TouchedRows(len(table.parameter))
+    touched.flags[3] = 1
+    before = table.parameter.clone()
+    table.update(torch.ones(10 * ROWS_PER_FLAG, 2), "numba", touched)
+    moved = torch.zeros(10 * ROWS_PER_FLAG, dtype=torch.bool)
+    moved[3 * ROWS_PER_FLAG : 4 * ROWS_PER_FLAG] = True
+    assert (table.parameter != before).all(1).equal(moved)
+    assert (table.grad == 0).all(1).equal(moved)
+
+
+@IMPLEMENTATIONS
+def test_a_flag_may_cover_one_wide_row(implementation):
+    table, touched = Table(5, 37), TouchedRows(5, rows_per_flag=1)
+    touched.flags[[1, 4]] = 1
+    grad = torch.zeros(5, 37)
+    grad[[1, 4]] = 1.0
+    before = table.parameter.clone()
+    table.update(grad, implementation, touched)
+    assert (table.parameter != before).all(1).tolist() == [False, True, False, False, True]
+    assert not touched.flags.any()
+
+
+def test_tiny_gradients_make_whole_steps():
+    # With Adam's eps of 1e-15 for hash tables, a gradient of 1e-10 moves its entry by the whole rate.
+    parameter, grad = torch.zeros(1, 2), torch.full((1, 2), 1e-10)
+    moments = torch.zeros(1, 2), torch.zeros(1, 2)
+    adam_step(parameter, grad, *moments, step=1, lr=0.1, betas=BETAS, eps=1e-15, implementation="numba")
+    assert parameter[0].tolist() == pytest.approx([-0.1, -0.1], rel=1e-3)
+
+
+def test_same_bits_for_any_number_of_threads(use_threads):
+    table = Table(20_000, 8)
+    grad, touched, _ = sparse_grad(20_000, 8)
+    results = []
+    for threads in (1, 2):
+        use_threads(threads)
+        dense, lazy = table.copy(), table.copy()
+        dense.update(grad, "numba")
+        lazy.update(grad, "numba", copy.deepcopy(touched))
+        results.append((dense.state, lazy.state))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])

@@ -1,0 +1,130 @@
+"""Five samples on three rays by hand, then numba against the torch reference."""
+
+from math import log
+
+import pytest
+import torch
+
+from kernels.compositing import composite
+
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+
+
+def five_samples():
+    """Ray 0: three samples of alpha 1/2; ray 1: empty; ray 2: an opaque sample in front of another."""
+    dt = torch.tensor([0.5, 0.25, 0.5, 0.1, 0.1])
+    return {
+        "density": torch.tensor([log(2) / 0.5, log(2) / 0.25, log(2) / 0.5, 1e4, 3.0]),
+        "rgb": torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.25, 0.5, 0.75], [1, 1, 1]]),
+        "t": torch.tensor([1.0, 2.0, 4.0, 3.0, 3.1]),
+        "dt": dt,
+        "offsets": torch.tensor([0, 3, 3, 5]),
+    }
+
+
+def random_samples(rays, longest=40, opaque=False):
+    counts = torch.randint(longest + 1, (rays,)) * (torch.rand(rays) < 0.8)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    total = int(offsets[-1])
+    scale = 300.0 if opaque else 8.0
+    t = 2 + torch.rand(total)
+    return {
+        "density": torch.rand(total) ** 4 * scale,
+        "rgb": torch.rand(total, 3),
+        "t": t,
+        "dt": 0.01 + 0.02 * torch.rand(total),
+        "offsets": offsets,
+    }
+
+
+def run(implementation, samples, upstream):
+    """The four outputs, and the gradients of density and rgb."""
+    density, rgb = samples["density"].clone().requires_grad_(), samples["rgb"].clone().requires_grad_()
+    result = composite(**{**samples, "density": density, "rgb": rgb}, implementation=implementation)
+    torch.autograd.backward(list(result), list(upstream))
+    return [output.detach() for output in result], [density.grad, rgb.grad]
+
+
+def random_upstream(samples):
+    rays, total = len(samples["offsets"]) - 1, len(samples["t"])
+    return torch.randn(rays, 3), torch.randn(rays), torch.randn(rays), torch.randn(total)
+
+
+@IMPLEMENTATIONS
+def test_five_samples_by_hand(implementation):
+    result = composite(**five_samples(), implementation=implementation)
+    assert result.weights.tolist() == pytest.approx([0.5, 0.25, 0.125, 1, 0], abs=1e-6)
+    assert result.alpha.tolist() == pytest.approx([0.875, 0, 1], abs=1e-6)
+    assert result.distance.tolist() == pytest.approx([0.5 + 0.5 + 0.5, 0, 3], abs=1e-6)
+    expected = torch.tensor([[0.5, 0.25, 0.125], [0, 0, 0], [0.25, 0.5, 0.75]])
+    torch.testing.assert_close(result.rgb, expected, atol=1e-6, rtol=0)
+
+
+@IMPLEMENTATIONS
+def test_gradients_by_hand(implementation):
+    samples = five_samples()
+    density, rgb = samples["density"].requires_grad_(), samples["rgb"].requires_grad_()
+    result = composite(**samples, implementation=implementation)
+    (result.distance.sum() + result.rgb[0, 1]).backward()
+    # On ray 0 the weight of sample j falls by dt_i w_j with the density of a sample i before it, and sample i's own
+    # rises by dt_i T_(i+1): T = 1/2, 1/4, 1/8. Its value is t, plus 1 for the green sample.
+    by_hand = [0.5 * (0.5 * 1 - 0.25 * 3 - 0.125 * 4), 0.25 * (0.25 * 3 - 0.125 * 4), 0.5 * 0.125 * 4, 0, 0]
+    assert density.grad.tolist() == pytest.approx(by_hand, abs=1e-6)
+    expected = torch.zeros(5, 3)
+    expected[:3, 1] = torch.tensor([0.5, 0.25, 0.125])
+    torch.testing.assert_close(rgb.grad, expected, atol=1e-6, rtol=0)
+
+
+def test_torch_reference_by_finite_differences():
+    samples = {name: value.double() if value.is_floating_point() else value for name, value in five_samples().items()}
+    samples["density"][3] = 2.0
+    density, rgb = samples.pop("density").requires_grad_(), samples.pop("rgb").requires_grad_()
+
+    def function(density, rgb):
+        return tuple(composite(density, rgb, **samples, implementation="torch"))
+
+    assert torch.autograd.gradcheck(function, (density, rgb))
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+@pytest.mark.parametrize("rays", [0, 1, 63, 64, 65, 1001])
+def test_numba_equals_torch(rays, opaque):
+    samples = random_samples(rays, opaque=opaque)
+    upstream = random_upstream(samples)
+    outputs, grads = run("torch", samples, upstream)
+    twin_outputs, twin_grads = run("numba", samples, upstream)
+    for twin, expected in zip(twin_outputs + twin_grads, outputs + grads, strict=True):
+        torch.testing.assert_close(twin, expected, atol=2e-6, rtol=2e-5)
+
+
+@IMPLEMENTATIONS
+def test_long_rays_conserve_energy(implementation):
+    samples = random_samples(9, longest=3000)
+    result = composite(**samples, implementation=implementation)
+    ray = torch.repeat_interleave(torch.arange(9), samples["offsets"].diff())
+    thickness = torch.zeros(9).index_add(0, ray, samples["density"] * samples["dt"])
+    torch.testing.assert_close(result.alpha, -torch.expm1(-thickness), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.zeros(9).index_add(0, ray, result.weights), result.alpha, atol=1e-5, rtol=0)
+    assert (result.weights >= 0).all()
+
+
+@IMPLEMENTATIONS
+def test_no_samples_at_all(implementation):
+    offsets = torch.zeros(4, dtype=torch.int64)
+    empty = torch.zeros(0, requires_grad=True)
+    result = composite(empty, torch.zeros(0, 3), torch.zeros(0), torch.zeros(0), offsets, implementation=implementation)
+    assert result.rgb.tolist() == [[0, 0, 0]] * 3
+    assert result.alpha.tolist() == result.distance.tolist() == [0, 0, 0]
+    assert result.weights.shape == (0,)
+    result.alpha.sum().backward()
+    assert empty.grad.shape == (0,)
+
+
+def test_same_bits_for_any_number_of_threads(use_threads):
+    samples = random_samples(2000)
+    upstream = random_upstream(samples)
+    use_threads(1)
+    single = run("numba", samples, upstream)
+    use_threads(2)
+    for ones, twos in zip(single, run("numba", samples, upstream), strict=True):
+        assert all(torch.equal(one, two) for one, two in zip(ones, twos, strict=True))

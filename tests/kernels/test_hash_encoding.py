@@ -1,0 +1,172 @@
+"""The layout and values by hand, then numba against the torch reference."""
+
+import numpy as np
+import pytest
+import torch
+
+from kernels.adam import ROWS_PER_FLAG, TouchedRows
+from kernels.hash_encoding import HashLayout, hash_encode
+
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+# One dense level of 4**3 vertices: x is at 3 x + 0.5 on the grid.
+DENSE = HashLayout(levels=1, features=2, table_size=64, base_resolution=4, finest_resolution=4)
+# Two dense and two hashed levels.
+MIXED = HashLayout(levels=4, features=2, table_size=512, base_resolution=4, finest_resolution=32)
+
+
+def counting_table():
+    """Entry i of the dense level holds (i, 1000 - i)."""
+    i = torch.arange(64.0)
+    return torch.stack([i, 1000 - i], dim=1)
+
+
+def random_points(count):
+    """Some of them on the faces of the unit cube and outside of it."""
+    return torch.where(torch.rand(count, 3) < 0.05, torch.randint(-1, 3, (count, 3)).float(), torch.rand(count, 3))
+
+
+def encode(implementation, x, table, layout, upstream):
+    """Output and the table's gradient."""
+    table = table.clone().requires_grad_()
+    out = hash_encode(x, table, layout, implementation=implementation)
+    out.backward(upstream)
+    return out.detach(), table.grad
+
+
+def test_layout_by_hand():
+    # Growth (32 / 4) ** (1 / 3) = 2; 4**3 = 64 and 8**3 = 512 fit in 512 entries, 16**3 does not.
+    assert MIXED.scales.tolist() == [3, 7, 15, 31]
+    assert MIXED.resolutions.tolist() == [4, 8, 16, 32]
+    assert MIXED.hashed.tolist() == [False, False, True, True]
+    assert MIXED.offsets.tolist() == [0, 64, 576, 1088, 1600]
+    assert (MIXED.entries, MIXED.output_width) == (1600, 8)
+
+
+def test_dense_levels_are_rounded_up_to_multiples_of_eight():
+    layout = HashLayout(levels=3, features=4, table_size=1024, base_resolution=3, finest_resolution=12)
+    assert layout.resolutions.tolist() == [3, 6, 12]
+    assert layout.offsets.tolist() == [0, 32, 32 + 216, 32 + 216 + 1024]
+    assert layout.hashed.tolist() == [False, False, True]
+    assert (layout.entries, layout.output_width) == (1272, 12)
+
+
+def test_layout_of_a_single_level():
+    layout = HashLayout(levels=1, features=1, table_size=8, base_resolution=1, finest_resolution=64)
+    assert layout.resolutions.tolist() == [1]
+    assert layout.entries == 8
+
+
+@pytest.mark.parametrize("size", [0, 4, 12, 1000])
+def test_table_size_must_be_a_power_of_two(size):
+    with pytest.raises(ValueError, match=f"power of two of at least 8, found {size}"):
+        HashLayout(1, 2, size, 4, 4)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        ((1 / 6, 1 / 2, 5 / 6), 57),  # vertex (1, 2, 3): 1 + 4 * (2 + 4 * 3)
+        ((1 / 3, 1 / 3, 1 / 3), 31.5),  # centre of cell (1, 1, 1): 1.5 * (1 + 4 + 16)
+        ((1 / 6, 1 / 6, 5 / 12), 33),  # (1, 1, 1.75): 1 + 4 + 16 * 1.75
+        ((0, 0, 0), 10.5),  # (0.5, 0.5, 0.5)
+        # (3.5, 3.5, 3.5): entries 63, 64, 67, 68, 79, 80, 83, 84, which wrap round at 64 (tiny-cuda-nn).
+        ((1, 1, 1), (63 + 0 + 3 + 4 + 15 + 16 + 19 + 20) / 8),
+        ((-5, -0.1, 0), 10.5),  # outside: clamped
+        ((1.5, 1, 99), 17.5),
+    ],
+)
+def test_dense_value_by_hand(implementation, x, expected):
+    out = hash_encode(torch.tensor([x]), counting_table(), DENSE, implementation=implementation)
+    assert out[0].tolist() == pytest.approx([expected, 1000 - expected], abs=1e-3)
+
+
+@IMPLEMENTATIONS
+def test_hashed_value_by_hand(implementation):
+    # On the grid of 16 vertices (1, 2, 3) hashes to
+    # 1 ^ (2 * 2654435761 mod 2^32 = 1013904226) ^ (3 * 805459861 = 2416379583) = 2892625372, entry 476 of 512.
+    layout = HashLayout(levels=1, features=1, table_size=512, base_resolution=16, finest_resolution=16)
+    table = torch.zeros(512, 1)
+    table[476] = 1
+    out = hash_encode(torch.tensor([[1 / 30, 1 / 10, 1 / 6]]), table, layout, implementation=implementation)
+    assert out.item() == pytest.approx(1, abs=1e-5)
+
+
+@IMPLEMENTATIONS
+def test_levels_read_their_own_part_of_the_table(implementation):
+    table = torch.cat([torch.full((int(n), 2), float(i)) for i, n in enumerate(np.diff(MIXED.offsets))])
+    out = hash_encode(random_points(65), table, MIXED, implementation=implementation)
+    torch.testing.assert_close(out, torch.tensor([0.0, 0, 1, 1, 2, 2, 3, 3]).expand(65, 8))
+
+
+@pytest.mark.parametrize("features", [1, 2, 4, 8])
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1001])
+def test_numba_equals_torch(count, features):
+    layout = HashLayout(levels=5, features=features, table_size=1024, base_resolution=3, finest_resolution=60)
+    assert layout.hashed.any() and not layout.hashed.all()
+    x, table = random_points(count), torch.randn(layout.entries, features)
+    upstream = torch.randn(count, layout.output_width)
+    value, grad = encode("torch", x, table, layout, upstream)
+    twin_value, twin_grad = encode("numba", x, table, layout, upstream)
+    # A position on the finest grid, up to 60, has an absolute rounding error of 4e-6.
+    torch.testing.assert_close(twin_value, value, atol=5e-5, rtol=1e-5)
+    torch.testing.assert_close(twin_grad, grad, atol=2e-4, rtol=1e-5)
+
+
+@IMPLEMENTATIONS
+def test_gradient_is_the_adjoint(implementation):
+    # The encoding is linear in the table, so <encode(d), g> = <d, gradient> for any direction d.
+    x, direction, upstream = random_points(501), torch.randn(MIXED.entries, 2), torch.randn(501, 8)
+    value, grad = encode(implementation, x, direction, MIXED, upstream)
+    expected = (value.double() * upstream).sum().item()
+    assert (grad.double() * direction).sum().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_same_bits_for_any_number_of_threads(use_threads):
+    x, table = random_points(9001), torch.randn(MIXED.entries, 2)
+    upstream = torch.randn(9001, 8)
+    use_threads(1)
+    single = encode("numba", x, table, MIXED, upstream)
+    use_threads(2)
+    for one, two in zip(single, encode("numba", x, table, MIXED, upstream), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_gradients_add_up_in_place():
+    x, upstream = random_points(65), torch.randn(65, 8)
+    table = torch.randn(MIXED.entries, 2).requires_grad_()
+    hash_encode(x, table, MIXED, implementation="numba").backward(upstream)
+    once, buffer = table.grad.clone(), table.grad
+    hash_encode(x, table, MIXED, implementation="numba").backward(upstream)
+    assert table.grad is buffer
+    torch.testing.assert_close(table.grad, 2 * once)
+
+
+def test_touched_flags_mark_the_blocks_that_received_a_gradient():
+    touched = TouchedRows(MIXED.entries)
+    table = torch.zeros(MIXED.entries, 2, requires_grad=True)
+    x = torch.rand(5, 3) * 0.1 + 0.45
+    hash_encode(x, table, MIXED, touched=touched, implementation="numba").backward(torch.ones(5, 8))
+    changed = torch.nn.functional.pad((table.grad != 0).any(1), (0, -MIXED.entries % ROWS_PER_FLAG))
+    blocks = changed.view(-1, ROWS_PER_FLAG).any(1)
+    assert touched.flags.bool()[: len(blocks)].equal(blocks)
+    assert 0 < touched.flags.sum() < len(touched.flags) / 2
+
+
+def test_flags_of_a_forward_pass_alone_stay_clear():
+    touched = TouchedRows(MIXED.entries)
+    hash_encode(torch.rand(9, 3), torch.zeros(MIXED.entries, 2), MIXED, touched=touched, implementation="numba")
+    assert not touched.flags.any()
+
+
+@pytest.mark.parametrize(
+    ("x", "entries", "message"), [((4, 2), 64, r"\(N, 3\), found \(4, 2\)"), ((4, 3), 63, r"found \(63, 2\)")]
+)
+def test_wrong_shapes_are_refused(x, entries, message):
+    with pytest.raises(ValueError, match=message):
+        hash_encode(torch.zeros(x), torch.zeros(entries, 2), DENSE)
+
+
+def test_an_implementation_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="hash_encoding: implementation 'triton'"):
+        hash_encode(torch.zeros(1, 3), counting_table(), DENSE, implementation="triton")

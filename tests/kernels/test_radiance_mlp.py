@@ -1,0 +1,173 @@
+"""A net small enough for paper, then numba against the torch reference."""
+
+from math import exp
+
+import pytest
+import torch
+
+from kernels.radiance_mlp import density_mlp, radiance_mlp, truncated_exp
+
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-x))
+
+
+def layers(*sizes):
+    return [
+        torch.randn(rows, columns) * (1.5 / columns) ** 0.5 for columns, rows in zip(sizes, sizes[1:], strict=False)
+    ]
+
+
+def random_inputs(count, channels=6, geometry=3, rays=7, basis=4, width=16, density_layers=1, color_layers=2):
+    return (
+        torch.randn(count, channels),
+        torch.randn(rays, basis),
+        torch.randint(rays, (count,)),
+        layers(channels, *[width] * density_layers, 1 + geometry),
+        layers(geometry + basis, *[width] * color_layers, 3),
+    )
+
+
+def run(implementation, inputs, upstream):
+    """Density, rgb, and the gradients of the features and of all weights."""
+    features, basis, ray_index, density_weights, color_weights = inputs
+    features = features.clone().requires_grad_()
+    density_weights, color_weights = (
+        [weight.clone().requires_grad_() for weight in weights] for weights in (density_weights, color_weights)
+    )
+    density, rgb = radiance_mlp(
+        features, basis, ray_index, density_weights, color_weights, implementation=implementation
+    )
+    torch.autograd.backward([density, rgb], list(upstream))
+    grads = [tensor.grad for tensor in (features, *density_weights, *color_weights)]
+    return density.detach(), rgb.detach(), grads
+
+
+def upstream(count):
+    return torch.randn(count), torch.randn(count, 3)
+
+
+def assert_twins_agree(inputs):
+    """Up to float32 sums in another order, relative to the largest value of a tensor."""
+    grads = upstream(len(inputs[0]))
+    density, rgb, reference = run("torch", inputs, grads)
+    twin_density, twin_rgb, twins = run("numba", inputs, grads)
+    torch.testing.assert_close(twin_density, density, atol=1e-6, rtol=2e-4)
+    torch.testing.assert_close(twin_rgb, rgb, atol=1e-5, rtol=0)
+    for twin, expected in zip(twins, reference, strict=True):
+        scale = expected.abs().amax().item() if expected.numel() else 0.0
+        torch.testing.assert_close(twin, expected, atol=1e-4 * scale + 1e-7, rtol=0)
+
+
+@IMPLEMENTATIONS
+def test_two_samples_by_hand(implementation):
+    density_weights = [torch.tensor([[1.0, -1.0], [0.5, 0.25]]), torch.tensor([[0.3, 0.7], [1.0, 2.0]])]
+    color_weights = [torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 2.0]])]
+    basis = torch.tensor([[9.0], [0.5]])
+    density, rgb = radiance_mlp(
+        torch.tensor([[1.0, 2.0], [2.0, 0.0]]),
+        basis,
+        torch.tensor([1, 0]),
+        density_weights,
+        color_weights,
+        implementation=implementation,
+    )
+    # (1, 2) -> relu(-1, 1) = (0, 1) -> raw 0.7, geometry 2; with the basis 0.5 -> (2, 0.5, -1).
+    # (2, 0) -> (2, 1) -> raw 1.3, geometry 4; with the basis 9 -> (4, 9, 14).
+    assert density.tolist() == pytest.approx([exp(0.7), exp(1.3)], rel=1e-5)
+    assert rgb[0].tolist() == pytest.approx([sigmoid(2), sigmoid(0.5), sigmoid(-1)], rel=1e-5)
+    assert rgb[1].tolist() == pytest.approx([sigmoid(4), sigmoid(9), sigmoid(14)], rel=1e-5)
+
+
+@IMPLEMENTATIONS
+def test_density_is_a_truncated_exponential_with_a_live_gradient(implementation):
+    features = torch.tensor([[20.0], [15.0], [1.0], [-20.0]], requires_grad=True)
+    identity, color = [torch.tensor([[1.0], [0.0]])], [torch.zeros(3, 2)]
+    density, rgb = radiance_mlp(
+        features, torch.zeros(1, 1), torch.zeros(4, dtype=torch.int64), identity, color, implementation=implementation
+    )
+    assert density.tolist() == pytest.approx([exp(15), exp(15), exp(1), exp(-20)], rel=1e-4)
+    assert rgb.tolist() == [[0.5] * 3] * 4
+    density.sum().backward()
+    # exp of raw clamped to [-15, 15].
+    assert features.grad[:, 0].tolist() == pytest.approx([exp(15), exp(15), exp(1), exp(-15)], rel=1e-4)
+
+
+def test_truncated_exp_gradient_by_finite_differences():
+    raw = torch.tensor([-3.0, 0.0, 2.5], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(truncated_exp, raw)
+
+
+def test_torch_reference_by_finite_differences():
+    features, basis, ray_index, density_weights, color_weights = random_inputs(5, width=4)
+    split = len(density_weights)
+    weights = [weight.double().requires_grad_() for weight in density_weights + color_weights]
+
+    def function(features, *weights):
+        return radiance_mlp(
+            features, basis.double(), ray_index, weights[:split], weights[split:], implementation="torch"
+        )
+
+    assert torch.autograd.gradcheck(function, (features.double().requires_grad_(), *weights))
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1001])
+def test_numba_equals_torch_at_any_count(count):
+    assert_twins_agree(random_inputs(count))
+
+
+@pytest.mark.parametrize("width", [16, 32, 64, 128])
+@pytest.mark.parametrize(("density_layers", "color_layers"), [(1, 1), (1, 2), (2, 3), (3, 1)])
+def test_numba_equals_torch_at_any_depth_and_width(width, density_layers, color_layers):
+    # 300 samples are more than a block of any width.
+    assert_twins_agree(random_inputs(300, 24, 15, 11, 16, width, density_layers, color_layers))
+
+
+@pytest.mark.parametrize(("channels", "geometry", "basis"), [(1, 1, 1), (40, 2, 25), (3, 31, 9)])
+def test_numba_equals_torch_with_inputs_wider_than_the_layers(channels, geometry, basis):
+    assert_twins_agree(random_inputs(65, channels, geometry, 3, basis, width=8))
+
+
+def test_channel_major_features_are_taken_as_they_are():
+    # The layout in which the numba hash encoding hands them over.
+    inputs = random_inputs(65)
+    grads = upstream(65)
+    _, rgb, reference = run("numba", inputs, grads)
+    _, twin_rgb, twins = run("numba", (inputs[0].t().contiguous().t(), *inputs[1:]), grads)
+    assert torch.equal(rgb, twin_rgb)
+    assert all(torch.equal(one, two) for one, two in zip(reference, twins, strict=True))
+
+
+def test_same_bits_for_any_number_of_threads(use_threads):
+    # More than two chunks of 4096, so that the weights' partial sums are added up.
+    inputs, grads = random_inputs(9001), upstream(9001)
+    use_threads(1)
+    density, rgb, single = run("numba", inputs, grads)
+    use_threads(2)
+    twin_density, twin_rgb, double = run("numba", inputs, grads)
+    assert torch.equal(density, twin_density)
+    assert torch.equal(rgb, twin_rgb)
+    assert all(torch.equal(one, two) for one, two in zip(single, double, strict=True))
+
+
+def test_chunks_beyond_the_first_count_in_the_gradient():
+    inputs = random_inputs(9001)
+    assert_twins_agree(inputs)
+    grads = torch.zeros(9001), torch.zeros(9001, 3)
+    grads[1][9000] = 1
+    _, _, (features, *weights) = run("numba", inputs, grads)
+    assert (features[:9000] == 0).all()
+    assert (features[9000] != 0).any()
+    assert all((weight != 0).any() for weight in weights)
+
+
+@pytest.mark.parametrize("count", [0, 1, 257])
+@pytest.mark.parametrize("density_layers", [1, 2])
+def test_density_alone_is_the_same_density(count, density_layers):
+    features, basis, ray_index, density_weights, color_weights = random_inputs(count, density_layers=density_layers)
+    expected, _ = radiance_mlp(features, basis, ray_index, density_weights, color_weights, implementation="numba")
+    for implementation in ("torch", "numba"):
+        density = density_mlp(features, density_weights, implementation=implementation)
+        torch.testing.assert_close(density, expected, atol=1e-6, rtol=2e-4)

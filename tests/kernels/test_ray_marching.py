@@ -1,0 +1,229 @@
+"""Places by hand on a row of four cells, then numba against the torch reference on random grids."""
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from kernels.ray_marching import Cells, march
+
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+
+
+def row_of_cells(*occupied):
+    """Unit cells along x, from the origin."""
+    return Cells((0.0, 0.0, 0.0), 1.0, torch.tensor(occupied, dtype=torch.uint8).view(-1, 1, 1))
+
+
+def along_x(near=1.0, far=5.0, y=0.5):
+    """A ray that enters the row of cells at t = 1."""
+    return torch.tensor([[-1.0, y, 0.5]]), torch.tensor([[1.0, 0, 0]]), torch.tensor([near]), torch.tensor([far])
+
+
+def random_cells(shape=(13, 7, 21), fraction=0.2, size=0.1):
+    return Cells((-0.4, -0.3, -1.1), size, (torch.rand(shape) < fraction).to(torch.uint8))
+
+
+def random_rays(count):
+    """From around and inside ``random_cells``, a third of them along an axis or a diagonal of an axis plane."""
+    origins = torch.rand(count, 3) * torch.tensor([4.0, 4, 4]) - 2
+    targets = torch.rand(count, 3) * torch.tensor([1.3, 0.7, 2.1]) + torch.tensor([-0.4, -0.3, -1.1])
+    directions = normalize(targets - origins, dim=1)
+    kind = torch.arange(count) % 6
+    directions[kind == 1] = torch.tensor([0.0, 0, -1])
+    directions[kind == 2] = normalize(torch.tensor([1.0, 0, 1]), dim=0)
+    origins[kind == 1, :2] = targets[kind == 1, :2]
+    near = 0.1 + 0.3 * torch.rand(count)
+    far = torch.where(kind == 3, near - 0.1, near + 4 * torch.rand(count))
+    return origins, directions, near, far
+
+
+def run(implementation, rays, cells, step=0.02, limit=1000, seed=None, **more):
+    return march(*rays, cells, step=step, limit=limit, seed=seed, implementation=implementation, **more)
+
+
+def keys(samples, near, step):
+    """One number per sample: its ray and bin."""
+    bins = ((samples.t - near[samples.ray_index]) / step + 1e-4).floor().long()
+    return samples.ray_index * 100_000 + bins
+
+
+def assert_same_samples(ours, theirs, rays, cells, step):
+    """The same (ray, bin) pairs, but for places so near to a cell's face or to ``far`` that rounding decides."""
+    origins, _, near, far = rays
+    mine, other = keys(ours, near, step), keys(theirs, near, step)
+    for one, ones, twos in ((ours, mine, other), (theirs, other, mine)):
+        odd = ~torch.isin(ones, twos)
+        place = (one.positions[odd] - torch.tensor(cells.lower)) / cells.size
+        gap = torch.minimum((place - place.round()).abs().amin(1), (one.t[odd] - far[one.ray_index[odd]]).abs())
+        assert (gap < 1e-3).all()
+        assert odd.sum() <= 0.001 * len(odd) + 1
+    both = torch.isin(mine, other)
+    torch.testing.assert_close(ours.t[both], theirs.t[torch.isin(other, mine)], atol=2e-5, rtol=0)
+
+
+@IMPLEMENTATIONS
+def test_centres_of_bins_by_hand(implementation):
+    samples = run(implementation, along_x(), row_of_cells(1, 0, 1, 0), step=0.5)
+    # Bin centres are at x = 0.25, 0.75, ...; cells 0 and 2 are occupied.
+    assert samples.t.tolist() == pytest.approx([1.25, 1.75, 3.25, 3.75])
+    assert samples.positions.tolist() == [[t - 1, 0.5, 0.5] for t in (1.25, 1.75, 3.25, 3.75)]
+    assert samples.dt.tolist() == [0.5] * 4
+    assert samples.ray_index.tolist() == [0] * 4
+    assert samples.offsets.tolist() == [0, 4]
+    assert samples.next_bin.tolist() == [-1]
+
+
+@IMPLEMENTATIONS
+def test_limit_and_where_to_go_on_by_hand(implementation):
+    cells = row_of_cells(1, 0, 1, 0)
+    samples = run(implementation, along_x(), cells, step=0.5, limit=3)
+    assert samples.t.tolist() == pytest.approx([1.25, 1.75, 3.25])
+    assert samples.next_bin.tolist() == [5]  # 3.25 is the centre of bin 4
+    rest = run(implementation, along_x(), cells, step=0.5, limit=3, first_bin=samples.next_bin)
+    assert rest.t.tolist() == pytest.approx([3.75])
+    assert rest.next_bin.tolist() == [-1]
+    assert len(run(implementation, along_x(), cells, step=0.5, limit=3, first_bin=rest.next_bin).t) == 0
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(
+    ("ray", "expected"),
+    [
+        (along_x(far=3.5), [1.25, 1.75, 3.25]),
+        (along_x(near=2.0, far=2.0), []),
+        (along_x(near=5.0, far=1.0), []),
+        (along_x(y=1.5), []),  # beside the grid
+        (along_x(near=0.0, far=100.0), [1.25, 1.75, 3.25, 3.75]),
+    ],
+)
+def test_interval_by_hand(implementation, ray, expected):
+    samples = run(implementation, ray, row_of_cells(1, 0, 1, 0), step=0.5)
+    assert samples.t.tolist() == pytest.approx(expected)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [
+        ((1, 0, 0), [0.05, 0.15, 0.25, 0.35]),  # from x = 0.1, in cell 0, to its end at 0.5
+        ((-1, 0, 0), [0.05]),
+        ((0, 1, 0), [0.05, 0.15, 0.25, 0.35]),
+        ((0, 0, -1), [0.05]),
+    ],
+)
+def test_camera_inside_a_cell_and_zero_components(implementation, direction, expected):
+    cells = Cells((0.0, 0.0, 0.0), 0.5, torch.tensor([1, 0], dtype=torch.uint8).view(2, 1, 1))
+    ray = torch.tensor([[0.1, 0.1, 0.1]]), torch.tensor([direction]).float(), torch.zeros(1), torch.ones(1) * 9
+    assert run(implementation, ray, cells, step=0.1).t.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@IMPLEMENTATIONS
+def test_places_are_stratified_and_follow_the_seed(implementation):
+    rays = [part.repeat(50, *[1] * (part.ndim - 1)) for part in along_x()]
+    cells = row_of_cells(1, 1, 1, 1)
+    samples = run(implementation, rays, cells, step=0.25, seed=7)
+    place = ((samples.t - 1) / 0.25).view(50, 16) - torch.arange(16)
+    assert ((place > -1e-5) & (place < 1 + 1e-5)).all()
+    assert place.mean() == pytest.approx(0.5, abs=0.03)
+    assert place.var() == pytest.approx(1 / 12, rel=0.15)
+    # Neither the bins of a ray nor the rays of a bin move together.
+    assert place.std(0).min() > 0.2
+    assert place.std(1).min() > 0.15
+    assert torch.equal(samples.t, run(implementation, rays, cells, step=0.25, seed=7).t)
+    other = run(implementation, rays, cells, step=0.25, seed=8).t.view(50, 16)
+    assert torch.corrcoef(torch.stack([other.flatten() - 1, samples.t - 1]) / 0.25 % 1)[0, 1].abs() < 0.15
+
+
+@pytest.mark.parametrize("seed", [None, 0, 2**31 - 1])
+@pytest.mark.parametrize("fraction", [0.01, 0.3, 1.0])
+def test_numba_equals_torch_on_random_grids(fraction, seed):
+    # In an almost empty grid most of the way is skipped by blocks of 4**3 cells.
+    cells, rays = random_cells(fraction=fraction), random_rays(400)
+    reference = run("torch", rays, cells, seed=seed)
+    assert len(reference.t) > 100
+    twin = run("numba", rays, cells, seed=seed)
+    assert_same_samples(twin, reference, rays, cells, 0.02)
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1001])
+def test_numba_equals_torch_at_any_count(count):
+    cells, rays = random_cells(), random_rays(count)
+    reference, twin = (run(name, rays, cells, step=0.05, limit=5, seed=3) for name in ("torch", "numba"))
+    assert_same_samples(twin, reference, rays, cells, 0.05)
+    for samples in (reference, twin):
+        assert samples.offsets.tolist() == [0, *torch.bincount(samples.ray_index, minlength=count).cumsum(0).tolist()]
+        assert samples.positions.shape == (len(samples.t), 3)
+    # Rays whose counts agree also agree where to go on.
+    same = reference.offsets.diff() == twin.offsets.diff()
+    assert same.float().mean() > 0.99 if count else True
+    assert (reference.next_bin == twin.next_bin)[same].float().mean() > 0.99 if count else True
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("seed", [None, 5])
+def test_samples_lie_on_their_rays_in_occupied_cells_in_order(implementation, seed):
+    cells, rays = random_cells(), random_rays(300)
+    samples = run(implementation, rays, cells, seed=seed)
+    origins, directions, near, far = rays
+    ray = samples.ray_index
+    torch.testing.assert_close(
+        samples.positions, origins[ray] + samples.t[:, None] * directions[ray], atol=1e-6, rtol=0
+    )
+    assert ((samples.t >= near[ray] - 1e-6) & (samples.t < far[ray] + 1e-6)).all()
+    assert (samples.t.diff()[ray.diff() == 0] > 0).all()
+    # A place on a face belongs to either side.
+    place = (samples.positions - torch.tensor(cells.lower)) / cells.size
+    shape = torch.tensor(cells.occupied.shape)
+    found = torch.zeros(len(place), dtype=torch.bool)
+    for nudge in (torch.tensor([-1e-4]), torch.tensor([0.0]), torch.tensor([1e-4])):
+        cell = (place + nudge).floor().long()
+        inside = ((cell >= 0) & (cell < shape)).all(1)
+        x, y, z = cell.clamp(min=0).minimum(shape - 1).unbind(1)
+        found |= inside & (cells.occupied[x, y, z] != 0)
+    assert found.all()
+    assert len(found) > 1000
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("seed", [None, 11])
+def test_short_marches_joined_equal_one_long_march(implementation, seed):
+    cells, rays = random_cells(fraction=0.4), random_rays(130)
+    whole = run(implementation, rays, cells, seed=seed)
+    first_bin, parts, rounds = None, [], 0
+    while first_bin is None or (first_bin >= 0).any():
+        part = run(implementation, rays, cells, limit=7, seed=seed, first_bin=first_bin)
+        assert part.offsets.diff().max() <= 7
+        parts.append((part.ray_index, part.t))
+        first_bin, rounds = part.next_bin, rounds + 1
+    ray, t = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
+    order = ray.argsort(stable=True)
+    assert rounds > 3
+    assert torch.equal(ray[order], whole.ray_index)
+    assert torch.equal(t[order], whole.t)
+
+
+@IMPLEMENTATIONS
+def test_a_ray_sent_on_from_minus_one_is_skipped(implementation):
+    rays = [part.repeat(3, *[1] * (part.ndim - 1)) for part in along_x()]
+    first_bin = torch.tensor([0, -1, 7])
+    samples = run(implementation, rays, row_of_cells(1, 1, 1, 1), step=0.5, first_bin=first_bin)
+    assert samples.offsets.tolist() == [0, 8, 8, 9]
+    assert samples.next_bin.tolist() == [-1, -1, -1]
+
+
+def test_coarse_cells_of_a_grid_that_is_no_multiple_of_four():
+    occupied = torch.zeros(5, 4, 9, dtype=torch.uint8)
+    occupied[4, 0, 8] = occupied[0, 3, 3] = 1
+    coarse = Cells((0.0, 0.0, 0.0), 1.0, occupied).coarse
+    assert coarse.shape == (2, 1, 3)
+    assert coarse.nonzero().tolist() == [[0, 0, 0], [1, 0, 2]]
+
+
+def test_same_bits_for_any_number_of_threads(use_threads):
+    cells, rays = random_cells(), random_rays(1000)
+    use_threads(1)
+    single = run("numba", rays, cells, seed=2, limit=9)
+    use_threads(2)
+    assert all(
+        torch.equal(one, two) for one, two in zip(single, run("numba", rays, cells, seed=2, limit=9), strict=True)
+    )

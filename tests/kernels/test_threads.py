@@ -1,0 +1,52 @@
+import os
+import threading
+
+import pytest
+
+from kernels.threads import available_threads, parallel_for
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, []), (1, [(0, 1)]), (8, [(0, 4), (4, 8)]), (9, [(0, 4), (4, 8), (8, 9)])]
+)
+def test_chunks_cover_the_range_whatever_the_threads(threads, count, expected):
+    chunks = []
+    parallel_for(lambda start, stop, tag: chunks.append((start, stop, tag)), count, "tag", grain=4, threads=threads)
+    assert sorted(chunks) == [(start, stop, "tag") for start, stop in expected]
+
+
+def test_chunks_run_at_the_same_time():
+    meeting = threading.Barrier(2, timeout=20)
+    parallel_for(lambda start, stop: meeting.wait(), 2, grain=1, threads=2)
+
+
+def test_one_thread_is_the_calling_one():
+    names = []
+    parallel_for(lambda start, stop: names.append(threading.current_thread()), 3, grain=1, threads=1)
+    assert names == [threading.current_thread()] * 3
+
+
+def test_an_error_comes_after_all_other_chunks_have_ended():
+    ended = []
+
+    def kernel(start, stop):
+        if start == 0:
+            raise ZeroDivisionError("chunk 0")
+        ended.append(start)
+
+    with pytest.raises(ZeroDivisionError, match="chunk 0"):
+        parallel_for(kernel, 5, grain=1, threads=2)
+    assert sorted(ended) == [1, 2, 3, 4]
+
+
+def test_available_threads_obeys_the_environment_and_the_machine(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    assert available_threads() == 6
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    assert available_threads() == 2
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "16")
+    assert available_threads() == 6
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
+    assert available_threads() == 1
