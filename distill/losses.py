@@ -72,7 +72,8 @@ def alpha_loss(predicted: Tensor, target: Tensor, config: AlphaLossConfig) -> Te
     """Mean over rays."""
     if config.kind == "bce":
         # Not the built-in: its logarithm is clamped at -100, so one wrong ray could outweigh thousands.
-        opaque = predicted.clamp(1e-4, 1 - 1e-4)
+        # The clamp is kept out of the gradient, which an empty student needs most.
+        opaque = predicted + (predicted.clamp(1e-4, 1 - 1e-4) - predicted).detach()
         return -(target * opaque.log() + (1 - target) * (1 - opaque).log()).mean()
     return F.mse_loss(predicted, target)
 

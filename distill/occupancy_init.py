@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.occupancy import OccupancyGrid
+from kernels.threads import one_torch_thread
 from kernels.voxelize import voxelize_gaussians
 from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
@@ -27,6 +28,7 @@ def cells_of_gaussians(gaussians: Gaussians, grid: OccupancyGrid) -> Tensor:
     )
 
 
+@one_torch_thread()
 @torch.no_grad()
 def cells_of_views(views: TeacherViews, grid: OccupancyGrid) -> Tensor:
     """(X, Y, Z) uint8: cells that no training view shows to be empty.

@@ -52,5 +52,5 @@ def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
     outside = int(_OUTLIERS * len(means))
     lower = (means - reach).kthvalue(outside + 1, dim=0).values
     upper = (means + reach).kthvalue(len(means) - outside, dim=0).values
-    margin = _MARGIN * (upper - lower).max()
+    margin = (_MARGIN * (upper - lower).max()).clamp(min=1e-3)
     return SceneBox(tuple((lower - margin).tolist()), tuple((upper + margin).tolist()))

@@ -2,72 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    WithJsonSchema,
-    model_validator,
+from pydantic import AfterValidator, Field, model_validator
+
+from distill.schema_base import (
+    AssetPath,
+    Background,
+    Device,
+    FolderName,
+    FrameSlice,
+    FromList,
+    Section,
+    Tag,
+    Unit,
+    Vector,
+    background_rgb,
+    distinct,
+    problem,
 )
-from pydantic_core import PydanticCustomError
-
-
-def problem(field: str, found: object, expected: str, hint: str = "") -> PydanticCustomError:
-    """The error a validator raises; ``field`` is relative to its section (dotted), empty for the value itself.
-
-    ``distill.config`` turns it into an ``InputError`` that names the file the field stands in.
-    """
-    context = {"field": field, "found": str(found), "expected": expected, "hint": hint}
-    return PydanticCustomError("input", "found {found}, expected {expected}. {hint}", context)
-
-
-def _text(pattern: str, words: str) -> type[str]:
-    """A string held to ``pattern``, which error messages and the reference call ``words``."""
-    return Annotated[str, Field(pattern=pattern), WithJsonSchema({"type": "string", "words": words})]
-
-
-def _power_of_two(value: int) -> int:
-    if value < 2 or value & (value - 1):
-        below = 1 << max(1, max(value, 1).bit_length() - 1)
-        raise problem("", value, "a power of two", f"The nearest are {below} and {2 * below}.")
-    return value
-
-
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(values)) < len(values):
-        raise problem("", list(values), "each name once")
-    return values
-
-
-FolderName = _text(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", "a name of letters, digits, `.`, `_`, `-`")
-Tag = _text(r"^[A-Za-z0-9_-]*$", "letters, digits, `_`, `-`, or nothing")
-Device = _text(r"^(auto|cpu|cuda(:[0-9]+)?)$", "`auto`, `cpu`, `cuda` or `cuda:N`")
-FrameSlice = _text(r"^(-?[0-9]+)?:(-?[0-9]+)?(:[1-9][0-9]*)?$", "a slice `START:STOP:STEP`")
-PowerOfTwo = Annotated[
-    int, AfterValidator(_power_of_two), WithJsonSchema({"type": "integer", "words": "a power of two"})
-]
-AssetPath = Annotated[Path, Strict(False)]
-_FromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
-Vector = Annotated[tuple[float, float, float], _FromList]
-Unit = Annotated[float, Field(ge=0, le=1)]
-Background = Literal["white", "black"] | Annotated[tuple[Unit, Unit, Unit], _FromList]
-
-
-def background_rgb(background: Background) -> tuple[float, float, float]:
-    """A configured background as sRGB in [0, 1]."""
-    return {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}.get(background, background)
-
-
-class Section(BaseModel):
-    """A part of the config: no unknown keys, no silent conversions, immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+from distill.schema_students import HashGridConfig, StudentConfig
 
 
 class BoxConfig(Section):
@@ -142,35 +96,6 @@ class TeacherConfig(Section):
     def background_rgb(self) -> tuple[float, float, float]:
         """sRGB in [0, 1]."""
         return background_rgb(self.background)
-
-
-class HashGridConfig(Section):
-    """A multiresolution hash grid with two small MLPs (Müller et al. 2022, "Instant NGP")."""
-
-    kind: Literal["hash_grid"] = Field("hash_grid", description="a multiresolution hash grid and two small MLPs")
-    levels: int = Field(12, ge=1, le=32, description="resolution levels L")
-    features: Literal[1, 2, 4, 8] = Field(2, description="features per table entry F")
-    table_size: PowerOfTwo = Field(32768, description="entries per level at most, T")
-    base_resolution: int = Field(16, ge=1, description="cells per box side, coarsest level")
-    finest_resolution: int = Field(512, ge=1, description="cells per box side, finest level")
-    hidden_width: int = Field(32, ge=1, description="neurons per hidden layer, both MLPs")
-    density_layers: int = Field(1, ge=1, description="hidden layers of the density MLP")
-    color_layers: int = Field(2, ge=1, description="hidden layers of the colour MLP")
-    geo_features: int = Field(15, ge=1, description="features the density MLP hands to the colour MLP")
-    direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> HashGridConfig:
-        if self.finest_resolution < self.base_resolution:
-            raise problem(
-                "finest_resolution", self.finest_resolution, f"at least base_resolution {self.base_resolution}"
-            )
-        return self
-
-
-# Another kind of student is one more model with its own `kind`, joined here:
-# Annotated[HashGridConfig | OtherConfig, Field(discriminator="kind")].
-StudentConfig = HashGridConfig
 
 
 class OccupancyConfig(Section):
@@ -269,11 +194,23 @@ class TrainConfig(Section):
     lr_final_ratio: float = Field(0.03, gt=0, le=1, description="learning rate at the end, as a fraction of `lr`")
     lr_warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises linearly from 0")
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; null: only at the end")
-    checkpoint_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], _FromList] = Field(
+    checkpoint_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], FromList] = Field(
         (), description="further steps at which to write a checkpoint"
     )
     log_every: int = Field(50, ge=1, description="steps between rows of training_metrics.csv")
     mlp_weight_decay: float = Field(1e-6, ge=0, description="L2 weight decay of the MLPs")
+    assistant: str | None = Field(
+        None,
+        description="a trained student that supervises this one point by point before the rays take over: the path of "
+        "its checkpoint, or auto, which trains a hash grid first; null: rays alone",
+    )
+    assistant_share: float = Field(
+        0.25, gt=0, lt=1, description="share of the training (steps or time) that the auto assistant gets"
+    )
+    pointwise_share: float = Field(
+        0.25, gt=0, lt=1, description="share of the rest in which the assistant supervises points"
+    )
+    points_per_step: int = Field(16384, ge=1, description="points of a pointwise step")
 
 
 class EvalConfig(Section):
@@ -283,7 +220,7 @@ class EvalConfig(Section):
         "both", description="measure against the teacher, the dataset's images, or both where they exist"
     )
     splits: Annotated[
-        tuple[Literal["holdout", "train"], ...], _FromList, Field(min_length=1), AfterValidator(_distinct)
+        tuple[Literal["holdout", "train"], ...], FromList, Field(min_length=1), AfterValidator(distinct)
     ] = Field(("holdout", "train"), description="frames to measure on")
     lpips: bool = Field(True, description="measure LPIPS (VGG), the slowest metric on a CPU")
     max_train_frames: int | None = Field(
@@ -307,6 +244,7 @@ class Config(Section):
     data: DataConfig = Field(DataConfig(), description="cameras and images")
     teacher: TeacherConfig = Field(description="what is distilled")
     student: StudentConfig = Field(HashGridConfig(), description="what it is distilled into")
+    assistant_student: HashGridConfig = Field(HashGridConfig(), description="what train.assistant: auto trains first")
     occupancy: OccupancyConfig = Field(OccupancyConfig(), description="empty-space skipping")
     render: RenderConfig = Field(RenderConfig(), description="sampling and compositing")
     loss: LossConfig = Field(LossConfig(), description="what training minimises")

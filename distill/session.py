@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from enum import IntEnum
 from pathlib import Path
 
 import torch
 
+from distill.assistance import PointSupervision, assistant_config, check_same_box, pretrain_on_points
 from distill.checkpoint import load_checkpoint
 from distill.config import REPO_ROOT, check_assets
 from distill.evaluator import EvaluationResult, check_measurable, evaluate
@@ -71,20 +73,18 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     else:
         _check_same_student(config, state, checkpoint)
         model = restore_model(config, state, checkpoint, device)
+    assistant_path = _assistant_checkpoint(config, teacher, device) if state is None else None
     folder.prepare(device)
-    trainer = Trainer(
-        config,
-        model.student,
-        model.grid,
-        make_sampler(config, teacher, model, device),
-        model.settings,
-        folder,
-        device,
-    )
+    _announce(config, teacher, model, device)
+    spent = 0.0
+    if state is None and config.train.assistant is not None:
+        spent = _assist(config, teacher, model, assistant_path, root, device, resume)
+        if spent is None:
+            return ExitCode.INTERRUPTED
+    trainer = _trainer(config, teacher, model, folder, device, spent)
     if state is not None:
         trainer.restore(state)
         _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
-    _announce(config, teacher, model, device)
     weights = threading.Thread(target=backbone_weights, args=("vgg",), daemon=True)
     if config.eval.lpips:
         weights.start()  # a download, the first time: it need not wait for the end of training
@@ -96,6 +96,71 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     if config.eval.lpips:
         weights.join()
     return _evaluate(config, teacher, model, trainer.progress.step, folder, device)
+
+
+def _trainer(
+    config: Config, teacher: Teacher, model: Model, folder: RunFolder, device: torch.device, spent: float = 0.0
+) -> Trainer:
+    sampler = make_sampler(config, teacher, model, device)
+    return Trainer(config, model.student, model.grid, sampler, model.settings, folder, device, spent)
+
+
+def _assistant_checkpoint(config: Config, teacher: Teacher, device: torch.device) -> Model | None:
+    """The assistant that the config names by its checkpoint, checked before anything is written."""
+    if config.train.assistant in (None, "auto"):
+        return None
+    path = Path(config.train.assistant)
+    assistant = restore_model(config, load_checkpoint(path, device), path, device)
+    check_same_box(assistant, teacher.box, str(path))
+    return assistant
+
+
+def _assist(
+    config: Config,
+    teacher: Teacher,
+    model: Model,
+    assistant: Model | None,
+    root: Path,
+    device: torch.device,
+    resume: str | None,
+) -> float | None:
+    """Trains the assistant if there is none, then the student on its points; returns the seconds that took.
+
+    None when it was interrupted; a resume goes on with the assistant's last checkpoint.
+    """
+    spent = 0.0
+    if assistant is None:
+        theirs = assistant_config(config)
+        folder = RunFolder(theirs, root)
+        latest = folder.latest_checkpoint() if resume == "auto" else None
+        if latest is None:
+            assistant = build_model(theirs, teacher, device)
+        else:
+            state = load_checkpoint(latest, device)
+            assistant = restore_model(theirs, state, latest, device)
+        folder.prepare(device)
+        trainer = _trainer(theirs, teacher, assistant, folder, device)
+        if latest is not None:
+            trainer.restore(state)
+        _log.info("assistant first: %s student", assistant.student.kind)
+        trainer.run()
+        if trainer.interrupted:
+            return None
+        spent = trainer.progress.seconds
+    if assistant.grid.shape == model.grid.shape:
+        model.grid.load_state_dict(assistant.grid.state_dict())
+    cameras = teacher.views.cameras[~teacher.views.holdout].to(device)
+    supervision = PointSupervision(
+        assistant.student, model.grid, cameras, model.settings.step, config.train.points_per_step
+    )
+    seconds = None
+    if config.train.max_seconds is not None:
+        seconds = config.train.pointwise_share * (config.train.max_seconds - spent)
+    start = time.perf_counter()
+    pretrain_on_points(
+        config, model.student, supervision, seconds, RunFolder(config, root).logs / "pointwise_metrics.csv"
+    )
+    return spent + time.perf_counter() - start
 
 
 def evaluate_checkpoint(config: Config, root: Path = REPO_ROOT, checkpoint: str | None = None) -> ExitCode:

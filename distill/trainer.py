@@ -42,6 +42,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     rays_per_step: int = 0
+    seconds_before: float = 0.0  # part of `seconds` that went into assistance before the first step
 
 
 class Trainer:
@@ -52,6 +53,7 @@ class Trainer:
         student, grid, sampler, settings: what is trained, where it is sampled, on what, how.
         folder: prepared run folder.
         device: where the student lives.
+        seconds_before: training time already spent on assistance; counts towards ``train.max_seconds``.
     """
 
     def __init__(
@@ -63,19 +65,27 @@ class Trainer:
         settings: RenderSettings,
         folder: RunFolder,
         device: torch.device,
+        seconds_before: float = 0.0,
     ) -> None:
         self.config, self.student, self.grid, self.sampler = config, student, grid, sampler
         self.settings, self.folder, self.device = settings, folder, device
         self.optimizer = StudentAdam(student, config.train, config.kernels)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.progress = Progress(rays_per_step=min(config.train.rays_per_step, 1024))
+        self.progress = Progress(
+            seconds=seconds_before,
+            rays_per_step=min(config.train.rays_per_step, 1024),
+            seconds_before=seconds_before,
+        )
         self.interrupted = False
 
     def fraction_done(self) -> float:
         """0 to 1, by steps or by time, whichever will end the run first."""
-        train = self.config.train
-        by_time = self.progress.seconds / train.max_seconds if train.max_seconds else 0.0
-        return max(self.progress.step / train.max_steps, by_time)
+        train, progress = self.config.train, self.progress
+        by_time = 0.0
+        if train.max_seconds:
+            left = train.max_seconds - progress.seconds_before
+            by_time = (progress.seconds - progress.seconds_before) / left if left > 0 else 1.0
+        return max(progress.step / train.max_steps, by_time)
 
     def run(self, show_progress: bool = True) -> None:
         """Trains to the end of the schedule, or until Ctrl-C (``interrupted``); the last state is saved either way.
@@ -188,6 +198,7 @@ class Trainer:
                 "step": self.progress.step,
                 "seconds": self.progress.seconds,
                 "rays_per_step": self.progress.rays_per_step,
+                "seconds_before": self.progress.seconds_before,
                 "student": student_state(self.student),
                 "box": box_state(self.grid.box),
                 "occupancy": {
@@ -205,7 +216,7 @@ class Trainer:
         """Goes on from a checkpoint exactly where it was written; the student's weights are already loaded."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
-        self.progress = Progress(state["step"], state["seconds"], state["rays_per_step"])
+        self.progress = Progress(**{key: state[key] for key in Progress.__dataclass_fields__})
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -104,9 +104,7 @@ def _backward(
         # dL/d density_i = dt_i * (T_(i+1) * v_i - sum over j > i of w_j v_j), v = dL/d weight.
         behind = np.float32(0)
         for i in range(offsets[ray], offsets[ray + 1]):
-            behind += weights[i] * (
-                gr * rgb[i, 0] + gg * rgb[i, 1] + gb * rgb[i, 2] + ga + gd * t[i] + grad_weights[i]
-            )
+            behind += weights[i] * (gr * rgb[i, 0] + gg * rgb[i, 1] + gb * rgb[i, 2] + ga + gd * t[i] + grad_weights[i])
         transmittance = np.float32(1)
         for i in range(offsets[ray], offsets[ray + 1]):
             weight = weights[i]

@@ -67,9 +67,7 @@ def radiance_mlp(
         hidden = _mlp(features, density_weights)
         color = _mlp(torch.cat([hidden[:, 1:], basis[ray_index]], dim=-1), color_weights)
         return truncated_exp(hidden[:, 0]), torch.sigmoid(color)
-    return _RadianceMLPNumba.apply(
-        features, basis, ray_index, len(density_weights), *density_weights, *color_weights
-    )
+    return _RadianceMLPNumba.apply(features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
 
 
 def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:

@@ -34,7 +34,7 @@ def parallel_for(kernel: Callable[..., None], count: int, *args: Any, grain: int
     ``start // grain`` gives the same bits for any number of threads.
 
     Raises:
-        Whatever the kernel raises, after all chunks have ended.
+        Whatever the kernel raises first; no chunk is still running then.
     """
     threads = threads or available_threads()
     starts = range(0, count, grain)

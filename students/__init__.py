@@ -7,8 +7,9 @@ from typing import Any
 
 from students.base import Box, Student
 from students.hash_grid import HashGridStudent
+from students.kilo_uniform import KiloUniformStudent
 
-STUDENTS: dict[str, type[Student]] = {student.kind: student for student in (HashGridStudent,)}
+STUDENTS: dict[str, type[Student]] = {student.kind: student for student in (HashGridStudent, KiloUniformStudent)}
 
 
 def build_student(kind: str, box: Box, settings: Mapping[str, Any], implementation: str = "auto") -> Student:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kernels.adam import TouchedRows
+from kernels.cell_routing import Evaluations, route_to_cells
 from kernels.grouped_mlp import GroupedLayout, grouped_density_mlp, grouped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from scene.errors import InputError
@@ -18,19 +20,6 @@ from students.base import Box, Student
 MAX_TRAINING_GIB = 8.0
 _BYTES_PER_PARAMETER = 16  # weight, gradient and Adam's two moments
 _LEAST_DENSITY = 1e-6  # 1 / world unit: below it a mixture's colour fades out instead of dividing by nothing
-
-
-class Evaluations(NamedTuple):
-    """What to ask of which network: M = N points, and once more for every further network a point needs.
-
-    ``local`` (M, 3) in the cell's coordinates, ``cell`` (M,) int64, ``point`` (M,) int64 the point it is for,
-    ``weight`` (M,) in [0, 1], 1 in all for a point. Without blending ``point`` and ``weight`` are None.
-    """
-
-    local: Tensor
-    cell: Tensor
-    point: Tensor | None
-    weight: Tensor | None
 
 
 class KiloUniformStudent(Student):
@@ -87,10 +76,10 @@ class KiloUniformStudent(Student):
         # Every cell starts from the same network, as if the whole scene were one.
         self.density_networks = nn.Parameter(_network(self.layout.density_dims).repeat(cells, 1))
         self.color_networks = nn.Parameter(_network(self.layout.color_dims).repeat(cells, 1))
-        self._touched = (torch.zeros(cells, dtype=torch.uint8), torch.zeros(cells, dtype=torch.uint8))
+        self._touched = (TouchedRows(cells, rows_per_flag=1), TouchedRows(cells, rows_per_flag=1))
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
-        asked = self.evaluations(positions)
+        asked = self._evaluations(positions)
         density, rgb = grouped_radiance_mlp(
             asked.local,
             sh_basis(directions, self.direction_degree),
@@ -111,7 +100,7 @@ class KiloUniformStudent(Student):
 
     @torch.no_grad()
     def density(self, positions: Tensor) -> Tensor:
-        asked = self.evaluations(positions)
+        asked = self._evaluations(positions)
         density = grouped_density_mlp(
             asked.local, asked.cell, self.density_networks, self.layout, implementation=self.implementation
         )
@@ -127,36 +116,12 @@ class KiloUniformStudent(Student):
         """Three: only the place in the cell is kept, the kernel makes the features anew in its backward pass."""
         return 3
 
-    def touched_rows(self) -> dict[nn.Parameter, Tensor]:
-        """One flag per row: a cell's network moves as a whole or not at all."""
+    def touched_rows(self) -> dict[nn.Parameter, TouchedRows]:
+        """One flag per cell."""
         return dict(zip((self.density_networks, self.color_networks), self._touched, strict=True))
 
-    @torch.no_grad()
-    def evaluations(self, positions: Tensor) -> Evaluations:
-        """Which networks world positions (N, 3) need, and where in their cells."""
-        lower, upper = self.box
-        cells = positions.new_tensor(self.grid)
-        place = (positions - lower) * (cells / (upper - lower))
-        # Cell coordinates stay floating point: exact up to 2**24 cells, and the arithmetic needs no conversions.
-        corner = place.floor().clamp(min=0).minimum(cells - 1)
-        strides = positions.new_tensor([self.grid[1] * self.grid[2], self.grid[2], 1])
-        if self.blend == 0:
-            return Evaluations(2 * (place - corner) - 1, (corner @ strides).long(), None, None)
-        point = torch.arange(len(positions), device=positions.device)
-        weight = positions.new_ones(len(positions))
-        for axis in range(3):
-            offset = (place[point, axis] - corner[:, axis]) - 0.5
-            side = torch.where(offset < 0, -1.0, 1.0)
-            neighbour = corner[:, axis] + side
-            to_face = 0.5 - offset.abs()
-            near = ((to_face < self.blend) & (neighbour >= 0) & (neighbour < cells[axis])).nonzero()[:, 0]
-            given = weight[near] * (0.5 - to_face[near] / (2 * self.blend))
-            beyond = corner[near]
-            beyond[:, axis] = neighbour[near]
-            weight[near] -= given
-            corner, point = torch.cat([corner, beyond]), torch.cat([point, point[near]])
-            weight = torch.cat([weight, given])
-        return Evaluations(2 * (place[point] - corner) - 1, (corner @ strides).long(), point, weight)
+    def _evaluations(self, positions: Tensor) -> Evaluations:
+        return route_to_cells(positions, self.box, self.grid, self.blend, implementation=self.implementation)
 
 
 def _layout(settings: dict[str, Any]) -> GroupedLayout:

@@ -285,3 +285,41 @@ def test_debug_shows_the_traceback(tmp_path) -> None:
     config = write_toy_scene(tmp_path)
     with pytest.raises(Exception, match="no such file"):
         main(arguments(config, "--eval-only", "--checkpoint", "nowhere.pth", "--debug"))
+
+
+def test_kilo_uniform_with_an_assistant_in_one_command(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    kilo = ["--set", "student={kind: kilo_uniform, grid: [2, 2, 2], hidden_width: 16}", "--set", "run=kilo"]
+    more = [*kilo, "--set", "train.assistant=auto", "--set", "train.lr=0.01", "--set", "tag=kilo_uniform"]
+    assert main(arguments(config, *more)) == 0
+    figures = tmp_path / "logs/toy/kilo/eval_step_000300_kilo_uniform.csv"
+    psnr = float(rows(figures)[0]["psnr"])
+    assert psnr > float(rows(figures)[0]["psnr_blank"]) + 4
+    points = rows(tmp_path / "logs/toy/kilo/pointwise_metrics.csv")
+    assert float(points[-1]["loss_alpha"]) < float(points[0]["loss_alpha"])
+    (assistant,) = (tmp_path / "results/toy/kilo_assistant/checkpoints").iterdir()
+
+    # A checkpoint knows its student: the config of the evaluation needs no section for it.
+    checkpoint = str(tmp_path / "results/toy/kilo/checkpoints/step_000300.pth")
+    assert main(arguments(config, "--eval-only", "--checkpoint", checkpoint)) == 0
+    assert float(rows(tmp_path / "logs/toy/first/eval_step_000300.csv")[0]["psnr"]) == psnr
+
+    # The same with the checkpoint as the assistant; one of another box is refused before anything is written.
+    named = [*kilo, "--set", f"train.assistant={assistant}", "--max-steps", "20"]
+    assert main(arguments(config, *named)) in (0, 3)
+    elsewhere = ["--set", "data.box={lower: [-1, -1, -1], upper: [1, 1, 1]}", "--set", "run=other"]
+    capsys.readouterr()
+    assert main(arguments(config, *named, *elsewhere)) == 2
+    assert "scene box" in capsys.readouterr().err
+    assert not (tmp_path / "results/toy/other").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [("grid: [0, 2, 2]", ["grid"]), ("grid: [512, 512, 512]", ["grid", "GiB"]), ("hidden_width: 24", ["hidden_width"])],
+)
+def test_kilo_uniform_of_no_size_or_an_absurd_one(tmp_path, capsys, setting: str, expected: list[str]) -> None:
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--set", f"student={{kind: kilo_uniform, {setting}}}")) == 2
+    error = capsys.readouterr().err
+    assert all(text in error for text in expected) and not (tmp_path / "results").exists()

@@ -24,13 +24,17 @@ BEGIN, END = "<!-- config-reference:begin -->", "<!-- config-reference:end -->"
 def config_reference() -> str:
     """Markdown: a heading and a table of keys for every section."""
     rows: dict[str, list[str]] = {"": []}
-    titles = {"": "Top level"}
+    titles, table = {"": "Top level"}, {"": ""}
     for field, node in fields(expanded_schema(Config)):
         if _is_section(node):
-            titles[field], rows[field] = f"`{field}`: {node['description']}", []
-        else:
-            section = max((name for name in rows if not name or field.startswith(f"{name}.")), key=len)
-            rows[section].append(_row(field.removeprefix(section).lstrip("."), node))
+            titles[field], rows[field], table[field] = f"`{field}`: {node['description']}", [], field
+            continue
+        section = max((name for name in titles if not name or field.startswith(f"{name}.")), key=len)
+        key = field.removeprefix(section).lstrip(".")
+        if key == "kind" and "const" in node:  # a section of several kinds has a table for each
+            table[section] = f"{section} {node['const']}"
+            titles[table[section]], rows[table[section]] = f"`{section}` of kind `{node['const']}`", []
+        rows[table[section]].append(_row(key, node))
     header = "| key | value | default | meaning |\n|---|---|---|---|\n"
     return "\n".join(f"**{titles[name]}**\n\n{header}{''.join(lines)}" for name, lines in rows.items() if lines)
 

@@ -128,7 +128,7 @@ def test_overrides_are_typed_and_the_last_one_wins(write):
         ("loss.rgb.kind=l3", "loss.rgb.kind", '"l3"', "one of `l2`, `l1`, `huber`"),
         ("student.features=3", "student.features", "3", "one of `1`, `2`, `4`, `8`"),
         ("student.table_size=30000", "student.table_size", "30000", "a power of two"),
-        ("student.kind=cube", "student.kind", '"cube"', "`hash_grid`"),
+        ("student.kind=cube", "student.kind", "cube", "hash_grid, kilo_uniform"),
         ("data.far=.inf", "data.far", "Infinity", "a finite number"),
         ("data.frames='3'", "data.frames", '"3"', "a slice `START:STOP:STEP` or null"),
         ("data.box={lower: [0, 0, 0]}", "data.box.upper", "nothing", "3 values, each a number"),
@@ -226,7 +226,7 @@ def test_contradictions_resolved_are_accepted(write):
 def test_table_size_names_the_powers_around_it(write):
     path = write(BRICKS)
     assert refusal(path, "student.table_size=30000").hint == "The nearest are 16384 and 32768."
-    assert refusal(path, "student.table_size=1").hint == "The nearest are 2 and 4."
+    assert refusal(path, "student.table_size=1").hint == "The nearest are 8 and 16."
     assert load_config(path, ["student.table_size=524288"]).student.table_size == 2**19
 
 
@@ -337,7 +337,7 @@ def test_background_colours():
 # --- the configs of the repository
 
 ROADMAP = {
-    "lego_response_eighth": ("eighth", "", 0.0, 0.5),
+    "lego_response_eighth": ("eighth", "", 0.05, 0.5),
     "lego_response_stage1a_20k": ("stage1a_hash20k", "", 0.0, 0.5),
     "lego_response_stage1a_50k": ("stage1a_hash50k", "", 0.0, 0.5),
     "lego_response_stage1a_50k_depth": ("stage1a_hash50k_depth", "depth", 0.05, 0.5),
@@ -347,6 +347,11 @@ ROADMAP = {
         "stage1a_hash50k_depth_w050_smoothl1", "depth_w050_smoothl1", 0.5, 0.6,
     ),
     "lego_response_200k": ("hash200k", "", 0.0, 0.5),
+    "lego_response_stage1b_kilo_uniform": ("stage1b_kilo_uniform_50k", "kilo_uniform", 0.0, 0.5),
+    "lego_response_stage1b_kilo_uniform_smoketest": (
+        "stage1b_kilo_uniform_smoketest", "kilo_uniform_smoketest", 0.05, 0.5,
+    ),
+    "lego_response_eighth_kilo": ("eighth_kilo", "kilo_uniform", 0.05, 0.5),
 }  # fmt: skip
 
 
@@ -356,7 +361,7 @@ def test_roadmap_config(name):
     run, tag, weight, alpha_threshold = ROADMAP[name]
     assert (config.scene, config.run, config.tag) == ("lego", run, tag)
     assert (config.loss.depth.weight, config.loss.depth.alpha_threshold) == (weight, alpha_threshold)
-    assert config.loss.depth.kind == ("smooth_l1" if name.endswith("smoothl1") else "l1")
+    assert config.loss.depth.kind == ("smooth_l1" if "smooth" in name or "smoke" in name else "l1")
     assert config.data.transforms == Path("/assets/data/lego/transforms_test.json")
     assert config.teacher.outputs == Path("/assets/teacher/outputs/lego/test_white/ours_30000")
     assert config.data.holdout_every == 8
@@ -369,7 +374,7 @@ def test_roadmap_config(name):
 def test_every_config_loads_and_no_two_write_to_the_same_place():
     configs = [load_config(path) for path in sorted((REPO_ROOT / "configs").glob("*.yaml"))]
     places = [(config.scene, config.run) for config in configs]
-    assert len(set(places)) == len(places) == len(ROADMAP) + 1
+    assert len(set(places)) == len(places) == len(ROADMAP) + 2  # and the quickstarts
 
 
 def test_special_configs():
@@ -377,6 +382,9 @@ def test_special_configs():
     assert long_run.train.checkpoint_every == 50000
     eighth = load_config(REPO_ROOT / "configs/lego_response_eighth.yaml")
     assert eighth.data.resolution == 100 and eighth.train.max_seconds == 120
+    smoke = load_config(REPO_ROOT / "configs/lego_response_stage1b_kilo_uniform_smoketest.yaml")
+    assert smoke.student.grid == (2, 2, 2) and smoke.train.max_steps == 64
+    assert load_config(REPO_ROOT / "configs/lego_response_stage1b_kilo_uniform.yaml").train.max_steps == 50000
     quickstart = load_config(REPO_ROOT / "configs/quickstart.yaml")
     check_assets(quickstart)  # needs none
     assert quickstart.teacher.kind == "bricks" and quickstart.train.max_seconds
@@ -389,7 +397,7 @@ def test_reference_tells_type_default_and_meaning():
     lines = config_reference().splitlines()
     assert "| `far` | a number > 0 | `100.0` | farthest distance along a ray, world units |" in lines
     assert "| `scene` | a name of letters, digits, `.`, `_`, `-` | required | " in config_reference()
-    assert any(line.startswith("| `table_size` | a power of two | `32768` |") for line in lines)
+    assert any(line.startswith("| `table_size` | a power of two, at least 8 | `32768` |") for line in lines)
     assert any(line.startswith("| `box.lower` | 3 values, each a number | required |") for line in lines)
     depth = lines.index("**`loss.depth`: expected distance**")
     assert "| `kind` | one of `l1`, `l2`, `smooth_l1` | `l1` |" in "\n".join(lines[depth : depth + 12])

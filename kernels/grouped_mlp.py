@@ -1,0 +1,309 @@
+"""A grid of tiny radiance MLPs (KiloNeRF, Reiser et al. 2021): every point is evaluated by its own cell's network.
+
+One network: Fourier features of the position in the cell -> ReLU layers -> (geometry..., raw density); density is a
+truncated exponential. [geometry, direction basis] -> ReLU layers -> sigmoid colour. All layers have biases.
+
+A cell's parameters are one row of a (cells, P) matrix, one matrix per network: layer after layer, each (in + 1, out)
+row-major with the bias in the last row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels import grouped_mlp_numba as numba_twin
+from kernels.adam import TouchedRows
+from kernels.dispatch import resolve
+from kernels.radiance_mlp import truncated_exp
+from kernels.threads import parallel_for
+
+WIDTHS = (16, 32, 64, 128)  # multiples of a matrix unit's tile, small enough for one block's activations in cache
+_BLOCK = 160
+_PIECE = 4096  # points of one cell that one thread takes at a time
+_GRAIN = 2048
+# OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our
+# threads wait for its own pool.
+_SINGLE_THREAD_GEMM = 262144
+
+
+@dataclass(frozen=True)
+class GroupedLayout:
+    """Shape of one cell's two networks.
+
+    Args:
+        frequencies: octaves of the position's Fourier features, 0 for the position alone.
+        hidden_width: neurons of every hidden layer, one of ``WIDTHS``.
+        density_layers, color_layers: hidden layers of the two networks.
+        geo_features: channels the density network hands to the colour network.
+        direction_width: channels of the encoded direction.
+
+    Raises:
+        ValueError: a width the kernel does not support, or a size that makes no network.
+    """
+
+    frequencies: int
+    hidden_width: int
+    density_layers: int
+    color_layers: int
+    geo_features: int
+    direction_width: int
+
+    def __post_init__(self) -> None:
+        if self.hidden_width not in WIDTHS:
+            raise ValueError(f"hidden_width: found {self.hidden_width}, expected one of {list(WIDTHS)}")
+        for name, least in (("frequencies", 0), ("density_layers", 0), ("color_layers", 0), ("geo_features", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected at least {least}")
+
+    @property
+    def position_width(self) -> int:
+        """Channels of the encoded position."""
+        return 3 + 6 * self.frequencies
+
+    @cached_property
+    def density_dims(self) -> np.ndarray:
+        """(density_layers + 1, 2) int64: rows (bias included) and columns of the density network's matrices."""
+        hidden = [self.hidden_width] * self.density_layers
+        return _dims([self.position_width, *hidden, self.geo_features + 1])
+
+    @cached_property
+    def color_dims(self) -> np.ndarray:
+        """(color_layers + 1, 2) int64: rows (bias included) and columns of the colour network's matrices."""
+        hidden = [self.hidden_width] * self.color_layers
+        return _dims([self.geo_features + self.direction_width, *hidden, 3])
+
+    @property
+    def density_size(self) -> int:
+        """Parameters of a cell's density network."""
+        return int(self.density_dims.prod(axis=1).sum())
+
+    @property
+    def color_size(self) -> int:
+        """Parameters of a cell's colour network."""
+        return int(self.color_dims.prod(axis=1).sum())
+
+
+def _dims(widths: Sequence[int]) -> np.ndarray:
+    return np.array([(inputs + 1, out) for inputs, out in zip(widths[:-1], widths[1:], strict=True)], dtype=np.int64)
+
+
+def fourier_features(x: Tensor, frequencies: int) -> Tensor:
+    """Position encoding (Mildenhall et al. 2020), half an octave lower: sin and cos of 2**k * pi/2 * x.
+
+    The longest wave spans two cells, so a position beyond its cell's face differs from every position inside.
+
+    Args:
+        x: (N, 3), [-1, 1] inside the cell.
+
+    Returns:
+        (N, 3 + 6 * frequencies): x, then per octave the sines and the cosines of the three coordinates.
+    """
+    angles = [x * (2.0**octave * math.pi / 2) for octave in range(frequencies)]
+    return torch.cat([x, *(part for angle in angles for part in (angle.sin(), angle.cos()))], dim=-1)
+
+
+def grouped_radiance_mlp(
+    x: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    cell_index: Tensor,
+    density_parameters: Tensor,
+    color_parameters: Tensor,
+    layout: GroupedLayout,
+    *,
+    touched: tuple[TouchedRows, TouchedRows] | None = None,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Density and colour of points, each from its cell's network.
+
+    Args:
+        x: (N, 3) float32 in the cell's coordinates, [-1, 1] inside it. Not differentiated.
+        basis: (R, layout.direction_width) encoded directions, one row per ray. Not differentiated.
+        ray_index, cell_index: (N,) int64, the ray and the cell of each point.
+        density_parameters: (cells, layout.density_size).
+        color_parameters: (cells, layout.color_size).
+        touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (numba only).
+        implementation: "auto", "torch" or "numba".
+
+    Returns:
+        density (N,) >= 0 and rgb (N, 3) in (0, 1). The numba twin adds the parameters' gradients into their ``.grad``
+        in place, rows of touched cells only, rather than allocating dense ones in every step.
+
+    Raises:
+        ValueError: shapes do not fit, or a cell index is out of range.
+    """
+    _check(x, cell_index, density_parameters, layout.density_size)
+    _check(x, ray_index, color_parameters, layout.color_size)
+    if resolve("grouped_mlp", implementation, x.device, ("torch", "numba")) == "torch":
+        return _radiance_torch(x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
+    return _GroupedNumba.apply(x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched)
+
+
+def grouped_density_mlp(
+    x: Tensor,
+    cell_index: Tensor,
+    density_parameters: Tensor,
+    layout: GroupedLayout,
+    *,
+    implementation: str = "auto",
+) -> Tensor:
+    """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only."""
+    _check(x, cell_index, density_parameters, layout.density_size)
+    if resolve("grouped_density_mlp", implementation, x.device, ("torch", "numba")) == "torch":
+        order, groups = _groups(cell_index)
+        encoded = fourier_features(x, layout.frequencies)[order]
+        networks = density_parameters.unbind()
+        raw = [
+            _mlp(part, networks[cell], layout.density_dims)[:, -1]
+            for cell, part in zip(groups, encoded.split(list(groups.values())), strict=True)
+        ]
+        return truncated_exp(_unsorted(torch.cat([density_parameters[:0, 0], *raw]), order))
+    order, pieces, _ = _route(cell_index, len(density_parameters))
+    density = torch.empty(len(x))
+    parallel_for(
+        numba_twin.density_forward,
+        len(pieces),
+        pieces,
+        order,
+        x.detach().contiguous().numpy(),
+        density_parameters.detach().numpy(),
+        layout.density_dims,
+        layout.frequencies,
+        _block(layout.density_dims),
+        density.numpy(),
+        grain=_grain(pieces, order),
+    )
+    return density
+
+
+def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:
+    if x.ndim != 2 or x.shape[1] != 3 or index.shape != x.shape[:1]:
+        raise ValueError(f"x must be (N, 3) and an index (N,), found {tuple(x.shape)} and {tuple(index.shape)}")
+    if parameters.ndim != 2 or parameters.shape[1] != size or not parameters.is_contiguous():
+        raise ValueError(f"parameters must be contiguous (cells, {size}), found {tuple(parameters.shape)}")
+
+
+def _radiance_torch(
+    x: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    cell_index: Tensor,
+    density_parameters: Tensor,
+    color_parameters: Tensor,
+    layout: GroupedLayout,
+) -> tuple[Tensor, Tensor]:
+    order, groups = _groups(cell_index)
+    counts = list(groups.values())
+    encoded = fourier_features(x, layout.frequencies)[order].split(counts)
+    directions = basis[ray_index[order]].split(counts)
+    density_networks, color_networks = density_parameters.unbind(), color_parameters.unbind()
+    # Empty slices of the parameters, so that no points at all still have a gradient.
+    outputs = [density_parameters[:0, :4] + color_parameters[:0, :4]]
+    for cell, position, direction in zip(groups, encoded, directions, strict=True):
+        hidden = _mlp(position, density_networks[cell], layout.density_dims)
+        color = _mlp(torch.cat([hidden[:, :-1], direction], dim=-1), color_networks[cell], layout.color_dims)
+        outputs.append(torch.cat([hidden[:, -1:], color], dim=-1))
+    output = _unsorted(torch.cat(outputs), order)
+    return truncated_exp(output[:, 0]), torch.sigmoid(output[:, 1:])
+
+
+def _groups(cell_index: Tensor) -> tuple[Tensor, dict[int, int]]:
+    """Points sorted by cell, and the number of points of each cell that has any."""
+    order = torch.argsort(cell_index, stable=True)
+    cells, counts = torch.unique_consecutive(cell_index[order], return_counts=True)
+    return order, dict(zip(cells.tolist(), counts.tolist(), strict=True))
+
+
+def _unsorted(values: Tensor, order: Tensor) -> Tensor:
+    return values[torch.argsort(order)]
+
+
+def _mlp(x: Tensor, parameters: Tensor, dims: np.ndarray) -> Tensor:
+    """ReLU layers of one cell on x (n, in); the last layer is linear."""
+    matrices = parameters.split(dims.prod(axis=1).tolist())
+    for layer, (matrix, (rows, columns)) in enumerate(zip(matrices, dims.tolist(), strict=True)):
+        matrix = matrix.view(rows, columns)
+        x = torch.addmm(matrix[-1], F.relu(x) if layer else x, matrix[:-1])
+    return x
+
+
+def _route(cell_index: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray, int]:
+    if len(cell_index):
+        lowest, highest = (int(bound) for bound in torch.aminmax(cell_index))
+        if lowest < 0 or highest >= cells:
+            raise ValueError(f"cell_index: found {lowest} to {highest}, expected 0 to {cells - 1}")
+    return numba_twin.route(cell_index.contiguous().numpy(), cells, _PIECE)
+
+
+def _block(dims: np.ndarray) -> int:
+    """Points per block: few enough for the caches and for single-threaded matrix products."""
+    return int(np.clip(_SINGLE_THREAD_GEMM // int(dims.prod(axis=1).max()), 1, _BLOCK))
+
+
+def _grain(pieces: np.ndarray, order: np.ndarray) -> int:
+    """Pieces in one task. Every piece has its own sum, so the results do not depend on this."""
+    return max(1, len(pieces) * _GRAIN // max(1, len(order)))
+
+
+class _GroupedNumba(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched):
+        order, pieces, slots = _route(cell_index, len(density_parameters))
+        dims = np.concatenate([layout.density_dims, layout.color_dims])
+        arguments = (
+            pieces,
+            order,
+            x.detach().contiguous().numpy(),
+            basis.detach().contiguous().numpy(),
+            ray_index.contiguous().numpy(),
+            density_parameters.detach().numpy(),
+            color_parameters.detach().numpy(),
+            dims,
+            len(layout.density_dims),
+            layout.frequencies,
+            _block(dims),
+        )
+        density, rgb = torch.empty(len(x)), torch.empty(len(x), 3)
+        grain = _grain(pieces, order)
+        parallel_for(numba_twin.radiance_forward, len(pieces), *arguments, density.numpy(), rgb.numpy(), grain=grain)
+        ctx.arguments, ctx.slots, ctx.touched, ctx.grain = arguments, slots, touched, grain
+        ctx.parameters = (density_parameters, color_parameters)
+        ctx.save_for_backward(density, rgb)
+        return density, rgb
+
+    @staticmethod
+    def backward(ctx, grad_density, grad_rgb):
+        pieces = ctx.arguments[0]
+        for parameter in ctx.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        totals = [parameter.grad for parameter in ctx.parameters]
+        # A cell of many points is shared out: one partial sum per piece, added in order, so that the bits do not
+        # depend on the number of threads.
+        partials = [torch.zeros(ctx.slots, total.shape[1]) for total in totals]
+        parallel_for(
+            numba_twin.radiance_backward,
+            len(pieces),
+            *ctx.arguments,
+            *(output.numpy() for output in ctx.saved_tensors),
+            grad_density.contiguous().numpy(),
+            grad_rgb.contiguous().numpy(),
+            *(total.numpy() for total in totals),
+            *(partial.numpy() for partial in partials),
+            grain=ctx.grain,
+        )
+        cells = torch.from_numpy(pieces[:, 0])
+        shared = cells[torch.from_numpy(pieces[:, 3]) >= 0]
+        for total, partial in zip(totals, partials, strict=True):
+            total.index_add_(0, shared, partial)
+        for touched in ctx.touched or ():
+            touched.flags[cells // touched.rows_per_flag] = 1
+        return (None,) * 8

@@ -1,0 +1,259 @@
+"""One tiny network by hand, then numba against the torch reference."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kernels import grouped_mlp
+from kernels.adam import TouchedRows
+from kernels.grouped_mlp import GroupedLayout, fourier_features, grouped_density_mlp, grouped_radiance_mlp
+
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+SMALL = GroupedLayout(
+    frequencies=3, hidden_width=16, density_layers=1, color_layers=1, geo_features=5, direction_width=4
+)
+# Linear networks of 4 x 2 and 4 x 3 values: x, y, z, bias -> geometry, raw; geometry, direction (2), bias -> rgb.
+LINEAR = GroupedLayout(
+    frequencies=0, hidden_width=16, density_layers=0, color_layers=0, geo_features=1, direction_width=2
+)
+
+
+def random_case(layout, cell_index, cells, rays=7):
+    """Everything the kernel takes but the layout; biases included, as no parameter is zero."""
+    count = len(cell_index)
+    return {
+        "x": torch.rand(count, 3) * 2.4 - 1.2,  # some beyond the cell's faces, as in a blending margin
+        "basis": torch.randn(rays, layout.direction_width),
+        "ray_index": torch.randint(rays, (count,)).sort().values,
+        "cell_index": torch.as_tensor(cell_index, dtype=torch.int64),
+        "density_parameters": torch.randn(cells, layout.density_size) * 0.3,
+        "color_parameters": torch.randn(cells, layout.color_size) * 0.3,
+    }
+
+
+def run(implementation, layout, case, upstream, touched=None):
+    """Both outputs, and the gradients of both parameter matrices."""
+    leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
+    outputs = grouped_radiance_mlp(**{**case, **leaves}, layout=layout, touched=touched, implementation=implementation)
+    torch.autograd.backward(outputs, upstream)
+    return [output.detach() for output in outputs], [leaf.grad for leaf in leaves.values()]
+
+
+def random_upstream(case):
+    return torch.randn(len(case["x"])), torch.randn(len(case["x"]), 3)
+
+
+def assert_twins_agree(layout, case):
+    upstream = random_upstream(case)
+    expected, expected_grads = run("torch", layout, case, upstream)
+    found, found_grads = run("numba", layout, case, upstream)
+    for value, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=2e-4, atol=1e-5)
+    for value, reference in zip(found_grads, expected_grads, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-3, atol=1e-4 * max(1.0, float(reference.abs().max())))
+
+
+def test_parameter_count_by_hand():
+    # 6 octaves: 3 + 36 channels. (39 + 1) * 32 + (32 + 1) * 33, and (32 + 16 + 1) * 32 + (32 + 1) * 3.
+    layout = GroupedLayout(6, 32, 1, 1, 32, 16)
+    assert layout.density_dims.tolist() == [[40, 32], [33, 33]]
+    assert layout.color_dims.tolist() == [[49, 32], [33, 3]]
+    assert (layout.density_size, layout.color_size) == (1280 + 1089, 1568 + 99)
+    assert layout.density_size + layout.color_size == 4036
+
+
+def test_fourier_features_by_hand():
+    features = fourier_features(torch.tensor([[0.0, 1.0, -0.5]]), 2)
+    root = math.sqrt(0.5)
+    # Quarter turns per unit in the first octave, half turns in the second.
+    expected = [0, 1, -0.5] + [0, 1, -root] + [1, 0, root] + [0, 0, -1] + [1, -1, 0]
+    assert features[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@IMPLEMENTATIONS
+def test_two_linear_cells_by_hand(implementation):
+    case = {
+        "x": torch.tensor([[1.0, 0.0, 0.0], [0.5, -1.0, 0.0], [0.0, 0.0, 1.0]]),
+        "basis": torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+        "ray_index": torch.tensor([0, 1, 1]),
+        "cell_index": torch.tensor([2, 0, 2]),
+        # Rows x, y, z, bias; columns geometry, raw density.
+        "density_parameters": torch.tensor(
+            [[[2.0, 1], [3, 0.5], [0, 0], [0, 0.25]], [[9.0, 9]] * 4, [[0.0, -1], [0, 0], [4, 0.5], [1, 2]]]
+        ).view(3, 8),
+        # Rows geometry, two directions, bias; columns red, green, blue.
+        "color_parameters": torch.tensor(
+            [
+                [[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]],
+                [[9.0] * 3] * 4,
+                [[0, 0, 1], [1, 1, 0], [0, 2, 0], [0, -1, 0]],
+            ]
+        ).view(3, 12),
+    }
+    upstream = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([[0.0, 0, 0], [4, 0, 0], [0, 0, 0]])
+    touched = TouchedRows(3, rows_per_flag=1), TouchedRows(3, rows_per_flag=1)
+    (density, rgb), (density_grad, color_grad) = run(implementation, LINEAR, case, upstream, touched)
+    # Raw: 2 - 1, 0.25 + 0.5 - 0.5, 2 + 0.5. Geometry: 1, 1 - 3, 1 + 4.
+    assert density.tolist() == pytest.approx([math.exp(1), math.exp(0.25), math.exp(2.5)], rel=1e-6)
+    logits = torch.tensor([[1.0, 0, 1], [-2, 0, 1], [0, 1, 5]])
+    torch.testing.assert_close(rgb, torch.sigmoid(logits), rtol=1e-6, atol=1e-7)
+    # Point 0: d density = exp(1), times (x, 1) in the raw column of cell 2.
+    expected = torch.zeros(3, 4, 2)
+    expected[2, :, 1] = math.exp(1) * torch.tensor([1.0, 0, 0, 1])
+    # Point 1: d red = 4 s (1 - s) at logit -2, times (geometry, direction, 1) in cell 0, and back through weight 1.
+    slope = 4 * math.exp(-2) / (1 + math.exp(-2)) ** 2
+    expected[0, :, 0] = slope * torch.tensor([0.5, -1, 0, 1])
+    torch.testing.assert_close(density_grad, expected.view(3, 8), rtol=1e-5, atol=1e-6)
+    expected = torch.zeros(3, 4, 3)
+    expected[0, :, 0] = slope * torch.tensor([-2.0, 0, 1, 1])
+    torch.testing.assert_close(color_grad, expected.view(3, 12), rtol=1e-5, atol=1e-6)
+    if implementation == "numba":
+        assert [rows.flags.tolist() for rows in touched] == [[1, 0, 1, 0]] * 2
+    found = grouped_density_mlp(
+        case["x"], case["cell_index"], case["density_parameters"], LINEAR, implementation=implementation
+    )
+    torch.testing.assert_close(found, density)
+
+
+@pytest.mark.parametrize("width", [16, 32, 64, 128])
+def test_numba_matches_torch_for_cells_of_none_one_and_many_points(width):
+    layout = GroupedLayout(4, width, 2, 1, 7, 9)
+    cell_index = torch.tensor([5] + [1] * 333 + [3] * 17 + [0] * 160)[torch.randperm(511)]
+    assert_twins_agree(layout, random_case(layout, cell_index, cells=7))
+
+
+@pytest.mark.parametrize("layers", [(0, 0), (2, 0), (0, 2), (1, 3)])
+def test_numba_matches_torch_for_any_depth(layers):
+    layout = GroupedLayout(2, 16, *layers, geo_features=3, direction_width=1)
+    assert_twins_agree(layout, random_case(layout, torch.randint(4, (99,)), cells=4))
+
+
+def test_numba_matches_torch_in_one_cell_shared_by_several_tasks(monkeypatch):
+    monkeypatch.setattr(grouped_mlp, "_PIECE", 100)
+    assert_twins_agree(SMALL, random_case(SMALL, torch.zeros(517), cells=1))
+
+
+@pytest.mark.parametrize("frequencies", [0, 1, 6, 10])
+def test_features_inside_the_kernel(frequencies):
+    # A linear network that copies one feature at a time into the raw density shows every channel.
+    layout = GroupedLayout(frequencies, 16, 0, 0, 1, 1)
+    channels = layout.position_width
+    parameters = torch.zeros(channels, channels + 1, 2)
+    parameters[torch.arange(channels), torch.arange(channels), 1] = 1
+    x = torch.cat([torch.rand(50, 3) * 4 - 2, torch.tensor([[-1.0, 0, 1], [3.5, -7, 2]])])
+    density = grouped_density_mlp(
+        x.repeat_interleave(channels, 0),
+        torch.arange(channels).repeat(len(x)),
+        parameters.view(channels, -1),
+        layout,
+        implementation="numba",
+    )
+    exact = fourier_features(x.double(), frequencies)
+    # Every doubling of the angle doubles the rounding error of float32.
+    bound = 4e-7 * 2.0**frequencies
+    assert (density.log().view(len(x), channels) - exact).abs().max() < bound
+
+
+@IMPLEMENTATIONS
+def test_density_alone_is_the_density(implementation):
+    case = random_case(SMALL, torch.randint(6, (301,)), cells=6)
+    density, _ = grouped_radiance_mlp(**case, layout=SMALL, implementation="torch")
+    arguments = (case["x"], case["cell_index"], case["density_parameters"], SMALL)
+    torch.testing.assert_close(
+        grouped_density_mlp(*arguments, implementation=implementation), density, rtol=1e-4, atol=1e-6
+    )
+
+
+@IMPLEMENTATIONS
+def test_no_points(implementation):
+    case = random_case(SMALL, [], cells=3)
+    (density, rgb), grads = run(implementation, SMALL, case, (torch.zeros(0), torch.zeros(0, 3)))
+    assert density.shape == (0,) and rgb.shape == (0, 3)
+    assert all(grad is not None and not grad.any() for grad in grads)
+    arguments = (case["x"], case["cell_index"], case["density_parameters"], SMALL)
+    assert grouped_density_mlp(*arguments, implementation=implementation).shape == (0,)
+
+
+@IMPLEMENTATIONS
+def test_only_cells_with_points_get_a_gradient(implementation):
+    case = random_case(SMALL, torch.tensor([1, 4]).repeat(20), cells=6)
+    touched = TouchedRows(6, rows_per_flag=1), TouchedRows(6, rows_per_flag=2)
+    _, grads = run(implementation, SMALL, case, random_upstream(case), touched)
+    for grad in grads:
+        assert grad.abs().sum(1).nonzero()[:, 0].tolist() == [1, 4]
+    if implementation == "numba":
+        assert [rows.flags.nonzero()[:, 0].tolist() for rows in touched] == [[1, 4], [0, 2]]
+
+
+@IMPLEMENTATIONS
+def test_gradients_add_up_over_calls(implementation):
+    case = random_case(SMALL, torch.randint(3, (40,)), cells=3)
+    upstream = random_upstream(case)
+    _, single = run(implementation, SMALL, case, upstream)
+    leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
+    for _ in range(2):
+        outputs = grouped_radiance_mlp(**{**case, **leaves}, layout=SMALL, implementation=implementation)
+        torch.autograd.backward(outputs, upstream)
+    for leaf, grad in zip(leaves.values(), single, strict=True):
+        torch.testing.assert_close(leaf.grad, 2 * grad)
+
+
+@IMPLEMENTATIONS
+def test_density_is_truncated_and_its_gradient_never_vanishes(implementation):
+    parameters = torch.zeros(2, 8)
+    parameters[:, 7] = torch.tensor([20.0, -40.0])  # the raw density's bias
+    case = random_case(LINEAR, [0, 1], cells=2) | {"density_parameters": parameters}
+    (density, _), (grad, _) = run(implementation, LINEAR, case, (torch.ones(2), torch.zeros(2, 3)))
+    assert density.tolist() == pytest.approx([math.exp(15), math.exp(-40)], rel=1e-5)
+    assert grad[:, 7].tolist() == pytest.approx([math.exp(15), math.exp(-15)], rel=1e-5)
+
+
+def test_same_bits_for_one_and_two_threads(use_threads, monkeypatch):
+    monkeypatch.setattr(grouped_mlp, "_PIECE", 128)
+    monkeypatch.setattr(grouped_mlp, "_GRAIN", 64)
+    case = random_case(SMALL, torch.cat([torch.zeros(700), torch.randint(9, (900,))]), cells=9)
+    upstream = random_upstream(case)
+    results = []
+    for threads in (1, 2):
+        use_threads(threads)
+        results.append(run("numba", SMALL, case, upstream))
+    for one, two in zip(*(outputs + grads for outputs, grads in results), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_pieces_cover_every_point_once_and_share_only_large_cells():
+    cell_index = np.array([2, 0, 2, 2, 3, 2, 2])
+    order, pieces, slots = grouped_mlp.numba_twin.route(cell_index, 4, 2)
+    assert order.tolist() == [1, 0, 2, 3, 5, 6, 4]
+    assert pieces.tolist() == [[0, 0, 1, -1], [2, 1, 3, 0], [2, 3, 5, 1], [2, 5, 6, 2], [3, 6, 7, -1]]
+    assert slots == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_width": 24}, r"hidden_width: found 24, expected one of \[16, 32, 64, 128\]"),
+        ({"hidden_width": 256}, "hidden_width: found 256"),
+        ({"frequencies": -1}, "frequencies: found -1, expected at least 0"),
+        ({"geo_features": 0}, "geo_features: found 0, expected at least 1"),
+    ],
+)
+def test_bad_layouts(changes, message):
+    sizes = {"frequencies": 6, "hidden_width": 32, "density_layers": 1, "color_layers": 1, "geo_features": 8}
+    with pytest.raises(ValueError, match=message):
+        GroupedLayout(**{**sizes, "direction_width": 16, **changes})
+
+
+def test_cell_out_of_range():
+    for cell, message in ((3, "found 3 to 3, expected 0 to 2"), (-1, "found -1 to -1")):
+        case = random_case(SMALL, [cell], cells=3)
+        with pytest.raises(ValueError, match=message):
+            grouped_radiance_mlp(**case, layout=SMALL, implementation="numba")
+
+
+def test_parameters_of_another_layout():
+    case = random_case(SMALL, [0], cells=3) | {"density_parameters": torch.zeros(3, SMALL.density_size + 1)}
+    with pytest.raises(ValueError, match=rf"parameters must be contiguous \(cells, {SMALL.density_size}\)"):
+        grouped_radiance_mlp(**case, layout=SMALL)

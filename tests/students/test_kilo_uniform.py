@@ -1,0 +1,207 @@
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from kernels.adam import adam_step
+from scene.errors import InputError
+from students.kilo_uniform import KiloUniformStudent
+
+BOX = ((-1.0, 0.0, 2.0), (1.0, 1.0, 5.0))
+SETTINGS = {
+    "grid": (2, 3, 4),
+    "frequencies": 3,
+    "hidden_width": 16,
+    "density_layers": 1,
+    "color_layers": 1,
+    "geo_features": 7,
+    "direction_degree": 2,
+    "blend": 0.0,
+}
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+
+
+def make_student(implementation="auto", diverse=True, **changes):
+    """A student, by default with a network of its own in every cell."""
+    student = KiloUniformStudent(BOX, **{**SETTINGS, **changes}, implementation=implementation)
+    if diverse:
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+    return student
+
+
+def samples(count=65, rays=9):
+    lower, upper = torch.tensor(BOX)
+    positions = lower + torch.rand(count, 3) * (upper - lower)
+    return positions, normalize(torch.randn(rays, 3), dim=1), torch.randint(rays, (count,))
+
+
+def test_parameters_by_hand():
+    student = make_student()
+    # 3 + 18 channels and a bias -> 16 -> 7 + 1; 7 + 9 and a bias -> 16 -> 3.
+    assert student.density_networks.shape == (24, 22 * 16 + 17 * 8)
+    assert student.color_networks.shape == (24, 17 * 16 + 17 * 3)
+    assert student.parameter_count() == 24 * (352 + 136 + 272 + 51)
+    # Weight decay goes with the group `mlp`: what is fed with the direction, and nothing else.
+    assert student.parameter_groups() == {"table": [student.density_networks], "mlp": [student.color_networks]}
+
+
+def test_parameters_of_a_cell_at_the_sizes_of_the_prototype():
+    sizes = {"frequencies": 6, "hidden_width": 32, "geo_features": 32, "direction_degree": 3}
+    assert make_student(grid=(1, 1, 1), **sizes).parameter_count() == 4036
+
+
+def test_every_cell_starts_from_the_same_network():
+    student = make_student(diverse=False)
+    for networks in (student.density_networks, student.color_networks):
+        assert torch.equal(networks, networks[:1].expand_as(networks))
+    # He-uniform first layer of 21 inputs, then its biases.
+    weights, biases = student.density_networks[0, : 21 * 16], student.density_networks[0, 21 * 16 : 22 * 16]
+    assert 0.9 * (6 / 21) ** 0.5 < weights.abs().max() <= (6 / 21) ** 0.5
+    assert not biases.any()
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("blend", [0.0, 0.2])
+def test_output_and_density(implementation, blend):
+    student = make_student(implementation, blend=blend)
+    positions, directions, ray_index = samples(301)
+    density, rgb = student(positions, directions, ray_index)
+    assert density.shape == (301,) and rgb.shape == (301, 3)
+    assert density.min() >= 0 and rgb.min() > 0 and rgb.max() < 1
+    torch.testing.assert_close(student.density(positions), density.detach(), rtol=1e-4, atol=1e-5)
+    assert not student.density(positions).requires_grad
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.2])
+def test_implementations_agree(blend):
+    student = make_student("torch", blend=blend)
+    twin = copy.deepcopy(student)
+    twin.implementation = "numba"
+    inputs = samples(301)
+    upstream = torch.randn(301), torch.randn(301, 3)
+    outputs = [model(*inputs) for model in (student, twin)]
+    for result in outputs:
+        torch.autograd.backward(result, upstream)
+    for reference, found in zip(*outputs, strict=True):
+        torch.testing.assert_close(found, reference, rtol=1e-3, atol=1e-4)
+    for reference, found in zip(student.parameters(), twin.parameters(), strict=True):
+        scale = float(reference.grad.abs().max())
+        torch.testing.assert_close(found.grad, reference.grad, rtol=1e-3, atol=1e-4 * scale)
+
+
+def places_on_faces():
+    """Points on faces, edges and corners between cells, and unit normals to step across them."""
+    size = torch.tensor([1.0, 1 / 3, 0.75])
+    vertices = torch.cartesian_prod(torch.tensor([1.0]), torch.tensor([1.0, 2]), torch.tensor([1.0, 2, 3]))
+    places, normals = [], []
+    for axes in ((0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)):
+        shift = 0.8 * torch.rand(len(vertices), 3) + 0.1
+        shift[:, list(axes)] = 0
+        normal = torch.zeros(3)
+        normal[list(axes)] = torch.tensor([1.0, -1, 1])[: len(axes)]
+        places.append(vertices + shift - torch.tensor([1.0, 1, 1]) * (shift > 0.5))
+        normals.append(normalize(normal, dim=0).expand(len(vertices), 3))
+    return torch.tensor(BOX[0]) + torch.cat(places) * size, torch.cat(normals) * size
+
+
+def jumps(student):
+    """Largest change of density and of colour over a step across faces, edges and corners."""
+    places, normals = places_on_faces()
+    directions, ray_index = normalize(torch.randn(1, 3), dim=1), torch.zeros(len(places), dtype=torch.int64)
+    with torch.no_grad():
+        before, after = (student(places + side * 2e-6 * normals, directions, ray_index) for side in (-1, 1))
+    return [float((one - two).abs().max()) for one, two in zip(before, after, strict=True)]
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("blend", [0.05, 0.3, 0.5])
+def test_the_field_is_continuous_across_cells_with_blending(implementation, blend):
+    density, color = jumps(make_student(implementation, blend=blend))
+    assert density < 1e-3 and color < 1e-3
+
+
+@IMPLEMENTATIONS
+def test_the_field_jumps_without_blending(implementation):
+    density, color = jumps(make_student(implementation))
+    assert density > 0.5 and color > 0.2
+
+
+def test_a_point_on_a_face_is_the_mixture_of_both_media():
+    student = make_student(blend=0.1)
+    alone = make_student()
+    alone.load_state_dict(student.state_dict())
+    directions, ray_index = normalize(torch.randn(1, 3), dim=1), torch.zeros(1, dtype=torch.int64)
+    place = torch.tensor([[0.0, 0.5, 2.4]])
+    side = torch.tensor([[1e-6, 0, 0]])
+    with torch.no_grad():
+        density, rgb = student(place, directions, ray_index)
+        left, left_rgb = alone(place - side, directions, ray_index)
+        right, right_rgb = alone(place + side, directions, ray_index)
+    torch.testing.assert_close(density, (left + right) / 2, rtol=1e-3, atol=1e-4)
+    expected = (left * left_rgb + right * right_rgb) / (left + right)
+    torch.testing.assert_close(rgb, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_empty_space_has_finite_colour_and_gradient_when_blended():
+    student = make_student(blend=0.3)
+    with torch.no_grad():
+        student.density_networks -= 1000.0 * (torch.arange(student.density_networks.shape[1]) == 487)
+    density, rgb = student(*samples())
+    assert not density.any() and torch.isfinite(rgb).all()
+    (density.sum() + rgb.sum()).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in student.parameters())
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.3])
+def test_no_samples(blend):
+    student = make_student(blend=blend)
+    density, rgb = student(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+    assert density.shape == (0,) and rgb.shape == (0, 3)
+    (density.sum() + rgb.sum()).backward()
+    assert student.density(torch.zeros(0, 3)).shape == (0,)
+
+
+def test_a_step_moves_only_the_cells_that_had_samples():
+    student = make_student(diverse=False)
+    positions = torch.tensor([[-0.5, 0.5, 2.5]]).repeat(10, 1) + 0.1 * torch.rand(10, 3)  # cell (0, 1, 0)
+    density, rgb = student(positions, normalize(torch.randn(1, 3), dim=1), torch.zeros(10, dtype=torch.int64))
+    (density.sum() + rgb.sum()).backward()
+    for parameter, touched in student.touched_rows().items():
+        before = parameter.detach().clone()
+        moments = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        with torch.no_grad():
+            adam_step(
+                parameter, parameter.grad, *moments, step=1, lr=0.1, betas=(0.9, 0.99), eps=1e-15, touched=touched
+            )
+        assert (parameter != before).any(1).nonzero()[:, 0].tolist() == [4]
+        assert not touched.flags.any() and not parameter.grad.any()
+
+
+def test_settings_and_weights_build_the_same_student_again():
+    student = make_student(blend=0.1)
+    again = KiloUniformStudent(BOX, **student.settings)
+    again.load_state_dict(student.state_dict())
+    inputs = samples()
+    with torch.no_grad():
+        for one, two in zip(student(*inputs), again(*inputs), strict=True):
+            assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": (2, 0, 2)}, r"student.grid: found \[2, 0, 2\], expected three numbers of cells, each at least 1"),
+        ({"grid": (2, 2)}, r"student.grid: found \[2, 2\]"),
+        # 811 parameters a cell, 16 bytes each while training: 1e9 cells are 811e9 * 16 / 2**30 GiB.
+        ({"grid": (1000, 1000, 1000)}, r"811,000,000,000 parameters that take 12,084.8 GiB to train, expected at most"),
+        ({"hidden_width": 24}, r"hidden_width: found 24, expected one of \[16, 32, 64, 128\]"),
+        ({"blend": 0.6}, "student.blend: found 0.6, expected 0 to 0.5"),
+        ({"blend": -0.1}, "student.blend: found -0.1"),
+    ],
+)
+def test_bad_settings(changes, message):
+    with pytest.raises(InputError, match=message):
+        make_student(**changes)
