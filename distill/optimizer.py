@@ -9,7 +9,7 @@ from distill.schema import TrainConfig
 from kernels.adam import adam_step
 from students.base import Student
 
-_BETAS, _EPS = (0.9, 0.99), 1e-15  # Mueller et al. 2022
+_BETAS = (0.9, 0.99)  # Mueller et al. 2022
 
 
 class StudentAdam(torch.optim.Optimizer):
@@ -31,7 +31,7 @@ class StudentAdam(torch.optim.Optimizer):
             ],
             {"lr": 0.0},
         )
-        self._touched = student.touched_rows()
+        self._touched, self._eps = student.touched_rows(), student.adam_eps
         self._implementation = implementation
 
     def set_rate(self, factor: float) -> None:
@@ -68,7 +68,7 @@ class StudentAdam(torch.optim.Optimizer):
             step=state["step"],
             lr=group["lr"],
             betas=_BETAS,
-            eps=_EPS,
+            eps=self._eps,
             weight_decay=group["weight_decay"],
             touched=self._touched.get(parameter),
             implementation=self._implementation,

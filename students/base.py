@@ -24,6 +24,8 @@ class Student(nn.Module, ABC):
     """
 
     kind: ClassVar[str]
+    adam_eps: ClassVar[float] = 1e-8
+    """Adam's epsilon: below such gradients updates shrink. Much smaller, noise kills the ReLUs of rarely seen parts."""
 
     def __init__(self, box: Box, settings: Mapping[str, Any], implementation: str = "auto") -> None:
         super().__init__()

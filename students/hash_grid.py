@@ -28,6 +28,7 @@ class HashGridStudent(Student):
     """
 
     kind = "hash_grid"
+    adam_eps = 1e-15  # the paper's: an entry that few samples reach learns as fast as any other
 
     def __init__(
         self,

@@ -134,3 +134,24 @@ def test_rates_of_a_changed_config_outlive_the_restored_state(student):
     optimizer.set_rate(1.0)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.125]
+
+
+def test_tiny_gradients_move_hash_tables_but_not_tiny_networks(student):
+    kilo = build_student(
+        "kilo_uniform",
+        ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)),
+        {
+            "grid": (1, 1, 2), "frequencies": 1, "hidden_width": 16, "density_layers": 1, "color_layers": 1,
+            "geo_features": 3, "direction_degree": 1, "blend": 0.0,
+        },
+    )  # fmt: skip
+    for model, least, most in ((student, 0.0099, 0.0101), (kilo, 0, 1e-5)):
+        parameter = model.parameter_groups()["table"][0]
+        before = parameter.detach().clone()
+        optimizer = StudentAdam(model, TrainConfig(lr=0.01))
+        optimizer.set_rate(1.0)
+        parameter.grad = torch.full_like(parameter, 1e-12)
+        model.touched_rows()[parameter].flags.fill_(1)
+        optimizer.step()
+        moved = (before - parameter.detach()).abs()
+        assert least <= moved.min() and moved.max() <= most
