@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-_PREFERENCE = {"cpu": ("numba", "torch"), "cuda": ("triton", "torch")}
+_PREFERENCE = {"cpu": ("numba", "torch"), "cuda": ("tinycudann", "triton", "torch")}
 _chosen: dict[tuple[str, str], str] = {}
 
 

@@ -7,7 +7,8 @@ vertices is stored densely (x fastest), a finer one is hashed with the primes 1,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def hash_encode(
         x: (N, 3) in [0, 1], float32; values outside are clamped. Not differentiated.
         table: (layout.entries, layout.features) float32.
         touched: rows to mark where the backward pass adds to the table's gradient (numba only).
-        implementation: "auto", "torch" or "numba".
+        implementation: "auto", "torch", "numba", or where it is importable, on CUDA, "tinycudann".
 
     Returns:
         (N, layout.output_width), level-major; from numba its memory is channel-major. The numba twin adds the
@@ -104,8 +105,12 @@ def hash_encode(
         raise ValueError(
             f"table must be {(layout.entries, layout.features)} for this layout, found {tuple(table.shape)}"
         )
-    if resolve("hash_encoding", implementation, x.device, ("torch", "numba")) == "torch":
+    available = ("torch", "numba", "tinycudann") if find_spec("tinycudann") else ("torch", "numba")
+    name = resolve("hash_encoding", implementation, x.device, available)
+    if name == "torch":
         return _hash_encode_torch(x, table, layout)
+    if name == "tinycudann":
+        return _hash_encode_tinycudann(x, table, layout)
     return _HashEncodeNumba.apply(x, table, layout, touched)
 
 
@@ -130,6 +135,30 @@ def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout) -> Tensor:
             value = value + weight * table[offset + index]
         outputs.append(value)
     return torch.cat(outputs, dim=-1)
+
+
+@lru_cache(maxsize=8)
+def _tinycudann_encoding(layout: HashLayout, device: torch.device) -> torch.nn.Module:
+    import tinycudann
+
+    growth = 1.0
+    if layout.levels > 1:
+        growth = (layout.finest_resolution / layout.base_resolution) ** (1 / (layout.levels - 1))
+    config = {
+        "otype": "HashGrid",
+        "n_levels": layout.levels,
+        "n_features_per_level": layout.features,
+        "log2_hashmap_size": layout.table_size.bit_length() - 1,
+        "base_resolution": layout.base_resolution,
+        "per_level_scale": growth,
+    }
+    return tinycudann.Encoding(3, config, dtype=torch.float32).to(device)
+
+
+def _hash_encode_tinycudann(x: Tensor, table: Tensor, layout: HashLayout) -> Tensor:
+    """Our table in the place of the module's own parameters: the two have one layout."""
+    encoding = _tinycudann_encoding(layout, x.device)
+    return torch.func.functional_call(encoding, {"params": table.reshape(-1)}, (x.clamp(0, 1),))
 
 
 class _HashEncodeNumba(torch.autograd.Function):
