@@ -15,6 +15,7 @@ from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 
 ROWS_PER_FLAG = 8  # of two values each: one cache line
+_GRAIN = 131072  # values a thread takes at a time
 _OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 
 
@@ -72,10 +73,12 @@ def adam_step(
     flat = [tensor.detach().view(-1).numpy() for tensor in (parameter, grad, first_moment, second_moment)]
     constants = [np.float32(value) for value in (rate, *betas, eps, weight_decay)]
     if touched is None:
-        parallel_for(_dense, parameter.numel(), *flat, *constants, grain=65536)
+        parallel_for(_dense, parameter.numel(), *flat, *constants, grain=_GRAIN)
     else:
-        span = touched.rows_per_flag * (parameter.numel() // max(1, len(parameter)))
-        parallel_for(_lazy, len(touched.flags), touched.flags.numpy(), span, *flat, *constants, grain=1024)
+        span = touched.rows_per_flag * max(1, parameter.numel() // max(1, len(parameter)))
+        parallel_for(
+            _lazy, len(touched.flags), touched.flags.numpy(), span, *flat, *constants, grain=max(1, _GRAIN // span)
+        )
 
 
 @njit(**_OPTIONS)
@@ -96,25 +99,28 @@ def _dense(start, stop, parameter, grad, first, second, rate, beta1, beta2, eps,
 @njit(**_OPTIONS)
 def _lazy(start, stop, touched, span, parameter, grad, first, second, rate, beta1, beta2, eps, weight_decay):
     one, zero = np.float32(1), np.float32(0)
-    for block in range(start, stop):
+    block = start
+    while block < stop:
         if touched[block] == 0:
+            block += 1
             continue
-        touched[block] = 0
-        low, high = block * span, (block + 1) * span
-        p, gradient, first_moment, second_moment = (
-            parameter[low:high],
-            grad[low:high],
-            first[low:high],
-            second[low:high],
-        )
-        # Selects, not a branch: the loop is one cache line of each array and vectorises.
+        # Neighbouring blocks are visited as one stretch: where most are touched, that is as fast as the dense update.
+        low = block * span
+        while block < stop and touched[block] != 0:
+            touched[block] = 0
+            block += 1
+        high = block * span
+        p, gradient = parameter[low:high], grad[low:high]
+        first_moment, second_moment = first[low:high], second[low:high]
+        # Masks, not a branch: so the loop vectorises.
         for i in range(len(p)):
             g, m, v = gradient[i], first_moment[i], second_moment[i]
-            moves = g != zero
+            moves = np.float32(g != zero)
+            stays = one - moves
             g += weight_decay * p[i]
             m_new = beta1 * m + (one - beta1) * g
             v_new = beta2 * v + (one - beta2) * g * g
-            first_moment[i] = m_new if moves else m
-            second_moment[i] = v_new if moves else v
-            p[i] -= rate * m_new / (np.sqrt(v_new) + eps) if moves else zero
+            first_moment[i] = moves * m_new + stays * m
+            second_moment[i] = moves * v_new + stays * v
+            p[i] -= moves * (rate * m_new / (np.sqrt(v_new) + eps))
             gradient[i] = zero
