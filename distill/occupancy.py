@@ -31,7 +31,7 @@ class OccupancyGrid(nn.Module):
 
     def __init__(self, box: SceneBox, resolution: int, step: float, threshold: float, decay: float) -> None:
         super().__init__()
-        self.box, self.step, self.decay = box, step, decay
+        self.box, self.resolution, self.step, self.decay = box, resolution, step, decay
         self.cell_size = max(box.extent) / resolution
         # The tolerance keeps a side of exactly n cells from becoming n + 1 by rounding.
         self.shape = tuple(max(1, math.ceil(side / self.cell_size - 1e-4)) for side in box.extent)

@@ -73,11 +73,8 @@ def choose_device(config: Config) -> torch.device:
     return device
 
 
-def load_teacher(config: Config, ply_folder: Path | None = None) -> Teacher:
+def load_teacher(config: Config) -> Teacher:
     """Reads or makes the teacher.
-
-    Args:
-        ply_folder: where the built-in scene's PLY is kept; None: nowhere.
 
     Raises:
         InputError: an asset is missing, damaged or does not fit the others.
@@ -85,7 +82,7 @@ def load_teacher(config: Config, ply_folder: Path | None = None) -> Teacher:
     data, teacher = config.data, config.teacher
     gaussians = None
     if teacher.kind == "bricks":
-        gaussians = _bricks_through_ply(config.seed, ply_folder)
+        gaussians = _bricks_through_ply(config.seed)
     elif teacher.ply is not None and teacher.kind != "images":
         gaussians = read_ply(teacher.ply)
     box = None
@@ -136,11 +133,10 @@ def _load_views(config: Config, gaussians: Gaussians | None, box: SceneBox | Non
     )
 
 
-def _bricks_through_ply(seed: int, folder: Path | None) -> Gaussians:
+def _bricks_through_ply(seed: int) -> Gaussians:
     """The built-in scene by way of a file, so that it takes the same path as a user's own."""
-    with tempfile.TemporaryDirectory() as temporary:
-        path = (folder or Path(temporary)) / "point_cloud.ply"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "point_cloud.ply"
         write_ply(path, build_bricks(seed))
         return read_ply(path)
 

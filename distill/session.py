@@ -73,12 +73,12 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     else:
         _check_same_student(config, state, checkpoint)
         model = restore_model(config, state, checkpoint, device)
-    assistant_path = _assistant_checkpoint(config, teacher, device) if state is None else None
+    assistant = _named_assistant(config, teacher, device) if state is None else None
     folder.prepare(device)
     _announce(config, teacher, model, device)
     spent = 0.0
     if state is None and config.train.assistant is not None:
-        spent = _assist(config, teacher, model, assistant_path, root, device, resume)
+        spent = _assist(config, teacher, model, assistant, root, device, resume)
         if spent is None:
             return ExitCode.INTERRUPTED
     trainer = _trainer(config, teacher, model, folder, device, spent)
@@ -105,7 +105,7 @@ def _trainer(
     return Trainer(config, model.student, model.grid, sampler, model.settings, folder, device, spent)
 
 
-def _assistant_checkpoint(config: Config, teacher: Teacher, device: torch.device) -> Model | None:
+def _named_assistant(config: Config, teacher: Teacher, device: torch.device) -> Model | None:
     """The assistant that the config names by its checkpoint, checked before anything is written."""
     if config.train.assistant in (None, "auto"):
         return None

@@ -202,7 +202,7 @@ class Trainer:
                 "student": student_state(self.student),
                 "box": box_state(self.grid.box),
                 "occupancy": {
-                    "resolution": self.config.occupancy.resolution,
+                    "resolution": self.grid.resolution,
                     "step": self.grid.step,
                     "state": self.grid.state_dict(),
                 },

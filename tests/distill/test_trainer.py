@@ -55,6 +55,16 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path) -> 
         assert torch.equal(value, second[name]), name
 
 
+def test_a_resumed_run_keeps_its_own_occupancy_resolution(config_path) -> None:
+    first = trainer_of(config_path, "train.max_steps=5")
+    first.run(show_progress=False)
+    path = first.folder.checkpoint_path(5)
+    second = trainer_of(config_path, "occupancy.resolution=9", "train.max_steps=8", resume=path)
+    second.run(show_progress=False)
+    third = trainer_of(config_path, resume=second.folder.checkpoint_path(8))
+    assert third.grid.shape == first.grid.shape
+
+
 def test_another_seed_gives_another_student(config_path) -> None:
     first, second = trainer_of(config_path), trainer_of(config_path, "seed=1")
     for trainer in (first, second):
