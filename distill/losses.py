@@ -21,7 +21,6 @@ class RayBatch:
         rays: R rays.
         rgb: (R, 3) teacher colour composited on ``background``.
         background: (R, 3).
-        alpha: (R,) teacher alpha, or None when the teacher has none.
         coverage: (R,) teacher alpha where known, else the silhouette's share of the pixel.
         distance: (R,) expected distance, world units, 0 where unknown; None without teacher depth.
     """
@@ -29,7 +28,6 @@ class RayBatch:
     rays: Rays
     rgb: Tensor
     background: Tensor
-    alpha: Tensor | None
     coverage: Tensor
     distance: Tensor | None
 

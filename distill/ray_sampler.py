@@ -66,7 +66,7 @@ class RaySampler:
             background = torch.rand((count, 3), generator=generator).to(self.device)
         else:
             background = self.background.expand(count, 3)
-        rgb, alpha = _unit(self.rgb[pixel]), None
+        rgb = _unit(self.rgb[pixel])
         if self.alpha is not None:
             alpha = _unit(self.alpha[pixel])
             rgb = rgb * alpha[:, None] + (1 - alpha)[:, None] * background
@@ -74,7 +74,6 @@ class RaySampler:
             rays=rays,
             rgb=rgb,
             background=background,
-            alpha=alpha,
             coverage=_unit(self.coverage[pixel]),
             distance=None if self.distance is None else self.distance[pixel],
         )

@@ -31,7 +31,6 @@ def make_batch(distance=(3.0, 4.0, 0.0), coverage=(1.0, 0.5, 1.0), near=(2.0, 2.
         rays=make_rays(near, far),
         rgb=torch.full((count, 3), 0.5),
         background=torch.ones(count, 3),
-        alpha=torch.tensor(coverage),
         coverage=torch.tensor(coverage),
         distance=None if distance is None else torch.tensor(distance),
     )

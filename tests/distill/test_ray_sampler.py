@@ -82,15 +82,14 @@ def test_targets_are_the_views_pixels_on_the_background(views, background):
     frame, row, col = pixels_of(batch)
     images = torch.stack([views.image(i, background) for i in range(FRAMES)])
     torch.testing.assert_close(batch.rgb, images[frame, row, col])
-    torch.testing.assert_close(batch.alpha, views.alpha[frame, row, col] / 255)
-    torch.testing.assert_close(batch.coverage, batch.alpha)
+    torch.testing.assert_close(batch.coverage, views.alpha[frame, row, col] / 255)
     torch.testing.assert_close(batch.background, torch.tensor(background).expand(500, 3))
 
 
 def test_random_background_is_under_the_target_too(views):
     batch = draw(make_sampler(views, random_background=True))
     pixel = pixels_of(batch)
-    expected = views.rgb[pixel] / 255 * batch.alpha[:, None] + (1 - batch.alpha[:, None]) * batch.background
+    expected = views.rgb[pixel] / 255 * batch.coverage[:, None] + (1 - batch.coverage[:, None]) * batch.background
     torch.testing.assert_close(batch.rgb, expected)
     assert batch.background.std(0).min() > 0.25  # of a uniform distribution: 0.289
     assert batch.background.mean().item() == pytest.approx(0.5, abs=0.05)
@@ -100,7 +99,6 @@ def test_views_without_alpha_stay_on_their_own_background(opaque_views):
     sampler = make_sampler(opaque_views, background=(1.0, 1.0, 1.0), random_background=True)
     assert not sampler.random_background
     batch = draw(sampler)
-    assert batch.alpha is None
     torch.testing.assert_close(batch.background, torch.tensor(GREY).expand(500, 3))
     torch.testing.assert_close(batch.rgb, opaque_views.rgb[pixels_of(batch)] / 255)
     torch.testing.assert_close(batch.coverage, opaque_views.coverage[pixels_of(batch)] / 255)

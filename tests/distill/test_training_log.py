@@ -19,7 +19,6 @@ def make_record(depth=True):
         rays=rays,
         rgb=torch.tensor([[0.9, 0.9, 0.9], [1.0, 1.0, 1.0]]),
         background=torch.ones(2, 3),
-        alpha=torch.tensor([0.6, 0.0]),
         coverage=torch.tensor([0.6, 0.0]),
         distance=torch.tensor([3.0, 0.0]),
     )
