@@ -12,6 +12,7 @@ import torch
 from plyfile import PlyData, PlyElement, PlyParseError
 from torch import Tensor
 
+from kernels.covariances import gaussian_covariances
 from scene.errors import InputError
 
 _MEANS = ("x", "y", "z")
@@ -72,19 +73,7 @@ class Gaussians:
 
     def covariances(self) -> Tensor:
         """(N, 3, 3) world-space covariances R diag(scale^2) R^T."""
-        half = rotation_matrices(self.rotations) * self.scales[:, None, :]
-        return half @ half.transpose(1, 2)
-
-
-def rotation_matrices(quaternions: Tensor) -> Tensor:
-    """(N, 4) quaternions w, x, y, z of any non-zero length -> (N, 3, 3) rotation matrices."""
-    w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+        return gaussian_covariances(self.log_scales, self.rotations)
 
 
 def read_ply(path: str | Path) -> Gaussians:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from kernels.rasterize import RasterOutput, View, rasterize
 from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
 
-__all__ = ["RasterOutput", "Rasterizer"]
+__all__ = ["RasterOutput", "Rasterizer", "camera_view"]
 
 
 class Rasterizer:
@@ -26,13 +28,17 @@ class Rasterizer:
         self._tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._options = {"implementation": implementation, "near": near, "threads": threads}
 
-    def render(self, cameras: Cameras, index: int) -> RasterOutput:
-        """The image from camera ``index``, at the cameras' size.
+    def render(self, cameras: Cameras, index: int, channels: Tensor | None = None) -> RasterOutput:
+        """The image from camera ``index``, at the cameras' size; ``channels`` (N, C) are blended beside colour.
 
         Raises:
             ValueError: the implementation is unknown.
         """
-        camera = cameras[index].to("cpu")
-        fx, fy, cx, cy = (float(value) for value in (camera.fx, camera.fy, camera.cx, camera.cy))
-        view = View(camera.world_to_camera()[0], fx, fy, cx, cy, camera.width, camera.height)
-        return rasterize(*self._tensors, view, **self._options)
+        return rasterize(*self._tensors, camera_view(cameras, index), channels=channels, **self._options)
+
+
+def camera_view(cameras: Cameras, index: int) -> View:
+    """Camera ``index`` as the kernel wants it, at the cameras' size."""
+    camera = cameras[index].to("cpu")
+    fx, fy, cx, cy = (float(value) for value in (camera.fx, camera.fy, camera.cx, camera.cy))
+    return View(camera.world_to_camera()[0], fx, fy, cx, cy, camera.width, camera.height)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.spherical_harmonics import fill_sh_basis, sh_basis
+from kernels.spherical_harmonics import fill_sh_basis, sh_basis, sh_basis_gradient
 
 
 def test_constants_of_every_degree():
@@ -75,3 +75,16 @@ def test_numba_twin():
         basis = np.full((degree + 1) ** 2, np.nan)
         fill_sh_basis(*direction.tolist(), basis)
         np.testing.assert_allclose(basis, sh_basis(direction, degree), atol=1e-14)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_gradient_inside_kernels_is_autograds(degree):
+    for direction in torch.nn.functional.normalize(torch.randn(5, 3).double(), dim=-1):
+        direction.requires_grad_()
+        weights = torch.randn((degree + 1) ** 2).double()
+        (sh_basis(direction, degree) * weights).sum().add(0 * direction.sum()).backward()
+        # Off the sphere the constant terms of zz and of xx + yy + zz differ: only what is tangent to it counts.
+        found = torch.tensor(sh_basis_gradient(*direction.tolist(), weights.numpy())).double()
+        unit = direction.detach()
+        tangent = [grad - (grad @ unit) * unit for grad in (found, direction.grad)]
+        torch.testing.assert_close(tangent[0], tangent[1], rtol=1e-5, atol=1e-6)

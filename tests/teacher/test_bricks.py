@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from kernels.covariances import rotation_matrices
 from kernels.spherical_harmonics import sh_basis
 from scene.rays import image_rays, intersect_box
 from teacher.bricks import BRICKS_BOX, build_bricks, orbit_cameras
-from teacher.gaussians import read_ply, rotation_matrices, write_ply
+from teacher.gaussians import read_ply, write_ply
 from teacher.rasterizer import Rasterizer
 
 FIELDS = ("means", "log_scales", "rotations", "opacity_logits", "sh")

@@ -7,8 +7,9 @@ import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
+from kernels.covariances import rotation_matrices
 from scene.errors import InputError
-from teacher.gaussians import Gaussians, read_ply, rotation_matrices, write_ply
+from teacher.gaussians import Gaussians, read_ply, write_ply
 
 FIELDS = ("means", "log_scales", "rotations", "opacity_logits", "sh")
 
