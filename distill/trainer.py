@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
-import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +13,7 @@ from tqdm import tqdm
 
 from distill.checkpoint import box_state, save_checkpoint, student_state
 from distill.config import to_yaml
+from distill.interrupts import Interrupt
 from distill.losses import total_loss
 from distill.occupancy import OccupancyGrid
 from distill.optimizer import StudentAdam, rate_factor
@@ -100,8 +98,8 @@ class Trainer:
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
-        with bar, one_torch_thread(), self._interruptible(), GpuMonitor(self.device) as monitor:
-            while self.fraction_done() < 1 and not self.interrupted:
+        with bar, one_torch_thread(), Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
+            while self.fraction_done() < 1 and not interrupt.asked:
                 record = self._step()
                 progress.step += 1
                 progress.seconds = time.perf_counter() - start
@@ -114,6 +112,7 @@ class Trainer:
                 if self._checkpoint_due():
                     self.save()
                     saved_at = progress.step
+            self.interrupted = interrupt.asked
         if saved_at != progress.step:
             self.save()
 
@@ -217,22 +216,3 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.progress = Progress(**{key: state[key] for key in Progress.__dataclass_fields__})
-
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C ends the loop after the step it falls in, so that what is saved is whole."""
-
-        def stop(*_: object) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        try:
-            previous = signal.signal(signal.SIGINT, stop)
-        except ValueError:  # not the main thread: the caller deals with interrupts
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)

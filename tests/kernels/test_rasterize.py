@@ -109,7 +109,7 @@ def test_principal_point_moves_the_picture(implementation):
     whole = rasterize(*gaussians, wide, implementation=implementation)
     window = replace(wide, cx=wide.cx - 7, cy=wide.cy - 3, width=13, height=15)
     part = rasterize(*gaussians, window, implementation=implementation)
-    for a, b in zip(whole, part, strict=True):
+    for a, b in zip(whole[:4], part[:4], strict=True):
         torch.testing.assert_close(a[3:18, 7:20], b, atol=1e-6, rtol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_not_finite_covariance_is_left_out(implementation):
     covariances[1] = float("nan")
     out = rasterize(means, covariances, opacities, sh, VIEW, implementation=implementation)
     assert float(out.z[4, 4]) == pytest.approx(1.6, abs=1e-6)
-    assert all(image.isfinite().all() for image in out)
+    assert all(image.isfinite().all() for image in out[:4])
 
 
 @pytest.mark.parametrize(("degree", "width", "height"), [(0, 33, 17), (1, 16, 16), (2, 1, 40), (3, 47, 31), (3, 65, 5)])
@@ -216,7 +216,10 @@ def test_long_thin_gaussian_keeps_its_shape():
 
 def test_threads_do_not_change_a_bit():
     gaussians, view = random_scene(9000, 1), random_view(101, 67)
-    one, two = (rasterize(*gaussians, view, implementation="numba", threads=threads) for threads in (1, 2))
+    one, two = (
+        rasterize(*gaussians, view, channels=torch.ones(9000, 1), implementation="numba", threads=threads)
+        for threads in (1, 2)
+    )
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
@@ -316,7 +319,7 @@ def test_channels_are_blended_like_colour(implementation):
 
 @IMPLEMENTATIONS
 def test_without_channels_there_are_none(implementation):
-    assert rasterize(*scene([0, 0, -2]), VIEW, implementation=implementation).channels.shape == (9, 9, 0)
+    assert rasterize(*scene([0, 0, -2]), VIEW, implementation=implementation).channels is None
 
 
 @IMPLEMENTATIONS

@@ -1,0 +1,1 @@
+"""Fitting a 3DGS teacher to images with known cameras."""

@@ -1,0 +1,219 @@
+"""The fitting loop: draw a view, rasterise, compare, step; grow and prune; log, save, stop cleanly."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from distill.fitting.density_control import DensityControl
+from distill.fitting.model import GaussianModel
+from distill.fitting.pictures import Pictures
+from distill.interrupts import Interrupt
+from distill.metrics import psnr_from_mse
+from distill.run_folder import CsvLog, RunFolder
+from distill.schema import FittingConfig
+from distill.trainer import TrainingDiverged
+from kernels.covariances import gaussian_covariances
+from kernels.rasterize import RasterOutput, ScreenSpace, rasterize
+from kernels.ssim import ssim
+from kernels.threads import one_torch_thread
+from scene.cameras import Cameras
+from scene.rays import SceneBox
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import camera_view
+
+COLUMNS = (
+    *("step", "wall_s", "steps_per_s", "width", "gaussians", "sh_degree", "lr_means", "loss"),
+    *("loss_l1", "loss_dssim", "psnr_batch"),
+)
+
+
+@dataclass
+class FitProgress:
+    """Where a fit stands; restored on resume."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+class TeacherFit:
+    """Fits Gaussians to the training pictures of a scene.
+
+    Args:
+        settings: the config's ``fitting`` section.
+        pictures: what is fitted.
+        start: the Gaussians at the start.
+        extent: size of the scene, world units (``scene_extent``); positions learn in proportion to it.
+        background: behind the pictures where they have alpha and ``random_background`` is off.
+        seed: of every random number.
+    """
+
+    def __init__(
+        self,
+        settings: FittingConfig,
+        pictures: Pictures,
+        start: Gaussians,
+        extent: float,
+        background: tuple[float, float, float],
+        seed: int,
+    ) -> None:
+        self.settings, self.pictures, self.extent = settings, pictures, extent
+        self.model = GaussianModel(start, settings.sh_degree, self._rates())
+        self.control = DensityControl(settings, extent, len(start))
+        self.background = torch.tensor(background if pictures.has_alpha else pictures.background)
+        self.random_background = settings.random_background and pictures.has_alpha
+        self.generator = torch.Generator().manual_seed(seed)
+        self.progress, self.order = FitProgress(), []
+        self.interrupted = False
+
+    def fraction_done(self) -> float:
+        """0 to 1, by steps or by time, whichever will end the fit first."""
+        settings, progress = self.settings, self.progress
+        by_time = progress.seconds / settings.max_seconds if settings.max_seconds else 0.0
+        return max(progress.step / settings.max_steps, by_time)
+
+    def run(self, folder: RunFolder, save: Any, show_progress: bool = True) -> None:
+        """Fits to the end of the schedule, or until Ctrl-C (``interrupted``); ``save(self)`` is called at the end too.
+
+        Raises:
+            TrainingDiverged: the loss is not a finite number.
+        """
+        settings, progress = self.settings, self.progress
+        log = CsvLog(folder.logs / "fitting_metrics.csv", COLUMNS, progress.step + 1 if progress.step else None)
+        by_time = settings.max_seconds is not None
+        bar = tqdm(
+            desc="fit",
+            total=settings.max_seconds if by_time else settings.max_steps,
+            initial=progress.seconds if by_time else progress.step,
+            unit="s" if by_time else "step",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{postfix}]",
+            disable=not show_progress,
+            dynamic_ncols=True,
+            mininterval=0.5,
+        )
+        start, logged = time.perf_counter() - progress.seconds, (progress.step, progress.seconds)
+        with bar, one_torch_thread(), Interrupt() as interrupt:
+            while self.fraction_done() < 1 and not interrupt.asked:
+                row = self._step()
+                progress.step += 1
+                progress.seconds = time.perf_counter() - start
+                self._grow_and_prune()
+                bar.update(progress.seconds - bar.n if by_time else 1)
+                if progress.step % settings.log_every == 0 or self.fraction_done() >= 1:
+                    pace = (progress.step - logged[0]) / max(1e-9, progress.seconds - logged[1])
+                    logged = progress.step, progress.seconds
+                    row = {name: value.item() if isinstance(value, Tensor) else value for name, value in row.items()}
+                    row |= {"step": progress.step, "wall_s": round(progress.seconds, 3), "steps_per_s": round(pace, 3)}
+                    log.append(row | {"gaussians": len(self.model)})
+                    bar.set_postfix(psnr=f"{row['psnr_batch']:.2f}", gaussians=len(self.model), width=row["width"])
+                if settings.checkpoint_every and progress.step % settings.checkpoint_every == 0:
+                    save(self)
+            self.interrupted = interrupt.asked
+        save(self)
+
+    def _rates(self) -> dict[str, float]:
+        settings = self.settings
+        return {
+            "means": settings.lr_means * self.extent,
+            "scales": settings.lr_scales,
+            "quats": settings.lr_rotations,
+            "opacities": settings.lr_opacities,
+            "sh0": settings.lr_sh,
+            "shN": settings.lr_sh / 20,  # Kerbl et al. 2023
+        }
+
+    def _step(self) -> dict[str, Any]:
+        settings, done = self.settings, self.fraction_done()
+        level, index = self._level(done), self._next_view()
+        picture, cameras = self.pictures.level(level)[index], self.pictures.cameras(level)
+        degree = min(settings.sh_degree, int(done / settings.sh_degree_every)) if settings.sh_degree_every else 3
+        rate = settings.lr_means * self.extent * settings.lr_means_final_ratio**done
+        self.model.optimizers["means"].param_groups[0]["lr"] = rate
+        background = self.background
+        if self.random_background:
+            background = torch.rand(3, generator=self.generator)
+        alpha = picture[..., 3:].float() / 255
+        target = picture[..., :3].float() / 255 * alpha + (1 - alpha) * background
+        screen = ScreenSpace()
+        output = self._render(cameras, index, degree, screen)
+        image = output.rgb + (1 - output.alpha)[..., None] * background
+        l1 = (image - target).abs().mean()
+        dssim = 1 - ssim(image, target)
+        loss = (1 - settings.dssim_weight) * l1 + settings.dssim_weight * dssim
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(f"step {self.progress.step + 1}: the loss is {loss.item()}; lower fitting.lr_means")
+        loss.backward()
+        if done < settings.grow_until:
+            self.control.observe(screen, cameras.width, cameras.height)
+        self.model.step()
+        error = (image.detach() - target).square().mean()
+        return {
+            "width": cameras.width,
+            "sh_degree": degree,
+            "lr_means": rate,
+            "loss": loss.detach(),
+            "loss_l1": l1.detach(),
+            "loss_dssim": dssim.detach(),
+            "psnr_batch": round(psnr_from_mse(error.item()), 4),
+        }
+
+    def _render(self, cameras: Cameras, index: int, degree: int, screen: ScreenSpace) -> RasterOutput:
+        params = self.model.params
+        return rasterize(
+            params["means"],
+            gaussian_covariances(params["scales"], params["quats"]),
+            self.model.opacities,
+            self.model.sh(degree),
+            camera_view(cameras, index),
+            screen=screen,
+        )
+
+    def _level(self, done: float) -> int:
+        """The size to train on: the coarser ones share the first part of the fit equally."""
+        coarse, share = self.pictures.levels - 1, self.settings.coarse_until
+        return coarse if done >= share or not coarse else int(done / share * coarse)
+
+    def _next_view(self) -> int:
+        if not self.order:
+            self.order = torch.randperm(len(self.pictures), generator=self.generator).tolist()
+        return self.order.pop()
+
+    def _grow_and_prune(self) -> None:
+        settings, step, done = self.settings, self.progress.step, self.fraction_done()
+        if step % settings.grow_every or step < settings.grow_from:
+            return
+        if done < settings.grow_until:
+            self.control.refine(self.model, self.generator)
+            if settings.fade_every and step % settings.fade_every == 0:
+                self.control.fade(self.model)
+        elif done < settings.prune_until:
+            self.control.refine(self.model, self.generator, grow=False)
+
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed fit needs to go on bit for bit."""
+        return {
+            "progress": asdict(self.progress),
+            "model": self.model.state(),
+            "control": self.control.state(),
+            "order": list(self.order),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from ``state``."""
+        self.progress, self.order = FitProgress(**state["progress"]), list(state["order"])
+        self.model.load_state(state["model"])
+        self.control.load_state(state["control"])
+        self.generator.set_state(state["generator"].cpu())
+
+
+def scene_extent(cameras: Cameras, box: SceneBox) -> float:
+    """Size of the scene in world units: 1.1 times the farthest camera from their mean (Kerbl et al. 2023), or the
+    box's half diagonal where the cameras stand closer together than that."""
+    spread = (cameras.centers - cameras.centers.mean(dim=0)).norm(dim=1).max().item()
+    return max(1.1 * spread, 0.5 * sum(side * side for side in box.extent) ** 0.5)

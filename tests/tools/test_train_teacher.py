@@ -1,0 +1,119 @@
+"""Fitting a teacher as a user does: pictures in, a PLY out that the program reads as a teacher."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.config import load_config
+from distill.fitting import session as fitting
+from distill.fitting.trainer import COLUMNS, scene_extent
+from scene.cameras import Cameras
+from scene.rays import SceneBox
+from teacher.gaussians import read_ply
+from tests.toy_scene import write_toy_scene
+from tools.train_teacher import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "teacher": {"kind": "images", "outputs": None, "ply": None},
+    "data": {"box": {"lower": [-0.6, -0.6, -0.6], "upper": [0.6, 0.6, 0.6]}},
+    "fitting": {
+        **{"max_steps": 240, "initial_gaussians": 600, "max_gaussians": 900, "log_every": 40},
+        **{"grow_from": 60, "grow_every": 60, "checkpoint_every": 100},
+    },
+    "eval": {"lpips": False, "reference": "ground_truth"},
+}
+
+
+def arguments(config: Path, *more: str) -> list[str]:
+    return ["--config", str(config), "--assets", str(config.parent), "--output", str(config.parent), *more]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_as_a_program(tmp_path):
+    config = write_toy_scene(tmp_path, **SETTINGS)
+    command = [sys.executable, str(ROOT / "tools" / "train_teacher.py"), *arguments(config)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr
+    started = re.search(r"12 pictures of 24x24, (\d+) Gaussians to start with, 900 at most", done.stderr)
+    assert 300 < int(started[1]) <= 600
+    results, logs = tmp_path / "results/toy/first", tmp_path / "logs/toy/first"
+    gaussians = read_ply(results / "point_cloud/iteration_240/point_cloud.ply")
+    assert 100 < len(gaussians) <= 900 and gaussians.sh_degree == 3
+    log = rows(logs / "fitting_metrics.csv")
+    assert tuple(log[0]) == COLUMNS
+    assert [int(row["step"]) for row in log] == list(range(40, 280, 40))
+    assert float(log[-1]["loss"]) < 0.5 * float(log[0]["loss"])
+    summary = {row["split"]: row for row in rows(logs / "eval_step_000240.csv")}
+    assert set(summary) == {"holdout", "train", "all"}
+    assert float(summary["holdout"]["psnr"]) > float(summary["holdout"]["psnr_blank"]) + 10
+    # The teacher serves a student right away.
+    ply = results / "point_cloud/iteration_240/point_cloud.ply"
+    overrides = ["teacher.kind=gaussians", f"teacher.ply={ply}", "run=student", "data.box=auto"]
+    assert load_config(config, overrides, tmp_path).teacher.ply == ply
+
+
+def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    config = write_toy_scene(tmp_path, **SETTINGS)
+    whole = ["--set", "run=whole", "--set", "eval.splits=[holdout]"]
+    assert main(arguments(config, *whole)) == 0
+    parted = ["--set", "run=parted", "--set", "eval.splits=[holdout]"]
+    step, taken = fitting.TeacherFit._step, []
+
+    def stops_after_130(self):
+        taken.append(1)
+        if len(taken) == 130:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(fitting.TeacherFit, "_step", stops_after_130)
+    assert main(arguments(config, *parted)) == 130
+    monkeypatch.setattr(fitting.TeacherFit, "_step", step)
+    assert main(arguments(config, *parted, "--resume")) == 0
+    found, expected = (
+        read_ply(tmp_path / f"results/toy/{run}/point_cloud/iteration_240/point_cloud.ply")
+        for run in ("parted", "whole")
+    )
+    assert torch.equal(found.means, expected.means) and torch.equal(found.sh, expected.sh)
+    steps = [int(row["step"]) for row in rows(tmp_path / "logs/toy/parted/fitting_metrics.csv")]
+    assert steps == list(range(40, 280, 40))
+
+
+def test_resume_refuses_another_fits_state(tmp_path, capsys):
+    config = write_toy_scene(tmp_path, **SETTINGS)
+    assert main(arguments(config, "--set", "fitting.max_steps=2")) == 3  # no better than a blank picture yet
+    assert main(arguments(config, "--resume", "--set", "fitting.sh_degree=1")) == 2
+    assert "fitting.sh_degree: found 3, expected 1" in capsys.readouterr().err
+    state = tmp_path / "results/toy/first/checkpoints/fit_latest.pth"
+    state.write_bytes(b"no state")
+    assert main(arguments(config, "--resume")) == 2
+    assert str(state) in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_is_named(tmp_path, capsys):
+    config = write_toy_scene(tmp_path, **SETTINGS)
+    assert main(arguments(config, "--set", "fitting.lr_sh=1e38", "--set", "fitting.max_steps=30")) == 1
+    assert "fitting.lr_means" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spread", [0.0, 3.0])
+def test_the_extent_is_that_of_the_cameras_or_of_the_box(spread):
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[0, 0, 3], poses[1, 0, 3] = -spread, spread
+    ones = torch.ones(2)
+    cameras = Cameras(poses, ones, ones, ones, ones, 2, 2)
+    box = SceneBox((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    assert scene_extent(cameras, box) == pytest.approx(max(1.1 * spread, 3**0.5))
