@@ -54,15 +54,6 @@ class DensityControl:
             self._prune(model, torch.zeros(len(model), dtype=torch.bool))
         self.pull, self.views = torch.zeros(len(model)), torch.zeros(len(model))
 
-    @torch.no_grad()
-    def fade(self, model: GaussianModel) -> None:
-        """Lowers every opacity to twice the pruning threshold at most: what is needed comes back, the rest goes."""
-        most = torch.logit(torch.tensor(2 * self.settings.prune_opacity))
-        model.params["opacities"].clamp_(max=float(most))
-        for moment in model.optimizers["opacities"].state[model.params["opacities"]].values():
-            if moment.ndim:
-                moment.zero_()
-
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"pull": self.pull, "views": self.views}

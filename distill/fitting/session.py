@@ -13,7 +13,7 @@ from distill.evaluator import EvaluationResult, check_measurable, evaluate
 from distill.fitting.initialization import hull_gaussians
 from distill.fitting.pictures import Pictures
 from distill.fitting.trainer import TeacherFit, scene_extent
-from distill.pipeline import Teacher, load_teacher
+from distill.pipeline import Teacher, choose_device, load_teacher
 from distill.renderer import RenderedFrame
 from distill.run_folder import RunFolder, atomic_path
 from distill.schema import Config
@@ -46,11 +46,12 @@ def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) ->
     state = _load_state(path, config) if resume and path.exists() else None
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
-    fit = _start(config, teacher)
+    device = choose_device(config)
+    fit = _start(config, teacher, device)
     if state is not None:
         fit.load_state(state["fit"])
         _log.info("resuming from %s at step %d", path, fit.progress.step)
-    folder.prepare("cpu")
+    folder.prepare(device)
     _announce(config, fit)
 
     def save(fit: TeacherFit) -> None:
@@ -65,14 +66,14 @@ def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) ->
     ply = folder.results / "point_cloud" / f"iteration_{step}" / "point_cloud.ply"
     ply.parent.mkdir(parents=True, exist_ok=True)
     write_ply(ply, gaussians)
-    result = _evaluate(config, teacher, gaussians, step, folder)
+    result = _evaluate(config, teacher, gaussians, step, folder, device)
     print(result.summary_text())
     print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / 2**20:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
     return ExitCode.COLLAPSED if result.collapsed else ExitCode.DONE
 
 
-def _start(config: Config, teacher: Teacher) -> TeacherFit:
+def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit:
     settings, views = config.fitting, teacher.views
     if views.holdout.all():
         found = f"all {len(views)} frames held out"
@@ -81,19 +82,21 @@ def _start(config: Config, teacher: Teacher) -> TeacherFit:
     generator = torch.Generator().manual_seed(config.seed)
     start = hull_gaussians(views, teacher.box, pictures, settings.initial_gaussians, generator)
     extent = scene_extent(pictures.cameras(0), teacher.box)
-    return TeacherFit(settings, pictures, start, extent, config.render.background_rgb, config.seed)
+    return TeacherFit(settings, pictures, start, extent, config.render.background_rgb, config.seed, device)
 
 
-def _evaluate(config: Config, teacher: Teacher, gaussians: Gaussians, step: int, folder: RunFolder) -> EvaluationResult:
-    rasterizer, cameras = Rasterizer(gaussians), teacher.views.cameras
+def _evaluate(
+    config: Config, teacher: Teacher, gaussians: Gaussians, step: int, folder: RunFolder, device: torch.device
+) -> EvaluationResult:
+    rasterizer, cameras = Rasterizer(gaussians, device=device), teacher.views.cameras
 
     def render(index: int, background: tuple[float, float, float]) -> RenderedFrame:
         output = rasterizer.render(cameras, index)
-        rgb = output.rgb + (1 - output.alpha)[..., None] * torch.tensor(background)
-        distance = output.z * distance_per_z(cameras, index) / output.alpha.clamp(min=1e-4)
+        rgb = output.rgb + (1 - output.alpha)[..., None] * output.rgb.new_tensor(background)
+        distance = output.z * distance_per_z(cameras, index).to(output.z) / output.alpha.clamp(min=1e-4)
         return RenderedFrame(rgb.clamp(0, 1), output.alpha, distance)
 
-    return evaluate(render, teacher.views, config, step, folder, torch.device("cpu"))
+    return evaluate(render, teacher.views, config, step, folder, device)
 
 
 def _identity(config: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from distill.fitting.density_control import DensityControl
+from distill.fitting.backends import choose_backend
 from distill.fitting.model import GaussianModel
 from distill.fitting.pictures import Pictures
 from distill.interrupts import Interrupt
@@ -18,8 +18,6 @@ from distill.metrics import psnr_from_mse
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema import FittingConfig
 from distill.trainer import TrainingDiverged
-from kernels.covariances import gaussian_covariances
-from kernels.rasterize import RasterOutput, ScreenSpace, rasterize
 from kernels.ssim import ssim
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
@@ -51,6 +49,10 @@ class TeacherFit:
         extent: size of the scene, world units (``scene_extent``); positions learn in proportion to it.
         background: behind the pictures where they have alpha and ``random_background`` is off.
         seed: of every random number.
+        device: where it is fitted: our kernels on the CPU, gsplat on CUDA.
+
+    Raises:
+        InputError: the device is CUDA and gsplat cannot run there.
     """
 
     def __init__(
@@ -61,11 +63,14 @@ class TeacherFit:
         extent: float,
         background: tuple[float, float, float],
         seed: int,
+        device: torch.device,
     ) -> None:
         self.settings, self.pictures, self.extent = settings, pictures, extent
-        self.model = GaussianModel(start, settings.sh_degree, self._rates())
-        self.control = DensityControl(settings, extent, len(start))
-        self.background = torch.tensor(background if pictures.has_alpha else pictures.background)
+        self.device = device
+        self.model = GaussianModel(start, settings.sh_degree, self._rates(), device)
+        self.backend = choose_backend(settings, extent, len(start), device)
+        shown_on = background if pictures.has_alpha else pictures.background
+        self.background = torch.tensor(shown_on, device=device)
         self.random_background = settings.random_background and pictures.has_alpha
         self.generator = torch.Generator().manual_seed(seed)
         self.progress, self.order = FitProgress(), []
@@ -130,17 +135,16 @@ class TeacherFit:
     def _step(self) -> dict[str, Any]:
         settings, done = self.settings, self.fraction_done()
         level, index = self._level(done), self._next_view()
-        picture, cameras = self.pictures.level(level)[index], self.pictures.cameras(level)
+        picture, cameras = self.pictures.level(level)[index].to(self.device), self.pictures.cameras(level)
         degree = min(settings.sh_degree, int(done / settings.sh_degree_every)) if settings.sh_degree_every else 3
         rate = settings.lr_means * self.extent * settings.lr_means_final_ratio**done
         self.model.optimizers["means"].param_groups[0]["lr"] = rate
         background = self.background
         if self.random_background:
-            background = torch.rand(3, generator=self.generator)
+            background = torch.rand(3, generator=self.generator).to(self.device)
         alpha = picture[..., 3:].float() / 255
         target = picture[..., :3].float() / 255 * alpha + (1 - alpha) * background
-        screen = ScreenSpace()
-        output = self._render(cameras, index, degree, screen)
+        output = self.backend.render(self.model, camera_view(cameras, index), degree)
         image = output.rgb + (1 - output.alpha)[..., None] * background
         l1 = (image - target).abs().mean()
         dssim = 1 - ssim(image, target)
@@ -148,8 +152,6 @@ class TeacherFit:
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"step {self.progress.step + 1}: the loss is {loss.item()}; lower fitting.lr_means")
         loss.backward()
-        if done < settings.grow_until:
-            self.control.observe(screen, cameras.width, cameras.height)
         self.model.step()
         error = (image.detach() - target).square().mean()
         return {
@@ -161,17 +163,6 @@ class TeacherFit:
             "loss_dssim": dssim.detach(),
             "psnr_batch": round(psnr_from_mse(error.item()), 4),
         }
-
-    def _render(self, cameras: Cameras, index: int, degree: int, screen: ScreenSpace) -> RasterOutput:
-        params = self.model.params
-        return rasterize(
-            params["means"],
-            gaussian_covariances(params["scales"], params["quats"]),
-            self.model.opacities,
-            self.model.sh(degree),
-            camera_view(cameras, index),
-            screen=screen,
-        )
 
     def _level(self, done: float) -> int:
         """The size to train on: the coarser ones share the first part of the fit equally."""
@@ -185,21 +176,17 @@ class TeacherFit:
 
     def _grow_and_prune(self) -> None:
         settings, step, done = self.settings, self.progress.step, self.fraction_done()
-        if step % settings.grow_every or step < settings.grow_from:
-            return
-        if done < settings.grow_until:
-            self.control.refine(self.model, self.generator)
-            if settings.fade_every and step % settings.fade_every == 0:
-                self.control.fade(self.model)
-        elif done < settings.prune_until:
-            self.control.refine(self.model, self.generator, grow=False)
+        phase = "grow" if done < settings.grow_until else "prune" if done < settings.prune_until else None
+        self.backend.after_step(self.model, step, phase, self.generator)
+        if phase == "grow" and settings.fade_every and step % settings.fade_every == 0:
+            self.model.fade(2 * settings.prune_opacity)
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed fit needs to go on bit for bit."""
         return {
             "progress": asdict(self.progress),
             "model": self.model.state(),
-            "control": self.control.state(),
+            "growth": self.backend.state(),
             "order": list(self.order),
             "generator": self.generator.get_state(),
         }
@@ -208,7 +195,7 @@ class TeacherFit:
         """Goes on from ``state``."""
         self.progress, self.order = FitProgress(**state["progress"]), list(state["order"])
         self.model.load_state(state["model"])
-        self.control.load_state(state["control"])
+        self.backend.load_state(state["growth"])
         self.generator.set_state(state["generator"].cpu())
 
 

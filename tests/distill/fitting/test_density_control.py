@@ -2,7 +2,6 @@
 
 import math
 
-import pytest
 import torch
 
 from distill.fitting.density_control import DensityControl
@@ -93,13 +92,3 @@ def test_after_a_round_counting_starts_anew():
     control = control_with_pull(model, [2.0, 0.0])
     control.refine(model, torch.Generator().manual_seed(0))
     assert control.pull.tolist() == [0, 0, 0] and control.views.tolist() == [0, 0, 0]
-
-
-def test_fading_leaves_faint_ones_alone_and_forgets_momentum():
-    model = model_of([0.05, 0.05], opacities=[0.9, 0.006])
-    model.params["opacities"].grad = torch.ones(2)
-    model.step()
-    DensityControl(FittingConfig(prune_opacity=0.005), EXTENT, 2).fade(model)
-    assert model.opacities.tolist() == pytest.approx([0.01, 0.006], rel=0.15)
-    state = model.optimizers["opacities"].state[model.params["opacities"]]
-    assert state["exp_avg"].tolist() == [0, 0] and state["exp_avg_sq"].tolist() == [0, 0]
