@@ -60,12 +60,14 @@ class RasterOutput(NamedTuple):
         alpha: (H, W) sum of w, in [0, 1].
         z: (H, W) sum of w * z, not divided by alpha; z is the depth of the Gaussian's centre along the view axis.
         inverse_z: (H, W) sum of w / z, not divided by alpha.
+        channels: (H, W, C) sum of w * value of further channels; None when none were asked for.
     """
 
     rgb: Tensor
     alpha: Tensor
     z: Tensor
     inverse_z: Tensor
+    channels: Tensor | None = None
 
 
 def rasterize(
@@ -75,6 +77,7 @@ def rasterize(
     sh: Tensor,
     view: View,
     *,
+    channels: Tensor | None = None,
     near: float = 0.2,
     implementation: str = "auto",
     threads: int | None = None,
@@ -87,6 +90,7 @@ def rasterize(
         opacities: (N,) in [0, 1].
         sh: (N, K, 3) spherical-harmonics coefficients, K in {1, 4, 9, 16}; colour is max(0, basis @ sh + 0.5) for
             the direction from the camera's centre to the Gaussian's.
+        channels: (N, C) further values of each Gaussian to blend; of the torch implementation.
         near: Gaussians with view z at or under this are left out, world units.
         implementation: ``"auto"``, ``"torch"`` (the reference: slow, differentiable) or ``"numba"`` (no gradient).
         threads: CPU threads of the numba implementation; None is all. The result does not depend on it.
@@ -94,14 +98,16 @@ def rasterize(
     Raises:
         ValueError: ``implementation`` is unknown.
     """
-    name = resolve("rasterize", implementation, means.device, ("torch", "numba"))
+    available = ("torch", "numba") if channels is None else ("torch",)
+    name = resolve("rasterize", implementation, means.device, available)
     if name == "torch":
-        image = _rasterize_torch(means, covariances, opacities, sh, view, near)
+        image = _rasterize_torch(means, covariances, opacities, sh, view, near, channels)
     else:
         arrays = (value.detach().contiguous().numpy() for value in (means, covariances, opacities, sh))
         image = torch.from_numpy(_rasterize_numba(*arrays, view, near, threads))
-    rgb, z, inverse_z, alpha = image.split([3, 1, 1, 1], dim=-1)
-    return RasterOutput(rgb.contiguous(), *(plane[..., 0].contiguous() for plane in (alpha, z, inverse_z)))
+    rgb, z, inverse_z, alpha, extra = image.split([3, 1, 1, 1, image.shape[-1] - 6], dim=-1)
+    planes = (plane[..., 0].contiguous() for plane in (alpha, z, inverse_z))
+    return RasterOutput(rgb.contiguous(), *planes, None if channels is None else extra.contiguous())
 
 
 def _opencv_pose(view: View) -> Tensor:
@@ -110,9 +116,15 @@ def _opencv_pose(view: View) -> Tensor:
 
 
 def _rasterize_torch(
-    means: Tensor, covariances: Tensor, opacities: Tensor, sh: Tensor, view: View, near: float
+    means: Tensor,
+    covariances: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    view: View,
+    near: float,
+    channels: Tensor | None,
 ) -> Tensor:
-    """(H, W, 6) float32: r, g, b, z, 1/z, alpha. In float64 inside, a row of pixels at a time."""
+    """(H, W, 6 + C) float32: r, g, b, z, 1/z, alpha, channels. In float64 inside, a row of pixels at a time."""
     means, covariances, opacities, sh = (value.double() for value in (means, covariances, opacities, sh))
     pose = _opencv_pose(view)
     rotation, translation = pose[:, :3], pose[:, 3]
@@ -140,6 +152,8 @@ def _rasterize_torch(
     degree = int(sh.shape[1] ** 0.5) - 1
     color = (torch.einsum("nk,nkc->nc", sh_basis(directions, degree), sh[kept]) + 0.5).clamp(min=0)
     features = torch.cat([color, z[:, None], 1 / z[:, None], torch.ones_like(z)[:, None]], dim=1)
+    if channels is not None:
+        features = torch.cat([features, channels[kept].double()], dim=1)
 
     reach = (2 * torch.log(opacity / ALPHA_MIN) * covariance[:, 1, 1]).sqrt()
     columns = torch.arange(view.width, dtype=torch.float64) + 0.5
