@@ -199,9 +199,7 @@ def rendered_planes(
     cameras = views.cameras[indices]
     cameras = cameras.resized(cameras.width * factor, cameras.height * factor)
     batch = rasterizer.render_batch(cameras)
-    single = [
-        RasterOutput(*(None if plane is None else plane[index] for plane in batch)) for index in range(len(indices))
-    ]
+    single = [RasterOutput(*(plane[index] for plane in batch)) for index in range(len(indices))]
     return [view_planes(output, format.depth_kind, cameras, index, factor) for index, output in enumerate(single)]
 
 

@@ -60,14 +60,14 @@ class RasterOutput(NamedTuple):
         alpha: (H, W) sum of w, in [0, 1].
         z: (H, W) sum of w * z, not divided by alpha; z is the depth of the Gaussian's centre along the view axis.
         inverse_z: (H, W) sum of w / z, not divided by alpha.
-        channels: (H, W, C) sum of w * value of further channels; None when none were asked for.
+        channels: (H, W, C) sum of w * the extra channels, C = 0 when there are none.
     """
 
     rgb: Tensor
     alpha: Tensor
     z: Tensor
     inverse_z: Tensor
-    channels: Tensor | None = None
+    channels: Tensor
 
 
 def rasterize(
@@ -107,7 +107,7 @@ def rasterize(
         image = torch.from_numpy(_rasterize_numba(*arrays, view, near, threads))
     rgb, z, inverse_z, alpha, extra = image.split([3, 1, 1, 1, image.shape[-1] - 6], dim=-1)
     planes = (plane[..., 0].contiguous() for plane in (alpha, z, inverse_z))
-    return RasterOutput(rgb.contiguous(), *planes, None if channels is None else extra.contiguous())
+    return RasterOutput(rgb.contiguous(), *planes, extra.contiguous())
 
 
 def _opencv_pose(view: View) -> Tensor:

@@ -61,7 +61,9 @@ def rasterize_gsplat(
     poses, intrinsics = _opencv_cameras(views, means)
     finite = means.isfinite().all(-1) & covariances.isfinite().all(-1).all(-1)
     means = torch.where(finite[:, None], means, 0.0)
-    covariances = torch.where(finite[:, None, None], covariances, torch.eye(3).to(covariances))
+    # gsplat reads the upper triangle alone; this way the gradient is symmetric, as the other implementations' is.
+    symmetric = (covariances + covariances.transpose(1, 2)) / 2
+    covariances = torch.where(finite[:, None, None], symmetric, torch.eye(3).to(covariances))
     colors, z = _colors(means, sh, poses)
     # Where a Gaussian is behind the near plane 1 / z may be infinite: it is not drawn, but 0 * inf would be NaN.
     inverse_z = 1 / torch.where(z > near, z, 1.0)
@@ -86,8 +88,7 @@ def rasterize_gsplat(
         channel_chunk=_CHANNELS_PER_PASS,
         covars=covariances,
     )
-    extra = None if channels is None else image[..., 5:]
-    return RasterOutput(image[..., :3], alpha[..., 0], image[..., 3], image[..., 4], extra), meta
+    return RasterOutput(image[..., :3], alpha[..., 0], image[..., 3], image[..., 4], image[..., 5:]), meta
 
 
 def _opencv_cameras(views: Sequence[View], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat
 
-__all__ = ["RasterOutput", "Rasterizer", "views_of"]
+__all__ = ["RasterOutput", "Rasterizer", "camera_view"]
 
 
 class Rasterizer:
@@ -61,16 +61,14 @@ class Rasterizer:
             ValueError: the implementation is unknown.
         """
         if self.implementation == "gsplat":
-            batch = self.render_batch(cameras[index], channels)
-            return RasterOutput(*(None if plane is None else plane[0] for plane in batch))
-        options = {} if channels is None else {"channels": channels}
+            return RasterOutput(*(plane[0] for plane in self.render_batch(cameras[index], channels)))
         return rasterize(
             *self._tensors,
-            views_of(cameras[index])[0],
+            camera_view(cameras, index),
+            channels=channels,
             near=self._near,
             implementation="auto" if self.implementation == "cpu" else self.implementation,
             threads=self._threads,
-            **options,
         )
 
     def render_batch(self, cameras: Cameras, channels: Tensor | None = None) -> RasterOutput:
@@ -81,17 +79,15 @@ class Rasterizer:
         Args, Raises: as ``render``.
         """
         if self.implementation == "gsplat":
+            views = [camera_view(cameras, index) for index in range(len(cameras))]
             channels = None if channels is None else channels.to(self.device)
-            return rasterize_gsplat(*self._tensors, views_of(cameras), channels=channels, near=self._near)[0]
+            return rasterize_gsplat(*self._tensors, views, channels=channels, near=self._near)[0]
         single = [self.render(cameras, index, channels) for index in range(len(cameras))]
-        return RasterOutput(
-            *(None if planes[0] is None else torch.stack(planes) for planes in zip(*single, strict=True))
-        )
+        return RasterOutput(*(torch.stack(planes) for planes in zip(*single, strict=True)))
 
 
-def views_of(cameras: Cameras) -> list[View]:
-    """The cameras as the rasterisation kernels take them."""
-    cameras = cameras.to("cpu")
-    intrinsics = zip(*(getattr(cameras, name).tolist() for name in ("fx", "fy", "cx", "cy")), strict=True)
-    poses = cameras.world_to_camera()
-    return [View(pose, *values, cameras.width, cameras.height) for pose, values in zip(poses, intrinsics, strict=True)]
+def camera_view(cameras: Cameras, index: int) -> View:
+    """Camera ``index`` as the kernel wants it, at the cameras' size."""
+    camera = cameras[index].to("cpu")
+    fx, fy, cx, cy = (float(value) for value in (camera.fx, camera.fy, camera.cx, camera.cy))
+    return View(camera.world_to_camera()[0], fx, fy, cx, cy, camera.width, camera.height)

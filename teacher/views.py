@@ -241,7 +241,7 @@ def views_from_gaussians(
     fine = cameras.resized(cameras.width * supersample, cameras.height * supersample)
     size, views = (cameras.width, cameras.height), []
     for i in range(len(cameras)):
-        output = RasterOutput(*(plane if plane is None else plane.cpu() for plane in renderer.render(fine, i)))
+        output = RasterOutput(*(plane.cpu() for plane in renderer.render(fine, i)))
         distance = output.z * distance_per_z(fine, i)
         planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
         views.append(_unmixed(resize_area(planes.numpy(), *size)))
