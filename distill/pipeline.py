@@ -22,6 +22,7 @@ from scene.rays import SceneBox
 from students import build_student
 from students.base import Student
 from teacher.bricks import build_bricks, orbit_cameras
+from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians, read_ply, write_ply
 from teacher.views import (
     TeacherViews,
@@ -80,11 +81,7 @@ def load_teacher(config: Config) -> Teacher:
         InputError: an asset is missing, damaged or does not fit the others.
     """
     data, teacher = config.data, config.teacher
-    gaussians = None
-    if teacher.kind == "bricks":
-        gaussians = _bricks_through_ply(config.seed)
-    elif teacher.ply is not None and teacher.kind != "images":
-        gaussians = read_ply(teacher.ply)
+    gaussians = None if teacher.kind == "images" else load_gaussians(config)
     box = None
     if data.box != "auto" or gaussians is not None:
         box, _ = scene_box(config, gaussians, None)
@@ -92,6 +89,17 @@ def load_teacher(config: Config) -> Teacher:
     if box is None:
         box, _ = scene_box(config, None, views.cameras)
     return Teacher(views, gaussians, box)
+
+
+def load_gaussians(config: Config) -> Gaussians | None:
+    """The Gaussians of ``teacher.ply``, or of the built-in scene; None when there are neither.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    if config.teacher.kind == "bricks":
+        return _bricks_through_ply(config.seed)
+    return None if config.teacher.ply is None else read_gaussians(config.teacher.ply)
 
 
 def _load_views(config: Config, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
@@ -128,6 +136,8 @@ def _load_views(config: Config, gaussians: Gaussians | None, box: SceneBox | Non
         cameras,
         names,
         supersample=teacher.supersample,
+        rasterizer=teacher.rasterizer,
+        device=choose_device(config),
         holdout_every=data.holdout_every,
         ground_truth_paths=truth,
     )

@@ -76,7 +76,13 @@ class TeacherConfig(Section):
     )
     ply: AssetPath | None = Field(
         None,
-        description="3DGS point cloud, under the assets root; gaussians: the teacher; views: the first occupancy",
+        description="3D Gaussians (.ply, .npz or .spz), under the assets root; gaussians: the teacher; views: the "
+        "first occupancy",
+    )
+    rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
+        "auto",
+        description="what renders the Gaussians; gsplat: CUDA, an optional package compiled on first use; auto: gsplat "
+        "on a CUDA device, else cpu",
     )
     background: Background = Field(
         "white", description="what the teacher's RGB renders are composited on; R, G, B in [0, 1]"

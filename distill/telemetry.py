@@ -104,6 +104,16 @@ def gpu_mem_gib(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else None
 
 
+def cpu_peak_gib() -> float | None:
+    """Most memory in GiB that this process has had in RAM at a time; None where the system does not tell."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
+
+
 def reset_gpu_peak(device: torch.device) -> None:
     """Starts a new peak for ``gpu_mem_gib``."""
     if device.type == "cuda":

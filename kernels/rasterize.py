@@ -56,14 +56,14 @@ class RasterOutput(NamedTuple):
         alpha: (H, W) sum of w, in [0, 1].
         z: (H, W) sum of w * z, not divided by alpha; z is the depth of the Gaussian's centre along the view axis.
         inverse_z: (H, W) sum of w / z, not divided by alpha.
-        channels: (H, W, C) sum of w * the extra channels; None when none were asked for.
+        channels: (H, W, C) sum of w * the extra channels, C = 0 when there are none.
     """
 
     rgb: Tensor
     alpha: Tensor
     z: Tensor
     inverse_z: Tensor
-    channels: Tensor | None = None
+    channels: Tensor
 
 
 @dataclass
@@ -120,7 +120,7 @@ def rasterize(
         image = _RasterizeNumba.apply(*arguments, view, near, threads, screen)
     rgb, z, inverse_z, alpha, blended = image.split([3, 1, 1, 1, extra.shape[1]], dim=-1)
     planes = (plane[..., 0].contiguous() for plane in (alpha, z, inverse_z))
-    return RasterOutput(rgb.contiguous(), *planes, None if channels is None else blended.contiguous())
+    return RasterOutput(rgb.contiguous(), *planes, blended.contiguous())
 
 
 def _opencv_pose(view: View) -> Tensor:

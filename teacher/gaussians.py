@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,10 @@ class Gaussians:
 
     def __len__(self) -> int:
         return len(self.means)
+
+    def __getitem__(self, index: Tensor | slice) -> Gaussians:
+        """Those Gaussians, in that order: by a (N,) bool mask, indices or a slice."""
+        return Gaussians(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @property
     def opacities(self) -> Tensor:

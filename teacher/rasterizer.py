@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from kernels.rasterize import RasterOutput, View, rasterize
+from kernels.rasterize_gsplat import rasterize_gsplat
 from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
+from teacher.gsplat_setup import ensure_gsplat
 
 __all__ = ["RasterOutput", "Rasterizer", "camera_view"]
 
@@ -16,25 +19,71 @@ class Rasterizer:
 
     Args:
         gaussians: the teacher.
-        implementation: of the kernel ``rasterize``: ``"auto"``, ``"numba"`` or ``"torch"``.
+        implementation: ``"auto"``: gsplat on a CUDA device, else as ``"cpu"``; ``"gsplat"``; ``"cpu"``: the fastest
+            of the kernel ``rasterize`` on the CPU, whatever the device; ``"numba"`` or ``"torch"``: that one.
         near: Gaussians closer than this along the view axis are left out, world units. 0.2 is graphdeco's; a scene
             much smaller than one unit wants less.
         threads: CPU threads; None is all. The images do not depend on it.
+        device: where the program computes; None is the CPU.
+
+    Raises:
+        InputError: gsplat is chosen and cannot run on the device; what is missing.
     """
 
     def __init__(
-        self, gaussians: Gaussians, implementation: str = "auto", *, near: float = 0.2, threads: int | None = None
+        self,
+        gaussians: Gaussians,
+        implementation: str = "auto",
+        *,
+        near: float = 0.2,
+        threads: int | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
-        self._tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
-        self._options = {"implementation": implementation, "near": near, "threads": threads}
+        device = torch.device(device or "cpu")
+        if implementation == "auto":
+            implementation = "gsplat" if device.type == "cuda" else "cpu"
+        if implementation == "gsplat":
+            ensure_gsplat(device)
+        self.implementation = implementation
+        self.device = device if implementation == "gsplat" else torch.device("cpu")
+        """Where the images are."""
+        tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
+        self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
+        self._near, self._threads = near, threads
 
     def render(self, cameras: Cameras, index: int, channels: Tensor | None = None) -> RasterOutput:
-        """The image from camera ``index``, at the cameras' size; ``channels`` (N, C) are blended beside colour.
+        """The image from camera ``index``, at the cameras' size.
+
+        Args:
+            channels: (N, C) float32 further values of each Gaussian to blend.
 
         Raises:
             ValueError: the implementation is unknown.
         """
-        return rasterize(*self._tensors, camera_view(cameras, index), channels=channels, **self._options)
+        if self.implementation == "gsplat":
+            return RasterOutput(*(plane[0] for plane in self.render_batch(cameras[index], channels)))
+        return rasterize(
+            *self._tensors,
+            camera_view(cameras, index),
+            channels=channels,
+            near=self._near,
+            implementation="auto" if self.implementation == "cpu" else self.implementation,
+            threads=self._threads,
+        )
+
+    def render_batch(self, cameras: Cameras, channels: Tensor | None = None) -> RasterOutput:
+        """The images from all V >= 1 cameras, each field with a leading dimension V.
+
+        On CUDA they are rendered in one call, in memory that grows with V times the number of Gaussians.
+
+        Args, Raises: as ``render``.
+        """
+        if self.implementation == "gsplat":
+            views = [camera_view(cameras, index) for index in range(len(cameras))]
+            channels = None if channels is None else channels.to(self.device)
+            return rasterize_gsplat(*self._tensors, views, channels=channels, near=self._near)[0]
+        single = [self.render(cameras, index, channels) for index in range(len(cameras))]
+        return RasterOutput(*(torch.stack(planes) for planes in zip(*single, strict=True)))
 
 
 def camera_view(cameras: Cameras, index: int) -> View:

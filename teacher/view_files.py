@@ -129,13 +129,13 @@ def check_count(files: Sequence[Path], dataset: Frames) -> None:
         raise InputError(files[0].parent, "number of files", found, "one for each frame", _POSES_HINT)
 
 
-def frame_slice(text: str | None, count: int) -> slice:
+def frame_slice(text: str | None, count: int, source: str = "config", field: str = "data.frames") -> slice:
     """``"START:STOP:STEP"`` (None: all frames) as a slice that leaves some of ``count`` frames, else InputError."""
     match = _SLICE.fullmatch(text or ":")
     start, stop, step = (None if part is None else int(part) for part in match.groups()) if match else (0, 0, 1)
     if step == 0 or not range(count)[start:stop:step]:
         expected = f"START:STOP:STEP, STEP positive, that leaves some of the {count} frames"
-        raise InputError("config", "data.frames", f"'{text}'", expected)
+        raise InputError(source, field, f"'{text}'", expected)
     return slice(start, stop, step)
 
 

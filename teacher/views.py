@@ -18,7 +18,7 @@ from scene.images import read_image, resize_area, to_uint8
 from scene.rays import SceneBox, distance_per_z, focus_box
 from teacher.depth import DepthKind, DepthReport, back_project, infer_depth_kind, to_distance
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Rasterizer, RasterOutput
 from teacher.view_files import (
     OutputFiles,
     Size,
@@ -218,6 +218,8 @@ def views_from_gaussians(
     names: Sequence[str],
     *,
     supersample: int = 1,
+    rasterizer: str = "auto",
+    device: torch.device | None = None,
     holdout_every: int,
     progress: Progress | None = None,
     ground_truth_paths: Sequence[Path | None] | None = None,
@@ -227,17 +229,19 @@ def views_from_gaussians(
     Args:
         names: N unique frame names.
         supersample: renders at this multiple of the size, then averages premultiplied by area.
+        rasterizer, device: ``implementation`` and device of the ``Rasterizer``.
         progress: called with (frames done, frames in all) after each frame.
         ground_truth_paths: the dataset's images, one a frame; all None or no list: no ground truth.
 
     Raises:
-        InputError: a ground-truth image is missing among others, unreadable or of another shape.
+        InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
+            and cannot run.
     """
-    rasterizer = Rasterizer(gaussians)
+    renderer = Rasterizer(gaussians, rasterizer, device=device)
     fine = cameras.resized(cameras.width * supersample, cameras.height * supersample)
     size, views = (cameras.width, cameras.height), []
     for i in range(len(cameras)):
-        output = rasterizer.render(fine, i)
+        output = RasterOutput(*(plane.cpu() for plane in renderer.render(fine, i)))
         distance = output.z * distance_per_z(fine, i)
         planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
         views.append(_unmixed(resize_area(planes.numpy(), *size)))

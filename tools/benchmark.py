@@ -25,7 +25,7 @@ from kernels.threads import available_threads
 from scene.blender import load_transforms
 from scene.errors import InputError
 from teacher.bricks import build_bricks, orbit_cameras
-from teacher.gaussians import read_ply
+from teacher.gaussian_files import read_gaussians
 from teacher.rasterizer import Rasterizer
 
 Case = tuple[str, str, Callable[[], object]]  # what is timed, implementation, the work
@@ -145,7 +145,7 @@ def rasterize_cases(ply: Path | None, transforms: Path | None) -> Iterator[Case]
             lambda rasterizer=rasterizer: rasterizer.render(orbit, 0),
         )  # fmt: skip
     if ply is not None:
-        gaussians, cameras = read_ply(ply), load_transforms(transforms, image_size=(400, 400)).cameras
+        gaussians, cameras = read_gaussians(ply), load_transforms(transforms, image_size=(400, 400)).cameras
         large = Rasterizer(gaussians, "numba")
         name = f"rasterize {len(gaussians):,} Gaussians {cameras.width}x{cameras.height}"
         yield name, "numba", lambda: large.render(cameras, 0)
@@ -182,7 +182,9 @@ def main(argv: list[str] | None = None) -> int:
     groups = ("hash_encoding", "radiance_mlp", "marching", "adam", "rasterize")
     parser.add_argument("--only", choices=groups, action="append", help="one group; may be repeated")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted rounds (default 5)")
-    parser.add_argument("--ply", type=Path, help="a 3DGS PLY for the rasteriser; with --transforms")
+    parser.add_argument(
+        "--ply", type=Path, help="3D Gaussians (.ply, .npz, .spz) for the rasteriser; with --transforms"
+    )
     parser.add_argument("--transforms", type=Path, help="transforms_*.json whose first frame is rendered")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
     arguments = parser.parse_args(argv)

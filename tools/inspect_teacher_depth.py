@@ -30,7 +30,7 @@ from scene.errors import InputError
 from scene.images import write_atomically
 from scene.rays import SceneBox, image_rays, intersect_box
 from teacher.depth import DepthKind, DepthReport, back_project, to_distance, view_agreement, view_pairs
-from teacher.gaussians import read_ply
+from teacher.gaussian_files import read_gaussians
 from teacher.view_files import OutputFiles, find_outputs, parallel_map
 from teacher.views import infer_from_files
 
@@ -84,7 +84,7 @@ def inspect(config: Config) -> Inspection:
         raise InputError("config", "teacher.kind", teacher.kind, "views", hint)
     check_assets(config)
     files = find_outputs(teacher.outputs, config.data.transforms, config.data.frames, depth=True, truth=False)
-    gaussians = None if teacher.ply is None else read_ply(teacher.ply)
+    gaussians = None if teacher.ply is None else read_gaussians(teacher.ply)
     box, box_source = scene_box(config, gaussians, files.cameras)
     report = infer_from_files(files, box)
     configured = None if teacher.depth_kind in ("auto", "none") else DepthKind.parse(teacher.depth_kind)

@@ -100,7 +100,7 @@ class GsplatBackend:
     def render(self, model: GaussianModel, view: View, sh_degree: int) -> RasterOutput:
         batch, self._meta = rasterize_gsplat(*_tensors(model, sh_degree), [view])
         self._strategy.step_pre_backward(**self._tables(model), step=0, info=self._meta)
-        return RasterOutput(*(None if plane is None else plane[0] for plane in batch))
+        return RasterOutput(*(plane[0] for plane in batch))
 
     def after_step(self, model: GaussianModel, step: int, phase: str | None, generator: torch.Generator) -> None:
         if phase is None:

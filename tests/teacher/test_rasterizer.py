@@ -1,12 +1,16 @@
 """The rasteriser as the teacher sees it: cameras in, images out."""
 
+import sys
+
 import pytest
 import torch
 
 from scene.cameras import Cameras
+from scene.errors import InputError
 from scene.rays import image_rays
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
+from tests.fake_gsplat import FakeGsplat
 
 
 def cameras():
@@ -48,3 +52,45 @@ def test_near_is_a_setting():
     gaussians = one_gaussian([0.0, 0.0, 2.9])
     assert Rasterizer(gaussians).render(cameras(), 0).alpha.max() == 0
     assert Rasterizer(gaussians, near=0.01).render(cameras(), 0).alpha.max() > 0.5
+
+
+def test_a_batch_is_the_single_images_stacked():
+    rasterizer = Rasterizer(one_gaussian([0.3, 0.2, -0.4]), "torch")
+    channels = torch.tensor([[2.0, 5.0]])
+    batch = rasterizer.render_batch(cameras(), channels)
+    assert batch.rgb.shape == (2, 21, 31, 3) and batch.channels.shape == (2, 21, 31, 2)
+    for index in range(2):
+        for whole, single in zip(batch, rasterizer.render(cameras(), index, channels), strict=True):
+            assert torch.equal(whole[index], single)
+    torch.testing.assert_close(batch.channels, batch.alpha[..., None] * channels)
+
+
+def test_gsplat_draws_on_its_device_after_the_checks(monkeypatch):
+    asked = []
+    monkeypatch.setitem(sys.modules, "gsplat", FakeGsplat())
+    monkeypatch.setattr("teacher.rasterizer.ensure_gsplat", asked.append)
+    gaussians = one_gaussian([0.3, 0.2, -0.4])
+    rasterizer = Rasterizer(gaussians, "gsplat", near=0.1)
+    assert asked == [torch.device("cpu")] and rasterizer.implementation == "gsplat"
+    channels = torch.tensor([[2.0, 5.0]])
+    batch = rasterizer.render_batch(cameras(), channels)
+    for index in range(2):
+        for one, reference in zip(
+            rasterizer.render(cameras(), index, channels),
+            Rasterizer(gaussians, "torch", near=0.1).render(cameras(), index, channels),
+            strict=True,
+        ):
+            torch.testing.assert_close(one, reference)
+    assert torch.equal(batch.z[1], rasterizer.render(cameras(), 1).z)
+    assert sys.modules["gsplat"].calls[0]["cameras"] == 2
+
+
+def test_gsplat_is_chosen_on_cuda_alone_and_never_replaced_in_silence():
+    gaussians = one_gaussian([0.3, 0.2, -0.4])
+    assert Rasterizer(gaussians).implementation == "cpu"
+    on_cpu = Rasterizer(gaussians, "cpu", device="cuda")
+    assert on_cpu.implementation == "cpu" and on_cpu.device == torch.device("cpu")
+    assert on_cpu.render(cameras(), 0).alpha.device == torch.device("cpu")
+    for implementation, device in (("auto", "cuda"), ("gsplat", "cpu")):
+        with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
+            Rasterizer(gaussians, implementation, device=device)

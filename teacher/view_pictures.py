@@ -1,0 +1,55 @@
+"""A rasterised view as what graphdeco's layout stores: an 8-bit picture, and a depth map of a chosen kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.rasterize import RasterOutput
+from scene.cameras import Cameras
+from scene.rays import distance_per_z
+from teacher.depth import DepthKind
+
+Color = tuple[float, float, float]
+
+
+def view_planes(output: RasterOutput, kind: DepthKind | None, cameras: Cameras, index: int, factor: int = 1) -> Tensor:
+    """What a view's files are made of, averaged over blocks of ``factor`` x ``factor`` pixels.
+
+    Args:
+        output: of camera ``index``, (H, W).
+        kind: the depth wanted; None: no depth.
+
+    Returns:
+        (H / factor, W / factor, 4 or 5) premultiplied rgb, alpha, and the accumulated quantity of ``kind``.
+    """
+    planes = [output.rgb, output.alpha[..., None]]
+    if kind is not None:
+        depth = output.inverse_z if kind.quantity == "inverse_z" else output.z
+        if kind.quantity == "distance":
+            depth = depth * distance_per_z(cameras, index).to(depth)
+        planes.append(depth[..., None])
+    together = torch.cat(planes, dim=-1)
+    if factor == 1:
+        return together
+    return F.avg_pool2d(together.permute(2, 0, 1)[None], factor)[0].permute(1, 2, 0)
+
+
+def picture(planes: Tensor, background: Color | None) -> np.ndarray:
+    """(H, W, 3) uint8 on the background; with None, (H, W, 4) uint8 straight RGBA."""
+    rgb, alpha = planes[..., :3], planes[..., 3:4]
+    if background is not None:
+        color = rgb + (1 - alpha) * rgb.new_tensor(background)
+    else:
+        color = torch.cat([rgb / alpha.clamp(min=1e-6), alpha], dim=-1)
+    return (color.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def depth_map(planes: Tensor, kind: DepthKind) -> np.ndarray:
+    """(H, W) float32 of that kind, 0 where nothing is drawn."""
+    alpha, depth = planes[..., 3], planes[..., 4]
+    if kind.normalized:
+        depth = torch.where(alpha > 0, depth / alpha.clamp(min=1e-12), 0.0)
+    return depth.contiguous().cpu().numpy()

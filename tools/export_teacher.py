@@ -1,0 +1,195 @@
+"""Renders the views of a 3DGS teacher to disk in graphdeco's layout, to look at or to distil as teacher.kind: views.
+
+    python tools/export_teacher.py --config configs/lego_response_eighth.yaml [--assets DIR] [--output DIR]
+
+Writes renders/, depth/, gt/ where the dataset has images, transforms.json of the frames, render_stats.json. Run again,
+it goes on where it stopped. Exit status: 0 done, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.config import load_config
+from distill.export_views import ExportViews, training_cameras, views_to_export
+from distill.pipeline import choose_device, load_gaussians
+from distill.run_folder import RunFolder, versions
+from distill.schema import Config
+from distill.teacher_export import ExportFormat, ViewExport
+from distill.teacher_pruning import PruneLimits, prune, psnr_of_pruning
+from distill.telemetry import device_name
+from scene.errors import InputError
+from teacher.depth import DepthKind
+from teacher.gaussian_files import check_gaussians_file, write_gaussians
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+
+_log = logging.getLogger(__name__)
+
+
+def export(config: Config, chosen: argparse.Namespace) -> dict[str, Any] | None:
+    """Does what the command line asks for; figures as ``ViewExport.run``.
+
+    Raises:
+        InputError: config, assets, options or what is in the output folder do not fit.
+    """
+    if config.teacher.kind != "bricks" and config.teacher.ply is None:
+        raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply.")
+    if chosen.ply is not None:
+        check_gaussians_file(chosen.ply)
+    device = choose_device(config)
+    gaussians = load_gaussians(config)
+    views = views_to_export(
+        config,
+        gaussians,
+        split=chosen.split,
+        path=chosen.path,
+        orbit=chosen.orbit,
+        frames=chosen.frames,
+        resolution=chosen.resolution,
+    )
+    format = ExportFormat(
+        depth_kind=_depth_kind(config, chosen.depth_kind),
+        background=None if chosen.rgba else config.teacher.background_rgb,
+        supersample=config.teacher.supersample,
+    )
+    whole = rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, near=format.near, device=device)
+    limits, report = PruneLimits(chosen.prune_opacity, chosen.prune_contribution), None
+    original = gaussians
+    if limits != PruneLimits(None, None):
+        cameras, source = training_cameras(config)
+        pruned = prune(gaussians, whole, cameras, source, limits, progress=True)
+        gaussians, report = pruned.gaussians, pruned.report
+        rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, near=format.near, device=device)
+
+    folder = chosen.output or RunFolder(config).results / "teacher_views"
+    job = ViewExport(folder, gaussians, rasterizer, views, format)
+    _announce(job, views, gaussians)
+    if chosen.ply is not None:
+        write_gaussians(chosen.ply, gaussians)
+    figures = job.run()
+    if report is not None:
+        report |= _sizes(original, gaussians, chosen.ply)
+        report["psnr"] = psnr_of_pruning(whole, rasterizer, views, format, progress=True)
+        _log.info("%s", _pruning_in_words(report))
+    if figures is None:
+        _log.info("nothing to do: all %d frames are in %s", len(views.names), folder)
+        return None
+    file = chosen.ply or (config.teacher.ply if report is None else None)
+    stats = {
+        "num_gaussians": len(gaussians),
+        "gaussians_file": None if file is None else str(file),
+        "gaussians_bytes": None if file is None else file.stat().st_size,
+        **figures,
+        "device": device_name(rasterizer.device),
+        "pruning": report,
+        "versions": versions(config, rasterizer.device),
+    }
+    job.write_stats(stats)
+    _log.info("%d frames rendered at %.1f frames/s, written to %s", figures["frames_timed"], figures["avg_fps"], folder)
+    return figures
+
+
+def _depth_kind(config: Config, name: str | None) -> DepthKind | None:
+    """The option's, else the config's, else graphdeco's own."""
+    name = name or (config.teacher.depth_kind if config.teacher.depth_kind not in ("auto", "none") else "inverse_z")
+    return None if name == "none" else DepthKind(name)
+
+
+def _announce(job: ViewExport, views: ExportViews, gaussians: Gaussians) -> None:
+    size = f"{views.cameras.width}x{views.cameras.height}"
+    _log.info("%d frames of %s at %s, %d Gaussians", len(views.names), views.source, size, len(gaussians))
+    if len(job.todo) < len(views.names):
+        _log.info("going on: %d of %d frames are there", len(views.names) - len(job.todo), len(views.names))
+    if not views.has_truth and any(views.images):
+        _log.warning("no gt/: some frames have no image, or the images are smaller than %s", size)
+
+
+def _sizes(whole: Gaussians, pruned: Gaussians, file: Path | None) -> dict[str, int]:
+    """Bytes before and after, in the format of ``file``, as PLY without it."""
+    suffix = ".ply" if file is None else file.suffix
+    sizes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, gaussians in (("bytes_before", whole), ("bytes_after", pruned)):
+            path = Path(folder) / f"{name}{suffix}"
+            write_gaussians(path, gaussians)
+            sizes[name] = path.stat().st_size
+    return sizes
+
+
+def _pruning_in_words(report: dict[str, Any]) -> str:
+    removed, before = report["gaussians_removed"], report["gaussians_before"]
+    weight = report["weight_removed_fraction"]
+    smaller = 1 - report["bytes_after"] / report["bytes_before"]
+    return (
+        f"pruned {removed:,} of {before:,} Gaussians ({removed / before:.1%}), "
+        + ("" if weight is None else f"{weight:.3%} of the weight in {report['measured_views']} training views, ")
+        + f"{smaller:.1%} of the file; {report['psnr']:.2f} dB between renders with and without them"
+    )
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Render a 3DGS teacher's views to disk in graphdeco's layout.",
+        epilog="Exit status: 0 done, 2 bad input, 130 interrupted (run it again to go on).",
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, see configs/")
+    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override a setting"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write (default: results/<scene>/<run>/teacher_views)"
+    )
+    cameras = parser.add_mutually_exclusive_group()
+    cameras.add_argument("--split", metavar="NAME", help="transforms_NAME.json beside data.transforms")
+    cameras.add_argument("--path", type=Path, metavar="FILE", help="a transforms JSON of the poses to render")
+    cameras.add_argument("--orbit", type=int, metavar="N", help="N frames of one round about the scene")
+    parser.add_argument("--frames", metavar="START:STOP:STEP", help="only those frames, as a Python slice")
+    parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels (default: the dataset's)")
+    kinds = ["none", *(kind.value for kind in DepthKind)]
+    parser.add_argument("--depth-kind", choices=kinds, help="what depth/ holds (default: the config's, or inverse_z)")
+    parser.add_argument("--rgba", action="store_true", help="straight RGBA pictures instead of RGB on a background")
+    parser.add_argument("--prune-opacity", type=float, metavar="X", help="drop Gaussians of less opacity")
+    parser.add_argument(
+        "--prune-contribution", type=float, metavar="X",
+        help="drop Gaussians that fill less than X pixels of the training view that shows most of them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ply", type=Path, metavar="FILE", help="also write the Gaussians rendered, as .ply, .npz or .spz"
+    )
+    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    chosen = parser.parse_args(arguments)
+    if chosen.device is not None:
+        chosen.overrides.append(f"device={chosen.device}")
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    chosen = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("numba").setLevel(logging.WARNING)
+    try:
+        export(load_config(chosen.config, chosen.overrides, chosen.assets), chosen)
+    except InputError as error:
+        if chosen.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
