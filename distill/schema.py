@@ -244,7 +244,7 @@ class FittingConfig(Section):
     max_steps: int = Field(30000, ge=1, description="steps at most; a step is one view")
     max_seconds: float | None = Field(None, gt=0, description="wall time of the fit at most, s; null: no limit")
     initial_gaussians: int = Field(30000, ge=1, description="Gaussians placed in the visual hull at the start")
-    max_gaussians: int = Field(120000, ge=1, description="Gaussians that growing may reach")
+    max_gaussians: int = Field(120000, ge=1, description="Gaussians that growing may reach; fewer on coarse images")
     sh_degree: int = Field(3, ge=0, le=3, description="spherical-harmonics degree of colour")
     sh_degree_every: Unit = Field(
         0.08, description="fraction of the fit after which the degree rises by one; 0: at once"

@@ -24,12 +24,15 @@ class Backend(Protocol):
     def render(self, model: GaussianModel, view: View, sh_degree: int) -> RasterOutput:
         """The view's image; differentiable in the model's tables."""
 
-    def after_step(self, model: GaussianModel, step: int, phase: str | None, generator: torch.Generator) -> None:
+    def after_step(
+        self, model: GaussianModel, step: int, phase: str | None, most: int, generator: torch.Generator
+    ) -> None:
         """After backward pass and optimiser: takes in how the screen pulled, clones, splits and prunes when it is due.
 
         Args:
             step: steps done.
             phase: ``"grow"``, ``"prune"`` (no growing any more) or None (neither).
+            most: Gaussians that growing may reach.
         """
 
     def state(self) -> dict[str, Any]:
@@ -65,13 +68,15 @@ class CpuBackend:
         self._screen, self._view = ScreenSpace(), view
         return rasterize(*_tensors(model, sh_degree), view, screen=self._screen)
 
-    def after_step(self, model: GaussianModel, step: int, phase: str | None, generator: torch.Generator) -> None:
+    def after_step(
+        self, model: GaussianModel, step: int, phase: str | None, most: int, generator: torch.Generator
+    ) -> None:
         settings = self.control.settings
         if phase is None:
             return
         self.control.observe(self._screen, self._view.width, self._view.height)
         if step >= settings.grow_from and step % settings.grow_every == 0:
-            self.control.refine(model, generator, grow=phase == "grow")
+            self.control.refine(model, most if phase == "grow" else 0, generator)
 
     def state(self) -> dict[str, Any]:
         return self.control.state()
@@ -102,11 +107,13 @@ class GsplatBackend:
         self._strategy.step_pre_backward(**self._tables(model), step=0, info=self._meta)
         return RasterOutput(*(plane[0] for plane in batch))
 
-    def after_step(self, model: GaussianModel, step: int, phase: str | None, generator: torch.Generator) -> None:
+    def after_step(
+        self, model: GaussianModel, step: int, phase: str | None, most: int, generator: torch.Generator
+    ) -> None:
         if phase is None:
             return
         # The strategy knows no limit: over it, and once growing is over, no pull is enough.
-        grows = phase == "grow" and len(model) < self._settings.max_gaussians
+        grows = phase == "grow" and len(model) < most
         self._strategy.grow_grad2d = self._settings.grow_gradient if grows else inf
         self._strategy.step_post_backward(**self._tables(model), step=step, info=self._meta)
 

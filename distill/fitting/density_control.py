@@ -39,19 +39,15 @@ class DensityControl:
         self.views += seen
 
     @torch.no_grad()
-    def refine(self, model: GaussianModel, generator: torch.Generator, grow: bool = True) -> None:
-        """Clones and splits what is pulled at most, within ``max_gaussians``, then prunes; forgets what it has seen."""
-        if grow:
-            chosen = self._chosen(model)
-            small = model.params["scales"].amax(dim=1) <= log(_SMALL * self.extent)
-            clones, splits = chosen & small, chosen & ~small
-            rows = {name: table.detach()[clones] for name, table in model.params.items()}
-            halves = _halves(model, splits, generator)
-            model.append({name: torch.cat([rows[name], halves[name]]) for name in rows})
-            added = len(model) - len(splits)
-            self._prune(model, torch.cat([splits, splits.new_zeros(added)]))
-        else:
-            self._prune(model, torch.zeros(len(model), dtype=torch.bool))
+    def refine(self, model: GaussianModel, most: int, generator: torch.Generator) -> None:
+        """Clones and splits what is pulled hardest, up to ``most`` Gaussians, then prunes; forgets what it has seen."""
+        chosen = self._chosen(model, most)
+        small = model.params["scales"].amax(dim=1) <= log(_SMALL * self.extent)
+        clones, splits = chosen & small, chosen & ~small
+        rows = {name: table.detach()[clones] for name, table in model.params.items()}
+        halves = _halves(model, splits, generator)
+        model.append({name: torch.cat([rows[name], halves[name]]) for name in rows})
+        self._prune(model, torch.cat([splits, splits.new_zeros(len(model) - len(splits))]))
         self.pull, self.views = torch.zeros(len(model)), torch.zeros(len(model))
 
     def state(self) -> dict[str, Any]:
@@ -62,11 +58,11 @@ class DensityControl:
         """From a checkpoint."""
         self.pull, self.views = state["pull"], state["views"]
 
-    def _chosen(self, model: GaussianModel) -> Tensor:
+    def _chosen(self, model: GaussianModel, most: int) -> Tensor:
         """(N,) bool: over the threshold, and among the strongest that there is still room for."""
         pull = self.pull / self.views.clamp(min=1)
         chosen = pull > self.settings.grow_gradient
-        room = max(0, self.settings.max_gaussians - len(model))
+        room = max(0, most - len(model))
         if int(chosen.sum()) > room:
             strongest = torch.topk(pull, room).indices
             chosen = torch.zeros_like(chosen)

@@ -177,7 +177,11 @@ class TeacherFit:
     def _grow_and_prune(self) -> None:
         settings, step, done = self.settings, self.progress.step, self.fraction_done()
         phase = "grow" if done < settings.grow_until else "prune" if done < settings.prune_until else None
-        self.backend.after_step(self.model, step, phase, self.generator)
+        # Coarse pictures can neither place nor justify as many Gaussians as fine ones.
+        level = self._level(done)
+        width, full = self.pictures.cameras(level).width, self.pictures.cameras(self.pictures.levels - 1).width
+        most = round(settings.max_gaussians * width / full)
+        self.backend.after_step(self.model, step, phase, most, self.generator)
         if phase == "grow" and settings.fade_every and step % settings.fade_every == 0:
             self.model.fade(2 * settings.prune_opacity)
 

@@ -29,8 +29,8 @@ def model_of(scales, opacities=0.5):
     )
 
 
-def control_with_pull(model, pull, **settings):
-    control = DensityControl(FittingConfig(grow_gradient=1.0, **settings), EXTENT, len(model))
+def control_with_pull(model, pull):
+    control = DensityControl(FittingConfig(grow_gradient=1.0), EXTENT, len(model))
     gradient = torch.tensor(pull)[:, None] * torch.tensor([[0.6, 0.8]])
     control.observe(ScreenSpace(radius=torch.ones(len(model)), gradient=gradient), width=2, height=2)
     return control
@@ -43,10 +43,10 @@ def test_gradients_are_averaged_over_the_views_that_see_a_gaussian():
     torch.testing.assert_close(control.pull / control.views, torch.tensor([(50 + 20) / 2, 10.0]))
 
 
-def test_small_ones_are_cloned_and_large_ones_split(generator=None):
+def test_small_ones_are_cloned_and_large_ones_split():
     model = model_of([0.05, 0.5, 0.05])
     before = model.snapshot()
-    control_with_pull(model, [2.0, 3.0, 0.5]).refine(model, torch.Generator().manual_seed(0))
+    control_with_pull(model, [2.0, 3.0, 0.5]).refine(model, 10000, torch.Generator().manual_seed(0))
     after = model.snapshot()
     assert len(after) == 5  # the second is gone: a clone of the first and two halves of the second have come
     assert torch.equal(after.means[:3], before.means[[0, 2, 0]])
@@ -61,34 +61,34 @@ def test_halves_are_drawn_from_the_gaussian_they_come_from():
     # A quarter turn about z: the long axis is y.
     model.params["quats"].data[:] = torch.tensor([math.sqrt(0.5), 0, 0, math.sqrt(0.5)])
     model.params["means"].data[:] = 0
-    control_with_pull(model, [2.0] * 2000).refine(model, torch.Generator().manual_seed(0))
+    control_with_pull(model, [2.0] * 2000).refine(model, 10000, torch.Generator().manual_seed(0))
     spread = model.snapshot().means.std(dim=0)
     torch.testing.assert_close(spread, torch.tensor([0.2, 0.8, 0.2]), rtol=0.1, atol=0)
 
 
 def test_within_the_limit_the_most_pulled_come_first():
     model = model_of([0.05] * 4)
-    control_with_pull(model, [2.0, 5.0, 3.0, 4.0], max_gaussians=6).refine(model, torch.Generator().manual_seed(0))
+    control_with_pull(model, [2.0, 5.0, 3.0, 4.0]).refine(model, 6, torch.Generator().manual_seed(0))
     assert torch.equal(model.snapshot().means[4:], model.snapshot().means[[1, 3]])
     # No room at all: nothing grows, pruning still happens.
-    control_with_pull(model, [2.0] * 6, max_gaussians=3).refine(model, torch.Generator().manual_seed(0))
+    control_with_pull(model, [2.0] * 6).refine(model, 3, torch.Generator().manual_seed(0))
     assert len(model) == 6
 
 
 def test_transparent_and_huge_ones_are_pruned():
     model = model_of([0.05, 0.05, 2.0, 0.5], opacities=[0.5, 0.001, 0.5, 0.5])
-    control_with_pull(model, [0.0] * 4).refine(model, torch.Generator().manual_seed(0), grow=False)
+    control_with_pull(model, [0.0] * 4).refine(model, 0, torch.Generator().manual_seed(0))
     torch.testing.assert_close(model.snapshot().log_scales[:, 0].exp(), torch.tensor([0.05, 0.5]))
 
 
 def test_pruning_never_leaves_nothing():
     model = model_of([0.05, 0.05], opacities=0.001)
-    control_with_pull(model, [0.0] * 2).refine(model, torch.Generator().manual_seed(0))
+    control_with_pull(model, [0.0] * 2).refine(model, 10000, torch.Generator().manual_seed(0))
     assert len(model) == 2
 
 
 def test_after_a_round_counting_starts_anew():
     model = model_of([0.05, 0.05])
     control = control_with_pull(model, [2.0, 0.0])
-    control.refine(model, torch.Generator().manual_seed(0))
+    control.refine(model, 10000, torch.Generator().manual_seed(0))
     assert control.pull.tolist() == [0, 0, 0] and control.views.tolist() == [0, 0, 0]
