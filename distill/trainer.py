@@ -93,6 +93,12 @@ class Trainer:
         Raises:
             TrainingDiverged: a loss term became NaN or infinite; names the step and the term.
         """
+        with self.sampler:
+            self._run(show_progress)
+        if self.sampler.summary():
+            _log.info("%s", self.sampler.summary())
+
+    def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
@@ -104,11 +110,13 @@ class Trainer:
             while self.fraction_done() < 1 and not self.interrupted:
                 record = self._step()
                 progress.step += 1
+                self.sampler.advance(len(record.batch.rays))
                 progress.seconds = time.perf_counter() - start
                 bar.update(progress.seconds - bar.n if train.max_seconds else 1)
                 ends = self.fraction_done() >= 1
                 if progress.step % train.log_every == 0 or ends:
                     row = metrics_row(progress.step, progress.seconds, record, self.device, monitor)
+                    row |= self.sampler.figures()
                     log.append(row)
                     bar.set_postfix(postfix(row))
                 if self._checkpoint_due():
@@ -208,6 +216,7 @@ class Trainer:
                 },
                 "optimizer": self.optimizer.state_dict(),
                 "generator": self.generator.get_state(),
+                "sampler": self.sampler.state(),
                 "config": to_yaml(self.config),
             },
         )
@@ -217,6 +226,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.progress = Progress(**{key: state[key] for key in Progress.__dataclass_fields__})
+        if state.get("sampler"):
+            self.sampler.restore(state["sampler"])
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
