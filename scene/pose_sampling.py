@@ -21,10 +21,10 @@ class PoseSampler:
 
     A new pose lies between a camera and two of its neighbours, or as far on the other side of the camera, and is
     nearest to the camera: their viewing directions, distances and the points they look at are mixed with random
-    weights. So it is never more than two thirds as far from the camera as one of these neighbours, at the border of what
-    they cover too. Jitter comes on top. The roll is the camera's own, as nearly as a rotation onto the new direction leaves it.
-    N poses in a row have each camera as often as the area around it asks for, in random order, so that poses are spread
-    evenly however unevenly the cameras are.
+    weights. So it is never more than two thirds as far from the camera as one of these neighbours, at the border of
+    what they cover too. Jitter comes on top. The roll is the camera's own, as nearly as a rotation onto the new
+    direction leaves it. N poses in a row have each camera as often as the area around it asks for, in random order,
+    so that poses are spread evenly however unevenly the cameras are.
 
     Cameras with no common focus (all looking the same way, or outwards) are mixed by position instead of orbiting.
 
