@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from scene.cameras import Cameras
 from scene.rays import SceneBox
 from teacher.views import TeacherViews
 
+_log = logging.getLogger(__name__)
 LIVE_BYTES_PER_PIXEL = 3 + 1 + 4  # colour, alpha, distance
 
 
@@ -109,12 +111,13 @@ class LiveRaySampler(RaySampler):
 
     def _fill(self) -> None:
         """The ring as it is after ``taken`` views; the first ones where it is new."""
-        self.taken = max(0, self.taken - self.slots)
+        self.taken, start = max(0, self.taken - self.slots), time.perf_counter()
         with one_torch_thread():
             views = self.producer.first(self.taken, self.slots)
             for view in tqdm(views, "teacher views", self.slots, leave=False, disable=None, unit="view"):
                 self._place(view)
         self._filled = True
+        _log.info("live teacher: %d views in %.1f s before training", self.slots, time.perf_counter() - start)
 
     def _place(self, posed: LiveView) -> None:
         slot, view = self.taken % self.slots, posed.view

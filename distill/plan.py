@@ -15,6 +15,7 @@ from distill.session import make_sampler
 from distill.telemetry import device_name
 from distill.trainer import Trainer
 from kernels.dispatch import chosen_implementations
+from kernels.threads import one_torch_thread
 
 _PROBE_STEPS = 12
 
@@ -35,7 +36,7 @@ def describe_run(config: Config, root: Path) -> str:
     trainer = Trainer(
         config, model.student, model.grid, make_sampler(config, teacher, model, device), model.settings, folder, device
     )
-    with trainer.sampler:
+    with one_torch_thread(), trainer.sampler:
         seconds = trainer.probe(_PROBE_STEPS)
     lines = [
         ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),

@@ -93,7 +93,7 @@ class Trainer:
         Raises:
             TrainingDiverged: a loss term became NaN or infinite; names the step and the term.
         """
-        with self.sampler:
+        with one_torch_thread(), self.sampler:
             self._run(show_progress)
         if self.sampler.summary():
             _log.info("%s", self.sampler.summary())
@@ -106,7 +106,7 @@ class Trainer:
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
-        with bar, one_torch_thread(), self._interruptible(), GpuMonitor(self.device) as monitor:
+        with bar, self._interruptible(), GpuMonitor(self.device) as monitor:
             while self.fraction_done() < 1 and not self.interrupted:
                 record = self._step()
                 progress.step += 1
