@@ -131,11 +131,12 @@ class ThreadedProducer:
 
 def make_producer(config: Config, teacher: Teacher, device: torch.device) -> ViewProducer:
     """The live teacher of a run: on the CPU in a thread of its own, elsewhere in line with training."""
-    # One thread: training has use for the others, and views are rendered side by side before it begins.
-    rasterizer = Rasterizer(teacher.gaussians, threads=1)
+    beside = device.type == "cpu"
+    # Beside training one thread, which has use for the others; before it views are rendered side by side.
+    rasterizer = Rasterizer(teacher.gaussians, threads=1 if beside else None)
 
     def render(index: int) -> LiveView:
         camera = teacher.poses.camera(index)
         return LiveView(camera, render_view(rasterizer, camera, 0, config.teacher.supersample))
 
-    return ThreadedProducer(render, config.live.ahead) if device.type == "cpu" else InlineProducer(render)
+    return ThreadedProducer(render, config.live.ahead) if beside else InlineProducer(render)
