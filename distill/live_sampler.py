@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from distill.live_views import LiveView, ViewProducer
-from distill.ray_sampler import RaySampler
+from distill.ray_sampler import RaySampler, RaySource
 from distill.renderer import RenderSettings
 from distill.schema import LiveConfig
 from kernels.threads import one_torch_thread
@@ -70,7 +70,7 @@ class LiveRaySampler(RaySampler):
         self._filled = False
         self._last_row = (0.0, 0)  # time and views taken
 
-    def __enter__(self) -> RaySampler:
+    def __enter__(self) -> RaySource:
         if not self._filled:
             self._fill()
         self.producer.start(self.taken)

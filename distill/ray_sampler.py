@@ -15,11 +15,47 @@ from scene.rays import Rays, SceneBox, pixel_rays
 from teacher.views import TeacherViews
 
 
-class RaySampler:
-    """Draws pixels uniformly from the views that are not held out.
+class RaySource:
+    """Gives training rays. Training goes on within ``with source:`` and calls ``advance`` after each step."""
 
-    Training goes on within ``with sampler:`` and calls ``advance`` after each step; here the views stay what they are,
-    a live teacher's change.
+    @property
+    def pixels(self) -> int:
+        """Training rays there are."""
+        raise NotImplementedError
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        """``count`` random rays; the same for the same generator state on any device."""
+        raise NotImplementedError
+
+    def __enter__(self) -> RaySource:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return
+
+    def advance(self, rays: int) -> None:
+        """Says that a step has used a draw of ``rays``."""
+
+    def figures(self) -> dict[str, float]:
+        """Columns of training_metrics.csv about a live teacher: views so far, views a second since the last call,
+        seconds that training has waited for them. Empty for fixed views.
+        """
+        return {}
+
+    def summary(self) -> str | None:
+        """What there is to say about the views after training, in one sentence."""
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs to go on from here; plain values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on where another source was when it gave ``state``."""
+
+
+class RaySampler(RaySource):
+    """Draws pixels uniformly from the views that are not held out.
 
     Args:
         views: the teacher.
@@ -58,11 +94,9 @@ class RaySampler:
 
     @property
     def pixels(self) -> int:
-        """Training rays there are."""
         return len(self.rgb)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        """``count`` random rays; the same for the same generator state on any device."""
         pixel = torch.randint(self.pixels, (count,), generator=generator).to(self.device)
         per_frame = self.cameras.width * self.cameras.height
         frame, rest = pixel // per_frame, pixel % per_frame
@@ -84,34 +118,8 @@ class RaySampler:
             distance=None if self.distance is None else self.distance[pixel],
         )
 
-    def __enter__(self) -> RaySampler:
-        return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return
-
-    def advance(self, rays: int) -> None:
-        """Says that a step has used a draw of ``rays``."""
-
-    def figures(self) -> dict[str, float]:
-        """Columns of training_metrics.csv about a live teacher: views so far, views a second since the last call,
-        seconds that training has waited for them. Empty for fixed views.
-        """
-        return {}
-
-    def summary(self) -> str | None:
-        """What there is to say about the views after training, in one sentence."""
-        return None
-
-    def state(self) -> dict[str, Any]:
-        """What ``restore`` needs to go on from here; plain values."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where another sampler was when it gave ``state``."""
-
-
-class MixedRaySampler(RaySampler):
+class MixedRaySampler(RaySource):
     """Draws a fixed share of the rays from the dataset's images, the others from the teacher.
 
     Rays of images have no depth.
@@ -122,20 +130,19 @@ class MixedRaySampler(RaySampler):
         weight: rays of images for each of the teacher's.
     """
 
-    def __init__(self, teacher: RaySampler, images: RaySampler, weight: float) -> None:
+    def __init__(self, teacher: RaySource, images: RaySource, weight: float) -> None:
         self.teacher, self.images = teacher, images
         self.share = weight / (1 + weight)
 
     @property
     def pixels(self) -> int:
-        """Training rays there are, in views and images."""
         return self.teacher.pixels + self.images.pixels
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
         own = self._of_teacher(count)
         return _joined(self.teacher.draw(own, generator), self.images.draw(count - own, generator))
 
-    def __enter__(self) -> RaySampler:
+    def __enter__(self) -> RaySource:
         self.teacher.__enter__()
         return self
 

@@ -18,7 +18,7 @@ from distill.live_sampler import LiveRaySampler
 from distill.live_views import make_producer
 from distill.lpips_weights import backbone_weights
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
-from distill.ray_sampler import MixedRaySampler, RaySampler
+from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.renderer import RenderedFrame, render_frame
 from distill.run_folder import RunFolder
 from distill.schema import Config
@@ -40,7 +40,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySampler:
+def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySource:
     """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
     render = config.render
     common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)

@@ -19,7 +19,7 @@ from distill.config import to_yaml
 from distill.losses import total_loss
 from distill.occupancy import OccupancyGrid
 from distill.optimizer import StudentAdam, rate_factor
-from distill.ray_sampler import RaySampler
+from distill.ray_sampler import RaySource
 from distill.renderer import RenderSettings, render_rays
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema import Config
@@ -61,7 +61,7 @@ class Trainer:
         config: Config,
         student: Student,
         grid: OccupancyGrid,
-        sampler: RaySampler,
+        sampler: RaySource,
         settings: RenderSettings,
         folder: RunFolder,
         device: torch.device,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from distill.ray_sampler import MixedRaySampler, RaySampler
+from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.renderer import RenderSettings
 from scene.errors import InputError
 from scene.rays import SceneBox, pixel_rays
@@ -170,7 +170,7 @@ def test_without_any_depth_a_mixed_batch_has_none(views, images):
     assert draw(MixedRaySampler(make_sampler(flat), make_sampler(images), 1.0)).distance is None
 
 
-class _Recorder(RaySampler):
+class _Recorder(RaySource):
     """A live teacher's sampler, but for the views."""
 
     def __init__(self):
