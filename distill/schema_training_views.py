@@ -10,9 +10,9 @@ from distill.schema_base import FolderName, Section, Unit
 class LiveConfig(Section):
     """A teacher that goes on rendering new views while its student trains."""
 
-    buffer: int = Field(64, ge=2, description="views that rays are drawn from at a time; the oldest makes way")
+    buffer: int = Field(128, ge=2, description="views that rays are drawn from at a time; the oldest makes way")
     reuse: float = Field(
-        2.0, gt=0, description="a new view comes after this many times a view's pixels have been drawn as rays"
+        1.0, gt=0, description="a new view comes after this many times a view's pixels have been drawn as rays"
     )
     ahead: int = Field(4, ge=1, description="views rendered ahead of their turn, on the CPU in a thread of its own")
     own_share: Unit = Field(0.1, description="share of the views that have a training pose as it is")
