@@ -265,7 +265,8 @@ def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) ->
         differences[name.replace("_", " ")] = words
     for field, (found, expected) in differences.items():
         if found != expected:
-            raise InputError(source, field, found, f"{expected}, as the frames to measure on have")
+            hint = "Set data.ground_truth: false to do without." if field == "ground truth" else ""
+            raise InputError(source, field, found, f"{expected}, as the frames to measure on have", hint)
 
     def joined(name: str) -> Tensor | None:
         parts = [getattr(views, name) for views in (first, second)]

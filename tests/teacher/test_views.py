@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -345,6 +346,9 @@ def test_views_that_do_not_fit_are_not_joined(teacher):
         join_views(small, views, "here.json")
     with pytest.raises(InputError, match="here.json: alpha: found none, expected some"):
         join_views(load(teacher), views, "here.json")
+    photographed = replace(small, ground_truth=torch.zeros(2, 4, 6, 4, dtype=torch.uint8))
+    with pytest.raises(InputError, match="ground truth: found none, expected some.*data.ground_truth: false"):
+        join_views(small, photographed, "here.json")
 
 
 def test_holdout_mask():
