@@ -65,25 +65,39 @@ def to_yaml(config: Config) -> str:
 
 
 def check_assets(config: Config) -> None:
-    """Checks that the files the teacher's kind needs are there.
+    """Checks that the files the teacher's kind needs are there, and that nothing measured is trained on.
 
     Raises:
-        InputError: one is missing, or is a folder where a file is needed or the reverse.
+        InputError: one is missing, or is a folder where a file is needed or the reverse; the JSON to train on is the
+            one that is held out.
     """
     data, teacher = config.data, config.teacher
+    measured = "views gaussians" if config.live else "views"
     assets = {
         "data.transforms": (data.transforms, Path.is_file, "a transforms_*.json", "views images gaussians"),
-        "teacher.outputs": (teacher.outputs, Path.is_dir, "a folder with renders/ and depth/", "views"),
+        "data.train_transforms": (config.training_json, Path.is_file, "the JSON of the training poses", "all"),
+        "data.ground_truth": (config.image_json, Path.is_file, "the JSON of the split's images", "all"),
+        "teacher.outputs": (teacher.outputs, Path.is_dir, "a folder with renders/ and depth/", measured),
         "teacher.ply": (teacher.ply, Path.is_file, "a 3DGS point_cloud.ply", "views gaussians"),
     }
     for field, (path, is_there, expected, kinds) in assets.items():
-        if path is None or teacher.kind not in kinds.split() or is_there(path):
+        if path is None or not (kinds == "all" or teacher.kind in kinds.split()) or is_there(path):
             continue
         hint = f"Put it there, say where it is with `--set {field}=PATH`, or name another root with --assets."
+        if field == "data.ground_truth":
+            hint = "Name another split, or set data.ground_truth: true to train on the teacher alone."
         if field == "teacher.ply" and teacher.kind == "views":
             hint += f" Or do without: `--set {field}=null` takes the first occupancy from the views."
+        if field == "teacher.outputs" and teacher.kind == "gaussians":
+            hint += f" Or do without: `--set {field}=null` measures against renders made here."
         found = "something of another type" if path.exists() else "nothing"
         raise InputError(path, field, found, expected, hint)
+    if config.training_json is None:
+        return
+    for field, path in (("data.train_transforms", config.training_json), ("data.ground_truth", config.image_json)):
+        if path is not None and path.samefile(data.transforms):
+            found, expected = "the file of data.transforms, all of which is held out", "another one"
+            raise InputError(path, field, found, expected, "Set data.transforms to the poses to measure on.")
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -199,7 +213,12 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
 
 
 def _resolve_assets(data: dict[str, Any], root: Path) -> None:
-    for section, key in (("data", "transforms"), ("teacher", "outputs"), ("teacher", "ply")):
+    for section, key in (
+        ("data", "transforms"),
+        ("data", "train_transforms"),
+        ("teacher", "outputs"),
+        ("teacher", "ply"),
+    ):
         mapping = data.get(section)
         if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
             mapping[key] = os.path.abspath(root / Path(mapping[key]).expanduser())

@@ -16,8 +16,11 @@ from distill.occupancy_init import cells_of_gaussians, cells_of_views
 from distill.renderer import RenderSettings
 from distill.scene_box import scene_box
 from distill.schema import Config
+from distill.training_views import held_out_views, live_poses, training_images, views_of_two_splits
 from scene.blender import load_transforms
+from scene.cameras import Cameras
 from scene.errors import InputError
+from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
 from students import build_student
 from students.base import Student
@@ -39,11 +42,25 @@ _MOST_STEPS = 1024  # per box diagonal
 
 @dataclass
 class Teacher:
-    """What is distilled, and the box it is in."""
+    """What is distilled, and the box it is in.
+
+    Attributes:
+        views: what the student is measured on, and without ``poses`` also, but for the held-out ones, trained on.
+        gaussians: the teacher's, where there is a PLY.
+        poses: where a live teacher renders; None where the views are fixed.
+        images: the dataset's own images as a second source of rays, or None.
+    """
 
     views: TeacherViews
     gaussians: Gaussians | None
     box: SceneBox
+    poses: PoseSampler | None = None
+    images: TeacherViews | None = None
+
+    @property
+    def training_cameras(self) -> Cameras:
+        """The cameras that views are trained on, or that live ones are near to."""
+        return self.views.cameras[~self.views.holdout] if self.poses is None else self.poses.cameras
 
 
 @dataclass
@@ -88,7 +105,8 @@ def load_teacher(config: Config) -> Teacher:
     views = _load_views(config, gaussians, box)
     if box is None:
         box, _ = scene_box(config, None, views.cameras)
-    return Teacher(views, gaussians, box)
+    poses = live_poses(config, views) if config.live else None
+    return Teacher(views, gaussians, box, poses, training_images(config))
 
 
 def load_gaussians(config: Config) -> Gaussians | None:
@@ -104,6 +122,10 @@ def load_gaussians(config: Config) -> Gaussians | None:
 
 def _load_views(config: Config, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
     data, teacher = config.data, config.teacher
+    if config.training_json is not None:
+        if config.live:
+            return held_out_views(config, gaussians, box, choose_device(config))
+        return views_of_two_splits(config, gaussians, choose_device(config))
     if teacher.kind == "views":
         return views_from_outputs(
             teacher.outputs,
@@ -113,7 +135,7 @@ def _load_views(config: Config, gaussians: Gaussians | None, box: SceneBox | Non
             background=teacher.background_rgb,
             depth_kind=teacher.depth_kind,
             holdout_every=data.holdout_every,
-            ground_truth=data.ground_truth,
+            ground_truth=bool(data.ground_truth),
             frames=data.frames,
         )
     if teacher.kind == "images":

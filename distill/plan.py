@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from distill.config import check_assets
+from distill.live_sampler import LIVE_BYTES_PER_PIXEL
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher
 from distill.run_folder import RunFolder
 from distill.schema import Config
@@ -12,6 +15,7 @@ from distill.session import make_sampler
 from distill.telemetry import device_name
 from distill.trainer import Trainer
 from kernels.dispatch import chosen_implementations
+from kernels.threads import one_torch_thread
 
 _PROBE_STEPS = 12
 
@@ -32,12 +36,14 @@ def describe_run(config: Config, root: Path) -> str:
     trainer = Trainer(
         config, model.student, model.grid, make_sampler(config, teacher, model, device), model.settings, folder, device
     )
-    seconds = trainer.probe(_PROBE_STEPS)
+    with one_torch_thread(), trainer.sampler:
+        seconds = trainer.probe(_PROBE_STEPS)
     lines = [
         ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),
         ("device", f"{device} ({device_name(device)})"),
         ("writes", f"{folder.results} and {folder.logs}"),
         *_teacher_lines(config, teacher),
+        *_live_lines(config, teacher, device),
         *_model_lines(config, teacher, model, trainer.sampler.pixels),
         ("kernels", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())),
         ("time", _duration(config, seconds)),
@@ -49,6 +55,7 @@ def describe_run(config: Config, root: Path) -> str:
 def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
     views = teacher.views
     held, size = int(views.holdout.sum()), f"{views.cameras.width}x{views.cameras.height}"
+    frames = "to measure on" if config.live else f"{len(views) - held} to train on"
     kind = config.teacher.kind
     if teacher.gaussians is not None:
         kind += f", {len(teacher.gaussians):,} Gaussians"
@@ -59,7 +66,7 @@ def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
             depth += f", stored as {views.depth_kind.value}"
     return [
         ("teacher", kind),
-        ("frames", f"{len(views)} at {size}: {len(views) - held} to train on, {held} held out"),
+        ("frames", f"{len(views)} at {size}: {frames}, {held} held out"),
         ("alpha", "none" if views.alpha is None else "yes"),
         ("depth", depth),
         ("ground truth", "none" if views.ground_truth is None else "yes"),
@@ -70,6 +77,21 @@ def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
             ),
         ),
     ]
+
+
+def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[tuple[str, str]]:
+    lines, live = [], config.live
+    if live:
+        poses = teacher.training_cameras
+        where = "in a thread" if device.type == "cpu" else "in line with training"
+        text = f"new views at {poses.width}x{poses.height} near {len(poses)} training poses, rendered {where}: "
+        text += f"{live.buffer} kept, the oldest replaced when a view's pixels have been drawn {live.reuse:g} times"
+        lines.append(("live", text))
+    if teacher.images is not None:
+        images, share = teacher.images, 1 - 1 / (1 + config.data.ground_truth.weight)
+        count, size = int((~images.holdout).sum()), f"{images.cameras.width}x{images.cameras.height}"
+        lines.append(("images", f"{count} of {config.image_json.name} at {size} give {share:.0%} of the rays"))
+    return lines
 
 
 def _model_lines(config: Config, teacher: Teacher, model: Model, pixels: int) -> list[tuple[str, str]]:
@@ -86,13 +108,18 @@ def _model_lines(config: Config, teacher: Teacher, model: Model, pixels: int) ->
 
 
 def _memory(config: Config, teacher: Teacher, model: Model) -> str:
-    views = teacher.views
-    pictures = [views.rgb, views.alpha, views.coverage, views.distance, views.ground_truth]
+    sets = [views for views in (teacher.views, teacher.images) if views is not None]
+    pictures = [
+        getattr(views, name) for views in sets for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")
+    ]
     # Parameters, gradients and Adam's two moments; then a sample's place, encoding, its gradient, and outputs.
     training = 4 * 4 * model.student.parameter_count()
     width = model.student.encoding_width()
     samples = config.train.samples_per_step * 4 * (2 * width + 24)
     views_bytes = sum(picture.nbytes for picture in pictures if picture is not None)
+    if config.live:
+        cameras = teacher.training_cameras
+        views_bytes += config.live.buffer * cameras.width * cameras.height * LIVE_BYTES_PER_PIXEL
     return f"views {_mib(views_bytes)}, training state {_mib(training)}, a step's samples {_mib(samples)}"
 
 

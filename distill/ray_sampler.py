@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
+from types import TracebackType
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from distill.losses import RayBatch
 from distill.renderer import RenderSettings, clip_to_box
 from scene.errors import InputError
-from scene.rays import SceneBox, pixel_rays
+from scene.rays import Rays, SceneBox, pixel_rays
 from teacher.views import TeacherViews
 
 
-class RaySampler:
+class RaySource:
+    """Gives training rays. Training goes on within ``with source:`` and calls ``advance`` after each step."""
+
+    @property
+    def pixels(self) -> int:
+        """Training rays there are."""
+        raise NotImplementedError
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        """``count`` random rays; the same for the same generator state on any device."""
+        raise NotImplementedError
+
+    def __enter__(self) -> RaySource:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return
+
+    def advance(self, rays: int) -> None:
+        """Says that a step has used a draw of ``rays``."""
+
+    def figures(self) -> dict[str, float]:
+        """Columns of training_metrics.csv about a live teacher: views so far, views a second since the last call,
+        seconds that training has waited for them. Empty for fixed views.
+        """
+        return {}
+
+    def summary(self) -> str | None:
+        """What there is to say about the views after training, in one sentence."""
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs to go on from here; plain values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on where another source was when it gave ``state``."""
+
+
+class RaySampler(RaySource):
     """Draws pixels uniformly from the views that are not held out.
 
     Args:
@@ -52,11 +94,9 @@ class RaySampler:
 
     @property
     def pixels(self) -> int:
-        """Training rays there are."""
         return len(self.rgb)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        """``count`` random rays; the same for the same generator state on any device."""
         pixel = torch.randint(self.pixels, (count,), generator=generator).to(self.device)
         per_frame = self.cameras.width * self.cameras.height
         frame, rest = pixel // per_frame, pixel % per_frame
@@ -77,6 +117,69 @@ class RaySampler:
             coverage=_unit(self.coverage[pixel]),
             distance=None if self.distance is None else self.distance[pixel],
         )
+
+
+class MixedRaySampler(RaySource):
+    """Draws a fixed share of the rays from the dataset's images, the others from the teacher.
+
+    Rays of images have no depth.
+
+    Args:
+        teacher: gives the first rays of a batch.
+        images: gives the last ones.
+        weight: rays of images for each of the teacher's.
+    """
+
+    def __init__(self, teacher: RaySource, images: RaySource, weight: float) -> None:
+        self.teacher, self.images = teacher, images
+        self.share = weight / (1 + weight)
+
+    @property
+    def pixels(self) -> int:
+        return self.teacher.pixels + self.images.pixels
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        own = self._of_teacher(count)
+        return _joined(self.teacher.draw(own, generator), self.images.draw(count - own, generator))
+
+    def __enter__(self) -> RaySource:
+        self.teacher.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.teacher.__exit__(kind, error, trace)
+
+    def advance(self, rays: int) -> None:
+        self.teacher.advance(self._of_teacher(rays))
+
+    def figures(self) -> dict[str, float]:
+        return self.teacher.figures()
+
+    def summary(self) -> str | None:
+        return self.teacher.summary()
+
+    def state(self) -> dict[str, Any]:
+        return self.teacher.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.teacher.restore(state)
+
+    def _of_teacher(self, count: int) -> int:
+        return count - round(self.share * count)
+
+
+def _joined(first: RayBatch, second: RayBatch) -> RayBatch:
+    """Both batches in one; where only one knows distances, the other's are unknown."""
+    parts = (first, second)
+    distance = None
+    if any(part.distance is not None for part in parts):
+        known = (part.distance if part.distance is not None else torch.zeros_like(part.coverage) for part in parts)
+        distance = torch.cat([*known])
+    ends = (
+        torch.cat([getattr(part.rays, name) for part in parts]) for name in ("origins", "directions", "near", "far")
+    )
+    columns = (torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "background", "coverage"))
+    return RayBatch(Rays(*ends), *columns, distance)
 
 
 def _unit(values: Tensor) -> Tensor:

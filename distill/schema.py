@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -22,6 +23,7 @@ from distill.schema_base import (
     problem,
 )
 from distill.schema_students import HashGridConfig, StudentConfig
+from distill.schema_training_views import GroundTruthConfig, LiveConfig
 
 
 class BoxConfig(Section):
@@ -41,11 +43,22 @@ class DataConfig(Section):
     """The cameras and images of the dataset."""
 
     transforms: AssetPath | None = Field(None, description="the dataset's `transforms_*.json`, under the assets root")
+    train_transforms: AssetPath | None = Field(
+        None,
+        description="the JSON of the poses to train on; all of `transforms` is held out then. For gaussians, images; "
+        "null: a share of `transforms`, but for a live PLY `transforms_train.json` beside it",
+    )
+    train_frames: FrameSlice | None = Field(
+        None, description="frames to use of the JSON that is trained on, where it is not `transforms`; null: all"
+    )
     resolution: int | None = Field(
         None, ge=1, description="working image width in pixels (downscaled by area); null: native"
     )
     holdout_every: int = Field(
-        8, ge=0, description="every k-th frame, from the first on, is kept out of training; 0: none"
+        8,
+        ge=0,
+        description="every k-th frame, from the first on, is kept out of training; 0: none. Of no effect where "
+        "another JSON than `transforms` is trained on",
     )
     frames: FrameSlice | None = Field(None, description="frames of the JSON to use, as a Python slice; null: all")
     box: Literal["auto"] | BoxConfig = Field(
@@ -53,7 +66,11 @@ class DataConfig(Section):
     )
     near: float = Field(0.05, ge=0, description="nearest distance along a ray, world units")
     far: float = Field(100.0, gt=0, description="farthest distance along a ray, world units")
-    ground_truth: bool = Field(True, description="measure against the dataset's own images too, where they exist")
+    ground_truth: bool | GroundTruthConfig = Field(
+        True,
+        description="measure against the dataset's own images too, where they exist; with `split` and `weight`: "
+        "and train on those of a split",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
@@ -62,6 +79,10 @@ class DataConfig(Section):
         if self.holdout_every == 1:
             raise problem("holdout_every", 1, "0 (none) or at least 2", "With 1 no frame is left to train on.")
         return self
+
+    def split_json(self, split: str) -> Path:
+        """``transforms_<split>.json`` beside ``transforms``."""
+        return self.transforms.with_name(f"transforms_{split}.json")
 
 
 class TeacherConfig(Section):
@@ -72,7 +93,9 @@ class TeacherConfig(Section):
         "gaussians: a 3DGS PLY rendered here; bricks: the built-in scene"
     )
     outputs: AssetPath | None = Field(
-        None, description="graphdeco's output folder (`renders/`, `depth/`), under the assets root; for views"
+        None,
+        description="graphdeco's output folder (`renders/`, `depth/`), under the assets root; views: the teacher; a "
+        "live PLY: what the student is measured against, null: rendered here",
     )
     ply: AssetPath | None = Field(
         None,
@@ -92,6 +115,10 @@ class TeacherConfig(Section):
     ] = Field(
         "auto",
         description="what the depth files hold (normalized: divided by accumulated alpha); none: ignore them",
+    )
+    live: bool | LiveConfig = Field(
+        False,
+        description="render new views all through training instead of fixed ones before it; for gaussians, bricks",
     )
     frames: int = Field(64, ge=2, description="number of views; for bricks")
     supersample: int = Field(
@@ -311,8 +338,47 @@ class Config(Section):
             raise problem(
                 "loss.depth.weight", self.loss.depth.weight, f"0, since {why}: there is no depth to learn from"
             )
-        if self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
+        self._check_training_views()
+        if self.training_json is None and self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
             raise problem("eval.splits", ["holdout"], "train among them, since data.holdout_every is 0")
         if self.eval.reference == "ground_truth" and not self.data.ground_truth:
             raise problem("eval.reference", "ground_truth", "another, since data.ground_truth is false")
         return self
+
+    @property
+    def live(self) -> LiveConfig | None:
+        """How the teacher goes on rendering; None where its views are fixed."""
+        live = self.teacher.live
+        return LiveConfig() if live is True else live or None
+
+    @property
+    def training_json(self) -> Path | None:
+        """The JSON whose poses are trained on; None: a share of ``data.transforms``, or the built-in scene's."""
+        if self.data.train_transforms is None and self.live and self.teacher.kind == "gaussians":
+            return self.data.split_json("train")
+        return self.data.train_transforms
+
+    @property
+    def image_json(self) -> Path | None:
+        """The JSON whose images are a second source of rays; None: there is none."""
+        truth = self.data.ground_truth
+        return self.data.split_json(truth.split) if isinstance(truth, GroundTruthConfig) else None
+
+    def _check_training_views(self) -> None:
+        data, kind = self.data, self.teacher.kind
+        if self.live and kind not in ("gaussians", "bricks"):
+            hint = "Only Gaussians can be rendered from new poses: set teacher.kind: gaussians and teacher.ply."
+            raise problem("teacher.live", "a live teacher", f"false, since teacher.kind is {kind}", hint)
+        if data.train_transforms is not None and kind not in ("gaussians", "images"):
+            hint = "Its views are its own; set teacher.kind: gaussians to render others from the PLY."
+            raise problem("data.train_transforms", data.train_transforms, f"null, since teacher.kind is {kind}", hint)
+        if isinstance(data.ground_truth, GroundTruthConfig) and kind in ("images", "bricks"):
+            why = "these are the teacher already" if kind == "images" else "the built-in scene has no images"
+            raise problem("data.ground_truth", "a split", f"true or false, since {why} (teacher.kind is {kind})")
+        if data.train_frames is not None and self.training_json is None and self.image_json is None:
+            raise problem("data.train_frames", data.train_frames, "null, since no other JSON is trained on")
+        if self.live and kind == "gaussians" and "holdout" not in self.eval.splits:
+            found = list(self.eval.splits)
+            raise problem(
+                "eval.splits", found, "holdout among them, since a live teacher's training views are not kept"
+            )

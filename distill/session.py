@@ -14,9 +14,11 @@ from distill.assistance import PointSupervision, assistant_config, check_same_bo
 from distill.checkpoint import load_checkpoint
 from distill.config import REPO_ROOT, check_assets
 from distill.evaluator import EvaluationResult, check_measurable, evaluate
+from distill.live_sampler import LiveRaySampler
+from distill.live_views import make_producer
 from distill.lpips_weights import backbone_weights
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
-from distill.ray_sampler import RaySampler
+from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.renderer import RenderedFrame, render_frame
 from distill.run_folder import RunFolder
 from distill.schema import Config
@@ -38,16 +40,18 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySampler:
-    """Training rays of the teacher's views."""
-    return RaySampler(
-        teacher.views,
-        teacher.box,
-        model.settings,
-        config.render.background_rgb,
-        config.render.random_background,
-        device,
-    )
+def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySource:
+    """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
+    render = config.render
+    common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
+    if teacher.poses is None:
+        sampler = RaySampler(teacher.views, *common)
+    else:
+        producer = make_producer(config, teacher, device)
+        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common)
+    if teacher.images is None:
+        return sampler
+    return MixedRaySampler(sampler, RaySampler(teacher.images, *common), config.data.ground_truth.weight)
 
 
 def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> ExitCode:
@@ -149,7 +153,7 @@ def _assist(
         spent = trainer.progress.seconds
     if assistant.grid.shape == model.grid.shape:
         model.grid.load_state_dict(assistant.grid.state_dict())
-    cameras = teacher.views.cameras[~teacher.views.holdout].to(device)
+    cameras = teacher.training_cameras.to(device)
     supervision = PointSupervision(
         assistant.student, model.grid, cameras, model.settings.step, config.train.points_per_step
     )
@@ -241,5 +245,11 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
         f"{model.student.parameter_count():,}",
         100 * model.grid.occupied_fraction,
     )
+    if teacher.poses is not None:
+        _log.info(
+            "live teacher: new views near %d training poses, %d kept", len(teacher.poses.cameras), config.live.buffer
+        )
+    if teacher.images is not None:
+        _log.info("images of %s as a second source of rays", config.image_json)
     if views.depth_report is not None:
         _log.info("teacher depth: %s", views.depth_report.summary())

@@ -17,7 +17,7 @@ from distill.interrupts import Interrupt
 from distill.losses import total_loss
 from distill.occupancy import OccupancyGrid
 from distill.optimizer import StudentAdam, rate_factor
-from distill.ray_sampler import RaySampler
+from distill.ray_sampler import RaySource
 from distill.renderer import RenderSettings, render_rays
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema import Config
@@ -59,7 +59,7 @@ class Trainer:
         config: Config,
         student: Student,
         grid: OccupancyGrid,
-        sampler: RaySampler,
+        sampler: RaySource,
         settings: RenderSettings,
         folder: RunFolder,
         device: torch.device,
@@ -91,6 +91,12 @@ class Trainer:
         Raises:
             TrainingDiverged: a loss term became NaN or infinite; names the step and the term.
         """
+        with one_torch_thread(), self.sampler:
+            self._run(show_progress)
+        if self.sampler.summary():
+            _log.info("%s", self.sampler.summary())
+
+    def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
@@ -98,15 +104,17 @@ class Trainer:
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
-        with bar, one_torch_thread(), Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
+        with bar, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
             while self.fraction_done() < 1 and not interrupt.asked:
                 record = self._step()
                 progress.step += 1
+                self.sampler.advance(len(record.batch.rays))
                 progress.seconds = time.perf_counter() - start
                 bar.update(progress.seconds - bar.n if train.max_seconds else 1)
                 ends = self.fraction_done() >= 1
                 if progress.step % train.log_every == 0 or ends:
                     row = metrics_row(progress.step, progress.seconds, record, self.device, monitor)
+                    row |= self.sampler.figures()
                     log.append(row)
                     bar.set_postfix(postfix(row))
                 if self._checkpoint_due():
@@ -207,6 +215,7 @@ class Trainer:
                 },
                 "optimizer": self.optimizer.state_dict(),
                 "generator": self.generator.get_state(),
+                "sampler": self.sampler.state(),
                 "config": to_yaml(self.config),
             },
         )
@@ -216,3 +225,5 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.progress = Progress(**{key: state[key] for key in Progress.__dataclass_fields__})
+        if state.get("sampler"):
+            self.sampler.restore(state["sampler"])

@@ -21,6 +21,7 @@ COLUMNS = (
     *(f"teacher_depth_norm_{name}" for name in ("min", "max", "mean")),
     *(f"ray_depth_range_{name}" for name in ("min", "max", "mean")),
     *("gpu_mem_gib", "power_w"),
+    *("live_views", "live_views_per_s", "live_starved_s"),
 )
 
 
@@ -85,6 +86,9 @@ def postfix(row: dict[str, object]) -> dict[str, str]:
         short["depth"] = f"{row['loss_depth']:.4f}"
     if row["gpu_mem_gib"] is not None:
         short["GiB"] = f"{row['gpu_mem_gib']:.1f}"
+    if row.get("live_views") is not None:
+        short["views"] = f"{row['live_views']}"
+        short["waited"] = f"{row['live_starved_s']:.1f}s"
     return short
 
 

@@ -75,3 +75,12 @@ class Cameras:
         inverse[:, :3, 3] = -(rotation @ self.c2w[:, :3, 3:])[..., 0]
         inverse[:, 3, 3] = 1.0
         return inverse
+
+
+def join_cameras(*parts: Cameras) -> Cameras:
+    """The cameras of all, in order; ``ValueError`` unless they share one image size."""
+    sizes = {(part.width, part.height) for part in parts}
+    if len(sizes) != 1:
+        raise ValueError(f"found image sizes {sorted(sizes)}, expected one")
+    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("c2w", "fx", "fy", "cx", "cy")}
+    return replace(parts[0], **tensors)

@@ -103,11 +103,11 @@ def _image_plane(cameras: Cameras, frame: int) -> Tensor:
     return torch.stack([x, y, torch.full_like(x, -1.0)], dim=-1)
 
 
-def focus_box(cameras: Cameras) -> SceneBox:
-    """The cube that cameras around a scene look at, when nothing better is known about its bounds.
+def focus(cameras: Cameras) -> tuple[Tensor, Tensor]:
+    """The point nearest to all optical axes (least squares), and how far along its axis each camera has it.
 
-    Its centre is the point nearest to all optical axes; its side is what the median camera sees there, along the
-    longer side of its image.
+    Returns:
+        centre (3,) in world units and depth (N,) along the axes, float64 on the CPU.
 
     Raises:
         ValueError: the axes are (nearly) parallel or meet behind the cameras, as when looking outwards.
@@ -121,6 +121,18 @@ def focus_box(cameras: Cameras) -> SceneBox:
     depth = ((centre - centers) * axes).sum(-1)
     if (depth <= 0).float().mean() > 0.1:
         raise ValueError("the cameras' optical axes meet behind them")
+    return centre, depth
+
+
+def focus_box(cameras: Cameras) -> SceneBox:
+    """The cube that cameras around a scene look at, when nothing better is known about its bounds.
+
+    Its centre is their ``focus``; its side is what the median camera sees there, along the longer side of its image.
+
+    Raises:
+        ValueError: the cameras have no focus.
+    """
+    centre, depth = focus(cameras)
     sight = torch.maximum(cameras.width / cameras.fx, cameras.height / cameras.fy).cpu()
     half = (depth * sight).median().item() / 2
     lower, upper = (centre - half).tolist(), (centre + half).tolist()

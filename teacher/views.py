@@ -12,13 +12,14 @@ from torch import Tensor
 
 from kernels.threads import one_torch_thread
 from scene.blender import load_transforms
-from scene.cameras import Cameras
+from scene.cameras import Cameras, join_cameras
 from scene.errors import InputError
 from scene.images import read_image, resize_area, to_uint8
-from scene.rays import SceneBox, distance_per_z, focus_box
+from scene.rays import SceneBox, focus_box
 from teacher.depth import DepthKind, DepthReport, back_project, infer_depth_kind, to_distance
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer, RasterOutput
+from teacher.rasterizer import Rasterizer
+from teacher.rendering import View, render_view
 from teacher.view_files import (
     OutputFiles,
     Size,
@@ -37,8 +38,6 @@ Progress = Callable[[int, int], None]
 
 # As many views as it takes to infer the depth kind; more only cost time.
 _INFERENCE_VIEWS = 24
-# A rasterised pixel with less alpha has no meaningful depth: two or three of 255 levels.
-_FAINT = 0.01
 
 
 @dataclass(frozen=True)
@@ -238,13 +237,9 @@ def views_from_gaussians(
             and cannot run.
     """
     renderer = Rasterizer(gaussians, rasterizer, device=device)
-    fine = cameras.resized(cameras.width * supersample, cameras.height * supersample)
     size, views = (cameras.width, cameras.height), []
     for i in range(len(cameras)):
-        output = RasterOutput(*(plane.cpu() for plane in renderer.render(fine, i)))
-        distance = output.z * distance_per_z(fine, i)
-        planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
-        views.append(_unmixed(resize_area(planes.numpy(), *size)))
+        views.append(render_view(renderer, cameras, i, supersample))
         if progress is not None:
             progress(i + 1, len(cameras))
     paths = ground_truth_paths or []
@@ -255,6 +250,37 @@ def views_from_gaussians(
         background=None,
         ground_truth=load_ground_truth(paths, names, size, "ground truth"),
         holdout=holdout_mask(len(cameras), holdout_every),
+    )
+
+
+def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) -> TeacherViews:
+    """The views of both, in order; their names must differ.
+
+    Args:
+        source: where the first are from, for the message.
+
+    Raises:
+        InputError: one has alpha, depth or ground truth and the other has not, or their sizes differ.
+    """
+    size = (f"{views.cameras.width}x{views.cameras.height}" for views in (first, second))
+    differences = {"image size": tuple(size)}
+    for name in ("alpha", "distance", "ground_truth"):
+        words = tuple("none" if getattr(views, name) is None else "some" for views in (first, second))
+        differences[name.replace("_", " ")] = words
+    for field, (found, expected) in differences.items():
+        if found != expected:
+            hint = "Set data.ground_truth: false to do without." if field == "ground truth" else ""
+            raise InputError(source, field, found, f"{expected}, as the frames to measure on have", hint)
+
+    def joined(name: str) -> Tensor | None:
+        parts = [getattr(views, name) for views in (first, second)]
+        return None if parts[0] is None else torch.cat(parts)
+
+    return TeacherViews(
+        cameras=join_cameras(first.cameras, second.cameras),
+        names=first.names + second.names,
+        **{name: joined(name) for name in ("rgb", "alpha", "coverage", "distance", "ground_truth", "holdout")},
+        background=first.background,
     )
 
 
@@ -271,23 +297,13 @@ def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:
 # --- one view ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _View:
-    """A view at the working size: uint8 rgb, alpha, coverage; float32 distance."""
-
-    rgb: np.ndarray
-    alpha: np.ndarray | None
-    coverage: np.ndarray
-    distance: np.ndarray | None
-
-
 def _shrunk(
     picture: np.ndarray,
     size: Size,
     background: Color,
     has_depth: np.ndarray | None = None,
     distance: np.ndarray | None = None,
-) -> _View:
+) -> View:
     """From native size: a uint8 picture, where there is depth (H, W) bool, and the distance, 0 where unknown."""
     rgba = shrink_rgba(picture, size)
     rgb, alpha = rgba[..., :3], rgba[..., 3] if picture.shape[2] == 4 else None
@@ -301,16 +317,8 @@ def _shrunk(
         known = resize_area((distance > 0).astype(np.float32), *size)
         mean = resize_area(distance, *size) / np.maximum(known, 0.1)
         distance = np.where(known > 0.5 - 1e-4, mean, np.float32(0))
-    return _View(rgb, alpha, coverage, distance)
-
-
-def _unmixed(planes: np.ndarray) -> _View:
-    """(H, W, 5) premultiplied rgb, alpha, accumulated distance -> straight colour and expected distance."""
-    alpha = planes[..., 3:4]
-    straight = planes / np.maximum(alpha, 1e-6)
-    distance = np.where(alpha >= _FAINT, straight, 0)[..., 4]
-    eight_bit = to_uint8(alpha[..., 0])
-    return _View(to_uint8(straight[..., :3]), eight_bit, eight_bit, distance)
+    planes = (rgb, alpha, coverage, distance)
+    return View(*(None if plane is None else torch.from_numpy(plane) for plane in planes))
 
 
 def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Tensor:
@@ -320,10 +328,10 @@ def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Te
     return distance.masked_scatter(valid, distance[valid] * inside)
 
 
-def _stacked(views: Sequence[_View]) -> dict[str, Tensor | None]:
+def _stacked(views: Sequence[View]) -> dict[str, Tensor | None]:
     def stack(name: str) -> Tensor | None:
         parts = [getattr(view, name) for view in views]
-        return None if parts[0] is None else torch.from_numpy(np.stack(parts))
+        return None if parts[0] is None else torch.stack(parts).cpu()
 
     return {name: stack(name) for name in ("rgb", "alpha", "coverage", "distance")}
 

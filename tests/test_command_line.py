@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from distill.evaluator import EVAL_COLUMNS
 from distill.training_log import COLUMNS
 from lego_response_distill import main
 from scene.images import read_image, write_image
-from tests.toy_scene import FRAMES, SIZE, write_toy_scene
+from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
 
 ENTRY = str(REPO_ROOT / "lego_response_distill.py")
 
@@ -131,6 +132,64 @@ def test_other_teachers_take_the_same_path(tmp_path, kind: str) -> None:
     assert rows(tmp_path / "logs/toy/first/training_metrics.csv")[-1]["loss_alpha"] != ""
 
 
+LIVE = ("teacher.kind=gaussians", "teacher.live={buffer: 8, reuse: 1.0}")
+MIXED = (*LIVE, "data.ground_truth={split: train, weight: 0.5}")
+
+
+def setting(*overrides: str) -> list[str]:
+    return [part for override in overrides for part in ("--set", override)]
+
+
+@pytest.mark.parametrize("overrides", [LIVE, MIXED], ids=["live", "mixed"])
+def test_a_live_teacher_trains_on_new_poses_and_is_measured_on_all_others(tmp_path, capsys, overrides) -> None:
+    config = write_toy_scene(tmp_path, loss={"depth": {"weight": 0.1}})
+    add_training_split(tmp_path)
+    assert main(arguments(config, *setting(*overrides))) == 0
+    assert not any(thread.name == "live teacher" for thread in threading.enumerate())
+    figures = rows(tmp_path / "logs/toy/first/eval_step_000300.csv")
+    assert [(row["split"], row["reference"], row["frames"]) for row in figures] == [
+        ("holdout", "teacher", "17"), ("holdout", "ground_truth", "17"),
+    ]  # fmt: skip
+    assert float(figures[0]["psnr"]) > float(figures[0]["psnr_blank"]) + 8
+    log = rows(tmp_path / "logs/toy/first/training_metrics.csv")
+    views = [int(row["live_views"]) for row in log]
+    assert views == sorted(views) and views[0] >= 8 and views[-1] > 50
+    assert all(float(row["live_views_per_s"]) >= 0 and float(row["live_starved_s"]) >= 0 for row in log)
+
+
+def test_fixed_views_leave_the_columns_of_a_live_teacher_empty(trained) -> None:
+    config, _ = trained
+    last = rows(config.parent / "logs/toy/first/training_metrics.csv")[-1]
+    assert last["live_views"] == last["live_views_per_s"] == last["live_starved_s"] == ""
+
+
+def test_a_dry_run_tells_of_a_live_teacher_and_of_images(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    add_training_split(tmp_path)
+    assert main(arguments(config, "--dry-run", *setting(*MIXED))) == 0
+    plan = capsys.readouterr().out
+    assert re.search(r"frames +17 at 24x24: to measure on, 17 held out", plan)
+    assert re.search(r"live +new views at 24x24 near 12 training poses, rendered in a thread: 8 kept", plan)
+    assert re.search(r"images +12 of transforms_train.json at 24x24 give 33% of the rays", plan)
+    assert not (tmp_path / "results").exists()
+
+
+def test_ctrl_c_stops_a_live_teacher_too(tmp_path) -> None:
+    config = write_toy_scene(tmp_path)
+    add_training_split(tmp_path)
+    process = spawn(config, "--max-steps", "100000", *setting(*LIVE))
+    log = tmp_path / "logs/toy/first/training_metrics.csv"
+    wait_for(lambda: log.exists() and len(rows(log)) > 1, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err, err
+    (checkpoint,) = (tmp_path / "results/toy/first/checkpoints").iterdir()
+    step = int(checkpoint.stem.removeprefix("step_"))
+    assert main(arguments(config, "--resume", "auto", "--max-steps", str(step + 20), *setting(*LIVE))) == 0
+    views = [int(row["live_views"]) for row in rows(log)]
+    assert views == sorted(views)
+
+
 def test_ctrl_c_saves_and_resume_goes_on(tmp_path) -> None:
     config = write_toy_scene(tmp_path)
     process = spawn(config, "--max-steps", "100000")
@@ -232,6 +291,27 @@ BAD_INPUT = {
     "box without the scene": (
         lambda root: None, ("data.box={lower: [5, 5, 5], upper: [6, 6, 6]}", "teacher.depth_kind=none"), ["data.box"],
     ),
+    "live teacher of stored renders": (lambda root: None, ("teacher.live=true",), ["teacher.live", "gaussians"]),
+    "live teacher without training poses": (
+        lambda root: None, LIVE, ["transforms_train.json", "data.train_transforms", "--set"],
+    ),
+    "live teacher of the measured poses": (
+        lambda root: None, (*LIVE, "data.train_transforms=data/transforms.json"), ["train_transforms", "held out"],
+    ),
+    "ring of one view": (
+        add_training_split, ("teacher.kind=gaussians", "teacher.live.buffer=1"), ["teacher.live.buffer", ">= 2"],
+    ),
+    "weight of images": (
+        add_training_split, ("data.ground_truth={split: train, weight: 0}",), ["data.ground_truth.weight", "> 0"],
+    ),
+    "split that is not there": (
+        lambda root: None, ("data.ground_truth={split: val}",), ["transforms_val.json", "data.ground_truth"],
+    ),
+    "split without images": (
+        lambda root: (add_training_split(root), [path.unlink() for path in (root / "data/train").iterdir()]),
+        MIXED,
+        ["transforms_train.json"],
+    ),
     "output folder is a file": (lambda root: (root / "results").write_text(""), (), ["results"]),
 }  # fmt: skip
 
@@ -242,8 +322,7 @@ def test_bad_input_is_one_message_and_nothing_written(tmp_path, capsys, case: st
     config = write_toy_scene(tmp_path)
     damage(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    more = [part for override in overrides for part in ("--set", override)]
-    assert main(arguments(config, *more)) == 2
+    assert main(arguments(config, *setting(*overrides))) == 2
     error = capsys.readouterr().err
     message = [line for line in error.splitlines() if line.startswith("error: ")]
     assert len(message) == 1 and "Traceback" not in error

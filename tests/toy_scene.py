@@ -44,10 +44,10 @@ def block_of_gaussians() -> Gaussians:
     )
 
 
-def ring_of_cameras(frames: int = FRAMES, width: int = SIZE, height: int = SIZE) -> Cameras:
-    """Cameras at distance 2, looking at the origin from a little above."""
+def ring_of_cameras(frames: int = FRAMES, width: int = SIZE, height: int = SIZE, turn: float = 0.0) -> Cameras:
+    """Cameras at distance 2, looking at the origin from a little above; the first at ``turn`` radians."""
     poses = []
-    for angle in torch.arange(frames) * (2 * math.pi / frames):
+    for angle in torch.arange(frames) * (2 * math.pi / frames) + turn:
         back = torch.nn.functional.normalize(torch.tensor([torch.cos(angle), torch.sin(angle), 0.4]), dim=0)
         right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 0, 1]), back), dim=0)
         pose = torch.eye(4)
@@ -69,6 +69,7 @@ def write_toy_scene(root: Path, **sections: dict) -> Path:
     names = [f"./r_{index}" for index in range(len(cameras))]
     write_transforms(root / "data" / "transforms.json", cameras, names)
     rasterizer = Rasterizer(gaussians)
+    _write_images(root / "data", rasterizer, cameras, names)
     for folder in ("renders", "depth"):
         (root / "outputs" / folder).mkdir(parents=True)
     for index in range(len(cameras)):
@@ -76,9 +77,6 @@ def write_toy_scene(root: Path, **sections: dict) -> Path:
         white = (output.rgb + 1 - output.alpha[..., None]).clamp(0, 1)
         write_image(root / "outputs" / "renders" / f"{index:05d}.png", white.numpy())
         np.save(root / "outputs" / "depth" / f"{index:05d}.npy", output.inverse_z.numpy())
-        straight = output.rgb / output.alpha[..., None].clamp(min=1e-3)
-        rgba = torch.cat([straight, output.alpha[..., None]], dim=-1).clamp(0, 1)
-        write_image(root / "data" / f"r_{index}.png", rgba.numpy())
     settings = {
         key: {**value, **sections.get(key, {})} if isinstance(value, dict) else sections.get(key, value)
         for key, value in {**dict.fromkeys(sections, {}), **SETTINGS}.items()
@@ -86,3 +84,18 @@ def write_toy_scene(root: Path, **sections: dict) -> Path:
     path = root / "toy.yaml"
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return path
+
+
+def add_training_split(root: Path, frames: int = 12) -> None:
+    """Adds ``data/transforms_train.json`` with poses between those of a toy scene, and their images."""
+    cameras, names = ring_of_cameras(frames, turn=0.1), [f"./train/r_{index}" for index in range(frames)]
+    write_transforms(root / "data" / "transforms_train.json", cameras, names)
+    _write_images(root / "data", Rasterizer(block_of_gaussians()), cameras, names)
+
+
+def _write_images(folder: Path, rasterizer: Rasterizer, cameras: Cameras, names: list[str]) -> None:
+    for index, name in enumerate(names):
+        output = rasterizer.render(cameras, index)
+        straight = output.rgb / output.alpha[..., None].clamp(min=1e-3)
+        rgba = torch.cat([straight, output.alpha[..., None]], dim=-1).clamp(0, 1)
+        write_image(folder / f"{name}.png", rgba.numpy())

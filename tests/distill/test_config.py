@@ -11,6 +11,7 @@ from pydantic import Field
 
 from distill.config import REPO_ROOT, check_assets, load_config, to_yaml, validate
 from distill.schema import Section, TeacherConfig, background_rgb
+from distill.schema_training_views import LiveConfig
 from scene.errors import InputError
 from teacher.depth import DepthKind
 from tools.config_reference import BEGIN, END, config_reference, main
@@ -208,6 +209,14 @@ def test_key_like_no_other_lists_what_there_is(write):
         (BRICKS, ["eval.splits=[]"], "eval.splits"),
         (BRICKS, ["eval.splits=[holdout]", "data.holdout_every=0"], "eval.splits"),
         (BRICKS, ["eval.reference=ground_truth", "data.ground_truth=false"], "eval.reference"),
+        (VIEWS, ["teacher.live=true"], "teacher.live"),
+        (VIEWS, ["teacher.kind=images", "teacher.live={buffer: 8}"], "teacher.live"),
+        (VIEWS, ["data.train_transforms=train.json"], "data.train_transforms"),
+        (BRICKS, ["data.train_transforms=train.json"], "data.train_transforms"),
+        (VIEWS, ["data.train_frames='::2'"], "data.train_frames"),
+        (BRICKS, ["data.ground_truth={split: train}"], "data.ground_truth"),
+        (VIEWS, ["data.ground_truth={split: train}", "teacher.kind=images"], "data.ground_truth"),
+        (VIEWS, ["teacher.kind=gaussians", "teacher.live=true", "eval.splits=[train]"], "eval.splits"),
     ],
 )
 def test_contradictions_are_refused(write, text, overrides, field):
@@ -307,6 +316,50 @@ def test_check_assets_names_the_first_one_missing(write, tmp_path):
     check_assets(load_config(path, (), tmp_path))
 
 
+def test_where_the_training_poses_and_images_are(write, tmp_path):
+    def jsons(*overrides: str) -> tuple[str | None, str | None]:
+        config = load_config(write(VIEWS), ["data.transforms=d/transforms_test.json", *overrides], tmp_path)
+        return tuple(path and str(path.relative_to(tmp_path)) for path in (config.training_json, config.image_json))
+
+    assert jsons() == (None, None)
+    assert jsons("teacher.kind=gaussians") == (None, None)
+    assert jsons("data.ground_truth={split: val, weight: 2.0}") == (None, "d/transforms_val.json")
+    assert jsons("teacher.kind=gaussians", "teacher.live=true") == ("d/transforms_train.json", None)
+    assert jsons("teacher.kind=gaussians", "data.train_transforms=e/t.json") == ("e/t.json", None)
+    both = ["teacher.kind=gaussians", "teacher.live.buffer=8", "data.train_transforms=t.json"]
+    assert jsons(*both, "data.ground_truth={split: train}") == ("t.json", "d/transforms_train.json")
+
+
+def test_live_settings(write):
+    assert load_config(write(BRICKS)).live is None
+    assert load_config(write(BRICKS), ["teacher.live=false"]).live is None
+    assert load_config(write(BRICKS), ["teacher.live=true"]).live == LiveConfig()
+    assert load_config(write(BRICKS), ["teacher.live=true", "teacher.live.reuse=0.5"]).live == LiveConfig(reuse=0.5)
+
+
+def test_the_json_to_train_on_is_there_and_another(write, tmp_path):
+    def refused(*overrides: str) -> InputError:
+        with pytest.raises(InputError) as caught:
+            check_assets(load_config(path, ["teacher.kind=gaussians", *overrides], tmp_path))
+        return caught.value
+
+    path = write(VIEWS.replace("t.json", "transforms_test.json"))
+    for name in ("transforms_test.json", "other.json", "cloud.ply"):
+        write("{}", name)
+    error = refused("teacher.live=true")
+    assert (error.field, error.source) == ("data.train_transforms", str(tmp_path / "transforms_train.json"))
+    assert "--set data.train_transforms=PATH" in error.hint
+    assert "all of which is held out" in refused("data.train_transforms=transforms_test.json").found
+    same = refused("data.train_transforms=other.json", "data.ground_truth={split: test}")
+    assert same.field == "data.ground_truth" and "held out" in same.found
+    assert refused("data.ground_truth={split: train}").field == "data.ground_truth"
+    live = ("data.train_transforms=other.json", "teacher.live=true")
+    assert refused(*live).field == "teacher.outputs" and "teacher.outputs=null" in refused(*live).hint
+    check_assets(load_config(path, ["teacher.kind=gaussians", *live, "teacher.outputs=null"], tmp_path))
+    # Of a teacher whose views are of the split itself, the frames that are not held out may be trained on.
+    check_assets(load_config(path, ["teacher.kind=gaussians", "data.ground_truth={split: test}"], tmp_path))
+
+
 # --- what is written reads back
 
 
@@ -374,7 +427,7 @@ def test_roadmap_config(name):
 def test_every_config_loads_and_no_two_write_to_the_same_place():
     configs = [load_config(path) for path in sorted((REPO_ROOT / "configs").glob("*.yaml"))]
     places = [(config.scene, config.run) for config in configs]
-    assert len(set(places)) == len(places) == len(ROADMAP) + 2  # and the quickstarts
+    assert len(set(places)) == len(places) == len(ROADMAP) + 7  # the quickstarts and the live teachers
 
 
 def test_special_configs():
@@ -388,6 +441,12 @@ def test_special_configs():
     quickstart = load_config(REPO_ROOT / "configs/quickstart.yaml")
     check_assets(quickstart)  # needs none
     assert quickstart.teacher.kind == "bricks" and quickstart.train.max_seconds
+    for name in ("lego_live", "lego_live_mixed", "lego_live_eighth", "lego_live_mixed_eighth"):
+        live = load_config(REPO_ROOT / "configs" / f"{name}.yaml", assets="/assets")
+        assert live.live and live.training_json == Path("/assets/data/lego/transforms_train.json")
+        assert (live.image_json is not None) == ("mixed" in name)
+        assert (live.data.resolution == 100) == ("eighth" in name)
+    assert load_config(REPO_ROOT / "configs/quickstart_live.yaml").live
 
 
 # --- the reference in the README

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from distill.ray_sampler import RaySampler
+from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.renderer import RenderSettings
 from scene.errors import InputError
 from scene.rays import SceneBox, pixel_rays
@@ -126,3 +126,90 @@ def test_all_frames_held_out_is_said(views):
     everything = TeacherViews(**{**vars(views), "holdout": torch.ones(FRAMES, dtype=torch.bool)})
     with pytest.raises(InputError, match="data.holdout_every: found all 4 frames held out.*at least one"):
         make_sampler(everything)
+
+
+# --- rays of images too
+
+
+@pytest.fixture
+def images(views):
+    """Like the views but without depth, and green where they are anything."""
+    rgb = torch.zeros_like(views.rgb)
+    rgb[..., 1] = 200
+    return TeacherViews(
+        **{**vars(views), "rgb": rgb, "distance": None, "holdout": torch.zeros(FRAMES, dtype=torch.bool)}
+    )
+
+
+@pytest.mark.parametrize(("weight", "count", "of_images"), [(1.0, 10, 5), (0.25, 10, 2), (3.0, 10, 8), (1e-4, 10, 0)])
+def test_the_weight_says_how_many_rays_are_of_images(views, images, weight, count, of_images):
+    mixed = MixedRaySampler(make_sampler(views), make_sampler(images), weight)
+    batch = draw(mixed, count)
+    assert len(batch.rays) == len(batch.rgb) == len(batch.background) == len(batch.coverage) == count
+    # The teacher's come first and know their distance, those of images do not.
+    assert (batch.distance > 0).tolist() == [True] * (count - of_images) + [False] * of_images
+    assert mixed.pixels == (2 + 4) * HEIGHT * WIDTH
+
+
+def test_a_mixed_batch_is_a_batch_of_each(views, images):
+    teacher, photos = make_sampler(views, random_background=True), make_sampler(images, random_background=True)
+    batch = draw(MixedRaySampler(teacher, photos, 1.0), 40)
+    generator = torch.Generator().manual_seed(0)
+    parts = [teacher.draw(20, generator), photos.draw(20, generator)]
+    for name in ("rgb", "background", "coverage"):
+        assert torch.equal(getattr(batch, name), torch.cat([getattr(part, name) for part in parts]))
+    for name in ("origins", "directions", "near", "far"):
+        assert torch.equal(getattr(batch.rays, name), torch.cat([getattr(part.rays, name) for part in parts]))
+    torch.testing.assert_close(
+        batch.rgb[20:, 1], 200 / 255 * batch.coverage[20:] + (1 - batch.coverage[20:]) * batch.background[20:, 1]
+    )
+
+
+def test_without_any_depth_a_mixed_batch_has_none(views, images):
+    flat = TeacherViews(**{**vars(views), "distance": None})
+    assert draw(MixedRaySampler(make_sampler(flat), make_sampler(images), 1.0)).distance is None
+
+
+class _Recorder(RaySource):
+    """A live teacher's sampler, but for the views."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __enter__(self):
+        self.calls.append("enter")
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.calls.append("exit")
+
+    def advance(self, rays):
+        self.calls.append(rays)
+
+    def figures(self):
+        return {"live_views": 3}
+
+    def summary(self):
+        return "three views"
+
+    def state(self):
+        return {"taken": 3}
+
+    def restore(self, state):
+        self.calls.append(state)
+
+
+def test_a_live_teacher_beside_images_counts_its_own_rays_alone(images):
+    live = _Recorder()
+    mixed = MixedRaySampler(live, make_sampler(images), 0.25)
+    with mixed:
+        mixed.advance(10)
+    assert mixed.figures() == {"live_views": 3} and mixed.summary() == "three views"
+    mixed.restore(mixed.state())
+    assert live.calls == ["enter", 8, "exit", {"taken": 3}]
+
+
+def test_fixed_views_have_nothing_to_say(views):
+    with make_sampler(views) as sampler:
+        sampler.advance(100)
+        assert (sampler.figures(), sampler.summary(), sampler.state()) == ({}, None, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 
 from distill.checkpoint import load_checkpoint
 from distill.config import load_config
+from distill.live_views import InlineProducer, ThreadedProducer, make_producer
 from distill.pipeline import build_model, load_teacher, restore_model
 from distill.run_folder import RunFolder
 from distill.session import make_sampler
 from distill.trainer import Trainer, TrainingDiverged
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import add_training_split, write_toy_scene
 
 CPU = torch.device("cpu")
 
@@ -53,6 +55,63 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path) -> 
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
+
+
+LIVE = ("teacher.kind=gaussians", "teacher.outputs=null", "teacher.live={buffer: 4, reuse: 1.5, ahead: 2}")
+
+
+@pytest.fixture
+def live_path(config_path) -> Path:
+    add_training_split(config_path.parent)
+    return config_path
+
+
+@pytest.mark.parametrize("more", [(), ("data.ground_truth={split: train, weight: 0.5}",)], ids=["live", "mixed"])
+def test_a_resumed_live_run_equals_the_uninterrupted_one_bit_for_bit(live_path, more) -> None:
+    whole = trainer_of(live_path, *LIVE, *more)
+    whole.run(show_progress=False)
+    resumed = trainer_of(live_path, *LIVE, *more, resume=whole.folder.checkpoint_path(30))
+    resumed.run(show_progress=False)
+    first, second = state_of(whole), state_of(resumed)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+    taken, again = (trainer.sampler.state()["taken"] for trainer in (whole, resumed))
+    assert taken == again > 20
+
+
+def test_a_live_run_is_the_same_with_views_made_in_line(live_path) -> None:
+    threaded, in_line = trainer_of(live_path, *LIVE), trainer_of(live_path, *LIVE)
+    assert isinstance(threaded.sampler.producer, ThreadedProducer)
+    # As on CUDA: the producer does not care where its views go.
+    in_line.sampler.producer = make_producer(in_line.config, load_teacher(in_line.config), torch.device("cuda"))
+    assert isinstance(in_line.sampler.producer, InlineProducer)
+    threaded.run(show_progress=False)
+    in_line.run(show_progress=False)
+    first, second = state_of(threaded), state_of(in_line)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_probe_takes_no_view_from_a_live_teacher(live_path) -> None:
+    trainer = trainer_of(live_path, *LIVE)
+    with trainer.sampler:
+        before = trainer.sampler.state()
+        trainer.probe(3)
+        assert trainer.sampler.state() == before
+
+
+def test_a_live_teacher_that_fails_ends_the_run_with_its_own_error(live_path, monkeypatch) -> None:
+    trainer = trainer_of(live_path, *LIVE)
+    render = trainer.sampler.producer._render
+
+    def fails_at_nine(index: int):
+        if index == 9:
+            raise MemoryError("no room for view 9")
+        return render(index)
+
+    monkeypatch.setattr(trainer.sampler.producer, "_render", fails_at_nine)
+    with pytest.raises(MemoryError, match="view 9"):
+        trainer.run(show_progress=False)
+    assert not any(thread.name == "live teacher" for thread in threading.enumerate())
 
 
 def test_a_resumed_run_keeps_its_own_occupancy_resolution(config_path) -> None:

@@ -53,6 +53,7 @@ def test_columns_are_those_the_design_fixes():
         depth_valid_fraction teacher_depth_min teacher_depth_max teacher_depth_mean
         teacher_depth_norm_min teacher_depth_norm_max teacher_depth_norm_mean
         ray_depth_range_min ray_depth_range_max ray_depth_range_mean gpu_mem_gib power_w
+        live_views live_views_per_s live_starved_s
     """
     assert list(COLUMNS) == expected.split()
     assert set(make_row()) <= set(COLUMNS)
@@ -84,3 +85,8 @@ def test_postfix_shortens_the_key_figures():
         "s/ray": "15.0",
         "GiB": "1.2",
     }
+
+
+def test_postfix_tells_of_a_live_teacher():
+    row = {**make_row(depth=False), "live_views": 70, "live_views_per_s": 2.1, "live_starved_s": 0.25}
+    assert {"views": "70", "waited": "0.2s"}.items() <= postfix(row).items()

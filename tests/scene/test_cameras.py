@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from scene.cameras import Cameras
+from scene.cameras import Cameras, join_cameras
 
 
 def two_cameras() -> Cameras:
@@ -49,3 +49,12 @@ def test_wrong_shapes_are_refused():
         Cameras(torch.eye(4).expand(2, 4, 4), torch.ones(2), torch.ones(1), torch.ones(2), torch.ones(2), 4, 4)
     with pytest.raises(ValueError, match="c2w"):
         Cameras(torch.eye(3)[None], *(torch.ones(1) for _ in range(4)), 4, 4)
+
+
+def test_joined_cameras_are_in_order_and_of_one_size():
+    cameras = two_cameras()
+    joined = join_cameras(cameras[1], cameras)
+    assert joined.fx.tolist() == [20, 10, 20] and joined.centers[0].tolist() == [5, 6, 7]
+    assert (joined.width, joined.height) == (8, 4)
+    with pytest.raises(ValueError, match="image sizes"):
+        join_cameras(cameras, cameras.resized(4, 2))

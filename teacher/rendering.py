@@ -1,0 +1,57 @@
+"""One view of the teacher's Gaussians at the working resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scene.cameras import Cameras
+from scene.rays import distance_per_z
+from teacher.rasterizer import Rasterizer
+
+# A rasterised pixel with less alpha has no meaningful depth: two or three of 255 levels.
+_FAINT = 0.01
+
+
+@dataclass(frozen=True)
+class View:
+    """A view (H, W) at the working size.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 sRGB; straight colour where alpha is known.
+        alpha: (H, W) uint8; None where it is not known.
+        coverage: (H, W) uint8, the part of a pixel that the scene covers.
+        distance: (H, W) float32 expected distance along the unit ray, world units, 0 where unknown; or None.
+    """
+
+    rgb: Tensor
+    alpha: Tensor | None
+    coverage: Tensor
+    distance: Tensor | None
+
+
+def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int, supersample: int = 1) -> View:
+    """The teacher seen by camera ``index`` at the cameras' size, with exact alpha and expected distance.
+
+    The tensors are on the rasterizer's device.
+
+    Args:
+        supersample: renders at this multiple of the size, then averages premultiplied by area.
+    """
+    camera, scale = cameras[index], supersample
+    fine = camera.resized(camera.width * scale, camera.height * scale)
+    output = rasterizer.render(fine, 0)
+    distance = output.z * distance_per_z(fine.to(output.z.device), 0)
+    planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
+    planes = planes.view(camera.height, scale, camera.width, scale, 5).mean(dim=(1, 3))
+    alpha = planes[..., 3:4]
+    straight = planes / alpha.clamp(min=1e-6)
+    known = torch.where(alpha >= _FAINT, straight, 0.0)[..., 4]
+    eight_bit = _to_uint8(alpha[..., 0])
+    return View(_to_uint8(straight[..., :3]), eight_bit, eight_bit, known)
+
+
+def _to_uint8(values: Tensor) -> Tensor:
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8)
