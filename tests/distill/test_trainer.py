@@ -15,6 +15,7 @@ from distill.pipeline import build_model, load_teacher, restore_model
 from distill.run_folder import RunFolder
 from distill.session import make_sampler
 from distill.trainer import Trainer, TrainingDiverged
+from teacher.rasterizer import Rasterizer
 from tests.toy_scene import add_training_split, write_toy_scene
 
 CPU = torch.device("cpu")
@@ -79,10 +80,19 @@ def test_a_resumed_live_run_equals_the_uninterrupted_one_bit_for_bit(live_path, 
     assert taken == again > 20
 
 
-def test_a_live_run_is_the_same_with_views_made_in_line(live_path) -> None:
+class _SaysCuda(Rasterizer):
+    """Renders on the CPU, but gives out that it is a GPU that does."""
+
+    def __init__(self, gaussians, implementation, *, device, threads) -> None:
+        super().__init__(gaussians)
+        assert (implementation, device) == ("auto", torch.device("cuda"))
+        self.device = device
+
+
+def test_a_live_run_is_the_same_with_views_made_in_line(live_path, monkeypatch) -> None:
     threaded, in_line = trainer_of(live_path, *LIVE), trainer_of(live_path, *LIVE)
     assert isinstance(threaded.sampler.producer, ThreadedProducer)
-    # As on CUDA: the producer does not care where its views go.
+    monkeypatch.setattr("distill.live_views.Rasterizer", _SaysCuda)
     in_line.sampler.producer = make_producer(in_line.config, load_teacher(in_line.config), torch.device("cuda"))
     assert isinstance(in_line.sampler.producer, InlineProducer)
     threaded.run(show_progress=False)
