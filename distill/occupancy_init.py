@@ -9,22 +9,45 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill.occupancy import OccupancyGrid
+from kernels.cell_statistics import CellStatistics
+from kernels.gaussian_statistics import VISIBLE_ALPHA, gaussian_statistics
 from kernels.threads import one_torch_thread
-from kernels.voxelize import voxelize_gaussians
 from scene.cameras import Cameras
-from teacher.gaussians import Gaussians
+from teacher.gaussians import Gaussians, rotation_matrices
 from teacher.views import TeacherViews
 
-VISIBLE_ALPHA = 1 / 255  # below it the 3DGS rasteriser draws nothing
+# Share of all extinction in the dropped cells. The light of a picture goes with it: 0.01 % of LEGO's is lost at 96 and
+# 128 cells, 0.09 % at worst in the scenes of the tests.
+_DROPPED_EXTINCTION = 5e-4
 _DEPTH_VOTES = 3  # views that must see through a cell before depth empties it
 _DEPTH_MARGIN_CELLS = 2.0
 
 
 def cells_of_gaussians(gaussians: Gaussians, grid: OccupancyGrid) -> Tensor:
-    """(X, Y, Z) uint8: cells in which some Gaussian can still be drawn (its alpha reaches 1/255)."""
-    radii = torch.sqrt(2 * torch.log((gaussians.opacities / VISIBLE_ALPHA).clamp(min=1)))
-    return voxelize_gaussians(
-        gaussians.means, gaussians.covariances(), radii, grid.box.lower, grid.cell_size, grid.shape
+    """(X, Y, Z) uint8: cells in which Gaussians take a picture's light, or are centred.
+
+    Of the cells where some Gaussian's alpha reaches 1/255, the least dense are dropped: those in which all Gaussians
+    together take less than ``occupancy.threshold`` from a random ray across, as long as the dropped ones hold at most
+    0.05 % of all extinction. No drawn Gaussian loses the cell of its centre, however small and faint it is. What
+    pictures lose by it, and how the cells compare with those that matter to a picture: ``tools/measure_occupancy.py``.
+    """
+    statistics = statistics_of_gaussians(gaussians, grid)
+    density, order = statistics.density.double().sort()
+    least = torch.searchsorted(density.cumsum(0), _DROPPED_EXTINCTION * density.sum(), right=True)
+    keep = torch.ones(len(statistics), dtype=torch.bool)
+    keep[order[:least]] = statistics.density[order[:least]] * grid.cell_size > grid.density_threshold * grid.step
+    rows = statistics.rows(gaussians.means[gaussians.opacities > VISIBLE_ALPHA])
+    keep[rows[rows >= 0]] = True
+    return statistics.mask(keep)
+
+
+def statistics_of_gaussians(
+    gaussians: Gaussians, grid: OccupancyGrid, channels: Tensor | None = None
+) -> CellStatistics:
+    """Extinction, amplitudes and means of ``channels`` (N, C) in every cell where some alpha reaches 1/255."""
+    half_axes = rotation_matrices(gaussians.rotations) * gaussians.scales[:, None, :]
+    return gaussian_statistics(
+        gaussians.means, half_axes, gaussians.opacities, grid.box.lower, grid.cell_size, grid.shape, channels=channels
     )
 
 
