@@ -16,9 +16,7 @@ from scene.cameras import Cameras
 from teacher.gaussians import Gaussians, rotation_matrices
 from teacher.views import TeacherViews
 
-# Share of all extinction in the dropped cells. The light that pictures lose by it is of the same order: less where
-# dropped cells lie beside dense ones, more where much of the extinction is hidden inside; tests hold it under 0.1 %.
-_DROPPED_EXTINCTION = 2.5e-4
+_MOST_LIGHT_LOST = 1e-3  # share of a picture's light that dropped cells may take
 _DEPTH_VOTES = 3  # views that must see through a cell before depth empties it
 _DEPTH_MARGIN_CELLS = 2.0
 
@@ -27,18 +25,30 @@ def cells_of_gaussians(gaussians: Gaussians, grid: OccupancyGrid) -> Tensor:
     """(X, Y, Z) uint8: cells in which Gaussians take a picture's light, or are centred.
 
     Of the cells where some Gaussian's alpha reaches 1/255, the least dense are dropped: those in which all Gaussians
-    together take less than ``occupancy.threshold`` from a random ray across, as long as the dropped ones hold at most
-    0.025 % of all extinction. No drawn Gaussian loses the cell of its centre, however small and faint it is. What
-    pictures lose by it, and how the cells compare with those that matter to a picture: ``tools/measure_occupancy.py``.
+    together take less than ``occupancy.threshold`` from a random ray across, as long as pictures lose at most 0.1 %
+    of their light by it. No drawn Gaussian loses the cell of its centre, however small and faint it is. How the cells
+    compare with those that matter to pictures: ``tools/measure_occupancy.py``.
     """
     statistics = statistics_of_gaussians(gaussians, grid)
-    density, order = statistics.density.double().sort()
-    least = torch.searchsorted(density.cumsum(0), _DROPPED_EXTINCTION * density.sum(), right=True)
+    thickness, order = (statistics.density.double() * grid.cell_size).sort()
+    # Behind nothing and before nothing a cell would take all of its thickness from the rays across: none takes more.
+    droppable = torch.searchsorted(thickness.cumsum(0), _MOST_LIGHT_LOST * _light_taken(statistics), right=True)
     keep = torch.ones(len(statistics), dtype=torch.bool)
-    keep[order[:least]] = statistics.density[order[:least]] * grid.cell_size > grid.density_threshold * grid.step
+    keep[order[:droppable]] = thickness[:droppable] > grid.density_threshold * grid.step
     rows = statistics.rows(gaussians.means[gaussians.opacities > VISIBLE_ALPHA])
     keep[rows[rows >= 0]] = True
     return statistics.mask(keep)
+
+
+def _light_taken(statistics: CellStatistics) -> Tensor:
+    """Light that the cells take from one parallel ray per column, in rays; the mean over the three axes."""
+    thickness, cells = statistics.density.double() * statistics.cell_size, statistics.coordinates()
+    taken = []
+    for u, v in ((0, 1), (0, 2), (1, 2)):
+        columns = torch.zeros(statistics.shape[u] * statistics.shape[v], dtype=torch.float64)
+        columns.index_add_(0, cells[:, u] * statistics.shape[v] + cells[:, v], thickness)
+        taken.append(-torch.expm1(-columns).sum())
+    return torch.stack(taken).mean()
 
 
 def statistics_of_gaussians(

@@ -187,7 +187,7 @@ def test_channels_travel_with_the_statistics():
 
 
 def test_tails_are_dropped_unless_they_add_up():
-    # A lone Gaussian reaches into its six neighbours; 400 solid ones make these hold less than 0.025 % of it all.
+    # A lone Gaussian reaches into its six neighbours; 400 solid ones make what it takes there too little to see.
     lone, cell = (0.0625, 0.0625, 0.0625), (8, 8, 8)
     solid = torch.cartesian_prod(*[torch.arange(-8, -3) * 0.125 + 0.0625] * 3).repeat_interleave(4, 0).tolist()
     gaussians = round_gaussians([*solid, lone], [0.03] * 500 + [0.019], [0.9] * 501)
