@@ -154,10 +154,10 @@ def rasterize_cases(ply: Path | None, transforms: Path | None) -> Iterator[Case]
 
 
 def voxelize_cases() -> Iterator[Case]:
-    """Cell statistics of 400 Gaussians of the built-in scene at 32 cells, and of all of them at 128 (numba alone)."""
+    """Cell statistics of 100 Gaussians of the built-in scene at 32 cells, and of all of them at 128 (numba alone)."""
     bricks = build_bricks(0)
     half_axes = rotation_matrices(bricks.rotations) * bricks.scales[:, None, :]
-    for count, resolution, implementations in ((400, 32, ("torch", "numba")), (len(bricks), 128, ("numba",))):
+    for count, resolution, implementations in ((100, 32, ("torch", "numba")), (len(bricks), 128, ("numba",))):
         chosen = torch.randperm(len(bricks))[:count]
         gaussians = bricks.means[chosen], half_axes[chosen], bricks.opacities[chosen]
         size = max(BRICKS_BOX.extent) / resolution
