@@ -72,8 +72,9 @@ def gaussian_statistics(
 ) -> CellStatistics:
     """Statistics of the cells that Gaussians reach with alpha >= 1/255.
 
-    Memory beside the result: 64 bytes per Gaussian and brick of 8^3 cells it overlaps at worst, 1 byte per cell of
-    the bricks that hold any, 8 bytes per brick of the whole grid (17 MB at 1024^3).
+    Memory beside the result, in the numba implementation: 4 bytes per pair of a Gaussian and a brick of 8^3 cells that
+    it may reach, 1 byte per cell of the bricks that have any such, about 80 bytes per occupied cell while the result
+    is put in order, 24 bytes per brick of the whole grid (50 MB at 1024^3). The reference is dense.
 
     Args:
         means: (N, 3) world.
