@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.ray_marching import Cells
+from scene.errors import InputError
 from scene.rays import SceneBox
 from students.base import Student
 
@@ -15,6 +16,8 @@ from students.base import Student
 # empty space: without samples nothing could ever bring the cells back.
 LEAST_FRACTION = 0.01
 MAX_REFRESHED_CELLS = 1 << 17
+MAX_GIB = 4.0
+_BYTES_PER_CELL = 8  # two masks and a density that are kept, two more masks during a refresh
 _UNSEEN = -1.0  # remembered density of a cell that no refresh has looked into yet; such cells stay as they are
 
 
@@ -27,6 +30,9 @@ class OccupancyGrid(nn.Module):
         step: sample distance in world units; a cell is empty when its alpha over one step is below ``threshold``.
         threshold: alpha in [0, 1).
         decay: factor on the remembered density at each refresh.
+
+    Raises:
+        InputError: the cells, which are stored densely, would take more than 4 GiB.
     """
 
     def __init__(self, box: SceneBox, resolution: int, step: float, threshold: float, decay: float) -> None:
@@ -35,6 +41,10 @@ class OccupancyGrid(nn.Module):
         self.cell_size = max(box.extent) / resolution
         # The tolerance keeps a side of exactly n cells from becoming n + 1 by rounding.
         self.shape = tuple(max(1, math.ceil(side / self.cell_size - 1e-4)) for side in box.extent)
+        memory = _BYTES_PER_CELL * math.prod(self.shape) / 2**30
+        if memory > MAX_GIB:
+            found = f"{resolution}: {'x'.join(map(str, self.shape))} cells that take {memory:.1f} GiB"
+            raise InputError("config", "occupancy.resolution", found, f"at most {MAX_GIB:g} GiB", "Use fewer cells.")
         self.density_threshold = -math.log1p(-threshold) / step
         self.refusals = 0
         self.register_buffer("teacher", torch.ones(self.shape, dtype=torch.uint8))

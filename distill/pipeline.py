@@ -14,7 +14,7 @@ from distill.checkpoint import restore_box, restore_student
 from distill.occupancy import OccupancyGrid
 from distill.occupancy_init import cells_of_gaussians, cells_of_views
 from distill.renderer import RenderSettings
-from distill.scene_box import scene_box
+from distill.scene_box import check_box_holds, scene_box
 from distill.schema import Config
 from distill.training_views import held_out_views, live_poses, training_images, views_of_two_splits
 from scene.blender import load_transforms
@@ -102,6 +102,8 @@ def load_teacher(config: Config) -> Teacher:
     box = None
     if data.box != "auto" or gaussians is not None:
         box, _ = scene_box(config, gaussians, None)
+    if data.box != "auto" and gaussians is not None:
+        check_box_holds(box, gaussians)
     views = _load_views(config, gaussians, box)
     if box is None:
         box, _ = scene_box(config, None, views.cameras)

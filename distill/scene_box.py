@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
 import torch
 
 from distill.schema import Config
@@ -11,9 +14,15 @@ from scene.rays import SceneBox, focus_box
 from teacher.bricks import BRICKS_BOX
 from teacher.gaussians import Gaussians
 
+_log = logging.getLogger(__name__)
+
 _LEAST_OPACITY = 0.1
 _OUTLIERS = 0.001  # share of Gaussians that may lie outside on each side: floaters would blow the box up
 _MARGIN = 0.02
+# Shares of the opacity outside data.box. Floaters of a good teacher stay under the first; a crop meant to leave away
+# the surroundings is between. Beyond the second the pictures show mostly what no student of this box can hold.
+_NOTED_OUTSIDE = 0.01
+_MOST_OUTSIDE = 0.5
 
 
 def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
@@ -54,3 +63,26 @@ def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
     upper = (means + reach).kthvalue(len(means) - outside, dim=0).values
     margin = (_MARGIN * (upper - lower).max()).clamp(min=1e-3)
     return SceneBox(tuple((lower - margin).tolist()), tuple((upper + margin).tolist()))
+
+
+def check_box_holds(box: SceneBox, gaussians: Gaussians) -> None:
+    """Checks a configured box against the teacher: warns when some of it lies outside, refuses when most does.
+
+    A Gaussian counts with its opacity and is where its centre is.
+
+    Raises:
+        InputError: more than half of the opacity is outside.
+    """
+    opacities = gaussians.opacities.double()
+    outside = (opacities[~box.contains(gaussians.means)].sum() / opacities.sum().clamp(min=1e-12)).item()
+    if outside <= _NOTED_OUTSIDE:
+        return
+    needed = box_of_gaussians(gaussians)
+    lower = [math.floor(value * 1000) / 1000 for value in needed.lower]
+    upper = [math.ceil(value * 1000) / 1000 for value in needed.upper]
+    found = f"{list(box.lower)} to {list(box.upper)}, outside of which {outside:.1%} of the opacity of teacher.ply lies"
+    setting = f"'data.box={{lower: {lower}, upper: {upper}}}'"
+    if outside > _MOST_OUTSIDE:
+        hint = f"Set data.box to auto, or --set {setting}, which holds it."
+        raise InputError("config", "data.box", found, f"at most {_MOST_OUTSIDE:.0%} outside", hint)
+    _log.warning("data.box: found %s; nothing there will be learnt. --set %s would hold it", found, setting)

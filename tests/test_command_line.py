@@ -289,7 +289,7 @@ BAD_INPUT = {
     "negative weight": (lambda root: None, ("loss.depth.weight=-1",), ["loss.depth.weight", "-1"]),
     "table size": (lambda root: None, ("student.table_size=1000",), ["student.table_size", "512", "1024"]),
     "box without the scene": (
-        lambda root: None, ("data.box={lower: [5, 5, 5], upper: [6, 6, 6]}", "teacher.depth_kind=none"), ["data.box"],
+        lambda root: None, ("data.box={lower: [5, 5, 5], upper: [6, 6, 6]}",), ["data.box", "100.0%", "lower: [-0.5"],
     ),
     "live teacher of stored renders": (lambda root: None, ("teacher.live=true",), ["teacher.live", "gaussians"]),
     "live teacher without training poses": (

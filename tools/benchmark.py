@@ -10,6 +10,7 @@ Ratios are the figures to quote: machines drift, and both sides of a ratio drift
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -21,10 +22,12 @@ import torch
 
 from distill.telemetry import device_name
 from kernels import adam, compositing, hash_encoding, radiance_mlp, ray_marching
+from kernels.covariances import rotation_matrices
+from kernels.gaussian_statistics import gaussian_statistics
 from kernels.threads import available_threads
 from scene.blender import load_transforms
 from scene.errors import InputError
-from teacher.bricks import build_bricks, orbit_cameras
+from teacher.bricks import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files import read_gaussians
 from teacher.rasterizer import Rasterizer
 
@@ -151,6 +154,24 @@ def rasterize_cases(ply: Path | None, transforms: Path | None) -> Iterator[Case]
         yield name, "numba", lambda: large.render(cameras, 0)
 
 
+def voxelize_cases() -> Iterator[Case]:
+    """Cell statistics of 100 Gaussians of the built-in scene at 32 cells, and of all of them at 128 (numba alone)."""
+    bricks = build_bricks(0)
+    half_axes = rotation_matrices(bricks.rotations) * bricks.scales[:, None, :]
+    for count, resolution, implementations in ((100, 32, ("torch", "numba")), (len(bricks), 128, ("numba",))):
+        chosen = torch.randperm(len(bricks))[:count]
+        gaussians = bricks.means[chosen], half_axes[chosen], bricks.opacities[chosen]
+        size = max(BRICKS_BOX.extent) / resolution
+        shape = tuple(math.ceil(extent / size) for extent in BRICKS_BOX.extent)
+        for implementation in implementations:
+            yield (
+                f"voxelize {count:,} Gaussians into {'x'.join(map(str, shape))} cells", implementation,
+                lambda gaussians=gaussians, size=size, shape=shape, implementation=implementation: (
+                    gaussian_statistics(*gaussians, BRICKS_BOX.lower, size, shape, implementation=implementation)
+                ),
+            )  # fmt: skip
+
+
 def measure(cases: list[Case], repeats: int) -> dict[tuple[str, str], list[float]]:
     """Seconds of each case, ``repeats`` rounds over all of them in turn after one that is not counted."""
     seconds: dict[tuple[str, str], list[float]] = {}
@@ -179,7 +200,7 @@ def table(seconds: dict[tuple[str, str], list[float]]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description="Time the kernels' implementations against one another.")
-    groups = ("hash_encoding", "radiance_mlp", "marching", "adam", "rasterize")
+    groups = ("hash_encoding", "radiance_mlp", "marching", "adam", "rasterize", "voxelize")
     parser.add_argument("--only", choices=groups, action="append", help="one group; may be repeated")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted rounds (default 5)")
     parser.add_argument(
@@ -200,6 +221,7 @@ def main(argv: list[str] | None = None) -> int:
         "marching": marching_cases,
         "adam": adam_cases,
         "rasterize": lambda: rasterize_cases(arguments.ply, arguments.transforms),
+        "voxelize": voxelize_cases,
     }
     try:
         cases = [case for name in arguments.only or groups for case in makers[name]()]

@@ -5,6 +5,7 @@ import torch
 
 from distill import occupancy
 from distill.occupancy import OccupancyGrid
+from scene.errors import InputError
 from scene.rays import SceneBox
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
@@ -39,6 +40,12 @@ def test_cells_are_cubes_over_the_box(upper, resolution, cell, shape):
     assert grid.shape == shape
     assert grid.cells.occupied.shape == shape
     assert grid.cells.lower == (0, 0, 0)
+
+
+def test_more_cells_than_fit_are_refused_before_they_are_made():
+    with pytest.raises(InputError, match=r"occupancy.resolution: found 1024: 1024x1024x1024 cells that take 8.0 GiB"):
+        make_grid(1024)
+    assert make_grid(1024, box=SceneBox((0, 0, 0), (1, 0.02, 0.02))).shape == (1024, 21, 21)
 
 
 def test_a_cell_is_empty_when_its_alpha_over_a_step_is_below_the_threshold(field):

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from distill.occupancy import OccupancyGrid
-from distill.occupancy_init import cells_of_gaussians, cells_of_views
+from distill.occupancy_init import cells_of_gaussians, cells_of_views, statistics_of_gaussians
+from kernels.gaussian_statistics import visible_radii
+from kernels.gaussian_visibility import trace_gaussians
 from scene.rays import SceneBox, image_rays, intersect_box
 from teacher.gaussians import Gaussians
 from teacher.views import TeacherViews
@@ -146,22 +148,27 @@ def test_cameras_inside_the_box_are_legal(look_at):
         assert not (cells_of_blocks(BLOCK, grid) & ~kept).any()
 
 
-def one_gaussian(scale, opacity, mean=(0.0625, 0.0625, 0.0625)):
+def round_gaussians(means, scales, opacities):
+    count = len(means)
     return Gaussians(
-        means=torch.tensor([mean]),
-        log_scales=torch.full((1, 3), math.log(scale)),
-        rotations=torch.tensor([[1.0, 0, 0, 0]]),
-        opacity_logits=torch.logit(torch.tensor([opacity])),
-        sh=torch.zeros(1, 1, 3),
+        means=torch.as_tensor(means),
+        log_scales=torch.as_tensor(scales).log()[:, None].expand(count, 3),
+        rotations=torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4),
+        opacity_logits=torch.logit(torch.as_tensor(opacities)),
+        sh=torch.zeros(count, 1, 3),
     )
+
+
+def one_gaussian(scale, opacity, mean=(0.0625, 0.0625, 0.0625)):
+    return round_gaussians([mean], [scale], [opacity])
 
 
 def test_a_gaussian_reaches_as_far_as_it_is_drawn():
     # From the centre of a cell of 0.125 the next face is 0.0625 away. Its alpha of 0.9 falls to 1/255 at
     # sqrt(2 ln(0.9 * 255)) = 3.298 standard deviations.
     grid, sigma = make_grid(), 0.0625 / 3.298
-    assert cells_of_gaussians(one_gaussian(0.99 * sigma, 0.9), grid).sum() == 1
-    cells = cells_of_gaussians(one_gaussian(1.01 * sigma, 0.9), grid)
+    assert len(statistics_of_gaussians(one_gaussian(0.99 * sigma, 0.9), grid)) == 1
+    cells = statistics_of_gaussians(one_gaussian(1.01 * sigma, 0.9), grid).mask()
     assert cells.sum() == 7
     assert cells[8, 8, 8] == cells[7, 8, 8] == cells[9, 8, 8] == cells[8, 8, 7] == cells[8, 8, 9] == 1
 
@@ -170,4 +177,62 @@ def test_a_gaussian_too_faint_to_draw_occupies_nothing():
     assert cells_of_gaussians(one_gaussian(0.5, 0.0039), make_grid()).sum() == 0
     # 0.5 * sqrt(2 ln(0.004 * 255)) = 0.0995: past the six faces at 0.0625 and the twelve edges at 0.0884, short of
     # the corners at 0.108.
-    assert cells_of_gaussians(one_gaussian(0.5, 0.0040), make_grid()).sum() == 19
+    assert len(statistics_of_gaussians(one_gaussian(0.5, 0.0040), make_grid())) == 19
+
+
+def test_channels_travel_with_the_statistics():
+    gaussians = round_gaussians([(0.0625, 0.0625, 0.0625), (0.5625, 0.0625, 0.0625)], [0.01, 0.01], [0.9, 0.9])
+    result = statistics_of_gaussians(gaussians, make_grid(), torch.tensor([[3.0, 1], [4, 1]]))
+    assert torch.allclose(result.channels, torch.tensor([[3.0, 1], [4, 1]]))
+
+
+def test_tails_are_dropped_unless_they_add_up():
+    # A lone Gaussian reaches into its six neighbours; 400 solid ones make what it takes there too little to see.
+    lone, cell = (0.0625, 0.0625, 0.0625), (8, 8, 8)
+    solid = torch.cartesian_prod(*[torch.arange(-8, -3) * 0.125 + 0.0625] * 3).repeat_interleave(4, 0).tolist()
+    gaussians = round_gaussians([*solid, lone], [0.03] * 500 + [0.019], [0.9] * 501)
+    assert statistics_of_gaussians(gaussians, make_grid()).mask()[7:10, 7:10, 7:10].sum() == 7
+    kept = cells_of_gaussians(gaussians, make_grid())
+    assert kept[7:10, 7:10, 7:10].nonzero().tolist() == [[1, 1, 1]]
+    assert kept[:5, :5, :5].all()
+    many = round_gaussians([*solid, *[lone] * 40], [0.03] * 500 + [0.022] * 40, [0.9] * 540)
+    assert cells_of_gaussians(many, make_grid())[cell[0] + 1, cell[1], cell[2]] == 1
+
+
+def test_a_threshold_of_zero_drops_nothing_that_takes_light():
+    gaussians = round_gaussians(torch.rand(300, 3) - 0.5, [0.02] * 300, [0.5] * 300)
+    exact = OccupancyGrid(BOX, 16, 0.02, 0.0, 0.95)
+    statistics = statistics_of_gaussians(gaussians, exact)
+    assert torch.equal(cells_of_gaussians(gaussians, exact), statistics.mask(statistics.density > 0))
+    assert cells_of_gaussians(gaussians, make_grid()).sum() < (statistics.density > 0).sum()
+
+
+def test_a_small_faint_gaussian_keeps_the_cell_of_its_centre():
+    grid, faint = make_grid(), one_gaussian(0.001, 0.01)
+    assert statistics_of_gaussians(faint, grid).density.max() * grid.cell_size < 1e-5
+    assert cells_of_gaussians(faint, grid).nonzero().tolist() == [[8, 8, 8]]
+
+
+@pytest.mark.parametrize("resolution", [12, 32])
+def test_no_visible_gaussian_is_lost(look_at, resolution):
+    # A bumpy shell of flat and long Gaussians of all opacities around a hidden core.
+    count = 1500
+    out = torch.nn.functional.normalize(torch.randn(count, 3), dim=1)
+    gaussians = Gaussians(
+        means=out * (0.5 + 0.1 * torch.rand(count, 1)) * (torch.arange(count)[:, None] % 10 > 0),
+        log_scales=torch.log(0.004 + 0.07 * torch.rand(count, 3) ** 3),
+        rotations=torch.randn(count, 4),
+        opacity_logits=2 * torch.randn(count),
+        sh=torch.zeros(count, 1, 3),
+    )
+    grid, cameras = make_grid(resolution), look_at(orbit(), width=60, height=60, focal=120.0)
+    mask = cells_of_gaussians(gaussians, grid)
+    rays = [torch.cat(parts) for parts in zip(*(image_rays(cameras, i) for i in range(len(cameras))), strict=True)]
+    radii = visible_radii(gaussians.opacities)
+    shapes = gaussians.means, gaussians.covariances(), gaussians.opacities, radii
+    seen = trace_gaussians(*shapes, *rays, grid.box.lower, grid.cell_size, mask)
+    cells = ((gaussians.means[seen.gaussians != 0] + 1) / grid.cell_size).long()
+    assert 0.5 * count < len(cells) < count
+    assert (mask[tuple(cells.unbind(1))] == 1).all()
+    assert (seen.alpha - seen.kept_alpha).sum() < 1e-3 * seen.alpha.sum()
+    assert mask.sum() < 1.5 * seen.cells.sum()

@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
-from distill.scene_box import box_of_gaussians, scene_box
+from distill.scene_box import box_of_gaussians, check_box_holds, scene_box
 from distill.schema import Config
 from scene.errors import InputError
+from scene.rays import SceneBox
 from teacher.bricks import BRICKS_BOX
 from teacher.gaussians import Gaussians
 
@@ -102,3 +103,44 @@ def test_a_thousandth_of_outliers_on_each_side_stays_outside():
     assert box.upper[0] < 1.1
     means[5] += 100  # a fourth one no longer is
     assert box_of_gaussians(make_gaussians(means.tolist(), (0.001, 0.001, 0.001))).upper[0] > 100
+
+
+def row_of_gaussians(outside, count=100):
+    """``count`` Gaussians along x, ``outside`` of them beyond x = 1."""
+    x = torch.cat([torch.linspace(-0.9, 0.9, count - outside), torch.linspace(3.0, 5.0, outside)])
+    return make_gaussians(torch.stack([x, 0 * x, 0 * x], dim=1).tolist())
+
+
+UNIT = SceneBox((-1, -1, -1), (1, 1, 1))
+
+
+@pytest.mark.parametrize("outside", [0, 1])
+def test_a_box_that_holds_the_teacher_is_not_mentioned(outside, caplog):
+    check_box_holds(UNIT, row_of_gaussians(outside))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("outside", [2, 50])
+def test_a_crop_is_noted_with_what_it_leaves_out(outside, caplog):
+    check_box_holds(UNIT, row_of_gaussians(outside))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"outside of which {outside}.0% of the opacity" in record.getMessage()
+    # Two standard deviations of 0.1 beyond 5, and 2 % of the whole width of 6.3.
+    assert "lower: [-1.226, -0.326, -0.326], upper: [5.326, 0.326, 0.326]" in record.getMessage()
+
+
+def test_a_box_elsewhere_is_refused_with_the_one_that_holds_the_teacher():
+    message = (
+        r"data.box: found .*outside of which 51.0% .*at most 50% outside.*auto, or --set 'data.box=\{lower: \[-1.226,"
+    )
+    with pytest.raises(InputError, match=message):
+        check_box_holds(UNIT, row_of_gaussians(51))
+    with pytest.raises(InputError, match=r"100.0% of the opacity"):
+        check_box_holds(SceneBox((7, 7, 7), (8, 8, 8)), row_of_gaussians(0))
+
+
+def test_what_is_outside_counts_by_its_opacity(caplog):
+    means = [[0.0, 0, 0]] * 10 + [[5.0, 0, 0]] * 10
+    check_box_holds(UNIT, make_gaussians(means, opacity=torch.tensor([0.9] * 10 + [0.005] * 10)))
+    assert not caplog.records
