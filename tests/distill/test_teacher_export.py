@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill.export_views import ExportViews
-from distill.teacher_export import SETTINGS, TRANSFORMS, ExportFormat, ViewExport
+from distill.teacher_export import SETTINGS, TRANSFORMS, ExportFormat, ViewExport, rendered_planes
 from distill.teacher_pruning import PruneLimits, prune, psnr_of_pruning
 from scene.errors import InputError
 from scene.images import read_image, to_uint8, write_image
@@ -107,6 +107,34 @@ def test_supersampled_renders_are_averages(tmp_path):
     assert np.array_equal(read_image(tmp_path / "renders" / "00001.png"), to_uint8(expected.numpy()))
     z = fine.z.reshape(24, 2, 24, 2).mean((1, 3))
     np.testing.assert_allclose(np.load(tmp_path / "depth" / "00001.npy"), z, rtol=1e-5, atol=1e-6)
+
+
+def test_views_of_a_batch_are_as_rendered_one_by_one():
+    views, format = make_views(), ExportFormat(DepthKind.DISTANCE, WHITE, supersample=2)
+    rasterizer = Rasterizer(block_of_gaussians())
+    batch = rendered_planes(rasterizer, views, [0, 2, 3], format)
+    for planes, index in zip(batch, (0, 2, 3), strict=True):
+        assert torch.equal(planes, rendered_planes(rasterizer, views, [index], format)[0])
+    assert not torch.equal(batch[0], batch[1])
+
+
+def test_an_interrupt_leaves_whole_files_to_go_on_from(tmp_path, monkeypatch):
+    export, render, calls = make_export(tmp_path), Rasterizer.render_batch, []
+
+    def interrupted(self, cameras, channels=None):
+        calls.append(len(cameras))
+        if len(calls) == 4:  # one warms up, two are frames
+            raise KeyboardInterrupt
+        return render(self, cameras, channels)
+
+    monkeypatch.setattr(Rasterizer, "render_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export.run(progress=False)
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
+    again = make_export(tmp_path)
+    assert {2, 3} <= set(again.todo), "what was rendered may or may not have been written"
+    again.run(progress=False)
+    assert make_export(tmp_path).todo == []
 
 
 def test_figures_are_of_what_was_rendered(tmp_path):
