@@ -47,6 +47,7 @@ def test_as_a_program(toy):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=toy, env=environment, timeout=120)
     assert done.returncode == 0 and done.stdout == "", done.stderr
+    assert "CUDA" not in done.stderr, "nothing about CUDA where none is asked for"
     assert "17 frames of" in done.stderr and "17 frames rendered at" in done.stderr
     for kind, extension in (("renders", "png"), ("depth", "npy"), ("gt", "png")):
         names = sorted(path.name for path in (toy / "out" / kind).iterdir())
