@@ -106,6 +106,7 @@ class ViewExport:
             if not self.todo:
                 return None
             self._render(self.todo[:1])  # compiles or loads the kernels, which is not counted
+            synchronize(device)
             reset_gpu_peak(device)
             seconds: list[float] = []
             with GpuMonitor(device) as monitor, one_torch_thread(), _Writers() as writers:
@@ -217,9 +218,9 @@ class _Writers:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="write")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True)
-        for done in self._pending:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        for done in self._pending if kind is None else ():
             done.result()
 
     def submit(self, write: Callable[..., None], *args: Any) -> None:

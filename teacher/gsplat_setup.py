@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch.utils import cpp_extension
 
 from scene.errors import InputError
 
@@ -102,6 +101,8 @@ def _is_compiled() -> bool:
 
 def _check_build_tools() -> None:
     """The CUDA toolkit (its major version torch's), a C++ compiler, ninja."""
+    from torch.utils import cpp_extension  # it looks for CUDA when imported, and warns where there is none
+
     toolkit_hint = (
         f"Install the CUDA toolkit {torch.version.cuda} (nvcc) and set CUDA_HOME to its folder, or install one of "
         "gsplat's compiled wheels."

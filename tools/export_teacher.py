@@ -43,6 +43,8 @@ def export(config: Config, chosen: argparse.Namespace) -> dict[str, Any] | None:
         raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply.")
     if chosen.ply is not None:
         check_gaussians_file(chosen.ply)
+        if config.teacher.ply is not None and chosen.ply.resolve() == config.teacher.ply.resolve():
+            raise InputError("--ply", "file", f"teacher.ply itself, {chosen.ply}", "another file", "Name another one.")
     device = choose_device(config)
     gaussians = load_gaussians(config)
     views = views_to_export(

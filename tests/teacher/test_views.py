@@ -354,3 +354,8 @@ def test_views_that_do_not_fit_are_not_joined(teacher):
 def test_holdout_mask():
     assert holdout_mask(5, 2).tolist() == [True, False, True, False, True]
     assert not holdout_mask(5, 0).any()
+
+
+def test_gsplat_is_not_replaced_in_silence(look_at):
+    with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
+        views_from_gaussians(two_blobs(), look_at([[0.0, 0.0, 3.0]]), ["a"], rasterizer="gsplat", holdout_every=0)

@@ -1,0 +1,53 @@
+"""The orbit: level, at the cameras' distance and elevation, looking at the centre."""
+
+import math
+
+import pytest
+import torch
+
+from scene.camera_paths import orbit_path
+
+
+def test_a_round_at_the_median_distance_and_elevation(look_at):
+    centre = (1.0, 2.0, 0.5)
+    positions = [
+        [1 + 3 * math.cos(a) * math.cos(0.5), 2 + 3 * math.sin(a) * math.cos(0.5), 0.5 + 3 * math.sin(0.5)]
+        for a in (0.3, 1.7, 2.9, 4.4, 5.5)
+    ]
+    cameras = look_at(positions, target=centre)
+    path = orbit_path(cameras, centre, 8)
+    assert len(path) == 8 and (path.width, path.height) == (cameras.width, cameras.height)
+    offsets = path.centers - torch.tensor(centre)
+    torch.testing.assert_close(offsets.norm(dim=1), torch.full((8,), 3.0))
+    up = torch.nn.functional.normalize(cameras.c2w[:, :3, 1].mean(0), dim=0)
+    sine = offsets @ up / 3
+    torch.testing.assert_close(sine, sine[:1].expand(8), atol=1e-5, rtol=0)
+    # Each looks straight at the centre, level, and turns by an eighth of a round.
+    torch.testing.assert_close(-path.c2w[:, :3, 2] * 3, -offsets, atol=1e-5, rtol=1e-5)
+    assert (path.c2w[:, :3, 0] @ up).abs().max() < 1e-5 and (path.c2w[:, :3, 1] @ up).min() > 0
+    flat = torch.nn.functional.normalize(offsets - (offsets @ up)[:, None] * up, dim=1)
+    torch.testing.assert_close((flat * flat.roll(-1, 0)).sum(1), torch.full((8,), math.cos(math.pi / 4)))
+    rotations = path.c2w[:, :3, :3]
+    torch.testing.assert_close(rotations @ rotations.transpose(1, 2), torch.eye(3).expand(8, 3, 3), atol=1e-5, rtol=0)
+    assert torch.linalg.det(rotations).min() > 0.999
+    assert path.fx.tolist() == [30.0] * 8
+
+
+def test_it_starts_at_the_first_camera(look_at):
+    positions = [[3.0 * math.cos(a), 3.0 * math.sin(a), 1.0] for a in (0.4, 2.5, 4.6)]
+    path = orbit_path(look_at(positions), (0.0, 0.0, 0.0), 4)
+    torch.testing.assert_close(path.centers[0], torch.tensor(positions[0]), atol=0.02, rtol=0)
+
+
+def test_from_straight_above_it_keeps_a_slant(look_at):
+    cameras = look_at([[0.0, 0.0, 3.0]])
+    path = orbit_path(cameras, (0.0, 0.0, -5.0), 5)
+    assert path.c2w.isfinite().all()
+    torch.testing.assert_close(path.centers.sub(torch.tensor([0, 0, -5.0])).norm(dim=1), torch.full((5,), 8.0))
+
+
+def test_no_common_up(look_at):
+    cameras = look_at([[3.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    cameras.c2w[1, :3, :2] *= -1  # upside down
+    with pytest.raises(ValueError, match="no common up"):
+        orbit_path(cameras, (0.0, 0.0, 0.0), 4)
