@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from distill.occupancy import OccupancyGrid
 from kernels.cell_statistics import CellStatistics
+from kernels.covariances import rotation_matrices
 from kernels.gaussian_statistics import VISIBLE_ALPHA, gaussian_statistics
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
-from teacher.gaussians import Gaussians, rotation_matrices
+from teacher.gaussians import Gaussians
 from teacher.views import TeacherViews
 
 _MOST_LIGHT_LOST = 1e-3  # share of a picture's light that dropped cells may take
