@@ -9,7 +9,7 @@ class _Still:
     """Gives one picture, whatever camera asks, and remembers which did."""
 
     def __init__(self, rgb, alpha, z):
-        self.output = RasterOutput(rgb, alpha, z, torch.zeros_like(z))
+        self.output = RasterOutput(rgb, alpha, z, torch.zeros_like(z), torch.zeros(*z.shape, 0))
 
     def render(self, cameras, index):
         self.camera = cameras[index]

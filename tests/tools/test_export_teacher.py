@@ -116,18 +116,7 @@ def test_gaussians_in_another_format_are_a_teacher_too(toy, extension):
     assert np.abs(pictures[0] - pictures[1]).mean() < 2
 
 
-@pytest.fixture
-def torch_rasterizer(monkeypatch):
-    """Contributions are gradients: here of the reference implementation."""
-    from teacher.rasterizer import Rasterizer
-
-    def reference(gaussians, implementation, **options):
-        return Rasterizer(gaussians, "torch", **options)
-
-    monkeypatch.setattr("tools.export_teacher.Rasterizer", reference)
-
-
-def test_pruning_writes_what_is_left_and_says_what_went(toy, caplog, torch_rasterizer):
+def test_pruning_writes_what_is_left_and_says_what_went(toy, caplog):
     caplog.set_level("INFO")
     more = ("--prune-contribution", "0.02", "--frames", "::8", "--ply", str(toy / "pruned.ply"))
     assert main(arguments(toy, *more)) == 0
