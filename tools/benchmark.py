@@ -21,15 +21,19 @@ from pathlib import Path
 import torch
 
 from distill.telemetry import device_name
-from kernels import adam, compositing, hash_encoding, radiance_mlp, ray_marching
+from kernels import adam, compositing, grouped_mlp, hash_encoding, radiance_mlp, ray_marching
 from kernels.covariances import rotation_matrices
 from kernels.gaussian_statistics import gaussian_statistics
+from kernels.rasterize import rasterize
+from kernels.ssim import ssim
 from kernels.threads import available_threads
 from scene.blender import load_transforms
+from scene.cameras import Cameras
 from scene.errors import InputError
 from teacher.bricks import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files import read_gaussians
-from teacher.rasterizer import Rasterizer
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer, camera_view
 
 Case = tuple[str, str, Callable[[], object]]  # what is timed, implementation, the work
 
@@ -64,6 +68,25 @@ def radiance_mlp_cases() -> Iterator[Case]:
             (density.sum() + rgb.sum()).backward()
 
         yield "radiance_mlp 32,768 samples width 32, forward+backward", implementation, work
+
+
+def grouped_mlp_cases() -> Iterator[Case]:
+    """Forward and backward of 65,536 points in 512 networks of width 32; torch goes over them one by one."""
+    layout = grouped_mlp.GroupedLayout(4, 32, 3, 1, 16, 16)
+    points = (
+        torch.rand(65536, 3) * 2 - 1,
+        torch.randn(4096, 16),
+        torch.arange(65536) // 16,
+        torch.randint(512, (65536,)),
+    )
+    for implementation in ("torch", "numba"):
+        networks = [torch.nn.Parameter(torch.randn(512, size) / 6) for size in (layout.density_size, layout.color_size)]
+
+        def work(implementation: str = implementation, networks: list[torch.nn.Parameter] = networks) -> None:
+            density, rgb = grouped_mlp.grouped_radiance_mlp(*points, *networks, layout, implementation=implementation)
+            (density.sum() + rgb.sum()).backward()
+
+        yield "grouped_mlp 65,536 points, 512 networks of width 32, forward+backward", implementation, work
 
 
 def marching_cases() -> Iterator[Case]:
@@ -152,6 +175,30 @@ def rasterize_cases(ply: Path | None, transforms: Path | None) -> Iterator[Case]
         large = Rasterizer(gaussians, "numba")
         name = f"rasterize {len(gaussians):,} Gaussians {cameras.width}x{cameras.height}"
         yield name, "numba", lambda: large.render(cameras, 0)
+        yield f"{name}, forward+backward", "numba", _gradient_work(gaussians, cameras)
+
+
+def _gradient_work(gaussians: Gaussians, cameras: Cameras) -> Callable[[], object]:
+    """Colour and alpha of one view and their gradient in means, covariances, opacities and SH."""
+    leaves = [gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh]
+    leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+    upstream = torch.randn(cameras.height, cameras.width, 3)
+
+    def work() -> None:
+        output = rasterize(*leaves, camera_view(cameras, 0), implementation="numba")
+        torch.autograd.grad((output.rgb * upstream).sum() + output.alpha.sum(), leaves)
+
+    return work
+
+
+def ssim_cases() -> Iterator[Case]:
+    """Similarity of two pictures of 400x400 and its gradient."""
+    picture, reference = torch.rand(400, 400, 3, requires_grad=True), torch.rand(400, 400, 3)
+    for implementation in ("torch", "numba"):
+        yield (
+            "ssim 400x400, forward+backward", implementation,
+            lambda implementation=implementation: ssim(picture, reference, implementation=implementation).backward(),
+        )  # fmt: skip
 
 
 def voxelize_cases() -> Iterator[Case]:
@@ -200,7 +247,7 @@ def table(seconds: dict[tuple[str, str], list[float]]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description="Time the kernels' implementations against one another.")
-    groups = ("hash_encoding", "radiance_mlp", "marching", "adam", "rasterize", "voxelize")
+    groups = ("hash_encoding", "radiance_mlp", "grouped_mlp", "marching", "adam", "rasterize", "ssim", "voxelize")
     parser.add_argument("--only", choices=groups, action="append", help="one group; may be repeated")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted rounds (default 5)")
     parser.add_argument(
@@ -218,9 +265,11 @@ def main(argv: list[str] | None = None) -> int:
     makers = {
         "hash_encoding": hash_encoding_cases,
         "radiance_mlp": radiance_mlp_cases,
+        "grouped_mlp": grouped_mlp_cases,
         "marching": marching_cases,
         "adam": adam_cases,
         "rasterize": lambda: rasterize_cases(arguments.ply, arguments.transforms),
+        "ssim": ssim_cases,
         "voxelize": voxelize_cases,
     }
     try:

@@ -22,10 +22,10 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
 
 
 def test_every_implementation_of_the_small_kernels_is_timed(capsys) -> None:
-    groups = ["--only", "radiance_mlp", "--only", "adam", "--only", "voxelize"]
+    groups = ["--only", "radiance_mlp", "--only", "adam", "--only", "voxelize", "--only", "ssim"]
     assert main([*groups, "--repeats", "1"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + 2 + 6 + 3
+    assert len(rows) == 1 + 2 + 6 + 3 + 2
 
 
 def test_a_ply_needs_its_cameras(capsys) -> None:
