@@ -1,7 +1,7 @@
 """A grid of tiny radiance MLPs (KiloNeRF, Reiser et al. 2021): every point is evaluated by its own cell's network.
 
-One network: Fourier features of the position in the cell -> ReLU layers -> (geometry..., raw density); density is a
-truncated exponential. [geometry, direction basis] -> ReLU layers -> sigmoid colour. All layers have biases.
+One network: Fourier features of the position in the cell -> leaky ReLU layers -> (geometry..., raw density); density is
+a truncated exponential. [geometry, direction basis] -> leaky ReLU layers -> sigmoid colour. All layers have biases.
 
 A cell's parameters are one row of a (cells, P) matrix, one matrix per network: layer after layer, each (in + 1, out)
 row-major with the bias in the last row.
@@ -26,6 +26,8 @@ from kernels.radiance_mlp import truncated_exp
 from kernels.threads import parallel_for
 
 WIDTHS = (16, 32, 64, 128)  # multiples of a matrix unit's tile, small enough for one block's activations in cache
+# Slope of a neuron that is off: a cell sees few points, and a plain ReLU that none of them reaches stays dead.
+LEAK = numba_twin.LEAK
 _BLOCK = 160
 _PIECE = 4096  # points of one cell that one thread takes at a time
 _GRAIN = 2048
@@ -227,11 +229,11 @@ def _unsorted(values: Tensor, order: Tensor) -> Tensor:
 
 
 def _mlp(x: Tensor, parameters: Tensor, dims: np.ndarray) -> Tensor:
-    """ReLU layers of one cell on x (n, in); the last layer is linear."""
+    """Leaky ReLU layers of one cell on x (n, in); the last layer is linear."""
     matrices = parameters.split(dims.prod(axis=1).tolist())
     for layer, (matrix, (rows, columns)) in enumerate(zip(matrices, dims.tolist(), strict=True)):
         matrix = matrix.view(rows, columns)
-        x = torch.addmm(matrix[-1], F.relu(x) if layer else x, matrix[:-1])
+        x = torch.addmm(matrix[-1], F.leaky_relu(x, LEAK) if layer else x, matrix[:-1])
     return x
 
 

@@ -13,6 +13,8 @@ from numba import njit
 _OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 _MAX_RAW = np.float32(15)
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+LEAK = 0.01
+_LEAK = np.float32(LEAK)
 _QUARTER, _HALF_PI = np.float32(0.25), np.float32(np.pi / 2)
 # Taylor coefficients: below 3e-8 on [-pi/4, pi/4].
 _SIN3, _SIN5, _SIN7 = np.float32(-1 / 6), np.float32(1 / 120), np.float32(-1 / 5040)
@@ -99,7 +101,7 @@ def _run_layers(parameters, dims, first_layer, last_layer, n, activations):
         np.dot(weight.T, activations[layer, : rows * n].reshape((rows, n)), target.reshape((columns, n)))
         if layer + 1 < last_layer:
             for i in range(columns * n):
-                target[i] = max(target[i], _ZERO)
+                target[i] = max(target[i], _LEAK * target[i])
         begin += rows * columns
 
 
@@ -213,7 +215,7 @@ def _backward_layers(parameters, dims, first_layer, last_layer, n, activations, 
             np.dot(weight, grad, grad_source.reshape((wanted, n)))
             if layer > first_layer:
                 for i in range(wanted * n):
-                    grad_source[i] = grad_source[i] if source[i] > _ZERO else _ZERO
+                    grad_source[i] = grad_source[i] if source[i] > _ZERO else _LEAK * grad_source[i]
         end = begin
 
 
