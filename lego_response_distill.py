@@ -6,15 +6,13 @@ python lego_response_distill.py --config configs/quickstart.yaml
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 from pathlib import Path
 
-from distill.config import REPO_ROOT, load_config
+from distill.command_line import add_config_options, config_of, run_command
+from distill.config import REPO_ROOT
+from distill.plan import describe_run
 from distill.session import ExitCode, evaluate_checkpoint, train_and_evaluate
-from distill.trainer import TrainingDiverged
-from scene.errors import InputError
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,12 +22,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="Exit status: 0 done, 1 training diverged, 2 bad input, 3 COLLAPSED (no better than a blank picture), "
         "130 interrupted (the last state is saved).",
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, see configs/")
-    parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
-        help="override a setting, e.g. --set train.lr=0.005; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    add_config_options(parser)
     parser.add_argument(
         "--output", metavar="DIR", type=Path, default=REPO_ROOT,
         help="where results/ and logs/ are written (default: this repository)",
@@ -42,7 +35,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     mode.add_argument("--eval-only", action="store_true", help="evaluate a checkpoint without training")
     mode.add_argument("--resume", metavar="auto|PATH", help="go on from the run's latest checkpoint, or from PATH")
     parser.add_argument("--checkpoint", metavar="PATH", help="with --eval-only: the checkpoint (default: the latest)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
     if arguments.checkpoint and not arguments.eval_only:
         parser.error("--checkpoint goes with --eval-only; to go on training from it use --resume PATH")
@@ -59,27 +51,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("numba").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
-    try:
-        config = load_config(arguments.config, arguments.overrides, arguments.assets)
-        if arguments.dry_run:
-            from distill.plan import describe_run
+    return run_command(lambda: _work(arguments), arguments.debug)
 
-            print(describe_run(config, arguments.output))
-            return ExitCode.DONE
-        if arguments.eval_only:
-            return evaluate_checkpoint(config, arguments.output, arguments.checkpoint)
-        return train_and_evaluate(config, arguments.output, arguments.resume)
-    except (InputError, TrainingDiverged) as error:
-        if arguments.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+
+def _work(arguments: argparse.Namespace) -> int:
+    config = config_of(arguments)
+    if arguments.dry_run:
+        print(describe_run(config, arguments.output))
+        return ExitCode.DONE
+    if arguments.eval_only:
+        return evaluate_checkpoint(config, arguments.output, arguments.checkpoint)
+    return train_and_evaluate(config, arguments.output, arguments.resume)
 
 
 if __name__ == "__main__":

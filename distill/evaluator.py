@@ -92,6 +92,7 @@ def evaluate(
     folder: RunFolder,
     device: torch.device,
     *,
+    subject: str = "student",
     progress: bool = True,
 ) -> EvaluationResult:
     """Renders the chosen frames, measures them, writes the pictures and, last, the two CSVs.
@@ -105,6 +106,7 @@ def evaluate(
         render_frame: renders view ``i`` of ``views`` on a background.
         folder: prepared (``RunFolder.prepare``).
         device: where ``render_frame`` works; its memory and power are watched.
+        subject: what is measured, as the pictures name it.
 
     Raises:
         InputError: the config asks for a reference or a split that ``views`` do not have.
@@ -134,7 +136,7 @@ def evaluate(
         _summary(step, split, reference, splits[split], frame_rows, gpu) for split in splits for reference in references
     ]
     collapsed, evidence = _verdict(rows, float(views.coverage[frames].float().mean()) / 255.0)
-    _write_pictures(folder, step, views, renders, frame_rows, background, config.eval.save_renders)
+    _write_pictures(folder, step, views, renders, frame_rows, background, config.eval.save_renders, subject)
     write_csv(folder.eval_frames_csv(step), frame_rows, FRAME_COLUMNS)
     write_csv(folder.eval_csv(step), rows, EVAL_COLUMNS)
     return EvaluationResult(rows, frame_rows, collapsed, evidence)
@@ -271,6 +273,7 @@ def _write_pictures(
     frame_rows: Sequence[dict[str, object]],
     background: Color,
     save_renders: bool,
+    subject: str,
 ) -> None:
     stem = folder.eval_csv(step).stem.removeprefix("eval_")
     for kind in ("frame", "worst", "median", "contact"):  # an earlier evaluation's frames may have been others
@@ -290,13 +293,13 @@ def _write_pictures(
     named["median"] = judged[len(judged) // 2]
     for name, row in named.items():
         title = f"step {step}, {row['split']} frame {row['frame']} ({row['name']}): PSNR {row['psnr']:.2f} dB"
-        student = renders[row["frame"]].image / 255.0
-        picture = pictures.triptych(target(row), student, title, reference_name)
+        render = renders[row["frame"]].image / 255.0
+        picture = pictures.triptych(target(row), render, title, reference_name, subject)
         write_image(folder.eval / f"{stem}_{name}_frame_{row['frame']:05d}.png", picture)
     count = min(SHEET_FRAMES, len(judged))
     shown = sorted((judged[n * len(judged) // count] for n in range(count)), key=lambda row: row["frame"])
     pairs = [np.concatenate([target(row), renders[row["frame"]].image / 255.0], axis=1) for row in shown]
-    labels = [f"{row['frame']}: {reference_name} | student, {row['psnr']:.2f} dB" for row in shown]
+    labels = [f"{row['frame']}: {reference_name} | {subject}, {row['psnr']:.2f} dB" for row in shown]
     write_image(folder.eval / f"{stem}_contact_sheet.png", pictures.contact_sheet(pairs, labels, columns=3))
 
 

@@ -33,13 +33,14 @@ def error_map(image: np.ndarray, reference: np.ndarray, scale: float = ERROR_SCA
 
 def triptych(
     reference: np.ndarray,
-    student: np.ndarray,
+    render: np.ndarray,
     title: str = "",
     reference_name: str = "teacher",
+    render_name: str = "student",
     scale: float = ERROR_SCALE,
 ) -> np.ndarray:
-    """reference | student | error side by side, named, with the error's colour bar and an optional title line."""
-    panels = [to_uint8(reference), to_uint8(student), error_map(student, reference, scale)]
+    """reference | render | error side by side, named, with the error's colour bar and an optional title line."""
+    panels = [to_uint8(reference), to_uint8(render), error_map(render, reference, scale)]
     panels = [enlarged(panel) for panel in panels]
     height, width = panels[0].shape[:2]
     line = _FONT + _GAP
@@ -48,7 +49,7 @@ def triptych(
     draw = ImageDraw.Draw(sheet)
     if title:
         _text(draw, (_GAP, _GAP), title, sheet.width - 2 * _GAP)
-    names = (reference_name, "student", "error (RMS)")
+    names = (reference_name, render_name, "error (RMS)")
     for n, (name, panel) in enumerate(zip(names, panels, strict=True)):
         left = _GAP + n * (width + _GAP)
         _text(draw, (left, top - line), name, width)

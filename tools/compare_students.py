@@ -10,18 +10,16 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import logging
 import sys
 from pathlib import Path
 
 import torch
 
+from distill.command_line import run_command
 from distill.config import REPO_ROOT, load_config
 from distill.run_folder import RunFolder
 from distill.schema import Config
 from distill.session import ExitCode, evaluate_checkpoint, train_and_evaluate
-from distill.trainer import TrainingDiverged
-from scene.errors import InputError
 
 COLUMNS = (
     *("run", "student", "parameters", "fp32 MiB", "fp16 MiB", "training s", "steps"),
@@ -87,18 +85,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--eval-only", action="store_true", help="evaluate the latest checkpoints, do not train")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
+
+    def work() -> int:
         configs = [load_config(path, arguments.overrides, arguments.assets) for path in arguments.config]
         print(compare(configs, arguments.output, arguments.eval_only))
-        return 0
-    except (InputError, TrainingDiverged) as error:
-        if arguments.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+        return ExitCode.DONE
+
+    return run_command(work, arguments.debug)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.config import load_config
+from distill.command_line import add_config_options, config_of, run_command
 from distill.export_views import ExportViews, training_cameras, views_to_export
 from distill.pipeline import choose_device, load_gaussians
 from distill.run_folder import RunFolder, versions
 from distill.schema import Config
+from distill.session import ExitCode
 from distill.teacher_export import ExportFormat, ViewExport
 from distill.teacher_pruning import PruneLimits, prune, psnr_of_pruning
 from distill.telemetry import device_name
@@ -142,11 +143,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Render a 3DGS teacher's views to disk in graphdeco's layout.",
         epilog="Exit status: 0 done, 2 bad input, 130 interrupted (run it again to go on).",
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, see configs/")
-    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
-    parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override a setting"
-    )
+    add_config_options(parser)
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where to write (default: results/<scene>/<run>/teacher_views)"
     )
@@ -168,7 +165,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--ply", type=Path, metavar="FILE", help="also write the Gaussians rendered, as .ply, .npz or .spz"
     )
     parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     chosen = parser.parse_args(arguments)
     if chosen.device is not None:
         chosen.overrides.append(f"device={chosen.device}")
@@ -178,19 +174,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("numba").setLevel(logging.WARNING)
-    try:
-        export(load_config(chosen.config, chosen.overrides, chosen.assets), chosen)
-    except InputError as error:
-        if chosen.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run it again to go on", file=sys.stderr)
-        return 130
-    return 0
+
+    def work() -> int:
+        export(config_of(chosen), chosen)
+        return ExitCode.DONE
+
+    return run_command(work, chosen.debug, "interrupted; run it again to go on")
 
 
 if __name__ == "__main__":

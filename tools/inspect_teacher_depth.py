@@ -21,7 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from distill.config import REPO_ROOT, check_assets, load_config
+from distill.command_line import add_config_options, config_of, run_command
+from distill.config import REPO_ROOT, check_assets
 from distill.run_folder import RunFolder
 from distill.scene_box import scene_box
 from distill.schema import Config
@@ -288,32 +289,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Show what a teacher's depth files hold, and what to put in the config.",
         epilog="Exit status: 0 the depth kind is clear, 1 it is not or the config says another, 2 bad input.",
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, see configs/")
-    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
-    parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override a setting"
-    )
+    add_config_options(parser)
     parser.add_argument("--output", type=Path, default=REPO_ROOT, metavar="DIR", help="folder that results/ is in")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     chosen = parser.parse_args(arguments)
+    return run_command(lambda: _report(config_of(chosen), chosen.output), chosen.debug)
+
+
+def _report(config: Config, root: Path) -> int:
+    """Prints and writes the report; 0: the depth kind is clear, 1: it is not, or the config says another."""
+    inspection = inspect(config)
+    text = describe(inspection)
+    folder = RunFolder(config, root).results / "teacher_depth"
     try:
-        config = load_config(chosen.config, chosen.overrides, chosen.assets)
-        inspection = inspect(config)
-        text = describe(inspection)
-        folder = RunFolder(config, chosen.output).results / "teacher_depth"
-        try:
-            write_atomically(folder / "histogram.png", _png(histogram(inspection)))
-            write_atomically(folder / "depth_maps.png", _png(depth_maps(inspection)))
-            write_atomically(folder / "report.txt", text.encode())
-        except OSError as error:
-            raise InputError(
-                folder, "output folder", error.strerror or error, "a folder that can be written"
-            ) from error
-    except InputError as error:
-        if chosen.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        write_atomically(folder / "histogram.png", _png(histogram(inspection)))
+        write_atomically(folder / "depth_maps.png", _png(depth_maps(inspection)))
+        write_atomically(folder / "report.txt", text.encode())
+    except OSError as error:
+        raise InputError(folder, "output folder", error.strerror or error, "a folder that can be written") from error
     print(text)
     print(f"Pictures are in {folder}.")
     return 0 if inspection.is_clear else 1

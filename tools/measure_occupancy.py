@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distill.config import REPO_ROOT, check_assets, load_config
+from distill.command_line import add_config_options, config_of, run_command
+from distill.config import REPO_ROOT, check_assets
 from distill.occupancy import OccupancyGrid
 from distill.occupancy_init import cells_of_gaussians, statistics_of_gaussians
 from distill.scene_box import scene_box
@@ -31,7 +32,8 @@ from scene.blender import load_transforms
 from scene.cameras import Cameras
 from scene.errors import InputError
 from scene.rays import image_rays
-from teacher.gaussians import Gaussians, read_ply
+from teacher.gaussian_files import read_gaussians
+from teacher.gaussians import Gaussians
 
 COLUMNS = (
     "cells", "build s", "MiB", "true %", "reached %", "kept %", "reached / true", "kept / true",
@@ -80,29 +82,27 @@ def _trace(gaussians: Gaussians, grid: OccupancyGrid, cameras: Sequence[Cameras]
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure the occupancy that a teacher's Gaussians give.")
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config with teacher.ply")
-    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
-    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    add_config_options(parser)
     parser.add_argument("--transforms", action="append", default=[], metavar="FILE", help="further cameras")
     parser.add_argument("--resolution", action="append", type=int, metavar="N", help="default: the config's")
     parser.add_argument("--width", type=int, default=200, metavar="PIXELS", help="rays along an image's width")
     arguments = parser.parse_args(argv)
     if arguments.width < 1 or any(not 1 <= value <= 1024 for value in arguments.resolution or ()):
         parser.error("--width is at least 1, --resolution from 1 to 1024")
-    try:
-        config = load_config(arguments.config, arguments.overrides, arguments.assets)
-        check_assets(config)
-        if config.teacher.ply is None:
-            raise InputError(arguments.config, "teacher.ply", "nothing", "a 3DGS PLY", "Set teacher.ply.")
-        gaussians = read_ply(config.teacher.ply)
-        root = Path(arguments.assets or REPO_ROOT)
-        paths = [config.data.transforms, *(root / path for path in arguments.transforms)]
-        datasets = [load_transforms(path).cameras for path in paths if path is not None]
-        if not datasets:
-            raise InputError(arguments.config, "data.transforms", "nothing", "the dataset's cameras")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _print_table(arguments), arguments.debug)
+
+
+def _print_table(arguments: argparse.Namespace) -> int:
+    config = config_of(arguments)
+    check_assets(config)
+    if config.teacher.ply is None:
+        raise InputError(arguments.config, "teacher.ply", "nothing", "a 3DGS PLY", "Set teacher.ply.")
+    gaussians = read_gaussians(config.teacher.ply)
+    root = Path(arguments.assets or REPO_ROOT)
+    paths = [config.data.transforms, *(root / path for path in arguments.transforms)]
+    datasets = [load_transforms(path).cameras for path in paths if path is not None]
+    if not datasets:
+        raise InputError(arguments.config, "data.transforms", "nothing", "the dataset's cameras")
     height = [max(1, round(one.height * arguments.width / one.width)) for one in datasets]
     cameras = [one.resized(arguments.width, rows) for one, rows in zip(datasets, height, strict=True)]
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")

@@ -10,42 +10,22 @@ in ``teacher.ply``.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 from pathlib import Path
 
-from distill.config import REPO_ROOT, load_config
+from distill.command_line import add_config_options, config_of, run_command
+from distill.config import REPO_ROOT
 from distill.fitting.session import fit_teacher
-from distill.session import ExitCode
-from distill.trainer import TrainingDiverged
-from scene.errors import InputError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     parser = argparse.ArgumentParser(description="Fit a 3D Gaussian Splatting teacher to images with known cameras.")
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config; see its section fitting")
-    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="override")
-    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    add_config_options(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, default=REPO_ROOT, help="where results/ and logs/ are")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last state")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("numba").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
-    try:
-        config = load_config(arguments.config, arguments.overrides, arguments.assets)
-        return fit_teacher(config, arguments.output, arguments.resume)
-    except (InputError, TrainingDiverged) as error:
-        if arguments.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    return run_command(lambda: fit_teacher(config_of(arguments), arguments.output, arguments.resume), arguments.debug)
 
 
 if __name__ == "__main__":

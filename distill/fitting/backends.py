@@ -9,7 +9,7 @@ import torch
 
 from distill.fitting.density_control import DensityControl
 from distill.fitting.model import GaussianModel
-from distill.schema import FittingConfig
+from distill.schema_fitting import FittingConfig
 from kernels.covariances import gaussian_covariances
 from kernels.rasterize import RasterOutput, ScreenSpace, View, rasterize
 from kernels.rasterize_gsplat import rasterize_gsplat

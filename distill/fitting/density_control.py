@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.fitting.model import GaussianModel
-from distill.schema import FittingConfig
+from distill.schema_fitting import FittingConfig
 from kernels.covariances import rotation_matrices
 from kernels.rasterize import ScreenSpace
 

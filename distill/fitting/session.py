@@ -96,7 +96,7 @@ def _evaluate(
         distance = output.z * distance_per_z(cameras, index).to(output.z) / output.alpha.clamp(min=1e-4)
         return RenderedFrame(rgb.clamp(0, 1), output.alpha, distance)
 
-    return evaluate(render, teacher.views, config, step, folder, device)
+    return evaluate(render, teacher.views, config, step, folder, device, subject="fitted")
 
 
 def _identity(config: Config) -> dict[str, Any]:

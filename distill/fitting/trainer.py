@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from distill.fitting.pictures import Pictures
 from distill.interrupts import Interrupt
 from distill.metrics import psnr_from_mse
 from distill.run_folder import CsvLog, RunFolder
-from distill.schema import FittingConfig
+from distill.schema_fitting import FittingConfig
 from distill.trainer import TrainingDiverged
 from kernels.ssim import ssim
 from kernels.threads import one_torch_thread
@@ -82,7 +83,7 @@ class TeacherFit:
         by_time = progress.seconds / settings.max_seconds if settings.max_seconds else 0.0
         return max(progress.step / settings.max_steps, by_time)
 
-    def run(self, folder: RunFolder, save: Any, show_progress: bool = True) -> None:
+    def run(self, folder: RunFolder, save: Callable[[TeacherFit], None], show_progress: bool = True) -> None:
         """Fits to the end of the schedule, or until Ctrl-C (``interrupted``); ``save(self)`` is called at the end too.
 
         Raises:
@@ -104,7 +105,7 @@ class TeacherFit:
         start, logged = time.perf_counter() - progress.seconds, (progress.step, progress.seconds)
         with bar, one_torch_thread(), Interrupt() as interrupt:
             while self.fraction_done() < 1 and not interrupt.asked:
-                row = self._step()
+                record = self._step()
                 progress.step += 1
                 progress.seconds = time.perf_counter() - start
                 self._grow_and_prune()
@@ -112,10 +113,11 @@ class TeacherFit:
                 if progress.step % settings.log_every == 0 or self.fraction_done() >= 1:
                     pace = (progress.step - logged[0]) / max(1e-9, progress.seconds - logged[1])
                     logged = progress.step, progress.seconds
-                    row = {name: value.item() if isinstance(value, Tensor) else value for name, value in row.items()}
-                    row |= {"step": progress.step, "wall_s": round(progress.seconds, 3), "steps_per_s": round(pace, 3)}
-                    log.append(row | {"gaussians": len(self.model)})
-                    bar.set_postfix(psnr=f"{row['psnr_batch']:.2f}", gaussians=len(self.model), width=row["width"])
+                    row = self._figures(record) | {"steps_per_s": round(pace, 3)}
+                    log.append(row)
+                    bar.set_postfix(
+                        psnr=f"{row['psnr_batch']:.2f}", gaussians=f"{row['gaussians']:,}", width=str(row["width"])
+                    )
                 if settings.checkpoint_every and progress.step % settings.checkpoint_every == 0:
                     save(self)
             self.interrupted = interrupt.asked
@@ -133,10 +135,11 @@ class TeacherFit:
         }
 
     def _step(self) -> dict[str, Any]:
+        """One step; returns what it did, tensors staying on the device."""
         settings, done = self.settings, self.fraction_done()
         level, index = self._level(done), self._next_view()
         picture, cameras = self.pictures.level(level)[index].to(self.device), self.pictures.cameras(level)
-        degree = min(settings.sh_degree, int(done / settings.sh_degree_every)) if settings.sh_degree_every else 3
+        degree = self._sh_degree(done)
         rate = settings.lr_means * self.extent * settings.lr_means_final_ratio**done
         self.model.optimizers["means"].param_groups[0]["lr"] = rate
         background = self.background
@@ -153,7 +156,6 @@ class TeacherFit:
             raise TrainingDiverged(f"step {self.progress.step + 1}: the loss is {loss.item()}; lower fitting.lr_means")
         loss.backward()
         self.model.step()
-        error = (image.detach() - target).square().mean()
         return {
             "width": cameras.width,
             "sh_degree": degree,
@@ -161,13 +163,28 @@ class TeacherFit:
             "loss": loss.detach(),
             "loss_l1": l1.detach(),
             "loss_dssim": dssim.detach(),
-            "psnr_batch": round(psnr_from_mse(error.item()), 4),
+            "squared_error": (image.detach() - target).square().mean(),
+        }
+
+    def _figures(self, record: dict[str, Any]) -> dict[str, object]:
+        """A row of ``COLUMNS`` but for the pace; what a step left on the device is fetched here only."""
+        row = {name: value.item() if isinstance(value, Tensor) else value for name, value in record.items()}
+        squared = row.pop("squared_error")
+        return row | {
+            "step": self.progress.step,
+            "wall_s": round(self.progress.seconds, 3),
+            "gaussians": len(self.model),
+            "psnr_batch": round(psnr_from_mse(squared), 4),
         }
 
     def _level(self, done: float) -> int:
         """The size to train on: the coarser ones share the first part of the fit equally."""
         coarse, share = self.pictures.levels - 1, self.settings.coarse_until
         return coarse if done >= share or not coarse else int(done / share * coarse)
+
+    def _sh_degree(self, done: float) -> int:
+        degree, every = self.settings.sh_degree, self.settings.sh_degree_every
+        return min(degree, int(done / every)) if every else degree
 
     def _next_view(self) -> int:
         if not self.order:

@@ -8,7 +8,7 @@ import torch
 
 from distill.fitting.backends import CpuBackend, GsplatBackend, choose_backend
 from distill.fitting.model import GaussianModel
-from distill.schema import FittingConfig
+from distill.schema_fitting import FittingConfig
 from scene.errors import InputError
 from teacher.rasterizer import camera_view
 from tests.fake_gsplat import FakeGsplat

@@ -6,7 +6,7 @@ import torch
 
 from distill.fitting.density_control import DensityControl
 from distill.fitting.model import GaussianModel
-from distill.schema import FittingConfig
+from distill.schema_fitting import FittingConfig
 from kernels.rasterize import ScreenSpace
 from teacher.gaussians import Gaussians
 

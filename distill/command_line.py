@@ -1,0 +1,57 @@
+"""What the command lines share: the options that name a config, and errors as one message and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+
+from distill.config import load_config
+from distill.schema import Config
+from distill.session import ExitCode
+from distill.trainer import TrainingDiverged
+from scene.errors import InputError
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """``--config``, ``--set``, ``--assets`` and ``--debug``; ``config_of`` reads the first three."""
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, see configs/")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
+        help="override a setting, e.g. --set train.lr=0.005; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def config_of(arguments: argparse.Namespace) -> Config:
+    """The config that the options name.
+
+    Raises:
+        InputError: as ``load_config``.
+    """
+    return load_config(arguments.config, arguments.overrides, arguments.assets)
+
+
+def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted") -> int:
+    """Runs a command with its log on stderr; returns the exit status that ``work`` gives, or that of its error.
+
+    Args:
+        debug: let errors through, so that their traceback shows.
+        interrupted: what to say after Ctrl-C.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("numba").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
+    try:
+        return work()
+    except (InputError, TrainingDiverged) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return ExitCode.INTERRUPTED
