@@ -136,13 +136,7 @@ class OccupancyConfig(Section):
     """The grid that tells empty space from occupied."""
 
     resolution: int = Field(128, ge=1, le=1024, description="cells along the box's longest side")
-    threshold: float = Field(
-        0.01,
-        ge=0,
-        lt=1,
-        description="a cell whose alpha over one step is below this is empty; one that the PLY's Gaussians give less "
-        "alpha across may be left out from the start",
-    )
+    threshold: float = Field(0.01, ge=0, lt=1, description="a cell whose alpha over one step is below this is empty")
     update_every: int = Field(16, ge=1, description="steps between refreshes from the student")
     decay: float = Field(0.95, gt=0, le=1, description="factor on a cell's remembered density at each refresh")
     warmup_steps: int = Field(256, ge=0, description="steps before the student may empty a cell")

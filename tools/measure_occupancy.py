@@ -5,8 +5,7 @@
 
 True are the cells in which some ray of some camera loses more than 1/255 of its light, by the Gaussians' own
 thickness on that ray (``kernels.gaussian_visibility``); cameras are those of ``data.transforms`` and of every
---transforms, a ray for each pixel at --width. Reached are the cells in which some Gaussian's alpha is 1/255 at all,
-kept the ones a run starts from. Prints Markdown, writes nothing.
+--transforms, a ray for each pixel at --width. Occupied are the cells a run starts from. Prints Markdown, writes nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
 
 COLUMNS = (
-    "cells", "build s", "MiB", "true %", "reached %", "kept %", "reached / true", "kept / true",
+    "cells", "build s", "MiB", "true %", "occupied %", "occupied / true",
     "visible Gaussians", "without their cell", "light lost %", "most on a ray %",
 )  # fmt: skip
 _RAYS_AT_ONCE = 1 << 20
@@ -59,9 +58,9 @@ def measure(config: Config, gaussians: Gaussians, cameras: Sequence[Cameras], re
     share = 100 / kept.numel()
     return [
         "x".join(map(str, grid.shape)), f"{seconds:.2f}", f"{statistics.nbytes / 2**20:.1f}", f"{share * true:.1f}",
-        f"{share * len(statistics):.1f}", f"{share * kept.sum().item():.1f}", f"{len(statistics) / true:.2f}",
-        f"{kept.sum().item() / true:.2f}", f"{len(visible):,}", f"{int(((rows < 0) | ~inside).sum()):,}",
-        f"{100 * (lost.sum() / seen.alpha.sum()).item():.4f}", f"{100 * lost.max().item():.1f}",
+        f"{share * kept.sum().item():.1f}", f"{kept.sum().item() / true:.2f}", f"{len(visible):,}",
+        f"{int(((rows < 0) | ~inside).sum()):,}", f"{100 * (lost.sum() / seen.alpha.sum()).item():.4f}",
+        f"{100 * lost.max().item():.1f}",
     ]  # fmt: skip
 
 

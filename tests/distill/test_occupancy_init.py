@@ -186,27 +186,6 @@ def test_channels_travel_with_the_statistics():
     assert torch.allclose(result.channels, torch.tensor([[3.0, 1], [4, 1]]))
 
 
-def test_tails_are_dropped_unless_they_add_up():
-    # A lone Gaussian reaches into its six neighbours; 400 solid ones make what it takes there too little to see.
-    lone, cell = (0.0625, 0.0625, 0.0625), (8, 8, 8)
-    solid = torch.cartesian_prod(*[torch.arange(-8, -3) * 0.125 + 0.0625] * 3).repeat_interleave(4, 0).tolist()
-    gaussians = round_gaussians([*solid, lone], [0.03] * 500 + [0.019], [0.9] * 501)
-    assert statistics_of_gaussians(gaussians, make_grid()).mask()[7:10, 7:10, 7:10].sum() == 7
-    kept = cells_of_gaussians(gaussians, make_grid())
-    assert kept[7:10, 7:10, 7:10].nonzero().tolist() == [[1, 1, 1]]
-    assert kept[:5, :5, :5].all()
-    many = round_gaussians([*solid, *[lone] * 40], [0.03] * 500 + [0.022] * 40, [0.9] * 540)
-    assert cells_of_gaussians(many, make_grid())[cell[0] + 1, cell[1], cell[2]] == 1
-
-
-def test_a_threshold_of_zero_drops_nothing_that_takes_light():
-    gaussians = round_gaussians(torch.rand(300, 3) - 0.5, [0.02] * 300, [0.5] * 300)
-    exact = OccupancyGrid(BOX, 16, 0.02, 0.0, 0.95)
-    statistics = statistics_of_gaussians(gaussians, exact)
-    assert torch.equal(cells_of_gaussians(gaussians, exact), statistics.mask(statistics.density > 0))
-    assert cells_of_gaussians(gaussians, make_grid()).sum() < (statistics.density > 0).sum()
-
-
 def test_a_small_faint_gaussian_keeps_the_cell_of_its_centre():
     grid, faint = make_grid(), one_gaussian(0.001, 0.01)
     assert statistics_of_gaussians(faint, grid).density.max() * grid.cell_size < 1e-5
