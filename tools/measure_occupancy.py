@@ -5,7 +5,8 @@
 
 True are the cells in which some ray of some camera loses more than 1/255 of its light, by the Gaussians' own
 thickness on that ray (``kernels.gaussian_visibility``); cameras are those of ``data.transforms`` and of every
---transforms, a ray for each pixel at --width. Occupied are the cells a run starts from. Prints Markdown, writes nothing.
+--transforms, a ray for each pixel at --width. Occupied are the cells a run starts from. Prints Markdown, writes
+nothing.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ def test_a_block_is_held_tightly_and_whole(tmp_path, capsys) -> None:
     rows = [dict(zip(COLUMNS, (cell.strip() for cell in line.split("|")[1:-1]), strict=True)) for line in lines[2:]]
     assert [max(int(side) for side in row["cells"].split("x")) for row in rows] == [12, 24]
     for row in rows:
-        assert float(row["true %"]) > 0 and float(row["kept %"]) <= float(row["reached %"]) <= 100
+        assert float(row["true %"]) > 0 and float(row["occupied %"]) <= 100
+        assert float(row["occupied / true"]) < 1.5
         assert int(row["visible Gaussians"].replace(",", "")) > 200
         assert row["without their cell"] == "0"
         assert float(row["light lost %"]) < 0.1
