@@ -232,7 +232,6 @@ class _RasterizeNumba(torch.autograd.Function):
         )  # fmt: skip
         if screen is not None:
             screen.radius = torch.from_numpy(gradient_twin.radii(splats, bounds))
-        ctx.set_materialize_grads(False)
         ctx.kept = gaussians, pose, intrinsics, splats, bounds, features, tiles, threads, screen
         ctx.save_for_backward(image)
         return image

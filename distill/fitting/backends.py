@@ -74,7 +74,8 @@ class CpuBackend:
         settings = self.control.settings
         if phase is None:
             return
-        self.control.observe(self._screen, self._view.width, self._view.height)
+        if phase == "grow":
+            self.control.observe(self._screen, self._view.width, self._view.height)
         if step >= settings.grow_from and step % settings.grow_every == 0:
             self.control.refine(model, most if phase == "grow" else 0, generator)
 

@@ -152,6 +152,8 @@ class TeacherFit:
         l1 = (image - target).abs().mean()
         dssim = 1 - ssim(image, target)
         loss = (1 - settings.dssim_weight) * l1 + settings.dssim_weight * dssim
+        # In every step, though a GPU has to be waited for: the rasteriser leaves out Gaussians that are not finite, so
+        # that a later loss would look healthy again.
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"step {self.progress.step + 1}: the loss is {loss.item()}; lower fitting.lr_means")
         loss.backward()
