@@ -20,7 +20,12 @@ OVERRIDE = "--set"
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = (), assets: str | Path | None = None) -> Config:
+def load_config(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    assets: str | Path | None = None,
+    layers: Sequence[tuple[str, Mapping[str, Any]]] = (),
+) -> Config:
     """Reads a config with its bases, applies the overrides, checks everything but the existence of the assets.
 
     Args:
@@ -28,6 +33,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), assets: str | P
             sections key by key, lists as a whole.
         overrides: ``"section.key=value"`` texts, the value being YAML; applied last, in order.
         assets: folder that relative asset paths are under; the repository by default.
+        layers: further sections merged over the file, in order and before the overrides, each with the name that an
+            error gives as its source.
 
     Raises:
         InputError: unreadable file, invalid YAML, unknown key, wrong type or range, contradicting settings.
@@ -36,6 +43,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), assets: str | P
     sources: dict[str, str] = {}
     for file, section in _base_chain(Path(path)):
         _merge(data, section, sources, str(file))
+    for source, section in layers:
+        _merge(data, section, sources, source)
     for override in overrides:
         _merge(data, _parse_override(override), sources, OVERRIDE)
     _resolve_assets(data, Path(assets or REPO_ROOT))
@@ -145,7 +154,7 @@ def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     """The file and its bases with their contents, the remotest base first."""
     chain: list[tuple[Path, dict[str, Any]]] = []
     while True:
-        section = _read_mapping(path)
+        section = read_mapping(path)
         base = section.pop("base", None)
         chain.insert(0, (path, section))
         if base is None:
@@ -162,7 +171,12 @@ def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         path = above
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file's top level by the rules of configs; a fresh mapping.
+
+    Raises:
+        InputError: unreadable, not UTF-8, invalid YAML, a key given twice, or no mapping.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

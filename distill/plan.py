@@ -28,16 +28,8 @@ def describe_run(config: Config, root: Path) -> str:
     Raises:
         InputError: the config or its assets are not in order.
     """
-    check_assets(config)
-    device = choose_device(config)
-    folder = RunFolder(config, root)
-    teacher = load_teacher(config)
-    model = build_model(config, teacher, device)
-    trainer = Trainer(
-        config, model.student, model.grid, make_sampler(config, teacher, model, device), model.settings, folder, device
-    )
-    with one_torch_thread(), trainer.sampler:
-        seconds = trainer.probe(_PROBE_STEPS)
+    teacher, model, trainer = _set_up(config, root)
+    device, folder, seconds = trainer.device, trainer.folder, _probe(trainer)
     lines = [
         ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),
         ("device", f"{device} ({device_name(device)})"),
@@ -50,6 +42,37 @@ def describe_run(config: Config, root: Path) -> str:
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def estimate_seconds(config: Config, root: Path) -> float:
+    """Seconds a run will train, by the speed of a throw-away student in a few steps; evaluation comes besides.
+
+    Raises:
+        InputError: the config or its assets are not in order.
+    """
+    _, _, trainer = _set_up(config, root)
+    return _training_seconds(config, _probe(trainer))
+
+
+def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
+    check_assets(config)
+    device = choose_device(config)
+    teacher = load_teacher(config)
+    model = build_model(config, teacher, device)
+    sampler = make_sampler(config, teacher, model, device)
+    folder = RunFolder(config, root)
+    return teacher, model, Trainer(config, model.student, model.grid, sampler, model.settings, folder, device)
+
+
+def _probe(trainer: Trainer) -> float:
+    """Seconds a step takes."""
+    with one_torch_thread(), trainer.sampler:
+        return trainer.probe(_PROBE_STEPS)
+
+
+def _training_seconds(config: Config, seconds_per_step: float) -> float:
+    by_steps = config.train.max_steps * seconds_per_step
+    return min(by_steps, config.train.max_seconds or by_steps)
 
 
 def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
@@ -132,6 +155,6 @@ def _duration(config: Config, seconds_per_step: float) -> str:
     by_steps = train.max_steps * seconds_per_step
     limit = f", stopped at {train.max_seconds:.0f} s" if train.max_seconds and train.max_seconds < by_steps else ""
     return (
-        f"about {min(by_steps, train.max_seconds or by_steps):.0f} s of training{limit} "
+        f"about {_training_seconds(config, seconds_per_step):.0f} s of training{limit} "
         f"({seconds_per_step * 1e3:.0f} ms a step in a probe of {_PROBE_STEPS}), evaluation besides"
     )

@@ -1,0 +1,1 @@
+"""Studies: several configs (arms) x budgets x seeds, run one after another and put into one table."""

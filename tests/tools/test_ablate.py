@@ -1,0 +1,180 @@
+"""Studies as a user runs them: real runs of the toy scene in processes of their own, resumed, interrupted, replaced."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.config import REPO_ROOT
+from distill.session import ExitCode
+from tests.toy_scene import write_toy_scene
+from tools.ablate import main
+
+TABLE = "results/toy/studies/arms/table"
+
+
+def write_study(root: Path, **changes) -> Path:
+    study = {
+        "name": "arms",
+        "base": "toy.yaml",
+        "seeds": [0, 1],
+        "common": {"train": {"max_steps": 30}},
+        "arms": {"plain": {}, "blank": {"data": {"near": 50.0}}},  # rays that begin behind the scene see nothing
+        "baseline": "plain",
+    }
+    path = root / "study.yaml"
+    path.write_text(yaml.safe_dump(study | changes, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def arguments(root: Path, *more: str) -> list[str]:
+    return ["--study", str(root / "study.yaml"), "--assets", str(root), "--output", str(root), *more]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def finished(root: Path) -> dict[str, int]:
+    """When each run wrote its evaluation."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in root.glob("logs/toy/arms_*/eval_step_*[0-9].csv")}
+
+
+def spawn(command: list[str]) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(REPO_ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Path:
+    """A finished study of two arms and two seeds."""
+    root = tmp_path_factory.mktemp("study")
+    write_toy_scene(root)
+    write_study(root)
+    assert main(arguments(root)) == 0
+    return root
+
+
+def test_the_table_has_the_figures_of_the_runs(ran) -> None:
+    psnr = []
+    for seed in (0, 1):
+        (path,) = ran.glob(f"logs/toy/arms_plain_s{seed}/eval_step_000030.csv")
+        psnr.append(float(next(row["psnr"] for row in rows(path) if row["reference"] == "teacher")))
+    table = {(row["arm"], row["metric"], row["reference"]): row for row in rows(ran / f"{TABLE}.csv")}
+    plain = table["plain", "psnr", "teacher"]
+    assert [float(plain["seed_0"]), float(plain["seed_1"])] == psnr and psnr[0] != psnr[1]
+    assert float(plain["mean"]) == pytest.approx(sum(psnr) / 2) and plain["n"] == "2"
+    assert float(plain["sd"]) == pytest.approx(abs(psnr[0] - psnr[1]) / 2**0.5)
+    assert float(table["plain", "steps", ""]["mean"]) == 30
+    assert float(table["plain", "samples_per_s", ""]["mean"]) > 1000
+    blank = table["blank", "psnr", "teacher"]
+    assert blank["n"] == "0" and blank["mean"] == "" and blank["remarks"].count("COLLAPSED") == 2
+    markdown = (ran / f"{TABLE}.md").read_text(encoding="utf-8")
+    assert "4 of 4 runs finished." in markdown and "torch" in markdown
+    assert not list(ran.glob("results/toy/arms_*/eval/*frame_00001.png"))
+
+
+def test_a_finished_study_is_not_run_again(ran, capsys) -> None:
+    before, table = finished(ran), (ran / f"{TABLE}.md").read_text(encoding="utf-8")
+    assert len(before) == 4
+    assert main(arguments(ran)) == 0
+    assert finished(ran) == before
+    assert table in capsys.readouterr().out
+
+
+def test_other_settings_are_refused_and_then_replaced(ran, capsys) -> None:
+    before = finished(ran)
+    write_study(ran, arms={"plain": {"train": {"lr": 0.02}}, "blank": {"data": {"near": 50.0}}}, seeds=[0])
+    assert main(arguments(ran)) == ExitCode.BAD_INPUT
+    error = capsys.readouterr().err
+    assert "arms_plain_s0" in error and "1 runs" in error and "--replace" in error
+    assert finished(ran) == before
+    assert main(arguments(ran, "--replace")) == 0
+    after = finished(ran)
+    assert {name for name in before if after[name] != before[name]} == {"arms_plain_s0"}
+    write_study(ran)
+    assert main(arguments(ran, "--replace")) == 0  # for the tests that come after
+
+
+def test_a_dry_run_lists_the_runs_and_writes_nothing(ran, tmp_path, capsys) -> None:
+    assert main(arguments(ran, "--dry-run")) == 0
+    plan = capsys.readouterr().out
+    assert plan.count("finished") == 4 and "about 0 min" in plan
+    write_toy_scene(tmp_path)
+    write_study(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments(tmp_path, "--dry-run")) == 0
+    plan = capsys.readouterr().out
+    assert plan.count("to run, about") == 4 and "4 runs" in plan
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_of_another_run_is_never_taken_over(tmp_path, capsys) -> None:
+    write_toy_scene(tmp_path)
+    write_study(tmp_path)
+    theirs = tmp_path / "results/toy/arms_plain_s0"
+    theirs.mkdir(parents=True)
+    assert main(arguments(tmp_path, "--replace")) == ExitCode.BAD_INPUT
+    assert "no study's" in capsys.readouterr().err
+    assert list(theirs.iterdir()) == [] and not (tmp_path / "logs").exists()
+
+
+def test_a_diverged_run_is_recorded_and_the_study_goes_on(tmp_path) -> None:
+    write_toy_scene(tmp_path)
+    write_study(tmp_path, seeds=[0], arms={"wild": {"train": {"lr": 1e30, "lr_warmup_steps": 0}}, "plain": {}})
+    assert main(arguments(tmp_path)) == 0
+    record = json.loads((tmp_path / "results/toy/arms_wild_s0/study_run.json").read_text())
+    assert record["status"] == "diverged" and "loss term" in record["remark"]
+    markdown = (tmp_path / f"{TABLE}.md").read_text(encoding="utf-8")
+    assert "seed 0 DIVERGED (step " in markdown and "2 of 2 runs finished" in markdown
+
+
+def test_bad_input_of_a_run_stops_the_study_with_its_message(tmp_path, capsys) -> None:
+    write_toy_scene(tmp_path)
+    write_study(tmp_path)
+    (tmp_path / "outputs/renders/00003.png").write_bytes(b"no picture")
+    assert main(arguments(tmp_path)) == ExitCode.BAD_INPUT
+    assert "00003.png" in capsys.readouterr().err
+    assert "0 of 4 runs finished" in (tmp_path / f"{TABLE}.md").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path) -> None:
+    write_toy_scene(tmp_path)
+    long = {"train": {"max_steps": 100000}}
+    write_study(tmp_path, seeds=[0], common={}, arms={"plain": {"train": {"max_steps": 30}}, "long": long})
+    command = [sys.executable, str(REPO_ROOT / "tools/ablate.py"), *arguments(tmp_path)]
+    process = spawn(command)
+    log = tmp_path / "logs/toy/arms_long_s0/training_metrics.csv"
+    end = time.monotonic() + 120
+    while not (log.exists() and len(rows(log)) > 1):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "the second run did not get there in time"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED and "Traceback" not in err, err
+    assert "1 of 2 runs finished" in out
+    (checkpoint,) = (tmp_path / "results/toy/arms_long_s0/checkpoints").iterdir()
+    step = int(checkpoint.stem.removeprefix("step_"))
+
+    # The same settings go on from the checkpoint: the step counter does not start again.
+    process = spawn(command)
+    while not any(int(row["step"]) > step for row in rows(log)):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "the run did not go on in time"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert f"at step {step}" in err and "arms_plain_s0: finished before" in err
+    steps = [int(row["step"]) for row in rows(log)]
+    assert steps == sorted(set(steps))

@@ -1,0 +1,98 @@
+"""Trains and evaluates the arms of a study with several seeds, and puts them into one table with mean and spread.
+
+    python tools/ablate.py --study configs/studies/students_at_budget.yaml --assets DIR
+
+The table is ``results/<scene>/studies/<name>/table.md`` and ``table.csv``, written anew after each run; the runs are
+``results/<scene>/<study>_<arm>_<budget>_s<seed>/`` and ``logs/...``. Started again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from distill.command_line import run_command
+from distill.config import REPO_ROOT
+from distill.plan import estimate_seconds
+from distill.session import ExitCode
+from distill.study.plan import PlannedRun, StudyPlan, load_study
+from distill.study.runner import RunState, StudyRunner
+
+
+def describe(plan: StudyPlan, runner: StudyRunner, root: Path) -> str:
+    """The runs with their state, and about how long those to come will train.
+
+    Raises:
+        InputError: an arm's assets are not in order.
+    """
+    width = max(len(run.config.run) for run in plan.runs)
+    estimates: dict[tuple[str, str], float] = {}
+    lines, total = [], 0.0
+    for run in plan.runs:
+        state = runner.state(run)
+        text = f"{run.config.run:<{width}}  {state.value}"
+        if state is not RunState.FINISHED:
+            seconds = _estimate(run, root, estimates)
+            total += seconds
+            text += f", about {seconds:.0f} s of training"
+        lines.append(text)
+    lines.append(
+        f"{len(plan.runs)} runs, about {total / 60:.0f} min of training to come, start-up and evaluation besides"
+    )
+    lines.append(f"table {runner.folder / 'table.md'}")
+    return "\n".join(lines)
+
+
+def _estimate(run: PlannedRun, root: Path, known: dict[tuple[str, str], float]) -> float:
+    """By a probe of the arm's first run with that budget: seeds take equally long."""
+    place = (run.arm, run.budget)
+    if place not in known:
+        known[place] = estimate_seconds(run.config, root)
+    return known[place]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit status (see ``ExitCode``)."""
+    parser = argparse.ArgumentParser(
+        description="Train and evaluate a study's arms with several seeds, and write one table.",
+        epilog="Exit status: 0 all runs are finished (those that diverged or collapsed are named in the table), "
+        "2 bad input, 130 interrupted; else that of the run that stopped the study.",
+    )
+    parser.add_argument("--study", required=True, type=Path, metavar="FILE", help="YAML study, see configs/studies/")
+    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    parser.add_argument("--output", metavar="DIR", type=Path, default=REPO_ROOT, help="where results/ and logs/ are")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, list the runs, write nothing")
+    parser.add_argument(
+        "--replace", action="store_true", help="delete the study's runs whose settings were others, and run them again"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args(argv)
+    if arguments.dry_run and arguments.replace:
+        parser.error("--dry-run deletes nothing: leave out --replace")
+    return run_command(lambda: _work(arguments), arguments.debug)
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    plan = load_study(arguments.study, arguments.assets)
+    command = shlex.join(["python", "tools/ablate.py", "--study", _from_repository(arguments.study)])
+    runner = StudyRunner(plan, arguments.output, command)
+    runner.check(arguments.replace)
+    if arguments.dry_run:
+        print(describe(plan, runner, arguments.output))
+        return ExitCode.DONE
+    status = runner.run()
+    print(runner.table())
+    print(f"tables {runner.folder}")
+    return status
+
+
+def _from_repository(path: Path) -> str:
+    """A path in the repository relative to it, others by their name: a table is for other machines too."""
+    path = path.resolve()
+    return str(path.relative_to(REPO_ROOT)) if path.is_relative_to(REPO_ROOT) else path.name
+
+
+if __name__ == "__main__":
+    sys.exit(main())
