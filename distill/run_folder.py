@@ -42,6 +42,10 @@ class RunFolder:
         return self.logs / "training_metrics.csv"
 
     @property
+    def tensorboard(self) -> Path:
+        return self.logs / "tensorboard"
+
+    @property
     def config_yaml(self) -> Path:
         return self.results / "config.yaml"
 

@@ -23,6 +23,7 @@ from distill.schema_base import (
     problem,
 )
 from distill.schema_fitting import FittingConfig
+from distill.schema_logging import LoggingConfig
 from distill.schema_students import HashGridConfig, StudentConfig
 from distill.schema_training_views import GroundTruthConfig, LiveConfig
 
@@ -285,6 +286,7 @@ class Config(Section):
     train: TrainConfig = Field(TrainConfig(), description="the optimisation")
     fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
     eval: EvalConfig = Field(EvalConfig(), description="what is measured")
+    logging: LoggingConfig = Field(LoggingConfig(), description="what a run tells beside its CSVs")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

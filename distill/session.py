@@ -21,8 +21,10 @@ from distill.pipeline import Model, Teacher, build_model, choose_device, load_te
 from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.renderer import RenderedFrame, render_frame
 from distill.run_folder import RunFolder
+from distill.run_report.publish import publish
 from distill.schema import Config
 from distill.telemetry import device_name
+from distill.tensorboard import check_tensorboard
 from distill.trainer import Trainer
 from kernels.dispatch import chosen_implementations
 from scene.errors import InputError
@@ -66,6 +68,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         TrainingDiverged: a loss term was not finite.
     """
     check_assets(config)
+    check_tensorboard(config)
     device = choose_device(config)
     folder = RunFolder(config, root)
     checkpoint = _checkpoint_to_resume(folder, resume)
@@ -99,7 +102,9 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         return ExitCode.INTERRUPTED
     if config.eval.lpips:
         weights.join()
-    return _evaluate(config, teacher, model, trainer.progress.step, folder, device)
+    status = _evaluate(config, teacher, model, trainer.progress.step, folder, device)
+    publish(config, folder, trainer.progress.step)
+    return status
 
 
 def _trainer(

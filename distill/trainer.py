@@ -22,6 +22,7 @@ from distill.renderer import RenderSettings, render_rays
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema import Config
 from distill.telemetry import GpuMonitor, synchronize
+from distill.tensorboard import Board
 from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
 from kernels.threads import one_torch_thread
 from students.base import Student
@@ -104,7 +105,8 @@ class Trainer:
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
-        with bar, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
+        board = Board(self.folder, self.config.logging.tensorboard, resumed_at)
+        with bar, board, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
             while self.fraction_done() < 1 and not interrupt.asked:
                 record = self._step()
                 progress.step += 1
@@ -115,7 +117,9 @@ class Trainer:
                 if progress.step % train.log_every == 0 or ends:
                     row = metrics_row(progress.step, progress.seconds, record, self.device, monitor)
                     row |= self.sampler.figures()
+                    row["occupied_fraction"] = self.grid.occupied_fraction
                     log.append(row)
+                    board.add_scalars(row)
                     bar.set_postfix(postfix(row))
                 if self._checkpoint_due():
                     self.save()

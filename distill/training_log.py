@@ -22,6 +22,7 @@ COLUMNS = (
     *(f"ray_depth_range_{name}" for name in ("min", "max", "mean")),
     *("gpu_mem_gib", "power_w"),
     *("live_views", "live_views_per_s", "live_starved_s"),
+    "occupied_fraction",
 )
 
 

@@ -95,8 +95,9 @@ def _resolve(path: Path, study: StudyConfig, arm: str, budget: str, seed: int, a
 
 
 def _evaluation(study: StudyConfig) -> dict[str, Any]:
-    """What a study measures unless it says otherwise: what its table shows, and no pictures of every view."""
-    return {"eval": {"lpips": "lpips_vgg" in study.metrics, "save_renders": False, "splits": ["holdout"]}}
+    """What a study measures unless it says otherwise: what its table shows, without renders or curves."""
+    measured = {"lpips": "lpips_vgg" in study.metrics, "save_renders": False, "splits": ["holdout"]}
+    return {"eval": measured, "logging": {"report": False}}
 
 
 def _check(run: PlannedRun, path: Path, scene: str, study: StudyConfig) -> None:

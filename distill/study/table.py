@@ -88,7 +88,7 @@ def markdown(study: StudyConfig, rows: Sequence[Row], command: str) -> str:
     )
     state = f"{finished} of {wanted} runs finished" + ("." if finished == wanted else ": the table is not complete.")
     made_with = Counter(outcome.made_with for row in rows for outcome in row.outcomes.values())
-    notes = [f"- {count} runs: {what}" for what, count in made_with.most_common()]
+    notes = [f"- {count} run{'s' * (count != 1)}: {what}" for what, count in made_with.most_common()]
     if len(made_with) > 1:
         notes.insert(0, "The runs were made with different machines or versions: times do not compare.\n")
     return "\n".join(

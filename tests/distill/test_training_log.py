@@ -53,7 +53,7 @@ def test_columns_are_those_the_design_fixes():
         depth_valid_fraction teacher_depth_min teacher_depth_max teacher_depth_mean
         teacher_depth_norm_min teacher_depth_norm_max teacher_depth_norm_mean
         ray_depth_range_min ray_depth_range_max ray_depth_range_mean gpu_mem_gib power_w
-        live_views live_views_per_s live_starved_s
+        live_views live_views_per_s live_starved_s occupied_fraction
     """
     assert list(COLUMNS) == expected.split()
     assert set(make_row()) <= set(COLUMNS)

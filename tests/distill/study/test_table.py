@@ -117,4 +117,4 @@ def test_the_csv_has_every_seeds_value() -> None:
 def test_runs_of_several_machines_are_not_passed_off_as_one() -> None:
     outcomes = [*SOUND[:5], outcome("full", 2, 27.0, made_with="a server")]
     text = markdown(make_study(), summarize(make_study(), outcomes), "command")
-    assert "do not compare" in text and "- 5 runs: a laptop" in text and "- 1 runs: a server" in text
+    assert "do not compare" in text and "- 5 runs: a laptop" in text and "- 1 run: a server" in text

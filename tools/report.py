@@ -1,0 +1,33 @@
+"""Makes the report of a finished run again: report.md and its curves, in the run's results folder.
+
+python tools/report.py results/lego/eighth
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from distill.command_line import run_command
+from distill.run_report.report import write_report
+from distill.session import ExitCode
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit status (see ``ExitCode``)."""
+    parser = argparse.ArgumentParser(description="Write report.md and its curves of runs that are finished.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_FOLDER", help="results/<scene>/<run>")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        for folder in arguments.runs:
+            print(write_report(folder))
+        return ExitCode.DONE
+
+    return run_command(work, arguments.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
