@@ -26,8 +26,8 @@ _DIGITS = {"psnr": 2, "psnr_foreground": 2, "psnr_blank": 2, "avg_fps": 1, "powe
 def write_report(results: Path, logs: Path | None = None) -> Path:
     """Writes ``report.md`` and ``report_curves.png`` into ``results``.
 
-    The evaluation shown is the one written last. Pictures are linked, not copied, so that the report moves with its
-    folder; what a run has not measured or drawn is left out.
+    The evaluation shown is that of the last step, the one written last. Pictures are linked, not copied, so that the
+    report moves with its folder; what a run has not measured or drawn is left out.
 
     Args:
         results: ``results/<scene>/<run>/``.
@@ -47,11 +47,11 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     config = load_config(results / "config.yaml")
     versions = _read_versions(results / "versions.json")
     columns = read_columns(logs / "training_metrics.csv")
-    found = _evaluations(logs)
-    latest = found[-1] if found else None
-    measured = [
-        (int(row["step"]), f"{row['split']} against {row['reference']}", float(row["psnr"])) for row in _main(found)
-    ]
+    latest = _evaluation(logs, int(columns["step"][-1]))
+    measured = None
+    if latest is not None and latest.main_row["psnr"]:
+        row = latest.main_row
+        measured = (f"{row['split']} against {row['reference']}", float(row["psnr"]))
     draw_curves(columns, results / "report_curves.png", measured)
     lines = [
         f"# {config.scene}/{config.run}",
@@ -90,21 +90,18 @@ class Evaluation:
         return min(self.rows, key=lambda row: (row["reference"] != "teacher", row["split"] != "holdout"))
 
 
-def _evaluations(logs: Path) -> list[Evaluation]:
-    """Every summary there is, the one written last at the end; a file per frame is told by its columns."""
-    found = []
-    for path in sorted(logs.glob("eval_step_*.csv"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+def _evaluation(logs: Path, step: int) -> Evaluation | None:
+    """The summary of ``step`` that was written last, if any; a file per frame is told by its columns.
+
+    Those of other steps may be an earlier run's in the same folder.
+    """
+    paths = logs.glob(f"eval_step_{step:06d}*.csv")
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         if rows and {"step", "split", "reference", "frames", "psnr"} <= rows[0].keys():
-            found.append(Evaluation(path, rows))
-    return found
-
-
-def _main(evaluations: Iterable[Evaluation]) -> list[dict[str, str]]:
-    """The main row of each step, of its latest evaluation."""
-    rows = {evaluation.main_row["step"]: evaluation.main_row for evaluation in evaluations}
-    return [row for row in rows.values() if row["psnr"]]
+            return Evaluation(path, rows)
+    return None
 
 
 def _read_versions(path: Path) -> dict[str, Any]:
@@ -121,7 +118,7 @@ def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation
     steps, seconds = int(columns["step"][-1]), columns["wall_s"][-1]
     text = f"A {config.student.kind} student, trained {steps:,} steps in {seconds:,.0f} s, seed {config.seed}."
     if latest is None:
-        return [text, "Not evaluated."]
+        return [text, "Not evaluated at its last step."]
     row = latest.main_row
     text += f" {row['split']} PSNR against {row['reference']}: {_cell(row['psnr'], 2)} dB"
     text += f", a blank picture's {_cell(row['psnr_blank'], 2)} dB." if row.get("psnr_blank") else "."

@@ -61,7 +61,7 @@ def panels(columns: Columns) -> list[Panel]:
     losses = there(*(name for name in columns if name == "loss" or name.startswith("loss_")))
     ratios = there(*(name for name in columns if name.startswith("grad_ratio_")))
     found = [
-        Panel("loss and its terms, unweighted", "step", losses, log=True),
+        Panel("loss, and its terms unweighted", "step", losses, log=True),
         Panel("PSNR, dB", "wall_s", there("psnr_batch")),
         Panel("samples per ray", "step", there("samples_per_ray")),
         Panel("occupied fraction of the box", "step", there("occupied_fraction")),
@@ -70,11 +70,11 @@ def panels(columns: Columns) -> list[Panel]:
     return [panel for panel in found if panel.columns]
 
 
-def draw_curves(columns: Columns, path: Path, measured: Sequence[tuple[int, str, float]] = ()) -> None:
+def draw_curves(columns: Columns, path: Path, measured: tuple[str, float] | None = None) -> None:
     """Writes the panels as a PNG, two in a row.
 
     Args:
-        measured: step, label and dB of evaluations, marked in the panel of PSNR at the wall time of the step.
+        measured: label and dB of the evaluation after the last step, marked at the end of the panel of PSNR.
     """
     from matplotlib.figure import Figure
 
@@ -83,8 +83,10 @@ def draw_curves(columns: Columns, path: Path, measured: Sequence[tuple[int, str,
     figure = Figure(figsize=(11, 3.2 * rows), layout="constrained", dpi=110)
     for axes, panel in zip(figure.subplots(rows, 2, squeeze=False).flat, chosen, strict=False):
         _draw(axes, panel, columns)
-        if panel.x == "wall_s":
-            _mark(axes, columns, measured)
+        if panel.x == "wall_s" and measured is not None:
+            label, psnr = measured
+            axes.plot(columns["wall_s"][-1:], [psnr], "o", label=f"{label} {psnr:.2f}")
+            axes.legend(fontsize=8)
     for axes in figure.axes[len(chosen) :]:
         axes.set_axis_off()
     with atomic_path(path) as temporary:
@@ -103,14 +105,6 @@ def _draw(axes: Axes, panel: Panel, columns: Columns) -> None:
     axes.grid(alpha=0.3)
     if len(panel.columns) > 1:
         axes.legend(fontsize=8)
-
-
-def _mark(axes: Axes, columns: Columns, measured: Sequence[tuple[int, str, float]]) -> None:
-    seconds = dict(zip(columns["step"], columns["wall_s"], strict=True))
-    for step, label, psnr in measured:
-        if step in seconds:
-            axes.plot([seconds[step]], [psnr], "o", label=f"{label} {psnr:.2f}")
-    axes.legend(fontsize=8)
 
 
 def _few(columns: Columns) -> bool:

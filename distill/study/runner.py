@@ -78,7 +78,7 @@ class StudyRunner:
             return
         folders = [RunFolder(run.config, self.root) for run in stale]
         if not replace:
-            found = f"{len(stale)} runs with other settings or damaged, this one the first"
+            found = f"{len(stale)} runs of other settings, this one the first"
             hint = "Use --replace to delete those and run them again, or give the study another name."
             raise InputError(folders[0].results, "study_run.json", found, "the study's settings", hint)
         for folder in folders:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,18 +93,20 @@ def test_a_finished_study_is_not_run_again(ran, capsys) -> None:
     assert table in capsys.readouterr().out
 
 
-def test_other_settings_are_refused_and_then_replaced(ran, capsys) -> None:
-    before = finished(ran)
-    write_study(ran, arms={"plain": {"train": {"lr": 0.02}}, "blank": {"data": {"near": 50.0}}}, seeds=[0])
-    assert main(arguments(ran)) == ExitCode.BAD_INPUT
+def test_other_settings_are_refused_and_then_replaced(ran, tmp_path, capsys) -> None:
+    for folder in ("results", "logs"):
+        shutil.copytree(ran / folder, tmp_path / folder)
+    study = write_study(ran, arms={"plain": {"train": {"lr": 0.02}}, "blank": {"data": {"near": 50.0}}}, seeds=[0])
+    changed = ["--study", str(study.rename(ran / "changed.yaml")), "--assets", str(ran), "--output", str(tmp_path)]
+    write_study(ran)
+    before = finished(tmp_path)
+    assert main(changed) == ExitCode.BAD_INPUT
     error = capsys.readouterr().err
     assert "arms_plain_s0" in error and "1 runs" in error and "--replace" in error
-    assert finished(ran) == before
-    assert main(arguments(ran, "--replace")) == 0
-    after = finished(ran)
+    assert finished(tmp_path) == before
+    assert main([*changed, "--replace"]) == 0
+    after = finished(tmp_path)
     assert {name for name in before if after[name] != before[name]} == {"arms_plain_s0"}
-    write_study(ran)
-    assert main(arguments(ran, "--replace")) == 0  # for the tests that come after
 
 
 def test_a_dry_run_lists_the_runs_and_writes_nothing(ran, tmp_path, capsys) -> None:
@@ -129,14 +132,15 @@ def test_a_folder_of_another_run_is_never_taken_over(tmp_path, capsys) -> None:
     assert list(theirs.iterdir()) == [] and not (tmp_path / "logs").exists()
 
 
-def test_a_diverged_run_is_recorded_and_the_study_goes_on(tmp_path) -> None:
+def test_a_run_that_diverges_is_recorded_in_its_own_words(tmp_path) -> None:
     write_toy_scene(tmp_path)
-    write_study(tmp_path, seeds=[0], arms={"wild": {"train": {"lr": 1e30, "lr_warmup_steps": 0}}, "plain": {}})
+    wild = {"train": {"lr": 1e30, "lr_warmup_steps": 0}}
+    write_study(tmp_path, seeds=[0], arms={"wild": wild}, baseline="wild")
     assert main(arguments(tmp_path)) == 0
     record = json.loads((tmp_path / "results/toy/arms_wild_s0/study_run.json").read_text())
     assert record["status"] == "diverged" and "loss term" in record["remark"]
     markdown = (tmp_path / f"{TABLE}.md").read_text(encoding="utf-8")
-    assert "seed 0 DIVERGED (step " in markdown and "2 of 2 runs finished" in markdown
+    assert "seed 0 DIVERGED (step " in markdown and "1 of 1 runs finished" in markdown
 
 
 def test_bad_input_of_a_run_stops_the_study_with_its_message(tmp_path, capsys) -> None:
