@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,35 +11,11 @@ import torch
 from torch import Tensor
 
 from distill.metrics import psnr, psnr_blank
-from distill.pipeline import Model
-from distill.renderer import render_frame
+from distill.view_renderers import Color, RenderView
 from scene.cameras import Cameras
 from scene.images import resize_area, to_uint8
-from scene.rays import distance_per_z
 from teacher.depth import DepthKind
-from teacher.rasterizer import Rasterizer
 from teacher.views import TeacherViews
-
-Color = tuple[float, float, float]
-_BLACK: Color = (0.0, 0.0, 0.0)
-# Under this alpha an expected distance is mostly rounding.
-_FAINT = 0.01
-
-
-class Rendering(NamedTuple):
-    """A view without a background: rgb (H, W, 3) premultiplied, alpha (H, W), distance (H, W), 0 where empty."""
-
-    rgb: Tensor
-    alpha: Tensor
-    distance: Tensor
-
-    def over(self, background: Color) -> Tensor:
-        """(H, W, 3) in [0, 1]."""
-        return (self.rgb + (1 - self.alpha)[..., None] * self.rgb.new_tensor(background)).clamp(0, 1)
-
-
-RenderView = Callable[[Cameras, int], Rendering]
-"""Renders one of some cameras at their size, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -157,29 +133,6 @@ def chosen_views(views: TeacherViews, count: int) -> list[int]:
     """At most ``count`` evenly spread views, held-out ones where there are any."""
     held_out = views.holdout.nonzero().flatten().tolist()
     return spread(held_out or range(len(views)), count)
-
-
-def student_renderer(model: Model) -> RenderView:
-    """Renders a student, on whatever device it is."""
-
-    def render(cameras: Cameras, index: int) -> Rendering:
-        device = model.grid.cells.device
-        frame = render_frame(model.student, model.grid, cameras.to(device), index, model.settings, _BLACK)
-        return Rendering(*(plane.cpu() for plane in frame))
-
-    return render
-
-
-def gaussians_renderer(rasterizer: Rasterizer) -> RenderView:
-    """Renders a teacher's Gaussians."""
-
-    def render(cameras: Cameras, index: int) -> Rendering:
-        output = rasterizer.render(cameras, index)
-        alpha = output.alpha.cpu()
-        distance = output.z.cpu() * distance_per_z(cameras, index) / alpha.clamp(min=_FAINT)
-        return Rendering(output.rgb.cpu(), alpha, torch.where(alpha >= _FAINT, distance, 0.0))
-
-    return render
 
 
 def sampled_depth(values: Tensor, alpha: Tensor | None, cameras: Cameras, kind: DepthKind, width: int) -> StoredDepth:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from distill.alignment.comparison import RenderView, StoredDepth
+from distill.alignment.comparison import StoredDepth
+from distill.view_renderers import RenderView
 from teacher.depth import DepthKind, to_distance
 
 _SOLID = 0.95

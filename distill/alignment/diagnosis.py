@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from distill.alignment.comparison import Comparison, Gate, RenderView, measure
+from distill.alignment.comparison import Comparison, Gate, measure
 from distill.alignment.depth_reading import DepthReading, better_kind, depth_readings
 from distill.alignment.hypotheses import AS_IT_IS, Cause
 from distill.alignment.search import Trial, try_all
 from distill.metrics import is_collapsed
+from distill.view_renderers import RenderView
 from teacher.depth import DepthKind
 
 THRESHOLD_DB = 20.0
@@ -147,7 +148,9 @@ def _conclusion(
     if passed:
         return Cause.NONE, "no alternative fits the pictures better", ""
     if witness is not None and witness.as_it_is >= gate.psnr + _GAIN_BELOW_DB:
-        evidence = f"the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras: the views are right"
+        evidence = (
+            f"the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras: the views are right"
+        )
         return Cause.STUDENT, evidence, "Train longer, or look at data.box, the losses and the learning rate."
     return (
         Cause.UNKNOWN,

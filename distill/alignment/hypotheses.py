@@ -14,7 +14,7 @@ from itertools import permutations, product
 import torch
 from torch import Tensor
 
-from distill.alignment.comparison import Color, Rendering
+from distill.view_renderers import Color, Rendering
 from scene.cameras import Cameras
 
 _BLENDER_HINT = (
@@ -159,6 +159,20 @@ def _to_linear(image: Tensor) -> Tensor:
 # --- cameras -----------------------------------------------------------------------------------------------------
 
 
+_XYZ, _OWN, _OPENCV, _MIRRORED = (0, 1, 2), (1, 1, 1), (1, -1, -1), (-1, 1, 1)
+# Order and signs of the world's axes, signs of the camera's.
+_NAMED_AXES = {
+    (_XYZ, (-1, 1, 1), _MIRRORED): "the x axis is flipped",
+    (_XYZ, (1, -1, 1), _MIRRORED): "the y axis is flipped",
+    (_XYZ, (1, 1, -1), _MIRRORED): "the z axis is flipped",
+    (_XYZ, (-1, 1, 1), _OWN): "the x axis is flipped, the pictures are not",
+    (_XYZ, (1, -1, 1), _OWN): "the y axis is flipped, the pictures are not",
+    (_XYZ, (1, 1, -1), _OWN): "the z axis is flipped, the pictures are not",
+    ((0, 2, 1), (1, -1, 1), _OWN): "y is up in the poses, z in the student",
+    ((0, 2, 1), (1, 1, -1), _OWN): "z is up in the poses, y in the student",
+}
+
+
 def pose_hypotheses() -> list[Hypothesis]:
     """The usual mistakes with poses; ``axes_hypotheses`` has the rest."""
     found = [
@@ -166,7 +180,7 @@ def pose_hypotheses() -> list[Hypothesis]:
             "camera axes are OpenCV's (y down, looking down +z)",
             Cause.AXES,
             f"{_BLENDER_HINT}: negate the 2nd and 3rd column of each transform_matrix.",
-            cameras=_with_axes((0, 1, 2), (1, 1, 1), (1, -1, -1)),
+            cameras=_with_axes(_XYZ, _OWN, _OPENCV),
         ),
         Hypothesis(
             "poses are world-to-camera",
@@ -178,27 +192,23 @@ def pose_hypotheses() -> list[Hypothesis]:
             "poses are world-to-camera, in OpenCV's axes (COLMAP)",
             Cause.AXES,
             f"{_BLENDER_HINT}: invert each transform_matrix, then negate its 2nd and 3rd column.",
-            cameras=lambda cameras: _with_axes((0, 1, 2), (1, 1, 1), (1, -1, -1))(_inverted(cameras)),
+            cameras=lambda cameras: _with_axes(_XYZ, _OWN, _OPENCV)(_inverted(cameras)),
         ),
     ]
-    for axis, name in enumerate("xyz"):
-        signs = tuple(-1 if other == axis else 1 for other in range(3))
-        found.append(_axes(f"the {name} axis is flipped", (0, 1, 2), signs, (-1, 1, 1)))
-        found.append(_axes(f"the {name} axis is flipped, the pictures are not", (0, 1, 2), signs, (1, 1, 1)))
-    found.append(_axes("y is up in the poses, z in the student", (0, 2, 1), (1, -1, 1), (1, 1, 1)))
-    found.append(_axes("z is up in the poses, y in the student", (0, 2, 1), (1, 1, -1), (1, 1, 1)))
-    return found
+    return found + [_axes(name, *axes) for axes, name in _NAMED_AXES.items()]
 
 
 def axes_hypotheses() -> Iterator[Hypothesis]:
-    """Every way to name the axes of the world, with the camera's own or mirrored to match, or OpenCV's."""
+    """Every other way to name the axes of the world, with the camera's own or mirrored to match, or OpenCV's."""
     for order, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
-        world = "(" + ", ".join(f"{'-' if sign < 0 else ''}{'xyz'[axis]}" for axis, sign in zip(order, signs)) + ")"
+        world = ", ".join(f"{'-' if sign < 0 else ''}{'xyz'[axis]}" for axis, sign in zip(order, signs, strict=True))
         is_mirrored = torch.linalg.det(_signed_permutation(order, signs)) < 0
-        cameras = {"": (1, 1, 1)}
-        cameras |= {", mirrored": (-1, 1, 1)} if is_mirrored else {", cameras in OpenCV's axes": (1, -1, -1)}
+        cameras = {"": _OWN}
+        cameras |= {", mirrored": _MIRRORED} if is_mirrored else {", cameras in OpenCV's axes": _OPENCV}
         for words, camera in cameras.items():
-            yield _axes(f"the poses' world axes are {world}{words}", order, signs, camera)
+            is_usual = (order, signs) == (_XYZ, _OWN) or (order, signs, camera) in _NAMED_AXES
+            if not is_usual:
+                yield _axes(f"the poses' world axes are ({world}){words}", order, signs, camera)
 
 
 def _axes(name: str, order: Sequence[int], signs: Sequence[int], camera: Sequence[int]) -> Hypothesis:

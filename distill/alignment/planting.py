@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from distill.alignment.comparison import Color, Comparison, Rendering
+from distill.alignment.comparison import Comparison
 from distill.alignment.hypotheses import Cause
+from distill.view_renderers import Color, Rendering
 from scene.cameras import Cameras
 from teacher.depth import DepthKind
 
@@ -153,9 +154,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("premultiplied", "premultiplied pictures read as straight", Cause.ALPHA, _pictures(_premultiplied)),
     Fault("depth_z", "depth read as z", Cause.DEPTH_KIND, _depth_kind(DepthKind.Z)),
     Fault("depth_distance", "depth read as distance", Cause.DEPTH_KIND, _depth_kind(DepthKind.DISTANCE)),
-    Fault(
-        "late", "pictures one frame late", Cause.ORDER, _order(lambda given: torch.arange(len(given)).roll(1))
-    ),
+    Fault("late", "pictures one frame late", Cause.ORDER, _order(lambda given: torch.arange(len(given)).roll(1))),
     Fault("reversed", "pictures in reverse order", Cause.ORDER, _order(lambda given: torch.arange(len(given)).flip(0))),
     Fault("shuffled", "pictures shuffled", Cause.ORDER, _order(_shuffled)),
     Fault("text_sorted", "pictures sorted as text (1, 10, 100, 2)", Cause.ORDER, _order(_text_sorted)),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distill.alignment.comparison import Comparison, Rendering
+from distill.alignment.comparison import Comparison
 from distill.alignment.hypotheses import (
     AS_IT_IS,
     Hypothesis,
@@ -23,17 +23,18 @@ from distill.alignment.hypotheses import (
     pose_hypotheses,
 )
 from distill.metrics import psnr, psnr_blank
+from distill.view_renderers import Rendering
 from scene.cameras import Cameras
 
-SEARCH_WIDTH = 64
-"""Pixels: hypotheses are compared at this width; a wrong one shows at any."""
+SEARCH_WIDTH, SEARCH_FRAMES = 100, 5
+"""Pixels and views: hypotheses are compared on so many of this width; a wrong one shows on few and small ones."""
 
 _SCREEN_WIDTH, _SCREEN_FRAMES = 32, 3
 _AXES_KEPT = 3
 # Focal factors tried: 2**(k/8) for |k| up to 12, then a golden-section search in the best one's neighbourhood.
 _FOCAL_STEPS, _FOCAL_PER_OCTAVE = 12, 8
 _GOLDEN = 0.6180339887498949
-_SAME_FOCAL = 0.003
+_SAME_FOCAL, _SAME_COLOR = 0.003, 0.02
 
 
 class Trial(NamedTuple):
@@ -87,14 +88,14 @@ def try_all(comparison: Comparison, step: Callable[[], None] = lambda: None) -> 
     """Every hypothesis, the simplest of a kind first, ``AS_IT_IS`` the first of all; and what they were tried on.
 
     Args:
-        comparison: of any size; it is shrunk to ``SEARCH_WIDTH``.
+        comparison: of any size; it is reduced to ``SEARCH_FRAMES`` of ``SEARCH_WIDTH``.
         step: called once in a while.
     """
-    small = comparison.shrunk(SEARCH_WIDTH)
+    small = comparison.some_frames(SEARCH_FRAMES).shrunk(SEARCH_WIDTH)
     trials, screen = Trials(small), Trials(small.shrunk(_SCREEN_WIDTH).some_frames(_SCREEN_FRAMES))
     cameras = small.cameras
     tried = [AS_IT_IS, *picture_hypotheses(small.background, cameras.width == cameras.height)]
-    tried.append(_fitted(trials))
+    tried += _fitted(trials)
     tried += [*pose_hypotheses(), *intrinsics_hypotheses(), *order_hypotheses(small.names)]
     tried += _focal(screen, cameras, step)
     tried += _likeliest_axes(screen, step)
@@ -106,10 +107,13 @@ def try_all(comparison: Comparison, step: Callable[[], None] = lambda: None) -> 
     return found, trials
 
 
-def _fitted(trials: Trials) -> Hypothesis:
-    pictures = [trials.comparison.pictures[frame] for frame in trials.comparison.frames]
-    color = fitted_background(trials.renderings, pictures)
-    return on_background(color, f"the colour ({', '.join(f'{part:.2f}' for part in color)}), which fits best")
+def _fitted(trials: Trials) -> list[Hypothesis]:
+    """The background that fits best, unless it is the one supposed."""
+    given = trials.comparison
+    color = fitted_background(trials.renderings, [given.pictures[frame] for frame in given.frames])
+    if max(abs(one - other) for one, other in zip(color, given.background, strict=True)) < _SAME_COLOR:
+        return []
+    return [on_background(color, f"the colour ({', '.join(f'{part:.2f}' for part in color)}), which fits best")]
 
 
 def _likeliest_axes(screen: Trials, step: Callable[[], None]) -> list[Hypothesis]:
