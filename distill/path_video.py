@@ -70,6 +70,8 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
             append(first)
             for frame in frames:
                 append(frame)
+        if not temporary.is_file() or temporary.stat().st_size == 0:
+            raise InputError(path, "ffmpeg", "no video", "a video written to the end", "Is the size even?")
 
 
 def check_video(path: Path, fps: float) -> None:
@@ -110,7 +112,7 @@ def _ffmpeg(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[
         codec="libx264",
         pix_fmt_in="rgb24",
         pix_fmt_out="yuv420p",
-        macro_block_size=2,
+        macro_block_size=1,  # sizes as they are: a silent resize would not be what was rendered
         quality=None,
         output_params=["-crf", _CRF, "-movflags", "+faststart"],
     )

@@ -43,10 +43,12 @@ class Comparison:
         render: the student.
         cameras: N, at the size of the pictures.
         pictures: (N, H, W, 3) float32 in [0, 1], on ``background``.
-        coverage: (N, H, W) float32 in [0, 1], the part of a pixel that the scene covers.
+        coverage: (N, H, W) float32 in [0, 1], the part of a pixel that the scene covers; the pictures' alpha if
+            ``has_alpha``.
         background: sRGB in [0, 1] that the student is put on.
         names: N frame names.
         frames: the views that are rendered and compared.
+        has_alpha: whether the pictures came with alpha.
         depth: the depth files of ``frames``; None where there are none.
     """
 
@@ -57,6 +59,7 @@ class Comparison:
     background: Color
     names: tuple[str, ...]
     frames: tuple[int, ...]
+    has_alpha: bool = False
     depth: StoredDepth | None = None
 
     def __len__(self) -> int:
@@ -125,6 +128,7 @@ def compare_with(
         background=background,
         names=views.names,
         frames=tuple(chosen_views(views, count)),
+        has_alpha=views.alpha is not None,
         depth=depth,
     )
 

@@ -64,7 +64,7 @@ def _intrinsics(scale: float) -> Callable[[Comparison], Comparison]:
 
 
 def _pictures(change: Callable[[Tensor, Tensor, Color], Tensor]) -> Callable[[Comparison], Comparison]:
-    """The pictures are wrong: ``change`` takes all of them, their coverage (N, H, W, 1) and the background."""
+    """The pictures are wrong: ``change`` takes all of them, coverage (N, H, W, 1) and background."""
 
     def plant(given: Comparison) -> Comparison:
         changed = change(given.pictures, given.coverage[..., None], given.background)
@@ -73,10 +73,20 @@ def _pictures(change: Callable[[Tensor, Tensor, Color], Tensor]) -> Callable[[Co
     return plant
 
 
-def _premultiplied(pictures: Tensor, coverage: Tensor, background: Color) -> Tensor:
-    """What comes of multiplying by alpha what had been multiplied."""
-    rest = (1 - coverage) * pictures.new_tensor(background)
-    return (pictures - rest) * coverage + rest
+def _premultiplied(given: Comparison) -> Comparison | None:
+    """Alpha multiplied to colours that have been multiplied by it; it takes pictures with alpha."""
+
+    def multiplied(pictures: Tensor, alpha: Tensor, background: Color) -> Tensor:
+        rest = (1 - alpha) * pictures.new_tensor(background)
+        return (pictures - rest) * alpha + rest
+
+    return _pictures(multiplied)(given) if given.has_alpha else None
+
+
+def _transposed(given: Comparison) -> Comparison | None:
+    """Rows for columns; it takes square pictures."""
+    is_square = given.cameras.width == given.cameras.height
+    return _pictures(lambda pictures, *_: pictures.transpose(1, 2))(given) if is_square else None
 
 
 def _order(permutation: Callable[[Comparison], Tensor]) -> Callable[[Comparison], Comparison]:
@@ -131,16 +141,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("mirrored", "pictures mirrored", Cause.AXES, _pictures(lambda pictures, *_: pictures.flip(2))),
     Fault("upside_down", "pictures upside down", Cause.AXES, _pictures(lambda pictures, *_: pictures.flip(1))),
-    Fault(
-        "transposed",
-        "pictures transposed",
-        Cause.AXES,
-        lambda given: (
-            _pictures(lambda pictures, *_: pictures.transpose(1, 2))(given)
-            if given.cameras.width == given.cameras.height
-            else None
-        ),
-    ),
+    Fault("transposed", "pictures transposed", Cause.AXES, _transposed),
     Fault("focal_0.9", "the focal length 10% short", Cause.FOCAL, _focal(0.9)),
     Fault("focal_half", "half of the focal length", Cause.FOCAL, _focal(0.5)),
     Fault("focal_twice", "twice the focal length", Cause.FOCAL, _focal(2.0)),
@@ -151,7 +152,7 @@ FAULTS: tuple[Fault, ...] = (
         Cause.BACKGROUND,
         lambda given: replace(given, background=tuple(1.0 - part for part in given.background)),
     ),
-    Fault("premultiplied", "premultiplied pictures read as straight", Cause.ALPHA, _pictures(_premultiplied)),
+    Fault("premultiplied", "premultiplied pictures read as straight", Cause.ALPHA, _premultiplied),
     Fault("depth_z", "depth read as z", Cause.DEPTH_KIND, _depth_kind(DepthKind.Z)),
     Fault("depth_distance", "depth read as distance", Cause.DEPTH_KIND, _depth_kind(DepthKind.DISTANCE)),
     Fault("late", "pictures one frame late", Cause.ORDER, _order(lambda given: torch.arange(len(given)).roll(1))),

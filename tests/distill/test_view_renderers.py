@@ -1,0 +1,33 @@
+"""Student and teacher in one form: premultiplied colour, alpha and distance, from any camera."""
+
+import torch
+
+from distill.occupancy import OccupancyGrid
+from distill.pipeline import Model
+from distill.renderer import RenderSettings, render_frame
+from distill.view_renderers import gaussians_renderer, student_renderer
+from scene.rays import SceneBox
+from teacher.rasterizer import Rasterizer
+from tests.toy_scene import block_of_gaussians, ring_of_cameras
+
+WHITE = (1.0, 1.0, 1.0)
+
+
+def test_a_view_of_gaussians():
+    view = gaussians_renderer(Rasterizer(block_of_gaussians()))(ring_of_cameras(1, 24, 24), 0)
+    torch.testing.assert_close(view.over(WHITE), (view.rgb + 1 - view.alpha[..., None]).clamp(0, 1))
+    assert 1.5 < view.distance[12, 12] < 2 and view.distance[0, 0] == 0  # the block's near side, 2 units away
+    assert view.alpha[12, 12] > 0.99 and view.alpha[0, 0] == 0
+
+
+def test_a_view_of_a_student_equals_its_frames(field):
+    box = SceneBox((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    student = field(lambda x: torch.where(x.norm(dim=-1) < 0.5, 20.0, 0.0))
+    grid = OccupancyGrid(box, 8, 0.02, 0.01, 0.95)
+    settings = RenderSettings(0.02, 512, 1e-4, 65536, 0.05, 10.0, "torch")
+    cameras = ring_of_cameras(2, 20, 16)
+    view = student_renderer(Model(student, grid, settings), torch.device("cpu"))(cameras, 1)
+    frame = render_frame(student, grid, cameras, 1, settings, WHITE)
+    torch.testing.assert_close(view.over(WHITE), frame.rgb, atol=1e-5, rtol=0)
+    torch.testing.assert_close(view.alpha, frame.alpha)
+    assert abs(view.distance[8, 10].item() - 1.5) < 0.1 and view.distance[0, 0] == 0
