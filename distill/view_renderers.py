@@ -46,13 +46,22 @@ def student_renderer(model: Model, device: torch.device) -> RenderView:
     return render
 
 
-def gaussians_renderer(rasterizer: Rasterizer) -> RenderView:
-    """Renders a teacher's Gaussians."""
+def gaussians_renderer(rasterizer: Rasterizer, supersample: int = 1) -> RenderView:
+    """Renders a teacher's Gaussians.
+
+    Args:
+        supersample: renders at this multiple of the size, then averages premultiplied by area.
+    """
 
     def render(cameras: Cameras, index: int) -> Rendering:
-        output = rasterizer.render(cameras, index)
-        alpha = output.alpha.cpu()
-        distance = output.z.cpu() * distance_per_z(cameras, index) / alpha.clamp(min=_FAINT)
-        return Rendering(output.rgb.cpu(), alpha, torch.where(alpha >= _FAINT, distance, 0.0))
+        height, width = cameras.height, cameras.width
+        fine = cameras[index].resized(width * supersample, height * supersample)
+        output = rasterizer.render(fine, 0)
+        distance = output.z.cpu() * distance_per_z(fine, 0)
+        planes = torch.cat([output.rgb.cpu(), output.alpha.cpu()[..., None], distance[..., None]], dim=-1)
+        planes = planes.view(height, supersample, width, supersample, 5).mean(dim=(1, 3))
+        alpha = planes[..., 3]
+        distance = planes[..., 4] / alpha.clamp(min=_FAINT)
+        return Rendering(planes[..., :3], alpha, torch.where(alpha >= _FAINT, distance, 0.0))
 
     return render

@@ -130,12 +130,12 @@ def _conclusion(
 ) -> tuple[Cause, str, str]:
     """Cause, sentence and advice."""
     # Of two explanations the better one: a student that learnt from wrong views explains nothing well.
-    subjects = (("the student", student), ("the teacher's own Gaussians", witness))
+    subjects = (("the student scores", student), ("the teacher's own Gaussians score", witness))
     found = [(name, one) for name, one in subjects if one is not None and one.likeliest is not None]
     if found:
         name, one = max(found, key=lambda pair: pair[1].likeliest.psnr)
         hypothesis, value = one.likeliest.hypothesis, one.likeliest.psnr
-        evidence = f"supposing that {hypothesis.name}, {name} scores {value:.2f} dB instead of {one.as_it_is:.2f} dB"
+        evidence = f"supposing that {hypothesis.name}, {name} {value:.2f} dB instead of {one.as_it_is:.2f} dB"
         return hypothesis.cause, evidence, hypothesis.advice
     if student.is_flat:
         return Cause.BLANK, _blank_evidence(gate), _blank_advice(gate, witness)

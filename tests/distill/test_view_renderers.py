@@ -31,3 +31,14 @@ def test_a_view_of_a_student_equals_its_frames(field):
     torch.testing.assert_close(view.over(WHITE), frame.rgb, atol=1e-5, rtol=0)
     torch.testing.assert_close(view.alpha, frame.alpha)
     assert abs(view.distance[8, 10].item() - 1.5) < 0.1 and view.distance[0, 0] == 0
+
+
+def test_supersampling_averages_what_is_premultiplied():
+    cameras, rasterizer = ring_of_cameras(2, 12, 12), Rasterizer(block_of_gaussians())
+    fine = gaussians_renderer(rasterizer)(cameras.resized(36, 36), 1)
+    coarse = gaussians_renderer(rasterizer, 3)(cameras, 1)
+    torch.testing.assert_close(coarse.rgb, fine.rgb.view(12, 3, 12, 3, 3).mean((1, 3)))
+    torch.testing.assert_close(coarse.alpha, fine.alpha.view(12, 3, 12, 3).mean((1, 3)))
+    weighted = (fine.alpha * fine.distance).view(12, 3, 12, 3).mean((1, 3)) / coarse.alpha.clamp(min=1e-6)
+    solid = coarse.alpha > 0.9  # faint samples have no distance
+    torch.testing.assert_close(coarse.distance[solid], weighted[solid], atol=1e-2, rtol=0)
