@@ -37,11 +37,11 @@ RenderView = Callable[[Cameras, int], Rendering]
 
 
 def student_renderer(model: Model, device: torch.device) -> RenderView:
-    """Renders a student that is on ``device``."""
+    """Renders a student that is on ``device``; values that are not finite come out as 0."""
 
     def render(cameras: Cameras, index: int) -> Rendering:
         frame = render_frame(model.student, model.grid, cameras.to(device), index, model.settings, _BLACK)
-        return Rendering(*(plane.cpu() for plane in frame))
+        return Rendering(*(plane.cpu().nan_to_num(0.0, 0.0, 0.0) for plane in frame))
 
     return render
 

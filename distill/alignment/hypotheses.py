@@ -249,7 +249,7 @@ def focal_hypothesis(scale: float, cameras: Cameras) -> Hypothesis:
     aspect = cameras.width / cameras.height
     usual = {0.5: "twice too long", 2.0: "half of the right one", 1 / aspect: "that of the other side of the picture"}
     usual |= {aspect: "that of the other side of the picture"}
-    words = next((text for value, text in usual.items() if abs(scale / value - 1) < 0.01 and value != 1), None)
+    words = next((text for value, text in usual.items() if abs(scale / value - 1) < 0.001 and value != 1), None)
     focal = scale * cameras.fx[0]
     angle = 2 * torch.atan(0.5 * cameras.width / focal).item()
     return Hypothesis(

@@ -34,7 +34,7 @@ _AXES_KEPT = 3
 # Focal factors tried: 2**(k/8) for |k| up to 12, then a golden-section search in the best one's neighbourhood.
 _FOCAL_STEPS, _FOCAL_PER_OCTAVE = 12, 8
 _GOLDEN = 0.6180339887498949
-_SAME_FOCAL, _SAME_COLOR = 0.003, 0.02
+_SAME_FOCAL, _USUAL_FOCAL, _SAME_COLOR = 0.003, 0.02, 0.02
 
 
 class Trial(NamedTuple):
@@ -137,9 +137,8 @@ def _focal(screen: Trials, cameras: Cameras, step: Callable[[], None]) -> list[H
     scale = 2.0 ** _golden_section(score, best - 1 / _FOCAL_PER_OCTAVE, best + 1 / _FOCAL_PER_OCTAVE)
     aspect = cameras.width / cameras.height
     usual = sorted({0.5, 2.0, aspect, 1 / aspect} - {1.0})
-    scales = [scale, *usual] if abs(scale - 1) > _SAME_FOCAL else usual
-    nearest = [value for value in usual if abs(scale / value - 1) < 0.01]
-    return [focal_hypothesis(value, cameras) for value in scales if value != scale or not nearest]
+    is_new = abs(scale - 1) > _SAME_FOCAL and all(abs(scale / value - 1) > _USUAL_FOCAL for value in usual)
+    return [focal_hypothesis(value, cameras) for value in (*usual, *([scale] if is_new else []))]
 
 
 def _golden_section(score: Callable[[float], float], low: float, high: float, rounds: int = 8) -> float:

@@ -33,6 +33,14 @@ def test_a_view_of_a_student_equals_its_frames(field):
     assert abs(view.distance[8, 10].item() - 1.5) < 0.1 and view.distance[0, 0] == 0
 
 
+def test_a_broken_student_is_drawn_black(field):
+    box = SceneBox((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    student = field(lambda x: torch.full_like(x[:, 0], 20.0), color=(torch.nan, 0.5, 0.5))
+    model = Model(student, OccupancyGrid(box, 8, 0.02, 0.01, 0.95), RenderSettings(0.1, 64, 1e-4, 65536, 0.05, 10.0))
+    view = student_renderer(model, torch.device("cpu"))(ring_of_cameras(1, 8, 8), 0)
+    assert view.rgb.isfinite().all() and view.rgb[4, 4, 0] == 0 and view.rgb[4, 4, 1] > 0.4
+
+
 def test_supersampling_averages_what_is_premultiplied():
     cameras, rasterizer = ring_of_cameras(2, 12, 12), Rasterizer(block_of_gaussians())
     fine = gaussians_renderer(rasterizer)(cameras.resized(36, 36), 1)
