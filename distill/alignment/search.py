@@ -31,8 +31,8 @@ SEARCH_WIDTH, SEARCH_FRAMES = 100, 5
 
 _SCREEN_WIDTH, _SCREEN_FRAMES = 32, 3
 _AXES_KEPT = 3
-# Focal factors tried: 2**(k/8) for |k| up to 12, then a golden-section search in the best one's neighbourhood.
-_FOCAL_STEPS, _FOCAL_PER_OCTAVE = 12, 8
+# Focal factors tried: 2**(k/8) for |k| up to 12, then golden-section searches about the best one, in octaves.
+_FOCAL_STEPS, _FOCAL_PER_OCTAVE, _FOCAL_SHIFT = 12, 8, 0.06
 _GOLDEN = 0.6180339887498949
 _SAME_FOCAL, _USUAL_FOCAL, _SAME_COLOR = 0.003, 0.02, 0.02
 
@@ -97,7 +97,7 @@ def try_all(comparison: Comparison, step: Callable[[], None] = lambda: None) -> 
     tried = [AS_IT_IS, *picture_hypotheses(small.background, cameras.width == cameras.height)]
     tried += _fitted(trials)
     tried += [*pose_hypotheses(), *intrinsics_hypotheses(), *order_hypotheses(small.names)]
-    tried += _focal(screen, cameras, step)
+    tried += _focal(screen, trials, step)
     tried += _likeliest_axes(screen, step)
     tried += _matched_order(trials)
     found = []
@@ -125,23 +125,29 @@ def _likeliest_axes(screen: Trials, step: Callable[[], None]) -> list[Hypothesis
     return [trial.hypothesis for trial in sorted(tried, key=lambda trial: -trial.psnr)[:_AXES_KEPT]]
 
 
-def _focal(screen: Trials, cameras: Cameras, step: Callable[[], None]) -> list[Hypothesis]:
+def _focal(screen: Trials, trials: Trials, step: Callable[[], None]) -> list[Hypothesis]:
     """The usual factors, and the best one found; none for a best one of 1."""
 
-    def score(exponent: float) -> float:
-        step()
-        return screen.psnr(focal_hypothesis(2.0**exponent, screen.comparison.cameras))
+    def score_on(basis: Trials) -> Callable[[float], float]:
+        def score(exponent: float) -> float:
+            step()
+            return basis.psnr(focal_hypothesis(2.0**exponent, basis.comparison.cameras))
+
+        return score
 
     grid = [k / _FOCAL_PER_OCTAVE for k in range(-_FOCAL_STEPS, _FOCAL_STEPS + 1)]
-    best = max(grid, key=score)
-    scale = 2.0 ** _golden_section(score, best - 1 / _FOCAL_PER_OCTAVE, best + 1 / _FOCAL_PER_OCTAVE)
+    best = max(grid, key=score_on(screen))
+    best = _golden_section(score_on(screen), best - 1 / _FOCAL_PER_OCTAVE, best + 1 / _FOCAL_PER_OCTAVE, 4)
+    # Small pictures shift the peak a little.
+    scale = 2.0 ** _golden_section(score_on(trials), best - _FOCAL_SHIFT, best + _FOCAL_SHIFT, 5)
+    cameras = trials.comparison.cameras
     aspect = cameras.width / cameras.height
     usual = sorted({0.5, 2.0, aspect, 1 / aspect} - {1.0})
     is_new = abs(scale - 1) > _SAME_FOCAL and all(abs(scale / value - 1) > _USUAL_FOCAL for value in usual)
     return [focal_hypothesis(value, cameras) for value in (*usual, *([scale] if is_new else []))]
 
 
-def _golden_section(score: Callable[[float], float], low: float, high: float, rounds: int = 8) -> float:
+def _golden_section(score: Callable[[float], float], low: float, high: float, rounds: int) -> float:
     """Where ``score`` is largest between ``low`` and ``high``, if it has one peak there."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = score(left), score(right)
