@@ -147,9 +147,9 @@ def _conclusion(
         return Cause.DEPTH_KIND, evidence, f"Set teacher.depth_kind: {better.value}."
     if passed:
         return Cause.NONE, "no alternative fits the pictures better", ""
-    if witness is not None and witness.as_it_is >= gate.psnr + _GAIN_BELOW_DB:
+    if _bears_out(witness, gate):
         evidence = (
-            f"the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras: the views are right"
+            f"the views are right: the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras"
         )
         return Cause.STUDENT, evidence, "Train longer, or look at data.box, the losses and the learning rate."
     return (
@@ -168,6 +168,13 @@ def _blank_evidence(gate: Gate) -> str:
 
 
 def _blank_advice(gate: Gate, witness: Diagnosis | None) -> str:
-    seen = "" if witness is None else f" The views are right: the teacher's Gaussians score {witness.as_it_is:.2f} dB."
+    seen = ""
+    if _bears_out(witness, gate):
+        seen = f" The views are right: the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras."
     what = "nothing is dense" if gate.alpha_mean < 0.5 * gate.coverage_mean else "all is dense"
     return f"Train anew ({what}): look at alpha_mean in training_metrics.csv, data.box, teacher.background.{seen}"
+
+
+def _bears_out(witness: Diagnosis | None, gate: Gate) -> bool:
+    """Whether the witness, with the cameras as they are, is clearly closer to the pictures than the student."""
+    return witness is not None and witness.as_it_is >= gate.psnr + _GAIN_BELOW_DB

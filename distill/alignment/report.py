@@ -27,9 +27,8 @@ class Planted(NamedTuple):
 def verdict_text(verdict: Verdict) -> str:
     """Pass or fail, the cause, its evidence and what to change."""
     gate = verdict.gate
-    figures = (
-        f"{gate.psnr:.2f} dB against a gate of {verdict.threshold:g} dB; a blank picture has {gate.psnr_blank:.2f} dB"
-    )
+    blank = f"a blank picture has {gate.psnr_blank:.2f} dB"
+    figures = f"{gate.psnr:.2f} dB, the gate is {verdict.threshold:g} dB; {blank}"
     lines = [f"{'PASS' if verdict.passed else 'FAIL'}: {figures}."]
     if verdict.cause == Cause.NONE:
         lines.append(f"Nothing wrong: {verdict.sentence}.")
@@ -83,7 +82,7 @@ def planted_table(planted: Sequence[Planted]) -> str:
         said = verdict.cause.value if verdict.cause == fault.cause else f"{verdict.cause.value} (wrong)"
         detail = likeliest.hypothesis.name if likeliest is not None else verdict.sentence
         gate = verdict.gate
-        rows.append([fault.what, f"{gate.psnr:.2f}", f"{gate.psnr_blank:.2f}", said, detail, undone])
+        rows.append([fault.what, f"{gate.psnr:.4f}", f"{gate.psnr_blank:.4f}", said, detail, undone])
     header = ["planted", "PSNR, dB", "blank, dB", "cause named", "evidence", "undone, dB"]
     right = sum(one.is_named for one in planted)
     return f"{_markdown(header, rows)}\n\n{right} of {len(planted)} named right."

@@ -49,7 +49,7 @@ def reverse(content):
 
 def test_a_good_student_passes(toy, capsys):
     before = sorted(toy.rglob("*"))
-    assert main(arguments(toy)) == 0
+    assert main(arguments(toy, "--threshold", "16")) == 0
     out = capsys.readouterr().out
     assert "step 300, 5 of 17 views at 24x24" in out and "\nPASS: " in out and "Nothing wrong" in out
     assert "| nothing is wrong |" in out and "| inverse_z (in use) |" in out
@@ -81,7 +81,7 @@ def test_the_background_and_the_depth_kind_of_the_config(toy, capsys):
     out = capsys.readouterr().out
     assert "wrong background: supposing that the pictures are on white" in out
     assert "Set teacher.background and render.background to white." in out
-    assert main(arguments(toy, "--set", "teacher.depth_kind=z")) == 0
+    assert main(arguments(toy, "--set", "teacher.depth_kind=z", "--threshold", "16")) == 0
     assert "Set teacher.depth_kind: inverse_z." in capsys.readouterr().out
 
 
