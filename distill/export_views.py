@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.scene_box import scene_box
 from distill.schema import Config
 from scene.blender import Frames, load_transforms
-from scene.camera_paths import orbit_path
+from scene.camera_paths import orbit_path, spiral_path
 from scene.cameras import Cameras
 from scene.errors import InputError
+from scene.rays import Vector
 from teacher.bricks import orbit_cameras
 from teacher.gaussians import Gaussians
 from teacher.view_files import frame_slice
@@ -44,20 +46,22 @@ class ExportViews:
 
 def views_to_export(
     config: Config,
-    gaussians: Gaussians,
+    gaussians: Gaussians | None,
     *,
     split: str | None = None,
     path: Path | None = None,
     orbit: int | None = None,
+    spiral: int | None = None,
     frames: str | None = None,
     resolution: int | None = None,
 ) -> ExportViews:
-    """The cameras asked for; with none of ``split``, ``path`` and ``orbit`` the config's own.
+    """The cameras asked for; with none of ``split``, ``path``, ``orbit`` and ``spiral`` the config's own.
 
     Args:
+        gaussians: the teacher's, where there is a PLY: they bound the scene.
         split: ``transforms_<split>.json`` beside ``data.transforms``.
         path: a transforms JSON of poses, images or not.
-        orbit: number of frames of one round about the scene.
+        orbit, spiral: number of frames of one round about the scene, or of rounds that rise and sink again.
         frames: ``"START:STOP:STEP"`` of those.
         resolution: width in pixels, height follows; None: the dataset's own, for bricks ``data.resolution``.
 
@@ -65,17 +69,9 @@ def views_to_export(
         InputError: no cameras to be had, or the files they are in are missing or damaged.
     """
     dataset, source = _named_cameras(config, split, path)
-    if orbit is not None:
-        if orbit < 1:
-            raise InputError("--orbit", "frames", orbit, "at least 1")
-        box, _ = scene_box(config, gaussians, dataset.cameras)
-        centre = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
-        try:
-            cameras = orbit_path(dataset.cameras, centre, orbit)
-        except ValueError as error:
-            raise InputError(dataset.source, "orbit", error, "cameras around the scene", "Use --path.") from error
-        names = tuple(f"orbit_{index:03d}" for index in range(orbit))
-        dataset, source = Frames(cameras, names, (None,) * orbit, dataset.source), f"an orbit about {centre}"
+    for name, make, count in (("orbit", orbit_path, orbit), ("spiral", spiral_path, spiral)):
+        if count is not None:
+            dataset, source = _around(config, gaussians, dataset, name, make, count)
     chosen = dataset[frame_slice(frames, len(dataset), "--frames", "frames")]
     native = (dataset.cameras.width, dataset.cameras.height)
     size = native
@@ -84,6 +80,27 @@ def views_to_export(
             raise InputError("--resolution", "width", resolution, "at least 1 pixel")
         size = (resolution, max(1, round(native[1] * resolution / native[0])))
     return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen.image_paths, native, source)
+
+
+def _around(
+    config: Config,
+    gaussians: Gaussians | None,
+    dataset: Frames,
+    name: str,
+    make: Callable[[Cameras, Vector, int], Cameras],
+    count: int,
+) -> tuple[Frames, str]:
+    """``count`` views about the middle of the scene box, and in words where they are."""
+    if count < 1:
+        raise InputError(f"--{name}", "frames", count, "at least 1")
+    box, _ = scene_box(config, gaussians, dataset.cameras)
+    centre = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
+    try:
+        cameras = make(dataset.cameras, centre, count)
+    except ValueError as error:
+        raise InputError(dataset.source, name, error, "cameras around the scene", "Use --path.") from error
+    names = tuple(f"{name}_{index:03d}" for index in range(count))
+    return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {centre}"
 
 
 def training_cameras(config: Config) -> tuple[Cameras, str]:

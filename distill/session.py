@@ -20,6 +20,7 @@ from distill.lpips_weights import backbone_weights
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
 from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.renderer import RenderedFrame, render_frame
+from distill.restored_run import restore_run
 from distill.run_folder import RunFolder
 from distill.run_report.publish import publish
 from distill.schema import Config
@@ -178,20 +179,11 @@ def evaluate_checkpoint(config: Config, root: Path = REPO_ROOT, checkpoint: str 
     Raises:
         InputError: config, assets or checkpoint are not in order.
     """
-    check_assets(config)
-    device = choose_device(config)
-    folder = RunFolder(config, root)
-    path = Path(checkpoint) if checkpoint else folder.latest_checkpoint()
-    if path is None:
-        raise InputError(
-            folder.checkpoints, "checkpoint", "none", "a checkpoint to evaluate", "Train first, or use --checkpoint."
-        )
-    state = load_checkpoint(path, device)
-    model = restore_model(config, state, path, device)
+    run = restore_run(config, root, checkpoint)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
-    folder.create()
-    return _evaluate(config, teacher, model, state["step"], folder, device)
+    run.folder.create()
+    return _evaluate(config, teacher, run.model, run.step, run.folder, run.device)
 
 
 def _evaluate(

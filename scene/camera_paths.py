@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from scene.cameras import Cameras
 
@@ -27,29 +29,77 @@ def orbit_path(cameras: Cameras, centre: tuple[float, float, float], frames: int
     Raises:
         ValueError: the cameras' up directions cancel out, or a camera is at the centre.
     """
-    poses = cameras.c2w.double().cpu()
-    target = torch.tensor(centre, dtype=torch.float64)
-    up = poses[:, :3, 1].mean(0)
-    offsets = poses[:, :3, 3] - target
-    if up.norm() < 1e-3 or (offsets.norm(dim=1) < 1e-9).any():
-        raise ValueError("the cameras have no common up direction, or one is at the centre of the scene")
-    up = F.normalize(up, dim=0)
-    radius = offsets.norm(dim=1).median()
-    elevation = torch.arcsin((F.normalize(offsets, dim=1) @ up).clamp(-1, 1)).median()
-    elevation = elevation.clamp(-_MOST_ELEVATION, _MOST_ELEVATION)
+    surroundings = _Surroundings.of(cameras, centre)
+    return surroundings.views(cameras, _turn(frames), surroundings.elevations.median().expand(frames))
 
-    ahead = offsets[0] - (offsets[0] @ up) * up
-    if ahead.norm() < 1e-6 * radius:
-        ahead = torch.linalg.cross(up, torch.eye(3, dtype=torch.float64)[up.abs().argmin()])
-    ahead = F.normalize(ahead, dim=0)
-    aside = torch.linalg.cross(up, ahead)
-    angle = torch.arange(frames, dtype=torch.float64)[:, None] * (2 * math.pi / frames)
-    level = angle.cos() * ahead + angle.sin() * aside
-    back = elevation.cos() * level + elevation.sin() * up
-    right = F.normalize(torch.linalg.cross(up.expand_as(back), back), dim=1)
 
-    c2w = torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1)
-    c2w[:, :3, :3] = torch.stack([right, torch.linalg.cross(back, right), back], dim=2)
-    c2w[:, :3, 3] = target + radius * back
-    median = {name: getattr(cameras, name).cpu().median().expand(frames).clone() for name in ("fx", "fy", "cx", "cy")}
-    return Cameras(c2w.float(), **median, width=cameras.width, height=cameras.height)
+def spiral_path(cameras: Cameras, centre: tuple[float, float, float], frames: int, rounds: int = 2) -> Cameras:
+    """Rounds about a scene that rise from the cameras' lowest elevation to their highest and sink back again.
+
+    The last frame is one short of the first, so that a film of it can be looped.
+
+    Args:
+        cameras, centre, frames: as ``orbit_path``.
+        rounds: turns about the axis.
+
+    Returns, Raises: as ``orbit_path``.
+    """
+    surroundings = _Surroundings.of(cameras, centre)
+    low, high = surroundings.elevations.min(), surroundings.elevations.max()
+    turn = _turn(frames)
+    return surroundings.views(cameras, rounds * turn, low + (high - low) * (1 - turn.cos()) / 2)
+
+
+def _turn(frames: int) -> Tensor:
+    """(frames,) evenly spaced angles of one turn, radians."""
+    return torch.arange(frames, dtype=torch.float64) * (2 * math.pi / frames)
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """How a dataset's cameras lie around a centre; float64 on the CPU.
+
+    Attributes:
+        target: (3,) the centre.
+        up, ahead: (3,) orthogonal unit vectors: the axis, and the level direction of the first camera.
+        radius: () median distance from the centre.
+        elevations: (N,) of the cameras over the level, radians.
+    """
+
+    target: Tensor
+    up: Tensor
+    ahead: Tensor
+    radius: Tensor
+    elevations: Tensor
+
+    @classmethod
+    def of(cls, cameras: Cameras, centre: tuple[float, float, float]) -> _Surroundings:
+        poses = cameras.c2w.double().cpu()
+        target = torch.tensor(centre, dtype=torch.float64)
+        up = poses[:, :3, 1].mean(0)
+        offsets = poses[:, :3, 3] - target
+        if up.norm() < 1e-3 or (offsets.norm(dim=1) < 1e-9).any():
+            raise ValueError("the cameras have no common up direction, or one is at the centre of the scene")
+        up = F.normalize(up, dim=0)
+        radius = offsets.norm(dim=1).median()
+        elevations = torch.arcsin((F.normalize(offsets, dim=1) @ up).clamp(-1, 1))
+        ahead = offsets[0] - (offsets[0] @ up) * up
+        if ahead.norm() < 1e-6 * radius:
+            ahead = torch.linalg.cross(up, torch.eye(3, dtype=torch.float64)[up.abs().argmin()])
+        return cls(target, up, F.normalize(ahead, dim=0), radius, elevations)
+
+    def views(self, cameras: Cameras, angle: Tensor, elevation: Tensor) -> Cameras:
+        """Cameras that look at the centre from these (M,) angles about the axis and elevations, in radians."""
+        elevation = elevation.clamp(-_MOST_ELEVATION, _MOST_ELEVATION)[:, None]
+        angle = angle[:, None]
+        aside = torch.linalg.cross(self.up, self.ahead)
+        level = angle.cos() * self.ahead + angle.sin() * aside
+        back = elevation.cos() * level + elevation.sin() * self.up
+        right = F.normalize(torch.linalg.cross(self.up.expand_as(back), back), dim=1)
+        c2w = torch.eye(4, dtype=torch.float64).repeat(len(angle), 1, 1)
+        c2w[:, :3, :3] = torch.stack([right, torch.linalg.cross(back, right), back], dim=2)
+        c2w[:, :3, 3] = self.target + self.radius * back
+        median = {
+            name: getattr(cameras, name).cpu().median().expand(len(angle)).clone() for name in ("fx", "fy", "cx", "cy")
+        }
+        return Cameras(c2w.float(), **median, width=cameras.width, height=cameras.height)

@@ -100,3 +100,13 @@ def test_training_cameras_are_the_train_split_where_there_is_one(toy):
     cameras, source = training_cameras(config("data.transforms=data/transforms_test.json"))
     assert len(cameras) == 5 and source.endswith("transforms_train.json")
     assert len(load_transforms(folder / "data" / "transforms_test.json")) == 17
+
+
+def test_a_spiral_is_another_path_about_the_same_middle(toy):
+    _, config = toy
+    views = export(config(), spiral=6)
+    assert views.names == tuple(f"spiral_{i:03d}" for i in range(6)) and "the spiral about" in views.source
+    orbit = export(config(), orbit=6)
+    torch.testing.assert_close(views.cameras.centers.norm(dim=1), orbit.cameras.centers.norm(dim=1), atol=0.2, rtol=0)
+    with pytest.raises(InputError, match="--spiral"):
+        export(config(), spiral=0)

@@ -1,11 +1,11 @@
-"""The orbit: level, at the cameras' distance and elevation, looking at the centre."""
+"""The orbit: level, at the cameras' distance and elevation, looking at the centre; the spiral between elevations."""
 
 import math
 
 import pytest
 import torch
 
-from scene.camera_paths import orbit_path
+from scene.camera_paths import orbit_path, spiral_path
 
 
 def test_a_round_at_the_median_distance_and_elevation(look_at):
@@ -51,3 +51,32 @@ def test_no_common_up(look_at):
     cameras.c2w[1, :3, :2] *= -1  # upside down
     with pytest.raises(ValueError, match="no common up"):
         orbit_path(cameras, (0.0, 0.0, 0.0), 4)
+
+
+def test_a_spiral_rises_from_the_lowest_to_the_highest_camera_and_closes(look_at):
+    elevations = (0.2, 0.5, 0.9)
+    positions = [
+        [3 * math.cos(a) * math.cos(e), 3 * math.sin(a) * math.cos(e), 3 * math.sin(e)]
+        for a, e in zip((0.0, 2.1, 4.2), elevations, strict=True)
+    ]
+    cameras = look_at(positions)
+    path = spiral_path(cameras, (0.0, 0.0, 0.0), 12, rounds=2)
+    torch.testing.assert_close(path.centers.norm(dim=1), torch.full((12,), 3.0))
+    up = torch.nn.functional.normalize(cameras.c2w[:, :3, 1].mean(0), dim=0)
+    own = torch.arcsin(cameras.centers @ up / 3)
+    found = torch.arcsin(path.centers @ up / 3)
+    torch.testing.assert_close(found[0], own.min(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[6], own.max(), atol=1e-5, rtol=0)
+    assert (found[:7].diff() > 0).all() and (found[6:].diff() < 0).all()
+    torch.testing.assert_close(found[1:6], found[7:].flip(0), atol=1e-5, rtol=0)  # the way down is the way up
+    flat = torch.nn.functional.normalize(path.centers - (path.centers @ up)[:, None] * up, dim=1)
+    sixth = torch.full((12,), math.cos(2 * 2 * math.pi / 12))
+    torch.testing.assert_close((flat * flat.roll(-1, 0)).sum(1), sixth, atol=1e-4, rtol=0)
+    torch.testing.assert_close(-path.c2w[:, :3, 2] * 3, -path.centers, atol=1e-5, rtol=1e-5)
+
+
+def test_a_spiral_needs_a_common_up(look_at):
+    cameras = look_at([[3.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    cameras.c2w[1, :3, :2] *= -1
+    with pytest.raises(ValueError, match="no common up"):
+        spiral_path(cameras, (0.0, 0.0, 0.0), 4)

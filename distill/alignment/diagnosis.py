@@ -1,0 +1,180 @@
+"""The verdict: whether the student shows what the pictures show, and the likeliest mistake if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from distill.alignment.comparison import Comparison, Gate, measure
+from distill.alignment.depth_reading import DepthReading, better_kind, depth_readings
+from distill.alignment.hypotheses import AS_IT_IS, Cause
+from distill.alignment.search import Trial, try_all
+from distill.metrics import is_collapsed
+from distill.view_renderers import RenderView
+from teacher.depth import DepthKind
+
+THRESHOLD_DB = 20.0
+"""The gate of the alignment prototype: mean PSNR against the teacher."""
+
+# A mistake is likely when undoing it gains so many dB ...
+_GAIN_TO_GATE_DB, _GAIN_BELOW_DB = 1.5, 3.0
+# ... and leaves the picture so far above a blank one. Equally good ones: the simplest, which is tried first.
+_ABOVE_BLANK_DB, _EQUAL_DB = 2.0, 0.3
+# Renders this close to one colour are blank: an RMS difference of 2%.
+_FLAT_DB = 34.0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What undoing each mistake does for one renderer, at the width of the search.
+
+    Attributes:
+        trials: all that were tried, ``AS_IT_IS`` the first.
+        likeliest: the one that explains the pictures; None when none does.
+        psnr_blank: of the best single-colour pictures, dB.
+        is_flat: whether the renders are a single colour.
+    """
+
+    trials: list[Trial]
+    likeliest: Trial | None
+    psnr_blank: float
+    is_flat: bool
+
+    @property
+    def as_it_is(self) -> float:
+        """PSNR with nothing undone, dB."""
+        return self.trials[0].psnr
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of the gate.
+
+    Attributes:
+        passed: at least ``threshold``, and not a blank picture.
+        gate: the figures, at full size.
+        cause: the likeliest mistake; ``Cause.NONE`` when all is well. A student can pass in spite of one.
+        sentence: the cause with its evidence.
+        advice: what to change; empty when nothing needs to.
+        student: what was tried on it.
+        witness: the same with the teacher's own Gaussians in its place; None when they were not needed or not there.
+        readings: the depth files as each kind; empty without any.
+        depth_kind: the kind in use.
+    """
+
+    passed: bool
+    threshold: float
+    gate: Gate
+    cause: Cause
+    sentence: str
+    advice: str
+    student: Diagnosis
+    witness: Diagnosis | None
+    readings: list[DepthReading]
+    depth_kind: DepthKind | None
+
+
+def diagnose(comparison: Comparison, threshold: float, step: Callable[[], None] = lambda: None) -> Diagnosis:
+    """Tries every mistake on one renderer."""
+    trials, basis = try_all(comparison, step)
+    likeliest = likeliest_trial(trials, basis.psnr_blank, threshold)
+    return Diagnosis(trials, likeliest, basis.psnr_blank, basis.psnr_flat >= _FLAT_DB)
+
+
+def likeliest_trial(trials: Sequence[Trial], psnr_blank: float, threshold: float) -> Trial | None:
+    """The simplest of the best trials, if it is so much better than the first, ``AS_IT_IS``, as to explain it."""
+    best = max(trial.psnr for trial in trials)
+    chosen = next(trial for trial in trials if trial.psnr >= best - _EQUAL_DB)
+    needed = _GAIN_TO_GATE_DB if best >= threshold else _GAIN_BELOW_DB
+    gain = chosen.psnr - trials[0].psnr
+    is_convincing = gain >= needed and chosen.psnr >= psnr_blank + _ABOVE_BLANK_DB
+    return chosen if is_convincing and chosen.hypothesis is not AS_IT_IS else None
+
+
+def check(
+    comparison: Comparison,
+    threshold: float = THRESHOLD_DB,
+    witness: RenderView | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Verdict:
+    """Measures the student against the gate and looks for mistakes, whether or not it passes.
+
+    Args:
+        threshold: dB.
+        witness: renders the teacher's Gaussians, where the pictures were made by another program from them; asked
+            when the student itself explains nothing, and about depth.
+        step: called once in a while.
+    """
+    gate = measure(comparison)
+    passed = gate.psnr >= threshold and not is_collapsed(gate.psnr, gate.psnr_blank)
+    student = diagnose(comparison, threshold, step)
+    other = None
+    explained = student.likeliest is not None and student.likeliest.psnr >= threshold
+    if witness is not None and not passed and not explained:
+        other = diagnose(replace(comparison, render=witness), threshold, step)
+    readings, kind = [], None
+    if comparison.depth is not None:
+        kind = comparison.depth.kind
+        readings = depth_readings(witness or comparison.render, comparison.depth)
+    cause, sentence, advice = _conclusion(passed, gate, student, other, readings, kind)
+    return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind)
+
+
+def _conclusion(
+    passed: bool,
+    gate: Gate,
+    student: Diagnosis,
+    witness: Diagnosis | None,
+    readings: list[DepthReading],
+    kind: DepthKind | None,
+) -> tuple[Cause, str, str]:
+    """Cause, sentence and advice."""
+    # Of two explanations the better one: a student that learnt from wrong views explains nothing well.
+    subjects = (("the student scores", student), ("the teacher's own Gaussians score", witness))
+    found = [(name, one) for name, one in subjects if one is not None and one.likeliest is not None]
+    if found:
+        name, one = max(found, key=lambda pair: pair[1].likeliest.psnr)
+        hypothesis, value = one.likeliest.hypothesis, one.likeliest.psnr
+        evidence = f"supposing that {hypothesis.name}, {name} {value:.2f} dB instead of {one.as_it_is:.2f} dB"
+        return hypothesis.cause, evidence, hypothesis.advice
+    if student.is_flat:
+        return Cause.BLANK, _blank_evidence(gate), _blank_advice(gate, witness)
+    if readings and (better := better_kind(readings, kind)) is not None:
+        errors = {reading.kind: reading for reading in readings}
+        used = errors[kind].error
+        now = "lands nowhere in sight" if used is None else f"is off by {used:.2%}"
+        evidence = f"depth read as {kind.value} {now}, as {better.value} by {errors[better].error:.2%} (median)"
+        return Cause.DEPTH_KIND, evidence, f"Set teacher.depth_kind: {better.value}."
+    if passed:
+        return Cause.NONE, "no alternative fits the pictures better", ""
+    if _bears_out(witness, gate):
+        evidence = (
+            f"the views are right: the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras"
+        )
+        return Cause.STUDENT, evidence, "Train longer, or look at data.box, the losses and the learning rate."
+    return (
+        Cause.UNKNOWN,
+        "nothing that was tried fits the pictures",
+        "A student that learnt from wrong views shows no one mistake: set teacher.ply, whose Gaussians are a witness.",
+    )
+
+
+def _blank_evidence(gate: Gate) -> str:
+    alpha = f"mean alpha {gate.alpha_mean:.3f} where the teacher covers {gate.coverage_mean:.3f}"
+    return (
+        f"the renders are a single colour from any camera ({alpha}): {gate.psnr:.2f} dB, "
+        f"the best single colour has {gate.psnr_blank:.2f} dB"
+    )
+
+
+def _blank_advice(gate: Gate, witness: Diagnosis | None) -> str:
+    seen = ""
+    if _bears_out(witness, gate):
+        seen = f" The views are right: the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras."
+    what = "nothing is dense" if gate.alpha_mean < 0.5 * gate.coverage_mean else "all is dense"
+    return f"Train anew ({what}): look at alpha_mean in training_metrics.csv, data.box, teacher.background.{seen}"
+
+
+def _bears_out(witness: Diagnosis | None, gate: Gate) -> bool:
+    """Whether the witness, with the cameras as they are, is clearly closer to the pictures than the student."""
+    return witness is not None and witness.as_it_is >= gate.psnr + _GAIN_BELOW_DB

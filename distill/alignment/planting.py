@@ -1,0 +1,164 @@
+"""Mistakes made on purpose in a comparison that is right, to see what each costs and whether it is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from distill.alignment.comparison import Comparison
+from distill.alignment.hypotheses import Cause
+from distill.view_renderers import Color, Rendering
+from scene.cameras import Cameras
+from teacher.depth import DepthKind
+
+_SEED = 0
+_GREY = 0.5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A mistake to make.
+
+    Attributes:
+        name: short, for a command line.
+        what: in words.
+        cause: what should be found.
+        plant: makes it; None where the comparison has not what it takes.
+    """
+
+    name: str
+    what: str
+    cause: Cause
+    plant: Callable[[Comparison], Comparison | None]
+
+
+def _cameras(change: Callable[[Cameras], Cameras]) -> Callable[[Comparison], Comparison]:
+    """The poses or intrinsics that the student is rendered with are wrong."""
+    return lambda given: replace(given, cameras=change(given.cameras))
+
+
+def _poses(world: Tensor, camera: Tensor) -> Callable[[Comparison], Comparison]:
+    return _cameras(lambda cameras: replace(cameras, c2w=world @ cameras.c2w @ camera))
+
+
+def _flip(axis: int) -> Callable[[Comparison], Comparison]:
+    """The file's world is mirrored, and so are its cameras: the poses are still rigid."""
+    mirror, own = torch.eye(4), torch.diag(torch.tensor([-1.0, 1, 1, 1]))
+    mirror[axis, axis] = -1
+    return _poses(mirror, own)
+
+
+def _focal(scale: float) -> Callable[[Comparison], Comparison]:
+    return _cameras(lambda cameras: replace(cameras, fx=cameras.fx * scale, fy=cameras.fy * scale))
+
+
+def _intrinsics(scale: float) -> Callable[[Comparison], Comparison]:
+    return _cameras(
+        lambda cameras: replace(
+            cameras, fx=cameras.fx * scale, fy=cameras.fy * scale, cx=cameras.cx * scale, cy=cameras.cy * scale
+        )
+    )
+
+
+def _pictures(change: Callable[[Tensor, Tensor, Color], Tensor]) -> Callable[[Comparison], Comparison]:
+    """The pictures are wrong: ``change`` takes all of them, coverage (N, H, W, 1) and background."""
+
+    def plant(given: Comparison) -> Comparison:
+        changed = change(given.pictures, given.coverage[..., None], given.background)
+        return replace(given, pictures=changed.clamp(0, 1))
+
+    return plant
+
+
+def _premultiplied(given: Comparison) -> Comparison | None:
+    """Alpha multiplied to colours that have been multiplied by it; it takes pictures with alpha."""
+
+    def multiplied(pictures: Tensor, alpha: Tensor, background: Color) -> Tensor:
+        rest = (1 - alpha) * pictures.new_tensor(background)
+        return (pictures - rest) * alpha + rest
+
+    return _pictures(multiplied)(given) if given.has_alpha else None
+
+
+def _transposed(given: Comparison) -> Comparison | None:
+    """Rows for columns; it takes square pictures."""
+    is_square = given.cameras.width == given.cameras.height
+    return _pictures(lambda pictures, *_: pictures.transpose(1, 2))(given) if is_square else None
+
+
+def _order(permutation: Callable[[Comparison], Tensor]) -> Callable[[Comparison], Comparison]:
+    return lambda given: replace(given, pictures=given.pictures[permutation(given)])
+
+
+def _shuffled(given: Comparison) -> Tensor:
+    return torch.randperm(len(given), generator=torch.Generator().manual_seed(_SEED))
+
+
+def _text_sorted(given: Comparison) -> Tensor:
+    return torch.tensor(sorted(range(len(given)), key=lambda index: str(index)))
+
+
+def _blank(color: float | None) -> Callable[[Comparison], Comparison]:
+    """A student that is empty (None), or opaque in one grey."""
+
+    def render(cameras: Cameras, index: int) -> Rendering:
+        size = (cameras.height, cameras.width)
+        value, alpha = (0.0, 0.0) if color is None else (color, 1.0)
+        return Rendering(torch.full((*size, 3), value), torch.full(size, alpha), torch.zeros(size))
+
+    return lambda given: replace(given, render=render)
+
+
+def _depth_kind(kind: DepthKind) -> Callable[[Comparison], Comparison | None]:
+    def plant(given: Comparison) -> Comparison | None:
+        if given.depth is None or given.depth.kind.quantity == kind.quantity:
+            return None
+        return replace(given, depth=replace(given.depth, kind=kind))
+
+    return plant
+
+
+_OPENCV = torch.diag(torch.tensor([1.0, -1, -1, 1]))
+_Y_UP = torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+_SAME = torch.eye(4)
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("empty", "an empty student: the background alone", Cause.BLANK, _blank(None)),
+    Fault("opaque", "an opaque grey student", Cause.BLANK, _blank(_GREY)),
+    Fault("opencv", "poses in OpenCV's camera axes", Cause.AXES, _poses(_SAME, _OPENCV)),
+    Fault("flip_x", "the x axis flipped", Cause.AXES, _flip(0)),
+    Fault("flip_y", "the y axis flipped", Cause.AXES, _flip(1)),
+    Fault("flip_z", "the z axis flipped", Cause.AXES, _flip(2)),
+    Fault("y_up", "poses of a world with y up", Cause.AXES, _poses(_Y_UP, _SAME)),
+    Fault(
+        "inverted",
+        "world-to-camera poses",
+        Cause.AXES,
+        _cameras(lambda cameras: replace(cameras, c2w=cameras.world_to_camera())),
+    ),
+    Fault("mirrored", "pictures mirrored", Cause.AXES, _pictures(lambda pictures, *_: pictures.flip(2))),
+    Fault("upside_down", "pictures upside down", Cause.AXES, _pictures(lambda pictures, *_: pictures.flip(1))),
+    Fault("transposed", "pictures transposed", Cause.AXES, _transposed),
+    Fault("focal_0.9", "the focal length 10% short", Cause.FOCAL, _focal(0.9)),
+    Fault("focal_half", "half of the focal length", Cause.FOCAL, _focal(0.5)),
+    Fault("focal_twice", "twice the focal length", Cause.FOCAL, _focal(2.0)),
+    Fault("full_size", "intrinsics of a picture twice as large", Cause.FOCAL, _intrinsics(2.0)),
+    Fault(
+        "background",
+        "the student on black, the pictures on white",
+        Cause.BACKGROUND,
+        lambda given: replace(given, background=tuple(1.0 - part for part in given.background)),
+    ),
+    Fault("premultiplied", "premultiplied pictures read as straight", Cause.ALPHA, _premultiplied),
+    Fault("depth_z", "depth read as z", Cause.DEPTH_KIND, _depth_kind(DepthKind.Z)),
+    Fault("depth_distance", "depth read as distance", Cause.DEPTH_KIND, _depth_kind(DepthKind.DISTANCE)),
+    Fault("late", "pictures one frame late", Cause.ORDER, _order(lambda given: torch.arange(len(given)).roll(1))),
+    Fault("reversed", "pictures in reverse order", Cause.ORDER, _order(lambda given: torch.arange(len(given)).flip(0))),
+    Fault("shuffled", "pictures shuffled", Cause.ORDER, _order(_shuffled)),
+    Fault("text_sorted", "pictures sorted as text (1, 10, 100, 2)", Cause.ORDER, _order(_text_sorted)),
+    Fault("bgr", "red and blue swapped", Cause.COLOUR, _pictures(lambda pictures, *_: pictures.flip(-1))),
+)
+"""Every mistake that can be planted, two of each kind where there are two."""

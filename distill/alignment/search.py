@@ -1,0 +1,182 @@
+"""Trying hypotheses: how close each brings the student to the pictures, and the searches for those with a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distill.alignment.comparison import Comparison
+from distill.alignment.hypotheses import (
+    AS_IT_IS,
+    Hypothesis,
+    another_order,
+    axes_hypotheses,
+    fitted_background,
+    focal_hypothesis,
+    intrinsics_hypotheses,
+    on_background,
+    order_hypotheses,
+    picture_hypotheses,
+    pose_hypotheses,
+)
+from distill.metrics import psnr, psnr_blank
+from distill.view_renderers import Rendering
+from scene.cameras import Cameras
+
+SEARCH_WIDTH, SEARCH_FRAMES = 100, 5
+"""Pixels and views: hypotheses are compared on so many of this width; a wrong one shows on few and small ones."""
+
+_SCREEN_WIDTH, _SCREEN_FRAMES = 32, 3
+_AXES_KEPT = 3
+# Focal factors tried: 2**(k/8) for |k| up to 12, then golden-section searches about the best one, in octaves.
+_FOCAL_STEPS, _FOCAL_PER_OCTAVE, _FOCAL_SHIFT = 12, 8, 0.06
+_GOLDEN = 0.6180339887498949
+_SAME_FOCAL, _USUAL_FOCAL, _SAME_COLOR = 0.003, 0.02, 0.02
+
+
+class Trial(NamedTuple):
+    """A hypothesis and the mean PSNR in dB over the compared frames if it is undone."""
+
+    hypothesis: Hypothesis
+    psnr: float
+
+
+class Trials:
+    """Tries hypotheses on one comparison; what the given cameras see is rendered once.
+
+    Attributes:
+        psnr_blank: mean PSNR of the best single-colour pictures, dB.
+        psnr_flat: how close the renders themselves are to a single colour, in dB, the least of the frames.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.renderings = self._render(comparison.cameras)
+        targets = [comparison.pictures[frame].numpy() for frame in comparison.frames]
+        self.psnr_blank = sum(map(psnr_blank, targets)) / len(targets)
+        own = [view.over(comparison.background).numpy() for view in self.renderings]
+        self.psnr_flat = min(map(psnr_blank, own))
+
+    def psnr(self, hypothesis: Hypothesis) -> float:
+        """Mean over the frames that have a picture under the hypothesis; -inf when none has."""
+        given = self.comparison
+        renderings = self.renderings
+        if hypothesis.cameras is not None:
+            renderings = self._render(hypothesis.cameras(given.cameras))
+        found = []
+        for frame, view in zip(given.frames, renderings, strict=True):
+            target = frame if hypothesis.order is None else hypothesis.order[frame]
+            if target < 0:
+                continue
+            picture = hypothesis.picture
+            image = view.over(given.background) if picture is None else picture(view, given.background)
+            found.append(psnr(image.numpy(), given.pictures[target].numpy()))
+        return sum(found) / len(found) if found else -torch.inf
+
+    def trial(self, hypothesis: Hypothesis) -> Trial:
+        """The hypothesis with its PSNR."""
+        return Trial(hypothesis, self.psnr(hypothesis))
+
+    def _render(self, cameras: Cameras) -> list[Rendering]:
+        return [self.comparison.render(cameras, frame) for frame in self.comparison.frames]
+
+
+def try_all(comparison: Comparison, step: Callable[[], None] = lambda: None) -> tuple[list[Trial], Trials]:
+    """Every hypothesis, the simplest of a kind first, ``AS_IT_IS`` the first of all; and what they were tried on.
+
+    Args:
+        comparison: of any size; it is reduced to ``SEARCH_FRAMES`` of ``SEARCH_WIDTH``.
+        step: called once in a while.
+    """
+    small = comparison.some_frames(SEARCH_FRAMES).shrunk(SEARCH_WIDTH)
+    trials, screen = Trials(small), Trials(small.shrunk(_SCREEN_WIDTH).some_frames(_SCREEN_FRAMES))
+    cameras = small.cameras
+    tried = [AS_IT_IS, *picture_hypotheses(small.background, cameras.width == cameras.height)]
+    tried += _fitted(trials)
+    tried += [*pose_hypotheses(), *intrinsics_hypotheses(), *order_hypotheses(small.names)]
+    tried += _focal(screen, trials, step)
+    tried += _likeliest_axes(screen, step)
+    tried += _matched_order(trials)
+    found = []
+    for hypothesis in tried:
+        found.append(trials.trial(hypothesis))
+        step()
+    return found, trials
+
+
+def _fitted(trials: Trials) -> list[Hypothesis]:
+    """The background that fits best, unless it is the one supposed."""
+    given = trials.comparison
+    color = fitted_background(trials.renderings, [given.pictures[frame] for frame in given.frames])
+    if max(abs(one - other) for one, other in zip(color, given.background, strict=True)) < _SAME_COLOR:
+        return []
+    return [on_background(color, f"the colour ({', '.join(f'{part:.2f}' for part in color)}), which fits best")]
+
+
+def _likeliest_axes(screen: Trials, step: Callable[[], None]) -> list[Hypothesis]:
+    """The best few of all ways to name the axes, judged small."""
+    tried = []
+    for hypothesis in axes_hypotheses():
+        tried.append(screen.trial(hypothesis))
+        step()
+    return [trial.hypothesis for trial in sorted(tried, key=lambda trial: -trial.psnr)[:_AXES_KEPT]]
+
+
+def _focal(screen: Trials, trials: Trials, step: Callable[[], None]) -> list[Hypothesis]:
+    """The usual factors, and the best one found; none for a best one of 1."""
+
+    def score_on(basis: Trials) -> Callable[[float], float]:
+        def score(exponent: float) -> float:
+            step()
+            return basis.psnr(focal_hypothesis(2.0**exponent, basis.comparison.cameras))
+
+        return score
+
+    grid = [k / _FOCAL_PER_OCTAVE for k in range(-_FOCAL_STEPS, _FOCAL_STEPS + 1)]
+    best = max(grid, key=score_on(screen))
+    best = _golden_section(score_on(screen), best - 1 / _FOCAL_PER_OCTAVE, best + 1 / _FOCAL_PER_OCTAVE, 4)
+    # Small pictures shift the peak a little.
+    scale = 2.0 ** _golden_section(score_on(trials), best - _FOCAL_SHIFT, best + _FOCAL_SHIFT, 5)
+    cameras = trials.comparison.cameras
+    aspect = cameras.width / cameras.height
+    usual = sorted({0.5, 2.0, aspect, 1 / aspect} - {1.0})
+    is_new = abs(scale - 1) > _SAME_FOCAL and all(abs(scale / value - 1) > _USUAL_FOCAL for value in usual)
+    return [focal_hypothesis(value, cameras) for value in (*usual, *([scale] if is_new else []))]
+
+
+def _golden_section(score: Callable[[float], float], low: float, high: float, rounds: int) -> float:
+    """Where ``score`` is largest between ``low`` and ``high``, if it has one peak there."""
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = score(left), score(right)
+    for _ in range(rounds):
+        if at_left > at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = score(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = score(right)
+    return left if at_left > at_right else right
+
+
+def _matched_order(trials: Trials) -> list[Hypothesis]:
+    """The order in which each rendering has the picture it is most like; none when two want the same one."""
+    given = trials.comparison
+    images = torch.stack([view.over(given.background) for view in trials.renderings])
+    matched = picture_errors(images, given.pictures).argmin(1).tolist()
+    if len(set(matched)) < len(matched) or matched == list(given.frames):
+        return []
+    order = [-1] * len(given)
+    for frame, picture in zip(given.frames, matched, strict=True):
+        order[frame] = picture
+    return [another_order(tuple(order), given.names)]
+
+
+def picture_errors(images: Tensor, pictures: Tensor) -> Tensor:
+    """(V, N) mean squared errors of V images against N pictures, (H, W, 3) each."""
+    first, second = images.flatten(1).double(), pictures.flatten(1).double()
+    return torch.cdist(first, second).square() / first.shape[1]

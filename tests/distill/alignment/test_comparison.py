@@ -1,0 +1,69 @@
+"""A comparison: what is rendered, at which size, against what."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from distill.alignment.comparison import chosen_views, compare_with, measure, sampled_depth, spread
+from scene.rays import pixel_rays
+from teacher.depth import DepthKind
+from teacher.views import views_from_gaussians
+from tests.toy_scene import block_of_gaussians, ring_of_cameras
+
+GREY = (0.5, 0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def views():
+    names = [f"r_{index}" for index in range(9)]
+    return views_from_gaussians(block_of_gaussians(), ring_of_cameras(9, 24, 24), names, holdout_every=2)
+
+
+def test_held_out_views_are_compared_where_there_are_any(views):
+    assert chosen_views(views, 3) == [0, 2, 6] and chosen_views(views, 99) == [0, 2, 4, 6, 8]
+    assert chosen_views(replace(views, holdout=torch.zeros(9, dtype=torch.bool)), 3) == [0, 3, 6]
+    assert spread([5, 6, 7], 1) == [5]
+
+
+def test_pictures_are_on_the_background_asked_for_if_they_have_alpha(views, teacher):
+    comparison = compare_with(views, teacher, GREY, 2)
+    assert comparison.has_alpha and comparison.background == GREY
+    torch.testing.assert_close(comparison.pictures[4], views.image(4, GREY))
+    torch.testing.assert_close(comparison.coverage[4], views.alpha[4].float() / 255)
+    opaque = replace(views, alpha=None, background=(1.0, 1.0, 1.0))
+    comparison = compare_with(opaque, teacher, GREY, 2)
+    assert not comparison.has_alpha and comparison.background == (1.0, 1.0, 1.0)
+
+
+def test_the_gate_is_that_of_eight_bit_pictures(views, teacher):
+    gate = measure(compare_with(views, teacher, GREY, 4))
+    assert 50 < gate.psnr < 62, "pictures are stored in 8 bits"
+    assert 8 < gate.psnr_blank < 25 and abs(gate.alpha_mean - gate.coverage_mean) < 0.002
+
+
+def test_shrinking_averages_pictures_and_scales_cameras(views, teacher):
+    comparison = compare_with(views, teacher, GREY, 4)
+    small = comparison.shrunk(12)
+    blocks = comparison.pictures.view(9, 12, 2, 12, 2, 3).mean((2, 4))
+    torch.testing.assert_close(small.pictures, blocks)
+    assert small.coverage.shape == (9, 12, 12) and small.cameras.fx[0] == comparison.cameras.fx[0] / 2
+    assert comparison.shrunk(24) is comparison and comparison.some_frames(2).frames == (0, 4)
+
+
+@pytest.mark.parametrize("width", [4, 8, 9])
+def test_sampled_depth_has_the_rays_of_the_pixels_it_took(width):
+    cameras = ring_of_cameras(2, 27, 21)
+    values = torch.from_numpy(np.random.default_rng(0).random((2, 21, 27), np.float32))
+    depth = sampled_depth(values, values, cameras, DepthKind.Z, width)
+    small = depth.cameras
+    assert depth.values.shape == (2, small.height, small.width) and depth.kind == DepthKind.Z
+    row, col = torch.meshgrid(torch.arange(small.height), torch.arange(small.width), indexing="ij")
+    row, col = row.flatten(), col.flatten()
+    stride, frame = 27 // width, torch.ones_like(row)
+    own = pixel_rays(small, frame, row, col)[1]
+    full = pixel_rays(cameras, frame, row * stride + stride // 2, col * stride + stride // 2)[1]
+    torch.testing.assert_close(own, full, atol=1e-6, rtol=0)
+    torch.testing.assert_close(depth.values[1, 1, 2], values[1, stride + stride // 2, 2 * stride + stride // 2])
+    assert torch.equal(depth.values, depth.alpha)

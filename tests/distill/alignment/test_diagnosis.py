@@ -1,0 +1,115 @@
+"""What is concluded: which explanation is believed, who is asked, what is said when nothing explains."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill.alignment.comparison import Gate, measure
+from distill.alignment.diagnosis import check, diagnose, likeliest_trial
+from distill.alignment.hypotheses import AS_IT_IS, Cause, Hypothesis
+from distill.alignment.planting import FAULTS
+from distill.alignment.report import depth_table, trials_table, verdict_text
+from distill.alignment.search import Trial
+from distill.view_renderers import gaussians_renderer
+from teacher.depth import DepthKind
+from teacher.rasterizer import Rasterizer
+from tests.toy_scene import block_of_gaussians
+
+PLANT = {fault.name: fault.plant for fault in FAULTS}
+
+
+def trials(*figures):
+    return [Trial(AS_IT_IS if n == 0 else Hypothesis(str(n), Cause.AXES), psnr) for n, psnr in enumerate(figures)]
+
+
+@pytest.mark.parametrize(
+    ("figures", "chosen"),
+    [
+        ((9.0, 30.0, 25.0), 1),
+        ((9.0, 29.8, 30.0), 1),  # equally good: the simpler one
+        ((9.0, 29.0, 30.0), 2),
+        ((29.9, 30.0), None),  # nothing gained
+        ((28.0, 29.6), 1),  # a gain that reaches the gate
+        ((14.0, 15.6), None),  # the same gain below it
+        ((14.0, 17.5), 1),
+        ((8.0, 12.5), None),  # hardly better than a blank picture
+    ],
+)
+def test_what_explains(figures, chosen):
+    found = likeliest_trial(trials(*figures), psnr_blank=11.0, threshold=20.0)
+    assert (None if found is None else found.hypothesis.name) == (None if chosen is None else str(chosen))
+
+
+def test_a_blank_picture_does_not_pass_a_gate_it_is_above(comparison):
+    """A small object on white: white alone scores well."""
+    small = replace(comparison, pictures=1 - 0.15 * (1 - comparison.pictures))
+    verdict = check(PLANT["empty"](small))
+    assert verdict.gate.psnr > 20 and not verdict.passed and verdict.cause == Cause.BLANK
+    assert verdict_text(verdict).startswith("FAIL: ") and "mean alpha 0.000" in verdict.sentence
+
+
+@pytest.fixture(scope="module")
+def mush():
+    """Renders what a student makes of views that contradict each other: a fog of a block, everywhere alike."""
+    block = block_of_gaussians()
+    grey = replace(block, sh=block.sh * 0, means=block.means * 1.6, log_scales=block.log_scales + 1)
+    return gaussians_renderer(Rasterizer(replace(grey, opacity_logits=grey.opacity_logits - 4)))
+
+
+@pytest.mark.parametrize("name", ["reversed", "opencv", "focal_twice"])
+def test_the_teachers_own_gaussians_find_what_a_spoilt_student_cannot(comparison, teacher, mush, name):
+    wrong = PLANT[name](replace(comparison, render=mush))
+    expected = next(fault.cause for fault in FAULTS if fault.name == name)
+    verdict = check(wrong, witness=teacher)
+    assert verdict.cause == expected and "the teacher's own Gaussians score" in verdict.sentence
+    assert verdict.witness.likeliest.psnr > 50
+
+
+def test_right_views_and_a_spoilt_student(comparison, teacher, mush):
+    verdict = check(replace(comparison, render=mush), witness=teacher)
+    assert not verdict.passed and verdict.cause == Cause.STUDENT and "the views are right" in verdict.sentence
+    alone = check(replace(comparison, render=mush))
+    assert alone.cause == Cause.UNKNOWN and "teacher.ply" in alone.advice and alone.witness is None
+
+
+def test_a_good_student_needs_no_witness(comparison):
+    def witness(cameras, index):
+        raise AssertionError("asked")
+
+    assert check(replace(comparison, depth=None), witness=witness).witness is None
+    assert check(replace(PLANT["opencv"](comparison), depth=None), witness=witness).cause == Cause.AXES
+
+
+def test_an_empty_view_of_wrong_cameras_is_not_a_blank_student(comparison):
+    wrong = PLANT["opencv"](comparison)
+    assert measure(wrong).alpha_mean == 0
+    assert check(wrong).cause == Cause.AXES
+
+
+def test_texts(comparison, stored_depth):
+    verdict = check(PLANT["focal_twice"](comparison))
+    text = verdict_text(verdict)
+    assert text.startswith("FAIL: ") and "Likeliest cause: wrong focal length" in text and "camera_angle_x" in text
+    table = trials_table(verdict, (32, 32)).splitlines()
+    assert table[0] == "| supposing that (at 32x32) | cause | student, dB |" and len(table) > 40
+    assert table[2].endswith("<- fits |") and "twice too long" in table[2]
+    figures = [float(line.split(" | ")[2].split()[0]) for line in table[2:]]
+    assert figures == sorted(figures, reverse=True)
+    lines = depth_table(verdict.readings, verdict.depth_kind).splitlines()
+    assert len(lines) == 8 and "inverse_z (in use)" in lines[4]
+    passing = verdict_text(check(comparison))
+    assert passing.startswith("PASS: ") and "Nothing wrong" in passing
+    hidden = check(replace(comparison, depth=stored_depth(comparison.frames, DepthKind.Z, DepthKind.INVERSE_Z)))
+    assert hidden.passed and "It passes, but something is wrong: depth kind" in verdict_text(hidden)
+    assert hidden.advice == "Set teacher.depth_kind: z."
+
+
+def test_a_wide_picture_is_searched_too(comparison, teacher):
+    cameras = comparison.cameras.resized(48, 32)
+    pictures = torch.stack([teacher(cameras, index).over((1.0, 1.0, 1.0)) for index in range(len(comparison))])
+    wide = replace(comparison, cameras=cameras, pictures=pictures, coverage=pictures[..., 0], depth=None)
+    assert diagnose(wide, 20.0).likeliest is None
+    found = diagnose(PLANT["focal_0.9"](wide), 20.0).likeliest
+    assert found.hypothesis.cause == Cause.FOCAL
+    assert isinstance(measure(wide), Gate)

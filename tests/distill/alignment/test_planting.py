@@ -1,0 +1,65 @@
+"""The figure to reach: of the mistakes planted, at least 9 of 10 are named."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill.alignment.comparison import measure
+from distill.alignment.diagnosis import check
+from distill.alignment.hypotheses import Cause
+from distill.alignment.planting import FAULTS
+from distill.alignment.report import Planted, planted_table
+
+
+@pytest.fixture(scope="module")
+def planted(comparison):
+    return [Planted(fault, check(fault.plant(comparison))) for fault in FAULTS]
+
+
+def test_nine_of_ten_are_named(planted):
+    wrong = [f"{one.fault.name}: {one.verdict.cause.value}" for one in planted if not one.is_named]
+    assert len(planted) >= 20 and {one.fault.cause for one in planted} == set(Cause) - {
+        Cause.NONE, Cause.STUDENT, Cause.UNKNOWN,
+    }  # fmt: skip
+    assert len(wrong) <= 0.1 * len(planted), wrong
+
+
+def test_every_verdict_has_its_evidence(planted, comparison):
+    good = measure(comparison).psnr
+    for one in planted:
+        verdict, likeliest = one.verdict, one.verdict.student.likeliest
+        assert verdict.sentence and verdict.advice
+        if verdict.cause not in (Cause.BLANK, Cause.DEPTH_KIND):
+            assert verdict.gate.psnr < good - 1, one.fault.name
+            assert likeliest.psnr > good - 2, "undoing the mistake brings the student back to what it was"
+            assert f"{likeliest.psnr:.2f} dB instead of" in verdict.sentence
+
+
+def test_nothing_is_named_where_nothing_is_wrong(comparison):
+    verdict = check(comparison)
+    assert verdict.passed and verdict.cause == Cause.NONE and 24 < verdict.gate.psnr < 32
+
+
+def test_what_a_mistake_needs(comparison):
+    faults = {fault.name: fault for fault in FAULTS}
+    assert faults["depth_z"].plant(replace(comparison, depth=None)) is None
+    assert faults["premultiplied"].plant(replace(comparison, has_alpha=False)) is None
+    oblong = replace(comparison, cameras=comparison.cameras.resized(32, 30), pictures=comparison.pictures[:, :30])
+    assert faults["transposed"].plant(oblong) is None
+
+
+def test_the_table_counts_them(planted):
+    lines = planted_table(planted).splitlines()
+    right = sum(one.is_named for one in planted)
+    assert lines[-1] == f"{right} of {len(planted)} named right."
+    assert len(lines) == len(planted) + 4 and "| an empty student: the background alone |" in lines[2]
+
+
+def test_pictures_in_a_wrong_order_are_the_same_pictures(comparison):
+    for fault in FAULTS:
+        if fault.cause == Cause.ORDER:
+            moved = fault.plant(comparison).pictures
+            assert not torch.equal(moved, comparison.pictures)
+            key = comparison.pictures.flatten(1).double().sum(1).sort().values
+            torch.testing.assert_close(moved.flatten(1).double().sum(1).sort().values, key)

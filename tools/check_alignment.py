@@ -1,0 +1,110 @@
+"""The gate of the alignment prototype: do a student's renders show what its teacher's pictures show, and if not, why?
+
+    python tools/check_alignment.py --config configs/lego_response_eighth.yaml [--checkpoint PATH] [--assets DIR]
+
+Renders 10 held-out views, compares them with the teacher, and tries what could be wrong: axes, focal length,
+background, alpha, depth kind, frame order. With --planted it makes each mistake on purpose, on a good checkpoint, and
+prints what it scores and what is said of it. Prints, writes nothing. Exit status: 0 pass, 1 fail (--planted: fewer
+than 9 of 10 named right), 2 bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from distill.alignment.diagnosis import THRESHOLD_DB, check
+from distill.alignment.loading import Loaded, load_comparison
+from distill.alignment.planting import FAULTS
+from distill.alignment.report import Planted, depth_table, planted_table, trials_table, verdict_text
+from distill.alignment.search import SEARCH_WIDTH
+from distill.command_line import add_config_options, config_of, run_command
+from distill.config import REPO_ROOT
+from distill.restored_run import restore_run
+from scene.errors import InputError
+
+_NAMED_RIGHT = 0.9
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Say whether a student's renders show what its teacher's pictures show, and if not, why.",
+        epilog="Exit status: 0 pass, 1 fail (--planted: fewer than 9 of 10 named right), 2 bad input.",
+    )
+    add_config_options(parser)
+    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint (default: the run's latest)")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
+        help="where the run's results/ are (default: this repository)",
+    )  # fmt: skip
+    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--threshold", type=float, default=THRESHOLD_DB, metavar="DB", help="gate (default: %(default)g)"
+    )
+    parser.add_argument("--views", type=int, default=10, metavar="N", help="views to render (default: %(default)d)")
+    names = ", ".join(fault.name for fault in FAULTS)
+    parser.add_argument(
+        "--planted", nargs="*", metavar="FAULT",
+        help=f"make these mistakes on purpose and say what comes of them (default: all): {names}",
+    )  # fmt: skip
+    chosen = parser.parse_args(arguments)
+    if chosen.device is not None:
+        chosen.overrides.append(f"device={chosen.device}")
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    chosen = parse_arguments(arguments)
+    return run_command(lambda: _work(chosen), chosen.debug)
+
+
+def _work(chosen: argparse.Namespace) -> int:
+    _check_names(chosen.planted or [])
+    config = config_of(chosen)
+    run = restore_run(config, chosen.output, chosen.checkpoint)
+    loaded = load_comparison(config, run, chosen.views)
+    cameras, frames = loaded.comparison.cameras, loaded.comparison.frames
+    of = f"{len(frames)} of {len(loaded.comparison)} views at {cameras.width}x{cameras.height}"
+    print(f"{run.checkpoint}, step {run.step}, {of}\n", flush=True)
+    if chosen.planted is not None:
+        return _plant(loaded, chosen.planted, chosen.threshold)
+    return _check(loaded, chosen.threshold)
+
+
+def _check(loaded: Loaded, threshold: float) -> int:
+    with tqdm(desc="trying", unit="hypothesis", leave=False) as bar:
+        verdict = check(loaded.comparison, threshold, loaded.witness, bar.update)
+    small = loaded.comparison.shrunk(SEARCH_WIDTH).cameras
+    print(verdict_text(verdict), trials_table(verdict, (small.width, small.height)), sep="\n\n")
+    if verdict.readings:
+        print("\n" + depth_table(verdict.readings, verdict.depth_kind))
+    return 0 if verdict.passed else 1
+
+
+def _plant(loaded: Loaded, names: Sequence[str], threshold: float) -> int:
+    planted = []
+    for fault in tqdm([fault for fault in FAULTS if not names or fault.name in names], desc="planting", leave=False):
+        comparison = fault.plant(loaded.comparison)
+        if comparison is not None:
+            planted.append(Planted(fault, check(comparison, threshold, loaded.witness)))
+    if not planted:
+        raise InputError("--planted", "faults", " ".join(names), "one that these views have what it takes for")
+    print(planted_table(planted))
+    return 0 if sum(one.is_named for one in planted) >= _NAMED_RIGHT * len(planted) else 1
+
+
+def _check_names(names: Sequence[str]) -> None:
+    known = [fault.name for fault in FAULTS]
+    for name in names:
+        if name not in known:
+            raise InputError("--planted", "fault", name, f"one of {', '.join(known)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

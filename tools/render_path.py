@@ -1,0 +1,124 @@
+"""Films a student, its teacher, or both, along a camera path.
+
+    python tools/render_path.py --config configs/quickstart.yaml --spiral --show side_by_side
+
+Renders an orbit (the default), a spiral or the poses of a JSON and writes an mp4, by default beside the evaluation's
+pictures: results/<scene>/<run>/eval/step_020000_orbit_student.mp4. Exit status: 0 done, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from distill.alignment.comparison import spread
+from distill.command_line import add_config_options, config_of, run_command
+from distill.config import REPO_ROOT, check_assets
+from distill.export_views import views_to_export
+from distill.path_video import SHOWS, check_video, even_sized, path_frames, write_video
+from distill.pipeline import choose_device, load_gaussians
+from distill.restored_run import restore_run
+from distill.run_folder import RunFolder
+from distill.schema import Config
+from distill.session import ExitCode
+from distill.view_renderers import RenderView, gaussians_renderer, student_renderer
+from scene.cameras import Cameras
+from scene.errors import InputError
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+
+_FRAMES = 120
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Film a student, its teacher, or both, along a camera path.",
+        epilog="Exit status: 0 done, 2 bad input, 130 interrupted (nothing is left half-written).",
+    )
+    add_config_options(parser)
+    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint (default: the run's latest)")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
+        help="where the run's results/ are (default: this repository)",
+    )  # fmt: skip
+    paths = parser.add_mutually_exclusive_group()
+    paths.add_argument("--orbit", action="store_true", help="one level round about the scene (the default)")
+    paths.add_argument("--spiral", action="store_true", help="two rounds that rise and sink again")
+    paths.add_argument("--path", type=Path, metavar="FILE", help="a transforms JSON of the poses")
+    parser.add_argument("--show", choices=SHOWS, default="student", help="default: %(default)s")
+    parser.add_argument(
+        "--frames", type=int, metavar="N", help=f"frames (default: {_FRAMES}; of --path all, N of them evenly spread)"
+    )
+    parser.add_argument("--fps", type=float, default=30.0, metavar="N", help="frames a second (default: %(default)g)")
+    parser.add_argument("--width", type=int, metavar="N", help="pixels, of each panel (default: the dataset's)")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="the mp4 to write")
+    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    chosen = parser.parse_args(arguments)
+    if chosen.device is not None:
+        chosen.overrides.append(f"device={chosen.device}")
+    return chosen
+
+
+def film(config: Config, chosen: argparse.Namespace) -> Path:
+    """Does what the command line asks for; returns the film's path.
+
+    Raises:
+        InputError: config, assets, checkpoint or options do not fit, or ffmpeg is missing or fails.
+    """
+    check_assets(config)
+    if chosen.frames is not None and chosen.frames < 1:
+        raise InputError("--frames", "frames", chosen.frames, "at least 1")
+    student, stem = None, "teacher"
+    if chosen.show != "teacher":
+        run = restore_run(config, chosen.output, chosen.checkpoint)
+        student, stem = student_renderer(run.model, run.device), f"step_{run.step:06d}"
+    gaussians = load_gaussians(config)
+    teacher = None if chosen.show == "student" else _teacher(config, gaussians)
+    name, cameras = _path(config, gaussians, chosen)
+    default = RunFolder(config, chosen.output).eval / f"{stem}_{name}_{chosen.show}.mp4"
+    video = chosen.video or default
+    check_video(video, chosen.fps)
+    frames = path_frames(cameras, chosen.show, config.render.background_rgb, student, teacher)
+    bar = tqdm(frames, desc=f"{name} at {cameras.width}x{cameras.height}", total=len(cameras), unit="frame")
+    write_video(video, bar, chosen.fps)
+    return video
+
+
+def _teacher(config: Config, gaussians: Gaussians | None) -> RenderView:
+    if gaussians is None:
+        raise InputError(
+            "config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply, or use --show student."
+        )
+    return gaussians_renderer(Rasterizer(gaussians, config.teacher.rasterizer, device=choose_device(config)))
+
+
+def _path(config: Config, gaussians: Gaussians | None, chosen: argparse.Namespace) -> tuple[str, Cameras]:
+    """A word for the path, and its cameras."""
+    count = chosen.frames or _FRAMES
+    if chosen.path is not None:
+        views = views_to_export(config, gaussians, path=chosen.path, resolution=chosen.width)
+        indices = spread(range(len(views.names)), chosen.frames or len(views.names))
+        return chosen.path.stem, even_sized(views.cameras[indices])
+    name = "spiral" if chosen.spiral else "orbit"
+    views = views_to_export(config, gaussians, **{name: count}, resolution=chosen.width)
+    return name, even_sized(views.cameras)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    chosen = parse_arguments(arguments)
+
+    def work() -> int:
+        print(film(config_of(chosen), chosen))
+        return ExitCode.DONE
+
+    return run_command(work, chosen.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
