@@ -203,7 +203,7 @@ def _watch(screen: ScreenSpace, kept: Tensor, centre: Tensor, reach: Tensor, siz
 
 
 def project_and_bin(gaussians: list[np.ndarray], view: View, near: float, threads: int | None):
-    """What blending starts from: the pose, and splats, bounds, features and tiles as ``rasterize_numba`` has them.
+    """What blending starts from: pose and intrinsics, and splats, bounds, features and tiles as ``rasterize_numba`` has them.
 
     Args:
         gaussians: means, covariances, opacities, sh and channels, as for ``rasterize``, contiguous.
@@ -225,14 +225,14 @@ def project_and_bin(gaussians: list[np.ndarray], view: View, near: float, thread
     keys.sort()
     order = (keys[: np.count_nonzero(z < np.inf)] & np.uint64(0xFFFFFFFF)).astype(np.int32)
     tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
-    return pose, splats, bounds, features, numba_twin.bin_tiles(order, bounds, tiles_x, tiles_y)
+    return pose, intrinsics, splats, bounds, features, numba_twin.bin_tiles(order, bounds, tiles_x, tiles_y)
 
 
 class _RasterizeNumba(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, covariances, opacities, sh, channels, view, near, threads, screen):
         gaussians = [value.detach().contiguous().numpy() for value in (means, covariances, opacities, sh, channels)]
-        pose, splats, bounds, features, tiles = project_and_bin(gaussians, view, near, threads)
+        pose, intrinsics, splats, bounds, features, tiles = project_and_bin(gaussians, view, near, threads)
         image = torch.empty(view.height, view.width, features.shape[1] + 1)
         parallel_for(
             numba_twin.blend, len(tiles[0]) - 2, splats, bounds, features, *tiles, image.numpy(),

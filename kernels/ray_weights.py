@@ -61,7 +61,7 @@ def ray_weights(
         weights = image.channels
         return RayWeights(weights.sum(-1), weights.square().sum(-1), torch.special.xlogy(weights, weights).sum(-1))
     gaussians = [value.contiguous().numpy() for value in (means, covariances, opacities, sh, sh[:, 0, :0])]
-    _, splats, bounds, _, tiles = project_and_bin(gaussians, view, near, threads)
+    _, _, splats, bounds, _, tiles = project_and_bin(gaussians, view, near, threads)
     sums = torch.empty(3, view.height, view.width)
     parallel_for(
         _sum_weights, len(tiles[0]) - 2, splats, bounds, *tiles, sums.numpy(), grain=TILE_GRAIN, threads=threads
