@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from distill.occupancy import OccupancyGrid
 from kernels.cell_statistics import CellStatistics
-from kernels.covariances import rotation_matrices
 from kernels.gaussian_statistics import gaussian_statistics
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
@@ -34,10 +33,8 @@ def statistics_of_gaussians(
     gaussians: Gaussians, grid: OccupancyGrid, channels: Tensor | None = None
 ) -> CellStatistics:
     """Extinction, amplitudes and means of ``channels`` (N, C) in every cell where some alpha reaches 1/255."""
-    half_axes = rotation_matrices(gaussians.rotations) * gaussians.scales[:, None, :]
-    return gaussian_statistics(
-        gaussians.means, half_axes, gaussians.opacities, grid.box.lower, grid.cell_size, grid.shape, channels=channels
-    )
+    drawn = gaussians.means, gaussians.half_axes(), gaussians.opacities
+    return gaussian_statistics(*drawn, grid.box.lower, grid.cell_size, grid.shape, channels=channels)
 
 
 @one_torch_thread()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from scene.blender import write_transforms
 from scene.errors import InputError
 from scene.images import read_image, write_atomically, write_image
 from teacher.depth import DepthKind
+from teacher.fingerprints import digest
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer, RasterOutput
 from teacher.view_files import shrink_rgba
@@ -73,9 +73,9 @@ class ViewExport:
     ) -> None:
         self.folder, self.views, self.format, self._rasterizer = folder, views, format, rasterizer
         self._settings = {
-            "gaussians": _digest(getattr(gaussians, name) for name in gaussians.__dataclass_fields__),
+            "gaussians": digest(getattr(gaussians, name) for name in gaussians.__dataclass_fields__),
             "gaussian_count": len(gaussians),
-            "cameras": _digest(getattr(views.cameras, name) for name in ("c2w", "fx", "fy", "cx", "cy")),
+            "cameras": digest(getattr(views.cameras, name) for name in ("c2w", "fx", "fy", "cx", "cy")),
             "frames": list(views.names),
             "resolution": [views.cameras.width, views.cameras.height],
             "depth_kind": None if format.depth_kind is None else format.depth_kind.value,
@@ -245,14 +245,6 @@ def _write_truth(path: Path, image: Path, size: tuple[int, int]) -> None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _digest(tensors: Iterable[torch.Tensor]) -> str:
-    """SHA-256 of the tensors' values, shortened to 16 digits."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _short(value: object) -> str:

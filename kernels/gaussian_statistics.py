@@ -29,7 +29,16 @@ from torch import Tensor
 from kernels.cell_distance import THINNEST, cell_ranges, nearest_distances
 from kernels.cell_statistics import CellStatistics
 from kernels.dispatch import resolve
-from kernels.gaussian_statistics_numba import ALPHA_MAX, BOX, MOST_NODES, SPACING, SPACING_STD, TABLE, statistics_numba
+from kernels.gaussian_statistics_numba import (
+    ALPHA_MAX,
+    BOX,
+    MOST_NODES,
+    SPACING,
+    SPACING_STD,
+    TABLE,
+    statistics_numba,
+    touched_numba,
+)
 
 VISIBLE_ALPHA = 1 / 255  # under it the 3DGS rasteriser draws nothing
 
@@ -109,6 +118,42 @@ def gaussian_statistics(
     )  # fmt: skip
 
 
+def touched_cells(
+    means: Tensor,
+    half_axes: Tensor,
+    opacities: Tensor,
+    lower: tuple[float, float, float],
+    cell_size: float,
+    shape: tuple[int, int, int],
+    *,
+    implementation: str = "auto",
+) -> Tensor:
+    """(M,) int64: the ``indices`` of ``gaussian_statistics``, alone and sooner. Args: as there."""
+    name = resolve("gaussian_statistics", implementation, means.device, ("torch", "numba"))
+    alive = opacities > VISIBLE_ALPHA
+    means = means[alive].double()
+    places, half = (means - means.new_tensor(lower)) / cell_size, half_axes[alive].double() / cell_size
+    run = _touched_torch if name == "torch" else touched_numba
+    return run(places, half, visible_radii(opacities[alive]), tuple(shape))
+
+
+def _touched_torch(means, half, radii, shape):
+    touched = torch.zeros(math.prod(shape), dtype=torch.bool, device=means.device)
+    for _, _, _, flat in _reached_torch(means, half, radii, shape):
+        touched[flat] = True
+    return touched.nonzero()[:, 0]
+
+
+def _reached_torch(means, half, radii, shape):
+    """For each Gaussian: its range of cells, their squared distances, which it reaches, those cells' flat indices."""
+    covariances = half @ half.transpose(1, 2) + THINNEST**2 * torch.eye(3, device=means.device)
+    for g, bounds in enumerate(cell_ranges(means, covariances, radii, shape).tolist()):
+        grid, least = nearest_distances(means[g], torch.linalg.inv(covariances[g]), *bounds)
+        reached = least <= radii[g] ** 2
+        x, y, z = grid[reached].unbind(-1)
+        yield bounds, least, reached, (x * shape[1] + y) * shape[2] + z
+
+
 @lru_cache(maxsize=1)
 def _tables() -> Tensor:
     """(4, TABLE + 1) Li_1/2, Li_1, Li_3/2, Li_2 at 0, ..., 1 of ALPHA_MAX: the weight of a node by collapsed axes."""
@@ -126,27 +171,22 @@ def _statistics_torch(means, half, opacities, radii, extinction, channels, shape
     cells = math.prod(shape)
     values = torch.zeros(cells, 4, dtype=torch.float64, device=means.device)
     sums = torch.zeros(cells, channels.shape[1], dtype=torch.float64, device=means.device)
-    covariances = half @ half.transpose(1, 2) + THINNEST**2 * torch.eye(3, device=means.device)
-    ranges = cell_ranges(means, covariances, radii, shape).tolist()
-    for g in range(len(means)):
-        grid, least = nearest_distances(means[g], torch.linalg.inv(covariances[g]), *ranges[g])
-        reached = grid[least <= radii[g] ** 2]
-        flat = (reached[:, 0] * shape[1] + reached[:, 1]) * shape[2] + reached[:, 2]
-        peak = opacities[g] * torch.exp(-0.5 * least[least <= radii[g] ** 2])
+    for g, (bounds, least, reached, flat) in enumerate(_reached_torch(means, half, radii, shape)):
+        peak = opacities[g] * torch.exp(-0.5 * least[reached])
         values[flat, 1] = values[flat, 1].maximum(peak)
         values[flat, 2] += peak
         values[flat, 3] += 1
 
         places, edges, weights = _nodes_torch(means[g], half[g], opacities[g], radii[g].item(), tables)
         overlaps = []
-        for j, (low, high) in enumerate(zip(*ranges[g], strict=True)):
+        for j, (low, high) in enumerate(zip(*bounds, strict=True)):
             cell = torch.arange(low, high, device=means.device)
             near, far = places[:, j, None] - edges[j] / 2, places[:, j, None] + edges[j] / 2
             overlaps.append((far.minimum(cell + 1) - near.maximum(cell)).clamp(min=0) / edges[j])
         inside = torch.stack([overlap.sum(1) for overlap in overlaps]).prod(0) > 0
         x, y, z = (overlap[inside] for overlap in overlaps)
         amount = extinction[g] * torch.einsum("px,py,pz->xyz", weights[inside, None] * x, y, z)
-        amount = amount[least <= radii[g] ** 2]
+        amount = amount[reached]
         values[flat, 0] += amount
         sums[flat] += amount[:, None] * channels[g]
     indices = values[:, 3].nonzero()[:, 0]

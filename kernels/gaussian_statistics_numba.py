@@ -22,21 +22,9 @@ _EDGE = 8  # cells along a brick
 
 def statistics_numba(means, half, opacities, radii, extinction, channels, shape, tables):
     """``kernels.gaussian_statistics`` on float64 tensors in units of cells: indices, values (M, 4), channels (M, C)."""
-    covariances = half @ half.transpose(1, 2) + THINNEST**2 * torch.eye(3)
-    inverse, bounds = torch.linalg.inv(covariances), cell_ranges(means, covariances, radii, shape)
-    shapes = [part.contiguous().numpy() for part in (means, inverse, radii, bounds)]
-    bricks = tuple(-(-extent // _EDGE) for extent in shape)
-    starts = _brick_starts(bounds.numpy(), np.array(bricks))
-    members = _brick_members(bounds.numpy(), np.array(bricks), starts)
-    used = np.flatnonzero(np.diff(starts))
-    reached = np.zeros((len(used), _EDGE**3), np.uint8)
-    lists = used, starts, members, np.array(bricks)
-    parallel_for(_mark_bricks, len(used), *shapes, *lists, reached, grain=4)
-
-    brick, local = np.nonzero(reached)
-    corners = np.stack(np.unravel_index(used, bricks), axis=1)[brick] * _EDGE
-    cell = corners + np.stack(np.unravel_index(local, (_EDGE,) * 3), axis=1)
-    indices = np.ravel_multi_index(tuple(cell.T), shape)
+    shapes, lists, reached = _reach(means, half, radii, shape)
+    used = lists[0]
+    indices = _flat_indices(used, reached, shape)
     order = np.argsort(indices)
     rows = np.empty(len(order), np.int64)
     rows[order] = np.arange(len(order))
@@ -52,6 +40,38 @@ def statistics_numba(means, half, opacities, radii, extinction, channels, shape,
         grain=4,
     )  # fmt: skip
     return torch.from_numpy(indices[order]), torch.from_numpy(values), torch.from_numpy(sums)
+
+
+def touched_numba(means, half, radii, shape):
+    """``kernels.gaussian_statistics.touched_cells`` on float64 tensors in units of cells."""
+    _, lists, reached = _reach(means, half, radii, shape)
+    return torch.from_numpy(np.sort(_flat_indices(lists[0], reached, shape)))
+
+
+def _reach(means, half, radii, shape):
+    """The Gaussians' places and metrics; bricks with their lists of Gaussians; (bricks, 8^3) uint8 cells reached."""
+    covariances = half @ half.transpose(1, 2) + THINNEST**2 * torch.eye(3)
+    inverse, bounds = torch.linalg.inv(covariances), cell_ranges(means, covariances, radii, shape)
+    shapes = [part.contiguous().numpy() for part in (means, inverse, radii, bounds)]
+    bricks = np.array(_brick_shape(shape))
+    starts = _brick_starts(bounds.numpy(), bricks)
+    used = np.flatnonzero(np.diff(starts))
+    lists = used, starts, _brick_members(bounds.numpy(), bricks, starts), bricks
+    reached = np.zeros((len(used), _EDGE**3), np.uint8)
+    parallel_for(_mark_bricks, len(used), *shapes, *lists, reached, grain=4)
+    return shapes, lists, reached
+
+
+def _brick_shape(shape):
+    return tuple(-(-extent // _EDGE) for extent in shape)
+
+
+def _flat_indices(used, reached, shape):
+    """(M,) int64 flat indices in the grid of the cells reached, brick by brick."""
+    brick, local = np.nonzero(reached)
+    corners = np.stack(np.unravel_index(used, _brick_shape(shape)), axis=1)[brick] * _EDGE
+    cell = corners + np.stack(np.unravel_index(local, (_EDGE,) * 3), axis=1)
+    return np.ravel_multi_index(tuple(cell.T), shape)
 
 
 @njit(cache=True, nogil=True)

@@ -25,7 +25,7 @@ from kernels.rasterize_numba import ALPHA_MAX, ALPHA_MIN, DILATION, FRUSTUM_MARG
 from kernels.spherical_harmonics import sh_basis
 from kernels.threads import parallel_for
 
-_TILE_GRAIN = 8
+TILE_GRAIN = 8
 _GAUSSIAN_GRAIN = 4096
 
 
@@ -202,33 +202,41 @@ def _watch(screen: ScreenSpace, kept: Tensor, centre: Tensor, reach: Tensor, siz
         centre.register_hook(keep)
 
 
+def project_and_bin(gaussians: list[np.ndarray], view: View, near: float, threads: int | None):
+    """What blending starts from: pose and intrinsics, and splats, bounds, features and tiles as ``rasterize_numba`` has them.
+
+    Args:
+        gaussians: means, covariances, opacities, sh and channels, as for ``rasterize``, contiguous.
+    """
+    count = len(gaussians[0])
+    pose = _opencv_pose(view).numpy()
+    intrinsics = np.array([view.fx, view.fy, view.cx, view.cy, view.width, view.height, near], dtype=np.float64)
+    splats = np.empty((count, 7), dtype=np.float32)
+    bounds = np.empty((count, 4), dtype=np.int32)
+    features = np.empty((count, numba_twin.FIXED_FEATURES + gaussians[4].shape[1]), dtype=np.float32)
+    parallel_for(
+        numba_twin.project, count, *gaussians, pose, intrinsics, splats, bounds, features,
+        grain=_GAUSSIAN_GRAIN, threads=threads,
+    )  # fmt: skip
+
+    # Positive floats order like their bits; the index below them makes the order the same on every machine.
+    z = np.ascontiguousarray(features[:, 3])
+    keys = (z.view(np.uint32).astype(np.uint64) << np.uint64(32)) | np.arange(count, dtype=np.uint64)
+    keys.sort()
+    order = (keys[: np.count_nonzero(z < np.inf)] & np.uint64(0xFFFFFFFF)).astype(np.int32)
+    tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
+    return pose, intrinsics, splats, bounds, features, numba_twin.bin_tiles(order, bounds, tiles_x, tiles_y)
+
+
 class _RasterizeNumba(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, covariances, opacities, sh, channels, view, near, threads, screen):
-        count = len(means)
         gaussians = [value.detach().contiguous().numpy() for value in (means, covariances, opacities, sh, channels)]
-        pose = _opencv_pose(view).numpy()
-        intrinsics = np.array([view.fx, view.fy, view.cx, view.cy, view.width, view.height, near], dtype=np.float64)
-        splats = np.empty((count, 7), dtype=np.float32)
-        bounds = np.empty((count, 4), dtype=np.int32)
-        features = np.empty((count, numba_twin.FIXED_FEATURES + channels.shape[1]), dtype=np.float32)
-        parallel_for(
-            numba_twin.project, count, *gaussians, pose, intrinsics, splats, bounds, features,
-            grain=_GAUSSIAN_GRAIN, threads=threads,
-        )  # fmt: skip
-
-        # Positive floats order like their bits; the index below them makes the order the same on every machine.
-        z = np.ascontiguousarray(features[:, 3])
-        keys = (z.view(np.uint32).astype(np.uint64) << np.uint64(32)) | np.arange(count, dtype=np.uint64)
-        keys.sort()
-        order = (keys[: np.count_nonzero(z < np.inf)] & np.uint64(0xFFFFFFFF)).astype(np.int32)
-
-        tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
-        tiles = numba_twin.bin_tiles(order, bounds, tiles_x, tiles_y)
+        pose, intrinsics, splats, bounds, features, tiles = project_and_bin(gaussians, view, near, threads)
         image = torch.empty(view.height, view.width, features.shape[1] + 1)
         parallel_for(
-            numba_twin.blend, tiles_x * tiles_y, splats, bounds, features, *tiles, image.numpy(),
-            grain=_TILE_GRAIN, threads=threads,
+            numba_twin.blend, len(tiles[0]) - 2, splats, bounds, features, *tiles, image.numpy(),
+            grain=TILE_GRAIN, threads=threads,
         )  # fmt: skip
         if screen is not None:
             screen.radius = torch.from_numpy(gradient_twin.radii(splats, bounds))
@@ -248,7 +256,7 @@ class _RasterizeNumba(torch.autograd.Function):
         pairs = np.empty((firsts[-1], gradient_twin.PAIR_FIELDS + len(used)), dtype=np.float32)
         parallel_for(
             gradient_twin.blend_backward, len(starts) - 2, splats, bounds, features, starts, members, firsts, used,
-            image.numpy(), grad_image, pairs, grain=_TILE_GRAIN, threads=threads,
+            image.numpy(), grad_image, pairs, grain=TILE_GRAIN, threads=threads,
         )  # fmt: skip
         grads = [torch.empty(value.shape) for value in gaussians]
         centres = torch.empty(len(bounds), 2)

@@ -12,7 +12,7 @@ import torch
 from plyfile import PlyData, PlyElement, PlyParseError
 from torch import Tensor
 
-from kernels.covariances import gaussian_covariances
+from kernels.covariances import gaussian_covariances, rotation_matrices
 from scene.errors import InputError
 
 _MEANS = ("x", "y", "z")
@@ -74,6 +74,10 @@ class Gaussians:
     def sh_degree(self) -> int:
         """0 to 3."""
         return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh.shape[1]]
+
+    def half_axes(self) -> Tensor:
+        """(N, 3, 3) world units: the columns are the principal axes times their standard deviations."""
+        return rotation_matrices(self.rotations) * self.scales[:, None, :]
 
     def covariances(self) -> Tensor:
         """(N, 3, 3) world-space covariances R diag(scale^2) R^T."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kernels.rasterize import RasterOutput, View, rasterize
 from kernels.rasterize_gsplat import rasterize_gsplat
+from kernels.ray_weights import RayWeights, ray_weights
 from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat
@@ -84,6 +85,19 @@ class Rasterizer:
             return rasterize_gsplat(*self._tensors, views, channels=channels, near=self._near)[0]
         single = [self.render(cameras, index, channels) for index in range(len(cameras))]
         return RasterOutput(*(torch.stack(planes) for planes in zip(*single, strict=True)))
+
+    def ray_weights(self, cameras: Cameras, index: int) -> RayWeights:
+        """Sums over the blending weights of each pixel of ``render``.
+
+        gsplat does not tell them: with it they are the CPU rasteriser's, and on the CPU.
+        """
+        return ray_weights(
+            *(tensor.cpu() for tensor in self._tensors[:3]),
+            camera_view(cameras, index),
+            near=self._near,
+            implementation="torch" if self.implementation == "torch" else "auto",
+            threads=self._threads,
+        )
 
 
 def camera_view(cameras: Cameras, index: int) -> View:

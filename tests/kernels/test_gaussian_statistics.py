@@ -13,6 +13,7 @@ from kernels.gaussian_statistics import (
     extinction_of,
     gaussian_statistics,
     polylogarithm,
+    touched_cells,
     visible_radii,
 )
 
@@ -274,3 +275,12 @@ def test_the_lookup_table_keeps_to_the_series():
     for collapsed, table in enumerate(module._tables()):
         exact = polylogarithm(0.5 * (1 + collapsed), z)
         assert torch.allclose(module._look_up(table, z), exact, rtol=1e-3, atol=1e-6)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_touched_cells_are_those_of_the_statistics(implementation, count):
+    means, half, _ = random_gaussians(count, thickness=0.1)
+    gaussians = means, half, torch.rand(count)
+    found = touched_cells(*gaussians, LOWER, SIZE, SHAPE, implementation=implementation)
+    assert torch.equal(found, statistics(*gaussians, implementation).indices)
