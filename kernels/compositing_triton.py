@@ -1,7 +1,8 @@
 """Triton twin of compositing: a program takes several rays and a run of samples of each at a time.
 
 Along a run the transmittance is a running sum of optical thickness; between runs it is carried. Neighbouring samples
-are neighbouring lanes, so what is read and written lies side by side.
+are neighbouring lanes, so what is read and written lies side by side. (Loops are written with while: the interpreter
+of Triton 3.6 has no range up to a tensor.)
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def _forward(
     carried = tl.zeros((RAYS,), tl.float32)
     r, g, b = tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32)
     alpha, distance = tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32)
-    for start in range(0, tl.max(end - first, axis=0), SAMPLES):
+    longest, start = tl.max(end - first, axis=0), 0
+    while start < longest:
         index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
         before, own, live = _thickness(density, dt, index, end, carried, SAMPLES)
         weight = tl.where(live, tl.exp(-before) * (1.0 - tl.exp(-own)), 0.0)
@@ -65,6 +67,7 @@ def _forward(
         alpha += tl.sum(weight, axis=1)
         distance += tl.sum(weight * _column(t, index, live), axis=1)
         carried += tl.sum(own, axis=1)
+        start += SAMPLES
     row = out_rgb + ray.to(tl.int64) * 3
     tl.store(row, r, mask=live_ray)
     tl.store(row + 1, g, mask=live_ray)
@@ -98,14 +101,15 @@ def _backward(
     ga, gd = _column(grad_alpha, ray, live_ray), _column(grad_distance, ray, live_ray)
     longest = tl.max(end - first, axis=0)
     # dL/d density_i = dt_i * (T_(i+1) * v_i - sum over j > i of w_j v_j), v = dL/d weight.
-    behind = tl.zeros((RAYS,), tl.float32)
-    for start in range(0, longest, SAMPLES):
+    behind, start = tl.zeros((RAYS,), tl.float32), 0
+    while start < longest:
         index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
         live = index < end[:, None]
         value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, ga, gd)
         behind += tl.sum(_column(weights, index, live) * value, axis=1)
-    carried = tl.zeros((RAYS,), tl.float32)
-    for start in range(0, longest, SAMPLES):
+        start += SAMPLES
+    carried, start = tl.zeros((RAYS,), tl.float32), 0
+    while start < longest:
         index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
         before, own, live = _thickness(density, dt, index, end, carried, SAMPLES)
         value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, ga, gd)
@@ -119,6 +123,7 @@ def _backward(
         tl.store(color + 2, weight * gb[:, None], mask=live)
         carried += tl.sum(own, axis=1)
         behind -= tl.sum(weight * value, axis=1)
+        start += SAMPLES
 
 
 def forward(density: Tensor, rgb: Tensor, t: Tensor, dt: Tensor, offsets: Tensor, outputs: tuple[Tensor, ...]) -> None:
