@@ -17,6 +17,7 @@ from distill.renderer import RenderSettings
 from distill.scene_box import check_box_holds, scene_box
 from distill.schema import Config
 from distill.training_views import held_out_views, live_poses, training_images, views_of_two_splits
+from kernels.triton_support import triton_refusal
 from scene.blender import load_transforms
 from scene.cameras import Cameras
 from scene.errors import InputError
@@ -88,6 +89,9 @@ def choose_device(config: Config) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise InputError("--device", "device", name, f"one of {count} CUDA devices", "Use --device cpu.")
+    refusal = triton_refusal(device) if config.kernels == "triton" else None
+    if refusal is not None:
+        raise InputError("config", "kernels", f"triton on {name}", "auto or torch", f"Here {refusal}.")
     return device
 
 

@@ -272,9 +272,10 @@ class Config(Section):
     tag: Tag = Field("", description="suffix of the evaluation CSV: `eval_step_020000_<tag>.csv`")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of every random number")
     device: Device = Field("auto", description="where to compute; auto: CUDA if there is any")
-    kernels: Literal["auto", "torch", "numba"] = Field(
+    kernels: Literal["auto", "torch", "numba", "triton"] = Field(
         "auto",
-        description="implementation of the numeric kernels; auto: the fastest on the device, torch: the reference",
+        description="implementation of the numeric kernels; auto: the fastest on the device, torch: the reference, "
+        "numba: for the CPU, triton: for CUDA",
     )
     data: DataConfig = Field(DataConfig(), description="cameras and images")
     teacher: TeacherConfig = Field(description="what is distilled")

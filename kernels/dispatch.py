@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
+
+from kernels.triton_support import interpreting, triton_refusal
 
 _PREFERENCE = {"cpu": ("numba", "torch"), "cuda": ("tinycudann", "triton", "torch")}
 _chosen: dict[tuple[str, str], str] = {}
+_told: set[str] = set()
+_log = logging.getLogger(__name__)
 
 
 def resolve(kernel: str, requested: str, device: torch.device, available: tuple[str, ...]) -> str:
@@ -13,24 +19,41 @@ def resolve(kernel: str, requested: str, device: torch.device, available: tuple[
 
     Args:
         kernel: the kernel's name in reports, e.g. ``"hash_encoding"``.
-        requested: ``"auto"`` (the fastest available on the device) or one of ``available``.
+        requested: ``"auto"`` (the fastest available on the device) or one of ``available``. On the CPU ``"triton"``
+            runs in Triton's interpreter, for tests; ``"auto"`` never chooses the interpreter.
         available: implementations the kernel has, e.g. ``("torch", "numba")``.
 
     Raises:
         ValueError: ``requested`` is not available, or cannot run on ``device``.
     """
+    refusal = triton_refusal(device) if "triton" in available else None
     usable = [name for name in _PREFERENCE.get(device.type, ("torch",)) if name in available]
+    usable = [name for name in usable if name != "triton" or refusal is None]
+    by_name = usable
+    if device.type == "cpu" and "triton" in available and refusal is None:
+        by_name = [*usable, "triton"]
     if requested == "auto":
-        name = usable[0]
-    elif requested in usable:
+        name = _fastest(usable, refusal, device)
+    elif requested in by_name:
         name = requested
     else:
+        reason = f" ({refusal})" if requested == "triton" and refusal else ""
         raise ValueError(
-            f"kernel {kernel}: implementation '{requested}' cannot run on {device.type}; "
-            f"expected one of {['auto', *usable]}"
+            f"kernel {kernel}: implementation '{requested}' cannot run on {device.type}{reason}; "
+            f"expected one of {['auto', *by_name]}"
         )
     _chosen[kernel, device.type] = name
     return name
+
+
+def _fastest(usable: list[str], refusal: str | None, device: torch.device) -> str:
+    """The first of ``usable`` that compiles; says once why CUDA makes do with torch."""
+    if usable[0] == "triton" and interpreting():
+        refusal, usable = "TRITON_INTERPRET is set, and the interpreter is for tests", usable[1:]
+    if device.type == "cuda" and usable[0] == "torch" and refusal is not None and refusal not in _told:
+        _told.add(refusal)
+        _log.warning("kernels run on torch, several times slower: %s", refusal)
+    return usable[0]
 
 
 def chosen_implementations() -> dict[str, str]:

@@ -1,10 +1,16 @@
 """What the tests of several packages share."""
 
+import os
+
 import pytest
 import torch
 
 from scene.cameras import Cameras
 from students.base import Student
+
+if not torch.cuda.is_available():
+    # Before anything imports triton, which decides then: its kernels are interpreted on the CPU.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -338,6 +338,14 @@ def test_cuda_asked_for_and_absent(tmp_path, capsys) -> None:
     assert "--device cpu" in capsys.readouterr().err
 
 
+def test_triton_on_a_cpu_is_for_tests(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--device", "cpu", "--set", "kernels=triton")) == 2
+    assert "kernels: found triton on cpu, expected auto or torch" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_checkpoint_of_another_student_is_not_resumed(trained, capsys) -> None:
     config, _ = trained
     assert main(arguments(config, "--resume", "auto", "--set", "student.levels=7")) == 2

@@ -1,20 +1,34 @@
+import logging
+
 import pytest
 import torch
 
+from kernels import dispatch, triton_support
 from kernels.dispatch import chosen_implementations, resolve
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+ALL = ("torch", "numba", "triton")
+
+
+@pytest.fixture(autouse=True)
+def triton_for_cuda(monkeypatch):
+    """Triton as it is on a GPU machine, whatever this one has: installed and compiled."""
+    monkeypatch.setattr(triton_support, "_installed", lambda: True)
+    monkeypatch.setattr(triton_support, "_capability_refusal", lambda device: None)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(dispatch, "_told", set())
 
 
 @pytest.mark.parametrize(
     ("device", "available", "expected"),
     [
         (CPU, ("torch", "numba"), "numba"),
-        (CPU, ("torch", "numba", "triton"), "numba"),
+        (CPU, ALL, "numba"),
         (CPU, ("torch",), "torch"),
         (CUDA, ("torch", "numba"), "torch"),
-        (CUDA, ("torch", "numba", "triton"), "triton"),
-        (torch.device("mps"), ("torch", "numba", "triton"), "torch"),
+        (CUDA, ALL, "triton"),
+        (CUDA, ("torch", "triton", "tinycudann"), "tinycudann"),
+        (MPS, ALL, "torch"),
     ],
 )
 def test_auto_is_the_fastest_that_runs_on_the_device(device, available, expected):
@@ -27,7 +41,40 @@ def test_a_named_implementation_is_taken_and_reported():
     assert chosen_implementations()["test_kernel[cpu]"] == "torch"
 
 
-@pytest.mark.parametrize(("name", "device"), [("triton", CPU), ("numba", CUDA), ("fortran", CPU)])
+@pytest.mark.parametrize(("name", "device"), [("triton", CPU), ("triton", MPS), ("numba", CUDA), ("fortran", CPU)])
 def test_what_cannot_run_there_is_refused(name, device):
     with pytest.raises(ValueError, match=rf"test_kernel: implementation '{name}' cannot run on {device.type}.*torch"):
-        resolve("test_kernel", name, device, ("torch", "numba", "triton"))
+        resolve("test_kernel", name, device, ALL)
+
+
+def test_a_kernel_without_a_twin_names_what_it_has():
+    with pytest.raises(ValueError, match=r"cannot run on cuda; expected one of \['auto', 'torch'\]"):
+        resolve("test_kernel", "triton", CUDA, ("torch", "numba"))
+
+
+def test_on_the_cpu_triton_runs_in_its_interpreter_alone_and_by_name_alone(monkeypatch):
+    with pytest.raises(ValueError, match=r"TRITON_INTERPRET=1.*\['auto', 'numba', 'torch'\]"):
+        resolve("test_kernel", "triton", CPU, ALL)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert resolve("test_kernel", "triton", CPU, ALL) == "triton"
+    assert resolve("test_kernel", "auto", CPU, ALL) == "numba"
+    assert resolve("test_kernel", "auto", CUDA, ALL) == "torch"
+    with pytest.raises(ValueError, match=r"'fortran'.*\['auto', 'numba', 'torch', 'triton'\]"):
+        resolve("test_kernel", "fortran", CPU, ALL)
+
+
+def test_torch_on_cuda_for_want_of_triton_says_why_once(monkeypatch, caplog):
+    monkeypatch.setattr(triton_support, "_installed", lambda: False)
+    caplog.set_level(logging.WARNING)
+    for _ in range(2):
+        assert resolve("test_kernel", "auto", CUDA, ALL) == "torch"
+    assert len(caplog.messages) == 1
+    assert "triton is not installed" in caplog.text
+    with pytest.raises(ValueError, match=r"'triton' cannot run on cuda \(triton is not installed"):
+        resolve("test_kernel", "triton", CUDA, ALL)
+
+
+def test_nothing_is_said_of_a_kernel_that_has_no_twin(monkeypatch, caplog):
+    monkeypatch.setattr(triton_support, "_installed", lambda: False)
+    assert resolve("test_kernel", "auto", CUDA, ("torch", "numba")) == "torch"
+    assert not caplog.messages
