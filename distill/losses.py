@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill.schema import AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig, ScheduledTerm
+from distill.schema import AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig
+from distill.schema_features import ScheduledTerm
 from kernels.compositing import Composite
 from scene.rays import Rays
 
@@ -23,6 +24,8 @@ class RayBatch:
         background: (R, 3).
         coverage: (R,) teacher alpha where known, else the silhouette's share of the pixel.
         distance: (R,) expected distance, world units, 0 where unknown; None without teacher depth.
+        features: (R, C) teacher features composited along each ray, and their sum of weights (R,); None where
+            nothing is aligned by ray.
     """
 
     rays: Rays
@@ -30,6 +33,7 @@ class RayBatch:
     background: Tensor
     coverage: Tensor
     distance: Tensor | None
+    features: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass
@@ -46,8 +50,10 @@ def scheduled_weight(term: ScheduledTerm, progress: float) -> float:
     progress, factor = min(progress, 1.0), 1.0
     if progress < term.warmup:
         factor = progress / term.warmup
+    elif progress >= term.decay_end < 1:
+        factor = term.final
     elif progress > term.decay_start:
-        done = (progress - term.decay_start) / (1 - term.decay_start)
+        done = (progress - term.decay_start) / (term.decay_end - term.decay_start)
         factor = 1 + (term.final - 1) * done
     return term.weight * factor
 

@@ -22,6 +22,13 @@ from distill.schema_base import (
     distinct,
     problem,
 )
+from distill.schema_features import (
+    ColorLossConfig,
+    DensityLossConfig,
+    FeatureConfig,
+    FeatureLossConfig,
+    ScheduledTerm,
+)
 from distill.schema_fitting import FittingConfig
 from distill.schema_logging import LoggingConfig
 from distill.schema_students import HashGridConfig, StudentConfig
@@ -168,21 +175,6 @@ class RenderConfig(Section):
         return background_rgb(self.background)
 
 
-class ScheduledTerm(Section):
-    """A loss term's weight over the run; progress runs from 0 to 1 by steps or time, whichever ends the run."""
-
-    weight: float = Field(0.0, ge=0, description="factor of the term; 0: off")
-    warmup: Unit = Field(0.0, description="fraction of the run over which the weight rises linearly from 0")
-    decay_start: Unit = Field(1.0, description="fraction of the run from which the weight falls linearly")
-    final: Unit = Field(1.0, description="fraction of `weight` left at the end of the run")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ScheduledTerm:
-        if self.decay_start < self.warmup:
-            raise problem("decay_start", self.decay_start, f"at least warmup {self.warmup}")
-        return self
-
-
 class RgbLossConfig(ScheduledTerm):
     """Colour of a ray against the teacher's, both on the same background, [0, 1]."""
 
@@ -213,6 +205,16 @@ class LossConfig(Section):
     rgb: RgbLossConfig = Field(RgbLossConfig(), description="colour")
     alpha: AlphaLossConfig = Field(AlphaLossConfig(), description="accumulated alpha")
     depth: DepthLossConfig = Field(DepthLossConfig(), description="expected distance")
+    density: DensityLossConfig = Field(DensityLossConfig(), description="density of samples")
+    color: ColorLossConfig = Field(ColorLossConfig(), description="colour of samples")
+    feature_l2: FeatureLossConfig = Field(FeatureLossConfig(), description="features, mean square error")
+    feature_cos: FeatureLossConfig = Field(FeatureLossConfig(), description="features, 1 - cosine")
+
+    @property
+    def inside_terms(self) -> tuple[str, ...]:
+        """The terms in use that compare with the teacher's insides rather than with its pictures."""
+        names = ("density", "color", "feature_l2", "feature_cos")
+        return tuple(name for name in names if getattr(self, name).weight > 0)
 
 
 class TrainConfig(Section):
@@ -284,6 +286,7 @@ class Config(Section):
     occupancy: OccupancyConfig = Field(OccupancyConfig(), description="empty-space skipping")
     render: RenderConfig = Field(RenderConfig(), description="sampling and compositing")
     loss: LossConfig = Field(LossConfig(), description="what training minimises")
+    features: FeatureConfig = Field(FeatureConfig(), description="the teacher's insides, for the losses on them")
     train: TrainConfig = Field(TrainConfig(), description="the optimisation")
     fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
     eval: EvalConfig = Field(EvalConfig(), description="what is measured")
@@ -304,6 +307,7 @@ class Config(Section):
                 "loss.depth.weight", self.loss.depth.weight, f"0, since {why}: there is no depth to learn from"
             )
         self._check_training_views()
+        self._check_features()
         if self.training_json is None and self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
             raise problem("eval.splits", ["holdout"], "train among them, since data.holdout_every is 0")
         if self.eval.reference == "ground_truth" and not self.data.ground_truth:
@@ -347,3 +351,16 @@ class Config(Section):
             raise problem(
                 "eval.splits", found, "holdout among them, since a live teacher's training views are not kept"
             )
+
+    def _check_features(self) -> None:
+        teacher, used = self.teacher, self.loss.inside_terms
+        if not used:
+            return
+        field = f"loss.{used[0]}.weight"
+        if teacher.kind == "images" or (teacher.kind == "views" and teacher.ply is None):
+            found = getattr(self.loss, used[0]).weight
+            raise problem(field, found, "0, since there are no Gaussians to look into", "Set teacher.ply.")
+        aligned = [name for name in used if name.startswith("feature")]
+        if aligned and self.features.level == "ray" and (self.live or self.image_json is not None):
+            why = "teacher.live is on" if self.live else "images are a second source of rays"
+            raise problem("features.level", "ray", f"sample, since {why}", "Only fixed views have rendered features.")

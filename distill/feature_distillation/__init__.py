@@ -1,0 +1,1 @@
+"""Feature distillation: the teacher's densities, colours and features as supervision of samples and rays."""

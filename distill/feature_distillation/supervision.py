@@ -1,0 +1,201 @@
+"""What the teacher's insides ask of a training step: which samples, which terms, how heavy each may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.feature_distillation import losses
+from distill.feature_distillation.projector import FeatureProjector, fresh_projector
+from distill.losses import RayBatch, scheduled_weight
+from distill.renderer import RenderedRays
+from distill.schema import Config
+from scene.errors import InputError
+from scene.rays import SceneBox
+from students.base import Student
+from teacher.feature_files import read_features
+from teacher.feature_volume import FeatureVolume, build_volume
+from teacher.features import select_channels
+from teacher.gaussians import Gaussians
+
+_COLOR_CHANNELS = ("sh", "opacity")
+
+
+@dataclass
+class InsideTerms:
+    """A step's terms on the teacher's insides.
+
+    Attributes:
+        terms: unweighted, by name; those whose weight is not 0 now.
+        weights: of each, now.
+        valid_fraction: share of the drawn samples (or rays) that count.
+    """
+
+    terms: dict[str, Tensor]
+    weights: dict[str, float]
+    valid_fraction: Tensor | None = None
+
+    def total(self) -> Tensor | float:
+        """The weighted sum."""
+        return sum(self.weights[name] * term for name, term in self.terms.items())
+
+
+class FeatureSupervision:
+    """The losses ``density``, ``color``, ``feature_l2`` and ``feature_cos`` of a run.
+
+    Args:
+        config: the run.
+        volume: of the teacher, with the channels that ``channels_of`` names.
+        projector: between ``features.tap`` and the features; None where no feature loss is in use.
+    """
+
+    def __init__(self, config: Config, volume: FeatureVolume, projector: FeatureProjector | None) -> None:
+        self.config, self.settings, self.volume, self.projector = config, config.features, volume, projector
+        self.scales: dict[str, float] = {}
+        wanted = select_channels(config.features.channels)
+        self._aligned = _columns(volume, wanted)
+        self._colored = _columns(volume, select_channels(_COLOR_CHANNELS)) if config.loss.color.weight > 0 else None
+        self._statistics = volume.selected(wanted).statistics if projector else None
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained beside the student."""
+        return [] if self.projector is None else list(self.projector.parameters())
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Weight of each term that is on at ``progress`` in [0, 1]."""
+        loss = self.config.loss
+        now = {name: scheduled_weight(getattr(loss, name), progress) for name in loss.inside_terms}
+        return {name: weight * self.scales.get(name, 1.0) for name, weight in now.items() if weight > 0}
+
+    def taps(self, progress: float) -> tuple[str, ...]:
+        """Activations that a step needs of its student."""
+        aligned = any(name.startswith("feature") for name in self.weights(progress))
+        return (self.settings.tap,) if aligned else ()
+
+    def compare(
+        self, rendered: RenderedRays, batch: RayBatch, progress: float, generator: torch.Generator
+    ) -> InsideTerms:
+        """The terms of a step, on samples drawn at random from those its rays were rendered with."""
+        weights = self.weights(progress)
+        field = rendered.field
+        if not weights or not len(field.density):
+            return InsideTerms({}, {})
+        drawn = torch.randint(len(field.density), (self.settings.points_per_step,), generator=generator)
+        drawn = drawn.to(field.density.device)
+        teacher = self.volume.query(field.positions[drawn], self.config.kernels)
+        known = (teacher.confidence >= self.settings.min_confidence).float()
+        opaque = known * -torch.expm1(-teacher.density * self.volume.cell_size)
+        terms, valid = {}, (known * (teacher.density > 0)).mean()
+        if "density" in weights:
+            terms["density"] = losses.density_loss(field.density[drawn], teacher.density, known, self.config.loss.density)
+        if "color" in weights:
+            directions = batch.rays.directions[field.ray_index[drawn]]
+            colors = losses.sh_colors(teacher.features[:, self._colored], directions)
+            terms["color"] = losses.color_loss(field.rgb[drawn], colors, opaque)
+        if any(name.startswith("feature") for name in weights):
+            if self.settings.level == "ray":
+                predicted, target, weight = self._along_rays(rendered, batch)
+                valid = weight.mean()
+            else:
+                # What the ray sees, and where the teacher knows what it says.
+                weight = teacher.confidence * known * rendered.composite.weights.detach()[drawn]
+                predicted = self.projector(field.taps[self.settings.tap][drawn])
+                target = self._statistics.normalize(teacher.features[:, self._aligned])
+            if "feature_l2" in weights:
+                terms["feature_l2"] = losses.feature_l2(predicted, target, weight)
+            if "feature_cos" in weights:
+                terms["feature_cos"] = losses.feature_cosine(predicted, target, weight)
+        return InsideTerms(terms, weights, valid)
+
+    def _along_rays(self, rendered: RenderedRays, batch: RayBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """The composited tap, projected, against the teacher's rendered features; weighted by both alphas.
+
+        The weights of compositing are held fixed: density has a loss of its own.
+        """
+        field, composite = rendered.field, rendered.composite
+        tap = field.taps[self.settings.tap]
+        weights = composite.weights.detach()
+        summed = tap.new_zeros(len(batch.rays), tap.shape[1]).index_add(0, field.ray_index, weights[:, None] * tap)
+        alpha = composite.alpha.detach()
+        features, teacher_alpha = batch.features
+        predicted = self.projector(summed / alpha.clamp(min=1e-3)[:, None])
+        target = self._statistics.normalize(features / teacher_alpha.clamp(min=1e-3)[:, None])
+        return predicted, target, alpha * teacher_alpha
+
+    def rebalance(self, ratios: dict[str, float]) -> None:
+        """Scales weights down so that no term's gradient exceeds ``features.balance`` times that of rgb.
+
+        Args:
+            ratios: gradient norm of each term, with its weight, relative to that of rgb.
+        """
+        limit = self.settings.balance
+        if limit is None:
+            return
+        for name, ratio in ratios.items():
+            unscaled = ratio / self.scales.get(name, 1.0)
+            self.scales[name] = min(1.0, limit / unscaled) if unscaled > 0 else 1.0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"projector": None if self.projector is None else self.projector.state(), "scales": dict(self.scales)}
+
+    def restore(self, state: dict[str, Any], path: str | Path) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            InputError: its projector is not the config's.
+        """
+        if self.projector is not None:
+            self.projector.restore(state.get("projector"), path)
+        self.scales = dict(state.get("scales", {}))
+
+
+def channels_of(config: Config) -> tuple[str, ...]:
+    """The teacher's channels that a run's losses need; at least one, since a volume has at least one."""
+    needed: list[str] = []
+    if any(name.startswith("feature") for name in config.loss.inside_terms):
+        needed += config.features.channels
+    if config.loss.color.weight > 0:
+        needed += _COLOR_CHANNELS
+    return select_channels(needed or ("opacity",), "config, features")
+
+
+def load_volume(config: Config, gaussians: Gaussians, box: SceneBox) -> FeatureVolume:
+    """The teacher's volume: of ``features.file``, or made from its Gaussians.
+
+    Raises:
+        InputError: the file is of another scene or box, or lacks a channel; an unknown channel; too large.
+    """
+    if config.features.file is None:
+        return build_volume(gaussians, box, config.features.resolution, channels_of(config))
+    return read_features(config.features.file, gaussians=gaussians, box=box, channels=channels_of(config)).volume
+
+
+def supervise(config: Config, gaussians: Gaussians | None, student: Student, device: torch.device) -> FeatureSupervision | None:
+    """Feature supervision as the config asks for it; None where no such loss is in use.
+
+    Raises:
+        InputError: see ``load_volume``.
+    """
+    if not config.loss.inside_terms:
+        return None
+    if gaussians is None:
+        raise InputError("config", "teacher.ply", "no Gaussians", "some, since their insides are distilled")
+    lower, upper = student.box.tolist()
+    volume = load_volume(config, gaussians, SceneBox(tuple(lower), tuple(upper))).to(device)
+    projector = None
+    if any(name.startswith("feature") for name in config.loss.inside_terms):
+        features = config.features
+        channels = select_channels(features.channels)
+        inputs = student.tap_width(features.tap)
+        projector = fresh_projector(features.tap, inputs, channels, features.projector_width, config.seed).to(device)
+    return FeatureSupervision(config, volume, projector)
+
+
+def _columns(volume: FeatureVolume, names: tuple[str, ...]) -> list[int] | None:
+    """Where ``names`` are among the volume's channels; None where some are not, for they are not needed then."""
+    return [volume.channels.index(name) for name in names] if set(names) <= set(volume.channels) else None
