@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from distill import lpips_weights, metrics
+from distill.evaluation import lpips_weights, metrics
 
 
 def pictures(seed, height=40, width=36):
