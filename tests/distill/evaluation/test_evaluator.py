@@ -12,7 +12,6 @@ import torch
 
 from distill.evaluation import evaluator, metrics, results
 from distill.evaluation.evaluator import evaluate
-from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EVAL_COLUMNS, FRAME_COLUMNS
 from distill.renderer import RenderedFrame
 from distill.run_folder import RunFolder
