@@ -18,7 +18,7 @@ from scene.images import read_image
 from tests.toy_scene import FRAMES, SIZE, write_toy_scene
 from tools.evaluate import main
 
-STEP = "000040"
+STEP = "000300"
 TOOL = str(REPO_ROOT / "tools/evaluate.py")
 
 
@@ -29,11 +29,11 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A root with a short run of a teacher with alpha and depth."""
+    """A root with a run of a teacher with alpha and depth."""
     root = tmp_path_factory.mktemp("evaluate")
     config = write_toy_scene(root, teacher={"kind": "gaussians"})
     shared = ["--config", str(config), "--assets", str(root), "--output", str(root)]
-    assert train([*shared, "--max-steps", "40"]) in (0, 3)
+    assert train(shared) == 0
     return root
 
 
@@ -51,8 +51,8 @@ def run_of(root: Path) -> Path:
 def test_one_command_from_a_run_folder_to_figures(root) -> None:
     command = [sys.executable, TOOL, str(run_of(root)), "--assets", str(root), "--rgba", "--depth", "--burn-in", "1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=180)
-    assert done.returncode in (0, 3), done.stderr
-    assert "above a blank image" in done.stdout or "COLLAPSED" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert "above a blank image" in done.stdout
     assert "student |" in done.stdout and "frames/s, median" in done.stdout
     logs, frames = root / "logs/toy/first", run_of(root) / f"eval/step_{STEP}"
     summary = rows(logs / f"eval_step_{STEP}.csv")
@@ -72,7 +72,7 @@ def test_one_command_from_a_run_folder_to_figures(root) -> None:
 
     before = {path: path.read_bytes() for path in logs.glob("eval_*.csv")}
     again = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=180)
-    assert again.returncode == done.returncode
+    assert again.returncode == 0
     assert {path: path.read_bytes() for path in logs.glob("eval_*.csv")} == before
     assert f"{FRAMES} of {FRAMES} frames have been measured already" in again.stderr
 
@@ -80,7 +80,7 @@ def test_one_command_from_a_run_folder_to_figures(root) -> None:
 def test_training_and_evaluation_alone_give_the_tool_s_columns_and_figures(root) -> None:
     logs = root / "logs/toy/first"
     trained = rows(logs / f"eval_step_{STEP}.csv")
-    assert main([str(run_of(root)), "--assets", str(root), "--output", str(root / "again")]) in (0, 3)
+    assert main([str(run_of(root)), "--assets", str(root), "--output", str(root / "again")]) == 0
     evaluated = rows(root / f"again/logs/toy/first/eval_step_{STEP}.csv")
     assert list(trained[0]) == list(evaluated[0])
     assert [{**row, "avg_fps": ""} for row in trained] == [{**row, "avg_fps": ""} for row in evaluated]
@@ -91,7 +91,7 @@ def test_resolution_and_backgrounds_are_evaluations_of_their_own(root) -> None:
     logs = root / "logs/toy/first"
     before = (logs / f"eval_step_{STEP}.csv").read_bytes()
     more = ["--resolution", "12", "--background", "both", "--split", "holdout", "--reference", "teacher"]
-    assert main([str(run_of(root)), "--assets", str(root), *more]) in (0, 3)
+    assert main([str(run_of(root)), "--assets", str(root), *more]) == 0
     assert (logs / f"eval_step_{STEP}.csv").read_bytes() == before
     for tag, background in (("12px", "white"), ("12px_black", "black")):
         (row,) = rows(logs / f"eval_step_{STEP}_{tag}.csv")
@@ -107,14 +107,14 @@ def test_several_at_once_and_a_run_that_was_renamed(root) -> None:
     shutil.copytree(run_of(root), root / "results/toy/second")
     checkpoint = run_of(root) / f"checkpoints/step_{STEP}.pth"
     more = ["--assets", str(root), "--split", "holdout", "--output", str(root / "out"), "--lpips", "none"]
-    assert main([str(checkpoint), str(root / "results/toy/second"), *more]) in (0, 3)
+    assert main([str(checkpoint), str(root / "results/toy/second"), *more]) == 0
     figures = [rows(root / f"out/logs/toy/{run}/eval_step_{STEP}.csv") for run in ("first", "second")]
     assert figures[0][0]["psnr"] == figures[1][0]["psnr"] != ""
 
 
 def test_a_config_of_one_s_own(root) -> None:
     more = ["--config", str(root / "toy.yaml"), "--set", "run=mine", "--assets", str(root), "--output", str(root)]
-    assert main([str(run_of(root)), *more, "--split", "train"]) in (0, 3)
+    assert main([str(run_of(root)), *more, "--split", "train"]) == 0
     assert {row["split"] for row in rows(root / f"logs/toy/mine/eval_step_{STEP}.csv")} == {"train"}
 
 

@@ -37,8 +37,8 @@ class Clock:
 def setup(tmp_path):
     """Makes (config, teacher, model, prepared folder) of the toy scene."""
 
-    def make(**sections):
-        config = load_config(write_toy_scene(tmp_path, **sections), assets=tmp_path)
+    def make(*overrides, **sections):
+        config = load_config(write_toy_scene(tmp_path, **sections), overrides, assets=tmp_path)
         teacher = load_teacher(config)
         folder = RunFolder(config, tmp_path)
         folder.prepare(CPU)
@@ -54,7 +54,7 @@ def measured(setup, clock, **options):
 
 
 def test_both_are_timed_on_the_same_views_and_compared(setup, tmp_path):
-    made, clock = setup(tag="x"), Clock()
+    made, clock = setup("tag=x"), Clock()
     student, teacher, ratio = measured(made, clock).rows
     assert clock.calls == [(list(range(17)), 2)] * 2
     assert (student["fps_median"], teacher["fps_median"], ratio["fps_median"]) == (20.0, 10.0, 2.0)
