@@ -15,9 +15,14 @@ from distill.trainer import TrainingDiverged
 from scene.errors import InputError
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """``--config``, ``--set``, ``--assets`` and ``--debug``; ``config_of`` reads the first three."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML config, see configs/")
+def add_config_options(parser: argparse.ArgumentParser, default_config: str = "") -> None:
+    """``--config``, ``--set``, ``--assets`` and ``--debug``; ``config_of`` reads the first three.
+
+    Args:
+        default_config: what is taken without ``--config``, in words; empty: it has to be given.
+    """
+    words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
+    parser.add_argument("--config", required=not default_config, metavar="FILE", help=words)
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
         help="override a setting, e.g. --set train.lr=0.005; may be repeated",

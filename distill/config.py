@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +49,34 @@ def load_config(
         _merge(data, _parse_override(override), sources, OVERRIDE)
     _resolve_assets(data, Path(assets or REPO_ROOT))
     return validate(Config, data, sources, str(path))
+
+
+def config_from_text(
+    text: str, source: str | Path, overrides: Sequence[str] = (), assets: str | Path | None = None
+) -> Config:
+    """A config that ``to_yaml`` wrote, as checkpoints carry it, with overrides.
+
+    Args:
+        source: where the text is from, for messages.
+        overrides: as for ``load_config``.
+        assets: its paths are absolute; the longest end of one that names something under this folder is taken
+            instead, so that a run made elsewhere finds its assets.
+
+    Raises:
+        InputError: as ``load_config``.
+    """
+    data: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    stored = _parse_yaml(text, str(source)) if isinstance(text, str) else text
+    if not isinstance(stored, dict):
+        raise InputError(source, "config", show(stored), "the config of its run", "Give one with --config.")
+    _merge(data, stored, sources, str(source))
+    if assets is not None:
+        _move_assets(data, Path(assets))
+    for override in overrides:
+        _merge(data, _parse_override(override), sources, OVERRIDE)
+    _resolve_assets(data, Path(assets or REPO_ROOT))
+    return validate(Config, data, sources, str(source))
 
 
 def validate(model: type[Model], data: Mapping[str, Any], sources: Mapping[str, str], default_source: str) -> Model:
@@ -226,13 +254,25 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
         _merge(into[key], value, sources, source, f"{field}.")
 
 
-def _resolve_assets(data: dict[str, Any], root: Path) -> None:
-    for section, key in (
-        ("data", "transforms"),
-        ("data", "train_transforms"),
-        ("teacher", "outputs"),
-        ("teacher", "ply"),
-    ):
+_ASSETS = (("data", "transforms"), ("data", "train_transforms"), ("teacher", "outputs"), ("teacher", "ply"))
+
+
+def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each section and key that hold an asset's path."""
+    for section, key in _ASSETS:
         mapping = data.get(section)
         if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
-            mapping[key] = os.path.abspath(root / Path(mapping[key]).expanduser())
+            yield mapping, key
+
+
+def _resolve_assets(data: dict[str, Any], root: Path) -> None:
+    for mapping, key in _asset_paths(data):
+        mapping[key] = os.path.abspath(root / Path(mapping[key]).expanduser())
+
+
+def _move_assets(data: dict[str, Any], root: Path) -> None:
+    """Paths to the same files under another root, as far as they are there."""
+    for mapping, key in _asset_paths(data):
+        parts = Path(mapping[key]).parts[1:]
+        ends = (root.joinpath(*parts[n:]) for n in range(len(parts)))
+        mapping[key] = str(next((path for path in ends if path.exists()), mapping[key]))

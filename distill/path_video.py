@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from distill import pictures
+from distill.evaluation import pictures
 from distill.run_folder import atomic_path
 from distill.view_renderers import Color, RenderView
 from scene.cameras import Cameras

@@ -34,7 +34,7 @@ class RestoredRun:
     checkpoint: Path
 
 
-def restore_run(config: Config, root: Path, checkpoint: str | None = None) -> RestoredRun:
+def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None) -> RestoredRun:
     """Restores a checkpoint, the latest of the run under ``root`` by default, whatever student the config names.
 
     Raises:

@@ -68,9 +68,8 @@ class RunFolder:
         return summary.with_name(f"{summary.stem}_frames.csv")
 
     def latest_checkpoint(self) -> Path | None:
-        """The checkpoint written last, or None; not the highest step, which may be an earlier run's."""
-        found = [path for path in self.checkpoints.glob("step_*.pth") if re.fullmatch(r"step_\d{6,}\.pth", path.name)]
-        return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+        """The run's ``newest_checkpoint``."""
+        return newest_checkpoint(self.checkpoints)
 
     def create(self) -> None:
         """Creates the folders.
@@ -92,6 +91,12 @@ class RunFolder:
             path.write_text(to_yaml(self.config), encoding="utf-8")
         with atomic_path(self.versions_json) as path:
             path.write_text(json.dumps(versions(self.config, torch.device(device)), indent=2) + "\n", encoding="utf-8")
+
+
+def newest_checkpoint(checkpoints: Path) -> Path | None:
+    """The checkpoint written last in a folder, or None; not the highest step, which may be an earlier run's."""
+    found = [path for path in checkpoints.glob("step_*.pth") if re.fullmatch(r"step_\d{6,}\.pth", path.name)]
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
 
 
 def versions(config: Config, device: torch.device) -> dict[str, str | int | None]:

@@ -259,11 +259,20 @@ class EvalConfig(Section):
     splits: Annotated[
         tuple[Literal["holdout", "train"], ...], FromList, Field(min_length=1), AfterValidator(distinct)
     ] = Field(("holdout", "train"), description="frames to measure on")
-    lpips: bool = Field(True, description="measure LPIPS (VGG), the slowest metric on a CPU")
+    lpips: bool | Annotated[tuple[Literal["vgg", "alex"], ...], FromList, AfterValidator(distinct)] = Field(
+        True, description="measure LPIPS, the slowest metric on a CPU; a list: with these networks; true: VGG"
+    )
     max_train_frames: int | None = Field(
         None, ge=1, description="train frames measured at most, evenly spread; null: all"
     )
     save_renders: bool = Field(True, description="write every render as PNG")
+
+    @property
+    def lpips_nets(self) -> tuple[str, ...]:
+        """The networks that measure LPIPS."""
+        if isinstance(self.lpips, bool):
+            return ("vgg",) if self.lpips else ()
+        return self.lpips
 
 
 class Config(Section):

@@ -13,13 +13,13 @@ import torch
 from distill.assistance import PointSupervision, assistant_config, check_same_box, pretrain_on_points
 from distill.checkpoint import load_checkpoint
 from distill.config import REPO_ROOT, check_assets
-from distill.evaluator import EvaluationResult, check_measurable, evaluate
+from distill.evaluation.evaluator import check_measurable
+from distill.evaluation.lpips_weights import backbone_weights
+from distill.evaluation.student import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.live_sampler import LiveRaySampler
 from distill.live_views import make_producer
-from distill.lpips_weights import backbone_weights
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
 from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
-from distill.renderer import RenderedFrame, render_frame
 from distill.restored_run import restore_run
 from distill.run_folder import RunFolder
 from distill.run_report.publish import publish
@@ -93,16 +93,15 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     if state is not None:
         trainer.restore(state)
         _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
-    weights = threading.Thread(target=backbone_weights, args=("vgg",), daemon=True)
-    if config.eval.lpips:
-        weights.start()  # a download, the first time: it need not wait for the end of training
+    nets = config.eval.lpips_nets
+    weights = threading.Thread(target=lambda: [backbone_weights(net) for net in nets], daemon=True)
+    weights.start()  # a download, the first time: it need not wait for the end of training
     trainer.run()
     _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
     if trainer.interrupted:
         _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
         return ExitCode.INTERRUPTED
-    if config.eval.lpips:
-        weights.join()
+    weights.join()
     status = _evaluate(config, teacher, model, trainer.progress.step, folder, device)
     publish(config, folder, trainer.progress.step)
     return status
@@ -173,31 +172,37 @@ def _assist(
     return spent + time.perf_counter() - start
 
 
-def evaluate_checkpoint(config: Config, root: Path = REPO_ROOT, checkpoint: str | None = None) -> ExitCode:
+def evaluate_checkpoint(
+    config: Config,
+    root: Path = REPO_ROOT,
+    checkpoint: str | Path | None = None,
+    options: EvaluationOptions = AS_CONFIGURED,
+) -> ExitCode:
     """Evaluates a checkpoint, the latest of the run under ``root`` by default, whatever student the config names.
 
     Raises:
-        InputError: config, assets or checkpoint are not in order.
+        InputError: config, assets or checkpoint are not in order, or no background asked for is to be had.
     """
     run = restore_run(config, root, checkpoint)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
+    configs = options.configs(config, teacher.views)
     run.folder.create()
-    return _evaluate(config, teacher, run.model, run.step, run.folder, run.device)
+    return max(
+        _evaluate(each, teacher, run.model, run.step, RunFolder(each, root), run.device, options) for each in configs
+    )
 
 
 def _evaluate(
-    config: Config, teacher: Teacher, model: Model, step: int, folder: RunFolder, device: torch.device
+    config: Config,
+    teacher: Teacher,
+    model: Model,
+    step: int,
+    folder: RunFolder,
+    device: torch.device,
+    options: EvaluationOptions = AS_CONFIGURED,
 ) -> ExitCode:
-    cameras = teacher.views.cameras.to(device)
-    model.student.eval()
-
-    def render(index: int, background: tuple[float, float, float]) -> RenderedFrame:
-        return render_frame(model.student, model.grid, cameras, index, model.settings, background)
-
-    result: EvaluationResult = evaluate(render, teacher.views, config, step, folder, device)
-    print(result.summary_text())
-    print(f"figures {folder.eval_csv(step)}\npictures {folder.eval}")
+    result = evaluate_student(config, teacher, model, step, folder, device, options)
     return ExitCode.COLLAPSED if result.collapsed else ExitCode.DONE
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from distill.evaluation.metrics import psnr
 from distill.export_views import ExportViews
-from distill.metrics import psnr
 from distill.teacher_export import ExportFormat, rendered_planes
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras

@@ -104,6 +104,11 @@ def gpu_mem_gib(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else None
 
 
+def gpu_allocated_gib(device: torch.device) -> float | None:
+    """Memory in GiB that tensors take on a CUDA device now; None on any other."""
+    return torch.cuda.memory_allocated(device) / GIB if device.type == "cuda" else None
+
+
 def cpu_peak_gib() -> float | None:
     """Most memory in GiB that this process has had in RAM at a time; None where the system does not tell."""
     try:

@@ -1,6 +1,7 @@
 """Structural similarity (Wang et al. 2004) as a loss: Gaussian window of 11 pixels, sigma 1.5, zeros beyond the edge.
 
-The window and the padding are 3DGS's (Kerbl et al. 2023); ``distill.metrics.ssim`` measures, without padding.
+The window and the padding are 3DGS's (Kerbl et al. 2023); ``distill.evaluation.metrics.ssim`` measures, without
+padding.
 """
 
 from __future__ import annotations

@@ -328,12 +328,16 @@ def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Te
     return distance.masked_scatter(valid, distance[valid] * inside)
 
 
-def _stacked(views: Sequence[View]) -> dict[str, Tensor | None]:
-    def stack(name: str) -> Tensor | None:
-        parts = [getattr(view, name) for view in views]
-        return None if parts[0] is None else torch.stack(parts).cpu()
+def _stacked(views: list[View]) -> dict[str, Tensor | None]:
+    """Planes of all views by name. ``views`` is emptied, so that memory holds only one plane twice at a time."""
+    parts = {name: [getattr(view, name) for view in views] for name in ("rgb", "alpha", "coverage", "distance")}
+    views.clear()
+    # Nothing else may keep a plane's parts while the next is stacked.
+    return {name: _stack(parts.pop(name)) for name in list(parts)}
 
-    return {name: stack(name) for name in ("rgb", "alpha", "coverage", "distance")}
+
+def _stack(parts: list[Tensor | None]) -> Tensor | None:
+    return None if parts[0] is None else torch.stack(parts).cpu()
 
 
 def _alpha(picture: np.ndarray) -> Tensor | None:

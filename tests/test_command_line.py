@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from distill.config import REPO_ROOT
-from distill.evaluator import EVAL_COLUMNS
+from distill.evaluation.results import EVAL_COLUMNS
 from distill.training_log import COLUMNS
 from lego_response_distill import main
 from scene.images import read_image, write_image

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.metrics import psnr, psnr_blank
+from distill.evaluation.metrics import psnr, psnr_blank
 from distill.view_renderers import Color, RenderView
 from scene.cameras import Cameras
 from scene.images import resize_area, to_uint8

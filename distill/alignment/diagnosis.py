@@ -9,7 +9,7 @@ from distill.alignment.comparison import Comparison, Gate, measure
 from distill.alignment.depth_reading import DepthReading, better_kind, depth_readings
 from distill.alignment.hypotheses import AS_IT_IS, Cause
 from distill.alignment.search import Trial, try_all
-from distill.metrics import is_collapsed
+from distill.evaluation.metrics import is_collapsed
 from distill.view_renderers import RenderView
 from teacher.depth import DepthKind
 

@@ -22,7 +22,7 @@ from distill.alignment.hypotheses import (
     picture_hypotheses,
     pose_hypotheses,
 )
-from distill.metrics import psnr, psnr_blank
+from distill.evaluation.metrics import psnr, psnr_blank
 from distill.view_renderers import Rendering
 from scene.cameras import Cameras
 

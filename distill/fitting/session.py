@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from distill.config import REPO_ROOT, check_assets
-from distill.evaluator import EvaluationResult, check_measurable, evaluate
+from distill.evaluation.evaluator import EvaluationResult, check_measurable, evaluate
 from distill.fitting.initialization import hull_gaussians
 from distill.fitting.pictures import Pictures
 from distill.fitting.trainer import TeacherFit, scene_extent

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from distill.evaluation.metrics import psnr_from_mse
 from distill.fitting.backends import choose_backend
 from distill.fitting.model import GaussianModel
 from distill.fitting.pictures import Pictures
 from distill.interrupts import Interrupt
-from distill.metrics import psnr_from_mse
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema_fitting import FittingConfig
 from distill.trainer import TrainingDiverged

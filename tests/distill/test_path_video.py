@@ -4,8 +4,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from distill.evaluation.pictures import error_map
 from distill.path_video import check_video, even_sized, path_frames, write_video
-from distill.pictures import error_map
 from distill.view_renderers import gaussians_renderer
 from scene.errors import InputError
 from scene.images import to_uint8

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from distill import evaluator, metrics
-from distill.evaluator import EVAL_COLUMNS, FRAME_COLUMNS, evaluate
+from distill.evaluation import evaluator, metrics, results
+from distill.evaluation.evaluator import evaluate
+from distill.evaluation.render_files import RenderFiles
+from distill.evaluation.results import EVAL_COLUMNS, FRAME_COLUMNS
 from distill.renderer import RenderedFrame
 from distill.run_folder import RunFolder
 from distill.schema import Config
@@ -122,7 +124,8 @@ def test_csv_columns_are_the_documented_ones(setup):
     columns, rows = read_csv(folder.logs / "eval_step_020000_depth.csv")
     assert ",".join(columns) == (
         "step,split,reference,frames,psnr,ssim,lpips_vgg,psnr_foreground,psnr_blank,alpha_mean,"
-        "avg_fps,gpu_peak_gib,power_avg_w,collapsed"
+        "avg_fps,gpu_peak_gib,power_avg_w,collapsed,"
+        "lpips_alex,depth_abs,depth_rel,alpha_iou,flicker,background,width,height"
     )
     assert [(row["split"], row["reference"], row["frames"]) for row in rows] == [
         ("holdout", "teacher", "3"),
@@ -370,4 +373,167 @@ def test_summary_is_a_table_a_person_can_read(setup):
 
 
 def test_columns_hold_every_metric():
-    assert set(evaluator.METRICS) < set(EVAL_COLUMNS) and set(evaluator.METRICS) < set(FRAME_COLUMNS)
+    names = {*results.METRICS, *results.MORE_METRICS}
+    assert names < set(EVAL_COLUMNS) and names < set(FRAME_COLUMNS)
+
+
+def counting(render):
+    """The same renders, and the frames that were asked for."""
+    asked = []
+
+    def counted(i, background):
+        asked.append(i)
+        return render(i, background)
+
+    return counted, asked
+
+
+def test_a_second_run_measures_nothing_and_writes_the_same_bytes(setup):
+    views = make_views()
+    render, asked = counting(with_noise(views, lambda i: 0.02 * (i + 1)))
+    config, folder = setup()
+    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    before = {path: path.read_bytes() for path in (*folder.logs.iterdir(), *folder.eval.iterdir())}
+    asked.clear()
+    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    assert asked == []
+    assert {path: path.read_bytes() for path in (*folder.logs.iterdir(), *folder.eval.iterdir())} == before
+    evaluate(render, views, config, 20000, folder, CPU, identity="one", fresh=True, progress=False)
+    assert asked == [0, *range(FRAMES)]
+
+
+@pytest.mark.parametrize("change", ["identity", "reference image", "background", "camera"])
+def test_what_was_measured_otherwise_is_measured_again(setup, change):
+    views = make_views()
+    render, asked = counting(with_noise(views, lambda i: 0.1))
+    config, folder = setup()
+    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    asked.clear()
+    again = range(FRAMES)
+    if change == "background":
+        config, _ = setup(background="black")
+    if change == "reference image":  # that of frame 3, which has a part in frame 4's flicker
+        views.rgb[3] = views.rgb[3].flip(0)
+        again = [3, 4]
+    if change == "camera":
+        views.cameras.fx[9] += 1
+        again = [9]
+    identity = "two" if change == "identity" else "one"
+    evaluate(render, views, config, 20000, folder, CPU, identity=identity, progress=False)
+    # the flicker of the first frame needs the one before, the first of all is the warm-up
+    before = [again[0] - 1] if again[0] else []
+    assert asked[1:] == [*before, *again]
+
+
+def test_a_run_that_was_stopped_goes_on(setup):
+    views = make_views()
+    config, folder = setup()
+    whole = with_noise(views, lambda i: 0.02 * (i + 1))
+    expected = evaluate(whole, views, config, 20000, folder, CPU, progress=False).rows
+
+    def stops(i, background):
+        if i == 6:
+            raise KeyboardInterrupt
+        return whole(i, background)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluator, "_CHUNK_BYTES", 2 * SIDE * SIDE * 11)  # two frames at a time
+        evaluate(stops, views, config, 20000, folder, CPU, identity="one", progress=False)
+    render, asked = counting(whole)
+    rows = evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False).rows
+    assert asked == [5, 5, 6, 7, 8, 9]  # warm-up, then what flicker needs of frame 5, then the rest
+    untimed = set(EVAL_COLUMNS) - {"avg_fps"}
+    assert [{name: row[name] for name in untimed} for row in rows] == [
+        {name: row[name] for name in untimed} for row in expected
+    ]
+
+
+def test_a_frame_whose_file_is_gone_is_rendered_again(setup):
+    views = make_views()
+    render, asked = counting(with_noise(views, lambda i: 0.1))
+    config, folder = setup(splits=["holdout"])
+    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    (folder.eval / "step_020000_frame_00004.png").unlink()
+    asked.clear()
+    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    assert asked == [4, 4]
+
+
+def test_chunks_change_no_figure(setup, monkeypatch):
+    views = make_views()
+    render = with_noise(views, lambda i: 0.02 * (i + 1))
+    whole, _ = run(render, views, setup)
+    monkeypatch.setattr(evaluator, "_CHUNK_BYTES", 1)
+    chunked, _ = run(render, views, setup)
+    timed = {"avg_fps", "render_s"}
+    for ours, theirs in zip(whole.rows + whole.frame_rows, chunked.rows + chunked.frame_rows, strict=True):
+        assert {k: v for k, v in ours.items() if k not in timed} == {k: v for k, v in theirs.items() if k not in timed}
+
+
+def test_flicker_is_of_neighbours_on_the_path_in_the_same_split(setup):
+    views = make_views()
+    result, _ = run(with_noise(views, lambda i: 0.2 if i == 5 else 0.0), views, setup, reference="teacher")
+    flicker = [row["flicker"] for row in result.frame_rows]
+    assert flicker[0] is None and flicker[1:5] == [0, 0, 0, 0]
+    assert flicker[5:7] == [pytest.approx(0.2, abs=1e-6)] * 2
+    holdout, train, everything = (row["flicker"] for row in result.rows)
+    assert holdout is None  # frames 0, 4, 8
+    assert train == pytest.approx(0.2 / 4)  # of 2, 3, 6, 7: what 5 and 9 follow is held out
+    assert everything == pytest.approx(2 * 0.2 / 9)
+    views.cameras.c2w[5] = torch.diag(torch.tensor([-1.0, 1, -1, 1]))  # looks the other way
+    result, _ = run(blank, views, setup, reference="teacher")
+    assert [row["frame"] for row in result.frame_rows if row["flicker"] is None] == [0, 5, 6]
+
+
+def test_depth_and_silhouette_against_the_teacher(setup):
+    views = make_views()
+    views = replace(views, distance=torch.full((FRAMES, SIDE, SIDE), 4.0))
+
+    def render(i, background):
+        alpha = views.coverage[i].float() / 255
+        return RenderedFrame(views.image(i, background), alpha, torch.full_like(alpha, 5.0))
+
+    result, _ = run(render, views, setup)
+    teacher, truth = result.rows[:2]
+    assert (teacher["depth_abs"], teacher["depth_rel"], teacher["alpha_iou"]) == (1.0, 0.25, 1.0)
+    assert truth["depth_abs"] is None and truth["depth_rel"] is None
+    inside = int((views.coverage[0] > 0).sum())
+    assert truth["alpha_iou"] == pytest.approx((inside - 1) / inside)
+    assert (teacher["background"], teacher["width"], teacher["height"]) == ("white", SIDE, SIDE)
+
+
+def test_a_row_names_its_background(setup):
+    result, _ = run(blank, make_views(), setup, background="black")
+    assert result.rows[0]["background"] == "black"
+    result, _ = run(blank, make_views(alpha=False), setup)
+    assert result.rows[0]["background"] == "#808080"
+
+
+def test_frames_like_a_teacher_s(setup):
+    views = make_views()
+    views = replace(views, alpha=(views.alpha // 2))
+    config, folder = setup(splits=["holdout"], tag="x")
+    files = RenderFiles.like_a_teacher(folder, 20000, rgba=True, depth=True)
+
+    def render(i, background):
+        alpha = views.alpha[i].float() / 255
+        return RenderedFrame(views.image(i, background), alpha, alpha * 3)
+
+    evaluate(render, views, config, 20000, folder, CPU, files=files, progress=False)
+    root = folder.eval / "step_020000_x"
+    for name in ("renders/{}.png", "rgba/{}.png", "depth/{}.npy"):
+        folder_of = (root / name).parent
+        assert sorted(path.name for path in folder_of.iterdir()) == [
+            (root / name.format(f"0000{i}")).name for i in (0, 4, 8)
+        ]
+    assert not list(folder.eval.glob("step_020000_x_frame_*"))
+    rgba = iio.imread(root / "rgba/00004.png").astype(np.float32) / 255
+    over = rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
+    assert np.abs(over * 255 - iio.imread(root / "renders/00004.png")).max() <= 1.5
+    assert np.array_equal(np.load(root / "depth/00004.npy"), (views.alpha[4].float() / 255 * 3).numpy())
+
+
+def test_lpips_of_the_networks_asked_for(setup, monkeypatch):
+    monkeypatch.setattr(metrics.Lpips, "load", lambda net, device: FixedLpips() if net == "alex" else None)
+    result, _ = run(the_teacher(make_views()), make_views(), setup, lpips=["alex"])
+    assert (result.rows[0]["lpips_alex"], result.rows[0]["lpips_vgg"]) == (0.25, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -58,15 +58,15 @@ def triptych(
     return np.asarray(sheet)
 
 
-def contact_sheet(images: Sequence[np.ndarray], labels: Sequence[str], columns: int) -> np.ndarray:
-    """Pictures of one size in rows of ``columns``, each with its label below.
+def contact_sheet(images: Iterable[np.ndarray], labels: Sequence[str], columns: int) -> np.ndarray:
+    """Pictures of one size in rows of ``columns``, each with its label below; they are taken one at a time.
 
     Raises:
         ValueError: no pictures, or not one label for each.
     """
-    if not images or len(images) != len(labels):
-        raise ValueError(f"contact_sheet: {len(images)} pictures and {len(labels)} labels")
     tiles = [_fitted(to_uint8(image)) for image in images]
+    if not tiles or len(tiles) != len(labels):
+        raise ValueError(f"contact_sheet: {len(tiles)} pictures and {len(labels)} labels")
     height, width = tiles[0].shape[:2]
     columns, line = min(columns, len(tiles)), _FONT + _GAP
     rows = -(-len(tiles) // columns)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from distill import lpips_weights, metrics
+from distill.evaluation import lpips_weights, metrics
 
 
 def pictures(seed, height=40, width=36):
@@ -150,3 +150,58 @@ def test_lpips_vgg_with_the_real_weights():
     reference = np.stack([x, y, (np.sin(20 * x * y) + 1) / 2], axis=-1).astype(np.float32)
     assert measure(reference[::-1].copy(), reference) == pytest.approx(0.85403, abs=1e-4)
     assert measure(np.ones_like(reference), reference) == pytest.approx(0.79163, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_psnr_and_ssim_are_scikit_images(seed):
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    image, reference = (np.round(x * 255) / 255 for x in pictures(seed, 61, 47))
+    single = image.astype(np.float32), reference.astype(np.float32)
+    expected = structural_similarity(
+        *(image, reference),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1.0,
+        channel_axis=-1,
+    )
+    assert metrics.ssim(*single) == pytest.approx(expected, abs=1e-5)
+    assert metrics.psnr(*single) == pytest.approx(peak_signal_noise_ratio(reference, image, data_range=1.0), abs=1e-5)
+
+
+def test_depth_error_counts_what_is_opaque_and_known_in_both():
+    reference = np.array([[2.0, 4.0, 2.0, 2.0, 0.0, 2.0]], np.float32)
+    distance = np.array([[2.5, 3.0, 9.0, 9.0, 9.0, 0.0]], np.float32)
+    alpha = np.array([[1.0, 0.95, 0.5, 1.0, 1.0, 1.0]], np.float32)
+    coverage = np.array([[1.0, 1.0, 1.0, 0.89, 1.0, 1.0]], np.float32)
+    error = metrics.depth_error(distance, alpha, reference, coverage)
+    assert error.absolute == pytest.approx((0.5 + 1.0) / 2)
+    assert error.relative == pytest.approx((0.25 + 0.25) / 2)
+    assert metrics.depth_error(distance, alpha * 0, reference, coverage) is None
+
+
+def test_alpha_iou_by_hand():
+    alpha, coverage = np.array([[1.0, 0.6, 0.4, 0.0]]), np.array([[1.0, 0.2, 0.9, 0.0]])
+    assert metrics.alpha_iou(alpha, coverage) == pytest.approx(1 / 3)
+    assert metrics.alpha_iou(alpha * 0, coverage * 0) is None
+
+
+def test_flicker_is_change_beyond_the_reference_s():
+    _, reference = pictures(5)
+    moved = np.roll(reference, 1, axis=1)
+    assert metrics.flicker(moved, moved, reference, reference) == 0.0
+    assert metrics.flicker(moved + 0.1, moved, reference + 0.1, reference) == pytest.approx(0.0, abs=1e-7)  # stays
+    assert metrics.flicker(moved + 0.1, moved, reference - 0.2, reference) == pytest.approx(0.3, abs=1e-6)
+    assert metrics.flicker(reference, moved, reference, reference) == pytest.approx(np.abs(moved - reference).mean())
+
+
+def test_lpips_alex_with_the_real_weights():
+    """The weights that give the authors' published 0.722 and 0.138 on their example give these figures."""
+    measure = metrics.Lpips.load("alex")
+    if measure is None:
+        pytest.skip("LPIPS's AlexNet weights are in no cache and cannot be downloaded")
+    y, x = np.mgrid[:64, :64] / 64.0
+    reference = np.stack([x, y, (np.sin(20 * x * y) + 1) / 2], axis=-1).astype(np.float32)
+    assert measure(reference[::-1].copy(), reference) == pytest.approx(0.44367, abs=1e-4)
+    assert measure(np.ones_like(reference), reference) == pytest.approx(0.81423, abs=1e-4)

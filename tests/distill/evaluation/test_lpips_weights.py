@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill import lpips_weights
-from distill.lpips_weights import BACKBONES, load_arrays, read_sdist, read_torchvision
+from distill.evaluation import lpips_weights
+from distill.evaluation.lpips_weights import BACKBONES, load_arrays, read_sdist, read_torchvision
 
 
 @pytest.fixture(scope="module")

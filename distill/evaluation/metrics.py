@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from distill import lpips_weights
+from distill.evaluation import lpips_weights
 
 PSNR_CAP_DB = 100.0
 """PSNR of identical pictures, so that means stay finite; 8-bit rounding alone is 59 dB."""
@@ -18,6 +19,12 @@ COLLAPSE_MARGIN_DB = 0.5
 """A student no more than this above a blank picture has learnt nothing."""
 
 FOREGROUND_COVERAGE = 0.5
+NETS = ("vgg", "alex")
+"""Networks of LPIPS; the column is ``lpips_<net>``."""
+
+OPAQUE = 0.9
+"""Alpha from which a pixel's expected depth is that of one surface, not of an edge and what is behind it."""
+
 SSIM_MIN_SIDE = 11
 """Pixels: the window of a Gaussian of sigma 1.5 cut at 3.5 sigma."""
 LPIPS_MIN_SIDE = 32
@@ -48,6 +55,53 @@ def psnr_blank(reference: np.ndarray) -> float:
     A constant minimises the squared error of a channel at that channel's mean, where the error is the variance.
     """
     return psnr_from_mse(reference.var(axis=(0, 1), dtype=np.float64).mean())
+
+
+class DepthError(NamedTuple):
+    """Mean absolute difference of two distances: in world units, and as a fraction of the reference's."""
+
+    absolute: float
+    relative: float
+
+
+def depth_error(
+    distance: np.ndarray, alpha: np.ndarray, reference: np.ndarray, reference_alpha: np.ndarray
+) -> DepthError | None:
+    """Over the pixels where both pictures are opaque (alpha of 0.9 or more) and both distances known (above 0).
+
+    Args:
+        distance, reference: (H, W) expected distance along the unit ray, world units, 0 where unknown.
+        alpha, reference_alpha: (H, W) in [0, 1].
+
+    Returns:
+        None where there is no such pixel.
+    """
+    both = (alpha >= OPAQUE) & (reference_alpha >= OPAQUE) & (distance > 0) & (reference > 0)
+    if not both.any():
+        return None
+    error = np.abs(distance[both].astype(np.float64) - reference[both])
+    return DepthError(float(error.mean()), float((error / reference[both]).mean()))
+
+
+def alpha_iou(alpha: np.ndarray, coverage: np.ndarray) -> float | None:
+    """Intersection over union of the silhouettes, the pixels whose alpha (H, W) exceeds 0.5; None without any."""
+    ours, theirs = alpha > FOREGROUND_COVERAGE, coverage > FOREGROUND_COVERAGE
+    union = np.count_nonzero(ours | theirs)
+    return np.count_nonzero(ours & theirs) / union if union else None
+
+
+def flicker(
+    image: np.ndarray, reference: np.ndarray, previous_image: np.ndarray, previous_reference: np.ndarray
+) -> float:
+    """What changes from one frame to the next beside what should: mean over pixels and channels of
+    ``|(image - previous_image) - (reference - previous_reference)|``, in [0, 2].
+
+    That is the absolute difference between consecutive signed error images: an error that stays where it is does not
+    flicker. It is dtSSD (Erofeev et al. 2015, on video matting) with the absolute value for the square. It means
+    something only where the two frames are neighbours on a camera path.
+    """
+    change = (image.astype(np.float64) - previous_image) - (reference.astype(np.float64) - previous_reference)
+    return float(np.abs(change).mean())
 
 
 def is_collapsed(student_psnr: float, blank_psnr: float) -> bool:

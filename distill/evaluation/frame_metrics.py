@@ -1,0 +1,141 @@
+"""The figures of one frame against each of its references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill.evaluation import metrics
+from distill.evaluation.records import digest
+from scene.images import to_uint8
+
+if TYPE_CHECKING:
+    from distill.renderer import RenderedFrame
+    from scene.cameras import Cameras
+    from teacher.views import TeacherViews
+
+Color = tuple[float, float, float]
+
+MOST_TURN = 10.0
+"""Degrees between frames of the JSON that count as neighbours on a camera path; 200 about an object are 1.8 apart."""
+
+
+@dataclass(frozen=True)
+class Render:
+    """A rendered frame on the CPU.
+
+    Attributes:
+        image: (H, W, 3) uint8 on the background.
+        alpha: (H, W) float32.
+        distance: (H, W) float32 along the unit ray, world units, 0 where empty.
+        seconds: what rendering it took.
+        is_finite: whether all colours were numbers; others are black or white in ``image``.
+    """
+
+    image: np.ndarray
+    alpha: np.ndarray
+    distance: np.ndarray
+    seconds: float
+    is_finite: bool
+
+    @classmethod
+    def of(cls, frame: RenderedFrame, seconds: float) -> Render:
+        rgb = frame.rgb.float().cpu().numpy()
+        image = to_uint8(np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0))
+        alpha, distance = (plane.float().cpu().numpy() for plane in (frame.alpha, frame.distance))
+        return cls(image, alpha, distance, seconds, bool(np.isfinite(rgb).all()))
+
+
+@dataclass(frozen=True)
+class References:
+    """What renders are compared with.
+
+    Args:
+        views: the teacher's views.
+        names: of ``teacher`` and ``ground_truth`` those to compare with.
+        background: what renders and references are on, sRGB in [0, 1].
+        lpips: networks that measure LPIPS, by name.
+    """
+
+    views: TeacherViews
+    names: tuple[str, ...]
+    background: Color
+    lpips: dict[str, metrics.Lpips]
+
+    def image(self, index: int, name: str) -> np.ndarray:
+        """(H, W, 3) float32 in [0, 1]."""
+        image = self.views.image if name == "teacher" else self.views.ground_truth_image
+        return image(index, self.background).numpy()
+
+    def coverage(self, index: int, name: str) -> np.ndarray:
+        """(H, W) in [0, 1]: how much of a pixel the object fills; of opaque ground truth the teacher knows better."""
+        if name == "ground_truth" and bool((self.views.ground_truth[index, ..., 3] < 255).any()):
+            return self.views.ground_truth[index, ..., 3].numpy() / np.float32(255)
+        return self.views.coverage[index].numpy() / np.float32(255)
+
+    def measure(self, index: int, render: Render, previous: np.ndarray | None) -> dict[str, dict[str, float | None]]:
+        """By reference: a value for each of ``METRICS`` and ``MORE_METRICS``, None where there is none.
+
+        Args:
+            previous: (H, W, 3) uint8 render of the view before, where flicker is wanted.
+        """
+        return {name: self._against(name, index, render, previous) for name in self.names}
+
+    def digest(self, index: int) -> str:
+        """Of all that ``measure`` knows of view ``index`` beside its render."""
+        views = self.views
+        planes = (views.rgb, views.alpha, views.coverage, views.distance, views.ground_truth)
+        return digest(
+            *(None if plane is None else plane[index] for plane in planes),
+            *camera_values(views.cameras, index),
+            views.names[index],
+            [self.names, self.background, sorted(self.lpips), views.background],
+        )
+
+    def _against(self, name: str, index: int, render: Render, previous: np.ndarray | None) -> dict[str, float | None]:
+        image, target = _float(render.image), self.image(index, name)
+        coverage = self.coverage(index, name)
+        depth = self._depth_error(index, render) if name == "teacher" else None
+        change = None
+        if previous is not None:
+            change = metrics.flicker(image, target, _float(previous), self.image(index - 1, name))
+        return {
+            "psnr": metrics.psnr(image, target),
+            "ssim": metrics.ssim(image, target),
+            "psnr_foreground": metrics.psnr_foreground(image, target, coverage),
+            "psnr_blank": metrics.psnr_blank(target),
+            "alpha_mean": float(render.alpha.mean(dtype=np.float64)),
+            "depth_abs": depth.absolute if depth else None,
+            "depth_rel": depth.relative if depth else None,
+            "alpha_iou": metrics.alpha_iou(render.alpha, coverage),
+            "flicker": change,
+            **{f"lpips_{net}": self.lpips[net](image, target) if net in self.lpips else None for net in metrics.NETS},
+        }
+
+    def _depth_error(self, index: int, render: Render) -> metrics.DepthError | None:
+        if self.views.distance is None:
+            return None
+        distance = self.views.distance[index].numpy()
+        return metrics.depth_error(render.distance, render.alpha, distance, self.coverage(index, "teacher"))
+
+
+def has_neighbour(cameras: Cameras, index: int) -> bool:
+    """Whether view ``index`` comes next on a camera path: the one before looks within ``MOST_TURN`` of its way."""
+    if index == 0:
+        return False
+    cosine = float(cameras.c2w[index - 1, :3, 2] @ cameras.c2w[index, :3, 2])
+    return cosine >= math.cos(math.radians(MOST_TURN))
+
+
+def camera_values(cameras: Cameras, index: int) -> Sequence[object]:
+    """All there is to know of a camera, as ``digest`` takes it."""
+    tensors = [getattr(cameras, name)[index] for name in ("c2w", "fx", "fy", "cx", "cy")]
+    return [*tensors, [cameras.width, cameras.height]]
+
+
+def _float(image: np.ndarray) -> np.ndarray:
+    return image.astype(np.float32) / np.float32(255.0)

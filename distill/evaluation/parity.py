@@ -1,0 +1,281 @@
+"""The student beside its teacher: speed, memory, power, size, measured on the same cameras by the same clock."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+
+from distill.evaluation.evaluator import background_of, chosen_frames
+from distill.evaluation.frame_metrics import camera_values
+from distill.evaluation.records import Records, code_digest, digest
+from distill.evaluation.render_files import eval_stem
+from distill.evaluation.results import Row
+from distill.evaluation.speed import BURN_IN, Speed, measure_speed, spread
+from distill.pipeline import Model, Teacher
+from distill.renderer import render_frame
+from distill.run_folder import RunFolder, write_csv
+from distill.schema import Config
+from distill.telemetry import GIB, device_name, gpu_allocated_gib
+from scene.cameras import Cameras
+from students.base import Student
+from teacher.gaussian_files import write_gaussians
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+from teacher.view_files import outputs_folder
+
+STATS = "render_stats.json"
+MIB = 2**20
+
+# The figures, and how the printed table calls them and writes them.
+FIGURES = {
+    "fps_median": ("frames/s, median", ".4g"),
+    "fps_iqr": ("frames/s, interquartile", ".3g"),
+    "gpu_peak_gib": ("GPU peak, GiB", ".3f"),
+    "power_avg_w": ("GPU power, W", ".1f"),
+    "power_idle_w": ("GPU power idle, W", ".1f"),
+    "energy_per_frame_j": ("GPU energy a frame, J", ".4g"),
+    "cpu_package_power_avg_w": ("CPU package power, W", ".1f"),
+    "cpu_package_power_idle_w": ("CPU package power idle, W", ".1f"),
+    "cpu_package_energy_per_frame_j": ("CPU package energy a frame, J", ".4g"),
+    "parameters": ("parameters", ",d"),
+    "size_mib": ("size on disk, MiB", ".3f"),
+    "size_fp16_mib": ("size as float16, MiB", ".3f"),
+}
+PARITY_COLUMNS = ("step", "subject", "source", "width", "height", "frames", *FIGURES)
+# A spread or an idle machine is nobody's merit.
+_NO_RATIO = ("fps_iqr", "power_idle_w", "cpu_package_power_idle_w")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The three rows of ``PARITY_COLUMNS``: ``student``, ``teacher``, and ``ratio``, student / teacher."""
+
+    rows: list[Row]
+
+    def table(self) -> str:
+        """student | teacher | ratio, a line for each figure that either has; what was not measured as ``-``."""
+        student, teacher, ratio = self.rows
+        lines = [("", "student", "teacher", "ratio")]
+        for name, (label, spec) in FIGURES.items():
+            if student[name] is None and teacher[name] is None:
+                continue
+            cells = (_text(student[name], spec), _text(teacher[name], spec), _text(ratio[name], ".3g"))
+            lines.append((label, *cells))
+        widths = [max(len(line[n]) for line in lines) for n in range(4)]
+        text = [f"{line[0]:<{widths[0]}}" + "".join(f" | {line[n]:>{widths[n]}}" for n in (1, 2, 3)) for line in lines]
+        return "\n".join([*text, f"student: {student['source']}; teacher: {teacher['source'] or 'not measured'}"])
+
+
+def measure_parity(
+    config: Config,
+    teacher: Teacher,
+    model: Model,
+    step: int,
+    folder: RunFolder,
+    device: torch.device,
+    *,
+    identity: str,
+    burn_in: int = BURN_IN,
+    fresh: bool = False,
+    speed: Callable[..., Speed] = measure_speed,
+) -> Parity:
+    """Measures student and teacher on the same views and writes ``eval_step_020000[_<tag>]_parity.csv``.
+
+    At most 24 of the frames that are evaluated, evenly spread, are rendered; fewer where 30 s are over. The teacher is
+    rendered here where its Gaussians are known, at the views' own size, without supersampling. Else speed, memory and
+    power come from the ``render_stats.json`` of an export in ``teacher.outputs`` (energy is power / frames a second),
+    if its views have the size measured here; else they stay empty. A student's size is that of its weights as
+    ``torch.save`` writes them, in float32 and float16; a teacher's that of its file, of the built-in scene as a PLY.
+    ``size_fp16_mib``'s ratio is to the teacher's file. What is recorded of the same student, teacher, cameras and
+    program is not measured again, as in ``evaluate``.
+
+    Args:
+        identity: digest of the student, as for ``evaluate``.
+        burn_in: untimed renders before the timed ones.
+        fresh: measure again what is there.
+        speed: the clock.
+    """
+    cameras = teacher.views.cameras
+    splits = chosen_frames(teacher.views, config.eval)
+    frames = spread(sorted(index for indices in splits.values() for index in indices))
+    size = {"width": cameras.width, "height": cameras.height}
+
+    def student_speed() -> Speed:
+        return _student_speed(config, teacher, model, frames, device, burn_in, speed)
+
+    def teacher_speed() -> Speed:
+        return _teacher_speed(config, teacher.gaussians, cameras, frames, device, burn_in, speed)
+
+    views = [value for index in frames for value in camera_values(cameras, index)]
+    conditions = (code_digest(), device_name(device), burn_in, frames, *views)
+    path = folder.eval / f"{eval_stem(folder, step)}_parity.jsonl"
+    records = Records(path, fresh)
+    row = _recorded(records, "student", digest(identity, *conditions), student_speed)
+    student: Row = {"subject": "student", "source": f"measured on {device_name(device)}", **row, **student_size(model)}
+    known: Row = {"subject": "teacher", "source": None}
+    if teacher.gaussians is not None:
+        tensors = [getattr(teacher.gaussians, field.name) for field in fields(teacher.gaussians)]
+        key = digest(config.teacher.rasterizer, *tensors, *conditions)
+        known |= {"source": f"measured on {device_name(device)}"}
+        known |= _recorded(records, "teacher", key, teacher_speed)
+        known |= gaussians_size(teacher.gaussians, config.teacher.ply)
+    else:
+        known |= exported_figures(config.teacher.outputs, cameras.width)
+    rows = [{"step": step, **size, **dict.fromkeys(FIGURES), "frames": None, **row} for row in (student, known)]
+    rows.append({"step": step, "subject": "ratio", **size, **ratios(*rows)})
+    records.keep(("student", "teacher"))
+    write_csv(parity_csv(folder, step), rows, PARITY_COLUMNS)
+    return Parity(rows)
+
+
+def parity_csv(folder: RunFolder, step: int) -> Path:
+    """``eval_step_020000[_<tag>]_parity.csv``."""
+    summary = folder.eval_csv(step)
+    return summary.with_name(f"{summary.stem}_parity.csv")
+
+
+def ratios(student: Row, teacher: Row) -> Row:
+    """student / teacher of every figure that both have and that compares."""
+    found: Row = dict.fromkeys(FIGURES)
+    for name in FIGURES:
+        mine, theirs = student[name], teacher["size_mib" if name == "size_fp16_mib" else name]
+        if name not in _NO_RATIO and mine is not None and theirs:
+            found[name] = mine / theirs
+    return found
+
+
+def student_size(model: Model) -> Row:
+    """Parameters, and MiB of the weights on disk in float32 and float16."""
+    weights = {name: value.detach().cpu() for name, value in model.student.named_parameters()}
+    sizes = []
+    for dtype in (torch.float32, torch.float16):
+        buffer = io.BytesIO()
+        torch.save({name: value.to(dtype) for name, value in weights.items()}, buffer)
+        sizes.append(buffer.tell() / MIB)
+    return {"parameters": model.student.parameter_count(), "size_mib": sizes[0], "size_fp16_mib": sizes[1]}
+
+
+def gaussians_size(gaussians: Gaussians, file: Path | None) -> Row:
+    """Values that were fitted, and MiB of their file; of a PLY where they come from none."""
+    values = sum(getattr(gaussians, field.name).numel() for field in fields(gaussians))
+    if file is not None:
+        return {"parameters": values, "size_mib": file.stat().st_size / MIB}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "point_cloud.ply"
+        write_gaussians(path, gaussians)
+        return {"parameters": values, "size_mib": path.stat().st_size / MIB}
+
+
+def exported_figures(outputs: Path | None, width: int) -> Row:
+    """What ``render_stats.json`` in a teacher's folder says, as far as it holds for views of that width.
+
+    Nothing, after a warning in the log, where the file is not what tools/export_teacher.py writes.
+    """
+    if outputs is None:
+        return {}
+    path = outputs_folder(outputs) / STATS
+    if not path.is_file():
+        return {}
+    try:
+        stats = json.loads(path.read_text(encoding="utf-8"))
+        rendered, rate = stats["resolution"], stats["seconds_per_frame_median"]
+        size, power, peak = stats["gaussians_bytes"], stats["power_avg_w"], stats["gpu_peak_gib"]
+        frames, average, device = stats["frames_timed"], stats["avg_fps"], stats["device"]
+        if not (isinstance(rendered, list) and all(value > 0 for value in (rate, average, frames))):
+            raise ValueError("times that are not above 0")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("%s is not what tools/export_teacher.py writes (%r): nothing is taken from it", path, error)
+        return {}
+    found: Row = {"size_mib": None if size is None else size / MIB}
+    if rendered[0] != width:
+        _log.warning("%s is of %dx%d: the teacher's speed at %d pixels is not known", path, *rendered, width)
+        return found | {"source": f"{STATS}, size alone"}
+    found |= {"source": f"{STATS}, {device}", "frames": frames, "fps_median": 1 / rate, "gpu_peak_gib": peak}
+    return found | {"power_avg_w": power, "energy_per_frame_j": None if power is None else power / average}
+
+
+def _recorded(records: Records, name: str, key: str, measure: Callable[[], Speed]) -> Row:
+    row = records.get(name, key)
+    if row is None:
+        row = _speed_row(measure())
+        records.put(name, key, row)
+    return row
+
+
+def _speed_row(speed: Speed) -> Row:
+    return {
+        "frames": speed.frames,
+        "fps_median": speed.fps_median,
+        "fps_iqr": speed.fps_iqr,
+        "gpu_peak_gib": speed.gpu_peak_gib,
+        "power_avg_w": speed.power.gpu_w,
+        "power_idle_w": speed.idle.gpu_w,
+        "energy_per_frame_j": speed.energy_gpu_j,
+        "cpu_package_power_avg_w": speed.power.cpu_package_w,
+        "cpu_package_power_idle_w": speed.idle.cpu_package_w,
+        "cpu_package_energy_per_frame_j": speed.energy_cpu_package_j,
+    }
+
+
+def _student_speed(
+    config: Config,
+    teacher: Teacher,
+    model: Model,
+    frames: Sequence[int],
+    device: torch.device,
+    burn_in: int,
+    speed: Callable[..., Speed],
+) -> Speed:
+    cameras, background = teacher.views.cameras.to(device), background_of(teacher.views, config)
+    others = _others_gib(device, model.student)
+
+    @torch.no_grad()
+    def render(index: int) -> object:
+        return render_frame(model.student, model.grid, cameras, index, model.settings, background)
+
+    return _without(others, speed(render, frames, device, burn_in=burn_in))
+
+
+def _teacher_speed(
+    config: Config,
+    gaussians: Gaussians,
+    cameras: Cameras,
+    frames: Sequence[int],
+    device: torch.device,
+    burn_in: int,
+    speed: Callable[..., Speed],
+) -> Speed:
+    others = gpu_allocated_gib(device)
+    rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, device=device)
+
+    @torch.no_grad()
+    def render(index: int) -> object:
+        return rasterizer.render(cameras, index)
+
+    return _without(others, speed(render, frames, rasterizer.device, burn_in=burn_in))
+
+
+def _others_gib(device: torch.device, student: Student) -> float | None:
+    """GiB on the GPU that are not the student's."""
+    allocated = gpu_allocated_gib(device)
+    own = sum(tensor.nbytes for tensor in student.state_dict().values()) / GIB
+    return None if allocated is None else allocated - own
+
+
+def _without(others_gib: float | None, speed: Speed) -> Speed:
+    """The peak less what was on the GPU before and belongs to others."""
+    if speed.gpu_peak_gib is None or others_gib is None:
+        return speed
+    return replace(speed, gpu_peak_gib=speed.gpu_peak_gib - others_gib)
+
+
+def _text(value: object, spec: str) -> str:
+    return "-" if value is None else format(value, spec)

@@ -1,0 +1,124 @@
+"""What an evaluation found: the columns of its CSVs, means over frames, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.evaluation import metrics
+
+Row = dict[str, object]
+
+METRICS = ("psnr", "ssim", "lpips_vgg", "psnr_foreground", "psnr_blank", "alpha_mean")
+MORE_METRICS = ("lpips_alex", "depth_abs", "depth_rel", "alpha_iou", "flicker")
+EVAL_COLUMNS = (
+    *("step", "split", "reference", "frames", *METRICS),
+    *("avg_fps", "gpu_peak_gib", "power_avg_w", "collapsed"),
+    *(*MORE_METRICS, "background", "width", "height"),
+)
+FRAME_COLUMNS = (
+    *("step", "frame", "name", "split", "reference", *METRICS, "render_s"),
+    *(*MORE_METRICS, "background", "width", "height"),
+)
+COLLAPSED = "COLLAPSED"
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What was measured.
+
+    Args:
+        rows: a dict of ``EVAL_COLUMNS`` per split and reference; None is not measured.
+        frame_rows: a dict of ``FRAME_COLUMNS`` per frame and reference.
+        collapsed: whether the student is no better than a blank picture.
+        evidence: one sentence with the figures that say so, or say that it is not.
+    """
+
+    rows: list[Row]
+    frame_rows: list[Row]
+    collapsed: bool
+    evidence: str
+
+    def summary_text(self) -> str:
+        """A table for the console, what could not be measured as ``-``, and the evidence below it."""
+        lines = [_line("split", "reference", "frames", "PSNR", "SSIM", "LPIPS", "PSNR fg", "PSNR blank")]
+        for row in self.rows:
+            cells = ((".2f", "psnr"), (".4f", "ssim"), (".4f", "lpips_vgg"), (".2f", "psnr_foreground"))
+            texts = [_format(row[name], spec) for spec, name in (*cells, (".2f", "psnr_blank"))]
+            lines.append(_line(row["split"], row["reference"], row["frames"], *texts) + f"  {row['collapsed'] or ''}")
+        last = self.rows[-1]
+        speed = f"{last['avg_fps']:.3g} frames/s"
+        memory = "" if last["gpu_peak_gib"] is None else f", GPU peak {last['gpu_peak_gib']:.2f} GiB"
+        power = "" if last["power_avg_w"] is None else f", mean power {last['power_avg_w']:.0f} W"
+        return "\n".join([*(line.rstrip() for line in lines), speed + memory + power, self.evidence])
+
+
+@dataclass(frozen=True)
+class GpuFigures:
+    """Of rendering: most memory on the GPU in GiB, mean power in W; None where not measured."""
+
+    peak_gib: float | None
+    power_w: float | None
+
+
+def overall_gpu(parts: Sequence[tuple[GpuFigures, float]]) -> GpuFigures:
+    """Of several parts, each with the seconds it took: the highest peak, the mean power over time."""
+    peaks = [part.peak_gib for part, _ in parts if part.peak_gib is not None]
+    powers = [(part.power_w, seconds) for part, seconds in parts if part.power_w is not None]
+    if not powers:
+        return GpuFigures(max(peaks, default=None), None)
+    watts, seconds = zip(*powers, strict=True)
+    return GpuFigures(max(peaks, default=None), float(np.average(watts, weights=seconds)))
+
+
+def summarize(frame_rows: Sequence[Row], split: str, reference: str, frames: Sequence[int], gpu: GpuFigures) -> Row:
+    """One row of ``EVAL_COLUMNS``: means of the per-frame figures over those of ``frames`` that have one.
+
+    Flicker counts where the frame before is one of ``frames`` too.
+    """
+    members = set(frames)
+    chosen = [row for row in frame_rows if row["reference"] == reference and row["frame"] in members]
+    row: Row = {"step": chosen[0]["step"], "split": split, "reference": reference, "frames": len(chosen)}
+    for name in (*METRICS, *MORE_METRICS):
+        pairs = name == "flicker"
+        measured = [
+            frame[name] for frame in chosen if frame[name] is not None and (not pairs or frame["frame"] - 1 in members)
+        ]
+        row[name] = float(np.mean(measured)) if measured else None
+    row["avg_fps"] = len(chosen) / sum(frame["render_s"] for frame in chosen)
+    row["gpu_peak_gib"], row["power_avg_w"] = gpu.peak_gib, gpu.power_w
+    row["collapsed"] = COLLAPSED if metrics.is_collapsed(row["psnr"], row["psnr_blank"]) else None
+    return row | {name: chosen[0][name] for name in ("background", "width", "height")}
+
+
+def verdict(rows: Sequence[Row], coverage: float) -> tuple[bool, str]:
+    """Whether the student collapsed, and the figures that say so.
+
+    Decided on the frames never trained on, against the teacher; on the next best where there are none.
+
+    Args:
+        coverage: mean of the teacher's coverage over the frames, in [0, 1].
+    """
+    row = min(rows, key=lambda row: (row["reference"] != "teacher", row["split"] != "holdout"))
+    psnr, blank = row["psnr"], row["psnr_blank"]
+    of = "the teacher" if row["reference"] == "teacher" else "ground truth"
+    figures = f"{row['split']} PSNR {psnr:.2f} dB against {of}"
+    alpha = f"mean alpha {row['alpha_mean']:.3f}, the teacher's coverage {coverage:.3f}"
+    if row["collapsed"] is None:
+        return False, f"{figures}, {psnr - blank:.2f} dB above a blank image ({blank:.2f} dB); {alpha}."
+    margin = metrics.COLLAPSE_MARGIN_DB
+    place = "below that of" if psnr < blank - margin else f"within {margin} dB of"
+    return True, f"{COLLAPSED}: {figures} is {place} a blank image ({blank:.2f} dB); {alpha}."
+
+
+def _line(*cells: object) -> str:
+    widths = (8, 13, 7, 8, 8, 8, 9, 11)
+    return "".join(
+        f"{cell!s:{'<' if n < 2 else '>'}{width}}" for n, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+
+
+def _format(value: object, spec: str) -> str:
+    return "-" if value is None else format(value, spec)

@@ -1,0 +1,125 @@
+"""Evaluating a student: its figures, its pictures, and how it compares with its teacher."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from distill.evaluation.evaluator import background_of, evaluate
+from distill.evaluation.frame_metrics import Color
+from distill.evaluation.parity import measure_parity, parity_csv
+from distill.evaluation.records import digest
+from distill.evaluation.render_files import RenderFiles
+from distill.evaluation.results import EvaluationResult
+from distill.evaluation.speed import BURN_IN
+from distill.pipeline import Model, Teacher
+from distill.renderer import RenderedFrame, render_frame
+from distill.run_folder import RunFolder
+from distill.schema import Config
+from distill.schema_base import background_rgb
+from distill.telemetry import device_name
+from scene.errors import InputError
+
+if TYPE_CHECKING:
+    from teacher.views import TeacherViews
+
+BackgroundName = Literal["white", "black"]
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What an evaluation does besides measuring what the config says.
+
+    Attributes:
+        backgrounds: each is an evaluation of its own; none: the config's.
+        like_a_teacher: renders as ``renders/00012.png`` instead of a run's own names.
+        rgba, depth: further files of every frame, with ``like_a_teacher``.
+        burn_in: untimed renders before speed is measured.
+        fresh: measure again what has been measured.
+    """
+
+    backgrounds: tuple[BackgroundName, ...] = ()
+    like_a_teacher: bool = False
+    rgba: bool = False
+    depth: bool = False
+    burn_in: int = BURN_IN
+    fresh: bool = False
+
+    def configs(self, config: Config, views: TeacherViews) -> list[Config]:
+        """One config for each background; one that is not the config's own is named in the tag.
+
+        Raises:
+            InputError: the views have no alpha and are on another background.
+        """
+        configs = []
+        for name in self.backgrounds:
+            chosen = background_rgb(name)
+            if views.alpha is None and chosen != views.background:
+                found = f"views without alpha, on {views.background}"
+                hint = "Only RGBA renders or a PLY can be put on another background."
+                raise InputError("--background", name, found, f"alpha, or views on {chosen}", hint)
+            own = background_of(views, config)
+            tag = config.tag if chosen == own else "_".join(filter(None, (config.tag, name)))
+            render = config.render.model_copy(update={"background": name})
+            configs.append(config.model_copy(update={"render": render, "tag": tag}))
+        return configs or [config]
+
+
+AS_CONFIGURED = EvaluationOptions()
+
+
+def evaluate_student(
+    config: Config,
+    teacher: Teacher,
+    model: Model,
+    step: int,
+    folder: RunFolder,
+    device: torch.device,
+    options: EvaluationOptions = AS_CONFIGURED,
+) -> EvaluationResult:
+    """Measures the student and its parity with the teacher, writes all files, prints both tables.
+
+    Raises:
+        InputError: the config asks for a reference or a split that the teacher's views do not have.
+    """
+    cameras = teacher.views.cameras.to(device)
+    model.student.eval()
+    files = None
+    if options.like_a_teacher:
+        files = RenderFiles.like_a_teacher(folder, step, rgba=options.rgba, depth=options.depth)
+
+    def render(index: int, background: Color) -> RenderedFrame:
+        return render_frame(model.student, model.grid, cameras, index, model.settings, background)
+
+    identity = model_digest(model, device)
+    result = evaluate(
+        render, teacher.views, config, step, folder, device, files=files, identity=identity, fresh=options.fresh
+    )
+    print(result.summary_text())
+    parity = measure_parity(
+        config,
+        teacher,
+        model,
+        step,
+        folder,
+        device,
+        identity=identity,
+        burn_in=options.burn_in,
+        fresh=options.fresh,
+    )
+    print(parity.table())
+    print(f"figures {folder.eval_csv(step)}\nparity {parity_csv(folder, step)}\npictures {folder.eval}")
+    return result
+
+
+def model_digest(model: Model, device: torch.device) -> str:
+    """Digest of all that a student's renders and their times depend on beside the program and the cameras."""
+    weights = model.student.state_dict()
+    occupancy = model.grid.state_dict()
+    return digest(
+        *(part for state in (weights, occupancy) for name in sorted(state) for part in (name, state[name])),
+        [model.student.kind, model.student.settings, model.student.implementation],
+        [asdict(model.settings), model.grid.box.lower, model.grid.box.upper, str(device), device_name(device)],
+    )

@@ -1,0 +1,161 @@
+"""The evaluation tool as a user runs it, on a run of the toy scene."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.config import REPO_ROOT
+from lego_response_distill import main as train
+from scene.images import read_image
+from tests.toy_scene import FRAMES, SIZE, write_toy_scene
+from tools.evaluate import main
+
+STEP = "000300"
+TOOL = str(REPO_ROOT / "tools/evaluate.py")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A root with a run of a teacher with alpha and depth."""
+    root = tmp_path_factory.mktemp("evaluate")
+    config = write_toy_scene(root, teacher={"kind": "gaussians"})
+    shared = ["--config", str(config), "--assets", str(root), "--output", str(root)]
+    assert train(shared) == 0
+    return root
+
+
+@pytest.fixture
+def root(trained, tmp_path) -> Path:
+    """A copy of that root, elsewhere."""
+    shutil.copytree(trained, tmp_path / "root")
+    return tmp_path / "root"
+
+
+def run_of(root: Path) -> Path:
+    return root / "results/toy/first"
+
+
+def test_one_command_from_a_run_folder_to_figures(root) -> None:
+    command = [sys.executable, TOOL, str(run_of(root)), "--assets", str(root), "--rgba", "--depth", "--burn-in", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert "above a blank image" in done.stdout
+    assert "student |" in done.stdout and "frames/s, median" in done.stdout
+    logs, frames = root / "logs/toy/first", run_of(root) / f"eval/step_{STEP}"
+    summary = rows(logs / f"eval_step_{STEP}.csv")
+    assert [row["split"] for row in summary] == ["holdout"] * 2 + ["train"] * 2 + ["all"] * 2
+    assert 0 < float(summary[0]["depth_abs"]) < 2 and 0 < float(summary[0]["alpha_iou"]) <= 1
+    assert summary[0]["flicker"] == ""  # the cameras are 21 degrees apart
+    assert len(rows(logs / f"eval_step_{STEP}_frames.csv")) == 2 * FRAMES
+    parity = rows(logs / f"eval_step_{STEP}_parity.csv")
+    assert float(parity[2]["fps_median"]) > 0 and int(parity[1]["parameters"]) == 729 * 14
+    for kind, ending in (("renders", "png"), ("rgba", "png"), ("depth", "npy")):
+        names = sorted(path.name for path in (frames / kind).iterdir())
+        assert names == [f"{index:05d}.{ending}" for index in range(FRAMES)]
+    assert read_image(frames / "renders/00003.png").shape == (SIZE, SIZE, 3)
+    assert read_image(frames / "rgba/00003.png").shape == (SIZE, SIZE, 4)
+    depth = np.load(frames / "depth/00003.npy")
+    assert depth.dtype == np.float32 and 1.2 < np.median(depth[depth > 0]) < 2.5  # the cameras are 2 units away
+
+    before = {path: path.read_bytes() for path in logs.glob("eval_*.csv")}
+    again = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=180)
+    assert again.returncode == 0
+    assert {path: path.read_bytes() for path in logs.glob("eval_*.csv")} == before
+    assert f"{FRAMES} of {FRAMES} frames have been measured already" in again.stderr
+
+
+def test_training_and_evaluation_alone_give_the_tool_s_columns_and_figures(root) -> None:
+    logs = root / "logs/toy/first"
+    trained = rows(logs / f"eval_step_{STEP}.csv")
+    assert main([str(run_of(root)), "--assets", str(root), "--output", str(root / "again")]) == 0
+    evaluated = rows(root / f"again/logs/toy/first/eval_step_{STEP}.csv")
+    assert list(trained[0]) == list(evaluated[0])
+    assert [{**row, "avg_fps": ""} for row in trained] == [{**row, "avg_fps": ""} for row in evaluated]
+    assert (logs / f"eval_step_{STEP}_parity.csv").is_file()
+
+
+def test_resolution_and_backgrounds_are_evaluations_of_their_own(root) -> None:
+    logs = root / "logs/toy/first"
+    before = (logs / f"eval_step_{STEP}.csv").read_bytes()
+    more = ["--resolution", "12", "--background", "both", "--split", "holdout", "--reference", "teacher"]
+    assert main([str(run_of(root)), "--assets", str(root), *more]) == 0
+    assert (logs / f"eval_step_{STEP}.csv").read_bytes() == before
+    for tag, background in (("12px", "white"), ("12px_black", "black")):
+        (row,) = rows(logs / f"eval_step_{STEP}_{tag}.csv")
+        assert (row["background"], row["width"], row["split"], row["reference"]) == (
+            background, "12", "holdout", "teacher",
+        )  # fmt: skip
+        renders = sorted((run_of(root) / f"eval/step_{STEP}_{tag}/renders").iterdir())
+        assert [path.name for path in renders] == [f"{index:05d}.png" for index in range(0, FRAMES, 4)]
+        assert read_image(renders[0])[0, 0].tolist() == [255 if background == "white" else 0] * 3
+
+
+def test_several_at_once_and_a_run_that_was_renamed(root) -> None:
+    shutil.copytree(run_of(root), root / "results/toy/second")
+    checkpoint = run_of(root) / f"checkpoints/step_{STEP}.pth"
+    more = ["--assets", str(root), "--split", "holdout", "--output", str(root / "out"), "--lpips", "none"]
+    assert main([str(checkpoint), str(root / "results/toy/second"), *more]) == 0
+    figures = [rows(root / f"out/logs/toy/{run}/eval_step_{STEP}.csv") for run in ("first", "second")]
+    assert figures[0][0]["psnr"] == figures[1][0]["psnr"] != ""
+
+
+def test_a_config_of_one_s_own(root) -> None:
+    more = ["--config", str(root / "toy.yaml"), "--set", "run=mine", "--assets", str(root), "--output", str(root)]
+    assert main([str(run_of(root)), *more, "--split", "train"]) == 0
+    assert {row["split"] for row in rows(root / f"logs/toy/mine/eval_step_{STEP}.csv")} == {"train"}
+
+
+BAD_INPUT = {
+    "missing checkpoint": (["nowhere.pth"], ["nowhere.pth", "no such file"]),
+    "folder without checkpoints": (["empty"], ["empty", "no checkpoint", "checkpoints/step_"]),
+    "a file that is no checkpoint": (["toy.yaml"], ["toy.yaml", "checkpoint"]),
+    "resolution above the images": (["RUN", "--resolution", "4096"], ["4096", "24"]),
+    "resolution of nothing": (["RUN", "--resolution", "0"], ["data.resolution", "0"]),
+    "reference that is not there": (
+        ["RUN", "--reference", "ground_truth", "--set", "data.ground_truth=false"], ["ground_truth"],
+    ),
+    "unknown network": (["RUN", "--lpips", "vgg,squeeze"], ["--lpips", "vgg,squeeze", "alex"]),
+    "network named twice": (["RUN", "--lpips", "vgg,vgg"], ["--lpips", "vgg,vgg"]),
+    "background without alpha": (
+        ["RUN", "--background", "both", "--set", "teacher.kind=views", "--set", "teacher.outputs=outputs"],
+        ["--background", "black", "without alpha"],
+    ),
+    "two of one name": (["RUN", "RUN"], ["a CSV of its own", "--set tag="]),
+    "burn-in": (["RUN", "--burn-in", "-1"], ["--burn-in", "-1"]),
+    "missing asset": (["RUN", "--set", "teacher.ply=gone.ply"], ["gone.ply", "teacher.ply"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_INPUT, ids=str)
+def test_bad_input_is_one_message_and_nothing_written(root, capsys, monkeypatch, case: str) -> None:
+    arguments, expected = BAD_INPUT[case]
+    (root / "empty").mkdir()
+    monkeypatch.chdir(root)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    words = [str(run_of(root)) if word == "RUN" else word for word in arguments]
+    assert main([*words, "--assets", str(root)]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and all(text in error[0] for text in expected), error
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_a_checkpoint_whose_config_is_damaged(root, capsys) -> None:
+    path = run_of(root) / f"checkpoints/step_{STEP}.pth"
+    state = torch.load(path, weights_only=True)
+    for config in ("scene: [", "- 1", "scene: toy", None):
+        torch.save({**state, "config": config}, path)
+        assert main([str(path), "--assets", str(root)]) == 2
+        assert path.name in capsys.readouterr().err

@@ -1,0 +1,185 @@
+"""From checkpoints to renders, frames, metrics and CSVs, in one command.
+
+    python tools/evaluate.py results/lego/stage1a_20k [more runs or checkpoints] [--split holdout] [--lpips vgg,alex]
+
+A run folder stands for its newest checkpoint. A checkpoint carries its config; --config FILE names another. Renders go
+to results/<scene>/<run>/eval/step_020000[_<tag>]/renders/00000.png, the CSVs to logs/<scene>/<run>/. An evaluation at
+another resolution or on another background than the run's is named in the tag. Run again it goes on where it stopped,
+and where nothing has changed it gives the same CSVs. Exit status: 0 done, 2 bad input, 3 one has COLLAPSED,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from distill.checkpoint import load_checkpoint
+from distill.command_line import add_config_options, run_command
+from distill.config import REPO_ROOT, check_assets, config_from_text, load_config
+from distill.evaluation.metrics import NETS
+from distill.evaluation.student import EvaluationOptions
+from distill.pipeline import choose_device
+from distill.run_folder import RunFolder, newest_checkpoint
+from distill.schema import Config
+from distill.session import ExitCode, evaluate_checkpoint
+from scene.errors import InputError
+
+SPLITS = {"holdout": "[holdout]", "train": "[train]", "all": "[holdout, train]"}
+BACKGROUNDS = {None: (), "white": ("white",), "black": ("black",), "both": ("white", "black")}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One checkpoint to evaluate, with its config, and the root of the ``results/`` and ``logs/`` it writes."""
+
+    checkpoint: Path
+    config: Config
+    root: Path
+    step: int
+
+
+def plan(chosen: argparse.Namespace) -> list[Job]:
+    """What the command line asks for, checked as far as it can be without loading teachers.
+
+    Raises:
+        InputError: a checkpoint, a config or an asset is missing or damaged; two would write the same CSV.
+    """
+    jobs = [_job(path, chosen) for path in chosen.paths]
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        csv = RunFolder(job.config, job.root).eval_csv(job.step)
+        if csv in taken:
+            found = f"{csv}, which {taken[csv]} gives too"
+            hint = "Evaluate them one by one, with --set tag=NAME or --output DIR."
+            raise InputError(job.checkpoint, "evaluation", found, "a CSV of its own", hint)
+        taken[csv] = job.checkpoint
+    return jobs
+
+
+def _job(path: Path, chosen: argparse.Namespace) -> Job:
+    checkpoint = _checkpoint(path)
+    state = load_checkpoint(checkpoint, torch.device("cpu"))
+    overrides = [*chosen.overrides, *_overrides(chosen)]
+    results = _results_folder(checkpoint)
+    if chosen.config is not None:
+        config = load_config(chosen.config, overrides, chosen.assets)
+        own = load_config(chosen.config, chosen.overrides, chosen.assets).data.resolution
+    else:
+        config = config_from_text(state["config"], checkpoint, overrides, chosen.assets)
+        own = config_from_text(state["config"], checkpoint, chosen.overrides, chosen.assets).data.resolution
+        if results is not None:  # a run that was copied or renamed is the one it is called now
+            config = config.model_copy(update={"scene": results.parent.name, "run": results.name})
+    if config.data.resolution != own:
+        tag = "_".join(filter(None, (config.tag, f"{config.data.resolution}px")))
+        config = config.model_copy(update={"tag": tag})
+    check_assets(config)
+    choose_device(config)
+    root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
+    return Job(checkpoint, config, root, state["step"])
+
+
+def _checkpoint(path: Path) -> Path:
+    """The checkpoint itself, or the newest of a run folder."""
+    if not path.is_dir():
+        return path
+    newest = newest_checkpoint(path / "checkpoints")
+    if newest is None:
+        expected = "checkpoints/step_*.pth, as in results/<scene>/<run>"
+        raise InputError(path, "run folder", "no checkpoint", expected, "Train first, or name another folder.")
+    return newest
+
+
+def _results_folder(checkpoint: Path) -> Path | None:
+    """``results/<scene>/<run>`` of a checkpoint that lies where the program puts it."""
+    run = checkpoint.resolve().parent.parent
+    is_there = checkpoint.resolve().parent.name == "checkpoints" and run.parent.parent.name == "results"
+    return run if is_there else None
+
+
+def _overrides(chosen: argparse.Namespace) -> list[str]:
+    """The options that stand for config keys."""
+    given = {
+        "eval.splits": SPLITS.get(chosen.split),
+        "eval.reference": chosen.reference,
+        "eval.lpips": None if chosen.lpips is None else _nets(chosen.lpips),
+        "data.resolution": chosen.resolution,
+        "device": chosen.device,
+    }
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
+def _nets(text: str) -> str:
+    names = [] if text == "none" else text.split(",")
+    if len(set(names)) < len(names) or not set(names) <= set(NETS):
+        raise InputError("--lpips", "networks", f"'{text}'", f"{', '.join(NETS)}, both with a comma between, or none")
+    return f"[{', '.join(names)}]"
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Evaluates what the command line names; the worst of the exit statuses.
+
+    Raises:
+        InputError: as ``plan``; or assets or options of a run do not fit, before it writes anything.
+    """
+    if chosen.burn_in < 0:
+        raise InputError("--burn-in", "frames", chosen.burn_in, "0 or more")
+    options = EvaluationOptions(
+        backgrounds=BACKGROUNDS[chosen.background],
+        like_a_teacher=True,
+        rgba=chosen.rgba,
+        depth=chosen.depth,
+        burn_in=chosen.burn_in,
+        fresh=chosen.fresh,
+    )
+    status = ExitCode.DONE
+    for job in plan(chosen):
+        _log.info("%s", job.checkpoint)
+        status = max(status, evaluate_checkpoint(job.config, job.root, job.checkpoint, options))
+    return status
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Evaluate checkpoints: renders, metrics per frame and in summary, parity with the teacher.",
+        epilog="Exit status: 0 done, 2 bad input, 3 one is COLLAPSED, 130 interrupted (run it again to go on).",
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a run folder or a checkpoint")
+    add_config_options(parser, default_config="the checkpoint's own")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where results/ and logs/ are written (default: beside the run)"
+    )
+    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--split", choices=list(SPLITS), help="frames to measure on")
+    parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels")
+    parser.add_argument("--background", choices=[name for name in BACKGROUNDS if name], help="both: two evaluations")
+    parser.add_argument("--reference", choices=["teacher", "ground_truth", "both"], help="what to compare with")
+    parser.add_argument("--lpips", metavar="NETS", help="vgg, alex, vgg,alex or none")
+    parser.add_argument("--rgba", action="store_true", help="also write straight RGBA renders, rgba/00000.png")
+    parser.add_argument(
+        "--depth", action="store_true", help="also write depth/00000.npy: distance along the ray, world units"
+    )
+    parser.add_argument(
+        "--burn-in", type=int, default=EvaluationOptions.burn_in, metavar="N",
+        help="untimed renders before speed is measured (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--fresh", action="store_true", help="measure again what has been measured")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    chosen = parse_arguments(arguments)
+    return run_command(lambda: run(chosen), chosen.debug, "interrupted; run it again to go on")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
