@@ -44,7 +44,7 @@ def test_nothing_in_sight(implementation, means):
 def test_numba_against_torch(width, height):
     gaussians, view = random_scene(600, 0, seed=width), random_view(width, height)
     reference, fast = (ray_weights(*gaussians[:3], view, implementation=name) for name in ("torch", "numba"))
-    assert 0.05 < reference.total.mean() and reference.effective.max() > 2
+    assert reference.total.mean() > 0.05 and reference.effective.max() > 2
     for found, expected in zip(fast, reference, strict=True):
         # A pixel that one closes and the other leaves open for one more Gaussian differs by what that adds.
         assert (found - expected).abs().quantile(0.98) < 1e-4
