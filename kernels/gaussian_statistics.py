@@ -167,7 +167,7 @@ def _tables() -> Tensor:
 
 def _sampled_extinction(opacities: Tensor, scales: Tensor, radii: Tensor) -> Tensor:
     """(N,) extinction in a cell per Li_1/2 of the alpha at its centre, by cells; 0 for Gaussians with a lattice."""
-    broad = scales.amin(1) >= BROAD if len(scales) else torch.zeros(0, dtype=torch.bool)
+    broad = scales.amin(1) >= BROAD
     m = (torch.arange(_SHELLS, device=scales.device) + 0.5) / _SHELLS * radii[broad, None]
     inside = _look_up(_tables()[0].to(m.device), opacities[broad, None] * torch.exp(-0.5 * m * m))
     integral = 4 * math.pi * (m * m * inside).sum(1) * radii[broad] / _SHELLS
