@@ -8,7 +8,7 @@ import logging
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ class ViewExport:
             "rasterizer": rasterizer.implementation,
             "ground_truth": views.has_truth,
         }
-        self._check_folder()
+        check_settings(folder, SETTINGS, self._settings, ("renders", "depth", "gt"))
         self.todo = [index for index in range(len(views.names)) if not self._is_complete(index)]
         """Frames that are not on disk yet."""
 
@@ -109,7 +109,7 @@ class ViewExport:
             synchronize(device)
             reset_gpu_peak(device)
             seconds: list[float] = []
-            with GpuMonitor(device) as monitor, one_torch_thread(), _Writers() as writers:
+            with GpuMonitor(device) as monitor, one_torch_thread(), Writers() as writers:
                 for index, planes in tqdm(
                     self._rendered(seconds), desc="export", total=len(self.todo), unit="frame", disable=not progress
                 ):
@@ -131,24 +131,7 @@ class ViewExport:
         """Writes ``render_stats.json``: the given figures after the settings that a reader of the views needs."""
         shown = ("resolution", "rasterizer", "depth_kind", "background", "supersample", "near")
         together = {"frames": len(self.views.names)} | {name: self._settings[name] for name in shown} | stats
-        _write_json(self.folder / STATS, together)
-
-    def _check_folder(self) -> None:
-        hint = "Name another --output, or delete this folder to render it again."
-        record = self.folder / SETTINGS
-        if not record.is_file():
-            if any((self.folder / name).exists() for name in ("renders", "depth", "gt")):
-                raise InputError(self.folder, "output folder", f"views without {SETTINGS}", "an empty folder", hint)
-            return
-        try:
-            old = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(record, "settings", f"unreadable text ({error})", "JSON", hint) from error
-        old = old if isinstance(old, dict) else {}
-        if different := [name for name, value in self._settings.items() if old.get(name) != value]:
-            found = "; ".join(f"{name} {_short(old.get(name))}" for name in different)
-            expected = "; ".join(f"{name} {_short(self._settings[name])}" for name in different)
-            raise InputError(self.folder, "settings of the views in it", found, expected, hint)
+        write_json(self.folder / STATS, together)
 
     def _paths(self, index: int) -> dict[str, Path]:
         paths = {"renders": self.folder / "renders" / f"{index:05d}.png"}
@@ -164,7 +147,7 @@ class ViewExport:
     def _prepare(self) -> None:
         for path in self._paths(0).values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        _write_json(self.folder / SETTINGS, self._settings)
+        write_json(self.folder / SETTINGS, self._settings)
         write_transforms(self.folder / TRANSFORMS, self.views.cameras, self.views.names)
 
     def _rendered(self, seconds: list[float]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -182,7 +165,7 @@ class ViewExport:
     def _render(self, indices: list[int]) -> list[torch.Tensor]:
         return rendered_planes(self._rasterizer, self.views, indices, self.format)
 
-    def _write(self, writers: _Writers, index: int, planes: torch.Tensor) -> None:
+    def _write(self, writers: Writers, index: int, planes: torch.Tensor) -> None:
         paths = self._paths(index)
         writers.submit(write_image, paths["renders"], picture(planes, self.format.background))
         if "depth" in paths:
@@ -190,6 +173,33 @@ class ViewExport:
         if "gt" in paths:
             cameras = self.views.cameras
             writers.submit(_write_truth, paths["gt"], self.views.images[index], (cameras.width, cameras.height))
+
+
+def check_settings(folder: Path, name: str, settings: dict[str, Any], outputs: Sequence[str]) -> None:
+    """Checks that what is in an output folder was made with the same settings.
+
+    Args:
+        name: of the JSON file in the folder that records them.
+        outputs: files and folders that are there only beside such a record.
+
+    Raises:
+        InputError: another or no record.
+    """
+    hint = "Name another --output, or delete this folder to render it again."
+    record = folder / name
+    if not record.is_file():
+        if any((folder / output).exists() for output in outputs):
+            raise InputError(folder, "output folder", f"views without {name}", "an empty folder", hint)
+        return
+    try:
+        old = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(record, "settings", f"unreadable text ({error})", "JSON", hint) from error
+    old = old if isinstance(old, dict) else {}
+    if different := [field for field, value in settings.items() if old.get(field) != value]:
+        found = "; ".join(f"{field} {_short(old.get(field))}" for field in different)
+        expected = "; ".join(f"{field} {_short(settings[field])}" for field in different)
+        raise InputError(folder, "settings of the views in it", found, expected, hint)
 
 
 def rendered_planes(
@@ -204,7 +214,7 @@ def rendered_planes(
     return [view_planes(output, format.depth_kind, cameras, index, factor) for index, output in enumerate(single)]
 
 
-class _Writers:
+class Writers:
     """A pool of threads that write files, only so many of them waiting; leaving it waits for all.
 
     A file that fails raises its error from the next ``submit``, or on leaving.
@@ -214,7 +224,7 @@ class _Writers:
         self._threads = max(2, available_threads())
         self._pending: deque[Future[None]] = deque()
 
-    def __enter__(self) -> _Writers:
+    def __enter__(self) -> Writers:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="write")
         return self
 
@@ -243,7 +253,7 @@ def _write_truth(path: Path, image: Path, size: tuple[int, int]) -> None:
     write_image(path, pixels)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 

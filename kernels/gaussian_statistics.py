@@ -15,7 +15,8 @@ on a lattice along its own principal axes, half a cell or 1.25 standard deviatio
 64 nodes a side, a tenth of a standard deviation apart); each node is a box of the lattice's second moments and is
 shared among the cells it overlaps. Axes much thinner than a cell have one node. So a Gaussian far smaller than a cell
 leaves everything in its cell, flat ones where their plane runs, and the sum over cells is its total but for shares
-that fall outside the grid or beside the cells it reaches.
+that fall outside the grid or beside the cells it reaches. A Gaussian that is at least a cell wide along every axis
+is smooth enough to be sampled at the cells' centres instead, scaled so that it has its total; the lattice would ripple.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from kernels.dispatch import resolve
 from kernels.gaussian_statistics_numba import (
     ALPHA_MAX,
     BOX,
+    BROAD,
     MOST_NODES,
     SPACING,
     SPACING_STD,
@@ -40,6 +42,7 @@ from kernels.gaussian_statistics_numba import (
     touched_numba,
 )
 
+_SHELLS = 256  # of the integral over a Gaussian
 VISIBLE_ALPHA = 1 / 255  # under it the 3DGS rasteriser draws nothing
 
 
@@ -107,6 +110,7 @@ def gaussian_statistics(
         opacities.clamp(max=ALPHA_MAX),
         radii,
         extinction_of(opacities, scales) / cell_size**3,
+        _sampled_extinction(opacities.clamp(max=ALPHA_MAX), scales / cell_size, radii) / cell_size,
         channels[alive].double(),
     ]
     run = _statistics_torch if name == "torch" else statistics_numba
@@ -161,13 +165,24 @@ def _tables() -> Tensor:
     return torch.stack([polylogarithm(0.5 * (1 + collapsed), z) for collapsed in range(4)])
 
 
+def _sampled_extinction(opacities: Tensor, scales: Tensor, radii: Tensor) -> Tensor:
+    """(N,) extinction in a cell per Li_1/2 of the alpha at its centre, by cells; 0 for Gaussians with a lattice."""
+    broad = scales.amin(1) >= BROAD
+    m = (torch.arange(_SHELLS, device=scales.device) + 0.5) / _SHELLS * radii[broad, None]
+    inside = _look_up(_tables()[0].to(m.device), opacities[broad, None] * torch.exp(-0.5 * m * m))
+    integral = 4 * math.pi * (m * m * inside).sum(1) * radii[broad] / _SHELLS
+    sampled = torch.zeros_like(radii)
+    sampled[broad] = extinction_of(opacities[broad], scales[broad]) / (integral * scales[broad].prod(1))
+    return sampled
+
+
 def _lattice(scales: Tensor, radius: float) -> list[int]:
     """Nodes along each principal axis of a Gaussian, 1 where it is collapsed; scales in cells."""
     needed = 2 * radius * torch.maximum(scales / SPACING, torch.full_like(scales, 1 / SPACING_STD))
     return torch.where(BOX * scales <= SPACING, 1.0, needed.ceil().clamp(max=MOST_NODES)).long().tolist()
 
 
-def _statistics_torch(means, half, opacities, radii, extinction, channels, shape, tables):
+def _statistics_torch(means, half, opacities, radii, extinction, sampled, channels, shape, tables):
     cells = math.prod(shape)
     values = torch.zeros(cells, 4, dtype=torch.float64, device=means.device)
     sums = torch.zeros(cells, channels.shape[1], dtype=torch.float64, device=means.device)
@@ -177,21 +192,37 @@ def _statistics_torch(means, half, opacities, radii, extinction, channels, shape
         values[flat, 2] += peak
         values[flat, 3] += 1
 
-        places, edges, weights = _nodes_torch(means[g], half[g], opacities[g], radii[g].item(), tables)
-        overlaps = []
-        for j, (low, high) in enumerate(zip(*bounds, strict=True)):
-            cell = torch.arange(low, high, device=means.device)
-            near, far = places[:, j, None] - edges[j] / 2, places[:, j, None] + edges[j] / 2
-            overlaps.append((far.minimum(cell + 1) - near.maximum(cell)).clamp(min=0) / edges[j])
-        inside = torch.stack([overlap.sum(1) for overlap in overlaps]).prod(0) > 0
-        x, y, z = (overlap[inside] for overlap in overlaps)
-        amount = extinction[g] * torch.einsum("px,py,pz->xyz", weights[inside, None] * x, y, z)
+        if sampled[g] > 0:
+            amount = _samples_torch(means[g], half[g], opacities[g], radii[g], bounds, tables[0]) * sampled[g]
+        else:
+            nodes = _nodes_torch(means[g], half[g], opacities[g], radii[g].item(), tables)
+            amount = extinction[g] * _shares_torch(*nodes, bounds)
         amount = amount[reached]
         values[flat, 0] += amount
         sums[flat] += amount[:, None] * channels[g]
     indices = values[:, 3].nonzero()[:, 0]
     values, sums = values[indices], sums[indices]
     return indices, values.float(), torch.where(values[:, :1] > 0, sums / values[:, :1], 0).float()
+
+
+def _samples_torch(mean, half, opacity, radius, bounds, table):
+    """(X, Y, Z) Li_1/2 of a Gaussian's alpha at the centres of a range of cells, 0 where it is not drawn."""
+    axes = [torch.arange(low, high, device=mean.device) + 0.5 for low, high in zip(*bounds, strict=True)]
+    offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) - mean
+    squared = torch.linalg.solve(half, offset[..., None])[..., 0].square().sum(-1)
+    return torch.where(squared <= radius**2, _look_up(table, opacity * torch.exp(-0.5 * squared)), 0)
+
+
+def _shares_torch(places, edges, weights, bounds):
+    """(X, Y, Z) sums of the nodes' weights in a range of cells, shared by the volume of their boxes in each."""
+    overlaps = []
+    for j, (low, high) in enumerate(zip(*bounds, strict=True)):
+        cell = torch.arange(low, high, device=places.device)
+        near, far = places[:, j, None] - edges[j] / 2, places[:, j, None] + edges[j] / 2
+        overlaps.append((far.minimum(cell + 1) - near.maximum(cell)).clamp(min=0) / edges[j])
+    inside = torch.stack([overlap.sum(1) for overlap in overlaps]).prod(0) > 0
+    x, y, z = (overlap[inside] for overlap in overlaps)
+    return torch.einsum("px,py,pz->xyz", weights[inside, None] * x, y, z)
 
 
 def _nodes_torch(mean, half, opacity, radius, tables):

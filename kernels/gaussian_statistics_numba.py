@@ -15,12 +15,13 @@ ALPHA_MAX = 0.99  # the rasteriser's clamp
 SPACING = 0.5  # cells between a Gaussian's nodes at most
 SPACING_STD = 1.25  # standard deviations between them at most
 MOST_NODES = 64  # along an axis
+BROAD = 1.0  # cells that all standard deviations are of for a Gaussian to be sampled and have no nodes
 BOX = math.sqrt(12)  # edge of the box whose standard deviation is 1
 TABLE = 4096  # intervals of a table of polylogarithms
 _EDGE = 8  # cells along a brick
 
 
-def statistics_numba(means, half, opacities, radii, extinction, channels, shape, tables):
+def statistics_numba(means, half, opacities, radii, extinction, sampled, channels, shape, tables):
     """``kernels.gaussian_statistics`` on float64 tensors in units of cells: indices, values (M, 4), channels (M, C)."""
     shapes, lists, reached = _reach(means, half, radii, shape)
     used = lists[0]
@@ -31,9 +32,9 @@ def statistics_numba(means, half, opacities, radii, extinction, channels, shape,
     offsets = np.zeros(len(used) + 1, np.int64)
     np.cumsum(reached.sum(1, dtype=np.int64), out=offsets[1:])
 
-    deposits = [part.contiguous().numpy() for part in (half, opacities, extinction, channels, tables)]
+    deposits = [part.contiguous().numpy() for part in (half, opacities, extinction, sampled, channels, tables)]
     counts, totals = np.empty((len(means), 3), np.int64), np.empty(len(means))
-    parallel_for(_weigh_nodes, len(means), radii.numpy(), *deposits[:2], deposits[4], counts, totals, grain=1024)
+    parallel_for(_weigh_nodes, len(means), radii.numpy(), *deposits[:2], deposits[5], counts, totals, grain=1024)
     values, sums = np.empty((len(order), 4), np.float32), np.empty((len(order), channels.shape[1]), np.float32)
     parallel_for(
         _accumulate, len(used), *shapes, *lists, *deposits, counts, totals, reached, offsets, rows, values, sums,
@@ -199,8 +200,8 @@ def _node_range(g, axis, corner, means, half, radius, count, edges):
 
 @njit(cache=True, nogil=True)
 def _accumulate(
-    start, stop, means, inverse, radii, bounds, used, starts, members, bricks, half, opacities, extinction, channels,
-    tables, counts, totals, reached, offsets, rows, values, sums,
+    start, stop, means, inverse, radii, bounds, used, starts, members, bricks, half, opacities, extinction, sampled,
+    channels, tables, counts, totals, reached, offsets, rows, values, sums,
 ):  # fmt: skip
     least, part = np.empty((_EDGE, _EDGE, _EDGE)), np.empty((2, 3), np.int64)
     amount = np.empty((_EDGE, _EDGE, _EDGE))
@@ -213,7 +214,12 @@ def _accumulate(
             g = members[slot]
             if not _distances(g, corner, means, inverse, radii, bounds, part, least):
                 continue
-            _lay_out(g, corner, means, half, opacities, radii, counts[g], tables, part, amount)
+            if sampled[g] > 0:
+                _sample(g, corner, means, inverse, opacities, radii, tables[0], part, amount)
+                scale = sampled[g]
+            else:
+                _lay_out(g, corner, means, half, opacities, radii, counts[g], tables, part, amount)
+                scale = extinction[g] / totals[g]
             for x in range(part[0, 0], part[1, 0]):
                 for y in range(part[0, 1], part[1, 1]):
                     for z in range(part[0, 2], part[1, 2]):
@@ -221,7 +227,7 @@ def _accumulate(
                             continue
                         i = (x * _EDGE + y) * _EDGE + z
                         peak = opacities[g] * np.exp(-0.5 * least[x, y, z])
-                        share = extinction[g] / totals[g] * amount[x, y, z]
+                        share = scale * amount[x, y, z]
                         local[i, 0] += share
                         local[i, 1] = max(local[i, 1], peak)
                         local[i, 2] += peak
@@ -237,6 +243,24 @@ def _accumulate(
                     values[row, field] = local[i, field]
                 for c in range(channels.shape[1]):
                     sums[row, c] = weighted[i, c] / local[i, 0] if local[i, 0] > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _sample(g, corner, means, inverse, opacities, radii, table, part, amount):
+    """Fills ``amount`` (8, 8, 8) with Li_1/2 of Gaussian g's alpha at the centres of the cells of ``part``."""
+    m = inverse[g]
+    for x in range(part[0, 0], part[1, 0]):
+        for y in range(part[0, 1], part[1, 1]):
+            for z in range(part[0, 2], part[1, 2]):
+                px, py, pz = (
+                    corner[0] + x + 0.5 - means[g, 0],
+                    corner[1] + y + 0.5 - means[g, 1],
+                    corner[2] + z + 0.5 - means[g, 2],
+                )
+                squared = px * (m[0, 0] * px + 2 * (m[0, 1] * py + m[0, 2] * pz))
+                squared += py * (m[1, 1] * py + 2 * m[1, 2] * pz) + m[2, 2] * pz * pz
+                drawn = squared <= radii[g] * radii[g]
+                amount[x, y, z] = _node_weight(table, opacities[g], squared) if drawn else 0.0
 
 
 @njit(cache=True, nogil=True)

@@ -203,7 +203,7 @@ def _watch(screen: ScreenSpace, kept: Tensor, centre: Tensor, reach: Tensor, siz
 
 
 def project_and_bin(gaussians: list[np.ndarray], view: View, near: float, threads: int | None):
-    """What blending starts from: pose and intrinsics; splats, bounds, features, tiles as ``rasterize_numba`` has them.
+    """Pose, intrinsics, splats, bounds, features, tiles: what ``rasterize_numba`` blends.
 
     Args:
         gaussians: means, covariances, opacities, sh and channels, as for ``rasterize``, contiguous.

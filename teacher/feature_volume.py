@@ -9,8 +9,8 @@ is the weight that volume rendering gives to each of several things at one place
 
 Both are measured on a grid of half the cell size. Cells are means of eight of its cells, and the confidence says how
 well interpolating between such means gives back the eight: it is 0.45 / (0.45 + e), where e is an estimate of the
-largest relative error in the cell, 4/3 (what is left beyond the finer grid, for an error of second order) times the
-largest of
+largest relative error in the cell, twice (what an error of first order, at the rim of a Gaussian's footprint, is of
+its change from one grid to the other; smooth ones are of second order and overestimated by half) the largest of
 
 - the difference in density, relative to the cell's mean density,
 - the difference in features (RMS over the channels, in standard deviations of each over the scene).
@@ -40,7 +40,7 @@ from teacher.gaussians import Gaussians
 
 MAX_GIB = 4.0
 _HALF_CONFIDENCE = 0.45  # relative error at which confidence is 0.5; 0.9 at an error of 5 %
-_BEYOND_FINER = 4 / 3
+_BEYOND_FINER = 2.0
 _CONSTANT = 1e-6  # standard deviation under which a channel is taken for constant
 _CHUNK = 1 << 16
 _log = logging.getLogger(__name__)

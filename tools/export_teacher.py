@@ -2,8 +2,9 @@
 
     python tools/export_teacher.py --config configs/lego_response_eighth.yaml [--assets DIR] [--output DIR]
 
-Writes renders/, depth/, gt/ where the dataset has images, transforms.json of the frames, render_stats.json. Run again,
-it goes on where it stopped. Exit status: 0 done, 2 bad input, 130 interrupted.
+Writes renders/, depth/, gt/ where the dataset has images, transforms.json of the frames, render_stats.json; with
+--features also teacher_features.npz (per point and per Gaussian) and ray_features/. Run again, it goes on where it
+stopped. Exit status: 0 done, 2 bad input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Any
 
 from distill.command_line import add_config_options, config_of, run_command
 from distill.export_views import ExportViews, training_cameras, views_to_export
+from distill.feature_export import FeatureExport
 from distill.pipeline import choose_device, load_gaussians
 from distill.run_folder import RunFolder, versions
+from distill.scene_box import scene_box
 from distill.schema import Config
 from distill.session import ExitCode
 from distill.teacher_export import ExportFormat, ViewExport
@@ -73,10 +76,17 @@ def export(config: Config, chosen: argparse.Namespace) -> dict[str, Any] | None:
 
     folder = chosen.output or RunFolder(config).results / "teacher_views"
     job = ViewExport(folder, gaussians, rasterizer, views, format)
+    features = None
+    if chosen.features is not None:
+        resolution = chosen.features_resolution or config.occupancy.resolution
+        box = scene_box(config, gaussians, None)[0]
+        features = FeatureExport(folder, gaussians, rasterizer, views, box, resolution, chosen.features.split(","))
     _announce(job, views, gaussians)
     if chosen.ply is not None:
         write_gaussians(chosen.ply, gaussians)
     figures = job.run()
+    if features is not None:
+        features.run()
     if report is not None:
         report |= _sizes(original, gaussians, chosen.ply)
         report["psnr"] = psnr_of_pruning(whole, rasterizer, views, format, progress=True)
@@ -137,6 +147,13 @@ def _pruning_in_words(report: dict[str, Any]) -> str:
     )
 
 
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {value}, expected at least 1")
+    return value
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -164,6 +181,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--ply", type=Path, metavar="FILE", help="also write the Gaussians rendered, as .ply, .npz or .spz"
     )
+    parser.add_argument(
+        "--features", nargs="?", const="all", metavar="NAMES",
+        help="also write teacher features: all, or names or groups with commas (sh, sh_dc, opacity, log_scale)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--features-resolution", type=_positive, metavar="N",
+        help="cells of the feature volume along the longest side of the box (default: occupancy.resolution)",
+    )  # fmt: skip
     parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
     chosen = parser.parse_args(arguments)
     if chosen.device is not None:

@@ -284,3 +284,29 @@ def test_touched_cells_are_those_of_the_statistics(implementation, count):
     gaussians = means, half, torch.rand(count)
     found = touched_cells(*gaussians, LOWER, SIZE, SHAPE, implementation=implementation)
     assert torch.equal(found, statistics(*gaussians, implementation).indices)
+
+
+@IMPLEMENTATIONS
+def test_a_broad_gaussian_is_its_extinction_at_the_centres_of_cells(implementation):
+    # The lattice of such a one, of at most 64 nodes a side, would ripple by more than a tenth.
+    axes = torch.linalg.qr(torch.randn(3, 3)).Q
+    scales = torch.tensor([4.0, 7.0, 10.0])
+    gaussian = torch.tensor([[30.3, 29.6, 31.1]]), (axes * scales)[None], torch.tensor([0.9])
+    found = statistics(*gaussian, implementation, (0.0, 0.0, 0.0), 1.0, (62, 62, 62))
+    total = extinction_of(gaussian[2], scales[None]).item()
+    offset = (found.coordinates() + 0.5 - gaussian[0]) @ axes / scales
+    thickness = polylogarithm(0.5, 0.9 * torch.exp(-0.5 * offset.square().sum(1)))
+    expected = thickness * ellipsoid_surface(scales[None]) / (4 * math.pi * scales.prod() * math.sqrt(2 * math.pi))
+    inside = offset.norm(dim=1) < 3
+    assert inside.sum() > 20000
+    torch.testing.assert_close(found.density[inside].double(), expected[inside], rtol=0.01, atol=0)
+    assert found.density.sum().item() <= total * 1.001
+
+
+def test_broad_gaussians_are_the_same_in_both_implementations():
+    means, half, _ = random_gaussians(8)
+    gaussians = means, 4 * half, torch.rand(8)
+    one, other = (statistics(*gaussians, name, channels=torch.ones(8, 1)) for name in ("torch", "numba"))
+    assert (half.norm(dim=1).amin(1) * 4 >= SIZE).sum() >= 4, "most of them are sampled"
+    torch.testing.assert_close(one.density, other.density, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(one.channels, other.channels)

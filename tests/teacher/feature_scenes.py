@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from kernels.gaussian_statistics import polylogarithm
+from kernels.gaussian_statistics import VISIBLE_ALPHA, polylogarithm
 from scene.rays import SceneBox
 from teacher.gaussians import Gaussians
 
@@ -38,7 +38,7 @@ def thin_gaussians(count: int = 60) -> Gaussians:
 
 def summed_field(gaussians: Gaussians, features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Features (P, C) and density (P,) at points: no grid, no table; 1 / s_d averaged over many directions."""
-    directions = torch.nn.functional.normalize(torch.randn(20000, 3, dtype=torch.float64), dim=1)
+    directions = torch.nn.functional.normalize(torch.randn(5000, 3, dtype=torch.float64), dim=1)
     density = torch.zeros(len(points), len(gaussians), dtype=torch.float64)
     for g, covariance in enumerate(gaussians.covariances().double()):
         metric = torch.linalg.inv(covariance)
@@ -46,6 +46,7 @@ def summed_field(gaussians: Gaussians, features: Tensor, points: Tensor) -> tupl
         offset = points.double() - gaussians.means[g].double()
         squared = torch.einsum("pi,ij,pj->p", offset, metric, offset)
         alpha = gaussians.opacities[g].double() * torch.exp(-0.5 * squared)
-        density[:, g] = polylogarithm(0.5, alpha) * inverse_length / math.sqrt(2 * math.pi)
+        thickness = torch.where(alpha >= VISIBLE_ALPHA, polylogarithm(0.5, alpha), 0)
+        density[:, g] = thickness * inverse_length / math.sqrt(2 * math.pi)
     total = density.sum(1)
-    return (density @ features.double() / total[:, None]).float(), total.float()
+    return (density @ features.double() / total[:, None].clamp(min=1e-30)).float(), total.float()

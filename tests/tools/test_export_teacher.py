@@ -14,6 +14,7 @@ from distill.config import load_config
 from distill.pipeline import load_teacher
 from scene.errors import InputError
 from scene.images import read_image
+from teacher.feature_files import read_features
 from teacher.gaussian_files import read_gaussians
 from tests.toy_scene import write_toy_scene
 from tools.export_teacher import main
@@ -130,6 +131,20 @@ def test_pruning_writes_what_is_left_and_says_what_went(toy, caplog):
     assert f"pruned {729 - len(left)} of 729 Gaussians" in caplog.text and "dB between renders" in caplog.text
 
 
+def test_features_go_beside_the_renders(toy, caplog):
+    caplog.set_level("INFO")
+    more = ("--frames", ":3", "--features", "sh_dc,opacity", "--features-resolution", "12")
+    assert main(arguments(toy, *more)) == 0
+    stored = read_features(toy / "out" / "teacher_features.npz", gaussians=read_gaussians(toy / "point_cloud.ply"))
+    assert stored.volume.channels == ("sh_0_r", "sh_0_g", "sh_0_b", "opacity") and stored.volume.resolution == 12
+    names = sorted(path.name for path in (toy / "out" / "ray_features").iterdir())
+    assert names == ["00000.npz", "00001.npz", "00002.npz"]
+    assert "feature volume: " in caplog.text and "ray features: 3 frames" in caplog.text
+    (toy / "out" / "ray_features" / "00001.npz").unlink()
+    assert main(arguments(toy, *more)) == 0
+    assert "ray features: 1 frames" in caplog.text and len(list((toy / "out" / "ray_features").iterdir())) == 3
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -139,6 +154,7 @@ def test_pruning_writes_what_is_left_and_says_what_went(toy, caplog):
         (("--split", "test"), "--split: data.transforms: found transforms.json"),
         (("--path", "nowhere.json"), "nowhere.json: file: found"),
         (("--frames", "5:2"), "--frames: frames: found '5:2'"),
+        (("--features", "sh,colour"), "error: --features: channels: found 'colour', expected some of all, sh, sh_dc"),
         (("--ply", "cloud.obj"), "cloud.obj: file extension: found .obj"),
         (("--ply", "nowhere/cloud.ply"), "no folder nowhere"),
         (("--ply", "PLY"), "--ply: file: found teacher.ply itself"),
