@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -19,15 +21,23 @@ class StudentAdam(torch.optim.Optimizer):
         student: gives the parameters, and the flags of touched rows.
         train: learning rates and weight decay.
         implementation: of the kernel ``adam``.
+        companions: parameters that are trained beside the student, at the rate of its MLPs.
     """
 
-    def __init__(self, student: Student, train: TrainConfig, implementation: str = "auto") -> None:
+    def __init__(
+        self,
+        student: Student,
+        train: TrainConfig,
+        implementation: str = "auto",
+        companions: Sequence[nn.Parameter] = (),
+    ) -> None:
         groups = student.parameter_groups()
         lr_mlp = train.lr if train.lr_mlp is None else train.lr_mlp
         super().__init__(
             [
                 {"params": groups["table"], "base_lr": train.lr, "weight_decay": 0.0},
                 {"params": groups["mlp"], "base_lr": lr_mlp, "weight_decay": train.mlp_weight_decay},
+                *([{"params": [*companions], "base_lr": lr_mlp, "weight_decay": 0.0}] if companions else []),
             ],
             {"lr": 0.0},
         )

@@ -63,6 +63,8 @@ class RaySampler(RaySource):
         background: (3,) behind the student, and behind a teacher with alpha when ``random_background`` is off.
         random_background: a random colour per ray; only a teacher with alpha allows it.
         device: where the pixels are kept and the batches made.
+        features: teacher features of the training views' pixels (P, C), not divided by the sum of their weights (P,);
+            None where nothing is aligned by ray.
 
     Raises:
         InputError: every view is held out.
@@ -76,8 +78,9 @@ class RaySampler(RaySource):
         background: tuple[float, float, float],
         random_background: bool,
         device: torch.device,
+        features: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        self.box, self.settings, self.device = box, settings, device
+        self.box, self.settings, self.device, self.features = box, settings, device, features
         train = (~views.holdout).nonzero()[:, 0]
         if not len(train):
             expected = "at least one frame to train on"
@@ -116,6 +119,7 @@ class RaySampler(RaySource):
             background=background,
             coverage=_unit(self.coverage[pixel]),
             distance=None if self.distance is None else self.distance[pixel],
+            features=None if self.features is None else tuple(part[pixel].float() for part in self.features),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,11 +39,30 @@ class RenderSettings:
     implementation: str = "auto"
 
 
+class SampledField(NamedTuple):
+    """What the student said at the N samples of a step's rays; differentiable but for the places.
+
+    positions (N, 3) world; ray_index (N,) int64; density (N,) 1 / world unit; rgb (N, 3); taps: the activations asked
+    for, each (N, width).
+    """
+
+    positions: Tensor
+    ray_index: Tensor
+    density: Tensor
+    rgb: Tensor
+    taps: dict[str, Tensor]
+
+
 class RenderedRays(NamedTuple):
     """Outputs of training rays; differentiable."""
 
     composite: Composite
-    samples: int
+    field: SampledField
+
+    @property
+    def samples(self) -> int:
+        """Samples on all rays."""
+        return len(self.field.density)
 
 
 class RenderedFrame(NamedTuple):
@@ -59,8 +79,19 @@ def clip_to_box(origins: Tensor, directions: Tensor, box: SceneBox, settings: Re
     return Rays(origins, directions, near, far)
 
 
-def render_rays(student: Student, grid: OccupancyGrid, rays: Rays, settings: RenderSettings, seed: int) -> RenderedRays:
-    """Renders training rays at stratified random places (a function of the seed alone)."""
+def render_rays(
+    student: Student,
+    grid: OccupancyGrid,
+    rays: Rays,
+    settings: RenderSettings,
+    seed: int,
+    taps: Sequence[str] = (),
+) -> RenderedRays:
+    """Renders training rays at stratified random places (a function of the seed alone).
+
+    Args:
+        taps: activations of the student that are wanted beside its outputs, see ``Student.tapped``.
+    """
     samples = march(
         rays.origins,
         rays.directions,
@@ -72,9 +103,10 @@ def render_rays(student: Student, grid: OccupancyGrid, rays: Rays, settings: Ren
         seed=seed,
         implementation=settings.implementation,
     )
-    density, rgb = student(samples.positions, rays.directions, samples.ray_index)
+    asked = samples.positions, rays.directions, samples.ray_index
+    density, rgb, activations = student.tapped(*asked, taps) if taps else (*student(*asked), {})
     result = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation=settings.implementation)
-    return RenderedRays(result, len(samples.t))
+    return RenderedRays(result, SampledField(samples.positions, samples.ray_index, density, rgb, activations))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from distill.assistance import PointSupervision, assistant_config, check_same_box, pretrain_on_points
 from distill.checkpoint import load_checkpoint
@@ -16,6 +17,8 @@ from distill.config import REPO_ROOT, check_assets
 from distill.evaluation.evaluator import check_measurable
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student import AS_CONFIGURED, EvaluationOptions, evaluate_student
+from distill.feature_distillation.rays import render_features
+from distill.feature_distillation.supervision import FeatureSupervision, supervise
 from distill.live_sampler import LiveRaySampler
 from distill.live_views import make_producer
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
@@ -48,13 +51,20 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     render = config.render
     common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
     if teacher.poses is None:
-        sampler = RaySampler(teacher.views, *common)
+        sampler = RaySampler(teacher.views, *common, _ray_features(config, teacher, device))
     else:
         producer = make_producer(config, teacher, device)
         sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common)
     if teacher.images is None:
         return sampler
     return MixedRaySampler(sampler, RaySampler(teacher.images, *common), config.data.ground_truth.weight)
+
+
+def _ray_features(config: Config, teacher: Teacher, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    aligned = any(name.startswith("feature") for name in config.loss.inside_terms)
+    if not aligned or config.features.level == "sample":
+        return None
+    return render_features(config, teacher.gaussians, teacher.training_cameras, device)
 
 
 def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> ExitCode:
@@ -82,6 +92,9 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         _check_same_student(config, state, checkpoint)
         model = restore_model(config, state, checkpoint, device)
     assistant = _named_assistant(config, teacher, device) if state is None else None
+    features = supervise(config, teacher.gaussians, model.student, device)
+    if state is not None and features is not None:
+        features.restore(state.get("features") or {}, checkpoint)
     folder.prepare(device)
     _announce(config, teacher, model, device)
     spent = 0.0
@@ -89,7 +102,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         spent = _assist(config, teacher, model, assistant, root, device, resume)
         if spent is None:
             return ExitCode.INTERRUPTED
-    trainer = _trainer(config, teacher, model, folder, device, spent)
+    trainer = _trainer(config, teacher, model, folder, device, spent, features)
     if state is not None:
         trainer.restore(state)
         _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
@@ -108,10 +121,16 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
 
 
 def _trainer(
-    config: Config, teacher: Teacher, model: Model, folder: RunFolder, device: torch.device, spent: float = 0.0
+    config: Config,
+    teacher: Teacher,
+    model: Model,
+    folder: RunFolder,
+    device: torch.device,
+    spent: float = 0.0,
+    features: FeatureSupervision | None = None,
 ) -> Trainer:
     sampler = make_sampler(config, teacher, model, device)
-    return Trainer(config, model.student, model.grid, sampler, model.settings, folder, device, spent)
+    return Trainer(config, model.student, model.grid, sampler, model.settings, folder, device, spent, features)
 
 
 def _named_assistant(config: Config, teacher: Teacher, device: torch.device) -> Model | None:

@@ -13,8 +13,10 @@ from tqdm import tqdm
 
 from distill.checkpoint import box_state, save_checkpoint, student_state
 from distill.config import to_yaml
+from distill.feature_distillation.gradients import gradient_ratios
+from distill.feature_distillation.supervision import FeatureSupervision
 from distill.interrupts import Interrupt
-from distill.losses import total_loss
+from distill.losses import scheduled_weight, total_loss
 from distill.occupancy import OccupancyGrid
 from distill.optimizer import StudentAdam, rate_factor
 from distill.ray_sampler import RaySource
@@ -53,6 +55,7 @@ class Trainer:
         folder: prepared run folder.
         device: where the student lives.
         seconds_before: training time already spent on assistance; counts towards ``train.max_seconds``.
+        features: supervision by the teacher's insides; None: rays alone.
     """
 
     def __init__(
@@ -65,10 +68,12 @@ class Trainer:
         folder: RunFolder,
         device: torch.device,
         seconds_before: float = 0.0,
+        features: FeatureSupervision | None = None,
     ) -> None:
         self.config, self.student, self.grid, self.sampler = config, student, grid, sampler
-        self.settings, self.folder, self.device = settings, folder, device
-        self.optimizer = StudentAdam(student, config.train, config.kernels)
+        self.settings, self.folder, self.device, self.features = settings, folder, device, features
+        companions = features.parameters() if features else ()
+        self.optimizer = StudentAdam(student, config.train, config.kernels, companions)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.progress = Progress(
             seconds=seconds_before,
@@ -131,7 +136,10 @@ class Trainer:
     def probe(self, steps: int) -> float:
         """Seconds a step takes, tried on a copy: this trainer stays exactly as it is."""
         student, grid = copy.deepcopy(self.student), copy.deepcopy(self.grid)
-        twin = Trainer(self.config, student, grid, self.sampler, self.settings, self.folder, self.device)
+        features = self.features.copy() if self.features else None
+        twin = Trainer(
+            self.config, student, grid, self.sampler, self.settings, self.folder, self.device, features=features
+        )
         grid.refresh(student, twin.generator)
         with one_torch_thread():
             start = time.perf_counter()
@@ -162,10 +170,21 @@ class Trainer:
         began = time.perf_counter()
         batch = self.sampler.draw(progress.rays_per_step, self.generator)
         seed = int(torch.randint(1 << 31, (1,), generator=self.generator))
-        rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed)
         done = self.fraction_done()
+        taps = self.features.taps(done) if self.features else ()
+        rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed, taps)
         loss, terms, depth = total_loss(rendered.composite, batch, config.loss, done)
+        inside, ratios = None, {}
+        if self.features:
+            inside = self.features.compare(rendered, batch, done, self.generator)
+            loss, terms = loss + inside.total(), terms | inside.terms
         self._check_finite(terms)
+        if inside and inside.terms and (progress.step + 1) % config.train.log_every == 0:
+            weights = {name: scheduled_weight(getattr(config.loss, name), done) for name in terms} | inside.weights
+            ratios = gradient_ratios(self.student, terms, weights)
+            self.features.rebalance({name: ratios[name] for name in inside.terms if name in ratios})
+            for parameter in self.features.parameters():
+                parameter.grad = None
         loss.backward()
         self.optimizer.set_rate(rate_factor(progress.step, done, config.train))
         self.optimizer.step()
@@ -179,6 +198,8 @@ class Trainer:
             samples=rendered.samples,
             seconds=time.perf_counter() - began,
             lr=self.optimizer.param_groups[0]["lr"],
+            feature_valid_fraction=inside.valid_fraction if inside else None,
+            gradient_ratios=ratios,
         )
 
     def _check_finite(self, terms: dict[str, torch.Tensor]) -> None:
@@ -220,12 +241,15 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "generator": self.generator.get_state(),
                 "sampler": self.sampler.state(),
+                "features": self.features.state() if self.features else None,
                 "config": to_yaml(self.config),
             },
         )
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint exactly where it was written; the student's weights are already loaded."""
+        """Goes on from a checkpoint exactly where it was written; the student's weights and the feature supervision
+        are already restored.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.progress = Progress(**{key: state[key] for key in Progress.__dataclass_fields__})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from distill.telemetry import GpuMonitor, gpu_mem_gib
 from kernels.compositing import Composite
 
 TERMS = ("rgb", "alpha", "depth")
+INSIDE_TERMS = ("density", "color", "feature_l2", "feature_cos")
 COLUMNS = (
     *("step", "wall_s", "rays_per_s", "samples_per_ray", "lr", "loss"),
     *(f"loss_{term}" for term in TERMS),
@@ -23,6 +24,9 @@ COLUMNS = (
     *("gpu_mem_gib", "power_w"),
     *("live_views", "live_views_per_s", "live_starved_s"),
     "occupied_fraction",
+    *(f"loss_{term}" for term in INSIDE_TERMS),
+    "feature_valid_fraction",
+    *(f"grad_ratio_{term}" for term in (*TERMS[1:], *INSIDE_TERMS)),
 )
 
 
@@ -38,6 +42,8 @@ class StepRecord:
     samples: int
     seconds: float
     lr: float
+    feature_valid_fraction: Tensor | None = None
+    gradient_ratios: dict[str, float] = field(default_factory=dict)
 
 
 def metrics_row(
@@ -67,6 +73,9 @@ def metrics_row(
             "gpu_mem_gib": gpu_mem_gib(device),
             "power_w": monitor.recent_power_w(),
         }
+        row |= {f"grad_ratio_{name}": ratio for name, ratio in record.gradient_ratios.items()}
+        if record.feature_valid_fraction is not None:
+            row["feature_valid_fraction"] = record.feature_valid_fraction.item()
         if record.depth is not None:
             row["depth_valid_fraction"] = record.depth.valid_fraction.item()
             row |= _spread("teacher_depth", record.depth.distance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,12 @@ class FeatureSupervision:
         """What is trained beside the student."""
         return [] if self.projector is None else list(self.projector.parameters())
 
+    def copy(self) -> FeatureSupervision:
+        """Another with a projector of its own, and the same volume."""
+        twin = FeatureSupervision(self.config, self.volume, copy.deepcopy(self.projector))
+        twin.scales = dict(self.scales)
+        return twin
+
     def weights(self, progress: float) -> dict[str, float]:
         """Weight of each term that is on at ``progress`` in [0, 1]."""
         loss = self.config.loss
@@ -91,7 +98,9 @@ class FeatureSupervision:
         opaque = known * -torch.expm1(-teacher.density * self.volume.cell_size)
         terms, valid = {}, (known * (teacher.density > 0)).mean()
         if "density" in weights:
-            terms["density"] = losses.density_loss(field.density[drawn], teacher.density, known, self.config.loss.density)
+            terms["density"] = losses.density_loss(
+                field.density[drawn], teacher.density, known, self.config.loss.density
+            )
         if "color" in weights:
             directions = batch.rays.directions[field.ray_index[drawn]]
             colors = losses.sh_colors(teacher.features[:, self._colored], directions)
@@ -175,7 +184,9 @@ def load_volume(config: Config, gaussians: Gaussians, box: SceneBox) -> FeatureV
     return read_features(config.features.file, gaussians=gaussians, box=box, channels=channels_of(config)).volume
 
 
-def supervise(config: Config, gaussians: Gaussians | None, student: Student, device: torch.device) -> FeatureSupervision | None:
+def supervise(
+    config: Config, gaussians: Gaussians | None, student: Student, device: torch.device
+) -> FeatureSupervision | None:
     """Feature supervision as the config asks for it; None where no such loss is in use.
 
     Raises:
