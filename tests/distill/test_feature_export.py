@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from distill.export_views import ExportViews
 from distill.feature_export import FEATURES, RAYS, SETTINGS, FeatureExport, ray_memory
