@@ -58,6 +58,29 @@ def triptych(
     return np.asarray(sheet)
 
 
+def triptych_panels(sheet: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """reference, render and error cut out of a ``triptych`` with a title, pixels that were repeated taken back.
+
+    Args:
+        sheet: (H, W, 3) uint8.
+
+    Raises:
+        ValueError: of that size there is no triptych.
+    """
+    top, width = _GAP + 2 * (_FONT + _GAP), (sheet.shape[1] - 4 * _GAP) // 3
+    height = sheet.shape[0] - top - _GAP
+    if min(width, height) < 1 or sheet.shape[1] != 3 * width + 4 * _GAP:
+        raise ValueError(f"triptych_panels: {sheet.shape[1]}x{sheet.shape[0]} pixels")
+    lefts = [_GAP + n * (width + _GAP) for n in range(3)]
+    panels = [sheet[top : top + height, left : left + width] for left in lefts]
+    for factor in range(_SHOWN_SIDE, 1, -1):
+        if width % factor == height % factor == 0:
+            small = [panel[::factor, ::factor] for panel in panels]
+            if all((s.repeat(factor, 0).repeat(factor, 1) == p).all() for s, p in zip(small, panels, strict=True)):
+                return tuple(small)
+    return tuple(panels)
+
+
 def contact_sheet(images: Sequence[np.ndarray], labels: Sequence[str], columns: int) -> np.ndarray:
     """Pictures of one size in rows of ``columns``, each with its label below.
 
