@@ -49,7 +49,9 @@ class Problems:
             self.add(path, f"and {len(reasons) - _SAID_PER_FILE} more of the kind")
 
 
-def read_csv(path: Path, problems: Problems, expected: Collection[str], aliases: dict[str, str] | None = None) -> list[Row]:
+def read_csv(
+    path: Path, problems: Problems, expected: Collection[str], aliases: dict[str, str] | None = None
+) -> list[Row]:
     """The rows of a CSV with a header.
 
     A row is left out where its number of cells is not the header's; a cell that is no finite number is None.

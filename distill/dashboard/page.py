@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -23,7 +24,7 @@ from distill.dashboard.records import Evaluation, Picture, Run
 from distill.dashboard.stages import RULE, STAGES
 from distill.dashboard.tables import COLUMNS, FPS, RULES, Cell, StageTable, TableRow, measured_on
 
-_SCRIPTS = ("format.js", "filters.js", "tables.js", "chart.js", "plots.js", "slider.js", "runs.js", "main.js")
+_SCRIPTS = ("format.js", "tables.js", "chart.js", "plots.js", "runs.js", "main.js")
 _CURVE_POINTS = 200  # more than a plot's width shows
 _WORST_FRAMES = 8
 _TEXT_TITLES = ("run", "student", *(column.title for column in COLUMNS), "measured on", "notes")
@@ -61,13 +62,7 @@ def dashboard_page(
         "rules": "".join(f"<li>{escape(rule)}</li>" for rule in (*RULES, RULE)),
     }
     page = _asset("page.html")
-    for name, text in fields.items():
-        before, mark, after = page.partition(f"<!--{name}-->")  # cut before the text goes in, which may hold marks
-        if not mark:
-            raise ValueError(f"page.html has no place for {name}")
-        fields[name] = before + text
-        page = after
-    return "".join(fields.values()) + page
+    return re.sub(r"<!--(\w+)-->", lambda mark: fields[mark[1]], _asset("page.html"))
 
 
 def json_for_html(data: Any) -> str:
