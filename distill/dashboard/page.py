@@ -192,7 +192,8 @@ def _row(row: TableRow) -> str:
     figures = "".join(_figure(cell) for cell in row.cells)
     notes = escape("; ".join(row.notes))
     cells = f"<td>{link}</td><td>{escape(run.student or '')}</td>{figures}<td>{escape(row.measured_on)}</td>"
-    return f'<tr data-run="{escape(run.key)}"{" class=worthless" * bool(run.mark)}>{cells}<td class="notes">{notes}</td></tr>'
+    kind = ' class="worthless"' if run.mark else ""
+    return f'<tr data-run="{escape(run.key)}"{kind}>{cells}<td class="notes">{notes}</td></tr>'
 
 
 def _figure(cell: Cell) -> str:

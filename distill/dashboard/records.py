@@ -16,7 +16,7 @@ from distill.dashboard.stages import stage_of, student_of
 from distill.metrics import COLLAPSE_MARGIN_DB, is_collapsed
 
 SUSPICIOUS_PSNR = 12.0
-"""dB: below it a student without ``psnr_blank`` beside it is likely blank; blank LEGO and brick pictures score 9 to 12."""
+"""dB: below it a student is likely blank where there is no ``psnr_blank`` to tell; LEGO's and the bricks' have 9 to 12."""
 
 _EVAL_CSV = re.compile(r"eval_step_(\d+)(?:_(.+?))??(_frames|_parity)?\.csv")
 _PICTURE = re.compile(r"_(worst_\d+|median)_frame_(\d+)\.png")
@@ -133,7 +133,7 @@ class Run:
 
     @property
     def gap_to_teacher(self) -> float | None:
-        """dB that the teacher is closer to ground truth than the student, on the same frames; negative: it is passed."""
+        """dB that the teacher is nearer ground truth than the student, on the same frames; negative: it is passed."""
         row = self.latest.against_truth if self.latest else {}
         teacher, student = row.get("psnr_teacher"), row.get("psnr")
         return None if teacher is None or student is None else teacher - student
@@ -154,8 +154,8 @@ class Run:
             return "COLLAPSED", "The evaluation says so."
         if blank is None and psnr < SUSPICIOUS_PSNR:
             return "likely blank", (
-                f"PSNR {psnr:.2f} dB is below {SUSPICIOUS_PSNR:g} dB and the CSV has no psnr_blank. An all-white picture "
-                "has 9.4757 dB on LEGO's test images."
+                f"PSNR {psnr:.2f} dB is below {SUSPICIOUS_PSNR:g} dB and the CSV has no psnr_blank. "
+                "An all-white picture has 9.4757 dB on LEGO's test images."
             )
         return None
 

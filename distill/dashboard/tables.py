@@ -9,7 +9,8 @@ from distill.dashboard.records import Run
 from distill.dashboard.stages import STAGES
 
 RULES = (
-    "A run's figures are those of its latest evaluation (of each tag): of held-out frames against the teacher where it has them.",
+    "A run's figures are those of its latest evaluation (of each tag): of held-out frames against the teacher where "
+    "it has them.",
     "An empty cell was not measured. The best figure of a column is bold where at least two runs were measured alike: "
     "on the same split, against the same reference, at the same width; collapsed and likely blank runs do not compete.",
     "Gap to blank: PSNR above that of the best single-colour picture. COLLAPSED: no more than 0.5 dB above it. Likely "
@@ -17,7 +18,8 @@ RULES = (
     "Gap to teacher: PSNR against ground truth of the teacher less that of the student, on the same frames (from "
     "psnr_teacher of the evaluation's CSV); below 0 the student is better than its teacher.",
     "Size: as the parity CSV has it, else the student's weights in the checkpoint that was evaluated; of a fitted "
-    "teacher its PLY. FPS: rendering alone, from the evaluation's CSV, else the parity CSV. Power: mean while rendering.",
+    "teacher its PLY. FPS: rendering alone, from the evaluation's CSV, else the parity CSV. Power: mean while "
+    "rendering.",
 )
 """What the figures are, in sentences."""
 
