@@ -7,11 +7,12 @@ function linearTicks(low, high) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw);
   const ticks = [];
-  for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) ticks.push(n * step);
+  for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) ticks.push(n * step + 0); // + 0: no minus zero
   return ticks;
 }
 
 function logTicks(low, high) {
+  if (high / low < 4) return linearTicks(low, high);
   const ticks = [];
   const factors = high / low > 300 ? [1] : [1, 2, 5];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
