@@ -61,7 +61,6 @@ def dashboard_page(
         "problems": _problems(problems.found),
         "rules": "".join(f"<li>{escape(rule)}</li>" for rule in (*RULES, RULE)),
     }
-    page = _asset("page.html")
     return re.sub(r"<!--(\w+)-->", lambda mark: fields[mark[1]], _asset("page.html"))
 
 

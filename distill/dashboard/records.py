@@ -16,7 +16,7 @@ from distill.dashboard.stages import stage_of, student_of
 from distill.metrics import COLLAPSE_MARGIN_DB, is_collapsed
 
 SUSPICIOUS_PSNR = 12.0
-"""dB: below it a student is likely blank where there is no ``psnr_blank`` to tell; LEGO's and the bricks' have 9 to 12."""
+"""dB: a student below it is likely blank, where no ``psnr_blank`` can tell; LEGO and the bricks have 9 to 12."""
 
 _EVAL_CSV = re.compile(r"eval_step_(\d+)(?:_(.+?))??(_frames|_parity)?\.csv")
 _PICTURE = re.compile(r"_(worst_\d+|median)_frame_(\d+)\.png")

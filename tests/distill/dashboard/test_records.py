@@ -36,7 +36,7 @@ def test_an_old_csv_of_a_blank_student_is_likely_blank(tmp_path) -> None:
     run, problems = _only(tmp_path)
     assert run.mark[0] == "likely blank" and "9.61" in run.mark[1] and "psnr_blank" in run.mark[1]
     assert run.gap_to_blank is None and run.blank_unknown and run.figure("lpips_vgg") == 0.3
-    assert ["without the column psnr_blank"] == [problem.reason for problem in problems.found]
+    assert [problem.reason for problem in problems.found] == ["without the column psnr_blank"]
 
 
 def test_an_old_csv_of_a_good_student_cannot_be_told(tmp_path) -> None:
