@@ -16,7 +16,7 @@ import yaml
 Row = dict[str, "float | str | None"]
 """Column -> value; None is an empty cell. Text columns hold text, all others finite numbers."""
 
-TEXT_COLUMNS = frozenset(("name", "split", "reference", "collapsed", "subject"))
+TEXT_COLUMNS = frozenset(("name", "split", "reference", "collapsed", "background", "subject", "source"))
 _SAID_PER_FILE = 3  # a file that is wrong in every line is not worth more
 _log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ BUDGET_BYTES = 7_000_000
 
 _MOST_BYTES = 40_000  # of one data URI: beyond it nobody sees a difference
 _SIZES = ((400, 85), (360, 78), (300, 72), (240, 68), (180, 60), (120, 50), (80, 40))  # longest side, WebP quality
+_BYTES_PER_PIXEL = 0.1  # of a data URI; pictures that take less are rare, so larger ones need no try
 _THREADS = 4
 
 
@@ -61,11 +62,14 @@ def _panels(picture: Picture, limit: int) -> Panels | str:
 def _data_uri(pixels: np.ndarray, limit: int) -> str:
     """WebP of the first size that takes no more than ``limit`` bytes as a data URI, else of the last."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
+    tried = None
     for side, quality in _SIZES:
-        if side > max(image.size) and (side, quality) != _SIZES[0]:
-            continue  # it would be the same picture with another name
         reduced = image.copy()
         reduced.thumbnail((side, side), Image.Resampling.BOX)
+        hopeless = reduced.width * reduced.height * _BYTES_PER_PIXEL > limit and (side, quality) != _SIZES[-1]
+        if hopeless or reduced.size == tried:
+            continue
+        tried = reduced.size
         buffer = io.BytesIO()
         reduced.save(buffer, "WEBP", quality=quality, method=2)
         uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

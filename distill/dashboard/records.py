@@ -82,7 +82,7 @@ class Run:
         name: its folder, with ``(tag)`` where there are several.
         stage: a key of ``stages.STAGES``.
         student: the student's kind, None where nothing tells.
-        width: pixels, None where the config does not say.
+        width: pixels, as the evaluation has it, else the config; None where neither says.
         training: rows of the training log.
         evaluations: by step.
         size_mib: of the student (of a fitted teacher its PLY), MiB.
@@ -207,7 +207,7 @@ def _runs_of(root: Path, relative: Path, problems: Problems) -> list[Run]:
     training = []
     if training_csv.exists():
         training = read_csv(training_csv, problems, ("step", "wall_s", "psnr_batch"))
-    width = section(config, "data", "resolution")
+    resolution = section(config, "data", "resolution")
     runs = []
     for tag in tags:
         own = [evaluation for evaluation in evaluations if evaluation.tag == tag]
@@ -217,7 +217,7 @@ def _runs_of(root: Path, relative: Path, problems: Problems) -> list[Run]:
             name=relative.name + (f" ({tag})" if len(tags) > 1 and tag else ""),
             stage=stage_of(config, words, fitted),
             student="gaussians" if fitted else student_of(config, words),
-            width=width if isinstance(width, int) else None,
+            width=resolution if isinstance(resolution, int) else None,
             training=training,
             evaluations=own,
             size_mib=None,
@@ -225,7 +225,9 @@ def _runs_of(root: Path, relative: Path, problems: Problems) -> list[Run]:
             versions=versions,
         )
         size, parameters = _size(results, run.latest, fitted, problems)
-        runs.append(replace(run, size_mib=size, parameters=parameters))
+        rendered = run.figure("width")
+        width = run.width if rendered is None else int(rendered)
+        runs.append(replace(run, width=width, size_mib=size, parameters=parameters))
     return runs
 
 

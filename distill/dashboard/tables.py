@@ -12,7 +12,8 @@ RULES = (
     "A run's figures are those of its latest evaluation (of each tag): of held-out frames against the teacher where "
     "it has them.",
     "An empty cell was not measured. The best figure of a column is bold where at least two runs were measured alike: "
-    "on the same split, against the same reference, at the same width; collapsed and likely blank runs do not compete.",
+    "on the same split, against the same reference, on the same background, at the same width; collapsed and likely "
+    "blank runs do not compete.",
     "Gap to blank: PSNR above that of the best single-colour picture. COLLAPSED: no more than 0.5 dB above it. Likely "
     "blank: the CSV has no psnr_blank, so it cannot be told, and PSNR is below 12 dB, which blank pictures reach.",
     "Gap to teacher: PSNR against ground truth of the teacher less that of the student, on the same frames (from "
@@ -106,9 +107,10 @@ def stage_tables(runs: Sequence[Run]) -> list[StageTable]:
 
 
 def measured_on(run: Run) -> str:
-    """``holdout, teacher``; empty where the CSV does not say."""
+    """``holdout, teacher, on white``, as far as the CSV says."""
     row = run.latest.judged if run.latest else {}
-    words = (row.get("split"), row.get("reference"))
+    background = row.get("background")
+    words = (row.get("split"), row.get("reference"), background and f"on {background}")
     return ", ".join(str(word).replace("_", " ") for word in words if word)
 
 

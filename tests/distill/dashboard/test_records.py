@@ -7,6 +7,7 @@ import torch
 
 from distill.dashboard.csv_files import Problems
 from distill.dashboard.records import Run, read_runs
+from distill.dashboard.tables import measured_on
 from tests.distill.dashboard.toy_runs import write_run
 
 
@@ -71,6 +72,14 @@ def test_a_broken_last_evaluation_leaves_the_one_before(tmp_path) -> None:
     run, problems = _only(tmp_path)
     assert run.steps == 1000
     assert [problem.file for problem in problems.found] == ["logs/toy/one/eval_step_002000.csv"]
+
+
+def test_the_evaluation_says_at_what_width_and_on_what(tmp_path) -> None:
+    logs = write_run(tmp_path, "one")
+    columns = "step,split,reference,psnr,ssim,lpips_vgg,avg_fps,psnr_blank,background,width\n"
+    (logs / "eval_step_001000.csv").write_text(columns + "1000,holdout,teacher,30,,,,10,black,200\n")
+    run, problems = _only(tmp_path)
+    assert (run.width, measured_on(run), problems.found) == (200, "holdout, teacher, on black", [])
 
 
 def test_tags_are_rows_of_their_own(tmp_path) -> None:
