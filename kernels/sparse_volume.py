@@ -98,8 +98,8 @@ def _query(start, stop, positions, index, table, lower, cell_size, features, den
     width = features.shape[1]
     for n in range(start, stop):
         density[n], confidence[n] = zero, zero
-        for c in range(width):
-            features[n, c] = zero
+        found = features[n]
+        found[:] = zero
         x = (positions[n, 0] - lower[0]) / cell_size + 0.5
         y = (positions[n, 1] - lower[1]) / cell_size + 0.5
         z = (positions[n, 2] - lower[2]) / cell_size + 0.5
@@ -111,16 +111,17 @@ def _query(start, stop, positions, index, table, lower, cell_size, features, den
         total, sure = zero, zero
         for corner in range(8):
             dx, dy, dz = corner >> 2, corner >> 1 & 1, corner & 1
-            row = index[ix + dx, iy + dy, iz + dz]
+            row = np.uint32(index[ix + dx, iy + dy, iz + dz])  # unsigned: no check for negative indices
             if row == 0:
                 continue
+            values = table[row]
             weight = (fx if dx else one - fx) * (fy if dy else one - fy) * (fz if dz else one - fz)
-            sure += weight * table[row, 1]
-            weight *= table[row, 0]
+            sure += weight * values[1]
+            weight *= values[0]
             total += weight
             for c in range(width):
-                features[n, c] += weight * table[row, FIXED_COLUMNS + c]
+                found[c] += weight * values[FIXED_COLUMNS + c]
         density[n], confidence[n] = total, sure
         scale = one / total if total > 0 else zero
         for c in range(width):
-            features[n, c] *= scale
+            found[c] *= scale

@@ -58,6 +58,34 @@ def triptych(
     return np.asarray(sheet)
 
 
+def triptych_panels(sheet: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """reference, render and error cut out of a ``triptych`` with a title, pixels that were repeated taken back.
+
+    Args:
+        sheet: (H, W, 3) uint8.
+
+    Raises:
+        ValueError: of that size there is no triptych.
+    """
+    top, width = _GAP + 2 * (_FONT + _GAP), (sheet.shape[1] - 4 * _GAP) // 3
+    height = sheet.shape[0] - top - _GAP
+    if min(width, height) < 1 or sheet.shape[1] != 3 * width + 4 * _GAP:
+        raise ValueError(f"triptych_panels: {sheet.shape[1]}x{sheet.shape[0]} pixels")
+    lefts = [_GAP + n * (width + _GAP) for n in range(3)]
+    panels = [sheet[top : top + height, left : left + width] for left in lefts]
+    for factor in range(_SHOWN_SIDE, 1, -1):
+        if width % factor == height % factor == 0 and all(_repeats(panel, factor) for panel in panels):
+            return tuple(panel[::factor, ::factor] for panel in panels)
+    return tuple(panels)
+
+
+def _repeats(panel: np.ndarray, factor: int) -> bool:
+    """Whether each pixel stands ``factor`` by ``factor`` times; the first two rows of each tell mostly."""
+    if (panel[1::factor] != panel[::factor]).any():
+        return False
+    return bool((panel[::factor, ::factor].repeat(factor, 0).repeat(factor, 1) == panel).all())
+
+
 def contact_sheet(images: Iterable[np.ndarray], labels: Sequence[str], columns: int) -> np.ndarray:
     """Pictures of one size in rows of ``columns``, each with its label below; they are taken one at a time.
 

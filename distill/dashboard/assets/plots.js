@@ -1,0 +1,74 @@
+// PSNR over training, and PSNR against FPS and size; coloured, and in the scatter plots shaped, by stage.
+
+function drawCurves(runs) {
+  const place = byId("curves");
+  const by = byId("axis").value;
+  const usable = (run, n) => run.curve[by][n] !== null;
+  const drawn = runs.filter((run) => run.curve && run.curve.psnr.some((_, n) => usable(run, n)));
+  if (!drawn.length) return place.replaceChildren(nothing("No training log of these runs has it."));
+  const points = drawn.map((run) => run.curve.psnr.map((psnr, n) => [run.curve[by][n], psnr]).filter((p) => p[0] !== null));
+  const all = points.flat();
+  const names = [by === "seconds" ? "training time (s)" : "training steps", "batch PSNR (dB)"];
+  const frame = plotFrame(1180, 400, all.map((p) => p[0]), all.map((p) => p[1]), names, false);
+  const lines = drawn.map((run, n) => {
+    const path = points[n].map((p) => `${frame.x(p[0]).toFixed(1)},${frame.y(p[1]).toFixed(1)}`).join(" ");
+    return shape("polyline", { class: "line", points: path, style: `stroke: ${colour(run)}` });
+  });
+  frame.svg.append(...lines);
+  const nearest = (event) => {
+    const box = frame.svg.getBoundingClientRect();
+    const [x, y] = [(event.clientX - box.left) * 1180 / box.width, (event.clientY - box.top) * 400 / box.height];
+    let best = { far: 40 };
+    points.forEach((line, run) => line.forEach((p) => {
+      const far = Math.hypot(frame.x(p[0]) - x, frame.y(p[1]) - y);
+      if (far < best.far) best = { far, run, p };
+    }));
+    return best;
+  };
+  frame.svg.addEventListener("mousemove", (event) => {
+    const { run, p } = nearest(event);
+    lines.forEach((line, n) => line.classList.toggle("dim", run !== undefined && n !== run));
+    if (run === undefined) return hideTip();
+    showTip(event, `${drawn[run].key}\n${figure(p[0])} ${by === "seconds" ? "s" : "steps"}: ${decibels(p[1])}`);
+  });
+  frame.svg.addEventListener("mouseleave", () => { hideTip(); lines.forEach((line) => line.classList.remove("dim")); });
+  frame.svg.addEventListener("click", (event) => {
+    const { run } = nearest(event);
+    if (run !== undefined) chooseRun(drawn[run].key, true);
+  });
+  place.replaceChildren(frame.svg);
+}
+
+const OUTLINES = [
+  "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0Z", "M-4.5,-4.5h9v9h-9Z", "M0,-6L5.5,4.5H-5.5Z", "M0,-6.5L5.5,0L0,6.5L-5.5,0Z",
+  "M0,6L5.5,-4.5H-5.5Z", "M-2,-6h4v4h4v4h-4v4h-4v-4h-4v-4h4Z", "M-5.5,-3h11v6h-11Z",
+];
+const CROSS = "M-5,-5L5,5M-5,5L5,-5";
+
+function drawScatter(id, runs, key, name, unit) {
+  const place = byId(id);
+  const drawn = runs.filter((run) => run.psnr !== null && run[key] > 0);
+  if (!drawn.length) return place.replaceChildren(nothing(`No run has PSNR and ${name}.`));
+  const names = [`${name} (${unit}, logarithmic)`, "PSNR (dB)"];
+  const frame = plotFrame(580, 380, drawn.map((run) => run[key]), drawn.map((run) => run.psnr), names, true);
+  const stages = Object.keys(data.stages);
+  for (const run of drawn) {
+    const point = shape("path", {
+      class: "point", d: run.mark ? CROSS : OUTLINES[stages.indexOf(run.stage) % OUTLINES.length], "data-run": run.key,
+      transform: `translate(${frame.x(run[key])} ${frame.y(run.psnr)})`, style: `stroke: ${colour(run)}; fill: ${colour(run)}`,
+    });
+    const words = [run.key, data.stages[run.stage], `${decibels(run.psnr)}, ${figure(run[key])} ${unit}`, run.measuredOn];
+    if (run.mark) words.push(run.mark[0]);
+    point.addEventListener("mousemove", (event) => showTip(event, words.filter(Boolean).join("\n")));
+    point.addEventListener("mouseleave", hideTip);
+    point.addEventListener("click", () => chooseRun(run.key, true));
+    frame.svg.append(point);
+  }
+  if (drawn.length <= 8)
+    for (const run of drawn) {
+      const right = frame.x(run[key]) > 400;
+      const at = { x: frame.x(run[key]) + (right ? -9 : 9), y: frame.y(run.psnr) + 4, "text-anchor": right ? "end" : "start" };
+      frame.svg.append(shape("text", at, run.name));
+    }
+  place.replaceChildren(frame.svg);
+}

@@ -1,0 +1,133 @@
+"""A headless Chromium driven through its DevTools pipe: JSON messages that end in NUL, on file descriptors 3 and 4."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--remote-debugging-pipe", "--window-size=1366,900"),
+)
+_PATIENCE_S = 60.0
+
+
+def find_browser() -> str | None:
+    """The first Chromium on PATH."""
+    return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+
+
+class Page:
+    """A page that is loaded when the ``with`` block begins; what it asks for and complains of is kept.
+
+    Args:
+        program: as ``find_browser`` gives it.
+        file: the page.
+        profile: an empty folder for the browser.
+    """
+
+    def __init__(self, program: str, file: Path, profile: Path) -> None:
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        self._file, self._number, self._session, self._buffer, self._loaded = file, 0, None, b"", False
+        child_in, self._out = os.pipe()
+        self._in, child_out = os.pipe()
+        os.set_blocking(self._in, False)
+        command = [program, *_FLAGS, f"--user-data-dir={profile}"]
+        shell = ["bash", "-c", 'i=$1 o=$2; shift 2; exec "$@" 3<&$i 4>&$o', "bash"]
+        self._process = subprocess.Popen(
+            [*shell, str(child_in), str(child_out), *command],
+            pass_fds=(child_in, child_out),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(child_in)
+        os.close(child_out)
+
+    def __enter__(self) -> Page:
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self._call(f"{domain}.enable")
+        self._call("Page.navigate", url=self._file.as_uri())
+        while not self._loaded:
+            self._handle(self._receive())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=_PATIENCE_S)
+        os.close(self._in)
+        os.close(self._out)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression, as JSON carries it."""
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise AssertionError(answer["exceptionDetails"]["exception"].get("description"))
+        return answer["result"].get("value")
+
+    def click(self, selector: str) -> None:
+        """Presses the left button in the middle of the first element that fits, scrolled to."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"{found}.scrollIntoView({{block: 'center'}})")
+        box = self.evaluate(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({found}.getBoundingClientRect())"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self._call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def press(self, key: str) -> None:
+        """Presses a key that has the focus's attention, such as ArrowRight."""
+        code = {"ArrowRight": 39, "ArrowLeft": 37}[key]
+        for kind in ("rawKeyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def prefer(self, scheme: str) -> None:
+        """``light`` or ``dark``, as a system's setting would."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self._handle(answer)
+
+    def _receive(self) -> dict[str, Any]:
+        end = time.monotonic() + _PATIENCE_S
+        while b"\0" not in self._buffer:
+            try:
+                data = os.read(self._in, 1 << 16)
+            except BlockingIOError:
+                assert time.monotonic() < end, "the browser does not answer"
+                time.sleep(0.01)
+                continue
+            assert data, "the browser has ended"
+            self._buffer += data
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return json.loads(message)
+
+    def _handle(self, event: dict[str, Any]) -> None:
+        method, said = event.get("method"), event.get("params", {})
+        if method == "Page.loadEventFired":
+            self._loaded = True
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(said["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(str(said["exceptionDetails"]))
+        elif method == "Log.entryAdded" or (
+            method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning")
+        ):
+            self.errors.append(str(said))

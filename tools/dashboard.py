@@ -1,0 +1,74 @@
+"""Shows all runs under a root: docs/dashboard.md, and dashboard.html, one file that needs no server and no network.
+
+    python tools/dashboard.py [--root DIR] [--output DIR]
+
+Files that cannot be read in full are named in the log and in both. Exit status: 0 done, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from distill.command_line import run_command
+from distill.config import REPO_ROOT
+from distill.dashboard.csv_files import Problems
+from distill.dashboard.markdown import dashboard_markdown
+from distill.dashboard.page import dashboard_page
+from distill.dashboard.records import read_runs
+from distill.dashboard.tables import stage_tables
+from distill.session import ExitCode
+from scene.errors import InputError
+from scene.images import write_atomically
+
+_log = logging.getLogger(__name__)
+
+
+def build(root: Path, output: Path) -> None:
+    """Writes ``docs/dashboard.md`` and ``dashboard.html`` under ``output`` from the runs under ``root``.
+
+    Raises:
+        InputError: there are neither logs nor results, or ``output`` cannot be written to.
+    """
+    start = time.perf_counter()
+    if not any((root / name).is_dir() for name in ("logs", "results")):
+        hint = "Name the folder that logs/ and results/ are in."
+        raise InputError("--root", "folder", f"neither logs/ nor results/ in {root}", "the folder of runs", hint)
+    problems = Problems(root)
+    runs = read_runs(root, problems)
+    tables = stage_tables(runs)
+    page = dashboard_page(runs, tables, problems, root.resolve().name, f"{datetime.now():%Y-%m-%d %H:%M}")
+    markdown = dashboard_markdown(tables, problems.found)
+    files = {output / "docs" / "dashboard.md": markdown.encode(), output / "dashboard.html": page.encode()}
+    for path, content in files.items():
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise InputError(path, "file", found, "a file that can be written", "Choose another --output.") from error
+        _log.info("%s: %.2f MB", path, len(content) / 1e6)
+    _log.info("%d runs in %.1f s", len(runs), time.perf_counter() - start)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Show all runs in one Markdown file and one HTML page.")
+    parser.add_argument("--root", metavar="DIR", type=Path, default=REPO_ROOT, help="where logs/ and results/ are")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="where to write (default: the root)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    chosen = parser.parse_args(arguments)
+
+    def work() -> int:
+        build(chosen.root, chosen.output or chosen.root)
+        return ExitCode.DONE
+
+    return run_command(work, chosen.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
