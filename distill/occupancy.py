@@ -99,3 +99,7 @@ class OccupancyGrid(nn.Module):
     def load_state_dict(self, *args, **kwargs):
         self._cells = None
         return super().load_state_dict(*args, **kwargs)
+
+    def _apply(self, fn, recurse=True):
+        self._cells = None  # moved to another device, ``occupied`` is another tensor
+        return super()._apply(fn, recurse)

@@ -53,32 +53,49 @@ def adam_step(
         step: 1 for the first update (bias correction).
         weight_decay: L2 penalty added to the gradient.
         touched: rows to visit; in them, elements of zero gradient are left alone. None: every element is updated.
-        implementation: "auto", "torch" or "numba".
+            Only numba reads the flags; torch and triton find by the gradients what to leave alone.
+        implementation: "auto", "torch", "numba" or "triton".
     """
     correction1, correction2 = 1 - betas[0] ** step, 1 - betas[1] ** step
     rate = lr * correction2**0.5 / correction1
     eps = eps * correction2**0.5
-    if resolve("adam", implementation, parameter.device, ("torch", "numba")) == "torch":
-        moving = grad != 0 if touched is not None else torch.ones_like(grad, dtype=torch.bool)
-        decayed = grad + weight_decay * parameter
-        first = betas[0] * first_moment + (1 - betas[0]) * decayed
-        second = betas[1] * second_moment + (1 - betas[1]) * decayed**2
-        first_moment.copy_(torch.where(moving, first, first_moment))
-        second_moment.copy_(torch.where(moving, second, second_moment))
-        parameter.sub_(torch.where(moving, rate * first / (second.sqrt() + eps), 0.0))
-        grad.zero_()
-        if touched is not None:
-            touched.flags.zero_()
+    name = resolve("adam", implementation, parameter.device, ("torch", "numba", "triton"))
+    tensors = [tensor.detach().view(-1) for tensor in (parameter, grad, first_moment, second_moment)]
+    if name == "numba":
+        span = 0 if touched is None else touched.rows_per_flag * max(1, parameter.numel() // max(1, len(parameter)))
+        _adam_numba(tensors, (rate, *betas, eps, weight_decay), touched, span)
         return
-    flat = [tensor.detach().view(-1).numpy() for tensor in (parameter, grad, first_moment, second_moment)]
-    constants = [np.float32(value) for value in (rate, *betas, eps, weight_decay)]
-    if touched is None:
-        parallel_for(_dense, parameter.numel(), *flat, *constants, grain=_GRAIN)
+    if name == "triton":
+        from kernels import adam_triton as triton_twin
+
+        triton_twin.adam(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
     else:
-        span = touched.rows_per_flag * max(1, parameter.numel() // max(1, len(parameter)))
-        parallel_for(
-            _lazy, len(touched.flags), touched.flags.numpy(), span, *flat, *constants, grain=max(1, _GRAIN // span)
-        )
+        _adam_torch(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
+    if touched is not None:
+        touched.flags.zero_()
+
+
+def _adam_torch(tensors, rate, betas, eps, weight_decay, lazy) -> None:
+    parameter, grad, first_moment, second_moment = tensors
+    moving = grad != 0 if lazy else torch.ones_like(grad, dtype=torch.bool)
+    decayed = grad + weight_decay * parameter
+    first = betas[0] * first_moment + (1 - betas[0]) * decayed
+    second = betas[1] * second_moment + (1 - betas[1]) * decayed**2
+    first_moment.copy_(torch.where(moving, first, first_moment))
+    second_moment.copy_(torch.where(moving, second, second_moment))
+    parameter.sub_(torch.where(moving, rate * first / (second.sqrt() + eps), 0.0))
+    grad.zero_()
+
+
+def _adam_numba(tensors, constants, touched, span) -> None:
+    """``span`` is how many values share a flag of ``touched``."""
+    flat = [tensor.numpy() for tensor in tensors]
+    constants = [np.float32(value) for value in constants]
+    if touched is None:
+        parallel_for(_dense, len(flat[0]), *flat, *constants, grain=_GRAIN)
+    else:
+        flags = touched.flags.numpy()
+        parallel_for(_lazy, len(flags), flags, span, *flat, *constants, grain=max(1, _GRAIN // span))
 
 
 @njit(**_OPTIONS)

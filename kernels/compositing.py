@@ -31,16 +31,16 @@ def composite(
     """Composites samples; those of ray r are ``offsets[r] : offsets[r + 1]``, ordered front to back.
 
     Args:
-        density: (N,) in 1 / world unit.
-        rgb: (N, 3).
+        density: (N,) in 1 / world unit, float32; with triton float16 or bfloat16 too, summed in float32.
+        rgb: (N, 3), as ``density``.
         t: (N,) distance of the sample along its ray. Not differentiated.
         dt: (N,) length of the sample's interval. Not differentiated.
         offsets: (R + 1,) int64, offsets[0] = 0, offsets[R] = N. Rays without samples give zeros.
-        implementation: "auto", "torch" or "numba".
+        implementation: "auto", "torch", "numba" or "triton".
     """
-    if resolve("compositing", implementation, density.device, ("torch", "numba")) == "torch":
-        return Composite(*_composite_torch(density, rgb, t, dt, offsets))
-    return Composite(*_CompositeNumba.apply(density, rgb, t, dt, offsets))
+    composite_by = {"torch": _composite_torch, "numba": _CompositeNumba.apply, "triton": _CompositeTriton.apply}
+    name = resolve("compositing", implementation, density.device, tuple(composite_by))
+    return Composite(*composite_by[name](density, rgb, t, dt, offsets))
 
 
 def _composite_torch(density, rgb, t, dt, offsets):
@@ -142,4 +142,28 @@ class _CompositeNumba(torch.autograd.Function):
             grad_sample_rgb.numpy(),
             grain=_GRAIN,
         )
+        return grad_density, grad_sample_rgb, None, None, None
+
+
+class _CompositeTriton(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, density, rgb, t, dt, offsets):
+        from kernels import compositing_triton as triton_twin
+
+        inputs = density.contiguous(), rgb, t.contiguous(), dt.contiguous(), offsets.contiguous()
+        shapes = (len(offsets) - 1, 3), (len(offsets) - 1,), (len(offsets) - 1,), (len(t),)
+        outputs = tuple(torch.empty(shape, device=t.device) for shape in shapes)
+        triton_twin.forward(*inputs, outputs)
+        ctx.save_for_backward(*inputs, outputs[3])
+        return outputs
+
+    @staticmethod
+    def backward(ctx, *grads):
+        from kernels import compositing_triton as triton_twin
+
+        density, rgb = ctx.saved_tensors[:2]
+        grad_density = torch.empty_like(density)
+        grad_sample_rgb = torch.empty(rgb.shape, dtype=rgb.dtype, device=rgb.device)
+        grads = tuple(grad.contiguous() for grad in grads)
+        triton_twin.backward(*ctx.saved_tensors, grads, grad_density, grad_sample_rgb)
         return grad_density, grad_sample_rgb, None, None, None

@@ -91,13 +91,16 @@ def hash_encode(
 
     Args:
         x: (N, 3) in [0, 1], float32; values outside are clamped. Not differentiated.
-        table: (layout.entries, layout.features) float32.
-        touched: rows to mark where the backward pass adds to the table's gradient (numba only).
-        implementation: "auto", "torch", "numba", or where it is importable, on CUDA, "tinycudann".
+        table: (layout.entries, layout.features) float32; with torch and triton float16 or bfloat16 too, whose
+            products are summed in float32 as well, forward and backward.
+        touched: rows to mark where the backward pass adds to the table's gradient (numba only: on a GPU the marks
+            would cost more than the update saves by them).
+        implementation: "auto", "torch", "numba", "triton", or where it is importable, on CUDA, "tinycudann".
 
     Returns:
-        (N, layout.output_width), level-major; from numba its memory is channel-major. The numba twin adds the
-        table's gradient into ``table.grad`` in place rather than allocating a dense one in every step.
+        (N, layout.output_width) float32, level-major; from numba and triton its memory is channel-major. These two
+        add the gradient of a float32 leaf into ``table.grad`` in place rather than allocating a dense one in every
+        step.
     """
     if x.ndim != 2 or x.shape[1] != 3:
         raise ValueError(f"x must be (N, 3), found {tuple(x.shape)}")
@@ -105,12 +108,14 @@ def hash_encode(
         raise ValueError(
             f"table must be {(layout.entries, layout.features)} for this layout, found {tuple(table.shape)}"
         )
-    available = ("torch", "numba", "tinycudann") if find_spec("tinycudann") else ("torch", "numba")
+    available = ("torch", "numba", "triton", *(("tinycudann",) if find_spec("tinycudann") else ()))
     name = resolve("hash_encoding", implementation, x.device, available)
     if name == "torch":
         return _hash_encode_torch(x, table, layout)
     if name == "tinycudann":
         return _hash_encode_tinycudann(x, table, layout)
+    if name == "triton":
+        return _HashEncodeTriton.apply(x, table, layout)
     return _HashEncodeNumba.apply(x, table, layout, touched)
 
 
@@ -204,3 +209,37 @@ class _HashEncodeNumba(torch.autograd.Function):
             grain=1,
         )
         return None, None, None, None
+
+
+@lru_cache(maxsize=8)
+def _levels_on(layout: HashLayout, device: torch.device) -> tuple[Tensor, ...]:
+    """The layout's offsets, resolutions, scales and ``hashed`` (as uint8), one value a level, on a device."""
+    columns = layout.offsets, layout.resolutions, layout.scales, layout.hashed.astype(np.uint8)
+    return tuple(torch.from_numpy(column).to(device) for column in columns)
+
+
+class _HashEncodeTriton(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout) -> Tensor:
+        from kernels import hash_encoding_triton as triton_twin
+
+        out = torch.empty((layout.output_width, len(x)), dtype=torch.float32, device=x.device).t()
+        triton_twin.encode(x, table.contiguous(), _levels_on(layout, x.device), out)
+        ctx.save_for_backward(x)
+        ctx.table, ctx.layout = table, layout
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[None, Tensor | None, None]:
+        from kernels import hash_encoding_triton as triton_twin
+
+        (x,), table, layout = ctx.saved_tensors, ctx.table, ctx.layout
+        if not ctx.needs_input_grad[1]:
+            return None, None, None
+        in_place = table.is_leaf and table.dtype == torch.float32 and table.is_contiguous()
+        if in_place and table.grad is None:
+            table.grad = torch.zeros_like(table)
+        # Half precision would lose small additions to a large sum.
+        total = table.grad if in_place else torch.zeros(table.shape, dtype=torch.float32, device=table.device)
+        triton_twin.encode_backward(x, grad, _levels_on(layout, x.device), total)
+        return None, None if in_place else total.to(table.dtype), None

@@ -80,15 +80,15 @@ def march(
         limit: most samples per ray; a ray that reaches it reports where to go on in ``next_bin``.
         seed: random place in each bin, the same for the same (seed, ray, bin); None takes the centres.
         first_bin: (R,) int64 bin to start from; -1 skips the ray. None starts all at 0.
-        implementation: "auto", "torch" or "numba".
+        implementation: "auto", "torch", "numba" or "triton". On a GPU the march waits once for the device: the number
+            of samples, by which their memory is taken, is not known before.
     """
     rays = len(origins)
     if first_bin is None:
         first_bin = torch.zeros(rays, dtype=torch.int64, device=origins.device)
     arguments = (origins, directions, near, far, cells, step, limit, seed, first_bin)
-    if resolve("ray_marching", implementation, origins.device, ("torch", "numba")) == "torch":
-        return _march_torch(*arguments)
-    return _march_numba(*arguments)
+    march_by = {"torch": _march_torch, "numba": _march_numba, "triton": _march_triton}
+    return march_by[resolve("ray_marching", implementation, origins.device, tuple(march_by))](*arguments)
 
 
 def _hash_torch(ray: Tensor, bin_index: Tensor, seed: int) -> Tensor:
@@ -231,4 +231,21 @@ def _march_numba(origins, directions, near, far, cells, step, limit, seed, first
         _fill, rays, origins, directions, limit, places, offsets.numpy(), positions.numpy(), t.numpy(),
         ray_index.numpy(), grain=_GRAIN,
     )  # fmt: skip
+    return Samples(positions.t(), t, torch.full_like(t, step), ray_index, offsets, next_bin)
+
+
+def _march_triton(origins, directions, near, far, cells, step, limit, seed, first_bin) -> Samples:
+    from kernels import ray_marching_triton as triton_twin
+
+    device, count = origins.device, len(origins)
+    rays = tuple(part.contiguous() for part in (origins, directions, near, far, first_bin))
+    counts, next_bin = (torch.empty(count, dtype=torch.int64, device=device) for _ in range(2))
+    if count:
+        triton_twin.count(rays, cells, step, limit, seed, counts, next_bin)
+    offsets = F.pad(counts.cumsum(0), (1, 0))
+    total = int(offsets[-1])
+    positions, t = torch.empty(3, total, device=device), torch.empty(total, device=device)
+    ray_index = torch.empty(total, dtype=torch.int64, device=device)
+    if total:
+        triton_twin.fill(rays, cells, step, seed, offsets, positions, t, ray_index)
     return Samples(positions.t(), t, torch.full_like(t, step), ray_index, offsets, next_bin)

@@ -166,3 +166,10 @@ def test_state_is_restored_with_its_cells(field):
         one.refresh(field(lambda p: 9.0 * (p[:, 1] > 0.5)), generator(5))
     assert torch.equal(grid.occupied, twin.occupied)
     assert torch.equal(grid.remembered, twin.remembered)
+
+
+def test_cells_follow_the_grid_to_another_device():
+    grid = make_grid()
+    assert grid.cells.occupied.device.type == "cpu"
+    moved = grid.to("meta")
+    assert moved.cells.occupied.device.type == moved.cells.coarse.device.type == "meta"

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from kernels.adam import ROWS_PER_FLAG, TouchedRows, adam_step
+from tests.triton_device import TRITON, device_of, needs_gpu
 
-IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
+TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
 BETAS, EPS = (0.9, 0.99), 1e-8
 
 
@@ -28,11 +30,11 @@ class Table:
     def update(self, grad, implementation, touched=None, lr=0.01, weight_decay=0.0):
         self.grad.copy_(grad)
         self.step += 1
+        # A copy where the implementation needs another device, the tensors themselves elsewhere.
+        tensors = (self.parameter, self.grad, self.first, self.second)
+        moved = [tensor.to(device_of(implementation)) for tensor in tensors]
         adam_step(
-            self.parameter,
-            self.grad,
-            self.first,
-            self.second,
+            *moved,
             step=self.step,
             lr=lr,
             betas=BETAS,
@@ -41,6 +43,8 @@ class Table:
             touched=touched,
             implementation=implementation,
         )
+        for tensor, updated in zip(tensors, moved, strict=True):
+            tensor.copy_(updated)
 
     @property
     def state(self):
@@ -102,15 +106,16 @@ def test_lazy_step_moves_the_elements_with_a_gradient_and_no_others(implementati
     assert not touched.flags.any()
 
 
+@TWINS
 @pytest.mark.parametrize("weight_decay", [0.0, 0.05])
 @pytest.mark.parametrize("rows", [0, 1, 65, 1001])
-def test_numba_equals_torch_over_lazy_steps(rows, weight_decay):
+def test_twins_equal_torch_over_lazy_steps(twin, rows, weight_decay):
     ours = Table(rows)
     reference = ours.copy()
     for _ in range(10):
         grad, touched, _ = sparse_grad(rows)
         reference.update(grad, "torch", copy.deepcopy(touched), weight_decay=weight_decay)
-        ours.update(grad, "numba", touched, weight_decay=weight_decay)
+        ours.update(grad, twin, touched, weight_decay=weight_decay)
     torch.testing.assert_close(ours.state, reference.state, atol=1e-6, rtol=1e-5)
 
 
@@ -139,12 +144,36 @@ def test_a_flag_may_cover_one_wide_row(implementation):
     assert not touched.flags.any()
 
 
-def test_tiny_gradients_make_whole_steps():
+@TWINS
+def test_tiny_gradients_make_whole_steps(twin):
     # With Adam's eps of 1e-15 for hash tables, a gradient of 1e-10 moves its entry by the whole rate.
-    parameter, grad = torch.zeros(1, 2), torch.full((1, 2), 1e-10)
-    moments = torch.zeros(1, 2), torch.zeros(1, 2)
-    adam_step(parameter, grad, *moments, step=1, lr=0.1, betas=BETAS, eps=1e-15, implementation="numba")
+    parameter, grad = torch.zeros(1, 2, device=device_of(twin)), torch.full((1, 2), 1e-10, device=device_of(twin))
+    moments = torch.zeros_like(grad), torch.zeros_like(grad)
+    adam_step(parameter, grad, *moments, step=1, lr=0.1, betas=BETAS, eps=1e-15, implementation=twin)
     assert parameter[0].tolist() == pytest.approx([-0.1, -0.1], rel=1e-3)
+
+
+@TWINS
+def test_a_gradient_that_is_not_finite_is_not_passed_over(twin):
+    table = Table(3)
+    grad = torch.zeros(3, 2)
+    grad[1, 0] = float("nan")
+    touched = TouchedRows(3)
+    touched.flags[0] = 1
+    table.update(grad, twin, touched)
+    assert table.parameter.isnan().tolist() == [[False, False], [True, False], [False, False]]
+
+
+@needs_gpu
+@pytest.mark.parametrize("lazy", [False, True])
+def test_triton_at_a_real_size(lazy):
+    ours = Table(2**20 + 3)
+    reference = ours.copy()
+    for _ in range(3):
+        grad, touched, _ = sparse_grad(len(ours.parameter))
+        for table, name in ((ours, "triton"), (reference, "numba")):
+            table.update(grad, name, copy.deepcopy(touched) if lazy else None)
+    torch.testing.assert_close(ours.state, reference.state, atol=1e-6, rtol=1e-5)
 
 
 def test_same_bits_for_any_number_of_threads(use_threads):

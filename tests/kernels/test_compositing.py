@@ -1,13 +1,15 @@
-"""Five samples on three rays by hand, then numba against the torch reference."""
+"""Five samples on three rays by hand, then the fast twins against the torch reference."""
 
-from math import log
+from math import exp, log
 
 import pytest
 import torch
 
-from kernels.compositing import composite
+from kernels.compositing import Composite, composite
+from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
 
-IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
+TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
 
 
 def five_samples():
@@ -38,11 +40,20 @@ def random_samples(rays, longest=40, opaque=False):
 
 
 def run(implementation, samples, upstream):
-    """The four outputs, and the gradients of density and rgb."""
-    density, rgb = samples["density"].clone().requires_grad_(), samples["rgb"].clone().requires_grad_()
-    result = composite(**{**samples, "density": density, "rgb": rgb}, implementation=implementation)
-    torch.autograd.backward(list(result), list(upstream))
-    return [output.detach() for output in result], [density.grad, rgb.grad]
+    """The four outputs, and the gradients of density and rgb, brought back to the CPU."""
+    device = device_of(implementation)
+    samples = {name: value.detach().to(device, copy=True) for name, value in samples.items()}
+    density, rgb = samples.pop("density").requires_grad_(), samples.pop("rgb").requires_grad_()
+    result = composite(density, rgb, **samples, implementation=implementation)
+    torch.autograd.backward(list(result), [grad.to(device) for grad in upstream])
+    return [output.detach().cpu() for output in result], [density.grad.cpu(), rgb.grad.cpu()]
+
+
+def forward(implementation, samples):
+    """The four outputs, brought back to the CPU."""
+    device = device_of(implementation)
+    result = composite(**{name: value.to(device) for name, value in samples.items()}, implementation=implementation)
+    return Composite(*(output.cpu() for output in result))
 
 
 def random_upstream(samples):
@@ -52,7 +63,7 @@ def random_upstream(samples):
 
 @IMPLEMENTATIONS
 def test_five_samples_by_hand(implementation):
-    result = composite(**five_samples(), implementation=implementation)
+    result = forward(implementation, five_samples())
     assert result.weights.tolist() == pytest.approx([0.5, 0.25, 0.125, 1, 0], abs=1e-6)
     assert result.alpha.tolist() == pytest.approx([0.875, 0, 1], abs=1e-6)
     assert result.distance.tolist() == pytest.approx([0.5 + 0.5 + 0.5, 0, 3], abs=1e-6)
@@ -62,17 +73,16 @@ def test_five_samples_by_hand(implementation):
 
 @IMPLEMENTATIONS
 def test_gradients_by_hand(implementation):
-    samples = five_samples()
-    density, rgb = samples["density"].requires_grad_(), samples["rgb"].requires_grad_()
-    result = composite(**samples, implementation=implementation)
-    (result.distance.sum() + result.rgb[0, 1]).backward()
+    upstream = [torch.zeros(3, 3), torch.zeros(3), torch.ones(3), torch.zeros(5)]
+    upstream[0][0, 1] = 1  # of the loss distance.sum() + rgb[0, 1]
+    _, (density_grad, rgb_grad) = run(implementation, five_samples(), upstream)
     # On ray 0 the weight of sample j falls by dt_i w_j with the density of a sample i before it, and sample i's own
     # rises by dt_i T_(i+1): T = 1/2, 1/4, 1/8. Its value is t, plus 1 for the green sample.
     by_hand = [0.5 * (0.5 * 1 - 0.25 * 3 - 0.125 * 4), 0.25 * (0.25 * 3 - 0.125 * 4), 0.5 * 0.125 * 4, 0, 0]
-    assert density.grad.tolist() == pytest.approx(by_hand, abs=1e-6)
+    assert density_grad.tolist() == pytest.approx(by_hand, abs=1e-6)
     expected = torch.zeros(5, 3)
     expected[:3, 1] = torch.tensor([0.5, 0.25, 0.125])
-    torch.testing.assert_close(rgb.grad, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(rgb_grad, expected, atol=1e-6, rtol=0)
 
 
 def test_torch_reference_by_finite_differences():
@@ -86,13 +96,14 @@ def test_torch_reference_by_finite_differences():
     assert torch.autograd.gradcheck(function, (density, rgb))
 
 
+@TWINS
 @pytest.mark.parametrize("opaque", [False, True])
-@pytest.mark.parametrize("rays", [0, 1, 63, 64, 65, 1001])
-def test_numba_equals_torch(rays, opaque):
-    samples = random_samples(rays, opaque=opaque)
+@pytest.mark.parametrize("rays", [0, 1, 7, 8, 9, 63, 64, 65, 1001])
+def test_twins_equal_torch(twin, rays, opaque):
+    samples = random_samples(min(rays, 201) if twin == "triton" else rays, opaque=opaque)
     upstream = random_upstream(samples)
     outputs, grads = run("torch", samples, upstream)
-    twin_outputs, twin_grads = run("numba", samples, upstream)
+    twin_outputs, twin_grads = run(twin, samples, upstream)
     for twin, expected in zip(twin_outputs + twin_grads, outputs + grads, strict=True):
         torch.testing.assert_close(twin, expected, atol=2e-6, rtol=2e-5)
 
@@ -100,7 +111,7 @@ def test_numba_equals_torch(rays, opaque):
 @IMPLEMENTATIONS
 def test_long_rays_conserve_energy(implementation):
     samples = random_samples(9, longest=3000)
-    result = composite(**samples, implementation=implementation)
+    result = forward(implementation, samples)
     ray = torch.repeat_interleave(torch.arange(9), samples["offsets"].diff())
     thickness = torch.zeros(9).index_add(0, ray, samples["density"] * samples["dt"])
     torch.testing.assert_close(result.alpha, -torch.expm1(-thickness), atol=1e-5, rtol=0)
@@ -110,14 +121,66 @@ def test_long_rays_conserve_energy(implementation):
 
 @IMPLEMENTATIONS
 def test_no_samples_at_all(implementation):
-    offsets = torch.zeros(4, dtype=torch.int64)
-    empty = torch.zeros(0, requires_grad=True)
-    result = composite(empty, torch.zeros(0, 3), torch.zeros(0), torch.zeros(0), offsets, implementation=implementation)
+    device = device_of(implementation)
+    offsets = torch.zeros(4, dtype=torch.int64, device=device)
+    empty = torch.zeros(0, requires_grad=True, device=device)
+    nothing = torch.zeros(0, device=device)
+    result = composite(empty, nothing.view(0, 3), nothing, nothing, offsets, implementation=implementation)
     assert result.rgb.tolist() == [[0, 0, 0]] * 3
     assert result.alpha.tolist() == result.distance.tolist() == [0, 0, 0]
     assert result.weights.shape == (0,)
     result.alpha.sum().backward()
     assert empty.grad.shape == (0,)
+
+
+@TWINS
+def test_an_opaque_sample_behind_thin_ones_keeps_its_weight(twin):
+    # Its thickness of 16 000 has an ulp of 1e-3: the transmittance in front must not be taken as a difference with it.
+    samples = {
+        "density": torch.tensor([20.0, 30.0, 3.2e6, 1.0]),
+        "rgb": torch.rand(4, 3),
+        "t": torch.arange(4.0),
+        "dt": torch.full((4,), 0.005),
+        "offsets": torch.tensor([0, 4]),
+    }
+    weights = forward(twin, samples).weights
+    assert weights.tolist() == pytest.approx([1 - exp(-0.1), exp(-0.1) - exp(-0.25), exp(-0.25), 0], abs=2e-7)
+
+
+@TWINS
+def test_one_colour_for_all_samples_needs_no_copies(twin):
+    samples = random_samples(21)
+    one = torch.rand(3)
+    spread = forward(twin, {**samples, "rgb": one.expand(len(samples["t"]), 3)})
+    for ours, theirs in zip(spread, forward(twin, {**samples, "rgb": one.repeat(len(samples["t"]), 1)}), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_triton_on_samples_of_half_precision(dtype):
+    samples = random_samples(33)
+    samples.update({name: samples[name].to(dtype) for name in ("density", "rgb")})
+    upstream = random_upstream(samples)
+    whole = {name: value.float() if value.is_floating_point() else value for name, value in samples.items()}
+    outputs, grads = run("torch", whole, upstream)
+    twin_outputs, twin_grads = run("triton", samples, upstream)
+    for twin, expected in zip(twin_outputs, outputs, strict=True):
+        torch.testing.assert_close(twin, expected, atol=2e-6, rtol=2e-5)
+    for twin, expected in zip(twin_grads, grads, strict=True):
+        assert twin.dtype == dtype
+        torch.testing.assert_close(twin.float(), expected, atol=1e-5, rtol=torch.finfo(dtype).eps)
+
+
+@needs_gpu
+@pytest.mark.parametrize("opaque", [False, True])
+def test_triton_at_a_real_size(opaque):
+    samples = random_samples(8193, longest=600, opaque=opaque)
+    upstream = random_upstream(samples)
+    results = [run(name, samples, upstream) for name in ("numba", "triton")]
+    for (numba, triton), atol in zip(zip(*results, strict=True), (1e-5, 1e-4), strict=True):
+        for one, two in zip(numba, triton, strict=True):
+            torch.testing.assert_close(two, one, atol=atol, rtol=1e-4)
 
 
 def test_same_bits_for_any_number_of_threads(use_threads):

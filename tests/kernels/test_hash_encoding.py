@@ -1,4 +1,4 @@
-"""The layout and values by hand, then numba against the torch reference."""
+"""The layout and values by hand, then the fast twins against the torch reference."""
 
 import sys
 import types
@@ -10,8 +10,10 @@ import torch
 from kernels import hash_encoding
 from kernels.adam import ROWS_PER_FLAG, TouchedRows
 from kernels.hash_encoding import HashLayout, hash_encode
+from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
 
-IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
+TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
 # One dense level of 4**3 vertices: x is at 3 x + 0.5 on the grid.
 DENSE = HashLayout(levels=1, features=2, table_size=64, base_resolution=4, finest_resolution=4)
 # Two dense and two hashed levels.
@@ -31,10 +33,17 @@ def random_points(count):
 
 def encode(implementation, x, table, layout, upstream):
     """Output and the table's gradient."""
-    table = table.clone().requires_grad_()
-    out = hash_encode(x, table, layout, implementation=implementation)
-    out.backward(upstream)
-    return out.detach(), table.grad
+    device = device_of(implementation)
+    table = table.detach().to(device, copy=True).requires_grad_()
+    out = hash_encode(x.to(device), table, layout, implementation=implementation)
+    out.backward(upstream.to(device))
+    return out.detach().cpu(), table.grad.cpu()
+
+
+def values(implementation, x, table, layout):
+    """Output alone."""
+    device = device_of(implementation)
+    return hash_encode(x.to(device), table.to(device), layout, implementation=implementation).cpu()
 
 
 def test_layout_by_hand():
@@ -81,7 +90,7 @@ def test_table_size_must_be_a_power_of_two(size):
     ],
 )
 def test_dense_value_by_hand(implementation, x, expected):
-    out = hash_encode(torch.tensor([x]), counting_table(), DENSE, implementation=implementation)
+    out = values(implementation, torch.tensor([x]), counting_table(), DENSE)
     assert out[0].tolist() == pytest.approx([expected, 1000 - expected], abs=1e-3)
 
 
@@ -92,26 +101,28 @@ def test_hashed_value_by_hand(implementation):
     layout = HashLayout(levels=1, features=1, table_size=512, base_resolution=16, finest_resolution=16)
     table = torch.zeros(512, 1)
     table[476] = 1
-    out = hash_encode(torch.tensor([[1 / 30, 1 / 10, 1 / 6]]), table, layout, implementation=implementation)
+    out = values(implementation, torch.tensor([[1 / 30, 1 / 10, 1 / 6]]), table, layout)
     assert out.item() == pytest.approx(1, abs=1e-5)
 
 
 @IMPLEMENTATIONS
 def test_levels_read_their_own_part_of_the_table(implementation):
     table = torch.cat([torch.full((int(n), 2), float(i)) for i, n in enumerate(np.diff(MIXED.offsets))])
-    out = hash_encode(random_points(65), table, MIXED, implementation=implementation)
+    out = values(implementation, random_points(65), table, MIXED)
     torch.testing.assert_close(out, torch.tensor([0.0, 0, 1, 1, 2, 2, 3, 3]).expand(65, 8))
 
 
-@pytest.mark.parametrize("features", [1, 2, 4, 8])
-@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1001])
-def test_numba_equals_torch(count, features):
+@TWINS
+@pytest.mark.parametrize(
+    ("count", "features"), [(0, 2), (1, 2), (63, 2), (64, 2), (65, 1), (65, 2), (65, 3), (65, 4), (65, 8), (601, 2)]
+)
+def test_twins_equal_torch(twin, count, features):
     layout = HashLayout(levels=5, features=features, table_size=1024, base_resolution=3, finest_resolution=60)
     assert layout.hashed.any() and not layout.hashed.all()
     x, table = random_points(count), torch.randn(layout.entries, features)
     upstream = torch.randn(count, layout.output_width)
     value, grad = encode("torch", x, table, layout, upstream)
-    twin_value, twin_grad = encode("numba", x, table, layout, upstream)
+    twin_value, twin_grad = encode(twin, x, table, layout, upstream)
     # A position on the finest grid, up to 60, has an absolute rounding error of 4e-6.
     torch.testing.assert_close(twin_value, value, atol=5e-5, rtol=1e-5)
     torch.testing.assert_close(twin_grad, grad, atol=2e-4, rtol=1e-5)
@@ -120,7 +131,7 @@ def test_numba_equals_torch(count, features):
 @IMPLEMENTATIONS
 def test_gradient_is_the_adjoint(implementation):
     # The encoding is linear in the table, so <encode(d), g> = <d, gradient> for any direction d.
-    x, direction, upstream = random_points(501), torch.randn(MIXED.entries, 2), torch.randn(501, 8)
+    x, direction, upstream = random_points(201), torch.randn(MIXED.entries, 2), torch.randn(201, 8)
     value, grad = encode(implementation, x, direction, MIXED, upstream)
     expected = (value.double() * upstream).sum().item()
     assert (grad.double() * direction).sum().item() == pytest.approx(expected, rel=1e-4)
@@ -136,14 +147,96 @@ def test_same_bits_for_any_number_of_threads(use_threads):
         assert torch.equal(one, two)
 
 
-def test_gradients_add_up_in_place():
-    x, upstream = random_points(65), torch.randn(65, 8)
-    table = torch.randn(MIXED.entries, 2).requires_grad_()
-    hash_encode(x, table, MIXED, implementation="numba").backward(upstream)
+@TWINS
+def test_gradients_add_up_in_place(twin):
+    device = device_of(twin)
+    x, upstream = random_points(65).to(device), torch.randn(65, 8, device=device)
+    table = torch.randn(MIXED.entries, 2, device=device, requires_grad=True)
+    hash_encode(x, table, MIXED, implementation=twin).backward(upstream)
     once, buffer = table.grad.clone(), table.grad
-    hash_encode(x, table, MIXED, implementation="numba").backward(upstream)
+    hash_encode(x, table, MIXED, implementation=twin).backward(upstream)
     assert table.grad is buffer
     torch.testing.assert_close(table.grad, 2 * once)
+
+
+@TWINS
+def test_a_fixed_table_gets_no_gradient(twin):
+    device = device_of(twin)
+    x = torch.rand(9, 3, device=device, requires_grad=True)
+    table = torch.randn(MIXED.entries, 2, device=device)
+    hash_encode(x, table, MIXED, implementation=twin).sum().backward()
+    assert table.grad is None and x.grad is None
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_triton_on_tables_of_half_precision(dtype):
+    # The stored values are exact in float32, so the sums are too; only the table's gradient is rounded at the end.
+    x, table, upstream = random_points(165), torch.randn(MIXED.entries, 2).to(dtype), torch.randn(165, 8)
+    expected, grad = encode("torch", x, table.float(), MIXED, upstream)
+    out, twin_grad = encode("triton", x, table, MIXED, upstream)
+    assert (out.dtype, twin_grad.dtype) == (torch.float32, dtype)
+    torch.testing.assert_close(out, expected, atol=5e-5, rtol=1e-5)
+    precision = torch.finfo(dtype).eps
+    torch.testing.assert_close(twin_grad.float(), grad, atol=max(2e-4, precision / 8), rtol=max(1e-5, precision))
+
+
+@needs_triton
+def test_triton_gives_a_computed_table_its_gradient():
+    x, upstream = random_points(65), torch.randn(65, 8)
+    leaf = torch.randn(MIXED.entries, 2)
+    _, expected = encode("torch", x, leaf, MIXED, upstream)
+    leaf = leaf.to(DEVICE).requires_grad_()
+    for table, factor in ((2 * leaf, 2), (leaf.t().contiguous().t(), 1)):
+        out = hash_encode(x.to(DEVICE), table, MIXED, implementation="triton")
+        (grad,) = torch.autograd.grad(out, leaf, upstream.to(DEVICE))
+        torch.testing.assert_close(grad.cpu(), factor * expected, atol=2e-4, rtol=1e-5)
+
+
+@TWINS
+def test_points_and_gradients_of_any_strides(twin):
+    x, table, upstream = random_points(67), torch.randn(MIXED.entries, 2), torch.randn(67, 8)
+    expected = encode(twin, x, table, MIXED, upstream)
+    columns = encode(twin, x.t().contiguous().t(), table, MIXED, upstream.t().contiguous().t())
+    every_other = torch.zeros(67, 2, 3, 2)
+    every_other[:, 1, :, 0] = x
+    sparse = encode(twin, every_other[:, 1, :, 0], table, MIXED, torch.ones(1, 8).expand(67, 8))
+    for ours, theirs in zip(columns, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-5)
+    assert torch.equal(sparse[0], expected[0])
+    torch.testing.assert_close(sparse[1], encode("torch", x, table, MIXED, torch.ones(67, 8))[1], atol=2e-4, rtol=1e-5)
+
+
+@TWINS
+def test_products_of_the_hash_wrap_round_at_32_bits(twin):
+    # Coordinates near 2**20 times the primes fill 52 bits. They are whole numbers and a half on this grid.
+    layout = HashLayout(levels=1, features=2, table_size=4096, base_resolution=2**20 + 1, finest_resolution=2**20 + 1)
+    assert layout.hashed.all() and layout.scales[0] == 2**20
+    x = torch.randint(2**20 - 1000, 2**20, (65, 3)).float() / 2**20
+    table, upstream = torch.randn(4096, 2), torch.randn(65, 2)
+    reference = encode("torch", x, table, layout, upstream)
+    for ours, theirs in zip(encode(twin, x, table, layout, upstream), reference, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_triton_at_a_real_size(dtype):
+    layout = HashLayout(levels=16, features=2, table_size=2**19, base_resolution=16, finest_resolution=2048)
+    count = 2**18 + 3
+    x, upstream = torch.rand(count, 3, device=DEVICE), torch.randn(count, layout.output_width, device=DEVICE)
+    outputs, grads = [], []
+    for name in ("torch", "triton"):
+        table = torch.randn(layout.entries, 2, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(1))
+        table = table.to(dtype).float() if name == "torch" else table.to(dtype)
+        table.requires_grad_()
+        out = hash_encode(x, table, layout, implementation=name)
+        out.backward(upstream)
+        outputs.append(out.detach())
+        grads.append(table.grad.float())
+    # At 2048 vertices a position's rounding is 1.2e-4 of a cell.
+    torch.testing.assert_close(outputs[1], outputs[0], atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(grads[1], grads[0], atol=2e-2, rtol=max(1e-3, torch.finfo(dtype).eps))
 
 
 def test_touched_flags_mark_the_blocks_that_received_a_gradient():
@@ -172,8 +265,8 @@ def test_wrong_shapes_are_refused(x, entries, message):
 
 
 def test_an_implementation_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="hash_encoding: implementation 'triton'"):
-        hash_encode(torch.zeros(1, 3), counting_table(), DENSE, implementation="triton")
+    with pytest.raises(ValueError, match="hash_encoding: implementation 'fortran'"):
+        hash_encode(torch.zeros(1, 3), counting_table(), DENSE, implementation="fortran")
 
 
 class _FakeTinycudann(torch.nn.Module):

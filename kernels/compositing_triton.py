@@ -1,0 +1,158 @@
+"""Triton twin of compositing: a program takes several rays and a run of samples of each at a time.
+
+Along a run the transmittance is a running sum of optical thickness; between runs it is carried. Neighbouring samples
+are neighbouring lanes, so what is read and written lies side by side.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.triton_support import launch_on
+
+_RAYS = 8
+_SAMPLES = 32
+_WARPS = 4
+
+
+@triton.jit
+def _range(ray, live, offsets):
+    """First sample of each ray and the one after its last."""
+    return tl.load(offsets + ray, mask=live, other=0), tl.load(offsets + ray + 1, mask=live, other=0)
+
+
+@triton.jit
+def _column(values, index, live):
+    return tl.load(values + index, mask=live, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _thickness(density, dt, index, end, carried, SAMPLES: tl.constexpr):
+    """Optical thickness in front of each sample (RAYS, SAMPLES) and of the sample itself.
+
+    The one in front is summed from the samples before, not taken as a difference of sums: behind the empty space an
+    opaque sample's own thickness, up to thousands, would drown it.
+    """
+    live = index < end[:, None]
+    own = _column(density, index, live) * _column(dt, index, live)
+    ahead = live & (tl.arange(0, SAMPLES) > 0)[None, :]
+    before = _column(density, index - 1, ahead) * _column(dt, index - 1, ahead)
+    return carried[:, None] + tl.cumsum(before, axis=1), own, live
+
+
+@triton.jit(do_not_specialize=["rays"])
+def _forward(
+    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, out_rgb, out_alpha, out_distance, weights,
+    RAYS: tl.constexpr, SAMPLES: tl.constexpr,
+):  # fmt: skip
+    ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
+    live_ray = ray < rays
+    first, end = _range(ray, live_ray, offsets)
+    carried = tl.zeros((RAYS,), tl.float32)
+    r, g, b = tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32)
+    alpha, distance = tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32)
+    for start in range(0, tl.max(end - first, axis=0), SAMPLES):
+        index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
+        before, own, live = _thickness(density, dt, index, end, carried, SAMPLES)
+        weight = tl.where(live, tl.exp(-before) * (1.0 - tl.exp(-own)), 0.0)
+        tl.store(weights + index, weight, mask=live)
+        color = rgb + index * rgb_row
+        r += tl.sum(weight * _column(color, 0, live), axis=1)
+        g += tl.sum(weight * _column(color, rgb_channel, live), axis=1)
+        b += tl.sum(weight * _column(color, 2 * rgb_channel, live), axis=1)
+        alpha += tl.sum(weight, axis=1)
+        distance += tl.sum(weight * _column(t, index, live), axis=1)
+        carried += tl.sum(own, axis=1)
+    row = out_rgb + ray.to(tl.int64) * 3
+    tl.store(row, r, mask=live_ray)
+    tl.store(row + 1, g, mask=live_ray)
+    tl.store(row + 2, b, mask=live_ray)
+    tl.store(out_alpha + ray, alpha, mask=live_ray)
+    tl.store(out_distance + ray, distance, mask=live_ray)
+
+
+@triton.jit
+def _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, ga, gd):
+    """dL/d weight of each sample."""
+    color = rgb + index * rgb_row
+    value = gr[:, None] * _column(color, 0, live)
+    value += gg[:, None] * _column(color, rgb_channel, live)
+    value += gb[:, None] * _column(color, 2 * rgb_channel, live)
+    return value + ga[:, None] + gd[:, None] * _column(t, index, live) + _column(grad_weights, index, live)
+
+
+@triton.jit(do_not_specialize=["rays"])
+def _backward(
+    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, weights, grad_rgb, grad_alpha, grad_distance,
+    grad_weights, grad_density, grad_sample_rgb,
+    RAYS: tl.constexpr, SAMPLES: tl.constexpr,
+):  # fmt: skip
+    ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
+    live_ray = ray < rays
+    first, end = _range(ray, live_ray, offsets)
+    row = ray.to(tl.int64) * 3
+    gr, gg = _column(grad_rgb, row, live_ray), _column(grad_rgb, row + 1, live_ray)
+    gb = _column(grad_rgb, row + 2, live_ray)
+    ga, gd = _column(grad_alpha, ray, live_ray), _column(grad_distance, ray, live_ray)
+    longest = tl.max(end - first, axis=0)
+    # dL/d density_i = dt_i * (T_(i+1) * v_i - sum over j > i of w_j v_j), v = dL/d weight.
+    behind = tl.zeros((RAYS,), tl.float32)
+    for start in range(0, longest, SAMPLES):
+        index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
+        live = index < end[:, None]
+        value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, ga, gd)
+        behind += tl.sum(_column(weights, index, live) * value, axis=1)
+    carried = tl.zeros((RAYS,), tl.float32)
+    for start in range(0, longest, SAMPLES):
+        index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
+        before, own, live = _thickness(density, dt, index, end, carried, SAMPLES)
+        value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, ga, gd)
+        weight = _column(weights, index, live)
+        further = behind[:, None] - tl.cumsum(weight * value, axis=1)
+        grad = _column(dt, index, live) * (tl.exp(-(before + own)) * value - further)
+        tl.store(grad_density + index, grad, mask=live)
+        color = grad_sample_rgb + index * 3
+        tl.store(color, weight * gr[:, None], mask=live)
+        tl.store(color + 1, weight * gg[:, None], mask=live)
+        tl.store(color + 2, weight * gb[:, None], mask=live)
+        carried += tl.sum(own, axis=1)
+        behind -= tl.sum(weight * value, axis=1)
+
+
+def forward(density: Tensor, rgb: Tensor, t: Tensor, dt: Tensor, offsets: Tensor, outputs: tuple[Tensor, ...]) -> None:
+    """Fills ``outputs``: rgb (R, 3), alpha, distance (R,) and weights (N,), float32.
+
+    ``rgb`` (N, 3) may have any strides; all else is contiguous. Inputs are float32, float16 or bfloat16.
+    """
+    rays = len(offsets) - 1
+    if rays == 0:
+        return
+    with launch_on(density.device):
+        _forward[(triton.cdiv(rays, _RAYS),)](
+            density, rgb, *rgb.stride(), t, dt, offsets, rays, *outputs,
+            RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
+        )  # fmt: skip
+
+
+def backward(
+    density: Tensor,
+    rgb: Tensor,
+    t: Tensor,
+    dt: Tensor,
+    offsets: Tensor,
+    weights: Tensor,
+    grads: tuple[Tensor, ...],
+    grad_density: Tensor,
+    grad_sample_rgb: Tensor,
+) -> None:
+    """Fills ``grad_density`` (N,) and ``grad_sample_rgb`` (N, 3), contiguous; ``grads`` are those of the outputs."""
+    rays = len(offsets) - 1
+    if rays == 0:
+        return
+    with launch_on(density.device):
+        _backward[(triton.cdiv(rays, _RAYS),)](
+            density, rgb, *rgb.stride(), t, dt, offsets, rays, weights, *grads, grad_density, grad_sample_rgb,
+            RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
+        )  # fmt: skip

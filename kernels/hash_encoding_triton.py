@@ -1,0 +1,123 @@
+"""Triton twin of the hash encoding: a program handles a block of points on one level.
+
+Programs of one level run after one another, so that its part of the table stays in the L2 cache. A table entry's
+values are one vector load; encodings and their gradients are read and written along the points.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.triton_support import launch_on, padded
+
+_BLOCK = 256
+_WARPS = 4
+
+
+@triton.jit
+def _place(x, live, scale):
+    """The vertex below a coordinate on one axis of the level's grid, uint32, and the fraction beyond it."""
+    position = tl.minimum(tl.maximum(tl.load(x, mask=live, other=0.0).to(tl.float32), 0.0), 1.0) * scale + 0.5
+    corner = tl.floor(position)
+    return corner.to(tl.int32).to(tl.uint32), position - corner
+
+
+@triton.jit
+def _entry(ix, iy, iz, resolution, size, hashed):
+    """Entry of a vertex within its level; uint32 products wrap round as the hash wants it."""
+    spatial = ix ^ (iy * 2654435761) ^ (iz * 805459861)
+    dense = ix + resolution * (iy + resolution * iz)
+    # A vertex one past the far face wraps round, as in tiny-cuda-nn.
+    dense = tl.where(dense < size, dense, dense - size)
+    return tl.where(hashed, spatial & (size - 1), dense).to(tl.int64)
+
+
+@triton.jit
+def _level(level, offsets, resolutions, scales, hashes):
+    """First entry of a level (int64), its number of entries and vertices per axis (uint32), scale, whether hashed."""
+    offset = tl.load(offsets + level)
+    size = (tl.load(offsets + level + 1) - offset).to(tl.uint32)
+    resolution = tl.load(resolutions + level).to(tl.uint32)
+    return offset, size, resolution, tl.load(scales + level), tl.load(hashes + level) != 0
+
+
+@triton.jit
+def _encode(
+    x, x_row, x_axis, count, table, offsets, resolutions, scales, hashes, out, out_row, out_channel,
+    FEATURES: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    level = tl.program_id(1)
+    offset, size, resolution, scale, hashed = _level(level, offsets, resolutions, scales, hashes)
+    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = point < count
+    feature = tl.arange(0, PADDED)
+    wanted = live[:, None] & (feature < FEATURES)[None, :]
+    ix, fx = _place(x + point * x_row, live, scale)
+    iy, fy = _place(x + point * x_row + x_axis, live, scale)
+    iz, fz = _place(x + point * x_row + 2 * x_axis, live, scale)
+    value = tl.zeros((BLOCK, PADDED), tl.float32)
+    for corner in tl.static_range(8):
+        bx, by, bz = corner & 1, (corner >> 1) & 1, corner >> 2
+        weight = (fx if bx else 1.0 - fx) * (fy if by else 1.0 - fy) * (fz if bz else 1.0 - fz)
+        entry = offset + _entry(ix + bx, iy + by, iz + bz, resolution, size, hashed)
+        held = tl.load(table + entry[:, None] * FEATURES + feature[None, :], mask=wanted, other=0.0)
+        value += weight[:, None] * held.to(tl.float32)
+    channel = level.to(tl.int64) * FEATURES + feature
+    tl.store(out + point[:, None] * out_row + channel[None, :] * out_channel, value, mask=wanted)
+
+
+@triton.jit
+def _encode_backward(
+    x, x_row, x_axis, count, grad, grad_row, grad_channel, offsets, resolutions, scales, hashes, table_grad,
+    FEATURES: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    level = tl.program_id(1)
+    offset, size, resolution, scale, hashed = _level(level, offsets, resolutions, scales, hashes)
+    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = point < count
+    feature = tl.arange(0, PADDED)
+    wanted = live[:, None] & (feature < FEATURES)[None, :]
+    channel = level.to(tl.int64) * FEATURES + feature
+    upstream = tl.load(grad + point[:, None] * grad_row + channel[None, :] * grad_channel, mask=wanted, other=0.0)
+    upstream = upstream.to(tl.float32)
+    ix, fx = _place(x + point * x_row, live, scale)
+    iy, fy = _place(x + point * x_row + x_axis, live, scale)
+    iz, fz = _place(x + point * x_row + 2 * x_axis, live, scale)
+    for corner in tl.static_range(8):
+        bx, by, bz = corner & 1, (corner >> 1) & 1, corner >> 2
+        weight = (fx if bx else 1.0 - fx) * (fy if by else 1.0 - fy) * (fz if bz else 1.0 - fz)
+        entry = offset + _entry(ix + bx, iy + by, iz + bz, resolution, size, hashed)
+        place = table_grad + entry[:, None] * FEATURES + feature[None, :]
+        tl.atomic_add(place, weight[:, None] * upstream, mask=wanted, sem="relaxed")
+
+
+def encode(x: Tensor, table: Tensor, levels: tuple[Tensor, ...], out: Tensor) -> None:
+    """Fills ``out`` (N, levels * F), float32 with any strides, from ``x`` (N, 3) and a contiguous table (entries, F).
+
+    ``levels`` are the layout's offsets, resolutions, scales and ``hashed`` on the same device.
+    """
+    count, features = len(x), table.shape[1]
+    if count == 0:
+        return
+    with launch_on(x.device):
+        _encode[triton.cdiv(count, _BLOCK), len(levels[1])](
+            x, *x.stride(), count, table, *levels, out, *out.stride(),
+            FEATURES=features, PADDED=padded(features), BLOCK=_BLOCK, num_warps=_WARPS,
+        )  # fmt: skip
+
+
+def encode_backward(x: Tensor, grad: Tensor, levels: tuple[Tensor, ...], table_grad: Tensor) -> None:
+    """Adds the gradient of ``encode``'s output, (N, levels * F), to ``table_grad`` (entries, F), float32.
+
+    The order of the additions to an entry, and with it the last bits of their sum, differs from run to run.
+    """
+    count, features = len(x), table_grad.shape[1]
+    if count == 0:
+        return
+    with launch_on(x.device):
+        _encode_backward[triton.cdiv(count, _BLOCK), len(levels[1])](
+            x, *x.stride(), count, grad, *grad.stride(), *levels, table_grad,
+            FEATURES=features, PADDED=padded(features), BLOCK=_BLOCK, num_warps=_WARPS,
+        )  # fmt: skip
