@@ -77,9 +77,8 @@ def schedule(cell_index: Tensor, cells: int, most: int) -> Schedule:
 @triton.jit
 def _piece(pieces):
     """Cell, first and last + 1 position and gradient row of this program."""
-    row = pieces + tl.program_id(0) * 4
-    cell, gradient = tl.load(row).to(tl.int64), tl.load(row + 3).to(tl.int64)
-    return cell, tl.load(row + 1), tl.load(row + 2), gradient
+    piece = pieces + tl.program_id(0) * 4
+    return tl.load(piece).to(tl.int64), tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3).to(tl.int64)
 
 
 @triton.jit
@@ -119,7 +118,7 @@ def _density(
     pieces, order, x, parameters, density,
     NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    cell, begin, end, _ = _piece(pieces)
+    cell, begin, end, row = _piece(pieces)
     parameters += cell * NET[2][len(NET[0]) - 1]
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
@@ -134,7 +133,7 @@ def _radiance(
     DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, DIRECTION: tl.constexpr,
     DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    cell, begin, end, _ = _piece(pieces)
+    cell, begin, end, row = _piece(pieces)
     density_parameters += cell * DENSITY[2][len(DENSITY[0]) - 1]
     color_parameters += cell * COLOR[2][len(COLOR[0]) - 1]
     for first in range(begin, end, BLOCK):
@@ -181,10 +180,13 @@ def _fold(totals, spare, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     cell = tl.program_id(0)
     first, count = tl.load(spare + 2 * cell), tl.load(spare + 2 * cell + 1)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    own = totals + cell.to(tl.int64) * SIZE + column
-    for row in range(first, first + count):
-        added = tl.load(totals + (row + tl.zeros((BLOCK,), tl.int64)) * SIZE + column, mask=column < SIZE, other=0.0)
-        tl.store(own, tl.load(own, mask=column < SIZE, other=0.0) + added, mask=column < SIZE)
+    mask = column < SIZE
+    if count > 0:
+        own = totals + cell.to(tl.int64) * SIZE + column
+        total = tl.load(own, mask=mask, other=0.0)
+        for row in range(first, first + count):
+            total += tl.load(totals + (row + tl.zeros((BLOCK,), tl.int64)) * SIZE + column, mask=mask, other=0.0)
+        tl.store(own, total, mask=mask)
 
 
 def density(x: Tensor, cell_index: Tensor, parameters: Tensor, dims, leak: float) -> Tensor:
