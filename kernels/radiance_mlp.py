@@ -19,10 +19,11 @@ from kernels.threads import parallel_for
 
 MAX_RAW_DENSITY = 15.0
 _GRAIN = 4096
-# Widest layer up to which ``auto`` takes Triton on CUDA. There a network's time is that of reading and writing
-# activations, which the fused kernel never does; cuBLAS multiplies wider matrices better than a block's registers
-# allow. A rule of thumb that tools/benchmark.py may overrule.
-_FUSED_WIDTH = 64
+# Widest layer up to which ``auto`` takes Triton on CUDA, by the bytes of a value. A narrow network's time is that of
+# reading and writing activations, which the fused kernel keeps in registers. Wider ones no longer fit: compiled for an
+# H100, the backward pass spills 424 bytes a thread at width 64 in float16, but 2032 in float32. A rule by what the
+# compiler says; a measurement may overrule it.
+_FUSED_WIDTH = {2: 64, 4: 32}
 # OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our
 # threads wait for its own pool.
 _SINGLE_THREAD_GEMM = 262144
@@ -62,7 +63,8 @@ def radiance_mlp(
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
-        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide; auto: up to 64).
+        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide; auto: up to 32, or 64 in
+            half precision).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1).
@@ -70,7 +72,7 @@ def radiance_mlp(
     Raises:
         ValueError: the implementation cannot run there, or a layer is too wide for it.
     """
-    available = _available(implementation, [*density_weights, *color_weights])
+    available = _available(implementation, features, [*density_weights, *color_weights])
     name = resolve("radiance_mlp", implementation, features.device, available)
     if name == "torch":
         hidden = _mlp(features, density_weights)
@@ -86,7 +88,9 @@ def radiance_mlp(
 
 def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
     """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
-    name = resolve("density_mlp", implementation, features.device, _available(implementation, density_weights))
+    name = resolve(
+        "density_mlp", implementation, features.device, _available(implementation, features, density_weights)
+    )
     if name == "torch":
         return truncated_exp(_mlp(features, density_weights)[:, 0])
     if name == "triton":
@@ -109,8 +113,9 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
     return density
 
 
-def _available(implementation: str, weights: Sequence[Tensor]) -> tuple[str, ...]:
-    if implementation == "auto" and max(map(max, (weight.shape for weight in weights))) > _FUSED_WIDTH:
+def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
+    widest = max(max(weight.shape) for weight in weights)
+    if implementation == "auto" and widest > _FUSED_WIDTH.get(features.element_size(), 0):
         return ("torch", "numba")
     return ("torch", "numba", "triton")
 

@@ -172,11 +172,20 @@ def test_layers_too_wide_for_triton_are_refused():
         run("triton", random_inputs(3, width=144), upstream(3))
 
 
-@pytest.mark.parametrize(("width", "offered"), [(64, True), (65, False)])
-def test_auto_takes_triton_for_narrow_layers_alone(width, offered):
-    weights = layers(32, width, 3)
-    assert ("triton" in module._available("auto", weights)) is offered
-    assert "triton" in module._available("triton", weights)
+@pytest.mark.parametrize(
+    ("dtype", "width", "offered"),
+    [
+        (torch.float32, 32, True),
+        (torch.float32, 33, False),
+        (torch.float16, 64, True),
+        (torch.float16, 65, False),
+        (torch.float64, 16, False),
+    ],
+)
+def test_auto_takes_triton_for_narrow_layers_alone(dtype, width, offered):
+    features, weights = torch.zeros(1, 32, dtype=dtype), layers(16, width, 3)
+    assert ("triton" in module._available("auto", features, weights)) is offered
+    assert "triton" in module._available("triton", features, weights)
 
 
 @needs_gpu
