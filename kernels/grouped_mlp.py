@@ -130,22 +130,30 @@ def grouped_radiance_mlp(
         x: (N, 3) float32 in the cell's coordinates, [-1, 1] inside it. Not differentiated.
         basis: (R, layout.direction_width) encoded directions, one row per ray. Not differentiated.
         ray_index, cell_index: (N,) int64, the ray and the cell of each point.
-        density_parameters: (cells, layout.density_size).
-        color_parameters: (cells, layout.color_size).
+        density_parameters: (cells, layout.density_size) float32; with Triton also float16 or bfloat16: then factors of
+            products have that type, sums remain float32.
+        color_parameters: (cells, layout.color_size), of the same type.
         touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (numba only).
-        implementation: "auto", "torch" or "numba".
+        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1). The numba twin adds the parameters' gradients into their ``.grad``
         in place, rows of touched cells only, rather than allocating dense ones in every step.
 
     Raises:
-        ValueError: shapes do not fit, or a cell index is out of range.
+        ValueError: shapes do not fit, or a cell index is out of range (from Triton such a point's outputs are NaN, as
+            the check would wait for the GPU).
     """
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    if resolve("grouped_mlp", implementation, x.device, ("torch", "numba")) == "torch":
+    name = resolve("grouped_mlp", implementation, x.device, ("torch", "numba", "triton"))
+    if name == "torch":
         return _radiance_torch(x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
+    if name == "triton":
+        from kernels.grouped_mlp_triton import GroupedMLPTriton
+
+        arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters)
+        return GroupedMLPTriton.apply(*arguments, layout, LEAK)
     return _GroupedNumba.apply(x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched)
 
 
@@ -159,7 +167,13 @@ def grouped_density_mlp(
 ) -> Tensor:
     """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only."""
     _check(x, cell_index, density_parameters, layout.density_size)
-    if resolve("grouped_density_mlp", implementation, x.device, ("torch", "numba")) == "torch":
+    name = resolve("grouped_density_mlp", implementation, x.device, ("torch", "numba", "triton"))
+    if name == "triton":
+        from kernels import grouped_mlp_triton
+
+        dims = layout.density_dims
+        return grouped_mlp_triton.density(x.detach(), cell_index, density_parameters.detach(), dims, LEAK)
+    if name == "torch":
         order, groups = _groups(cell_index)
         encoded = fourier_features(x, layout.frequencies)[order]
         networks = density_parameters.unbind()

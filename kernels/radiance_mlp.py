@@ -19,6 +19,11 @@ from kernels.threads import parallel_for
 
 MAX_RAW_DENSITY = 15.0
 _GRAIN = 4096
+# Widest layer up to which ``auto`` takes Triton on CUDA, by the bytes of a value. A narrow network's time is that of
+# reading and writing activations, which the fused kernel keeps in registers. Wider ones no longer fit: compiled for an
+# H100, the backward pass spills 424 bytes a thread at width 64 in float16, but 2032 in float32. A rule by what the
+# compiler says; a measurement may overrule it.
+_FUSED_WIDTH = {2: 64, 4: 32}
 # OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our
 # threads wait for its own pool.
 _SINGLE_THREAD_GEMM = 262144
@@ -52,28 +57,46 @@ def radiance_mlp(
     """Density and colour of samples.
 
     Args:
-        features: (N, C) encoded positions.
+        features: (N, C) encoded positions; float32, or with Triton also float16 or bfloat16: then factors of products
+            are rounded to that type, sums remain float32.
         basis: (R, S) encoded directions, one row per ray. Not differentiated.
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
-        implementation: "auto", "torch" or "numba".
+        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide; auto: up to 32, or 64 in
+            half precision).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1).
+
+    Raises:
+        ValueError: the implementation cannot run there, or a layer is too wide for it.
     """
-    name = resolve("radiance_mlp", implementation, features.device, ("torch", "numba"))
+    available = _available(implementation, features, [*density_weights, *color_weights])
+    name = resolve("radiance_mlp", implementation, features.device, available)
     if name == "torch":
         hidden = _mlp(features, density_weights)
         color = _mlp(torch.cat([hidden[:, 1:], basis[ray_index]], dim=-1), color_weights)
         return truncated_exp(hidden[:, 0]), torch.sigmoid(color)
+    if name == "triton":
+        from kernels.radiance_mlp_triton import RadianceMLPTriton
+
+        arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
+        return RadianceMLPTriton.apply(*arguments)
     return _RadianceMLPNumba.apply(features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
 
 
 def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
     """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
-    if resolve("density_mlp", implementation, features.device, ("torch", "numba")) == "torch":
+    name = resolve(
+        "density_mlp", implementation, features.device, _available(implementation, features, density_weights)
+    )
+    if name == "torch":
         return truncated_exp(_mlp(features, density_weights)[:, 0])
+    if name == "triton":
+        from kernels import radiance_mlp_triton
+
+        return radiance_mlp_triton.density(features.detach(), density_weights)
     features = features.detach().t().contiguous()
     flat, dims = _flatten(density_weights)
     density = torch.empty(features.shape[1])
@@ -88,6 +111,13 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
         grain=_GRAIN,
     )
     return density
+
+
+def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
+    widest = max(max(weight.shape) for weight in weights)
+    if implementation == "auto" and widest > _FUSED_WIDTH.get(features.element_size(), 0):
+        return ("torch", "numba")
+    return ("torch", "numba", "triton")
 
 
 def _mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ DEVICE = torch.device("cuda" if GPU else "cpu")
 
 needs_triton = pytest.mark.skipif(triton_refusal(DEVICE) is not None, reason=str(triton_refusal(DEVICE)))
 needs_gpu = pytest.mark.skipif(not GPU or triton_refusal(DEVICE) is not None, reason="a real size, for a GPU alone")
+needs_bfloat16 = pytest.mark.skipif(not GPU, reason="Triton's interpreter multiplies bfloat16's bits, not its values")
 TRITON = pytest.param("triton", marks=needs_triton)
 """The implementation as a parameter of a test, skipped with the reason where it cannot run."""
 

@@ -1,4 +1,4 @@
-"""One tiny network by hand, then numba against the torch reference."""
+"""One tiny network by hand, then numba and Triton (in its interpreter if need be) against the torch reference."""
 
 import math
 
@@ -9,8 +9,10 @@ import torch
 from kernels import grouped_mlp
 from kernels.adam import TouchedRows
 from kernels.grouped_mlp import GroupedLayout, fourier_features, grouped_density_mlp, grouped_radiance_mlp
+from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
 
-IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
+TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
 SMALL = GroupedLayout(
     frequencies=3, hidden_width=16, density_layers=1, color_layers=1, geo_features=5, direction_width=4
 )
@@ -34,21 +36,28 @@ def random_case(layout, cell_index, cells, rays=7):
 
 
 def run(implementation, layout, case, upstream, touched=None):
-    """Both outputs, and the gradients of both parameter matrices."""
+    """Both outputs, and the gradients of both parameter matrices, computed on the implementation's device."""
+    device = device_of(implementation)
+    case = {name: value.to(device) for name, value in case.items()}
     leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
     outputs = grouped_radiance_mlp(**{**case, **leaves}, layout=layout, touched=touched, implementation=implementation)
-    torch.autograd.backward(outputs, upstream)
-    return [output.detach() for output in outputs], [leaf.grad for leaf in leaves.values()]
+    torch.autograd.backward(outputs, [grad.to(device) for grad in upstream])
+    return [output.detach().cpu() for output in outputs], [leaf.grad.cpu() for leaf in leaves.values()]
+
+
+def run_density(implementation, layout, case):
+    arguments = (case[name].to(device_of(implementation)) for name in ("x", "cell_index", "density_parameters"))
+    return grouped_density_mlp(*arguments, layout, implementation=implementation).cpu()
 
 
 def random_upstream(case):
     return torch.randn(len(case["x"])), torch.randn(len(case["x"]), 3)
 
 
-def assert_twins_agree(layout, case):
+def assert_twins_agree(layout, case, twin="numba"):
     upstream = random_upstream(case)
     expected, expected_grads = run("torch", layout, case, upstream)
-    found, found_grads = run("numba", layout, case, upstream)
+    found, found_grads = run(twin, layout, case, upstream)
     for value, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(value, reference, rtol=2e-4, atol=1e-5)
     for value, reference in zip(found_grads, expected_grads, strict=True):
@@ -111,24 +120,23 @@ def test_two_linear_cells_by_hand(implementation):
     torch.testing.assert_close(color_grad, expected.view(3, 12), rtol=1e-5, atol=1e-6)
     if implementation == "numba":
         assert [rows.flags.tolist() for rows in touched] == [[1, 0, 1, 0]] * 2
-    found = grouped_density_mlp(
-        case["x"], case["cell_index"], case["density_parameters"], LINEAR, implementation=implementation
-    )
-    torch.testing.assert_close(found, density)
+    torch.testing.assert_close(run_density(implementation, LINEAR, case), density)
 
 
+@TWINS
 @pytest.mark.parametrize("width", [16, 32, 64, 128])
-def test_numba_matches_torch_for_cells_of_none_one_and_many_points(width):
+def test_twins_match_torch_for_cells_of_none_one_and_many_points(twin, width):
     torch.manual_seed(1)  # one at which rounding puts no neuron on different sides of its kink
     layout = GroupedLayout(4, width, 2, 1, 7, 9)
     cell_index = torch.tensor([5] + [1] * 333 + [3] * 17 + [0] * 160)[torch.randperm(511)]
-    assert_twins_agree(layout, random_case(layout, cell_index, cells=7))
+    assert_twins_agree(layout, random_case(layout, cell_index, cells=7), twin)
 
 
+@TWINS
 @pytest.mark.parametrize("layers", [(0, 0), (2, 0), (0, 2), (1, 3)])
-def test_numba_matches_torch_for_any_depth(layers):
+def test_twins_match_torch_for_any_depth(twin, layers):
     layout = GroupedLayout(2, 16, *layers, geo_features=3, direction_width=1)
-    assert_twins_agree(layout, random_case(layout, torch.randint(4, (99,)), cells=4))
+    assert_twins_agree(layout, random_case(layout, torch.randint(4, (99,)), cells=4), twin)
 
 
 def test_numba_matches_torch_in_one_cell_shared_by_several_tasks(monkeypatch):
@@ -136,21 +144,75 @@ def test_numba_matches_torch_in_one_cell_shared_by_several_tasks(monkeypatch):
     assert_twins_agree(SMALL, random_case(SMALL, torch.zeros(517), cells=1))
 
 
+@needs_triton
+def test_triton_matches_torch_in_cells_shared_by_several_programs(monkeypatch):
+    # Pieces of 100 points: 6 of cell 4, 3 of cell 1, one of cell 0; a second run gives the same bits.
+    monkeypatch.setattr("kernels.grouped_mlp_triton._PIECE", 100)
+    case = random_case(SMALL, torch.tensor([4] * 517 + [1] * 201 + [0] * 100)[torch.randperm(818)], cells=6)
+    assert_twins_agree(SMALL, case, "triton")
+    upstream = random_upstream(case)
+    first, second = (run("triton", SMALL, case, upstream)[1] for _ in range(2))
+    assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
+
+
+@needs_triton
+def test_triton_schedule_by_hand():
+    from kernels.grouped_mlp_triton import schedule
+
+    plan = schedule(torch.tensor([2, 0, 2, 2, 3, 2, 2]), 4, 2)
+    assert plan.order.tolist() == [1, 0, 2, 3, 5, 6, 4]
+    # Cell, first, last + 1, gradient row: cell 2 has its own row and two spare ones. The last two have no points.
+    assert plan.pieces[:5].tolist() == [[0, 0, 1, 0], [2, 1, 3, 2], [2, 3, 5, 4], [2, 5, 6, 5], [3, 6, 7, 3]]
+    assert len(plan.pieces) == 7 and (plan.pieces[5:, 1] == plan.pieces[5:, 2]).all()
+    assert plan.spare.tolist() == [[4, 0], [4, 0], [4, 2], [6, 0]]
+    assert plan.spares == 3
+
+
+@needs_triton
+def test_triton_multiplies_in_the_parameters_type():
+    case = random_case(SMALL, torch.randint(3, (99,)), cells=3)
+    upstream = random_upstream(case)
+    expected, expected_grads = run("torch", SMALL, case, upstream)
+    names = ("density_parameters", "color_parameters")
+    found, grads = run("triton", SMALL, case | {name: case[name].half() for name in names}, upstream)
+    assert all(value.dtype == torch.float32 for value in found)
+    assert all(value.dtype == torch.float16 for value in grads)
+    for value, reference in zip([*found, *grads], [*expected, *expected_grads], strict=True):
+        assert 0 < ((value.float() - reference).norm() / reference.norm()).item() < 1e-2
+
+
+@needs_triton
+def test_triton_gives_nan_for_cells_out_of_range():
+    case = random_case(SMALL, [-1, 0, 3], cells=3)
+    (density, rgb), grads = run("triton", SMALL, case, random_upstream(case))
+    assert density.isnan().tolist() == [True, False, True]
+    assert rgb.isnan().all(dim=1).tolist() == [True, False, True]
+    assert all(grad.abs().sum(1).nonzero()[:, 0].tolist() == [0] for grad in grads)
+
+
+@needs_gpu
+@pytest.mark.parametrize("width", [16, 32, 64, 128])
+def test_triton_matches_torch_at_a_real_size(width):
+    layout = GroupedLayout(4, width, 2, 1, 15, 16)
+    cell_index = torch.cat([torch.randint(4096, (150_000,)), torch.full((50_003,), 77)])
+    assert_twins_agree(layout, random_case(layout, cell_index, cells=4096, rays=4096), "triton")
+
+
+@TWINS
 @pytest.mark.parametrize("frequencies", [0, 1, 6, 10])
-def test_features_inside_the_kernel(frequencies):
+def test_features_inside_the_kernel(twin, frequencies):
     # A linear network that copies one feature at a time into the raw density shows every channel.
     layout = GroupedLayout(frequencies, 16, 0, 0, 1, 1)
     channels = layout.position_width
     parameters = torch.zeros(channels, channels + 1, 2)
     parameters[torch.arange(channels), torch.arange(channels), 1] = 1
     x = torch.cat([torch.rand(50, 3) * 4 - 2, torch.tensor([[-1.0, 0, 1], [3.5, -7, 2]])])
-    density = grouped_density_mlp(
-        x.repeat_interleave(channels, 0),
-        torch.arange(channels).repeat(len(x)),
-        parameters.view(channels, -1),
-        layout,
-        implementation="numba",
-    )
+    case = {
+        "x": x.repeat_interleave(channels, 0),
+        "cell_index": torch.arange(channels).repeat(len(x)),
+        "density_parameters": parameters.view(channels, -1),
+    }
+    density = run_density(twin, layout, case)
     exact = fourier_features(x.double(), frequencies)
     # Every doubling of the angle doubles the rounding error of float32.
     bound = 4e-7 * 2.0**frequencies
@@ -161,10 +223,7 @@ def test_features_inside_the_kernel(frequencies):
 def test_density_alone_is_the_density(implementation):
     case = random_case(SMALL, torch.randint(6, (301,)), cells=6)
     density, _ = grouped_radiance_mlp(**case, layout=SMALL, implementation="torch")
-    arguments = (case["x"], case["cell_index"], case["density_parameters"], SMALL)
-    torch.testing.assert_close(
-        grouped_density_mlp(*arguments, implementation=implementation), density, rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(run_density(implementation, SMALL, case), density, rtol=1e-4, atol=1e-6)
 
 
 @IMPLEMENTATIONS
@@ -173,8 +232,7 @@ def test_no_points(implementation):
     (density, rgb), grads = run(implementation, SMALL, case, (torch.zeros(0), torch.zeros(0, 3)))
     assert density.shape == (0,) and rgb.shape == (0, 3)
     assert all(grad is not None and not grad.any() for grad in grads)
-    arguments = (case["x"], case["cell_index"], case["density_parameters"], SMALL)
-    assert grouped_density_mlp(*arguments, implementation=implementation).shape == (0,)
+    assert run_density(implementation, SMALL, case).shape == (0,)
 
 
 @IMPLEMENTATIONS
@@ -193,12 +251,14 @@ def test_gradients_add_up_over_calls(implementation):
     case = random_case(SMALL, torch.randint(3, (40,)), cells=3)
     upstream = random_upstream(case)
     _, single = run(implementation, SMALL, case, upstream)
+    device = device_of(implementation)
+    case = {name: value.to(device) for name, value in case.items()}
     leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
     for _ in range(2):
         outputs = grouped_radiance_mlp(**{**case, **leaves}, layout=SMALL, implementation=implementation)
-        torch.autograd.backward(outputs, upstream)
+        torch.autograd.backward(outputs, [grad.to(device) for grad in upstream])
     for leaf, grad in zip(leaves.values(), single, strict=True):
-        torch.testing.assert_close(leaf.grad, 2 * grad)
+        torch.testing.assert_close(leaf.grad.cpu(), 2 * grad)
 
 
 @IMPLEMENTATIONS

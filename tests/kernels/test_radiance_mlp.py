@@ -1,13 +1,16 @@
-"""A net small enough for paper, then numba against the torch reference."""
+"""A net small enough for paper, then numba and Triton (in its interpreter if need be) against the torch reference."""
 
 from math import exp
 
 import pytest
 import torch
 
+from kernels import radiance_mlp as module
 from kernels.radiance_mlp import density_mlp, radiance_mlp, truncated_exp
+from tests.triton_device import TRITON, device_of, needs_bfloat16, needs_gpu, needs_triton
 
-IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
+TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
 
 
 def sigmoid(x):
@@ -30,30 +33,33 @@ def random_inputs(count, channels=6, geometry=3, rays=7, basis=4, width=16, dens
     )
 
 
-def run(implementation, inputs, upstream):
-    """Density, rgb, and the gradients of the features and of all weights."""
+def run(implementation, inputs, upstream, dtype=torch.float32):
+    """Density, rgb, and the gradients of the features and of all weights, computed on the implementation's device."""
+    device = device_of(implementation)
     features, basis, ray_index, density_weights, color_weights = inputs
-    features = features.clone().requires_grad_()
+    features = features.detach().to(device, dtype, copy=True).requires_grad_()
+    basis, ray_index = basis.to(device), ray_index.to(device)
     density_weights, color_weights = (
-        [weight.clone().requires_grad_() for weight in weights] for weights in (density_weights, color_weights)
+        [weight.to(device, copy=True).requires_grad_() for weight in weights]
+        for weights in (density_weights, color_weights)
     )
     density, rgb = radiance_mlp(
         features, basis, ray_index, density_weights, color_weights, implementation=implementation
     )
-    torch.autograd.backward([density, rgb], list(upstream))
-    grads = [tensor.grad for tensor in (features, *density_weights, *color_weights)]
-    return density.detach(), rgb.detach(), grads
+    torch.autograd.backward([density, rgb], [grad.to(device) for grad in upstream])
+    grads = [tensor.grad.cpu() for tensor in (features, *density_weights, *color_weights)]
+    return density.detach().cpu(), rgb.detach().cpu(), grads
 
 
 def upstream(count):
     return torch.randn(count), torch.randn(count, 3)
 
 
-def assert_twins_agree(inputs):
+def assert_twins_agree(inputs, implementation="numba"):
     """Up to float32 sums in another order, relative to the largest value of a tensor."""
     grads = upstream(len(inputs[0]))
     density, rgb, reference = run("torch", inputs, grads)
-    twin_density, twin_rgb, twins = run("numba", inputs, grads)
+    twin_density, twin_rgb, twins = run(implementation, inputs, grads)
     torch.testing.assert_close(twin_density, density, atol=1e-6, rtol=2e-4)
     torch.testing.assert_close(twin_rgb, rgb, atol=1e-5, rtol=0)
     for twin, expected in zip(twins, reference, strict=True):
@@ -63,15 +69,16 @@ def assert_twins_agree(inputs):
 
 @IMPLEMENTATIONS
 def test_two_samples_by_hand(implementation):
+    device = device_of(implementation)
     density_weights = [torch.tensor([[1.0, -1.0], [0.5, 0.25]]), torch.tensor([[0.3, 0.7], [1.0, 2.0]])]
     color_weights = [torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 2.0]])]
     basis = torch.tensor([[9.0], [0.5]])
     density, rgb = radiance_mlp(
-        torch.tensor([[1.0, 2.0], [2.0, 0.0]]),
-        basis,
-        torch.tensor([1, 0]),
-        density_weights,
-        color_weights,
+        torch.tensor([[1.0, 2.0], [2.0, 0.0]], device=device),
+        basis.to(device),
+        torch.tensor([1, 0], device=device),
+        [weight.to(device) for weight in density_weights],
+        [weight.to(device) for weight in color_weights],
         implementation=implementation,
     )
     # (1, 2) -> relu(-1, 1) = (0, 1) -> raw 0.7, geometry 2; with the basis 0.5 -> (2, 0.5, -1).
@@ -83,11 +90,11 @@ def test_two_samples_by_hand(implementation):
 
 @IMPLEMENTATIONS
 def test_density_is_a_truncated_exponential_with_a_live_gradient(implementation):
-    features = torch.tensor([[20.0], [15.0], [1.0], [-20.0]], requires_grad=True)
-    identity, color = [torch.tensor([[1.0], [0.0]])], [torch.zeros(3, 2)]
-    density, rgb = radiance_mlp(
-        features, torch.zeros(1, 1), torch.zeros(4, dtype=torch.int64), identity, color, implementation=implementation
-    )
+    device = device_of(implementation)
+    features = torch.tensor([[20.0], [15.0], [1.0], [-20.0]], device=device, requires_grad=True)
+    identity, color = [torch.tensor([[1.0], [0.0]], device=device)], [torch.zeros(3, 2, device=device)]
+    basis, rays = torch.zeros(1, 1, device=device), torch.zeros(4, dtype=torch.int64, device=device)
+    density, rgb = radiance_mlp(features, basis, rays, identity, color, implementation=implementation)
     assert density.tolist() == pytest.approx([exp(15), exp(15), exp(1), exp(-20)], rel=1e-4)
     assert rgb.tolist() == [[0.5] * 3] * 4
     density.sum().backward()
@@ -113,29 +120,87 @@ def test_torch_reference_by_finite_differences():
     assert torch.autograd.gradcheck(function, (features.double().requires_grad_(), *weights))
 
 
+@TWINS
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1001])
-def test_numba_equals_torch_at_any_count(count):
-    assert_twins_agree(random_inputs(count))
+def test_twins_equal_torch_at_any_count(twin, count):
+    assert_twins_agree(random_inputs(count), twin)
 
 
+@TWINS
 @pytest.mark.parametrize("width", [16, 32, 64, 128])
 @pytest.mark.parametrize(("density_layers", "color_layers"), [(1, 1), (1, 2), (2, 3), (3, 1)])
-def test_numba_equals_torch_at_any_depth_and_width(width, density_layers, color_layers):
+def test_twins_equal_torch_at_any_depth_and_width(twin, width, density_layers, color_layers):
     # 300 samples are more than a block of any width.
-    assert_twins_agree(random_inputs(300, 24, 15, 11, 16, width, density_layers, color_layers))
+    assert_twins_agree(random_inputs(300, 24, 15, 11, 16, width, density_layers, color_layers), twin)
 
 
+@TWINS
 @pytest.mark.parametrize(("channels", "geometry", "basis"), [(1, 1, 1), (40, 2, 25), (3, 31, 9)])
-def test_numba_equals_torch_with_inputs_wider_than_the_layers(channels, geometry, basis):
-    assert_twins_agree(random_inputs(65, channels, geometry, 3, basis, width=8))
+def test_twins_equal_torch_with_inputs_wider_than_the_layers(twin, channels, geometry, basis):
+    assert_twins_agree(random_inputs(65, channels, geometry, 3, basis, width=8), twin)
 
 
-def test_channel_major_features_are_taken_as_they_are():
+@needs_triton
+def test_a_triton_program_that_takes_several_blocks(monkeypatch):
+    # A bit-equal second run: the programs' sums are added in a fixed order.
+    monkeypatch.setattr("kernels.radiance_mlp_triton._PROGRAMS", 3)
+    inputs, grads = random_inputs(500), upstream(500)
+    assert_twins_agree(inputs, "triton")
+    first, second = (run("triton", inputs, grads)[2] for _ in range(2))
+    assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float16, 5e-3), pytest.param(torch.bfloat16, 4e-2, marks=needs_bfloat16)]
+)
+def test_triton_multiplies_in_the_features_type(dtype, tolerance):
+    inputs, grads = random_inputs(130), upstream(130)
+    density, rgb, reference = run("torch", inputs, grads)
+    half_density, half_rgb, half = run("triton", inputs, grads, dtype)
+    assert half_density.dtype == half_rgb.dtype == torch.float32
+    assert [grad.dtype for grad in half] == [dtype] + [torch.float32] * (len(half) - 1)
+    pairs = zip((half_density, half_rgb, *half), (density, rgb, *reference), strict=True)
+    errors = [((found - expected).norm() / expected.norm()).item() for found, expected in pairs]
+    assert 0 < max(errors) < 5 * tolerance
+    assert errors[1] < tolerance
+
+
+@needs_triton
+def test_layers_too_wide_for_triton_are_refused():
+    with pytest.raises(ValueError, match="layers up to 128 wide, found 144"):
+        run("triton", random_inputs(3, width=144), upstream(3))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "offered"),
+    [
+        (torch.float32, 32, True),
+        (torch.float32, 33, False),
+        (torch.float16, 64, True),
+        (torch.float16, 65, False),
+        (torch.float64, 16, False),
+    ],
+)
+def test_auto_takes_triton_for_narrow_layers_alone(dtype, width, offered):
+    features, weights = torch.zeros(1, 32, dtype=dtype), layers(16, width, 3)
+    assert ("triton" in module._available("auto", features, weights)) is offered
+    assert "triton" in module._available("triton", features, weights)
+
+
+@needs_gpu
+@pytest.mark.parametrize("width", [16, 64, 128])
+def test_triton_equals_torch_at_a_real_size(width):
+    assert_twins_agree(random_inputs(200_003, 32, 15, 4096, 16, width, 1, 2), "triton")
+
+
+@TWINS
+def test_channel_major_features_are_taken_as_they_are(twin):
     # The layout in which the numba hash encoding hands them over.
     inputs = random_inputs(65)
     grads = upstream(65)
-    _, rgb, reference = run("numba", inputs, grads)
-    _, twin_rgb, twins = run("numba", (inputs[0].t().contiguous().t(), *inputs[1:]), grads)
+    _, rgb, reference = run(twin, inputs, grads)
+    _, twin_rgb, twins = run(twin, (inputs[0].t().contiguous().t(), *inputs[1:]), grads)
     assert torch.equal(rgb, twin_rgb)
     assert all(torch.equal(one, two) for one, two in zip(reference, twins, strict=True))
 
@@ -163,11 +228,14 @@ def test_chunks_beyond_the_first_count_in_the_gradient():
     assert all((weight != 0).any() for weight in weights)
 
 
+@IMPLEMENTATIONS
 @pytest.mark.parametrize("count", [0, 1, 257])
 @pytest.mark.parametrize("density_layers", [1, 2])
-def test_density_alone_is_the_same_density(count, density_layers):
+def test_density_alone_is_the_same_density(implementation, count, density_layers):
     features, basis, ray_index, density_weights, color_weights = random_inputs(count, density_layers=density_layers)
     expected, _ = radiance_mlp(features, basis, ray_index, density_weights, color_weights, implementation="numba")
-    for implementation in ("torch", "numba"):
-        density = density_mlp(features, density_weights, implementation=implementation)
-        torch.testing.assert_close(density, expected, atol=1e-6, rtol=2e-4)
+    device = device_of(implementation)
+    density = density_mlp(
+        features.to(device), [weight.to(device) for weight in density_weights], implementation=implementation
+    )
+    torch.testing.assert_close(density.cpu(), expected, atol=1e-6, rtol=2e-4)

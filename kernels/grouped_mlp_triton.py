@@ -1,0 +1,253 @@
+"""Triton twin of the grouped radiance MLPs: points sorted by cell, a program takes up to 512 points of one cell.
+
+The schedule is made on the device and nothing waits for it: a launch has as many programs as there can be pieces, and
+those left over have no points. Fourier features are made in registers, the backward pass recomputes activations.
+
+A program adds the weight gradients of its blocks up in a row that no other program writes: the cell's own row for the
+cell's first piece, a spare row for each further one, which are added to the cell's in order afterwards. So the bits
+are the same in every run; a cell that half the points fall into is shared out over many multiprocessors, where one
+program per cell would have the other 131 of an H100 wait for it; and rows of this size stay in its 50 MB L2 cache.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.mlp_triton import (
+    block_of,
+    color_gradient,
+    density_gradient,
+    load_rows,
+    logit_gradient,
+    network,
+    precision_on,
+    run_color,
+    run_density,
+    store_color,
+    store_density,
+    with_raw_gradient,
+)
+from kernels.triton_support import LEAST_DOT, launch_on, padded
+
+_PIECE = 512  # points of one cell that one program takes
+_FOLD = 1024  # parameters that one program adds up
+_TURN = tl.constexpr(6.283185307179586)
+
+
+class Schedule(NamedTuple):
+    """Who evaluates what.
+
+    order: (N,) int64, points by cell, in their own order within a cell.
+    pieces: (P, 4) int32, a program's cell, its first and last + 1 position in ``order``, and its row of the gradients.
+    spare: (cells, 2) int32, the first spare row of a cell's gradients and their number.
+    spares: spare rows that there can be.
+    """
+
+    order: Tensor
+    pieces: Tensor
+    spare: Tensor
+    spares: int
+
+
+def schedule(cell_index: Tensor, cells: int, most: int) -> Schedule:
+    """Pieces of one cell and at most ``most`` points. Points of cells out of range are in none."""
+    by_cell, order = torch.sort(cell_index, stable=True)
+    starts = torch.searchsorted(by_cell, torch.arange(cells + 1, device=cell_index.device))
+    pieces = (starts.diff() + most - 1) // most
+    further = (pieces - 1).clamp(min=0)
+    ends, spare_ends = pieces.cumsum(0), further.cumsum(0)
+    spares = len(cell_index) // most
+    piece = torch.arange(spares + min(cells, len(cell_index)), device=cell_index.device)
+    cell = torch.searchsorted(ends, piece, right=True)
+    exists, cell = cell < cells, cell.clamp(max=cells - 1)
+    within = piece - (ends - pieces)[cell]
+    first = starts[cell] + within * most
+    last = torch.where(exists, torch.minimum(first + most, starts[cell + 1]), first)
+    spare_first = cells + spare_ends - further
+    row = torch.where(within == 0, cell, spare_first[cell] + within - 1)
+    columns = torch.stack([cell, first, last, row], dim=1).int()
+    return Schedule(order, columns, torch.stack([spare_first, further], dim=1).int(), spares)
+
+
+@triton.jit
+def _piece(pieces):
+    """Cell, first and last + 1 position and gradient row of this program."""
+    piece = pieces + tl.program_id(0) * 4
+    return tl.load(piece).to(tl.int64), tl.load(piece + 1), tl.load(piece + 2), tl.load(piece + 3).to(tl.int64)
+
+
+@triton.jit
+def _points(order, first, last, BLOCK: tl.constexpr):
+    place = first + tl.arange(0, BLOCK)
+    live = place < last
+    return tl.load(order + place, mask=live, other=0), live
+
+
+@triton.jit
+def _encode(x, point, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
+    """[x, sin and cos of 2**k * pi/2 * x for every k], a channel at a time.
+
+    Angles are in turns until whole turns are taken away, which is exact; a cosine is a sine a quarter turn on.
+    """
+    channel = tl.arange(0, PADDED)
+    wave = tl.maximum(channel - 3, 0)
+    axis = tl.where(channel < 3, channel, wave % 3)
+    mask = live[:, None] & (channel < CHANNELS)[None, :]
+    place = tl.load(x + point[:, None] * 3 + axis[None, :], mask=mask, other=0.0).to(tl.float32)
+    frequency = tl.exp2((wave // 6).to(tl.float32)) * 0.25
+    turns = place * frequency[None, :]
+    turns -= tl.floor(turns + 0.5)
+    quarter = tl.where(wave % 6 >= 3, 0.25, 0.0)
+    value = tl.sin((turns + quarter[None, :]) * _TURN)
+    return tl.where((channel < 3)[None, :], place, tl.where(mask, value, 0.0)).to(TYPE)
+
+
+@triton.jit
+def _directions(basis, ray_index, point, live, WIDTH: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
+    ray = tl.load(ray_index + point, mask=live, other=0)
+    return load_rows(basis, ray, live, WIDTH, PADDED).to(TYPE)
+
+
+@triton.jit
+def _density(
+    pieces, order, x, parameters, density,
+    NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    cell, begin, end, row = _piece(pieces)
+    parameters += cell * NET[2][len(NET[0]) - 1]
+    for first in range(begin, end, BLOCK):
+        point, live = _points(order, first, end, BLOCK)
+        encoded = _encode(x, point, live, NET[0][0], NET[1][0], parameters.dtype.element_ty)
+        output, _ = run_density(encoded, parameters, NET, STYLE, PRECISION)
+        store_density(output, density, point, live, NET[0][len(NET[0]) - 1] - 1)
+
+
+@triton.jit
+def _radiance(
+    pieces, order, x, basis, ray_index, density_parameters, color_parameters, density, rgb,
+    DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, DIRECTION: tl.constexpr,
+    DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    cell, begin, end, row = _piece(pieces)
+    density_parameters += cell * DENSITY[2][len(DENSITY[0]) - 1]
+    color_parameters += cell * COLOR[2][len(COLOR[0]) - 1]
+    for first in range(begin, end, BLOCK):
+        point, live = _points(order, first, end, BLOCK)
+        encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
+        output, _ = run_density(encoded, density_parameters, DENSITY, STYLE, PRECISION)
+        store_density(output, density, point, live, GEOMETRY)
+        direction = _directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
+        logits, _ = run_color(output, direction, color_parameters, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
+        store_color(logits, rgb, point, live)
+
+
+@triton.jit
+def _radiance_backward(
+    pieces, order, x, basis, ray_index, density_parameters, color_parameters, density, rgb, grad_density, grad_rgb,
+    density_totals, color_totals,
+    DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, DIRECTION: tl.constexpr,
+    DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    cell, begin, end, row = _piece(pieces)
+    density_parameters += cell * DENSITY[2][len(DENSITY[0]) - 1]
+    color_parameters += cell * COLOR[2][len(COLOR[0]) - 1]
+    density_total = density_totals + row * DENSITY[2][len(DENSITY[0]) - 1]
+    color_total = color_totals + row * COLOR[2][len(COLOR[0]) - 1]
+    for first in range(begin, end, BLOCK):
+        point, live = _points(order, first, end, BLOCK)
+        encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
+        output, density_inputs = run_density(encoded, density_parameters, DENSITY, STYLE, PRECISION)
+        direction = _directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
+        _, color_inputs = run_color(output, direction, color_parameters, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
+        grad = logit_gradient(grad_rgb, rgb, point, live, COLOR[1][len(COLOR[0]) - 1])
+        grad = color_gradient(
+            grad, color_inputs, direction, color_parameters, color_total, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION
+        )
+        grad = with_raw_gradient(grad, grad_density, density, point, live, GEOMETRY)
+        density_gradient(grad, density_inputs, density_parameters, density_total, DENSITY, STYLE, PRECISION)
+        # The next block's sums may be another thread's.
+        tl.debug_barrier()
+
+
+@triton.jit
+def _fold(totals, spare, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """Adds a cell's spare rows, in order, to its own."""
+    cell = tl.program_id(0)
+    first, count = tl.load(spare + 2 * cell), tl.load(spare + 2 * cell + 1)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = column < SIZE
+    if count > 0:
+        own = totals + cell.to(tl.int64) * SIZE + column
+        total = tl.load(own, mask=mask, other=0.0)
+        for row in range(first, first + count):
+            total += tl.load(totals + (row + tl.zeros((BLOCK,), tl.int64)) * SIZE + column, mask=mask, other=0.0)
+        tl.store(own, total, mask=mask)
+
+
+def density(x: Tensor, cell_index: Tensor, parameters: Tensor, dims, leak: float) -> Tensor:
+    """Density (N,), float32; NaN of points whose cell is out of range."""
+    result = x.new_full((len(x),), float("nan"), dtype=torch.float32)
+    net = _network(dims)
+    if len(x):
+        order, pieces, _, _ = schedule(cell_index, len(parameters), _PIECE)
+        with launch_on(x.device):
+            _density[(len(pieces),)](
+                pieces, order, x.contiguous(), parameters, result,
+                NET=net, STYLE=(leak, True, False), PRECISION=precision_on(x.device), **block_of([net]),
+            )  # fmt: skip
+    return result
+
+
+class GroupedMLPTriton(torch.autograd.Function):
+    """Density and colour, float32, of points; the parameters' type is that of the products."""
+
+    @staticmethod
+    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, leak):
+        nets = _network(layout.density_dims), _network(layout.color_dims)
+        ctx.launch = {
+            "DENSITY": nets[0],
+            "COLOR": nets[1],
+            "GEOMETRY": layout.geo_features,
+            "DIRECTION": layout.direction_width,
+            "DIRECTION_PAD": padded(layout.direction_width, LEAST_DOT),
+            "STYLE": (leak, True, False),
+            "PRECISION": precision_on(x.device),
+            **block_of(nets),
+        }
+        plan = schedule(cell_index, len(density_parameters), _PIECE)
+        ctx.spares = plan.spares
+        inputs = (plan.pieces, plan.order, x.contiguous(), basis.contiguous(), ray_index.contiguous())
+        inputs += (density_parameters, color_parameters)
+        density = x.new_full((len(x),), float("nan"), dtype=torch.float32)
+        rgb = x.new_full((len(x), 3), float("nan"), dtype=torch.float32)
+        if len(x):
+            with launch_on(x.device):
+                _radiance[(len(plan.pieces),)](*inputs, density, rgb, **ctx.launch)
+        ctx.save_for_backward(plan.spare, *inputs, density, rgb)
+        return density, rgb
+
+    @staticmethod
+    def backward(ctx, grad_density, grad_rgb):
+        spare, *inputs = ctx.saved_tensors
+        pieces, parameters = inputs[0], inputs[5:7]
+        cells = len(spare)
+        totals = [matrix.new_zeros(cells + ctx.spares, matrix.shape[1], dtype=torch.float32) for matrix in parameters]
+        if len(pieces):
+            with launch_on(spare.device):
+                _radiance_backward[(len(pieces),)](
+                    *inputs, grad_density.contiguous(), grad_rgb.contiguous(), *totals, **ctx.launch
+                )
+                for total in totals if ctx.spares else ():
+                    size = total.shape[1]
+                    _fold[cells, triton.cdiv(size, _FOLD)](total, spare, SIZE=size, BLOCK=_FOLD)
+        grads = [total[:cells].to(matrix.dtype) for total, matrix in zip(totals, parameters, strict=True)]
+        return None, None, None, None, *grads, None, None
+
+
+def _network(dims):
+    return network([dims[0, 0] - 1, *dims[:, 1]], biases=True)

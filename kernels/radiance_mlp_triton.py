@@ -1,0 +1,179 @@
+"""Triton twin of the radiance MLPs: both networks on a block of samples, with no activation written to memory.
+
+The backward pass recomputes a block's activations. Its programs stay and take block after block; each adds up its
+own weight gradients, in the caches, and a sum over programs follows: the same bits in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.mlp_triton import (
+    block_of,
+    color_gradient,
+    density_gradient,
+    input_gradient,
+    load_rows,
+    logit_gradient,
+    network,
+    precision_on,
+    run_color,
+    run_density,
+    store_color,
+    store_density,
+    with_raw_gradient,
+)
+from kernels.triton_support import LEAST_DOT, launch_on, padded
+
+_PROGRAMS = 264  # of the backward pass: two on each of an H100's 132 multiprocessors
+_STYLE = (0.0, False, True)
+
+
+@triton.jit
+def _load_features(features, row, channel_stride, point, live, NET: tl.constexpr, TYPE: tl.constexpr):
+    channel = tl.arange(0, NET[1][0])
+    mask = live[:, None] & (channel < NET[0][0])[None, :]
+    return tl.load(features + point[:, None] * row + channel[None, :] * channel_stride, mask=mask, other=0.0).to(TYPE)
+
+
+@triton.jit
+def _load_directions(basis, ray_index, point, live, WIDTH: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
+    ray = tl.load(ray_index + point, mask=live, other=0)
+    return load_rows(basis, ray, live, WIDTH, PADDED).to(TYPE)
+
+
+@triton.jit
+def _density(
+    features, row, channel_stride, weights, count, density,
+    NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = point < count
+    x = _load_features(features, row, channel_stride, point, live, NET, weights.dtype.element_ty)
+    output, _ = run_density(x, weights, NET, STYLE, PRECISION)
+    store_density(output, density, point, live, 0)
+
+
+@triton.jit
+def _radiance(
+    features, row, channel_stride, basis, ray_index, density_weights, color_weights, count, density, rgb,
+    DENSITY: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr,
+    STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = point < count
+    x = _load_features(features, row, channel_stride, point, live, DENSITY, density_weights.dtype.element_ty)
+    output, _ = run_density(x, density_weights, DENSITY, STYLE, PRECISION)
+    store_density(output, density, point, live, 0)
+    direction = _load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, x.dtype)
+    logits, _ = run_color(output, direction, color_weights, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION)
+    store_color(logits, rgb, point, live)
+
+
+@triton.jit
+def _radiance_backward(
+    features, row, channel_stride, basis, ray_index, density_weights, color_weights, count, density, rgb,
+    grad_density, grad_rgb, grad_features, grad_row, grad_channel, density_totals, color_totals,
+    DENSITY: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr,
+    STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    density_total = density_totals + tl.program_id(0) * DENSITY[2][len(DENSITY[0]) - 1]
+    color_total = color_totals + tl.program_id(0) * COLOR[2][len(COLOR[0]) - 1]
+    for first in range(tl.program_id(0) * BLOCK, count, tl.num_programs(0) * BLOCK):
+        point = (first + tl.arange(0, BLOCK)).to(tl.int64)
+        live = point < count
+        x = _load_features(features, row, channel_stride, point, live, DENSITY, density_weights.dtype.element_ty)
+        output, density_inputs = run_density(x, density_weights, DENSITY, STYLE, PRECISION)
+        direction = _load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, x.dtype)
+        _, color_inputs = run_color(
+            output, direction, color_weights, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION
+        )
+        grad = logit_gradient(grad_rgb, rgb, point, live, COLOR[1][len(COLOR[0]) - 1])
+        grad = color_gradient(
+            grad, color_inputs, direction, color_weights, color_total,
+            COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION,
+        )  # fmt: skip
+        grad = with_raw_gradient(grad, grad_density, density, point, live, 0)
+        grad = density_gradient(grad, density_inputs, density_weights, density_total, DENSITY, STYLE, PRECISION)
+        grad = input_gradient(grad, density_weights, DENSITY, STYLE, PRECISION)
+        channel = tl.arange(0, DENSITY[1][0])
+        mask = live[:, None] & (channel < DENSITY[0][0])[None, :]
+        tl.store(grad_features + point[:, None] * grad_row + channel[None, :] * grad_channel, grad, mask=mask)
+        # The next block's sums may be another thread's.
+        tl.debug_barrier()
+
+
+def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Density (N,), float32."""
+    count = len(features)
+    result = features.new_empty(count, dtype=torch.float32)
+    net = _network(weights)
+    if count:
+        with launch_on(features.device):
+            launch = block_of([net])
+            _density[(triton.cdiv(count, launch["BLOCK"]),)](
+                features, *features.stride(), _flat(weights, features.dtype), count, result,
+                NET=net, STYLE=_STYLE, PRECISION=precision_on(features.device), **launch,
+            )  # fmt: skip
+    return result
+
+
+class RadianceMLPTriton(torch.autograd.Function):
+    """Density and colour, float32, of features (N, C) of any strides, whose type is that of the products."""
+
+    @staticmethod
+    def forward(ctx, features, basis, ray_index, density_layers, *weights):
+        count = len(features)
+        nets = _network(weights[:density_layers]), _network(weights[density_layers:])
+        ctx.launch = {
+            "DENSITY": nets[0],
+            "COLOR": nets[1],
+            "DIRECTION": basis.shape[1],
+            "DIRECTION_PAD": padded(basis.shape[1], LEAST_DOT),
+            "STYLE": _STYLE,
+            "PRECISION": precision_on(features.device),
+            **block_of(nets),
+        }
+        flat = [_flat(part, features.dtype) for part in (weights[:density_layers], weights[density_layers:])]
+        basis, ray_index = basis.contiguous(), ray_index.contiguous()
+        density = features.new_empty(count, dtype=torch.float32)
+        rgb = features.new_empty(count, 3, dtype=torch.float32)
+        if count:
+            with launch_on(features.device):
+                _radiance[(triton.cdiv(count, ctx.launch["BLOCK"]),)](
+                    features, *features.stride(), basis, ray_index, *flat, count, density, rgb, **ctx.launch
+                )
+        ctx.save_for_backward(features, basis, ray_index, *flat, density, rgb)
+        ctx.weights = [(weight.shape, weight.dtype) for weight in weights]
+        return density, rgb
+
+    @staticmethod
+    def backward(ctx, grad_density, grad_rgb):
+        features, basis, ray_index, *flat, density, rgb = ctx.saved_tensors
+        count = len(features)
+        grad_features = torch.empty_like(features)
+        programs = min(_PROGRAMS, triton.cdiv(count, ctx.launch["BLOCK"]))
+        totals = [weights.new_zeros(programs, len(weights), dtype=torch.float32) for weights in flat]
+        if count:
+            with launch_on(features.device):
+                _radiance_backward[(programs,)](
+                    features, *features.stride(), basis, ray_index, *flat, count, density, rgb,
+                    grad_density.contiguous(), grad_rgb.contiguous(), grad_features, *grad_features.stride(),
+                    *totals, **ctx.launch,
+                )  # fmt: skip
+        grads = torch.cat([total.sum(0) for total in totals]).split([shape.numel() for shape, _ in ctx.weights])
+        grads = [grad.view(shape).to(dtype) for grad, (shape, dtype) in zip(grads, ctx.weights, strict=True)]
+        return grad_features, None, None, None, *grads
+
+
+def _network(weights: Sequence[Tensor]):
+    return network([weights[0].shape[1], *(len(weight) for weight in weights)], biases=False)
+
+
+def _flat(weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    return torch.cat([weight.detach().reshape(-1) for weight in weights]).to(dtype)

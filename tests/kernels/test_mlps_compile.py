@@ -1,0 +1,28 @@
+"""What the interpreter lets pass, the compiler must take too: names that change type in a loop, shapes, lowerings."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kernels.triton_support import _installed
+
+# Of the multiprocessor's shared memory a block may have 99 KiB on consumer GPUs since Ampere, 227 on an H100.
+_LEAST_SHARED = 99 * 1024
+
+
+@pytest.mark.skipif(not _installed(), reason="triton is not installed")
+@pytest.mark.parametrize("case", ["radiance_16", "radiance_64_half", "grouped_32", "grouped_32_half"])
+def test_launches_compile_for_gpus_that_need_not_be_here(case, tmp_path):
+    # Another process: this one has imported triton for its interpreter. An empty cache, so that all is compiled.
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "tests.compile_mlps", case, "80", "90"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    compiled = [line.split() for line in result.stdout.splitlines()]
+    expected = {"_density", "_radiance", "_radiance_backward"} | ({"_fold"} if case.startswith("grouped") else set())
+    assert {(name, capability) for name, capability, _ in compiled} == {
+        (name, capability) for name in expected for capability in ("80", "90")
+    }
+    assert all(int(shared) <= _LEAST_SHARED for _, _, shared in compiled)
