@@ -17,6 +17,7 @@ from distill.schema import Config
 from scene.errors import InputError
 from scene.images import read_image
 
+_WORDS = ("step", "split", "reference", "collapsed", "background")  # columns that are no figures
 _PICTURE = re.compile(r"_(worst_\d+|median|contact_sheet)(_frame_\d+)?\.png$")
 
 
@@ -85,7 +86,7 @@ class Board:
         with open(path, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 for name, cell in row.items():
-                    if name not in ("step", "split", "reference", "collapsed") and cell:
+                    if name not in _WORDS and cell:
                         self._writer.add_scalar(f"{row['split']}/{row['reference']}/{name}", float(cell), step)
         for picture in sorted(folder.eval.glob(f"{path.stem.removeprefix('eval_')}_*.png")):
             kind = _PICTURE.search(picture.name)

@@ -183,11 +183,12 @@ class Trainer:
             weights = {name: scheduled_weight(getattr(config.loss, name), done) for name in terms} | inside.weights
             ratios = gradient_ratios(self.student, terms, weights)
             self.features.rebalance({name: ratios[name] for name in inside.terms if name in ratios})
-            for parameter in self.features.parameters():
-                parameter.grad = None
+            self.features.forget_gradients()
         loss.backward()
         self.optimizer.set_rate(rate_factor(progress.step, done, config.train))
         self.optimizer.step()
+        if self.features:
+            self.features.forget_gradients()
         self._adapt_rays(rendered.samples)
         return StepRecord(
             loss=loss.detach(),

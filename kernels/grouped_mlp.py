@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from kernels import grouped_mlp_numba as numba_twin
 from kernels.adam import TouchedRows
 from kernels.dispatch import resolve
-from kernels.radiance_mlp import truncated_exp
+from kernels.radiance_mlp import TAPS, check_taps, truncated_exp
 from kernels.threads import parallel_for
 
 WIDTHS = (16, 32, 64, 128)  # multiples of a matrix unit's tile, small enough for one block's activations in cache
@@ -147,14 +147,52 @@ def grouped_radiance_mlp(
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
     name = resolve("grouped_mlp", implementation, x.device, ("torch", "numba", "triton"))
+    arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
     if name == "torch":
-        return _radiance_torch(x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
+        return _radiance_torch(*arguments)[:2]
     if name == "triton":
         from kernels.grouped_mlp_triton import GroupedMLPTriton
 
-        arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters)
-        return GroupedMLPTriton.apply(*arguments, layout, LEAK)
-    return _GroupedNumba.apply(x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched)
+        return GroupedMLPTriton.apply(*arguments, LEAK)
+    return _GroupedNumba.apply((), *arguments, touched)[:2]
+
+
+def tapped_grouped_radiance_mlp(
+    x: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    cell_index: Tensor,
+    density_parameters: Tensor,
+    color_parameters: Tensor,
+    layout: GroupedLayout,
+    taps: Sequence[str],
+    *,
+    touched: tuple[TouchedRows, TouchedRows] | None = None,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """As ``grouped_radiance_mlp``, and what flows inside, differentiable like the outputs.
+
+    Args:
+        taps: ``hidden``, the density network's first hidden layer after its leaky ReLU, and ``geo``, the geometry
+            features.
+        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself.
+
+    Returns:
+        density (N,), rgb (N, 3), and each tap (N, width).
+
+    Raises:
+        ValueError: as there; an unknown tap, or ``hidden`` of a density network without a hidden layer.
+    """
+    check_taps(taps, layout.density_layers)
+    _check(x, cell_index, density_parameters, layout.density_size)
+    _check(x, ray_index, color_parameters, layout.color_size)
+    name = resolve("tapped_grouped_mlp", implementation, x.device, ("torch", "numba"))
+    arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
+    if name == "torch":
+        density, rgb, *inside = _radiance_torch(*arguments)
+    else:
+        density, rgb, *inside = _GroupedNumba.apply(tuple(taps), *arguments, touched)
+    return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
 
 
 def grouped_density_mlp(
@@ -178,7 +216,7 @@ def grouped_density_mlp(
         encoded = fourier_features(x, layout.frequencies)[order]
         networks = density_parameters.unbind()
         raw = [
-            _mlp(part, networks[cell], layout.density_dims)[:, -1]
+            _mlp(part, networks[cell], layout.density_dims)[1][:, -1]
             for cell, part in zip(groups, encoded.split(list(groups.values())), strict=True)
         ]
         return truncated_exp(_unsorted(torch.cat([density_parameters[:0, 0], *raw]), order))
@@ -215,20 +253,24 @@ def _radiance_torch(
     density_parameters: Tensor,
     color_parameters: Tensor,
     layout: GroupedLayout,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Density, rgb, the first hidden layer (the encoding's raw image where there is none), geometry features."""
     order, groups = _groups(cell_index)
     counts = list(groups.values())
     encoded = fourier_features(x, layout.frequencies)[order].split(counts)
     directions = basis[ray_index[order]].split(counts)
     density_networks, color_networks = density_parameters.unbind(), color_parameters.unbind()
+    first_width, geometry = int(layout.density_dims[0, 1]), layout.geo_features
     # Empty slices of the parameters, so that no points at all still have a gradient.
-    outputs = [density_parameters[:0, :4] + color_parameters[:0, :4]]
+    nothing = density_parameters[:0, :1] + color_parameters[:0, :1]
+    outputs = [nothing.expand(0, 4 + geometry + first_width)]
     for cell, position, direction in zip(groups, encoded, directions, strict=True):
-        hidden = _mlp(position, density_networks[cell], layout.density_dims)
-        color = _mlp(torch.cat([hidden[:, :-1], direction], dim=-1), color_networks[cell], layout.color_dims)
-        outputs.append(torch.cat([hidden[:, -1:], color], dim=-1))
+        first, hidden = _mlp(position, density_networks[cell], layout.density_dims)
+        _, color = _mlp(torch.cat([hidden[:, :-1], direction], dim=-1), color_networks[cell], layout.color_dims)
+        outputs.append(torch.cat([hidden[:, -1:], color, hidden[:, :-1], first], dim=-1))
     output = _unsorted(torch.cat(outputs), order)
-    return truncated_exp(output[:, 0]), torch.sigmoid(output[:, 1:])
+    raw, color, geo, first = output.split([1, 3, geometry, first_width], dim=-1)
+    return truncated_exp(raw[:, 0]), torch.sigmoid(color), F.leaky_relu(first, LEAK), geo
 
 
 def _groups(cell_index: Tensor) -> tuple[Tensor, dict[int, int]]:
@@ -242,13 +284,15 @@ def _unsorted(values: Tensor, order: Tensor) -> Tensor:
     return values[torch.argsort(order)]
 
 
-def _mlp(x: Tensor, parameters: Tensor, dims: np.ndarray) -> Tensor:
-    """Leaky ReLU layers of one cell on x (n, in); the last layer is linear."""
+def _mlp(x: Tensor, parameters: Tensor, dims: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Leaky ReLU layers of one cell on x (n, in), the last of them linear: its first layer's raw output, the last's."""
     matrices = parameters.split(dims.prod(axis=1).tolist())
+    outputs = []
     for layer, (matrix, (rows, columns)) in enumerate(zip(matrices, dims.tolist(), strict=True)):
         matrix = matrix.view(rows, columns)
         x = torch.addmm(matrix[-1], F.leaky_relu(x, LEAK) if layer else x, matrix[:-1])
-    return x
+        outputs.append(x)
+    return outputs[0], outputs[-1]
 
 
 def _route(cell_index: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -271,7 +315,7 @@ def _grain(pieces: np.ndarray, order: np.ndarray) -> int:
 
 class _GroupedNumba(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched):
+    def forward(ctx, taps, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched):
         order, pieces, slots = _route(cell_index, len(density_parameters))
         dims = np.concatenate([layout.density_dims, layout.color_dims])
         arguments = (
@@ -288,15 +332,19 @@ class _GroupedNumba(torch.autograd.Function):
             _block(dims),
         )
         density, rgb = torch.empty(len(x)), torch.empty(len(x), 3)
+        widths = int(layout.density_dims[0, 1]), layout.geo_features
+        # Taps that are not asked for have no columns.
+        inside = [torch.empty(len(x), width if tap in taps else 0) for tap, width in zip(TAPS, widths, strict=True)]
+        outputs = [output.numpy() for output in (density, rgb, *inside)]
         grain = _grain(pieces, order)
-        parallel_for(numba_twin.radiance_forward, len(pieces), *arguments, density.numpy(), rgb.numpy(), grain=grain)
+        parallel_for(numba_twin.radiance_forward, len(pieces), *arguments, *outputs, grain=grain)
         ctx.arguments, ctx.slots, ctx.touched, ctx.grain = arguments, slots, touched, grain
         ctx.parameters = (density_parameters, color_parameters)
         ctx.save_for_backward(density, rgb)
-        return density, rgb
+        return density, rgb, *inside
 
     @staticmethod
-    def backward(ctx, grad_density, grad_rgb):
+    def backward(ctx, grad_density, grad_rgb, *grad_inside):
         pieces = ctx.arguments[0]
         for parameter in ctx.parameters:
             if parameter.grad is None:
@@ -312,6 +360,7 @@ class _GroupedNumba(torch.autograd.Function):
             *(output.numpy() for output in ctx.saved_tensors),
             grad_density.contiguous().numpy(),
             grad_rgb.contiguous().numpy(),
+            *(grad.contiguous().numpy() for grad in grad_inside),
             *(total.numpy() for total in totals),
             *(partial.numpy() for partial in partials),
             grain=ctx.grain,
@@ -322,4 +371,4 @@ class _GroupedNumba(torch.autograd.Function):
             total.index_add_(0, shared, partial)
         for touched in ctx.touched or ():
             touched.flags[cells // touched.rows_per_flag] = 1
-        return (None,) * 8
+        return (None,) * 9

@@ -160,8 +160,13 @@ def radiance_forward(
     block,
     density,
     rgb,
+    hidden,
+    geo,
 ):
-    """Density and colour of the points of ``pieces[start:stop]``."""
+    """Density and colour of the points of ``pieces[start:stop]``.
+
+    ``hidden`` (N, width) and ``geo`` (N, G) take the activations of these names, where they have any columns.
+    """
     layers = len(dims)
     activations, raw = np.empty((layers + 1, dims.max() * block), np.float32), np.empty(block, np.float32)
     for piece in range(start, stop):
@@ -190,6 +195,10 @@ def radiance_forward(
                 density[point] = np.exp(min(raw[s], _MAX_RAW))
                 for c in range(3):
                     rgb[point, c] = _ONE / (_ONE + np.exp(-activations[layers, c * n + s]))
+                for c in range(hidden.shape[1]):
+                    hidden[point, c] = activations[1, c * n + s]
+                for c in range(geo.shape[1]):
+                    geo[point, c] = activations[density_layers, c * n + s]
 
 
 @njit(**_OPTIONS)
@@ -238,6 +247,8 @@ def radiance_backward(
     rgb,
     grad_density,
     grad_rgb,
+    grad_hidden,
+    grad_geo,
     density_total,
     color_total,
     density_partial,
@@ -281,4 +292,16 @@ def radiance_backward(
                     grads[layers, c * n + s] = grad_rgb[point, c] * value * (_ONE - value)
             _backward_layers(color_row, dims, density_layers, layers, n, activations, grads, weight_grad, color_sum)
             grads[density_layers, geometry * n : (geometry + 1) * n] = raw[:n]
-            _backward_layers(density_row, dims, 0, density_layers, n, activations, grads, weight_grad, density_sum)
+            for s in range(n):
+                for c in range(grad_geo.shape[1]):
+                    grads[density_layers, c * n + s] += grad_geo[order[first + s], c]
+            if grad_hidden.shape[1] == 0:
+                _backward_layers(density_row, dims, 0, density_layers, n, activations, grads, weight_grad, density_sum)
+                continue
+            _backward_layers(density_row, dims, 1, density_layers, n, activations, grads, weight_grad, density_sum)
+            for s in range(n):
+                for c in range(grad_hidden.shape[1]):
+                    grad = grads[1, c * n + s] + grad_hidden[order[first + s], c]
+                    grads[1, c * n + s] = grad if activations[1, c * n + s] > _ZERO else _LEAK * grad
+            own = dims[0, 0] * dims[0, 1]
+            _backward_layers(density_row[:own], dims, 0, 1, n, activations, grads, weight_grad, density_sum[:own])

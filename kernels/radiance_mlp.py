@@ -18,6 +18,7 @@ from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 
 MAX_RAW_DENSITY = 15.0
+TAPS = ("hidden", "geo")
 _GRAIN = 4096
 # Widest layer up to which ``auto`` takes Triton on CUDA, by the bytes of a value. A narrow network's time is that of
 # reading and writing activations, which the fused kernel keeps in registers. Wider ones no longer fit: compiled for an
@@ -75,15 +76,54 @@ def radiance_mlp(
     available = _available(implementation, features, [*density_weights, *color_weights])
     name = resolve("radiance_mlp", implementation, features.device, available)
     if name == "torch":
-        hidden = _mlp(features, density_weights)
-        color = _mlp(torch.cat([hidden[:, 1:], basis[ray_index]], dim=-1), color_weights)
-        return truncated_exp(hidden[:, 0]), torch.sigmoid(color)
+        return _radiance_torch(features, basis, ray_index, density_weights, color_weights)[:2]
+    arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
     if name == "triton":
         from kernels.radiance_mlp_triton import RadianceMLPTriton
 
-        arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
         return RadianceMLPTriton.apply(*arguments)
-    return _RadianceMLPNumba.apply(features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
+    return _RadianceMLPNumba.apply((), *arguments)[:2]
+
+
+def tapped_radiance_mlp(
+    features: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    density_weights: Sequence[Tensor],
+    color_weights: Sequence[Tensor],
+    taps: Sequence[str],
+    *,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """As ``radiance_mlp``, and what flows inside, differentiable like the outputs and in the same backward pass.
+
+    Args:
+        taps: ``hidden``, the density network's first hidden layer after its ReLU, and ``geo``, the geometry features.
+        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself.
+
+    Returns:
+        density (N,), rgb (N, 3), and each tap (N, width).
+
+    Raises:
+        ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
+    """
+    check_taps(taps, len(density_weights) - 1)
+    name = resolve("tapped_radiance_mlp", implementation, features.device, ("torch", "numba"))
+    if name == "torch":
+        density, rgb, *inside = _radiance_torch(features, basis, ray_index, density_weights, color_weights)
+    else:
+        arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
+        density, rgb, *inside = _RadianceMLPNumba.apply(tuple(taps), *arguments)
+    return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
+
+
+def check_taps(taps: Sequence[str], hidden_layers: int) -> None:
+    """Raises:
+    ValueError: an unknown tap, or one of a layer that is not there.
+    """
+    for tap in taps:
+        if tap not in TAPS or (tap == "hidden" and hidden_layers < 1):
+            raise ValueError(f"taps: found {tap!r} with {hidden_layers} hidden layers, expected some of {list(TAPS)}")
 
 
 def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
@@ -120,6 +160,20 @@ def _available(implementation: str, features: Tensor, weights: Sequence[Tensor])
     return ("torch", "numba", "triton")
 
 
+def _radiance_torch(
+    features: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    density_weights: Sequence[Tensor],
+    color_weights: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Density, rgb, the first hidden layer if there is one, geometry features."""
+    hidden = F.relu(F.linear(features, density_weights[0])) if len(density_weights) > 1 else None
+    output = _mlp(features, density_weights) if hidden is None else _mlp(hidden, density_weights[1:])
+    color = _mlp(torch.cat([output[:, 1:], basis[ray_index]], dim=-1), color_weights)
+    return truncated_exp(output[:, 0]), torch.sigmoid(color), hidden, output[:, 1:]
+
+
 def _mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     for weight in weights[:-1]:
         x = F.relu(F.linear(x, weight))
@@ -137,21 +191,26 @@ def _block(dims: np.ndarray) -> int:
 
 
 class _RadianceMLPNumba(torch.autograd.Function):
+    """Density, rgb and the two taps, channel by channel in memory; taps that are not asked for have no channels."""
+
     @staticmethod
-    def forward(ctx, features, basis, ray_index, density_layers, *weights):
+    def forward(ctx, taps, features, basis, ray_index, density_layers, *weights):
         features = features.detach().t().contiguous()
         flat, dims = _flatten(weights)
         count = features.shape[1]
         density, rgb = torch.empty(count), torch.empty(count, 3)
+        widths = int(dims[0, 0]), int(dims[density_layers - 1, 0]) - 1
+        inside = [torch.empty(width if tap in taps else 0, count) for tap, width in zip(TAPS, widths, strict=True)]
         basis, ray_index = basis.detach().contiguous(), ray_index.contiguous()
         arguments = (features.numpy(), basis.numpy(), ray_index.numpy(), flat, dims, density_layers, _block(dims))
-        parallel_for(numba_twin.radiance_forward, count, *arguments, density.numpy(), rgb.numpy(), grain=_GRAIN)
+        outputs = (density.numpy(), rgb.numpy(), *(values.numpy() for values in inside))
+        parallel_for(numba_twin.radiance_forward, count, *arguments, *outputs, grain=_GRAIN)
         ctx.arguments, ctx.shapes = arguments, [weight.shape for weight in weights]
         ctx.save_for_backward(density, rgb)
-        return density, rgb
+        return density, rgb, *(values.t() for values in inside)
 
     @staticmethod
-    def backward(ctx, grad_density, grad_rgb):
+    def backward(ctx, grad_density, grad_rgb, *grad_inside):
         features, flat = ctx.arguments[0], ctx.arguments[3]
         count = features.shape[1]
         grad_features = torch.empty(features.shape)
@@ -164,6 +223,7 @@ class _RadianceMLPNumba(torch.autograd.Function):
             *(output.numpy() for output in ctx.saved_tensors),
             grad_density.contiguous().numpy(),
             grad_rgb.contiguous().numpy(),
+            *(grad.t().contiguous().numpy() for grad in grad_inside),
             grad_features.numpy(),
             partial.numpy(),
             _GRAIN,
@@ -171,4 +231,4 @@ class _RadianceMLPNumba(torch.autograd.Function):
         )
         grads = partial.sum(0).split([shape.numel() for shape in ctx.shapes])
         grads = [grad.view(shape) for grad, shape in zip(grads, ctx.shapes, strict=True)]
-        return grad_features.t(), None, None, None, *grads
+        return None, grad_features.t(), None, None, None, *grads

@@ -80,8 +80,13 @@ def _forward_block(features, basis, ray_index, flat, dims, density_layers, block
 
 
 @njit(**_OPTIONS)
-def radiance_forward(start, stop, features, basis, ray_index, flat, dims, density_layers, block, density, rgb):
-    """``density[start:stop]`` and ``rgb[start:stop]`` from features (C, N) and a basis row per ray."""
+def radiance_forward(
+    start, stop, features, basis, ray_index, flat, dims, density_layers, block, density, rgb, hidden, geo
+):
+    """``density[start:stop]`` and ``rgb[start:stop]`` from features (C, N) and a basis row per ray.
+
+    ``hidden`` (width, N) and ``geo`` (G, N) take the activations of these names, where they have any rows.
+    """
     layers = len(dims)
     activations = np.empty((layers + 1, dims.max() * block), np.float32)
     raw = np.empty(dims[density_layers - 1, 0] * block, np.float32)
@@ -93,6 +98,10 @@ def radiance_forward(start, stop, features, basis, ray_index, flat, dims, densit
             density[first + s] = np.exp(min(raw[s], _MAX_RAW))
             for c in range(3):
                 rgb[first + s, c] = one / (one + np.exp(-activations[layers, c * block + s]))
+        for c in range(len(hidden)):
+            hidden[c, first : first + n] = activations[1, c * block : c * block + n]
+        for c in range(len(geo)):
+            geo[c, first : first + n] = raw[(1 + c) * block : (1 + c) * block + n]
 
 
 @njit(**_OPTIONS)
@@ -131,6 +140,8 @@ def radiance_backward(
     rgb,
     grad_density,
     grad_rgb,
+    grad_hidden,
+    grad_geo,
     grad_features,
     partial,
     grain,
@@ -161,7 +172,22 @@ def radiance_backward(
         for i in range(geometry - 1, -1, -1):
             grads[density_layers, block + i] = grads[density_layers, i]
         grads[density_layers, :block] = raw_grad
-        _backward_layers(flat, dims, 0, density_layers, weight_end, block, activations, grads, flat_grad)
+        for c in range(len(grad_geo)):
+            for s in range(n):
+                grads[density_layers, (1 + c) * block + s] += grad_geo[c, first + s]
+        if len(grad_hidden) > 0:
+            weight_end = _backward_layers(
+                flat, dims, 1, density_layers, weight_end, block, activations, grads, flat_grad
+            )
+            for c in range(len(grad_hidden)):
+                for s in range(n):
+                    grads[1, c * block + s] += grad_hidden[c, first + s]
+            for i in range(len(grad_hidden) * block):
+                if activations[1, i] <= np.float32(0):
+                    grads[1, i] = np.float32(0)
+            _backward_layers(flat, dims, 0, 1, weight_end, block, activations, grads, flat_grad)
+        else:
+            _backward_layers(flat, dims, 0, density_layers, weight_end, block, activations, grads, flat_grad)
         for c in range(features.shape[0]):
             for s in range(n):
                 grad_features[c, first + s] = grads[0, c * block + s]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
+
+TAPS = ("encoding", "hidden", "geo", "sample")
+_SAMPLE_WIDTH = 4
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -45,6 +48,51 @@ class Student(nn.Module, ABC):
         Returns:
             density (N,) in 1 / world unit and rgb (N, 3) in [0, 1].
         """
+
+    def tapped(
+        self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: Sequence[str]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """As ``forward``, and activations of the samples, differentiable like the outputs.
+
+        Args:
+            taps: ``encoding``, the encoded position; ``hidden``, the density network's first hidden layer after its
+                nonlinearity; ``geo``, the features it hands to the colour network; ``sample``, rgb and the natural
+                logarithm of the density.
+
+        Returns:
+            density (N,), rgb (N, 3) and each tap (N, ``tap_width``).
+
+        Raises:
+            ValueError: no such tap.
+        """
+        for tap in taps:
+            self.tap_width(tap)
+        inner = tuple(tap for tap in taps if tap != "sample")
+        density, rgb, activations = self._tapped(positions, directions, ray_index, inner)
+        if "sample" in taps:
+            # The least density that training can tell from none; the logarithm stays finite.
+            activations["sample"] = torch.cat([rgb, density.clamp(min=1e-6).log()[:, None]], dim=-1)
+        return density, rgb, activations
+
+    def tap_width(self, tap: str) -> int:
+        """Channels of an activation.
+
+        Raises:
+            ValueError: no such tap.
+        """
+        if tap not in TAPS:
+            raise ValueError(f"tap: found {tap!r}, expected one of {list(TAPS)}")
+        return _SAMPLE_WIDTH if tap == "sample" else self._inner_width(tap)
+
+    @abstractmethod
+    def _tapped(
+        self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """``tapped`` for the taps inside the field."""
+
+    @abstractmethod
+    def _inner_width(self, tap: str) -> int:
+        """Channels of ``encoding``, ``hidden`` or ``geo``."""
 
     @abstractmethod
     def density(self, positions: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
 from kernels.hash_encoding import HashLayout, hash_encode
-from kernels.radiance_mlp import density_mlp, radiance_mlp
+from kernels.radiance_mlp import density_mlp, radiance_mlp, tapped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from students.base import Box, Student
 
@@ -77,6 +77,25 @@ class HashGridStudent(Student):
             list(self.color_weights),
             implementation=self.implementation,
         )
+
+    def _tapped(
+        self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        encoding = self._encode(positions)
+        density, rgb, activations = tapped_radiance_mlp(
+            encoding,
+            sh_basis(directions, self.direction_degree),
+            ray_index,
+            list(self.density_weights),
+            list(self.color_weights),
+            [tap for tap in taps if tap != "encoding"],
+            implementation=self.implementation,
+        )
+        return density, rgb, activations | ({"encoding": encoding} if "encoding" in taps else {})
+
+    def _inner_width(self, tap: str) -> int:
+        widths = {"encoding": self.layout.output_width, "hidden": self.density_weights[0].shape[0]}
+        return widths.get(tap, self.density_weights[-1].shape[0] - 1)
 
     @torch.no_grad()
     def density(self, positions: Tensor) -> Tensor:

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
 from kernels.cell_routing import Evaluations, route_to_cells
-from kernels.grouped_mlp import GroupedLayout, grouped_density_mlp, grouped_radiance_mlp
+from kernels.grouped_mlp import (
+    GroupedLayout,
+    fourier_features,
+    grouped_density_mlp,
+    grouped_radiance_mlp,
+    tapped_grouped_radiance_mlp,
+)
 from kernels.spherical_harmonics import sh_basis
 from scene.errors import InputError
 from students.base import Box, Student
@@ -91,12 +97,42 @@ class KiloUniformStudent(Student):
             touched=self._touched,
             implementation=self.implementation,
         )
+        return (density, rgb) if asked.point is None else _mixed(asked, density, rgb, len(positions))
+
+    def _tapped(
+        self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """A blended point's activations are the weighted means of its cells'. ``encoding`` has no parameters: aligning
+        it trains the projector alone.
+        """
+        asked = self._evaluations(positions)
+        density, rgb, activations = tapped_grouped_radiance_mlp(
+            asked.local,
+            sh_basis(directions, self.direction_degree),
+            ray_index if asked.point is None else ray_index[asked.point],
+            asked.cell,
+            self.density_networks,
+            self.color_networks,
+            self.layout,
+            [tap for tap in taps if tap != "encoding"],
+            touched=self._touched,
+            implementation=self.implementation,
+        )
+        if "encoding" in taps:
+            activations["encoding"] = fourier_features(asked.local, self.layout.frequencies)
         if asked.point is None:
-            return density, rgb
-        share = asked.weight * density
-        emitted = torch.cat([share[:, None], share[:, None] * rgb], dim=-1)
-        total = emitted.new_zeros(len(positions), 4).index_add(0, asked.point, emitted)
-        return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=_LEAST_DENSITY)
+            return density, rgb, activations
+        activations = {
+            tap: values.new_zeros(len(positions), values.shape[1]).index_add(
+                0, asked.point, asked.weight[:, None] * values
+            )
+            for tap, values in activations.items()
+        }
+        return *_mixed(asked, density, rgb, len(positions)), activations
+
+    def _inner_width(self, tap: str) -> int:
+        widths = {"encoding": self.layout.position_width, "hidden": int(self.layout.density_dims[0, 1])}
+        return widths.get(tap, self.layout.geo_features)
 
     @torch.no_grad()
     def density(self, positions: Tensor) -> Tensor:
@@ -122,6 +158,14 @@ class KiloUniformStudent(Student):
 
     def _evaluations(self, positions: Tensor) -> Evaluations:
         return route_to_cells(positions, self.box, self.grid, self.blend, implementation=self.implementation)
+
+
+def _mixed(asked: Evaluations, density: Tensor, rgb: Tensor, points: int) -> tuple[Tensor, Tensor]:
+    """Density (N,) and rgb (N, 3) of the mixtures of media that evaluations stand for."""
+    share = asked.weight * density
+    emitted = torch.cat([share[:, None], share[:, None] * rgb], dim=-1)
+    total = emitted.new_zeros(points, 4).index_add(0, asked.point, emitted)
+    return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=_LEAST_DENSITY)
 
 
 def _layout(settings: dict[str, Any]) -> GroupedLayout:

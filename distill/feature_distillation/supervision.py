@@ -66,6 +66,11 @@ class FeatureSupervision:
         """What is trained beside the student."""
         return [] if self.projector is None else list(self.projector.parameters())
 
+    def forget_gradients(self) -> None:
+        """Leaves no gradients behind: Adam moves what has one, be it 0, and an idle projector must rest."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
     def copy(self) -> FeatureSupervision:
         """Another with a projector of its own, and the same volume."""
         twin = FeatureSupervision(self.config, self.volume, copy.deepcopy(self.projector))
