@@ -92,16 +92,20 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         _check_same_student(config, state, checkpoint)
         model = restore_model(config, state, checkpoint, device)
     assistant = _named_assistant(config, teacher, device) if state is None else None
+    start = time.perf_counter()
     features = supervise(config, teacher.gaussians, model.student, device)
+    spent = time.perf_counter() - start if features else 0.0
     if state is not None and features is not None:
         features.restore(state.get("features") or {}, checkpoint)
     folder.prepare(device)
     _announce(config, teacher, model, device)
-    spent = 0.0
+    if features:
+        _log.info("the teacher's features took %.1f s, which count as training time", spent)
     if state is None and config.train.assistant is not None:
-        spent = _assist(config, teacher, model, assistant, root, device, resume)
-        if spent is None:
+        assisted = _assist(config, teacher, model, assistant, root, device, resume)
+        if assisted is None:
             return ExitCode.INTERRUPTED
+        spent += assisted
     trainer = _trainer(config, teacher, model, folder, device, spent, features)
     if state is not None:
         trainer.restore(state)

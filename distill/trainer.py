@@ -43,7 +43,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     rays_per_step: int = 0
-    seconds_before: float = 0.0  # part of `seconds` that went into assistance before the first step
+    seconds_before: float = 0.0  # part of `seconds` that went into assistance and features before the first step
 
 
 class Trainer:
@@ -54,7 +54,7 @@ class Trainer:
         student, grid, sampler, settings: what is trained, where it is sampled, on what, how.
         folder: prepared run folder.
         device: where the student lives.
-        seconds_before: training time already spent on assistance; counts towards ``train.max_seconds``.
+        seconds_before: training time already spent on assistance and on features; counts towards ``train.max_seconds``.
         features: supervision by the teacher's insides; None: rays alone.
     """
 

@@ -1,0 +1,76 @@
+"""What students show of their insides: the same field, each activation as wide as it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from students import build_student
+from students.base import TAPS, Student
+
+BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+HASH = {"levels": 3, "features": 2, "table_size": 256, "base_resolution": 4, "finest_resolution": 16}
+MLPS = {"hidden_width": 16, "density_layers": 1, "color_layers": 1, "geo_features": 5, "direction_degree": 2}
+
+
+def student_of(kind: str, blend: float = 0.0) -> Student:
+    torch.manual_seed(0)
+    own = HASH if kind == "hash_grid" else {"grid": (2, 2, 3), "frequencies": 2, "blend": blend}
+    return build_student(kind, BOX, {**own, **MLPS})
+
+
+@pytest.fixture(params=[("hash_grid", 0.0), ("kilo_uniform", 0.0), ("kilo_uniform", 0.2)])
+def student(request) -> Student:
+    return student_of(*request.param)
+
+
+@pytest.fixture
+def asked() -> tuple:
+    torch.manual_seed(1)
+    directions = torch.nn.functional.normalize(torch.randn(6, 3), dim=-1)
+    return torch.rand(400, 3) * 2 - 1, directions, torch.randint(6, (400,))
+
+
+def test_the_field_is_the_same_with_taps(student, asked) -> None:
+    plain, tapped = student(*asked), student.tapped(*asked, TAPS)
+    assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1])
+    assert {tap: values.shape for tap, values in tapped[2].items()} == {
+        tap: (400, student.tap_width(tap)) for tap in TAPS
+    }
+
+
+def test_only_what_is_asked_for_is_given(student, asked) -> None:
+    assert set(student.tapped(*asked, ("geo",))[2]) == {"geo"}
+
+
+def test_a_sample_is_its_colour_and_log_density(student, asked) -> None:
+    density, rgb, taps = student.tapped(*asked, ("sample",))
+    assert torch.equal(taps["sample"][:, :3], rgb)
+    torch.testing.assert_close(taps["sample"][:, 3].exp(), density, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tap", ["hidden", "geo", "sample"])
+def test_every_inner_tap_reaches_the_parameters(student, asked, tap) -> None:
+    student.tapped(*asked, (tap,))[2][tap].square().sum().backward()
+    reached = [parameter for parameter in student.parameters() if parameter.grad is not None]
+    assert any(parameter.grad.abs().sum() > 0 for parameter in reached)
+
+
+def test_the_encoding_of_a_grid_of_networks_has_nothing_to_learn(asked) -> None:
+    assert not student_of("kilo_uniform").tapped(*asked, ("encoding",))[2]["encoding"].requires_grad
+    assert student_of("hash_grid").tapped(*asked, ("encoding",))[2]["encoding"].requires_grad
+
+
+def test_a_blended_activation_is_continuous_across_a_face() -> None:
+    student, directions = student_of("kilo_uniform", blend=0.2), torch.tensor([[0.0, 0, 1]])
+    across = torch.tensor([[-1e-5, 0.3, 0.1], [1e-5, 0.3, 0.1]])
+    inside = student.tapped(across, directions, torch.zeros(2, dtype=torch.int64), ("hidden", "geo"))[2]
+    for values in inside.values():
+        torch.testing.assert_close(values[0], values[1], rtol=0, atol=1e-3)
+
+
+def test_an_unknown_tap_is_refused(student, asked) -> None:
+    with pytest.raises(ValueError, match="'colour'.*encoding"):
+        student.tapped(*asked, ("colour",))
+    with pytest.raises(ValueError, match="tap"):
+        student.tap_width("colour")
