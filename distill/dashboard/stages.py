@@ -20,9 +20,9 @@ STAGES = {
 
 RULE = (
     "A run's stage is that of the first that fits, by its config.yaml: a teacher's fit (it has fitting_metrics.csv); "
-    "control (teacher.kind: images); Stage 2 (a loss whose name begins with feature or density has weight); live "
-    "(teacher.live); Stage 1b (student.kind: kilo_uniform); Stage 1a (hash_grid). Without a config.yaml by a word in "
-    "its folder's name or tag: control or images; feature or stage2; live; kilo or stage1b; hash or stage1a."
+    "control (teacher.kind: images); Stage 2 (a loss whose name begins with feature, density or color has weight); "
+    "live (teacher.live); Stage 1b (student.kind: kilo_uniform); Stage 1a (hash_grid). Without a config.yaml by a word "
+    "in its folder's name or tag: control or images; feature or stage2; live; kilo or stage1b; hash or stage1a."
 )
 
 _WORDS = (
@@ -52,7 +52,7 @@ def stage_of(config: dict[str, Any], name: str, fitted: bool) -> str:
         return "control"
     losses = section(config, "loss")
     if isinstance(losses, dict):
-        terms = [term for loss, term in losses.items() if str(loss).startswith(("feature", "density"))]
+        terms = [term for loss, term in losses.items() if str(loss).startswith(("feature", "density", "color"))]
         if any(_has_weight(term) for term in terms):
             return "2"
     if section(config, "teacher", "live"):

@@ -113,8 +113,13 @@ class References:
             "depth_rel": depth.relative if depth else None,
             "alpha_iou": metrics.alpha_iou(render.alpha, coverage),
             "flicker": change,
+            "psnr_teacher": self._teacher_psnr(index, target) if name == "ground_truth" else None,
             **{f"lpips_{net}": self.lpips[net](image, target) if net in self.lpips else None for net in metrics.NETS},
         }
+
+    def _teacher_psnr(self, index: int, truth: np.ndarray) -> float:
+        """Of the teacher's own picture, in the 8 bits that the student's has."""
+        return metrics.psnr(_float(to_uint8(self.image(index, "teacher"))), truth)
 
     def _depth_error(self, index: int, render: Render) -> metrics.DepthError | None:
         if self.views.distance is None:

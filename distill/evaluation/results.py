@@ -12,7 +12,7 @@ from distill.evaluation import metrics
 Row = dict[str, object]
 
 METRICS = ("psnr", "ssim", "lpips_vgg", "psnr_foreground", "psnr_blank", "alpha_mean")
-MORE_METRICS = ("lpips_alex", "depth_abs", "depth_rel", "alpha_iou", "flicker")
+MORE_METRICS = ("lpips_alex", "depth_abs", "depth_rel", "alpha_iou", "flicker", "psnr_teacher")
 EVAL_COLUMNS = (
     *("step", "split", "reference", "frames", *METRICS),
     *("avg_fps", "gpu_peak_gib", "power_avg_w", "collapsed"),

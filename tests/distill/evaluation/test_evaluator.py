@@ -125,7 +125,7 @@ def test_csv_columns_are_the_documented_ones(setup):
     assert ",".join(columns) == (
         "step,split,reference,frames,psnr,ssim,lpips_vgg,psnr_foreground,psnr_blank,alpha_mean,"
         "avg_fps,gpu_peak_gib,power_avg_w,collapsed,"
-        "lpips_alex,depth_abs,depth_rel,alpha_iou,flicker,background,width,height"
+        "lpips_alex,depth_abs,depth_rel,alpha_iou,flicker,psnr_teacher,background,width,height"
     )
     assert [(row["split"], row["reference"], row["frames"]) for row in rows] == [
         ("holdout", "teacher", "3"),
@@ -497,6 +497,7 @@ def test_depth_and_silhouette_against_the_teacher(setup):
     teacher, truth = result.rows[:2]
     assert (teacher["depth_abs"], teacher["depth_rel"], teacher["alpha_iou"]) == (1.0, 0.25, 1.0)
     assert truth["depth_abs"] is None and truth["depth_rel"] is None
+    assert teacher["psnr_teacher"] is None and truth["psnr_teacher"] == truth["psnr"]  # the render is the teacher's
     inside = int((views.coverage[0] > 0).sum())
     assert truth["alpha_iou"] == pytest.approx((inside - 1) / inside)
     assert (teacher["background"], teacher["width"], teacher["height"]) == ("white", SIDE, SIDE)
