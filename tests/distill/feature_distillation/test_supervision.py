@@ -82,7 +82,12 @@ def test_every_tap_can_be_aligned(path, tap) -> None:
 
 
 def test_features_of_rays_are_aligned_too(path) -> None:
-    aligned = ("loss.feature_l2.weight=0.1", "loss.feature_l2.decay_end=1.0", "features.level=ray")
+    aligned = (
+        "loss.feature_l2.weight=0.1",
+        "loss.feature_l2.decay_end=1.0",
+        "features.level=ray",
+        "features.resolution=24",
+    )
     trainer = trainer_of(path, *aligned, "features.channels=[sh_dc]", "train.max_steps=200")
     trainer.run(show_progress=False)
     losses = [float(row["loss_feature_l2"]) for row in rows_of(trainer)[:-1]]
@@ -114,7 +119,7 @@ def test_a_checkpoint_of_rays_alone_has_no_projector_to_go_on_with(path) -> None
 
 
 def test_balance_scales_weights_down_and_up_again_but_never_above_the_configs(path) -> None:
-    features = trainer_of(path, "loss.density.weight=10.0", "features.balance=0.5").features
+    features = trainer_of(path, "loss.density.weight=10.0", "features.balance=0.5", "features.resolution=24").features
     features.rebalance({"density": 4.0})
     assert features.weights(0.0)["density"] == pytest.approx(10.0 / 8)
     features.rebalance({"density": 0.25})  # half of what is allowed, so twice the weight
@@ -124,7 +129,10 @@ def test_balance_scales_weights_down_and_up_again_but_never_above_the_configs(pa
 
 
 def test_a_run_measures_what_it_balances(path) -> None:
-    free, held = (trainer_of(path, "loss.density.weight=10.0", *extra) for extra in ((), ("features.balance=0.01",)))
+    free, held = (
+        trainer_of(path, "loss.density.weight=10.0", "features.resolution=24", *extra)
+        for extra in ((), ("features.balance=0.01",))
+    )
     for trainer in (free, held):
         trainer.run(show_progress=False)
     assert free.features.scales == {} and held.features.scales["density"] < 0.2
