@@ -129,10 +129,8 @@ def test_balance_scales_weights_down_and_up_again_but_never_above_the_configs(pa
 
 
 def test_a_run_measures_what_it_balances(path) -> None:
-    free, held = (
-        trainer_of(path, "loss.density.weight=10.0", "features.resolution=24", *extra)
-        for extra in ((), ("features.balance=0.01",))
-    )
+    heavy = ("loss.density.weight=10.0", "features.resolution=24")
+    free, held = trainer_of(path, *heavy), trainer_of(path, *heavy, "features.balance=0.01")
     for trainer in (free, held):
         trainer.run(show_progress=False)
     assert free.features.scales == {} and held.features.scales["density"] < 0.2
