@@ -132,6 +132,7 @@ class Trainer:
         """Seconds a step takes, tried on a copy: this trainer stays exactly as it is."""
         student, grid = copy.deepcopy(self.student), copy.deepcopy(self.grid)
         twin = Trainer(self.config, student, grid, self.sampler, self.settings, self.folder, self.device)
+        twin.progress = copy.copy(self.progress)
         grid.refresh(student, twin.generator)
         with one_torch_thread():
             start = time.perf_counter()
