@@ -18,7 +18,7 @@ def rows_of(timings: Sequence[Timing], limits: Limits, circumstances: Mapping[st
     """A dict of ``COLUMNS`` per timing, those of one case together; None is not measured or not counted.
 
     Args:
-        circumstances: ``device``, ``device_name``, ``threads``, ``torch``, ``date`` and ``command``, the same in all rows.
+        circumstances: the same in all rows: ``device``, ``device_name``, ``threads``, ``torch``, ``date``, ``command``.
     """
     first: dict[str, float] = {}
     rows = []
