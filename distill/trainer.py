@@ -140,6 +140,7 @@ class Trainer:
         twin = Trainer(
             self.config, student, grid, self.sampler, self.settings, self.folder, self.device, features=features
         )
+        twin.progress = copy.copy(self.progress)
         grid.refresh(student, twin.generator)
         with one_torch_thread():
             start = time.perf_counter()

@@ -104,10 +104,7 @@ def hash_encode(
     """
     if x.ndim != 2 or x.shape[1] != 3:
         raise ValueError(f"x must be (N, 3), found {tuple(x.shape)}")
-    if table.shape != (layout.entries, layout.features):
-        raise ValueError(
-            f"table must be {(layout.entries, layout.features)} for this layout, found {tuple(table.shape)}"
-        )
+    _check_table(table, layout)
     available = ("torch", "numba", "triton", *(("tinycudann",) if find_spec("tinycudann") else ()))
     name = resolve("hash_encoding", implementation, x.device, available)
     if name == "torch":
@@ -160,10 +157,47 @@ def _tinycudann_encoding(layout: HashLayout, device: torch.device) -> torch.nn.M
     return tinycudann.Encoding(3, config, dtype=torch.float32).to(device)
 
 
+def table_to_tinycudann(table: Tensor, layout: HashLayout) -> Tensor:
+    """A table as the ``params`` of tiny-cuda-nn's HashGrid encoding of the same layout; differentiable.
+
+    Both store levels one after another, each padded to 8 entries, and an entry's features together.
+
+    Args:
+        table: (layout.entries, layout.features).
+
+    Returns:
+        (layout.entries * layout.features,), the same type; shares memory where the table is contiguous.
+
+    Raises:
+        ValueError: the table has another shape.
+    """
+    _check_table(table, layout)
+    return table.reshape(-1)
+
+
+def table_from_tinycudann(params: Tensor, layout: HashLayout) -> Tensor:
+    """The table of ``params`` of tiny-cuda-nn's HashGrid encoding: the inverse of ``table_to_tinycudann``.
+
+    Raises:
+        ValueError: the number of parameters is not that of the layout.
+    """
+    count = layout.entries * layout.features
+    if params.shape != (count,):
+        raise ValueError(f"params must be {(count,)} for this layout, found {tuple(params.shape)}")
+    return params.reshape(layout.entries, layout.features)
+
+
+def _check_table(table: Tensor, layout: HashLayout) -> None:
+    if table.shape != (layout.entries, layout.features):
+        raise ValueError(
+            f"table must be {(layout.entries, layout.features)} for this layout, found {tuple(table.shape)}"
+        )
+
+
 def _hash_encode_tinycudann(x: Tensor, table: Tensor, layout: HashLayout) -> Tensor:
-    """Our table in the place of the module's own parameters: the two have one layout."""
+    """Our table in the place of the module's own parameters."""
     encoding = _tinycudann_encoding(layout, x.device)
-    return torch.func.functional_call(encoding, {"params": table.reshape(-1)}, (x.clamp(0, 1),))
+    return torch.func.functional_call(encoding, {"params": table_to_tinycudann(table, layout)}, (x.clamp(0, 1),))
 
 
 class _HashEncodeNumba(torch.autograd.Function):

@@ -1,36 +1,75 @@
-"""The benchmark's table, and that every kernel it times still runs."""
+"""The benchmark's command line, and that every kernel it times still runs."""
 
 from __future__ import annotations
 
+import csv
+
 import pytest
+import torch
 
-from tools.benchmark import main, measure, table
-
-
-def test_the_table_compares_medians_with_the_first_implementation() -> None:
-    text = table({("kernel", "torch"): [0.3, 0.1, 0.2], ("kernel", "numba"): [0.04, 0.06, 0.05]})
-    assert text.splitlines()[2] == "| kernel | torch | 100.00 | 200.00 | 300.00 | 1.0 |"
-    assert text.splitlines()[3] == "| kernel | numba | 40.00 | 50.00 | 60.00 | 4.0 |"
+from distill.benchmarks.table import COLUMNS
+from tools.benchmark import main
 
 
-def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
-    calls: list[str] = []
-    cases = [("kernel", name, lambda name=name: calls.append(name)) for name in ("a", "b")]
-    seconds = measure(cases, repeats=2)
-    assert calls == ["a", "b"] * 3
-    assert {key: len(values) for key, values in seconds.items()} == {("kernel", "a"): 2, ("kernel", "b"): 2}
+def rows_of(text):
+    """The table's lines without its head, as cells."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
 
 
-def test_every_implementation_of_the_small_kernels_is_timed(capsys) -> None:
-    groups = ["--only", "radiance_mlp", "--only", "adam", "--only", "voxelize", "--only", "ssim"]
-    assert main([*groups, "--repeats", "1"]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(rows) == 1 + 2 + 6 + 3 + 2
+def test_every_implementation_of_the_kernels_is_timed(capsys):
+    groups = ("hash_encoding", "radiance_mlp", "grouped_mlp", "marching", "adam", "voxelize", "ssim")
+    assert main([*(word for group in groups for word in ("--only", group)), "--tiny", "--repeats", "1"]) == 0
+    rows = rows_of(capsys.readouterr().out)
+    found = [(row[0].split()[0], row[1]) for row in rows if row[1] != "nerfstudio (torch)"]
+    both = ("hash_encoding", "radiance_mlp", "grouped_mlp", "ray_marching", "compositing")
+    assert found[:10] == [(kernel, name) for kernel in both for name in ("torch", "numba")]
+    adam = ("torch.optim.Adam", "dense torch", "dense numba", "lazy")
+    assert found[10:14] == [("adam", name) for name in adam]
+    assert len(found) == 14 + 3 + 2
 
 
-def test_a_ply_needs_its_cameras(capsys) -> None:
+def test_training_and_rendering_of_both_students(capsys):
+    assert main(["--only", "training", "--only", "rendering", "--tiny", "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    rows = rows_of(out)
+    assert [(row[0].split(",")[0].split()[:2], row[1]) for row in rows] == [
+        ([what, student], name)
+        for student in ("hash_grid", "kilo_uniform")
+        for what in ("training", "rendering")
+        for name in ("torch", "numba")
+    ]
+    assert all("steps/s" in row[6] and "rays/s" in row[6] for row in rows if row[0].startswith("training"))
+    assert all("frames/s" in row[6] for row in rows if row[0].startswith("rendering"))
+    assert "Not measured" not in out
+
+
+def test_csv_and_markdown_hold_what_is_printed(tmp_path, capsys):
+    paths = tmp_path / "b.csv", tmp_path / "b.md"
+    options = ["--only", "ssim", "--tiny", "--repeats", "2"]
+    assert main([*options, "--csv", str(paths[0]), "--markdown", str(paths[1])]) == 0
+    assert paths[1].read_text() == capsys.readouterr().out
+    with open(paths[0], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS and [row["implementation"] for row in rows] == ["torch", "numba"]
+    assert {row["command"] for row in rows} == {"python tools/benchmark.py " + " ".join(options)}
+    assert {row["rounds"] for row in rows} == {"2"} and {row["gpu_peak_gib"] for row in rows} == {""}
+
+
+def test_a_ply_needs_its_cameras(capsys):
     with pytest.raises(SystemExit):
         main(["--ply", "somewhere.ply"])
     assert "--transforms" in capsys.readouterr().err
     assert main(["--only", "rasterize", "--ply", "nowhere.ply", "--transforms", "none.json"]) == 2
     assert "nowhere.ply" in capsys.readouterr().err
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["--device", "cuda"]) == 2
+    assert "a CUDA device that torch finds" in capsys.readouterr().err
+    assert main(["--csv", str(tmp_path / "none" / "b.csv")]) == 2
+    assert "Make it first" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert main(["--device", "cuda", "--only", "ssim"]) == 2
+    assert "Its twins run on the CPU alone" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Times the kernels and whole runs, every implementation beside the others."""

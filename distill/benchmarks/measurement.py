@@ -1,0 +1,99 @@
+"""Interleaved timing of cases, and the device's own limits to set them against."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from distill.benchmarks.case import Case, Sizes
+from distill.telemetry import gpu_mem_gib, reset_gpu_peak, synchronize
+
+
+@dataclass
+class Timing:
+    """Seconds of a case's counted calls, and the most memory in GiB on the GPU during them (None: not measured)."""
+
+    case: Case
+    seconds: list[float]
+    peak_gib: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a device was measured to do: bytes copied (read and written) and float32 products and sums per second."""
+
+    bytes_per_s: float
+    flops_per_s: float
+
+    def least_seconds(self, case: Case) -> float | None:
+        """The roofline's bound for a case: its bytes or its FLOPs, whichever takes longer; None if neither counts."""
+        bounds = []
+        if case.bytes is not None:
+            bounds.append(case.bytes / self.bytes_per_s)
+        if case.flops is not None:
+            bounds.append(case.flops / self.flops_per_s)
+        return max(bounds, default=None)
+
+
+def measure(
+    cases: Sequence[Case], repeats: int, device: torch.device
+) -> tuple[list[Timing], list[tuple[Case, Exception]]]:
+    """Times the cases, ``repeats`` rounds over all of them in turn after one that is not counted.
+
+    Returns:
+        The timings, and the cases that the uncounted round showed cannot run here, each with the reason.
+    """
+    timings: list[Timing] = []
+    refused: list[tuple[Case, Exception]] = []
+    for case in cases:
+        try:
+            _timed(case, device)
+        except (ValueError, ImportError, torch.OutOfMemoryError) as error:
+            refused.append((case, error))
+        else:
+            timings.append(Timing(case, []))
+    for _ in range(repeats):
+        for timing in timings:
+            seconds, peak = _timed(timing.case, device)
+            timing.seconds.append(seconds)
+            if peak is not None:
+                timing.peak_gib = max(peak, timing.peak_gib or 0.0)
+    return timings, refused
+
+
+def _timed(case: Case, device: torch.device) -> tuple[float, float | None]:
+    case.before()
+    synchronize(device)
+    reset_gpu_peak(device)
+    start = time.perf_counter()
+    own = case.work()
+    synchronize(device)
+    seconds = time.perf_counter() - start
+    return own if isinstance(own, float) else seconds, gpu_mem_gib(device)
+
+
+def measure_limits(device: torch.device, sizes: Sizes, repeats: int = 5) -> Limits:
+    """Copies and multiplies with torch, the best of ``repeats``; on a GPU the products may be TF32's."""
+    source = torch.rand(sizes.copied // 4, device=device)
+    target = torch.empty_like(source)
+    left, right = torch.rand(2, sizes.matrix, sizes.matrix, device=device)
+    product = torch.empty_like(left)
+    copy = Case("copy", "torch", lambda: target.copy_(source))
+    multiply = Case("matmul", "torch", lambda: torch.mm(left, right, out=product))
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        timings, _ = measure([copy, multiply], repeats, device)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+    copying, multiplying = (min(timing.seconds) for timing in timings)
+    return Limits(2.0 * source.numel() * source.element_size() / copying, 2.0 * sizes.matrix**3 / multiplying)

@@ -1,0 +1,149 @@
+"""tools/gpu_check.sh: its plan, what it refuses, and that steps are done once, in parts, and by one code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distill.config import REPO_ROOT, load_config
+
+SCRIPT = "tools/gpu_check.sh"
+
+
+def bash(*command, **environment):
+    """Runs bash in the repository; PYTHON is the interpreter of the tests."""
+    variables = {**os.environ, "PYTHON": sys.executable, **environment}
+    return subprocess.run(["bash", *command], cwd=REPO_ROOT, capture_output=True, text=True, env=variables)
+
+
+@pytest.fixture
+def lego(tmp_path):
+    folder = tmp_path / "lego"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (folder / f"transforms_{split}.json").write_text("{}")
+    return folder
+
+
+def planned(result):
+    assert result.returncode == 0, result.stderr
+    return [line.split()[2].rstrip(":") for line in result.stdout.splitlines() if line.startswith("to do")]
+
+
+def test_the_plan_of_a_try_on_the_cpu_writes_nothing(tmp_path):
+    output = tmp_path / "out"
+    result = bash(SCRIPT, "--device", "cpu", "--tiny", "--output", str(output), "--dry-run")
+    assert planned(result) == [
+        *("tests", "benchmark_kernels", "benchmark_runs"),
+        *("bricks_teacher", "bricks_hash", "bricks_kilo"),
+    ]
+    assert not output.exists()
+
+
+def test_the_plan_of_the_records(tmp_path, lego):
+    result = bash(SCRIPT, "--device", "cpu", "--lego", str(lego), "--output", str(tmp_path / "out"), "--dry-run")
+    assert planned(result)[3:] == [
+        *("record_teacher", "record_hash_60", "record_mixed_60", "record_hash_300", "record_mixed_300"),
+        "record_kilo_300",
+    ]
+    line = next(line for line in result.stdout.splitlines() if "record_hash_60" in line)
+    assert f"data.transforms={lego}/transforms_test.json" in line and "train.max_seconds=60" in line
+    ply = tmp_path / "point_cloud.ply"
+    ply.touch()
+    given = bash(SCRIPT, "--device", "cpu", "--lego", str(lego), "--teacher", str(ply), "--dry-run")
+    assert "record_teacher" not in planned(given) and f"teacher.ply={ply}" in given.stdout
+
+
+@pytest.mark.parametrize("name", ["hash", "mixed", "kilo", "teacher"])
+def test_the_configs_of_the_records_are_full_size_and_end_by_time(name, tmp_path):
+    config = load_config(REPO_ROOT / f"configs/records/lego_{name}.yaml", assets=tmp_path)
+    assert config.data.resolution is None and config.eval.splits == ("holdout",)
+    assert config.training_json == tmp_path / "data/lego/transforms_train.json"
+    if name == "teacher":
+        assert config.fitting.max_seconds and config.fitting.checkpoint_every
+        return
+    assert config.train.max_seconds == 300 and config.live and config.teacher.outputs is None
+    assert (config.image_json is not None) == (name == "mixed")
+    assert (config.student.kind == "kilo_uniform") == (name == "kilo")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "tpu"], "--device: found tpu, expected cuda or cpu"),
+        (["--lego", "nowhere"], "--lego: nowhere has no transforms_train.json"),
+        (["--teacher", "tools/steps.sh"], "--teacher goes with --lego"),
+        (["--parts", "0"], "--parts: found 0, expected a positive number"),
+        (["--output"], "--output needs a value"),
+        (["--tinny"], "unknown option --tinny"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    result = bash(SCRIPT, *options)
+    assert result.returncode == 2 and message in result.stderr
+
+
+def steps(folder: Path, commands: str, *, code="commit a", limit=5, parts=""):
+    """Runs ``commands`` with the functions of steps.sh, its folders under ``folder``."""
+    for name in ("stamps", "logs"):
+        (folder / name).mkdir(exist_ok=True)
+    set_up = f'''set -euo pipefail; source tools/steps.sh; STAMPS={folder}/stamps STEP_LOGS={folder}/logs
+        CODE="{code}" STEP_LIMIT={limit} PARTS={parts} DRY_RUN=0'''
+    return bash("-c", f"{set_up}\ncd {folder}\n{commands}")
+
+
+def test_a_step_is_done_once_and_its_stamp_names_the_code(tmp_path):
+    commands = "run_step first bash -c 'echo x >> ran'; run_step second true"
+    assert steps(tmp_path, commands).returncode == 0
+    again = steps(tmp_path, commands)
+    assert (tmp_path / "ran").read_text() == "x\n"
+    assert [line.split()[:2] for line in again.stdout.splitlines()] == [["done", "first"], ["done", "second"]]
+    assert (tmp_path / "stamps/first").read_text().startswith("commit a\n20")
+
+
+def test_a_failed_step_has_no_stamp_shows_its_log_and_is_tried_again(tmp_path):
+    result = steps(tmp_path, "run_step bad bash -c 'echo why; exit 3' || echo went on")
+    assert "went on" in result.stdout and "status 3" in result.stderr and "why" in result.stderr
+    assert not (tmp_path / "stamps/bad").exists()
+    assert steps(tmp_path, "run_step bad true").returncode == 0 and (tmp_path / "stamps/bad").exists()
+
+
+def test_a_step_past_its_limit_is_interrupted_and_goes_on_in_another_part(tmp_path):
+    (tmp_path / "long.py").write_text(
+        "import pathlib, time\n"
+        "saved = pathlib.Path('saved')\n"
+        "if saved.exists():\n    raise SystemExit(0)\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    saved.touch()\n    raise SystemExit(130)\n"
+    )
+    result = steps(tmp_path, f"run_step long {sys.executable} long.py", limit=1)
+    assert result.returncode == 0, result.stderr
+    assert "part 2" in result.stdout and (tmp_path / "stamps/long").exists()
+
+
+def test_parts_are_limited_and_the_next_call_goes_on(tmp_path):
+    commands = "run_step one true; run_step two true; echo all"
+    first = steps(tmp_path, commands, parts="1")
+    assert first.returncode == 75 and "to do    two" in first.stdout
+    second = steps(tmp_path, commands, parts="1")
+    assert second.returncode == 0 and second.stdout.splitlines()[-1] == "all"
+
+
+def test_an_output_folder_belongs_to_one_code(tmp_path):
+    assert steps(tmp_path, f"claim_output {tmp_path}").returncode == 0
+    assert steps(tmp_path, f"claim_output {tmp_path}").returncode == 0
+    other = steps(tmp_path, f"claim_output {tmp_path}", code="commit b")
+    assert other.returncode == 2 and "holds results of other code (commit a), this is commit b" in other.stderr
+
+
+def test_the_code_of_a_copy_without_git_follows_its_files(tmp_path):
+    for name in ("configs", "distill", "kernels", "scene", "students", "teacher", "tests", "tools"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "kernels/a.py").write_text("1")
+    first = steps(tmp_path, f"code_of {tmp_path}").stdout
+    (tmp_path / "kernels/a.py").write_text("2")
+    second = steps(tmp_path, f"code_of {tmp_path}").stdout
+    assert first.startswith("sources ") and second.startswith("sources ") and first != second

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Measures the project on a machine with a GPU: CUDA tests, the benchmark and, with --lego, the LEGO records.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tools/steps.sh
+
+usage() {
+    cat <<'TEXT'
+bash tools/gpu_check.sh [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny] [--output DIR] [--parts N] [--dry-run]
+
+  --lego DIR     NeRF-synthetic LEGO at 800x800 (transforms_train.json, transforms_test.json): the records too
+  --teacher PLY  3D Gaussians of it; without, tools/train_teacher.py fits them first (half an hour)
+  --device NAME  cuda (default) or cpu
+  --tiny         small sizes and a few seconds of training: whether all runs, in a couple of minutes on a CPU
+  --output DIR   where everything is written (default: gpu_check); DIR/report is small and all that need be kept
+  --parts N      stop after N parts, each under 9 minutes, with status 75; the same command goes on from there
+  --dry-run      only say which steps are done and which are to do
+
+Needs the project's packages and pytest, no network, no git. PYTHON names the interpreter (default: python).
+Exit status: 0 all done, 1 a step failed, 2 bad input, 75 more parts to do. The table is DIR/report/table.md.
+TEXT
+}
+
+device=cuda tiny=0 lego= teacher= output=gpu_check PARTS= DRY_RUN=0
+value() { [[ $# -ge 2 && -n $2 ]] || fail "$1 needs a value; see --help"; }
+while (($#)); do
+    case $1 in
+        --lego) value "$@"; lego=$2; shift ;;
+        --teacher) value "$@"; teacher=$2; shift ;;
+        --device) value "$@"; device=$2; shift ;;
+        --output) value "$@"; output=$2; shift ;;
+        --parts) value "$@"; PARTS=$2; shift ;;
+        --tiny) tiny=1 ;;
+        --dry-run) DRY_RUN=1 ;;
+        --help | -h) usage; exit 0 ;;
+        *) fail "unknown option $1; see --help" ;;
+    esac
+    shift
+done
+python=${PYTHON:-python}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+STEP_LIMIT=510
+
+[[ $device == cuda || $device == cpu ]] || fail "--device: found $device, expected cuda or cpu"
+[[ -z $PARTS || $PARTS =~ ^[1-9][0-9]*$ ]] || fail "--parts: found $PARTS, expected a positive number"
+[[ -z $teacher || -n $lego ]] || fail "--teacher goes with --lego"
+[[ -z $teacher || -f $teacher ]] || fail "--teacher: $teacher is no file"
+for name in ${lego:+transforms_train.json transforms_test.json}; do
+    [[ -f $lego/$name ]] || fail "--lego: $lego has no $name; expected the folder of NeRF-synthetic LEGO"
+done
+command -v "$python" >/dev/null || fail "no $python; name the interpreter with PYTHON=..."
+[[ $DRY_RUN == 1 ]] || "$python" tools/results_table.py --check-device "$device" || exit 2
+
+CODE=$(code_of .)
+work=$output/work report=$output/report STAMPS=$output/stamps STEP_LOGS=$output/step_logs
+if [[ $DRY_RUN == 0 ]]; then
+    mkdir -p "$work" "$report" "$STAMPS" "$STEP_LOGS" || fail "--output: cannot make folders in $output"
+    claim_output "$output"
+fi
+failed=()
+
+# attempt NAME COMMAND...: a step that others do not depend on.
+attempt() { run_step "$@" || failed+=("$1"); }
+
+# student NAME CONFIG SECONDS [OPTION...]: trains for the time and evaluates, from its last checkpoint if it has one.
+student() {
+    local name=$1 config=$2 seconds=$3
+    shift 3
+    attempt "$name" "$python" lego_response_distill.py --config "$config" --output "$work" --device "$device" \
+        --resume auto --set "run=$name" --set "train.max_seconds=$seconds" "${small[@]}" "$@"
+}
+
+# fitted_ply: the PLY that the teacher's step wrote last.
+fitted_ply() {
+    local folder=$work/results/lego/record_teacher/point_cloud
+    [[ ! -d $folder ]] || find "$folder" -name point_cloud.ply | sort -V | tail -n 1
+}
+
+lego_records() {
+    local data=(--set "data.transforms=$(realpath "$lego")/transforms_test.json")
+    data+=(--set "data.train_transforms=$(realpath "$lego")/transforms_train.json")
+    local fit_on=$device live=()
+    if ! "$python" -c "import gsplat" 2>/dev/null; then
+        echo "gsplat is not installed: the teacher is fitted and rendered on the CPU" >&2
+        fit_on=cpu live=(--set teacher.rasterizer=cpu)
+    fi
+    if [[ -z $teacher ]]; then
+        run_step record_teacher "$python" tools/train_teacher.py --config configs/records/lego_teacher.yaml \
+            --output "$work" --resume --set "device=$fit_on" "${data[@]}" "${small_fit[@]}" ||
+            { failed+=(record_teacher); return; }
+        teacher=$(fitted_ply)
+        [[ -n $teacher || $DRY_RUN == 0 ]] || teacher=THE_PLY_OF_record_teacher
+    fi
+    data+=(--set "teacher.ply=$(realpath --canonicalize-missing "$teacher")" "${live[@]}")
+    for budget in "${budgets[@]}"; do
+        student "record_hash_$budget" configs/records/lego_hash.yaml "$budget" "${data[@]}"
+        student "record_mixed_$budget" configs/records/lego_mixed.yaml "$budget" "${data[@]}"
+    done
+    student "record_kilo_$budget" configs/records/lego_kilo.yaml "$budget" "${data[@]}"
+}
+
+# brick_records: the same path through the program on the built-in scene.
+brick_records() {
+    local quick=(--set data.resolution=64 --set teacher.supersample=1 --set eval.lpips=false)
+    attempt bricks_teacher "$python" tools/train_teacher.py --config configs/quickstart_teacher.yaml --output "$work" \
+        --resume --set run=bricks_teacher --set "device=$device" "${small_fit[@]}" "${quick[@]}"
+    student bricks_hash configs/quickstart_live.yaml 10 "${quick[@]}"
+    student bricks_kilo configs/quickstart_kilo.yaml 10 "${quick[@]}"
+}
+
+budgets=(60 300) small=() small_fit=() size=()
+tests=(tests/kernels tests/students tests/distill/test_renderer.py tests/distill/test_trainer.py)
+if [[ $tiny == 1 ]]; then
+    budgets=(5 10)
+    size=(--tiny)
+    tests=(tests/kernels/test_dispatch.py tests/kernels/test_triton_support.py tests/distill/test_renderer.py)
+    small_fit=(--set fitting.max_seconds=8 --set fitting.initial_gaussians=2000 --set data.resolution=64)
+    if [[ -n $lego ]]; then
+        small=(--set data.resolution=64 --set "data.frames='::10'" --set student.table_size=65536)
+        small_fit+=(--set "data.frames='::10'")
+    fi
+fi
+
+attempt tests "$python" -m pytest "${tests[@]}" -p no:cacheprovider --junitxml "$report/tests.xml"
+kernels=(--only hash_encoding --only radiance_mlp --only grouped_mlp --only marching --only adam)
+attempt benchmark_kernels "$python" tools/benchmark.py --device "$device" "${size[@]}" "${kernels[@]}" \
+    --csv "$report/benchmark_kernels.csv"
+attempt benchmark_runs "$python" tools/benchmark.py --device "$device" "${size[@]}" --only training --only rendering \
+    --csv "$report/benchmark_runs.csv"
+if [[ -n $lego ]]; then
+    lego_records
+elif [[ $tiny == 1 ]]; then
+    brick_records
+fi
+
+[[ $DRY_RUN == 0 ]] || exit 0
+(cd "$work" && find . \( -name '*.csv' -o -name versions.json -o -name config.yaml \) -exec cp --parents -t ../report {} +)
+"$python" tools/results_table.py "$output" --code "$CODE" --write "$report/table.md"
+if ((${#failed[@]})); then
+    echo "failed: ${failed[*]}" >&2
+    exit 1
+fi

@@ -1,0 +1,75 @@
+# Steps that are each done once, in parts of limited length. Sourced by gpu_check.sh; it runs nothing by itself.
+#
+# The caller sets: STAMPS and STEP_LOGS (folders that exist), CODE (a line that names the code), STEP_LIMIT (s),
+# PARTS (how many parts this call may still run; empty: any), DRY_RUN (1: only say what is to do).
+
+readonly MOST_PARTS=20      # of one step: more means that it does not get anywhere
+readonly OUT_OF_PARTS=75    # exit status: not all is done, and another call goes on
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+# run_step NAME COMMAND...: runs the command unless the step has its stamp. A part that reaches STEP_LIMIT is
+# interrupted as by Ctrl-C, and the command is run again, so it has to go on from what it saved. Returns 1 if it fails.
+run_step() {
+    local name=$1 status part
+    shift
+    if [[ -f $STAMPS/$name ]]; then
+        echo "done     $name ($(sed -n 2p "$STAMPS/$name"))"
+        return 0
+    fi
+    if [[ $DRY_RUN == 1 ]]; then
+        echo "to do    $name: $*"
+        return 0
+    fi
+    for ((part = 1; part <= MOST_PARTS; part++)); do
+        if [[ -n $PARTS ]]; then
+            if ((PARTS == 0)); then
+                echo "to do    $name; run the same command again to go on"
+                exit "$OUT_OF_PARTS"
+            fi
+            PARTS=$((PARTS - 1))
+        fi
+        echo "running  $name, part $part"
+        status=0
+        timeout --signal=INT --kill-after=20 "$STEP_LIMIT" "$@" >>"$STEP_LOGS/$name.log" 2>&1 || status=$?
+        case $status in
+            0)
+                printf '%s\n%s\n' "$CODE" "$(date -u +%FT%TZ)" >"$STAMPS/.$name.tmp"
+                mv "$STAMPS/.$name.tmp" "$STAMPS/$name"
+                return 0
+                ;;
+            124 | 137) continue ;;
+            *)
+                echo "failed   $name: status $status; the end of $STEP_LOGS/$name.log:" >&2
+                tail -n 15 "$STEP_LOGS/$name.log" >&2
+                return 1
+                ;;
+        esac
+    done
+    echo "failed   $name: not finished after $MOST_PARTS parts of $STEP_LIMIT s; see $STEP_LOGS/$name.log" >&2
+    return 1
+}
+
+# claim_output FOLDER: refuses a folder with results of other code, which a resumed step would mix with this one's.
+claim_output() {
+    local of=$1/code.txt
+    if [[ -f $of && $(<"$of") != "$CODE" ]]; then
+        fail "$1 holds results of other code ($(<"$of")), this is $CODE; name another folder with --output"
+    fi
+    echo "$CODE" >"$of"
+}
+
+# code_of FOLDER: the commit, where git knows it, and a digest of the sources, which tells changed files apart.
+code_of() (
+    cd "$1"
+    local commit=
+    if [[ -e .git ]] && command -v git >/dev/null; then
+        commit="commit $(git rev-parse --short=12 HEAD), "
+    fi
+    echo "${commit}sources $(find configs distill kernels scene students teacher tests tools \
+        -type f \( -name '*.py' -o -name '*.yaml' -o -name '*.sh' \) -print0 |
+        LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-12)"
+)
