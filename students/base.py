@@ -84,15 +84,15 @@ class Student(nn.Module, ABC):
             raise ValueError(f"tap: found {tap!r}, expected one of {list(TAPS)}")
         return _SAMPLE_WIDTH if tap == "sample" else self._inner_width(tap)
 
-    @abstractmethod
     def _tapped(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """``tapped`` for the taps inside the field."""
+        """``tapped`` for the taps inside the field; a student that shows none of them can be trained by rays alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no activations to tap")
 
-    @abstractmethod
     def _inner_width(self, tap: str) -> int:
         """Channels of ``encoding``, ``hidden`` or ``geo``."""
+        raise NotImplementedError(f"{type(self).__name__} has no activations to tap")
 
     @abstractmethod
     def density(self, positions: Tensor) -> Tensor:

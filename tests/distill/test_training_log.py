@@ -54,6 +54,9 @@ def test_columns_are_those_the_design_fixes():
         teacher_depth_norm_min teacher_depth_norm_max teacher_depth_norm_mean
         ray_depth_range_min ray_depth_range_max ray_depth_range_mean gpu_mem_gib power_w
         live_views live_views_per_s live_starved_s occupied_fraction
+        loss_density loss_color loss_feature_l2 loss_feature_cos feature_valid_fraction
+        grad_ratio_alpha grad_ratio_depth grad_ratio_density grad_ratio_color
+        grad_ratio_feature_l2 grad_ratio_feature_cos
     """
     assert list(COLUMNS) == expected.split()
     assert set(make_row()) <= set(COLUMNS)

@@ -13,7 +13,7 @@ _LEAST_SHARED = 99 * 1024
 
 
 @pytest.mark.skipif(not _installed(), reason="triton is not installed")
-@pytest.mark.parametrize("case", ["radiance_16", "radiance_64_half", "grouped_32", "grouped_32_half"])
+@pytest.mark.parametrize("case", ["radiance_64_half", "grouped_32_half"])
 def test_launches_compile_for_gpus_that_need_not_be_here(case, tmp_path):
     # Another process: this one has imported triton for its interpreter. An empty cache, so that all is compiled.
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
