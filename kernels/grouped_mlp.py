@@ -189,7 +189,7 @@ def tapped_grouped_radiance_mlp(
     name = resolve("tapped_grouped_mlp", implementation, x.device, ("torch", "numba"))
     arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
     if name == "torch":
-        density, rgb, *inside = _radiance_torch(*arguments)
+        density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
     else:
         density, rgb, *inside = _GroupedNumba.apply(tuple(taps), *arguments, touched)
     return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
@@ -253,21 +253,22 @@ def _radiance_torch(
     density_parameters: Tensor,
     color_parameters: Tensor,
     layout: GroupedLayout,
+    first_hidden: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Density, rgb, the first hidden layer (the encoding's raw image where there is none), geometry features."""
+    """Density, rgb, the first hidden layer (without columns unless ``first_hidden``), geometry features."""
     order, groups = _groups(cell_index)
     counts = list(groups.values())
     encoded = fourier_features(x, layout.frequencies)[order].split(counts)
     directions = basis[ray_index[order]].split(counts)
     density_networks, color_networks = density_parameters.unbind(), color_parameters.unbind()
-    first_width, geometry = int(layout.density_dims[0, 1]), layout.geo_features
+    first_width, geometry = int(layout.density_dims[0, 1]) if first_hidden else 0, layout.geo_features
     # Empty slices of the parameters, so that no points at all still have a gradient.
     nothing = density_parameters[:0, :1] + color_parameters[:0, :1]
     outputs = [nothing.expand(0, 4 + geometry + first_width)]
     for cell, position, direction in zip(groups, encoded, directions, strict=True):
         first, hidden = _mlp(position, density_networks[cell], layout.density_dims)
         _, color = _mlp(torch.cat([hidden[:, :-1], direction], dim=-1), color_networks[cell], layout.color_dims)
-        outputs.append(torch.cat([hidden[:, -1:], color, hidden[:, :-1], first], dim=-1))
+        outputs.append(torch.cat([hidden[:, -1:], color, hidden[:, :-1], first[:, :first_width]], dim=-1))
     output = _unsorted(torch.cat(outputs), order)
     raw, color, geo, first = output.split([1, 3, geometry, first_width], dim=-1)
     return truncated_exp(raw[:, 0]), torch.sigmoid(color), F.leaky_relu(first, LEAK), geo
