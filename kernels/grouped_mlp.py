@@ -175,7 +175,8 @@ def tapped_grouped_radiance_mlp(
     Args:
         taps: ``hidden``, the density network's first hidden layer after its leaky ReLU, and ``geo``, the geometry
             features.
-        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself.
+        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself. Without taps, as
+            there.
 
     Returns:
         density (N,), rgb (N, 3), and each tap (N, width).
@@ -184,10 +185,12 @@ def tapped_grouped_radiance_mlp(
         ValueError: as there; an unknown tap, or ``hidden`` of a density network without a hidden layer.
     """
     check_taps(taps, layout.density_layers)
+    arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
+    if not taps:
+        return *grouped_radiance_mlp(*arguments, touched=touched, implementation=implementation), {}
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
     name = resolve("tapped_grouped_mlp", implementation, x.device, ("torch", "numba"))
-    arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
     if name == "torch":
         density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
     else:

@@ -99,7 +99,8 @@ def tapped_radiance_mlp(
 
     Args:
         taps: ``hidden``, the density network's first hidden layer after its ReLU, and ``geo``, the geometry features.
-        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself.
+        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself. Without taps, as
+            there.
 
     Returns:
         density (N,), rgb (N, 3), and each tap (N, width).
@@ -108,6 +109,9 @@ def tapped_radiance_mlp(
         ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
     """
     check_taps(taps, len(density_weights) - 1)
+    if not taps:
+        plain = radiance_mlp(features, basis, ray_index, density_weights, color_weights, implementation=implementation)
+        return *plain, {}
     name = resolve("tapped_radiance_mlp", implementation, features.device, ("torch", "numba"))
     if name == "torch":
         density, rgb, *inside = _radiance_torch(features, basis, ray_index, density_weights, color_weights)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.grouped_mlp import GroupedLayout, fourier_features, grouped_radiance_mlp, tapped_grouped_radiance_mlp
+from tests.triton_device import device_of, needs_triton
 
 CHOICES = [taps for count in (0, 1, 2) for taps in itertools.combinations(("hidden", "geo"), count)]
 
@@ -49,6 +50,17 @@ def test_tapping_leaves_the_outputs_as_they_are(name) -> None:
     plain = grouped_radiance_mlp(*given, implementation=name)
     tapped = tapped_grouped_radiance_mlp(*given, ("hidden", "geo"), implementation=name)
     assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1])
+
+
+@needs_triton
+def test_without_taps_triton_serves() -> None:
+    *tensors, layout = arguments(20)
+    given = (*(tensor.to(device_of("triton")) for tensor in tensors), layout)
+    plain = grouped_radiance_mlp(*given, implementation="triton")
+    tapped = tapped_grouped_radiance_mlp(*given, (), implementation="triton")
+    assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1]) and tapped[2] == {}
+    with pytest.raises(ValueError, match="tapped_grouped_mlp: implementation 'triton'"):
+        tapped_grouped_radiance_mlp(*given, ("geo",), implementation="triton")
 
 
 def test_the_taps_are_the_cells_own_activations() -> None:

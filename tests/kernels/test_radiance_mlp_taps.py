@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.radiance_mlp import radiance_mlp, tapped_radiance_mlp
+from tests.triton_device import device_of, needs_triton
 
 CHOICES = [taps for count in (0, 1, 2) for taps in itertools.combinations(("hidden", "geo"), count)]
 
@@ -54,6 +55,20 @@ def test_tapping_leaves_the_outputs_as_they_are(name) -> None:
     plain = radiance_mlp(*given, implementation=name)
     tapped = tapped_radiance_mlp(*given, ("hidden", "geo"), implementation=name)
     assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1])
+
+
+@needs_triton
+def test_without_taps_triton_serves() -> None:
+    features, basis, ray_index, density, color = arguments(20, 1)
+    on = [tensor.detach().to(device_of("triton")) for tensor in (features, basis, ray_index, *density, *color)]
+    given = (*on[:3], on[3 : 3 + len(density)], on[3 + len(density) :])
+    plain, tapped = (
+        radiance_mlp(*given, implementation="triton"),
+        tapped_radiance_mlp(*given, (), implementation="triton"),
+    )
+    assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1]) and tapped[2] == {}
+    with pytest.raises(ValueError, match="tapped_radiance_mlp: implementation 'triton'"):
+        tapped_radiance_mlp(*given, ("geo",), implementation="triton")
 
 
 def test_the_taps_are_the_networks_own_activations() -> None:
