@@ -370,6 +370,9 @@ class Config(Section):
             found = getattr(self.loss, used[0]).weight
             raise problem(field, found, "0, since there are no Gaussians to look into", "Set teacher.ply.")
         aligned = [name for name in used if name.startswith("feature")]
+        if aligned and self.kernels == "triton" and self.features.tap in ("hidden", "geo"):
+            hint = "Triton's MLPs keep their activations to themselves: set kernels: auto, or features.tap: sample."
+            raise problem("features.tap", self.features.tap, "encoding or sample, since kernels is triton", hint)
         if aligned and self.features.level == "ray" and (self.live or self.image_json is not None):
             why = "teacher.live is on" if self.live else "images are a second source of rays"
             raise problem("features.level", "ray", f"sample, since {why}", "Only fixed views have rendered features.")

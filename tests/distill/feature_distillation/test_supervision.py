@@ -197,6 +197,7 @@ def test_nothing_is_asked_where_there_are_no_samples(path) -> None:
         (["loss.density.weight=1.0", "teacher.ply=null"], "teacher.ply"),
         (["loss.density.lowest=5.0", "loss.density.highest=1.0"], "lowest"),
         (["loss.color.decay_start=0.6"], "decay_end"),
+        (["loss.feature_l2.weight=1.0", "kernels=triton"], "features.tap.*triton"),
     ],
 )
 def test_bad_settings_are_refused(path, override, message) -> None:
