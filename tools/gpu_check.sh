@@ -121,22 +121,27 @@ if [[ $tiny == 1 ]]; then
     fi
 fi
 
-attempt tests "$python" -m pytest "${tests[@]}" -p no:cacheprovider --junitxml "$report/tests.xml"
-kernels=(--only hash_encoding --only radiance_mlp --only grouped_mlp --only marching --only adam)
-attempt benchmark_kernels "$python" tools/benchmark.py --device "$device" "${size[@]}" "${kernels[@]}" \
-    --csv "$report/benchmark_kernels.csv"
-attempt benchmark_runs "$python" tools/benchmark.py --device "$device" "${size[@]}" --only training --only rendering \
-    --csv "$report/benchmark_runs.csv"
-if [[ -n $lego ]]; then
-    lego_records
-elif [[ $tiny == 1 ]]; then
-    brick_records
-fi
+main() {
+    attempt tests "$python" -m pytest "${tests[@]}" -p no:cacheprovider --junitxml "$report/tests.xml"
+    kernels=(--only hash_encoding --only radiance_mlp --only grouped_mlp --only marching --only adam)
+    attempt benchmark_kernels "$python" tools/benchmark.py --device "$device" "${size[@]}" "${kernels[@]}" \
+        --csv "$report/benchmark_kernels.csv"
+    attempt benchmark_runs "$python" tools/benchmark.py --device "$device" "${size[@]}" --only training --only rendering \
+        --csv "$report/benchmark_runs.csv"
+    if [[ -n $lego ]]; then
+        lego_records
+    elif [[ $tiny == 1 ]]; then
+        brick_records
+    fi
 
-[[ $DRY_RUN == 0 ]] || exit 0
-(cd "$work" && find . \( -name '*.csv' -o -name versions.json -o -name config.yaml \) -exec cp --parents -t ../report {} +)
-"$python" tools/results_table.py "$output" --code "$CODE" --write "$report/table.md"
-if ((${#failed[@]})); then
-    echo "failed: ${failed[*]}" >&2
-    exit 1
-fi
+    [[ $DRY_RUN == 0 ]] || return 0
+    (cd "$work" && find . \( -name '*.csv' -o -name versions.json -o -name config.yaml \) -exec cp --parents -t ../report {} +)
+    "$python" tools/results_table.py "$output" --code "$CODE" --write "$report/table.md"
+    if ((${#failed[@]})); then
+        echo "failed: ${failed[*]}" >&2
+        return 1
+    fi
+}
+
+# Bash reads a script as it runs it: on one line, so that a file changed meanwhile does no harm.
+main; exit
