@@ -7,8 +7,8 @@
 
 tiny-cuda-nn and nerfstudio's torch encoding take part where they can be imported. Ratios are the figures to quote:
 machines drift, and both sides of a ratio drift together. "of roofline" is the time that the least bytes and FLOPs of
-the work would take at the copy bandwidth and matrix-product rate measured between them, over the time it took;
-more than 100 % means that the data stayed in the caches.
+the work would take at torch's own copy bandwidth and matrix-product rate, measured between the cases, over the time it
+took; more than 100 % means that data stayed in the caches, or that torch's copy was held up by other work.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ def test_the_roofline_is_the_longer_of_moving_and_computing(moved, computed, sec
 def test_the_limits_are_the_best_rounds_of_a_copy_and_a_product():
     timings, _ = measure([*limit_cases(CPU, TINY), Case("kernel", "torch", lambda: 0.5)], 2, CPU)
     copy, multiply = timings[:2]
+    assert all(0 < second < 60 for timing in (copy, multiply) for second in timing.seconds)
     copy.seconds, multiply.seconds = [2.0, 1.0], [4.0, 8.0]
     limits, others = limits_from(timings)
     assert limits == Limits(2 * TINY.copied / 1.0, 2 * TINY.matrix**3 / 4.0)
