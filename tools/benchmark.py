@@ -7,8 +7,8 @@
 
 tiny-cuda-nn and nerfstudio's torch encoding take part where they can be imported. Ratios are the figures to quote:
 machines drift, and both sides of a ratio drift together. "of roofline" is the time that the least bytes and FLOPs of
-the work would take at the copy bandwidth and matrix-product rate measured in the same run, over the time it took;
-more than 100 % means that the data stayed in the caches.
+the work would take at torch's own copy bandwidth and matrix-product rate, measured between the cases, over the time it
+took; more than 100 % means that data stayed in the caches, or that torch's copy was held up by other work.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 
 from distill.benchmarks import kernel_cases, teacher_cases
 from distill.benchmarks.case import ON_CPU, ON_CUDA, TINY, Case, Sizes
-from distill.benchmarks.measurement import measure, measure_limits
+from distill.benchmarks.measurement import limit_cases, limits_from, measure
 from distill.benchmarks.run_cases import run_cases
 from distill.benchmarks.table import COLUMNS, markdown, rows_of
 from distill.command_line import run_command
@@ -82,8 +82,8 @@ def run(chosen: argparse.Namespace, command: str) -> int:
             raise InputError(path, "folder", "none of that name", "a folder that exists", "Make it first.")
     sizes = TINY if chosen.tiny else ON_CUDA if device.type == "cuda" else ON_CPU
     cases = cases_of(chosen, device, sizes)
-    limits = measure_limits(device, sizes)
-    timings, refused = measure(cases, chosen.repeats, device)
+    timings, refused = measure([*limit_cases(device, sizes), *cases], chosen.repeats, device)
+    limits, timings = limits_from(timings)
     circumstances = {
         "device": str(device),
         "device_name": device_name(device),

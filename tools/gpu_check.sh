@@ -93,8 +93,8 @@ lego_records() {
     fi
     data+=(--set "teacher.ply=$(realpath --canonicalize-missing "$teacher")" "${live[@]}")
     for budget in "${budgets[@]}"; do
-        student "record_hash_$budget" configs/records/lego_hash.yaml "$budget" "${data[@]}"
-        student "record_mixed_$budget" configs/records/lego_mixed.yaml "$budget" "${data[@]}"
+        student "record_hash_$budget" configs/records/lego_hash.yaml "$budget" "${data[@]}" "${small_table[@]}"
+        student "record_mixed_$budget" configs/records/lego_mixed.yaml "$budget" "${data[@]}" "${small_table[@]}"
     done
     student "record_kilo_$budget" configs/records/lego_kilo.yaml "$budget" "${data[@]}"
 }
@@ -108,7 +108,7 @@ brick_records() {
     student bricks_kilo configs/quickstart_kilo.yaml 10 "${quick[@]}"
 }
 
-budgets=(60 300) small=() small_fit=() size=()
+budgets=(60 300) small=() small_table=() small_fit=() size=()
 tests=(tests/kernels tests/students tests/distill/test_renderer.py tests/distill/test_trainer.py)
 if [[ $tiny == 1 ]]; then
     budgets=(5 10)
@@ -116,27 +116,33 @@ if [[ $tiny == 1 ]]; then
     tests=(tests/kernels/test_dispatch.py tests/kernels/test_triton_support.py tests/distill/test_renderer.py)
     small_fit=(--set fitting.max_seconds=8 --set fitting.initial_gaussians=2000 --set data.resolution=64)
     if [[ -n $lego ]]; then
-        small=(--set data.resolution=64 --set "data.frames='::10'" --set student.table_size=65536)
+        small=(--set data.resolution=64 --set "data.frames='::10'")
+        small_table=(--set student.table_size=65536)
         small_fit+=(--set "data.frames='::10'")
     fi
 fi
 
-attempt tests "$python" -m pytest "${tests[@]}" -p no:cacheprovider --junitxml "$report/tests.xml"
-kernels=(--only hash_encoding --only radiance_mlp --only grouped_mlp --only marching --only adam)
-attempt benchmark_kernels "$python" tools/benchmark.py --device "$device" "${size[@]}" "${kernels[@]}" \
-    --csv "$report/benchmark_kernels.csv"
-attempt benchmark_runs "$python" tools/benchmark.py --device "$device" "${size[@]}" --only training --only rendering \
-    --csv "$report/benchmark_runs.csv"
-if [[ -n $lego ]]; then
-    lego_records
-elif [[ $tiny == 1 ]]; then
-    brick_records
-fi
+main() {
+    attempt tests "$python" -m pytest "${tests[@]}" -p no:cacheprovider --junitxml "$report/tests.xml"
+    kernels=(--only hash_encoding --only radiance_mlp --only grouped_mlp --only marching --only adam)
+    attempt benchmark_kernels "$python" tools/benchmark.py --device "$device" "${size[@]}" "${kernels[@]}" \
+        --csv "$report/benchmark_kernels.csv"
+    attempt benchmark_runs "$python" tools/benchmark.py --device "$device" "${size[@]}" --only training --only rendering \
+        --csv "$report/benchmark_runs.csv"
+    if [[ -n $lego ]]; then
+        lego_records
+    elif [[ $tiny == 1 ]]; then
+        brick_records
+    fi
 
-[[ $DRY_RUN == 0 ]] || exit 0
-(cd "$work" && find . \( -name '*.csv' -o -name versions.json -o -name config.yaml \) -exec cp --parents -t ../report {} +)
-"$python" tools/results_table.py "$output" --code "$CODE" --write "$report/table.md"
-if ((${#failed[@]})); then
-    echo "failed: ${failed[*]}" >&2
-    exit 1
-fi
+    [[ $DRY_RUN == 0 ]] || return 0
+    (cd "$work" && find . \( -name '*.csv' -o -name versions.json -o -name config.yaml \) -exec cp --parents -t ../report {} +)
+    "$python" tools/results_table.py "$output" --code "$CODE" --write "$report/table.md"
+    if ((${#failed[@]})); then
+        echo "failed: ${failed[*]}" >&2
+        return 1
+    fi
+}
+
+# Bash reads a script as it runs it: on one line, so that a file changed meanwhile does no harm.
+main; exit

@@ -58,6 +58,20 @@ def test_the_plan_of_the_records(tmp_path, lego):
     assert "record_teacher" not in planned(given) and f"teacher.ply={ply}" in given.stdout
 
 
+@pytest.mark.parametrize("options", [[], ["--tiny"]])
+def test_the_commands_of_the_records_are_settings_that_their_configs_have(options, tmp_path, lego):
+    ply = tmp_path / "point_cloud.ply"
+    ply.touch()
+    records = ["--device", "cpu", "--lego", str(lego), "--teacher", str(ply), "--dry-run", *options]
+    lines = [line for line in bash(SCRIPT, *records).stdout.splitlines() if ": " in line and "record_" in line]
+    assert len(lines) == 5
+    for line in lines:
+        words = line.partition(": ")[2].split()
+        overrides = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
+        config = load_config(REPO_ROOT / words[words.index("--config") + 1], overrides)
+        assert config.run == line.split()[2].rstrip(":") and config.teacher.ply == ply
+
+
 @pytest.mark.parametrize("name", ["hash", "mixed", "kilo", "teacher"])
 def test_the_configs_of_the_records_are_full_size_and_end_by_time(name, tmp_path):
     config = load_config(REPO_ROOT / f"configs/records/lego_{name}.yaml", assets=tmp_path)

@@ -5,7 +5,7 @@ import torch
 
 from distill.benchmarks.case import TINY, Case, implementations
 from distill.benchmarks.kernel_cases import adam_cases, hash_encoding_cases
-from distill.benchmarks.measurement import Limits, Timing, measure, measure_limits
+from distill.benchmarks.measurement import Limits, Timing, limit_cases, limits_from, measure
 from distill.benchmarks.table import COLUMNS, markdown, rows_of
 
 CPU = torch.device("cpu")
@@ -47,9 +47,14 @@ def test_the_roofline_is_the_longer_of_moving_and_computing(moved, computed, sec
     assert Limits(100.0, 1000.0).least_seconds(case) == seconds
 
 
-def test_the_limits_of_a_device_are_measured():
-    limits = measure_limits(CPU, TINY, repeats=2)
-    assert limits.bytes_per_s > 1e6 and limits.flops_per_s > 1e6
+def test_the_limits_are_the_best_rounds_of_a_copy_and_a_product():
+    timings, _ = measure([*limit_cases(CPU, TINY), Case("kernel", "torch", lambda: 0.5)], 2, CPU)
+    copy, multiply = timings[:2]
+    assert all(0 < second < 60 for timing in (copy, multiply) for second in timing.seconds)
+    copy.seconds, multiply.seconds = [2.0, 1.0], [4.0, 8.0]
+    limits, others = limits_from(timings)
+    assert limits == Limits(2 * TINY.copied / 1.0, 2 * TINY.matrix**3 / 4.0)
+    assert [timing.case.name for timing in others] == ["kernel"]
 
 
 def test_the_table_compares_medians_with_the_first_of_the_same_case():
