@@ -254,7 +254,13 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
         _merge(into[key], value, sources, source, f"{field}.")
 
 
-_ASSETS = (("data", "transforms"), ("data", "train_transforms"), ("teacher", "outputs"), ("teacher", "ply"))
+_ASSETS = (
+    ("data", "transforms"),
+    ("data", "train_transforms"),
+    ("teacher", "outputs"),
+    ("teacher", "ply"),
+    ("features", "file"),
+)
 
 
 def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

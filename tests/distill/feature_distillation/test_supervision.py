@@ -167,6 +167,7 @@ def test_a_file_gives_the_same_volume(path) -> None:
     config = load_config(path, [*INSIDE, "features.file=features.npz"], path.parent)
     teacher = load_teacher(config)
     volume = build_volume(teacher.gaussians, teacher.box, 24)
+    assert config.features.file == path.parent / "features.npz"  # under the assets root, as every asset
     write_features(config.features.file, volume, teacher.gaussians)
     read = load_volume(config, teacher.gaussians, teacher.box)
     points = torch.rand(50, 3) - 0.5
