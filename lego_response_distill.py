@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from distill.command_line import add_config_options, config_of, run_command
+from distill.command_line import add_config_options, add_device_option, config_of, run_command
 from distill.config import REPO_ROOT
 from distill.plan import describe_run
 from distill.session import ExitCode, evaluate_checkpoint, train_and_evaluate
@@ -27,7 +27,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--output", metavar="DIR", type=Path, default=REPO_ROOT,
         help="where results/ and logs/ are written (default: this repository)",
     )  # fmt: skip
-    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    add_device_option(parser)
     parser.add_argument("--max-steps", type=int, metavar="N", help="same as --set train.max_steps=N")
     parser.add_argument("--seed", type=int, metavar="N", help="same as --set seed=N")
     mode = parser.add_mutually_exclusive_group()
@@ -38,11 +38,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.checkpoint and not arguments.eval_only:
         parser.error("--checkpoint goes with --eval-only; to go on training from it use --resume PATH")
-    for key, value in (
-        ("device", arguments.device),
-        ("train.max_steps", arguments.max_steps),
-        ("seed", arguments.seed),
-    ):
+    for key, value in (("train.max_steps", arguments.max_steps), ("seed", arguments.seed)):
         if value is not None:
             arguments.overrides.append(f"{key}={value}")
     return arguments

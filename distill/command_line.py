@@ -7,8 +7,9 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
-from distill.config import load_config
+from distill.config import REPO_ROOT, load_config
 from distill.schema import Config
 from distill.session import ExitCode
 from distill.trainer import TrainingDiverged
@@ -31,13 +32,30 @@ def add_config_options(parser: argparse.ArgumentParser, default_config: str = ""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """``--checkpoint``, ``--output`` and ``--device``, of the tools that look at a trained run."""
+    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint (default: the run's latest)")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
+        help="where the run's results/ are (default: this repository)",
+    )  # fmt: skip
+    add_device_option(parser)
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """``--device``, which ``config_of`` reads."""
+    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; same as --set device=DEVICE")
+
+
 def config_of(arguments: argparse.Namespace) -> Config:
-    """The config that the options name.
+    """The config that the options name, ``--device`` among them where the command has it.
 
     Raises:
         InputError: as ``load_config``.
     """
-    return load_config(arguments.config, arguments.overrides, arguments.assets)
+    device = getattr(arguments, "device", None)
+    overrides = [*arguments.overrides, *([] if device is None else [f"device={device}"])]
+    return load_config(arguments.config, overrides, arguments.assets)
 
 
 def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted") -> int:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill.schema import AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig
-from distill.schema_features import ScheduledTerm
+from distill.schema_losses import AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig, ScheduledTerm
 from kernels.compositing import Composite
 from scene.rays import Rays
 

@@ -16,21 +16,15 @@ from distill.schema_base import (
     FromList,
     Section,
     Tag,
-    Unit,
     Vector,
     background_rgb,
     distinct,
     problem,
 )
-from distill.schema_features import (
-    ColorLossConfig,
-    DensityLossConfig,
-    FeatureConfig,
-    FeatureLossConfig,
-    ScheduledTerm,
-)
+from distill.schema_features import FeatureConfig
 from distill.schema_fitting import FittingConfig
 from distill.schema_logging import LoggingConfig
+from distill.schema_losses import LossConfig
 from distill.schema_students import HashGridConfig, StudentConfig
 from distill.schema_training_views import GroundTruthConfig, LiveConfig
 
@@ -173,48 +167,6 @@ class RenderConfig(Section):
     def background_rgb(self) -> tuple[float, float, float]:
         """sRGB in [0, 1]."""
         return background_rgb(self.background)
-
-
-class RgbLossConfig(ScheduledTerm):
-    """Colour of a ray against the teacher's, both on the same background, [0, 1]."""
-
-    kind: Literal["l2", "l1", "huber"] = Field("l2", description="distance between colours")
-    weight: float = Field(1.0, ge=0, description="factor of the term; 0: off")
-    delta: float = Field(0.1, gt=0, description="error at which huber turns from square to linear, colour in [0, 1]")
-
-
-class AlphaLossConfig(ScheduledTerm):
-    """Accumulated alpha of a ray against the teacher's, [0, 1]."""
-
-    kind: Literal["l2", "bce"] = Field("l2", description="square, or binary cross-entropy")
-
-
-class DepthLossConfig(ScheduledTerm):
-    """Expected distance of a ray against the teacher's, normalised to [0, 1] between the ray's near and far."""
-
-    kind: Literal["l1", "l2", "smooth_l1"] = Field("l1", description="distance between normalised depths")
-    alpha_threshold: Unit = Field(0.5, description="rays whose teacher alpha is below this have no depth term")
-    delta: float = Field(
-        0.1, gt=0, description="error at which smooth_l1 turns from square to linear, normalised depth"
-    )
-
-
-class LossConfig(Section):
-    """What training minimises: the weighted sum of the terms."""
-
-    rgb: RgbLossConfig = Field(RgbLossConfig(), description="colour")
-    alpha: AlphaLossConfig = Field(AlphaLossConfig(), description="accumulated alpha")
-    depth: DepthLossConfig = Field(DepthLossConfig(), description="expected distance")
-    density: DensityLossConfig = Field(DensityLossConfig(), description="density of samples")
-    color: ColorLossConfig = Field(ColorLossConfig(), description="colour of samples")
-    feature_l2: FeatureLossConfig = Field(FeatureLossConfig(), description="features, mean square error")
-    feature_cos: FeatureLossConfig = Field(FeatureLossConfig(), description="features, 1 - cosine")
-
-    @property
-    def inside_terms(self) -> tuple[str, ...]:
-        """The terms in use that compare with the teacher's insides rather than with its pictures."""
-        names = ("density", "color", "feature_l2", "feature_cos")
-        return tuple(name for name in names if getattr(self, name).weight > 0)
 
 
 class TrainConfig(Section):
@@ -369,10 +321,6 @@ class Config(Section):
         if teacher.kind == "images" or (teacher.kind == "views" and teacher.ply is None):
             found = getattr(self.loss, used[0]).weight
             raise problem(field, found, "0, since there are no Gaussians to look into", "Set teacher.ply.")
-        aligned = [name for name in used if name.startswith("feature")]
-        if aligned and self.kernels == "triton" and self.features.tap in ("hidden", "geo"):
-            hint = "Triton's MLPs keep their activations to themselves: set kernels: auto, or features.tap: sample."
-            raise problem("features.tap", self.features.tap, "encoding or sample, since kernels is triton", hint)
-        if aligned and self.features.level == "ray" and (self.live or self.image_json is not None):
+        if self.loss.aligns and self.features.level == "ray" and (self.live or self.image_json is not None):
             why = "teacher.live is on" if self.live else "images are a second source of rays"
             raise problem("features.level", "ray", f"sample, since {why}", "Only fixed views have rendered features.")

@@ -1,59 +1,12 @@
-"""The sections of a config about the teacher's insides: what is distilled of them, and how much it weighs."""
+"""The section of a config about the teacher's insides: what is distilled of them, and into which activation."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
-from distill.schema_base import AssetPath, FromList, Section, Unit, distinct, problem
-
-
-class ScheduledTerm(Section):
-    """A loss term's weight over the run; progress runs from 0 to 1 by steps or time, whichever ends the run."""
-
-    weight: float = Field(0.0, ge=0, description="factor of the term; 0: off")
-    warmup: Unit = Field(0.0, description="fraction of the run over which the weight rises linearly from 0")
-    decay_start: Unit = Field(1.0, description="fraction of the run from which the weight falls linearly")
-    decay_end: Unit = Field(1.0, description="fraction of the run from which it stays at `final`")
-    final: Unit = Field(1.0, description="fraction of `weight` left then")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ScheduledTerm:
-        if self.decay_start < self.warmup:
-            raise problem("decay_start", self.decay_start, f"at least warmup {self.warmup}")
-        if self.decay_end < self.decay_start:
-            raise problem("decay_end", self.decay_end, f"at least decay_start {self.decay_start}")
-        return self
-
-
-class EarlyTerm(ScheduledTerm):
-    """A term that shows the way and then leaves the last word to the rays: it falls to 0 by half-time."""
-
-    decay_start: Unit = Field(0.0, description="fraction of the run from which the weight falls linearly")
-    decay_end: Unit = Field(0.5, description="fraction of the run from which it stays at `final`")
-    final: Unit = Field(0.0, description="fraction of `weight` left then")
-
-
-class DensityLossConfig(EarlyTerm):
-    """Logarithm of a sample's density against the teacher's, squared; both clamped to a range."""
-
-    lowest: float = Field(0.1, gt=0, description="densities below it, 1 / world unit, count as it")
-    highest: float = Field(100.0, gt=0, description="densities above it, 1 / world unit, count as it")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> DensityLossConfig:
-        if self.lowest >= self.highest:
-            raise problem("highest", self.highest, f"more than lowest {self.lowest}")
-        return self
-
-
-class ColorLossConfig(EarlyTerm):
-    """Colour of a sample against that of the teacher's SH there, seen from the ray; weighted by the teacher's alpha."""
-
-
-class FeatureLossConfig(EarlyTerm):
-    """The projected tap against the teacher's features, normalised by their mean and deviation over the scene."""
+from distill.schema_base import AssetPath, FromList, Section, Unit, distinct
 
 
 class FeatureConfig(Section):

@@ -9,7 +9,6 @@ from enum import IntEnum
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from distill.assistance import PointSupervision, assistant_config, check_same_box, pretrain_on_points
 from distill.checkpoint import load_checkpoint
@@ -17,7 +16,6 @@ from distill.config import REPO_ROOT, check_assets
 from distill.evaluation.evaluator import check_measurable
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student import AS_CONFIGURED, EvaluationOptions, evaluate_student
-from distill.feature_distillation.rays import render_features
 from distill.feature_distillation.supervision import FeatureSupervision, supervise
 from distill.live_sampler import LiveRaySampler
 from distill.live_views import make_producer
@@ -46,25 +44,28 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySource:
-    """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
+def make_sampler(
+    config: Config,
+    teacher: Teacher,
+    model: Model,
+    device: torch.device,
+    features: FeatureSupervision | None = None,
+) -> RaySource:
+    """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted.
+
+    Args:
+        features: gives rays the teacher's features, where it has any for them.
+    """
     render = config.render
     common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
     if teacher.poses is None:
-        sampler = RaySampler(teacher.views, *common, _ray_features(config, teacher, device))
+        sampler = RaySampler(teacher.views, *common, features.ray_features if features else None)
     else:
         producer = make_producer(config, teacher, device)
         sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common)
     if teacher.images is None:
         return sampler
     return MixedRaySampler(sampler, RaySampler(teacher.images, *common), config.data.ground_truth.weight)
-
-
-def _ray_features(config: Config, teacher: Teacher, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    aligned = any(name.startswith("feature") for name in config.loss.inside_terms)
-    if not aligned or config.features.level == "sample":
-        return None
-    return render_features(config, teacher.gaussians, teacher.training_cameras, device)
 
 
 def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> ExitCode:
@@ -93,7 +94,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         model = restore_model(config, state, checkpoint, device)
     assistant = _named_assistant(config, teacher, device) if state is None else None
     start = time.perf_counter()
-    features = supervise(config, teacher.gaussians, model.student, device)
+    features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0
     if state is not None and features is not None:
         features.restore(state.get("features") or {}, checkpoint)
@@ -133,7 +134,7 @@ def _trainer(
     spent: float = 0.0,
     features: FeatureSupervision | None = None,
 ) -> Trainer:
-    sampler = make_sampler(config, teacher, model, device)
+    sampler = make_sampler(config, teacher, model, device, features)
     return Trainer(config, model.student, model.grid, sampler, model.settings, folder, device, spent, features)
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from distill.evaluation.results import FIGURES
 from distill.run_folder import RunFolder
 from distill.schema import Config
 from scene.errors import InputError
 from scene.images import read_image
 
-_WORDS = ("step", "split", "reference", "collapsed", "background")  # columns that are no figures
 _PICTURE = re.compile(r"_(worst_\d+|median|contact_sheet)(_frame_\d+)?\.png$")
 
 
@@ -85,9 +85,9 @@ class Board:
         path = folder.eval_csv(step)
         with open(path, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                for name, cell in row.items():
-                    if name not in _WORDS and cell:
-                        self._writer.add_scalar(f"{row['split']}/{row['reference']}/{name}", float(cell), step)
+                for name in FIGURES:
+                    if row.get(name):
+                        self._writer.add_scalar(f"{row['split']}/{row['reference']}/{name}", float(row[name]), step)
         for picture in sorted(folder.eval.glob(f"{path.stem.removeprefix('eval_')}_*.png")):
             kind = _PICTURE.search(picture.name)
             if kind:

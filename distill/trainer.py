@@ -14,7 +14,7 @@ from tqdm import tqdm
 from distill.checkpoint import box_state, save_checkpoint, student_state
 from distill.config import to_yaml
 from distill.feature_distillation.gradients import gradient_ratios
-from distill.feature_distillation.supervision import FeatureSupervision
+from distill.feature_distillation.supervision import FeatureSupervision, InsideTerms
 from distill.interrupts import Interrupt
 from distill.losses import scheduled_weight, total_loss
 from distill.occupancy import OccupancyGrid
@@ -175,16 +175,14 @@ class Trainer:
         taps = self.features.taps(done) if self.features else ()
         rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed, taps)
         loss, terms, depth = total_loss(rendered.composite, batch, config.loss, done)
-        inside, ratios = None, {}
+        inside = InsideTerms({}, {})
         if self.features:
             inside = self.features.compare(rendered, batch, done, self.generator)
-            loss, terms = loss + inside.total(), terms | inside.terms
+        loss, terms = loss + inside.total(), terms | inside.terms
         self._check_finite(terms)
-        if inside and inside.terms and (progress.step + 1) % config.train.log_every == 0:
-            weights = {name: scheduled_weight(getattr(config.loss, name), done) for name in terms} | inside.weights
-            ratios = gradient_ratios(self.student, terms, weights)
-            self.features.rebalance({name: ratios[name] for name in inside.terms if name in ratios})
-            self.features.forget_gradients()
+        start = time.perf_counter()
+        ratios = self._gradient_ratios(terms, inside, done)
+        began += time.perf_counter() - start  # measuring is no part of a step's time
         loss.backward()
         self.optimizer.set_rate(rate_factor(progress.step, done, config.train))
         self.optimizer.step()
@@ -200,9 +198,20 @@ class Trainer:
             samples=rendered.samples,
             seconds=time.perf_counter() - began,
             lr=self.optimizer.param_groups[0]["lr"],
-            feature_valid_fraction=inside.valid_fraction if inside else None,
+            feature_valid_fraction=inside.valid_fraction,
             gradient_ratios=ratios,
         )
+
+    def _gradient_ratios(self, terms: dict[str, torch.Tensor], inside: InsideTerms, done: float) -> dict[str, float]:
+        """How hard the terms pull, in a step that is logged and has terms on the teacher's insides; balances those."""
+        if not inside.terms or (self.progress.step + 1) % self.config.train.log_every:
+            return {}
+        loss = self.config.loss
+        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | inside.weights
+        ratios = gradient_ratios(self.student, terms, weights)
+        self.features.rebalance({name: ratios[name] for name in inside.terms if name in ratios})
+        self.features.forget_gradients()
+        return ratios
 
     def _check_finite(self, terms: dict[str, torch.Tensor]) -> None:
         for name, term in terms.items():

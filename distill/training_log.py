@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from distill.losses import DepthStatistics, RayBatch
+from distill.schema_losses import INSIDE_TERMS, PICTURE_TERMS
 from distill.telemetry import GpuMonitor, gpu_mem_gib
 from kernels.compositing import Composite
 
-TERMS = ("rgb", "alpha", "depth")
-INSIDE_TERMS = ("density", "color", "feature_l2", "feature_cos")
 COLUMNS = (
     *("step", "wall_s", "rays_per_s", "samples_per_ray", "lr", "loss"),
-    *(f"loss_{term}" for term in TERMS),
+    *(f"loss_{term}" for term in PICTURE_TERMS),
     *("psnr_batch", "alpha_mean", "depth_valid_fraction"),
     *(f"teacher_depth_{name}" for name in ("min", "max", "mean")),
     *(f"teacher_depth_norm_{name}" for name in ("min", "max", "mean")),
@@ -26,7 +25,7 @@ COLUMNS = (
     "occupied_fraction",
     *(f"loss_{term}" for term in INSIDE_TERMS),
     "feature_valid_fraction",
-    *(f"grad_ratio_{term}" for term in (*TERMS[1:], *INSIDE_TERMS)),
+    *(f"grad_ratio_{term}" for term in (*PICTURE_TERMS[1:], *INSIDE_TERMS)),
 )
 
 

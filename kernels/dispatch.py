@@ -20,13 +20,16 @@ def resolve(kernel: str, requested: str, device: torch.device, available: tuple[
     Args:
         kernel: the kernel's name in reports, e.g. ``"hash_encoding"``.
         requested: ``"auto"`` (the fastest available on the device) or one of ``available``. On the CPU ``"triton"``
-            runs in Triton's interpreter, for tests; ``"auto"`` never chooses the interpreter.
+            runs in Triton's interpreter, for tests; ``"auto"`` never chooses the interpreter. A kernel without a
+            Triton twin takes ``"triton"`` as ``"auto"`` where Triton can run, so that a whole run can ask for it.
         available: implementations the kernel has, e.g. ``("torch", "numba")``.
 
     Raises:
         ValueError: ``requested`` is not available, or cannot run on ``device``.
     """
-    refusal = triton_refusal(device) if "triton" in available else None
+    refusal = triton_refusal(device) if "triton" in (*available, requested) else None
+    if requested == "triton" and "triton" not in available and refusal is None:
+        requested = "auto"
     usable = [name for name in _PREFERENCE.get(device.type, ("torch",)) if name in available]
     usable = [name for name in usable if name != "triton" or refusal is None]
     by_name = usable

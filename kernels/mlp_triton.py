@@ -11,7 +11,7 @@ the channel of the density network's output that holds raw density; the other ch
 network's first product is taken in two parts, geometry and direction, so that nothing has to be concatenated.
 
 Sums are float32 throughout; factors of products have the type of the parameters. float32 ones are split into three
-TF32 products each (``tf32x3``), which run on tensor cores and agree with float32 within 1e-5.
+TF32 products each (``tf32x3``), which run on tensor cores.
 """
 
 from __future__ import annotations

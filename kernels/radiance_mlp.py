@@ -21,9 +21,8 @@ MAX_RAW_DENSITY = 15.0
 TAPS = ("hidden", "geo")
 _GRAIN = 4096
 # Widest layer up to which ``auto`` takes Triton on CUDA, by the bytes of a value. A narrow network's time is that of
-# reading and writing activations, which the fused kernel keeps in registers. Wider ones no longer fit: compiled for an
-# H100, the backward pass spills 424 bytes a thread at width 64 in float16, but 2032 in float32. A rule by what the
-# compiler says; a measurement may overrule it.
+# reading and writing activations, which the fused kernel keeps in registers; the backward pass of wider ones no longer
+# fits them. A rule by what the compiler says; a measurement may overrule it.
 _FUSED_WIDTH = {2: 64, 4: 32}
 # OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our
 # threads wait for its own pool.

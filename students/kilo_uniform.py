@@ -12,13 +12,8 @@ from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
 from kernels.cell_routing import Evaluations, route_to_cells
-from kernels.grouped_mlp import (
-    GroupedLayout,
-    fourier_features,
-    grouped_density_mlp,
-    grouped_radiance_mlp,
-    tapped_grouped_radiance_mlp,
-)
+from kernels.grouped_layout import GroupedLayout, fourier_features
+from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp, tapped_grouped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from scene.errors import InputError
 from students.base import Box, Student

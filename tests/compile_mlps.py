@@ -14,7 +14,8 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from kernels import dispatch
-from kernels.grouped_mlp import GroupedLayout, grouped_density_mlp, grouped_radiance_mlp
+from kernels.grouped_layout import GroupedLayout
+from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
 from kernels.radiance_mlp import density_mlp, radiance_mlp
 
 _OPTIONS = ("num_warps", "num_stages", "num_ctas")

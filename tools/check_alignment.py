@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -22,8 +21,7 @@ from distill.alignment.loading import Loaded, load_comparison
 from distill.alignment.planting import FAULTS
 from distill.alignment.report import Planted, depth_table, planted_table, trials_table, verdict_text
 from distill.alignment.search import SEARCH_WIDTH
-from distill.command_line import add_config_options, config_of, run_command
-from distill.config import REPO_ROOT
+from distill.command_line import add_config_options, add_run_options, config_of, run_command
 from distill.restored_run import restore_run
 from scene.errors import InputError
 
@@ -37,12 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         epilog="Exit status: 0 pass, 1 fail (--planted: fewer than 9 of 10 named right), 2 bad input.",
     )
     add_config_options(parser)
-    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint (default: the run's latest)")
-    parser.add_argument(
-        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
-        help="where the run's results/ are (default: this repository)",
-    )  # fmt: skip
-    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    add_run_options(parser)
     parser.add_argument(
         "--threshold", type=float, default=THRESHOLD_DB, metavar="DB", help="gate (default: %(default)g)"
     )
@@ -52,10 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--planted", nargs="*", metavar="FAULT",
         help=f"make these mistakes on purpose and say what comes of them (default: all): {names}",
     )  # fmt: skip
-    chosen = parser.parse_args(arguments)
-    if chosen.device is not None:
-        chosen.overrides.append(f"device={chosen.device}")
-    return chosen
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

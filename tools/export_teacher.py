@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.command_line import add_config_options, config_of, run_command
+from distill.command_line import add_config_options, add_device_option, config_of, run_command
 from distill.export_views import ExportViews, training_cameras, views_to_export
 from distill.feature_export import FeatureExport
 from distill.pipeline import choose_device, load_gaussians
@@ -189,11 +189,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--features-resolution", type=_positive, metavar="N",
         help="cells of the feature volume along the longest side of the box (default: occupancy.resolution)",
     )  # fmt: skip
-    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
-    chosen = parser.parse_args(arguments)
-    if chosen.device is not None:
-        chosen.overrides.append(f"device={chosen.device}")
-    return chosen
+    add_device_option(parser)
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from distill.alignment.comparison import spread
-from distill.command_line import add_config_options, config_of, run_command
-from distill.config import REPO_ROOT, check_assets
+from distill.command_line import add_config_options, add_run_options, config_of, run_command
+from distill.config import check_assets
 from distill.export_views import views_to_export
 from distill.path_video import SHOWS, check_video, even_sized, path_frames, write_video
 from distill.pipeline import choose_device, load_gaussians
@@ -41,11 +41,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         epilog="Exit status: 0 done, 2 bad input, 130 interrupted (nothing is left half-written).",
     )
     add_config_options(parser)
-    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint (default: the run's latest)")
-    parser.add_argument(
-        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
-        help="where the run's results/ are (default: this repository)",
-    )  # fmt: skip
+    add_run_options(parser)
     paths = parser.add_mutually_exclusive_group()
     paths.add_argument("--orbit", action="store_true", help="one level round about the scene (the default)")
     paths.add_argument("--spiral", action="store_true", help="two rounds that rise and sink again")
@@ -57,11 +53,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--fps", type=float, default=30.0, metavar="N", help="frames a second (default: %(default)g)")
     parser.add_argument("--width", type=int, metavar="N", help="pixels, of each panel (default: the dataset's)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="the mp4 to write")
-    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
-    chosen = parser.parse_args(arguments)
-    if chosen.device is not None:
-        chosen.overrides.append(f"device={chosen.device}")
-    return chosen
+    return parser.parse_args(arguments)
 
 
 def film(config: Config, chosen: argparse.Namespace) -> Path:

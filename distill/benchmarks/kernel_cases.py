@@ -10,6 +10,7 @@ import torch
 
 from distill.benchmarks.case import Case, Sizes, implementations
 from kernels import adam, compositing, grouped_mlp, hash_encoding, radiance_mlp, ray_marching
+from kernels.grouped_layout import GroupedLayout
 from kernels.threads import one_torch_thread
 
 
@@ -86,7 +87,7 @@ def grouped_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
 
     On a CPU torch on one thread, as in training: on two, beside other work, its many small products took minutes.
     """
-    layout = grouped_mlp.GroupedLayout(4, 32, 3, 1, 16, 16)
+    layout = GroupedLayout(4, 32, 3, 1, 16, 16)
     points, cells = sizes.grouped_points, sizes.cells
     x, basis = torch.rand(points, 3) * 2 - 1, torch.randn(points // 16, layout.direction_width)
     ray_index, cell_index = torch.arange(points) // 16, torch.randint(cells, (points,))

@@ -13,9 +13,12 @@ Row = dict[str, object]
 
 METRICS = ("psnr", "ssim", "lpips_vgg", "psnr_foreground", "psnr_blank", "alpha_mean")
 MORE_METRICS = ("lpips_alex", "depth_abs", "depth_rel", "alpha_iou", "flicker", "psnr_teacher")
+_SPEED = ("avg_fps", "gpu_peak_gib", "power_avg_w")
+FIGURES = (*METRICS, *_SPEED, *MORE_METRICS)
+"""The columns that hold what was measured."""
 EVAL_COLUMNS = (
     *("step", "split", "reference", "frames", *METRICS),
-    *("avg_fps", "gpu_peak_gib", "power_avg_w", "collapsed"),
+    *(*_SPEED, "collapsed"),
     *(*MORE_METRICS, "background", "width", "height"),
 )
 FRAME_COLUMNS = (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill.schema_features import DensityLossConfig
+from distill.schema_losses import DensityLossConfig
 from kernels.spherical_harmonics import sh_basis
 
 _SH_CHANNELS = 48

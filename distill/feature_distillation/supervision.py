@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from distill.feature_distillation import losses
 from distill.feature_distillation.projector import FeatureProjector, fresh_projector
+from distill.feature_distillation.rays import render_features
 from distill.losses import RayBatch, scheduled_weight
+from distill.pipeline import Teacher
 from distill.renderer import RenderedRays
 from distill.schema import Config
-from scene.errors import InputError
+from distill.schema_losses import ALIGNING_TERMS
 from scene.rays import SceneBox
 from students.base import Student
 from teacher.feature_files import read_features
@@ -51,11 +53,20 @@ class FeatureSupervision:
     Args:
         config: the run.
         volume: of the teacher, with the channels that ``channels_of`` names.
-        projector: between ``features.tap`` and the features; None where no feature loss is in use.
+        projector: between ``features.tap`` and the features; None where no activation is aligned.
+        ray_features: for the sampler, features and sums of weights of the training views' pixels; None where nothing is
+            aligned by ray.
     """
 
-    def __init__(self, config: Config, volume: FeatureVolume, projector: FeatureProjector | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        volume: FeatureVolume,
+        projector: FeatureProjector | None,
+        ray_features: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         self.config, self.settings, self.volume, self.projector = config, config.features, volume, projector
+        self.ray_features = ray_features
         self.scales: dict[str, float] = {}
         wanted = select_channels(config.features.channels)
         self._aligned = _columns(volume, wanted)
@@ -85,8 +96,7 @@ class FeatureSupervision:
 
     def taps(self, progress: float) -> tuple[str, ...]:
         """Activations that a step needs of its student."""
-        aligned = any(name.startswith("feature") for name in self.weights(progress))
-        return (self.settings.tap,) if aligned else ()
+        return () if ALIGNING_TERMS.isdisjoint(self.weights(progress)) else (self.settings.tap,)
 
     def compare(
         self, rendered: RenderedRays, batch: RayBatch, progress: float, generator: torch.Generator
@@ -110,7 +120,7 @@ class FeatureSupervision:
             directions = batch.rays.directions[field.ray_index[drawn]]
             colors = losses.sh_colors(teacher.features[:, self._colored], directions)
             terms["color"] = losses.color_loss(field.rgb[drawn], colors, opaque)
-        if any(name.startswith("feature") for name in weights):
+        if not ALIGNING_TERMS.isdisjoint(weights):
             if self.settings.level == "ray":
                 predicted, target, weight = self._along_rays(rendered, batch)
                 valid = weight.mean()
@@ -171,7 +181,7 @@ class FeatureSupervision:
 def channels_of(config: Config) -> tuple[str, ...]:
     """The teacher's channels that a run's losses need; at least one, since a volume has at least one."""
     needed: list[str] = []
-    if any(name.startswith("feature") for name in config.loss.inside_terms):
+    if config.loss.aligns:
         needed += config.features.channels
     if config.loss.color.weight > 0:
         needed += _COLOR_CHANNELS
@@ -189,27 +199,25 @@ def load_volume(config: Config, gaussians: Gaussians, box: SceneBox) -> FeatureV
     return read_features(config.features.file, gaussians=gaussians, box=box, channels=channels_of(config)).volume
 
 
-def supervise(
-    config: Config, gaussians: Gaussians | None, student: Student, device: torch.device
-) -> FeatureSupervision | None:
+def supervise(config: Config, teacher: Teacher, student: Student, device: torch.device) -> FeatureSupervision | None:
     """Feature supervision as the config asks for it; None where no such loss is in use.
 
     Raises:
-        InputError: see ``load_volume``.
+        InputError: see ``load_volume`` and ``render_features``.
     """
     if not config.loss.inside_terms:
         return None
-    if gaussians is None:
-        raise InputError("config", "teacher.ply", "no Gaussians", "some, since their insides are distilled")
     lower, upper = student.box.tolist()
-    volume = load_volume(config, gaussians, SceneBox(tuple(lower), tuple(upper))).to(device)
-    projector = None
-    if any(name.startswith("feature") for name in config.loss.inside_terms):
-        features = config.features
-        channels = select_channels(features.channels)
-        inputs = student.tap_width(features.tap)
-        projector = fresh_projector(features.tap, inputs, channels, features.projector_width, config.seed).to(device)
-    return FeatureSupervision(config, volume, projector)
+    volume = load_volume(config, teacher.gaussians, SceneBox(tuple(lower), tuple(upper))).to(device)
+    if not config.loss.aligns:
+        return FeatureSupervision(config, volume, None)
+    features = config.features
+    channels, inputs = select_channels(features.channels), student.tap_width(features.tap)
+    projector = fresh_projector(features.tap, inputs, channels, features.projector_width, config.seed).to(device)
+    along_rays = None
+    if features.level == "ray":
+        along_rays = render_features(config, teacher.gaussians, teacher.training_cameras, device)
+    return FeatureSupervision(config, volume, projector, along_rays)
 
 
 def _columns(volume: FeatureVolume, names: tuple[str, ...]) -> list[int] | None:

@@ -96,7 +96,7 @@ def _resolve(path: Path, study: StudyConfig, arm: str, budget: str, seed: int, a
 
 def _evaluation(study: StudyConfig) -> dict[str, Any]:
     """What a study measures unless it says otherwise: what its table shows, without renders or curves."""
-    measured = {"lpips": "lpips_vgg" in study.metrics, "save_renders": False, "splits": ["holdout"]}
+    measured = {"lpips": list(_lpips_nets(study)), "save_renders": False, "splits": ["holdout"]}
     return {"eval": measured, "logging": {"report": False}}
 
 
@@ -106,5 +106,12 @@ def _check(run: PlannedRun, path: Path, scene: str, study: StudyConfig) -> None:
         raise InputError(source, "scene", config.scene, f"{scene}, as the first arm's", "A study has one scene.")
     if "holdout" not in config.eval.splits:
         raise InputError(source, "eval.splits", list(config.eval.splits), "holdout among them: it is what is compared")
-    if "lpips_vgg" in study.metrics and not config.eval.lpips:
-        raise InputError(source, "eval.lpips", False, "true, since metrics has lpips_vgg")
+    for net in _lpips_nets(study):
+        if net not in config.eval.lpips_nets:
+            raise InputError(
+                source, "eval.lpips", config.eval.lpips, f"{net} among them, since metrics has lpips_{net}"
+            )
+
+
+def _lpips_nets(study: StudyConfig) -> tuple[str, ...]:
+    return tuple(name.removeprefix("lpips_") for name in study.metrics if name.startswith("lpips_"))

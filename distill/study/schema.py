@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from distill.schema_base import FolderName, FromList, Section, distinct, problem
 
-HIGHER_IS_BETTER = {"psnr": True, "ssim": True, "psnr_foreground": True, "lpips_vgg": False, "avg_fps": True}
-"""Columns of an evaluation CSV that a study may compare, and which way is better."""
+
+class Metric(NamedTuple):
+    """How a column of an evaluation CSV is compared and written."""
+
+    higher_is_better: bool
+    digits: int
+
+
+METRICS = {
+    "psnr": Metric(True, 2),
+    "ssim": Metric(True, 4),
+    "psnr_foreground": Metric(True, 2),
+    "lpips_vgg": Metric(False, 4),
+    "lpips_alex": Metric(False, 4),
+    "depth_abs": Metric(False, 4),
+    "alpha_iou": Metric(True, 4),
+    "avg_fps": Metric(True, 1),
+}
+"""The columns that a study may compare."""
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9.-]*(_[A-Za-z0-9.-]+)*$")
 Overrides = Annotated[
@@ -20,6 +37,12 @@ Named = Annotated[
     dict[str, Overrides],
     WithJsonSchema({"type": "object", "words": "a mapping of names, each with settings nested as in a config"}),
 ]
+
+
+def _metric(name: str) -> str:
+    if name not in METRICS:
+        raise problem("", name, "one of " + ", ".join(METRICS))
+    return name
 
 
 class StudyConfig(Section):
@@ -35,7 +58,7 @@ class StudyConfig(Section):
     arms: Named = Field(description="what is compared: name and settings, its `base` among them")
     baseline: str = Field(description="arm that the others' differences are taken to, seed by seed")
     metrics: Annotated[
-        tuple[Literal["psnr", "ssim", "psnr_foreground", "lpips_vgg", "avg_fps"], ...],
+        tuple[Annotated[str, AfterValidator(_metric)], ...],
         FromList,
         Field(min_length=1),
         AfterValidator(distinct),

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from distill.study.outcome import RATE, SECONDS, STEPS, Figure, Outcome
-from distill.study.schema import HIGHER_IS_BETTER, StudyConfig
+from distill.study.schema import METRICS, StudyConfig
 
-_DIGITS = {"psnr": 2, "psnr_foreground": 2, "ssim": 4, "lpips_vgg": 4, "avg_fps": 1}
 _MEANINGS = {STEPS: "steps", SECONDS: "seconds", RATE: "samples/s"}
 
 
@@ -155,10 +154,10 @@ def _differences(outcomes: dict[int, Outcome], baseline: dict[int, Outcome]) -> 
 def _is_best(arm: str, figure: Figure, spreads: dict[str, dict[Figure, Spread]]) -> bool:
     metric = figure[0]
     others = [found[figure].mean for name, found in spreads.items() if name != arm and figure in found]
-    if metric not in HIGHER_IS_BETTER or not others:
+    if metric not in METRICS or not others:
         return False
     mean = spreads[arm][figure].mean
-    return mean >= max(others) if HIGHER_IS_BETTER[metric] else mean <= min(others)
+    return mean >= max(others) if METRICS[metric].higher_is_better else mean <= min(others)
 
 
 def _remarks(outcomes: dict[int, Outcome], seeds: Sequence[int]) -> str:
@@ -183,7 +182,7 @@ def _cells(study: StudyConfig, row: Row, figures: Sequence[Figure]) -> list[str]
     sound = sum(outcome.status == "done" for outcome in row.outcomes.values())
     cells = [row.arm, row.budget, f"{sound}" if sound == len(study.seeds) else f"{sound} of {len(study.seeds)}"]
     for figure in figures:
-        digits = _DIGITS[figure[0]]
+        digits = METRICS[figure[0]].digits
         text = _text(row.spreads.get(figure), digits)
         cells.append(f"**{text}**" if figure in row.best else text)
         if len(study.arms) > 1:

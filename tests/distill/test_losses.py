@@ -14,7 +14,7 @@ from distill.losses import (
     scheduled_weight,
     total_loss,
 )
-from distill.schema import AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig, ScheduledTerm
+from distill.schema_losses import AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig, ScheduledTerm
 from kernels.compositing import Composite
 from scene.rays import Rays
 

@@ -47,9 +47,12 @@ def test_what_cannot_run_there_is_refused(name, device):
         resolve("test_kernel", name, device, ALL)
 
 
-def test_a_kernel_without_a_twin_names_what_it_has():
-    with pytest.raises(ValueError, match=r"cannot run on cuda; expected one of \['auto', 'torch'\]"):
-        resolve("test_kernel", "triton", CUDA, ("torch", "numba"))
+def test_a_kernel_without_a_twin_takes_triton_as_auto_where_triton_runs(monkeypatch, triton_for_cuda):
+    assert resolve("test_kernel", "triton", CUDA, ("torch", "numba")) == "torch"
+    with pytest.raises(ValueError, match=r"cannot run on cpu.*expected one of \['auto', 'numba', 'torch'\]"):
+        resolve("test_kernel", "triton", CPU, ("torch", "numba"))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert resolve("test_kernel", "triton", CPU, ("torch", "numba")) == "numba"
 
 
 def test_on_the_cpu_triton_runs_in_its_interpreter_alone_and_by_name_alone(monkeypatch):

@@ -8,7 +8,8 @@ import torch
 
 from kernels import grouped_mlp
 from kernels.adam import TouchedRows
-from kernels.grouped_mlp import GroupedLayout, fourier_features, grouped_density_mlp, grouped_radiance_mlp
+from kernels.grouped_layout import GroupedLayout, fourier_features
+from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
 from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])

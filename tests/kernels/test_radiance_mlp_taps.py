@@ -67,8 +67,8 @@ def test_without_taps_triton_serves() -> None:
         tapped_radiance_mlp(*given, (), implementation="triton"),
     )
     assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1]) and tapped[2] == {}
-    with pytest.raises(ValueError, match="tapped_radiance_mlp: implementation 'triton'"):
-        tapped_radiance_mlp(*given, ("geo",), implementation="triton")
+    inside = tapped_radiance_mlp(*given, ("geo",), implementation="triton")[2]  # by another: triton's has no taps
+    assert inside["geo"].shape == (20, 5)
 
 
 def test_the_taps_are_the_networks_own_activations() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.feature_distillation.losses import color_loss, density_loss, feature_cosine, feature_l2, sh_colors
-from distill.schema_features import DensityLossConfig
+from distill.schema_losses import DensityLossConfig
 
 RANGE = DensityLossConfig(weight=1.0, lowest=0.1, highest=100.0)
 ONE = torch.ones(1)

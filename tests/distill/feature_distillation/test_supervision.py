@@ -20,6 +20,7 @@ from teacher.feature_files import write_features
 from teacher.feature_volume import build_volume
 from teacher.gaussians import Gaussians
 from tests.toy_scene import write_toy_scene
+from tests.triton_device import needs_triton
 
 CPU = torch.device("cpu")
 INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.3", "features.resolution=24")
@@ -38,10 +39,10 @@ def trainer_of(path: Path, *overrides: str, resume: Path | None = None) -> Train
     teacher = load_teacher(config)
     state = load_checkpoint(resume, CPU) if resume else None
     model = restore_model(config, state, resume, CPU) if resume else build_model(config, teacher, CPU)
-    features = supervise(config, teacher.gaussians, model.student, CPU)
+    features = supervise(config, teacher, model.student, CPU)
     if state and features:
         features.restore(state["features"] or {}, resume)
-    sampler = make_sampler(config, teacher, model, CPU)
+    sampler = make_sampler(config, teacher, model, CPU, features)
     trainer = Trainer(config, model.student, model.grid, sampler, model.settings, folder, CPU, features=features)
     if state:
         trainer.restore(state)
@@ -198,7 +199,6 @@ def test_nothing_is_asked_where_there_are_no_samples(path) -> None:
         (["loss.density.weight=1.0", "teacher.ply=null"], "teacher.ply"),
         (["loss.density.lowest=5.0", "loss.density.highest=1.0"], "lowest"),
         (["loss.color.decay_start=0.6"], "decay_end"),
-        (["loss.feature_l2.weight=1.0", "kernels=triton"], "features.tap.*triton"),
     ],
 )
 def test_bad_settings_are_refused(path, override, message) -> None:
@@ -211,3 +211,14 @@ def test_a_supervision_is_built_of_its_volume_alone(path) -> None:
     teacher = load_teacher(config)
     supervision = FeatureSupervision(config, load_volume(config, teacher.gaussians, teacher.box), None)
     assert supervision.parameters() == [] and supervision.state()["projector"] is None
+
+
+@needs_triton
+@pytest.mark.parametrize("student", ["{}", "{kind: kilo_uniform, grid: [2, 2, 2], frequencies: 1, hidden_width: 16}"])
+def test_a_whole_run_can_ask_for_triton(path, student) -> None:
+    # Kernels without a Triton twin, such as the volume's and the tapped MLPs', go on with another.
+    small = ("train.max_steps=2", "train.samples_per_step=128", "train.rays_per_step=32", "occupancy.resolution=8")
+    overrides = ("device=cpu", "kernels=triton", "features.resolution=8", "loss.feature_l2.weight=0.1", *small)
+    trainer = trainer_of(path, *overrides, f"student={student}")
+    trainer.run(show_progress=False)
+    assert trainer.progress.step == 2
