@@ -32,7 +32,7 @@ class FeatureConfig(Section):
         "rendered features (fixed views of a PLY)",
     )
     projector_width: int = Field(0, ge=0, description="neurons of the projector's hidden layer; 0: linear")
-    points_per_step: int = Field(4096, ge=1, description="samples of a step, drawn at random, that are aligned")
+    points_per_step: int = Field(4096, ge=1, description="samples of a step at most, evenly spread, that are compared")
     min_confidence: Unit = Field(0.0, description="samples where the teacher's confidence is lower are left out")
     balance: float | None = Field(
         None,

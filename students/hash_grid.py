@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
 from kernels.hash_encoding import HashLayout, hash_encode
-from kernels.radiance_mlp import density_mlp, radiance_mlp, tapped_radiance_mlp
+from kernels.radiance_mlp import density_mlp, tapped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from students.base import Box, Student
 
@@ -69,14 +69,7 @@ class HashGridStudent(Student):
         self._touched = TouchedRows(self.layout.entries)
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
-        return radiance_mlp(
-            self._encode(positions),
-            sh_basis(directions, self.direction_degree),
-            ray_index,
-            list(self.density_weights),
-            list(self.color_weights),
-            implementation=self.implementation,
-        )
+        return self._tapped(positions, directions, ray_index, ())[:2]
 
     def _tapped(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kernels.adam import TouchedRows
 from kernels.cell_routing import Evaluations, route_to_cells
 from kernels.grouped_layout import GroupedLayout, fourier_features
-from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp, tapped_grouped_radiance_mlp
+from kernels.grouped_mlp import grouped_density_mlp, tapped_grouped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from scene.errors import InputError
 from students.base import Box, Student
@@ -80,19 +80,7 @@ class KiloUniformStudent(Student):
         self._touched = (TouchedRows(cells, rows_per_flag=1), TouchedRows(cells, rows_per_flag=1))
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
-        asked = self._evaluations(positions)
-        density, rgb = grouped_radiance_mlp(
-            asked.local,
-            sh_basis(directions, self.direction_degree),
-            ray_index if asked.point is None else ray_index[asked.point],
-            asked.cell,
-            self.density_networks,
-            self.color_networks,
-            self.layout,
-            touched=self._touched,
-            implementation=self.implementation,
-        )
-        return (density, rgb) if asked.point is None else _mixed(asked, density, rgb, len(positions))
+        return self._tapped(positions, directions, ray_index, ())[:2]
 
     def _tapped(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from distill.alignment.comparison import spread
 from distill.command_line import add_config_options, add_run_options, config_of, run_command
 from distill.config import check_assets
 from distill.export_views import views_to_export
@@ -24,6 +23,7 @@ from distill.pipeline import choose_device, load_gaussians
 from distill.restored_run import restore_run
 from distill.run_folder import RunFolder
 from distill.schema import Config
+from distill.sequences import spread
 from distill.session import ExitCode
 from distill.view_renderers import RenderView, gaussians_renderer, student_renderer
 from scene.cameras import Cameras

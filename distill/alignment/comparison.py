@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.evaluation.metrics import psnr, psnr_blank
+from distill.sequences import spread
 from distill.view_renderers import Color, RenderView
 from scene.cameras import Cameras
 from scene.images import resize_area, to_uint8
@@ -103,12 +103,6 @@ def measure(comparison: Comparison) -> Gate:
         coverage = comparison.coverage[frame].mean().item()
         rows.append((psnr(image, picture), psnr_blank(picture), rendering.alpha.mean().item(), coverage))
     return Gate(*np.mean(rows, axis=0).tolist())
-
-
-def spread(items: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the items, evenly spread."""
-    count = min(count, len(items))
-    return [items[n * len(items) // count] for n in range(count)]
 
 
 def compare_with(

@@ -30,6 +30,7 @@ from distill.evaluation.results import (
 )
 from distill.run_folder import RunFolder, write_csv
 from distill.schema import Config, EvalConfig
+from distill.sequences import spread
 from distill.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak, synchronize
 from scene.errors import InputError
 from scene.images import read_image
@@ -125,9 +126,8 @@ def chosen_frames(views: TeacherViews, settings: EvalConfig) -> dict[str, list[i
     """
     kept_out = {"holdout": views.holdout, "train": ~views.holdout}
     chosen = {name: kept_out[name].nonzero().flatten().tolist() for name in settings.splits}
-    train, limit = chosen.get("train", []), settings.max_train_frames
-    if limit is not None and len(train) > limit:
-        chosen["train"] = [train[n * len(train) // limit] for n in range(limit)]
+    if "train" in chosen and settings.max_train_frames is not None:
+        chosen["train"] = spread(chosen["train"], settings.max_train_frames)
     chosen = {name: indices for name, indices in chosen.items() if indices}
     if not chosen:
         found = f"{list(settings.splits)}, which have none of the {len(views.names)} frames"

@@ -17,11 +17,12 @@ from distill.evaluation.frame_metrics import camera_values
 from distill.evaluation.records import Records, code_digest, digest
 from distill.evaluation.render_files import eval_stem
 from distill.evaluation.results import Row
-from distill.evaluation.speed import BURN_IN, Speed, measure_speed, spread
+from distill.evaluation.speed import BURN_IN, TIMED_FRAMES, Speed, measure_speed
 from distill.pipeline import Model, Teacher
 from distill.renderer import render_frame
 from distill.run_folder import RunFolder, write_csv
 from distill.schema import Config
+from distill.sequences import spread
 from distill.telemetry import GIB, device_name, gpu_allocated_gib
 from scene.cameras import Cameras
 from students.base import Student
@@ -105,7 +106,7 @@ def measure_parity(
     """
     cameras = teacher.views.cameras
     splits = chosen_frames(teacher.views, config.eval)
-    frames = spread(sorted(index for indices in splits.values() for index in indices))
+    frames = spread(sorted(index for indices in splits.values() for index in indices), TIMED_FRAMES)
     size = {"width": cameras.width, "height": cameras.height}
 
     def student_speed() -> Speed:

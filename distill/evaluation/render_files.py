@@ -13,6 +13,7 @@ from distill.evaluation import pictures
 from distill.evaluation.frame_metrics import Color, References, Render
 from distill.evaluation.results import Row
 from distill.run_folder import RunFolder
+from distill.sequences import spread
 from scene.images import to_uint8, write_atomically, write_image
 
 WORST_FRAMES = 3
@@ -119,8 +120,7 @@ def write_gallery(
         render = image_of(row["frame"]) / 255.0
         picture = pictures.triptych(target(row), render, title, reference_name, subject)
         write_image(folder.eval / f"{stem}_{name}_frame_{row['frame']:05d}.png", picture)
-    count = min(SHEET_FRAMES, len(judged))
-    shown = sorted((judged[n * len(judged) // count] for n in range(count)), key=lambda row: row["frame"])
+    shown = sorted(spread(judged, SHEET_FRAMES), key=lambda row: row["frame"])
     pairs = (np.concatenate([target(row), image_of(row["frame"]) / 255.0], axis=1) for row in shown)
     labels = [f"{row['frame']}: {reference_name} | {subject}, {row['psnr']:.2f} dB" for row in shown]
     write_image(folder.eval / f"{stem}_contact_sheet.png", pictures.contact_sheet(pairs, labels, columns=3))

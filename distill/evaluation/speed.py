@@ -87,9 +87,3 @@ def measure_speed(
         energy_gpu_j=None if drawn.gpu_w is None else drawn.gpu_w * per_frame,
         energy_cpu_package_j=None if drawn.cpu_package_w is None else drawn.cpu_package_w * per_frame,
     )
-
-
-def spread(frames: Sequence[int], count: int = TIMED_FRAMES) -> list[int]:
-    """At most ``count`` of the frames, evenly spread."""
-    count = min(count, len(frames))
-    return [frames[n * len(frames) // count] for n in range(count)]

@@ -8,36 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.checkpoint import load_checkpoint
-from distill.config import load_config
 from distill.live_views import InlineProducer, ThreadedProducer, make_producer
-from distill.pipeline import build_model, load_teacher, restore_model
-from distill.run_folder import RunFolder
-from distill.session import make_sampler
+from distill.pipeline import load_teacher
 from distill.trainer import Trainer, TrainingDiverged
 from teacher.rasterizer import Rasterizer
 from tests.toy_scene import add_training_split, write_toy_scene
-
-CPU = torch.device("cpu")
+from tests.toy_training import trainer_of
 
 
 @pytest.fixture
 def config_path(tmp_path: Path) -> Path:
     return write_toy_scene(tmp_path, loss={"depth": {"weight": 0.1}}, train={"checkpoint_steps": [30]})
-
-
-def trainer_of(path: Path, *overrides: str, resume: Path | None = None) -> Trainer:
-    config = load_config(path, ["train.max_steps=60", *overrides], path.parent)
-    folder = RunFolder(config, path.parent)
-    folder.create()
-    teacher = load_teacher(config)
-    state = load_checkpoint(resume, CPU) if resume else None
-    model = restore_model(config, state, resume, CPU) if resume else build_model(config, teacher, CPU)
-    sampler = make_sampler(config, teacher, model, CPU)
-    trainer = Trainer(config, model.student, model.grid, sampler, model.settings, folder, CPU)
-    if state:
-        trainer.restore(state)
-    return trainer
 
 
 def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:

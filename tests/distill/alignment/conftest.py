@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distill.alignment.comparison import Comparison, StoredDepth, spread
+from distill.alignment.comparison import Comparison, StoredDepth
+from distill.sequences import spread
 from distill.view_renderers import gaussians_renderer
 from teacher.depth import DepthKind
 from teacher.rasterizer import Rasterizer

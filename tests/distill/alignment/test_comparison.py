@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.alignment.comparison import chosen_views, compare_with, measure, sampled_depth, spread
+from distill.alignment.comparison import chosen_views, compare_with, measure, sampled_depth
 from scene.rays import pixel_rays
 from teacher.depth import DepthKind
 from teacher.views import views_from_gaussians
@@ -24,7 +24,6 @@ def views():
 def test_held_out_views_are_compared_where_there_are_any(views):
     assert chosen_views(views, 3) == [0, 2, 6] and chosen_views(views, 99) == [0, 2, 4, 6, 8]
     assert chosen_views(replace(views, holdout=torch.zeros(9, dtype=torch.bool)), 3) == [0, 3, 6]
-    assert spread([5, 6, 7], 1) == [5]
 
 
 def test_pictures_are_on_the_background_asked_for_if_they_have_alpha(views, teacher):

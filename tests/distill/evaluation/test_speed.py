@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from distill.evaluation.power import Power
-from distill.evaluation.speed import measure_speed, spread
+from distill.evaluation.speed import measure_speed
 
 CPU = torch.device("cpu")
 
@@ -69,8 +69,3 @@ def test_burn_in_goes_round_where_frames_are_few():
     timer = Timer(*[0.1] * 5)
     measured(timer, [7], burn_in=3)
     assert timer.rendered == [7, 7, 7, 7]
-
-
-def test_spread():
-    assert spread(list(range(200)), 4) == [0, 50, 100, 150]
-    assert spread([3, 5], 24) == [3, 5]

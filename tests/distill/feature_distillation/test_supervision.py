@@ -8,21 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.checkpoint import load_checkpoint
 from distill.config import load_config
 from distill.feature_distillation.supervision import FeatureSupervision, channels_of, load_volume, supervise
-from distill.pipeline import build_model, load_teacher, restore_model
-from distill.run_folder import RunFolder
-from distill.session import make_sampler
+from distill.pipeline import load_teacher
 from distill.trainer import Trainer
 from scene.errors import InputError
 from teacher.feature_files import write_features
 from teacher.feature_volume import build_volume
 from teacher.gaussians import Gaussians
 from tests.toy_scene import write_toy_scene
+from tests.toy_training import CPU, trainer_of
 from tests.triton_device import needs_triton
 
-CPU = torch.device("cpu")
 INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.3", "features.resolution=24")
 ALIGNED = (*INSIDE, "loss.feature_l2.weight=0.01", "loss.feature_cos.weight=0.01", "features.channels=[sh_dc,opacity]")
 
@@ -30,23 +27,6 @@ ALIGNED = (*INSIDE, "loss.feature_l2.weight=0.01", "loss.feature_cos.weight=0.01
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write_toy_scene(tmp_path, train={"checkpoint_steps": [30], "log_every": 5})
-
-
-def trainer_of(path: Path, *overrides: str, resume: Path | None = None) -> Trainer:
-    config = load_config(path, ["train.max_steps=60", *overrides], path.parent)
-    folder = RunFolder(config, path.parent)
-    folder.create()
-    teacher = load_teacher(config)
-    state = load_checkpoint(resume, CPU) if resume else None
-    model = restore_model(config, state, resume, CPU) if resume else build_model(config, teacher, CPU)
-    features = supervise(config, teacher, model.student, CPU)
-    if state and features:
-        features.restore(state["features"] or {}, resume)
-    sampler = make_sampler(config, teacher, model, CPU, features)
-    trainer = Trainer(config, model.student, model.grid, sampler, model.settings, folder, CPU, features=features)
-    if state:
-        trainer.restore(state)
-    return trainer
 
 
 def rows_of(trainer: Trainer) -> list[dict[str, str]]:

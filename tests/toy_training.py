@@ -1,0 +1,35 @@
+"""A trainer of the toy scene, as a run makes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from distill.checkpoint import load_checkpoint
+from distill.config import load_config
+from distill.feature_distillation.supervision import supervise
+from distill.pipeline import build_model, load_teacher, restore_model
+from distill.run_folder import RunFolder
+from distill.session import make_sampler
+from distill.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+def trainer_of(path: Path, *overrides: str, resume: Path | None = None) -> Trainer:
+    """60 steps of the config at ``path``, from the start or from a checkpoint."""
+    config = load_config(path, ["train.max_steps=60", *overrides], path.parent)
+    folder = RunFolder(config, path.parent)
+    folder.create()
+    teacher = load_teacher(config)
+    state = load_checkpoint(resume, CPU) if resume else None
+    model = restore_model(config, state, resume, CPU) if resume else build_model(config, teacher, CPU)
+    features = supervise(config, teacher, model.student, CPU)
+    if state and features:
+        features.restore(state["features"] or {}, resume)
+    sampler = make_sampler(config, teacher, model, CPU, features)
+    trainer = Trainer(config, model.student, model.grid, sampler, model.settings, folder, CPU, features=features)
+    if state:
+        trainer.restore(state)
+    return trainer
