@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import torch
 
 from distill.config import check_assets
+from distill.feature_distillation.supervision import supervise
 from distill.live_sampler import LIVE_BYTES_PER_PIXEL
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher
 from distill.run_folder import RunFolder
@@ -37,8 +39,9 @@ def describe_run(config: Config, root: Path) -> str:
         *_teacher_lines(config, teacher),
         *_live_lines(config, teacher, device),
         *_model_lines(config, teacher, model, trainer.sampler.pixels),
+        *_feature_lines(trainer),
         ("kernels", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())),
-        ("time", _duration(config, seconds)),
+        ("time", _duration(config, seconds, trainer.progress.seconds_before)),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
@@ -51,7 +54,7 @@ def estimate_seconds(config: Config, root: Path) -> float:
         InputError: the config or its assets are not in order.
     """
     _, _, trainer = _set_up(config, root)
-    return _training_seconds(config, _probe(trainer))
+    return _training_seconds(config, _probe(trainer), trainer.progress.seconds_before)
 
 
 def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
@@ -59,9 +62,12 @@ def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
     device = choose_device(config)
     teacher = load_teacher(config)
     model = build_model(config, teacher, device)
-    sampler = make_sampler(config, teacher, model, device)
-    folder = RunFolder(config, root)
-    return teacher, model, Trainer(config, model.student, model.grid, sampler, model.settings, folder, device)
+    start = time.perf_counter()
+    features = supervise(config, teacher, model.student, device)
+    spent = time.perf_counter() - start if features else 0.0
+    sampler = make_sampler(config, teacher, model, device, features)
+    folder, made = RunFolder(config, root), (model.student, model.grid, sampler, model.settings)
+    return teacher, model, Trainer(config, *made, folder, device, seconds_before=spent, features=features)
 
 
 def _probe(trainer: Trainer) -> float:
@@ -70,8 +76,8 @@ def _probe(trainer: Trainer) -> float:
         return trainer.probe(_PROBE_STEPS)
 
 
-def _training_seconds(config: Config, seconds_per_step: float) -> float:
-    by_steps = config.train.max_steps * seconds_per_step
+def _training_seconds(config: Config, seconds_per_step: float, seconds_before: float) -> float:
+    by_steps = seconds_before + config.train.max_steps * seconds_per_step
     return min(by_steps, config.train.max_seconds or by_steps)
 
 
@@ -130,6 +136,14 @@ def _model_lines(config: Config, teacher: Teacher, model: Model, pixels: int) ->
     ]
 
 
+def _feature_lines(trainer: Trainer) -> list[tuple[str, str]]:
+    if trainer.features is None:
+        return []
+    volume, seconds = trainer.features.volume, trainer.progress.seconds_before
+    text = f"{', '.join(trainer.config.loss.inside_terms)} from {len(volume.table) - 1:,} cells, {_mib(volume.nbytes)}"
+    return [("features", f"{text}, made in {seconds:.1f} s, which count as training time")]
+
+
 def _memory(config: Config, teacher: Teacher, model: Model) -> str:
     sets = [views for views in (teacher.views, teacher.images) if views is not None]
     pictures = [
@@ -150,11 +164,11 @@ def _mib(size: float) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
-def _duration(config: Config, seconds_per_step: float) -> str:
+def _duration(config: Config, seconds_per_step: float, seconds_before: float) -> str:
     train = config.train
-    by_steps = train.max_steps * seconds_per_step
+    by_steps = seconds_before + train.max_steps * seconds_per_step
     limit = f", stopped at {train.max_seconds:.0f} s" if train.max_seconds and train.max_seconds < by_steps else ""
     return (
-        f"about {_training_seconds(config, seconds_per_step):.0f} s of training{limit} "
+        f"about {_training_seconds(config, seconds_per_step, seconds_before):.0f} s of training{limit} "
         f"({seconds_per_step * 1e3:.0f} ms a step in a probe of {_PROBE_STEPS}), evaluation besides"
     )

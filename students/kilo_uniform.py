@@ -75,7 +75,7 @@ class KiloUniformStudent(Student):
         self.grid, self.blend, self.direction_degree = settings["grid"], blend, direction_degree
         cells = math.prod(self.grid)
         # Every cell starts from the same network, as if the whole scene were one.
-        self.density_networks = nn.Parameter(_network(self.layout.density_dims).repeat(cells, 1))
+        self.density_networks = nn.Parameter(_density_network(self.layout).repeat(cells, 1))
         self.color_networks = nn.Parameter(_network(self.layout.color_dims).repeat(cells, 1))
         self._touched = (TouchedRows(cells, rows_per_flag=1), TouchedRows(cells, rows_per_flag=1))
 
@@ -179,6 +179,17 @@ def _check(settings: dict[str, Any], layout: GroupedLayout) -> None:
         )
     if not 0 <= blend <= 0.5:
         raise InputError("config", "student.blend", blend, "0 to 0.5 of a cell")
+
+
+def _density_network(layout: GroupedLayout) -> Tensor:
+    """``_network`` with octave k of the first layer scaled by 2^-k: its slope along x is then the same for every
+    octave, and a fresh cell is smooth. Detail is learnt, not unlearnt.
+    """
+    network = _network(layout.density_dims)
+    rows = network[: layout.position_width * int(layout.density_dims[0, 1])].view(layout.position_width, -1)
+    for octave in range(layout.frequencies):
+        rows[3 + 6 * octave : 9 + 6 * octave] *= 0.5**octave
+    return network
 
 
 def _network(dims: np.ndarray) -> Tensor:

@@ -16,7 +16,9 @@ its change from one grid to the other; smooth ones are of second order and overe
 - the difference in features (RMS over the channels, in standard deviations of each over the scene).
 
 So it is 0.9 where the error is 5 % and 0.31 where it is 100 %, as at a surface much thinner than a cell. It is 0 in
-empty cells: the density is known to be 0 there, features there are none.
+empty cells: the density is known to be 0 there, features there are none. The finer grid is most of the work, so a
+volume whose confidence nobody asks for is measured on its own cells, and its confidence is 1 in those that hold
+anything.
 """
 
 from __future__ import annotations
@@ -156,7 +158,12 @@ def grid_shape(box: SceneBox, resolution: int) -> tuple[int, int, int]:
 
 
 def volume_memory(
-    gaussians: Gaussians, box: SceneBox, resolution: int, channels: Sequence[str] = ("all",)
+    gaussians: Gaussians,
+    box: SceneBox,
+    resolution: int,
+    channels: Sequence[str] = ("all",),
+    *,
+    confidence: bool = True,
 ) -> VolumeMemory:
     """What ``build_volume`` will take, known without building anything: it counts the touched cells.
 
@@ -165,7 +172,7 @@ def volume_memory(
     """
     width = len(select_channels(channels))
     cells = len(touched_cells(*_drawn(gaussians), *_grid(box, resolution)))
-    return _memory(cells, width, grid_shape(box, resolution), len(gaussians))
+    return _memory(cells, width, grid_shape(box, resolution), len(gaussians), confidence)
 
 
 def build_volume(
@@ -174,6 +181,7 @@ def build_volume(
     resolution: int,
     channels: Sequence[str] = ("all",),
     *,
+    confidence: bool = True,
     max_gib: float = MAX_GIB,
 ) -> FeatureVolume:
     """Volume of the teacher in a box; the memory is said in the log before it is taken.
@@ -181,6 +189,7 @@ def build_volume(
     Args:
         resolution: cells along the longest side of the box.
         channels: see ``select_channels``.
+        confidence: whether it is measured, which takes some four times as long.
 
     Raises:
         InputError: a channel is unknown; building needs more than ``max_gib``.
@@ -188,7 +197,7 @@ def build_volume(
     names = select_channels(channels)
     lower, cell_size, shape = _grid(box, resolution)
     indices = touched_cells(*_drawn(gaussians), lower, cell_size, shape)
-    memory = _memory(len(indices), len(names), shape, len(gaussians))
+    memory = _memory(len(indices), len(names), shape, len(gaussians), confidence)
     needed = (memory.kept + memory.building) / 2**30
     size = "x".join(map(str, shape))
     if needed > max_gib:
@@ -200,20 +209,21 @@ def build_volume(
         size, f"{memory.cells:,}", len(names), memory.kept / 2**30, memory.building / 2**30,
     )  # fmt: skip
 
-    fine_shape = tuple(2 * extent for extent in shape)
-    fine = gaussian_statistics(
-        *_drawn(gaussians), lower, cell_size / 2, fine_shape, channels=gaussian_features(gaussians, names)
-    )
     index = torch.zeros([extent + 2 for extent in shape], dtype=torch.int32)
     x, y, z = torch.unravel_index(indices, shape)
     index[x + 1, y + 1, z + 1] = torch.arange(1, len(indices) + 1, dtype=torch.int32)
-    parents = index[tuple(fine.coordinates().div(2, rounding_mode="floor").add(1).unbind(1))].long()
+    parts = 2 if confidence else 1
+    measured = gaussian_statistics(
+        *_drawn(gaussians), lower, cell_size / parts, tuple(parts * extent for extent in shape),
+        channels=gaussian_features(gaussians, names),
+    )  # fmt: skip
+    parents = index[tuple(measured.coordinates().div(parts, rounding_mode="floor").add(1).unbind(1))].long()
     table = torch.zeros(len(indices) + 1, FIXED_COLUMNS + len(names))
-    _mean_of_children(fine, parents, table)
+    _mean_of_children(measured, parents, parts**3, table)
     weights = -torch.expm1(-table[:, 0].double() * cell_size)
     statistics = _channel_statistics(table[:, FIXED_COLUMNS:], weights)
     volume = FeatureVolume(box, resolution, names, index, table, statistics, _log_density(table[:, 0], weights))
-    table[:, 1] = _confidence(fine, parents, indices, volume)
+    table[:, 1] = _confidence(measured, parents, indices, volume) if confidence else (table[:, 0] > 0).float()
     return volume
 
 
@@ -225,23 +235,23 @@ def _grid(box: SceneBox, resolution: int) -> tuple[tuple[float, float, float], f
     return box.lower, max(box.extent) / resolution, grid_shape(box, resolution)
 
 
-def _memory(cells: int, channels: int, shape: tuple[int, int, int], gaussians: int) -> VolumeMemory:
+def _memory(cells: int, channels: int, shape: tuple[int, int, int], gaussians: int, confidence: bool) -> VolumeMemory:
     kept = 4 * math.prod(extent + 2 for extent in shape) + 4 * (cells + 1) * (FIXED_COLUMNS + channels)
-    # Each of up to eight finer cells: its statistics, those as they are put in order, its parent and its error.
-    finer = 8 * cells * (24 + 4 * channels + 80 + 8 + 8)
+    # Each cell, or up to eight finer ones: its statistics, those as they are put in order, its parent and its error.
+    measured = (8 if confidence else 1) * cells * (24 + 4 * channels + 80 + 8 + 8)
     rows = 8 * _CHUNK * (4 * channels + 64)
-    return VolumeMemory(cells, kept, finer + rows + gaussians * (8 + 4) * channels)
+    return VolumeMemory(cells, kept, measured + rows + gaussians * (8 + 4) * channels)
 
 
-def _mean_of_children(fine: CellStatistics, parents: Tensor, table: Tensor) -> None:
-    """Fills density and features of each cell from its eight, those that are empty included."""
-    density = torch.zeros(len(table), dtype=torch.float64).index_add_(0, parents, fine.density.double())
+def _mean_of_children(measured: CellStatistics, parents: Tensor, children: int, table: Tensor) -> None:
+    """Fills density and features of each cell from those it is divided into, empty ones included."""
+    density = torch.zeros(len(table), dtype=torch.float64).index_add_(0, parents, measured.density.double())
     density[0] = 0
-    table[:, 0] = density / 8
-    share = fine.density / density[parents].clamp(min=1e-30).float()
-    for first in range(0, len(fine), _CHUNK):
+    table[:, 0] = density / children
+    share = measured.density / density[parents].clamp(min=1e-30).float()
+    for first in range(0, len(measured), _CHUNK):
         part = slice(first, first + _CHUNK)
-        table[:, FIXED_COLUMNS:].index_add_(0, parents[part], share[part, None] * fine.channels[part])
+        table[:, FIXED_COLUMNS:].index_add_(0, parents[part], share[part, None] * measured.channels[part])
     table[0] = 0
 
 

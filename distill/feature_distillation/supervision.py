@@ -196,7 +196,9 @@ def load_volume(config: Config, gaussians: Gaussians, box: SceneBox) -> FeatureV
         InputError: the file is of another scene or box, or lacks a channel; an unknown channel; too large.
     """
     if config.features.file is None:
-        return build_volume(gaussians, box, config.features.resolution, channels_of(config))
+        # Losses on density and colour alone count each sample alike.
+        confidence = config.loss.aligns or config.features.min_confidence > 0
+        return build_volume(gaussians, box, config.features.resolution, channels_of(config), confidence=confidence)
     return read_features(config.features.file, gaussians=gaussians, box=box, channels=channels_of(config)).volume
 
 

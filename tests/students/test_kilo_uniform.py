@@ -57,9 +57,11 @@ def test_every_cell_starts_from_the_same_network():
     student = make_student(diverse=False)
     for networks in (student.density_networks, student.color_networks):
         assert torch.equal(networks, networks[:1].expand_as(networks))
-    # He-uniform first layer of 21 inputs, then its biases.
-    weights, biases = student.density_networks[0, : 21 * 16], student.density_networks[0, 21 * 16 : 22 * 16]
-    assert 0.9 * (6 / 21) ** 0.5 < weights.abs().max() <= (6 / 21) ** 0.5
+    # He-uniform first layer of 21 inputs, octaves weaker by half each, then its biases.
+    weights, biases = student.density_networks[0, : 21 * 16].view(21, 16), student.density_networks[0, 336:352]
+    bound = (6 / 21) ** 0.5
+    for rows, scale in ((slice(0, 9), 1.0), (slice(9, 15), 0.5), (slice(15, 21), 0.25)):
+        assert 0.9 * scale * bound < weights[rows].abs().max() <= scale * bound
     assert not biases.any()
 
 

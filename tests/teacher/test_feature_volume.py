@@ -67,6 +67,21 @@ def test_memory_is_known_before(channels, caplog):
     assert f"20x16x12 cells, {memory.cells:,} touched, {len(volume.channels)} channels:" in caplog.text
 
 
+def test_without_confidence_the_same_volume_takes_less():
+    gaussians = broad_gaussians()
+    measured = build_volume(gaussians, BOX, 48, CHANNELS)
+    plain = build_volume(gaussians, BOX, 48, CHANNELS, confidence=False)
+    assert torch.equal(plain.index, measured.index)
+    # Laid out on a lattice of its own, so not to the last digit.
+    weights = measured.table[:, :1]
+    for columns in (slice(0, 1), slice(2, None)):
+        error = (weights * (plain.table[:, columns] - measured.table[:, columns])).norm()
+        assert error < 0.02 * (weights * measured.table[:, columns]).norm()
+    assert torch.equal(plain.table[:, 1], (plain.table[:, 0] > 0).float())
+    memory = [volume_memory(gaussians, BOX, 48, CHANNELS, confidence=asked).building for asked in (False, True)]
+    assert memory[0] < memory[1]
+
+
 def test_too_much_memory_is_refused():
     with pytest.raises(InputError, match="memory of the volume: found 20x16x12 cells, .* at most 0.001 GiB"):
         build_volume(broad_gaussians(), BOX, 20, max_gib=1e-3)

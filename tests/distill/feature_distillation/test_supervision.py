@@ -144,6 +144,21 @@ def test_a_volume_has_the_channels_that_the_losses_need(path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("overrides", "measured"),
+    [
+        (["loss.density.weight=1.0"], False),
+        (["loss.density.weight=1.0", "features.min_confidence=0.2"], True),
+        (["loss.feature_l2.weight=1.0"], True),
+    ],
+)
+def test_confidence_is_measured_where_it_is_asked_for(path, overrides, measured) -> None:
+    config = load_config(path, overrides, path.parent)
+    teacher = load_teacher(config)
+    confidence = load_volume(config, teacher.gaussians, teacher.box).table[1:, 1]
+    assert bool(((confidence > 0) & (confidence < 1)).any()) == measured
+
+
 def test_a_file_gives_the_same_volume(path) -> None:
     config = load_config(path, [*INSIDE, "features.file=features.npz"], path.parent)
     teacher = load_teacher(config)
