@@ -48,9 +48,7 @@ def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int, supersampl
     planes = planes.view(camera.height, scale, camera.width, scale, 5).mean(dim=(1, 3))
     alpha = planes[..., 3:4]
     straight = planes / alpha.clamp(min=1e-6)
-    known = torch.where(
-        alpha[..., 0] >= _FAINT, straight[..., 4], 0.0
-    )  # a plane of its own: nothing else stays with it
+    known = torch.where(alpha[..., 0] >= _FAINT, straight[..., 4], 0.0)
     eight_bit = _to_uint8(alpha[..., 0])
     return View(_to_uint8(straight[..., :3]), eight_bit, eight_bit, known)
 

@@ -214,7 +214,10 @@ def load_ground_truth(
             raise InputError(present[i], "ground truth size", _shape(picture), expected, hint)
         return shrink_rgba(picture, size)
 
-    return torch.from_numpy(np.stack([*parallel_map(load, len(present))]))
+    pictures = np.empty((len(present), size[1], size[0], 4), np.uint8)
+    for i, picture in enumerate(parallel_map(load, len(present))):
+        pictures[i] = picture
+    return torch.from_numpy(pictures)
 
 
 def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,21 +138,21 @@ def views_from_outputs(
         report = infer_from_files(files, box)
         kind = report.require(files.depths[0].parent)
 
-    views = []
-    for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
-        if depth is None:
-            views.append(_shrunk(picture, size, background))
-            continue
-        distance, _ = to_distance(depth, kind, cameras, i, _alpha(picture))
-        if box is not None:
-            distance = _inside(distance, cameras, i, box)
-        views.append(_shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy()))
+    def views() -> Iterator[View]:
+        for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
+            if depth is None:
+                yield _shrunk(picture, size, background)
+                continue
+            distance, _ = to_distance(depth, kind, cameras, i, _alpha(picture))
+            if box is not None:
+                distance = _inside(distance, cameras, i, box)
+            yield _shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy())
 
     truths = files.truths if files.truths and not any(dataset.image_paths) else dataset.image_paths
     return TeacherViews(
         cameras=cameras.resized(*size),
         names=dataset.names,
-        **_stacked(views),
+        **_collected(views(), len(files)),
         background=None if files.has_alpha else background,
         ground_truth=load_ground_truth(truths, dataset.names, size, dataset.source) if ground_truth else None,
         holdout=holdout_mask(len(dataset), holdout_every),
@@ -199,7 +199,7 @@ def views_from_images(
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = read_image(paths[0]).shape[2] == 4
     views = parallel_map(lambda i: _shrunk(read_render(paths[i], native, has_alpha), size, background), len(paths))
-    fields = _stacked([*views])
+    fields = _collected(views, len(paths))
     opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
     return TeacherViews(
         cameras=dataset.cameras.resized(*size),
@@ -237,16 +237,19 @@ def views_from_gaussians(
             and cannot run.
     """
     renderer = Rasterizer(gaussians, rasterizer, device=device)
-    size, views = (cameras.width, cameras.height), []
-    for i in range(len(cameras)):
-        views.append(render_view(renderer, cameras, i, supersample))
-        if progress is not None:
-            progress(i + 1, len(cameras))
+    size = (cameras.width, cameras.height)
+
+    def views() -> Iterator[View]:
+        for i in range(len(cameras)):
+            yield render_view(renderer, cameras, i, supersample)
+            if progress is not None:
+                progress(i + 1, len(cameras))
+
     paths = ground_truth_paths or []
     return TeacherViews(
         cameras=cameras,
         names=tuple(names),
-        **_stacked(views),
+        **_collected(views(), len(cameras)),
         background=None,
         ground_truth=load_ground_truth(paths, names, size, "ground truth"),
         holdout=holdout_mask(len(cameras), holdout_every),
@@ -317,8 +320,10 @@ def _shrunk(
         known = resize_area((distance > 0).astype(np.float32), *size)
         mean = resize_area(distance, *size) / np.maximum(known, 0.1)
         distance = np.where(known > 0.5 - 1e-4, mean, np.float32(0))
-    planes = (rgb, alpha, coverage, distance)
-    return View(*(None if plane is None else torch.from_numpy(plane) for plane in planes))
+    rgb, known_alpha, covered, distance = (
+        None if plane is None else torch.from_numpy(plane) for plane in (rgb, alpha, coverage, distance)
+    )
+    return View(rgb, known_alpha, covered if alpha is None else known_alpha, distance)
 
 
 def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Tensor:
@@ -328,16 +333,21 @@ def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Te
     return distance.masked_scatter(valid, distance[valid] * inside)
 
 
-def _stacked(views: list[View]) -> dict[str, Tensor | None]:
-    """Planes of all views by name. ``views`` is emptied, so that memory holds only one plane twice at a time."""
-    parts = {name: [getattr(view, name) for view in views] for name in ("rgb", "alpha", "coverage", "distance")}
-    views.clear()
-    # Nothing else may keep a plane's parts while the next is stacked.
-    return {name: _stack(parts.pop(name)) for name in list(parts)}
-
-
-def _stack(parts: list[Tensor | None]) -> Tensor | None:
-    return None if parts[0] is None else torch.stack(parts).cpu()
+def _collected(views: Iterable[View], count: int) -> dict[str, Tensor | None]:
+    """Planes of all ``count`` views by name, put in place as they come: no view is in memory twice."""
+    planes: dict[str, Tensor | None] = {}
+    for i, view in enumerate(views):
+        if not planes:
+            planes = {
+                name: None if plane is None else torch.empty(count, *plane.shape, dtype=plane.dtype)
+                for name, plane in vars(view).items()
+            }
+            if view.coverage is view.alpha:
+                planes["coverage"] = planes["alpha"]
+        for name, plane in planes.items():
+            if plane is not None:
+                plane[i] = getattr(view, name)
+    return planes
 
 
 def _alpha(picture: np.ndarray) -> Tensor | None:
