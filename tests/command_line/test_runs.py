@@ -149,9 +149,9 @@ def test_a_checkpoint_of_another_student_is_not_resumed(trained, capsys) -> None
 def test_kilo_uniform_with_an_assistant_in_one_command(tmp_path, capsys) -> None:
     config = write_toy_scene(tmp_path)
     kilo = ["--set", "student={kind: kilo_uniform, grid: [2, 2, 2], hidden_width: 16}", "--set", "run=kilo"]
-    more = [*kilo, "--set", "train.assistant=auto", "--set", "train.lr=0.01", "--set", "tag=kilo_uniform"]
+    more = [*kilo, "--max-steps", "150", *setting("train.assistant=auto", "train.lr=0.01", "tag=kilo_uniform")]
     assert main(arguments(config, *more)) == 0
-    figures = tmp_path / "logs/toy/kilo/eval_step_000300_kilo_uniform.csv"
+    figures = tmp_path / "logs/toy/kilo/eval_step_000150_kilo_uniform.csv"
     psnr = float(rows(figures)[0]["psnr"])
     assert psnr > float(rows(figures)[0]["psnr_blank"]) + 4
     points = rows(tmp_path / "logs/toy/kilo/pointwise_metrics.csv")
@@ -159,9 +159,9 @@ def test_kilo_uniform_with_an_assistant_in_one_command(tmp_path, capsys) -> None
     (assistant,) = (tmp_path / "results/toy/kilo_assistant/checkpoints").iterdir()
 
     # A checkpoint knows its student: the config of the evaluation needs no section for it.
-    checkpoint = str(tmp_path / "results/toy/kilo/checkpoints/step_000300.pth")
+    checkpoint = str(tmp_path / "results/toy/kilo/checkpoints/step_000150.pth")
     assert main(arguments(config, "--eval-only", "--checkpoint", checkpoint)) == 0
-    assert float(rows(tmp_path / "logs/toy/first/eval_step_000300.csv")[0]["psnr"]) == psnr
+    assert float(rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]["psnr"]) == psnr
 
     # The same with the checkpoint as the assistant; one of another box is refused before anything is written.
     named = [*kilo, "--set", f"train.assistant={assistant}", "--max-steps", "20"]
