@@ -1,8 +1,9 @@
 """Compiles what the MLPs' public functions launch in Triton, for GPUs that need not be there.
 
-``python -m tests.compile_mlps CASE CAPABILITY...``, e.g. ``radiance_64 80 90``, without TRITON_INTERPRET. The
-functions get tensors on the CPU; every launch is recorded and compiled to machine code with the very arguments,
-options and specialisations of the call. Prints a line per kernel: name, compute capability, bytes of shared memory.
+``python -m tests.compile_mlps CASE... CAPABILITY...``, e.g. ``radiance_64 grouped_32 80 90``, without TRITON_INTERPRET.
+The functions get tensors on the CPU; every launch is recorded and compiled to machine code with the very arguments,
+options and specialisations of the call. Prints a line per kernel: case, name, compute capability, bytes of shared
+memory.
 """
 
 import sys
@@ -89,7 +90,8 @@ CASES = {
 
 
 def main():
-    case, capabilities = sys.argv[1], [int(capability) for capability in sys.argv[2:]]
+    cases = [word for word in sys.argv[1:] if not word.isdigit()]
+    capabilities = [int(word) for word in sys.argv[1:] if word.isdigit()]
     dispatch.triton_refusal = lambda device: None
 
     def record(function, *positional, grid, warmup, **named):
@@ -98,10 +100,11 @@ def main():
         for capability in capabilities:
             compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
             assert compiled.asm["cubin"]
-            print(function.__name__, capability, compiled.metadata.shared, flush=True)
+            print(case, function.__name__, capability, compiled.metadata.shared, flush=True)
 
     JITFunction.run = record
-    CASES[case]()
+    for case in cases:
+        CASES[case]()
 
 
 if __name__ == "__main__":

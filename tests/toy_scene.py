@@ -26,6 +26,7 @@ SETTINGS = {
     "occupancy": {"resolution": 16, "warmup_steps": 16},
     "train": {"max_steps": 300, "samples_per_step": 4096, "log_every": 10, "lr_warmup_steps": 10},
     "eval": {"lpips": False},
+    "logging": {"report": False},  # drawing it takes longer than training
 }
 
 

@@ -64,7 +64,8 @@ def cases_of(chosen: argparse.Namespace, device: torch.device, sizes: Sizes) -> 
             cases += teacher_cases.rasterize_cases(sizes, chosen.ply, chosen.transforms)
         elif group in TEACHERS:
             cases += TEACHERS[group](sizes)
-    cases += run_cases(device, sizes, frozenset(groups) & frozenset(RUNS))
+    if wanted := frozenset(groups) & frozenset(RUNS):
+        cases += run_cases(device, sizes, wanted)
     return cases
 
 

@@ -22,8 +22,8 @@ RESULTS, LOGS = "results/toy/first", "logs/toy/first"
 
 
 def arguments(root: Path, *more: str) -> list[str]:
-    on = ["--set", "logging.tensorboard=true", "--set", "logging.report=false"]
-    return ["--config", str(root / "toy.yaml"), "--assets", str(root), "--output", str(root), *on, *more]
+    common = ["--config", str(root / "toy.yaml"), "--assets", str(root), "--output", str(root)]
+    return [*common, "--set", "logging.tensorboard=true", *more]
 
 
 def events_of(root: Path):

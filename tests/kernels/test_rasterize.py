@@ -6,41 +6,8 @@ from math import exp, pi, sqrt
 import pytest
 import torch
 
-from kernels.rasterize import ScreenSpace, View, rasterize
-
-C0 = sqrt(1 / (4 * pi))
-IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
-# A camera at the origin that looks down -Z; pixel (row 4, column 4) has its centre on the axis.
-VIEW = View(torch.eye(4), fx=100, fy=100, cx=4.5, cy=4.5, width=9, height=9)
-
-
-def scene(means, sigma=0.04, opacities=0.8, colors=(1.0, 0.5, 0.25)):
-    """Isotropic Gaussians of one colour each."""
-    means = torch.tensor(means, dtype=torch.float32).reshape(-1, 3)
-    count = len(means)
-    covariances = torch.eye(3).expand(count, 3, 3) * sigma**2
-    sh = (torch.as_tensor(colors).expand(count, 3)[:, None, :] - 0.5) / C0
-    return means, covariances, torch.as_tensor(opacities, dtype=torch.float32).expand(count), sh
-
-
-def random_scene(count, degree, seed=0):
-    """Anisotropic Gaussians around the origin, some of them behind or beside the camera of ``random_view``."""
-    generator = torch.Generator().manual_seed(seed)
-    means = torch.randn(count, 3, generator=generator)
-    half = torch.randn(count, 3, 3, generator=generator) * 0.06 * torch.rand(count, 1, 3, generator=generator)
-    opacities = torch.rand(count, generator=generator)
-    sh = torch.randn(count, (degree + 1) ** 2, 3, generator=generator) * 0.4
-    return means, half @ half.transpose(1, 2), opacities, sh
-
-
-def random_view(width, height):
-    """A tilted camera 1.5 units from the origin with a principal point off the centre."""
-    angle = torch.tensor(0.6)
-    pose = torch.eye(4)
-    pose[0, 0] = pose[2, 2] = angle.cos()
-    pose[0, 2], pose[2, 0] = angle.sin(), -angle.sin()
-    pose[2, 3] = -1.5
-    return View(pose, fx=0.9 * width, fy=1.1 * width, cx=0.4 * width, cy=0.7 * height, width=width, height=height)
+from kernels.rasterize import View, rasterize
+from tests.kernels.gaussian_scenes import IMPLEMENTATIONS, VIEW, random_scene, random_view, scene
 
 
 def psnr(a, b):
@@ -223,83 +190,6 @@ def test_threads_do_not_change_a_bit():
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def gradients(gaussians, view, channels, implementation, threads=None, looks=lambda out: out):
-    """Gradients of a random weighting of all outputs: means, covariances, opacities, sh, channels; and the screen."""
-    leaves = [value.clone().requires_grad_() for value in (*gaussians, channels)]
-    screen = ScreenSpace()
-    out = rasterize(
-        *leaves[:4], view, channels=leaves[4], screen=screen, implementation=implementation, threads=threads
-    )
-    generator = torch.Generator().manual_seed(1)
-    sum((plane * torch.randn(plane.shape, generator=generator)).sum() for plane in looks(out)).backward()
-    grads = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-    grads[1] = (grads[1] + grads[1].transpose(1, 2)) / 2  # the reference's need not be symmetric, numba's is
-    return grads, screen
-
-
-def relative_error(found, expected):
-    return float((found - expected).norm() / expected.norm().clamp(min=1e-12))
-
-
-@IMPLEMENTATIONS
-def test_gradient_of_one_gaussian_by_hand(implementation):
-    # At two pixels right of the centre: alpha = o * exp(-0.5 * 4 / v), v = (100 s / 2)^2 + 0.3 = 4.3, u = 100 x / 2.
-    means, covariances, opacities, sh = (value.clone().requires_grad_() for value in scene([0, 0, -2]))
-    rasterize(means, covariances, opacities, sh, VIEW, implementation=implementation).alpha[4, 6].backward()
-    alpha = 0.8 * exp(-0.5 * 4 / 4.3)
-    assert float(opacities.grad) == pytest.approx(alpha / 0.8, rel=1e-5)
-    assert float(means.grad[0, 0]) == pytest.approx(alpha * 2 / 4.3 * 50, rel=1e-5)
-    # Towards the camera, +z, the picture of the Gaussian grows: dv/dz = 4 / 1 of the projected part, v - 0.3.
-    assert float(means.grad[0, 2]) == pytest.approx(alpha * 0.5 * 4 / 4.3**2 * 4, rel=1e-5)
-    assert float(covariances.grad[0, 0, 0]) == pytest.approx(alpha * 0.5 * 4 / 4.3**2 * 2500, rel=1e-5)
-    assert sh.grad is None or float(sh.grad.abs().max()) == 0
-
-
-@IMPLEMENTATIONS
-def test_a_clamped_alpha_has_no_gradient(implementation):
-    means, covariances, _, sh = scene([0, 0, -2])
-    opacities = torch.tensor([1.0], requires_grad=True)
-    out = rasterize(means, covariances, opacities, sh, VIEW, implementation=implementation)
-    out.alpha[4, 4].backward(retain_graph=True)
-    assert float(opacities.grad) == 0
-    out.alpha[4, 6].backward()
-    assert float(opacities.grad) == pytest.approx(exp(-0.5 * 4 / 4.3), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("count", "degree", "width", "height", "extra"),
-    [(40, 3, 33, 17, 0), (300, 3, 47, 31, 2), (500, 2, 65, 40, 1), (60, 0, 16, 16, 3), (900, 1, 64, 64, 0)],
-)
-def test_numba_gradient_against_autograd(count, degree, width, height, extra):
-    gaussians, view = random_scene(count, degree, seed=count), random_view(width, height)
-    channels = torch.randn(count, extra)
-    expected, expected_screen = gradients(gaussians, view, channels, "torch")
-    found, screen = gradients(gaussians, view, channels, "numba")
-    for a, b in zip(found, expected, strict=True):
-        assert relative_error(a, b) < 1e-4
-    assert expected_screen.gradient.norm() > 0
-    assert relative_error(screen.gradient, expected_screen.gradient) < 1e-4
-    torch.testing.assert_close(screen.radius, expected_screen.radius, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "looks", [lambda out: out[:1], lambda out: out[1:2], lambda out: out[3:4], lambda out: out[4:]]
-)
-def test_gradient_of_a_loss_that_looks_at_one_output(looks):
-    gaussians, view, channels = random_scene(200, 1), random_view(40, 30), torch.randn(200, 2)
-    expected, _ = gradients(gaussians, view, channels, "torch", looks=looks)
-    found, _ = gradients(gaussians, view, channels, "numba", looks=looks)
-    for a, b in zip(found, expected, strict=True):
-        assert relative_error(a, b) < 1e-4
-
-
-def test_gradient_does_not_depend_on_the_threads():
-    gaussians, view, channels = random_scene(5000, 1), random_view(101, 67), torch.randn(5000, 1)
-    one, _ = gradients(gaussians, view, channels, "numba", threads=1)
-    two, _ = gradients(gaussians, view, channels, "numba", threads=2)
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
 @IMPLEMENTATIONS
 def test_channels_are_blended_like_colour(implementation):
     colors = torch.tensor([[0.0, 0.25, 1.0], [1.0, 0.5, 0.0]])
@@ -320,28 +210,6 @@ def test_channels_are_blended_like_colour(implementation):
 @IMPLEMENTATIONS
 def test_without_channels_there_are_none(implementation):
     assert rasterize(*scene([0, 0, -2]), VIEW, implementation=implementation).channels.shape == (9, 9, 0)
-
-
-@IMPLEMENTATIONS
-def test_the_gradient_of_a_blended_channel_is_the_weight_of_each_gaussian(implementation):
-    channels = torch.zeros(2, 1, requires_grad=True)
-    gaussians = scene([[0, 0, -4], [0, 0, -2]], opacities=[0.5, 0.8])
-    out = rasterize(*gaussians, VIEW, channels=channels, implementation=implementation)
-    out.channels[4, 4].sum().backward()
-    assert channels.grad[:, 0].tolist() == pytest.approx([0.2 * 0.5, 0.8], abs=1e-6)
-
-
-@IMPLEMENTATIONS
-def test_what_is_not_seen_has_no_radius_and_no_gradient(implementation):
-    # In sight; behind the camera; far beside the picture.
-    gaussians = [value.clone().requires_grad_() for value in scene([[0, 0, -2], [0, 0, 3], [9, 0, -2]])]
-    screen = ScreenSpace()
-    out = rasterize(*gaussians, VIEW, screen=screen, implementation=implementation)
-    (out.alpha * torch.linspace(0, 1, 9)).sum().backward()
-    # sqrt(2 ln(255 * 0.8) * 4.3)
-    assert screen.radius.tolist() == pytest.approx([6.763, 0, 0], abs=1e-3)
-    assert float(screen.gradient[0, 0]) > 0 and float(screen.gradient[1:].abs().max()) == 0
-    assert float(gaussians[0].grad[1:].abs().max()) == 0
 
 
 def test_auto_is_numba_and_unknown_is_refused():

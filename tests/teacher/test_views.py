@@ -1,3 +1,5 @@
+"""Views of a teacher: from its outputs, from images, from its Gaussians; and joined."""
+
 import math
 from dataclasses import replace
 
@@ -6,61 +8,14 @@ import pytest
 import torch
 
 from scene.blender import write_transforms
-from scene.cameras import Cameras
 from scene.errors import InputError
 from scene.images import resize_rgba, write_image
 from scene.rays import SceneBox
 from teacher.depth import DepthKind
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.views import (
-    TeacherViews,
-    holdout_mask,
-    join_views,
-    views_from_gaussians,
-    views_from_images,
-    views_from_outputs,
-)
-
-WHITE = (1.0, 1.0, 1.0)
-BOX = SceneBox((-1, -1, -1), (1, 1, 1))
-WIDTH, HEIGHT, FRAMES = 12, 8, 3
-
-
-def ring(frames: int, width: int, height: int, focal: float = 1.5) -> Cameras:
-    """Cameras 3 units from the origin in the plane z = 0, looking at it."""
-    poses = torch.eye(4).repeat(frames, 1, 1)
-    for frame in range(frames):
-        turn = 2 * math.pi * frame / frames
-        back = torch.tensor([math.cos(turn), math.sin(turn), 0.0])
-        right = torch.tensor([-math.sin(turn), math.cos(turn), 0.0])
-        poses[frame, :3, :3] = torch.stack([right, torch.tensor([0.0, 0, 1]), back], dim=1)
-        poses[frame, :3, 3] = 3 * back
-    full = torch.ones(frames)
-    return Cameras(
-        poses, full * width * focal, full * width * focal, full * width / 2, full * height / 2, width, height
-    )
-
-
-@pytest.fixture
-def teacher(tmp_path):
-    """A folder with transforms, RGB renders on white and z depth 3 in a block of pixels."""
-    cameras = ring(FRAMES, WIDTH, HEIGHT)
-    write_transforms(tmp_path / "transforms.json", cameras, [f"r_{i}" for i in range(FRAMES)])
-    for i in range(FRAMES):
-        picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-        picture[2:7, 2:9] = [100, 50, 10 * i]
-        depth = np.zeros((HEIGHT, WIDTH), np.float32)
-        depth[2:7, 2:9] = 3
-        write_image(tmp_path / "ours_7" / "renders" / f"{i:05d}.png", picture)
-        (tmp_path / "ours_7" / "depth").mkdir(exist_ok=True)
-        np.save(tmp_path / "ours_7" / "depth" / f"{i:05d}.npy", depth)
-    return tmp_path
-
-
-def load(folder, **options) -> TeacherViews:
-    options = {"box": BOX, "background": WHITE, "depth_kind": "z_normalized", "holdout_every": 2} | options
-    return views_from_outputs(folder / "ours_7", folder / "transforms.json", **options)
+from teacher.views import holdout_mask, join_views, views_from_gaussians, views_from_images
+from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring
 
 
 def test_native_size_rgb(teacher):
@@ -120,47 +75,6 @@ def test_alpha_of_rgba_renders_is_kept_and_divides_depth(teacher):
     assert small.distance is None and small.depth_kind is None
 
 
-def test_frames_slice_picks_renders_and_poses_alike(teacher):
-    views = load(teacher, frames="1::1")
-    assert views.names == ("r_1", "r_2") and views.rgb[0, 2, 2, 2] == 10
-    assert torch.equal(views.cameras.c2w, ring(FRAMES, WIDTH, HEIGHT).c2w[1:])
-    assert views.holdout.tolist() == [True, False]
-    for bad in ("5:", "2:1", "x", "::0", "1"):
-        with pytest.raises(InputError, match="data.frames: found"):
-            load(teacher, frames=bad)
-
-
-def test_ground_truth_is_the_datasets_own(teacher):
-    for i in range(FRAMES):
-        picture = np.zeros((2 * HEIGHT, 2 * WIDTH, 4), np.uint8)
-        picture[:2, :2] = [200, 0, 0, 255]
-        picture[0, 0] = 0
-        write_image(teacher / f"r_{i}.png", picture)
-    # The dataset is at 24 x 16, the teacher rendered at half of it.
-    write_transforms(teacher / "transforms.json", ring(FRAMES, 2 * WIDTH, 2 * HEIGHT), ["r_0", "r_1", "r_2"])
-    views = load(teacher)
-    assert views.ground_truth.shape == (FRAMES, HEIGHT, WIDTH, 4)
-    assert views.ground_truth[0, 0, 0].tolist() == [200, 0, 0, 191]
-    assert views.alpha is None, "the dataset's alpha is not the teacher's"
-    image = views.ground_truth_image(0, (0.0, 0.0, 1.0))[0, 0]
-    assert image.tolist() == pytest.approx([200 / 255 * 191 / 255, 0, 64 / 255])
-    assert torch.allclose(views.cameras.fx, ring(FRAMES, WIDTH, HEIGHT).fx)
-    assert load(teacher, ground_truth=False).ground_truth is None
-    (teacher / "r_1.png").unlink()
-    with pytest.raises(InputError, match="image of frame r_1: found no file .1 of 3"):
-        load(teacher)
-
-
-def test_gt_folder_stands_in_where_the_dataset_has_no_images(teacher):
-    for i in range(FRAMES):
-        write_image(teacher / "ours_7" / "gt" / f"{i:05d}.png", np.full((HEIGHT, WIDTH, 3), 7 * i, np.uint8))
-    assert load(teacher).ground_truth[2, 0, 0].tolist() == [14, 14, 14, 255]
-    assert load(teacher, frames="2:").ground_truth[0, 0, 0].tolist() == [14, 14, 14, 255]
-    (teacher / "ours_7" / "gt" / "00002.png").unlink()
-    with pytest.raises(InputError, match="gt: number of files: found 2 files for the 3 frames"):
-        load(teacher)
-
-
 def test_coverage_without_depth_is_what_differs_from_the_background(teacher):
     views = load(teacher, depth_kind="none")
     assert views.distance is None and views.coverage[0].sum().item() == 255 * 5 * 7
@@ -174,79 +88,11 @@ def test_auto_depth_needs_evidence(teacher):
         load(teacher, depth_kind="metric")
 
 
-def test_parent_folder_with_one_round(teacher):
-    options = {"box": BOX, "background": WHITE, "depth_kind": "z", "holdout_every": 0}
-    assert len(views_from_outputs(teacher, teacher / "transforms.json", **options)) == FRAMES
-    (teacher / "ours_9" / "renders").mkdir(parents=True)
-    with pytest.raises(InputError, match="teacher outputs: found ours_7, ours_9, expected renders/"):
-        views_from_outputs(teacher, teacher / "transforms.json", **options)
-    with pytest.raises(InputError, match="teacher outputs: found no such folder"):
-        views_from_outputs(teacher / "nowhere", teacher / "transforms.json", **options)
-    (teacher / "other").mkdir()
-    with pytest.raises(InputError, match="teacher outputs: found an empty folder"):
-        views_from_outputs(teacher / "other", teacher / "transforms.json", **options)
-
-
-def remove(*names):
-    return lambda folder: [(folder / name).unlink() for name in names]
-
-
-def picture(name, width=WIDTH, height=HEIGHT, channels=3):
-    return lambda folder: write_image(folder / name, np.zeros((height, width, channels), np.uint8))
-
-
-def array(name, values):
-    return lambda folder: np.save(folder / name, values)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (
-            remove("renders/00002.png"),
-            r"renders: number of files: found 2 files for the 3 frames of .*JSON whose poses",
-        ),
-        (remove("depth/00002.npy"), "depth: number of files: found 2 files for the 3 frames"),
-        (remove("renders/00001.png"), "renders: numbering: found no 00001.png among 2 files up to 00002.png"),
-        (remove("depth/00000.npy"), "depth: numbering: found no 00000.npy"),
-        (picture("renders/00003.png"), "renders: number of files: found 4 files for the 3 frames"),
-        (remove(*(f"renders/{i:05d}.png" for i in range(3))), "renders: files: found an empty folder"),
-        (picture("renders/00001.png", width=10), "00001.png: image size: found 10x8, expected 12x8 as the first"),
-        (picture("renders/00001.png", channels=4), "00001.png: channels: found RGBA, expected RGB as the first"),
-        (picture("renders/00000.png", width=9), "00000.png: image size: found 9x8, expected the shape of .* 12x8"),
-        (array("depth/00001.npy", np.ones((4, 6), np.float32)), "00001.npy: depth size: found 6x4, expected 12x8"),
-        (array("depth/00001.npy", np.full((8, 12), -1.0)), "00001.npy: depth: found 96 negative of 96"),
-        (array("depth/00001.npy", np.full((8, 12), np.nan)), "00001.npy: depth: found 96 non-finite of 96"),
-        (lambda folder: (folder / "renders/00001.png").write_bytes(b"\x89PNG"), "00001.png: image: found unreadable"),
-        (lambda folder: (folder / "depth").rename(folder / "no"), "depth: folder: found nothing.*depth_kind: none"),
-    ],
-)
-def test_bad_outputs(teacher, damage, message):
-    damage(teacher / "ours_7")
-    with pytest.raises(InputError, match=message):
-        load(teacher)
-
-
-def test_wider_than_native(teacher):
-    with pytest.raises(
-        InputError, match="image size: found a width of 12 pixels, expected at least data.resolution 13"
-    ):
-        load(teacher, width=13)
-
-
 def test_parallel_axes_need_a_box(teacher):
     cameras = ring(FRAMES, WIDTH, HEIGHT)
     write_transforms(teacher / "transforms.json", cameras[[0, 0, 0]], ["a", "b", "c"])
     with pytest.raises(InputError, match="scene box: found none given, and .* parallel.*Set data.box"):
         load(teacher, box=None, depth_kind="auto")
-
-
-def test_loading_leaves_torchs_threads_as_they_were(teacher):
-    before = torch.get_num_threads()
-    load(teacher)
-    with pytest.raises(InputError):
-        load(teacher, width=99)
-    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -1,8 +1,12 @@
-"""Studies as a user runs them: real runs of the toy scene in processes of their own, resumed, interrupted, replaced."""
+"""Studies as a user runs them: real runs of the toy scene, resumed, interrupted, replaced.
+
+All but one of the studies run the program in this process, without another interpreter and its imports.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -10,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,7 @@ import yaml
 
 from distill.config import REPO_ROOT
 from distill.session import ExitCode
+from lego_response_distill import main as program
 from tests.toy_scene import write_toy_scene
 from tools.ablate import main
 
@@ -51,9 +57,19 @@ def finished(root: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in root.glob("logs/toy/arms_*/eval_step_*[0-9].csv")}
 
 
-def spawn(command: list[str]) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(REPO_ROOT)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def execute_here(command: list[str], log: Path) -> tuple[int, str]:
+    """What the runner does in another process, in this one: the same command line for its status and its words."""
+    with redirect_stdout(io.StringIO()) as output, redirect_stderr(output):
+        status = program(command[2:])
+    sys.stderr.write(output.getvalue())
+    return status, output.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _runs_in_this_process():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.study.runner._execute", execute_here)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -152,12 +168,18 @@ def test_bad_input_of_a_run_stops_the_study_with_its_message(tmp_path, capsys) -
     assert "0 of 4 runs finished" in (tmp_path / f"{TABLE}.md").read_text(encoding="utf-8")
 
 
-def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path) -> None:
+def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, monkeypatch, capsys, caplog) -> None:
+    """As a program, with its runs in processes of their own."""
     write_toy_scene(tmp_path)
     long = {"train": {"max_steps": 100000}}
     write_study(tmp_path, seeds=[0], common={}, arms={"plain": {"train": {"max_steps": 30}}, "long": long})
-    command = [sys.executable, str(REPO_ROOT / "tools/ablate.py"), *arguments(tmp_path)]
-    process = spawn(command)
+    process = subprocess.Popen(
+        [sys.executable, str(REPO_ROOT / "tools/ablate.py"), *arguments(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT)},
+    )
     log = tmp_path / "logs/toy/arms_long_s0/training_metrics.csv"
     end = time.monotonic() + 120
     while not (log.exists() and len(rows(log)) > 1):
@@ -172,13 +194,13 @@ def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path) -> None:
     step = int(checkpoint.stem.removeprefix("step_"))
 
     # The same settings go on from the checkpoint: the step counter does not start again.
-    process = spawn(command)
-    while not any(int(row["step"]) > step for row in rows(log)):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "the run did not go on in time"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert f"at step {step}" in err and "arms_plain_s0: finished before" in err
+    def execute_shortened(command: list[str], log: Path) -> tuple[int, str]:
+        return execute_here([*command, "--max-steps", str(step + 20)], log)
+
+    monkeypatch.setattr("distill.study.runner._execute", execute_shortened)
+    caplog.set_level("INFO")
+    assert main(arguments(tmp_path)) == 0
+    assert f"at step {step}" in caplog.text and "arms_plain_s0: finished before" in caplog.text
+    assert "2 of 2 runs finished" in capsys.readouterr().out
     steps = [int(row["step"]) for row in rows(log)]
-    assert steps == sorted(set(steps))
+    assert steps == sorted(set(steps)) and steps[-1] == step + 20

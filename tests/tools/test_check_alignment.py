@@ -77,23 +77,24 @@ def test_wrong_poses_fail_and_are_named(toy, capsys, change, cause, advice):
 
 
 def test_the_background_and_the_depth_kind_of_the_config(toy, capsys):
-    assert main(arguments(toy, "--set", "teacher.background=black", "--set", "teacher.depth_kind=z")) == 1
+    black = ("--set", "teacher.background=black", "--set", "teacher.depth_kind=z", "--views", "3")
+    assert main(arguments(toy, *black)) == 1
     out = capsys.readouterr().out
     assert "wrong background: supposing that the pictures are on white" in out
     assert "Set teacher.background and render.background to white." in out
-    assert main(arguments(toy, "--set", "teacher.depth_kind=z", "--threshold", "16")) == 0
+    assert main(arguments(toy, "--set", "teacher.depth_kind=z", "--threshold", "16", "--views", "3")) == 0
     assert "Set teacher.depth_kind: inverse_z." in capsys.readouterr().out
 
 
 def test_a_threshold_that_nothing_reaches(toy, capsys):
-    assert main(arguments(toy, "--threshold", "60")) == 1
+    assert main(arguments(toy, "--threshold", "60", "--views", "3")) == 1
     out = capsys.readouterr().out
     assert "the gate is 60 dB" in out and "the student itself: the views are right" in out
     assert "teacher's Gaussians, dB" in out
 
 
 def test_planted(toy, capsys):
-    assert main(arguments(toy, "--planted", "empty", "opencv", "reversed", "depth_z")) == 0
+    assert main(arguments(toy, "--planted", "empty", "opencv", "reversed", "depth_z", "--views", "3")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "4 of 4 named right." and len([line for line in lines if line.startswith("| ")]) == 6
     white = next(line for line in lines if "empty student" in line).split(" | ")
@@ -101,7 +102,7 @@ def test_planted(toy, capsys):
 
 
 def test_without_a_ply_there_is_no_witness(toy, capsys):
-    assert main(arguments(toy, "--threshold", "60", "--set", "teacher.ply=null")) == 1
+    assert main(arguments(toy, "--threshold", "60", "--set", "teacher.ply=null", "--views", "3")) == 1
     out = capsys.readouterr().out
     assert "unknown: nothing that was tried fits" in out and "Gaussians, dB" not in out
 

@@ -10,6 +10,15 @@ from distill.alignment.diagnosis import check
 from distill.alignment.hypotheses import Cause
 from distill.alignment.planting import FAULTS
 from distill.alignment.report import Planted, planted_table
+from distill.sequences import spread
+from teacher.depth import DepthKind
+
+
+@pytest.fixture(scope="module")
+def comparison(comparison, stored_depth):
+    """The same with four frames: each of all the mistakes is searched for."""
+    frames = tuple(spread(range(len(comparison.names)), 4))
+    return replace(comparison, frames=frames, depth=stored_depth(frames, DepthKind.INVERSE_Z))
 
 
 @pytest.fixture(scope="module")

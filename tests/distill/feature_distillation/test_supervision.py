@@ -20,7 +20,7 @@ from tests.toy_scene import write_toy_scene
 from tests.toy_training import CPU, trainer_of
 from tests.triton_device import needs_triton
 
-INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.3", "features.resolution=24")
+INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.3", "features.resolution=16")
 ALIGNED = (*INSIDE, "loss.feature_l2.weight=0.01", "loss.feature_cos.weight=0.01", "features.channels=[sh_dc,opacity]")
 
 
@@ -55,7 +55,7 @@ def test_terms_are_logged_and_leave_when_their_weight_does(path) -> None:
 
 @pytest.mark.parametrize("tap", ["encoding", "hidden", "geo", "sample"])
 def test_every_tap_can_be_aligned(path, tap) -> None:
-    overrides = ["loss.feature_l2.weight=0.1", "features.resolution=24", f"features.tap={tap}", "train.max_steps=10"]
+    overrides = ["loss.feature_l2.weight=0.1", "features.resolution=16", f"features.tap={tap}", "train.max_steps=10"]
     trainer = trainer_of(path, *overrides)
     trainer.run(show_progress=False)
     assert float(rows_of(trainer)[0]["grad_ratio_feature_l2"]) > 0
@@ -66,7 +66,7 @@ def test_features_of_rays_are_aligned_too(path) -> None:
         "loss.feature_l2.weight=0.1",
         "loss.feature_l2.decay_end=1.0",
         "features.level=ray",
-        "features.resolution=24",
+        "features.resolution=16",
     )
     trainer = trainer_of(path, *aligned, "features.channels=[sh_dc]", "train.max_steps=200")
     trainer.run(show_progress=False)
@@ -99,7 +99,7 @@ def test_a_checkpoint_of_rays_alone_has_no_projector_to_go_on_with(path) -> None
 
 
 def test_balance_scales_weights_down_and_up_again_but_never_above_the_configs(path) -> None:
-    features = trainer_of(path, "loss.density.weight=10.0", "features.balance=0.5", "features.resolution=24").features
+    features = trainer_of(path, "loss.density.weight=10.0", "features.balance=0.5", "features.resolution=16").features
     features.rebalance({"density": 4.0})
     assert features.weights(0.0)["density"] == pytest.approx(10.0 / 8)
     features.rebalance({"density": 0.25})  # half of what is allowed, so twice the weight
@@ -109,7 +109,7 @@ def test_balance_scales_weights_down_and_up_again_but_never_above_the_configs(pa
 
 
 def test_a_run_measures_what_it_balances(path) -> None:
-    heavy = ("loss.density.weight=10.0", "features.resolution=24")
+    heavy = ("loss.density.weight=10.0", "features.resolution=16")
     free, held = trainer_of(path, *heavy), trainer_of(path, *heavy, "features.balance=0.01")
     for trainer in (free, held):
         trainer.run(show_progress=False)
@@ -126,7 +126,7 @@ def test_a_probe_leaves_the_projector_alone(path) -> None:
 @pytest.mark.parametrize("term", ["density", "color", "feature_l2", "feature_cos"])
 def test_each_term_alone_teaches_the_student(path, term) -> None:
     alone = ("loss.rgb.weight=0.0", f"loss.{term}.weight=1.0", f"loss.{term}.decay_end=1.0", "loss.depth.weight=0.0")
-    small = ("features.resolution=24", "features.channels=[sh_dc,opacity]", "train.max_steps=150")
+    small = ("features.resolution=16", "features.channels=[sh_dc,opacity]", "train.max_steps=100")
     trainer = trainer_of(path, *alone, *small)
     trainer.run(show_progress=False)
     losses = [float(row[f"loss_{term}"]) for row in rows_of(trainer)[:-1]]
@@ -162,7 +162,7 @@ def test_confidence_is_measured_where_it_is_asked_for(path, overrides, measured)
 def test_a_file_gives_the_same_volume(path) -> None:
     config = load_config(path, [*INSIDE, "features.file=features.npz"], path.parent)
     teacher = load_teacher(config)
-    volume = build_volume(teacher.gaussians, teacher.box, 24)
+    volume = build_volume(teacher.gaussians, teacher.box, 16)
     assert config.features.file == path.parent / "features.npz"  # under the assets root, as every asset
     write_features(config.features.file, volume, teacher.gaussians)
     read = load_volume(config, teacher.gaussians, teacher.box)
@@ -173,7 +173,7 @@ def test_a_file_gives_the_same_volume(path) -> None:
 def test_features_of_another_scene_are_refused(path) -> None:
     config = load_config(path, [*INSIDE, "features.file=features.npz"], path.parent)
     teacher = load_teacher(config)
-    write_features(config.features.file, build_volume(teacher.gaussians, teacher.box, 24), teacher.gaussians)
+    write_features(config.features.file, build_volume(teacher.gaussians, teacher.box, 16), teacher.gaussians)
     fields = {name: getattr(teacher.gaussians, name) for name in teacher.gaussians.__dataclass_fields__}
     moved = Gaussians(**fields | {"means": fields["means"] + 0.01})
     with pytest.raises(InputError, match="fingerprint"):

@@ -25,7 +25,7 @@ def arguments(root: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("report")
-    write_toy_scene(root, loss={"depth": {"weight": 0.1}})
+    write_toy_scene(root, loss={"depth": {"weight": 0.1}}, logging={"report": True})
     assert distil(arguments(root, "--max-steps", "150")) == 0
     return root
 
@@ -91,7 +91,7 @@ def test_a_report_that_fails_is_a_warning_and_keeps_the_exit_status(tmp_path, mo
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr("distill.run_report.report.draw_curves", fail)
-    write_toy_scene(tmp_path)
+    write_toy_scene(tmp_path, logging={"report": True})
     steps = "150" if near == "0.05" else "5"
     assert distil(arguments(tmp_path, "--max-steps", steps, "--set", f"data.near={near}")) == (
         0 if steps == "150" else 3
@@ -101,7 +101,7 @@ def test_a_report_that_fails_is_a_warning_and_keeps_the_exit_status(tmp_path, mo
 
 
 def test_no_report_where_none_is_wanted(tmp_path) -> None:
-    write_toy_scene(tmp_path)
+    write_toy_scene(tmp_path, logging={"report": True})
     distil(arguments(tmp_path, "--max-steps", "5", "--set", "logging.report=false"))
     assert rows(tmp_path / LOGS / "eval_step_000005.csv")
     assert not list((tmp_path / RESULTS).glob("report*"))

@@ -1,0 +1,173 @@
+"""The program as a user runs it: its files, its figures, its exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.evaluation.results import EVAL_COLUMNS
+from distill.training_log import COLUMNS
+from lego_response_distill import main
+from scene.images import read_image
+from tests.command_line.program import LIVE, MIXED, arguments, rows, setting, spawn
+from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A finished run of the toy scene, made by the program itself."""
+    config = write_toy_scene(tmp_path_factory.mktemp("toy"), loss={"depth": {"weight": 0.1}}, logging={"report": True})
+    process = spawn(config)
+    out, err = process.communicate(timeout=180)
+    return config, subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def test_a_run_trains_evaluates_and_says_how_good_it_is(trained) -> None:
+    config, process = trained
+    assert process.returncode == 0, process.stderr
+    assert "hash_grid" in process.stderr and "above a blank image" in process.stdout
+    results, logs = config.parent / "results/toy/first", config.parent / "logs/toy/first"
+    assert [path.name for path in (results / "checkpoints").iterdir()] == ["step_000300.pth"]
+    assert json.loads((results / "versions.json").read_text())["torch"] == torch.__version__
+    assert "toy" in (results / "config.yaml").read_text()
+    assert f"report  {results / 'report.md'}" in process.stdout and (results / "report_curves.png").is_file()
+
+    log = rows(logs / "training_metrics.csv")
+    assert tuple(log[0]) == COLUMNS
+    assert [int(row["step"]) for row in log] == list(range(10, 310, 10))
+    assert float(log[-1]["loss"]) < 0.3 * float(log[0]["loss"])
+    assert float(log[-1]["depth_valid_fraction"]) > 0.01
+    assert 1.2 < float(log[-1]["teacher_depth_mean"]) < 2.5  # the cameras are 2 units away
+    assert log[-1]["loss_alpha"] == "" and log[-1]["power_w"] == ""
+
+    summary = rows(logs / "eval_step_000300.csv")
+    assert tuple(summary[0]) == EVAL_COLUMNS
+    assert [(row["split"], row["reference"], row["frames"]) for row in summary] == [
+        ("holdout", "teacher", "5"), ("holdout", "ground_truth", "5"), ("train", "teacher", "12"),
+        ("train", "ground_truth", "12"), ("all", "teacher", "17"), ("all", "ground_truth", "17"),
+    ]  # fmt: skip
+    assert float(summary[0]["psnr"]) > float(summary[0]["psnr_blank"]) + 8
+    assert len(rows(logs / "eval_step_000300_frames.csv")) == 2 * FRAMES
+    assert len(list((results / "eval").glob("step_000300_frame_*.png"))) == FRAMES
+    assert read_image(results / "eval/step_000300_frame_00000.png").shape == (SIZE, SIZE, 3)
+
+
+def test_evaluation_alone_gives_the_same_figures_whatever_student_the_config_names(trained, capsys) -> None:
+    config, _ = trained
+    path = config.parent / "logs/toy/first/eval_step_000300.csv"
+    before = [row["psnr"] for row in rows(path)]
+    assert main(arguments(config, "--eval-only", "--set", "student.levels=7")) == 0
+    assert [row["psnr"] for row in rows(path)] == before
+    assert main(arguments(config, "--eval-only", "--checkpoint", "nowhere.pth")) == 2
+    assert "nowhere.pth" in capsys.readouterr().err
+
+
+def test_the_csv_carries_the_tag(trained) -> None:
+    config, _ = trained
+    assert main(arguments(config, "--eval-only", "--set", "tag=w020", "--set", "eval.splits=[holdout]")) == 0
+    assert [row["split"] for row in rows(config.parent / "logs/toy/first/eval_step_000300_w020.csv")] == ["holdout"] * 2
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments(config, "--dry-run")) == 0
+    plan = capsys.readouterr().out
+    assert re.search(r"frames +17 at 24x24: 12 to train on, 5 held out", plan)
+    assert re.search(r"depth .*inverse_z", plan)
+    assert re.search(r"hash_encoding\[cpu\] numba", plan)
+    assert re.search(rf"rays +{12 * SIZE * SIZE:,} to train on", plan)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_blank_student_is_called_collapsed(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    # Rays that begin behind the scene see nothing of it: white pictures, whatever is trained.
+    status = main(arguments(config, "--max-steps", "5", "--set", "data.near=50"))
+    assert status == 3
+    assert "COLLAPSED" in capsys.readouterr().out
+    assert rows(tmp_path / "logs/toy/first/eval_step_000005.csv")[0]["collapsed"] == "COLLAPSED"
+
+
+@pytest.mark.parametrize("kind", ["images", "gaussians"])
+def test_other_teachers_take_the_same_path(tmp_path, kind: str) -> None:
+    config = write_toy_scene(tmp_path)
+    more = ["--set", f"teacher.kind={kind}", "--set", "loss.alpha.weight=0.1"]
+    more += ["--set", "data.box={lower: [-0.6, -0.6, -0.6], upper: [0.6, 0.6, 0.6]}"]
+    assert main(arguments(config, *more)) == 0
+    row = rows(tmp_path / "logs/toy/first/eval_step_000300.csv")[0]
+    assert float(row["psnr"]) > float(row["psnr_blank"]) + 4
+    assert rows(tmp_path / "logs/toy/first/training_metrics.csv")[-1]["loss_alpha"] != ""
+
+
+@pytest.mark.parametrize("overrides", [LIVE, MIXED], ids=["live", "mixed"])
+def test_a_live_teacher_trains_on_new_poses_and_is_measured_on_all_others(tmp_path, capsys, overrides) -> None:
+    config = write_toy_scene(tmp_path, loss={"depth": {"weight": 0.1}})
+    add_training_split(tmp_path)
+    assert main(arguments(config, *setting(*overrides))) == 0
+    assert not any(thread.name == "live teacher" for thread in threading.enumerate())
+    figures = rows(tmp_path / "logs/toy/first/eval_step_000300.csv")
+    assert [(row["split"], row["reference"], row["frames"]) for row in figures] == [
+        ("holdout", "teacher", "17"), ("holdout", "ground_truth", "17"),
+    ]  # fmt: skip
+    assert float(figures[0]["psnr"]) > float(figures[0]["psnr_blank"]) + 8
+    log = rows(tmp_path / "logs/toy/first/training_metrics.csv")
+    views = [int(row["live_views"]) for row in log]
+    assert views == sorted(views) and views[0] >= 8 and views[-1] > 50
+    assert all(float(row["live_views_per_s"]) >= 0 and float(row["live_starved_s"]) >= 0 for row in log)
+
+
+def test_fixed_views_leave_the_columns_of_a_live_teacher_empty(trained) -> None:
+    config, _ = trained
+    last = rows(config.parent / "logs/toy/first/training_metrics.csv")[-1]
+    assert last["live_views"] == last["live_views_per_s"] == last["live_starved_s"] == ""
+
+
+def test_a_dry_run_tells_of_a_live_teacher_and_of_images(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    add_training_split(tmp_path)
+    assert main(arguments(config, "--dry-run", *setting(*MIXED))) == 0
+    plan = capsys.readouterr().out
+    assert re.search(r"frames +17 at 24x24: to measure on, 17 held out", plan)
+    assert re.search(r"live +new views at 24x24 near 12 training poses, rendered in a thread: 8 kept", plan)
+    assert re.search(r"images +12 of transforms_train.json at 24x24 give 33% of the rays", plan)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_checkpoint_of_another_student_is_not_resumed(trained, capsys) -> None:
+    config, _ = trained
+    assert main(arguments(config, "--resume", "auto", "--set", "student.levels=7")) == 2
+    assert "student.levels" in capsys.readouterr().err
+
+
+def test_kilo_uniform_with_an_assistant_in_one_command(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    kilo = ["--set", "student={kind: kilo_uniform, grid: [2, 2, 2], hidden_width: 16}", "--set", "run=kilo"]
+    more = [*kilo, "--max-steps", "150", *setting("train.assistant=auto", "train.lr=0.01", "tag=kilo_uniform")]
+    assert main(arguments(config, *more)) == 0
+    figures = tmp_path / "logs/toy/kilo/eval_step_000150_kilo_uniform.csv"
+    psnr = float(rows(figures)[0]["psnr"])
+    assert psnr > float(rows(figures)[0]["psnr_blank"]) + 4
+    points = rows(tmp_path / "logs/toy/kilo/pointwise_metrics.csv")
+    assert float(points[-1]["loss_alpha"]) < float(points[0]["loss_alpha"])
+    (assistant,) = (tmp_path / "results/toy/kilo_assistant/checkpoints").iterdir()
+
+    # A checkpoint knows its student: the config of the evaluation needs no section for it.
+    checkpoint = str(tmp_path / "results/toy/kilo/checkpoints/step_000150.pth")
+    assert main(arguments(config, "--eval-only", "--checkpoint", checkpoint)) == 0
+    assert float(rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]["psnr"]) == psnr
+
+    # The same with the checkpoint as the assistant; one of another box is refused before anything is written.
+    named = [*kilo, "--set", f"train.assistant={assistant}", "--max-steps", "20"]
+    assert main(arguments(config, *named)) in (0, 3)
+    elsewhere = ["--set", "data.box={lower: [-1, -1, -1], upper: [1, 1, 1]}", "--set", "run=other"]
+    capsys.readouterr()
+    assert main(arguments(config, *named, *elsewhere)) == 2
+    assert "scene box" in capsys.readouterr().err
+    assert not (tmp_path / "results/toy/other").exists()

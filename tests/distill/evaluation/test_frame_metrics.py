@@ -1,0 +1,81 @@
+"""What one frame is measured by: the neighbours, depth, silhouette and networks that its figures need."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill.evaluation import metrics
+from distill.renderer import RenderedFrame
+from tests.distill.evaluation.disc import (
+    FRAMES,
+    SIDE,
+    FixedLpips,
+    blank,
+    make_frame,
+    make_views,
+    run,
+    the_teacher,
+    with_noise,
+)
+
+
+def test_opaque_ground_truth_takes_its_foreground_from_the_teacher(setup):
+    views = make_views()
+    views.ground_truth[..., 3] = 255
+
+    def wrong_outside(i, background):
+        image = views.ground_truth_image(i, background)
+        return make_frame(torch.where(views.coverage[i][..., None] > 0, image, 1 - image), torch.ones(SIDE, SIDE))
+
+    result, _ = run(wrong_outside, views, setup)
+    assert result.rows[1]["psnr_foreground"] == metrics.PSNR_CAP_DB > result.rows[1]["psnr"]
+
+
+def test_lpips_fills_its_column_or_leaves_it_empty(setup, monkeypatch):
+    views = make_views()
+    monkeypatch.setattr(metrics.Lpips, "load", lambda net, device: FixedLpips() if net == "vgg" else None)
+    result, _ = run(the_teacher(views), views, setup, lpips=True)
+    assert {row["lpips_vgg"] for row in result.rows} == {0.25}
+    monkeypatch.setattr(metrics.Lpips, "load", lambda net, device: None)
+    result, _ = run(the_teacher(views), views, setup, lpips=True)
+    assert {row["lpips_vgg"] for row in result.rows} == {None}
+
+
+def test_flicker_is_of_neighbours_on_the_path_in_the_same_split(setup):
+    views = make_views()
+    result, _ = run(with_noise(views, lambda i: 0.2 if i == 5 else 0.0), views, setup, reference="teacher")
+    flicker = [row["flicker"] for row in result.frame_rows]
+    assert flicker[0] is None and flicker[1:5] == [0, 0, 0, 0]
+    assert flicker[5:7] == [pytest.approx(0.2, abs=1e-6)] * 2
+    holdout, train, everything = (row["flicker"] for row in result.rows)
+    assert holdout is None  # frames 0, 4, 8
+    assert train == pytest.approx(0.2 / 4)  # of 2, 3, 6, 7: what 5 and 9 follow is held out
+    assert everything == pytest.approx(2 * 0.2 / 9)
+    views.cameras.c2w[5] = torch.diag(torch.tensor([-1.0, 1, -1, 1]))  # looks the other way
+    result, _ = run(blank, views, setup, reference="teacher")
+    assert [row["frame"] for row in result.frame_rows if row["flicker"] is None] == [0, 5, 6]
+
+
+def test_depth_and_silhouette_against_the_teacher(setup):
+    views = make_views()
+    views = replace(views, distance=torch.full((FRAMES, SIDE, SIDE), 4.0))
+
+    def render(i, background):
+        alpha = views.coverage[i].float() / 255
+        return RenderedFrame(views.image(i, background), alpha, torch.full_like(alpha, 5.0))
+
+    result, _ = run(render, views, setup)
+    teacher, truth = result.rows[:2]
+    assert (teacher["depth_abs"], teacher["depth_rel"], teacher["alpha_iou"]) == (1.0, 0.25, 1.0)
+    assert truth["depth_abs"] is None and truth["depth_rel"] is None
+    assert teacher["psnr_teacher"] is None and truth["psnr_teacher"] == truth["psnr"]  # the render is the teacher's
+    inside = int((views.coverage[0] > 0).sum())
+    assert truth["alpha_iou"] == pytest.approx((inside - 1) / inside)
+    assert (teacher["background"], teacher["width"], teacher["height"]) == ("white", SIDE, SIDE)
+
+
+def test_lpips_of_the_networks_asked_for(setup, monkeypatch):
+    monkeypatch.setattr(metrics.Lpips, "load", lambda net, device: FixedLpips() if net == "alex" else None)
+    result, _ = run(the_teacher(make_views()), make_views(), setup, lpips=["alex"])
+    assert (result.rows[0]["lpips_alex"], result.rows[0]["lpips_vgg"]) == (0.25, None)

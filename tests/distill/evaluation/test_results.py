@@ -1,0 +1,81 @@
+"""The evaluation's rows: the documented columns, empty cells, and the table a person reads."""
+
+from distill.evaluation import evaluator, metrics, results
+from distill.evaluation.results import EVAL_COLUMNS, FRAME_COLUMNS
+from tests.distill.evaluation.disc import FixedLpips, blank, make_views, read_csv, run, the_teacher, with_noise
+
+
+def test_csv_columns_are_the_documented_ones(setup):
+    _, folder = run(blank, make_views(), setup, tag="depth")
+    columns, rows = read_csv(folder.logs / "eval_step_020000_depth.csv")
+    assert ",".join(columns) == (
+        "step,split,reference,frames,psnr,ssim,lpips_vgg,psnr_foreground,psnr_blank,alpha_mean,"
+        "avg_fps,gpu_peak_gib,power_avg_w,collapsed,"
+        "lpips_alex,depth_abs,depth_rel,alpha_iou,flicker,psnr_teacher,background,width,height"
+    )
+    assert [(row["split"], row["reference"], row["frames"]) for row in rows] == [
+        ("holdout", "teacher", "3"),
+        ("holdout", "ground_truth", "3"),
+        ("train", "teacher", "7"),
+        ("train", "ground_truth", "7"),
+        ("all", "teacher", "10"),
+        ("all", "ground_truth", "10"),
+    ]
+    for row in rows:  # no GPU, and LPIPS switched off: empty, never 0
+        assert row["lpips_vgg"] == row["gpu_peak_gib"] == row["power_avg_w"] == ""
+        assert row["step"] == "20000" and float(row["avg_fps"]) > 0
+    columns, rows = read_csv(folder.logs / "eval_step_020000_depth_frames.csv")
+    assert tuple(columns) == FRAME_COLUMNS and len(rows) == 20
+    assert rows[0]["frame"] == "0" and rows[0]["name"] == "r_0" and rows[0]["split"] == "holdout"
+    assert rows[2]["frame"] == "1" and rows[2]["split"] == "train" and float(rows[2]["render_s"]) > 0
+
+
+def test_tiny_pictures_leave_cells_empty(setup, monkeypatch):
+    monkeypatch.setattr(metrics.Lpips, "load", lambda *_: FixedLpips())
+    views = make_views(side=8)
+    result, folder = run(the_teacher(views), views, setup, lpips=True, reference="teacher")
+    _, rows = read_csv(folder.eval_csv(20000))
+    assert {(row["ssim"], row["lpips_vgg"]) for row in rows} == {("", "")}
+    assert float(rows[0]["psnr"]) == 100.0
+    blank_psnr = f"{result.rows[0]['psnr_blank']:.2f}"
+    first = result.summary_text().splitlines()[1]
+    assert first.split() == ["holdout", "teacher", "3", "100.00", "-", "-", "100.00", blank_psnr]
+
+
+def test_gpu_figures_reach_the_csv(setup, monkeypatch):
+    class Monitor:
+        def __init__(self, device): ...
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+        mean_power_w = lambda self: 321.5  # noqa: E731
+
+    monkeypatch.setattr(evaluator, "GpuMonitor", Monitor)
+    monkeypatch.setattr(evaluator, "gpu_mem_gib", lambda device: 1.25)
+    result, folder = run(blank, make_views(), setup)
+    _, rows = read_csv(folder.eval_csv(20000))
+    assert {(float(row["gpu_peak_gib"]), float(row["power_avg_w"])) for row in rows} == {(1.25, 321.5)}
+    assert "GPU peak 1.25 GiB, mean power 322 W" in result.summary_text()
+
+
+def test_summary_is_a_table_a_person_can_read(setup):
+    views = make_views()
+    result, _ = run(with_noise(views, lambda i: 0.2), views, setup)
+    lines = result.summary_text().splitlines()
+    assert " ".join(lines[0].split()) == "split reference frames PSNR SSIM LPIPS PSNR fg PSNR blank"
+    assert lines[1].split()[:4] == ["holdout", "teacher", "3", "13.98"]
+    assert len(lines) == 1 + 6 + 2
+    assert lines[-2].endswith(" frames/s")
+    assert lines[-1] == result.evidence
+
+
+def test_columns_hold_every_metric():
+    names = {*results.METRICS, *results.MORE_METRICS}
+    assert names < set(EVAL_COLUMNS) and names < set(FRAME_COLUMNS)
+
+
+def test_a_row_names_its_background(setup):
+    result, _ = run(blank, make_views(), setup, background="black")
+    assert result.rows[0]["background"] == "black"
+    result, _ = run(blank, make_views(alpha=False), setup)
+    assert result.rows[0]["background"] == "#808080"

@@ -1,0 +1,25 @@
+"""The reference of all settings in the README."""
+
+from tools.config_reference import BEGIN, END, config_reference, main
+
+
+def test_reference_tells_type_default_and_meaning():
+    lines = config_reference().splitlines()
+    assert "| `far` | a number > 0 | `100.0` | farthest distance along a ray, world units |" in lines
+    assert "| `scene` | a name of letters, digits, `.`, `_`, `-` | required | " in config_reference()
+    assert any(line.startswith("| `table_size` | a power of two, at least 8 | `32768` |") for line in lines)
+    assert any(line.startswith("| `box.lower` | 3 values, each a number | required |") for line in lines)
+    depth = lines.index("**`loss.depth`: expected distance**")
+    assert "| `kind` | one of `l1`, `l2`, `smooth_l1` | `l1` |" in "\n".join(lines[depth : depth + 12])
+
+
+def test_reference_in_a_file_is_checked_and_replaced(tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text("no place\n")
+    assert main(["--write", str(readme)]) == 2 and readme.read_text() == "no place\n"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main(["--check", str(readme)]) == 1
+    assert "--write" in capsys.readouterr().err
+    assert main(["--write", str(readme)]) == 0 and main(["--check", str(readme)]) == 0
+    assert readme.read_text() == f"before\n{BEGIN}\n{config_reference()}{END}\nafter\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
