@@ -126,7 +126,7 @@ class WatchedUpdate(Update):
             return
         figures = self.scale.figures()
         if figures.trouble is not None:
-            began, name, value = first or (step, GRADIENT, float("nan"))
+            began, name, value = first
             raise TrainingDiverged(
                 f"step {step}: {figures.trouble}; {_named(name)} is {value} at step {began}; "
                 "use train.precision: bfloat16 or float32, or lower train.lr"
