@@ -32,6 +32,7 @@ from distill.tensorboard import Board
 from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
 from distill.training_step import Taken, TrainingStep
 from distill.update import make_update
+from distill.waiting import waiting_parts
 from kernels.threads import one_torch_thread
 from students.base import Student
 
@@ -154,6 +155,8 @@ class Trainer:
 
     def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
+        if self.resident and (parts := waiting_parts(self.config)):
+            _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
         log = CsvLog(self.folder.training_csv, COLUMNS, None if resumed_at is None else resumed_at + 1)
