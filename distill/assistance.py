@@ -18,9 +18,12 @@ from tqdm import tqdm
 from distill.occupancy import OccupancyGrid
 from distill.optimizer import StudentAdam, rate_factor
 from distill.pipeline import Model
+from distill.random_numbers import generator_on
 from distill.run_folder import CsvLog
 from distill.schema import Config
-from distill.trainer import TrainingDiverged
+from distill.step_watch import TrainingDiverged
+from distill.update import make_update
+from kernels.constants import constant
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.errors import InputError
@@ -47,13 +50,16 @@ class PointSupervision:
         self.centers = cameras.centers.to(self.cells.device)
 
     def loss(self, student: Student, generator: torch.Generator) -> dict[str, Tensor]:
-        """Mean square errors of alpha, and of colour weighted by alpha: ``{"alpha": ..., "rgb": ...}``."""
+        """Mean square errors of alpha, and of colour weighted by alpha: ``{"alpha": ..., "rgb": ...}``.
+
+        Numbers are drawn where the generator is: with one on the points' device nothing waits for it.
+        """
+        device, drawn = self.cells.device, {"generator": generator, "device": generator.device}
         cell, view = (
-            torch.randint(count, (self.points,), generator=generator).to(self.cells.device)
-            for count in (len(self.cells), len(self.centers))
+            torch.randint(count, (self.points,), **drawn).to(device) for count in (len(self.cells), len(self.centers))
         )
-        place = torch.rand((self.points, 3), generator=generator).to(self.cells.device)
-        positions = (self.cells[cell] + place) * self.cell_size + place.new_tensor(self.lower)
+        place = torch.rand((self.points, 3), **drawn).to(device)
+        positions = (self.cells[cell] + place) * self.cell_size + constant(self.lower, device)
         directions = F.normalize(positions - self.centers[view], dim=-1)
         index = torch.arange(self.points, device=positions.device)
         with torch.no_grad():
@@ -88,36 +94,58 @@ def check_same_box(assistant: Model, box: SceneBox, source: str) -> None:
 
 
 def pretrain_on_points(
-    config: Config, student: Student, supervision: PointSupervision, seconds: float | None, log: Path
+    config: Config,
+    student: Student,
+    supervision: PointSupervision,
+    seconds: float | None,
+    log: Path,
+    resident: bool | None = None,
 ) -> None:
     """Trains a student on its assistant's answers, for ``seconds`` or else for its share of ``train.max_steps``.
 
     Figures go to the CSV ``log``: step, wall_s, lr, loss_alpha, loss_rgb.
 
+    Args:
+        resident: steps do not wait for the device, as in ``Trainer``.
+
     Raises:
         TrainingDiverged: the student's answers are not finite.
     """
+    try:
+        _pretrain(config, student, supervision, seconds, log, resident)
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"pointwise {error}") from error
+
+
+def _pretrain(
+    config: Config,
+    student: Student,
+    supervision: PointSupervision,
+    seconds: float | None,
+    log: Path,
+    resident: bool | None,
+) -> None:
     train = config.train
     steps = max(1, round(train.pointwise_share * train.max_steps))
     generator = torch.Generator().manual_seed(config.seed)
-    optimizer = StudentAdam(student, train, config.kernels)
+    optimizer, device = StudentAdam(student, train, config.kernels), supervision.cells.device
+    resident = device.type == "cuda" if resident is None else resident
+    update = make_update(optimizer, device, torch.float32, resident)
     rows = CsvLog(log, ("step", "wall_s", "lr", "loss_alpha", "loss_rgb"))
     start, step, done = time.perf_counter(), 0, 0.0
     unit = {"total": steps, "unit": "step"} if seconds is None else {"total": round(seconds, 1), "unit": "s"}
     with one_torch_thread(), tqdm(desc="points", dynamic_ncols=True, mininterval=0.5, **unit) as bar:
         while done < 1:
-            terms = supervision.loss(student, generator)
-            total = sum(terms.values())
-            if not torch.isfinite(total):
-                raise TrainingDiverged(f"pointwise step {step + 1}: loss is {total.item()}; lower train.lr")
-            total.backward()
-            optimizer.set_rate(rate_factor(step, done, train))
-            optimizer.step()
+            terms = supervision.loss(student, generator_on(device, generator) if resident else generator)
             step += 1
+            update.check(step, terms)
+            optimizer.set_rate(rate_factor(step - 1, done, train))
+            update.apply(step, sum(terms.values()), terms)
             elapsed = time.perf_counter() - start
             done = step / steps if seconds is None else elapsed / seconds
             bar.update(1 if seconds is None else elapsed - bar.n)
             if step % train.log_every == 0 or done >= 1:
+                update.settle(step)
                 figures = {f"loss_{name}": term.item() for name, term in terms.items()}
                 rows.append(
                     {"step": step, "wall_s": round(elapsed, 3), "lr": optimizer.param_groups[0]["lr"], **figures}

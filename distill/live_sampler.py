@@ -63,7 +63,6 @@ class LiveRaySampler(RaySampler):
             holdout=torch.zeros(live.buffer, dtype=torch.bool),
         )
         super().__init__(ring, box, settings, background, random_background, device)
-        self.coverage = self.alpha
         self.view_pixels = camera.height * camera.width
         self.rays_per_view = max(1, round(live.reuse * self.view_pixels))
         self.taken, self.drawn, self.waited = 0, 0, 0.0

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kernels.constants import constant
 from kernels.ray_marching import Cells
 from scene.errors import InputError
 from scene.rays import SceneBox
@@ -46,11 +47,11 @@ class OccupancyGrid(nn.Module):
             found = f"{resolution}: {'x'.join(map(str, self.shape))} cells that take {memory:.1f} GiB"
             raise InputError("config", "occupancy.resolution", found, f"at most {MAX_GIB:g} GiB", "Use fewer cells.")
         self.density_threshold = -math.log1p(-threshold) / step
-        self.refusals = 0
+        self.register_buffer("refusals", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("teacher", torch.ones(self.shape, dtype=torch.uint8))
         self.register_buffer("occupied", torch.ones(self.shape, dtype=torch.uint8))
         self.register_buffer("remembered", torch.full(self.shape, _UNSEEN))
-        self._cells: Cells | None = None
+        self._forget()
 
     @property
     def cells(self) -> Cells:
@@ -68,38 +69,47 @@ class OccupancyGrid(nn.Module):
         """Starts from the teacher's cells (X, Y, Z); nothing outside them will ever be sampled."""
         self.teacher.copy_(mask)
         self.occupied.copy_(mask)
-        self._cells = None
+        self._forget()
 
     @torch.no_grad()
     def refresh(self, student: Student, generator: torch.Generator) -> None:
         """Takes the student's density at a random place in each of the teacher's cells into the memory.
 
         In a large grid a random part of them is looked into at a time. Cells whose remembered density falls below
-        the threshold become empty, unless almost all would.
+        the threshold become empty, unless almost all would; ``refusals`` counts how often that was so.
+
+        Numbers are drawn where the generator is: with one on the grid's device nothing but the first call waits for it.
         """
-        candidates = self.teacher.reshape(-1).nonzero()[:, 0]
+        if self._teacher_cells is None:
+            self._teacher_cells = self.teacher.reshape(-1).nonzero()[:, 0]
+        candidates, drawn = self._teacher_cells, {"generator": generator, "device": generator.device}
         if len(candidates) > MAX_REFRESHED_CELLS:
-            pick = torch.randint(len(candidates), (MAX_REFRESHED_CELLS,), generator=generator)
+            pick = torch.randint(len(candidates), (MAX_REFRESHED_CELLS,), **drawn)
             candidates = candidates[pick.to(candidates.device)]
-        place = torch.rand((len(candidates), 3), generator=generator).to(candidates.device)
-        corner = torch.stack(torch.unravel_index(candidates, self.shape), dim=-1)
-        lower = place.new_tensor(self.box.lower)
+        place = torch.rand((len(candidates), 3), **drawn).to(candidates.device)
+        _, rows, depth = self.shape
+        corner = torch.stack([candidates // (rows * depth), candidates // depth % rows, candidates % depth], dim=-1)
+        lower = constant(self.box.lower, place.device)
         density = student.density(lower + (corner + place) * self.cell_size)
         remembered = self.remembered.view(-1)
         remembered[candidates] *= self.decay
         remembered.scatter_reduce_(0, candidates, density, "amax")  # a cell may have been picked twice
         occupied = (self.remembered < 0) | (self.remembered > self.density_threshold)
         occupied &= self.teacher != 0
-        if occupied.sum() < LEAST_FRACTION * self.teacher.sum():
-            self.refusals += 1
-            occupied = self.teacher != 0
-        self.occupied.copy_(occupied)
+        too_few = occupied.sum() < LEAST_FRACTION * self.teacher.sum()
+        self.refusals += too_few
+        self.occupied.copy_(torch.where(too_few, self.teacher != 0, occupied))
         self._cells = None
 
     def load_state_dict(self, *args, **kwargs):
-        self._cells = None
+        self._forget()
         return super().load_state_dict(*args, **kwargs)
 
     def _apply(self, fn, recurse=True):
-        self._cells = None  # moved to another device, ``occupied`` is another tensor
+        self._forget()  # moved to another device, ``occupied`` is another tensor
         return super()._apply(fn, recurse)
+
+    def _forget(self) -> None:
+        """Drops what follows from the masks."""
+        self._cells: Cells | None = None
+        self._teacher_cells: Tensor | None = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill.schema import TrainConfig
-from kernels.adam import adam_step
+from kernels.adam import adam_step, controlled_adam_step, corrected
+from kernels.constants import constant
 from students.base import Student
 
 _BETAS = (0.9, 0.99)  # Mueller et al. 2022
@@ -43,9 +44,11 @@ class StudentAdam(torch.optim.Optimizer):
         )
         self._touched, self._eps = student.touched_rows(), student.adam_eps
         self._implementation = implementation
+        self._factor = 0.0
 
     def set_rate(self, factor: float) -> None:
         """Sets every group's learning rate to ``factor`` times its base."""
+        self._factor = factor
         for group in self.param_groups:
             group["lr"] = group["base_lr"] * factor
 
@@ -58,31 +61,74 @@ class StudentAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+        for parameter, group in self._moving():
+            state = self._state_of(parameter)
+            state["step"] += 1
+            moments = state["first_moment"], state["second_moment"]
+            adam_step(
+                parameter, parameter.grad, *moments,
+                step=state["step"], lr=group["lr"], eps=self._eps, **self._settings(parameter, group),
+            )  # fmt: skip
 
-    def _update(self, parameter: nn.Parameter, group: dict) -> None:
+    @torch.no_grad()
+    def step_unless(self, skip: Tensor, scale: Tensor, factor: Tensor | None = None) -> None:
+        """``step`` decided on the parameters' device: nothing waits for it.
+
+        A skipped step only zeroes the gradients, whatever they hold; Adam does not count it. The counts are on the
+        device from then on, but for ``state_dict``, which waits for them.
+
+        Args:
+            skip: () bool, whether to leave the parameters alone.
+            scale: () float32, what the loss was multiplied by.
+            factor: () float64 on the device, in the place of that of ``set_rate``.
+        """
+        factor = self._factor if factor is None else factor
+        moving = self._moving()
+        states, taken = [self._state_of(parameter) for parameter, _ in moving], ~skip
+        for state in states:
+            if not isinstance(state["step"], Tensor):
+                state["step"] = torch.full((), state["step"], dtype=torch.float64, device=skip.device)
+            state["step"] += taken
+        if not moving:
+            return
+        rates = constant(tuple(group["base_lr"] for _, group in moving), skip.device, torch.float64)
+        steps = torch.stack([state["step"] for state in states])
+        rate, eps = corrected(steps, rates * factor, _BETAS, self._eps)
+        unscale, skips = (1 / scale).expand(len(moving)), skip.expand(len(moving))
+        controls = torch.stack([rate.float(), eps.float(), unscale, skips.float()], dim=1)
+        for (parameter, group), state, control in zip(moving, states, controls.unbind(), strict=True):
+            moments = state["first_moment"], state["second_moment"]
+            controlled_adam_step(parameter, parameter.grad, *moments, control, **self._settings(parameter, group))
+
+    def state_dict(self) -> dict:
+        """As torch's; counts of updates are plain numbers."""
+        state = super().state_dict()
+        kept = {
+            key: {name: int(value) if name == "step" else value for name, value in values.items()}
+            for key, values in state["state"].items()
+        }
+        return {**state, "state": kept}
+
+    def _moving(self) -> list[tuple[nn.Parameter, dict]]:
+        """Parameters that have a gradient, with their groups."""
+        pairs = ((parameter, group) for group in self.param_groups for parameter in group["params"])
+        return [(parameter, group) for parameter, group in pairs if parameter.grad is not None]
+
+    def _state_of(self, parameter: nn.Parameter) -> dict:
         state = self.state[parameter]
         if not state:
             state["step"] = 0
             state["first_moment"] = torch.zeros_like(parameter)
             state["second_moment"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        adam_step(
-            parameter,
-            parameter.grad,
-            state["first_moment"],
-            state["second_moment"],
-            step=state["step"],
-            lr=group["lr"],
-            betas=_BETAS,
-            eps=self._eps,
-            weight_decay=group["weight_decay"],
-            touched=self._touched.get(parameter),
-            implementation=self._implementation,
-        )
+        return state
+
+    def _settings(self, parameter: nn.Parameter, group: dict) -> dict:
+        return {
+            "betas": _BETAS,
+            "weight_decay": group["weight_decay"],
+            "touched": self._touched.get(parameter),
+            "implementation": self._implementation,
+        }
 
 
 def rate_factor(step: int, progress: float, train: TrainConfig) -> float:

@@ -38,7 +38,7 @@ def describe_run(config: Config, root: Path) -> str:
         ("writes", f"{folder.results} and {folder.logs}"),
         *_teacher_lines(config, teacher),
         *_live_lines(config, teacher, device),
-        *_model_lines(config, teacher, model, trainer.sampler.pixels),
+        *_model_lines(config, teacher, model, trainer),
         *_feature_lines(trainer),
         ("kernels", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())),
         ("time", _duration(config, seconds, trainer.progress.seconds_before)),
@@ -123,8 +123,8 @@ def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[
     return lines
 
 
-def _model_lines(config: Config, teacher: Teacher, model: Model, pixels: int) -> list[tuple[str, str]]:
-    grid, train = model.grid, config.train
+def _model_lines(config: Config, teacher: Teacher, model: Model, trainer: Trainer) -> list[tuple[str, str]]:
+    grid, train, pixels = model.grid, config.train, trainer.sampler.pixels
     parameters = model.student.parameter_count()
     cells = "x".join(map(str, grid.shape))
     return [
@@ -132,7 +132,8 @@ def _model_lines(config: Config, teacher: Teacher, model: Model, pixels: int) ->
         ("student", f"{model.student.kind}, {parameters:,} parameters, {_mib(4 * parameters)} as float32"),
         ("occupancy", f"{cells} cells of {grid.cell_size:.4f} world units, {grid.occupied_fraction:.1%} occupied"),
         ("samples", f"every {model.settings.step:.4f} world units, about {train.samples_per_step:,} a step"),
-        ("memory", _memory(config, teacher, model)),
+        ("precision", _precision(trainer)),
+        ("memory", _memory(config, teacher, trainer)),
     ]
 
 
@@ -144,20 +145,29 @@ def _feature_lines(trainer: Trainer) -> list[tuple[str, str]]:
     return [("features", f"{text}, made in {seconds:.1f} s, which count as training time")]
 
 
-def _memory(config: Config, teacher: Teacher, model: Model) -> str:
+def _precision(trainer: Trainer) -> str:
+    name = str(trainer.precision).removeprefix("torch.")
+    if not trainer.resident:
+        return name
+    return f"{name}; steps do not wait for the device, with room for {trainer.capacity:,} samples each"
+
+
+def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
+    student = trainer.student
     sets = [views for views in (teacher.views, teacher.images) if views is not None]
     pictures = [
         getattr(views, name) for views in sets for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")
     ]
     # Parameters, gradients and Adam's two moments; then a sample's place, encoding, its gradient, and outputs.
-    training = 4 * 4 * model.student.parameter_count()
-    width = model.student.encoding_width()
-    samples = config.train.samples_per_step * 4 * (2 * width + 24)
+    training = 4 * 4 * student.parameter_count()
+    encoded = 2 * trainer.precision.itemsize * student.encoding_width()
+    samples = (trainer.capacity or config.train.samples_per_step) * (encoded + 4 * 24)
     views_bytes = sum(picture.nbytes for picture in pictures if picture is not None)
     if config.live:
         cameras = teacher.training_cameras
         views_bytes += config.live.buffer * cameras.width * cameras.height * LIVE_BYTES_PER_PIXEL
-    return f"views {_mib(views_bytes)}, training state {_mib(training)}, a step's samples {_mib(samples)}"
+    on_device = f"training pixels {_mib(trainer.sampler.nbytes)}, training state {_mib(training)}"
+    return f"views {_mib(views_bytes)}; on {trainer.device}: {on_device}, a step's samples {_mib(samples)}"
 
 
 def _mib(size: float) -> str:

@@ -23,8 +23,16 @@ class RaySource:
         """Training rays there are."""
         raise NotImplementedError
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pixels, kept on the device where batches are made."""
+        raise NotImplementedError
+
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        """``count`` random rays; the same for the same generator state on any device."""
+        """``count`` random rays; the same for the same generator state on any device.
+
+        Numbers are drawn where the generator is: with one on the device of the batch nothing waits for it.
+        """
         raise NotImplementedError
 
     def __enter__(self) -> RaySource:
@@ -62,7 +70,8 @@ class RaySampler(RaySource):
         box, settings: clip the rays.
         background: (3,) behind the student, and behind a teacher with alpha when ``random_background`` is off.
         random_background: a random colour per ray; only a teacher with alpha allows it.
-        device: where the pixels are kept and the batches made.
+        device: where the pixels are kept and the batches made. Colour, alpha and coverage stay 8-bit, as stored; a
+            drawn ray's become float32.
         features: teacher features of the training views' pixels (P, C), not divided by the sum of their weights (P,);
             None where nothing is aligned by ray.
 
@@ -89,7 +98,9 @@ class RaySampler(RaySource):
         self.cameras = views.cameras[train].to(device)
         self.rgb = views.rgb[train].reshape(-1, 3).to(device)
         self.alpha = None if views.alpha is None else views.alpha[train].reshape(-1).to(device)
-        self.coverage = views.coverage[train].reshape(-1).to(device)
+        # Of views with alpha the two are the same picture: one copy of it on the device is enough.
+        same = views.alpha is not None and torch.equal(views.coverage, views.alpha)
+        self.coverage = self.alpha if same else views.coverage[train].reshape(-1).to(device)
         self.distance = None if views.distance is None else views.distance[train].reshape(-1).to(device)
         fixed = background if views.background is None else views.background
         self.background = torch.tensor(fixed, dtype=torch.float32, device=device)
@@ -99,14 +110,20 @@ class RaySampler(RaySource):
     def pixels(self) -> int:
         return len(self.rgb)
 
+    @property
+    def nbytes(self) -> int:
+        kept = [self.rgb, self.alpha, self.distance, *(self.features or ())]
+        kept += [] if self.coverage is self.alpha else [self.coverage]
+        return sum(part.nbytes for part in kept if part is not None)
+
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        pixel = torch.randint(self.pixels, (count,), generator=generator).to(self.device)
+        pixel = torch.randint(self.pixels, (count,), generator=generator, device=generator.device).to(self.device)
         per_frame = self.cameras.width * self.cameras.height
         frame, rest = pixel // per_frame, pixel % per_frame
         row, col = rest // self.cameras.width, rest % self.cameras.width
         rays = clip_to_box(*pixel_rays(self.cameras, frame, row, col), self.box, self.settings)
         if self.random_background:
-            background = torch.rand((count, 3), generator=generator).to(self.device)
+            background = torch.rand((count, 3), generator=generator, device=generator.device).to(self.device)
         else:
             background = self.background.expand(count, 3)
         rgb = _unit(self.rgb[pixel])
@@ -141,6 +158,10 @@ class MixedRaySampler(RaySource):
     @property
     def pixels(self) -> int:
         return self.teacher.pixels + self.images.pixels
+
+    @property
+    def nbytes(self) -> int:
+        return self.teacher.nbytes + self.images.nbytes
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
         own = self._of_teacher(count)

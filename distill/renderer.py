@@ -43,7 +43,7 @@ class SampledField(NamedTuple):
     """What the student said at the N samples of a step's rays; differentiable but for the places.
 
     positions (N, 3) world; ray_index (N,) int64; density (N,) 1 / world unit; rgb (N, 3); taps: the activations asked
-    for, each (N, width).
+    for, each (N, width); real (N,) bool: what is a sample and no padding, None where all are.
     """
 
     positions: Tensor
@@ -51,18 +51,24 @@ class SampledField(NamedTuple):
     density: Tensor
     rgb: Tensor
     taps: dict[str, Tensor]
+    real: Tensor | None = None
 
 
 class RenderedRays(NamedTuple):
-    """Outputs of training rays; differentiable."""
+    """Outputs of training rays; differentiable.
+
+    With a capacity: kept (R,) bool, the rays whose samples fit into it, and wanted () int64, the samples of all.
+    """
 
     composite: Composite
     field: SampledField
+    kept: Tensor | None = None
+    wanted: Tensor | None = None
 
     @property
-    def samples(self) -> int:
-        """Samples on all rays."""
-        return len(self.field.density)
+    def samples(self) -> int | Tensor:
+        """Samples on all rays; on the device where they were rendered with a capacity."""
+        return len(self.field.density) if self.wanted is None else self.wanted
 
 
 class RenderedFrame(NamedTuple):
@@ -84,13 +90,15 @@ def render_rays(
     grid: OccupancyGrid,
     rays: Rays,
     settings: RenderSettings,
-    seed: int,
+    seed: int | Tensor,
     taps: Sequence[str] = (),
+    capacity: int | None = None,
 ) -> RenderedRays:
     """Renders training rays at stratified random places (a function of the seed alone).
 
     Args:
         taps: activations of the student that are wanted beside its outputs, see ``Student.tapped``.
+        capacity: samples to make room for, so that nothing waits for their number, see ``march``; None: all there are.
     """
     samples = march(
         rays.origins,
@@ -101,12 +109,15 @@ def render_rays(
         step=settings.step,
         limit=settings.max_samples_per_ray,
         seed=seed,
+        capacity=capacity,
         implementation=settings.implementation,
     )
     asked = samples.positions, rays.directions, samples.ray_index
     density, rgb, activations = student.tapped(*asked, taps) if taps else (*student(*asked), {})
     result = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation=settings.implementation)
-    return RenderedRays(result, SampledField(samples.positions, samples.ray_index, density, rgb, activations))
+    real = None if capacity is None else samples.dt > 0
+    field = SampledField(samples.positions, samples.ray_index, density, rgb, activations, real)
+    return RenderedRays(result, field, samples.kept, samples.wanted)
 
 
 @torch.no_grad()

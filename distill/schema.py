@@ -182,6 +182,14 @@ class TrainConfig(Section):
     lr_mlp: float | None = Field(None, gt=0, description="Adam's learning rate of the MLPs; null: `lr`")
     lr_final_ratio: float = Field(0.03, gt=0, le=1, description="learning rate at the end, as a fraction of `lr`")
     lr_warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises linearly from 0")
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto",
+        description="type of the factors in a step's products; parameters and sums are float32. auto: float16 on CUDA, "
+        "with a dynamic loss scale, float32 on a CPU. Half precision on a CPU needs kernels: torch",
+    )
+    cuda_graphs: bool = Field(
+        False, description="record steps as CUDA graphs and replay them, where their shapes allow; for CUDA"
+    )
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; null: only at the end")
     checkpoint_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], FromList] = Field(
         (), description="further steps at which to write a checkpoint"

@@ -20,6 +20,7 @@ from distill.feature_distillation.supervision import FeatureSupervision, supervi
 from distill.live_sampler import LiveRaySampler
 from distill.live_views import make_producer
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
+from distill.precision import training_precision
 from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.restored_run import restore_run
 from distill.run_folder import RunFolder
@@ -82,6 +83,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     check_assets(config)
     check_tensorboard(config)
     device = choose_device(config)
+    training_precision(config, device)
     folder = RunFolder(config, root)
     checkpoint = _checkpoint_to_resume(folder, resume)
     state = None if checkpoint is None else load_checkpoint(checkpoint, device)

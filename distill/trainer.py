@@ -13,27 +13,33 @@ from tqdm import tqdm
 
 from distill.checkpoint import box_state, save_checkpoint, student_state
 from distill.config import to_yaml
-from distill.feature_distillation.gradients import gradient_ratios
-from distill.feature_distillation.supervision import FeatureSupervision, InsideTerms
+from distill.feature_distillation.supervision import FeatureSupervision
 from distill.interrupts import Interrupt
-from distill.losses import scheduled_weight, total_loss
+from distill.lagged_counts import LaggedCounts, RayCount
+from distill.losses import picture_weights
 from distill.occupancy import OccupancyGrid
 from distill.optimizer import StudentAdam, rate_factor
+from distill.precision import training_precision
+from distill.random_numbers import generator_on, host_integer
 from distill.ray_sampler import RaySource
-from distill.renderer import RenderSettings, render_rays
+from distill.renderer import RenderedRays, RenderSettings
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema import Config
+from distill.step_graph import StepGraphs, bucket_of, graph_refusal, step_inputs
+from distill.step_watch import TrainingDiverged
 from distill.telemetry import GpuMonitor, synchronize
 from distill.tensorboard import Board
 from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
+from distill.training_step import Taken, TrainingStep
+from distill.update import make_update
+from distill.waiting import waiting_parts
 from kernels.threads import one_torch_thread
 from students.base import Student
 
+__all__ = ["Progress", "Trainer", "TrainingDiverged"]
 _log = logging.getLogger(__name__)
-
-
-class TrainingDiverged(Exception):
-    """A loss term is not a finite number."""
+# Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
+_HEADROOM = 1.125
 
 
 @dataclass
@@ -46,6 +52,20 @@ class Progress:
     seconds_before: float = 0.0  # part of `seconds` that went into assistance and features before the first step
 
 
+class _Pace:
+    """Rays since the last row, by the clock: a step's own time says nothing where the host does not wait for it."""
+
+    def __init__(self) -> None:
+        self.rays, self._since = 0, time.perf_counter()
+
+    def rays_per_s(self) -> float:
+        """Of the time since the last call, which starts anew."""
+        now = time.perf_counter()
+        rate = self.rays / max(now - self._since, 1e-9)
+        self.rays, self._since = 0, now
+        return round(rate, 1)
+
+
 class Trainer:
     """Trains a student on the rays of its teacher's views.
 
@@ -56,6 +76,8 @@ class Trainer:
         device: where the student lives.
         seconds_before: training time already spent on assistance and on features; counts towards ``train.max_seconds``.
         features: supervision by the teacher's insides; None: rays alone.
+        resident: a step never waits for the device, at the price of room for a fixed number of samples: what is not
+            finite, and how many samples there were, is found out later. None: on CUDA, where waiting costs most.
     """
 
     def __init__(
@@ -69,18 +91,45 @@ class Trainer:
         device: torch.device,
         seconds_before: float = 0.0,
         features: FeatureSupervision | None = None,
+        resident: bool | None = None,
     ) -> None:
         self.config, self.student, self.grid, self.sampler = config, student, grid, sampler
         self.settings, self.folder, self.device, self.features = settings, folder, device, features
         companions = features.parameters() if features else ()
+        self.resident = device.type == "cuda" if resident is None else resident
+        self.precision = training_precision(config, device)
         self.optimizer = StudentAdam(student, config.train, config.kernels, companions)
+        self.update = make_update(self.optimizer, device, self.precision, self.resident)
+        self.counts = LaggedCounts(device)
+        self._dropped_rays = torch.zeros((), dtype=torch.int64, device=device)
+        self._told_of_refusal = False
         self.generator = torch.Generator().manual_seed(config.seed)
+        self.training_step = TrainingStep(
+            config, student, grid, settings, features, self.update, self.generator, self.capacity
+        )
+        self.graphs = self._make_graphs()
         self.progress = Progress(
             seconds=seconds_before,
             rays_per_step=min(config.train.rays_per_step, 1024),
             seconds_before=seconds_before,
         )
         self.interrupted = False
+
+    @property
+    def capacity(self) -> int | None:
+        """Samples there is room for in a resident step; None: as many as there are."""
+        if not self.resident:
+            return None
+        return max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+
+    def _make_graphs(self) -> StepGraphs[Taken] | None:
+        if not self.config.train.cuda_graphs:
+            return None
+        refusal = graph_refusal(self.config, self.resident)
+        if refusal is not None:
+            _log.warning("train.cuda_graphs is without effect: %s", refusal)
+            return None
+        return StepGraphs(self.training_step.take_recorded, self.device)
 
     def fraction_done(self) -> float:
         """0 to 1, by steps or by time, whichever will end the run first."""
@@ -95,7 +144,9 @@ class Trainer:
         """Trains to the end of the schedule, or until Ctrl-C (``interrupted``); the last state is saved either way.
 
         Raises:
-            TrainingDiverged: a loss term became NaN or infinite; names the step and the term.
+            TrainingDiverged: a loss term became NaN or infinite, or float16 overflowed for good; names the step and the
+                term. On CUDA that is found out when the next row or checkpoint is due; until then the parameters are
+                not touched.
         """
         with one_torch_thread(), self.sampler:
             self._run(show_progress)
@@ -104,25 +155,34 @@ class Trainer:
 
     def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
+        if self.resident and (parts := waiting_parts(self.config)):
+            _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
         log = CsvLog(self.folder.training_csv, COLUMNS, None if resumed_at is None else resumed_at + 1)
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
+        pace = _Pace()
         board = Board(self.folder, self.config.logging.tensorboard, resumed_at)
         with bar, board, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
             while self.fraction_done() < 1 and not interrupt.asked:
                 record = self._step()
                 progress.step += 1
                 self.sampler.advance(len(record.batch.rays))
+                pace.rays += len(record.batch.rays)
                 progress.seconds = time.perf_counter() - start
                 bar.update(progress.seconds - bar.n if train.max_seconds else 1)
                 ends = self.fraction_done() >= 1
                 if progress.step % train.log_every == 0 or ends:
+                    self._settle()
+                    progress.seconds = time.perf_counter() - start
                     row = metrics_row(progress.step, progress.seconds, record, self.device, monitor)
-                    row |= self.sampler.figures()
+                    row |= self.sampler.figures() | self.update.figures()
                     row["occupied_fraction"] = self.grid.occupied_fraction
+                    if self.resident:
+                        row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": self._dropped_rays.item()}
+                        self._dropped_rays.zero_()
                     log.append(row)
                     board.add_scalars(row)
                     bar.set_postfix(postfix(row))
@@ -138,8 +198,9 @@ class Trainer:
         student, grid = copy.deepcopy(self.student), copy.deepcopy(self.grid)
         features = self.features.copy() if self.features else None
         twin = Trainer(
-            self.config, student, grid, self.sampler, self.settings, self.folder, self.device, features=features
-        )
+            self.config, student, grid, self.sampler, self.settings, self.folder, self.device,
+            features=features, resident=self.resident,
+        )  # fmt: skip
         twin.progress = copy.copy(self.progress)
         grid.refresh(student, twin.generator)
         with one_torch_thread():
@@ -159,72 +220,77 @@ class Trainer:
         return tqdm(desc="train", disable=not shown, dynamic_ncols=True, mininterval=0.5, **unit)
 
     def _step(self) -> StepRecord:
+        with self.student.computing_in(self.precision):
+            return self._step_in_precision()
+
+    def _step_in_precision(self) -> StepRecord:
         config, progress = self.config, self.progress
         if progress.step % config.occupancy.update_every == 0 and progress.step >= config.occupancy.warmup_steps:
-            refused = self.grid.refusals
-            self.grid.refresh(self.student, self.generator)
-            if self.grid.refusals == 1 and refused == 0:
-                _log.warning(
-                    "step %d: the student is empty almost everywhere; keeping the teacher's occupied space.",
-                    progress.step,
-                )
+            self.grid.refresh(self.student, self._drawing())
+            if not self.resident:
+                self._tell_of_refusal()
         began = time.perf_counter()
-        batch = self.sampler.draw(progress.rays_per_step, self.generator)
-        seed = int(torch.randint(1 << 31, (1,), generator=self.generator))
+        batch = self.sampler.draw(self._rays_to_draw(), self._drawing())
+        seed = host_integer(1 << 31, self.generator)
         done = self.fraction_done()
-        taps = self.features.taps(done) if self.features else ()
-        rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed, taps)
-        loss, terms, depth = total_loss(rendered.composite, batch, config.loss, done)
-        inside = InsideTerms({}, {})
-        if self.features:
-            inside = self.features.compare(rendered, batch, done, self.generator)
-        loss, terms = loss + inside.total(), terms | inside.terms
-        self._check_finite(terms)
-        start = time.perf_counter()
-        ratios = self._gradient_ratios(terms, inside, done)
-        began += time.perf_counter() - start  # measuring is no part of a step's time
-        loss.backward()
-        self.optimizer.set_rate(rate_factor(progress.step, done, config.train))
-        self.optimizer.step()
-        if self.features:
-            self.features.forget_gradients()
-        self._adapt_rays(rendered.samples)
+        factor, weights = rate_factor(progress.step, done, config.train), picture_weights(config.loss, done)
+        self.optimizer.set_rate(factor)
+        if self.graphs is not None:
+            numbers = {"seed": seed, "step": progress.step + 1, "factor": factor} | weights
+            taken = self.graphs(step_inputs(batch, numbers, self.device))
+        else:
+            taken = self.training_step.take(batch, seed, progress.step + 1, weights, done)
+        self._adapt_rays(len(batch.rays), taken.rendered)
         return StepRecord(
-            loss=loss.detach(),
-            terms={name: term.detach() for name, term in terms.items()},
-            result=rendered.composite,
+            loss=taken.loss,
+            terms=taken.terms,
+            result=taken.rendered.composite,
             batch=batch,
-            depth=depth,
-            samples=rendered.samples,
-            seconds=time.perf_counter() - began,
+            depth=taken.depth,
+            samples=taken.rendered.samples,
+            seconds=time.perf_counter() - began - taken.measuring,  # which is no part of a step's time
             lr=self.optimizer.param_groups[0]["lr"],
-            feature_valid_fraction=inside.valid_fraction,
-            gradient_ratios=ratios,
+            feature_valid_fraction=taken.inside.valid_fraction,
+            gradient_ratios=taken.ratios,
+            kept=taken.rendered.kept,
         )
 
-    def _gradient_ratios(self, terms: dict[str, torch.Tensor], inside: InsideTerms, done: float) -> dict[str, float]:
-        """How hard the terms pull, in a step that is logged and has terms on the teacher's insides; balances those."""
-        if not inside.terms or (self.progress.step + 1) % self.config.train.log_every:
-            return {}
-        loss = self.config.loss
-        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | inside.weights
-        ratios = gradient_ratios(self.student, terms, weights)
-        self.features.rebalance({name: ratios[name] for name in inside.terms if name in ratios})
-        self.features.forget_gradients()
-        return ratios
+    def _rays_to_draw(self) -> int:
+        rays = self.progress.rays_per_step
+        return min(bucket_of(rays), self.config.train.rays_per_step) if self.graphs is not None else rays
 
-    def _check_finite(self, terms: dict[str, torch.Tensor]) -> None:
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise TrainingDiverged(
-                    f"step {self.progress.step + 1}: loss term '{name}' is {term.item()}; "
-                    "lower train.lr, or resume from the last checkpoint with a lower one"
-                )
+    def _drawing(self) -> torch.Generator:
+        """For what a step draws: the run's own, or one on the device that follows from it."""
+        return generator_on(self.device, self.generator) if self.resident else self.generator
 
-    def _adapt_rays(self, samples: int) -> None:
+    def _settle(self) -> None:
+        """Makes sure that all steps so far were sound; waits for the device.
+
+        Raises:
+            TrainingDiverged: they were not.
+        """
+        self.update.settle(self.progress.step)
+        self._tell_of_refusal()
+
+    def _tell_of_refusal(self) -> None:
+        if not self._told_of_refusal and self.grid.refusals > 0:
+            self._told_of_refusal = True
+            _log.warning(
+                "step %d: the student is empty almost everywhere; keeping the teacher's occupied space.",
+                self.progress.step,
+            )
+
+    def _adapt_rays(self, drawn: int, rendered: RenderedRays) -> None:
         """Follows the number of rays that fills the sample budget; depends on counts alone, so it can be resumed."""
         train, rays = self.config.train, self.progress.rays_per_step
-        wanted = rays * train.samples_per_step / max(1, samples)
+        count = RayCount(drawn, rendered.samples)
+        if self.resident:
+            self._dropped_rays += (~rendered.kept).sum()
+            self.counts.put(*count)
+            count = self.counts.take()
+        if count is None:
+            return
+        wanted = count.rays * train.samples_per_step / max(1, count.samples)
         blended = 0.8 * rays + 0.2 * min(wanted, 2.0 * rays)
         self.progress.rays_per_step = int(min(train.rays_per_step, max(64, round(blended))))
 
@@ -234,7 +300,12 @@ class Trainer:
         return (every is not None and step % every == 0) or step in train.checkpoint_steps
 
     def save(self) -> None:
-        """Writes the checkpoint of the current step."""
+        """Writes the checkpoint of the current step.
+
+        Raises:
+            TrainingDiverged: there is nothing sound to write.
+        """
+        self._settle()
         save_checkpoint(
             self.folder.checkpoint_path(self.progress.step),
             {
@@ -252,6 +323,8 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "generator": self.generator.get_state(),
                 "sampler": self.sampler.state(),
+                "loss_scale": self.update.state(),
+                "counts": self.counts.pending(),
                 "features": self.features.state() if self.features else None,
                 "config": to_yaml(self.config),
             },
@@ -263,6 +336,8 @@ class Trainer:
         """
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
+        self.update.restore(state.get("loss_scale"))
+        self.counts.restore(state.get("counts", []))
         self.progress = Progress(**{key: state[key] for key in Progress.__dataclass_fields__})
         if state.get("sampler"):
             self.sampler.restore(state["sampler"])

@@ -26,23 +26,28 @@ COLUMNS = (
     *(f"loss_{term}" for term in INSIDE_TERMS),
     "feature_valid_fraction",
     *(f"grad_ratio_{term}" for term in (*PICTURE_TERMS[1:], *INSIDE_TERMS)),
+    *("loss_scale", "skipped_steps", "dropped_rays"),
 )
 
 
 @dataclass
 class StepRecord:
-    """What one step did; tensors stay on the device until a row is wanted."""
+    """What one step did; tensors stay on the device until a row is wanted.
+
+    ``kept`` (R,) bool are the rays that were rendered; None: all.
+    """
 
     loss: Tensor
     terms: dict[str, Tensor]
     result: Composite
     batch: RayBatch
     depth: DepthStatistics | None
-    samples: int
+    samples: int | Tensor
     seconds: float
     lr: float
     feature_valid_fraction: Tensor | None = None
     gradient_ratios: dict[str, float] = field(default_factory=dict)
+    kept: Tensor | None = None
 
 
 def metrics_row(
@@ -53,21 +58,21 @@ def metrics_row(
     ``ray_depth_range`` is far - near, in world units, of the rays that cross the scene box.
     """
     batch, result = record.batch, record.result
-    rays = len(batch.rays)
+    rays, kept = len(batch.rays), slice(None) if record.kept is None else record.kept
     with torch.no_grad():
         predicted = result.rgb + (1 - result.alpha)[:, None] * batch.background
-        squared = ((predicted - batch.rgb) ** 2).mean().item()
+        squared = ((predicted - batch.rgb) ** 2)[kept].mean().item()
         spans = batch.rays.far - batch.rays.near
         row: dict[str, object] = {
             "step": step,
             "wall_s": round(wall_s, 3),
             "rays_per_s": round(rays / record.seconds, 1),
-            "samples_per_ray": round(record.samples / rays, 3),
+            "samples_per_ray": round(int(record.samples) / rays, 3),
             "lr": record.lr,
             "loss": record.loss.item(),
             **{f"loss_{name}": term.item() for name, term in record.terms.items()},
             "psnr_batch": round(-10 * math.log10(max(squared, 1e-10)), 4),
-            "alpha_mean": result.alpha.mean().item(),
+            "alpha_mean": result.alpha[kept].mean().item(),
             **_spread("ray_depth_range", spans[spans > 0]),
             "gpu_mem_gib": gpu_mem_gib(device),
             "power_w": monitor.recent_power_w(),

@@ -31,6 +31,16 @@ class TouchedRows:
         self.rows_per_flag = rows_per_flag
         self.flags = torch.zeros(rows // rows_per_flag + 1, dtype=torch.uint8)
 
+    def mark_all(self, device: torch.device) -> None:
+        """For a gradient on ``device`` whose rows nobody kept account of. Only the CPU's update reads the flags."""
+        if device.type == "cpu":
+            self.flags.fill_(1)
+
+    def clear(self, device: torch.device) -> None:
+        """After an update of a parameter on ``device``."""
+        if device.type == "cpu":
+            self.flags.zero_()
+
 
 def adam_step(
     parameter: Tensor,
@@ -56,14 +66,11 @@ def adam_step(
             Only numba reads the flags; torch and triton find by the gradients what to leave alone.
         implementation: "auto", "torch", "numba" or "triton".
     """
-    correction1, correction2 = 1 - betas[0] ** step, 1 - betas[1] ** step
-    rate = lr * correction2**0.5 / correction1
-    eps = eps * correction2**0.5
+    rate, eps = corrected(step, lr, betas, eps)
     name = resolve("adam", implementation, parameter.device, ("torch", "numba", "triton"))
     tensors = [tensor.detach().view(-1) for tensor in (parameter, grad, first_moment, second_moment)]
     if name == "numba":
-        span = 0 if touched is None else touched.rows_per_flag * max(1, parameter.numel() // max(1, len(parameter)))
-        _adam_numba(tensors, (rate, *betas, eps, weight_decay), touched, span)
+        _adam_numba(tensors, (rate, *betas, eps, weight_decay), touched, _span(parameter, touched))
         return
     if name == "triton":
         from kernels import adam_triton as triton_twin
@@ -72,7 +79,60 @@ def adam_step(
     else:
         _adam_torch(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
     if touched is not None:
-        touched.flags.zero_()
+        touched.clear(parameter.device)
+
+
+def controlled_adam_step(
+    parameter: Tensor,
+    grad: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    controls: Tensor,
+    *,
+    betas: tuple[float, float],
+    weight_decay: float = 0.0,
+    touched: TouchedRows | None = None,
+    implementation: str = "auto",
+) -> None:
+    """As ``adam_step``, with what a step depends on read from the parameter's device: nothing waits for it.
+
+    Args:
+        controls: (4,) float32: learning rate and epsilon, both from ``corrected``; factor on the gradient (1 / loss
+            scale); not 0 where the step must not be taken: then only ``grad`` is zeroed, whatever it holds.
+    """
+    name = resolve("adam", implementation, parameter.device, ("torch", "numba", "triton"))
+    tensors = [tensor.detach().view(-1) for tensor in (parameter, grad, first_moment, second_moment)]
+    if name == "numba":
+        rate, eps, factor, skip = controls.numpy()
+        if skip:
+            grad.zero_()
+        else:
+            grad.mul_(float(factor))
+            _adam_numba(tensors, (rate, *betas, eps, weight_decay), touched, _span(parameter, touched))
+    elif name == "triton":
+        from kernels import adam_triton as triton_twin
+
+        triton_twin.controlled_adam(tensors, controls, betas, weight_decay, lazy=touched is not None)
+    else:
+        rate, eps, factor, skip = controls.unbind()
+        old = [tensor.clone() for tensor in (tensors[0], *tensors[2:])]
+        tensors[1].mul_(factor)
+        _adam_torch(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
+        for tensor, before in zip((tensors[0], *tensors[2:]), old, strict=True):
+            tensor.copy_(torch.where(skip != 0, before, tensor))
+    if touched is not None:
+        touched.clear(parameter.device)
+
+
+def corrected(step, lr, betas: tuple[float, float], eps: float):
+    """Learning rate and epsilon with Adam's bias corrections in them, of numbers or tensors ``step`` and ``lr``."""
+    correction1, correction2 = 1 - betas[0] ** step, 1 - betas[1] ** step
+    return lr * correction2**0.5 / correction1, eps * correction2**0.5
+
+
+def _span(parameter: Tensor, touched: TouchedRows | None) -> int:
+    """Values of the parameter that share a flag."""
+    return 0 if touched is None else touched.rows_per_flag * max(1, parameter.numel() // max(1, len(parameter)))
 
 
 def _adam_torch(tensors, rate, betas, eps, weight_decay, lazy) -> None:

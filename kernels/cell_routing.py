@@ -10,6 +10,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from kernels.constants import constant
 from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 
@@ -46,9 +47,9 @@ def route_to_cells(
         box: (2, 3) lower and upper corner of the grid.
         grid: cells along x, y, z.
         blend: width of the margin on either side of a face, as a fraction of a cell, 0 (off) to 0.5.
-        implementation: "auto", "torch" or "numba".
+        implementation: "auto", "torch" or "numba". On a GPU blending waits for the number of evaluations, axis by axis.
     """
-    scale = positions.new_tensor(grid) / (box[1] - box[0])
+    scale = constant(tuple(grid), positions.device, positions.dtype) / (box[1] - box[0])
     if resolve("cell_routing", implementation, positions.device, ("torch", "numba")) == "torch":
         return _route_torch((positions - box[0]) * scale, grid, blend)
     arguments = (
@@ -73,7 +74,7 @@ def route_to_cells(
 
 def _route_torch(place: Tensor, grid: Sequence[int], blend: float) -> Evaluations:
     """``place`` is in units of cells."""
-    cells = place.new_tensor(grid)
+    cells = constant(tuple(grid), place.device, place.dtype)
     corner = place.floor().clamp(min=0).minimum(cells - 1)
     point, weight = torch.arange(len(place), device=place.device), place.new_ones(len(place))
     for axis in range(3 if blend > 0 else 0):

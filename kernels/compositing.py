@@ -35,7 +35,8 @@ def composite(
         rgb: (N, 3), as ``density``.
         t: (N,) distance of the sample along its ray. Not differentiated.
         dt: (N,) length of the sample's interval. Not differentiated.
-        offsets: (R + 1,) int64, offsets[0] = 0, offsets[R] = N. Rays without samples give zeros.
+        offsets: (R + 1,) int64, offsets[0] = 0, offsets[R] at most N. Rays without samples give zeros; samples from
+            offsets[R] on belong to no ray: their weight is 0, and so is their gradient.
         implementation: "auto", "torch", "numba" or "triton".
     """
     composite_by = {"torch": _composite_torch, "numba": _CompositeNumba.apply, "triton": _CompositeTriton.apply}
@@ -45,18 +46,18 @@ def composite(
 
 def _composite_torch(density, rgb, t, dt, offsets):
     rays = len(offsets) - 1
-    ray = torch.repeat_interleave(torch.arange(rays, device=t.device), offsets.diff())
+    ray = torch.searchsorted(offsets, torch.arange(len(t), device=t.device), right=True) - 1  # ``rays``: of none
     # float64: the difference of two running sums over all rays must still resolve one ray's thickness.
     thickness = (density * dt).double()
     before = torch.cat([thickness.new_zeros(1), thickness.cumsum(0)])
-    start = before[offsets[:-1]][ray] if len(t) else thickness
+    start = before[offsets][ray]
     transmittance = torch.exp(start - before[:-1]).to(density.dtype)
-    weights = transmittance * -torch.expm1(-density * dt)
-    zeros = density.new_zeros(rays)
+    weights = torch.where(ray < rays, transmittance * -torch.expm1(-density * dt), 0.0)
+    zeros = density.new_zeros(rays + 1)
     return (
-        density.new_zeros(rays, 3).index_add(0, ray, weights[:, None] * rgb),
-        zeros.index_add(0, ray, weights),
-        zeros.index_add(0, ray, weights * t),
+        density.new_zeros(rays + 1, 3).index_add(0, ray, weights[:, None] * rgb)[:rays],
+        zeros.index_add(0, ray, weights)[:rays],
+        zeros.index_add(0, ray, weights * t)[:rays],
         weights,
     )
 
@@ -124,6 +125,7 @@ class _CompositeNumba(torch.autograd.Function):
         outputs = [torch.empty(rays, 3), torch.empty(rays), torch.empty(rays), torch.empty(len(t))]
         inputs = [tensor.detach().contiguous() for tensor in (density, rgb, t, dt, offsets)]
         arrays = [tensor.numpy() for tensor in inputs]
+        outputs[3][int(arrays[4][-1]) :] = 0
         parallel_for(_forward, rays, *arrays, *(out.numpy() for out in outputs), grain=_GRAIN)
         ctx.arrays, ctx.weights = arrays, outputs[3].numpy()
         return tuple(outputs)
@@ -132,6 +134,8 @@ class _CompositeNumba(torch.autograd.Function):
     def backward(ctx, grad_rgb, grad_alpha, grad_distance, grad_weights):
         grads = [grad.contiguous().numpy() for grad in (grad_rgb, grad_alpha, grad_distance, grad_weights)]
         grad_density, grad_sample_rgb = torch.empty(len(ctx.weights)), torch.empty(len(ctx.weights), 3)
+        last = int(ctx.arrays[4][-1])
+        grad_density[last:], grad_sample_rgb[last:] = 0, 0
         parallel_for(
             _backward,
             len(grad_rgb),
@@ -152,7 +156,7 @@ class _CompositeTriton(torch.autograd.Function):
 
         inputs = density.contiguous(), rgb, t.contiguous(), dt.contiguous(), offsets.contiguous()
         shapes = (len(offsets) - 1, 3), (len(offsets) - 1,), (len(offsets) - 1,), (len(t),)
-        outputs = tuple(torch.empty(shape, device=t.device) for shape in shapes)
+        outputs = tuple(torch.zeros(shape, device=t.device) for shape in shapes)
         triton_twin.forward(*inputs, outputs)
         ctx.save_for_backward(*inputs, outputs[3])
         return outputs
@@ -162,8 +166,8 @@ class _CompositeTriton(torch.autograd.Function):
         from kernels import compositing_triton as triton_twin
 
         density, rgb = ctx.saved_tensors[:2]
-        grad_density = torch.empty_like(density)
-        grad_sample_rgb = torch.empty(rgb.shape, dtype=rgb.dtype, device=rgb.device)
+        grad_density = torch.zeros_like(density)
+        grad_sample_rgb = torch.zeros(rgb.shape, dtype=rgb.dtype, device=rgb.device)
         grads = tuple(grad.contiguous() for grad in grads)
         triton_twin.backward(*ctx.saved_tensors, grads, grad_density, grad_sample_rgb)
         return grad_density, grad_sample_rgb, None, None, None

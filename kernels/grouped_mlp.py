@@ -20,7 +20,7 @@ from kernels import grouped_mlp_numba as numba_twin
 from kernels.adam import TouchedRows
 from kernels.dispatch import resolve
 from kernels.grouped_layout import GroupedLayout, fourier_features
-from kernels.radiance_mlp import TAPS, check_taps, truncated_exp
+from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, widened
 from kernels.threads import parallel_for
 
 # Slope of a neuron that is off: a cell sees few points, and a plain ReLU that none of them reaches stays dead.
@@ -51,10 +51,11 @@ def grouped_radiance_mlp(
         x: (N, 3) float32 in the cell's coordinates, [-1, 1] inside it. Not differentiated.
         basis: (R, layout.direction_width) encoded directions, one row per ray. Not differentiated.
         ray_index, cell_index: (N,) int64, the ray and the cell of each point.
-        density_parameters: (cells, layout.density_size) float32; with Triton also float16 or bfloat16: then factors of
-            products have that type, sums remain float32.
+        density_parameters: (cells, layout.density_size) float32; with torch and Triton also float16 or bfloat16: then
+            factors of products have that type, sums remain float32 (with torch, those of one product).
         color_parameters: (cells, layout.color_size), of the same type.
-        touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (numba only).
+        touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (by numba; the others,
+            which keep no account of it, flag every cell on the CPU and none on a GPU, where nothing reads the flags).
         implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide).
 
     Returns:
@@ -67,7 +68,8 @@ def grouped_radiance_mlp(
     """
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    name = resolve("grouped_mlp", implementation, x.device, ("torch", "numba", "triton"))
+    name = resolve("grouped_mlp", implementation, x.device, (*_twins(density_parameters), "triton"))
+    _mark(touched, name, x)
     arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
     if name == "torch":
         return _radiance_torch(*arguments)[:2]
@@ -111,7 +113,8 @@ def tapped_grouped_radiance_mlp(
         return *grouped_radiance_mlp(*arguments, touched=touched, implementation=implementation), {}
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    name = resolve("tapped_grouped_mlp", implementation, x.device, ("torch", "numba"))
+    name = resolve("tapped_grouped_mlp", implementation, x.device, _twins(density_parameters))
+    _mark(touched, name, x)
     if name == "torch":
         density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
     else:
@@ -129,7 +132,8 @@ def grouped_density_mlp(
 ) -> Tensor:
     """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only."""
     _check(x, cell_index, density_parameters, layout.density_size)
-    name = resolve("grouped_density_mlp", implementation, x.device, ("torch", "numba", "triton"))
+    available = (*_twins(density_parameters), "triton")
+    name = resolve("grouped_density_mlp", implementation, x.device, available)
     if name == "triton":
         from kernels import grouped_mlp_triton
 
@@ -137,13 +141,13 @@ def grouped_density_mlp(
         return grouped_mlp_triton.density(x.detach(), cell_index, density_parameters.detach(), dims, LEAK)
     if name == "torch":
         order, groups = _groups(cell_index)
-        encoded = fourier_features(x, layout.frequencies)[order]
+        encoded = fourier_features(x, layout.frequencies)[order].to(density_parameters.dtype)
         networks = density_parameters.unbind()
         raw = [
             _mlp(part, networks[cell], layout.density_dims)[1][:, -1]
             for cell, part in zip(groups, encoded.split(list(groups.values())), strict=True)
         ]
-        return truncated_exp(_unsorted(torch.cat([density_parameters[:0, 0], *raw]), order))
+        return truncated_exp(widened(_unsorted(torch.cat([density_parameters[:0, 0], *raw]), order)))
     order, pieces, _ = _route(cell_index, len(density_parameters))
     density = torch.empty(len(x))
     parallel_for(
@@ -160,6 +164,15 @@ def grouped_density_mlp(
         grain=_grain(pieces, order),
     )
     return density
+
+
+def _twins(parameters: Tensor) -> tuple[str, ...]:
+    return ("torch", "numba") if parameters.element_size() >= 4 else ("torch",)
+
+
+def _mark(touched: tuple[TouchedRows, TouchedRows] | None, name: str, x: Tensor) -> None:
+    for rows in touched or () if name != "numba" else ():
+        rows.mark_all(x.device)
 
 
 def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:
@@ -182,8 +195,8 @@ def _radiance_torch(
     """Density, rgb, the first hidden layer (without columns unless ``first_hidden``), geometry features."""
     order, groups = _groups(cell_index)
     counts = list(groups.values())
-    encoded = fourier_features(x, layout.frequencies)[order].split(counts)
-    directions = basis[ray_index[order]].split(counts)
+    encoded = fourier_features(x, layout.frequencies)[order].to(density_parameters.dtype).split(counts)
+    directions = basis[ray_index[order]].to(density_parameters.dtype).split(counts)
     density_networks, color_networks = density_parameters.unbind(), color_parameters.unbind()
     first_width, geometry = int(layout.density_dims[0, 1]) if first_hidden else 0, layout.geo_features
     # Empty slices of the parameters, so that no points at all still have a gradient.
@@ -195,7 +208,7 @@ def _radiance_torch(
         outputs.append(torch.cat([hidden[:, -1:], color, hidden[:, :-1], first[:, :first_width]], dim=-1))
     output = _unsorted(torch.cat(outputs), order)
     raw, color, geo, first = output.split([1, 3, geometry, first_width], dim=-1)
-    return truncated_exp(raw[:, 0]), torch.sigmoid(color), F.leaky_relu(first, LEAK), geo
+    return truncated_exp(widened(raw[:, 0])), torch.sigmoid(widened(color)), F.leaky_relu(first, LEAK), geo
 
 
 def _groups(cell_index: Tensor) -> tuple[Tensor, dict[int, int]]:

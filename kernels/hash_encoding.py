@@ -84,6 +84,7 @@ def hash_encode(
     table: Tensor,
     layout: HashLayout,
     *,
+    precision: torch.dtype = torch.float32,
     touched: TouchedRows | None = None,
     implementation: str = "auto",
 ) -> Tensor:
@@ -93,31 +94,48 @@ def hash_encode(
         x: (N, 3) in [0, 1], float32; values outside are clamped. Not differentiated.
         table: (layout.entries, layout.features) float32; with torch and triton float16 or bfloat16 too, whose
             products are summed in float32 as well, forward and backward.
-        touched: rows to mark where the backward pass adds to the table's gradient (numba only: on a GPU the marks
-            would cost more than the update saves by them).
+        precision: type that the entries are rounded to as they are read, and that of the result; with float16 or
+            bfloat16 sums and the table's gradient remain float32 (torch and triton; tinycudann rounds its result).
+        touched: rows to mark where the backward pass adds to the table's gradient (by numba; the others, which keep no
+            account of it, mark every row on the CPU and none on a GPU, where nothing reads the marks).
         implementation: "auto", "torch", "numba", "triton", or where it is importable, on CUDA, "tinycudann".
 
     Returns:
-        (N, layout.output_width) float32, level-major; from numba and triton its memory is channel-major. These two
-        add the gradient of a float32 leaf into ``table.grad`` in place rather than allocating a dense one in every
-        step.
+        (N, layout.output_width) of type ``precision``, level-major; from numba and triton its memory is channel-major.
+        These two add the gradient of a float32 leaf into ``table.grad`` in place rather than allocating a dense one in
+        every step.
     """
     if x.ndim != 2 or x.shape[1] != 3:
         raise ValueError(f"x must be (N, 3), found {tuple(x.shape)}")
     _check_table(table, layout)
-    available = ("torch", "numba", "triton", *(("tinycudann",) if find_spec("tinycudann") else ()))
+    available = ("torch", "triton", *(("tinycudann",) if find_spec("tinycudann") else ()))
+    available += ("numba",) if precision == torch.float32 else ()
     name = resolve("hash_encoding", implementation, x.device, available)
+    if name != "numba" and touched is not None:
+        touched.mark_all(x.device)
     if name == "torch":
-        return _hash_encode_torch(x, table, layout)
+        return _hash_encode_torch(x, table, layout, precision)
     if name == "tinycudann":
-        return _hash_encode_tinycudann(x, table, layout)
+        return _hash_encode_tinycudann(x, table, layout).to(precision)
     if name == "triton":
-        return _HashEncodeTriton.apply(x, table, layout)
+        return _HashEncodeTriton.apply(x, table, layout, precision)
     return _HashEncodeNumba.apply(x, table, layout, touched)
 
 
-def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout) -> Tensor:
-    outputs = []
+class _Rounded(torch.autograd.Function):
+    """Values as another type holds them; the gradient is that of the values themselves."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor, precision: torch.dtype) -> Tensor:
+        return values.to(precision).to(values.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout, precision: torch.dtype) -> Tensor:
+    outputs, half = [], precision != torch.float32
     x = x.clamp(0, 1)
     for level in range(layout.levels):
         position = x * float(layout.scales[level]) + 0.5
@@ -127,16 +145,21 @@ def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout) -> Tensor:
         resolution = int(layout.resolutions[level])
         value = 0.0
         for bits in range(8):
-            step = torch.tensor([bits & 1, bits >> 1 & 1, bits >> 2 & 1], device=x.device)
-            ix, iy, iz = (corner + step).unbind(-1)
+            beyond = (bits & 1, bits >> 1 & 1, bits >> 2 & 1)
+            ix, iy, iz = (below + step for below, step in zip(corner.unbind(-1), beyond, strict=True))
             if layout.hashed[level]:
                 index = (ix ^ (iy * PRIME_Y) ^ (iz * PRIME_Z)) & (size - 1)
             else:
                 index = (ix + resolution * (iy + resolution * iz)) % size
-            weight = torch.where(step.bool(), fraction, 1 - fraction).prod(-1, keepdim=True)
-            value = value + weight * table[offset + index]
+            parts = zip(fraction.unbind(-1), beyond, strict=True)
+            wx, wy, wz = (part if step else 1 - part for part, step in parts)
+            held = table[offset + index]
+            if half:
+                held = _Rounded.apply(held, precision)
+            value = value + (wx * wy * wz)[:, None] * held
         outputs.append(value)
-    return torch.cat(outputs, dim=-1)
+    encoding = torch.cat(outputs, dim=-1)
+    return encoding.to(precision) if half else encoding
 
 
 @lru_cache(maxsize=8)
@@ -254,26 +277,27 @@ def _levels_on(layout: HashLayout, device: torch.device) -> tuple[Tensor, ...]:
 
 class _HashEncodeTriton(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout) -> Tensor:
+    def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout, precision: torch.dtype) -> Tensor:
         from kernels import hash_encoding_triton as triton_twin
 
-        out = torch.empty((layout.output_width, len(x)), dtype=torch.float32, device=x.device).t()
-        triton_twin.encode(x, table.contiguous(), _levels_on(layout, x.device), out)
+        out = torch.empty((layout.output_width, len(x)), dtype=precision, device=x.device).t()
+        held = table.contiguous() if precision == torch.float32 else table.contiguous().to(precision)
+        triton_twin.encode(x, held, _levels_on(layout, x.device), out)
         ctx.save_for_backward(x)
         ctx.table, ctx.layout = table, layout
         return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[None, Tensor | None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[None, Tensor | None, None, None]:
         from kernels import hash_encoding_triton as triton_twin
 
         (x,), table, layout = ctx.saved_tensors, ctx.table, ctx.layout
         if not ctx.needs_input_grad[1]:
-            return None, None, None
+            return None, None, None, None
         in_place = table.is_leaf and table.dtype == torch.float32 and table.is_contiguous()
         if in_place and table.grad is None:
             table.grad = torch.zeros_like(table)
         # Half precision would lose small additions to a large sum.
         total = table.grad if in_place else torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         triton_twin.encode_backward(x, grad, _levels_on(layout, x.device), total)
-        return None, None if in_place else total.to(table.dtype), None
+        return None, None if in_place else total.to(table.dtype), None, None

@@ -82,6 +82,8 @@ def _encode_backward(
     channel = level.to(tl.int64) * FEATURES + feature
     upstream = tl.load(grad + point[:, None] * grad_row + channel[None, :] * grad_channel, mask=wanted, other=0.0)
     upstream = upstream.to(tl.float32)
+    # Padding has no gradient and lies at one place, where additions would queue up.
+    wanted = wanted & (upstream != 0.0)
     ix, fx = _place(x + point * x_row, live, scale)
     iy, fy = _place(x + point * x_row + x_axis, live, scale)
     iz, fz = _place(x + point * x_row + 2 * x_axis, live, scale)
@@ -94,9 +96,10 @@ def _encode_backward(
 
 
 def encode(x: Tensor, table: Tensor, levels: tuple[Tensor, ...], out: Tensor) -> None:
-    """Fills ``out`` (N, levels * F), float32 with any strides, from ``x`` (N, 3) and a contiguous table (entries, F).
+    """Fills ``out`` (N, levels * F), of any floating type and strides.
 
-    ``levels`` are the layout's offsets, resolutions, scales and ``hashed`` on the same device.
+    ``x`` is (N, 3), the table (entries, F) contiguous; ``levels`` are the layout's offsets, resolutions, scales and
+    ``hashed`` on the same device.
     """
     count, features = len(x), table.shape[1]
     if count == 0:

@@ -45,6 +45,11 @@ def truncated_exp(raw: Tensor) -> Tensor:
     return _TruncatedExp.apply(raw)
 
 
+def widened(values: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32; other types as they are."""
+    return values.float() if values.element_size() < 4 else values
+
+
 def radiance_mlp(
     features: Tensor,
     basis: Tensor,
@@ -57,8 +62,8 @@ def radiance_mlp(
     """Density and colour of samples.
 
     Args:
-        features: (N, C) encoded positions; float32, or with Triton also float16 or bfloat16: then factors of products
-            are rounded to that type, sums remain float32.
+        features: (N, C) encoded positions; float32, or with torch and Triton also float16 or bfloat16: then factors of
+            products are rounded to that type, sums remain float32 (with torch, those of one product).
         basis: (R, S) encoded directions, one row per ray. Not differentiated.
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
@@ -111,7 +116,8 @@ def tapped_radiance_mlp(
     if not taps:
         plain = radiance_mlp(features, basis, ray_index, density_weights, color_weights, implementation=implementation)
         return *plain, {}
-    name = resolve("tapped_radiance_mlp", implementation, features.device, ("torch", "numba"))
+    twins = ("torch", "numba") if features.element_size() >= 4 else ("torch",)
+    name = resolve("tapped_radiance_mlp", implementation, features.device, twins)
     if name == "torch":
         density, rgb, *inside = _radiance_torch(features, basis, ray_index, density_weights, color_weights)
     else:
@@ -135,7 +141,7 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
         "density_mlp", implementation, features.device, _available(implementation, features, density_weights)
     )
     if name == "torch":
-        return truncated_exp(_mlp(features, density_weights)[:, 0])
+        return truncated_exp(widened(_mlp(features, density_weights)[:, 0]))
     if name == "triton":
         from kernels import radiance_mlp_triton
 
@@ -158,9 +164,10 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
 
 def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
+    twins = ("torch", "numba") if features.element_size() >= 4 else ("torch",)
     if implementation == "auto" and widest > _FUSED_WIDTH.get(features.element_size(), 0):
-        return ("torch", "numba")
-    return ("torch", "numba", "triton")
+        return twins
+    return (*twins, "triton")
 
 
 def _radiance_torch(
@@ -171,16 +178,16 @@ def _radiance_torch(
     color_weights: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Density, rgb, the first hidden layer if there is one, geometry features."""
-    hidden = F.relu(F.linear(features, density_weights[0])) if len(density_weights) > 1 else None
+    hidden = _mlp(features, density_weights[:1]).relu() if len(density_weights) > 1 else None
     output = _mlp(features, density_weights) if hidden is None else _mlp(hidden, density_weights[1:])
-    color = _mlp(torch.cat([output[:, 1:], basis[ray_index]], dim=-1), color_weights)
-    return truncated_exp(output[:, 0]), torch.sigmoid(color), hidden, output[:, 1:]
+    color = _mlp(torch.cat([output[:, 1:], basis[ray_index].to(output.dtype)], dim=-1), color_weights)
+    return truncated_exp(widened(output[:, 0])), torch.sigmoid(widened(color)), hidden, output[:, 1:]
 
 
 def _mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     for weight in weights[:-1]:
-        x = F.relu(F.linear(x, weight))
-    return F.linear(x, weights[-1])
+        x = F.relu(F.linear(x, weight.to(x.dtype)))
+    return F.linear(x, weights[-1].to(x.dtype))
 
 
 def _flatten(weights: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ place (or at its centre), kept if the cell at that place is occupied.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
+from kernels.constants import constant
 from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 
@@ -48,7 +50,11 @@ class Cells:
 
 
 class Samples(NamedTuple):
-    """Packed samples; those of ray r are ``offsets[r] : offsets[r + 1]``, front to back."""
+    """Packed samples; those of ray r are ``offsets[r] : offsets[r + 1]``, front to back.
+
+    With a capacity, samples from ``offsets[-1]`` on are padding that belongs to no ray: at the grid's lower corner,
+    with t, dt and ray_index 0.
+    """
 
     positions: Tensor  # (N, 3) world; memory is channel-major
     t: Tensor  # (N,) distance along the ray
@@ -56,6 +62,8 @@ class Samples(NamedTuple):
     ray_index: Tensor  # (N,) int64
     offsets: Tensor  # (R + 1,) int64
     next_bin: Tensor  # (R,) int64 bin to go on from; -1 when the ray has left its interval
+    kept: Tensor | None = None  # (R,) bool, rays whose samples fit into the capacity; None without one
+    wanted: Tensor | None = None  # () int64, samples of all rays, those that did not fit among them; None likewise
 
 
 def march(
@@ -67,8 +75,9 @@ def march(
     *,
     step: float,
     limit: int,
-    seed: int | None = None,
+    seed: int | Tensor | None = None,
     first_bin: Tensor | None = None,
+    capacity: int | None = None,
     implementation: str = "auto",
 ) -> Samples:
     """Places samples inside occupied cells.
@@ -78,20 +87,23 @@ def march(
         near, far: (R,) interval; far <= near yields no samples. Places outside the grid are empty.
         step: bin length in world units.
         limit: most samples per ray; a ray that reaches it reports where to go on in ``next_bin``.
-        seed: random place in each bin, the same for the same (seed, ray, bin); None takes the centres.
+        seed: random place in each bin, the same for the same (seed, ray, bin); a () int64 tensor is read where it is,
+            when the march runs. None takes the centres.
         first_bin: (R,) int64 bin to start from; -1 skips the ray. None starts all at 0.
-        implementation: "auto", "torch", "numba" or "triton". On a GPU the march waits once for the device: the number
-            of samples, by which their memory is taken, is not known before.
+        capacity: samples to make room for, and to return, whatever their number: nothing then waits for a GPU to tell
+            it. Rays are served in order; one whose samples do not fit any more is left without any (``kept``). None:
+            exactly the samples there are, for whose number a GPU is waited for.
+        implementation: "auto", "torch", "numba" or "triton".
     """
     rays = len(origins)
     if first_bin is None:
         first_bin = torch.zeros(rays, dtype=torch.int64, device=origins.device)
-    arguments = (origins, directions, near, far, cells, step, limit, seed, first_bin)
+    arguments = (origins, directions, near, far, cells, step, limit, seed, first_bin, capacity)
     march_by = {"torch": _march_torch, "numba": _march_numba, "triton": _march_triton}
     return march_by[resolve("ray_marching", implementation, origins.device, tuple(march_by))](*arguments)
 
 
-def _hash_torch(ray: Tensor, bin_index: Tensor, seed: int) -> Tensor:
+def _hash_torch(ray: Tensor, bin_index: Tensor, seed: int | Tensor) -> Tensor:
     mask = 0xFFFFFFFF
     h = (ray * 0x9E3779B1 + bin_index * 0x85EBCA77 + seed * 0xC2B2AE3D) & mask
     h = ((h ^ (h >> 15)) * 0x2C1B3C6D) & mask
@@ -99,28 +111,68 @@ def _hash_torch(ray: Tensor, bin_index: Tensor, seed: int) -> Tensor:
     return ((h ^ (h >> 15)) >> 8).float() * 2.0**-24
 
 
-def _march_torch(origins, directions, near, far, cells, step, limit, seed, first_bin) -> Samples:
+def _fit(counts: Tensor, capacity: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets of the samples that fit, the rays they belong to, and how many samples all rays have."""
+    ends = counts.cumsum(0)
+    kept = (ends <= capacity) | (counts == 0)
+    return F.pad((counts * kept).cumsum(0), (1, 0)), kept, ends[-1:].sum()
+
+
+def _padding(capacity: int, cells: Cells, step: float, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Positions (3, N), t, dt and ray index, to be filled up to ``offsets[-1]``; dt is whole already."""
+    device = offsets.device
+    positions = torch.empty(3, capacity, device=device)
+    for axis, corner in zip(positions, cells.lower, strict=True):
+        axis.fill_(corner)
+    dt = (torch.arange(capacity, device=device) < offsets[-1]) * step
+    return positions, torch.zeros(capacity, device=device), dt, torch.zeros_like(dt, dtype=torch.int64)
+
+
+def _bins_torch(origins, directions, near, far, cells, step, capacity) -> Tensor:
+    """(R, K) bins to look at: all of a ray, or those in the grid's bounding sphere, whose number needs no waiting."""
+    if capacity is None:
+        last = int(torch.ceil((far - near) / step).clamp(min=0).max()) + 1 if len(near) else 1
+        return torch.arange(last, device=near.device).expand(len(near), last)
+    sides = [extent * cells.size for extent in cells.occupied.shape]
+    centre = tuple(low + side / 2 for low, side in zip(cells.lower, sides, strict=True))
+    radius = math.hypot(*sides) / 2
+    middle = ((constant(centre, near.device) - origins) * directions).sum(-1)
+    first = ((middle - radius - near) / step).floor().clamp(min=0).long()
+    return first[:, None] + torch.arange(math.ceil(2 * radius / step) + 2, device=near.device)
+
+
+def _march_torch(origins, directions, near, far, cells, step, limit, seed, first_bin, capacity) -> Samples:
     rays, device = len(origins), origins.device
-    bins = int(torch.ceil((far - near) / step).clamp(min=0).max()) + 1 if rays else 1
-    k = torch.arange(bins, device=device).expand(rays, bins)
-    ray = torch.arange(rays, device=device)[:, None].expand(rays, bins)
-    place = torch.full((rays, bins), 0.5, device=device) if seed is None else _hash_torch(ray, k, seed)
+    k = _bins_torch(origins, directions, near, far, cells, step, capacity)
+    ray = torch.arange(rays, device=device)[:, None].expand(k.shape)
+    place = torch.full(k.shape, 0.5, device=device) if seed is None else _hash_torch(ray, k, seed)
     t = near[:, None] + (k + place) * step
     positions = origins[:, None] + t[..., None] * directions[:, None]
-    cell = torch.floor((positions - torch.tensor(cells.lower, device=device)) * (1 / cells.size)).long()
-    shape = torch.tensor(cells.occupied.shape, device=device)
+    cell = torch.floor((positions - constant(cells.lower, device)) * (1 / cells.size)).long()
+    shape = constant(tuple(cells.occupied.shape), device, torch.int64)
     inside = ((cell >= 0) & (cell < shape)).all(-1)
     x, y, z = cell.clamp(min=0).minimum(shape - 1).unbind(-1)
     live = (k >= first_bin[:, None]) & (first_bin >= 0)[:, None] & (t < far[:, None])
     keep = live & inside & (cells.occupied[x, y, z] != 0)
     rank = keep.cumsum(1)
     full = rank[:, -1] >= limit
-    last = (rank < limit).sum(1)  # the bin of the limit-th sample, where there is one
+    last = (rank < limit).sum(1, keepdim=True)  # where the limit-th sample is, if there is one
     keep = keep & (rank <= limit)
-    offsets = F.pad(keep.sum(1).cumsum(0), (1, 0))
+    next_bin = torch.where(full, k.gather(1, last.clamp(max=k.shape[1] - 1))[:, 0] + 1, -1)
+    if capacity is None:
+        offsets = F.pad(keep.sum(1).cumsum(0), (1, 0))
+        return Samples(positions[keep], t[keep], torch.full_like(t[keep], step), ray[keep], offsets, next_bin)
+    offsets, kept, wanted = _fit(keep.sum(1), capacity)
+    places, distances, dt, ray_index = _padding(capacity + 1, cells, step, offsets)
+    # What is not a sample goes into one place more than there are.
+    slot = torch.where(keep & kept[:, None], offsets[:-1, None] + rank - 1, capacity).flatten()
+    for axis in range(3):
+        places[axis].scatter_(0, slot, positions[..., axis].flatten())
+    distances.scatter_(0, slot, t.flatten())
+    ray_index.scatter_(0, slot, ray.flatten())
     return Samples(
-        positions[keep], t[keep], torch.full_like(t[keep], step), ray[keep], offsets,
-        torch.where(full, last + 1, -1),
+        places[:, :capacity].t(), distances[:capacity], dt[:capacity], ray_index[:capacity], offsets, next_bin, kept,
+        wanted,
     )  # fmt: skip
 
 
@@ -210,7 +262,7 @@ def _fill(
                 positions[axis, i] = origins[ray, axis] + t * directions[ray, axis]
 
 
-def _march_numba(origins, directions, near, far, cells, step, limit, seed, first_bin) -> Samples:
+def _march_numba(origins, directions, near, far, cells, step, limit, seed, first_bin, capacity) -> Samples:
     rays = len(origins)
     origins, directions = origins.contiguous().numpy(), directions.contiguous().numpy()
     # Untouched pages of this buffer cost nothing: each chunk packs its samples at the front of its part.
@@ -219,22 +271,27 @@ def _march_numba(origins, directions, near, far, cells, step, limit, seed, first
     parallel_for(
         _scan, rays, origins, directions, near.contiguous().numpy(), far.contiguous().numpy(),
         np.array(cells.lower, np.float32), np.float32(1 / cells.size),
-        cells.occupied.numpy(), cells.coarse.numpy(), np.float32(step), limit, -1 if seed is None else seed,
+        cells.occupied.numpy(), cells.coarse.numpy(), np.float32(step), limit, -1 if seed is None else int(seed),
         first_bin.contiguous().numpy(), places, counts, next_bin.numpy(), grain=_GRAIN,
     )  # fmt: skip
-    offsets = torch.zeros(rays + 1, dtype=torch.int64)
-    np.cumsum(counts, out=offsets.numpy()[1:])
-    total = int(offsets[-1])
-    positions, t = torch.empty(3, total), torch.empty(total)
-    ray_index = torch.empty(total, dtype=torch.int64)
+    kept = wanted = None
+    if capacity is None:
+        offsets = torch.zeros(rays + 1, dtype=torch.int64)
+        np.cumsum(counts, out=offsets.numpy()[1:])
+        total = int(offsets[-1])
+        positions, t = torch.empty(3, total), torch.empty(total)
+        dt, ray_index = torch.full_like(t, step), torch.empty(total, dtype=torch.int64)
+    else:
+        offsets, kept, wanted = _fit(torch.from_numpy(counts), capacity)
+        positions, t, dt, ray_index = _padding(capacity, cells, step, offsets)
     parallel_for(
         _fill, rays, origins, directions, limit, places, offsets.numpy(), positions.numpy(), t.numpy(),
         ray_index.numpy(), grain=_GRAIN,
     )  # fmt: skip
-    return Samples(positions.t(), t, torch.full_like(t, step), ray_index, offsets, next_bin)
+    return Samples(positions.t(), t, dt, ray_index, offsets, next_bin, kept, wanted)
 
 
-def _march_triton(origins, directions, near, far, cells, step, limit, seed, first_bin) -> Samples:
+def _march_triton(origins, directions, near, far, cells, step, limit, seed, first_bin, capacity) -> Samples:
     from kernels import ray_marching_triton as triton_twin
 
     device, count = origins.device, len(origins)
@@ -242,10 +299,15 @@ def _march_triton(origins, directions, near, far, cells, step, limit, seed, firs
     counts, next_bin = (torch.empty(count, dtype=torch.int64, device=device) for _ in range(2))
     if count:
         triton_twin.count(rays, cells, step, limit, seed, counts, next_bin)
-    offsets = F.pad(counts.cumsum(0), (1, 0))
-    total = int(offsets[-1])
-    positions, t = torch.empty(3, total, device=device), torch.empty(total, device=device)
-    ray_index = torch.empty(total, dtype=torch.int64, device=device)
-    if total:
+    kept = wanted = None
+    if capacity is None:
+        offsets = F.pad(counts.cumsum(0), (1, 0))
+        total = int(offsets[-1])
+        positions, t = torch.empty(3, total, device=device), torch.empty(total, device=device)
+        dt, ray_index = torch.full_like(t, step), torch.empty(total, dtype=torch.int64, device=device)
+    else:
+        offsets, kept, wanted = _fit(counts, capacity)
+        positions, t, dt, ray_index = _padding(capacity, cells, step, offsets)
+    if len(t) and count:
         triton_twin.fill(rays, cells, step, seed, offsets, positions, t, ray_index)
-    return Samples(positions.t(), t, torch.full_like(t, step), ray_index, offsets, next_bin)
+    return Samples(positions.t(), t, dt, ray_index, offsets, next_bin, kept, wanted)

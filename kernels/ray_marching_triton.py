@@ -64,8 +64,10 @@ def _look(
 def _count(
     origins, directions, near, far, first_bin, rays, lower_x, lower_y, lower_z, inverse_size, occupied, nx, ny, nz,
     step, limit, seed, counts, next_bin,
-    CENTRED: tl.constexpr, RAYS: tl.constexpr, BINS: tl.constexpr,
+    CENTRED: tl.constexpr, SEED_IN_MEMORY: tl.constexpr, RAYS: tl.constexpr, BINS: tl.constexpr,
 ):  # fmt: skip
+    if SEED_IN_MEMORY:
+        seed = tl.load(seed)
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
     live = ray < rays
     near, far, start, last = _setup(ray, rays, near, far, first_bin, step)
@@ -93,8 +95,10 @@ def _count(
 def _fill(
     origins, directions, near, far, first_bin, rays, lower_x, lower_y, lower_z, inverse_size, occupied, nx, ny, nz,
     step, seed, offsets, total, positions, t_out, ray_index,
-    CENTRED: tl.constexpr, RAYS: tl.constexpr, BINS: tl.constexpr,
+    CENTRED: tl.constexpr, SEED_IN_MEMORY: tl.constexpr, RAYS: tl.constexpr, BINS: tl.constexpr,
 ):  # fmt: skip
+    if SEED_IN_MEMORY:
+        seed = tl.load(seed)
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
     live = ray < rays
     near, far, start, last = _setup(ray, rays, near, far, first_bin, step)
@@ -128,7 +132,13 @@ def _vector(vectors, ray, live):
 
 
 def count(
-    rays: tuple[Tensor, ...], cells: Cells, step: float, limit: int, seed: int | None, counts: Tensor, next_bin: Tensor
+    rays: tuple[Tensor, ...],
+    cells: Cells,
+    step: float,
+    limit: int,
+    seed: int | Tensor | None,
+    counts: Tensor,
+    next_bin: Tensor,
 ) -> None:
     """First pass: fills ``counts`` and ``next_bin``, (R,) int64.
 
@@ -137,7 +147,7 @@ def count(
     with launch_on(counts.device):
         _count[(triton.cdiv(len(counts), _RAYS),)](
             *rays, len(counts), *_grid(cells), step, limit, _seed(seed), counts, next_bin,
-            CENTRED=seed is None, RAYS=_RAYS, BINS=_BINS, num_warps=_WARPS,
+            CENTRED=seed is None, SEED_IN_MEMORY=isinstance(seed, Tensor), RAYS=_RAYS, BINS=_BINS, num_warps=_WARPS,
         )  # fmt: skip
 
 
@@ -145,7 +155,7 @@ def fill(
     rays: tuple[Tensor, ...],
     cells: Cells,
     step: float,
-    seed: int | None,
+    seed: int | Tensor | None,
     offsets: Tensor,
     positions: Tensor,
     t: Tensor,
@@ -155,7 +165,7 @@ def fill(
     with launch_on(t.device):
         _fill[(triton.cdiv(len(offsets) - 1, _RAYS),)](
             *rays, len(offsets) - 1, *_grid(cells), step, _seed(seed), offsets, len(t), positions, t, ray_index,
-            CENTRED=seed is None, RAYS=_RAYS, BINS=_BINS, num_warps=_WARPS,
+            CENTRED=seed is None, SEED_IN_MEMORY=isinstance(seed, Tensor), RAYS=_RAYS, BINS=_BINS, num_warps=_WARPS,
         )  # fmt: skip
 
 
@@ -163,6 +173,8 @@ def _grid(cells: Cells) -> tuple:
     return *cells.lower, 1 / cells.size, cells.occupied.contiguous(), *cells.occupied.shape
 
 
-def _seed(seed: int | None) -> int:
+def _seed(seed: int | Tensor | None) -> int | Tensor:
     """The seed's low 32 bits as a signed number: all the hash uses, and always one type of argument."""
+    if isinstance(seed, Tensor):
+        return seed
     return ((seed or 0) + 2**31) % 2**32 - 2**31

@@ -13,6 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from kernels.constants import constant
 from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 
@@ -63,17 +64,17 @@ def sparse_volume(
 
 
 def _query_torch(positions, index, table, lower, cell_size) -> VolumeSample:
-    corner = torch.tensor(lower, dtype=torch.float64, device=positions.device)
+    corner = constant(tuple(lower), positions.device, torch.float64)
     place = (positions.double() - corner) / cell_size + 0.5
-    limit = torch.tensor(index.shape, device=positions.device) - 1
+    limit = constant(tuple(index.shape), positions.device, torch.int64) - 1
     inside = ((place >= 0) & (place < limit)).all(-1)
     place = torch.where(inside[:, None], place, 0)
     below = place.long()
     part = place - below
     total = table.new_zeros(len(positions), table.shape[1], dtype=torch.float64)
     for offset in itertools.product((0, 1), repeat=3):
-        cell = below + below.new_tensor(offset)
-        weight = torch.where(part.new_tensor(offset) > 0, part, 1 - part).prod(-1)
+        cell = below + constant(offset, positions.device, torch.int64)
+        weight = torch.where(constant(offset, positions.device) > 0, part, 1 - part).prod(-1)
         row = table[index[cell[:, 0], cell[:, 1], cell[:, 2]].long()].double()
         weighted = weight * row[:, 0]
         total += torch.cat([weight[:, None] * row[:, :2], weighted[:, None] * row[:, 2:]], dim=1)

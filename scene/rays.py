@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.constants import constant
 from scene.cameras import Cameras
 
 Vector = tuple[float, float, float]
@@ -149,7 +150,7 @@ def intersect_box(origins: Tensor, directions: Tensor, box: SceneBox, near: floa
     Returns:
         near (N,) and far (N,), ``near <= far``. A ray that misses gets the empty interval ``(near, near)``.
     """
-    lower, upper = origins.new_tensor(box.lower), origins.new_tensor(box.upper)
+    lower, upper = (constant(corner, origins.device, origins.dtype) for corner in (box.lower, box.upper))
     first, second = (lower - origins) / directions, (upper - origins) / directions
     entry, exit_ = torch.minimum(first, second), torch.maximum(first, second)
 

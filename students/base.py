@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -34,7 +35,20 @@ class Student(nn.Module, ABC):
         super().__init__()
         self.settings = dict(settings)
         self.implementation = implementation
+        self.precision = torch.float32
         self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
+
+    @contextmanager
+    def computing_in(self, precision: torch.dtype) -> Iterator[None]:
+        """Within it the field is computed with factors of this type: float32, float16 or bfloat16.
+
+        Parameters and their gradients, outputs and activations remain float32.
+        """
+        before, self.precision = self.precision, precision
+        try:
+            yield
+        finally:
+            self.precision = before
 
     @abstractmethod
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,6 +83,7 @@ class Student(nn.Module, ABC):
             self.tap_width(tap)
         inner = tuple(tap for tap in taps if tap != "sample")
         density, rgb, activations = self._tapped(positions, directions, ray_index, inner)
+        activations = {tap: values.float() for tap, values in activations.items()}
         if "sample" in taps:
             # The least density that training can tell from none; the logarithm stays finite.
             activations["sample"] = torch.cat([rgb, density.clamp(min=1e-6).log()[:, None]], dim=-1)

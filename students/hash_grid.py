@@ -108,6 +108,7 @@ class HashGridStudent(Student):
             self.unit_positions(positions),
             self.table,
             self.layout,
+            precision=self.precision,
             touched=self._touched,
             implementation=self.implementation,
         )

@@ -94,8 +94,8 @@ class KiloUniformStudent(Student):
             sh_basis(directions, self.direction_degree),
             ray_index if asked.point is None else ray_index[asked.point],
             asked.cell,
-            self.density_networks,
-            self.color_networks,
+            self.density_networks.to(self.precision),
+            self.color_networks.to(self.precision),
             self.layout,
             [tap for tap in taps if tap != "encoding"],
             touched=self._touched,
@@ -120,8 +120,9 @@ class KiloUniformStudent(Student):
     @torch.no_grad()
     def density(self, positions: Tensor) -> Tensor:
         asked = self._evaluations(positions)
+        networks = self.density_networks.to(self.precision)
         density = grouped_density_mlp(
-            asked.local, asked.cell, self.density_networks, self.layout, implementation=self.implementation
+            asked.local, asked.cell, networks, self.layout, implementation=self.implementation
         )
         if asked.point is None:
             return density

@@ -13,21 +13,27 @@ from triton.compiler import ASTSource
 from kernels import adam_triton, compositing_triton, hash_encoding_triton, ray_marching_triton
 
 _HASH = {"FEATURES": 2, "PADDED": 2, "BLOCK": 256}
-_MARCH = {"CENTRED": False, "RAYS": 16, "BINS": 32}
+_MARCH = {"CENTRED": False, "SEED_IN_MEMORY": False, "RAYS": 16, "BINS": 32}
 _COMPOSITE = {"RAYS": 8, "SAMPLES": 32}
 KERNELS = [
     (hash_encoding_triton._encode, _HASH, {}),
     (hash_encoding_triton._encode, _HASH, {"table": "*fp16"}),
     (hash_encoding_triton._encode, {**_HASH, "FEATURES": 3, "PADDED": 4}, {"table": "*bf16"}),
+    (hash_encoding_triton._encode, _HASH, {"table": "*fp16", "out": "*fp16"}),
     (hash_encoding_triton._encode_backward, _HASH, {}),
+    (hash_encoding_triton._encode_backward, _HASH, {"grad": "*fp16"}),
     (ray_marching_triton._count, _MARCH, {}),
     (ray_marching_triton._count, {**_MARCH, "CENTRED": True}, {}),
+    (ray_marching_triton._count, {**_MARCH, "SEED_IN_MEMORY": True}, {"seed": "*i64"}),
     (ray_marching_triton._fill, _MARCH, {}),
+    (ray_marching_triton._fill, {**_MARCH, "SEED_IN_MEMORY": True}, {"seed": "*i64"}),
     (compositing_triton._forward, _COMPOSITE, {}),
     (compositing_triton._forward, _COMPOSITE, {"density": "*fp16", "rgb": "*fp16"}),
     (compositing_triton._backward, _COMPOSITE, {}),
     (adam_triton._adam, {"LAZY": False, "BLOCK": 1024}, {}),
     (adam_triton._adam, {"LAZY": True, "BLOCK": 1024}, {}),
+    (adam_triton._controlled_adam, {"LAZY": False, "BLOCK": 1024}, {}),
+    (adam_triton._controlled_adam, {"LAZY": True, "BLOCK": 1024}, {}),
 ]
 # Types of arguments by their names; all others are pointers to float32.
 _NAMES = {

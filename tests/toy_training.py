@@ -17,19 +17,27 @@ from distill.trainer import Trainer
 CPU = torch.device("cpu")
 
 
-def trainer_of(path: Path, *overrides: str, resume: Path | None = None) -> Trainer:
+def trainer_of(
+    path: Path,
+    *overrides: str,
+    resume: Path | None = None,
+    resident: bool | None = None,
+    device: torch.device = CPU,
+) -> Trainer:
     """60 steps of the config at ``path``, from the start or from a checkpoint."""
     config = load_config(path, ["train.max_steps=60", *overrides], path.parent)
     folder = RunFolder(config, path.parent)
     folder.create()
     teacher = load_teacher(config)
-    state = load_checkpoint(resume, CPU) if resume else None
-    model = restore_model(config, state, resume, CPU) if resume else build_model(config, teacher, CPU)
-    features = supervise(config, teacher, model.student, CPU)
+    state = load_checkpoint(resume, device) if resume else None
+    model = restore_model(config, state, resume, device) if resume else build_model(config, teacher, device)
+    features = supervise(config, teacher, model.student, device)
     if state and features:
         features.restore(state["features"] or {}, resume)
-    sampler = make_sampler(config, teacher, model, CPU, features)
-    trainer = Trainer(config, model.student, model.grid, sampler, model.settings, folder, CPU, features=features)
+    sampler = make_sampler(config, teacher, model, device, features)
+    trainer = Trainer(
+        config, model.student, model.grid, sampler, model.settings, folder, device, features=features, resident=resident
+    )
     if state:
         trainer.restore(state)
     return trainer

@@ -15,9 +15,11 @@ from distill.feature_distillation.projector import FeatureProjector, fresh_proje
 from distill.feature_distillation.rays import render_features
 from distill.losses import RayBatch, scheduled_weight
 from distill.pipeline import Teacher
+from distill.random_numbers import host_integer
 from distill.renderer import RenderedRays
 from distill.schema import Config
 from distill.schema_losses import ALIGNING_TERMS
+from kernels.constants import constant
 from scene.rays import SceneBox
 from students.base import Student
 from teacher.feature_files import read_features
@@ -108,18 +110,20 @@ class FeatureSupervision:
             return InsideTerms({}, {})
         # Every k-th sample from a random first one: spread over the rays, and a view, whose gradient costs little.
         stride = -(-len(field.density) // self.settings.points_per_step)
-        drawn = slice(int(torch.randint(stride, (1,), generator=generator)), None, stride)
+        drawn = slice(host_integer(stride, generator), None, stride)
         teacher = self.volume.query(field.positions[drawn], self.config.kernels)
-        known = (teacher.confidence >= self.settings.min_confidence).float()
+        known, share = (teacher.confidence >= self.settings.min_confidence).float(), 1.0
+        if field.real is not None:
+            known, share = known * field.real[drawn], field.real[drawn].float().mean().clamp(min=1e-6)
         opaque = known * -torch.expm1(-teacher.density * self.volume.cell_size)
-        terms, valid = {}, (known * (teacher.density > 0)).mean()
+        terms, valid = {}, (known * (teacher.density > 0)).mean() / share
         if "density" in weights:
             terms["density"] = losses.density_loss(
                 field.density[drawn], teacher.density, known, self.config.loss.density
             )
         if "color" in weights:
             directions = batch.rays.directions[field.ray_index[drawn]]
-            colors = losses.sh_colors(teacher.features[:, self._colored], directions)
+            colors = losses.sh_colors(_selected(teacher.features, self._colored), directions)
             terms["color"] = losses.color_loss(field.rgb[drawn], colors, opaque)
         if not ALIGNING_TERMS.isdisjoint(weights):
             if self.settings.level == "ray":
@@ -129,7 +133,7 @@ class FeatureSupervision:
                 # What the ray sees, and where the teacher knows what it says.
                 weight = teacher.confidence * known * rendered.composite.weights.detach()[drawn]
                 predicted = self.projector(field.taps[self.settings.tap][drawn])
-                target = self._statistics.normalize(teacher.features[:, self._aligned])
+                target = self._statistics.normalize(_selected(teacher.features, self._aligned))
             if "feature_l2" in weights:
                 terms["feature_l2"] = losses.feature_l2(predicted, target, weight)
             if "feature_cos" in weights:
@@ -223,6 +227,10 @@ def supervise(config: Config, teacher: Teacher, student: Student, device: torch.
     return FeatureSupervision(config, volume, projector, along_rays)
 
 
-def _columns(volume: FeatureVolume, names: tuple[str, ...]) -> list[int] | None:
+def _columns(volume: FeatureVolume, names: tuple[str, ...]) -> tuple[int, ...] | None:
     """Where ``names`` are among the volume's channels; None where some are not, for they are not needed then."""
-    return [volume.channels.index(name) for name in names] if set(names) <= set(volume.channels) else None
+    return tuple(volume.channels.index(name) for name in names) if set(names) <= set(volume.channels) else None
+
+
+def _selected(features: Tensor, columns: tuple[int, ...]) -> Tensor:
+    return features[:, constant(columns, features.device, torch.int64)]

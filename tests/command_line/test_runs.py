@@ -83,6 +83,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
     assert re.search(r"depth .*inverse_z", plan)
     assert re.search(r"hash_encoding\[cpu\] numba", plan)
     assert re.search(rf"rays +{12 * SIZE * SIZE:,} to train on", plan)
+    assert re.search(r"precision +float32\n", plan)
+    # 12 training views of 24x24: 3 bytes of colour, 1 of coverage, 4 of depth.
+    assert re.search(r"memory .*; on cpu: training pixels 0.1 MiB, training state", plan)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -12,6 +12,7 @@ from distill.assistance import PointSupervision, assistant_config, check_same_bo
 from distill.config import load_config
 from distill.pipeline import build_model, load_teacher
 from distill.schema import HashGridConfig
+from distill.step_watch import TrainingDiverged
 from scene.errors import InputError
 from scene.rays import SceneBox
 from tests.toy_scene import write_toy_scene
@@ -81,6 +82,32 @@ def test_a_student_learns_from_points_alone(config_path, tmp_path) -> None:
     assert after["alpha"] < 0.2 * before["alpha"] and after["rgb"] < 0.2 * before["rgb"]
     with open(tmp_path / "points.csv", encoding="utf-8") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(10, 110, 10))
+
+
+class _Broken(_Constant):
+    """An assistant that knows no colour."""
+
+    def forward(self, *asked):
+        density, rgb = super().forward(*asked)
+        return density, rgb * float("nan")
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_answers_that_are_not_finite_end_it_with_their_step(config_path, tmp_path, resident) -> None:
+    config, model, _, points = supervision_of(config_path, *KILO)
+    points.assistant = _Broken(20.0, 0.8)
+    with pytest.raises(TrainingDiverged, match="pointwise step 1: loss term 'rgb' is nan; lower train.lr"):
+        pretrain_on_points(config, model.student, points, None, tmp_path / "points.csv", resident)
+    assert all(parameter.isfinite().all() for parameter in model.student.parameters())
+
+
+def test_a_resident_student_learns_from_points_too(config_path, tmp_path) -> None:
+    config, model, _, points = supervision_of(config_path, *KILO, "train.max_steps=200", "train.pointwise_share=0.5")
+    points.assistant = _Constant(20.0, 0.8)
+    before = points.loss(model.student, torch.Generator().manual_seed(7))
+    pretrain_on_points(config, model.student, points, None, tmp_path / "points.csv", resident=True)
+    after = points.loss(model.student, torch.Generator().manual_seed(7))
+    assert after["alpha"] < 0.2 * before["alpha"] and after["rgb"] < 0.2 * before["rgb"]
 
 
 def test_an_assistant_of_another_box_is_refused(config_path) -> None:

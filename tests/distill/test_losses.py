@@ -10,6 +10,7 @@ from distill.losses import (
     alpha_loss,
     depth_loss,
     normalize_distance,
+    picture_weights,
     rgb_loss,
     scheduled_weight,
     total_loss,
@@ -144,9 +145,8 @@ def test_a_student_without_substance_has_no_depth_error():
 def test_rays_that_miss_the_box_leave_finite_gradients(kind):
     batch = make_batch(distance=(3.0, 3.0, 3.0), near=(2.0, 2.0, 2.0), far=(2.0, 6.0, 2.0))
     result = make_result([0.0, 3.0, 0.0], [0.0, 0.8, 0.0])
-    loss, terms, statistics = total_loss(
-        result, batch, LossConfig(alpha=AlphaLossConfig(weight=1.0), depth=DepthLossConfig(weight=1.0, kind=kind)), 0.5
-    )
+    config = LossConfig(alpha=AlphaLossConfig(weight=1.0), depth=DepthLossConfig(weight=1.0, kind=kind))
+    loss, terms, statistics = total_loss(result, batch, config, picture_weights(config, 0.5))
     loss.backward()
     assert terms["depth"].item() == pytest.approx(0, abs=1e-6)
     assert statistics.valid_fraction.item() == pytest.approx(1 / 3)
@@ -173,7 +173,7 @@ def test_the_total_is_the_scheduled_sum_on_the_rays_background():
         alpha=AlphaLossConfig(weight=0.1, warmup=0.5),
         depth=DepthLossConfig(weight=0.5, decay_start=0.0, final=0.0),
     )
-    total, terms, _ = total_loss(result, batch, config, progress=0.25)
+    total, terms, _ = total_loss(result, batch, config, picture_weights(config, 0.25))
     expected = {"rgb": 0.04 / 2, "alpha": (0.25 + 0.01) / 2, "depth": 0.25 / 2}
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected)
     assert total.item() == pytest.approx(0.02 + 0.05 * 0.13 + 0.375 * 0.125)
@@ -181,9 +181,27 @@ def test_the_total_is_the_scheduled_sum_on_the_rays_background():
 
 def test_terms_that_are_off_are_left_out():
     result = make_result([4.0, 4.0, 4.0], [0.5, 0.9, 0.7])
-    total, terms, statistics = total_loss(result, make_batch(), LossConfig(), 0.0)
+    total, terms, statistics = total_loss(result, make_batch(), LossConfig(), {"rgb": 1.0, "depth": 0.0})
     assert list(terms) == ["rgb"]
     assert total.item() == terms["rgb"].item()
     # The teacher's depth is still measured.
     assert statistics.distance.tolist() == [3, 4]
-    assert total_loss(result, make_batch(distance=None), LossConfig(), 0.0)[2] is None
+    assert total_loss(result, make_batch(distance=None), LossConfig(), {"rgb": 1.0})[2] is None
+
+
+def test_rays_that_were_not_rendered_have_no_part_in_any_term():
+    result = make_result([4.0, 3.9, 3.0], [0.9, 0.4, 0.7])
+    batch = make_batch()
+    kept = torch.tensor([True, False, True])
+    kinds = {"rgb": ("l1", "l2", "huber"), "alpha": ("l2", "bce"), "depth": ("l1", "l2", "smooth_l1")}
+    for name, kind in ((name, kind) for name, each in kinds.items() for kind in each):
+        config = LossConfig(**{"alpha": {"weight": 1.0}, "depth": {"weight": 1.0}, name: {"weight": 1.0, "kind": kind}})
+        weights = picture_weights(config, 0.5)
+        _, found, _ = total_loss(result, batch, config, weights, kept)
+        rows = kept.nonzero()[:, 0]
+        columns = (value[rows] for value in (batch.rgb, batch.background, batch.coverage, batch.distance))
+        part = RayBatch(batch.rays[rows], *columns)
+        _, expected, _ = total_loss(Composite(*(value[rows] for value in result[:3]), result[3]), part, config, weights)
+        torch.testing.assert_close(found[name], expected[name])
+    nothing, _, _ = total_loss(result, batch, config, weights, torch.zeros(3, dtype=torch.bool))
+    assert nothing == 0

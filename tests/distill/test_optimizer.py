@@ -155,3 +155,39 @@ def test_tiny_gradients_move_hash_tables_but_not_tiny_networks(student):
         optimizer.step()
         moved = (before - parameter.detach()).abs()
         assert least <= moved.min() and moved.max() <= most
+
+
+@pytest.mark.parametrize("implementation", ["torch", "numba"])
+def test_steps_decided_on_the_device_equal_those_of_the_host(student, implementation):
+    train = TrainConfig(lr=0.01, mlp_weight_decay=0.1)
+    twin = copy.deepcopy(student)
+    optimizer, other = StudentAdam(student, train, implementation), StudentAdam(twin, train, implementation)
+    go, scale = torch.tensor(False), torch.tensor(1.0)
+    for seed in range(4):
+        for each in (optimizer, other):
+            each.set_rate(0.5 + 0.1 * seed)
+        backward(student, seed=seed)
+        backward(twin, seed=seed)
+        optimizer.step()
+        other.step_unless(go, scale)
+    for ours, theirs in zip(student.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(theirs, ours, atol=1e-7, rtol=1e-5)
+    counts = [{key: state["step"] for key, state in each.state_dict()["state"].items()} for each in (optimizer, other)]
+    assert counts[0] == counts[1] and set(counts[0].values()) == {4}
+
+
+def test_a_skipped_step_is_not_counted_and_a_factor_on_the_device_is_the_rate(student):
+    optimizer = StudentAdam(student, TrainConfig(lr=0.01))
+    optimizer.set_rate(1.0)
+    go, skip, scale = torch.tensor(False), torch.tensor(True), torch.tensor(1.0)
+    before = snapshot(student)
+    backward(student)
+    optimizer.step_unless(skip, scale)
+    assert all(torch.equal(value, before[name]) for name, value in snapshot(student).items())
+    backward(student)
+    assert student.color_weights[0].grad.any()
+    optimizer.step_unless(go, scale, torch.tensor(0.25, dtype=torch.float64))
+    # Bias correction makes a first step as long as the rate.
+    moved = (student.color_weights[0].detach() - before["color_weights.0"]).abs()
+    torch.testing.assert_close(moved[moved > 0], torch.full_like(moved[moved > 0], 0.0025), atol=1e-6, rtol=1e-3)
+    assert {state["step"] for state in optimizer.state_dict()["state"].values()} == {1}

@@ -213,3 +213,17 @@ def test_fixed_views_have_nothing_to_say(views):
     with make_sampler(views) as sampler:
         sampler.advance(100)
         assert (sampler.figures(), sampler.summary(), sampler.state()) == ({}, None, {})
+
+
+def test_pixels_stay_as_many_bytes_as_they_are_stored_in(views, opaque_views):
+    pixels = 2 * HEIGHT * WIDTH
+    sampler = make_sampler(views)
+    assert sampler.rgb.dtype == sampler.alpha.dtype == sampler.coverage.dtype == torch.uint8
+    # Colour and alpha in bytes, which are the coverage as well, distance in float32.
+    assert sampler.nbytes == pixels * (3 + 1 + 4)
+    assert make_sampler(opaque_views).nbytes == pixels * (3 + 1 + 4)
+    other = TeacherViews(**{**vars(views), "coverage": 255 - views.alpha})
+    assert make_sampler(other).nbytes == pixels * (3 + 1 + 1 + 4)
+    batch = draw(make_sampler(other))
+    torch.testing.assert_close(batch.coverage, 1 - draw(sampler).coverage)
+    assert MixedRaySampler(sampler, make_sampler(other), 0.5).nbytes == pixels * (8 + 9)

@@ -22,7 +22,8 @@ def make_record(depth=True):
         coverage=torch.tensor([0.6, 0.0]),
         distance=torch.tensor([3.0, 0.0]),
     )
-    statistics = DepthStatistics(torch.tensor(0.5), torch.tensor([3.0, 4.0]), torch.tensor([0.25, 0.5]))
+    valid = torch.tensor([True, False])
+    statistics = DepthStatistics(valid, torch.tensor([3.0, 4.0]), torch.tensor([0.25, 0.5]))
     terms = {"rgb": torch.tensor(0.005), **({"depth": torch.tensor(0.125)} if depth else {})}
     return StepRecord(torch.tensor(0.25), terms, result, batch, statistics if depth else None, 30, 0.004, 0.01)
 
@@ -41,8 +42,9 @@ def test_a_row_by_hand():
     assert row["psnr_batch"] == pytest.approx(23.0103, abs=1e-3)
     assert row["alpha_mean"] == 0.25
     assert row["depth_valid_fraction"] == 0.5
-    assert [row[f"teacher_depth_{name}"] for name in ("min", "max", "mean")] == [3, 4, 3.5]
-    assert [row[f"teacher_depth_norm_{name}"] for name in ("min", "max", "mean")] == [0.25, 0.5, 0.375]
+    # The second ray's depth is not valid.
+    assert [row[f"teacher_depth_{name}"] for name in ("min", "max", "mean")] == [3, 3, 3]
+    assert [row[f"teacher_depth_norm_{name}"] for name in ("min", "max", "mean")] == [0.25, 0.25, 0.25]
     # Only the ray that crosses the box has a depth range.
     assert [row[f"ray_depth_range_{name}"] for name in ("min", "max", "mean")] == [3, 3, 3]
 
@@ -57,6 +59,7 @@ def test_columns_are_those_the_design_fixes():
         loss_density loss_color loss_feature_l2 loss_feature_cos feature_valid_fraction
         grad_ratio_alpha grad_ratio_depth grad_ratio_density grad_ratio_color
         grad_ratio_feature_l2 grad_ratio_feature_cos
+        loss_scale skipped_steps dropped_rays
     """
     assert list(COLUMNS) == expected.split()
     assert set(make_row()) <= set(COLUMNS)
@@ -93,3 +96,14 @@ def test_postfix_shortens_the_key_figures():
 def test_postfix_tells_of_a_live_teacher():
     row = {**make_row(depth=False), "live_views": 70, "live_views_per_s": 2.1, "live_starved_s": 0.25}
     assert {"views": "70", "waited": "0.2s"}.items() <= postfix(row).items()
+
+
+def test_rays_that_were_not_rendered_do_not_count():
+    record = make_record()
+    record.kept, record.samples = torch.tensor([True, False]), torch.tensor(30)
+    with GpuMonitor(CPU) as monitor:
+        row = metrics_row(50, 1.0, record, CPU, monitor)
+    # 0.3 + 0.5 against 0.9 on the one ray.
+    assert row["psnr_batch"] == pytest.approx(20, abs=1e-3)
+    assert row["alpha_mean"] == 0.5
+    assert row["samples_per_ray"] == 15

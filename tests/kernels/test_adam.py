@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from kernels.adam import ROWS_PER_FLAG, TouchedRows, adam_step
+from kernels.adam import ROWS_PER_FLAG, TouchedRows, adam_step, controlled_adam_step, corrected
 from tests.triton_device import TRITON, device_of, needs_gpu
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
@@ -188,3 +188,53 @@ def test_same_bits_for_any_number_of_threads(use_threads):
         results.append((dense.state, lazy.state))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
+
+
+def controlled(table, grad, implementation, controls, touched=None, weight_decay=0.0):
+    table.grad.copy_(grad)
+    tensors = (table.parameter, table.grad, table.first, table.second)
+    moved = [tensor.to(device_of(implementation)) for tensor in tensors]
+    controls = torch.tensor(controls, dtype=torch.float32, device=device_of(implementation))
+    controlled_adam_step(
+        *moved, controls, betas=BETAS, weight_decay=weight_decay, touched=touched, implementation=implementation
+    )
+    for tensor, updated in zip(tensors, moved, strict=True):
+        tensor.copy_(updated)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("lazy", [False, True])
+def test_controls_on_the_device_do_what_numbers_do(implementation, lazy):
+    plain = Table(1500)
+    guided = plain.copy()
+    for step in range(1, 4):
+        grad, touched, _ = sparse_grad(1500)
+        twice = copy.deepcopy(touched)
+        plain.update(grad, implementation, touched if lazy else None, weight_decay=0.1)
+        controls = (*corrected(step, 0.01, BETAS, EPS), 1 / 1024, 0.0)
+        controlled(guided, grad * 1024, implementation, controls, twice if lazy else None, weight_decay=0.1)
+        assert not guided.grad.any()
+        assert not (lazy and twice.flags.any())
+    torch.testing.assert_close(guided.state, plain.state, atol=1e-7, rtol=1e-5)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_skipped_step_leaves_everything_but_a_gradient_of_zero(implementation, lazy):
+    table = Table(130)
+    grad, touched, _ = sparse_grad(130)
+    table.update(grad, implementation, copy.deepcopy(touched) if lazy else None)
+    before = table.state
+    broken = torch.where(grad != 0, torch.tensor(float("nan")), grad)
+    controlled(table, broken, implementation, (float("nan"), 0.0, 1.0, 1.0), touched if lazy else None)
+    assert torch.equal(table.state, before)
+    assert not table.grad.any()
+    assert not (lazy and touched.flags.any())
+
+
+def test_bias_corrections_of_a_tensor_are_those_of_a_number():
+    steps = torch.tensor([1.0, 7.0, 5000.0], dtype=torch.float64)
+    rates, epsilons = corrected(steps, 0.01, BETAS, EPS)
+    expected = [corrected(step, 0.01, BETAS, EPS) for step in (1, 7, 5000)]
+    assert rates.tolist() == pytest.approx([rate for rate, _ in expected], rel=1e-12)
+    assert epsilons.tolist() == pytest.approx([eps for _, eps in expected], rel=1e-12)

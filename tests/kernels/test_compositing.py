@@ -191,3 +191,20 @@ def test_same_bits_for_any_number_of_threads(use_threads):
     use_threads(2)
     for ones, twos in zip(single, run("numba", samples, upstream), strict=True):
         assert all(torch.equal(one, two) for one, two in zip(ones, twos, strict=True))
+
+
+@IMPLEMENTATIONS
+def test_samples_beyond_the_last_ray_weigh_nothing_and_have_no_gradient(implementation):
+    samples = random_samples(23)
+    padded = {name: torch.cat([value, torch.rand(7, *value.shape[1:])]) for name, value in samples.items()}
+    padded["offsets"] = samples["offsets"]
+    upstream = random_upstream(samples)
+    outputs, grads = run(implementation, samples, upstream)
+    with_padding, padded_grads = run(implementation, padded, (*upstream[:3], torch.cat([upstream[3], torch.ones(7)])))
+    for name, plain, found in zip(Composite._fields, outputs, with_padding, strict=True):
+        torch.testing.assert_close(found[: len(plain)], plain, msg=name)
+    last = len(samples["t"])
+    assert not with_padding[3][last:].any()
+    for plain, found in zip(grads, padded_grads, strict=True):
+        torch.testing.assert_close(found[:last], plain)
+        assert not found[last:].any()

@@ -319,3 +319,27 @@ def test_parameters_of_another_layout():
     case = random_case(SMALL, [0], cells=3) | {"density_parameters": torch.zeros(3, SMALL.density_size + 1)}
     with pytest.raises(ValueError, match=rf"parameters must be contiguous \(cells, {SMALL.density_size}\)"):
         grouped_radiance_mlp(**case, layout=SMALL)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-2), (torch.bfloat16, 6e-2)])
+def test_the_reference_multiplies_in_the_parameters_type(dtype, tolerance):
+    case = random_case(SMALL, torch.randint(3, (99,)), cells=3)
+    upstream = random_upstream(case)
+    expected, expected_grads = run("torch", SMALL, case, upstream)
+    half = case | {name: case[name].to(dtype) for name in ("density_parameters", "color_parameters")}
+    found, grads = run("torch", SMALL, half, upstream)
+    assert all(value.dtype == torch.float32 for value in found)
+    assert all(value.dtype == dtype for value in grads)
+    for value, reference in zip([*found, *grads], [*expected, *expected_grads], strict=True):
+        assert 0 < ((value.float() - reference).norm() / reference.norm()).item() < tolerance
+    density = grouped_density_mlp(
+        half["x"], half["cell_index"], half["density_parameters"], SMALL, implementation="torch"
+    )
+    torch.testing.assert_close(density, found[0].detach())
+
+
+def test_cells_that_nobody_kept_account_of_are_all_flagged():
+    case = random_case(SMALL, torch.randint(3, (9,)), cells=3)
+    touched = TouchedRows(3, rows_per_flag=1), TouchedRows(3, rows_per_flag=1)
+    grouped_radiance_mlp(**case, layout=SMALL, touched=touched, implementation="torch")
+    assert all(rows.flags.all() for rows in touched)

@@ -304,3 +304,45 @@ def test_tinycudann_is_for_cuda_alone(monkeypatch):
     monkeypatch.setattr(hash_encoding, "find_spec", lambda name: object())
     with pytest.raises(ValueError, match="'tinycudann' cannot run on cpu"):
         hash_encode(torch.rand(3, 3), torch.zeros(MIXED.entries, MIXED.features), MIXED, implementation="tinycudann")
+
+
+@pytest.mark.parametrize("implementation", ["torch", TRITON])
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_precision_rounds_entries_and_result_but_not_the_gradient(implementation, precision):
+    device = device_of(implementation)
+    x, table = random_points(129), torch.randn(MIXED.entries, 2)
+    upstream = torch.randn(129, 8).to(precision)
+    expected, grad = encode("torch", x, table.to(precision).float(), MIXED, upstream.float())
+    leaf = table.to(device).requires_grad_()
+    out = hash_encode(x.to(device), leaf, MIXED, precision=precision, implementation=implementation)
+    out.backward(upstream.to(device))
+    assert out.dtype == precision and leaf.grad.dtype == torch.float32
+    # A value half way between two of the type's may go either way.
+    torch.testing.assert_close(out.detach().cpu().float(), expected, atol=1e-5, rtol=torch.finfo(precision).eps)
+    torch.testing.assert_close(leaf.grad.cpu(), grad, atol=2e-4, rtol=1e-5)
+
+
+def test_numba_has_no_half_precision_and_auto_does_without_it():
+    x, table = random_points(5), torch.randn(MIXED.entries, 2)
+    with pytest.raises(ValueError, match="implementation 'numba' cannot run"):
+        hash_encode(x, table, MIXED, precision=torch.float16, implementation="numba")
+    assert hash_encode(x, table, MIXED, precision=torch.float16).dtype == torch.float16
+
+
+def test_rows_that_nobody_kept_account_of_are_all_marked():
+    x, table = random_points(5), torch.randn(MIXED.entries, 2)
+    touched = TouchedRows(MIXED.entries)
+    hash_encode(x, table, MIXED, touched=touched, implementation="torch")
+    assert touched.flags.all()
+
+
+@TWINS
+def test_points_without_a_gradient_leave_the_tables_as_it_is(twin):
+    device = device_of(twin)
+    x, table = random_points(70).to(device), torch.randn(MIXED.entries, 2, device=device, requires_grad=True)
+    upstream = torch.randn(70, 8, device=device)
+    upstream[35:] = 0
+    hash_encode(x, table, MIXED, implementation=twin).backward(upstream)
+    other = table.detach().clone().requires_grad_()
+    hash_encode(x[:35], other, MIXED, implementation=twin).backward(upstream[:35])
+    torch.testing.assert_close(table.grad, other.grad)

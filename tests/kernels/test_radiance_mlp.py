@@ -239,3 +239,28 @@ def test_density_alone_is_the_same_density(implementation, count, density_layers
         features.to(device), [weight.to(device) for weight in density_weights], implementation=implementation
     )
     torch.testing.assert_close(density.cpu(), expected, atol=1e-6, rtol=2e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
+def test_the_reference_multiplies_in_the_features_type(dtype, tolerance):
+    inputs, grads = random_inputs(130), upstream(130)
+    density, rgb, reference = run("torch", inputs, grads)
+    half_density, half_rgb, half = run("torch", inputs, grads, dtype)
+    assert half_density.dtype == half_rgb.dtype == torch.float32
+    assert [grad.dtype for grad in half] == [dtype] + [torch.float32] * (len(half) - 1)
+    pairs = zip((half_density, half_rgb, *half), (density, rgb, *reference), strict=True)
+    errors = [((found - expected).norm() / expected.norm()).item() for found, expected in pairs]
+    assert 0 < max(errors) < 5 * tolerance
+    assert errors[1] < tolerance
+    found = density_mlp(inputs[0].to(dtype), inputs[3], implementation="torch")
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, density, rtol=5 * tolerance, atol=tolerance)
+
+
+def test_auto_leaves_half_precision_to_torch_on_a_cpu():
+    features, basis, ray_index, *weights = random_inputs(7)
+    expected = radiance_mlp(features.half(), basis, ray_index, *weights, implementation="torch")
+    found = radiance_mlp(features.half(), basis, ray_index, *weights)
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+    with pytest.raises(ValueError, match="implementation 'numba' cannot run"):
+        radiance_mlp(features.half(), basis, ray_index, *weights, implementation="numba")

@@ -39,7 +39,7 @@ def random_rays(count):
     return origins, directions, near, far
 
 
-def run(implementation, rays, cells, step=0.02, limit=1000, seed=None, first_bin=None):
+def run(implementation, rays, cells, step=0.02, limit=1000, seed=None, first_bin=None, capacity=None):
     """The samples, brought back to the CPU."""
     device = device_of(implementation)
     samples = march(
@@ -49,9 +49,10 @@ def run(implementation, rays, cells, step=0.02, limit=1000, seed=None, first_bin
         limit=limit,
         seed=seed,
         first_bin=None if first_bin is None else first_bin.to(device),
+        capacity=capacity,
         implementation=implementation,
     )
-    return Samples(*(part.cpu() for part in samples))
+    return Samples(*(None if part is None else part.cpu() for part in samples))
 
 
 def keys(samples, near, step):
@@ -270,6 +271,58 @@ def test_same_bits_for_any_number_of_threads(use_threads):
     use_threads(1)
     single = run("numba", rays, cells, seed=2, limit=9)
     use_threads(2)
-    assert all(
-        torch.equal(one, two) for one, two in zip(single, run("numba", rays, cells, seed=2, limit=9), strict=True)
-    )
+    double = run("numba", rays, cells, seed=2, limit=9)
+    assert all(torch.equal(one, two) for one, two in zip(single[:6], double[:6], strict=True))
+
+
+@IMPLEMENTATIONS
+def test_rays_that_do_not_fit_into_the_capacity_have_no_samples_by_hand(implementation):
+    # Four samples, none, four and none: three rays fit into seven places, the third does not.
+    rays = tuple(torch.cat([along_x()[i], along_x(y=9.0)[i], along_x()[i], along_x(y=9.0)[i]]) for i in range(4))
+    samples = run(implementation, rays, row_of_cells(1, 0, 1, 0), step=0.5, capacity=7)
+    assert samples.offsets.tolist() == [0, 4, 4, 4, 4]
+    assert samples.kept.tolist() == [True, True, False, True]
+    assert samples.wanted.item() == 8
+    assert samples.t.tolist() == pytest.approx([1.25, 1.75, 3.25, 3.75, 0, 0, 0])
+    assert samples.dt.tolist() == [0.5] * 4 + [0.0] * 3
+    assert samples.ray_index.tolist() == [0] * 7
+    assert samples.positions[:4].tolist() == [[t - 1, 0.5, 0.5] for t in (1.25, 1.75, 3.25, 3.75)]
+    assert samples.positions[4:].tolist() == [[0.0, 0.0, 0.0]] * 3
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(("count", "limit"), [(0, 1000), (37, 1000), (61, 5)])
+def test_ample_capacity_changes_no_sample(implementation, count, limit):
+    rays, cells = random_rays(count), random_cells()
+    exact = run(implementation, rays, cells, limit=limit, seed=3)
+    padded = run(implementation, rays, cells, limit=limit, seed=3, capacity=len(exact.t) + 11)
+    last = len(exact.t)
+    for name in ("t", "dt", "ray_index"):
+        assert torch.equal(getattr(padded, name)[:last], getattr(exact, name)), name
+        assert not getattr(padded, name)[last:].any()
+    assert torch.equal(padded.positions[:last], exact.positions)
+    assert torch.equal(padded.offsets, exact.offsets)
+    assert torch.equal(padded.next_bin, exact.next_bin)
+    assert padded.kept.all() and padded.wanted == last
+
+
+@IMPLEMENTATIONS
+def test_the_first_rays_are_served_when_room_runs_out(implementation):
+    rays, cells = random_rays(50), random_cells()
+    exact = run(implementation, rays, cells)
+    room = len(exact.t) // 2
+    padded = run(implementation, rays, cells, capacity=room)
+    fits = exact.offsets[1:] <= room
+    served = exact.offsets[1:][fits].max()
+    assert torch.equal(padded.kept, fits | (exact.offsets.diff() == 0))
+    assert padded.offsets[-1] == served and len(padded.t) == room
+    assert torch.equal(padded.t[:served], exact.t[:served])
+    assert padded.wanted == len(exact.t)
+
+
+@IMPLEMENTATIONS
+def test_a_seed_on_the_device_is_the_same_seed(implementation):
+    rays, cells = random_rays(40), random_cells()
+    seed = torch.tensor(2**31 - 5, device=device_of(implementation))
+    expected, found = (run(implementation, rays, cells, seed=each) for each in (2**31 - 5, seed))
+    assert torch.equal(found.t, expected.t)

@@ -1,0 +1,82 @@
+"""The loss scale of float16 (Micikevicius et al. 2018), kept on the device and unable to stop training in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+INITIAL = 2.0**16
+CEILING = 2.0**24
+FLOOR = 1.0  # below it gradients would be made smaller than they are: then it is not the scale that overflows
+GROWTH_EVERY = 1000  # steps in a row without an overflow
+MOST_SKIPPED = 20  # steps in a row
+
+
+@dataclass(frozen=True)
+class ScaleFigures:
+    """Where a loss scale stands.
+
+    Attributes:
+        scale: what the next loss is multiplied by.
+        skipped: steps that overflowed and were not taken, so far.
+        in_a_row: how many of them came last; 0 where the last step was taken.
+        trouble: why training cannot go on; None while it can.
+    """
+
+    scale: float
+    skipped: int
+    in_a_row: int
+    trouble: str | None
+
+
+class LossScale:
+    """Halves at an overflow, doubles after ``growth_every`` steps without one.
+
+    Args:
+        device: where steps are computed; ``update`` never waits for it.
+        initial, growth_every: where to begin, and how soon to dare more.
+    """
+
+    def __init__(self, device: torch.device, initial: float = INITIAL, growth_every: int = GROWTH_EVERY) -> None:
+        self.growth_every = growth_every
+        self.value = torch.full((), initial, device=device)
+        self._calm, self._in_a_row, self._longest, self._skipped, self._overflows_at_floor = (
+            torch.zeros((), dtype=torch.int64, device=device) for _ in range(5)
+        )
+
+    @torch.no_grad()
+    def update(self, overflow: Tensor) -> None:
+        """Takes note of a step; ``overflow`` () bool: whether it was skipped. All is changed in place."""
+        self._overflows_at_floor += overflow & (self.value <= FLOOR)
+        self._skipped += overflow
+        self._in_a_row.add_(1).mul_(overflow)
+        torch.maximum(self._longest, self._in_a_row, out=self._longest)
+        self._calm.add_(1).mul_(~overflow)
+        grows = self._calm >= self.growth_every
+        self._calm.mul_(~grows)
+        self.value.mul_(1 - 0.5 * overflow).mul_(1.0 + grows).clamp_(FLOOR, CEILING)
+
+    def figures(self) -> ScaleFigures:
+        """Waits for the device."""
+        counts = torch.stack([self._skipped, self._in_a_row, self._longest, self._overflows_at_floor])
+        (skipped, in_a_row, longest, at_floor), scale = counts.tolist(), self.value.item()
+        trouble = None
+        if at_floor:
+            trouble = f"the loss scale is at its floor of {FLOOR:g} and float16 still overflows"
+        elif longest > MOST_SKIPPED:
+            trouble = f"{longest} steps in a row overflowed float16 and were skipped (at most {MOST_SKIPPED} may)"
+        return ScaleFigures(scale, skipped, in_a_row, trouble)
+
+    def state(self) -> dict[str, float]:
+        """What ``restore`` needs to go on from here; plain values. Waits for the device."""
+        names = ("calm", "in_a_row", "skipped")
+        counts = torch.stack([self._calm, self._in_a_row, self._skipped]).tolist()
+        return {"scale": self.value.item(), **dict(zip(names, counts, strict=True))}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Goes on where another was when it gave ``state``."""
+        self.value.fill_(state["scale"])
+        for name in ("calm", "in_a_row", "skipped"):
+            getattr(self, f"_{name}").fill_(state[name])

@@ -1,0 +1,144 @@
+"""A step as a CUDA graph: recorded once for a number of rays, then replayed by a single launch."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from distill.losses import RayBatch
+from distill.schema import Config
+from scene.rays import Rays
+
+_log = logging.getLogger(__name__)
+WARM_UP = 6  # calls of a shape before it is worth recording; kernels compile in the first one
+MOST_GRAPHS = 8
+_FINEST_RAYS = 64
+_SIGNIFICANT_BITS = 4
+
+Result = TypeVar("Result")
+
+
+def bucket_of(rays: int) -> int:
+    """The number of rays to draw where up to ``rays`` are wanted: at most 1/16 fewer, and few numbers in all.
+
+    Every other number would be a graph of its own.
+    """
+    step = max(_FINEST_RAYS, 1 << max(0, rays.bit_length() - 1 - _SIGNIFICANT_BITS))
+    return max(_FINEST_RAYS, rays // step * step)
+
+
+def graph_refusal(config: Config, resident: bool) -> str | None:
+    """Why a run's steps cannot be recorded; None where they can."""
+    if not resident:
+        return "its steps wait for the device"
+    if config.loss.inside_terms:
+        return f"loss.{config.loss.inside_terms[0]} looks at other samples in each step"
+    if config.student.kind == "kilo_uniform" and config.student.blend > 0:
+        return "student.blend takes another number of evaluations in each step"
+    return None
+
+
+def step_inputs(batch: RayBatch, numbers: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:
+    """All that differs from step to step, as tensors on the device; nothing waits for it.
+
+    Args:
+        numbers: whole ones become int64, others float64.
+    """
+    rays = batch.rays
+    inputs = {"origins": rays.origins, "directions": rays.directions, "near": rays.near, "far": rays.far}
+    inputs |= {"rgb_target": batch.rgb, "background": batch.background, "coverage": batch.coverage}
+    if batch.distance is not None:
+        inputs["distance"] = batch.distance
+    for name, number in numbers.items():
+        dtype = torch.int64 if isinstance(number, int) else torch.float64
+        inputs[name] = torch.full((), number, dtype=dtype, device=device)
+    return inputs
+
+
+def batch_of(inputs: Mapping[str, Tensor]) -> RayBatch:
+    """The batch among ``step_inputs``."""
+    rays = Rays(*(inputs[name] for name in ("origins", "directions", "near", "far")))
+    return RayBatch(rays, inputs["rgb_target"], inputs["background"], inputs["coverage"], inputs.get("distance"))
+
+
+@dataclass
+class _Recorded(Generic[Result]):
+    graph: torch.cuda.CUDAGraph
+    inputs: dict[str, Tensor]
+    result: Result
+
+
+class StepGraphs(Generic[Result]):
+    """Calls a function of tensors by way of CUDA graphs, one for each set of shapes.
+
+    The first calls with new shapes are made as they are; then one is recorded, and later ones copy their inputs to
+    where the recorded call read its own and replay it. What the function changes must stay where it is in memory,
+    what it returns is overwritten by later calls, and it must not wait for the device. Where recording fails the
+    reason is logged, and calls go on as they are.
+
+    Args:
+        function: of named tensors.
+        device: a CUDA device.
+    """
+
+    def __init__(self, function: Callable[[Mapping[str, Tensor]], Result], device: torch.device) -> None:
+        self._function, self._device = function, device
+        self._calls: Counter[tuple] = Counter()
+        self._graphs: OrderedDict[tuple, _Recorded[Result]] = OrderedDict()
+        self._side: torch.cuda.Stream | None = None
+        self.refusal: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> Result:
+        if self.refusal is not None:
+            return self._function(inputs)
+        shapes = tuple((name, tuple(value.shape)) for name, value in inputs.items())
+        recorded = self._graphs.get(shapes)
+        if recorded is None:
+            self._calls[shapes] += 1
+            if self._calls[shapes] <= WARM_UP:
+                return self._warm_up(inputs)
+            recorded = self._record(inputs)
+            if recorded is None:
+                return self._function(inputs)
+            self._graphs[shapes] = recorded
+            while len(self._graphs) > MOST_GRAPHS:
+                dropped, _ = self._graphs.popitem(last=False)
+                self._calls[dropped] = 0
+        self._graphs.move_to_end(shapes)
+        for name, value in inputs.items():
+            recorded.inputs[name].copy_(value)
+        recorded.graph.replay()
+        return recorded.result
+
+    def _warm_up(self, inputs: Mapping[str, Tensor]) -> Result:
+        """On a side stream, as a recording will be: autograd and cuBLAS keep to the stream they first ran on."""
+        current = torch.cuda.current_stream(self._device)
+        if self._side is None:
+            self._side = torch.cuda.Stream(self._device)
+        self._side.wait_stream(current)
+        with torch.cuda.stream(self._side):
+            result = self._function(inputs)
+        current.wait_stream(self._side)
+        return result
+
+    def _record(self, inputs: Mapping[str, Tensor]) -> _Recorded[Result] | None:
+        kept = {name: value.clone() for name, value in inputs.items()}
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self._side):
+                result = self._function(kept)
+        except RuntimeError as error:
+            self.refusal = str(error).splitlines()[0]
+            self._graphs.clear()
+            _log.warning("steps cannot be recorded as CUDA graphs and run as they are: %s", self.refusal)
+            return None
+        return _Recorded(graph, kept, result)

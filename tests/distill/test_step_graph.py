@@ -1,0 +1,165 @@
+"""Recorded steps do what steps do: on the CPU with fakes for CUDA's graphs, and on a GPU where there is one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.config import load_config
+from distill.step_graph import MOST_GRAPHS, WARM_UP, StepGraphs, bucket_of, graph_refusal
+from tests.fake_cuda_graphs import install
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import trainer_of
+
+CPU = torch.device("cpu")
+SMALL = ("kernels=torch", "train.samples_per_step=640", "train.rays_per_step=64", "occupancy.warmup_steps=4")
+SCHEDULES = ("loss.alpha={weight: 0.1, warmup: 0.9}", "loss.depth={weight: 0.1}", "occupancy.update_every=5")
+KILO = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}"
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory) -> Path:
+    return write_toy_scene(tmp_path_factory.mktemp("toy"))
+
+
+class Accumulator:
+    """A function with a memory of its own, as a training step is."""
+
+    def __init__(self) -> None:
+        self.total, self.calls = torch.zeros(()), 0
+
+    def __call__(self, inputs):
+        self.calls += 1
+        self.total += inputs["x"].sum()
+        return 2 * inputs["x"] + self.total
+
+
+def test_replays_give_what_calls_give(monkeypatch) -> None:
+    made = install(monkeypatch)
+    plain, function = Accumulator(), Accumulator()
+    graphs = StepGraphs(function, CPU)
+    for call in range(WARM_UP + 6):
+        for size in (3, 5):
+            inputs = {"x": torch.rand(size) + call}
+            assert torch.equal(graphs(inputs), plain(inputs))
+    # One recording a shape; after it the function itself is not called.
+    assert [graph.replays for graph in made] == [6, 6]
+    assert function.calls == 2 * (WARM_UP + 1)
+    assert len(graphs) == 2
+
+
+def test_inputs_of_a_recorded_call_are_left_as_they_are(monkeypatch) -> None:
+    install(monkeypatch)
+    graphs = StepGraphs(Accumulator(), CPU)
+    given = [torch.rand(3) for _ in range(WARM_UP + 3)]
+    kept = [value.clone() for value in given]
+    for value in given:
+        graphs({"x": value})
+    assert all(torch.equal(one, two) for one, two in zip(given, kept, strict=True))
+
+
+def test_only_the_latest_graphs_are_kept(monkeypatch) -> None:
+    made = install(monkeypatch)
+    graphs = StepGraphs(Accumulator(), CPU)
+    for size in range(1, MOST_GRAPHS + 3):
+        for _ in range(WARM_UP + 1):
+            graphs({"x": torch.ones(size)})
+    assert len(graphs) == MOST_GRAPHS and len(made) == MOST_GRAPHS + 2
+    graphs({"x": torch.ones(MOST_GRAPHS + 2)})
+    assert len(made) == MOST_GRAPHS + 2
+    for _ in range(WARM_UP + 1):
+        graphs({"x": torch.ones(1)})
+    assert len(made) == MOST_GRAPHS + 3
+
+
+def test_what_cannot_be_recorded_runs_as_it_is_and_says_so(monkeypatch, caplog) -> None:
+    install(monkeypatch)
+    plain, function = Accumulator(), Accumulator()
+
+    def refuses(graph, stream):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+
+    monkeypatch.setattr(torch.cuda, "graph", refuses)
+    graphs = StepGraphs(function, CPU)
+    with caplog.at_level(logging.WARNING):
+        for call in range(WARM_UP + 4):
+            inputs = {"x": torch.full((3,), float(call))}
+            assert torch.equal(graphs(inputs), plain(inputs))
+    (record,) = caplog.records
+    assert "run as they are: operation not permitted when stream is capturing" in record.getMessage()
+
+
+@pytest.mark.parametrize("rays", [1, 63, 64, 65, 127, 1000, 1024, 4095, 4096, 100_000])
+def test_a_bucket_is_a_little_smaller_at_most(rays) -> None:
+    found = bucket_of(rays)
+    assert found <= max(rays, 64)
+    assert found > rays * 15 / 16 - 64
+    assert bucket_of(found) == found
+
+
+def test_there_are_few_buckets() -> None:
+    assert len({bucket_of(rays) for rays in range(8192, 16384)}) == 16
+
+
+@pytest.mark.parametrize(
+    ("overrides", "resident", "reason"),
+    [
+        ((), True, None),
+        ((), False, "wait for the device"),
+        (("loss.density.weight=0.1",), True, "loss.density looks at other samples"),
+        ((KILO,), True, None),
+        ((KILO.replace("grid", "blend: 0.1, grid"),), True, "student.blend takes another number"),
+    ],
+)
+def test_reasons_against_recording(config_path, overrides, resident, reason) -> None:
+    found = graph_refusal(load_config(config_path, [*overrides], config_path.parent), resident)
+    assert found is None if reason is None else reason in found
+
+
+def losses_of(trainer, steps: int) -> list[float]:
+    losses = []
+    for _ in range(steps):
+        losses.append(trainer._step().loss.item())
+        trainer.progress.step += 1
+    return losses
+
+
+@pytest.mark.parametrize("more", [(), ("train.precision=float16",), (KILO,)], ids=["hash_grid", "float16", "kilo"])
+def test_recorded_training_equals_the_unrecorded(config_path, monkeypatch, more) -> None:
+    if KILO in more:
+        # The reference of the grouped MLPs asks how many points each cell has; one cell needs no asking.
+        more = (KILO.replace("[1, 1, 2]", "[1, 1, 1]"),)
+        monkeypatch.setattr("kernels.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)}))
+    plain = trainer_of(config_path, *SMALL, *SCHEDULES, *more, resident=True)
+    expected = losses_of(plain, WARM_UP + 8)
+    made = install(monkeypatch)
+    trainer = trainer_of(config_path, *SMALL, *SCHEDULES, *more, "train.cuda_graphs=true", resident=True)
+    found = losses_of(trainer, WARM_UP + 8)
+    assert [graph.replays for graph in made] == [8]
+    assert found == expected
+    ours, theirs = trainer.student.state_dict(), plain.student.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert trainer.optimizer.state_dict()["param_groups"] == plain.optimizer.state_dict()["param_groups"]
+    trainer.save()
+
+
+def test_a_run_that_cannot_be_recorded_says_why_and_runs(config_path, caplog) -> None:
+    inside = ("loss.density.weight=0.1", "features.resolution=8")
+    trainer = trainer_of(config_path, *SMALL, *inside, "train.cuda_graphs=true", resident=True)
+    assert "train.cuda_graphs is without effect: loss.density looks" in caplog.text
+    assert len(losses_of(trainer, 2)) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="records graphs on a CUDA device")
+def test_recorded_training_on_a_real_device(config_path) -> None:
+    losses = {}
+    for graphs in ("false", "true"):
+        trainer = trainer_of(
+            config_path, "train.rays_per_step=64", f"train.cuda_graphs={graphs}", device=torch.device("cuda")
+        )
+        losses[graphs] = losses_of(trainer, 60)
+        assert trainer.graphs is None or (trainer.graphs.refusal is None and len(trainer.graphs) > 0)
+    assert losses["true"] == pytest.approx(losses["false"], rel=0.05)

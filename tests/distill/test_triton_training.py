@@ -1,0 +1,57 @@
+"""Whole training steps on Triton's kernels, as CUDA takes them, against the torch reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import trainer_of
+from tests.triton_device import DEVICE, needs_triton
+
+SMALL = (
+    *("train.samples_per_step=160", "train.rays_per_step=16", "render.max_samples_per_ray=64", "render.step_size=0.05"),
+    *("occupancy.resolution=8", "occupancy.warmup_steps=1", "occupancy.update_every=1"),
+)
+HASH = ("student.levels=2", "student.hidden_width=16")
+KILO = ("student={kind: kilo_uniform, grid: [2, 2, 3], hidden_width: 16, density_layers: 1, frequencies: 2}",)
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory) -> Path:
+    return write_toy_scene(tmp_path_factory.mktemp("toy"))
+
+
+def trained(path: Path, kernels: str, more: tuple[str, ...], steps: int = 2):
+    device = DEVICE if kernels == "triton" else torch.device("cpu")
+    trainer = trainer_of(path, *SMALL, *more, f"kernels={kernels}", resident=True, device=device)
+    # What a device draws differs from device to device.
+    trainer._drawing = lambda: trainer.generator
+    trainer.began = {name: value.detach().cpu().clone() for name, value in trainer.student.named_parameters()}
+    losses = []
+    for _ in range(steps):
+        losses.append(trainer._step().loss.item())
+        trainer.progress.step += 1
+    return trainer, losses
+
+
+@needs_triton
+@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_steps_on_triton_equal_those_of_the_reference(config_path, student, precision) -> None:
+    more = (*student, f"train.precision={precision}")
+    reference, expected = trained(config_path, "torch", more)
+    trainer, found = trained(config_path, "triton", more)
+    close = {"float32": 1e-4, "float16": 5e-3}[precision]
+    assert found == pytest.approx(expected, rel=close)
+    for name, begin in reference.began.items():
+        value, other = (each.student.get_parameter(name).detach().cpu() for each in (trainer, reference))
+        moved, wanted = (value - begin).flatten(), (other - begin).flatten()
+        # Adam moves an entry by its gradient's sign: one that is rounding alone may go either way.
+        assert torch.cosine_similarity(moved, wanted, dim=0) > {"float32": 0.999, "float16": 0.98}[precision], name
+        if name == "table":
+            # Adam is lazy with them: what no sample touched has not moved at all.
+            assert ((moved == 0) == (wanted == 0)).float().mean() > 0.995
+            assert 0.05 < (moved == 0).float().mean() < 1

@@ -1,0 +1,27 @@
+import pytest
+
+from distill.config import load_config
+from distill.waiting import waiting_parts
+from tests.toy_scene import write_toy_scene
+
+KILO = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, blend: 0.1}"
+PLAIN = KILO.replace("blend: 0.1", "blend: 0.0")
+ALIGNED = ("loss.feature_l2.weight=0.1", "features.tap=geo")
+LIVE = ("teacher.kind=gaussians", "teacher.outputs=null", "teacher.live=true")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fields"),
+    [
+        ((), []),
+        ((PLAIN,), []),
+        ((KILO,), ["student.blend"]),
+        (ALIGNED, []),
+        ((PLAIN, *ALIGNED), ["features.tap: geo"]),
+        ((PLAIN, "loss.feature_l2.weight=0.1", "features.tap=sample"), []),
+        (LIVE, ["teacher.live"]),
+    ],
+)
+def test_what_waits_is_named_by_its_field(tmp_path, overrides, fields):
+    parts = waiting_parts(load_config(write_toy_scene(tmp_path), [*overrides], tmp_path))
+    assert [part.split(",")[0] for part in parts] == fields
