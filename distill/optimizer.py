@@ -1,4 +1,11 @@
-"""Adam for a student: lazy on the rows a step touched where the student keeps such flags."""
+"""Adam for a student: lazy on the rows a step touched where the student keeps such flags.
+
+Networks that stand side by side as the rows of a parameter, one for each cell, may take a common step besides their
+own: that of Adam on the sum of their gradients. It is the step of a network that all of them contain, row k being
+``common + own[k]``, without storing the two apart. What is alike all over the scene, how colour turns with the view
+above all, is then learnt from every ray, and the rows' own part is left with what differs. (Split this way because a
+cell sees few views: on its own it fits them and errs between.)
+"""
 
 from __future__ import annotations
 
@@ -34,11 +41,19 @@ class StudentAdam(torch.optim.Optimizer):
     ) -> None:
         groups = student.parameter_groups()
         lr_mlp = train.lr if train.lr_mlp is None else train.lr_mlp
+        rows = student.networks_with_a_common_part() if train.lr_common else ()
+        # Each is zero between steps: what a step makes of it is added to every row.
+        self._common = {networks: nn.Parameter(torch.zeros_like(networks[:1])) for networks in rows}
         super().__init__(
             [
                 {"params": groups["table"], "base_lr": train.lr, "weight_decay": 0.0},
                 {"params": groups["mlp"], "base_lr": lr_mlp, "weight_decay": train.mlp_weight_decay},
                 *([{"params": [*companions], "base_lr": lr_mlp, "weight_decay": 0.0}] if companions else []),
+                *(
+                    [{"params": [*self._common.values()], "base_lr": train.lr_common, "weight_decay": 0.0}]
+                    if rows
+                    else []
+                ),
             ],
             {"lr": 0.0},
         )
@@ -61,6 +76,7 @@ class StudentAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
+        self._sum_gradients()
         for parameter, group in self._moving():
             state = self._state_of(parameter)
             state["step"] += 1
@@ -69,6 +85,7 @@ class StudentAdam(torch.optim.Optimizer):
                 parameter, parameter.grad, *moments,
                 step=state["step"], lr=group["lr"], eps=self._eps, **self._settings(parameter, group),
             )  # fmt: skip
+        self._move_all_rows()
 
     @torch.no_grad()
     def step_unless(self, skip: Tensor, scale: Tensor, factor: Tensor | None = None) -> None:
@@ -83,6 +100,7 @@ class StudentAdam(torch.optim.Optimizer):
             factor: () float64 on the device, in the place of that of ``set_rate``.
         """
         factor = self._factor if factor is None else factor
+        self._sum_gradients()
         moving = self._moving()
         states, taken = [self._state_of(parameter) for parameter, _ in moving], ~skip
         for state in states:
@@ -99,6 +117,7 @@ class StudentAdam(torch.optim.Optimizer):
         for (parameter, group), state, control in zip(moving, states, controls.unbind(), strict=True):
             moments = state["first_moment"], state["second_moment"]
             controlled_adam_step(parameter, parameter.grad, *moments, control, **self._settings(parameter, group))
+        self._move_all_rows()
 
     def state_dict(self) -> dict:
         """As torch's; counts of updates are plain numbers."""
@@ -108,6 +127,16 @@ class StudentAdam(torch.optim.Optimizer):
             for key, values in state["state"].items()
         }
         return {**state, "state": kept}
+
+    def _sum_gradients(self) -> None:
+        for networks, common in self._common.items():
+            if networks.grad is not None:
+                common.grad = networks.grad.sum(0, keepdim=True)
+
+    def _move_all_rows(self) -> None:
+        for networks, common in self._common.items():
+            networks += common
+            common.zero_()
 
     def _moving(self) -> list[tuple[nn.Parameter, dict]]:
         """Parameters that have a gradient, with their groups."""

@@ -180,6 +180,12 @@ class TrainConfig(Section):
     )
     lr: float = Field(1e-2, gt=0, description="Adam's learning rate of the tables")
     lr_mlp: float | None = Field(None, gt=0, description="Adam's learning rate of the MLPs; null: `lr`")
+    lr_common: float | None = Field(
+        None,
+        gt=0,
+        description="Adam's learning rate of the step that all cells' colour networks of a KiloUniform take together, "
+        "by the sum of their gradients; null: none",
+    )
     lr_final_ratio: float = Field(0.03, gt=0, le=1, description="learning rate at the end, as a fraction of `lr`")
     lr_warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises linearly from 0")
     precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(

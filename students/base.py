@@ -133,3 +133,9 @@ class Student(nn.Module, ABC):
     def parameter_count(self) -> int:
         """Number of trainable values."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def networks_with_a_common_part(self) -> Sequence[nn.Parameter]:
+        """Parameters whose rows are networks of one layout, started alike, that may take common steps; see
+        ``distill.optimizer``.
+        """
+        return ()

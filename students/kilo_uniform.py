@@ -132,6 +132,10 @@ class KiloUniformStudent(Student):
         """``mlp``, the group with weight decay, is what sees the direction (Reiser et al. 2021, section 4.1)."""
         return {"table": [self.density_networks], "mlp": [self.color_networks]}
 
+    def networks_with_a_common_part(self) -> Sequence[nn.Parameter]:
+        """The colour networks: with a common part of the density networks too there was no further gain."""
+        return (self.color_networks,)
+
     def encoding_width(self) -> int:
         """Three: only the place in the cell is kept, the kernel makes the features anew in its backward pass."""
         return 3

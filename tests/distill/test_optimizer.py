@@ -191,3 +191,75 @@ def test_a_skipped_step_is_not_counted_and_a_factor_on_the_device_is_the_rate(st
     moved = (student.color_weights[0].detach() - before["color_weights.0"]).abs()
     torch.testing.assert_close(moved[moved > 0], torch.full_like(moved[moved > 0], 0.0025), atol=1e-6, rtol=1e-3)
     assert {state["step"] for state in optimizer.state_dict()["state"].values()} == {1}
+
+
+CELLS = {
+    "grid": (2, 2, 1),
+    "frequencies": 1,
+    "hidden_width": 16,
+    "density_layers": 1,
+    "color_layers": 1,
+    "geo_features": 3,
+    "direction_degree": 1,
+    "blend": 0.0,
+}
+
+
+@pytest.fixture
+def cells():
+    return build_student("kilo_uniform", ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), CELLS)
+
+
+def give_gradients(student, seed):
+    """Random ones, the same for the same seed, of every row."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in student.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    for touched in student.touched_rows().values():
+        touched.flags.fill_(1)
+
+
+def test_a_common_step_is_that_of_a_part_all_rows_contain(cells):
+    alone = copy.deepcopy(cells)
+    common = torch.nn.Parameter(torch.zeros_like(cells.color_networks[0]))
+    reference = torch.optim.Adam([common], lr=0.03, betas=(0.9, 0.99), eps=cells.adam_eps)
+    optimizers = [
+        StudentAdam(student, TrainConfig(lr=0.01, mlp_weight_decay=0.0, lr_common=rate))
+        for student, rate in ((cells, 0.03), (alone, None))
+    ]
+    for seed in range(5):
+        for student, optimizer in zip((cells, alone), optimizers, strict=True):
+            give_gradients(student, seed)
+            common.grad = student.color_networks.grad.sum(0)
+            optimizer.set_rate(1.0)
+            optimizer.step()
+        reference.step()
+    assert torch.equal(cells.density_networks, alone.density_networks)
+    moved = cells.color_networks - alone.color_networks
+    assert common.abs().mean() > 1e-2
+    torch.testing.assert_close(moved, common.expand_as(moved), atol=1e-5, rtol=1e-4)
+
+
+def test_common_steps_go_on_from_a_state_and_are_skipped_with_the_others(cells):
+    optimizer = StudentAdam(cells, TrainConfig(lr_common=0.03))
+    optimizer.set_rate(1.0)
+    give_gradients(cells, 0)
+    optimizer.step()
+    twin = copy.deepcopy(cells)
+    resumed = StudentAdam(twin, TrainConfig(lr_common=0.03))
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for student, run in ((cells, optimizer), (twin, resumed)):
+        give_gradients(student, 1)
+        run.set_rate(1.0)
+        run.step()
+    assert torch.equal(cells.color_networks, twin.color_networks)
+
+    before = cells.color_networks.detach().clone()
+    for skip in (True, False):
+        give_gradients(cells, 2)
+        optimizer.step_unless(torch.tensor(skip), torch.tensor(2.0))
+        assert torch.equal(cells.color_networks, before) == skip
+
+
+def test_a_hash_grid_has_no_common_part(student):
+    assert len(StudentAdam(student, TrainConfig(lr_common=0.03)).param_groups) == 2
