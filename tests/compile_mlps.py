@@ -77,7 +77,24 @@ def grouped(width, dtype=torch.float32):
     grouped_density_mlp(x, index, parameters[0], layout, implementation="triton")
 
 
+def fused_hash(width, dtype=torch.float32):
+    from kernels.fused_hash_triton import render
+    from kernels.hash_encoding import HashLayout, _levels_on
+    from kernels.ray_marching import Cells
+    layout = HashLayout(16, 2, 2**19, 16, 2048)
+    density = [torch.zeros(width, 32), torch.zeros(16, width)]
+    color = [torch.zeros(width, 31), torch.zeros(width, width), torch.zeros(3, width)]
+    zeros = torch.zeros
+    rays = zeros(1200, 3), zeros(1200, 3), zeros(1200), zeros(1200)
+    cells = Cells((0.0, 0.0, 0.0), 0.1, zeros(18, 19, 20, dtype=torch.uint8))
+    render(rays, zeros(1200, 16), 40, cells, (0.1, 1024, 1e-4), zeros(2, 3), zeros(layout.entries, 2, dtype=dtype), _levels_on(layout, torch.device("cpu")), density, color, (zeros(1200, 3), zeros(1200), zeros(1200)))
+
+
 CASES = {
+    "fused_hash_64": lambda: fused_hash(64),
+    "fused_hash_64_half": lambda: fused_hash(64, torch.float16),
+    "fused_hash_32": lambda: fused_hash(32),
+    "fused_hash_128": lambda: fused_hash(128),
     "radiance_16": lambda: radiance(16),
     "radiance_64": lambda: radiance(64),
     "radiance_128": lambda: radiance(128),
