@@ -22,9 +22,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.triton_support import LEAST_DOT, padded
+from kernels.triton_support import LEAST_DOT, MAX_WIDTH, padded
 
-MAX_WIDTH = 128  # of any layer: a wider matrix leaves no room in shared memory
 MAX_RAW = tl.constexpr(15.0)
 Network = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
