@@ -234,7 +234,9 @@ def _render_settings(config: Config, step: float, student: Student, device: torc
     render = config.render
     refusal = fused_refusal(student.fused_field(), device) if render.fused is True else None
     if refusal is not None:
-        raise InputError("config", "render.fused", "true", "auto or false", f"The fused renderer cannot run: {refusal}.")
+        raise InputError(
+            "config", "render.fused", "true", "auto or false", f"The fused renderer cannot run: {refusal}."
+        )
     return RenderSettings(
         step=step,
         max_samples_per_ray=render.max_samples_per_ray,

@@ -90,9 +90,7 @@ def _render(
             color_network = color_parameters + chosen.to(tl.int64) * COLOR[2][len(COLOR[0]) - 1]
             output, _ = run_density(encoded, density_network, DENSITY, STYLE, PRECISION)
             direction = load_rows(basis, walk[0].to(tl.int64), asked, DIRECTION, DIRECTION_PAD).to(kind)
-            logits, _ = run_color(
-                output, direction, color_network, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION
-            )
+            logits, _ = run_color(output, direction, color_network, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, GEOMETRY), MAX_RAW))
             rgb = 1.0 / (1.0 + tl.exp(-logits))
             red, green, blue = column(rgb, 0), column(rgb, 1), column(rgb, 2)

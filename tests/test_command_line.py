@@ -20,9 +20,11 @@ import torch
 from distill.config import REPO_ROOT
 from distill.evaluation.results import EVAL_COLUMNS
 from distill.training_log import COLUMNS
+from kernels.dispatch import chosen_implementations
 from lego_response_distill import main
 from scene.images import read_image, write_image
 from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
+from tests.triton_device import DEVICE, needs_triton
 
 ENTRY = str(REPO_ROOT / "lego_response_distill.py")
 
@@ -344,6 +346,29 @@ def test_triton_on_a_cpu_is_for_tests(tmp_path, capsys, monkeypatch) -> None:
     assert main(arguments(config, "--device", "cpu", "--set", "kernels=triton")) == 2
     assert "kernels: found triton on cpu, expected auto or torch" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+def test_the_fused_renderer_where_it_cannot_run(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--device", "cpu", "--set", "render.fused=true")) == 2
+    assert "render.fused: found true, expected auto or false" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+@needs_triton
+def test_triton_renders_the_picture_that_the_waves_render(trained) -> None:
+    config, _ = trained
+    small = setting("data.resolution=6", "data.frames='::8'", "eval.splits=[holdout]")
+    small = ["--eval-only", "--device", str(DEVICE), *small]
+    assert main(arguments(config, *small, *setting("tag=waves", "render.fused=false"))) == 0
+    assert main(arguments(config, *small, *setting("tag=fused", "kernels=triton"))) == 0
+    assert chosen_implementations()[f"rendering[{DEVICE.type}]"] == "triton"
+    folder = config.parent / "results/toy/first/eval"
+    pictures = {tag: sorted(folder.glob(f"step_000300_{tag}_frame_*.png")) for tag in ("waves", "fused")}
+    assert len(pictures["waves"]) == len(pictures["fused"]) == 1
+    waves, fused = (read_image(*pictures[tag]).astype(int) for tag in ("waves", "fused"))
+    assert waves.std() > 20 and abs(fused - waves).max() <= 1
 
 
 def test_a_checkpoint_of_another_student_is_not_resumed(trained, capsys) -> None:

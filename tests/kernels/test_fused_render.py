@@ -25,11 +25,11 @@ KILO = {
 
 
 def hash_grid(**changes):
-    """A student that differs from place to place, up to opaque within a bin of 0.1."""
+    """A student that differs from place to place, up to opaque within a bin."""
     student = HashGridStudent(BOX, **{**HASH, **changes}, implementation="torch")
     with torch.no_grad():
         student.table.uniform_(-1, 1)
-        student.density_weights[-1][0] *= 3
+        student.density_weights[-1][0] *= 6
     return student
 
 
@@ -37,7 +37,7 @@ def kilo_uniform(**changes):
     student = KiloUniformStudent(BOX, **{**KILO, **changes}, implementation="torch")
     with torch.no_grad():
         for parameter in student.parameters():
-            parameter += 0.6 * torch.randn_like(parameter)
+            parameter += 0.5 * torch.randn_like(parameter)
     return student
 
 
@@ -91,11 +91,11 @@ def assert_same(found, expected, atol=2e-5):
 @needs_triton
 @STUDENTS
 def test_rays_are_what_the_kernels_one_after_another_make_of_them(make):
-    student, cells, rays = make(), make_cells(), make_rays(51)
-    expected, counts = reference(student, rays, cells, 0.1, 1000)
-    assert (counts == 0).any() and counts.max() > 7
-    assert (expected[1] > 0.999).any() and ((expected[1] > 0.1) & (expected[1] < 0.9)).any()
-    assert_same(fused(student, rays, cells, 17, 0.1, 1000), expected)
+    student, cells, rays = make(), make_cells(), make_rays(34)
+    expected, counts = reference(student, rays, cells, 0.2, 1000)
+    assert (counts == 0).any() and counts.max() > 3
+    assert (expected[1] > 0.99).any() and ((expected[1] > 0.1) & (expected[1] < 0.9)).any()
+    assert_same(fused(student, rays, cells, 17, 0.2, 1000), expected)
 
 
 @needs_triton
@@ -119,19 +119,19 @@ def test_no_rays(make):
 def test_a_ray_ends_at_its_last_sample_allowed(make):
     student, cells, rays = make(), make_cells(1.0), make_rays(12)
     _, counts = reference(student, rays, cells, 0.1, 1000)
-    expected, limited = reference(student, rays, cells, 0.1, 4)
-    assert (counts > 4).any() and limited.max() == 4
-    assert_same(fused(student, rays, cells, 4, 0.1, 4), expected)
+    expected, limited = reference(student, rays, cells, 0.1, 2)
+    assert (counts > 2).any() and limited.max() == 2
+    assert_same(fused(student, rays, cells, 4, 0.1, 2), expected)
 
 
 @needs_triton
 @STUDENTS
 def test_a_ray_ends_at_the_sample_that_leaves_too_little_of_it(make):
     student, cells, rays = make(), make_cells(1.0), make_rays(20)
-    whole, _ = reference(student, rays, cells, 0.1, 1000)
-    expected, _ = reference(student, rays, cells, 0.1, 1000, termination=0.3)
+    whole, _ = reference(student, rays, cells, 0.2, 1000)
+    expected, _ = reference(student, rays, cells, 0.2, 1000, termination=0.3)
     assert ((whole[1] - expected[1]) > 1e-3).any()
-    assert_same(fused(student, rays, cells, 5, 0.1, 1000, termination=0.3), expected)
+    assert_same(fused(student, rays, cells, 5, 0.2, 1000, termination=0.3), expected)
 
 
 @needs_triton
@@ -139,17 +139,17 @@ def test_empty_space_is_crossed_without_missing_a_bin():
     """Bins much smaller than cells, few cells occupied, edges that are no multiple of a coarse cell's."""
     student, rays = hash_grid(levels=1, color_layers=1), make_rays(16)
     cells = make_cells(0.02)
-    expected, counts = reference(student, rays, cells, 0.013, 1000)
-    assert counts.max() > 10 and (counts == 0).any()
-    assert_same(fused(student, rays, cells, 8, 0.013, 1000), expected)
+    expected, counts = reference(student, rays, cells, 0.037, 1000)
+    assert counts.max() > 3 and (counts == 0).any()
+    assert_same(fused(student, rays, cells, 8, 0.037, 1000), expected)
 
 
 @needs_triton
-@STUDENTS
+@pytest.mark.parametrize("make", [hash_grid, kilo_uniform])
 def test_half_precision_stays_within_a_grey_level(make):
     student, cells, rays = make(), make_cells(), make_rays(40)
-    exact = fused(student, rays, cells, 8, 0.1, 1000)
-    half = fused(student, rays, cells, 8, 0.1, 1000, precision=torch.float16)
+    exact, _ = reference(student, rays, cells, 0.3, 1000)
+    half = fused(student, rays, cells, 8, 0.3, 1000, precision=torch.float16)
     error = (half[0] - exact[0]).abs()
     assert 0 < error.max() < 2 / 255
     assert (error.amax(1) < 1 / 255).float().mean() > 0.95
@@ -165,8 +165,8 @@ def test_what_does_not_fit_is_refused():
     assert "power of two" in fused_refusal(hash_grid(features=3).fused_field(), DEVICE)
     assert "128 wide, found 160" in fused_refusal(hash_grid(levels=20, features=8).fused_field(), DEVICE)
     wide = kilo_uniform(geo_features=140).fused_field()
-    assert "found 141" in fused_refusal(wide, DEVICE)
-    with pytest.raises(ValueError, match="found 141"):
+    assert "found 144" in fused_refusal(wide, DEVICE)
+    with pytest.raises(ValueError, match="found 144"):
         render_fused(wide, *rays, cells, width=6, step=0.1, limit=10, termination=0.0)
 
 
