@@ -11,10 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.fused_rays_triton import add_sample, advance, grid_of, no_rays, places, programs
+from kernels.fused_rays_triton import add_sample, advance, grid_of, launch_of, no_rays, places, programs
 from kernels.grouped_layout import GroupedLayout
 from kernels.grouped_mlp_triton import axis_of, encode, network_of
-from kernels.mlp_triton import MAX_RAW, block_of, column, load_rows, precision_on, run_color, run_density
+from kernels.mlp_triton import MAX_RAW, column, load_rows, precision_on, run_color, run_density
 from kernels.ray_marching import Cells
 from kernels.triton_support import LEAST_DOT, launch_on, padded
 
@@ -63,19 +63,19 @@ def _render(
     corner_x, corner_y, corner_z = tl.load(box), tl.load(box + 1), tl.load(box + 2)
     scale_x, scale_y, scale_z = tl.load(scale), tl.load(scale + 1), tl.load(scale + 2)
     axis = axis_of(DENSITY[1][0])[None, :]
-    walk, line, light, found = no_rays(BLOCK)
+    walk, light, found = no_rays(BLOCK)
     # Of a sample that waits: the bits of the axes on which it asks the neighbour, and the sums over cells so far.
     beyond, zero = tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.float32)
     mixed = zero, zero, zero, zero
     coming, running = 0, 1
     while running > 0:
         walk, line, light, found, coming = advance(
-            walk, line, light, found, coming, rays, width, height, grid, step, limit, termination,
+            walk, light, found, coming, rays, width, height, grid, step, limit, termination,
             out_rgb, out_alpha, out_distance,
         )  # fmt: skip
         running = tl.max(found.to(tl.int32), 0)
         if running > 0:
-            _, x, y, z = places(walk, line, step)
+            t, x, y, z = places(walk, line, step)
             x, y, z = (x - corner_x) * scale_x, (y - corner_y) * scale_y, (z - corner_z) * scale_z
             cx, weight_x, shared_x = _locate(x, grid_x, beyond & 1, blend, BLEND)
             cy, weight_y, shared_y = _locate(y, grid_y, beyond & 2, blend, BLEND)
@@ -110,7 +110,7 @@ def _render(
                     tl.where(done, 0.0, mixed[2]),
                     tl.where(done, 0.0, mixed[3]),
                 )
-            walk, light, found = add_sample(walk, line, light, found, done, density, red, green, blue, step)
+            walk, light, found = add_sample(walk, t, light, found, done, density, red, green, blue, step)
 
 
 def render(
@@ -150,5 +150,5 @@ def render(
             density_parameters, color_parameters, *outputs,
             BLEND=blend > 0, DENSITY=nets[0], COLOR=nets[1], GEOMETRY=layout.geo_features, DIRECTION=basis.shape[1],
             DIRECTION_PAD=padded(basis.shape[1], LEAST_DOT), STYLE=(leak, True, False),
-            PRECISION=precision_on(basis.device), **block_of(nets),
+            PRECISION=precision_on(basis.device), **launch_of(nets),
         )  # fmt: skip

@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.fused_rays_triton import add_sample, advance, grid_of, no_rays, places, programs
+from kernels.fused_rays_triton import add_sample, advance, grid_of, launch_of, no_rays, places, programs
 from kernels.hash_encoding_triton import entry, level_of, place_on
-from kernels.mlp_triton import MAX_RAW, block_of, column, load_rows, precision_on, run_color, run_density
+from kernels.mlp_triton import MAX_RAW, column, load_rows, precision_on, run_color, run_density
 from kernels.radiance_mlp_triton import STYLE, flat_weights, network_of
 from kernels.ray_marching import Cells
 from kernels.triton_support import LEAST_DOT, launch_on, padded
@@ -54,11 +54,11 @@ def _render(
     corner_x, corner_y, corner_z = tl.load(box), tl.load(box + 1), tl.load(box + 2)
     side = tl.maximum(tl.load(box + 3) - corner_x, tl.load(box + 4) - corner_y)
     side = tl.maximum(side, tl.load(box + 5) - corner_z)
-    walk, line, light, found = no_rays(BLOCK)
+    walk, light, found = no_rays(BLOCK)
     coming, running = 0, 1
     while running > 0:
         walk, line, light, found, coming = advance(
-            walk, line, light, found, coming, rays, width, height, grid, step, limit, termination,
+            walk, light, found, coming, rays, width, height, grid, step, limit, termination,
             out_rgb, out_alpha, out_distance,
         )  # fmt: skip
         running = tl.max(found.to(tl.int32), 0)
@@ -75,7 +75,7 @@ def _render(
             density = tl.exp(tl.minimum(column(output, 0), MAX_RAW))
             rgb = 1.0 / (1.0 + tl.exp(-logits))
             walk, light, found = add_sample(
-                walk, line, light, found, found, density, column(rgb, 0), column(rgb, 1), column(rgb, 2), step
+                walk, t, light, found, found, density, column(rgb, 0), column(rgb, 1), column(rgb, 2), step
             )
 
 
@@ -112,5 +112,5 @@ def render(
             flat_weights(density_weights, table.dtype), flat_weights(color_weights, table.dtype), *outputs,
             LEVELS=len(levels[1]), FEATURES=table.shape[1], DENSITY=nets[0], COLOR=nets[1],
             DIRECTION=basis.shape[1], DIRECTION_PAD=padded(basis.shape[1], LEAST_DOT), STYLE=STYLE,
-            PRECISION=precision_on(basis.device), **block_of(nets),
+            PRECISION=precision_on(basis.device), **launch_of(nets),
         )  # fmt: skip

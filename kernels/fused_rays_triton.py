@@ -5,33 +5,55 @@ a time; where the ray ends, its result is written and the slot takes the square'
 a sample when the networks run, whatever the lengths of the rays, and neighbouring pixels share a table's entries and a
 cell's network. The places of samples are those of ``ray_marching.march`` without a seed.
 
-Slots are tuples of vectors, (BLOCK,) each: ``walk``, the ray (-1: none), its bin and the samples taken; ``line``, near,
-far, origin and direction; ``light``, transmittance, red, green, blue and distance. ``found`` says which slots have a
-sample that waits for the networks; it is the one in the middle of their bin.
+Slots are vectors of BLOCK, in tuples: ``walk``, the ray (-1: none), its bin and the samples taken; ``line``, near, far,
+origin and direction; ``light``, transmittance, red, green, blue and distance. ``found`` says which slots have a sample
+that waits for the networks, the one in the middle of their bin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import triton
 import triton.language as tl
 
+from kernels.mlp_triton import Network, block_of
 from kernels.ray_marching import Cells
 
 TILE = tl.constexpr(16)  # edge of a program's square of pixels
 # Bins that are looked at before the networks run for those slots that have a sample; a long empty stretch of one ray
 # does not hold up the others for longer.
 _TRIES = tl.constexpr(8)
+_REGISTERS = 168  # of a thread: 65,536 are shared by three blocks of 128 threads
 _COARSE = tl.constexpr(4)  # fine cells per axis of a coarse one
 _FARTHEST = tl.constexpr(1e9)  # bins a ray can be sent ahead by
 
 
 @triton.jit
 def no_rays(BLOCK: tl.constexpr):
-    """Empty slots: walk, line, light, found."""
+    """Empty slots: walk, light, found."""
     none, zero = tl.full((BLOCK,), -1, tl.int32), tl.zeros((BLOCK,), tl.float32)
     walk = none, tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.int32)
-    line = zero, zero, zero, zero, zero, zero, zero, zero
-    return walk, line, (zero, zero, zero, zero, zero), none > 0
+    return walk, (zero, zero, zero, zero, zero), none > 0
+
+
+@triton.jit
+def _line(rays, ray):
+    """Near, far, origin and direction of the slots' rays."""
+    origins, directions, near, far = rays
+    live, ray = ray >= 0, ray.to(tl.int64)
+    origin, direction = origins + ray * 3, directions + ray * 3
+    return (
+        tl.load(near + ray, mask=live, other=0.0),
+        tl.load(far + ray, mask=live, other=0.0),
+        tl.load(origin, mask=live, other=0.0),
+        tl.load(origin + 1, mask=live, other=0.0),
+        tl.load(origin + 2, mask=live, other=0.0),
+        tl.load(direction, mask=live, other=0.0),
+        tl.load(direction + 1, mask=live, other=0.0),
+        tl.load(direction + 2, mask=live, other=0.0),
+    )
 
 
 @triton.jit
@@ -87,7 +109,7 @@ def _store(walk, light, ended, out_rgb, out_alpha, out_distance):
 
 
 @triton.jit
-def _take(walk, line, light, coming, rays, width, height):
+def _take(walk, light, coming, width, height):
     """Gives the square's next pixels, from number ``coming`` on, to the empty slots."""
     empty = walk[0] < 0
     number = coming + tl.cumsum(empty.to(tl.int32), 0) - 1
@@ -96,18 +118,6 @@ def _take(walk, line, light, coming, rays, width, height):
     column = tl.program_id(0) % across * TILE + number % TILE
     new = empty & (number < TILE * TILE) & (row < height) & (column < width)
     ray = row * width + column
-    origins, directions, near, far = rays
-    origin, direction = origins + ray.to(tl.int64) * 3, directions + ray.to(tl.int64) * 3
-    line = (
-        tl.where(new, tl.load(near + ray, mask=new, other=0.0), line[0]),
-        tl.where(new, tl.load(far + ray, mask=new, other=0.0), line[1]),
-        tl.where(new, tl.load(origin, mask=new, other=0.0), line[2]),
-        tl.where(new, tl.load(origin + 1, mask=new, other=0.0), line[3]),
-        tl.where(new, tl.load(origin + 2, mask=new, other=0.0), line[4]),
-        tl.where(new, tl.load(direction, mask=new, other=0.0), line[5]),
-        tl.where(new, tl.load(direction + 1, mask=new, other=0.0), line[6]),
-        tl.where(new, tl.load(direction + 2, mask=new, other=0.0), line[7]),
-    )
     walk = tl.where(new, ray, walk[0]), tl.where(new, 0, walk[1]), tl.where(new, 0, walk[2])
     light = (
         tl.where(new, 1.0, light[0]),
@@ -116,18 +126,20 @@ def _take(walk, line, light, coming, rays, width, height):
         tl.where(new, 0.0, light[3]),
         tl.where(new, 0.0, light[4]),
     )
-    return walk, line, light, tl.minimum(coming + tl.sum(empty.to(tl.int32), 0), TILE * TILE)
+    return walk, light, tl.minimum(coming + tl.sum(empty.to(tl.int32), 0), TILE * TILE)
 
 
 @triton.jit
 def advance(
-    walk, line, light, found, coming, rays, width, height, grid, step, limit, termination,
+    walk, light, found, coming, rays, width, height, grid, step, limit, termination,
     out_rgb, out_alpha, out_distance,
 ):  # fmt: skip
     """Moves slots on to their next samples; writes the rays that ended and takes others.
 
     Returns walk, line, light, found, and the number of the next pixel. Nothing is found when the square is done.
     """
+    # Read anew each time: kept, they would take registers from the networks.
+    line = _line(rays, walk[0])
     tries, searching = 0, 1
     while searching > 0:
         idle = (walk[0] >= 0) & (found == 0)
@@ -137,7 +149,8 @@ def advance(
             _store(walk, light, ended, out_rgb, out_alpha, out_distance)
         walk = tl.where(ended, -1, walk[0]), walk[1], walk[2]
         if coming < TILE * TILE:
-            walk, line, light, coming = _take(walk, line, light, coming, rays, width, height)
+            walk, light, coming = _take(walk, light, coming, width, height)
+            line = _line(rays, walk[0])
         t = line[0] + (walk[1].to(tl.float32) + 0.5) * step
         asked = (walk[0] >= 0) & (found == 0) & (t < line[1])
         hit, onward = _look(walk, line, asked, grid, step)
@@ -151,9 +164,8 @@ def advance(
 
 
 @triton.jit
-def add_sample(walk, line, light, found, done, density, red, green, blue, step):
-    """Composites the samples of the slots that are ``done`` and moves these on by a bin: walk, light, found."""
-    t = line[0] + (walk[1].to(tl.float32) + 0.5) * step
+def add_sample(walk, t, light, found, done, density, red, green, blue, step):
+    """Composites the samples at ``t`` of the slots that are ``done``, moves these on by a bin: walk, light, found."""
     through = tl.where(done, tl.exp(-density * step), 1.0)
     weight = light[0] * (1.0 - through)
     light = (
@@ -167,6 +179,18 @@ def add_sample(walk, line, light, found, done, density, red, green, blue, step):
     return (walk[0], walk[1] + one, walk[2] + one), light, found & (done == 0)
 
 
+def launch_of(networks: Sequence[Network]) -> dict[str, int]:
+    """Slots of a program, its warps and the registers of a thread.
+
+    Left alone the compiler takes all 255; with these a third block of four warps fits on a multiprocessor, whose loads
+    hide the others' waiting, and next to nothing is spilled (0 bytes in half precision, 240 of a layer 64 wide in
+    float32: ``tests.compile_mlps`` and ptxas -v).
+    """
+    launch = block_of(networks)
+    limited = launch["num_warps"] == 4 and not torch.version.hip
+    return launch | {"maxnreg": _REGISTERS} if limited else launch
+
+
 def programs(width: int, height: int) -> int:
     """Squares of pixels that a picture has."""
     return triton.cdiv(width, TILE.value) * triton.cdiv(height, TILE.value)
@@ -174,6 +198,4 @@ def programs(width: int, height: int) -> int:
 
 def grid_of(cells: Cells) -> tuple:
     """A kernel's arguments for the occupied cells."""
-    return (
-        *cells.lower, 1 / cells.size, cells.occupied.contiguous(), cells.coarse, *cells.occupied.shape,
-    )  # fmt: skip
+    return *cells.lower, 1 / cells.size, cells.occupied.contiguous(), cells.coarse, *cells.occupied.shape

@@ -21,7 +21,7 @@ from kernels.hash_encoding import HashLayout
 from kernels.radiance_mlp import density_mlp, radiance_mlp
 from kernels.ray_marching import Cells
 
-_OPTIONS = ("num_warps", "num_stages", "num_ctas")
+_OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 _TYPES = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",

@@ -359,7 +359,7 @@ def test_the_fused_renderer_where_it_cannot_run(tmp_path, capsys, monkeypatch) -
 @needs_triton
 def test_triton_renders_the_picture_that_the_waves_render(trained) -> None:
     config, _ = trained
-    small = setting("data.resolution=6", "data.frames='::8'", "eval.splits=[holdout]")
+    small = setting("data.resolution=6", "data.frames='::8'", "eval.splits=[holdout]", "render.max_samples_per_ray=9")
     small = ["--eval-only", "--device", str(DEVICE), *small]
     assert main(arguments(config, *small, *setting("tag=waves", "render.fused=false"))) == 0
     assert main(arguments(config, *small, *setting("tag=fused", "kernels=triton"))) == 0
