@@ -62,8 +62,8 @@ def block_of(networks: Sequence[Network]) -> dict[str, int]:
 def _matrix(LAYER: tl.constexpr, PART: tl.constexpr, IN_PAD: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr):
     """Offsets in the parameters of one layer's part, (inputs, outputs), and which of them exist.
 
-    PART ``(low, high, shift)``: the block's inputs ``low .. high`` are the layer's inputs ``shift`` further on. Triton 3.6
-    takes no bare numbers in a tuple that is an argument, so those read from NET are made constexpr again.
+    PART ``(low, high, shift)``: the block's inputs ``low .. high`` are the layer's inputs ``shift`` further on.
+    Triton 3.6 takes no bare numbers in a tuple that is an argument: those read from NET are made constexpr again.
     """
     i = tl.arange(0, IN_PAD)[:, None]
     o = tl.arange(0, NET[1][LAYER + 1])[None, :]
