@@ -17,6 +17,7 @@ from distill.renderer import RenderSettings
 from distill.scene_box import check_box_holds, scene_box
 from distill.schema import Config
 from distill.training_views import held_out_views, live_poses, training_images, views_of_two_splits
+from kernels.fused_render import fused_refusal
 from kernels.triton_support import triton_refusal
 from scene.blender import load_transforms
 from scene.cameras import Cameras
@@ -213,7 +214,7 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
             "Set data.box, or auto when there is a PLY.",
         )
     grid.bound_by_teacher(mask)
-    return Model(student.to(device), grid.to(device), _render_settings(config, step))
+    return Model(student.to(device), grid.to(device), _render_settings(config, step, student, device))
 
 
 def restore_model(config: Config, state: dict[str, Any], path: Path, device: torch.device) -> Model:
@@ -222,15 +223,20 @@ def restore_model(config: Config, state: dict[str, Any], path: Path, device: tor
     grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
     grid.load_state_dict(stored["state"])
     student = restore_student(state, path, device, config.kernels)
-    return Model(student, grid.to(device), _render_settings(config, stored["step"]))
+    return Model(student, grid.to(device), _render_settings(config, stored["step"], student, device))
 
 
 def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> OccupancyGrid:
     return OccupancyGrid(box, resolution, step, config.occupancy.threshold, config.occupancy.decay)
 
 
-def _render_settings(config: Config, step: float) -> RenderSettings:
+def _render_settings(config: Config, step: float, student: Student, device: torch.device) -> RenderSettings:
     render = config.render
+    refusal = fused_refusal(student.fused_field(), device) if render.fused is True else None
+    if refusal is not None:
+        raise InputError(
+            "config", "render.fused", "true", "auto or false", f"The fused renderer cannot run: {refusal}."
+        )
     return RenderSettings(
         step=step,
         max_samples_per_ray=render.max_samples_per_ray,
@@ -239,4 +245,6 @@ def _render_settings(config: Config, step: float) -> RenderSettings:
         near=config.data.near,
         far=config.data.far,
         implementation=config.kernels,
+        fused=render.fused,
+        precision=render.precision,
     )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from distill.occupancy import OccupancyGrid
 from kernels.compositing import Composite, composite
+from kernels.dispatch import resolve
+from kernels.fused_render import RenderedPicture, fused_refusal, render_fused
 from kernels.ray_marching import march
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
 from students.base import Student
+
+_told: set[str] = set()
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class RenderSettings:
         max_batch_samples: samples in memory at a time (evaluation).
         near, far: range along the unit ray, world units.
         implementation: of the kernels.
+        fused: whether whole pictures are rendered by one kernel; "auto": where ``renders_fused`` says so.
+        precision: type of the fused kernel's tables and products, "float32" or "float16".
     """
 
     step: float
@@ -37,6 +45,8 @@ class RenderSettings:
     near: float
     far: float
     implementation: str = "auto"
+    fused: bool | Literal["auto"] = "auto"
+    precision: str = "float32"
 
 
 class SampledField(NamedTuple):
@@ -129,14 +139,57 @@ def render_frame(
     settings: RenderSettings,
     background: tuple[float, float, float],
 ) -> RenderedFrame:
-    """Renders one camera's image."""
+    """Renders one camera's image: in one kernel if ``renders_fused``, else in waves of samples, the reference."""
     rays = clip_to_box(*image_rays(cameras, frame), grid.box, settings)
-    rgb, alpha, distance = _render_waves(student, grid, rays, settings)
+    if renders_fused(student, settings, rays.origins.device):
+        rgb, alpha, distance = _render_fused(student, grid, rays, settings, cameras.width)
+    else:
+        rgb, alpha, distance = _render_waves(student, grid, rays, settings)
     height, width = cameras.height, cameras.width
     rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
     distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
     return RenderedFrame(
         rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
+    )
+
+
+def renders_fused(student: Student, settings: RenderSettings, device: torch.device) -> bool:
+    """Whether pictures are rendered by the fused kernel: where kernels are Triton's and it can render the student.
+
+    ``settings.fused`` true asks for it whatever the kernels, false never.
+
+    Raises:
+        ValueError: it is asked for and cannot render the student, or not on this device.
+    """
+    if settings.fused is False:
+        return False
+    refusal = fused_refusal(student.fused_field(), device)
+    if settings.fused is True:
+        if refusal is not None:
+            raise ValueError(f"the fused renderer cannot run: {refusal}")
+        return True
+    by_triton = resolve("rendering", settings.implementation, device, ("torch", "numba", "triton")) == "triton"
+    if by_triton and refusal is not None and refusal not in _told:
+        _told.add(refusal)
+        _log.warning("pictures are rendered in waves of samples, not by the fused renderer: %s", refusal)
+    return by_triton and refusal is None
+
+
+def _render_fused(
+    student: Student, grid: OccupancyGrid, rays: Rays, settings: RenderSettings, width: int
+) -> RenderedPicture:
+    return render_fused(
+        student.fused_field(),
+        rays.origins,
+        rays.directions,
+        rays.near,
+        rays.far,
+        grid.cells,
+        width=width,
+        step=settings.step,
+        limit=settings.max_samples_per_ray,
+        termination=settings.termination,
+        precision=getattr(torch, settings.precision),
     )
 
 

@@ -154,7 +154,17 @@ class RenderConfig(Section):
     )
     max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
     termination: float = Field(1e-4, ge=0, lt=1, description="a ray ends at this transmittance (evaluation)")
-    max_batch_samples: int = Field(262144, ge=1024, description="samples in memory at a time (evaluation)")
+    max_batch_samples: int = Field(
+        262144, ge=1024, description="samples in memory at a time (evaluation without the fused renderer)"
+    )
+    fused: Literal["auto"] | bool = Field(
+        "auto",
+        description="render whole pictures in one Triton kernel (evaluation); auto: where the kernels are Triton's and "
+        "the student fits it, false: always in waves of samples, the reference, true: fused or an error",
+    )
+    precision: Literal["float32", "float16"] = Field(
+        "float32", description="type of the fused renderer's tables and factors of products; sums are float32"
+    )
     background: Background = Field(
         "white",
         description="background of evaluation, and of training without random_background; R, G, B in [0, 1]",

@@ -89,22 +89,34 @@ def _points(order, first, last, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _encode(x, point, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
-    """[x, sin and cos of 2**k * pi/2 * x for every k], a channel at a time.
+def axis_of(PADDED: tl.constexpr):
+    """The coordinate that each channel of the encoding is made of."""
+    channel = tl.arange(0, PADDED)
+    return tl.where(channel < 3, channel, tl.maximum(channel - 3, 0) % 3)
+
+
+@triton.jit
+def encode(place, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
+    """[x, sin and cos of 2**k * pi/2 * x for every k]; place (BLOCK, PADDED) is each channel's coordinate.
 
     Angles are in turns until whole turns are taken away, which is exact; a cosine is a sine a quarter turn on.
     """
     channel = tl.arange(0, PADDED)
     wave = tl.maximum(channel - 3, 0)
-    axis = tl.where(channel < 3, channel, wave % 3)
-    mask = live[:, None] & (channel < CHANNELS)[None, :]
-    place = tl.load(x + point[:, None] * 3 + axis[None, :], mask=mask, other=0.0).to(tl.float32)
     frequency = tl.exp2((wave // 6).to(tl.float32)) * 0.25
     turns = place * frequency[None, :]
     turns -= tl.floor(turns + 0.5)
     quarter = tl.where(wave % 6 >= 3, 0.25, 0.0)
     value = tl.sin((turns + quarter[None, :]) * _TURN)
-    return tl.where((channel < 3)[None, :], place, tl.where(mask, value, 0.0)).to(TYPE)
+    exists = live[:, None] & (channel < CHANNELS)[None, :]
+    return tl.where((channel < 3)[None, :], place, tl.where(exists, value, 0.0)).to(TYPE)
+
+
+@triton.jit
+def _encode(x, point, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
+    mask = live[:, None] & (tl.arange(0, PADDED) < CHANNELS)[None, :]
+    place = tl.load(x + point[:, None] * 3 + axis_of(PADDED)[None, :], mask=mask, other=0.0).to(tl.float32)
+    return encode(place, live, CHANNELS, PADDED, TYPE)
 
 
 @triton.jit
@@ -192,7 +204,7 @@ def _fold(totals, spare, SIZE: tl.constexpr, BLOCK: tl.constexpr):
 def density(x: Tensor, cell_index: Tensor, parameters: Tensor, dims, leak: float) -> Tensor:
     """Density (N,), float32; NaN of points whose cell is out of range."""
     result = x.new_full((len(x),), float("nan"), dtype=torch.float32)
-    net = _network(dims)
+    net = network_of(dims)
     if len(x):
         order, pieces, _, _ = schedule(cell_index, len(parameters), _PIECE)
         with launch_on(x.device):
@@ -208,7 +220,7 @@ class GroupedMLPTriton(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, leak):
-        nets = _network(layout.density_dims), _network(layout.color_dims)
+        nets = network_of(layout.density_dims), network_of(layout.color_dims)
         ctx.launch = {
             "DENSITY": nets[0],
             "COLOR": nets[1],
@@ -249,5 +261,5 @@ class GroupedMLPTriton(torch.autograd.Function):
         return None, None, None, None, *grads, None, None
 
 
-def _network(dims):
+def network_of(dims):
     return network([dims[0, 0] - 1, *dims[:, 1]], biases=True)

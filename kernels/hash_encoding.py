@@ -269,7 +269,7 @@ class _HashEncodeNumba(torch.autograd.Function):
 
 
 @lru_cache(maxsize=8)
-def _levels_on(layout: HashLayout, device: torch.device) -> tuple[Tensor, ...]:
+def levels_on(layout: HashLayout, device: torch.device) -> tuple[Tensor, ...]:
     """The layout's offsets, resolutions, scales and ``hashed`` (as uint8), one value a level, on a device."""
     columns = layout.offsets, layout.resolutions, layout.scales, layout.hashed.astype(np.uint8)
     return tuple(torch.from_numpy(column).to(device) for column in columns)
@@ -282,7 +282,7 @@ class _HashEncodeTriton(torch.autograd.Function):
 
         out = torch.empty((layout.output_width, len(x)), dtype=precision, device=x.device).t()
         held = table.contiguous() if precision == torch.float32 else table.contiguous().to(precision)
-        triton_twin.encode(x, held, _levels_on(layout, x.device), out)
+        triton_twin.encode(x, held, levels_on(layout, x.device), out)
         ctx.save_for_backward(x)
         ctx.table, ctx.layout = table, layout
         return out
@@ -299,5 +299,5 @@ class _HashEncodeTriton(torch.autograd.Function):
             table.grad = torch.zeros_like(table)
         # Half precision would lose small additions to a large sum.
         total = table.grad if in_place else torch.zeros(table.shape, dtype=torch.float32, device=table.device)
-        triton_twin.encode_backward(x, grad, _levels_on(layout, x.device), total)
+        triton_twin.encode_backward(x, grad, levels_on(layout, x.device), total)
         return None, None if in_place else total.to(table.dtype), None, None

@@ -17,15 +17,20 @@ _WARPS = 4
 
 
 @triton.jit
-def _place(x, live, scale):
+def place_on(x, scale):
     """The vertex below a coordinate on one axis of the level's grid, uint32, and the fraction beyond it."""
-    position = tl.minimum(tl.maximum(tl.load(x, mask=live, other=0.0).to(tl.float32), 0.0), 1.0) * scale + 0.5
+    position = tl.minimum(tl.maximum(x, 0.0), 1.0) * scale + 0.5
     corner = tl.floor(position)
     return corner.to(tl.int32).to(tl.uint32), position - corner
 
 
 @triton.jit
-def _entry(ix, iy, iz, resolution, size, hashed):
+def _place(x, live, scale):
+    return place_on(tl.load(x, mask=live, other=0.0).to(tl.float32), scale)
+
+
+@triton.jit
+def entry(ix, iy, iz, resolution, size, hashed):
     """Entry of a vertex within its level; uint32 products wrap round as the hash wants it."""
     spatial = ix ^ (iy * 2654435761) ^ (iz * 805459861)
     dense = ix + resolution * (iy + resolution * iz)
@@ -35,7 +40,7 @@ def _entry(ix, iy, iz, resolution, size, hashed):
 
 
 @triton.jit
-def _level(level, offsets, resolutions, scales, hashes):
+def level_of(level, offsets, resolutions, scales, hashes):
     """First entry of a level (int64), its number of entries and vertices per axis (uint32), scale, whether hashed."""
     offset = tl.load(offsets + level)
     size = (tl.load(offsets + level + 1) - offset).to(tl.uint32)
@@ -49,7 +54,7 @@ def _encode(
     FEATURES: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     level = tl.program_id(1)
-    offset, size, resolution, scale, hashed = _level(level, offsets, resolutions, scales, hashes)
+    offset, size, resolution, scale, hashed = level_of(level, offsets, resolutions, scales, hashes)
     point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = point < count
     feature = tl.arange(0, PADDED)
@@ -61,8 +66,8 @@ def _encode(
     for corner in tl.static_range(8):
         bx, by, bz = corner & 1, (corner >> 1) & 1, corner >> 2
         weight = (fx if bx else 1.0 - fx) * (fy if by else 1.0 - fy) * (fz if bz else 1.0 - fz)
-        entry = offset + _entry(ix + bx, iy + by, iz + bz, resolution, size, hashed)
-        held = tl.load(table + entry[:, None] * FEATURES + feature[None, :], mask=wanted, other=0.0)
+        row = offset + entry(ix + bx, iy + by, iz + bz, resolution, size, hashed)
+        held = tl.load(table + row[:, None] * FEATURES + feature[None, :], mask=wanted, other=0.0)
         value += weight[:, None] * held.to(tl.float32)
     channel = level.to(tl.int64) * FEATURES + feature
     tl.store(out + point[:, None] * out_row + channel[None, :] * out_channel, value, mask=wanted)
@@ -74,7 +79,7 @@ def _encode_backward(
     FEATURES: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     level = tl.program_id(1)
-    offset, size, resolution, scale, hashed = _level(level, offsets, resolutions, scales, hashes)
+    offset, size, resolution, scale, hashed = level_of(level, offsets, resolutions, scales, hashes)
     point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = point < count
     feature = tl.arange(0, PADDED)
@@ -90,8 +95,8 @@ def _encode_backward(
     for corner in tl.static_range(8):
         bx, by, bz = corner & 1, (corner >> 1) & 1, corner >> 2
         weight = (fx if bx else 1.0 - fx) * (fy if by else 1.0 - fy) * (fz if bz else 1.0 - fz)
-        entry = offset + _entry(ix + bx, iy + by, iz + bz, resolution, size, hashed)
-        place = table_grad + entry[:, None] * FEATURES + feature[None, :]
+        row = offset + entry(ix + bx, iy + by, iz + bz, resolution, size, hashed)
+        place = table_grad + row[:, None] * FEATURES + feature[None, :]
         tl.atomic_add(place, weight[:, None] * upstream, mask=wanted, sem="relaxed")
 
 

@@ -22,9 +22,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.triton_support import LEAST_DOT, padded
+from kernels.triton_support import LEAST_DOT, MAX_WIDTH, padded
 
-MAX_WIDTH = 128  # of any layer: a wider matrix leaves no room in shared memory
 MAX_RAW = tl.constexpr(15.0)
 Network = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
@@ -64,6 +63,7 @@ def _matrix(LAYER: tl.constexpr, PART: tl.constexpr, IN_PAD: tl.constexpr, NET: 
     """Offsets in the parameters of one layer's part, (inputs, outputs), and which of them exist.
 
     PART ``(low, high, shift)``: the block's inputs ``low .. high`` are the layer's inputs ``shift`` further on.
+    Triton 3.6 takes no bare numbers in a tuple that is an argument: those read from NET are made constexpr again.
     """
     i = tl.arange(0, IN_PAD)[:, None]
     o = tl.arange(0, NET[1][LAYER + 1])[None, :]
@@ -106,7 +106,7 @@ def _later_layers(x, y, parameters, NET: tl.constexpr, STYLE: tl.constexpr, PREC
     for layer in tl.static_range(1, len(NET[0]) - 1):
         y = tl.where(y > 0, y, STYLE[0] * y).to(parameters.dtype.element_ty)
         inputs = inputs + (y,)
-        y = _product(y, parameters, layer, (0, NET[0][layer], 0), NET, STYLE, PRECISION)
+        y = _product(y, parameters, layer, (0, tl.constexpr(NET[0][layer]), 0), NET, STYLE, PRECISION)
         y = _biased(y, parameters, layer, NET, STYLE)
     return y, inputs
 
@@ -114,7 +114,8 @@ def _later_layers(x, y, parameters, NET: tl.constexpr, STYLE: tl.constexpr, PREC
 @triton.jit
 def run_density(x, parameters, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
     """The density network's output (BLOCK, outputs), float32, and every layer's input; x has the parameters' type."""
-    y = _biased(_product(x, parameters, 0, (0, NET[0][0], 0), NET, STYLE, PRECISION), parameters, 0, NET, STYLE)
+    y = _product(x, parameters, 0, (0, tl.constexpr(NET[0][0]), 0), NET, STYLE, PRECISION)
+    y = _biased(y, parameters, 0, NET, STYLE)
     return _later_layers(x, y, parameters, NET, STYLE, PRECISION)
 
 
@@ -170,9 +171,9 @@ def _back_to_first(grad, inputs, parameters, total, NET: tl.constexpr, STYLE: tl
     """dL/d output of the first layer; the later layers' gradients are added to ``total``."""
     for layer in tl.static_range(len(NET[0]) - 2, 0, -1):
         x = inputs[layer]
-        _add_gradient(x, grad.to(x.dtype), total, layer, (0, NET[0][layer], 0), NET, STYLE, PRECISION)
+        _add_gradient(x, grad.to(x.dtype), total, layer, (0, tl.constexpr(NET[0][layer]), 0), NET, STYLE, PRECISION)
         _add_bias_gradient(grad, total, layer, NET, STYLE)
-        grad = _back(grad, parameters, layer, (0, NET[0][layer], 0), x.shape[1], NET, STYLE, PRECISION)
+        grad = _back(grad, parameters, layer, (0, tl.constexpr(NET[0][layer]), 0), x.shape[1], NET, STYLE, PRECISION)
         grad = tl.where(x > 0, grad, STYLE[0] * grad)
     return grad
 
@@ -199,7 +200,7 @@ def density_gradient(
     """dL/d output of the density network's first layer, from dL/d its output."""
     grad = _back_to_first(grad, inputs, parameters, total, NET, STYLE, PRECISION)
     x = inputs[0]
-    _add_gradient(x, grad.to(x.dtype), total, 0, (0, NET[0][0], 0), NET, STYLE, PRECISION)
+    _add_gradient(x, grad.to(x.dtype), total, 0, (0, tl.constexpr(NET[0][0]), 0), NET, STYLE, PRECISION)
     _add_bias_gradient(grad, total, 0, NET, STYLE)
     return grad
 
@@ -207,7 +208,7 @@ def density_gradient(
 @triton.jit
 def input_gradient(grad, parameters, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
     """dL/d the network's input, from dL/d output of its first layer."""
-    return _back(grad, parameters, 0, (0, NET[0][0], 0), NET[1][0], NET, STYLE, PRECISION)
+    return _back(grad, parameters, 0, (0, tl.constexpr(NET[0][0]), 0), NET[1][0], NET, STYLE, PRECISION)
 
 
 @triton.jit

@@ -31,7 +31,7 @@ from kernels.mlp_triton import (
 from kernels.triton_support import LEAST_DOT, launch_on, padded
 
 _PROGRAMS = 264  # of the backward pass: two on each of an H100's 132 multiprocessors
-_STYLE = (0.0, False, True)
+STYLE = (0.0, False, True)
 
 
 @triton.jit
@@ -112,13 +112,13 @@ def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Density (N,), float32."""
     count = len(features)
     result = features.new_empty(count, dtype=torch.float32)
-    net = _network(weights)
+    net = network_of(weights)
     if count:
         with launch_on(features.device):
             launch = block_of([net])
             _density[(triton.cdiv(count, launch["BLOCK"]),)](
-                features, *features.stride(), _flat(weights, features.dtype), count, result,
-                NET=net, STYLE=_STYLE, PRECISION=precision_on(features.device), **launch,
+                features, *features.stride(), flat_weights(weights, features.dtype), count, result,
+                NET=net, STYLE=STYLE, PRECISION=precision_on(features.device), **launch,
             )  # fmt: skip
     return result
 
@@ -129,17 +129,17 @@ class RadianceMLPTriton(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features, basis, ray_index, density_layers, *weights):
         count = len(features)
-        nets = _network(weights[:density_layers]), _network(weights[density_layers:])
+        nets = network_of(weights[:density_layers]), network_of(weights[density_layers:])
         ctx.launch = {
             "DENSITY": nets[0],
             "COLOR": nets[1],
             "DIRECTION": basis.shape[1],
             "DIRECTION_PAD": padded(basis.shape[1], LEAST_DOT),
-            "STYLE": _STYLE,
+            "STYLE": STYLE,
             "PRECISION": precision_on(features.device),
             **block_of(nets),
         }
-        flat = [_flat(part, features.dtype) for part in (weights[:density_layers], weights[density_layers:])]
+        flat = [flat_weights(part, features.dtype) for part in (weights[:density_layers], weights[density_layers:])]
         basis, ray_index = basis.contiguous(), ray_index.contiguous()
         density = features.new_empty(count, dtype=torch.float32)
         rgb = features.new_empty(count, 3, dtype=torch.float32)
@@ -171,9 +171,9 @@ class RadianceMLPTriton(torch.autograd.Function):
         return grad_features, None, None, None, *grads
 
 
-def _network(weights: Sequence[Tensor]):
+def network_of(weights: Sequence[Tensor]):
     return network([weights[0].shape[1], *(len(weight) for weight in weights)], biases=False)
 
 
-def _flat(weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+def flat_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return torch.cat([weight.detach().reshape(-1) for weight in weights]).to(dtype)

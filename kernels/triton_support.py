@@ -15,6 +15,7 @@ import torch
 
 LEAST_CAPABILITY = (7, 0)  # of a GPU that Triton compiles for
 LEAST_DOT = 16  # rows, columns and depth of the smallest tl.dot
+MAX_WIDTH = 128  # of a network's layer: a wider matrix leaves no room in shared memory
 
 
 def interpreting() -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
+from kernels.fused_render import Field
 
 TAPS = ("encoding", "hidden", "geo", "sample")
 _SAMPLE_WIDTH = 4
@@ -112,6 +113,10 @@ class Student(nn.Module, ABC):
     @abstractmethod
     def density(self, positions: Tensor) -> Tensor:
         """Density (N,) at world positions (N, 3), without gradients."""
+
+    def fused_field(self) -> Field | None:
+        """What ``render_fused`` needs to know of the field; None of a student it does not know."""
+        return None
 
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
+from kernels.fused_render import HashField
 from kernels.hash_encoding import HashLayout, hash_encode
 from kernels.radiance_mlp import density_mlp, tapped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
@@ -93,6 +94,10 @@ class HashGridStudent(Student):
     @torch.no_grad()
     def density(self, positions: Tensor) -> Tensor:
         return density_mlp(self._encode(positions), list(self.density_weights), implementation=self.implementation)
+
+    def fused_field(self) -> HashField:
+        networks = list(self.density_weights), list(self.color_weights)
+        return HashField(self.box, self.table, self.layout, *networks, self.direction_degree)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"table": [self.table], "mlp": [*self.density_weights, *self.color_weights]}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
 from kernels.cell_routing import Evaluations, route_to_cells
+from kernels.fused_render import GroupedField
 from kernels.grouped_layout import GroupedLayout, fourier_features
 from kernels.grouped_mlp import grouped_density_mlp, tapped_grouped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
@@ -127,6 +128,11 @@ class KiloUniformStudent(Student):
         if asked.point is None:
             return density
         return density.new_zeros(len(positions)).index_add(0, asked.point, asked.weight * density)
+
+    def fused_field(self) -> GroupedField:
+        networks = self.density_networks, self.color_networks
+        where = self.box, self.grid, self.blend, _LEAST_DENSITY
+        return GroupedField(*where, *networks, self.layout, self.direction_degree)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """``mlp``, the group with weight decay, is what sees the direction (Reiser et al. 2021, section 4.1)."""

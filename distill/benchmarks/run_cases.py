@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from distill.benchmarks.case import Case, Sizes, implementations
 from distill.config import REPO_ROOT, load_config
 from distill.pipeline import Model, Teacher, build_model, load_teacher
-from distill.renderer import render_frame
+from distill.renderer import render_frame, renders_fused
 from distill.run_folder import RunFolder
 from distill.schema import Config
 from distill.session import make_sampler
@@ -41,6 +42,8 @@ def run_cases(device: torch.device, sizes: Sizes, wanted: frozenset[str]) -> Ite
                 yield _training_case(kind, implementation, trainer, config, sizes)
             if "rendering" in wanted:
                 yield _rendering_case(kind, implementation, model, teacher, config)
+                if renders_fused(model.student, model.settings, device):
+                    yield _rendering_case(kind, f"{implementation}, fused", model, teacher, config, fused=True)
 
 
 def _config(kind: str, device: torch.device, sizes: Sizes, implementation: str) -> Config:
@@ -80,14 +83,17 @@ def _training_case(kind: str, implementation: str, trainer: Trainer, config: Con
     return Case(name, implementation, lambda: trainer.probe(sizes.timed_steps), items=rays, unit="rays")
 
 
-def _rendering_case(kind: str, implementation: str, model: Model, teacher: Teacher, config: Config) -> Case:
-    """One held-out frame as evaluation renders it, left on the device."""
+def _rendering_case(
+    kind: str, implementation: str, model: Model, teacher: Teacher, config: Config, fused: bool = False
+) -> Case:
+    """One held-out frame as evaluation renders it, in waves of samples or by the fused renderer, left on the device."""
     cameras = teacher.views.cameras.to(model.grid.occupied.device)
     held_out = int(teacher.views.holdout.nonzero()[0])
+    settings = replace(model.settings, fused=fused)
 
     def work() -> None:
         with torch.no_grad():
-            render_frame(model.student, model.grid, cameras, held_out, model.settings, config.render.background_rgb)
+            render_frame(model.student, model.grid, cameras, held_out, settings, config.render.background_rgb)
 
     name = f"rendering {kind} {cameras.width}x{cameras.height}"
     return Case(name, implementation, work, items=1, unit="frames")

@@ -136,6 +136,14 @@ def test_triton_on_a_cpu_is_for_tests(tmp_path, capsys, monkeypatch) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def test_the_fused_renderer_where_it_cannot_run(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--device", "cpu", "--set", "render.fused=true")) == 2
+    assert "render.fused: found true, expected auto or false" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
 class _Malicious:
     def __init__(self, path: Path) -> None:
         self.path = path

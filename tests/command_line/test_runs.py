@@ -13,10 +13,12 @@ import torch
 
 from distill.evaluation.results import EVAL_COLUMNS
 from distill.training_log import COLUMNS
+from kernels.dispatch import chosen_implementations
 from lego_response_distill import main
 from scene.images import read_image
 from tests.command_line.program import LIVE, MIXED, arguments, rows, setting, spawn
 from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
+from tests.triton_device import DEVICE, needs_triton
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +176,18 @@ def test_kilo_uniform_with_an_assistant_in_one_command(tmp_path, capsys) -> None
     assert main(arguments(config, *named, *elsewhere)) == 2
     assert "scene box" in capsys.readouterr().err
     assert not (tmp_path / "results/toy/other").exists()
+
+
+@needs_triton
+def test_triton_renders_the_picture_that_the_waves_render(trained) -> None:
+    config, _ = trained
+    small = setting("data.resolution=6", "data.frames='::8'", "eval.splits=[holdout]", "render.max_samples_per_ray=9")
+    small = ["--eval-only", "--device", str(DEVICE), *small]
+    assert main(arguments(config, *small, *setting("tag=waves", "render.fused=false"))) == 0
+    assert main(arguments(config, *small, *setting("tag=fused", "kernels=triton"))) == 0
+    assert chosen_implementations()[f"rendering[{DEVICE.type}]"] == "triton"
+    folder = config.parent / "results/toy/first/eval"
+    pictures = {tag: sorted(folder.glob(f"step_000300_{tag}_frame_*.png")) for tag in ("waves", "fused")}
+    assert len(pictures["waves"]) == len(pictures["fused"]) == 1
+    waves, fused = (read_image(*pictures[tag]).astype(int) for tag in ("waves", "fused"))
+    assert waves.std() > 20 and abs(fused - waves).max() <= 1

@@ -1,5 +1,6 @@
 """A slab and a ball of constant density, whose transmittance is known, rendered and compared."""
 
+import logging
 import math
 from dataclasses import replace
 
@@ -7,8 +8,12 @@ import pytest
 import torch
 
 from distill.occupancy import OccupancyGrid
-from distill.renderer import RenderSettings, clip_to_box, render_frame, render_rays
+from distill.renderer import RenderSettings, clip_to_box, render_frame, render_rays, renders_fused
+from kernels import dispatch, fused_render
 from scene.rays import Rays, SceneBox, image_rays
+from students.hash_grid import HashGridStudent
+from students.kilo_uniform import KiloUniformStudent
+from tests.triton_device import DEVICE, needs_triton
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
 COLOR = torch.tensor([0.25, 0.5, 1.0])
@@ -169,3 +174,81 @@ def test_no_rays_at_all(field):
     rendered = render_rays(field(ball()), make_grid(), rays, SETTINGS, 0)
     assert rendered.samples == 0
     assert rendered.composite.rgb.shape == (0, 3)
+
+
+def hash_grid():
+    student = HashGridStudent(
+        (BOX.lower, BOX.upper), levels=2, features=2, table_size=64, base_resolution=3, finest_resolution=9,
+        hidden_width=16, density_layers=1, color_layers=1, geo_features=3, direction_degree=1,
+    )  # fmt: skip
+    with torch.no_grad():
+        student.table.uniform_(-1, 1)
+        student.density_weights[-1][0] *= 6
+    return student
+
+
+def kilo_uniform():
+    student = KiloUniformStudent(
+        (BOX.lower, BOX.upper), grid=(1, 2, 1), frequencies=1, hidden_width=16, density_layers=1, color_layers=1,
+        geo_features=3, direction_degree=1, blend=0.0,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.5 * torch.randn_like(parameter)
+    return student
+
+
+@needs_triton
+@pytest.mark.parametrize("make", [hash_grid, kilo_uniform])
+def test_fused_pictures_are_those_of_the_waves(make, look_at, monkeypatch):
+    student, grid = make().to(DEVICE), make_grid()
+    grid.bound_by_teacher((torch.rand(8, 8, 8) < 0.5).byte())
+    grid, cameras = grid.to(DEVICE), look_at([(0.5, -0.4, 3.0)], width=9, height=7, focal=8.0).to(DEVICE)
+    settings = replace(SETTINGS, step=0.2, termination=1e-4)
+    waves = render_frame(student, grid, cameras, 0, replace(settings, fused=False), BACKGROUND)
+    assert waves.alpha.max() > 0.9 and (waves.alpha == 0).any()
+    monkeypatch.setattr("distill.renderer._render_waves", None)
+    fused = render_frame(student, grid, cameras, 0, replace(settings, implementation="triton"), BACKGROUND)
+    assert (fused.rgb - waves.rgb).abs().max() < 1 / 2550
+    assert (fused.alpha - waves.alpha).abs().max() < 1 / 2550
+    solid = waves.alpha > 0.1
+    assert (fused.distance - waves.distance)[solid].abs().max() < 0.01
+    assert torch.equal(fused.distance == 0, waves.distance == 0)
+
+
+@needs_triton
+def test_a_student_the_fused_renderer_does_not_know_is_rendered_in_waves_and_that_is_said_once(field, look_at, caplog):
+    student, cameras = (
+        field(ball(), box=(BOX.lower, BOX.upper)).to(DEVICE),
+        look_at([(0.0, -3.0, 0.0)], width=3, height=2).to(DEVICE),
+    )
+    settings = replace(SETTINGS, step=0.2, implementation="triton")
+    with caplog.at_level(logging.WARNING):
+        frames = [render_frame(student, make_grid().to(DEVICE), cameras, 0, settings, BACKGROUND) for _ in range(2)]
+    assert [record.message for record in caplog.records if "waves" in record.message] == [
+        "pictures are rendered in waves of samples, not by the fused renderer: it does not know this kind of student"
+    ]
+    waves = render_frame(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=False), BACKGROUND)
+    assert torch.equal(frames[0].rgb, waves.rgb) and student.batches
+    with pytest.raises(ValueError, match="it does not know this kind of student"):
+        render_frame(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=True), BACKGROUND)
+
+
+def test_on_a_gpu_pictures_are_fused_unless_the_kernels_or_the_config_are_others(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    cuda, student = torch.device("cuda", 0), hash_grid()
+    for module in (dispatch, fused_render):
+        monkeypatch.setattr(module, "triton_refusal", lambda device: None)
+    assert renders_fused(student, SETTINGS, cuda)
+    assert not renders_fused(student, replace(SETTINGS, implementation="torch"), cuda)
+    assert not renders_fused(student, replace(SETTINGS, fused=False), cuda)
+    assert renders_fused(student, replace(SETTINGS, implementation="torch", fused=True), cuda)
+    for module in (dispatch, fused_render):
+        monkeypatch.setattr(module, "triton_refusal", lambda device: "no triton")
+    assert not renders_fused(student, SETTINGS, cuda)
+    with pytest.raises(ValueError, match="no triton"):
+        renders_fused(student, replace(SETTINGS, fused=True), cuda)
+
+
+def test_on_a_cpu_pictures_are_rendered_in_waves():
+    assert not renders_fused(hash_grid(), SETTINGS, torch.device("cpu"))

@@ -13,6 +13,8 @@ _LEAST_SHARED = 99 * 1024
 EXPECTED = {
     "radiance_64_half": ("_density", "_radiance", "_radiance_backward"),
     "grouped_32_half": ("_density", "_radiance", "_radiance_backward", "_fold"),
+    "fused_hash_64": ("_render",),
+    "fused_grouped_32_blend": ("_render",),
 }
 
 

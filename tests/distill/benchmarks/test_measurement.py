@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from distill import renderer
+from distill.benchmarks import run_cases
 from distill.benchmarks.case import TINY, Case, implementations
 from distill.benchmarks.kernel_cases import adam_cases, hash_encoding_cases
 from distill.benchmarks.measurement import Limits, Timing, limit_cases, limits_from, measure
 from distill.benchmarks.table import COLUMNS, markdown, rows_of
+from distill.pipeline import build_model
 
 CPU = torch.device("cpu")
 WHERE = {"device": "cpu", "device_name": "X", "threads": 1, "torch": "2", "date": "2026-01-02", "command": "c"}
@@ -86,6 +89,22 @@ def test_what_the_hash_encoding_moves_is_counted_from_its_sizes():
 def test_adams_gradient_is_the_same_before_each_update():
     *_, lazy = adam_cases(CPU, TINY)
     assert lazy.implementation == "lazy" and 4 * lazy.items < lazy.bytes < 32 * lazy.items
+
+
+def test_with_triton_the_fused_renderer_is_timed_beside_the_waves(monkeypatch):
+    rendered = []
+    monkeypatch.setattr(run_cases, "implementations", lambda device: ("torch", "triton"))
+    monkeypatch.setattr(
+        run_cases, "_warm", lambda config, teacher, device, _: (None, build_model(config, teacher, device))
+    )
+    monkeypatch.setattr(run_cases, "render_frame", lambda *arguments: rendered.append(arguments[4].fused))
+    monkeypatch.setattr(renderer, "fused_refusal", lambda field, device: None)
+    monkeypatch.setattr(renderer, "resolve", lambda kernel, requested, *_: requested)
+    cases = list(run_cases.run_cases(CPU, TINY, frozenset(["rendering"])))
+    assert [case.implementation for case in cases] == ["torch", "triton", "triton, fused"] * 2
+    for case in cases:
+        case.work()
+    assert rendered == [False, False, True] * 2
 
 
 def test_a_gpu_has_triton_and_a_cpu_numba():

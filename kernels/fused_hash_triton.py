@@ -1,0 +1,116 @@
+"""The hash-grid student in one kernel: march, hash encoding, both networks and compositing, all in registers."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.fused_rays_triton import add_sample, advance, grid_of, launch_of, no_rays, places, programs
+from kernels.hash_encoding_triton import entry, level_of, place_on
+from kernels.mlp_triton import MAX_RAW, column, load_rows, precision_on, run_color, run_density
+from kernels.radiance_mlp_triton import STYLE, flat_weights, network_of
+from kernels.ray_marching import Cells
+from kernels.triton_support import LEAST_DOT, launch_on, padded
+
+
+@triton.jit
+def _encode(
+    x, y, z, live, table, offsets, resolutions, scales, hashes,
+    BLOCK: tl.constexpr, LEVELS: tl.constexpr, PADDED: tl.constexpr, FEATURES: tl.constexpr,
+):  # fmt: skip
+    """Encodings (BLOCK, PADDED * FEATURES) of unit positions; levels from LEVELS on are zero."""
+    level = tl.arange(0, PADDED)
+    exists = level < LEVELS
+    described = tl.minimum(level, LEVELS - 1)
+    offset, size, resolution, scale, hashed = level_of(described, offsets, resolutions, scales, hashes)
+    ix, fx = place_on(x[:, None], scale[None, :])
+    iy, fy = place_on(y[:, None], scale[None, :])
+    iz, fz = place_on(z[:, None], scale[None, :])
+    feature = tl.arange(0, FEATURES)[None, None, :]
+    wanted = (live[:, None] & exists[None, :])[:, :, None] & (feature >= 0)
+    value = tl.zeros((BLOCK, PADDED, FEATURES), tl.float32)
+    # A loop that stays one: unrolled, the loads of all corners would be held in registers at a time.
+    for corner in range(8):
+        bx, by, bz = corner & 1, (corner >> 1) & 1, corner >> 2
+        weight = tl.where(bx == 1, fx, 1.0 - fx) * tl.where(by == 1, fy, 1.0 - fy) * tl.where(bz == 1, fz, 1.0 - fz)
+        row = offset[None, :] + entry(ix + bx, iy + by, iz + bz, resolution[None, :], size[None, :], hashed[None, :])
+        held = tl.load(table + row[:, :, None] * FEATURES + feature, mask=wanted, other=0.0)
+        value += weight[:, :, None] * held.to(tl.float32)
+    return tl.reshape(value, (BLOCK, PADDED * FEATURES))
+
+
+@triton.jit(do_not_specialize=["width", "height", "limit"])
+def _render(
+    origins, directions, near, far, basis, width, height, step, limit, termination,
+    lower_x, lower_y, lower_z, inverse_size, occupied, coarse, nx, ny, nz,
+    box, table, offsets, resolutions, scales, hashes, density_weights, color_weights, out_rgb, out_alpha, out_distance,
+    LEVELS: tl.constexpr, FEATURES: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr,
+    DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    kind: tl.constexpr = density_weights.dtype.element_ty
+    rays = origins, directions, near, far
+    grid = lower_x, lower_y, lower_z, inverse_size, occupied, coarse, nx, ny, nz
+    corner_x, corner_y, corner_z = tl.load(box), tl.load(box + 1), tl.load(box + 2)
+    side = tl.maximum(tl.load(box + 3) - corner_x, tl.load(box + 4) - corner_y)
+    side = tl.maximum(side, tl.load(box + 5) - corner_z)
+    walk, light, found = no_rays(BLOCK)
+    coming, running = 0, 1
+    while running > 0:
+        walk, line, light, found, coming = advance(
+            walk, light, found, coming, rays, width, height, grid, step, limit, termination,
+            out_rgb, out_alpha, out_distance,
+        )  # fmt: skip
+        running = tl.max(found.to(tl.int32), 0)
+        if running > 0:
+            t, x, y, z = places(walk, line, step)
+            x, y, z = (x - corner_x) / side, (y - corner_y) / side, (z - corner_z) / side
+            encoded = _encode(
+                x, y, z, found, table, offsets, resolutions, scales, hashes,
+                BLOCK, LEVELS, DENSITY[1][0] // FEATURES, FEATURES,
+            )  # fmt: skip
+            output, _ = run_density(encoded.to(kind), density_weights, DENSITY, STYLE, PRECISION)
+            direction = load_rows(basis, walk[0].to(tl.int64), found, DIRECTION, DIRECTION_PAD).to(kind)
+            logits, _ = run_color(output, direction, color_weights, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION)
+            density = tl.exp(tl.minimum(column(output, 0), MAX_RAW))
+            rgb = 1.0 / (1.0 + tl.exp(-logits))
+            walk, light, found = add_sample(
+                walk, t, light, found, found, density, column(rgb, 0), column(rgb, 1), column(rgb, 2), step
+            )
+
+
+def render(
+    rays: tuple[Tensor, ...],
+    basis: Tensor,
+    width: int,
+    cells: Cells,
+    march: tuple[float, int, float],
+    box: Tensor,
+    table: Tensor,
+    levels: tuple[Tensor, ...],
+    density_weights: list[Tensor],
+    color_weights: list[Tensor],
+    outputs: tuple[Tensor, ...],
+) -> None:
+    """Fills ``outputs``: rgb (R, 3), alpha, distance (R,), float32.
+
+    Args:
+        rays: contiguous origins, directions (R, 3), near, far (R,) of a picture ``width`` pixels wide, row-major.
+        basis: (R, S) encoded directions, contiguous.
+        march: step, limit, termination.
+        box: (2, 3) the student's corners.
+        table: (entries, F), F a power of two; its type is that of the products.
+        levels: the layout's offsets, resolutions, scales and ``hashed``.
+    """
+    height = len(basis) // max(1, width)
+    nets = network_of(density_weights), network_of(color_weights)
+    if not programs(width, height):
+        return
+    with launch_on(basis.device):
+        _render[(programs(width, height),)](
+            *rays, basis, width, height, *march, *grid_of(cells), box, table, *levels,
+            flat_weights(density_weights, table.dtype), flat_weights(color_weights, table.dtype), *outputs,
+            LEVELS=len(levels[1]), FEATURES=table.shape[1], DENSITY=nets[0], COLOR=nets[1],
+            DIRECTION=basis.shape[1], DIRECTION_PAD=padded(basis.shape[1], LEAST_DOT), STYLE=STYLE,
+            PRECISION=precision_on(basis.device), **launch_of(nets),
+        )  # fmt: skip

@@ -1,0 +1,157 @@
+"""A picture of a radiance field in one Triton kernel: march, encode, evaluate and composite, all in registers.
+
+There is no other implementation: the reference is the composition of ``ray_marching``, the field's own kernels and
+``compositing``, in waves of samples (``distill.renderer``). Samples are at the same places; a ray ends at the very
+sample that takes its transmittance to the termination, the reference looks at that after each wave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.grouped_layout import GroupedLayout
+from kernels.grouped_mlp import LEAK
+from kernels.hash_encoding import HashLayout, levels_on
+from kernels.ray_marching import Cells
+from kernels.spherical_harmonics import sh_basis
+from kernels.triton_support import MAX_WIDTH, triton_refusal
+
+
+@dataclass(frozen=True)
+class HashField:
+    """A multiresolution hash grid with two bias-free MLPs; see ``hash_encode`` and ``radiance_mlp``.
+
+    Args:
+        box: (2, 3) lower and upper corner in world units; the longest side spans the encoding's unit.
+        table, layout: of the encoding.
+        density_weights, color_weights: layers (out, in).
+        direction_degree: of the direction's spherical harmonics.
+    """
+
+    box: Tensor
+    table: Tensor
+    layout: HashLayout
+    density_weights: Sequence[Tensor]
+    color_weights: Sequence[Tensor]
+    direction_degree: int
+
+    def refusal(self) -> str | None:
+        """Why the kernel cannot render this field; None where it can."""
+        features = self.layout.features
+        if features & (features - 1):
+            return f"it takes a power of two of features per table entry, found {features}"
+        return _too_wide([width for weight in (*self.density_weights, *self.color_weights) for width in weight.shape])
+
+
+@dataclass(frozen=True)
+class GroupedField:
+    """A grid of tiny MLPs; see ``route_to_cells`` and ``grouped_radiance_mlp``.
+
+    Args:
+        box: (2, 3) lower and upper corner in world units.
+        grid: cells along x, y, z.
+        blend: width of the margin in which neighbours are blended, as a fraction of a cell, 0 (off) to 0.5.
+        least_density: 1 / world unit; a mixture of less has a colour that fades out.
+        density_parameters, color_parameters: (cells, P).
+        direction_degree: of the direction's spherical harmonics.
+    """
+
+    box: Tensor
+    grid: tuple[int, int, int]
+    blend: float
+    least_density: float
+    density_parameters: Tensor
+    color_parameters: Tensor
+    layout: GroupedLayout
+    direction_degree: int
+
+    def refusal(self) -> str | None:
+        """Why the kernel cannot render this field; None where it can."""
+        dims = np.concatenate([self.layout.density_dims, self.layout.color_dims])
+        return _too_wide([*(dims[:, 0] - 1), *dims[:, 1]])
+
+
+Field = HashField | GroupedField
+
+
+class RenderedPicture(NamedTuple):
+    """Per ray: rgb (R, 3) without a background, alpha (R,), distance (R,), the sum of weight * t."""
+
+    rgb: Tensor
+    alpha: Tensor
+    distance: Tensor
+
+
+def fused_refusal(field: Field | None, device: torch.device) -> str | None:
+    """Why ``render_fused`` cannot render a field on a device; None where it can."""
+    if field is None:
+        return "it does not know this kind of student"
+    return triton_refusal(device) or field.refusal()
+
+
+@torch.no_grad()
+def render_fused(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    near: Tensor,
+    far: Tensor,
+    cells: Cells,
+    *,
+    width: int,
+    step: float,
+    limit: int,
+    termination: float,
+    precision: torch.dtype = torch.float32,
+) -> RenderedPicture:
+    """Renders rays from samples in the middles of occupied bins; nothing waits for the device.
+
+    Args:
+        origins, directions: (R, 3) world; directions are unit.
+        near, far: (R,) interval; far <= near gives an empty ray.
+        cells: where samples are wanted.
+        width: rays in a row of the picture; they are row-major. Neighbours are rendered together.
+        step: bin length in world units.
+        limit: most samples per ray.
+        termination: a ray ends when its transmittance is no more than this, [0, 1).
+        precision: type of the tables and of the factors of products, float32 or float16; sums are float32.
+
+    Raises:
+        ValueError: rows are not whole, or the kernel cannot render the field there.
+    """
+    refusal = fused_refusal(field, origins.device)
+    if refusal is not None:
+        raise ValueError(f"the fused renderer cannot run: {refusal}")
+    if width < 1 or len(origins) % width:
+        raise ValueError(f"width: found {width}, expected a divisor of the number of rays, {len(origins)}")
+    picture = RenderedPicture(*(origins.new_empty(shape) for shape in (origins.shape, near.shape, near.shape)))
+    if not len(origins):
+        return picture
+    rays = tuple(part.contiguous() for part in (origins, directions, near, far))
+    basis = sh_basis(directions, field.direction_degree).contiguous()
+    march = step, limit, termination
+    if isinstance(field, HashField):
+        from kernels import fused_hash_triton
+
+        levels = levels_on(field.layout, origins.device)
+        table = field.table.to(precision).contiguous()
+        networks = field.density_weights, field.color_weights
+        fused_hash_triton.render(rays, basis, width, cells, march, field.box, table, levels, *networks, picture)
+    else:
+        from kernels import fused_grouped_triton
+
+        networks = (part.to(precision) for part in (field.density_parameters, field.color_parameters))
+        where = field.box, field.grid, field.blend, field.least_density
+        fused_grouped_triton.render(rays, basis, width, cells, march, *where, *networks, field.layout, LEAK, picture)
+    return picture
+
+
+def _too_wide(widths: Sequence[int]) -> str | None:
+    widest = int(max(widths))
+    return None if widest <= MAX_WIDTH else f"it takes layers up to {MAX_WIDTH} wide, found {widest}"

@@ -1,0 +1,175 @@
+"""The fused renderers (in Triton's interpreter if need be) against the torch references of what they fuse."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from kernels.compositing import composite
+from kernels.fused_render import fused_refusal, render_fused
+from kernels.ray_marching import Cells, march
+from students.hash_grid import HashGridStudent
+from students.kilo_uniform import KiloUniformStudent
+from tests.triton_device import DEVICE, needs_triton
+
+BOX = ((-1.0, -0.8, -0.5), (1.0, 1.0, 0.7))
+HASH = {
+    "levels": 5, "features": 2, "table_size": 128, "base_resolution": 3, "finest_resolution": 12, "hidden_width": 20,
+    "density_layers": 1, "color_layers": 2, "geo_features": 7, "direction_degree": 2,
+}  # fmt: skip
+KILO = {
+    "grid": (2, 1, 3), "frequencies": 2, "hidden_width": 16, "density_layers": 2, "color_layers": 1, "geo_features": 5,
+    "direction_degree": 1, "blend": 0.0,
+}  # fmt: skip
+
+
+def hash_grid(**changes):
+    """A student that differs from place to place, up to opaque within a bin."""
+    student = HashGridStudent(BOX, **{**HASH, **changes}, implementation="torch")
+    with torch.no_grad():
+        student.table.uniform_(-1, 1)
+        student.density_weights[-1][0] *= 6
+    return student
+
+
+def kilo_uniform(**changes):
+    student = KiloUniformStudent(BOX, **{**KILO, **changes}, implementation="torch")
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.5 * torch.randn_like(parameter)
+    return student
+
+
+STUDENTS = pytest.mark.parametrize(
+    "make",
+    [hash_grid, kilo_uniform, lambda: kilo_uniform(blend=0.3)],
+    ids=["hash_grid", "kilo_uniform", "kilo_uniform_blend"],
+)
+
+
+def make_cells(share=0.4):
+    return Cells(BOX[0], 0.2, (torch.rand(10, 9, 6) < share).byte())
+
+
+def make_rays(count):
+    """From around the box to places in and near it; some intervals are empty, some begin or end inside."""
+    origins = 2.5 * normalize(torch.randn(count, 3), dim=1)
+    directions = normalize(1.2 * (torch.rand(count, 3) - 0.5) - origins, dim=1)
+    near = 1.2 + 0.6 * torch.rand(count)
+    return origins, directions, near, near + (2.2 * torch.rand(count) - 0.2)
+
+
+def reference(student, rays, cells, step, limit, termination=0.0):
+    """Rgb, alpha, distance and the number of samples of each ray; a ray ends where its transmittance says so."""
+    samples = march(*rays, cells, step=step, limit=limit, implementation="torch")
+    with torch.no_grad():
+        density, rgb = student(samples.positions, rays[1], samples.ray_index)
+    weights = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation="torch").weights
+    before = torch.cat([torch.zeros(1), weights.double().cumsum(0)])
+    reached = 1 - (before[:-1] - before[samples.offsets[:-1]][samples.ray_index])
+    density = density * (reached > termination)
+    result = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation="torch")
+    return (result.rgb, result.alpha, result.distance), samples.offsets.diff()
+
+
+def fused(student, rays, cells, width, step, limit, **options):
+    options = {"termination": 0.0, **options}
+    field = student.to(DEVICE).fused_field()
+    cells = replace(cells, occupied=cells.occupied.to(DEVICE))
+    rays = (part.to(DEVICE) for part in rays)
+    picture = render_fused(field, *rays, cells, width=width, step=step, limit=limit, **options)
+    student.cpu()
+    return [part.cpu() for part in picture]
+
+
+def assert_same(found, expected, atol=2e-5):
+    for part, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(part, other, rtol=0, atol=atol)
+
+
+@needs_triton
+@STUDENTS
+def test_rays_are_what_the_kernels_one_after_another_make_of_them(make):
+    student, cells, rays = make(), make_cells(), make_rays(34)
+    expected, counts = reference(student, rays, cells, 0.2, 1000)
+    assert (counts == 0).any() and counts.max() > 3
+    assert (expected[1] > 0.99).any() and ((expected[1] > 0.1) & (expected[1] < 0.9)).any()
+    assert_same(fused(student, rays, cells, 17, 0.2, 1000), expected)
+
+
+@needs_triton
+@pytest.mark.parametrize(("count", "width"), [(1, 1), (5, 5), (18 * 17, 18)])
+def test_pictures_of_any_size(count, width):
+    """A slot takes ray after ray, and the last picture has four squares of pixels."""
+    student, cells, rays = hash_grid(), make_cells(0.1), make_rays(count)
+    expected, _ = reference(student, rays, cells, 0.2, 3)
+    assert_same(fused(student, rays, cells, width, 0.2, 3), expected)
+
+
+@needs_triton
+@STUDENTS
+def test_no_rays(make):
+    picture = fused(make(), make_rays(0), make_cells(), 4, 0.1, 10)
+    assert [part.shape for part in picture] == [(0, 3), (0,), (0,)]
+
+
+@needs_triton
+@STUDENTS
+def test_a_ray_ends_at_its_last_sample_allowed(make):
+    student, cells, rays = make(), make_cells(1.0), make_rays(12)
+    _, counts = reference(student, rays, cells, 0.1, 1000)
+    expected, limited = reference(student, rays, cells, 0.1, 2)
+    assert (counts > 2).any() and limited.max() == 2
+    assert_same(fused(student, rays, cells, 4, 0.1, 2), expected)
+
+
+@needs_triton
+@STUDENTS
+def test_a_ray_ends_at_the_sample_that_leaves_too_little_of_it(make):
+    student, cells, rays = make(), make_cells(1.0), make_rays(20)
+    whole, _ = reference(student, rays, cells, 0.2, 1000)
+    expected, _ = reference(student, rays, cells, 0.2, 1000, termination=0.3)
+    assert ((whole[1] - expected[1]) > 1e-3).any()
+    assert_same(fused(student, rays, cells, 5, 0.2, 1000, termination=0.3), expected)
+
+
+@needs_triton
+def test_empty_space_is_crossed_without_missing_a_bin():
+    """Bins much smaller than cells, few cells occupied, edges that are no multiple of a coarse cell's."""
+    student, rays = hash_grid(levels=1, color_layers=1), make_rays(16)
+    cells = make_cells(0.02)
+    expected, counts = reference(student, rays, cells, 0.037, 1000)
+    assert counts.max() > 3 and (counts == 0).any()
+    assert_same(fused(student, rays, cells, 8, 0.037, 1000), expected)
+
+
+@needs_triton
+@pytest.mark.parametrize("make", [hash_grid, kilo_uniform])
+def test_half_precision_stays_within_a_grey_level(make):
+    student, cells, rays = make(), make_cells(), make_rays(40)
+    exact, _ = reference(student, rays, cells, 0.3, 1000)
+    half = fused(student, rays, cells, 8, 0.3, 1000, precision=torch.float16)
+    error = (half[0] - exact[0]).abs()
+    assert 0 < error.max() < 2 / 255
+    assert (error.amax(1) < 1 / 255).float().mean() > 0.95
+
+
+@needs_triton
+def test_what_does_not_fit_is_refused():
+    student, cells, rays = hash_grid(), make_cells(), make_rays(6)
+    with pytest.raises(ValueError, match="width: found 4"):
+        fused(student, rays, cells, 4, 0.1, 10)
+    assert fused_refusal(student.fused_field(), DEVICE) is None
+    assert "kind of student" in fused_refusal(None, DEVICE)
+    assert "power of two" in fused_refusal(hash_grid(features=3).fused_field(), DEVICE)
+    assert "128 wide, found 160" in fused_refusal(hash_grid(levels=20, features=8).fused_field(), DEVICE)
+    wide = kilo_uniform(geo_features=140).fused_field()
+    assert "found 144" in fused_refusal(wide, DEVICE)
+    with pytest.raises(ValueError, match="found 144"):
+        render_fused(wide, *rays, cells, width=6, step=0.1, limit=10, termination=0.0)
+
+
+def test_without_triton_there_is_no_fused_renderer(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert "triton" in fused_refusal(hash_grid().fused_field(), torch.device("cpu"))
