@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from distill.feature_distillation.gradients import gradient_ratios
 from distill.feature_distillation.supervision import FeatureSupervision, InsideTerms
 from distill.losses import DepthStatistics, RayBatch, scheduled_weight, total_loss
 from distill.occupancy import OccupancyGrid
@@ -28,7 +27,7 @@ class Taken:
     Attributes:
         rendered, loss, terms, depth: as from ``render_rays`` and ``total_loss``; ``terms`` are all that were in use.
         inside: the terms on the teacher's insides.
-        ratios: see ``gradient_ratios``; empty in most steps.
+        ratios: see ``GradientNorms``; empty in most steps.
         measuring: seconds that the ratios took.
     """
 
@@ -111,8 +110,7 @@ class TrainingStep:
             return {}
         loss = self.config.loss
         weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | inside.weights
-        scale = self.update.gradient_scale()  # a ratio is the same with it, but small gradients do not vanish
-        ratios = gradient_ratios(self.student, terms, {name: scale * weight for name, weight in weights.items()})
+        ratios = self.features.norms.ratios(self.student, terms, weights, self.update.gradient_scale())
         self.features.rebalance({name: ratios[name] for name in inside.terms if name in ratios})
         self.features.forget_gradients()
         return ratios

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.feature_distillation import losses
+from distill.feature_distillation.gradients import GradientNorms
 from distill.feature_distillation.projector import FeatureProjector, fresh_projector
 from distill.feature_distillation.rays import render_features
 from distill.losses import RayBatch, scheduled_weight
@@ -70,6 +71,7 @@ class FeatureSupervision:
         self.config, self.settings, self.volume, self.projector = config, config.features, volume, projector
         self.ray_features = ray_features
         self.scales: dict[str, float] = {}
+        self.norms = GradientNorms()
         wanted = select_channels(config.features.channels)
         self._aligned = _columns(volume, wanted)
         self._colored = _columns(volume, select_channels(_COLOR_CHANNELS)) if config.loss.color.weight > 0 else None
@@ -88,6 +90,7 @@ class FeatureSupervision:
         """Another with a projector of its own, and the same volume."""
         twin = FeatureSupervision(self.config, self.volume, copy.deepcopy(self.projector))
         twin.scales = dict(self.scales)
+        twin.norms.means = dict(self.norms.means)
         return twin
 
     def weights(self, progress: float) -> dict[str, float]:
@@ -170,7 +173,8 @@ class FeatureSupervision:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"projector": None if self.projector is None else self.projector.state(), "scales": dict(self.scales)}
+        projector = None if self.projector is None else self.projector.state()
+        return {"projector": projector, "scales": dict(self.scales), "norms": dict(self.norms.means)}
 
     def restore(self, state: dict[str, Any], path: str | Path) -> None:
         """Goes on from a checkpoint.
@@ -181,6 +185,7 @@ class FeatureSupervision:
         if self.projector is not None:
             self.projector.restore(state.get("projector"), path)
         self.scales = dict(state.get("scales", {}))
+        self.norms.means = dict(state.get("norms", {}))
 
 
 def channels_of(config: Config) -> tuple[str, ...]:
