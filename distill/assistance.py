@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from distill.occupancy import OccupancyGrid
-from distill.optimizer import StudentAdam, rate_factor
 from distill.pipeline import Model
-from distill.random_numbers import generator_on
 from distill.run_folder import CsvLog
 from distill.schema import Config
-from distill.step_watch import TrainingDiverged
-from distill.update import make_update
+from distill.training.optimizer import StudentAdam, rate_factor
+from distill.training.random_numbers import generator_on
+from distill.training.step_watch import TrainingDiverged
+from distill.training.update import make_update
 from kernels.constants import constant
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras

@@ -15,7 +15,7 @@ from distill.run_folder import RunFolder
 from distill.schema import Config
 from distill.session import make_sampler
 from distill.telemetry import device_name
-from distill.trainer import Trainer
+from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
 from kernels.threads import one_torch_thread
 

@@ -20,7 +20,6 @@ from distill.feature_distillation.supervision import FeatureSupervision, supervi
 from distill.live_sampler import LiveRaySampler
 from distill.live_views import make_producer
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher, restore_model
-from distill.precision import training_precision
 from distill.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.restored_run import restore_run
 from distill.run_folder import RunFolder
@@ -28,7 +27,8 @@ from distill.run_report.publish import publish
 from distill.schema import Config
 from distill.telemetry import device_name
 from distill.tensorboard import check_tensorboard
-from distill.trainer import Trainer
+from distill.training.precision import training_precision
+from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
 from scene.errors import InputError
 

@@ -141,6 +141,6 @@ class Student(nn.Module, ABC):
 
     def networks_with_a_common_part(self) -> Sequence[nn.Parameter]:
         """Parameters whose rows are networks of one layout, started alike, that may take common steps; see
-        ``distill.optimizer``.
+        ``distill.training.optimizer``.
         """
         return ()

@@ -12,7 +12,7 @@ from distill.feature_distillation.supervision import supervise
 from distill.pipeline import build_model, load_teacher, restore_model
 from distill.run_folder import RunFolder
 from distill.session import make_sampler
-from distill.trainer import Trainer
+from distill.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from distill.renderer import render_frame, renders_fused
 from distill.run_folder import RunFolder
 from distill.schema import Config
 from distill.session import make_sampler
-from distill.trainer import Trainer
+from distill.training.trainer import Trainer
 
 STUDENTS = {"hash_grid": "quickstart.yaml", "kilo_uniform": "quickstart_kilo.yaml"}
 # The full-size student of configs/base/lego.yaml, for a GPU.

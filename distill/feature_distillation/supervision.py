@@ -16,10 +16,10 @@ from distill.feature_distillation.projector import FeatureProjector, fresh_proje
 from distill.feature_distillation.rays import render_features
 from distill.losses import RayBatch, scheduled_weight
 from distill.pipeline import Teacher
-from distill.random_numbers import host_integer
 from distill.renderer import RenderedRays
 from distill.schema import Config
 from distill.schema_losses import ALIGNING_TERMS
+from distill.training.random_numbers import host_integer
 from kernels.constants import constant
 from scene.rays import SceneBox
 from students.base import Student

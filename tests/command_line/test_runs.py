@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from distill.evaluation.results import EVAL_COLUMNS
-from distill.training_log import COLUMNS
+from distill.training.training_log import COLUMNS
 from kernels.dispatch import chosen_implementations
 from lego_response_distill import main
 from scene.images import read_image

@@ -12,7 +12,7 @@ from distill.assistance import PointSupervision, assistant_config, check_same_bo
 from distill.config import load_config
 from distill.pipeline import build_model, load_teacher
 from distill.schema import HashGridConfig
-from distill.step_watch import TrainingDiverged
+from distill.training.step_watch import TrainingDiverged
 from scene.errors import InputError
 from scene.rays import SceneBox
 from tests.toy_scene import write_toy_scene

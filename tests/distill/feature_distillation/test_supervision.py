@@ -11,7 +11,7 @@ import torch
 from distill.config import load_config
 from distill.feature_distillation.supervision import FeatureSupervision, channels_of, load_volume, supervise
 from distill.pipeline import load_teacher
-from distill.trainer import Trainer
+from distill.training.trainer import Trainer
 from scene.errors import InputError
 from teacher.feature_files import write_features
 from teacher.feature_volume import build_volume

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.step_watch import TrainingDiverged
+from distill.training.step_watch import TrainingDiverged
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
 

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from distill.optimizer import StudentAdam, rate_factor
 from distill.schema import TrainConfig
+from distill.training.optimizer import StudentAdam, rate_factor
 from students import build_student
 
 SETTINGS = {

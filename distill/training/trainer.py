@@ -15,24 +15,24 @@ from distill.checkpoint import box_state, save_checkpoint, student_state
 from distill.config import to_yaml
 from distill.feature_distillation.supervision import FeatureSupervision
 from distill.interrupts import Interrupt
-from distill.lagged_counts import LaggedCounts, RayCount
 from distill.losses import picture_weights
 from distill.occupancy import OccupancyGrid
-from distill.optimizer import StudentAdam, rate_factor
-from distill.precision import training_precision
-from distill.random_numbers import generator_on, host_integer
 from distill.ray_sampler import RaySource
 from distill.renderer import RenderedRays, RenderSettings
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema import Config
-from distill.step_graph import StepGraphs, bucket_of, graph_refusal, step_inputs
-from distill.step_watch import TrainingDiverged
 from distill.telemetry import GpuMonitor, synchronize
 from distill.tensorboard import Board
-from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
-from distill.training_step import Taken, TrainingStep
-from distill.update import make_update
-from distill.waiting import waiting_parts
+from distill.training.lagged_counts import LaggedCounts, RayCount
+from distill.training.optimizer import StudentAdam, rate_factor
+from distill.training.precision import training_precision
+from distill.training.random_numbers import generator_on, host_integer
+from distill.training.step_graph import StepGraphs, bucket_of, graph_refusal, step_inputs
+from distill.training.step_watch import TrainingDiverged
+from distill.training.training_log import COLUMNS, StepRecord, metrics_row, postfix
+from distill.training.training_step import Taken, TrainingStep
+from distill.training.update import make_update
+from distill.training.waiting import waiting_parts
 from kernels.threads import one_torch_thread
 from students.base import Student
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.loss_scale import LossScale
-from distill.optimizer import StudentAdam
 from distill.schema_losses import INSIDE_TERMS, PICTURE_TERMS
-from distill.step_watch import GRADIENT, StepWatch, TrainingDiverged, largest_gradient
+from distill.training.loss_scale import LossScale
+from distill.training.optimizer import StudentAdam
+from distill.training.step_watch import GRADIENT, StepWatch, TrainingDiverged, largest_gradient
 
 
 class Update:

@@ -15,8 +15,8 @@ from distill.occupancy import OccupancyGrid
 from distill.renderer import RenderedRays, RenderSettings, render_rays
 from distill.schema import Config
 from distill.schema_losses import PICTURE_TERMS
-from distill.step_graph import batch_of
-from distill.update import Update
+from distill.training.step_graph import batch_of
+from distill.training.update import Update
 from students.base import Student
 
 

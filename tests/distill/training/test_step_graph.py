@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distill.config import load_config
-from distill.step_graph import MOST_GRAPHS, WARM_UP, StepGraphs, bucket_of, graph_refusal
+from distill.training.step_graph import MOST_GRAPHS, WARM_UP, StepGraphs, bucket_of, graph_refusal
 from tests.fake_cuda_graphs import install
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of

@@ -1,6 +1,6 @@
 import torch
 
-from distill.random_numbers import generator_on, host_integer
+from distill.training.random_numbers import generator_on, host_integer
 
 
 def generator(seed=0):

@@ -3,7 +3,7 @@ import torch
 
 from distill.losses import DepthStatistics, RayBatch
 from distill.telemetry import GpuMonitor
-from distill.training_log import COLUMNS, StepRecord, metrics_row, postfix
+from distill.training.training_log import COLUMNS, StepRecord, metrics_row, postfix
 from kernels.compositing import Composite
 from scene.rays import Rays
 

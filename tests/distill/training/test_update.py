@@ -2,14 +2,14 @@
 
 import pytest
 import torch
+from tests.distill.training.test_optimizer import SETTINGS
 
-from distill.loss_scale import INITIAL
-from distill.optimizer import StudentAdam
 from distill.schema import TrainConfig
-from distill.step_watch import TrainingDiverged
-from distill.update import CheckedUpdate, WatchedUpdate, make_update
+from distill.training.loss_scale import INITIAL
+from distill.training.optimizer import StudentAdam
+from distill.training.step_watch import TrainingDiverged
+from distill.training.update import CheckedUpdate, WatchedUpdate, make_update
 from students import build_student
-from tests.distill.test_optimizer import SETTINGS
 
 CPU = torch.device("cpu")
 NAN = float("nan")

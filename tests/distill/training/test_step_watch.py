@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.step_watch import StepWatch, largest_gradient
+from distill.training.step_watch import StepWatch, largest_gradient
 
 CPU = torch.device("cpu")
 FINE = torch.tensor(1.5)

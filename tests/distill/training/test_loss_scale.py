@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from distill.loss_scale import CEILING, FLOOR, INITIAL, MOST_SKIPPED, LossScale
+from distill.training.loss_scale import CEILING, FLOOR, INITIAL, MOST_SKIPPED, LossScale
 
 CPU = torch.device("cpu")
 CALM, OVERFLOW = torch.tensor(False), torch.tensor(True)

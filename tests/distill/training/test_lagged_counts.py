@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill.lagged_counts import LAG, LaggedCounts, RayCount
+from distill.training.lagged_counts import LAG, LaggedCounts, RayCount
 
 CPU = torch.device("cpu")
 

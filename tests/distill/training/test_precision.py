@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from distill.config import load_config
-from distill.precision import training_precision
+from distill.training.precision import training_precision
 from scene.errors import InputError
 from tests.toy_scene import write_toy_scene
 

@@ -1,0 +1,1 @@
+"""The training loop and its steps: precision, updates, what is watched, recorded and logged."""
