@@ -7,6 +7,7 @@ A 3DGS rasteriser blends a depth per Gaussian with the weights w of its colour: 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -99,6 +100,11 @@ class DepthReport:
         return self.kind
 
 
+# numpy parses a file's header with ast, which CPython 3.11 may not survive in several threads at once: "SystemError: AST
+# constructor recursion depth mismatch", seen once in thousands of files.
+_HEADER_LOCK = threading.Lock()
+
+
 def read_depth(path: str | Path) -> Tensor:
     """Reads one ``.npy`` depth map as (H, W) float32; axes of length 1 are dropped.
 
@@ -108,7 +114,8 @@ def read_depth(path: str | Path) -> Tensor:
     """
     path = Path(path)
     try:
-        values = np.load(path, allow_pickle=False)
+        with _HEADER_LOCK:
+            values = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(path, "depth", "no such file", "a float32 (H, W) .npy file") from error
     except (OSError, ValueError, EOFError) as error:

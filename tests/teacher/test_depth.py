@@ -1,4 +1,7 @@
 import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -212,6 +215,24 @@ def test_kind_names():
         DepthKind.parse("metres", "cfg.yaml")
     with pytest.raises(InputError, match="depth kind: found a; b"):
         DepthReport(None, ["a", "b"]).require("x")
+
+
+def test_headers_are_read_one_at_a_time(tmp_path, monkeypatch):
+    np.save(tmp_path / "d.npy", np.ones((2, 3), np.float32))
+    load, inside, most = np.load, threading.Semaphore(0), []
+
+    def slow_load(*args, **kwargs):
+        inside.release()
+        time.sleep(0.01)
+        most.append(inside._value)
+        inside.acquire()
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(np, "load", slow_load)
+    with ThreadPoolExecutor(4) as pool:
+        depths = list(pool.map(read_depth, [tmp_path / "d.npy"] * 8))
+    assert all(depth.shape == (2, 3) for depth in depths)
+    assert most == [1] * 8
 
 
 def test_read_depth(tmp_path):
