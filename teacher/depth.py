@@ -100,7 +100,7 @@ class DepthReport:
         return self.kind
 
 
-# numpy parses a file's header with ast, which CPython 3.11 may not survive in several threads at once: "SystemError: AST
+# numpy parses a file's header with ast, at which CPython 3.11 may fail when several threads do it: "SystemError: AST
 # constructor recursion depth mismatch", seen once in thousands of files.
 _HEADER_LOCK = threading.Lock()
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.distill.training.test_optimizer import SETTINGS
 
 from distill.schema import TrainConfig
 from distill.training.loss_scale import INITIAL
@@ -10,6 +9,7 @@ from distill.training.optimizer import StudentAdam
 from distill.training.step_watch import TrainingDiverged
 from distill.training.update import CheckedUpdate, WatchedUpdate, make_update
 from students import build_student
+from tests.distill.training.test_optimizer import SETTINGS
 
 CPU = torch.device("cpu")
 NAN = float("nan")
