@@ -12,7 +12,7 @@ from pathlib import Path
 from distill.config import REPO_ROOT, load_config
 from distill.schema import Config
 from distill.session import ExitCode
-from distill.training.trainer import TrainingDiverged
+from distill.training.step_watch import TrainingDiverged
 from scene.errors import InputError
 
 

@@ -13,7 +13,7 @@ from distill.live_sampler import LIVE_BYTES_PER_PIXEL
 from distill.pipeline import Model, Teacher, build_model, choose_device, load_teacher
 from distill.run_folder import RunFolder
 from distill.schema import Config
-from distill.session import make_sampler
+from distill.session import make_trainer
 from distill.telemetry import device_name
 from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
@@ -65,9 +65,7 @@ def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0
-    sampler = make_sampler(config, teacher, model, device, features)
-    folder, made = RunFolder(config, root), (model.student, model.grid, sampler, model.settings)
-    return teacher, model, Trainer(config, *made, folder, device, seconds_before=spent, features=features)
+    return teacher, model, make_trainer(config, teacher, model, RunFolder(config, root), device, spent, features)
 
 
 def _probe(trainer: Trainer) -> float:
@@ -162,7 +160,8 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
     training = 4 * 4 * student.parameter_count()
     encoded = 2 * trainer.precision.itemsize * student.encoding_width()
     samples = (trainer.capacity or config.train.samples_per_step) * (encoded + 4 * 24)
-    views_bytes = sum(picture.nbytes for picture in pictures if picture is not None)
+    # Coverage may be the very alpha.
+    views_bytes = sum({id(picture): picture.nbytes for picture in pictures if picture is not None}.values())
     if config.live:
         cameras = teacher.training_cameras
         views_bytes += config.live.buffer * cameras.width * cameras.height * LIVE_BYTES_PER_PIXEL

@@ -109,7 +109,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         if assisted is None:
             return ExitCode.INTERRUPTED
         spent += assisted
-    trainer = _trainer(config, teacher, model, folder, device, spent, features)
+    trainer = make_trainer(config, teacher, model, folder, device, spent, features)
     if state is not None:
         trainer.restore(state)
         _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
@@ -127,7 +127,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     return status
 
 
-def _trainer(
+def make_trainer(
     config: Config,
     teacher: Teacher,
     model: Model,
@@ -136,6 +136,7 @@ def _trainer(
     spent: float = 0.0,
     features: FeatureSupervision | None = None,
 ) -> Trainer:
+    """The trainer of a run; ``spent`` seconds of its time went into assistance and features."""
     sampler = make_sampler(config, teacher, model, device, features)
     return Trainer(config, model.student, model.grid, sampler, model.settings, folder, device, spent, features)
 
@@ -174,7 +175,7 @@ def _assist(
             state = load_checkpoint(latest, device)
             assistant = restore_model(theirs, state, latest, device)
         folder.prepare(device)
-        trainer = _trainer(theirs, teacher, assistant, folder, device)
+        trainer = make_trainer(theirs, teacher, assistant, folder, device)
         if latest is not None:
             trainer.restore(state)
         _log.info("assistant first: %s student", assistant.student.kind)

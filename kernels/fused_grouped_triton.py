@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.constants import constant
 from kernels.fused_rays_triton import add_sample, advance, grid_of, launch_of, no_rays, places, programs
 from kernels.grouped_layout import GroupedLayout
 from kernels.grouped_mlp_triton import axis_of, encode, network_of
@@ -139,11 +140,9 @@ def render(
         grid, blend, least_density: see ``GroupedField``.
         density_parameters, color_parameters: (cells, P) contiguous; their type is that of the products.
     """
-    height = len(basis) // max(1, width)
+    height = len(basis) // width
     nets = network_of(layout.density_dims), network_of(layout.color_dims)
-    if not programs(width, height):
-        return
-    scale = basis.new_tensor(grid) / (box[1] - box[0])
+    scale = constant(tuple(grid), basis.device) / (box[1] - box[0])
     with launch_on(basis.device):
         _render[(programs(width, height),)](
             *rays, basis, width, height, *march, *grid_of(cells), box, scale, *grid, blend, least_density,

@@ -102,10 +102,8 @@ def render(
         table: (entries, F), F a power of two; its type is that of the products.
         levels: the layout's offsets, resolutions, scales and ``hashed``.
     """
-    height = len(basis) // max(1, width)
+    height = len(basis) // width
     nets = network_of(density_weights), network_of(color_weights)
-    if not programs(width, height):
-        return
     with launch_on(basis.device):
         _render[(programs(width, height),)](
             *rays, basis, width, height, *march, *grid_of(cells), box, table, *levels,

@@ -20,7 +20,7 @@ from kernels import grouped_mlp_numba as numba_twin
 from kernels.adam import TouchedRows
 from kernels.dispatch import resolve
 from kernels.grouped_layout import GroupedLayout, fourier_features
-from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, widened
+from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, twins_without_triton, widened
 from kernels.threads import parallel_for
 
 # Slope of a neuron that is off: a cell sees few points, and a plain ReLU that none of them reaches stays dead.
@@ -68,7 +68,7 @@ def grouped_radiance_mlp(
     """
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    name = resolve("grouped_mlp", implementation, x.device, (*_twins(density_parameters), "triton"))
+    name = resolve("grouped_mlp", implementation, x.device, (*twins_without_triton(density_parameters), "triton"))
     _mark(touched, name, x)
     arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
     if name == "torch":
@@ -113,7 +113,7 @@ def tapped_grouped_radiance_mlp(
         return *grouped_radiance_mlp(*arguments, touched=touched, implementation=implementation), {}
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    name = resolve("tapped_grouped_mlp", implementation, x.device, _twins(density_parameters))
+    name = resolve("tapped_grouped_mlp", implementation, x.device, twins_without_triton(density_parameters))
     _mark(touched, name, x)
     if name == "torch":
         density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
@@ -132,7 +132,7 @@ def grouped_density_mlp(
 ) -> Tensor:
     """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only."""
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = (*_twins(density_parameters), "triton")
+    available = (*twins_without_triton(density_parameters), "triton")
     name = resolve("grouped_density_mlp", implementation, x.device, available)
     if name == "triton":
         from kernels import grouped_mlp_triton
@@ -164,10 +164,6 @@ def grouped_density_mlp(
         grain=_grain(pieces, order),
     )
     return density
-
-
-def _twins(parameters: Tensor) -> tuple[str, ...]:
-    return ("torch", "numba") if parameters.element_size() >= 4 else ("torch",)
 
 
 def _mark(touched: tuple[TouchedRows, TouchedRows] | None, name: str, x: Tensor) -> None:

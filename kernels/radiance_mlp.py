@@ -50,6 +50,11 @@ def widened(values: Tensor) -> Tensor:
     return values.float() if values.element_size() < 4 else values
 
 
+def twins_without_triton(values: Tensor) -> tuple[str, ...]:
+    """Implementations on the CPU of what takes ``values``: numba's have no half precision."""
+    return ("torch", "numba") if values.element_size() >= 4 else ("torch",)
+
+
 def radiance_mlp(
     features: Tensor,
     basis: Tensor,
@@ -116,8 +121,7 @@ def tapped_radiance_mlp(
     if not taps:
         plain = radiance_mlp(features, basis, ray_index, density_weights, color_weights, implementation=implementation)
         return *plain, {}
-    twins = ("torch", "numba") if features.element_size() >= 4 else ("torch",)
-    name = resolve("tapped_radiance_mlp", implementation, features.device, twins)
+    name = resolve("tapped_radiance_mlp", implementation, features.device, twins_without_triton(features))
     if name == "torch":
         density, rgb, *inside = _radiance_torch(features, basis, ray_index, density_weights, color_weights)
     else:
@@ -164,7 +168,7 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
 
 def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
-    twins = ("torch", "numba") if features.element_size() >= 4 else ("torch",)
+    twins = twins_without_triton(features)
     if implementation == "auto" and widest > _FUSED_WIDTH.get(features.element_size(), 0):
         return twins
     return (*twins, "triton")

@@ -1,7 +1,8 @@
-"""One view of the teacher's Gaussians at the working resolution."""
+"""Views of the teacher's Gaussians at the working resolution: one, and many in the same tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,23 @@ def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int, supersampl
     known = torch.where(alpha[..., 0] >= _FAINT, straight[..., 4], 0.0)
     eight_bit = _to_uint8(alpha[..., 0])
     return View(_to_uint8(straight[..., :3]), eight_bit, eight_bit, known)
+
+
+def collect_views(views: Iterable[View], count: int) -> dict[str, Tensor | None]:
+    """Planes of all ``count`` views by name, put in place as they come: no view is in memory twice."""
+    planes: dict[str, Tensor | None] = {}
+    for i, view in enumerate(views):
+        if not planes:
+            planes = {
+                name: None if plane is None else torch.empty(count, *plane.shape, dtype=plane.dtype)
+                for name, plane in vars(view).items()
+            }
+            if view.coverage is view.alpha:
+                planes["coverage"] = planes["alpha"]
+        for name, plane in planes.items():
+            if plane is not None:
+                plane[i] = getattr(view, name)
+    return planes
 
 
 def _to_uint8(values: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from scene.rays import SceneBox, focus_box
 from teacher.depth import DepthKind, DepthReport, back_project, infer_depth_kind, to_distance
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.rendering import View, render_view
+from teacher.rendering import View, collect_views, render_view
 from teacher.view_files import (
     OutputFiles,
     Size,
@@ -152,7 +152,7 @@ def views_from_outputs(
     return TeacherViews(
         cameras=cameras.resized(*size),
         names=dataset.names,
-        **_collected(views(), len(files)),
+        **collect_views(views(), len(files)),
         background=None if files.has_alpha else background,
         ground_truth=load_ground_truth(truths, dataset.names, size, dataset.source) if ground_truth else None,
         holdout=holdout_mask(len(dataset), holdout_every),
@@ -199,7 +199,7 @@ def views_from_images(
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = read_image(paths[0]).shape[2] == 4
     views = parallel_map(lambda i: _shrunk(read_render(paths[i], native, has_alpha), size, background), len(paths))
-    fields = _collected(views, len(paths))
+    fields = collect_views(views, len(paths))
     opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
     return TeacherViews(
         cameras=dataset.cameras.resized(*size),
@@ -249,7 +249,7 @@ def views_from_gaussians(
     return TeacherViews(
         cameras=cameras,
         names=tuple(names),
-        **_collected(views(), len(cameras)),
+        **collect_views(views(), len(cameras)),
         background=None,
         ground_truth=load_ground_truth(paths, names, size, "ground truth"),
         holdout=holdout_mask(len(cameras), holdout_every),
@@ -331,23 +331,6 @@ def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Te
     valid = distance > 0
     inside = box.contains(back_project(distance, valid, cameras, frame))
     return distance.masked_scatter(valid, distance[valid] * inside)
-
-
-def _collected(views: Iterable[View], count: int) -> dict[str, Tensor | None]:
-    """Planes of all ``count`` views by name, put in place as they come: no view is in memory twice."""
-    planes: dict[str, Tensor | None] = {}
-    for i, view in enumerate(views):
-        if not planes:
-            planes = {
-                name: None if plane is None else torch.empty(count, *plane.shape, dtype=plane.dtype)
-                for name, plane in vars(view).items()
-            }
-            if view.coverage is view.alpha:
-                planes["coverage"] = planes["alpha"]
-        for name, plane in planes.items():
-            if plane is not None:
-                plane[i] = getattr(view, name)
-    return planes
 
 
 def _alpha(picture: np.ndarray) -> Tensor | None:

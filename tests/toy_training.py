@@ -41,3 +41,12 @@ def trainer_of(
     if state:
         trainer.restore(state)
     return trainer
+
+
+def losses_of(trainer: Trainer, steps: int) -> list[float]:
+    """Takes steps; the loss of each."""
+    losses = []
+    for _ in range(steps):
+        losses.append(trainer._step().loss.item())
+        trainer.progress.step += 1
+    return losses

@@ -18,7 +18,7 @@ from distill.fitting.pictures import Pictures
 from distill.interrupts import Interrupt
 from distill.run_folder import CsvLog, RunFolder
 from distill.schema_fitting import FittingConfig
-from distill.training.trainer import TrainingDiverged
+from distill.training.step_watch import TrainingDiverged
 from kernels.ssim import ssim
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras

@@ -28,7 +28,6 @@ from distill.training.optimizer import StudentAdam, rate_factor
 from distill.training.precision import training_precision
 from distill.training.random_numbers import generator_on, host_integer
 from distill.training.step_graph import StepGraphs, bucket_of, graph_refusal, step_inputs
-from distill.training.step_watch import TrainingDiverged
 from distill.training.training_log import COLUMNS, StepRecord, metrics_row, postfix
 from distill.training.training_step import Taken, TrainingStep
 from distill.training.update import make_update
@@ -36,7 +35,6 @@ from distill.training.waiting import waiting_parts
 from kernels.threads import one_torch_thread
 from students.base import Student
 
-__all__ = ["Progress", "Trainer", "TrainingDiverged"]
 _log = logging.getLogger(__name__)
 # Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
 _HEADROOM = 1.125

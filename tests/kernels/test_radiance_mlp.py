@@ -150,20 +150,26 @@ def test_a_triton_program_that_takes_several_blocks(monkeypatch):
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 
-@needs_triton
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float16, 5e-3), pytest.param(torch.bfloat16, 4e-2, marks=needs_bfloat16)]
-)
-def test_triton_multiplies_in_the_features_type(dtype, tolerance):
+def check_half_precision(implementation, dtype, tolerance):
+    """Outputs and gradients near those of float32; returns inputs and density in float32."""
     inputs, grads = random_inputs(130), upstream(130)
     density, rgb, reference = run("torch", inputs, grads)
-    half_density, half_rgb, half = run("triton", inputs, grads, dtype)
+    half_density, half_rgb, half = run(implementation, inputs, grads, dtype)
     assert half_density.dtype == half_rgb.dtype == torch.float32
     assert [grad.dtype for grad in half] == [dtype] + [torch.float32] * (len(half) - 1)
     pairs = zip((half_density, half_rgb, *half), (density, rgb, *reference), strict=True)
     errors = [((found - expected).norm() / expected.norm()).item() for found, expected in pairs]
     assert 0 < max(errors) < 5 * tolerance
     assert errors[1] < tolerance
+    return inputs, density
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float16, 5e-3), pytest.param(torch.bfloat16, 4e-2, marks=needs_bfloat16)]
+)
+def test_triton_multiplies_in_the_features_type(dtype, tolerance):
+    check_half_precision("triton", dtype, tolerance)
 
 
 @needs_triton
@@ -243,15 +249,7 @@ def test_density_alone_is_the_same_density(implementation, count, density_layers
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 4e-2)])
 def test_the_reference_multiplies_in_the_features_type(dtype, tolerance):
-    inputs, grads = random_inputs(130), upstream(130)
-    density, rgb, reference = run("torch", inputs, grads)
-    half_density, half_rgb, half = run("torch", inputs, grads, dtype)
-    assert half_density.dtype == half_rgb.dtype == torch.float32
-    assert [grad.dtype for grad in half] == [dtype] + [torch.float32] * (len(half) - 1)
-    pairs = zip((half_density, half_rgb, *half), (density, rgb, *reference), strict=True)
-    errors = [((found - expected).norm() / expected.norm()).item() for found, expected in pairs]
-    assert 0 < max(errors) < 5 * tolerance
-    assert errors[1] < tolerance
+    inputs, density = check_half_precision("torch", dtype, tolerance)
     found = density_mlp(inputs[0].to(dtype), inputs[3], implementation="torch")
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, density, rtol=5 * tolerance, atol=tolerance)

@@ -10,7 +10,7 @@ import torch
 
 from distill.training.step_watch import TrainingDiverged
 from tests.toy_scene import write_toy_scene
-from tests.toy_training import trainer_of
+from tests.toy_training import losses_of, trainer_of
 
 SMALL = ("kernels=torch", "train.samples_per_step=768", "train.rays_per_step=128", "train.lr=0.02")
 KILO = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}"
@@ -20,14 +20,6 @@ INSIDE = ("loss.density.weight=0.01", "loss.feature_l2.weight=0.1", "features.re
 @pytest.fixture(scope="module")
 def config_path(tmp_path_factory) -> Path:
     return write_toy_scene(tmp_path_factory.mktemp("toy"))
-
-
-def losses_of(trainer, steps: int) -> list[float]:
-    losses = []
-    for _ in range(steps):
-        losses.append(trainer._step().loss.item())
-        trainer.progress.step += 1
-    return losses
 
 
 @pytest.fixture(scope="module")

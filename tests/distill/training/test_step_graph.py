@@ -12,7 +12,7 @@ from distill.config import load_config
 from distill.training.step_graph import MOST_GRAPHS, WARM_UP, StepGraphs, bucket_of, graph_refusal
 from tests.fake_cuda_graphs import install
 from tests.toy_scene import write_toy_scene
-from tests.toy_training import trainer_of
+from tests.toy_training import losses_of, trainer_of
 
 CPU = torch.device("cpu")
 SMALL = ("kernels=torch", "train.samples_per_step=640", "train.rays_per_step=64", "occupancy.warmup_steps=4")
@@ -117,14 +117,6 @@ def test_there_are_few_buckets() -> None:
 def test_reasons_against_recording(config_path, overrides, resident, reason) -> None:
     found = graph_refusal(load_config(config_path, [*overrides], config_path.parent), resident)
     assert found is None if reason is None else reason in found
-
-
-def losses_of(trainer, steps: int) -> list[float]:
-    losses = []
-    for _ in range(steps):
-        losses.append(trainer._step().loss.item())
-        trainer.progress.step += 1
-    return losses
 
 
 @pytest.mark.parametrize("more", [(), ("train.precision=float16",), (KILO,)], ids=["hash_grid", "float16", "kilo"])

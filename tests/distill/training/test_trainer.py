@@ -10,7 +10,8 @@ import torch
 
 from distill.live_views import InlineProducer, ThreadedProducer, make_producer
 from distill.pipeline import load_teacher
-from distill.training.trainer import Trainer, TrainingDiverged
+from distill.training.step_watch import TrainingDiverged
+from distill.training.trainer import Trainer
 from teacher.rasterizer import Rasterizer
 from tests.toy_scene import add_training_split, write_toy_scene
 from tests.toy_training import trainer_of
