@@ -16,7 +16,9 @@ from kernels.threads import parallel_for
 
 ROWS_PER_FLAG = 8  # of two values each: one cache line
 _GRAIN = 131072  # values a thread takes at a time
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+# Fast arithmetic, but for what supposes that all values are finite: a gradient that is not must reach the parameters.
+_FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+_OPTIONS = {"cache": True, "nogil": True, "fastmath": _FAST, "error_model": "numpy"}
 
 
 class TouchedRows:

@@ -52,9 +52,17 @@ def visible_radii(opacities: Tensor) -> Tensor:
 
 
 def polylogarithm(order: float, z: Tensor) -> Tensor:
-    """Li_order(z), elementwise for z in [0, 0.99], by its series: 2,500 terms, which leave 1e-12 of the sum."""
-    k = torch.arange(1, 2501, dtype=torch.float64)
-    return torch.exp(z.double().clamp(min=1e-300).log()[..., None] * k - order * k.log()).sum(-1)
+    """Li_order(z), elementwise for z in [0, 0.99], by its series, to 1e-12 of the sum."""
+    parts = z.double().reshape(-1).clamp(min=1e-300).split(128)  # each with as many terms as its largest z asks for
+    return torch.cat([_series(order, part) for part in parts]).reshape(z.shape)
+
+
+def _series(order: float, z: Tensor) -> Tensor:
+    """Sum of z^k / k^order, for (N,) z > 0, up to a term of which z^k is 1e-12."""
+    logarithm = z.log()
+    terms = math.ceil(math.log(1e-12) / float(logarithm.max()))
+    k = torch.arange(1, terms + 1, dtype=torch.float64)
+    return torch.exp(logarithm[:, None] * k - order * k.log()).sum(-1)
 
 
 def ellipsoid_surface(scales: Tensor) -> Tensor:

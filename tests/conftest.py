@@ -1,16 +1,25 @@
 """What the tests of several packages share."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from kernels.threads import available_threads
 from scene.cameras import Cameras
 from students.base import Student
 
 if not torch.cuda.is_available():
     # Before anything imports triton, which decides then: its kernels are interpreted on the CPU.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """A process per core, four at most as each holds torch; none besides this one for the tests of one file."""
+    alone = len(config.args) == 1 and Path(config.args[0].split("::")[0]).is_file()
+    return 0 if alone else min(available_threads(), 4)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -123,7 +123,9 @@ if [[ $tiny == 1 ]]; then
 fi
 
 main() {
-    attempt tests "$python" -m pytest "${tests[@]}" -p no:cacheprovider --junitxml "$report/tests.xml"
+    # In one process, without the options of pyproject.toml: tests beside each other share the GPU's memory.
+    attempt tests "$python" -m pytest "${tests[@]}" -o addopts=--import-mode=importlib -p no:cacheprovider \
+        --junitxml "$report/tests.xml"
     kernels=(--only hash_encoding --only radiance_mlp --only grouped_mlp --only marching --only adam)
     attempt benchmark_kernels "$python" tools/benchmark.py --device "$device" "${size[@]}" "${kernels[@]}" \
         --csv "$report/benchmark_kernels.csv"

@@ -112,6 +112,8 @@ def test_a_far_larger_gaussian_marks_the_whole_grid(implementation):
 def test_polylogarithms_by_their_closed_forms():
     z = torch.tensor([0.0, 0.01, 0.5, 0.9, 0.99], dtype=torch.float64)
     assert torch.allclose(polylogarithm(1, z), -torch.log1p(-z), rtol=1e-10)
+    many = 0.99 * torch.rand(3, 100, dtype=torch.float64)
+    assert torch.allclose(polylogarithm(1, many), -torch.log1p(-many), rtol=1e-12)
     half = torch.tensor(0.5, dtype=torch.float64)
     assert polylogarithm(2, half).item() == pytest.approx(math.pi**2 / 12 - math.log(2) ** 2 / 2, rel=1e-12)
 

@@ -153,7 +153,7 @@ def test_a_volume_has_the_channels_that_the_losses_need(path) -> None:
     ],
 )
 def test_confidence_is_measured_where_it_is_asked_for(path, overrides, measured) -> None:
-    config = load_config(path, overrides, path.parent)
+    config = load_config(path, [*overrides, "features.resolution=16"], path.parent)
     teacher = load_teacher(config)
     confidence = load_volume(config, teacher.gaussians, teacher.box).table[1:, 1]
     assert bool(((confidence > 0) & (confidence < 1)).any()) == measured
