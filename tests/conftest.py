@@ -14,6 +14,11 @@ if not torch.cuda.is_available():
     # Before anything imports triton, which decides then: its kernels are interpreted on the CPU.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    # Tests side by side share the cores, with the programs that they start.
+    share = str(max(1, available_threads() // workers))
+    os.environ |= {"NUMBA_NUM_THREADS": share, "OMP_NUM_THREADS": share}
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
