@@ -56,7 +56,7 @@ def cells_of_views(views: TeacherViews, grid: OccupancyGrid) -> Tensor:
         row, col, depth, distance = _project(views.cameras, frame, centers[alive])
         radii = _footprints(views.cameras, frame, depth, distance, reach)
         keep = torch.ones(len(alive), dtype=torch.bool)
-        for radius in radii.unique().tolist():
+        for radius in radii.bincount().nonzero()[:, 0].tolist():
             judged = radii == radius
             judged &= (row >= radius) & (row < views.cameras.height - radius)
             judged &= (col >= radius) & (col < views.cameras.width - radius)

@@ -15,7 +15,7 @@ from teacher.gaussians import Gaussians
 from teacher.rasterizer import camera_view
 from teacher.views import TeacherViews
 
-_RESOLUTION = 128  # cells along the box's longest side
+_RESOLUTION = 128  # cells along the box's longest side; at most two to a pixel of the pictures' longest
 _SURFACE_SHARE = 0.7  # of the Gaussians; the rest lies inside, where concave parts may be
 _OPACITY = 0.3
 _LEAST_COVERED = 0.3  # mean alpha of the pixels a Gaussian shows in
@@ -35,7 +35,8 @@ def hull_gaussians(
         box: the scene box, which bounds the hull.
         pictures: of the training views; colour a Gaussian by the mean of the pixels it contributes to.
     """
-    grid = OccupancyGrid(box, _RESOLUTION, 1.0, 0.0, 1.0)
+    resolution = min(_RESOLUTION, 2 * max(views.cameras.width, views.cameras.height))
+    grid = OccupancyGrid(box, resolution, 1.0, 0.0, 1.0)
     mask = cells_of_views(views, grid).bool()
     cells, surface = mask.nonzero(), _is_surface(mask)
     inner, outer = cells[~surface], cells[surface]
