@@ -22,8 +22,11 @@ from students.base import Student
 _BETAS = (0.9, 0.99)  # Mueller et al. 2022
 
 
-class StudentAdam(torch.optim.Optimizer):
+class StudentAdam:
     """Adam over a student's parameter groups; ``step`` also zeroes the gradients.
+
+    No ``torch.optim.Optimizer``, which imports torch's compiler: that would be most of the time a run takes to start.
+    Groups, states and their form in checkpoints are as there.
 
     Args:
         student: gives the parameters, and the flags of touched rows.
@@ -44,19 +47,14 @@ class StudentAdam(torch.optim.Optimizer):
         rows = student.networks_with_a_common_part() if train.lr_common else ()
         # Each is zero between steps: what a step makes of it is added to every row.
         self._common = {networks: nn.Parameter(torch.zeros_like(networks[:1])) for networks in rows}
-        super().__init__(
-            [
-                {"params": groups["table"], "base_lr": train.lr, "weight_decay": 0.0},
-                {"params": groups["mlp"], "base_lr": lr_mlp, "weight_decay": train.mlp_weight_decay},
-                *([{"params": [*companions], "base_lr": lr_mlp, "weight_decay": 0.0}] if companions else []),
-                *(
-                    [{"params": [*self._common.values()], "base_lr": train.lr_common, "weight_decay": 0.0}]
-                    if rows
-                    else []
-                ),
-            ],
-            {"lr": 0.0},
-        )
+        chosen = [(groups["table"], train.lr, 0.0), (groups["mlp"], lr_mlp, train.mlp_weight_decay)]
+        chosen += [(companions, lr_mlp, 0.0)] if companions else []
+        chosen += [(self._common.values(), train.lr_common, 0.0)] if rows else []
+        self.param_groups = [
+            {"params": [*parameters], "base_lr": base_lr, "weight_decay": weight_decay, "lr": 0.0}
+            for parameters, base_lr, weight_decay in chosen
+        ]
+        self.state: dict[nn.Parameter, dict] = {}
         self._touched, self._eps = student.touched_rows(), student.adam_eps
         self._implementation = implementation
         self._factor = 0.0
@@ -68,14 +66,30 @@ class StudentAdam(torch.optim.Optimizer):
             group["lr"] = group["base_lr"] * factor
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes the moments and counts; learning rates stay those of the config, which may have changed."""
-        settings = [{key: group[key] for key in ("base_lr", "weight_decay")} for group in self.param_groups]
-        super().load_state_dict(state_dict)
-        for group, kept in zip(self.param_groups, settings, strict=True):
-            group.update(kept)
+        """Takes the moments and counts; learning rates stay those of the config, which may have changed.
+
+        Raises:
+            ValueError: the state is of other groups of parameters.
+        """
+        sizes, expected = (
+            [len(group["params"]) for group in groups] for groups in (state_dict["param_groups"], self.param_groups)
+        )
+        if sizes != expected:
+            raise ValueError(f"found groups of {sizes} parameters, expected {expected}")
+        parameters = self._parameters()
+        self.state = {
+            parameters[place]: {
+                name: value.to(parameters[place].device) if isinstance(value, Tensor) else value
+                for name, value in values.items()
+            }
+            for place, values in state_dict["state"].items()
+        }
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            group["lr"] = saved["lr"]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:
+        """One update of every parameter that has a gradient."""
         self._sum_gradients()
         for parameter, group in self._moving():
             state = self._state_of(parameter)
@@ -120,13 +134,20 @@ class StudentAdam(torch.optim.Optimizer):
         self._move_all_rows()
 
     def state_dict(self) -> dict:
-        """As torch's; counts of updates are plain numbers."""
-        state = super().state_dict()
-        kept = {
-            key: {name: int(value) if name == "step" else value for name, value in values.items()}
-            for key, values in state["state"].items()
+        """Parameters are numbers in their order; counts of updates are plain numbers."""
+        places = {parameter: place for place, parameter in enumerate(self._parameters())}
+        return {
+            "state": {
+                places[parameter]: {name: int(value) if name == "step" else value for name, value in values.items()}
+                for parameter, values in self.state.items()
+            },
+            "param_groups": [
+                {**group, "params": [places[parameter] for parameter in group["params"]]} for group in self.param_groups
+            ],
         }
-        return {**state, "state": kept}
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def _sum_gradients(self) -> None:
         for networks, common in self._common.items():
@@ -144,7 +165,7 @@ class StudentAdam(torch.optim.Optimizer):
         return [(parameter, group) for parameter, group in pairs if parameter.grad is not None]
 
     def _state_of(self, parameter: nn.Parameter) -> dict:
-        state = self.state[parameter]
+        state = self.state.setdefault(parameter, {})
         if not state:
             state["step"] = 0
             state["first_moment"] = torch.zeros_like(parameter)

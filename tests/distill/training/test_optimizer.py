@@ -136,6 +136,13 @@ def test_rates_of_a_changed_config_outlive_the_restored_state(student):
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.125]
 
 
+def test_the_state_of_other_parameters_is_refused(student):
+    state = StudentAdam(student, TrainConfig(lr=0.01)).state_dict()
+    other = StudentAdam(student, TrainConfig(lr=0.01), companions=[torch.nn.Parameter(torch.zeros(1))])
+    with pytest.raises(ValueError, match="found groups of .* parameters, expected .*1]"):
+        other.load_state_dict(state)
+
+
 def test_tiny_gradients_move_hash_tables_but_not_tiny_networks(student):
     kilo = build_student(
         "kilo_uniform",
