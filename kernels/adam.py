@@ -12,13 +12,11 @@ from numba import njit
 from torch import Tensor
 
 from kernels.dispatch import resolve
-from kernels.threads import parallel_for
+from kernels.threads import FASTMATH, parallel_for
 
 ROWS_PER_FLAG = 8  # of two values each: one cache line
 _GRAIN = 131072  # values a thread takes at a time
-# Fast arithmetic, but for what supposes that all values are finite: a gradient that is not must reach the parameters.
-_FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+_OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
 
 
 class TouchedRows:

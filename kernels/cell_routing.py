@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kernels.constants import constant
 from kernels.dispatch import resolve
-from kernels.threads import parallel_for
+from kernels.threads import FASTMATH, parallel_for
 
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+_OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
 _GRAIN = 8192
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 

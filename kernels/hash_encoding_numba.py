@@ -6,10 +6,11 @@ import numpy as np
 from numba import njit
 
 from kernels.adam import ROWS_PER_FLAG
+from kernels.threads import FASTMATH
 
 _BLOCK = 64
 _PRIME_Y, _PRIME_Z = 2654435761, 805459861
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+_OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
 
 
 @njit(**_OPTIONS)

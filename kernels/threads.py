@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+# Numba's fast arithmetic but for what supposes that all values are finite: one that is not must reach the parameters.
+FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}
+
 
 def available_threads() -> int:
     """Number of CPU threads this process may use (its affinity mask, or ``NUMBA_NUM_THREADS`` if smaller)."""

@@ -25,7 +25,7 @@ _BETAS = (0.9, 0.99)  # Mueller et al. 2022
 class StudentAdam:
     """Adam over a student's parameter groups; ``step`` also zeroes the gradients.
 
-    No ``torch.optim.Optimizer``, which imports torch's compiler: that would be most of the time a run takes to start.
+    No ``torch.optim.Optimizer``, which imports torch's compiler: seconds of every start.
     Groups, states and their form in checkpoints are as there.
 
     Args:
@@ -66,7 +66,7 @@ class StudentAdam:
             group["lr"] = group["base_lr"] * factor
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes the moments and counts; learning rates stay those of the config, which may have changed.
+        """Takes the moments and counts; learning rates are the config's, which may have changed.
 
         Raises:
             ValueError: the state is of other groups of parameters.
@@ -84,8 +84,6 @@ class StudentAdam:
             }
             for place, values in state_dict["state"].items()
         }
-        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            group["lr"] = saved["lr"]
 
     @torch.no_grad()
     def step(self) -> None:
