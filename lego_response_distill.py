@@ -9,10 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from distill.command_line import add_config_options, add_device_option, config_of, run_command
-from distill.config import REPO_ROOT
-from distill.plan import describe_run
-from distill.session import ExitCode, evaluate_checkpoint, train_and_evaluate
+from distill.runs.command_line import add_config_options, add_device_option, config_of, run_command
+from distill.runs.plan import describe_run
+from distill.runs.session import evaluate_checkpoint, train_and_evaluate
+from settings.errors import ExitCode
+from settings.loading import REPO_ROOT
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,8 +1,8 @@
 """A picture of a radiance field in one Triton kernel: march, encode, evaluate and composite, all in registers.
 
 There is no other implementation: the reference is the composition of ``ray_marching``, the field's own kernels and
-``compositing``, in waves of samples (``distill.renderer``). Samples are at the same places; a ray ends at the very
-sample that takes its transmittance to the termination, the reference looks at that after each wave.
+``compositing``, in waves of samples (``distill.rendering.renderer``). Samples are at the same places; a ray ends at the
+very sample that takes its transmittance to the termination, the reference looks at that after each wave.
 """
 
 from __future__ import annotations

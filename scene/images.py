@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -12,7 +11,11 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 
-from scene.errors import InputError
+from machine.files import write_atomically
+from settings.errors import InputError
+
+PSNR_CAP_DB = 100.0
+"""PSNR of identical pictures, so that means stay finite; 8-bit rounding alone is 59 dB."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -116,13 +119,11 @@ def write_image(path: str | Path, array: np.ndarray) -> None:
     write_atomically(path, iio.imwrite("<bytes>", pixels, extension=".png", plugin="pillow"))
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes a whole file or none: to a temporary name in the same folder, then renamed. Makes its folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def psnr_from_mse(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error, at most ``PSNR_CAP_DB``; NaN stays NaN."""
+    return float(-10.0 * np.log10(np.maximum(mse, 10.0 ** (-PSNR_CAP_DB / 10.0))))
+
+
+def psnr(image: np.ndarray, reference: np.ndarray) -> float:
+    """PSNR in dB over all pixels and channels of two arrays of one shape."""
+    return psnr_from_mse(np.mean(np.square(image.astype(np.float64) - reference)))

@@ -16,7 +16,7 @@ from kernels.fused_render import GroupedField
 from kernels.grouped_layout import GroupedLayout, fourier_features
 from kernels.grouped_mlp import grouped_density_mlp, tapped_grouped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
-from scene.errors import InputError
+from settings.errors import InputError
 from students.base import Box, Student
 
 MAX_TRAINING_GIB = 8.0

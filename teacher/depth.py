@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scene.cameras import Cameras
-from scene.errors import InputError
 from scene.rays import SceneBox, distance_per_z, pixel_rays
+from settings.errors import InputError
 
 # Below this alpha, dividing by it amplifies 8-bit rounding and floaters more than it tells about the surface.
 MIN_ALPHA = 0.5

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from kernels.spherical_harmonics import sh_basis
-from scene.errors import InputError
-from scene.images import write_atomically
+from machine.files import write_atomically
+from settings.errors import InputError
 from teacher.gaussians import Gaussians, read_ply, write_ply
 
 EXTENSIONS = (".ply", ".npz", ".spz")

@@ -13,7 +13,7 @@ from plyfile import PlyData, PlyElement, PlyParseError
 from torch import Tensor
 
 from kernels.covariances import gaussian_covariances, rotation_matrices
-from scene.errors import InputError
+from settings.errors import InputError
 
 _MEANS = ("x", "y", "z")
 _NORMALS = ("nx", "ny", "nz")

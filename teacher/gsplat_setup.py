@@ -20,7 +20,7 @@ from types import ModuleType
 
 import torch
 
-from scene.errors import InputError
+from settings.errors import InputError
 
 OLDEST_VERSION = (1, 5)
 # gsplat's kernels use cooperative groups' labeled_partition.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import REPO_ROOT, check_assets, load_config
+from settings.loading import REPO_ROOT, load_config
+from teacher.sources.teacher import check_assets
 
 ROADMAP = {
     "lego_response_eighth": ("eighth", "", 0.05, 0.5),

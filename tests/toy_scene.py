@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import yaml
 
-from scene.blender import write_transforms
 from scene.cameras import Cameras
+from scene.formats.transforms_json import write_transforms
 from scene.images import write_image
 from teacher.gaussians import Gaussians, write_ply
 from teacher.rasterizer import Rasterizer

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
-from distill.checkpoint import load_checkpoint
-from distill.config import load_config
-from distill.feature_distillation.supervision import supervise
-from distill.pipeline import build_model, load_teacher, restore_model
-from distill.run_folder import RunFolder
-from distill.session import make_sampler
+from distill.losses.supervision import supervise
+from distill.model.checkpoint import load_checkpoint
+from distill.model.model import build_model, restore_model
+from distill.runs.session import make_sampler
 from distill.training.trainer import Trainer
+from machine.run_folder import RunFolder
+from settings.loading import load_config
+from teacher.sources.teacher import load_teacher
 
 CPU = torch.device("cpu")
 

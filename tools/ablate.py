@@ -13,12 +13,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from distill.command_line import run_command
-from distill.config import REPO_ROOT
-from distill.plan import estimate_seconds
-from distill.session import ExitCode
-from distill.study.plan import PlannedRun, StudyPlan, load_study
-from distill.study.runner import RunState, StudyRunner
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from distill.runs.command_line import run_command
+from distill.runs.plan import estimate_seconds
+from distill.studies.plan import PlannedRun, StudyPlan, load_study
+from distill.studies.runner import RunState, StudyRunner
+from settings.errors import ExitCode
+from settings.loading import REPO_ROOT
 
 
 def describe(plan: StudyPlan, runner: StudyRunner, root: Path) -> str:

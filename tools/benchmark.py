@@ -22,16 +22,18 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
 from distill.benchmarks import kernel_cases, teacher_cases
 from distill.benchmarks.case import ON_CPU, ON_CUDA, TINY, Case, Sizes
 from distill.benchmarks.measurement import limit_cases, limits_from, measure
 from distill.benchmarks.run_cases import run_cases
 from distill.benchmarks.table import COLUMNS, markdown, rows_of
-from distill.command_line import run_command
-from distill.run_folder import atomic_path, write_csv
-from distill.telemetry import device_name
+from distill.runs.command_line import run_command
 from kernels.threads import available_threads
-from scene.errors import InputError
+from machine.devices import device_name
+from machine.files import atomic_path, write_csv
+from settings.errors import InputError
 
 KERNELS = {
     "hash_encoding": kernel_cases.hash_encoding_cases,

@@ -13,10 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.run_folder import atomic_path
-from distill.schema import Config
-from distill.schema_words import Node, expanded_schema, fields, in_words, options
-from scene.errors import InputError
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from machine.files import atomic_path
+from settings.config import Config
+from settings.errors import InputError
+from settings.words import Node, expanded_schema, fields, in_words, options
 
 BEGIN, END = "<!-- config-reference:begin -->", "<!-- config-reference:end -->"
 

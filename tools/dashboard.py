@@ -15,16 +15,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from distill.command_line import run_command
-from distill.config import REPO_ROOT
-from distill.dashboard.csv_files import Problems
-from distill.dashboard.markdown import dashboard_markdown
-from distill.dashboard.page import dashboard_page
-from distill.dashboard.records import read_runs
-from distill.dashboard.tables import stage_tables
-from distill.session import ExitCode
-from scene.errors import InputError
-from scene.images import write_atomically
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from distill.reports.dashboard.csv_files import Problems
+from distill.reports.dashboard.markdown import dashboard_markdown
+from distill.reports.dashboard.page import dashboard_page
+from distill.reports.dashboard.records import read_runs
+from distill.reports.dashboard.tables import stage_tables
+from distill.runs.command_line import run_command
+from machine.files import write_atomically
+from settings.errors import ExitCode, InputError
+from settings.loading import REPO_ROOT
 
 _log = logging.getLogger(__name__)
 

@@ -20,16 +20,19 @@ from pathlib import Path
 
 import torch
 
-from distill.checkpoint import load_checkpoint
-from distill.command_line import add_config_options, run_command
-from distill.config import REPO_ROOT, check_assets, config_from_text, load_config
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student import EvaluationOptions
-from distill.pipeline import choose_device
-from distill.run_folder import RunFolder, newest_checkpoint
-from distill.schema import Config
-from distill.session import ExitCode, evaluate_checkpoint
-from scene.errors import InputError
+from distill.model.checkpoint import load_checkpoint
+from distill.runs.command_line import add_config_options, run_command
+from distill.runs.session import evaluate_checkpoint
+from machine.devices import choose_device
+from machine.run_folder import RunFolder, newest_checkpoint
+from settings.config import Config
+from settings.errors import ExitCode, InputError
+from settings.loading import REPO_ROOT, config_from_text, load_config
+from teacher.sources.teacher import check_assets
 
 SPLITS = {"holdout": "[holdout]", "train": "[train]", "all": "[holdout, train]"}
 BACKGROUNDS = {None: (), "white": ("white",), "black": ("black",), "both": ("white", "black")}

@@ -17,22 +17,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.command_line import add_config_options, add_device_option, config_of, run_command
-from distill.export_views import ExportViews, training_cameras, views_to_export
-from distill.feature_export import FeatureExport
-from distill.pipeline import choose_device, load_gaussians
-from distill.run_folder import RunFolder, versions
-from distill.scene_box import scene_box
-from distill.schema import Config
-from distill.session import ExitCode
-from distill.teacher_export import ExportFormat, ViewExport
-from distill.teacher_pruning import PruneLimits, prune, psnr_of_pruning
-from distill.telemetry import device_name
-from scene.errors import InputError
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from distill.runs.command_line import add_config_options, add_device_option, config_of, run_command
+from machine.devices import choose_device, device_name
+from machine.run_folder import RunFolder, versions
+from settings.config import Config
+from settings.errors import ExitCode, InputError
 from teacher.depth import DepthKind
+from teacher.export.cameras import ExportViews, training_cameras, views_to_export
+from teacher.export.features import FeatureExport
+from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
+from teacher.export.renders import ExportFormat, ViewExport
 from teacher.gaussian_files import check_gaussians_file, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
+from teacher.sources.box import scene_box
+from teacher.sources.teacher import load_gaussians
 
 _log = logging.getLogger(__name__)
 

@@ -21,19 +21,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from distill.command_line import add_config_options, config_of, run_command
-from distill.config import REPO_ROOT, check_assets
-from distill.run_folder import RunFolder
-from distill.scene_box import scene_box
-from distill.schema import Config
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from distill.runs.command_line import add_config_options, config_of, run_command
 from kernels.threads import one_torch_thread
-from scene.errors import InputError
-from scene.images import write_atomically
+from machine.files import write_atomically
+from machine.run_folder import RunFolder
 from scene.rays import SceneBox, image_rays, intersect_box
+from settings.config import Config
+from settings.errors import InputError
+from settings.loading import REPO_ROOT
 from teacher.depth import DepthKind, DepthReport, back_project, to_distance, view_agreement, view_pairs
 from teacher.gaussian_files import read_gaussians
-from teacher.view_files import OutputFiles, find_outputs, parallel_map
-from teacher.views import infer_from_files
+from teacher.sources.box import scene_box
+from teacher.sources.teacher import check_assets
+from teacher.views.output_folder import OutputFiles, find_outputs, parallel_map
+from teacher.views.teacher_views import infer_from_files
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _SHOWN_FRAMES = 4

@@ -15,21 +15,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from distill.command_line import add_config_options, add_run_options, config_of, run_command
-from distill.config import check_assets
-from distill.export_views import views_to_export
-from distill.path_video import SHOWS, check_video, even_sized, path_frames, write_video
-from distill.pipeline import choose_device, load_gaussians
-from distill.restored_run import restore_run
-from distill.run_folder import RunFolder
-from distill.schema import Config
-from distill.sequences import spread
-from distill.session import ExitCode
-from distill.view_renderers import RenderView, gaussians_renderer, student_renderer
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from distill.evaluation.film import SHOWS, check_video, even_sized, path_frames, write_video
+from distill.model.restored_run import restore_run
+from distill.model.view_renderers import RenderView, gaussians_renderer, student_renderer
+from distill.runs.command_line import add_config_options, add_run_options, config_of, run_command
+from machine.devices import choose_device
+from machine.run_folder import RunFolder
+from machine.sequences import spread
 from scene.cameras import Cameras
-from scene.errors import InputError
+from settings.config import Config
+from settings.errors import ExitCode, InputError
+from teacher.export.cameras import views_to_export
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
+from teacher.sources.teacher import check_assets, load_gaussians
 
 _FRAMES = 120
 

@@ -9,9 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from distill.command_line import run_command
-from distill.run_report.report import write_report
-from distill.session import ExitCode
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from distill.reports.run.report import write_report
+from distill.runs.command_line import run_command
+from settings.errors import ExitCode
 
 
 def main(argv: list[str] | None = None) -> int:

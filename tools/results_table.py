@@ -18,10 +18,12 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
 from distill.benchmarks.table import markdown
-from distill.command_line import run_command
-from distill.run_folder import atomic_path
-from scene.errors import InputError
+from distill.runs.command_line import run_command
+from machine.files import atomic_path
+from settings.errors import InputError
 
 # Import names of what the steps need; a bare machine lacks some of them.
 _NEEDED = (

@@ -13,9 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from distill.command_line import add_config_options, config_of, run_command
-from distill.config import REPO_ROOT
-from distill.fitting.session import fit_teacher
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from distill.runs.command_line import add_config_options, config_of, run_command
+from distill.runs.fit_teacher import fit_teacher
+from settings.loading import REPO_ROOT
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.evaluation.metrics import psnr, psnr_blank
-from distill.sequences import spread
-from distill.view_renderers import Color, RenderView
+from distill.evaluation.metrics import psnr_blank
+from distill.model.view_renderers import Color, RenderView
+from machine.sequences import spread
 from scene.cameras import Cameras
-from scene.images import resize_area, to_uint8
+from scene.images import psnr, resize_area, to_uint8
 from teacher.depth import DepthKind
-from teacher.views import TeacherViews
+from teacher.views.teacher_views import TeacherViews
 
 
 @dataclass(frozen=True)

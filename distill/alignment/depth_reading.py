@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from distill.alignment.comparison import StoredDepth
-from distill.view_renderers import RenderView
+from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind, to_distance
 
 _SOLID = 0.95

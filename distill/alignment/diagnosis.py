@@ -10,7 +10,7 @@ from distill.alignment.depth_reading import DepthReading, better_kind, depth_rea
 from distill.alignment.hypotheses import AS_IT_IS, Cause
 from distill.alignment.search import Trial, try_all
 from distill.evaluation.metrics import is_collapsed
-from distill.view_renderers import RenderView
+from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind
 
 THRESHOLD_DB = 20.0

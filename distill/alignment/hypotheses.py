@@ -14,7 +14,7 @@ from itertools import permutations, product
 import torch
 from torch import Tensor
 
-from distill.view_renderers import Color, Rendering
+from distill.model.view_renderers import Color, Rendering
 from scene.cameras import Cameras
 
 _BLENDER_HINT = (

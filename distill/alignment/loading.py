@@ -7,21 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from distill.alignment.comparison import (
-    Comparison,
-    StoredDepth,
-    chosen_views,
-    compare_with,
-    sampled_depth,
-)
-from distill.pipeline import load_teacher
-from distill.restored_run import RestoredRun
-from distill.schema import Config
-from distill.view_renderers import RenderView, gaussians_renderer, student_renderer
-from scene.errors import InputError
+from distill.alignment.comparison import Comparison, StoredDepth, chosen_views, compare_with, sampled_depth
+from distill.model.restored_run import RestoredRun
+from distill.model.view_renderers import RenderView, gaussians_renderer, student_renderer
+from settings.config import Config
+from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.rasterizer import Rasterizer
-from teacher.view_files import OutputFiles, find_outputs
+from teacher.sources.teacher import load_teacher
+from teacher.views.output_folder import OutputFiles, find_outputs
 
 _DEPTH_WIDTH, _MOST_SUPERSAMPLE = 100, 8
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill.alignment.comparison import Comparison
 from distill.alignment.hypotheses import Cause
-from distill.view_renderers import Color, Rendering
+from distill.model.view_renderers import Color, Rendering
 from scene.cameras import Cameras
 from teacher.depth import DepthKind
 

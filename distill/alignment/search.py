@@ -22,9 +22,10 @@ from distill.alignment.hypotheses import (
     picture_hypotheses,
     pose_hypotheses,
 )
-from distill.evaluation.metrics import psnr, psnr_blank
-from distill.view_renderers import Rendering
+from distill.evaluation.metrics import psnr_blank
+from distill.model.view_renderers import Rendering
 from scene.cameras import Cameras
+from scene.images import psnr
 
 SEARCH_WIDTH, SEARCH_FRAMES = 100, 5
 """Pixels and views: hypotheses are compared on so many of this width; a wrong one shows on few and small ones."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from distill.benchmarks.case import Case, Sizes
-from distill.telemetry import gpu_mem_gib, reset_gpu_peak, synchronize
 from kernels.threads import one_torch_thread
+from machine.telemetry import gpu_mem_gib, reset_gpu_peak, synchronize
 
 _TRIES = 3  # copies and products per round, of which the best counts
 

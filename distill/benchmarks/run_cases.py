@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from distill.benchmarks.case import Case, Sizes, implementations
-from distill.config import REPO_ROOT, load_config
-from distill.pipeline import Model, Teacher, build_model, load_teacher
-from distill.renderer import render_frame, renders_fused
-from distill.run_folder import RunFolder
-from distill.schema import Config
-from distill.session import make_sampler
+from distill.model.model import Model, build_model
+from distill.rendering.renderer import render_frame, renders_fused
+from distill.runs.session import make_sampler
 from distill.training.trainer import Trainer
+from machine.run_folder import RunFolder
+from settings.config import Config
+from settings.loading import REPO_ROOT, load_config
+from teacher.sources.teacher import Teacher, load_teacher
 
 STUDENTS = {"hash_grid": "quickstart.yaml", "kilo_uniform": "quickstart_kilo.yaml"}
 # The full-size student of configs/base/lego.yaml, for a GPU.

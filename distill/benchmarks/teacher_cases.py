@@ -13,9 +13,9 @@ from kernels.covariances import rotation_matrices
 from kernels.gaussian_statistics import gaussian_statistics
 from kernels.rasterize import rasterize
 from kernels.ssim import ssim
-from scene.blender import load_transforms
 from scene.cameras import Cameras
-from teacher.bricks import BRICKS_BOX, build_bricks, orbit_cameras
+from scene.formats.transforms_json import load_transforms
+from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer, camera_view

@@ -28,16 +28,18 @@ from distill.evaluation.results import (
     summarize,
     verdict,
 )
-from distill.run_folder import RunFolder, write_csv
-from distill.schema import Config, EvalConfig
-from distill.sequences import spread
-from distill.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak, synchronize
-from scene.errors import InputError
+from machine.files import write_csv
+from machine.run_folder import RunFolder
+from machine.sequences import spread
+from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak, synchronize
 from scene.images import read_image
+from settings.config import Config
+from settings.errors import InputError
+from settings.evaluation import EvalConfig
 
 if TYPE_CHECKING:
-    from distill.renderer import RenderedFrame
-    from teacher.views import TeacherViews
+    from distill.rendering.renderer import RenderedFrame
+    from teacher.views.teacher_views import TeacherViews
 
 RenderFrame = Callable[[int, Color], "RenderedFrame"]
 

@@ -14,9 +14,9 @@ from distill.evaluation.records import digest
 from scene.images import to_uint8
 
 if TYPE_CHECKING:
-    from distill.renderer import RenderedFrame
+    from distill.rendering.renderer import RenderedFrame
     from scene.cameras import Cameras
-    from teacher.views import TeacherViews
+    from teacher.views.teacher_views import TeacherViews
 
 Color = tuple[float, float, float]
 

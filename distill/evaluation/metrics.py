@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 from distill.evaluation import lpips_weights
-
-PSNR_CAP_DB = 100.0
-"""PSNR of identical pictures, so that means stay finite; 8-bit rounding alone is 59 dB."""
+from scene.images import psnr, psnr_from_mse
 
 COLLAPSE_MARGIN_DB = 0.5
 """A student no more than this above a blank picture has learnt nothing."""
@@ -31,16 +29,6 @@ LPIPS_MIN_SIDE = 32
 """Pixels: below it the deepest features are a single cell or none."""
 
 _log = logging.getLogger(__name__)
-
-
-def psnr_from_mse(mse: float) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error, at most ``PSNR_CAP_DB``; NaN stays NaN."""
-    return float(-10.0 * np.log10(np.maximum(mse, 10.0 ** (-PSNR_CAP_DB / 10.0))))
-
-
-def psnr(image: np.ndarray, reference: np.ndarray) -> float:
-    """PSNR in dB over all pixels and channels of two arrays of one shape."""
-    return psnr_from_mse(np.mean(np.square(image.astype(np.float64) - reference)))
 
 
 def psnr_foreground(image: np.ndarray, reference: np.ndarray, coverage: np.ndarray) -> float | None:

@@ -18,18 +18,21 @@ from distill.evaluation.records import Records, code_digest, digest
 from distill.evaluation.render_files import eval_stem
 from distill.evaluation.results import Row
 from distill.evaluation.speed import BURN_IN, TIMED_FRAMES, Speed, measure_speed
-from distill.pipeline import Model, Teacher
-from distill.renderer import render_frame
-from distill.run_folder import RunFolder, write_csv
-from distill.schema import Config
-from distill.sequences import spread
-from distill.telemetry import GIB, device_name, gpu_allocated_gib
+from distill.model.model import Model
+from distill.rendering.renderer import render_frame
+from machine.devices import device_name
+from machine.files import write_csv
+from machine.run_folder import RunFolder
+from machine.sequences import spread
+from machine.telemetry import GIB, gpu_allocated_gib
 from scene.cameras import Cameras
+from settings.config import Config
 from students.base import Student
 from teacher.gaussian_files import write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.view_files import outputs_folder
+from teacher.sources.teacher import Teacher
+from teacher.views.output_folder import outputs_folder
 
 STATS = "render_stats.json"
 MIB = 2**20

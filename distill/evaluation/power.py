@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from distill.telemetry import GpuMonitor
+from machine.telemetry import GpuMonitor
 
 POWERCAP = Path("/sys/class/powercap")
 IDLE_SECONDS = 1.0

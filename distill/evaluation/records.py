@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.run_folder import atomic_path
+from machine.files import atomic_path
 
 _SOURCE = Path(__file__).resolve().parents[2]
-_PACKAGES = ("distill", "kernels", "scene", "students", "teacher")
+_PACKAGES = ("distill", "kernels", "machine", "scene", "settings", "students", "teacher")
 _LIBRARIES = ("torch", "torchvision", "numpy", "numba", "scikit-image", "lpips")
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from distill.evaluation import pictures
 from distill.evaluation.frame_metrics import Color, References, Render
 from distill.evaluation.results import Row
-from distill.run_folder import RunFolder
-from distill.sequences import spread
-from scene.images import to_uint8, write_atomically, write_image
+from machine.files import write_atomically
+from machine.run_folder import RunFolder
+from machine.sequences import spread
+from scene.images import to_uint8, write_image
 
 WORST_FRAMES = 3
 SHEET_FRAMES = 24

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from distill.evaluation.power import Power, PowerMeter, idle_power
-from distill.telemetry import gpu_mem_gib, reset_gpu_peak, synchronize
+from machine.telemetry import gpu_mem_gib, reset_gpu_peak, synchronize
 
 BURN_IN = 3
 TIMED_FRAMES = 24

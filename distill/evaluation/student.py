@@ -14,16 +14,17 @@ from distill.evaluation.records import digest
 from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EvaluationResult
 from distill.evaluation.speed import BURN_IN
-from distill.pipeline import Model, Teacher
-from distill.renderer import RenderedFrame, render_frame
-from distill.run_folder import RunFolder
-from distill.schema import Config
-from distill.schema_base import background_rgb
-from distill.telemetry import device_name
-from scene.errors import InputError
+from distill.model.model import Model
+from distill.rendering.renderer import RenderedFrame, render_frame
+from machine.devices import device_name
+from machine.run_folder import RunFolder
+from settings.config import Config
+from settings.errors import InputError
+from settings.sections import background_rgb
+from teacher.sources.teacher import Teacher
 
 if TYPE_CHECKING:
-    from teacher.views import TeacherViews
+    from teacher.views.teacher_views import TeacherViews
 
 BackgroundName = Literal["white", "black"]
 

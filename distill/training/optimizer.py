@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from distill.schema import TrainConfig
 from kernels.adam import adam_step, controlled_adam_step, corrected
 from kernels.constants import constant
+from settings.training import TrainConfig
 from students.base import Student
 
 _BETAS = (0.9, 0.99)  # Mueller et al. 2022

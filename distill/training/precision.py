@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from distill.schema import Config
-from scene.errors import InputError
+from settings.config import Config
+from settings.errors import InputError
 
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from distill.losses import RayBatch
-from distill.schema import Config
+from distill.losses.pictures import RayBatch
 from scene.rays import Rays
+from settings.config import Config
 
 _log = logging.getLogger(__name__)
 WARM_UP = 6  # calls of a shape before it is worth recording; kernels compile in the first one

@@ -11,10 +11,6 @@ GRADIENT = "gradient"
 _NEVER = 2**62
 
 
-class TrainingDiverged(Exception):
-    """Training cannot go on: a loss term is not a finite number, or every step overflows."""
-
-
 def largest_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
     """() largest magnitude of all gradients; NaN or infinite exactly if one of them is. 0 without gradients."""
     parameters = [*parameters]

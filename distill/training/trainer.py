@@ -11,28 +11,29 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from distill.checkpoint import box_state, save_checkpoint, student_state
-from distill.config import to_yaml
-from distill.feature_distillation.supervision import FeatureSupervision
-from distill.interrupts import Interrupt
-from distill.losses import picture_weights
-from distill.occupancy import OccupancyGrid
-from distill.ray_sampler import RaySource
-from distill.renderer import RenderedRays, RenderSettings
-from distill.run_folder import CsvLog, RunFolder
-from distill.schema import Config
-from distill.telemetry import GpuMonitor, synchronize
-from distill.tensorboard import Board
+from distill.losses.pictures import picture_weights
+from distill.losses.supervision import FeatureSupervision
+from distill.model.checkpoint import box_state, save_checkpoint, student_state
+from distill.rendering.occupancy import OccupancyGrid
+from distill.rendering.renderer import RenderedRays, RenderSettings
+from distill.reports.tensorboard import Board
 from distill.training.lagged_counts import LaggedCounts, RayCount
 from distill.training.optimizer import StudentAdam, rate_factor
 from distill.training.precision import training_precision
-from distill.training.random_numbers import generator_on, host_integer
+from distill.training.ray_sampler import RaySource
 from distill.training.step_graph import StepGraphs, bucket_of, graph_refusal, step_inputs
 from distill.training.training_log import COLUMNS, StepRecord, metrics_row, postfix
 from distill.training.training_step import Taken, TrainingStep
 from distill.training.update import make_update
 from distill.training.waiting import waiting_parts
 from kernels.threads import one_torch_thread
+from machine.files import CsvLog
+from machine.interrupts import Interrupt
+from machine.random_numbers import generator_on, host_integer
+from machine.run_folder import RunFolder
+from machine.telemetry import GpuMonitor, synchronize
+from settings.config import Config
+from settings.loading import to_yaml
 from students.base import Student
 
 _log = logging.getLogger(__name__)

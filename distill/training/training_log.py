@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from distill.losses import DepthStatistics, RayBatch
-from distill.schema_losses import INSIDE_TERMS, PICTURE_TERMS
-from distill.telemetry import GpuMonitor, gpu_mem_gib
+from distill.losses.pictures import DepthStatistics, RayBatch
 from kernels.compositing import Composite
+from machine.telemetry import GpuMonitor, gpu_mem_gib
+from settings.losses import INSIDE_TERMS, PICTURE_TERMS
 
 COLUMNS = (
     *("step", "wall_s", "rays_per_s", "samples_per_ray", "lr", "loss"),

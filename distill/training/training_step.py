@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from distill.feature_distillation.supervision import FeatureSupervision, InsideTerms
-from distill.losses import DepthStatistics, RayBatch, scheduled_weight, total_loss
-from distill.occupancy import OccupancyGrid
-from distill.renderer import RenderedRays, RenderSettings, render_rays
-from distill.schema import Config
-from distill.schema_losses import PICTURE_TERMS
+from distill.losses.pictures import DepthStatistics, RayBatch, scheduled_weight, total_loss
+from distill.losses.supervision import FeatureSupervision, InsideTerms
+from distill.rendering.occupancy import OccupancyGrid
+from distill.rendering.renderer import RenderedRays, RenderSettings, render_rays
 from distill.training.step_graph import batch_of
 from distill.training.update import Update
+from settings.config import Config
+from settings.losses import PICTURE_TERMS
 from students.base import Student
 
 
@@ -105,13 +105,12 @@ class TrainingStep:
     def _gradient_ratios(
         self, step: int, terms: Mapping[str, Tensor], inside: InsideTerms, done: float
     ) -> dict[str, float]:
-        """How hard the terms pull, in a step that is logged and has terms on the teacher's insides; balances those."""
+        """How hard the terms pull, in a step that is logged and has terms on the teacher's insides."""
         if not inside.terms or step % self.config.train.log_every:
             return {}
         loss = self.config.loss
         weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | inside.weights
         ratios = self.features.norms.ratios(self.student, terms, weights, self.update.gradient_scale())
-        self.features.rebalance({name: ratios[name] for name in inside.terms if name in ratios})
         self.features.forget_gradients()
         return ratios
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.schema_losses import INSIDE_TERMS, PICTURE_TERMS
 from distill.training.loss_scale import LossScale
 from distill.training.optimizer import StudentAdam
-from distill.training.step_watch import GRADIENT, StepWatch, TrainingDiverged, largest_gradient
+from distill.training.step_watch import GRADIENT, StepWatch, largest_gradient
+from settings.errors import TrainingDiverged
+from settings.losses import INSIDE_TERMS, PICTURE_TERMS
 
 
 class Update:

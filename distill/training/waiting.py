@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.schema import Config
+from settings.config import Config
 
 
 def waiting_parts(config: Config) -> list[str]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from distill.config import REPO_ROOT
+from settings.loading import REPO_ROOT
 
 LIVE = ("teacher.kind=gaussians", "teacher.live={buffer: 8, reuse: 1.0}")
 MIXED = (*LIVE, "data.ground_truth={split: train, weight: 0.5}")

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from distill.run_folder import CsvLog
 from lego_response_distill import main
+from machine.files import CsvLog
 from tests.command_line.program import LIVE, arguments, rows, setting, spawn
 from tests.toy_scene import add_training_split, write_toy_scene
 

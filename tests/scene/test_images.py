@@ -2,8 +2,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from scene.errors import InputError
 from scene.images import image_size, read_image, resize_area, resize_rgba, write_image
+from settings.errors import InputError
 
 
 @pytest.mark.parametrize("channels", [3, 4])

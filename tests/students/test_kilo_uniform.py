@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from kernels.adam import adam_step
-from scene.errors import InputError
+from settings.errors import InputError
 from students.kilo_uniform import KiloUniformStudent
 
 BOX = ((-1.0, 0.0, 2.0), (1.0, 1.0, 5.0))

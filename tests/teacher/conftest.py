@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scene.blender import write_transforms
+from scene.formats.transforms_json import write_transforms
 from scene.images import write_image
 from tests.teacher.toy_outputs import FRAMES, HEIGHT, WIDTH, ring
 

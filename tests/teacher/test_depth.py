@@ -8,17 +8,9 @@ import pytest
 import torch
 
 from scene.cameras import Cameras
-from scene.errors import InputError
 from scene.rays import SceneBox, image_rays, intersect_box
-from teacher.depth import (
-    DepthKind,
-    DepthReport,
-    infer_depth_kind,
-    read_depth,
-    to_distance,
-    view_agreement,
-    view_pairs,
-)
+from settings.errors import InputError
+from teacher.depth import DepthKind, DepthReport, infer_depth_kind, read_depth, to_distance, view_agreement, view_pairs
 
 BOX = SceneBox((-1.2, -1.2, -0.8), (1.2, 1.2, 1.2))
 SPHERES = [((0.0, 0.1, 0.4), 0.5), ((0.6, 0.5, -0.3), 0.4), ((-0.7, 0.6, 0.0), 0.35)]

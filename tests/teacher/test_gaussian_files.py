@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scene.errors import InputError
+from settings.errors import InputError
 from teacher.gaussian_files import (
     NPZ_FORMAT,
     check_gaussians_file,

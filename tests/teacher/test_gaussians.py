@@ -8,7 +8,7 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from kernels.covariances import rotation_matrices
-from scene.errors import InputError
+from settings.errors import InputError
 from teacher.gaussians import Gaussians, read_ply, write_ply
 
 FIELDS = ("means", "log_scales", "rotations", "opacity_logits", "sh")

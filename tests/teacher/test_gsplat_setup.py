@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils import cpp_extension
 
-from scene.errors import InputError
+from settings.errors import InputError
 from teacher import gsplat_setup
 from teacher.gsplat_setup import ensure_gsplat
 from tests.fake_gsplat import FakeGsplat

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from scene.cameras import Cameras
-from scene.errors import InputError
 from scene.rays import image_rays
+from settings.errors import InputError
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from tests.fake_gsplat import FakeGsplat

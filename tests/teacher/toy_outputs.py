@@ -6,7 +6,7 @@ import torch
 
 from scene.cameras import Cameras
 from scene.rays import SceneBox
-from teacher.views import TeacherViews, views_from_outputs
+from teacher.views.teacher_views import TeacherViews, views_from_outputs
 
 WHITE = (1.0, 1.0, 1.0)
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))

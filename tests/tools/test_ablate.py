@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.config import REPO_ROOT
-from distill.session import ExitCode
 from lego_response_distill import main as program
+from settings.errors import ExitCode
+from settings.loading import REPO_ROOT
 from tests.toy_scene import write_toy_scene
 from tools.ablate import main
 
@@ -68,7 +68,7 @@ def execute_here(command: list[str], log: Path) -> tuple[int, str]:
 @pytest.fixture(scope="module", autouse=True)
 def _runs_in_this_process():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.study.runner._execute", execute_here)
+        patch.setattr("distill.studies.runner._execute", execute_here)
         yield
 
 
@@ -197,7 +197,7 @@ def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, monkeypatch, 
     def execute_shortened(command: list[str], log: Path) -> tuple[int, str]:
         return execute_here([*command, "--max-steps", str(step + 20)], log)
 
-    monkeypatch.setattr("distill.study.runner._execute", execute_shortened)
+    monkeypatch.setattr("distill.studies.runner._execute", execute_shortened)
     caplog.set_level("INFO")
     assert main(arguments(tmp_path)) == 0
     assert f"at step {step}" in caplog.text and "arms_plain_s0: finished before" in caplog.text

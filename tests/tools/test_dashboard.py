@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from tests.distill.dashboard.toy_runs import write_run
+from tests.distill.reports.dashboard.toy_runs import write_run
+
 from tools.dashboard import main
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from distill.config import REPO_ROOT
 from lego_response_distill import main as train
 from scene.images import read_image
+from settings.loading import REPO_ROOT
 from tests.toy_scene import FRAMES, SIZE, write_toy_scene
 from tools.evaluate import main
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.config import load_config
-from distill.pipeline import load_teacher
-from scene.errors import InputError
 from scene.images import read_image
-from teacher.feature_files import read_features
+from settings.errors import InputError
+from settings.loading import load_config
+from teacher.features.volume_files import read_features
 from teacher.gaussian_files import read_gaussians
+from teacher.sources.teacher import load_teacher
 from tests.toy_scene import write_toy_scene
 from tools.export_teacher import main
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import REPO_ROOT, load_config
+from settings.loading import REPO_ROOT, load_config
 
 SCRIPT = "tools/gpu_check.sh"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from scene.errors import InputError
 from scene.images import read_image
+from settings.errors import InputError
 from tests.toy_scene import write_toy_scene
 from tools.inspect_teacher_depth import main
 

@@ -6,13 +6,13 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from distill.config import load_config
-from distill.export_views import views_to_export
-from distill.pipeline import load_gaussians
-from distill.view_renderers import gaussians_renderer
+from distill.model.view_renderers import gaussians_renderer
 from lego_response_distill import main as train
 from scene.images import to_uint8
+from settings.loading import load_config
+from teacher.export.cameras import views_to_export
 from teacher.rasterizer import Rasterizer
+from teacher.sources.teacher import load_gaussians
 from tests.toy_scene import write_toy_scene
 from tools.render_path import main
 

@@ -11,8 +11,8 @@ from distill.benchmarks.case import Case
 from distill.benchmarks.measurement import Limits, Timing
 from distill.benchmarks.table import COLUMNS, rows_of
 from distill.evaluation.results import EVAL_COLUMNS
-from distill.run_folder import write_csv
-from scene.errors import InputError
+from machine.files import write_csv
+from settings.errors import InputError
 from tools.results_table import check_device, main, results_table
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.config import load_config
-from distill.fitting import session as fitting
-from distill.fitting.trainer import COLUMNS, scene_extent
+from distill.runs import fit_teacher as fitting
 from scene.cameras import Cameras
 from scene.rays import SceneBox
+from settings.loading import load_config
+from teacher.fitting.fit import COLUMNS, scene_extent
 from teacher.gaussians import read_ply
 from tests.toy_scene import write_toy_scene
 from tools.train_teacher import main

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from distill.alignment.comparison import Comparison, StoredDepth
-from distill.sequences import spread
-from distill.view_renderers import gaussians_renderer
+from distill.model.view_renderers import gaussians_renderer
+from machine.sequences import spread
 from teacher.depth import DepthKind
+from teacher.export.planes import depth_map, view_planes
 from teacher.rasterizer import Rasterizer
-from teacher.view_pictures import depth_map, view_planes
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 VIEWS, SIZE, WHITE = 30, 32, (1.0, 1.0, 1.0)

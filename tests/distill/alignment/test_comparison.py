@@ -9,7 +9,7 @@ import torch
 from distill.alignment.comparison import chosen_views, compare_with, measure, sampled_depth
 from scene.rays import pixel_rays
 from teacher.depth import DepthKind
-from teacher.views import views_from_gaussians
+from teacher.views.teacher_views import views_from_gaussians
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 GREY = (0.5, 0.5, 0.5)

@@ -11,7 +11,7 @@ from distill.alignment.hypotheses import AS_IT_IS, Cause, Hypothesis
 from distill.alignment.planting import FAULTS
 from distill.alignment.report import depth_table, trials_table, verdict_text
 from distill.alignment.search import Trial
-from distill.view_renderers import gaussians_renderer
+from distill.model.view_renderers import gaussians_renderer
 from teacher.depth import DepthKind
 from teacher.rasterizer import Rasterizer
 from tests.toy_scene import block_of_gaussians

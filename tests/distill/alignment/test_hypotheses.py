@@ -18,7 +18,7 @@ from distill.alignment.hypotheses import (
     picture_hypotheses,
     pose_hypotheses,
 )
-from distill.view_renderers import Rendering
+from distill.model.view_renderers import Rendering
 from tests.toy_scene import ring_of_cameras
 
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from distill.alignment.loading import load_comparison
-from distill.config import load_config
-from distill.restored_run import restore_run
+from distill.model.restored_run import restore_run
 from lego_response_distill import main as train
-from scene.errors import InputError
+from settings.errors import InputError
+from settings.loading import load_config
 from teacher.depth import DepthKind
 from tests.toy_scene import write_toy_scene
 

@@ -10,7 +10,7 @@ from distill.alignment.diagnosis import check
 from distill.alignment.hypotheses import Cause
 from distill.alignment.planting import FAULTS
 from distill.alignment.report import Planted, planted_table
-from distill.sequences import spread
+from machine.sequences import spread
 from teacher.depth import DepthKind
 
 

@@ -7,7 +7,8 @@ import torch
 
 from distill.alignment.hypotheses import AS_IT_IS, Cause, Hypothesis
 from distill.alignment.search import SEARCH_FRAMES, Trials, picture_errors, try_all
-from distill.evaluation.metrics import psnr, psnr_blank
+from distill.evaluation.metrics import psnr_blank
+from scene.images import psnr
 
 
 def best(trials, cause):

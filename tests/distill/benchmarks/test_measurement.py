@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from distill import renderer
 from distill.benchmarks import run_cases
 from distill.benchmarks.case import TINY, Case, implementations
 from distill.benchmarks.kernel_cases import adam_cases, hash_encoding_cases
 from distill.benchmarks.measurement import Limits, Timing, limit_cases, limits_from, measure
 from distill.benchmarks.table import COLUMNS, markdown, rows_of
-from distill.pipeline import build_model
+from distill.model.model import build_model
+from distill.rendering import renderer
 
 CPU = torch.device("cpu")
 WHERE = {"device": "cpu", "device_name": "X", "threads": 1, "torch": "2", "date": "2026-01-02", "command": "c"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from distill.run_folder import RunFolder
-from distill.schema import Config
+from machine.run_folder import RunFolder
+from settings.config import Config
 from tests.distill.evaluation.disc import CPU, SIDE
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 
 from distill.evaluation.evaluator import evaluate
-from distill.renderer import RenderedFrame
+from distill.rendering.renderer import RenderedFrame
 from scene.cameras import Cameras
-from teacher.views import TeacherViews
+from teacher.views.teacher_views import TeacherViews
 
 CPU = torch.device("cpu")
 FRAMES, SIDE = 10, 24

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill.evaluation import metrics
-from scene.errors import InputError
+from settings.errors import InputError
 from tests.distill.evaluation.disc import (
     GREY,
     SIDE,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill.evaluation import metrics
-from distill.renderer import RenderedFrame
+from distill.rendering.renderer import RenderedFrame
 from tests.distill.evaluation.disc import (
     FRAMES,
     SIDE,

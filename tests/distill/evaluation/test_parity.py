@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distill.config import load_config
 from distill.evaluation.parity import FIGURES, PARITY_COLUMNS, exported_figures, measure_parity, parity_csv
 from distill.evaluation.power import Power
 from distill.evaluation.speed import Speed
-from distill.pipeline import build_model, load_teacher
-from distill.run_folder import RunFolder
+from distill.model.model import build_model
+from machine.run_folder import RunFolder
+from settings.loading import load_config
+from teacher.sources.teacher import load_teacher
 from tests.toy_scene import SIZE, write_toy_scene
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import torch
 from distill.evaluation import metrics
 from distill.evaluation.evaluator import evaluate
 from distill.evaluation.render_files import RenderFiles
-from distill.renderer import RenderedFrame
+from distill.rendering.renderer import RenderedFrame
 from tests.distill.evaluation.disc import CPU, FRAMES, SIDE, WHITE, make_frame, make_views, run, with_noise
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.training.step_watch import TrainingDiverged
+from settings.errors import TrainingDiverged
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import losses_of, trainer_of
 
 SMALL = ("kernels=torch", "train.samples_per_step=768", "train.rays_per_step=128", "train.lr=0.02")
 KILO = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}"
-INSIDE = ("loss.density.weight=0.01", "loss.feature_l2.weight=0.1", "features.resolution=8", "features.balance=0.5")
+INSIDE = ("loss.density.weight=0.01", "loss.feature_l2.weight=0.1", "features.resolution=8")
 
 
 @pytest.fixture(scope="module")

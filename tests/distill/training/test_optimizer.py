@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from distill.schema import TrainConfig
 from distill.training.optimizer import StudentAdam, rate_factor
+from settings.training import TrainConfig
 from students import build_student
 
 SETTINGS = {

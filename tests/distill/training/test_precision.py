@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from distill.config import load_config
 from distill.training.precision import training_precision
-from scene.errors import InputError
+from settings.errors import InputError
+from settings.loading import load_config
 from tests.toy_scene import write_toy_scene
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.losses import picture_weights, total_loss
-from distill.renderer import render_rays
-from distill.training.step_watch import TrainingDiverged
+from distill.losses.pictures import picture_weights, total_loss
+from distill.rendering.renderer import render_rays
+from settings.errors import TrainingDiverged
 from tests.no_waiting import NoWaiting, WouldWait
 from tests.toy_scene import add_training_split, write_toy_scene
 from tests.toy_training import trainer_of

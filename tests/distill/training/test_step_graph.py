@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.config import load_config
 from distill.training.step_graph import MOST_GRAPHS, WARM_UP, StepGraphs, bucket_of, graph_refusal
+from settings.loading import load_config
 from tests.fake_cuda_graphs import install
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import losses_of, trainer_of

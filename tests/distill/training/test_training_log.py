@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from distill.losses import DepthStatistics, RayBatch
-from distill.telemetry import GpuMonitor
+from distill.losses.pictures import DepthStatistics, RayBatch
 from distill.training.training_log import COLUMNS, StepRecord, metrics_row, postfix
 from kernels.compositing import Composite
+from machine.telemetry import GpuMonitor
 from scene.rays import Rays
 
 CPU = torch.device("cpu")

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from distill.schema import TrainConfig
 from distill.training.loss_scale import INITIAL
 from distill.training.optimizer import StudentAdam
-from distill.training.step_watch import TrainingDiverged
 from distill.training.update import CheckedUpdate, WatchedUpdate, make_update
+from settings.errors import TrainingDiverged
+from settings.training import TrainConfig
 from students import build_student
 from tests.distill.training.test_optimizer import SETTINGS
 

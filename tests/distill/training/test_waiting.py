@@ -1,7 +1,7 @@
 import pytest
 
-from distill.config import load_config
 from distill.training.waiting import waiting_parts
+from settings.loading import load_config
 from tests.toy_scene import write_toy_scene
 
 KILO = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, blend: 0.1}"

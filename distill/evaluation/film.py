@@ -1,0 +1,126 @@
+"""A film along a camera path: student, teacher, their difference, or all three side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from distill.evaluation import pictures
+from distill.model.view_renderers import Color, RenderView
+from machine.files import atomic_path
+from scene.cameras import Cameras
+from scene.images import to_uint8
+from settings.errors import InputError
+
+Show = Literal["student", "teacher", "error", "side_by_side"]
+SHOWS: tuple[Show, ...] = ("student", "teacher", "error", "side_by_side")
+
+# libx264's constant rate factor: 18 is about where a difference is no longer seen.
+_CRF = "18"
+
+
+def even_sized(cameras: Cameras) -> Cameras:
+    """The same views at the next even size, which h264 in yuv420p needs."""
+    return cameras.resized(cameras.width + cameras.width % 2, cameras.height + cameras.height % 2)
+
+
+def path_frames(
+    cameras: Cameras, show: Show, background: Color, student: RenderView | None, teacher: RenderView | None
+) -> Iterator[np.ndarray]:
+    """The film's frames, (H, W, 3) uint8, one a camera; ``side_by_side``: teacher, student, error, (H, 3 W, 3).
+
+    Args:
+        student, teacher: only those that ``show`` needs must be there.
+    """
+    for index in range(len(cameras)):
+
+        def image(render: RenderView, index: int = index) -> np.ndarray:
+            return to_uint8(render(cameras, index).over(background).numpy())
+
+        if show == "student":
+            yield image(student)
+        elif show == "teacher":
+            yield image(teacher)
+        else:
+            reference, own = image(teacher), image(student)
+            error = pictures.error_map(own / 255.0, reference / 255.0)
+            yield error if show == "error" else np.concatenate([reference, own, error], axis=1)
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Writes an mp4, h264 in yuv420p, under a temporary name, and renames it when it is whole.
+
+    Args:
+        path: ends in ``.mp4``; its folder is made.
+        frames: (H, W, 3) uint8 of one size, H and W even; at least one.
+        fps: frames per second.
+
+    Raises:
+        InputError: ffmpeg is missing or fails, or the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        frames = iter(frames)
+        first = next(frames)
+        with _ffmpeg(temporary, (first.shape[1], first.shape[0]), fps) as append:
+            append(first)
+            for frame in frames:
+                append(frame)
+        if not temporary.is_file() or temporary.stat().st_size == 0:
+            raise InputError(path, "ffmpeg", "no video", "a video written to the end", "Is the size even?")
+
+
+def check_video(path: Path, fps: float) -> None:
+    """Refuses before anything is rendered what ``write_video`` would refuse after it.
+
+    Raises:
+        InputError: another ending than ``.mp4``, a path that is a folder, no frame rate, or no ffmpeg.
+    """
+    if path.suffix != ".mp4":
+        raise InputError("--video", "file", path.name, "a name that ends in .mp4")
+    if path.is_dir():
+        raise InputError("--video", "file", f"{path}, which is a folder", "a file to write")
+    if not 0 < fps <= 1000:
+        raise InputError("--fps", "frames per second", fps, "more than 0, at most 1000")
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise InputError(
+            "--video",
+            "ffmpeg",
+            str(error).strip().splitlines()[0],
+            "an ffmpeg to write mp4 with",
+            "pip install imageio-ffmpeg, which brings one, or name yours in IMAGEIO_FFMPEG_EXE.",
+        ) from error
+
+
+@contextmanager
+def _ffmpeg(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Appends frames to a file through ffmpeg; whole when the context ends."""
+    import imageio_ffmpeg
+
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        size,
+        fps=fps,
+        codec="libx264",
+        pix_fmt_in="rgb24",
+        pix_fmt_out="yuv420p",
+        macro_block_size=1,  # sizes as they are: a silent resize would not be what was rendered
+        quality=None,
+        output_params=["-crf", _CRF, "-movflags", "+faststart"],
+    )
+    try:
+        writer.send(None)
+        yield lambda frame: writer.send(np.ascontiguousarray(frame))
+    except OSError as error:  # what ffmpeg printed is in it
+        words = " ".join(str(error).split())[-300:]
+        raise InputError(path, "ffmpeg", f"a failure ({words})", "a video written to the end") from error
+    finally:
+        writer.close()

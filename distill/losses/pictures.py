@@ -1,0 +1,172 @@
+"""What training minimises: colour, alpha and depth of rays against the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels.compositing import Composite
+from scene.rays import Rays
+from settings.losses import PICTURE_TERMS, AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig, ScheduledTerm
+
+
+@dataclass
+class RayBatch:
+    """Rays and what the teacher shows along them.
+
+    Attributes:
+        rays: R rays.
+        rgb: (R, 3) teacher colour composited on ``background``.
+        background: (R, 3).
+        coverage: (R,) teacher alpha where known, else the silhouette's share of the pixel.
+        distance: (R,) expected distance, world units, 0 where unknown; None without teacher depth.
+    """
+
+    rays: Rays
+    rgb: Tensor
+    background: Tensor
+    coverage: Tensor
+    distance: Tensor | None
+
+
+@dataclass
+class DepthStatistics:
+    """What the depth term saw of R rays; picking out those it used waits for the device, so it is left to the log.
+
+    Attributes:
+        valid: (R,) bool, the rays it used.
+        all_distances, all_normalized: (R,) the teacher's distance, in world units and between near and far.
+    """
+
+    valid: Tensor
+    all_distances: Tensor
+    all_normalized: Tensor
+
+    @property
+    def valid_fraction(self) -> Tensor:
+        """() share of rays used."""
+        return self.valid.float().mean()
+
+    @property
+    def distance(self) -> Tensor:
+        """The teacher's distances of the rays used, world units."""
+        return self.all_distances[self.valid]
+
+    @property
+    def normalized(self) -> Tensor:
+        """The same between near and far."""
+        return self.all_normalized[self.valid]
+
+
+def scheduled_weight(term: ScheduledTerm, progress: float) -> float:
+    """The term's weight at ``progress`` in [0, 1]: linear warm-up from 0, then linear decay to ``final``."""
+    progress, factor = min(progress, 1.0), 1.0
+    if progress < term.warmup:
+        factor = progress / term.warmup
+    elif progress >= term.decay_end < 1:
+        factor = term.final
+    elif progress > term.decay_start:
+        done = (progress - term.decay_start) / (term.decay_end - term.decay_start)
+        factor = 1 + (term.final - 1) * done
+    return term.weight * factor
+
+
+def normalize_distance(distance: Tensor, rays: Rays) -> Tensor:
+    """Distance along the ray to [0, 1] between its near and far."""
+    return (distance - rays.near) / (rays.far - rays.near).clamp(min=1e-6)
+
+
+def rgb_loss(predicted: Tensor, target: Tensor, config: RgbLossConfig, kept: Tensor | None = None) -> Tensor:
+    """Mean over rays and channels; of the rays ``kept`` (R,) bool alone, where given."""
+    if kept is not None:
+        return _mean_of_kept(_rgb_error(predicted, target, config).mean(-1), kept)
+    return _rgb_error(predicted, target, config, "mean")
+
+
+def _rgb_error(predicted: Tensor, target: Tensor, config: RgbLossConfig, reduction: str = "none") -> Tensor:
+    """(R, 3), or its mean."""
+    if config.kind == "l1":
+        return F.l1_loss(predicted, target, reduction=reduction)
+    if config.kind == "huber":
+        return F.huber_loss(predicted, target, reduction=reduction, delta=config.delta)
+    return F.mse_loss(predicted, target, reduction=reduction)
+
+
+def alpha_loss(predicted: Tensor, target: Tensor, config: AlphaLossConfig, kept: Tensor | None = None) -> Tensor:
+    """Mean over rays; of the rays ``kept`` (R,) bool alone, where given."""
+    if config.kind == "bce":
+        # Not the built-in: its logarithm is clamped at -100, so one wrong ray could outweigh thousands.
+        # The clamp is kept out of the gradient, which an empty student needs most.
+        opaque = predicted + (predicted.clamp(1e-4, 1 - 1e-4) - predicted).detach()
+        gain = target * opaque.log() + (1 - target) * (1 - opaque).log()
+        return -gain.mean() if kept is None else -_mean_of_kept(gain, kept)
+    if kept is None:
+        return F.mse_loss(predicted, target)
+    return _mean_of_kept(F.mse_loss(predicted, target, reduction="none"), kept)
+
+
+def _mean_of_kept(values: Tensor, kept: Tensor) -> Tensor:
+    return torch.where(kept, values, 0.0).sum() / kept.sum().clamp(min=1)
+
+
+def depth_loss(
+    result: Composite, batch: RayBatch, config: DepthLossConfig, kept: Tensor | None = None
+) -> tuple[Tensor, DepthStatistics]:
+    """Mean over the rays whose teacher is opaque enough and whose distance is known; 0 when there is none.
+
+    Args:
+        kept: (R,) bool, rays to look at; None: all.
+    """
+    rays, distance = batch.rays, batch.distance
+    valid = (distance > 0) & (batch.coverage >= config.alpha_threshold) & (rays.far > rays.near)
+    valid = valid if kept is None else valid & kept
+    target = normalize_distance(distance, rays)
+    expected = result.distance / result.alpha.clamp(min=1e-3)
+    predicted = normalize_distance(expected, rays)
+    if config.kind == "l1":
+        error = (predicted - target).abs()
+    elif config.kind == "l2":
+        error = (predicted - target) ** 2
+    else:
+        error = F.smooth_l1_loss(predicted, target, beta=config.delta, reduction="none")
+    # Where nothing has been composited yet, the expected distance says nothing.
+    error = torch.where(valid & (result.alpha.detach() > 1e-3), error, 0.0)
+    return error.sum() / valid.sum().clamp(min=1), DepthStatistics(valid, distance, target)
+
+
+def picture_weights(config: LossConfig, progress: float) -> dict[str, float]:
+    """Weight of each term that compares pictures, at ``progress`` in [0, 1]."""
+    return {name: scheduled_weight(getattr(config, name), progress) for name in PICTURE_TERMS}
+
+
+def total_loss(
+    result: Composite,
+    batch: RayBatch,
+    config: LossConfig,
+    weights: Mapping[str, float | Tensor],
+    kept: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor], DepthStatistics | None]:
+    """The weighted sum and each unweighted term that is in use.
+
+    Args:
+        weights: of each term, see ``picture_weights``.
+        kept: (R,) bool, rays that were rendered; None: all.
+
+    Returns:
+        total, {"rgb": ..., "alpha": ..., "depth": ...} without the terms that are off, depth statistics.
+    """
+    predicted = result.rgb + (1 - result.alpha)[:, None] * batch.background
+    terms = {"rgb": rgb_loss(predicted, batch.rgb, config.rgb, kept)}
+    statistics = None
+    if config.alpha.weight > 0:
+        terms["alpha"] = alpha_loss(result.alpha, batch.coverage, config.alpha, kept)
+    if batch.distance is not None:
+        depth, statistics = depth_loss(result, batch, config.depth, kept)
+        if config.depth.weight > 0:
+            terms["depth"] = depth
+    total = sum(weights[name] * term for name, term in terms.items())
+    return total, terms, statistics

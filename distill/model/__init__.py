@@ -1,0 +1,1 @@
+"""A student with what it takes to render it: built, saved, restored."""

@@ -1,0 +1,105 @@
+"""From a config to what a run works with: teacher, student, occupancy, renderer settings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.model.checkpoint import restore_box, restore_student
+from distill.rendering.occupancy import OccupancyGrid
+from distill.rendering.renderer import RenderSettings
+from kernels.fused_render import fused_refusal
+from scene.rays import SceneBox
+from settings.config import Config
+from settings.errors import InputError
+from students import build_student
+from students.base import Student
+from teacher.sources.cells import cells_of_gaussians, cells_of_views
+from teacher.sources.teacher import Teacher
+from teacher.views.teacher_views import TeacherViews
+
+_PIXELS_PER_STEP = 0.5
+_MOST_STEPS = 1024  # per box diagonal
+
+
+@dataclass
+class Model:
+    """The student with what it takes to render it."""
+
+    student: Student
+    grid: OccupancyGrid
+    settings: RenderSettings
+
+
+def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:
+    """Distance between samples in world units.
+
+    auto: half a pixel's width at the box's centre, but no finer than the box's diagonal / 1024: finer detail than
+    the images hold cannot be learnt from them.
+    """
+    if config.render.step_size != "auto":
+        return config.render.step_size
+    centre = torch.tensor([(low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True)])
+    distance = (views.cameras.centers - centre).norm(dim=-1)
+    pixel = (distance / views.cameras.fx).median().item()
+    return max(math.hypot(*box.extent) / _MOST_STEPS, _PIXELS_PER_STEP * pixel)
+
+
+def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model:
+    """A fresh student in the space its teacher occupies; the same for the same seed."""
+    step = sample_step(config, teacher.box, teacher.views)
+    torch.manual_seed(config.seed)
+    settings = config.student.model_dump(exclude={"kind"})
+    student = build_student(config.student.kind, (teacher.box.lower, teacher.box.upper), settings, config.kernels)
+    grid = _grid(config, teacher.box, config.occupancy.resolution, step)
+    if teacher.gaussians is not None and config.teacher.kind != "images":
+        mask = cells_of_gaussians(teacher.gaussians, grid.layout)
+    else:
+        mask = cells_of_views(teacher.views, grid.layout)
+    if not mask.any():
+        raise InputError(
+            "config",
+            "data.box",
+            f"a box {teacher.box.lower} to {teacher.box.upper} with nothing of the teacher in it",
+            "the box the scene is in",
+            "Set data.box, or auto when there is a PLY.",
+        )
+    grid.bound_by_teacher(mask)
+    return Model(student.to(device), grid.to(device), _render_settings(config, step, student, device))
+
+
+def restore_model(config: Config, state: dict[str, Any], path: Path, device: torch.device) -> Model:
+    """The student of a checkpoint in its own box and occupancy; only render settings come from the config."""
+    stored = state["occupancy"]
+    grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
+    grid.load_state_dict(stored["state"])
+    student = restore_student(state, path, device, config.kernels)
+    return Model(student, grid.to(device), _render_settings(config, stored["step"], student, device))
+
+
+def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> OccupancyGrid:
+    return OccupancyGrid(box, resolution, step, config.occupancy.threshold, config.occupancy.decay)
+
+
+def _render_settings(config: Config, step: float, student: Student, device: torch.device) -> RenderSettings:
+    render = config.render
+    refusal = fused_refusal(student.fused_field(), device) if render.fused is True else None
+    if refusal is not None:
+        raise InputError(
+            "config", "render.fused", "true", "auto or false", f"The fused renderer cannot run: {refusal}."
+        )
+    return RenderSettings(
+        step=step,
+        max_samples_per_ray=render.max_samples_per_ray,
+        termination=render.termination,
+        max_batch_samples=render.max_batch_samples,
+        near=config.data.near,
+        far=config.data.far,
+        implementation=config.kernels,
+        fused=render.fused,
+        precision=render.precision,
+    )

@@ -1,0 +1,67 @@
+"""Views of a student and of its teacher's Gaussians in one form, from any camera."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distill.model.model import Model
+from distill.rendering.renderer import render_frame
+from scene.cameras import Cameras
+from scene.rays import distance_per_z
+from teacher.rasterizer import Rasterizer
+
+Color = tuple[float, float, float]
+_BLACK: Color = (0.0, 0.0, 0.0)
+# Under this alpha an expected distance is mostly rounding.
+_FAINT = 0.01
+
+
+class Rendering(NamedTuple):
+    """A view without a background: rgb (H, W, 3) premultiplied, alpha (H, W), distance (H, W), 0 where empty."""
+
+    rgb: Tensor
+    alpha: Tensor
+    distance: Tensor
+
+    def over(self, background: Color) -> Tensor:
+        """(H, W, 3) in [0, 1]."""
+        return (self.rgb + (1 - self.alpha)[..., None] * self.rgb.new_tensor(background)).clamp(0, 1)
+
+
+RenderView = Callable[[Cameras, int], Rendering]
+"""Renders one of some cameras at their size, on the CPU."""
+
+
+def student_renderer(model: Model, device: torch.device) -> RenderView:
+    """Renders a student that is on ``device``; values that are not finite come out as 0."""
+
+    def render(cameras: Cameras, index: int) -> Rendering:
+        frame = render_frame(model.student, model.grid, cameras.to(device), index, model.settings, _BLACK)
+        return Rendering(*(plane.cpu().nan_to_num(0.0, 0.0, 0.0) for plane in frame))
+
+    return render
+
+
+def gaussians_renderer(rasterizer: Rasterizer, supersample: int = 1) -> RenderView:
+    """Renders a teacher's Gaussians.
+
+    Args:
+        supersample: renders at this multiple of the size, then averages premultiplied by area.
+    """
+
+    def render(cameras: Cameras, index: int) -> Rendering:
+        height, width = cameras.height, cameras.width
+        fine = cameras[index].resized(width * supersample, height * supersample)
+        output = rasterizer.render(fine, 0)
+        distance = output.z.cpu() * distance_per_z(fine, 0)
+        planes = torch.cat([output.rgb.cpu(), output.alpha.cpu()[..., None], distance[..., None]], dim=-1)
+        planes = planes.view(height, supersample, width, supersample, 5).mean(dim=(1, 3))
+        alpha = planes[..., 3]
+        distance = planes[..., 4] / alpha.clamp(min=_FAINT)
+        return Rendering(planes[..., :3], alpha, torch.where(alpha >= _FAINT, distance, 0.0))
+
+    return render

@@ -1,0 +1,1 @@
+"""A student as pictures: occupied space, sampling, compositing, films."""

@@ -1,0 +1,238 @@
+"""From rays to colour, alpha and distance through the student: sampled sparsely, composited front to back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from distill.rendering.occupancy import OccupancyGrid
+from kernels.compositing import Composite, composite
+from kernels.dispatch import resolve
+from kernels.fused_render import RenderedPicture, fused_refusal, render_fused
+from kernels.ray_marching import march
+from scene.cameras import Cameras
+from scene.rays import Rays, SceneBox, image_rays, intersect_box
+from students.base import Student
+
+_told: set[str] = set()
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How rays are sampled.
+
+    Args:
+        step: sample distance, world units.
+        max_samples_per_ray: most samples on a ray.
+        termination: a ray ends when its transmittance falls below this (evaluation).
+        max_batch_samples: samples in memory at a time (evaluation).
+        near, far: range along the unit ray, world units.
+        implementation: of the kernels.
+        fused: whether whole pictures are rendered by one kernel; "auto": where ``renders_fused`` says so.
+        precision: type of the fused kernel's tables and products, "float32" or "float16".
+    """
+
+    step: float
+    max_samples_per_ray: int
+    termination: float
+    max_batch_samples: int
+    near: float
+    far: float
+    implementation: str = "auto"
+    fused: bool | Literal["auto"] = "auto"
+    precision: str = "float32"
+
+
+class SampledField(NamedTuple):
+    """What the student said at the N samples of a step's rays; differentiable but for the places.
+
+    positions (N, 3) world; ray_index (N,) int64; density (N,) 1 / world unit; rgb (N, 3); taps: the activations asked
+    for, each (N, width); real (N,) bool: what is a sample and no padding, None where all are.
+    """
+
+    positions: Tensor
+    ray_index: Tensor
+    density: Tensor
+    rgb: Tensor
+    taps: dict[str, Tensor]
+    real: Tensor | None = None
+
+
+class RenderedRays(NamedTuple):
+    """Outputs of training rays; differentiable.
+
+    With a capacity: kept (R,) bool, the rays whose samples fit into it, and wanted () int64, the samples of all.
+    """
+
+    composite: Composite
+    field: SampledField
+    kept: Tensor | None = None
+    wanted: Tensor | None = None
+
+    @property
+    def samples(self) -> int | Tensor:
+        """Samples on all rays; on the device where they were rendered with a capacity."""
+        return len(self.field.density) if self.wanted is None else self.wanted
+
+
+class RenderedFrame(NamedTuple):
+    """One image: rgb (H, W, 3) on the background, alpha (H, W), expected distance (H, W), 0 where empty."""
+
+    rgb: Tensor
+    alpha: Tensor
+    distance: Tensor
+
+
+def clip_to_box(origins: Tensor, directions: Tensor, box: SceneBox, settings: RenderSettings) -> Rays:
+    """Rays with near and far where they are inside the scene box and the configured range."""
+    near, far = intersect_box(origins, directions, box, settings.near, settings.far)
+    return Rays(origins, directions, near, far)
+
+
+def render_rays(
+    student: Student,
+    grid: OccupancyGrid,
+    rays: Rays,
+    settings: RenderSettings,
+    seed: int | Tensor,
+    taps: Sequence[str] = (),
+    capacity: int | None = None,
+) -> RenderedRays:
+    """Renders training rays at stratified random places (a function of the seed alone).
+
+    Args:
+        taps: activations of the student that are wanted beside its outputs, see ``Student.tapped``.
+        capacity: samples to make room for, so that nothing waits for their number, see ``march``; None: all there are.
+    """
+    samples = march(
+        rays.origins,
+        rays.directions,
+        rays.near,
+        rays.far,
+        grid.cells,
+        step=settings.step,
+        limit=settings.max_samples_per_ray,
+        seed=seed,
+        capacity=capacity,
+        implementation=settings.implementation,
+    )
+    asked = samples.positions, rays.directions, samples.ray_index
+    density, rgb, activations = student.tapped(*asked, taps) if taps else (*student(*asked), {})
+    result = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation=settings.implementation)
+    real = None if capacity is None else samples.dt > 0
+    field = SampledField(samples.positions, samples.ray_index, density, rgb, activations, real)
+    return RenderedRays(result, field, samples.kept, samples.wanted)
+
+
+@torch.no_grad()
+def render_frame(
+    student: Student,
+    grid: OccupancyGrid,
+    cameras: Cameras,
+    frame: int,
+    settings: RenderSettings,
+    background: tuple[float, float, float],
+) -> RenderedFrame:
+    """Renders one camera's image: in one kernel if ``renders_fused``, else in waves of samples, the reference."""
+    rays = clip_to_box(*image_rays(cameras, frame), grid.box, settings)
+    if renders_fused(student, settings, rays.origins.device):
+        rgb, alpha, distance = _render_fused(student, grid, rays, settings, cameras.width)
+    else:
+        rgb, alpha, distance = _render_waves(student, grid, rays, settings)
+    height, width = cameras.height, cameras.width
+    rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
+    distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
+    return RenderedFrame(
+        rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
+    )
+
+
+def renders_fused(student: Student, settings: RenderSettings, device: torch.device) -> bool:
+    """Whether pictures are rendered by the fused kernel: where kernels are Triton's and it can render the student.
+
+    ``settings.fused`` true asks for it whatever the kernels, false never.
+
+    Raises:
+        ValueError: it is asked for and cannot render the student, or not on this device.
+    """
+    if settings.fused is False:
+        return False
+    refusal = fused_refusal(student.fused_field(), device)
+    if settings.fused is True:
+        if refusal is not None:
+            raise ValueError(f"the fused renderer cannot run: {refusal}")
+        return True
+    by_triton = resolve("rendering", settings.implementation, device, ("torch", "numba", "triton")) == "triton"
+    if by_triton and refusal is not None and refusal not in _told:
+        _told.add(refusal)
+        _log.warning("pictures are rendered in waves of samples, not by the fused renderer: %s", refusal)
+    return by_triton and refusal is None
+
+
+def _render_fused(
+    student: Student, grid: OccupancyGrid, rays: Rays, settings: RenderSettings, width: int
+) -> RenderedPicture:
+    return render_fused(
+        student.fused_field(),
+        rays.origins,
+        rays.directions,
+        rays.near,
+        rays.far,
+        grid.cells,
+        width=width,
+        step=settings.step,
+        limit=settings.max_samples_per_ray,
+        termination=settings.termination,
+        precision=getattr(torch, settings.precision),
+    )
+
+
+def _render_waves(
+    student: Student, grid: OccupancyGrid, rays: Rays, settings: RenderSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Accumulated rgb (R, 3), alpha (R,), distance (R,): rays advance together, opaque ones drop out."""
+    device = rays.origins.device
+    count = len(rays)
+    rgb, alpha, distance = (torch.zeros(shape, device=device) for shape in ((count, 3), (count,), (count,)))
+    first_bin = torch.zeros(count, dtype=torch.int64, device=device)
+    alive = (rays.far > rays.near).nonzero()[:, 0]
+    # Rays that are still under way have all taken as many samples.
+    taken, limit = 0, min(8, settings.max_samples_per_ray)
+    while len(alive) and limit:
+        survivors = []
+        for part in alive.split(max(1, settings.max_batch_samples // limit)):
+            local = rays[part]
+            samples = march(
+                local.origins,
+                local.directions,
+                local.near,
+                local.far,
+                grid.cells,
+                step=settings.step,
+                limit=limit,
+                first_bin=first_bin[part],
+                implementation=settings.implementation,
+            )
+            if len(samples.t):
+                density, color = student(samples.positions, local.directions, samples.ray_index)
+                result = composite(
+                    density, color, samples.t, samples.dt, samples.offsets, implementation=settings.implementation
+                )
+                transmittance = 1 - alpha[part]
+                rgb[part] += transmittance[:, None] * result.rgb
+                alpha[part] += transmittance * result.alpha
+                distance[part] += transmittance * result.distance
+            first_bin[part] = samples.next_bin
+            going = (samples.next_bin >= 0) & (1 - alpha[part] > settings.termination)
+            survivors.append(part[going])
+        alive = torch.cat(survivors)
+        # Few rays are left after the first waves; longer ones then cost fewer passes.
+        taken += limit
+        limit = min(limit * 2, 64, settings.max_samples_per_ray - taken)
+    return rgb, alpha, distance

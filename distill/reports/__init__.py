@@ -1,0 +1,1 @@
+"""What a run tells people: its report, TensorBoard, the dashboard of all runs."""

@@ -1,0 +1,146 @@
+"""The tables that Markdown and page both show: a row per run, a table per scene and stage, the best figures found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from distill.reports.dashboard.records import Run
+from distill.reports.dashboard.stages import STAGES
+
+RULES = (
+    "A run's figures are those of its latest evaluation (of each tag): of held-out frames against the teacher where "
+    "it has them.",
+    "An empty cell was not measured. The best figure of a column is bold where at least two runs were measured alike: "
+    "on the same split, against the same reference, on the same background, at the same width; collapsed and likely "
+    "blank runs do not compete.",
+    "Gap to blank: PSNR above that of the best single-colour picture. COLLAPSED: no more than 0.5 dB above it. Likely "
+    "blank: the CSV has no psnr_blank, so it cannot be told, and PSNR is below 12 dB, which blank pictures reach.",
+    "Gap to teacher: PSNR against ground truth of the teacher less that of the student, on the same frames (from "
+    "psnr_teacher of the evaluation's CSV); below 0 the student is better than its teacher.",
+    "Size: as the parity CSV has it, else the student's weights in the checkpoint that was evaluated; of a fitted "
+    "teacher its PLY. FPS: rendering alone, from the evaluation's CSV, else the parity CSV. Power: mean while "
+    "rendering.",
+)
+"""What the figures are, in sentences."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its title with the unit, the value of a run, digits after the point, and which end is better."""
+
+    title: str
+    value: Callable[[Run], float | None]
+    digits: int
+    better: Callable[[Sequence[float]], float] | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``value`` sorts, ``text`` is shown: empty for what was not measured."""
+
+    value: float | None
+    text: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A run's line: what its figures were measured on in words, its figures, and notes to them."""
+
+    run: Run
+    measured_on: str
+    cells: list[Cell]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class StageTable:
+    """The runs of one scene and stage."""
+
+    scene: str
+    stage: str
+    rows: list[TableRow]
+
+    @property
+    def title(self) -> str:
+        return f"{self.scene or 'no scene'}: {STAGES[self.stage]}"
+
+
+def _fps(run: Run) -> float | None:
+    fps = run.figure("avg_fps")
+    return run.latest.parity_of("student").get("fps_median") if fps is None and run.latest else fps
+
+
+def _power(run: Run) -> float | None:
+    power = run.figure("power_avg_w")
+    return run.latest.parity_of("student").get("power_avg_w") if power is None and run.latest else power
+
+
+COLUMNS = (
+    Column("steps", lambda run: run.steps, 0),
+    Column("width px", lambda run: run.width, 0),
+    Column("PSNR dB", lambda run: run.figure("psnr"), 2, max),
+    Column("SSIM", lambda run: run.figure("ssim"), 4, max),
+    Column("LPIPS-vgg", lambda run: run.figure("lpips_vgg"), 4, min),
+    Column("FPS", _fps, 1, max),
+    Column("size MiB", lambda run: run.size_mib, 2, min),
+    Column("power W", _power, 1, min),
+    Column("gap to teacher dB", lambda run: run.gap_to_teacher, 2, min),
+    Column("gap to blank dB", lambda run: run.gap_to_blank, 2, max),
+)
+"""The figures of a row, in the order of its cells."""
+
+FPS, SIZE = _fps, COLUMNS[6].value
+
+
+def stage_tables(runs: Sequence[Run]) -> list[StageTable]:
+    """By scene, then in the order of the stages; best PSNR first, runs without one last."""
+    tables = []
+    for scene in sorted({run.scene for run in runs}):
+        for stage in STAGES:
+            chosen = [run for run in runs if (run.scene, run.stage) == (scene, stage)]
+            if chosen:
+                chosen.sort(key=lambda run: (run.mark is not None, -(run.figure("psnr") or float("-inf")), run.name))
+                tables.append(StageTable(scene, stage, _rows(chosen)))
+    return tables
+
+
+def measured_on(run: Run) -> str:
+    """``holdout, teacher, on white``, as far as the CSV says."""
+    row = run.latest.judged if run.latest else {}
+    background = row.get("background")
+    words = (row.get("split"), row.get("reference"), background and f"on {background}")
+    return ", ".join(str(word).replace("_", " ") for word in words if word)
+
+
+def _rows(runs: Sequence[Run]) -> list[TableRow]:
+    columns = [_cells(column, runs) for column in COLUMNS]
+    return [TableRow(run, measured_on(run), [cells[n] for cells in columns], _notes(run)) for n, run in enumerate(runs)]
+
+
+def _cells(column: Column, runs: Sequence[Run]) -> list[Cell]:
+    values = [column.value(run) for run in runs]
+    texts = ["" if value is None else f"{value:,.{column.digits}f}" for value in values]
+    best = {}
+    for basis in {_basis(run) for run in runs}:
+        alike = [n for n, run in enumerate(runs) if _basis(run) == basis and values[n] is not None and run.mark is None]
+        if column.better is not None and len(alike) > 1:
+            best[basis] = texts[column.better(alike, key=values.__getitem__)]  # equal as shown: all of them are best
+    return [
+        Cell(value, text, value is not None and run.mark is None and text == best.get(_basis(run)))
+        for run, value, text in zip(runs, values, texts, strict=True)
+    ]
+
+
+def _basis(run: Run) -> tuple[str, int | None]:
+    return measured_on(run), run.width
+
+
+def _notes(run: Run) -> list[str]:
+    notes = [": ".join(run.mark)] if run.mark else []
+    if run.latest is None or not run.latest.rows:
+        notes.append("no evaluation that can be read" if run.latest else "not evaluated")
+    elif run.blank_unknown and not run.mark:
+        notes.append("no psnr_blank: whether it is blank cannot be told")
+    return notes

@@ -1,0 +1,176 @@
+"""``report.md`` and its picture of a run, made from the files in the run's folders alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from distill.reports.run.settings import REQUIRED, changed_settings
+from distill.reports.run.training_curves import draw_curves, read_columns
+from machine.files import atomic_path
+from settings.config import Config
+from settings.errors import InputError
+from settings.loading import load_config
+from settings.words import show
+
+_PICTURES = ("contact_sheet", "worst_1", "worst_2", "worst_3", "median")
+_DIGITS = {"psnr": 2, "psnr_foreground": 2, "psnr_blank": 2, "avg_fps": 1, "power_avg_w": 1}
+
+
+def write_report(results: Path, logs: Path | None = None) -> Path:
+    """Writes ``report.md`` and ``report_curves.png`` into ``results``.
+
+    The evaluation shown is that of the last step, the one written last. Pictures are linked, not copied, so that the
+    report moves with its folder; what a run has not measured or drawn is left out.
+
+    Args:
+        results: ``results/<scene>/<run>/``.
+        logs: the run's logs; ``../../../logs/<scene>/<run>/`` by default.
+
+    Returns:
+        The path of ``report.md``.
+
+    Raises:
+        InputError: no finished run: config, versions or training_metrics.csv are missing or damaged.
+    """
+    results = results.resolve()
+    logs = results.parents[2] / "logs" / results.parent.name / results.name if logs is None else logs
+    if not (results / "config.yaml").is_file():
+        hint = "Name the folder results/<scene>/<run> of a run."
+        raise InputError(results, "config.yaml", "nothing", "the folder of a run", hint)
+    config = load_config(results / "config.yaml")
+    versions = _read_versions(results / "versions.json")
+    columns = read_columns(logs / "training_metrics.csv")
+    latest = _evaluation(logs, int(columns["step"][-1]))
+    measured = None
+    if latest is not None and latest.main_row["psnr"]:
+        row = latest.main_row
+        measured = (f"{row['split']} against {row['reference']}", float(row["psnr"]))
+    draw_curves(columns, results / "report_curves.png", measured)
+    lines = [
+        f"# {config.scene}/{config.run}",
+        *_summary(config, columns, latest),
+        *_figures(latest),
+        "## Training",
+        "![curves of the losses, PSNR, samples and occupancy](report_curves.png)",
+        f"[the figures]({_link(logs / 'training_metrics.csv', results)})",
+        *_pictures(results, latest),
+        "## Settings other than the schema's defaults",
+        _settings(config),
+        "## Made with",
+        _table(("what", "value"), ((name, _cell(value)) for name, value in versions.items())),
+    ]
+    path = results / "report.md"
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+class Evaluation:
+    """A summary CSV of an evaluation.
+
+    Attributes:
+        path: the CSV.
+        stem: ``step_020000[_<tag>]``, which its pictures' names begin with.
+        rows: per split and reference, cells as text.
+    """
+
+    def __init__(self, path: Path, rows: list[dict[str, str]]) -> None:
+        self.path, self.stem, self.rows = path, path.stem.removeprefix("eval_"), rows
+
+    @property
+    def main_row(self) -> dict[str, str]:
+        """Held-out frames against the teacher, or the next best there is."""
+        return min(self.rows, key=lambda row: (row["reference"] != "teacher", row["split"] != "holdout"))
+
+
+def _evaluation(logs: Path, step: int) -> Evaluation | None:
+    """The summary of ``step`` that was written last, if any; a file per frame is told by its columns.
+
+    Those of other steps may be an earlier run's in the same folder.
+    """
+    paths = logs.glob(f"eval_step_{step:06d}*.csv")
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        if rows and {"step", "split", "reference", "frames", "psnr"} <= rows[0].keys():
+            return Evaluation(path, rows)
+    return None
+
+
+def _read_versions(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "file", error, "what a run was made with") from error
+    if not isinstance(found, dict):
+        raise InputError(path, "top level", show(found), "an object")
+    return found
+
+
+def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation | None) -> list[str]:
+    steps, seconds = int(columns["step"][-1]), columns["wall_s"][-1]
+    text = f"A {config.student.kind} student, trained {steps:,} steps in {seconds:,.0f} s, seed {config.seed}."
+    if latest is None:
+        return [text, "Not evaluated at its last step."]
+    row = latest.main_row
+    text += f" {row['split']} PSNR against {row['reference']}: {_cell(row['psnr'], 2)} dB"
+    text += f", a blank picture's {_cell(row['psnr_blank'], 2)} dB." if row.get("psnr_blank") else "."
+    if row.get("collapsed"):
+        return [f"**{row['collapsed']}: no better than a picture of one colour.**", text]
+    return [text]
+
+
+def _figures(latest: Evaluation | None) -> list[str]:
+    if latest is None:
+        return []
+    names = [name for name in latest.rows[0] if name and any(row[name] for row in latest.rows)]
+    rows = ([_cell(row[name], _DIGITS.get(name, 4)) for name in names] for row in latest.rows)
+    return ["## Figures", _table(names, rows)]
+
+
+def _pictures(results: Path, latest: Evaluation | None) -> list[str]:
+    """Links to what the evaluation drew, with the frame in words."""
+    lines = []
+    for kind in _PICTURES if latest else ():
+        for path in sorted((results / "eval").glob(f"{latest.stem}_{kind}*.png")):
+            frame = re.fullmatch(rf"{re.escape(latest.stem)}_{kind}(?:_frame_(\d+))?\.png", path.name)
+            if frame:
+                words = kind.replace("_", " ") + (f", frame {int(frame[1])}" if frame[1] else "")
+                lines.append(f"**{words}**\n\n![{words}]({_link(path, results)})")
+    return ["## Pictures", *lines] if lines else []
+
+
+def _settings(config: Config) -> str:
+    rows = (
+        (f"`{key}`", _value(value), "required" if usual is REQUIRED else _value(usual))
+        for key, value, usual in changed_settings(config)
+    )
+    return _table(("setting", "this run", "default"), rows)
+
+
+def _value(value: object) -> str:
+    return f"`{show(value)}`"
+
+
+def _cell(value: object, digits: int | None = None) -> str:
+    """As it is, or with that many decimals where it is a number that has any; nothing for None."""
+    text = "" if value is None else str(value)
+    if digits is not None and re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", text):
+        text = f"{float(text):.{digits}f}"
+    return text.replace("|", "\\|")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _link(path: Path, folder: Path) -> str:
+    return quote(os.path.relpath(path.resolve(), folder).replace(os.sep, "/"))

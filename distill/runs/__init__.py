@@ -1,0 +1,1 @@
+"""A run from start to end, and what the command lines share."""

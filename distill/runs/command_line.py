@@ -1,0 +1,78 @@
+"""What the command lines share: the options that name a config, and errors as one message and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from settings.config import Config
+from settings.errors import ExitCode, InputError, TrainingDiverged
+from settings.loading import REPO_ROOT, load_config
+
+
+def add_config_options(parser: argparse.ArgumentParser, default_config: str = "") -> None:
+    """``--config``, ``--set``, ``--assets`` and ``--debug``; ``config_of`` reads the first three.
+
+    Args:
+        default_config: what is taken without ``--config``, in words; empty: it has to be given.
+    """
+    words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
+    parser.add_argument("--config", required=not default_config, metavar="FILE", help=words)
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
+        help="override a setting, e.g. --set train.lr=0.005; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """``--checkpoint``, ``--output`` and ``--device``, of the tools that look at a trained run."""
+    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint (default: the run's latest)")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
+        help="where the run's results/ are (default: this repository)",
+    )  # fmt: skip
+    add_device_option(parser)
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """``--device``, which ``config_of`` reads."""
+    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; same as --set device=DEVICE")
+
+
+def config_of(arguments: argparse.Namespace) -> Config:
+    """The config that the options name, ``--device`` among them where the command has it.
+
+    Raises:
+        InputError: as ``load_config``.
+    """
+    device = getattr(arguments, "device", None)
+    overrides = [*arguments.overrides, *([] if device is None else [f"device={device}"])]
+    return load_config(arguments.config, overrides, arguments.assets)
+
+
+def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted") -> int:
+    """Runs a command with its log on stderr; returns the exit status that ``work`` gives, or that of its error.
+
+    Args:
+        debug: let errors through, so that their traceback shows.
+        interrupted: what to say after Ctrl-C.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("numba").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
+    try:
+        return work()
+    except (InputError, TrainingDiverged) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return ExitCode.INTERRUPTED

@@ -1,0 +1,183 @@
+"""What a run will do, found out without writing anything: ``--dry-run``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from distill.losses.supervision import supervise
+from distill.model.model import Model, build_model
+from distill.runs.session import make_trainer
+from distill.training.live_sampler import LIVE_BYTES_PER_PIXEL
+from distill.training.trainer import Trainer
+from kernels.dispatch import chosen_implementations
+from kernels.threads import one_torch_thread
+from machine.devices import choose_device, device_name
+from machine.run_folder import RunFolder
+from settings.config import Config
+from teacher.sources.teacher import Teacher, check_assets, load_teacher
+
+_PROBE_STEPS = 12
+
+
+def describe_run(config: Config, root: Path) -> str:
+    """The plan as text: frames, rays, parameters, memory, kernels, device, time.
+
+    Trains a throw-away student for a few steps to find the speed.
+
+    Raises:
+        InputError: the config or its assets are not in order.
+    """
+    teacher, model, trainer = _set_up(config, root)
+    device, folder, seconds = trainer.device, trainer.folder, _probe(trainer)
+    lines = [
+        ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),
+        ("device", f"{device} ({device_name(device)})"),
+        ("writes", f"{folder.results} and {folder.logs}"),
+        *_teacher_lines(config, teacher),
+        *_live_lines(config, teacher, device),
+        *_model_lines(config, teacher, model, trainer),
+        *_feature_lines(trainer),
+        ("kernels", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())),
+        ("time", _duration(config, seconds, trainer.progress.seconds_before)),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def estimate_seconds(config: Config, root: Path) -> float:
+    """Seconds a run will train, by the speed of a throw-away student in a few steps; evaluation comes besides.
+
+    Raises:
+        InputError: the config or its assets are not in order.
+    """
+    _, _, trainer = _set_up(config, root)
+    return _training_seconds(config, _probe(trainer), trainer.progress.seconds_before)
+
+
+def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
+    check_assets(config)
+    device = choose_device(config)
+    teacher = load_teacher(config)
+    model = build_model(config, teacher, device)
+    start = time.perf_counter()
+    features = supervise(config, teacher, model.student, device)
+    spent = time.perf_counter() - start if features else 0.0
+    return teacher, model, make_trainer(config, teacher, model, RunFolder(config, root), device, spent, features)
+
+
+def _probe(trainer: Trainer) -> float:
+    """Seconds a step takes."""
+    with one_torch_thread(), trainer.sampler:
+        return trainer.probe(_PROBE_STEPS)
+
+
+def _training_seconds(config: Config, seconds_per_step: float, seconds_before: float) -> float:
+    by_steps = seconds_before + config.train.max_steps * seconds_per_step
+    return min(by_steps, config.train.max_seconds or by_steps)
+
+
+def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
+    views = teacher.views
+    held, size = int(views.holdout.sum()), f"{views.cameras.width}x{views.cameras.height}"
+    frames = "to measure on" if config.live else f"{len(views) - held} to train on"
+    kind = config.teacher.kind
+    if teacher.gaussians is not None:
+        kind += f", {len(teacher.gaussians):,} Gaussians"
+    depth = "none"
+    if views.distance is not None:
+        depth = f"known in {(views.distance > 0).float().mean():.0%} of pixels"
+        if views.depth_kind is not None:
+            depth += f", stored as {views.depth_kind.value}"
+    return [
+        ("teacher", kind),
+        ("frames", f"{len(views)} at {size}: {frames}, {held} held out"),
+        ("alpha", "none" if views.alpha is None else "yes"),
+        ("depth", depth),
+        ("ground truth", "none" if views.ground_truth is None else "yes"),
+        (
+            "box",
+            " to ".join(
+                str([round(value, 3) for value in corner]) for corner in (teacher.box.lower, teacher.box.upper)
+            ),
+        ),
+    ]
+
+
+def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[tuple[str, str]]:
+    lines, live = [], config.live
+    if live:
+        poses = teacher.training_cameras
+        where = "in a thread" if device.type == "cpu" else "in line with training"
+        text = f"new views at {poses.width}x{poses.height} near {len(poses)} training poses, rendered {where}: "
+        text += f"{live.buffer} kept, the oldest replaced when a view's pixels have been drawn {live.reuse:g} times"
+        lines.append(("live", text))
+    if teacher.images is not None:
+        images, share = teacher.images, 1 - 1 / (1 + config.data.ground_truth.weight)
+        count, size = int((~images.holdout).sum()), f"{images.cameras.width}x{images.cameras.height}"
+        lines.append(("images", f"{count} of {config.image_json.name} at {size} give {share:.0%} of the rays"))
+    return lines
+
+
+def _model_lines(config: Config, teacher: Teacher, model: Model, trainer: Trainer) -> list[tuple[str, str]]:
+    grid, train, pixels = model.grid, config.train, trainer.sampler.pixels
+    parameters = model.student.parameter_count()
+    cells = "x".join(map(str, grid.shape))
+    return [
+        ("rays", f"{pixels:,} to train on, at most {train.rays_per_step:,} a step"),
+        ("student", f"{model.student.kind}, {parameters:,} parameters, {_mib(4 * parameters)} as float32"),
+        ("occupancy", f"{cells} cells of {grid.cell_size:.4f} world units, {grid.occupied_fraction:.1%} occupied"),
+        ("samples", f"every {model.settings.step:.4f} world units, about {train.samples_per_step:,} a step"),
+        ("precision", _precision(trainer)),
+        ("memory", _memory(config, teacher, trainer)),
+    ]
+
+
+def _feature_lines(trainer: Trainer) -> list[tuple[str, str]]:
+    if trainer.features is None:
+        return []
+    volume, seconds = trainer.features.volume, trainer.progress.seconds_before
+    text = f"{', '.join(trainer.config.loss.inside_terms)} from {len(volume.table) - 1:,} cells, {_mib(volume.nbytes)}"
+    return [("features", f"{text}, made in {seconds:.1f} s, which count as training time")]
+
+
+def _precision(trainer: Trainer) -> str:
+    name = str(trainer.precision).removeprefix("torch.")
+    if not trainer.resident:
+        return name
+    return f"{name}; steps do not wait for the device, with room for {trainer.capacity:,} samples each"
+
+
+def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
+    student = trainer.student
+    sets = [views for views in (teacher.views, teacher.images) if views is not None]
+    pictures = [
+        getattr(views, name) for views in sets for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")
+    ]
+    # Parameters, gradients and Adam's two moments; then a sample's place, encoding, its gradient, and outputs.
+    training = 4 * 4 * student.parameter_count()
+    encoded = 2 * trainer.precision.itemsize * student.encoding_width()
+    samples = (trainer.capacity or config.train.samples_per_step) * (encoded + 4 * 24)
+    # Coverage may be the very alpha.
+    views_bytes = sum({id(picture): picture.nbytes for picture in pictures if picture is not None}.values())
+    if config.live:
+        cameras = teacher.training_cameras
+        views_bytes += config.live.buffer * cameras.width * cameras.height * LIVE_BYTES_PER_PIXEL
+    on_device = f"training pixels {_mib(trainer.sampler.nbytes)}, training state {_mib(training)}"
+    return f"views {_mib(views_bytes)}; on {trainer.device}: {on_device}, a step's samples {_mib(samples)}"
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def _duration(config: Config, seconds_per_step: float, seconds_before: float) -> str:
+    train = config.train
+    by_steps = seconds_before + train.max_steps * seconds_per_step
+    limit = f", stopped at {train.max_seconds:.0f} s" if train.max_seconds and train.max_seconds < by_steps else ""
+    return (
+        f"about {_training_seconds(config, seconds_per_step, seconds_before):.0f} s of training{limit} "
+        f"({seconds_per_step * 1e3:.0f} ms a step in a probe of {_PROBE_STEPS}), evaluation besides"
+    )

@@ -1,0 +1,99 @@
+"""What came out of a study's runs, read from the files that the runs wrote."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from distill.studies.plan import PlannedRun
+from machine.run_folder import RunFolder
+from settings.errors import InputError
+
+Figure = tuple[str, str]
+"""Metric and reference; an empty reference for what has none."""
+
+STEPS, SECONDS, RATE = ("steps", ""), ("seconds", ""), ("samples_per_s", "")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished run.
+
+    Attributes:
+        figures: holdout means by metric and reference, and ``STEPS``, ``SECONDS`` (of training), ``RATE`` (samples
+            per s of training, the mean over the logged steps); what was not measured is absent.
+        remark: of a run that diverged or collapsed, the program's own words.
+        made_with: device, torch and commit, as the run recorded them.
+    """
+
+    arm: str
+    budget: str
+    seed: int
+    status: Literal["done", "collapsed", "diverged"]
+    figures: dict[Figure, float] = field(default_factory=dict)
+    remark: str = ""
+    made_with: str = ""
+
+
+def read_outcome(run: PlannedRun, root: Path, status: str, remark: str, metrics: Sequence[str]) -> Outcome:
+    """The figures of a run that ended with ``status``.
+
+    Raises:
+        InputError: a file that the run should have written is not there or not what it was.
+    """
+    folder = RunFolder(run.config, root)
+    figures = {} if status == "diverged" else _training(folder)
+    if figures:
+        figures |= _evaluation(folder.eval_csv(int(figures[STEPS])), metrics)
+    return Outcome(run.arm, run.budget, run.seed, status, figures, remark, _made_with(folder))
+
+
+def _training(folder: RunFolder) -> dict[Figure, float]:
+    path = folder.training_csv
+    rows = _rows(path)
+    try:
+        rates = [float(row["rays_per_s"]) * float(row["samples_per_ray"]) for row in rows]
+        return {
+            STEPS: float(rows[-1]["step"]),
+            SECONDS: float(rows[-1]["wall_s"]),
+            RATE: statistics.mean(rates),
+        }
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        found = f"something unreadable ({type(error).__name__}: {error})"
+        raise InputError(path, "rows", found, "rows of training figures", _AGAIN) from error
+
+
+def _evaluation(path: Path, metrics: Sequence[str]) -> dict[Figure, float]:
+    figures: dict[Figure, float] = {}
+    for row in _rows(path):
+        if row.get("split") != "holdout":
+            continue
+        for metric in metrics:
+            cell = row.get(metric)
+            if cell:
+                figures[(metric, "" if metric == "avg_fps" else row["reference"])] = float(cell)
+    return figures
+
+
+_AGAIN = "Run the study with --replace, or delete the run's folders."
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(path, "file", error.strerror, "the CSV of a finished run", _AGAIN) from error
+
+
+def _made_with(folder: RunFolder) -> str:
+    try:
+        found = json.loads(folder.versions_json.read_text(encoding="utf-8"))
+        return f"{found['device_name']}, torch {found['torch']}, commit {found['git_commit'] or 'unknown'}"
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(folder.versions_json, "file", error, "what the run recorded", _AGAIN) from error

@@ -1,0 +1,129 @@
+"""Training rays of a live teacher: a ring of views of which the oldest is replaced again and again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from distill.rendering.renderer import RenderSettings
+from distill.training.ray_sampler import RaySampler, RaySource
+from kernels.threads import one_torch_thread
+from scene.cameras import Cameras
+from scene.rays import SceneBox
+from settings.teacher import LiveConfig
+from teacher.sources.live_views import LiveView, ViewProducer
+from teacher.views.teacher_views import TeacherViews
+
+_log = logging.getLogger(__name__)
+LIVE_BYTES_PER_PIXEL = 3 + 1 + 4  # colour, alpha, distance
+
+
+class LiveRaySampler(RaySampler):
+    """Draws pixels uniformly from the latest views of a live teacher.
+
+    View k of the sequence stands in slot k modulo ``live.buffer`` until view k + ``live.buffer`` takes its place. It
+    comes when ``live.reuse`` times a view's pixels have been drawn since the one before, and training waits for it, so
+    that a run is the same however fast views are made. Entering the context fills the ring.
+
+    Args:
+        producer: renders the views.
+        camera: of one view, for its size.
+        live: size of the ring and pace.
+        box, settings, background, random_background, device: as for ``RaySampler``.
+    """
+
+    def __init__(
+        self,
+        producer: ViewProducer,
+        camera: Cameras,
+        live: LiveConfig,
+        box: SceneBox,
+        settings: RenderSettings,
+        background: tuple[float, float, float],
+        random_background: bool,
+        device: torch.device,
+    ) -> None:
+        self.producer, self.slots = producer, live.buffer
+        shape = (live.buffer, camera.height, camera.width)
+        alpha = torch.zeros(shape, dtype=torch.uint8)
+        ring = TeacherViews(
+            cameras=camera[[0] * live.buffer],
+            names=tuple(str(slot) for slot in range(live.buffer)),
+            rgb=torch.zeros((*shape, 3), dtype=torch.uint8),
+            alpha=alpha,
+            coverage=alpha,
+            distance=torch.zeros(shape),
+            background=None,
+            ground_truth=None,
+            holdout=torch.zeros(live.buffer, dtype=torch.bool),
+        )
+        super().__init__(ring, box, settings, background, random_background, device)
+        self.view_pixels = camera.height * camera.width
+        self.rays_per_view = max(1, round(live.reuse * self.view_pixels))
+        self.taken, self.drawn, self.waited = 0, 0, 0.0
+        self._filled = False
+        self._last_row = (0.0, 0)  # time and views taken
+
+    def __enter__(self) -> RaySource:
+        if not self._filled:
+            self._fill()
+        self.producer.start(self.taken)
+        self._last_row = (time.perf_counter(), self.taken)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.producer.stop()
+
+    def advance(self, rays: int) -> None:
+        self.drawn += rays
+        while self.drawn >= self.rays_per_view:
+            self.drawn -= self.rays_per_view
+            start = time.perf_counter()
+            view = self.producer.take()
+            self.waited += time.perf_counter() - start
+            self._place(view)
+
+    def figures(self) -> dict[str, float]:
+        now, (then, taken) = time.perf_counter(), self._last_row
+        self._last_row = (now, self.taken)
+        return {
+            "live_views": self.taken,
+            "live_views_per_s": round((self.taken - taken) / max(now - then, 1e-9), 3),
+            "live_starved_s": round(self.waited, 3),
+        }
+
+    def summary(self) -> str | None:
+        return f"live teacher: {self.taken} views rendered; training waited {self.waited:.1f} s for them"
+
+    def state(self) -> dict[str, Any]:
+        return {"taken": self.taken, "drawn": self.drawn, "waited": self.waited}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The views are rendered again on entering."""
+        self.taken, self.drawn, self.waited = state["taken"], state["drawn"], state["waited"]
+        self._filled = False
+
+    def _fill(self) -> None:
+        """The ring as it is after ``taken`` views; the first ones where it is new."""
+        self.taken, start = max(0, self.taken - self.slots), time.perf_counter()
+        with one_torch_thread():
+            views = self.producer.first(self.taken, self.slots)
+            for view in tqdm(views, "teacher views", self.slots, leave=False, disable=None, unit="view"):
+                self._place(view)
+        self._filled = True
+        _log.info("live teacher: %d views in %.1f s before training", self.slots, time.perf_counter() - start)
+
+    def _place(self, posed: LiveView) -> None:
+        slot, view = self.taken % self.slots, posed.view
+        pixels = slice(slot * self.view_pixels, (slot + 1) * self.view_pixels)
+        self.rgb[pixels] = view.rgb.reshape(-1, 3).to(self.device)
+        self.alpha[pixels] = view.alpha.reshape(-1).to(self.device)
+        self.distance[pixels] = view.distance.reshape(-1).to(self.device)
+        for name in ("c2w", "fx", "fy", "cx", "cy"):
+            getattr(self.cameras, name)[slot] = getattr(posed.camera, name)[0].to(self.device)
+        self.taken += 1

@@ -1,0 +1,207 @@
+"""Random training rays and what the teacher shows along them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.losses.pictures import RayBatch
+from distill.rendering.renderer import RenderSettings, clip_to_box
+from scene.rays import Rays, SceneBox, pixel_rays
+from settings.errors import InputError
+from teacher.views.teacher_views import TeacherViews
+
+
+class RaySource:
+    """Gives training rays. Training goes on within ``with source:`` and calls ``advance`` after each step."""
+
+    @property
+    def pixels(self) -> int:
+        """Training rays there are."""
+        raise NotImplementedError
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pixels, kept on the device where batches are made."""
+        raise NotImplementedError
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        """``count`` random rays; the same for the same generator state on any device.
+
+        Numbers are drawn where the generator is: with one on the device of the batch nothing waits for it.
+        """
+        raise NotImplementedError
+
+    def __enter__(self) -> RaySource:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return
+
+    def advance(self, rays: int) -> None:
+        """Says that a step has used a draw of ``rays``."""
+
+    def figures(self) -> dict[str, float]:
+        """Columns of training_metrics.csv about a live teacher: views so far, views a second since the last call,
+        seconds that training has waited for them. Empty for fixed views.
+        """
+        return {}
+
+    def summary(self) -> str | None:
+        """What there is to say about the views after training, in one sentence."""
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs to go on from here; plain values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on where another source was when it gave ``state``."""
+
+
+class RaySampler(RaySource):
+    """Draws pixels uniformly from the views that are not held out.
+
+    Args:
+        views: the teacher.
+        box, settings: clip the rays.
+        background: (3,) behind the student, and behind a teacher with alpha when ``random_background`` is off.
+        random_background: a random colour per ray; only a teacher with alpha allows it.
+        device: where the pixels are kept and the batches made. Colour, alpha and coverage stay 8-bit, as stored; a
+            drawn ray's become float32.
+
+    Raises:
+        InputError: every view is held out.
+    """
+
+    def __init__(
+        self,
+        views: TeacherViews,
+        box: SceneBox,
+        settings: RenderSettings,
+        background: tuple[float, float, float],
+        random_background: bool,
+        device: torch.device,
+    ) -> None:
+        self.box, self.settings, self.device = box, settings, device
+        train = (~views.holdout).nonzero()[:, 0]
+        if not len(train):
+            expected = "at least one frame to train on"
+            hint = "Use more frames, or data.holdout_every: 0."
+            raise InputError("config", "data.holdout_every", f"all {len(views)} frames held out", expected, hint)
+        self.cameras = views.cameras[train].to(device)
+        self.rgb = views.rgb[train].reshape(-1, 3).to(device)
+        self.alpha = None if views.alpha is None else views.alpha[train].reshape(-1).to(device)
+        # Of views with alpha the two are the same picture: one copy of it on the device is enough.
+        same = views.alpha is not None and torch.equal(views.coverage, views.alpha)
+        self.coverage = self.alpha if same else views.coverage[train].reshape(-1).to(device)
+        self.distance = None if views.distance is None else views.distance[train].reshape(-1).to(device)
+        fixed = background if views.background is None else views.background
+        self.background = torch.tensor(fixed, dtype=torch.float32, device=device)
+        self.random_background = random_background and self.alpha is not None
+
+    @property
+    def pixels(self) -> int:
+        return len(self.rgb)
+
+    @property
+    def nbytes(self) -> int:
+        kept = [self.rgb, self.alpha, self.distance]
+        kept += [] if self.coverage is self.alpha else [self.coverage]
+        return sum(part.nbytes for part in kept if part is not None)
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        pixel = torch.randint(self.pixels, (count,), generator=generator, device=generator.device).to(self.device)
+        per_frame = self.cameras.width * self.cameras.height
+        frame, rest = pixel // per_frame, pixel % per_frame
+        row, col = rest // self.cameras.width, rest % self.cameras.width
+        rays = clip_to_box(*pixel_rays(self.cameras, frame, row, col), self.box, self.settings)
+        if self.random_background:
+            background = torch.rand((count, 3), generator=generator, device=generator.device).to(self.device)
+        else:
+            background = self.background.expand(count, 3)
+        rgb = _unit(self.rgb[pixel])
+        if self.alpha is not None:
+            alpha = _unit(self.alpha[pixel])
+            rgb = rgb * alpha[:, None] + (1 - alpha)[:, None] * background
+        return RayBatch(
+            rays=rays,
+            rgb=rgb,
+            background=background,
+            coverage=_unit(self.coverage[pixel]),
+            distance=None if self.distance is None else self.distance[pixel],
+        )
+
+
+class MixedRaySampler(RaySource):
+    """Draws a fixed share of the rays from the dataset's images, the others from the teacher.
+
+    Rays of images have no depth.
+
+    Args:
+        teacher: gives the first rays of a batch.
+        images: gives the last ones.
+        weight: rays of images for each of the teacher's.
+    """
+
+    def __init__(self, teacher: RaySource, images: RaySource, weight: float) -> None:
+        self.teacher, self.images = teacher, images
+        self.share = weight / (1 + weight)
+
+    @property
+    def pixels(self) -> int:
+        return self.teacher.pixels + self.images.pixels
+
+    @property
+    def nbytes(self) -> int:
+        return self.teacher.nbytes + self.images.nbytes
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        own = self._of_teacher(count)
+        return _joined(self.teacher.draw(own, generator), self.images.draw(count - own, generator))
+
+    def __enter__(self) -> RaySource:
+        self.teacher.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.teacher.__exit__(kind, error, trace)
+
+    def advance(self, rays: int) -> None:
+        self.teacher.advance(self._of_teacher(rays))
+
+    def figures(self) -> dict[str, float]:
+        return self.teacher.figures()
+
+    def summary(self) -> str | None:
+        return self.teacher.summary()
+
+    def state(self) -> dict[str, Any]:
+        return self.teacher.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.teacher.restore(state)
+
+    def _of_teacher(self, count: int) -> int:
+        return count - round(self.share * count)
+
+
+def _joined(first: RayBatch, second: RayBatch) -> RayBatch:
+    """Both batches in one; where only one knows distances, the other's are unknown."""
+    parts = (first, second)
+    distance = None
+    if any(part.distance is not None for part in parts):
+        known = (part.distance if part.distance is not None else torch.zeros_like(part.coverage) for part in parts)
+        distance = torch.cat([*known])
+    ends = (
+        torch.cat([getattr(part.rays, name) for part in parts]) for name in ("origins", "directions", "near", "far")
+    )
+    columns = (torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "background", "coverage"))
+    return RayBatch(Rays(*ends), *columns, distance)
+
+
+def _unit(values: Tensor) -> Tensor:
+    return values.float() / 255

@@ -1,0 +1,131 @@
+"""What the GPU does meanwhile: power through NVML, memory through torch. Not measurable is None, without noise."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import threading
+from types import ModuleType
+from typing import Any
+
+import torch
+
+GIB = 2**30
+
+
+class GpuMonitor:
+    """Samples one GPU's power draw from a thread while its ``with`` block runs.
+
+    A CPU device, a missing driver or a GPU that reports no power (MIG slices) leave every reading None.
+
+    Args:
+        device: the torch device the work runs on.
+        interval_s: seconds between samples; NVML itself averages over some 25-100 ms.
+        nvml: a module with pynvml's functions, None for pynvml itself.
+    """
+
+    def __init__(self, device: torch.device, interval_s: float = 0.05, nvml: ModuleType | Any = None) -> None:
+        self._device, self._interval, self._nvml = device, interval_s, nvml
+        self._handle: Any = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._watts: list[float] = []
+        self._read = 0
+
+    def __enter__(self) -> GpuMonitor:
+        if self._device.type != "cuda":
+            return self
+        with contextlib.suppress(Exception):  # NVML's errors share no base with a missing package's or library's
+            if self._nvml is None:
+                import pynvml
+
+                self._nvml = pynvml
+            self._nvml.nvmlInit()
+            self._handle = nvml_handle(self._nvml, self._device)
+            self._sample()
+            self._thread = threading.Thread(target=self._run, name="gpu-power", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            with contextlib.suppress(Exception):
+                self._sample()  # a block shorter than the interval still has its two ends
+        if self._handle is not None:
+            with contextlib.suppress(Exception):
+                self._nvml.nvmlShutdown()
+
+    def mean_power_w(self) -> float | None:
+        """Mean power in W over the block so far, or None where it cannot be measured."""
+        with self._lock:
+            return sum(self._watts) / len(self._watts) if self._watts else None
+
+    def recent_power_w(self) -> float | None:
+        """Mean power in W since the last call of this method (the latest sample if none came since), or None."""
+        with self._lock:
+            recent = self._watts[self._read :] or self._watts[-1:]
+            self._read = len(self._watts)
+        return sum(recent) / len(recent) if recent else None
+
+    def _sample(self) -> None:
+        watts = self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000.0  # NVML gives mW
+        with self._lock:
+            self._watts.append(watts)
+
+    def _run(self) -> None:
+        with contextlib.suppress(Exception):
+            while not self._stop.wait(self._interval):
+                self._sample()
+
+
+def nvml_handle(nvml: ModuleType | Any, device: torch.device) -> Any:
+    """NVML's handle of a CUDA device.
+
+    NVML counts all GPUs in PCI order, torch those of ``CUDA_VISIBLE_DEVICES``, by default the fastest first. So
+    they are matched by UUID; by the variable where torch gives no UUID.
+    """
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
+    if uuid is not None:
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    visible = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
+    name = visible[index] if visible else str(index)
+    if name.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(name))
+    return nvml.nvmlDeviceGetHandleByUUID(name)
+
+
+def gpu_mem_gib(device: torch.device) -> float | None:
+    """Peak memory in GiB that tensors took on a CUDA device since ``reset_gpu_peak``; None on any other."""
+    return torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else None
+
+
+def gpu_allocated_gib(device: torch.device) -> float | None:
+    """Memory in GiB that tensors take on a CUDA device now; None on any other."""
+    return torch.cuda.memory_allocated(device) / GIB if device.type == "cuda" else None
+
+
+def cpu_peak_gib() -> float | None:
+    """Most memory in GiB that this process has had in RAM at a time; None where the system does not tell."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
+
+
+def reset_gpu_peak(device: torch.device) -> None:
+    """Starts a new peak for ``gpu_mem_gib``."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the work queued on a CUDA device, so that a clock read next is true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

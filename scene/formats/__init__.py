@@ -1,0 +1,1 @@
+"""Dataset formats, each in a file of its own, behind one door."""

@@ -1,0 +1,65 @@
+"""Frames of a dataset: cameras, names and images, whatever format they were stored in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from scene.cameras import Cameras
+from settings.errors import InputError
+
+T = TypeVar("T")
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(\d+))?")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of a transforms file, in its order.
+
+    Attributes:
+        cameras: N cameras at the dataset's own image size.
+        names: N unique names: the file's stem, or its whole path with ``_`` for ``/`` where stems repeat.
+        image_paths: N image files, None where the file is not on disk.
+        source: the transforms file.
+    """
+
+    cameras: Cameras
+    names: tuple[str, ...]
+    image_paths: tuple[Path | None, ...]
+    source: Path
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: slice) -> Frames:
+        return Frames(self.cameras[index], self.names[index], self.image_paths[index], self.source)
+
+
+def frame_slice(text: str | None, count: int, source: str = "config", field: str = "data.frames") -> slice:
+    """``"START:STOP:STEP"`` (None: all frames) as a slice that leaves some of ``count`` frames, else InputError."""
+    match = _SLICE.fullmatch(text or ":")
+    start, stop, step = (None if part is None else int(part) for part in match.groups()) if match else (0, 0, 1)
+    if step == 0 or not range(count)[start:stop:step]:
+        expected = f"START:STOP:STEP, STEP positive, that leaves some of the {count} frames"
+        raise InputError(source, field, f"'{text}'", expected)
+    return slice(start, stop, step)
+
+
+def chosen_frames(text: str | None, dataset: Frames) -> Frames:
+    """The frames of the dataset that ``"START:STOP:STEP"`` picks (None: all); InputError when there are none."""
+    return dataset[frame_slice(text, len(dataset))]
+
+
+def working_size(native: Cameras, width: int | None, source: Path) -> Size:
+    """The size of that width in the shape of the cameras (None: theirs); InputError when it is larger."""
+    if width is None:
+        return native.width, native.height
+    if not 1 <= width <= native.width:
+        found = f"a width of {native.width} pixels"
+        raise InputError(source, "image size", found, f"at least data.resolution {width}", "Lower data.resolution.")
+    return width, max(1, round(native.height * width / native.width))

@@ -1,0 +1,120 @@
+"""What a config may say: names, types, ranges, units, defaults. The README's reference is made from this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from settings.data import DataConfig, GroundTruthConfig
+from settings.evaluation import EvalConfig, LoggingConfig
+from settings.features import FeatureConfig
+from settings.fitting import FittingConfig
+from settings.losses import LossConfig
+from settings.rendering import OccupancyConfig, RenderConfig
+from settings.sections import (
+    Device,
+    FolderName,
+    Section,
+    Tag,
+    problem,
+)
+from settings.students import HashGridConfig, StudentConfig
+from settings.teacher import LiveConfig, TeacherConfig
+from settings.training import TrainConfig
+
+
+class Config(Section):
+    """One run: what is distilled, into what, how, and how it is measured."""
+
+    scene: FolderName = Field(description="folder of the scene under `results/` and `logs/`")
+    run: FolderName = Field(description="folder of the run under the scene's")
+    tag: Tag = Field("", description="suffix of the evaluation CSV: `eval_step_020000_<tag>.csv`")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of every random number")
+    device: Device = Field("auto", description="where to compute; auto: CUDA if there is any")
+    kernels: Literal["auto", "torch", "numba", "triton"] = Field(
+        "auto",
+        description="implementation of the numeric kernels; auto: the fastest on the device, torch: the reference, "
+        "numba: for the CPU, triton: for CUDA",
+    )
+    data: DataConfig = Field(DataConfig(), description="cameras and images")
+    teacher: TeacherConfig = Field(description="what is distilled")
+    student: StudentConfig = Field(HashGridConfig(), description="what it is distilled into")
+    occupancy: OccupancyConfig = Field(OccupancyConfig(), description="empty-space skipping")
+    render: RenderConfig = Field(RenderConfig(), description="sampling and compositing")
+    loss: LossConfig = Field(LossConfig(), description="what training minimises")
+    features: FeatureConfig = Field(FeatureConfig(), description="the teacher's insides, for the losses on them")
+    train: TrainConfig = Field(TrainConfig(), description="the optimisation")
+    fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
+    eval: EvalConfig = Field(EvalConfig(), description="what is measured")
+    logging: LoggingConfig = Field(LoggingConfig(), description="what a run tells beside its CSVs")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        kind = self.teacher.kind
+        needed = {"views": "data.transforms teacher.outputs", "images": "data.transforms"}
+        needed |= {"gaussians": "data.transforms teacher.ply", "bricks": "data.resolution"}
+        for field in needed[kind].split():
+            section, name = field.split(".")
+            if getattr(getattr(self, section), name) is None:
+                raise problem(field, "nothing", f"a value, since teacher.kind is {kind}", f"Set {field}.")
+        if self.loss.depth.weight > 0 and (kind == "images" or self.teacher.depth_kind == "none"):
+            why = "teacher.kind is images" if kind == "images" else "teacher.depth_kind is none"
+            raise problem(
+                "loss.depth.weight", self.loss.depth.weight, f"0, since {why}: there is no depth to learn from"
+            )
+        self._check_training_views()
+        self._check_features()
+        if self.training_json is None and self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
+            raise problem("eval.splits", ["holdout"], "train among them, since data.holdout_every is 0")
+        if self.eval.reference == "ground_truth" and not self.data.ground_truth:
+            raise problem("eval.reference", "ground_truth", "another, since data.ground_truth is false")
+        return self
+
+    @property
+    def live(self) -> LiveConfig | None:
+        """How the teacher goes on rendering; None where its views are fixed."""
+        live = self.teacher.live
+        return LiveConfig() if live is True else live or None
+
+    @property
+    def training_json(self) -> Path | None:
+        """The JSON whose poses are trained on; None: a share of ``data.transforms``, or the built-in scene's."""
+        if self.data.train_transforms is None and self.live and self.teacher.kind == "gaussians":
+            return self.data.split_json("train")
+        return self.data.train_transforms
+
+    @property
+    def image_json(self) -> Path | None:
+        """The JSON whose images are a second source of rays; None: there is none."""
+        truth = self.data.ground_truth
+        return self.data.split_json(truth.split) if isinstance(truth, GroundTruthConfig) else None
+
+    def _check_training_views(self) -> None:
+        data, kind = self.data, self.teacher.kind
+        if self.live and kind not in ("gaussians", "bricks"):
+            hint = "Only Gaussians can be rendered from new poses: set teacher.kind: gaussians and teacher.ply."
+            raise problem("teacher.live", "a live teacher", f"false, since teacher.kind is {kind}", hint)
+        if data.train_transforms is not None and kind not in ("gaussians", "images"):
+            hint = "Its views are its own; set teacher.kind: gaussians to render others from the PLY."
+            raise problem("data.train_transforms", data.train_transforms, f"null, since teacher.kind is {kind}", hint)
+        if isinstance(data.ground_truth, GroundTruthConfig) and kind in ("images", "bricks"):
+            why = "these are the teacher already" if kind == "images" else "the built-in scene has no images"
+            raise problem("data.ground_truth", "a split", f"true or false, since {why} (teacher.kind is {kind})")
+        if data.train_frames is not None and self.training_json is None and self.image_json is None:
+            raise problem("data.train_frames", data.train_frames, "null, since no other JSON is trained on")
+        if self.live and kind == "gaussians" and "holdout" not in self.eval.splits:
+            found = list(self.eval.splits)
+            raise problem(
+                "eval.splits", found, "holdout among them, since a live teacher's training views are not kept"
+            )
+
+    def _check_features(self) -> None:
+        teacher, used = self.teacher, self.loss.inside_terms
+        if not used:
+            return
+        field = f"loss.{used[0]}.weight"
+        if teacher.kind == "images" or (teacher.kind == "views" and teacher.ply is None):
+            found = getattr(self.loss, used[0]).weight
+            raise problem(field, found, "0, since there are no Gaussians to look into", "Set teacher.ply.")

@@ -1,0 +1,85 @@
+"""The settings of the cameras and images of the dataset, and of the box the scene is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from settings.sections import (
+    AssetPath,
+    FolderName,
+    FrameSlice,
+    Section,
+    Vector,
+    problem,
+)
+
+
+class BoxConfig(Section):
+    """An axis-aligned box in world units."""
+
+    lower: Vector = Field(description="smallest corner x, y, z, world units")
+    upper: Vector = Field(description="largest corner x, y, z, world units")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BoxConfig:
+        if any(low >= high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise problem("upper", list(self.upper), f"more than lower {list(self.lower)} on every axis")
+        return self
+
+
+class GroundTruthConfig(Section):
+    """The dataset's own images as a second source of rays, so that a student can pass its teacher."""
+
+    split: FolderName = Field(description="train on the images of `transforms_<split>.json` beside data.transforms")
+    weight: float = Field(
+        1.0, gt=0, description="rays drawn from the images for each ray drawn from the teacher: 1 is half of a step"
+    )
+
+
+class DataConfig(Section):
+    """The cameras and images of the dataset."""
+
+    transforms: AssetPath | None = Field(None, description="the dataset's `transforms_*.json`, under the assets root")
+    train_transforms: AssetPath | None = Field(
+        None,
+        description="the JSON of the poses to train on; all of `transforms` is held out then. For gaussians, images; "
+        "null: a share of `transforms`, but for a live PLY `transforms_train.json` beside it",
+    )
+    train_frames: FrameSlice | None = Field(
+        None, description="frames to use of the JSON that is trained on, where it is not `transforms`; null: all"
+    )
+    resolution: int | None = Field(
+        None, ge=1, description="working image width in pixels (downscaled by area); null: native"
+    )
+    holdout_every: int = Field(
+        8,
+        ge=0,
+        description="every k-th frame, from the first on, is kept out of training; 0: none. Of no effect where "
+        "another JSON than `transforms` is trained on",
+    )
+    frames: FrameSlice | None = Field(None, description="frames of the JSON to use, as a Python slice; null: all")
+    box: Literal["auto"] | BoxConfig = Field(
+        "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
+    )
+    near: float = Field(0.05, ge=0, description="nearest distance along a ray, world units")
+    far: float = Field(100.0, gt=0, description="farthest distance along a ray, world units")
+    ground_truth: bool | GroundTruthConfig = Field(
+        True,
+        description="measure against the dataset's own images too, where they exist; with `split` and `weight`: "
+        "and train on those of a split",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataConfig:
+        if self.near >= self.far:
+            raise problem("far", self.far, f"more than near {self.near}")
+        if self.holdout_every == 1:
+            raise problem("holdout_every", 1, "0 (none) or at least 2", "With 1 no frame is left to train on.")
+        return self
+
+    def split_json(self, split: str) -> Path:
+        """``transforms_<split>.json`` beside ``transforms``."""
+        return self.transforms.with_name(f"transforms_{split}.json")

@@ -1,0 +1,212 @@
+"""YAML files and ``--set`` overrides to a checked ``Config``; a problem is an ``InputError`` naming its file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from settings.config import Config
+from settings.errors import InputError
+from settings.words import explain, show, unknown_key
+from settings.yaml_text import dump_yaml, parse_yaml, read_mapping
+
+REPO_ROOT = Path(__file__).resolve().parent.parent
+OVERRIDE = "--set"
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_config(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    assets: str | Path | None = None,
+    layers: Sequence[tuple[str, Mapping[str, Any]]] = (),
+) -> Config:
+    """Reads a config with its bases, applies the overrides, checks everything but the existence of the assets.
+
+    Args:
+        path: YAML file; its ``base: other.yaml`` (relative to the file) is read first and merged under it:
+            sections key by key, lists as a whole.
+        overrides: ``"section.key=value"`` texts, the value being YAML; applied last, in order.
+        assets: folder that relative asset paths are under; the repository by default.
+        layers: further sections merged over the file, in order and before the overrides, each with the name that an
+            error gives as its source.
+
+    Raises:
+        InputError: unreadable file, invalid YAML, unknown key, wrong type or range, contradicting settings.
+    """
+    data: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for file, section in _base_chain(Path(path)):
+        _merge(data, section, sources, str(file))
+    for source, section in layers:
+        _merge(data, section, sources, source)
+    for override in overrides:
+        _merge(data, _parse_override(override), sources, OVERRIDE)
+    _drop_retired(data, sources)
+    _resolve_assets(data, Path(assets or REPO_ROOT))
+    return validate(Config, data, sources, str(path))
+
+
+def config_from_text(
+    text: str, source: str | Path, overrides: Sequence[str] = (), assets: str | Path | None = None
+) -> Config:
+    """A config that ``to_yaml`` wrote, as checkpoints carry it, with overrides.
+
+    Args:
+        source: where the text is from, for messages.
+        overrides: as for ``load_config``.
+        assets: its paths are absolute; the longest end of one that names something under this folder is taken
+            instead, so that a run made elsewhere finds its assets.
+
+    Raises:
+        InputError: as ``load_config``.
+    """
+    data: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    stored = parse_yaml(text, str(source)) if isinstance(text, str) else text
+    if not isinstance(stored, dict):
+        raise InputError(source, "config", show(stored), "the config of its run", "Give one with --config.")
+    _merge(data, stored, sources, str(source))
+    if assets is not None:
+        _move_assets(data, Path(assets))
+    for override in overrides:
+        _merge(data, _parse_override(override), sources, OVERRIDE)
+    _drop_retired(data, sources)
+    _resolve_assets(data, Path(assets or REPO_ROOT))
+    return validate(Config, data, sources, str(source))
+
+
+def validate(model: type[Model], data: Mapping[str, Any], sources: Mapping[str, str], default_source: str) -> Model:
+    """``data`` as ``model``, or an ``InputError``; ``sources`` says which file a dotted key came from."""
+
+    def source_of(field: str) -> str:
+        while field and field not in sources:
+            field = field.rpartition(".")[0]
+        return sources.get(field, default_source)
+
+    problem = unknown_key(model, data)
+    if problem is None:
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            problem = explain(model, data, error)
+    raise InputError(source_of(problem.field), problem.field, problem.found, problem.expected, problem.hint)
+
+
+def to_yaml(config: Config) -> str:
+    """The config as YAML that ``load_config`` reads back equal under any assets root (its paths are absolute)."""
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and its bases with their contents, the remotest base first."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    while True:
+        section = read_mapping(path)
+        base = section.pop("base", None)
+        chain.insert(0, (path, section))
+        if base is None:
+            return chain
+        if not isinstance(base, str):
+            raise InputError(path, "base", show(base), "the path of a YAML file, relative to this one")
+        above = Path(os.path.normpath(path.parent / base))
+        if not above.is_file():
+            hint = f"Looked at {above}."
+            raise InputError(path, "base", f"'{base}', which is not there", "an existing YAML file", hint)
+        if any(above.samefile(file) for file, _ in chain):
+            hint = "The circle: " + " -> ".join(map(str, [*(file for file, _ in reversed(chain)), above])) + "."
+            raise InputError(path, "base", f"'{base}'", "a file that is not built on this one", hint)
+        path = above
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    field, equals, text = override.partition("=")
+    keys = field.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(OVERRIDE, "argument", f"'{override}'", "section.key=value", "E.g. --set train.lr=5e-3.")
+    value = parse_yaml(text, f"{OVERRIDE} {field}")
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: str, prefix: str = "") -> None:
+    """Puts ``new`` over ``into``, section by section, and notes where each key came from."""
+    for key, value in new.items():
+        field = prefix + key
+        sources[field] = source
+        if not isinstance(value, Mapping):
+            into[key] = value
+            continue
+        old = into.get(key)
+        # another kind of student has other keys: the base's are not inherited
+        if not isinstance(old, dict) or (field == "student" and "kind" in value and value["kind"] != old.get("kind")):
+            into[key] = {}
+        _merge(into[key], value, sources, source, f"{field}.")
+
+
+_ASSETS = (
+    ("data", "transforms"),
+    ("data", "train_transforms"),
+    ("teacher", "outputs"),
+    ("teacher", "ply"),
+    ("features", "file"),
+)
+
+
+def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each section and key that hold an asset's path."""
+    for section, key in _ASSETS:
+        mapping = data.get(section)
+        if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
+            yield mapping, key
+
+
+def _resolve_assets(data: dict[str, Any], root: Path) -> None:
+    for mapping, key in _asset_paths(data):
+        mapping[key] = os.path.abspath(root / Path(mapping[key]).expanduser())
+
+
+def _move_assets(data: dict[str, Any], root: Path) -> None:
+    """Paths to the same files under another root, as far as they are there."""
+    for mapping, key in _asset_paths(data):
+        parts = Path(mapping[key]).parts[1:]
+        ends = (root.joinpath(*parts[n:]) for n in range(len(parts)))
+        mapping[key] = str(next((path for path in ends if path.exists()), mapping[key]))
+
+
+# Settings that are gone, as earlier versions wrote them into every resolved config. Where a value made a difference,
+# only the one that meant "off" is passed over.
+_RETIRED: dict[str, Any] = {
+    "assistant_student": ...,
+    "train.assistant": None,
+    "train.assistant_share": ...,
+    "train.pointwise_share": ...,
+    "train.points_per_step": ...,
+    "features.level": "sample",
+    "features.balance": None,
+}
+
+
+def _drop_retired(data: dict[str, Any], sources: Mapping[str, str]) -> None:
+    """Takes settings out that are gone and were of no effect.
+
+    Raises:
+        InputError: one of them asks for what is gone.
+    """
+    for field, off in _RETIRED.items():
+        section, _, key = field.rpartition(".")
+        mapping = data.get(section) if section else data
+        if not isinstance(mapping, dict) or key not in mapping:
+            continue
+        value = mapping.pop(key)
+        if off is not ... and value != off:
+            hint = "It gained nothing where it was measured, and is gone (docs/results.md); take the key out."
+            raise InputError(sources.get(field, "config"), field, show(value), show(off), hint)

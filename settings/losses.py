@@ -1,0 +1,109 @@
+"""The sections of a config about what training minimises: each term, how much it weighs and when."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from settings.sections import Section, Unit, problem
+
+PICTURE_TERMS = ("rgb", "alpha", "depth")
+"""Losses of rays against the teacher's pictures."""
+INSIDE_TERMS = ("density", "color", "feature_l2", "feature_cos")
+"""Losses of samples, or of activations along rays, against what the teacher knows besides its pictures."""
+ALIGNING_TERMS = frozenset(("feature_l2", "feature_cos"))
+"""Those of them that align an activation."""
+
+
+class ScheduledTerm(Section):
+    """A loss term's weight over the run; progress runs from 0 to 1 by steps or time, whichever ends the run."""
+
+    weight: float = Field(0.0, ge=0, description="factor of the term; 0: off")
+    warmup: Unit = Field(0.0, description="fraction of the run over which the weight rises linearly from 0")
+    decay_start: Unit = Field(1.0, description="fraction of the run from which the weight falls linearly")
+    decay_end: Unit = Field(1.0, description="fraction of the run from which it stays at `final`")
+    final: Unit = Field(1.0, description="fraction of `weight` left then")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScheduledTerm:
+        if self.decay_start < self.warmup:
+            raise problem("decay_start", self.decay_start, f"at least warmup {self.warmup}")
+        if self.decay_end < self.decay_start:
+            raise problem("decay_end", self.decay_end, f"at least decay_start {self.decay_start}")
+        return self
+
+
+class RgbLossConfig(ScheduledTerm):
+    """Colour of a ray against the teacher's, both on the same background, [0, 1]."""
+
+    kind: Literal["l2", "l1", "huber"] = Field("l2", description="distance between colours")
+    weight: float = Field(1.0, ge=0, description="factor of the term; 0: off")
+    delta: float = Field(0.1, gt=0, description="error at which huber turns from square to linear, colour in [0, 1]")
+
+
+class AlphaLossConfig(ScheduledTerm):
+    """Accumulated alpha of a ray against the teacher's, [0, 1]."""
+
+    kind: Literal["l2", "bce"] = Field("l2", description="square, or binary cross-entropy")
+
+
+class DepthLossConfig(ScheduledTerm):
+    """Expected distance of a ray against the teacher's, normalised to [0, 1] between the ray's near and far."""
+
+    kind: Literal["l1", "l2", "smooth_l1"] = Field("l1", description="distance between normalised depths")
+    alpha_threshold: Unit = Field(0.5, description="rays whose teacher alpha is below this have no depth term")
+    delta: float = Field(
+        0.1, gt=0, description="error at which smooth_l1 turns from square to linear, normalised depth"
+    )
+
+
+class EarlyTerm(ScheduledTerm):
+    """A term that shows the way and then leaves the last word to the rays: it falls to 0 by half-time."""
+
+    decay_start: Unit = Field(0.0, description="fraction of the run from which the weight falls linearly")
+    decay_end: Unit = Field(0.5, description="fraction of the run from which it stays at `final`")
+    final: Unit = Field(0.0, description="fraction of `weight` left then")
+
+
+class DensityLossConfig(EarlyTerm):
+    """Logarithm of a sample's density against the teacher's, squared; both clamped to a range."""
+
+    lowest: float = Field(0.1, gt=0, description="densities below it, 1 / world unit, count as it")
+    highest: float = Field(100.0, gt=0, description="densities above it, 1 / world unit, count as it")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DensityLossConfig:
+        if self.lowest >= self.highest:
+            raise problem("highest", self.highest, f"more than lowest {self.lowest}")
+        return self
+
+
+class ColorLossConfig(EarlyTerm):
+    """Colour of a sample against that of the teacher's SH there, seen from the ray; weighted by the teacher's alpha."""
+
+
+class FeatureLossConfig(EarlyTerm):
+    """The projected tap against the teacher's features, normalised by their mean and deviation over the scene."""
+
+
+class LossConfig(Section):
+    """What training minimises: the weighted sum of the terms."""
+
+    rgb: RgbLossConfig = Field(RgbLossConfig(), description="colour")
+    alpha: AlphaLossConfig = Field(AlphaLossConfig(), description="accumulated alpha")
+    depth: DepthLossConfig = Field(DepthLossConfig(), description="expected distance")
+    density: DensityLossConfig = Field(DensityLossConfig(), description="density of samples")
+    color: ColorLossConfig = Field(ColorLossConfig(), description="colour of samples")
+    feature_l2: FeatureLossConfig = Field(FeatureLossConfig(), description="features, mean square error")
+    feature_cos: FeatureLossConfig = Field(FeatureLossConfig(), description="features, 1 - cosine")
+
+    @property
+    def inside_terms(self) -> tuple[str, ...]:
+        """Those of ``INSIDE_TERMS`` that are in use."""
+        return tuple(name for name in INSIDE_TERMS if getattr(self, name).weight > 0)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether an activation of the student is aligned with teacher features."""
+        return not ALIGNING_TERMS.isdisjoint(self.inside_terms)

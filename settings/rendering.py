@@ -1,0 +1,58 @@
+"""The settings of empty space, and of how rays are sampled and composited."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from settings.sections import (
+    Background,
+    Section,
+    background_rgb,
+)
+
+
+class OccupancyConfig(Section):
+    """The grid that tells empty space from occupied."""
+
+    resolution: int = Field(128, ge=1, le=1024, description="cells along the box's longest side")
+    threshold: float = Field(0.01, ge=0, lt=1, description="a cell whose alpha over one step is below this is empty")
+    update_every: int = Field(16, ge=1, description="steps between refreshes from the student")
+    decay: float = Field(0.95, gt=0, le=1, description="factor on a cell's remembered density at each refresh")
+    warmup_steps: int = Field(256, ge=0, description="steps before the student may empty a cell")
+
+
+class RenderConfig(Section):
+    """How rays are sampled and composited."""
+
+    step_size: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+        "auto",
+        description="distance between samples, world units; auto: half a pixel's width at the centre of the box, "
+        "but no less than the box's diagonal / 1024",
+    )
+    max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
+    termination: float = Field(1e-4, ge=0, lt=1, description="a ray ends at this transmittance (evaluation)")
+    max_batch_samples: int = Field(
+        262144, ge=1024, description="samples in memory at a time (evaluation without the fused renderer)"
+    )
+    fused: Literal["auto"] | bool = Field(
+        "auto",
+        description="render whole pictures in one Triton kernel (evaluation); auto: where the kernels are Triton's and "
+        "the student fits it, false: always in waves of samples, the reference, true: fused or an error",
+    )
+    precision: Literal["float32", "float16"] = Field(
+        "float32", description="type of the fused renderer's tables and factors of products; sums are float32"
+    )
+    background: Background = Field(
+        "white",
+        description="background of evaluation, and of training without random_background; R, G, B in [0, 1]",
+    )
+    random_background: bool = Field(
+        True, description="train on a random background per ray, where the teacher has alpha"
+    )
+
+    @property
+    def background_rgb(self) -> tuple[float, float, float]:
+        """sRGB in [0, 1]."""
+        return background_rgb(self.background)

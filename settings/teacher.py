@@ -1,0 +1,85 @@
+"""The settings of what is distilled."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from settings.sections import (
+    AssetPath,
+    Background,
+    Section,
+    Unit,
+    background_rgb,
+)
+
+
+class LiveConfig(Section):
+    """A teacher that goes on rendering new views while its student trains."""
+
+    buffer: int = Field(128, ge=2, description="views that rays are drawn from at a time; the oldest makes way")
+    reuse: float = Field(
+        1.0, gt=0, description="a new view comes after this many times a view's pixels have been drawn as rays"
+    )
+    ahead: int = Field(4, ge=1, description="views rendered ahead of their turn, on the CPU in a thread of its own")
+    own_share: Unit = Field(0.1, description="share of the views that have a training pose as it is")
+    angle: float = Field(
+        3.0,
+        ge=0,
+        le=90,
+        description="jitter of the others' viewing direction, degrees; they lie between training poses",
+    )
+    distance: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="jitter of their distance, as a fraction of it; of their position, as a fraction of the distance "
+        "to the next pose, where the cameras have no common focus",
+    )
+
+
+class TeacherConfig(Section):
+    """What is distilled."""
+
+    kind: Literal["views", "images", "gaussians", "bricks"] = Field(
+        description="views: renders and depth on disk; images: the dataset's own images (control arm); "
+        "gaussians: a 3DGS PLY rendered here; bricks: the built-in scene"
+    )
+    outputs: AssetPath | None = Field(
+        None,
+        description="graphdeco's output folder (`renders/`, `depth/`), under the assets root; views: the teacher; a "
+        "live PLY: what the student is measured against, null: rendered here",
+    )
+    ply: AssetPath | None = Field(
+        None,
+        description="3D Gaussians (.ply, .npz or .spz), under the assets root; gaussians: the teacher; views: the "
+        "first occupancy",
+    )
+    rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
+        "auto",
+        description="what renders the Gaussians; gsplat: CUDA, an optional package compiled on first use; auto: gsplat "
+        "on a CUDA device, else cpu",
+    )
+    background: Background = Field(
+        "white", description="what the teacher's RGB renders are composited on; R, G, B in [0, 1]"
+    )
+    depth_kind: Literal[
+        "auto", "none", "z", "distance", "inverse_z", "z_normalized", "distance_normalized", "inverse_z_normalized"
+    ] = Field(
+        "auto",
+        description="what the depth files hold (normalized: divided by accumulated alpha); none: ignore them",
+    )
+    live: bool | LiveConfig = Field(
+        False,
+        description="render new views all through training instead of fixed ones before it; for gaussians, bricks",
+    )
+    frames: int = Field(64, ge=2, description="number of views; for bricks")
+    supersample: int = Field(
+        1, ge=1, le=4, description="renders at this multiple of the width, then averages; for gaussians, bricks"
+    )
+
+    @property
+    def background_rgb(self) -> tuple[float, float, float]:
+        """sRGB in [0, 1]."""
+        return background_rgb(self.background)

@@ -1,0 +1,92 @@
+"""YAML by the rules of configs: YAML 1.2's core types, no key twice, and errors that name file and line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from settings.errors import InputError
+from settings.words import show
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file's top level by the rules of configs; a fresh mapping.
+
+    Raises:
+        InputError: unreadable, not UTF-8, invalid YAML, a key given twice, or no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(path, "file", error.strerror, "a readable YAML file", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(path, "file", "bytes that are not UTF-8", "a YAML text file") from error
+    data = parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        found = "an empty file" if data is None else show(data)
+        raise InputError(path, "top level", found, "`key: value` lines", "See configs/quickstart.yaml.")
+    return data
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """``text`` as plain values.
+
+    Args:
+        source: where it is from, for messages.
+
+    Raises:
+        InputError: invalid YAML, or a key given twice.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(source, f"line {line}", error.problem, "valid YAML with each key once") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(source, "text", " ".join(str(error).split()), "valid YAML") from error
+
+
+def dump_yaml(data: Any) -> str:
+    """``data`` as YAML text that ``parse_yaml`` reads back equal."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=115)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core types: ``1e-3`` is a number, ``on`` and ``1:50:2`` are text; a repeated key is an error."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = True) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem="a key that is not text", problem_mark=key_node.start_mark)
+            if key in mapping:
+                raise yaml.MarkedYAMLError(problem=f"a second key '{key}'", problem_mark=key_node.start_mark)
+            mapping[key] = self.construct_object(value_node, deep=True)
+        return mapping
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes by the loader's rules, so that what is written reads back equal."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_mapping)
+_NUMBER = r"(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+for _tag, _pattern, _first in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|True|false|False", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("float", rf"[-+]?({_NUMBER}|\.inf)|\.nan", list("-+.0123456789")),
+):
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), _first)

@@ -1,0 +1,1 @@
+"""The built-in scene: a handful of bricks as 3D Gaussians."""

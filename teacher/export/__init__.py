@@ -1,0 +1,1 @@
+"""A teacher written to disk: renders, depth, features, fewer Gaussians."""

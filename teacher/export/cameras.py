@@ -1,0 +1,151 @@
+"""Which cameras an export renders: a split of the dataset, a camera path, or an orbit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scene.camera_paths import orbit_path, spiral_path
+from scene.cameras import Cameras
+from scene.formats.transforms_json import load_transforms
+from scene.frames import Frames, frame_slice
+from scene.rays import Vector
+from settings.config import Config
+from settings.errors import InputError
+from teacher.bricks.scene import orbit_cameras
+from teacher.gaussians import Gaussians
+from teacher.sources.box import scene_box
+
+
+@dataclass(frozen=True)
+class ExportViews:
+    """What to render.
+
+    Attributes:
+        cameras: V cameras at the size of the export.
+        names: V unique names.
+        images: V image files of the dataset, None where there is none.
+        native: (width, height) of the dataset's images.
+        source: where the cameras are from, in words.
+    """
+
+    cameras: Cameras
+    names: tuple[str, ...]
+    images: tuple[Path | None, ...]
+    native: tuple[int, int]
+    source: str
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether every view has an image that is large enough."""
+        is_large = self.cameras.width <= self.native[0] and self.cameras.height <= self.native[1]
+        return is_large and all(path is not None for path in self.images)
+
+
+def views_to_export(
+    config: Config,
+    gaussians: Gaussians | None,
+    *,
+    split: str | None = None,
+    path: Path | None = None,
+    orbit: int | None = None,
+    spiral: int | None = None,
+    frames: str | None = None,
+    resolution: int | None = None,
+) -> ExportViews:
+    """The cameras asked for; with none of ``split``, ``path``, ``orbit`` and ``spiral`` the config's own.
+
+    Args:
+        gaussians: the teacher's, where there is a PLY: they bound the scene.
+        split: ``transforms_<split>.json`` beside ``data.transforms``.
+        path: a transforms JSON of poses, images or not.
+        orbit, spiral: number of frames of one round about the scene, or of rounds that rise and sink again.
+        frames: ``"START:STOP:STEP"`` of those.
+        resolution: width in pixels, height follows; None: the dataset's own, for bricks ``data.resolution``.
+
+    Raises:
+        InputError: no cameras to be had, or the files they are in are missing or damaged.
+    """
+    dataset, source = _named_cameras(config, split, path)
+    for name, make, count in (("orbit", orbit_path, orbit), ("spiral", spiral_path, spiral)):
+        if count is not None:
+            dataset, source = _around(config, gaussians, dataset, name, make, count)
+    chosen = dataset[frame_slice(frames, len(dataset), "--frames", "frames")]
+    native = (dataset.cameras.width, dataset.cameras.height)
+    size = native
+    if resolution is not None:
+        if resolution < 1:
+            raise InputError("--resolution", "width", resolution, "at least 1 pixel")
+        size = (resolution, max(1, round(native[1] * resolution / native[0])))
+    return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen.image_paths, native, source)
+
+
+def _around(
+    config: Config,
+    gaussians: Gaussians | None,
+    dataset: Frames,
+    name: str,
+    make: Callable[[Cameras, Vector, int], Cameras],
+    count: int,
+) -> tuple[Frames, str]:
+    """``count`` views about the middle of the scene box, and in words where they are."""
+    if count < 1:
+        raise InputError(f"--{name}", "frames", count, "at least 1")
+    box, _ = scene_box(config, gaussians, dataset.cameras)
+    centre = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
+    try:
+        cameras = make(dataset.cameras, centre, count)
+    except ValueError as error:
+        raise InputError(dataset.source, name, error, "cameras around the scene", "Use --path.") from error
+    names = tuple(f"{name}_{index:03d}" for index in range(count))
+    return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {centre}"
+
+
+def training_cameras(config: Config) -> tuple[Cameras, str]:
+    """The dataset's training cameras, and where they are from: ``transforms_train.json`` if there is one.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    transforms = config.data.transforms
+    if config.teacher.kind != "bricks" and transforms is not None:
+        beside = _of_split(transforms, "train")
+        if beside is not None and beside.is_file():
+            return load_transforms(beside).cameras, str(beside)
+    dataset, source = _named_cameras(config, None, None)
+    return dataset.cameras, source
+
+
+def _named_cameras(config: Config, split: str | None, path: Path | None) -> tuple[Frames, str]:
+    data = config.data
+    if path is not None:
+        size = None
+        if data.transforms is not None and data.transforms.is_file():
+            cameras = load_transforms(data.transforms).cameras
+            size = (cameras.width, cameras.height)
+        return load_transforms(path, image_size=size), str(path)
+    if config.teacher.kind == "bricks":
+        if split is not None:
+            raise InputError("--split", "split", split, "none, since teacher.kind is bricks: it has no dataset")
+        cameras = orbit_cameras(config.teacher.frames, data.resolution, data.resolution, config.seed)
+        names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
+        source = "the built-in scene's cameras"
+        return Frames(cameras, names, (None,) * len(cameras), Path(source)), source
+    if data.transforms is None:
+        raise InputError("config", "data.transforms", "nothing", "a transforms_*.json", "Set it, or give --path.")
+    if split is None:
+        return load_transforms(data.transforms), str(data.transforms)
+    beside = _of_split(data.transforms, split)
+    if beside is None:
+        expected = "a name like transforms_test.json, whose other splits lie beside it"
+        raise InputError("--split", "data.transforms", data.transforms.name, expected, "Use --path FILE.")
+    return load_transforms(beside), str(beside)
+
+
+def _of_split(transforms: Path, split: str) -> Path | None:
+    """``transforms_<split>.json`` beside a file of such a name."""
+    if re.fullmatch(r"transforms_\w+\.json", transforms.name) is None:
+        return None
+    return transforms.with_name(f"transforms_{split}.json")

@@ -1,0 +1,141 @@
+"""Teacher features on disk, beside the exported views: the volume and the Gaussians', and every view's rays'."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from kernels.threads import one_torch_thread
+from machine.files import write_atomically
+from machine.fingerprints import digest
+from scene.rays import SceneBox
+from settings.errors import InputError
+from teacher.export.cameras import ExportViews
+from teacher.export.renders import Writers, check_settings, write_json
+from teacher.features.along_rays import RayFeatures, ray_features
+from teacher.features.channels import gaussian_features, select_channels
+from teacher.features.volume import MAX_GIB, build_volume
+from teacher.features.volume_files import fingerprint_of, read_features, write_features
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+
+FEATURES, RAYS, SETTINGS = "teacher_features.npz", "ray_features", "feature_settings.json"
+# Values that spread over many orders of magnitude, or must tell near distances apart, are not float16.
+_FLOAT32 = ("distance", "distance_variance", "effective")
+_log = logging.getLogger(__name__)
+
+
+class RayMemory(NamedTuple):
+    """Bytes that ray features take: in memory for the frame at hand, and on disk per frame before deflating."""
+
+    memory: int
+    disk: int
+
+
+def ray_memory(width: int, height: int, channels: int, gaussians: int) -> RayMemory:
+    """What a frame's ray features take, known before any is rendered."""
+    pixels = width * height
+    # The image of 6 planes, the channels and two of depth; its channels once more apart; statistics; float16 to write.
+    memory = pixels * (4 * (6 + 2 * (channels + 2)) + 4 * 9 + 2 * channels) + 4 * gaussians * (3 * channels + 12)
+    planes = len(RayFeatures._fields) - 1
+    return RayMemory(memory, pixels * (2 * channels + 2 * planes + 2 * len(_FLOAT32)))
+
+
+class FeatureExport:
+    """Features of the teacher in a folder of exported views; what is complete in it is kept.
+
+    ``teacher_features.npz`` is ``teacher.features.volume_files``'s; ``ray_features/00000.npz`` holds the fields of
+    ``RayFeatures`` by name, deflated: float16, but distance, its variance and the effective number float32.
+
+    Args:
+        rasterizer: of the same Gaussians.
+        box, resolution: of the volume.
+        channels: see ``teacher.features.channels.select_channels``.
+
+    Raises:
+        InputError: a channel is unknown; too much memory would be needed; the folder holds features that were made
+            otherwise, or a damaged file. Nothing is written yet.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        gaussians: Gaussians,
+        rasterizer: Rasterizer,
+        views: ExportViews,
+        box: SceneBox,
+        resolution: int,
+        channels: Sequence[str],
+    ) -> None:
+        self.folder, self.views, self._gaussians, self._rasterizer = folder, views, gaussians, rasterizer
+        self.channels = select_channels(channels, "--features")
+        cameras = views.cameras
+        self._settings: dict[str, Any] = {
+            "gaussians": fingerprint_of(gaussians),
+            "cameras": digest(getattr(cameras, name) for name in ("c2w", "fx", "fy", "cx", "cy")),
+            "size": [cameras.width, cameras.height],
+            "box": [list(box.lower), list(box.upper)],
+            "features_resolution": resolution,
+            "features": list(self.channels),
+            "rasterizer": rasterizer.implementation,
+        }
+        check_settings(folder, SETTINGS, self._settings, (FEATURES, RAYS))
+        self.memory = ray_memory(cameras.width, cameras.height, len(self.channels), len(gaussians))
+        if self.memory.memory > MAX_GIB * 2**30:
+            found = f"{cameras.width}x{cameras.height} with {len(self.channels)} channels: "
+            found += f"{self.memory.memory / 2**30:.1f} GiB"
+            raise InputError(
+                "--features", "memory of a frame", found, f"at most {MAX_GIB:g} GiB", "Name fewer channels."
+            )
+        self.todo = [index for index in range(len(views.names)) if not self._path(index).is_file()]
+        """Frames whose rays are not on disk yet."""
+        self._volume = None
+        if (folder / FEATURES).is_file():
+            read_features(folder / FEATURES, gaussians=gaussians, box=box, channels=self.channels)
+        else:
+            self._volume = build_volume(gaussians, box, resolution, self.channels)
+
+    def run(self, progress: bool = True) -> None:
+        """Writes what is not there yet.
+
+        Raises:
+            InputError: the folder cannot be written; a feature is beyond what float16 holds.
+        """
+        _log.info(
+            "ray features: %d frames of %d channels, %.3f GiB of memory, up to %.3f GiB on disk",
+            len(self.todo), len(self.channels), self.memory.memory / 2**30, len(self.todo) * self.memory.disk / 2**30,
+        )  # fmt: skip
+        features = gaussian_features(self._gaussians, self.channels)
+        try:
+            write_json(self.folder / SETTINGS, self._settings)
+            if self._volume is not None:
+                write_features(self.folder / FEATURES, self._volume, self._gaussians)
+            with one_torch_thread(), Writers() as writers:
+                for index in tqdm(self.todo, desc="ray features", unit="frame", disable=not progress):
+                    rays = ray_features(self._rasterizer, self._gaussians.means, features, self.views.cameras, index)
+                    writers.submit(_write_rays, self._path(index), rays)
+        except OSError as error:
+            raise InputError(
+                self.folder, "output folder", error.strerror or error, "a folder that can be written"
+            ) from error
+
+    def _path(self, index: int) -> Path:
+        return self.folder / RAYS / f"{index:05d}.npz"
+
+
+def _write_rays(path: Path, rays: RayFeatures) -> None:
+    arrays = {}
+    for name, plane in rays._asdict().items():
+        with np.errstate(over="ignore"):
+            arrays[name] = plane.cpu().numpy().astype(np.float32 if name in _FLOAT32 else np.float16)
+        if not np.isfinite(arrays[name]).all():
+            raise InputError(path, name, "a value beyond 65504", "values that fit float16", "Leave that channel out.")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())

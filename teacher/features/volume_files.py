@@ -1,0 +1,206 @@
+"""Teacher features on disk: one deflated ``.npz`` with a JSON header, tied to its Gaussians and to its box.
+
+Arrays: ``header`` (JSON text), ``cells`` (M,) uint32 differences of ascending flat indices of the grid's touched
+cells, ``density`` (M,) float32, ``confidence`` (M,) float16, ``features`` (M, C) float16 and ``gaussian_features``
+(G, C) float16. Header: format, version, gaussians (their number), fingerprint (of their values), channels, box,
+resolution, channel_mean and channel_std, log_density (mean and standard deviation) and density (least, largest).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.sparse_volume import FIXED_COLUMNS
+from machine.files import write_atomically
+from machine.fingerprints import digest
+from scene.rays import SceneBox
+from settings.errors import InputError
+from teacher.features.channels import gaussian_features, select_channels
+from teacher.features.volume import ChannelStatistics, FeatureVolume, grid_shape
+from teacher.gaussians import Gaussians
+
+FORMAT, VERSION = "teacher-features", 1
+_ARRAYS = ("cells", "density", "confidence", "features", "gaussian_features")
+_EXPORT_AGAIN = "Export the features again."
+
+
+class StoredFeatures(NamedTuple):
+    """What a file holds: the volume, and the features (G, C) float16 of each Gaussian with the same channels."""
+
+    volume: FeatureVolume
+    gaussian_features: Tensor
+
+
+def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians) -> None:
+    """Writes a volume and the features of the Gaussians it was built from; whole or not at all.
+
+    Raises:
+        InputError: a feature is beyond what float16 holds; the folder cannot be written.
+    """
+    cells = torch.nonzero(volume.index[1:-1, 1:-1, 1:-1].reshape(-1))[:, 0].numpy()
+    density = volume.table[1:, 0]
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "gaussians": len(gaussians),
+        "fingerprint": fingerprint_of(gaussians),
+        "channels": list(volume.channels),
+        "box": {"lower": list(volume.box.lower), "upper": list(volume.box.upper)},
+        "resolution": volume.resolution,
+        "channel_mean": volume.statistics.mean.tolist(),
+        "channel_std": volume.statistics.std.tolist(),
+        "log_density": list(volume.log_density),
+        "density": [density.min().item(), density.max().item()] if len(density) else None,
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        header=np.array(json.dumps(header)),
+        cells=np.diff(cells, prepend=0).astype(np.uint32),
+        density=density.numpy(),
+        confidence=volume.table[1:, 1].numpy().astype(np.float16),
+        features=_half(path, "features", volume.table[1:, FIXED_COLUMNS:]),
+        gaussian_features=_half(path, "gaussian_features", gaussian_features(gaussians, volume.channels)),
+    )
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise InputError(path, "output file", error.strerror or error, "a folder that can be written") from error
+
+
+def read_features(
+    path: str | Path,
+    *,
+    gaussians: Gaussians | None = None,
+    box: SceneBox | None = None,
+    channels: Sequence[str] | None = None,
+) -> StoredFeatures:
+    """Reads what ``write_features`` wrote, without unpickling anything.
+
+    Args:
+        gaussians: the teacher that the features must be of; box: the box they must be in; channels: what must be
+            among them and is read (see ``select_channels``). None: whatever there is.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind or version; it is of another scene or another
+            box; it lacks a channel.
+    """
+    header, arrays = _load(path)
+    if gaussians is not None:
+        found, expected = header["fingerprint"], fingerprint_of(gaussians)
+        if found != expected:
+            found = f"{found} of {header['gaussians']} Gaussians"
+            expected = f"{expected} of {len(gaussians)}, the teacher's"
+            raise InputError(path, "fingerprint of the scene", found, expected, _EXPORT_AGAIN)
+    stored = SceneBox(header["box"]["lower"], header["box"]["upper"])
+    if box is not None and not np.allclose([stored.lower, stored.upper], [box.lower, box.upper], rtol=0, atol=1e-6):
+        found, expected = (f"{list(one.lower)} to {list(one.upper)}" for one in (stored, box))
+        raise InputError(path, "box", found, expected, f"Set data.box to the first. Or: {_EXPORT_AGAIN}")
+    names = tuple(header["channels"])
+    if channels is not None:
+        wanted = select_channels(channels)
+        if missing := [name for name in wanted if name not in names]:
+            raise InputError(path, "channels", f"no {', '.join(missing)}", ", ".join(wanted), _EXPORT_AGAIN)
+    volume = _volume(stored, header, names, arrays)
+    features = torch.from_numpy(arrays["gaussian_features"])
+    if channels is None:
+        return StoredFeatures(volume, features)
+    return StoredFeatures(volume.selected(wanted), features[:, [names.index(name) for name in wanted]])
+
+
+def fingerprint_of(gaussians: Gaussians) -> str:
+    """16 hexadecimal digits that tell these Gaussians from others, whatever file they are from."""
+    return digest(getattr(gaussians, name) for name in gaussians.__dataclass_fields__)
+
+
+def _half(path: str | Path, name: str, values: Tensor) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = values.numpy().astype(np.float16)
+    if not np.isfinite(half).all():
+        raise InputError(path, name, "a value beyond 65504", "values that fit float16", "Leave that channel out.")
+    return half
+
+
+def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays, held to the format and to each other."""
+    expected = f"a whole .npz of format {FORMAT}"
+    if not Path(path).is_file():
+        raise InputError(path, "teacher features", "no such file", expected, _EXPORT_AGAIN)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise ValueError("the header is of another format")
+            if header.get("version") != VERSION:
+                raise InputError(path, "version", header.get("version"), VERSION, _EXPORT_AGAIN)
+            arrays = {name: archive[name] for name in _ARRAYS}
+        _check(header, arrays)
+    except (
+        OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, OverflowError, NotImplementedError,
+        zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
+        raise InputError(path, "teacher features", f"unreadable data ({error})", expected, _EXPORT_AGAIN) from None
+    return header, arrays
+
+
+def _check(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """ValueError, KeyError or TypeError when header and arrays do not make a volume."""
+    names = header["channels"]
+    if list(_known_channels(names)) != names:
+        raise ValueError("the header's channels are not those of this program")
+    if type(header["resolution"]) is not int or header["resolution"] < 1:
+        raise ValueError("the header's resolution is no positive integer")
+    shape = grid_shape(SceneBox(header["box"]["lower"], header["box"]["upper"]), header["resolution"])
+    cells = len(arrays["cells"])
+    expected = {
+        "cells": ((cells,), "u"),
+        "density": ((cells,), "f"),
+        "confidence": ((cells,), "f"),
+        "features": ((cells, len(names)), "f"),
+        "gaussian_features": ((header["gaussians"], len(names)), "f"),
+    }
+    for name, (size, kind) in expected.items():
+        if arrays[name].shape != size or arrays[name].dtype.kind != kind:
+            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, not {size}")
+        if kind == "f" and not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} has values that are not finite")
+    if cells and ((arrays["cells"][1:] == 0).any() or arrays["cells"].sum(dtype=np.int64) >= np.prod(shape)):
+        raise ValueError("cells are not ascending indices of the grid")
+    for name, count in (("channel_mean", len(names)), ("channel_std", len(names)), ("log_density", 2)):
+        if np.array(header[name], dtype=float).shape != (count,) or not np.isfinite(header[name]).all():
+            raise ValueError(f"the header's {name} is not {count} numbers")
+
+
+def _known_channels(names: object) -> tuple[str, ...]:
+    """``select_channels``; () for what it refuses."""
+    try:
+        return select_channels(names)
+    except (InputError, TypeError):
+        return ()
+
+
+def _volume(
+    box: SceneBox, header: dict[str, Any], names: tuple[str, ...], arrays: dict[str, np.ndarray]
+) -> FeatureVolume:
+    cells = np.cumsum(arrays["cells"], dtype=np.int64)
+    shape = grid_shape(box, header["resolution"])
+    index = torch.zeros([extent + 2 for extent in shape], dtype=torch.int32)
+    x, y, z = np.unravel_index(cells, shape)
+    index[x + 1, y + 1, z + 1] = torch.arange(1, len(cells) + 1, dtype=torch.int32)
+    table = torch.zeros(len(cells) + 1, FIXED_COLUMNS + len(names))
+    table[1:, 0] = torch.from_numpy(arrays["density"])
+    table[1:, 1] = torch.from_numpy(arrays["confidence"])
+    table[1:, FIXED_COLUMNS:] = torch.from_numpy(arrays["features"])
+    statistics = ChannelStatistics(torch.tensor(header["channel_mean"]), torch.tensor(header["channel_std"]))
+    log_density = tuple(header["log_density"])
+    return FeatureVolume(box, header["resolution"], names, index, table, statistics, log_density)

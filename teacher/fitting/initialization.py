@@ -1,0 +1,101 @@
+"""Where a fit starts: Gaussians in the visual hull of the silhouettes, coloured as the views show them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernels.covariances import gaussian_covariances
+from kernels.rasterize import rasterize
+from scene.cells import CellGrid
+from scene.rays import SceneBox
+from teacher.fitting.pictures import Pictures
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import camera_view
+from teacher.sources.cells import cells_of_views
+from teacher.views.teacher_views import TeacherViews
+
+_RESOLUTION = 128  # cells along the box's longest side; at most two to a pixel of the pictures' longest
+_SURFACE_SHARE = 0.7  # of the Gaussians; the rest lies inside, where concave parts may be
+_OPACITY = 0.3
+_LEAST_COVERED = 0.3  # mean alpha of the pixels a Gaussian shows in
+_SH0 = 0.28209479177387814
+
+
+def hull_gaussians(
+    views: TeacherViews, box: SceneBox, pictures: Pictures, count: int, generator: torch.Generator
+) -> Gaussians:
+    """About ``count`` isotropic Gaussians at random places in the hull, mostly at its surface.
+
+    The hull is what no silhouette of the training views shows to be empty (``cells_of_views``); without silhouettes it
+    is all of the box that they see.
+
+    Args:
+        views: with silhouettes in ``coverage``.
+        box: the scene box, which bounds the hull.
+        pictures: of the training views; colour a Gaussian by the mean of the pixels it contributes to.
+    """
+    resolution = min(_RESOLUTION, 2 * max(views.cameras.width, views.cameras.height))
+    grid = CellGrid(box, resolution)
+    mask = cells_of_views(views, grid).bool()
+    cells, surface = mask.nonzero(), _is_surface(mask)
+    inner, outer = cells[~surface], cells[surface]
+    wanted = round(_SURFACE_SHARE * count) if len(inner) else count
+    places = torch.cat([_random_places(outer, wanted, generator), _random_places(inner, count - wanted, generator)])
+    means = places * grid.cell_size + torch.tensor(box.lower)
+    # As far apart as if they shared the hull's volume.
+    spacing = grid.cell_size * (len(cells) / count) ** (1 / 3)
+    gaussians = Gaussians(
+        means=means,
+        log_scales=torch.full((count, 3), 0.5 * spacing).log(),
+        rotations=torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1),
+        opacity_logits=torch.full((count,), _OPACITY).logit(),
+        sh=torch.zeros(count, 1, 3),
+    )
+    color, covered = _seen_colors(gaussians, pictures)
+    # Beyond what most views hold the hull is not carved: what those that do see it show is background.
+    kept = covered > _LEAST_COVERED
+    kept = kept if kept.any() else ~kept
+    fields = (gaussians.means, gaussians.log_scales, gaussians.rotations, gaussians.opacity_logits)
+    return Gaussians(*(field[kept] for field in fields), sh=((color[kept] - 0.5) / _SH0)[:, None])
+
+
+def _is_surface(mask: Tensor) -> Tensor:
+    """(cells,) bool, of the set cells (X, Y, Z): whether one of the six neighbours is empty."""
+    padded = torch.nn.functional.pad(mask[None, None].float(), (1,) * 6)[0, 0]
+    inside = torch.ones_like(mask)
+    for axis in range(3):
+        for start in (0, 2):
+            window = [slice(1, 1 + size) for size in mask.shape]
+            window[axis] = slice(start, start + mask.shape[axis])
+            inside &= padded[tuple(window)] > 0
+    return ~inside[mask]
+
+
+def _random_places(cells: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """(count, 3) uniform places in the given cells (M, 3), in units of cells."""
+    if not len(cells):
+        return torch.zeros(0, 3)
+    chosen = cells[torch.randint(len(cells), (count,), generator=generator)]
+    return chosen + torch.rand((count, 3), generator=generator)
+
+
+def _seen_colors(gaussians: Gaussians, pictures: Pictures) -> tuple[Tensor, Tensor]:
+    """Mean over the pixels that each Gaussian contributes to, by its weight there, of their colour (N, 3) and of their
+    alpha (N,); grey and 0 where nothing is seen of it.
+
+    The sum of weight * pixel over a picture is the gradient of the channel that is blended with those weights.
+    """
+    covariances, count = gaussian_covariances(gaussians.log_scales, gaussians.rotations), len(gaussians)
+    total = torch.zeros(count, 5)
+    for index in range(len(pictures)):
+        picture = pictures.level(0)[index].float() / 255
+        channels = torch.zeros(count, 5, requires_grad=True)
+        view = camera_view(pictures.cameras(0), index)
+        output = rasterize(gaussians.means, covariances, gaussians.opacities, gaussians.sh, view, channels=channels)
+        rgb, alpha = picture[..., :3], picture[..., 3:]
+        (output.channels * torch.cat([rgb * alpha, alpha, torch.ones_like(alpha)], dim=-1)).sum().backward()
+        total += channels.grad
+    color, alpha, weight = total.split([3, 1, 1], dim=1)
+    color = torch.where(alpha > 1e-3, color / alpha.clamp(min=1e-3), 0.5)
+    return color, torch.where(weight > 1e-3, alpha / weight.clamp(min=1e-3), 0.0)[:, 0]

@@ -1,0 +1,100 @@
+"""The cells a teacher can occupy: from its Gaussians, or carved by its views' silhouettes and depth."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels.cell_statistics import CellStatistics
+from kernels.gaussian_statistics import gaussian_statistics
+from kernels.threads import one_torch_thread
+from scene.cameras import Cameras
+from scene.cells import CellGrid
+from teacher.gaussians import Gaussians
+from teacher.views.teacher_views import TeacherViews
+
+_DEPTH_VOTES = 3  # views that must see through a cell before depth empties it
+_DEPTH_MARGIN_CELLS = 2.0
+
+
+def cells_of_gaussians(gaussians: Gaussians, grid: CellGrid) -> Tensor:
+    """(X, Y, Z) uint8: cells in which some Gaussian can still be drawn (its alpha reaches 1/255).
+
+    On LEGO they are 1.1 times the cells that matter to pictures. Dropping the faintest of them too saved a tenth of the
+    samples and cost the student 0.4 dB.
+    """
+    return statistics_of_gaussians(gaussians, grid).mask()
+
+
+def statistics_of_gaussians(gaussians: Gaussians, grid: CellGrid, channels: Tensor | None = None) -> CellStatistics:
+    """Extinction, amplitudes and means of ``channels`` (N, C) in every cell where some alpha reaches 1/255."""
+    drawn = gaussians.means, gaussians.half_axes(), gaussians.opacities
+    return gaussian_statistics(*drawn, grid.box.lower, grid.cell_size, grid.shape, channels=channels)
+
+
+@one_torch_thread()
+@torch.no_grad()
+def cells_of_views(views: TeacherViews, grid: CellGrid) -> Tensor:
+    """(X, Y, Z) uint8: cells that no training view shows to be empty.
+
+    A cell goes when it projects beside the silhouette of a view that holds it, or when several views look through
+    it at a surface well behind. Images are pooled over the cell's footprint first, so a cell is judged as a whole,
+    and only by views that hold all of it.
+    """
+    x, y, z = (torch.arange(extent) + 0.5 for extent in grid.shape)
+    centers = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1).reshape(-1, 3)
+    centers = centers * grid.cell_size + torch.tensor(grid.box.lower)
+    alive = torch.arange(len(centers))
+    votes = torch.zeros(len(centers), dtype=torch.uint8)
+    reach = grid.cell_size * math.sqrt(3) / 2
+    for frame in (~views.holdout).nonzero()[:, 0].tolist():
+        row, col, depth, distance = _project(views.cameras, frame, centers[alive])
+        radii = _footprints(views.cameras, frame, depth, distance, reach)
+        keep = torch.ones(len(alive), dtype=torch.bool)
+        for radius in radii.bincount().nonzero()[:, 0].tolist():
+            judged = radii == radius
+            judged &= (row >= radius) & (row < views.cameras.height - radius)
+            judged &= (col >= radius) & (col < views.cameras.width - radius)
+            judged = judged.nonzero()[:, 0]
+            if not len(judged):
+                continue
+            r, c = row[judged].long(), col[judged].long()
+            keep[judged] = _pool(views.coverage[frame].float(), radius)[r, c] > 0
+            if views.distance is not None:
+                # Where depth is unknown the pooled minimum is 0, which empties nothing.
+                surface = -_pool(-views.distance[frame], radius)
+                in_front = distance[judged] < surface[r, c] - _DEPTH_MARGIN_CELLS * grid.cell_size
+                votes[alive[judged]] += in_front.to(torch.uint8)
+                keep[judged] &= votes[alive[judged]] < _DEPTH_VOTES
+        alive = alive[keep]
+    mask = torch.zeros(len(centers), dtype=torch.uint8)
+    mask[alive] = 1
+    return mask.view(grid.shape)
+
+
+def _project(cameras: Cameras, frame: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pixel row and column, depth along the camera's axis and distance from its centre, each (N,)."""
+    local = (points - cameras.centers[frame]) @ cameras.c2w[frame, :3, :3]
+    depth = -local[:, 2]
+    safe = depth.clamp(min=1e-9)
+    col = cameras.cx[frame] + cameras.fx[frame] * local[:, 0] / safe
+    row = cameras.cy[frame] - cameras.fy[frame] * local[:, 1] / safe
+    return row.floor(), col.floor(), depth, local.norm(dim=-1)
+
+
+def _footprints(cameras: Cameras, frame: int, depth: Tensor, distance: Tensor, reach: float) -> Tensor:
+    """(N,) int64: pixels around its centre's that a ball of radius ``reach`` covers, rounded up to few values."""
+    focal = torch.maximum(cameras.fx[frame], cameras.fy[frame])
+    # A ball beside the camera's axis projects to an ellipse; one around the camera covers everything.
+    pixels = focal * reach * distance / (depth * (depth - reach))
+    pixels = torch.where(depth > reach, pixels, torch.inf).clamp(1.0, max(cameras.width, cameras.height))
+    return (2 ** ((2 * pixels.log2()).ceil() / 2)).ceil().long() + 1
+
+
+def _pool(image: Tensor, radius: int) -> Tensor:
+    """Maximum over a square of 2 * radius + 1 pixels, one axis after the other."""
+    rows = F.max_pool2d(image[None, None], (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(rows, (1, 2 * radius + 1), stride=1, padding=(0, radius))[0, 0]

@@ -1,0 +1,1 @@
+"""Views of a teacher: what training and evaluation compare a student with."""

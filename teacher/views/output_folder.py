@@ -1,0 +1,224 @@
+"""A teacher's files on disk: finding them, and checking that counts and sizes fit the dataset's."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.threads import available_threads
+from scene.cameras import Cameras
+from scene.formats.transforms_json import load_transforms
+from scene.frames import Frames, frame_slice
+from scene.images import image_size, read_image, resize_area, resize_rgba, to_uint8
+from settings.errors import InputError
+from teacher.depth import read_depth
+
+T = TypeVar("T")
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(\d+))?")
+_POSES_HINT = "data.transforms must be the JSON whose poses the teacher rendered."
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Frames of a dataset with the teacher's files for them; all lists have one entry a frame.
+
+    Attributes:
+        dataset: the frames, at the dataset's size.
+        cameras: their cameras at the size of the renders.
+        renders, depths, truths: ``renders/``, ``depth/`` and ``gt/`` files; the last two may be empty.
+        has_alpha: whether the renders are RGBA; all are as the first.
+    """
+
+    dataset: Frames
+    cameras: Cameras
+    renders: list[Path]
+    depths: list[Path]
+    truths: list[Path]
+    has_alpha: bool
+
+    def __len__(self) -> int:
+        return len(self.renders)
+
+    def load(self, i: int) -> tuple[np.ndarray, Tensor | None]:
+        """Frame i: (H, W, 3 or 4) uint8 render and (H, W) depth as stored; InputError for damaged files."""
+        size = (self.cameras.width, self.cameras.height)
+        picture = read_render(self.renders[i], size, self.has_alpha)
+        return picture, read_view_depth(self.depths[i], size) if self.depths else None
+
+
+def find_outputs(
+    outputs_dir: str | Path, transforms: str | Path, frames: str | None, *, depth: bool, truth: bool
+) -> OutputFiles:
+    """Finds a teacher's files and matches them to the frames of the JSON; see ``views_from_outputs``.
+
+    Args:
+        depth: look for ``depth/``, which must be there.
+        truth: look for ``gt/``, which may be there.
+    """
+    folder = outputs_folder(Path(outputs_dir))
+    renders = numbered_files(folder / "renders", ".png")
+    hint = "Set teacher.depth_kind: none to do without depth."
+    depths = numbered_files(folder / "depth", ".npy", hint) if depth else []
+    truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
+    size = image_size(renders[0])
+    dataset = load_transforms(transforms, image_size=size)
+    for files in filter(None, (renders, depths, truths)):
+        check_count(files, dataset)
+    chosen = frame_slice(frames, len(dataset))
+    dataset, renders = dataset[chosen], renders[chosen]
+    cameras = rendered_cameras(dataset, size, renders[0])
+    has_alpha = read_image(renders[0]).shape[2] == 4
+    return OutputFiles(dataset, cameras, renders, depths[chosen], truths[chosen], has_alpha)
+
+
+def outputs_folder(folder: Path) -> Path:
+    """The folder with ``renders/``: the given one, or the only ``ours_*`` in it.
+
+    Raises:
+        InputError: neither, listing what was found.
+    """
+    if (folder / "renders").is_dir():
+        return folder
+    rounds = sorted(path for path in folder.glob("ours_*") if (path / "renders").is_dir())
+    if len(rounds) == 1:
+        return rounds[0]
+    if not folder.exists():
+        found = "no such folder"
+    else:
+        names = [path.name for path in rounds] or sorted(path.name for path in folder.glob("*"))[:8]
+        found = ", ".join(names) or "an empty folder"
+    hint = "Name one of them in teacher.outputs." if rounds else "Set teacher.outputs to a folder like ours_30000."
+    raise InputError(folder, "teacher outputs", found, "renders/, or one ours_* folder with renders/", hint)
+
+
+def numbered_files(folder: Path, extension: str, hint: str = "") -> list[Path]:
+    """``00000<extension>``, ``00001<extension>``, ... in order.
+
+    Raises:
+        InputError: no folder, no such files, or a gap in the numbers.
+    """
+    expected = f"00000{extension}, 00001{extension}, ..."
+    if not folder.is_dir():
+        raise InputError(folder, "folder", "nothing", expected, hint)
+    numbered = {int(path.stem): path for path in folder.glob(f"*{extension}") if path.stem.isdecimal()}
+    if not numbered:
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "an empty folder"
+        raise InputError(folder, "files", found, expected, hint)
+    gap = next((number for number in range(len(numbered)) if number not in numbered), None)
+    if gap is not None:
+        found = f"no {gap:05d}{extension} among {len(numbered)} files up to {numbered[max(numbered)].name}"
+        raise InputError(folder, "numbering", found, f"{expected} without a gap")
+    return [numbered[number] for number in range(len(numbered))]
+
+
+def check_count(files: Sequence[Path], dataset: Frames) -> None:
+    """InputError unless there is one file for each frame of the JSON."""
+    if len(files) != len(dataset):
+        found = f"{len(files)} files for the {len(dataset)} frames of {dataset.source}"
+        raise InputError(files[0].parent, "number of files", found, "one for each frame", _POSES_HINT)
+
+
+def rendered_cameras(dataset: Frames, size: Size, render: Path) -> Cameras:
+    """The dataset's cameras at the size of the renders, which must be a scaled one (graphdeco's ``-r``)."""
+    cameras = dataset.cameras
+    if abs(size[0] * cameras.height / cameras.width - size[1]) > 1:
+        found = f"{size[0]}x{size[1]}"
+        expected = f"the shape of the dataset's {cameras.width}x{cameras.height} ({dataset.source})"
+        raise InputError(render, "image size", found, expected, _POSES_HINT)
+    return cameras.resized(*size)
+
+
+def read_render(path: Path, size: Size, has_alpha: bool) -> np.ndarray:
+    """(H, W, 3 or 4) uint8 of that size and kind, else InputError."""
+    picture = read_image(path)
+    if picture.shape[1::-1] != size:
+        raise InputError(path, "image size", _shape(picture), f"{size[0]}x{size[1]} as the first image")
+    if (picture.shape[2] == 4) != has_alpha:
+        found = "RGBA" if not has_alpha else "RGB"
+        raise InputError(path, "channels", found, f"{'RGBA' if has_alpha else 'RGB'} as the first image")
+    return picture
+
+
+def read_view_depth(path: Path, size: Size) -> Tensor:
+    """(H, W) float32 depth of that size, else InputError."""
+    depth = read_depth(path)
+    if depth.shape[::-1] != size:
+        raise InputError(path, "depth size", _shape(depth), f"{size[0]}x{size[1]} as the renders")
+    return depth
+
+
+def all_present(paths: Sequence[Path | None], names: Sequence[str], source: Path | str, hint: str = "") -> list[Path]:
+    """The paths; InputError naming the first frame that has none."""
+    for name, path in zip(names, paths, strict=True):
+        if path is None:
+            missing = sum(path is None for path in paths)
+            found = f"no file ({missing} of {len(paths)} frames have none)"
+            raise InputError(source, f"image of frame {name}", found, "an image for every frame", hint)
+    return [path for path in paths if path is not None]
+
+
+def load_ground_truth(
+    paths: Sequence[Path | None], names: Sequence[str], size: Size, source: Path | str
+) -> Tensor | None:
+    """The dataset's images as (N, H, W, 4) uint8 straight RGBA of that size; None when no frame has one.
+
+    Raises:
+        InputError: an image is missing among others, unreadable, smaller, or of another shape.
+    """
+    if not any(paths):
+        return None
+    hint = "Set data.ground_truth: false to do without."
+    present = all_present(paths, names, source, hint)
+
+    def load(i: int) -> np.ndarray:
+        picture = read_image(present[i])
+        height, width = picture.shape[:2]
+        if width < size[0] or height < size[1] or abs(width * size[1] / size[0] - height) > width / size[0]:
+            expected = f"at least {size[0]}x{size[1]} and of that shape"
+            raise InputError(present[i], "ground truth size", _shape(picture), expected, hint)
+        return shrink_rgba(picture, size)
+
+    pictures = np.empty((len(present), size[1], size[0], 4), np.uint8)
+    for i, picture in enumerate(parallel_map(load, len(present))):
+        pictures[i] = picture
+    return torch.from_numpy(pictures)
+
+
+def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:
+    """``load(0), ..., load(count - 1)`` in order, by a thread for each CPU, working only a few items ahead.
+
+    ``load`` should leave torch alone, and its caller be under ``one_torch_thread``. The first exception in order is
+    raised.
+    """
+    threads = available_threads()
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque(pool.submit(load, i) for i in range(min(4 * threads, count)))
+        for i in range(len(ahead), count + len(ahead)):
+            done = ahead.popleft().result()
+            if i < count:
+                ahead.append(pool.submit(load, i))
+            yield done
+
+
+def shrink_rgba(picture: np.ndarray, size: Size) -> np.ndarray:
+    """uint8 RGB or RGBA -> (H, W, 4) uint8 straight RGBA of that size, by area; alpha is 255 for RGB."""
+    if picture.shape[2] == 4:
+        return resize_rgba(picture, *size)
+    rgb = to_uint8(resize_area(picture / np.float32(255), *size))
+    return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+
+
+def _shape(picture: np.ndarray | Tensor) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"

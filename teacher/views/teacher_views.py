@@ -1,0 +1,337 @@
+"""The teacher as pictures: colour, alpha and distance of every training view, at the working resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kernels.threads import one_torch_thread
+from scene.cameras import Cameras, join_cameras
+from scene.formats.transforms_json import load_transforms
+from scene.frames import chosen_frames, working_size
+from scene.images import read_image, resize_area, to_uint8
+from scene.rays import SceneBox, focus_box
+from settings.errors import InputError
+from teacher.depth import DepthKind, DepthReport, back_project, infer_depth_kind, to_distance
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+from teacher.views.output_folder import (
+    OutputFiles,
+    Size,
+    all_present,
+    find_outputs,
+    load_ground_truth,
+    parallel_map,
+    read_render,
+    shrink_rgba,
+)
+from teacher.views.rasterized import View, collect_views, render_view
+
+Color = tuple[float, float, float]
+Progress = Callable[[int, int], None]
+
+# As many views as it takes to infer the depth kind; more only cost time.
+_INFERENCE_VIEWS = 24
+
+
+@dataclass(frozen=True)
+class TeacherViews:
+    """N teacher views of one size (H, W).
+
+    Attributes:
+        cameras: N cameras at this size.
+        names: N unique frame names.
+        rgb: (N, H, W, 3) uint8 sRGB; straight colour where alpha is known, else composited on ``background``.
+        alpha: (N, H, W) uint8, or None where the teacher's renders have none.
+        coverage: (N, H, W) uint8, the part of the pixel the scene covers: alpha if known, else the area with
+            depth, else the area that differs from the background.
+        distance: (N, H, W) float32 expected distance along the unit ray, world units, 0 where unknown; or None.
+        background: sRGB in [0, 1] that ``rgb`` is composited on; set exactly when alpha is None.
+        ground_truth: (N, H, W, 4) uint8 straight RGBA of the dataset's own images (alpha 255 if they are RGB).
+        holdout: (N,) bool, frames kept out of training.
+        depth_report: how the depth kind was inferred; None when it was given or there is no depth.
+        depth_kind: what the depth files were read as; None without depth files.
+    """
+
+    cameras: Cameras
+    names: tuple[str, ...]
+    rgb: Tensor
+    alpha: Tensor | None
+    coverage: Tensor
+    distance: Tensor | None
+    background: Color | None
+    ground_truth: Tensor | None
+    holdout: Tensor
+    depth_report: DepthReport | None = None
+    depth_kind: DepthKind | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, i: int, background: Color) -> Tensor:
+        """View i on a background, (H, W, 3) float32 in [0, 1].
+
+        Raises:
+            ValueError: without alpha, any background but the one the view was rendered on.
+        """
+        rgb = self.rgb[i].float() / 255
+        if self.alpha is None:
+            if not np.allclose(background, self.background, atol=1e-3):
+                raise ValueError(f"views without alpha are on {self.background} and cannot be put on {background}")
+            return rgb
+        return _over(rgb, self.alpha[i].float()[..., None] / 255, background)
+
+    def ground_truth_image(self, i: int, background: Color) -> Tensor | None:
+        """The dataset's image i on a background, (H, W, 3) float32 in [0, 1]; None where there is none."""
+        if self.ground_truth is None:
+            return None
+        rgba = self.ground_truth[i].float() / 255
+        return _over(rgba[..., :3], rgba[..., 3:], background)
+
+
+@one_torch_thread()
+def views_from_outputs(
+    outputs_dir: str | Path,
+    transforms: str | Path,
+    *,
+    width: int | None = None,
+    box: SceneBox | None,
+    background: Color,
+    depth_kind: str = "auto",
+    holdout_every: int,
+    ground_truth: bool = True,
+    use_depth: bool = True,
+    frames: str | None = None,
+) -> TeacherViews:
+    """Renders and depth on disk in graphdeco's layout: ``renders/00000.png``, ``depth/00000.npy``, ``gt/``.
+
+    They are matched by order to the frames of the JSON, which must be the poses they were rendered from; their size
+    may be a scaled one of the dataset's. Depth becomes distance at its own size and is then averaged over the valid
+    pixels of each working pixel's footprint; it is known where at least half of the footprint is valid.
+
+    Args:
+        outputs_dir: the folder with ``renders/``, or one holding a single such ``ours_*`` folder.
+        width: working width in pixels, height follows; None: native.
+        box: the scene box; expected distances outside of it are dropped. None: inferring the depth kind supposes
+            ``scene.rays.focus_box``, and nothing is dropped.
+        background: what RGB renders are composited on; RGBA renders need none.
+        depth_kind: a ``DepthKind`` value, ``"auto"``, or ``"none"``, which is ``use_depth=False``.
+        holdout_every: every k-th frame, from the first on, is held out; 0: none.
+        ground_truth: load the dataset's images too if they exist (``gt/`` if only that does).
+        frames: ``"START:STOP:STEP"`` of the frames to use.
+
+    Raises:
+        InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind.
+    """
+    use_depth = use_depth and depth_kind != "none"
+    files = find_outputs(outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth)
+    dataset, cameras = files.dataset, files.cameras
+    size = working_size(cameras, width, files.renders[0])
+    kind, report = DepthKind.parse(depth_kind) if use_depth else None, None
+    if use_depth and kind is None:
+        report = infer_from_files(files, box)
+        kind = report.require(files.depths[0].parent)
+
+    def views() -> Iterator[View]:
+        for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
+            if depth is None:
+                yield _shrunk(picture, size, background)
+                continue
+            distance, _ = to_distance(depth, kind, cameras, i, _alpha(picture))
+            if box is not None:
+                distance = _inside(distance, cameras, i, box)
+            yield _shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy())
+
+    truths = files.truths if files.truths and not any(dataset.image_paths) else dataset.image_paths
+    return TeacherViews(
+        cameras=cameras.resized(*size),
+        names=dataset.names,
+        **collect_views(views(), len(files)),
+        background=None if files.has_alpha else background,
+        ground_truth=load_ground_truth(truths, dataset.names, size, dataset.source) if ground_truth else None,
+        holdout=holdout_mask(len(dataset), holdout_every),
+        depth_report=report,
+        depth_kind=kind,
+    )
+
+
+def infer_from_files(files: OutputFiles, box: SceneBox | None) -> DepthReport:
+    """``infer_depth_kind`` on some two dozen evenly spread frames.
+
+    Raises:
+        InputError: damaged files; no box given, and none can be supposed from the cameras.
+    """
+    if box is None:
+        try:
+            box = focus_box(files.cameras)
+        except ValueError as error:
+            found = f"none given, and {error}"
+            raise InputError(files.dataset.source, "scene box", found, "data.box", "Set data.box.") from error
+    count = min(_INFERENCE_VIEWS, len(files))
+    chosen = [round(i) for i in np.linspace(0, len(files) - 1, count)]
+    pictures, depths = zip(*parallel_map(lambda i: files.load(chosen[i]), count), strict=True)
+    alpha = torch.stack([_alpha(picture) for picture in pictures]) if files.has_alpha else None
+    return infer_depth_kind(torch.stack(depths), alpha, files.cameras[chosen], box)
+
+
+def views_from_images(
+    transforms: str | Path,
+    *,
+    width: int | None,
+    background: Color,
+    holdout_every: int,
+    frames: str | None = None,
+) -> TeacherViews:
+    """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
+
+    Raises:
+        InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
+    """
+    dataset = chosen_frames(frames, load_transforms(transforms))
+    paths = all_present(dataset.image_paths, dataset.names, dataset.source)
+    native = (dataset.cameras.width, dataset.cameras.height)
+    size = working_size(dataset.cameras, width, paths[0])
+    has_alpha = read_image(paths[0]).shape[2] == 4
+    views = parallel_map(lambda i: _shrunk(read_render(paths[i], native, has_alpha), size, background), len(paths))
+    fields = collect_views(views, len(paths))
+    opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
+    return TeacherViews(
+        cameras=dataset.cameras.resized(*size),
+        names=dataset.names,
+        **fields,
+        background=None if has_alpha else background,
+        ground_truth=torch.cat([fields["rgb"], (fields["alpha"] if has_alpha else opaque)[..., None]], dim=-1),
+        holdout=holdout_mask(len(dataset), holdout_every),
+    )
+
+
+def views_from_gaussians(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    names: Sequence[str],
+    *,
+    supersample: int = 1,
+    rasterizer: str = "auto",
+    device: torch.device | None = None,
+    holdout_every: int,
+    progress: Progress | None = None,
+    ground_truth_paths: Sequence[Path | None] | None = None,
+) -> TeacherViews:
+    """The teacher rasterised here, at the size of the cameras, so alpha and expected distance are exact.
+
+    Args:
+        names: N unique frame names.
+        supersample: renders at this multiple of the size, then averages premultiplied by area.
+        rasterizer, device: ``implementation`` and device of the ``Rasterizer``.
+        progress: called with (frames done, frames in all) after each frame.
+        ground_truth_paths: the dataset's images, one a frame; all None or no list: no ground truth.
+
+    Raises:
+        InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
+            and cannot run.
+    """
+    renderer = Rasterizer(gaussians, rasterizer, device=device)
+    size = (cameras.width, cameras.height)
+
+    def views() -> Iterator[View]:
+        for i in range(len(cameras)):
+            yield render_view(renderer, cameras, i, supersample)
+            if progress is not None:
+                progress(i + 1, len(cameras))
+
+    paths = ground_truth_paths or []
+    return TeacherViews(
+        cameras=cameras,
+        names=tuple(names),
+        **collect_views(views(), len(cameras)),
+        background=None,
+        ground_truth=load_ground_truth(paths, names, size, "ground truth"),
+        holdout=holdout_mask(len(cameras), holdout_every),
+    )
+
+
+def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) -> TeacherViews:
+    """The views of both, in order; their names must differ.
+
+    Args:
+        source: where the first are from, for the message.
+
+    Raises:
+        InputError: one has alpha, depth or ground truth and the other has not, or their sizes differ.
+    """
+    size = (f"{views.cameras.width}x{views.cameras.height}" for views in (first, second))
+    differences = {"image size": tuple(size)}
+    for name in ("alpha", "distance", "ground_truth"):
+        words = tuple("none" if getattr(views, name) is None else "some" for views in (first, second))
+        differences[name.replace("_", " ")] = words
+    for field, (found, expected) in differences.items():
+        if found != expected:
+            hint = "Set data.ground_truth: false to do without." if field == "ground truth" else ""
+            raise InputError(source, field, found, f"{expected}, as the frames to measure on have", hint)
+
+    def joined(name: str) -> Tensor | None:
+        parts = [getattr(views, name) for views in (first, second)]
+        return None if parts[0] is None else torch.cat(parts)
+
+    return TeacherViews(
+        cameras=join_cameras(first.cameras, second.cameras),
+        names=first.names + second.names,
+        **{name: joined(name) for name in ("rgb", "alpha", "coverage", "distance", "ground_truth", "holdout")},
+        background=first.background,
+    )
+
+
+def holdout_mask(count: int, every: int) -> Tensor:
+    """(count,) bool: frames 0, k, 2k, ... for ``every`` = k; none for 0."""
+    index = torch.arange(count)
+    return index % every == 0 if every else torch.zeros(count, dtype=torch.bool)
+
+
+def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:
+    return rgb * alpha + (1 - alpha) * rgb.new_tensor(background)
+
+
+# --- one view ----------------------------------------------------------------------------------------------------
+
+
+def _shrunk(
+    picture: np.ndarray,
+    size: Size,
+    background: Color,
+    has_depth: np.ndarray | None = None,
+    distance: np.ndarray | None = None,
+) -> View:
+    """From native size: a uint8 picture, where there is depth (H, W) bool, and the distance, 0 where unknown."""
+    rgba = shrink_rgba(picture, size)
+    rgb, alpha = rgba[..., :3], rgba[..., 3] if picture.shape[2] == 4 else None
+    coverage = alpha
+    if coverage is None:
+        covered = has_depth
+        if covered is None:
+            covered = (np.abs(picture - 255 * np.array(background, np.float32)) > 1.5).any(-1)
+        coverage = to_uint8(resize_area(covered.astype(np.float32), *size))
+    if distance is not None:
+        known = resize_area((distance > 0).astype(np.float32), *size)
+        mean = resize_area(distance, *size) / np.maximum(known, 0.1)
+        distance = np.where(known > 0.5 - 1e-4, mean, np.float32(0))
+    rgb, known_alpha, covered, distance = (
+        None if plane is None else torch.from_numpy(plane) for plane in (rgb, alpha, coverage, distance)
+    )
+    return View(rgb, known_alpha, covered if alpha is None else known_alpha, distance)
+
+
+def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Tensor:
+    """The distance where it ends inside the box, else 0."""
+    valid = distance > 0
+    inside = box.contains(back_project(distance, valid, cameras, frame))
+    return distance.masked_scatter(valid, distance[valid] * inside)
+
+
+def _alpha(picture: np.ndarray) -> Tensor | None:
+    """(H, W) in [0, 1] of a uint8 picture that has it."""
+    return torch.from_numpy(picture[..., 3] / np.float32(255)) if picture.shape[2] == 4 else None

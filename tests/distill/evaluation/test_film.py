@@ -1,0 +1,88 @@
+"""The film: its frames are the renderer's within what compression takes, whole or not there at all."""
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from distill.evaluation.film import check_video, even_sized, path_frames, write_video
+from distill.evaluation.pictures import error_map
+from distill.model.view_renderers import gaussians_renderer
+from scene.images import to_uint8
+from settings.errors import InputError
+from teacher.rasterizer import Rasterizer
+from tests.toy_scene import block_of_gaussians, ring_of_cameras
+
+WHITE = (1.0, 1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def renderers():
+    gaussians = block_of_gaussians()
+    return gaussians_renderer(Rasterizer(gaussians)), gaussians_renderer(Rasterizer(gaussians[::2]))
+
+
+def test_a_film_has_the_frames_that_were_rendered(tmp_path, renderers):
+    teacher, student = renderers
+    cameras = even_sized(ring_of_cameras(5, 63, 48))
+    assert (cameras.width, cameras.height) == (64, 48)
+    path = tmp_path / "new" / "film.mp4"
+    frames = [*path_frames(cameras, "side_by_side", WHITE, student, teacher)]
+    write_video(path, frames, fps=10)
+    film = iio.imread(path, plugin="FFMPEG")
+    assert film.shape == (5, 48, 3 * 64, 3)
+    assert iio.immeta(path, plugin="FFMPEG")["fps"] == 10
+    for index in range(5):
+        picture = to_uint8(teacher(cameras, index).over(WHITE).numpy())
+        error = np.abs(film[index][:, :64].astype(int) - picture)
+        assert error.mean() < 4, "yuv420p halves the resolution of colour, no more"
+    assert np.abs(film[0].astype(int) - film[2]).mean() > 8, "frames differ from each other by more than that"
+    assert [name.name for name in path.parent.iterdir()] == ["film.mp4"]
+
+
+def test_what_is_shown(renderers):
+    teacher, student = renderers
+    cameras = ring_of_cameras(2, 24, 24)
+    shown = {
+        show: next(path_frames(cameras, show, WHITE, student, teacher)) for show in ("student", "teacher", "error")
+    }
+    panels = np.split(next(path_frames(cameras, "side_by_side", WHITE, student, teacher)), 3, axis=1)
+    for show, panel in zip(("teacher", "student", "error"), panels, strict=True):
+        assert np.array_equal(shown[show], panel)
+    assert np.array_equal(shown["error"], error_map(shown["student"] / 255.0, shown["teacher"] / 255.0))
+    assert not np.array_equal(shown["student"], shown["teacher"])
+    alone = next(path_frames(cameras, "teacher", (0.0, 0.0, 0.0), None, teacher))
+    assert alone[0, 0].tolist() == [0, 0, 0] and shown["teacher"][0, 0].tolist() == [255, 255, 255]
+
+
+def test_nothing_is_left_of_a_film_that_was_stopped(tmp_path):
+    def frames():
+        yield np.zeros((16, 16, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / "film.mp4", frames(), fps=10)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("count", [1, 400], ids=["at the end", "under way"])
+def test_a_failure_of_ffmpeg_is_one_message(tmp_path, count):
+    odd = [np.zeros((15, 15, 3), np.uint8)] * count
+    with pytest.raises(InputError, match="ffmpeg: found"):
+        write_video(tmp_path / "film.mp4", odd, fps=10)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_without_ffmpeg(tmp_path, monkeypatch):
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", _no_ffmpeg)
+    with pytest.raises(InputError, match="pip install imageio-ffmpeg"):
+        check_video(tmp_path / "film.mp4", 30.0)
+
+
+def _no_ffmpeg():
+    raise RuntimeError("No ffmpeg exe could be found. Install ffmpeg.")
+
+
+@pytest.mark.parametrize(("name", "fps", "words"), [("a.avi", 30.0, ".mp4"), (".", 30.0, "mp4"), ("a.mp4", 0.0, "fps")])
+def test_what_cannot_be_written_is_refused(tmp_path, name, fps, words):
+    with pytest.raises(InputError, match=words):
+        check_video(tmp_path / name, fps)

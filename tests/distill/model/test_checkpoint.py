@@ -1,0 +1,188 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from distill.model.checkpoint import (
+    FORMAT,
+    box_state,
+    load_checkpoint,
+    restore_box,
+    restore_student,
+    save_checkpoint,
+    student_state,
+)
+from scene.rays import SceneBox
+from settings.errors import InputError
+from students import build_student
+
+CPU = torch.device("cpu")
+BOX = SceneBox((-1, -2, -3), (1.5, 2, 3))
+SETTINGS = {
+    "levels": 2,
+    "features": 2,
+    "table_size": 512,
+    "base_resolution": 4,
+    "finest_resolution": 16,
+    "hidden_width": 8,
+    "density_layers": 1,
+    "color_layers": 1,
+    "geo_features": 3,
+    "direction_degree": 1,
+}
+
+
+class Intruder:
+    """Pickled, it makes a folder when it is loaded without care."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.fixture
+def student():
+    return build_student("hash_grid", (BOX.lower, BOX.upper), SETTINGS)
+
+
+@pytest.fixture
+def state(student):
+    return {
+        "step": 7,
+        "seconds": 1.5,
+        "student": student_state(student),
+        "box": box_state(BOX),
+        "occupancy": {"resolution": 4, "state": {"occupied": torch.ones(4, 4, 4, dtype=torch.uint8)}},
+        "generator": torch.Generator().manual_seed(3).get_state(),
+        "config": "scene: test\n",
+    }
+
+
+@pytest.fixture
+def path(tmp_path, state):
+    """A good checkpoint."""
+    save_checkpoint(tmp_path / "step_000007.pth", state)
+    return tmp_path / "step_000007.pth"
+
+
+def test_what_is_saved_is_loaded(path, state, student):
+    loaded = load_checkpoint(path, CPU)
+    assert loaded["format"] == FORMAT
+    assert (loaded["step"], loaded["seconds"], loaded["config"]) == (7, 1.5, "scene: test\n")
+    assert torch.equal(loaded["generator"], state["generator"])
+    assert restore_box(loaded) == BOX
+    again = restore_student(loaded, path, CPU)
+    assert again.settings == SETTINGS
+    for name, value in student.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_failure_while_saving_leaves_what_was_there(path, state, monkeypatch, before):
+    if not before:
+        path.unlink()
+    good = path.read_bytes() if before else None
+
+    def half(data, target):
+        with open(target, "wb") as file:
+            file.write(b"half of a checkpoint")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises((OSError, InputError), match="No space left"):
+        save_checkpoint(path, state)
+    assert os.listdir(path.parent) == ([path.name] if before else [])
+    assert not before or path.read_bytes() == good
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(InputError, match="nowhere.pth: checkpoint: found no such file"):
+        load_checkpoint(tmp_path / "nowhere.pth", CPU)
+
+
+def test_a_file_cut_short_anywhere_is_refused(path):
+    whole = path.read_bytes()
+    for length in (0, 1, 3, 20, 64, len(whole) // 4, len(whole) // 2, len(whole) - 200, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="cannot be read as weights.*truncated"):
+            load_checkpoint(path, CPU)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x00" * 500, b"step,loss\n1,2\n" * 30, b"\x89PNG\r\n\x1a\n", b"PK\x03\x04" + b"x" * 90]
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="model.pth: checkpoint"):
+        load_checkpoint(path, CPU)
+
+
+@pytest.mark.parametrize("writer", ["torch", "legacy torch", "pickle"])
+def test_code_in_a_checkpoint_is_never_run(tmp_path, state, writer):
+    path, trap = tmp_path / "model.pth", tmp_path / "trap"
+    content = {"format": FORMAT, **state, "extra": Intruder(trap)}
+    if writer == "pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=writer == "torch")
+    with pytest.raises(InputError, match="Python code, which is never loaded"):
+        load_checkpoint(path, CPU)
+    assert not trap.exists()
+    # The trap works: plain loading falls into it.
+    if writer == "pickle":
+        pickle.loads(path.read_bytes())
+        assert trap.exists()
+
+
+@pytest.mark.parametrize("key", ["format", "step", "student", "box", "occupancy", "config"])
+def test_a_missing_part_is_named(path, key):
+    content = torch.load(path, weights_only=True)
+    del content[key]
+    torch.save(content, path)
+    with pytest.raises(InputError, match=f"step_000007.pth: {key}: found nothing"):
+        load_checkpoint(path, CPU)
+
+
+def test_bare_weights_are_refused(tmp_path, student):
+    path = tmp_path / "weights.pth"
+    torch.save(student.state_dict(), path)
+    with pytest.raises(InputError, match="format, step, student"):
+        load_checkpoint(path, CPU)
+    torch.save([torch.ones(2)], path)
+    with pytest.raises(InputError, match="format, step, student"):
+        load_checkpoint(path, CPU)
+
+
+def test_another_format_is_refused(path, state):
+    torch.save({**state, "format": FORMAT + 1}, path)
+    with pytest.raises(InputError, match=f"format: found {FORMAT + 1}, expected {FORMAT}"):
+        load_checkpoint(path, CPU)
+
+
+def test_an_unknown_kind_of_student_is_named(path, state):
+    state["student"]["kind"] = "nerf_in_a_bottle"
+    with pytest.raises(InputError, match="student.kind: found nerf_in_a_bottle, expected one of .*hash_grid"):
+        restore_student(state, path, CPU)
+
+
+@pytest.mark.parametrize("settings", [{"hidden_width": 16}, {"table_size": 1024}, {"table_size": 12}, {"levels": None}])
+def test_weights_that_do_not_fit_their_settings_are_refused(path, state, settings):
+    state["student"]["settings"] = {**SETTINGS, **settings}
+    with pytest.raises(InputError, match="step_000007.pth: student"):
+        restore_student(state, path, CPU)
+
+
+def test_damaged_parts_are_refused(path, state):
+    for damage in ({"weights": {}}, {"settings": {}}, {"settings": None}, {"weights": None}):
+        with pytest.raises(InputError, match="step_000007.pth: student"):
+            restore_student({**state, "student": {**state["student"], **damage}}, path, CPU)
+    with pytest.raises(InputError, match="step_000007.pth: student"):
+        restore_student({**state, "student": None}, path, CPU)
+    for box in ({"lower": [0, 0, 0]}, {"lower": [0, 0, 0], "upper": [0, 0, 0]}):
+        with pytest.raises(InputError, match="step_000007.pth"):
+            restore_student({**state, "box": box}, path, CPU)

@@ -1,0 +1,254 @@
+"""A slab and a ball of constant density, whose transmittance is known, rendered and compared."""
+
+import logging
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distill.rendering.occupancy import OccupancyGrid
+from distill.rendering.renderer import RenderSettings, clip_to_box, render_frame, render_rays, renders_fused
+from kernels import dispatch, fused_render
+from scene.rays import Rays, SceneBox, image_rays
+from students.hash_grid import HashGridStudent
+from students.kilo_uniform import KiloUniformStudent
+from tests.triton_device import DEVICE, needs_triton
+
+BOX = SceneBox((-1, -1, -1), (1, 1, 1))
+COLOR = torch.tensor([0.25, 0.5, 1.0])
+SETTINGS = RenderSettings(
+    step=0.01, max_samples_per_ray=1000, termination=0.0, max_batch_samples=4096, near=0.05, far=100.0
+)
+BACKGROUND = (1.0, 0.5, 0.0)
+
+
+def slab(density=3.0):
+    """|z| < 1/2."""
+    return lambda positions: density * (positions[:, 2].abs() < 0.5)
+
+
+def ball(density=3.0):
+    """Radius 0.6."""
+    return lambda positions: density * (positions.norm(dim=1) < 0.6)
+
+
+def make_grid(resolution=8):
+    return OccupancyGrid(BOX, resolution, SETTINGS.step, threshold=0.01, decay=0.95)
+
+
+def chord_of_slab(origins, directions):
+    """Entry and length; only for rays whose way through it lies in the box."""
+    entry = (0.5 - origins[:, 2]) / directions[:, 2]
+    return entry, 1 / directions[:, 2].abs()
+
+
+def chord_of_ball(origins, directions):
+    middle = -(origins * directions).sum(1)
+    half = (0.36 - (origins + middle[:, None] * directions).square().sum(1)).clamp(min=0).sqrt()
+    return middle - half, 2 * half
+
+
+@pytest.mark.parametrize(("shape", "chord"), [(slab, chord_of_slab), (ball, chord_of_ball)])
+def test_constant_density_has_the_analytic_transmittance_and_distance(field, look_at, shape, chord):
+    cameras = look_at([(0.3, -0.4, 3.0)], focal=60.0)
+    sigma = 3.0
+    frame = render_frame(field(shape(sigma)), make_grid(), cameras, 0, SETTINGS, BACKGROUND)
+    entry, length = (part.view(20, 24) for part in chord(*image_rays(cameras, 0)))
+    alpha = 1 - torch.exp(-sigma * length)
+    # Each end of the chord is off by at most half a step.
+    assert (frame.alpha - alpha).abs().max() < sigma * 0.01 * 1.01
+    expected = alpha[..., None] * COLOR + (1 - alpha)[..., None] * torch.tensor(BACKGROUND)
+    assert (frame.rgb - expected).abs().max() < sigma * 0.01 * 1.01
+    # Mean of the exponential distribution cut off at the chord's length.
+    mean = entry + 1 / sigma - length * (1 - alpha) / alpha
+    solid = length > 0.2
+    assert (frame.distance - mean)[solid].abs().max() < 0.01
+    assert solid.float().mean() > 0.4
+    assert frame.rgb.shape == (20, 24, 3)
+
+
+def test_missed_rays_give_exactly_the_background(field, look_at):
+    student = field(ball())
+    away = look_at([(0.0, -3.0, 0.0)], target=(0.0, -9.0, 0.0))
+    frame = render_frame(student, make_grid(), away, 0, SETTINGS, (0.1, 0.7, 0.3))
+    assert torch.equal(frame.rgb, torch.tensor([0.1, 0.7, 0.3]).expand(20, 24, 3))
+    assert not frame.alpha.any()
+    assert not frame.distance.any()
+    assert student.batches == []
+
+
+def test_empty_cells_are_never_asked_about(field, look_at):
+    grid, student = make_grid(), field(lambda positions: torch.full((len(positions),), 50.0))
+    mask = torch.zeros(8, 8, 8, dtype=torch.uint8)
+    mask[4:] = 1
+    grid.bound_by_teacher(mask)
+    frame = render_frame(student, grid, look_at([(0.0, -4.0, 0.0)]), 0, SETTINGS, (0.0, 0.0, 0.0))
+    assert (frame.alpha[:, 12:][4:-4, :4] > 0.99).all()  # x > 0 is on the right
+    assert not frame.alpha[:, :12].any()
+
+
+def test_the_batch_size_bounds_memory_and_leaves_the_picture(field, look_at):
+    cameras, frames, most = look_at([(1.0, -3.0, 1.0)], width=40, height=40), [], []
+    for batch in (64, 1000, 10**9):
+        student = field(ball())
+        settings = replace(SETTINGS, max_batch_samples=batch)
+        frames.append(render_frame(student, make_grid(), cameras, 0, settings, BACKGROUND))
+        most.append(max(student.batches))
+        assert max(student.batches) <= batch
+    assert most[0] < most[1] < most[2]
+    for frame in frames[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(frames[0], frame, strict=True))
+
+
+@pytest.mark.parametrize("termination", [0.1, 1e-3])
+def test_early_termination_stays_within_its_threshold(field, look_at, termination):
+    cameras = look_at([(1.0, -3.0, 1.0)])
+    whole, early = (field(lambda positions: torch.full((len(positions),), 20.0)) for _ in range(2))
+    exact = render_frame(whole, make_grid(), cameras, 0, SETTINGS, BACKGROUND)
+    short = render_frame(early, make_grid(), cameras, 0, replace(SETTINGS, termination=termination), BACKGROUND)
+    assert (exact.rgb - short.rgb).abs().max() <= termination
+    assert (exact.alpha - short.alpha).abs().max() <= termination
+    assert sum(early.batches) < 0.6 * sum(whole.batches)
+
+
+@pytest.mark.parametrize("most", [5, 8, 21])
+def test_the_sample_limit_of_a_ray_holds_in_evaluation_and_training(field, look_at, most):
+    settings = replace(SETTINGS, max_samples_per_ray=most)
+    cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=3)
+    student = field(lambda positions: torch.full((len(positions),), 2.0))
+    frame = render_frame(student, make_grid(), cameras, 0, settings, BACKGROUND)
+    expected = 1 - math.exp(-2.0 * 0.01 * most)
+    assert frame.alpha.flatten().tolist() == pytest.approx([expected] * 9, abs=1e-5)
+    rays = clip_to_box(*image_rays(cameras, 0), BOX, settings)
+    rendered = render_rays(student, make_grid(), rays, settings, seed=1)
+    assert rendered.samples == 9 * most
+    assert rendered.composite.alpha.tolist() == pytest.approx([expected] * 9, abs=1e-5)
+
+
+def test_a_camera_inside_the_box_sees_what_is_in_front_of_it(field, look_at):
+    cameras = look_at([(0.0, 0.0, 0.0)], target=(0.0, 1.0, 0.0), width=1, height=1)
+    student = field(lambda positions: torch.full((len(positions),), 2.0))
+    alpha = render_frame(student, make_grid(), cameras, 0, SETTINGS, BACKGROUND).alpha.item()
+    assert alpha == pytest.approx(1 - math.exp(-2.0 * (1 - 0.05)), abs=0.01)  # from near to the wall
+
+
+def test_clip_to_box_intersects_the_configured_range():
+    settings = replace(SETTINGS, near=2.5, far=3.25)
+    rays = clip_to_box(torch.tensor([[0.0, 0, 3], [5, 0, 3]]), torch.tensor([[0.0, 0, -1], [0, 0, -1]]), BOX, settings)
+    assert rays.near.tolist() == [2.5, 2.5]
+    assert rays.far.tolist() == [3.25, 2.5]
+
+
+def test_training_rays_are_a_function_of_the_seed(field, look_at):
+    rays = clip_to_box(*image_rays(look_at([(0.3, -0.4, 3.0)]), 0), BOX, SETTINGS)
+    student = field(ball())
+    first, again, other = (render_rays(student, make_grid(), rays, SETTINGS, seed).composite for seed in (3, 3, 4))
+    assert torch.equal(first.rgb, again.rgb)
+    assert not torch.equal(first.rgb, other.rgb)
+    _, length = chord_of_ball(rays.origins, rays.directions)
+    assert (first.alpha - (1 - torch.exp(-3.0 * length))).abs().max() < 3.0 * 0.02 * 1.01
+    assert first.alpha.mean() == pytest.approx((1 - torch.exp(-3.0 * length)).mean().item(), abs=2e-3)
+
+
+def test_training_rays_are_differentiable_and_survive_a_batch_without_samples(field):
+    scale = torch.tensor(1.0, requires_grad=True)
+    student = field(lambda positions: scale * torch.ones(len(positions)))
+    down = torch.tensor([[0.0, 0, -1]])
+    hit = clip_to_box(torch.tensor([[0.0, 0, 3]]), down, BOX, SETTINGS)
+    render_rays(student, make_grid(), hit, SETTINGS, 0).composite.alpha.sum().backward()
+    assert scale.grad.item() == pytest.approx(2 * math.exp(-2.0), rel=0.01)  # d/ds (1 - exp(-2 s))
+
+    scale.grad = None
+    missed = clip_to_box(torch.tensor([[5.0, 0, 3]]), down, BOX, SETTINGS)
+    rendered = render_rays(student, make_grid(), missed, SETTINGS, 0)
+    assert rendered.samples == 0
+    assert rendered.composite.rgb.tolist() == [[0, 0, 0]]
+    (rendered.composite.rgb.sum() + rendered.composite.alpha.sum()).backward()
+    assert scale.grad.item() == 0
+
+
+def test_no_rays_at_all(field):
+    empty = torch.zeros(0, 3)
+    rays = Rays(empty, empty, torch.zeros(0), torch.zeros(0))
+    rendered = render_rays(field(ball()), make_grid(), rays, SETTINGS, 0)
+    assert rendered.samples == 0
+    assert rendered.composite.rgb.shape == (0, 3)
+
+
+def hash_grid():
+    student = HashGridStudent(
+        (BOX.lower, BOX.upper), levels=2, features=2, table_size=64, base_resolution=3, finest_resolution=9,
+        hidden_width=16, density_layers=1, color_layers=1, geo_features=3, direction_degree=1,
+    )  # fmt: skip
+    with torch.no_grad():
+        student.table.uniform_(-1, 1)
+        student.density_weights[-1][0] *= 6
+    return student
+
+
+def kilo_uniform():
+    student = KiloUniformStudent(
+        (BOX.lower, BOX.upper), grid=(1, 2, 1), frequencies=1, hidden_width=16, density_layers=1, color_layers=1,
+        geo_features=3, direction_degree=1, blend=0.0,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.5 * torch.randn_like(parameter)
+    return student
+
+
+@needs_triton
+@pytest.mark.parametrize("make", [hash_grid, kilo_uniform])
+def test_fused_pictures_are_those_of_the_waves(make, look_at, monkeypatch):
+    student, grid = make().to(DEVICE), make_grid()
+    grid.bound_by_teacher((torch.rand(8, 8, 8) < 0.5).byte())
+    grid, cameras = grid.to(DEVICE), look_at([(0.5, -0.4, 3.0)], width=9, height=7, focal=8.0).to(DEVICE)
+    settings = replace(SETTINGS, step=0.2, termination=1e-4)
+    waves = render_frame(student, grid, cameras, 0, replace(settings, fused=False), BACKGROUND)
+    assert waves.alpha.max() > 0.9 and (waves.alpha == 0).any()
+    monkeypatch.setattr("distill.rendering.renderer._render_waves", None)
+    fused = render_frame(student, grid, cameras, 0, replace(settings, implementation="triton"), BACKGROUND)
+    assert (fused.rgb - waves.rgb).abs().max() < 1 / 2550
+    assert (fused.alpha - waves.alpha).abs().max() < 1 / 2550
+    solid = waves.alpha > 0.1
+    assert (fused.distance - waves.distance)[solid].abs().max() < 0.01
+    assert torch.equal(fused.distance == 0, waves.distance == 0)
+
+
+@needs_triton
+def test_a_student_the_fused_renderer_does_not_know_is_rendered_in_waves_and_that_is_said_once(field, look_at, caplog):
+    student, cameras = (
+        field(ball(), box=(BOX.lower, BOX.upper)).to(DEVICE),
+        look_at([(0.0, -3.0, 0.0)], width=3, height=2).to(DEVICE),
+    )
+    settings = replace(SETTINGS, step=0.2, implementation="triton")
+    with caplog.at_level(logging.WARNING):
+        frames = [render_frame(student, make_grid().to(DEVICE), cameras, 0, settings, BACKGROUND) for _ in range(2)]
+    assert [record.message for record in caplog.records if "waves" in record.message] == [
+        "pictures are rendered in waves of samples, not by the fused renderer: it does not know this kind of student"
+    ]
+    waves = render_frame(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=False), BACKGROUND)
+    assert torch.equal(frames[0].rgb, waves.rgb) and student.batches
+    with pytest.raises(ValueError, match="it does not know this kind of student"):
+        render_frame(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=True), BACKGROUND)
+
+
+def test_on_a_gpu_pictures_are_fused_unless_the_kernels_or_the_config_are_others(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    cuda, student = torch.device("cuda", 0), hash_grid()
+    for module in (dispatch, fused_render):
+        monkeypatch.setattr(module, "triton_refusal", lambda device: None)
+    assert renders_fused(student, SETTINGS, cuda)
+    assert not renders_fused(student, replace(SETTINGS, implementation="torch"), cuda)
+    assert not renders_fused(student, replace(SETTINGS, fused=False), cuda)
+    assert renders_fused(student, replace(SETTINGS, implementation="torch", fused=True), cuda)
+    for module in (dispatch, fused_render):
+        monkeypatch.setattr(module, "triton_refusal", lambda device: "no triton")
+    assert not renders_fused(student, SETTINGS, cuda)
+    with pytest.raises(ValueError, match="no triton"):
+        renders_fused(student, replace(SETTINGS, fused=True), cuda)
+
+
+def test_on_a_cpu_pictures_are_rendered_in_waves():
+    assert not renders_fused(hash_grid(), SETTINGS, torch.device("cpu"))

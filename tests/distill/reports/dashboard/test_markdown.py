@@ -1,0 +1,52 @@
+"""The Markdown file: exact for a small case, best in bold, text escaped."""
+
+from __future__ import annotations
+
+from tests.distill.reports.dashboard.toy_runs import write_run
+
+from distill.reports.dashboard.csv_files import Problems
+from distill.reports.dashboard.markdown import dashboard_markdown, escape_markdown
+from distill.reports.dashboard.records import read_runs
+from distill.reports.dashboard.tables import stage_tables
+
+
+def _markdown(root) -> str:
+    problems = Problems(root)
+    return dashboard_markdown(stage_tables(read_runs(root, problems)), problems.found)
+
+
+def test_small_case(tmp_path) -> None:
+    write_run(tmp_path, "a", 30.0, fps=40.0)
+    write_run(tmp_path, "b_2", 31.0, fps=None)
+    write_run(tmp_path, "gone", 10.25, fps=900.0)
+    (tmp_path / "logs/toy/b_2/training_metrics.csv").write_text("")
+    head, _, _ = _markdown(tmp_path).partition("\n## How to read it")
+    assert head == (
+        "# Dashboard\n\n"
+        "Made by `python tools/dashboard.py` from `logs/` and `results/`; written anew each time.\n\n"
+        "## toy: Stage 1a: hash grid, response\n\n"
+        "| run | student | steps | width px | PSNR dB | SSIM | LPIPS-vgg | FPS | size MiB | power W "
+        "| gap to teacher dB | gap to blank dB | measured on | notes |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |\n"
+        "| b_2 | hash_grid | 1,000 | 100 | **31.00** | **0.9000** |  |  |  |  |  | **21.00** | holdout, teacher |  |\n"
+        "| a | hash_grid | 1,000 | 100 | 30.00 | **0.9000** |  | 40.0 |  |  |  | 20.00 | holdout, teacher |  |\n"
+        "| gone **COLLAPSED** | hash_grid | 1,000 | 100 | 10.25 | 0.9000 |  | 900.0 |  |  |  | 0.25 | holdout, teacher "
+        "| COLLAPSED: PSNR 10.25 dB is not 0.5 dB above that of a blank picture, 10.00 dB. |\n\n"
+        "## Files that could not be read in full\n\n"
+        "- logs/toy/b_2/training_metrics.csv: empty file\n"
+    )
+
+
+def test_runs_measured_otherwise_do_not_compete(tmp_path) -> None:
+    write_run(tmp_path, "small", 35.0)
+    write_run(tmp_path, "large", 30.0, config={"data": {"resolution": 800}})
+    assert "**35.00**" not in _markdown(tmp_path) and "35.00" in _markdown(tmp_path)
+
+
+def test_text_is_escaped() -> None:
+    assert escape_markdown("a|b <script> *x* `y`\nz") == r"a\|b &lt;script&gt; \*x\* \`y\` z"
+    assert escape_markdown("_a_b_ [c](d)") == r"\_a_b\_ \[c\](d)"
+
+
+def test_no_runs(tmp_path) -> None:
+    assert "No runs yet." in _markdown(tmp_path)

@@ -1,0 +1,107 @@
+"""The report of a run that the program has made, and what becomes of the run when it cannot be made."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from distill.reports.run.report import write_report
+from lego_response_distill import main as distil
+from scene.images import read_image
+from settings.errors import InputError
+from tests.toy_scene import write_toy_scene
+from tools.report import main
+
+RESULTS, LOGS = "results/toy/first", "logs/toy/first"
+
+
+def arguments(root: Path, *more: str) -> list[str]:
+    return ["--config", str(root / "toy.yaml"), "--assets", str(root), "--output", str(root), *more]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("report")
+    write_toy_scene(root, loss={"depth": {"weight": 0.1}}, logging={"report": True})
+    assert distil(arguments(root, "--max-steps", "150")) == 0
+    return root
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> None:
+    report = (ran / RESULTS / "report.md").read_text(encoding="utf-8")
+    holdout = rows(ran / LOGS / "eval_step_000150.csv")[0]
+    assert f"| 150 | holdout | teacher | 5 | {float(holdout['psnr']):.2f} |" in report
+    assert "trained 150 steps" in report and "COLLAPSED" not in report
+    assert "| `loss.depth.weight` | `0.1` | `0.0` |" in report and "`train.lr`" not in report
+    assert "| seed | 0 |" in report and "| torch |" in report
+    links = re.findall(r"\]\(([^)]+)\)", report)
+    assert len(links) == 7 and all((ran / RESULTS / link).is_file() for link in links)
+    assert sum("worst_" in link for link in links) == 3
+    assert read_image(ran / RESULTS / "report_curves.png").shape[1] > 800
+
+
+def test_the_training_log_has_the_occupied_fraction(ran) -> None:
+    fractions = [float(row["occupied_fraction"]) for row in rows(ran / LOGS / "training_metrics.csv")]
+    assert len(fractions) == 15 and all(0 < fraction <= 1 for fraction in fractions)
+
+
+def test_the_tool_makes_it_again(ran, capsys) -> None:
+    path = ran / RESULTS / "report.md"
+    before = path.read_text(encoding="utf-8")
+    path.unlink()
+    assert main([str(ran / RESULTS)]) == 0
+    assert path.read_text(encoding="utf-8") == before
+    assert str(path) in capsys.readouterr().out
+
+
+def test_a_run_that_was_not_evaluated_says_so(ran, tmp_path) -> None:
+    (tmp_path / "training_metrics.csv").write_bytes((ran / LOGS / "training_metrics.csv").read_bytes())
+    (tmp_path / "eval_step_000090.csv").write_bytes((ran / LOGS / "eval_step_000150.csv").read_bytes())
+    report = write_report(ran / RESULTS, tmp_path).read_text(encoding="utf-8")
+    assert "Not evaluated at its last step." in report and "## Pictures" not in report
+    write_report(ran / RESULTS)
+
+
+def test_a_folder_without_a_run_is_one_message(tmp_path, capsys) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert "config.yaml" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_versions_are_named(ran, tmp_path) -> None:
+    results = tmp_path / RESULTS
+    results.mkdir(parents=True)
+    (results / "config.yaml").write_bytes((ran / RESULTS / "config.yaml").read_bytes())
+    (results / "versions.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"versions\.json"):
+        write_report(results)
+
+
+@pytest.mark.parametrize("near", ["0.05", "50"], ids=["DONE", "COLLAPSED"])
+def test_a_report_that_fails_is_a_warning_and_keeps_the_exit_status(tmp_path, monkeypatch, caplog, near) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("distill.reports.run.report.draw_curves", fail)
+    write_toy_scene(tmp_path, logging={"report": True})
+    steps = "150" if near == "0.05" else "5"
+    assert distil(arguments(tmp_path, "--max-steps", steps, "--set", f"data.near={near}")) == (
+        0 if steps == "150" else 3
+    )
+    assert "no report: RuntimeError: no fonts" in caplog.text and "tools/report.py" in caplog.text
+    assert not (tmp_path / RESULTS / "report.md").exists()
+
+
+def test_no_report_where_none_is_wanted(tmp_path) -> None:
+    write_toy_scene(tmp_path, logging={"report": True})
+    distil(arguments(tmp_path, "--max-steps", "5", "--set", "logging.report=false"))
+    assert rows(tmp_path / LOGS / "eval_step_000005.csv")
+    assert not list((tmp_path / RESULTS).glob("report*"))

@@ -1,0 +1,229 @@
+import pytest
+import torch
+
+from distill.rendering.renderer import RenderSettings
+from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource
+from scene.rays import SceneBox, pixel_rays
+from settings.errors import InputError
+from teacher.views.teacher_views import TeacherViews
+
+CPU = torch.device("cpu")
+BOX = SceneBox((-1, -1, -1), (1, 1, 1))
+SETTINGS = RenderSettings(0.01, 100, 0.0, 1024, near=0.1, far=50.0)
+FRAMES, HEIGHT, WIDTH = 4, 5, 7
+HOLDOUT = torch.tensor([True, False, True, False])
+GREY = (0.2, 0.4, 0.6)
+
+
+@pytest.fixture
+def views(look_at):
+    """Random colours and alpha; the distance of a pixel is its number plus 1, by which it is found again."""
+    cameras = look_at([(3.0, 0, 0), (0, 3, 0), (0, 0, 3), (-3, 0, 1)], width=WIDTH, height=HEIGHT, focal=9.0)
+    shape = (FRAMES, HEIGHT, WIDTH)
+    alpha = torch.randint(256, shape, dtype=torch.uint8)
+    return TeacherViews(
+        cameras=cameras,
+        names=tuple("abcd"),
+        rgb=torch.randint(256, (*shape, 3), dtype=torch.uint8),
+        alpha=alpha,
+        coverage=alpha,
+        distance=torch.arange(1.0, 1 + alpha.numel()).view(shape),
+        background=None,
+        ground_truth=None,
+        holdout=HOLDOUT,
+    )
+
+
+@pytest.fixture
+def opaque_views(views):
+    """Without alpha, rendered on grey."""
+    return TeacherViews(**{**vars(views), "alpha": None, "background": GREY})
+
+
+def make_sampler(views, background=(1.0, 1.0, 1.0), random_background=False):
+    return RaySampler(views, BOX, SETTINGS, background, random_background, CPU)
+
+
+def draw(sampler, count=500, seed=0):
+    return sampler.draw(count, torch.Generator().manual_seed(seed))
+
+
+def pixels_of(batch):
+    """Frame, row and column of each ray."""
+    number = batch.distance.long() - 1
+    return number // (HEIGHT * WIDTH), number // WIDTH % HEIGHT, number % WIDTH
+
+
+def test_held_out_frames_are_never_drawn_and_all_other_pixels_are(views):
+    sampler = make_sampler(views)
+    assert sampler.pixels == 2 * HEIGHT * WIDTH
+    numbers = draw(sampler, 2000).distance.long() - 1
+    frames = numbers // (HEIGHT * WIDTH)
+    assert set(frames.tolist()) == {1, 3}
+    counts = torch.bincount(numbers, minlength=FRAMES * HEIGHT * WIDTH).view(FRAMES, -1)[~HOLDOUT]
+    assert counts.min() > 5  # 28.6 are expected of each
+    assert counts.max() < 65
+
+
+def test_rays_are_those_of_the_pixels_clipped_to_the_box(views):
+    batch = draw(make_sampler(views))
+    origins, directions = pixel_rays(views.cameras, *pixels_of(batch))
+    torch.testing.assert_close(batch.rays.origins, origins)
+    torch.testing.assert_close(batch.rays.directions, directions)
+    hit = batch.rays.far > batch.rays.near
+    assert hit.float().mean() > 0.5
+    middle = origins + ((batch.rays.near + batch.rays.far) / 2)[:, None] * directions
+    assert BOX.contains(middle[hit]).all()
+
+
+@pytest.mark.parametrize("background", [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), GREY])
+def test_targets_are_the_views_pixels_on_the_background(views, background):
+    batch = draw(make_sampler(views, background))
+    frame, row, col = pixels_of(batch)
+    images = torch.stack([views.image(i, background) for i in range(FRAMES)])
+    torch.testing.assert_close(batch.rgb, images[frame, row, col])
+    torch.testing.assert_close(batch.coverage, views.alpha[frame, row, col] / 255)
+    torch.testing.assert_close(batch.background, torch.tensor(background).expand(500, 3))
+
+
+def test_random_background_is_under_the_target_too(views):
+    batch = draw(make_sampler(views, random_background=True))
+    pixel = pixels_of(batch)
+    expected = views.rgb[pixel] / 255 * batch.coverage[:, None] + (1 - batch.coverage[:, None]) * batch.background
+    torch.testing.assert_close(batch.rgb, expected)
+    assert batch.background.std(0).min() > 0.25  # of a uniform distribution: 0.289
+    assert batch.background.mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_views_without_alpha_stay_on_their_own_background(opaque_views):
+    sampler = make_sampler(opaque_views, background=(1.0, 1.0, 1.0), random_background=True)
+    assert not sampler.random_background
+    batch = draw(sampler)
+    torch.testing.assert_close(batch.background, torch.tensor(GREY).expand(500, 3))
+    torch.testing.assert_close(batch.rgb, opaque_views.rgb[pixels_of(batch)] / 255)
+    torch.testing.assert_close(batch.coverage, opaque_views.coverage[pixels_of(batch)] / 255)
+
+
+def test_views_without_depth_have_none(views):
+    flat = TeacherViews(**{**vars(views), "distance": None})
+    assert draw(make_sampler(flat)).distance is None
+
+
+@pytest.mark.parametrize("random_background", [False, True])
+def test_the_same_generator_state_gives_the_same_batch(views, random_background):
+    sampler = make_sampler(views, random_background=random_background)
+    first, again, other = (draw(sampler, seed=seed) for seed in (1, 1, 2))
+    for name in ("rgb", "background", "distance"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    assert not torch.equal(first.distance, other.distance)
+    # And a generator that goes on gives another.
+    generator = torch.Generator().manual_seed(1)
+    sampler.draw(500, generator)
+    assert not torch.equal(sampler.draw(500, generator).distance, first.distance)
+
+
+def test_all_frames_held_out_is_said(views):
+    everything = TeacherViews(**{**vars(views), "holdout": torch.ones(FRAMES, dtype=torch.bool)})
+    with pytest.raises(InputError, match="data.holdout_every: found all 4 frames held out.*at least one"):
+        make_sampler(everything)
+
+
+# --- rays of images too
+
+
+@pytest.fixture
+def images(views):
+    """Like the views but without depth, and green where they are anything."""
+    rgb = torch.zeros_like(views.rgb)
+    rgb[..., 1] = 200
+    return TeacherViews(
+        **{**vars(views), "rgb": rgb, "distance": None, "holdout": torch.zeros(FRAMES, dtype=torch.bool)}
+    )
+
+
+@pytest.mark.parametrize(("weight", "count", "of_images"), [(1.0, 10, 5), (0.25, 10, 2), (3.0, 10, 8), (1e-4, 10, 0)])
+def test_the_weight_says_how_many_rays_are_of_images(views, images, weight, count, of_images):
+    mixed = MixedRaySampler(make_sampler(views), make_sampler(images), weight)
+    batch = draw(mixed, count)
+    assert len(batch.rays) == len(batch.rgb) == len(batch.background) == len(batch.coverage) == count
+    # The teacher's come first and know their distance, those of images do not.
+    assert (batch.distance > 0).tolist() == [True] * (count - of_images) + [False] * of_images
+    assert mixed.pixels == (2 + 4) * HEIGHT * WIDTH
+
+
+def test_a_mixed_batch_is_a_batch_of_each(views, images):
+    teacher, photos = make_sampler(views, random_background=True), make_sampler(images, random_background=True)
+    batch = draw(MixedRaySampler(teacher, photos, 1.0), 40)
+    generator = torch.Generator().manual_seed(0)
+    parts = [teacher.draw(20, generator), photos.draw(20, generator)]
+    for name in ("rgb", "background", "coverage"):
+        assert torch.equal(getattr(batch, name), torch.cat([getattr(part, name) for part in parts]))
+    for name in ("origins", "directions", "near", "far"):
+        assert torch.equal(getattr(batch.rays, name), torch.cat([getattr(part.rays, name) for part in parts]))
+    torch.testing.assert_close(
+        batch.rgb[20:, 1], 200 / 255 * batch.coverage[20:] + (1 - batch.coverage[20:]) * batch.background[20:, 1]
+    )
+
+
+def test_without_any_depth_a_mixed_batch_has_none(views, images):
+    flat = TeacherViews(**{**vars(views), "distance": None})
+    assert draw(MixedRaySampler(make_sampler(flat), make_sampler(images), 1.0)).distance is None
+
+
+class _Recorder(RaySource):
+    """A live teacher's sampler, but for the views."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __enter__(self):
+        self.calls.append("enter")
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.calls.append("exit")
+
+    def advance(self, rays):
+        self.calls.append(rays)
+
+    def figures(self):
+        return {"live_views": 3}
+
+    def summary(self):
+        return "three views"
+
+    def state(self):
+        return {"taken": 3}
+
+    def restore(self, state):
+        self.calls.append(state)
+
+
+def test_a_live_teacher_beside_images_counts_its_own_rays_alone(images):
+    live = _Recorder()
+    mixed = MixedRaySampler(live, make_sampler(images), 0.25)
+    with mixed:
+        mixed.advance(10)
+    assert mixed.figures() == {"live_views": 3} and mixed.summary() == "three views"
+    mixed.restore(mixed.state())
+    assert live.calls == ["enter", 8, "exit", {"taken": 3}]
+
+
+def test_fixed_views_have_nothing_to_say(views):
+    with make_sampler(views) as sampler:
+        sampler.advance(100)
+        assert (sampler.figures(), sampler.summary(), sampler.state()) == ({}, None, {})
+
+
+def test_pixels_stay_as_many_bytes_as_they_are_stored_in(views, opaque_views):
+    pixels = 2 * HEIGHT * WIDTH
+    sampler = make_sampler(views)
+    assert sampler.rgb.dtype == sampler.alpha.dtype == sampler.coverage.dtype == torch.uint8
+    # Colour and alpha in bytes, which are the coverage as well, distance in float32.
+    assert sampler.nbytes == pixels * (3 + 1 + 4)
+    assert make_sampler(opaque_views).nbytes == pixels * (3 + 1 + 4)
+    other = TeacherViews(**{**vars(views), "coverage": 255 - views.alpha})
+    assert make_sampler(other).nbytes == pixels * (3 + 1 + 1 + 4)
+    batch = draw(make_sampler(other))
+    torch.testing.assert_close(batch.coverage, 1 - draw(sampler).coverage)
+    assert MixedRaySampler(sampler, make_sampler(other), 0.5).nbytes == pixels * (8 + 9)

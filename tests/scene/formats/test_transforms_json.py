@@ -1,0 +1,167 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scene.cameras import Cameras
+from scene.formats.transforms_json import load_transforms, write_transforms
+from scene.images import write_image
+from settings.errors import InputError
+
+POSE = [[1, 0, 0, 0.5], [0, 0, -1, -4], [0, 1, 0, 2], [0, 0, 0, 1]]
+
+
+def write(folder, frames=None, images=(), size=(8, 6), channels=4, **fields):
+    frames = [{"file_path": "./train/r_0", "transform_matrix": POSE}] if frames is None else frames
+    for name in images:
+        write_image(folder / name, np.zeros((size[1], size[0], channels), np.uint8))
+    path = folder / "transforms.json"
+    path.write_text(json.dumps({**fields, "frames": frames}))
+    return path
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("file_path", ["./train/r_0", "train/r_0.png"])
+def test_original_format(tmp_path, file_path, channels):
+    frame = {"file_path": file_path, "transform_matrix": POSE}
+    path = write(tmp_path, [frame], ["train/r_0.png"], channels=channels, camera_angle_x=math.pi / 2)
+    frames = load_transforms(path)
+    assert frames.names == ("r_0",) and frames.image_paths == (tmp_path / "train/r_0.png",)
+    cameras = frames.cameras
+    assert (cameras.width, cameras.height) == (8, 6)
+    # tan(45 degrees) = 1: the focal length is half the width, on both axes.
+    assert cameras.fx.item() == cameras.fy.item() == pytest.approx(4)
+    assert (cameras.cx.item(), cameras.cy.item()) == (4, 3)
+    assert cameras.c2w[0].tolist() == POSE and cameras.c2w.dtype == torch.float32
+
+
+def test_frame_fields_override_the_file(tmp_path):
+    frames = [
+        {"file_path": "a.png", "transform_matrix": POSE},
+        {"file_path": "b.png", "transform_matrix": POSE, "fl_x": 30, "cy": 1.5},
+    ]
+    cameras = load_transforms(write(tmp_path, frames, fl_x=20.0, fl_y=25, cx=3, w=8, h=6)).cameras
+    assert cameras.fx.tolist() == [20, 30] and cameras.fy.tolist() == [25, 25]
+    assert cameras.cx.tolist() == [3, 3] and cameras.cy.tolist() == [3, 1.5]
+
+
+def test_images_may_be_absent_when_the_size_is_given(tmp_path):
+    path = write(tmp_path, camera_angle_x=1.0)
+    frames = load_transforms(path, image_size=(10, 20))
+    assert frames.image_paths == (None,) and (frames.cameras.width, frames.cameras.height) == (10, 20)
+    with pytest.raises(InputError, match="image size: found neither w and h nor an image on disk"):
+        load_transforms(path)
+
+
+def test_names_stay_unique(tmp_path):
+    frames = [{"file_path": f"./{folder}/0", "transform_matrix": POSE} for folder in ("left", "right")]
+    assert load_transforms(write(tmp_path, frames, fl_x=5, w=8, h=6)).names == ("left_0", "right_0")
+    with pytest.raises(InputError, match="'0' more than once|'left_0' more than once"):
+        load_transforms(write(tmp_path, [frames[0], frames[0]], fl_x=5, w=8, h=6))
+
+
+def test_written_cameras_read_back_equal(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(3, 3, 3, generator=generator, dtype=torch.float64))[0]
+    rotation *= torch.linalg.det(rotation).sign()[:, None, None]
+    c2w = torch.eye(4).repeat(3, 1, 1)
+    c2w[:, :3, :3] = rotation.float()
+    c2w[:, :3, 3] = torch.randn(3, 3, generator=generator)
+    values = [torch.rand(3, generator=generator) + 7 for _ in range(4)]
+    cameras = Cameras(c2w, *values, 17, 11)
+    write_transforms(tmp_path / "made" / "t.json", cameras, ["x", "y", "z"])
+    frames = load_transforms(tmp_path / "made" / "t.json")
+    assert frames.names == ("x", "y", "z") and (frames.cameras.width, frames.cameras.height) == (17, 11)
+    for name in ("c2w", "fx", "fy", "cx", "cy"):
+        assert torch.equal(getattr(frames.cameras, name), getattr(cameras, name)), name
+    assert len(list((tmp_path / "made").iterdir())) == 1
+    assert frames[1:].names == ("y", "z") and len(frames[1:].cameras) == 2
+
+
+def test_missing_and_truncated_file(tmp_path):
+    with pytest.raises(InputError, match="absent.json: file: found No such file"):
+        load_transforms(tmp_path / "absent.json")
+    path = write(tmp_path, fl_x=5, w=8, h=6)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(InputError, match="transforms.json: JSON: found invalid text"):
+        load_transforms(path)
+    path.write_text("[1, 2]")
+    with pytest.raises(InputError, match="JSON: found list"):
+        load_transforms(path)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ([], "frames: found an empty list"),
+        (None, "frames: found nothing"),
+        ({}, "frames: found dict"),
+        ([{"transform_matrix": POSE}], "frames: found an entry without file_path"),
+    ],
+)
+def test_bad_frames(tmp_path, frames, message):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"fl_x": 5, "w": 8, "h": 6} | ({} if frames is None else {"frames": frames})))
+    with pytest.raises(InputError, match=message):
+        load_transforms(path)
+
+
+def changed(row: int, col: int, value: object) -> list:
+    pose = [list(line) for line in POSE]
+    pose[row][col] = value
+    return pose
+
+
+@pytest.mark.parametrize(
+    ("pose", "message"),
+    [
+        ([line[:3] for line in POSE], r"shape \(4, 3\)"),
+        (POSE[:3], r"shape \(3, 4\)"),
+        (None, "found None"),
+        ([[1, 2], [3]], "expected 4 x 4 numbers"),
+        (changed(0, 0, "one"), "expected 4 x 4 numbers"),
+        (changed(0, 3, math.nan), "non-finite"),
+        (changed(1, 3, math.inf), "non-finite"),
+        (changed(0, 0, -1), "not rigid .*determinant -1"),
+        (changed(3, 0, 0.5), "not rigid"),
+        # A scaled rotation: orthogonal columns, and still not rigid.
+        ([[2 * value for value in line[:3]] + line[3:] for line in POSE[:3]] + [POSE[3]], "not rigid"),
+        (changed(0, 1, 0.01), "not rigid"),
+    ],
+)
+def test_bad_pose_names_the_frame(tmp_path, pose, message):
+    frames = [{"file_path": "good", "transform_matrix": POSE}, {"file_path": "bad", "transform_matrix": pose}]
+    with pytest.raises(InputError, match=rf"transforms.json: frames\[1\] \(bad\) transform_matrix: .*{message}"):
+        load_transforms(write(tmp_path, frames, fl_x=5, w=8, h=6))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, r"frames\[0\] focal length: found nothing"),
+        (
+            {"camera_angle_x": 4.0},
+            "camera_angle_x: found 4.0, expected a finite number of at least .*, under 3.14",
+        ),
+        ({"fl_x": "wide"}, "fl_x: found 'wide'"),
+        ({"fl_x": -3}, "fl_x: found -3"),
+        ({"fl_x": 5, "cx": None}, "cx: found None"),
+        ({"fl_x": 5, "k1": 0.2, "k2": 0}, "lens: found k1 0.2"),
+        ({"fl_x": 5, "camera_model": "OPENCV_FISHEYE"}, "lens: found OPENCV_FISHEYE"),
+    ],
+)
+def test_bad_intrinsics(tmp_path, fields, message):
+    with pytest.raises(InputError, match=message):
+        load_transforms(write(tmp_path, w=8, h=6, **fields))
+
+
+def test_images_of_differing_size(tmp_path):
+    frames = [{"file_path": name, "transform_matrix": POSE} for name in ("a", "b")]
+    path = write(tmp_path, frames, ["a.png"], fl_x=5)
+    write_image(tmp_path / "b.png", np.zeros((6, 9, 3), np.uint8))
+    with pytest.raises(InputError, match=r"image size: found 8x6 \(.*a.png\); 9x6 \(.*b.png\), expected one size"):
+        load_transforms(path)
+    with pytest.raises(InputError, match=r"w, h of frames\[0\]"):
+        load_transforms(write(tmp_path, frames, ["b.png"], fl_x=5, w=9, h=6))

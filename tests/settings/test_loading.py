@@ -1,0 +1,216 @@
+"""Configs: inheritance, overrides and unknown keys, every refusal with its file and advice; assets; what is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from settings.config import Section
+from settings.errors import InputError
+from settings.loading import REPO_ROOT, load_config, to_yaml, validate
+from teacher.sources.teacher import check_assets
+from tests.toy_configs import BRICKS, VIEWS, refusal
+
+
+def test_base_is_merged_under_the_file_section_by_section(write):
+    write(BRICKS + "train: {lr: 1e-3, max_steps: 10, checkpoint_steps: [1, 2, 3]}\n", "base/far.yaml")
+    write("base: base/far.yaml\ntrain: {max_steps: 20}\nseed: 7\n", "middle.yaml")
+    config = load_config(write("base: middle.yaml\nrun: second\ntrain: {checkpoint_steps: [9]}\n"))
+    assert (config.scene, config.run, config.seed) == ("toy", "second", 7)
+    assert config.train.lr == 0.001  # YAML 1.1 would read 1e-3 as text
+    assert config.train.max_steps == 20
+    assert config.train.checkpoint_steps == (9,)  # lists are replaced, not joined
+
+
+def test_null_in_the_child_takes_back_a_value_of_the_base(write):
+    write(VIEWS, "base.yaml")
+    assert load_config(write("base: base.yaml\nteacher: {ply: null}\n")).teacher.ply is None
+
+
+def test_missing_base_names_the_file_that_asks_for_it(write, tmp_path):
+    error = refusal(write("base: nowhere.yaml\n" + BRICKS))
+    assert error.source.endswith("run.yaml") and error.field == "base"
+    assert "nowhere.yaml" in error.found and str(tmp_path / "nowhere.yaml") in error.hint
+
+
+def test_base_circle_is_refused_with_the_whole_circle(write):
+    write("base: run.yaml\n", "other.yaml")
+    error = refusal(write("base: other.yaml\n" + BRICKS))
+    assert error.source.endswith("other.yaml") and error.field == "base"
+    assert re.search(r"run\.yaml -> \S*other\.yaml -> \S*run\.yaml", error.hint)
+
+
+def test_base_that_is_no_path_is_refused(write):
+    assert refusal(write("base: [a.yaml]\n" + BRICKS)).field == "base"
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "found"),
+    [
+        ("scene: a\nrun: {b\n", "line 3", "expected"),
+        ("scene: a\nscene: b\n", "line 2", "a second key 'scene'"),
+        ("train:\n  lr: 1\n  lr: 2\n", "line 3", "a second key 'lr'"),
+        ("1: a\n", "line 1", "a key that is not text"),
+        ("a: &a {b: *a}\n", "line 1", "recursive"),
+        ("a: !!python/object:os.system {}\n", "line 1", "could not determine a constructor"),
+        ("- a\n- b\n", "top level", '["a", "b"]'),
+        ("", "top level", "an empty file"),
+        ("scene: \x07\n", "text", "special characters are not allowed"),
+    ],
+)
+def test_bad_yaml_names_file_and_line(write, text, field, found):
+    error = refusal(write(text))
+    assert error.source.endswith("run.yaml") and error.field == field and found in error.found
+
+
+def test_unreadable_files_are_refused(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"scene: caf\xe9\n")
+    assert refusal(tmp_path / "absent.yaml").found == "No such file or directory"
+    assert "directory" in refusal(tmp_path).found
+    assert "UTF-8" in refusal(tmp_path / "latin.yaml").found
+
+
+def test_slices_and_words_stay_text(write):
+    config = load_config(write(BRICKS.replace("resolution: 64", "resolution: 64, frames: 1:50:2") + "tag: on\n"))
+    assert config.data.frames == "1:50:2"  # YAML 1.1 reads a number to base 60
+    assert config.tag == "on"  # and a boolean
+
+
+def test_overrides_are_typed_and_the_last_one_wins(write):
+    overrides = ["train.lr=5e-3", "train.lr_mlp=null", "seed=1", "seed=2", "eval.splits=[train]", "data.box=auto"]
+    config = load_config(write(BRICKS + "train: {lr_mlp: 0.1}\n"), overrides)
+    assert config.train.lr == 0.005 and config.train.lr_mlp is None and config.seed == 2
+    assert config.eval.splits == ("train",)
+
+
+def test_override_that_is_no_yaml_names_its_field(write):
+    error = refusal(write(BRICKS), "eval.splits=[train")
+    assert error.source == "--set eval.splits" and error.field == "line 1"
+
+
+def test_unknown_key_names_the_file_it_stands_in(write):
+    write(BRICKS + "train: {max_step: 5}\n", "base.yaml")
+    child = write("base: base.yaml\ntrain: {lr: 0.1}\n")
+    in_base = refusal(child)
+    assert in_base.source.endswith("base.yaml") and in_base.field == "train.max_step"
+    assert in_base.hint == "Did you mean train.max_steps?"
+    write(BRICKS, "base.yaml")
+    in_child = refusal(write("base: base.yaml\nstudents: {levels: 4}\n"))
+    assert in_child.source.endswith("run.yaml") and in_child.hint == "Did you mean student?"
+    in_set = refusal(write(BRICKS), "loss.depth.wieght=1")
+    assert in_set.source == "--set" and in_set.hint == "Did you mean loss.depth.weight?"
+
+
+def test_key_in_the_wrong_section_is_found_elsewhere(write):
+    error = refusal(write(BRICKS), "max_seconds=3")
+    assert error.field == "max_seconds" and error.hint == "Did you mean train.max_seconds?"
+
+
+def test_key_like_no_other_lists_what_there_is(write):
+    error = refusal(write(BRICKS), "data.box.qqq=1")
+    assert error.expected == "one of lower, upper" and error.hint == ""
+
+
+class _Cube(Section):
+    kind: Literal["cube"]
+    side: int = Field(description="cells")
+
+
+class _Ball(Section):
+    kind: Literal["ball"]
+    radius: float = Field(description="world units")
+
+
+class _Toy(Section):
+    student: Annotated[_Cube | _Ball, Field(discriminator="kind")]
+
+
+@pytest.mark.parametrize(
+    ("student", "field", "found"),
+    [
+        ({"kind": "cube", "radius": 1}, "student.radius", "an unknown key"),
+        ({"kind": "ball", "radius": "big"}, "student.radius", '"big"'),
+        ({"kind": "ball"}, "student.radius", "nothing"),
+        ({"kind": "cone", "height": 1}, "student.kind", "cone"),
+        ({"side": 1}, "student.kind", "nothing"),
+    ],
+)
+def test_errors_in_a_section_of_several_kinds(student, field, found):
+    with pytest.raises(InputError) as caught:
+        validate(_Toy, {"student": student}, {"student": "toy.yaml"}, "run.yaml")
+    assert (caught.value.source, caught.value.field, caught.value.found) == ("toy.yaml", field, found)
+
+
+def test_another_kind_of_student_does_not_inherit_the_bases_keys(write):
+    write(BRICKS + "student: {kind: hash_grid, levels: 99, table_size: 3}\n", "base.yaml")
+    error = refusal(write("base: base.yaml\nstudent: {kind: cube}\n"))
+    assert error.field == "student.kind" and error.source.endswith("run.yaml")
+    assert refusal(write("base: base.yaml\nstudent: {kind: hash_grid}\n")).field == "student.levels"
+
+
+def test_asset_paths_are_under_the_assets_root(write, tmp_path):
+    path = write(VIEWS)
+    config = load_config(path, ["teacher.ply=/elsewhere/cloud.ply"], assets=tmp_path / "assets")
+    assert config.data.transforms == tmp_path / "assets" / "t.json"
+    assert config.teacher.outputs == tmp_path / "assets" / "out"
+    assert config.teacher.ply == Path("/elsewhere/cloud.ply")
+    assert load_config(path).data.transforms == REPO_ROOT / "t.json"
+    assert (REPO_ROOT / "pyproject.toml").is_file()
+
+
+def test_check_assets_names_the_first_one_missing(write, tmp_path):
+    def missing(*overrides: str) -> InputError:
+        with pytest.raises(InputError) as caught:
+            check_assets(load_config(path, overrides, tmp_path))
+        return caught.value
+
+    path = write(VIEWS)
+    assert missing().field == "data.transforms" and missing().source == str(tmp_path / "t.json")
+    write("{}", "t.json")
+    assert missing().field == "teacher.outputs"
+    write("", "out")
+    assert missing().found == "something of another type"
+    (tmp_path / "out").unlink()
+    (tmp_path / "out").mkdir()
+    assert missing().field == "teacher.ply" and "--set teacher.ply=null" in missing().hint
+    assert "null" not in missing("teacher.kind=gaussians").hint  # there it is the teacher itself
+    check_assets(load_config(path, ["teacher.ply=null"], tmp_path))
+    check_assets(load_config(path, ["teacher.kind=images"], tmp_path))
+    write("", "cloud.ply")
+    check_assets(load_config(path, (), tmp_path))
+
+
+def test_the_json_to_train_on_is_there_and_another(write, tmp_path):
+    def refused(*overrides: str) -> InputError:
+        with pytest.raises(InputError) as caught:
+            check_assets(load_config(path, ["teacher.kind=gaussians", *overrides], tmp_path))
+        return caught.value
+
+    path = write(VIEWS.replace("t.json", "transforms_test.json"))
+    for name in ("transforms_test.json", "other.json", "cloud.ply"):
+        write("{}", name)
+    error = refused("teacher.live=true")
+    assert (error.field, error.source) == ("data.train_transforms", str(tmp_path / "transforms_train.json"))
+    assert "--set data.train_transforms=PATH" in error.hint
+    assert "all of which is held out" in refused("data.train_transforms=transforms_test.json").found
+    same = refused("data.train_transforms=other.json", "data.ground_truth={split: test}")
+    assert same.field == "data.ground_truth" and "held out" in same.found
+    assert refused("data.ground_truth={split: train}").field == "data.ground_truth"
+    live = ("data.train_transforms=other.json", "teacher.live=true")
+    assert refused(*live).field == "teacher.outputs" and "teacher.outputs=null" in refused(*live).hint
+    check_assets(load_config(path, ["teacher.kind=gaussians", *live, "teacher.outputs=null"], tmp_path))
+    # Of a teacher whose views are of the split itself, the frames that are not held out may be trained on.
+    check_assets(load_config(path, ["teacher.kind=gaussians", "data.ground_truth={split: test}"], tmp_path))
+
+
+def test_dump_reads_back_equal(write, tmp_path):
+    overrides = ["tag='1e-3'", "data.frames='1:50:2'", "train.lr=1.0e-7", "train.checkpoint_steps=[5, 7]"]
+    overrides += ["data.box={lower: [-1, -1.5, 0], upper: [1, 1, 1e9]}", "render.background=[0, 0.25, 1]"]
+    config = load_config(write(VIEWS), overrides, assets=tmp_path)
+    again = load_config(write(to_yaml(config), "dump.yaml"), assets="/another/root")
+    assert again == config
+    assert again.tag == "1e-3" and again.data.box.upper == (1.0, 1.0, 1e9)

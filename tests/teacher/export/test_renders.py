@@ -1,0 +1,251 @@
+"""Exported views read back as the same values, and a folder of them is only ever gone on with as it was begun."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from scene.images import read_image, to_uint8, write_image
+from scene.rays import distance_per_z
+from settings.errors import InputError
+from teacher.depth import MIN_ALPHA, DepthKind
+from teacher.export.cameras import ExportViews
+from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
+from teacher.export.renders import SETTINGS, TRANSFORMS, ExportFormat, ViewExport, rendered_planes
+from teacher.rasterizer import Rasterizer
+from teacher.views.teacher_views import views_from_outputs
+from tests.toy_scene import block_of_gaussians, ring_of_cameras
+
+WHITE = (1.0, 1.0, 1.0)
+FRAMES = 4
+
+
+def make_views(images=None, cameras=None):
+    cameras = ring_of_cameras(FRAMES) if cameras is None else cameras
+    names = tuple(f"r_{index}" for index in range(len(cameras)))
+    return ExportViews(cameras, names, tuple(images or [None] * len(cameras)), (24, 24), "here")
+
+
+def make_export(folder, format=None, views=None, gaussians=None):
+    gaussians = gaussians or block_of_gaussians()
+    format = format or ExportFormat(DepthKind.INVERSE_Z, WHITE)
+    rasterizer = Rasterizer(gaussians, near=format.near)
+    return ViewExport(folder, gaussians, rasterizer, views or make_views(), format)
+
+
+@pytest.mark.parametrize("kind", list(DepthKind))
+@pytest.mark.parametrize("background", [WHITE, (0.2, 0.4, 0.6), None])
+def test_read_back_as_the_same_values(tmp_path, kind, background):
+    make_export(tmp_path, ExportFormat(kind, background)).run(progress=False)
+    views = views_from_outputs(
+        tmp_path,
+        tmp_path / TRANSFORMS,
+        box=None,
+        background=background or WHITE,
+        depth_kind=kind.value,
+        holdout_every=0,
+    )
+    assert views.names == make_views().names and views.ground_truth is None
+    assert torch.equal(views.cameras.c2w, ring_of_cameras(FRAMES).c2w)
+    rasterizer = Rasterizer(block_of_gaussians())
+    for index in range(FRAMES):
+        out = rasterizer.render(ring_of_cameras(FRAMES), index)
+        alpha = out.alpha[..., None]
+        if background is None:
+            assert np.array_equal(views.alpha[index].numpy(), to_uint8(out.alpha.numpy()))
+            straight = to_uint8((out.rgb / alpha.clamp(min=1e-6)).numpy())
+            # Reading premultiplies and divides again, which costs a level where there is next to no alpha.
+            levels = np.abs(views.rgb[index].numpy().astype(int) - straight)
+            assert levels[views.alpha[index].numpy() > 0].max() <= 1
+        else:
+            assert views.alpha is None and views.background == background
+            composite = out.rgb + (1 - alpha) * torch.tensor(background)
+            assert np.array_equal(views.rgb[index].numpy(), to_uint8(composite.numpy()))
+        stored = torch.from_numpy(np.load(tmp_path / "depth" / f"{index:05d}.npy"))
+        assert stored.dtype == torch.float32
+        per_z = distance_per_z(ring_of_cameras(FRAMES), index)
+        value = {"z": out.z, "distance": out.z * per_z, "inverse_z": out.inverse_z}[kind.quantity]
+        value = value / out.alpha.clamp(min=1e-12) if kind.normalized else value
+        torch.testing.assert_close(stored, value, rtol=1e-6, atol=0)
+        if background is None:
+            # Distance: exact but for the 8 bits of the alpha that an accumulated kind is divided by.
+            solid = out.alpha > MIN_ALPHA + 1 / 255
+            expected = per_z / out.inverse_z * out.alpha if kind.quantity == "inverse_z" else out.z / out.alpha * per_z
+            tolerance = 1e-5 if kind.normalized else 0.5 / 255 / MIN_ALPHA + 1e-4
+            torch.testing.assert_close(views.distance[index][solid], expected[solid], rtol=tolerance, atol=0)
+            assert solid.sum() > 50
+
+
+def test_ground_truth_is_stored_at_the_size_of_the_renders(tmp_path):
+    images = [tmp_path / f"r_{index}.png" for index in range(FRAMES)]
+    for index, path in enumerate(images):
+        write_image(path, np.full((24, 24, 4), (10 * index, 20, 30, 255), np.uint8))
+    views = make_views(images, ring_of_cameras(FRAMES).resized(12, 12))
+    assert views.has_truth
+    make_export(tmp_path / "out", views=views).run(progress=False)
+    for index in range(FRAMES):
+        truth = read_image(tmp_path / "out" / "gt" / f"{index:05d}.png")
+        assert truth.shape == (12, 12, 4) and truth[5, 5].tolist() == [10 * index, 20, 30, 255]
+    read = views_from_outputs(
+        tmp_path / "out", tmp_path / "out" / TRANSFORMS, box=None, background=WHITE, depth_kind="inverse_z",
+        holdout_every=0,
+    )  # fmt: skip
+    assert read.ground_truth[2, 0, 0].tolist() == [20, 20, 30, 255]
+
+
+def test_without_depth_there_is_no_depth_folder(tmp_path):
+    make_export(tmp_path, ExportFormat(None, WHITE)).run(progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SETTINGS, "renders", TRANSFORMS]
+
+
+def test_supersampled_renders_are_averages(tmp_path):
+    make_export(tmp_path, ExportFormat(DepthKind.Z, WHITE, supersample=2)).run(progress=False)
+    fine = Rasterizer(block_of_gaussians()).render(ring_of_cameras(FRAMES).resized(48, 48), 1)
+    composite = fine.rgb + 1 - fine.alpha[..., None]
+    expected = composite.reshape(24, 2, 24, 2, 3).mean((1, 3))
+    assert np.array_equal(read_image(tmp_path / "renders" / "00001.png"), to_uint8(expected.numpy()))
+    z = fine.z.reshape(24, 2, 24, 2).mean((1, 3))
+    np.testing.assert_allclose(np.load(tmp_path / "depth" / "00001.npy"), z, rtol=1e-5, atol=1e-6)
+
+
+def test_views_of_a_batch_are_as_rendered_one_by_one():
+    views, format = make_views(), ExportFormat(DepthKind.DISTANCE, WHITE, supersample=2)
+    rasterizer = Rasterizer(block_of_gaussians())
+    batch = rendered_planes(rasterizer, views, [0, 2, 3], format)
+    for planes, index in zip(batch, (0, 2, 3), strict=True):
+        assert torch.equal(planes, rendered_planes(rasterizer, views, [index], format)[0])
+    assert not torch.equal(batch[0], batch[1])
+
+
+def test_an_interrupt_leaves_whole_files_to_go_on_from(tmp_path, monkeypatch):
+    export, render, calls = make_export(tmp_path), Rasterizer.render_batch, []
+
+    def interrupted(self, cameras, channels=None):
+        calls.append(len(cameras))
+        if len(calls) == 4:  # one warms up, two are frames
+            raise KeyboardInterrupt
+        return render(self, cameras, channels)
+
+    monkeypatch.setattr(Rasterizer, "render_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export.run(progress=False)
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
+    again = make_export(tmp_path)
+    assert {2, 3} <= set(again.todo), "what was rendered may or may not have been written"
+    again.run(progress=False)
+    assert make_export(tmp_path).todo == []
+
+
+def test_figures_are_of_what_was_rendered(tmp_path):
+    figures = make_export(tmp_path).run(progress=False)
+    assert figures["frames_timed"] == FRAMES and figures["avg_fps"] > 0
+    assert figures["seconds_per_frame_median"] > 0 and figures["cpu_peak_gib"] > 0
+    assert figures["gpu_peak_gib"] is None and figures["power_avg_w"] is None
+
+
+def test_going_on_renders_only_what_is_missing(tmp_path):
+    make_export(tmp_path).run(progress=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / "renders" / "00001.png").unlink()
+    (tmp_path / "depth" / "00003.npy").unlink()
+    kept = (tmp_path / "renders" / "00002.png").stat().st_mtime_ns
+    again = make_export(tmp_path)
+    assert again.todo == [1, 3]
+    assert again.run(progress=False)["frames_timed"] == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert (tmp_path / "renders" / "00002.png").stat().st_mtime_ns == kept
+    assert make_export(tmp_path).run(progress=False) is None
+
+
+@pytest.mark.parametrize(
+    ("different", "said"),
+    [
+        ({"format": ExportFormat(DepthKind.Z, WHITE)}, 'depth_kind "inverse_z", expected depth_kind "z"'),
+        ({"format": ExportFormat(DepthKind.INVERSE_Z, None)}, "background [1.0, 1.0, 1.0], expected background null"),
+        ({"format": ExportFormat(DepthKind.INVERSE_Z, WHITE, near=0.1)}, "near 0.2, expected near 0.1"),
+        ({"gaussians": block_of_gaussians()[:-1]}, "gaussian_count 729, expected"),
+        ({"views": make_views(cameras=ring_of_cameras(FRAMES, 30, 30))}, "resolution [24, 24]"),
+        ({"views": make_views(cameras=ring_of_cameras(FRAMES + 1))}, "frames ["),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, different, said):
+    make_export(tmp_path).run(progress=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError) as caught:
+        make_export(tmp_path, **different)
+    assert said in str(caught.value) and "Name another --output" in str(caught.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_views_of_another_program_are_left_alone(tmp_path):
+    (tmp_path / "renders").mkdir()
+    with pytest.raises(InputError, match="views without export_settings.json"):
+        make_export(tmp_path)
+    (tmp_path / SETTINGS).write_text("{")
+    with pytest.raises(InputError, match="unreadable text"):
+        make_export(tmp_path)
+    (tmp_path / SETTINGS).write_text("[]")
+    with pytest.raises(InputError, match="settings of the views"):
+        make_export(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "out").write_text("a file in the way")
+    with pytest.raises(InputError, match="output folder: found"):
+        make_export(tmp_path / "out").run(progress=False)
+
+
+def test_a_damaged_image_of_the_dataset_is_named(tmp_path):
+    images = [tmp_path / f"r_{index}.png" for index in range(FRAMES)]
+    for path in images:
+        write_image(path, np.zeros((24, 24, 3), np.uint8))
+    images[2].write_bytes(b"no picture")
+    with pytest.raises(InputError, match="r_2.png: image: found unreadable"):
+        make_export(tmp_path / "out", views=make_views(images)).run(progress=False)
+
+
+def test_stats_have_the_settings_and_the_figures(tmp_path):
+    export = make_export(tmp_path)
+    export.run(progress=False)
+    export.write_stats({"avg_fps": 2.5, "power_avg_w": None})
+    stats = json.loads((tmp_path / "render_stats.json").read_text())
+    assert stats["depth_kind"] == "inverse_z" and stats["resolution"] == [24, 24] and stats["near"] == 0.2
+    assert stats["frames"] == FRAMES and stats["avg_fps"] == 2.5 and stats["power_avg_w"] is None
+
+
+def test_pruning_reports_what_went(tmp_path):
+    gaussians = block_of_gaussians()
+    faint = gaussians[torch.arange(729) % 3 == 0]
+    faint.opacity_logits[:] = -2.3
+    both = type(gaussians)(*(torch.cat([getattr(part, n) for part in (gaussians, faint)]) for n in vars(gaussians)))
+    rasterizer = Rasterizer(both, "torch")
+    cameras = ring_of_cameras(2, 16, 16)
+    pruned = prune(both, rasterizer, cameras, "here", PruneLimits(0.1, None), progress=False)
+    assert len(pruned.gaussians) == 729 and torch.equal(pruned.gaussians.means, gaussians.means)
+    report = pruned.report
+    assert report["gaussians_before"] == 729 + 243 and report["gaussians_removed"] == 243
+    assert report["measured_views"] == 2 and report["measured_on"] == "here"
+    assert 0 < report["weight_removed_fraction"] < 0.1
+    views = make_views(cameras=ring_of_cameras(2))
+    format = ExportFormat(None, WHITE)
+    figure = psnr_of_pruning(rasterizer, Rasterizer(gaussians), views, format, progress=False)
+    assert 30 < figure < 80
+    assert psnr_of_pruning(rasterizer, rasterizer, views, format, progress=False) == 100.0
+
+    by_weight = prune(both, rasterizer, cameras, "here", PruneLimits(None, 1e-3), progress=False)
+    assert 0 < by_weight.report["gaussians_removed"] < 729
+    assert by_weight.report["weight_removed_fraction"] < 0.01
+
+
+def test_limits_out_of_range_or_that_leave_nothing():
+    gaussians = block_of_gaussians()
+    rasterizer, cameras = Rasterizer(gaussians, "torch"), ring_of_cameras(1, 8, 8)
+    for limits, message in (
+        (PruneLimits(1.5, None), "--prune-opacity: limit: found 1.5"),
+        (PruneLimits(None, -1.0), "--prune-contribution: limit: found -1.0"),
+        (PruneLimits(0.9999, None), "none of 729 Gaussians left"),
+        (PruneLimits(float("nan"), None), "--prune-opacity: limit: found nan"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prune(gaussians, rasterizer, cameras, "here", limits, progress=False)

@@ -1,0 +1,146 @@
+import math
+
+import pytest
+import torch
+
+from scene.rays import SceneBox
+from settings.config import Config
+from settings.errors import InputError
+from teacher.bricks.scene import BRICKS_BOX
+from teacher.gaussians import Gaussians
+from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
+
+
+def make_gaussians(means, scales=(0.1, 0.1, 0.1), opacity=0.9):
+    means = torch.tensor(means)
+    count = len(means)
+    return Gaussians(
+        means=means,
+        log_scales=torch.tensor(scales).log().expand(count, 3),
+        rotations=torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4),
+        opacity_logits=torch.logit(torch.as_tensor(opacity)).expand(count),
+        sh=torch.zeros(count, 1, 3),
+    )
+
+
+def make_config(box="auto", kind="images"):
+    return Config.model_validate(
+        {
+            "scene": "test",
+            "run": "test",
+            "data": {"box": box, "resolution": 8, "transforms": "transforms.json"},
+            "teacher": {"kind": kind},
+        }
+    )
+
+
+def test_a_configured_box_is_taken_over_all_else():
+    config = make_config({"lower": [-1, -2, -3], "upper": [1, 2, 3]}, "bricks")
+    box, source = scene_box(config, make_gaussians([[9.0, 9, 9]]), None)
+    assert (box.lower, box.upper) == ((-1, -2, -3), (1, 2, 3))
+    assert source == "data.box"
+
+
+def test_the_built_in_scene_has_its_own_box():
+    assert scene_box(make_config(kind="bricks"), None, None)[0] == BRICKS_BOX
+
+
+def test_auto_is_found_from_the_gaussians_rather_than_the_cameras(look_at):
+    gaussians = make_gaussians([[-1.0, 0, 0], [1, 1, 0.5]])
+    box, source = scene_box(make_config(), gaussians, look_at([(4.0, 0, 0), (0, 4, 0)]))
+    assert box == box_of_gaussians(gaussians)
+    assert "teacher.ply" in source
+
+
+def test_auto_is_found_from_what_the_cameras_look_at_when_there_is_no_ply(look_at):
+    # 4 units from (1, 2, 3), whose surroundings they see 24 pixels wide at a focal length of 48: 2 units.
+    cameras = look_at([(5.0, 2, 3), (1, 6, 3), (1, 2, 7)], target=(1.0, 2.0, 3.0), focal=48.0)
+    box, source = scene_box(make_config(), None, cameras)
+    assert box.lower == pytest.approx((0, 1, 2), abs=1e-5)
+    assert box.upper == pytest.approx((2, 3, 4), abs=1e-5)
+    assert "cameras look at" in source
+
+
+def test_auto_without_anything_to_go_by_is_refused_with_what_to_do(look_at):
+    message = r"config: data.box: found auto without a PLY, and .*expected a box. Set e.g. --set"
+    with pytest.raises(InputError, match=message):
+        scene_box(make_config(), None, None)
+    with pytest.raises(InputError, match=message):  # parallel axes
+        scene_box(make_config(), None, look_at([(4.0, 0, 0), (5, 0, 0)]))
+
+
+def test_box_of_two_gaussians_by_hand():
+    # Two standard deviations of (0.1, 0.2, 0.05) beyond (-1, 0, 0) and (1, 1, 0.5), and 2 % of the longest side.
+    box = box_of_gaussians(make_gaussians([[-1.0, 0, 0], [1, 1, 0.5]], (0.1, 0.2, 0.05)))
+    margin = 0.02 * 2.4
+    assert box.lower == pytest.approx((-1.2 - margin, -0.4 - margin, -0.1 - margin))
+    assert box.upper == pytest.approx((1.2 + margin, 1.4 + margin, 0.6 + margin))
+
+
+def test_a_turned_gaussian_reaches_along_its_own_axes():
+    half = math.sqrt(0.5)
+    gaussians = make_gaussians([[0.0, 0, 0]], (0.4, 0.1, 0.1))
+    turned = Gaussians(
+        **{**vars(gaussians), "rotations": torch.tensor([[half, 0, 0, half]])}  # a quarter turn about z
+    )
+    assert box_of_gaussians(turned).extent == pytest.approx((0.4 + 0.064, 1.6 + 0.064, 0.4 + 0.064), rel=1e-5)
+
+
+def test_faint_gaussians_do_not_count():
+    gaussians = make_gaussians([[0.0, 0, 0], [50, 0, 0]], opacity=[0.9, 0.05])
+    assert box_of_gaussians(gaussians).upper[0] < 1
+    # Unless there are no others: their centres are then all there is.
+    box = box_of_gaussians(make_gaussians([[0.0, 0, 0], [50, 10, 10]], opacity=0.05))
+    assert box.upper == pytest.approx((51, 11, 11))
+
+
+def test_a_thousandth_of_outliers_on_each_side_stays_outside():
+    means = torch.rand(3000, 3)
+    means[:3] += 100
+    means[3:5] -= 100
+    box = box_of_gaussians(make_gaussians(means.tolist(), (0.001, 0.001, 0.001)))
+    assert box.lower[0] > -0.1
+    assert box.upper[0] < 1.1
+    means[5] += 100  # a fourth one no longer is
+    assert box_of_gaussians(make_gaussians(means.tolist(), (0.001, 0.001, 0.001))).upper[0] > 100
+
+
+def row_of_gaussians(outside, count=100):
+    """``count`` Gaussians along x, ``outside`` of them beyond x = 1."""
+    x = torch.cat([torch.linspace(-0.9, 0.9, count - outside), torch.linspace(3.0, 5.0, outside)])
+    return make_gaussians(torch.stack([x, 0 * x, 0 * x], dim=1).tolist())
+
+
+UNIT = SceneBox((-1, -1, -1), (1, 1, 1))
+
+
+@pytest.mark.parametrize("outside", [0, 1])
+def test_a_box_that_holds_the_teacher_is_not_mentioned(outside, caplog):
+    check_box_holds(UNIT, row_of_gaussians(outside))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("outside", [2, 50])
+def test_a_crop_is_noted_with_what_it_leaves_out(outside, caplog):
+    check_box_holds(UNIT, row_of_gaussians(outside))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"outside of which {outside}.0% of the opacity" in record.getMessage()
+    # Two standard deviations of 0.1 beyond 5, and 2 % of the whole width of 6.3.
+    assert "lower: [-1.226, -0.326, -0.326], upper: [5.326, 0.326, 0.326]" in record.getMessage()
+
+
+def test_a_box_elsewhere_is_refused_with_the_one_that_holds_the_teacher():
+    message = (
+        r"data.box: found .*outside of which 51.0% .*at most 50% outside.*auto, or --set 'data.box=\{lower: \[-1.226,"
+    )
+    with pytest.raises(InputError, match=message):
+        check_box_holds(UNIT, row_of_gaussians(51))
+    with pytest.raises(InputError, match=r"100.0% of the opacity"):
+        check_box_holds(SceneBox((7, 7, 7), (8, 8, 8)), row_of_gaussians(0))
+
+
+def test_what_is_outside_counts_by_its_opacity(caplog):
+    means = [[0.0, 0, 0]] * 10 + [[5.0, 0, 0]] * 10
+    check_box_holds(UNIT, make_gaussians(means, opacity=torch.tensor([0.9] * 10 + [0.005] * 10)))
+    assert not caplog.records

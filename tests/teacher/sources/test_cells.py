@@ -1,0 +1,217 @@
+"""Carving blocks by what synthetic cameras see of them: nothing of the blocks may be lost, most of the rest goes."""
+
+import math
+
+import pytest
+import torch
+
+from kernels.gaussian_statistics import visible_radii
+from kernels.gaussian_visibility import trace_gaussians
+from scene.cells import CellGrid
+from scene.rays import SceneBox, image_rays, intersect_box
+from teacher.gaussians import Gaussians
+from teacher.sources.cells import cells_of_gaussians, cells_of_views, statistics_of_gaussians
+from teacher.views.teacher_views import TeacherViews
+
+BOX = SceneBox((-1, -1, -1), (1, 1, 1))
+BLOCK = (SceneBox((-0.35, -0.52, -0.6), (0.13, 0.4, 0.27)),)
+# A floor and four walls around a pit that is open at the top.
+PIT = (
+    SceneBox((-0.6, -0.6, -0.5), (0.6, 0.6, -0.3)),
+    SceneBox((-0.6, -0.6, -0.5), (-0.45, 0.6, 0.2)),
+    SceneBox((0.45, -0.6, -0.5), (0.6, 0.6, 0.2)),
+    SceneBox((-0.6, -0.6, -0.5), (0.6, -0.45, 0.2)),
+    SceneBox((-0.6, 0.45, -0.5), (0.6, 0.6, 0.2)),
+)
+
+
+def make_grid(resolution=16):
+    return CellGrid(BOX, resolution)
+
+
+def orbit(count=14, distance=3.5, lowest=-0.7):
+    """Positions spread evenly over the sphere above the height ``lowest`` (of -1 to 1)."""
+    heights = torch.linspace(lowest, 0.95, count)
+    angles = torch.arange(count) * math.pi * (3 - math.sqrt(5))
+    radii = (1 - heights**2).sqrt()
+    return (distance * torch.stack([radii * angles.cos(), radii * angles.sin(), heights], dim=1)).tolist()
+
+
+def views_of(blocks, cameras, depth=False, holdout=()):
+    """What cameras see of opaque blocks, one ray per pixel."""
+    coverage, distance = [], []
+    for frame in range(len(cameras)):
+        spans = [intersect_box(*image_rays(cameras, frame), block, 0.0, 100.0) for block in blocks]
+        hits = torch.stack([torch.where(far > near, near, torch.inf) for near, far in spans]).amin(0)
+        hits = hits.view(cameras.height, cameras.width)
+        coverage.append((hits < torch.inf).to(torch.uint8) * 255)
+        distance.append(torch.where(hits < torch.inf, hits, 0.0))
+    coverage = torch.stack(coverage)
+    return TeacherViews(
+        cameras=cameras,
+        names=tuple(map(str, range(len(cameras)))),
+        rgb=coverage[..., None].expand(-1, -1, -1, 3),
+        alpha=coverage,
+        coverage=coverage,
+        distance=torch.stack(distance) if depth else None,
+        background=None,
+        ground_truth=None,
+        holdout=torch.tensor([frame in holdout for frame in range(len(cameras))]),
+    )
+
+
+def cells_of_blocks(blocks, grid):
+    """(X, Y, Z) bool: cells that overlap a block."""
+    cells = torch.zeros(grid.shape, dtype=torch.bool)
+    for block in blocks:
+        first, last = (
+            [(value - low) / grid.cell_size for value, low in zip(corner, grid.box.lower, strict=True)]
+            for corner in (block.lower, block.upper)
+        )
+        cells[tuple(slice(math.floor(a), math.ceil(b)) for a, b in zip(first, last, strict=True))] = True
+    return cells
+
+
+@pytest.mark.parametrize("depth", [False, True])
+@pytest.mark.parametrize(
+    "camera",
+    [
+        {"width": 48, "height": 48, "focal": 60.0},
+        {"width": 30, "height": 41, "focal": 40.0},
+        {"width": 120, "height": 120, "focal": 60.0},  # wide: 90 degrees
+        {"width": 160, "height": 160, "focal": 160.0},
+    ],
+)
+def test_carving_loses_nothing_of_a_block_and_most_of_the_rest(look_at, camera, depth):
+    grid, cameras = make_grid(), look_at(orbit(), target=(0.1, 0.0, -0.1), **camera)
+    kept = cells_of_views(views_of(BLOCK, cameras, depth), grid).bool()
+    solid = cells_of_blocks(BLOCK, grid)
+    assert not (solid & ~kept).any()
+    assert (kept & ~solid).sum() < 0.3 * (~solid).sum()
+
+
+def test_depth_empties_a_pit_that_no_silhouette_shows(look_at):
+    grid, cameras = make_grid(32), look_at(orbit(20, lowest=0.3), width=80, height=80, focal=110.0)
+    solid = cells_of_blocks(PIT, grid)
+    pit = torch.zeros_like(solid)
+    pit[12:20, 12:20, 15:18] = True
+    carved = [cells_of_views(views_of(PIT, cameras, depth), grid).bool() for depth in (False, True)]
+    for cells in carved:
+        assert not (solid & ~cells).any()
+    assert (carved[0] & pit).sum() == pit.sum()
+    assert (carved[1] & pit).sum() < 0.2 * pit.sum()
+
+
+def test_one_or_two_views_of_depth_are_not_believed(look_at):
+    grid, above = make_grid(), [(0.1, 0.1, 3.5), (-0.1, 0.0, 3.5), (0.0, -0.1, 3.5)]
+    middle = (8, 8, 8)
+    for count, kept in ((2, 1), (3, 0)):
+        views = views_of(PIT, look_at(above[:count], width=80, height=80, focal=90.0), depth=True)
+        assert cells_of_views(views, grid)[middle] == kept
+
+
+def test_unknown_depth_empties_nothing(look_at):
+    grid, cameras = make_grid(), look_at(orbit(10, lowest=0.2), width=40, height=40, focal=50.0)
+    views = views_of(PIT, cameras, depth=True)
+    without = cells_of_views(views_of(PIT, cameras), grid)
+    views.distance.zero_()
+    assert torch.equal(cells_of_views(views, grid), without)
+
+
+def test_held_out_views_are_not_used(look_at):
+    grid, cameras = make_grid(), look_at(orbit(), width=40, height=40, focal=50.0)
+    views = views_of(BLOCK, cameras, depth=True, holdout=(0, 5))
+    expected = cells_of_views(views, grid)
+    views.coverage[[0, 5]] = 0
+    assert torch.equal(cells_of_views(views, grid), expected)
+    views.holdout[:] = True
+    assert cells_of_views(views, grid).all()
+
+
+def test_what_begins_just_outside_of_the_image_is_kept(look_at):
+    # The camera sees x <= 0.5 of the plane z = 0 of a 1-pixel-high strip; the block begins beyond.
+    block = (SceneBox((0.51, -0.5, -0.1), (0.8, 0.5, 0.1)),)
+    cameras = look_at([(0.0, 0.0, 4.0)], width=40, height=40, focal=160.0)
+    grid = make_grid(15)  # cells of 0.133 reach from 0.467 to 0.6: centred at 0.533
+    wide = CellGrid(BOX, 5)  # cells of 0.4: the one from 0.2 to 0.6 is centred in the image
+    for one in (grid, wide):
+        kept = cells_of_views(views_of(block, cameras), one).bool()
+        assert not (cells_of_blocks(block, one) & ~kept).any()
+
+
+def test_cameras_inside_the_box_are_legal(look_at):
+    grid = make_grid()
+    inside = [(0.7, 0.7, 0.7), (-0.8, 0.3, 0.5), (0.55, -0.7, 0.0)]
+    for target in ((0.0, 0.0, -0.1), (9.0, 9.0, 9.0)):
+        cameras = look_at(inside, target=target, width=30, height=30, focal=20.0)
+        kept = cells_of_views(views_of(BLOCK, cameras, depth=True), grid).bool()
+        assert not (cells_of_blocks(BLOCK, grid) & ~kept).any()
+
+
+def round_gaussians(means, scales, opacities):
+    count = len(means)
+    return Gaussians(
+        means=torch.as_tensor(means),
+        log_scales=torch.as_tensor(scales).log()[:, None].expand(count, 3),
+        rotations=torch.tensor([[1.0, 0, 0, 0]]).expand(count, 4),
+        opacity_logits=torch.logit(torch.as_tensor(opacities)),
+        sh=torch.zeros(count, 1, 3),
+    )
+
+
+def one_gaussian(scale, opacity, mean=(0.0625, 0.0625, 0.0625)):
+    return round_gaussians([mean], [scale], [opacity])
+
+
+def test_a_gaussian_reaches_as_far_as_it_is_drawn():
+    # From the centre of a cell of 0.125 the next face is 0.0625 away. Its alpha of 0.9 falls to 1/255 at
+    # sqrt(2 ln(0.9 * 255)) = 3.298 standard deviations.
+    grid, sigma = make_grid(), 0.0625 / 3.298
+    assert len(statistics_of_gaussians(one_gaussian(0.99 * sigma, 0.9), grid)) == 1
+    cells = statistics_of_gaussians(one_gaussian(1.01 * sigma, 0.9), grid).mask()
+    assert cells.sum() == 7
+    assert cells[8, 8, 8] == cells[7, 8, 8] == cells[9, 8, 8] == cells[8, 8, 7] == cells[8, 8, 9] == 1
+
+
+def test_a_gaussian_too_faint_to_draw_occupies_nothing():
+    assert cells_of_gaussians(one_gaussian(0.5, 0.0039), make_grid()).sum() == 0
+    # 0.5 * sqrt(2 ln(0.004 * 255)) = 0.0995: past the six faces at 0.0625 and the twelve edges at 0.0884, short of
+    # the corners at 0.108.
+    assert len(statistics_of_gaussians(one_gaussian(0.5, 0.0040), make_grid())) == 19
+
+
+def test_channels_travel_with_the_statistics():
+    gaussians = round_gaussians([(0.0625, 0.0625, 0.0625), (0.5625, 0.0625, 0.0625)], [0.01, 0.01], [0.9, 0.9])
+    result = statistics_of_gaussians(gaussians, make_grid(), torch.tensor([[3.0, 1], [4, 1]]))
+    assert torch.allclose(result.channels, torch.tensor([[3.0, 1], [4, 1]]))
+
+
+def test_a_small_faint_gaussian_keeps_the_cell_of_its_centre():
+    grid, faint = make_grid(), one_gaussian(0.001, 0.01)
+    assert statistics_of_gaussians(faint, grid).density.max() * grid.cell_size < 1e-5
+    assert cells_of_gaussians(faint, grid).nonzero().tolist() == [[8, 8, 8]]
+
+
+@pytest.mark.parametrize("resolution", [12, 32])
+def test_no_visible_gaussian_is_lost(look_at, resolution):
+    # A bumpy shell of flat and long Gaussians of all opacities around a hidden core.
+    count = 1500
+    out = torch.nn.functional.normalize(torch.randn(count, 3), dim=1)
+    gaussians = Gaussians(
+        means=out * (0.5 + 0.1 * torch.rand(count, 1)) * (torch.arange(count)[:, None] % 10 > 0),
+        log_scales=torch.log(0.004 + 0.07 * torch.rand(count, 3) ** 3),
+        rotations=torch.randn(count, 4),
+        opacity_logits=2 * torch.randn(count),
+        sh=torch.zeros(count, 1, 3),
+    )
+    grid, cameras = make_grid(resolution), look_at(orbit(), width=60, height=60, focal=120.0)
+    mask = cells_of_gaussians(gaussians, grid)
+    rays = [torch.cat(parts) for parts in zip(*(image_rays(cameras, i) for i in range(len(cameras))), strict=True)]
+    radii = visible_radii(gaussians.opacities)
+    shapes = gaussians.means, gaussians.covariances(), gaussians.opacities, radii
+    seen = trace_gaussians(*shapes, *rays, grid.box.lower, grid.cell_size, mask)
+    cells = ((gaussians.means[seen.gaussians != 0] + 1) / grid.cell_size).long()
+    assert 0.5 * count < len(cells) < count
+    assert (mask[tuple(cells.unbind(1))] == 1).all()
+    assert (seen.alpha - seen.kept_alpha).sum() < 1e-3 * seen.alpha.sum()
+    assert mask.sum() < 1.5 * seen.cells.sum()

@@ -1,0 +1,109 @@
+"""Where training views and measured views come from when they are not shares of one JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from scene.images import write_image
+from settings.errors import InputError
+from settings.loading import load_config
+from teacher.rasterizer import Rasterizer
+from teacher.sources.teacher import Teacher, load_teacher
+from tests.toy_scene import FRAMES, SIZE, add_training_split, block_of_gaussians, ring_of_cameras, write_toy_scene
+
+TRAIN = 12
+SPLIT = "data.train_transforms=data/transforms_train.json"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    path = write_toy_scene(tmp_path_factory.mktemp("toy"))
+    add_training_split(path.parent, TRAIN)
+    return path
+
+
+def teacher_of(path: Path, *overrides: str) -> Teacher:
+    return load_teacher(load_config(path, overrides, path.parent))
+
+
+@pytest.mark.parametrize("kind", ["gaussians", "images"])
+def test_one_json_is_trained_on_and_the_other_held_out(toy, kind) -> None:
+    views = teacher_of(toy, f"teacher.kind={kind}", SPLIT).views
+    assert views.holdout.tolist() == [False] * TRAIN + [True] * FRAMES
+    assert views.names[0] == "train_r_0" and views.names[TRAIN] == "holdout_r_0"
+    assert torch.equal(views.cameras.c2w[:TRAIN], ring_of_cameras(TRAIN, turn=0.1).c2w)
+    assert torch.equal(views.cameras.c2w[TRAIN:], ring_of_cameras().c2w)
+    output = Rasterizer(block_of_gaussians()).render(ring_of_cameras(TRAIN, turn=0.1), 3)
+    black = (0.0, 0.0, 0.0)
+    torch.testing.assert_close(views.image(3, black), output.rgb, atol=0.01, rtol=0)
+    torch.testing.assert_close(views.ground_truth_image(3, black), output.rgb, atol=0.01, rtol=0)
+
+
+def test_slices_of_both_jsons(toy) -> None:
+    views = teacher_of(toy, "teacher.kind=gaussians", SPLIT, "data.train_frames='::4'", "data.frames=':5'").views
+    assert views.names == (*(f"train_r_{i}" for i in (0, 4, 8)), *(f"holdout_r_{i}" for i in range(5)))
+
+
+def test_a_live_teacher_is_measured_on_stored_renders_or_on_its_own(toy) -> None:
+    live = ("teacher.kind=gaussians", "teacher.live=true")
+    stored, made = teacher_of(toy, *live), teacher_of(toy, *live, "teacher.outputs=null")
+    for teacher in (stored, made):
+        assert len(teacher.views) == FRAMES and teacher.views.holdout.all()
+        assert torch.equal(teacher.poses.cameras.c2w, ring_of_cameras(TRAIN, turn=0.1).c2w)
+        assert torch.equal(teacher.training_cameras.c2w, teacher.poses.cameras.c2w)
+        assert teacher.images is None and teacher.views.ground_truth is not None
+    assert stored.views.background == (1.0, 1.0, 1.0) and made.views.alpha is not None
+    white = (1.0, 1.0, 1.0)
+    torch.testing.assert_close(stored.views.image(2, white), made.views.image(2, white), atol=0.01, rtol=0)
+
+
+def test_live_poses_are_never_those_that_are_measured(toy) -> None:
+    teacher = teacher_of(toy, "teacher.kind=gaussians", "teacher.live={own_share: 0.3}")
+    centers = torch.cat([teacher.poses.camera(index).centers for index in range(300)])
+    assert torch.cdist(centers, teacher.views.cameras.centers).min() > 1e-4
+    assert (torch.cdist(centers, teacher.poses.cameras.centers).amin(dim=1) == 0).float().mean() > 0.2
+
+
+def test_the_built_in_scene_keeps_its_held_out_frames_from_a_live_teacher(tmp_path) -> None:
+    path = tmp_path / "bricks.yaml"
+    path.write_text("scene: b\nrun: r\ndata: {resolution: 16}\nteacher: {kind: bricks, frames: 9, live: true}\n")
+    teacher = teacher_of(path)
+    assert teacher.views.holdout.sum() == 2
+    assert torch.equal(teacher.poses.cameras.c2w, teacher.views.cameras.c2w[~teacher.views.holdout])
+
+
+def test_images_are_a_second_source(toy) -> None:
+    teacher = teacher_of(toy, "data.ground_truth={split: train}")
+    assert len(teacher.images) == TRAIN and not teacher.images.holdout.any()
+    assert teacher.images.alpha is not None and teacher.images.distance is None
+    assert len(teacher_of(toy, "data.ground_truth={split: train}", "data.train_frames=':3'").images) == 3
+    assert teacher.views.ground_truth is not None  # it is measured against the images of data.transforms all the same
+
+
+def test_held_out_frames_of_the_same_split_are_not_trained_on(toy) -> None:
+    swapped = ("data.transforms=data/transforms_train.json", "teacher.kind=gaussians", "data.holdout_every=4")
+    teacher = teacher_of(toy, *swapped, "data.ground_truth={split: train}", "data.frames=':10'")
+    assert torch.equal(teacher.images.holdout, teacher.views.holdout) and teacher.images.holdout.sum() == 3
+
+
+def test_a_split_without_images_is_refused(tmp_path) -> None:
+    path = write_toy_scene(tmp_path)
+    add_training_split(tmp_path)
+    (tmp_path / "data/train/r_7.png").unlink()
+    with pytest.raises(InputError, match=r"transforms_train.json: image of frame r_7: found no file \(1 of 12"):
+        teacher_of(path, "data.ground_truth={split: train}")
+
+
+def test_splits_of_another_size_are_refused(tmp_path) -> None:
+    path = write_toy_scene(tmp_path)
+    add_training_split(tmp_path)
+    text = (tmp_path / "data/transforms_train.json").read_text()
+    text = text.replace(f'"w": {SIZE}', '"w": 12').replace(f'"h": {SIZE}', '"h": 12')
+    (tmp_path / "data/transforms_train.json").write_text(text)
+    for index in range(12):
+        write_image(tmp_path / f"data/train/r_{index}.png", torch.zeros(12, 12, 3).numpy())
+    with pytest.raises(InputError, match="transforms_train.json: image size: found 12x12, expected 24x24"):
+        teacher_of(path, "teacher.kind=gaussians", SPLIT)

@@ -1,0 +1,207 @@
+"""Views of a teacher: from its outputs, from images, from its Gaussians; and joined."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from scene.formats.transforms_json import write_transforms
+from scene.images import resize_rgba, write_image
+from scene.rays import SceneBox
+from settings.errors import InputError
+from teacher.depth import DepthKind
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+from teacher.views.teacher_views import holdout_mask, join_views, views_from_gaussians, views_from_images
+from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring
+
+
+def test_native_size_rgb(teacher):
+    views = load(teacher)
+    assert len(views) == FRAMES and views.names == ("r_0", "r_1", "r_2")
+    assert views.rgb.shape == (FRAMES, HEIGHT, WIDTH, 3) and views.rgb.dtype == torch.uint8
+    assert views.rgb[2, 2, 2].tolist() == [100, 50, 20] and views.rgb[2, 0, 0].tolist() == [255, 255, 255]
+    assert views.alpha is None and views.background == WHITE and views.ground_truth is None
+    assert views.coverage[0].sum().item() == 255 * 5 * 7
+    assert views.holdout.tolist() == [True, False, True]
+    assert views.depth_report is None and views.depth_kind == DepthKind.Z_NORMALIZED
+    # z = 3 at pixel (2, 2): ((2.5 - 6) / 18, (4 - 2.5) / 18) off the axis.
+    expected = 3 * math.sqrt(1 + (3.5**2 + 1.5**2) / 18**2)
+    assert views.distance[1, 2, 2].item() == pytest.approx(expected) and views.distance[1, 0, 0] == 0
+    assert torch.equal(views.image(1, WHITE), views.rgb[1].float() / 255)
+    with pytest.raises(ValueError, match="cannot be put on"):
+        views.image(1, (0.0, 0.0, 0.0))
+    assert views.ground_truth_image(0, WHITE) is None
+
+
+def test_downscaled_by_area(teacher):
+    views = load(teacher, width=6)
+    assert views.rgb.shape == (FRAMES, 4, 6, 3) and (views.cameras.width, views.cameras.height) == (6, 4)
+    assert views.cameras.fx.tolist() == [9] * FRAMES
+    # Working pixel (3, 4): native rows 6, 7 and columns 8, 9, of which only (6, 8) is covered.
+    assert views.rgb[0, 3, 4].tolist() == [216, 204, 191] and views.coverage[0, 3, 4] == 64
+    assert views.distance[0, 3, 4] == 0, "less than half of the footprint has depth"
+    # Working pixel (1, 4): rows 2, 3, columns 8 and 9, half covered: the mean of the two that are.
+    native = load(teacher).distance[0]
+    assert views.distance[0, 1, 4].item() == pytest.approx((native[2, 8] + native[3, 8]).item() / 2)
+    assert views.coverage[0, 1, 4] == 128
+
+
+def test_accumulated_depth_without_alpha_keeps_away_from_the_silhouette(teacher):
+    views = load(teacher, depth_kind="z")
+    assert (views.distance[0] > 0).sum().item() == 3 * 5, "one pixel less on every side of 5 x 7"
+    assert views.coverage[0].sum().item() == 255 * 5 * 7, "coverage is not eroded"
+
+
+def test_distance_outside_of_the_box_is_dropped(teacher):
+    assert (load(teacher, box=SceneBox((-1, -1, -1), (1, 1, 0.05))).distance[0, 2:4] == 0).all()
+    assert (load(teacher, box=None).distance[0, 2:7, 2:9] > 0).all()
+
+
+def test_alpha_of_rgba_renders_is_kept_and_divides_depth(teacher):
+    for i in range(FRAMES):
+        picture = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+        picture[2:7, 2:9] = [100, 50, 0, 204]
+        write_image(teacher / "ours_7" / "renders" / f"{i:05d}.png", picture)
+    views = load(teacher, depth_kind="distance", background=(0.2, 0.2, 0.2))
+    assert views.background is None and views.alpha[0, 2, 2] == 204 and torch.equal(views.coverage, views.alpha)
+    assert views.distance[0, 2, 2].item() == pytest.approx(3 / 0.8)
+    # 0.8 * 100 + 0.2 * 51 on a background of 0.2.
+    assert views.image(0, (0.2, 0.2, 0.2))[2, 2, 0].item() * 255 == pytest.approx(90.2)
+    small = load(teacher, width=6, use_depth=False)
+    assert small.rgb[0, 3, 4].tolist() == [100, 50, 0] and small.alpha[0, 3, 4] == 51
+    assert small.distance is None and small.depth_kind is None
+
+
+def test_coverage_without_depth_is_what_differs_from_the_background(teacher):
+    views = load(teacher, depth_kind="none")
+    assert views.distance is None and views.coverage[0].sum().item() == 255 * 5 * 7
+
+
+def test_auto_depth_needs_evidence(teacher):
+    # Three views 120 degrees apart of a flat block say nothing about z against distance.
+    with pytest.raises(InputError, match="depth: depth kind: found fully covered pixels.*Set teacher.depth_kind"):
+        load(teacher, depth_kind="auto")
+    with pytest.raises(InputError, match="depth_kind: found 'metric', expected auto or one of"):
+        load(teacher, depth_kind="metric")
+
+
+def test_parallel_axes_need_a_box(teacher):
+    cameras = ring(FRAMES, WIDTH, HEIGHT)
+    write_transforms(teacher / "transforms.json", cameras[[0, 0, 0]], ["a", "b", "c"])
+    with pytest.raises(InputError, match="scene box: found none given, and .* parallel.*Set data.box"):
+        load(teacher, box=None, depth_kind="auto")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_images_stand_in_for_the_teacher(tmp_path, channels):
+    write_transforms(tmp_path / "t.json", ring(2, 6, 4), ["a", "b"])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, channels), dtype=np.uint8)
+    for name, image in zip("ab", pixels, strict=True):
+        write_image(tmp_path / f"{name}.png", image)
+    views = views_from_images(tmp_path / "t.json", width=3, background=WHITE, holdout_every=0)
+    rgba = pixels if channels == 4 else np.concatenate([pixels, np.full((2, 4, 6, 1), 255, np.uint8)], -1)
+    expected = np.stack([resize_rgba(image, 3, 2) for image in rgba])
+    # Without alpha the mean is taken in another order, which may round a half the other way.
+    np.testing.assert_allclose(views.ground_truth, expected, atol=4 - channels)
+    assert torch.equal(views.rgb, views.ground_truth[..., :3])
+    assert (views.alpha is None) == (channels == 3) == (views.background == WHITE)
+    assert views.distance is None and not views.holdout.any() and views.cameras.width == 3
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(InputError, match="t.json: image of frame b: found no file"):
+        views_from_images(tmp_path / "t.json", width=3, background=WHITE, holdout_every=0)
+
+
+def two_blobs() -> Gaussians:
+    """A large opaque red Gaussian, and a fainter green one behind it and to the side."""
+    red, green = (1.0 - 0.5) / 0.28209479, (0.0 - 0.5) / 0.28209479
+    return Gaussians(
+        means=torch.tensor([[0.0, 0, 0], [-0.5, 0.5, 0.2]]),
+        log_scales=torch.tensor([[0.35] * 3, [0.2] * 3]).log(),
+        rotations=torch.tensor([[1.0, 0, 0, 0]] * 2),
+        opacity_logits=torch.tensor([6.0, 0.5]),
+        sh=torch.tensor([[[red, green, green]], [[green, red, green]]]),
+    )
+
+
+def test_gaussians_give_exact_alpha_and_distance(tmp_path):
+    cameras = ring(4, 24, 16)
+    done = []
+    views = views_from_gaussians(
+        two_blobs(), cameras, list("abcd"), holdout_every=3, progress=lambda i, n: done.append((i, n))
+    )
+    assert done == [(1, 4), (2, 4), (3, 4), (4, 4)] and views.holdout.tolist() == [True, False, False, True]
+    output = Rasterizer(two_blobs()).render(cameras, 1)
+    composite = output.rgb + (1 - output.alpha[..., None]) * torch.tensor(WHITE)
+    torch.testing.assert_close(views.image(1, WHITE), composite.clamp(0, 1), atol=0.01, rtol=0)
+    torch.testing.assert_close(views.alpha[1].float() / 255, output.alpha, atol=0.002, rtol=0)
+    # The centre pixel sees the red blob, whose z is 3; the pixel is half a pixel off the axis both ways.
+    expected = 3 * math.sqrt(1 + 2 * (0.5 / 36) ** 2)
+    assert views.distance[0, 8, 12].item() == pytest.approx(expected, rel=1e-3)
+    assert (views.distance[views.alpha == 0] == 0).all() and views.ground_truth is None
+
+
+def test_supersampling_averages_premultiplied():
+    cameras = ring(1, 12, 8)
+    fine = views_from_gaussians(two_blobs(), cameras.resized(36, 24), ["a"], holdout_every=0)
+    views = views_from_gaussians(two_blobs(), cameras, ["a"], supersample=3, holdout_every=0)
+    assert views.rgb.shape == (1, 8, 12, 3) and views.cameras.width == 12
+
+    def shrunk(image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(image[None, None].float(), 3)[0, 0]
+
+    alpha = fine.alpha[0].float() / 255
+    torch.testing.assert_close(views.alpha[0].float() / 255, shrunk(alpha), atol=0.004, rtol=0)
+    expected = shrunk(fine.distance[0] * alpha) / shrunk(alpha)
+    solid = shrunk(alpha) > 0.5
+    assert solid.sum() > 10
+    torch.testing.assert_close(views.distance[0][solid], expected[solid], atol=0.01, rtol=0)
+
+
+def test_gaussians_with_ground_truth(tmp_path):
+    write_image(tmp_path / "a.png", np.full((8, 12, 3), 9, np.uint8))
+    cameras = ring(1, 6, 4)
+    options = {"holdout_every": 0, "ground_truth_paths": [tmp_path / "a.png"]}
+    views = views_from_gaussians(two_blobs(), cameras, ["a"], **options)
+    assert views.ground_truth.shape == (1, 4, 6, 4) and views.ground_truth[0, 3, 5].tolist() == [9, 9, 9, 255]
+    write_image(tmp_path / "a.png", np.full((8, 8, 3), 9, np.uint8))
+    with pytest.raises(InputError, match="a.png: ground truth size: found 8x8, expected at least 6x4 and of that"):
+        views_from_gaussians(two_blobs(), cameras, ["a"], **options)
+
+
+def test_joined_views_are_both_in_order():
+    first = views_from_gaussians(two_blobs(), ring(2, 12, 8), ["a", "b"], holdout_every=0)
+    second = views_from_gaussians(two_blobs(), ring(3, 12, 8, focal=1.0), ["c", "d", "e"], holdout_every=1)
+    views = join_views(first, second, "train.json")
+    assert views.names == ("a", "b", "c", "d", "e") and views.holdout.tolist() == [False] * 2 + [True] * 3
+    for part, offset in ((first, 0), (second, 2)):
+        for i in range(len(part)):
+            assert torch.equal(views.image(offset + i, WHITE), part.image(i, WHITE))
+            assert torch.equal(views.distance[offset + i], part.distance[i])
+            assert torch.equal(views.cameras.c2w[offset + i], part.cameras.c2w[i])
+            assert views.cameras.fx[offset + i] == part.cameras.fx[i]
+    assert views.ground_truth is None and views.background is None
+
+
+def test_views_that_do_not_fit_are_not_joined(teacher):
+    views = views_from_gaussians(two_blobs(), ring(2, WIDTH, HEIGHT), ["a", "b"], holdout_every=0)
+    small = views_from_gaussians(two_blobs(), ring(2, 6, 4), ["c", "d"], holdout_every=0)
+    with pytest.raises(InputError, match="here.json: image size: found 6x4, expected 12x8, as the frames to measure"):
+        join_views(small, views, "here.json")
+    with pytest.raises(InputError, match="here.json: alpha: found none, expected some"):
+        join_views(load(teacher), views, "here.json")
+    photographed = replace(small, ground_truth=torch.zeros(2, 4, 6, 4, dtype=torch.uint8))
+    with pytest.raises(InputError, match="ground truth: found none, expected some.*data.ground_truth: false"):
+        join_views(small, photographed, "here.json")
+
+
+def test_holdout_mask():
+    assert holdout_mask(5, 2).tolist() == [True, False, True, False, True]
+    assert not holdout_mask(5, 0).any()
+
+
+def test_gsplat_is_not_replaced_in_silence(look_at):
+    with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
+        views_from_gaussians(two_blobs(), look_at([[0.0, 0.0, 3.0]]), ["a"], rasterizer="gsplat", holdout_every=0)
