@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -66,7 +65,7 @@ class Config(Section):
             )
         self._check_training_views()
         self._check_features()
-        if self.training_json is None and self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
+        if not self.trains_on_other_poses and self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
             raise problem("eval.splits", ["holdout"], "train among them, since data.holdout_every is 0")
         if self.eval.reference == "ground_truth" and not self.data.ground_truth:
             raise problem("eval.reference", "ground_truth", "another, since data.ground_truth is false")
@@ -79,17 +78,15 @@ class Config(Section):
         return LiveConfig() if live is True else live or None
 
     @property
-    def training_json(self) -> Path | None:
-        """The JSON whose poses are trained on; None: a share of ``data.transforms``, or the built-in scene's."""
-        if self.data.train_transforms is None and self.live and self.teacher.kind == "gaussians":
-            return self.data.split_json("train")
-        return self.data.train_transforms
+    def trains_on_other_poses(self) -> bool:
+        """Whether other frames than those of ``data.transforms`` or of the built-in scene are trained on."""
+        return self.data.train_transforms is not None or bool(self.live and self.teacher.kind == "gaussians")
 
     @property
-    def image_json(self) -> Path | None:
-        """The JSON whose images are a second source of rays; None: there is none."""
+    def image_split(self) -> str | None:
+        """The split whose images are a second source of rays; None: there is none."""
         truth = self.data.ground_truth
-        return self.data.split_json(truth.split) if isinstance(truth, GroundTruthConfig) else None
+        return truth.split if isinstance(truth, GroundTruthConfig) else None
 
     def _check_training_views(self) -> None:
         data, kind = self.data, self.teacher.kind
@@ -102,7 +99,7 @@ class Config(Section):
         if isinstance(data.ground_truth, GroundTruthConfig) and kind in ("images", "bricks"):
             why = "these are the teacher already" if kind == "images" else "the built-in scene has no images"
             raise problem("data.ground_truth", "a split", f"true or false, since {why} (teacher.kind is {kind})")
-        if data.train_frames is not None and self.training_json is None and self.image_json is None:
+        if data.train_frames is not None and not self.trains_on_other_poses and self.image_split is None:
             raise problem("data.train_frames", data.train_frames, "null, since no other JSON is trained on")
         if self.live and kind == "gaussians" and "holdout" not in self.eval.splits:
             found = list(self.eval.splits)

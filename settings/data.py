@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -79,7 +78,3 @@ class DataConfig(Section):
         if self.holdout_every == 1:
             raise problem("holdout_every", 1, "0 (none) or at least 2", "With 1 no frame is left to train on.")
         return self
-
-    def split_json(self, split: str) -> Path:
-        """``transforms_<split>.json`` beside ``transforms``."""
-        return self.transforms.with_name(f"transforms_{split}.json")

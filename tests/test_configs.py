@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from settings.loading import REPO_ROOT, load_config
-from teacher.sources.teacher import check_assets
+from teacher.sources import check_assets
 
 ROADMAP = {
     "lego_response_eighth": ("eighth", "", 0.05, 0.5),

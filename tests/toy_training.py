@@ -13,7 +13,7 @@ from distill.runs.session import make_sampler
 from distill.training.trainer import Trainer
 from machine.run_folder import RunFolder
 from settings.loading import load_config
-from teacher.sources.teacher import load_teacher
+from teacher.sources import load_teacher
 
 CPU = torch.device("cpu")
 

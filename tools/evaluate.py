@@ -32,7 +32,7 @@ from machine.run_folder import RunFolder, newest_checkpoint
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
-from teacher.sources.teacher import check_assets
+from teacher.sources import check_assets
 
 SPLITS = {"holdout": "[holdout]", "train": "[train]", "all": "[holdout, train]"}
 BACKGROUNDS = {None: (), "white": ("white",), "black": ("black",), "both": ("white", "black")}

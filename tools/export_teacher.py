@@ -25,15 +25,14 @@ from machine.run_folder import RunFolder, versions
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from teacher.depth import DepthKind
-from teacher.export.cameras import ExportViews, training_cameras, views_to_export
+from teacher.export.cameras import ExportViews, views_to_export
 from teacher.export.features import FeatureExport
 from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
 from teacher.export.renders import ExportFormat, ViewExport
 from teacher.gaussian_files import check_gaussians_file, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.sources.box import scene_box
-from teacher.sources.teacher import load_gaussians
+from teacher.sources import source_of
 
 _log = logging.getLogger(__name__)
 
@@ -44,14 +43,15 @@ def export(config: Config, chosen: argparse.Namespace) -> dict[str, Any] | None:
     Raises:
         InputError: config, assets, options or what is in the output folder do not fit.
     """
-    if config.teacher.kind != "bricks" and config.teacher.ply is None:
-        raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply.")
     if chosen.ply is not None:
         check_gaussians_file(chosen.ply)
         if config.teacher.ply is not None and chosen.ply.resolve() == config.teacher.ply.resolve():
             raise InputError("--ply", "file", f"teacher.ply itself, {chosen.ply}", "another file", "Name another one.")
     device = choose_device(config)
-    gaussians = load_gaussians(config)
+    source = source_of(config)
+    gaussians = source.gaussians()
+    if gaussians is None:
+        raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply.")
     views = views_to_export(
         config,
         gaussians,
@@ -70,8 +70,7 @@ def export(config: Config, chosen: argparse.Namespace) -> dict[str, Any] | None:
     limits, report = PruneLimits(chosen.prune_opacity, chosen.prune_contribution), None
     original = gaussians
     if limits != PruneLimits(None, None):
-        cameras, source = training_cameras(config)
-        pruned = prune(gaussians, whole, cameras, source, limits, progress=True)
+        pruned = prune(gaussians, whole, *source.training_frames(), limits, progress=True)
         gaussians, report = pruned.gaussians, pruned.report
         rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, near=format.near, device=device)
 
@@ -80,7 +79,7 @@ def export(config: Config, chosen: argparse.Namespace) -> dict[str, Any] | None:
     features = None
     if chosen.features is not None:
         resolution = chosen.features_resolution or config.occupancy.resolution
-        box = scene_box(config, gaussians, None)[0]
+        box = source.box(gaussians, None)[0]
         features = FeatureExport(folder, gaussians, rasterizer, views, box, resolution, chosen.features.split(","))
     _announce(job, views, gaussians)
     if chosen.ply is not None:

@@ -32,10 +32,8 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
 from teacher.depth import DepthKind, DepthReport, back_project, to_distance, view_agreement, view_pairs
-from teacher.gaussian_files import read_gaussians
-from teacher.sources.box import scene_box
-from teacher.sources.teacher import check_assets
-from teacher.views.output_folder import OutputFiles, find_outputs, parallel_map
+from teacher.sources import source_of
+from teacher.views.output_folder import OutputFiles, parallel_map
 from teacher.views.teacher_views import infer_from_files
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -83,13 +81,9 @@ def inspect(config: Config) -> Inspection:
         InputError: the teacher is not on disk, or its files are missing or damaged.
     """
     teacher = config.teacher
-    if teacher.kind != "views":
-        hint = "Other teachers have no depth files: theirs is exact, or there is none."
-        raise InputError("config", "teacher.kind", teacher.kind, "views", hint)
-    check_assets(config)
-    files = find_outputs(teacher.outputs, config.data.transforms, config.data.frames, depth=True, truth=False)
-    gaussians = None if teacher.ply is None else read_gaussians(teacher.ply)
-    box, box_source = scene_box(config, gaussians, files.cameras)
+    source = source_of(config)
+    files = source.depth_files()
+    box, box_source = source.box(source.gaussians(), files.cameras)
     report = infer_from_files(files, box)
     configured = None if teacher.depth_kind in ("auto", "none") else DepthKind.parse(teacher.depth_kind)
     kind = configured or report.kind

@@ -30,7 +30,7 @@ from settings.errors import ExitCode, InputError
 from teacher.export.cameras import views_to_export
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.sources.teacher import check_assets, load_gaussians
+from teacher.sources import check_assets, source_of
 
 _FRAMES = 120
 
@@ -70,7 +70,7 @@ def film(config: Config, chosen: argparse.Namespace) -> Path:
     if chosen.show != "teacher":
         run = restore_run(config, chosen.output, chosen.checkpoint)
         student, stem = student_renderer(run.model, run.device), f"step_{run.step:06d}"
-    gaussians = load_gaussians(config)
+    gaussians = source_of(config).gaussians()
     teacher = None if chosen.show == "student" else _teacher(config, gaussians)
     name, cameras = _path(config, gaussians, chosen)
     default = RunFolder(config, chosen.output).eval / f"{stem}_{name}_{chosen.show}.mp4"

@@ -14,7 +14,7 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.rasterizer import Rasterizer
-from teacher.sources.teacher import load_teacher
+from teacher.sources import load_teacher
 from teacher.views.output_folder import OutputFiles, find_outputs
 
 _DEPTH_WIDTH, _MOST_SUPERSAMPLE = 100, 8
@@ -38,11 +38,10 @@ def load_comparison(config: Config, run: RestoredRun, count: int) -> Loaded:
     teacher = load_teacher(config)
     views = teacher.views
     files = None
-    if config.teacher.kind == "views" or (config.live and config.teacher.outputs is not None):
-        depth = config.teacher.kind == "views" and views.depth_kind is not None
-        files = find_outputs(
-            config.teacher.outputs, config.data.transforms, config.data.frames, depth=depth, truth=False
-        )
+    if teacher.stored_renders is not None:
+        depth = views.depth_kind is not None
+        data = config.data
+        files = find_outputs(teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False)
     comparison = compare_with(
         views,
         student_renderer(run.model, run.device),

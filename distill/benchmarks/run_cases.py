@@ -17,7 +17,7 @@ from distill.training.trainer import Trainer
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.loading import REPO_ROOT, load_config
-from teacher.sources.teacher import Teacher, load_teacher
+from teacher.sources import Teacher, load_teacher
 
 STUDENTS = {"hash_grid": "quickstart.yaml", "kilo_uniform": "quickstart_kilo.yaml"}
 # The full-size student of configs/base/lego.yaml, for a GPU.

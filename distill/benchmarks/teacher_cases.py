@@ -14,7 +14,7 @@ from kernels.gaussian_statistics import gaussian_statistics
 from kernels.rasterize import rasterize
 from kernels.ssim import ssim
 from scene.cameras import Cameras
-from scene.formats.transforms_json import load_transforms
+from scene.formats import load_frames
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
@@ -32,7 +32,7 @@ def rasterize_cases(sizes: Sizes, ply: Path | None, transforms: Path | None) -> 
             lambda rasterizer=rasterizer: rasterizer.render(orbit, 0), items=1, unit="frames",
         )  # fmt: skip
     if ply is not None:
-        gaussians, cameras = read_gaussians(ply), load_transforms(transforms, image_size=(400, 400)).cameras
+        gaussians, cameras = read_gaussians(ply), load_frames(transforms, image_size=(400, 400)).cameras
         large = Rasterizer(gaussians, "numba")
         name = f"rasterize {len(gaussians):,} Gaussians {cameras.width}x{cameras.height}"
         yield Case(name, "numba", lambda: large.render(cameras, 0), items=1, unit="frames")

@@ -31,7 +31,7 @@ from students.base import Student
 from teacher.gaussian_files import write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.sources.teacher import Teacher
+from teacher.sources import Teacher
 from teacher.views.output_folder import outputs_folder
 
 STATS = "render_stats.json"

@@ -21,7 +21,7 @@ from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
 from settings.sections import background_rgb
-from teacher.sources.teacher import Teacher
+from teacher.sources import Teacher
 
 if TYPE_CHECKING:
     from teacher.views.teacher_views import TeacherViews

@@ -25,7 +25,7 @@ from teacher.features.channels import select_channels
 from teacher.features.volume import FeatureVolume, build_volume
 from teacher.features.volume_files import read_features
 from teacher.gaussians import Gaussians
-from teacher.sources.teacher import Teacher
+from teacher.sources import Teacher
 
 _COLOR_CHANNELS = ("sh", "opacity")
 

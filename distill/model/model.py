@@ -18,8 +18,8 @@ from settings.config import Config
 from settings.errors import InputError
 from students import build_student
 from students.base import Student
+from teacher.sources import Teacher
 from teacher.sources.cells import cells_of_gaussians, cells_of_views
-from teacher.sources.teacher import Teacher
 from teacher.views.teacher_views import TeacherViews
 
 _PIXELS_PER_STEP = 0.5
@@ -56,7 +56,7 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     settings = config.student.model_dump(exclude={"kind"})
     student = build_student(config.student.kind, (teacher.box.lower, teacher.box.upper), settings, config.kernels)
     grid = _grid(config, teacher.box, config.occupancy.resolution, step)
-    if teacher.gaussians is not None and config.teacher.kind != "images":
+    if teacher.gaussians is not None:
         mask = cells_of_gaussians(teacher.gaussians, grid.layout)
     else:
         mask = cells_of_views(teacher.views, grid.layout)

@@ -13,7 +13,7 @@ from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
-from teacher.sources.teacher import check_assets
+from teacher.sources import check_assets
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from teacher.fitting.initialization import hull_gaussians
 from teacher.fitting.pictures import Pictures
 from teacher.gaussians import Gaussians, write_ply
 from teacher.rasterizer import Rasterizer
-from teacher.sources.teacher import Teacher, check_assets, load_teacher
+from teacher.sources import Teacher, check_assets, load_teacher
 
 FORMAT = 1
 _log = logging.getLogger(__name__)

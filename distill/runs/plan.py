@@ -17,7 +17,7 @@ from kernels.threads import one_torch_thread
 from machine.devices import choose_device, device_name
 from machine.run_folder import RunFolder
 from settings.config import Config
-from teacher.sources.teacher import Teacher, check_assets, load_teacher
+from teacher.sources import Teacher, check_assets, load_teacher, source_of
 
 _PROBE_STEPS = 12
 
@@ -117,7 +117,9 @@ def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[
     if teacher.images is not None:
         images, share = teacher.images, 1 - 1 / (1 + config.data.ground_truth.weight)
         count, size = int((~images.holdout).sum()), f"{images.cameras.width}x{images.cameras.height}"
-        lines.append(("images", f"{count} of {config.image_json.name} at {size} give {share:.0%} of the rays"))
+        lines.append(
+            ("images", f"{count} of {source_of(config).image_poses().name} at {size} give {share:.0%} of the rays")
+        )
     return lines
 
 

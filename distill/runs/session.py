@@ -28,8 +28,8 @@ from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
-from teacher.sources.live_views import make_producer
-from teacher.sources.teacher import Teacher, check_assets, load_teacher
+from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from teacher.sources.producers import make_producer
 
 _log = logging.getLogger(__name__)
 
@@ -199,6 +199,6 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
             "live teacher: new views near %d training poses, %d kept", len(teacher.poses.cameras), config.live.buffer
         )
     if teacher.images is not None:
-        _log.info("images of %s as a second source of rays", config.image_json)
+        _log.info("images of %s as a second source of rays", source_of(config).image_poses())
     if views.depth_report is not None:
         _log.info("teacher depth: %s", views.depth_report.summary())

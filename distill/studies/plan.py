@@ -13,7 +13,7 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.loading import load_config, to_yaml, validate
 from settings.yaml_text import read_mapping
-from teacher.sources.teacher import check_assets
+from teacher.sources import check_assets
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from machine.files import write_atomically
 from scene.cameras import Cameras
+from scene.formats.dataset_format import DatasetFormat
 from scene.frames import Frames
 from scene.images import image_size as read_image_size
 from settings.errors import InputError
@@ -23,6 +25,22 @@ from settings.errors import InputError
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG")
 _PINHOLE_MODELS = (None, "OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+
+
+class TransformsJson(DatasetFormat):
+    """``transforms_<split>.json`` files, one beside the other."""
+
+    def recognises(self, path: Path) -> bool:
+        return path.suffix.lower() == ".json"
+
+    def load(self, path: Path, image_size: tuple[int, int] | None) -> Frames:
+        return load_transforms(path, image_size=image_size)
+
+    def is_split(self, path: Path) -> bool:
+        return re.fullmatch(r"transforms_\w+\.json", path.name) is not None
+
+    def split(self, path: Path, name: str) -> Path:
+        return path.with_name(f"transforms_{name}.json")
 
 
 def load_transforms(path: str | Path, *, image_size: tuple[int, int] | None = None) -> Frames:

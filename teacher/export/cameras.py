@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from scene.camera_paths import orbit_path, spiral_path
 from scene.cameras import Cameras
-from scene.formats.transforms_json import load_transforms
+from scene.formats import load_frames
 from scene.frames import Frames, frame_slice
 from scene.rays import Vector
 from settings.config import Config
 from settings.errors import InputError
-from teacher.bricks.scene import orbit_cameras
 from teacher.gaussians import Gaussians
-from teacher.sources.box import scene_box
+from teacher.sources import source_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def _around(
     """``count`` views about the middle of the scene box, and in words where they are."""
     if count < 1:
         raise InputError(f"--{name}", "frames", count, "at least 1")
-    box, _ = scene_box(config, gaussians, dataset.cameras)
+    box, _ = source_of(config).box(gaussians, dataset.cameras)
     centre = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
     try:
         cameras = make(dataset.cameras, centre, count)
@@ -103,49 +101,11 @@ def _around(
     return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {centre}"
 
 
-def training_cameras(config: Config) -> tuple[Cameras, str]:
-    """The dataset's training cameras, and where they are from: ``transforms_train.json`` if there is one.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    transforms = config.data.transforms
-    if config.teacher.kind != "bricks" and transforms is not None:
-        beside = _of_split(transforms, "train")
-        if beside is not None and beside.is_file():
-            return load_transforms(beside).cameras, str(beside)
-    dataset, source = _named_cameras(config, None, None)
-    return dataset.cameras, source
-
-
 def _named_cameras(config: Config, split: str | None, path: Path | None) -> tuple[Frames, str]:
-    data = config.data
-    if path is not None:
-        size = None
-        if data.transforms is not None and data.transforms.is_file():
-            cameras = load_transforms(data.transforms).cameras
-            size = (cameras.width, cameras.height)
-        return load_transforms(path, image_size=size), str(path)
-    if config.teacher.kind == "bricks":
-        if split is not None:
-            raise InputError("--split", "split", split, "none, since teacher.kind is bricks: it has no dataset")
-        cameras = orbit_cameras(config.teacher.frames, data.resolution, data.resolution, config.seed)
-        names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
-        source = "the built-in scene's cameras"
-        return Frames(cameras, names, (None,) * len(cameras), Path(source)), source
-    if data.transforms is None:
-        raise InputError("config", "data.transforms", "nothing", "a transforms_*.json", "Set it, or give --path.")
-    if split is None:
-        return load_transforms(data.transforms), str(data.transforms)
-    beside = _of_split(data.transforms, split)
-    if beside is None:
-        expected = "a name like transforms_test.json, whose other splits lie beside it"
-        raise InputError("--split", "data.transforms", data.transforms.name, expected, "Use --path FILE.")
-    return load_transforms(beside), str(beside)
-
-
-def _of_split(transforms: Path, split: str) -> Path | None:
-    """``transforms_<split>.json`` beside a file of such a name."""
-    if re.fullmatch(r"transforms_\w+\.json", transforms.name) is None:
-        return None
-    return transforms.with_name(f"transforms_{split}.json")
+    if path is None:
+        return source_of(config).frames(split)
+    size, transforms = None, config.data.transforms
+    if transforms is not None and transforms.is_file():
+        cameras = load_frames(transforms).cameras
+        size = (cameras.width, cameras.height)
+    return load_frames(path, image_size=size), str(path)

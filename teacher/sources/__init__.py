@@ -1,1 +1,37 @@
-"""Where a teacher comes from: one class for each kind, behind one door."""
+"""Where a teacher comes from: one class for each ``teacher.kind``, behind one door.
+
+A new kind is a module with a ``Source`` and one more name in ``SOURCES`` (or ``LIVE_SOURCES``).
+"""
+
+from __future__ import annotations
+
+from settings.config import Config
+from teacher.sources.brick_scene import BrickScene
+from teacher.sources.dataset_images import DatasetImages
+from teacher.sources.live import LiveBricks, LiveGaussians
+from teacher.sources.rasterized_gaussians import RasterizedGaussians
+from teacher.sources.source import Source, Teacher
+from teacher.sources.stored_views import StoredViews
+
+SOURCES: dict[str, type[Source]] = {
+    source.kind: source for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene)
+}
+LIVE_SOURCES: dict[str, type[Source]] = {source.kind: source for source in (LiveGaussians, LiveBricks)}
+
+
+def source_of(config: Config) -> Source:
+    """The source that the config names; nothing is read yet."""
+    return (LIVE_SOURCES if config.live else SOURCES)[config.teacher.kind](config)
+
+
+def check_assets(config: Config) -> None:
+    """Checks that what the teacher needs on disk is there: see ``Source.check``."""
+    source_of(config).check()
+
+
+def load_teacher(config: Config) -> Teacher:
+    """Reads or makes the teacher: see ``Source.load``."""
+    return source_of(config).load()
+
+
+__all__ = ["Source", "Teacher", "check_assets", "load_teacher", "source_of"]

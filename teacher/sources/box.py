@@ -11,7 +11,6 @@ from scene.cameras import Cameras
 from scene.rays import SceneBox, focus_box
 from settings.config import Config
 from settings.errors import InputError
-from teacher.bricks.scene import BRICKS_BOX
 from teacher.gaussians import Gaussians
 
 _log = logging.getLogger(__name__)
@@ -37,8 +36,6 @@ def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | No
     """
     if config.data.box != "auto":
         return SceneBox(config.data.box.lower, config.data.box.upper), "data.box"
-    if config.teacher.kind == "bricks":
-        return BRICKS_BOX, "the built-in scene's"
     if gaussians is not None:
         return box_of_gaussians(gaussians), "around the Gaussians of teacher.ply"
     try:

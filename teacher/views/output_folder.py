@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.threads import available_threads
 from scene.cameras import Cameras
-from scene.formats.transforms_json import load_transforms
+from scene.formats import load_frames
 from scene.frames import Frames, frame_slice
 from scene.images import image_size, read_image, resize_area, resize_rgba, to_uint8
 from settings.errors import InputError
@@ -73,7 +73,7 @@ def find_outputs(
     depths = numbered_files(folder / "depth", ".npy", hint) if depth else []
     truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
     size = image_size(renders[0])
-    dataset = load_transforms(transforms, image_size=size)
+    dataset = load_frames(transforms, image_size=size)
     for files in filter(None, (renders, depths, truths)):
         check_count(files, dataset)
     chosen = frame_slice(frames, len(dataset))

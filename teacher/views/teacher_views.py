@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras, join_cameras
-from scene.formats.transforms_json import load_transforms
+from scene.formats import load_frames
 from scene.frames import chosen_frames, working_size
 from scene.images import read_image, resize_area, to_uint8
 from scene.rays import SceneBox, focus_box
@@ -105,7 +105,6 @@ def views_from_outputs(
     depth_kind: str = "auto",
     holdout_every: int,
     ground_truth: bool = True,
-    use_depth: bool = True,
     frames: str | None = None,
 ) -> TeacherViews:
     """Renders and depth on disk in graphdeco's layout: ``renders/00000.png``, ``depth/00000.npy``, ``gt/``.
@@ -120,7 +119,7 @@ def views_from_outputs(
         box: the scene box; expected distances outside of it are dropped. None: inferring the depth kind supposes
             ``scene.rays.focus_box``, and nothing is dropped.
         background: what RGB renders are composited on; RGBA renders need none.
-        depth_kind: a ``DepthKind`` value, ``"auto"``, or ``"none"``, which is ``use_depth=False``.
+        depth_kind: a ``DepthKind`` value, ``"auto"``, or ``"none"``: leave depth alone.
         holdout_every: every k-th frame, from the first on, is held out; 0: none.
         ground_truth: load the dataset's images too if they exist (``gt/`` if only that does).
         frames: ``"START:STOP:STEP"`` of the frames to use.
@@ -128,7 +127,7 @@ def views_from_outputs(
     Raises:
         InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind.
     """
-    use_depth = use_depth and depth_kind != "none"
+    use_depth = depth_kind != "none"
     files = find_outputs(outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth)
     dataset, cameras = files.dataset, files.cameras
     size = working_size(cameras, width, files.renders[0])
@@ -192,7 +191,7 @@ def views_from_images(
     Raises:
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
-    dataset = chosen_frames(frames, load_transforms(transforms))
+    dataset = chosen_frames(frames, load_frames(transforms))
     paths = all_present(dataset.image_paths, dataset.names, dataset.source)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])

@@ -6,8 +6,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from settings.config import background_rgb
 from settings.loading import load_config
+from settings.sections import background_rgb
 from settings.teacher import LiveConfig, TeacherConfig
 from teacher.depth import DepthKind
 from tests.toy_configs import BRICKS, VIEWS, refusal
@@ -107,20 +107,6 @@ def test_table_size_names_the_powers_around_it(write):
 def test_missing_required_keys(write):
     assert (refusal(write("run: a\n")).field, refusal(write("run: a\n")).found) == ("scene", "nothing")
     assert refusal(write("scene: a\nrun: a\nteacher: {}\n")).field == "teacher.kind"
-
-
-def test_where_the_training_poses_and_images_are(write, tmp_path):
-    def jsons(*overrides: str) -> tuple[str | None, str | None]:
-        config = load_config(write(VIEWS), ["data.transforms=d/transforms_test.json", *overrides], tmp_path)
-        return tuple(path and str(path.relative_to(tmp_path)) for path in (config.training_json, config.image_json))
-
-    assert jsons() == (None, None)
-    assert jsons("teacher.kind=gaussians") == (None, None)
-    assert jsons("data.ground_truth={split: val, weight: 2.0}") == (None, "d/transforms_val.json")
-    assert jsons("teacher.kind=gaussians", "teacher.live=true") == ("d/transforms_train.json", None)
-    assert jsons("teacher.kind=gaussians", "data.train_transforms=e/t.json") == ("e/t.json", None)
-    both = ["teacher.kind=gaussians", "teacher.live.buffer=8", "data.train_transforms=t.json"]
-    assert jsons(*both, "data.ground_truth={split: train}") == ("t.json", "d/transforms_train.json")
 
 
 def test_live_settings(write):

@@ -12,7 +12,6 @@ from pydantic import Field
 from settings.config import Section
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, load_config, to_yaml, validate
-from teacher.sources.teacher import check_assets
 from tests.toy_configs import BRICKS, VIEWS, refusal
 
 
@@ -160,51 +159,6 @@ def test_asset_paths_are_under_the_assets_root(write, tmp_path):
     assert config.teacher.ply == Path("/elsewhere/cloud.ply")
     assert load_config(path).data.transforms == REPO_ROOT / "t.json"
     assert (REPO_ROOT / "pyproject.toml").is_file()
-
-
-def test_check_assets_names_the_first_one_missing(write, tmp_path):
-    def missing(*overrides: str) -> InputError:
-        with pytest.raises(InputError) as caught:
-            check_assets(load_config(path, overrides, tmp_path))
-        return caught.value
-
-    path = write(VIEWS)
-    assert missing().field == "data.transforms" and missing().source == str(tmp_path / "t.json")
-    write("{}", "t.json")
-    assert missing().field == "teacher.outputs"
-    write("", "out")
-    assert missing().found == "something of another type"
-    (tmp_path / "out").unlink()
-    (tmp_path / "out").mkdir()
-    assert missing().field == "teacher.ply" and "--set teacher.ply=null" in missing().hint
-    assert "null" not in missing("teacher.kind=gaussians").hint  # there it is the teacher itself
-    check_assets(load_config(path, ["teacher.ply=null"], tmp_path))
-    check_assets(load_config(path, ["teacher.kind=images"], tmp_path))
-    write("", "cloud.ply")
-    check_assets(load_config(path, (), tmp_path))
-
-
-def test_the_json_to_train_on_is_there_and_another(write, tmp_path):
-    def refused(*overrides: str) -> InputError:
-        with pytest.raises(InputError) as caught:
-            check_assets(load_config(path, ["teacher.kind=gaussians", *overrides], tmp_path))
-        return caught.value
-
-    path = write(VIEWS.replace("t.json", "transforms_test.json"))
-    for name in ("transforms_test.json", "other.json", "cloud.ply"):
-        write("{}", name)
-    error = refused("teacher.live=true")
-    assert (error.field, error.source) == ("data.train_transforms", str(tmp_path / "transforms_train.json"))
-    assert "--set data.train_transforms=PATH" in error.hint
-    assert "all of which is held out" in refused("data.train_transforms=transforms_test.json").found
-    same = refused("data.train_transforms=other.json", "data.ground_truth={split: test}")
-    assert same.field == "data.ground_truth" and "held out" in same.found
-    assert refused("data.ground_truth={split: train}").field == "data.ground_truth"
-    live = ("data.train_transforms=other.json", "teacher.live=true")
-    assert refused(*live).field == "teacher.outputs" and "teacher.outputs=null" in refused(*live).hint
-    check_assets(load_config(path, ["teacher.kind=gaussians", *live, "teacher.outputs=null"], tmp_path))
-    # Of a teacher whose views are of the split itself, the frames that are not held out may be trained on.
-    check_assets(load_config(path, ["teacher.kind=gaussians", "data.ground_truth={split: test}"], tmp_path))
 
 
 def test_dump_reads_back_equal(write, tmp_path):

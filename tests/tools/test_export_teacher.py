@@ -15,7 +15,7 @@ from settings.errors import InputError
 from settings.loading import load_config
 from teacher.features.volume_files import read_features
 from teacher.gaussian_files import read_gaussians
-from teacher.sources.teacher import load_teacher
+from teacher.sources import load_teacher
 from tests.toy_scene import write_toy_scene
 from tools.export_teacher import main
 

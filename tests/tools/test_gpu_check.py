@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from settings.loading import REPO_ROOT, load_config
+from teacher.sources import source_of
 
 SCRIPT = "tools/gpu_check.sh"
 
@@ -76,12 +77,13 @@ def test_the_commands_of_the_records_are_settings_that_their_configs_have(option
 def test_the_configs_of_the_records_are_full_size_and_end_by_time(name, tmp_path):
     config = load_config(REPO_ROOT / f"configs/records/lego_{name}.yaml", assets=tmp_path)
     assert config.data.resolution is None and config.eval.splits == ("holdout",)
-    assert config.training_json == tmp_path / "data/lego/transforms_train.json"
+    source = source_of(config)
+    assert source.training_poses() == tmp_path / "data/lego/transforms_train.json"
     if name == "teacher":
         assert config.fitting.max_seconds and config.fitting.checkpoint_every
         return
     assert config.train.max_seconds == 300 and config.live and config.teacher.outputs is None
-    assert (config.image_json is not None) == (name == "mixed")
+    assert (source.image_poses() is not None) == (name == "mixed")
     assert (config.student.kind == "kilo_uniform") == (name == "kilo")
 
 

@@ -12,7 +12,7 @@ from scene.images import to_uint8
 from settings.loading import load_config
 from teacher.export.cameras import views_to_export
 from teacher.rasterizer import Rasterizer
-from teacher.sources.teacher import load_gaussians
+from teacher.sources import source_of
 from tests.toy_scene import write_toy_scene
 from tools.render_path import main
 
@@ -47,7 +47,7 @@ def test_side_by_side_holds_the_teachers_own_picture(toy, tmp_path):
     frames = iio.imread(film, plugin="FFMPEG")
     assert frames.shape == (4, 48, 144, 3)
     config = load_config(toy / "toy.yaml", [], toy)
-    gaussians = load_gaussians(config)
+    gaussians = source_of(config).gaussians()
     cameras = views_to_export(config, gaussians, spiral=4, resolution=48).cameras
     for index in range(4):
         picture = to_uint8(gaussians_renderer(Rasterizer(gaussians))(cameras, index).over((1.0, 1.0, 1.0)).numpy())

@@ -14,7 +14,7 @@ from distill.evaluation.speed import Speed
 from distill.model.model import build_model
 from machine.run_folder import RunFolder
 from settings.loading import load_config
-from teacher.sources.teacher import load_teacher
+from teacher.sources import load_teacher
 from tests.toy_scene import SIZE, write_toy_scene
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from settings.loading import load_config
 from teacher.features.volume import build_volume
 from teacher.features.volume_files import write_features
 from teacher.gaussians import Gaussians
-from teacher.sources.teacher import load_teacher
+from teacher.sources import load_teacher
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import CPU, trainer_of
 from tests.triton_device import needs_triton

@@ -11,8 +11,8 @@ import torch
 from distill.training.trainer import Trainer
 from settings.errors import TrainingDiverged
 from teacher.rasterizer import Rasterizer
-from teacher.sources.live_views import InlineProducer, ThreadedProducer, make_producer
-from teacher.sources.teacher import load_teacher
+from teacher.sources import load_teacher
+from teacher.sources.producers import InlineProducer, ThreadedProducer, make_producer
 from tests.toy_scene import add_training_split, write_toy_scene
 from tests.toy_training import trainer_of
 
@@ -74,7 +74,7 @@ class _SaysCuda(Rasterizer):
 def test_a_live_run_is_the_same_with_views_made_in_line(live_path, monkeypatch) -> None:
     threaded, in_line = trainer_of(live_path, *LIVE), trainer_of(live_path, *LIVE)
     assert isinstance(threaded.sampler.producer, ThreadedProducer)
-    monkeypatch.setattr("teacher.sources.live_views.Rasterizer", _SaysCuda)
+    monkeypatch.setattr("teacher.sources.producers.Rasterizer", _SaysCuda)
     in_line.sampler.producer = make_producer(in_line.config, load_teacher(in_line.config), torch.device("cuda"))
     assert isinstance(in_line.sampler.producer, InlineProducer)
     threaded.run(show_progress=False)

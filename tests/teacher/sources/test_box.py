@@ -8,6 +8,7 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.bricks.scene import BRICKS_BOX
 from teacher.gaussians import Gaussians
+from teacher.sources import source_of
 from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
 
 
@@ -41,8 +42,10 @@ def test_a_configured_box_is_taken_over_all_else():
     assert source == "data.box"
 
 
-def test_the_built_in_scene_has_its_own_box():
-    assert scene_box(make_config(kind="bricks"), None, None)[0] == BRICKS_BOX
+def test_the_built_in_scene_has_its_own_box_unless_the_config_has_one():
+    assert source_of(make_config(kind="bricks")).box(None, None)[0] == BRICKS_BOX
+    configured = make_config({"lower": [-1, -2, -3], "upper": [1, 2, 3]}, "bricks")
+    assert source_of(configured).box(None, None)[1] == "data.box"
 
 
 def test_auto_is_found_from_the_gaussians_rather_than_the_cameras(look_at):

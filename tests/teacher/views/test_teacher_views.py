@@ -70,7 +70,7 @@ def test_alpha_of_rgba_renders_is_kept_and_divides_depth(teacher):
     assert views.distance[0, 2, 2].item() == pytest.approx(3 / 0.8)
     # 0.8 * 100 + 0.2 * 51 on a background of 0.2.
     assert views.image(0, (0.2, 0.2, 0.2))[2, 2, 0].item() * 255 == pytest.approx(90.2)
-    small = load(teacher, width=6, use_depth=False)
+    small = load(teacher, width=6, depth_kind="none")
     assert small.rgb[0, 3, 4].tolist() == [100, 50, 0] and small.alpha[0, 3, 4] == 51
     assert small.distance is None and small.depth_kind is None
 

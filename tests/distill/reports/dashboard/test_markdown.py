@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tests.distill.reports.dashboard.toy_runs import write_run
-
 from distill.reports.dashboard.csv_files import Problems
 from distill.reports.dashboard.markdown import dashboard_markdown, escape_markdown
 from distill.reports.dashboard.records import read_runs
 from distill.reports.dashboard.tables import stage_tables
+from tests.distill.reports.dashboard.toy_runs import write_run
 
 
 def _markdown(root) -> str:

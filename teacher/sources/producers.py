@@ -12,7 +12,7 @@ import torch
 from scene.cameras import Cameras
 from settings.config import Config
 from teacher.rasterizer import Rasterizer
-from teacher.sources.teacher import Teacher
+from teacher.sources.source import Teacher
 from teacher.views.output_folder import parallel_map
 from teacher.views.rasterized import View, render_view
 

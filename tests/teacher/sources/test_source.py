@@ -1,4 +1,4 @@
-"""Where training views and measured views come from when they are not shares of one JSON."""
+"""Where a teacher comes from: the assets each source needs, and the views that are trained and measured on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from scene.images import write_image
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.rasterizer import Rasterizer
-from teacher.sources.teacher import Teacher, load_teacher
+from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from tests.toy_configs import VIEWS
 from tests.toy_scene import FRAMES, SIZE, add_training_split, block_of_gaussians, ring_of_cameras, write_toy_scene
 
 TRAIN = 12
@@ -107,3 +108,64 @@ def test_splits_of_another_size_are_refused(tmp_path) -> None:
         write_image(tmp_path / f"data/train/r_{index}.png", torch.zeros(12, 12, 3).numpy())
     with pytest.raises(InputError, match="transforms_train.json: image size: found 12x12, expected 24x24"):
         teacher_of(path, "teacher.kind=gaussians", SPLIT)
+
+
+def test_where_the_training_poses_and_images_are(write, tmp_path):
+    def jsons(*overrides: str) -> tuple[str | None, str | None]:
+        config = load_config(write(VIEWS), ["data.transforms=d/transforms_test.json", *overrides], tmp_path)
+        source = source_of(config)
+        found = source.training_poses(), source.image_poses()
+        return tuple(path and str(path.relative_to(tmp_path)) for path in found)
+
+    assert jsons() == (None, None)
+    assert jsons("teacher.kind=gaussians") == (None, None)
+    assert jsons("data.ground_truth={split: val, weight: 2.0}") == (None, "d/transforms_val.json")
+    assert jsons("teacher.kind=gaussians", "teacher.live=true") == ("d/transforms_train.json", None)
+    assert jsons("teacher.kind=gaussians", "data.train_transforms=e/t.json") == ("e/t.json", None)
+    both = ["teacher.kind=gaussians", "teacher.live.buffer=8", "data.train_transforms=t.json"]
+    assert jsons(*both, "data.ground_truth={split: train}") == ("t.json", "d/transforms_train.json")
+
+
+def test_check_assets_names_the_first_one_missing(write, tmp_path):
+    def missing(*overrides: str) -> InputError:
+        with pytest.raises(InputError) as caught:
+            check_assets(load_config(path, overrides, tmp_path))
+        return caught.value
+
+    path = write(VIEWS)
+    assert missing().field == "data.transforms" and missing().source == str(tmp_path / "t.json")
+    write("{}", "t.json")
+    assert missing().field == "teacher.outputs"
+    write("", "out")
+    assert missing().found == "something of another type"
+    (tmp_path / "out").unlink()
+    (tmp_path / "out").mkdir()
+    assert missing().field == "teacher.ply" and "--set teacher.ply=null" in missing().hint
+    assert "null" not in missing("teacher.kind=gaussians").hint  # there it is the teacher itself
+    check_assets(load_config(path, ["teacher.ply=null"], tmp_path))
+    check_assets(load_config(path, ["teacher.kind=images"], tmp_path))
+    write("", "cloud.ply")
+    check_assets(load_config(path, (), tmp_path))
+
+
+def test_the_json_to_train_on_is_there_and_another(write, tmp_path):
+    def refused(*overrides: str) -> InputError:
+        with pytest.raises(InputError) as caught:
+            check_assets(load_config(path, ["teacher.kind=gaussians", *overrides], tmp_path))
+        return caught.value
+
+    path = write(VIEWS.replace("t.json", "transforms_test.json"))
+    for name in ("transforms_test.json", "other.json", "cloud.ply"):
+        write("{}", name)
+    error = refused("teacher.live=true")
+    assert (error.field, error.source) == ("data.train_transforms", str(tmp_path / "transforms_train.json"))
+    assert "--set data.train_transforms=PATH" in error.hint
+    assert "all of which is held out" in refused("data.train_transforms=transforms_test.json").found
+    same = refused("data.train_transforms=other.json", "data.ground_truth={split: test}")
+    assert same.field == "data.ground_truth" and "held out" in same.found
+    assert refused("data.ground_truth={split: train}").field == "data.ground_truth"
+    live = ("data.train_transforms=other.json", "teacher.live=true")
+    assert refused(*live).field == "teacher.outputs" and "teacher.outputs=null" in refused(*live).hint
+    check_assets(load_config(path, ["teacher.kind=gaussians", *live, "teacher.outputs=null"], tmp_path))
+    # Of a teacher whose views are of the split itself, the frames that are not held out may be trained on.
+    check_assets(load_config(path, ["teacher.kind=gaussians", "data.ground_truth={split: test}"], tmp_path))

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from teacher.sources.live_views import InlineProducer, ThreadedProducer
+from teacher.sources.producers import InlineProducer, ThreadedProducer
 
 AHEAD = 3
 PRODUCERS = [InlineProducer, lambda render: ThreadedProducer(render, AHEAD)]

@@ -1,0 +1,35 @@
+"""What a dataset format is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from scene.frames import Frames
+
+
+class DatasetFormat(ABC):
+    """Reads the frames of one kind of dataset."""
+
+    @abstractmethod
+    def recognises(self, path: Path) -> bool:
+        """Whether ``path`` looks like one of these; need not be there."""
+
+    @abstractmethod
+    def load(self, path: Path, image_size: tuple[int, int] | None) -> Frames:
+        """The frames, in the dataset's order.
+
+        Args:
+            image_size: (width, height), used where the dataset does not say it.
+
+        Raises:
+            InputError: missing, damaged, or nothing this program can use.
+        """
+
+    @abstractmethod
+    def is_split(self, path: Path) -> bool:
+        """Whether ``path`` is named as a split of a dataset that may have others."""
+
+    @abstractmethod
+    def split(self, path: Path, name: str) -> Path:
+        """Where the split ``name`` of the dataset of ``path`` is."""

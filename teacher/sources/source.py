@@ -1,0 +1,267 @@
+"""What a source of teachers is, and the teacher it gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from machine.devices import choose_device
+from scene.cameras import Cameras
+from scene.formats import load_frames, other_split, split_beside
+from scene.frames import Frames, chosen_frames, working_size
+from scene.pose_sampling import PoseSampler
+from scene.rays import SceneBox
+from settings.config import Config
+from settings.errors import InputError
+from teacher.gaussian_files import read_gaussians
+from teacher.gaussians import Gaussians
+from teacher.sources.box import check_box_holds, scene_box
+from teacher.views.output_folder import OutputFiles
+from teacher.views.teacher_views import TeacherViews, views_from_gaussians, views_from_images
+
+
+@dataclass
+class Teacher:
+    """What is distilled, and the box it is in.
+
+    Attributes:
+        views: what the student is measured on, and without ``poses`` also, but for the held-out ones, trained on.
+        gaussians: the teacher's, where there is a PLY.
+        poses: where a live teacher renders; None where the views are fixed.
+        images: the dataset's own images as a second source of rays, or None.
+        stored_renders: the folder that the views' pictures were read from; None where they were made here.
+    """
+
+    views: TeacherViews
+    gaussians: Gaussians | None
+    box: SceneBox
+    poses: PoseSampler | None = None
+    images: TeacherViews | None = None
+    stored_renders: Path | None = None
+
+    @property
+    def training_cameras(self) -> Cameras:
+        """The cameras that views are trained on, or that live ones are near to."""
+        return self.views.cameras[~self.views.holdout] if self.poses is None else self.poses.cameras
+
+
+class Asset(NamedTuple):
+    """A file or folder that a config names: its field, its path (None: not used), what it should be, what to do."""
+
+    field: str
+    path: Path | None
+    is_there: Callable[[Path], bool]
+    expected: str
+    hint: str = ""
+
+
+def asset(field: str, path: Path | None, is_there: Callable[[Path], bool], expected: str, otherwise: str = "") -> Asset:
+    """An asset that the user can put elsewhere; ``otherwise``: or what else they can do."""
+    hint = f"Put it there, say where it is with `--set {field}=PATH`, or name another root with --assets. {otherwise}"
+    return Asset(field, path, is_there, expected, hint.rstrip())
+
+
+class Source(ABC):
+    """Where the teacher of a run comes from."""
+
+    kind: ClassVar[str]
+    """The value of ``teacher.kind``."""
+    uses_gaussians: ClassVar[bool] = True
+    """Whether the Gaussians of ``teacher.ply``, where it is set, are the teacher's."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    # --- what it needs
+
+    @abstractmethod
+    def assets(self) -> list[Asset]:
+        """What has to be there, in the order in which it is asked for."""
+
+    def check(self) -> None:
+        """Checks that the assets are there, and that nothing measured is trained on.
+
+        Raises:
+            InputError: one is missing, or is a folder where a file is needed or the reverse; the frames to train on are
+                those that are held out.
+        """
+        for field, path, is_there, expected, hint in self.assets():
+            if path is not None and not is_there(path):
+                found = "something of another type" if path.exists() else "nothing"
+                raise InputError(path, field, found, expected, hint)
+        data, poses, images = self.config.data, self.training_poses(), self.image_poses()
+        if poses is None:
+            return
+        for field, path in (("data.train_transforms", poses), ("data.ground_truth", images)):
+            if path is not None and path.samefile(data.transforms):
+                found, expected = "the file of data.transforms, all of which is held out", "another one"
+                raise InputError(path, field, found, expected, "Set data.transforms to the poses to measure on.")
+
+    def dataset_assets(self) -> list[Asset]:
+        """The dataset's frames, of the sources that need them: those measured on, and others that are trained on."""
+        split = "Name another split, or set data.ground_truth: true to train on the teacher alone."
+        return [
+            asset("data.transforms", self.config.data.transforms, Path.is_file, "a transforms_*.json"),
+            asset("data.train_transforms", self.training_poses(), Path.is_file, "the JSON of the training poses"),
+            Asset("data.ground_truth", self.image_poses(), Path.is_file, "the JSON of the split's images", split),
+        ]
+
+    def outputs_asset(self, otherwise: str = "") -> Asset:
+        """The folder of stored renders, of the sources that use one."""
+        expected = "a folder with renders/ and depth/"
+        return asset("teacher.outputs", self.config.teacher.outputs, Path.is_dir, expected, otherwise)
+
+    def ply_asset(self, otherwise: str = "") -> Asset:
+        """The PLY, of the sources that use one."""
+        return asset("teacher.ply", self.config.teacher.ply, Path.is_file, "a 3DGS point_cloud.ply", otherwise)
+
+    # --- what it gives
+
+    def load(self) -> Teacher:
+        """Reads or makes the teacher.
+
+        Raises:
+            InputError: an asset is missing, damaged or does not fit the others.
+        """
+        gaussians = self.gaussians() if self.uses_gaussians else None
+        configured = self.config.data.box != "auto"
+        box = self.box(gaussians, None)[0] if configured or gaussians is not None else None
+        if configured and gaussians is not None:
+            check_box_holds(box, gaussians)
+        views = self.views(gaussians, box)
+        if box is None:
+            box = self.box(None, views.cameras)[0]
+        return Teacher(views, gaussians, box, self.poses(views), self.images(), self.stored_renders())
+
+    def gaussians(self) -> Gaussians | None:
+        """The Gaussians that the config names, whether they teach or not; None where it names none.
+
+        Raises:
+            InputError: their file is missing or damaged.
+        """
+        return None if self.config.teacher.ply is None else read_gaussians(self.config.teacher.ply)
+
+    def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
+        """The scene box, and in words where it is from: see ``scene_box``."""
+        return scene_box(self.config, gaussians, cameras)
+
+    @abstractmethod
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        """What the student is measured on, and trained on unless poses say otherwise.
+
+        Args:
+            box: the scene box, where it is known before.
+
+        Raises:
+            InputError: a file is missing or damaged, or does not fit the others.
+        """
+
+    def poses(self, views: TeacherViews) -> PoseSampler | None:
+        """Where new views are rendered all through training; None where they are fixed."""
+        return None
+
+    def images(self) -> TeacherViews | None:
+        """The dataset's own images that are a second source of rays; None where the config wants none.
+
+        Of the frames that are measured on, only those that are not held out are trained on.
+
+        Raises:
+            InputError: an image is missing or damaged.
+        """
+        data, path = self.config.data, self.image_poses()
+        if path is None:
+            return None
+        measured = path.samefile(data.transforms)
+        return views_from_images(
+            path,
+            width=data.resolution,
+            background=self.config.teacher.background_rgb,
+            holdout_every=data.holdout_every if measured else 0,
+            frames=data.frames if measured else data.train_frames,
+        )
+
+    def stored_renders(self) -> Path | None:
+        """The folder that the views' pictures are read from; None where they are made here."""
+        return None
+
+    def depth_files(self) -> OutputFiles:
+        """The teacher's depth on disk.
+
+        Raises:
+            InputError: it has none, or the files are missing or damaged.
+        """
+        hint = "Other teachers have no depth files: theirs is exact, or there is none."
+        raise InputError("config", "teacher.kind", self.kind, "views", hint)
+
+    # --- its frames
+
+    def frames(self, split: str | None = None) -> tuple[Frames, str]:
+        """The dataset's cameras at its own size, or those of another split, and where they are from.
+
+        Raises:
+            InputError: there are none, or the file is missing or damaged.
+        """
+        transforms = self.config.data.transforms
+        if transforms is None:
+            raise InputError("config", "data.transforms", "nothing", "a transforms_*.json", "Set it, or give --path.")
+        if split is None:
+            return load_frames(transforms), str(transforms)
+        beside = other_split(transforms, split)
+        if beside is None:
+            expected = "a name like transforms_test.json, whose other splits lie beside it"
+            raise InputError("--split", "data.transforms", transforms.name, expected, "Use --path FILE.")
+        return load_frames(beside), str(beside)
+
+    def training_frames(self) -> tuple[Cameras, str]:
+        """The dataset's training cameras, and where they are from: its split ``train`` if there is one.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        transforms = self.config.data.transforms
+        beside = None if transforms is None else other_split(transforms, "train")
+        split = "train" if beside is not None and beside.is_file() else None
+        frames, source = self.frames(split)
+        return frames.cameras, source
+
+    def training_poses(self) -> Path | None:
+        """The frames that are trained on; None: a share of those that are measured on."""
+        return self.config.data.train_transforms
+
+    def image_poses(self) -> Path | None:
+        """The frames whose images are a second source of rays; None: there is none."""
+        split = self.config.image_split
+        return None if split is None else split_beside(self.config.data.transforms, split)
+
+
+def rasterized(
+    config: Config, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int
+) -> TeacherViews:
+    """The Gaussians rendered here, at the working size, from the frames of a dataset.
+
+    Args:
+        frames: ``"START:STOP:STEP"`` of the frames to use; None: all.
+
+    Raises:
+        InputError: a file is missing or damaged; gsplat is chosen and cannot run.
+    """
+    dataset, cameras = working_frames(json, frames, config.data.resolution)
+    return views_from_gaussians(
+        gaussians,
+        cameras,
+        dataset.names,
+        supersample=config.teacher.supersample,
+        rasterizer=config.teacher.rasterizer,
+        device=choose_device(config),
+        holdout_every=holdout_every,
+        ground_truth_paths=dataset.image_paths if config.data.ground_truth else None,
+    )
+
+
+def working_frames(json: Path, frames: str | None, width: int | None) -> tuple[Frames, Cameras]:
+    """Some frames of a dataset, and their cameras at the working size."""
+    dataset = chosen_frames(frames, load_frames(json))
+    return dataset, dataset.cameras.resized(*working_size(dataset.cameras, width, json))
