@@ -22,7 +22,7 @@ def trainer_of(
     path: Path,
     *overrides: str,
     resume: Path | None = None,
-    resident: bool | None = None,
+    asynchronous: bool | None = None,
     device: torch.device = CPU,
 ) -> Trainer:
     """60 steps of the config at ``path``, from the start or from a checkpoint."""
@@ -35,10 +35,8 @@ def trainer_of(
     features = supervise(config, teacher, model.student, device)
     if state and features:
         features.restore(state["features"] or {}, resume)
-    sampler = make_sampler(config, teacher, model, device, features)
-    trainer = Trainer(
-        config, model.student, model.grid, sampler, model.settings, folder, device, features=features, resident=resident
-    )
+    sampler = make_sampler(config, teacher, model, device)
+    trainer = Trainer(config, model, sampler, folder, device, features=features, asynchronous=asynchronous)
     if state:
         trainer.restore(state)
     return trainer
@@ -48,6 +46,5 @@ def losses_of(trainer: Trainer, steps: int) -> list[float]:
     """Takes steps; the loss of each."""
     losses = []
     for _ in range(steps):
-        losses.append(trainer._step().loss.item())
-        trainer.progress.step += 1
+        losses.append(trainer.take_step().loss.item())
     return losses

@@ -71,7 +71,7 @@ def _warm(config: Config, teacher: Teacher, device: torch.device, sizes: Sizes) 
         folder = RunFolder(config, Path(root))
         folder.create()
         sampler = make_sampler(config, teacher, model, device)
-        trainer = Trainer(config, model.student, model.grid, sampler, model.settings, folder, device)
+        trainer = Trainer(config, model, sampler, folder, device)
         trainer.run(show_progress=False)
     return trainer, model
 
@@ -80,7 +80,7 @@ def _training_case(kind: str, implementation: str, trainer: Trainer, config: Con
     """The seconds of one step: the mean over ``sizes.timed_steps`` on a copy, which is not timed."""
     budget = config.train.samples_per_step
     name = f"training {kind}, steps of {budget:,} samples, {config.data.resolution} px"
-    rays = float(trainer.progress.rays_per_step)
+    rays = float(trainer.step.rays_per_step)
     return Case(name, implementation, lambda: trainer.probe(sizes.timed_steps), items=rays, unit="rays")
 
 

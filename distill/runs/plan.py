@@ -146,22 +146,22 @@ def _feature_lines(trainer: Trainer) -> list[tuple[str, str]]:
 
 
 def _precision(trainer: Trainer) -> str:
-    name = str(trainer.precision).removeprefix("torch.")
-    if not trainer.resident:
+    name = str(trainer.step.precision).removeprefix("torch.")
+    if not trainer.step.asynchronous:
         return name
-    return f"{name}; steps do not wait for the device, with room for {trainer.capacity:,} samples each"
+    return f"{name}; steps do not wait for the device, with room for {trainer.step.capacity:,} samples each"
 
 
 def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
-    student = trainer.student
+    student = trainer.model.student
     sets = [views for views in (teacher.views, teacher.images) if views is not None]
     pictures = [
         getattr(views, name) for views in sets for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")
     ]
     # Parameters, gradients and Adam's two moments; then a sample's place, encoding, its gradient, and outputs.
     training = 4 * 4 * student.parameter_count()
-    encoded = 2 * trainer.precision.itemsize * student.encoding_width()
-    samples = (trainer.capacity or config.train.samples_per_step) * (encoded + 4 * 24)
+    encoded = 2 * trainer.step.precision.itemsize * student.encoding_width()
+    samples = (trainer.step.capacity or config.train.samples_per_step) * (encoded + 4 * 24)
     # Coverage may be the very alpha.
     views_bytes = sum({id(picture): picture.nbytes for picture in pictures if picture is not None}.values())
     if config.live:

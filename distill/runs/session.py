@@ -116,7 +116,7 @@ def make_trainer(
 ) -> Trainer:
     """The trainer of a run; ``spent`` seconds of its time went into the teacher's features."""
     sampler = make_sampler(config, teacher, model, device)
-    return Trainer(config, model.student, model.grid, sampler, model.settings, folder, device, spent, features)
+    return Trainer(config, model, sampler, folder, device, spent, features)
 
 
 def evaluate_checkpoint(

@@ -16,7 +16,7 @@ from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.rays import SceneBox
 from settings.teacher import LiveConfig
-from teacher.sources.live_views import LiveView, ViewProducer
+from teacher.sources.producers import LiveView, ViewProducer
 from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)

@@ -33,9 +33,9 @@ def bucket_of(rays: int) -> int:
     return max(_FINEST_RAYS, rays // step * step)
 
 
-def graph_refusal(config: Config, resident: bool) -> str | None:
+def graph_refusal(config: Config, asynchronous: bool) -> str | None:
     """Why a run's steps cannot be recorded; None where they can."""
-    if not resident:
+    if not asynchronous:
         return "its steps wait for the device"
     if config.loss.inside_terms:
         return f"loss.{config.loss.inside_terms[0]} looks at other samples in each step"

@@ -1,54 +1,48 @@
-"""The training loop: draw rays, render, compare with the teacher, step; log, save, stop cleanly."""
+"""The training loop: takes steps, logs, saves, stops cleanly. What a step is: see ``step``."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from distill.losses.pictures import picture_weights
 from distill.losses.supervision import FeatureSupervision
 from distill.model.checkpoint import box_state, save_checkpoint, student_state
-from distill.rendering.occupancy import OccupancyGrid
-from distill.rendering.renderer import RenderedRays, RenderSettings
+from distill.model.model import Model
 from distill.reports.tensorboard import Board
-from distill.training.lagged_counts import LaggedCounts, RayCount
-from distill.training.optimizer import StudentAdam, rate_factor
-from distill.training.precision import training_precision
 from distill.training.ray_sampler import RaySource
-from distill.training.step_graph import StepGraphs, bucket_of, graph_refusal, step_inputs
-from distill.training.training_log import COLUMNS, StepRecord, metrics_row, postfix
-from distill.training.training_step import Taken, TrainingStep
-from distill.training.update import make_update
+from distill.training.step import StepResult, TrainingStep
+from distill.training.training_log import COLUMNS, metrics_row, postfix
 from distill.training.waiting import waiting_parts
 from kernels.threads import one_torch_thread
 from machine.files import CsvLog
 from machine.interrupts import Interrupt
-from machine.random_numbers import generator_on, host_integer
 from machine.run_folder import RunFolder
 from machine.telemetry import GpuMonitor, synchronize
 from settings.config import Config
 from settings.loading import to_yaml
-from students.base import Student
 
 _log = logging.getLogger(__name__)
-# Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
-_HEADROOM = 1.125
 
 
 @dataclass
 class Progress:
-    """Where a run stands; restored on resume."""
+    """Where a run stands; restored on resume.
+
+    Attributes:
+        step: steps taken.
+        seconds: training time so far, s.
+        seconds_before: the part of it that went into the teacher's features before the first step.
+    """
 
     step: int = 0
     seconds: float = 0.0
-    rays_per_step: int = 0
-    seconds_before: float = 0.0  # part of `seconds` that went into assistance and features before the first step
+    seconds_before: float = 0.0
 
 
 class _Pace:
@@ -70,65 +64,32 @@ class Trainer:
 
     Args:
         config: the run.
-        student, grid, sampler, settings: what is trained, where it is sampled, on what, how.
+        model: what is trained, and how it is rendered.
+        sampler: gives the training rays.
         folder: prepared run folder.
         device: where the student lives.
-        seconds_before: training time already spent on assistance and on features; counts towards ``train.max_seconds``.
-        features: supervision by the teacher's insides; None: rays alone.
-        resident: a step never waits for the device, at the price of room for a fixed number of samples: what is not
-            finite, and how many samples there were, is found out later. None: on CUDA, where waiting costs most.
+        seconds_before: training time already spent on features; counts towards ``train.max_seconds``.
+        features: supervision by the teacher's internal features; None: rays alone.
+        asynchronous: see ``TrainingStep``; None: on CUDA, where waiting costs most.
     """
 
     def __init__(
         self,
         config: Config,
-        student: Student,
-        grid: OccupancyGrid,
+        model: Model,
         sampler: RaySource,
-        settings: RenderSettings,
         folder: RunFolder,
         device: torch.device,
         seconds_before: float = 0.0,
         features: FeatureSupervision | None = None,
-        resident: bool | None = None,
+        asynchronous: bool | None = None,
     ) -> None:
-        self.config, self.student, self.grid, self.sampler = config, student, grid, sampler
-        self.settings, self.folder, self.device, self.features = settings, folder, device, features
-        companions = features.parameters() if features else ()
-        self.resident = device.type == "cuda" if resident is None else resident
-        self.precision = training_precision(config, device)
-        self.optimizer = StudentAdam(student, config.train, config.kernels, companions)
-        self.update = make_update(self.optimizer, device, self.precision, self.resident)
-        self.counts = LaggedCounts(device)
-        self._dropped_rays = torch.zeros((), dtype=torch.int64, device=device)
-        self._told_of_refusal = False
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.training_step = TrainingStep(
-            config, student, grid, settings, features, self.update, self.generator, self.capacity
-        )
-        self.graphs = self._make_graphs()
-        self.progress = Progress(
-            seconds=seconds_before,
-            rays_per_step=min(config.train.rays_per_step, 1024),
-            seconds_before=seconds_before,
-        )
+        self.config, self.model, self.sampler = config, model, sampler
+        self.folder, self.device, self.features = folder, device, features
+        asynchronous = device.type == "cuda" if asynchronous is None else asynchronous
+        self.step = TrainingStep(config, model, sampler, device, features, asynchronous)
+        self.progress = Progress(seconds=seconds_before, seconds_before=seconds_before)
         self.interrupted = False
-
-    @property
-    def capacity(self) -> int | None:
-        """Samples there is room for in a resident step; None: as many as there are."""
-        if not self.resident:
-            return None
-        return max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
-
-    def _make_graphs(self) -> StepGraphs[Taken] | None:
-        if not self.config.train.cuda_graphs:
-            return None
-        refusal = graph_refusal(self.config, self.resident)
-        if refusal is not None:
-            _log.warning("train.cuda_graphs is without effect: %s", refusal)
-            return None
-        return StepGraphs(self.training_step.take_recorded, self.device)
 
     def fraction_done(self) -> float:
         """0 to 1, by steps or by time, whichever will end the run first."""
@@ -154,7 +115,7 @@ class Trainer:
 
     def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
-        if self.resident and (parts := waiting_parts(self.config)):
+        if self.step.asynchronous and (parts := waiting_parts(self.config)):
             _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
@@ -166,22 +127,16 @@ class Trainer:
         board = Board(self.folder, self.config.logging.tensorboard, resumed_at)
         with bar, board, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
             while self.fraction_done() < 1 and not interrupt.asked:
-                record = self._step()
-                progress.step += 1
-                self.sampler.advance(len(record.batch.rays))
-                pace.rays += len(record.batch.rays)
+                result = self.take_step()
+                self.sampler.advance(len(result.batch.rays))
+                pace.rays += len(result.batch.rays)
                 progress.seconds = time.perf_counter() - start
                 bar.update(progress.seconds - bar.n if train.max_seconds else 1)
                 ends = self.fraction_done() >= 1
                 if progress.step % train.log_every == 0 or ends:
-                    self._settle()
+                    self.step.settle(progress.step)
                     progress.seconds = time.perf_counter() - start
-                    row = metrics_row(progress.step, progress.seconds, record, self.device, monitor)
-                    row |= self.sampler.figures() | self.update.figures()
-                    row["occupied_fraction"] = self.grid.occupied_fraction
-                    if self.resident:
-                        row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": self._dropped_rays.item()}
-                        self._dropped_rays.zero_()
+                    row = self._row(result, monitor, pace)
                     log.append(row)
                     board.add_scalars(row)
                     bar.set_postfix(postfix(row))
@@ -192,22 +147,37 @@ class Trainer:
         if saved_at != progress.step:
             self.save()
 
+    def take_step(self) -> StepResult:
+        """Takes the next step, and counts it."""
+        result = self.step(self.progress.step, self.fraction_done())
+        self.progress.step += 1
+        return result
+
     def probe(self, steps: int) -> float:
         """Seconds a step takes, tried on a copy: this trainer stays exactly as it is."""
-        student, grid = copy.deepcopy(self.student), copy.deepcopy(self.grid)
-        features = self.features.copy() if self.features else None
         twin = Trainer(
-            self.config, student, grid, self.sampler, self.settings, self.folder, self.device,
-            features=features, resident=self.resident,
+            self.config, copy.deepcopy(self.model), self.sampler, self.folder, self.device,
+            features=self.features.copy() if self.features else None, asynchronous=self.step.asynchronous,
         )  # fmt: skip
-        twin.progress = copy.copy(self.progress)
-        grid.refresh(student, twin.generator)
+        twin.progress, twin.step.rays_per_step = copy.copy(self.progress), self.step.rays_per_step
+        twin.model.grid.refresh(twin.model.student, twin.step.generator)
         with one_torch_thread():
             start = time.perf_counter()
             for _ in range(steps):
-                twin._step()
+                twin.step(self.progress.step, self.fraction_done())
             synchronize(self.device)
         return (time.perf_counter() - start) / steps
+
+    def _row(self, result: StepResult, monitor: GpuMonitor, pace: _Pace) -> dict[str, object]:
+        """A row of training_metrics.csv."""
+        step, progress = self.step, self.progress
+        row = metrics_row(progress.step, progress.seconds, result, self.device, monitor)
+        row |= self.sampler.figures() | (step.watched.figures() if step.watched else {})
+        row["occupied_fraction"] = self.model.grid.occupied_fraction
+        if step.asynchronous:
+            row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": step.dropped_rays.item()}
+            step.dropped_rays.zero_()
+        return row
 
     def _bar(self, shown: bool) -> tqdm:
         """Counts seconds where time ends the run, else steps."""
@@ -217,81 +187,6 @@ class Trainer:
             unit = {"total": train.max_seconds, "initial": progress.seconds, "unit": "s"}
             unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{postfix}]"
         return tqdm(desc="train", disable=not shown, dynamic_ncols=True, mininterval=0.5, **unit)
-
-    def _step(self) -> StepRecord:
-        with self.student.computing_in(self.precision):
-            return self._step_in_precision()
-
-    def _step_in_precision(self) -> StepRecord:
-        config, progress = self.config, self.progress
-        if progress.step % config.occupancy.update_every == 0 and progress.step >= config.occupancy.warmup_steps:
-            self.grid.refresh(self.student, self._drawing())
-            if not self.resident:
-                self._tell_of_refusal()
-        began = time.perf_counter()
-        batch = self.sampler.draw(self._rays_to_draw(), self._drawing())
-        seed = host_integer(1 << 31, self.generator)
-        done = self.fraction_done()
-        factor, weights = rate_factor(progress.step, done, config.train), picture_weights(config.loss, done)
-        self.optimizer.set_rate(factor)
-        if self.graphs is not None:
-            numbers = {"seed": seed, "step": progress.step + 1, "factor": factor} | weights
-            taken = self.graphs(step_inputs(batch, numbers, self.device))
-        else:
-            taken = self.training_step.take(batch, seed, progress.step + 1, weights, done)
-        self._adapt_rays(len(batch.rays), taken.rendered)
-        return StepRecord(
-            loss=taken.loss,
-            terms=taken.terms,
-            result=taken.rendered.composite,
-            batch=batch,
-            depth=taken.depth,
-            samples=taken.rendered.samples,
-            seconds=time.perf_counter() - began - taken.measuring,  # which is no part of a step's time
-            lr=self.optimizer.param_groups[0]["lr"],
-            feature_valid_fraction=taken.inside.valid_fraction,
-            gradient_ratios=taken.ratios,
-            kept=taken.rendered.kept,
-        )
-
-    def _rays_to_draw(self) -> int:
-        rays = self.progress.rays_per_step
-        return min(bucket_of(rays), self.config.train.rays_per_step) if self.graphs is not None else rays
-
-    def _drawing(self) -> torch.Generator:
-        """For what a step draws: the run's own, or one on the device that follows from it."""
-        return generator_on(self.device, self.generator) if self.resident else self.generator
-
-    def _settle(self) -> None:
-        """Makes sure that all steps so far were sound; waits for the device.
-
-        Raises:
-            TrainingDiverged: they were not.
-        """
-        self.update.settle(self.progress.step)
-        self._tell_of_refusal()
-
-    def _tell_of_refusal(self) -> None:
-        if not self._told_of_refusal and self.grid.refusals > 0:
-            self._told_of_refusal = True
-            _log.warning(
-                "step %d: the student is empty almost everywhere; keeping the teacher's occupied space.",
-                self.progress.step,
-            )
-
-    def _adapt_rays(self, drawn: int, rendered: RenderedRays) -> None:
-        """Follows the number of rays that fills the sample budget; depends on counts alone, so it can be resumed."""
-        train, rays = self.config.train, self.progress.rays_per_step
-        count = RayCount(drawn, rendered.samples)
-        if self.resident:
-            self._dropped_rays += (~rendered.kept).sum()
-            self.counts.put(*count)
-            count = self.counts.take()
-        if count is None:
-            return
-        wanted = count.rays * train.samples_per_step / max(1, count.samples)
-        blended = 0.8 * rays + 0.2 * min(wanted, 2.0 * rays)
-        self.progress.rays_per_step = int(min(train.rays_per_step, max(64, round(blended))))
 
     def _checkpoint_due(self) -> bool:
         train, step = self.config.train, self.progress.step
@@ -304,39 +199,27 @@ class Trainer:
         Raises:
             TrainingDiverged: there is nothing sound to write.
         """
-        self._settle()
+        self.step.settle(self.progress.step)
+        grid = self.model.grid
         save_checkpoint(
             self.folder.checkpoint_path(self.progress.step),
             {
-                "step": self.progress.step,
-                "seconds": self.progress.seconds,
-                "rays_per_step": self.progress.rays_per_step,
-                "seconds_before": self.progress.seconds_before,
-                "student": student_state(self.student),
-                "box": box_state(self.grid.box),
-                "occupancy": {
-                    "resolution": self.grid.resolution,
-                    "step": self.grid.step,
-                    "state": self.grid.state_dict(),
-                },
-                "optimizer": self.optimizer.state_dict(),
-                "generator": self.generator.get_state(),
+                **asdict(self.progress),
+                **self.step.state(),
+                "student": student_state(self.model.student),
+                "box": box_state(grid.box),
+                "occupancy": {"resolution": grid.resolution, "step": grid.step, "state": grid.state_dict()},
                 "sampler": self.sampler.state(),
-                "loss_scale": self.update.state(),
-                "counts": self.counts.pending(),
                 "features": self.features.state() if self.features else None,
                 "config": to_yaml(self.config),
             },
         )
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint exactly where it was written; the student's weights and the feature supervision
-        are already restored.
+        """Restores a checkpoint exactly as it was written; the student's weights and the feature supervision are
+        restored already.
         """
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
-        self.update.restore(state.get("loss_scale"))
-        self.counts.restore(state.get("counts", []))
+        self.step.restore(state)
         self.progress = Progress(**{key: state[key] for key in Progress.__dataclass_fields__})
         if state.get("sampler"):
             self.sampler.restore(state["sampler"])

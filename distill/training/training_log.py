@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from distill.losses.pictures import DepthStatistics, RayBatch
-from kernels.compositing import Composite
+from distill.training.step import StepResult
 from machine.telemetry import GpuMonitor, gpu_mem_gib
 from settings.losses import INSIDE_TERMS, PICTURE_TERMS
 
@@ -30,60 +28,40 @@ COLUMNS = (
 )
 
 
-@dataclass
-class StepRecord:
-    """What one step did; tensors stay on the device until a row is wanted.
-
-    ``kept`` (R,) bool are the rays that were rendered; None: all.
-    """
-
-    loss: Tensor
-    terms: dict[str, Tensor]
-    result: Composite
-    batch: RayBatch
-    depth: DepthStatistics | None
-    samples: int | Tensor
-    seconds: float
-    lr: float
-    feature_valid_fraction: Tensor | None = None
-    gradient_ratios: dict[str, float] = field(default_factory=dict)
-    kept: Tensor | None = None
-
-
 def metrics_row(
-    step: int, wall_s: float, record: StepRecord, device: torch.device, monitor: GpuMonitor
+    step: int, wall_s: float, result: StepResult, device: torch.device, monitor: GpuMonitor
 ) -> dict[str, object]:
     """A row of ``COLUMNS``; what was not measured is None.
 
     ``ray_depth_range`` is far - near, in world units, of the rays that cross the scene box.
     """
-    batch, result = record.batch, record.result
-    rays, kept = len(batch.rays), slice(None) if record.kept is None else record.kept
+    batch, composite, kept = result.batch, result.rendered.composite, result.rendered.kept
+    rays, kept = len(batch.rays), slice(None) if kept is None else kept
     with torch.no_grad():
-        predicted = result.rgb + (1 - result.alpha)[:, None] * batch.background
+        predicted = composite.rgb + (1 - composite.alpha)[:, None] * batch.background
         squared = ((predicted - batch.rgb) ** 2)[kept].mean().item()
         spans = batch.rays.far - batch.rays.near
         row: dict[str, object] = {
             "step": step,
             "wall_s": round(wall_s, 3),
-            "rays_per_s": round(rays / record.seconds, 1),
-            "samples_per_ray": round(int(record.samples) / rays, 3),
-            "lr": record.lr,
-            "loss": record.loss.item(),
-            **{f"loss_{name}": term.item() for name, term in record.terms.items()},
+            "rays_per_s": round(rays / result.seconds, 1),
+            "samples_per_ray": round(int(result.rendered.samples) / rays, 3),
+            "lr": result.lr,
+            "loss": result.loss.item(),
+            **{f"loss_{name}": term.item() for name, term in result.terms.items()},
             "psnr_batch": round(-10 * math.log10(max(squared, 1e-10)), 4),
-            "alpha_mean": result.alpha[kept].mean().item(),
+            "alpha_mean": composite.alpha[kept].mean().item(),
             **_spread("ray_depth_range", spans[spans > 0]),
             "gpu_mem_gib": gpu_mem_gib(device),
             "power_w": monitor.recent_power_w(),
         }
-        row |= {f"grad_ratio_{name}": ratio for name, ratio in record.gradient_ratios.items()}
-        if record.feature_valid_fraction is not None:
-            row["feature_valid_fraction"] = record.feature_valid_fraction.item()
-        if record.depth is not None:
-            row["depth_valid_fraction"] = record.depth.valid_fraction.item()
-            row |= _spread("teacher_depth", record.depth.distance)
-            row |= _spread("teacher_depth_norm", record.depth.normalized)
+        row |= {f"grad_ratio_{name}": ratio for name, ratio in result.gradient_ratios.items()}
+        if result.feature_valid_fraction is not None:
+            row["feature_valid_fraction"] = result.feature_valid_fraction.item()
+        if result.depth is not None:
+            row["depth_valid_fraction"] = result.depth.valid_fraction.item()
+            row |= _spread("teacher_depth", result.depth.distance)
+            row |= _spread("teacher_depth_norm", result.depth.normalized)
     return row
 
 

@@ -72,8 +72,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one(path) -> None:
     whole.run(show_progress=False)
     resumed = trainer_of(path, *ALIGNED, resume=whole.folder.checkpoint_path(30))
     resumed.run(show_progress=False)
-    for name, value in whole.student.state_dict().items():
-        assert torch.equal(value, resumed.student.state_dict()[name]), name
+    for name, value in whole.model.student.state_dict().items():
+        assert torch.equal(value, resumed.model.student.state_dict()[name]), name
     for name, value in whole.features.projector.state_dict().items():
         assert torch.equal(value, resumed.features.projector.state_dict()[name]), name
 

@@ -35,57 +35,57 @@ def test_half_precision_learns_about_as_well(config_path, in_float32, precision,
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     assert sum(losses[-10:]) == pytest.approx(sum(expected[-10:]), rel=0.05)
     assert losses != expected
-    assert {parameter.dtype for parameter in trainer.student.parameters()} == {torch.float32}
-    moments = [value for state in trainer.optimizer.state.values() for value in state.values()]
+    assert {parameter.dtype for parameter in trainer.model.student.parameters()} == {torch.float32}
+    moments = [value for state in trainer.step.optimizer.state.values() for value in state.values()]
     assert {value.dtype for value in moments if isinstance(value, torch.Tensor) and value.dim()} == {torch.float32}
     # Outside of training the student computes in float32.
-    assert trainer.student.precision == torch.float32
+    assert trainer.model.student.precision == torch.float32
 
 
 def test_an_overflow_skips_its_step_and_training_goes_on(config_path) -> None:
     trainer = trainer_of(config_path, *SMALL, "train.precision=float16")
     losses_of(trainer, 5)
-    before = {name: value.clone() for name, value in trainer.student.state_dict().items()}
-    trainer.update.scale.value.fill_(2.0**40)  # gradients times that are beyond float16
+    before = {name: value.clone() for name, value in trainer.model.student.state_dict().items()}
+    trainer.step.watched.scale.value.fill_(2.0**40)  # gradients times that are beyond float16
     losses_of(trainer, 1)
-    assert all(torch.equal(value, before[name]) for name, value in trainer.student.state_dict().items())
-    assert trainer.update.figures()["skipped_steps"] == 1
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.student.state_dict().items())
+    assert trainer.step.watched.figures()["skipped_steps"] == 1
     losses = losses_of(trainer, 30)
-    figures = trainer.update.figures()
+    figures = trainer.step.watched.figures()
     assert 1 < figures["skipped_steps"] < 15 and 1 < figures["loss_scale"] < 2.0**24
     assert losses[-1] < losses[0]
-    steps = {int(state["step"]) for state in trainer.optimizer.state.values()}
+    steps = {int(state["step"]) for state in trainer.step.optimizer.state.values()}
     assert steps == {36 - figures["skipped_steps"]}
 
 
-@pytest.mark.parametrize("resident", [False, True])
-def test_an_overflow_that_stays_ends_the_run_with_its_name(config_path, resident) -> None:
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_overflow_that_stays_ends_the_run_with_its_name(config_path, asynchronous) -> None:
     trainer = trainer_of(
         config_path,
         *SMALL,
         "train.precision=float16",
         "train.log_every=30",
-        f"run=broken_{resident}",
-        resident=resident,
+        f"run=broken_{asynchronous}",
+        asynchronous=asynchronous,
     )
     with torch.no_grad():
-        trainer.student.density_weights[0].fill_(1e30)  # infinite in float16
+        trainer.model.student.density_weights[0].fill_(1e30)  # infinite in float16
     with pytest.raises(TrainingDiverged) as caught:
         trainer.run(show_progress=False)
     message = str(caught.value)
     assert "loss scale is at its floor of 1" in message
     assert "at step 1; use train.precision: bfloat16 or float32, or lower train.lr" in message
-    assert trainer.progress.step == (30 if resident else 16)
+    assert trainer.progress.step == (30 if asynchronous else 16)
     assert not list(trainer.folder.checkpoints.iterdir())
 
 
 def test_rows_tell_the_scale_and_the_skipped_steps(config_path) -> None:
     trainer = trainer_of(config_path, *SMALL, "train.precision=float16", "train.max_steps=20", "run=rows")
-    trainer.update.scale.value.fill_(2.0**20)
+    trainer.step.watched.scale.value.fill_(2.0**20)
     trainer.run(show_progress=False)
     with trainer.folder.training_csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    last = trainer.update.figures()
+    last = trainer.step.watched.figures()
     assert float(rows[-1]["loss_scale"]) == last["loss_scale"]
     assert int(rows[-1]["skipped_steps"]) == last["skipped_steps"]
     assert rows[0]["dropped_rays"] == ""
@@ -95,10 +95,10 @@ def test_the_scale_is_restored(config_path) -> None:
     trainer = trainer_of(
         config_path, *SMALL, "train.precision=float16", "run=kept", "train.max_steps=6", "train.checkpoint_steps=[3]"
     )
-    trainer.update.scale.value.fill_(512.0)
+    trainer.step.watched.scale.value.fill_(512.0)
     trainer.run(show_progress=False)
     again = trainer_of(
         config_path, *SMALL, "train.precision=float16", "run=kept", resume=trainer.folder.checkpoint_path(6)
     )
-    assert again.update.state() == trainer.update.state()
-    assert again.update.scale.value == 512
+    assert again.step.watched.state() == trainer.step.watched.state()
+    assert again.step.watched.scale.value == 512

@@ -105,7 +105,7 @@ def test_there_are_few_buckets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "resident", "reason"),
+    ("overrides", "asynchronous", "reason"),
     [
         ((), True, None),
         ((), False, "wait for the device"),
@@ -114,8 +114,8 @@ def test_there_are_few_buckets() -> None:
         ((KILO.replace("grid", "blend: 0.1, grid"),), True, "student.blend takes another number"),
     ],
 )
-def test_reasons_against_recording(config_path, overrides, resident, reason) -> None:
-    found = graph_refusal(load_config(config_path, [*overrides], config_path.parent), resident)
+def test_reasons_against_recording(config_path, overrides, asynchronous, reason) -> None:
+    found = graph_refusal(load_config(config_path, [*overrides], config_path.parent), asynchronous)
     assert found is None if reason is None else reason in found
 
 
@@ -125,22 +125,22 @@ def test_recorded_training_equals_the_unrecorded(config_path, monkeypatch, more)
         # The reference of the grouped MLPs asks how many points each cell has; one cell needs no asking.
         more = (KILO.replace("[1, 1, 2]", "[1, 1, 1]"),)
         monkeypatch.setattr("kernels.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)}))
-    plain = trainer_of(config_path, *SMALL, *SCHEDULES, *more, resident=True)
+    plain = trainer_of(config_path, *SMALL, *SCHEDULES, *more, asynchronous=True)
     expected = losses_of(plain, WARM_UP + 8)
     made = install(monkeypatch)
-    trainer = trainer_of(config_path, *SMALL, *SCHEDULES, *more, "train.cuda_graphs=true", resident=True)
+    trainer = trainer_of(config_path, *SMALL, *SCHEDULES, *more, "train.cuda_graphs=true", asynchronous=True)
     found = losses_of(trainer, WARM_UP + 8)
     assert [graph.replays for graph in made] == [8]
     assert found == expected
-    ours, theirs = trainer.student.state_dict(), plain.student.state_dict()
+    ours, theirs = trainer.model.student.state_dict(), plain.student.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert trainer.optimizer.state_dict()["param_groups"] == plain.optimizer.state_dict()["param_groups"]
+    assert trainer.step.optimizer.state_dict()["param_groups"] == plain.optimizer.state_dict()["param_groups"]
     trainer.save()
 
 
 def test_a_run_that_cannot_be_recorded_says_why_and_runs(config_path, caplog) -> None:
     inside = ("loss.density.weight=0.1", "features.resolution=8")
-    trainer = trainer_of(config_path, *SMALL, *inside, "train.cuda_graphs=true", resident=True)
+    trainer = trainer_of(config_path, *SMALL, *inside, "train.cuda_graphs=true", asynchronous=True)
     assert "train.cuda_graphs is without effect: loss.density looks" in caplog.text
     assert len(losses_of(trainer, 2)) == 2
 
@@ -153,5 +153,5 @@ def test_recorded_training_on_a_real_device(config_path) -> None:
             config_path, "train.rays_per_step=64", f"train.cuda_graphs={graphs}", device=torch.device("cuda")
         )
         losses[graphs] = losses_of(trainer, 60)
-        assert trainer.graphs is None or (trainer.graphs.refusal is None and len(trainer.graphs) > 0)
+        assert trainer.step.graphs is None or (trainer.step.graphs.refusal is None and len(trainer.step.graphs) > 0)
     assert losses["true"] == pytest.approx(losses["false"], rel=0.05)

@@ -23,9 +23,9 @@ def config_path(tmp_path: Path) -> Path:
 
 
 def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
-    weights = {name: value.clone() for name, value in trainer.student.state_dict().items()}
-    grid = {f"grid.{name}": value.clone() for name, value in trainer.grid.state_dict().items()}
-    return {**weights, **grid, "generator": trainer.generator.get_state()}
+    weights = {name: value.clone() for name, value in trainer.model.student.state_dict().items()}
+    grid = {f"grid.{name}": value.clone() for name, value in trainer.model.grid.state_dict().items()}
+    return {**weights, **grid, "generator": trainer.step.generator.get_state()}
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path) -> None:
@@ -127,14 +127,14 @@ def test_the_probe_leaves_no_trace(config_path) -> None:
     trainer = trainer_of(config_path)
     before = state_of(trainer)
     assert trainer.probe(2) > 0
-    assert trainer.progress.step == 0 and not trainer.optimizer.state
+    assert trainer.progress.step == 0 and not trainer.step.optimizer.state
     assert all(torch.equal(value, before[name]) for name, value in state_of(trainer).items())
 
 
 def test_a_term_that_is_not_finite_stops_the_run_and_is_named(config_path) -> None:
     trainer = trainer_of(config_path)
     with torch.no_grad():
-        trainer.student.color_weights[-1].fill_(float("nan"))
+        trainer.model.student.color_weights[-1].fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match=r"step 1: loss term 'rgb' is nan"):
         trainer.run(show_progress=False)
     assert not list(trainer.folder.checkpoints.iterdir())
@@ -146,13 +146,13 @@ def test_time_ends_a_run_and_drives_its_schedule(config_path) -> None:
     assert 1.5 <= trainer.progress.seconds < 10
     assert trainer.fraction_done() >= 1
     final = trainer.config.train.lr * trainer.config.train.lr_final_ratio
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(final, rel=0.25)
+    assert trainer.step.optimizer.param_groups[0]["lr"] == pytest.approx(final, rel=0.25)
 
 
 def test_the_ray_count_follows_the_sample_budget(config_path) -> None:
     trainer = trainer_of(config_path, "train.samples_per_step=2000", "train.rays_per_step=100000")
     trainer.run(show_progress=False)
-    samples = [trainer._step().samples for _ in range(5)]
+    samples = [trainer.take_step().rendered.samples for _ in range(5)]
     assert 1400 < sum(samples) / 5 < 2800
 
 
@@ -160,5 +160,5 @@ def test_reference_and_fast_kernels_train_alike(config_path) -> None:
     losses = {}
     for kernels in ("torch", "numba"):
         trainer = trainer_of(config_path, f"kernels={kernels}", "occupancy.warmup_steps=8")
-        losses[kernels] = [trainer._step().loss.item() for _ in range(12)]
+        losses[kernels] = [trainer.take_step().loss.item() for _ in range(12)]
     assert losses["numba"] == pytest.approx(losses["torch"], rel=1e-3)

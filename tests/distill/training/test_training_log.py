@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from distill.losses.pictures import DepthStatistics, RayBatch
-from distill.training.training_log import COLUMNS, StepRecord, metrics_row, postfix
+from distill.rendering.renderer import RenderedRays, SampledField
+from distill.training.step import StepResult
+from distill.training.training_log import COLUMNS, metrics_row, postfix
 from kernels.compositing import Composite
 from machine.telemetry import GpuMonitor
 from scene.rays import Rays
@@ -10,7 +12,7 @@ from scene.rays import Rays
 CPU = torch.device("cpu")
 
 
-def make_record(depth=True):
+def make_result(depth=True):
     """Two rays: one hits, and its colour is off by 0.1; one misses the box."""
     rays = Rays(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([2.0, 1.0]), torch.tensor([5.0, 1.0]))
     rgb = torch.tensor([[0.3, 0.3, 0.3], [0.0, 0.0, 0.0]])
@@ -25,12 +27,15 @@ def make_record(depth=True):
     valid = torch.tensor([True, False])
     statistics = DepthStatistics(valid, torch.tensor([3.0, 4.0]), torch.tensor([0.25, 0.5]))
     terms = {"rgb": torch.tensor(0.005), **({"depth": torch.tensor(0.125)} if depth else {})}
-    return StepRecord(torch.tensor(0.25), terms, result, batch, statistics if depth else None, 30, 0.004, 0.01)
+    field = SampledField(torch.zeros(30, 3), torch.zeros(30), torch.zeros(30), torch.zeros(30, 3), {})
+    rendered = RenderedRays(result, field)
+    depth = statistics if depth else None
+    return StepResult(batch, rendered, torch.tensor(0.25), terms, depth, seconds=0.004, lr=0.01)
 
 
 def make_row(depth=True):
     with GpuMonitor(CPU) as monitor:
-        return metrics_row(50, 12.34567, make_record(depth), CPU, monitor)
+        return metrics_row(50, 12.34567, make_result(depth), CPU, monitor)
 
 
 def test_a_row_by_hand():
@@ -99,7 +104,7 @@ def test_postfix_tells_of_a_live_teacher():
 
 
 def test_rays_that_were_not_rendered_do_not_count():
-    record = make_record()
+    record = make_result()
     record.kept, record.samples = torch.tensor([True, False]), torch.tensor(30)
     with GpuMonitor(CPU) as monitor:
         row = metrics_row(50, 1.0, record, CPU, monitor)

@@ -26,14 +26,13 @@ def config_path(tmp_path_factory) -> Path:
 
 def trained(path: Path, kernels: str, more: tuple[str, ...], steps: int = 2):
     device = DEVICE if kernels == "triton" else torch.device("cpu")
-    trainer = trainer_of(path, *SMALL, *more, f"kernels={kernels}", resident=True, device=device)
+    trainer = trainer_of(path, *SMALL, *more, f"kernels={kernels}", asynchronous=True, device=device)
     # What a device draws differs from device to device.
-    trainer._drawing = lambda: trainer.generator
-    trainer.began = {name: value.detach().cpu().clone() for name, value in trainer.student.named_parameters()}
+    trainer.step._drawing = lambda: trainer.step.generator
+    trainer.began = {name: value.detach().cpu().clone() for name, value in trainer.model.student.named_parameters()}
     losses = []
     for _ in range(steps):
-        losses.append(trainer._step().loss.item())
-        trainer.progress.step += 1
+        losses.append(trainer.take_step().loss.item())
     return trainer, losses
 
 

@@ -220,5 +220,5 @@ def test_the_cells_are_those_in_which_some_alpha_can_be_drawn(resolution):
     empty, kept = (cells[torch.randperm(len(cells))[:600]] for cells in ((~mask).nonzero(), mask.nonzero()))
     for _ in range(3):
         assert largest_alpha(inside(empty)).max() < 1 / 255
-    reached = torch.stack([largest_alpha(inside(kept)) for _ in range(6)]).amax(0)
-    assert (reached >= 1 / 255).double().mean() > 0.7  # and hardly more than those
+    reached = torch.stack([largest_alpha(inside(kept)) for _ in range(12)]).amax(0)
+    assert (reached >= 1 / 255).double().mean() > 0.6  # and hardly more than those

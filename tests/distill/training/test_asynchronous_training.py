@@ -27,16 +27,15 @@ def config_path(tmp_path_factory) -> Path:
     return path
 
 
-def resident(path: Path, *overrides: str, resume: Path | None = None):
-    return trainer_of(path, *overrides, resume=resume, resident=True)
+def asynchronous(path: Path, *overrides: str, resume: Path | None = None):
+    return trainer_of(path, *overrides, resume=resume, asynchronous=True)
 
 
 def go(trainer, steps: int) -> list[float]:
     """Losses of as many steps, taken as a run takes them."""
     losses = []
     for _ in range(steps):
-        losses.append(trainer._step().loss)
-        trainer.progress.step += 1
+        losses.append(trainer.take_step().loss)
     return [loss.item() for loss in losses]
 
 
@@ -75,52 +74,53 @@ INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.1", "loss.feature_l2.
 def test_no_step_waits_for_the_device(config_path, more, monkeypatch) -> None:
     # The reference of the grouped MLPs asks for the points of each cell, as Triton does not; one cell needs no asking.
     monkeypatch.setattr("kernels.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)}))
-    trainer = resident(config_path, *TORCH, *SMALL, *more, "train.log_every=1000")
+    trainer = asynchronous(config_path, *TORCH, *SMALL, *more, "train.log_every=1000")
     go(trainer, 5)  # constants move to the device in the first steps, one of which refreshes the occupancy
     with NoWaiting():
         for _ in range(5):
-            trainer._step()
-            trainer.progress.step += 1
-    trainer._settle()
+            trainer.take_step()
+    trainer.step.settle(trainer.progress.step)
 
 
-def test_a_step_that_is_not_resident_does_wait(config_path) -> None:
+def test_a_step_that_is_not_asynchronous_does_wait(config_path) -> None:
     trainer = trainer_of(config_path, *TORCH, *SMALL)
     with NoWaiting(), pytest.raises(WouldWait):
-        trainer._step()
+        trainer.take_step()
 
 
 @pytest.mark.parametrize("kernels", ["torch", "numba"])
 def test_it_trains_as_one_that_waits(config_path, kernels) -> None:
     overrides = (f"kernels={kernels}", "train.samples_per_step=2048", "train.rays_per_step=256")
-    waiting, trainer = trainer_of(config_path, *overrides), resident(config_path, *overrides)
+    waiting, trainer = trainer_of(config_path, *overrides), asynchronous(config_path, *overrides)
     expected, found = go(waiting, 40), go(trainer, 40)
     assert sum(found[-10:]) < 0.9 * sum(found[:10])
     assert sum(found[-10:]) == pytest.approx(sum(expected[-10:]), rel=0.1)
-    assert trainer.progress.rays_per_step == pytest.approx(waiting.progress.rays_per_step, rel=0.2)
+    assert trainer.step.rays_per_step == pytest.approx(waiting.progress.rays_per_step, rel=0.2)
 
 
 def test_ample_room_changes_no_loss(config_path) -> None:
     """The same rays rendered with and without a capacity."""
     trainer = trainer_of(config_path)
-    batch = trainer.sampler.draw(100, trainer.generator)
+    batch = trainer.sampler.draw(100, trainer.step.generator)
     results = []
     for capacity in (None, 100_000):
-        rendered = render_rays(trainer.student, trainer.grid, batch.rays, trainer.settings, 5, (), capacity)
+        rendered = render_rays(
+            trainer.model.student, trainer.model.grid, batch.rays, trainer.model.settings, 5, (), capacity
+        )
         weights = picture_weights(trainer.config.loss, 0.5)
         loss, _, _ = total_loss(rendered.composite, batch, trainer.config.loss, weights, rendered.kept)
         loss.backward()
-        results.append((loss.detach(), [parameter.grad.clone() for parameter in trainer.student.parameters()]))
-        trainer.student.zero_grad()
+        results.append((loss.detach(), [parameter.grad.clone() for parameter in trainer.model.student.parameters()]))
+        trainer.model.student.zero_grad()
     torch.testing.assert_close(results[1], results[0])
 
 
 def test_rays_without_room_are_left_out_of_the_loss_and_counted(config_path) -> None:
     trainer = trainer_of(config_path)
-    batch = trainer.sampler.draw(100, trainer.generator)
-    whole = render_rays(trainer.student, trainer.grid, batch.rays, trainer.settings, 5)
+    batch = trainer.sampler.draw(100, trainer.step.generator)
+    whole = render_rays(trainer.model.student, trainer.model.grid, batch.rays, trainer.model.settings, 5)
     room = whole.samples // 2
-    part = render_rays(trainer.student, trainer.grid, batch.rays, trainer.settings, 5, (), room)
+    part = render_rays(trainer.model.student, trainer.model.grid, batch.rays, trainer.model.settings, 5, (), room)
     assert part.samples == whole.samples and 0 < (~part.kept).sum() < 100
     weights = picture_weights(trainer.config.loss, 0.5)
     _, terms, depth = total_loss(part.composite, batch, trainer.config.loss, weights, part.kept)
@@ -133,9 +133,9 @@ def test_rays_without_room_are_left_out_of_the_loss_and_counted(config_path) -> 
 
 
 def test_a_term_that_is_not_finite_is_found_later_and_named_with_its_step(config_path) -> None:
-    trainer = resident(config_path, *SMALL)
+    trainer = asynchronous(config_path, *SMALL)
     go(trainer, 3)
-    before = {name: value.clone() for name, value in trainer.student.state_dict().items()}
+    before = {name: value.clone() for name, value in trainer.model.student.state_dict().items()}
     draw = trainer.sampler.draw
 
     def broken(count, generator):
@@ -147,18 +147,18 @@ def test_a_term_that_is_not_finite_is_found_later_and_named_with_its_step(config
     go(trainer, 2)
     trainer.sampler.draw = draw
     # Nothing broken has reached the student; sound steps go on until somebody asks.
-    assert all(torch.equal(value, before[name]) for name, value in trainer.student.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.student.state_dict().items())
     go(trainer, 1)
-    assert all(value.isfinite().all() for value in trainer.student.parameters())
+    assert all(value.isfinite().all() for value in trainer.model.student.parameters())
     with pytest.raises(TrainingDiverged, match=r"step 4: loss term 'rgb' is nan; lower train.lr"):
         trainer.save()
     assert not list(trainer.folder.checkpoints.iterdir())
 
 
 def test_a_run_ends_at_the_row_after_a_broken_step(config_path) -> None:
-    trainer = resident(config_path, *SMALL)
+    trainer = asynchronous(config_path, *SMALL)
     with torch.no_grad():
-        trainer.student.color_weights[-1].fill_(float("nan"))
+        trainer.model.student.color_weights[-1].fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match=r"step 1: loss term 'rgb' is nan"):
         trainer.run(show_progress=False)
     assert trainer.progress.step == trainer.config.train.log_every
@@ -166,20 +166,20 @@ def test_a_run_ends_at_the_row_after_a_broken_step(config_path) -> None:
 
 @pytest.mark.parametrize("more", [(), ("kernels=torch", "train.precision=float16", *SMALL)], ids=["float32", "float16"])
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path, more, tmp_path) -> None:
-    whole = resident(config_path, *more, f"run=whole_{len(more)}", "train.max_steps=36")
+    whole = asynchronous(config_path, *more, f"run=whole_{len(more)}", "train.max_steps=36")
     whole.run(show_progress=False)
-    again = resident(
+    again = asynchronous(
         config_path, *more, f"run=whole_{len(more)}", "train.max_steps=36", resume=whole.folder.checkpoint_path(30)
     )
     again.run(show_progress=False)
-    first, second = whole.student.state_dict(), again.student.state_dict()
+    first, second = whole.model.student.state_dict(), again.student.state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert again.counts.pending() == whole.counts.pending()
     assert again.progress.rays_per_step == whole.progress.rays_per_step
 
 
 def test_rows_tell_of_rays_without_room(config_path) -> None:
-    trainer = resident(config_path, "run=crowded", "train.max_steps=10", "train.samples_per_step=1024")
+    trainer = asynchronous(config_path, "run=crowded", "train.max_steps=10", "train.samples_per_step=1024")
     trainer.run(show_progress=False)
     with trainer.folder.training_csv.open(newline="") as file:
         (row,) = csv.DictReader(file)
@@ -196,8 +196,7 @@ def test_no_step_waits_for_a_real_device(config_path) -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(20):
-            trainer._step()
-            trainer.progress.step += 1
+            trainer.take_step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    trainer._settle()
+    trainer.step.settle(trainer.progress.step)

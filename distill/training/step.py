@@ -1,0 +1,264 @@
+"""One step of training, top to bottom: draw rays, render them, compare with the teacher, update the student.
+
+After Müller et al. 2022 ("Instant NGP"): rays are sampled where the occupancy grid says that something is, and their
+number follows from a budget of samples. Everything else about a run is in ``trainer``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.losses.pictures import DepthStatistics, RayBatch, picture_weights, scheduled_weight, total_loss
+from distill.losses.supervision import FeatureSupervision, InsideTerms
+from distill.model.model import Model
+from distill.rendering.renderer import RenderedRays, render_rays
+from distill.training.lagged_counts import LaggedCounts, RayCount
+from distill.training.optimizer import StudentAdam, rate_factor
+from distill.training.precision import training_precision
+from distill.training.ray_sampler import RaySource
+from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
+from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
+from machine.random_numbers import generator_on, host_integer
+from settings.config import Config
+from settings.losses import PICTURE_TERMS
+
+_log = logging.getLogger(__name__)
+# Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
+_HEADROOM = 1.125
+_FIRST_RAYS = 1024
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did; tensors stay on the device until somebody asks.
+
+    Attributes:
+        batch: the rays, and what the teacher shows along them.
+        rendered: what the student shows along them.
+        loss, terms, depth: as from ``total_loss``; ``terms`` are all that were in use, unweighted.
+        feature_valid_fraction: share of the samples compared with the teacher's internal features that count.
+        gradient_ratios: see ``GradientNorms``; empty in most steps.
+        measuring: seconds that the ratios took.
+        seconds: that the step took, without those.
+        lr: Adam's learning rate of the tables.
+    """
+
+    batch: RayBatch
+    rendered: RenderedRays
+    loss: Tensor
+    terms: dict[str, Tensor]
+    depth: DepthStatistics | None
+    feature_valid_fraction: Tensor | None = None
+    gradient_ratios: dict[str, float] = field(default_factory=dict)
+    measuring: float = 0.0
+    seconds: float = 0.0
+    lr: float = 0.0
+
+
+class TrainingStep:
+    """Takes the steps of a run.
+
+    Args:
+        config: the run.
+        model: what is trained, and how it is rendered.
+        sampler: gives the training rays.
+        device: where the student lives.
+        features: supervision by the teacher's internal features; None: rays alone.
+        asynchronous: a step never waits for the device, at the price of room for a fixed number of samples: what is not
+            finite, and how many samples there were, is found out later.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        sampler: RaySource,
+        device: torch.device,
+        features: FeatureSupervision | None,
+        asynchronous: bool,
+    ) -> None:
+        self.config, self.sampler, self.device = config, sampler, device
+        self.student, self.grid, self.settings, self.features = model.student, model.grid, model.settings, features
+        self.asynchronous = asynchronous
+        self.precision = training_precision(config, device)
+        self.optimizer = StudentAdam(
+            model.student, config.train, config.kernels, features.parameters() if features else ()
+        )
+        self.watched: WatchedUpdate | None = make_watched(self.optimizer, device, self.precision, asynchronous)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
+        self.counts = LaggedCounts(device)
+        self.dropped_rays = torch.zeros((), dtype=torch.int64, device=device)
+        self.graphs = self._make_graphs()
+        self._told_of_refusal = False
+
+    def __call__(self, step: int, done: float) -> StepResult:
+        """Takes step number ``step``, counted from 0.
+
+        Args:
+            done: how far training is, 0 to 1.
+
+        Raises:
+            TrainingDiverged: a loss term is not finite, where that is found out at once.
+        """
+        with self.student.computing_in(self.precision):
+            self._refresh_occupancy(step)
+            began = time.perf_counter()
+            batch = self.sampler.draw(self._rays_to_draw(), self._drawing())
+            seed = host_integer(1 << 31, self.generator)
+            factor, weights = rate_factor(step, done, self.config.train), picture_weights(self.config.loss, done)
+            self.optimizer.set_rate(factor)
+            if self.graphs is None:
+                result = self.take(batch, seed, step + 1, weights, done)
+            else:
+                numbers = {"seed": seed, "step": step + 1, "factor": factor} | weights
+                result = self.graphs(step_inputs(batch, numbers, self.device))
+            self._adapt_rays(len(batch.rays), result.rendered)
+        seconds = time.perf_counter() - began - result.measuring
+        return replace(result, batch=batch, seconds=seconds, lr=self.optimizer.param_groups[0]["lr"])
+
+    def take(
+        self,
+        batch: RayBatch,
+        seed: int | Tensor,
+        step: int | Tensor,
+        weights: Mapping[str, float | Tensor],
+        done: float = 0.0,
+        factor: Tensor | None = None,
+    ) -> StepResult:
+        """Renders a batch, compares, updates.
+
+        Args:
+            seed: of the samples' places.
+            step: the step's number, counted from 1.
+            weights: of the terms that compare pictures.
+            factor: the learning rate's, in the place of that of ``set_rate``, where a recorded step finds it.
+        """
+        features = self.features
+        taps = features.taps(done) if features else ()
+        rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed, taps, self.capacity)
+        loss, terms, depth = total_loss(rendered.composite, batch, self.config.loss, weights, rendered.kept)
+        inside = InsideTerms({}, {})
+        if features:
+            inside = features.compare(rendered, batch, done, self.generator)
+            loss, terms = loss + inside.total(), terms | inside.terms
+        if self.watched is None:
+            for name, term in terms.items():
+                if not torch.isfinite(term):
+                    raise not_finite(step, name, term.item())
+        start = time.perf_counter()
+        ratios = self._gradient_ratios(step, terms, inside, done)
+        measuring = time.perf_counter() - start
+        if self.watched is None:
+            loss.backward()
+            self.optimizer.step()
+        else:
+            self.watched.apply(step, loss, terms, factor)
+        if features:
+            features.forget_gradients()
+        detached = {name: term.detach() for name, term in terms.items()}
+        return StepResult(batch, rendered, loss.detach(), detached, depth, inside.valid_fraction, ratios, measuring)
+
+    @property
+    def capacity(self) -> int | None:
+        """Samples there is room for in an asynchronous step; None: as many as there are."""
+        if not self.asynchronous:
+            return None
+        return max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+
+    def settle(self, steps: int) -> None:
+        """Makes sure that all ``steps`` so far were sound; waits for the device.
+
+        Raises:
+            TrainingDiverged: they were not.
+        """
+        if self.watched is not None:
+            self.watched.settle(steps)
+        self._tell_of_refusal(steps)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it; waits for the device."""
+        return {
+            "rays_per_step": self.rays_per_step,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "loss_scale": self.watched.state() if self.watched else None,
+            "counts": self.counts.pending(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restores what ``state`` gave."""
+        self.rays_per_step = state["rays_per_step"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        if self.watched is not None:
+            self.watched.restore(state.get("loss_scale"))
+        self.counts.restore(state.get("counts", []))
+
+    def _take_recorded(self, inputs: Mapping[str, Tensor]) -> StepResult:
+        """As ``take``, of ``step_inputs`` alone: what a CUDA graph can replay."""
+        weights = {name: inputs[name].float() for name in PICTURE_TERMS}
+        return self.take(batch_of(inputs), inputs["seed"], inputs["step"], weights, factor=inputs["factor"])
+
+    def _make_graphs(self) -> StepGraphs[StepResult] | None:
+        if not self.config.train.cuda_graphs:
+            return None
+        refusal = graph_refusal(self.config, self.asynchronous)
+        if refusal is not None:
+            _log.warning("train.cuda_graphs is without effect: %s", refusal)
+            return None
+        return StepGraphs(self._take_recorded, self.device)
+
+    def _refresh_occupancy(self, step: int) -> None:
+        occupancy = self.config.occupancy
+        if step % occupancy.update_every == 0 and step >= occupancy.warmup_steps:
+            self.grid.refresh(self.student, self._drawing())
+            if not self.asynchronous:
+                self._tell_of_refusal(step)
+
+    def _tell_of_refusal(self, step: int) -> None:
+        if not self._told_of_refusal and self.grid.refusals > 0:
+            self._told_of_refusal = True
+            _log.warning("step %d: the student is empty almost everywhere; keeping the teacher's occupied space.", step)
+
+    def _rays_to_draw(self) -> int:
+        rays = self.rays_per_step
+        return min(bucket_of(rays), self.config.train.rays_per_step) if self.graphs is not None else rays
+
+    def _drawing(self) -> torch.Generator:
+        """For what a step draws: the run's own, or one on the device that follows from it."""
+        return generator_on(self.device, self.generator) if self.asynchronous else self.generator
+
+    def _adapt_rays(self, drawn: int, rendered: RenderedRays) -> None:
+        """Follows the number of rays that fills the sample budget; depends on counts alone, so it can be resumed."""
+        train, rays = self.config.train, self.rays_per_step
+        count = RayCount(drawn, rendered.samples)
+        if self.asynchronous:
+            self.dropped_rays += (~rendered.kept).sum()
+            self.counts.put(*count)
+            count = self.counts.take()
+        if count is None:
+            return
+        wanted = count.rays * train.samples_per_step / max(1, count.samples)
+        blended = 0.8 * rays + 0.2 * min(wanted, 2.0 * rays)
+        self.rays_per_step = int(min(train.rays_per_step, max(64, round(blended))))
+
+    def _gradient_ratios(
+        self, step: int | Tensor, terms: Mapping[str, Tensor], inside: InsideTerms, done: float
+    ) -> dict[str, float]:
+        """How hard the terms pull, in a step that is logged and has terms on the teacher's internal features."""
+        if not inside.terms or step % self.config.train.log_every:
+            return {}
+        loss = self.config.loss
+        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | inside.weights
+        scale = self.watched.gradient_scale() if self.watched else 1.0
+        ratios = self.features.norms.ratios(self.student, terms, weights, scale)
+        self.features.forget_gradients()
+        return ratios

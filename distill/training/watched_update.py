@@ -1,0 +1,171 @@
+"""From a step's loss to new parameters where nothing may wait for the device: what is not finite is found out later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.training.loss_scale import LossScale
+from distill.training.optimizer import StudentAdam
+from settings.errors import TrainingDiverged
+from settings.losses import INSIDE_TERMS, PICTURE_TERMS
+
+GRADIENT = "gradient"
+_NEVER = 2**62
+
+
+def largest_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """() largest magnitude of all gradients; NaN or infinite exactly if one of them is. 0 without gradients."""
+    parameters = [*parameters]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return parameters[0].new_zeros(())
+    return torch.stack([torch.linalg.vector_norm(grad, float("inf")) for grad in gradients]).amax()
+
+
+class StepWatch:
+    """The first step at which each loss term, or the gradient, was not finite.
+
+    Args:
+        terms: names of all terms there can be.
+        device: where they are computed.
+    """
+
+    def __init__(self, terms: Sequence[str], device: torch.device) -> None:
+        self._names = (*terms, GRADIENT)
+        self._first = torch.full((len(self._names),), _NEVER, dtype=torch.int64, device=device)
+        self._value = torch.zeros(len(self._names), device=device)
+
+    @torch.no_grad()
+    def note(self, step: int | Tensor, terms: Mapping[str, Tensor], gradient: Tensor) -> Tensor:
+        """() bool, on the device: whether something of this step is not finite.
+
+        Args:
+            step: the number of this step; () int64 where it is on the device.
+            gradient: see ``largest_gradient``.
+        """
+        known = {**terms, GRADIENT: gradient}
+        values = torch.stack([known[name] if name in known else torch.zeros_like(gradient) for name in self._names])
+        broken = ~values.isfinite()
+        first = broken & (self._first == _NEVER)
+        self._first.masked_fill_(first, step)
+        self._value.copy_(torch.where(first, values, self._value))
+        return broken.any()
+
+    def first(self) -> tuple[int, str, float] | None:
+        """Step, name and value of what was first not finite; None if all was. Waits for the device.
+
+        Of one step's, a term is named rather than the gradient, which it breaks.
+        """
+        steps, values = self._first.tolist(), self._value.tolist()
+        step, index = min((step, index) for index, step in enumerate(steps))
+        return None if step == _NEVER else (step, self._names[index], values[index])
+
+    def forget(self) -> None:
+        """As if all had been finite so far."""
+        self._first.fill_(_NEVER)
+
+
+class WatchedUpdate:
+    """Decides on the device: a step whose terms or gradients are not finite leaves the parameters as they are.
+
+    Nothing waits for the device but ``settle``, which then ends training, with the step and term at which it was
+    broken. With a loss scale steps may be skipped, but not for ever: see ``LossScale``.
+
+    Args:
+        device: where the optimizer's parameters are.
+        scale: of float16; None: losses are taken as they are.
+        eager: settle after every step.
+    """
+
+    def __init__(self, optimizer: StudentAdam, device: torch.device, scale: LossScale | None, eager: bool) -> None:
+        self.optimizer, self.scale, self._eager = optimizer, scale, eager
+        self._watch = StepWatch((*PICTURE_TERMS, *INSIDE_TERMS), device)
+        self._one = torch.ones((), device=device)
+        self._figures: dict[str, float] = {}
+
+    def apply(
+        self, step: int | Tensor, loss: Tensor, terms: Mapping[str, Tensor], factor: Tensor | None = None
+    ) -> None:
+        """Backward pass and update; gradients are zero afterwards.
+
+        Args:
+            step, factor: the step's number and, in the place of that of ``set_rate``, its learning rate's factor, on
+                the device, where a recorded step finds them.
+        """
+        scale = self._one if self.scale is None else self.scale.value
+        (loss * scale).backward()
+        parameters = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
+        broken = self._watch.note(step, terms, largest_gradient(parameters))
+        self.optimizer.step_unless(broken, scale, factor)
+        if self.scale is not None:
+            self.scale.update(broken)
+        if self._eager:
+            self.settle(step)
+
+    def settle(self, step: int) -> None:
+        """Makes sure of all steps up to ``step``; waits for the device.
+
+        Raises:
+            TrainingDiverged: one of them was not finite, or too many overflowed.
+        """
+        first = self._watch.first()
+        if self.scale is None:
+            if first is not None:
+                raise not_finite(*first)
+            return
+        figures = self.scale.figures()
+        if figures.trouble is not None:
+            began, name, value = first
+            raise TrainingDiverged(
+                f"step {step}: {figures.trouble}; {_named(name)} is {value} at step {began}; "
+                "use train.precision: bfloat16 or float32, or lower train.lr"
+            )
+        self._figures = {"loss_scale": figures.scale, "skipped_steps": figures.skipped}
+        if not figures.in_a_row:
+            self._watch.forget()  # what is told is the first of the steps that are skipped without an end
+
+    def gradient_scale(self) -> float:
+        """What losses are multiplied by before their backward pass; waits for the device."""
+        return 1.0 if self.scale is None else self.scale.value.item()
+
+    def figures(self) -> dict[str, float]:
+        """Columns of training_metrics.csv about the loss scale, as of the last ``settle``; empty without one."""
+        return self._figures
+
+    def state(self) -> dict[str, Any] | None:
+        """What ``restore`` needs to go on from here; plain values."""
+        return None if self.scale is None else self.scale.state()
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Restores what ``state`` gave; None: a run without a loss scale."""
+        if self.scale is not None and state is not None:
+            self.scale.restore(state)
+
+
+def make_watched(
+    optimizer: StudentAdam, device: torch.device, precision: torch.dtype, asynchronous: bool
+) -> WatchedUpdate | None:
+    """What decides about a run's updates on the device; None: each step is looked at before it is taken.
+
+    Args:
+        precision: of the training steps; float16 takes a loss scale.
+        asynchronous: nothing may wait for the device between two rows of the log.
+    """
+    scale = LossScale(device) if precision == torch.float16 else None
+    if scale is None and not asynchronous:
+        return None
+    return WatchedUpdate(optimizer, device, scale, eager=not asynchronous)
+
+
+def not_finite(step: int, name: str, value: float) -> TrainingDiverged:
+    """The error of a term, or of the gradient, that is no number."""
+    hint = "lower train.lr, or resume from the last checkpoint with a lower one"
+    return TrainingDiverged(f"step {step}: {_named(name)} is {value}; {hint}")
+
+
+def _named(name: str) -> str:
+    return "the gradient" if name == GRADIENT else f"loss term '{name}'"

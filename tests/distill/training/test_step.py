@@ -1,0 +1,28 @@
+"""What ends a step that is looked at before it is taken; what steps learn is in test_trainer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill.losses.pictures import total_loss
+from settings.errors import TrainingDiverged
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import trainer_of
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_term_ends_training_before_its_step_is_taken(tmp_path, monkeypatch, value) -> None:
+    trainer = trainer_of(write_toy_scene(tmp_path), "kernels=torch")
+    trainer.take_step()
+
+    def broken(*arguments):
+        loss, terms, depth = total_loss(*arguments)
+        return loss * value, terms | {"rgb": terms["rgb"] * value}, depth
+
+    monkeypatch.setattr("distill.training.step.total_loss", broken)
+    before = {name: weights.clone() for name, weights in trainer.model.student.state_dict().items()}
+    with pytest.raises(TrainingDiverged, match=f"step 2: loss term 'rgb' is {value}; lower train.lr, or resume"):
+        trainer.take_step()
+    assert all(torch.equal(weights, before[name]) for name, weights in trainer.model.student.state_dict().items())
+    assert trainer.progress.step == 1
