@@ -84,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if chosen.check and old != new:
-        print(f"{path}: the config reference is out of date; run tools/config_reference.py --write {path}", file=sys.stderr)
+        print(
+            f"{path}: the config reference is out of date; run tools/config_reference.py --write {path}",
+            file=sys.stderr,
+        )
         return 1
     if chosen.write and old != new:
         with atomic_path(path) as temporary:
