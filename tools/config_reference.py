@@ -1,6 +1,6 @@
-"""Prints the config reference as Markdown, made from the schema; or keeps it in a Markdown file up to date.
+"""Prints the reference of all settings as Markdown, made from the schema; or keeps it up to date in a Markdown file.
 
-    python tools/config_reference.py [--write README.md | --check README.md]
+    python tools/config_reference.py [--write docs/config.md | --check docs/config.md]
 
 The file has the reference between two comments, ``<!-- config-reference:begin -->`` and ``...:end -->``.
 """
@@ -71,8 +71,8 @@ def _row(key: str, node: Node) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The config reference as Markdown, made from the schema.")
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--write", type=Path, metavar="FILE", help="replace the reference in FILE")
-    action.add_argument("--check", type=Path, metavar="FILE", help="exit 1 if the reference in FILE is stale")
+    action.add_argument("--write", type=Path, metavar="FILE", help="write the reference into FILE, e.g. docs/config.md")
+    action.add_argument("--check", type=Path, metavar="FILE", help="exit 1 if the reference in FILE is out of date")
     chosen = parser.parse_args(arguments)
     path = chosen.write or chosen.check
     if path is None:
@@ -84,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if chosen.check and old != new:
-        print(f"{path}: the config reference is stale; run tools/config_reference.py --write {path}", file=sys.stderr)
+        print(
+            f"{path}: the config reference is out of date; run tools/config_reference.py --write {path}",
+            file=sys.stderr,
+        )
         return 1
     if chosen.write and old != new:
         with atomic_path(path) as temporary:

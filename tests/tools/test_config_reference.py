@@ -1,4 +1,4 @@
-"""The reference of all settings in the README."""
+"""The reference of all settings, docs/config.md."""
 
 from tools.config_reference import BEGIN, END, config_reference, main
 
@@ -14,12 +14,12 @@ def test_reference_tells_type_default_and_meaning():
 
 
 def test_reference_in_a_file_is_checked_and_replaced(tmp_path, capsys):
-    readme = tmp_path / "README.md"
-    readme.write_text("no place\n")
-    assert main(["--write", str(readme)]) == 2 and readme.read_text() == "no place\n"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert main(["--check", str(readme)]) == 1
+    page = tmp_path / "config.md"
+    page.write_text("no place\n")
+    assert main(["--write", str(page)]) == 2 and page.read_text() == "no place\n"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main(["--check", str(page)]) == 1
     assert "--write" in capsys.readouterr().err
-    assert main(["--write", str(readme)]) == 0 and main(["--check", str(readme)]) == 0
-    assert readme.read_text() == f"before\n{BEGIN}\n{config_reference()}{END}\nafter\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert main(["--write", str(page)]) == 0 and main(["--check", str(page)]) == 0
+    assert page.read_text() == f"before\n{BEGIN}\n{config_reference()}{END}\nafter\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["config.md"]

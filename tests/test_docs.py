@@ -1,0 +1,39 @@
+"""README.md and docs/: one page that stays one page; what they link to and name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from settings.loading import REPO_ROOT
+
+PAGES = [REPO_ROOT / "README.md", *sorted((REPO_ROOT / "docs").glob("*.md"))]
+
+
+def test_readme_is_one_page():
+    assert (REPO_ROOT / "README.md").stat().st_size <= 9000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        name, _, heading = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.is_file(), target
+        assert not heading or heading in _anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_the_repository_that_are_named_are_there(page):
+    named = re.findall(r"(?<![\w/])(?:configs|tools)/[\w/]+\.(?:yaml|py|sh)", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (REPO_ROOT / name).is_file()] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
