@@ -95,7 +95,7 @@ def test_it_trains_as_one_that_waits(config_path, kernels) -> None:
     expected, found = go(waiting, 40), go(trainer, 40)
     assert sum(found[-10:]) < 0.9 * sum(found[:10])
     assert sum(found[-10:]) == pytest.approx(sum(expected[-10:]), rel=0.1)
-    assert trainer.step.rays_per_step == pytest.approx(waiting.progress.rays_per_step, rel=0.2)
+    assert trainer.step.rays_per_step == pytest.approx(waiting.step.rays_per_step, rel=0.2)
 
 
 def test_ample_room_changes_no_loss(config_path) -> None:
@@ -175,7 +175,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path, mor
     first, second = whole.model.student.state_dict(), again.student.state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert again.counts.pending() == whole.counts.pending()
-    assert again.progress.rays_per_step == whole.progress.rays_per_step
+    assert again.step.rays_per_step == whole.step.rays_per_step
 
 
 def test_rows_tell_of_rays_without_room(config_path) -> None:

@@ -132,9 +132,9 @@ def test_recorded_training_equals_the_unrecorded(config_path, monkeypatch, more)
     found = losses_of(trainer, WARM_UP + 8)
     assert [graph.replays for graph in made] == [8]
     assert found == expected
-    ours, theirs = trainer.model.student.state_dict(), plain.student.state_dict()
+    ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert trainer.step.optimizer.state_dict()["param_groups"] == plain.optimizer.state_dict()["param_groups"]
+    assert trainer.step.optimizer.state_dict()["param_groups"] == plain.step.optimizer.state_dict()["param_groups"]
     trainer.save()
 
 

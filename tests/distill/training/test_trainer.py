@@ -113,14 +113,14 @@ def test_a_resumed_run_keeps_its_own_occupancy_resolution(config_path) -> None:
     second = trainer_of(config_path, "occupancy.resolution=9", "train.max_steps=8", resume=path)
     second.run(show_progress=False)
     third = trainer_of(config_path, resume=second.folder.checkpoint_path(8))
-    assert third.grid.shape == first.grid.shape
+    assert third.model.grid.shape == first.model.grid.shape
 
 
 def test_another_seed_gives_another_student(config_path) -> None:
     first, second = trainer_of(config_path), trainer_of(config_path, "seed=1")
     for trainer in (first, second):
         trainer.run(show_progress=False)
-    assert not torch.equal(first.student.table, second.student.table)
+    assert not torch.equal(first.model.student.table, second.model.student.table)
 
 
 def test_the_probe_leaves_no_trace(config_path) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -104,10 +106,10 @@ def test_postfix_tells_of_a_live_teacher():
 
 
 def test_rays_that_were_not_rendered_do_not_count():
-    record = make_result()
-    record.kept, record.samples = torch.tensor([True, False]), torch.tensor(30)
+    result = make_result()
+    rendered = result.rendered._replace(kept=torch.tensor([True, False]), wanted=torch.tensor(30))
     with GpuMonitor(CPU) as monitor:
-        row = metrics_row(50, 1.0, record, CPU, monitor)
+        row = metrics_row(50, 1.0, replace(result, rendered=rendered), CPU, monitor)
     # 0.3 + 0.5 against 0.9 on the one ray.
     assert row["psnr_batch"] == pytest.approx(20, abs=1e-3)
     assert row["alpha_mean"] == 0.5

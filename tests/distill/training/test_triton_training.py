@@ -46,7 +46,7 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
     close = {"float32": 1e-4, "float16": 5e-3}[precision]
     assert found == pytest.approx(expected, rel=close)
     for name, begin in reference.began.items():
-        value, other = (each.student.get_parameter(name).detach().cpu() for each in (trainer, reference))
+        value, other = (each.model.student.get_parameter(name).detach().cpu() for each in (trainer, reference))
         moved, wanted = (value - begin).flatten(), (other - begin).flatten()
         # Adam moves an entry by its gradient's sign: one that is rounding alone may go either way.
         assert torch.cosine_similarity(moved, wanted, dim=0) > {"float32": 0.999, "float16": 0.98}[precision], name
