@@ -74,7 +74,7 @@ class Trainer:
         folder: prepared run folder.
         device: where the student lives.
         seconds_before: training time already spent on assistance and on features; counts towards ``train.max_seconds``.
-        features: supervision by the teacher's insides; None: rays alone.
+        features: supervision by the teacher's internal features; None: rays alone.
         resident: a step never waits for the device, at the price of room for a fixed number of samples: what is not
             finite, and how many samples there were, is found out later. None: on CUDA, where waiting costs most.
     """
@@ -124,7 +124,7 @@ class Trainer:
     def _make_graphs(self) -> StepGraphs[Taken] | None:
         if not self.config.train.cuda_graphs:
             return None
-        refusal = graph_refusal(self.config, self.resident)
+        refusal = graph_refusal(self.config, self.student, self.resident)
         if refusal is not None:
             _log.warning("train.cuda_graphs is without effect: %s", refusal)
             return None
@@ -154,7 +154,7 @@ class Trainer:
 
     def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
-        if self.resident and (parts := waiting_parts(self.config)):
+        if self.resident and (parts := waiting_parts(self.config, self.student)):
             _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None

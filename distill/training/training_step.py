@@ -26,7 +26,7 @@ class Taken:
 
     Attributes:
         rendered, loss, terms, depth: as from ``render_rays`` and ``total_loss``; ``terms`` are all that were in use.
-        inside: the terms on the teacher's insides.
+        inside: the terms on the teacher's internal features.
         ratios: see ``GradientNorms``; empty in most steps.
         measuring: seconds that the ratios took.
     """
@@ -46,9 +46,9 @@ class TrainingStep:
     Args:
         config: the run.
         student, grid, settings: what is rendered.
-        features: supervision by the teacher's insides; None: rays alone.
+        features: supervision by the teacher's internal features; None: rays alone.
         update: from losses to parameters.
-        generator: on the host, for the samples that are compared with the teacher's insides.
+        generator: on the host, for the samples that are compared with the teacher's internal features.
         capacity: samples to make room for, so that nothing waits for their number; None: as many as there are.
     """
 
@@ -94,7 +94,7 @@ class TrainingStep:
         return Taken(rendered, loss.detach(), _detached(terms), depth, inside, ratios, measuring)
 
     def take_recorded(self, inputs: Mapping[str, Tensor]) -> Taken:
-        """As ``take``, of ``step_inputs`` alone and without the teacher's insides: what a CUDA graph can replay."""
+        """As ``take``, of ``step_inputs`` alone, no internal features of the teacher's: what CUDA graphs can replay."""
         batch = batch_of(inputs)
         seed, weights = inputs["seed"], {name: inputs[name].float() for name in PICTURE_TERMS}
         rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed, capacity=self.capacity)
@@ -105,7 +105,7 @@ class TrainingStep:
     def _gradient_ratios(
         self, step: int, terms: Mapping[str, Tensor], inside: InsideTerms, done: float
     ) -> dict[str, float]:
-        """How hard the terms pull, in a step that is logged and has terms on the teacher's insides."""
+        """How hard the terms pull, in a step that is logged and has terms on the teacher's internal features."""
         if not inside.terms or step % self.config.train.log_every:
             return {}
         loss = self.config.loss

@@ -12,7 +12,7 @@ from distill.training.loss_scale import LossScale
 from distill.training.optimizer import StudentAdam
 from distill.training.step_watch import GRADIENT, StepWatch, largest_gradient
 from settings.errors import TrainingDiverged
-from settings.losses import INSIDE_TERMS, PICTURE_TERMS
+from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 
 
 class Update:
@@ -99,7 +99,7 @@ class WatchedUpdate(Update):
     def __init__(self, optimizer: StudentAdam, device: torch.device, scale: LossScale | None, eager: bool) -> None:
         super().__init__(optimizer)
         self.scale, self._eager = scale, eager
-        self._watch = StepWatch((*PICTURE_TERMS, *INSIDE_TERMS), device)
+        self._watch = StepWatch((*PICTURE_TERMS, *INTERNAL_TERMS), device)
         self._one = torch.ones((), device=device)
         self._figures: dict[str, float] = {}
 

@@ -6,8 +6,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from settings.config import background_rgb
 from settings.loading import load_config
+from settings.sections import background_rgb
 from settings.teacher import LiveConfig, TeacherConfig
 from teacher.depth import DepthKind
 from tests.toy_configs import BRICKS, VIEWS, refusal
