@@ -1,1 +1,3 @@
-"""The work: configuration, training, rendering, evaluation."""
+"""The work: training, rendering, evaluation."""
+
+import students as students  # a config can be read once the students have said what its `student` may hold

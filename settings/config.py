@@ -10,6 +10,7 @@ from settings.data import DataConfig, GroundTruthConfig
 from settings.evaluation import EvalConfig, LoggingConfig
 from settings.features import FeatureConfig
 from settings.fitting import FittingConfig
+from settings.kinds import STUDENT_KINDS, StudentSection
 from settings.losses import LossConfig
 from settings.rendering import OccupancyConfig, RenderConfig
 from settings.sections import (
@@ -19,7 +20,6 @@ from settings.sections import (
     Tag,
     problem,
 )
-from settings.students import HashGridConfig, StudentConfig
 from settings.teacher import LiveConfig, TeacherConfig
 from settings.training import TrainConfig
 
@@ -39,11 +39,13 @@ class Config(Section):
     )
     data: DataConfig = Field(DataConfig(), description="cameras and images")
     teacher: TeacherConfig = Field(description="what is distilled")
-    student: StudentConfig = Field(HashGridConfig(), description="what it is distilled into")
+    student: StudentSection = Field(default_factory=STUDENT_KINDS.make_default, description="what it is distilled into")
     occupancy: OccupancyConfig = Field(OccupancyConfig(), description="empty-space skipping")
     render: RenderConfig = Field(RenderConfig(), description="sampling and compositing")
     loss: LossConfig = Field(LossConfig(), description="what training minimises")
-    features: FeatureConfig = Field(FeatureConfig(), description="the teacher's insides, for the losses on them")
+    features: FeatureConfig = Field(
+        FeatureConfig(), description="the teacher's internal features, for the losses on them"
+    )
     train: TrainConfig = Field(TrainConfig(), description="the optimisation")
     fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
     eval: EvalConfig = Field(EvalConfig(), description="what is measured")
@@ -108,7 +110,7 @@ class Config(Section):
             )
 
     def _check_features(self) -> None:
-        teacher, used = self.teacher, self.loss.inside_terms
+        teacher, used = self.teacher, self.loss.internal_terms
         if not used:
             return
         field = f"loss.{used[0]}.weight"

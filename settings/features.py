@@ -1,4 +1,4 @@
-"""The section of a config about the teacher's insides: what is distilled of them, and into which activation."""
+"""The settings of the teacher's internal features: what is distilled of them, and into which activation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from settings.sections import AssetPath, FromList, Section, Unit, distinct
 
 
 class FeatureConfig(Section):
-    """What the `density`, `color` and `feature_*` losses distil of the teacher's insides, and from where."""
+    """What the `density`, `color` and `feature_*` losses distil of the teacher's internal features, and from where."""
 
     channels: Annotated[tuple[str, ...], FromList, Field(min_length=1), AfterValidator(distinct)] = Field(
         ("sh",),

@@ -10,7 +10,7 @@ from settings.sections import Section, Unit, problem
 
 PICTURE_TERMS = ("rgb", "alpha", "depth")
 """Losses of rays against the teacher's pictures."""
-INSIDE_TERMS = ("density", "color", "feature_l2", "feature_cos")
+INTERNAL_TERMS = ("density", "color", "feature_l2", "feature_cos")
 """Losses of samples, or of activations along rays, against what the teacher knows besides its pictures."""
 ALIGNING_TERMS = frozenset(("feature_l2", "feature_cos"))
 """Those of them that align an activation."""
@@ -99,11 +99,11 @@ class LossConfig(Section):
     feature_cos: FeatureLossConfig = Field(FeatureLossConfig(), description="features, 1 - cosine")
 
     @property
-    def inside_terms(self) -> tuple[str, ...]:
-        """Those of ``INSIDE_TERMS`` that are in use."""
-        return tuple(name for name in INSIDE_TERMS if getattr(self, name).weight > 0)
+    def internal_terms(self) -> tuple[str, ...]:
+        """Those of ``INTERNAL_TERMS`` that are in use."""
+        return tuple(name for name in INTERNAL_TERMS if getattr(self, name).weight > 0)
 
     @property
     def aligns(self) -> bool:
         """Whether an activation of the student is aligned with teacher features."""
-        return not ALIGNING_TERMS.isdisjoint(self.inside_terms)
+        return not ALIGNING_TERMS.isdisjoint(self.internal_terms)

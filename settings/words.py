@@ -26,8 +26,8 @@ def unknown_key(model: type[BaseModel], data: Mapping[str, Any]) -> Problem | No
     """The first key of ``data`` that the model does not have, with the nearest one it has."""
     schema = expanded_schema(model)
     for prefix, key, known in _unknown_keys(schema, data):
-        elsewhere = [field for field, _ in fields(schema) if field.rpartition(".")[2] == key]
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        elsewhere = [field for field, _ in fields(schema) if field.rpartition(".")[2] == key and field != prefix + key]
         nearest = [prefix + close[0]] if close else elsewhere[:1]
         hint = f"Did you mean {nearest[0]}?" if nearest else ""
         return Problem(prefix + key, "an unknown key", "one of " + ", ".join(known), hint)
@@ -46,7 +46,7 @@ def _explain(node: Node, value: Any, entry: Mapping[str, Any]) -> Problem:
     keys: list[str] = []
     # The location also names union members; only what the schema has as a key is part of the field.
     for part in entry["loc"]:
-        nodes = [section[part] for section in _sections(node) if part in section]
+        nodes = [section[part] for section in _sections(node, value) if part in section]
         if nodes and isinstance(value, Mapping):
             node, value = nodes[0], value.get(part)
             keys.append(part)
@@ -54,9 +54,6 @@ def _explain(node: Node, value: Any, entry: Mapping[str, Any]) -> Problem:
     if kind == "input":
         field = ".".join(filter(None, [*keys, context["field"]]))
         return Problem(field, context["found"], context["expected"], context["hint"])
-    if kind.startswith("union_tag"):
-        expected = "one of " + ", ".join(section["kind"]["const"] for section in _sections(node))
-        return Problem(".".join([*keys, "kind"]), context.get("tag", "nothing"), expected, "")
     found = "nothing" if kind == "missing" else show(value)
     hint = f"It is: {node['description']}." if "description" in node else ""
     expected = "a finite number" if kind == "finite_number" else in_words(node)
@@ -77,24 +74,24 @@ def fields(schema: Node, prefix: str = "") -> Iterator[tuple[str, Node]]:
             yield from fields(node, f"{prefix}{key}.")
 
 
-def _sections(node: Node) -> list[Mapping[str, Node]]:
-    """Keys of a section, one mapping for each kind of it; none if the node is no section."""
-    return [option["properties"] for option in options(node) if "properties" in option]
+def _sections(node: Node, value: object) -> list[Mapping[str, Node]]:
+    """Keys of the sections that ``value`` may be: of one that comes in kinds, its own; none of a plain value."""
+    sections = [option["properties"] for option in options(node) if "properties" in option]
+    if "default_kind" not in node or not isinstance(value, Mapping):
+        return sections
+    kind = value.get("kind", node["default_kind"])
+    return [keys for keys in sections if keys["kind"]["const"] == kind]
 
 
 def _unknown_keys(node: Node, value: object, prefix: str = "") -> Iterator[tuple[str, str, list[str]]]:
-    if not isinstance(value, Mapping):
-        return
-    kinds = _sections(node)
-    if isinstance(value.get("kind"), str):
-        kinds = [keys for keys in kinds if keys.get("kind", {}).get("const", value["kind"]) == value["kind"]]
-    if len(kinds) != 1:
+    sections = _sections(node, value)
+    if not isinstance(value, Mapping) or len(sections) != 1:
         return  # no section, or of no kind there is: pydantic says so
     for key, item in value.items():
-        if key not in kinds[0]:
-            yield prefix, key, list(kinds[0])
+        if key not in sections[0]:
+            yield prefix, key, list(sections[0])
         else:
-            yield from _unknown_keys(kinds[0][key], item, f"{prefix}{key}.")
+            yield from _unknown_keys(sections[0][key], item, f"{prefix}{key}.")
 
 
 @lru_cache

@@ -1,17 +1,19 @@
-"""What a student is: a radiance field over the scene box that knows how to train and how to be stored."""
+"""What a student is: a radiance field over the scene box, with the section of a config that describes it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
 from kernels.fused_render import Field
+from settings.kinds import STUDENT_KINDS
+from settings.sections import Section
 
 TAPS = ("encoding", "hidden", "geo", "sample")
 _SAMPLE_WIDTH = 4
@@ -24,20 +26,26 @@ class Student(nn.Module, ABC):
 
     Args:
         box: lower and upper corner in world units; the field is only asked inside.
-        settings: the student's own configuration, stored in checkpoints to build it again.
+        settings: the student's section of the config, a ``Settings``; stored in checkpoints to build it again.
         implementation: of the kernels it uses.
     """
 
-    kind: ClassVar[str]
+    Settings: ClassVar[type[Section]]
+    """Its section of a config; the default of its ``kind``, a literal, names the student."""
     adam_eps: ClassVar[float] = 1e-8
     """Adam's epsilon: below such gradients updates shrink. Much smaller, noise kills the ReLUs of rarely seen parts."""
 
-    def __init__(self, box: Box, settings: Mapping[str, Any], implementation: str = "auto") -> None:
+    def __init__(self, box: Box, settings: Section, implementation: str = "auto") -> None:
         super().__init__()
-        self.settings = dict(settings)
+        self.settings = settings
         self.implementation = implementation
         self.precision = torch.float32
         self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
+
+    @property
+    def kind(self) -> str:
+        """Its name in configs and checkpoints."""
+        return self.settings.kind
 
     @contextmanager
     def computing_in(self, precision: torch.dtype) -> Iterator[None]:
@@ -118,6 +126,18 @@ class Student(nn.Module, ABC):
         """What ``render_fused`` needs to know of the field; None of a student it does not know."""
         return None
 
+    def varying_parts(self) -> list[str]:
+        """What is of another size in each step, so that a CUDA graph cannot replay it: clauses that name the field."""
+        return []
+
+    def waits_for(self, tap: str | None) -> list[str]:
+        """What in a step has the host wait for a GPU: clauses that name the field.
+
+        Args:
+            tap: the activation that the step looks at; None: none.
+        """
+        return []
+
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the learning rate they follow: ``table`` and ``mlp``."""
@@ -144,3 +164,15 @@ class Student(nn.Module, ABC):
         ``distill.training.optimizer``.
         """
         return ()
+
+
+STUDENTS: dict[str, type[Student]] = {}
+"""The students that configs and checkpoints may name, by kind."""
+AnyStudent = TypeVar("AnyStudent", bound=type[Student])
+
+
+def register(student: AnyStudent) -> AnyStudent:
+    """Decorates a student that configs and checkpoints may name."""
+    STUDENTS[student.Settings.model_fields["kind"].default] = student
+    STUDENT_KINDS.add(student.Settings)
+    return student

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
@@ -13,60 +14,52 @@ from kernels.fused_render import HashField
 from kernels.hash_encoding import HashLayout, hash_encode
 from kernels.radiance_mlp import density_mlp, tapped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
-from students.base import Box, Student
+from settings.sections import PowerOfTwo, Section, problem
+from students.base import Box, Student, register
 
 
+class HashGridSettings(Section):
+    """A multiresolution hash grid with two small MLPs (Müller et al. 2022, "Instant NGP")."""
+
+    kind: Literal["hash_grid"] = Field("hash_grid", description="a multiresolution hash grid and two small MLPs")
+    levels: int = Field(12, ge=1, le=32, description="resolution levels L")
+    features: Literal[1, 2, 4, 8] = Field(2, description="features per table entry F")
+    table_size: PowerOfTwo = Field(32768, description="entries per level at most, T")
+    base_resolution: int = Field(16, ge=1, description="cells per box side, coarsest level")
+    finest_resolution: int = Field(512, ge=1, description="cells per box side, finest level")
+    hidden_width: int = Field(32, ge=1, description="neurons per hidden layer, both MLPs")
+    density_layers: int = Field(1, ge=1, description="hidden layers of the density MLP")
+    color_layers: int = Field(2, ge=1, description="hidden layers of the colour MLP")
+    geo_features: int = Field(15, ge=1, description="features the density MLP hands to the colour MLP")
+    direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HashGridSettings:
+        if self.finest_resolution < self.base_resolution:
+            raise problem(
+                "finest_resolution", self.finest_resolution, f"at least base_resolution {self.base_resolution}"
+            )
+        return self
+
+
+@register
 class HashGridStudent(Student):
-    """Hash encoding -> density MLP -> [geometry features, SH of the direction] -> colour MLP.
+    """Hash encoding -> density MLP -> [geometry features, SH of the direction] -> colour MLP."""
 
-    Args:
-        box: lower and upper corner in world units.
-        levels, features, table_size, base_resolution, finest_resolution: see ``HashLayout``.
-        hidden_width: neurons of every hidden layer.
-        density_layers, color_layers: hidden layers of the two MLPs.
-        geo_features: channels the density MLP hands to the colour MLP.
-        direction_degree: highest degree of the direction's spherical harmonics.
-    """
-
-    kind = "hash_grid"
+    Settings = HashGridSettings
     adam_eps = 1e-15  # the paper's: an entry that few samples reach learns as fast as any other
 
-    def __init__(
-        self,
-        box: Box,
-        *,
-        levels: int,
-        features: int,
-        table_size: int,
-        base_resolution: int,
-        finest_resolution: int,
-        hidden_width: int,
-        density_layers: int,
-        color_layers: int,
-        geo_features: int,
-        direction_degree: int,
-        implementation: str = "auto",
-    ) -> None:
-        settings: dict[str, Any] = {
-            "levels": levels,
-            "features": features,
-            "table_size": table_size,
-            "base_resolution": base_resolution,
-            "finest_resolution": finest_resolution,
-            "hidden_width": hidden_width,
-            "density_layers": density_layers,
-            "color_layers": color_layers,
-            "geo_features": geo_features,
-            "direction_degree": direction_degree,
-        }
+    def __init__(self, box: Box, settings: HashGridSettings, implementation: str = "auto") -> None:
         super().__init__(box, settings, implementation)
-        self.layout = HashLayout(levels, features, table_size, base_resolution, finest_resolution)
-        self.direction_degree = direction_degree
+        grid = (settings.features, settings.table_size, settings.base_resolution, settings.finest_resolution)
+        self.layout = HashLayout(settings.levels, *grid)
+        self.direction_degree = settings.direction_degree
         # The paper's initialisation: small enough that the density starts uniform.
-        self.table = nn.Parameter(torch.empty(self.layout.entries, features).uniform_(-1e-4, 1e-4))
-        self.density_weights = _layers(self.layout.output_width, hidden_width, density_layers, 1 + geo_features)
-        color_inputs = geo_features + (direction_degree + 1) ** 2
-        self.color_weights = _layers(color_inputs, hidden_width, color_layers, 3)
+        self.table = nn.Parameter(torch.empty(self.layout.entries, settings.features).uniform_(-1e-4, 1e-4))
+        width, geo = settings.hidden_width, settings.geo_features
+        self.density_weights = _layers(self.layout.output_width, width, settings.density_layers, 1 + geo)
+        color_inputs = geo + (settings.direction_degree + 1) ** 2
+        self.color_weights = _layers(color_inputs, width, settings.color_layers, 3)
         self._touched = TouchedRows(self.layout.entries)
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
@@ -17,63 +18,62 @@ from kernels.grouped_layout import GroupedLayout, fourier_features
 from kernels.grouped_mlp import grouped_density_mlp, tapped_grouped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from settings.errors import InputError
-from students.base import Box, Student
+from settings.sections import FromList, Section, problem
+from students.base import Box, Student, register
 
 MAX_TRAINING_GIB = 8.0
 _BYTES_PER_PARAMETER = 16  # weight, gradient and Adam's two moments
 _LEAST_DENSITY = 1e-6  # 1 / world unit: below it a mixture's colour fades out instead of dividing by nothing
 
 
+class KiloUniformSettings(Section):
+    """A uniform grid of tiny MLPs (after Reiser et al. 2021, "KiloNeRF")."""
+
+    kind: Literal["kilo_uniform"] = Field("kilo_uniform", description="a uniform grid of tiny MLPs")
+    grid: Annotated[tuple[int, int, int], FromList] = Field((5, 9, 6), description="networks along x, y, z")
+    frequencies: int = Field(4, ge=0, le=12, description="octaves of the position's Fourier features")
+    hidden_width: Literal[16, 32, 64, 128] = Field(32, description="neurons per hidden layer, both MLPs")
+    density_layers: int = Field(3, ge=1, description="hidden layers of the density MLP")
+    color_layers: int = Field(1, ge=1, description="hidden layers of the colour MLP, which sees the direction")
+    geo_features: int = Field(16, ge=1, description="features the density MLP hands to the colour MLP")
+    direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+    blend: float = Field(
+        0.0, ge=0, le=0.5, description="margin of a face, as a fraction of a cell, in which neighbours are blended"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KiloUniformSettings:
+        if any(cells < 1 for cells in self.grid):
+            raise problem("grid", list(self.grid), "three numbers of cells, each at least 1")
+        return self
+
+
+@register
 class KiloUniformStudent(Student):
     """Fourier features of the position in its cell -> the cell's density MLP -> + SH of the direction -> colour MLP.
 
-    With ``blend``, a point nearer to a cell's face than that is a mixture of the media of both cells, half and half
-    on the face: density and emitted colour (density times rgb) are continuous everywhere in the box.
-
-    Args:
-        box: lower and upper corner in world units.
-        grid: cells along x, y, z; they need not be cubes.
-        frequencies: octaves of the position's Fourier features.
-        hidden_width: neurons of every hidden layer: 16, 32, 64 or 128.
-        density_layers, color_layers: hidden layers of the two MLPs.
-        geo_features: channels the density MLP hands to the colour MLP.
-        direction_degree: highest degree of the direction's spherical harmonics.
-        blend: width of the margin inside each face, as a fraction of a cell, 0 (off) to 0.5.
+    Cells need not be cubes. With ``blend``, a point nearer to a cell's face than that is a mixture of the media of both
+    cells, half and half on the face: density and emitted colour (density times rgb) are continuous everywhere in the
+    box.
 
     Raises:
-        InputError: no cell along an axis, more cells than could be trained, or a size the kernel does not support.
+        InputError: more cells than could be trained.
     """
 
-    kind = "kilo_uniform"
+    Settings = KiloUniformSettings
 
-    def __init__(
-        self,
-        box: Box,
-        *,
-        grid: Sequence[int],
-        frequencies: int,
-        hidden_width: int,
-        density_layers: int,
-        color_layers: int,
-        geo_features: int,
-        direction_degree: int,
-        blend: float,
-        implementation: str = "auto",
-    ) -> None:
-        settings: dict[str, Any] = {
-            "grid": tuple(grid),
-            "frequencies": frequencies,
-            "hidden_width": hidden_width,
-            "density_layers": density_layers,
-            "color_layers": color_layers,
-            "geo_features": geo_features,
-            "direction_degree": direction_degree,
-            "blend": blend,
-        }
+    def __init__(self, box: Box, settings: KiloUniformSettings, implementation: str = "auto") -> None:
         super().__init__(box, settings, implementation)
-        self.layout = _layout(settings)
-        _check(settings, self.layout)
-        self.grid, self.blend, self.direction_degree = settings["grid"], blend, direction_degree
+        self.grid, self.blend, self.direction_degree = settings.grid, settings.blend, settings.direction_degree
+        self.layout = GroupedLayout(
+            frequencies=settings.frequencies,
+            hidden_width=settings.hidden_width,
+            density_layers=settings.density_layers,
+            color_layers=settings.color_layers,
+            geo_features=settings.geo_features,
+            direction_width=(settings.direction_degree + 1) ** 2,
+        )
+        _check_memory(self.grid, self.layout)
         cells = math.prod(self.grid)
         # Every cell starts from the same network, as if the whole scene were one.
         self.density_networks = nn.Parameter(_density_network(self.layout).repeat(cells, 1))
@@ -134,6 +134,15 @@ class KiloUniformStudent(Student):
         where = self.box, self.grid, self.blend, _LEAST_DENSITY
         return GroupedField(*where, *networks, self.layout, self.direction_degree)
 
+    def varying_parts(self) -> list[str]:
+        return ["student.blend takes another number of evaluations in each step"] if self.blend > 0 else []
+
+    def waits_for(self, tap: str | None) -> list[str]:
+        found = ["student.blend, for the number of evaluations of each step"] if self.blend > 0 else []
+        if tap in ("hidden", "geo"):
+            found.append(f"features.tap: {tap}, for the number of points of each network")
+        return found
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """``mlp``, the group with weight decay, is what sees the direction (Reiser et al. 2021, section 4.1)."""
         return {"table": [self.density_networks], "mlp": [self.color_networks]}
@@ -162,22 +171,7 @@ def _mixed(asked: Evaluations, density: Tensor, rgb: Tensor, points: int) -> tup
     return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=_LEAST_DENSITY)
 
 
-def _layout(settings: dict[str, Any]) -> GroupedLayout:
-    sizes = {key: settings[key] for key in ("frequencies", "hidden_width", "density_layers", "color_layers")}
-    try:
-        return GroupedLayout(
-            **sizes,
-            geo_features=settings["geo_features"],
-            direction_width=(settings["direction_degree"] + 1) ** 2,
-        )
-    except ValueError as error:
-        raise InputError("config", "student", str(error), "a network the kernel supports") from error
-
-
-def _check(settings: dict[str, Any], layout: GroupedLayout) -> None:
-    grid, blend = settings["grid"], settings["blend"]
-    if len(grid) != 3 or any(cells < 1 for cells in grid):
-        raise InputError("config", "student.grid", list(grid), "three numbers of cells, each at least 1")
+def _check_memory(grid: tuple[int, int, int], layout: GroupedLayout) -> None:
     parameters = math.prod(grid) * (layout.density_size + layout.color_size)
     memory = parameters * _BYTES_PER_PARAMETER / 2**30
     if memory > MAX_TRAINING_GIB:
@@ -188,8 +182,6 @@ def _check(settings: dict[str, Any], layout: GroupedLayout) -> None:
             f"at most {MAX_TRAINING_GIB:g} GiB",
             "Use fewer cells or a smaller hidden_width.",
         )
-    if not 0 <= blend <= 0.5:
-        raise InputError("config", "student.blend", blend, "0 to 0.5 of a cell")
 
 
 def _density_network(layout: GroupedLayout) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from kernels.threads import available_threads
 from scene.cameras import Cameras
+from settings.sections import Section
 from students.base import Student
 
 if not torch.cuda.is_available():
@@ -72,7 +73,7 @@ class _Field(Student):
     kind = "field"
 
     def __init__(self, box, density, color):
-        super().__init__(box, {})
+        super().__init__(box, Section())
         self.density_at, self.color = density, torch.tensor(color)
         self.batches = []
 

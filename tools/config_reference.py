@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
+import students as students  # what `student` may hold
 from machine.files import atomic_path
 from settings.config import Config
 from settings.errors import InputError

@@ -19,12 +19,17 @@ from settings.config import Config
 from settings.loading import REPO_ROOT, load_config
 from teacher.sources import Teacher, load_teacher
 
-STUDENTS = {"hash_grid": "quickstart.yaml", "kilo_uniform": "quickstart_kilo.yaml"}
-# The full-size student of configs/base/lego.yaml, for a GPU.
-_FULL_SIZE = (
-    *("student.levels=16", "student.features=2", "student.table_size=524288"),
-    *("student.hidden_width=64", "student.finest_resolution=2048"),
-)
+# The config of each student, and what makes it one worth measuring on a GPU: the size in configs/base/lego.yaml.
+STUDENTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "hash_grid": (
+        "quickstart.yaml",
+        (
+            *("student.levels=16", "student.features=2", "student.table_size=524288"),
+            *("student.hidden_width=64", "student.finest_resolution=2048"),
+        ),
+    ),
+    "kilo_uniform": ("quickstart_kilo.yaml", ()),
+}
 
 
 def run_cases(device: torch.device, sizes: Sizes, wanted: frozenset[str]) -> Iterator[Case]:
@@ -60,9 +65,10 @@ def _config(kind: str, device: torch.device, sizes: Sizes, implementation: str) 
         f"train.samples_per_step={sizes.samples_per_step}",
         f"train.rays_per_step={max(64, sizes.samples_per_step // 4)}",
     ]
-    if kind == "hash_grid" and device.type == "cuda":
-        overrides += _FULL_SIZE
-    return load_config(REPO_ROOT / "configs" / STUDENTS[kind], overrides)
+    name, full_size = STUDENTS[kind]
+    if device.type == "cuda":
+        overrides += full_size
+    return load_config(REPO_ROOT / "configs" / name, overrides)
 
 
 def _warm(config: Config, teacher: Teacher, device: torch.device, sizes: Sizes) -> tuple[Trainer, Model]:

@@ -121,6 +121,6 @@ def model_digest(model: Model, device: torch.device) -> str:
     occupancy = model.grid.state_dict()
     return digest(
         *(part for state in (weights, occupancy) for name in sorted(state) for part in (name, state[name])),
-        [model.student.kind, model.student.settings, model.student.implementation],
+        [model.student.settings.model_dump(), model.student.implementation],
         [asdict(model.settings), model.grid.box.lower, model.grid.box.upper, str(device), device_name(device)],
     )

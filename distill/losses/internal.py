@@ -1,4 +1,4 @@
-"""Losses of samples and rays against the teacher's insides; each a mean over what counts, 0 where nothing does."""
+"""Losses of samples and rays against the teacher's internal features; each a mean over what counts, 0 if nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the teacher's insides ask of a training step: which samples, which terms, how heavy each may be."""
+"""What the teacher's internal features ask of a training step: which samples, which terms, how heavy each may be."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _COLOR_CHANNELS = ("sh", "opacity")
 
 
 @dataclass
-class InsideTerms:
-    """A step's terms on the teacher's insides.
+class InternalTerms:
+    """A step's terms on the teacher's internal features.
 
     Attributes:
         terms: unweighted, by name; those whose weight is not 0 now.
@@ -89,7 +89,7 @@ class FeatureSupervision:
     def weights(self, progress: float) -> dict[str, float]:
         """Weight of each term that is on at ``progress`` in [0, 1]."""
         loss = self.config.loss
-        now = {name: scheduled_weight(getattr(loss, name), progress) for name in loss.inside_terms}
+        now = {name: scheduled_weight(getattr(loss, name), progress) for name in loss.internal_terms}
         return {name: weight for name, weight in now.items() if weight > 0}
 
     def taps(self, progress: float) -> tuple[str, ...]:
@@ -98,12 +98,12 @@ class FeatureSupervision:
 
     def compare(
         self, rendered: RenderedRays, batch: RayBatch, progress: float, generator: torch.Generator
-    ) -> InsideTerms:
+    ) -> InternalTerms:
         """The terms of a step, on some of the samples that its rays were rendered with."""
         weights = self.weights(progress)
         field = rendered.field
         if not weights or not len(field.density):
-            return InsideTerms({}, {})
+            return InternalTerms({}, {})
         # Every k-th sample from a random first one: spread over the rays, and a view, whose gradient costs little.
         stride = -(-len(field.density) // self.settings.points_per_step)
         drawn = slice(host_integer(stride, generator), None, stride)
@@ -130,7 +130,7 @@ class FeatureSupervision:
                 terms["feature_l2"] = losses.feature_l2(predicted, target, weight)
             if "feature_cos" in weights:
                 terms["feature_cos"] = losses.feature_cosine(predicted, target, weight)
-        return InsideTerms(terms, weights, valid)
+        return InternalTerms(terms, weights, valid)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -177,7 +177,7 @@ def supervise(config: Config, teacher: Teacher, student: Student, device: torch.
     Raises:
         InputError: see ``load_volume``.
     """
-    if not config.loss.inside_terms:
+    if not config.loss.internal_terms:
         return None
     lower, upper = student.box.tolist()
     volume = load_volume(config, teacher.gaussians, SceneBox(tuple(lower), tuple(upper))).to(device)

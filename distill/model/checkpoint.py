@@ -10,11 +10,20 @@ import torch
 from machine.files import atomic_path
 from scene.rays import SceneBox
 from settings.errors import InputError
+from settings.kinds import StudentSection
+from settings.loading import validate
+from settings.sections import Section
 from students import STUDENTS, build_student
 from students.base import Student
 
 FORMAT = 1
 _REQUIRED = ("format", "step", "student", "box", "occupancy", "config")
+
+
+class _Stored(Section):
+    """Settings in a checkpoint, as a config has them."""
+
+    student: StudentSection
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -54,7 +63,8 @@ def load_checkpoint(path: str | Path, device: torch.device) -> dict[str, Any]:
 
 def student_state(student: Student) -> dict[str, Any]:
     """What it takes to build the student again."""
-    return {"kind": student.kind, "settings": student.settings, "weights": student.state_dict()}
+    settings = student.settings.model_dump(exclude={"kind"})
+    return {"kind": student.kind, "settings": settings, "weights": student.state_dict()}
 
 
 def box_state(box: SceneBox) -> dict[str, list[float]]:
@@ -73,7 +83,7 @@ def restore_student(
     """The student of a checkpoint, whatever the config says.
 
     Raises:
-        InputError: unknown kind, or weights that do not fit the recorded settings.
+        InputError: unknown kind, settings that are none, or weights that do not fit them.
     """
     stored = state["student"]
     kind = stored.get("kind") if isinstance(stored, dict) else stored
@@ -81,7 +91,8 @@ def restore_student(
         raise InputError(path, "student.kind", kind, f"one of {sorted(STUDENTS)}", "Use a newer version.")
     try:
         box = restore_box(state)
-        student = build_student(kind, (box.lower, box.upper), stored["settings"], implementation)
+        settings = validate(_Stored, {"student": {"kind": kind, **stored["settings"]}}, {}, str(path)).student
+        student = build_student((box.lower, box.upper), settings, implementation)
         student.load_state_dict(stored["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(path, "student.weights", _first_line(error), "weights of the recorded settings") from error

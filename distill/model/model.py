@@ -53,8 +53,7 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     """A fresh student in the space its teacher occupies; the same for the same seed."""
     step = sample_step(config, teacher.box, teacher.views)
     torch.manual_seed(config.seed)
-    settings = config.student.model_dump(exclude={"kind"})
-    student = build_student(config.student.kind, (teacher.box.lower, teacher.box.upper), settings, config.kernels)
+    student = build_student((teacher.box.lower, teacher.box.upper), config.student, config.kernels)
     grid = _grid(config, teacher.box, config.occupancy.resolution, step)
     if teacher.gaussians is not None:
         mask = cells_of_gaussians(teacher.gaussians, grid.layout)

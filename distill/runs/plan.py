@@ -141,7 +141,9 @@ def _feature_lines(trainer: Trainer) -> list[tuple[str, str]]:
     if trainer.features is None:
         return []
     volume, seconds = trainer.features.volume, trainer.progress.seconds_before
-    text = f"{', '.join(trainer.config.loss.inside_terms)} from {len(volume.table) - 1:,} cells, {_mib(volume.nbytes)}"
+    text = (
+        f"{', '.join(trainer.config.loss.internal_terms)} from {len(volume.table) - 1:,} cells, {_mib(volume.nbytes)}"
+    )
     return [("features", f"{text}, made in {seconds:.1f} s, which count as training time")]
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.pictures import DepthStatistics, RayBatch, picture_weights, scheduled_weight, total_loss
-from distill.losses.supervision import FeatureSupervision, InsideTerms
+from distill.losses.supervision import FeatureSupervision, InternalTerms
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedRays, render_rays
 from distill.training.lagged_counts import LaggedCounts, RayCount
@@ -145,16 +145,16 @@ class TrainingStep:
         taps = features.taps(done) if features else ()
         rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed, taps, self.capacity)
         loss, terms, depth = total_loss(rendered.composite, batch, self.config.loss, weights, rendered.kept)
-        inside = InsideTerms({}, {})
+        internal = InternalTerms({}, {})
         if features:
-            inside = features.compare(rendered, batch, done, self.generator)
-            loss, terms = loss + inside.total(), terms | inside.terms
+            internal = features.compare(rendered, batch, done, self.generator)
+            loss, terms = loss + internal.total(), terms | internal.terms
         if self.watched is None:
             for name, term in terms.items():
                 if not torch.isfinite(term):
                     raise not_finite(step, name, term.item())
         start = time.perf_counter()
-        ratios = self._gradient_ratios(step, terms, inside, done)
+        ratios = self._gradient_ratios(step, terms, internal, done)
         measuring = time.perf_counter() - start
         if self.watched is None:
             loss.backward()
@@ -164,7 +164,7 @@ class TrainingStep:
         if features:
             features.forget_gradients()
         detached = {name: term.detach() for name, term in terms.items()}
-        return StepResult(batch, rendered, loss.detach(), detached, depth, inside.valid_fraction, ratios, measuring)
+        return StepResult(batch, rendered, loss.detach(), detached, depth, internal.valid_fraction, ratios, measuring)
 
     @property
     def capacity(self) -> int | None:
@@ -210,7 +210,7 @@ class TrainingStep:
     def _make_graphs(self) -> StepGraphs[StepResult] | None:
         if not self.config.train.cuda_graphs:
             return None
-        refusal = graph_refusal(self.config, self.asynchronous)
+        refusal = graph_refusal(self.config, self.student, self.asynchronous)
         if refusal is not None:
             _log.warning("train.cuda_graphs is without effect: %s", refusal)
             return None
@@ -251,13 +251,13 @@ class TrainingStep:
         self.rays_per_step = int(min(train.rays_per_step, max(64, round(blended))))
 
     def _gradient_ratios(
-        self, step: int | Tensor, terms: Mapping[str, Tensor], inside: InsideTerms, done: float
+        self, step: int | Tensor, terms: Mapping[str, Tensor], internal: InternalTerms, done: float
     ) -> dict[str, float]:
         """How hard the terms pull, in a step that is logged and has terms on the teacher's internal features."""
-        if not inside.terms or step % self.config.train.log_every:
+        if not internal.terms or step % self.config.train.log_every:
             return {}
         loss = self.config.loss
-        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | inside.weights
+        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | internal.weights
         scale = self.watched.gradient_scale() if self.watched else 1.0
         ratios = self.features.norms.ratios(self.student, terms, weights, scale)
         self.features.forget_gradients()

@@ -14,6 +14,7 @@ from torch import Tensor
 from distill.losses.pictures import RayBatch
 from scene.rays import Rays
 from settings.config import Config
+from students.base import Student
 
 _log = logging.getLogger(__name__)
 WARM_UP = 6  # calls of a shape before it is worth recording; kernels compile in the first one
@@ -33,15 +34,13 @@ def bucket_of(rays: int) -> int:
     return max(_FINEST_RAYS, rays // step * step)
 
 
-def graph_refusal(config: Config, asynchronous: bool) -> str | None:
+def graph_refusal(config: Config, student: Student, asynchronous: bool) -> str | None:
     """Why a run's steps cannot be recorded; None where they can."""
     if not asynchronous:
         return "its steps wait for the device"
-    if config.loss.inside_terms:
-        return f"loss.{config.loss.inside_terms[0]} looks at other samples in each step"
-    if config.student.kind == "kilo_uniform" and config.student.blend > 0:
-        return "student.blend takes another number of evaluations in each step"
-    return None
+    if config.loss.internal_terms:
+        return f"loss.{config.loss.internal_terms[0]} looks at other samples in each step"
+    return next(iter(student.varying_parts()), None)
 
 
 def step_inputs(batch: RayBatch, numbers: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:

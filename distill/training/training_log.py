@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.training.step import StepResult
 from machine.telemetry import GpuMonitor, gpu_mem_gib
-from settings.losses import INSIDE_TERMS, PICTURE_TERMS
+from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 
 COLUMNS = (
     *("step", "wall_s", "rays_per_s", "samples_per_ray", "lr", "loss"),
@@ -21,9 +21,9 @@ COLUMNS = (
     *("gpu_mem_gib", "power_w"),
     *("live_views", "live_views_per_s", "live_starved_s"),
     "occupied_fraction",
-    *(f"loss_{term}" for term in INSIDE_TERMS),
+    *(f"loss_{term}" for term in INTERNAL_TERMS),
     "feature_valid_fraction",
-    *(f"grad_ratio_{term}" for term in (*PICTURE_TERMS[1:], *INSIDE_TERMS)),
+    *(f"grad_ratio_{term}" for term in (*PICTURE_TERMS[1:], *INTERNAL_TERMS)),
     *("loss_scale", "skipped_steps", "dropped_rays"),
 )
 

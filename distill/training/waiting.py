@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from settings.config import Config
+from students.base import Student
 
 
-def waiting_parts(config: Config) -> list[str]:
+def waiting_parts(config: Config, student: Student) -> list[str]:
     """One sentence part each, naming the field; empty where nothing waits between two rows of the log."""
-    student, found = config.student, []
-    if student.kind == "kilo_uniform" and student.blend > 0:
-        found.append("student.blend, for the number of evaluations of each step")
-    inner = config.loss.aligns and config.features.tap in ("hidden", "geo")
-    if student.kind == "kilo_uniform" and inner:
-        found.append(f"features.tap: {config.features.tap}, for the number of points of each network")
-    if config.live:
-        found.append("teacher.live, whenever a view is rendered")
-    return found
+    live = ["teacher.live, whenever a view is rendered"] if config.live else []
+    return student.waits_for(config.features.tap if config.loss.aligns else None) + live

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from distill.training.loss_scale import LossScale
 from distill.training.optimizer import StudentAdam
 from settings.errors import TrainingDiverged
-from settings.losses import INSIDE_TERMS, PICTURE_TERMS
+from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 
 GRADIENT = "gradient"
 _NEVER = 2**62
@@ -83,7 +83,7 @@ class WatchedUpdate:
 
     def __init__(self, optimizer: StudentAdam, device: torch.device, scale: LossScale | None, eager: bool) -> None:
         self.optimizer, self.scale, self._eager = optimizer, scale, eager
-        self._watch = StepWatch((*PICTURE_TERMS, *INSIDE_TERMS), device)
+        self._watch = StepWatch((*PICTURE_TERMS, *INTERNAL_TERMS), device)
         self._one = torch.ones((), device=device)
         self._figures: dict[str, float] = {}
 

@@ -9,8 +9,8 @@ from torch.nn.functional import normalize
 from kernels.compositing import composite
 from kernels.fused_render import fused_refusal, render_fused
 from kernels.ray_marching import Cells, march
-from students.hash_grid import HashGridStudent
-from students.kilo_uniform import KiloUniformStudent
+from students.hash_grid import HashGridSettings, HashGridStudent
+from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 from tests.triton_device import DEVICE, needs_triton
 
 BOX = ((-1.0, -0.8, -0.5), (1.0, 1.0, 0.7))
@@ -26,7 +26,8 @@ KILO = {
 
 def hash_grid(**changes):
     """A student that differs from place to place, up to opaque within a bin."""
-    student = HashGridStudent(BOX, **{**HASH, **changes}, implementation="torch")
+    settings = HashGridSettings.model_construct(**{**HASH, **changes})  # unchecked: more than configs may say
+    student = HashGridStudent(BOX, settings, "torch")
     with torch.no_grad():
         student.table.uniform_(-1, 1)
         student.density_weights[-1][0] *= 6
@@ -34,7 +35,7 @@ def hash_grid(**changes):
 
 
 def kilo_uniform(**changes):
-    student = KiloUniformStudent(BOX, **{**KILO, **changes}, implementation="torch")
+    student = KiloUniformStudent(BOX, KiloUniformSettings(**{**KILO, **changes}), "torch")
     with torch.no_grad():
         for parameter in student.parameters():
             parameter += 0.5 * torch.randn_like(parameter)

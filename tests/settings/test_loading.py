@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
 
-from settings.config import Section
-from settings.errors import InputError
-from settings.loading import REPO_ROOT, load_config, to_yaml, validate
+from settings.loading import REPO_ROOT, load_config, to_yaml
 from tests.toy_configs import BRICKS, VIEWS, refusal
 
 
@@ -112,36 +108,6 @@ def test_key_in_the_wrong_section_is_found_elsewhere(write):
 def test_key_like_no_other_lists_what_there_is(write):
     error = refusal(write(BRICKS), "data.box.qqq=1")
     assert error.expected == "one of lower, upper" and error.hint == ""
-
-
-class _Cube(Section):
-    kind: Literal["cube"]
-    side: int = Field(description="cells")
-
-
-class _Ball(Section):
-    kind: Literal["ball"]
-    radius: float = Field(description="world units")
-
-
-class _Toy(Section):
-    student: Annotated[_Cube | _Ball, Field(discriminator="kind")]
-
-
-@pytest.mark.parametrize(
-    ("student", "field", "found"),
-    [
-        ({"kind": "cube", "radius": 1}, "student.radius", "an unknown key"),
-        ({"kind": "ball", "radius": "big"}, "student.radius", '"big"'),
-        ({"kind": "ball"}, "student.radius", "nothing"),
-        ({"kind": "cone", "height": 1}, "student.kind", "cone"),
-        ({"side": 1}, "student.kind", "nothing"),
-    ],
-)
-def test_errors_in_a_section_of_several_kinds(student, field, found):
-    with pytest.raises(InputError) as caught:
-        validate(_Toy, {"student": student}, {"student": "toy.yaml"}, "run.yaml")
-    assert (caught.value.source, caught.value.field, caught.value.found) == ("toy.yaml", field, found)
 
 
 def test_another_kind_of_student_does_not_inherit_the_bases_keys(write):

@@ -4,8 +4,7 @@ from torch.nn.functional import normalize
 
 from kernels.radiance_mlp import truncated_exp
 from kernels.spherical_harmonics import sh_basis
-from students import STUDENTS, build_student
-from students.hash_grid import HashGridStudent
+from students.hash_grid import HashGridSettings, HashGridStudent
 
 BOX = ((-1.0, 0.0, 2.0), (3.0, 1.0, 4.0))
 SETTINGS = {
@@ -23,20 +22,13 @@ SETTINGS = {
 
 
 def make_student(implementation="auto", **changes):
-    return build_student("hash_grid", BOX, {**SETTINGS, **changes}, implementation)
+    return HashGridStudent(BOX, HashGridSettings(**{**SETTINGS, **changes}), implementation)
 
 
 def samples(count=65, rays=9):
     lower, upper = torch.tensor(BOX)
     positions = lower + torch.rand(count, 3) * (upper - lower)
     return positions, normalize(torch.randn(rays, 3), dim=1), torch.randint(rays, (count,))
-
-
-def test_the_students_by_kind():
-    assert STUDENTS["hash_grid"] is HashGridStudent
-    assert isinstance(make_student(), HashGridStudent)
-    with pytest.raises(KeyError):
-        build_student("no_such_kind", BOX, SETTINGS)
 
 
 def test_the_longest_side_of_the_box_spans_the_unit():
@@ -156,9 +148,13 @@ def test_no_samples_give_zero_gradients():
 
 def test_settings_build_the_same_student_again():
     student = make_student(features=4, hidden_width=8)
-    again = build_student(student.kind, BOX, student.settings)
+    again = HashGridStudent(BOX, student.settings)
     again.load_state_dict(student.state_dict())
     inputs = samples()
     for one, other in zip(student(*inputs), again(*inputs), strict=True):
         assert torch.equal(one, other)
     assert torch.equal(again.box, torch.tensor(BOX))
+
+
+def test_every_step_is_alike_and_none_waits():
+    assert make_student().varying_parts() == make_student().waits_for("geo") == []

@@ -6,7 +6,8 @@ from torch.nn.functional import normalize
 
 from kernels.adam import adam_step
 from settings.errors import InputError
-from students.kilo_uniform import KiloUniformStudent
+from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
+from tests.toy_configs import BRICKS, refusal
 
 BOX = ((-1.0, 0.0, 2.0), (1.0, 1.0, 5.0))
 SETTINGS = {
@@ -24,7 +25,7 @@ IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
 
 def make_student(implementation="auto", diverse=True, **changes):
     """A student, by default with a network of its own in every cell."""
-    student = KiloUniformStudent(BOX, **{**SETTINGS, **changes}, implementation=implementation)
+    student = KiloUniformStudent(BOX, KiloUniformSettings(**{**SETTINGS, **changes}), implementation)
     if diverse:
         with torch.no_grad():
             for parameter in student.parameters():
@@ -184,7 +185,7 @@ def test_a_step_moves_only_the_cells_that_had_samples():
 
 def test_settings_and_weights_build_the_same_student_again():
     student = make_student(blend=0.1)
-    again = KiloUniformStudent(BOX, **student.settings)
+    again = KiloUniformStudent(BOX, student.settings)
     again.load_state_dict(student.state_dict())
     inputs = samples()
     with torch.no_grad():
@@ -195,15 +196,30 @@ def test_settings_and_weights_build_the_same_student_again():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"grid": (2, 0, 2)}, r"student.grid: found \[2, 0, 2\], expected three numbers of cells, each at least 1"),
-        ({"grid": (2, 2)}, r"student.grid: found \[2, 2\]"),
-        # 811 parameters a cell, 16 bytes each while training: 1e9 cells are 811e9 * 16 / 2**30 GiB.
-        ({"grid": (1000, 1000, 1000)}, r"811,000,000,000 parameters that take 12,084.8 GiB to train, expected at most"),
-        ({"hidden_width": 24}, r"hidden_width: found 24, expected one of \[16, 32, 64, 128\]"),
-        ({"blend": 0.6}, "student.blend: found 0.6, expected 0 to 0.5"),
-        ({"blend": -0.1}, "student.blend: found -0.1"),
+        ("grid: [2, 0, 2]", "student.grid: found [2, 0, 2], expected three numbers of cells, each at least 1"),
+        ("grid: [2, 2]", "student.grid: found nothing, expected 3 values, each an integer"),
+        ("hidden_width: 24", "student.hidden_width: found 24, expected one of `16`, `32`, `64`, `128`"),
+        ("blend: 0.6", "student.blend: found 0.6, expected a number in [0, 0.5]"),
+        ("blend: -0.1", "student.blend: found -0.1"),
+        ("levels: 3", "student.levels: found an unknown key, expected one of kind, grid"),
     ],
 )
-def test_bad_settings(changes, message):
-    with pytest.raises(InputError, match=message):
-        make_student(**changes)
+def test_bad_settings(write, changes, message):
+    assert message in str(refusal(write(BRICKS), f"student={{kind: kilo_uniform, {changes}}}"))
+
+
+def test_more_networks_than_could_be_trained():
+    # 811 parameters a cell, 16 bytes each while training: 1e9 cells are 811e9 * 16 / 2**30 GiB.
+    message = "811,000,000,000 parameters that take 12,084.8 GiB to train, expected at most 8 GiB"
+    with pytest.raises(InputError, match=f"student.grid: .*{message}"):
+        make_student(grid=(1000, 1000, 1000))
+
+
+@pytest.mark.parametrize(("blend", "count"), [(0.0, 0), (0.1, 1)])
+def test_blending_varies_from_step_to_step_and_waits(blend, count):
+    student = make_student(blend=blend)
+    assert len(student.varying_parts()) == len(student.waits_for(None)) == len(student.waits_for("sample")) == count
+    assert all("student.blend" in part for part in student.varying_parts() + student.waits_for(None))
+    assert [part for part in student.waits_for("geo") if "blend" not in part] == [
+        "features.tap: geo, for the number of points of each network"
+    ]

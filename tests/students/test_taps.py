@@ -1,11 +1,11 @@
-"""What students show of their insides: the same field, each activation as wide as it says."""
+"""What students show of their internal features: the same field, each activation as wide as it says."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from students import build_student
+from students import STUDENTS
 from students.base import TAPS, Student
 
 BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
@@ -16,7 +16,8 @@ MLPS = {"hidden_width": 16, "density_layers": 1, "color_layers": 1, "geo_feature
 def student_of(kind: str, blend: float = 0.0) -> Student:
     torch.manual_seed(0)
     own = HASH if kind == "hash_grid" else {"grid": (2, 2, 3), "frequencies": 2, "blend": blend}
-    return build_student(kind, BOX, {**own, **MLPS})
+    student = STUDENTS[kind]
+    return student(BOX, student.Settings(**own, **MLPS))
 
 
 @pytest.fixture(params=[("hash_grid", 0.0), ("kilo_uniform", 0.0), ("kilo_uniform", 0.2)])

@@ -29,7 +29,7 @@ def changed_settings(config: Config) -> list[tuple[str, Any, Any]]:
 def _changed(section: Section, default: Section | None, prefix: str) -> Iterator[tuple[str, Any, Any]]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        usual = field.default if default is None else getattr(default, name)
+        usual = field.get_default(call_default_factory=True) if default is None else getattr(default, name)
         if not isinstance(value, Section):
             if value != usual:
                 yield prefix + name, value, usual

@@ -1,4 +1,4 @@
-"""Losses on the teacher's insides, against numbers worked out by hand."""
+"""Losses on the teacher's internal features, against numbers worked out by hand."""
 
 from __future__ import annotations
 

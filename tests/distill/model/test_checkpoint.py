@@ -15,7 +15,7 @@ from distill.model.checkpoint import (
 )
 from scene.rays import SceneBox
 from settings.errors import InputError
-from students import build_student
+from students.hash_grid import HashGridSettings, HashGridStudent
 
 CPU = torch.device("cpu")
 BOX = SceneBox((-1, -2, -3), (1.5, 2, 3))
@@ -45,7 +45,7 @@ class Intruder:
 
 @pytest.fixture
 def student():
-    return build_student("hash_grid", (BOX.lower, BOX.upper), SETTINGS)
+    return HashGridStudent((BOX.lower, BOX.upper), HashGridSettings(**SETTINGS))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_what_is_saved_is_loaded(path, state, student):
     assert torch.equal(loaded["generator"], state["generator"])
     assert restore_box(loaded) == BOX
     again = restore_student(loaded, path, CPU)
-    assert again.settings == SETTINGS
+    assert again.settings == student.settings
     for name, value in student.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
     assert os.listdir(path.parent) == [path.name]

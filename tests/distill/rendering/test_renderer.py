@@ -11,8 +11,8 @@ from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import RenderSettings, clip_to_box, render_frame, render_rays, renders_fused
 from kernels import dispatch, fused_render
 from scene.rays import Rays, SceneBox, image_rays
-from students.hash_grid import HashGridStudent
-from students.kilo_uniform import KiloUniformStudent
+from students.hash_grid import HashGridSettings, HashGridStudent
+from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 from tests.triton_device import DEVICE, needs_triton
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
@@ -177,10 +177,11 @@ def test_no_rays_at_all(field):
 
 
 def hash_grid():
-    student = HashGridStudent(
-        (BOX.lower, BOX.upper), levels=2, features=2, table_size=64, base_resolution=3, finest_resolution=9,
+    settings = HashGridSettings(
+        levels=2, features=2, table_size=64, base_resolution=3, finest_resolution=9,
         hidden_width=16, density_layers=1, color_layers=1, geo_features=3, direction_degree=1,
     )  # fmt: skip
+    student = HashGridStudent((BOX.lower, BOX.upper), settings)
     with torch.no_grad():
         student.table.uniform_(-1, 1)
         student.density_weights[-1][0] *= 6
@@ -188,10 +189,11 @@ def hash_grid():
 
 
 def kilo_uniform():
-    student = KiloUniformStudent(
-        (BOX.lower, BOX.upper), grid=(1, 2, 1), frequencies=1, hidden_width=16, density_layers=1, color_layers=1,
+    settings = KiloUniformSettings(
+        grid=(1, 2, 1), frequencies=1, hidden_width=16, density_layers=1, color_layers=1,
         geo_features=3, direction_degree=1, blend=0.0,
     )  # fmt: skip
+    student = KiloUniformStudent((BOX.lower, BOX.upper), settings)
     with torch.no_grad():
         for parameter in student.parameters():
             parameter += 0.5 * torch.randn_like(parameter)

@@ -5,7 +5,8 @@ import torch
 
 from distill.training.optimizer import StudentAdam, rate_factor
 from settings.training import TrainConfig
-from students import build_student
+from students.hash_grid import HashGridSettings, HashGridStudent
+from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 
 SETTINGS = {
     "levels": 2,
@@ -23,7 +24,7 @@ SETTINGS = {
 
 @pytest.fixture
 def student():
-    return build_student("hash_grid", ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), SETTINGS)
+    return HashGridStudent(((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), HashGridSettings(**SETTINGS))
 
 
 def backward(student, count=3, seed=0):
@@ -144,14 +145,9 @@ def test_the_state_of_other_parameters_is_refused(student):
 
 
 def test_tiny_gradients_move_hash_tables_but_not_tiny_networks(student):
-    kilo = build_student(
-        "kilo_uniform",
-        ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)),
-        {
-            "grid": (1, 1, 2), "frequencies": 1, "hidden_width": 16, "density_layers": 1, "color_layers": 1,
-            "geo_features": 3, "direction_degree": 1, "blend": 0.0,
-        },
-    )  # fmt: skip
+    kilo = KiloUniformStudent(
+        ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), KiloUniformSettings(**{**CELLS, "grid": (1, 1, 2)})
+    )
     for model, least, most in ((student, 0.0099, 0.0101), (kilo, 0, 1e-5)):
         parameter = model.parameter_groups()["table"][0]
         before = parameter.detach().clone()
@@ -214,7 +210,7 @@ CELLS = {
 
 @pytest.fixture
 def cells():
-    return build_student("kilo_uniform", ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), CELLS)
+    return KiloUniformStudent(((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), KiloUniformSettings(**CELLS))
 
 
 def give_gradients(student, seed):

@@ -10,6 +10,7 @@ import torch
 
 from distill.training.step_graph import MOST_GRAPHS, WARM_UP, StepGraphs, bucket_of, graph_refusal
 from settings.loading import load_config
+from students import build_student
 from tests.fake_cuda_graphs import install
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import losses_of, trainer_of
@@ -115,7 +116,8 @@ def test_there_are_few_buckets() -> None:
     ],
 )
 def test_reasons_against_recording(config_path, overrides, asynchronous, reason) -> None:
-    found = graph_refusal(load_config(config_path, [*overrides], config_path.parent), asynchronous)
+    config = load_config(config_path, [*overrides], config_path.parent)
+    found = graph_refusal(config, build_student(((-1.0,) * 3, (1.0,) * 3), config.student), asynchronous)
     assert found is None if reason is None else reason in found
 
 

@@ -1,0 +1,114 @@
+"""What an earlier version wrote is read as it was meant: checkpoints, configs and run folders (tests/fixtures)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.evaluation.results import EVAL_COLUMNS
+from distill.model.checkpoint import load_checkpoint, restore_student
+from distill.training.training_log import COLUMNS
+from lego_response_distill import main
+from scene.images import read_image
+from settings.loading import config_from_text, load_config, to_yaml
+from settings.yaml_text import parse_yaml
+from tests.command_line.program import rows
+from tools.dashboard import main as dashboard
+
+EARLIER = Path(__file__).resolve().parents[1] / "fixtures" / "earlier_version"
+CPU = torch.device("cpu")
+GONE = {"": {"assistant_student"}, "features": {"level", "balance"}}
+GONE |= {"train": {"assistant", "assistant_share", "pointwise_share", "points_per_step"}}
+each_student = pytest.mark.parametrize("kind", ["hash_grid", "kilo_uniform"])
+
+
+def results(root: Path, kind: str) -> Path:
+    return root / "results" / "toy" / kind
+
+
+def logs(root: Path, kind: str) -> Path:
+    return root / "logs" / "toy" / kind
+
+
+def checkpoint(root: Path, kind: str) -> Path:
+    return results(root, kind) / "checkpoints" / "step_000040.pth"
+
+
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    shutil.copytree(EARLIER, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def check_alike(found: list[dict], expected: list[dict], clocks: set[str]) -> None:
+    """The rows have the same columns and the same figures, but for those of a clock."""
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for column in one.keys() - clocks:
+            try:
+                assert float(one[column]) == pytest.approx(float(other[column]), rel=2e-3, abs=1e-4), column
+            except ValueError:
+                assert one[column] == other[column], column
+
+
+@each_student
+def test_its_config_says_the_same(kind, write):
+    path = results(EARLIER, kind) / "config.yaml"
+    config = load_config(path)
+    written, kept = parse_yaml(path.read_text(encoding="utf-8"), "then"), parse_yaml(to_yaml(config), "now")
+    for section, keys in GONE.items():
+        for key in keys:
+            (written[section] if section else written).pop(key)
+    assert kept == written
+    assert load_config(write(to_yaml(config), "again.yaml")) == config
+
+
+@each_student
+def test_its_checkpoint_holds_the_student_and_the_config(kind):
+    path = checkpoint(EARLIER, kind)
+    state = load_checkpoint(path, CPU)
+    config = config_from_text(state["config"], path)
+    student = restore_student(state, path, CPU)
+    assert config == load_config(results(EARLIER, kind) / "config.yaml")
+    assert (student.kind, student.settings) == (kind, config.student)
+    assert str(student.parameter_count()) == rows(logs(EARLIER, kind) / "eval_step_000040_parity.csv")[0]["parameters"]
+
+
+@each_student
+def test_evaluation_gives_the_figures_and_pictures_of_then(kind, tmp_path):
+    config = results(EARLIER, kind) / "config.yaml"
+    path = checkpoint(EARLIER, kind)
+    assert main(["--config", str(config), "--output", str(tmp_path), "--eval-only", "--checkpoint", str(path)]) == 0
+    for name in ("eval_step_000040.csv", "eval_step_000040_frames.csv"):
+        check_alike(rows(logs(tmp_path, kind) / name), rows(logs(EARLIER, kind) / name), {"avg_fps", "render_s"})
+    assert tuple(rows(logs(EARLIER, kind) / "eval_step_000040.csv")[0]) == EVAL_COLUMNS
+    for index in (0, 1, 8):
+        name = f"eval/step_000040_frame_{index:05d}.png"
+        found, expected = (read_image(results(root, kind) / name).astype(int) for root in (tmp_path, EARLIER))
+        assert np.abs(found - expected).max() <= 1
+
+
+@each_student
+def test_a_resumed_run_ends_as_the_run_of_then(kind, copied):
+    config = results(copied, kind) / "config.yaml"
+    assert main(["--config", str(config), "--output", str(copied), "--resume", "auto"]) == 0
+    log = rows(logs(copied, kind) / "training_metrics.csv")
+    assert tuple(log[0]) == COLUMNS and [row["step"] for row in log] == ["20", "40", "60", "80"]
+    check_alike(log, rows(logs(EARLIER, kind) / "training_metrics.csv"), {"wall_s", "rays_per_s"})
+    name = "eval_step_000080.csv"
+    check_alike(rows(logs(copied, kind) / name), rows(logs(EARLIER, kind) / name), {"avg_fps"})
+
+
+def test_the_dashboard_shows_its_runs(copied):
+    assert dashboard(["--root", str(copied)]) == 0
+    markdown = (copied / "docs" / "dashboard.md").read_text(encoding="utf-8")
+    page = (copied / "dashboard.html").read_text(encoding="utf-8")
+    for kind in ("hash_grid", "kilo_uniform"):
+        psnr = float(rows(logs(EARLIER, kind) / "eval_step_000080.csv")[0]["psnr"])
+        assert f"| {kind} | {kind} | 80 | 16 |" in markdown.replace("\\_", "_") and f"{psnr:.2f}" in markdown
+        assert f"toy/{kind}" in page

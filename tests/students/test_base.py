@@ -1,0 +1,90 @@
+"""Students and their settings: one registration makes a student that configs, checkpoints and the reference know."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from pydantic import Field
+
+from settings.kinds import STUDENT_KINDS
+from settings.loading import load_config, to_yaml
+from settings.sections import Section
+from settings.words import expanded_schema
+from students import STUDENTS, build_student
+from students.base import Student, register
+from students.hash_grid import HashGridStudent
+from students.kilo_uniform import KiloUniformStudent
+from tests.toy_configs import BRICKS, refusal
+
+BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+
+
+class FogSettings(Section):
+    kind: Literal["fog"] = Field("fog", description="the same everywhere")
+    thickness: float = Field(1.0, gt=0, description="density, 1 / world unit")
+
+
+class Fog(Student):
+    Settings = FogSettings
+
+    def __init__(self, box, settings, implementation="auto"):
+        super().__init__(box, settings, implementation)
+        self.thickness = torch.nn.Parameter(torch.tensor(settings.thickness))
+
+    def forward(self, positions, directions, ray_index):
+        return self.density(positions), torch.ones(len(positions), 3)
+
+    def density(self, positions):
+        return self.thickness.expand(len(positions))
+
+    def parameter_groups(self):
+        return {"table": [], "mlp": [self.thickness]}
+
+    def encoding_width(self):
+        return 3
+
+
+@pytest.fixture
+def with_fog(monkeypatch):
+    monkeypatch.setattr(STUDENT_KINDS, "_sections", dict(STUDENT_KINDS._sections))
+    register(Fog)
+    yield
+    del STUDENTS["fog"]
+    expanded_schema.cache_clear()
+
+
+def test_the_students_by_kind():
+    assert {"hash_grid": HashGridStudent, "kilo_uniform": KiloUniformStudent} == STUDENTS
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_a_config_names_the_student_that_is_built(write, kind):
+    settings = load_config(write(BRICKS), [f"student.kind={kind}"]).student
+    student = build_student(BOX, settings, "torch")
+    assert isinstance(student, STUDENTS[kind])
+    assert (student.kind, student.settings, student.implementation) == (kind, settings, "torch")
+
+
+def test_a_config_without_a_student_has_a_hash_grid(write):
+    assert load_config(write(BRICKS)).student == HashGridStudent.Settings()
+
+
+def test_settings_of_no_student_build_none():
+    with pytest.raises(KeyError, match="fog"):
+        build_student(BOX, FogSettings())
+
+
+def test_a_registered_student_is_known_everywhere(write, with_fog):
+    config = load_config(write(BRICKS), ["student={kind: fog, thickness: 2.5}"])
+    assert build_student(BOX, config.student).density(torch.zeros(2, 3)).tolist() == [2.5, 2.5]
+    assert load_config(write(to_yaml(config), "again.yaml")) == config
+    error = refusal(write(BRICKS), "student={kind: fog, thicknes: 2.5}")
+    assert (error.field, error.hint) == ("student.thicknes", "Did you mean student.thickness?")
+    assert refusal(write(BRICKS), "student.kind=smoke").expected == "one of hash_grid, kilo_uniform, fog"
+
+
+def test_a_student_neither_varies_nor_waits_unless_it_says_so():
+    fog = Fog(BOX, FogSettings())
+    assert fog.varying_parts() == fog.waits_for("geo") == [] and fog.fused_field() is None
