@@ -27,9 +27,9 @@ from distill.training.training_step import Taken, TrainingStep
 from distill.training.update import make_update
 from distill.training.waiting import waiting_parts
 from kernels.threads import one_torch_thread
+from machine.devices import generator_on, host_integer
 from machine.files import CsvLog
 from machine.interrupts import Interrupt
-from machine.random_numbers import generator_on, host_integer
 from machine.run_folder import RunFolder
 from machine.telemetry import GpuMonitor, synchronize
 from settings.config import Config

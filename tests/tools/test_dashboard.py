@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from tests.distill.reports.dashboard.toy_runs import write_run
-
 from tools.dashboard import main
 
 

@@ -6,12 +6,12 @@ import json
 import re
 
 import pytest
-from tests.distill.reports.dashboard.toy_runs import write_run
 
-from distill.reports.dashboard.csv_files import Problems
 from distill.reports.dashboard.page import dashboard_page, json_for_html
-from distill.reports.dashboard.records import read_runs
-from distill.reports.dashboard.tables import stage_tables
+from distill.reports.dashboard.run_files import Problems
+from distill.reports.dashboard.run_records import read_runs
+from distill.reports.dashboard.stage_tables import stage_tables
+from tests.distill.reports.dashboard.toy_runs import write_run
 from tests.headless_browser import Page, find_browser
 
 EVIL = "<script>window.hacked=1<"  # the folder's name; a slash ends a name
