@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from distill.runs.command_line import add_config_options, add_device_option, config_of, run_command
-from distill.runs.plan import describe_run
+from distill.runs.dry_run import describe_run
 from distill.runs.session import evaluate_checkpoint, train_and_evaluate
 from settings.errors import ExitCode
 from settings.loading import REPO_ROOT

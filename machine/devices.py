@@ -1,4 +1,4 @@
-"""The device of a run."""
+"""The device of a run, and random numbers for it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,26 @@ def device_name(device: torch.device) -> str:
     """What a person calls the device: the GPU's product name, or the processor's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
+    return f"{processor_name()} ({os.cpu_count()} cores)"
+
+
+def processor_name() -> str:
+    """The processor's product name, or its family where the system does not tell."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
         for line in lines:
             if line.startswith("model name"):
-                return f"{line.split(':', 1)[1].strip()} ({os.cpu_count()} cores)"
-    return f"{platform.processor() or platform.machine()} ({os.cpu_count()} cores)"
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def host_integer(high: int, generator: torch.Generator) -> int:
+    """A random whole number in [0, high), of a generator on the CPU.
+
+    Read as an array, which a tensor on a GPU refuses: what must not wait for a device cannot come to.
+    """
+    return int(torch.randint(high, (1,), generator=generator).numpy()[0])
+
+
+def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """A generator for what is drawn on ``device``, seeded by the next number of a generator on the CPU."""
+    return torch.Generator(device).manual_seed(host_integer(2**63 - 1, generator))

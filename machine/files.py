@@ -1,13 +1,14 @@
-"""Files written so that a kill at any moment leaves them readable: whole, or by whole rows."""
+"""Files written so that a kill at any moment leaves them readable, whole or by whole rows; and CSVs read back."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from settings.errors import InputError
@@ -28,14 +29,86 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_atomically(path: str | Path, content: bytes | str) -> None:
+    """Writes a whole file or none; makes its folder. Text becomes UTF-8."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
     """Writes a CSV atomically: a header, then a line per row; None or a missing key is an empty cell.
 
     Raises:
         ValueError: a row has a key that is no column.
     """
-    with atomic_path(path) as temporary:
-        temporary.write_text(_csv_text(rows, columns, header=True), encoding="utf-8")
+    write_atomically(path, _csv_text(rows, columns, header=True))
+
+
+CsvRow = dict[str, "str | None"]
+"""Column -> cell as it is written; None is an empty cell."""
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """What could be read of a CSV.
+
+    Attributes:
+        header: names of the columns; empty where there is no line.
+        rows: by the number of their line, those whose number of cells is the header's.
+        problems: what is wrong, each with the number of its line, 0 for the whole file.
+    """
+
+    header: tuple[str, ...] = ()
+    rows: dict[int, CsvRow] = field(default_factory=dict)
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+
+def read_text(path: str | Path) -> tuple[str, str | None]:
+    """A text file in any state: what can be read of it, and what is wrong with it or None; raises nothing."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return "", f"cannot be read ({error.strerror or error})"
+    if not data.strip():
+        return "", "empty file"
+    if b"\0" in data:
+        return "", "binary data, not text"
+    try:
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError as error:
+        return data.decode("utf-8-sig", errors="replace"), f"not UTF-8 text (byte {error.start})"
+
+
+def read_csv(path: str | Path) -> CsvTable:
+    """A CSV of any age and in any state: what can be read of it, and what is wrong with the rest; raises nothing."""
+    text, wrong = read_text(path)
+    table = parse_csv(text)
+    if wrong is not None:
+        table.problems.insert(0, (0, wrong))
+    return table
+
+
+def parse_csv(text: str) -> CsvTable:
+    """The text of a CSV with a header, as ``read_csv``."""
+    if not text.strip():
+        return CsvTable()
+    try:
+        lines = [(number, cells) for number, cells in enumerate(csv.reader(text.splitlines()), 1) if cells]
+    except csv.Error as error:
+        return CsvTable(problems=[(0, f"not a CSV file ({error})")])
+    table = CsvTable(tuple(name.strip() for name in lines.pop(0)[1]))
+    for number, cells in lines:
+        if len(cells) == len(table.header):
+            cells = [cell.strip() or None for cell in cells]
+            table.rows[number] = dict(zip(table.header, cells, strict=True))
+        else:
+            reason = f"line {number}: {len(cells)} cells under a header of {len(table.header)}, left out"
+            table.problems.append((number, reason))
+    if lines and lines[-1][0] in table.rows and not text.endswith(("\n", "\r")):
+        number = lines[-1][0]
+        table.problems.append((number, f"line {number}: no line end, its last figure may be cut off"))
+    return table
 
 
 class CsvLog:
@@ -62,17 +135,19 @@ class CsvLog:
         with open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(text)
 
-    def _read(self) -> list[dict[str, str]]:
-        """The rows up to the first damaged one, as text."""
+    def _read(self) -> list[CsvRow]:
+        """The rows up to the first damaged one."""
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8", errors="replace")
-        header, *lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines())) or [list(self.columns)]
-        if tuple(header) != self.columns:
+        text = self.path.read_text(encoding="utf-8", errors="replace").replace("\0", "\ufffd")
+        text = text[: text.rfind("\n") + 1]
+        found = parse_csv(text)
+        if text.strip() and found.header != self.columns:
             hint = "It was written by another version: move it away to resume."
-            raise InputError(self.path, "header", ",".join(header), ",".join(self.columns), hint)
-        whole = takewhile(lambda cells: len(cells) == len(header) and cells[0].isdecimal(), lines)
-        return [dict(zip(header, cells, strict=True)) for cells in whole]
+            raise InputError(self.path, "header", ",".join(found.header), ",".join(self.columns), hint)
+        rows = {line: row for line, row in found.rows.items() if (row["step"] or "").isdecimal()}
+        damaged = {line for line, _ in found.problems} | (found.rows.keys() - rows.keys())
+        return [row for line, row in rows.items() if line < min(damaged, default=math.inf)]
 
 
 def _csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str], header: bool = False) -> str:
@@ -82,15 +157,3 @@ def _csv_text(rows: Iterable[Mapping[str, object]], columns: Sequence[str], head
         writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes a whole file or none: to a temporary name in the same folder, then renamed. Makes its folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from machine.files import atomic_path
+from machine.devices import processor_name
+from machine.files import write_atomically
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, to_yaml
@@ -83,10 +84,9 @@ class RunFolder:
             InputError: a folder cannot be made or written to.
         """
         self.create()
-        with atomic_path(self.config_yaml) as path:
-            path.write_text(to_yaml(self.config), encoding="utf-8")
-        with atomic_path(self.versions_json) as path:
-            path.write_text(json.dumps(versions(self.config, torch.device(device)), indent=2) + "\n", encoding="utf-8")
+        write_atomically(self.config_yaml, to_yaml(self.config))
+        found = versions(self.config, torch.device(device))
+        write_atomically(self.versions_json, json.dumps(found, indent=2) + "\n")
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
@@ -106,7 +106,7 @@ def versions(config: Config, device: torch.device) -> dict[str, str | int | None
     found["git_commit"] = _git_commit()
     found["platform"] = platform.platform()
     found["device"] = str(device)
-    found["device_name"] = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    found["device_name"] = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     found["threads"] = torch.get_num_threads()
     found["seed"] = config.seed
     found["command"] = shlex.join([Path(sys.executable).name, *sys.argv])
@@ -121,14 +121,6 @@ def _git_commit() -> str | None:
         command = ["git", "-C", str(REPO_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     return None
-
-
-def _cpu_name() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _make_writable(folder: Path) -> None:

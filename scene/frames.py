@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -53,6 +54,12 @@ def frame_slice(text: str | None, count: int, source: str = "config", field: str
 def chosen_frames(text: str | None, dataset: Frames) -> Frames:
     """The frames of the dataset that ``"START:STOP:STEP"`` picks (None: all); InputError when there are none."""
     return dataset[frame_slice(text, len(dataset))]
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` of the items, evenly spread, the first among them."""
+    count = min(count, len(items))
+    return [items[n * len(items) // count] for n in range(count)]
 
 
 def working_size(native: Cameras, width: int | None, source: Path) -> Size:

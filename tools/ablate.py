@@ -16,9 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.runs.command_line import run_command
-from distill.runs.plan import estimate_seconds
-from distill.studies.plan import PlannedRun, StudyPlan, load_study
+from distill.runs.dry_run import estimate_seconds
 from distill.studies.runner import RunState, StudyRunner
+from distill.studies.study_plan import PlannedRun, StudyPlan, load_study
 from settings.errors import ExitCode
 from settings.loading import REPO_ROOT
 

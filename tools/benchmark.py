@@ -25,14 +25,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.benchmarks import kernel_cases, teacher_cases
+from distill.benchmarks.benchmark_table import COLUMNS, markdown, rows_of
 from distill.benchmarks.case import ON_CPU, ON_CUDA, TINY, Case, Sizes
 from distill.benchmarks.measurement import limit_cases, limits_from, measure
 from distill.benchmarks.run_cases import run_cases
-from distill.benchmarks.table import COLUMNS, markdown, rows_of
 from distill.runs.command_line import run_command
 from kernels.threads import available_threads
 from machine.devices import device_name
-from machine.files import atomic_path, write_csv
+from machine.files import write_atomically, write_csv
 from settings.errors import InputError
 
 KERNELS = {
@@ -102,8 +102,7 @@ def run(chosen: argparse.Namespace, command: str) -> int:
     if chosen.csv is not None:
         write_csv(chosen.csv, rows, COLUMNS)
     if chosen.markdown is not None:
-        with atomic_path(chosen.markdown) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_atomically(chosen.markdown, text + "\n")
     return 0
 
 

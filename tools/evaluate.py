@@ -23,7 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.evaluation.metrics import NETS
-from distill.evaluation.student import EvaluationOptions
+from distill.evaluation.student_evaluation import EvaluationOptions
 from distill.model.checkpoint import load_checkpoint
 from distill.runs.command_line import add_config_options, run_command
 from distill.runs.session import evaluate_checkpoint

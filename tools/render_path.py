@@ -23,8 +23,8 @@ from distill.model.view_renderers import RenderView, gaussians_renderer, student
 from distill.runs.command_line import add_config_options, add_run_options, config_of, run_command
 from machine.devices import choose_device
 from machine.run_folder import RunFolder
-from machine.sequences import spread
 from scene.cameras import Cameras
+from scene.frames import spread
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from teacher.export.cameras import views_to_export

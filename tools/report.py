@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.reports.run.report import write_report
+from distill.reports.run.run_report import write_report
 from distill.runs.command_line import run_command
 from settings.errors import ExitCode
 

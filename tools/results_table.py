@@ -8,11 +8,9 @@ Reads the CSVs in ``DIR/report`` alone: the tests' outcome, the benchmark, and t
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,9 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.benchmarks.table import markdown
+from distill.benchmarks.benchmark_table import markdown
+from distill.reports.markdown_table import markdown_table
 from distill.runs.command_line import run_command
-from machine.files import atomic_path
+from machine.files import CsvRow, read_csv, write_atomically
 from settings.errors import InputError
 
 # Import names of what the steps need; a bare machine lacks some of them.
@@ -107,15 +106,11 @@ def _runs(report: Path) -> list[str]:
         evaluations = sorted(logs.glob("eval_step_*.csv"), key=lambda path: path.stat().st_mtime)
         evaluations = [path for path in evaluations if not path.stem.endswith(("_frames", "_parity"))]
         if evaluations:
-            cells = _run_cells(report, logs, _read(evaluations[-1]))
-            lines.append(f"| {' | '.join(cells)} |")
-    if not lines:
-        return []
-    header = f"| {' | '.join(_RUN_COLUMNS)} |\n|{'---|' * len(_RUN_COLUMNS)}"
-    return ["\n".join([header, *lines])]
+            lines.append(_run_cells(report, logs, _read(evaluations[-1])))
+    return [markdown_table(_RUN_COLUMNS, lines, "---")] if lines else []
 
 
-def _run_cells(report: Path, logs: Path, rows: list[dict[str, str]]) -> list[str]:
+def _run_cells(report: Path, logs: Path, rows: list[CsvRow]) -> list[str]:
     by_reference = {row["reference"]: row for row in rows if row["split"] == "holdout"}
     teacher, truth = by_reference.get("teacher", {}), by_reference.get("ground_truth", {})
     any_row = truth or teacher
@@ -138,16 +133,13 @@ def _run_cells(report: Path, logs: Path, rows: list[dict[str, str]]) -> list[str
     ]
 
 
-def _number(row: Mapping[str, str], column: str, spec: str) -> str:
-    text = row.get(column, "")
+def _number(row: CsvRow, column: str, spec: str) -> str:
+    text = row.get(column)
     return f"{float(text):{spec}}" if text else ""
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def _read(path: Path) -> list[CsvRow]:
+    return list(read_csv(path).rows.values())
 
 
 def _work(chosen: argparse.Namespace) -> int:
@@ -157,8 +149,7 @@ def _work(chosen: argparse.Namespace) -> int:
     text = results_table(chosen.folder, chosen.code)
     print(text, end="")
     if chosen.write is not None:
-        with atomic_path(chosen.write) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_atomically(chosen.write, text)
     return 0
 
 

@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 from distill.evaluation import metrics
+from distill.evaluation.figure_cache import FigureCache, code_digest
 from distill.evaluation.frame_metrics import Color, References, Render, has_neighbour
-from distill.evaluation.records import Records, code_digest, digest
 from distill.evaluation.render_files import RenderFiles, eval_stem, write_gallery
 from distill.evaluation.results import (
     EVAL_COLUMNS,
@@ -29,9 +29,10 @@ from distill.evaluation.results import (
     verdict,
 )
 from machine.files import write_csv
+from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
-from machine.sequences import spread
 from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak, synchronize
+from scene.frames import spread
 from scene.images import read_image
 from settings.config import Config
 from settings.errors import InputError
@@ -95,8 +96,8 @@ def evaluate(
     lpips = {net: metrics.Lpips.load(net, device) for net in config.eval.lpips_nets}
     references = References(views, names, background, {net: model for net, model in lpips.items() if model})
     job = _Job(render_frame, references, frames, files, device, progress)
-    records = Records(None if identity is None else folder.eval / f"{eval_stem(folder, step)}_record.jsonl", fresh)
-    measured = job.run(records, identity)
+    cache = FigureCache(None if identity is None else folder.eval / f"{eval_stem(folder, step)}_record.jsonl", fresh)
+    measured = job.run(cache, identity)
     frame_rows = _frame_rows(step, splits, references, measured)
     if len(splits) > 1:
         splits["all"] = frames
@@ -167,10 +168,10 @@ class _Job:
         members, cameras = set(frames), references.views.cameras
         self._pairs = {index for index in frames if index - 1 in members and has_neighbour(cameras, index)}
 
-    def run(self, records: Records, identity: str | None) -> dict[int, dict]:
+    def run(self, cache: FigureCache, identity: str | None) -> dict[int, dict]:
         """Figures by frame: ``seconds``, ``gpu`` (peak, power) and ``metrics`` by reference."""
         keys = self._keys(identity)
-        found = {index: records.get(_name(index), key) for index, key in keys.items()}
+        found = {index: cache.get(_name(index), key) for index, key in keys.items()}
         done = {
             index: figures
             for index, figures in found.items()
@@ -178,7 +179,7 @@ class _Job:
         }
         if done:
             _log.info("%d of %d frames have been measured already", len(done), len(self._frames))
-        records.keep([_name(index) for index in done])
+        cache.keep([_name(index) for index in done])
         self._files.remove_all_but(done)
         todo = [index for index in self._frames if index not in done]
         broken, previous = 0, (-1, None)
@@ -191,7 +192,7 @@ class _Job:
                 figures = {"seconds": render.seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
                 figures["metrics"] = self._references.measure(index, render, before)
                 self._files.write(index, render, self._references.background)
-                records.put(_name(index), keys.get(index, ""), figures)
+                cache.put(_name(index), keys.get(index, ""), figures)
                 done[index] = figures
                 previous = (index, render.image)
                 broken += not render.is_finite
@@ -215,9 +216,9 @@ class _Job:
         """Of each frame a digest of all its figures depend on; none without an identity."""
         if identity is None:
             return {}
-        views = {index: self._references.digest(index) for index in self._frames}
+        views = {index: self._references.key(index) for index in self._frames}
         return {
-            index: digest(code_digest(), identity, views[index], views[index - 1] if index in self._pairs else None)
+            index: cache_key(code_digest(), identity, views[index], views[index - 1] if index in self._pairs else None)
             for index in self._frames
         }
 

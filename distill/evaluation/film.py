@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from distill.evaluation import pictures
+from distill.evaluation.comparison_pictures import error_map
 from distill.model.view_renderers import Color, RenderView
 from machine.files import atomic_path
 from scene.cameras import Cameras
@@ -47,7 +47,7 @@ def path_frames(
             yield image(teacher)
         else:
             reference, own = image(teacher), image(student)
-            error = pictures.error_map(own / 255.0, reference / 255.0)
+            error = error_map(own / 255.0, reference / 255.0)
             yield error if show == "error" else np.concatenate([reference, own, error], axis=1)
 
 

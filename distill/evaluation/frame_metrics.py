@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distill.evaluation import metrics
-from distill.evaluation.records import digest
+from machine.fingerprints import cache_key
 from scene.images import to_uint8
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class References:
         """
         return {name: self._against(name, index, render, previous) for name in self.names}
 
-    def digest(self, index: int) -> str:
+    def key(self, index: int) -> str:
         """Of all that ``measure`` knows of view ``index`` beside its render."""
         views = self.views
         planes = (views.rgb, views.alpha, views.coverage, views.distance, views.ground_truth)
-        return digest(
+        return cache_key(
             *(None if plane is None else plane[index] for plane in planes),
             *camera_values(views.cameras, index),
             views.names[index],
@@ -137,7 +137,7 @@ def has_neighbour(cameras: Cameras, index: int) -> bool:
 
 
 def camera_values(cameras: Cameras, index: int) -> Sequence[object]:
-    """All there is to know of a camera, as ``digest`` takes it."""
+    """All there is to know of a camera, as ``cache_key`` takes it."""
     tensors = [getattr(cameras, name)[index] for name in ("c2w", "fx", "fy", "cx", "cy")]
     return [*tensors, [cameras.width, cameras.height]]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from distill.evaluation.evaluator import background_of, chosen_frames
+from distill.evaluation.figure_cache import FigureCache, code_digest
 from distill.evaluation.frame_metrics import camera_values
-from distill.evaluation.records import Records, code_digest, digest
 from distill.evaluation.render_files import eval_stem
 from distill.evaluation.results import Row
 from distill.evaluation.speed import BURN_IN, TIMED_FRAMES, Speed, measure_speed
@@ -22,10 +22,11 @@ from distill.model.model import Model
 from distill.rendering.renderer import render_frame
 from machine.devices import device_name
 from machine.files import write_csv
+from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
-from machine.sequences import spread
 from machine.telemetry import GIB, gpu_allocated_gib
 from scene.cameras import Cameras
+from scene.frames import spread
 from settings.config import Config
 from students.base import Student
 from teacher.gaussian_files import write_gaussians
@@ -121,21 +122,21 @@ def measure_parity(
     views = [value for index in frames for value in camera_values(cameras, index)]
     conditions = (code_digest(), device_name(device), burn_in, frames, *views)
     path = folder.eval / f"{eval_stem(folder, step)}_parity.jsonl"
-    records = Records(path, fresh)
-    row = _recorded(records, "student", digest(identity, *conditions), student_speed)
+    cache = FigureCache(path, fresh)
+    row = _recorded(cache, "student", cache_key(identity, *conditions), student_speed)
     student: Row = {"subject": "student", "source": f"measured on {device_name(device)}", **row, **student_size(model)}
     known: Row = {"subject": "teacher", "source": None}
     if teacher.gaussians is not None:
         tensors = [getattr(teacher.gaussians, field.name) for field in fields(teacher.gaussians)]
-        key = digest(config.teacher.rasterizer, *tensors, *conditions)
+        key = cache_key(config.teacher.rasterizer, *tensors, *conditions)
         known |= {"source": f"measured on {device_name(device)}"}
-        known |= _recorded(records, "teacher", key, teacher_speed)
+        known |= _recorded(cache, "teacher", key, teacher_speed)
         known |= gaussians_size(teacher.gaussians, config.teacher.ply)
     else:
         known |= exported_figures(config.teacher.outputs, cameras.width)
     rows = [{"step": step, **size, **dict.fromkeys(FIGURES), "frames": None, **row} for row in (student, known)]
     rows.append({"step": step, "subject": "ratio", **size, **ratios(*rows)})
-    records.keep(("student", "teacher"))
+    cache.keep(("student", "teacher"))
     write_csv(parity_csv(folder, step), rows, PARITY_COLUMNS)
     return Parity(rows)
 
@@ -206,11 +207,11 @@ def exported_figures(outputs: Path | None, width: int) -> Row:
     return found | {"power_avg_w": power, "energy_per_frame_j": None if power is None else power / average}
 
 
-def _recorded(records: Records, name: str, key: str, measure: Callable[[], Speed]) -> Row:
-    row = records.get(name, key)
+def _recorded(cache: FigureCache, name: str, key: str, measure: Callable[[], Speed]) -> Row:
+    row = cache.get(name, key)
     if row is None:
         row = _speed_row(measure())
-        records.put(name, key, row)
+        cache.put(name, key, row)
     return row
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.evaluation import pictures
+from distill.evaluation.comparison_pictures import contact_sheet, triptych
 from distill.evaluation.frame_metrics import Color, References, Render
 from distill.evaluation.results import Row
 from machine.files import write_atomically
 from machine.run_folder import RunFolder
-from machine.sequences import spread
+from scene.frames import spread
 from scene.images import to_uint8, write_image
 
 WORST_FRAMES = 3
@@ -119,12 +119,12 @@ def write_gallery(
     for name, row in named.items():
         title = f"step {step}, {row['split']} frame {row['frame']} ({row['name']}): PSNR {row['psnr']:.2f} dB"
         render = image_of(row["frame"]) / 255.0
-        picture = pictures.triptych(target(row), render, title, reference_name, subject)
+        picture = triptych(target(row), render, title, reference_name, subject)
         write_image(folder.eval / f"{stem}_{name}_frame_{row['frame']:05d}.png", picture)
     shown = sorted(spread(judged, SHEET_FRAMES), key=lambda row: row["frame"])
     pairs = (np.concatenate([target(row), image_of(row["frame"]) / 255.0], axis=1) for row in shown)
     labels = [f"{row['frame']}: {reference_name} | {subject}, {row['psnr']:.2f} dB" for row in shown]
-    write_image(folder.eval / f"{stem}_contact_sheet.png", pictures.contact_sheet(pairs, labels, columns=3))
+    write_image(folder.eval / f"{stem}_contact_sheet.png", contact_sheet(pairs, labels, columns=3))
 
 
 def _straight(render: Render, background: Color) -> np.ndarray:

@@ -16,7 +16,7 @@ from distill.losses.pictures import RayBatch, scheduled_weight
 from distill.losses.projector import FeatureProjector, fresh_projector
 from distill.rendering.renderer import RenderedRays
 from kernels.constants import constant
-from machine.random_numbers import host_integer
+from machine.devices import host_integer
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.losses import ALIGNING_TERMS

@@ -5,7 +5,6 @@ The package is optional and slow to import: it is imported only then.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from distill.evaluation.results import FIGURES
+from machine.files import read_csv
 from machine.run_folder import RunFolder
 from scene.images import read_image
 from settings.config import Config
@@ -83,11 +83,10 @@ class Board:
         if self._writer is None:
             return
         path = folder.eval_csv(step)
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                for name in FIGURES:
-                    if row.get(name):
-                        self._writer.add_scalar(f"{row['split']}/{row['reference']}/{name}", float(row[name]), step)
+        for row in read_csv(path).rows.values():
+            for name in FIGURES:
+                if row.get(name):
+                    self._writer.add_scalar(f"{row['split']}/{row['reference']}/{name}", float(row[name]), step)
         for picture in sorted(folder.eval.glob(f"{path.stem.removeprefix('eval_')}_*.png")):
             kind = _PICTURE.search(picture.name)
             if kind:

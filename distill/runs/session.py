@@ -11,12 +11,12 @@ import torch
 
 from distill.evaluation.evaluator import check_measurable
 from distill.evaluation.lpips_weights import backbone_weights
-from distill.evaluation.student import AS_CONFIGURED, EvaluationOptions, evaluate_student
+from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.losses.supervision import FeatureSupervision, supervise
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import Model, build_model, restore_model
 from distill.model.restored_run import restore_run
-from distill.reports.run.publish import publish
+from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
 from distill.training.live_sampler import LiveRaySampler
 from distill.training.precision import training_precision

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from distill.studies.plan import PlannedRun
+from distill.studies.study_plan import PlannedRun
+from machine.files import CsvRow, read_csv
 from machine.run_folder import RunFolder
 from settings.errors import InputError
 
@@ -83,12 +83,11 @@ def _evaluation(path: Path, metrics: Sequence[str]) -> dict[Figure, float]:
 _AGAIN = "Run the study with --replace, or delete the run's folders."
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(path, "file", error.strerror, "the CSV of a finished run", _AGAIN) from error
+def _rows(path: Path) -> list[CsvRow]:
+    table = read_csv(path)
+    if not table.header:
+        raise InputError(path, "file", table.problems[0][1], "the CSV of a finished run", _AGAIN)
+    return list(table.rows.values())
 
 
 def _made_with(folder: RunFolder) -> str:

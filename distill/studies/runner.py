@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.studies.outcome import Outcome, read_outcome
-from distill.studies.plan import PlannedRun, StudyPlan
-from distill.studies.table import csv_columns, csv_rows, markdown, summarize
-from machine.files import atomic_path, write_csv
+from distill.studies.study_plan import PlannedRun, StudyPlan
+from distill.studies.study_table import csv_columns, csv_rows, markdown, summarize
+from machine.files import write_atomically, write_csv
 from machine.interrupts import Interrupt
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode, InputError
@@ -136,17 +136,13 @@ class StudyRunner:
 
     def _write_tables(self) -> None:
         study, rows = self.plan.study, summarize(self.plan.study, self.outcomes())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.folder / "table.md") as path:
-            path.write_text(markdown(study, rows, self.command), encoding="utf-8")
+        write_atomically(self.folder / "table.md", markdown(study, rows, self.command))
         write_csv(self.folder / "table.csv", csv_rows(study, rows), csv_columns(study))
 
     def _execute(self, run: PlannedRun) -> tuple[int, str]:
         """Trains and evaluates; returns the exit status and the end of what it printed."""
         config = self.folder / "configs" / f"{run.config.run}.yaml"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(config) as path:
-            path.write_text(to_yaml(run.config), encoding="utf-8")
+        write_atomically(config, to_yaml(run.config))
         going_on = ["--resume", "auto"] if self.state(run) is RunState.STARTED else []
         self._save_record(run, _Record(run.fingerprint))
         command = [sys.executable, str(_ENTRY), "--config", str(config), "--output", str(self.root), *going_on]
@@ -177,10 +173,7 @@ class StudyRunner:
             raise InputError(path, "text", f"something unreadable ({error})", "what a study wrote", hint) from error
 
     def _save_record(self, run: PlannedRun, record: _Record) -> None:
-        path = self._record_path(run)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(vars(record), indent=2) + "\n", encoding="utf-8")
+        write_atomically(self._record_path(run), json.dumps(vars(record), indent=2) + "\n")
 
     def _console(self, run: PlannedRun) -> Path:
         return RunFolder(run.config, self.root).logs / "console.log"

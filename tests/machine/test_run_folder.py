@@ -1,4 +1,4 @@
-"""Where a run's files go, and that they are whole or absent."""
+"""Where a run's files go, and what is recorded there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import os
 import pytest
 import torch
 
-from machine.files import CsvLog, atomic_path, write_csv
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import load_config
-
-COLUMNS = ("step", "loss", "power_w")
 
 
 @pytest.fixture
@@ -81,80 +78,3 @@ def test_a_folder_that_refuses_files_is_named(config, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write whatever the mode says
     with pytest.raises(InputError, match="Permission denied.*folder that can be written to"):
         RunFolder(config, tmp_path).create()
-
-
-def test_atomic_path_replaces_on_success_only(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "old"
-    with atomic_path(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-        assert temporary.parent == tmp_path and temporary.suffix == ".csv"
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_write_csv_leaves_empty_what_is_not_measured(tmp_path):
-    path = tmp_path / "a.csv"
-    write_csv(path, [{"step": 1, "loss": 0.1, "power_w": None}, {"step": 2, "loss": 1e-9}], COLUMNS)
-    assert path.read_text() == "step,loss,power_w\n1,0.1,\n2,1e-09,\n"
-    with pytest.raises(ValueError, match="los_s"):
-        write_csv(path, [{"step": 3, "los_s": 1}], COLUMNS)
-    assert path.read_text().endswith("2,1e-09,\n")
-
-
-def test_every_row_is_on_disk_at_once(tmp_path):
-    path = tmp_path / "log.csv"
-    log = CsvLog(path, COLUMNS)
-    assert path.read_text() == "step,loss,power_w\n"
-    log.append({"step": 50, "loss": 0.5, "power_w": 71.5})
-    assert path.read_text() == "step,loss,power_w\n50,0.5,71.5\n"
-    with pytest.raises(ValueError, match="extra"):
-        log.append({"step": 100, "extra": 1})
-    log.append({"step": 100, "loss": None})
-    assert path.read_text() == "step,loss,power_w\n50,0.5,71.5\n100,,\n"
-    CsvLog(path, COLUMNS)
-    assert path.read_text() == "step,loss,power_w\n"
-
-
-@pytest.mark.parametrize(
-    ("tail", "kept"),
-    [
-        ("", "50,0.5,\n100,0.25,7\n"),
-        ("150,0.1,\n200,0.05,\n", "50,0.5,\n100,0.25,7\n"),
-        ("12", "50,0.5,\n100,0.25,7\n"),  # torn: would pass for a step before 150
-        ("120,0.3,9", "50,0.5,\n100,0.25,7\n"),  # torn: the last cell may be cut
-        ("120,0.3\n130,0.2,1\n", "50,0.5,\n100,0.25,7\n"),  # damaged: nothing after it is trusted
-        ("\0\0\0\n", "50,0.5,\n100,0.25,7\n"),
-        ("120,0.3,9\n", "50,0.5,\n100,0.25,7\n120,0.3,9\n"),
-    ],
-)
-def test_resume_keeps_whole_rows_before_the_step(tmp_path, tail, kept):
-    path = tmp_path / "log.csv"
-    path.write_text("step,loss,power_w\n50,0.5,\n100,0.25,7\n" + tail)
-    log = CsvLog(path, COLUMNS, first_step=150)
-    assert path.read_text() == "step,loss,power_w\n" + kept
-    log.append({"step": 150, "loss": 1.0})
-    assert path.read_text() == "step,loss,power_w\n" + kept + "150,1.0,\n"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("text", [None, "", "step,lo"])
-def test_resume_without_a_whole_header_starts_anew(tmp_path, text):
-    path = tmp_path / "log.csv"
-    if text is not None:
-        path.write_text(text)
-    CsvLog(path, COLUMNS, first_step=10)
-    assert path.read_text() == "step,loss,power_w\n"
-
-
-def test_resume_of_a_file_with_other_columns_is_refused(tmp_path):
-    path = tmp_path / "log.csv"
-    path.write_text("step,loss\n1,0.5\n")
-    with pytest.raises(InputError, match="header: found step,loss, expected step,loss,power_w"):
-        CsvLog(path, COLUMNS, first_step=10)
-    assert path.read_text() == "step,loss\n1,0.5\n"

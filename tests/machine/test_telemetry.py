@@ -117,7 +117,6 @@ def test_the_cpu_asks_no_nvml():
     assert telemetry.gpu_mem_gib(cpu) is None
     telemetry.reset_gpu_peak(cpu)
     telemetry.synchronize(cpu)
-    assert "core" in telemetry.device_name(cpu)
 
 
 def test_peak_memory_is_in_gib(monkeypatch):

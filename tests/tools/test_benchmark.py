@@ -7,7 +7,7 @@ import csv
 import pytest
 import torch
 
-from distill.benchmarks.table import COLUMNS
+from distill.benchmarks.benchmark_table import COLUMNS
 from tools.benchmark import main
 
 

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
+from distill.benchmarks.benchmark_table import COLUMNS, rows_of
 from distill.benchmarks.case import Case
 from distill.benchmarks.measurement import Limits, Timing
-from distill.benchmarks.table import COLUMNS, rows_of
 from distill.evaluation.results import EVAL_COLUMNS
 from machine.files import write_csv
 from settings.errors import InputError

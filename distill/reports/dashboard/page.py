@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from distill.reports.dashboard.csv_files import Problem, Problems, Row
-from distill.reports.dashboard.pictures import Panels, encode_pictures
-from distill.reports.dashboard.records import Evaluation, Picture, Run
+from distill.reports.dashboard.encoded_pictures import Panels, encode_pictures
+from distill.reports.dashboard.run_files import Problem, Problems, Row
+from distill.reports.dashboard.run_records import Evaluation, Picture, Run
+from distill.reports.dashboard.stage_tables import COLUMNS, FPS, RULES, Cell, StageTable, TableRow, measured_on
 from distill.reports.dashboard.stages import RULE, STAGES
-from distill.reports.dashboard.tables import COLUMNS, FPS, RULES, Cell, StageTable, TableRow, measured_on
 
 _SCRIPTS = ("format.js", "tables.js", "chart.js", "plots.js", "runs.js", "main.js")
 _CURVE_POINTS = 200  # more than a plot's width shows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from distill.reports.dashboard.csv_files import section
+from distill.reports.dashboard.run_files import section
 
 STAGES = {
     "teacher": "Teachers fitted to images",

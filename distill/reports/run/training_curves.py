@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machine.files import atomic_path
+from machine.files import atomic_path, read_csv
 from settings.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,15 +40,12 @@ def read_columns(path: Path) -> dict[str, list[float]]:
     Raises:
         InputError: unreadable, without ``step`` and ``wall_s``, or without rows.
     """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, "file", error, "the CSV of a run's training") from error
+    table = read_csv(path)
+    rows = list(table.rows.values())
     if not rows or not {"step", "wall_s"} <= rows[0].keys():
-        found = "no rows" if not rows else "other columns"
+        found = "other columns" if rows else "; ".join(reason for _, reason in table.problems) or "no rows"
         raise InputError(path, "rows", found, "rows with step and wall_s", "Train for train.log_every steps at least.")
-    return {name: [_number(row[name]) for row in rows] for name in rows[0] if name is not None}
+    return {name: [_number(row[name]) for row in rows] for name in table.header}
 
 
 def panels(columns: Columns) -> list[Panel]:

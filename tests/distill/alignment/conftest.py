@@ -7,7 +7,7 @@ import torch
 
 from distill.alignment.comparison import Comparison, StoredDepth
 from distill.model.view_renderers import gaussians_renderer
-from machine.sequences import spread
+from scene.frames import spread
 from teacher.depth import DepthKind
 from teacher.export.planes import depth_map, view_planes
 from teacher.rasterizer import Rasterizer

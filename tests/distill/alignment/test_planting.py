@@ -9,8 +9,8 @@ from distill.alignment.comparison import measure
 from distill.alignment.diagnosis import check
 from distill.alignment.hypotheses import Cause
 from distill.alignment.planting import FAULTS
-from distill.alignment.report import Planted, planted_table
-from machine.sequences import spread
+from distill.alignment.verdict_text import Planted, planted_table
+from scene.frames import spread
 from teacher.depth import DepthKind
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from distill.benchmarks import run_cases
+from distill.benchmarks.benchmark_table import COLUMNS, markdown, rows_of
 from distill.benchmarks.case import TINY, Case, implementations
 from distill.benchmarks.kernel_cases import adam_cases, hash_encoding_cases
 from distill.benchmarks.measurement import Limits, Timing, limit_cases, limits_from, measure
-from distill.benchmarks.table import COLUMNS, markdown, rows_of
 from distill.model.model import build_model
 from distill.rendering import renderer
 

@@ -4,8 +4,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from distill.evaluation.comparison_pictures import error_map
 from distill.evaluation.film import check_video, even_sized, path_frames, write_video
-from distill.evaluation.pictures import error_map
 from distill.model.view_renderers import gaussians_renderer
 from scene.images import to_uint8
 from settings.errors import InputError

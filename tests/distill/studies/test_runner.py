@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.studies.plan import load_study
 from distill.studies.runner import RunState, StudyRunner
+from distill.studies.study_plan import load_study
 from settings.errors import ExitCode, InputError
 
 SCRIPT = """import os, sys

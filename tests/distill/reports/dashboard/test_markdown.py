@@ -1,11 +1,11 @@
-"""The Markdown file: exact for a small case, best in bold, text escaped."""
+"""The Markdown file: exact for a small case, best in bold."""
 
 from __future__ import annotations
 
-from distill.reports.dashboard.csv_files import Problems
-from distill.reports.dashboard.markdown import dashboard_markdown, escape_markdown
-from distill.reports.dashboard.records import read_runs
-from distill.reports.dashboard.tables import stage_tables
+from distill.reports.dashboard.markdown import dashboard_markdown
+from distill.reports.dashboard.run_files import Problems
+from distill.reports.dashboard.run_records import read_runs
+from distill.reports.dashboard.stage_tables import stage_tables
 from tests.distill.reports.dashboard.toy_runs import write_run
 
 
@@ -40,11 +40,6 @@ def test_runs_measured_otherwise_do_not_compete(tmp_path) -> None:
     write_run(tmp_path, "small", 35.0)
     write_run(tmp_path, "large", 30.0, config={"data": {"resolution": 800}})
     assert "**35.00**" not in _markdown(tmp_path) and "35.00" in _markdown(tmp_path)
-
-
-def test_text_is_escaped() -> None:
-    assert escape_markdown("a|b <script> *x* `y`\nz") == r"a\|b &lt;script&gt; \*x\* \`y\` z"
-    assert escape_markdown("_a_b_ [c](d)") == r"\_a_b\_ \[c\](d)"
 
 
 def test_no_runs(tmp_path) -> None:

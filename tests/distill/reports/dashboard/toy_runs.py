@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from distill.evaluation.pictures import triptych
+from distill.evaluation.comparison_pictures import triptych
 from distill.evaluation.results import EVAL_COLUMNS, FRAME_COLUMNS
 from machine.files import write_csv
 from scene.images import write_image

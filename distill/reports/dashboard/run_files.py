@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from machine import files
 
 Row = dict[str, "float | str | None"]
 """Column -> value; None is an empty cell. Text columns hold text, all others finite numbers."""
@@ -49,53 +51,47 @@ class Problems:
             self.add(path, f"and {len(reasons) - _SAID_PER_FILE} more of the kind")
 
 
-def read_csv(
-    path: Path, problems: Problems, expected: Collection[str], aliases: dict[str, str] | None = None
+def read_rows(
+    path: Path, problems: Problems, expected: Collection[str], aliases: Mapping[str, str] | None = None
 ) -> list[Row]:
-    """The rows of a CSV with a header.
-
-    A row is left out where its number of cells is not the header's; a cell that is no finite number is None.
+    """The rows of a CSV with a header; a cell that is no finite number is None, but for those of ``TEXT_COLUMNS``.
 
     Args:
         expected: columns whose absence is worth a word; with none of them, nothing is read.
         aliases: other names for columns, which take their place where they are absent.
     """
-    text = _text_of(path, problems)
-    if text is None:
+    table, aliases = files.read_csv(path), aliases or {}
+    for line, reason in table.problems:
+        if line == 0:
+            problems.add(path, reason)
+    if not table.header:
         return []
-    try:
-        lines = list(csv.reader(text.splitlines()))
-    except csv.Error as error:
-        problems.add(path, f"not a CSV file ({error})")
-        return []
-    lines = [(number, cells) for number, cells in enumerate(lines, 1) if cells]
-    if not lines:
-        problems.add(path, "empty file")
-        return []
-    header = [name.strip() for name in lines[0][1]]
-    header = [name if (aliases or {}).get(name, name) in header else (aliases or {}).get(name, name) for name in header]
-    missing = [name for name in expected if name not in header]
+    names = {name: name if aliases.get(name, name) in table.header else aliases[name] for name in table.header}
+    missing = [name for name in expected if name not in names.values()]
     if len(missing) == len(expected):
         problems.add(path, f"none of the columns {', '.join(expected)} in its first line")
         return []
     if missing:
         problems.add(path, f"without the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
-    if len(lines) == 1:
+    reasons: list[tuple[int, str]] = []
+    rows = []
+    for line, row in table.rows.items():
+        rows.append({names[name]: _value(line, names[name], cell, reasons) for name, cell in row.items()})
+    reasons += [(line, reason) for line, reason in table.problems if line]
+    if not rows and not reasons:
         problems.add(path, "a header and no rows")
-    reasons: list[str] = []
-    rows = [_row(number, header, cells, reasons) for number, cells in lines[1:]]
-    if len(lines) > 1 and rows[-1] is not None and not text.endswith(("\n", "\r")):
-        reasons.append(f"line {lines[-1][0]}: no line end, its last figure may be cut off")
-    problems.add_some(path, reasons)
-    return [row for row in rows if row is not None]
+    problems.add_some(path, [reason for _, reason in sorted(reasons, key=lambda pair: pair[0])])
+    return rows
 
 
 def read_mapping(path: Path, problems: Problems) -> dict[str, Any]:
     """A YAML or JSON file's mapping, by its ending; empty where there is no such file, or none in it."""
     if not path.exists():
         return {}
-    text = _text_of(path, problems)
-    if text is None:
+    text, wrong = files.read_text(path)
+    if wrong is not None:
+        problems.add(path, wrong)
+    if not text:
         return {}
     try:
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
@@ -115,50 +111,12 @@ def section(mapping: Any, *keys: str) -> Any:
     return mapping
 
 
-def _text_of(path: Path, problems: Problems) -> str | None:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        problems.add(path, f"cannot be read ({error.strerror or error})")
-        return None
-    if not data.strip():
-        problems.add(path, "empty file")
-        return None
-    if b"\0" in data:
-        problems.add(path, "binary data, not text")
-        return None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        problems.add(path, f"not UTF-8 text (byte {error.start})")
-        return data.decode("utf-8-sig", errors="replace")
-
-
-def _row(number: int, header: Sequence[str], cells: Sequence[str], reasons: list[str]) -> Row | None:
-    if len(cells) != len(header):
-        reasons.append(f"line {number}: {len(cells)} cells under a header of {len(header)}, left out")
-        return None
-    row: Row = {}
-    for name, cell in zip(header, cells, strict=True):
-        cell = cell.strip()
-        if name in TEXT_COLUMNS:
-            row[name] = cell or None
-            continue
-        row[name] = None
-        if cell:
-            row[name] = _number(cell)
-            if row[name] is None:
-                reasons.append(f"line {number}: {name} is {_short(cell)}, not a finite number")
-    return row
-
-
-def _number(cell: str) -> float | None:
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _short(cell: str) -> str:
-    return repr(cell if len(cell) <= 24 else cell[:21] + "...")
+def _value(line: int, name: str, cell: str | None, reasons: list[tuple[int, str]]) -> float | str | None:
+    if cell is None or name in TEXT_COLUMNS:
+        return cell
+    with suppress(ValueError):
+        if math.isfinite(value := float(cell)):
+            return value
+    shown = repr(cell if len(cell) <= 24 else cell[:21] + "...")
+    reasons.append((line, f"line {line}: {name} is {shown}, not a finite number"))
+    return None

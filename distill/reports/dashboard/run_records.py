@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from distill.evaluation.metrics import COLLAPSE_MARGIN_DB, is_collapsed
-from distill.reports.dashboard.csv_files import Problems, Row, read_csv, read_mapping, section
+from distill.reports.dashboard.run_files import Problems, Row, read_mapping, read_rows, section
 from distill.reports.dashboard.stages import stage_of, student_of
 
 SUSPICIOUS_PSNR = 12.0
@@ -206,7 +206,7 @@ def _runs_of(root: Path, relative: Path, problems: Problems) -> list[Run]:
     training_csv = logs / (_FITTING if fitted else _TRAINING)
     training = []
     if training_csv.exists():
-        training = read_csv(training_csv, problems, ("step", "wall_s", "psnr_batch"))
+        training = read_rows(training_csv, problems, ("step", "wall_s", "psnr_batch"))
     resolution = section(config, "data", "resolution")
     runs = []
     for tag in tags:
@@ -241,11 +241,11 @@ def _evaluations(logs: Path, results: Path, problems: Problems) -> list[Evaluati
     for (step, tag), paths in sorted(parts.items()):
         rows = frames = parity = []
         if path := paths.get(""):
-            rows = read_csv(path, problems, _EVAL_EXPECTED, _ALIASES)
+            rows = read_rows(path, problems, _EVAL_EXPECTED, _ALIASES)
         if path := paths.get("_frames"):
-            frames = read_csv(path, problems, ("frame", "psnr"), _ALIASES)
+            frames = read_rows(path, problems, ("frame", "psnr"), _ALIASES)
         if path := paths.get("_parity"):
-            parity = read_csv(path, problems, ("subject", "fps_median"))
+            parity = read_rows(path, problems, ("subject", "fps_median"))
         stem = next(iter(paths.values())).stem.removeprefix("eval_")
         stem = stem.removesuffix("_frames").removesuffix("_parity")
         found.append(Evaluation(step, tag, rows, frames, parity, _pictures(results / "eval", stem)))

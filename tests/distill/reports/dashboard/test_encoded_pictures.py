@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.evaluation.pictures import error_map, triptych, triptych_panels
-from distill.reports.dashboard import pictures
-from distill.reports.dashboard.csv_files import Problems
-from distill.reports.dashboard.records import Picture
+from distill.evaluation.comparison_pictures import error_map, triptych, triptych_panels
+from distill.reports.dashboard import encoded_pictures
+from distill.reports.dashboard.run_files import Problems
+from distill.reports.dashboard.run_records import Picture
 from scene.images import to_uint8, write_image
 
 
@@ -36,9 +36,9 @@ def test_encoded_within_the_budget(tmp_path, monkeypatch) -> None:
     write_image(tmp_path / "good.png", triptych(image, render, "title"))
     (tmp_path / "bad.png").write_bytes(b"junk")
     files = [Picture("worst_1", 0, tmp_path / name) for name in ("good.png", "bad.png")]
-    monkeypatch.setattr(pictures, "BUDGET_BYTES", 60_000)
+    monkeypatch.setattr(encoded_pictures, "BUDGET_BYTES", 60_000)
     problems = Problems(tmp_path)
-    good, bad = pictures.encode_pictures(files, problems)
+    good, bad = encoded_pictures.encode_pictures(files, problems)
     assert bad is None and [problem.file for problem in problems.found] == ["bad.png"]
     assert good.width == 300 and all(len(uri) <= 10_000 for uri in good.uris)
     head, _, body = good.uris[0].partition(",")

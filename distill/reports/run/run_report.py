@@ -1,26 +1,45 @@
-"""``report.md`` and its picture of a run, made from the files in the run's folders alone."""
+"""What a run tells people at its end: ``report.md`` and its picture, made from the files in its folders alone."""
 
 from __future__ import annotations
 
-import csv
 import json
+import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from distill.reports.run.settings import REQUIRED, changed_settings
+from distill.reports.markdown_table import markdown_table
+from distill.reports.run.changed_settings import REQUIRED, changed_settings
 from distill.reports.run.training_curves import draw_curves, read_columns
-from machine.files import atomic_path
+from distill.reports.tensorboard import Board
+from machine.files import CsvRow, read_csv, write_atomically
+from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import load_config
 from settings.words import show
 
+_log = logging.getLogger(__name__)
 _PICTURES = ("contact_sheet", "worst_1", "worst_2", "worst_3", "median")
 _DIGITS = {"psnr": 2, "psnr_foreground": 2, "psnr_blank": 2, "avg_fps": 1, "power_avg_w": 1}
+
+
+def publish(config: Config, folder: RunFolder, step: int) -> None:
+    """TensorBoard's events of the evaluation at ``step``, and the report, as ``config.logging`` asks for.
+
+    The run is finished and measured: whatever fails here is said in a warning, and does not change its exit status.
+    """
+    try:
+        with Board(folder, config.logging.tensorboard, step) as board:
+            board.add_evaluation(folder, step)
+        if config.logging.report:
+            print(f"report  {write_report(folder.results, folder.logs)}")
+    except Exception as error:  # a figure of a finished run must not cost its exit status, whatever the cause
+        _log.warning(
+            "no report: %s: %s. `python tools/report.py %s` tries again.", type(error).__name__, error, folder.results
+        )
 
 
 def write_report(results: Path, logs: Path | None = None) -> Path:
@@ -64,11 +83,10 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
         "## Settings other than the schema's defaults",
         _settings(config),
         "## Made with",
-        _table(("what", "value"), ((name, _cell(value)) for name, value in versions.items())),
+        markdown_table(("what", "value"), ((name, _cell(value)) for name, value in versions.items())),
     ]
     path = results / "report.md"
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    write_atomically(path, "\n\n".join(lines) + "\n")
     return path
 
 
@@ -81,11 +99,11 @@ class Evaluation:
         rows: per split and reference, cells as text.
     """
 
-    def __init__(self, path: Path, rows: list[dict[str, str]]) -> None:
+    def __init__(self, path: Path, rows: list[CsvRow]) -> None:
         self.path, self.stem, self.rows = path, path.stem.removeprefix("eval_"), rows
 
     @property
-    def main_row(self) -> dict[str, str]:
+    def main_row(self) -> CsvRow:
         """Held-out frames against the teacher, or the next best there is."""
         return min(self.rows, key=lambda row: (row["reference"] != "teacher", row["split"] != "holdout"))
 
@@ -97,8 +115,7 @@ def _evaluation(logs: Path, step: int) -> Evaluation | None:
     """
     paths = logs.glob(f"eval_step_{step:06d}*.csv")
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(read_csv(path).rows.values())
         if rows and {"step", "split", "reference", "frames", "psnr"} <= rows[0].keys():
             return Evaluation(path, rows)
     return None
@@ -132,7 +149,7 @@ def _figures(latest: Evaluation | None) -> list[str]:
         return []
     names = [name for name in latest.rows[0] if name and any(row[name] for row in latest.rows)]
     rows = ([_cell(row[name], _DIGITS.get(name, 4)) for name in names] for row in latest.rows)
-    return ["## Figures", _table(names, rows)]
+    return ["## Figures", markdown_table(names, rows)]
 
 
 def _pictures(results: Path, latest: Evaluation | None) -> list[str]:
@@ -152,7 +169,7 @@ def _settings(config: Config) -> str:
         (f"`{key}`", _value(value), "required" if usual is REQUIRED else _value(usual))
         for key, value, usual in changed_settings(config)
     )
-    return _table(("setting", "this run", "default"), rows)
+    return markdown_table(("setting", "this run", "default"), rows)
 
 
 def _value(value: object) -> str:
@@ -165,11 +182,6 @@ def _cell(value: object, digits: int | None = None) -> str:
     if digits is not None and re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", text):
         text = f"{float(text):.{digits}f}"
     return text.replace("|", "\\|")
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _link(path: Path, folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.reports.run.settings import REQUIRED, changed_settings
+from distill.reports.run.changed_settings import REQUIRED, changed_settings
 from settings.loading import load_config
 
 BRICKS = "scene: toy\nrun: first\ndata: {resolution: 64}\nteacher: {kind: bricks}\n"

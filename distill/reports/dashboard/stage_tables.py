@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distill.reports.dashboard.records import Run
+from distill.reports.dashboard.run_records import Run
 from distill.reports.dashboard.stages import STAGES
 
 RULES = (

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from distill.evaluation.pictures import triptych_panels
-from distill.reports.dashboard.csv_files import Problems
-from distill.reports.dashboard.records import Picture
+from distill.evaluation.comparison_pictures import triptych_panels
+from distill.reports.dashboard.run_files import Problems
+from distill.reports.dashboard.run_records import Picture
 from scene.images import read_image
 from settings.errors import InputError
 

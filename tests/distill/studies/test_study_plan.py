@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.studies.plan import load_study
+from distill.studies.study_plan import load_study
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
 
@@ -112,6 +112,6 @@ def test_a_bad_study_is_one_message_with_file_and_field(tmp_path, case) -> None:
 
 @pytest.mark.parametrize("path", sorted((REPO_ROOT / "configs/studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_repositorys_studies_are_in_order_but_for_the_assets(path, monkeypatch) -> None:
-    monkeypatch.setattr("distill.studies.plan.check_assets", lambda config: None)
+    monkeypatch.setattr("distill.studies.study_plan.check_assets", lambda config: None)
     plan = load_study(path)
     assert plan.study.name == path.stem and len(plan.runs) >= 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.reports.dashboard.csv_files import Problems, read_csv, read_mapping
+from distill.reports.dashboard.run_files import Problems, read_mapping, read_rows
 
 EXPECTED = ("step", "psnr")
 
@@ -31,7 +31,7 @@ def test_what_is_read_and_what_is_said(tmp_path, content, rows, reason) -> None:
     path = tmp_path / "file.csv"
     path.write_bytes(content)
     problems = Problems(tmp_path)
-    assert read_csv(path, problems, EXPECTED) == rows
+    assert read_rows(path, problems, EXPECTED) == rows
     assert bool(problems.found) == (reason is not None)
     assert all(problem.file == "file.csv" for problem in problems.found)
     assert reason is None or any(reason in problem.reason for problem in problems.found)
@@ -41,7 +41,7 @@ def test_many_faults_of_a_file_are_said_in_short(tmp_path) -> None:
     path = tmp_path / "file.csv"
     path.write_text("step,psnr\n" + "1,x\n" * 100)
     problems = Problems(tmp_path)
-    assert len(read_csv(path, problems, EXPECTED)) == 100
+    assert len(read_rows(path, problems, EXPECTED)) == 100
     assert [problem.reason for problem in problems.found][-1] == "and 97 more of the kind"
 
 
@@ -49,9 +49,9 @@ def test_an_old_column_name_gives_way_to_the_new(tmp_path) -> None:
     path = tmp_path / "file.csv"
     path.write_text("step,lpips\n1,0.5\n")
     problems = Problems(tmp_path)
-    assert read_csv(path, problems, ("lpips_vgg",), {"lpips": "lpips_vgg"}) == [{"step": 1.0, "lpips_vgg": 0.5}]
+    assert read_rows(path, problems, ("lpips_vgg",), {"lpips": "lpips_vgg"}) == [{"step": 1.0, "lpips_vgg": 0.5}]
     path.write_text("lpips,lpips_vgg\n1,0.5\n")
-    assert read_csv(path, problems, ("lpips_vgg",), {"lpips": "lpips_vgg"}) == [{"lpips": 1.0, "lpips_vgg": 0.5}]
+    assert read_rows(path, problems, ("lpips_vgg",), {"lpips": "lpips_vgg"}) == [{"lpips": 1.0, "lpips_vgg": 0.5}]
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "\t:"])

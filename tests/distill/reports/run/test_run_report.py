@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.reports.run.report import write_report
+from distill.reports.run.run_report import write_report
 from lego_response_distill import main as distil
 from scene.images import read_image
 from settings.errors import InputError
@@ -90,7 +90,7 @@ def test_a_report_that_fails_is_a_warning_and_keeps_the_exit_status(tmp_path, mo
     def fail(*_: object) -> None:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("distill.reports.run.report.draw_curves", fail)
+    monkeypatch.setattr("distill.reports.run.run_report.draw_curves", fail)
     write_toy_scene(tmp_path, logging={"report": True})
     steps = "150" if near == "0.05" else "5"
     assert distil(arguments(tmp_path, "--max-steps", steps, "--set", f"data.near={near}")) == (

@@ -1,8 +1,7 @@
-"""What has been measured already: figures kept on disk, found again only by a digest of all they depend on."""
+"""What has been measured already: figures kept on disk, found again only under the key of all they depend on."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from functools import cache
@@ -10,18 +9,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from machine.files import atomic_path
+from machine.files import write_atomically
+from machine.fingerprints import cache_key
 
 _SOURCE = Path(__file__).resolve().parents[2]
 _PACKAGES = ("distill", "kernels", "machine", "scene", "settings", "students", "teacher")
 _LIBRARIES = ("torch", "torchvision", "numpy", "numba", "scikit-image", "lpips")
 
 
-class Records:
-    """Named figures, each under the digest of what it was made from; written as soon as they are known.
+class FigureCache:
+    """Named figures, each under the key of what it was made from; written as soon as they are known.
 
     The file holds a JSON object per line. A torn or foreign line is no record; the last of several of one name counts.
 
@@ -42,7 +39,7 @@ class Records:
             self.keep(self._lines)
 
     def get(self, name: str, key: str) -> Any | None:
-        """The figures of that name, if they were made from what ``key`` is the digest of."""
+        """The figures of that name, if they were made from what ``key`` is the ``cache_key`` of."""
         record = self._lines.get(name)
         return record["figures"] if record is not None and record["key"] == key else None
 
@@ -62,8 +59,7 @@ class Records:
         if not self._lines:
             self._path.unlink(missing_ok=True)
             return
-        with atomic_path(self._path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in self._lines.values()), encoding="utf-8")
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in self._lines.values()))
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -74,27 +70,12 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and {"name", "key", "figures"} <= record.keys() else None
 
 
-def digest(*parts: Any) -> str:
-    """SHA-256 of tensors (type, shape and values), arrays, and whatever JSON can hold."""
-    total = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, torch.Tensor):
-            part = part.detach().cpu().contiguous().numpy()
-        if isinstance(part, np.ndarray):
-            total.update(f"{part.dtype}{part.shape}".encode())
-            total.update(np.ascontiguousarray(part).data)
-        else:
-            total.update(json.dumps(part, sort_keys=True).encode())
-        total.update(b"\0")
-    return total.hexdigest()
-
-
 @cache
 def code_digest() -> str:
     """Digest of this program's source and of the versions of the libraries that its figures depend on."""
     files = sorted(path for package in _PACKAGES for path in (_SOURCE / package).rglob("*.py"))
     texts = [[path.relative_to(_SOURCE).as_posix(), path.read_text(encoding="utf-8")] for path in files]
-    return digest(texts, [_version(library) for library in _LIBRARIES])
+    return cache_key(texts, [_version(library) for library in _LIBRARIES])
 
 
 def _version(library: str) -> str | None:

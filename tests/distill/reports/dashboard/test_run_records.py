@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.reports.dashboard.csv_files import Problems
-from distill.reports.dashboard.records import Run, read_runs
-from distill.reports.dashboard.tables import measured_on
+from distill.reports.dashboard.run_files import Problems
+from distill.reports.dashboard.run_records import Run, read_runs
+from distill.reports.dashboard.stage_tables import measured_on
 from tests.distill.reports.dashboard.toy_runs import write_run
 
 

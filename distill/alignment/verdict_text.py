@@ -9,6 +9,7 @@ from distill.alignment.depth_reading import DepthReading
 from distill.alignment.diagnosis import Diagnosis, Verdict
 from distill.alignment.hypotheses import Cause
 from distill.alignment.planting import Fault
+from distill.reports.markdown_table import markdown_table
 from teacher.depth import DepthKind
 
 
@@ -60,7 +61,7 @@ def trials_table(verdict: Verdict, size: tuple[int, int]) -> str:
             cells.append("" if trial is None else f"{trial.psnr:.2f}{mark}")
         cause = next(column[name] for column in figures if name in column).hypothesis.cause
         rows.append([name, "" if cause == Cause.NONE else cause.value, *cells])
-    return _markdown([f"supposing that (at {size[0]}x{size[1]})", "cause", *(name for name, _ in subjects)], rows)
+    return markdown_table([f"supposing that (at {size[0]}x{size[1]})", "cause", *(name for name, _ in subjects)], rows)
 
 
 def depth_table(readings: Sequence[DepthReading], used: DepthKind) -> str:
@@ -69,7 +70,7 @@ def depth_table(readings: Sequence[DepthReading], used: DepthKind) -> str:
         [f"{one.kind.value}{' (in use)' if one.kind == used else ''}", _percent(one.error), _percent(one.error_partial)]
         for one in readings
     ]
-    return _markdown(["depth read as", "median error", "at partly covered pixels"], rows)
+    return markdown_table(["depth read as", "median error", "at partly covered pixels"], rows)
 
 
 def planted_table(planted: Sequence[Planted]) -> str:
@@ -85,13 +86,8 @@ def planted_table(planted: Sequence[Planted]) -> str:
         rows.append([fault.what, f"{gate.psnr:.4f}", f"{gate.psnr_blank:.4f}", said, detail, undone])
     header = ["planted", "PSNR, dB", "blank, dB", "cause named", "evidence", "undone, dB"]
     right = sum(one.is_named for one in planted)
-    return f"{_markdown(header, rows)}\n\n{right} of {len(planted)} named right."
+    return f"{markdown_table(header, rows)}\n\n{right} of {len(planted)} named right."
 
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.2%}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,6 +1,12 @@
+"""Devices by name, and random numbers that a device cannot tell from the host's."""
+
 import torch
 
-from machine.random_numbers import generator_on, host_integer
+from machine.devices import device_name, generator_on, host_integer
+
+
+def test_a_processor_is_named_with_its_cores():
+    assert "core" in device_name(torch.device("cpu"))
 
 
 def generator(seed=0):

@@ -1,6 +1,6 @@
-"""Choosing from sequences."""
+"""Choosing from frames."""
 
-from machine.sequences import spread
+from scene.frames import spread
 
 
 def test_spread():

@@ -6,7 +6,7 @@ import pytest
 
 from distill.studies.outcome import RATE, SECONDS, STEPS, Outcome
 from distill.studies.schema import StudyConfig
-from distill.studies.table import Spread, csv_columns, csv_rows, markdown, summarize
+from distill.studies.study_table import Spread, csv_columns, csv_rows, markdown, summarize
 
 TEACHER, TRUTH, LPIPS = ("psnr", "teacher"), ("psnr", "ground_truth"), ("lpips_vgg", "teacher")
 

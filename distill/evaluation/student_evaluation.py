@@ -10,13 +10,13 @@ import torch
 from distill.evaluation.evaluator import background_of, evaluate
 from distill.evaluation.frame_metrics import Color
 from distill.evaluation.parity import measure_parity, parity_csv
-from distill.evaluation.records import digest
 from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EvaluationResult
 from distill.evaluation.speed import BURN_IN
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedFrame, render_frame
 from machine.devices import device_name
+from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
@@ -119,7 +119,7 @@ def model_digest(model: Model, device: torch.device) -> str:
     """Digest of all that a student's renders and their times depend on beside the program and the cameras."""
     weights = model.student.state_dict()
     occupancy = model.grid.state_dict()
-    return digest(
+    return cache_key(
         *(part for state in (weights, occupancy) for name in sorted(state) for part in (name, state[name])),
         [model.student.settings.model_dump(), model.student.implementation],
         [asdict(model.settings), model.grid.box.lower, model.grid.box.upper, str(device), device_name(device)],

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from distill.reports.markdown_table import markdown_table
 from distill.studies.outcome import RATE, SECONDS, STEPS, Figure, Outcome
 from distill.studies.schema import METRICS, StudyConfig
 
@@ -77,8 +78,7 @@ def markdown(study: StudyConfig, rows: Sequence[Row], command: str) -> str:
         name = " ".join(filter(None, figure))
         header += [name, f"{name}: difference to {study.baseline}"] if len(study.arms) > 1 else [name]
     header += [*_MEANINGS.values(), "remarks"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(_cells(study, row, figures)) + " |" for row in rows]
+    table = markdown_table(header, (_cells(study, row, figures) for row in rows), "---")
     seeds = ", ".join(map(str, study.seeds))
     about = (
         f"Held-out frames. Mean ± sample standard deviation over seeds {seeds}; differences are taken seed by seed. "
@@ -91,7 +91,7 @@ def markdown(study: StudyConfig, rows: Sequence[Row], command: str) -> str:
     if len(made_with) > 1:
         notes.insert(0, "The runs were made with different machines or versions: times do not compare.\n")
     return "\n".join(
-        [f"# Study {study.name}", "", about, "", f"{state} Command: `{command}`", "", *lines, "", *notes, ""]
+        [f"# Study {study.name}", "", about, "", f"{state} Command: `{command}`", "", table, "", *notes, ""]
     )
 
 

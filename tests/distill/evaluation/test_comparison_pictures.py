@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distill.evaluation import pictures
+from distill.evaluation import comparison_pictures as pictures
 
 
 def test_enlarged_repeats_pixels_up_to_256():

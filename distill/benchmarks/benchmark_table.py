@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from distill.benchmarks.measurement import Limits, Timing
+from distill.reports.markdown_table import markdown_table
 
 COLUMNS = (
     *("case", "implementation", "min_s", "median_s", "max_s", "rounds", "speed_up"),
@@ -12,6 +13,7 @@ COLUMNS = (
     "roofline_fraction",
     *("device", "device_name", "threads", "torch", "date", "command", "copy_bytes_per_s", "matmul_flops_per_s"),
 )
+_HEADER = "what", "implementation", "min ms", "median ms", "max ms", "speed-up", "rate", "GPU peak GiB", "of roofline"
 
 
 def rows_of(timings: Sequence[Timing], limits: Limits, circumstances: Mapping[str, object]) -> list[dict[str, object]]:
@@ -60,21 +62,19 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     if not rows:
         return ""
     first = rows[0]
-    lines = [
+    about = (
         f"{first['device_name']}, {first['threads']} CPU threads, torch {first['torch']}, {first['date']}, "
         f"`{first['command']}`. Copies {_scaled(first['copy_bytes_per_s'], 1e9)} GB/s, multiplies "
-        f"{_scaled(first['matmul_flops_per_s'], 1e9)} GFLOP/s.",
-        "",
-        "| what | implementation | min ms | median ms | max ms | speed-up | rate | GPU peak GiB | of roofline |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+        f"{_scaled(first['matmul_flops_per_s'], 1e9)} GFLOP/s."
+    )
+    lines = []
     for row in rows:
         times = [f"{1e3 * float(row[name]):.2f}" for name in ("min_s", "median_s", "max_s")]
         memory = "" if _missing(row["gpu_peak_gib"]) else f"{float(row['gpu_peak_gib']):.2f}"
         share = "" if _missing(row["roofline_fraction"]) else f"{100 * float(row['roofline_fraction']):.1f} %"
-        cells = [row["case"], row["implementation"], *times, f"{float(row['speed_up']):.1f}", _rate(row), memory, share]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        names = str(row["case"]), str(row["implementation"])
+        lines.append([*names, *times, f"{float(row['speed_up']):.1f}", _rate(row), memory, share])
+    return f"{about}\n\n{markdown_table(_HEADER, lines, '---')}"
 
 
 def _rate(row: Mapping[str, object]) -> str:
