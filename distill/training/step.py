@@ -25,7 +25,7 @@ from distill.training.precision import training_precision
 from distill.training.ray_sampler import RaySource
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
-from machine.random_numbers import generator_on, host_integer
+from machine.devices import generator_on, host_integer
 from settings.config import Config
 from settings.losses import PICTURE_TERMS
 
