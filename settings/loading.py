@@ -208,5 +208,5 @@ def _drop_retired(data: dict[str, Any], sources: Mapping[str, str]) -> None:
             continue
         value = mapping.pop(key)
         if off is not ... and value != off:
-            hint = "It gained nothing where it was measured, and is gone (docs/results.md); take the key out."
+            hint = "This setting is gone, see docs/results.md; take the key out."
             raise InputError(sources.get(field, "config"), field, show(value), show(off), hint)

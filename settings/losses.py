@@ -59,7 +59,7 @@ class DepthLossConfig(ScheduledTerm):
 
 
 class EarlyTerm(ScheduledTerm):
-    """A term that shows the way and then leaves the last word to the rays: it falls to 0 by half-time."""
+    """A term that matters early: by half-time its weight has fallen to 0, and the rays alone decide what is learnt."""
 
     decay_start: Unit = Field(0.0, description="fraction of the run from which the weight falls linearly")
     decay_end: Unit = Field(0.5, description="fraction of the run from which it stays at `final`")

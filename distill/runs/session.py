@@ -19,7 +19,7 @@ from distill.model.restored_run import restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
 from distill.training.live_sampler import LiveRaySampler
-from distill.training.precision import training_precision
+from distill.training.on_device import training_precision
 from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
