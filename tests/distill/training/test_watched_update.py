@@ -18,7 +18,7 @@ NAN = float("nan")
 
 @pytest.fixture
 def student():
-    return build_student("hash_grid", ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), SETTINGS)
+    return build_student(((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), SETTINGS)
 
 
 def optimizer_of(student):
