@@ -10,7 +10,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.constants import constant
+from kernels.device_constants import constant
 from kernels.dispatch import resolve
 from kernels.threads import FASTMATH, parallel_for
 

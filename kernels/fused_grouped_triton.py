@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.constants import constant
+from kernels.device_constants import constant
 from kernels.fused_rays_triton import add_sample, advance, grid_of, launch_of, no_rays, places, programs
 from kernels.grouped_layout import GroupedLayout
 from kernels.grouped_mlp_triton import axis_of, encode, network_of

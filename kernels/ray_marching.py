@@ -17,7 +17,7 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.constants import constant
+from kernels.device_constants import constant
 from kernels.dispatch import resolve
 from kernels.threads import parallel_for
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kernels.constants import constant
+from kernels.device_constants import constant
 from kernels.ray_marching import Cells
 from scene.cells import CellGrid
 from scene.rays import SceneBox
