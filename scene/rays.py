@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.constants import constant
+from kernels.device_constants import constant
 from scene.cameras import Cameras
 
 Vector = tuple[float, float, float]
