@@ -1,4 +1,4 @@
-"""What a config may say: names, types, ranges, units, defaults. The README's reference is made from this file."""
+"""What a config may say: names, types, ranges, units, defaults. The tables in docs/config.md are made from it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from pydantic import Field, model_validator
 
 from settings.data import DataConfig, GroundTruthConfig
 from settings.evaluation import EvalConfig, LoggingConfig
-from settings.features import FeatureConfig
 from settings.fitting import FittingConfig
 from settings.kinds import STUDENT_KINDS, StudentSection
-from settings.losses import LossConfig
+from settings.losses import FeatureConfig, LossConfig
 from settings.rendering import OccupancyConfig, RenderConfig
-from settings.sections import (
-    Device,
-    FolderName,
-    Section,
-    Tag,
-    problem,
-)
+from settings.sections import Device, FolderName, Section, Tag, problem
 from settings.teacher import LiveConfig, TeacherConfig
 from settings.training import TrainConfig
 

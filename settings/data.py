@@ -6,14 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from settings.sections import (
-    AssetPath,
-    FolderName,
-    FrameSlice,
-    Section,
-    Vector,
-    problem,
-)
+from settings.sections import AssetPath, FolderName, FrameSlice, Section, Vector, problem
 
 
 class BoxConfig(Section):
@@ -45,7 +38,7 @@ class DataConfig(Section):
     train_transforms: AssetPath | None = Field(
         None,
         description="the JSON of the poses to train on; all of `transforms` is held out then. For gaussians, images; "
-        "null: a share of `transforms`, but for a live PLY `transforms_train.json` beside it",
+        "null: a share of `transforms`, or where gaussians are rendered live `transforms_train.json` beside it",
     )
     train_frames: FrameSlice | None = Field(
         None, description="frames to use of the JSON that is trained on, where it is not `transforms`; null: all"

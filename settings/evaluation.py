@@ -6,11 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from settings.sections import (
-    FromList,
-    Section,
-    distinct,
-)
+from settings.sections import FromList, Section, distinct
 
 
 class EvalConfig(Section):

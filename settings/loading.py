@@ -44,11 +44,7 @@ def load_config(
         _merge(data, section, sources, str(file))
     for source, section in layers:
         _merge(data, section, sources, source)
-    for override in overrides:
-        _merge(data, _parse_override(override), sources, OVERRIDE)
-    _drop_retired(data, sources)
-    _resolve_assets(data, Path(assets or REPO_ROOT))
-    return validate(Config, data, sources, str(path))
+    return _checked(data, sources, overrides, assets, str(path))
 
 
 def config_from_text(
@@ -73,11 +69,7 @@ def config_from_text(
     _merge(data, stored, sources, str(source))
     if assets is not None:
         _move_assets(data, Path(assets))
-    for override in overrides:
-        _merge(data, _parse_override(override), sources, OVERRIDE)
-    _drop_retired(data, sources)
-    _resolve_assets(data, Path(assets or REPO_ROOT))
-    return validate(Config, data, sources, str(source))
+    return _checked(data, sources, overrides, assets, str(source))
 
 
 def validate(model: type[Model], data: Mapping[str, Any], sources: Mapping[str, str], default_source: str) -> Model:
@@ -102,7 +94,14 @@ def to_yaml(config: Config) -> str:
     return dump_yaml(config.model_dump(mode="json"))
 
 
-# --- reading -----------------------------------------------------------------------------------------------------
+def _checked(
+    data: dict[str, Any], sources: dict[str, str], overrides: Sequence[str], assets: str | Path | None, source: str
+) -> Config:
+    for override in overrides:
+        _merge(data, _parse_override(override), sources, OVERRIDE)
+    _drop_retired(data, sources)
+    _resolve_assets(data, Path(assets or REPO_ROOT))
+    return validate(Config, data, sources, source)
 
 
 def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -146,24 +145,18 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
             into[key] = value
             continue
         old = into.get(key)
-        # another kind of student has other keys: the base's are not inherited
+        # Another kind of student has other keys: the base's are not inherited.
         if not isinstance(old, dict) or (field == "student" and "kind" in value and value["kind"] != old.get("kind")):
             into[key] = {}
         _merge(into[key], value, sources, source, f"{field}.")
 
 
-_ASSETS = (
-    ("data", "transforms"),
-    ("data", "train_transforms"),
-    ("teacher", "outputs"),
-    ("teacher", "ply"),
-    ("features", "file"),
-)
+_ASSETS = ("data.transforms", "data.train_transforms", "teacher.outputs", "teacher.ply", "features.file")
 
 
 def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Each section and key that hold an asset's path."""
-    for section, key in _ASSETS:
+    for section, key in (field.split(".") for field in _ASSETS):
         mapping = data.get(section)
         if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
             yield mapping, key
@@ -182,8 +175,8 @@ def _move_assets(data: dict[str, Any], root: Path) -> None:
         mapping[key] = str(next((path for path in ends if path.exists()), mapping[key]))
 
 
-# Settings that are gone, as earlier versions wrote them into every resolved config. Where a value made a difference,
-# only the one that meant "off" is passed over.
+# Settings that are gone, which earlier versions wrote into every resolved config, with the value that meant "off".
+# ``...``: any value, since it was of no effect without one of the others.
 _RETIRED: dict[str, Any] = {
     "assistant_student": ...,
     "train.assistant": None,
@@ -196,7 +189,7 @@ _RETIRED: dict[str, Any] = {
 
 
 def _drop_retired(data: dict[str, Any], sources: Mapping[str, str]) -> None:
-    """Takes settings out that are gone and were of no effect.
+    """Takes out the settings that are gone, where they were off.
 
     Raises:
         InputError: one of them asks for what is gone.
@@ -208,5 +201,5 @@ def _drop_retired(data: dict[str, Any], sources: Mapping[str, str]) -> None:
             continue
         value = mapping.pop(key)
         if off is not ... and value != off:
-            hint = "It gained nothing where it was measured, and is gone (docs/results.md); take the key out."
+            hint = "This setting is gone, see docs/results.md; take the key out."
             raise InputError(sources.get(field, "config"), field, show(value), show(off), hint)

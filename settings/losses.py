@@ -1,17 +1,17 @@
-"""The sections of a config about what training minimises: each term, how much it weighs and when."""
+"""The settings of what training minimises: each term, how much it weighs and when, and the features behind some."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from settings.sections import Section, Unit, problem
+from settings.sections import AssetPath, FromList, Section, Unit, distinct, problem
 
 PICTURE_TERMS = ("rgb", "alpha", "depth")
 """Losses of rays against the teacher's pictures."""
 INTERNAL_TERMS = ("density", "color", "feature_l2", "feature_cos")
-"""Losses of samples, or of activations along rays, against what the teacher knows besides its pictures."""
+"""Losses of samples, or of their activations, against the teacher's internal features."""
 ALIGNING_TERMS = frozenset(("feature_l2", "feature_cos"))
 """Those of them that align an activation."""
 
@@ -59,7 +59,7 @@ class DepthLossConfig(ScheduledTerm):
 
 
 class EarlyTerm(ScheduledTerm):
-    """A term that shows the way and then leaves the last word to the rays: it falls to 0 by half-time."""
+    """A term that helps at the start: unless set otherwise it falls to 0 by the middle of the run."""
 
     decay_start: Unit = Field(0.0, description="fraction of the run from which the weight falls linearly")
     decay_end: Unit = Field(0.5, description="fraction of the run from which it stays at `final`")
@@ -107,3 +107,25 @@ class LossConfig(Section):
     def aligns(self) -> bool:
         """Whether an activation of the student is aligned with teacher features."""
         return not ALIGNING_TERMS.isdisjoint(self.internal_terms)
+
+
+class FeatureConfig(Section):
+    """The teacher's internal features, for the `density`, `color` and `feature_*` losses."""
+
+    channels: Annotated[tuple[str, ...], FromList, Field(min_length=1), AfterValidator(distinct)] = Field(
+        ("sh",),
+        description="teacher channels of the feature losses: groups `sh`, `sh_dc`, `log_scale`, `all`, `opacity`, or "
+        "single names such as `sh_3_g`",
+    )
+    file: AssetPath | None = Field(
+        None, description="features exported by tools/export_teacher.py --features; null: made from the PLY at start"
+    )
+    resolution: int = Field(128, ge=8, le=1024, description="cells along the box's longest side, without a file")
+    tap: Literal["encoding", "hidden", "geo", "sample"] = Field(
+        "geo",
+        description="student activation that is aligned: encoded position, first hidden layer, the density MLP's "
+        "features, or a sample's colour and log density",
+    )
+    projector_width: int = Field(0, ge=0, description="neurons of the projector's hidden layer; 0: linear")
+    points_per_step: int = Field(4096, ge=1, description="samples of a step at most, evenly spread, that are compared")
+    min_confidence: Unit = Field(0.0, description="samples where the teacher's confidence is lower are left out")

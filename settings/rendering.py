@@ -6,11 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.sections import (
-    Background,
-    Section,
-    background_rgb,
-)
+from settings.sections import Background, Section, background_rgb
 
 
 class OccupancyConfig(Section):

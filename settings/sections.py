@@ -39,6 +39,7 @@ def _power_of_two(value: int) -> int:
 
 
 def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    """A validator: no value twice."""
     if len(set(values)) < len(values):
         raise problem("", list(values), "each name once")
     return values

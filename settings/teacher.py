@@ -6,19 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from settings.sections import (
-    AssetPath,
-    Background,
-    Section,
-    Unit,
-    background_rgb,
-)
+from settings.sections import AssetPath, Background, Section, Unit, background_rgb
 
 
 class LiveConfig(Section):
-    """A teacher that goes on rendering new views while its student trains."""
+    """A teacher that renders new views all through its student's training."""
 
-    buffer: int = Field(128, ge=2, description="views that rays are drawn from at a time; the oldest makes way")
+    buffer: int = Field(
+        128, ge=2, description="views that rays are drawn from at a time; a new one replaces the oldest"
+    )
     reuse: float = Field(
         1.0, gt=0, description="a new view comes after this many times a view's pixels have been drawn as rays"
     )
@@ -48,8 +44,8 @@ class TeacherConfig(Section):
     )
     outputs: AssetPath | None = Field(
         None,
-        description="graphdeco's output folder (`renders/`, `depth/`), under the assets root; views: the teacher; a "
-        "live PLY: what the student is measured against, null: rendered here",
+        description="graphdeco's output folder (`renders/`, `depth/`), under the assets root; views: the teacher; "
+        "gaussians rendered live: what the student is measured against, null: rendered here",
     )
     ply: AssetPath | None = Field(
         None,

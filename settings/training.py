@@ -6,10 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.sections import (
-    FromList,
-    Section,
-)
+from settings.sections import FromList, Section
 
 
 class TrainConfig(Section):

@@ -24,7 +24,7 @@ from distill.alignment.diagnosis import THRESHOLD_DB, check
 from distill.alignment.planting import FAULTS
 from distill.alignment.search import SEARCH_WIDTH
 from distill.alignment.verdict_text import Planted, depth_table, planted_table, trials_table, verdict_text
-from distill.model.restored_run import restore_run
+from distill.model.model import restore_run
 from distill.runs.command_line import add_config_options, add_run_options, config_of, run_command
 from settings.errors import InputError
 

@@ -109,11 +109,11 @@ brick_records() {
 }
 
 budgets=(60 300) small=() small_table=() small_fit=() size=()
-tests=(tests/kernels tests/students tests/distill/test_renderer.py tests/distill/test_trainer.py)
+tests=(tests/kernels tests/students tests/distill/rendering tests/distill/training)
 if [[ $tiny == 1 ]]; then
     budgets=(5 10)
     size=(--tiny)
-    tests=(tests/kernels/test_dispatch.py tests/kernels/test_triton_support.py tests/distill/test_renderer.py)
+    tests=(tests/kernels/test_dispatch.py tests/kernels/test_triton_support.py tests/distill/rendering/test_renderer.py)
     small_fit=(--set fitting.max_seconds=8 --set fitting.initial_gaussians=2000 --set data.resolution=64)
     if [[ -n $lego ]]; then
         small=(--set data.resolution=64 --set "data.frames='::10'")

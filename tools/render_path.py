@@ -18,7 +18,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.evaluation.film import SHOWS, check_video, even_sized, path_frames, write_video
-from distill.model.restored_run import restore_run
+from distill.model.model import restore_run
 from distill.model.view_renderers import RenderView, gaussians_renderer, student_renderer
 from distill.runs.command_line import add_config_options, add_run_options, config_of, run_command
 from machine.devices import choose_device

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.evaluation.metrics import psnr_blank
-from distill.model.restored_run import RestoredRun
+from distill.model.model import RestoredRun
 from distill.model.view_renderers import Color, RenderView, gaussians_renderer, student_renderer
 from scene.cameras import Cameras
 from scene.frames import spread

@@ -54,7 +54,7 @@ FIGURES = {
     "size_fp16_mib": ("size as float16, MiB", ".3f"),
 }
 PARITY_COLUMNS = ("step", "subject", "source", "width", "height", "frames", *FIGURES)
-# A spread or an idle machine is nobody's merit.
+# A spread, or the power of an idle machine, is better neither high nor low.
 _NO_RATIO = ("fps_iqr", "power_idle_w", "cpu_package_power_idle_w")
 _log = logging.getLogger(__name__)
 

@@ -138,7 +138,7 @@ class FeatureSupervision:
         return {"projector": projector, "norms": dict(self.norms.means)}
 
     def restore(self, state: dict[str, Any], path: str | Path) -> None:
-        """Goes on from a checkpoint.
+        """Restores what ``state`` gave to a checkpoint.
 
         Raises:
             InputError: its projector is not the config's.

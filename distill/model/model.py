@@ -1,4 +1,4 @@
-"""From a config to what a run works with: teacher, student, occupancy, renderer settings."""
+"""A student with what it takes to render it: made for a teacher, or restored from a run's checkpoint."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 
 import torch
 
-from distill.model.checkpoint import restore_box, restore_student
+from distill.model.checkpoint import load_checkpoint, restore_box, restore_student
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import RenderSettings
 from kernels.fused_render import fused_refusal
+from machine.devices import choose_device
+from machine.run_folder import RunFolder
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
 from students import build_student
 from students.base import Student
-from teacher.sources import Teacher
+from teacher.sources import Teacher, check_assets
 from teacher.sources.cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
@@ -78,6 +80,45 @@ def restore_model(config: Config, state: dict[str, Any], path: Path, device: tor
     grid.load_state_dict(stored["state"])
     student = restore_student(state, path, device, config.kernels)
     return Model(student, grid.to(device), _render_settings(config, stored["step"], student, device))
+
+
+@dataclass(frozen=True)
+class RestoredRun:
+    """A checkpoint's student; nothing has been written.
+
+    Attributes:
+        model: the student with its occupancy, in evaluation mode.
+        step: training steps behind it.
+        device: where it is.
+        folder: the run's, not necessarily there yet.
+        checkpoint: the file.
+    """
+
+    model: Model
+    step: int
+    device: torch.device
+    folder: RunFolder
+    checkpoint: Path
+
+
+def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None) -> RestoredRun:
+    """Restores a checkpoint, the latest of the run under ``root`` by default, whatever student the config names.
+
+    Raises:
+        InputError: config, assets or checkpoint are not in order.
+    """
+    check_assets(config)
+    device = choose_device(config)
+    folder = RunFolder(config, root)
+    path = Path(checkpoint) if checkpoint else folder.latest_checkpoint()
+    if path is None:
+        raise InputError(
+            folder.checkpoints, "checkpoint", "none", "a checkpoint to evaluate", "Train first, or use --checkpoint."
+        )
+    state = load_checkpoint(path, device)
+    model = restore_model(config, state, path, device)
+    model.student.eval()
+    return RestoredRun(model, state["step"], device, folder, path)
 
 
 def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> OccupancyGrid:

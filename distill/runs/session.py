@@ -14,12 +14,11 @@ from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.losses.supervision import FeatureSupervision, supervise
 from distill.model.checkpoint import load_checkpoint
-from distill.model.model import Model, build_model, restore_model
-from distill.model.restored_run import restore_run
+from distill.model.model import Model, build_model, restore_model, restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
 from distill.training.live_sampler import LiveRaySampler
-from distill.training.precision import training_precision
+from distill.training.on_device import training_precision
 from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations

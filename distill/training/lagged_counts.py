@@ -49,11 +49,11 @@ class LaggedCounts:
         return self._arrived(self._under_way.popleft()) if len(self._under_way) > LAG else None
 
     def pending(self) -> list[tuple[int, int]]:
-        """Rays and samples of the steps that have not been taken yet; waits for them. ``restore`` goes on from it."""
+        """Rays and samples of the steps that have not been taken yet; waits for them."""
         return [tuple(self._arrived(entry)) for entry in self._under_way]
 
     def restore(self, pending: list[tuple[int, int]]) -> None:
-        """Goes on where another was when it gave ``pending``."""
+        """Restores what another's ``pending`` gave."""
         self._under_way.clear()
         self._next = 0
         for rays, samples in pending:

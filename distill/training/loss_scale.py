@@ -76,7 +76,7 @@ class LossScale:
         return {"scale": self.value.item(), **dict(zip(names, counts, strict=True))}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Goes on where another was when it gave ``state``."""
+        """Restores what another's ``state`` gave."""
         self.value.fill_(state["scale"])
         for name in ("calm", "in_a_row", "skipped"):
             getattr(self, f"_{name}").fill_(state[name])

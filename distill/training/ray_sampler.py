@@ -59,7 +59,7 @@ class RaySource:
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where another source was when it gave ``state``."""
+        """Restores what another source's ``state`` gave."""
 
 
 class RaySampler(RaySource):

@@ -20,8 +20,8 @@ from distill.losses.supervision import FeatureSupervision, InternalTerms
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedRays, render_rays
 from distill.training.lagged_counts import LaggedCounts, RayCount
+from distill.training.on_device import training_precision
 from distill.training.optimizer import StudentAdam, rate_factor
-from distill.training.precision import training_precision
 from distill.training.ray_sampler import RaySource
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite

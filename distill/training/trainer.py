@@ -15,10 +15,10 @@ from distill.losses.supervision import FeatureSupervision
 from distill.model.checkpoint import box_state, save_checkpoint, student_state
 from distill.model.model import Model
 from distill.reports.tensorboard import Board
+from distill.training.on_device import waiting_parts
 from distill.training.ray_sampler import RaySource
 from distill.training.step import StepResult, TrainingStep
 from distill.training.training_log import COLUMNS, metrics_row, postfix
-from distill.training.waiting import waiting_parts
 from kernels.threads import one_torch_thread
 from machine.files import CsvLog
 from machine.interrupts import Interrupt

@@ -65,7 +65,7 @@ class StepWatch:
         return None if step == _NEVER else (step, self._names[index], values[index])
 
     def forget(self) -> None:
-        """As if all had been finite so far."""
+        """Forgets what was not finite so far."""
         self._first.fill_(_NEVER)
 
 

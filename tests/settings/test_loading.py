@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from settings.loading import REPO_ROOT, load_config, to_yaml
+from settings.errors import InputError
+from settings.loading import REPO_ROOT, config_from_text, load_config, to_yaml
 from tests.toy_configs import BRICKS, VIEWS, refusal
 
 
@@ -134,3 +135,43 @@ def test_dump_reads_back_equal(write, tmp_path):
     again = load_config(write(to_yaml(config), "dump.yaml"), assets="/another/root")
     assert again == config
     assert again.tag == "1e-3" and again.data.box.upper == (1.0, 1.0, 1e9)
+
+
+RETIRED = """
+assistant_student: {kind: hash_grid, levels: 12}
+features: {level: sample, balance: null, tap: geo}
+train: {assistant: null, assistant_share: 0.25, pointwise_share: 0.25, points_per_step: 16384, lr: 0.02}
+"""
+
+
+@pytest.mark.parametrize("read", [load_config, lambda path: config_from_text(path.read_text(), path)])
+def test_settings_that_are_gone_are_passed_over_where_they_were_off(write, read):
+    config = read(write(BRICKS + RETIRED))
+    assert config == load_config(write(BRICKS + "train: {lr: 0.02}\nfeatures: {tap: geo}\n", "new.yaml"))
+    assert not {"assistant_student", "assistant", "level", "balance"} & set(re.findall(r"\w+(?=:)", to_yaml(config)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "found", "expected"),
+    [
+        ("train.assistant", "auto", '"auto"', "null"),
+        ("train.assistant", "hash.pth", '"hash.pth"', "null"),
+        ("features.level", "ray", '"ray"', '"sample"'),
+        ("features.balance", "0.5", "0.5", "null"),
+    ],
+)
+def test_what_is_gone_is_refused_where_it_was_on(write, field, value, found, expected):
+    section, key = field.split(".")
+    text = f"{BRICKS}{section}: {{{key}: {value}}}\n"
+    write(text, "base.yaml")
+    in_base, in_set = refusal(write("base: base.yaml\n")), refusal(write(BRICKS), f"{field}={value}")
+    assert (in_base.field, in_base.found, in_base.expected) == (field, found, expected)
+    assert in_base.source.endswith("base.yaml") and in_set.source == "--set"
+    assert "docs/results.md" in in_base.hint and in_set.hint == in_base.hint
+    with pytest.raises(InputError, match=f"run.pth: {field}: found {found}"):
+        config_from_text(text, "run.pth")
+
+
+def test_a_retired_key_of_another_name_is_as_unknown_as_any(write):
+    assert refusal(write(BRICKS), "train.assistants=auto").found == "an unknown key"
+    assert refusal(write(BRICKS), "features=3").field == "features"  # no section to look for one in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,14 @@ def test_the_plan_of_a_try_on_the_cpu_writes_nothing(tmp_path):
         *("bricks_teacher", "bricks_hash", "bricks_kilo"),
     ]
     assert not output.exists()
+
+
+def test_the_tests_it_runs_are_there():
+    listed = [paths.split() for paths in re.findall(r"tests=\((.*)\)", (REPO_ROOT / SCRIPT).read_text())]
+    assert len(listed) == 2 and "tests/distill/training" in listed[0]
+    for path in (REPO_ROOT / name for paths in listed for name in paths):
+        files = [path] if path.is_file() else sorted(path.glob("test_*.py"))
+        assert files and any("def test_" in file.read_text(encoding="utf-8") for file in files), path
 
 
 def test_the_plan_of_the_records(tmp_path, lego):

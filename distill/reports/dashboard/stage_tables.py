@@ -15,7 +15,7 @@ RULES = (
     "on the same split, against the same reference, on the same background, at the same width; collapsed and likely "
     "blank runs do not compete.",
     "Gap to blank: PSNR above that of the best single-colour picture. COLLAPSED: no more than 0.5 dB above it. Likely "
-    "blank: the CSV has no psnr_blank, so it cannot be told, and PSNR is below 12 dB, which blank pictures reach.",
+    "blank: the CSV has no psnr_blank to compare with, and its PSNR is below 12 dB, which blank pictures reach.",
     "Gap to teacher: PSNR against ground truth of the teacher less that of the student, on the same frames (from "
     "psnr_teacher of the evaluation's CSV); below 0 the student is better than its teacher.",
     "Size: as the parity CSV has it, else the student's weights in the checkpoint that was evaluated; of a fitted "
@@ -142,5 +142,5 @@ def _notes(run: Run) -> list[str]:
     if run.latest is None or not run.latest.rows:
         notes.append("no evaluation that can be read" if run.latest else "not evaluated")
     elif run.blank_unknown and not run.mark:
-        notes.append("no psnr_blank: whether it is blank cannot be told")
+        notes.append("no psnr_blank to compare with: it may be blank")
     return notes

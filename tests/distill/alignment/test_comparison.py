@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill.alignment.comparison import chosen_views, compare_with, load_comparison, measure, sampled_depth
-from distill.model.restored_run import restore_run
+from distill.model.model import restore_run
 from lego_response_distill import main as train
 from scene.rays import pixel_rays
 from settings.errors import InputError

@@ -16,6 +16,7 @@ from distill.model.checkpoint import (
 from scene.rays import SceneBox
 from settings.errors import InputError
 from students.hash_grid import HashGridSettings, HashGridStudent
+from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 
 CPU = torch.device("cpu")
 BOX = SceneBox((-1, -2, -3), (1.5, 2, 3))
@@ -170,11 +171,30 @@ def test_an_unknown_kind_of_student_is_named(path, state):
         restore_student(state, path, CPU)
 
 
-@pytest.mark.parametrize("settings", [{"hidden_width": 16}, {"table_size": 1024}, {"table_size": 12}, {"levels": None}])
-def test_weights_that_do_not_fit_their_settings_are_refused(path, state, settings):
+@pytest.mark.parametrize(
+    ("settings", "field", "found"),
+    [
+        ({"hidden_width": 16}, "student.weights", "Error.* in loading state_dict"),
+        ({"table_size": 1024}, "student.weights", "Error.* in loading state_dict"),
+        ({"table_size": 12}, "student.table_size", "12, expected a power of two"),
+        ({"levels": None}, "student.levels", "null, expected an integer"),
+        ({"blend": 0.1}, "student.blend", "an unknown key"),
+    ],
+)
+def test_weights_that_do_not_fit_their_settings_are_refused(path, state, settings, field, found):
     state["student"]["settings"] = {**SETTINGS, **settings}
-    with pytest.raises(InputError, match="step_000007.pth: student"):
+    with pytest.raises(InputError, match=f"step_000007.pth: {field}: found {found}"):
         restore_student(state, path, CPU)
+
+
+@pytest.mark.parametrize("grid", [(2, 1, 1), [2, 1, 1]])
+def test_settings_are_plain_values_and_lists_do_for_tuples(state, path, grid):
+    student = KiloUniformStudent((BOX.lower, BOX.upper), KiloUniformSettings(grid=(2, 1, 1), hidden_width=16))
+    stored = student_state(student)
+    assert stored["kind"] == "kilo_uniform" and stored["settings"]["grid"] == (2, 1, 1)
+    assert "kind" not in stored["settings"]
+    stored["settings"]["grid"] = grid
+    assert restore_student({**state, "student": stored}, path, CPU).settings == student.settings
 
 
 def test_damaged_parts_are_refused(path, state):

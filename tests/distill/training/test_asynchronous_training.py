@@ -172,9 +172,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path, mor
         config_path, *more, f"run=whole_{len(more)}", "train.max_steps=36", resume=whole.folder.checkpoint_path(30)
     )
     again.run(show_progress=False)
-    first, second = whole.model.student.state_dict(), again.student.state_dict()
+    first, second = whole.model.student.state_dict(), again.model.student.state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
-    assert again.counts.pending() == whole.counts.pending()
+    assert again.step.counts.pending() == whole.step.counts.pending()
     assert again.step.rays_per_step == whole.step.rays_per_step
 
 

@@ -9,7 +9,7 @@ from distill.training.optimizer import StudentAdam
 from distill.training.watched_update import StepWatch, largest_gradient, make_watched
 from settings.errors import TrainingDiverged
 from settings.training import TrainConfig
-from students import build_student
+from students.hash_grid import HashGridSettings, HashGridStudent
 from tests.distill.training.test_optimizer import SETTINGS
 
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ NAN = float("nan")
 
 @pytest.fixture
 def student():
-    return build_student("hash_grid", ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), SETTINGS)
+    return HashGridStudent(((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), HashGridSettings(**SETTINGS))
 
 
 def optimizer_of(student):

@@ -1,4 +1,4 @@
-"""The type that a student is trained in."""
+"""What a run's device means for its steps: the type they compute in, and what still waits for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 
 from settings.config import Config
 from settings.errors import InputError
+from students.base import Student
 
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -24,3 +25,12 @@ def training_precision(config: Config, device: torch.device) -> torch.dtype:
         expected = f"auto or float32, since kernels is {config.kernels} on the CPU"
         raise InputError("config", "train.precision", name, expected, hint)
     return _TYPES[name]
+
+
+def waiting_parts(config: Config, student: Student) -> list[str]:
+    """What has the host wait for a GPU between two rows of the log, though steps are made not to.
+
+    One sentence part each, naming the field; empty where nothing waits.
+    """
+    live = ["teacher.live, whenever a view is rendered"] if config.live else []
+    return student.waits_for(config.features.tap if config.loss.aligns else None) + live
