@@ -103,10 +103,7 @@ _TURNS: tuple[tuple[str, Callable[[Tensor], Tensor], bool], ...] = (
 def _turned(name: str, turn: Callable[[Tensor], Tensor]) -> Hypothesis:
     advice = "Write the teacher's pictures upright: row 0 is the top, column 0 the left."
     return Hypothesis(
-        f"the pictures are {name}",
-        Cause.AXES,
-        advice,
-        picture=lambda view, background: turn(view.over(background)),
+        f"the pictures are {name}", Cause.AXES, advice, picture=lambda view, background: turn(view.over(background))
     )
 
 
