@@ -16,7 +16,7 @@ from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.evaluation.figure_cache import FigureCache, code_digest
 from distill.evaluation.frame_metrics import camera_values
 from distill.evaluation.render_files import eval_stem
-from distill.evaluation.results import Row
+from distill.evaluation.results import Row, shown
 from distill.evaluation.speed import BURN_IN, TIMED_FRAMES, Speed, measure_speed
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedFrame, render_frame
@@ -71,7 +71,7 @@ class Parity:
         for name, (label, spec) in FIGURES.items():
             if student[name] is None and teacher[name] is None:
                 continue
-            cells = (_text(student[name], spec), _text(teacher[name], spec), _text(ratio[name], ".3g"))
+            cells = (shown(student[name], spec), shown(teacher[name], spec), shown(ratio[name], ".3g"))
             lines.append((label, *cells))
         widths = [max(len(line[n]) for line in lines) for n in range(4)]
         text = [f"{line[0]:<{widths[0]}}" + "".join(f" | {line[n]:>{widths[n]}}" for n in (1, 2, 3)) for line in lines]
@@ -236,7 +236,3 @@ def _without(others_gib: float | None, speed: Speed) -> Speed:
     if speed.gpu_peak_gib is None or others_gib is None:
         return speed
     return replace(speed, gpu_peak_gib=speed.gpu_peak_gib - others_gib)
-
-
-def _text(value: object, spec: str) -> str:
-    return "-" if value is None else format(value, spec)
