@@ -234,7 +234,7 @@ def _inside_box(depth: Tensor, solid: Tensor, kind: DepthKind, cameras: Cameras,
 def back_project(distance: Tensor, valid: Tensor, cameras: Cameras, frame: int) -> Tensor:
     """World points (M, 3) of the M valid pixels, row-major, of a (H, W) distance along the ray."""
     row, col = valid.nonzero(as_tuple=True)
-    origins, directions = pixel_rays(cameras, torch.full_like(row, frame), row, col)
+    origins, directions = pixel_rays(cameras, frame, row, col)
     return origins + directions * distance[valid][:, None]
 
 

@@ -103,11 +103,7 @@ def _evaluate(
 def _identity(config: Config) -> dict[str, Any]:
     """What a resumed fit may not change: all but how long it lasts and what it logs."""
     free = {"max_steps", "max_seconds", "log_every", "checkpoint_every"}
-    return {
-        "seed": config.seed,
-        "resolution": config.data.resolution,
-        **config.fitting.model_dump(exclude=free),
-    }
+    return {"seed": config.seed, "resolution": config.data.resolution, **config.fitting.model_dump(exclude=free)}
 
 
 def _load_state(path: Path, config: Config) -> dict[str, Any]:

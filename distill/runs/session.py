@@ -33,12 +33,7 @@ from teacher.sources.producers import make_producer
 _log = logging.getLogger(__name__)
 
 
-def make_sampler(
-    config: Config,
-    teacher: Teacher,
-    model: Model,
-    device: torch.device,
-) -> RaySource:
+def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySource:
     """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
     render = config.render
     common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)

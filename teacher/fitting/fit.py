@@ -96,7 +96,7 @@ class TeacherFit:
         bar = tqdm(
             desc="fit",
             total=settings.max_seconds if by_time else settings.max_steps,
-            initial=progress.seconds if by_time else progress.step,
+            initial=min(progress.seconds, settings.max_seconds) if by_time else progress.step,
             unit="s" if by_time else "step",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{postfix}]",
             disable=not show_progress,
@@ -110,7 +110,9 @@ class TeacherFit:
                 progress.step += 1
                 progress.seconds = time.perf_counter() - start
                 self._grow_and_prune()
-                bar.update(progress.seconds - bar.n if by_time else 1)
+                # The last step ends when the time is over already: the bar is full, not more than full.
+                bar.n = min(progress.seconds if by_time else progress.step, bar.total)
+                bar.update(0)  # draws it, now and then
                 if progress.step % settings.log_every == 0 or self.fraction_done() >= 1:
                     pace = (progress.step - logged[0]) / max(1e-9, progress.seconds - logged[1])
                     logged = progress.step, progress.seconds

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.cell_statistics import CellStatistics
-from kernels.gaussian_statistics import gaussian_statistics
+from kernels.gaussian_statistics import gaussian_statistics, touched_cells
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.cells import CellGrid
@@ -26,7 +26,10 @@ def cells_of_gaussians(gaussians: Gaussians, grid: CellGrid) -> Tensor:
     On LEGO they are 1.1 times the cells that matter to pictures. Dropping the faintest of them too saved a tenth of the
     samples and cost the student 0.4 dB.
     """
-    return statistics_of_gaussians(gaussians, grid).mask()
+    cells = torch.zeros(grid.shape, dtype=torch.uint8, device=gaussians.means.device)
+    drawn = gaussians.means, gaussians.half_axes(), gaussians.opacities
+    cells.view(-1)[touched_cells(*drawn, grid.box.lower, grid.cell_size, grid.shape)] = 1
+    return cells
 
 
 def statistics_of_gaussians(gaussians: Gaussians, grid: CellGrid, channels: Tensor | None = None) -> CellStatistics:
