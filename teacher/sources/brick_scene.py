@@ -11,7 +11,8 @@ from scene.frames import Frames
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
-from teacher.gaussians import Gaussians, read_ply, write_ply
+from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.gaussians import Gaussians
 from teacher.sources.source import Asset, Source
 from teacher.views.teacher_views import TeacherViews, views_from_gaussians
 
