@@ -6,7 +6,7 @@ import torch
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.features.channels import gaussian_features
-from teacher.features.volume import ChannelStatistics, build_volume, grid_shape, volume_memory
+from teacher.features.volume import ChannelStatistics, build_volume, volume_memory
 from tests.teacher.feature_scenes import BOX, broad_gaussians, summed_field, thin_gaussians
 
 CHANNELS = ("sh_dc", "opacity", "log_scale")
@@ -126,7 +126,3 @@ def test_statistics_are_of_cells_weighted_by_alpha():
     torch.testing.assert_close(volume.statistics.mean.double(), mean, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(volume.statistics.std.double(), variance.sqrt(), rtol=1e-5, atol=1e-6)
     assert (volume.statistics.std[:12] > 0).all() and (volume.statistics.std[12:] == 0).all()
-
-
-def test_shape_of_a_box():
-    assert grid_shape(BOX, 10) == (10, 8, 6) and grid_shape(SceneBox((0, 0, 0), (1, 1e-3, 0.11)), 10) == (10, 1, 2)
