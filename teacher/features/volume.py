@@ -28,6 +28,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,17 +72,14 @@ class ChannelStatistics:
         return (features - mean) * torch.where(used, 1 / self.std.clamp(min=_CONSTANT), 0)
 
 
-@dataclass(frozen=True)
-class VolumeMemory:
+class VolumeMemory(NamedTuple):
     """Bytes that a volume takes.
 
     Attributes:
-        cells: number of cells that some Gaussian touches.
         kept: its index and table, exactly.
         building: at most, beside ``kept``, while it is built.
     """
 
-    cells: int
     kept: int
     building: int
 
@@ -136,16 +134,13 @@ class FeatureVolume(CellGrid):
         return replace(self, index=self.index.to(device), table=self.table.to(device), statistics=statistics)
 
 
-def volume_memory(
-    gaussians: Gaussians, box: SceneBox, resolution: int, channels: Sequence[str] = ("all",), *, confidence: bool = True
-) -> VolumeMemory:
-    """What ``build_volume`` will take, known without building anything: it counts the touched cells.
-
-    Raises:
-        InputError: a channel is unknown.
-    """
-    width, grid = len(select_channels(channels)), CellGrid(box, resolution)
-    return _memory(len(_touched(gaussians, grid)), width, grid.shape, len(gaussians), confidence)
+def volume_memory(grid: CellGrid, cells: int, channels: int, gaussians: int, confidence: bool) -> VolumeMemory:
+    """What ``build_volume`` takes, known before it is built: from the number of cells that some Gaussian touches."""
+    kept = 4 * math.prod(extent + 2 for extent in grid.shape) + 4 * (cells + 1) * (FIXED_COLUMNS + channels)
+    # Each cell, or up to eight finer ones: its statistics, those as they are put in order, its parent and its error.
+    measured = (8 if confidence else 1) * cells * (24 + 4 * channels + 80 + 8 + 8)
+    rows = 8 * _CHUNK * (4 * channels + 64)
+    return VolumeMemory(kept, measured + rows + gaussians * (8 + 4) * channels)
 
 
 def build_volume(
@@ -167,19 +162,19 @@ def build_volume(
     Raises:
         InputError: a channel is unknown; building needs more than ``max_gib``.
     """
-    names = select_channels(channels)
-    grid = CellGrid(box, resolution)
-    cell_size, shape, indices = grid.cell_size, grid.shape, _touched(gaussians, grid)
-    memory = _memory(len(indices), len(names), shape, len(gaussians), confidence)
+    names, grid = select_channels(channels), CellGrid(box, resolution)
+    cell_size, shape = grid.cell_size, grid.shape
+    indices = touched_cells(*_drawn(gaussians), box.lower, cell_size, shape)
+    memory = volume_memory(grid, len(indices), len(names), len(gaussians), confidence)
     needed = (memory.kept + memory.building) / 2**30
     size = "x".join(map(str, shape))
     if needed > max_gib:
-        found = f"{size} cells, {memory.cells:,} of them touched, with {len(names)} channels: {needed:.1f} GiB"
+        found = f"{size} cells, {len(indices):,} of them touched, with {len(names)} channels: {needed:.1f} GiB"
         hint = "Use a lower resolution or fewer channels."
         raise InputError("features", "memory of the volume", found, f"at most {max_gib:g} GiB", hint)
     _log.info(
         "feature volume: %s cells, %s touched, %d channels: %.3f GiB, and up to %.3f GiB while it is built",
-        size, f"{memory.cells:,}", len(names), memory.kept / 2**30, memory.building / 2**30,
+        size, f"{len(indices):,}", len(names), memory.kept / 2**30, memory.building / 2**30,
     )  # fmt: skip
 
     index = cell_index(indices, shape)
@@ -208,18 +203,6 @@ def cell_index(indices: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 def _drawn(gaussians: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
     return gaussians.means, gaussians.half_axes(), gaussians.opacities
-
-
-def _touched(gaussians: Gaussians, grid: CellGrid) -> Tensor:
-    return touched_cells(*_drawn(gaussians), grid.box.lower, grid.cell_size, grid.shape)
-
-
-def _memory(cells: int, channels: int, shape: tuple[int, int, int], gaussians: int, confidence: bool) -> VolumeMemory:
-    kept = 4 * math.prod(extent + 2 for extent in shape) + 4 * (cells + 1) * (FIXED_COLUMNS + channels)
-    # Each cell, or up to eight finer ones: its statistics, those as they are put in order, its parent and its error.
-    measured = (8 if confidence else 1) * cells * (24 + 4 * channels + 80 + 8 + 8)
-    rows = 8 * _CHUNK * (4 * channels + 64)
-    return VolumeMemory(cells, kept, measured + rows + gaussians * (8 + 4) * channels)
 
 
 def _mean_of_children(measured: CellStatistics, parents: Tensor, children: int, table: Tensor) -> None:
