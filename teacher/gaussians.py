@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.covariances import gaussian_covariances, rotation_matrices
+from machine.fingerprints import digest
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Gaussians:
     def __getitem__(self, index: Tensor | slice) -> Gaussians:
         """Those Gaussians, in that order: by a (N,) bool mask, indices or a slice."""
         return Gaussians(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell these Gaussians from others, whatever file they are from."""
+        return digest(getattr(self, field.name) for field in fields(self))
 
     @property
     def opacities(self) -> Tensor:

@@ -20,7 +20,9 @@ from machine.files import output_errors, write_atomically
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.loading import REPO_ROOT
-from teacher.depth_inspection import depth_maps, describe, histogram, inspect, png
+from teacher.depth import DepthKind
+from teacher.sources import source_of
+from teacher.views.depth_inspection import depth_maps, describe, histogram, inspect, png
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(config: Config, root: Path) -> int:
     """Prints and writes the report; 0: the depth kind is clear, 1: it is not, or the config says another."""
-    inspection = inspect(config)
+    source, named = source_of(config), config.teacher.depth_kind
+    files = source.depth_files()
+    box, box_source = source.box(source.gaussians(), files.cameras)
+    inspection = inspect(files, box, box_source, None if named == "none" else DepthKind.parse(named))
     text = describe(inspection)
     folder = RunFolder(config, root).results / "teacher_depth"
     with output_errors(folder, "output folder"):

@@ -103,12 +103,8 @@ def _evaluate(
 
 def _identity(config: Config) -> dict[str, Any]:
     """What a resumed fit may not change: all but how long it lasts and what it logs."""
-    free = {"max_steps", "max_seconds", "log_every", "checkpoint_every"}
-    return {
-        "seed": config.seed,
-        "resolution": config.data.resolution,
-        **config.fitting.model_dump(exclude=free),
-    }
+    fitting = config.fitting.model_dump(exclude={"max_steps", "max_seconds", "log_every", "checkpoint_every"})
+    return {"seed": config.seed, "resolution": config.data.resolution, **fitting}
 
 
 def _load_state(path: Path, config: Config) -> dict[str, Any]:
@@ -120,26 +116,14 @@ def _load_state(path: Path, config: Config) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT or "fit" not in state:
         raise InputError(path, "checkpoint", "another file", "a fit's state", "Start anew without --resume.")
     for key, value in _identity(config).items():
-        if state["settings"].get(key) != value:
-            raise InputError(
-                path,
-                f"fitting.{key}",
-                state["settings"].get(key),
-                f"{value}, as the config says",
-                "Resume with the config it was started with, or start anew without --resume.",
-            )
+        if (found := state["settings"].get(key)) != value:
+            hint = "Resume with the config it was started with, or start anew without --resume."
+            raise InputError(path, f"fitting.{key}", found, f"{value}, as the config says", hint)
     return state
 
 
 def _announce(config: Config, fit: TeacherFit) -> None:
     cameras = fit.pictures.cameras(fit.pictures.levels - 1)
-    _log.info(
-        "%s/%s: %d pictures of %dx%d, %s Gaussians to start with, %s at most",
-        config.scene,
-        config.run,
-        len(fit.pictures),
-        cameras.width,
-        cameras.height,
-        f"{len(fit.model):,}",
-        f"{config.fitting.max_gaussians:,}",
-    )
+    pictures = f"{len(fit.pictures)} pictures of {cameras.width}x{cameras.height}"
+    gaussians = f"{len(fit.model):,} Gaussians to start with, {config.fitting.max_gaussians:,} at most"
+    _log.info("%s/%s: %s, %s", config.scene, config.run, pictures, gaussians)

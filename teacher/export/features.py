@@ -11,14 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
+from machine.fingerprints import digest
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.export.cameras import ExportViews
-from teacher.export.folder import FolderExport, Writers, cameras_fingerprint
+from teacher.export.folder import FolderExport, Writers
 from teacher.features.along_rays import RayFeatures, ray_features
 from teacher.features.channels import gaussian_features, select_channels
 from teacher.features.volume import MAX_GIB, build_volume
-from teacher.features.volume_files import TOO_LARGE, fingerprint_of, read_features, write_features
+from teacher.features.volume_files import TOO_LARGE, read_features, write_features
 from teacher.gaussians import Gaussians
 from teacher.npz_files import narrowed, save_npz
 from teacher.rasterizer import Rasterizer
@@ -75,8 +76,8 @@ class FeatureExport(FolderExport):
         self.channels = select_channels(channels, "--features")
         cameras = views.cameras
         settings = {
-            "gaussians": fingerprint_of(gaussians),
-            "cameras": cameras_fingerprint(views),
+            "gaussians": gaussians.fingerprint(),
+            "cameras": digest(views.cameras.tensors().values()),
             "size": [cameras.width, cameras.height],
             "box": [list(box.lower), list(box.upper)],
             "features_resolution": resolution,

@@ -13,7 +13,6 @@ from typing import Any
 
 from kernels.threads import available_threads
 from machine.files import output_errors, write_atomically
-from machine.fingerprints import digest
 from settings.errors import InputError
 from teacher.export.cameras import ExportViews
 
@@ -99,11 +98,6 @@ class Writers:
         if len(self._pending) >= _PENDING_PER_THREAD * self._threads:
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(write, *args))
-
-
-def cameras_fingerprint(views: ExportViews) -> str:
-    """16 hexadecimal digits that tell these cameras from others; of their image size nothing."""
-    return digest(getattr(views.cameras, name) for name in ("c2w", "fx", "fy", "cx", "cy"))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

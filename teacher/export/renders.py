@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
 from machine.files import write_atomically
+from machine.fingerprints import digest
 from machine.telemetry import GpuMonitor, cpu_peak_gib, gpu_mem_gib, reset_gpu_peak, synchronize
 from scene.formats.transforms_json import write_transforms
 from scene.images import read_image, write_image
 from teacher.export.cameras import ExportViews
-from teacher.export.folder import FolderExport, Writers, cameras_fingerprint, write_json
+from teacher.export.folder import FolderExport, Writers, write_json
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes
-from teacher.features.volume_files import fingerprint_of
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.views.output_folder import shrink_rgba
@@ -48,9 +48,9 @@ class ViewExport(FolderExport):
     ) -> None:
         self.format, self._rasterizer = format, rasterizer
         settings = {
-            "gaussians": fingerprint_of(gaussians),
+            "gaussians": gaussians.fingerprint(),
             "gaussian_count": len(gaussians),
-            "cameras": cameras_fingerprint(views),
+            "cameras": digest(views.cameras.tensors().values()),
             "frames": list(views.names),
             "resolution": [views.cameras.width, views.cameras.height],
             "depth_kind": None if format.depth_kind is None else format.depth_kind.value,

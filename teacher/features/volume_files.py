@@ -19,7 +19,6 @@ from torch import Tensor
 
 from kernels.sparse_volume import FIXED_COLUMNS
 from machine.files import output_errors
-from machine.fingerprints import digest
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError
@@ -54,7 +53,7 @@ def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians
         "format": FORMAT,
         "version": VERSION,
         "gaussians": len(gaussians),
-        "fingerprint": fingerprint_of(gaussians),
+        "fingerprint": gaussians.fingerprint(),
         "channels": list(volume.channels),
         "box": {"lower": list(volume.box.lower), "upper": list(volume.box.upper)},
         "resolution": volume.resolution,
@@ -97,7 +96,7 @@ def read_features(
     """
     header, arrays = _load(path)
     if gaussians is not None:
-        found, expected = header["fingerprint"], fingerprint_of(gaussians)
+        found, expected = header["fingerprint"], gaussians.fingerprint()
         if found != expected:
             found = f"{found} of {header['gaussians']} Gaussians"
             expected = f"{expected} of {len(gaussians)}, the teacher's"
@@ -116,11 +115,6 @@ def read_features(
     if channels is None:
         return StoredFeatures(volume, features)
     return StoredFeatures(volume.selected(wanted), features[:, [names.index(name) for name in wanted]])
-
-
-def fingerprint_of(gaussians: Gaussians) -> str:
-    """16 hexadecimal digits that tell these Gaussians from others, whatever file they are from."""
-    return digest(getattr(gaussians, name) for name in gaussians.__dataclass_fields__)
 
 
 def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -6,14 +6,7 @@ A new kind is a ``Source`` in ``kinds.py`` and one more name in ``SOURCES`` (or 
 from __future__ import annotations
 
 from settings.config import Config
-from teacher.sources.kinds import (
-    BrickScene,
-    DatasetImages,
-    LiveBricks,
-    LiveGaussians,
-    RasterizedGaussians,
-    StoredViews,
-)
+from teacher.sources.kinds import BrickScene, DatasetImages, LiveBricks, LiveGaussians, RasterizedGaussians, StoredViews
 from teacher.sources.source import Source, Teacher
 
 SOURCES: dict[str, type[Source]] = {

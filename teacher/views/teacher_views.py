@@ -178,12 +178,7 @@ def infer_from_files(files: OutputFiles, box: SceneBox | None) -> DepthReport:
 
 
 def views_from_images(
-    transforms: str | Path,
-    *,
-    width: int | None,
-    background: Color,
-    holdout_every: int,
-    frames: str | None = None,
+    transforms: str | Path, *, width: int | None, background: Color, holdout_every: int, frames: str | None = None
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
 

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from kernels.threads import one_torch_thread
 from scene.rays import SceneBox, image_rays, intersect_box
-from settings.config import Config
 from teacher.depth import DepthKind, DepthReport, back_project, to_distance, view_agreement, view_pairs
-from teacher.sources import source_of
 from teacher.views.output_folder import OutputFiles, parallel_map
 from teacher.views.teacher_views import alpha_of, infer_from_files
 
@@ -58,17 +56,13 @@ class Inspection:
 
 
 @one_torch_thread()
-def inspect(config: Config) -> Inspection:
-    """Reads the depth of a config's teacher and finds out what it is.
+def inspect(files: OutputFiles, box: SceneBox, box_source: str, configured: DepthKind | None) -> Inspection:
+    """Reads depth files and finds out what they hold; arguments as the attributes of ``Inspection``.
 
     Raises:
-        InputError: the teacher is not on disk, or its files are missing or damaged.
+        InputError: files are missing or damaged.
     """
-    source, named = source_of(config), config.teacher.depth_kind
-    files = source.depth_files()
-    box, box_source = source.box(source.gaussians(), files.cameras)
     report = infer_from_files(files, box)
-    configured = None if named == "none" else DepthKind.parse(named)
     kind = configured or report.kind
 
     stored, distance = [], []
