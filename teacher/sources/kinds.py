@@ -125,23 +125,10 @@ class BrickScene(Source):
         return frames.cameras, source
 
 
-class _LivePoses(Source):
-    """Gaussians that go on being rendered from new poses near some cameras while the student trains."""
+class LiveGaussians(RasterizedGaussians):
+    """A PLY that goes on being rendered while the student trains, near the training poses.
 
-    def near(self, views: TeacherViews) -> Cameras:
-        """The cameras that new views are near to."""
-        raise NotImplementedError
-
-    def poses(self, views: TeacherViews) -> PoseSampler:
-        live = self.config.live
-        settings = {"own_share": live.own_share, "angle": live.angle, "distance": live.distance}
-        return PoseSampler(self.near(views), seed=self.config.seed, **settings)
-
-
-class LiveGaussians(_LivePoses, RasterizedGaussians):
-    """A live PLY: trained near the training poses, measured on all of ``data.transforms``.
-
-    What it is measured on are stored renders, where ``teacher.outputs`` names some, or renders made here.
+    Students are measured on all of ``data.transforms``: on stored renders, where ``teacher.outputs`` names some, or renders made here.
     """
 
     def assets(self) -> list[Asset]:
@@ -157,19 +144,26 @@ class LiveGaussians(_LivePoses, RasterizedGaussians):
             return self._rendered(gaussians, self.config.data.transforms, self.config.data.frames, holdout_every=1)
         return _stored(self, box, "none", holdout_every=1)
 
-    def near(self, views: TeacherViews) -> Cameras:
+    def poses(self, views: TeacherViews) -> PoseSampler:
         data = self.config.data
-        return _working_frames(self.training_poses(), data.train_frames, data.resolution)[1]
+        _, cameras = _working_frames(self.training_poses(), data.train_frames, data.resolution)
+        return _poses_near(self, cameras)
 
     def stored_renders(self) -> Path | None:
         return self.config.teacher.outputs
 
 
-class LiveBricks(_LivePoses, BrickScene):
-    """The built-in scene, live: trained near those of its cameras that are not held out."""
+class LiveBricks(BrickScene):
+    """The built-in scene, rendered on while the student trains, near those of its cameras that are not held out."""
 
-    def near(self, views: TeacherViews) -> Cameras:
-        return views.cameras[~views.holdout]
+    def poses(self, views: TeacherViews) -> PoseSampler:
+        return _poses_near(self, views.cameras[~views.holdout])
+
+
+def _poses_near(source: Source, cameras: Cameras) -> PoseSampler:
+    live = source.config.live
+    settings = {"own_share": live.own_share, "angle": live.angle, "distance": live.distance}
+    return PoseSampler(cameras, seed=source.config.seed, **settings)
 
 
 def _of_splits(source: Source, views_of: Callable[[Path, str | None, int], TeacherViews]) -> TeacherViews:

@@ -111,7 +111,7 @@ class ThreadedProducer:
 
     def _work(self, index: int) -> None:
         try:
-            while self._room():
+            while self._has_room():
                 view = self._render(index)
                 index += 1
                 with self._changed:
@@ -122,7 +122,7 @@ class ThreadedProducer:
                 self._error = error
                 self._changed.notify_all()
 
-    def _room(self) -> bool:
+    def _has_room(self) -> bool:
         """Waits until another view may be rendered; False when there is no more need."""
         with self._changed:
             self._changed.wait_for(lambda: not self._running or len(self._ready) < self._ahead)
