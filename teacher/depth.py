@@ -289,7 +289,7 @@ def _choose_quantity(plausible: list[str], agreement: dict[str, float]) -> tuple
     if not agreement:
         if len(plausible) == 1:
             return plausible[0], f"only {plausible[0]} lands in the box, and no two views overlap to check it"
-        return (None, f"{' and '.join(plausible)} land in the box, and no two views overlap enough to tell them apart")
+        return None, f"{' and '.join(plausible)} land in the box, and no two views overlap enough to tell them apart"
     best, *rivals = sorted(agreement, key=agreement.__getitem__)
     if agreement[best] > _AGREEMENT:
         return None, f"no reading agrees between views to {_AGREEMENT:.0%}: is data.transforms what was rendered?"

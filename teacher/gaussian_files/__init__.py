@@ -1,13 +1,11 @@
 """Gaussians on disk, each format in a file of its own, behind one door.
 
-A new format is a module that reads and writes ``Gaussians``, and one more line in ``FORMATS``.
+A new format is a module that reads and writes ``Gaussians``, and one more pair in ``FORMATS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from settings.errors import InputError
 from teacher.gaussian_files.npz import read_npz, write_npz
@@ -15,19 +13,8 @@ from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.gaussian_files.spz import import_gsply, read_spz, write_spz
 from teacher.gaussians import Gaussians
 
-
-class Format(NamedTuple):
-    """How files of one extension are read and written."""
-
-    read: Callable[[str | Path], Gaussians]
-    write: Callable[[str | Path, Gaussians], None]
-
-
-FORMATS = {
-    ".ply": Format(read_ply, write_ply),
-    ".npz": Format(read_npz, write_npz),
-    ".spz": Format(read_spz, write_spz),
-}
+FORMATS = {".ply": (read_ply, write_ply), ".npz": (read_npz, write_npz), ".spz": (read_spz, write_spz)}
+"""What reads and what writes the files of an extension."""
 
 
 def read_gaussians(path: str | Path) -> Gaussians:
@@ -37,7 +24,8 @@ def read_gaussians(path: str | Path) -> Gaussians:
         InputError: another extension; the file is missing, damaged or of another kind; it holds no Gaussians,
             values that are not finite or rotations of length zero; ``.spz`` without gsply.
     """
-    return FORMATS[_extension(path)].read(path)
+    read, _ = FORMATS[_extension(path)]
+    return read(path)
 
 
 def write_gaussians(path: str | Path, gaussians: Gaussians) -> None:
@@ -46,7 +34,8 @@ def write_gaussians(path: str | Path, gaussians: Gaussians) -> None:
     Raises:
         InputError: another extension, a folder that cannot be written, ``.spz`` without gsply.
     """
-    FORMATS[_extension(path)].write(path, gaussians)
+    _, write = FORMATS[_extension(path)]
+    write(path, gaussians)
 
 
 def check_gaussians_file(path: str | Path) -> None:

@@ -128,7 +128,8 @@ class BrickScene(Source):
 class LiveGaussians(RasterizedGaussians):
     """A PLY that goes on being rendered while the student trains, near the training poses.
 
-    Students are measured on all of ``data.transforms``: on stored renders, where ``teacher.outputs`` names some, or renders made here.
+    Students are measured on all of ``data.transforms``: on stored renders, where ``teacher.outputs`` names some, or on
+    renders made here.
     """
 
     def assets(self) -> list[Asset]:
