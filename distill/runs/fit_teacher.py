@@ -19,8 +19,9 @@ from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
 from teacher.fitting.fit import TeacherFit, scene_extent
 from teacher.fitting.initialization import hull_gaussians
-from teacher.fitting.pictures import Pictures
-from teacher.gaussians import Gaussians, write_ply
+from teacher.fitting.picture_levels import Pictures
+from teacher.gaussian_files.ply import write_ply
+from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import Teacher, check_assets, load_teacher
 

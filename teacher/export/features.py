@@ -14,7 +14,7 @@ from kernels.threads import one_torch_thread
 from machine.fingerprints import digest
 from scene.rays import SceneBox
 from settings.errors import InputError
-from teacher.export.cameras import ExportViews
+from teacher.export.export_cameras import ExportViews
 from teacher.export.folder import FolderExport, Writers
 from teacher.features.along_rays import RayFeatures, ray_features
 from teacher.features.channels import gaussian_features, select_channels

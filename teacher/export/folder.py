@@ -14,7 +14,7 @@ from typing import Any
 from kernels.threads import available_threads
 from machine.files import output_errors, write_atomically
 from settings.errors import InputError
-from teacher.export.cameras import ExportViews
+from teacher.export.export_cameras import ExportViews
 
 # Files waiting to be written hold their pictures in memory: this many for each thread.
 _PENDING_PER_THREAD = 4

@@ -12,7 +12,7 @@ from machine.run_folder import RunFolder, versions
 from settings.config import Config
 from settings.errors import InputError
 from teacher.depth import DepthKind
-from teacher.export.cameras import views_to_export
+from teacher.export.export_cameras import views_to_export
 from teacher.export.features import FeatureExport
 from teacher.export.planes import ExportFormat
 from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning

@@ -19,7 +19,7 @@ from machine.fingerprints import digest
 from machine.telemetry import GpuMonitor, cpu_peak_gib, gpu_mem_gib, reset_gpu_peak, synchronize
 from scene.formats.transforms_json import write_transforms
 from scene.images import read_image, write_image
-from teacher.export.cameras import ExportViews
+from teacher.export.export_cameras import ExportViews
 from teacher.export.folder import FolderExport, Writers, write_json
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes
 from teacher.gaussians import Gaussians

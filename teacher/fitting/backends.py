@@ -12,7 +12,7 @@ from kernels.rasterize import RasterOutput, ScreenSpace, View, rasterize
 from kernels.rasterize_gsplat import rasterize_gsplat
 from settings.fitting import FittingConfig
 from teacher.fitting.density_control import DensityControl
-from teacher.fitting.model import GaussianModel
+from teacher.fitting.gaussian_model import GaussianModel
 from teacher.gsplat_setup import ensure_gsplat
 
 _NEVER = 1 << 40  # a step no fit reaches

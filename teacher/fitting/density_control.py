@@ -11,7 +11,7 @@ from torch import Tensor
 from kernels.covariances import rotation_matrices
 from kernels.rasterize import ScreenSpace
 from settings.fitting import FittingConfig
-from teacher.fitting.model import GaussianModel
+from teacher.fitting.gaussian_model import GaussianModel
 
 _SPLIT_SHRINK = 1.6  # standard deviations of the two halves of a Gaussian that is split
 _SMALL = 0.01  # of the scene's extent: Gaussians up to this size are cloned, larger ones split

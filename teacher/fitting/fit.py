@@ -22,8 +22,8 @@ from scene.rays import SceneBox
 from settings.errors import TrainingDiverged
 from settings.fitting import FittingConfig
 from teacher.fitting.backends import choose_backend
-from teacher.fitting.model import GaussianModel
-from teacher.fitting.pictures import Pictures
+from teacher.fitting.gaussian_model import GaussianModel
+from teacher.fitting.picture_levels import Pictures
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import camera_view
 

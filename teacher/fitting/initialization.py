@@ -10,10 +10,10 @@ from torch import Tensor
 from kernels.rasterize import rasterize
 from scene.cells import CellGrid
 from scene.rays import SceneBox
-from teacher.fitting.pictures import Pictures
+from teacher.fitting.picture_levels import Pictures
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import camera_view
-from teacher.sources.cells import cells_of_views
+from teacher.sources.occupied_cells import cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
 _RESOLUTION = 128  # cells along the box's longest side; at most two to a pixel of the pictures' longest

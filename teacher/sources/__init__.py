@@ -1,13 +1,20 @@
 """Where a teacher comes from: one class for each ``teacher.kind``, behind one door.
 
-A new kind is a ``Source`` in ``kinds.py`` and one more name in ``SOURCES`` (or ``LIVE_SOURCES``).
+A new kind is a ``Source`` in ``source_kinds.py`` and one more name in ``SOURCES`` (or ``LIVE_SOURCES``).
 """
 
 from __future__ import annotations
 
 from settings.config import Config
-from teacher.sources.kinds import BrickScene, DatasetImages, LiveBricks, LiveGaussians, RasterizedGaussians, StoredViews
 from teacher.sources.source import Source, Teacher
+from teacher.sources.source_kinds import (
+    BrickScene,
+    DatasetImages,
+    LiveBricks,
+    LiveGaussians,
+    RasterizedGaussians,
+    StoredViews,
+)
 
 SOURCES: dict[str, type[Source]] = {
     source.kind: source for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene)

@@ -10,7 +10,7 @@ from scene.images import read_image, to_uint8, write_image
 from scene.rays import distance_per_z
 from settings.errors import InputError
 from teacher.depth import MIN_ALPHA, DepthKind
-from teacher.export.cameras import ExportViews
+from teacher.export.export_cameras import ExportViews
 from teacher.export.planes import ExportFormat
 from teacher.export.renders import SETTINGS, TRANSFORMS, ViewExport
 from teacher.rasterizer import Rasterizer

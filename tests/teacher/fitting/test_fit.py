@@ -10,7 +10,7 @@ from scene.rays import SceneBox
 from settings.loading import load_config
 from teacher.fitting.fit import TeacherFit
 from teacher.fitting.initialization import hull_gaussians
-from teacher.fitting.pictures import Pictures
+from teacher.fitting.picture_levels import Pictures
 from teacher.sources import load_teacher
 from tests.toy_scene import write_toy_scene
 
