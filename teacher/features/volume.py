@@ -32,8 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.cell_statistics import CellStatistics
-from kernels.gaussian_statistics import gaussian_statistics, touched_cells
+from kernels.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.sparse_volume import FIXED_COLUMNS, VolumeSample, sparse_volume
 from scene.rays import SceneBox
 from settings.errors import InputError
@@ -238,7 +237,7 @@ def _grid(box: SceneBox, resolution: int) -> tuple[tuple[float, float, float], f
 def _memory(cells: int, channels: int, shape: tuple[int, int, int], gaussians: int, confidence: bool) -> VolumeMemory:
     kept = 4 * math.prod(extent + 2 for extent in shape) + 4 * (cells + 1) * (FIXED_COLUMNS + channels)
     # Each cell, or up to eight finer ones: its statistics, those as they are put in order, its parent and its error.
-    measured = (8 if confidence else 1) * cells * (24 + 4 * channels + 80 + 8 + 8)
+    measured = (8 if confidence else 1) * cells * (12 + 4 * channels + 80 + 8 + 8)
     rows = 8 * _CHUNK * (4 * channels + 64)
     return VolumeMemory(cells, kept, measured + rows + gaussians * (8 + 4) * channels)
 
