@@ -22,7 +22,7 @@ _EDGE = 8  # cells along a brick
 
 
 def statistics_numba(means, half, opacities, radii, extinction, sampled, channels, shape, tables):
-    """``kernels.gaussian_statistics`` on float64 tensors in units of cells: indices, values (M, 4), channels (M, C)."""
+    """``kernels.gaussian_statistics`` on float64 tensors in units of cells: indices, density, channels."""
     shapes, lists, reached = _reach(means, half, radii, shape)
     used = lists[0]
     indices = _flat_indices(used, reached, shape)
@@ -35,12 +35,12 @@ def statistics_numba(means, half, opacities, radii, extinction, sampled, channel
     deposits = [part.contiguous() for part in (half, opacities, extinction, sampled, channels, tables)]
     counts, totals = np.empty((len(means), 3), np.int64), np.empty(len(means))
     parallel_for(_weigh_nodes, len(means), radii, *deposits[:2], deposits[5], counts, totals, grain=1024)
-    values, sums = np.empty((len(order), 4), np.float32), np.empty((len(order), channels.shape[1]), np.float32)
+    density, averages = np.empty(len(order), np.float32), np.empty((len(order), channels.shape[1]), np.float32)
     parallel_for(
-        _accumulate, len(used), *shapes, *lists, *deposits, counts, totals, reached, offsets, rows, values, sums,
+        _accumulate, len(used), *shapes, *lists, *deposits, counts, totals, reached, offsets, rows, density, averages,
         grain=4,
     )  # fmt: skip
-    return torch.from_numpy(indices[order]), torch.from_numpy(values), torch.from_numpy(sums)
+    return torch.from_numpy(indices[order]), torch.from_numpy(density), torch.from_numpy(averages)
 
 
 def touched_numba(means, half, radii, shape):
@@ -217,11 +217,11 @@ def _node_range(g, axis, corner, means, half, radius, count, edges):
 @njit(cache=True, nogil=True)
 def _accumulate(
     start, stop, means, inverse, radii, bounds, used, starts, members, bricks, half, opacities, extinction, sampled,
-    channels, tables, counts, totals, reached, offsets, rows, values, sums,
+    channels, tables, counts, totals, reached, offsets, rows, density, averages,
 ):  # fmt: skip
     least, part = np.empty((_EDGE, _EDGE, _EDGE)), np.empty((2, 3), np.int64)
     amount = np.empty((_EDGE, _EDGE, _EDGE))
-    local = np.empty((_EDGE**3, 4))
+    local = np.empty(_EDGE**3)
     weighted = np.empty((_EDGE**3, channels.shape[1]))
     for b in range(start, stop):
         corner = _corner(used[b], bricks)
@@ -242,12 +242,8 @@ def _accumulate(
                         if least[x, y, z] == np.inf:
                             continue
                         i = (x * _EDGE + y) * _EDGE + z
-                        peak = opacities[g] * np.exp(-0.5 * least[x, y, z])
                         share = scale * amount[x, y, z]
-                        local[i, 0] += share
-                        local[i, 1] = max(local[i, 1], peak)
-                        local[i, 2] += peak
-                        local[i, 3] += 1
+                        local[i] += share
                         for c in range(channels.shape[1]):
                             weighted[i, c] += share * channels[g, c]
         cursor = offsets[b]
@@ -255,10 +251,9 @@ def _accumulate(
             if reached[b, i]:
                 row = rows[cursor]
                 cursor += 1
-                for field in range(4):
-                    values[row, field] = local[i, field]
+                density[row] = local[i]
                 for c in range(channels.shape[1]):
-                    sums[row, c] = weighted[i, c] / local[i, 0] if local[i, 0] > 0 else 0.0
+                    averages[row, c] = weighted[i, c] / local[i] if local[i] > 0 else 0.0
 
 
 @njit(cache=True, nogil=True)

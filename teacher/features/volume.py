@@ -33,8 +33,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.cell_statistics import CellStatistics
-from kernels.gaussian_statistics import gaussian_statistics, touched_cells
+from kernels.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.sparse_volume import FIXED_COLUMNS, VolumeSample, sparse_volume
 from scene.cells import CellGrid
 from scene.rays import SceneBox

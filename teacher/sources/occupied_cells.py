@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.cell_statistics import CellStatistics
-from kernels.gaussian_statistics import gaussian_statistics, touched_cells
+from kernels.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.cells import CellGrid
@@ -34,7 +33,7 @@ def cells_of_gaussians(gaussians: Gaussians, grid: CellGrid) -> Tensor:
 
 
 def statistics_of_gaussians(gaussians: Gaussians, grid: CellGrid, channels: Tensor | None = None) -> CellStatistics:
-    """Extinction, amplitudes and means of ``channels`` (N, C) in every cell where some alpha reaches 1/255."""
+    """Extinction and means of ``channels`` (N, C) in every cell where some alpha reaches 1/255."""
     drawn = gaussians.means, gaussians.half_axes(), gaussians.opacities
     return gaussian_statistics(*drawn, grid.box.lower, grid.cell_size, grid.shape, channels=channels)
 
