@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.constants import constant
+from kernels.device_constants import constant
 from scene.cameras import Cameras
 
 Vector = tuple[float, float, float]
@@ -76,6 +76,16 @@ def pixel_rays(cameras: Cameras, frame: Tensor | int, row: Tensor, col: Tensor) 
     local = torch.stack([x, y, torch.full_like(x, -1.0)], dim=-1)
     world = (cameras.c2w[frame, :3, :3].expand(len(x), 3, 3) @ local[..., None])[..., 0]
     return cameras.centers[frame].expand(len(x), 3), torch.nn.functional.normalize(world, dim=-1)
+
+
+def project(cameras: Cameras, frame: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where world points (N, 3) are in an image: pixel row and column, depth along the axis, distance; each (N,)."""
+    local = (points - cameras.centers[frame]) @ cameras.c2w[frame, :3, :3]
+    depth = -local[:, 2]
+    safe = depth.clamp(min=1e-9)
+    col = cameras.cx[frame] + cameras.fx[frame] * local[:, 0] / safe
+    row = cameras.cy[frame] - cameras.fy[frame] * local[:, 1] / safe
+    return row, col, depth, local.norm(dim=-1)
 
 
 def image_rays(cameras: Cameras, frame: int) -> tuple[Tensor, Tensor]:

@@ -51,11 +51,11 @@ class DensityControl:
         self.pull, self.views = torch.zeros(len(model)), torch.zeros(len(model))
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """What a checkpoint keeps."""
         return {"pull": self.pull, "views": self.views}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restores what ``state`` gave."""
         self.pull, self.views = state["pull"], state["views"]
 
     def _chosen(self, model: GaussianModel, most: int) -> Tensor:

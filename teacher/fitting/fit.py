@@ -218,7 +218,7 @@ class TeacherFit:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from ``state``."""
+        """Restores what ``state`` gave, to go on from there."""
         self.progress, self.order = FitProgress(**state["progress"]), list(state["order"])
         self.model.load_state(state["model"])
         self.backend.load_state(state["growth"])

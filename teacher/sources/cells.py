@@ -13,6 +13,7 @@ from kernels.gaussian_statistics import gaussian_statistics, touched_cells
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.cells import CellGrid
+from scene.rays import project
 from teacher.gaussians import Gaussians
 from teacher.views.teacher_views import TeacherViews
 
@@ -54,7 +55,8 @@ def cells_of_views(views: TeacherViews, grid: CellGrid) -> Tensor:
     votes = torch.zeros(len(centers), dtype=torch.uint8)
     reach = grid.cell_size * math.sqrt(3) / 2
     for frame in (~views.holdout).nonzero()[:, 0].tolist():
-        row, col, depth, distance = _project(views.cameras, frame, centers[alive])
+        row, col, depth, distance = project(views.cameras, frame, centers[alive])
+        row, col = row.floor(), col.floor()
         radii = _footprints(views.cameras, frame, depth, distance, reach)
         keep = torch.ones(len(alive), dtype=torch.bool)
         for radius in radii.bincount().nonzero()[:, 0].tolist():
@@ -76,16 +78,6 @@ def cells_of_views(views: TeacherViews, grid: CellGrid) -> Tensor:
     mask = torch.zeros(len(centers), dtype=torch.uint8)
     mask[alive] = 1
     return mask.view(grid.shape)
-
-
-def _project(cameras: Cameras, frame: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pixel row and column, depth along the camera's axis and distance from its centre, each (N,)."""
-    local = (points - cameras.centers[frame]) @ cameras.c2w[frame, :3, :3]
-    depth = -local[:, 2]
-    safe = depth.clamp(min=1e-9)
-    col = cameras.cx[frame] + cameras.fx[frame] * local[:, 0] / safe
-    row = cameras.cy[frame] - cameras.fy[frame] * local[:, 1] / safe
-    return row.floor(), col.floor(), depth, local.norm(dim=-1)
 
 
 def _footprints(cameras: Cameras, frame: int, depth: Tensor, distance: Tensor, reach: float) -> Tensor:
