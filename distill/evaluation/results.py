@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from distill.evaluation import metrics
+from settings.errors import ExitCode
 
 Row = dict[str, object]
 R = TypeVar("R", bound=Mapping[str, object])
@@ -45,6 +46,11 @@ class EvaluationResult:
     frame_rows: list[Row]
     collapsed: bool
     evidence: str
+
+    @property
+    def status(self) -> ExitCode:
+        """The exit status of a program that measures this."""
+        return ExitCode.COLLAPSED if self.collapsed else ExitCode.DONE
 
     def summary_text(self) -> str:
         """A table for the console, what could not be measured as ``-``, and the evidence below it."""

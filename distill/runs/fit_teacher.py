@@ -72,7 +72,7 @@ def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) ->
     print(result.summary_text())
     print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / 2**20:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
-    return ExitCode.COLLAPSED if result.collapsed else ExitCode.DONE
+    return result.status
 
 
 def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit:
