@@ -17,14 +17,15 @@ from kernels.dispatch import chosen_implementations
 from lego_response_distill import main
 from scene.images import read_image
 from tests.command_line.program import LIVE, MIXED, arguments, rows, setting, spawn
-from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
+from tests.toy_scene import FRAMES, QUICKLY, SIZE, add_training_split, write_toy_scene
 from tests.triton_device import DEVICE, needs_triton
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """A finished run of the toy scene, made by the program itself."""
-    config = write_toy_scene(tmp_path_factory.mktemp("toy"), loss={"depth": {"weight": 0.1}}, logging={"report": True})
+    more = {"loss": {"depth": {"weight": 0.1}}, "logging": {"report": True}}
+    config = write_toy_scene(tmp_path_factory.mktemp("toy"), train=QUICKLY, **more)
     process = spawn(config)
     out, err = process.communicate(timeout=180)
     return config, subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -35,34 +36,34 @@ def test_a_run_trains_evaluates_and_says_how_good_it_is(trained) -> None:
     assert process.returncode == 0, process.stderr
     assert "hash_grid" in process.stderr and "above a blank image" in process.stdout
     results, logs = config.parent / "results/toy/first", config.parent / "logs/toy/first"
-    assert [path.name for path in (results / "checkpoints").iterdir()] == ["step_000300.pth"]
+    assert [path.name for path in (results / "checkpoints").iterdir()] == ["step_000150.pth"]
     assert json.loads((results / "versions.json").read_text())["torch"] == torch.__version__
     assert "toy" in (results / "config.yaml").read_text()
     assert f"report  {results / 'report.md'}" in process.stdout and (results / "report_curves.png").is_file()
 
     log = rows(logs / "training_metrics.csv")
     assert tuple(log[0]) == COLUMNS
-    assert [int(row["step"]) for row in log] == list(range(10, 310, 10))
+    assert [int(row["step"]) for row in log] == list(range(10, 160, 10))
     assert float(log[-1]["loss"]) < 0.3 * float(log[0]["loss"])
     assert float(log[-1]["depth_valid_fraction"]) > 0.01
     assert 1.2 < float(log[-1]["teacher_depth_mean"]) < 2.5  # the cameras are 2 units away
     assert log[-1]["loss_alpha"] == "" and log[-1]["power_w"] == ""
 
-    summary = rows(logs / "eval_step_000300.csv")
+    summary = rows(logs / "eval_step_000150.csv")
     assert tuple(summary[0]) == EVAL_COLUMNS
     assert [(row["split"], row["reference"], row["frames"]) for row in summary] == [
         ("holdout", "teacher", "5"), ("holdout", "ground_truth", "5"), ("train", "teacher", "12"),
         ("train", "ground_truth", "12"), ("all", "teacher", "17"), ("all", "ground_truth", "17"),
     ]  # fmt: skip
     assert float(summary[0]["psnr"]) > float(summary[0]["psnr_blank"]) + 8
-    assert len(rows(logs / "eval_step_000300_frames.csv")) == 2 * FRAMES
-    assert len(list((results / "eval").glob("step_000300_frame_*.png"))) == FRAMES
-    assert read_image(results / "eval/step_000300_frame_00000.png").shape == (SIZE, SIZE, 3)
+    assert len(rows(logs / "eval_step_000150_frames.csv")) == 2 * FRAMES
+    assert len(list((results / "eval").glob("step_000150_frame_*.png"))) == FRAMES
+    assert read_image(results / "eval/step_000150_frame_00000.png").shape == (SIZE, SIZE, 3)
 
 
 def test_evaluation_alone_gives_the_same_figures_whatever_student_the_config_names(trained, capsys) -> None:
     config, _ = trained
-    path = config.parent / "logs/toy/first/eval_step_000300.csv"
+    path = config.parent / "logs/toy/first/eval_step_000150.csv"
     before = [row["psnr"] for row in rows(path)]
     assert main(arguments(config, "--eval-only", "--set", "student.levels=7")) == 0
     assert [row["psnr"] for row in rows(path)] == before
@@ -73,7 +74,7 @@ def test_evaluation_alone_gives_the_same_figures_whatever_student_the_config_nam
 def test_the_csv_carries_the_tag(trained) -> None:
     config, _ = trained
     assert main(arguments(config, "--eval-only", "--set", "tag=w020", "--set", "eval.splits=[holdout]")) == 0
-    assert [row["split"] for row in rows(config.parent / "logs/toy/first/eval_step_000300_w020.csv")] == ["holdout"] * 2
+    assert [row["split"] for row in rows(config.parent / "logs/toy/first/eval_step_000150_w020.csv")] == ["holdout"] * 2
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
@@ -102,22 +103,22 @@ def test_a_blank_student_is_called_collapsed(tmp_path, capsys) -> None:
 
 @pytest.mark.parametrize("kind", ["images", "gaussians"])
 def test_other_teachers_take_the_same_path(tmp_path, kind: str) -> None:
-    config = write_toy_scene(tmp_path)
+    config = write_toy_scene(tmp_path, train=QUICKLY)
     more = ["--set", f"teacher.kind={kind}", "--set", "loss.alpha.weight=0.1"]
     more += ["--set", "data.box={lower: [-0.6, -0.6, -0.6], upper: [0.6, 0.6, 0.6]}"]
     assert main(arguments(config, *more)) == 0
-    row = rows(tmp_path / "logs/toy/first/eval_step_000300.csv")[0]
+    row = rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]
     assert float(row["psnr"]) > float(row["psnr_blank"]) + 4
     assert rows(tmp_path / "logs/toy/first/training_metrics.csv")[-1]["loss_alpha"] != ""
 
 
 @pytest.mark.parametrize("overrides", [LIVE, MIXED], ids=["live", "mixed"])
 def test_a_live_teacher_trains_on_new_poses_and_is_measured_on_all_others(tmp_path, capsys, overrides) -> None:
-    config = write_toy_scene(tmp_path, loss={"depth": {"weight": 0.1}})
+    config = write_toy_scene(tmp_path, train=QUICKLY, loss={"depth": {"weight": 0.1}})
     add_training_split(tmp_path)
     assert main(arguments(config, *setting(*overrides))) == 0
     assert not any(thread.name == "live teacher" for thread in threading.enumerate())
-    figures = rows(tmp_path / "logs/toy/first/eval_step_000300.csv")
+    figures = rows(tmp_path / "logs/toy/first/eval_step_000150.csv")
     assert [(row["split"], row["reference"], row["frames"]) for row in figures] == [
         ("holdout", "teacher", "17"), ("holdout", "ground_truth", "17"),
     ]  # fmt: skip
@@ -172,7 +173,7 @@ def test_triton_renders_the_picture_that_the_waves_render(trained) -> None:
     assert main(arguments(config, *small, *setting("tag=fused", "kernels=triton"))) == 0
     assert chosen_implementations()[f"rendering[{DEVICE.type}]"] == "triton"
     folder = config.parent / "results/toy/first/eval"
-    pictures = {tag: sorted(folder.glob(f"step_000300_{tag}_frame_*.png")) for tag in ("waves", "fused")}
+    pictures = {tag: sorted(folder.glob(f"step_000150_{tag}_frame_*.png")) for tag in ("waves", "fused")}
     assert len(pictures["waves"]) == len(pictures["fused"]) == 1
     waves, fused = (read_image(*pictures[tag]).astype(int) for tag in ("waves", "fused"))
     assert waves.std() > 20 and abs(fused - waves).max() <= 1

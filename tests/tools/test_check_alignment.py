@@ -5,8 +5,10 @@ import math
 
 import pytest
 
+from distill.alignment import comparison
 from lego_response_distill import main as train
-from tests.toy_scene import SETTINGS, write_toy_scene
+from tests.remembered import remembered
+from tests.toy_scene import QUICKLY, write_toy_scene
 from tools.check_alignment import main
 
 
@@ -14,9 +16,19 @@ from tools.check_alignment import main
 def toy(tmp_path_factory):
     """A trained run of the toy scene."""
     folder = tmp_path_factory.mktemp("toy")
-    write_toy_scene(folder, data={**SETTINGS["data"], "ground_truth": False})
+    write_toy_scene(folder, train=QUICKLY, data={"ground_truth": False})
     assert train(arguments(folder)) == 0
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _views_are_rendered_once():
+    """All tests look at one student and at one set of Gaussians, mostly through the same cameras."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("student_renderer", "gaussians_renderer"):
+            make, views = getattr(comparison, name), {}
+            patch.setattr(comparison, name, lambda *given, make=make, views=views: remembered(make(*given), views))
+        yield
 
 
 def arguments(folder, *more):
@@ -51,7 +63,7 @@ def test_a_good_student_passes(toy, capsys):
     before = sorted(toy.rglob("*"))
     assert main(arguments(toy, "--threshold", "16")) == 0
     out = capsys.readouterr().out
-    assert "step 300, 5 of 17 views at 24x24" in out and "\nPASS: " in out and "Nothing wrong" in out
+    assert "step 150, 5 of 17 views at 24x24" in out and "\nPASS: " in out and "Nothing wrong" in out
     assert "| nothing is wrong |" in out and "| inverse_z (in use) |" in out
     assert sorted(toy.rglob("*")) == before, "nothing is written"
 
@@ -73,7 +85,7 @@ def test_wrong_poses_fail_and_are_named(toy, capsys, change, cause, advice):
     assert main(arguments(toy, *edited_poses(toy, change), *more)) == 1
     out = capsys.readouterr().out
     assert "\nFAIL: " in out and f"Likeliest cause: {cause}" in out and advice in out
-    assert "step 300, 4 of 17 views" in out
+    assert "step 150, 4 of 17 views" in out
 
 
 def test_the_background_and_the_depth_kind_of_the_config(toy, capsys):

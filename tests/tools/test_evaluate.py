@@ -15,10 +15,10 @@ import torch
 from lego_response_distill import main as train
 from scene.images import read_image
 from settings.loading import REPO_ROOT
-from tests.toy_scene import FRAMES, SIZE, write_toy_scene
+from tests.toy_scene import FRAMES, QUICKLY, SIZE, write_toy_scene
 from tools.evaluate import main
 
-STEP = "000300"
+STEP = "000100"
 TOOL = str(REPO_ROOT / "tools/evaluate.py")
 
 
@@ -31,7 +31,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def trained(tmp_path_factory) -> Path:
     """A root with a run of a teacher with alpha and depth."""
     root = tmp_path_factory.mktemp("evaluate")
-    config = write_toy_scene(root, teacher={"kind": "gaussians"})
+    config = write_toy_scene(root, teacher={"kind": "gaussians"}, train=QUICKLY | {"max_steps": 100})
     shared = ["--config", str(config), "--assets", str(root), "--output", str(root)]
     assert train(shared) == 0
     return root

@@ -11,6 +11,7 @@ from scene.frames import spread
 from teacher.depth import DepthKind
 from teacher.export.planes import depth_map, view_planes
 from teacher.rasterizer import Rasterizer
+from tests.remembered import remembered
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 VIEWS, SIZE, WHITE = 30, 32, (1.0, 1.0, 1.0)
@@ -19,7 +20,7 @@ VIEWS, SIZE, WHITE = 30, 32, (1.0, 1.0, 1.0)
 @pytest.fixture(scope="session")
 def teacher():
     """Renders the block itself."""
-    return gaussians_renderer(Rasterizer(block_of_gaussians()))
+    return remembered(gaussians_renderer(Rasterizer(block_of_gaussians())))
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,7 @@ def student():
         return values + by * torch.randn(values.shape, generator=noise)
 
     worse = replace(block, means=off(block.means, 0.01), log_scales=off(block.log_scales, 0.1), sh=off(block.sh, 0.25))
-    return gaussians_renderer(Rasterizer(worse))
+    return remembered(gaussians_renderer(Rasterizer(worse)))
 
 
 @pytest.fixture(scope="session")

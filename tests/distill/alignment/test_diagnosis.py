@@ -14,6 +14,7 @@ from distill.alignment.verdict_text import depth_table, trials_table, verdict_te
 from distill.model.view_renderers import gaussians_renderer
 from teacher.depth import DepthKind
 from teacher.rasterizer import Rasterizer
+from tests.remembered import remembered
 from tests.toy_scene import block_of_gaussians
 
 PLANT = {fault.name: fault.plant for fault in FAULTS}
@@ -54,7 +55,7 @@ def mush():
     """Renders what a student makes of views that contradict each other: a fog of a block, everywhere alike."""
     block = block_of_gaussians()
     grey = replace(block, sh=block.sh * 0, means=block.means * 1.6, log_scales=block.log_scales + 1)
-    return gaussians_renderer(Rasterizer(replace(grey, opacity_logits=grey.opacity_logits - 4)))
+    return remembered(gaussians_renderer(Rasterizer(replace(grey, opacity_logits=grey.opacity_logits - 4))))
 
 
 @pytest.mark.parametrize("name", ["reversed", "opencv", "focal_twice"])
