@@ -184,7 +184,7 @@ def fused_launch_options(nets: Sequence[Network], direction: int, style: tuple, 
 
     Left alone the compiler takes all 255; with these a third block of four warps fits on a multiprocessor, whose loads
     hide the others' waiting, and next to nothing is spilled (0 bytes in half precision, 240 of a layer 64 wide in
-    float32: ``tests.compile_mlps`` and ptxas -v).
+    float32: ``tests.compile_triton`` and ptxas -v).
     """
     options = launch_options(nets, direction, style, device)
     limited = options["num_warps"] == 4 and not torch.version.hip
