@@ -1,1 +1,5 @@
-"""Numeric kernels: each file holds a plain torch reference and its fast twins, chosen by ``implementation``."""
+"""Numeric kernels, each chosen by ``implementation``.
+
+``<name>.py`` holds a kernel's public function and its plain torch reference; the fast twins lie beside it, in
+``<name>_numba.py`` for the CPU and ``<name>_triton.py`` for CUDA.
+"""

@@ -6,17 +6,13 @@ tables); its cost follows the rows a step touched instead of the table's size.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from kernels import adam_numba
 from kernels.dispatch import resolve
-from kernels.threads import FASTMATH, parallel_for
 
 ROWS_PER_FLAG = 8  # of two values each: one cache line
-_GRAIN = 131072  # values a thread takes at a time
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
 
 
 class TouchedRows:
@@ -70,12 +66,12 @@ def adam_step(
     name = resolve("adam", implementation, parameter.device, ("torch", "numba", "triton"))
     tensors = [tensor.detach().view(-1) for tensor in (parameter, grad, first_moment, second_moment)]
     if name == "numba":
-        _adam_numba(tensors, (rate, *betas, eps, weight_decay), touched, _span(parameter, touched))
+        adam_numba.adam(tensors, (rate, *betas, eps, weight_decay), *_flags(parameter, touched))
         return
     if name == "triton":
-        from kernels import adam_triton as triton_twin
+        from kernels import adam_triton
 
-        triton_twin.adam(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
+        adam_triton.adam(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
     else:
         _adam_torch(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
     if touched is not None:
@@ -108,11 +104,11 @@ def controlled_adam_step(
             grad.zero_()
         else:
             grad.mul_(float(factor))
-            _adam_numba(tensors, (rate, *betas, eps, weight_decay), touched, _span(parameter, touched))
+            adam_numba.adam(tensors, (rate, *betas, eps, weight_decay), *_flags(parameter, touched))
     elif name == "triton":
-        from kernels import adam_triton as triton_twin
+        from kernels import adam_triton
 
-        triton_twin.controlled_adam(tensors, controls, betas, weight_decay, lazy=touched is not None)
+        adam_triton.controlled_adam(tensors, controls, betas, weight_decay, lazy=touched is not None)
     else:
         rate, eps, factor, skip = controls.unbind()
         old = [tensor.clone() for tensor in (tensors[0], *tensors[2:])]
@@ -130,9 +126,11 @@ def corrected(step, lr, betas: tuple[float, float], eps: float):
     return lr * correction2**0.5 / correction1, eps * correction2**0.5
 
 
-def _span(parameter: Tensor, touched: TouchedRows | None) -> int:
-    """Values of the parameter that share a flag."""
-    return 0 if touched is None else touched.rows_per_flag * max(1, parameter.numel() // max(1, len(parameter)))
+def _flags(parameter: Tensor, touched: TouchedRows | None) -> tuple[Tensor | None, int]:
+    """The flags, and how many of the parameter's values share one."""
+    if touched is None:
+        return None, 0
+    return touched.flags, touched.rows_per_flag * max(1, parameter.numel() // max(1, len(parameter)))
 
 
 def _adam_torch(tensors, rate, betas, eps, weight_decay, lazy) -> None:
@@ -145,59 +143,3 @@ def _adam_torch(tensors, rate, betas, eps, weight_decay, lazy) -> None:
     second_moment.copy_(torch.where(moving, second, second_moment))
     parameter.sub_(torch.where(moving, rate * first / (second.sqrt() + eps), 0.0))
     grad.zero_()
-
-
-def _adam_numba(tensors, constants, touched, span) -> None:
-    """``span`` is how many values share a flag of ``touched``."""
-    flat = [tensor.numpy() for tensor in tensors]
-    constants = [np.float32(value) for value in constants]
-    if touched is None:
-        parallel_for(_dense, len(flat[0]), *flat, *constants, grain=_GRAIN)
-    else:
-        flags = touched.flags.numpy()
-        parallel_for(_lazy, len(flags), flags, span, *flat, *constants, grain=max(1, _GRAIN // span))
-
-
-@njit(**_OPTIONS)
-def _dense(start, stop, parameter, grad, first, second, rate, beta1, beta2, eps, weight_decay):
-    one, zero = np.float32(1), np.float32(0)
-    # Slices, so that indices start at 0: numba's check for negative ones would keep the loop from vectorising.
-    parameter, grad = parameter[start:stop], grad[start:stop]
-    first, second = first[start:stop], second[start:stop]
-    for i in range(len(parameter)):
-        g = grad[i] + weight_decay * parameter[i]
-        m = beta1 * first[i] + (one - beta1) * g
-        v = beta2 * second[i] + (one - beta2) * g * g
-        first[i], second[i] = m, v
-        parameter[i] -= rate * m / (np.sqrt(v) + eps)
-        grad[i] = zero
-
-
-@njit(**_OPTIONS)
-def _lazy(start, stop, touched, span, parameter, grad, first, second, rate, beta1, beta2, eps, weight_decay):
-    one, zero = np.float32(1), np.float32(0)
-    block = start
-    while block < stop:
-        if touched[block] == 0:
-            block += 1
-            continue
-        # Neighbouring blocks are visited as one stretch: where most are touched, that is as fast as the dense update.
-        low = block * span
-        while block < stop and touched[block] != 0:
-            touched[block] = 0
-            block += 1
-        high = block * span
-        p, gradient = parameter[low:high], grad[low:high]
-        first_moment, second_moment = first[low:high], second[low:high]
-        # Masks, not a branch: so the loop vectorises.
-        for i in range(len(p)):
-            g, m, v = gradient[i], first_moment[i], second_moment[i]
-            moves = np.float32(g != zero)
-            stays = one - moves
-            g += weight_decay * p[i]
-            m_new = beta1 * m + (one - beta1) * g
-            v_new = beta2 * v + (one - beta2) * g * g
-            first_moment[i] = moves * m_new + stays * m
-            second_moment[i] = moves * v_new + stays * v
-            p[i] -= moves * (rate * m_new / (np.sqrt(v_new) + eps))
-            gradient[i] = zero

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 # Standard deviation in cells that is added to every axis of a Gaussian, so that flat ones can be inverted.
@@ -50,22 +48,3 @@ def nearest_distances(mean: Tensor, m: Tensor, first: list[int], last: list[int]
         point[..., c] = free.clamp(near[..., c], far[..., c])
         least = least.minimum(torch.einsum("...i,ij,...j->...", point, m, point))
     return grid, least
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def squared_distance_to_cell(m, x, y, z):
-    """Least squared m-norm of the points of the unit cell with its corner at (x, y, z) from the mean."""
-    corner = (x, y, z)
-    least = np.inf
-    for a in range(3):
-        pa = min(max(0.0, corner[a]), corner[a] + 1)
-        for turn in range(1, 3):
-            b, c = (a + turn) % 3, (a + 3 - turn) % 3
-            pb = pa * (m[b, c] * m[a, c] - m[a, b] * m[c, c]) / (m[b, b] * m[c, c] - m[b, c] * m[b, c])
-            pb = min(max(pb, corner[b]), corner[b] + 1)
-            pc = -(pa * m[a, c] + pb * m[b, c]) / m[c, c]
-            pc = min(max(pc, corner[c]), corner[c] + 1)
-            distance = pa * (m[a, a] * pa + 2 * (m[a, b] * pb + m[a, c] * pc))
-            distance += pb * (m[b, b] * pb + 2 * m[b, c] * pc) + m[c, c] * pc * pc
-            least = min(least, distance)
-    return least

@@ -7,9 +7,9 @@ of Triton 3.6 has no range up to a tensor.)
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from kernels.triton_support import launch_on
 
@@ -126,38 +126,34 @@ def _backward(
         start += SAMPLES
 
 
-def forward(density: Tensor, rgb: Tensor, t: Tensor, dt: Tensor, offsets: Tensor, outputs: tuple[Tensor, ...]) -> None:
-    """Fills ``outputs``: rgb (R, 3), alpha, distance (R,) and weights (N,), float32.
+class CompositeTriton(torch.autograd.Function):
+    """``rgb`` may have any strides. Inputs are float32, float16 or bfloat16, outputs float32."""
 
-    ``rgb`` (N, 3) may have any strides; all else is contiguous. Inputs are float32, float16 or bfloat16.
-    """
-    rays = len(offsets) - 1
-    if rays == 0:
-        return
-    with launch_on(density.device):
-        _forward[(triton.cdiv(rays, _RAYS),)](
-            density, rgb, *rgb.stride(), t, dt, offsets, rays, *outputs,
-            RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
-        )  # fmt: skip
+    @staticmethod
+    def forward(ctx, density, rgb, t, dt, offsets):
+        rays = len(offsets) - 1
+        density, t, dt, offsets = density.contiguous(), t.contiguous(), dt.contiguous(), offsets.contiguous()
+        outputs = tuple(torch.zeros(shape, device=t.device) for shape in ((rays, 3), (rays,), (rays,), (len(t),)))
+        if rays:
+            with launch_on(density.device):
+                _forward[(triton.cdiv(rays, _RAYS),)](
+                    density, rgb, *rgb.stride(), t, dt, offsets, rays, *outputs,
+                    RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
+                )  # fmt: skip
+        ctx.save_for_backward(density, rgb, t, dt, offsets, outputs[3])
+        return outputs
 
-
-def backward(
-    density: Tensor,
-    rgb: Tensor,
-    t: Tensor,
-    dt: Tensor,
-    offsets: Tensor,
-    weights: Tensor,
-    grads: tuple[Tensor, ...],
-    grad_density: Tensor,
-    grad_sample_rgb: Tensor,
-) -> None:
-    """Fills ``grad_density`` (N,) and ``grad_sample_rgb`` (N, 3), contiguous; ``grads`` are those of the outputs."""
-    rays = len(offsets) - 1
-    if rays == 0:
-        return
-    with launch_on(density.device):
-        _backward[(triton.cdiv(rays, _RAYS),)](
-            density, rgb, *rgb.stride(), t, dt, offsets, rays, weights, *grads, grad_density, grad_sample_rgb,
-            RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
-        )  # fmt: skip
+    @staticmethod
+    def backward(ctx, *grads):
+        density, rgb, t, dt, offsets, weights = ctx.saved_tensors
+        rays = len(offsets) - 1
+        grad_density = torch.zeros_like(density)
+        grad_sample_rgb = torch.zeros(rgb.shape, dtype=rgb.dtype, device=rgb.device)
+        grads = tuple(grad.contiguous() for grad in grads)
+        if rays:
+            with launch_on(density.device):
+                _backward[(triton.cdiv(rays, _RAYS),)](
+                    density, rgb, *rgb.stride(), t, dt, offsets, rays, weights, *grads, grad_density, grad_sample_rgb,
+                    RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
+                )  # fmt: skip
+        return grad_density, grad_sample_rgb, None, None, None

@@ -11,13 +11,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.constants import constant
-from kernels.fused_rays_triton import add_sample, advance, grid_of, launch_of, no_rays, places, programs
+from kernels.device_constants import constant
+from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, grid_of, no_rays, places, programs
 from kernels.grouped_layout import GroupedLayout
-from kernels.grouped_mlp_triton import axis_of, encode, network_of
-from kernels.mlp_triton import MAX_RAW, column, load_rows, precision_on, run_color, run_density
-from kernels.ray_marching import Cells
-from kernels.triton_support import LEAST_DOT, launch_on, padded
+from kernels.grouped_mlp_triton import STYLE, axis_of, encode, network_of
+from kernels.mlp_triton import MAX_RAW, column, load_rows, run_color, run_density
+from kernels.ray_samples import Cells
+from kernels.triton_support import launch_on
 
 
 @triton.jit
@@ -127,15 +127,12 @@ def render(
     density_parameters: Tensor,
     color_parameters: Tensor,
     layout: GroupedLayout,
-    leak: float,
     outputs: tuple[Tensor, ...],
 ) -> None:
     """Fills ``outputs``: rgb (R, 3), alpha, distance (R,), float32.
 
     Args:
-        rays: contiguous origins, directions (R, 3), near, far (R,) of a picture ``width`` pixels wide, row-major.
-        basis: (R, S) encoded directions, contiguous.
-        march: step, limit, termination.
+        rays, basis, width, cells, march: as in ``fused_hash_triton.render``.
         box: (2, 3) the grid's corners.
         grid, blend, least_density: see ``GroupedField``.
         density_parameters, color_parameters: (cells, P) contiguous; their type is that of the products.
@@ -147,7 +144,6 @@ def render(
         _render[(programs(width, height),)](
             *rays, basis, width, height, *march, *grid_of(cells), box, scale, *grid, blend, least_density,
             density_parameters, color_parameters, *outputs,
-            BLEND=blend > 0, DENSITY=nets[0], COLOR=nets[1], GEOMETRY=layout.geo_features, DIRECTION=basis.shape[1],
-            DIRECTION_PAD=padded(basis.shape[1], LEAST_DOT), STYLE=(leak, True, False),
-            PRECISION=precision_on(basis.device), **launch_of(nets),
+            BLEND=blend > 0, GEOMETRY=layout.geo_features,
+            **fused_launch_options(nets, basis.shape[1], STYLE, basis.device),
         )  # fmt: skip

@@ -6,12 +6,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.fused_rays_triton import add_sample, advance, grid_of, launch_of, no_rays, places, programs
+from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, grid_of, no_rays, places, programs
 from kernels.hash_encoding_triton import entry, level_of, place_on
-from kernels.mlp_triton import MAX_RAW, column, load_rows, precision_on, run_color, run_density
+from kernels.mlp_triton import MAX_RAW, column, load_rows, run_color, run_density
 from kernels.radiance_mlp_triton import STYLE, flat_weights, network_of
-from kernels.ray_marching import Cells
-from kernels.triton_support import LEAST_DOT, launch_on, padded
+from kernels.ray_samples import Cells
+from kernels.triton_support import launch_on
 
 
 @triton.jit
@@ -108,7 +108,6 @@ def render(
         _render[(programs(width, height),)](
             *rays, basis, width, height, *march, *grid_of(cells), box, table, *levels,
             flat_weights(density_weights, table.dtype), flat_weights(color_weights, table.dtype), *outputs,
-            LEVELS=len(levels[1]), FEATURES=table.shape[1], DENSITY=nets[0], COLOR=nets[1],
-            DIRECTION=basis.shape[1], DIRECTION_PAD=padded(basis.shape[1], LEAST_DOT), STYLE=STYLE,
-            PRECISION=precision_on(basis.device), **launch_of(nets),
+            LEVELS=len(levels[1]), FEATURES=table.shape[1],
+            **fused_launch_options(nets, basis.shape[1], STYLE, basis.device),
         )  # fmt: skip

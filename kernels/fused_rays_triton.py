@@ -18,8 +18,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.mlp_triton import Network, block_of
-from kernels.ray_marching import Cells
+from kernels.mlp_triton import Network, launch_options
+from kernels.ray_samples import Cells
 
 TILE = tl.constexpr(16)  # edge of a program's square of pixels
 # Bins that are looked at before the networks run for those slots that have a sample; a long empty stretch of one ray
@@ -179,16 +179,16 @@ def add_sample(walk, t, light, found, done, density, red, green, blue, step):
     return (walk[0], walk[1] + one, walk[2] + one), light, found & (done == 0)
 
 
-def launch_of(networks: Sequence[Network]) -> dict[str, int]:
-    """Slots of a program, its warps and the registers of a thread.
+def fused_launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:
+    """As ``launch_options``, and the registers of a thread.
 
     Left alone the compiler takes all 255; with these a third block of four warps fits on a multiprocessor, whose loads
     hide the others' waiting, and next to nothing is spilled (0 bytes in half precision, 240 of a layer 64 wide in
     float32: ``tests.compile_mlps`` and ptxas -v).
     """
-    launch = block_of(networks)
-    limited = launch["num_warps"] == 4 and not torch.version.hip
-    return launch | {"maxnreg": _REGISTERS} if limited else launch
+    options = launch_options(nets, direction, style, device)
+    limited = options["num_warps"] == 4 and not torch.version.hip
+    return options | {"maxnreg": _REGISTERS} if limited else options
 
 
 def programs(width: int, height: int) -> int:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from kernels.grouped_layout import GroupedLayout
-from kernels.grouped_mlp import LEAK
-from kernels.hash_encoding import HashLayout, levels_on
-from kernels.ray_marching import Cells
+from kernels.hash_layout import HashLayout, levels_on
+from kernels.ray_samples import Cells
 from kernels.spherical_harmonics import sh_basis
 from kernels.triton_support import MAX_WIDTH, triton_refusal
 
@@ -148,7 +147,7 @@ def render_fused(
 
         networks = (part.to(precision) for part in (field.density_parameters, field.color_parameters))
         where = field.box, field.grid, field.blend, field.least_density
-        fused_grouped_triton.render(rays, basis, width, cells, march, *where, *networks, field.layout, LEAK, picture)
+        fused_grouped_triton.render(rays, basis, width, cells, march, *where, *networks, field.layout, picture)
     return picture
 
 

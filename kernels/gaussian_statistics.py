@@ -1,4 +1,4 @@
-"""What Gaussians add up to in the cells of a grid: extinction, amplitudes, means of any per-Gaussian channels.
+"""What Gaussians add up to in the cells of a grid: extinction, and means of any per-Gaussian channels.
 
 A Gaussian of 3DGS has an opacity, no density. On a ray it is drawn with alpha = o exp(-m^2 / 2), o being its opacity
 and m the ray's least distance from its centre in standard deviations: an optical thickness of -log(1 - alpha). Along
@@ -22,13 +22,13 @@ is smooth enough to be sampled at the cells' centres instead, scaled so that it 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from kernels.cell_distance import THINNEST, cell_ranges, nearest_distances
-from kernels.cell_statistics import CellStatistics
 from kernels.dispatch import resolve
 from kernels.gaussian_statistics_numba import (
     ALPHA_MAX,
@@ -44,6 +44,36 @@ from kernels.gaussian_statistics_numba import (
 
 _SHELLS = 256  # of the integral over a Gaussian
 VISIBLE_ALPHA = 1 / 255  # under it the 3DGS rasteriser draws nothing
+
+
+@dataclass(frozen=True)
+class CellStatistics:
+    """What Gaussians add up to in M occupied cells of a grid, stored for those alone: 12 + 4 C bytes per cell.
+
+    Attributes:
+        shape: X, Y, Z cells.
+        indices: (M,) int64, ascending: (x * Y + y) * Z + z of each cell.
+        density: (M,) extinction averaged over the cell and over directions, 1 / world unit.
+        channels: (M, C) means of per-Gaussian values, weighted by extinction; 0 where density is 0.
+    """
+
+    shape: tuple[int, int, int]
+    indices: Tensor
+    density: Tensor
+    channels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def coordinates(self) -> Tensor:
+        """(M, 3) int64 x, y, z of each cell."""
+        return torch.stack(torch.unravel_index(self.indices, self.shape), dim=-1)
+
+    def mask(self) -> Tensor:
+        """(X, Y, Z) uint8, dense: 1 in the cells."""
+        cells = torch.zeros(self.shape, dtype=torch.uint8, device=self.indices.device)
+        cells.view(-1)[self.indices] = 1
+        return cells
 
 
 def visible_radii(opacities: Tensor) -> Tensor:
@@ -122,12 +152,7 @@ def gaussian_statistics(
         channels[alive].double(),
     ]
     run = _statistics_torch if name == "torch" else statistics_numba
-    indices, values, mean_channels = run(*arguments, tuple(shape), _tables().to(means.device))
-    density, amplitude_max, amplitude_sum, count = values.unbind(1)
-    return CellStatistics(
-        tuple(lower), cell_size, tuple(shape), indices, density.contiguous(), amplitude_max.contiguous(),
-        amplitude_sum.contiguous(), count.to(torch.int32), mean_channels,
-    )  # fmt: skip
+    return CellStatistics(tuple(shape), *run(*arguments, tuple(shape), _tables().to(means.device)))
 
 
 def touched_cells(
@@ -151,19 +176,19 @@ def touched_cells(
 
 def _touched_torch(means, half, radii, shape):
     touched = torch.zeros(math.prod(shape), dtype=torch.bool, device=means.device)
-    for _, _, _, flat in _reached_torch(means, half, radii, shape):
+    for _, _, flat in _reached_torch(means, half, radii, shape):
         touched[flat] = True
     return touched.nonzero()[:, 0]
 
 
 def _reached_torch(means, half, radii, shape):
-    """For each Gaussian: its range of cells, their squared distances, which it reaches, those cells' flat indices."""
+    """For each Gaussian: its range of cells, which of them it reaches, those cells' flat indices."""
     covariances = half @ half.transpose(1, 2) + THINNEST**2 * torch.eye(3, device=means.device)
     for g, bounds in enumerate(cell_ranges(means, covariances, radii, shape).tolist()):
         grid, least = nearest_distances(means[g], torch.linalg.inv(covariances[g]), *bounds)
         reached = least <= radii[g] ** 2
         x, y, z = grid[reached].unbind(-1)
-        yield bounds, least, reached, (x * shape[1] + y) * shape[2] + z
+        yield bounds, reached, (x * shape[1] + y) * shape[2] + z
 
 
 @lru_cache(maxsize=1)
@@ -192,25 +217,22 @@ def _lattice(scales: Tensor, radius: float) -> list[int]:
 
 def _statistics_torch(means, half, opacities, radii, extinction, sampled, channels, shape, tables):
     cells = math.prod(shape)
-    values = torch.zeros(cells, 4, dtype=torch.float64, device=means.device)
+    touched = torch.zeros(cells, dtype=torch.bool, device=means.device)
+    density = torch.zeros(cells, dtype=torch.float64, device=means.device)
     sums = torch.zeros(cells, channels.shape[1], dtype=torch.float64, device=means.device)
-    for g, (bounds, least, reached, flat) in enumerate(_reached_torch(means, half, radii, shape)):
-        peak = opacities[g] * torch.exp(-0.5 * least[reached])
-        values[flat, 1] = values[flat, 1].maximum(peak)
-        values[flat, 2] += peak
-        values[flat, 3] += 1
-
+    for g, (bounds, reached, flat) in enumerate(_reached_torch(means, half, radii, shape)):
+        touched[flat] = True
         if sampled[g] > 0:
             amount = _samples_torch(means[g], half[g], opacities[g], radii[g], bounds, tables[0]) * sampled[g]
         else:
             nodes = _nodes_torch(means[g], half[g], opacities[g], radii[g].item(), tables)
             amount = extinction[g] * _shares_torch(*nodes, bounds)
         amount = amount[reached]
-        values[flat, 0] += amount
+        density[flat] += amount
         sums[flat] += amount[:, None] * channels[g]
-    indices = values[:, 3].nonzero()[:, 0]
-    values, sums = values[indices], sums[indices]
-    return indices, values.float(), torch.where(values[:, :1] > 0, sums / values[:, :1], 0).float()
+    indices = touched.nonzero()[:, 0]
+    density, sums = density[indices], sums[indices]
+    return indices, density.float(), torch.where(density[:, None] > 0, sums / density[:, None], 0).float()
 
 
 def _samples_torch(mean, half, opacity, radius, bounds, table):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from kernels.cell_distance import THINNEST, cell_ranges, squared_distance_to_cell
+from kernels.cell_distance import THINNEST, cell_ranges
 from kernels.threads import parallel_for
 
 ALPHA_MAX = 0.99  # the rasteriser's clamp
@@ -22,7 +22,7 @@ _EDGE = 8  # cells along a brick
 
 
 def statistics_numba(means, half, opacities, radii, extinction, sampled, channels, shape, tables):
-    """``kernels.gaussian_statistics`` on float64 tensors in units of cells: indices, values (M, 4), channels (M, C)."""
+    """``kernels.gaussian_statistics`` on float64 tensors in units of cells: indices, density, channels."""
     shapes, lists, reached = _reach(means, half, radii, shape)
     used = lists[0]
     indices = _flat_indices(used, reached, shape)
@@ -32,15 +32,15 @@ def statistics_numba(means, half, opacities, radii, extinction, sampled, channel
     offsets = np.zeros(len(used) + 1, np.int64)
     np.cumsum(reached.sum(1, dtype=np.int64), out=offsets[1:])
 
-    deposits = [part.contiguous().numpy() for part in (half, opacities, extinction, sampled, channels, tables)]
+    deposits = [part.contiguous() for part in (half, opacities, extinction, sampled, channels, tables)]
     counts, totals = np.empty((len(means), 3), np.int64), np.empty(len(means))
-    parallel_for(_weigh_nodes, len(means), radii.numpy(), *deposits[:2], deposits[5], counts, totals, grain=1024)
-    values, sums = np.empty((len(order), 4), np.float32), np.empty((len(order), channels.shape[1]), np.float32)
+    parallel_for(_weigh_nodes, len(means), radii, *deposits[:2], deposits[5], counts, totals, grain=1024)
+    density, averages = np.empty(len(order), np.float32), np.empty((len(order), channels.shape[1]), np.float32)
     parallel_for(
-        _accumulate, len(used), *shapes, *lists, *deposits, counts, totals, reached, offsets, rows, values, sums,
+        _accumulate, len(used), *shapes, *lists, *deposits, counts, totals, reached, offsets, rows, density, averages,
         grain=4,
     )  # fmt: skip
-    return torch.from_numpy(indices[order]), torch.from_numpy(values), torch.from_numpy(sums)
+    return torch.from_numpy(indices[order]), torch.from_numpy(density), torch.from_numpy(averages)
 
 
 def touched_numba(means, half, radii, shape):
@@ -53,7 +53,7 @@ def _reach(means, half, radii, shape):
     """The Gaussians' places and metrics; bricks with their lists of Gaussians; (bricks, 8^3) uint8 cells reached."""
     covariances = half @ half.transpose(1, 2) + THINNEST**2 * torch.eye(3)
     inverse, bounds = torch.linalg.inv(covariances), cell_ranges(means, covariances, radii, shape)
-    shapes = [part.contiguous().numpy() for part in (means, inverse, radii, bounds)]
+    shapes = [part.contiguous() for part in (means, inverse, radii, bounds)]
     bricks = np.array(_brick_shape(shape))
     starts = _brick_starts(bounds.numpy(), bricks)
     used = np.flatnonzero(np.diff(starts))
@@ -107,6 +107,25 @@ def _brick_members(bounds, bricks, starts):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _squared_distance(m, x, y, z):
+    """Least squared m-norm of the points of the unit cell with its corner at (x, y, z) from the mean."""
+    corner = (x, y, z)
+    least = np.inf
+    for a in range(3):
+        pa = min(max(0.0, corner[a]), corner[a] + 1)
+        for turn in range(1, 3):
+            b, c = (a + turn) % 3, (a + 3 - turn) % 3
+            pb = pa * (m[b, c] * m[a, c] - m[a, b] * m[c, c]) / (m[b, b] * m[c, c] - m[b, c] * m[b, c])
+            pb = min(max(pb, corner[b]), corner[b] + 1)
+            pc = -(pa * m[a, c] + pb * m[b, c]) / m[c, c]
+            pc = min(max(pc, corner[c]), corner[c] + 1)
+            distance = pa * (m[a, a] * pa + 2 * (m[a, b] * pb + m[a, c] * pc))
+            distance += pb * (m[b, b] * pb + 2 * m[b, c] * pc) + m[c, c] * pc * pc
+            least = min(least, distance)
+    return least
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _distances(g, corner, means, inverse, radii, bounds, part, least):
     """Squared distances of the cells of a brick from Gaussian g, inf where it does not reach.
 
@@ -120,7 +139,7 @@ def _distances(g, corner, means, inverse, radii, bounds, part, least):
     for x in range(part[0, 0], part[1, 0]):
         for y in range(part[0, 1], part[1, 1]):
             for z in range(part[0, 2], part[1, 2]):
-                squared = squared_distance_to_cell(inverse[g], x - px, y - py, z - pz)
+                squared = _squared_distance(inverse[g], x - px, y - py, z - pz)
                 reaches = squared <= radii[g] * radii[g]
                 least[x, y, z] = squared if reaches else np.inf
                 found |= reaches
@@ -129,11 +148,8 @@ def _distances(g, corner, means, inverse, radii, bounds, part, least):
 
 @njit(cache=True, nogil=True)
 def _corner(brick, bricks):
-    return (
-        brick // (bricks[1] * bricks[2]) * _EDGE,
-        brick // bricks[2] % bricks[1] * _EDGE,
-        brick % bricks[2] * _EDGE,
-    )
+    x, y, z = brick // (bricks[1] * bricks[2]), brick // bricks[2] % bricks[1], brick % bricks[2]
+    return x * _EDGE, y * _EDGE, z * _EDGE
 
 
 @njit(cache=True, nogil=True)
@@ -201,11 +217,11 @@ def _node_range(g, axis, corner, means, half, radius, count, edges):
 @njit(cache=True, nogil=True)
 def _accumulate(
     start, stop, means, inverse, radii, bounds, used, starts, members, bricks, half, opacities, extinction, sampled,
-    channels, tables, counts, totals, reached, offsets, rows, values, sums,
+    channels, tables, counts, totals, reached, offsets, rows, density, averages,
 ):  # fmt: skip
     least, part = np.empty((_EDGE, _EDGE, _EDGE)), np.empty((2, 3), np.int64)
     amount = np.empty((_EDGE, _EDGE, _EDGE))
-    local = np.empty((_EDGE**3, 4))
+    local = np.empty(_EDGE**3)
     weighted = np.empty((_EDGE**3, channels.shape[1]))
     for b in range(start, stop):
         corner = _corner(used[b], bricks)
@@ -226,12 +242,8 @@ def _accumulate(
                         if least[x, y, z] == np.inf:
                             continue
                         i = (x * _EDGE + y) * _EDGE + z
-                        peak = opacities[g] * np.exp(-0.5 * least[x, y, z])
                         share = scale * amount[x, y, z]
-                        local[i, 0] += share
-                        local[i, 1] = max(local[i, 1], peak)
-                        local[i, 2] += peak
-                        local[i, 3] += 1
+                        local[i] += share
                         for c in range(channels.shape[1]):
                             weighted[i, c] += share * channels[g, c]
         cursor = offsets[b]
@@ -239,10 +251,9 @@ def _accumulate(
             if reached[b, i]:
                 row = rows[cursor]
                 cursor += 1
-                for field in range(4):
-                    values[row, field] = local[i, field]
+                density[row] = local[i]
                 for c in range(channels.shape[1]):
-                    sums[row, c] = weighted[i, c] / local[i, 0] if local[i, 0] > 0 else 0.0
+                    averages[row, c] = weighted[i, c] / local[i] if local[i] > 0 else 0.0
 
 
 @njit(cache=True, nogil=True)
@@ -252,11 +263,8 @@ def _sample(g, corner, means, inverse, opacities, radii, table, part, amount):
     for x in range(part[0, 0], part[1, 0]):
         for y in range(part[0, 1], part[1, 1]):
             for z in range(part[0, 2], part[1, 2]):
-                px, py, pz = (
-                    corner[0] + x + 0.5 - means[g, 0],
-                    corner[1] + y + 0.5 - means[g, 1],
-                    corner[2] + z + 0.5 - means[g, 2],
-                )
+                px, py = corner[0] + x + 0.5 - means[g, 0], corner[1] + y + 0.5 - means[g, 1]
+                pz = corner[2] + z + 0.5 - means[g, 2]
                 squared = px * (m[0, 0] * px + 2 * (m[0, 1] * py + m[0, 2] * pz))
                 squared += py * (m[1, 1] * py + 2 * m[1, 2] * pz) + m[2, 2] * pz * pz
                 drawn = squared <= radii[g] * radii[g]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 WIDTHS = (16, 32, 64, 128)  # multiples of a matrix unit's tile, small enough for one block's activations in cache
+# Slope of a neuron that is off: a cell sees few points, and a plain ReLU that none of them reaches stays dead.
+LEAK = 0.01
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels import grouped_mlp_numba as numba_twin
+from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
 from kernels.dispatch import resolve
-from kernels.grouped_layout import GroupedLayout, fourier_features
+from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
 from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, twins_without_triton, widened
-from kernels.threads import parallel_for
-
-# Slope of a neuron that is off: a cell sees few points, and a plain ReLU that none of them reaches stays dead.
-LEAK = numba_twin.LEAK
-_BLOCK = 160
-_PIECE = 4096  # points of one cell that one thread takes at a time
-_GRAIN = 2048
-# OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our
-# threads wait for its own pool.
-_SINGLE_THREAD_GEMM = 262144
 
 
 def grouped_radiance_mlp(
@@ -66,18 +56,10 @@ def grouped_radiance_mlp(
         ValueError: shapes do not fit, or a cell index is out of range (from Triton such a point's outputs are NaN, as
             the check would wait for the GPU).
     """
-    _check(x, cell_index, density_parameters, layout.density_size)
-    _check(x, ray_index, color_parameters, layout.color_size)
-    name = resolve("grouped_mlp", implementation, x.device, (*twins_without_triton(density_parameters), "triton"))
-    _mark(touched, name, x)
-    arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
-    if name == "torch":
-        return _radiance_torch(*arguments)[:2]
-    if name == "triton":
-        from kernels.grouped_mlp_triton import GroupedMLPTriton
-
-        return GroupedMLPTriton.apply(*arguments, LEAK)
-    return _GroupedNumba.apply((), *arguments, touched)[:2]
+    return tapped_grouped_radiance_mlp(
+        x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, (),
+        touched=touched, implementation=implementation,
+    )[:2]  # fmt: skip
 
 
 def tapped_grouped_radiance_mlp(
@@ -108,17 +90,22 @@ def tapped_grouped_radiance_mlp(
         ValueError: as there; an unknown tap, or ``hidden`` of a density network without a hidden layer.
     """
     check_taps(taps, layout.density_layers)
-    arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
-    if not taps:
-        return *grouped_radiance_mlp(*arguments, touched=touched, implementation=implementation), {}
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    name = resolve("tapped_grouped_mlp", implementation, x.device, twins_without_triton(density_parameters))
-    _mark(touched, name, x)
+    available = twins_without_triton(density_parameters) + (() if taps else ("triton",))
+    name = resolve("tapped_grouped_mlp" if taps else "grouped_mlp", implementation, x.device, available)
+    for rows in touched or () if name != "numba" else ():
+        rows.mark_all(x.device)
+    arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
+    if name == "triton":
+        from kernels.grouped_mlp_triton import GroupedMLPTriton
+
+        return *GroupedMLPTriton.apply(*arguments), {}
     if name == "torch":
         density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
     else:
-        density, rgb, *inside = _GroupedNumba.apply(tuple(taps), *arguments, touched)
+        wanted = tuple(tap in taps for tap in TAPS)
+        density, rgb, *inside = grouped_mlp_numba.GroupedMLPNumba.apply(wanted, *arguments, touched)
     return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
 
 
@@ -137,8 +124,7 @@ def grouped_density_mlp(
     if name == "triton":
         from kernels import grouped_mlp_triton
 
-        dims = layout.density_dims
-        return grouped_mlp_triton.density(x.detach(), cell_index, density_parameters.detach(), dims, LEAK)
+        return grouped_mlp_triton.density(x.detach(), cell_index, density_parameters.detach(), layout)
     if name == "torch":
         order, groups = _groups(cell_index)
         encoded = fourier_features(x, layout.frequencies)[order].to(density_parameters.dtype)
@@ -148,27 +134,7 @@ def grouped_density_mlp(
             for cell, part in zip(groups, encoded.split(list(groups.values())), strict=True)
         ]
         return truncated_exp(widened(_unsorted(torch.cat([density_parameters[:0, 0], *raw]), order)))
-    order, pieces, _ = _route(cell_index, len(density_parameters))
-    density = torch.empty(len(x))
-    parallel_for(
-        numba_twin.density_forward,
-        len(pieces),
-        pieces,
-        order,
-        x.detach().contiguous().numpy(),
-        density_parameters.detach().numpy(),
-        layout.density_dims,
-        layout.frequencies,
-        _block(layout.density_dims),
-        density.numpy(),
-        grain=_grain(pieces, order),
-    )
-    return density
-
-
-def _mark(touched: tuple[TouchedRows, TouchedRows] | None, name: str, x: Tensor) -> None:
-    for rows in touched or () if name != "numba" else ():
-        rows.mark_all(x.device)
+    return grouped_mlp_numba.density(x.detach(), cell_index, density_parameters, layout)
 
 
 def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:
@@ -227,82 +193,3 @@ def _mlp(x: Tensor, parameters: Tensor, dims: np.ndarray) -> tuple[Tensor, Tenso
         x = torch.addmm(matrix[-1], F.leaky_relu(x, LEAK) if layer else x, matrix[:-1])
         outputs.append(x)
     return outputs[0], outputs[-1]
-
-
-def _route(cell_index: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray, int]:
-    if len(cell_index):
-        lowest, highest = (int(bound) for bound in torch.aminmax(cell_index))
-        if lowest < 0 or highest >= cells:
-            raise ValueError(f"cell_index: found {lowest} to {highest}, expected 0 to {cells - 1}")
-    return numba_twin.route(cell_index.contiguous().numpy(), cells, _PIECE)
-
-
-def _block(dims: np.ndarray) -> int:
-    """Points per block: few enough for the caches and for single-threaded matrix products."""
-    return int(np.clip(_SINGLE_THREAD_GEMM // int(dims.prod(axis=1).max()), 1, _BLOCK))
-
-
-def _grain(pieces: np.ndarray, order: np.ndarray) -> int:
-    """Pieces in one task. Every piece has its own sum, so the results do not depend on this."""
-    return max(1, len(pieces) * _GRAIN // max(1, len(order)))
-
-
-class _GroupedNumba(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, taps, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched):
-        order, pieces, slots = _route(cell_index, len(density_parameters))
-        dims = np.concatenate([layout.density_dims, layout.color_dims])
-        arguments = (
-            pieces,
-            order,
-            x.detach().contiguous().numpy(),
-            basis.detach().contiguous().numpy(),
-            ray_index.contiguous().numpy(),
-            density_parameters.detach().numpy(),
-            color_parameters.detach().numpy(),
-            dims,
-            len(layout.density_dims),
-            layout.frequencies,
-            _block(dims),
-        )
-        density, rgb = torch.empty(len(x)), torch.empty(len(x), 3)
-        widths = int(layout.density_dims[0, 1]), layout.geo_features
-        # Taps that are not asked for have no columns.
-        inside = [torch.empty(len(x), width if tap in taps else 0) for tap, width in zip(TAPS, widths, strict=True)]
-        outputs = [output.numpy() for output in (density, rgb, *inside)]
-        grain = _grain(pieces, order)
-        parallel_for(numba_twin.radiance_forward, len(pieces), *arguments, *outputs, grain=grain)
-        ctx.arguments, ctx.slots, ctx.touched, ctx.grain = arguments, slots, touched, grain
-        ctx.parameters = (density_parameters, color_parameters)
-        ctx.save_for_backward(density, rgb)
-        return density, rgb, *inside
-
-    @staticmethod
-    def backward(ctx, grad_density, grad_rgb, *grad_inside):
-        pieces = ctx.arguments[0]
-        for parameter in ctx.parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        totals = [parameter.grad for parameter in ctx.parameters]
-        # A cell of many points is shared out: one partial sum per piece, added in order, so that the bits do not
-        # depend on the number of threads.
-        partials = [torch.zeros(ctx.slots, total.shape[1]) for total in totals]
-        parallel_for(
-            numba_twin.radiance_backward,
-            len(pieces),
-            *ctx.arguments,
-            *(output.numpy() for output in ctx.saved_tensors),
-            grad_density.contiguous().numpy(),
-            grad_rgb.contiguous().numpy(),
-            *(grad.contiguous().numpy() for grad in grad_inside),
-            *(total.numpy() for total in totals),
-            *(partial.numpy() for partial in partials),
-            grain=ctx.grain,
-        )
-        cells = torch.from_numpy(pieces[:, 0])
-        shared = cells[torch.from_numpy(pieces[:, 3]) >= 0]
-        for total, partial in zip(totals, partials, strict=True):
-            total.index_add_(0, shared, partial)
-        for touched in ctx.touched or ():
-            touched.flags[cells // touched.rows_per_flag] = 1
-        return (None,) * 9

@@ -8,14 +8,18 @@ outside its block: the backward pass recomputes the activations.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
-from kernels.threads import FASTMATH
+from kernels.grouped_layout import LEAK, GroupedLayout
+from kernels.threads import FAST, SINGLE_THREAD_GEMM, parallel_for
 
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+_BLOCK = 160
+_PIECE = 4096  # points of one cell that one thread takes at a time
+_GRAIN = 2048
 _MAX_RAW = np.float32(15)
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
-LEAK = 0.01
 _LEAK = np.float32(LEAK)
 _QUARTER, _HALF_PI = np.float32(0.25), np.float32(np.pi / 2)
 # Taylor coefficients: below 3e-8 on [-pi/4, pi/4].
@@ -24,7 +28,78 @@ _SIN9 = np.float32(1 / 362880)
 _COS4, _COS6, _COS8 = np.float32(1 / 24), np.float32(-1 / 720), np.float32(1 / 40320)
 
 
-@njit(**_OPTIONS)
+def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLayout) -> Tensor:
+    """Density (N,)."""
+    order, pieces, _ = _route(cell_index, len(parameters))
+    result, dims = torch.empty(len(x)), layout.density_dims
+    parallel_for(
+        _density, len(pieces), pieces, order, x.contiguous(), parameters, dims, layout.frequencies, _block(dims),
+        result, grain=_grain(pieces, order),
+    )  # fmt: skip
+    return result
+
+
+class GroupedMLPNumba(torch.autograd.Function):
+    """Density, rgb and the two taps; those that are not wanted have no columns."""
+
+    @staticmethod
+    def forward(ctx, wanted, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched):
+        order, pieces, slots = _route(cell_index, len(density_parameters))
+        dims = np.concatenate([layout.density_dims, layout.color_dims])
+        points = x.detach().contiguous(), basis.detach().contiguous(), ray_index.contiguous()
+        networks = density_parameters.detach(), color_parameters.detach(), dims, len(layout.density_dims)
+        ctx.arguments = pieces, order, *points, *networks, layout.frequencies, _block(dims)
+        widths = int(layout.density_dims[0, 1]), layout.geo_features
+        inside = [torch.empty(len(x), width if asked else 0) for width, asked in zip(widths, wanted, strict=True)]
+        outputs = torch.empty(len(x)), torch.empty(len(x), 3)
+        ctx.slots, ctx.touched, ctx.grain = slots, touched, _grain(pieces, order)
+        parallel_for(_forward, len(pieces), *ctx.arguments, *outputs, *inside, grain=ctx.grain)
+        ctx.parameters = density_parameters, color_parameters
+        ctx.save_for_backward(*outputs)
+        return *outputs, *inside
+
+    @staticmethod
+    def backward(ctx, *grads):
+        pieces = ctx.arguments[0]
+        for parameter in ctx.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        totals = [parameter.grad for parameter in ctx.parameters]
+        # A cell of many points is shared out: one partial sum per piece, added in order, so that the bits do not
+        # depend on the number of threads.
+        partials = [torch.zeros(ctx.slots, total.shape[1]) for total in totals]
+        grads = [grad.contiguous() for grad in grads]
+        parallel_for(
+            _backward, len(pieces), *ctx.arguments, *ctx.saved_tensors, *grads, *totals, *partials, grain=ctx.grain
+        )
+        cells = torch.from_numpy(pieces[:, 0])
+        shared = cells[torch.from_numpy(pieces[:, 3]) >= 0]
+        for total, partial in zip(totals, partials, strict=True):
+            total.index_add_(0, shared, partial)
+        for touched in ctx.touched or ():
+            touched.flags[cells // touched.rows_per_flag] = 1
+        return (None,) * 9
+
+
+def _route(cell_index: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray, int]:
+    if len(cell_index):
+        lowest, highest = (int(bound) for bound in torch.aminmax(cell_index))
+        if lowest < 0 or highest >= cells:
+            raise ValueError(f"cell_index: found {lowest} to {highest}, expected 0 to {cells - 1}")
+    return route(cell_index.contiguous().numpy(), cells, _PIECE)
+
+
+def _block(dims: np.ndarray) -> int:
+    """Points per block: few enough for the caches and for single-threaded matrix products."""
+    return int(np.clip(SINGLE_THREAD_GEMM // int(dims.prod(axis=1).max()), 1, _BLOCK))
+
+
+def _grain(pieces: np.ndarray, order: np.ndarray) -> int:
+    """Pieces in one task. Every piece has its own sum, so the results do not depend on this."""
+    return max(1, len(pieces) * _GRAIN // max(1, len(order)))
+
+
+@njit(**FAST)
 def route(cell_index, cells, most):
     """Counting sort by cell, cut into pieces of one cell and at most ``most`` points.
 
@@ -56,14 +131,14 @@ def route(cell_index, cells, most):
     return order, pieces, slots
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _even_block(count, most):
     """Size of the equal blocks, of at most ``most``, that ``count`` points are cut into; multiples of 16 run best."""
     blocks = -(-count // most)
     return min(most, -(-count // (16 * blocks)) * 16)
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _encode(x, order, first, n, frequencies, target):
     """[u, sin and cos of 2**k * pi/2 * u for every k] of a block: one polynomial each, then double angles."""
     size = 3 * n
@@ -91,7 +166,7 @@ def _encode(x, order, first, n, frequencies, target):
             sine[i], cosine[i] = _TWO * s * c, (c - s) * (c + s)
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _run_layers(parameters, dims, first_layer, last_layer, n, activations):
     """Layers ``first .. last`` of one network on ``activations[first]``; layer k's output is ``activations[k + 1]``."""
     begin = 0
@@ -107,7 +182,7 @@ def _run_layers(parameters, dims, first_layer, last_layer, n, activations):
         begin += rows * columns
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _forward_block(
     x, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies, activations, raw
 ):
@@ -128,8 +203,8 @@ def _forward_block(
     _run_layers(color_row, dims, density_layers, len(dims), n, activations)
 
 
-@njit(**_OPTIONS)
-def density_forward(start, stop, pieces, order, x, density_parameters, dims, frequencies, block, density):
+@njit(**FAST)
+def _density(start, stop, pieces, order, x, density_parameters, dims, frequencies, block, density):
     """Density of the points of ``pieces[start:stop]``."""
     layers = len(dims)
     activations = np.empty((layers + 1, dims.max() * block), np.float32)
@@ -145,26 +220,11 @@ def density_forward(start, stop, pieces, order, x, density_parameters, dims, fre
                 density[order[first + s]] = np.exp(min(raw[s], _MAX_RAW))
 
 
-@njit(**_OPTIONS)
-def radiance_forward(
-    start,
-    stop,
-    pieces,
-    order,
-    x,
-    basis,
-    ray_index,
-    density_parameters,
-    color_parameters,
-    dims,
-    density_layers,
-    frequencies,
-    block,
-    density,
-    rgb,
-    hidden,
-    geo,
-):
+@njit(**FAST)
+def _forward(
+    start, stop, pieces, order, x, basis, ray_index, density_parameters, color_parameters, dims, density_layers,
+    frequencies, block, density, rgb, hidden, geo,
+):  # fmt: skip
     """Density and colour of the points of ``pieces[start:stop]``.
 
     ``hidden`` (N, width) and ``geo`` (N, G) take the activations of these names, where they have any columns.
@@ -178,20 +238,9 @@ def radiance_forward(
         for first in range(begin, end, size):
             n = min(end - first, size)
             _forward_block(
-                x,
-                basis,
-                ray_index,
-                order,
-                first,
-                n,
-                density_row,
-                color_row,
-                dims,
-                density_layers,
-                frequencies,
-                activations,
-                raw,
-            )
+                x, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies,
+                activations, raw,
+            )  # fmt: skip
             for s in range(n):
                 point = order[first + s]
                 density[point] = np.exp(min(raw[s], _MAX_RAW))
@@ -203,7 +252,7 @@ def radiance_forward(
                     geo[point, c] = activations[density_layers, c * n + s]
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _backward_layers(parameters, dims, first_layer, last_layer, n, activations, grads, weight_grad, total):
     """Back through layers ``last .. first`` of one network: ``grads[k + 1]`` holds dL/d output of layer k.
 
@@ -230,32 +279,12 @@ def _backward_layers(parameters, dims, first_layer, last_layer, n, activations, 
         end = begin
 
 
-@njit(**_OPTIONS)
-def radiance_backward(
-    start,
-    stop,
-    pieces,
-    order,
-    x,
-    basis,
-    ray_index,
-    density_parameters,
-    color_parameters,
-    dims,
-    density_layers,
-    frequencies,
-    block,
-    density,
-    rgb,
-    grad_density,
-    grad_rgb,
-    grad_hidden,
-    grad_geo,
-    density_total,
-    color_total,
-    density_partial,
-    color_partial,
-):
+@njit(**FAST)
+def _backward(
+    start, stop, pieces, order, x, basis, ray_index, density_parameters, color_parameters, dims, density_layers,
+    frequencies, block, density, rgb, grad_density, grad_rgb, grad_hidden, grad_geo,
+    density_total, color_total, density_partial, color_partial,
+):  # fmt: skip
     """Adds the parameters' gradient of ``pieces[start:stop]`` to the cell's row, or to the slot of a shared cell."""
     layers = len(dims)
     widest = dims.max() * block
@@ -272,20 +301,9 @@ def radiance_backward(
         for first in range(begin, end, size):
             n = min(end - first, size)
             _forward_block(
-                x,
-                basis,
-                ray_index,
-                order,
-                first,
-                n,
-                density_row,
-                color_row,
-                dims,
-                density_layers,
-                frequencies,
-                activations,
-                raw,
-            )
+                x, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies,
+                activations, raw,
+            )  # fmt: skip
             for s in range(n):
                 point = order[first + s]
                 raw[s] = grad_density[point] * max(density[point], least_density)

@@ -18,11 +18,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.grouped_layout import LEAK, GroupedLayout
 from kernels.mlp_triton import (
     block_of,
     color_gradient,
     density_gradient,
-    load_rows,
+    launch_options,
+    load_directions,
     logit_gradient,
     network,
     precision_on,
@@ -32,10 +34,11 @@ from kernels.mlp_triton import (
     store_density,
     with_raw_gradient,
 )
-from kernels.triton_support import LEAST_DOT, launch_on, padded
+from kernels.triton_support import launch_on
 
 _PIECE = 512  # points of one cell that one program takes
 _FOLD = 1024  # parameters that one program adds up
+STYLE = (LEAK, True, False)
 _TURN = tl.constexpr(6.283185307179586)
 
 
@@ -120,12 +123,6 @@ def _encode(x, point, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: 
 
 
 @triton.jit
-def _directions(basis, ray_index, point, live, WIDTH: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
-    ray = tl.load(ray_index + point, mask=live, other=0)
-    return load_rows(basis, ray, live, WIDTH, PADDED).to(TYPE)
-
-
-@triton.jit
 def _density(
     pieces, order, x, parameters, density,
     NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
@@ -153,7 +150,7 @@ def _radiance(
         encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
         output, _ = run_density(encoded, density_parameters, DENSITY, STYLE, PRECISION)
         store_density(output, density, point, live, GEOMETRY)
-        direction = _directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
+        direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
         logits, _ = run_color(output, direction, color_parameters, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
         store_color(logits, rgb, point, live)
 
@@ -174,7 +171,7 @@ def _radiance_backward(
         point, live = _points(order, first, end, BLOCK)
         encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
         output, density_inputs = run_density(encoded, density_parameters, DENSITY, STYLE, PRECISION)
-        direction = _directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
+        direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
         _, color_inputs = run_color(output, direction, color_parameters, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
         grad = logit_gradient(grad_rgb, rgb, point, live, COLOR[1][len(COLOR[0]) - 1])
         grad = color_gradient(
@@ -201,16 +198,16 @@ def _fold(totals, spare, SIZE: tl.constexpr, BLOCK: tl.constexpr):
         tl.store(own, total, mask=mask)
 
 
-def density(x: Tensor, cell_index: Tensor, parameters: Tensor, dims, leak: float) -> Tensor:
+def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLayout) -> Tensor:
     """Density (N,), float32; NaN of points whose cell is out of range."""
     result = x.new_full((len(x),), float("nan"), dtype=torch.float32)
-    net = network_of(dims)
+    net = network_of(layout.density_dims)
     if len(x):
         order, pieces, _, _ = schedule(cell_index, len(parameters), _PIECE)
         with launch_on(x.device):
             _density[(len(pieces),)](
                 pieces, order, x.contiguous(), parameters, result,
-                NET=net, STYLE=(leak, True, False), PRECISION=precision_on(x.device), **block_of([net]),
+                NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **block_of([net]),
             )  # fmt: skip
     return result
 
@@ -219,18 +216,9 @@ class GroupedMLPTriton(torch.autograd.Function):
     """Density and colour, float32, of points; the parameters' type is that of the products."""
 
     @staticmethod
-    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, leak):
+    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout):
         nets = network_of(layout.density_dims), network_of(layout.color_dims)
-        ctx.launch = {
-            "DENSITY": nets[0],
-            "COLOR": nets[1],
-            "GEOMETRY": layout.geo_features,
-            "DIRECTION": layout.direction_width,
-            "DIRECTION_PAD": padded(layout.direction_width, LEAST_DOT),
-            "STYLE": (leak, True, False),
-            "PRECISION": precision_on(x.device),
-            **block_of(nets),
-        }
+        ctx.launch = launch_options(nets, layout.direction_width, STYLE, x.device) | {"GEOMETRY": layout.geo_features}
         plan = schedule(cell_index, len(density_parameters), _PIECE)
         ctx.spares = plan.spares
         inputs = (plan.pieces, plan.order, x.contiguous(), basis.contiguous(), ray_index.contiguous())
@@ -258,7 +246,7 @@ class GroupedMLPTriton(torch.autograd.Function):
                     size = total.shape[1]
                     _fold[cells, triton.cdiv(size, _FOLD)](total, spare, SIZE=size, BLOCK=_FOLD)
         grads = [total[:cells].to(matrix.dtype) for total, matrix in zip(totals, parameters, strict=True)]
-        return None, None, None, None, *grads, None, None
+        return None, None, None, None, *grads, None
 
 
 def network_of(dims):

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
-from kernels.adam import ROWS_PER_FLAG
-from kernels.threads import FASTMATH
+from kernels.adam import ROWS_PER_FLAG, TouchedRows
+from kernels.hash_layout import PRIME_Y, PRIME_Z, HashLayout
+from kernels.threads import FAST, parallel_for
 
 _BLOCK = 64
-_PRIME_Y, _PRIME_Z = 2654435761, 805459861
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+_GRAIN = 4096
 
 
-@njit(**_OPTIONS)
+class HashEncodeNumba(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout, touched: TouchedRows | None) -> Tensor:
+        columns = x.detach().t().contiguous()
+        out = torch.empty((layout.output_width, len(x)), dtype=torch.float32)
+        levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
+        parallel_for(_encode, len(x), columns, table, *levels, out, grain=_GRAIN)
+        ctx.columns, ctx.table, ctx.levels, ctx.touched = columns, table, levels, touched
+        return out.t()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[None, None, None, None]:
+        table = ctx.table
+        if table.requires_grad:
+            if table.grad is None:
+                table.grad = torch.zeros_like(table)
+            grad, touched = grad.t().contiguous(), ctx.touched or TouchedRows(len(table))
+            # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
+            levels = len(ctx.levels[1])
+            parallel_for(_encode_backward, levels, ctx.columns, grad, *ctx.levels, table.grad, touched.flags, grain=1)
+        return None, None, None, None
+
+
+@njit(**FAST)
 def _corners(x, first, n, offset, size, resolution, scale, hashed, index, weight):
     """Table entries (8, n) and trilinear weights (8, n) of points ``first .. first + n`` on one level."""
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
@@ -26,8 +51,8 @@ def _corners(x, first, n, offset, size, resolution, scale, hashed, index, weight
         ix, iy, iz = np.int32(px), np.int32(py), np.int32(pz)
         fx, fy, fz = px - np.float32(ix), py - np.float32(iy), pz - np.float32(iz)
         if hashed:
-            y0, z0 = np.int64(iy) * _PRIME_Y, np.int64(iz) * _PRIME_Z
-            y1, z1, jx = y0 + _PRIME_Y, z0 + _PRIME_Z, ix + 1
+            y0, z0 = np.int64(iy) * PRIME_Y, np.int64(iz) * PRIME_Z
+            y1, z1, jx = y0 + PRIME_Y, z0 + PRIME_Z, ix + 1
             yz00, yz10, yz01, yz11 = y0 ^ z0, y1 ^ z0, y0 ^ z1, y1 ^ z1
             index[0, k] = offset + ((ix ^ yz00) & mask)
             index[1, k] = offset + ((jx ^ yz00) & mask)
@@ -59,8 +84,8 @@ def _corners(x, first, n, offset, size, resolution, scale, hashed, index, weight
         weight[6, k], weight[7, k] = gx * yz11w, fx * yz11w
 
 
-@njit(**_OPTIONS)
-def encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
+@njit(**FAST)
+def _encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
     """Fills ``out[:, start:stop]``, (levels * features, N), from ``x`` (3, N)."""
     features = table.shape[1]
     index = np.empty((8, _BLOCK), np.uint32)  # unsigned: no check for negative indices
@@ -79,8 +104,8 @@ def encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
                     channel[k] = value
 
 
-@njit(**_OPTIONS)
-def encode_backward(first_level, last_level, x, grad, offsets, resolutions, scales, hashed, table_grad, touched):
+@njit(**FAST)
+def _encode_backward(first_level, last_level, x, grad, offsets, resolutions, scales, hashed, table_grad, touched):
     """Adds the gradient of ``out`` (levels * features, N) to ``table_grad`` for some levels, all points."""
     features, count = table_grad.shape[1], x.shape[1]
     index = np.empty((8, _BLOCK), np.uint32)  # unsigned: no check for negative indices

@@ -6,10 +6,12 @@ values are one vector load; encodings and their gradients are read and written a
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.hash_layout import HashLayout, levels_on
 from kernels.triton_support import launch_on, padded
 
 _BLOCK = 256
@@ -100,32 +102,39 @@ def _encode_backward(
         tl.atomic_add(place, weight[:, None] * upstream, mask=wanted, sem="relaxed")
 
 
-def encode(x: Tensor, table: Tensor, levels: tuple[Tensor, ...], out: Tensor) -> None:
-    """Fills ``out`` (N, levels * F), of any floating type and strides.
+class HashEncodeTriton(torch.autograd.Function):
+    """``x`` may have any strides.
 
-    ``x`` is (N, 3), the table (entries, F) contiguous; ``levels`` are the layout's offsets, resolutions, scales and
-    ``hashed`` on the same device.
+    The order of the additions to an entry's gradient, and with it the last bits of their sum, differs from run to run.
     """
-    count, features = len(x), table.shape[1]
-    if count == 0:
-        return
-    with launch_on(x.device):
-        _encode[triton.cdiv(count, _BLOCK), len(levels[1])](
-            x, *x.stride(), count, table, *levels, out, *out.stride(),
-            FEATURES=features, PADDED=padded(features), BLOCK=_BLOCK, num_warps=_WARPS,
-        )  # fmt: skip
 
+    @staticmethod
+    def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout, precision: torch.dtype) -> Tensor:
+        count, features = len(x), table.shape[1]
+        out = torch.empty((layout.output_width, count), dtype=precision, device=x.device).t()
+        held = table.contiguous() if precision == torch.float32 else table.contiguous().to(precision)
+        ctx.save_for_backward(x)
+        ctx.table, ctx.levels = table, levels_on(layout, x.device)
+        ctx.programs = triton.cdiv(count, _BLOCK), layout.levels
+        ctx.options = {"FEATURES": features, "PADDED": padded(features), "BLOCK": _BLOCK, "num_warps": _WARPS}
+        if count:
+            with launch_on(x.device):
+                _encode[ctx.programs](x, *x.stride(), count, held, *ctx.levels, out, *out.stride(), **ctx.options)
+        return out
 
-def encode_backward(x: Tensor, grad: Tensor, levels: tuple[Tensor, ...], table_grad: Tensor) -> None:
-    """Adds the gradient of ``encode``'s output, (N, levels * F), to ``table_grad`` (entries, F), float32.
-
-    The order of the additions to an entry, and with it the last bits of their sum, differs from run to run.
-    """
-    count, features = len(x), table_grad.shape[1]
-    if count == 0:
-        return
-    with launch_on(x.device):
-        _encode_backward[triton.cdiv(count, _BLOCK), len(levels[1])](
-            x, *x.stride(), count, grad, *grad.stride(), *levels, table_grad,
-            FEATURES=features, PADDED=padded(features), BLOCK=_BLOCK, num_warps=_WARPS,
-        )  # fmt: skip
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[None, Tensor | None, None, None]:
+        (x,), table = ctx.saved_tensors, ctx.table
+        if not ctx.needs_input_grad[1]:
+            return None, None, None, None
+        in_place = table.is_leaf and table.dtype == torch.float32 and table.is_contiguous()
+        if in_place and table.grad is None:
+            table.grad = torch.zeros_like(table)
+        # Half precision would lose small additions to a large sum.
+        total = table.grad if in_place else torch.zeros(table.shape, dtype=torch.float32, device=table.device)
+        if len(x):
+            with launch_on(x.device):
+                _encode_backward[ctx.programs](
+                    x, *x.stride(), len(x), grad, *grad.stride(), *ctx.levels, total, **ctx.options
+                )
+        return None, None if in_place else total.to(table.dtype), None, None

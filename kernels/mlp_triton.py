@@ -58,6 +58,19 @@ def block_of(networks: Sequence[Network]) -> dict[str, int]:
     return {"BLOCK": 32 if wide else 64, "num_warps": 8 if wide else 4, "num_stages": 1}
 
 
+def launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:
+    """Constants and options of a kernel that runs a density and a colour network; ``direction`` is its width."""
+    return {
+        "DENSITY": nets[0],
+        "COLOR": nets[1],
+        "DIRECTION": direction,
+        "DIRECTION_PAD": padded(direction, LEAST_DOT),
+        "STYLE": style,
+        "PRECISION": precision_on(device),
+        **block_of(nets),
+    }
+
+
 @triton.jit
 def _matrix(LAYER: tl.constexpr, PART: tl.constexpr, IN_PAD: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr):
     """Offsets in the parameters of one layer's part, (inputs, outputs), and which of them exist.
@@ -254,3 +267,10 @@ def load_rows(rows, index, live, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     channel = tl.arange(0, PADDED)
     mask = live[:, None] & (channel < WIDTH)[None, :]
     return tl.load(rows + index[:, None] * WIDTH + channel[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def load_directions(basis, ray_index, point, live, WIDTH: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
+    """Encoded directions of the points' rays."""
+    ray = tl.load(ray_index + point, mask=live, other=0)
+    return load_rows(basis, ray, live, WIDTH, PADDED).to(TYPE)

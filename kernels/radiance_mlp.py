@@ -8,25 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels import radiance_mlp_numba as numba_twin
+from kernels import radiance_mlp_numba
 from kernels.dispatch import resolve
-from kernels.threads import parallel_for
 
 MAX_RAW_DENSITY = 15.0
 TAPS = ("hidden", "geo")
-_GRAIN = 4096
 # Widest layer up to which ``auto`` takes Triton on CUDA, by the bytes of a value. A narrow network's time is that of
 # reading and writing activations, which the fused kernel keeps in registers; the backward pass of wider ones no longer
 # fits them. A rule by what the compiler says; a measurement may overrule it.
 _FUSED_WIDTH = {2: 64, 4: 32}
-# OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our
-# threads wait for its own pool.
-_SINGLE_THREAD_GEMM = 262144
 
 
 class _TruncatedExp(torch.autograd.Function):
@@ -82,16 +76,9 @@ def radiance_mlp(
     Raises:
         ValueError: the implementation cannot run there, or a layer is too wide for it.
     """
-    available = _available(implementation, features, [*density_weights, *color_weights])
-    name = resolve("radiance_mlp", implementation, features.device, available)
-    if name == "torch":
-        return _radiance_torch(features, basis, ray_index, density_weights, color_weights)[:2]
-    arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
-    if name == "triton":
-        from kernels.radiance_mlp_triton import RadianceMLPTriton
-
-        return RadianceMLPTriton.apply(*arguments)
-    return _RadianceMLPNumba.apply((), *arguments)[:2]
+    return tapped_radiance_mlp(
+        features, basis, ray_index, density_weights, color_weights, (), implementation=implementation
+    )[:2]
 
 
 def tapped_radiance_mlp(
@@ -118,15 +105,21 @@ def tapped_radiance_mlp(
         ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
     """
     check_taps(taps, len(density_weights) - 1)
+    available = twins_without_triton(features)
     if not taps:
-        plain = radiance_mlp(features, basis, ray_index, density_weights, color_weights, implementation=implementation)
-        return *plain, {}
-    name = resolve("tapped_radiance_mlp", implementation, features.device, twins_without_triton(features))
+        available = _available(implementation, features, [*density_weights, *color_weights])
+    kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
+    name = resolve(kernel, implementation, features.device, available)
+    arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
+    if name == "triton":
+        from kernels.radiance_mlp_triton import RadianceMLPTriton
+
+        return *RadianceMLPTriton.apply(*arguments), {}
     if name == "torch":
         density, rgb, *inside = _radiance_torch(features, basis, ray_index, density_weights, color_weights)
     else:
-        arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
-        density, rgb, *inside = _RadianceMLPNumba.apply(tuple(taps), *arguments)
+        wanted = tuple(tap in taps for tap in TAPS)
+        density, rgb, *inside = radiance_mlp_numba.RadianceMLPNumba.apply(wanted, *arguments)
     return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
 
 
@@ -141,29 +134,15 @@ def check_taps(taps: Sequence[str], hidden_layers: int) -> None:
 
 def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
     """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
-    name = resolve(
-        "density_mlp", implementation, features.device, _available(implementation, features, density_weights)
-    )
+    available = _available(implementation, features, density_weights)
+    name = resolve("density_mlp", implementation, features.device, available)
     if name == "torch":
         return truncated_exp(widened(_mlp(features, density_weights)[:, 0]))
     if name == "triton":
         from kernels import radiance_mlp_triton
 
         return radiance_mlp_triton.density(features.detach(), density_weights)
-    features = features.detach().t().contiguous()
-    flat, dims = _flatten(density_weights)
-    density = torch.empty(features.shape[1])
-    parallel_for(
-        numba_twin.density_forward,
-        len(density),
-        features.numpy(),
-        flat,
-        dims,
-        _block(dims),
-        density.numpy(),
-        grain=_GRAIN,
-    )
-    return density
+    return radiance_mlp_numba.density(features.detach(), density_weights)
 
 
 def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
@@ -192,57 +171,3 @@ def _mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     for weight in weights[:-1]:
         x = F.relu(F.linear(x, weight.to(x.dtype)))
     return F.linear(x, weights[-1].to(x.dtype))
-
-
-def _flatten(weights: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    flat = torch.cat([weight.detach().reshape(-1) for weight in weights]).numpy()
-    return flat, np.array([tuple(weight.shape) for weight in weights], dtype=np.int64)
-
-
-def _block(dims: np.ndarray) -> int:
-    """Samples per block: small enough for the caches and for single-threaded matrix products."""
-    return int(np.clip(_SINGLE_THREAD_GEMM // int((dims[:, 0] * dims[:, 1]).max()) // 16 * 16, 16, 256))
-
-
-class _RadianceMLPNumba(torch.autograd.Function):
-    """Density, rgb and the two taps, channel by channel in memory; taps that are not asked for have no channels."""
-
-    @staticmethod
-    def forward(ctx, taps, features, basis, ray_index, density_layers, *weights):
-        features = features.detach().t().contiguous()
-        flat, dims = _flatten(weights)
-        count = features.shape[1]
-        density, rgb = torch.empty(count), torch.empty(count, 3)
-        widths = int(dims[0, 0]), int(dims[density_layers - 1, 0]) - 1
-        inside = [torch.empty(width if tap in taps else 0, count) for tap, width in zip(TAPS, widths, strict=True)]
-        basis, ray_index = basis.detach().contiguous(), ray_index.contiguous()
-        arguments = (features.numpy(), basis.numpy(), ray_index.numpy(), flat, dims, density_layers, _block(dims))
-        outputs = (density.numpy(), rgb.numpy(), *(values.numpy() for values in inside))
-        parallel_for(numba_twin.radiance_forward, count, *arguments, *outputs, grain=_GRAIN)
-        ctx.arguments, ctx.shapes = arguments, [weight.shape for weight in weights]
-        ctx.save_for_backward(density, rgb)
-        return density, rgb, *(values.t() for values in inside)
-
-    @staticmethod
-    def backward(ctx, grad_density, grad_rgb, *grad_inside):
-        features, flat = ctx.arguments[0], ctx.arguments[3]
-        count = features.shape[1]
-        grad_features = torch.empty(features.shape)
-        # One partial sum per chunk, added in order: the same bits for any number of threads.
-        partial = torch.zeros(max(1, -(-count // _GRAIN)), len(flat))
-        parallel_for(
-            numba_twin.radiance_backward,
-            count,
-            *ctx.arguments,
-            *(output.numpy() for output in ctx.saved_tensors),
-            grad_density.contiguous().numpy(),
-            grad_rgb.contiguous().numpy(),
-            *(grad.t().contiguous().numpy() for grad in grad_inside),
-            grad_features.numpy(),
-            partial.numpy(),
-            _GRAIN,
-            grain=_GRAIN,
-        )
-        grads = partial.sum(0).split([shape.numel() for shape in ctx.shapes])
-        grads = [grad.view(shape) for grad, shape in zip(grads, ctx.shapes, strict=True)]
-        return None, grad_features.t(), None, None, None, *grads

@@ -6,22 +6,79 @@ The backward pass recomputes a block's activations instead of reading them back 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
-from kernels.threads import FASTMATH
+from kernels.threads import FAST, SINGLE_THREAD_GEMM, parallel_for
 
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+_GRAIN = 4096
 _MAX_RAW = np.float32(15)
 
 
-@njit(**_OPTIONS)
+def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Density (N,)."""
+    features = features.t().contiguous()
+    flat, dims = _flatten(weights)
+    result = torch.empty(features.shape[1])
+    parallel_for(_density, len(result), features, flat, dims, _block(dims), result, grain=_GRAIN)
+    return result
+
+
+class RadianceMLPNumba(torch.autograd.Function):
+    """Density, rgb and the two taps, channel by channel in memory; taps that are not wanted have no channels."""
+
+    @staticmethod
+    def forward(ctx, wanted, features, basis, ray_index, density_layers, *weights):
+        features = features.detach().t().contiguous()
+        flat, dims = _flatten(weights)
+        count = features.shape[1]
+        widths = int(dims[0, 0]), int(dims[density_layers - 1, 0]) - 1
+        inside = [torch.empty(width if asked else 0, count) for width, asked in zip(widths, wanted, strict=True)]
+        outputs = torch.empty(count), torch.empty(count, 3)
+        basis, ray_index = basis.detach().contiguous(), ray_index.contiguous()
+        ctx.arguments = features, basis, ray_index, flat, dims, density_layers, _block(dims)
+        parallel_for(_forward, count, *ctx.arguments, *outputs, *inside, grain=_GRAIN)
+        ctx.shapes = [weight.shape for weight in weights]
+        ctx.save_for_backward(*outputs)
+        return *outputs, *(values.t() for values in inside)
+
+    @staticmethod
+    def backward(ctx, grad_density, grad_rgb, *grad_inside):
+        features, flat = ctx.arguments[0], ctx.arguments[3]
+        count = features.shape[1]
+        grads = grad_density.contiguous(), grad_rgb.contiguous(), *(grad.t().contiguous() for grad in grad_inside)
+        grad_features = torch.empty(features.shape)
+        # One partial sum per chunk, added in order: the same bits for any number of threads.
+        partial = torch.zeros(max(1, -(-count // _GRAIN)), len(flat))
+        parallel_for(
+            _backward, count, *ctx.arguments, *ctx.saved_tensors, *grads, grad_features, partial, _GRAIN, grain=_GRAIN
+        )
+        grads = partial.sum(0).split([shape.numel() for shape in ctx.shapes])
+        grads = [grad.view(shape) for grad, shape in zip(grads, ctx.shapes, strict=True)]
+        return None, grad_features.t(), None, None, None, *grads
+
+
+def _flatten(weights: Sequence[Tensor]) -> tuple[Tensor, np.ndarray]:
+    flat = torch.cat([weight.detach().reshape(-1) for weight in weights])
+    return flat, np.array([tuple(weight.shape) for weight in weights], dtype=np.int64)
+
+
+def _block(dims: np.ndarray) -> int:
+    """Samples per block: small enough for the caches and for single-threaded matrix products."""
+    return int(np.clip(SINGLE_THREAD_GEMM // int((dims[:, 0] * dims[:, 1]).max()) // 16 * 16, 16, 256))
+
+
+@njit(**FAST)
 def _relu(values):
     for i in range(len(values)):
         values[i] = max(values[i], np.float32(0))
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _run_layers(flat, dims, first_layer, last_layer, weight_offset, block, activations):
     """Layers ``first .. last`` on ``activations[first]``; layer k leaves its output in ``activations[k + 1]``."""
     for layer in range(first_layer, last_layer):
@@ -36,7 +93,7 @@ def _run_layers(flat, dims, first_layer, last_layer, weight_offset, block, activ
     return weight_offset
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _load_features(features, start, n, block, target):
     for c in range(features.shape[0]):
         row = target[c * block : (c + 1) * block]
@@ -46,7 +103,7 @@ def _load_features(features, start, n, block, target):
             row[s] = np.float32(0)
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _load_color_input(raw, geometry_width, basis, ray_index, start, n, block, target):
     """[geometry, direction basis] of a block; ``raw`` holds the density network's output rows."""
     for i in range(geometry_width * block):
@@ -57,8 +114,8 @@ def _load_color_input(raw, geometry_width, basis, ray_index, start, n, block, ta
             target[(geometry_width + c) * block + s] = basis[ray, c]
 
 
-@njit(**_OPTIONS)
-def density_forward(start, stop, features, flat, dims, block, density):
+@njit(**FAST)
+def _density(start, stop, features, flat, dims, block, density):
     """``density[start:stop]`` from features (C, N)."""
     layers = len(dims)
     activations = np.empty((layers + 1, dims.max() * block), np.float32)
@@ -70,7 +127,7 @@ def density_forward(start, stop, features, flat, dims, block, density):
             density[first + s] = np.exp(min(activations[layers, s], _MAX_RAW))
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw):
     """Fills the activations of both networks; ``raw`` keeps the density network's output."""
     geometry_width = dims[density_layers - 1, 0] - 1
@@ -81,10 +138,8 @@ def _forward_block(features, basis, ray_index, flat, dims, density_layers, block
     _run_layers(flat, dims, density_layers, len(dims), offset, block, activations)
 
 
-@njit(**_OPTIONS)
-def radiance_forward(
-    start, stop, features, basis, ray_index, flat, dims, density_layers, block, density, rgb, hidden, geo
-):
+@njit(**FAST)
+def _forward(start, stop, features, basis, ray_index, flat, dims, density_layers, block, density, rgb, hidden, geo):
     """``density[start:stop]`` and ``rgb[start:stop]`` from features (C, N) and a basis row per ray.
 
     ``hidden`` (width, N) and ``geo`` (G, N) take the activations of these names, where they have any rows.
@@ -106,7 +161,7 @@ def radiance_forward(
             geo[c, first : first + n] = raw[(1 + c) * block : (1 + c) * block + n]
 
 
-@njit(**_OPTIONS)
+@njit(**FAST)
 def _backward_layers(flat, dims, first_layer, last_layer, weight_end, block, activations, grads, flat_grad):
     """Back through layers ``last .. first``: ``grads[k + 1]`` holds dL/d output of layer k."""
     for layer in range(last_layer - 1, first_layer - 1, -1):
@@ -127,27 +182,11 @@ def _backward_layers(flat, dims, first_layer, last_layer, weight_end, block, act
     return weight_end
 
 
-@njit(**_OPTIONS)
-def radiance_backward(
-    start,
-    stop,
-    features,
-    basis,
-    ray_index,
-    flat,
-    dims,
-    density_layers,
-    block,
-    density,
-    rgb,
-    grad_density,
-    grad_rgb,
-    grad_hidden,
-    grad_geo,
-    grad_features,
-    partial,
-    grain,
-):
+@njit(**FAST)
+def _backward(
+    start, stop, features, basis, ray_index, flat, dims, density_layers, block, density, rgb, grad_density, grad_rgb,
+    grad_hidden, grad_geo, grad_features, partial, grain,
+):  # fmt: skip
     """Fills ``grad_features[:, start:stop]`` and adds the weights' gradient to ``partial[start // grain]``."""
     layers = len(dims)
     widest = dims.max() * block

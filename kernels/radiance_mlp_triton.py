@@ -18,7 +18,8 @@ from kernels.mlp_triton import (
     color_gradient,
     density_gradient,
     input_gradient,
-    load_rows,
+    launch_options,
+    load_directions,
     logit_gradient,
     network,
     precision_on,
@@ -28,7 +29,7 @@ from kernels.mlp_triton import (
     store_density,
     with_raw_gradient,
 )
-from kernels.triton_support import LEAST_DOT, launch_on, padded
+from kernels.triton_support import launch_on
 
 _PROGRAMS = 264  # of the backward pass: two on each of an H100's 132 multiprocessors
 STYLE = (0.0, False, True)
@@ -39,12 +40,6 @@ def _load_features(features, row, channel_stride, point, live, NET: tl.constexpr
     channel = tl.arange(0, NET[1][0])
     mask = live[:, None] & (channel < NET[0][0])[None, :]
     return tl.load(features + point[:, None] * row + channel[None, :] * channel_stride, mask=mask, other=0.0).to(TYPE)
-
-
-@triton.jit
-def _load_directions(basis, ray_index, point, live, WIDTH: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
-    ray = tl.load(ray_index + point, mask=live, other=0)
-    return load_rows(basis, ray, live, WIDTH, PADDED).to(TYPE)
 
 
 @triton.jit
@@ -70,7 +65,7 @@ def _radiance(
     x = _load_features(features, row, channel_stride, point, live, DENSITY, density_weights.dtype.element_ty)
     output, _ = run_density(x, density_weights, DENSITY, STYLE, PRECISION)
     store_density(output, density, point, live, 0)
-    direction = _load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, x.dtype)
+    direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, x.dtype)
     logits, _ = run_color(output, direction, color_weights, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION)
     store_color(logits, rgb, point, live)
 
@@ -89,7 +84,7 @@ def _radiance_backward(
         live = point < count
         x = _load_features(features, row, channel_stride, point, live, DENSITY, density_weights.dtype.element_ty)
         output, density_inputs = run_density(x, density_weights, DENSITY, STYLE, PRECISION)
-        direction = _load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, x.dtype)
+        direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, x.dtype)
         _, color_inputs = run_color(
             output, direction, color_weights, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION
         )
@@ -130,15 +125,7 @@ class RadianceMLPTriton(torch.autograd.Function):
     def forward(ctx, features, basis, ray_index, density_layers, *weights):
         count = len(features)
         nets = network_of(weights[:density_layers]), network_of(weights[density_layers:])
-        ctx.launch = {
-            "DENSITY": nets[0],
-            "COLOR": nets[1],
-            "DIRECTION": basis.shape[1],
-            "DIRECTION_PAD": padded(basis.shape[1], LEAST_DOT),
-            "STYLE": STYLE,
-            "PRECISION": precision_on(features.device),
-            **block_of(nets),
-        }
+        ctx.launch = launch_options(nets, basis.shape[1], STYLE, features.device)
         flat = [flat_weights(part, features.dtype) for part in (weights[:density_layers], weights[density_layers:])]
         basis, ray_index = basis.contiguous(), ray_index.contiguous()
         density = features.new_empty(count, dtype=torch.float32)

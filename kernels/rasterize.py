@@ -14,19 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from kernels import rasterize_gradient_numba as gradient_twin
-from kernels import rasterize_numba as numba_twin
 from kernels.dispatch import resolve
-from kernels.rasterize_numba import ALPHA_MAX, ALPHA_MIN, DILATION, FRUSTUM_MARGIN, TILE, TRANSMITTANCE_MIN
+from kernels.rasterize_forward_numba import ALPHA_MAX, ALPHA_MIN, DILATION, FRUSTUM_MARGIN, TRANSMITTANCE_MIN
+from kernels.rasterize_numba import RasterizeNumba
 from kernels.spherical_harmonics import sh_basis
-from kernels.threads import parallel_for
-
-TILE_GRAIN = 8
-_GAUSSIAN_GRAIN = 4096
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,10 @@ class View:
     cy: float
     width: int
     height: int
+
+    def opencv_pose(self) -> Tensor:
+        """(3, 4) float64 world-to-camera with x right, y down, z forward."""
+        return self.world_to_camera[:3].double() * torch.tensor([[1.0], [-1.0], [-1.0]])
 
 
 class RasterOutput(NamedTuple):
@@ -117,15 +115,10 @@ def rasterize(
     if name == "torch":
         image = _rasterize_torch(*arguments, view, near, screen)
     else:
-        image = _RasterizeNumba.apply(*arguments, view, near, threads, screen)
+        image = RasterizeNumba.apply(*arguments, view, near, threads, screen)
     rgb, z, inverse_z, alpha, blended = image.split([3, 1, 1, 1, extra.shape[1]], dim=-1)
     planes = (plane[..., 0].contiguous() for plane in (alpha, z, inverse_z))
     return RasterOutput(rgb.contiguous(), *planes, blended.contiguous())
-
-
-def _opencv_pose(view: View) -> Tensor:
-    """(3, 4) float64 world-to-camera with x right, y down, z forward."""
-    return view.world_to_camera[:3].double() * torch.tensor([[1.0], [-1.0], [-1.0]])
 
 
 def _rasterize_torch(
@@ -142,7 +135,7 @@ def _rasterize_torch(
     means, covariances, opacities, sh, channels = (
         value.double() for value in (means, covariances, opacities, sh, channels)
     )
-    pose = _opencv_pose(view)
+    pose = view.opencv_pose()
     rotation, translation = pose[:, :3], pose[:, 3]
 
     camera = means @ rotation.T + translation
@@ -200,71 +193,3 @@ def _watch(screen: ScreenSpace, kept: Tensor, centre: Tensor, reach: Tensor, siz
 
     if centre.requires_grad:
         centre.register_hook(keep)
-
-
-def project_and_bin(gaussians: list[np.ndarray], view: View, near: float, threads: int | None):
-    """Pose, intrinsics, splats, bounds, features, tiles: what ``rasterize_numba`` blends.
-
-    Args:
-        gaussians: means, covariances, opacities, sh and channels, as for ``rasterize``, contiguous.
-    """
-    count = len(gaussians[0])
-    pose = _opencv_pose(view).numpy()
-    intrinsics = np.array([view.fx, view.fy, view.cx, view.cy, view.width, view.height, near], dtype=np.float64)
-    splats = np.empty((count, 7), dtype=np.float32)
-    bounds = np.empty((count, 4), dtype=np.int32)
-    features = np.empty((count, numba_twin.FIXED_FEATURES + gaussians[4].shape[1]), dtype=np.float32)
-    parallel_for(
-        numba_twin.project, count, *gaussians, pose, intrinsics, splats, bounds, features,
-        grain=_GAUSSIAN_GRAIN, threads=threads,
-    )  # fmt: skip
-
-    # Positive floats order like their bits; the index below them makes the order the same on every machine.
-    z = np.ascontiguousarray(features[:, 3])
-    keys = (z.view(np.uint32).astype(np.uint64) << np.uint64(32)) | np.arange(count, dtype=np.uint64)
-    keys.sort()
-    order = (keys[: np.count_nonzero(z < np.inf)] & np.uint64(0xFFFFFFFF)).astype(np.int32)
-    tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
-    return pose, intrinsics, splats, bounds, features, numba_twin.bin_tiles(order, bounds, tiles_x, tiles_y)
-
-
-class _RasterizeNumba(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, means, covariances, opacities, sh, channels, view, near, threads, screen):
-        gaussians = [value.detach().contiguous().numpy() for value in (means, covariances, opacities, sh, channels)]
-        pose, intrinsics, splats, bounds, features, tiles = project_and_bin(gaussians, view, near, threads)
-        image = torch.empty(view.height, view.width, features.shape[1] + 1)
-        parallel_for(
-            numba_twin.blend, len(tiles[0]) - 2, splats, bounds, features, *tiles, image.numpy(),
-            grain=TILE_GRAIN, threads=threads,
-        )  # fmt: skip
-        if screen is not None:
-            screen.radius = torch.from_numpy(gradient_twin.radii(splats, bounds))
-        ctx.kept = gaussians, pose, intrinsics, splats, bounds, features, tiles, threads, screen
-        ctx.save_for_backward(image)
-        return image
-
-    @staticmethod
-    def backward(ctx, grad_image):
-        gaussians, pose, intrinsics, splats, bounds, features, (starts, members), threads, screen = ctx.kept
-        (image,) = ctx.saved_tensors
-        grad_image = grad_image.contiguous().numpy()
-        # Depth and channels that no loss looks at are left out: colour and alpha have a faster way.
-        used = np.array([plane for plane in (3, 4, *range(6, grad_image.shape[2])) if grad_image[..., plane].any()])
-        used = used.astype(np.int64)
-        firsts = gradient_twin.first_pairs(bounds)
-        pairs = np.empty((firsts[-1], gradient_twin.PAIR_FIELDS + len(used)), dtype=np.float32)
-        parallel_for(
-            gradient_twin.blend_backward, len(starts) - 2, splats, bounds, features, starts, members, firsts, used,
-            image.numpy(), grad_image, pairs, grain=TILE_GRAIN, threads=threads,
-        )  # fmt: skip
-        grads = [torch.empty(value.shape) for value in gaussians]
-        centres = torch.empty(len(bounds), 2)
-        parallel_for(
-            gradient_twin.project_backward, len(bounds), *gaussians, pose, intrinsics, splats, bounds, features,
-            firsts, used, pairs, *(grad.numpy() for grad in grads), centres.numpy(),
-            grain=_GAUSSIAN_GRAIN, threads=threads,
-        )  # fmt: skip
-        if screen is not None:
-            screen.gradient = centres
-        return *grads, None, None, None, None

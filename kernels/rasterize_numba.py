@@ -1,184 +1,81 @@
-"""Numba twin of the rasteriser, forward: projection of each Gaussian, binning into tiles, blending of each tile."""
+"""Numba twin of the rasteriser: what runs over Gaussians and over tiles, forward and backward."""
 
 from __future__ import annotations
 
-from math import ceil, floor, inf, log, sqrt
+from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
+import torch
+from torch import Tensor
 
-from kernels.spherical_harmonics import fill_sh_basis
+from kernels.rasterize_backward_numba import PAIR_FIELDS, blend_backward, first_pairs, project_backward, radii
+from kernels.rasterize_forward_numba import FIXED_FEATURES, TILE, bin_tiles, blend, project
+from kernels.threads import parallel_for
 
-DILATION = 0.3
-ALPHA_MAX = 0.99
-ALPHA_MIN = 1 / 255
-TRANSMITTANCE_MIN = 1e-4
-# How far outside the image the projection's Jacobian is still taken at the Gaussian's centre: 0.3 * tan(fov / 2).
-FRUSTUM_MARGIN = 0.3
-TILE = 16
-# Slots of a tile between two looks at whether all its pixels are closed.
-LOOK_EVERY = 16
-FIXED_FEATURES = 5  # r, g, b, z, 1/z; further channels follow
-FIXED_PLANES = 6  # of an image: the same, then alpha, then the further channels
+TILE_GRAIN = 8
+_GAUSSIAN_GRAIN = 4096
 
 
-@njit(cache=True, nogil=True)
-def project(start, stop, means, covariances, opacities, sh, channels, pose, intrinsics, splats, bounds, features):
-    """Writes splat, bounds and features of each Gaussian in [start, stop).
+def project_and_bin(gaussians: Sequence[Tensor], view, near: float, threads: int | None):
+    """Pose, intrinsics, splats, bounds, features, tiles: what ``blend`` takes.
 
-    splats (N, 7): pixel index of the centre (x, y); the 2D Gaussian as x given y (slope of the conditional mean,
-    inverse of the conditional variance) and y alone (inverse variance), exact for long thin ones where the usual
-    conic cancels; opacity; the squared Mahalanobis distance at which alpha is 1/255.
-    bounds (N, 4): first and past-the-last column, then row, inside the image; all 0 when the Gaussian is not seen.
-    features (N, 5 + C): r, g, b, z, 1/z, channels; z is inf when the Gaussian is not seen.
+    Args:
+        gaussians: means, covariances, opacities, sh and channels, as for ``rasterize``, contiguous.
+        view: a ``kernels.rasterize.View``.
     """
-    fx, fy, cx, cy, width, height, near = intrinsics
-    center = -(pose[:, :3].T.copy() @ pose[:, 3].copy())
-    basis = np.empty(sh.shape[1])
-    margin_x, margin_y = FRUSTUM_MARGIN * 0.5 * width / fx, FRUSTUM_MARGIN * 0.5 * height / fy
-    for i in range(start, stop):
-        features[i, 3] = inf
-        bounds[i] = 0
-        px, py, pz = means[i]
-        z = pose[2, 0] * px + pose[2, 1] * py + pose[2, 2] * pz + pose[2, 3]
-        opacity = opacities[i]
-        if not (z > near and opacity > ALPHA_MIN):
-            continue
-        x = (pose[0, 0] * px + pose[0, 1] * py + pose[0, 2] * pz + pose[0, 3]) / z
-        y = (pose[1, 0] * px + pose[1, 1] * py + pose[1, 2] * pz + pose[1, 3]) / z
-        u, v = fx * x + cx, fy * y + cy
-
-        x = min(max(x, -cx / fx - margin_x), (width - cx) / fx + margin_x)
-        y = min(max(y, -cy / fy - margin_y), (height - cy) / fy + margin_y)
-        xx, xy, yy = DILATION, 0.0, DILATION
-        for a in range(3):
-            jx, jy = (pose[0, a] - x * pose[2, a]) * fx / z, (pose[1, a] - y * pose[2, a]) * fy / z
-            for b in range(3):
-                kx, ky = (pose[0, b] - x * pose[2, b]) * fx / z, (pose[1, b] - y * pose[2, b]) * fy / z
-                xx += jx * covariances[i, a, b] * kx
-                xy += jx * covariances[i, a, b] * ky
-                yy += jy * covariances[i, a, b] * ky
-        conditional = xx - xy * xy / yy
-        if not (0.0 < conditional < inf and yy < inf):
-            continue
-        cut = 2 * log(opacity / ALPHA_MIN)
-        reach_x, reach_y = sqrt(cut * xx), sqrt(cut * yy)
-        left, right = max(0.0, ceil(u - reach_x - 0.5)), min(width, floor(u + reach_x - 0.5) + 1)
-        top, bottom = max(0.0, ceil(v - reach_y - 0.5)), min(height, floor(v + reach_y - 0.5) + 1)
-        if not (left < right and top < bottom):
-            continue
-        bounds[i, 0], bounds[i, 1], bounds[i, 2], bounds[i, 3] = left, right, top, bottom
-        splats[i, 0], splats[i, 1], splats[i, 2] = u - 0.5, v - 0.5, xy / yy
-        splats[i, 3], splats[i, 4], splats[i, 5], splats[i, 6] = 1 / conditional, 1 / yy, opacity, cut
-
-        dx, dy, dz = px - center[0], py - center[1], pz - center[2]
-        scale = 1 / sqrt(dx * dx + dy * dy + dz * dz)
-        fill_sh_basis(dx * scale, dy * scale, dz * scale, basis)
-        for channel in range(3):
-            value = 0.5
-            for k in range(len(basis)):
-                value += basis[k] * sh[i, k, channel]
-            features[i, channel] = max(0.0, value)
-        features[i, 3], features[i, 4] = z, 1 / z
-        for channel in range(channels.shape[1]):
-            features[i, FIXED_FEATURES + channel] = channels[i, channel]
+    count = len(gaussians[0])
+    pose = view.opencv_pose().numpy()
+    intrinsics = np.array([view.fx, view.fy, view.cx, view.cy, view.width, view.height, near], dtype=np.float64)
+    splats = np.empty((count, 7), dtype=np.float32)
+    bounds = np.empty((count, 4), dtype=np.int32)
+    features = np.empty((count, FIXED_FEATURES + gaussians[4].shape[1]), dtype=np.float32)
+    parallel_for(
+        project, count, *gaussians, pose, intrinsics, splats, bounds, features, grain=_GAUSSIAN_GRAIN, threads=threads
+    )
+    # Positive floats order like their bits; the index below them makes the order the same on every machine.
+    z = np.ascontiguousarray(features[:, 3])
+    keys = (z.view(np.uint32).astype(np.uint64) << np.uint64(32)) | np.arange(count, dtype=np.uint64)
+    keys.sort()
+    order = (keys[: np.count_nonzero(z < np.inf)] & np.uint64(0xFFFFFFFF)).astype(np.int32)
+    tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
+    return pose, intrinsics, splats, bounds, features, bin_tiles(order, bounds, tiles_x, tiles_y)
 
 
-@njit(cache=True, nogil=True)
-def tile_range(bounds, i):
-    """First and past-the-last tile row, then column, of a Gaussian."""
-    first_row, first_column = bounds[i, 2] // TILE, bounds[i, 0] // TILE
-    return first_row, (bounds[i, 3] + TILE - 1) // TILE, first_column, (bounds[i, 1] + TILE - 1) // TILE
+class RasterizeNumba(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, means, covariances, opacities, sh, channels, view, near, threads, screen):
+        gaussians = [value.detach().contiguous() for value in (means, covariances, opacities, sh, channels)]
+        pose, intrinsics, splats, bounds, features, tiles = project_and_bin(gaussians, view, near, threads)
+        image = torch.empty(view.height, view.width, features.shape[1] + 1)
+        parallel_for(
+            blend, len(tiles[0]) - 2, splats, bounds, features, *tiles, image, grain=TILE_GRAIN, threads=threads
+        )
+        if screen is not None:
+            screen.radius = torch.from_numpy(radii(splats, bounds))
+        ctx.kept = gaussians, pose, intrinsics, splats, bounds, features, tiles, threads, screen
+        ctx.save_for_backward(image)
+        return image
 
-
-@njit(cache=True, nogil=True)
-def bin_tiles(order, bounds, tiles_x, tiles_y):
-    """Gaussians of each tile, front to back: tile t has members[starts[t]:starts[t + 1]]."""
-    starts = np.zeros(tiles_x * tiles_y + 2, dtype=np.int64)
-    for i in order:
-        first_row, last_row, first_column, last_column = tile_range(bounds, i)
-        for row in range(first_row, last_row):
-            for column in range(first_column, last_column):
-                starts[row * tiles_x + column + 2] += 1
-    for t in range(1, len(starts)):
-        starts[t] += starts[t - 1]
-    members = np.empty(starts[-1], dtype=np.int32)
-    for i in order:
-        first_row, last_row, first_column, last_column = tile_range(bounds, i)
-        for row in range(first_row, last_row):
-            for column in range(first_column, last_column):
-                # starts[t + 1] runs from the tile's first slot to its last + 1, where the next tile begins.
-                tile = row * tiles_x + column
-                members[starts[tile + 1]] = i
-                starts[tile + 1] += 1
-    return starts, members
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"}, inline="always")
-def falloff(power):
-    """exp(-power / 2) as a polynomial to the 16th: 2e-7 of absolute error wherever alpha >= 1/255."""
-    one = np.float32(1)
-    c2, c3, c4, c5 = np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24), np.float32(1 / 120)
-    t = np.float32(-0.5 / 16) * min(power, np.float32(20))
-    e = one + t * (one + t * (c2 + t * (c3 + t * (c4 + t * c5))))
-    e = e * e
-    e = e * e
-    e = e * e
-    return e * e
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def blend(start, stop, splats, bounds, features, starts, members, image):
-    """Blends the tiles [start, stop), a row of 16 pixels at a time so that the compiler can use vector registers.
-
-    ``light`` is a pixel's transmittance while it is open and 0 once it is closed. image (H, W, 6 + C): sums of weight *
-    (r, g, b, z, 1/z, 1, channels).
-    """
-    zero, transmittance_min = np.float32(0), np.float32(TRANSMITTANCE_MIN)
-    alpha_max, alpha_min = np.float32(ALPHA_MAX), np.float32(ALPHA_MIN)
-    height, width, planes = image.shape
-    extra = planes - FIXED_PLANES
-    tiles_x = (width + TILE - 1) // TILE
-    light = np.empty((TILE, TILE), dtype=np.float32)
-    weights = np.empty(TILE, dtype=np.float32)
-    sums = np.empty((planes, TILE, TILE), dtype=np.float32)
-    for tile in range(start, stop):
-        x0, y0 = tile % tiles_x * TILE, tile // tiles_x * TILE
-        x1, y1 = min(x0 + TILE, width), min(y0 + TILE, height)
-        sums[:] = 0
-        light[:] = 0
-        light[: y1 - y0, : x1 - x0] = 1
-        for slot in range(starts[tile], starts[tile + 1]):
-            i = members[slot]
-            u, v, slope, inverse_conditional, inverse_yy, opacity, cut = splats[i]
-            f0, f1, f2, f3, f4 = features[i, 0], features[i, 1], features[i, 2], features[i, 3], features[i, 4]
-            for y in range(max(bounds[i, 2] - y0, 0), min(bounds[i, 3] - y0, TILE)):
-                dy = np.float32(y + y0) - v
-                power_y = inverse_yy * dy * dy
-                if power_y > cut:
-                    continue
-                middle = u + slope * dy - np.float32(x0)
-                for x in range(TILE):
-                    dx = np.float32(x) - middle
-                    alpha = min(alpha_max, opacity * falloff(power_y + inverse_conditional * dx * dx))
-                    weight = alpha * light[y, x] if alpha >= alpha_min else zero
-                    left = light[y, x] - weight
-                    weight = weight if left >= transmittance_min else zero
-                    light[y, x] = left if left >= transmittance_min else zero
-                    sums[0, y, x] += weight * f0
-                    sums[1, y, x] += weight * f1
-                    sums[2, y, x] += weight * f2
-                    sums[3, y, x] += weight * f3
-                    sums[4, y, x] += weight * f4
-                    sums[5, y, x] += weight
-                    weights[x] = weight
-                for c in range(extra):
-                    feature = features[i, FIXED_FEATURES + c]
-                    for x in range(TILE):
-                        sums[FIXED_PLANES + c, y, x] += weights[x] * feature
-            if (slot - starts[tile]) % LOOK_EVERY == LOOK_EVERY - 1 and not light.any():
-                break
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                for c in range(planes):
-                    image[y, x, c] = sums[c, y - y0, x - x0]
+    @staticmethod
+    def backward(ctx, grad_image):
+        gaussians, pose, intrinsics, splats, bounds, features, (starts, members), threads, screen = ctx.kept
+        (image,) = ctx.saved_tensors
+        grad_image = grad_image.contiguous().numpy()
+        # Depth and channels that no loss looks at are left out: colour and alpha have a faster way.
+        used = np.array([plane for plane in (3, 4, *range(6, grad_image.shape[2])) if grad_image[..., plane].any()])
+        used = used.astype(np.int64)
+        firsts = first_pairs(bounds)
+        pairs = np.empty((firsts[-1], PAIR_FIELDS + len(used)), dtype=np.float32)
+        parallel_for(
+            blend_backward, len(starts) - 2, splats, bounds, features, starts, members, firsts, used, image,
+            grad_image, pairs, grain=TILE_GRAIN, threads=threads,
+        )  # fmt: skip
+        grads = [torch.empty(value.shape) for value in gaussians]
+        centres = torch.empty(len(bounds), 2)
+        parallel_for(
+            project_backward, len(bounds), *gaussians, pose, intrinsics, splats, bounds, features, firsts, used, pairs,
+            *grads, centres, grain=_GAUSSIAN_GRAIN, threads=threads,
+        )  # fmt: skip
+        if screen is not None:
+            screen.gradient = centres
+        return *grads, None, None, None, None

@@ -7,11 +7,12 @@ written side by side.
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.ray_marching import Cells
+from kernels.ray_samples import Samples, room_for
 from kernels.triton_support import launch_on
 
 _RAYS = 16
@@ -131,46 +132,27 @@ def _vector(vectors, ray, live):
     return x, y, tl.load(row + 2, mask=live, other=0.0)
 
 
-def count(
-    rays: tuple[Tensor, ...],
-    cells: Cells,
-    step: float,
-    limit: int,
-    seed: int | Tensor | None,
-    counts: Tensor,
-    next_bin: Tensor,
-) -> None:
-    """First pass: fills ``counts`` and ``next_bin``, (R,) int64.
-
-    ``rays`` are contiguous: origins, directions (R, 3), near, far (R,) float32 and first_bin (R,) int64.
-    """
-    with launch_on(counts.device):
-        _count[(triton.cdiv(len(counts), _RAYS),)](
-            *rays, len(counts), *_grid(cells), step, limit, _seed(seed), counts, next_bin,
-            CENTRED=seed is None, SEED_IN_MEMORY=isinstance(seed, Tensor), RAYS=_RAYS, BINS=_BINS, num_warps=_WARPS,
-        )  # fmt: skip
-
-
-def fill(
-    rays: tuple[Tensor, ...],
-    cells: Cells,
-    step: float,
-    seed: int | Tensor | None,
-    offsets: Tensor,
-    positions: Tensor,
-    t: Tensor,
-    ray_index: Tensor,
-) -> None:
-    """Second pass: fills ``positions`` (3, N), ``t`` (N,) and ``ray_index`` (N,) where ``offsets`` say."""
-    with launch_on(t.device):
-        _fill[(triton.cdiv(len(offsets) - 1, _RAYS),)](
-            *rays, len(offsets) - 1, *_grid(cells), step, _seed(seed), offsets, len(t), positions, t, ray_index,
-            CENTRED=seed is None, SEED_IN_MEMORY=isinstance(seed, Tensor), RAYS=_RAYS, BINS=_BINS, num_warps=_WARPS,
-        )  # fmt: skip
-
-
-def _grid(cells: Cells) -> tuple:
-    return *cells.lower, 1 / cells.size, cells.occupied.contiguous(), *cells.occupied.shape
+def march(origins, directions, near, far, cells, step, limit, seed, first_bin, capacity) -> Samples:
+    """See ``kernels.ray_marching.march``."""
+    count, device = len(origins), origins.device
+    counts, next_bin = (torch.empty(count, dtype=torch.int64, device=device) for _ in range(2))
+    grid = *cells.lower, 1 / cells.size, cells.occupied.contiguous(), *cells.occupied.shape
+    rays = *(part.contiguous() for part in (origins, directions, near, far, first_bin)), count, *grid
+    options = {"CENTRED": seed is None, "SEED_IN_MEMORY": isinstance(seed, Tensor), "RAYS": _RAYS, "BINS": _BINS}
+    programs = (triton.cdiv(count, _RAYS),)
+    seed = _seed(seed)
+    if count:
+        with launch_on(device):
+            _count[programs](*rays, step, limit, seed, counts, next_bin, **options, num_warps=_WARPS)
+    samples = room_for(counts, next_bin, cells, step, capacity)
+    positions, t = samples.positions.t(), samples.t
+    if len(t) and count:
+        with launch_on(device):
+            _fill[programs](
+                *rays, step, seed, samples.offsets, len(t), positions, t, samples.ray_index, **options,
+                num_warps=_WARPS,
+            )  # fmt: skip
+    return samples
 
 
 def _seed(seed: int | Tensor | None) -> int | Tensor:

@@ -14,9 +14,15 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
-# Numba's fast arithmetic but for what supposes that all values are finite: one that is not must reach the parameters.
-FASTMATH = {"reassoc", "contract", "arcp", "nsz", "afn"}
+# Options of numba's njit. Fast arithmetic is all but what supposes that values are finite: one that is not must reach
+# the parameters.
+COMPILED = {"cache": True, "nogil": True, "error_model": "numpy"}
+FAST = COMPILED | {"fastmath": {"reassoc", "contract", "arcp", "nsz", "afn"}}
+# OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our threads
+# wait for its own pool.
+SINGLE_THREAD_GEMM = 262144
 
 
 def available_threads() -> int:
@@ -31,7 +37,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def parallel_for(kernel: Callable[..., None], count: int, *args: Any, grain: int, threads: int | None = None) -> None:
-    """Runs ``kernel(start, stop, *args)`` over ``[0, count)`` in chunks of ``grain`` indices.
+    """Runs ``kernel(start, stop, *args)`` over ``[0, count)`` in chunks of ``grain`` indices; tensors become arrays.
 
     The chunk bounds depend on ``count`` and ``grain`` alone, so a kernel that writes a partial sum to slot
     ``start // grain`` gives the same bits for any number of threads.
@@ -40,6 +46,7 @@ def parallel_for(kernel: Callable[..., None], count: int, *args: Any, grain: int
         Whatever the kernel raises first; no chunk is still running then.
     """
     threads = threads or available_threads()
+    args = tuple(arg.detach().numpy() if isinstance(arg, Tensor) else arg for arg in args)
     starts = range(0, count, grain)
     if threads == 1 or len(starts) <= 1:
         for start in starts:

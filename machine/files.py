@@ -29,6 +29,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def output_errors(path: str | Path, field: str = "output file") -> Iterator[None]:
+    """An ``OSError`` within becomes the ``InputError`` that ``path`` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(path, field, error.strerror or error, "a folder that can be written") from error
+
+
 def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Writes a whole file or none; makes its folder. Text becomes UTF-8."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -33,22 +33,8 @@ class RunFolder:
         self.logs = Path(root) / "logs" / config.scene / config.run
         self.checkpoints = self.results / "checkpoints"
         self.eval = self.results / "eval"
-
-    @property
-    def training_csv(self) -> Path:
-        return self.logs / "training_metrics.csv"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.logs / "tensorboard"
-
-    @property
-    def config_yaml(self) -> Path:
-        return self.results / "config.yaml"
-
-    @property
-    def versions_json(self) -> Path:
-        return self.results / "versions.json"
+        self.training_csv, self.tensorboard = self.logs / "training_metrics.csv", self.logs / "tensorboard"
+        self.config_yaml, self.versions_json = self.results / "config.yaml", self.results / "versions.json"
 
     def checkpoint_path(self, step: int) -> Path:
         """``checkpoints/step_020000.pth``."""

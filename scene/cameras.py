@@ -42,25 +42,20 @@ class Cameras:
         """Those cameras; an int gives a set of one."""
         if isinstance(index, int):
             index = [index]
-        picked = {name: getattr(self, name)[index] for name in ("c2w", "fx", "fy", "cx", "cy")}
-        return replace(self, **picked)
+        return replace(self, **{name: tensor[index] for name, tensor in self.tensors().items()})
 
     def to(self, device: torch.device | str) -> Cameras:
-        moved = {name: getattr(self, name).to(device) for name in ("c2w", "fx", "fy", "cx", "cy")}
-        return replace(self, **moved)
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Poses and intrinsics by name: ``c2w``, ``fx``, ``fy``, ``cx``, ``cy``."""
+        return {name: getattr(self, name) for name in ("c2w", "fx", "fy", "cx", "cy")}
 
     def resized(self, width: int, height: int) -> Cameras:
         """The same views at another image size: intrinsics scale with the pixels, per axis."""
-        x_scale, y_scale = width / self.width, height / self.height
-        return replace(
-            self,
-            fx=self.fx * x_scale,
-            fy=self.fy * y_scale,
-            cx=self.cx * x_scale,
-            cy=self.cy * y_scale,
-            width=width,
-            height=height,
-        )
+        x, y = width / self.width, height / self.height
+        intrinsics = {"fx": self.fx * x, "fy": self.fy * y, "cx": self.cx * x, "cy": self.cy * y}
+        return replace(self, **intrinsics, width=width, height=height)
 
     @property
     def centers(self) -> Tensor:
@@ -82,5 +77,5 @@ def join_cameras(*parts: Cameras) -> Cameras:
     sizes = {(part.width, part.height) for part in parts}
     if len(sizes) != 1:
         raise ValueError(f"found image sizes {sorted(sizes)}, expected one")
-    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("c2w", "fx", "fy", "cx", "cy")}
-    return replace(parts[0], **tensors)
+    names = parts[0].tensors()
+    return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in names})

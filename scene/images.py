@@ -32,9 +32,8 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         image = iio.imread(path, plugin="pillow", index=0)
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ... for bad bytes
-        raise InputError(
-            path, "image", f"unreadable data ({error})", "a whole PNG or JPEG file", "Write the file again."
-        ) from error
+        found, hint = f"unreadable data ({error})", "Write the file again."
+        raise InputError(path, "image", found, "a whole PNG or JPEG file", hint) from error
     if image.dtype == bool:
         image = image.astype(np.uint8) * 255
     elif image.dtype == np.uint16:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.constants import constant
+from kernels.device_constants import constant
 from scene.cameras import Cameras
 
 Vector = tuple[float, float, float]
@@ -61,26 +61,31 @@ class Rays:
         return Rays(*(part.to(device) for part in (self.origins, self.directions, self.near, self.far)))
 
 
-def pixel_rays(cameras: Cameras, frame: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_rays(cameras: Cameras, frame: Tensor | int, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
     """World rays through the centres of chosen pixels.
 
     Args:
-        frame: (N,) int64 camera indices.
+        frame: (N,) int64 camera indices, or that of all.
         row, col: (N,) pixel indices, integer or fractional; +0.5 is added here.
 
     Returns:
         origins (N, 3) and unit directions (N, 3).
     """
-    local = torch.stack(
-        [
-            (col + 0.5 - cameras.cx[frame]) / cameras.fx[frame],
-            (cameras.cy[frame] - row - 0.5) / cameras.fy[frame],
-            torch.full_like(cameras.fx[frame], -1.0),
-        ],
-        dim=-1,
-    )
-    world = (cameras.c2w[frame, :3, :3] @ local[..., None])[..., 0]
-    return cameras.centers[frame], torch.nn.functional.normalize(world, dim=-1)
+    x = (col + 0.5 - cameras.cx[frame]) / cameras.fx[frame]
+    y = (cameras.cy[frame] - row - 0.5) / cameras.fy[frame]
+    local = torch.stack([x, y, torch.full_like(x, -1.0)], dim=-1)
+    world = (cameras.c2w[frame, :3, :3].expand(len(x), 3, 3) @ local[..., None])[..., 0]
+    return cameras.centers[frame].expand(len(x), 3), torch.nn.functional.normalize(world, dim=-1)
+
+
+def project(cameras: Cameras, frame: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where world points (N, 3) are in an image: pixel row and column, depth along the axis, distance; each (N,)."""
+    local = (points - cameras.centers[frame]) @ cameras.c2w[frame, :3, :3]
+    depth = -local[:, 2]
+    safe = depth.clamp(min=1e-9)
+    col = cameras.cx[frame] + cameras.fx[frame] * local[:, 0] / safe
+    row = cameras.cy[frame] - cameras.fy[frame] * local[:, 1] / safe
+    return row, col, depth, local.norm(dim=-1)
 
 
 def image_rays(cameras: Cameras, frame: int) -> tuple[Tensor, Tensor]:

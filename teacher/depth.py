@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scene.cameras import Cameras
-from scene.rays import SceneBox, distance_per_z, pixel_rays
+from scene.rays import SceneBox, distance_per_z, pixel_rays, project
 from settings.errors import InputError
 
 # Below this alpha, dividing by it amplifies 8-bit rounding and floaters more than it tells about the surface.
@@ -234,7 +234,7 @@ def _inside_box(depth: Tensor, solid: Tensor, kind: DepthKind, cameras: Cameras,
 def back_project(distance: Tensor, valid: Tensor, cameras: Cameras, frame: int) -> Tensor:
     """World points (M, 3) of the M valid pixels, row-major, of a (H, W) distance along the ray."""
     row, col = valid.nonzero(as_tuple=True)
-    origins, directions = pixel_rays(cameras, torch.full_like(row, frame), row, col)
+    origins, directions = pixel_rays(cameras, frame, row, col)
     return origins + directions * distance[valid][:, None]
 
 
@@ -262,17 +262,13 @@ def view_agreement(
         (M,) (own - other) / other at the first view's points that the second sees; 0 is perfect. Points that
         are occluded in the second view, more than 10% off, are left out.
     """
-    second = pair[1]
-    local = back_project(distance[0], valid[0], cameras, pair[0]) - cameras.centers[second]
-    x, y, z = (local @ cameras.c2w[second, :3, :3]).unbind(-1)
-    col = cameras.cx[second] - cameras.fx[second] * x / z
-    row = cameras.cy[second] + cameras.fy[second] * y / z
+    row, col, depth, own = project(cameras, pair[1], back_project(distance[0], valid[0], cameras, pair[0]))
     grid = torch.stack([2 * col / cameras.width - 1, 2 * row / cameras.height - 1], dim=-1)[None, None]
     stack = torch.stack([distance[1], valid[1].float()])[None]
     seen, weight = F.grid_sample(stack, grid, align_corners=False)[0, :, 0]
     # Only where all four samples of the interpolation are valid; grid_sample pads with 0, so the image too.
-    usable = (weight > 0.999) & (z < 0)
-    difference = local.norm(dim=-1)[usable] / seen[usable] - 1
+    usable = (weight > 0.999) & (depth > 0)
+    difference = own[usable] / seen[usable] - 1
     return difference[difference.abs() < _OCCLUDED]
 
 
@@ -293,10 +289,7 @@ def _choose_quantity(plausible: list[str], agreement: dict[str, float]) -> tuple
     if not agreement:
         if len(plausible) == 1:
             return plausible[0], f"only {plausible[0]} lands in the box, and no two views overlap to check it"
-        return (
-            None,
-            f"{' and '.join(plausible)} land in the box, and no two views overlap enough to tell them apart",
-        )
+        return None, f"{' and '.join(plausible)} land in the box, and no two views overlap enough to tell them apart"
     best, *rivals = sorted(agreement, key=agreement.__getitem__)
     if agreement[best] > _AGREEMENT:
         return None, f"no reading agrees between views to {_AGREEMENT:.0%}: is data.transforms what was rendered?"

@@ -59,9 +59,8 @@ def _check_device(device: torch.device) -> None:
     capability = torch.cuda.get_device_capability(device)
     if capability < LEAST_CAPABILITY:
         found = f"compute capability {capability[0]}.{capability[1]} ({torch.cuda.get_device_name(device)})"
-        raise _problem(
-            "GPU", found, f"at least {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]}", "gsplat needs a newer GPU."
-        )
+        least = f"at least {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]}"
+        raise _problem("GPU", found, least, "gsplat needs a newer GPU.")
     if not _torch_supports(capability):
         found = f"compute capability {capability[0]}.{capability[1]}"
         expected = f"one that torch {torch.__version__} is built for ({', '.join(torch.cuda.get_arch_list())})"
@@ -128,14 +127,13 @@ def _toolkit_version(nvcc: Path) -> str:
     """Such as ``"12.8"``."""
     try:
         done = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, timeout=60, check=True)
-        found = re.search(r"release (\d+\.\d+)", done.stdout)
     except (OSError, subprocess.SubprocessError) as error:
-        raise _problem(
-            "CUDA toolkit", f"an nvcc that does not run ({error})", "a working nvcc", "Reinstall it."
-        ) from error
-    if found is None:
+        found = f"an nvcc that does not run ({error})"
+        raise _problem("CUDA toolkit", found, "a working nvcc", "Reinstall it.") from error
+    release = re.search(r"release (\d+\.\d+)", done.stdout)
+    if release is None:
         raise _problem("CUDA toolkit", "an nvcc that tells no version", "a working nvcc", "Reinstall it.")
-    return found[1]
+    return release[1]
 
 
 def _load_kernels() -> None:

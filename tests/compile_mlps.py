@@ -18,9 +18,9 @@ from kernels import dispatch, fused_render
 from kernels.fused_render import GroupedField, HashField, render_fused
 from kernels.grouped_layout import GroupedLayout
 from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
-from kernels.hash_encoding import HashLayout
+from kernels.hash_layout import HashLayout
 from kernels.radiance_mlp import density_mlp, radiance_mlp
-from kernels.ray_marching import Cells
+from kernels.ray_samples import Cells
 
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 _TYPES = {

@@ -14,7 +14,8 @@ import yaml
 from scene.cameras import Cameras
 from scene.formats.transforms_json import write_transforms
 from scene.images import write_image
-from teacher.gaussians import Gaussians, write_ply
+from teacher.gaussian_files.ply import write_ply
+from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 
 SIZE, FRAMES = 24, 17

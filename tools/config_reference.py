@@ -16,17 +16,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 import students as students  # what `student` may hold
-from machine.files import atomic_path
+from distill.reports.markdown_table import markdown_table
+from machine.files import write_atomically
 from settings.config import Config
 from settings.errors import InputError
 from settings.words import Node, expanded_schema, fields, in_words, options
 
+_HEADER = ("key", "value", "default", "meaning")
 BEGIN, END = "<!-- config-reference:begin -->", "<!-- config-reference:end -->"
 
 
 def config_reference() -> str:
     """Markdown: a heading and a table of keys for every section."""
-    rows: dict[str, list[str]] = {"": []}
+    rows: dict[str, list[list[str]]] = {"": []}
     titles, table = {"": "Top level"}, {"": ""}
     for field, node in fields(expanded_schema(Config)):
         if _is_section(node):
@@ -38,8 +40,8 @@ def config_reference() -> str:
             table[section] = f"{section} {node['const']}"
             titles[table[section]], rows[table[section]] = f"`{section}` of kind `{node['const']}`", []
         rows[table[section]].append(_row(key, node))
-    header = "| key | value | default | meaning |\n|---|---|---|---|\n"
-    return "\n".join(f"**{titles[name]}**\n\n{header}{''.join(lines)}" for name, lines in rows.items() if lines)
+    tables = {name: markdown_table(_HEADER, lines, "---") for name, lines in rows.items() if lines}
+    return "\n".join(f"**{titles[name]}**\n\n{table}\n" for name, table in tables.items())
 
 
 def replace_reference(path: Path) -> tuple[str, str]:
@@ -63,10 +65,10 @@ def _is_section(node: Node) -> bool:
     return all("properties" in option for option in options(node))
 
 
-def _row(key: str, node: Node) -> str:
+def _row(key: str, node: Node) -> list[str]:
     default = f"`{json.dumps(node['default'])}`".replace('"', "") if "default" in node else "required"
     cells = (f"`{key}`", in_words(node), default if default != "``" else "empty", node["description"])
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+    return [cell.replace("|", "\\|") for cell in cells]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,8 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     if chosen.write and old != new:
-        with atomic_path(path) as temporary:
-            temporary.write_text(new, encoding="utf-8")
+        write_atomically(path, new)
     return 0
 
 

@@ -17,11 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.reports.dashboard.markdown import dashboard_markdown
 from distill.reports.dashboard.page import dashboard_page
 from distill.reports.dashboard.run_files import Problems
 from distill.reports.dashboard.run_records import read_runs
-from distill.reports.dashboard.stage_tables import stage_tables
+from distill.reports.dashboard.stage_tables import dashboard_markdown, stage_tables
 from distill.runs.command_line import run_command
 from machine.files import write_atomically
 from settings.errors import ExitCode, InputError

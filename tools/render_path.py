@@ -27,7 +27,7 @@ from scene.cameras import Cameras
 from scene.frames import spread
 from settings.config import Config
 from settings.errors import ExitCode, InputError
-from teacher.export.cameras import views_to_export
+from teacher.export.export_cameras import views_to_export
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import check_assets, source_of

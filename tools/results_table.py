@@ -26,18 +26,8 @@ from settings.errors import InputError
 
 # Import names of what the steps need; a bare machine lacks some of them.
 _NEEDED = (
-    "torch",
-    "numpy",
-    "numba",
-    "yaml",
-    "pydantic",
-    "imageio",
-    "tqdm",
-    "skimage",
-    "scipy",
-    "PIL",
-    "plyfile",
-    "pytest",
+    *("torch", "numpy", "numba", "yaml", "pydantic", "imageio"),
+    *("tqdm", "skimage", "scipy", "PIL", "plyfile", "pytest"),
 )
 _RUN_COLUMNS = (
     *("run", "device", "training s", "steps", "PSNR to the teacher", "PSNR to ground truth", "SSIM to ground truth"),

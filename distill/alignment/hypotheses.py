@@ -103,10 +103,7 @@ _TURNS: tuple[tuple[str, Callable[[Tensor], Tensor], bool], ...] = (
 def _turned(name: str, turn: Callable[[Tensor], Tensor]) -> Hypothesis:
     advice = "Write the teacher's pictures upright: row 0 is the top, column 0 the left."
     return Hypothesis(
-        f"the pictures are {name}",
-        Cause.AXES,
-        advice,
-        picture=lambda view, background: turn(view.over(background)),
+        f"the pictures are {name}", Cause.AXES, advice, picture=lambda view, background: turn(view.over(background))
     )
 
 
@@ -186,13 +183,13 @@ def pose_hypotheses() -> list[Hypothesis]:
             "poses are world-to-camera",
             Cause.AXES,
             f"{_BLENDER_HINT}: invert each transform_matrix.",
-            cameras=_inverted,
+            cameras=inverted,
         ),
         Hypothesis(
             "poses are world-to-camera, in OpenCV's axes (COLMAP)",
             Cause.AXES,
             f"{_BLENDER_HINT}: invert each transform_matrix, then negate its 2nd and 3rd column.",
-            cameras=lambda cameras: _with_axes(_XYZ, _OWN, _OPENCV)(_inverted(cameras)),
+            cameras=lambda cameras: _with_axes(_XYZ, _OWN, _OPENCV)(inverted(cameras)),
         ),
     ]
     return found + [_axes(name, *axes) for axes, name in _NAMED_AXES.items()]
@@ -237,11 +234,20 @@ def _signed_permutation(order: Sequence[int], signs: Sequence[int]) -> Tensor:
     return matrix
 
 
-def _inverted(cameras: Cameras) -> Cameras:
+def inverted(cameras: Cameras) -> Cameras:
+    """Poses taken for their inverse."""
     return replace(cameras, c2w=cameras.world_to_camera())
 
 
 # --- intrinsics --------------------------------------------------------------------------------------------------
+
+
+INTRINSICS = ("fx", "fy", "cx", "cy")
+
+
+def scaled_intrinsics(cameras: Cameras, scale: float, *names: str) -> Cameras:
+    """Some of ``INTRINSICS`` multiplied."""
+    return replace(cameras, **{name: getattr(cameras, name) * scale for name in names})
 
 
 def focal_hypothesis(scale: float, cameras: Cameras) -> Hypothesis:
@@ -256,7 +262,7 @@ def focal_hypothesis(scale: float, cameras: Cameras) -> Hypothesis:
         f"the focal length is {words}" if words else f"the focal length must be multiplied by {scale:.3g}",
         Cause.FOCAL,
         f"In data.transforms: camera_angle_x {angle:.6g} radian, or {scale:.4g} times fl_x and fl_y.",
-        cameras=lambda given: replace(given, fx=given.fx * scale, fy=given.fy * scale),
+        cameras=lambda given: scaled_intrinsics(given, scale, "fx", "fy"),
     )
 
 
@@ -271,9 +277,7 @@ def _intrinsics(ratio: float) -> Hypothesis:
         f"focal length and principal point are of a picture {size}",
         Cause.FOCAL,
         f"In data.transforms: multiply fl_x, fl_y, cx and cy by {ratio:g}, or say the size they are for in w and h.",
-        cameras=lambda given: replace(
-            given, fx=given.fx * ratio, fy=given.fy * ratio, cx=given.cx * ratio, cy=given.cy * ratio
-        ),
+        cameras=lambda given: scaled_intrinsics(given, ratio, *INTRINSICS),
     )
 
 

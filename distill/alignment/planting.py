@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.alignment.comparison import Comparison
-from distill.alignment.hypotheses import Cause
+from distill.alignment.hypotheses import INTRINSICS, Cause, inverted, scaled_intrinsics
 from distill.model.view_renderers import Color, Rendering
 from scene.cameras import Cameras
 from teacher.depth import DepthKind
@@ -51,16 +51,8 @@ def _flip(axis: int) -> Callable[[Comparison], Comparison]:
     return _poses(mirror, own)
 
 
-def _focal(scale: float) -> Callable[[Comparison], Comparison]:
-    return _cameras(lambda cameras: replace(cameras, fx=cameras.fx * scale, fy=cameras.fy * scale))
-
-
-def _intrinsics(scale: float) -> Callable[[Comparison], Comparison]:
-    return _cameras(
-        lambda cameras: replace(
-            cameras, fx=cameras.fx * scale, fy=cameras.fy * scale, cx=cameras.cx * scale, cy=cameras.cy * scale
-        )
-    )
+def _scaled(scale: float, *names: str) -> Callable[[Comparison], Comparison]:
+    return _cameras(lambda cameras: scaled_intrinsics(cameras, scale, *names))
 
 
 def _pictures(change: Callable[[Tensor, Tensor, Color], Tensor]) -> Callable[[Comparison], Comparison]:
@@ -112,6 +104,10 @@ def _blank(color: float | None) -> Callable[[Comparison], Comparison]:
     return lambda given: replace(given, render=render)
 
 
+def _other_background(given: Comparison) -> Comparison:
+    return replace(given, background=tuple(1.0 - part for part in given.background))
+
+
 def _depth_kind(kind: DepthKind) -> Callable[[Comparison], Comparison | None]:
     def plant(given: Comparison) -> Comparison | None:
         if given.depth is None or given.depth.kind.quantity == kind.quantity:
@@ -133,25 +129,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault("flip_y", "the y axis flipped", Cause.AXES, _flip(1)),
     Fault("flip_z", "the z axis flipped", Cause.AXES, _flip(2)),
     Fault("y_up", "poses of a world with y up", Cause.AXES, _poses(_Y_UP, _SAME)),
-    Fault(
-        "inverted",
-        "world-to-camera poses",
-        Cause.AXES,
-        _cameras(lambda cameras: replace(cameras, c2w=cameras.world_to_camera())),
-    ),
+    Fault("inverted", "world-to-camera poses", Cause.AXES, _cameras(inverted)),
     Fault("mirrored", "pictures mirrored", Cause.AXES, _pictures(lambda pictures, *_: pictures.flip(2))),
     Fault("upside_down", "pictures upside down", Cause.AXES, _pictures(lambda pictures, *_: pictures.flip(1))),
     Fault("transposed", "pictures transposed", Cause.AXES, _transposed),
-    Fault("focal_0.9", "the focal length 10% short", Cause.FOCAL, _focal(0.9)),
-    Fault("focal_half", "half of the focal length", Cause.FOCAL, _focal(0.5)),
-    Fault("focal_twice", "twice the focal length", Cause.FOCAL, _focal(2.0)),
-    Fault("full_size", "intrinsics of a picture twice as large", Cause.FOCAL, _intrinsics(2.0)),
-    Fault(
-        "background",
-        "the student on black, the pictures on white",
-        Cause.BACKGROUND,
-        lambda given: replace(given, background=tuple(1.0 - part for part in given.background)),
-    ),
+    Fault("focal_0.9", "the focal length 10% short", Cause.FOCAL, _scaled(0.9, "fx", "fy")),
+    Fault("focal_half", "half of the focal length", Cause.FOCAL, _scaled(0.5, "fx", "fy")),
+    Fault("focal_twice", "twice the focal length", Cause.FOCAL, _scaled(2.0, "fx", "fy")),
+    Fault("full_size", "intrinsics of a picture twice as large", Cause.FOCAL, _scaled(2.0, *INTRINSICS)),
+    Fault("background", "the student on black, the pictures on white", Cause.BACKGROUND, _other_background),
     Fault("premultiplied", "premultiplied pictures read as straight", Cause.ALPHA, _premultiplied),
     Fault("depth_z", "depth read as z", Cause.DEPTH_KIND, _depth_kind(DepthKind.Z)),
     Fault("depth_distance", "depth read as distance", Cause.DEPTH_KIND, _depth_kind(DepthKind.DISTANCE)),

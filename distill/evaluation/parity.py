@@ -6,8 +6,8 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -16,16 +16,15 @@ from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.evaluation.figure_cache import FigureCache, code_digest
 from distill.evaluation.frame_metrics import camera_values
 from distill.evaluation.render_files import eval_stem
-from distill.evaluation.results import Row
+from distill.evaluation.results import Row, shown
 from distill.evaluation.speed import BURN_IN, TIMED_FRAMES, Speed, measure_speed
 from distill.model.model import Model
-from distill.rendering.renderer import render_frame
+from distill.rendering.renderer import RenderedFrame, render_frame
 from machine.devices import device_name
 from machine.files import write_csv
 from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
 from machine.telemetry import GIB, gpu_allocated_gib
-from scene.cameras import Cameras
 from scene.frames import spread
 from settings.config import Config
 from students.base import Student
@@ -72,7 +71,7 @@ class Parity:
         for name, (label, spec) in FIGURES.items():
             if student[name] is None and teacher[name] is None:
                 continue
-            cells = (_text(student[name], spec), _text(teacher[name], spec), _text(ratio[name], ".3g"))
+            cells = (shown(student[name], spec), shown(teacher[name], spec), shown(ratio[name], ".3g"))
             lines.append((label, *cells))
         widths = [max(len(line[n]) for line in lines) for n in range(4)]
         text = [f"{line[0]:<{widths[0]}}" + "".join(f" | {line[n]:>{widths[n]}}" for n in (1, 2, 3)) for line in lines]
@@ -113,11 +112,21 @@ def measure_parity(
     frames = spread(sorted(index for indices in splits.values() for index in indices), TIMED_FRAMES)
     size = {"width": cameras.width, "height": cameras.height}
 
+    def timed(render: Callable[[int], object], on: torch.device, others_gib: float | None) -> Speed:
+        return _without(others_gib, speed(torch.no_grad()(render), frames, on, burn_in=burn_in))
+
     def student_speed() -> Speed:
-        return _student_speed(config, teacher, model, frames, device, burn_in, speed)
+        there, background = cameras.to(device), background_of(teacher.views, config)
+
+        def render(index: int) -> RenderedFrame:
+            return render_frame(model.student, model.grid, there, index, model.settings, background)
+
+        return timed(render, device, _others_gib(device, model.student))
 
     def teacher_speed() -> Speed:
-        return _teacher_speed(config, teacher.gaussians, cameras, frames, device, burn_in, speed)
+        others = gpu_allocated_gib(device)
+        rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=device)
+        return timed(lambda index: rasterizer.render(cameras, index), rasterizer.device, others)
 
     views = [value for index in frames for value in camera_values(cameras, index)]
     conditions = (code_digest(), device_name(device), burn_in, frames, *views)
@@ -210,62 +219,9 @@ def exported_figures(outputs: Path | None, width: int) -> Row:
 def _recorded(cache: FigureCache, name: str, key: str, measure: Callable[[], Speed]) -> Row:
     row = cache.get(name, key)
     if row is None:
-        row = _speed_row(measure())
+        row = asdict(measure())
         cache.put(name, key, row)
     return row
-
-
-def _speed_row(speed: Speed) -> Row:
-    return {
-        "frames": speed.frames,
-        "fps_median": speed.fps_median,
-        "fps_iqr": speed.fps_iqr,
-        "gpu_peak_gib": speed.gpu_peak_gib,
-        "power_avg_w": speed.power.gpu_w,
-        "power_idle_w": speed.idle.gpu_w,
-        "energy_per_frame_j": speed.energy_gpu_j,
-        "cpu_package_power_avg_w": speed.power.cpu_package_w,
-        "cpu_package_power_idle_w": speed.idle.cpu_package_w,
-        "cpu_package_energy_per_frame_j": speed.energy_cpu_package_j,
-    }
-
-
-def _student_speed(
-    config: Config,
-    teacher: Teacher,
-    model: Model,
-    frames: Sequence[int],
-    device: torch.device,
-    burn_in: int,
-    speed: Callable[..., Speed],
-) -> Speed:
-    cameras, background = teacher.views.cameras.to(device), background_of(teacher.views, config)
-    others = _others_gib(device, model.student)
-
-    @torch.no_grad()
-    def render(index: int) -> object:
-        return render_frame(model.student, model.grid, cameras, index, model.settings, background)
-
-    return _without(others, speed(render, frames, device, burn_in=burn_in))
-
-
-def _teacher_speed(
-    config: Config,
-    gaussians: Gaussians,
-    cameras: Cameras,
-    frames: Sequence[int],
-    device: torch.device,
-    burn_in: int,
-    speed: Callable[..., Speed],
-) -> Speed:
-    others = gpu_allocated_gib(device)
-    rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, device=device)
-
-    @torch.no_grad()
-    def render(index: int) -> object:
-        return rasterizer.render(cameras, index)
-
-    return _without(others, speed(render, frames, rasterizer.device, burn_in=burn_in))
 
 
 def _others_gib(device: torch.device, student: Student) -> float | None:
@@ -280,7 +236,3 @@ def _without(others_gib: float | None, speed: Speed) -> Speed:
     if speed.gpu_peak_gib is None or others_gib is None:
         return speed
     return replace(speed, gpu_peak_gib=speed.gpu_peak_gib - others_gib)
-
-
-def _text(value: object, spec: str) -> str:
-    return "-" if value is None else format(value, spec)

@@ -11,7 +11,7 @@ import numpy as np
 
 from distill.evaluation.comparison_pictures import contact_sheet, triptych
 from distill.evaluation.frame_metrics import Color, References, Render
-from distill.evaluation.results import Row
+from distill.evaluation.results import Row, judged_row
 from machine.files import write_atomically
 from machine.run_folder import RunFolder
 from scene.frames import spread
@@ -136,9 +136,6 @@ def _straight(render: Render, background: Color) -> np.ndarray:
 
 def _judged_frames(frame_rows: Sequence[Row]) -> list[Row]:
     """The rows pictures are made of, worst first: of holdout frames and the teacher where there are any."""
-    reference, split = min(
-        ((row["reference"], row["split"]) for row in frame_rows),
-        key=lambda pair: (pair[0] != "teacher", pair[1] != "holdout"),
-    )
-    chosen = [row for row in frame_rows if row["reference"] == reference and row["split"] == split]
+    first = judged_row(frame_rows)
+    chosen = [row for row in frame_rows if all(row[name] == first[name] for name in ("reference", "split"))]
     return sorted(chosen, key=lambda row: row["psnr"])

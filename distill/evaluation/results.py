@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from distill.evaluation import metrics
+from settings.errors import ExitCode
 
 Row = dict[str, object]
+R = TypeVar("R", bound=Mapping[str, object])
 
 METRICS = ("psnr", "ssim", "lpips_vgg", "psnr_foreground", "psnr_blank", "alpha_mean")
 MORE_METRICS = ("lpips_alex", "depth_abs", "depth_rel", "alpha_iou", "flicker", "psnr_teacher")
@@ -44,12 +47,17 @@ class EvaluationResult:
     collapsed: bool
     evidence: str
 
+    @property
+    def status(self) -> ExitCode:
+        """The exit status of a program that measures this."""
+        return ExitCode.COLLAPSED if self.collapsed else ExitCode.DONE
+
     def summary_text(self) -> str:
         """A table for the console, what could not be measured as ``-``, and the evidence below it."""
         lines = [_line("split", "reference", "frames", "PSNR", "SSIM", "LPIPS", "PSNR fg", "PSNR blank")]
         for row in self.rows:
             cells = ((".2f", "psnr"), (".4f", "ssim"), (".4f", "lpips_vgg"), (".2f", "psnr_foreground"))
-            texts = [_format(row[name], spec) for spec, name in (*cells, (".2f", "psnr_blank"))]
+            texts = [shown(row[name], spec) for spec, name in (*cells, (".2f", "psnr_blank"))]
             lines.append(_line(row["split"], row["reference"], row["frames"], *texts) + f"  {row['collapsed'] or ''}")
         last = self.rows[-1]
         speed = f"{last['avg_fps']:.3g} frames/s"
@@ -96,15 +104,18 @@ def summarize(frame_rows: Sequence[Row], split: str, reference: str, frames: Seq
     return row | {name: chosen[0][name] for name in ("background", "width", "height")}
 
 
+def judged_row(rows: Sequence[R]) -> R:
+    """The row that a student is judged by: of held-out frames, against the teacher, or the next best there is."""
+    return min(rows, key=lambda row: (row["reference"] != "teacher", row["split"] != "holdout"))
+
+
 def verdict(rows: Sequence[Row], coverage: float) -> tuple[bool, str]:
     """Whether the student collapsed, and the figures that say so.
-
-    Decided on the frames never trained on, against the teacher; on the next best where there are none.
 
     Args:
         coverage: mean of the teacher's coverage over the frames, in [0, 1].
     """
-    row = min(rows, key=lambda row: (row["reference"] != "teacher", row["split"] != "holdout"))
+    row = judged_row(rows)
     psnr, blank = row["psnr"], row["psnr_blank"]
     of = "the teacher" if row["reference"] == "teacher" else "ground truth"
     figures = f"{row['split']} PSNR {psnr:.2f} dB against {of}"
@@ -123,5 +134,6 @@ def _line(*cells: object) -> str:
     )
 
 
-def _format(value: object, spec: str) -> str:
+def shown(value: object, spec: str) -> str:
+    """A number as ``spec`` has it; ``-`` where it was not measured."""
     return "-" if value is None else format(value, spec)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from distill.evaluation.power import Power, PowerMeter, idle_power
+from distill.evaluation.power import PowerMeter, idle_power
 from machine.telemetry import gpu_mem_gib, reset_gpu_peak, synchronize
 
 BURN_IN = 3
@@ -19,25 +19,28 @@ TIMED_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Speed:
-    """Figures of rendering alone; None where not measured.
+    """Figures of rendering alone, named as columns of the parity CSV; None where not measured.
 
     Attributes:
         frames: how many were timed.
         fps_median: median over the frames of 1 / seconds.
         fps_iqr: distance between the quartiles of the same.
         gpu_peak_gib: most memory on the GPU meanwhile, whoever it belongs to.
-        power, idle: mean power meanwhile, and before.
-        energy_gpu_j, energy_cpu_package_j: energy per frame: power times the time a frame took on average.
+        power_avg_w, power_idle_w: mean power of the GPU meanwhile, and before.
+        energy_per_frame_j: that power times the time a frame took on average.
+        cpu_package_*: the same of the CPU packages together.
     """
 
     frames: int
     fps_median: float
     fps_iqr: float
     gpu_peak_gib: float | None
-    power: Power
-    idle: Power
-    energy_gpu_j: float | None
-    energy_cpu_package_j: float | None
+    power_avg_w: float | None
+    power_idle_w: float | None
+    energy_per_frame_j: float | None
+    cpu_package_power_avg_w: float | None
+    cpu_package_power_idle_w: float | None
+    cpu_package_energy_per_frame_j: float | None
 
 
 def measure_speed(
@@ -77,13 +80,9 @@ def measure_speed(
     rates = 1 / np.array(seconds)
     low, median, high = np.percentile(rates, (25, 50, 75))
     drawn, per_frame = power.power(), float(np.mean(seconds))
-    return Speed(
-        frames=len(seconds),
-        fps_median=float(median),
-        fps_iqr=float(high - low),
-        gpu_peak_gib=gpu_mem_gib(device),
-        power=drawn,
-        idle=idle,
-        energy_gpu_j=None if drawn.gpu_w is None else drawn.gpu_w * per_frame,
-        energy_cpu_package_j=None if drawn.cpu_package_w is None else drawn.cpu_package_w * per_frame,
-    )
+
+    def figures(watts: float | None, idle_watts: float | None) -> tuple[float | None, float | None, float | None]:
+        return watts, idle_watts, None if watts is None else watts * per_frame
+
+    gpu, cpu = figures(drawn.gpu_w, idle.gpu_w), figures(drawn.cpu_package_w, idle.cpu_package_w)
+    return Speed(len(seconds), float(median), float(high - low), gpu_mem_gib(device), *gpu, *cpu)

@@ -100,15 +100,7 @@ def evaluate_student(
     )
     print(result.summary_text())
     parity = measure_parity(
-        config,
-        teacher,
-        model,
-        step,
-        folder,
-        device,
-        identity=identity,
-        burn_in=options.burn_in,
-        fresh=options.fresh,
+        config, teacher, model, step, folder, device, identity=identity, burn_in=options.burn_in, fresh=options.fresh
     )
     print(parity.table())
     print(f"figures {folder.eval_csv(step)}\nparity {parity_csv(folder, step)}\npictures {folder.eval}")

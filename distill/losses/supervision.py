@@ -15,7 +15,7 @@ from distill.losses.gradients import GradientNorms
 from distill.losses.pictures import RayBatch, scheduled_weight
 from distill.losses.projector import FeatureProjector, fresh_projector
 from distill.rendering.renderer import RenderedRays
-from kernels.constants import constant
+from kernels.device_constants import constant
 from machine.devices import host_integer
 from scene.rays import SceneBox
 from settings.config import Config

@@ -21,7 +21,7 @@ from settings.errors import InputError
 from students import build_student
 from students.base import Student
 from teacher.sources import Teacher, check_assets
-from teacher.sources.cells import cells_of_gaussians, cells_of_views
+from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
 _PIXELS_PER_STEP = 0.5

@@ -11,8 +11,8 @@ from torch import Tensor
 from distill.model.model import Model
 from distill.rendering.renderer import render_frame
 from scene.cameras import Cameras
-from scene.rays import distance_per_z
 from teacher.rasterizer import Rasterizer
+from teacher.views.rasterized import blended_planes
 
 Color = tuple[float, float, float]
 _BLACK: Color = (0.0, 0.0, 0.0)
@@ -54,12 +54,7 @@ def gaussians_renderer(rasterizer: Rasterizer, supersample: int = 1) -> RenderVi
     """
 
     def render(cameras: Cameras, index: int) -> Rendering:
-        height, width = cameras.height, cameras.width
-        fine = cameras[index].resized(width * supersample, height * supersample)
-        output = rasterizer.render(fine, 0)
-        distance = output.z.cpu() * distance_per_z(fine, 0)
-        planes = torch.cat([output.rgb.cpu(), output.alpha.cpu()[..., None], distance[..., None]], dim=-1)
-        planes = planes.view(height, supersample, width, supersample, 5).mean(dim=(1, 3))
+        planes = blended_planes(rasterizer, cameras, index, supersample).cpu()
         alpha = planes[..., 3]
         distance = planes[..., 4] / alpha.clamp(min=_FAINT)
         return Rendering(planes[..., :3], alpha, torch.where(alpha >= _FAINT, distance, 0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -16,10 +17,11 @@ from kernels.dispatch import chosen_implementations
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, device_name
 from machine.run_folder import RunFolder
+from machine.telemetry import synchronize
 from settings.config import Config
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
 
-_PROBE_STEPS = 12
+_FEWEST_STEPS, _MOST_STEPS, _PROBE_SECONDS = 1, 12, 1.0
 
 
 def describe_run(config: Config, root: Path) -> str:
@@ -31,7 +33,7 @@ def describe_run(config: Config, root: Path) -> str:
         InputError: the config or its assets are not in order.
     """
     teacher, model, trainer = _set_up(config, root)
-    device, folder, seconds = trainer.device, trainer.folder, _probe(trainer)
+    device, folder = trainer.device, trainer.folder
     lines = [
         ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),
         ("device", f"{device} ({device_name(device)})"),
@@ -40,9 +42,10 @@ def describe_run(config: Config, root: Path) -> str:
         *_live_lines(config, teacher, device),
         *_model_lines(config, teacher, model, trainer),
         *_feature_lines(trainer),
-        ("kernels", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())),
-        ("time", _duration(config, seconds, trainer.progress.seconds_before)),
     ]
+    probe = _probe(trainer)
+    kernels = ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())
+    lines += [("kernels", kernels), ("time", _duration(config, probe, trainer.progress.seconds_before))]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
@@ -54,7 +57,7 @@ def estimate_seconds(config: Config, root: Path) -> float:
         InputError: the config or its assets are not in order.
     """
     _, _, trainer = _set_up(config, root)
-    return _training_seconds(config, _probe(trainer), trainer.progress.seconds_before)
+    return _training_seconds(config, _probe(trainer).seconds, trainer.progress.seconds_before)
 
 
 def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
@@ -68,10 +71,28 @@ def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
     return teacher, model, make_trainer(config, teacher, model, RunFolder(config, root), device, spent, features)
 
 
-def _probe(trainer: Trainer) -> float:
-    """Seconds a step takes."""
+class _Probe(NamedTuple):
+    """Seconds a step takes: the mean of some steps."""
+
+    seconds: float
+    steps: int
+
+
+def _probe(trainer: Trainer) -> _Probe:
+    """Takes steps at the sample budget, fewer where they are slow; the trainer's student is not to be used further."""
+    train, step, model = trainer.config.train, trainer.step, trainer.model
     with one_torch_thread(), trainer.sampler:
-        return trainer.probe(_PROBE_STEPS)
+        model.grid.refresh(model.student, step.generator)
+        first = trainer.take_step()  # compiles what is not in numba's cache yet, and tells how many samples a ray has
+        samples = max(1, int(first.rendered.samples))
+        rays = len(first.batch.rays) * train.samples_per_step // samples
+        step.rays_per_step = min(train.rays_per_step, max(64, rays))
+        start, taken, spent = time.perf_counter(), 0, 0.0
+        while taken < _FEWEST_STEPS or (taken < _MOST_STEPS and spent < _PROBE_SECONDS):
+            trainer.take_step()
+            synchronize(trainer.device)
+            taken, spent = taken + 1, time.perf_counter() - start
+    return _Probe(spent / taken, taken)
 
 
 def _training_seconds(config: Config, seconds_per_step: float, seconds_before: float) -> float:
@@ -177,11 +198,11 @@ def _mib(size: float) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
-def _duration(config: Config, seconds_per_step: float, seconds_before: float) -> str:
+def _duration(config: Config, probe: _Probe, seconds_before: float) -> str:
     train = config.train
-    by_steps = seconds_before + train.max_steps * seconds_per_step
+    by_steps = seconds_before + train.max_steps * probe.seconds
     limit = f", stopped at {train.max_seconds:.0f} s" if train.max_seconds and train.max_seconds < by_steps else ""
     return (
-        f"about {_training_seconds(config, seconds_per_step, seconds_before):.0f} s of training{limit} "
-        f"({seconds_per_step * 1e3:.0f} ms a step in a probe of {_PROBE_STEPS}), evaluation besides"
+        f"about {_training_seconds(config, probe.seconds, seconds_before):.0f} s of training{limit} "
+        f"({probe.seconds * 1e3:.0f} ms a step in a probe of {probe.steps}), evaluation besides"
     )

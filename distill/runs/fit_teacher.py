@@ -19,8 +19,9 @@ from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
 from teacher.fitting.fit import TeacherFit, scene_extent
 from teacher.fitting.initialization import hull_gaussians
-from teacher.fitting.pictures import Pictures
-from teacher.gaussians import Gaussians, write_ply
+from teacher.fitting.picture_levels import Pictures
+from teacher.gaussian_files.ply import write_ply
+from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import Teacher, check_assets, load_teacher
 
@@ -71,7 +72,7 @@ def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) ->
     print(result.summary_text())
     print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / 2**20:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
-    return ExitCode.COLLAPSED if result.collapsed else ExitCode.DONE
+    return result.status
 
 
 def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit:
@@ -103,11 +104,7 @@ def _evaluate(
 def _identity(config: Config) -> dict[str, Any]:
     """What a resumed fit may not change: all but how long it lasts and what it logs."""
     free = {"max_steps", "max_seconds", "log_every", "checkpoint_every"}
-    return {
-        "seed": config.seed,
-        "resolution": config.data.resolution,
-        **config.fitting.model_dump(exclude=free),
-    }
+    return {"seed": config.seed, "resolution": config.data.resolution, **config.fitting.model_dump(exclude=free)}
 
 
 def _load_state(path: Path, config: Config) -> dict[str, Any]:

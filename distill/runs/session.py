@@ -33,12 +33,7 @@ from teacher.sources.producers import make_producer
 _log = logging.getLogger(__name__)
 
 
-def make_sampler(
-    config: Config,
-    teacher: Teacher,
-    model: Model,
-    device: torch.device,
-) -> RaySource:
+def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySource:
     """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
     render = config.render
     common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
@@ -99,9 +94,9 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
         _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
         return ExitCode.INTERRUPTED
     weights.join()
-    status = _evaluate(config, teacher, model, trainer.progress.step, folder, device)
+    result = evaluate_student(config, teacher, model, trainer.progress.step, folder, device)
     publish(config, folder, trainer.progress.step)
-    return status
+    return result.status
 
 
 def make_trainer(
@@ -134,22 +129,11 @@ def evaluate_checkpoint(
     check_measurable(teacher.views, config.eval)
     configs = options.configs(config, teacher.views)
     run.folder.create()
-    return max(
-        _evaluate(each, teacher, run.model, run.step, RunFolder(each, root), run.device, options) for each in configs
-    )
-
-
-def _evaluate(
-    config: Config,
-    teacher: Teacher,
-    model: Model,
-    step: int,
-    folder: RunFolder,
-    device: torch.device,
-    options: EvaluationOptions = AS_CONFIGURED,
-) -> ExitCode:
-    result = evaluate_student(config, teacher, model, step, folder, device, options)
-    return ExitCode.COLLAPSED if result.collapsed else ExitCode.DONE
+    results = [
+        evaluate_student(each, teacher, run.model, run.step, RunFolder(each, root), run.device, options)
+        for each in configs
+    ]
+    return max(result.status for result in results)
 
 
 def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:

@@ -58,11 +58,7 @@ def _training(folder: RunFolder) -> dict[Figure, float]:
     rows = _rows(path)
     try:
         rates = [float(row["rays_per_s"]) * float(row["samples_per_ray"]) for row in rows]
-        return {
-            STEPS: float(rows[-1]["step"]),
-            SECONDS: float(rows[-1]["wall_s"]),
-            RATE: statistics.mean(rates),
-        }
+        return {STEPS: float(rows[-1]["step"]), SECONDS: float(rows[-1]["wall_s"]), RATE: statistics.mean(rates)}
     except (KeyError, ValueError, IndexError, TypeError) as error:
         found = f"something unreadable ({type(error).__name__}: {error})"
         raise InputError(path, "rows", found, "rows of training figures", _AGAIN) from error

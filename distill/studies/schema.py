@@ -58,10 +58,7 @@ class StudyConfig(Section):
     arms: Named = Field(description="what is compared: name and settings, its `base` among them")
     baseline: str = Field(description="arm that the others' differences are taken to, seed by seed")
     metrics: Annotated[
-        tuple[Annotated[str, AfterValidator(_metric)], ...],
-        FromList,
-        Field(min_length=1),
-        AfterValidator(distinct),
+        tuple[Annotated[str, AfterValidator(_metric)], ...], FromList, Field(min_length=1), AfterValidator(distinct)
     ] = Field(("psnr",), description="columns of the evaluation CSV to compare, on held-out frames")
 
     @model_validator(mode="after")

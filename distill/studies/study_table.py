@@ -119,11 +119,7 @@ def csv_rows(study: StudyConfig, rows: Sequence[Row]) -> list[dict[str, object]]
             if spread:
                 line |= {"mean": spread.mean, "sd": spread.sd}
             if difference:
-                line |= {
-                    "difference_n": difference.n,
-                    "difference": difference.mean,
-                    "difference_sd": difference.sd,
-                }
+                line |= {"difference_n": difference.n, "difference": difference.mean, "difference_sd": difference.sd}
             line |= {f"seed_{seed}": outcome.figures.get(figure) for seed, outcome in row.outcomes.items()}
             lines.append(line)
     return lines

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.adam import adam_step, controlled_adam_step, corrected
-from kernels.constants import constant
+from kernels.device_constants import constant
 from settings.training import TrainConfig
 from students.base import Student
 

@@ -131,7 +131,9 @@ class Trainer:
                 self.sampler.advance(len(result.batch.rays))
                 pace.rays += len(result.batch.rays)
                 progress.seconds = time.perf_counter() - start
-                bar.update(progress.seconds - bar.n if train.max_seconds else 1)
+                # The last step ends when the time is over already: the bar is full, not more than full.
+                bar.n = min(progress.seconds if train.max_seconds else progress.step, bar.total)
+                bar.update(0)  # draws it, now and then
                 ends = self.fraction_done() >= 1
                 if progress.step % train.log_every == 0 or ends:
                     self.step.settle(progress.step)
@@ -184,7 +186,7 @@ class Trainer:
         train, progress = self.config.train, self.progress
         unit = {"total": train.max_steps, "initial": progress.step, "unit": "step"}
         if train.max_seconds:
-            unit = {"total": train.max_seconds, "initial": progress.seconds, "unit": "s"}
+            unit = {"total": train.max_seconds, "initial": min(progress.seconds, train.max_seconds), "unit": "s"}
             unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{postfix}]"
         return tqdm(desc="train", disable=not shown, dynamic_ncols=True, mininterval=0.5, **unit)
 

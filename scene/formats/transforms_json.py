@@ -125,14 +125,10 @@ def _pose(path: Path, index: int, entry: dict[str, Any]) -> Tensor:
     determinant = torch.linalg.det(rotation).item()
     last_row = (pose[3] - torch.tensor([0, 0, 0, 1.0], dtype=torch.float64)).abs().max().item()
     if max(skew, abs(determinant - 1), last_row) > 1e-3:
-        raise InputError(
-            path,
-            field,
-            f"a pose that is not rigid (|R^T R - I| up to {skew:.3g}, determinant {determinant:.4g}, "
-            f"last row {pose[3].tolist()})",
-            "a rotation and a translation: R^T R = I and determinant 1 to 1e-3, last row 0 0 0 1",
-            "Scale the scene, not the camera matrix.",
-        )
+        figures = f"|R^T R - I| up to {skew:.3g}, determinant {determinant:.4g}, last row {pose[3].tolist()}"
+        expected = "a rotation and a translation: R^T R = I and determinant 1 to 1e-3, last row 0 0 0 1"
+        hint = "Scale the scene, not the camera matrix."
+        raise InputError(path, field, f"a pose that is not rigid ({figures})", expected, hint)
     return pose.float()
 
 

@@ -113,11 +113,7 @@ def _ground() -> Iterator[Part]:
 
 def _wall(rng: np.random.Generator) -> Iterator[Part]:
     """Courses of bricks with an arch and a window with a cross in it."""
-    holes = (
-        Cylinder((2.5, 2, 2.2), 1, 1.2, 2),
-        Box((1.3, 2, 0.3), (3.7, 4, 2.2)),
-        Box((4.4, 2, 1.6), (5.5, 4, 2.9)),
-    )
+    holes = (Cylinder((2.5, 2, 2.2), 1, 1.2, 2), Box((1.3, 2, 0.3), (3.7, 4, 2.2)), Box((4.4, 2, 1.6), (5.5, 4, 2.9)))
     for course, (start, end) in enumerate(((0, 6), (0, 6), (0, 6), (1, 4))):
         z = 0.4 + 1.2 * course
         edges = [start, *np.arange(start + 1 + course % 2, end, 2), end]

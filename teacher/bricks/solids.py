@@ -64,11 +64,12 @@ class Cylinder:
         step = min(spacing, self.length / 2, self.radius / 1.5)
         angles = _centres(2 * pi, step / self.radius)
         height, angle = np.meshgrid(_centres(self.length, step), angles)
-        normals = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], -1).reshape(-1, 3)
+        normals = _around(angle).reshape(-1, 3)
         side = normals * self.radius + height.reshape(-1, 1) * (0, 0, 1)
         step_cap = min(spacing, self.radius / 1.5)
         up = np.array([0.0, 0.0, 1.0])
-        disc = np.concatenate([_circle(radius, step_cap) for radius in _centres(self.radius, step_cap)])
+        radii = _centres(self.radius, step_cap)
+        disc = np.concatenate([radius * _around(_centres(2 * pi, step_cap / radius)) for radius in radii])
         parts = [_samples(side, normals, step), _samples(disc, -up, step_cap)]
         parts.append(_samples(disc + up * self.length, up, step_cap))
         return _place(join(parts), self.axis, self.base)
@@ -92,7 +93,7 @@ class Ring:
         step = min(spacing, self.tube)
         around, across = np.meshgrid(_centres(2 * pi, step / self.radius), _centres(2 * pi, step / self.tube))
         around, across = around.ravel(), across.ravel()
-        outward = np.stack([np.cos(around), np.sin(around), np.zeros_like(around)], -1)
+        outward = _around(around)
         normals = np.cos(across)[:, None] * outward + np.sin(across)[:, None] * (0, 0, 1)
         return _place(_samples(outward * self.radius + normals * self.tube, normals, step), self.axis, self.centre)
 
@@ -141,10 +142,9 @@ def _centres(length: float, step: float) -> np.ndarray:
     return (np.arange(count) + 0.5) * (length / count)
 
 
-def _circle(radius: float, step: float) -> np.ndarray:
-    """(M, 3) points at about ``step`` on a circle in the plane z = 0."""
-    angles = _centres(2 * pi, step / radius)
-    return np.stack([radius * np.cos(angles), radius * np.sin(angles), np.zeros_like(angles)], -1)
+def _around(angles: np.ndarray) -> np.ndarray:
+    """(...) angles -> (..., 3) unit vectors in the plane z = 0."""
+    return np.stack([np.cos(angles), np.sin(angles), np.zeros_like(angles)], -1)
 
 
 def _samples(points: np.ndarray, normals: np.ndarray, spacing: float) -> Samples:

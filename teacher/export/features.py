@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
-from machine.files import write_atomically
 from machine.fingerprints import digest
 from scene.rays import SceneBox
 from settings.errors import InputError
-from teacher.export.cameras import ExportViews
-from teacher.export.renders import Writers, check_settings, write_json
+from teacher.export.export_cameras import ExportViews
+from teacher.export.folder import FolderExport, Writers
 from teacher.features.along_rays import RayFeatures, ray_features
 from teacher.features.channels import gaussian_features, select_channels
 from teacher.features.volume import MAX_GIB, build_volume
-from teacher.features.volume_files import fingerprint_of, read_features, write_features
+from teacher.features.volume_files import TOO_LARGE, read_features, write_features
 from teacher.gaussians import Gaussians
+from teacher.npz_files import narrowed, save_npz
 from teacher.rasterizer import Rasterizer
 
 FEATURES, RAYS, SETTINGS = "teacher_features.npz", "ray_features", "feature_settings.json"
@@ -47,7 +46,7 @@ def ray_memory(width: int, height: int, channels: int, gaussians: int) -> RayMem
     return RayMemory(memory, pixels * (2 * channels + 2 * planes + 2 * len(_FLOAT32)))
 
 
-class FeatureExport:
+class FeatureExport(FolderExport):
     """Features of the teacher in a folder of exported views; what is complete in it is kept.
 
     ``teacher_features.npz`` is ``teacher.features.volume_files``'s; ``ray_features/00000.npz`` holds the fields of
@@ -73,28 +72,25 @@ class FeatureExport:
         resolution: int,
         channels: Sequence[str],
     ) -> None:
-        self.folder, self.views, self._gaussians, self._rasterizer = folder, views, gaussians, rasterizer
+        self._gaussians, self._rasterizer = gaussians, rasterizer
         self.channels = select_channels(channels, "--features")
         cameras = views.cameras
-        self._settings: dict[str, Any] = {
-            "gaussians": fingerprint_of(gaussians),
-            "cameras": digest(getattr(cameras, name) for name in ("c2w", "fx", "fy", "cx", "cy")),
+        settings = {
+            "gaussians": gaussians.fingerprint(),
+            "cameras": digest(views.cameras.tensors().values()),
             "size": [cameras.width, cameras.height],
             "box": [list(box.lower), list(box.upper)],
             "features_resolution": resolution,
             "features": list(self.channels),
             "rasterizer": rasterizer.implementation,
         }
-        check_settings(folder, SETTINGS, self._settings, (FEATURES, RAYS))
+        super().__init__(folder, views, SETTINGS, settings, (FEATURES, RAYS))
         self.memory = ray_memory(cameras.width, cameras.height, len(self.channels), len(gaussians))
         if self.memory.memory > MAX_GIB * 2**30:
-            found = f"{cameras.width}x{cameras.height} with {len(self.channels)} channels: "
-            found += f"{self.memory.memory / 2**30:.1f} GiB"
-            raise InputError(
-                "--features", "memory of a frame", found, f"at most {MAX_GIB:g} GiB", "Name fewer channels."
-            )
-        self.todo = [index for index in range(len(views.names)) if not self._path(index).is_file()]
-        """Frames whose rays are not on disk yet."""
+            size, needed = f"{cameras.width}x{cameras.height}", self.memory.memory / 2**30
+            found = f"{size} with {len(self.channels)} channels: {needed:.1f} GiB"
+            hint = "Name fewer channels."
+            raise InputError("--features", "memory of a frame", found, f"at most {MAX_GIB:g} GiB", hint)
         self._volume = None
         if (folder / FEATURES).is_file():
             read_features(folder / FEATURES, gaussians=gaussians, box=box, channels=self.channels)
@@ -112,30 +108,19 @@ class FeatureExport:
             len(self.todo), len(self.channels), self.memory.memory / 2**30, len(self.todo) * self.memory.disk / 2**30,
         )  # fmt: skip
         features = gaussian_features(self._gaussians, self.channels)
-        try:
-            write_json(self.folder / SETTINGS, self._settings)
+        with self._writing():
             if self._volume is not None:
                 write_features(self.folder / FEATURES, self._volume, self._gaussians)
             with one_torch_thread(), Writers() as writers:
                 for index in tqdm(self.todo, desc="ray features", unit="frame", disable=not progress):
                     rays = ray_features(self._rasterizer, self._gaussians.means, features, self.views.cameras, index)
-                    writers.submit(_write_rays, self._path(index), rays)
-        except OSError as error:
-            raise InputError(
-                self.folder, "output folder", error.strerror or error, "a folder that can be written"
-            ) from error
+                    writers.submit(_write_rays, self._paths(index)["rays"], rays)
 
-    def _path(self, index: int) -> Path:
-        return self.folder / RAYS / f"{index:05d}.npz"
+    def _paths(self, index: int) -> dict[str, Path]:
+        return {"rays": self.folder / RAYS / f"{index:05d}.npz"}
 
 
 def _write_rays(path: Path, rays: RayFeatures) -> None:
-    arrays = {}
-    for name, plane in rays._asdict().items():
-        with np.errstate(over="ignore"):
-            arrays[name] = plane.cpu().numpy().astype(np.float32 if name in _FLOAT32 else np.float16)
-        if not np.isfinite(arrays[name]).all():
-            raise InputError(path, name, "a value beyond 65504", "values that fit float16", "Leave that channel out.")
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    planes = {name: plane.cpu().numpy() for name, plane in rays._asdict().items()}
+    types = {name: np.float32 if name in _FLOAT32 else np.float16 for name in planes}
+    save_npz(path, **{name: narrowed(path, name, plane, types[name], TOO_LARGE) for name, plane in planes.items()})

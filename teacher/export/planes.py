@@ -1,18 +1,45 @@
-"""A rasterised view as what graphdeco's layout stores: an 8-bit picture, and a depth map of a chosen kind."""
+"""A view as graphdeco's layout stores it: an 8-bit picture, and a depth map of a chosen kind."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.rasterize import RasterOutput
 from scene.cameras import Cameras
 from scene.rays import distance_per_z
 from teacher.depth import DepthKind
+from teacher.rasterizer import Rasterizer, RasterOutput
 
 Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """How views are rendered and stored.
+
+    Attributes:
+        depth_kind: what ``depth/`` holds; None: no depth.
+        background: what RGB pictures are composited on; None writes straight RGBA.
+        supersample: renders at this multiple of the size, then averages.
+        near: nearest depth drawn, world units.
+    """
+
+    depth_kind: DepthKind | None
+    background: Color | None
+    supersample: int = 1
+    near: float = 0.2
+
+
+def rendered_planes(rasterizer: Rasterizer, cameras: Cameras, format: ExportFormat) -> list[Tensor]:
+    """``view_planes`` of those cameras, rendered in one batch."""
+    factor = format.supersample
+    cameras = cameras.resized(cameras.width * factor, cameras.height * factor)
+    views = zip(*rasterizer.render_batch(cameras), strict=True)
+    return [view_planes(RasterOutput(*view), format.depth_kind, cameras, i, factor) for i, view in enumerate(views)]
 
 
 def view_planes(output: RasterOutput, kind: DepthKind | None, cameras: Cameras, index: int, factor: int = 1) -> Tensor:

@@ -1,29 +1,25 @@
-"""Pruning the Gaussians of an export, and what it costs."""
+"""Pruning the Gaussians of an export: by opacity, by what they add to pictures, and what it costs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.images import psnr
 from settings.errors import InputError
-from teacher.export.cameras import ExportViews
-from teacher.export.contribution import contribution, kept_gaussians
-from teacher.export.planes import picture
-from teacher.export.renders import ExportFormat, rendered_planes
+from teacher.export.planes import ExportFormat, picture, rendered_planes
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 
 _WHITE = (1.0, 1.0, 1.0)
 
 
-@dataclass(frozen=True)
-class PruneLimits:
+class PruneLimits(NamedTuple):
     """Gaussians under a limit go; None is no limit.
 
     Attributes:
@@ -35,36 +31,68 @@ class PruneLimits:
     pixels: float | None
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """The Gaussians left, and the report: ``render_stats.json``'s section ``pruning``."""
+class Contribution(NamedTuple):
+    """What N Gaussians add to some views: blending weights, summed over pixels, so that 1 is a whole pixel.
 
-    gaussians: Gaussians
-    report: dict[str, Any]
+    Attributes:
+        most: (N,) float64, the sum over the view in which it is largest, pixels.
+        total: (N,) float64, the sum over all views, pixels.
+    """
+
+    most: Tensor
+    total: Tensor
+
+
+def contribution(rasterizer: Rasterizer, count: int, cameras: Cameras, progress: bool = False) -> Contribution:
+    """Contribution of each of ``count`` Gaussians in the rasteriser to views at the cameras' size.
+
+    A view's weights of a Gaussian, summed over its pixels, are the derivative of the sum of the view's pixels with
+    respect to a channel of that Gaussian.
+    """
+    most, total = (torch.zeros(count, dtype=torch.float64) for _ in range(2))
+    for index in tqdm(range(len(cameras)), desc="contributions", unit="view", disable=not progress):
+        channel = torch.ones(count, 1, device=rasterizer.device, requires_grad=True)
+        with torch.enable_grad():
+            image = rasterizer.render(cameras, index, channels=channel).channels
+        (weight,) = torch.autograd.grad(image.sum(), channel)
+        weight = weight[:, 0].double().cpu()
+        most, total = torch.maximum(most, weight), total + weight
+    return Contribution(most, total)
+
+
+def kept_gaussians(gaussians: Gaussians, measured: Contribution, limits: PruneLimits) -> Tensor:
+    """(N,) bool: which are under neither limit."""
+    kept = torch.ones(len(gaussians), dtype=torch.bool)
+    if limits.opacity is not None:
+        kept &= gaussians.opacities >= limits.opacity
+    if limits.pixels is not None:
+        kept &= measured.most >= limits.pixels
+    return kept
 
 
 @one_torch_thread()
 def prune(
     gaussians: Gaussians, rasterizer: Rasterizer, cameras: Cameras, source: str, limits: PruneLimits, progress: bool
-) -> Pruned:
-    """Drops the Gaussians under a limit; their share of all weight in the cameras' views is reported.
+) -> tuple[Gaussians, dict[str, Any]]:
+    """Drops the Gaussians under a limit.
 
     Args:
         rasterizer: of all the Gaussians.
         cameras, source: the views contributions are measured on, and where they are from.
 
+    Returns:
+        The Gaussians left, and ``render_stats.json``'s section ``pruning``, with the share of all weight in the
+        cameras' views that went.
+
     Raises:
         InputError: a limit is out of range, or no Gaussian is left.
     """
-    for option, value, most in (
-        ("--prune-opacity", limits.opacity, 1.0),
-        ("--prune-contribution", limits.pixels, None),
-    ):
-        if value is not None and not (value >= 0 and (most is None or value <= most)):
-            raise InputError(option, "limit", value, "at least 0" if most is None else f"a number in [0, {most:g}]")
-    with tqdm(desc="contributions", total=len(cameras), unit="view", disable=not progress) as bar:
-        measured = contribution(rasterizer, len(gaussians), cameras, lambda done, _: bar.update(done - bar.n))
-    kept = kept_gaussians(gaussians, measured, limits.opacity, limits.pixels)
+    if limits.opacity is not None and not 0 <= limits.opacity <= 1:
+        raise InputError("--prune-opacity", "limit", limits.opacity, "a number in [0, 1]")
+    if limits.pixels is not None and not limits.pixels >= 0:
+        raise InputError("--prune-contribution", "limit", limits.pixels, "at least 0")
+    measured = contribution(rasterizer, len(gaussians), cameras, progress)
+    kept = kept_gaussians(gaussians, measured, limits)
     if not kept.any():
         found = f"none of {len(gaussians)} Gaussians left"
         raise InputError("--prune-opacity, --prune-contribution", "limits", found, "some left", "Lower the limits.")
@@ -78,24 +106,23 @@ def prune(
         "gaussians_removed": int((~kept).sum()),
         "weight_removed_fraction": measured.total[~kept].sum().item() / total if total else None,
     }
-    return Pruned(gaussians[kept], report)
+    return gaussians[kept], report
 
 
 @one_torch_thread()
 @torch.no_grad()
 def psnr_of_pruning(
-    whole: Rasterizer, pruned: Rasterizer, views: ExportViews, format: ExportFormat, progress: bool
+    whole: Rasterizer, pruned: Rasterizer, cameras: Cameras, format: ExportFormat, progress: bool
 ) -> float:
     """Mean over the views of the PSNR in dB between 8-bit pictures with and without the Gaussians that went.
 
     On the format's background, white for RGBA.
     """
-    background = format.background or _WHITE
-    figures = []
-    for index in tqdm(range(len(views.names)), desc="pruning PSNR", unit="frame", disable=not progress):
-        both = [
-            picture(rendered_planes(rasterizer, views, [index], format)[0], background) / 255.0
+    background, figures = format.background or _WHITE, []
+    for index in tqdm(range(len(cameras)), desc="pruning PSNR", unit="frame", disable=not progress):
+        before, after = (
+            picture(rendered_planes(rasterizer, cameras[index], format)[0], background) / 255.0
             for rasterizer in (whole, pruned)
-        ]
-        figures.append(psnr(both[1], both[0]))
+        )
+        figures.append(psnr(after, before))
     return sum(figures) / len(figures)

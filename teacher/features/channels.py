@@ -19,12 +19,7 @@ from teacher.gaussians import Gaussians
 _SH = tuple(f"sh_{k}_{color}" for k in range(16) for color in "rgb")
 _LOG_SCALES = tuple(f"log_scale_{axis}" for axis in range(3))
 FEATURE_CHANNELS = (*_SH, "opacity", *_LOG_SCALES)
-FEATURE_GROUPS = {
-    "all": FEATURE_CHANNELS,
-    "sh": _SH,
-    "sh_dc": _SH[:3],
-    "log_scale": _LOG_SCALES,
-}
+FEATURE_GROUPS = {"all": FEATURE_CHANNELS, "sh": _SH, "sh_dc": _SH[:3], "log_scale": _LOG_SCALES}
 
 
 def select_channels(chosen: Sequence[str], source: str = "channels") -> tuple[str, ...]:

@@ -27,14 +27,15 @@ import itertools
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kernels.cell_statistics import CellStatistics
-from kernels.gaussian_statistics import gaussian_statistics, touched_cells
+from kernels.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.sparse_volume import FIXED_COLUMNS, VolumeSample, sparse_volume
+from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.features.channels import gaussian_features, select_channels
@@ -70,50 +71,34 @@ class ChannelStatistics:
         return (features - mean) * torch.where(used, 1 / self.std.clamp(min=_CONSTANT), 0)
 
 
-@dataclass(frozen=True)
-class VolumeMemory:
+class VolumeMemory(NamedTuple):
     """Bytes that a volume takes.
 
     Attributes:
-        cells: number of cells that some Gaussian touches.
         kept: its index and table, exactly.
         building: at most, beside ``kept``, while it is built.
     """
 
-    cells: int
     kept: int
     building: int
 
 
 @dataclass(frozen=True)
-class FeatureVolume:
+class FeatureVolume(CellGrid):
     """Features of the teacher in the cells that its Gaussians touch; see the module and ``kernels.sparse_volume``.
 
     Attributes:
-        box, resolution: scene box, and cells along its longest side.
         channels: C names out of ``FEATURE_CHANNELS``.
         index: (X + 2, Y + 2, Z + 2) int32; table: (M + 1, 2 + C) float32.
         statistics: of the channels; log_density: mean and standard deviation of the natural logarithm of the
             density (1 / world unit) of the cells that have any, with the same weights.
     """
 
-    box: SceneBox
-    resolution: int
     channels: tuple[str, ...]
     index: Tensor
     table: Tensor
     statistics: ChannelStatistics
     log_density: tuple[float, float]
-
-    @property
-    def cell_size(self) -> float:
-        """World units."""
-        return max(self.box.extent) / self.resolution
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Cells along each axis."""
-        return grid_shape(self.box, self.resolution)
 
     @property
     def nbytes(self) -> int:
@@ -141,38 +126,20 @@ class FeatureVolume:
         columns = torch.tensor([self.channels.index(name) for name in names], device=self.table.device)
         table = torch.cat([self.table[:, :FIXED_COLUMNS], self.table[:, FIXED_COLUMNS + columns]], dim=1)
         statistics = ChannelStatistics(self.statistics.mean[columns], self.statistics.std[columns])
-        return FeatureVolume(self.box, self.resolution, names, self.index, table, statistics, self.log_density)
+        return replace(self, channels=names, table=table, statistics=statistics)
 
     def to(self, device: torch.device | str) -> FeatureVolume:
         statistics = ChannelStatistics(self.statistics.mean.to(device), self.statistics.std.to(device))
-        tensors = self.index.to(device), self.table.to(device)
-        return FeatureVolume(self.box, self.resolution, self.channels, *tensors, statistics, self.log_density)
+        return replace(self, index=self.index.to(device), table=self.table.to(device), statistics=statistics)
 
 
-def grid_shape(box: SceneBox, resolution: int) -> tuple[int, int, int]:
-    """Cubic cells along each side of the box, ``resolution`` along the longest; the last may reach over the box."""
-    cell_size = max(box.extent) / resolution
-    # The tolerance keeps a side of exactly n cells from becoming n + 1 by rounding.
-    x, y, z = (max(1, math.ceil(side / cell_size - 1e-4)) for side in box.extent)
-    return x, y, z
-
-
-def volume_memory(
-    gaussians: Gaussians,
-    box: SceneBox,
-    resolution: int,
-    channels: Sequence[str] = ("all",),
-    *,
-    confidence: bool = True,
-) -> VolumeMemory:
-    """What ``build_volume`` will take, known without building anything: it counts the touched cells.
-
-    Raises:
-        InputError: a channel is unknown.
-    """
-    width = len(select_channels(channels))
-    cells = len(touched_cells(*_drawn(gaussians), *_grid(box, resolution)))
-    return _memory(cells, width, grid_shape(box, resolution), len(gaussians), confidence)
+def volume_memory(grid: CellGrid, cells: int, channels: int, gaussians: int, confidence: bool) -> VolumeMemory:
+    """What ``build_volume`` takes, known before it is built: from the number of cells that some Gaussian touches."""
+    kept = 4 * math.prod(extent + 2 for extent in grid.shape) + 4 * (cells + 1) * (FIXED_COLUMNS + channels)
+    # Each cell, or up to eight finer ones: its statistics, those as they are put in order, its parent and its error.
+    measured = (8 if confidence else 1) * cells * (24 + 4 * channels + 80 + 8 + 8)
+    rows = 8 * _CHUNK * (4 * channels + 64)
+    return VolumeMemory(kept, measured + rows + gaussians * (8 + 4) * channels)
 
 
 def build_volume(
@@ -194,27 +161,25 @@ def build_volume(
     Raises:
         InputError: a channel is unknown; building needs more than ``max_gib``.
     """
-    names = select_channels(channels)
-    lower, cell_size, shape = _grid(box, resolution)
-    indices = touched_cells(*_drawn(gaussians), lower, cell_size, shape)
-    memory = _memory(len(indices), len(names), shape, len(gaussians), confidence)
+    names, grid = select_channels(channels), CellGrid(box, resolution)
+    cell_size, shape = grid.cell_size, grid.shape
+    indices = touched_cells(*_drawn(gaussians), box.lower, cell_size, shape)
+    memory = volume_memory(grid, len(indices), len(names), len(gaussians), confidence)
     needed = (memory.kept + memory.building) / 2**30
     size = "x".join(map(str, shape))
     if needed > max_gib:
-        found = f"{size} cells, {memory.cells:,} of them touched, with {len(names)} channels: {needed:.1f} GiB"
+        found = f"{size} cells, {len(indices):,} of them touched, with {len(names)} channels: {needed:.1f} GiB"
         hint = "Use a lower resolution or fewer channels."
         raise InputError("features", "memory of the volume", found, f"at most {max_gib:g} GiB", hint)
     _log.info(
         "feature volume: %s cells, %s touched, %d channels: %.3f GiB, and up to %.3f GiB while it is built",
-        size, f"{memory.cells:,}", len(names), memory.kept / 2**30, memory.building / 2**30,
+        size, f"{len(indices):,}", len(names), memory.kept / 2**30, memory.building / 2**30,
     )  # fmt: skip
 
-    index = torch.zeros([extent + 2 for extent in shape], dtype=torch.int32)
-    x, y, z = torch.unravel_index(indices, shape)
-    index[x + 1, y + 1, z + 1] = torch.arange(1, len(indices) + 1, dtype=torch.int32)
+    index = cell_index(indices, shape)
     parts = 2 if confidence else 1
     measured = gaussian_statistics(
-        *_drawn(gaussians), lower, cell_size / parts, tuple(parts * extent for extent in shape),
+        *_drawn(gaussians), box.lower, cell_size / parts, tuple(parts * extent for extent in shape),
         channels=gaussian_features(gaussians, names),
     )  # fmt: skip
     parents = index[tuple(measured.coordinates().div(parts, rounding_mode="floor").add(1).unbind(1))].long()
@@ -227,20 +192,16 @@ def build_volume(
     return volume
 
 
+def cell_index(indices: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """(X + 2, Y + 2, Z + 2) int32 for ``kernels.sparse_volume``: the row of each cell of flat indices (M,), else 0."""
+    index = torch.zeros([extent + 2 for extent in shape], dtype=torch.int32)
+    x, y, z = torch.unravel_index(indices, shape)
+    index[x + 1, y + 1, z + 1] = torch.arange(1, len(indices) + 1, dtype=torch.int32)
+    return index
+
+
 def _drawn(gaussians: Gaussians) -> tuple[Tensor, Tensor, Tensor]:
     return gaussians.means, gaussians.half_axes(), gaussians.opacities
-
-
-def _grid(box: SceneBox, resolution: int) -> tuple[tuple[float, float, float], float, tuple[int, int, int]]:
-    return box.lower, max(box.extent) / resolution, grid_shape(box, resolution)
-
-
-def _memory(cells: int, channels: int, shape: tuple[int, int, int], gaussians: int, confidence: bool) -> VolumeMemory:
-    kept = 4 * math.prod(extent + 2 for extent in shape) + 4 * (cells + 1) * (FIXED_COLUMNS + channels)
-    # Each cell, or up to eight finer ones: its statistics, those as they are put in order, its parent and its error.
-    measured = (8 if confidence else 1) * cells * (24 + 4 * channels + 80 + 8 + 8)
-    rows = 8 * _CHUNK * (4 * channels + 64)
-    return VolumeMemory(cells, kept, measured + rows + gaussians * (8 + 4) * channels)
 
 
 def _mean_of_children(measured: CellStatistics, parents: Tensor, children: int, table: Tensor) -> None:

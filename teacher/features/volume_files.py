@@ -8,10 +8,7 @@ resolution, channel_mean and channel_std, log_density (mean and standard deviati
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,17 +18,20 @@ import torch
 from torch import Tensor
 
 from kernels.sparse_volume import FIXED_COLUMNS
-from machine.files import write_atomically
-from machine.fingerprints import digest
+from machine.files import output_errors
+from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.features.channels import gaussian_features, select_channels
-from teacher.features.volume import ChannelStatistics, FeatureVolume, grid_shape
+from teacher.features.volume import ChannelStatistics, FeatureVolume, cell_index
 from teacher.gaussians import Gaussians
+from teacher.npz_files import NPZ_ERRORS, narrowed, save_npz
 
 FORMAT, VERSION = "teacher-features", 1
 _ARRAYS = ("cells", "density", "confidence", "features", "gaussian_features")
 _EXPORT_AGAIN = "Export the features again."
+TOO_LARGE = "Leave that channel out."
+"""What to do about a value that float16 does not hold."""
 
 
 class StoredFeatures(NamedTuple):
@@ -53,7 +53,7 @@ def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians
         "format": FORMAT,
         "version": VERSION,
         "gaussians": len(gaussians),
-        "fingerprint": fingerprint_of(gaussians),
+        "fingerprint": gaussians.fingerprint(),
         "channels": list(volume.channels),
         "box": {"lower": list(volume.box.lower), "upper": list(volume.box.upper)},
         "resolution": volume.resolution,
@@ -62,20 +62,19 @@ def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians
         "log_density": list(volume.log_density),
         "density": [density.min().item(), density.max().item()] if len(density) else None,
     }
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        header=np.array(json.dumps(header)),
-        cells=np.diff(cells, prepend=0).astype(np.uint32),
-        density=density.numpy(),
-        confidence=volume.table[1:, 1].numpy().astype(np.float16),
-        features=_half(path, "features", volume.table[1:, FIXED_COLUMNS:]),
-        gaussian_features=_half(path, "gaussian_features", gaussian_features(gaussians, volume.channels)),
-    )
-    try:
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise InputError(path, "output file", error.strerror or error, "a folder that can be written") from error
+    features = {
+        "features": volume.table[1:, FIXED_COLUMNS:],
+        "gaussian_features": gaussian_features(gaussians, volume.channels),
+    }
+    with output_errors(path):
+        save_npz(
+            path,
+            header=np.array(json.dumps(header)),
+            cells=np.diff(cells, prepend=0).astype(np.uint32),
+            density=density.numpy(),
+            confidence=volume.table[1:, 1].numpy().astype(np.float16),
+            **{name: narrowed(path, name, v.numpy(), np.float16, TOO_LARGE) for name, v in features.items()},
+        )
 
 
 def read_features(
@@ -97,7 +96,7 @@ def read_features(
     """
     header, arrays = _load(path)
     if gaussians is not None:
-        found, expected = header["fingerprint"], fingerprint_of(gaussians)
+        found, expected = header["fingerprint"], gaussians.fingerprint()
         if found != expected:
             found = f"{found} of {header['gaussians']} Gaussians"
             expected = f"{expected} of {len(gaussians)}, the teacher's"
@@ -118,19 +117,6 @@ def read_features(
     return StoredFeatures(volume.selected(wanted), features[:, [names.index(name) for name in wanted]])
 
 
-def fingerprint_of(gaussians: Gaussians) -> str:
-    """16 hexadecimal digits that tell these Gaussians from others, whatever file they are from."""
-    return digest(getattr(gaussians, name) for name in gaussians.__dataclass_fields__)
-
-
-def _half(path: str | Path, name: str, values: Tensor) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        half = values.numpy().astype(np.float16)
-    if not np.isfinite(half).all():
-        raise InputError(path, name, "a value beyond 65504", "values that fit float16", "Leave that channel out.")
-    return half
-
-
 def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and arrays, held to the format and to each other."""
     expected = f"a whole .npz of format {FORMAT}"
@@ -145,10 +131,7 @@ def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                 raise InputError(path, "version", header.get("version"), VERSION, _EXPORT_AGAIN)
             arrays = {name: archive[name] for name in _ARRAYS}
         _check(header, arrays)
-    except (
-        OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, OverflowError, NotImplementedError,
-        zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+    except NPZ_ERRORS as error:
         raise InputError(path, "teacher features", f"unreadable data ({error})", expected, _EXPORT_AGAIN) from None
     return header, arrays
 
@@ -160,7 +143,7 @@ def _check(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         raise ValueError("the header's channels are not those of this program")
     if type(header["resolution"]) is not int or header["resolution"] < 1:
         raise ValueError("the header's resolution is no positive integer")
-    shape = grid_shape(SceneBox(header["box"]["lower"], header["box"]["upper"]), header["resolution"])
+    shape = CellGrid(SceneBox(header["box"]["lower"], header["box"]["upper"]), header["resolution"]).shape
     cells = len(arrays["cells"])
     expected = {
         "cells": ((cells,), "u"),
@@ -192,11 +175,8 @@ def _known_channels(names: object) -> tuple[str, ...]:
 def _volume(
     box: SceneBox, header: dict[str, Any], names: tuple[str, ...], arrays: dict[str, np.ndarray]
 ) -> FeatureVolume:
-    cells = np.cumsum(arrays["cells"], dtype=np.int64)
-    shape = grid_shape(box, header["resolution"])
-    index = torch.zeros([extent + 2 for extent in shape], dtype=torch.int32)
-    x, y, z = np.unravel_index(cells, shape)
-    index[x + 1, y + 1, z + 1] = torch.arange(1, len(cells) + 1, dtype=torch.int32)
+    cells = torch.from_numpy(np.cumsum(arrays["cells"], dtype=np.int64))
+    index = cell_index(cells, CellGrid(box, header["resolution"]).shape)
     table = torch.zeros(len(cells) + 1, FIXED_COLUMNS + len(names))
     table[1:, 0] = torch.from_numpy(arrays["density"])
     table[1:, 1] = torch.from_numpy(arrays["confidence"])

@@ -12,7 +12,7 @@ from kernels.rasterize import RasterOutput, ScreenSpace, View, rasterize
 from kernels.rasterize_gsplat import rasterize_gsplat
 from settings.fitting import FittingConfig
 from teacher.fitting.density_control import DensityControl
-from teacher.fitting.model import GaussianModel
+from teacher.fitting.gaussian_model import GaussianModel
 from teacher.gsplat_setup import ensure_gsplat
 
 _NEVER = 1 << 40  # a step no fit reaches
@@ -36,10 +36,10 @@ class Backend(Protocol):
         """
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """What a checkpoint keeps."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restores what ``state`` gave."""
 
 
 def choose_backend(settings: FittingConfig, extent: float, count: int, device: torch.device) -> Backend:
@@ -57,11 +57,11 @@ def choose_backend(settings: FittingConfig, extent: float, count: int, device: t
     return CpuBackend(settings, extent, count)
 
 
-class CpuBackend:
-    """``kernels.rasterize`` and ``DensityControl``."""
+class CpuBackend(DensityControl):
+    """``kernels.rasterize`` and our density control."""
 
     def __init__(self, settings: FittingConfig, extent: float, count: int) -> None:
-        self.control = DensityControl(settings, extent, count)
+        super().__init__(settings, extent, count)
         self._screen, self._view = ScreenSpace(), None
 
     def render(self, model: GaussianModel, view: View, sh_degree: int) -> RasterOutput:
@@ -71,19 +71,12 @@ class CpuBackend:
     def after_step(
         self, model: GaussianModel, step: int, phase: str | None, most: int, generator: torch.Generator
     ) -> None:
-        settings = self.control.settings
         if phase is None:
             return
         if phase == "grow":
-            self.control.observe(self._screen, self._view.width, self._view.height)
-        if step >= settings.grow_from and step % settings.grow_every == 0:
-            self.control.refine(model, most if phase == "grow" else 0, generator)
-
-    def state(self) -> dict[str, Any]:
-        return self.control.state()
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.control.load_state(state)
+            self.observe(self._screen, self._view.width, self._view.height)
+        if step >= self.settings.grow_from and step % self.settings.grow_every == 0:
+            self.refine(model, most if phase == "grow" else 0, generator)
 
 
 class GsplatBackend:

@@ -11,7 +11,7 @@ from torch import Tensor
 from kernels.covariances import rotation_matrices
 from kernels.rasterize import ScreenSpace
 from settings.fitting import FittingConfig
-from teacher.fitting.model import GaussianModel
+from teacher.fitting.gaussian_model import GaussianModel
 
 _SPLIT_SHRINK = 1.6  # standard deviations of the two halves of a Gaussian that is split
 _SMALL = 0.01  # of the scene's extent: Gaussians up to this size are cloned, larger ones split
@@ -51,11 +51,11 @@ class DensityControl:
         self.pull, self.views = torch.zeros(len(model)), torch.zeros(len(model))
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """What a checkpoint keeps."""
         return {"pull": self.pull, "views": self.views}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restores what ``state`` gave."""
         self.pull, self.views = state["pull"], state["views"]
 
     def _chosen(self, model: GaussianModel, most: int) -> Tensor:

@@ -22,8 +22,8 @@ from scene.rays import SceneBox
 from settings.errors import TrainingDiverged
 from settings.fitting import FittingConfig
 from teacher.fitting.backends import choose_backend
-from teacher.fitting.model import GaussianModel
-from teacher.fitting.pictures import Pictures
+from teacher.fitting.gaussian_model import GaussianModel
+from teacher.fitting.picture_levels import Pictures
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import camera_view
 
@@ -96,7 +96,7 @@ class TeacherFit:
         bar = tqdm(
             desc="fit",
             total=settings.max_seconds if by_time else settings.max_steps,
-            initial=progress.seconds if by_time else progress.step,
+            initial=min(progress.seconds, settings.max_seconds) if by_time else progress.step,
             unit="s" if by_time else "step",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{postfix}]",
             disable=not show_progress,
@@ -110,7 +110,9 @@ class TeacherFit:
                 progress.step += 1
                 progress.seconds = time.perf_counter() - start
                 self._grow_and_prune()
-                bar.update(progress.seconds - bar.n if by_time else 1)
+                # The last step ends when the time is over already: the bar is full, not more than full.
+                bar.n = min(progress.seconds if by_time else progress.step, bar.total)
+                bar.update(0)  # draws it, now and then
                 if progress.step % settings.log_every == 0 or self.fraction_done() >= 1:
                     pace = (progress.step - logged[0]) / max(1e-9, progress.seconds - logged[1])
                     logged = progress.step, progress.seconds
@@ -216,7 +218,7 @@ class TeacherFit:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from ``state``."""
+        """Restores what ``state`` gave, to go on from there."""
         self.progress, self.order = FitProgress(**state["progress"]), list(state["order"])
         self.model.load_state(state["model"])
         self.backend.load_state(state["growth"])

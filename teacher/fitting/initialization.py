@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from kernels.covariances import gaussian_covariances
 from kernels.rasterize import rasterize
 from scene.cells import CellGrid
 from scene.rays import SceneBox
-from teacher.fitting.pictures import Pictures
+from teacher.fitting.picture_levels import Pictures
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import camera_view
-from teacher.sources.cells import cells_of_views
+from teacher.sources.occupied_cells import cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
 _RESOLUTION = 128  # cells along the box's longest side; at most two to a pixel of the pictures' longest
@@ -56,8 +57,7 @@ def hull_gaussians(
     # Beyond what most views hold the hull is not carved: what those that do see it show is background.
     kept = covered > _LEAST_COVERED
     kept = kept if kept.any() else ~kept
-    fields = (gaussians.means, gaussians.log_scales, gaussians.rotations, gaussians.opacity_logits)
-    return Gaussians(*(field[kept] for field in fields), sh=((color[kept] - 0.5) / _SH0)[:, None])
+    return replace(gaussians, sh=((color - 0.5) / _SH0)[:, None])[kept]
 
 
 def _is_surface(mask: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def _seen_colors(gaussians: Gaussians, pictures: Pictures) -> tuple[Tensor, Tens
 
     The sum of weight * pixel over a picture is the gradient of the channel that is blended with those weights.
     """
-    covariances, count = gaussian_covariances(gaussians.log_scales, gaussians.rotations), len(gaussians)
+    covariances, count = gaussians.covariances(), len(gaussians)
     total = torch.zeros(count, 5)
     for index in range(len(pictures)):
         picture = pictures.level(0)[index].float() / 255

@@ -1,17 +1,20 @@
 """Where a teacher comes from: one class for each ``teacher.kind``, behind one door.
 
-A new kind is a module with a ``Source`` and one more name in ``SOURCES`` (or ``LIVE_SOURCES``).
+A new kind is a ``Source`` in ``source_kinds.py`` and one more name in ``SOURCES`` (or ``LIVE_SOURCES``).
 """
 
 from __future__ import annotations
 
 from settings.config import Config
-from teacher.sources.brick_scene import BrickScene
-from teacher.sources.dataset_images import DatasetImages
-from teacher.sources.live import LiveBricks, LiveGaussians
-from teacher.sources.rasterized_gaussians import RasterizedGaussians
 from teacher.sources.source import Source, Teacher
-from teacher.sources.stored_views import StoredViews
+from teacher.sources.source_kinds import (
+    BrickScene,
+    DatasetImages,
+    LiveBricks,
+    LiveGaussians,
+    RasterizedGaussians,
+    StoredViews,
+)
 
 SOURCES: dict[str, type[Source]] = {
     source.kind: source for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene)

@@ -111,7 +111,11 @@ class ThreadedProducer:
 
     def _work(self, index: int) -> None:
         try:
-            while self._room():
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._running or len(self._ready) < self._ahead)
+                    if not self._running:
+                        return
                 view = self._render(index)
                 index += 1
                 with self._changed:
@@ -121,12 +125,6 @@ class ThreadedProducer:
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
-
-    def _room(self) -> bool:
-        """Waits until another view may be rendered; False when there is no more need."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._running or len(self._ready) < self._ahead)
-            return self._running
 
 
 def make_producer(config: Config, teacher: Teacher, device: torch.device) -> ViewProducer:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames, other_split, split_beside
-from scene.frames import Frames, chosen_frames, working_size
+from scene.frames import Frames
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
 from settings.config import Config
@@ -20,7 +19,7 @@ from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
 from teacher.sources.box import check_box_holds, scene_box
 from teacher.views.output_folder import OutputFiles
-from teacher.views.teacher_views import TeacherViews, views_from_gaussians, views_from_images
+from teacher.views.teacher_views import TeacherViews, views_from_images
 
 
 @dataclass
@@ -235,33 +234,3 @@ class Source(ABC):
         """The frames whose images are a second source of rays; None: there is none."""
         split = self.config.image_split
         return None if split is None else split_beside(self.config.data.transforms, split)
-
-
-def rasterized(
-    config: Config, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int
-) -> TeacherViews:
-    """The Gaussians rendered here, at the working size, from the frames of a dataset.
-
-    Args:
-        frames: ``"START:STOP:STEP"`` of the frames to use; None: all.
-
-    Raises:
-        InputError: a file is missing or damaged; gsplat is chosen and cannot run.
-    """
-    dataset, cameras = working_frames(json, frames, config.data.resolution)
-    return views_from_gaussians(
-        gaussians,
-        cameras,
-        dataset.names,
-        supersample=config.teacher.supersample,
-        rasterizer=config.teacher.rasterizer,
-        device=choose_device(config),
-        holdout_every=holdout_every,
-        ground_truth_paths=dataset.image_paths if config.data.ground_truth else None,
-    )
-
-
-def working_frames(json: Path, frames: str | None, width: int | None) -> tuple[Frames, Cameras]:
-    """Some frames of a dataset, and their cameras at the working size."""
-    dataset = chosen_frames(frames, load_frames(json))
-    return dataset, dataset.cameras.resized(*working_size(dataset.cameras, width, json))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +16,12 @@ from torch import Tensor
 from kernels.threads import available_threads
 from scene.cameras import Cameras
 from scene.formats import load_frames
-from scene.frames import Frames, frame_slice
+from scene.frames import Frames, Size, frame_slice
 from scene.images import image_size, read_image, resize_area, resize_rgba, to_uint8
 from settings.errors import InputError
 from teacher.depth import read_depth
 
 T = TypeVar("T")
-Size = tuple[int, int]
-"""(width, height) in pixels."""
-
-_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(\d+))?")
 _POSES_HINT = "data.transforms must be the JSON whose poses the teacher rendered."
 
 

@@ -33,6 +33,20 @@ class View:
     distance: Tensor | None
 
 
+def blended_planes(rasterizer: Rasterizer, cameras: Cameras, index: int, supersample: int = 1) -> Tensor:
+    """(H, W, 5) premultiplied rgb, alpha and alpha * distance of camera ``index``, on the rasterizer's device.
+
+    Args:
+        supersample: renders at this multiple of the size, then averages by area.
+    """
+    camera, scale = cameras[index], supersample
+    fine = camera.resized(camera.width * scale, camera.height * scale)
+    output = rasterizer.render(fine, 0)
+    distance = output.z * distance_per_z(fine.to(output.z.device), 0)
+    planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
+    return planes.view(camera.height, scale, camera.width, scale, 5).mean(dim=(1, 3))
+
+
 def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int, supersample: int = 1) -> View:
     """The teacher seen by camera ``index`` at the cameras' size, with exact alpha and expected distance.
 
@@ -41,12 +55,7 @@ def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int, supersampl
     Args:
         supersample: renders at this multiple of the size, then averages premultiplied by area.
     """
-    camera, scale = cameras[index], supersample
-    fine = camera.resized(camera.width * scale, camera.height * scale)
-    output = rasterizer.render(fine, 0)
-    distance = output.z * distance_per_z(fine.to(output.z.device), 0)
-    planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
-    planes = planes.view(camera.height, scale, camera.width, scale, 5).mean(dim=(1, 3))
+    planes = blended_planes(rasterizer, cameras, index, supersample)
     alpha = planes[..., 3:4]
     straight = planes / alpha.clamp(min=1e-6)
     known = torch.where(alpha[..., 0] >= _FAINT, straight[..., 4], 0.0)

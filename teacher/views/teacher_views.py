@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from teacher.views.output_folder import (
 from teacher.views.rasterized import View, collect_views, render_view
 
 Color = tuple[float, float, float]
-Progress = Callable[[int, int], None]
 
 # As many views as it takes to infer the depth kind; more only cost time.
 _INFERENCE_VIEWS = 24
@@ -141,7 +140,7 @@ def views_from_outputs(
             if depth is None:
                 yield _shrunk(picture, size, background)
                 continue
-            distance, _ = to_distance(depth, kind, cameras, i, _alpha(picture))
+            distance, _ = to_distance(depth, kind, cameras, i, alpha_of(picture))
             if box is not None:
                 distance = _inside(distance, cameras, i, box)
             yield _shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy())
@@ -174,17 +173,12 @@ def infer_from_files(files: OutputFiles, box: SceneBox | None) -> DepthReport:
     count = min(_INFERENCE_VIEWS, len(files))
     chosen = [round(i) for i in np.linspace(0, len(files) - 1, count)]
     pictures, depths = zip(*parallel_map(lambda i: files.load(chosen[i]), count), strict=True)
-    alpha = torch.stack([_alpha(picture) for picture in pictures]) if files.has_alpha else None
+    alpha = torch.stack([alpha_of(picture) for picture in pictures]) if files.has_alpha else None
     return infer_depth_kind(torch.stack(depths), alpha, files.cameras[chosen], box)
 
 
 def views_from_images(
-    transforms: str | Path,
-    *,
-    width: int | None,
-    background: Color,
-    holdout_every: int,
-    frames: str | None = None,
+    transforms: str | Path, *, width: int | None, background: Color, holdout_every: int, frames: str | None = None
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
 
@@ -218,8 +212,7 @@ def views_from_gaussians(
     rasterizer: str = "auto",
     device: torch.device | None = None,
     holdout_every: int,
-    progress: Progress | None = None,
-    ground_truth_paths: Sequence[Path | None] | None = None,
+    ground_truth_paths: Sequence[Path | None] = (),
 ) -> TeacherViews:
     """The teacher rasterised here, at the size of the cameras, so alpha and expected distance are exact.
 
@@ -227,8 +220,7 @@ def views_from_gaussians(
         names: N unique frame names.
         supersample: renders at this multiple of the size, then averages premultiplied by area.
         rasterizer, device: ``implementation`` and device of the ``Rasterizer``.
-        progress: called with (frames done, frames in all) after each frame.
-        ground_truth_paths: the dataset's images, one a frame; all None or no list: no ground truth.
+        ground_truth_paths: the dataset's images, one a frame; all None or an empty list: no ground truth.
 
     Raises:
         InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
@@ -236,26 +228,19 @@ def views_from_gaussians(
     """
     renderer = Rasterizer(gaussians, rasterizer, device=device)
     size = (cameras.width, cameras.height)
-
-    def views() -> Iterator[View]:
-        for i in range(len(cameras)):
-            yield render_view(renderer, cameras, i, supersample)
-            if progress is not None:
-                progress(i + 1, len(cameras))
-
-    paths = ground_truth_paths or []
+    views = (render_view(renderer, cameras, i, supersample) for i in range(len(cameras)))
     return TeacherViews(
         cameras=cameras,
         names=tuple(names),
-        **collect_views(views(), len(cameras)),
+        **collect_views(views, len(cameras)),
         background=None,
-        ground_truth=load_ground_truth(paths, names, size, "ground truth"),
+        ground_truth=load_ground_truth(ground_truth_paths, names, size, "ground truth"),
         holdout=holdout_mask(len(cameras), holdout_every),
     )
 
 
 def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) -> TeacherViews:
-    """The views of both, in order; their names must differ.
+    """Views of two splits in one, in order, their names with ``train_`` and ``holdout_`` before.
 
     Args:
         source: where the first are from, for the message.
@@ -279,7 +264,7 @@ def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) ->
 
     return TeacherViews(
         cameras=join_cameras(first.cameras, second.cameras),
-        names=first.names + second.names,
+        names=(*(f"train_{name}" for name in first.names), *(f"holdout_{name}" for name in second.names)),
         **{name: joined(name) for name in ("rgb", "alpha", "coverage", "distance", "ground_truth", "holdout")},
         background=first.background,
     )
@@ -331,6 +316,6 @@ def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Te
     return distance.masked_scatter(valid, distance[valid] * inside)
 
 
-def _alpha(picture: np.ndarray) -> Tensor | None:
+def alpha_of(picture: np.ndarray) -> Tensor | None:
     """(H, W) in [0, 1] of a uint8 picture that has it."""
     return torch.from_numpy(picture[..., 3] / np.float32(255)) if picture.shape[2] == 4 else None

@@ -8,7 +8,8 @@ from torch.nn.functional import normalize
 
 from kernels.compositing import composite
 from kernels.fused_render import fused_refusal, render_fused
-from kernels.ray_marching import Cells, march
+from kernels.ray_marching import march
+from kernels.ray_samples import Cells
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 from tests.triton_device import DEVICE, needs_triton

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels import grouped_mlp
+from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
 from kernels.grouped_layout import GroupedLayout, fourier_features
 from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
@@ -141,7 +141,7 @@ def test_twins_match_torch_for_any_depth(twin, layers):
 
 
 def test_numba_matches_torch_in_one_cell_shared_by_several_tasks(monkeypatch):
-    monkeypatch.setattr(grouped_mlp, "_PIECE", 100)
+    monkeypatch.setattr(grouped_mlp_numba, "_PIECE", 100)
     assert_twins_agree(SMALL, random_case(SMALL, torch.zeros(517), cells=1))
 
 
@@ -273,8 +273,8 @@ def test_density_is_truncated_and_its_gradient_never_vanishes(implementation):
 
 
 def test_same_bits_for_one_and_two_threads(use_threads, monkeypatch):
-    monkeypatch.setattr(grouped_mlp, "_PIECE", 128)
-    monkeypatch.setattr(grouped_mlp, "_GRAIN", 64)
+    monkeypatch.setattr(grouped_mlp_numba, "_PIECE", 128)
+    monkeypatch.setattr(grouped_mlp_numba, "_GRAIN", 64)
     case = random_case(SMALL, torch.cat([torch.zeros(700), torch.randint(9, (900,))]), cells=9)
     upstream = random_upstream(case)
     results = []
@@ -287,7 +287,7 @@ def test_same_bits_for_one_and_two_threads(use_threads, monkeypatch):
 
 def test_pieces_cover_every_point_once_and_share_only_large_cells():
     cell_index = np.array([2, 0, 2, 2, 3, 2, 2])
-    order, pieces, slots = grouped_mlp.numba_twin.route(cell_index, 4, 2)
+    order, pieces, slots = grouped_mlp_numba.route(cell_index, 4, 2)
     assert order.tolist() == [1, 0, 2, 3, 5, 6, 4]
     assert pieces.tolist() == [[0, 0, 1, -1], [2, 1, 3, 0], [2, 3, 5, 1], [2, 5, 6, 2], [3, 6, 7, -1]]
     assert slots == 3

@@ -1,15 +1,13 @@
 """The layout and values by hand, then the fast twins against the torch reference."""
 
-import sys
-import types
-
 import numpy as np
 import pytest
 import torch
 
 from kernels import hash_encoding
 from kernels.adam import ROWS_PER_FLAG, TouchedRows
-from kernels.hash_encoding import HashLayout, hash_encode
+from kernels.hash_encoding import hash_encode
+from kernels.hash_layout import HashLayout
 from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
@@ -267,37 +265,6 @@ def test_wrong_shapes_are_refused(x, entries, message):
 def test_an_implementation_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="hash_encoding: implementation 'fortran'"):
         hash_encode(torch.zeros(1, 3), counting_table(), DENSE, implementation="fortran")
-
-
-class _FakeTinycudann(torch.nn.Module):
-    """tiny-cuda-nn's Encoding as its documentation has it: a flat ``params``, the config's names, rows of features."""
-
-    def __init__(self, n_input_dims, encoding_config, seed=1337, dtype=None):
-        super().__init__()
-        assert (n_input_dims, encoding_config["otype"], dtype) == (3, "HashGrid", torch.float32)
-        levels, base = encoding_config["n_levels"], encoding_config["base_resolution"]
-        finest = round(base * encoding_config["per_level_scale"] ** (levels - 1))
-        size = 2 ** encoding_config["log2_hashmap_size"]
-        self.layout = HashLayout(levels, encoding_config["n_features_per_level"], size, base, finest)
-        self.params = torch.nn.Parameter(torch.zeros(self.layout.entries * self.layout.features))
-
-    def forward(self, x):
-        table = self.params.view(self.layout.entries, self.layout.features)
-        return hash_encode(x, table, self.layout, implementation="torch")
-
-
-def test_tinycudann_is_given_our_table_and_returns_its_gradient(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tinycudann", types.SimpleNamespace(Encoding=_FakeTinycudann, __spec__=object()))
-    hash_encoding._tinycudann_encoding.cache_clear()
-    x, upstream = torch.rand(17, 3), torch.randn(17, MIXED.output_width)
-    table = torch.randn(MIXED.entries, MIXED.features, requires_grad=True)
-    reference = hash_encode(x, table, MIXED, implementation="torch")
-    (expected,) = torch.autograd.grad(reference, table, upstream)
-    encoded = hash_encoding._hash_encode_tinycudann(x, table, MIXED)
-    torch.testing.assert_close(encoded, reference)
-    (grad,) = torch.autograd.grad(encoded, table, upstream)
-    torch.testing.assert_close(grad, expected)
-    hash_encoding._tinycudann_encoding.cache_clear()
 
 
 def test_tinycudann_is_for_cuda_alone(monkeypatch):

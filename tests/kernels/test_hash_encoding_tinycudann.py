@@ -1,12 +1,15 @@
 """A table is the parameters of tiny-cuda-nn's hash grid, both ways; with the library itself where it is installed."""
 
+import sys
+import types
 from importlib.util import find_spec
 
 import pytest
 import torch
 
-from kernels import hash_encoding
-from kernels.hash_encoding import HashLayout, hash_encode, table_from_tinycudann, table_to_tinycudann
+from kernels.hash_encoding import hash_encode
+from kernels.hash_encoding_tinycudann import encode, encoding_of, table_to_tinycudann
+from kernels.hash_layout import HashLayout
 
 LAYOUTS = [HashLayout(4, 2, 512, 4, 32), HashLayout(3, 4, 1024, 3, 12), HashLayout(16, 2, 2**19, 16, 2048)]
 needs_tinycudann = pytest.mark.skipif(
@@ -36,12 +39,11 @@ def place_in_params(layout, level, vertex, feature):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_round_trip_changes_nothing(layout):
+def test_parameters_are_the_tables_rows_one_after_another(layout):
     table = torch.randn(layout.entries, layout.features)
     params = table_to_tinycudann(table, layout)
     assert params.shape == (layout.entries * layout.features,)
-    torch.testing.assert_close(table_from_tinycudann(params, layout), table, rtol=0, atol=0)
-    torch.testing.assert_close(table_to_tinycudann(table_from_tinycudann(params, layout), layout), params)
+    torch.testing.assert_close(params.view(table.shape), table, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
@@ -53,7 +55,7 @@ def test_a_parameter_is_the_vertex_that_tinycudann_keeps_there(layout):
             params = torch.zeros(layout.entries * layout.features)
             params[place_in_params(layout, level, vertex, feature)] = 1
             x = (torch.tensor([vertex]) - 0.5) / float(layout.scales[level])
-            out = hash_encode(x, table_from_tinycudann(params, layout), layout, implementation="torch")
+            out = hash_encode(x, params.view(-1, layout.features), layout, implementation="torch")
             expected = torch.zeros(layout.output_width)
             expected[level * layout.features + feature] = 1
             torch.testing.assert_close(out[0], expected, rtol=0, atol=1e-4)
@@ -64,15 +66,44 @@ def test_a_gradient_comes_back_through_the_conversion():
     table = torch.randn(layout.entries, layout.features, requires_grad=True)
     upstream = torch.randn(layout.entries * layout.features)
     (grad,) = torch.autograd.grad(table_to_tinycudann(table, layout), table, upstream)
-    torch.testing.assert_close(grad, table_from_tinycudann(upstream, layout))
+    torch.testing.assert_close(grad, upstream.view(table.shape))
 
 
 def test_other_sizes_are_refused():
     layout = LAYOUTS[0]
     with pytest.raises(ValueError, match=r"table must be \(1600, 2\) for this layout, found \(1600, 4\)"):
         table_to_tinycudann(torch.zeros(1600, 4), layout)
-    with pytest.raises(ValueError, match=r"params must be \(3200,\) for this layout, found \(3208,\)"):
-        table_from_tinycudann(torch.zeros(3208), layout)
+
+
+class _FakeTinycudann(torch.nn.Module):
+    """tiny-cuda-nn's Encoding as its documentation has it: a flat ``params``, the config's names, rows of features."""
+
+    def __init__(self, n_input_dims, encoding_config, seed=1337, dtype=None):
+        super().__init__()
+        assert (n_input_dims, encoding_config["otype"], dtype) == (3, "HashGrid", torch.float32)
+        levels, base = encoding_config["n_levels"], encoding_config["base_resolution"]
+        finest = round(base * encoding_config["per_level_scale"] ** (levels - 1))
+        size = 2 ** encoding_config["log2_hashmap_size"]
+        self.layout = HashLayout(levels, encoding_config["n_features_per_level"], size, base, finest)
+        self.params = torch.nn.Parameter(torch.zeros(self.layout.entries * self.layout.features))
+
+    def forward(self, x):
+        table = self.params.view(self.layout.entries, self.layout.features)
+        return hash_encode(x, table, self.layout, implementation="torch")
+
+
+def test_tinycudann_is_given_our_table_and_returns_its_gradient(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tinycudann", types.SimpleNamespace(Encoding=_FakeTinycudann, __spec__=object()))
+    encoding_of.cache_clear()
+    x, upstream = torch.rand(17, 3), torch.randn(17, LAYOUTS[0].output_width)
+    table = torch.randn(LAYOUTS[0].entries, LAYOUTS[0].features, requires_grad=True)
+    reference = hash_encode(x, table, LAYOUTS[0], implementation="torch")
+    (expected,) = torch.autograd.grad(reference, table, upstream)
+    encoded = encode(x, table, LAYOUTS[0])
+    torch.testing.assert_close(encoded, reference)
+    (grad,) = torch.autograd.grad(encoded, table, upstream)
+    torch.testing.assert_close(grad, expected)
+    encoding_of.cache_clear()
 
 
 @needs_tinycudann
@@ -80,9 +111,9 @@ def test_other_sizes_are_refused():
 def test_tinycudann_reads_our_table_and_we_read_its_parameters(layout):
     device = torch.device("cuda")
     x = torch.rand(1000, 3, device=device)
-    theirs = hash_encoding._tinycudann_encoding(layout, device)
+    theirs = encoding_of(layout, device)
     params = torch.rand_like(theirs.params)
-    ours = hash_encode(x, table_from_tinycudann(params, layout), layout, implementation="torch")
+    ours = hash_encode(x, params.view(-1, layout.features), layout, implementation="torch")
     theirs.load_state_dict({"params": params})
     torch.testing.assert_close(theirs(x).float(), ours, rtol=1e-2, atol=2e-3)
     table = torch.rand(layout.entries, layout.features, device=device)

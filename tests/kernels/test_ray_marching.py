@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from kernels.ray_marching import Cells, Samples, march
+from kernels.ray_marching import march
+from kernels.ray_samples import Cells, Samples
 from tests.triton_device import TRITON, device_of, needs_gpu
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.spherical_harmonics import fill_sh_basis, sh_basis, sh_basis_gradient
+from kernels.spherical_harmonics import sh_basis
+from kernels.spherical_harmonics_numba import fill_sh_basis, sh_basis_gradient
 
 
 def test_constants_of_every_degree():

@@ -38,6 +38,7 @@ def test_image_rays_are_row_major_pixel_rays():
     cameras = camera()
     row, col = (index.flatten() for index in torch.meshgrid(torch.arange(4), torch.arange(6), indexing="ij"))
     expected = pixel_rays(cameras, torch.ones(24, dtype=torch.int64), row, col)
+    assert all(map(torch.equal, pixel_rays(cameras, 1, row, col), expected)), "one index stands for all"
     for got, want in zip(image_rays(cameras, 1), expected, strict=True):
         torch.testing.assert_close(got, want)
 

@@ -10,7 +10,7 @@ from distill.model.view_renderers import gaussians_renderer
 from lego_response_distill import main as train
 from scene.images import to_uint8
 from settings.loading import load_config
-from teacher.export.cameras import views_to_export
+from teacher.export.export_cameras import views_to_export
 from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
 from tests.toy_scene import write_toy_scene

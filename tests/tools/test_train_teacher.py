@@ -17,7 +17,7 @@ from scene.cameras import Cameras
 from scene.rays import SceneBox
 from settings.loading import load_config
 from teacher.fitting.fit import COLUMNS, scene_extent
-from teacher.gaussians import read_ply
+from teacher.gaussian_files.ply import read_ply
 from tests.toy_scene import write_toy_scene
 from tools.train_teacher import main
 

@@ -21,13 +21,12 @@ import numpy as np
 from distill.reports.dashboard.encoded_pictures import Panels, encode_pictures
 from distill.reports.dashboard.run_files import Problem, Problems, Row
 from distill.reports.dashboard.run_records import Evaluation, Picture, Run
-from distill.reports.dashboard.stage_tables import COLUMNS, FPS, RULES, Cell, StageTable, TableRow, measured_on
+from distill.reports.dashboard.stage_tables import COLUMNS, FPS, RULES, TITLES, Cell, StageTable, TableRow, measured_on
 from distill.reports.dashboard.stages import RULE, STAGES
 
 _SCRIPTS = ("format.js", "tables.js", "chart.js", "plots.js", "runs.js", "main.js")
 _CURVE_POINTS = 200  # more than a plot's width shows
 _WORST_FRAMES = 8
-_TEXT_TITLES = ("run", "student", *(column.title for column in COLUMNS), "measured on", "notes")
 _SHOWN_VERSIONS = ("device_name", "device", "threads", "seed", "torch", "numba", "python", "git_commit", "command")
 
 
@@ -44,10 +43,7 @@ def dashboard_page(
     judged = [list(run.latest.pictures) if run.latest else [] for run in runs]
     panels = iter(encode_pictures(list(chain.from_iterable(judged)), problems))
     shots = [[(picture, next(panels)) for picture in pictures] for pictures in judged]
-    data = {
-        "stages": STAGES,
-        "runs": [_run_data(run, pictures) for run, pictures in zip(runs, shots, strict=True)],
-    }
+    data = {"stages": STAGES, "runs": [_run_data(run, pictures) for run, pictures in zip(runs, shots, strict=True)]}
     script = "\n".join(_asset(name) for name in _SCRIPTS)
     style = _asset("style.css")
     fields = {
@@ -172,7 +168,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _table(table: StageTable) -> str:
-    heads = "".join(_head(n, title) for n, title in enumerate(_TEXT_TITLES))
+    heads = "".join(_head(n, title) for n, title in enumerate(TITLES))
     body = "".join(_row(row) for row in table.rows)
     title = f"<h3>{escape(table.title)} <small>{len(table.rows)} run{'s' * (len(table.rows) != 1)}</small></h3>"
     table_html = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"

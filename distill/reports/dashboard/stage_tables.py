@@ -1,12 +1,14 @@
-"""The tables that Markdown and page both show: a row per run, a table per scene and stage, the best figures found."""
+"""A table per scene and stage, a row per run, the best figures found: as the page shows them, and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from distill.reports.dashboard.run_files import Problem
 from distill.reports.dashboard.run_records import Run
-from distill.reports.dashboard.stages import STAGES
+from distill.reports.dashboard.stages import RULE, STAGES
+from distill.reports.markdown_table import escape_markdown, markdown_table
 
 RULES = (
     "A run's figures are those of its latest evaluation (of each tag): of held-out frames against the teacher where "
@@ -91,7 +93,9 @@ COLUMNS = (
 )
 """The figures of a row, in the order of its cells."""
 
-FPS, SIZE = _fps, COLUMNS[6].value
+FPS = _fps
+TITLES = ("run", "student", *(column.title for column in COLUMNS), "measured on", "notes")
+_RULES = (*[" --- "] * 2, *[" ---: "] * len(COLUMNS), *[" --- "] * 2)
 
 
 def stage_tables(runs: Sequence[Run]) -> list[StageTable]:
@@ -104,6 +108,22 @@ def stage_tables(runs: Sequence[Run]) -> list[StageTable]:
                 chosen.sort(key=lambda run: (run.mark is not None, -(run.figure("psnr") or float("-inf")), run.name))
                 tables.append(StageTable(scene, stage, _rows(chosen)))
     return tables
+
+
+def dashboard_markdown(tables: Sequence[StageTable], problems: Sequence[Problem]) -> str:
+    """``docs/dashboard.md``: a table per scene and stage, best figures bold, then the problems and the rules."""
+    blocks = ["# Dashboard", "Made by `python tools/dashboard.py` from `logs/` and `results/`; written anew each time."]
+    if not tables:
+        blocks.append("No runs yet.")
+    for table in tables:
+        blocks.append(f"## {escape_markdown(table.title)}")
+        blocks.append(markdown_table(TITLES, map(_line_of, table.rows), _RULES))
+    if problems:
+        blocks.append("## Files that could not be read in full")
+        blocks.append("\n".join(f"- {escape_markdown(p.file)}: {escape_markdown(p.reason)}" for p in problems))
+    blocks.append("## How to read it")
+    blocks.append("\n".join(f"- {escape_markdown(rule)}" for rule in (*RULES, RULE)))
+    return "\n\n".join(blocks) + "\n"
 
 
 def measured_on(run: Run) -> str:
@@ -144,3 +164,10 @@ def _notes(run: Run) -> list[str]:
     elif run.blank_unknown and not run.mark:
         notes.append("no psnr_blank to compare with: it may be blank")
     return notes
+
+
+def _line_of(row: TableRow) -> list[str]:
+    figures = [f"**{cell.text}**" if cell.best else cell.text for cell in row.cells]
+    name = escape_markdown(row.run.name) + (f" **{row.run.mark[0]}**" if row.run.mark else "")
+    notes = escape_markdown("; ".join(row.notes))
+    return [name, escape_markdown(row.run.student or ""), *figures, escape_markdown(row.measured_on), notes]

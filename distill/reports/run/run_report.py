@@ -6,10 +6,12 @@ import json
 import logging
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from distill.evaluation.results import judged_row
 from distill.reports.markdown_table import markdown_table
 from distill.reports.run.changed_settings import REQUIRED, changed_settings
 from distill.reports.run.training_curves import draw_curves, read_columns
@@ -90,22 +92,22 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     return path
 
 
+@dataclass(frozen=True)
 class Evaluation:
     """A summary CSV of an evaluation.
 
     Attributes:
-        path: the CSV.
         stem: ``step_020000[_<tag>]``, which its pictures' names begin with.
         rows: per split and reference, cells as text.
     """
 
-    def __init__(self, path: Path, rows: list[CsvRow]) -> None:
-        self.path, self.stem, self.rows = path, path.stem.removeprefix("eval_"), rows
+    stem: str
+    rows: list[CsvRow]
 
     @property
     def main_row(self) -> CsvRow:
-        """Held-out frames against the teacher, or the next best there is."""
-        return min(self.rows, key=lambda row: (row["reference"] != "teacher", row["split"] != "holdout"))
+        """The one a run is judged by."""
+        return judged_row(self.rows)
 
 
 def _evaluation(logs: Path, step: int) -> Evaluation | None:
@@ -117,7 +119,7 @@ def _evaluation(logs: Path, step: int) -> Evaluation | None:
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
         rows = list(read_csv(path).rows.values())
         if rows and {"step", "split", "reference", "frames", "psnr"} <= rows[0].keys():
-            return Evaluation(path, rows)
+            return Evaluation(path.stem.removeprefix("eval_"), rows)
     return None
 
 

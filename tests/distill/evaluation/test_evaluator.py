@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.evaluation import metrics
+from scene.images import PSNR_CAP_DB
 from settings.errors import InputError
 from tests.distill.evaluation.disc import (
     GREY,
@@ -25,7 +25,7 @@ def test_the_teacher_itself_scores_the_cap(setup):
     views = make_views()
     result, _ = run(the_teacher(views), views, setup)
     holdout, against_truth = result.rows[:2]
-    assert holdout["psnr"] == holdout["psnr_foreground"] == metrics.PSNR_CAP_DB
+    assert holdout["psnr"] == holdout["psnr_foreground"] == PSNR_CAP_DB
     assert holdout["ssim"] == pytest.approx(1.0)
     assert holdout["alpha_mean"] == pytest.approx(views.coverage[0].float().mean().item() / 255)
     assert not result.collapsed and "COLLAPSED" not in result.evidence
@@ -34,7 +34,7 @@ def test_the_teacher_itself_scores_the_cap(setup):
         [((1 - views.rgb[i, SIDE // 2, SIDE // 2].numpy() / 255) ** 2).sum() / SIDE**2 / 3 for i in (0, 4, 8)]
     )
     assert against_truth["psnr"] == pytest.approx(-10 * math.log10(mse), abs=3)
-    assert against_truth["psnr_foreground"] == metrics.PSNR_CAP_DB  # its own alpha leaves that pixel out
+    assert against_truth["psnr_foreground"] == PSNR_CAP_DB  # its own alpha leaves that pixel out
 
 
 def test_figures_are_means_of_per_frame_figures(setup):

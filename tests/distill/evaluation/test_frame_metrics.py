@@ -7,6 +7,7 @@ import torch
 
 from distill.evaluation import metrics
 from distill.rendering.renderer import RenderedFrame
+from scene.images import PSNR_CAP_DB
 from tests.distill.evaluation.disc import (
     FRAMES,
     SIDE,
@@ -29,7 +30,7 @@ def test_opaque_ground_truth_takes_its_foreground_from_the_teacher(setup):
         return make_frame(torch.where(views.coverage[i][..., None] > 0, image, 1 - image), torch.ones(SIDE, SIDE))
 
     result, _ = run(wrong_outside, views, setup)
-    assert result.rows[1]["psnr_foreground"] == metrics.PSNR_CAP_DB > result.rows[1]["psnr"]
+    assert result.rows[1]["psnr_foreground"] == PSNR_CAP_DB > result.rows[1]["psnr"]
 
 
 def test_lpips_fills_its_column_or_leaves_it_empty(setup, monkeypatch):

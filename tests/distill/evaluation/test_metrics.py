@@ -10,6 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from distill.evaluation import lpips_weights, metrics
+from scene.images import PSNR_CAP_DB
 
 
 def pictures(seed, height=40, width=36):
@@ -31,7 +32,7 @@ def test_psnr_by_hand():
 
 def test_identical_pictures_have_the_cap_and_nan_stays_nan():
     image = np.full((2, 2, 3), 0.3, np.float32)
-    assert metrics.psnr(image, image) == metrics.PSNR_CAP_DB == 100.0
+    assert metrics.psnr(image, image) == PSNR_CAP_DB == 100.0
     assert metrics.psnr(image + np.float32(1e-6), image) == 100.0
     assert math.isnan(metrics.psnr(image * np.nan, image))
 

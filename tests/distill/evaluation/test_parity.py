@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from distill.evaluation.parity import FIGURES, PARITY_COLUMNS, exported_figures, measure_parity, parity_csv
-from distill.evaluation.power import Power
 from distill.evaluation.speed import Speed
 from distill.model.model import build_model
 from machine.run_folder import RunFolder
@@ -31,7 +30,7 @@ class Clock:
         assert output.rgb.shape == (SIZE, SIZE, 3) and not output.rgb.requires_grad
         self.calls.append((list(frames), burn_in))
         rate = 20.0 if len(self.calls) % 2 else 10.0
-        return Speed(len(frames), rate, 1.5, None, Power(gpu_w=2 * rate), Power(gpu_w=7.0), 2.0, None)
+        return Speed(len(frames), rate, 1.5, None, 2 * rate, 7.0, 2.0, None, None, None)
 
 
 @pytest.fixture

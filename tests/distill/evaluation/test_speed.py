@@ -54,9 +54,9 @@ def test_median_spread_and_energy_of_the_timed_frames_alone():
     assert speed.frames == 5
     assert speed.fps_median == pytest.approx(5.0)
     assert speed.fps_iqr == pytest.approx(np.percentile(rates, 75) - np.percentile(rates, 25)) == pytest.approx(1.0)
-    assert (speed.idle.cpu_package_w, speed.power.cpu_package_w) == (10.0, 30.0)
-    assert speed.energy_cpu_package_j == pytest.approx(30.0 * 1.25 / 5)
-    assert speed.energy_gpu_j is None and speed.gpu_peak_gib is None
+    assert (speed.cpu_package_power_idle_w, speed.cpu_package_power_avg_w) == (10.0, 30.0)
+    assert speed.cpu_package_energy_per_frame_j == pytest.approx(30.0 * 1.25 / 5)
+    assert speed.power_avg_w is None and speed.energy_per_frame_j is None and speed.gpu_peak_gib is None
 
 
 def test_a_slow_one_is_timed_on_fewer_frames():

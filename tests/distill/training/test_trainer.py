@@ -149,6 +149,15 @@ def test_time_ends_a_run_and_drives_its_schedule(config_path) -> None:
     assert trainer.step.optimizer.param_groups[0]["lr"] == pytest.approx(final, rel=0.25)
 
 
+@pytest.mark.filterwarnings("error::tqdm.TqdmWarning")
+def test_the_bar_of_a_timed_run_ends_full_and_no_fuller(config_path, capsys) -> None:
+    trainer = trainer_of(config_path, "train.max_seconds=0.3", "train.max_steps=1000000")
+    trainer.run()
+    assert trainer.progress.seconds > 0.3
+    assert "train: 100%" in capsys.readouterr().err
+    trainer.run()  # as resumed: there is nothing left to do
+
+
 def test_the_ray_count_follows_the_sample_budget(config_path) -> None:
     trainer = trainer_of(config_path, "train.samples_per_step=2000", "train.rays_per_step=100000")
     trainer.run(show_progress=False)

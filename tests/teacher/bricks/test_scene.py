@@ -8,7 +8,7 @@ from kernels.covariances import rotation_matrices
 from kernels.spherical_harmonics import sh_basis
 from scene.rays import image_rays, intersect_box
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
-from teacher.gaussians import read_ply, write_ply
+from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.rasterizer import Rasterizer
 
 FIELDS = ("means", "log_scales", "rotations", "opacity_logits", "sh")

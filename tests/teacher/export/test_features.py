@@ -5,7 +5,7 @@ import pytest
 
 from scene.rays import SceneBox
 from settings.errors import InputError
-from teacher.export.cameras import ExportViews
+from teacher.export.export_cameras import ExportViews
 from teacher.export.features import FEATURES, RAYS, SETTINGS, FeatureExport, ray_memory
 from teacher.features.along_rays import RayFeatures, ray_features
 from teacher.features.channels import gaussian_features

@@ -6,7 +6,9 @@ import torch
 
 from kernels.rasterize import RasterOutput
 from teacher.depth import DepthKind
-from teacher.export.planes import depth_map, picture, view_planes
+from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes, view_planes
+from teacher.rasterizer import Rasterizer
+from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 
 def output(alpha, z=3.0, color=(1.0, 0.5, 0.25)):
@@ -44,3 +46,12 @@ def test_blocks_are_averaged_premultiplied(look_at):
     assert planes[0, 0].tolist() == pytest.approx([0.375, 0.1875, 0.09375, 0.375, 1.125])
     assert picture(planes, None).tolist() == [[[255, 128, 64, 96]]]
     assert depth_map(planes, DepthKind.Z_NORMALIZED).item() == pytest.approx(3.0)
+
+
+def test_views_of_a_batch_are_as_rendered_one_by_one():
+    cameras, format = ring_of_cameras(4), ExportFormat(DepthKind.DISTANCE, (1.0, 1.0, 1.0), supersample=2)
+    rasterizer = Rasterizer(block_of_gaussians())
+    batch = rendered_planes(rasterizer, cameras[[0, 2, 3]], format)
+    for planes, index in zip(batch, (0, 2, 3), strict=True):
+        assert torch.equal(planes, rendered_planes(rasterizer, cameras[index], format)[0])
+    assert not torch.equal(batch[0], batch[1])

@@ -10,9 +10,9 @@ from scene.images import read_image, to_uint8, write_image
 from scene.rays import distance_per_z
 from settings.errors import InputError
 from teacher.depth import MIN_ALPHA, DepthKind
-from teacher.export.cameras import ExportViews
-from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
-from teacher.export.renders import SETTINGS, TRANSFORMS, ExportFormat, ViewExport, rendered_planes
+from teacher.export.export_cameras import ExportViews
+from teacher.export.planes import ExportFormat
+from teacher.export.renders import SETTINGS, TRANSFORMS, ViewExport
 from teacher.rasterizer import Rasterizer
 from teacher.views.teacher_views import views_from_outputs
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
@@ -109,15 +109,6 @@ def test_supersampled_renders_are_averages(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "depth" / "00001.npy"), z, rtol=1e-5, atol=1e-6)
 
 
-def test_views_of_a_batch_are_as_rendered_one_by_one():
-    views, format = make_views(), ExportFormat(DepthKind.DISTANCE, WHITE, supersample=2)
-    rasterizer = Rasterizer(block_of_gaussians())
-    batch = rendered_planes(rasterizer, views, [0, 2, 3], format)
-    for planes, index in zip(batch, (0, 2, 3), strict=True):
-        assert torch.equal(planes, rendered_planes(rasterizer, views, [index], format)[0])
-    assert not torch.equal(batch[0], batch[1])
-
-
 def test_an_interrupt_leaves_whole_files_to_go_on_from(tmp_path, monkeypatch):
     export, render, calls = make_export(tmp_path), Rasterizer.render_batch, []
 
@@ -212,40 +203,3 @@ def test_stats_have_the_settings_and_the_figures(tmp_path):
     stats = json.loads((tmp_path / "render_stats.json").read_text())
     assert stats["depth_kind"] == "inverse_z" and stats["resolution"] == [24, 24] and stats["near"] == 0.2
     assert stats["frames"] == FRAMES and stats["avg_fps"] == 2.5 and stats["power_avg_w"] is None
-
-
-def test_pruning_reports_what_went(tmp_path):
-    gaussians = block_of_gaussians()
-    faint = gaussians[torch.arange(729) % 3 == 0]
-    faint.opacity_logits[:] = -2.3
-    both = type(gaussians)(*(torch.cat([getattr(part, n) for part in (gaussians, faint)]) for n in vars(gaussians)))
-    rasterizer = Rasterizer(both, "torch")
-    cameras = ring_of_cameras(2, 16, 16)
-    pruned = prune(both, rasterizer, cameras, "here", PruneLimits(0.1, None), progress=False)
-    assert len(pruned.gaussians) == 729 and torch.equal(pruned.gaussians.means, gaussians.means)
-    report = pruned.report
-    assert report["gaussians_before"] == 729 + 243 and report["gaussians_removed"] == 243
-    assert report["measured_views"] == 2 and report["measured_on"] == "here"
-    assert 0 < report["weight_removed_fraction"] < 0.1
-    views = make_views(cameras=ring_of_cameras(2))
-    format = ExportFormat(None, WHITE)
-    figure = psnr_of_pruning(rasterizer, Rasterizer(gaussians), views, format, progress=False)
-    assert 30 < figure < 80
-    assert psnr_of_pruning(rasterizer, rasterizer, views, format, progress=False) == 100.0
-
-    by_weight = prune(both, rasterizer, cameras, "here", PruneLimits(None, 1e-3), progress=False)
-    assert 0 < by_weight.report["gaussians_removed"] < 729
-    assert by_weight.report["weight_removed_fraction"] < 0.01
-
-
-def test_limits_out_of_range_or_that_leave_nothing():
-    gaussians = block_of_gaussians()
-    rasterizer, cameras = Rasterizer(gaussians, "torch"), ring_of_cameras(1, 8, 8)
-    for limits, message in (
-        (PruneLimits(1.5, None), "--prune-opacity: limit: found 1.5"),
-        (PruneLimits(None, -1.0), "--prune-contribution: limit: found -1.0"),
-        (PruneLimits(0.9999, None), "none of 729 Gaussians left"),
-        (PruneLimits(float("nan"), None), "--prune-opacity: limit: found nan"),
-    ):
-        with pytest.raises(InputError, match=message):
-            prune(gaussians, rasterizer, cameras, "here", limits, progress=False)

@@ -6,7 +6,7 @@ import torch
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.features.channels import gaussian_features
-from teacher.features.volume import ChannelStatistics, build_volume, grid_shape, volume_memory
+from teacher.features.volume import ChannelStatistics, build_volume, volume_memory
 from tests.teacher.feature_scenes import BOX, broad_gaussians, summed_field, thin_gaussians
 
 CHANNELS = ("sh_dc", "opacity", "log_scale")
@@ -60,11 +60,13 @@ def test_extinction_is_conserved_from_the_finer_grid():
 def test_memory_is_known_before(channels, caplog):
     caplog.set_level("INFO")
     gaussians = broad_gaussians()
-    memory = volume_memory(gaussians, BOX, 20, channels)
     volume = build_volume(gaussians, BOX, 20, channels)
-    assert memory.kept == volume.nbytes and memory.cells == len(volume.table) - 1 == (volume.index > 0).sum()
+    cells = len(volume.table) - 1
+    memory = volume_memory(volume, cells, len(volume.channels), len(gaussians), confidence=True)
+    assert memory.kept == volume.nbytes and cells == (volume.index > 0).sum()
     assert memory.building > memory.kept
-    assert f"20x16x12 cells, {memory.cells:,} touched, {len(volume.channels)} channels:" in caplog.text
+    assert f"{memory.kept / 2**30:.3f} GiB, and up to {memory.building / 2**30:.3f} GiB" in caplog.text
+    assert f"20x16x12 cells, {cells:,} touched, {len(volume.channels)} channels:" in caplog.text
 
 
 def test_without_confidence_the_same_volume_takes_less():
@@ -78,8 +80,8 @@ def test_without_confidence_the_same_volume_takes_less():
         error = (weights * (plain.table[:, columns] - measured.table[:, columns])).norm()
         assert error < 0.02 * (weights * measured.table[:, columns]).norm()
     assert torch.equal(plain.table[:, 1], (plain.table[:, 0] > 0).float())
-    memory = [volume_memory(gaussians, BOX, 48, CHANNELS, confidence=asked).building for asked in (False, True)]
-    assert memory[0] < memory[1]
+    known = (plain, len(plain.table) - 1, len(plain.channels), len(gaussians))
+    assert volume_memory(*known, confidence=False).building < volume_memory(*known, confidence=True).building
 
 
 def test_too_much_memory_is_refused():
@@ -126,7 +128,3 @@ def test_statistics_are_of_cells_weighted_by_alpha():
     torch.testing.assert_close(volume.statistics.mean.double(), mean, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(volume.statistics.std.double(), variance.sqrt(), rtol=1e-5, atol=1e-6)
     assert (volume.statistics.std[:12] > 0).all() and (volume.statistics.std[12:] == 0).all()
-
-
-def test_shape_of_a_box():
-    assert grid_shape(BOX, 10) == (10, 8, 6) and grid_shape(SceneBox((0, 0, 0), (1, 1e-3, 0.11)), 10) == (10, 1, 2)

@@ -9,7 +9,7 @@ import torch
 from settings.errors import InputError
 from settings.fitting import FittingConfig
 from teacher.fitting.backends import CpuBackend, GsplatBackend, choose_backend
-from teacher.fitting.model import GaussianModel
+from teacher.fitting.gaussian_model import GaussianModel
 from teacher.rasterizer import camera_view
 from tests.fake_gsplat import FakeGsplat
 from tests.toy_scene import block_of_gaussians, ring_of_cameras

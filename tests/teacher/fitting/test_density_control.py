@@ -7,7 +7,7 @@ import torch
 from kernels.rasterize import ScreenSpace
 from settings.fitting import FittingConfig
 from teacher.fitting.density_control import DensityControl
-from teacher.fitting.model import GaussianModel
+from teacher.fitting.gaussian_model import GaussianModel
 from teacher.gaussians import Gaussians
 
 RATES = dict.fromkeys(("means", "scales", "quats", "opacities", "sh0", "shN"), 0.1)

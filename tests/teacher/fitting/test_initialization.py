@@ -5,7 +5,7 @@ import torch
 
 from scene.rays import SceneBox
 from teacher.fitting.initialization import hull_gaussians
-from teacher.fitting.pictures import Pictures
+from teacher.fitting.picture_levels import Pictures
 from teacher.views.teacher_views import views_from_gaussians
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 

@@ -8,7 +8,7 @@ import torch
 from scene.cells import CellGrid
 from scene.rays import SceneBox, image_rays, intersect_box
 from teacher.gaussians import Gaussians
-from teacher.sources.cells import cells_of_gaussians, cells_of_views, statistics_of_gaussians
+from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views, statistics_of_gaussians
 from teacher.views.teacher_views import TeacherViews
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.cell_statistics import CellStatistics
-from kernels.gaussian_statistics import gaussian_statistics
+from kernels.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.cells import CellGrid
+from scene.rays import project
 from teacher.gaussians import Gaussians
 from teacher.views.teacher_views import TeacherViews
 
@@ -26,11 +26,14 @@ def cells_of_gaussians(gaussians: Gaussians, grid: CellGrid) -> Tensor:
     On LEGO they are 1.1 times the cells that matter to pictures. Dropping the faintest of them too saved a tenth of the
     samples and cost the student 0.4 dB.
     """
-    return statistics_of_gaussians(gaussians, grid).mask()
+    cells = torch.zeros(grid.shape, dtype=torch.uint8, device=gaussians.means.device)
+    drawn = gaussians.means, gaussians.half_axes(), gaussians.opacities
+    cells.view(-1)[touched_cells(*drawn, grid.box.lower, grid.cell_size, grid.shape)] = 1
+    return cells
 
 
 def statistics_of_gaussians(gaussians: Gaussians, grid: CellGrid, channels: Tensor | None = None) -> CellStatistics:
-    """Extinction, amplitudes and means of ``channels`` (N, C) in every cell where some alpha reaches 1/255."""
+    """Extinction and means of ``channels`` (N, C) in every cell where some alpha reaches 1/255."""
     drawn = gaussians.means, gaussians.half_axes(), gaussians.opacities
     return gaussian_statistics(*drawn, grid.box.lower, grid.cell_size, grid.shape, channels=channels)
 
@@ -51,7 +54,8 @@ def cells_of_views(views: TeacherViews, grid: CellGrid) -> Tensor:
     votes = torch.zeros(len(centers), dtype=torch.uint8)
     reach = grid.cell_size * math.sqrt(3) / 2
     for frame in (~views.holdout).nonzero()[:, 0].tolist():
-        row, col, depth, distance = _project(views.cameras, frame, centers[alive])
+        row, col, depth, distance = project(views.cameras, frame, centers[alive])
+        row, col = row.floor(), col.floor()
         radii = _footprints(views.cameras, frame, depth, distance, reach)
         keep = torch.ones(len(alive), dtype=torch.bool)
         for radius in radii.bincount().nonzero()[:, 0].tolist():
@@ -73,16 +77,6 @@ def cells_of_views(views: TeacherViews, grid: CellGrid) -> Tensor:
     mask = torch.zeros(len(centers), dtype=torch.uint8)
     mask[alive] = 1
     return mask.view(grid.shape)
-
-
-def _project(cameras: Cameras, frame: int, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pixel row and column, depth along the camera's axis and distance from its centre, each (N,)."""
-    local = (points - cameras.centers[frame]) @ cameras.c2w[frame, :3, :3]
-    depth = -local[:, 2]
-    safe = depth.clamp(min=1e-9)
-    col = cameras.cx[frame] + cameras.fx[frame] * local[:, 0] / safe
-    row = cameras.cy[frame] - cameras.fy[frame] * local[:, 1] / safe
-    return row.floor(), col.floor(), depth, local.norm(dim=-1)
 
 
 def _footprints(cameras: Cameras, frame: int, depth: Tensor, distance: Tensor, reach: float) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from scene.images import resize_rgba
-from teacher.fitting.pictures import Pictures
+from teacher.fitting.picture_levels import Pictures
 from teacher.views.teacher_views import TeacherViews
 
 

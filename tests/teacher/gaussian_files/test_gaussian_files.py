@@ -9,14 +9,8 @@ import pytest
 import torch
 
 from settings.errors import InputError
-from teacher.gaussian_files import (
-    NPZ_FORMAT,
-    check_gaussians_file,
-    read_gaussians,
-    read_npz,
-    write_gaussians,
-    write_npz,
-)
+from teacher.gaussian_files import check_gaussians_file, read_gaussians, write_gaussians
+from teacher.gaussian_files.npz import NPZ_FORMAT, read_npz, write_npz
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from teacher.fitting.model import GaussianModel
+from teacher.fitting.gaussian_model import GaussianModel
 from teacher.gaussians import Gaussians
 
 RATES = dict.fromkeys(("means", "scales", "quats", "opacities", "sh0", "shN"), 0.1)

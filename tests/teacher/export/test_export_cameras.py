@@ -8,7 +8,7 @@ import torch
 from scene.formats.transforms_json import load_transforms, write_transforms
 from settings.errors import InputError
 from settings.loading import load_config
-from teacher.export.cameras import views_to_export
+from teacher.export.export_cameras import views_to_export
 from teacher.sources import source_of
 from tests.toy_scene import block_of_gaussians, ring_of_cameras, write_toy_scene
 

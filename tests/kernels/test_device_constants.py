@@ -1,6 +1,6 @@
 import torch
 
-from kernels.constants import constant
+from kernels.device_constants import constant
 
 CPU = torch.device("cpu")
 

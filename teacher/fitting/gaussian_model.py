@@ -11,12 +11,7 @@ from torch import Tensor, nn
 from teacher.gaussians import Gaussians
 
 # gsplat's names, so that its strategies can work on the same tables.
-FIELDS = {
-    "means": "means",
-    "scales": "log_scales",
-    "quats": "rotations",
-    "opacities": "opacity_logits",
-}
+FIELDS = {"means": "means", "scales": "log_scales", "quats": "rotations", "opacities": "opacity_logits"}
 _EPSILON = 1e-15  # Kerbl et al. 2023: gradients per Gaussian are tiny
 
 
@@ -111,22 +106,17 @@ class GaussianModel:
 
     def state(self) -> dict[str, Any]:
         """Tables and moments, for a checkpoint."""
-        return {
-            "params": {name: table.detach() for name, table in self.params.items()},
-            "moments": {
-                name: optimizer.state.get(self.params[name], {}) for name, optimizer in self.optimizers.items()
-            },
-        }
+        moments = {name: optimizer.state.get(self.params[name], {}) for name, optimizer in self.optimizers.items()}
+        return {"params": {name: table.detach() for name, table in self.params.items()}, "moments": moments}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes over tables and moments of a checkpoint; learning rates stay."""
+        """Restores tables and moments of a checkpoint; learning rates stay."""
         device = self.params["means"].device
         for name, table in state["params"].items():
             parameter = nn.Parameter(table.to(device))
-            self.optimizers[name].state.clear()
-            if state["moments"][name]:
-                self.optimizers[name].state[parameter] = {
-                    key: value.to(device) for key, value in state["moments"][name].items()
-                }
-            self.optimizers[name].param_groups[0]["params"] = [parameter]
+            optimizer, moments = self.optimizers[name], state["moments"][name]
+            optimizer.state.clear()
+            if moments:
+                optimizer.state[parameter] = {key: value.to(device) for key, value in moments.items()}
+            optimizer.param_groups[0]["params"] = [parameter]
             self.params[name] = parameter

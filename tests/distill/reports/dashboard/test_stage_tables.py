@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from distill.reports.dashboard.markdown import dashboard_markdown
 from distill.reports.dashboard.run_files import Problems
 from distill.reports.dashboard.run_records import read_runs
-from distill.reports.dashboard.stage_tables import stage_tables
+from distill.reports.dashboard.stage_tables import dashboard_markdown, stage_tables
 from tests.distill.reports.dashboard.toy_runs import write_run
 
 

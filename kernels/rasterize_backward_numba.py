@@ -1,4 +1,4 @@
-"""Numba twin of the rasteriser, backward: gradients of the tiles' blending, then of each Gaussian's projection.
+"""The rasteriser on the CPU, backward: gradients of the tiles' blending, then of each Gaussian's projection.
 
 A pair is one Gaussian in one tile. The tiles write one row of partial sums per pair, a Gaussian's pairs side by side,
 and the projection adds them up in that order: no two threads share a sum, so the bits do not depend on their number.
@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from numba import njit
 
-from kernels.rasterize_numba import (
+from kernels.rasterize_forward_numba import (
     ALPHA_MAX,
     ALPHA_MIN,
     DILATION,
@@ -23,7 +23,7 @@ from kernels.rasterize_numba import (
     falloff,
     tile_range,
 )
-from kernels.spherical_harmonics import fill_sh_basis, sh_basis_gradient
+from kernels.spherical_harmonics_numba import fill_sh_basis, sh_basis_gradient
 
 # dL/d centre x and y, slope, inverse conditional variance, inverse variance of y, opacity, r, g, b; then used planes.
 PAIR_FIELDS = 9
@@ -166,28 +166,9 @@ def blend_backward(start, stop, splats, bounds, features, starts, members, first
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def project_backward(
-    start,
-    stop,
-    means,
-    covariances,
-    opacities,
-    sh,
-    channels,
-    pose,
-    intrinsics,
-    splats,
-    bounds,
-    features,
-    firsts,
-    used,
-    pairs,
-    grad_means,
-    grad_covariances,
-    grad_opacities,
-    grad_sh,
-    grad_channels,
-    grad_centres,
-):
+    start, stop, means, covariances, opacities, sh, channels, pose, intrinsics, splats, bounds, features, firsts, used,
+    pairs, grad_means, grad_covariances, grad_opacities, grad_sh, grad_channels, grad_centres,
+):  # fmt: skip
     """Writes the gradients of the Gaussians [start, stop) from the sums of their pairs; see ``project``."""
     fx, fy, cx, cy, width, height, _ = intrinsics
     center = -(pose[:, :3].T.copy() @ pose[:, 3].copy())

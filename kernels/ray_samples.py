@@ -1,0 +1,87 @@
+"""What ray marching takes and gives: the occupied cells of a grid, packed samples, and the room made for these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+COARSE = 4  # fine cells per axis of a coarse cell, by which empty space is skipped
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Occupancy of a grid of cubic cells.
+
+    Args:
+        lower: (3,) world position of the grid's corner.
+        size: edge of a cell in world units.
+        occupied: (X, Y, Z) uint8, nonzero where samples are wanted.
+    """
+
+    lower: tuple[float, float, float]
+    size: float
+    occupied: Tensor
+
+    @cached_property
+    def coarse(self) -> Tensor:
+        """(ceil(X/4), ceil(Y/4), ceil(Z/4)) uint8: whether any fine cell of the block is occupied."""
+        pad = [amount for extent in reversed(self.occupied.shape) for amount in (0, -extent % COARSE)]
+        padded = F.pad(self.occupied, pad)
+        x, y, z = (extent // COARSE for extent in padded.shape)
+        return padded.view(x, COARSE, y, COARSE, z, COARSE).amax((1, 3, 5)).contiguous()
+
+
+class Samples(NamedTuple):
+    """Packed samples; those of ray r are ``offsets[r] : offsets[r + 1]``, front to back.
+
+    With a capacity, samples from ``offsets[-1]`` on are padding that belongs to no ray: at the grid's lower corner,
+    with t, dt and ray_index 0.
+    """
+
+    positions: Tensor  # (N, 3) world; memory is channel-major
+    t: Tensor  # (N,) distance along the ray
+    dt: Tensor  # (N,) interval length
+    ray_index: Tensor  # (N,) int64
+    offsets: Tensor  # (R + 1,) int64
+    next_bin: Tensor  # (R,) int64 bin to go on from; -1 when the ray has left its interval
+    kept: Tensor | None = None  # (R,) bool, rays whose samples fit into the capacity; None without one
+    wanted: Tensor | None = None  # () int64, samples of all rays, those that did not fit among them; None likewise
+
+
+def fit(counts: Tensor, capacity: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets of the samples that fit, the rays they belong to, and how many samples all rays have."""
+    ends = counts.cumsum(0)
+    kept = (ends <= capacity) | (counts == 0)
+    return F.pad((counts * kept).cumsum(0), (1, 0)), kept, ends[-1:].sum()
+
+
+def padding(capacity: int, cells: Cells, step: float, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Positions (3, N), t, dt and ray index, to be filled up to ``offsets[-1]``; dt is whole already."""
+    device = offsets.device
+    positions = torch.empty(3, capacity, device=device)
+    for axis, corner in zip(positions, cells.lower, strict=True):
+        axis.fill_(corner)
+    dt = (torch.arange(capacity, device=device) < offsets[-1]) * step
+    return positions, torch.zeros(capacity, device=device), dt, torch.zeros_like(dt, dtype=torch.int64)
+
+
+def room_for(counts: Tensor, next_bin: Tensor, cells: Cells, step: float, capacity: int | None) -> Samples:
+    """Samples whose positions, t and ray index are still to be filled in, up to ``offsets[-1]``.
+
+    Args:
+        counts: (R,) int64 samples of each ray.
+        capacity: as for ``march``.
+    """
+    if capacity is not None:
+        offsets, kept, wanted = fit(counts, capacity)
+        positions, t, dt, ray_index = padding(capacity, cells, step, offsets)
+        return Samples(positions.t(), t, dt, ray_index, offsets, next_bin, kept, wanted)
+    offsets = F.pad(counts.cumsum(0), (1, 0))
+    t = torch.empty(int(offsets[-1]), device=counts.device)
+    positions, ray_index = t.new_empty(3, len(t)), torch.empty_like(t, dtype=torch.int64)
+    return Samples(positions.t(), t, torch.full_like(t, step), ray_index, offsets, next_bin)

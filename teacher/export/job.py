@@ -1,0 +1,154 @@
+"""An export from start to end: cameras, pruning, renders, features, and the figures beside them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from machine.devices import choose_device, device_name
+from machine.run_folder import RunFolder, versions
+from settings.config import Config
+from settings.errors import InputError
+from teacher.depth import DepthKind
+from teacher.export.export_cameras import views_to_export
+from teacher.export.features import FeatureExport
+from teacher.export.planes import ExportFormat
+from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
+from teacher.export.renders import ViewExport
+from teacher.gaussian_files import check_gaussians_file, write_gaussians
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+from teacher.sources import source_of
+
+_log = logging.getLogger(__name__)
+
+
+class ExportOptions(NamedTuple):
+    """What is exported; None: the default.
+
+    Attributes:
+        output: the folder written to; None: the run's ``teacher_views``.
+        split, path, orbit, frames, resolution: see ``views_to_export``.
+        depth_kind: a ``DepthKind``'s name or ``"none"``; None: the config's, else graphdeco's own, ``inverse_z``.
+        rgba: straight RGBA instead of RGB on the teacher's background.
+        prune_opacity, prune_contribution: see ``PruneLimits``.
+        ply: where the Gaussians rendered are written too.
+        features: names of channels or groups, with commas; None: no features.
+        features_resolution: cells along the longest side of the box; None: ``occupancy.resolution``.
+    """
+
+    output: Path | None
+    split: str | None
+    path: Path | None
+    orbit: int | None
+    frames: str | None
+    resolution: int | None
+    depth_kind: str | None
+    rgba: bool
+    prune_opacity: float | None
+    prune_contribution: float | None
+    ply: Path | None
+    features: str | None
+    features_resolution: int | None
+
+
+def export(config: Config, options: ExportOptions) -> None:
+    """Writes what the options ask for; what is there already is kept.
+
+    Raises:
+        InputError: config, assets, options or what is in the output folder do not fit.
+    """
+    ply = options.ply
+    if ply is not None:
+        check_gaussians_file(ply)
+        if config.teacher.ply is not None and ply.resolve() == config.teacher.ply.resolve():
+            raise InputError("--ply", "file", f"teacher.ply itself, {ply}", "another file", "Name another one.")
+    device, source = choose_device(config), source_of(config)
+    original = gaussians = source.gaussians()
+    if gaussians is None:
+        raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply.")
+    cameras = {name: getattr(options, name) for name in ("split", "path", "orbit", "frames", "resolution")}
+    views = views_to_export(config, gaussians, **cameras)
+    format = ExportFormat(
+        depth_kind=_depth_kind(config, options.depth_kind),
+        background=None if options.rgba else config.teacher.background_rgb,
+        supersample=config.teacher.supersample,
+    )
+    whole = rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, near=format.near, device=device)
+    limits, report = PruneLimits(options.prune_opacity, options.prune_contribution), None
+    if limits != PruneLimits(None, None):
+        gaussians, report = prune(gaussians, whole, *source.training_frames(), limits, progress=True)
+        rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, near=format.near, device=device)
+
+    folder = options.output or RunFolder(config).results / "teacher_views"
+    job, features = ViewExport(folder, gaussians, rasterizer, views, format), None
+    if options.features is not None:
+        resolution = options.features_resolution or config.occupancy.resolution
+        box, channels = source.box(gaussians, None)[0], options.features.split(",")
+        features = FeatureExport(folder, gaussians, rasterizer, views, box, resolution, channels)
+    _announce(job, gaussians)
+    if ply is not None:
+        write_gaussians(ply, gaussians)
+    figures = job.run()
+    if features is not None:
+        features.run()
+    if report is not None:
+        report |= _sizes(original, gaussians, ply)
+        report["psnr"] = psnr_of_pruning(whole, rasterizer, views.cameras, format, progress=True)
+        _log.info("%s", _pruning_in_words(report))
+    if figures is None:
+        _log.info("nothing to do: all %d frames are in %s", len(views.names), folder)
+        return
+    file = ply or (config.teacher.ply if report is None else None)
+    stats = {
+        "num_gaussians": len(gaussians),
+        "gaussians_file": None if file is None else str(file),
+        "gaussians_bytes": None if file is None else file.stat().st_size,
+        **figures,
+        "device": device_name(rasterizer.device),
+        "pruning": report,
+        "versions": versions(config, rasterizer.device),
+    }
+    job.write_stats(stats)
+    _log.info("%d frames rendered at %.1f frames/s, written to %s", figures["frames_timed"], figures["avg_fps"], folder)
+
+
+def _depth_kind(config: Config, name: str | None) -> DepthKind | None:
+    """The option's, else the config's, else graphdeco's own."""
+    name = name or (config.teacher.depth_kind if config.teacher.depth_kind not in ("auto", "none") else "inverse_z")
+    return None if name == "none" else DepthKind(name)
+
+
+def _announce(job: ViewExport, gaussians: Gaussians) -> None:
+    views = job.views
+    size = f"{views.cameras.width}x{views.cameras.height}"
+    _log.info("%d frames of %s at %s, %d Gaussians", len(views.names), views.source, size, len(gaussians))
+    if len(job.todo) < len(views.names):
+        _log.info("going on: %d of %d frames are there", len(views.names) - len(job.todo), len(views.names))
+    if not views.has_truth and any(views.images):
+        _log.warning("no gt/: some frames have no image, or the images are smaller than %s", size)
+
+
+def _sizes(whole: Gaussians, pruned: Gaussians, file: Path | None) -> dict[str, int]:
+    """Bytes before and after, in the format of ``file``, as PLY without it."""
+    suffix = ".ply" if file is None else file.suffix
+    sizes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, gaussians in (("bytes_before", whole), ("bytes_after", pruned)):
+            path = Path(folder) / f"{name}{suffix}"
+            write_gaussians(path, gaussians)
+            sizes[name] = path.stat().st_size
+    return sizes
+
+
+def _pruning_in_words(report: dict[str, Any]) -> str:
+    removed, before = report["gaussians_removed"], report["gaussians_before"]
+    weight = report["weight_removed_fraction"]
+    smaller = 1 - report["bytes_after"] / report["bytes_before"]
+    return (
+        f"pruned {removed:,} of {before:,} Gaussians ({removed / before:.1%}), "
+        + ("" if weight is None else f"{weight:.3%} of the weight in {report['measured_views']} training views, ")
+        + f"{smaller:.1%} of the file; {report['psnr']:.2f} dB between renders with and without them"
+    )

@@ -1,0 +1,58 @@
+"""``.npz`` of the arrays of ``Gaussians``, deflated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from machine.files import output_errors
+from settings.errors import InputError
+from teacher.gaussian_files.checks import DAMAGED, FIELDS, check_present, checked_gaussians
+from teacher.gaussians import Gaussians
+from teacher.npz_files import NPZ_ERRORS, narrowed, save_npz
+
+NPZ_FORMAT, NPZ_VERSION = "3d-gaussians", 1
+_NPZ_EXPECTED = f"an .npz of format {NPZ_FORMAT}, version {NPZ_VERSION}"
+
+
+def write_npz(path: str | Path, gaussians: Gaussians, dtype: type = np.float16) -> None:
+    """Writes the arrays of ``Gaussians`` under their names, with ``format`` and ``version``, deflated.
+
+    Args:
+        dtype: ``np.float16``, which keeps values to 5e-4 of themselves, or ``np.float32``, which is exact. Means are
+            float32 always: half precision would move a Gaussian that is 4 units out by 0.002.
+
+    Raises:
+        InputError: a value does not fit float16; the folder is missing or cannot be written.
+    """
+    arrays = {name: getattr(gaussians, name).detach().cpu().float().numpy() for name in FIELDS}
+    for name in FIELDS[1:]:
+        arrays[name] = narrowed(path, name, arrays[name], dtype, "Use .ply.")
+    if not Path(path).parent.is_dir():
+        raise InputError(path, "output file", f"no folder {Path(path).parent}", "a folder that can be written")
+    with output_errors(path):
+        save_npz(path, format=np.array(NPZ_FORMAT), version=np.array(NPZ_VERSION), **arrays)
+
+
+def read_npz(path: str | Path) -> Gaussians:
+    """Reads what ``write_npz`` wrote, without unpickling anything.
+
+    Raises:
+        InputError: see ``read_gaussians``.
+    """
+    check_present(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except NPZ_ERRORS as error:
+        raise InputError(path, "npz file", f"unreadable data ({error})", _NPZ_EXPECTED, DAMAGED) from None
+    name, version = (str(arrays[key]) if key in arrays else "none" for key in ("format", "version"))
+    if (name, version) != (NPZ_FORMAT, str(NPZ_VERSION)):
+        raise InputError(path, "format, version", f"{name}, {version}", f"{NPZ_FORMAT}, {NPZ_VERSION}")
+    if missing := [field for field in FIELDS if field not in arrays]:
+        raise InputError(path, "arrays", f"no {', '.join(missing)}", _NPZ_EXPECTED)
+    for field in FIELDS:
+        if arrays[field].dtype.kind != "f":
+            raise InputError(path, f"array {field}", arrays[field].dtype, "floating point")
+    return checked_gaussians(path, {field: arrays[field] for field in FIELDS})

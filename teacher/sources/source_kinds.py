@@ -1,0 +1,217 @@
+"""The sources there are, one class for each ``teacher.kind``, and the live ones (``teacher.live``)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from machine.devices import choose_device
+from scene.cameras import Cameras
+from scene.formats import load_frames, split_beside
+from scene.frames import Frames, chosen_frames, working_size
+from scene.pose_sampling import PoseSampler
+from scene.rays import SceneBox
+from settings.errors import InputError
+from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
+from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.gaussians import Gaussians
+from teacher.sources.source import Asset, Source
+from teacher.views.output_folder import OutputFiles, find_outputs
+from teacher.views.teacher_views import (
+    TeacherViews,
+    join_views,
+    views_from_gaussians,
+    views_from_images,
+    views_from_outputs,
+)
+
+
+class StoredViews(Source):
+    """Renders and depth that another program left on disk; a PLY beside them, where there is one, bounds the scene."""
+
+    kind = "views"
+
+    def assets(self) -> list[Asset]:
+        without = "Or do without: `--set teacher.ply=null` takes the first occupancy from the views."
+        return [*self.dataset_assets(), self.outputs_asset(), self.ply_asset(without)]
+
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        return _stored(self, box, self.config.teacher.depth_kind, self.config.data.holdout_every)
+
+    def stored_renders(self) -> Path | None:
+        return self.config.teacher.outputs
+
+    def depth_files(self) -> OutputFiles:
+        self.check()
+        data = self.config.data
+        return find_outputs(self.config.teacher.outputs, data.transforms, data.frames, depth=True, truth=False)
+
+
+class RasterizedGaussians(Source):
+    """A 3DGS PLY, rendered from the dataset's frames before training."""
+
+    kind = "gaussians"
+
+    def assets(self) -> list[Asset]:
+        return [*self.dataset_assets(), self.ply_asset()]
+
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        return _of_splits(self, lambda *frames: self._rendered(gaussians, *frames))
+
+    def _rendered(self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int) -> TeacherViews:
+        """The Gaussians seen from some frames of a dataset, at the working size."""
+        dataset, cameras = _working_frames(json, frames, self.config.data.resolution)
+        images = dataset.image_paths if self.config.data.ground_truth else ()
+        return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, images)
+
+
+class DatasetImages(Source):
+    """The dataset's own images stand in for a teacher, as the control arm of a claim.
+
+    They know of no Gaussians, whatever else the config names.
+    """
+
+    kind = "images"
+    uses_gaussians = False
+
+    def assets(self) -> list[Asset]:
+        return self.dataset_assets()
+
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        width, background = self.config.data.resolution, self.config.teacher.background_rgb
+
+        def images(json: Path, frames: str | None, every: int) -> TeacherViews:
+            return views_from_images(json, width=width, background=background, holdout_every=every, frames=frames)
+
+        return _of_splits(self, images)
+
+
+class BrickScene(Source):
+    """The built-in scene, from cameras around it. Needs nothing on disk."""
+
+    kind = "bricks"
+
+    def assets(self) -> list[Asset]:
+        return []
+
+    def gaussians(self) -> Gaussians:
+        """The scene by way of a file, so that it takes the same path as a user's own."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "point_cloud.ply"
+            write_ply(path, build_bricks(self.config.seed))
+            return read_ply(path)
+
+    def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
+        if self.config.data.box != "auto":
+            return super().box(gaussians, cameras)
+        return BRICKS_BOX, "the built-in scene's"
+
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        frames, _ = self.frames()
+        return _rasterized(self, gaussians, frames.cameras, frames.names, self.config.data.holdout_every)
+
+    def frames(self, split: str | None = None) -> tuple[Frames, str]:
+        if split is not None:
+            raise InputError("--split", "split", split, "none, since teacher.kind is bricks: it has no dataset")
+        size = self.config.data.resolution
+        cameras = orbit_cameras(self.config.teacher.frames, size, size, self.config.seed)
+        names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
+        source = "the built-in scene's cameras"
+        return Frames(cameras, names, (None,) * len(cameras), Path(source)), source
+
+    def training_frames(self) -> tuple[Cameras, str]:
+        frames, source = self.frames()
+        return frames.cameras, source
+
+
+class LiveGaussians(RasterizedGaussians):
+    """A PLY that goes on being rendered while the student trains, near the training poses.
+
+    Students are measured on all of ``data.transforms``: on stored renders, where ``teacher.outputs`` names some, or on
+    renders made here.
+    """
+
+    def assets(self) -> list[Asset]:
+        without = "Or do without: `--set teacher.outputs=null` measures against renders made here."
+        return [*self.dataset_assets(), self.outputs_asset(without), self.ply_asset()]
+
+    def training_poses(self) -> Path:
+        data = self.config.data
+        return data.train_transforms or split_beside(data.transforms, "train")
+
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        if self.config.teacher.outputs is None:
+            return self._rendered(gaussians, self.config.data.transforms, self.config.data.frames, holdout_every=1)
+        return _stored(self, box, "none", holdout_every=1)
+
+    def poses(self, views: TeacherViews) -> PoseSampler:
+        data = self.config.data
+        _, cameras = _working_frames(self.training_poses(), data.train_frames, data.resolution)
+        return _poses_near(self, cameras)
+
+    def stored_renders(self) -> Path | None:
+        return self.config.teacher.outputs
+
+
+class LiveBricks(BrickScene):
+    """The built-in scene, rendered on while the student trains, near those of its cameras that are not held out."""
+
+    def poses(self, views: TeacherViews) -> PoseSampler:
+        return _poses_near(self, views.cameras[~views.holdout])
+
+
+def _poses_near(source: Source, cameras: Cameras) -> PoseSampler:
+    live = source.config.live
+    settings = {"own_share": live.own_share, "angle": live.angle, "distance": live.distance}
+    return PoseSampler(cameras, seed=source.config.seed, **settings)
+
+
+def _of_splits(source: Source, views_of: Callable[[Path, str | None, int], TeacherViews]) -> TeacherViews:
+    """The views of the frames trained on, where they are others, and of those measured on.
+
+    Args:
+        views_of: the views of a JSON's frames, ``"START:STOP:STEP"`` of them, every k-th of these held out.
+    """
+    data, poses = source.config.data, source.training_poses()
+    if poses is None:
+        return views_of(data.transforms, data.frames, data.holdout_every)
+    return join_views(views_of(poses, data.train_frames, 0), views_of(data.transforms, data.frames, 1), poses)
+
+
+def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every: int) -> TeacherViews:
+    """The views of ``teacher.outputs``: see ``views_from_outputs``."""
+    data, teacher = source.config.data, source.config.teacher
+    return views_from_outputs(
+        teacher.outputs,
+        data.transforms,
+        width=data.resolution,
+        box=box,
+        background=teacher.background_rgb,
+        depth_kind=depth_kind,
+        holdout_every=holdout_every,
+        ground_truth=bool(data.ground_truth),
+        frames=data.frames,
+    )
+
+
+def _rasterized(
+    source: Source,
+    gaussians: Gaussians,
+    cameras: Cameras,
+    names: Sequence[str],
+    holdout_every: int,
+    images: Sequence[Path | None] = (),
+) -> TeacherViews:
+    """The Gaussians rendered here as the config says: see ``views_from_gaussians``."""
+    teacher, device = source.config.teacher, choose_device(source.config)
+    options = {"supersample": teacher.supersample, "rasterizer": teacher.rasterizer, "device": device}
+    return views_from_gaussians(
+        gaussians, cameras, names, holdout_every=holdout_every, ground_truth_paths=images, **options
+    )
+
+
+def _working_frames(json: Path, frames: str | None, width: int | None) -> tuple[Frames, Cameras]:
+    """Some frames of a dataset, and their cameras at the working size."""
+    dataset = chosen_frames(frames, load_frames(json))
+    return dataset, dataset.cameras.resized(*working_size(dataset.cameras, width, json))

@@ -1,0 +1,250 @@
+"""What a teacher's depth files hold, as a report and as pictures: for who has to say ``teacher.depth_kind``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from kernels.threads import one_torch_thread
+from scene.rays import SceneBox, image_rays, intersect_box
+from teacher.depth import DepthKind, DepthReport, back_project, to_distance, view_agreement, view_pairs
+from teacher.views.output_folder import OutputFiles, parallel_map
+from teacher.views.teacher_views import alpha_of, infer_from_files
+
+_PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+_SHOWN_FRAMES = 4
+_PAIRS = 16
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything the report and the pictures show.
+
+    Attributes:
+        stored: (N, H, W) depth as in the files.
+        box, box_source: the scene box and where it is from, in words.
+        report: what the inference found.
+        configured: the config's kind, None for auto.
+        distance: (N, H, W) distance along the ray, 0 where unknown; None while the kind is unclear.
+        differences: a (M,) signed relative difference for each pair of neighbouring frames.
+    """
+
+    files: OutputFiles
+    stored: Tensor
+    box: SceneBox
+    box_source: str
+    report: DepthReport
+    configured: DepthKind | None
+    distance: Tensor | None
+    differences: dict[tuple[int, int], Tensor]
+
+    @property
+    def kind(self) -> DepthKind | None:
+        """The kind the distance is read with: the config's if it has one."""
+        return self.configured or self.report.kind
+
+    @property
+    def is_clear(self) -> bool:
+        return self.report.kind is not None and self.configured in (None, self.report.kind)
+
+
+@one_torch_thread()
+def inspect(files: OutputFiles, box: SceneBox, box_source: str, configured: DepthKind | None) -> Inspection:
+    """Reads depth files and finds out what they hold; arguments as the attributes of ``Inspection``.
+
+    Raises:
+        InputError: files are missing or damaged.
+    """
+    report = infer_from_files(files, box)
+    kind = configured or report.kind
+
+    stored, distance = [], []
+    for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
+        stored.append(depth)
+        if kind is not None:
+            distance.append(to_distance(depth, kind, files.cameras, i, alpha_of(picture))[0])
+
+    # Near frames; sparse cameras have only farther ones.
+    candidates = (view_pairs(files.cameras, box, angle, _PAIRS) for angle in (10.0, 25.0, 45.0))
+    differences = {}
+    for pair in next(filter(None, candidates), []) if distance else []:
+        both = (distance[pair[0]], distance[pair[1]])
+        difference = view_agreement(both, (both[0] > 0, both[1] > 0), files.cameras, pair)
+        if len(difference):
+            differences[pair] = difference
+    together = torch.stack(distance) if distance else None
+    return Inspection(files, torch.stack(stored), box, box_source, report, configured, together, differences)
+
+
+def describe(inspection: Inspection) -> str:
+    """The report as text, the lines for the config last."""
+    files, stored, report = inspection.files, inspection.stored, inspection.report
+    present = stored > 0
+    covered = present.float().mean((1, 2))
+    lines = [
+        ("files", f"{len(files)} of {files.cameras.width}x{files.cameras.height} in {files.depths[0].parent}"),
+        ("poses", str(files.dataset.source)),
+        ("box", f"{_corner(inspection.box.lower)} to {_corner(inspection.box.upper)}, {inspection.box_source}"),
+        ("coverage", f"{covered.mean():.1%} of pixels have depth ({covered.min():.1%} to {covered.max():.1%} a frame)"),
+    ]
+    if present.any():
+        values = stored[present]
+        lines += [("stored", f"{values.min():.6g} to {values.max():.6g}, 0 elsewhere"), ("", _percentiles(values))]
+    lines.append(("kind", report.kind.value if report.kind else "unclear"))
+    lines += [("", sentence) for sentence in report.evidence]
+    if inspection.configured is not None and not inspection.is_clear:
+        found = report.kind.value if report.kind else "no clear kind"
+        lines.append(("WARNING", f"the config says {inspection.configured.value}, the values say {found}"))
+    if inspection.distance is not None:
+        lines += _distance_lines(inspection)
+    name_width = max(len(name) for name, _ in lines)
+    text = "\n".join(f"{name:<{name_width}}  {words}".rstrip() for name, words in lines)
+    return f"{text}\n\nFor the config:\n\n{_for_the_config(inspection)}"
+
+
+def _distance_lines(inspection: Inspection) -> list[tuple[str, str]]:
+    distance, cameras = inspection.distance, inspection.files.cameras
+    known = distance > 0
+    share = known.sum() / (inspection.stored > 0).sum().clamp(min=1)
+    points = _points(inspection)
+    lines = [("distance", f"known in {share:.1%} of the pixels with depth, world units along the ray")]
+    if len(points) == 0:
+        return lines
+    inside = inspection.box.contains(points).float().mean()
+    lines += [("", _percentiles(distance[known])), ("", f"{inside:.1%} of the back-projected points are in the box")]
+    if not inspection.differences:
+        return [*lines, ("agreement", "not measured: no frame sees the points of a neighbouring one")]
+    medians = {pair: d.abs().median().item() for pair, d in inspection.differences.items()}
+    worst = max(medians, key=medians.__getitem__)
+    together = torch.cat([d.abs() for d in inspection.differences.values()])
+    names = inspection.files.dataset.names
+    agreement = (
+        f"median relative difference {together.median():.3%}, 90% are under {_quantile(together, 90):.2%}, "
+        f"at {len(together)} points that both frames of {len(medians)} neighbouring pairs see"
+    )
+    return [
+        *lines,
+        ("agreement", agreement),
+        ("", f"worst pair {names[worst[0]]}, {names[worst[1]]}: median {medians[worst]:.3%}"),
+        ("", f"for comparison, a pixel is {1 / cameras.fx.median():.3%} of the distance wide"),
+    ]
+
+
+def _for_the_config(inspection: Inspection) -> str:
+    """YAML lines."""
+    kind = inspection.report.kind
+    names = ", ".join(kind.value for kind in DepthKind)
+    lines = ["teacher:"]
+    lines += [f"  depth_kind: {kind.value}"] if kind else [f"  depth_kind: none  # or, if you know it: {names}"]
+    points = _points(inspection) if inspection.distance is not None and "no PLY" in inspection.box_source else []
+    if len(points):
+        # A few points lie astray; the margin keeps what the percentiles cut off.
+        low, high = (np.percentile(points.numpy(), q, axis=0) for q in (0.5, 99.5))
+        margin = 0.05 * (high - low).max()
+        lines += ["data:", f"  box: {{lower: {_corner(low - margin)}, upper: {_corner(high + margin)}}}"]
+    return "\n".join(lines) + "\n"
+
+
+def _points(inspection: Inspection, limit: int = 200_000) -> Tensor:
+    """(M, 3) about ``limit`` back-projected world points, spread over all frames."""
+    known = inspection.distance > 0
+    every = max(1, int(known.sum()) // limit)
+    cameras = inspection.files.cameras
+    frames = zip(inspection.distance, known, strict=True)
+    return torch.cat([back_project(d, valid, cameras, i)[::every] for i, (d, valid) in enumerate(frames)])
+
+
+def _percentiles(values: Tensor) -> str:
+    sample = values[:: max(1, len(values) // 1_000_000)].numpy()
+    figures = np.percentile(sample, _PERCENTILES)
+    return "percentiles  " + "  ".join(f"{q}%: {v:.4g}" for q, v in zip(_PERCENTILES, figures, strict=True))
+
+
+def _quantile(values: Tensor, percent: float) -> float:
+    return float(np.percentile(values.numpy(), percent))
+
+
+def _corner(corner: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{value:.3g}" for value in corner) + "]"
+
+
+def histogram(inspection: Inspection) -> Figure:
+    """Stored values; distance against the box; differences between neighbouring frames."""
+    figure = Figure(figsize=(14, 4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    left.hist(inspection.stored[inspection.stored > 0].numpy(), bins=120, log=True, color="tab:gray")
+    left.set(title="depth as stored (0 left out)", xlabel="value", ylabel="pixels")
+    if inspection.distance is not None:
+        known = inspection.distance[inspection.distance > 0]
+        box_range = _box_range(inspection)
+        low, high = (_quantile(known, percent) for percent in (0.1, 99.9)) if len(known) else box_range
+        shown = (min(low, box_range[0]), max(high, box_range[1]))
+        middle.hist(known.numpy(), bins=120, range=shown, log=True, color="tab:blue")
+        for edge in box_range:
+            middle.axvline(edge, color="tab:red", linestyle="--")
+        title = f"distance, read as {inspection.kind.value} (red: the box)"
+        middle.set(title=title, xlabel="world units along the ray")
+    else:
+        _blank(middle, "distance: the kind is unclear")
+    if inspection.differences:
+        together = torch.cat([*inspection.differences.values()]).numpy() * 100
+        right.hist(together, bins=120, log=True, color="tab:green")
+        right.set(title="difference between neighbouring frames", xlabel="% of the distance")
+    else:
+        _blank(right, "agreement: not measured")
+    return figure
+
+
+def _box_range(inspection: Inspection) -> tuple[float, float]:
+    """Nearest and farthest distance at which a ray of the first frame is in the box."""
+    near, far = intersect_box(*image_rays(inspection.files.cameras, 0), inspection.box, 0.0, torch.inf)
+    hit = far > near
+    return (near[hit].min().item(), far[hit].max().item()) if hit.any() else (0.0, 1.0)
+
+
+def depth_maps(inspection: Inspection) -> Figure:
+    """Render, stored depth and distance of a few frames."""
+    count = min(_SHOWN_FRAMES, len(inspection.files))
+    shown = [round(i) for i in np.linspace(0, len(inspection.files) - 1, count)]
+    figure = Figure(figsize=(12, 3.6 * count), layout="constrained")
+    for row, i in zip(figure.subplots(count, 3, squeeze=False), shown, strict=True):
+        picture, _ = inspection.files.load(i)
+        row[0].imshow(picture)
+        row[0].set(title=inspection.files.dataset.names[i])
+        _map(row[1], inspection.stored[i], "depth as stored")
+        if inspection.distance is None:
+            _blank(row[2], "distance: the kind is unclear")
+        else:
+            _map(row[2], inspection.distance[i], f"distance, read as {inspection.kind.value}")
+        for axes in row:
+            axes.set_axis_off()
+    return figure
+
+
+def _map(axes: Axes, values: Tensor, title: str) -> None:
+    """Colours between the 1st and 99th percentile, so that a few outliers do not flatten the rest; 0 is white."""
+    known = values[values > 0].numpy()
+    low, high = np.percentile(known, (1, 99)) if len(known) else (0, 1)
+    masked = np.ma.masked_equal(values.numpy(), 0)
+    drawn = axes.imshow(masked, cmap="turbo", vmin=low, vmax=max(high, low + 1e-9), interpolation="nearest")
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.8)
+    axes.set(title=title)
+
+
+def _blank(axes: Axes, text: str) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    return buffer.getvalue()
