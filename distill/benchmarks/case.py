@@ -77,7 +77,7 @@ ON_CUDA = Sizes(
 )  # fmt: skip
 TINY = Sizes(
     points=1024, log2_table=12, levels=4, samples=1024, width=16, grouped_points=1024, cells=16, rays=256,
-    resolution=32, adam_log2_tables=(12,), picture=48, frame=24, voxels=24, views=4, warm_steps=8, timed_steps=2,
+    resolution=32, adam_log2_tables=(12,), picture=48, frame=24, voxels=24, views=4, warm_steps=2, timed_steps=2,
     samples_per_step=2048, copied=2**22, matrix=256,
 )  # fmt: skip
 
