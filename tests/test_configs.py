@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from settings.loading import REPO_ROOT, load_config
-from teacher.sources import check_assets
+from teacher.sources import check_assets, source_of
 
 ROADMAP = {
     "lego_response_eighth": ("eighth", "", 0.05, 0.5),
@@ -64,7 +64,7 @@ def test_special_configs():
     assert quickstart.teacher.kind == "bricks" and quickstart.train.max_seconds
     for name in ("lego_live", "lego_live_mixed", "lego_live_eighth", "lego_live_mixed_eighth"):
         live = load_config(REPO_ROOT / "configs" / f"{name}.yaml", assets="/assets")
-        assert live.live and live.training_json == Path("/assets/data/lego/transforms_train.json")
-        assert (live.image_json is not None) == ("mixed" in name)
+        assert live.live and source_of(live).training_poses() == Path("/assets/data/lego/transforms_train.json")
+        assert (source_of(live).image_poses() is not None) == ("mixed" in name)
         assert (live.data.resolution == 100) == ("eighth" in name)
     assert load_config(REPO_ROOT / "configs/quickstart_live.yaml").live
