@@ -169,10 +169,12 @@ def test_bad_input_of_a_run_stops_the_study_with_its_message(tmp_path, capsys) -
 
 
 def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, monkeypatch, capsys, caplog) -> None:
-    """As a program, with its runs in processes of their own."""
+    """As a program, with the run that it is stopped in in a process of its own."""
     write_toy_scene(tmp_path)
-    long = {"train": {"max_steps": 100000}}
-    write_study(tmp_path, seeds=[0], common={}, arms={"plain": {"train": {"max_steps": 30}}, "long": long})
+    arms = {"plain": {"train": {"max_steps": 30}}, "long": {"train": {"max_steps": 100000}}}
+    write_study(tmp_path, seeds=[0], common={}, arms={"plain": arms["plain"]})
+    assert main(arguments(tmp_path)) == 0
+    write_study(tmp_path, seeds=[0], common={}, arms=arms)
     process = subprocess.Popen(
         [sys.executable, str(REPO_ROOT / "tools/ablate.py"), *arguments(tmp_path)],
         stdout=subprocess.PIPE,

@@ -29,6 +29,12 @@ def toy(made_once, tmp_path):
     return shutil.copytree(made_once, tmp_path / "toy")
 
 
+@pytest.fixture(autouse=True)
+def _one_frame_is_drawn(monkeypatch):
+    """In this process: drawing takes most of the time. The program in a process of its own draws four."""
+    monkeypatch.setattr("teacher.views.depth_inspection._SHOWN_FRAMES", 1)
+
+
 def arguments(folder: Path, *more: str) -> list[str]:
     return ["--config", str(folder / "toy.yaml"), "--assets", str(folder), "--output", str(folder), *more]
 

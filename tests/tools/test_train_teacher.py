@@ -67,30 +67,30 @@ def test_as_a_program(tmp_path):
 
 
 def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
-    short = {"max_steps": 120, "grow_from": 30, "grow_every": 30, "checkpoint_every": 50}
+    short = {"max_steps": 80, "grow_from": 20, "grow_every": 20, "checkpoint_every": 30}
     config = write_toy_scene(tmp_path, **SETTINGS | {"fitting": SETTINGS["fitting"] | short})
     whole = ["--set", "run=whole", "--set", "eval.splits=[holdout]"]
     assert main(arguments(config, *whole)) == 0
     parted = ["--set", "run=parted", "--set", "eval.splits=[holdout]"]
     step, taken = fitting.TeacherFit._step, []
 
-    def stops_after_65(self):
+    def stops_after_45(self):
         taken.append(1)
-        if len(taken) == 65:
+        if len(taken) == 45:
             raise KeyboardInterrupt
         return step(self)
 
-    monkeypatch.setattr(fitting.TeacherFit, "_step", stops_after_65)
+    monkeypatch.setattr(fitting.TeacherFit, "_step", stops_after_45)
     assert main(arguments(config, *parted)) == 130
     monkeypatch.setattr(fitting.TeacherFit, "_step", step)
     assert main(arguments(config, *parted, "--resume")) == 0
     found, expected = (
-        read_ply(tmp_path / f"results/toy/{run}/point_cloud/iteration_120/point_cloud.ply")
+        read_ply(tmp_path / f"results/toy/{run}/point_cloud/iteration_80/point_cloud.ply")
         for run in ("parted", "whole")
     )
     assert torch.equal(found.means, expected.means) and torch.equal(found.sh, expected.sh)
     steps = [int(row["step"]) for row in rows(tmp_path / "logs/toy/parted/fitting_metrics.csv")]
-    assert steps == [40, 80, 120]
+    assert steps == [40, 80]
 
 
 def test_resume_refuses_another_fits_state(tmp_path, capsys):

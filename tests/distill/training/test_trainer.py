@@ -19,7 +19,9 @@ from tests.toy_training import trainer_of
 
 @pytest.fixture
 def config_path(tmp_path: Path) -> Path:
-    return write_toy_scene(tmp_path, loss={"depth": {"weight": 0.1}}, train={"checkpoint_steps": [30]})
+    return write_toy_scene(
+        tmp_path, loss={"depth": {"weight": 0.1}}, train={"checkpoint_steps": [30], "samples_per_step": 1024}
+    )
 
 
 def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -40,7 +42,13 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path) -> 
         assert torch.equal(value, second[name]), name
 
 
-LIVE = ("teacher.kind=gaussians", "teacher.outputs=null", "teacher.live={buffer: 4, reuse: 1.5, ahead: 2}")
+# More samples than elsewhere: views must be asked for often.
+LIVE = (
+    "teacher.kind=gaussians",
+    "teacher.outputs=null",
+    "teacher.live={buffer: 4, reuse: 1.5, ahead: 2}",
+    "train.samples_per_step=4096",
+)
 
 
 @pytest.fixture
@@ -117,7 +125,7 @@ def test_a_resumed_run_keeps_its_own_occupancy_resolution(config_path) -> None:
 
 
 def test_another_seed_gives_another_student(config_path) -> None:
-    first, second = trainer_of(config_path), trainer_of(config_path, "seed=1")
+    first, second = (trainer_of(config_path, f"seed={seed}", "train.max_steps=5") for seed in (0, 1))
     for trainer in (first, second):
         trainer.run(show_progress=False)
     assert not torch.equal(first.model.student.table, second.model.student.table)
