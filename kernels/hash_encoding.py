@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -42,7 +43,7 @@ def hash_encode(
     if x.ndim != 2 or x.shape[1] != 3:
         raise ValueError(f"x must be (N, 3), found {tuple(x.shape)}")
     layout.check(table)
-    available = ("torch", "triton", *(("tinycudann",) if find_spec("tinycudann") else ()))
+    available = ("torch", "triton", *(("tinycudann",) if _has_tinycudann() else ()))
     available += ("numba",) if precision == torch.float32 else ()
     name = resolve("hash_encoding", implementation, x.device, available)
     if name != "numba" and touched is not None:
@@ -58,6 +59,11 @@ def hash_encode(
 
         return HashEncodeTriton.apply(x, table, layout, precision)
     return HashEncodeNumba.apply(x, table, layout, touched)
+
+
+@cache
+def _has_tinycudann() -> bool:
+    return find_spec("tinycudann") is not None
 
 
 class _Rounded(torch.autograd.Function):

@@ -73,7 +73,7 @@ def backward(*outputs):
 
 
 def hash_encoding():
-    for features, held, precision in ((2, FULL, FULL), (2, HALF, FULL), (3, torch.bfloat16, FULL), (2, FULL, HALF)):
+    for features, held, precision in ((2, FULL, HALF), (3, torch.bfloat16, FULL)):
         layout = HashLayout(4, features, 2**12, 16, 128)
         table = torch.zeros(layout.entries, features, dtype=held, requires_grad=True)
         backward(hash_encode(torch.zeros(300, 3), table, layout, precision=precision, implementation="triton"))

@@ -13,7 +13,6 @@ GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 
 
-
 def _spare_the_interpreter() -> None:
     """Leaves out what takes half of the interpreter's time and changes nothing; where it is another Triton, nothing.
 

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from kernels.ray_marching import march
 from kernels.ray_samples import Cells, Samples
-from tests.triton_device import TRITON, device_of, needs_gpu
+from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
@@ -154,14 +154,20 @@ def test_places_are_stratified_and_follow_the_seed(implementation):
 @pytest.mark.parametrize("fraction", [0.01, 0.3, 1.0])
 def test_twins_equal_torch_on_random_grids(twin, fraction, seed):
     # In an almost empty grid most of the way is skipped by blocks of 4**3 cells.
-    cells, rays = random_cells(fraction=fraction), random_rays(400 if twin == "numba" else 160)
+    cells, rays = random_cells(fraction=fraction), random_rays(400 if twin == "numba" else 72)
     reference = run("torch", rays, cells, seed=seed)
-    assert len(reference.t) > (100 if twin == "numba" else 20)
+    assert len(reference.t) > (100 if twin == "numba" else 10)
     assert_same_samples(run(twin, rays, cells, seed=seed), reference, rays, cells, 0.02)
 
 
-@TWINS
-@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 63, 64, 65, 301])
+@pytest.mark.parametrize(
+    ("twin", "count"),
+    [
+        *(("numba", count) for count in (0, 1, 15, 16, 17, 63, 64, 65, 301)),
+        # A program of Triton's takes 16 rays.
+        *(pytest.param("triton", count, marks=needs_triton) for count in (0, 1, 15, 16, 17, 49)),
+    ],
+)
 def test_twins_equal_torch_at_any_count(twin, count):
     cells, rays = random_cells(), random_rays(count)
     reference, ours = (run(name, rays, cells, step=0.05, limit=5, seed=3) for name in ("torch", twin))
@@ -178,7 +184,8 @@ def test_twins_equal_torch_at_any_count(twin, count):
 @IMPLEMENTATIONS
 @pytest.mark.parametrize("seed", [None, 5])
 def test_samples_lie_on_their_rays_in_occupied_cells_in_order(implementation, seed):
-    cells, rays = random_cells(), random_rays(150)
+    few = implementation == "triton"
+    cells, rays = random_cells(), random_rays(40 if few else 150)
     samples = run(implementation, rays, cells, seed=seed)
     origins, directions, near, far = rays
     ray = samples.ray_index
@@ -197,13 +204,13 @@ def test_samples_lie_on_their_rays_in_occupied_cells_in_order(implementation, se
         x, y, z = cell.clamp(min=0).minimum(shape - 1).unbind(1)
         found |= inside & (cells.occupied[x, y, z] != 0)
     assert found.all()
-    assert len(found) > 500
+    assert len(found) > (100 if few else 500)
 
 
 @IMPLEMENTATIONS
 @pytest.mark.parametrize("seed", [None, 11])
 def test_short_marches_joined_equal_one_long_march(implementation, seed):
-    cells, rays = random_cells(fraction=0.4), random_rays(50)
+    cells, rays = random_cells(fraction=0.4), random_rays(18 if implementation == "triton" else 50)
     whole = run(implementation, rays, cells, seed=seed)
     first_bin, parts, rounds = None, [], 0
     while first_bin is None or (first_bin >= 0).any():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -26,7 +29,9 @@ def arguments(root: Path, *more: str) -> list[str]:
 def ran(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("report")
     write_toy_scene(root, loss={"depth": {"weight": 0.1}}, logging={"report": True})
-    assert distil(arguments(root, "--max-steps", "150")) == 0
+    with redirect_stdout(StringIO()) as out:
+        assert distil(arguments(root, "--max-steps", "150")) == 0
+    assert f"report  {root / RESULTS / 'report.md'}" in out.getvalue()
     return root
 
 
@@ -65,9 +70,9 @@ def test_the_tool_makes_it_again(ran, capsys) -> None:
 def test_a_run_that_was_not_evaluated_says_so(ran, tmp_path) -> None:
     (tmp_path / "training_metrics.csv").write_bytes((ran / LOGS / "training_metrics.csv").read_bytes())
     (tmp_path / "eval_step_000090.csv").write_bytes((ran / LOGS / "eval_step_000150.csv").read_bytes())
-    report = write_report(ran / RESULTS, tmp_path).read_text(encoding="utf-8")
+    results = shutil.copytree(ran / RESULTS, tmp_path / "results")
+    report = write_report(results, tmp_path).read_text(encoding="utf-8")
     assert "Not evaluated at its last step." in report and "## Pictures" not in report
-    write_report(ran / RESULTS)
 
 
 def test_a_folder_without_a_run_is_one_message(tmp_path, capsys) -> None:
