@@ -16,7 +16,7 @@ SMALL = (
     *("occupancy.resolution=8", "occupancy.warmup_steps=1", "occupancy.update_every=1"),
 )
 HASH = ("student.levels=2", "student.hidden_width=16")
-KILO = ("student={kind: kilo_uniform, grid: [2, 2, 3], hidden_width: 16, density_layers: 1, frequencies: 2}",)
+KILO = ("student={kind: kilo_uniform, grid: [2, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}",)
 
 
 @pytest.fixture(scope="module")
