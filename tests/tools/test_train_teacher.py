@@ -26,8 +26,8 @@ SETTINGS = {
     "teacher": {"kind": "images", "outputs": None, "ply": None},
     "data": {"box": {"lower": [-0.6, -0.6, -0.6], "upper": [0.6, 0.6, 0.6]}},
     "fitting": {
-        **{"max_steps": 160, "initial_gaussians": 600, "max_gaussians": 900, "log_every": 40},
-        **{"grow_from": 40, "grow_every": 40, "checkpoint_every": 70},
+        **{"max_steps": 240, "initial_gaussians": 600, "max_gaussians": 900, "log_every": 40},
+        **{"grow_from": 60, "grow_every": 60, "checkpoint_every": 100},
     },
     "eval": {"lpips": False, "reference": "ground_truth"},
 }
@@ -51,17 +51,17 @@ def test_as_a_program(tmp_path):
     started = re.search(r"12 pictures of 24x24, (\d+) Gaussians to start with, 900 at most", done.stderr)
     assert 300 < int(started[1]) <= 600
     results, logs = tmp_path / "results/toy/first", tmp_path / "logs/toy/first"
-    gaussians = read_ply(results / "point_cloud/iteration_160/point_cloud.ply")
+    gaussians = read_ply(results / "point_cloud/iteration_240/point_cloud.ply")
     assert 100 < len(gaussians) <= 900 and gaussians.sh_degree == 3
     log = rows(logs / "fitting_metrics.csv")
     assert tuple(log[0]) == COLUMNS
-    assert [int(row["step"]) for row in log] == list(range(40, 200, 40))
+    assert [int(row["step"]) for row in log] == list(range(40, 280, 40))
     assert float(log[-1]["loss"]) < 0.5 * float(log[0]["loss"])
-    summary = {row["split"]: row for row in rows(logs / "eval_step_000160.csv")}
+    summary = {row["split"]: row for row in rows(logs / "eval_step_000240.csv")}
     assert set(summary) == {"holdout", "train", "all"}
     assert float(summary["holdout"]["psnr"]) > float(summary["holdout"]["psnr_blank"]) + 10
     # The teacher serves a student right away.
-    ply = results / "point_cloud/iteration_160/point_cloud.ply"
+    ply = results / "point_cloud/iteration_240/point_cloud.ply"
     overrides = ["teacher.kind=gaussians", f"teacher.ply={ply}", "run=student", "data.box=auto"]
     assert load_config(config, overrides, tmp_path).teacher.ply == ply
 
