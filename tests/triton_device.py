@@ -14,10 +14,11 @@ DEVICE = torch.device("cuda" if GPU else "cpu")
 
 
 def _spare_the_interpreter() -> None:
-    """Leaves out what takes half of the interpreter's time and changes nothing; where it is another Triton, nothing.
+    """Leaves out what takes nearly half of the interpreter's time and changes no result.
 
-    In every call of a function of a kernel it puts its own in the place of all of Triton's language, where it is
-    already; and for every sum or product of whole numbers it works out whether it overflows, and does not look.
+    At every call of a function within a kernel the interpreter replaces all of Triton's language by its own, which it
+    has done already; and for every sum and product of integers it computes whether it overflows, but looks at that only
+    in debug mode.
     """
     from triton.language import core
     from triton.runtime import interpreter

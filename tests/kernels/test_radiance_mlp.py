@@ -131,8 +131,8 @@ def test_twins_equal_torch_at_any_count(twin, count):
 @pytest.mark.parametrize("width", [16, 32, 64, 128])
 @pytest.mark.parametrize(("density_layers", "color_layers"), [(1, 1), (1, 2), (2, 3), (3, 1)])
 def test_twins_equal_torch_at_any_depth_and_width(twin, width, density_layers, color_layers):
-    # 70 samples are more than a block of any width.
-    assert_twins_agree(random_inputs(300 if twin == "numba" else 70, 24, 15, 11, 16, width, density_layers, color_layers), twin)
+    count = 300 if twin == "numba" else 70  # more than a block of any width
+    assert_twins_agree(random_inputs(count, 24, 15, 11, 16, width, density_layers, color_layers), twin)
 
 
 @TWINS
