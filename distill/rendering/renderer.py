@@ -154,7 +154,7 @@ def render_frame(
 
 
 def renders_fused(student: Student, settings: RenderSettings, device: torch.device) -> bool:
-    """Whether pictures are rendered by the fused kernel: where kernels are Triton's and it can render the student.
+    """Whether pictures are rendered by the fused kernel: where kernels are numba's or Triton's and it can.
 
     ``settings.fused`` true asks for it whatever the kernels, false never.
 
@@ -163,16 +163,22 @@ def renders_fused(student: Student, settings: RenderSettings, device: torch.devi
     """
     if settings.fused is False:
         return False
-    refusal = fused_refusal(student.fused_field(), device)
+    implementation = _implementation(settings, device)
+    refusal = fused_refusal(student.fused_field(), device, implementation, getattr(torch, settings.precision))
     if settings.fused is True:
         if refusal is not None:
             raise ValueError(f"the fused renderer cannot run: {refusal}")
         return True
-    by_triton = resolve("rendering", settings.implementation, device, ("torch", "numba", "triton")) == "triton"
-    if by_triton and refusal is not None and refusal not in _told:
+    if implementation != "torch" and refusal is not None and refusal not in _told:
         _told.add(refusal)
         _log.warning("pictures are rendered in waves of samples, not by the fused renderer: %s", refusal)
-    return by_triton and refusal is None
+    return refusal is None
+
+
+def _implementation(settings: RenderSettings, device: torch.device) -> str:
+    """Of the fused kernel; "torch", which it has not, only where nothing asks for the kernel by name."""
+    name = resolve("rendering", settings.implementation, device, ("torch", "numba", "triton"))
+    return "auto" if name == "torch" and settings.fused is True else name
 
 
 def _render_fused(
@@ -190,6 +196,7 @@ def _render_fused(
         limit=settings.max_samples_per_ray,
         termination=settings.termination,
         precision=getattr(torch, settings.precision),
+        implementation=_implementation(settings, rays.origins.device),
     )
 
 
