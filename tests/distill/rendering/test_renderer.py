@@ -264,3 +264,21 @@ def test_on_a_cpu_pictures_are_fused_in_full_precision_unless_the_kernels_are_to
     assert not caplog.records
     assert not renders_fused(hash_grid(), replace(SETTINGS, precision="float16"), cpu)
     assert "on the CPU it computes in float32" in caplog.text
+
+
+def test_while_numba_renders_torch_keeps_off_the_cores(look_at, monkeypatch):
+    """Its pool would wait for cores that numba's threads are on: three quarters of the frame rate."""
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(
+        "distill.rendering.renderer.clip_to_box",
+        lambda *arguments: seen.append(torch.get_num_threads()) or clip_to_box(*arguments),
+    )
+    torch.set_num_threads(3)
+    try:
+        for implementation in ("numba", "torch"):
+            settings = replace(SETTINGS, step=0.2, implementation=implementation)
+            cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=2)
+            render_frame(hash_grid(), make_grid(), cameras, 0, settings, BACKGROUND)
+        assert seen == [1, 3] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
