@@ -22,12 +22,12 @@ def route(positions: Tensor, lower: Tensor, scale: Tensor, grid: Sequence[int], 
     ends = torch.arange(1, count + 1)
     if blend > 0:
         counts = torch.empty(count, dtype=torch.int64)
-        parallel_for(_count, count, *arguments, counts, grain=_GRAIN)
+        parallel_for(count_evaluations, count, *arguments, counts, grain=_GRAIN)
         ends = counts.cumsum(0)
     total = int(ends[-1]) if count else 0
     local, cell = torch.empty(total, 3), torch.empty(total, dtype=torch.int64)
     outputs = local, cell, torch.empty(total, dtype=torch.int64), torch.empty(total)
-    parallel_for(_fill, count, *arguments, ends, *outputs, grain=_GRAIN)
+    parallel_for(fill_evaluations, count, *arguments, ends, *outputs, grain=_GRAIN)
     return outputs
 
 
@@ -44,7 +44,7 @@ def _locate(place, cells, blend):
 
 
 @njit(**FAST)
-def _count(start, stop, positions, lower, scale, grid, blend, counts):
+def count_evaluations(start, stop, positions, lower, scale, grid, blend, counts):
     """Evaluations that each of the points ``start .. stop`` needs."""
     for i in range(start, stop):
         count = 1
@@ -55,7 +55,7 @@ def _count(start, stop, positions, lower, scale, grid, blend, counts):
 
 
 @njit(**FAST)
-def _fill(start, stop, positions, lower, scale, grid, blend, ends, local, cell, point, weight):
+def fill_evaluations(start, stop, positions, lower, scale, grid, blend, ends, local, cell, point, weight):
     """The evaluations of the points ``start .. stop``; those of point i end before ``ends[i]``."""
     target = 0 if start == 0 else ends[start - 1]
     for i in range(start, stop):

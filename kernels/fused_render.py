@@ -1,8 +1,8 @@
-"""A picture of a radiance field in one Triton kernel: march, encode, evaluate and composite, all in registers.
+"""A picture of a radiance field in one kernel: march, encode, evaluate and composite, without a way through memory.
 
-There is no other implementation: the reference is the composition of ``ray_marching``, the field's own kernels and
-``compositing``, in waves of samples (``distill.rendering.renderer``). Samples are at the same places; a ray ends at the
-very sample that takes its transmittance to the termination, the reference looks at that after each wave.
+Its reference is the composition of ``ray_marching``, the field's own kernels and ``compositing``, in waves of samples
+(``distill.rendering.renderer``). Samples are at the same places; a ray ends at the very sample that takes its
+transmittance to the termination, the reference looks at that after each wave.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels import fused_grouped_numba, fused_hash_numba
+from kernels.dispatch import resolve
 from kernels.grouped_layout import GroupedLayout
 from kernels.hash_layout import HashLayout, levels_on
 from kernels.ray_samples import Cells
@@ -87,11 +89,17 @@ class RenderedPicture(NamedTuple):
     distance: Tensor
 
 
-def fused_refusal(field: Field | None, device: torch.device) -> str | None:
+def fused_refusal(
+    field: Field | None, device: torch.device, implementation: str = "auto", precision: torch.dtype = torch.float32
+) -> str | None:
     """Why ``render_fused`` cannot render a field on a device; None where it can."""
     if field is None:
         return "it does not know this kind of student"
-    return triton_refusal(device) or field.refusal()
+    if implementation == "torch":
+        return "it has no torch implementation: its reference renders in waves of samples"
+    if implementation == "triton" or device.type != "cpu":
+        return triton_refusal(device) or field.refusal()
+    return None if precision == torch.float32 else f"on the CPU it computes in float32, found {precision}"
 
 
 @torch.no_grad()
@@ -108,6 +116,7 @@ def render_fused(
     limit: int,
     termination: float,
     precision: torch.dtype = torch.float32,
+    implementation: str = "auto",
 ) -> RenderedPicture:
     """Renders rays from samples in the middles of occupied bins; nothing waits for the device.
 
@@ -119,12 +128,13 @@ def render_fused(
         step: bin length in world units.
         limit: most samples per ray.
         termination: a ray ends when its transmittance is no more than this, [0, 1).
-        precision: type of the tables and of the factors of products, float32 or float16; sums are float32.
+        precision: type of the tables and of the factors of products, float32 or with Triton float16; sums are float32.
+        implementation: "auto", "numba" (CPU) or "triton".
 
     Raises:
         ValueError: rows are not whole, or the kernel cannot render the field there.
     """
-    refusal = fused_refusal(field, origins.device)
+    refusal = fused_refusal(field, origins.device, implementation, precision)
     if refusal is not None:
         raise ValueError(f"the fused renderer cannot run: {refusal}")
     if width < 1 or len(origins) % width:
@@ -134,6 +144,12 @@ def render_fused(
         return picture
     rays = tuple(part.contiguous() for part in (origins, directions, near, far))
     basis = sh_basis(directions, field.direction_degree).contiguous()
+    if resolve("fused_render", implementation, origins.device, ("numba", "triton")) == "numba":
+        grid = np.array(cells.lower, np.float32), np.float32(1 / cells.size), cells.occupied, cells.coarse
+        march = np.float32(step), limit, np.float32(termination)
+        twin = fused_hash_numba if isinstance(field, HashField) else fused_grouped_numba
+        twin.render(rays, basis, width, grid, march, field, picture)
+        return picture
     march = step, limit, termination
     if isinstance(field, HashField):
         from kernels import fused_hash_triton

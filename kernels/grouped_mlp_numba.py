@@ -18,7 +18,7 @@ from kernels.threads import FAST, SINGLE_THREAD_GEMM, parallel_for
 _BLOCK = 160
 _PIECE = 4096  # points of one cell that one thread takes at a time
 _GRAIN = 2048
-_MAX_RAW = np.float32(15)
+MAX_RAW = np.float32(15)
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 _LEAK = np.float32(LEAK)
 _QUARTER, _HALF_PI = np.float32(0.25), np.float32(np.pi / 2)
@@ -33,7 +33,7 @@ def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLa
     order, pieces, _ = _route(cell_index, len(parameters))
     result, dims = torch.empty(len(x)), layout.density_dims
     parallel_for(
-        _density, len(pieces), pieces, order, x.contiguous(), parameters, dims, layout.frequencies, _block(dims),
+        _density, len(pieces), pieces, order, x.contiguous(), parameters, dims, layout.frequencies, block_of(dims),
         result, grain=_grain(pieces, order),
     )  # fmt: skip
     return result
@@ -48,7 +48,7 @@ class GroupedMLPNumba(torch.autograd.Function):
         dims = np.concatenate([layout.density_dims, layout.color_dims])
         points = x.detach().contiguous(), basis.detach().contiguous(), ray_index.contiguous()
         networks = density_parameters.detach(), color_parameters.detach(), dims, len(layout.density_dims)
-        ctx.arguments = pieces, order, *points, *networks, layout.frequencies, _block(dims)
+        ctx.arguments = pieces, order, *points, *networks, layout.frequencies, block_of(dims)
         widths = int(layout.density_dims[0, 1]), layout.geo_features
         inside = [torch.empty(len(x), width if asked else 0) for width, asked in zip(widths, wanted, strict=True)]
         outputs = torch.empty(len(x)), torch.empty(len(x), 3)
@@ -89,7 +89,7 @@ def _route(cell_index: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray, int]
     return route(cell_index.contiguous().numpy(), cells, _PIECE)
 
 
-def _block(dims: np.ndarray) -> int:
+def block_of(dims: np.ndarray) -> int:
     """Points per block: few enough for the caches and for single-threaded matrix products."""
     return int(np.clip(SINGLE_THREAD_GEMM // int(dims.prod(axis=1).max()), 1, _BLOCK))
 
@@ -139,7 +139,7 @@ def _even_block(count, most):
 
 
 @njit(**FAST)
-def _encode(x, order, first, n, frequencies, target):
+def encode(x, order, first, n, frequencies, target):
     """[u, sin and cos of 2**k * pi/2 * u for every k] of a block: one polynomial each, then double angles."""
     size = 3 * n
     for s in range(n):
@@ -167,7 +167,7 @@ def _encode(x, order, first, n, frequencies, target):
 
 
 @njit(**FAST)
-def _run_layers(parameters, dims, first_layer, last_layer, n, activations):
+def run_layers(parameters, dims, first_layer, last_layer, n, activations):
     """Layers ``first .. last`` of one network on ``activations[first]``; layer k's output is ``activations[k + 1]``."""
     begin = 0
     for layer in range(first_layer, last_layer):
@@ -191,8 +191,8 @@ def _forward_block(
     Raw density is the density network's last row: the geometry before it already lies where the colour network
     reads it, and the direction goes over the rest.
     """
-    _encode(x, order, first, n, frequencies, activations[0])
-    _run_layers(density_row, dims, 0, density_layers, n, activations)
+    encode(x, order, first, n, frequencies, activations[0])
+    run_layers(density_row, dims, 0, density_layers, n, activations)
     geometry = dims[density_layers - 1, 1] - 1
     color_input = activations[density_layers]
     raw[:n] = color_input[geometry * n : (geometry + 1) * n]
@@ -200,7 +200,7 @@ def _forward_block(
         direction = basis[ray_index[order[first + s]]]
         for c in range(len(direction)):
             color_input[(geometry + c) * n + s] = direction[c]
-    _run_layers(color_row, dims, density_layers, len(dims), n, activations)
+    run_layers(color_row, dims, density_layers, len(dims), n, activations)
 
 
 @njit(**FAST)
@@ -213,11 +213,11 @@ def _density(start, stop, pieces, order, x, density_parameters, dims, frequencie
         size = _even_block(end - begin, block)
         for first in range(begin, end, size):
             n = min(end - first, size)
-            _encode(x, order, first, n, frequencies, activations[0])
-            _run_layers(density_parameters[cell], dims, 0, layers, n, activations)
+            encode(x, order, first, n, frequencies, activations[0])
+            run_layers(density_parameters[cell], dims, 0, layers, n, activations)
             raw = activations[layers, (dims[layers - 1, 1] - 1) * n :]
             for s in range(n):
-                density[order[first + s]] = np.exp(min(raw[s], _MAX_RAW))
+                density[order[first + s]] = np.exp(min(raw[s], MAX_RAW))
 
 
 @njit(**FAST)
@@ -243,7 +243,7 @@ def _forward(
             )  # fmt: skip
             for s in range(n):
                 point = order[first + s]
-                density[point] = np.exp(min(raw[s], _MAX_RAW))
+                density[point] = np.exp(min(raw[s], MAX_RAW))
                 for c in range(3):
                     rgb[point, c] = _ONE / (_ONE + np.exp(-activations[layers, c * n + s]))
                 for c in range(hidden.shape[1]):
@@ -291,7 +291,7 @@ def _backward(
     activations, grads = np.empty((layers + 1, widest), np.float32), np.empty((layers + 1, widest), np.float32)
     raw, weight_grad = np.empty(block, np.float32), np.empty((dims[:, 0] * dims[:, 1]).max(), np.float32)
     geometry = dims[density_layers - 1, 1] - 1
-    least_density = np.exp(-_MAX_RAW)
+    least_density = np.exp(-MAX_RAW)
     for piece in range(start, stop):
         cell, begin, end, slot = pieces[piece]
         density_row, color_row = density_parameters[cell], color_parameters[cell]

@@ -39,7 +39,7 @@ class HashEncodeNumba(torch.autograd.Function):
 
 
 @njit(**FAST)
-def _corners(x, first, n, offset, size, resolution, scale, hashed, index, weight):
+def corners(x, first, n, offset, size, resolution, scale, hashed, index, weight):
     """Table entries (8, n) and trilinear weights (8, n) of points ``first .. first + n`` on one level."""
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
     mask = size - 1
@@ -94,7 +94,7 @@ def _encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
         for first in range(start, stop, _BLOCK):
             n = min(stop - first, _BLOCK)
-            _corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
+            corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
             for f in range(features):
                 channel = out[level * features + f, first : first + n]
                 for k in range(n):
@@ -114,7 +114,7 @@ def _encode_backward(first_level, last_level, x, grad, offsets, resolutions, sca
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
         for first in range(0, count, _BLOCK):
             n = min(count - first, _BLOCK)
-            _corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
+            corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
             for k in range(n):
                 for corner in range(8):
                     entry, w = index[corner, k], weight[corner, k]

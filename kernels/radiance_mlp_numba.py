@@ -16,15 +16,15 @@ from torch import Tensor
 from kernels.threads import FAST, SINGLE_THREAD_GEMM, parallel_for
 
 _GRAIN = 4096
-_MAX_RAW = np.float32(15)
+MAX_RAW = np.float32(15)
 
 
 def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Density (N,)."""
     features = features.t().contiguous()
-    flat, dims = _flatten(weights)
+    flat, dims = flatten(weights)
     result = torch.empty(features.shape[1])
-    parallel_for(_density, len(result), features, flat, dims, _block(dims), result, grain=_GRAIN)
+    parallel_for(_density, len(result), features, flat, dims, block_of(dims), result, grain=_GRAIN)
     return result
 
 
@@ -34,13 +34,13 @@ class RadianceMLPNumba(torch.autograd.Function):
     @staticmethod
     def forward(ctx, wanted, features, basis, ray_index, density_layers, *weights):
         features = features.detach().t().contiguous()
-        flat, dims = _flatten(weights)
+        flat, dims = flatten(weights)
         count = features.shape[1]
         widths = int(dims[0, 0]), int(dims[density_layers - 1, 0]) - 1
         inside = [torch.empty(width if asked else 0, count) for width, asked in zip(widths, wanted, strict=True)]
         outputs = torch.empty(count), torch.empty(count, 3)
         basis, ray_index = basis.detach().contiguous(), ray_index.contiguous()
-        ctx.arguments = features, basis, ray_index, flat, dims, density_layers, _block(dims)
+        ctx.arguments = features, basis, ray_index, flat, dims, density_layers, block_of(dims)
         parallel_for(_forward, count, *ctx.arguments, *outputs, *inside, grain=_GRAIN)
         ctx.shapes = [weight.shape for weight in weights]
         ctx.save_for_backward(*outputs)
@@ -62,12 +62,12 @@ class RadianceMLPNumba(torch.autograd.Function):
         return None, grad_features.t(), None, None, None, *grads
 
 
-def _flatten(weights: Sequence[Tensor]) -> tuple[Tensor, np.ndarray]:
+def flatten(weights: Sequence[Tensor]) -> tuple[Tensor, np.ndarray]:
     flat = torch.cat([weight.detach().reshape(-1) for weight in weights])
     return flat, np.array([tuple(weight.shape) for weight in weights], dtype=np.int64)
 
 
-def _block(dims: np.ndarray) -> int:
+def block_of(dims: np.ndarray) -> int:
     """Samples per block: small enough for the caches and for single-threaded matrix products."""
     return int(np.clip(SINGLE_THREAD_GEMM // int((dims[:, 0] * dims[:, 1]).max()) // 16 * 16, 16, 256))
 
@@ -79,7 +79,7 @@ def _relu(values):
 
 
 @njit(**FAST)
-def _run_layers(flat, dims, first_layer, last_layer, weight_offset, block, activations):
+def run_layers(flat, dims, first_layer, last_layer, weight_offset, block, activations):
     """Layers ``first .. last`` on ``activations[first]``; layer k leaves its output in ``activations[k + 1]``."""
     for layer in range(first_layer, last_layer):
         rows, columns = dims[layer, 0], dims[layer, 1]
@@ -122,9 +122,9 @@ def _density(start, stop, features, flat, dims, block, density):
     for first in range(start, stop, block):
         n = min(stop - first, block)
         _load_features(features, first, n, block, activations[0])
-        _run_layers(flat, dims, 0, layers, 0, block, activations)
+        run_layers(flat, dims, 0, layers, 0, block, activations)
         for s in range(n):
-            density[first + s] = np.exp(min(activations[layers, s], _MAX_RAW))
+            density[first + s] = np.exp(min(activations[layers, s], MAX_RAW))
 
 
 @njit(**FAST)
@@ -132,10 +132,10 @@ def _forward_block(features, basis, ray_index, flat, dims, density_layers, block
     """Fills the activations of both networks; ``raw`` keeps the density network's output."""
     geometry_width = dims[density_layers - 1, 0] - 1
     _load_features(features, first, n, block, activations[0])
-    offset = _run_layers(flat, dims, 0, density_layers, 0, block, activations)
+    offset = run_layers(flat, dims, 0, density_layers, 0, block, activations)
     raw[:] = activations[density_layers, : len(raw)]
     _load_color_input(raw, geometry_width, basis, ray_index, first, n, block, activations[density_layers])
-    _run_layers(flat, dims, density_layers, len(dims), offset, block, activations)
+    run_layers(flat, dims, density_layers, len(dims), offset, block, activations)
 
 
 @njit(**FAST)
@@ -152,7 +152,7 @@ def _forward(start, stop, features, basis, ray_index, flat, dims, density_layers
         n = min(stop - first, block)
         _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw)
         for s in range(n):
-            density[first + s] = np.exp(min(raw[s], _MAX_RAW))
+            density[first + s] = np.exp(min(raw[s], MAX_RAW))
             for c in range(3):
                 rgb[first + s, c] = one / (one + np.exp(-activations[layers, c * block + s]))
         for c in range(len(hidden)):
@@ -195,7 +195,7 @@ def _backward(
     raw_grad = np.empty(block, np.float32)
     geometry = (dims[density_layers - 1, 0] - 1) * block
     flat_grad = partial[start // grain]
-    one, least_density = np.float32(1), np.exp(-_MAX_RAW)
+    one, least_density = np.float32(1), np.exp(-MAX_RAW)
     for first in range(start, stop, block):
         n = min(stop - first, block)
         _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw)

@@ -51,51 +51,55 @@ def _exit_distance(x, dx, cell, size):
 
 
 @njit(**COMPILED)
+def next_sample(ray, k, seed, origins, directions, near, far, lower, inverse_size, occupied, coarse, step):
+    """The first bin from ``k`` on whose sample is in an occupied cell, plus one, and that sample's t; -1 if none is."""
+    nx, ny, nz = occupied.shape
+    block = np.float32(COARSE)
+    # In grid coordinates a cell has edge 1; t stays in world units.
+    ox = (origins[ray, 0] - lower[0]) * inverse_size
+    oy = (origins[ray, 1] - lower[1]) * inverse_size
+    oz = (origins[ray, 2] - lower[2]) * inverse_size
+    dx = directions[ray, 0] * inverse_size
+    dy = directions[ray, 1] * inverse_size
+    dz = directions[ray, 2] * inverse_size
+    while True:
+        t = near[ray] + (k + _place(ray, k, seed)) * step
+        if t >= far[ray]:
+            return -1, t
+        x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
+        ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+        if ix < 0 or iy < 0 or iz < 0 or ix >= nx or iy >= ny or iz >= nz:
+            k += 1
+            continue
+        if occupied[ix, iy, iz] != 0:
+            return k + 1, t
+        edge, cx, cy, cz = np.float32(1), ix, iy, iz
+        if coarse[ix >> 2, iy >> 2, iz >> 2] == 0:
+            edge, cx, cy, cz = block, ix >> 2, iy >> 2, iz >> 2
+        leave = min(_exit_distance(y, dy, cy, edge), _exit_distance(z, dz, cz, edge))
+        leave = min(_exit_distance(x, dx, cx, edge), leave)
+        # Bins that end before the empty cell does cannot hold a sample, wherever their place is.
+        k = max(k + 1, int((t + leave - near[ray]) / step))
+
+
+@njit(**COMPILED)
 def _scan(
     start, stop, origins, directions, near, far, lower, inverse_size, occupied, coarse, step, limit, seed,
     first_bin, places, counts, next_bin,
 ):  # fmt: skip
     """Writes the t of each chunk's samples one after another from ``places[start * limit]``."""
-    nx, ny, nz = occupied.shape
     cursor = start * limit
-    block = np.float32(COARSE)
     for ray in range(start, stop):
-        counts[ray], next_bin[ray] = 0, -1
-        k = first_bin[ray]
-        if k < 0:
-            continue
-        # In grid coordinates a cell has edge 1; t stays in world units.
-        ox = (origins[ray, 0] - lower[0]) * inverse_size
-        oy = (origins[ray, 1] - lower[1]) * inverse_size
-        oz = (origins[ray, 2] - lower[2]) * inverse_size
-        dx = directions[ray, 0] * inverse_size
-        dy = directions[ray, 1] * inverse_size
-        dz = directions[ray, 2] * inverse_size
-        while True:
-            t = near[ray] + (k + _place(ray, k, seed)) * step
-            if t >= far[ray]:
-                break
-            x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-            ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-            if ix < 0 or iy < 0 or iz < 0 or ix >= nx or iy >= ny or iz >= nz:
-                k += 1
-                continue
-            if occupied[ix, iy, iz] != 0:
+        k, count = first_bin[ray], 0
+        while k >= 0 and count < limit:
+            k, t = next_sample(
+                ray, k, seed, origins, directions, near, far, lower, inverse_size, occupied, coarse, step
+            )
+            if k >= 0:
                 places[cursor] = t
                 cursor += 1
-                counts[ray] += 1
-                k += 1
-                if counts[ray] == limit:
-                    next_bin[ray] = k
-                    break
-                continue
-            edge, cx, cy, cz = np.float32(1), ix, iy, iz
-            if coarse[ix >> 2, iy >> 2, iz >> 2] == 0:
-                edge, cx, cy, cz = block, ix >> 2, iy >> 2, iz >> 2
-            leave = min(_exit_distance(y, dy, cy, edge), _exit_distance(z, dz, cz, edge))
-            leave = min(_exit_distance(x, dx, cx, edge), leave)
-            # Bins that end before the empty cell does cannot hold a sample, wherever their place is.
-            k = max(k + 1, int((t + leave - near[ray]) / step))
+                count += 1
+        counts[ray], next_bin[ray] = count, k
 
 
 @njit(**COMPILED)

@@ -34,11 +34,13 @@ class RenderConfig(Section):
     )
     fused: Literal["auto"] | bool = Field(
         "auto",
-        description="render whole pictures in one Triton kernel (evaluation); auto: where the kernels are Triton's and "
-        "the student fits it, false: always in waves of samples, the reference, true: fused or an error",
+        description="render whole pictures in one kernel (evaluation); auto: where the kernels are numba's or Triton's "
+        "and the student fits it, false: always in waves of samples, the reference, true: fused or an error",
     )
     precision: Literal["float32", "float16"] = Field(
-        "float32", description="type of the fused renderer's tables and factors of products; sums are float32"
+        "float32",
+        description="type of the fused renderer's tables and factors of products, float16 on CUDA alone; sums are "
+        "float32",
     )
     background: Background = Field(
         "white",

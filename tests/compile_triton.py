@@ -127,7 +127,17 @@ def grouped(width, dtype=FULL, frequencies=4, density_layers=2):
 def fused(field, precision):
     rays = torch.zeros(1200, 3), torch.zeros(1200, 3), torch.zeros(1200), torch.zeros(1200)
     cells = Cells((0.0, 0.0, 0.0), 0.1, torch.zeros(18, 19, 20, dtype=torch.uint8))
-    render_fused(field, *rays, cells, width=40, step=0.1, limit=1024, termination=1e-4, precision=precision)
+    render_fused(
+        field,
+        *rays,
+        cells,
+        width=40,
+        step=0.1,
+        limit=1024,
+        termination=1e-4,
+        precision=precision,
+        implementation="triton",
+    )
 
 
 def fused_hash(width, precision=FULL, levels=16, color_hidden=2):

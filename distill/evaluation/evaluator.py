@@ -6,7 +6,6 @@ Metrics are taken on the renders rounded to 8 bits, the very pixels of the PNGs,
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,10 +27,11 @@ from distill.evaluation.results import (
     summarize,
     verdict,
 )
+from distill.evaluation.speed import timed
 from machine.files import write_csv
 from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
-from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak, synchronize
+from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak
 from scene.frames import spread
 from scene.images import read_image
 from settings.config import Config
@@ -227,20 +227,20 @@ class _Job:
         if not todo:
             return
         wanted = sorted({*todo, *(index - 1 for index in todo if index in self._pairs)})
-        cameras, background = self._references.views.cameras, self._references.background
+        cameras = self._references.views.cameras
+
+        def render(index: int) -> RenderedFrame:
+            return self._render_frame(index, self._references.background)
+
         size = max(1, _CHUNK_BYTES // (cameras.width * cameras.height * _BYTES_PER_PIXEL))
         with torch.no_grad(), tqdm(total=len(wanted), desc="render", unit="frame", **self._bar) as bar:
-            self._render_frame(wanted[0], background)
-            synchronize(self._device)
+            timed(render, wanted[0], self._device)
             for start in range(0, len(wanted), size):
                 renders = {}
                 reset_gpu_peak(self._device)
                 with GpuMonitor(self._device) as monitor:
                     for index in wanted[start : start + size]:
-                        begin = time.perf_counter()
-                        frame = self._render_frame(index, background)
-                        synchronize(self._device)
-                        renders[index] = Render.of(frame, time.perf_counter() - begin)
+                        renders[index] = Render.of(*timed(render, index, self._device))
                         bar.update()
                 yield renders, GpuFigures(gpu_mem_gib(self._device), monitor.mean_power_w())
 

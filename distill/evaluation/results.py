@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from distill.evaluation import metrics
+from distill.evaluation.speed import frames_per_second
 from settings.errors import ExitCode
 
 Row = dict[str, object]
@@ -98,7 +99,7 @@ def summarize(frame_rows: Sequence[Row], split: str, reference: str, frames: Seq
             frame[name] for frame in chosen if frame[name] is not None and (not pairs or frame["frame"] - 1 in members)
         ]
         row[name] = float(np.mean(measured)) if measured else None
-    row["avg_fps"] = len(chosen) / sum(frame["render_s"] for frame in chosen)
+    row["avg_fps"] = frames_per_second([frame["render_s"] for frame in chosen])
     row["gpu_peak_gib"], row["power_avg_w"] = gpu.peak_gib, gpu.power_w
     row["collapsed"] = COLLAPSED if metrics.is_collapsed(row["psnr"], row["psnr_blank"]) else None
     return row | {name: chosen[0][name] for name in ("background", "width", "height")}

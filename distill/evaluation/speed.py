@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 from distill.evaluation.power import PowerMeter, idle_power
 from machine.telemetry import gpu_mem_gib, reset_gpu_peak, synchronize
 
+T = TypeVar("T")
 BURN_IN = 3
 TIMED_FRAMES = 24
 TIMED_SECONDS = 30.0
@@ -43,6 +45,21 @@ class Speed:
     cpu_package_energy_per_frame_j: float | None
 
 
+def timed(
+    render: Callable[[int], T], index: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> tuple[T, float]:
+    """What ``render`` gives for a frame, and the seconds it took from an idle device to an idle device."""
+    begin = clock()
+    frame = render(index)
+    synchronize(device)
+    return frame, clock() - begin
+
+
+def frames_per_second(seconds: Sequence[float]) -> float:
+    """The median of the frames' rates: one hiccup of the machine does not move it."""
+    return float(np.median(1 / np.asarray(seconds)))
+
+
 def measure_speed(
     render: Callable[[int], object],
     frames: Sequence[int],
@@ -71,18 +88,14 @@ def measure_speed(
     with meter(device) as power:
         begin = clock()
         for index in frames:
-            start = clock()
-            if seconds and start - begin > limit_s:
+            if seconds and clock() - begin > limit_s:
                 break
-            render(index)
-            synchronize(device)
-            seconds.append(clock() - start)
-    rates = 1 / np.array(seconds)
-    low, median, high = np.percentile(rates, (25, 50, 75))
+            seconds.append(timed(render, index, device, clock)[1])
+    low, high = np.percentile(1 / np.array(seconds), (25, 75))
     drawn, per_frame = power.power(), float(np.mean(seconds))
 
     def figures(watts: float | None, idle_watts: float | None) -> tuple[float | None, float | None, float | None]:
         return watts, idle_watts, None if watts is None else watts * per_frame
 
     gpu, cpu = figures(drawn.gpu_w, idle.gpu_w), figures(drawn.cpu_package_w, idle.cpu_package_w)
-    return Speed(len(seconds), float(median), float(high - low), gpu_mem_gib(device), *gpu, *cpu)
+    return Speed(len(seconds), frames_per_second(seconds), float(high - low), gpu_mem_gib(device), *gpu, *cpu)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,10 +16,12 @@ from kernels.compositing import Composite, composite
 from kernels.dispatch import resolve
 from kernels.fused_render import RenderedPicture, fused_refusal, render_fused
 from kernels.ray_marching import march
+from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
 from students.base import Student
 
+_IMPLEMENTATIONS = ("torch", "numba", "triton")
 _told: set[str] = set()
 _log = logging.getLogger(__name__)
 
@@ -140,21 +143,23 @@ def render_frame(
     background: tuple[float, float, float],
 ) -> RenderedFrame:
     """Renders one camera's image: in one kernel if ``renders_fused``, else in waves of samples, the reference."""
-    rays = clip_to_box(*image_rays(cameras, frame), grid.box, settings)
-    if renders_fused(student, settings, rays.origins.device):
-        rgb, alpha, distance = _render_fused(student, grid, rays, settings, cameras.width)
-    else:
-        rgb, alpha, distance = _render_waves(student, grid, rays, settings)
-    height, width = cameras.height, cameras.width
-    rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
-    distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
-    return RenderedFrame(
-        rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
-    )
+    device, height, width = cameras.c2w.device, cameras.height, cameras.width
+    by_numba = resolve("rendering", settings.implementation, device, _IMPLEMENTATIONS) == "numba"
+    with one_torch_thread() if by_numba else nullcontext():
+        rays = clip_to_box(*image_rays(cameras, frame), grid.box, settings)
+        if renders_fused(student, settings, device):
+            rgb, alpha, distance = _render_fused(student, grid, rays, settings, width)
+        else:
+            rgb, alpha, distance = _render_waves(student, grid, rays, settings)
+        rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
+        distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
+        return RenderedFrame(
+            rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
+        )
 
 
 def renders_fused(student: Student, settings: RenderSettings, device: torch.device) -> bool:
-    """Whether pictures are rendered by the fused kernel: where kernels are Triton's and it can render the student.
+    """Whether pictures are rendered by the fused kernel: where kernels are numba's or Triton's and it can.
 
     ``settings.fused`` true asks for it whatever the kernels, false never.
 
@@ -163,16 +168,22 @@ def renders_fused(student: Student, settings: RenderSettings, device: torch.devi
     """
     if settings.fused is False:
         return False
-    refusal = fused_refusal(student.fused_field(), device)
+    implementation = _implementation(settings, device)
+    refusal = fused_refusal(student.fused_field(), device, implementation, getattr(torch, settings.precision))
     if settings.fused is True:
         if refusal is not None:
             raise ValueError(f"the fused renderer cannot run: {refusal}")
         return True
-    by_triton = resolve("rendering", settings.implementation, device, ("torch", "numba", "triton")) == "triton"
-    if by_triton and refusal is not None and refusal not in _told:
+    if implementation != "torch" and refusal is not None and refusal not in _told:
         _told.add(refusal)
         _log.warning("pictures are rendered in waves of samples, not by the fused renderer: %s", refusal)
-    return by_triton and refusal is None
+    return refusal is None
+
+
+def _implementation(settings: RenderSettings, device: torch.device) -> str:
+    """Of the fused kernel; "torch", which it has not, only where nothing asks for the kernel by name."""
+    name = resolve("rendering", settings.implementation, device, _IMPLEMENTATIONS)
+    return "auto" if name == "torch" and settings.fused is True else name
 
 
 def _render_fused(
@@ -190,6 +201,7 @@ def _render_fused(
         limit=settings.max_samples_per_ray,
         termination=settings.termination,
         precision=getattr(torch, settings.precision),
+        implementation=_implementation(settings, rays.origins.device),
     )
 
 

@@ -12,7 +12,7 @@ from kernels.ray_marching import march
 from kernels.ray_samples import Cells
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
-from tests.triton_device import DEVICE, needs_triton
+from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
 
 BOX = ((-1.0, -0.8, -0.5), (1.0, 1.0, 0.7))
 HASH = {
@@ -50,6 +50,9 @@ STUDENTS = pytest.mark.parametrize(
 )
 
 
+TWINS = pytest.mark.parametrize("implementation", ["numba", TRITON])
+
+
 def make_cells(share=0.4):
     return Cells(BOX[0], 0.2, (torch.rand(10, 9, 6) < share).byte())
 
@@ -75,11 +78,12 @@ def reference(student, rays, cells, step, limit, termination=0.0):
     return (result.rgb, result.alpha, result.distance), samples.offsets.diff()
 
 
-def fused(student, rays, cells, width, step, limit, **options):
-    options = {"termination": 0.0, **options}
-    field = student.to(DEVICE).fused_field()
-    cells = replace(cells, occupied=cells.occupied.to(DEVICE))
-    rays = (part.to(DEVICE) for part in rays)
+def fused(student, rays, cells, width, step, limit, implementation="triton", **options):
+    options = {"termination": 0.0, "implementation": implementation, **options}
+    device = device_of(implementation)
+    field = student.to(device).fused_field()
+    cells = replace(cells, occupied=cells.occupied.to(device))
+    rays = (part.to(device) for part in rays)
     picture = render_fused(field, *rays, cells, width=width, step=step, limit=limit, **options)
     student.cpu()
     return [part.cpu() for part in picture]
@@ -90,60 +94,60 @@ def assert_same(found, expected, atol=2e-5):
         torch.testing.assert_close(part, other, rtol=0, atol=atol)
 
 
-@needs_triton
+@TWINS
 @STUDENTS
-def test_rays_are_what_the_kernels_one_after_another_make_of_them(make):
+def test_rays_are_what_the_kernels_one_after_another_make_of_them(make, implementation):
     student, cells, rays = make(), make_cells(), make_rays(34)
     expected, counts = reference(student, rays, cells, 0.2, 1000)
     assert (counts == 0).any() and counts.max() > 3
     assert (expected[1] > 0.99).any() and ((expected[1] > 0.1) & (expected[1] < 0.9)).any()
-    assert_same(fused(student, rays, cells, 17, 0.2, 1000), expected)
+    assert_same(fused(student, rays, cells, 17, 0.2, 1000, implementation), expected)
 
 
-@needs_triton
+@TWINS
 @pytest.mark.parametrize(("count", "width"), [(1, 1), (5, 5), (18 * 17, 18)])
-def test_pictures_of_any_size(count, width):
+def test_pictures_of_any_size(count, width, implementation):
     """A slot takes ray after ray, and the last picture has four squares of pixels."""
     student, cells, rays = hash_grid(), make_cells(0.1), make_rays(count)
     expected, _ = reference(student, rays, cells, 0.2, 3)
-    assert_same(fused(student, rays, cells, width, 0.2, 3), expected)
+    assert_same(fused(student, rays, cells, width, 0.2, 3, implementation), expected)
 
 
-@needs_triton
+@TWINS
 @STUDENTS
-def test_no_rays(make):
-    picture = fused(make(), make_rays(0), make_cells(), 4, 0.1, 10)
+def test_no_rays(make, implementation):
+    picture = fused(make(), make_rays(0), make_cells(), 4, 0.1, 10, implementation)
     assert [part.shape for part in picture] == [(0, 3), (0,), (0,)]
 
 
-@needs_triton
+@TWINS
 @STUDENTS
-def test_a_ray_ends_at_its_last_sample_allowed(make):
+def test_a_ray_ends_at_its_last_sample_allowed(make, implementation):
     student, cells, rays = make(), make_cells(1.0), make_rays(12)
     _, counts = reference(student, rays, cells, 0.1, 1000)
     expected, limited = reference(student, rays, cells, 0.1, 2)
     assert (counts > 2).any() and limited.max() == 2
-    assert_same(fused(student, rays, cells, 4, 0.1, 2), expected)
+    assert_same(fused(student, rays, cells, 4, 0.1, 2, implementation), expected)
 
 
-@needs_triton
+@TWINS
 @STUDENTS
-def test_a_ray_ends_at_the_sample_that_leaves_too_little_of_it(make):
+def test_a_ray_ends_at_the_sample_that_leaves_too_little_of_it(make, implementation):
     student, cells, rays = make(), make_cells(1.0), make_rays(20)
     whole, _ = reference(student, rays, cells, 0.2, 1000)
     expected, _ = reference(student, rays, cells, 0.2, 1000, termination=0.3)
     assert ((whole[1] - expected[1]) > 1e-3).any()
-    assert_same(fused(student, rays, cells, 5, 0.2, 1000, termination=0.3), expected)
+    assert_same(fused(student, rays, cells, 5, 0.2, 1000, implementation, termination=0.3), expected)
 
 
-@needs_triton
-def test_empty_space_is_crossed_without_missing_a_bin():
+@TWINS
+def test_empty_space_is_crossed_without_missing_a_bin(implementation):
     """Bins much smaller than cells, few cells occupied, edges that are no multiple of a coarse cell's."""
     student, rays = hash_grid(levels=1, color_layers=1), make_rays(16)
     cells = make_cells(0.02)
     expected, counts = reference(student, rays, cells, 0.037, 1000)
     assert counts.max() > 3 and (counts == 0).any()
-    assert_same(fused(student, rays, cells, 8, 0.037, 1000), expected)
+    assert_same(fused(student, rays, cells, 8, 0.037, 1000, implementation), expected)
 
 
 @needs_triton
@@ -162,16 +166,38 @@ def test_what_does_not_fit_is_refused():
     student, cells, rays = hash_grid(), make_cells(), make_rays(6)
     with pytest.raises(ValueError, match="width: found 4"):
         fused(student, rays, cells, 4, 0.1, 10)
-    assert fused_refusal(student.fused_field(), DEVICE) is None
+    assert fused_refusal(student.fused_field(), DEVICE, "triton") is None
     assert "kind of student" in fused_refusal(None, DEVICE)
-    assert "power of two" in fused_refusal(hash_grid(features=3).fused_field(), DEVICE)
-    assert "128 wide, found 160" in fused_refusal(hash_grid(levels=20, features=8).fused_field(), DEVICE)
-    wide = kilo_uniform(geo_features=140).fused_field()
-    assert "found 144" in fused_refusal(wide, DEVICE)
+    assert "power of two" in fused_refusal(hash_grid(features=3).fused_field(), DEVICE, "triton")
+    assert "128 wide, found 160" in fused_refusal(hash_grid(levels=20, features=8).fused_field(), DEVICE, "triton")
+    wide = kilo_uniform(geo_features=140)
+    assert "found 144" in fused_refusal(wide.fused_field(), DEVICE, "triton")
     with pytest.raises(ValueError, match="found 144"):
-        render_fused(wide, *rays, cells, width=6, step=0.1, limit=10, termination=0.0)
+        fused(wide, rays, cells, 6, 0.1, 10)
 
 
-def test_without_triton_there_is_no_fused_renderer(monkeypatch):
+def test_only_triton_has_half_precision_and_wants_a_gpu(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert "triton" in fused_refusal(hash_grid().fused_field(), torch.device("cpu"))
+    field, cpu = hash_grid().fused_field(), torch.device("cpu")
+    assert fused_refusal(field, cpu) is None
+    assert "float16" in fused_refusal(field, cpu, precision=torch.float16)
+    assert "CUDA device" in fused_refusal(field, cpu, "triton")
+    assert "no torch" in fused_refusal(field, cpu, "torch")
+
+
+def test_networks_whose_products_are_large_take_fewer_samples_at_a_time():
+    """Wider than a turn's rays: those at the end wait until others have ended."""
+    rays, cells = make_rays(70), make_cells(1.0)
+    for student in (hash_grid(hidden_width=160), kilo_uniform(hidden_width=128, blend=0.3)):
+        expected, counts = reference(student, rays, cells, 0.2, 1000)
+        assert counts.sum() > 200
+        assert_same(fused(student, rays, cells, 10, 0.2, 1000, "numba"), expected, atol=1e-4)
+
+
+def test_numba_renders_the_same_picture_on_any_number_of_threads(use_threads):
+    student, cells, rays = kilo_uniform(blend=0.3), make_cells(), make_rays(40 * 36)
+    pictures = []
+    for threads in (1, 3):
+        use_threads(threads)
+        pictures.append(fused(student, rays, cells, 40, 0.2, 1000, "numba"))
+    assert all(torch.equal(one, other) for one, other in zip(*pictures, strict=True))

@@ -98,7 +98,9 @@ def test_with_triton_the_fused_renderer_is_timed_beside_the_waves(monkeypatch):
         run_cases, "_warm", lambda config, teacher, device, _: (None, build_model(config, teacher, device))
     )
     monkeypatch.setattr(run_cases, "render_frame", lambda *arguments: rendered.append(arguments[4].fused))
-    monkeypatch.setattr(renderer, "fused_refusal", lambda field, device: None)
+    monkeypatch.setattr(
+        renderer, "fused_refusal", lambda field, device, name, precision: "it has none" if name == "torch" else None
+    )
     monkeypatch.setattr(renderer, "resolve", lambda kernel, requested, *_: requested)
     cases = list(run_cases.run_cases(CPU, TINY, frozenset(["rendering"])))
     assert [case.implementation for case in cases] == ["torch", "triton", "triton, fused"] * 2

@@ -48,8 +48,7 @@ def test_figures_are_means_of_per_frame_figures(setup):
     assert train["psnr"] == pytest.approx(7.959, abs=1e-3)
     assert everything["psnr"] == pytest.approx((13.979 + 9 * 7.959) / 10, abs=1e-3)
     assert holdout["alpha_mean"] == 0.25
-    seconds = sum(row["render_s"] for row in result.frame_rows)
-    assert everything["avg_fps"] == pytest.approx(10 / seconds)
+    assert everything["avg_fps"] == pytest.approx(np.median([1 / row["render_s"] for row in result.frame_rows]))
 
 
 def test_a_blank_student_is_collapsed_with_the_evidence(setup):

@@ -13,7 +13,7 @@ from kernels import dispatch, fused_render
 from scene.rays import Rays, SceneBox, image_rays
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
-from tests.triton_device import DEVICE, needs_triton
+from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
 COLOR = torch.tensor([0.25, 0.5, 1.0])
@@ -200,17 +200,18 @@ def kilo_uniform():
     return student
 
 
-@needs_triton
+@pytest.mark.parametrize("implementation", ["numba", TRITON])
 @pytest.mark.parametrize("make", [hash_grid, kilo_uniform])
-def test_fused_pictures_are_those_of_the_waves(make, look_at, monkeypatch):
-    student, grid = make().to(DEVICE), make_grid()
+def test_fused_pictures_are_those_of_the_waves(make, implementation, look_at, monkeypatch):
+    device = device_of(implementation)
+    student, grid = make().to(device), make_grid()
     grid.bound_by_teacher((torch.rand(8, 8, 8) < 0.5).byte())
-    grid, cameras = grid.to(DEVICE), look_at([(0.5, -0.4, 3.0)], width=9, height=7, focal=8.0).to(DEVICE)
+    grid, cameras = grid.to(device), look_at([(0.5, -0.4, 3.0)], width=9, height=7, focal=8.0).to(device)
     settings = replace(SETTINGS, step=0.2, termination=1e-4)
     waves = render_frame(student, grid, cameras, 0, replace(settings, fused=False), BACKGROUND)
     assert waves.alpha.max() > 0.9 and (waves.alpha == 0).any()
     monkeypatch.setattr("distill.rendering.renderer._render_waves", None)
-    fused = render_frame(student, grid, cameras, 0, replace(settings, implementation="triton"), BACKGROUND)
+    fused = render_frame(student, grid, cameras, 0, replace(settings, implementation=implementation), BACKGROUND)
     assert (fused.rgb - waves.rgb).abs().max() < 1 / 2550
     assert (fused.alpha - waves.alpha).abs().max() < 1 / 2550
     solid = waves.alpha > 0.1
@@ -219,7 +220,10 @@ def test_fused_pictures_are_those_of_the_waves(make, look_at, monkeypatch):
 
 
 @needs_triton
-def test_a_student_the_fused_renderer_does_not_know_is_rendered_in_waves_and_that_is_said_once(field, look_at, caplog):
+def test_a_student_the_fused_renderer_does_not_know_is_rendered_in_waves_and_that_is_said_once(
+    field, look_at, caplog, monkeypatch
+):
+    monkeypatch.setattr("distill.rendering.renderer._told", set())
     student, cameras = (
         field(ball(), box=(BOX.lower, BOX.upper)).to(DEVICE),
         look_at([(0.0, -3.0, 0.0)], width=3, height=2).to(DEVICE),
@@ -252,5 +256,29 @@ def test_on_a_gpu_pictures_are_fused_unless_the_kernels_or_the_config_are_others
         renders_fused(student, replace(SETTINGS, fused=True), cuda)
 
 
-def test_on_a_cpu_pictures_are_rendered_in_waves():
-    assert not renders_fused(hash_grid(), SETTINGS, torch.device("cpu"))
+def test_on_a_cpu_pictures_are_fused_in_full_precision_unless_the_kernels_are_torchs(caplog):
+    cpu = torch.device("cpu")
+    assert renders_fused(hash_grid(), SETTINGS, cpu)
+    assert not renders_fused(hash_grid(), replace(SETTINGS, implementation="torch"), cpu)
+    assert renders_fused(hash_grid(), replace(SETTINGS, implementation="torch", fused=True), cpu)
+    assert not caplog.records
+    assert not renders_fused(hash_grid(), replace(SETTINGS, precision="float16"), cpu)
+    assert "on the CPU it computes in float32" in caplog.text
+
+
+def test_while_numba_renders_torch_keeps_off_the_cores(look_at, monkeypatch):
+    """Its pool would wait for cores that numba's threads are on: three quarters of the frame rate."""
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr(
+        "distill.rendering.renderer.clip_to_box",
+        lambda *arguments: seen.append(torch.get_num_threads()) or clip_to_box(*arguments),
+    )
+    torch.set_num_threads(3)
+    try:
+        for implementation in ("numba", "torch"):
+            settings = replace(SETTINGS, step=0.2, implementation=implementation)
+            cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=2)
+            render_frame(hash_grid(), make_grid(), cameras, 0, settings, BACKGROUND)
+        assert seen == [1, 3] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
