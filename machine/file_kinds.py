@@ -132,7 +132,7 @@ def _kind_of_gzip(head: bytes) -> FileKind:
     try:
         inside = zlib.decompressobj(wbits=31).decompress(head, 4)
     except zlib.error:
-        inside = b""
+        return FileKind("gzip", "a damaged gzip file", _EMPTY.hint)
     if inside == b"NGSP":
         return FileKind("spz", "an SPZ splat")
     return FileKind("gzip", "a gzip file", "Unpack it first (gunzip).")

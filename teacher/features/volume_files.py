@@ -25,7 +25,7 @@ from settings.errors import InputError
 from teacher.features.channels import gaussian_features, select_channels
 from teacher.features.volume import ChannelStatistics, FeatureVolume, cell_index
 from teacher.gaussians import Gaussians
-from teacher.npz_files import NPZ_ERRORS, narrowed, save_npz
+from teacher.npz_files import NPZ_ERRORS, load_npz, narrowed, save_npz
 
 FORMAT, VERSION = "teacher-features", 1
 _ARRAYS = ("cells", "density", "confidence", "features", "gaussian_features")
@@ -123,13 +123,13 @@ def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not Path(path).is_file():
         raise InputError(path, "teacher features", "no such file", expected, _EXPORT_AGAIN)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            header = json.loads(str(archive["header"]))
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise ValueError("the header is of another format")
-            if header.get("version") != VERSION:
-                raise InputError(path, "version", header.get("version"), VERSION, _EXPORT_AGAIN)
-            arrays = {name: archive[name] for name in _ARRAYS}
+        archive = load_npz(path)
+        header = json.loads(str(archive["header"]))
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ValueError("the header is of another format")
+        if header.get("version") != VERSION:
+            raise InputError(path, "version", header.get("version"), VERSION, _EXPORT_AGAIN)
+        arrays = {name: archive[name] for name in _ARRAYS}
         _check(header, arrays)
     except NPZ_ERRORS as error:
         raise InputError(path, "teacher features", f"unreadable data ({error})", expected, _EXPORT_AGAIN) from None

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from machine.files import output_errors
+from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.gaussian_files.checks import DAMAGED, FIELDS, check_present, checked_gaussians
+from teacher.gaussian_files.other_files import FROM_CHECKPOINT
 from teacher.gaussians import Gaussians
-from teacher.npz_files import NPZ_ERRORS, narrowed, save_npz
+from teacher.npz_files import NPZ_ERRORS, load_npz, narrowed, save_npz
 
 NPZ_FORMAT, NPZ_VERSION = "3d-gaussians", 1
 _NPZ_EXPECTED = f"an .npz of format {NPZ_FORMAT}, version {NPZ_VERSION}"
@@ -35,24 +37,29 @@ def write_npz(path: str | Path, gaussians: Gaussians, dtype: type = np.float16) 
         save_npz(path, format=np.array(NPZ_FORMAT), version=np.array(NPZ_VERSION), **arrays)
 
 
-def read_npz(path: str | Path) -> Gaussians:
+def read_npz(path: str | Path, offset: Offset | None = None) -> Gaussians:
     """Reads what ``write_npz`` wrote, without unpickling anything.
+
+    Args:
+        offset: ``data.offset``: see ``moved_positions``.
 
     Raises:
         InputError: see ``read_gaussians``.
     """
     check_present(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = load_npz(path)
     except NPZ_ERRORS as error:
         raise InputError(path, "npz file", f"unreadable data ({error})", _NPZ_EXPECTED, DAMAGED) from None
     name, version = (str(arrays[key]) if key in arrays else "none" for key in ("format", "version"))
     if (name, version) != (NPZ_FORMAT, str(NPZ_VERSION)):
-        raise InputError(path, "format, version", f"{name}, {version}", f"{NPZ_FORMAT}, {NPZ_VERSION}")
+        names = ", ".join(sorted(arrays)[:6])
+        hint = FROM_CHECKPOINT if name == "none" else ""
+        found = f"{name}, {version}, beside arrays {names}"
+        raise InputError(path, "format, version", found, f"{NPZ_FORMAT}, {NPZ_VERSION}", hint)
     if missing := [field for field in FIELDS if field not in arrays]:
         raise InputError(path, "arrays", f"no {', '.join(missing)}", _NPZ_EXPECTED)
     for field in FIELDS:
         if arrays[field].dtype.kind != "f":
             raise InputError(path, f"array {field}", arrays[field].dtype, "floating point")
-    return checked_gaussians(path, {field: arrays[field] for field in FIELDS})
+    return checked_gaussians(path, {field: arrays[field] for field in FIELDS}, offset)
