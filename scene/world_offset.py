@@ -15,9 +15,9 @@ Offset = tuple[float, float, float]
 """World units, taken off every position."""
 
 # Float32 positions of a scene within 400 of its own widths from the origin are finer than this share of its width, a
-# twenty-fifth of a pixel in a picture 800 wide. At the coordinates of a map they are steps of centimetres to half a metre.
+# twenty-fifth of a pixel in a picture 800 wide. At the coordinates of a map they step by centimetres to half a metre.
 _COARSEST_STEP = 1 / 20_000
-_SAMPLE = 100_000  # positions that tell where a scene is
+_SAMPLE = 20_000  # positions that tell where a scene is
 _FAR_OFFSET = 10.0  # widths of the scene: an offset beyond tells whether it has been taken off already
 
 
@@ -49,7 +49,8 @@ def moved_positions(
         moved = center - offset
         near, far = np.linalg.norm(center), np.linalg.norm(moved)
         if near < far and np.linalg.norm(offset) > _FAR_OFFSET * width:
-            _log.info("%s: %s lie about %s, without data.offset already", source, what, _rounded(center, width))
+            place = _rounded(center, width)
+            _log.info("%s: %s lie about %s: data.offset has been taken off them already", source, what, place)
             moved = center
         else:
             step = _step(center, width)

@@ -72,7 +72,7 @@ class Gaussians:
 
         The scene is as wide as the middle 96 % of its means along each axis, or six of its usual standard deviations.
         """
-        sample = self[:: max(1, len(self) // 100_000)]
+        sample = self[:: max(1, len(self) // 20_000)]
         ends = torch.quantile(sample.means.double(), torch.tensor([0.02, 0.98], dtype=torch.float64), dim=0)
         width = max((ends[1] - ends[0]).max().item(), 6 * sample.scales.median().item())
         return self.log_scales.amax(dim=1) > math.log(_GIANT * width)

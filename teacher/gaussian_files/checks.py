@@ -17,6 +17,8 @@ from teacher.gaussians import Gaussians
 _log = logging.getLogger(__name__)
 
 FIELDS = tuple(field.name for field in fields(Gaussians))
+USE_RENDERS = "give that program's renders alone (teacher.kind: views, teacher.ply: null)."
+ADD_A_SCALE = f"Make the third scale -14 (log 1e-6) to draw them as flat Gaussians, or {USE_RENDERS}"
 DAMAGED = "The file is truncated or was altered: copy it again."
 
 _MOST_UNUSABLE = 0.01  # share of Gaussians that are left out with a warning; more is a broken file
@@ -60,6 +62,9 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
         path, logits, np.isinf(logits), np.copysign(np.float32(_SURE_LOGIT), logits), "opacities are infinite logits"
     )
     flat = np.isneginf(scales)
+    if (discs := int(flat.any(axis=1).sum())) > 0.5 * len(scales):
+        found = f"{discs} of {len(scales)} Gaussians with a scale of 0 (log -inf)"
+        raise InputError(path, "scales", found, "Gaussians; these are discs, of 2DGS as it seems", ADD_A_SCALE)
     cast["log_scales"] = _replaced(path, scales, flat, np.float32(_THINNEST), "scales are 0 (log -inf)")
     lengths = np.linalg.norm(rotations.astype(np.float64), axis=1)
     usable = _usable(path, cast, lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -48,15 +49,16 @@ def read_npz(path: str | Path, offset: Offset | None = None) -> Gaussians:
     """
     check_present(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if not {"format", "version"} <= set(names):
+            raise InputError(path, "npz file", f"an archive of {', '.join(names[:6])}", _NPZ_EXPECTED, FROM_CHECKPOINT)
         arrays = load_npz(path)
     except NPZ_ERRORS as error:
         raise InputError(path, "npz file", f"unreadable data ({error})", _NPZ_EXPECTED, DAMAGED) from None
-    name, version = (str(arrays[key]) if key in arrays else "none" for key in ("format", "version"))
+    name, version = str(arrays["format"]), str(arrays["version"])
     if (name, version) != (NPZ_FORMAT, str(NPZ_VERSION)):
-        names = ", ".join(sorted(arrays)[:6])
-        hint = FROM_CHECKPOINT if name == "none" else ""
-        found = f"{name}, {version}, beside arrays {names}"
-        raise InputError(path, "format, version", found, f"{NPZ_FORMAT}, {NPZ_VERSION}", hint)
+        raise InputError(path, "format, version", f"{name}, {version}", f"{NPZ_FORMAT}, {NPZ_VERSION}")
     if missing := [field for field in FIELDS if field not in arrays]:
         raise InputError(path, "arrays", f"no {', '.join(missing)}", _NPZ_EXPECTED)
     for field in FIELDS:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from settings.errors import InputError
+from teacher.gaussian_files.checks import ADD_A_SCALE, USE_RENDERS
 from teacher.gaussian_files.ply_elements import Header
 
-_RENDERS = "Use that program's renders instead (teacher.kind: views)."
+_RENDERS = "Its pictures can be distilled: " + USE_RENDERS
 
 
 class _Layout(NamedTuple):
@@ -30,7 +31,7 @@ _LAYOUTS = (
         ("scale_0", "scale_1", "opacity", "rot_3"),
         ("scale_2",),
         "discs of 2DGS (two scales)",
-        f"Add a property scale_2 of -14 (log 1e-6) to draw them as flat Gaussians. Or: {_RENDERS}",
+        ADD_A_SCALE,
     ),
     _Layout(
         ("red", "green", "blue", "scale_0", "rot_0"),
