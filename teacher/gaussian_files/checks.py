@@ -150,7 +150,7 @@ def _refuse_activated(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
         expected = f"natural logarithms: e^{median:.3g} is {math.exp(median):.3g} units in a scene {width:.3g} wide"
         hint = "They were stored without the logarithm: replace each by its log, or export anew."
         raise InputError(path, "scales", found, expected, hint)
-    if logits.min() >= 0 and 0 < logits.max() <= 1:
+    if logits.min() >= 0 and 0.5 < logits.max() <= 1:
         found = f"all {logits.size} in [0, 1], {logits.min():.3g} to {logits.max():.3g}"
         hint = "They were stored after the sigmoid: replace each o by log(o / (1 - o)), or export anew."
         raise InputError(path, "opacities", found, "logits, mostly outside of [0, 1]", hint)

@@ -34,6 +34,7 @@ _HEADER = struct.Struct("<4sIIBBBB")
 _MAGIC, _VERSIONS, _FIRST_UNZIPPED = b"NGSP", "2 or 3", 4
 _ANTIALIASED, _HAS_EXTENSIONS = 1, 2  # flags
 _BYTES = 9 + 1 + 3 + 3 + 3  # of a Gaussian: position, opacity, colour, scales, rotation (one more from version 3 on)
+_PART = 1 << 20  # bytes that are unpacked at a time
 # SPZ positions are signed fixed point of 24 bits; 2^-16 world units are finer than any Gaussian.
 _SPZ_POSITION_BITS, _SPZ_MOST_FRACTION = 24, 16
 # A half turn about x takes 3DGS's PLY axes (right, down, front) to SPZ's (right, up, back), and back.
@@ -106,29 +107,40 @@ def _check_container(path: str | Path) -> None:
             raise InputError(path, "SPZ version", version, _VERSIONS, CONVERT.format(name=name))
         hint = f"Pack it: gzip {name} && mv {name}.gz {name}"
         raise InputError(path, "spz file", "an unpacked SPZ", "a gzip-compressed one", hint)
-    unpack = zlib.decompressobj(wbits=31)
     try:
-        header = unpack.decompress(data, _HEADER.size)
-        magic, version, count, degree, _, flags, _ = _HEADER.unpack(header)
-        if magic != _MAGIC or version not in (2, 3):
-            raise InputError(path, "SPZ version", version, _VERSIONS, CONVERT.format(name=name))
-        if degree > 3:
-            raise InputError(path, "degree of the harmonics", degree, "0 to 3", "Export it with a degree of at most 3.")
-        size = count * (_BYTES + (version >= 3) + 3 * ((degree + 1) ** 2 - 1))
-        held = len(unpack.decompress(unpack.unconsumed_tail, size + 1))
-        more = unpack.decompress(unpack.unconsumed_tail, 1)  # reads on to the checksum
-    except (zlib.error, struct.error) as error:
+        header, held = _unzipped(data)
+    except (zlib.error, EOFError) as error:
         raise InputError(path, "spz file", f"unreadable data ({error})", "a whole .spz file", DAMAGED) from None
-    if held < size or not (more or held > size or unpack.eof):
-        found = f"unreadable data ({held} of {size} bytes for {count} Gaussians)"
-        raise InputError(path, "spz file", found, "a whole .spz file", DAMAGED)
-    if held > size and not flags & _HAS_EXTENSIONS:
-        found = f"more than the {size} bytes of {count} Gaussians"
-        raise InputError(path, "spz file", found, "as many as the header says", "Export it again.")
-    if held > size or unpack.unused_data:
-        _log.warning("%s: bytes after the Gaussians are ignored", path)
+    magic, version, count, degree, _, flags, _ = _HEADER.unpack(header)
+    if magic != _MAGIC or version not in (2, 3):
+        raise InputError(path, "SPZ version", version, _VERSIONS, CONVERT.format(name=name))
+    if degree > 3:
+        raise InputError(path, "degree of the harmonics", degree, "0 to 3", "Export it with a degree of at most 3.")
+    size = count * (_BYTES + (version >= 3) + 3 * ((degree + 1) ** 2 - 1))
+    if held < size or (held > size and not flags & _HAS_EXTENSIONS):
+        found = f"{held} bytes for {count} Gaussians"
+        raise InputError(path, "spz file", found, f"{size} bytes", "Its header is another file's: export it again.")
+    if held > size:
+        _log.warning("%s: %d bytes after the Gaussians are ignored", path, held - size)
     if flags & _ANTIALIASED:
         warn_of_antialiasing(path, "its header says so")
+
+
+def _unzipped(data: bytes) -> tuple[bytes, int]:
+    """Header of a gzip stream, and how many bytes of it come after that.
+
+    Raises:
+        zlib.error, EOFError: the stream is altered, cut short, or not all of the file.
+    """
+    unpack = zlib.decompressobj(wbits=31)
+    header, held = unpack.decompress(data, _HEADER.size), 0
+    while not unpack.eof and (part := unpack.decompress(unpack.unconsumed_tail, _PART)):
+        held += len(part)
+    if not unpack.eof or len(header) < _HEADER.size:
+        raise EOFError("it ends early")
+    if unpack.unused_data:
+        raise EOFError(f"{len(unpack.unused_data)} bytes come after its end")
+    return header, held
 
 
 def _half_turned(gaussians: Gaussians) -> Gaussians:
