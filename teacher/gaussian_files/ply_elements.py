@@ -5,23 +5,23 @@ Turk 1994: a text header of elements and their properties, then the rows of each
 
 from __future__ import annotations
 
-import logging
+import os
 import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from settings.errors import InputError
-
-_log = logging.getLogger(__name__)
 
 _TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
 _TYPES |= {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
 _TYPES |= {"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"}
 _BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _LONGEST_HEADER = 1 << 20
+_MOST_BLANK = 4
 _DAMAGED = "The file is cut short or was altered: copy it again."
 
 
@@ -126,7 +126,9 @@ def read_elements(path: str | Path, header: Header) -> dict[str, np.ndarray]:
         rows[element.name] = np.dtype([(name, "f8" if text is not None else order + kind) for name, kind in names])
     sizes = [element.count * rows[element.name].itemsize for element in fixed]
     held = Path(path).stat().st_size - header.size if text is None else text.nbytes
-    _check_amount(path, fixed, sizes, held, is_whole)
+    more = held - sum(sizes)
+    if more < 0 or (more > 0 and is_whole and not (text is None and _ends_blank(path, more))):
+        _refuse_amount(path, fixed, sizes, more)
     start, elements_read = 0, {}
     for element, size in zip(fixed, sizes, strict=True):
         if size and text is None:
@@ -149,19 +151,23 @@ def _numbers(path: str | Path, header: Header) -> np.ndarray:
             raise InputError(path, "PLY data", "words that are no numbers", "numbers", _DAMAGED) from None
 
 
-def _check_amount(path: str | Path, elements: list[Element], sizes: list[int], held: int, is_whole: bool) -> None:
-    """InputError unless the data hold as much as the elements announce; less than a row more is warned of."""
-    more = held - sum(sizes)
-    if not elements or more == 0 or (more > 0 and not is_whole):
-        return
+def _ends_blank(path: str | Path, count: int) -> bool:
+    """Whether the last few bytes of a file are line ends, as an editor leaves them."""
+    with open(path, "rb") as file:
+        file.seek(-count, os.SEEK_END)
+        return count <= _MOST_BLANK and not file.read(count).strip()
+
+
+def _refuse_amount(path: str | Path, elements: list[Element], sizes: list[int], more: int) -> NoReturn:
+    """Raises the InputError that the data are more bytes than the elements announce, or fewer (``more`` below 0)."""
+    if not elements:
+        raise InputError(path, "PLY data", f"{more} bytes left over", "none, since no element has rows", _DAMAGED)
     size, element = max(zip(sizes, elements, strict=True), key=lambda pair: pair[0])
     row = size // element.count
     announced = f"{element.count} rows of {row} bytes announced for element {element.name}"
+    rows = f"({abs(more) / max(row, 1):.4g} rows)"
     if more < 0:
-        found = f"{announced}, and an early end: {-more} bytes are missing ({-more / max(row, 1):.4g} rows)"
+        found = f"{announced}, and an early end: {-more} bytes are missing {rows}"
         raise InputError(path, "PLY data", found, "a complete PLY file", _DAMAGED)
-    if more >= row:
-        found = f"{announced}, and {more} bytes left over ({more / max(row, 1):.4g} rows)"
-        hint = "The header belongs to other data, or rows were added without counting them: export it again."
-        raise InputError(path, "PLY data", found, "as many rows as the header says", hint)
-    _log.warning("%s: %d bytes after the last row are ignored", path, more)
+    hint = "The header belongs to other data, or rows were added without counting them: export it again."
+    raise InputError(path, "PLY data", f"{announced}, and {more} bytes left over {rows}", "nothing left over", hint)

@@ -204,10 +204,14 @@ def test_rows_that_the_header_does_not_announce(ply, text):
             read_ply(ply)
 
 
-def test_a_few_bytes_more_are_ignored_which_is_said(ply, caplog):
-    ply.write_bytes(ply.read_bytes() + b"\n\n")
+def test_every_byte_is_accounted_for_but_a_line_end(ply):
+    content = ply.read_bytes()
+    ply.write_bytes(content + b"\r\n")
     assert_equal(read_ply(ply), make_gaussians())
-    assert "2 bytes after the last row are ignored" in caplog.text
+    for altered in (content + b"\0", content[:-300] + b"abc" + content[-300:], content + b"\n" * 5):
+        ply.write_bytes(altered)
+        with pytest.raises(InputError, match="left over"):
+            read_ply(ply)
 
 
 def test_an_offset_is_taken_off_doubles_before_they_are_rounded(ply):

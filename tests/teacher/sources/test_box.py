@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,3 +148,12 @@ def test_what_is_outside_counts_by_its_opacity(caplog):
     means = [[0.0, 0, 0]] * 10 + [[5.0, 0, 0]] * 10
     check_box_holds(UNIT, make_gaussians(means, opacity=torch.tensor([0.9] * 10 + [0.005] * 10)))
     assert not caplog.records
+
+
+def test_gaussians_wider_than_the_scene_do_not_widen_its_box():
+    means = torch.rand(500, 3).tolist()
+    plain, giants = make_gaussians(means), make_gaussians(means)
+    log_scales = giants.log_scales.clone()
+    log_scales[:3] = 9.0
+    giants = replace(giants, log_scales=log_scales)
+    assert box_of_gaussians(giants) == box_of_gaussians(plain[3:])
