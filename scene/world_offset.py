@@ -61,7 +61,7 @@ def moved_positions(
                     *(source, what, _rounded(center, width), step, width),
                 )
             positions = positions.astype(np.float64) - offset
-    if (step := _step(moved, width)) > _COARSEST_STEP * width:
+    if not (step := _step(moved, width)) <= _COARSEST_STEP * width:
         found = f"{what} about {_rounded(center, width)}, where float32 has steps of {step:g} units"
         expected = f"steps of at most {_COARSEST_STEP * width:.2g} in a scene {width:.3g} units wide"
         hint = f"Set data.offset: {_rounded(center, width)}, which is taken off in double precision."
@@ -70,8 +70,9 @@ def moved_positions(
 
 
 def _step(center: np.ndarray, width: float) -> float:
-    """The distance of neighbouring float32 numbers at a scene's farthest coordinate."""
-    return float(np.spacing(np.float32(np.abs(center).max() + width / 2)))
+    """The distance of neighbouring float32 numbers at a scene's farthest coordinate; NaN beyond all of them."""
+    with np.errstate(all="ignore"):
+        return float(np.spacing(np.float32(np.abs(center).max() + width / 2)))
 
 
 def _rounded(center: np.ndarray, width: float) -> list[float]:

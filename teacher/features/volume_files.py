@@ -155,13 +155,19 @@ def _check(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     for name, (size, kind) in expected.items():
         if arrays[name].shape != size or arrays[name].dtype.kind != kind:
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, not {size}")
-        if kind == "f" and not np.isfinite(arrays[name]).all():
+        if kind == "f" and not _are_finite(arrays[name]):
             raise ValueError(f"{name} has values that are not finite")
     if cells and ((arrays["cells"][1:] == 0).any() or arrays["cells"].sum(dtype=np.int64) >= np.prod(shape)):
         raise ValueError("cells are not ascending indices of the grid")
     for name, count in (("channel_mean", len(names)), ("channel_std", len(names)), ("log_density", 2)):
-        if np.array(header[name], dtype=float).shape != (count,) or not np.isfinite(header[name]).all():
+        if np.array(header[name], dtype=float).shape != (count,) or not _are_finite(np.array(header[name])):
             raise ValueError(f"the header's {name} is not {count} numbers")
+
+
+def _are_finite(values: np.ndarray) -> bool:
+    """Whether all are finite in float32, as which they are used."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float32)).all())
 
 
 def _known_channels(names: object) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ DAMAGED = "The file is truncated or was altered: copy it again."
 _MOST_UNUSABLE = 0.01  # share of Gaussians that are left out with a warning; more is a broken file
 _SURE_LOGIT = 20.0  # stands for an infinite one: its sigmoid is 1 in float32
 _THINNEST = math.log(1e-6)  # log-scale that stands for a width of 0
-_WIDEST = 40.0  # log-scale beyond which float32 cannot hold a covariance
+_WIDEST = 30.0  # log-scale (1e13 units) beyond which covariances are lost in float32
 _TELLING = 16  # Gaussians from which on their values tell whether they are logarithms and logits
 _LEAST_LENGTH, _LONGEST = 1e-12, 1e10  # of a quaternion; within, kernels normalise it
 

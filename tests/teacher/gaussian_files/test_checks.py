@@ -55,7 +55,7 @@ def test_a_scale_of_zero_becomes_thin_but_discs_throughout_are_refused(arrays, c
         ("sh", np.inf, "3 sh NaN or infinite"),
         ("opacity_logits", np.nan, "3 opacity_logits NaN"),
         ("rotations", 0.0, "3 rotations of length zero"),
-        ("log_scales", 90.0, "3 scales beyond e.40"),
+        ("log_scales", 90.0, "3 scales beyond e.30"),
     ],
 )
 def test_a_few_that_cannot_be_drawn_are_left_out_and_many_refused(arrays, caplog, name, value, reason):
