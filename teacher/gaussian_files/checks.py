@@ -19,12 +19,12 @@ _log = logging.getLogger(__name__)
 FIELDS = tuple(field.name for field in fields(Gaussians))
 USE_RENDERS = "give that program's renders alone (teacher.kind: views, teacher.ply: null)."
 ADD_A_SCALE = f"Make the third scale -14 (log 1e-6) to draw them as flat Gaussians, or {USE_RENDERS}"
-DAMAGED = "The file is truncated or was altered: copy it again."
+DAMAGED = "The file is cut short or was altered: copy it again."
 
 _MOST_UNUSABLE = 0.01  # share of Gaussians that are left out with a warning; more is a broken file
 _SURE_LOGIT = 20.0  # stands for an infinite one: its sigmoid is 1 in float32
 _THINNEST = math.log(1e-6)  # log-scale that stands for a width of 0
-_WIDEST = 30.0  # log-scale (1e13 units) beyond which covariances are lost in float32
+_MOST = {"means": 1e15, "log_scales": 30.0, "sh": 1e6}  # beyond, float32 loses squares and pictures
 _TELLING = 16  # Gaussians from which on their values tell whether they are logarithms and logits
 _LEAST_LENGTH, _LONGEST = 1e-12, 1e10  # of a quaternion; within, kernels normalise it
 
@@ -39,7 +39,7 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
     """The arrays of ``Gaussians`` as a file has them, made fit to be drawn.
 
     Infinite opacities and widths of 0 become the nearest numbers that can be drawn; Gaussians that cannot be drawn are
-    left out; both are counted in a warning, as are Gaussians far wider than the scene.
+    left out; both are counted in a warning, as are Gaussians far wider than the scene or far away from it.
 
     Args:
         arrays: by the names of ``Gaussians``, of any floating type.
@@ -61,11 +61,11 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
     cast["opacity_logits"] = _replaced(
         path, logits, np.isinf(logits), np.copysign(np.float32(_SURE_LOGIT), logits), "opacities are infinite logits"
     )
-    flat = np.isneginf(scales)
+    flat = scales < -_MOST["log_scales"]
     if (discs := int(flat.any(axis=1).sum())) > 0.5 * len(scales):
         found = f"{discs} of {len(scales)} Gaussians with a scale of 0 (log -inf)"
         raise InputError(path, "scales", found, "Gaussians; these are discs, of 2DGS as it seems", ADD_A_SCALE)
-    cast["log_scales"] = _replaced(path, scales, flat, np.float32(_THINNEST), "scales are 0 (log -inf)")
+    cast["log_scales"] = _replaced(path, scales, flat, np.float32(_THINNEST), "scales are 0 or nearly so")
     lengths = np.linalg.norm(rotations.astype(np.float64), axis=1)
     usable = _usable(path, cast, lengths)
     if not usable.all():
@@ -78,12 +78,11 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
     least_width = 6 * math.exp(float(np.median(cast["log_scales"])))
     cast["means"] = moved_positions(path, "Gaussians", means, offset, least_width)
     gaussians = Gaussians(**{name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in cast.items()})
-    if giants := int(gaussians.giants().sum()):
-        widest = gaussians.scales.max().item()
+    if outliers := int(gaussians.outliers().sum()):
         _log.warning(
-            "%s: %d of %d Gaussians are far wider than the scene (standard deviation up to %.3g): they are drawn, but "
-            "do not widen the scene box",
-            *(path, giants, len(gaussians), widest),
+            "%s: %d of %d Gaussians are far wider than the scene (standard deviation up to %.3g), or far away from it: "
+            "they are drawn, but do not widen the scene box",
+            *(path, outliers, len(gaussians), gaussians.scales.max().item()),
         )
     return gaussians
 
@@ -124,8 +123,10 @@ def _usable(path: str | Path, arrays: dict[str, np.ndarray], lengths: np.ndarray
     reasons |= {
         "rows of zeros": empty,
         "rotations of length zero": zero & ~empty,
-        f"scales beyond e^{_WIDEST:.0f}": (arrays["log_scales"] > _WIDEST).any(axis=1),
     }
+    for name, most in _MOST.items():
+        values = arrays[name].reshape(count, -1)
+        reasons[f"{name} beyond {most:g}"] = (np.isfinite(values) & (np.abs(values) > most)).any(axis=1)
     unusable = np.logical_or.reduce(list(reasons.values()))
     if not (bad := int(unusable.sum())):
         return ~unusable

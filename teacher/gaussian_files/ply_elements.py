@@ -15,6 +15,7 @@ from typing import NoReturn
 import numpy as np
 
 from settings.errors import InputError
+from teacher.gaussian_files.checks import DAMAGED
 
 _TYPES = {"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"}
 _TYPES |= {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
@@ -22,7 +23,6 @@ _TYPES |= {"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"}
 _BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _LONGEST_HEADER = 1 << 20
 _MOST_BLANK = 4
-_DAMAGED = "The file is cut short or was altered: copy it again."
 
 
 @dataclass
@@ -67,7 +67,7 @@ def read_header(path: str | Path) -> Header:
     line_end = rb"\r" if re.match(rb"ply\r(?!\n)", head) else rb"\r?\n"
     end = re.search(rb"[\r\n]end_header[ \t]*" + line_end, head)
     if end is None:
-        raise InputError(path, "PLY header", "no line end_header", "a whole header", _DAMAGED)
+        raise InputError(path, "PLY header", "no line end_header", "a whole header", DAMAGED)
     lines = re.split(r"\r\n|\n|\r", head[: end.start()].decode("utf-8", errors="replace"))
     forms: list[str] = []
     elements: dict[str, Element] = {}
@@ -75,9 +75,9 @@ def read_header(path: str | Path) -> Header:
     for number, line in enumerate(lines[1:], 2):
         if not _understand(line, forms, elements, comments):
             expected = "format, element NAME COUNT or property TYPE NAME of PLY 1.0, each name once"
-            raise InputError(path, "PLY header", f"line {number}: '{line[:80]}'", expected, _DAMAGED)
+            raise InputError(path, "PLY header", f"line {number}: '{line[:80]}'", expected, DAMAGED)
     if len(forms) != 1:
-        raise InputError(path, "PLY header", f"{len(forms)} lines format", "one", _DAMAGED)
+        raise InputError(path, "PLY header", f"{len(forms)} lines format", "one", DAMAGED)
     return Header(forms[0], elements, tuple(comments), end.end())
 
 
@@ -148,7 +148,7 @@ def _numbers(path: str | Path, header: Header) -> np.ndarray:
         try:
             return np.fromstring(text, dtype=np.float64, sep=" ") if text.strip() else np.empty(0)
         except (DeprecationWarning, ValueError):
-            raise InputError(path, "PLY data", "words that are no numbers", "numbers", _DAMAGED) from None
+            raise InputError(path, "PLY data", "words that are no numbers", "numbers", DAMAGED) from None
 
 
 def _ends_blank(path: str | Path, count: int) -> bool:
@@ -161,13 +161,13 @@ def _ends_blank(path: str | Path, count: int) -> bool:
 def _refuse_amount(path: str | Path, elements: list[Element], sizes: list[int], more: int) -> NoReturn:
     """Raises the InputError that the data are more bytes than the elements announce, or fewer (``more`` below 0)."""
     if not elements:
-        raise InputError(path, "PLY data", f"{more} bytes left over", "none, since no element has rows", _DAMAGED)
+        raise InputError(path, "PLY data", f"{more} bytes left over", "none, since no element has rows", DAMAGED)
     size, element = max(zip(sizes, elements, strict=True), key=lambda pair: pair[0])
     row = size // element.count
     announced = f"{element.count} rows of {row} bytes announced for element {element.name}"
     rows = f"({abs(more) / max(row, 1):.4g} rows)"
     if more < 0:
         found = f"{announced}, and an early end: {-more} bytes are missing {rows}"
-        raise InputError(path, "PLY data", found, "a complete PLY file", _DAMAGED)
+        raise InputError(path, "PLY data", found, "a complete PLY file", DAMAGED)
     hint = "The header belongs to other data, or rows were added without counting them: export it again."
     raise InputError(path, "PLY data", f"{announced}, and {more} bytes left over {rows}", "nothing left over", hint)

@@ -50,9 +50,9 @@ def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | No
 def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
     """The box of all but a few outlying visible Gaussians, two standard deviations of each included.
 
-    Gaussians wider than the scene are left out: see ``Gaussians.giants``.
+    Gaussians wider than the scene, or far away from it, are left out: see ``Gaussians.outliers``.
     """
-    solid = (gaussians.opacities > _LEAST_OPACITY) & ~gaussians.giants()
+    solid = (gaussians.opacities > _LEAST_OPACITY) & ~gaussians.outliers()
     means = gaussians.means[solid]
     reach = 2 * gaussians.covariances()[solid].diagonal(dim1=1, dim2=2).sqrt()
     if not len(means):

@@ -150,10 +150,9 @@ def test_what_is_outside_counts_by_its_opacity(caplog):
     assert not caplog.records
 
 
-def test_gaussians_wider_than_the_scene_do_not_widen_its_box():
+def test_gaussians_wider_than_the_scene_or_far_away_do_not_widen_its_box():
     means = torch.rand(500, 3).tolist()
-    plain, giants = make_gaussians(means), make_gaussians(means)
-    log_scales = giants.log_scales.clone()
-    log_scales[:3] = 9.0
-    giants = replace(giants, log_scales=log_scales)
-    assert box_of_gaussians(giants) == box_of_gaussians(plain[3:])
+    plain = make_gaussians(means)
+    log_scales, moved = plain.log_scales.clone(), plain.means.clone()
+    log_scales[:2], moved[2, 1] = 9.0, -1e5
+    assert box_of_gaussians(replace(plain, log_scales=log_scales, means=moved)) == box_of_gaussians(plain[3:])
