@@ -68,7 +68,7 @@ class Gaussians:
         return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh.shape[1]]
 
     def outliers(self) -> Tensor:
-        """(N,) bool: Gaussians wider than 3 times the scene, or 1000 times its width away: they do not tell where it is.
+        """(N,) bool: Gaussians wider than 3 times the scene, or 1000 times its width away from it.
 
         The scene is as wide as the middle 96 % of its means along each axis, or six of its usual standard deviations.
         """

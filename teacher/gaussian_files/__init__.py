@@ -1,6 +1,7 @@
 """Gaussians on disk, each format in a file of its own, behind one door.
 
-A new format is a module that reads and writes ``Gaussians``, and one more pair in ``FORMATS``.
+A new format is a module that reads and writes ``Gaussians``, one more pair in ``FORMATS`` and, in
+``machine/file_kinds.py``, the first bytes that tell it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from teacher.gaussian_files.spz import import_gsply, read_spz, write_spz
 from teacher.gaussians import Gaussians
 
 FORMATS = {"ply": (read_ply, write_ply), "npz": (read_npz, write_npz), "spz": (read_spz, write_spz)}
-"""What reads and what writes a kind of file."""
+"""What reads and what writes a format, by its key among the kinds of files, which is its extension too."""
 
 
 def read_gaussians(path: str | Path, offset: Offset | None = None) -> Gaussians:

@@ -66,6 +66,7 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
         found = f"{discs} of {len(scales)} Gaussians with a scale of 0 (log -inf)"
         raise InputError(path, "scales", found, "Gaussians; these are discs, of 2DGS as it seems", ADD_A_SCALE)
     cast["log_scales"] = _replaced(path, scales, flat, np.float32(_THINNEST), "scales are 0 or nearly so")
+    _refuse_activated(path, cast)
     lengths = np.linalg.norm(rotations.astype(np.float64), axis=1)
     usable = _usable(path, cast, lengths)
     if not usable.all():
@@ -73,7 +74,6 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
         lengths = lengths[usable]
     if (lengths > _LONGEST).any():
         cast["rotations"] = (cast["rotations"] / lengths[:, None]).astype(np.float32)
-    _refuse_activated(path, cast)
     means = arrays["means"] if usable.all() else arrays["means"][usable]
     least_width = 6 * math.exp(float(np.median(cast["log_scales"])))
     cast["means"] = moved_positions(path, "Gaussians", means, offset, least_width)
@@ -141,14 +141,15 @@ def _usable(path: str | Path, arrays: dict[str, np.ndarray], lengths: np.ndarray
 
 def _refuse_activated(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """InputError where scales or opacities look as if stored after exp and sigmoid; plain colours are warned of."""
-    scales, logits, colors = arrays["log_scales"], arrays["opacity_logits"], arrays["sh"][:, 0]
-    if len(scales) < _TELLING:
+    known = np.logical_and.reduce([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in arrays.values()])
+    if known.sum() < _TELLING:
         return
-    least, most, median = scales.min(), scales.max(), np.median(scales)
-    width = np.ptp(np.percentile(arrays["means"], (2, 98), axis=0), axis=0).max() if least > 0 else 0.0
-    if least > 0 and (median < 1 or math.exp(median) > width):
+    scales, logits, colors = arrays["log_scales"][known], arrays["opacity_logits"][known], arrays["sh"][known, 0]
+    least, most, median = scales.min(), scales.max(), np.median(scales).astype(np.float64)
+    width = np.ptp(np.percentile(arrays["means"][known], (2, 98), axis=0), axis=0).max() if least >= 0 else 0.0
+    if least >= 0 and (0 < median < 1 or np.exp(median) > width):
         found = f"all {scales.size} positive, {least:.3g} to {most:.3g}"
-        expected = f"natural logarithms: e^{median:.3g} is {math.exp(median):.3g} units in a scene {width:.3g} wide"
+        expected = f"natural logarithms: e^{median:.3g} is {np.exp(median):.3g} units in a scene {width:.3g} wide"
         hint = "They were stored without the logarithm: replace each by its log, or export anew."
         raise InputError(path, "scales", found, expected, hint)
     if logits.min() >= 0 and 0.5 < logits.max() <= 1:
