@@ -53,6 +53,11 @@ class DataConfig(Section):
         "another JSON than `transforms` is trained on",
     )
     frames: FrameSlice | None = Field(None, description="frames of the JSON to use, as a Python slice; null: all")
+    offset: Vector | None = Field(
+        None,
+        description="x, y, z taken off all positions (cameras, teacher.ply) in double precision, for scenes at a map's "
+        "coordinates; `box` and all that is written are in the moved world. null: none",
+    )
     box: Literal["auto"] | BoxConfig = Field(
         "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from kernels.covariances import gaussian_covariances, rotation_matrices
 from machine.fingerprints import digest
+
+_GIANT, _AWAY = 3.0, 1000.0  # widths of the scene
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,17 @@ class Gaussians:
     def sh_degree(self) -> int:
         """0 to 3."""
         return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh.shape[1]]
+
+    def outliers(self) -> Tensor:
+        """(N,) bool: Gaussians wider than 3 times the scene, or 1000 times its width away from it.
+
+        The scene is as wide as the middle 96 % of its means along each axis, or six of its usual standard deviations.
+        """
+        sample = self[:: max(1, len(self) // 20_000)]
+        ends = torch.quantile(sample.means.double(), torch.tensor([0.02, 0.98], dtype=torch.float64), dim=0)
+        width = max((ends[1] - ends[0]).max().item(), 6 * sample.scales.median().item())
+        away = (self.means - ends.mean(dim=0).float()).abs().amax(dim=1)
+        return (self.log_scales.amax(dim=1) > math.log(_GIANT * width)) | (away > _AWAY * width)
 
     def half_axes(self) -> Tensor:
         """(N, 3, 3) world units: the columns are the principal axes times their standard deviations."""

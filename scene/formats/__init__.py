@@ -10,6 +10,7 @@ from pathlib import Path
 from scene.formats.dataset_format import DatasetFormat
 from scene.formats.transforms_json import TransformsJson
 from scene.frames import Frames
+from scene.world_offset import Offset
 
 FORMATS: tuple[DatasetFormat, ...] = (TransformsJson(),)
 
@@ -19,17 +20,18 @@ def format_of(path: str | Path) -> DatasetFormat:
     return next((format for format in FORMATS if format.recognises(Path(path))), FORMATS[0])
 
 
-def load_frames(path: str | Path, *, image_size: tuple[int, int] | None = None) -> Frames:
+def load_frames(path: str | Path, *, image_size: tuple[int, int] | None = None, offset: Offset | None = None) -> Frames:
     """Cameras, frame names and image paths of a dataset, or of one of its splits.
 
     Args:
         path: the file or folder that names the frames.
         image_size: (width, height), used where the dataset does not say it.
+        offset: ``data.offset``, taken off the cameras' positions.
 
     Raises:
         InputError: missing, damaged, or of a kind that cannot be read.
     """
-    return format_of(path).load(Path(path), image_size)
+    return format_of(path).load(Path(path), image_size, offset)
 
 
 def split_beside(path: Path, split: str) -> Path:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from scene.frames import Frames
+from scene.world_offset import Offset
 
 
 class DatasetFormat(ABC):
@@ -16,11 +17,12 @@ class DatasetFormat(ABC):
         """Whether ``path`` looks like one of these; need not be there."""
 
     @abstractmethod
-    def load(self, path: Path, image_size: tuple[int, int] | None) -> Frames:
+    def load(self, path: Path, image_size: tuple[int, int] | None, offset: Offset | None) -> Frames:
         """The frames, in the dataset's order.
 
         Args:
             image_size: (width, height), used where the dataset does not say it.
+            offset: ``data.offset``, to be taken off the positions by ``moved_positions``.
 
         Raises:
             InputError: missing, damaged, or nothing this program can use.

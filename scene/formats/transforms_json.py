@@ -20,10 +20,12 @@ from scene.cameras import Cameras
 from scene.formats.dataset_format import DatasetFormat
 from scene.frames import Frames
 from scene.images import image_size as read_image_size
+from scene.world_offset import Offset, moved_positions
 from settings.errors import InputError
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG")
 _PINHOLE_MODELS = (None, "OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
+_FLOAT32_MAX = torch.finfo(torch.float32).max
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
@@ -33,8 +35,8 @@ class TransformsJson(DatasetFormat):
     def recognises(self, path: Path) -> bool:
         return path.suffix.lower() == ".json"
 
-    def load(self, path: Path, image_size: tuple[int, int] | None) -> Frames:
-        return load_transforms(path, image_size=image_size)
+    def load(self, path: Path, image_size: tuple[int, int] | None, offset: Offset | None) -> Frames:
+        return load_transforms(path, image_size=image_size, offset=offset)
 
     def is_split(self, path: Path) -> bool:
         return re.fullmatch(r"transforms_\w+\.json", path.name) is not None
@@ -43,15 +45,19 @@ class TransformsJson(DatasetFormat):
         return path.with_name(f"transforms_{name}.json")
 
 
-def load_transforms(path: str | Path, *, image_size: tuple[int, int] | None = None) -> Frames:
+def load_transforms(
+    path: str | Path, *, image_size: tuple[int, int] | None = None, offset: Offset | None = None
+) -> Frames:
     """Reads cameras, frame names and image paths.
 
     Args:
         path: the transforms file; ``file_path`` entries are relative to its folder, extension or not.
         image_size: (width, height), used when neither the file nor an image says it.
+        offset: ``data.offset``: see ``moved_positions``.
 
     Raises:
         InputError: the file is missing, truncated or lacks a field; a pose is not rigid; the lens is no pinhole;
+            the cameras are where float32 is coarse;
             images on disk differ in size; the image size is nowhere to be found.
     """
     path = Path(path)
@@ -63,7 +69,9 @@ def load_transforms(path: str | Path, *, image_size: tuple[int, int] | None = No
     if not all(isinstance(entry, dict) and isinstance(entry.get("file_path"), str) for entry in entries):
         raise InputError(path, "frames", "an entry without file_path", "each frame to name its file_path")
 
-    poses = torch.stack([_pose(path, index, entry) for index, entry in enumerate(entries)])
+    exact = torch.stack([_pose(path, index, entry) for index, entry in enumerate(entries)])
+    poses = exact.float()
+    poses[:, :3, 3] = torch.from_numpy(moved_positions(path, "cameras", exact[:, :3, 3].numpy(), offset, 1.0))
     image_paths = tuple(_find_image(path.parent, entry["file_path"]) for entry in entries)
     # Frame fields override the file's, as in nerfstudio.
     fields = [{**content, **entry} for entry in entries]
@@ -118,8 +126,8 @@ def _pose(path: Path, index: int, entry: dict[str, Any]) -> Tensor:
         raise InputError(path, field, entry.get("transform_matrix"), "4 x 4 numbers") from error
     if pose.shape != (4, 4):
         raise InputError(path, field, f"shape {tuple(pose.shape)}", "4 x 4 numbers")
-    if not pose.isfinite().all():
-        raise InputError(path, field, "a non-finite number", "finite numbers")
+    if not pose.float().isfinite().all():
+        raise InputError(path, field, "a non-finite number, or one beyond float32", "finite numbers")
     rotation = pose[:3, :3]
     skew = (rotation.T @ rotation - torch.eye(3, dtype=torch.float64)).abs().max().item()
     determinant = torch.linalg.det(rotation).item()
@@ -129,7 +137,7 @@ def _pose(path: Path, index: int, entry: dict[str, Any]) -> Tensor:
         expected = "a rotation and a translation: R^T R = I and determinant 1 to 1e-3, last row 0 0 0 1"
         hint = "Scale the scene, not the camera matrix."
         raise InputError(path, field, f"a pose that is not rigid ({figures})", expected, hint)
-    return pose.float()
+    return pose
 
 
 def _find_image(folder: Path, file_path: str) -> Path | None:
@@ -187,7 +195,7 @@ def _intrinsics(
 def _number(path: Path, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """``value`` as a float in [low, high)."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value < high:
+    if not is_number or not abs(value) <= _FLOAT32_MAX or not low <= value < high:
         limits = "" if low == -math.inf else f" of at least {low:g}" + ("" if high == math.inf else f", under {high:g}")
         raise InputError(path, field, repr(value), f"a finite number{limits}")
     return float(value)

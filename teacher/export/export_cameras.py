@@ -106,6 +106,6 @@ def _named_cameras(config: Config, split: str | None, path: Path | None) -> tupl
         return source_of(config).frames(split)
     size, transforms = None, config.data.transforms
     if transforms is not None and transforms.is_file():
-        cameras = load_frames(transforms).cameras
+        cameras = load_frames(transforms, offset=config.data.offset).cameras
         size = (cameras.width, cameras.height)
-    return load_frames(path, image_size=size), str(path)
+    return load_frames(path, image_size=size, offset=config.data.offset), str(path)

@@ -25,7 +25,7 @@ from settings.errors import InputError
 from teacher.features.channels import gaussian_features, select_channels
 from teacher.features.volume import ChannelStatistics, FeatureVolume, cell_index
 from teacher.gaussians import Gaussians
-from teacher.npz_files import NPZ_ERRORS, narrowed, save_npz
+from teacher.npz_files import NPZ_ERRORS, load_npz, narrowed, save_npz
 
 FORMAT, VERSION = "teacher-features", 1
 _ARRAYS = ("cells", "density", "confidence", "features", "gaussian_features")
@@ -123,13 +123,13 @@ def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not Path(path).is_file():
         raise InputError(path, "teacher features", "no such file", expected, _EXPORT_AGAIN)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            header = json.loads(str(archive["header"]))
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise ValueError("the header is of another format")
-            if header.get("version") != VERSION:
-                raise InputError(path, "version", header.get("version"), VERSION, _EXPORT_AGAIN)
-            arrays = {name: archive[name] for name in _ARRAYS}
+        archive = load_npz(path)
+        header = json.loads(str(archive["header"]))
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ValueError("the header is of another format")
+        if header.get("version") != VERSION:
+            raise InputError(path, "version", header.get("version"), VERSION, _EXPORT_AGAIN)
+        arrays = {name: archive[name] for name in _ARRAYS}
         _check(header, arrays)
     except NPZ_ERRORS as error:
         raise InputError(path, "teacher features", f"unreadable data ({error})", expected, _EXPORT_AGAIN) from None
@@ -155,13 +155,19 @@ def _check(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     for name, (size, kind) in expected.items():
         if arrays[name].shape != size or arrays[name].dtype.kind != kind:
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, not {size}")
-        if kind == "f" and not np.isfinite(arrays[name]).all():
+        if kind == "f" and not _are_finite(arrays[name]):
             raise ValueError(f"{name} has values that are not finite")
     if cells and ((arrays["cells"][1:] == 0).any() or arrays["cells"].sum(dtype=np.int64) >= np.prod(shape)):
         raise ValueError("cells are not ascending indices of the grid")
     for name, count in (("channel_mean", len(names)), ("channel_std", len(names)), ("log_density", 2)):
-        if np.array(header[name], dtype=float).shape != (count,) or not np.isfinite(header[name]).all():
+        if np.array(header[name], dtype=float).shape != (count,) or not _are_finite(np.array(header[name])):
             raise ValueError(f"the header's {name} is not {count} numbers")
+
+
+def _are_finite(values: np.ndarray) -> bool:
+    """Whether all are finite in float32, as which they are used."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float32)).all())
 
 
 def _known_channels(names: object) -> tuple[str, ...]:

@@ -1,31 +1,43 @@
 """Gaussians on disk, each format in a file of its own, behind one door.
 
-A new format is a module that reads and writes ``Gaussians``, and one more pair in ``FORMATS``.
+A new format is a module that reads and writes ``Gaussians``, one more pair in ``FORMATS`` and, in
+``machine/file_kinds.py``, the first bytes that tell it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from machine.file_kinds import file_kind
+from scene.world_offset import Offset
 from settings.errors import InputError
+from teacher.gaussian_files.checks import check_present
 from teacher.gaussian_files.npz import read_npz, write_npz
+from teacher.gaussian_files.other_files import refuse_other_file
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.gaussian_files.spz import import_gsply, read_spz, write_spz
 from teacher.gaussians import Gaussians
 
-FORMATS = {".ply": (read_ply, write_ply), ".npz": (read_npz, write_npz), ".spz": (read_spz, write_spz)}
-"""What reads and what writes the files of an extension."""
+FORMATS = {"ply": (read_ply, write_ply), "npz": (read_npz, write_npz), "spz": (read_spz, write_spz)}
+"""What reads and what writes a format, by its key among the kinds of files, which is its extension too."""
 
 
-def read_gaussians(path: str | Path) -> Gaussians:
-    """Reads Gaussians from ``.ply`` (``read_ply``), ``.npz`` or ``.spz``, chosen by the extension.
+def read_gaussians(path: str | Path, offset: Offset | None = None) -> Gaussians:
+    """Reads Gaussians from a PLY (``read_ply``), ``.npz`` or ``.spz``, told by its first bytes.
+
+    Args:
+        offset: ``data.offset``, taken off the means: see ``moved_positions``.
 
     Raises:
-        InputError: another extension; the file is missing, damaged or of another kind; it holds no Gaussians,
-            values that are not finite or rotations of length zero; ``.spz`` without gsply.
+        InputError: the file is missing, damaged or something else; what it holds cannot be drawn, see
+            ``checked_gaussians``; ``.spz`` without gsply.
     """
-    read, _ = FORMATS[_extension(path)]
-    return read(path)
+    check_present(path)
+    kind = file_kind(path)
+    if kind is None or kind.key not in FORMATS:
+        refuse_other_file(path, kind)
+    read, _ = FORMATS[kind.key]
+    return read(path, offset)
 
 
 def write_gaussians(path: str | Path, gaussians: Gaussians) -> None:
@@ -34,22 +46,23 @@ def write_gaussians(path: str | Path, gaussians: Gaussians) -> None:
     Raises:
         InputError: another extension, a folder that cannot be written, ``.spz`` without gsply.
     """
-    _, write = FORMATS[_extension(path)]
+    _, write = FORMATS[_format(path)]
     write(path, gaussians)
 
 
 def check_gaussians_file(path: str | Path) -> None:
     """InputError when ``write_gaussians`` could not write there: extension, missing folder, missing gsply."""
     path = Path(path)
-    if _extension(path) == ".spz":
+    if _format(path) == "spz":
         import_gsply(path)
     if not path.parent.is_dir():
         raise InputError(path, "output file", f"no folder {path.parent}", "an existing folder", "Make it first.")
 
 
-def _extension(path: str | Path) -> str:
+def _format(path: str | Path) -> str:
+    """The kind of file that an extension asks for."""
     extension = Path(path).suffix.lower()
-    if extension not in FORMATS:
-        expected = f"one of {', '.join(FORMATS)}"
+    if (name := extension.removeprefix(".")) not in FORMATS:
+        expected = f"one of {', '.join(f'.{name}' for name in FORMATS)}"
         raise InputError(path, "file extension", extension or "none", expected, "The extension says the format.")
-    return extension
+    return name

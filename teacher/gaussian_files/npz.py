@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from machine.files import output_errors
+from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.gaussian_files.checks import DAMAGED, FIELDS, check_present, checked_gaussians
+from teacher.gaussian_files.other_files import FROM_CHECKPOINT
 from teacher.gaussians import Gaussians
-from teacher.npz_files import NPZ_ERRORS, narrowed, save_npz
+from teacher.npz_files import NPZ_ERRORS, load_npz, narrowed, save_npz
 
 NPZ_FORMAT, NPZ_VERSION = "3d-gaussians", 1
 _NPZ_EXPECTED = f"an .npz of format {NPZ_FORMAT}, version {NPZ_VERSION}"
@@ -35,19 +38,25 @@ def write_npz(path: str | Path, gaussians: Gaussians, dtype: type = np.float16) 
         save_npz(path, format=np.array(NPZ_FORMAT), version=np.array(NPZ_VERSION), **arrays)
 
 
-def read_npz(path: str | Path) -> Gaussians:
+def read_npz(path: str | Path, offset: Offset | None = None) -> Gaussians:
     """Reads what ``write_npz`` wrote, without unpickling anything.
+
+    Args:
+        offset: ``data.offset``: see ``moved_positions``.
 
     Raises:
         InputError: see ``read_gaussians``.
     """
     check_present(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if not {"format", "version"} <= set(names):
+            raise InputError(path, "npz file", f"an archive of {', '.join(names[:6])}", _NPZ_EXPECTED, FROM_CHECKPOINT)
+        arrays = load_npz(path)
     except NPZ_ERRORS as error:
         raise InputError(path, "npz file", f"unreadable data ({error})", _NPZ_EXPECTED, DAMAGED) from None
-    name, version = (str(arrays[key]) if key in arrays else "none" for key in ("format", "version"))
+    name, version = str(arrays["format"]), str(arrays["version"])
     if (name, version) != (NPZ_FORMAT, str(NPZ_VERSION)):
         raise InputError(path, "format, version", f"{name}, {version}", f"{NPZ_FORMAT}, {NPZ_VERSION}")
     if missing := [field for field in FIELDS if field not in arrays]:
@@ -55,4 +64,4 @@ def read_npz(path: str | Path) -> Gaussians:
     for field in FIELDS:
         if arrays[field].dtype.kind != "f":
             raise InputError(path, f"array {field}", arrays[field].dtype, "floating point")
-    return checked_gaussians(path, {field: arrays[field] for field in FIELDS})
+    return checked_gaussians(path, {field: arrays[field] for field in FIELDS}, offset)

@@ -1,17 +1,25 @@
-"""graphdeco's 3DGS point clouds, ``.ply``."""
+"""graphdeco's 3DGS point clouds, ``.ply``, and what others add to them."""
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 import numpy as np
 import torch
-from plyfile import PlyData, PlyElement, PlyParseError
+from plyfile import PlyData, PlyElement
 
 from machine.files import atomic_path, output_errors
+from scene.world_offset import Offset
 from settings.errors import InputError
+from teacher.gaussian_files.checks import FIELDS, checked_gaussians, warn_of_antialiasing
+from teacher.gaussian_files.compressed_ply import is_compressed, unpacked
+from teacher.gaussian_files.ply_elements import Header, read_elements, read_header
+from teacher.gaussian_files.ply_layouts import refuse_other_layouts
 from teacher.gaussians import Gaussians
+
+_log = logging.getLogger(__name__)
 
 _MEANS = ("x", "y", "z")
 _NORMALS = ("nx", "ny", "nz")
@@ -21,45 +29,43 @@ _SCALES = tuple(f"scale_{i}" for i in range(3))
 _ROTATIONS = tuple(f"rot_{i}" for i in range(4))
 _REQUIRED = (*_MEANS, *_DC, *_OPACITY, *_SCALES, *_ROTATIONS)
 _REST_COUNTS = (0, 9, 24, 45)
-_LAYOUT_HINT = "A plain point cloud is not a 3DGS checkpoint: look in its point_cloud/iteration_*/ folder."
+_FILTER = "filter_3D"
+_LAYOUT = "graphdeco's 3DGS layout"
+# As Brush, Postshot and others write it; "antialiased 0" says the opposite.
+_ANTIALIASED = re.compile(
+    r"splatrendermode:\s*mip|mip.?splatting|anti-?alias(ed|ing)?\b(?!\W*(0|false|no|off)\b)", re.IGNORECASE
+)
 
 
-def read_ply(path: str | Path) -> Gaussians:
-    """Reads a 3DGS point cloud in graphdeco's layout.
+def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
+    """Reads a 3DGS point cloud in graphdeco's layout, or one that SuperSplat compressed.
 
     Binary or ascii, properties in any order and of any scalar type; properties the layout does not have are
-    ignored. ``f_rest_*`` is channel-major: all coefficients of red, then of green, then of blue.
+    ignored. ``f_rest_*`` is channel-major: all coefficients of red, then of green, then of blue. ``filter_3D``
+    (Mip-Splatting) is applied to scales and opacities.
+
+    Args:
+        offset: ``data.offset``: see ``moved_positions``.
 
     Raises:
-        InputError: the file is missing, truncated or not a PLY; a property is missing; the number of ``f_rest_*``
-            is not that of a degree 0 to 3; there are no Gaussians; a value is not finite; a rotation is zero.
+        InputError: the file is missing, not a PLY, or holds fewer or more rows than it announces; it is another layout;
+            a property is missing; the number of ``f_rest_*`` is not that of a degree 0 to 3; and see
+            ``checked_gaussians``.
     """
-    vertices = _read_vertices(path)
-    names = set(vertices.dtype.names or ())
-    found_rest = sum(re.fullmatch(r"f_rest_\d+", name) is not None for name in names)
-    if missing := [name for name in _REQUIRED if name not in names]:
-        raise InputError(path, "properties", f"no {', '.join(missing)}", "graphdeco's 3DGS layout", _LAYOUT_HINT)
-    if found_rest not in _REST_COUNTS:
-        expected = "0, 9, 24 or 45 (spherical harmonics of degree 0, 1, 2 or 3)"
-        raise InputError(path, "f_rest_* properties", found_rest, expected)
-    rest = tuple(f"f_rest_{i}" for i in range(found_rest))
-    if missing := [name for name in rest if name not in names]:
-        raise InputError(path, "properties", f"no {', '.join(missing)}", f"f_rest_0 to f_rest_{found_rest - 1}")
-    if len(vertices) == 0:
-        raise InputError(path, "element vertex", "0 Gaussians", "at least 1", "Did the teacher's training finish?")
-
-    def columns(properties: tuple[str, ...]) -> np.ndarray:
-        return np.stack([_finite_column(path, vertices, name) for name in properties], axis=1)
-
-    rotations = columns(_ROTATIONS)
-    if (zero := np.flatnonzero(np.linalg.norm(rotations, axis=1) < 1e-12)).size:
-        found = f"{zero.size} of length zero, the first at Gaussian {zero[0]}"
-        raise InputError(path, "quaternions rot_0..rot_3", found, "non-zero quaternions")
-    sh = columns(_DC)[:, None, :]
-    if rest:
-        sh = np.concatenate([sh, columns(rest).reshape(len(vertices), 3, -1).transpose(0, 2, 1)], axis=1)
-    arrays = columns(_MEANS), columns(_SCALES), rotations, columns(_OPACITY)[:, 0], np.ascontiguousarray(sh)
-    return Gaussians(*(torch.from_numpy(array) for array in arrays))
+    try:
+        header = read_header(path)
+        refuse_other_layouts(path, header, _LAYOUT)
+        rest = () if is_compressed(header) else _rest_names(path, header)
+        elements = read_elements(path, header)
+    except FileNotFoundError:
+        raise InputError(path, "PLY file", "no such file", "a 3DGS point_cloud.ply", "Check the path.") from None
+    except OSError as error:
+        raise InputError(path, "PLY file", error.strerror or error, "a readable 3DGS point_cloud.ply") from None
+    if any(_ANTIALIASED.search(comment) for comment in header.comments):
+        warn_of_antialiasing(path, "its header says so")
+    if is_compressed(header):
+        return checked_gaussians(path, unpacked(path, elements), offset)
+    return checked_gaussians(path, _stored_arrays(path, elements.get("vertex"), rest), offset)
 
 
 def write_ply(path: str | Path, gaussians: Gaussians) -> None:
@@ -88,32 +94,57 @@ def write_ply(path: str | Path, gaussians: Gaussians) -> None:
         PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(temporary))
 
 
-def _read_vertices(path: str | Path) -> np.ndarray:
-    """The structured array of element ``vertex``; a binary file is mapped, not read."""
-    try:
-        with open(path, "rb") as file:
-            if (magic := file.read(4)) not in (b"ply\n", b"ply\r"):
-                raise InputError(path, "first bytes", magic, "b'ply\\n'", "This is not a PLY file.")
-        return PlyData.read(str(path))["vertex"].data
-    except FileNotFoundError:
-        raise InputError(path, "PLY file", "no such file", "a 3DGS point_cloud.ply", "Check the path.") from None
-    except OSError as error:
-        raise InputError(path, "PLY file", error.strerror or error, "a readable 3DGS point_cloud.ply") from None
-    except KeyError:
-        raise InputError(path, "elements", "no element vertex", "graphdeco's 3DGS layout", _LAYOUT_HINT) from None
-    except (PlyParseError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        hint = "The file is truncated or was altered: copy it again."
-        raise InputError(path, "PLY file", error, "a complete PLY file", hint) from None
+def _rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
+    """The properties of the higher harmonics; InputError where the header lacks a property of the layout."""
+    vertex = header.elements.get("vertex")
+    if vertex is None:
+        raise InputError(path, "elements", "no element vertex", _LAYOUT)
+    if lists := [name for name in _REQUIRED if name in vertex.lists]:
+        raise InputError(path, f"property {lists[0]}", "a list", "a scalar")
+    if missing := [name for name in _REQUIRED if name not in vertex.types]:
+        raise InputError(path, "properties", f"no {', '.join(missing)}", _LAYOUT)
+    count = sum(re.fullmatch(r"f_rest_\d+", name) is not None for name in vertex.types)
+    if count not in _REST_COUNTS:
+        expected = "0, 9, 24 or 45 (spherical harmonics of degree 0, 1, 2 or 3)"
+        hint = "Degree 4 is not supported: train or export with a degree of at most 3." if count == 72 else ""
+        raise InputError(path, "f_rest_* properties", count, expected, hint)
+    rest = tuple(f"f_rest_{i}" for i in range(count))
+    if missing := [name for name in rest if name not in vertex.types]:
+        raise InputError(path, "properties", f"no {', '.join(missing)}", f"f_rest_0 to f_rest_{count - 1}")
+    return rest
 
 
-def _finite_column(path: str | Path, vertices: np.ndarray, name: str) -> np.ndarray:
-    """(N,) float32 values of a property, refused unless all are finite."""
-    if vertices.dtype[name].hasobject:
-        raise InputError(path, f"property {name}", "a list", "a scalar")
-    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite and is refused below
-        values = vertices[name].astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        found = f"{bad.size} of {len(values)} values NaN or infinite, the first at Gaussian {bad[0]}"
-        raise InputError(path, f"property {name}", found, "finite float32 values", "Use an earlier checkpoint.")
-    return values
+def _stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays of ``Gaussians`` as the file's values have them; means in the file's precision."""
+    if vertices is None:
+        raise InputError(path, "element vertex", "0 Gaussians", "at least 1", "Did the teacher's training finish?")
+
+    def columns(properties: tuple[str, ...], kind: type | None = np.float32) -> np.ndarray:
+        with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, which is checked
+            return np.stack([vertices[name].astype(kind or vertices.dtype[name]) for name in properties], axis=1)
+
+    sh = columns(_DC)[:, None, :]
+    if rest:
+        sh = np.concatenate([sh, columns(rest).reshape(len(vertices), 3, -1).transpose(0, 2, 1)], axis=1)
+    arrays = columns(_MEANS, None), columns(_SCALES), columns(_ROTATIONS), columns(_OPACITY)[:, 0], sh
+    stored = dict(zip(FIELDS, arrays, strict=True))
+    if _FILTER in vertices.dtype.names:
+        _apply_filter(path, stored, vertices[_FILTER].astype(np.float64))
+    return stored
+
+
+def _apply_filter(path: str | Path, arrays: dict[str, np.ndarray], width: np.ndarray) -> None:
+    """Widens Gaussians by the 3D smoothing filter they were trained with (Yu et al. 2024, equation 8).
+
+    Args:
+        width: (N,) standard deviation of each Gaussian's filter, world units.
+    """
+    logarithms, squares = arrays["log_scales"].astype(np.float64), width[:, None] ** 2
+    with np.errstate(all="ignore"):  # what is not finite then is checked
+        wider = 0.5 * np.log(np.exp(2 * logarithms) + squares)
+        loss = np.exp((logarithms - wider).sum(axis=1))
+        opacities = loss / (1 + np.exp(-arrays["opacity_logits"].astype(np.float64)))
+        arrays["opacity_logits"] = (np.log(opacities) - np.log1p(-opacities)).astype(np.float32)
+    arrays["log_scales"] = wider.astype(np.float32)
+    _log.info("%s: its 3D filter is applied: %.3g units in the median", path, np.median(width))
+    warn_of_antialiasing(path, "it has a 3D filter, as Mip-Splatting's")

@@ -48,8 +48,11 @@ def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | No
 
 
 def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
-    """The box of all but a few outlying visible Gaussians, two standard deviations of each included."""
-    solid = gaussians.opacities > _LEAST_OPACITY
+    """The box of all but a few outlying visible Gaussians, two standard deviations of each included.
+
+    Gaussians wider than the scene, or far away from it, are left out: see ``Gaussians.outliers``.
+    """
+    solid = (gaussians.opacities > _LEAST_OPACITY) & ~gaussians.outliers()
     means = gaussians.means[solid]
     reach = 2 * gaussians.covariances()[solid].diagonal(dim1=1, dim2=2).sqrt()
     if not len(means):

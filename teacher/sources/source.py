@@ -141,7 +141,11 @@ class Source(ABC):
         Raises:
             InputError: their file is missing or damaged.
         """
-        return None if self.config.teacher.ply is None else read_gaussians(self.config.teacher.ply)
+        return (
+            None
+            if self.config.teacher.ply is None
+            else read_gaussians(self.config.teacher.ply, self.config.data.offset)
+        )
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
         """The scene box, and in words where it is from: see ``scene_box``."""
@@ -180,6 +184,7 @@ class Source(ABC):
             background=self.config.teacher.background_rgb,
             holdout_every=data.holdout_every if measured else 0,
             frames=data.frames if measured else data.train_frames,
+            offset=data.offset,
         )
 
     def stored_renders(self) -> Path | None:
@@ -207,12 +212,12 @@ class Source(ABC):
         if transforms is None:
             raise InputError("config", "data.transforms", "nothing", "a transforms_*.json", "Set it, or give --path.")
         if split is None:
-            return load_frames(transforms), str(transforms)
+            return load_frames(transforms, offset=self.config.data.offset), str(transforms)
         beside = other_split(transforms, split)
         if beside is None:
             expected = "a name like transforms_test.json, whose other splits lie beside it"
             raise InputError("--split", "data.transforms", transforms.name, expected, "Use --path FILE.")
-        return load_frames(beside), str(beside)
+        return load_frames(beside, offset=self.config.data.offset), str(beside)
 
     def training_frames(self) -> tuple[Cameras, str]:
         """The dataset's training cameras, and where they are from: its split ``train`` if there is one.

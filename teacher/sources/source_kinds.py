@@ -12,6 +12,7 @@ from scene.formats import load_frames, split_beside
 from scene.frames import Frames, chosen_frames, working_size
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
+from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files.ply import read_ply, write_ply
@@ -45,7 +46,8 @@ class StoredViews(Source):
     def depth_files(self) -> OutputFiles:
         self.check()
         data = self.config.data
-        return find_outputs(self.config.teacher.outputs, data.transforms, data.frames, depth=True, truth=False)
+        outputs = self.config.teacher.outputs
+        return find_outputs(outputs, data.transforms, data.frames, depth=True, truth=False, offset=data.offset)
 
 
 class RasterizedGaussians(Source):
@@ -61,7 +63,7 @@ class RasterizedGaussians(Source):
 
     def _rendered(self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int) -> TeacherViews:
         """The Gaussians seen from some frames of a dataset, at the working size."""
-        dataset, cameras = _working_frames(json, frames, self.config.data.resolution)
+        dataset, cameras = _working_frames(json, frames, self.config.data)
         images = dataset.image_paths if self.config.data.ground_truth else ()
         return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, images)
 
@@ -79,10 +81,11 @@ class DatasetImages(Source):
         return self.dataset_assets()
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
-        width, background = self.config.data.resolution, self.config.teacher.background_rgb
+        data, background = self.config.data, self.config.teacher.background_rgb
+        options = {"width": data.resolution, "background": background, "offset": data.offset}
 
         def images(json: Path, frames: str | None, every: int) -> TeacherViews:
-            return views_from_images(json, width=width, background=background, holdout_every=every, frames=frames)
+            return views_from_images(json, holdout_every=every, frames=frames, **options)
 
         return _of_splits(self, images)
 
@@ -147,7 +150,7 @@ class LiveGaussians(RasterizedGaussians):
 
     def poses(self, views: TeacherViews) -> PoseSampler:
         data = self.config.data
-        _, cameras = _working_frames(self.training_poses(), data.train_frames, data.resolution)
+        _, cameras = _working_frames(self.training_poses(), data.train_frames, data)
         return _poses_near(self, cameras)
 
     def stored_renders(self) -> Path | None:
@@ -192,6 +195,7 @@ def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every
         holdout_every=holdout_every,
         ground_truth=bool(data.ground_truth),
         frames=data.frames,
+        offset=data.offset,
     )
 
 
@@ -211,7 +215,7 @@ def _rasterized(
     )
 
 
-def _working_frames(json: Path, frames: str | None, width: int | None) -> tuple[Frames, Cameras]:
+def _working_frames(json: Path, frames: str | None, data: DataConfig) -> tuple[Frames, Cameras]:
     """Some frames of a dataset, and their cameras at the working size."""
-    dataset = chosen_frames(frames, load_frames(json))
-    return dataset, dataset.cameras.resized(*working_size(dataset.cameras, width, json))
+    dataset = chosen_frames(frames, load_frames(json, offset=data.offset))
+    return dataset, dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, json))

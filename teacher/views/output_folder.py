@@ -18,6 +18,7 @@ from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import Frames, Size, frame_slice
 from scene.images import image_size, read_image, resize_area, resize_rgba, to_uint8
+from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.depth import read_depth
 
@@ -54,13 +55,20 @@ class OutputFiles:
 
 
 def find_outputs(
-    outputs_dir: str | Path, transforms: str | Path, frames: str | None, *, depth: bool, truth: bool
+    outputs_dir: str | Path,
+    transforms: str | Path,
+    frames: str | None,
+    *,
+    depth: bool,
+    truth: bool,
+    offset: Offset | None = None,
 ) -> OutputFiles:
     """Finds a teacher's files and matches them to the frames of the JSON; see ``views_from_outputs``.
 
     Args:
         depth: look for ``depth/``, which must be there.
         truth: look for ``gt/``, which may be there.
+        offset: ``data.offset``, taken off the cameras' positions.
     """
     folder = outputs_folder(Path(outputs_dir))
     renders = numbered_files(folder / "renders", ".png")
@@ -68,7 +76,7 @@ def find_outputs(
     depths = numbered_files(folder / "depth", ".npy", hint) if depth else []
     truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
     size = image_size(renders[0])
-    dataset = load_frames(transforms, image_size=size)
+    dataset = load_frames(transforms, image_size=size, offset=offset)
     for files in filter(None, (renders, depths, truths)):
         check_count(files, dataset)
     chosen = frame_slice(frames, len(dataset))

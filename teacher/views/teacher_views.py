@@ -16,6 +16,7 @@ from scene.formats import load_frames
 from scene.frames import chosen_frames, working_size
 from scene.images import read_image, resize_area, to_uint8
 from scene.rays import SceneBox, focus_box
+from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.depth import DepthKind, DepthReport, back_project, infer_depth_kind, to_distance
 from teacher.gaussians import Gaussians
@@ -105,6 +106,7 @@ def views_from_outputs(
     holdout_every: int,
     ground_truth: bool = True,
     frames: str | None = None,
+    offset: Offset | None = None,
 ) -> TeacherViews:
     """Renders and depth on disk in graphdeco's layout: ``renders/00000.png``, ``depth/00000.npy``, ``gt/``.
 
@@ -122,12 +124,13 @@ def views_from_outputs(
         holdout_every: every k-th frame, from the first on, is held out; 0: none.
         ground_truth: load the dataset's images too if they exist (``gt/`` if only that does).
         frames: ``"START:STOP:STEP"`` of the frames to use.
+        offset: ``data.offset``, taken off the cameras' positions.
 
     Raises:
         InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind.
     """
     use_depth = depth_kind != "none"
-    files = find_outputs(outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth)
+    files = find_outputs(outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, offset=offset)
     dataset, cameras = files.dataset, files.cameras
     size = working_size(cameras, width, files.renders[0])
     kind, report = DepthKind.parse(depth_kind) if use_depth else None, None
@@ -178,14 +181,20 @@ def infer_from_files(files: OutputFiles, box: SceneBox | None) -> DepthReport:
 
 
 def views_from_images(
-    transforms: str | Path, *, width: int | None, background: Color, holdout_every: int, frames: str | None = None
+    transforms: str | Path,
+    *,
+    width: int | None,
+    background: Color,
+    holdout_every: int,
+    frames: str | None = None,
+    offset: Offset | None = None,
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
 
     Raises:
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
-    dataset = chosen_frames(frames, load_frames(transforms))
+    dataset = chosen_frames(frames, load_frames(transforms, offset=offset))
     paths = all_present(dataset.image_paths, dataset.names, dataset.source)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])

@@ -149,7 +149,7 @@ def test_features_go_beside_the_renders(toy, caplog):
     ("more", "message"),
     [
         (("--set", "teacher.ply=null"), "error: config: teacher.ply: found nothing"),
-        (("--set", "teacher.ply=none.ply"), "none.ply: PLY file: found no such file"),
+        (("--set", "teacher.ply=none.ply"), "none.ply: Gaussians: found no such file"),
         (("--set", "data.transforms=none.json"), "none.json: file: found"),
         (("--split", "test"), "--split: data.transforms: found transforms.json"),
         (("--path", "nowhere.json"), "nowhere.json: file: found"),

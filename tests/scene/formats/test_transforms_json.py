@@ -165,3 +165,27 @@ def test_images_of_differing_size(tmp_path):
         load_transforms(path)
     with pytest.raises(InputError, match=r"w, h of frames\[0\]"):
         load_transforms(write(tmp_path, frames, ["b.png"], fl_x=5, w=9, h=6))
+
+
+def test_an_offset_is_taken_off_in_double_precision(tmp_path):
+    offset = (500000.0, 4649776.0, 120.0)
+    frames = [
+        {"file_path": str(i), "transform_matrix": [[*row[:3], row[3] + i / 8] for row in POSE[:3]] + [POSE[3]]}
+        for i in range(3)
+    ]
+    near = load_transforms(write(tmp_path, frames, fl_x=5, w=8, h=6)).cameras
+    for frame in frames:
+        for row, value in zip(frame["transform_matrix"], offset, strict=False):
+            row[3] += value
+    far = write(tmp_path, frames, fl_x=5, w=8, h=6)
+    assert torch.equal(load_transforms(far, offset=offset).cameras.c2w, near.c2w)
+    with pytest.raises(InputError, match=r"transforms.json: positions: .*Set data.offset: \[50000\d"):
+        load_transforms(far)
+
+
+def test_numbers_beyond_float32(tmp_path):
+    frame = {"file_path": "far", "transform_matrix": changed(0, 3, 1e300)}
+    with pytest.raises(InputError, match=r"frames\[0\] \(far\) transform_matrix: .*beyond float32"):
+        load_transforms(write(tmp_path, [frame], fl_x=5, w=8, h=6))
+    with pytest.raises(InputError, match=r"frames\[0\] fl_x: found 1e\+300"):
+        load_transforms(write(tmp_path, fl_x=1e300, w=8, h=6))

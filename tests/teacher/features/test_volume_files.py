@@ -97,6 +97,7 @@ def test_of_another_scene_box_or_channels(stored):
         ({"box": {"lower": [0, 0, 0]}}, "unreadable data"),
         ({"box": {"lower": [0, 0, 0], "upper": [0, 1, 1]}}, "expected lower < upper"),
         ({"channel_std": [1.0]}, "channel_std is not 4 numbers"),
+        ({"channel_mean": [1e300] * 4}, "channel_mean is not 4 numbers"),
         ({"log_density": None}, "log_density is not 2 numbers"),
         ({"density": np.zeros(3, np.float32)}, r"density is float32 \(3,\)"),
         ({"features": np.full((1, 4), np.nan, np.float16)}, "features is float16"),

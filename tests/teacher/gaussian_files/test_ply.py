@@ -84,10 +84,16 @@ def test_missing_file(tmp_path):
 
 def test_truncated(ply):
     content = ply.read_bytes()
-    for length in (len(content) - 1, len(content) // 2, 200):
+    data = content.index(b"end_header") + 11
+    for length in (len(content) - 1, data + 500, data):
         ply.write_bytes(content[:length])
-        with pytest.raises(InputError, match="early end-of-file.*expected a complete PLY"):
+        with pytest.raises(
+            InputError, match="announced for element vertex, and an early end: .*expected a complete PLY"
+        ):
             read_ply(ply)
+    ply.write_bytes(content[:200])
+    with pytest.raises(InputError, match="no line end_header"):
+        read_ply(ply)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(range(64)), b"hello\nworld\n"])
@@ -99,7 +105,7 @@ def test_not_a_ply(ply, content):
 
 def test_broken_header(ply):
     ply.write_bytes(ply.read_bytes().replace(b"element vertex 5", b"element vertex x"))
-    with pytest.raises(InputError, match="line 3: expected integer count"):
+    with pytest.raises(InputError, match="PLY header: found line 3: 'element vertex x'"):
         read_ply(ply)
 
 
@@ -117,10 +123,119 @@ def test_point_cloud_without_vertices(tmp_path):
         read_ply(tmp_path / "mesh.ply")
 
 
+def header_of(properties, count=3, more=""):
+    lines = "".join(f"property float {name}\n" for name in properties)
+    return f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{lines}{more}end_header\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("properties", "more", "message"),
+    [
+        (["x", "y", "z", "nx", "ny", "nz"], "", "a point cloud of 3 points.*tools/train_teacher.py"),
+        (["x", "y", "z"], "element face 7\nproperty list uchar int vertex_indices\n", "mesh of 3 vertices and 7 faces"),
+        ([*"xyz", "opacity", "scale_0", "scale_1", "rot_0", "rot_3"], "", "discs of 2DGS.*scale -14"),
+        ([*"xyz", "red", "green", "blue", "opacity", "scale_0", "scale_2", "rot_0"], "", "--ply-color-mode sh_coeffs"),
+        ([*"xyz", "f_anchor_feat_0", "opacity", "scale_0", "rot_0"], "", "Scaffold-GS.*teacher.kind: views"),
+    ],
+)
+def test_other_layouts_are_named(tmp_path, properties, more, message):
+    path = tmp_path / "other.ply"
+    path.write_bytes(header_of(properties, more=more))
+    with pytest.raises(InputError, match=f"PLY layout: found .*{message}"):
+        read_ply(path)
+
+
+def test_the_3d_filter_widens_scales_and_lowers_opacities(ply, caplog):
+    plain = read_ply(ply)
+    width = np.array([0.05, 0.1, 0.3, 1.0, 0.0])
+    read = read_ply(rewrite(ply, lambda table: {**table, "filter_3D": width}))
+    scales = plain.scales.double()
+    wider = (scales.square() + torch.from_numpy(width)[:, None] ** 2).sqrt()
+    torch.testing.assert_close(read.scales.double(), wider, rtol=1e-6, atol=0)
+    opacities = plain.opacities.double() * (scales / wider).prod(dim=1)
+    torch.testing.assert_close(read.opacities.double(), opacities, rtol=1e-5, atol=0)
+    assert torch.equal(read.means, plain.means) and torch.equal(read.sh, plain.sh)
+    assert "trained with antialiasing" in caplog.text and "Mip-Splatting" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("comment", "is_said"),
+    [
+        ("SplatRenderMode: mip", True),
+        ("antialiased 1", True),
+        ("antialiased 0", False),
+        ("SplatRenderMode: default", False),
+    ],
+)
+def test_antialiased_is_said(ply, caplog, comment, is_said):
+    ply.write_bytes(ply.read_bytes().replace(b"element vertex", f"comment {comment}\nelement vertex".encode()))
+    assert_equal(read_ply(ply), make_gaussians())
+    assert ("trained with antialiasing" in caplog.text) == is_said
+
+
+@pytest.mark.parametrize("newline", [b"\r\n", b"\r"])
+def test_line_ends_big_endian_comments_and_other_elements(tmp_path, newline):
+    vertices = write_and_read_rows(tmp_path / "plain.ply")
+    camera, tail = np.array([0.9], ">f4").tobytes(), np.arange(3, dtype=">u4").tobytes()
+    head = ["ply", "format binary_big_endian 1.0", "comment Möbel/城", "element camera 1", "property float fov"]
+    head += ["element vertex 5", *(f"property float {name}" for name in vertices.dtype.names)]
+    head += ["element sizes 3", "property uint size", "end_header", ""]
+    swapped = vertices.astype([(name, ">f4") for name in vertices.dtype.names]).tobytes()
+    path = tmp_path / "odd.ply"
+    path.write_bytes(newline.join(line.encode() for line in head) + camera + swapped + tail)
+    assert_equal(read_ply(path), make_gaussians())
+
+
+def write_and_read_rows(path):
+    write_ply(path, make_gaussians())
+    return PlyData.read(str(path), mmap=False)["vertex"].data
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_rows_that_the_header_does_not_announce(ply, text):
+    rewrite(ply, text=text, dtype="f8")
+    content = ply.read_bytes()
+    ply.write_bytes(content.replace(b"element vertex 5", b"element vertex 4"))
+    with pytest.raises(InputError, match=r"4 rows of \d+ bytes announced .* left over \(1 rows\)"):
+        read_ply(ply)
+    for count in (6, 999_999_999_999):  # nothing of that size is allocated
+        ply.write_bytes(content.replace(b"element vertex 5", f"element vertex {count}".encode()))
+        with pytest.raises(InputError, match=f"{count} rows .* an early end"):
+            read_ply(ply)
+
+
+def test_every_byte_is_accounted_for_but_a_line_end(ply):
+    content = ply.read_bytes()
+    ply.write_bytes(content + b"\r\n")
+    assert_equal(read_ply(ply), make_gaussians())
+    for altered in (content + b"\0", content[:-300] + b"abc" + content[-300:], content + b"\n" * 5):
+        ply.write_bytes(altered)
+        with pytest.raises(InputError, match="left over"):
+            read_ply(ply)
+
+
+def test_an_offset_is_taken_off_doubles_before_they_are_rounded(ply):
+    offset = (500000.0, 4649776.0, 120.0)
+
+    def move(table):
+        return table | {name: table[name] + value for name, value in zip("xyz", offset, strict=True)}
+
+    read = read_ply(rewrite(ply, move, dtype="f8"), offset)
+    torch.testing.assert_close(read.means, make_gaussians().means, rtol=0, atol=1e-9)
+    with pytest.raises(InputError, match="Gaussians about .*Set data.offset"):
+        read_ply(ply)
+
+
 def test_rest_count_and_gaps(ply):
     rewrite(ply, lambda table: {name: column for name, column in table.items() if name != "f_rest_44"})
     with pytest.raises(InputError, match="found 44, expected 0, 9, 24 or 45"):
         read_ply(ply)
+    rewrite(ply, lambda table: table | {f"f_rest_{i}": table["x"] for i in range(44, 72)})
+    with pytest.raises(InputError, match="found 72, .*Degree 4 is not supported"):
+        read_ply(ply)
+    rewrite(
+        ply, lambda table: {name: column for name, column in table.items() if name[7:] not in map(str, range(44, 72))}
+    )
     rewrite(ply, lambda table: {"f_rest_45": table["x"], **table})
     with pytest.raises(InputError, match="found no f_rest_44, expected f_rest_0 to f_rest_44"):
         read_ply(ply)
@@ -138,7 +253,7 @@ def test_values_that_are_not_finite(ply, value):
         table["scale_1"][[2, 4]] = value
         return table
 
-    with pytest.raises(InputError, match="scale_1: found 2 of 5 values NaN or infinite, the first at Gaussian 2"):
+    with pytest.raises(InputError, match="2 of 5 Gaussians that cannot be drawn .2 log_scales NaN.*the first is 2"):
         read_ply(rewrite(ply, spoil, dtype="f8"))
 
 
@@ -148,7 +263,9 @@ def test_zero_rotation(ply):
             table[f"rot_{i}"][3] = 0
         return table
 
-    with pytest.raises(InputError, match="rot_0..rot_3: found 1 of length zero, the first at Gaussian 3"):
+    with pytest.raises(
+        InputError, match="1 of 5 Gaussians that cannot be drawn .1 rotations of length zero; the first is 3"
+    ):
         read_ply(rewrite(ply, spoil))
 
 

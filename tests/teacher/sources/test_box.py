@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,3 +148,11 @@ def test_what_is_outside_counts_by_its_opacity(caplog):
     means = [[0.0, 0, 0]] * 10 + [[5.0, 0, 0]] * 10
     check_box_holds(UNIT, make_gaussians(means, opacity=torch.tensor([0.9] * 10 + [0.005] * 10)))
     assert not caplog.records
+
+
+def test_gaussians_wider_than_the_scene_or_far_away_do_not_widen_its_box():
+    means = torch.rand(500, 3).tolist()
+    plain = make_gaussians(means)
+    log_scales, moved = plain.log_scales.clone(), plain.means.clone()
+    log_scales[:2], moved[2, 1] = 9.0, -1e5
+    assert box_of_gaussians(replace(plain, log_scales=log_scales, means=moved)) == box_of_gaussians(plain[3:])

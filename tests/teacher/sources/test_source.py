@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from plyfile import PlyData, PlyElement
 
 from scene.images import write_image
 from settings.errors import InputError
@@ -41,6 +44,44 @@ def test_one_json_is_trained_on_and_the_other_held_out(toy, kind) -> None:
     black = (0.0, 0.0, 0.0)
     torch.testing.assert_close(views.image(3, black), output.rgb, atol=0.01, rtol=0)
     torch.testing.assert_close(views.ground_truth_image(3, black), output.rgb, atol=0.01, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory) -> Path:
+    """The toy scene at the coordinates of a map, its Gaussians in double precision."""
+    path = write_toy_scene(tmp_path_factory.mktemp("far"))
+    root, offset = path.parent, (500000.0, 4649776.0, 120.0)
+    transforms = json.loads((root / "data/transforms.json").read_text())
+    for frame in transforms["frames"]:
+        for row, value in zip(frame["transform_matrix"], offset, strict=False):
+            row[3] += value
+    (root / "data/transforms.json").write_text(json.dumps(transforms))
+    vertices = PlyData.read(str(root / "point_cloud.ply"), mmap=False)["vertex"].data
+    moved = vertices.astype([(name, "f8") for name in vertices.dtype.names])
+    for name, value in zip("xyz", offset, strict=True):
+        moved[name] += value
+    PlyData([PlyElement.describe(moved, "vertex")]).write(str(root / "point_cloud.ply"))
+    return path
+
+
+OFFSET = "data.offset=[500000, 4649776, 120]"
+
+
+@pytest.mark.parametrize("kind", ["gaussians", "views", "images"])
+def test_a_scene_far_from_the_origin_is_the_near_one_less_its_offset(toy, far, kind) -> None:
+    near, moved = teacher_of(toy, f"teacher.kind={kind}"), teacher_of(far, f"teacher.kind={kind}", OFFSET)
+    assert torch.equal(moved.views.cameras.c2w, near.views.cameras.c2w)
+    assert torch.equal(moved.views.rgb, near.views.rgb)
+    if kind != "images":
+        assert torch.equal(moved.gaussians.means, near.gaussians.means) and moved.box == near.box
+    field = "cameras" if kind == "images" else "Gaussians"
+    with pytest.raises(InputError, match=f"{field} about .*Set data.offset: .500000.0, 46497[78][0-9].0, 120.0"):
+        teacher_of(far, f"teacher.kind={kind}")
+
+
+def test_gaussians_that_were_moved_already_are_not_moved_again(toy, far) -> None:
+    local = teacher_of(far, "teacher.kind=gaussians", OFFSET, f"teacher.ply={toy.parent / 'point_cloud.ply'}")
+    assert np.array_equal(local.gaussians.means, teacher_of(toy).gaussians.means)
 
 
 def test_slices_of_both_jsons(toy) -> None:

@@ -1,0 +1,61 @@
+"""Files given as Gaussians that are something else: named for what they are, with the way to a PLY."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from machine.file_kinds import FileKind
+from settings.errors import InputError
+
+_EXPECTED = "3D Gaussians as .ply, .npz or .spz"
+CONVERT = (
+    "Convert it with SuperSplat (superspl.at/convert) or `npx @playcanvas/splat-transform {name} point_cloud.ply`."
+)
+FROM_CHECKPOINT = (
+    "Give the PLY that its program exports: graphdeco's point_cloud/iteration_*/point_cloud.ply, nerfstudio's "
+    "`ns-export gaussian-splat`, gsplat's export_splats."
+)
+_CHECKPOINTS = ("torch", "pickle", "safetensors", "npz", "npy", "hdf5")
+_SOG_WORDS = (b'"means"', b'"scales"', b'"quats"', b'"sh0"')
+_KSPLAT_HEADER, _KSPLAT_SECTION = 4096, 1024
+_SPLAT_ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("color", "u1", 4), ("rotation", "u1", 4)])
+
+
+def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
+    """Raises the InputError that says what a file is that holds no Gaussians this program reads.
+
+    Args:
+        kind: what its first bytes say, if anything.
+    """
+    path = Path(path)
+    splat = _splat_format(path, kind)
+    if splat is not None:
+        raise InputError(path, "Gaussians", f"a {splat} splat", _EXPECTED, CONVERT.format(name=path.name))
+    if kind is None:
+        with open(path, "rb") as file:
+            head = file.read(16)
+        raise InputError(path, "first bytes", f"{head}, which are no known file's", _EXPECTED, "Is it the right file?")
+    hint = kind.hint or (FROM_CHECKPOINT if kind.key in _CHECKPOINTS else "Is it the right file?")
+    raise InputError(path, "Gaussians", kind.name, _EXPECTED, hint)
+
+
+def _splat_format(path: Path, kind: FileKind | None) -> str | None:
+    """The name of a splat format that is known but not read."""
+    if kind is not None:
+        is_sog = kind.key == "sog" or (kind.key == "json" and all(word in path.read_bytes() for word in _SOG_WORDS))
+        return "SOG (PlayCanvas)" if is_sog else None
+    with open(path, "rb") as file:
+        head = file.read(_KSPLAT_HEADER)
+    size = path.stat().st_size
+    if head[:2] == b"\0\x01" and len(head) == _KSPLAT_HEADER:
+        sections, count = (int.from_bytes(head[place : place + 4], "little") for place in (4, 16))
+        if sections > 0 and size >= _KSPLAT_HEADER + sections * _KSPLAT_SECTION and count:
+            return ".ksplat (GaussianSplats3D)"
+    if size % _SPLAT_ROW.itemsize == 0:
+        rows = np.frombuffer(head[: len(head) // _SPLAT_ROW.itemsize * _SPLAT_ROW.itemsize], _SPLAT_ROW)
+        if (np.abs(rows["means"]) < 1e6).all() and ((rows["scales"] >= 0) & (rows["scales"] < 1e4)).all():
+            return ".splat (antimatter15)"
+    return f"{path.suffix.lower()} (by its name)" if path.suffix.lower() in (".splat", ".ksplat", ".sog") else None

@@ -1,0 +1,60 @@
+"""Positions far from the origin: moved in double precision, or refused with the offset to set."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from scene.world_offset import moved_positions
+from settings.errors import InputError
+
+UTM = (500000.0, 4649776.0, 120.0)
+LOCAL = np.random.default_rng(0).uniform(-0.4, 0.4, (200, 3)).astype(np.float32).astype(np.float64)
+
+
+def test_far_positions_less_their_offset_are_the_near_ones():
+    moved = moved_positions("f", "cameras", LOCAL + UTM, UTM, 0.0)
+    assert moved.dtype == np.float32
+    # Double precision at 4.6 million steps by 9e-10.
+    np.testing.assert_allclose(moved, LOCAL, rtol=0, atol=2e-9)
+
+
+def test_without_an_offset_far_positions_are_refused_with_the_one_to_set():
+    with pytest.raises(InputError) as caught:
+        moved_positions("f.json", "cameras", LOCAL + UTM, None, 0.0)
+    message = str(caught.value)
+    assert "f.json: positions: found cameras about [500000.0, 4649776.0, 120.0]" in message
+    assert "steps of 0.5 units" in message and "Set data.offset: [500000.0, 4649776.0, 120.0]" in message
+    with pytest.raises(InputError, match="steps of 0.03125 units.*Set data.offset"):
+        moved_positions("f", "cameras", LOCAL + UTM, (0.0, UTM[1], UTM[2]), 0.0)
+
+
+@pytest.mark.parametrize(("center", "width"), [(0.0, 1e-3), (5.0, 0.1), (300.0, 1.0), (-40.0, 500.0)])
+def test_scenes_that_float32_can_hold_stay_as_they_are(center, width):
+    positions = (LOCAL * width / 0.8 + center).astype(np.float32)
+    assert np.array_equal(moved_positions("f", "cameras", positions, None, 0.0), positions)
+
+
+def test_an_offset_that_was_taken_off_already_is_not_taken_off_twice(caplog):
+    caplog.set_level(logging.INFO)
+    assert np.array_equal(moved_positions("f", "cameras", LOCAL, UTM, 0.0), LOCAL.astype(np.float32))
+    assert "taken off them already" in caplog.text
+    near = moved_positions("f", "cameras", LOCAL, (0.25, 0.0, 0.0), 0.0)
+    np.testing.assert_allclose(near, LOCAL - [0.25, 0, 0], rtol=0, atol=1e-7)
+
+
+def test_positions_stored_as_float32_are_rounded_already_which_is_said(caplog):
+    moved_positions("f", "Gaussians", (LOCAL + UTM).astype(np.float32), UTM, 0.0)
+    assert "stored as float32" in caplog.text and "steps of 0.5 units" in caplog.text
+
+
+def test_cameras_that_only_turn_and_one_alone_are_as_wide_as_they_are_said_to_be():
+    positions = np.full((4, 3), 20.0)
+    assert np.array_equal(moved_positions("f", "cameras", positions, None, 1.0), positions.astype(np.float32))
+    with pytest.raises(InputError, match="Set data.offset"):
+        moved_positions("f", "cameras", np.array([UTM]), None, 1.0)
+
+
+def test_a_lone_outlier_does_not_hide_where_the_scene_is():
+    positions = np.concatenate([LOCAL, [[1e7, 0, 0]]])
+    assert moved_positions("f", "Gaussians", positions, None, 0.0)[-1, 0] == 1e7

@@ -1,0 +1,64 @@
+"""SPZ files are read to the byte: other versions, unpacked, cut short, longer than they say."""
+
+import gzip
+import struct
+
+import pytest
+import torch
+
+from settings.errors import InputError
+from teacher.gaussian_files.spz import read_spz
+
+HEADER = struct.Struct("<4sIIBBBB")
+
+
+def payload(version=3, count=2, degree=0, flags=0, rotation=None):
+    """Gaussians at (1, -2, 0.5) in SPZ's axes, of opacity 0.8 and scale e^-2."""
+    rotation = rotation or (b"\0\0\0\xc0" if version >= 3 else b"\x80\x80\x80")
+    position = b"".join(int(value * 4096).to_bytes(3, "little", signed=True) for value in (1, -2, 0.5))
+    parts = position, b"\xcc", b"\x80\x80\x80", b"\x80\x80\x80", rotation, b"\x80" * 3 * ((degree + 1) ** 2 - 1)
+    return HEADER.pack(b"NGSP", version, count, degree, 12, flags, 0) + b"".join(part * count for part in parts)
+
+
+def read(tmp_path, content, name="cloud.spz"):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return read_spz(path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_versions_2_and_3(tmp_path, version):
+    gaussians = read(tmp_path, gzip.compress(payload(version)))
+    assert gaussians.means.tolist() == [[1.0, 2.0, -0.5]] * 2  # right, up, back to right, down, front
+    torch.testing.assert_close(gaussians.opacities, torch.full((2,), 0.8))
+    torch.testing.assert_close(gaussians.scales, torch.full((2, 3), -2.0).exp())
+    torch.testing.assert_close(gaussians.covariances(), (torch.eye(3) * torch.tensor(-4.0).exp()).repeat(2, 1, 1),
+                               rtol=1e-2, atol=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (payload(), r"an unpacked SPZ.*gzip cloud.spz && mv cloud.spz.gz cloud.spz"),
+        (payload(4), "SPZ version: found 4, expected 2 or 3.*splat-transform"),
+        (gzip.compress(payload(1)), "SPZ version: found 1, expected 2 or 3.*splat-transform"),
+        (gzip.compress(payload(degree=4)), "degree of the harmonics: found 4"),
+        (gzip.compress(payload()[:-1]), "found 39 bytes for 2 Gaussians, expected 40"),
+        (gzip.compress(payload() + b"\0"), "found 41 bytes for 2 Gaussians, expected 40"),
+        (gzip.compress(HEADER.pack(b"NGSP", 3, 2**32 - 1, 3, 12, 0, 0)), "found 0 bytes for 4294967295 Gaussians"),
+        (gzip.compress(payload())[:-4], "unreadable data .it ends early"),
+        (gzip.compress(payload()) + b"more", "4 bytes come after its end"),
+        (gzip.compress(payload()[:9]), "unreadable data .it ends early"),
+        (gzip.compress(payload())[:-8] + bytes(8), "unreadable data .*incorrect data check"),
+    ],
+)
+def test_refused(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, content)
+
+
+def test_what_is_ignored_is_said(tmp_path, caplog):
+    assert len(read(tmp_path, gzip.compress(payload(flags=2) + b"\1\2"))) == 2
+    assert "2 bytes after the Gaussians are ignored" in caplog.text
+    assert len(read(tmp_path, gzip.compress(payload(flags=1)))) == 2
+    assert "trained with antialiasing" in caplog.text
