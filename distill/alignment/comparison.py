@@ -181,8 +181,9 @@ def load_comparison(config: Config, run: RestoredRun, count: int) -> Loaded:
     views = teacher.views
     files = None
     if teacher.stored_renders is not None:
-        data, depth = config.data, views.depth_kind is not None
-        files = find_outputs(teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False)
+        data, options = config.data, {"depth": views.depth_kind is not None, "truth": False}
+        options["depth_empty"] = config.teacher.depth_empty
+        files = find_outputs(teacher.stored_renders, data.transforms, data.frames, **options)
     comparison = compare_with(
         views,
         student_renderer(run.model, run.device),

@@ -44,8 +44,10 @@ class StoredViews(Source):
 
     def depth_files(self) -> OutputFiles:
         self.check()
-        data = self.config.data
-        return find_outputs(self.config.teacher.outputs, data.transforms, data.frames, depth=True, truth=False)
+        data, teacher = self.config.data, self.config.teacher
+        return find_outputs(
+            teacher.outputs, data.transforms, data.frames, depth=True, truth=False, depth_empty=teacher.depth_empty
+        )
 
 
 class RasterizedGaussians(Source):
@@ -189,6 +191,7 @@ def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every
         box=box,
         background=teacher.background_rgb,
         depth_kind=depth_kind,
+        depth_empty=teacher.depth_empty,
         holdout_every=holdout_every,
         ground_truth=bool(data.ground_truth),
         frames=data.frames,
