@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from distill.alignment.comparison import Comparison, Gate, measure
 from distill.alignment.depth_reading import DepthReading, better_kind, depth_readings
-from distill.alignment.hypotheses import AS_IT_IS, Cause
-from distill.alignment.search import Trial, try_all
+from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background
+from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
+from distill.alignment.search import SEARCH_FRAMES, SEARCH_WIDTH, Trial, Trials, try_all
 from distill.evaluation.metrics import is_collapsed
 from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind
@@ -20,6 +21,8 @@ THRESHOLD_DB = 20.0
 _GAIN_TO_GATE_DB, _GAIN_BELOW_DB = 1.5, 3.0
 # ... and leaves the picture so far above a blank one. Equally good ones: the simplest, which is tried first.
 _ABOVE_BLANK_DB, _EQUAL_DB = 2.0, 0.3
+# Mean alpha of a student, as a share of the teacher's coverage, under which nothing ever became dense.
+_NEVER_DENSE = 0.1
 # Renders this close to one colour are blank: an RMS difference of 2%.
 _FLAT_DB = 34.0
 
@@ -102,7 +105,7 @@ def check(
     Args:
         threshold: dB.
         witness: renders the teacher's Gaussians, where the pictures were made by another program from them; asked
-            when the student itself explains nothing, and about depth.
+            when the student itself explains nothing or they do not show what the pictures show, and about depth.
         step: called once in a while.
     """
     gate = measure(comparison)
@@ -110,14 +113,36 @@ def check(
     student = diagnose(comparison, threshold, step)
     other = None
     explained = student.likeliest is not None and student.likeliest.psnr >= threshold
-    if witness is not None and not passed and not explained:
-        other = diagnose(replace(comparison, render=witness), threshold, step)
+    if witness is not None and not explained:
+        beside = replace(comparison, render=witness)
+        if not passed or psnr_as_it_is(beside) < threshold:
+            other = diagnose(beside, threshold, step)
     readings, kind = [], None
     if comparison.depth is not None:
         kind = comparison.depth.kind
         readings = depth_readings(witness or comparison.render, comparison.depth)
-    cause, sentence, advice = _conclusion(passed, gate, student, other, readings, kind)
+    written = None if student.is_flat else pictures_say(comparison)
+    cause, sentence, advice = _conclusion(passed, gate, student, other, written, readings, kind)
     return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind)
+
+
+def psnr_as_it_is(comparison: Comparison) -> float:
+    """PSNR of the renders in dB, on the few and small pictures that mistakes are searched for on."""
+    return Trials(comparison.some_frames(SEARCH_FRAMES).shrunk(SEARCH_WIDTH)).psnr(AS_IT_IS)
+
+
+def pictures_say(comparison: Comparison) -> tuple[Cause, str, str] | None:
+    """What is wrong with the compared pictures by themselves: cause, sentence and advice; None: nothing shows."""
+    chosen = list(comparison.frames)
+    pictures, background = comparison.pictures[chosen], comparison.background
+    if comparison.has_alpha:
+        evidence = premultiplied_evidence(pictures, comparison.coverage[chosen], background)
+        return None if evidence is None else (Cause.ALPHA, evidence, ALPHA_ADVICE)
+    color = other_border(pictures, background)
+    if color is None:
+        return None
+    evidence = f"the border of the pictures is {colour_name(color)}, the background set is {colour_name(background)}"
+    return Cause.BACKGROUND, evidence, on_background(color, colour_name(color)).advice
 
 
 def _conclusion(
@@ -125,6 +150,7 @@ def _conclusion(
     gate: Gate,
     student: Diagnosis,
     witness: Diagnosis | None,
+    written: tuple[Cause, str, str] | None,
     readings: list[DepthReading],
     kind: DepthKind | None,
 ) -> tuple[Cause, str, str]:
@@ -137,8 +163,12 @@ def _conclusion(
         hypothesis, value = one.likeliest.hypothesis, one.likeliest.psnr
         evidence = f"supposing that {hypothesis.name}, {name} {value:.2f} dB instead of {one.as_it_is:.2f} dB"
         return hypothesis.cause, evidence, hypothesis.advice
+    if written is not None:
+        return written
     if student.is_flat:
-        return Cause.BLANK, _blank_evidence(gate), _blank_advice(gate, witness)
+        never_dense = gate.alpha_mean < _NEVER_DENSE * gate.coverage_mean
+        cause = Cause.DENSITY if never_dense else Cause.BLANK
+        return cause, _blank_evidence(gate), _blank_advice(gate, witness, never_dense)
     if readings and (better := better_kind(readings, kind)) is not None:
         errors = {reading.kind: reading for reading in readings}
         used = errors[kind].error
@@ -167,12 +197,18 @@ def _blank_evidence(gate: Gate) -> str:
     )
 
 
-def _blank_advice(gate: Gate, witness: Diagnosis | None) -> str:
+def _blank_advice(gate: Gate, witness: Diagnosis | None, never_dense: bool) -> str:
     seen = ""
     if _bears_out(witness, gate):
         seen = f" The views are right: the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras."
-    what = "nothing is dense" if gate.alpha_mean < 0.5 * gate.coverage_mean else "all is dense"
-    return f"Train anew ({what}): look at alpha_mean in training_metrics.csv, data.box, teacher.background.{seen}"
+    why = "look at alpha_mean in training_metrics.csv, data.box, teacher.background"
+    if never_dense:
+        why = (
+            "if alpha_mean in training_metrics.csv is near 0 from the first rows on, the density's activation is dead "
+            "(a ReLU that starts below 0 has no gradient; too high a learning rate ends there too), or data.box holds "
+            "nothing; if it fell later, look at teacher.background and the losses"
+        )
+    return f"Train anew: {why}.{seen}"
 
 
 def _bears_out(witness: Diagnosis | None, gate: Gate) -> bool:
