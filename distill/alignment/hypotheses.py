@@ -38,6 +38,7 @@ class Cause(str, Enum):
     COLOUR = "colour encoding"
     DEPTH_KIND = "depth kind"
     ORDER = "frame order"
+    WORLD = "another world"
     STUDENT = "the student itself"
     UNKNOWN = "unknown"
 

@@ -70,6 +70,11 @@ class Trials:
 
     def psnr(self, hypothesis: Hypothesis) -> float:
         """Mean over the frames that have a picture under the hypothesis; -inf when none has."""
+        found = self.psnrs(hypothesis)
+        return sum(found) / len(found) if found else -torch.inf
+
+    def psnrs(self, hypothesis: Hypothesis) -> list[float]:
+        """That of each frame that has a picture under the hypothesis, dB."""
         given = self.comparison
         renderings = self.renderings
         if hypothesis.cameras is not None:
@@ -82,7 +87,7 @@ class Trials:
             picture = hypothesis.picture
             image = view.over(given.background) if picture is None else picture(view, given.background)
             found.append(psnr(image.numpy(), given.pictures[target].numpy()))
-        return sum(found) / len(found) if found else -torch.inf
+        return found
 
     def trial(self, hypothesis: Hypothesis) -> Trial:
         """The hypothesis with its PSNR."""
