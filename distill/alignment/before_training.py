@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -113,9 +114,10 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     if teacher.poses is not None:
         _check_looking(config, teacher.poses.cameras, teacher.box)
     _check_visible(config, views)
-    _check_pictures(config, teacher)
-    _check_gaussians(config, teacher)
-    _check_cells(config, teacher, model)
+    is_said = _check_pictures(config, teacher)
+    _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset())
+    if not is_said:  # a background taken for the scene is everywhere
+        _check_cells(config, teacher, model)
 
 
 # --- cameras -----------------------------------------------------------------------------------------------------
@@ -166,40 +168,48 @@ def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
 
 
 def _check_visible(config: Config, views: TeacherViews) -> None:
-    covered = views.coverage.view(len(views), -1).double().mean(1) / 255
-    if (mean := covered.mean().item()) < _FAINT_COVERAGE:
+    covered = views.coverage.numpy().mean((1, 2)) / 255
+    if (mean := covered.mean()) < _FAINT_COVERAGE:
         words = f"{mean:.3%} of the pixels with something in them, {covered.max():.3%} at most in a view"
         advice = "Is teacher.ply of the same world as the cameras? " if views.background is None else "Look at them. "
         source = config.teacher.outputs or config.teacher.ply or config.data.transforms or "config"
         _say(mean == 0, source, "teacher's views", words, "views that show the scene", advice + _CHECK)
 
 
-def _check_pictures(config: Config, teacher: Teacher) -> None:
-    """The borders against the background that is set, and colours under partial alpha, of pictures that were read."""
+def _check_pictures(config: Config, teacher: Teacher) -> bool:
+    """The borders against the background that is set, and colours under partial alpha, of pictures that were read.
+
+    Returns:
+        Whether a border is said to be of another colour.
+    """
+    is_other = False
     views, is_read = teacher.views, teacher.stored_renders is not None or config.teacher.kind == "images"
     for one in (views if is_read else None, teacher.images):
         if one is None:
             continue
         pictures = one.rgb[spread(range(len(one)), _FRAMES)].float() / 255
         if one.alpha is None:
-            _check_border(pictures, one.background, "the pictures", "teacher.background")
+            is_other |= _check_border(pictures, one.background, "the pictures", "teacher.background")
             continue
         alpha = one.alpha[spread(range(len(one)), _FRAMES)].float() / 255
         evidence = premultiplied_evidence(pictures * alpha[..., None], alpha, (0.0, 0.0, 0.0))
         if evidence is not None:
             _log.warning("the pictures' alpha looks premultiplied: %s. %s", evidence, ALPHA_ADVICE)
-    truth = None if config.teacher.kind == "images" else views.ground_truth
-    if truth is not None and bool((truth[..., 3] == 255).all()):
-        pictures = truth[spread(range(len(truth)), _FRAMES), ..., :3].float() / 255
-        _check_border(pictures, config.render.background_rgb, "ground truth", "render.background")
+    if views.ground_truth is not None and config.teacher.kind != "images":
+        truth = views.ground_truth[spread(range(len(views)), _FRAMES)].float() / 255
+        if (truth[..., 3] == 1).all():
+            background = config.render.background_rgb
+            is_other |= _check_border(truth[..., :3], background, "ground truth", "render.background")
+    return is_other
 
 
-def _check_border(pictures: Tensor, background: Color, what: str, setting: str) -> None:
+def _check_border(pictures: Tensor, background: Color, what: str, setting: str) -> bool:
     color = other_border(pictures, background)
     if color is not None:
         named = colour_name(color)
         words = "the border of %s is %s, %s is %s. %s"
         _log.warning(words, what, named, setting, colour_name(background), on_background(color, named).advice)
+    return color is not None
 
 
 # --- Gaussians ---------------------------------------------------------------------------------------------------
@@ -224,10 +234,13 @@ def _reference(config: Config, teacher: Teacher) -> _Reference | None:
     return None
 
 
-def _check_gaussians(config: Config, teacher: Teacher, is_an_error: bool = False) -> None:
+def _check_gaussians(
+    config: Config, teacher: Teacher, *, known: AbstractSet[Cause] = frozenset(), is_an_error: bool = False
+) -> None:
     """The Gaussians, rendered with the run's cameras, against the pictures that they should equal.
 
     Args:
+        known: causes that need not be said again.
         is_an_error: refuse whatever is found: it stops the run anyway.
     """
     reference = None if teacher.gaussians is None else _reference(config, teacher)
@@ -244,7 +257,7 @@ def _check_gaussians(config: Config, teacher: Teacher, is_an_error: bool = False
         f"{few.psnr_blank:.2f} dB; medians), filling {fill:.1%} of the pixels"
     )
     cause, explanation, advice = _explained(diagnosis)
-    if cause == Cause.WORLD and as_it_is >= THRESHOLD_DB:
+    if cause in known or (cause == Cause.WORLD and as_it_is >= THRESHOLD_DB):
         return
     is_hopeless = as_it_is < few.psnr_blank + ABOVE_BLANK_DB and cause not in _LEARNABLE
     expected = f"at least {THRESHOLD_DB:g} dB with these cameras"
