@@ -178,7 +178,7 @@ class Loaded(NamedTuple):
 def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Loaded:
     """The student of a run beside ``count`` of its teacher's views; without a run, the teacher's own Gaussians.
 
-    Depth that cannot be read is left away: wrong poses, which are looked for, are a cause of that.
+    Depth that lands nowhere is no obstacle: wrong poses and a wrong kind, which are looked for, are causes of that.
 
     Raises:
         InputError: an asset is missing, damaged or does not fit the others; ``count`` is not positive; there is no run
@@ -188,13 +188,14 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
         raise InputError("--views", "views", count, "at least 1")
     try:
         teacher = load_teacher(config)
+        kind = teacher.views.depth_kind
     except InputError as error:
         if error.field not in DEPTH_FIELDS:
             raise
         _log.warning("without depth: %s", error)
-        teacher = load_teacher(without_depth(config))
+        teacher, kind = load_teacher(without_depth(config)), DepthKind.parse(config.teacher.depth_kind)
     views = teacher.views
-    files = stored_files(config, teacher, depth=views.depth_kind is not None)
+    files = stored_files(config, teacher, depth=kind is not None)
     has_witness = teacher.gaussians is not None and files is not None
     witness = witness_of(config, teacher, files.cameras.width) if has_witness else None
     if run is None and witness is None:
@@ -205,7 +206,7 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
         witness if run is None else student_renderer(run.model, run.device),
         config.render.background_rgb,
         count,
-        _stored_depth(files, views.depth_kind, chosen_views(views, count)) if files and files.depths else None,
+        _stored_depth(files, kind, chosen_views(views, count)) if files and files.depths else None,
     )
     return Loaded(comparison, None if run is None else witness)
 

@@ -71,9 +71,9 @@ class DepthReader:
         if self._known == 0:
             what = f"no pixel with a distance when read as {self.kind.value}"
             seen = self.report or infer_from_files(self._files, self._box)
-            raise InputError(
-                self._folder, "depth", f"{what}; {seen.summary()}", "surfaces in the scene box", seen.advice
-            )
+            advice = f"Set teacher.depth_kind to {seen.kind.value}." if seen.kind else seen.advice
+            found = f"{what}; {seen.summary()}"
+            raise InputError(self._folder, "depth", found, "surfaces in the scene box", advice)
         if (sky := 1 - self._covered / self._present) > _NOTED_SKY:
             _log.warning(
                 "%s: %.1f%% of the pixels with depth are far beyond the scene box; they count as empty",

@@ -212,7 +212,7 @@ def test_stats_have_the_settings_and_the_figures(tmp_path):
     ("moved", "words"),
     [
         (0.0, "100.00 dB between renders and the dataset's images"),
-        (0.6, "filling .*% of the pixels: poses and PLY may be"),
+        (0.6, "filling .*% of the pixels: poses and PLY"),
     ],
 )
 def test_renders_are_compared_with_the_datasets_images(tmp_path, caplog, moved, words):
