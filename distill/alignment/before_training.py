@@ -84,7 +84,8 @@ def _check_causes(config: Config, error: InputError) -> None:
         if gaussians is not None:
             _check_gaussians(config, load_teacher(without_depth(config)), is_an_error=True)
     except InputError as cause:
-        raise cause from error
+        if error.field != "data.box" or "supposing that" in str(cause):
+            raise cause from error
 
 
 def _check_focus(config: Config, cameras: Cameras) -> None:
