@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from settings.sections import AssetPath, Background, Section, Unit, background_rgb
+from settings.sections import AssetPath, Background, Section, Unit, background_rgb, problem
+
+
+def _listed(value: object) -> object:
+    """One value for a list of one, and YAML's own infinity and NaN as the words."""
+    if value is None:
+        return None
+    items = value if isinstance(value, list | tuple) else [value]
+    words = {math.inf: "inf", -math.inf: "inf", "-inf": "inf"}
+    return tuple("nan" if item != item else words.get(item, item) for item in items)
+
+
+def _not_zero(values: tuple[float | str, ...] | None) -> tuple[float | str, ...] | None:
+    if values and 0 in values:
+        raise problem("", 0, "other values", "0 means nothing is there anyway: leave it away.")
+    return values
+
+
+EmptyDepth = Annotated[
+    tuple[Literal["inf", "nan", "negative"] | float, ...] | None,
+    BeforeValidator(_listed),
+    AfterValidator(_not_zero),
+    WithJsonSchema({"words": "`inf`, `nan`, `negative`, a number other than 0, a list of these, or null"}),
+]
 
 
 class LiveConfig(Section):
@@ -65,6 +89,11 @@ class TeacherConfig(Section):
     ] = Field(
         "auto",
         description="what the depth files hold (normalized: divided by accumulated alpha); none: ignore them",
+    )
+    depth_empty: EmptyDepth = Field(
+        None,
+        description="values of the depth files that say, beside 0, that nothing is there: `inf`, `nan`, `negative`, a "
+        "number (it and all beyond it), or a list of these; null: 0 alone, and what looks like another one is refused",
     )
     live: bool | LiveConfig = Field(
         False,

@@ -3,9 +3,10 @@
     python tools/check_alignment.py --config configs/lego_response_eighth.yaml [--checkpoint PATH] [--assets DIR]
 
 Renders 10 held-out views, compares them with the teacher, and tries what could be wrong: axes, focal length,
-background, alpha, depth kind, frame order. With --planted it makes each mistake on purpose, on a good checkpoint, and
-prints what it scores and what is said of it. Prints, writes nothing. Exit status: 0 pass, 1 fail (--planted: fewer
-than 9 of 10 named right), 2 bad input.
+principal point, background, alpha, depth kind, frame order. Where there is no checkpoint yet, the teacher's own
+Gaussians are rendered in the student's place, if another program drew the teacher's pictures. With --planted it makes
+each mistake on purpose, on a good checkpoint, and prints what it scores and what is said of it. Prints, writes nothing.
+Exit status: 0 pass, 1 fail (--planted: fewer than 9 of 10 named right), 2 bad input.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
+from distill.alignment.before_training import explained_errors
 from distill.alignment.comparison import Loaded, load_comparison
-from distill.alignment.diagnosis import THRESHOLD_DB, check
+from distill.alignment.diagnosis import GAUSSIANS, STUDENT, THRESHOLD_DB, check
 from distill.alignment.planting import FAULTS
 from distill.alignment.search import SEARCH_WIDTH
 from distill.alignment.verdict_text import Planted, depth_table, planted_table, trials_table, verdict_text
-from distill.model.model import restore_run
+from distill.model.model import RestoredRun, restore_run
 from distill.runs.command_line import add_config_options, add_run_options, config_of, run_command
+from machine.run_folder import RunFolder
+from settings.config import Config
 from settings.errors import InputError
+from teacher.sources import check_assets
 
 _NAMED_RIGHT = 0.9
 
@@ -60,19 +65,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(chosen: argparse.Namespace) -> int:
     _check_names(chosen.planted or [])
     config = config_of(chosen)
-    run = restore_run(config, chosen.output, chosen.checkpoint)
-    loaded = load_comparison(config, run, chosen.views)
+    run = _run_if_any(config, chosen)
+    with explained_errors(config):
+        loaded = load_comparison(config, run, chosen.views)
     cameras, frames = loaded.comparison.cameras, loaded.comparison.frames
     of = f"{len(frames)} of {len(loaded.comparison)} views at {cameras.width}x{cameras.height}"
-    print(f"{run.checkpoint}, step {run.step}, {of}\n", flush=True)
+    what = f"no checkpoint yet: {config.teacher.ply}" if run is None else f"{run.checkpoint}, step {run.step}"
+    print(f"{what}, {of}\n", flush=True)
     if chosen.planted is not None:
         return _plant(loaded, chosen.planted, chosen.threshold)
-    return _check(loaded, chosen.threshold)
+    return _check(loaded, chosen.threshold, GAUSSIANS if run is None else STUDENT)
 
 
-def _check(loaded: Loaded, threshold: float) -> int:
+def _run_if_any(config: Config, chosen: argparse.Namespace) -> RestoredRun | None:
+    """The checkpoint's student; None where the run has no checkpoint and none was named."""
+    if not chosen.checkpoint and RunFolder(config, chosen.output).latest_checkpoint() is None:
+        check_assets(config)
+        return None
+    return restore_run(config, chosen.output, chosen.checkpoint)
+
+
+def _check(loaded: Loaded, threshold: float, subject: str) -> int:
     with tqdm(desc="trying", unit="hypothesis", leave=False) as bar:
-        verdict = check(loaded.comparison, threshold, loaded.witness, bar.update)
+        verdict = check(loaded.comparison, threshold, loaded.witness, bar.update, subject)
     small = loaded.comparison.shrunk(SEARCH_WIDTH).cameras
     print(verdict_text(verdict), trials_table(verdict, (small.width, small.height)), sep="\n\n")
     if verdict.readings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from distill.evaluation.metrics import psnr_blank
 from distill.model.model import RestoredRun
-from distill.model.view_renderers import Color, RenderView, gaussians_renderer, student_renderer
+from distill.model.view_renderers import Color, Rendering, RenderView, gaussians_renderer, student_renderer
+from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.frames import spread
 from scene.images import psnr, resize_area, to_uint8
@@ -19,10 +21,14 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.rasterizer import Rasterizer
-from teacher.sources import load_teacher
+from teacher.sources import Teacher, load_teacher
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import TeacherViews
 
+_log = logging.getLogger(__name__)
+
+DEPTH_FIELDS = frozenset(("depth", "depth kind"))
+"""Fields of the errors about depth that wrong poses can cause."""
 _DEPTH_WIDTH, _MOST_SUPERSAMPLE = 100, 8
 
 
@@ -163,39 +169,73 @@ def sampled_depth(values: Tensor, alpha: Tensor | None, cameras: Cameras, kind: 
 
 
 class Loaded(NamedTuple):
-    """A student's comparison, and the teacher's Gaussians as a renderer where another program drew the pictures."""
+    """A comparison, and the teacher's Gaussians as a renderer where another program drew the pictures."""
 
     comparison: Comparison
     witness: RenderView | None
 
 
-def load_comparison(config: Config, run: RestoredRun, count: int) -> Loaded:
-    """The student of a run beside ``count`` of its teacher's views.
+def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Loaded:
+    """The student of a run beside ``count`` of its teacher's views; without a run, the teacher's own Gaussians.
+
+    Depth that lands nowhere is no obstacle: wrong poses and a wrong kind, which are looked for, are causes of that.
 
     Raises:
-        InputError: an asset is missing, damaged or does not fit the others; ``count`` is not positive.
+        InputError: an asset is missing, damaged or does not fit the others; ``count`` is not positive; there is no run
+            and no Gaussians that another program drew the pictures of.
     """
     if count < 1:
         raise InputError("--views", "views", count, "at least 1")
-    teacher = load_teacher(config)
+    try:
+        teacher = load_teacher(config)
+        kind = teacher.views.depth_kind
+    except InputError as error:
+        if error.field not in DEPTH_FIELDS:
+            raise
+        _log.warning("without depth: %s", error)
+        teacher, kind = load_teacher(without_depth(config)), DepthKind.parse(config.teacher.depth_kind)
     views = teacher.views
-    files = None
-    if teacher.stored_renders is not None:
-        data, depth = config.data, views.depth_kind is not None
-        files = find_outputs(teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False)
+    files = stored_files(config, teacher, depth=kind is not None)
+    has_witness = teacher.gaussians is not None and files is not None
+    witness = witness_of(config, teacher, files.cameras.width) if has_witness else None
+    if run is None and witness is None:
+        found, expected = "none, and no Gaussians of stored renders", "a checkpoint to look at"
+        raise InputError(config.run, "checkpoint", found, expected, "Train first, or use --checkpoint.")
     comparison = compare_with(
         views,
-        student_renderer(run.model, run.device),
+        witness if run is None else student_renderer(run.model, run.device),
         config.render.background_rgb,
         count,
-        _stored_depth(files, views.depth_kind, chosen_views(views, count)) if files and files.depths else None,
+        _stored_depth(files, kind, chosen_views(views, count)) if files and files.depths else None,
     )
-    if teacher.gaussians is None or files is None:
-        return Loaded(comparison, None)
-    rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=run.device)
-    # The pictures were drawn at their own size and then reduced; 3DGS drawn small is not the same.
-    reduced = round(files.cameras.width / views.cameras.width)
-    return Loaded(comparison, gaussians_renderer(rasterizer, min(_MOST_SUPERSAMPLE, max(1, reduced))))
+    return Loaded(comparison, None if run is None else witness)
+
+
+def without_depth(config: Config) -> Config:
+    """The same with the depth files left alone."""
+    return config.model_copy(update={"teacher": config.teacher.model_copy(update={"depth_kind": "none"})})
+
+
+def stored_files(config: Config, teacher: Teacher, depth: bool) -> OutputFiles | None:
+    """The files that the teacher's views were read from, with or without depth; None where they were made here."""
+    if teacher.stored_renders is None:
+        return None
+    data, empty = config.data, config.teacher.depth_empty
+    return find_outputs(
+        teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False, depth_empty=empty
+    )
+
+
+def witness_of(config: Config, teacher: Teacher, drawn: int) -> RenderView:
+    """Renders the teacher's Gaussians as pictures of ``drawn`` pixels width that are reduced: 3DGS drawn small is not
+    the same."""
+    rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=choose_device(config))
+
+    def render(cameras: Cameras, index: int) -> Rendering:
+        reduced = round(drawn / cameras.width)
+        return gaussians_renderer(rasterizer, min(_MOST_SUPERSAMPLE, max(1, reduced)))(cameras, index)
+
+    return render
 
 
 def _stored_depth(files: OutputFiles, kind: DepthKind, chosen: list[int]) -> StoredDepth:

@@ -7,19 +7,31 @@ from dataclasses import dataclass, replace
 
 from distill.alignment.comparison import Comparison, Gate, measure
 from distill.alignment.depth_reading import DepthReading, better_kind, depth_readings
-from distill.alignment.hypotheses import AS_IT_IS, Cause
-from distill.alignment.search import Trial, try_all
+from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background
+from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
+from distill.alignment.search import SEARCH_FRAMES, SEARCH_WIDTH, Trial, Trials, try_all
 from distill.evaluation.metrics import is_collapsed
 from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind
 
 THRESHOLD_DB = 20.0
 """The gate of the alignment prototype: mean PSNR against the teacher."""
+ABOVE_BLANK_DB = 2.0
+"""Pictures that are less far above the best single colour have nothing in common."""
+
+STUDENT, GAUSSIANS = "the student scores", "the teacher's own Gaussians score"
+"""What is tried, in words."""
+OTHER_WORLD = (
+    "teacher.ply may be of another world than data.transforms (some programs move, turn and scale a scene) or of "
+    "another scene: use the PLY and the poses of one export."
+)
 
 # A mistake is likely when undoing it gains so many dB ...
 _GAIN_TO_GATE_DB, _GAIN_BELOW_DB = 1.5, 3.0
-# ... and leaves the picture so far above a blank one. Equally good ones: the simplest, which is tried first.
-_ABOVE_BLANK_DB, _EQUAL_DB = 2.0, 0.3
+# ... and leaves the picture far enough above a blank one. Equally good ones: the simplest, which is tried first.
+_EQUAL_DB = 0.3
+# Mean alpha of a student, as a share of the teacher's coverage, under which nothing ever became dense.
+_NEVER_DENSE = 0.1
 # Renders this close to one colour are blank: an RMS difference of 2%.
 _FLAT_DB = 34.0
 
@@ -60,6 +72,7 @@ class Verdict:
         witness: the same with the teacher's own Gaussians in its place; None when they were not needed or not there.
         readings: the depth files as each kind; empty without any.
         depth_kind: the kind in use.
+        subject: what was tried, in words: the student, or the teacher's Gaussians in its place.
     """
 
     passed: bool
@@ -72,6 +85,7 @@ class Verdict:
     witness: Diagnosis | None
     readings: list[DepthReading]
     depth_kind: DepthKind | None
+    subject: str = STUDENT
 
 
 def diagnose(comparison: Comparison, threshold: float, step: Callable[[], None] = lambda: None) -> Diagnosis:
@@ -87,7 +101,7 @@ def likeliest_trial(trials: Sequence[Trial], psnr_blank: float, threshold: float
     chosen = next(trial for trial in trials if trial.psnr >= best - _EQUAL_DB)
     needed = _GAIN_TO_GATE_DB if best >= threshold else _GAIN_BELOW_DB
     gain = chosen.psnr - trials[0].psnr
-    is_convincing = gain >= needed and chosen.psnr >= psnr_blank + _ABOVE_BLANK_DB
+    is_convincing = gain >= needed and chosen.psnr >= psnr_blank + ABOVE_BLANK_DB
     return chosen if is_convincing and chosen.hypothesis is not AS_IT_IS else None
 
 
@@ -96,28 +110,53 @@ def check(
     threshold: float = THRESHOLD_DB,
     witness: RenderView | None = None,
     step: Callable[[], None] = lambda: None,
+    subject: str = STUDENT,
 ) -> Verdict:
     """Measures the student against the gate and looks for mistakes, whether or not it passes.
 
     Args:
         threshold: dB.
         witness: renders the teacher's Gaussians, where the pictures were made by another program from them; asked
-            when the student itself explains nothing, and about depth.
+            when the student itself explains nothing or they do not show what the pictures show, and about depth.
         step: called once in a while.
+        subject: what ``comparison`` renders, in words.
     """
     gate = measure(comparison)
     passed = gate.psnr >= threshold and not is_collapsed(gate.psnr, gate.psnr_blank)
     student = diagnose(comparison, threshold, step)
     other = None
     explained = student.likeliest is not None and student.likeliest.psnr >= threshold
-    if witness is not None and not passed and not explained:
-        other = diagnose(replace(comparison, render=witness), threshold, step)
+    if witness is not None and not explained:
+        beside = replace(comparison, render=witness)
+        if not passed or psnr_as_it_is(beside) < threshold:
+            other = diagnose(beside, threshold, step)
     readings, kind = [], None
     if comparison.depth is not None:
         kind = comparison.depth.kind
         readings = depth_readings(witness or comparison.render, comparison.depth)
-    cause, sentence, advice = _conclusion(passed, gate, student, other, readings, kind)
-    return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind)
+    written = None if student.is_flat else pictures_say(comparison)
+    cause, sentence, advice = _conclusion(passed, gate, student, other, written, readings, kind, subject)
+    passed &= subject == STUDENT or cause == Cause.NONE  # they are the pictures' own, so nothing may be wrong
+    return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind, subject)
+
+
+def psnr_as_it_is(comparison: Comparison) -> float:
+    """PSNR of the renders in dB, on the few and small pictures that mistakes are searched for on."""
+    return Trials(comparison.some_frames(SEARCH_FRAMES).shrunk(SEARCH_WIDTH)).psnr(AS_IT_IS)
+
+
+def pictures_say(comparison: Comparison) -> tuple[Cause, str, str] | None:
+    """What is wrong with the compared pictures by themselves: cause, sentence and advice; None: nothing shows."""
+    chosen = list(comparison.frames)
+    pictures, background = comparison.pictures[chosen], comparison.background
+    if comparison.has_alpha:
+        evidence = premultiplied_evidence(pictures, comparison.coverage[chosen], background)
+        return None if evidence is None else (Cause.ALPHA, evidence, ALPHA_ADVICE)
+    color = other_border(pictures, background)
+    if color is None:
+        return None
+    evidence = f"the border of the pictures is {colour_name(color)}, the background set is {colour_name(background)}"
+    return Cause.BACKGROUND, evidence, on_background(color, colour_name(color)).advice
 
 
 def _conclusion(
@@ -125,20 +164,30 @@ def _conclusion(
     gate: Gate,
     student: Diagnosis,
     witness: Diagnosis | None,
+    written: tuple[Cause, str, str] | None,
     readings: list[DepthReading],
     kind: DepthKind | None,
+    subject: str,
 ) -> tuple[Cause, str, str]:
     """Cause, sentence and advice."""
     # Of two explanations the better one: a student that learnt from wrong views explains nothing well.
-    subjects = (("the student scores", student), ("the teacher's own Gaussians score", witness))
+    subjects = ((subject, student), (GAUSSIANS, witness))
     found = [(name, one) for name, one in subjects if one is not None and one.likeliest is not None]
     if found:
         name, one = max(found, key=lambda pair: pair[1].likeliest.psnr)
         hypothesis, value = one.likeliest.hypothesis, one.likeliest.psnr
         evidence = f"supposing that {hypothesis.name}, {name} {value:.2f} dB instead of {one.as_it_is:.2f} dB"
         return hypothesis.cause, evidence, hypothesis.advice
+    if written is not None:
+        return written
+    gaussians = student if subject == GAUSSIANS else witness
+    if gaussians is not None and gaussians.as_it_is < gaussians.psnr_blank + ABOVE_BLANK_DB:
+        figures = f"{GAUSSIANS} {gaussians.as_it_is:.2f} dB, a blank picture {gaussians.psnr_blank:.2f} dB"
+        return Cause.WORLD, f"nothing that was tried brings them to the pictures ({figures})", OTHER_WORLD
     if student.is_flat:
-        return Cause.BLANK, _blank_evidence(gate), _blank_advice(gate, witness)
+        never_dense = gate.alpha_mean < _NEVER_DENSE * gate.coverage_mean
+        cause = Cause.DENSITY if never_dense else Cause.BLANK
+        return cause, _blank_evidence(gate), _blank_advice(gate, witness, never_dense)
     if readings and (better := better_kind(readings, kind)) is not None:
         errors = {reading.kind: reading for reading in readings}
         used = errors[kind].error
@@ -148,9 +197,7 @@ def _conclusion(
     if passed:
         return Cause.NONE, "no alternative fits the pictures better", ""
     if _bears_out(witness, gate):
-        evidence = (
-            f"the views are right: the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras"
-        )
+        evidence = f"the views are right: {GAUSSIANS} {witness.as_it_is:.2f} dB with these cameras"
         return Cause.STUDENT, evidence, "Train longer, or look at data.box, the losses and the learning rate."
     return (
         Cause.UNKNOWN,
@@ -167,12 +214,18 @@ def _blank_evidence(gate: Gate) -> str:
     )
 
 
-def _blank_advice(gate: Gate, witness: Diagnosis | None) -> str:
+def _blank_advice(gate: Gate, witness: Diagnosis | None, never_dense: bool) -> str:
     seen = ""
     if _bears_out(witness, gate):
-        seen = f" The views are right: the teacher's own Gaussians score {witness.as_it_is:.2f} dB with these cameras."
-    what = "nothing is dense" if gate.alpha_mean < 0.5 * gate.coverage_mean else "all is dense"
-    return f"Train anew ({what}): look at alpha_mean in training_metrics.csv, data.box, teacher.background.{seen}"
+        seen = f" The views are right: {GAUSSIANS} {witness.as_it_is:.2f} dB with these cameras."
+    why = "look at alpha_mean in training_metrics.csv, data.box, teacher.background"
+    if never_dense:
+        why = (
+            "if alpha_mean in training_metrics.csv is near 0 from the first rows on, the density's activation is dead "
+            "(a ReLU that starts below 0 has no gradient; too high a learning rate ends there too), or data.box holds "
+            "nothing; if it fell later, look at teacher.background and the losses"
+        )
+    return f"Train anew: {why}.{seen}"
 
 
 def _bears_out(witness: Diagnosis | None, gate: Gate) -> bool:

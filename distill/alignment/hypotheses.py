@@ -29,13 +29,16 @@ class Cause(str, Enum):
 
     NONE = "none"
     BLANK = "blank student"
+    DENSITY = "density never rose"
     AXES = "flipped axis"
     FOCAL = "wrong focal length"
+    PRINCIPAL = "principal point"
     BACKGROUND = "wrong background"
     ALPHA = "premultiplied alpha"
     COLOUR = "colour encoding"
     DEPTH_KIND = "depth kind"
     ORDER = "frame order"
+    WORLD = "another world"
     STUDENT = "the student itself"
     UNKNOWN = "unknown"
 
@@ -127,9 +130,10 @@ def fitted_background(renderings: Sequence[Rendering], pictures: Sequence[Tensor
     return red, green, blue
 
 
-def _alpha_hypotheses() -> list[Hypothesis]:
-    advice = "Write RGBA pictures with straight (not premultiplied) alpha, or RGB on teacher.background."
+ALPHA_ADVICE = "Write RGBA pictures with straight (not premultiplied) alpha, or RGB on teacher.background."
 
+
+def _alpha_hypotheses() -> list[Hypothesis]:
     def twice(view: Rendering, background: Color) -> Tensor:
         return view._replace(rgb=view.rgb * view.alpha[..., None]).over(background)
 
@@ -137,9 +141,13 @@ def _alpha_hypotheses() -> list[Hypothesis]:
         return view._replace(rgb=_straight(view)).over(background)
 
     return [
-        Hypothesis("alpha is multiplied twice (premultiplied, read as straight)", Cause.ALPHA, advice, picture=twice),
-        Hypothesis("alpha is not multiplied (straight, read as premultiplied)", Cause.ALPHA, advice, picture=never),
-        Hypothesis("alpha is dropped", Cause.ALPHA, advice, picture=lambda view, _: _straight(view).clamp(0, 1)),
+        Hypothesis(
+            "alpha is multiplied twice (premultiplied, read as straight)", Cause.ALPHA, ALPHA_ADVICE, picture=twice
+        ),
+        Hypothesis(
+            "alpha is not multiplied (straight, read as premultiplied)", Cause.ALPHA, ALPHA_ADVICE, picture=never
+        ),
+        Hypothesis("alpha is dropped", Cause.ALPHA, ALPHA_ADVICE, picture=lambda view, _: _straight(view).clamp(0, 1)),
     ]
 
 
@@ -237,48 +245,6 @@ def _signed_permutation(order: Sequence[int], signs: Sequence[int]) -> Tensor:
 def inverted(cameras: Cameras) -> Cameras:
     """Poses taken for their inverse."""
     return replace(cameras, c2w=cameras.world_to_camera())
-
-
-# --- intrinsics --------------------------------------------------------------------------------------------------
-
-
-INTRINSICS = ("fx", "fy", "cx", "cy")
-
-
-def scaled_intrinsics(cameras: Cameras, scale: float, *names: str) -> Cameras:
-    """Some of ``INTRINSICS`` multiplied."""
-    return replace(cameras, **{name: getattr(cameras, name) * scale for name in names})
-
-
-def focal_hypothesis(scale: float, cameras: Cameras) -> Hypothesis:
-    """The focal lengths are off by a factor: the right ones are ``scale`` times as long."""
-    aspect = cameras.width / cameras.height
-    usual = {0.5: "twice too long", 2.0: "half of the right one", 1 / aspect: "that of the other side of the picture"}
-    usual |= {aspect: "that of the other side of the picture"}
-    words = next((text for value, text in usual.items() if abs(scale / value - 1) < 0.001 and value != 1), None)
-    focal = scale * cameras.fx[0]
-    angle = 2 * torch.atan(0.5 * cameras.width / focal).item()
-    return Hypothesis(
-        f"the focal length is {words}" if words else f"the focal length must be multiplied by {scale:.3g}",
-        Cause.FOCAL,
-        f"In data.transforms: camera_angle_x {angle:.6g} radian, or {scale:.4g} times fl_x and fl_y.",
-        cameras=lambda given: scaled_intrinsics(given, scale, "fx", "fy"),
-    )
-
-
-def intrinsics_hypotheses() -> list[Hypothesis]:
-    """Focal length and principal point are those of a larger or smaller picture."""
-    return [_intrinsics(ratio) for ratio in (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)]
-
-
-def _intrinsics(ratio: float) -> Hypothesis:
-    size = f"{1 / ratio:g} times as large" if ratio < 1 else f"1/{ratio:g} of the size"
-    return Hypothesis(
-        f"focal length and principal point are of a picture {size}",
-        Cause.FOCAL,
-        f"In data.transforms: multiply fl_x, fl_y, cx and cy by {ratio:g}, or say the size they are for in w and h.",
-        cameras=lambda given: scaled_intrinsics(given, ratio, *INTRINSICS),
-    )
 
 
 # --- order -------------------------------------------------------------------------------------------------------

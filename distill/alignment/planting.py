@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from distill.alignment.comparison import Comparison
-from distill.alignment.hypotheses import INTRINSICS, Cause, inverted, scaled_intrinsics
+from distill.alignment.hypotheses import Cause, inverted
+from distill.alignment.intrinsics import INTRINSICS, moved_principal, scaled_intrinsics
 from distill.model.view_renderers import Color, Rendering
 from scene.cameras import Cameras
 from teacher.depth import DepthKind
 
 _SEED = 0
-_GREY = 0.5
+_GREY, _HAZE = 0.5, 0.01
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,34 @@ def _text_sorted(given: Comparison) -> Tensor:
     return torch.tensor(sorted(range(len(given)), key=lambda index: str(index)))
 
 
-def _blank(color: float | None) -> Callable[[Comparison], Comparison]:
-    """A student that is empty (None), or opaque in one grey."""
+def _blank(color: float, alpha: float) -> Callable[[Comparison], Comparison]:
+    """A student of one grey and one alpha, from any camera."""
 
     def render(cameras: Cameras, index: int) -> Rendering:
         size = (cameras.height, cameras.width)
-        value, alpha = (0.0, 0.0) if color is None else (color, 1.0)
-        return Rendering(torch.full((*size, 3), value), torch.full(size, alpha), torch.zeros(size))
+        return Rendering(torch.full((*size, 3), color * alpha), torch.full(size, alpha), torch.zeros(size))
 
     return lambda given: replace(given, render=render)
+
+
+def _learnt(given: Comparison, change: Callable[[Rendering], Rendering]) -> Comparison:
+    """The student shows what it learnt from the changed pictures."""
+    return replace(given, render=lambda cameras, index: change(given.render(cameras, index)))
+
+
+def _learnt_premultiplied(given: Comparison) -> Comparison | None:
+    """Colours multiplied twice in the pictures, and by a student that learnt them."""
+    planted = _premultiplied(given)
+    if planted is None:
+        return None
+    return _learnt(planted, lambda view: view._replace(rgb=view.rgb * view.alpha[..., None]))
+
+
+def _learnt_black(given: Comparison) -> Comparison:
+    """Pictures without alpha on black, read as on the background, and a student that learnt an opaque black."""
+    rest = (1 - given.coverage[..., None]) * given.pictures.new_tensor(given.background)
+    on_black = replace(given, pictures=given.pictures - rest, has_alpha=False)
+    return _learnt(on_black, lambda view: view._replace(alpha=torch.ones_like(view.alpha)))
 
 
 def _other_background(given: Comparison) -> Comparison:
@@ -122,8 +142,9 @@ _Y_UP = torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]]
 _SAME = torch.eye(4)
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("empty", "an empty student: the background alone", Cause.BLANK, _blank(None)),
-    Fault("opaque", "an opaque grey student", Cause.BLANK, _blank(_GREY)),
+    Fault("empty", "an empty student: the background alone", Cause.DENSITY, _blank(_GREY, 0.0)),
+    Fault("dead", "a student whose density never rose (dead activation): a haze", Cause.DENSITY, _blank(_GREY, _HAZE)),
+    Fault("opaque", "an opaque grey student", Cause.BLANK, _blank(_GREY, 1.0)),
     Fault("opencv", "poses in OpenCV's camera axes", Cause.AXES, _poses(_SAME, _OPENCV)),
     Fault("flip_x", "the x axis flipped", Cause.AXES, _flip(0)),
     Fault("flip_y", "the y axis flipped", Cause.AXES, _flip(1)),
@@ -137,8 +158,16 @@ FAULTS: tuple[Fault, ...] = (
     Fault("focal_half", "half of the focal length", Cause.FOCAL, _scaled(0.5, "fx", "fy")),
     Fault("focal_twice", "twice the focal length", Cause.FOCAL, _scaled(2.0, "fx", "fy")),
     Fault("full_size", "intrinsics of a picture twice as large", Cause.FOCAL, _scaled(2.0, *INTRINSICS)),
+    Fault(
+        "principal",
+        "a principal point that the pictures ignore",
+        Cause.PRINCIPAL,
+        _cameras(lambda cameras: moved_principal(cameras, 0.08, -0.12)),
+    ),
     Fault("background", "the student on black, the pictures on white", Cause.BACKGROUND, _other_background),
     Fault("premultiplied", "premultiplied pictures read as straight", Cause.ALPHA, _premultiplied),
+    Fault("learnt_black", "pictures on black without alpha, learnt as they are", Cause.BACKGROUND, _learnt_black),
+    Fault("learnt_premultiplied", "premultiplied pictures, learnt as they are", Cause.ALPHA, _learnt_premultiplied),
     Fault("depth_z", "depth read as z", Cause.DEPTH_KIND, _depth_kind(DepthKind.Z)),
     Fault("depth_distance", "depth read as distance", Cause.DEPTH_KIND, _depth_kind(DepthKind.DISTANCE)),
     Fault("late", "pictures one frame late", Cause.ORDER, _order(lambda given: torch.arange(len(given)).roll(1))),

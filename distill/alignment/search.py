@@ -11,16 +11,21 @@ from torch import Tensor
 from distill.alignment.comparison import Comparison
 from distill.alignment.hypotheses import (
     AS_IT_IS,
+    Cause,
     Hypothesis,
     another_order,
     axes_hypotheses,
     fitted_background,
-    focal_hypothesis,
-    intrinsics_hypotheses,
     on_background,
     order_hypotheses,
     picture_hypotheses,
     pose_hypotheses,
+)
+from distill.alignment.intrinsics import (
+    focal_hypothesis,
+    intrinsics_hypotheses,
+    moved_principal,
+    principal_hypotheses,
 )
 from distill.evaluation.metrics import psnr_blank
 from distill.model.view_renderers import Rendering
@@ -36,6 +41,8 @@ _AXES_KEPT = 3
 _FOCAL_STEPS, _FOCAL_PER_OCTAVE, _FOCAL_SHIFT = 12, 8, 0.06
 _GOLDEN = 0.6180339887498949
 _SAME_FOCAL, _USUAL_FOCAL, _SAME_COLOR = 0.003, 0.02, 0.02
+# Farthest shift of the principal point that is looked for, as a fraction of the side.
+_FARTHEST_SHIFT = 0.25
 
 
 class Trial(NamedTuple):
@@ -63,6 +70,11 @@ class Trials:
 
     def psnr(self, hypothesis: Hypothesis) -> float:
         """Mean over the frames that have a picture under the hypothesis; -inf when none has."""
+        found = self.psnrs(hypothesis)
+        return sum(found) / len(found) if found else -torch.inf
+
+    def psnrs(self, hypothesis: Hypothesis) -> list[float]:
+        """That of each frame that has a picture under the hypothesis, dB."""
         given = self.comparison
         renderings = self.renderings
         if hypothesis.cameras is not None:
@@ -75,7 +87,7 @@ class Trials:
             picture = hypothesis.picture
             image = view.over(given.background) if picture is None else picture(view, given.background)
             found.append(psnr(image.numpy(), given.pictures[target].numpy()))
-        return sum(found) / len(found) if found else -torch.inf
+        return found
 
     def trial(self, hypothesis: Hypothesis) -> Trial:
         """The hypothesis with its PSNR."""
@@ -99,6 +111,7 @@ def try_all(comparison: Comparison, step: Callable[[], None] = lambda: None) -> 
     tried += _fitted(trials)
     tried += [*pose_hypotheses(), *intrinsics_hypotheses(), *order_hypotheses(small.names)]
     tried += _focal(screen, trials, step)
+    tried += principal_hypotheses(comparison.cameras, _principal_shift(trials, step))
     tried += _likeliest_axes(screen, step)
     tried += _matched_order(trials)
     found = []
@@ -146,6 +159,34 @@ def _focal(screen: Trials, trials: Trials, step: Callable[[], None]) -> list[Hyp
     usual = sorted({0.5, 2.0, aspect, 1 / aspect} - {1.0})
     is_new = abs(scale - 1) > _SAME_FOCAL and all(abs(scale / value - 1) > _USUAL_FOCAL for value in usual)
     return [focal_hypothesis(value, cameras) for value in (*usual, *([scale] if is_new else []))]
+
+
+def _principal_shift(trials: Trials, step: Callable[[], None]) -> tuple[float, float] | None:
+    """How far the principal point has to move, in fractions of width and height; None: not by a pixel.
+
+    By cross-correlation to a pixel (the pictures' borders are taken to meet), then by searches along each axis.
+    """
+    given = trials.comparison
+    images = torch.stack([view.over(given.background) for view in trials.renderings]).transpose(1, 3)
+    pictures = given.pictures[list(given.frames)].transpose(1, 3)
+    spectrum = torch.fft.rfft2(pictures) * torch.fft.rfft2(images).conj()
+    score = torch.fft.irfft2(spectrum.sum((0, 1)), s=images.shape[2:])  # (W, H): how well moved images fit
+    columns, rows = (torch.fft.fftfreq(size, 1 / size) for size in score.shape)
+    near = (columns.abs() <= _FARTHEST_SHIFT * len(columns))[:, None] & (rows.abs() <= _FARTHEST_SHIFT * len(rows))
+    best = torch.where(near, score, -torch.inf).argmax().item()
+    column, row = columns[best // len(rows)].item(), rows[best % len(rows)].item()
+    if column == row == 0:
+        return None
+    width, height = given.cameras.width, given.cameras.height
+
+    def psnr_at(x: float, y: float) -> float:
+        step()
+        moved = Hypothesis("", Cause.PRINCIPAL, cameras=lambda cameras: moved_principal(cameras, x / width, y / height))
+        return trials.psnr(moved)
+
+    column = _golden_section(lambda x: psnr_at(x, row), column - 1, column + 1, 5)
+    row = _golden_section(lambda y: psnr_at(column, y), row - 1, row + 1, 5)
+    return column / width, row / height
 
 
 def _golden_section(score: Callable[[float], float], low: float, high: float, rounds: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from distill.alignment.depth_reading import DepthReading
-from distill.alignment.diagnosis import Diagnosis, Verdict
+from distill.alignment.diagnosis import STUDENT, Verdict
 from distill.alignment.hypotheses import Cause
 from distill.alignment.planting import Fault
 from distill.reports.markdown_table import markdown_table
@@ -46,9 +46,10 @@ def trials_table(verdict: Verdict, size: tuple[int, int]) -> str:
     Args:
         size: (width, height) at which they were tried, pixels.
     """
-    subjects: list[tuple[str, Diagnosis]] = [("student, dB", verdict.student)]
+    gaussians = "teacher's Gaussians, dB"
+    subjects = [("student, dB" if verdict.subject == STUDENT else gaussians, verdict.student)]
     if verdict.witness is not None:
-        subjects.append(("teacher's Gaussians, dB", verdict.witness))
+        subjects.append((gaussians, verdict.witness))
     figures = [{trial.hypothesis.name: trial for trial in one.trials} for _, one in subjects]
     names = list(dict.fromkeys(name for column in figures for name in column))
     names.sort(key=lambda name: -max(column[name].psnr for column in figures if name in column))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from distill.alignment.before_training import check_before_training, explained_errors
 from distill.losses.supervision import supervise
 from distill.model.model import Model, build_model
 from distill.runs.session import make_trainer
@@ -63,8 +64,10 @@ def estimate_seconds(config: Config, root: Path) -> float:
 def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
     check_assets(config)
     device = choose_device(config)
-    teacher = load_teacher(config)
-    model = build_model(config, teacher, device)
+    with explained_errors(config):
+        teacher = load_teacher(config)
+        model = build_model(config, teacher, device)
+    check_before_training(config, teacher, model)
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from distill.alignment.before_training import check_before_training, explained_errors
 from distill.evaluation.evaluator import check_measurable
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
@@ -65,13 +66,15 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     folder = RunFolder(config, root)
     checkpoint = _checkpoint_to_resume(folder, resume)
     state = None if checkpoint is None else load_checkpoint(checkpoint, device)
-    teacher = load_teacher(config)
-    check_measurable(teacher.views, config.eval)
-    if state is None:
-        model = build_model(config, teacher, device)
-    else:
-        _check_same_student(config, state, checkpoint)
-        model = restore_model(config, state, checkpoint, device)
+    with explained_errors(config):
+        teacher = load_teacher(config)
+        check_measurable(teacher.views, config.eval)
+        if state is None:
+            model = build_model(config, teacher, device)
+        else:
+            _check_same_student(config, state, checkpoint)
+            model = restore_model(config, state, checkpoint, device)
+    check_before_training(config, teacher, model)
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0
@@ -96,6 +99,8 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     weights.join()
     result = evaluate_student(config, teacher, model, trainer.progress.step, folder, device)
     publish(config, folder, trainer.progress.step)
+    if result.status == ExitCode.COLLAPSED:
+        _log.warning("tools/check_alignment.py with the same --config, --set, --assets and --output finds out why")
     return result.status
 
 

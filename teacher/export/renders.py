@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import statistics
 import time
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from machine.files import write_atomically
 from machine.fingerprints import digest
 from machine.telemetry import GpuMonitor, cpu_peak_gib, gpu_mem_gib, reset_gpu_peak, synchronize
 from scene.formats.transforms_json import write_transforms
-from scene.images import read_image, write_image
+from scene.frames import spread
+from scene.images import psnr, read_image, write_image
 from teacher.export.export_cameras import ExportViews
 from teacher.export.folder import FolderExport, Writers, write_json
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes
@@ -29,6 +31,11 @@ from teacher.views.output_folder import shrink_rgba
 SETTINGS, STATS, TRANSFORMS = "export_settings.json", "render_stats.json", "transforms.json"
 # Views in one call on CUDA: enough to keep a GPU busy, few enough for its memory with millions of Gaussians.
 _CUDA_BATCH = 4
+# Less coverage than this shows next to nothing; renders less far above a blank picture than this are of something else.
+_FAINT_COVERAGE, _ABOVE_BLANK_DB, _COMPARED = 0.002, 2.0, 5
+_WHITE = (1.0, 1.0, 1.0)
+
+_log = logging.getLogger(__name__)
 
 
 class ViewExport(FolderExport):
@@ -84,10 +91,13 @@ class ViewExport(FolderExport):
             synchronize(device)
             reset_gpu_peak(device)
             seconds: list[float] = []
+            covered: list[float] = []
             bar = tqdm(self._rendered(seconds), "export", len(self.todo), unit="frame", disable=not progress)
             with GpuMonitor(device) as monitor, one_torch_thread(), Writers() as writers:
                 for index, planes in bar:
+                    covered.append(planes[..., 3].mean().item())
                     self._write(writers, index, planes)
+        self._check(covered)
         return {
             "frames_timed": len(seconds),
             "avg_fps": len(seconds) / sum(seconds),
@@ -96,6 +106,30 @@ class ViewExport(FolderExport):
             "gpu_peak_gib": gpu_mem_gib(device),
             "power_avg_w": monitor.mean_power_w(),
         }
+
+    def _check(self, covered: list[float]) -> None:
+        """Warns of views that show nothing, or not what the dataset's images show: Gaussians of another world.
+
+        Args:
+            covered: mean alpha of each frame rendered now.
+        """
+        if (mean := statistics.fmean(covered)) < _FAINT_COVERAGE:
+            most = max(covered)
+            _log.warning("the Gaussians fill %.3f%% of the pixels, %.3f%% at most in a view", 100 * mean, 100 * most)
+        if not self.views.has_truth:
+            return
+        figures = []
+        for index in spread(self.todo, _COMPARED):
+            paths = self._paths(index)
+            own, truth = (_composite(paths[name], self.format.background or _WHITE) for name in ("renders", "gt"))
+            figures.append((psnr(own, truth), psnr(truth.mean((0, 1)), truth)))
+        teacher, blank = np.median(figures, axis=0)
+        words = "%.2f dB between renders and the dataset's images (median of %d frames; a blank picture: %.2f dB)"
+        if teacher >= blank + _ABOVE_BLANK_DB:
+            _log.info(words, teacher, len(figures), blank)
+            return
+        words += ", the Gaussians filling %.1f%% of the pixels: poses and PLY may be of two worlds, or of two scenes"
+        _log.warning(words, teacher, len(figures), blank, 100 * mean)
 
     def write_stats(self, stats: dict[str, Any]) -> None:
         """Writes ``render_stats.json``: the given figures after the settings that a reader of the views needs."""
@@ -134,6 +168,13 @@ class ViewExport(FolderExport):
         if "gt" in paths:
             cameras = self.views.cameras
             writers.submit(_write_truth, paths["gt"], self.views.images[index], (cameras.width, cameras.height))
+
+
+def _composite(path: Path, background: tuple[float, float, float]) -> np.ndarray:
+    """(H, W, 3) float64 in [0, 1]: an image on a background."""
+    image = read_image(path) / 255
+    alpha = image[..., 3:] if image.shape[2] == 4 else 1.0
+    return image[..., :3] * alpha + (1 - alpha) * np.array(background)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

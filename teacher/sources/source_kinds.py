@@ -45,9 +45,11 @@ class StoredViews(Source):
 
     def depth_files(self) -> OutputFiles:
         self.check()
-        data = self.config.data
-        outputs = self.config.teacher.outputs
-        return find_outputs(outputs, data.transforms, data.frames, depth=True, truth=False, offset=data.offset)
+        data, teacher = self.config.data, self.config.teacher
+        return find_outputs(
+            teacher.outputs, data.transforms, data.frames, depth=True, truth=False, offset=data.offset,
+            depth_empty=teacher.depth_empty,
+        )  # fmt: skip
 
 
 class RasterizedGaussians(Source):
@@ -192,6 +194,7 @@ def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every
         box=box,
         background=teacher.background_rgb,
         depth_kind=depth_kind,
+        depth_empty=teacher.depth_empty,
         holdout_every=holdout_every,
         ground_truth=bool(data.ground_truth),
         frames=data.frames,

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from kernels.threads import one_torch_thread
 from scene.rays import SceneBox, image_rays, intersect_box
-from teacher.depth import DepthKind, DepthReport, back_project, to_distance, view_agreement, view_pairs
+from teacher.depth import DepthKind, back_project, to_distance
+from teacher.depth_inference import DepthReport, view_agreement, view_pairs
 from teacher.views.output_folder import OutputFiles, parallel_map
-from teacher.views.teacher_views import alpha_of, infer_from_files
+from teacher.views.stored_depth import alpha_of, infer_from_files
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _SHOWN_FRAMES = 4

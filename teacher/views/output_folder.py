@@ -20,7 +20,7 @@ from scene.frames import Frames, Size, frame_slice
 from scene.images import image_size, read_image, resize_area, resize_rgba, to_uint8
 from scene.world_offset import Offset
 from settings.errors import InputError
-from teacher.depth import read_depth
+from teacher.depth_files import EmptyValues, read_depth
 
 T = TypeVar("T")
 _POSES_HINT = "data.transforms must be the JSON whose poses the teacher rendered."
@@ -35,6 +35,7 @@ class OutputFiles:
         cameras: their cameras at the size of the renders.
         renders, depths, truths: ``renders/``, ``depth/`` and ``gt/`` files; the last two may be empty.
         has_alpha: whether the renders are RGBA; all are as the first.
+        depth_empty: values that say that nothing is there, see ``read_depth``.
     """
 
     dataset: Frames
@@ -43,6 +44,7 @@ class OutputFiles:
     depths: list[Path]
     truths: list[Path]
     has_alpha: bool
+    depth_empty: EmptyValues | None = None
 
     def __len__(self) -> int:
         return len(self.renders)
@@ -51,7 +53,7 @@ class OutputFiles:
         """Frame i: (H, W, 3 or 4) uint8 render and (H, W) depth as stored; InputError for damaged files."""
         size = (self.cameras.width, self.cameras.height)
         picture = read_render(self.renders[i], size, self.has_alpha)
-        return picture, read_view_depth(self.depths[i], size) if self.depths else None
+        return picture, read_view_depth(self.depths[i], size, self.depth_empty) if self.depths else None
 
 
 def find_outputs(
@@ -62,6 +64,7 @@ def find_outputs(
     depth: bool,
     truth: bool,
     offset: Offset | None = None,
+    depth_empty: EmptyValues | None = None,
 ) -> OutputFiles:
     """Finds a teacher's files and matches them to the frames of the JSON; see ``views_from_outputs``.
 
@@ -69,11 +72,11 @@ def find_outputs(
         depth: look for ``depth/``, which must be there.
         truth: look for ``gt/``, which may be there.
         offset: ``data.offset``, taken off the cameras' positions.
+        depth_empty: see ``read_depth``.
     """
     folder = outputs_folder(Path(outputs_dir))
     renders = numbered_files(folder / "renders", ".png")
-    hint = "Set teacher.depth_kind: none to do without depth."
-    depths = numbered_files(folder / "depth", ".npy", hint) if depth else []
+    depths = numbered_files(folder / "depth", ".npy", _depth_hint(folder / "depth")) if depth else []
     truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
     size = image_size(renders[0])
     dataset = load_frames(transforms, image_size=size, offset=offset)
@@ -83,7 +86,19 @@ def find_outputs(
     dataset, renders = dataset[chosen], renders[chosen]
     cameras = rendered_cameras(dataset, size, renders[0])
     has_alpha = read_image(renders[0]).shape[2] == 4
-    return OutputFiles(dataset, cameras, renders, depths[chosen], truths[chosen], has_alpha)
+    return OutputFiles(dataset, cameras, renders, depths[chosen], truths[chosen], has_alpha, depth_empty)
+
+
+def _depth_hint(folder: Path) -> str:
+    """What to do where there is no depth as it should be."""
+    hint = "Set teacher.depth_kind: none to do without depth."
+    others = {path.suffix.lower() for path in folder.glob("*")} & {".png", ".tif", ".tiff", ".exr", ".pfm", ".npz"}
+    if not others:
+        return hint
+    save = "np.save('00000.npy', pixels.astype(np.float32) / 1000) does it for 16-bit millimetres"
+    return (
+        f"Depth in {', '.join(sorted(others))} is not read: save float32 .npy in world units ({save}). Or s{hint[1:]}"
+    )
 
 
 def outputs_folder(folder: Path) -> Path:
@@ -110,12 +125,18 @@ def numbered_files(folder: Path, extension: str, hint: str = "") -> list[Path]:
     """``00000<extension>``, ``00001<extension>``, ... in order.
 
     Raises:
-        InputError: no folder, no such files, or a gap in the numbers.
+        InputError: no folder, no such files, two of one number, or a gap in the numbers.
     """
     expected = f"00000{extension}, 00001{extension}, ..."
     if not folder.is_dir():
         raise InputError(folder, "folder", "nothing", expected, hint)
-    numbered = {int(path.stem): path for path in folder.glob(f"*{extension}") if path.stem.isdecimal()}
+    numbered: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == extension and path.stem.isdecimal():
+            other = numbered.setdefault(int(path.stem), path)
+            if other != path:
+                found = f"{other.name} and {path.name}, both number {int(path.stem)}"
+                raise InputError(folder, "numbering", found, f"{expected}, each number once", "Remove one of them.")
     if not numbered:
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "an empty folder"
         raise InputError(folder, "files", found, expected, hint)
@@ -154,9 +175,9 @@ def read_render(path: Path, size: Size, has_alpha: bool) -> np.ndarray:
     return picture
 
 
-def read_view_depth(path: Path, size: Size) -> Tensor:
-    """(H, W) float32 depth of that size, else InputError."""
-    depth = read_depth(path)
+def read_view_depth(path: Path, size: Size, empty: EmptyValues | None) -> Tensor:
+    """(H, W) float32 depth of that size, else InputError; ``empty`` as for ``read_depth``."""
+    depth = read_depth(path, empty)
     if depth.shape[::-1] != size:
         raise InputError(path, "depth size", _shape(depth), f"{size[0]}x{size[1]} as the renders")
     return depth

@@ -15,14 +15,15 @@ from scene.cameras import Cameras, join_cameras
 from scene.formats import load_frames
 from scene.frames import chosen_frames, working_size
 from scene.images import read_image, resize_area, to_uint8
-from scene.rays import SceneBox, focus_box
+from scene.rays import SceneBox
 from scene.world_offset import Offset
 from settings.errors import InputError
-from teacher.depth import DepthKind, DepthReport, back_project, infer_depth_kind, to_distance
+from teacher.depth import DepthKind
+from teacher.depth_files import EmptyValues
+from teacher.depth_inference import DepthReport
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.views.output_folder import (
-    OutputFiles,
     Size,
     all_present,
     find_outputs,
@@ -32,11 +33,9 @@ from teacher.views.output_folder import (
     shrink_rgba,
 )
 from teacher.views.rasterized import View, collect_views, render_view
+from teacher.views.stored_depth import DepthReader
 
 Color = tuple[float, float, float]
-
-# As many views as it takes to infer the depth kind; more only cost time.
-_INFERENCE_VIEWS = 24
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class TeacherViews:
         rgb: (N, H, W, 3) uint8 sRGB; straight colour where alpha is known, else composited on ``background``.
         alpha: (N, H, W) uint8, or None where the teacher's renders have none.
         coverage: (N, H, W) uint8, the part of the pixel the scene covers: alpha if known, else the area with
-            depth, else the area that differs from the background.
+            depth that is not far beyond the scene box, else the area that differs from the background.
         distance: (N, H, W) float32 expected distance along the unit ray, world units, 0 where unknown; or None.
         background: sRGB in [0, 1] that ``rgb`` is composited on; set exactly when alpha is None.
         ground_truth: (N, H, W, 4) uint8 straight RGBA of the dataset's own images (alpha 255 if they are RGB).
@@ -103,6 +102,7 @@ def views_from_outputs(
     box: SceneBox | None,
     background: Color,
     depth_kind: str = "auto",
+    depth_empty: EmptyValues | None = None,
     holdout_every: int,
     ground_truth: bool = True,
     frames: str | None = None,
@@ -121,63 +121,42 @@ def views_from_outputs(
             ``scene.rays.focus_box``, and nothing is dropped.
         background: what RGB renders are composited on; RGBA renders need none.
         depth_kind: a ``DepthKind`` value, ``"auto"``, or ``"none"``: leave depth alone.
+        depth_empty: values of the files that say that nothing is there, see ``read_depth``.
         holdout_every: every k-th frame, from the first on, is held out; 0: none.
         ground_truth: load the dataset's images too if they exist (``gt/`` if only that does).
         frames: ``"START:STOP:STEP"`` of the frames to use.
         offset: ``data.offset``, taken off the cameras' positions.
 
     Raises:
-        InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind.
+        InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind, or
+            none that lands in the box.
     """
     use_depth = depth_kind != "none"
-    files = find_outputs(outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, offset=offset)
+    files = find_outputs(
+        outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, offset=offset, depth_empty=depth_empty
+    )
     dataset, cameras = files.dataset, files.cameras
     size = working_size(cameras, width, files.renders[0])
-    kind, report = DepthKind.parse(depth_kind) if use_depth else None, None
-    if use_depth and kind is None:
-        report = infer_from_files(files, box)
-        kind = report.require(files.depths[0].parent)
+    reader = DepthReader(files, box, DepthKind.parse(depth_kind)) if use_depth else None
 
     def views() -> Iterator[View]:
         for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
-            if depth is None:
-                yield _shrunk(picture, size, background)
-                continue
-            distance, _ = to_distance(depth, kind, cameras, i, alpha_of(picture))
-            if box is not None:
-                distance = _inside(distance, cameras, i, box)
-            yield _shrunk(picture, size, background, (depth > 0).numpy(), distance.numpy())
+            yield _shrunk(picture, size, background, *(reader.read(i, picture, depth) if reader else ()))
 
+    planes = collect_views(views(), len(files))
+    if reader:
+        reader.check()
     truths = files.truths if files.truths and not any(dataset.image_paths) else dataset.image_paths
     return TeacherViews(
         cameras=cameras.resized(*size),
         names=dataset.names,
-        **collect_views(views(), len(files)),
+        **planes,
         background=None if files.has_alpha else background,
         ground_truth=load_ground_truth(truths, dataset.names, size, dataset.source) if ground_truth else None,
         holdout=holdout_mask(len(dataset), holdout_every),
-        depth_report=report,
-        depth_kind=kind,
+        depth_report=reader.report if reader else None,
+        depth_kind=reader.kind if reader else None,
     )
-
-
-def infer_from_files(files: OutputFiles, box: SceneBox | None) -> DepthReport:
-    """``infer_depth_kind`` on some two dozen evenly spread frames.
-
-    Raises:
-        InputError: damaged files; no box given, and none can be supposed from the cameras.
-    """
-    if box is None:
-        try:
-            box = focus_box(files.cameras)
-        except ValueError as error:
-            found = f"none given, and {error}"
-            raise InputError(files.dataset.source, "scene box", found, "data.box", "Set data.box.") from error
-    count = min(_INFERENCE_VIEWS, len(files))
-    chosen = [round(i) for i in np.linspace(0, len(files) - 1, count)]
-    pictures, depths = zip(*parallel_map(lambda i: files.load(chosen[i]), count), strict=True)
-    alpha = torch.stack([alpha_of(picture) for picture in pictures]) if files.has_alpha else None
-    return infer_depth_kind(torch.stack(depths), alpha, files.cameras[chosen], box)
 
 
 def views_from_images(
@@ -296,15 +275,14 @@ def _shrunk(
     picture: np.ndarray,
     size: Size,
     background: Color,
-    has_depth: np.ndarray | None = None,
+    covered: np.ndarray | None = None,
     distance: np.ndarray | None = None,
 ) -> View:
-    """From native size: a uint8 picture, where there is depth (H, W) bool, and the distance, 0 where unknown."""
+    """From native size: a uint8 picture, where the scene is (H, W) bool if known, and the distance, 0 where unknown."""
     rgba = shrink_rgba(picture, size)
     rgb, alpha = rgba[..., :3], rgba[..., 3] if picture.shape[2] == 4 else None
     coverage = alpha
     if coverage is None:
-        covered = has_depth
         if covered is None:
             covered = (np.abs(picture - 255 * np.array(background, np.float32)) > 1.5).any(-1)
         coverage = to_uint8(resize_area(covered.astype(np.float32), *size))
@@ -316,15 +294,3 @@ def _shrunk(
         None if plane is None else torch.from_numpy(plane) for plane in (rgb, alpha, coverage, distance)
     )
     return View(rgb, known_alpha, covered if alpha is None else known_alpha, distance)
-
-
-def _inside(distance: Tensor, cameras: Cameras, frame: int, box: SceneBox) -> Tensor:
-    """The distance where it ends inside the box, else 0."""
-    valid = distance > 0
-    inside = box.contains(back_project(distance, valid, cameras, frame))
-    return distance.masked_scatter(valid, distance[valid] * inside)
-
-
-def alpha_of(picture: np.ndarray) -> Tensor | None:
-    """(H, W) in [0, 1] of a uint8 picture that has it."""
-    return torch.from_numpy(picture[..., 3] / np.float32(255)) if picture.shape[2] == 4 else None

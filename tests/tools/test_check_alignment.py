@@ -88,6 +88,15 @@ def test_wrong_poses_fail_and_are_named(toy, capsys, change, cause, advice):
     assert "step 150, 4 of 17 views" in out
 
 
+def test_without_a_checkpoint_the_gaussians_stand_in(toy, capsys):
+    assert main(arguments(toy, "--set", "run=other", "--views", "3")) == 0
+    out = capsys.readouterr().out
+    assert "no checkpoint yet: " in out and "PASS: " in out and "teacher's Gaussians, dB" in out
+    assert main(arguments(toy, "--set", "run=other", *edited_poses(toy, opencv), "--views", "3")) == 1
+    out = capsys.readouterr().out
+    assert "flipped axis: supposing that camera axes are OpenCV's (y down, looking down +z), the teacher's own" in out
+
+
 def test_the_background_and_the_depth_kind_of_the_config(toy, capsys):
     black = ("--set", "teacher.background=black", "--set", "teacher.depth_kind=z", "--views", "3")
     assert main(arguments(toy, *black)) == 1
@@ -122,11 +131,11 @@ def test_without_a_ply_there_is_no_witness(toy, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--planted", "gremlin"), "--planted: fault: found gremlin, expected one of empty, opaque"),
+        (("--planted", "gremlin"), "--planted: fault: found gremlin, expected one of empty, dead, opaque"),
         (("--planted", "premultiplied"), "--planted: faults: found premultiplied"),
         (("--views", "0"), "--views: views: found 0"),
         (("--checkpoint", "nowhere.pth"), "nowhere.pth: checkpoint: found no such file"),
-        (("--set", "run=other"), "expected a checkpoint to evaluate"),
+        (("--set", "run=other", "--set", "teacher.ply=null"), "no Gaussians of stored renders, expected a checkpoint"),
         (("--set", "teacher.outputs=nowhere"), "teacher.outputs: found nothing"),
     ],
 )

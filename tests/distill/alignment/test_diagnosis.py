@@ -46,7 +46,7 @@ def test_a_blank_picture_does_not_pass_a_gate_it_is_above(comparison):
     """A small object on white: white alone scores well."""
     small = replace(comparison, pictures=1 - 0.15 * (1 - comparison.pictures))
     verdict = check(PLANT["empty"](small))
-    assert verdict.gate.psnr > 20 and not verdict.passed and verdict.cause == Cause.BLANK
+    assert verdict.gate.psnr > 20 and not verdict.passed and verdict.cause == Cause.DENSITY
     assert verdict_text(verdict).startswith("FAIL: ") and "mean alpha 0.000" in verdict.sentence
 
 
@@ -74,12 +74,23 @@ def test_right_views_and_a_spoilt_student(comparison, teacher, mush):
     assert alone.cause == Cause.UNKNOWN and "teacher.ply" in alone.advice and alone.witness is None
 
 
-def test_a_good_student_needs_no_witness(comparison):
+def test_a_good_student_needs_no_search_with_the_witness(comparison, teacher):
+    assert check(replace(comparison, depth=None), witness=teacher).witness is None
+
+
+def test_a_witness_is_not_asked_where_the_student_explains(comparison):
     def witness(cameras, index):
         raise AssertionError("asked")
 
-    assert check(replace(comparison, depth=None), witness=witness).witness is None
     assert check(replace(PLANT["opencv"](comparison), depth=None), witness=witness).cause == Cause.AXES
+
+
+def test_a_student_that_learnt_a_wrong_principal_point_passes_and_its_teacher_tells(comparison, teacher):
+    learnt = replace(PLANT["principal"](comparison), depth=None)
+    learnt = replace(learnt, render=lambda cameras, index: teacher(comparison.cameras, index))
+    verdict = check(learnt, witness=teacher)
+    assert verdict.passed and verdict.cause == Cause.PRINCIPAL
+    assert "from which cx and cy are shifted by (2.56, -3.84) pixels, the teacher's own" in verdict.sentence
 
 
 def test_an_empty_view_of_wrong_cameras_is_not_a_blank_student(comparison):

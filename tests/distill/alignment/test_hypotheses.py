@@ -11,8 +11,6 @@ from distill.alignment.hypotheses import (
     another_order,
     axes_hypotheses,
     fitted_background,
-    focal_hypothesis,
-    intrinsics_hypotheses,
     on_background,
     order_hypotheses,
     picture_hypotheses,
@@ -99,20 +97,6 @@ def test_axes_are_all_there_are_and_none_twice():
     for name in ("the x axis is flipped", "the y axis is flipped", "the z axis is flipped"):
         (found,) = [one.cameras(right).c2w for one in hypotheses if one.name == name]
         assert torch.linalg.det(found[:, :3, :3]).min() > 0.999
-
-
-def test_intrinsics():
-    right = ring_of_cameras(2, 40, 20)
-    wrong = replace(right, fx=right.fx / 1.25, fy=right.fy / 1.25)
-    found = focal_hypothesis(1.25, wrong)
-    torch.testing.assert_close(found.cameras(wrong).fx, right.fx)
-    assert "1.25" in found.name and f"camera_angle_x {2 * torch.atan(20 / right.fx[0]).item():.6g}" in found.advice
-    assert "twice too long" in focal_hypothesis(0.5, right.resized(20, 20)).name
-    assert "other side" in focal_hypothesis(2.0, right).name, "in a picture twice as wide as high"
-    double = replace(right, fx=2 * right.fx, fy=2 * right.fy, cx=2 * right.cx, cy=2 * right.cy)
-    found = named(intrinsics_hypotheses(), "picture 2 times as large").cameras(double)
-    torch.testing.assert_close(found.cx, right.cx)
-    torch.testing.assert_close(found.fy, right.fy)
 
 
 def test_orders_bring_each_picture_back():

@@ -1,6 +1,9 @@
 """Exported views read back as the same values, and a folder of them is only ever gone on with as it was begun."""
 
 import json
+import logging
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -203,3 +206,29 @@ def test_stats_have_the_settings_and_the_figures(tmp_path):
     stats = json.loads((tmp_path / "render_stats.json").read_text())
     assert stats["depth_kind"] == "inverse_z" and stats["resolution"] == [24, 24] and stats["near"] == 0.2
     assert stats["frames"] == FRAMES and stats["avg_fps"] == 2.5 and stats["power_avg_w"] is None
+
+
+@pytest.mark.parametrize(
+    ("moved", "words"),
+    [
+        (0.0, "100.00 dB between renders and the dataset's images"),
+        (0.6, "filling .*% of the pixels: poses and PLY"),
+    ],
+)
+def test_renders_are_compared_with_the_datasets_images(tmp_path, caplog, moved, words):
+    first = make_export(tmp_path / "first", ExportFormat(None, None))
+    first.run(progress=False)
+    views = make_views([tmp_path / "first" / "renders" / f"{index:05d}.png" for index in range(FRAMES)])
+    block = block_of_gaussians()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        other = replace(block, means=0.2 * block.means + moved) if moved else block
+        make_export(tmp_path / "second", ExportFormat(None, None), views, other).run(progress=False)
+    (record,) = caplog.records
+    assert re.search(words, record.getMessage()) and (record.levelname == "WARNING") == bool(moved)
+
+
+def test_views_that_show_nothing_are_a_warning(tmp_path, caplog):
+    block = block_of_gaussians()
+    make_export(tmp_path, gaussians=replace(block, means=block.means + 50)).run(progress=False)
+    assert "the Gaussians fill 0.000% of the pixels" in caplog.text

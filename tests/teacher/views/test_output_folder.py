@@ -93,9 +93,17 @@ def array(name, values):
         (picture("renders/00001.png", channels=4), "00001.png: channels: found RGBA, expected RGB as the first"),
         (picture("renders/00000.png", width=9), "00000.png: image size: found 9x8, expected the shape of .* 12x8"),
         (array("depth/00001.npy", np.ones((4, 6), np.float32)), "00001.npy: depth size: found 6x4, expected 12x8"),
-        (array("depth/00001.npy", np.full((8, 12), -1.0)), "00001.npy: depth: found 96 negative of 96"),
-        (array("depth/00001.npy", np.full((8, 12), np.nan)), "00001.npy: depth: found 96 non-finite of 96"),
+        (array("depth/00001.npy", np.full((8, 12), -1.0)), "00001.npy: depth: found 96 negative of 96 values"),
+        (array("depth/00001.npy", np.full((8, 12), np.nan)), "00001.npy: depth: found 96 NaN of 96 values"),
         (lambda folder: (folder / "renders/00001.png").write_bytes(b"\x89PNG"), "00001.png: image: found unreadable"),
+        (
+            array("depth/1.npy", np.ones((8, 12), np.float32)),
+            "depth: numbering: found 00001.npy and 1.npy, both number 1, .* Remove one",
+        ),
+        (
+            lambda folder: [path.rename(path.with_suffix(".PNG")) for path in (folder / "depth").iterdir()],
+            "depth: files: found 00000.PNG, .*Depth in .png is not read: save float32 .npy .*Or set teacher.depth_kind",
+        ),
         (lambda folder: (folder / "depth").rename(folder / "no"), "depth: folder: found nothing.*depth_kind: none"),
     ],
 )

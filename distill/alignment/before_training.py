@@ -1,0 +1,339 @@
+"""Before the first step: do cameras, pictures, Gaussians and scene box belong together, on a few frames?
+
+What contradicts itself is said now, in the words of ``tools/check_alignment.py``, and not by a student that has
+collapsed. Where nothing could be learnt it is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.alignment.comparison import DEPTH_FIELDS, Comparison, stored_files, without_depth, witness_of
+from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_DB, Diagnosis, diagnose
+from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background, pose_hypotheses
+from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
+from distill.alignment.search import SEARCH_WIDTH, Trials
+from distill.model.model import Model
+from distill.model.view_renderers import Color
+from distill.rendering.renderer import clip_to_box
+from kernels.ray_marching import march
+from kernels.ray_samples import Cells
+from scene.cameras import Cameras
+from scene.frames import spread
+from scene.images import resize_area
+from scene.rays import SceneBox, focus, image_rays, intersect_box
+from settings.config import Config
+from settings.errors import InputError
+from teacher.sources import Teacher, load_teacher, source_of
+from teacher.views.teacher_views import TeacherViews
+
+_log = logging.getLogger(__name__)
+
+_FRAMES, _PIXELS = 4, 4096
+"""Frames looked at, and pixels of each."""
+# Shares of the cameras that see the scene box: fewer is said, hardly any is refused; a mistake explains it if so many
+# see it once it is undone.
+_MOST_CAMERAS, _NO_CAMERAS, _EXPLAINED = 0.5, 0.05, 0.9
+_TURNING = 3  # first pose hypotheses: the usual ones that turn cameras away
+_SIGHT = 9  # rays along each side of a picture that tell whether a camera sees the box
+# Shares of the teacher's covered pixels behind which some cell can hold something: likewise.
+_MOST_PIXELS, _NO_PIXELS = 0.8, 0.1
+_FAINT_COVERAGE = 0.002
+# Mistakes that leave poses and pictures as they are: what is trained on is not what was meant, but can be learnt.
+_LEARNABLE = {Cause.BACKGROUND, Cause.ALPHA, Cause.COLOUR}
+_CHECK = "tools/check_alignment.py, given the same options, says more."
+
+
+@contextmanager
+def explained_errors(config: Config) -> Iterator[None]:
+    """Says instead of an error about depth or the scene box what its cause is, where that is in cameras or Gaussians.
+
+    Raises:
+        InputError: that of the body, or its cause.
+    """
+    try:
+        yield
+    except InputError as error:
+        if error.field in DEPTH_FIELDS | {"scene box", "data.box"}:
+            _check_causes(config, error)
+        raise
+
+
+def _check_causes(config: Config, error: InputError) -> None:
+    """InputError when the cameras look away from the scene, or do not go with the Gaussians."""
+    source = source_of(config)
+    try:
+        gaussians = source.gaussians() if source.uses_gaussians else None
+        cameras = source.frames()[0].cameras
+    except InputError:
+        return
+    try:
+        if gaussians is None and config.data.box == "auto":
+            _check_focus(config, cameras)
+        else:
+            _check_looking(config, cameras, source.box(gaussians, None)[0])
+        if gaussians is not None:
+            _check_gaussians(config, load_teacher(without_depth(config)), is_an_error=True)
+    except InputError as cause:
+        if error.field != "data.box" or "supposing that" in str(cause):
+            raise cause from error
+
+
+def _check_focus(config: Config, cameras: Cameras) -> None:
+    """InputError when the optical axes meet before the cameras only once a mistake is undone."""
+    try:
+        focus(cameras)
+    except ValueError as nowhere:
+        for one in pose_hypotheses()[:_TURNING]:
+            try:
+                focus(one.cameras(cameras))
+            except ValueError:
+                continue
+            words, expected = f"{nowhere}; supposing that {one.name}, they look at one place", "cameras that look at it"
+            advice = f"{one.advice} If they do look outwards, set data.box."
+            raise InputError(config.data.transforms, "transform_matrix", words, expected, advice) from nowhere
+
+
+def check_before_training(config: Config, teacher: Teacher, model: Model) -> None:
+    """Warns of what contradicts itself in a run's teacher.
+
+    Raises:
+        InputError: nothing could be learnt: the cameras look away from the scene box, nothing is visible, near and far
+            leave no sample, hardly anything visible lies in cells, or pictures are not of what the Gaussians are.
+    """
+    views = teacher.views
+    _check_looking(config, views.cameras, teacher.box)
+    if teacher.poses is not None:
+        _check_looking(config, teacher.poses.cameras, teacher.box)
+    _check_visible(config, views)
+    is_said = _check_pictures(config, teacher)
+    _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset())
+    if not is_said:  # a background taken for the scene is everywhere
+        _check_cells(config, teacher, model)
+
+
+# --- cameras -----------------------------------------------------------------------------------------------------
+
+
+def _check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
+    seen = seeing(cameras, box, 0.0, torch.inf)
+    count, share = len(cameras), seen.float().mean().item()
+    if share < _MOST_CAMERAS:
+        corners = " to ".join(str([round(value, 3) for value in corner]) for corner in (box.lower, box.upper))
+        words = f"{count - int(seen.sum())} of {count} cameras look away from the scene box, {corners}"
+        advice = f"Bring the poses, teacher.ply and data.box into one world. {_CHECK}"
+        for one in pose_hypotheses()[:_TURNING]:
+            then = seeing(one.cameras(cameras), box, 0.0, torch.inf).float().mean().item()
+            if then >= _EXPLAINED:
+                words, advice = f"{words}; supposing that {one.name}, {then:.0%} see it", one.advice
+                break
+        source = config.data.transforms or "config"
+        _say(share < _NO_CAMERAS, source, "transform_matrix", words, "cameras that look at the scene", advice)
+    within = seeing(cameras, box, config.data.near, config.data.far)
+    if within.sum() < _MOST_CAMERAS * seen.sum():
+        first, last = _distances(cameras, box)
+        empty = f"no sample in {count - int(within.sum())} of {count} views"
+        words = f"{config.data.near:g}, and far {config.data.far:g}: {empty}"
+        expected = f"a range that holds the scene box, {first:.3g} to {last:.3g} from the cameras"
+        advice = "Leave data.near and data.far away."
+        _say(within.float().mean() < _NO_CAMERAS, "config", "data.near", words, expected, advice)
+
+
+def seeing(cameras: Cameras, box: SceneBox, near: float, far: float) -> Tensor:
+    """(N,) bool: cameras of whose picture some ray of a coarse grid crosses the box between near and far."""
+    coarse = cameras.resized(_SIGHT, _SIGHT)
+    found = []
+    for frame in range(len(cameras)):
+        first, last = intersect_box(*image_rays(coarse, frame), box, near, far)
+        found.append((last > first).any())
+    return torch.stack(found)
+
+
+def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
+    """The nearest and farthest corner of the box from any camera."""
+    corners = torch.cartesian_prod(*torch.tensor([box.lower, box.upper]).T)
+    apart = torch.cdist(cameras.centers, corners)
+    return apart.min().item(), apart.max().item()
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------
+
+
+def _check_visible(config: Config, views: TeacherViews) -> None:
+    covered = views.coverage.numpy().mean((1, 2)) / 255
+    if (mean := covered.mean()) < _FAINT_COVERAGE:
+        words = f"{mean:.3%} of the pixels with something in them, {covered.max():.3%} at most in a view"
+        advice = "Is teacher.ply of the same world as the cameras? " if views.background is None else "Look at them. "
+        source = config.teacher.outputs or config.teacher.ply or config.data.transforms or "config"
+        _say(mean == 0, source, "teacher's views", words, "views that show the scene", advice + _CHECK)
+
+
+def _check_pictures(config: Config, teacher: Teacher) -> bool:
+    """The borders against the background that is set, and colours under partial alpha, of pictures that were read.
+
+    Returns:
+        Whether a border is said to be of another colour.
+    """
+    is_other = False
+    views, is_read = teacher.views, teacher.stored_renders is not None or config.teacher.kind == "images"
+    for one in (views if is_read else None, teacher.images):
+        if one is None:
+            continue
+        pictures = one.rgb[spread(range(len(one)), _FRAMES)].float() / 255
+        if one.alpha is None:
+            is_other |= _check_border(pictures, one.background, "the pictures", "teacher.background")
+            continue
+        alpha = one.alpha[spread(range(len(one)), _FRAMES)].float() / 255
+        evidence = premultiplied_evidence(pictures * alpha[..., None], alpha, (0.0, 0.0, 0.0))
+        if evidence is not None:
+            _log.warning("the pictures' alpha looks premultiplied: %s. %s", evidence, ALPHA_ADVICE)
+    if views.ground_truth is not None and config.teacher.kind != "images":
+        truth = views.ground_truth[spread(range(len(views)), _FRAMES)].float() / 255
+        if (truth[..., 3] == 1).all():
+            background = config.render.background_rgb
+            is_other |= _check_border(truth[..., :3], background, "ground truth", "render.background")
+    return is_other
+
+
+def _check_border(pictures: Tensor, background: Color, what: str, setting: str) -> bool:
+    color = other_border(pictures, background)
+    if color is not None:
+        named = colour_name(color)
+        words = "the border of %s is %s, %s is %s. %s"
+        _log.warning(words, what, named, setting, colour_name(background), on_background(color, named).advice)
+    return color is not None
+
+
+# --- Gaussians ---------------------------------------------------------------------------------------------------
+
+
+class _Reference(NamedTuple):
+    """Pictures that the teacher's Gaussians should equal: view i, its background, in words, and whether trained on."""
+
+    picture: Callable[[int], Tensor]
+    background: Color
+    words: str
+    is_trained_on: bool
+
+
+def _reference(config: Config, teacher: Teacher) -> _Reference | None:
+    views, background = teacher.views, config.render.background_rgb
+    if teacher.stored_renders is not None:
+        background = views.background or background
+        return _Reference(lambda i: views.image(i, background), background, "the renders", teacher.poses is None)
+    if views.ground_truth is not None:
+        return _Reference(lambda i: views.ground_truth_image(i, background), background, "ground truth", False)
+    return None
+
+
+def _check_gaussians(
+    config: Config, teacher: Teacher, *, known: AbstractSet[Cause] = frozenset(), is_an_error: bool = False
+) -> None:
+    """The Gaussians, rendered with the run's cameras, against the pictures that they should equal.
+
+    Args:
+        known: causes that need not be said again.
+        is_an_error: refuse whatever is found: it stops the run anyway.
+    """
+    reference = None if teacher.gaussians is None else _reference(config, teacher)
+    if reference is None:
+        return
+    few = Trials(_small_comparison(config, teacher, reference, spread(range(len(teacher.views)), _FRAMES - 1)))
+    if min(few.psnrs(AS_IT_IS)) >= THRESHOLD_DB:
+        return
+    as_it_is = float(np.median(few.psnrs(AS_IT_IS)))  # a mean says too much for one that is right by chance
+    diagnosis = diagnose(_small_comparison(config, teacher, reference, list(range(len(teacher.views)))), THRESHOLD_DB)
+    fill = np.mean([view.alpha.mean().item() for view in few.renderings])
+    words = (
+        f"the Gaussians of teacher.ply at {as_it_is:.2f} dB from {reference.words} (a blank picture: "
+        f"{few.psnr_blank:.2f} dB; medians), filling {fill:.1%} of the pixels"
+    )
+    cause, explanation, advice = _explained(diagnosis)
+    if cause in known or (cause == Cause.WORLD and as_it_is >= THRESHOLD_DB):
+        return
+    is_hopeless = as_it_is < few.psnr_blank + ABOVE_BLANK_DB and cause not in _LEARNABLE
+    expected = f"at least {THRESHOLD_DB:g} dB with these cameras"
+    source = config.data.transforms if diagnosis.likeliest else config.teacher.ply
+    refuse = is_an_error or (is_hopeless and reference.is_trained_on)
+    _say(refuse, source, cause.value, f"{words}{explanation}", expected, advice)
+
+
+def _explained(diagnosis: Diagnosis) -> tuple[Cause, str, str]:
+    """The cause of a difference, in words, and what to do."""
+    likeliest = diagnosis.likeliest
+    if likeliest is not None:
+        one = likeliest.hypothesis
+        return one.cause, f"; supposing that {one.name}, they are {likeliest.psnr:.2f} dB from them", one.advice
+    return Cause.WORLD, "", f"{OTHER_WORLD} {_CHECK}"
+
+
+def _small_comparison(config: Config, teacher: Teacher, reference: _Reference, frames: list[int]) -> Comparison:
+    """The Gaussians beside some of the pictures, all of these compared, at the width of the search."""
+    views = teacher.views
+    width = min(SEARCH_WIDTH, views.cameras.width)
+    height = max(1, round(views.cameras.height * width / views.cameras.width))
+
+    def small(plane: np.ndarray) -> Tensor:
+        return torch.from_numpy(resize_area(plane, width, height))
+
+    files = stored_files(config, teacher, depth=False)
+    drawn = views.cameras.width * config.teacher.supersample if files is None else files.cameras.width
+    return Comparison(
+        render=witness_of(config, teacher, drawn),
+        cameras=views.cameras[frames].resized(width, height),
+        pictures=torch.stack([small(reference.picture(i).numpy()) for i in frames]),
+        coverage=torch.stack([small(views.coverage[i].numpy() / np.float32(255)) for i in frames]),
+        background=reference.background,
+        names=tuple(views.names[i] for i in frames),
+        frames=tuple(range(len(frames))),
+        has_alpha=views.alpha is not None,
+    )
+
+
+# --- cells -------------------------------------------------------------------------------------------------------
+
+
+def _check_cells(config: Config, teacher: Teacher, model: Model) -> None:
+    """How much of what the views show lies behind rays that cross cells in which the student may put something."""
+    views, grid = teacher.views, model.grid
+    cells = Cells(grid.box.lower, grid.cell_size, grid.teacher)
+    device = grid.teacher.device
+    met = shown = 0
+    for frame in spread(range(len(views)), _FRAMES):
+        pixels = (views.coverage[frame].flatten() >= 128).nonzero()[:, 0]
+        pixels = pixels[:: max(1, len(pixels) // _PIXELS)]
+        origins, directions = (part[pixels].to(device) for part in image_rays(views.cameras, frame))
+        rays = clip_to_box(origins, directions, grid.box, model.settings)
+        samples = march(*vars(rays).values(), cells, step=model.settings.step, limit=1)
+        met += int((samples.offsets.diff() > 0).sum())
+        shown += len(pixels)
+    share = met / max(shown, 1)
+    if not shown or share >= _MOST_PIXELS:
+        return
+    if teacher.gaussians is not None:
+        field, where = "teacher.ply", f"the cells of {config.teacher.ply} within data.near and data.far"
+        advice = "Use the PLY and the poses of one export, or --set teacher.ply=null."
+    else:
+        field, where = "data.box", "what the silhouettes of all views leave of data.box"
+        advice = (
+            "Do pictures and poses belong together (order of the frames, axes, camera-to-world), and does data.box?"
+        )
+    words = f"only {share:.1%} of what the teacher's pictures show in {where}"
+    _say(share < _NO_PIXELS, "config", field, words, "nearly all of it", f"{advice} {_CHECK}")
+
+
+def _say(refuse: bool, source: str | Path, field: str, found: str, expected: str, advice: str) -> None:
+    """Refuses in the form of all errors, or warns in the same words."""
+    error = InputError(source, field, found, expected, advice)
+    if refuse:
+        raise error
+    _log.warning("%s", error)

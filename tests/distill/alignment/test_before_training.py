@@ -1,0 +1,199 @@
+"""What is found out before the first step about a toy scene in which one thing is wrong."""
+
+import json
+import logging
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from distill.alignment.before_training import check_before_training, explained_errors, seeing
+from distill.model.model import build_model
+from scene.images import read_image, write_image
+from scene.rays import SceneBox
+from settings.errors import InputError
+from settings.loading import load_config
+from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.sources import load_teacher
+from tests.toy_scene import FRAMES, ring_of_cameras, write_toy_scene
+
+IMAGES = ["teacher.kind=images", "teacher.outputs=null", "teacher.ply=null"]
+GAUSSIANS = ["teacher.kind=gaussians", "teacher.outputs=null"]
+NO_DEPTH = ["teacher.depth_kind=none"]
+
+
+@pytest.fixture
+def toy(tmp_path):
+    write_toy_scene(tmp_path)
+    return tmp_path
+
+
+def prepare(folder, *overrides):
+    config = load_config(folder / "toy.yaml", list(overrides), folder)
+    with explained_errors(config):
+        teacher = load_teacher(config)
+        model = build_model(config, teacher, torch.device("cpu"))
+    check_before_training(config, teacher, model)
+
+
+def warnings_of(caplog, folder, *overrides):
+    with caplog.at_level(logging.WARNING):
+        prepare(folder, *overrides)
+    return [record.getMessage() for record in caplog.records]
+
+
+def change_poses(folder, change):
+    path = folder / "data" / "transforms.json"
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        frame.update(change(frame))
+    path.write_text(json.dumps(content))
+
+
+def opencv(frame):
+    return {"transform_matrix": (np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1])).tolist()}
+
+
+def inverted(frame):
+    return {"transform_matrix": np.linalg.inv(np.array(frame["transform_matrix"])).tolist()}
+
+
+def other_world(folder):
+    gaussians = read_ply(folder / "point_cloud.ply")
+    moved = 0.2356 * gaussians.means + torch.tensor([0.4, -0.3, 0.2])
+    write_ply(
+        folder / "point_cloud.ply",
+        replace(gaussians, means=moved, log_scales=gaussians.log_scales + math.log(0.2356)),
+    )
+
+
+@pytest.mark.parametrize("overrides", [[], ["teacher.ply=null"], IMAGES, GAUSSIANS, [*NO_DEPTH, "data.resolution=12"]])
+def test_nothing_is_said_of_what_is_right(toy, caplog, overrides):
+    assert warnings_of(caplog, toy, *overrides) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (opencv, r"camera axes are OpenCV's.*100% see it.*negate the 2nd and 3rd column"),
+        (inverted, r"poses are world-to-camera, 100% see it.*invert each transform_matrix"),
+    ],
+)
+@pytest.mark.parametrize("overrides", [[], NO_DEPTH, GAUSSIANS])
+def test_poses_that_look_away_are_refused(toy, change, words, overrides):
+    change_poses(toy, change)
+    with pytest.raises(InputError, match=f"transform_matrix: found 17 of 17 cameras look away .*{words}"):
+        prepare(toy, *overrides)
+
+
+@pytest.mark.parametrize(("change", "words"), [(opencv, "OpenCV's"), (inverted, "world-to-camera")])
+def test_without_gaussians_the_optical_axes_tell(toy, change, words):
+    change_poses(toy, change)
+    with pytest.raises(
+        InputError, match=f"transform_matrix: .*{words}.* they look at one place.*outwards, set data.box"
+    ):
+        prepare(toy, "teacher.ply=null")
+
+
+def test_some_cameras_that_look_away_are_a_warning(toy, caplog):
+    content = json.loads((toy / "data" / "transforms.json").read_text())
+    for frame in content["frames"][:12]:
+        frame.update(opencv(frame))
+    (toy / "data" / "transforms.json").write_text(json.dumps(content))
+    first, *_ = warnings_of(caplog, toy, *GAUSSIANS)
+    assert "12 of 17 cameras look away from the scene box" in first
+
+
+def test_which_cameras_see_a_box():
+    cameras = ring_of_cameras(5)
+    assert seeing(cameras, SceneBox((-0.1,) * 3, (0.1,) * 3), 0.0, 10.0).all()
+    assert not seeing(cameras, SceneBox((-0.1,) * 3, (0.1,) * 3), 3.0, 10.0).any(), "nearer than near"
+    assert not seeing(cameras, SceneBox((0, 0, 5), (1, 1, 6)), 0.0, 10.0).any()
+    assert seeing(cameras, SceneBox((-9,) * 3, (9,) * 3), 0.0, 10.0).all(), "from inside"
+
+
+@pytest.mark.parametrize("overrides", [["data.near=5"], ["data.far=0.5"]])
+def test_near_and_far_that_leave_no_sample_are_refused(toy, overrides):
+    with pytest.raises(InputError, match="data.near: .* no sample in 17 of 17 views, .* the scene box, 1.2"):
+        prepare(toy, *overrides)
+
+
+@pytest.mark.parametrize("overrides", [[], NO_DEPTH])
+def test_gaussians_of_another_world_are_refused(toy, overrides):
+    other_world(toy)
+    with pytest.raises(
+        InputError, match=r"another world: found .* dB from the renders \(a blank picture: .*filling 5.8%"
+    ):
+        prepare(toy, *overrides)
+
+
+def test_gaussians_of_another_world_than_ground_truth_are_a_warning(toy, caplog):
+    other_world(toy)
+    first, *_ = warnings_of(caplog, toy, *GAUSSIANS)
+    assert "point_cloud.ply: another world: found" in first and "dB from ground truth" in first
+
+
+def test_renders_in_the_order_of_names_are_refused(toy):
+    order = sorted(range(FRAMES), key=lambda index: f"r_{index}")
+    for folder, end in (("renders", "png"), ("depth", "npy")):
+        old = [(toy / "outputs" / folder / f"{index:05d}.{end}").read_bytes() for index in range(FRAMES)]
+        for new, index in enumerate(order):
+            (toy / "outputs" / folder / f"{new:05d}.{end}").write_bytes(old[index])
+    with pytest.raises(InputError, match="frame order: .* sorted by names as text .* List the frames"):
+        prepare(toy)
+
+
+def test_a_principal_point_that_the_renders_ignore_is_refused(toy):
+    change_poses(toy, lambda frame: {"cx": 14.0, "cy": 9.0})
+    with pytest.raises(InputError, match=r"principal point: .* cx and cy are shifted by \(2, -3\) pixels, they are 6"):
+        prepare(toy)
+
+
+@pytest.mark.parametrize("overrides", [NO_DEPTH, ["teacher.ply=null"]])
+def test_renders_on_black_under_a_white_setting_are_a_warning(toy, caplog, overrides):
+    for index in range(FRAMES):
+        rgba = read_image(toy / "data" / f"r_{index}.png") / 255.0
+        write_image(toy / "outputs" / "renders" / f"{index:05d}.png", rgba[..., :3] * rgba[..., 3:])
+    (said,) = warnings_of(caplog, toy, *overrides)
+    assert said.startswith("the border of the pictures is black, teacher.background is white. Set teacher.background")
+    caplog.clear()
+    assert warnings_of(caplog, toy, "teacher.background=black", "render.background=black", *overrides) == []
+
+
+def test_ground_truth_on_black_is_a_warning(toy, caplog):
+    for index in range(FRAMES):
+        rgba = read_image(toy / "data" / f"r_{index}.png") / 255.0
+        write_image(toy / "data" / f"r_{index}.png", rgba[..., :3] * rgba[..., 3:])
+    (said,) = warnings_of(caplog, toy)
+    assert "the border of ground truth is black, render.background is white" in said
+
+
+def test_premultiplied_images_are_a_warning(toy, caplog):
+    for index in range(FRAMES):
+        rgba = read_image(toy / "data" / f"r_{index}.png") / 255.0
+        rgba[..., :3] *= rgba[..., 3:]
+        write_image(toy / "data" / f"r_{index}.png", rgba)
+    (said,) = warnings_of(caplog, toy, *IMAGES)
+    assert "alpha looks premultiplied" in said and "straight (not premultiplied) alpha" in said
+
+
+def test_nothing_visible_is_refused(toy):
+    for index in range(FRAMES):
+        write_image(toy / "outputs" / "renders" / f"{index:05d}.png", np.full((24, 24, 3), 255, np.uint8))
+    with pytest.raises(InputError, match="teacher's views: found 0.000% of the pixels with something in them"):
+        prepare(toy, *NO_DEPTH)
+
+
+def test_a_box_that_holds_little_of_the_pictures_is_a_warning(toy, caplog):
+    box = "data.box={lower: [-0.5, -0.4, -0.45], upper: [0.0, 0.4, 0.45]}"
+    said = warnings_of(caplog, toy, "teacher.ply=null", *NO_DEPTH, box)
+    assert len(said) == 1 and "of what the teacher's pictures show in what the silhouettes" in said[0]
+
+
+def test_other_errors_are_let_through(toy):
+    (toy / "outputs" / "renders" / "00003.png").unlink()
+    change_poses(toy, opencv)
+    with pytest.raises(InputError, match="00003.png"):
+        prepare(toy)
