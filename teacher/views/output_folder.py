@@ -17,7 +17,7 @@ from kernels.threads import available_threads
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import Frames, Size, frame_slice
-from scene.images import image_size, read_image, resize_area, resize_rgba, to_uint8
+from scene.images import image_header, read_image, resize_area, resize_rgba, to_uint8
 from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.depth import read_depth
@@ -75,7 +75,7 @@ def find_outputs(
     hint = "Set teacher.depth_kind: none to do without depth."
     depths = numbered_files(folder / "depth", ".npy", hint) if depth else []
     truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
-    size = image_size(renders[0])
+    size = image_header(renders[0]).size
     dataset = load_frames(transforms, image_size=size, offset=offset)
     for files in filter(None, (renders, depths, truths)):
         check_count(files, dataset)
