@@ -104,7 +104,8 @@ def _orientation(image: Image.Image) -> int:
     """EXIF tag 274; 1 where there is none or none that can be read."""
     try:
         # Not PNG's own getexif, which decodes all pixels to look behind them.
-        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+        tag = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        return tag if tag in _TURNS else 1
     except Exception:  # damaged EXIF raises SyntaxError, struct.error, ...; the picture itself is none the worse
         return 1
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scene.formats.dataset_format import note_once
 from scene.frames import Size
-from scene.images import image_header
+from scene.images import ImageHeader, image_header
 from settings.errors import InputError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -86,30 +86,20 @@ def frame_names(source: Path, file_paths: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def image_sizes(source: Path, paths: Sequence[Path | None]) -> list[Size | None]:
-    """The (width, height) of each image as shown, None where there is none; EXIF orientations are said."""
-    headers = [None if path is None else image_header(path) for path in paths]
-    turned = [i for i, header in enumerate(headers) if header is not None and header.orientation in range(2, 9)]
-    if turned:
-        tag = headers[turned[0]].orientation
-        note_once(
-            "warning",
-            f"{source}: {len(turned)} of {len(paths)} images have an EXIF orientation ({tag} in "
-            f"{paths[turned[0]].name}): they are turned upright as it says. Poses made from the stored pixels, as "
-            "COLMAP's are, need images without that tag.",
-        )
-    return [None if header is None else header.size for header in headers]
+def common_size(source: Path, stated: Sequence[Size | None], paths: Sequence[Path | None]) -> Size | None:
+    """The one (width, height) of all frames: that of the images as shown, else what the JSON states; None: neither.
 
+    Images of the stated shape but of another size, and those that an EXIF orientation turns, are said.
 
-def common_size(
-    source: Path, stated: Sequence[Size | None], shown: Sequence[Size | None], paths: Sequence[Path | None]
-) -> Size | None:
-    """The one (width, height) of all frames: that of the images, else what the JSON states; None: neither.
+    Args:
+        stated: (width, height) of each frame by the JSON; None where it says nothing.
+        paths: the image of each frame; None where there is none.
 
     Raises:
-        InputError: sizes differ, or the JSON states another shape than the images have.
+        InputError: sizes differ, or the JSON states another shape than the images have; an image is damaged.
     """
-    known = [size or other for size, other in zip(shown, stated, strict=True)]
+    headers = [None if path is None else image_header(path) for path in paths]
+    known = [header.size if header else other for header, other in zip(headers, stated, strict=True)]
     sizes = Counter(size for size in known if size)
     if len(sizes) > 1:
         listed = "; ".join(
@@ -119,28 +109,35 @@ def common_size(
         hint = "Crop the images to one size and move cx, cy with them, or make a JSON for each size."
         raise InputError(source, "image size", listed, "one size for all frames and images", hint)
     size = next(iter(sizes), None)
-    for index, other in enumerate(stated):
-        if other and size and other != size and not _same_shape(other, size):
-            _refuse_shape(source, index, other, size, paths[index])
-    scaled = [other for other in stated if other and other != size]
+    scaled = [(index, other) for index, other in enumerate(stated) if other and other != size]
+    for index, other in scaled:
+        if not _same_shape(other, size):
+            _refuse_shape(source, index, other, size, headers[index])
     if scaled:
-        (width, height), factor = scaled[0], size[0] / scaled[0][0]
+        width, height = scaled[0][1]
         note_once(
             "warning",
             f"{source}: w, h are {width}x{height} in {len(scaled)} of {len(stated)} frames, the images are "
-            f"{size[0]}x{size[1]}: fl_x, fl_y, cx, cy are scaled by {factor:.6g} to the images.",
+            f"{size[0]}x{size[1]}: fl_x, fl_y, cx, cy are scaled by {size[0] / width:.6g} to the images.",
+        )
+    turned = [(header, path) for header, path in zip(headers, paths, strict=True) if header and header.orientation != 1]
+    if turned:
+        note_once(
+            "warning",
+            f"{source}: {len(turned)} of {len(paths)} images have an EXIF orientation ({turned[0][0].orientation} in "
+            f"{turned[0][1].name}): they are turned upright as it says. Poses made from the pixels as stored, as "
+            "COLMAP's are, need images without that tag.",
         )
     return size
 
 
-def _refuse_shape(source: Path, index: int, stated: Size, size: Size, path: Path | None) -> None:
+def _refuse_shape(source: Path, index: int, stated: Size, size: Size, header: ImageHeader | None) -> None:
     found = f"w, h of frames[{index}] {stated[0]}x{stated[1]}, the image {size[0]}x{size[1]}"
     hint = "Take the JSON that belongs to these images."
     if stated[::-1] == size or _same_shape(stated[::-1], size):
         found += ": the sides are swapped"
         hint = "Turn the images, or swap w with h, fl_x with fl_y and cx with cy: whichever fits the poses."
-        header = image_header(path) if path else None
-        if header is not None and header.size != header.stored_size:
+        if header and header.size != header.stored_size:
             found += f" by the EXIF orientation {header.orientation} (tag 274)"
             hint = (
                 "If the poses were made from the stored pixels, remove the tag from the images; else correct w and h."

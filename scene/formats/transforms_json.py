@@ -18,7 +18,7 @@ from machine.files import write_atomically
 from scene.cameras import Cameras
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
-from scene.formats.transforms_images import common_size, find_images, frame_names, image_sizes
+from scene.formats.transforms_images import common_size, find_images, frame_names
 from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
 from scene.formats.transforms_poses import read_poses
 from scene.frames import Frames
@@ -101,7 +101,7 @@ def load_transforms(
     names = frame_names(path, file_paths)
     image_paths = find_images(path, file_paths)
     stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
-    size = common_size(path, stated, image_sizes(path, image_paths), image_paths) or image_size
+    size = common_size(path, stated, image_paths) or image_size
     if size is None:
         raise InputError(path, "image size", "neither w and h nor an image on disk", "one of them", "Add w and h.")
     intrinsics = read_intrinsics(path, fields, stated, size)
@@ -172,6 +172,4 @@ def _note_unread(path: Path, content: dict[str, Any], entries: list[dict[str, An
         )
     masked = sum(1 for entry in entries if entry.get("mask_path"))
     if masked:
-        note_once(
-            "warning", f"{path}: mask_path of {masked} frames is not read: whole images are trained on and measured."
-        )
+        note_once("warning", f"{path}: mask_path of {masked} frames is not read: images are used without masks.")

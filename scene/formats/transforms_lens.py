@@ -28,6 +28,7 @@ _READ = ("camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx", "cy")
 _OTHER_LENS = re.compile(r"fish|equi|omni|panoram|spheric|cylind|ortho|division|unified|kannala|\bmei\b", re.IGNORECASE)
 _NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
 _SAME_FOCAL = 0.01
+_SQUARE = 0.05
 _FLOAT32_MAX = torch.finfo(torch.float32).max
 
 Fields = dict[str, Any]
@@ -109,6 +110,13 @@ def read_intrinsics(
             f"{fields[index][f'camera_angle_{axis}']:.6g} makes it {other:.6g} "
             f"({len({entry[0] for entry in apart})} of {len(fields)} frames contradict themselves): fl_{axis} is used.",
         )
+    index, (fx, fy, _, _) = max(enumerate(intrinsics), key=lambda entry: abs(math.log(entry[1][1] / entry[1][0])))
+    if abs(math.log(fy / fx)) > _SQUARE:
+        note_once(
+            "warning",
+            f"{source}: pixels are far from square: the focal lengths of frames[{index}] are {fx:.6g} and {fy:.6g} "
+            "pixels. Some exporters write a wrong camera_angle_y: leave it out if pixels are square.",
+        )
     if aside:
         index, cx, cy = aside[0]
         width, height = stated[index] or size
@@ -135,9 +143,8 @@ def _focal(source: Path, index: int, field: Fields, axis: str, pixels: int) -> t
     """The focal length on an axis in pixels, and what the field of view alone would make it; None where unsaid."""
     by_angle, name, angle = None, f"fl_{axis}", f"camera_angle_{axis}"
     if field.get(angle) is not None:
-        by_angle = (
-            0.5 * pixels / math.tan(0.5 * _number(source, f"frames[{index}] {angle}", field[angle], 1e-6, math.pi))
-        )
+        radian = _number(source, f"frames[{index}] {angle}", field[angle], 1e-6, math.pi)
+        by_angle = 0.5 * pixels / math.tan(0.5 * radian)
     if name in field:
         return _number(source, f"frames[{index}] {name}", field[name], 1e-6), by_angle
     return by_angle, by_angle
