@@ -90,7 +90,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     if not path.is_file():
         raise InputError(path, "image", "no such file", expected)
     try:
-        with Image.open(path) as image:
+        # Given a name, Pillow maps uncompressed TIFF files into memory, and garbles those with an orientation.
+        with open(path, "rb") as file, Image.open(file) as image:
             yield image
     except InputError:
         raise

@@ -156,26 +156,29 @@ def _where(index: int, paths: Sequence[Path | None]) -> str:
 
 
 def _listing(folder: Path) -> dict[str, list[str]]:
-    """File names of a folder by their lower case; empty where there is no such folder."""
+    """The image files of a folder by their lower-case names without extension; empty where there is no folder."""
     names: dict[str, list[str]] = {}
     try:
         for name in sorted(os.listdir(folder)):
-            names.setdefault(name.lower(), []).append(name)
+            names.setdefault(_without_extension(name).lower(), []).append(name)
     except (OSError, ValueError):  # ValueError: a null character in the path
         return {}
     return names
 
 
 def _at(path: Path, listing: Callable[[Path], dict[str, list[str]]]) -> Path | None:
-    """The image at a path, with an extension more, another or none less; None where there is none."""
+    """The image at a path, or that of its name with another extension, several or none; None where there is none."""
     if os.path.isfile(path):
         return path
-    names, bare = listing(path.parent), _without_extension(path.name)
-    for stem in dict.fromkeys((path.name, bare)):
-        for name in (stem, *(stem + extension for extension in EXTENSIONS)):
-            if (entries := names.get(name.lower())) and os.path.isfile(path.with_name(entries[0])):
-                return path.with_name(entries[0])
-    return None
+    bare = _without_extension(path.name)
+
+    def order(name: str) -> tuple[bool, bool, int]:
+        other_name = not name.lower().startswith(path.name.lower())
+        return other_name, not name.startswith(bare), EXTENSIONS.index(os.path.splitext(name)[1].lower())
+
+    names = [name for name in listing(path.parent).get(bare.lower(), ()) if name.lower().endswith(EXTENSIONS)]
+    found = (path.with_name(name) for name in sorted(names, key=order))
+    return next(filter(os.path.isfile, found), None)
 
 
 def _by_end(folder: Path, file_path: str, listing: Callable[[Path], dict[str, list[str]]]) -> Path | None:

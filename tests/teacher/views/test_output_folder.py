@@ -90,7 +90,10 @@ def array(name, values):
         (picture("renders/00003.png"), "renders: number of files: found 4 files for the 3 frames"),
         (remove(*(f"renders/{i:05d}.png" for i in range(3))), "renders: files: found an empty folder"),
         (picture("renders/00001.png", width=10), "00001.png: image size: found 10x8, expected 12x8 as the first"),
-        (picture("renders/00001.png", channels=4), "00001.png: channels: found RGBA, expected RGB as the first"),
+        (
+            picture("renders/00001.png", channels=4),
+            "00001.png: channels: found alpha .1 of 3 images have alpha., expected no alpha as 00000.png",
+        ),
         (picture("renders/00000.png", width=9), "00000.png: image size: found 9x8, expected the shape of .* 12x8"),
         (array("depth/00001.npy", np.ones((4, 6), np.float32)), "00001.npy: depth size: found 6x4, expected 12x8"),
         (array("depth/00001.npy", np.full((8, 12), -1.0)), "00001.npy: depth: found 96 negative of 96"),
