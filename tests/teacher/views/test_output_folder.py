@@ -52,6 +52,26 @@ def test_gt_folder_stands_in_where_the_dataset_has_no_images(teacher):
         load(teacher)
 
 
+def test_missing_ground_truth_is_said(teacher, caplog):
+    assert load(teacher, ground_truth=False).ground_truth is None
+    assert "ground truth" not in caplog.text
+    assert load(teacher).ground_truth is None
+    assert "no ground truth found: none of the 3 frames has an image on disk" in caplog.text
+
+
+def test_renders_do_not_pass_for_ground_truth(teacher):
+    # Numbered otherwise than graphdeco does, so that only their folder tells.
+    renders = teacher / "ours_7" / "renders"
+    for i in range(FRAMES):
+        (renders / f"{i:05d}.png").rename(renders / f"{i}.png")
+    names = [f"ours_7/renders/{i}" for i in range(FRAMES)]
+    write_transforms(teacher / "transforms.json", ring(FRAMES, WIDTH, HEIGHT), names)
+    assert load(teacher).ground_truth is None
+    for i in range(FRAMES):
+        write_image(teacher / "ours_7" / "gt" / f"{i}.png", np.full((HEIGHT, WIDTH, 3), 7 * i, np.uint8))
+    assert load(teacher).ground_truth[2, 0, 0].tolist() == [14, 14, 14, 255]
+
+
 def test_parent_folder_with_one_round(teacher):
     options = {"box": BOX, "background": WHITE, "depth_kind": "z", "holdout_every": 0}
     assert len(views_from_outputs(teacher, teacher / "transforms.json", **options)) == FRAMES
