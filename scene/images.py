@@ -93,7 +93,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         # Given a name, Pillow maps uncompressed TIFF files into memory, and garbles those with an orientation.
         with open(path, "rb") as file, Image.open(file) as image:
             yield image
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ... for bad bytes
         refuse_other_kinds(path, "image", expected, "png", "jpeg", "gif", "tiff", "webp")

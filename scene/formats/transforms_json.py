@@ -117,15 +117,17 @@ def write_transforms(path: str | Path, cameras: Cameras, names: Sequence[str]) -
     """
     if len(names) != len(cameras):
         raise ValueError(f"{len(names)} names for {len(cameras)} cameras")
+    # camera_angle_x is for readers of the original format; ours prefers fl_x.
+    angles = [2 * math.atan(0.5 * cameras.width / focal) for focal in cameras.fx.tolist()]
     frames = []
     for index, name in enumerate(names):
         frame: dict[str, Any] = {"file_path": f"./{name}", "transform_matrix": cameras.c2w[index].tolist()}
         for field, values in (("fl_x", cameras.fx), ("fl_y", cameras.fy), ("cx", cameras.cx), ("cy", cameras.cy)):
             frame[field] = values[index].item()
+        if angles[index] != angles[0]:
+            frame["camera_angle_x"] = angles[index]
         frames.append(frame)
-    # camera_angle_x is for readers of the original format; ours prefers fl_x.
-    angle = 2 * math.atan(0.5 * cameras.width / cameras.fx[0].item())
-    content = {"camera_angle_x": angle, "w": cameras.width, "h": cameras.height, "frames": frames}
+    content = {"camera_angle_x": angles[0], "w": cameras.width, "h": cameras.height, "frames": frames}
     write_atomically(path, json.dumps(content, indent=1).encode())
 
 
