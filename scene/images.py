@@ -2,58 +2,140 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
+from typing import NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
+from PIL import ExifTags, Image
 
+from machine.file_kinds import refuse_other_kinds
 from machine.files import write_atomically
 from settings.errors import InputError
 
 PSNR_CAP_DB = 100.0
 """PSNR of identical pictures, so that means stay finite; 8-bit rounding alone is 59 dB."""
 
+_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+# EXIF orientation: what shows the picture upright, and which of them swap its sides.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_QUARTER_TURNS = (5, 6, 7, 8)
+
+
+class ImageHeader(NamedTuple):
+    """What an image file says of itself, without its pixels.
+
+    Attributes:
+        size: (width, height) as shown.
+        stored_size: (width, height) as stored, before the turn that the EXIF orientation asks for.
+        orientation: EXIF tag 274, 1 to 8; 1: shown as stored.
+        has_alpha: whether it has alpha, or a colour declared transparent.
+        mode: Pillow's name of the colour mode, such as ``"RGB"`` or ``"CMYK"``.
+    """
+
+    size: tuple[int, int]
+    stored_size: tuple[int, int]
+    orientation: int
+    has_alpha: bool
+    mode: str
+
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Reads an image as (H, W, 3) or (H, W, 4) uint8, straight alpha.
+    """Reads an image as (H, W, 3) or (H, W, 4) uint8 sRGB, straight alpha, upright as its EXIF orientation says.
 
-    Grey images get three channels; 16-bit ones are rounded to 8.
+    By colour mode: grey gets three channels, 16-bit grey is rounded to 8 bits, CMYK and YCbCr are converted without a
+    colour profile, and a transparent colour of a palette or a tRNS chunk becomes alpha.
 
     Raises:
-        InputError: the file is missing, truncated or no picture, or its pixels are neither 8 nor 16 bit integers.
+        InputError: the file is missing, truncated or no picture, or its colour mode has no such reading.
     """
     path = Path(path)
+    with _opened(path) as image:
+        raw_mode = _raw_mode(image)
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        return _pixels(path, image if turn is None else image.transpose(turn), raw_mode)
+
+
+def image_header(path: str | Path) -> ImageHeader:
+    """The header of an image file, whose pixels are not read; InputError when there is none."""
+    path = Path(path)
+    with _opened(path) as image:
+        orientation = _orientation(image)
+        shown, stored = image.size, image.size
+        if orientation in _QUARTER_TURNS:
+            # Pillow turns TIFF files itself, and its size is then that of the turned picture.
+            shown, stored = (shown, stored[::-1]) if image.format == "TIFF" else (shown[::-1], stored)
+        return ImageHeader(shown, stored, orientation, image.has_transparency_data, image.mode)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file open in Pillow; what fails while it is becomes an InputError."""
+    expected = "a whole picture, such as a PNG or JPEG file"
     if not path.is_file():
-        raise InputError(path, "image", "no such file", "a PNG or JPEG file")
+        raise InputError(path, "image", "no such file", expected)
     try:
-        image = iio.imread(path, plugin="pillow", index=0)
+        # Given a name, Pillow maps uncompressed TIFF files into memory, and garbles those with an orientation.
+        with open(path, "rb") as file, Image.open(file) as image:
+            yield image
+    except (InputError, MemoryError):
+        raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ... for bad bytes
+        refuse_other_kinds(path, "image", expected, "png", "jpeg", "gif", "tiff", "webp")
         found, hint = f"unreadable data ({error})", "Write the file again."
-        raise InputError(path, "image", found, "a whole PNG or JPEG file", hint) from error
-    if image.dtype == bool:
-        image = image.astype(np.uint8) * 255
-    elif image.dtype == np.uint16:
-        image = np.rint(image / 257.0).astype(np.uint8)
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
-        raise InputError(path, "pixels", f"{image.dtype} {image.shape}", "8 or 16 bit grey, RGB or RGBA")
-    if image.shape[2] <= 2:
-        image = np.concatenate([np.repeat(image[..., :1], 3, axis=2), image[..., 1:]], axis=2)
-    return np.ascontiguousarray(image)
+        raise InputError(path, "image", found, expected, hint) from error
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) from the file's header alone; InputError when there is none."""
+def _orientation(image: Image.Image) -> int:
+    """EXIF tag 274; 1 where there is none or none that can be read."""
     try:
-        height, width = iio.improps(path, plugin="pillow", index=0).shape[:2]
-    except Exception as error:  # as in read_image
-        raise InputError(path, "image header", f"unreadable ({error})", "a PNG or JPEG file") from error
-    return width, height
+        # Not PNG's own getexif, which decodes all pixels to look behind them.
+        tag = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        return tag if tag in _TURNS else 1
+    except Exception:  # damaged EXIF raises SyntaxError, struct.error, ...; the picture itself is none the worse
+        return 1
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How pixels are stored, such as ``"L;4"`` or ``"RGB;16B"``, where Pillow says so; before they are loaded."""
+    tile = image.tile[0][3] if image.tile else ""
+    return tile if isinstance(tile, str) else str(tile[0]) if tile else ""
+
+
+def _pixels(path: Path, image: Image.Image, raw_mode: str) -> np.ndarray:
+    """(H, W, 3) or (H, W, 4) uint8."""
+    mode, clear = image.mode, image.info.get("transparency")
+    if mode.startswith("I") and ";16" in raw_mode:
+        deep = np.asarray(image).astype(np.int64)
+        grey = np.rint(deep / 257.0).astype(np.uint8)
+        channels = [grey] * 3 if clear is None else [grey] * 3 + [np.where(deep == clear, 0, 255).astype(np.uint8)]
+        return np.stack(channels, axis=2)
+    if mode not in _MODES or (clear is not None and ";16" in raw_mode):
+        found = f"pixels of mode {mode}" if mode not in _MODES else "16-bit colour with a transparent colour"
+        expected = "8-bit colour, or grey of up to 16 bits"
+        raise InputError(path, "pixels", found, expected, "Save the image as 8-bit RGB or RGBA.")
+    if isinstance(clear, int) and mode in ("1", "L"):
+        # The key is in the file's own bits, the pixels have been spread over 8.
+        grey = np.asarray(image.convert("L"))
+        shade = clear * {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
+        return np.dstack([grey, grey, grey, np.where(grey == shade, 0, 255).astype(np.uint8)])
+    target = "RGBA" if image.has_transparency_data else "RGB"
+    return np.array(image if mode == target else image.convert(target))
 
 
 def resize_area(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from functools import cache
 from pathlib import Path
 
 from scene.frames import Frames
 from scene.world_offset import Offset
+
+_log = logging.getLogger(__name__)
 
 
 class DatasetFormat(ABC):
@@ -35,3 +39,13 @@ class DatasetFormat(ABC):
     @abstractmethod
     def split(self, path: Path, name: str) -> Path:
         """Where the split ``name`` of the dataset of ``path`` is."""
+
+
+@cache
+def note_once(level: str, message: str) -> None:
+    """Logs what a reader has to say about a dataset, once a process: one run reads its cameras several times.
+
+    Args:
+        level: ``"info"`` or ``"warning"``.
+    """
+    getattr(_log, level)(message)

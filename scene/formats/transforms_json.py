@@ -13,20 +13,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from machine.files import write_atomically
 from scene.cameras import Cameras
-from scene.formats.dataset_format import DatasetFormat
+from scene.formats.dataset_format import DatasetFormat, note_once
+from scene.formats.json_text import read_json
+from scene.formats.transforms_images import common_size, find_images, frame_names
+from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
+from scene.formats.transforms_poses import read_poses
 from scene.frames import Frames
-from scene.images import image_size as read_image_size
 from scene.world_offset import Offset, moved_positions
 from settings.errors import InputError
 
-_EXTENSIONS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG")
-_PINHOLE_MODELS = (None, "OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
-_FLOAT32_MAX = torch.finfo(torch.float32).max
-_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+# Other JSON files about cameras: keys that tell them, what they are, and what to do.
+_OTHER_FILES = (
+    (
+        {"position", "rotation", "img_name"},
+        "graphdeco's cameras.json, written beside a trained model",
+        "Take the dataset's transforms_*.json that the model was trained with.",
+    ),
+    (
+        {"frames", "rot_mat"},
+        "MatrixCity's raw export (rot_mat in place of transform_matrix and file_path)",
+        "Convert it: transform_matrix is rot_mat with its rotation times 100, file_path the image of frame_index.",
+    ),
+    (
+        {"transform", "scale"},
+        "nerfstudio's dataparser_transforms.json, which says how a world was moved and has no cameras",
+        "Take the transforms.json of the dataset.",
+    ),
+    (
+        {"camera_path", "render_width"},
+        "nerfstudio's camera path, which has no images",
+        "Take the transforms.json of the dataset.",
+    ),
+    (
+        {"cameras", "shots"},
+        "OpenSfM's reconstruction.json",
+        "Convert it to a transforms.json, with nerfstudio or instant-ngp's scripts.",
+    ),
+)
 
 
 class TransformsJson(DatasetFormat):
@@ -56,33 +82,31 @@ def load_transforms(
         offset: ``data.offset``: see ``moved_positions``.
 
     Raises:
-        InputError: the file is missing, truncated or lacks a field; a pose is not rigid; the lens is no pinhole;
-            the cameras are where float32 is coarse;
-            images on disk differ in size; the image size is nowhere to be found.
+        InputError: the file is missing, damaged, of another kind or lacks a field; a pose is not rigid; the lens is no
+            pinhole; the cameras are where float32 is coarse; images on disk differ in size, or in shape from what the
+            file says; the image size is nowhere to be found.
     """
     path = Path(path)
-    content = _read_json(path)
-    entries = content.get("frames")
-    if not isinstance(entries, list) or not entries:
-        found = "nothing" if entries is None else "an empty list" if entries == [] else type(entries).__name__
-        raise InputError(path, "frames", found, "a list of at least one frame")
-    if not all(isinstance(entry, dict) and isinstance(entry.get("file_path"), str) for entry in entries):
-        raise InputError(path, "frames", "an entry without file_path", "each frame to name its file_path")
-
-    exact = torch.stack([_pose(path, index, entry) for index, entry in enumerate(entries)])
+    content = read_json(path, "a transforms JSON file")
+    entries = _entries(path, content)
+    exact = read_poses(path, entries)
     poses = exact.float()
     poses[:, :3, 3] = torch.from_numpy(moved_positions(path, "cameras", exact[:, :3, 3].numpy(), offset, 1.0))
-    image_paths = tuple(_find_image(path.parent, entry["file_path"]) for entry in entries)
     # Frame fields override the file's, as in nerfstudio.
-    fields = [{**content, **entry} for entry in entries]
-    width, height = _image_size(path, fields, image_paths, image_size)
-    intrinsics = [_intrinsics(path, index, field, width, height) for index, field in enumerate(fields)]
+    common = {key: value for key, value in content.items() if key != "frames"}
+    fields = [{**common, **entry} for entry in entries]
+    check_lens(path, fields)
+    _note_unread(path, content, entries)
+    file_paths = [entry["file_path"] for entry in entries]
+    names = frame_names(path, file_paths)
+    image_paths = find_images(path, file_paths)
+    stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
+    size = common_size(path, stated, image_paths) or image_size
+    if size is None:
+        raise InputError(path, "image size", "neither w and h nor an image on disk", "one of them", "Add w and h.")
+    intrinsics = read_intrinsics(path, fields, stated, size)
     fx, fy, cx, cy = torch.tensor(intrinsics, dtype=torch.float32).T.contiguous()
-    names = _names([entry["file_path"] for entry in entries])
-    if len(set(names)) < len(names):
-        twin = next(name for name in names if names.count(name) > 1)
-        raise InputError(path, "frames", f"file_path '{twin}' more than once", "each frame once")
-    return Frames(Cameras(poses, fx, fy, cx, cy, width, height), names, image_paths, path)
+    return Frames(Cameras(poses, fx, fy, cx, cy, *size), names, image_paths, path)
 
 
 def write_transforms(path: str | Path, cameras: Cameras, names: Sequence[str]) -> None:
@@ -93,118 +117,61 @@ def write_transforms(path: str | Path, cameras: Cameras, names: Sequence[str]) -
     """
     if len(names) != len(cameras):
         raise ValueError(f"{len(names)} names for {len(cameras)} cameras")
+    # camera_angle_x is for readers of the original format; ours prefers fl_x.
+    angles = [2 * math.atan(0.5 * cameras.width / focal) for focal in cameras.fx.tolist()]
     frames = []
     for index, name in enumerate(names):
         frame: dict[str, Any] = {"file_path": f"./{name}", "transform_matrix": cameras.c2w[index].tolist()}
         for field, values in (("fl_x", cameras.fx), ("fl_y", cameras.fy), ("cx", cameras.cx), ("cy", cameras.cy)):
             frame[field] = values[index].item()
+        if angles[index] != angles[0]:
+            frame["camera_angle_x"] = angles[index]
         frames.append(frame)
-    # camera_angle_x is for readers of the original format; ours prefers fl_x.
-    angle = 2 * math.atan(0.5 * cameras.width / cameras.fx[0].item())
-    content = {"camera_angle_x": angle, "w": cameras.width, "h": cameras.height, "frames": frames}
+    content = {"camera_angle_x": angles[0], "w": cameras.width, "h": cameras.height, "frames": frames}
     write_atomically(path, json.dumps(content, indent=1).encode())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, "file", error.strerror or error, "a transforms JSON file") from error
-    except ValueError as error:
-        hint = "The file may be cut short: copy it again."
-        raise InputError(path, "JSON", f"invalid text ({error})", "a whole JSON document", hint) from error
+def _entries(path: Path, content: object) -> list[dict[str, Any]]:
+    """The frames, each with its ``file_path``; InputError for what is another kind of JSON."""
+    for keys, what, hint in _OTHER_FILES:
+        if keys <= _keys(content):
+            raise InputError(path, "JSON", what, "a transforms JSON file with 'frames'", hint)
     if not isinstance(content, dict):
         raise InputError(path, "JSON", type(content).__name__, "an object with 'frames'")
-    return content
+    entries = content.get("frames")
+    if not isinstance(entries, list) or not entries:
+        found = "an empty list" if entries == [] else type(entries).__name__
+        if entries is None:
+            found = f"nothing, but the keys {', '.join(map(repr, list(content)[:6]))}" if content else "nothing"
+        raise InputError(path, "frames", found, "a list of at least one frame")
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+            found = f"frames[{index}], an entry without file_path"
+            if isinstance(entry, dict):
+                found += f" (its keys: {', '.join(list(entry)[:6]) or 'none'})"
+            raise InputError(path, "frames", found, "each frame to name its file_path")
+    return entries
 
 
-def _pose(path: Path, index: int, entry: dict[str, Any]) -> Tensor:
-    field = f"frames[{index}] ({entry['file_path']}) transform_matrix"
-    try:
-        pose = torch.tensor(entry.get("transform_matrix"), dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(path, field, entry.get("transform_matrix"), "4 x 4 numbers") from error
-    if pose.shape != (4, 4):
-        raise InputError(path, field, f"shape {tuple(pose.shape)}", "4 x 4 numbers")
-    if not pose.float().isfinite().all():
-        raise InputError(path, field, "a non-finite number, or one beyond float32", "finite numbers")
-    rotation = pose[:3, :3]
-    skew = (rotation.T @ rotation - torch.eye(3, dtype=torch.float64)).abs().max().item()
-    determinant = torch.linalg.det(rotation).item()
-    last_row = (pose[3] - torch.tensor([0, 0, 0, 1.0], dtype=torch.float64)).abs().max().item()
-    if max(skew, abs(determinant - 1), last_row) > 1e-3:
-        figures = f"|R^T R - I| up to {skew:.3g}, determinant {determinant:.4g}, last row {pose[3].tolist()}"
-        expected = "a rotation and a translation: R^T R = I and determinant 1 to 1e-3, last row 0 0 0 1"
-        hint = "Scale the scene, not the camera matrix."
-        raise InputError(path, field, f"a pose that is not rigid ({figures})", expected, hint)
-    return pose
+def _keys(content: object) -> set[str]:
+    """The keys of an object and of the first of its frames, or of the first entry of a list."""
+    first = content
+    if isinstance(content, dict):
+        first = content.get("frames")
+    if isinstance(first, list):
+        first = first[0] if first else None
+    return {key for part in (content, first) if isinstance(part, dict) for key in part}
 
 
-def _find_image(folder: Path, file_path: str) -> Path | None:
-    named = folder / file_path
-    candidates = [named, *(named.with_name(named.name + extension) for extension in _EXTENSIONS)]
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
-
-
-def _image_size(
-    path: Path, fields: list[dict[str, Any]], image_paths: Sequence[Path | None], fallback: tuple[int, int] | None
-) -> tuple[int, int]:
-    """The one size (width, height) that the file's fields and the images on disk agree on."""
-    sizes: dict[tuple[int, int], str] = {}
-    for index, field in enumerate(fields):
-        if "w" in field and "h" in field:
-            size = tuple(int(_number(path, f"frames[{index}] {key}", field[key], 1)) for key in ("w", "h"))
-            sizes.setdefault(size, f"w, h of frames[{index}]")
-    for image_path in image_paths:
-        if image_path is not None:
-            sizes.setdefault(read_image_size(image_path), str(image_path))
-    if len(sizes) > 1:
-        found = "; ".join(f"{width}x{height} ({where})" for (width, height), where in list(sizes.items())[:3])
-        raise InputError(path, "image size", found, "one size for all frames and images")
-    size = next(iter(sizes), fallback)
-    if size is None:
-        raise InputError(path, "image size", "neither w and h nor an image on disk", "one of them", "Add w and h.")
-    return size
-
-
-def _intrinsics(
-    path: Path, index: int, field: dict[str, Any], width: int, height: int
-) -> tuple[float, float, float, float]:
-    where = f"frames[{index}]"
-    model = field.get("camera_model")
-    bent = [key for key in _DISTORTION if field.get(key)]
-    if model not in _PINHOLE_MODELS or bent:
-        found = ", ".join(f"{key} {field[key]}" for key in bent) or model
-        raise InputError(path, f"{where} lens", found, "a pinhole without distortion", "Undistort the images first.")
-
-    def focal(name: str, angle: str, pixels: int) -> float | None:
-        if name in field:
-            return _number(path, f"{where} {name}", field[name], 1e-6)
-        if angle in field:
-            return 0.5 * pixels / math.tan(0.5 * _number(path, f"{where} {angle}", field[angle], 1e-6, math.pi))
-        return None
-
-    fx, fy = focal("fl_x", "camera_angle_x", width), focal("fl_y", "camera_angle_y", height)
-    if fx is None:
-        raise InputError(path, f"{where} focal length", "nothing", "camera_angle_x (radian) or fl_x (pixels)")
-    cx = _number(path, f"{where} cx", field.get("cx", width / 2))
-    cy = _number(path, f"{where} cy", field.get("cy", height / 2))
-    return fx, fx if fy is None else fy, cx, cy
-
-
-def _number(path: Path, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
-    """``value`` as a float in [low, high)."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not abs(value) <= _FLOAT32_MAX or not low <= value < high:
-        limits = "" if low == -math.inf else f" of at least {low:g}" + ("" if high == math.inf else f", under {high:g}")
-        raise InputError(path, field, repr(value), f"a finite number{limits}")
-    return float(value)
-
-
-def _names(file_paths: list[str]) -> tuple[str, ...]:
-    def without_extension(text: str) -> str:
-        return next((text[: -len(end)] for end in _EXTENSIONS if text.endswith(end)), text)
-
-    paths = [without_extension(text).removeprefix("./") for text in file_paths]
-    stems = [text.rsplit("/", 1)[-1] for text in paths]
-    return tuple(stems if len(set(stems)) == len(stems) else [text.strip("/").replace("/", "_") for text in paths])
+def _note_unread(path: Path, content: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+    """Says which keys a user may count on that change what is trained on or measured, and are not read."""
+    lists = [key for key in content if re.fullmatch(r"(train|val|test|eval)_(filenames|files|indices|ids)", key)]
+    if lists:
+        note_once(
+            "warning",
+            f"{path}: {', '.join(lists)}: these lists are not read. data.holdout_every decides which frames are held "
+            "out of training; data.train_transforms names a JSON of others.",
+        )
+    masked = sum(1 for entry in entries if entry.get("mask_path"))
+    if masked:
+        note_once("warning", f"{path}: mask_path of {masked} frames is not read: images are used without masks.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +16,9 @@ from torch import Tensor
 from kernels.threads import available_threads
 from scene.cameras import Cameras
 from scene.formats import load_frames
+from scene.formats.dataset_format import note_once
 from scene.frames import Frames, Size, frame_slice
-from scene.images import image_size, read_image, resize_area, resize_rgba, to_uint8
+from scene.images import image_header, read_image, resize_area, resize_rgba, to_uint8
 from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.depth_files import EmptyValues, read_depth
@@ -78,14 +79,14 @@ def find_outputs(
     renders = numbered_files(folder / "renders", ".png")
     depths = numbered_files(folder / "depth", ".npy", _depth_hint(folder / "depth")) if depth else []
     truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
-    size = image_size(renders[0])
-    dataset = load_frames(transforms, image_size=size, offset=offset)
+    size = image_header(renders[0]).size
+    dataset = _without_renders(load_frames(transforms, image_size=size, offset=offset), renders[0].parent)
     for files in filter(None, (renders, depths, truths)):
         check_count(files, dataset)
     chosen = frame_slice(frames, len(dataset))
     dataset, renders = dataset[chosen], renders[chosen]
     cameras = rendered_cameras(dataset, size, renders[0])
-    has_alpha = read_image(renders[0]).shape[2] == 4
+    has_alpha = shared_alpha(renders)
     return OutputFiles(dataset, cameras, renders, depths[chosen], truths[chosen], has_alpha, depth_empty)
 
 
@@ -147,6 +148,13 @@ def numbered_files(folder: Path, extension: str, hint: str = "") -> list[Path]:
     return [numbered[number] for number in range(len(numbered))]
 
 
+def _without_renders(dataset: Frames, folder: Path) -> Frames:
+    """The frames less the images that are the teacher's own renders: they would pass for ground truth."""
+    own = folder.resolve()
+    images = tuple(None if path and path.resolve().parent == own else path for path in dataset.image_paths)
+    return replace(dataset, image_paths=images)
+
+
 def check_count(files: Sequence[Path], dataset: Frames) -> None:
     """InputError unless there is one file for each frame of the JSON."""
     if len(files) != len(dataset):
@@ -173,6 +181,17 @@ def read_render(path: Path, size: Size, has_alpha: bool) -> np.ndarray:
         found = "RGBA" if not has_alpha else "RGB"
         raise InputError(path, "channels", found, f"{'RGBA' if has_alpha else 'RGB'} as the first image")
     return picture
+
+
+def shared_alpha(paths: Sequence[Path]) -> bool:
+    """Whether all images have alpha, by their headers; InputError naming the first that differs from the first."""
+    alpha = [image_header(path).has_alpha for path in paths]
+    if alpha.count(alpha[0]) < len(alpha):
+        odd, kinds = alpha.index(not alpha[0]), {True: "alpha", False: "no alpha"}
+        found = f"{kinds[alpha[odd]]} ({sum(alpha)} of {len(alpha)} images have alpha)"
+        hint = "Save all as RGBA, or all as RGB on one background."
+        raise InputError(paths[odd], "channels", found, f"{kinds[alpha[0]]} as {paths[0].name}, the first image", hint)
+    return alpha[0]
 
 
 def read_view_depth(path: Path, size: Size, empty: EmptyValues | None) -> Tensor:
@@ -202,6 +221,12 @@ def load_ground_truth(
         InputError: an image is missing among others, unreadable, smaller, or of another shape.
     """
     if not any(paths):
+        if paths:
+            note_once(
+                "warning",
+                f"{source}: no ground truth found: none of the {len(paths)} frames has an image on disk, so figures "
+                "are against the teacher alone (data.ground_truth: false says that this is meant).",
+            )
         return None
     hint = "Set data.ground_truth: false to do without."
     present = all_present(paths, names, source, hint)

@@ -14,7 +14,7 @@ from kernels.threads import one_torch_thread
 from scene.cameras import Cameras, join_cameras
 from scene.formats import load_frames
 from scene.frames import chosen_frames, working_size
-from scene.images import read_image, resize_area, to_uint8
+from scene.images import resize_area, to_uint8
 from scene.rays import SceneBox
 from scene.world_offset import Offset
 from settings.errors import InputError
@@ -30,6 +30,7 @@ from teacher.views.output_folder import (
     load_ground_truth,
     parallel_map,
     read_render,
+    shared_alpha,
     shrink_rgba,
 )
 from teacher.views.rasterized import View, collect_views, render_view
@@ -177,7 +178,7 @@ def views_from_images(
     paths = all_present(dataset.image_paths, dataset.names, dataset.source)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
-    has_alpha = read_image(paths[0]).shape[2] == 4
+    has_alpha = shared_alpha(paths)
     views = parallel_map(lambda i: _shrunk(read_render(paths[i], native, has_alpha), size, background), len(paths))
     fields = collect_views(views, len(paths))
     opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
@@ -222,7 +223,7 @@ def views_from_gaussians(
         names=tuple(names),
         **collect_views(views, len(cameras)),
         background=None,
-        ground_truth=load_ground_truth(ground_truth_paths, names, size, "ground truth"),
+        ground_truth=load_ground_truth(ground_truth_paths, names, size, "the dataset"),
         holdout=holdout_mask(len(cameras), holdout_every),
     )
 

@@ -1,8 +1,12 @@
+import struct
+import zlib
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
-from scene.images import image_size, read_image, resize_area, resize_rgba, write_image
+from scene.images import image_header, read_image, resize_area, resize_rgba, write_image
 from settings.errors import InputError
 
 
@@ -11,7 +15,7 @@ def test_write_then_read_non_square(tmp_path, channels):
     image = np.random.default_rng(0).integers(0, 256, (5, 9, channels), dtype=np.uint8)
     write_image(tmp_path / "new" / "a.png", image)
     np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), image)
-    assert image_size(tmp_path / "new" / "a.png") == (9, 5)
+    assert image_header(tmp_path / "new" / "a.png").size == (9, 5)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"], "no temporary file stays"
 
 
@@ -29,21 +33,116 @@ def test_grey_and_16_bit_become_8_bit_colour(tmp_path):
     assert read_image(tmp_path / "grey_alpha.png").tolist() == [[[3, 3, 3, 90]]]
 
 
+def corners() -> np.ndarray:
+    """(4, 6, 4) that no turn or flip leaves as it is: an opaque red, a green and a blue corner on nothing."""
+    image = np.zeros((4, 6, 4), np.uint8)
+    image[0, 0], image[0, 5], image[3, 0] = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255)
+    return image
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    return np.where(rgba[..., 3:] > 0, rgba[..., :3], 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "tif"])
+def test_cmyk_becomes_rgb(tmp_path, ending):
+    image = on_white(corners()).repeat(8, 0).repeat(8, 1)  # whole blocks of a JPEG
+    Image.fromarray(image).convert("CMYK").save(tmp_path / f"a.{ending}", quality=100)
+    read = read_image(tmp_path / f"a.{ending}")
+    assert read.shape == (32, 48, 3) and np.abs(read.astype(int) - image).max() <= 4
+    assert image_header(tmp_path / f"a.{ending}")[-2:] == (False, "CMYK")
+
+
+def test_a_transparent_colour_becomes_alpha(tmp_path):
+    rgba = corners()
+    rgba[rgba[..., 3] == 0] = (255, 0, 255, 0)  # what shows where transparency is lost
+    colour = Image.fromarray(rgba[..., :3].copy())
+    colour.save(tmp_path / "rgb.png", transparency=(255, 0, 255))
+    palette = colour.quantize(4)
+    palette.save(tmp_path / "palette.png", transparency=palette.getpixel((2, 2)))
+    palette.save(tmp_path / "palette.gif", transparency=palette.getpixel((2, 2)))
+    half = bytes(128 if index == palette.getpixel((2, 2)) else 255 for index in range(4))
+    palette.save(tmp_path / "half.png", transparency=half)
+    for name in ("rgb.png", "palette.png", "palette.gif"):
+        read = read_image(tmp_path / name)
+        np.testing.assert_array_equal(read[..., 3], rgba[..., 3], err_msg=name)
+        np.testing.assert_array_equal(on_white(read), on_white(rgba), err_msg=name)
+        assert image_header(tmp_path / name).has_alpha
+    assert set(read_image(tmp_path / "half.png")[..., 3].ravel()) == {128, 255}
+
+
+def grey_png(bits: int, row: bytes, width: int, clear: int) -> bytes:
+    """A PNG of one row of grey pixels, one value declared transparent."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, 0, 0, 0, 0)) + chunk(
+        b"tRNS", struct.pack(">H", clear)
+    )
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "clear", "shades"),
+    [
+        (1, b"\x40", 1, [0, 255]),
+        (2, b"\x60", 2, [85, 170]),
+        (4, b"\x3f", 15, [51, 255]),
+        (8, b"\x07\x09", 9, [7, 9]),
+        (16, b"\x07\x07\x09\x09", 257 * 9, [7, 9]),
+    ],
+)
+def test_a_transparent_grey_of_any_depth_becomes_alpha(tmp_path, bits, row, clear, shades):
+    (tmp_path / "a.png").write_bytes(grey_png(bits, row, 2, clear))
+    assert image_header(tmp_path / "a.png").has_alpha
+    first, second = shades
+    assert read_image(tmp_path / "a.png").tolist() == [[[first] * 3 + [255], [second] * 3 + [0]]]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+def test_exif_orientation_is_applied(tmp_path, ending):
+    # What a camera stores so that the orientation shows the picture upright.
+    turns = {3: "ROTATE_180", 2: "FLIP_LEFT_RIGHT", 6: "ROTATE_90", 8: "ROTATE_270", 5: "TRANSPOSE", 7: "TRANSVERSE"}
+    for orientation, turn in turns.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored = Image.fromarray(corners()).transpose(Image.Transpose[turn])
+        stored.save(tmp_path / f"a.{ending}", exif=exif, lossless=True, exact=True)
+        np.testing.assert_array_equal(read_image(tmp_path / f"a.{ending}"), corners(), err_msg=turn)
+        header = image_header(tmp_path / f"a.{ending}")
+        assert (header.size, header.stored_size, header.orientation) == ((6, 4), stored.size, orientation)
+
+
+def test_modes_without_a_reading_are_refused_by_name(tmp_path):
+    Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(InputError, match="float.tif: pixels: found pixels of mode F, expected 8-bit colour"):
+        read_image(tmp_path / "float.tif")
+
+
+def test_other_files_in_place_of_a_picture_are_named(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    for read in (read_image, image_header):
+        with pytest.raises(InputError, match="a.png: image: found a Git LFS pointer, .*git lfs pull"):
+            read(path)
+
+
 def test_missing_truncated_and_not_a_picture(tmp_path):
     with pytest.raises(InputError, match="absent.png: image: found no such file"):
         read_image(tmp_path / "absent.png")
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     write_image(tmp_path / "cut.png", noise)
     whole = (tmp_path / "cut.png").read_bytes()
-    for length in (0, 10, len(whole) // 2, len(whole) - 30):
+    for length in (10, len(whole) // 2, len(whole) - 30):
         (tmp_path / "cut.png").write_bytes(whole[:length])
         with pytest.raises(InputError, match="cut.png: image: found unreadable data"):
             read_image(tmp_path / "cut.png")
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(InputError, match="text.png"):
         read_image(tmp_path / "text.png")
-    with pytest.raises(InputError, match="text.png: image header"):
-        image_size(tmp_path / "text.png")
+    with pytest.raises(InputError, match="text.png: image: found unreadable data"):
+        image_header(tmp_path / "text.png")
 
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

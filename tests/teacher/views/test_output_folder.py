@@ -52,6 +52,26 @@ def test_gt_folder_stands_in_where_the_dataset_has_no_images(teacher):
         load(teacher)
 
 
+def test_missing_ground_truth_is_said(teacher, caplog):
+    assert load(teacher, ground_truth=False).ground_truth is None
+    assert "ground truth" not in caplog.text
+    assert load(teacher).ground_truth is None
+    assert "no ground truth found: none of the 3 frames has an image on disk" in caplog.text
+
+
+def test_renders_do_not_pass_for_ground_truth(teacher):
+    # Numbered otherwise than graphdeco does, so that only their folder tells.
+    renders = teacher / "ours_7" / "renders"
+    for i in range(FRAMES):
+        (renders / f"{i:05d}.png").rename(renders / f"{i}.png")
+    names = [f"ours_7/renders/{i}" for i in range(FRAMES)]
+    write_transforms(teacher / "transforms.json", ring(FRAMES, WIDTH, HEIGHT), names)
+    assert load(teacher).ground_truth is None
+    for i in range(FRAMES):
+        write_image(teacher / "ours_7" / "gt" / f"{i}.png", np.full((HEIGHT, WIDTH, 3), 7 * i, np.uint8))
+    assert load(teacher).ground_truth[2, 0, 0].tolist() == [14, 14, 14, 255]
+
+
 def test_parent_folder_with_one_round(teacher):
     options = {"box": BOX, "background": WHITE, "depth_kind": "z", "holdout_every": 0}
     assert len(views_from_outputs(teacher, teacher / "transforms.json", **options)) == FRAMES
@@ -90,7 +110,10 @@ def array(name, values):
         (picture("renders/00003.png"), "renders: number of files: found 4 files for the 3 frames"),
         (remove(*(f"renders/{i:05d}.png" for i in range(3))), "renders: files: found an empty folder"),
         (picture("renders/00001.png", width=10), "00001.png: image size: found 10x8, expected 12x8 as the first"),
-        (picture("renders/00001.png", channels=4), "00001.png: channels: found RGBA, expected RGB as the first"),
+        (
+            picture("renders/00001.png", channels=4),
+            "00001.png: channels: found alpha .1 of 3 images have alpha., expected no alpha as 00000.png",
+        ),
         (picture("renders/00000.png", width=9), "00000.png: image size: found 9x8, expected the shape of .* 12x8"),
         (array("depth/00001.npy", np.ones((4, 6), np.float32)), "00001.npy: depth size: found 6x4, expected 12x8"),
         (array("depth/00001.npy", np.full((8, 12), -1.0)), "00001.npy: depth: found 96 negative of 96 values"),

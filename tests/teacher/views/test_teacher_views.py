@@ -114,6 +114,14 @@ def test_images_stand_in_for_the_teacher(tmp_path, channels):
         views_from_images(tmp_path / "t.json", width=3, background=WHITE, holdout_every=0)
 
 
+def test_images_of_which_some_have_alpha_are_counted(tmp_path):
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", np.zeros((HEIGHT, WIDTH, 3 if i in (2, 4) else 4), np.uint8))
+    write_transforms(tmp_path / "t.json", ring(5, WIDTH, HEIGHT), [str(i) for i in range(5)])
+    with pytest.raises(InputError, match=r"2.png: channels: found no alpha \(3 of 5 images .*expected alpha as 0.png"):
+        views_from_images(tmp_path / "t.json", width=None, background=WHITE, holdout_every=0)
+
+
 def two_blobs() -> Gaussians:
     """A large opaque red Gaussian, and a fainter green one behind it and to the side."""
     red, green = (1.0 - 0.5) / 0.28209479, (0.0 - 0.5) / 0.28209479

@@ -1,0 +1,51 @@
+"""JSON as people save it: a byte order mark is read; what is no JSON is named, with its line and column."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from machine.file_kinds import refuse_other_kinds
+from settings.errors import InputError
+
+
+def read_json(path: Path, expected: str) -> object:
+    """The content of a UTF-8 file.
+
+    Args:
+        expected: what the file should be, for messages.
+
+    Raises:
+        InputError: the file is missing, of another kind or encoding, or its text is no JSON.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(path, "file", error.strerror or error, expected) from error
+    refuse_other_kinds(path, "file", expected, "json")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"a byte that is not UTF-8 ({data[error.start]:#04x} at {error.start})"
+        raise InputError(path, "text", found, expected, "Save it as UTF-8.") from error
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        what, hint = _mistake(text, error)
+        found = f"invalid text at line {error.lineno}, column {error.colno}: {what}"
+        raise InputError(path, "JSON", found, "a whole JSON document", hint) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+        raise InputError(path, "JSON", f"invalid text ({error})", "a whole JSON document") from error
+
+
+def _mistake(text: str, error: json.JSONDecodeError) -> tuple[str, str]:
+    """What is wrong there, and what to do about it."""
+    before, after = text[: error.pos].rstrip(), text[error.pos :].lstrip()
+    # Python before 3.13 stops at the bracket, later ones at the comma.
+    if (before.endswith(",") and after[:1] in ("]", "}")) or after[:1] == "," and after[1:].lstrip()[:1] in ("]", "}"):
+        return "a comma before a closing bracket", "Remove the comma."
+    if after.startswith(("//", "/*", "#")):
+        return f"a comment, '{after.splitlines()[0][:40]}'", "JSON has no comments: remove it."
+    if not after or error.msg.startswith("Unterminated string"):
+        return "the text ends there", "The file is cut short: copy it again."
+    return f"{error.msg}, found '{after.splitlines()[0][:40]}'", "Mend the text there."

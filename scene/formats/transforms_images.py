@@ -1,0 +1,218 @@
+"""The images of a transforms file: where they are, what their frames are called, and their one size."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from scene.formats.dataset_format import note_once
+from scene.frames import Size
+from scene.images import ImageHeader, image_header
+from settings.errors import InputError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+"""Of images, in any case; where a ``file_path`` has none, the first there is."""
+
+_TEACHERS_RENDER = re.compile(r"(.*/)?renders/\d{5}\.png")  # graphdeco's ours_*/renders/00000.png
+
+
+def slashed(file_path: str) -> str:
+    """A ``file_path`` of any system with ``/`` between its parts, without a drive letter or ``./`` before."""
+    text = re.sub(r"^[A-Za-z]:(?=[\\/])", "", file_path).replace("\\", "/")
+    return posixpath.normpath(text) if text else ""
+
+
+def find_images(source: Path, file_paths: Sequence[str]) -> tuple[Path | None, ...]:
+    """The image file of each frame, None where there is none on disk.
+
+    Paths are relative to the folder of ``source``. Extensions may be absent, doubled, or of another case. Where no
+    path leads to an image, as after a move from another machine, their ends are looked for beside the JSON, which is
+    said. A teacher's own renders are no images of the dataset: ``gt/`` beside them is taken instead, or none.
+    """
+    listing = cache(_listing)
+    found = [_at(source.parent / slashed(text), listing) for text in file_paths]
+    ends = [] if any(found) else [_by_end(source.parent, text, listing) for text in file_paths]
+    moved = [path for path in ends if path]
+    # Two frames with one end would both get one image.
+    if moved and len(set(moved)) == len(moved):
+        first = ends.index(moved[0])
+        note_once(
+            "warning",
+            f"{source}: {len(moved)} of {len(found)} images are not where file_path says, and are taken from beside "
+            f"the JSON: '{file_paths[first]}' is {ends[first]}.",
+        )
+        found = ends
+    missing = [i for i, path in enumerate(found) if path is None]
+    if missing:
+        sought = source.parent / slashed(file_paths[missing[0]])
+        note_once(
+            "info",
+            f"{source}: {len(missing)} of {len(found)} frames have no image on disk; the first looked for: {sought}, "
+            f"itself and with {', '.join(EXTENSIONS)} in any case.",
+        )
+    return _not_renders(source, found)
+
+
+def frame_names(source: Path, file_paths: Sequence[str]) -> tuple[str, ...]:
+    """A unique name of each frame: its file's stem, or where stems repeat as much of its path as it takes.
+
+    Raises:
+        InputError: a ``file_path`` is empty, or there more than once.
+    """
+    paths = [slashed(text).removeprefix("/") for text in file_paths]
+    times = Counter(paths)
+    repeated = {text: count for text, count in times.items() if count > 1}
+    if repeated:
+        twin, more = next(iter(repeated)), sum(repeated.values()) - len(repeated)
+        found = f"file_path '{twin}' more than once ({more} of {len(paths)} frames repeat one before them)"
+        raise InputError(source, "frames", found, "each frame once", "Keep one entry of each.")
+    bare = [re.sub(r"^(\.\./)+", "", _without_extension(text)) for text in paths]
+    whole = [re.sub(r"^(\.\./)+", "", text).replace(".", "_") for text in paths]
+    candidates: tuple[Iterable[str], ...] = (
+        (text.rsplit("/", 1)[-1] for text in bare),
+        (text.replace("/", "_") for text in bare),
+        (text.replace("/", "__") for text in bare),  # a/b_0 and a_b/0
+        (text.replace("/", "__") for text in whole),  # r_0.png and r_0.jpg
+        (f"{index:05d}_{text.replace('/', '_')}" for index, text in enumerate(bare)),
+    )
+    names = next(tuple(some) for some in map(list, candidates) if len(set(some)) == len(some))
+    if "" in names or "." in names:
+        raise InputError(source, "frames", "an empty file_path", "each frame to name its image")
+    return names
+
+
+def common_size(source: Path, stated: Sequence[Size | None], paths: Sequence[Path | None]) -> Size | None:
+    """The one (width, height) of all frames: that of the images as shown, else what the JSON states; None: neither.
+
+    Images of the stated shape but of another size, and those that an EXIF orientation turns, are said.
+
+    Args:
+        stated: (width, height) of each frame by the JSON; None where it says nothing.
+        paths: the image of each frame; None where there is none.
+
+    Raises:
+        InputError: sizes differ, or the JSON states another shape than the images have; an image is damaged.
+    """
+    headers = [None if path is None else image_header(path) for path in paths]
+    known = [header.size if header else other for header, other in zip(headers, stated, strict=True)]
+    sizes = Counter(size for size in known if size)
+    if len(sizes) > 1:
+        listed = "; ".join(
+            f"{width}x{height} in {count} of {len(known)} frames (first {_where(known.index((width, height)), paths)})"
+            for (width, height), count in sizes.most_common(4)
+        )
+        hint = "Crop the images to one size and move cx, cy with them, or make a JSON for each size."
+        raise InputError(source, "image size", listed, "one size for all frames and images", hint)
+    size = next(iter(sizes), None)
+    scaled = [(index, other) for index, other in enumerate(stated) if other and other != size]
+    for index, other in scaled:
+        if not _same_shape(other, size):
+            _refuse_shape(source, index, other, size, headers[index])
+    if scaled:
+        width, height = scaled[0][1]
+        note_once(
+            "warning",
+            f"{source}: w, h are {width}x{height} in {len(scaled)} of {len(stated)} frames, the images are "
+            f"{size[0]}x{size[1]}: fl_x, fl_y, cx, cy are scaled by {size[0] / width:.6g} to the images.",
+        )
+    turned = [(header, path) for header, path in zip(headers, paths, strict=True) if header and header.orientation != 1]
+    if turned:
+        note_once(
+            "warning",
+            f"{source}: {len(turned)} of {len(paths)} images have an EXIF orientation ({turned[0][0].orientation} in "
+            f"{turned[0][1].name}): they are turned upright as it says. Poses made from the pixels as stored, as "
+            "COLMAP's are, need images without that tag.",
+        )
+    return size
+
+
+def _refuse_shape(source: Path, index: int, stated: Size, size: Size, header: ImageHeader | None) -> None:
+    found = f"w, h of frames[{index}] {stated[0]}x{stated[1]}, the image {size[0]}x{size[1]}"
+    hint = "Take the JSON that belongs to these images."
+    if stated[::-1] == size or _same_shape(stated[::-1], size):
+        found += ": the sides are swapped"
+        hint = "Turn the images, or swap w with h, fl_x with fl_y and cx with cy: whichever fits the poses."
+        if header and header.size != header.stored_size:
+            found += f" by the EXIF orientation {header.orientation} (tag 274)"
+            hint = (
+                "If the poses were made from the stored pixels, remove the tag from the images; else correct w and h."
+            )
+    raise InputError(source, "image size", found, "images of the shape that w, h say", hint)
+
+
+def _same_shape(stated: Size, size: Size) -> bool:
+    """Whether one is the other scaled, up to the rounding of a pixel."""
+    both_differ = stated[0] != size[0] and stated[1] != size[1]
+    return both_differ and abs(stated[1] * size[0] / stated[0] - size[1]) <= max(1.0, size[0] / stated[0])
+
+
+def _where(index: int, paths: Sequence[Path | None]) -> str:
+    return f"w, h of frames[{index}]" if paths[index] is None else paths[index].name
+
+
+def _listing(folder: Path) -> dict[str, list[str]]:
+    """The image files of a folder by their lower-case names without extension; empty where there is no folder."""
+    names: dict[str, list[str]] = {}
+    try:
+        for name in sorted(os.listdir(folder)):
+            names.setdefault(_without_extension(name).lower(), []).append(name)
+    except (OSError, ValueError):  # ValueError: a null character in the path
+        return {}
+    return names
+
+
+def _at(path: Path, listing: Callable[[Path], dict[str, list[str]]]) -> Path | None:
+    """The image at a path, or that of its name with another extension, several or none; None where there is none."""
+    if os.path.isfile(path):
+        return path
+    bare = _without_extension(path.name)
+
+    def order(name: str) -> tuple[bool, bool, int]:
+        other_name = not name.lower().startswith(path.name.lower())
+        return other_name, not name.startswith(bare), EXTENSIONS.index(os.path.splitext(name)[1].lower())
+
+    names = [name for name in listing(path.parent).get(bare.lower(), ()) if name.lower().endswith(EXTENSIONS)]
+    found = (path.with_name(name) for name in sorted(names, key=order))
+    return next(filter(os.path.isfile, found), None)
+
+
+def _by_end(folder: Path, file_path: str, listing: Callable[[Path], dict[str, list[str]]]) -> Path | None:
+    """The image at the longest end of a path that leads to one from the folder.
+
+    Of a relative path its last folder stays: ``train/r_0`` must not become another split's ``r_0``.
+    """
+    path = slashed(file_path)
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    is_absolute = path.startswith("/") or ":" in file_path[:2]
+    ends = (folder.joinpath(*parts[start:]) for start in range(len(parts) - (0 if is_absolute else 1)))
+    return next(filter(None, (_at(end, listing) for end in ends)), None)
+
+
+def _not_renders(source: Path, found: Sequence[Path | None]) -> tuple[Path | None, ...]:
+    """The images, those that are a teacher's renders replaced by ``gt/`` beside them, or by nothing."""
+    renders = [i for i, path in enumerate(found) if path and _TEACHERS_RENDER.fullmatch(path.as_posix())]
+    images = list(found)
+    for i in renders:
+        truth = found[i].parent.parent / "gt" / found[i].name
+        images[i] = truth if truth.is_file() else None
+    if renders:
+        truths = sum(images[i] is not None for i in renders)
+        instead = f"gt/ beside has {truths} of the images" if truths else "there is no gt/ beside, so no ground truth"
+        note_once(
+            "warning",
+            f"{source}: file_path of {len(renders)} of {len(found)} frames names a teacher's renders "
+            f"({found[renders[0]].parent}), which are not the dataset's images: {instead}.",
+        )
+    return tuple(images)
+
+
+def _without_extension(text: str) -> str:
+    """Without the extensions of images, doubled ones included."""
+    while text.lower().endswith(EXTENSIONS):
+        text = text[: text.rindex(".")]
+    return text

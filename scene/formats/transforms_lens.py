@@ -1,0 +1,188 @@
+"""The lens of a transforms file: a pinhole's focal lengths and principal point, and whatever says it is none."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scene.formats.dataset_format import note_once
+from scene.frames import Size
+from settings.errors import InputError
+
+# What COLMAP and nerfstudio call a pinhole, and models that are one where all coefficients are 0.
+_PINHOLES = ("", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "FULL_OPENCV", "SIMPLE_RADIAL", "RADIAL")
+_BENDING_KEY = re.compile(
+    r"[kps]_?\d|is_fish_?eye|fish_?eye|skew|dist|.*(distort|dist_?coef|dist_?param|radial|tangential|thin_prism).*"
+)
+_LENS_KEY = re.compile(
+    r"f|[fc]_?[xy]|focal.*|fov.*|k|.*(lens|intrinsic|projection|principal|shutter).*|shift_[xy]|[xy]_shift"
+    r"|cam(era)?_?(matrix|type|model|params)"
+)
+_READ = ("camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx", "cy")
+_OTHER_LENS = re.compile(r"fish|equi|omni|panoram|spheric|cylind|ortho|division|unified|kannala|\bmei\b", re.IGNORECASE)
+_NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
+_SAME_FOCAL = 0.01
+_SQUARE = 0.05
+_FLOAT32_MAX = torch.finfo(torch.float32).max
+
+Fields = dict[str, Any]
+"""What the file says of one frame: its own keys over those of all."""
+
+
+def check_lens(source: Path, fields: Sequence[Fields]) -> None:
+    """InputError where a frame's lens is no pinhole; a warning for keys about a lens that nothing reads."""
+    bent = {index: list(_bends(field)) for index, field in enumerate(fields)}
+    bent = {index: found for index, found in bent.items() if found}
+    if bent:
+        first, everywhere = next(iter(bent)), len(bent) == len(fields)
+        where = "lens" if everywhere else f"frames[{first}] ({fields[first].get('file_path')}) lens"
+        found = f"{', '.join(bent[first])} ({len(bent)} of {len(fields)} frames)"
+        hint = "Undistort the images first, and take the cameras that come with them."
+        raise InputError(source, where, found, "a pinhole without distortion", hint)
+    unread = unread_lens_keys(fields)
+    if unread:
+        note_once(
+            "warning",
+            f"{source}: {unread} sounds of a lens and is not read: fl_x, fl_y, cx, cy, w, h (pixels) and "
+            "camera_angle_x (radian) are.",
+        )
+
+
+def unread_lens_keys(fields: Sequence[Fields]) -> str:
+    """Keys that sound of a lens, are not read and not empty, each with its first value; empty text for none."""
+    unread = {
+        key: value
+        for field in reversed(fields)
+        for key, value in field.items()
+        if key not in _READ and key != "camera_model" and _is(_LENS_KEY, key) and _says_something(value)
+    }
+    return ", ".join(f"'{key}' ({str(value)[:40]})" for key, value in unread.items())
+
+
+def read_intrinsics(
+    source: Path, fields: Sequence[Fields], stated: Sequence[Size | None], size: Size
+) -> list[tuple[float, float, float, float]]:
+    """(fx, fy, cx, cy) in pixels of the frames at one size.
+
+    Args:
+        stated: (width, height) that the file says its numbers are for, None: they are for ``size``.
+        size: (width, height) of the frames.
+
+    Raises:
+        InputError: no focal length, or a number that is none; a principal point outside the image, where the file
+            does not say which size it is for.
+    """
+    intrinsics, apart, aside = [], [], []
+    for index, (field, own) in enumerate(zip(fields, stated, strict=True)):
+        width, height = own or size
+        fx, angle_fx = _focal(source, index, field, "x", width)
+        fy, angle_fy = _focal(source, index, field, "y", height)
+        if fx is None:
+            unread = unread_lens_keys([field])
+            hint = f"The file has {unread}, which is not read: write fl_x, fl_y, cx, cy." if unread else ""
+            expected = "camera_angle_x (radian) or fl_x (pixels)"
+            raise InputError(source, f"frames[{index}] focal length", "nothing", expected, hint)
+        fy = fx if fy is None else fy
+        for axis, focal, other in (("x", fx, angle_fx), ("y", fy, angle_fy)):
+            if other is not None and abs(other / focal - 1) > _SAME_FOCAL:
+                apart.append((index, axis, focal, other))
+        cx = _number(source, f"frames[{index}] cx", field.get("cx", width / 2))
+        cy = _number(source, f"frames[{index}] cy", field.get("cy", height / 2))
+        if not (0.25 < cx / width < 0.75 and 0.25 < cy / height < 0.75):
+            if own is None and not (0 < cx < width and 0 < cy < height):
+                found = f"({cx:g}, {cy:g}) at or outside the edge of {width}x{height} images"
+                hint = "If fl_x, fl_y, cx, cy are for larger images, add their w and h to the file: all is scaled then."
+                raise InputError(source, f"frames[{index}] principal point", found, "cx, cy inside the image", hint)
+            aside.append((index, cx, cy))
+        x, y = size[0] / width, size[1] / height
+        intrinsics.append((fx * x, fy * y, cx * x, cy * y))
+    if apart:
+        index, axis, focal, other = apart[0]
+        note_once(
+            "warning",
+            f"{source}: fl_{axis} is {focal:.6g} pixels in frames[{index}], where camera_angle_{axis} "
+            f"{fields[index][f'camera_angle_{axis}']:.6g} makes it {other:.6g} "
+            f"({len({entry[0] for entry in apart})} of {len(fields)} frames contradict themselves): fl_{axis} is used.",
+        )
+    index, (fx, fy, _, _) = max(enumerate(intrinsics), key=lambda entry: abs(math.log(entry[1][1] / entry[1][0])))
+    if abs(math.log(fy / fx)) > _SQUARE:
+        note_once(
+            "warning",
+            f"{source}: pixels are far from square: the focal lengths of frames[{index}] are {fx:.6g} and {fy:.6g} "
+            "pixels. Some exporters write a wrong camera_angle_y: leave it out if pixels are square.",
+        )
+    if aside:
+        index, cx, cy = aside[0]
+        width, height = stated[index] or size
+        note_once(
+            "warning",
+            f"{source}: the principal point ({cx:g}, {cy:g}) of frames[{index}] is far from the centre of "
+            f"{width}x{height} images ({len(aside)} of {len(fields)} frames): is it for images of another size?",
+        )
+    return intrinsics
+
+
+def stated_size(source: Path, index: int, field: Fields) -> Size | None:
+    """(width, height) as w, h say; None where the file has neither.
+
+    Raises:
+        InputError: one of the two is missing, or no number of pixels.
+    """
+    if "w" not in field and "h" not in field:
+        return None
+    return tuple(round(_number(source, f"frames[{index}] {key}", field.get(key), 1)) for key in ("w", "h"))
+
+
+def _focal(source: Path, index: int, field: Fields, axis: str, pixels: int) -> tuple[float | None, float | None]:
+    """The focal length on an axis in pixels, and what the field of view alone would make it; None where unsaid."""
+    by_angle, name, angle = None, f"fl_{axis}", f"camera_angle_{axis}"
+    if field.get(angle) is not None:
+        radian = _number(source, f"frames[{index}] {angle}", field[angle], 1e-6, math.pi)
+        by_angle = 0.5 * pixels / math.tan(0.5 * radian)
+    if name in field:
+        return _number(source, f"frames[{index}] {name}", field[name], 1e-6), by_angle
+    return by_angle, by_angle
+
+
+def _number(source: Path, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+    """``value`` as a float in [low, high)."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= _FLOAT32_MAX or not low <= value < high:
+        limits = "" if low == -math.inf else f" of at least {low:g}" + ("" if high == math.inf else f", under {high:g}")
+        raise InputError(source, field, repr(value)[:60], f"a finite number{limits}")
+    return float(value)
+
+
+def _bends(field: Fields) -> Iterator[str]:
+    """What makes a frame's lens another than a pinhole, in words."""
+    for key, value in field.items():
+        if key == "camera_model":
+            bends = str(value or "").upper() not in _PINHOLES
+        elif _is(_BENDING_KEY, key):
+            bends = _says_something(value)
+        else:
+            bends = isinstance(value, str) and _is(_LENS_KEY, key) and _OTHER_LENS.search(value) is not None
+        if bends:
+            yield f"{key} {str(value)[:60]}"
+
+
+@cache
+def _is(pattern: re.Pattern[str], key: str) -> bool:
+    return pattern.fullmatch(key.lower()) is not None
+
+
+def _says_something(value: object) -> bool:
+    """Whether a value is neither empty, nor as good as 0, nor the name of a pinhole."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return any(_says_something(entry) for entry in value)
+    if isinstance(value, str):
+        return value.upper() not in (*_PINHOLES, "NONE", "NULL", "FALSE", "NO")
+    return value is not None and not abs(value) <= _NEGLIGIBLE

@@ -1,0 +1,141 @@
+"""Finding a dataset's images, naming its frames, and their one size."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scene.formats.transforms_images import common_size, find_images, frame_names
+from settings.errors import InputError
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("file_path", "on_disk"),
+    [
+        ("./r_0", "r_0.png"),
+        ("r_0", "r_0.JPEG"),
+        ("r_0", "r_0.Png"),
+        ("r_0", "r_0.webp"),
+        ("r_0", "r_0.tif"),
+        ("./r_0", "r_0.png.png"),
+        ("./r_0.png", "r_0.png.png"),
+        ("r_0.png.png", "r_0.png"),
+        ("r_0.PNG", "r_0.png"),
+        ("r_0.jpg", "r_0.png"),
+        (".\\images\\r_0.png", "images/r_0.png"),
+        ("C:\\Users\\me\\scan\\r_0.png", "r_0.png"),
+        ("/home/me/scan/images/r_0.png", "images/r_0.png"),
+        ("./data\\7-22\\5\\images/0001.jpg", "images/0001.jpg"),
+        ("mein Bild #3 100% ü城.png", "mein Bild #3 100% ü城.png"),
+    ],
+)
+def test_an_image_is_found(tmp_path, file_path, on_disk):
+    touch(tmp_path, on_disk)
+    assert find_images(tmp_path / "t.json", [file_path]) == (tmp_path / on_disk,)
+
+
+def test_exact_names_come_first(tmp_path):
+    touch(tmp_path, "r_0.png", "r_0.jpg", "R_0.png")
+    names = ["r_0.png", "r_0.jpg", "R_0.png", "r_0"]
+    assert [path.name for path in find_images(tmp_path / "t.json", names)] == [
+        "r_0.png",
+        "r_0.jpg",
+        "R_0.png",
+        "r_0.png",
+    ]
+
+
+def test_moved_images_are_said_and_never_shared(tmp_path, caplog):
+    touch(tmp_path, "0.png")
+    assert find_images(tmp_path / "t.json", ["C:\\scan\\0.png"]) == (tmp_path / "0.png",)
+    assert "1 of 1 images are not where file_path says" in caplog.text
+    assert find_images(tmp_path / "t.json", ["/left/0.png", "/right/0.png"]) == (None, None)
+    # Another split's image of that name is none of ours.
+    assert find_images(tmp_path / "t.json", ["train/0.png"]) == (None,)
+
+
+def test_missing_images_are_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    touch(tmp_path, "r_0.png")
+    assert find_images(tmp_path / "t.json", ["r_0", "r_1", "r_2", "\0"])[1:] == (None, None, None)
+    assert "3 of 4 frames have no image on disk; the first looked for:" in caplog.text and "r_1, itself" in caplog.text
+
+
+def test_a_teachers_renders_are_no_images_of_the_dataset(tmp_path, caplog):
+    touch(tmp_path, "out/renders/00000.png", "out/renders/00001.png", "renders/r_0.png")
+    paths = ["out/renders/00000.png", "out/renders/00001.png"]
+    assert find_images(tmp_path / "a.json", paths) == (None, None)
+    assert "there is no gt/ beside, so no ground truth" in caplog.text
+    touch(tmp_path, "out/gt/00000.png", "out/gt/00001.png")
+    assert find_images(tmp_path / "b.json", paths) == tuple(tmp_path / f"out/gt/0000{i}.png" for i in range(2))
+    assert "gt/ beside has 2 of the images" in caplog.text
+    # Blender users call the folder of their images so too.
+    assert find_images(tmp_path / "c.json", ["renders/r_0.png"]) == (tmp_path / "renders/r_0.png",)
+
+
+@pytest.mark.parametrize(
+    ("file_paths", "names"),
+    [
+        (["./train/r_0", "./train/r_1.PNG"], ("r_0", "r_1")),
+        ([".\\images\\r_0.png", "./..\\data/r_1.png"], ("r_0", "r_1")),
+        (["C:\\Users\\me\\r_0.png", "C:\\Users\\me\\r_1.png"], ("r_0", "r_1")),
+        (["left/0.png", "right/0.png"], ("left_0", "right_0")),
+        (["../left/0.png", "../right/0.png"], ("left_0", "right_0")),
+        (["a/b_0.png", "a_b/0.png", "c/0.png"], ("a__b_0", "a_b__0", "c__0")),
+        (["r_0.png", "r_0.jpg"], ("r_0_png", "r_0_jpg")),
+        (["r_0.png.png", "r_1.png.png"], ("r_0", "r_1")),
+    ],
+)
+def test_names_are_short_and_unique(file_paths, names):
+    assert frame_names("t.json", file_paths) == names
+
+
+def test_repeated_frames_are_counted():
+    paths = [f"r_{i}" for i in range(17)] + ["./r_3", "r_4", ".\\r_5"]
+    with pytest.raises(InputError, match=r"file_path 'r_3' more than once \(3 of 20 frames repeat one before them\)"):
+        frame_names("t.json", paths)
+    with pytest.raises(InputError, match="an empty file_path"):
+        frame_names("t.json", ["./"])
+
+
+def picture(path, width, height, orientation=None):
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(path, exif=exif)
+    return path
+
+
+def test_sides_that_are_swapped_are_called_so(tmp_path):
+    upright, turned = picture(tmp_path / "a.png", 24, 16), picture(tmp_path / "b.png", 16, 24, orientation=6)
+    for stated in ((16, 24), (32, 48)):
+        with pytest.raises(InputError, match=r"w, h of frames\[0\] .*the image 24x16: the sides are swapped, expected"):
+            common_size("t.json", [stated], [upright])
+    with pytest.raises(InputError, match="swapped by the EXIF orientation 6 .tag 274.*remove the tag"):
+        common_size("t.json", [(16, 24)], [turned])
+    with pytest.raises(
+        InputError, match="found w, h of frames.0. 24x24, the image 24x16, expected images of the shape"
+    ):
+        common_size("t.json", [(24, 24)], [upright])
+
+
+def test_orientation_and_scale_are_said(tmp_path, caplog):
+    turned = picture(tmp_path / "b.png", 16, 24, orientation=6)
+    assert common_size("turned.json", [(24, 16)], [turned]) == (24, 16)
+    assert "1 of 1 images have an EXIF orientation (6 in b.png): they are turned upright" in caplog.text
+    assert common_size("scaled.json", [(49, 33), None], [turned, None]) == (24, 16)
+    assert "w, h are 49x33 in 1 of 2 frames, the images are 24x16" in caplog.text
+    assert common_size("none.json", [None], [None]) is None
+
+
+def test_mixed_sizes_are_counted(tmp_path):
+    paths = [picture(tmp_path / f"{i}.png", *((16, 24) if i % 2 else (24, 16))) for i in range(5)]
+    with pytest.raises(InputError, match=r"24x16 in 3 of 5 frames \(first 0.png\); 16x24 in 2 of 5 .*Crop the images"):
+        common_size("t.json", [None] * 5, paths)
+    with pytest.raises(InputError, match=r"first w, h of frames\[1\]"):
+        common_size("t.json", [(24, 16), (16, 24)], [None, None])
