@@ -151,12 +151,13 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
         _merge(into[key], value, sources, source, f"{field}.")
 
 
-_ASSETS = ("data.transforms", "data.train_transforms", "teacher.outputs", "teacher.ply", "features.file")
+# The settings that hold the path of an asset.
+ASSETS = ("data.transforms", "data.train_transforms", "teacher.outputs", "teacher.ply", "features.file")
 
 
 def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Each section and key that hold an asset's path."""
-    for section, key in (field.split(".") for field in _ASSETS):
+    for section, key in (field.split(".") for field in ASSETS):
         mapping = data.get(section)
         if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
             yield mapping, key
@@ -164,7 +165,7 @@ def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _resolve_assets(data: dict[str, Any], root: Path) -> None:
     for mapping, key in _asset_paths(data):
-        mapping[key] = os.path.abspath(root / Path(mapping[key]).expanduser())
+        mapping[key] = os.path.abspath(root / os.path.expanduser(mapping[key]))  # a user may have no home
 
 
 def _move_assets(data: dict[str, Any], root: Path) -> None:
