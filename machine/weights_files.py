@@ -23,6 +23,9 @@ from settings.errors import InputError
 
 _MARK = b"sha256:"
 _DIGITS = 64
+_COMMENT = len(_MARK) + _DIGITS
+_LENGTH = struct.pack("<H", _COMMENT)  # of the comment, the last field of the record that ends an archive
+_RECORD, _RECORD_SIZE = b"PK\5\6", 22
 _CHUNK = 1 << 20
 _DAMAGED = "It was damaged after it was written; use another one."
 _CODE = "It may be truncated, or hold Python code, which is never loaded; use another one."
@@ -36,9 +39,9 @@ def write_weights(path: Path, state: dict[str, Any]) -> None:
     """
     with atomic_path(path) as temporary, open(temporary, "w+b") as file:
         # By way of Python's file, whose errors say what is wrong.
-        torch.save({**state, "sealed": True}, file)
-        file.seek(-2, os.SEEK_END)  # the archive's last field: the length of its comment
-        file.write(struct.pack("<H", len(_MARK) + _DIGITS) + _MARK)
+        torch.save(state, file)
+        file.seek(-len(_LENGTH), os.SEEK_END)
+        file.write(_LENGTH + _MARK)
         file.write(_sha256(file, file.tell()).encode())
 
 
@@ -66,10 +69,8 @@ def read_weights(path: Path, field: str, expected: str, device: torch.device | s
         found = f"a file that cannot be read as weights ({first_line(error)})"
         raise InputError(path, field, found, expected, _CODE) from error
     if not isinstance(state, dict):
-        found = f"a {type(state).__name__} of another program"
-        raise InputError(path, field, found, expected, "Use one that this program wrote.")
-    if state.pop("sealed", None) is not None and sealed is None:
-        raise InputError(path, field, "a file without the checksum that it was written with", expected, _DAMAGED)
+        hint = "Use one that this program wrote. Gaussians of a 3DGS program go into teacher.ply, as a PLY."
+        raise InputError(path, field, f"a {type(state).__name__} of another program", expected, hint)
     return state
 
 
@@ -89,14 +90,18 @@ def first_line(error: BaseException) -> str:
 
 
 def _has_true_seal(path: Path) -> bool | None:
-    """Whether the file's seal is that of its bytes; None: it has none."""
+    """Whether the file's seal is that of its bytes; None: it has none, not even a damaged one."""
     with open(path, "rb") as file:
-        end = file.seek(0, os.SEEK_END) - _DIGITS
-        if end < len(_MARK):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _RECORD_SIZE - _COMMENT))
+        tail = file.read()
+        record = tail.rfind(_RECORD)
+        if record < 0 or tail[record:][_RECORD_SIZE - 2 :] == b"\0\0":
             return None
-        file.seek(end - len(_MARK))
-        mark, digits = file.read(len(_MARK)), file.read()
-        return digits == _sha256(file, end).encode() if mark == _MARK else None
+        seal = tail[record + _RECORD_SIZE - 2 :]
+        digits = seal[len(_LENGTH + _MARK) :]
+        is_seal = seal.startswith(_LENGTH + _MARK) and len(digits) == _DIGITS
+        return is_seal and digits == _sha256(file, size - _DIGITS).encode()
 
 
 def _sha256(file: BinaryIO, end: int) -> str:
@@ -114,7 +119,7 @@ def _check_archive(path: Path, field: str, expected: str) -> None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            damaged = archive.testzip() and "an entry's CRC does not match"
     except Exception as error:  # a damaged archive can fail in any way
         damaged = first_line(error)
     if damaged is not None:
