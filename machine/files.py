@@ -78,7 +78,7 @@ def append_text(path: Path, text: str) -> None:
 
 @contextmanager
 def output_errors(path: str | Path, field: str = "output file") -> Iterator[None]:
-    """An ``OSError`` within becomes the ``InputError`` that ``path`` cannot be written; a full disk stays what it is."""
+    """An ``OSError`` within becomes the ``InputError`` that ``path`` cannot be written; a full disk's stays."""
     try:
         yield
     except OSError as error:

@@ -40,8 +40,8 @@ class TrainConfig(Section):
     checkpoint_minutes: float | None = Field(
         5.0,
         gt=0,
-        description="minutes between automatic checkpoints, to resume from after a crash; the latest two are kept until "
-        "the run ends; null: none",
+        description="minutes between automatic checkpoints, to resume from after a crash; the latest two are kept "
+        "until the run ends; null: none",
     )
     checkpoint_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], FromList] = Field(
         (), description="further steps at which to write a checkpoint"

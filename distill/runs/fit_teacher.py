@@ -17,7 +17,7 @@ from machine.run_identity import RunIdentity, identity_of_state, identity_state
 from machine.weights_files import read_weights, restoring, write_weights
 from scene.rays import distance_per_z
 from settings.config import Config
-from settings.errors import ExitCode, InputError
+from settings.errors import InputError
 from settings.loading import REPO_ROOT
 from teacher.fitting.fit import TeacherFit, scene_extent
 from teacher.fitting.initialization import hull_gaussians

@@ -27,7 +27,7 @@ from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state
 from machine.weights_files import restoring
 from settings.config import Config
-from settings.errors import ExitCode, InputError
+from settings.errors import ExitCode
 from settings.loading import REPO_ROOT
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
 from teacher.sources.producers import make_producer
@@ -78,10 +78,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
         check_continues(identity, identity_of_state(state, checkpoint), checkpoint, folder)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
-    if state is None:
-        model = build_model(config, teacher, device)
-    else:
-        model = restore_model(config, state, checkpoint, device)
+    model = build_model(config, teacher, device) if state is None else restore_model(config, state, checkpoint, device)
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0
