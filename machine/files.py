@@ -16,7 +16,7 @@ from pathlib import Path
 from machine.failures import is_machines_fault
 from settings.errors import InputError
 
-_LITTER = re.compile(r"\..*\.(\d+)\.(\d+\.)?tmp(\.[^.]*)?")  # of earlier versions without the second number
+_LITTER = re.compile(r"\..*?\.(\d+)\.(\d+\.)?tmp(\.[^.]*)?")  # of earlier versions without the second number
 _number = itertools.count()
 
 

@@ -24,7 +24,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(path, "file", error.strerror, "a readable YAML file", "Check the path.") from error
     except ValueError as error:
-        raise InputError(path, "file", error, "a YAML text file", "See configs/quickstart.yaml.") from error
+        raise InputError(path, "file", str(error), "a YAML text file", "See configs/quickstart.yaml.") from error
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         found = "an empty file" if data is None else show(data)

@@ -96,7 +96,8 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch)
 def test_resume_refuses_another_fits_state(tmp_path, capsys):
     config = write_toy_scene(tmp_path, **SETTINGS)
     brief = ["--set", "fitting.max_steps=2", "--set", "eval.splits=[holdout]"]
-    assert main(arguments(config, *brief)) == 3  # no better than a blank picture yet
+    assert main(arguments(config, *brief, "--resume")) == 3  # no better than a blank picture yet
+    assert "fit_latest.pth yet: starting from the beginning" in capsys.readouterr().err
     assert main(arguments(config, "--resume", "--set", "fitting.sh_degree=1")) == 2
     assert "fitting.sh_degree: found 3, expected 1" in capsys.readouterr().err
     state = tmp_path / "results/toy/first/checkpoints/fit_latest.pth"
