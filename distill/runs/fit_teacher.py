@@ -60,7 +60,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     if resume and path.exists():
         state = _load_state(path, identity, folder)
     elif resume:
-        _log.info("no %s yet: starting from the beginning", path)
+        _log.warning("there is no %s to resume from: starting from the beginning", path)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
     device = choose_device(config)

@@ -154,7 +154,7 @@ def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
         return Path(resume)
     latest = folder.latest_checkpoint()
     if latest is None:
-        _log.info("no checkpoint in %s yet: starting from the beginning", folder.checkpoints)
+        _log.warning("there is no checkpoint in %s to resume from: starting from the beginning", folder.checkpoints)
     return latest
 
 

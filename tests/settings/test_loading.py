@@ -9,6 +9,7 @@ import pytest
 
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config, to_yaml
+from settings.yaml_text import read_mapping
 from tests.toy_configs import BRICKS, VIEWS, refusal
 
 
