@@ -38,8 +38,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_litter(folder: Path) -> None:
-    """Deletes the temporary files that killed processes left in a folder, its subfolders apart."""
-    for path in folder.glob(".*.tmp*"):
+    """Deletes the temporary files that killed processes left anywhere in a folder."""
+    for path in folder.rglob(".*.tmp*"):
         named = _LITTER.fullmatch(path.name)
         if named is not None and (int(named[1]) == os.getpid() or not _is_alive(int(named[1]))):
             with suppress(OSError):

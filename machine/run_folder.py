@@ -80,7 +80,7 @@ class RunFolder:
         with ExitStack() as stack:
             with _naming_what_is_in_the_way(self.results):
                 stack.enter_context(locked(self.results))
-            for folder in (self.results, self.checkpoints, self.eval, self.logs):
+            for folder in (self.results, self.logs):
                 remove_litter(folder)
             yield
 
