@@ -141,7 +141,9 @@ def _git_commit() -> str | None:
     if not (REPO_ROOT / ".git").exists():
         return None
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(REPO_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        # Without its lock, which a kill would leave behind.
+        command = ["git", "--no-optional-locks", "-C", str(REPO_ROOT), "describe"]
+        command += ["--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     return None
 

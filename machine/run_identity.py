@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from machine.fingerprints import cache_key
+from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import ASSETS, config_from_text, load_config, to_yaml
@@ -108,6 +109,8 @@ def identity_of_folder(results: Path, fits_teacher: bool = False) -> RunIdentity
 def identity_of_state(state: Mapping[str, Any], source: Path, fits_teacher: bool = False) -> RunIdentity:
     """The run that a checkpoint is of."""
     assets = state.get("assets")
+    with restoring(source, "assets"):
+        assets = None if assets is None else dict(assets)
     return RunIdentity(config_from_text(state["config"], source), assets, fits_teacher)
 
 

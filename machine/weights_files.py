@@ -7,7 +7,9 @@ seal is the archive's comment, the SHA-256 of every byte before it; any program 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import pickle
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -37,12 +39,14 @@ def write_weights(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
-    with atomic_path(path) as temporary, open(temporary, "w+b") as file:
-        # By way of Python's file, whose errors say what is wrong.
-        torch.save(state, file)
-        file.seek(-len(_LENGTH), os.SEEK_END)
-        file.write(_LENGTH + _MARK)
-        file.write(_sha256(file, file.tell()).encode())
+    with atomic_path(path) as temporary:
+        buffer = io.BytesIO()  # torch, writing to a full disk itself, complains of something else
+        torch.save(state, buffer)
+        buffer.seek(-len(_LENGTH), os.SEEK_END)
+        buffer.write(_LENGTH + _MARK)
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
 
 
 def read_weights(path: Path, field: str, expected: str, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -66,7 +70,9 @@ def read_weights(path: Path, field: str, expected: str, device: torch.device | s
     except (OSError, MemoryError):
         raise
     except Exception as error:  # torch raises many kinds here, by where the damage is
-        found = f"a file that cannot be read as weights ({first_line(error)})"
+        found = "a file that cannot be read as weights"
+        if not isinstance(error, pickle.UnpicklingError):  # of which torch says only how to run the code in it
+            found += f" ({first_line(error)})"
         raise InputError(path, field, found, expected, _CODE) from error
     if not isinstance(state, dict):
         hint = "Use one that this program wrote. Gaussians of a 3DGS program go into teacher.ply, as a PLY."
@@ -105,7 +111,7 @@ def _has_true_seal(path: Path) -> bool | None:
 
 
 def _sha256(file: BinaryIO, end: int) -> str:
-    """Of the first ``end`` bytes; the file is at ``end`` afterwards."""
+    """Of the first ``end`` bytes."""
     sha = hashlib.sha256()
     file.seek(0)
     while (left := end - file.tell()) > 0 and (chunk := file.read(min(_CHUNK, left))):
