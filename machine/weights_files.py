@@ -72,7 +72,7 @@ def read_weights(path: Path, field: str, expected: str, device: torch.device | s
     except Exception as error:  # torch raises many kinds here, by where the damage is
         found = "a file that cannot be read as weights"
         if not isinstance(error, pickle.UnpicklingError):  # of which torch says only how to run the code in it
-            found += f" ({first_line(error)})"
+            found += f" ({in_one_line(error)})"
         raise InputError(path, field, found, expected, _CODE) from error
     if not isinstance(state, dict):
         hint = "Use one that this program wrote. Gaussians of a 3DGS program go into teacher.ply, as a PLY."
@@ -86,13 +86,13 @@ def restoring(path: str | Path, part: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-        found = f"something that does not fit ({type(error).__name__}: {first_line(error)})"
+        found = f"something that does not fit ({type(error).__name__}: {in_one_line(error)})"
         raise InputError(path, part, found, "what this program wrote", "Use another one, or start anew.") from error
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, shortened."""
-    return (str(error) or type(error).__name__).splitlines()[0][:160]
+def in_one_line(error: BaseException) -> str:
+    """The beginning of what an error says."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _has_true_seal(path: Path) -> bool | None:
@@ -127,6 +127,6 @@ def _check_archive(path: Path, field: str, expected: str) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip() and "an entry's CRC does not match"
     except Exception as error:  # a damaged archive can fail in any way
-        damaged = first_line(error)
+        damaged = in_one_line(error)
     if damaged is not None:
         raise InputError(path, field, f"a damaged archive ({damaged})", expected, _DAMAGED)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from machine.weights_files import first_line, read_weights, write_weights
+from machine.weights_files import in_one_line, read_weights, write_weights
 from scene.rays import SceneBox
 from settings.errors import InputError
 from settings.kinds import StudentSection
@@ -113,5 +113,5 @@ def restore_student(
         student = build_student((box.lower, box.upper), settings, implementation)
         student.load_state_dict(stored["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(path, "student.weights", first_line(error), "weights of the recorded settings") from error
+        raise InputError(path, "student.weights", in_one_line(error), "weights of the recorded settings") from error
     return student.to(device)

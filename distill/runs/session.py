@@ -85,14 +85,15 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     if state is not None and features is not None:
         with restoring(checkpoint, "features"):
             features.restore(state.get("features") or {}, checkpoint)
-    folder.prepare(device, identity)
-    _announce(config, teacher, model, device)
-    if features:
-        _log.info("the teacher's features took %.1f s, which count as training time", spent)
     trainer = make_trainer(config, teacher, model, folder, device, spent, features)
     if state is not None:
         with restoring(checkpoint, "training state"):
             trainer.restore(state)
+    folder.prepare(device, identity)
+    _announce(config, teacher, model, device)
+    if features:
+        _log.info("the teacher's features took %.1f s, which count as training time", spent)
+    if state is not None:
         _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
     nets = config.eval.lpips_nets
     weights = threading.Thread(target=lambda: [backbone_weights(net) for net in nets], daemon=True)

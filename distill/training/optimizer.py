@@ -78,6 +78,8 @@ class StudentAdam:
             raise ValueError(f"found groups of {sizes} parameters, expected {expected}")
         parameters = self._parameters()
         for place, values in state_dict["state"].items():
+            if not isinstance(values["step"], int | float):
+                raise ValueError(f"found {values['step']!r} for a count of steps")
             for name in ("first_moment", "second_moment"):
                 if values[name].shape != parameters[place].shape:
                     found, wanted = (list(tensor.shape) for tensor in (values[name], parameters[place]))
