@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from types import TracebackType
 # Ctrl-C; what clusters and ``kill`` send; a terminal that closes; a batch system's warning that time is nearly over.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-_PATIENCE = 3  # signals after which a loop no longer waits for its step: people press Ctrl-C twice
+_UNDISTURBED = 1.0  # s, for files to be tidied up; people press Ctrl-C twice
+_PATIENCE = 3  # signals after which a loop no longer waits for its step
 
 
 class Stopped(KeyboardInterrupt):
@@ -29,10 +31,17 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def signals_stop() -> Iterator[None]:
-    """While it runs, the signals raise ``Stopped``, so that files are left whole; later ones cannot disturb that."""
+    """While it runs, the signals raise ``Stopped``, so that files are left whole; the next second cannot disturb that.
+
+    Later ones raise it again: Python drops an exception that comes while it tidies up an object.
+    """
+    last = -math.inf
 
     def stop(number: int, _: object) -> None:
-        _ignore_signals()
+        nonlocal last
+        if time.monotonic() - last < _UNDISTURBED:
+            return
+        last = time.monotonic()
         atexit.register(_ignore_signals)  # a second Ctrl-C may come while Python shuts down
         raise Stopped(number)
 

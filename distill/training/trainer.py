@@ -154,9 +154,9 @@ class Trainer:
                     saved_at = progress.step
                 elif clock.due():
                     self.save(automatic=True)
-            self.stopped_by = interrupt.signal
             if saved_at != progress.step:
                 self.save()  # still within: another signal must not end it
+            self.stopped_by = interrupt.signal
         self.folder.keep_autosaves(0)
 
     def take_step(self) -> StepResult:

@@ -131,8 +131,8 @@ class TeacherFit:
                 every = settings.checkpoint_every
                 if (every and progress.step % every == 0) or clock.due():
                     save(self)
-            self.stopped_by = interrupt.signal
             save(self)  # still within: another signal must not end it
+            self.stopped_by = interrupt.signal
 
     def _rates(self) -> dict[str, float]:
         settings = self.settings
