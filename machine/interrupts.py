@@ -15,6 +15,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _UNDISTURBED = 1.0  # s, for files to be tidied up; people press Ctrl-C twice
 _PATIENCE = 3  # signals after which a loop no longer waits for its step
+_raised: int | None = None  # the signal that ``signals_stop`` raised for
 
 
 class Stopped(KeyboardInterrupt):
@@ -33,15 +34,18 @@ class Stopped(KeyboardInterrupt):
 def signals_stop() -> Iterator[None]:
     """While it runs, the signals raise ``Stopped``, so that files are left whole; the next second cannot disturb that.
 
-    Later ones raise it again: Python drops an exception that comes while it tidies up an object.
+    Python drops an exception that comes while it tidies up an object or calls back from C: so later signals raise it
+    again, and the next ``Interrupt`` is asked to stop from its beginning.
     """
+    global _raised
     last = -math.inf
 
     def stop(number: int, _: object) -> None:
+        global _raised
         nonlocal last
         if time.monotonic() - last < _UNDISTURBED:
             return
-        last = time.monotonic()
+        last, _raised = time.monotonic(), number
         atexit.register(_ignore_signals)  # a second Ctrl-C may come while Python shuts down
         raise Stopped(number)
 
@@ -49,6 +53,7 @@ def signals_stop() -> Iterator[None]:
     try:
         yield
     finally:
+        _raised = None
         _restore(before)
 
 
@@ -73,6 +78,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         self._before = _handle(self._ask)
+        self.signal = _raised
         return self
 
     def __exit__(

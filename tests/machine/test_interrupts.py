@@ -30,6 +30,8 @@ def test_outside_a_loop_a_signal_ends_the_program_once(number):
             signal.raise_signal(number)
         assert stop.value.status == 128 + number
         signal.raise_signal(number)  # what is being cleaned up is not disturbed
+        with Interrupt() as interrupt:  # and should the exception have been dropped, a loop stops at once
+            assert interrupt.signal == number
 
 
 def test_an_ignored_hangup_stays_ignored():
