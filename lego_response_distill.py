@@ -21,7 +21,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Distil a 3D Gaussian Splatting teacher into a small radiance-field student, and measure it.",
         epilog="Exit status: 0 done, 1 training diverged, 2 bad input, 3 COLLAPSED (no better than a blank picture), "
-        "130 interrupted (the last state is saved).",
+        "4 the machine failed (disk, memory, permissions); ended by a signal, the state being saved: 130 Ctrl-C, "
+        "143 SIGTERM, 129 SIGHUP, 138 SIGUSR1.",
     )
     add_config_options(parser)
     parser.add_argument(

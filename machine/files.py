@@ -4,37 +4,86 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from machine.failures import is_machines_fault
 from settings.errors import InputError
+
+_LITTER = re.compile(r"\..*?\.(\d+)\.(\d+\.)?tmp(\.[^.]*)?")  # of earlier versions without the second number
+_number = itertools.count()
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; renamed to ``path`` on success, removed on failure.
 
-    The temporary name ends like ``path`` does, for writers that go by the ending.
+    The temporary name ends like ``path`` does, for writers that go by the ending, and is no longer than a file's name
+    may be. An ``OSError`` within is about ``path``, if it names no other file.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:40]}.{os.getpid()}.{next(_number)}.tmp{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with _about(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def remove_litter(folder: Path) -> None:
+    """Deletes the temporary files that killed processes left anywhere in a folder."""
+    for path in folder.rglob(".*.tmp*"):
+        named = _LITTER.fullmatch(path.name)
+        if named is not None and (int(named[1]) == os.getpid() or not _is_alive(int(named[1]))):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is such a process, on a system that can be asked without harm; else it may be."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
 @contextmanager
-def output_errors(path: str | Path, field: str = "output file") -> Iterator[None]:
-    """An ``OSError`` within becomes the ``InputError`` that ``path`` cannot be written."""
+def _about(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """An ``OSError`` within names ``path``, unless it names a file already that is not the temporary one."""
     try:
         yield
     except OSError as error:
+        if error.filename is None or str(error.filename) == str(temporary):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def append_text(path: Path, text: str) -> None:
+    """Adds UTF-8 text to the end of a file; it is on its way to the disk when this returns."""
+    with _about(path), open(path, "a", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+@contextmanager
+def output_errors(path: str | Path, field: str = "output file") -> Iterator[None]:
+    """An ``OSError`` within becomes the ``InputError`` that ``path`` cannot be written; a full disk's stays."""
+    try:
+        yield
+    except OSError as error:
+        if is_machines_fault(error):
+            raise
         raise InputError(path, field, error.strerror or error, "a folder that can be written") from error
 
 
@@ -140,9 +189,7 @@ class CsvLog:
 
     def append(self, row: Mapping[str, object]) -> None:
         """Adds a row; None or a missing key is an empty cell, a key that is no column a ``ValueError``."""
-        text = _csv_text([row], self.columns)
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
-            file.write(text)
+        append_text(self.path, _csv_text([row], self.columns))
 
     def _read(self) -> list[CsvRow]:
         """The rows up to the first damaged one."""

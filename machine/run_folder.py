@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from machine.devices import processor_name
-from machine.files import write_atomically
+from machine.failures import is_machines_fault
+from machine.files import remove_litter, write_atomically
+from machine.folder_lock import locked
+from machine.run_identity import RunIdentity
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, to_yaml
@@ -35,6 +40,8 @@ class RunFolder:
         self.eval = self.results / "eval"
         self.training_csv, self.tensorboard = self.logs / "training_metrics.csv", self.logs / "tensorboard"
         self.config_yaml, self.versions_json = self.results / "config.yaml", self.results / "versions.json"
+        self.identity_json = self.results / "identity.json"
+        self.identity = RunIdentity(config)
 
     def checkpoint_path(self, step: int) -> Path:
         """``checkpoints/step_020000.pth``."""
@@ -50,9 +57,32 @@ class RunFolder:
         summary = self.eval_csv(step, tag)
         return summary.with_name(f"{summary.stem}_frames.csv")
 
+    def autosave_path(self, step: int) -> Path:
+        """``checkpoints/autosave_step_020000.pth``, one of the few that ``keep_autosaves`` keeps."""
+        return self.checkpoints / f"autosave_step_{step:06d}.pth"
+
+    def keep_autosaves(self, count: int) -> None:
+        """Deletes all automatic checkpoints but the last ``count``."""
+        for path in _by_time(self.checkpoints, r"autosave_step_\d{6,}\.pth")[: -count or None]:
+            path.unlink(missing_ok=True)
+
     def latest_checkpoint(self) -> Path | None:
         """The run's ``newest_checkpoint``."""
         return newest_checkpoint(self.checkpoints)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other process writes to the run meanwhile; what a killed one left half-written is deleted first.
+
+        Raises:
+            InputError: another process does, or a folder cannot be made or written to.
+        """
+        with ExitStack() as stack:
+            with _naming_what_is_in_the_way(self.results):
+                stack.enter_context(locked(self.results))
+            for folder in (self.results, self.logs):
+                remove_litter(folder)
+            yield
 
     def create(self) -> None:
         """Creates the folders.
@@ -63,22 +93,29 @@ class RunFolder:
         for folder in (self.checkpoints, self.eval, self.logs):
             _make_writable(folder)
 
-    def prepare(self, device: torch.device | str) -> None:
-        """Creates the folders and records ``config.yaml`` and ``versions.json`` for a run on ``device``.
+    def prepare(self, device: torch.device | str, identity: RunIdentity | None = None) -> None:
+        """Creates the folders and records ``config.yaml``, ``versions.json`` and ``identity.json``.
 
         Raises:
             InputError: a folder cannot be made or written to.
         """
         self.create()
+        self.identity = identity or self.identity
         write_atomically(self.config_yaml, to_yaml(self.config))
+        write_atomically(self.identity_json, json.dumps(self.identity.state(), indent=2) + "\n")
         found = versions(self.config, torch.device(device))
         write_atomically(self.versions_json, json.dumps(found, indent=2) + "\n")
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
     """The checkpoint written last in a folder, or None; not the highest step, which may be an earlier run's."""
-    found = [path for path in checkpoints.glob("step_*.pth") if re.fullmatch(r"step_\d{6,}\.pth", path.name)]
-    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+    return next(reversed(_by_time(checkpoints, r"(autosave_)?step_\d{6,}\.pth")), None)
+
+
+def _by_time(folder: Path, pattern: str) -> list[Path]:
+    """The files whose names match a pattern, the last written last."""
+    found = [path for path in folder.glob("*.pth") if re.fullmatch(pattern, path.name)]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def versions(config: Config, device: torch.device) -> dict[str, str | int | None]:
@@ -104,18 +141,29 @@ def _git_commit() -> str | None:
     if not (REPO_ROOT / ".git").exists():
         return None
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(REPO_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        # Without its lock, which a kill would leave behind.
+        command = ["git", "--no-optional-locks", "-C", str(REPO_ROOT), "describe"]
+        command += ["--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     return None
 
 
 def _make_writable(folder: Path) -> None:
-    try:
+    with _naming_what_is_in_the_way(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+@contextmanager
+def _naming_what_is_in_the_way(folder: Path) -> Iterator[None]:
+    """An ``OSError`` within becomes the ``InputError`` that the folder cannot be used; a full disk stays what it is."""
+    try:
+        yield
     except OSError as error:
-        way = next((str(path) for path in [folder, *folder.parents] if path.exists() and not path.is_dir()), None)
-        found = f"a file in the way, {way}" if way else (error.strerror or str(error))
-        hint = "Move the file or choose another scene or run name." if way else "Check its permissions and the disk."
+        if is_machines_fault(error):
+            raise
+        paths = [path for path in [folder, *folder.parents] if os.path.exists(path) and not os.path.isdir(path)]
+        found = f"a file in the way, {paths[0]}" if paths else (error.strerror or str(error))
+        hint = "Move the file or choose another scene or run name." if paths else "Check its permissions and the disk."
         raise InputError(folder, "output folder", found, "a folder that can be written to", hint) from error

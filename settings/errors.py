@@ -28,10 +28,14 @@ class TrainingDiverged(Exception):
 
 
 class ExitCode(IntEnum):
-    """What the program's exit status says."""
+    """What the program's exit status says; the last four are 128 and the number of the signal that ended it."""
 
     DONE = 0
     DIVERGED = 1
     BAD_INPUT = 2
     COLLAPSED = 3
+    MACHINE_FAILED = 4
+    HUNG_UP = 129
     INTERRUPTED = 130
+    USER_SIGNAL = 138
+    TERMINATED = 143

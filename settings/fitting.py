@@ -44,3 +44,6 @@ class FittingConfig(Section):
     lr_sh: float = Field(2.5e-3, gt=0, description="Adam's learning rate of SH degree 0; a 20th of it for the rest")
     log_every: int = Field(50, ge=1, description="steps between rows of fitting_metrics.csv")
     checkpoint_every: int | None = Field(1000, ge=1, description="steps between checkpoints; null: only at the end")
+    checkpoint_minutes: float | None = Field(
+        5.0, gt=0, description="minutes after which a checkpoint is written at the latest; null: steps alone decide"
+    )

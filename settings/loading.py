@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from settings.config import Config
 from settings.errors import InputError
 from settings.words import explain, show, unknown_key
-from settings.yaml_text import dump_yaml, parse_yaml, read_mapping
+from settings.yaml_text import dump_yaml, parse_yaml, read_mapping, written_as
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 OVERRIDE = "--set"
@@ -130,7 +132,15 @@ def _parse_override(override: str) -> dict[str, Any]:
     keys = field.strip().split(".")
     if not equals or not all(keys):
         raise InputError(OVERRIDE, "argument", f"'{override}'", "section.key=value", "E.g. --set train.lr=5e-3.")
-    value = parse_yaml(text, f"{OVERRIDE} {field}")
+    quoted = shlex.quote(f"{field}={json.dumps(text, ensure_ascii=False)}")
+    hint = f"To have it as it is, quote the value for YAML too: {OVERRIDE} {quoted}."
+    if (misread := written_as(text)) is not None:
+        found = f"'{text}', where YAML takes {misread}"
+        raise InputError(OVERRIDE, field, found, "a value that YAML reads whole", hint)
+    try:
+        value = parse_yaml(text, f"{OVERRIDE} {field}")
+    except InputError as error:
+        raise InputError(error.source, error.field, error.found, error.expected, hint) from error
     for key in reversed(keys):
         value = {key: value}
     return value
@@ -151,12 +161,13 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
         _merge(into[key], value, sources, source, f"{field}.")
 
 
-_ASSETS = ("data.transforms", "data.train_transforms", "teacher.outputs", "teacher.ply", "features.file")
+# The settings that hold the path of an asset.
+ASSETS = ("data.transforms", "data.train_transforms", "teacher.outputs", "teacher.ply", "features.file")
 
 
 def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Each section and key that hold an asset's path."""
-    for section, key in (field.split(".") for field in _ASSETS):
+    for section, key in (field.split(".") for field in ASSETS):
         mapping = data.get(section)
         if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
             yield mapping, key
@@ -164,7 +175,7 @@ def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _resolve_assets(data: dict[str, Any], root: Path) -> None:
     for mapping, key in _asset_paths(data):
-        mapping[key] = os.path.abspath(root / Path(mapping[key]).expanduser())
+        mapping[key] = os.path.abspath(root / os.path.expanduser(mapping[key]))  # a user may have no home
 
 
 def _move_assets(data: dict[str, Any], root: Path) -> None:

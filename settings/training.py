@@ -37,6 +37,12 @@ class TrainConfig(Section):
         False, description="record steps as CUDA graphs and replay them, where their shapes allow; for CUDA"
     )
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; null: only at the end")
+    checkpoint_minutes: float | None = Field(
+        5.0,
+        gt=0,
+        description="minutes between automatic checkpoints, to resume from after a crash; the latest two are kept "
+        "until the run ends; null: none",
+    )
     checkpoint_steps: Annotated[tuple[Annotated[int, Field(ge=1)], ...], FromList] = Field(
         (), description="further steps at which to write a checkpoint"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,49 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """A YAML file's top level by the rules of configs; a fresh mapping.
 
     Raises:
-        InputError: unreadable, not UTF-8, invalid YAML, a key given twice, or no mapping.
+        InputError: unreadable, no text, invalid YAML, a key given twice, or no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _decoded(path.read_bytes())
     except OSError as error:
         raise InputError(path, "file", error.strerror, "a readable YAML file", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(path, "file", "bytes that are not UTF-8", "a YAML text file") from error
+    except ValueError as error:
+        raise InputError(path, "file", str(error), "a YAML text file", "See configs/quickstart.yaml.") from error
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         found = "an empty file" if data is None else show(data)
         raise InputError(path, "top level", found, "`key: value` lines", "See configs/quickstart.yaml.")
     return data
+
+
+def _decoded(data: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 with its mark; ``ValueError`` says what it is instead."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if data.startswith(b"version https://git-lfs"):
+        raise ValueError("a Git LFS pointer: `git lfs pull` gets the file itself")
+    if data.lstrip().startswith(b"<"):
+        raise ValueError("an HTML or XML page, not what was to be downloaded")
+    if b"\0" in data:
+        raise ValueError("binary data")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("bytes that are not UTF-8") from error
+
+
+def written_as(text: str) -> str | None:
+    """What YAML would make of a value in a way that nobody means who types one line; None: nothing of the kind."""
+    try:
+        tokens = list(yaml.scan(text))[:-1]
+    except yaml.YAMLError:
+        return None
+    rest = text[max(token.end_mark.index for token in tokens) :].lstrip()
+    if rest.startswith("#"):
+        return f"'{rest}' for a comment"
+    if any(isinstance(token, yaml.BlockMappingStartToken) for token in tokens):
+        return "': ' for a key and its value"
+    return None
 
 
 def parse_yaml(text: str, source: str) -> Any:
@@ -44,8 +75,9 @@ def parse_yaml(text: str, source: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError(source, f"line {line}", error.problem, "valid YAML with each key once") from error
-    except (yaml.YAMLError, ValueError) as error:
+        found = str(error.problem).removeprefix("found ")
+        raise InputError(source, f"line {line}", found, "valid YAML with each key once") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(source, "text", " ".join(str(error).split()), "valid YAML") from error
 
 

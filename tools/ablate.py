@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Train and evaluate a study's arms with several seeds, and write one table.",
         epilog="Exit status: 0 all runs are finished (those that diverged or collapsed are named in the table), "
-        "2 bad input, 130 interrupted; else that of the run that stopped the study.",
+        "2 bad input, 4 the machine failed, 130 interrupted; else that of the run that stopped the study.",
     )
     parser.add_argument("--study", required=True, type=Path, metavar="FILE", help="YAML study, see configs/studies/")
     parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")

@@ -22,7 +22,7 @@ from distill.reports.dashboard.run_files import Problems
 from distill.reports.dashboard.run_records import read_runs
 from distill.reports.dashboard.stage_tables import dashboard_markdown, stage_tables
 from distill.runs.command_line import run_command
-from machine.files import write_atomically
+from machine.files import output_errors, write_atomically
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
 
@@ -46,11 +46,8 @@ def build(root: Path, output: Path) -> None:
     markdown = dashboard_markdown(tables, problems.found)
     files = {output / "docs" / "dashboard.md": markdown.encode(), output / "dashboard.html": page.encode()}
     for path, content in files.items():
-        try:
+        with output_errors(path):
             write_atomically(path, content)
-        except OSError as error:
-            found = error.strerror or str(error)
-            raise InputError(path, "file", found, "a file that can be written", "Choose another --output.") from error
         _log.info("%s: %.2f MB", path, len(content) / 1e6)
     _log.info("%d runs in %.1f s", len(runs), time.perf_counter() - start)
 

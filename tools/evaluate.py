@@ -6,7 +6,7 @@ A run folder stands for its newest checkpoint. A checkpoint carries its config; 
 to results/<scene>/<run>/eval/step_020000[_<tag>]/renders/00000.png, the CSVs to logs/<scene>/<run>/. An evaluation at
 another resolution or on another background than the run's is named in the tag. Run again it goes on where it stopped,
 and where nothing has changed it gives the same CSVs. Exit status: 0 done, 2 bad input, 3 one has COLLAPSED,
-130 interrupted.
+4 the machine failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -153,7 +153,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Evaluate checkpoints: renders, metrics per frame and in summary, parity with the teacher.",
-        epilog="Exit status: 0 done, 2 bad input, 3 one is COLLAPSED, 130 interrupted (run it again to go on).",
+        epilog="Exit status: 0 done, 2 bad input, 3 one is COLLAPSED, 4 the machine failed, "
+        "130 interrupted (run it again to go on).",
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a run folder or a checkpoint")
     add_config_options(parser, default_config="the checkpoint's own")

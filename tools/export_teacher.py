@@ -4,7 +4,7 @@
 
 Writes renders/, depth/, gt/ where the dataset has images, transforms.json of the frames, render_stats.json; with
 --features also teacher_features.npz (per point and per Gaussian) and ray_features/. Run again, it goes on where it
-stopped. Exit status: 0 done, 2 bad input, 130 interrupted.
+stopped. Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Render a 3DGS teacher's views to disk in graphdeco's layout.",
-        epilog="Exit status: 0 done, 2 bad input, 130 interrupted (run it again to go on).",
+        epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted (run it again to go on).",
     )
     add_config_options(parser)
     parser.add_argument(

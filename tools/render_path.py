@@ -3,7 +3,8 @@
     python tools/render_path.py --config configs/quickstart.yaml --spiral --show side_by_side
 
 Renders an orbit (the default), a spiral or the poses of a JSON and writes an mp4, by default beside the evaluation's
-pictures: results/<scene>/<run>/eval/step_020000_orbit_student.mp4. Exit status: 0 done, 2 bad input, 130 interrupted.
+pictures: results/<scene>/<run>/eval/step_020000_orbit_student.mp4. Exit status: 0 done, 2 bad input,
+4 the machine failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Film a student, its teacher, or both, along a camera path.",
-        epilog="Exit status: 0 done, 2 bad input, 130 interrupted (nothing is left half-written).",
+        epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted; nothing is left half-written.",
     )
     add_config_options(parser)
     add_run_options(parser)

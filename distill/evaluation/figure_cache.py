@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from machine.files import write_atomically
+from machine.files import append_text, write_atomically
 from machine.fingerprints import cache_key
 
 _SOURCE = Path(__file__).resolve().parents[2]
@@ -48,8 +48,7 @@ class FigureCache:
         if self._path is None:
             return
         self._lines[name] = {"name": name, "key": key, "figures": figures}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(self._lines[name]) + "\n")
+        append_text(self._path, json.dumps(self._lines[name]) + "\n")
 
     def keep(self, names: Iterable[str]) -> None:
         """Drops all other figures, and the file when none are left."""

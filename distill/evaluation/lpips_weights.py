@@ -79,8 +79,13 @@ BACKBONES = {
 
 
 def cache_dir() -> Path:
-    """Folder of the weights kept here: ``lego_response_distill`` in ``$XDG_CACHE_HOME``, else in ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lego_response_distill"
+    """Folder of the weights kept here: ``lego_response_distill`` in ``$XDG_CACHE_HOME``, else in ``~/.cache``.
+
+    Of a user who has no home it is in the temporary folder.
+    """
+    home = os.path.expanduser("~")
+    own = Path(home, ".cache") if os.path.isabs(home) else Path(tempfile.gettempdir())
+    return Path(os.environ.get("XDG_CACHE_HOME") or own) / "lego_response_distill"
 
 
 @cache  # a network that is missing is tried, and warned about, once per process

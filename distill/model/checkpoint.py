@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
-from machine.files import atomic_path
+from machine.weights_files import in_one_line, read_weights, write_weights
 from scene.rays import SceneBox
 from settings.errors import InputError
 from settings.kinds import StudentSection
 from settings.loading import validate
-from settings.sections import Section
+from settings.sections import Section, Vector
 from students import STUDENTS, build_student
 from students.base import Student
 
 FORMAT = 1
+_EXPECTED = "a whole checkpoint of this program"
 _REQUIRED = ("format", "step", "student", "box", "occupancy", "config")
 
 
@@ -26,38 +28,54 @@ class _Stored(Section):
     student: StudentSection
 
 
+class _Box(Section):
+    lower: Vector
+    upper: Vector
+
+
+class _Occupancy(Section):
+    resolution: int = Field(ge=1)
+    step: float = Field(gt=0)
+    state: dict[str, Any]
+
+
+class _Plain(Section):
+    """What a checkpoint holds beside the states of its parts, which know themselves what fits them."""
+
+    step: int = Field(ge=0)
+    seconds: float = Field(0.0, ge=0)
+    seconds_before: float = Field(0.0, ge=0)
+    rays_per_step: int = Field(1, ge=1)
+    box: _Box
+    occupancy: _Occupancy
+    config: str
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes ``state`` (tensors and plain values only) under a temporary name, then renames it."""
-    with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+    """Writes ``state`` (tensors and plain values only) with a checksum, under a temporary name, then renames it."""
+    write_weights(path, {"format": FORMAT, **state})
 
 
 def load_checkpoint(path: str | Path, device: torch.device) -> dict[str, Any]:
     """Reads a checkpoint; weights only, so a file that holds code is refused, not run.
 
     Raises:
-        InputError: no such file, not a checkpoint, truncated, or made by something else.
+        InputError: no such file, not a checkpoint, damaged, of wrong structure, or made by something else.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(path, "checkpoint", "no such file", "a checkpoint of this program", "Train first.")
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds here, by where the damage is
-        raise InputError(
-            path,
-            "checkpoint",
-            f"a file that cannot be read as weights ({_first_line(error)[:160]})",
-            "a whole checkpoint of this program",
-            "It may be truncated, or hold Python code, which is never loaded; use another checkpoint.",
-        ) from error
-    missing = [key for key in _REQUIRED if not isinstance(state, dict) or key not in state]
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(path, "checkpoint", found, "a checkpoint of this program", "Train first.")
+    state = read_weights(path, "checkpoint", _EXPECTED, device)
+    missing = [key for key in _REQUIRED if key not in state]
     if missing:
-        raise InputError(
-            path, ", ".join(missing), "nothing", "a checkpoint of this program", "Use one that this program wrote."
-        )
+        some = ", ".join(f"'{key}'" for key in list(state)[:3])
+        found = f"nothing; the file begins with {some}" if state else "nothing"
+        hint = "Use one that this program wrote; weights of other programs cannot be read."
+        raise InputError(path, ", ".join(missing), found, "a checkpoint of this program", hint)
     if state["format"] != FORMAT:
         raise InputError(path, "format", state["format"], FORMAT, "It was written by another version.")
+    validate(_Plain, {name: state[name] for name in _Plain.model_fields if name in state}, {}, str(path))
     return state
 
 
@@ -95,9 +113,5 @@ def restore_student(
         student = build_student((box.lower, box.upper), settings, implementation)
         student.load_state_dict(stored["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(path, "student.weights", _first_line(error), "weights of the recorded settings") from error
+        raise InputError(path, "student.weights", in_one_line(error), "weights of the recorded settings") from error
     return student.to(device)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

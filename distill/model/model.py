@@ -15,6 +15,7 @@ from distill.rendering.renderer import RenderSettings
 from kernels.fused_render import fused_refusal
 from machine.devices import choose_device
 from machine.run_folder import RunFolder
+from machine.weights_files import restoring
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
@@ -76,8 +77,9 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
 def restore_model(config: Config, state: dict[str, Any], path: Path, device: torch.device) -> Model:
     """The student of a checkpoint in its own box and occupancy; only render settings come from the config."""
     stored = state["occupancy"]
-    grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
-    grid.load_state_dict(stored["state"])
+    with restoring(path, "occupancy"):
+        grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
+        grid.load_state_dict(stored["state"])
     student = restore_student(state, path, device, config.kernels)
     return Model(student, grid.to(device), _render_settings(config, stored["step"], student, device))
 

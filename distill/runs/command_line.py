@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from machine.failures import forgiving_output, machine_failure
+from machine.interrupts import signals_stop
 from settings.config import Config
 from settings.errors import ExitCode, InputError, TrainingDiverged
 from settings.loading import REPO_ROOT, load_config
@@ -59,13 +61,28 @@ def config_of(arguments: argparse.Namespace) -> Config:
 def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted") -> int:
     """Runs a command with its log on stderr; returns the exit status that ``work`` gives, or that of its error.
 
+    A terminal that goes away does not end it. What was to be printed and could not be is a failure of the machine, but
+    for a reader that wants no more (``| head``).
+
     Args:
         debug: let errors through, so that their traceback shows.
-        interrupted: what to say after Ctrl-C.
+        interrupted: what to say after a signal that asks it to stop.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("numba").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
+    with forgiving_output() as stdout, signals_stop():
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Formatter())
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        logging.getLogger("numba").setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
+        status = _status_of(work, debug, interrupted)
+        stdout.flush()
+        if status == ExitCode.DONE and stdout.error is not None and not isinstance(stdout.error, BrokenPipeError):
+            print(f"error: standard output: {stdout.error}", file=sys.stderr)
+            return ExitCode.MACHINE_FAILED
+        return status
+
+
+def _status_of(work: Callable[[], int], debug: bool, interrupted: str) -> int:
     try:
         return work()
     except (InputError, TrainingDiverged) as error:
@@ -73,6 +90,19 @@ def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interr
             raise
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(interrupted, file=sys.stderr)
-        return ExitCode.INTERRUPTED
+        return getattr(stop, "status", ExitCode.INTERRUPTED)
+    except (OSError, MemoryError, RuntimeError) as error:
+        failure = machine_failure(error)
+        if debug or failure is None:
+            raise
+        print(f"error: {failure}", file=sys.stderr)
+        return ExitCode.MACHINE_FAILED
+
+
+class _Formatter(logging.Formatter):
+    """The message alone, of a warning with the word before it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{'warning: ' if record.levelno == logging.WARNING else ''}{super().format(record)}"

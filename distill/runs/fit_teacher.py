@@ -10,12 +10,14 @@ import torch
 
 from distill.evaluation.evaluator import EvaluationResult, check_measurable, evaluate
 from distill.rendering.renderer import RenderedFrame
+from distill.runs.session import check_continues
 from machine.devices import choose_device
-from machine.files import atomic_path
 from machine.run_folder import RunFolder
+from machine.run_identity import RunIdentity, identity_of_state, identity_state
+from machine.weights_files import read_weights, restoring, write_weights
 from scene.rays import distance_per_z
 from settings.config import Config
-from settings.errors import ExitCode, InputError
+from settings.errors import InputError
 from settings.loading import REPO_ROOT
 from teacher.fitting.fit import TeacherFit, scene_extent
 from teacher.fitting.initialization import hull_gaussians
@@ -23,14 +25,16 @@ from teacher.fitting.picture_levels import Pictures
 from teacher.gaussian_files.ply import write_ply
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.sources import Teacher, check_assets, load_teacher
+from teacher.sources import Teacher, check_assets, load_teacher, source_of
 
 FORMAT = 1
 _log = logging.getLogger(__name__)
 
 
-def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) -> ExitCode:
+def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) -> int:
     """Fits 3D Gaussians to the training frames of the config's views, writes them, measures them on the others.
+
+    Returns the exit status.
 
     Writes ``results/<scene>/<run>/point_cloud/iteration_<step>/point_cloud.ply`` beside what any run writes.
 
@@ -39,31 +43,38 @@ def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) ->
         resume: go on from the run's last state; a fresh start if there is none.
 
     Raises:
-        InputError: config, assets or checkpoint are not in order; nothing has been written then.
+        InputError: config, assets or checkpoint are not in order, the checkpoint is another fit's, or another process
+            writes to the run folder; nothing has been written then.
         TrainingDiverged: the loss was not finite.
     """
     check_assets(config)
     folder = RunFolder(config, root)
+    with folder.held():
+        return _fit_teacher(config, folder, resume)
+
+
+def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     path = folder.checkpoints / "fit_latest.pth"
-    state = _load_state(path, config) if resume and path.exists() else None
+    identity = RunIdentity(config, source_of(config).asset_digests(), fits_teacher=True)
+    state = None
+    if resume and path.exists():
+        state = _load_state(path, identity, folder)
+    elif resume:
+        _log.warning("there is no %s to resume from: starting from the beginning", path)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
     device = choose_device(config)
     fit = _start(config, teacher, device)
     if state is not None:
-        fit.load_state(state["fit"])
+        with restoring(path, "fit"):
+            fit.load_state(state["fit"])
         _log.info("resuming from %s at step %d", path, fit.progress.step)
-    folder.prepare(device)
+    folder.prepare(device, identity)
     _announce(config, fit)
-
-    def save(fit: TeacherFit) -> None:
-        with atomic_path(path) as temporary:
-            torch.save({"format": FORMAT, "settings": _identity(config), "fit": fit.state()}, temporary)
-
-    fit.run(folder, save)
-    if fit.interrupted:
+    fit.run(folder, lambda fit: write_weights(path, {"format": FORMAT, "fit": fit.state(), **identity_state(identity)}))
+    if fit.stopped_by is not None:
         _log.warning("stopped at step %d; go on with --resume", fit.progress.step)
-        return ExitCode.INTERRUPTED
+        return 128 + fit.stopped_by
     gaussians, step = fit.model.snapshot(), fit.progress.step
     ply = folder.results / "point_cloud" / f"iteration_{step}" / "point_cloud.ply"
     ply.parent.mkdir(parents=True, exist_ok=True)
@@ -101,29 +112,19 @@ def _evaluate(
     return evaluate(render, teacher.views, config, step, folder, device, subject="fitted")
 
 
-def _identity(config: Config) -> dict[str, Any]:
-    """What a resumed fit may not change: all but how long it lasts and what it logs."""
-    free = {"max_steps", "max_seconds", "log_every", "checkpoint_every"}
-    return {"seed": config.seed, "resolution": config.data.resolution, **config.fitting.model_dump(exclude=free)}
-
-
-def _load_state(path: Path, config: Config) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here, by where the damage is
-        found = f"a file that cannot be read ({str(error).splitlines()[0][:120]})"
-        raise InputError(path, "checkpoint", found, "a fit's state", "Start anew without --resume.") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or "fit" not in state:
+def _load_state(path: Path, identity: RunIdentity, folder: RunFolder) -> dict[str, Any]:
+    """The state of a fit, which is that of ``identity``."""
+    state = read_weights(path, "checkpoint", "a fit's state")
+    if state.get("format") != FORMAT or "fit" not in state:
         raise InputError(path, "checkpoint", "another file", "a fit's state", "Start anew without --resume.")
-    for key, value in _identity(config).items():
-        if state["settings"].get(key) != value:
-            raise InputError(
-                path,
-                f"fitting.{key}",
-                state["settings"].get(key),
-                f"{value}, as the config says",
-                "Resume with the config it was started with, or start anew without --resume.",
-            )
+    if "config" in state:
+        stored = identity_of_state(state, path, fits_teacher=True)
+    else:  # of an earlier version: the settings of the fit, and what else could not change
+        kept = {**state["settings"]}
+        data = identity.config.data.model_copy(update={"resolution": kept.pop("resolution")})
+        update = {"seed": kept.pop("seed"), "data": data, "fitting": identity.config.fitting.model_copy(update=kept)}
+        stored = RunIdentity(identity.config.model_copy(update=update), fits_teacher=True)
+    check_continues(identity, stored, path, folder)
     return state
 
 

@@ -25,8 +25,10 @@ from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
 from machine.devices import choose_device, device_name
 from machine.run_folder import RunFolder
+from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state
+from machine.weights_files import restoring
 from settings.config import Config
-from settings.errors import ExitCode, InputError
+from settings.errors import ExitCode
 from settings.loading import REPO_ROOT
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
 from teacher.sources.producers import make_producer
@@ -48,15 +50,16 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     return MixedRaySampler(sampler, RaySampler(teacher.images, *common), config.data.ground_truth.weight)
 
 
-def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> ExitCode:
-    """Trains from the start, or goes on from a checkpoint, then evaluates.
+def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> int:
+    """Trains from the start, or goes on from a checkpoint, then evaluates; returns the exit status.
 
     Args:
         root: where ``results/`` and ``logs/`` are.
         resume: path of a checkpoint, "auto" for the run's latest (a fresh start if there is none), or None.
 
     Raises:
-        InputError: config, assets or checkpoint are not in order; nothing has been written then.
+        InputError: config, assets or checkpoint are not in order, the checkpoint is another run's, or another process
+            writes to the run folder; nothing has been written then.
         TrainingDiverged: a loss term was not finite.
     """
     check_assets(config)
@@ -64,38 +67,48 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     device = choose_device(config)
     training_precision(config, device)
     folder = RunFolder(config, root)
+    with folder.held():
+        return _train_and_evaluate(config, folder, resume, device)
+
+
+def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, device: torch.device) -> int:
     checkpoint = _checkpoint_to_resume(folder, resume)
     state = None if checkpoint is None else load_checkpoint(checkpoint, device)
+    identity = RunIdentity(config, source_of(config).asset_digests())
+    if state is not None:
+        check_continues(identity, identity_of_state(state, checkpoint), checkpoint, folder)
     with explained_errors(config):
         teacher = load_teacher(config)
         check_measurable(teacher.views, config.eval)
         if state is None:
             model = build_model(config, teacher, device)
         else:
-            _check_same_student(config, state, checkpoint)
             model = restore_model(config, state, checkpoint, device)
     check_before_training(config, teacher, model)
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0
     if state is not None and features is not None:
-        features.restore(state.get("features") or {}, checkpoint)
-    folder.prepare(device)
+        with restoring(checkpoint, "features"):
+            features.restore(state.get("features") or {}, checkpoint)
+    trainer = make_trainer(config, teacher, model, folder, device, spent, features)
+    if state is not None:
+        with restoring(checkpoint, "training state"):
+            trainer.restore(state)
+    folder.prepare(device, identity)
     _announce(config, teacher, model, device)
     if features:
         _log.info("the teacher's features took %.1f s, which count as training time", spent)
-    trainer = make_trainer(config, teacher, model, folder, device, spent, features)
     if state is not None:
-        trainer.restore(state)
         _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
     nets = config.eval.lpips_nets
     weights = threading.Thread(target=lambda: [backbone_weights(net) for net in nets], daemon=True)
     weights.start()  # a download, the first time: it need not wait for the end of training
     trainer.run()
     _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
-    if trainer.interrupted:
+    if trainer.stopped_by is not None:
         _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
-        return ExitCode.INTERRUPTED
+        return 128 + trainer.stopped_by
     weights.join()
     result = evaluate_student(config, teacher, model, trainer.progress.step, folder, device)
     publish(config, folder, trainer.progress.step)
@@ -127,17 +140,19 @@ def evaluate_checkpoint(
     """Evaluates a checkpoint, the latest of the run under ``root`` by default, whatever student the config names.
 
     Raises:
-        InputError: config, assets or checkpoint are not in order, or no background asked for is to be had.
+        InputError: config, assets or checkpoint are not in order, no background asked for is to be had, or another
+            process writes to the run folder.
     """
     run = restore_run(config, root, checkpoint)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
     configs = options.configs(config, teacher.views)
-    run.folder.create()
-    results = [
-        evaluate_student(each, teacher, run.model, run.step, RunFolder(each, root), run.device, options)
-        for each in configs
-    ]
+    with run.folder.held():
+        run.folder.create()
+        results = [
+            evaluate_student(each, teacher, run.model, run.step, RunFolder(each, root), run.device, options)
+            for each in configs
+        ]
     return max(result.status for result in results)
 
 
@@ -148,22 +163,20 @@ def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
         return Path(resume)
     latest = folder.latest_checkpoint()
     if latest is None:
-        _log.info("no checkpoint in %s yet: starting from the beginning", folder.checkpoints)
+        _log.warning("there is no checkpoint in %s to resume from: starting from the beginning", folder.checkpoints)
     return latest
 
 
-def _check_same_student(config: Config, state: dict, path: Path) -> None:
-    stored = {"kind": state["student"]["kind"], **state["student"]["settings"]}
-    wanted = config.student.model_dump()
-    for key, value in wanted.items():
-        if stored.get(key) != value:
-            raise InputError(
-                path,
-                f"student.{key}",
-                stored.get(key),
-                f"{value}, as the config says",
-                "Resume with the config it was trained with, or start anew without --resume.",
-            )
+def check_continues(identity: RunIdentity, stored: RunIdentity, checkpoint: Path, folder: RunFolder) -> None:
+    """Checks that a checkpoint is of this run, and that so are the files in the folder, whose CSVs will grow.
+
+    Raises:
+        InputError: one of them is of other settings or assets.
+    """
+    identity.check_continues(stored, checkpoint)
+    in_folder = identity_of_folder(folder.results, identity.fits_teacher)
+    if in_folder is not None:
+        identity.check_continues(in_folder, folder.identity_json)
 
 
 def _announce(config: Config, teacher: Teacher, model: Model, device: torch.device) -> None:

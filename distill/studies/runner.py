@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -109,7 +108,7 @@ class StudyRunner:
             status, output = self._execute(run)
             remark = _last_error(output)
             if status not in _FINISHED or (status == ExitCode.DIVERGED and not remark):
-                if status not in (ExitCode.INTERRUPTED, ExitCode.BAD_INPUT):
+                if status not in (ExitCode.BAD_INPUT, ExitCode.MACHINE_FAILED) and status <= 128:
                     _log.error("%s ended with exit status %d; see %s", run.config.run, status, self._console(run))
                 return status
             self._save_record(run, _Record(run.fingerprint, _FINISHED[status], remark))
@@ -180,7 +179,7 @@ class StudyRunner:
 
 
 def _execute(command: list[str], log: Path) -> tuple[int, str]:
-    """Runs a command; what it prints goes to stderr and to ``log``, a Ctrl-C to it, so that it saves and ends."""
+    """Runs a command; what it prints goes to stderr and to ``log``, a signal to it, so that it saves and ends."""
     log.parent.mkdir(parents=True, exist_ok=True)
     # In a session of its own the terminal's Ctrl-C reaches it only through us, once: two would end it unsaved.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
@@ -192,9 +191,9 @@ def _execute(command: list[str], log: Path) -> tuple[int, str]:
             pump.start()
             while not _ended(process):
                 if interrupt.asked and not told:
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(interrupt.signal)
                     told = True
-            status = ExitCode.INTERRUPTED if interrupt.asked else process.returncode
+            status = 128 + interrupt.signal if interrupt.asked else process.returncode
     finally:
         if process.poll() is None:
             process.kill()

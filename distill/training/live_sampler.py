@@ -105,7 +105,7 @@ class LiveRaySampler(RaySampler):
 
     def restore(self, state: dict[str, Any]) -> None:
         """The views are rendered again on entering."""
-        self.taken, self.drawn, self.waited = state["taken"], state["drawn"], state["waited"]
+        self.taken, self.drawn, self.waited = int(state["taken"]), int(state["drawn"]), float(state["waited"])
         self._filled = False
 
     def _fill(self) -> None:

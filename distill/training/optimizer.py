@@ -69,7 +69,7 @@ class StudentAdam:
         """Takes the moments and counts; learning rates are the config's, which may have changed.
 
         Raises:
-            ValueError: the state is of other groups of parameters.
+            ValueError: the state is of other parameters.
         """
         sizes, expected = (
             [len(group["params"]) for group in groups] for groups in (state_dict["param_groups"], self.param_groups)
@@ -77,6 +77,13 @@ class StudentAdam:
         if sizes != expected:
             raise ValueError(f"found groups of {sizes} parameters, expected {expected}")
         parameters = self._parameters()
+        for place, values in state_dict["state"].items():
+            if not isinstance(values["step"], int | float):
+                raise ValueError(f"found {values['step']!r} for a count of steps")
+            for name in ("first_moment", "second_moment"):
+                if values[name].shape != parameters[place].shape:
+                    found, wanted = (list(tensor.shape) for tensor in (values[name], parameters[place]))
+                    raise ValueError(f"found a moment of shape {found}, expected {wanted}")
         self.state = {
             parameters[place]: {
                 name: value.to(parameters[place].device) if isinstance(value, Tensor) else value

@@ -21,12 +21,13 @@ from distill.training.step import StepResult, TrainingStep
 from distill.training.training_log import COLUMNS, metrics_row, postfix
 from kernels.threads import one_torch_thread
 from machine.files import CsvLog
-from machine.interrupts import Interrupt
+from machine.interrupts import Interrupt, SaveClock
 from machine.run_folder import RunFolder
+from machine.run_identity import identity_state
 from machine.telemetry import GpuMonitor, synchronize
 from settings.config import Config
-from settings.loading import to_yaml
 
+_AUTOSAVES_KEPT = 2
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +90,8 @@ class Trainer:
         asynchronous = device.type == "cuda" if asynchronous is None else asynchronous
         self.step = TrainingStep(config, model, sampler, device, features, asynchronous)
         self.progress = Progress(seconds=seconds_before, seconds_before=seconds_before)
-        self.interrupted = False
+        self.stopped_by: int | None = None
+        """Number of the signal that ended the run early."""
 
     def fraction_done(self) -> float:
         """0 to 1, by steps or by time, whichever will end the run first."""
@@ -101,9 +103,10 @@ class Trainer:
         return max(progress.step / train.max_steps, by_time)
 
     def run(self, show_progress: bool = True) -> None:
-        """Trains to the end of the schedule, or until Ctrl-C (``interrupted``); the last state is saved either way.
+        """Trains to the end of the schedule, or until a signal (``stopped_by``); the last state is saved either way.
 
         Raises:
+            OSError: a row or a checkpoint cannot be written; after a row the state is saved, if that can be.
             TrainingDiverged: a loss term became NaN or infinite, or float16 overflowed for good; names the step and the
                 term. On CUDA that is found out when the next row or checkpoint is due; until then the parameters are
                 not touched.
@@ -123,7 +126,7 @@ class Trainer:
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
-        pace = _Pace()
+        pace, clock = _Pace(), SaveClock(train.checkpoint_minutes)
         board = Board(self.folder, self.config.logging.tensorboard, resumed_at)
         with bar, board, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
             while self.fraction_done() < 1 and not interrupt.asked:
@@ -139,15 +142,22 @@ class Trainer:
                     self.step.settle(progress.step)
                     progress.seconds = time.perf_counter() - start
                     row = self._row(result, monitor, pace)
-                    log.append(row)
-                    board.add_scalars(row)
+                    try:
+                        log.append(row)
+                        board.add_scalars(row)
+                    except OSError:
+                        self.save()  # only the row is lost: the step is whole
+                        raise
                     bar.set_postfix(postfix(row))
                 if self._checkpoint_due():
                     self.save()
                     saved_at = progress.step
-            self.interrupted = interrupt.asked
-        if saved_at != progress.step:
-            self.save()
+                elif clock.due():
+                    self.save(automatic=True)
+            if saved_at != progress.step:
+                self.save()  # still within: another signal must not end it
+            self.stopped_by = interrupt.signal
+        self.folder.keep_autosaves(0)
 
     def take_step(self) -> StepResult:
         """Takes the next step, and counts it."""
@@ -195,16 +205,17 @@ class Trainer:
         every = train.checkpoint_every
         return (every is not None and step % every == 0) or step in train.checkpoint_steps
 
-    def save(self) -> None:
-        """Writes the checkpoint of the current step.
+    def save(self, automatic: bool = False) -> None:
+        """Writes the checkpoint of the current step; of automatic ones the last few are kept.
 
         Raises:
             TrainingDiverged: there is nothing sound to write.
+            OSError: it cannot be written; earlier ones are whole.
         """
-        self.step.settle(self.progress.step)
-        grid = self.model.grid
+        step, folder, grid = self.progress.step, self.folder, self.model.grid
+        self.step.settle(step)
         save_checkpoint(
-            self.folder.checkpoint_path(self.progress.step),
+            folder.autosave_path(step) if automatic else folder.checkpoint_path(step),
             {
                 **asdict(self.progress),
                 **self.step.state(),
@@ -213,9 +224,11 @@ class Trainer:
                 "occupancy": {"resolution": grid.resolution, "step": grid.step, "state": grid.state_dict()},
                 "sampler": self.sampler.state(),
                 "features": self.features.state() if self.features else None,
-                "config": to_yaml(self.config),
+                **identity_state(folder.identity),
             },
         )
+        if automatic:
+            folder.keep_autosaves(_AUTOSAVES_KEPT)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restores a checkpoint exactly as it was written; the student's weights and the feature supervision are

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kernels.threads import available_threads
-from machine.files import output_errors, write_atomically
+from machine.files import output_errors, remove_litter, write_atomically
+from machine.folder_lock import locked
 from settings.errors import InputError
 from teacher.export.export_cameras import ExportViews
 
@@ -48,8 +49,13 @@ class FolderExport(ABC):
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Writes the record, then lets the rest be written; InputError where the folder does not take it."""
-        with output_errors(self.folder, "output folder"):
+        """Writes the record, then lets the rest be written, by this process alone.
+
+        Raises:
+            InputError: the folder does not take it, or another process writes to it.
+        """
+        with output_errors(self.folder, "output folder"), locked(self.folder):
+            remove_litter(self.folder)
             write_json(self.folder / self._record, self._settings)
             yield
 

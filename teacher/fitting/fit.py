@@ -14,7 +14,7 @@ from tqdm import tqdm
 from kernels.ssim import ssim
 from kernels.threads import one_torch_thread
 from machine.files import CsvLog
-from machine.interrupts import Interrupt
+from machine.interrupts import Interrupt, SaveClock
 from machine.run_folder import RunFolder
 from scene.cameras import Cameras
 from scene.images import psnr_from_mse
@@ -76,7 +76,8 @@ class TeacherFit:
         self.random_background = settings.random_background and pictures.has_alpha
         self.generator = torch.Generator().manual_seed(seed)
         self.progress, self.order = FitProgress(), []
-        self.interrupted = False
+        self.stopped_by: int | None = None
+        """Number of the signal that ended the fit early."""
 
     def fraction_done(self) -> float:
         """0 to 1, by steps or by time, whichever will end the fit first."""
@@ -85,9 +86,10 @@ class TeacherFit:
         return max(progress.step / settings.max_steps, by_time)
 
     def run(self, folder: RunFolder, save: Callable[[TeacherFit], None], show_progress: bool = True) -> None:
-        """Fits to the end of the schedule, or until Ctrl-C (``interrupted``); ``save(self)`` is called at the end too.
+        """Fits to the end of the schedule, or until a signal (``stopped_by``); ``save(self)`` is called at the end too.
 
         Raises:
+            OSError: a row or the state cannot be written; after a row the state is saved, if that can be.
             TrainingDiverged: the loss is not a finite number.
         """
         settings, progress = self.settings, self.progress
@@ -104,6 +106,7 @@ class TeacherFit:
             mininterval=0.5,
         )
         start, logged = time.perf_counter() - progress.seconds, (progress.step, progress.seconds)
+        clock = SaveClock(settings.checkpoint_minutes)
         with bar, one_torch_thread(), Interrupt() as interrupt:
             while self.fraction_done() < 1 and not interrupt.asked:
                 record = self._step()
@@ -117,14 +120,19 @@ class TeacherFit:
                     pace = (progress.step - logged[0]) / max(1e-9, progress.seconds - logged[1])
                     logged = progress.step, progress.seconds
                     row = self._figures(record) | {"steps_per_s": round(pace, 3)}
-                    log.append(row)
+                    try:
+                        log.append(row)
+                    except OSError:
+                        save(self)  # only the row is lost: the step is whole
+                        raise
                     bar.set_postfix(
                         psnr=f"{row['psnr_batch']:.2f}", gaussians=f"{row['gaussians']:,}", width=str(row["width"])
                     )
-                if settings.checkpoint_every and progress.step % settings.checkpoint_every == 0:
+                every = settings.checkpoint_every
+                if (every and progress.step % every == 0) or clock.due():
                     save(self)
-            self.interrupted = interrupt.asked
-        save(self)
+            save(self)  # still within: another signal must not end it
+            self.stopped_by = interrupt.signal
 
     def _rates(self) -> dict[str, float]:
         settings = self.settings

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from machine.fingerprints import files_digest
 from scene.cameras import Cameras
 from scene.formats import load_frames, other_split, split_beside
 from scene.frames import Frames
@@ -116,6 +117,24 @@ class Source(ABC):
     def ply_asset(self, otherwise: str = "") -> Asset:
         """The PLY, of the sources that use one."""
         return asset("teacher.ply", self.config.teacher.ply, Path.is_file, "a 3DGS point_cloud.ply", otherwise)
+
+    def asset_digests(self) -> dict[str, str]:
+        """A digest of the contents of each asset that shapes what is trained, by the setting that names it.
+
+        Raises:
+            InputError: a JSON whose images are trained on is damaged.
+        """
+        files = {asset.field: _files_of(asset.path) for asset in self.assets() if asset.path is not None}
+        for json in self.trained_images():
+            files[f"images of {json.name}"] = [path for path in load_frames(json).image_paths if path is not None]
+        if self.config.features.file is not None:
+            files["features.file"] = [self.config.features.file]
+        return {field: files_digest(paths) for field, paths in files.items()}
+
+    def trained_images(self) -> list[Path]:
+        """The JSONs whose images are trained on."""
+        images = self.image_poses()
+        return [] if images is None else [images]
 
     # --- what it gives
 
@@ -239,3 +258,10 @@ class Source(ABC):
         """The frames whose images are a second source of rays; None: there is none."""
         split = self.config.image_split
         return None if split is None else split_beside(self.config.data.transforms, split)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The file itself; of a folder of a teacher's outputs, those that are trained on."""
+    if path.is_file():
+        return [path]
+    return [file for part in ("renders", "depth") for file in sorted((path / part).rglob("*")) if file.is_file()]

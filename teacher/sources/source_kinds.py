@@ -82,6 +82,10 @@ class DatasetImages(Source):
     def assets(self) -> list[Asset]:
         return self.dataset_assets()
 
+    def trained_images(self) -> list[Path]:
+        data = self.config.data
+        return [json for json in (data.transforms, data.train_transforms) if json is not None]
+
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         data, background = self.config.data, self.config.teacher.background_rgb
         options = {"width": data.resolution, "background": background, "offset": data.offset}

@@ -1,7 +1,9 @@
-"""Runs that end early: stopped by Ctrl-C, killed, and gone on with."""
+"""Runs that end early: stopped by a signal, killed, out of space, and gone on with, but only by their own kind."""
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import time
@@ -10,28 +12,99 @@ import pytest
 
 from lego_response_distill import main
 from machine.files import CsvLog
+from machine.folder_lock import locked
+from scene.images import read_image, write_image
 from tests.command_line.program import LIVE, arguments, rows, setting, spawn
 from tests.toy_scene import add_training_split, write_toy_scene
 
 
 @pytest.fixture
-def ctrl_c_at_step_20(monkeypatch):
-    """A real Ctrl-C in the first run, when the second row of its log is written."""
-    append, steps = CsvLog.append, []
+def at_step_20(monkeypatch):
+    """Does something in a run when the second row of its log is to be written."""
 
-    def append_and_interrupt(self: CsvLog, row: dict[str, object]) -> None:
-        append(self, row)
-        steps.append(row["step"])
-        if steps == [10, 20]:
-            signal.raise_signal(signal.SIGINT)
+    def set_up(act) -> None:
+        append, steps = CsvLog.append, []
 
-    monkeypatch.setattr(CsvLog, "append", append_and_interrupt)
+        def act_and_append(self: CsvLog, row: dict[str, object]) -> None:
+            steps.append(row["step"])
+            if steps == [10, 20]:
+                act()
+            append(self, row)
+
+        monkeypatch.setattr(CsvLog, "append", act_and_append)
+
+    return set_up
+
+
+@pytest.mark.parametrize(
+    ("names", "status"), [(["SIGINT", "SIGINT"], 130), (["SIGTERM"], 143), (["SIGHUP"], 129), (["SIGUSR1"], 138)]
+)
+def test_signals_save_and_say_which_it_was(tmp_path, caplog, at_step_20, names, status) -> None:
+    config = write_toy_scene(tmp_path)
+    at_step_20(lambda: [signal.raise_signal(getattr(signal, name)) for name in names])
+    assert main(arguments(config, "--max-steps", "100000")) == status
+    assert "stopped at step 20" in caplog.text
+    results = tmp_path / "results/toy/first"
+    assert [path.name for path in (results / "checkpoints").iterdir()] == ["step_000020.pth"]
+    assert not (results / ".lock").exists()
+
+
+def no_space() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "training_metrics.csv")
+
+
+def test_a_row_that_cannot_be_written_stops_the_run_with_its_state_saved(tmp_path, capsys, at_step_20) -> None:
+    config = write_toy_scene(tmp_path)
+    at_step_20(no_space)
+    assert main(arguments(config, "--max-steps", "40")) == 4
+    error = capsys.readouterr().err
+    assert "error: training_metrics.csv: No space left on device. Make room" in error and "Traceback" not in error
+    assert [path.name for path in (tmp_path / "results/toy/first/checkpoints").iterdir()] == ["step_000020.pth"]
+    assert main(arguments(config, "--resume", "auto", "--max-steps", "40")) == 0
+
+
+def test_automatic_checkpoints_go_when_the_run_is_over(tmp_path, at_step_20) -> None:
+    config = write_toy_scene(tmp_path)
+    folder, seen = tmp_path / "results/toy/first/checkpoints", []
+    at_step_20(lambda: seen.extend(sorted(path.name for path in folder.iterdir())))
+    often = setting("train.checkpoint_minutes=0.00001", "train.max_steps=22")
+    assert main(arguments(config, *often)) in (0, 3)
+    assert seen == ["autosave_step_000018.pth", "autosave_step_000019.pth"]
+    assert [path.name for path in folder.iterdir()] == ["step_000022.pth"]
+
+
+def test_only_the_run_that_was_begun_is_gone_on_with(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--max-steps", "5")) in (0, 3)
+    log = (tmp_path / "logs/toy/first/training_metrics.csv").read_text()
+    for change, named in (
+        ("seed=1", "seed: found 0, expected 1"),
+        ("data.holdout_every=5", "data.holdout_every: found 4, expected 5"),
+        ("loss.depth.weight=0.1", "loss.depth.weight: found 0.0, expected 0.1"),
+        ("train.lr=0.5", "train.lr: found 0.01, expected 0.5"),
+    ):
+        assert main(arguments(config, "--resume", "auto", *setting(change))) == 2
+        assert named in capsys.readouterr().err
+    picture = tmp_path / "outputs/renders/00003.png"
+    write_image(picture, 255 - read_image(picture))
+    assert main(arguments(config, "--resume", "auto", "--max-steps", "8")) == 2
+    assert "teacher.outputs: found another file's contents" in capsys.readouterr().err
+    assert (tmp_path / "logs/toy/first/training_metrics.csv").read_text() == log
+
+
+def test_a_run_that_another_process_writes_is_left_alone(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    with locked(tmp_path / "results/toy/first"):
+        assert main(arguments(config)) == 2
+    assert f"run folder: found in use by process {os.getpid()} on " in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("overrides", [(), LIVE], ids=["views", "live"])
-def test_ctrl_c_saves_and_resume_goes_on(tmp_path, capsys, caplog, ctrl_c_at_step_20, overrides) -> None:
+def test_ctrl_c_saves_and_resume_goes_on(tmp_path, capsys, caplog, at_step_20, overrides) -> None:
     config = write_toy_scene(tmp_path)
     add_training_split(tmp_path)
+    at_step_20(lambda: signal.raise_signal(signal.SIGINT))
     assert main(arguments(config, "--max-steps", "100000", *setting(*overrides))) == 130
     assert "--resume auto" in caplog.text and "Traceback" not in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "results/toy/first/checkpoints").iterdir()] == ["step_000020.pth"]

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
-from machine.files import CsvLog, atomic_path, read_csv, write_atomically, write_csv
+from machine.files import (
+    CsvLog,
+    append_text,
+    atomic_path,
+    output_errors,
+    read_csv,
+    remove_litter,
+    write_atomically,
+    write_csv,
+)
 from settings.errors import InputError
 
 COLUMNS = ("step", "loss", "power_w")
@@ -31,6 +43,37 @@ def test_a_whole_file_is_written_with_its_folder(tmp_path):
     assert path.read_bytes() == b"\xc3\xa9\n"
     write_atomically(path, b"\0")
     assert path.read_bytes() == b"\0" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_name_of_full_length_is_written(tmp_path):
+    path = tmp_path / ("ü" * 125 + ".csv")
+    write_atomically(path, "a")
+    assert path.read_text() == "a" and list(tmp_path.iterdir()) == [path]
+
+
+def test_errors_of_the_disk_name_the_file_and_not_the_temporary_one(tmp_path):
+    path = tmp_path / "a.csv"
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.csv'"), output_errors(path), atomic_path(path):
+        raise full
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        append_text(tmp_path, "x")
+    with pytest.raises(InputError, match="a.csv: output file: found Permission denied"), output_errors(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_what_killed_processes_left_is_deleted_and_nothing_else(tmp_path):
+    kept = [f".a.{os.getppid()}.0.tmp.csv", "a.tmp.csv", ".hidden", "b.csv"]
+    for name in [
+        *kept,
+        ".a.4194400.tmp.pth",
+        ".a.4194400.3.tmp.pth",
+        f".a.{os.getpid()}.2.tmp",
+        ".a.99999999999.1.tmp.x",
+    ]:
+        (tmp_path / name).touch()
+    remove_litter(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.parametrize(

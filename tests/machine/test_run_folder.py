@@ -56,6 +56,7 @@ def test_prepare_records_config_and_versions(config, tmp_path):
         "checkpoints",
         "config.yaml",
         "eval",
+        "identity.json",
         "versions.json",
     ]
 

@@ -9,6 +9,7 @@ import pytest
 
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config, to_yaml
+from settings.yaml_text import read_mapping
 from tests.toy_configs import BRICKS, VIEWS, refusal
 
 
@@ -175,3 +176,29 @@ def test_what_is_gone_is_refused_where_it_was_on(write, field, value, found, exp
 def test_a_retired_key_of_another_name_is_as_unknown_as_any(write):
     assert refusal(write(BRICKS), "train.assistants=auto").found == "an unknown key"
     assert refusal(write(BRICKS), "features=3").field == "features"  # no section to look for one in
+
+
+@pytest.mark.parametrize("text", ["/x/scan #2/p.ply", "#2.ply", "/x/a: b/p.ply", "a:", "[scan]/p.ply", "@home/p.ply"])
+def test_an_override_that_yaml_would_misread_says_how_to_quote_it(write, text):
+    path = write("scene: toy\nrun: first\ndata: {resolution: 8}\nteacher: {kind: bricks}\n")
+    with pytest.raises(InputError) as caught:
+        load_config(path, [f"teacher.ply={text}"])
+    quoted = f'teacher.ply="{text}"'
+    assert f"--set '{quoted}'" in str(caught.value)
+    assert load_config(path, [quoted], "/").teacher.ply == Path("/", text)
+
+
+def test_configs_in_other_encodings_are_read_and_other_files_are_named(tmp_path):
+    text, path = "scene: tüy\nrun: a\n", tmp_path / "run.yaml"
+    for data in (text.encode("utf-8-sig"), text.encode("utf-16")):
+        path.write_bytes(data)
+        assert read_mapping(path) == {"scene": "tüy", "run": "a"}
+    for data, found in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html>\n<html>", "an HTML or XML page"),
+        (b"PK\x03\x04\0\0", "binary data"),
+        (b"[" * 5000, "maximum recursion depth"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=found):
+            read_mapping(path)

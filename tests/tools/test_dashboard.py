@@ -45,4 +45,4 @@ def test_no_runs_and_bad_input(tmp_path, capsys) -> None:
     assert main(["--root", str(tmp_path)]) == 0
     (tmp_path / "file").write_text("")
     assert main(["--root", str(tmp_path), "--output", str(tmp_path / "file")]) == 2
-    assert "Choose another --output" in capsys.readouterr().err
+    assert "expected a folder that can be written" in capsys.readouterr().err

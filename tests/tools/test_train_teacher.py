@@ -93,10 +93,11 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch)
     assert steps == [40, 80]
 
 
-def test_resume_refuses_another_fits_state(tmp_path, capsys):
+def test_resume_refuses_another_fits_state(tmp_path, capsys, caplog):
     config = write_toy_scene(tmp_path, **SETTINGS)
     brief = ["--set", "fitting.max_steps=2", "--set", "eval.splits=[holdout]"]
-    assert main(arguments(config, *brief)) == 3  # no better than a blank picture yet
+    assert main(arguments(config, *brief, "--resume")) == 3  # no better than a blank picture yet
+    assert "fit_latest.pth to resume from: starting from the beginning" in caplog.text
     assert main(arguments(config, "--resume", "--set", "fitting.sh_degree=1")) == 2
     assert "fitting.sh_degree: found 3, expected 1" in capsys.readouterr().err
     state = tmp_path / "results/toy/first/checkpoints/fit_latest.pth"

@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 
@@ -56,7 +57,7 @@ def state(student):
         "seconds": 1.5,
         "student": student_state(student),
         "box": box_state(BOX),
-        "occupancy": {"resolution": 4, "state": {"occupied": torch.ones(4, 4, 4, dtype=torch.uint8)}},
+        "occupancy": {"resolution": 4, "step": 0.1, "state": {"occupied": torch.ones(4, 4, 4, dtype=torch.uint8)}},
         "generator": torch.Generator().manual_seed(3).get_state(),
         "config": "scene: test\n",
     }
@@ -88,13 +89,12 @@ def test_a_failure_while_saving_leaves_what_was_there(path, state, monkeypatch, 
         path.unlink()
     good = path.read_bytes() if before else None
 
-    def half(data, target):
-        with open(target, "wb") as file:
-            file.write(b"half of a checkpoint")
-        raise OSError("No space left on device")
+    def half(data, file):
+        file.write(b"half of a checkpoint")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises((OSError, InputError), match="No space left"):
+    with pytest.raises(OSError, match="No space left.*step_000007.pth"):
         save_checkpoint(path, state)
     assert os.listdir(path.parent) == ([path.name] if before else [])
     assert not before or path.read_bytes() == good
@@ -107,10 +107,46 @@ def test_a_missing_file_is_said(tmp_path):
 
 def test_a_file_cut_short_anywhere_is_refused(path):
     whole = path.read_bytes()
-    for length in (0, 1, 3, 20, 64, len(whole) // 4, len(whole) // 2, len(whole) - 200, len(whole) - 1):
+    for length in (0, 1, 3, 20, 64, len(whole) // 4, len(whole) // 2, *(len(whole) - left for left in (200, 71, 1))):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match="cannot be read as weights.*truncated"):
+        with pytest.raises(InputError, match="an empty file|cut short|truncated|checksum"):
             load_checkpoint(path, CPU)
+
+
+def test_a_flipped_bit_anywhere_is_refused(path):
+    whole = path.read_bytes()
+    places = [*range(0, len(whole), len(whole) // 100), *range(len(whole) - 75, len(whole))]
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="found bytes that do not match its checksum|found a zip archive that is"):
+            load_checkpoint(path, CPU)
+
+
+def test_without_a_checksum_the_archive_is_checked(path, state):
+    torch.save({"format": FORMAT, **state}, path)
+    whole = path.read_bytes()
+    table = whole.find(state["student"]["weights"]["table"].numpy().tobytes())
+    assert load_checkpoint(path, CPU)["step"] == 7 and table > 0
+    path.write_bytes(whole[:table] + bytes([whole[table] ^ 4]) + whole[table + 1 :])
+    with pytest.raises(InputError, match="found a damaged archive"):
+        load_checkpoint(path, CPU)
+
+
+WRONG_PARTS = {
+    "step": ("seven", 'step: found "seven"'),
+    "seconds": (-1.0, "seconds: found -1.0"),
+    "box": ({"lower": [0, 0], "upper": [1, 1, 1]}, "box.lower"),
+    "occupancy": ({"resolution": 0, "step": 0.1, "state": {}}, "occupancy.resolution: found 0"),
+    "config": (None, "config: found null"),
+}
+
+
+@pytest.mark.parametrize("part", WRONG_PARTS)
+def test_a_part_of_another_structure_is_named(path, state, part):
+    value, expected = WRONG_PARTS[part]
+    save_checkpoint(path, {**state, part: value})
+    with pytest.raises(InputError, match=f"step_000007.pth: {expected}"):
+        load_checkpoint(path, CPU)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +190,11 @@ def test_bare_weights_are_refused(tmp_path, student):
     torch.save(student.state_dict(), path)
     with pytest.raises(InputError, match="format, step, student"):
         load_checkpoint(path, CPU)
-    torch.save([torch.ones(2)], path)
-    with pytest.raises(InputError, match="format, step, student"):
+    torch.save(({"xyz": torch.ones(2)}, 30000), path)  # as graphdeco's training writes its state
+    with pytest.raises(InputError, match="a tuple of another program.*teacher.ply"):
+        load_checkpoint(path, CPU)
+    path.write_bytes(b"ply\nformat binary_little_endian 1.0\n")
+    with pytest.raises(InputError, match="found a PLY, expected a whole checkpoint"):
         load_checkpoint(path, CPU)
 
 

@@ -1,0 +1,132 @@
+"""Files of tensors and plain values, as ``torch.save`` writes them, closed with a checksum: the seal.
+
+torch checks neither the CRCs of the zip archive that such a file is nor anything else, so a flipped bit would load. The
+seal is the archive's comment, the SHA-256 of every byte before it; any program still reads the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from machine.file_kinds import refuse_other_kinds
+from machine.files import atomic_path
+from settings.errors import InputError
+
+_MARK = b"sha256:"
+_DIGITS = 64
+_COMMENT = len(_MARK) + _DIGITS
+_LENGTH = struct.pack("<H", _COMMENT)  # of the comment, the last field of the record that ends an archive
+_RECORD, _RECORD_SIZE = b"PK\5\6", 22
+_CHUNK = 1 << 20
+_DAMAGED = "It was damaged after it was written; use another one."
+_CODE = "It may be truncated, or hold Python code, which is never loaded; use another one."
+
+
+def write_weights(path: Path, state: dict[str, Any]) -> None:
+    """Writes ``state`` (tensors and plain values only) under a temporary name, then renames it.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    with atomic_path(path) as temporary:
+        buffer = io.BytesIO()  # torch, writing to a full disk itself, complains of something else
+        torch.save(state, buffer)
+        buffer.seek(-len(_LENGTH), os.SEEK_END)
+        buffer.write(_LENGTH + _MARK)
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
+
+
+def read_weights(path: Path, field: str, expected: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads what ``write_weights`` wrote, or an earlier version without a seal; weights only: no code is ever run.
+
+    Args:
+        field: what the file is, for messages.
+        expected: what it should be, for messages.
+
+    Raises:
+        InputError: another kind of file, a damaged one, or one that holds no mapping.
+    """
+    sealed = _has_true_seal(path)
+    if sealed is False:
+        raise InputError(path, field, "bytes that do not match its checksum", expected, _DAMAGED)
+    if sealed is None:
+        refuse_other_kinds(path, field, expected, "torch", "pickle")
+        _check_archive(path, field, expected)
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch raises many kinds here, by where the damage is
+        found = "a file that cannot be read as weights"
+        if not isinstance(error, pickle.UnpicklingError):  # of which torch says only how to run the code in it
+            found += f" ({in_one_line(error)})"
+        raise InputError(path, field, found, expected, _CODE) from error
+    if not isinstance(state, dict):
+        hint = "Use one that this program wrote. Gaussians of a 3DGS program go into teacher.ply, as a PLY."
+        raise InputError(path, field, f"a {type(state).__name__} of another program", expected, hint)
+    return state
+
+
+@contextmanager
+def restoring(path: str | Path, part: str) -> Iterator[None]:
+    """Whatever a part of a file makes fail within is one ``InputError`` about that part."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        found = f"something that does not fit ({type(error).__name__}: {in_one_line(error)})"
+        raise InputError(path, part, found, "what this program wrote", "Use another one, or start anew.") from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """The beginning of what an error says."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _has_true_seal(path: Path) -> bool | None:
+    """Whether the file's seal is that of its bytes; None: it has none, not even a damaged one."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _RECORD_SIZE - _COMMENT))
+        tail = file.read()
+        record = tail.rfind(_RECORD)
+        if record < 0 or tail[record:][_RECORD_SIZE - 2 :] == b"\0\0":
+            return None
+        seal = tail[record + _RECORD_SIZE - 2 :]
+        digits = seal[len(_LENGTH + _MARK) :]
+        is_seal = seal.startswith(_LENGTH + _MARK) and len(digits) == _DIGITS
+        return is_seal and digits == _sha256(file, size - _DIGITS).encode()
+
+
+def _sha256(file: BinaryIO, end: int) -> str:
+    """Of the first ``end`` bytes."""
+    sha = hashlib.sha256()
+    file.seek(0)
+    while (left := end - file.tell()) > 0 and (chunk := file.read(min(_CHUNK, left))):
+        sha.update(chunk)
+    return sha.hexdigest()
+
+
+def _check_archive(path: Path, field: str, expected: str) -> None:
+    """Checks the CRCs of a zip archive; files of other kinds pass."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip() and "an entry's CRC does not match"
+    except Exception as error:  # a damaged archive can fail in any way
+        damaged = in_one_line(error)
+    if damaged is not None:
+        raise InputError(path, field, f"a damaged archive ({damaged})", expected, _DAMAGED)

@@ -1,0 +1,54 @@
+"""Signals that wait for a step, signals that end the program, and the clock of automatic checkpoints."""
+
+import signal
+import time
+
+import pytest
+
+from machine.interrupts import Interrupt, SaveClock, Stopped, signals_stop
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_two_signals_wait_for_the_step_and_a_third_does_not(number):
+    before = signal.getsignal(number)
+    with Interrupt() as interrupt:
+        assert not interrupt.asked
+        signal.raise_signal(number)
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.asked and interrupt.signal == number
+        with pytest.raises(Stopped) as stop:
+            signal.raise_signal(signal.SIGINT)
+    assert stop.value.status == 128 + number and signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_outside_a_loop_a_signal_ends_the_program_once(number):
+    with signals_stop():
+        with pytest.raises(KeyboardInterrupt) as stop:
+            signal.raise_signal(number)
+        assert stop.value.status == 128 + number
+        signal.raise_signal(number)  # what is being cleaned up is not disturbed
+        with Interrupt() as interrupt:  # and should the exception have been dropped, a loop stops at once
+            assert interrupt.signal == number
+
+
+def test_an_ignored_hangup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with signals_stop(), Interrupt() as interrupt:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupt.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_clock_is_due_when_its_minutes_are_over(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock, never = SaveClock(0.5), SaveClock(None)
+    due = []
+    for now[0] in (110.0, 130.0, 140.0, 159.0, 160.0):
+        due.append(clock.due())
+    assert due == [False, True, False, False, True] and not never.due()
