@@ -18,7 +18,7 @@ from scene.images import psnr, resize_area, to_uint8
 from settings.config import Config
 from settings.errors import InputError
 from teacher.depth import DepthKind
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from teacher.sources import load_teacher
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import TeacherViews
@@ -192,10 +192,11 @@ def load_comparison(config: Config, run: RestoredRun, count: int) -> Loaded:
     )
     if teacher.gaussians is None or files is None:
         return Loaded(comparison, None)
-    rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=run.device)
     # The pictures were drawn at their own size and then reduced; 3DGS drawn small is not the same.
     reduced = round(files.cameras.width / views.cameras.width)
-    return Loaded(comparison, gaussians_renderer(rasterizer, min(_MOST_SUPERSAMPLE, max(1, reduced))))
+    drawing = Drawing(files.cameras.width, min(_MOST_SUPERSAMPLE, max(1, reduced)))
+    rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=run.device, drawing=drawing)
+    return Loaded(comparison, gaussians_renderer(rasterizer))
 
 
 def _stored_depth(files: OutputFiles, kind: DepthKind, chosen: list[int]) -> StoredDepth:

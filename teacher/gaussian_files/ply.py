@@ -13,6 +13,9 @@ from machine.files import atomic_path, output_errors
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
 
+FITTED_WIDTH = "fitted_width"
+"""The comment in the header before the width of the pictures that the Gaussians were fitted to, pixels."""
+
 _MEANS = ("x", "y", "z")
 _NORMALS = ("nx", "ny", "nz")
 _DC = tuple(f"f_dc_{c}" for c in range(3))
@@ -62,10 +65,13 @@ def read_ply(path: str | Path) -> Gaussians:
     return Gaussians(*(torch.from_numpy(array) for array in arrays))
 
 
-def write_ply(path: str | Path, gaussians: Gaussians) -> None:
+def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
     """Writes graphdeco's binary little-endian layout, float32, normals zero; reads back equal bit for bit.
 
     The file appears under its name only when complete.
+
+    Args:
+        fitted_width: of the pictures that the Gaussians were fitted to, pixels; a comment of the header holds it.
 
     Raises:
         InputError: the folder is missing or cannot be written.
@@ -85,7 +91,8 @@ def write_ply(path: str | Path, gaussians: Gaussians) -> None:
     names = [name for properties, _ in groups for name in properties]
     vertices = table.view(np.dtype([(name, "<f4") for name in names]))[:, 0]
     with output_errors(path), atomic_path(path) as temporary:
-        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(temporary))
+        comments = [] if fitted_width is None else [f"{FITTED_WIDTH} {fitted_width}"]
+        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=comments).write(str(temporary))
 
 
 def _read_vertices(path: str | Path) -> np.ndarray:
