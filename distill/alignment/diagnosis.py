@@ -9,11 +9,11 @@ from distill.alignment.comparison import Comparison, Gate, measure
 from distill.alignment.depth_reading import DepthReading, better_kind, depth_readings
 from distill.alignment.hypotheses import AS_IT_IS, Cause
 from distill.alignment.search import Trial, try_all
-from distill.evaluation.metrics import is_collapsed
+from distill.evaluation.metrics import GATE_DB, is_collapsed
 from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind
 
-THRESHOLD_DB = 20.0
+THRESHOLD_DB = GATE_DB
 """The gate of the alignment prototype: mean PSNR against the teacher."""
 
 # A mistake is likely when undoing it gains so many dB ...
