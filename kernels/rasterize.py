@@ -1,9 +1,9 @@
 """Rasterisation of 3D Gaussians on the CPU: the 3DGS image formation, and its gradient.
 
 Kerbl et al. 2023 with the constants of graphdeco's rasteriser: EWA projection (Zwicker et al. 2001), 0.3 px^2
-added to the 2D covariance, order by view z, alpha clamped to 0.99 and dropped under 1/255, a pixel closed before its
-transmittance would fall under 1e-4. One difference: a footprint ends where alpha falls under 1/255, it is not cut
-off at three standard deviations before that.
+added to the 2D covariance (``View.dilation``), order by view z, alpha clamped to 0.99 and dropped under 1/255, a
+pixel closed before its transmittance would fall under 1e-4. One difference: a footprint ends where alpha falls under
+1/255, it is not cut off at three standard deviations before that.
 
 Both implementations project, order by depth, (bin into tiles) and blend. Blending takes a few features of each
 Gaussian and knows nothing of what they mean.
@@ -31,6 +31,7 @@ class View:
         world_to_camera: (4, 4) rigid, to a camera that looks down -Z with +Y up.
         fx, fy, cx, cy: intrinsics in pixels, pixel centres at +0.5; any principal point.
         width, height: image size in pixels.
+        dilation: added to the 2D covariance of every Gaussian, px^2.
     """
 
     world_to_camera: Tensor
@@ -40,6 +41,7 @@ class View:
     cy: float
     width: int
     height: int
+    dilation: float = DILATION
 
     def opencv_pose(self) -> Tensor:
         """(3, 4) float64 world-to-camera with x right, y down, z forward."""
@@ -154,7 +156,7 @@ def _rasterize_torch(
     slope = slope.maximum(-principal / focal - margin).minimum((size - principal) / focal + margin)
     # Rows of the Jacobian of (u, v) in camera space, carried to world space.
     jacobian = (rotation[:2] - slope[:, :, None] * rotation[2]) * (focal / z[:, None])[:, :, None]
-    covariance = jacobian @ covariances[kept] @ jacobian.transpose(1, 2) + DILATION * torch.eye(2)
+    covariance = jacobian @ covariances[kept] @ jacobian.transpose(1, 2) + view.dilation * torch.eye(2)
     conic = torch.linalg.inv(covariance)
 
     directions = torch.nn.functional.normalize(means[kept] + rotation.T @ translation, dim=-1)

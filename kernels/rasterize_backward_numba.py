@@ -14,7 +14,6 @@ from numba import njit
 from kernels.rasterize_forward_numba import (
     ALPHA_MAX,
     ALPHA_MIN,
-    DILATION,
     FIXED_FEATURES,
     FRUSTUM_MARGIN,
     LOOK_EVERY,
@@ -170,7 +169,7 @@ def project_backward(
     pairs, grad_means, grad_covariances, grad_opacities, grad_sh, grad_channels, grad_centres,
 ):  # fmt: skip
     """Writes the gradients of the Gaussians [start, stop) from the sums of their pairs; see ``project``."""
-    fx, fy, cx, cy, width, height, _ = intrinsics
+    fx, fy, cx, cy, width, height, _, dilation = intrinsics
     center = -(pose[:, :3].T.copy() @ pose[:, 3].copy())
     basis, weights = np.empty(sh.shape[1]), np.empty(sh.shape[1])
     margin_x, margin_y = FRUSTUM_MARGIN * 0.5 * width / fx, FRUSTUM_MARGIN * 0.5 * height / fy
@@ -208,7 +207,7 @@ def project_backward(
         for a in range(3):
             jacobian[0, a] = (pose[0, a] - clamped_x * pose[2, a]) * fx / z
             jacobian[1, a] = (pose[1, a] - clamped_y * pose[2, a]) * fy / z
-        xx, xy, yy = DILATION, 0.0, DILATION
+        xx, xy, yy = dilation, 0.0, dilation
         for a in range(3):
             for b in range(3):
                 xx += jacobian[0, a] * covariances[i, a, b] * jacobian[0, b]

@@ -32,7 +32,7 @@ def project(start, stop, means, covariances, opacities, sh, channels, pose, intr
     bounds (N, 4): first and past-the-last column, then row, inside the image; all 0 when the Gaussian is not seen.
     features (N, 5 + C): r, g, b, z, 1/z, channels; z is inf when the Gaussian is not seen.
     """
-    fx, fy, cx, cy, width, height, near = intrinsics
+    fx, fy, cx, cy, width, height, near, dilation = intrinsics
     center = -(pose[:, :3].T.copy() @ pose[:, 3].copy())
     basis = np.empty(sh.shape[1])
     margin_x, margin_y = FRUSTUM_MARGIN * 0.5 * width / fx, FRUSTUM_MARGIN * 0.5 * height / fy
@@ -50,7 +50,7 @@ def project(start, stop, means, covariances, opacities, sh, channels, pose, intr
 
         x = min(max(x, -cx / fx - margin_x), (width - cx) / fx + margin_x)
         y = min(max(y, -cy / fy - margin_y), (height - cy) / fy + margin_y)
-        xx, xy, yy = DILATION, 0.0, DILATION
+        xx, xy, yy = dilation, 0.0, dilation
         for a in range(3):
             jx, jy = (pose[0, a] - x * pose[2, a]) * fx / z, (pose[1, a] - y * pose[2, a]) * fy / z
             for b in range(3):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.rasterize import DILATION, RasterOutput, View
+from kernels.rasterize import RasterOutput, View
 from kernels.spherical_harmonics import sh_basis
 
 # gsplat draws this many channels in one pass over the Gaussians of a tile; more take further passes.
@@ -39,7 +39,7 @@ def rasterize_gsplat(
     Args:
         means, covariances, opacities, sh, channels: as in ``kernels.rasterize.rasterize``, on one CUDA device.
             Gaussians whose mean or covariance is not finite are left out.
-        views: at least one; all of the same width and height.
+        views: at least one; all of the same width, height and dilation.
         near: Gaussians with view z under this are left out, world units.
         absgrad: also accumulate |d loss / d means2d| in the backward pass, as ``meta["means2d"].absgrad``.
 
@@ -50,14 +50,14 @@ def rasterize_gsplat(
         ``n_cameras``; not packed.
 
     Raises:
-        ValueError: no views, or views of differing sizes.
+        ValueError: no views, or views of differing sizes or dilations.
     """
     import gsplat  # optional, and slow to import
 
-    sizes = {(view.width, view.height) for view in views}
+    sizes = {(view.width, view.height, view.dilation) for view in views}
     if len(sizes) != 1:
         raise ValueError(f"views: found {len(sizes)} sizes, expected at least one view and one size")
-    (width, height) = sizes.pop()
+    width, height, dilation = sizes.pop()
     poses, intrinsics = _opencv_cameras(views, means)
     finite = means.isfinite().all(-1) & covariances.isfinite().all(-1).all(-1)
     means = torch.where(finite[:, None], means, 0.0)
@@ -81,7 +81,7 @@ def rasterize_gsplat(
         width=width,
         height=height,
         near_plane=near,
-        eps2d=DILATION,
+        eps2d=dilation,
         packed=False,
         absgrad=absgrad,
         rasterize_mode="classic",

@@ -25,7 +25,8 @@ def project_and_bin(gaussians: Sequence[Tensor], view, near: float, threads: int
     """
     count = len(gaussians[0])
     pose = view.opencv_pose().numpy()
-    intrinsics = np.array([view.fx, view.fy, view.cx, view.cy, view.width, view.height, near], dtype=np.float64)
+    size = view.width, view.height
+    intrinsics = np.array([view.fx, view.fy, view.cx, view.cy, *size, near, view.dilation], dtype=np.float64)
     splats = np.empty((count, 7), dtype=np.float32)
     bounds = np.empty((count, 4), dtype=np.int32)
     features = np.empty((count, FIXED_FEATURES + gaussians[4].shape[1]), dtype=np.float32)

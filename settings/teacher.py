@@ -100,8 +100,20 @@ class TeacherConfig(Section):
         description="render new views all through training instead of fixed ones before it; for gaussians, bricks",
     )
     frames: int = Field(64, ge=2, description="number of views; for bricks")
-    supersample: int = Field(
-        1, ge=1, le=4, description="renders at this multiple of the width, then averages; for gaussians, bricks"
+    fitted_width: int | None = Field(
+        None,
+        ge=1,
+        le=16384,
+        description="width of the pictures that the Gaussians were fitted to, pixels: views are drawn at least that "
+        "wide, with the 0.3 px^2 by which 3DGS widens every Gaussian in pixels of that width, then averaged; null: "
+        "found out from the files, else by what looks most like the dataset's images",
+    )
+    supersample: int | None = Field(
+        None,
+        ge=1,
+        le=4,
+        description="renders at this multiple of the width, then averages; null: the least that reaches fitted_width; "
+        "for gaussians, bricks",
     )
 
     @property

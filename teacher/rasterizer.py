@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import dataclass, replace
+from math import ceil
+
 import torch
 from torch import Tensor
 
 from kernels.rasterize import RasterOutput, View, rasterize
+from kernels.rasterize_forward_numba import DILATION
 from kernels.rasterize_gsplat import rasterize_gsplat
 from kernels.ray_weights import RayWeights, ray_weights
 from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat
 
-__all__ = ["RasterOutput", "Rasterizer", "camera_view"]
+__all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view"]
+
+_MOST_MULTIPLE = 16
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """At which width Gaussians are drawn, and how much each is widened there.
+
+    3DGS adds 0.3 px^2 to the 2D covariance of every Gaussian, in pixels of the pictures it is fitted to: whatever is
+    thinner than a pixel looks right at that size of a pixel alone. A view of another width is therefore drawn at the
+    least multiple of it that reaches the fitted width, widened by as much as a fitted picture, and averaged by area.
+
+    Sixteen pixels along a side of one are drawn at most: their mean is good enough whatever is asked for.
+
+    Attributes:
+        fitted_width: of the pictures that the Gaussians were fitted to, pixels; None: not known, so that every picture
+            is widened by 0.3 of its own px^2.
+        supersample: draw at this multiple of a view's width instead.
+    """
+
+    fitted_width: int | None = None
+    supersample: int | None = None
+
+    def multiple(self, width: int) -> int:
+        """Pixels drawn along a side of each pixel of a view that wide."""
+        return self.supersample or min(_MOST_MULTIPLE, ceil((self.fitted_width or width) / width))
+
+    def dilation(self, width: int) -> float:
+        """What is added to the 2D covariances of a picture drawn that wide, px^2 of its own."""
+        return DILATION * (width / (self.fitted_width or width)) ** 2
 
 
 class Rasterizer:
@@ -26,6 +61,7 @@ class Rasterizer:
             much smaller than one unit wants less.
         threads: CPU threads; None is all. The images do not depend on it.
         device: where the program computes; None is the CPU.
+        drawing: how much Gaussians are widened; whoever averages also asks it for the size to draw at.
 
     Raises:
         InputError: gsplat is chosen and cannot run on the device; what is missing.
@@ -39,7 +75,9 @@ class Rasterizer:
         near: float = 0.2,
         threads: int | None = None,
         device: torch.device | str | None = None,
+        drawing: Drawing | None = None,
     ) -> None:
+        self.drawing = drawing or Drawing()
         device = torch.device(device or "cpu")
         if implementation == "auto":
             implementation = "gsplat" if device.type == "cuda" else "cpu"
@@ -51,6 +89,12 @@ class Rasterizer:
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
         self._near, self._threads = near, threads
+
+    def redrawn(self, drawing: Drawing) -> Rasterizer:
+        """The same Gaussians drawn another way."""
+        other = copy(self)
+        other.drawing = drawing
+        return other
 
     def render(self, cameras: Cameras, index: int, channels: Tensor | None = None) -> RasterOutput:
         """The image from camera ``index``, at the cameras' size.
@@ -65,7 +109,7 @@ class Rasterizer:
             return RasterOutput(*(plane[0] for plane in self.render_batch(cameras[index], channels)))
         return rasterize(
             *self._tensors,
-            camera_view(cameras, index),
+            self._view(cameras, index),
             channels=channels,
             near=self._near,
             implementation="auto" if self.implementation == "cpu" else self.implementation,
@@ -80,7 +124,7 @@ class Rasterizer:
         Args, Raises: as ``render``.
         """
         if self.implementation == "gsplat":
-            views = [camera_view(cameras, index) for index in range(len(cameras))]
+            views = [self._view(cameras, index) for index in range(len(cameras))]
             channels = None if channels is None else channels.to(self.device)
             return rasterize_gsplat(*self._tensors, views, channels=channels, near=self._near)[0]
         single = [self.render(cameras, index, channels) for index in range(len(cameras))]
@@ -93,11 +137,14 @@ class Rasterizer:
         """
         return ray_weights(
             *(tensor.cpu() for tensor in self._tensors[:3]),
-            camera_view(cameras, index),
+            self._view(cameras, index),
             near=self._near,
             implementation="torch" if self.implementation == "torch" else "auto",
             threads=self._threads,
         )
+
+    def _view(self, cameras: Cameras, index: int) -> View:
+        return replace(camera_view(cameras, index), dilation=self.drawing.dilation(cameras.width))
 
 
 def camera_view(cameras: Cameras, index: int) -> View:

@@ -29,7 +29,7 @@ class FakeGsplat(ModuleType):
     ):  # fmt: skip
         count, cameras = len(means), len(viewmats)
         assert means.shape == (count, 3) and opacities.shape == (count,) and covars.shape == (count, 3, 3)
-        assert quats is None and scales is None and eps2d == 0.3 and rasterize_mode == "classic" and not packed
+        assert quats is None and scales is None and rasterize_mode == "classic" and not packed
         assert viewmats.shape == (cameras, 4, 4) and Ks.shape == (cameras, 3, 3)
         assert colors.shape == (cameras, count, colors.shape[-1])
         tensors = (means, opacities, colors, viewmats, Ks, covars)
@@ -46,7 +46,7 @@ class FakeGsplat(ModuleType):
             view = View(
                 torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0])) @ pose,
                 *(float(intrinsics[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2))),
-                width, height,
+                width, height, eps2d,
             )  # fmt: skip
             out = rasterize(
                 means, symmetric, opacities, torch.zeros(count, 1, 3), view, channels=color, near=near_plane,

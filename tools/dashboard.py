@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
+from distill.reports.dashboard.older_runs import SUMMARY, read_older_runs
 from distill.reports.dashboard.page import dashboard_page
 from distill.reports.dashboard.run_files import Problems
 from distill.reports.dashboard.run_records import read_runs
@@ -36,11 +37,11 @@ def build(root: Path, output: Path) -> None:
         InputError: there are neither logs nor results, or ``output`` cannot be written to.
     """
     start = time.perf_counter()
-    if not any((root / name).is_dir() for name in ("logs", "results")):
+    if not any((root / name).exists() for name in ("logs", "results", SUMMARY)):
         hint = "Name the folder that logs/ and results/ are in."
         raise InputError("--root", "folder", f"neither logs/ nor results/ in {root}", "the folder of runs", hint)
     problems = Problems(root)
-    runs = read_runs(root, problems)
+    runs = read_runs(root, problems) + read_older_runs(root, problems)
     tables = stage_tables(runs)
     page = dashboard_page(runs, tables, problems, root.resolve().name, f"{datetime.now():%Y-%m-%d %H:%M}")
     markdown = dashboard_markdown(tables, problems.found)

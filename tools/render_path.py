@@ -88,7 +88,8 @@ def _teacher(config: Config, gaussians: Gaussians | None) -> RenderView:
         raise InputError(
             "config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply, or use --show student."
         )
-    return gaussians_renderer(Rasterizer(gaussians, config.teacher.rasterizer, device=choose_device(config)))
+    drawn = {"device": choose_device(config), "drawing": source_of(config).drawing(gaussians)}
+    return gaussians_renderer(Rasterizer(gaussians, config.teacher.rasterizer, **drawn))
 
 
 def _path(config: Config, gaussians: Gaussians | None, chosen: argparse.Namespace) -> tuple[str, Cameras]:

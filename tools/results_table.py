@@ -108,7 +108,8 @@ def _run_cells(report: Path, logs: Path, rows: list[CsvRow]) -> list[str]:
     last = trained[0] if trained else {}
     versions_json = report / "results" / logs.parent.name / logs.name / "versions.json"
     versions = json.loads(versions_json.read_text(encoding="utf-8")) if versions_json.is_file() else {}
-    verdict = f" **{any_row['collapsed']}**" if any_row.get("collapsed") else ""
+    word = (any_row.get("verdict") or any_row.get("collapsed") or "").partition(":")[0]
+    verdict = f" **{word}**" if word else ""
     return [
         f"{logs.parent.name}/{logs.name}{verdict}",
         versions.get("device_name") or "",

@@ -20,7 +20,7 @@ from scene.images import psnr, resize_area, to_uint8
 from settings.config import Config
 from settings.errors import InputError
 from teacher.depth import DepthKind
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from teacher.sources import Teacher, load_teacher
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import TeacherViews
@@ -222,20 +222,22 @@ def stored_files(config: Config, teacher: Teacher, depth: bool) -> OutputFiles |
         return None
     data, empty = config.data, config.teacher.depth_empty
     return find_outputs(
-        teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False, depth_empty=empty
-    )
+        teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False, offset=data.offset,
+        depth_empty=empty,
+    )  # fmt: skip
 
 
 def witness_of(config: Config, teacher: Teacher, drawn: int) -> RenderView:
     """Renders the teacher's Gaussians as pictures of ``drawn`` pixels width that are reduced: 3DGS drawn small is not
     the same."""
-    rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=choose_device(config))
-
-    def render(cameras: Cameras, index: int) -> Rendering:
-        reduced = round(drawn / cameras.width)
-        return gaussians_renderer(rasterizer, min(_MOST_SUPERSAMPLE, max(1, reduced)))(cameras, index)
-
-    return render
+    reduced = min(_MOST_SUPERSAMPLE, max(1, round(drawn / teacher.views.cameras.width)))
+    rasterizer = Rasterizer(
+        teacher.gaussians,
+        config.teacher.rasterizer,
+        device=choose_device(config),
+        drawing=Drawing(drawn, reduced),
+    )
+    return gaussians_renderer(rasterizer)
 
 
 def _stored_depth(files: OutputFiles, kind: DepthKind, chosen: list[int]) -> StoredDepth:

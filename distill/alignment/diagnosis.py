@@ -10,11 +10,11 @@ from distill.alignment.depth_reading import DepthReading, better_kind, depth_rea
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.alignment.search import SEARCH_FRAMES, SEARCH_WIDTH, Trial, Trials, try_all
-from distill.evaluation.metrics import is_collapsed
+from distill.evaluation.metrics import GATE_DB, is_collapsed
 from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind
 
-THRESHOLD_DB = 20.0
+THRESHOLD_DB = GATE_DB
 """The gate of the alignment prototype: mean PSNR against the teacher."""
 ABOVE_BLANK_DB = 2.0
 """Pictures that are less far above the best single colour have nothing in common."""

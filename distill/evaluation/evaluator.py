@@ -47,6 +47,7 @@ RenderFrame = Callable[[int, Color], "RenderedFrame"]
 # Renders in memory at a time: 9 of 800x800. More make no figure steadier.
 _CHUNK_BYTES = 64 * 2**20
 _BYTES_PER_PIXEL = 3 + 4 + 4
+_TEACHER_FRAMES = 4
 _log = logging.getLogger(__name__)
 
 
@@ -103,8 +104,7 @@ def evaluate(
         splits["all"] = frames
     gpu = overall_gpu([(GpuFigures(*(each["gpu"])), each["seconds"]) for each in measured.values()])
     rows = [summarize(frame_rows, split, name, splits[split], gpu) for split in splits for name in names]
-    coverage = np.mean([views.coverage[index].numpy().mean(dtype=np.float64) for index in frames]) / 255
-    collapsed, evidence = verdict(rows, float(coverage))
+    collapsed, evidence = verdict(rows)
     write_gallery(folder, step, references, frame_rows, job.image_of, subject)
     write_csv(folder.eval_frames_csv(step), frame_rows, FRAME_COLUMNS)
     write_csv(folder.eval_csv(step), rows, EVAL_COLUMNS)
@@ -136,6 +136,21 @@ def chosen_frames(views: TeacherViews, settings: EvalConfig) -> dict[str, list[i
         found = f"{list(settings.splits)}, which have none of the {len(views.names)} frames"
         raise InputError("config", "eval.splits", found, "a split with frames", "Change data.holdout_every.")
     return chosen
+
+
+def teacher_psnr(views: TeacherViews, config: Config) -> float | None:
+    """PSNR in dB of the teacher's own views against ground truth: mean over a few of the frames to be measured.
+
+    None without ground truth, or where the images are the teacher.
+
+    Raises:
+        InputError: the config asks for a split that ``views`` do not have.
+    """
+    if views.ground_truth is None or config.teacher.kind == "images":
+        return None
+    references = References(views, ("ground_truth",), background_of(views, config), {})
+    frames = sorted(index for indices in chosen_frames(views, config.eval).values() for index in indices)
+    return float(np.mean([references.teacher_psnr(index) for index in spread(frames, _TEACHER_FRAMES)]))
 
 
 def background_of(views: TeacherViews, config: Config) -> Color:

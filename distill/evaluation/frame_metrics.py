@@ -78,7 +78,7 @@ class References:
         return self.views.coverage[index].numpy() / np.float32(255)
 
     def measure(self, index: int, render: Render, previous: np.ndarray | None) -> dict[str, dict[str, float | None]]:
-        """By reference: a value for each of ``METRICS`` and ``MORE_METRICS``, None where there is none.
+        """By reference: a value for each of the metrics of ``results``, None where there is none.
 
         Args:
             previous: (H, W, 3) uint8 render of the view before, where flicker is wanted.
@@ -113,13 +113,15 @@ class References:
             "depth_rel": depth.relative if depth else None,
             "alpha_iou": metrics.alpha_iou(render.alpha, coverage),
             "flicker": change,
-            "psnr_teacher": self._teacher_psnr(index, target) if name == "ground_truth" else None,
+            "psnr_teacher": self.teacher_psnr(index) if name == "ground_truth" else None,
+            "psnr_silhouette": metrics.psnr_silhouette(target, coverage, self.background),
+            "coverage": float(coverage.mean(dtype=np.float64)),
             **{f"lpips_{net}": self.lpips[net](image, target) if net in self.lpips else None for net in metrics.NETS},
         }
 
-    def _teacher_psnr(self, index: int, truth: np.ndarray) -> float:
-        """Of the teacher's own picture, in the 8 bits that the student's has."""
-        return metrics.psnr(_float(to_uint8(self.image(index, "teacher"))), truth)
+    def teacher_psnr(self, index: int) -> float:
+        """Of the teacher's own picture against ground truth, in the 8 bits that the student's has."""
+        return metrics.psnr(_float(to_uint8(self.image(index, "teacher"))), self.image(index, "ground_truth"))
 
     def _depth_error(self, index: int, render: Render) -> metrics.DepthError | None:
         if self.views.distance is None:

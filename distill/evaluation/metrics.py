@@ -16,6 +16,12 @@ from scene.images import psnr, psnr_from_mse
 COLLAPSE_MARGIN_DB = 0.5
 """A student no more than this above a blank picture has learnt nothing."""
 
+GATE_DB = 20.0
+"""PSNR under which a student does not show what its teacher shows: the gate of the alignment prototype."""
+
+HALF_DB, QUARTER_DB = 3.0, 6.0
+"""Above a blank picture, with half and with a quarter of its squared error left."""
+
 FOREGROUND_COVERAGE = 0.5
 NETS = ("vgg", "alex")
 """Networks of LPIPS; the column is ``lpips_<net>``."""
@@ -43,6 +49,20 @@ def psnr_blank(reference: np.ndarray) -> float:
     A constant minimises the squared error of a channel at that channel's mean, where the error is the variance.
     """
     return psnr_from_mse(reference.var(axis=(0, 1), dtype=np.float64).mean())
+
+
+def psnr_silhouette(reference: np.ndarray, coverage: np.ndarray, background: tuple[float, float, float]) -> float:
+    """PSNR in dB of the reference's silhouette filled with its mean colour, on the background: it needs no learning.
+
+    Args:
+        coverage: (H, W) in [0, 1], the part of a pixel that the object covers.
+        background: what the reference is on, sRGB in [0, 1].
+    """
+    share = coverage.astype(np.float64)[..., None]
+    behind = (1 - share) * np.array(background)
+    # The colour of least squared error: a mean, in which a pixel counts as far as it is covered.
+    color = (share * (reference - behind)).sum(axis=(0, 1)) / max((share**2).sum(), 1e-12)
+    return psnr(share * color.clip(0, 1) + behind, reference)
 
 
 class DepthError(NamedTuple):
@@ -92,9 +112,36 @@ def flicker(
     return float(np.abs(change).mean())
 
 
-def is_collapsed(student_psnr: float, blank_psnr: float) -> bool:
-    """Whether a student is within ``COLLAPSE_MARGIN_DB`` of a blank picture, below it, or not a number."""
-    return not student_psnr > blank_psnr + COLLAPSE_MARGIN_DB
+def is_collapsed(
+    student_psnr: float,
+    blank_psnr: float,
+    silhouette_psnr: float | None = None,
+    alpha: float | None = None,
+    coverage: float | None = None,
+) -> bool:
+    """Whether a student has learnt nothing.
+
+    It is within ``COLLAPSE_MARGIN_DB`` of a blank picture, below it, or not a number. Or it is below the silhouette,
+    as untrained ones are in cells that are known to be occupied, and half of the blank picture's squared error is left
+    or its mean alpha is under half of the teacher's coverage. What is None is not looked at.
+    """
+    if not student_psnr > blank_psnr + COLLAPSE_MARGIN_DB:
+        return True
+    if silhouette_psnr is None or student_psnr >= silhouette_psnr:
+        return False
+    is_thin = alpha is not None and coverage is not None and alpha < coverage / 2
+    return is_thin or student_psnr < blank_psnr + HALF_DB
+
+
+def is_far(student_psnr: float, blank_psnr: float | None = None, silhouette_psnr: float | None = None) -> bool:
+    """Whether a student, collapsed or not, is far from what it is compared with.
+
+    It is below ``GATE_DB``; or below the silhouette, with more than a quarter of a blank picture's squared error left.
+    """
+    if not student_psnr >= GATE_DB:
+        return True
+    known = blank_psnr is not None and silhouette_psnr is not None
+    return known and student_psnr < min(silhouette_psnr, blank_psnr + QUARTER_DB)
 
 
 def ssim(image: np.ndarray, reference: np.ndarray) -> float | None:

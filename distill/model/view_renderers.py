@@ -46,15 +46,11 @@ def student_renderer(model: Model, device: torch.device) -> RenderView:
     return render
 
 
-def gaussians_renderer(rasterizer: Rasterizer, supersample: int = 1) -> RenderView:
-    """Renders a teacher's Gaussians.
-
-    Args:
-        supersample: renders at this multiple of the size, then averages premultiplied by area.
-    """
+def gaussians_renderer(rasterizer: Rasterizer) -> RenderView:
+    """Renders a teacher's Gaussians."""
 
     def render(cameras: Cameras, index: int) -> Rendering:
-        planes = blended_planes(rasterizer, cameras, index, supersample).cpu()
+        planes = blended_planes(rasterizer, cameras, index).cpu()
         alpha = planes[..., 3]
         distance = planes[..., 4] / alpha.clamp(min=_FAINT)
         return Rendering(planes[..., :3], alpha, torch.where(alpha >= _FAINT, distance, 0.0))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from distill.alignment.before_training import check_before_training, explained_errors
+from distill.evaluation.evaluator import teacher_psnr
 from distill.losses.supervision import supervise
 from distill.model.model import Model, build_model
 from distill.runs.session import make_trainer
@@ -110,6 +111,11 @@ def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
     kind = config.teacher.kind
     if teacher.gaussians is not None:
         kind += f", {len(teacher.gaussians):,} Gaussians"
+    if teacher.drawing is not None:
+        width = teacher.training_cameras.width
+        fitted = teacher.drawing.fitted_width
+        kind += f", drawn {width * teacher.drawing.multiple(width)} pixels wide"
+        kind += "" if fitted is None else f" (fitted at {fitted})"
     depth = "none"
     if views.distance is not None:
         depth = f"known in {(views.distance > 0).float().mean():.0%} of pixels"
@@ -120,7 +126,7 @@ def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
         ("frames", f"{len(views)} at {size}: {frames}, {held} held out"),
         ("alpha", "none" if views.alpha is None else "yes"),
         ("depth", depth),
-        ("ground truth", "none" if views.ground_truth is None else "yes"),
+        ("ground truth", _ground_truth(config, teacher)),
         (
             "box",
             " to ".join(
@@ -128,6 +134,13 @@ def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
             ),
         ),
     ]
+
+
+def _ground_truth(config: Config, teacher: Teacher) -> str:
+    if teacher.views.ground_truth is None:
+        return "none"
+    own = teacher_psnr(teacher.views, config)
+    return "yes" + ("" if own is None else f"; the teacher's own views have {own:.2f} dB against it")
 
 
 def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[tuple[str, str]]:

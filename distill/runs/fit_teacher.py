@@ -78,7 +78,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     gaussians, step = fit.model.snapshot(), fit.progress.step
     ply = folder.results / "point_cloud" / f"iteration_{step}" / "point_cloud.ply"
     ply.parent.mkdir(parents=True, exist_ok=True)
-    write_ply(ply, gaussians)
+    write_ply(ply, gaussians, teacher.views.cameras.width)
     result = _evaluate(config, teacher, gaussians, step, folder, device)
     print(result.summary_text())
     print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / 2**20:.1f} MiB")

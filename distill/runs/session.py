@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from distill.alignment.before_training import check_before_training, explained_errors
-from distill.evaluation.evaluator import check_measurable
+from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.losses.supervision import FeatureSupervision, supervise
@@ -201,5 +201,8 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
         )
     if teacher.images is not None:
         _log.info("images of %s as a second source of rays", source_of(config).image_poses())
+    own = teacher_psnr(views, config)
+    if own is not None:
+        _log.info("the teacher's own views have %.2f dB against ground truth (a few of those measured)", own)
     if views.depth_report is not None:
         _log.info("teacher depth: %s", views.depth_report.summary())

@@ -83,6 +83,7 @@ class FeatureExport(FolderExport):
             "features_resolution": resolution,
             "features": list(self.channels),
             "rasterizer": rasterizer.implementation,
+            "fitted_width": rasterizer.drawing.fitted_width,
         }
         super().__init__(folder, views, SETTINGS, settings, (FEATURES, RAYS))
         self.memory = ray_memory(cameras.width, cameras.height, len(self.channels), len(gaussians))

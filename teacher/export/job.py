@@ -18,6 +18,7 @@ from teacher.export.planes import ExportFormat
 from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
 from teacher.export.renders import ViewExport
 from teacher.gaussian_files import check_gaussians_file, write_gaussians
+from teacher.gaussian_files.ply import write_ply
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
@@ -74,13 +75,13 @@ def export(config: Config, options: ExportOptions) -> None:
     format = ExportFormat(
         depth_kind=_depth_kind(config, options.depth_kind),
         background=None if options.rgba else config.teacher.background_rgb,
-        supersample=config.teacher.supersample,
     )
-    whole = rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, near=format.near, device=device)
+    drawn = {"near": format.near, "device": device, "drawing": source.drawing(gaussians)}
+    whole = rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, **drawn)
     limits, report = PruneLimits(options.prune_opacity, options.prune_contribution), None
     if limits != PruneLimits(None, None):
         gaussians, report = prune(gaussians, whole, *source.training_frames(), limits, progress=True)
-        rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, near=format.near, device=device)
+        rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, **drawn)
 
     folder = options.output or RunFolder(config).results / "teacher_views"
     job, features = ViewExport(folder, gaussians, rasterizer, views, format), None
@@ -90,7 +91,7 @@ def export(config: Config, options: ExportOptions) -> None:
         features = FeatureExport(folder, gaussians, rasterizer, views, box, resolution, channels)
     _announce(job, gaussians)
     if ply is not None:
-        write_gaussians(ply, gaussians)
+        _write(ply, gaussians, drawn["drawing"].fitted_width)
     figures = job.run()
     if features is not None:
         features.run()
@@ -129,6 +130,14 @@ def _announce(job: ViewExport, gaussians: Gaussians) -> None:
         _log.info("going on: %d of %d frames are there", len(views.names) - len(job.todo), len(views.names))
     if not views.has_truth and any(views.images):
         _log.warning("no gt/: some frames have no image, or the images are smaller than %s", size)
+
+
+def _write(path: Path, gaussians: Gaussians, fitted_width: int | None) -> None:
+    """Writes the Gaussians; a PLY also says at which width they were fitted."""
+    if path.suffix.lower() == ".ply":
+        write_ply(path, gaussians, fitted_width)
+    else:
+        write_gaussians(path, gaussians)
 
 
 def _sizes(whole: Gaussians, pruned: Gaussians, file: Path | None) -> dict[str, int]:

@@ -24,19 +24,17 @@ class ExportFormat:
     Attributes:
         depth_kind: what ``depth/`` holds; None: no depth.
         background: what RGB pictures are composited on; None writes straight RGBA.
-        supersample: renders at this multiple of the size, then averages.
         near: nearest depth drawn, world units.
     """
 
     depth_kind: DepthKind | None
     background: Color | None
-    supersample: int = 1
     near: float = 0.2
 
 
 def rendered_planes(rasterizer: Rasterizer, cameras: Cameras, format: ExportFormat) -> list[Tensor]:
-    """``view_planes`` of those cameras, rendered in one batch."""
-    factor = format.supersample
+    """``view_planes`` of those cameras, drawn in one batch as the rasterizer's ``Drawing`` says."""
+    factor = rasterizer.drawing.multiple(cameras.width)
     cameras = cameras.resized(cameras.width * factor, cameras.height * factor)
     views = zip(*rasterizer.render_batch(cameras), strict=True)
     return [view_planes(RasterOutput(*view), format.depth_kind, cameras, i, factor) for i, view in enumerate(views)]

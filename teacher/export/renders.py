@@ -62,7 +62,8 @@ class ViewExport(FolderExport):
             "resolution": [views.cameras.width, views.cameras.height],
             "depth_kind": None if format.depth_kind is None else format.depth_kind.value,
             "background": None if format.background is None else list(format.background),
-            "supersample": format.supersample,
+            "supersample": rasterizer.drawing.multiple(views.cameras.width),
+            "fitted_width": rasterizer.drawing.fitted_width,
             "near": format.near,
             "rasterizer": rasterizer.implementation,
             "ground_truth": views.has_truth,
@@ -133,7 +134,7 @@ class ViewExport(FolderExport):
 
     def write_stats(self, stats: dict[str, Any]) -> None:
         """Writes ``render_stats.json``: the given figures after the settings that a reader of the views needs."""
-        shown = ("resolution", "rasterizer", "depth_kind", "background", "supersample", "near")
+        shown = ("resolution", "rasterizer", "depth_kind", "background", "supersample", "fitted_width", "near")
         together = {"frames": len(self.views.names)} | {name: self._settings[name] for name in shown} | stats
         write_json(self.folder / STATS, together)
 

@@ -20,6 +20,8 @@ from teacher.gaussian_files.ply_layouts import refuse_other_layouts
 from teacher.gaussians import Gaussians
 
 _log = logging.getLogger(__name__)
+FITTED_WIDTH = "fitted_width"
+"""The comment in the header before the width of the pictures that the Gaussians were fitted to, pixels."""
 
 _MEANS = ("x", "y", "z")
 _NORMALS = ("nx", "ny", "nz")
@@ -68,10 +70,13 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
     return checked_gaussians(path, _stored_arrays(path, elements.get("vertex"), rest), offset)
 
 
-def write_ply(path: str | Path, gaussians: Gaussians) -> None:
+def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
     """Writes graphdeco's binary little-endian layout, float32, normals zero; reads back equal bit for bit.
 
     The file appears under its name only when complete.
+
+    Args:
+        fitted_width: of the pictures that the Gaussians were fitted to, pixels; a comment of the header holds it.
 
     Raises:
         InputError: the folder is missing or cannot be written.
@@ -91,7 +96,8 @@ def write_ply(path: str | Path, gaussians: Gaussians) -> None:
     names = [name for properties, _ in groups for name in properties]
     vertices = table.view(np.dtype([(name, "<f4") for name in names]))[:, 0]
     with output_errors(path), atomic_path(path) as temporary:
-        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(temporary))
+        comments = [] if fitted_width is None else [f"{FITTED_WIDTH} {fitted_width}"]
+        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=comments).write(str(temporary))
 
 
 def _rest_names(path: str | Path, header: Header) -> tuple[str, ...]:

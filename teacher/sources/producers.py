@@ -130,11 +130,12 @@ class ThreadedProducer:
 def make_producer(config: Config, teacher: Teacher, device: torch.device) -> ViewProducer:
     """The live teacher of a run: on the CPU in a thread of its own, on CUDA in line with training."""
     # Beside training one thread, which has use for the others; before it views are rendered side by side.
-    rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=device, threads=1)
+    name, drawing = config.teacher.rasterizer, teacher.drawing
+    rasterizer = Rasterizer(teacher.gaussians, name, device=device, threads=1, drawing=drawing)
     beside = rasterizer.device.type == "cpu"
 
     def render(index: int) -> LiveView:
         camera = teacher.poses.camera(index)
-        return LiveView(camera, render_view(rasterizer, camera, 0, config.teacher.supersample))
+        return LiveView(camera, render_view(rasterizer, camera, 0))
 
     return ThreadedProducer(render, config.live.ahead) if beside else InlineProducer(render)

@@ -18,7 +18,9 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
+from teacher.rasterizer import Drawing
 from teacher.sources.box import check_box_holds, scene_box
+from teacher.sources.fitted_width import find_drawing
 from teacher.views.output_folder import OutputFiles
 from teacher.views.teacher_views import TeacherViews, views_from_images
 
@@ -33,6 +35,7 @@ class Teacher:
         poses: where a live teacher renders; None where the views are fixed.
         images: the dataset's own images as a second source of rays, or None.
         stored_renders: the folder that the views' pictures were read from; None where they were made here.
+        drawing: at which size the Gaussians are drawn; None where they are not.
     """
 
     views: TeacherViews
@@ -41,6 +44,7 @@ class Teacher:
     poses: PoseSampler | None = None
     images: TeacherViews | None = None
     stored_renders: Path | None = None
+    drawing: Drawing | None = None
 
     @property
     def training_cameras(self) -> Cameras:
@@ -71,9 +75,12 @@ class Source(ABC):
     """The value of ``teacher.kind``."""
     uses_gaussians: ClassVar[bool] = True
     """Whether the Gaussians of ``teacher.ply``, where it is set, are the teacher's."""
+    draws: ClassVar[bool] = True
+    """Whether views are drawn here from the Gaussians."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._drawing: Drawing | None = None
 
     # --- what it needs
 
@@ -152,7 +159,8 @@ class Source(ABC):
         views = self.views(gaussians, box)
         if box is None:
             box = self.box(None, views.cameras)[0]
-        return Teacher(views, gaussians, box, self.poses(views), self.images(), self.stored_renders())
+        drawing = self.drawing(gaussians) if self.draws else None
+        return Teacher(views, gaussians, box, self.poses(views), self.images(), self.stored_renders(), drawing)
 
     def gaussians(self) -> Gaussians | None:
         """The Gaussians that the config names, whether they teach or not; None where it names none.
@@ -165,6 +173,12 @@ class Source(ABC):
             if self.config.teacher.ply is None
             else read_gaussians(self.config.teacher.ply, self.config.data.offset)
         )
+
+    def drawing(self, gaussians: Gaussians) -> Drawing:
+        """At which size the Gaussians are drawn, found out once: see ``find_drawing``."""
+        if self._drawing is None:
+            self._drawing = find_drawing(self.config, gaussians)
+        return self._drawing
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
         """The scene box, and in words where it is from: see ``scene_box``."""

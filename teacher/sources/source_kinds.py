@@ -17,6 +17,7 @@ from settings.errors import InputError
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.gaussians import Gaussians
+from teacher.rasterizer import Drawing
 from teacher.sources.source import Asset, Source
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import (
@@ -32,6 +33,7 @@ class StoredViews(Source):
     """Renders and depth that another program left on disk; a PLY beside them, where there is one, bounds the scene."""
 
     kind = "views"
+    draws = False
 
     def assets(self) -> list[Asset]:
         without = "Or do without: `--set teacher.ply=null` takes the first occupancy from the views."
@@ -78,6 +80,7 @@ class DatasetImages(Source):
 
     kind = "images"
     uses_gaussians = False
+    draws = False
 
     def assets(self) -> list[Asset]:
         return self.dataset_assets()
@@ -110,6 +113,10 @@ class BrickScene(Source):
             path = Path(folder) / "point_cloud.ply"
             write_ply(path, build_bricks(self.config.seed))
             return read_ply(path)
+
+    def drawing(self, gaussians: Gaussians) -> Drawing:
+        """Made by hand, not fitted: widened at every size, unless the config says otherwise."""
+        return Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
         if self.config.data.box != "auto":
@@ -216,7 +223,7 @@ def _rasterized(
 ) -> TeacherViews:
     """The Gaussians rendered here as the config says: see ``views_from_gaussians``."""
     teacher, device = source.config.teacher, choose_device(source.config)
-    options = {"supersample": teacher.supersample, "rasterizer": teacher.rasterizer, "device": device}
+    options = {"drawing": source.drawing(gaussians), "rasterizer": teacher.rasterizer, "device": device}
     return views_from_gaussians(
         gaussians, cameras, names, holdout_every=holdout_every, ground_truth_paths=images, **options
     )

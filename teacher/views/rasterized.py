@@ -33,13 +33,12 @@ class View:
     distance: Tensor | None
 
 
-def blended_planes(rasterizer: Rasterizer, cameras: Cameras, index: int, supersample: int = 1) -> Tensor:
+def blended_planes(rasterizer: Rasterizer, cameras: Cameras, index: int) -> Tensor:
     """(H, W, 5) premultiplied rgb, alpha and alpha * distance of camera ``index``, on the rasterizer's device.
 
-    Args:
-        supersample: renders at this multiple of the size, then averages by area.
+    They are drawn as the rasterizer's ``Drawing`` says, then averaged by area.
     """
-    camera, scale = cameras[index], supersample
+    camera, scale = cameras[index], rasterizer.drawing.multiple(cameras.width)
     fine = camera.resized(camera.width * scale, camera.height * scale)
     output = rasterizer.render(fine, 0)
     distance = output.z * distance_per_z(fine.to(output.z.device), 0)
@@ -47,15 +46,12 @@ def blended_planes(rasterizer: Rasterizer, cameras: Cameras, index: int, supersa
     return planes.view(camera.height, scale, camera.width, scale, 5).mean(dim=(1, 3))
 
 
-def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int, supersample: int = 1) -> View:
+def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int) -> View:
     """The teacher seen by camera ``index`` at the cameras' size, with exact alpha and expected distance.
 
     The tensors are on the rasterizer's device.
-
-    Args:
-        supersample: renders at this multiple of the size, then averages premultiplied by area.
     """
-    planes = blended_planes(rasterizer, cameras, index, supersample)
+    planes = blended_planes(rasterizer, cameras, index)
     alpha = planes[..., 3:4]
     straight = planes / alpha.clamp(min=1e-6)
     known = torch.where(alpha[..., 0] >= _FAINT, straight[..., 4], 0.0)

@@ -22,7 +22,7 @@ from teacher.depth import DepthKind
 from teacher.depth_files import EmptyValues
 from teacher.depth_inference import DepthReport
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.output_folder import (
     Size,
     all_present,
@@ -197,7 +197,7 @@ def views_from_gaussians(
     cameras: Cameras,
     names: Sequence[str],
     *,
-    supersample: int = 1,
+    drawing: Drawing | None = None,
     rasterizer: str = "auto",
     device: torch.device | None = None,
     holdout_every: int,
@@ -207,17 +207,16 @@ def views_from_gaussians(
 
     Args:
         names: N unique frame names.
-        supersample: renders at this multiple of the size, then averages premultiplied by area.
-        rasterizer, device: ``implementation`` and device of the ``Rasterizer``.
+        drawing, rasterizer, device: of the ``Rasterizer``, ``rasterizer`` its ``implementation``.
         ground_truth_paths: the dataset's images, one a frame; all None or an empty list: no ground truth.
 
     Raises:
         InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
             and cannot run.
     """
-    renderer = Rasterizer(gaussians, rasterizer, device=device)
+    renderer = Rasterizer(gaussians, rasterizer, device=device, drawing=drawing)
     size = (cameras.width, cameras.height)
-    views = (render_view(renderer, cameras, i, supersample) for i in range(len(cameras)))
+    views = (render_view(renderer, cameras, i) for i in range(len(cameras)))
     return TeacherViews(
         cameras=cameras,
         names=tuple(names),

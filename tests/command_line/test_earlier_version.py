@@ -23,6 +23,7 @@ EARLIER = Path(__file__).resolve().parents[1] / "fixtures" / "earlier_version"
 CPU = torch.device("cpu")
 GONE = {"": {"assistant_student"}, "features": {"level", "balance"}}
 GONE |= {"train": {"assistant", "assistant_share", "pointwise_share", "points_per_step"}}
+JUDGED = (0, 3)  # after 40 and 80 steps a student may be called COLLAPSED, which the version of then did not
 each_student = pytest.mark.parametrize("kind", ["hash_grid", "kilo_uniform"])
 
 
@@ -48,8 +49,8 @@ def check_alike(found: list[dict], expected: list[dict], clocks: set[str]) -> No
     """The rows have the same columns and the same figures, but for those of a clock."""
     assert len(found) == len(expected) > 0
     for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for column in one.keys() - clocks:
+        assert one.keys() >= other.keys()
+        for column in other.keys() - clocks - {"collapsed"}:  # what that word says has changed
             try:
                 assert float(one[column]) == pytest.approx(float(other[column]), rel=2e-3, abs=1e-4), column
             except ValueError:
@@ -86,10 +87,11 @@ def test_evaluation_gives_the_figures_and_pictures_of_then(kind, tmp_path):
     path = checkpoint(EARLIER, kind)
     as_then = ["--set", "render.fused=false"]  # a ray ended with its wave, not at the very sample
     arguments = ["--config", str(config), "--output", str(tmp_path), "--eval-only", "--checkpoint", str(path), *as_then]
-    assert main(arguments) == 0
+    assert main(arguments) in JUDGED
     for name in ("eval_step_000040.csv", "eval_step_000040_frames.csv"):
         check_alike(rows(logs(tmp_path, kind) / name), rows(logs(EARLIER, kind) / name), {"avg_fps", "render_s"})
-    assert tuple(rows(logs(EARLIER, kind) / "eval_step_000040.csv")[0]) == EVAL_COLUMNS
+    then = tuple(rows(logs(EARLIER, kind) / "eval_step_000040.csv")[0])
+    assert then == EVAL_COLUMNS[: len(then)]
     for index in (0, 1, 8):
         name = f"eval/step_000040_frame_{index:05d}.png"
         found, expected = (read_image(results(root, kind) / name).astype(int) for root in (tmp_path, EARLIER))
@@ -99,7 +101,7 @@ def test_evaluation_gives_the_figures_and_pictures_of_then(kind, tmp_path):
 @each_student
 def test_a_resumed_run_ends_as_the_run_of_then(kind, copied):
     config = results(copied, kind) / "config.yaml"
-    assert main(["--config", str(config), "--output", str(copied), "--resume", "auto"]) == 0
+    assert main(["--config", str(config), "--output", str(copied), "--resume", "auto"]) in JUDGED
     log = rows(logs(copied, kind) / "training_metrics.csv")
     assert tuple(log[0]) == COLUMNS and [row["step"] for row in log] == ["20", "40", "60", "80"]
     check_alike(log, rows(logs(EARLIER, kind) / "training_metrics.csv"), {"wall_s", "rays_per_s"})
@@ -113,5 +115,6 @@ def test_the_dashboard_shows_its_runs(copied):
     page = (copied / "dashboard.html").read_text(encoding="utf-8")
     for kind in ("hash_grid", "kilo_uniform"):
         psnr = float(rows(logs(EARLIER, kind) / "eval_step_000080.csv")[0]["psnr"])
-        assert f"| {kind} | {kind} | 80 | 16 |" in markdown.replace("\\_", "_") and f"{psnr:.2f}" in markdown
+        line = f"| {kind} **far from its teacher** | {kind} | 80 | 16 |"
+        assert line in markdown.replace("\\_", "_") and f"{psnr:.2f}" in markdown
         assert f"toy/{kind}" in page

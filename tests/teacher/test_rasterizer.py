@@ -1,6 +1,7 @@
 """The rasteriser as the teacher sees it: cameras in, images out."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from scene.cameras import Cameras
 from scene.rays import image_rays
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from tests.fake_gsplat import FakeGsplat
 
 
@@ -94,3 +95,25 @@ def test_gsplat_is_chosen_on_cuda_alone_and_never_replaced_in_silence():
     for implementation, device in (("auto", "cuda"), ("gsplat", "cpu")):
         with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
             Rasterizer(gaussians, implementation, device=device)
+
+
+def test_a_drawing_reaches_the_fitted_width_with_its_widening():
+    fitted = Drawing(200)
+    assert [fitted.multiple(width) for width in (100, 150, 200, 400)] == [2, 2, 1, 1]
+    assert fitted.dilation(200) == 0.3 and fitted.dilation(400) == pytest.approx(1.2)
+    assert Drawing().multiple(50) == 1 and Drawing().dilation(50) == 0.3
+    assert Drawing(200, 4).multiple(100) == 4 and Drawing(10**6).multiple(10) == 16
+
+
+@pytest.mark.parametrize("implementation", ["numba", "torch", "gsplat"])
+def test_a_thin_gaussian_covers_as_much_at_any_size(implementation, monkeypatch):
+    """The widening keeps its size in the world, so that a picture twice as wide has four times the pixels of it."""
+    monkeypatch.setitem(sys.modules, "gsplat", FakeGsplat())
+    monkeypatch.setattr("teacher.rasterizer.ensure_gsplat", lambda device: None)
+    thin = one_gaussian([0.0, 0.0, 0.0])
+    thin = replace(thin, log_scales=thin.log_scales - 3)
+    small = Rasterizer(thin, implementation, drawing=Drawing(31)).render(cameras(), 0)
+    large = Rasterizer(thin, implementation, drawing=Drawing(31)).render(cameras().resized(124, 84), 0)
+    assert float(large.alpha.sum() / small.alpha.sum()) == pytest.approx(16, rel=0.1)
+    same = Rasterizer(thin, implementation).render(cameras().resized(124, 84), 0)
+    assert float(same.alpha.sum() / small.alpha.sum()) == pytest.approx(1, rel=0.1)

@@ -89,7 +89,7 @@ def _run_data(run: Run, pictures: Sequence[tuple[Picture, Panels | None]]) -> di
         "mark": run.mark,
         "blankUnknown": run.blank_unknown,
         "measuredOn": measured_on(run),
-        "psnr": run.figure("psnr"),
+        "psnr": run.figure("psnr") if run.is_comparable else None,
         "blank": run.figure("psnr_blank"),
         "fps": FPS(run),
         "size": run.size_mib,

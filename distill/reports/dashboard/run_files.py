@@ -18,7 +18,9 @@ from machine import files
 Row = dict[str, "float | str | None"]
 """Column -> value; None is an empty cell. Text columns hold text, all others finite numbers."""
 
-TEXT_COLUMNS = frozenset(("name", "split", "reference", "collapsed", "background", "subject", "source"))
+TEXT_COLUMNS = frozenset(
+    ("name", "split", "reference", "collapsed", "background", "subject", "source", "verdict", "method")
+)
 _SAID_PER_FILE = 3  # a file that is wrong in every line is not worth more
 _log = logging.getLogger(__name__)
 

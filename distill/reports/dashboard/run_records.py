@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from distill.evaluation.metrics import COLLAPSE_MARGIN_DB, is_collapsed
+from distill.evaluation.metrics import COLLAPSE_MARGIN_DB, GATE_DB, is_collapsed, is_far
+from distill.evaluation.results import REMEDY
 from distill.reports.dashboard.run_files import Problems, Row, read_mapping, read_rows, section
-from distill.reports.dashboard.stages import stage_of, student_of
+from distill.reports.dashboard.stages import LINEAR, stage_of, student_of
 
 SUSPICIOUS_PSNR = 12.0
 """dB: a student below it is likely blank, where no ``psnr_blank`` can tell; LEGO and the bricks have 9 to 12."""
@@ -39,7 +40,7 @@ class Evaluation:
     """One evaluation of a run.
 
     Args:
-        step: training steps of what was evaluated.
+        step: training steps of what was evaluated; None where nothing tells.
         tag: as in the CSV's name.
         rows: one per split and reference, columns as in the CSV.
         frames: one per frame and reference.
@@ -47,7 +48,7 @@ class Evaluation:
         pictures: the worst frames, worst first, then the median one.
     """
 
-    step: int
+    step: int | None
     tag: str
     rows: list[Row]
     frames: list[Row]
@@ -147,17 +148,29 @@ class Run:
         if psnr is None:
             said = self.latest.judged.get("collapsed")
             return ("COLLAPSED", "The evaluation says so; it has no PSNR.") if said else None
-        if blank is not None and is_collapsed(psnr, blank):
-            why = f"PSNR {psnr:.2f} dB is not {COLLAPSE_MARGIN_DB} dB above that of a blank picture, {blank:.2f} dB."
-            return "COLLAPSED", why
+        silhouette, alpha, coverage = (self.figure(name) for name in ("psnr_silhouette", "alpha_mean", "coverage"))
+        if blank is not None and is_collapsed(psnr, blank, silhouette, alpha, coverage):
+            if is_collapsed(psnr, blank):
+                bound = f"not {COLLAPSE_MARGIN_DB} dB above that of a blank picture, {blank:.2f} dB."
+            else:
+                bound = f"below that of the silhouette in one colour, {silhouette:.2f} dB."
+            return "COLLAPSED", f"PSNR {psnr:.2f} dB is {bound}"
         if self.latest.judged.get("collapsed"):
             return "COLLAPSED", "The evaluation says so."
         if blank is None and psnr < SUSPICIOUS_PSNR:
             return "likely blank", (
-                f"PSNR {psnr:.2f} dB is below {SUSPICIOUS_PSNR:g} dB and the CSV has no psnr_blank. "
-                "An all-white picture has 9.4757 dB on LEGO's test images."
+                f"PSNR {psnr:.2f} dB is below {SUSPICIOUS_PSNR:g} dB and the CSV has no psnr_blank."
+                + (" An all-white picture has 9.4757 dB on LEGO's test images." if self.is_comparable else "")
             )
+        if is_far(psnr, blank, silhouette):
+            bound = f"{GATE_DB:g} dB" if psnr < GATE_DB else f"the silhouette in one colour, {silhouette:.2f} dB"
+            return "far from its teacher", f"PSNR {psnr:.2f} dB is below {bound}: {REMEDY}."
         return None
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether its figures are of sRGB values, as all but the earlier evaluator's are."""
+        return self.stage != LINEAR
 
     @property
     def blank_unknown(self) -> bool:

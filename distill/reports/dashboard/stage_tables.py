@@ -14,10 +14,14 @@ RULES = (
     "A run's figures are those of its latest evaluation (of each tag): of held-out frames against the teacher where "
     "it has them.",
     "An empty cell was not measured. The best figure of a column is bold where at least two runs were measured alike: "
-    "on the same split, against the same reference, on the same background, at the same width; collapsed and likely "
-    "blank runs do not compete.",
-    "Gap to blank: PSNR above that of the best single-colour picture. COLLAPSED: no more than 0.5 dB above it. Likely "
-    "blank: the CSV has no psnr_blank to compare with, and its PSNR is below 12 dB, which blank pictures reach.",
+    "on the same split, against the same reference, on the same background, at the same width; marked runs do not "
+    "compete.",
+    "Gap to blank: PSNR above that of the best single-colour picture. COLLAPSED: no more than 0.5 dB above it, or "
+    "no better than the teacher's silhouette in one colour with half of the blank picture's error left or less than "
+    "half of the teacher's coverage. Likely blank: the CSV has no psnr_blank to compare with, and its PSNR is below "
+    "12 dB, which blank pictures reach. Far from its teacher: neither, but below 20 dB or the silhouette.",
+    "Files of the earlier evaluator (metrics_summary.csv, metrics_white.json) are read too. What it measured in linear "
+    "RGB, all that has a psnr_foreground, has a table of its own: no figure there compares with those of sRGB values.",
     "Gap to teacher: PSNR against ground truth of the teacher less that of the student, on the same frames (from "
     "psnr_teacher of the evaluation's CSV); below 0 the student is better than its teacher.",
     "Size: as the parity CSV has it, else the student's weights in the checkpoint that was evaluated; of a fitted "
@@ -131,6 +135,7 @@ def measured_on(run: Run) -> str:
     row = run.latest.judged if run.latest else {}
     background = row.get("background")
     words = (row.get("split"), row.get("reference"), background and f"on {background}")
+    words = (*words, None if run.is_comparable else "in linear RGB")
     return ", ".join(str(word).replace("_", " ") for word in words if word)
 
 

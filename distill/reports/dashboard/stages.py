@@ -15,8 +15,11 @@ STAGES = {
     "2": "Stage 2: features",
     "control": "Control: a student of the images",
     "unknown": "Stage unknown",
+    "linear": "Earlier evaluator, in linear RGB: not to be compared with the others",
 }
 """Stage -> its title, in the order of the tables."""
+
+LINEAR = "linear"
 
 RULE = (
     "A run's stage is that of the first that fits, by its config.yaml: a teacher's fit (it has fitting_metrics.csv); "

@@ -142,8 +142,8 @@ def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation
     text += f" {row['split']} PSNR against {row['reference']}: {_cell(row['psnr'], 2)} dB"
     text += f", a blank picture's {_cell(row['psnr_blank'], 2)} dB." if row.get("psnr_blank") else "."
     if row.get("collapsed"):
-        return [f"**{row['collapsed']}: no better than a picture of one colour.**", text]
-    return [text]
+        return [f"**{row['collapsed']}: no better than a picture that needs no learning.**", text]
+    return [f"**{row['verdict'].capitalize()}.**", text] if row.get("verdict") else [text]
 
 
 def _figures(latest: Evaluation | None) -> list[str]:

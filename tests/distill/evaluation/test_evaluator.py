@@ -57,9 +57,8 @@ def test_a_blank_student_is_collapsed_with_the_evidence(setup):
     assert result.collapsed
     row = result.rows[0]
     assert result.evidence.startswith(f"COLLAPSED: holdout PSNR {row['psnr']:.2f} dB against the teacher is below")
-    assert (
-        f"a blank image ({row['psnr_blank']:.2f} dB); mean alpha 0.000, the teacher's coverage 0.3" in result.evidence
-    )
+    assert f"a blank image ({row['psnr_blank']:.2f} dB); its silhouette in one colour has" in result.evidence
+    assert "mean alpha 0.000, the teacher's coverage 0.3" in result.evidence
     _, rows = read_csv(folder.eval_csv(20000))
     assert {row["collapsed"] for row in rows} == {"COLLAPSED"}
     assert "COLLAPSED" in result.summary_text()

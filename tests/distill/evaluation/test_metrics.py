@@ -206,3 +206,35 @@ def test_lpips_alex_with_the_real_weights():
     reference = np.stack([x, y, (np.sin(20 * x * y) + 1) / 2], axis=-1).astype(np.float32)
     assert measure(reference[::-1].copy(), reference) == pytest.approx(0.44367, abs=1e-4)
     assert measure(np.ones_like(reference), reference) == pytest.approx(0.81423, abs=1e-4)
+
+
+def test_the_silhouette_in_one_colour_by_hand():
+    reference = np.ones((2, 2, 3))
+    reference[0, 0], reference[0, 1] = 0.2, 0.4
+    coverage = np.array([[1.0, 1.0], [0.0, 0.0]])
+    error = 2 * 0.1**2 / 4  # both pixels of the object are 0.1 from their mean
+    assert metrics.psnr_silhouette(reference, coverage, (1.0, 1.0, 1.0)) == pytest.approx(-10 * math.log10(error))
+    half = np.full((1, 1, 3), 0.75)  # a half covered pixel of colour 0.5 on white
+    assert metrics.psnr_silhouette(half, np.array([[0.5]]), (1.0, 1.0, 1.0)) == 100
+
+
+@pytest.mark.parametrize(
+    ("psnr", "alpha", "collapsed", "far"),
+    [
+        (12.45, 0.06, True, True),  # fog: 0.57 dB above blank
+        (13.5, 0.12, True, True),  # random colours in cells that are known to be occupied
+        (16.0, 0.05, True, True),  # hardly anything is there
+        (16.0, 0.22, False, True),
+        (19.0, 0.05, False, True),  # better than what needs no learning
+        (20.5, 0.22, False, False),
+        (float("nan"), 0.22, True, True),
+    ],
+)
+def test_a_student_is_judged_by_what_needs_no_learning(psnr, alpha, collapsed, far):
+    assert metrics.is_collapsed(psnr, 11.9, 18.0, alpha, 0.24) is collapsed
+    assert metrics.is_far(psnr, 11.9, 18.0) is far
+
+
+def test_a_tiny_object_needs_more_than_the_background():
+    assert metrics.is_collapsed(25.6, 25.0, 33.0, 0.3, 0.01) and metrics.is_far(30.0, 25.0, 33.0)
+    assert not metrics.is_far(40.0, 12.0, 45.0), "an object of one colour: the silhouette is hard to beat"

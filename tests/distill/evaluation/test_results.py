@@ -11,7 +11,8 @@ def test_csv_columns_are_the_documented_ones(setup):
     assert ",".join(columns) == (
         "step,split,reference,frames,psnr,ssim,lpips_vgg,psnr_foreground,psnr_blank,alpha_mean,"
         "avg_fps,gpu_peak_gib,power_avg_w,collapsed,"
-        "lpips_alex,depth_abs,depth_rel,alpha_iou,flicker,psnr_teacher,background,width,height"
+        "lpips_alex,depth_abs,depth_rel,alpha_iou,flicker,psnr_teacher,background,width,height,"
+        "psnr_silhouette,coverage,verdict"
     )
     assert [(row["split"], row["reference"], row["frames"]) for row in rows] == [
         ("holdout", "teacher", "3"),
@@ -39,7 +40,7 @@ def test_tiny_pictures_leave_cells_empty(setup, monkeypatch):
     assert float(rows[0]["psnr"]) == 100.0
     blank_psnr = f"{result.rows[0]['psnr_blank']:.2f}"
     first = result.summary_text().splitlines()[1]
-    assert first.split() == ["holdout", "teacher", "3", "100.00", "-", "-", "100.00", blank_psnr]
+    assert first.split() == ["holdout", "teacher", "3", "100.00", "-", "-", "100.00", blank_psnr, "-"]
 
 
 def test_gpu_figures_reach_the_csv(setup, monkeypatch):
@@ -62,15 +63,16 @@ def test_summary_is_a_table_a_person_can_read(setup):
     views = make_views()
     result, _ = run(with_noise(views, lambda i: 0.2), views, setup)
     lines = result.summary_text().splitlines()
-    assert " ".join(lines[0].split()) == "split reference frames PSNR SSIM LPIPS PSNR fg PSNR blank"
+    assert " ".join(lines[0].split()) == "split reference frames PSNR SSIM LPIPS PSNR fg PSNR blank PSNR teacher"
     assert lines[1].split()[:4] == ["holdout", "teacher", "3", "13.98"]
     assert len(lines) == 1 + 6 + 2
     assert lines[-2].endswith(" frames/s")
     assert lines[-1] == result.evidence
+    assert float(lines[2].split()[8]) == round(result.rows[1]["psnr_teacher"], 2)
 
 
 def test_columns_hold_every_metric():
-    names = {*results.METRICS, *results.MORE_METRICS}
+    names = {*results.METRICS, *results.MORE_METRICS, *results.LATEST_METRICS}
     assert names < set(EVAL_COLUMNS) and names < set(FRAME_COLUMNS)
 
 

@@ -7,7 +7,7 @@ from distill.model.view_renderers import gaussians_renderer, student_renderer
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import RenderSettings, render_frame
 from scene.rays import SceneBox
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 WHITE = (1.0, 1.0, 1.0)
@@ -44,7 +44,7 @@ def test_a_broken_student_is_drawn_black(field):
 def test_supersampling_averages_what_is_premultiplied():
     cameras, rasterizer = ring_of_cameras(2, 12, 12), Rasterizer(block_of_gaussians())
     fine = gaussians_renderer(rasterizer)(cameras.resized(36, 36), 1)
-    coarse = gaussians_renderer(rasterizer, 3)(cameras, 1)
+    coarse = gaussians_renderer(rasterizer.redrawn(Drawing(supersample=3)))(cameras, 1)
     torch.testing.assert_close(coarse.rgb, fine.rgb.view(12, 3, 12, 3, 3).mean((1, 3)))
     torch.testing.assert_close(coarse.alpha, fine.alpha.view(12, 3, 12, 3).mean((1, 3)))
     weighted = (fine.alpha * fine.distance).view(12, 3, 12, 3).mean((1, 3)) / coarse.alpha.clamp(min=1e-6)

@@ -7,7 +7,7 @@ import torch
 from kernels.rasterize import RasterOutput
 from teacher.depth import DepthKind
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes, view_planes
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 
@@ -49,8 +49,8 @@ def test_blocks_are_averaged_premultiplied(look_at):
 
 
 def test_views_of_a_batch_are_as_rendered_one_by_one():
-    cameras, format = ring_of_cameras(4), ExportFormat(DepthKind.DISTANCE, (1.0, 1.0, 1.0), supersample=2)
-    rasterizer = Rasterizer(block_of_gaussians())
+    cameras, format = ring_of_cameras(4), ExportFormat(DepthKind.DISTANCE, (1.0, 1.0, 1.0))
+    rasterizer = Rasterizer(block_of_gaussians(), drawing=Drawing(supersample=2))
     batch = rendered_planes(rasterizer, cameras[[0, 2, 3]], format)
     for planes, index in zip(batch, (0, 2, 3), strict=True):
         assert torch.equal(planes, rendered_planes(rasterizer, cameras[index], format)[0])

@@ -16,7 +16,7 @@ from teacher.depth import MIN_ALPHA, DepthKind
 from teacher.export.export_cameras import ExportViews
 from teacher.export.planes import ExportFormat
 from teacher.export.renders import SETTINGS, TRANSFORMS, ViewExport
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.teacher_views import views_from_outputs
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
@@ -30,10 +30,10 @@ def make_views(images=None, cameras=None):
     return ExportViews(cameras, names, tuple(images or [None] * len(cameras)), (24, 24), "here")
 
 
-def make_export(folder, format=None, views=None, gaussians=None):
+def make_export(folder, format=None, views=None, gaussians=None, drawing=None):
     gaussians = gaussians or block_of_gaussians()
     format = format or ExportFormat(DepthKind.INVERSE_Z, WHITE)
-    rasterizer = Rasterizer(gaussians, near=format.near)
+    rasterizer = Rasterizer(gaussians, near=format.near, drawing=drawing)
     return ViewExport(folder, gaussians, rasterizer, views or make_views(), format)
 
 
@@ -103,7 +103,7 @@ def test_without_depth_there_is_no_depth_folder(tmp_path):
 
 
 def test_supersampled_renders_are_averages(tmp_path):
-    make_export(tmp_path, ExportFormat(DepthKind.Z, WHITE, supersample=2)).run(progress=False)
+    make_export(tmp_path, ExportFormat(DepthKind.Z, WHITE), drawing=Drawing(supersample=2)).run(progress=False)
     fine = Rasterizer(block_of_gaussians()).render(ring_of_cameras(FRAMES).resized(48, 48), 1)
     composite = fine.rgb + 1 - fine.alpha[..., None]
     expected = composite.reshape(24, 2, 24, 2, 3).mean((1, 3))
@@ -158,6 +158,7 @@ def test_going_on_renders_only_what_is_missing(tmp_path):
         ({"format": ExportFormat(DepthKind.Z, WHITE)}, 'depth_kind "inverse_z", expected depth_kind "z"'),
         ({"format": ExportFormat(DepthKind.INVERSE_Z, None)}, "background [1.0, 1.0, 1.0], expected background null"),
         ({"format": ExportFormat(DepthKind.INVERSE_Z, WHITE, near=0.1)}, "near 0.2, expected near 0.1"),
+        ({"drawing": Drawing(24)}, "fitted_width null, expected fitted_width 24"),
         ({"gaussians": block_of_gaussians()[:-1]}, "gaussian_count 729, expected"),
         ({"views": make_views(cameras=ring_of_cameras(FRAMES, 30, 30))}, "resolution [24, 24]"),
         ({"views": make_views(cameras=ring_of_cameras(FRAMES + 1))}, "frames ["),

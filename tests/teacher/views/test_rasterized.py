@@ -1,14 +1,15 @@
 import torch
 
 from scene.rays import distance_per_z
-from teacher.rasterizer import RasterOutput
+from teacher.rasterizer import Drawing, RasterOutput
 from teacher.views.rasterized import render_view
 
 
 class _Still:
     """Gives one picture, whatever camera asks, and remembers which did."""
 
-    def __init__(self, rgb, alpha, z):
+    def __init__(self, rgb, alpha, z, drawing=None):
+        self.drawing = drawing or Drawing()
         self.output = RasterOutput(rgb, alpha, z, torch.zeros_like(z), torch.zeros(*z.shape, 0))
 
     def render(self, cameras, index):
@@ -22,8 +23,8 @@ def test_a_view_by_hand(look_at):
     alpha = torch.tensor([[1.0, 1.0, 0.02, 0.0], [1.0, 0.0, 0.0, 0.0]])
     red, green, blue = (torch.tensor(c) for c in ([1.0, 0, 0], [0.0, 1, 0], [0.0, 0, 1]))
     rgb = torch.stack([torch.stack([red, red, 0.02 * blue, 0 * red]), torch.stack([green, 0 * red, 0 * red, 0 * red])])
-    still = _Still(rgb, alpha, 2.0 * alpha)
-    view = render_view(still, cameras, 1, supersample=2)
+    still = _Still(rgb, alpha, 2.0 * alpha, Drawing(supersample=2))
+    view = render_view(still, cameras, 1)
     assert torch.equal(still.camera.c2w, cameras.c2w[1:]) and (still.camera.width, still.camera.height) == (4, 2)
     assert view.alpha.tolist() == [[191, 1]] and torch.equal(view.coverage, view.alpha)
     # Straight colour: two thirds red, one third green; blue although there is hardly any of it.

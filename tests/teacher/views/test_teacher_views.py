@@ -13,7 +13,7 @@ from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.teacher_views import holdout_mask, join_views, views_from_gaussians, views_from_images
 from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring
 
@@ -151,7 +151,7 @@ def test_gaussians_give_exact_alpha_and_distance(tmp_path):
 def test_supersampling_averages_premultiplied():
     cameras = ring(1, 12, 8)
     fine = views_from_gaussians(two_blobs(), cameras.resized(36, 24), ["a"], holdout_every=0)
-    views = views_from_gaussians(two_blobs(), cameras, ["a"], supersample=3, holdout_every=0)
+    views = views_from_gaussians(two_blobs(), cameras, ["a"], drawing=Drawing(supersample=3), holdout_every=0)
     assert views.rgb.shape == (1, 8, 12, 3) and views.cameras.width == 12
 
     def shrunk(image: torch.Tensor) -> torch.Tensor:

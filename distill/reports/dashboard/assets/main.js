@@ -43,7 +43,7 @@ function start() {
   }
   const worthless = data.runs.filter((run) => run.mark).length;
   byId("tiles").append(tile(data.runs.length, "runs"), tile(data.runs.filter((run) => run.psnr !== null).length, "evaluated"),
-    tile(worthless, "collapsed or likely blank", worthless > 0));
+    tile(worthless, "collapsed, likely blank or far from the teacher", worthless > 0));
   for (const scene of scenes) { // frames trained on flatter
     const sound = data.runs.filter((run) => run.scene === scene && run.psnr !== null && !run.mark && run.measuredOn.startsWith("holdout") && run.stage !== "teacher");
     if (sound.length) byId("tiles").append(tile(decibels(Math.max(...sound.map((run) => run.psnr))), `best held-out PSNR of ${scene || "no scene"}`));

@@ -117,3 +117,15 @@ def test_a_run_without_logs_is_there(tmp_path) -> None:
     (folder / "config.yaml").write_text("student: {kind: kilo_uniform}\n")
     run, _ = _only(tmp_path)
     assert (run.stage, run.steps, run.latest, run.mark) == ("1b", None, None, None)
+
+
+def test_below_the_gate_or_the_silhouette_is_far_from_the_teacher(tmp_path) -> None:
+    logs = write_run(tmp_path, "one", 19.0)
+    run, _ = _only(tmp_path)
+    assert run.mark == ("far from its teacher", "PSNR 19.00 dB is below 20 dB: run tools/check_alignment.py.")
+    columns = "step,split,reference,psnr,psnr_blank,alpha_mean,psnr_silhouette,coverage,verdict\n"
+    (logs / "eval_step_001000.csv").write_text(columns + "1000,holdout,teacher,12.45,11.88,0.06,18.2,0.24,COLLAPSED\n")
+    run, _ = _only(tmp_path)
+    assert run.mark == ("COLLAPSED", "PSNR 12.45 dB is below that of the silhouette in one colour, 18.20 dB.")
+    (logs / "eval_step_001000.csv").write_text(columns + "1000,holdout,teacher,30,25,0.01,33,0.01,\n")
+    assert "below the silhouette in one colour, 33.00 dB" in _only(tmp_path)[0].mark[1]
