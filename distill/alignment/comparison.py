@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.evaluation.metrics import psnr_blank
 from distill.model.model import RestoredRun
-from distill.model.view_renderers import Color, Rendering, RenderView, gaussians_renderer, student_renderer
+from distill.model.view_renderers import Color, RenderView, gaussians_renderer, student_renderer
 from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.frames import spread
