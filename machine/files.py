@@ -65,7 +65,7 @@ def _about(path: Path, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(temporary):
+        if error.errno is not None and (error.filename is None or str(error.filename) == str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
 

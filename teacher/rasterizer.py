@@ -45,6 +45,10 @@ class Drawing:
         """Pixels drawn along a side of each pixel of a view that wide."""
         return self.supersample or min(_MOST_MULTIPLE, ceil((self.fitted_width or width) / width))
 
+    def drawn_width(self, width: int) -> int:
+        """Pixels across the picture that is drawn for a view that wide, before it is averaged."""
+        return width * self.multiple(width)
+
     def dilation(self, width: int) -> float:
         """What is added to the 2D covariances of a picture drawn that wide, px^2 of its own."""
         return DILATION * (width / (self.fitted_width or width)) ** 2

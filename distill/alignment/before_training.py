@@ -286,7 +286,7 @@ def _small_comparison(config: Config, teacher: Teacher, reference: _Reference, f
         return torch.from_numpy(resize_area(plane, width, height))
 
     files = stored_files(config, teacher, depth=False)
-    drawn = views.cameras.width * config.teacher.supersample if files is None else files.cameras.width
+    drawn = teacher.drawing.drawn_width(views.cameras.width) if files is None else files.cameras.width
     return Comparison(
         render=witness_of(config, teacher, drawn),
         cameras=views.cameras[frames].resized(width, height),

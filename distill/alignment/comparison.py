@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.evaluation.metrics import psnr_blank
 from distill.model.model import RestoredRun
-from distill.model.view_renderers import Color, RenderView, gaussians_renderer, student_renderer
+from distill.model.view_renderers import Color, Rendering, RenderView, gaussians_renderer, student_renderer
 from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.frames import spread
@@ -230,14 +230,13 @@ def stored_files(config: Config, teacher: Teacher, depth: bool) -> OutputFiles |
 def witness_of(config: Config, teacher: Teacher, drawn: int) -> RenderView:
     """Renders the teacher's Gaussians as pictures of ``drawn`` pixels width that are reduced: 3DGS drawn small is not
     the same."""
-    reduced = min(_MOST_SUPERSAMPLE, max(1, round(drawn / teacher.views.cameras.width)))
-    rasterizer = Rasterizer(
-        teacher.gaussians,
-        config.teacher.rasterizer,
-        device=choose_device(config),
-        drawing=Drawing(drawn, reduced),
-    )
-    return gaussians_renderer(rasterizer)
+    rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=choose_device(config))
+
+    def render(cameras: Cameras, index: int) -> Rendering:
+        reduced = min(_MOST_SUPERSAMPLE, max(1, round(drawn / cameras.width)))
+        return gaussians_renderer(rasterizer.redrawn(Drawing(drawn, reduced)))(cameras, index)
+
+    return render
 
 
 def _stored_depth(files: OutputFiles, kind: DepthKind, chosen: list[int]) -> StoredDepth:

@@ -11,8 +11,7 @@ import torch
 
 from distill.model.checkpoint import load_checkpoint, restore_box, restore_student
 from distill.rendering.occupancy import OccupancyGrid
-from distill.rendering.renderer import RenderSettings
-from kernels.fused_render import fused_refusal
+from distill.rendering.renderer import RenderSettings, renders_fused
 from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from machine.weights_files import restoring
@@ -129,12 +128,7 @@ def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> Occupa
 
 def _render_settings(config: Config, step: float, student: Student, device: torch.device) -> RenderSettings:
     render = config.render
-    refusal = fused_refusal(student.fused_field(), device) if render.fused is True else None
-    if refusal is not None:
-        raise InputError(
-            "config", "render.fused", "true", "auto or false", f"The fused renderer cannot run: {refusal}."
-        )
-    return RenderSettings(
+    settings = RenderSettings(
         step=step,
         max_samples_per_ray=render.max_samples_per_ray,
         termination=render.termination,
@@ -145,3 +139,9 @@ def _render_settings(config: Config, step: float, student: Student, device: torc
         fused=render.fused,
         precision=render.precision,
     )
+    if render.fused is True:
+        try:
+            renders_fused(student, settings, device)
+        except ValueError as error:
+            raise InputError("config", "render.fused", "true", "auto or false", f"T{str(error)[1:]}.") from error
+    return settings

@@ -141,7 +141,7 @@ def _write(path: Path, gaussians: Gaussians, fitted_width: int | None) -> None:
 
 
 def _sizes(whole: Gaussians, pruned: Gaussians, file: Path | None) -> dict[str, int]:
-    """Bytes before and after, in the format of ``file``, as PLY without it."""
+    """Bytes before and after, in the format of ``file``, which holds the pruned ones; as PLY without it."""
     suffix = ".ply" if file is None else file.suffix
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +149,7 @@ def _sizes(whole: Gaussians, pruned: Gaussians, file: Path | None) -> dict[str, 
             path = Path(folder) / f"{name}{suffix}"
             write_gaussians(path, gaussians)
             sizes[name] = path.stat().st_size
-    return sizes
+    return sizes if file is None else sizes | {"bytes_after": file.stat().st_size}
 
 
 def _pruning_in_words(report: dict[str, Any]) -> str:

@@ -139,8 +139,10 @@ def test_triton_on_a_cpu_is_for_tests(tmp_path, capsys, monkeypatch) -> None:
 def test_the_fused_renderer_where_it_cannot_run(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     config = write_toy_scene(tmp_path)
-    assert main(arguments(config, "--device", "cpu", "--set", "render.fused=true")) == 2
-    assert "render.fused: found true, expected auto or false" in capsys.readouterr().err
+    half = arguments(config, "--device", "cpu", "--set", "render.fused=true", "--set", "render.precision=float16")
+    assert main(half) == 2
+    error = capsys.readouterr().err
+    assert "render.fused: found true, expected auto or false. The fused renderer cannot run: on the CPU" in error
     assert not (tmp_path / "results").exists()
 
 

@@ -36,8 +36,8 @@ def test_training_and_rendering_of_both_students(capsys):
     assert [(row[0].split(",")[0].split()[:2], row[1]) for row in rows] == [
         ([what, student], name)
         for student in ("hash_grid", "kilo_uniform")
-        for what in ("training", "rendering")
-        for name in ("torch", "numba")
+        for what, names in (("training", ("torch", "numba")), ("rendering", ("torch", "numba", "numba, fused")))
+        for name in names
     ]
     assert all("steps/s" in row[6] and "rays/s" in row[6] for row in rows if row[0].startswith("training"))
     assert all("frames/s" in row[6] for row in rows if row[0].startswith("rendering"))

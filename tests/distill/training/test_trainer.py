@@ -73,8 +73,8 @@ def test_a_resumed_live_run_equals_the_uninterrupted_one_bit_for_bit(live_path, 
 class _SaysCuda(Rasterizer):
     """Renders on the CPU, but gives out that it is a GPU that does."""
 
-    def __init__(self, gaussians, implementation, *, device, threads) -> None:
-        super().__init__(gaussians)
+    def __init__(self, gaussians, implementation, *, device, threads, drawing) -> None:
+        super().__init__(gaussians, drawing=drawing)
         assert (implementation, device) == ("auto", torch.device("cuda"))
         self.device = device
 

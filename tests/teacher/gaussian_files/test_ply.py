@@ -296,7 +296,7 @@ def test_write_leaves_nothing_half_done(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(PlyData, "write", fail)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(OSError, match="No space left on device"):
         write_ply(tmp_path / "cloud.ply", make_gaussians(degree=1))
     assert (tmp_path / "cloud.ply").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["cloud.ply"]
