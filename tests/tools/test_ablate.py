@@ -35,7 +35,7 @@ def write_study(root: Path, **changes) -> Path:
         "base": "toy.yaml",
         "seeds": [0, 1],
         "common": {"train": {"max_steps": 30}},
-        "arms": {"plain": {}, "blank": {"data": {"near": 50.0}}},  # rays that begin behind the scene see nothing
+        "arms": {"plain": {}, "blank": {"train": {"lr": 1e-9}}},  # learns nothing
         "baseline": "plain",
     }
     path = root / "study.yaml"
@@ -112,7 +112,7 @@ def test_a_finished_study_is_not_run_again(ran, capsys) -> None:
 def test_other_settings_are_refused_and_then_replaced(ran, tmp_path, capsys) -> None:
     for folder in ("results", "logs"):
         shutil.copytree(ran / folder, tmp_path / folder)
-    study = write_study(ran, arms={"plain": {"train": {"lr": 0.02}}, "blank": {"data": {"near": 50.0}}}, seeds=[0])
+    study = write_study(ran, arms={"plain": {"train": {"lr": 0.02}}, "blank": {"train": {"lr": 1e-9}}}, seeds=[0])
     changed = ["--study", str(study.rename(ran / "changed.yaml")), "--assets", str(ran), "--output", str(tmp_path)]
     write_study(ran)
     before = finished(tmp_path)
