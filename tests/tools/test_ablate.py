@@ -34,7 +34,7 @@ def write_study(root: Path, **changes) -> Path:
         "name": "arms",
         "base": "toy.yaml",
         "seeds": [0, 1],
-        "common": {"train": {"max_steps": 30}},
+        "common": {"train": {"max_steps": 90}},
         "arms": {"plain": {}, "blank": {"train": {"lr": 1e-9}}},  # learns nothing
         "baseline": "plain",
     }
@@ -85,14 +85,14 @@ def ran(tmp_path_factory) -> Path:
 def test_the_table_has_the_figures_of_the_runs(ran) -> None:
     psnr = []
     for seed in (0, 1):
-        (path,) = ran.glob(f"logs/toy/arms_plain_s{seed}/eval_step_000030.csv")
+        (path,) = ran.glob(f"logs/toy/arms_plain_s{seed}/eval_step_000090.csv")
         psnr.append(float(next(row["psnr"] for row in rows(path) if row["reference"] == "teacher")))
     table = {(row["arm"], row["metric"], row["reference"]): row for row in rows(ran / f"{TABLE}.csv")}
     plain = table["plain", "psnr", "teacher"]
     assert [float(plain["seed_0"]), float(plain["seed_1"])] == psnr and psnr[0] != psnr[1]
     assert float(plain["mean"]) == pytest.approx(sum(psnr) / 2) and plain["n"] == "2"
     assert float(plain["sd"]) == pytest.approx(abs(psnr[0] - psnr[1]) / 2**0.5)
-    assert float(table["plain", "steps", ""]["mean"]) == 30
+    assert float(table["plain", "steps", ""]["mean"]) == 90
     assert float(table["plain", "samples_per_s", ""]["mean"]) > 1000
     blank = table["blank", "psnr", "teacher"]
     assert blank["n"] == "0" and blank["mean"] == "" and blank["remarks"].count("COLLAPSED") == 2
@@ -171,7 +171,7 @@ def test_bad_input_of_a_run_stops_the_study_with_its_message(tmp_path, capsys) -
 def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, monkeypatch, capsys, caplog) -> None:
     """As a program, with the run that it is stopped in in a process of its own."""
     write_toy_scene(tmp_path)
-    arms = {"plain": {"train": {"max_steps": 30}}, "long": {"train": {"max_steps": 100000}}}
+    arms = {"plain": {"train": {"max_steps": 90}}, "long": {"train": {"max_steps": 100000}}}
     write_study(tmp_path, seeds=[0], common={}, arms={"plain": arms["plain"]})
     assert main(arguments(tmp_path)) == 0
     write_study(tmp_path, seeds=[0], common={}, arms=arms)
