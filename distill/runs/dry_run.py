@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from distill.alignment.before_training import check_before_training, explained_errors
+from distill.alignment.comparison import without_depth
 from distill.evaluation.evaluator import teacher_psnr
 from distill.losses.supervision import supervise
 from distill.model.model import Model, build_model
@@ -21,8 +23,10 @@ from machine.devices import choose_device, device_name
 from machine.run_folder import RunFolder
 from machine.telemetry import synchronize
 from settings.config import Config
+from settings.errors import InputError
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
 
+_log = logging.getLogger(__name__)
 _FEWEST_STEPS, _MOST_STEPS, _PROBE_SECONDS = 1, 12, 1.0
 
 
@@ -63,12 +67,25 @@ def estimate_seconds(config: Config, root: Path) -> float:
 
 
 def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
+    """All that a run has before its first step. What contradicts itself is a warning here: the plan is for whoever
+    wants to see what was read.
+    """
     check_assets(config)
     device = choose_device(config)
-    with explained_errors(config):
+    try:
+        with explained_errors(config):
+            teacher = load_teacher(config)
+    except InputError as error:
+        if not isinstance(error.__cause__, InputError):  # no contradiction behind it
+            raise
+        _log.warning("a run will not start: %s", error)
+        config = without_depth(config)
         teacher = load_teacher(config)
-        model = build_model(config, teacher, device)
-    check_before_training(config, teacher, model)
+    model = build_model(config, teacher, device)
+    try:
+        check_before_training(config, teacher, model)
+    except InputError as error:
+        _log.warning("a run will not start: %s", error)
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from distill.training.training_log import COLUMNS
 from kernels.dispatch import chosen_implementations
 from lego_response_distill import main
 from scene.images import read_image
+from teacher.gaussian_files.ply import read_ply, write_ply
 from tests.command_line.program import LIVE, MIXED, arguments, rows, setting, spawn
 from tests.toy_scene import FRAMES, QUICKLY, SIZE, add_training_split, write_toy_scene
 from tests.triton_device import DEVICE, needs_triton
@@ -88,6 +90,18 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
     # 12 training views of 24x24: 3 bytes of colour, 1 of coverage, 4 of depth.
     assert re.search(r"memory .*; on cpu: training pixels 0.1 MiB, training state", plan)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_a_run_refuses_a_dry_run_says_and_still_prints_the_plan(tmp_path, capsys, caplog) -> None:
+    config = write_toy_scene(tmp_path)
+    ply = tmp_path / "point_cloud.ply"
+    gaussians = read_ply(ply)
+    write_ply(ply, replace(gaussians, means=0.2 * gaussians.means + 0.4))
+    assert main(arguments(config, "--dry-run")) == 0
+    assert "a run will not start" in caplog.text and "another world" in caplog.text
+    assert re.search(r"frames +17 at 24x24", capsys.readouterr().out)
+    assert main(arguments(config)) == 2
+    assert "another world" in capsys.readouterr().err and not (tmp_path / "results").exists()
 
 
 def test_a_blank_student_is_called_collapsed(tmp_path, capsys) -> None:
