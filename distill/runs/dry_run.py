@@ -81,11 +81,13 @@ def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
         _log.warning("a run will not start: %s", error)
         config = without_depth(config)
         teacher = load_teacher(config)
-    model = build_model(config, teacher, device)
-    try:
-        check_before_training(config, teacher, model)
-    except InputError as error:
-        _log.warning("a run will not start: %s", error)
+        model = build_model(config, teacher, device)
+    else:
+        model = build_model(config, teacher, device)
+        try:
+            check_before_training(config, teacher, model)
+        except InputError as error:
+            _log.warning("a run will not start: %s", error)
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0
