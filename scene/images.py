@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -34,6 +35,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _QUARTER_TURNS = (5, 6, 7, 8)
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class ImageHeader(NamedTuple):
@@ -65,6 +67,8 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     with _opened(path) as image:
+        if image.format == "PNG":
+            _check_png(path)
         raw_mode = _raw_mode(image)
         image.load()
         turn = _TURNS.get(_orientation(image))
@@ -99,6 +103,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         refuse_other_kinds(path, "image", expected, "png", "jpeg", "gif", "tiff", "webp")
         found, hint = f"unreadable data ({error})", "Write the file again."
         raise InputError(path, "image", found, expected, hint) from error
+
+
+def _check_png(path: Path) -> None:
+    """InputError where a chunk of a PNG is not what its checksum says: Pillow decodes damaged pixels without a word."""
+    data = memoryview(path.read_bytes())
+    place, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[place : place + 4], "big")
+        kind, stored = bytes(data[place + 4 : place + 8]), data[place + 8 + length : place + 12 + length]
+        if int.from_bytes(stored, "big") != zlib.crc32(data[place + 4 : place + 8 + length]) or len(stored) < 4:
+            found = f"a damaged part '{kind.decode('latin-1')}' at byte {place}, whose checksum is another"
+            raise InputError(path, "image", found, "a whole PNG file", "Copy or write the file again.")
+        place += 12 + length
 
 
 def _orientation(image: Image.Image) -> int:

@@ -50,7 +50,8 @@ def moved_positions(
         near, far = np.linalg.norm(center), np.linalg.norm(moved)
         if near < far and np.linalg.norm(offset) > _FAR_OFFSET * width:
             place = _rounded(center, width)
-            _log.info("%s: %s lie about %s: data.offset has been taken off them already", source, what, place)
+            text = "%s: %s lie about %s, far from data.offset: it has been taken off them already, and is not again"
+            _log.warning(text, source, what, place)
             moved = center
         else:
             step = _step(center, width)

@@ -79,6 +79,8 @@ def parse_yaml(text: str, source: str) -> Any:
         raise InputError(source, f"line {line}", found, "valid YAML with each key once") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(source, "text", " ".join(str(error).split()), "valid YAML") from error
+    except (KeyError, IndexError, AttributeError, TypeError) as error:  # PyYAML, of a tag like !!bool and no such value
+        raise InputError(source, "text", "a value that its !!tag does not allow", "valid YAML", "No tags.") from error
 
 
 def dump_yaml(data: Any) -> str:

@@ -128,8 +128,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     chosen = parser.parse_args(arguments)
     if (chosen.ply is None) != (chosen.transforms is None):
         parser.error("--ply and --transforms go together")
-    if chosen.repeats < 1:
-        parser.error("--repeats must be at least 1")
+    for name, count in (("--repeats", chosen.repeats), ("--threads", chosen.threads)):
+        if count is not None and count < 1:
+            parser.error(f"{name} must be at least 1")
     return chosen
 
 

@@ -12,6 +12,7 @@ Exit status: 0 pass, 1 fail (--planted: fewer than 9 of 10 named right), 2 bad i
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--planted", nargs="*", metavar="FAULT",
         help=f"make these mistakes on purpose and say what comes of them (default: all): {names}",
     )  # fmt: skip
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if not math.isfinite(chosen.threshold):
+        parser.error(f"--threshold must be a number of dB, found {chosen.threshold}")
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -41,6 +41,8 @@ def read_json(path: Path, expected: str) -> object:
 def _mistake(text: str, error: json.JSONDecodeError) -> tuple[str, str]:
     """What is wrong there, and what to do about it."""
     before, after = text[: error.pos].rstrip(), text[error.pos :].lstrip()
+    if text.startswith(("# Camera list", "# Image list", "# 3D point list")):
+        return "a COLMAP text model", "Export a transforms.json from it, with nerfstudio or instant-ngp."
     # Python before 3.13 stops at the bracket, later ones at the comma.
     if (before.endswith(",") and after[:1] in ("]", "}")) or after[:1] == "," and after[1:].lstrip()[:1] in ("]", "}"):
         return "a comma before a closing bracket", "Remove the comma."

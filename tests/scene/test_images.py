@@ -128,6 +128,27 @@ def test_other_files_in_place_of_a_picture_are_named(tmp_path):
             read(path)
 
 
+def test_a_png_of_damaged_pixels_is_refused(tmp_path):
+    """Pillow decodes it to other pixels without a word."""
+    path = tmp_path / "a.png"
+    write_image(path, np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8))
+    whole = path.read_bytes()
+    begin = whole.index(b"IDAT")
+    damaged = {
+        "flipped": whole[: begin + 40] + bytes([whole[begin + 40] ^ 1]) + whole[begin + 41 :],
+        "zeroed": whole[: begin + 40] + bytes(20) + whole[begin + 60 :],
+        "inserted": whole[: begin + 40] + b"x" + whole[begin + 40 :],
+        "cut": whole[:-6],
+    }
+    for what, data in damaged.items():
+        path.write_bytes(data)
+        with pytest.raises(InputError, match="a whole"):
+            read_image(path)
+            pytest.fail(what)
+    path.write_bytes(whole + b"trailing")
+    assert read_image(path).shape == (24, 24, 3)
+
+
 def test_missing_truncated_and_not_a_picture(tmp_path):
     with pytest.raises(InputError, match="absent.png: image: found no such file"):
         read_image(tmp_path / "absent.png")
@@ -136,7 +157,7 @@ def test_missing_truncated_and_not_a_picture(tmp_path):
     whole = (tmp_path / "cut.png").read_bytes()
     for length in (10, len(whole) // 2, len(whole) - 30):
         (tmp_path / "cut.png").write_bytes(whole[:length])
-        with pytest.raises(InputError, match="cut.png: image: found unreadable data"):
+        with pytest.raises(InputError, match="cut.png: image: found a damaged part 'IDAT'"):
             read_image(tmp_path / "cut.png")
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(InputError, match="text.png"):

@@ -9,7 +9,7 @@ import pytest
 
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config, to_yaml
-from settings.yaml_text import read_mapping
+from settings.yaml_text import parse_yaml, read_mapping
 from tests.toy_configs import BRICKS, VIEWS, refusal
 
 
@@ -202,3 +202,9 @@ def test_configs_in_other_encodings_are_read_and_other_files_are_named(tmp_path)
         path.write_bytes(data)
         with pytest.raises(InputError, match=found):
             read_mapping(path)
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!timestamp x", "!!int ''", "!!float ''"])
+def test_a_tag_that_its_value_does_not_fit_is_bad_yaml(value) -> None:
+    with pytest.raises(InputError, match="valid YAML"):
+        parse_yaml(f"run: {value}", "--set")

@@ -61,10 +61,10 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
         InputError: no finished run: config, versions or training_metrics.csv are missing or damaged.
     """
     results = results.resolve()
-    logs = results.parents[2] / "logs" / results.parent.name / results.name if logs is None else logs
-    if not (results / "config.yaml").is_file():
+    if not (results / "config.yaml").is_file() or len(results.parents) < 3:
         hint = "Name the folder results/<scene>/<run> of a run."
         raise InputError(results, "config.yaml", "nothing", "the folder of a run", hint)
+    logs = results.parents[2] / "logs" / results.parent.name / results.name if logs is None else logs
     config = load_config(results / "config.yaml")
     versions = _read_versions(results / "versions.json")
     columns = read_columns(logs / "training_metrics.csv")

@@ -90,6 +90,12 @@ def test_damaged_versions_are_named(ran, tmp_path) -> None:
         write_report(results)
 
 
+@pytest.mark.parametrize("folder", ["/", "/nowhere"])
+def test_what_is_no_runs_folder_is_bad_input(folder) -> None:
+    with pytest.raises(InputError, match="the folder of a run"):
+        write_report(Path(folder))
+
+
 @pytest.mark.parametrize(("steps", "status"), [("150", 0), ("1", 3)], ids=["DONE", "COLLAPSED"])
 def test_a_report_that_fails_is_a_warning_and_keeps_the_exit_status(
     tmp_path, monkeypatch, caplog, steps, status
