@@ -157,7 +157,7 @@ def test_missing_truncated_and_not_a_picture(tmp_path):
     whole = (tmp_path / "cut.png").read_bytes()
     for length in (10, len(whole) // 2, len(whole) - 30):
         (tmp_path / "cut.png").write_bytes(whole[:length])
-        with pytest.raises(InputError, match="cut.png: image: found a damaged part 'IDAT'"):
+        with pytest.raises(InputError, match="cut.png: image: found (a damaged part 'IDAT'|unreadable data)"):
             read_image(tmp_path / "cut.png")
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(InputError, match="text.png"):
