@@ -17,7 +17,7 @@ from kernels.fused_rays_numba import (
     take_samples,
     tile_count,
 )
-from kernels.hash_encoding_numba import corners
+from kernels.hash_encoding_numba import encode
 from kernels.radiance_mlp_numba import MAX_RAW, block_of, flatten, run_layers
 from kernels.threads import FAST, parallel_for
 
@@ -36,45 +36,20 @@ def render(rays, basis, width, grid, march, field, picture) -> None:
 
 
 @njit(**FAST)
-def _encode(places, n, size, to_unit, table, levels, x, index, weight, channels):
-    """Channels (C, size) of the first n places (3, BLOCK)."""
-    offsets, resolutions, scales, hashed = levels
-    features = table.shape[1]
-    for axis in range(3):
-        for s in range(n):
-            x[axis, s] = (places[axis, s] - to_unit[axis]) * to_unit[3]
-    for level in range(len(scales)):
-        offset, entries = offsets[level], offsets[level + 1] - offsets[level]
-        corners(x, 0, n, offset, entries, resolutions[level], scales[level], hashed[level], index, weight)
-        for f in range(features):
-            channel = channels[(level * features + f) * size :]
-            for s in range(n):
-                value = weight[0, s] * table[index[0, s], f]
-                for corner in range(1, 8):
-                    value += weight[corner, s] * table[index[corner, s], f]
-                channel[s] = value
-
-
-@njit(**FAST)
 def _render(
     start, stop, origins, directions, near, far, basis, width, lower, inverse_size, occupied, coarse, step, limit,
     termination, to_unit, table, offsets, resolutions, scales, hashed, flat, dims, density_layers, room,
     rgb, alpha, distance,
 ):  # fmt: skip
     rays, grid = (origins, directions, near, far), (lower, inverse_size, occupied, coarse)
-    levels, picture = (offsets, resolutions, scales, hashed), (rgb, alpha, distance)
-    under_way, samples = new_tile(), new_samples()
+    picture, under_way, samples = (rgb, alpha, distance), new_tile(), new_samples()
     places, _, owner, weights, shown = samples
     ray_of = under_way[0]
     layers, geometry, one = len(dims), dims[density_layers - 1, 0] - 1, np.float32(1)
     color_weights = (dims[:density_layers, 0] * dims[:density_layers, 1]).sum()
     activations = np.zeros((layers + 1, dims.max() * BLOCK), np.float32)
     raw, density = activations[density_layers], np.empty(BLOCK, np.float32)
-    x, index, weight = (
-        np.empty((3, BLOCK), np.float32),
-        np.empty((8, BLOCK), np.uint32),
-        np.empty((8, BLOCK), np.float32),
-    )
+    x, channels = np.empty((3, BLOCK), np.float32), len(scales) * table.shape[1]
     for tile in range(start, stop):
         alive = open_tile(tile, width, rays, under_way, picture)
         while alive > 0:
@@ -82,7 +57,11 @@ def _render(
             if n == 0:
                 break
             size = even(n)
-            _encode(places, n, size, to_unit, table, levels, x, index, weight, activations[0])
+            for axis in range(3):
+                for s in range(n):
+                    x[axis, s] = (places[axis, s] - to_unit[axis]) * to_unit[3]
+            encoding = activations[0, : channels * size].reshape((channels, size))
+            encode(0, n, x, table, offsets, resolutions, scales, hashed, encoding)
             run_layers(flat, dims, 0, density_layers, 0, size, activations)
             for s in range(n):
                 density[s] = np.exp(min(raw[s], MAX_RAW))

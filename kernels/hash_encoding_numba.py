@@ -21,7 +21,7 @@ class HashEncodeNumba(torch.autograd.Function):
         columns = x.detach().t().contiguous()
         out = torch.empty((layout.output_width, len(x)), dtype=torch.float32)
         levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
-        parallel_for(_encode, len(x), columns, table, *levels, out, grain=_GRAIN)
+        parallel_for(encode, len(x), columns, table, *levels, out, grain=_GRAIN)
         ctx.columns, ctx.table, ctx.levels, ctx.touched = columns, table, levels, touched
         return out.t()
 
@@ -39,7 +39,7 @@ class HashEncodeNumba(torch.autograd.Function):
 
 
 @njit(**FAST)
-def corners(x, first, n, offset, size, resolution, scale, hashed, index, weight):
+def _corners(x, first, n, offset, size, resolution, scale, hashed, index, weight):
     """Table entries (8, n) and trilinear weights (8, n) of points ``first .. first + n`` on one level."""
     half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
     mask = size - 1
@@ -85,7 +85,7 @@ def corners(x, first, n, offset, size, resolution, scale, hashed, index, weight)
 
 
 @njit(**FAST)
-def _encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
+def encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
     """Fills ``out[:, start:stop]``, (levels * features, N), from ``x`` (3, N)."""
     features = table.shape[1]
     index = np.empty((8, _BLOCK), np.uint32)  # unsigned: no check for negative indices
@@ -94,7 +94,7 @@ def _encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
         for first in range(start, stop, _BLOCK):
             n = min(stop - first, _BLOCK)
-            corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
+            _corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
             for f in range(features):
                 channel = out[level * features + f, first : first + n]
                 for k in range(n):
@@ -114,7 +114,7 @@ def _encode_backward(first_level, last_level, x, grad, offsets, resolutions, sca
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
         for first in range(0, count, _BLOCK):
             n = min(count - first, _BLOCK)
-            corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
+            _corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
             for k in range(n):
                 for corner in range(8):
                     entry, w = index[corner, k], weight[corner, k]
