@@ -27,6 +27,12 @@ class RenderConfig(Section):
         description="distance between samples, world units; auto: half a pixel's width at the centre of the box, "
         "but no less than the box's diagonal / 1024",
     )
+    sampling: Literal["auto", "occupancy", "teacher"] = Field(
+        "auto",
+        description="where rays are sampled; occupancy: in all cells that the teacher's Gaussians or silhouettes "
+        "reach; teacher: in cells that show in its views, in training only as far as these see, and along rays that "
+        "meet such a cell; auto: teacher, where it has Gaussians or distances",
+    )
     max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
     termination: float = Field(1e-4, ge=0, lt=1, description="a ray ends at this transmittance (evaluation)")
     max_batch_samples: int = Field(

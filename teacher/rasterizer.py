@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from torch import Tensor
 from kernels.rasterize import RasterOutput, View, rasterize
 from kernels.rasterize_forward_numba import DILATION
 from kernels.rasterize_gsplat import rasterize_gsplat
+from kernels.ray_samples import Cells
 from kernels.ray_weights import RayWeights, ray_weights
+from kernels.sight import sight
 from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat
@@ -92,6 +95,7 @@ class Rasterizer:
         """Where the images are."""
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
+        self._half_axes = gaussians.half_axes()
         self._near, self._threads = near, threads
 
     def redrawn(self, drawing: Drawing) -> Rasterizer:
@@ -139,13 +143,25 @@ class Rasterizer:
 
         gsplat does not tell them: with it they are the CPU rasteriser's, and on the CPU.
         """
-        return ray_weights(
-            *(tensor.cpu() for tensor in self._tensors[:3]),
-            self._view(cameras, index),
-            near=self._near,
-            implementation="torch" if self.implementation == "torch" else "auto",
-            threads=self._threads,
-        )
+        return ray_weights(*self._on_cpu(), self._view(cameras, index), **self._cpu_options())
+
+    def sight(
+        self, cameras: Cameras, index: int, *, blocked: float, seen: Cells | None = None, least_weight: float = 0.0
+    ) -> Tensor:
+        """Where the rays of the pixels of ``render`` are blocked: see ``kernels.sight.sight``; on the CPU too."""
+        means, covariances, opacities = self._on_cpu()
+        view = self._view(cameras, index)
+        options = {"blocked": blocked, "seen": seen, "least_weight": least_weight} | self._cpu_options()
+        return sight(means, self._half_axes, covariances, opacities, view, **options)
+
+    def _on_cpu(self) -> tuple[Tensor, Tensor, Tensor]:
+        means, covariances, opacities = (tensor.cpu() for tensor in self._tensors[:3])
+        return means, covariances, opacities
+
+    def _cpu_options(self) -> dict[str, Any]:
+        """Of the CPU's kernels, whatever draws the images."""
+        name = "torch" if self.implementation == "torch" else "auto"
+        return {"near": self._near, "implementation": name, "threads": self._threads}
 
     def _view(self, cameras: Cameras, index: int) -> View:
         return replace(camera_view(cameras, index), dilation=self.drawing.dilation(cameras.width))

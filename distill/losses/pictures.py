@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class RayBatch:
         background: (R, 3).
         coverage: (R,) teacher alpha where known, else the silhouette's share of the pixel.
         distance: (R,) expected distance, world units, 0 where unknown; None without teacher depth.
+        reach: (R,) distance behind which the teacher shows nothing, world units, inf where it does; None: not known.
     """
 
     rays: Rays
@@ -31,6 +32,14 @@ class RayBatch:
     background: Tensor
     coverage: Tensor
     distance: Tensor | None
+    reach: Tensor | None = None
+
+    @property
+    def sampled(self) -> Rays:
+        """The rays as far as they are sampled."""
+        if self.reach is None:
+            return self.rays
+        return replace(self.rays, far=torch.minimum(self.rays.far, self.reach))
 
 
 @dataclass

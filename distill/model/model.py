@@ -20,7 +20,7 @@ from settings.config import Config
 from settings.errors import InputError
 from students import build_student
 from students.base import Student
-from teacher.sources import Teacher, check_assets
+from teacher.sources import Teacher, check_assets, teacher_sight
 from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
@@ -57,7 +57,10 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     torch.manual_seed(config.seed)
     student = build_student((teacher.box.lower, teacher.box.upper), config.student, config.kernels)
     grid = _grid(config, teacher.box, config.occupancy.resolution, step)
-    if teacher.gaussians is not None:
+    sight = teacher_sight(config, teacher, grid.layout)
+    if sight is not None and sight.cells is not None:
+        mask = sight.cells
+    elif teacher.gaussians is not None:
         mask = cells_of_gaussians(teacher.gaussians, grid.layout)
     else:
         mask = cells_of_views(teacher.views, grid.layout)

@@ -61,6 +61,11 @@ class OccupancyGrid(nn.Module):
         return self._cells
 
     @property
+    def teacher_cells(self) -> Cells:
+        """The cells that may ever be sampled."""
+        return Cells(self.box.lower, self.cell_size, self.teacher)
+
+    @property
     def occupied_fraction(self) -> float:
         """Share of the box's cells that are sampled."""
         return self.occupied.float().mean().item()

@@ -30,7 +30,7 @@ from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode
 from settings.loading import REPO_ROOT
-from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from teacher.sources import Teacher, check_assets, load_teacher, source_of, teacher_sight
 from teacher.sources.producers import make_producer
 
 _log = logging.getLogger(__name__)
@@ -40,14 +40,16 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
     render = config.render
     common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
+    sight = teacher_sight(config, teacher, model.grid.layout)
+    cells = None if sight is None else model.grid.teacher_cells
     if teacher.poses is None:
-        sampler = RaySampler(teacher.views, *common)
+        sampler = RaySampler(teacher.views, *common, cells, None if sight is None else sight.reach)
     else:
-        producer = make_producer(config, teacher, device)
-        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common)
+        producer = make_producer(config, teacher, device, None if sight is None else model.grid.layout)
+        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common, cells)
     if teacher.images is None:
         return sampler
-    return MixedRaySampler(sampler, RaySampler(teacher.images, *common), config.data.ground_truth.weight)
+    return MixedRaySampler(sampler, RaySampler(teacher.images, *common, cells), config.data.ground_truth.weight)
 
 
 def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> int:

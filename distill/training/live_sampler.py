@@ -11,7 +11,8 @@ import torch
 from tqdm import tqdm
 
 from distill.rendering.renderer import RenderSettings
-from distill.training.ray_sampler import RaySampler, RaySource
+from distill.training.ray_sampler import PixelPool, RaySampler, RaySource
+from kernels.ray_samples import Cells
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.rays import SceneBox
@@ -34,7 +35,8 @@ class LiveRaySampler(RaySampler):
         producer: renders the views.
         camera: of one view, for its size.
         live: size of the ring and pace.
-        box, settings, background, random_background, device: as for ``RaySampler``.
+        box, settings, background, random_background, device, cells: as for ``RaySampler``; with cells the producer's
+            views bring their reach.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class LiveRaySampler(RaySampler):
         background: tuple[float, float, float],
         random_background: bool,
         device: torch.device,
+        cells: Cells | None = None,
     ) -> None:
         self.producer, self.slots = producer, live.buffer
         shape = (live.buffer, camera.height, camera.width)
@@ -63,6 +66,10 @@ class LiveRaySampler(RaySampler):
             holdout=torch.zeros(live.buffer, dtype=torch.bool),
         )
         super().__init__(ring, box, settings, background, random_background, device)
+        self.cells = cells
+        if cells is not None:
+            self.reach = torch.zeros(live.buffer * camera.height * camera.width, dtype=torch.float16, device=device)
+            self.pool = PixelPool(live.buffer, camera.height * camera.width, device)
         self.view_pixels = camera.height * camera.width
         self.rays_per_view = max(1, round(live.reuse * self.view_pixels))
         self.taken, self.drawn, self.waited = 0, 0, 0.0
@@ -126,4 +133,7 @@ class LiveRaySampler(RaySampler):
         self.distance[pixels] = view.distance.reshape(-1).to(self.device)
         for name in ("c2w", "fx", "fy", "cx", "cy"):
             getattr(self.cameras, name)[slot] = getattr(posed.camera, name)[0].to(self.device)
+        if self.pool is not None:
+            self.reach[pixels] = posed.reach.reshape(-1).to(self.device)
+            self._find_pixels(slot)
         self.taken += 1

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from distill.losses.pictures import RayBatch
-from distill.rendering.renderer import RenderSettings, clip_to_box
-from scene.rays import Rays, SceneBox, pixel_rays
+from distill.rendering.renderer import RenderSettings, clip_to_box, meets
+from kernels.ray_samples import Cells
+from scene.rays import Rays, SceneBox, image_rays, pixel_rays
 from settings.errors import InputError
 from teacher.views.teacher_views import TeacherViews
 
@@ -63,7 +64,9 @@ class RaySource:
 
 
 class RaySampler(RaySource):
-    """Draws pixels uniformly from the views that are not held out.
+    """Draws pixels uniformly from those of the views that are not held out.
+
+    Rays that meet no occupied cell tell a student nothing: with ``cells`` they are not drawn.
 
     Args:
         views: the teacher.
@@ -72,6 +75,9 @@ class RaySampler(RaySource):
         random_background: a random colour per ray; only a teacher with alpha allows it.
         device: where the pixels are kept and the batches made. Colour, alpha and coverage stay 8-bit, as stored; a
             drawn ray's become float32.
+        cells: that rays must meet; None: all are drawn.
+        reach: (N, H, W) float16 of the N views that are not held out: how far rays are sampled, see
+            ``teacher.views.sight.Sight``; None: to the end.
 
     Raises:
         InputError: every view is held out.
@@ -85,8 +91,10 @@ class RaySampler(RaySource):
         background: tuple[float, float, float],
         random_background: bool,
         device: torch.device,
+        cells: Cells | None = None,
+        reach: Tensor | None = None,
     ) -> None:
-        self.box, self.settings, self.device = box, settings, device
+        self.box, self.settings, self.device, self.cells = box, settings, device, cells
         train = (~views.holdout).nonzero()[:, 0]
         if not len(train):
             expected = "at least one frame to train on"
@@ -102,6 +110,11 @@ class RaySampler(RaySource):
         fixed = background if views.background is None else views.background
         self.background = torch.tensor(fixed, dtype=torch.float32, device=device)
         self.random_background = random_background and self.alpha is not None
+        self.reach = None if reach is None else reach.reshape(-1).to(device)
+        self.pool = None if cells is None else PixelPool(len(train), self._frame_pixels, device)
+        if self.pool is not None:
+            for frame in range(len(train)):
+                self._find_pixels(frame)
 
     @property
     def pixels(self) -> int:
@@ -109,14 +122,13 @@ class RaySampler(RaySource):
 
     @property
     def nbytes(self) -> int:
-        kept = [self.rgb, self.alpha, self.distance]
+        kept = [self.rgb, self.alpha, self.distance, self.reach, None if self.pool is None else self.pool.table]
         kept += [] if self.coverage is self.alpha else [self.coverage]
         return sum(part.nbytes for part in kept if part is not None)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        pixel = torch.randint(self.pixels, (count,), generator=generator, device=generator.device).to(self.device)
-        per_frame = self.cameras.width * self.cameras.height
-        frame, rest = pixel // per_frame, pixel % per_frame
+        pixel = self._draw_pixels(count, generator)
+        frame, rest = pixel // self._frame_pixels, pixel % self._frame_pixels
         row, col = rest // self.cameras.width, rest % self.cameras.width
         rays = clip_to_box(*pixel_rays(self.cameras, frame, row, col), self.box, self.settings)
         if self.random_background:
@@ -133,7 +145,59 @@ class RaySampler(RaySource):
             background=background,
             coverage=_unit(self.coverage[pixel]),
             distance=None if self.distance is None else self.distance[pixel],
+            reach=None if self.reach is None else self.reach[pixel].float(),
         )
+
+    @property
+    def _frame_pixels(self) -> int:
+        return self.cameras.width * self.cameras.height
+
+    def _draw_pixels(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) int64 pixels of all views."""
+        total = self.pixels if self.pool is None else self.pool.count
+        chosen = torch.randint(total, (count,), generator=generator, device=generator.device).to(self.device)
+        return chosen if self.pool is None else self.pool.pixels(chosen)
+
+    def _find_pixels(self, frame: int) -> None:
+        """Puts the pixels of a view whose rays meet an occupied cell into the pool."""
+        rays = clip_to_box(*image_rays(self.cameras, frame), self.box, self.settings)
+        if self.reach is not None:
+            own = self.reach[frame * self._frame_pixels : (frame + 1) * self._frame_pixels]
+            rays.far = torch.minimum(rays.far, own.float())
+        self.pool.set_frame(frame, meets(rays, self.cells, self.settings))
+
+
+class PixelPool:
+    """The pixels of some views that are worth drawing.
+
+    Args:
+        views: number of views.
+        frame_pixels: pixels of a view.
+        device: where the table is.
+    """
+
+    def __init__(self, views: int, frame_pixels: int, device: torch.device) -> None:
+        self.table = torch.zeros(views, frame_pixels, dtype=torch.int32, device=device)
+        self._counts = [0] * views
+        self._ends = torch.zeros(views, dtype=torch.int64, device=device)
+
+    @property
+    def count(self) -> int:
+        """Pixels of all views."""
+        return sum(self._counts)
+
+    def set_frame(self, view: int, wanted: Tensor) -> None:
+        """Replaces a view's pixels by those that a (H * W,) bool mask holds."""
+        places = wanted.nonzero()[:, 0]
+        self.table[view, : len(places)] = places.int()
+        self._counts[view] = len(places)
+        self._ends = torch.tensor(self._counts, device=self._ends.device).cumsum(0)
+
+    def pixels(self, chosen: Tensor) -> Tensor:
+        """(R,) int64 numbers among all pixels of the views, of (R,) numbers among those of the pool."""
+        view = torch.searchsorted(self._ends, chosen, right=True)
+        first = self._ends[view] - torch.tensor(self._counts, device=chosen.device)[view]
+        return view * self.table.shape[1] + self.table[view, chosen - first]
 
 
 class MixedRaySampler(RaySource):
@@ -190,17 +254,21 @@ class MixedRaySampler(RaySource):
 
 
 def _joined(first: RayBatch, second: RayBatch) -> RayBatch:
-    """Both batches in one; where only one knows distances, the other's are unknown."""
+    """Both batches in one; where only one knows distances or how far it sees, the other's are unknown."""
     parts = (first, second)
-    distance = None
-    if any(part.distance is not None for part in parts):
-        known = (part.distance if part.distance is not None else torch.zeros_like(part.coverage) for part in parts)
-        distance = torch.cat([*known])
+
+    def known(name: str, unknown: float) -> Tensor | None:
+        values = [getattr(part, name) for part in parts]
+        if all(value is None for value in values):
+            return None
+        filled = (torch.full_like(part.coverage, unknown) for part in parts)
+        return torch.cat([fill if value is None else value for value, fill in zip(values, filled, strict=True)])
+
     ends = (
         torch.cat([getattr(part.rays, name) for part in parts]) for name in ("origins", "directions", "near", "far")
     )
     columns = (torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "background", "coverage"))
-    return RayBatch(Rays(*ends), *columns, distance)
+    return RayBatch(Rays(*ends), *columns, known("distance", 0.0), known("reach", torch.inf))
 
 
 def _unit(values: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class TrainingStep:
         """
         features = self.features
         taps = features.taps(done) if features else ()
-        rendered = render_rays(self.student, self.grid, batch.rays, self.settings, seed, taps, self.capacity)
+        rendered = render_rays(self.student, self.grid, batch.sampled, self.settings, seed, taps, self.capacity)
         loss, terms, depth = total_loss(rendered.composite, batch, self.config.loss, weights, rendered.kept)
         internal = InternalTerms({}, {})
         if features:

@@ -21,6 +21,7 @@ WARM_UP = 6  # calls of a shape before it is worth recording; kernels compile in
 MOST_GRAPHS = 8
 _FINEST_RAYS = 64
 _SIGNIFICANT_BITS = 4
+_OPTIONAL = ("distance", "reach")  # of a batch
 
 Result = TypeVar("Result")
 
@@ -52,8 +53,7 @@ def step_inputs(batch: RayBatch, numbers: Mapping[str, float], device: torch.dev
     rays = batch.rays
     inputs = {"origins": rays.origins, "directions": rays.directions, "near": rays.near, "far": rays.far}
     inputs |= {"rgb_target": batch.rgb, "background": batch.background, "coverage": batch.coverage}
-    if batch.distance is not None:
-        inputs["distance"] = batch.distance
+    inputs |= {name: value for name in _OPTIONAL if (value := getattr(batch, name)) is not None}
     for name, number in numbers.items():
         dtype = torch.int64 if isinstance(number, int) else torch.float64
         inputs[name] = torch.full((), number, dtype=dtype, device=device)
@@ -63,7 +63,8 @@ def step_inputs(batch: RayBatch, numbers: Mapping[str, float], device: torch.dev
 def batch_of(inputs: Mapping[str, Tensor]) -> RayBatch:
     """The batch among ``step_inputs``."""
     rays = Rays(*(inputs[name] for name in ("origins", "directions", "near", "far")))
-    return RayBatch(rays, inputs["rgb_target"], inputs["background"], inputs["coverage"], inputs.get("distance"))
+    planes = (inputs[name] for name in ("rgb_target", "background", "coverage"))
+    return RayBatch(rays, *planes, *(inputs.get(name) for name in _OPTIONAL))
 
 
 @dataclass

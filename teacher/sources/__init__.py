@@ -6,6 +6,7 @@ A new kind is a ``Source`` in ``source_kinds.py`` and one more name in ``SOURCES
 from __future__ import annotations
 
 from settings.config import Config
+from teacher.sources.seen import teacher_sight
 from teacher.sources.source import Source, Teacher
 from teacher.sources.source_kinds import (
     BrickScene,
@@ -37,4 +38,4 @@ def load_teacher(config: Config) -> Teacher:
     return source_of(config).load()
 
 
-__all__ = ["Source", "Teacher", "check_assets", "load_teacher", "source_of"]
+__all__ = ["Source", "Teacher", "check_assets", "load_teacher", "source_of", "teacher_sight"]

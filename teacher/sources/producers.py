@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from scene.cameras import Cameras
+from scene.cells import CellGrid
 from settings.config import Config
 from teacher.rasterizer import Rasterizer
 from teacher.sources.source import Teacher
 from teacher.views.output_folder import parallel_map
 from teacher.views.rasterized import View, render_view
+from teacher.views.sight import view_reach
 
 
 class LiveView(NamedTuple):
-    """One rendered view and its camera (a set of one)."""
+    """One rendered view, its camera (a set of one), and where its rays may end (see ``Sight``), if that was asked."""
 
     camera: Cameras
     view: View
+    reach: Tensor | None = None
 
 
 class ViewProducer(Protocol):
@@ -127,8 +131,12 @@ class ThreadedProducer:
                 self._changed.notify_all()
 
 
-def make_producer(config: Config, teacher: Teacher, device: torch.device) -> ViewProducer:
-    """The live teacher of a run: on the CPU in a thread of its own, on CUDA in line with training."""
+def make_producer(config: Config, teacher: Teacher, device: torch.device, grid: CellGrid | None = None) -> ViewProducer:
+    """The live teacher of a run: on the CPU in a thread of its own, on CUDA in line with training.
+
+    Args:
+        grid: by whose cells the views' reach is measured; None: they bring none.
+    """
     # Beside training one thread, which has use for the others; before it views are rendered side by side.
     name, drawing = config.teacher.rasterizer, teacher.drawing
     rasterizer = Rasterizer(teacher.gaussians, name, device=device, threads=1, drawing=drawing)
@@ -136,6 +144,7 @@ def make_producer(config: Config, teacher: Teacher, device: torch.device) -> Vie
 
     def render(index: int) -> LiveView:
         camera = teacher.poses.camera(index)
-        return LiveView(camera, render_view(rasterizer, camera, 0))
+        reach = None if grid is None else view_reach(rasterizer, camera, 0, grid)
+        return LiveView(camera, render_view(rasterizer, camera, 0), reach)
 
     return ThreadedProducer(render, config.live.ahead) if beside else InlineProducer(render)

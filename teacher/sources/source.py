@@ -22,6 +22,7 @@ from teacher.rasterizer import Drawing
 from teacher.sources.box import check_box_holds, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.views.output_folder import OutputFiles
+from teacher.views.sight import Sight
 from teacher.views.teacher_views import TeacherViews, views_from_images
 
 
@@ -36,6 +37,7 @@ class Teacher:
         images: the dataset's own images as a second source of rays, or None.
         stored_renders: the folder that the views' pictures were read from; None where they were made here.
         drawing: at which size the Gaussians are drawn; None where they are not.
+        sight: what the views see, once somebody has asked, see ``teacher_sight``.
     """
 
     views: TeacherViews
@@ -45,6 +47,7 @@ class Teacher:
     images: TeacherViews | None = None
     stored_renders: Path | None = None
     drawing: Drawing | None = None
+    sight: Sight | None = None
 
     @property
     def training_cameras(self) -> Cameras:

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from distill.rendering.renderer import RenderSettings
-from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource
+from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource
+from kernels.ray_samples import Cells
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
 from teacher.views.teacher_views import TeacherViews
@@ -227,3 +228,53 @@ def test_pixels_stay_as_many_bytes_as_they_are_stored_in(views, opaque_views):
     batch = draw(make_sampler(other))
     torch.testing.assert_close(batch.coverage, 1 - draw(sampler).coverage)
     assert MixedRaySampler(sampler, make_sampler(other), 0.5).nbytes == pixels * (8 + 9)
+
+
+def test_rays_that_meet_no_cell_are_not_drawn(views):
+    # Of a box of eight cells one is occupied.
+    occupied = torch.zeros((2, 2, 2), dtype=torch.uint8)
+    occupied[1, 1, 1] = 1
+    cells = Cells(BOX.lower, 1.0, occupied)
+    sampler = RaySampler(views, BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, cells)
+    drawn = set((draw(sampler, 3000).distance.long() - 1).tolist())
+    crossing, missing = set(), set()
+    for number in [*range(35, 70), *range(105, 140)]:
+        row, col = torch.tensor([number // WIDTH % HEIGHT]), torch.tensor([number % WIDTH])
+        origin, direction = pixel_rays(views.cameras, number // (HEIGHT * WIDTH), row, col)
+        points = origin + torch.linspace(0, 6, 4000)[:, None] * direction
+        if ((points > 0) & (points < 1)).all(-1).sum() > 20:
+            crossing.add(number)
+        elif not ((points > -1e-3) & (points < 1.001)).all(-1).any():
+            missing.add(number)
+    assert crossing <= drawn and not missing & drawn
+    assert len(crossing) > 4 and len(missing) > 4
+
+
+def test_a_ray_is_sampled_as_far_as_its_view_sees(views):
+    reach = torch.full((2, HEIGHT, WIDTH), torch.inf, dtype=torch.float16)
+    reach[1] = 2.5  # of frame 3, the second one that is not held out
+    sampler = RaySampler(views, BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, reach=reach)
+    batch = draw(sampler)
+    last = pixels_of(batch)[0] == 3
+    assert torch.equal(batch.sampled.far[~last], batch.rays.far[~last])
+    assert torch.equal(batch.sampled.far[last], batch.rays.far[last].clamp(max=2.5))
+    assert (batch.sampled.far < batch.rays.far)[last].any() and batch.rays.far.max() > 2.5
+
+
+def test_rays_of_images_are_sampled_to_their_end(views, opaque_views):
+    reach = torch.full((2, HEIGHT, WIDTH), 2.5, dtype=torch.float16)
+    guided = RaySampler(views, BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, reach=reach)
+    batch = draw(MixedRaySampler(guided, make_sampler(opaque_views), 1.0), 20)
+    assert (batch.reach[:10] == 2.5).all() and (batch.reach[10:] == torch.inf).all()
+    assert torch.equal(batch.sampled.far[10:], batch.rays.far[10:])
+
+
+def test_the_pool_is_replaced_view_by_view():
+    pool = PixelPool(3, 10, CPU)
+    pool.set_frame(0, torch.tensor([0, 1, 0, 0, 0, 0, 0, 0, 0, 1]).bool())
+    pool.set_frame(2, torch.tensor([0, 0, 0, 1, 0, 0, 0, 0, 0, 0]).bool())
+    assert pool.count == 3
+    assert pool.pixels(torch.arange(3)).tolist() == [1, 9, 23]
+    pool.set_frame(0, torch.zeros(10, dtype=torch.bool))
+    pool.set_frame(1, torch.ones(10, dtype=torch.bool))
+    assert pool.pixels(torch.arange(pool.count)).tolist() == [*range(10, 20), 23]

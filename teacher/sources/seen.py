@@ -1,0 +1,52 @@
+"""What a run's teacher sees, by which its student is sampled."""
+
+from __future__ import annotations
+
+import torch
+
+from scene.cameras import Cameras, join_cameras
+from scene.cells import CellGrid
+from settings.config import Config
+from settings.errors import InputError
+from teacher.rasterizer import Rasterizer
+from teacher.sources.source import Teacher
+from teacher.views.sight import Sight, sight_of_depth, sight_of_gaussians
+
+
+def teacher_sight(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
+    """What the views that are trained on see, made once for each teacher; None: rays are not guided by it.
+
+    Of a live teacher it is what its training poses and its first views see, and no reach is kept: the views to come
+    bring theirs.
+
+    Args:
+        grid: the cells that are asked about.
+
+    Raises:
+        InputError: ``render.sampling`` wants guidance that the teacher cannot give.
+    """
+    if config.render.sampling == "occupancy":
+        return None
+    if teacher.sight is None:
+        teacher.sight = _look(config, teacher, grid)
+    if teacher.sight is None and config.render.sampling == "teacher":
+        expected = "a teacher with Gaussians or distances to guide rays by"
+        raise InputError("config", "render.sampling", "teacher", expected, "Set it to occupancy, or to auto.")
+    return teacher.sight
+
+
+def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
+    views, live = teacher.views, teacher.poses is not None
+    if teacher.gaussians is None:
+        frames = (~views.holdout).nonzero()[:, 0].tolist()
+        return None if views.distance is None else sight_of_depth(views, frames, grid)
+    rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=teacher.drawing)
+    cameras = teacher.training_cameras.to(torch.device("cpu"))
+    return sight_of_gaussians(rasterizer, _with_first(cameras, config, teacher), grid, keep_reach=not live)
+
+
+def _with_first(cameras: Cameras, config: Config, teacher: Teacher) -> Cameras:
+    """The training cameras, and the first ones of a live teacher."""
+    if teacher.poses is None:
+        return cameras
+    return join_cameras(cameras, *(teacher.poses.camera(index) for index in range(config.live.buffer)))

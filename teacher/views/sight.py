@@ -1,0 +1,88 @@
+"""What the teacher's views see: the cells that show in some picture, and where each pixel's ray may end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels.ray_samples import Cells
+from kernels.threads import one_torch_thread
+from scene.cameras import Cameras
+from scene.cells import CellGrid
+from teacher.rasterizer import Rasterizer
+from teacher.views.output_folder import parallel_map
+from teacher.views.teacher_views import TeacherViews
+
+_LEAST_WEIGHT = 0.02  # a Gaussian that weighs less in every pixel leaves its cell dark
+_BLOCKED = 0.01  # transmittance
+_MARGIN_CELLS = 3.0  # behind the last thing that shows, for a student that is not as sharp as its teacher
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What N views (H, W) see.
+
+    Attributes:
+        cells: (X, Y, Z) uint8, the cells that show in one of the views, and those around them; None: not known.
+        reach: (N, H, W) float16 distance along the unit ray, world units, behind which nothing shows in the pixel; inf
+            where the ray goes through the scene. None: not kept.
+    """
+
+    cells: Tensor | None
+    reach: Tensor | None
+
+
+def view_reach(
+    rasterizer: Rasterizer, cameras: Cameras, index: int, grid: CellGrid, seen: Tensor | None = None
+) -> Tensor:
+    """The reach of one view of Gaussians, (H, W) float16 as in ``Sight``.
+
+    Args:
+        seen: (X, Y, Z) uint8, where the cells of the grid that show are set to 1.
+    """
+    camera, scale = cameras[index], rasterizer.drawing.multiple(cameras.width)
+    fine = camera.resized(camera.width * scale, camera.height * scale)
+    cells = None if seen is None else Cells(grid.box.lower, grid.cell_size, seen)
+    reach = rasterizer.sight(fine, 0, blocked=_BLOCKED, seen=cells, least_weight=_LEAST_WEIGHT)
+    farthest = reach.view(camera.height, scale, camera.width, scale).amax(dim=(1, 3))
+    return (farthest + _MARGIN_CELLS * grid.cell_size).half()
+
+
+@one_torch_thread()
+def sight_of_gaussians(rasterizer: Rasterizer, cameras: Cameras, grid: CellGrid, keep_reach: bool = True) -> Sight:
+    """The Gaussians seen from all cameras; ``rasterizer`` should have one thread, since views are made side by side."""
+    seen = torch.zeros(grid.shape, dtype=torch.uint8)
+    reaches = parallel_map(lambda i: view_reach(rasterizer, cameras, i, grid, seen), len(cameras))
+    kept = [reach if keep_reach else None for reach in reaches]
+    return Sight(_with_neighbours(seen), torch.stack(kept) if keep_reach else None)
+
+
+def sight_of_depth(views: TeacherViews, frames: Sequence[int], grid: CellGrid) -> Sight:
+    """From distances alone, for teachers without Gaussians: cells are not known, and rays end where a pixel and its
+    neighbours are covered and nearly as far away as each other.
+
+    A mean distance does not tell a surface from the middle between two that are half transparent; the neighbours do so
+    in part.
+    """
+    reaches = []
+    for frame in frames:
+        distance = views.distance[frame]
+        known = (views.coverage[frame] == 255) & (distance > 0)
+        farthest = _pooled(torch.where(known, distance, torch.inf))
+        nearest = -_pooled(-distance)
+        even = farthest - nearest < _MARGIN_CELLS * grid.cell_size
+        reaches.append(torch.where(even, farthest + _MARGIN_CELLS * grid.cell_size, torch.inf).half())
+    return Sight(None, torch.stack(reaches))
+
+
+def _pooled(image: Tensor) -> Tensor:
+    """(H, W) maximum over 3x3 pixels."""
+    return F.max_pool2d(image[None, None], 3, stride=1, padding=1)[0, 0]
+
+
+def _with_neighbours(cells: Tensor) -> Tensor:
+    return F.max_pool3d(cells[None, None].float(), 3, stride=1, padding=1)[0, 0].to(torch.uint8)

@@ -1,0 +1,62 @@
+"""What views see: the cells that show with their neighbours, and the reach of a pixel averaged from finer ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scene.cells import CellGrid
+from scene.rays import SceneBox
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Drawing, Rasterizer
+from teacher.views.sight import sight_of_depth, sight_of_gaussians
+from teacher.views.teacher_views import TeacherViews
+
+GRID = CellGrid(SceneBox((-1, -1, -1), (1, 1, 1)), 16)
+CELL = 1 / 8
+
+
+@pytest.fixture
+def wall() -> Gaussians:
+    """A wall in the plane x = 0 of the upper half, and one Gaussian behind it at x = -0.8."""
+    y, z = torch.meshgrid(torch.linspace(-0.9, 0.9, 37), torch.linspace(0.1, 0.9, 17), indexing="ij")
+    means = torch.stack([torch.zeros_like(y), y, z], dim=-1).reshape(-1, 3)
+    means = torch.cat([means, torch.tensor([[-0.8, 0.0, 0.5]])])
+    count = len(means)
+    turned = torch.tensor([1.0, 0, 0, 0]).expand(count, 4)
+    return Gaussians(means, torch.full((count, 3), -3.0), turned, torch.full((count,), 5.0), torch.zeros(count, 1, 3))
+
+
+@pytest.mark.parametrize("multiple", [1, 2])
+def test_a_wall_hides_what_is_behind(wall, look_at, multiple) -> None:
+    cameras = look_at([(3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
+    rasterizer = Rasterizer(wall, "cpu", threads=1, drawing=Drawing(supersample=multiple))
+    sight = sight_of_gaussians(rasterizer, cameras, GRID)
+    planes = sight.cells.flatten(1).any(1).nonzero()[:, 0].tolist()
+    assert set(planes) <= {6, 7, 8, 9} and {7, 8} <= set(planes)
+    assert sight.reach.dtype == torch.float16 and sight.reach.shape == (1, 24, 24)
+    # The middle ray meets the wall after 3 units; the margin is three cells.
+    assert sight.reach[0, 12, 12].item() == pytest.approx(3 + 3 * CELL, abs=0.05)
+    assert sight.reach[0, -1, 12] == torch.inf  # below the wall
+
+
+def test_another_view_shows_what_the_first_does_not(wall, look_at) -> None:
+    cameras = look_at([(3.0, 0.0, 0.5), (-3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
+    sight = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1), cameras, GRID, keep_reach=False)
+    assert sight.cells[1, 8, 12] == 1 and sight.reach is None
+
+
+def test_distances_bound_the_rays_of_even_surfaces_alone(look_at) -> None:
+    cameras = look_at([(3.0, 0.0, 0.0)], width=8, height=8, focal=8.0)
+    distance = torch.full((1, 8, 8), 2.0)
+    distance[0, :, 5:] = 4.0  # an edge
+    coverage = torch.full((1, 8, 8), 255, dtype=torch.uint8)
+    coverage[0, 0] = 128
+    views = TeacherViews(
+        cameras, ("a",), coverage[..., None].expand(-1, -1, -1, 3), coverage, coverage, distance, None, None,
+        torch.zeros(1, dtype=torch.bool),
+    )  # fmt: skip
+    reach = sight_of_depth(views, [0], GRID).reach[0]
+    assert reach[4, 2].item() == pytest.approx(2 + 3 * CELL, abs=2e-3)
+    assert reach[4, 7].item() == pytest.approx(4 + 3 * CELL, abs=2e-3)
+    assert (reach[:, 4:6] == torch.inf).all() and (reach[:2] == torch.inf).all()
