@@ -35,6 +35,11 @@ class Cells:
         x, y, z = (extent // COARSE for extent in padded.shape)
         return padded.view(x, COARSE, y, COARSE, z, COARSE).amax((1, 3, 5)).contiguous()
 
+    @cached_property
+    def places(self) -> Tensor:
+        """(N, 3) int64 indices of the occupied cells."""
+        return self.occupied.nonzero()
+
 
 class Samples(NamedTuple):
     """Packed samples; those of ray r are ``offsets[r] : offsets[r + 1]``, front to back.

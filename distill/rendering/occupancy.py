@@ -62,8 +62,8 @@ class OccupancyGrid(nn.Module):
 
     @property
     def teacher_cells(self) -> Cells:
-        """The cells that may ever be sampled."""
-        return Cells(self.box.lower, self.cell_size, self.teacher)
+        """The cells that may ever be sampled, on the CPU."""
+        return Cells(self.box.lower, self.cell_size, self.teacher.cpu())
 
     @property
     def occupied_fraction(self) -> float:

@@ -16,7 +16,6 @@ from kernels.compositing import Composite, composite
 from kernels.dispatch import resolve
 from kernels.fused_render import RenderedPicture, fused_refusal, render_fused
 from kernels.ray_marching import march
-from kernels.ray_samples import Cells
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
@@ -97,15 +96,6 @@ def clip_to_box(origins: Tensor, directions: Tensor, box: SceneBox, settings: Re
     """Rays with near and far where they are inside the scene box and the configured range."""
     near, far = intersect_box(origins, directions, box, settings.near, settings.far)
     return Rays(origins, directions, near, far)
-
-
-def meets(rays: Rays, cells: Cells, settings: RenderSettings) -> Tensor:
-    """(R,) bool: rays that have a sample, placed at the centres of the steps, in an occupied cell."""
-    found = march(
-        rays.origins, rays.directions, rays.near, rays.far, cells, step=settings.step, limit=1,
-        implementation=settings.implementation,
-    )  # fmt: skip
-    return found.offsets.diff() > 0
 
 
 def render_rays(

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from distill.losses.pictures import RayBatch
-from distill.rendering.renderer import RenderSettings, clip_to_box, meets
+from distill.rendering.renderer import RenderSettings, clip_to_box
+from kernels.cell_projection import pixels_of_cells
 from kernels.ray_samples import Cells
-from scene.rays import Rays, SceneBox, image_rays, pixel_rays
+from scene.rays import Rays, SceneBox, pixel_rays
 from settings.errors import InputError
+from teacher.rasterizer import camera_view
 from teacher.views.teacher_views import TeacherViews
 
 
@@ -66,7 +68,7 @@ class RaySource:
 class RaySampler(RaySource):
     """Draws pixels uniformly from those of the views that are not held out.
 
-    Rays that meet no occupied cell tell a student nothing: with ``cells`` they are not drawn.
+    Rays that meet no occupied cell tell a student nothing: with ``cells`` hardly any of them is drawn.
 
     Args:
         views: the teacher.
@@ -75,7 +77,7 @@ class RaySampler(RaySource):
         random_background: a random colour per ray; only a teacher with alpha allows it.
         device: where the pixels are kept and the batches made. Colour, alpha and coverage stay 8-bit, as stored; a
             drawn ray's become float32.
-        cells: that rays must meet; None: all are drawn.
+        cells: that rays must meet, on the CPU; None: all are drawn.
         reach: (N, H, W) float16 of the N views that are not held out: how far rays are sampled, see
             ``teacher.views.sight.Sight``; None: to the end.
 
@@ -159,12 +161,9 @@ class RaySampler(RaySource):
         return chosen if self.pool is None else self.pool.pixels(chosen)
 
     def _find_pixels(self, frame: int) -> None:
-        """Puts the pixels of a view whose rays meet an occupied cell into the pool."""
-        rays = clip_to_box(*image_rays(self.cameras, frame), self.box, self.settings)
-        if self.reach is not None:
-            own = self.reach[frame * self._frame_pixels : (frame + 1) * self._frame_pixels]
-            rays.far = torch.minimum(rays.far, own.float())
-        self.pool.set_frame(frame, meets(rays, self.cells, self.settings))
+        """Puts the pixels of a view that look at an occupied cell into the pool."""
+        wanted = pixels_of_cells(self.cells, camera_view(self.cameras, frame))
+        self.pool.set_frame(frame, wanted.flatten().to(self.device))
 
 
 class PixelPool:
