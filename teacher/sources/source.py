@@ -133,7 +133,8 @@ class Source(ABC):
         """
         files = {asset.field: _files_of(asset.path) for asset in self.assets() if asset.path is not None}
         for json in self.trained_images():
-            files[f"images of {json.name}"] = [path for path in load_frames(json).image_paths if path is not None]
+            frames = load_frames(json, offset=self.config.data.offset)
+            files[f"images of {json.name}"] = [path for path in frames.image_paths if path is not None]
         if self.config.features.file is not None:
             files["features.file"] = [self.config.features.file]
         return {field: files_digest(paths) for field, paths in files.items()}

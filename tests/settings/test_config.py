@@ -67,6 +67,7 @@ def test_override_of_wrong_type_or_range(write, override, field, found, expected
         (VIEWS, ["loss.depth.weight=0.1", "teacher.kind=images"], "loss.depth.weight"),
         (BRICKS, ["data.holdout_every=1"], "data.holdout_every"),
         (BRICKS, ["data.near=3", "data.far=3"], "data.far"),
+        (VIEWS, ["data.offset=[1.0e+30, 0, 0]"], "data.offset"),
         (BRICKS, ["data.box={lower: [0, 0, 0], upper: [1, 0, 1]}"], "data.box.upper"),
         (BRICKS, ["student.base_resolution=64", "student.finest_resolution=63"], "student.finest_resolution"),
         (BRICKS, ["loss.rgb.warmup=0.5", "loss.rgb.decay_start=0.4"], "loss.rgb.decay_start"),
