@@ -60,7 +60,7 @@ def moved_positions(
             _log.warning(text, source, what, place)
         else:
             found = f"{what} about {place}, {width:.3g} units wide"
-            expected = f"all within {near:.3g} units of data.offset {list(offset)}, or of the origin (taken off already)"
+            expected = f"all within {near:.3g} units of data.offset {list(offset)}, or of the origin if moved already"
             raise InputError(source, "positions", found, expected, _remedy(center, width))
     if not (step := _step(moved, width)) <= _COARSEST_STEP * width:
         found = f"{what} about {place}, where float32 has steps of {step:g} units"

@@ -19,8 +19,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
@@ -34,6 +33,9 @@ from kernels.threads import available_threads
 from machine.devices import device_name
 from machine.files import write_atomically, write_csv
 from settings.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 KERNELS = {
     "hash_encoding": kernel_cases.hash_encoding_cases,
@@ -77,6 +79,12 @@ def run(chosen: argparse.Namespace, command: str) -> int:
     Raises:
         InputError: the device is not there, a file cannot be written or read; nothing has been written then.
     """
+    import torch  # after the first of this checkout's packages, which see to Ctrl-C meanwhile
+
+    if chosen.threads:
+        os.environ["NUMBA_NUM_THREADS"] = str(chosen.threads)
+        torch.set_num_threads(chosen.threads)
+    torch.manual_seed(0)
     device = torch.device(chosen.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("--device", "device", chosen.device, "a CUDA device that torch finds", "Use --device cpu.")
@@ -137,10 +145,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-    if chosen.threads:
-        os.environ["NUMBA_NUM_THREADS"] = str(chosen.threads)
-        torch.set_num_threads(chosen.threads)
-    torch.manual_seed(0)
     given = sys.argv[1:] if arguments is None else arguments
     return run_command(lambda: run(chosen, _command(given)), chosen.debug)
 

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.evaluation.metrics import NETS
@@ -69,7 +67,7 @@ def plan(chosen: argparse.Namespace) -> list[Job]:
 
 def _job(path: Path, chosen: argparse.Namespace) -> Job:
     checkpoint = _checkpoint(path)
-    state = load_checkpoint(checkpoint, torch.device("cpu"))
+    state = load_checkpoint(checkpoint, "cpu")
     overrides = [*chosen.overrides, *_overrides(chosen)]
     results = _results_folder(checkpoint)
     if chosen.config is not None:

@@ -14,8 +14,6 @@ import xml.etree.ElementTree as ElementTree
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.benchmarks.benchmark_table import markdown
@@ -45,6 +43,8 @@ def check_device(name: str) -> None:
     if missing:
         hint = 'Install the project: pip install -e ".[test]".'
         raise InputError("python", "packages", f"no {', '.join(missing)}", ", ".join(_NEEDED), hint)
+    import torch  # not before it is known to be there
+
     if name == "cuda" and not torch.cuda.is_available():
         found = f"none (torch {torch.__version__})"
         raise InputError("--device", "CUDA device", found, "one that torch finds", "Use --device cpu.")

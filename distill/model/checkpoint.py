@@ -56,7 +56,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_weights(path, {"format": FORMAT, **state})
 
 
-def load_checkpoint(path: str | Path, device: torch.device) -> dict[str, Any]:
+def load_checkpoint(path: str | Path, device: torch.device | str) -> dict[str, Any]:
     """Reads a checkpoint; weights only, so a file that holds code is refused, not run.
 
     Raises:
