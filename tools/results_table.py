@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.benchmarks.benchmark_table import markdown
 from distill.reports.markdown_table import markdown_table
-from distill.runs.command_line import run_command
+from distill.runs.command_line import given_path, run_command
 from machine.files import CsvRow, read_csv, write_atomically
 from settings.errors import InputError
 
@@ -147,9 +147,9 @@ def _work(chosen: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Print what tools/gpu_check.sh measured as Markdown.")
-    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="its --output")
+    parser.add_argument("folder", nargs="?", type=given_path, metavar="DIR", help="its --output")
     parser.add_argument("--code", default="", metavar="TEXT", help="the code measured, for the first line")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the table there")
+    parser.add_argument("--write", type=given_path, metavar="FILE", help="also write the table there")
     parser.add_argument(
         "--check-device", choices=["cpu", "cuda"], metavar="NAME", help="only see whether all that is needed is there"
     )

@@ -97,7 +97,7 @@ class Source(ABC):
         """
         for field, path, is_there, expected, hint in self.assets():
             if path is not None and not is_there(path):
-                found = "something of another type" if path.exists() else "nothing"
+                found = "a folder" if path.is_dir() else "no folder" if path.exists() else "nothing"
                 raise InputError(path, field, found, expected, hint)
         data, poses, images = self.config.data, self.training_poses(), self.image_poses()
         if poses is None:
