@@ -92,7 +92,7 @@ def dump_yaml(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=115)
 
 
-_MOST_DIGITS = 100  # a float has all such integers in its range, and Python reads them in no time
+_MOST_DIGITS = 18  # of an integer that 64 bits hold
 
 
 class _Loader(yaml.SafeLoader):
@@ -113,7 +113,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > _MOST_DIGITS:
-            problem = f"an integer of {len(node.value)} digits"
+            problem = f"an integer of {len(node.value)} digits, more than 64 bits hold"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return super().construct_yaml_int(node)
 

@@ -30,6 +30,8 @@ from tests.toy_configs import BRICKS, VIEWS, refusal
         ("student.table_size=30000", "student.table_size", "30000", "a power of two"),
         ("student.kind=cube", "student.kind", "cube", "hash_grid, kilo_uniform"),
         ("data.far=.inf", "data.far", "Infinity", "a finite number"),
+        ("data.far=1.0e+300", "data.far", "1e+300", "a number > 0 and <= 1000000000"),
+        ("render.step_size=1.0e-300", "render.step_size", "1e-300", "a number in [1e-06, 1000000]"),
         ("data.frames='3'", "data.frames", '"3"', "a slice `START:STOP:STEP` or null"),
         ("data.box={lower: [0, 0, 0]}", "data.box.upper", "nothing", "3 values, each a number"),
         ("data.box=big", "data.box", '"big"', "`auto` or a section with keys lower, upper"),

@@ -75,7 +75,11 @@ def test_unreadable_files_are_refused(tmp_path):
 
 def test_values_too_long_to_repeat_are_not_repeated(write):
     error = refusal(write(BRICKS), "seed=" + "9" * 5000)
-    assert (error.source, error.found, error.hint) == ("--set seed", "an integer of 5000 digits", "")
+    assert (error.source, error.found, error.hint) == (
+        "--set seed",
+        "an integer of 5000 digits, more than 64 bits hold",
+        "",
+    )
 
 
 def test_slices_and_words_stay_text(write):
