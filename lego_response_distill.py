@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from distill.runs.command_line import add_config_options, add_device_option, config_of, run_command
+from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
 from distill.runs.dry_run import describe_run
 from distill.runs.session import evaluate_checkpoint, train_and_evaluate
 from settings.errors import ExitCode
@@ -26,7 +25,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_config_options(parser)
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
+        "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
         help="where results/ and logs/ are written (default: this repository)",
     )  # fmt: skip
     add_device_option(parser)
@@ -36,7 +35,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     mode.add_argument("--dry-run", action="store_true", help="check everything, print the plan, write nothing")
     mode.add_argument("--eval-only", action="store_true", help="evaluate a checkpoint without training")
     mode.add_argument("--resume", metavar="auto|PATH", help="go on from the run's latest checkpoint, or from PATH")
-    parser.add_argument("--checkpoint", metavar="PATH", help="with --eval-only: the checkpoint (default: the latest)")
+    parser.add_argument(
+        "--checkpoint", type=given_path, metavar="PATH", help="with --eval-only: the checkpoint (default: the latest)"
+    )
     arguments = parser.parse_args(argv)
     if arguments.checkpoint and not arguments.eval_only:
         parser.error("--checkpoint goes with --eval-only; to go on training from it use --resume PATH")

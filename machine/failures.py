@@ -23,13 +23,19 @@ def machine_failure(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename is not None else ""
         text = error.strerror or " ".join(str(error).split()) or type(error).__name__
-        return f"{named}{text}.{_FULL_HINT if error.errno in _FULL else ''}"
+        hint = _FULL_HINT if error.errno in _FULL else " Choose a shorter one." if is_name_too_long(error) else ""
+        return f"{named}{text}.{hint}"
     is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
     is_memory |= isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
     if not is_memory:
         return None
     told = str(error).strip().splitlines()
     return f"out of memory{f' ({told[0][:200]})' if told else ''}. {_MEMORY_HINT}"
+
+
+def is_name_too_long(error: BaseException) -> bool:
+    """Whether a path that was asked for is one that the file system cannot have: then it is the input that is wrong."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def is_machines_fault(error: OSError) -> bool:

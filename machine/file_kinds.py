@@ -27,6 +27,7 @@ _NOT_DOWNLOADED = "The download of the file itself failed: get it again."
 _EMPTY = FileKind("empty", "an empty file", "The copy or the download failed: get it again.")
 _ZEROS = FileKind("zeros", "nothing but zero bytes at its beginning", _EMPTY.hint)
 _UTF16 = FileKind("utf-16", "text in UTF-16", "Save it as UTF-8.")
+_UTF32 = FileKind("utf-32", "text in UTF-32", _UTF16.hint)
 _TORCH = FileKind("torch", "a PyTorch checkpoint")
 _PICKLE = FileKind("pickle", "a Python pickle")
 _BY_MAGIC: tuple[tuple[bytes, FileKind], ...] = (
@@ -55,6 +56,8 @@ _BY_MAGIC: tuple[tuple[bytes, FileKind], ...] = (
     (b"7z\xbc\xaf\x27\x1c", FileKind("archive", "a 7-Zip archive", "Unpack it first.")),
     (b"Rar!", FileKind("archive", "a RAR archive", "Unpack it first.")),
     (b"\x28\xb5\x2f\xfd", FileKind("archive", "a Zstandard file", "Unpack it first.")),
+    (b"\xff\xfe\0\0", _UTF32),
+    (b"\0\0\xfe\xff", _UTF32),
     (b"\xff\xfe", _UTF16),
     (b"\xfe\xff", _UTF16),
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 
 # Ctrl-C; what clusters and ``kill`` send; a terminal that closes; a batch system's warning that time is nearly over.
@@ -15,6 +18,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _UNDISTURBED = 1.0  # s, for files to be tidied up; people press Ctrl-C twice
 _PATIENCE = 3  # signals after which a loop no longer waits for its step
+_PROGRAMS = (Path(__file__).resolve().parents[1], Path(__file__).resolve().parents[1] / "tools")
 _raised: int | None = None  # the signal that ``signals_stop`` raised for
 
 
@@ -28,6 +32,14 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.status = 128 + number
+
+
+def end_at_once_while_starting() -> None:
+    """Where one of this checkout's programs starts, Ctrl-C ends it without a traceback until ``signals_stop`` runs."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if main is not None and Path(main).resolve().parent in _PROGRAMS:
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, _end_at_once)
 
 
 @contextmanager
@@ -122,6 +134,13 @@ def _handle(handler: Callable[[int, object], None]) -> dict[int, object]:
 def _restore(before: dict[int, object]) -> None:
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def _end_at_once(number: int, _: object) -> None:
+    """Ends the process whatever it is importing, some of which makes another error of an exception."""
+    with suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(128 + number)
 
 
 def _ignore_signals() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from settings.data import FARTHEST_OFFSET
 from settings.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ Offset = tuple[float, float, float]
 # twenty-fifth of a pixel in a picture 800 wide. At the coordinates of a map they step by centimetres to half a metre.
 _COARSEST_STEP = 1 / 20_000
 _SAMPLE = 20_000  # positions that tell where a scene is
-_FAR_OFFSET = 10.0  # widths of the scene: an offset beyond tells whether it has been taken off already
+_NEAR = 0.25  # share of the offset's length within which all of a file lies about the offset, or about the origin
 
 
 def moved_positions(
@@ -26,8 +27,8 @@ def moved_positions(
 ) -> np.ndarray:
     """Positions less the offset, subtracted in double precision, as float32.
 
-    Where positions lie about the origin and the offset is far away, it has been taken off them already (a teacher
-    fitted or exported with it set): they stay as they are, which is said once.
+    Each file is told by where its positions lie: about the offset, or about the origin, where it has been taken off
+    them already (a teacher fitted or exported with it set). Those stay as they are, which is said.
 
     Args:
         source, what: the file, and what in it is there ("cameras"), for messages.
@@ -39,35 +40,45 @@ def moved_positions(
         (N, 3) float32.
 
     Raises:
-        InputError: float32 would round them to steps that are coarse against the scene; says which offset to set.
+        InputError: float32 rounds them, or would, to steps that are coarse against the scene; or they lie plainly
+            neither about the offset nor about the origin. Both say which offset to set.
     """
     sample = positions[:: max(1, len(positions) // _SAMPLE)].astype(np.float64)
     lower, upper = np.percentile(sample, (2, 98), axis=0)
     center, width = (lower + upper) / 2, max((upper - lower).max(), least_width)
-    moved = center
-    if offset is not None:
-        moved = center - offset
-        near, far = np.linalg.norm(center), np.linalg.norm(moved)
-        if near < far and np.linalg.norm(offset) > _FAR_OFFSET * width:
-            place = _rounded(center, width)
+    place, moved = _rounded(center, width), center
+    if offset is not None and np.any(offset):
+        near = _NEAR * np.linalg.norm(offset)
+        if np.linalg.norm(center - offset) + width / 2 <= near:
+            if positions.dtype.itemsize <= 4 and (step := _step(center, width)) > _COARSEST_STEP * width:
+                found = f"{what} stored as float32 about {place}: rounded to steps of {step:g} units"
+                hint = "No data.offset mends that: export them in double precision, or moved to the origin."
+                raise InputError(source, "positions", found, _fine_steps(width), hint)
+            positions, moved = positions.astype(np.float64) - offset, center - offset
+        elif np.linalg.norm(center) + width / 2 <= near:
             text = "%s: %s lie about %s, far from data.offset: it has been taken off them already, and is not again"
             _log.warning(text, source, what, place)
-            moved = center
         else:
-            step = _step(center, width)
-            if positions.dtype.itemsize <= 4 and step > _COARSEST_STEP * width:
-                _log.warning(
-                    "%s: %s are stored as float32 about %s: rounded to steps of %g units in a scene %.3g units wide, "
-                    "which no data.offset mends. Export them in double precision, or moved to the origin",
-                    *(source, what, _rounded(center, width), step, width),
-                )
-            positions = positions.astype(np.float64) - offset
+            found = f"{what} about {place}, {width:.3g} units wide"
+            expected = f"all within {near:.3g} units of data.offset {list(offset)}, or of the origin if moved already"
+            raise InputError(source, "positions", found, expected, _remedy(center, width))
     if not (step := _step(moved, width)) <= _COARSEST_STEP * width:
-        found = f"{what} about {_rounded(center, width)}, where float32 has steps of {step:g} units"
-        expected = f"steps of at most {_COARSEST_STEP * width:.2g} in a scene {width:.3g} units wide"
-        hint = f"Set data.offset: {_rounded(center, width)}, which is taken off in double precision."
-        raise InputError(source, "positions", found, expected, hint)
+        found = f"{what} about {place}, where float32 has steps of {step:g} units"
+        raise InputError(source, "positions", found, _fine_steps(width), _remedy(center, width))
     return positions.astype(np.float32)
+
+
+def _remedy(center: np.ndarray, width: float) -> str:
+    """Which offset to set for positions there."""
+    if _step(center, width) <= _COARSEST_STEP * width:
+        return "Set data.offset: null: float32 is fine enough there, if cameras and Gaussians are in one world."
+    if np.abs(center).max() >= FARTHEST_OFFSET:
+        return "No map reaches as far: the file is damaged, or in another unit."
+    return f"Set data.offset: {_rounded(center, width)}, which is taken off in double precision."
+
+
+def _fine_steps(width: float) -> str:
+    return f"steps of at most {_COARSEST_STEP * width:.2g} in a scene {width:.3g} units wide"
 
 
 def _step(center: np.ndarray, width: float) -> float:

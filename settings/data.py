@@ -31,6 +31,10 @@ class GroundTruthConfig(Section):
     )
 
 
+FARTHEST_OFFSET = 1e10
+"""World units; the coordinates of maps end before it, even in millimetres, and float64 steps by 2e-6 there."""
+
+
 class DataConfig(Section):
     """The cameras and images of the dataset."""
 
@@ -62,7 +66,7 @@ class DataConfig(Section):
         "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
     )
     near: float = Field(0.05, ge=0, description="nearest distance along a ray, world units")
-    far: float = Field(100.0, gt=0, description="farthest distance along a ray, world units")
+    far: float = Field(100.0, gt=0, le=1e9, description="farthest distance along a ray, world units")
     ground_truth: bool | GroundTruthConfig = Field(
         True,
         description="measure against the dataset's own images too, where they exist; with `split` and `weight`: "
@@ -73,6 +77,9 @@ class DataConfig(Section):
     def _consistent(self) -> DataConfig:
         if self.near >= self.far:
             raise problem("far", self.far, f"more than near {self.near}")
+        if self.offset is not None and not max(map(abs, self.offset)) < FARTHEST_OFFSET:
+            hint = "Set it to about where cameras and Gaussians lie, or to null."
+            raise problem("offset", list(self.offset), f"coordinates below {FARTHEST_OFFSET:.0e}", hint)
         if self.holdout_every == 1:
             raise problem("holdout_every", 1, "0 (none) or at least 2", "With 1 no frame is left to train on.")
         return self

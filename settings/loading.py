@@ -133,14 +133,14 @@ def _parse_override(override: str) -> dict[str, Any]:
     if not equals or not all(keys):
         raise InputError(OVERRIDE, "argument", f"'{override}'", "section.key=value", "E.g. --set train.lr=5e-3.")
     quoted = shlex.quote(f"{field}={json.dumps(text, ensure_ascii=False)}")
-    hint = f"To have it as it is, quote the value for YAML too: {OVERRIDE} {quoted}."
+    hint = f"To have it as it is, quote the value for YAML too: {OVERRIDE} {quoted}." if len(quoted) < 300 else ""
     if (misread := written_as(text)) is not None:
         found = f"'{text}', where YAML takes {misread}"
         raise InputError(OVERRIDE, field, found, "a value that YAML reads whole", hint)
     try:
         value = parse_yaml(text, f"{OVERRIDE} {field}")
     except InputError as error:
-        raise InputError(error.source, error.field, error.found, error.expected, hint) from error
+        raise InputError(error.source, error.field, error.found, error.expected, error.hint or hint) from error
     for key in reversed(keys):
         value = {key: value}
     return value
@@ -169,7 +169,7 @@ def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Each section and key that hold an asset's path."""
     for section, key in (field.split(".") for field in ASSETS):
         mapping = data.get(section)
-        if isinstance(mapping, dict) and isinstance(mapping.get(key), str):
+        if isinstance(mapping, dict) and isinstance(mapping.get(key), str) and mapping[key].strip():
             yield mapping, key
 
 

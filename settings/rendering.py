@@ -22,7 +22,7 @@ class OccupancyConfig(Section):
 class RenderConfig(Section):
     """How rays are sampled and composited."""
 
-    step_size: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
+    step_size: Literal["auto"] | Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
         "auto",
         description="distance between samples, world units; auto: half a pixel's width at the centre of the box, "
         "but no less than the box's diagonal / 1024",

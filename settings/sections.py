@@ -45,14 +45,25 @@ def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-FolderName = text_of(r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", "a name of letters, digits, `.`, `_`, `-`")
-Tag = text_of(r"^[A-Za-z0-9_-]*$", "letters, digits, `_`, `-`, or nothing")
+def _usable_path(value: object) -> object:
+    text = str(value)
+    if not text.strip():
+        raise problem("", "an empty path", "the path of a file or folder", "For none, set it to null.")
+    if "\0" in text or any(len(name.encode(errors="replace")) > 255 for name in Path(text).parts):
+        shown = text[-50:].replace("\0", "\\0")
+        raise problem("", f"'...{shown}'", "a path whose names have at most 255 bytes, none of them 0")
+    return value
+
+
+# File names are of at most 255 bytes, and a run's begin with these.
+FolderName = text_of(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$", "at most 200 letters, digits, `.`, `_`, `-`")
+Tag = text_of(r"^[A-Za-z0-9_-]{0,100}$", "at most 100 letters, digits, `_`, `-`, or nothing")
 Device = text_of(r"^(auto|cpu|cuda(:[0-9]+)?)$", "`auto`, `cpu`, `cuda` or `cuda:N`")
 FrameSlice = text_of(r"^(-?[0-9]+)?:(-?[0-9]+)?(:[1-9][0-9]*)?$", "a slice `START:STOP:STEP`")
 PowerOfTwo = Annotated[
     int, AfterValidator(_power_of_two), WithJsonSchema({"type": "integer", "words": "a power of two, at least 8"})
 ]
-AssetPath = Annotated[Path, Strict(False)]
+AssetPath = Annotated[Path, Strict(False), BeforeValidator(_usable_path)]
 FromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 Vector = Annotated[tuple[float, float, float], FromList]
 Unit = Annotated[float, Field(ge=0, le=1)]

@@ -34,6 +34,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def _decoded(data: bytes) -> str:
     """Text in UTF-8, or in UTF-16 with its mark; ``ValueError`` says what it is instead."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise ValueError("text in UTF-32: save it as UTF-8")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     if data.startswith(b"version https://git-lfs"):
@@ -75,8 +77,10 @@ def parse_yaml(text: str, source: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        found = str(error.problem).removeprefix("found ")
-        raise InputError(source, f"line {line}", found, "valid YAML with each key once") from error
+        found, hint = str(error.problem).removeprefix("found "), ""
+        if r"'\t'" in found:
+            found, hint = f"a tab at column {error.problem_mark.column + 1}", "Indent with spaces."
+        raise InputError(source, f"line {line}", found, "valid YAML with each key once", hint) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(source, "text", " ".join(str(error).split()), "valid YAML") from error
     except (KeyError, IndexError, AttributeError, TypeError) as error:  # PyYAML, of a tag like !!bool and no such value
@@ -86,6 +90,9 @@ def parse_yaml(text: str, source: str) -> Any:
 def dump_yaml(data: Any) -> str:
     """``data`` as YAML text that ``parse_yaml`` reads back equal."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=115)
+
+
+_MOST_DIGITS = 18  # of an integer that 64 bits hold
 
 
 class _Loader(yaml.SafeLoader):
@@ -104,6 +111,12 @@ class _Loader(yaml.SafeLoader):
             mapping[key] = self.construct_object(value_node, deep=True)
         return mapping
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > _MOST_DIGITS:
+            problem = f"an integer of {len(node.value)} digits, more than 64 bits hold"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return super().construct_yaml_int(node)
+
 
 class _Dumper(yaml.SafeDumper):
     """Quotes by the loader's rules, so that what is written reads back equal."""
@@ -115,6 +128,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _NUMBER = r"(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
 for _tag, _pattern, _first in (
     ("null", r"~|null|", ["~", "n", ""]),

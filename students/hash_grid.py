@@ -26,7 +26,7 @@ class HashGridSettings(Section):
     features: Literal[1, 2, 4, 8] = Field(2, description="features per table entry F")
     table_size: PowerOfTwo = Field(32768, description="entries per level at most, T")
     base_resolution: int = Field(16, ge=1, description="cells per box side, coarsest level")
-    finest_resolution: int = Field(512, ge=1, description="cells per box side, finest level")
+    finest_resolution: int = Field(512, ge=1, le=1_000_000, description="cells per box side, finest level")
     hidden_width: int = Field(32, ge=1, description="neurons per hidden layer, both MLPs")
     density_layers: int = Field(1, ge=1, description="hidden layers of the density MLP")
     color_layers: int = Field(2, ge=1, description="hidden layers of the colour MLP")

@@ -22,6 +22,22 @@ def test_a_tool_puts_its_checkout_first_before_it_imports_from_it(tool):
     assert any(line.startswith(LINE) for line in lines[:first])
 
 
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)
+def test_a_tool_imports_distill_before_all_that_takes_time(tool):
+    lines = tool.read_text(encoding="utf-8").splitlines()
+    imports = [line.split()[1] for line in lines if line.startswith(("import ", "from "))]
+    before = {name.partition(".")[0] for name in imports[: next(i for i, s in enumerate(imports) if "distill" in s)]}
+    assert before <= {*sys.stdlib_module_names, "tqdm"}
+
+
+@pytest.mark.parametrize("script", ["lego_response_distill.py", "tools/evaluate.py"])
+def test_ctrl_c_during_the_imports_ends_a_program_without_a_traceback(tmp_path, script):
+    (tmp_path / "torch.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 def test_a_tool_is_not_led_astray_by_packages_of_the_same_names(tmp_path):
     for name in PACKAGES:
         (tmp_path / name).mkdir()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import run_command
+from distill.runs.command_line import given_path, run_command
 from distill.runs.dry_run import estimate_seconds
 from distill.studies.runner import RunState, StudyRunner
 from distill.studies.study_plan import PlannedRun, StudyPlan, load_study
@@ -62,9 +62,15 @@ def main(argv: list[str] | None = None) -> int:
         epilog="Exit status: 0 all runs are finished (those that diverged or collapsed are named in the table), "
         "2 bad input, 4 the machine failed, 130 interrupted; else that of the run that stopped the study.",
     )
-    parser.add_argument("--study", required=True, type=Path, metavar="FILE", help="YAML study, see configs/studies/")
-    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
-    parser.add_argument("--output", metavar="DIR", type=Path, default=REPO_ROOT, help="where results/ and logs/ are")
+    parser.add_argument(
+        "--study", required=True, type=given_path, metavar="FILE", help="YAML study, see configs/studies/"
+    )
+    parser.add_argument(
+        "--assets", type=given_path, metavar="DIR", help="root of relative asset paths (default: this repository)"
+    )
+    parser.add_argument(
+        "--output", type=given_path, metavar="DIR", default=REPO_ROOT, help="where results/ and logs/ are"
+    )
     parser.add_argument("--dry-run", action="store_true", help="check everything, list the runs, write nothing")
     parser.add_argument(
         "--replace", action="store_true", help="delete the study's runs whose settings were others, and run them again"

@@ -19,8 +19,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
@@ -29,11 +28,14 @@ from distill.benchmarks.benchmark_table import COLUMNS, markdown, rows_of
 from distill.benchmarks.case import ON_CPU, ON_CUDA, TINY, Case, Sizes
 from distill.benchmarks.measurement import limit_cases, limits_from, measure
 from distill.benchmarks.run_cases import run_cases
-from distill.runs.command_line import run_command
+from distill.runs.command_line import given_path, run_command
 from kernels.threads import available_threads
 from machine.devices import device_name
 from machine.files import write_atomically, write_csv
 from settings.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 KERNELS = {
     "hash_encoding": kernel_cases.hash_encoding_cases,
@@ -77,6 +79,12 @@ def run(chosen: argparse.Namespace, command: str) -> int:
     Raises:
         InputError: the device is not there, a file cannot be written or read; nothing has been written then.
     """
+    import torch  # after the first of this checkout's packages, which see to Ctrl-C meanwhile
+
+    if chosen.threads:
+        os.environ["NUMBA_NUM_THREADS"] = str(chosen.threads)
+        torch.set_num_threads(chosen.threads)
+    torch.manual_seed(0)
     device = torch.device(chosen.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("--device", "device", chosen.device, "a CUDA device that torch finds", "Use --device cpu.")
@@ -118,12 +126,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="small sizes: whether all runs, not how fast")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted rounds (default: %(default)s)")
     parser.add_argument(
-        "--ply", type=Path, help="3D Gaussians (.ply, .npz, .spz) for the rasteriser; with --transforms"
+        "--ply", type=given_path, help="3D Gaussians (.ply, .npz, .spz) for the rasteriser; with --transforms"
     )
-    parser.add_argument("--transforms", type=Path, help="transforms_*.json whose first frame is rendered")
+    parser.add_argument("--transforms", type=given_path, help="transforms_*.json whose first frame is rendered")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--markdown", type=given_path, metavar="FILE", help="also write the table there")
+    parser.add_argument("--csv", type=given_path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     chosen = parser.parse_args(arguments)
     if (chosen.ply is None) != (chosen.transforms is None):
@@ -137,10 +145,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-    if chosen.threads:
-        os.environ["NUMBA_NUM_THREADS"] = str(chosen.threads)
-        torch.set_num_threads(chosen.threads)
-    torch.manual_seed(0)
     given = sys.argv[1:] if arguments is None else arguments
     return run_command(lambda: run(chosen, _command(given)), chosen.debug)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-import students as students  # what `student` may hold
 from distill.reports.markdown_table import markdown_table
 from machine.files import write_atomically
 from settings.config import Config

@@ -18,14 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student_evaluation import EvaluationOptions
 from distill.model.checkpoint import load_checkpoint
-from distill.runs.command_line import add_config_options, run_command
+from distill.runs.command_line import add_config_options, given_path, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
 from machine.run_folder import RunFolder, newest_checkpoint
@@ -69,7 +67,7 @@ def plan(chosen: argparse.Namespace) -> list[Job]:
 
 def _job(path: Path, chosen: argparse.Namespace) -> Job:
     checkpoint = _checkpoint(path)
-    state = load_checkpoint(checkpoint, torch.device("cpu"))
+    state = load_checkpoint(checkpoint, "cpu")
     overrides = [*chosen.overrides, *_overrides(chosen)]
     results = _results_folder(checkpoint)
     if chosen.config is not None:
@@ -156,10 +154,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         epilog="Exit status: 0 done, 2 bad input, 3 one is COLLAPSED, 4 the machine failed, "
         "130 interrupted (run it again to go on).",
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a run folder or a checkpoint")
+    parser.add_argument("paths", nargs="+", type=given_path, metavar="PATH", help="a run folder or a checkpoint")
     add_config_options(parser, default_config="the checkpoint's own")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where results/ and logs/ are written (default: beside the run)"
+        "--output",
+        type=given_path,
+        metavar="DIR",
+        help="where results/ and logs/ are written (default: beside the run)",
     )
     parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--split", choices=list(SPLITS), help="frames to measure on")

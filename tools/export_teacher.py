@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, add_device_option, config_of, run_command
+from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
 from settings.errors import ExitCode
 from teacher.depth import DepthKind
 from teacher.export.job import ExportOptions, export
@@ -37,11 +37,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add_config_options(parser)
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: results/<scene>/<run>/teacher_views)"
+        "--output",
+        type=given_path,
+        metavar="DIR",
+        help="where to write (default: results/<scene>/<run>/teacher_views)",
     )
     cameras = parser.add_mutually_exclusive_group()
     cameras.add_argument("--split", metavar="NAME", help="transforms_NAME.json beside data.transforms")
-    cameras.add_argument("--path", type=Path, metavar="FILE", help="a transforms JSON of the poses to render")
+    cameras.add_argument("--path", type=given_path, metavar="FILE", help="a transforms JSON of the poses to render")
     cameras.add_argument("--orbit", type=int, metavar="N", help="N frames of one round about the scene")
     parser.add_argument("--frames", metavar="START:STOP:STEP", help="only those frames, as a Python slice")
     parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels (default: the dataset's)")
@@ -54,7 +57,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="drop Gaussians that fill less than X pixels of the training view that shows most of them",
     )  # fmt: skip
     parser.add_argument(
-        "--ply", type=Path, metavar="FILE", help="also write the Gaussians rendered, as .ply, .npz or .spz"
+        "--ply", type=given_path, metavar="FILE", help="also write the Gaussians rendered, as .ply, .npz or .spz"
     )
     parser.add_argument(
         "--features", nargs="?", const="all", metavar="NAMES",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, config_of, run_command
+from distill.runs.command_line import add_config_options, config_of, given_path, run_command
 from machine.files import output_errors, write_atomically
 from machine.run_folder import RunFolder
 from settings.config import Config
@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Exit status: 0 the depth kind is clear, 1 it is not or the config says another, 2 bad input.",
     )
     add_config_options(parser)
-    parser.add_argument("--output", type=Path, default=REPO_ROOT, metavar="DIR", help="folder that results/ is in")
+    parser.add_argument(
+        "--output", type=given_path, default=REPO_ROOT, metavar="DIR", help="folder that results/ is in"
+    )
     chosen = parser.parse_args(arguments)
     return run_command(lambda: _report(config_of(chosen), chosen.output), chosen.debug)
 

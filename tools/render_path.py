@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.evaluation.film import SHOWS, check_video, even_sized, path_frames, write_video
 from distill.model.model import restore_run
 from distill.model.view_renderers import RenderView, gaussians_renderer, student_renderer
-from distill.runs.command_line import add_config_options, add_run_options, config_of, run_command
+from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
 from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from scene.cameras import Cameras
@@ -47,14 +47,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     paths = parser.add_mutually_exclusive_group()
     paths.add_argument("--orbit", action="store_true", help="one level round about the scene (the default)")
     paths.add_argument("--spiral", action="store_true", help="two rounds that rise and sink again")
-    paths.add_argument("--path", type=Path, metavar="FILE", help="a transforms JSON of the poses")
+    paths.add_argument("--path", type=given_path, metavar="FILE", help="a transforms JSON of the poses")
     parser.add_argument("--show", choices=SHOWS, default="student", help="default: %(default)s")
     parser.add_argument(
         "--frames", type=int, metavar="N", help=f"frames (default: {_FRAMES}; of --path all, N of them evenly spread)"
     )
     parser.add_argument("--fps", type=float, default=30.0, metavar="N", help="frames a second (default: %(default)g)")
     parser.add_argument("--width", type=int, metavar="N", help="pixels, of each panel (default: the dataset's)")
-    parser.add_argument("--video", type=Path, metavar="FILE", help="the mp4 to write")
+    parser.add_argument("--video", type=given_path, metavar="FILE", help="the mp4 to write")
     return parser.parse_args(arguments)
 
 

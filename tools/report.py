@@ -12,14 +12,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.reports.run.run_report import write_report
-from distill.runs.command_line import run_command
+from distill.runs.command_line import given_path, run_command
 from settings.errors import ExitCode
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     parser = argparse.ArgumentParser(description="Write report.md and its curves of runs that are finished.")
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_FOLDER", help="results/<scene>/<run>")
+    parser.add_argument("runs", nargs="+", type=given_path, metavar="RUN_FOLDER", help="results/<scene>/<run>")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args(argv)
 

@@ -14,13 +14,11 @@ import xml.etree.ElementTree as ElementTree
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.benchmarks.benchmark_table import markdown
 from distill.reports.markdown_table import markdown_table
-from distill.runs.command_line import run_command
+from distill.runs.command_line import given_path, run_command
 from machine.files import CsvRow, read_csv, write_atomically
 from settings.errors import InputError
 
@@ -45,6 +43,8 @@ def check_device(name: str) -> None:
     if missing:
         hint = 'Install the project: pip install -e ".[test]".'
         raise InputError("python", "packages", f"no {', '.join(missing)}", ", ".join(_NEEDED), hint)
+    import torch  # not before it is known to be there
+
     if name == "cuda" and not torch.cuda.is_available():
         found = f"none (torch {torch.__version__})"
         raise InputError("--device", "CUDA device", found, "one that torch finds", "Use --device cpu.")
@@ -147,9 +147,9 @@ def _work(chosen: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Print what tools/gpu_check.sh measured as Markdown.")
-    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="its --output")
+    parser.add_argument("folder", nargs="?", type=given_path, metavar="DIR", help="its --output")
     parser.add_argument("--code", default="", metavar="TEXT", help="the code measured, for the first line")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the table there")
+    parser.add_argument("--write", type=given_path, metavar="FILE", help="also write the table there")
     parser.add_argument(
         "--check-device", choices=["cpu", "cuda"], metavar="NAME", help="only see whether all that is needed is there"
     )

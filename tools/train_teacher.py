@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, config_of, run_command
+from distill.runs.command_line import add_config_options, config_of, given_path, run_command
 from distill.runs.fit_teacher import fit_teacher
 from settings.loading import REPO_ROOT
 
@@ -24,7 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     parser = argparse.ArgumentParser(description="Fit a 3D Gaussian Splatting teacher to images with known cameras.")
     add_config_options(parser)
-    parser.add_argument("--output", metavar="DIR", type=Path, default=REPO_ROOT, help="where results/ and logs/ are")
+    parser.add_argument(
+        "--output", metavar="DIR", type=given_path, default=REPO_ROOT, help="where results/ and logs/ are"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the run's last state")
     arguments = parser.parse_args(argv)
     return run_command(lambda: fit_teacher(config_of(arguments), arguments.output, arguments.resume), arguments.debug)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import errno
+import itertools
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -60,18 +65,14 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         fps: frames per second.
 
     Raises:
-        InputError: ffmpeg is missing or fails, or the file cannot be written.
+        InputError: ffmpeg fails.
+        OSError: the file cannot be written, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         frames = iter(frames)
         first = next(frames)
-        with _ffmpeg(temporary, (first.shape[1], first.shape[0]), fps) as append:
-            append(first)
-            for frame in frames:
-                append(frame)
-        if not temporary.is_file() or temporary.stat().st_size == 0:
-            raise InputError(path, "ffmpeg", "no video", "a video written to the end", "Is the size even?")
+        _encode(temporary, itertools.chain([first], frames), (first.shape[1], first.shape[0]), fps, path)
 
 
 def check_video(path: Path, fps: float) -> None:
@@ -100,27 +101,33 @@ def check_video(path: Path, fps: float) -> None:
         ) from error
 
 
-@contextmanager
-def _ffmpeg(path: Path, size: tuple[int, int], fps: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Appends frames to a file through ffmpeg; whole when the context ends."""
+def _encode(file: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: float, path: Path) -> None:
+    """Has ffmpeg write the frames to ``file``; ``path`` is the film's name in messages."""
     import imageio_ffmpeg
 
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        size,
-        fps=fps,
-        codec="libx264",
-        pix_fmt_in="rgb24",
-        pix_fmt_out="yuv420p",
-        macro_block_size=1,  # sizes as they are: a silent resize would not be what was rendered
-        quality=None,
-        output_params=["-crf", _CRF, "-movflags", "+faststart"],
-    )
-    try:
-        writer.send(None)
-        yield lambda frame: writer.send(np.ascontiguousarray(frame))
-    except OSError as error:  # what ffmpeg printed is in it
-        words = " ".join(str(error).split())[-300:]
-        raise InputError(path, "ffmpeg", f"a failure ({words})", "a video written to the end") from error
-    finally:
-        writer.close()
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(fps), "-i", "-"]
+    command += ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", _CRF, "-movflags", "+faststart", str(file)]
+    with tempfile.TemporaryFile() as log:
+        # In a session of its own, so that it does not take a Ctrl-C that is meant for this program.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
+        try:
+            with suppress(BrokenPipeError):  # it has ended before: its status and its words say why
+                for frame in frames:
+                    process.stdin.write(frame.tobytes())
+                process.stdin.close()
+            status = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            with suppress(OSError):  # of frames that it did not take
+                process.stdin.close()
+        log.seek(0)
+        words = " ".join(log.read().decode(errors="replace").split())
+    if status == 0:
+        return
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if os.strerror(number) in words:
+            raise OSError(number, os.strerror(number), str(path))
+    found = f"a failure ({words[-300:] or f'exit status {status}'})"
+    raise InputError(path, "ffmpeg", found, "a video written to the end", "Is the size even?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_weights(path, {"format": FORMAT, **state})
 
 
-def load_checkpoint(path: str | Path, device: torch.device) -> dict[str, Any]:
+def load_checkpoint(path: str | Path, device: torch.device | str) -> dict[str, Any]:
     """Reads a checkpoint; weights only, so a file that holds code is refused, not run.
 
     Raises:
         InputError: no such file, not a checkpoint, damaged, of wrong structure, or made by something else.
     """
     path = Path(path)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
+    if not os.path.isfile(path):  # of names too long for a file as well
+        found = "a folder" if os.path.isdir(path) else "no such file"
         raise InputError(path, "checkpoint", found, "a checkpoint of this program", "Train first.")
     state = read_weights(path, "checkpoint", _EXPECTED, device)
     missing = [key for key in _REQUIRED if key not in state]

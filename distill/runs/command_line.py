@@ -9,11 +9,18 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from machine.failures import forgiving_output, machine_failure
+from machine.failures import forgiving_output, is_name_too_long, machine_failure
 from machine.interrupts import signals_stop
 from settings.config import Config
 from settings.errors import ExitCode, InputError, TrainingDiverged
 from settings.loading import REPO_ROOT, load_config
+
+
+def given_path(text: str) -> Path:
+    """The path that an option gives; an empty one, of a shell's variable that is not set, is refused."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("found nothing, expected a path (is a variable of the shell not set?)")
+    return Path(text)
 
 
 def add_config_options(parser: argparse.ArgumentParser, default_config: str = "") -> None:
@@ -23,20 +30,24 @@ def add_config_options(parser: argparse.ArgumentParser, default_config: str = ""
         default_config: what is taken without ``--config``, in words; empty: it has to be given.
     """
     words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
-    parser.add_argument("--config", required=not default_config, metavar="FILE", help=words)
+    parser.add_argument("--config", type=given_path, required=not default_config, metavar="FILE", help=words)
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
         help="override a setting, e.g. --set train.lr=0.005; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--assets", metavar="DIR", help="root of relative asset paths (default: this repository)")
+    parser.add_argument(
+        "--assets", type=given_path, metavar="DIR", help="root of relative asset paths (default: this repository)"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """``--checkpoint``, ``--output`` and ``--device``, of the tools that look at a trained run."""
-    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint (default: the run's latest)")
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, default=REPO_ROOT,
+        "--checkpoint", type=given_path, metavar="PATH", help="the checkpoint (default: the run's latest)"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
         help="where the run's results/ are (default: this repository)",
     )  # fmt: skip
     add_device_option(parser)
@@ -98,7 +109,7 @@ def _status_of(work: Callable[[], int], debug: bool, interrupted: str) -> int:
         if debug or failure is None:
             raise
         print(f"error: {failure}", file=sys.stderr)
-        return ExitCode.MACHINE_FAILED
+        return ExitCode.BAD_INPUT if is_name_too_long(error) else ExitCode.MACHINE_FAILED
 
 
 class _Formatter(logging.Formatter):

@@ -15,7 +15,6 @@ from distill.evaluation.evaluator import teacher_psnr
 from distill.losses.supervision import supervise
 from distill.model.model import Model, build_model
 from distill.runs.session import make_trainer
-from distill.training.live_sampler import LIVE_BYTES_PER_PIXEL
 from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
 from kernels.threads import one_torch_thread
@@ -25,6 +24,7 @@ from machine.telemetry import synchronize
 from settings.config import Config
 from settings.errors import InputError
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from teacher.views.rasterized import VIEW_BYTES
 
 _log = logging.getLogger(__name__)
 _FEWEST_STEPS, _MOST_STEPS, _PROBE_SECONDS = 1, 12, 1.0
@@ -224,7 +224,7 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
     views_bytes = sum({id(picture): picture.nbytes for picture in pictures if picture is not None}.values())
     if config.live:
         cameras = teacher.training_cameras
-        views_bytes += config.live.buffer * cameras.width * cameras.height * LIVE_BYTES_PER_PIXEL
+        views_bytes += config.live.buffer * cameras.width * cameras.height * VIEW_BYTES
     on_device = f"training pixels {_mib(trainer.sampler.nbytes)}, training state {_mib(training)}"
     return f"views {_mib(views_bytes)}; on {trainer.device}: {on_device}, a step's samples {_mib(samples)}"
 

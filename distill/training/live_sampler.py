@@ -14,14 +14,15 @@ from distill.rendering.renderer import RenderSettings
 from distill.training.ray_sampler import PixelPool, RaySampler, RaySource
 from kernels.ray_samples import Cells
 from kernels.threads import one_torch_thread
+from machine.memory import check_pictures_fit
 from scene.cameras import Cameras
 from scene.rays import SceneBox
 from settings.teacher import LiveConfig
 from teacher.sources.producers import LiveView, ViewProducer
+from teacher.views.rasterized import VIEW_BYTES
 from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
-LIVE_BYTES_PER_PIXEL = 3 + 1 + 4  # colour, alpha, distance
 
 
 class LiveRaySampler(RaySampler):
@@ -53,6 +54,7 @@ class LiveRaySampler(RaySampler):
     ) -> None:
         self.producer, self.slots = producer, live.buffer
         shape = (live.buffer, camera.height, camera.width)
+        check_pictures_fit((camera.width, camera.height), live.buffer, VIEW_BYTES, "data.resolution")
         alpha = torch.zeros(shape, dtype=torch.uint8)
         ring = TeacherViews(
             cameras=camera[[0] * live.buffer],

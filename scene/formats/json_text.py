@@ -8,6 +8,8 @@ from pathlib import Path
 from machine.file_kinds import refuse_other_kinds
 from settings.errors import InputError
 
+_MOST_DIGITS = 4000  # Python itself reads no integers of more than 4300
+
 
 def read_json(path: Path, expected: str) -> object:
     """The content of a UTF-8 file.
@@ -29,13 +31,31 @@ def read_json(path: Path, expected: str) -> object:
         found = f"a byte that is not UTF-8 ({data[error.start]:#04x} at {error.start})"
         raise InputError(path, "text", found, expected, "Save it as UTF-8.") from error
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_integer)
     except json.JSONDecodeError as error:
         what, hint = _mistake(text, error)
         found = f"invalid text at line {error.lineno}, column {error.colno}: {what}"
         raise InputError(path, "JSON", found, "a whole JSON document", hint) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+    except _TooLong as error:
+        before = text[: text.index(error.digits)]
+        place = f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
+        raise InputError(path, "JSON", f"{error} at {place}", f"at most {_MOST_DIGITS} digits") from error
+    except (ValueError, RecursionError) as error:  # brackets thousands deep
         raise InputError(path, "JSON", f"invalid text ({error})", "a whole JSON document") from error
+
+
+class _TooLong(Exception):
+    """A number that no reader of JSON expects."""
+
+    def __init__(self, digits: str) -> None:
+        super().__init__(f"an integer of {len(digits)} digits")
+        self.digits = digits
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise _TooLong(digits)
+    return int(digits)
 
 
 def _mistake(text: str, error: json.JSONDecodeError) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine.memory import check_pictures_fit
 from scene.camera_paths import orbit_path, spiral_path
 from scene.cameras import Cameras
 from scene.formats import load_frames
@@ -15,6 +16,7 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
 from teacher.sources import source_of
+from teacher.views.rasterized import DRAWN_BYTES
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def views_to_export(
         resolution: width in pixels, height follows; None: the dataset's own, for bricks ``data.resolution``.
 
     Raises:
-        InputError: no cameras to be had, or the files they are in are missing or damaged.
+        InputError: no cameras to be had, the files they are in are missing or damaged, or a picture of that width is
+            more than the memory can hold.
     """
     dataset, source = _named_cameras(config, split, path)
     for name, make, count in (("orbit", orbit_path, orbit), ("spiral", spiral_path, spiral)):
@@ -77,6 +80,7 @@ def views_to_export(
         if resolution < 1:
             raise InputError("--resolution", "width", resolution, "at least 1 pixel")
         size = (resolution, max(1, round(native[1] * resolution / native[0])))
+    check_pictures_fit(size, 1, DRAWN_BYTES, "width", "--resolution")
     return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen.image_paths, native, source)
 
 

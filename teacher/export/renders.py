@@ -88,17 +88,14 @@ class ViewExport(FolderExport):
             write_transforms(self.folder / TRANSFORMS, self.views.cameras, self.views.names)
             if not self.todo:
                 return None
-            self._render(self.todo[:1])  # compiles or loads the kernels, which is not counted
+            self._check()  # renders a few frames, so that loading kernels is not counted
             synchronize(device)
             reset_gpu_peak(device)
             seconds: list[float] = []
-            covered: list[float] = []
             bar = tqdm(self._rendered(seconds), "export", len(self.todo), unit="frame", disable=not progress)
             with GpuMonitor(device) as monitor, one_torch_thread(), Writers() as writers:
                 for index, planes in bar:
-                    covered.append(planes[..., 3].mean().item())
                     self._write(writers, index, planes)
-        self._check(covered)
         return {
             "frames_timed": len(seconds),
             "avg_fps": len(seconds) / sum(seconds),
@@ -108,22 +105,28 @@ class ViewExport(FolderExport):
             "power_avg_w": monitor.mean_power_w(),
         }
 
-    def _check(self, covered: list[float]) -> None:
-        """Warns of views that show nothing, or not what the dataset's images show: Gaussians of another world.
+    def _check(self) -> None:
+        """Looks at a few frames before all are rendered; this also compiles or loads the kernels.
 
-        Args:
-            covered: mean alpha of each frame rendered now.
+        Warns of views that show nothing, or not what the dataset's images show: Gaussians of another world.
+
+        Raises:
+            InputError: an image of the dataset is damaged.
         """
-        if (mean := statistics.fmean(covered)) < _FAINT_COVERAGE:
-            most = max(covered)
-            _log.warning("the Gaussians fill %.3f%% of the pixels, %.3f%% at most in a view", 100 * mean, 100 * most)
-        if not self.views.has_truth:
-            return
-        figures = []
+        size = (self.views.cameras.width, self.views.cameras.height)
+        covered, figures = [], []
         for index in spread(self.todo, _COMPARED):
-            paths = self._paths(index)
-            own, truth = (_composite(paths[name], self.format.background or _WHITE) for name in ("renders", "gt"))
-            figures.append((psnr(own, truth), psnr(truth.mean((0, 1)), truth)))
+            (planes,) = self._render([index])
+            covered.append(planes[..., 3].mean().item())
+            if self.views.has_truth:
+                own = _composite(picture(planes, self.format.background), self.format.background)
+                truth = _composite(_truth(self.views.images[index], size), self.format.background)
+                figures.append((psnr(own, truth), psnr(truth.mean((0, 1)), truth)))
+        if (mean := statistics.fmean(covered)) < _FAINT_COVERAGE:
+            words = "the Gaussians fill %.3f%% of the pixels of %d views, %.3f%% at most"
+            _log.warning(words, 100 * mean, len(covered), 100 * max(covered))
+        if not figures:
+            return
         teacher, blank = np.median(figures, axis=0)
         words = "%.2f dB between renders and the dataset's images (median of %d frames; a blank picture: %.2f dB)"
         if teacher >= blank + _ABOVE_BLANK_DB:
@@ -171,11 +174,11 @@ class ViewExport(FolderExport):
             writers.submit(_write_truth, paths["gt"], self.views.images[index], (cameras.width, cameras.height))
 
 
-def _composite(path: Path, background: tuple[float, float, float]) -> np.ndarray:
-    """(H, W, 3) float64 in [0, 1]: an image on a background."""
-    image = read_image(path) / 255
+def _composite(pixels: np.ndarray, background: tuple[float, float, float] | None) -> np.ndarray:
+    """(H, W, 3) float64 in [0, 1]: a uint8 picture on the background, on white without one."""
+    image = pixels / 255
     alpha = image[..., 3:] if image.shape[2] == 4 else 1.0
-    return image[..., :3] * alpha + (1 - alpha) * np.array(background)
+    return image[..., :3] * alpha + (1 - alpha) * np.array(background or _WHITE)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
@@ -185,8 +188,10 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def _write_truth(path: Path, image: Path, size: tuple[int, int]) -> None:
-    """The dataset's image at that size, RGBA if it is."""
+    write_image(path, _truth(image, size))
+
+
+def _truth(image: Path, size: tuple[int, int]) -> np.ndarray:
+    """The dataset's image at that size, (H, W, 3) uint8, or (H, W, 4) if it has alpha."""
     pixels = read_image(image)
-    if pixels.shape[1::-1] != size:
-        pixels = shrink_rgba(pixels, size)[..., : pixels.shape[2]]
-    write_image(path, pixels)
+    return pixels if pixels.shape[1::-1] == size else shrink_rgba(pixels, size)[..., : pixels.shape[2]]

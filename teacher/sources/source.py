@@ -100,7 +100,7 @@ class Source(ABC):
         """
         for field, path, is_there, expected, hint in self.assets():
             if path is not None and not is_there(path):
-                found = "something of another type" if path.exists() else "nothing"
+                found = "a folder" if path.is_dir() else "no folder" if path.exists() else "nothing"
                 raise InputError(path, field, found, expected, hint)
         data, poses, images = self.config.data, self.training_poses(), self.image_poses()
         if poses is None:
@@ -136,7 +136,8 @@ class Source(ABC):
         """
         files = {asset.field: _files_of(asset.path) for asset in self.assets() if asset.path is not None}
         for json in self.trained_images():
-            files[f"images of {json.name}"] = [path for path in load_frames(json).image_paths if path is not None]
+            frames = load_frames(json, offset=self.config.data.offset)
+            files[f"images of {json.name}"] = [path for path in frames.image_paths if path is not None]
         if self.config.features.file is not None:
             files["features.file"] = [self.config.features.file]
         return {field: files_digest(paths) for field, paths in files.items()}

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from machine.memory import check_pictures_fit
 from scene.cameras import Cameras
 from scene.rays import distance_per_z
 from teacher.rasterizer import Rasterizer
 
+VIEW_BYTES = 3 + 1 + 4  # of a pixel that was drawn: colour, alpha, distance
+DRAWN_BYTES = 40  # of a pixel while it is drawn: colour, alpha and z as float32, and the planes made of them
 # A rasterised pixel with less alpha has no meaningful depth: two or three of 255 levels.
 _FAINT = 0.01
 
@@ -60,10 +63,17 @@ def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int) -> View:
 
 
 def collect_views(views: Iterable[View], count: int) -> dict[str, Tensor | None]:
-    """Planes of all ``count`` views by name, put in place as they come: no view is in memory twice."""
+    """Planes of all ``count`` views by name, put in place as they come: no view is in memory twice.
+
+    Raises:
+        InputError: they are more than the memory can hold.
+    """
     planes: dict[str, Tensor | None] = {}
     for i, view in enumerate(views):
         if not planes:
+            kept = {id(plane): plane.nbytes for plane in vars(view).values() if plane is not None}
+            height, width = view.coverage.shape
+            check_pictures_fit((width, height), count, sum(kept.values()) // (width * height), "data.resolution")
             planes = {
                 name: None if plane is None else torch.empty(count, *plane.shape, dtype=plane.dtype)
                 for name, plane in vars(view).items()

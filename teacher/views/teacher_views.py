@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kernels.threads import one_torch_thread
+from machine.memory import check_pictures_fit
 from scene.cameras import Cameras, join_cameras
 from scene.formats import load_frames
 from scene.frames import chosen_frames, working_size
@@ -33,7 +34,7 @@ from teacher.views.output_folder import (
     shared_alpha,
     shrink_rgba,
 )
-from teacher.views.rasterized import View, collect_views, render_view
+from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, View, collect_views, render_view
 from teacher.views.stored_depth import DepthReader
 
 Color = tuple[float, float, float]
@@ -212,10 +213,12 @@ def views_from_gaussians(
 
     Raises:
         InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
-            and cannot run.
+            and cannot run; the views are more than the memory can hold.
     """
     renderer = Rasterizer(gaussians, rasterizer, device=device, drawing=drawing)
     size = (cameras.width, cameras.height)
+    check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution")
+    check_pictures_fit(size, 1, DRAWN_BYTES * renderer.drawing.multiple(size[0]) ** 2, "data.resolution")
     views = (render_view(renderer, cameras, i) for i in range(len(cameras)))
     return TeacherViews(
         cameras=cameras,

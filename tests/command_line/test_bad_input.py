@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from distill.runs.command_line import run_command
 from lego_response_distill import main
 from scene.images import write_image
 from tests.command_line.program import LIVE, MIXED, arguments, setting
@@ -102,6 +103,7 @@ BAD_INPUT = {
         MIXED,
         ["transforms_train.json"],
     ),
+    "transforms is a folder": (lambda root: None, ("data.transforms=data",), ["data.transforms", "found a folder"]),
     "output folder is a file": (lambda root: (root / "results").write_text(""), (), ["results"]),
 }  # fmt: skip
 
@@ -119,6 +121,24 @@ def test_bad_input_is_one_message_and_nothing_written(tmp_path, capsys, case: st
     assert all(text in message[0] for text in expected), message[0]
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_paths_that_options_give(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for option in ("--output", "--assets", "--config", "--checkpoint"):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments(config, "--eval-only", option, ""))
+        assert f"argument {option}: found nothing, expected a path" in capsys.readouterr().err
+    for option, field in (("--output", "output folder"), ("--resume", "checkpoint"), ("--config", "file")):
+        assert main(arguments(config, option, "x" * 256)) == 2
+        assert f"{'x' * 256}" in (error := capsys.readouterr().err) and f": {field}: found" in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_name_too_long_that_nothing_foresaw_is_bad_input_too(tmp_path, capsys) -> None:
+    assert run_command(lambda: len((tmp_path / ("x" * 256)).read_bytes()), debug=False) == 2
+    assert "xxx: File name too long. Choose a shorter one." in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

@@ -14,6 +14,10 @@ from machine.failures import ForgivingStream, forgiving_output, is_machines_faul
     [
         (OSError(errno.ENOSPC, "No space left on device", "a.csv"), "a.csv: No space left on device. Make room"),
         (PermissionError(errno.EACCES, "Permission denied", "a.csv"), "a.csv: Permission denied."),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "a.csv"),
+            "a.csv: File name too long. Choose a shorter one.",
+        ),
         (OSError("encoder error"), "encoder error."),
         (MemoryError(), "out of memory. Use"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 4 bytes"), "out of memory (DefaultCPUAllocator"),

@@ -19,6 +19,7 @@ BYTES = {
     "xml": b"<?xml version='1.0'?><Error>",
     "json": b'\xef\xbb\xbf {"frames": []}',
     "utf-16": '{"frames": []}'.encode("utf-16-le"),
+    "utf-32": '{"frames": []}'.encode("utf-32"),
     "gzip": gzip.compress(b"hello", mtime=0),
     "spz": gzip.compress(b"NGSP" + bytes(12), mtime=0),
     "pickle": pickle.dumps({"a": 1}),

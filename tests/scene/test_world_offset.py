@@ -27,6 +27,8 @@ def test_without_an_offset_far_positions_are_refused_with_the_one_to_set():
     assert "steps of 0.5 units" in message and "Set data.offset: [500000.0, 4649776.0, 120.0]" in message
     with pytest.raises(InputError, match="steps of 0.03125 units.*Set data.offset"):
         moved_positions("f", "cameras", LOCAL + UTM, (0.0, UTM[1], UTM[2]), 0.0)
+    with pytest.raises(InputError, match="No map reaches as far"):
+        moved_positions("f", "cameras", LOCAL + 1e30, None, 1.0)
 
 
 @pytest.mark.parametrize(("center", "width"), [(0.0, 1e-3), (5.0, 0.1), (300.0, 1.0), (-40.0, 500.0)])
@@ -39,13 +41,27 @@ def test_an_offset_that_was_taken_off_already_is_not_taken_off_twice(caplog):
     caplog.set_level(logging.INFO)
     assert np.array_equal(moved_positions("f", "cameras", LOCAL, UTM, 0.0), LOCAL.astype(np.float32))
     assert "taken off them already" in caplog.text
-    near = moved_positions("f", "cameras", LOCAL, (0.25, 0.0, 0.0), 0.0)
-    np.testing.assert_allclose(near, LOCAL - [0.25, 0, 0], rtol=0, atol=1e-7)
+    near = moved_positions("f", "cameras", LOCAL + [10, 0, 0], (10.0, 0.0, 0.0), 0.0)
+    np.testing.assert_allclose(near, LOCAL, rtol=0, atol=2e-7)
 
 
-def test_positions_stored_as_float32_are_rounded_already_which_is_said(caplog):
-    moved_positions("f", "Gaussians", (LOCAL + UTM).astype(np.float32), UTM, 0.0)
-    assert "stored as float32" in caplog.text and "steps of 0.5 units" in caplog.text
+@pytest.mark.parametrize(
+    ("center", "offset", "remedy"),
+    [
+        (0.0, (0.25, 0.0, 0.0), "data.offset: null"),  # shorter than the scene is wide: it may have been taken off
+        ((3e6, 0.0, 0.0), UTM, r"data.offset: \[3000000.0, 0.0, 0.0\]"),  # another place on the map
+        (0.45 * np.array(UTM), UTM, r"data.offset: \[225000.0, 2092399"),  # midway
+        ((0.0, 3.0, 0.0), (10.0, 0.0, 0.0), "data.offset: null"),
+    ],
+)
+def test_positions_about_neither_the_offset_nor_the_origin_are_refused(center, offset, remedy):
+    with pytest.raises(InputError, match=rf"cameras about \[.*of data.offset \[.*or of the origin.*Set {remedy}"):
+        moved_positions("f", "cameras", LOCAL + center, offset, 0.0)
+
+
+def test_positions_stored_as_float32_are_rounded_already_and_refused():
+    with pytest.raises(InputError, match=r"stored as float32 about .*steps of 0.5 units.*in double precision"):
+        moved_positions("f", "Gaussians", (LOCAL + UTM).astype(np.float32), UTM, 0.0)
 
 
 def test_cameras_that_only_turn_and_one_alone_are_as_wide_as_they_are_said_to_be():

@@ -56,6 +56,8 @@ def test_base_that_is_no_path_is_refused(write):
         ("a: !!python/object:os.system {}\n", "line 1", "could not determine a constructor"),
         ("- a\n- b\n", "top level", '["a", "b"]'),
         ("", "top level", "an empty file"),
+        ("train:\n  lr: 1\n\tseed: 1\n", "line 3", "a tab at column 1"),
+        ("scene: a\nseed: " + "9" * 5000, "line 2", "an integer of 5000 digits"),
         ("scene: \x07\n", "text", "special characters are not allowed"),
     ],
 )
@@ -69,6 +71,15 @@ def test_unreadable_files_are_refused(tmp_path):
     assert refusal(tmp_path / "absent.yaml").found == "No such file or directory"
     assert "directory" in refusal(tmp_path).found
     assert "UTF-8" in refusal(tmp_path / "latin.yaml").found
+
+
+def test_values_too_long_to_repeat_are_not_repeated(write):
+    error = refusal(write(BRICKS), "seed=" + "9" * 5000)
+    assert (error.source, error.found, error.hint) == (
+        "--set seed",
+        "an integer of 5000 digits, more than 64 bits hold",
+        "",
+    )
 
 
 def test_slices_and_words_stay_text(write):
@@ -197,6 +208,7 @@ def test_configs_in_other_encodings_are_read_and_other_files_are_named(tmp_path)
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git LFS pointer"),
         (b"<!DOCTYPE html>\n<html>", "an HTML or XML page"),
         (b"PK\x03\x04\0\0", "binary data"),
+        (text.encode("utf-32"), "text in UTF-32"),
         (b"[" * 5000, "maximum recursion depth"),
     ):
         path.write_bytes(data)

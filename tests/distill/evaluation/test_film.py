@@ -7,6 +7,7 @@ import pytest
 from distill.evaluation.comparison_pictures import error_map
 from distill.evaluation.film import check_video, even_sized, path_frames, write_video
 from distill.model.view_renderers import gaussians_renderer
+from machine.failures import machine_failure
 from scene.images import to_uint8
 from settings.errors import InputError
 from teacher.rasterizer import Rasterizer
@@ -70,6 +71,18 @@ def test_a_failure_of_ffmpeg_is_one_message(tmp_path, count):
     with pytest.raises(InputError, match="ffmpeg: found"):
         write_video(tmp_path / "film.mp4", odd, fps=10)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("line", ["cat > /dev/null; echo", "echo"], ids=["at the end", "at once"])
+def test_a_full_disk_is_the_machines_fault(tmp_path, monkeypatch, line):
+    ffmpeg = tmp_path / "ffmpeg"
+    ffmpeg.write_text(f"#!/bin/sh\n{line} 'Error writing trailer: No space left on device' >&2\nexit 228\n")
+    ffmpeg.chmod(0o755)
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(ffmpeg))
+    with pytest.raises(OSError, match="No space left on device.*film.mp4") as caught:
+        write_video(tmp_path / "film.mp4", [np.zeros((64, 64, 3), np.uint8)] * 100, fps=10)
+    assert machine_failure(caught.value).startswith(f"{tmp_path / 'film.mp4'}: No space left on device. Make room")
+    assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
 
 
 def test_without_ffmpeg(tmp_path, monkeypatch):

@@ -30,6 +30,8 @@ def test_a_byte_order_mark_is_read(tmp_path):
         (b'{"w": "8', "the text ends there"),
         (b"{'w': 8}", r"line 1, column 2: Expecting property name .*found ''w': 8}'"),
         (b"[" * 100_000, "JSON: found invalid text"),
+        (b'{"w": 8,\n "h": ' + b"9" * 5000 + b"}", "an integer of 5000 digits at line 2, column 7"),
+        (json.dumps(CONTENT).encode("utf-32"), "text in UTF-32.*Save it as UTF-8"),
         (json.dumps(CONTENT).encode("utf-16"), "text in UTF-16.*Save it as UTF-8"),
         (json.dumps(CONTENT).encode("utf-16-le"), "text in UTF-16"),
         (json.dumps(CONTENT, ensure_ascii=False).encode("latin-1"), "not UTF-8 .0xfc at 3[0-9].*Save it as UTF-8"),

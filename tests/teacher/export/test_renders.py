@@ -229,7 +229,9 @@ def test_renders_are_compared_with_the_datasets_images(tmp_path, caplog, moved, 
     assert re.search(words, record.getMessage()) and (record.levelname == "WARNING") == bool(moved)
 
 
-def test_views_that_show_nothing_are_a_warning(tmp_path, caplog):
+def test_views_that_show_nothing_are_a_warning_before_they_are_written(tmp_path, caplog, monkeypatch):
+    told = []
+    monkeypatch.setattr(ViewExport, "_write", lambda *_: told.append(caplog.text))
     block = block_of_gaussians()
     make_export(tmp_path, gaussians=replace(block, means=block.means + 50)).run(progress=False)
-    assert "the Gaussians fill 0.000% of the pixels" in caplog.text
+    assert len(told) == FRAMES and "the Gaussians fill 0.000% of the pixels" in told[0]

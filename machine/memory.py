@@ -1,0 +1,47 @@
+"""How much memory there is, and the refusal of what clearly does not fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from machine.telemetry import GIB
+from settings.errors import InputError
+
+_MEMINFO = Path("/proc/meminfo")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def available_bytes() -> int | None:
+    """Memory that this process may still get, swap included, under its container's limit; None: nothing tells."""
+    return min(_known_limits(), default=None)
+
+
+def check_pictures_fit(size: tuple[int, int], count: int, pixel_bytes: int, field: str, source: str = "config") -> None:
+    """Checks that pictures that are all in memory at a time can be; only what is clearly too much is refused.
+
+    Args:
+        size: (width, height) of each, pixels.
+        pixel_bytes: what a pixel takes at least.
+        field, source: the setting that the size is from, and where that is.
+
+    Raises:
+        InputError: they take more memory than there is; says how much and which width would fit.
+    """
+    available, needed = available_bytes(), count * size[0] * size[1] * pixel_bytes
+    if available is not None and needed > available:
+        found = f"{size[0]}: {count} of {size[0]}x{size[1]} pixels, which take {needed / GIB:,.1f} GiB of memory"
+        width = int(size[0] * math.sqrt(available / needed / 2))  # half of the memory
+        hint = f"Set it to {width} or less{', or use fewer frames' if count > 1 else ''}."
+        raise InputError(source, field, found, f"at most the {available / GIB:.1f} GiB that are free", hint)
+
+
+def _known_limits() -> Iterator[int]:
+    with suppress(OSError, ValueError):
+        lines = dict(line.split(":") for line in _MEMINFO.read_text(encoding="utf-8").splitlines())
+        yield sum(1024 * int(lines[name].split()[0]) for name in ("MemAvailable", "SwapFree") if name in lines)
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):  # "max": none
+            yield int(path.read_text(encoding="utf-8"))

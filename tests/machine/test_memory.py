@@ -1,0 +1,43 @@
+"""Pictures that no memory holds are refused before they are made."""
+
+import pytest
+
+from machine import memory
+from machine.memory import available_bytes, check_pictures_fit
+from settings.errors import InputError
+
+
+@pytest.fixture
+def gib_free(monkeypatch, tmp_path):
+    """Sets what the system tells of memory: GiB available, of swap, and the container's limit in bytes."""
+
+    def tell(available: int, swap: int, limit: str) -> None:
+        lines = ("MemTotal:  99 kB", f"MemAvailable:  {available << 20} kB", f"SwapFree:  {swap << 20} kB")
+        (tmp_path / "meminfo").write_text("\n".join(lines) + "\n")
+        (tmp_path / "limit").write_text(limit)
+        monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+        monkeypatch.setattr(memory, "_LIMITS", (tmp_path / "nowhere", tmp_path / "limit"))
+
+    return tell
+
+
+def test_memory_is_what_is_free_with_swap_under_the_containers_limit(gib_free, monkeypatch, tmp_path):
+    gib_free(6, 2, "max\n")
+    assert available_bytes() == 8 * 2**30
+    gib_free(6, 2, f"{3 * 2**30}\n")
+    assert available_bytes() == 3 * 2**30
+    for name, nowhere in (("_MEMINFO", tmp_path / "none"), ("_LIMITS", ())):
+        monkeypatch.setattr(memory, name, nowhere)
+    assert available_bytes() is None
+    check_pictures_fit((10**9, 10**9), 10**9, 8, "data.resolution")  # nothing tells: it is tried
+
+
+def test_what_clearly_does_not_fit_is_refused_with_the_width_that_does(gib_free):
+    gib_free(8, 0, "max\n")
+    check_pictures_fit((16384, 16384), 4, 8, "data.resolution")  # 8 GiB: it may fit
+    with pytest.raises(InputError) as caught:
+        check_pictures_fit((16384, 16384), 8, 8, "data.resolution")
+    assert str(caught.value) == (
+        "config: data.resolution: found 16384: 8 of 16384x16384 pixels, which take 16.0 GiB of memory, "
+        "expected at most the 8.0 GiB that are free. Set it to 8192 or less, or use fewer frames."
+    )
