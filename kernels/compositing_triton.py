@@ -152,7 +152,9 @@ class CompositeTriton(torch.autograd.Function):
     def forward(ctx, density, rgb, t, dt, offsets):
         rays = len(offsets) - 1
         density, t, dt, offsets = density.contiguous(), t.contiguous(), dt.contiguous(), offsets.contiguous()
-        outputs = tuple(torch.zeros(shape, device=t.device) for shape in ((rays, rgb.shape[1]), (rays,), (rays,), (len(t),)))
+        outputs = tuple(
+            torch.zeros(shape, device=t.device) for shape in ((rays, rgb.shape[1]), (rays,), (rays,), (len(t),))
+        )
         if rays:
             with launch_on(density.device):
                 _forward[(triton.cdiv(rays, _RAYS),)](
