@@ -45,8 +45,15 @@ def kilo_uniform(**changes):
 
 STUDENTS = pytest.mark.parametrize(
     "make",
-    [hash_grid, kilo_uniform, lambda: kilo_uniform(blend=0.3)],
-    ids=["hash_grid", "kilo_uniform", "kilo_uniform_blend"],
+    [
+        hash_grid,
+        kilo_uniform,
+        lambda: kilo_uniform(blend=0.3),
+        lambda: hash_grid(shading="deferred"),
+        lambda: kilo_uniform(shading="deferred"),
+        lambda: kilo_uniform(shading="deferred", blend=0.3),
+    ],
+    ids=["hash", "kilo", "kilo_blend", "hash_deferred", "kilo_deferred", "kilo_deferred_blend"],
 )
 
 
@@ -69,13 +76,15 @@ def reference(student, rays, cells, step, limit, termination=0.0):
     """Rgb, alpha, distance and the number of samples of each ray; a ray ends where its transmittance says so."""
     samples = march(*rays, cells, step=step, limit=limit, implementation="torch")
     with torch.no_grad():
-        density, rgb = student(samples.positions, rays[1], samples.ray_index)
-    weights = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation="torch").weights
+        density, channels, _ = student.emission(samples.positions, rays[1], samples.ray_index)
+    weights = composite(density, channels, samples.t, samples.dt, samples.offsets, implementation="torch").weights
     before = torch.cat([torch.zeros(1), weights.double().cumsum(0)])
     reached = 1 - (before[:-1] - before[samples.offsets[:-1]][samples.ray_index])
     density = density * (reached > termination)
-    result = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation="torch")
-    return (result.rgb, result.alpha, result.distance), samples.offsets.diff()
+    result = composite(density, channels, samples.t, samples.dt, samples.offsets, implementation="torch")
+    with torch.no_grad():
+        rgb = student.rgb_of_rays(result.rgb, result.alpha, rays[1])
+    return (rgb, result.alpha, result.distance), samples.offsets.diff()
 
 
 def fused(student, rays, cells, width, step, limit, implementation="triton", **options):
