@@ -102,6 +102,8 @@ def fused_refusal(
     if implementation == "torch":
         return "it has no torch implementation: its reference renders in waves of samples"
     if implementation == "triton" or device.type != "cpu":
+        if field.deferred:
+            return "its Triton twin does not know deferred shading"
         return triton_refusal(device) or field.refusal()
     return None if precision == torch.float32 else f"on the CPU it computes in float32, found {precision}"
 

@@ -121,23 +121,18 @@ def grouped_geometry_mlp(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density networks alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
-    Arguments are those of ``tapped_grouped_radiance_mlp``.
+    Arguments are those of ``tapped_grouped_radiance_mlp``. There is no Triton twin.
 
     Raises:
         ValueError: as there.
     """
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = twins_without_triton(density_parameters) + (() if "hidden" in taps else ("triton",))
+    available = twins_without_triton(density_parameters)
     name = resolve("grouped_geometry_mlp", implementation, x.device, available)
     if touched is not None and name != "numba":
         touched.mark_all(x.device)
     arguments = x, cell_index, density_parameters, layout
-    if name == "triton":
-        from kernels.grouped_mlp_triton import GroupedGeometryTriton
-
-        density, geo = GroupedGeometryTriton.apply(*arguments)
-        return density, geo, {"geo": geo} if "geo" in taps else {}
     if name == "torch":
         density, hidden, geo = _geometry_torch(*arguments, first_hidden="hidden" in taps)
     else:

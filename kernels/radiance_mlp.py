@@ -129,21 +129,13 @@ def geometry_mlp(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density network alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
-    Arguments are those of ``tapped_radiance_mlp``.
+    Arguments are those of ``tapped_radiance_mlp``. There is no Triton twin.
 
     Raises:
         ValueError: as there.
     """
     check_taps(taps, len(density_weights) - 1)
-    available = twins_without_triton(features)
-    if "hidden" not in taps:
-        available = _available(implementation, features, density_weights)
-    name = resolve("geometry_mlp", implementation, features.device, available)
-    if name == "triton":
-        from kernels.radiance_mlp_triton import GeometryMLPTriton
-
-        density, geo = GeometryMLPTriton.apply(features, *density_weights)
-        return density, geo, {"geo": geo} if "geo" in taps else {}
+    name = resolve("geometry_mlp", implementation, features.device, twins_without_triton(features))
     if name == "torch":
         density, hidden, geo = _geometry_torch(features, density_weights)
     else:

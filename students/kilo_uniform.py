@@ -161,7 +161,9 @@ class KiloUniformStudent(Student):
 
     def waits_for(self, tap: str | None) -> list[str]:
         found = ["student.blend, for the number of evaluations of each step"] if self.blend > 0 else []
-        if tap in ("hidden", "geo"):
+        if self.deferred:
+            found.append("student.shading: deferred, for the number of points of each network")
+        elif tap in ("hidden", "geo"):
             found.append(f"features.tap: {tap}, for the number of points of each network")
         return found
 
