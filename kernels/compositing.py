@@ -14,7 +14,7 @@ from kernels.dispatch import resolve
 class Composite(NamedTuple):
     """Result of compositing: per ray, and the weight of every sample."""
 
-    rgb: Tensor  # (R, 3) accumulated colour, no background added
+    rgb: Tensor  # (R, C) accumulated colour, no background added; or what else was composited
     alpha: Tensor  # (R,) in [0, 1]
     distance: Tensor  # (R,) sum of weight * t, not divided by alpha
     weights: Tensor  # (N,) transmittance * alpha of each sample
@@ -27,7 +27,7 @@ def composite(
 
     Args:
         density: (N,) in 1 / world unit, float32; with triton float16 or bfloat16 too, summed in float32.
-        rgb: (N, 3), as ``density``.
+        rgb: (N, C), as ``density``: colours, or any other channels whose weighted sums are wanted.
         t: (N,) distance of the sample along its ray. Not differentiated.
         dt: (N,) length of the sample's interval. Not differentiated.
         offsets: (R + 1,) int64, offsets[0] = 0, offsets[R] at most N. Rays without samples give zeros; samples from
@@ -57,7 +57,7 @@ def _composite_torch(density, rgb, t, dt, offsets):
     weights = torch.where(ray < rays, transmittance * -torch.expm1(-density * dt), 0.0)
     zeros = density.new_zeros(rays + 1)
     return (
-        density.new_zeros(rays + 1, 3).index_add(0, ray, weights[:, None] * rgb)[:rays],
+        density.new_zeros(rays + 1, rgb.shape[1]).index_add(0, ray, weights[:, None] * rgb)[:rays],
         zeros.index_add(0, ray, weights)[:rays],
         zeros.index_add(0, ray, weights * t)[:rays],
         weights,

@@ -43,16 +43,42 @@ def _thickness(density, dt, index, end, carried, SAMPLES: tl.constexpr):
     return carried[:, None] + tl.cumsum(before, axis=1), own, live
 
 
+@triton.jit
+def _added(sums, weight, color, channel, live, CHANNELS: tl.constexpr):
+    """A run's weighted channels, added to their sums so far."""
+    result = (sums[0] + tl.sum(weight * _column(color, 0, live), axis=1),)
+    for c in tl.static_range(1, CHANNELS):
+        result = result + (sums[c] + tl.sum(weight * _column(color, c * channel, live), axis=1),)
+    return result
+
+
+@triton.jit
+def _nothing(RAYS: tl.constexpr, CHANNELS: tl.constexpr):
+    result = (tl.zeros((RAYS,), tl.float32),)
+    for _ in tl.static_range(1, CHANNELS):
+        result = result + (tl.zeros((RAYS,), tl.float32),)
+    return result
+
+
+@triton.jit
+def _of_channels(row, live, CHANNELS: tl.constexpr):
+    """(RAYS,) of every channel, from contiguous rows."""
+    result = (_column(row, 0, live),)
+    for c in tl.static_range(1, CHANNELS):
+        result = result + (_column(row, c, live),)
+    return result
+
+
 @triton.jit(do_not_specialize=["rays"])
 def _forward(
     density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, out_rgb, out_alpha, out_distance, weights,
-    RAYS: tl.constexpr, SAMPLES: tl.constexpr,
+    CHANNELS: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
     live_ray = ray < rays
     first, end = _range(ray, live_ray, offsets)
     carried = tl.zeros((RAYS,), tl.float32)
-    r, g, b = tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32)
+    sums = _nothing(RAYS, CHANNELS)
     alpha, distance = tl.zeros((RAYS,), tl.float32), tl.zeros((RAYS,), tl.float32)
     longest, start = tl.max(end - first, axis=0), 0
     while start < longest:
@@ -60,29 +86,25 @@ def _forward(
         before, own, live = _thickness(density, dt, index, end, carried, SAMPLES)
         weight = tl.where(live, tl.exp(-before) * (1.0 - tl.exp(-own)), 0.0)
         tl.store(weights + index, weight, mask=live)
-        color = rgb + index * rgb_row
-        r += tl.sum(weight * _column(color, 0, live), axis=1)
-        g += tl.sum(weight * _column(color, rgb_channel, live), axis=1)
-        b += tl.sum(weight * _column(color, 2 * rgb_channel, live), axis=1)
+        sums = _added(sums, weight, rgb + index * rgb_row, rgb_channel, live, CHANNELS)
         alpha += tl.sum(weight, axis=1)
         distance += tl.sum(weight * _column(t, index, live), axis=1)
         carried += tl.sum(own, axis=1)
         start += SAMPLES
-    row = out_rgb + ray.to(tl.int64) * 3
-    tl.store(row, r, mask=live_ray)
-    tl.store(row + 1, g, mask=live_ray)
-    tl.store(row + 2, b, mask=live_ray)
+    row = out_rgb + ray.to(tl.int64) * CHANNELS
+    for c in tl.static_range(CHANNELS):
+        tl.store(row + c, sums[c], mask=live_ray)
     tl.store(out_alpha + ray, alpha, mask=live_ray)
     tl.store(out_distance + ray, distance, mask=live_ray)
 
 
 @triton.jit
-def _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, ga, gd):
+def _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, grads, ga, gd, CHANNELS: tl.constexpr):
     """dL/d weight of each sample."""
     color = rgb + index * rgb_row
-    value = gr[:, None] * _column(color, 0, live)
-    value += gg[:, None] * _column(color, rgb_channel, live)
-    value += gb[:, None] * _column(color, 2 * rgb_channel, live)
+    value = grads[0][:, None] * _column(color, 0, live)
+    for c in tl.static_range(1, CHANNELS):
+        value += grads[c][:, None] * _column(color, c * rgb_channel, live)
     return value + ga[:, None] + gd[:, None] * _column(t, index, live) + _column(grad_weights, index, live)
 
 
@@ -90,14 +112,12 @@ def _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, 
 def _backward(
     density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, weights, grad_rgb, grad_alpha, grad_distance,
     grad_weights, grad_density, grad_sample_rgb,
-    RAYS: tl.constexpr, SAMPLES: tl.constexpr,
+    CHANNELS: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
     live_ray = ray < rays
     first, end = _range(ray, live_ray, offsets)
-    row = ray.to(tl.int64) * 3
-    gr, gg = _column(grad_rgb, row, live_ray), _column(grad_rgb, row + 1, live_ray)
-    gb = _column(grad_rgb, row + 2, live_ray)
+    grads = _of_channels(grad_rgb + ray.to(tl.int64) * CHANNELS, live_ray, CHANNELS)
     ga, gd = _column(grad_alpha, ray, live_ray), _column(grad_distance, ray, live_ray)
     longest = tl.max(end - first, axis=0)
     # dL/d density_i = dt_i * (T_(i+1) * v_i - sum over j > i of w_j v_j), v = dL/d weight.
@@ -105,22 +125,21 @@ def _backward(
     while start < longest:
         index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
         live = index < end[:, None]
-        value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, ga, gd)
+        value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, grads, ga, gd, CHANNELS)
         behind += tl.sum(_column(weights, index, live) * value, axis=1)
         start += SAMPLES
     carried, start = tl.zeros((RAYS,), tl.float32), 0
     while start < longest:
         index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
         before, own, live = _thickness(density, dt, index, end, carried, SAMPLES)
-        value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, gr, gg, gb, ga, gd)
+        value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, grads, ga, gd, CHANNELS)
         weight = _column(weights, index, live)
         further = behind[:, None] - tl.cumsum(weight * value, axis=1)
         grad = _column(dt, index, live) * (tl.exp(-(before + own)) * value - further)
         tl.store(grad_density + index, grad, mask=live)
-        color = grad_sample_rgb + index * 3
-        tl.store(color, weight * gr[:, None], mask=live)
-        tl.store(color + 1, weight * gg[:, None], mask=live)
-        tl.store(color + 2, weight * gb[:, None], mask=live)
+        color = grad_sample_rgb + index * CHANNELS
+        for c in tl.static_range(CHANNELS):
+            tl.store(color + c, weight * grads[c][:, None], mask=live)
         carried += tl.sum(own, axis=1)
         behind -= tl.sum(weight * value, axis=1)
         start += SAMPLES
@@ -133,12 +152,14 @@ class CompositeTriton(torch.autograd.Function):
     def forward(ctx, density, rgb, t, dt, offsets):
         rays = len(offsets) - 1
         density, t, dt, offsets = density.contiguous(), t.contiguous(), dt.contiguous(), offsets.contiguous()
-        outputs = tuple(torch.zeros(shape, device=t.device) for shape in ((rays, 3), (rays,), (rays,), (len(t),)))
+        outputs = tuple(
+            torch.zeros(shape, device=t.device) for shape in ((rays, rgb.shape[1]), (rays,), (rays,), (len(t),))
+        )
         if rays:
             with launch_on(density.device):
                 _forward[(triton.cdiv(rays, _RAYS),)](
                     density, rgb, *rgb.stride(), t, dt, offsets, rays, *outputs,
-                    RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
+                    CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip
         ctx.save_for_backward(density, rgb, t, dt, offsets, outputs[3])
         return outputs
@@ -154,6 +175,6 @@ class CompositeTriton(torch.autograd.Function):
             with launch_on(density.device):
                 _backward[(triton.cdiv(rays, _RAYS),)](
                     density, rgb, *rgb.stride(), t, dt, offsets, rays, weights, *grads, grad_density, grad_sample_rgb,
-                    RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
+                    CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip
         return grad_density, grad_sample_rgb, None, None, None

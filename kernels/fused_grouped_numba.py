@@ -12,9 +12,14 @@ from kernels.fused_rays_numba import (
     GRAIN,
     add_densities,
     drop_ended,
+    load_mean_features,
+    new_pixels,
     new_samples,
     new_tile,
     open_tile,
+    pixel_in_tile,
+    seen_pixels,
+    store_colors,
     take_samples,
     tile_count,
 )
@@ -31,7 +36,8 @@ def render(rays, basis, width, grid, march, field, picture) -> None:
     parallel_for(
         _render, tile_count(len(basis), width), *rays, basis, width, *grid, *march, field.box[0], scale, cells,
         np.float32(field.blend), np.float32(field.least_density), field.density_parameters, field.color_parameters,
-        dims, len(layout.density_dims), layout.frequencies, min(BLOCK, block_of(dims)), *picture, grain=GRAIN,
+        dims, len(layout.density_dims), layout.frequencies, min(BLOCK, block_of(dims)), field.deferred, *picture,
+        grain=GRAIN,
     )  # fmt: skip
 
 
@@ -57,7 +63,7 @@ def _sort_by_cell(cell, count, order, ends):
 def _render(
     start, stop, origins, directions, near, far, basis, width, lower, inverse_size, occupied, coarse, step, limit,
     termination, corner, scale, cells, blend, least_density, density_parameters, color_parameters, dims, density_layers,
-    frequencies, block, rgb, alpha, distance,
+    frequencies, block, deferred, rgb, alpha, distance,
 ):  # fmt: skip
     rays, grid = (origins, directions, near, far), (lower, inverse_size, occupied, coarse)
     picture, under_way, samples = (rgb, alpha, distance), new_tile(), new_samples()
@@ -71,7 +77,9 @@ def _render(
     inside = np.empty((most, geometry), np.float32)
     last_of, density, color = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32), np.empty((BLOCK, 3), np.float32)
     activations = np.empty((layers + 1, dims.max() * BLOCK), np.float32)
+    sums, seen = new_pixels(geometry)
     for tile in range(start, stop):
+        sums[:] = np.float32(0)
         alive = open_tile(tile, width, rays, under_way, picture)
         while alive > 0:
             n = take_samples(alive, BLOCK, rays, grid, step, limit, under_way, samples)
@@ -97,13 +105,37 @@ def _render(
                         for c in range(geometry):
                             inside[e, c] = out[c * size + i]
             visible = add_densities(n, density, step, termination, under_way, samples, picture)
-            if visible > 0:
+            if deferred:
+                _add_features(
+                    visible, last_of, share, inside, density, least_density, ray_of, owner, weights, shown, width, sums
+                )
+            elif visible > 0:
                 _add_colors(
                     visible, n, groups, order, ends, cell, point, share, inside, density, least_density, basis,
                     color_parameters, dims, density_layers, block, ray_of, owner, weights, shown, color, last_of,
                     activations, rgb,
                 )  # fmt: skip
             alive = drop_ended(alive, limit, termination, under_way)
+        count = seen_pixels(tile, width, picture, seen) if deferred else 0
+        for first in range(0, count, block):
+            part = seen[first : min(first + block, count)]
+            few = len(part)
+            load_mean_features(part, few, width, sums, alpha, basis, activations[density_layers])
+            run_layers(color_parameters[0], dims, density_layers, layers, few, activations)
+            store_colors(part, few, activations[layers], alpha, rgb)
+
+
+@njit(**FAST)
+def _add_features(
+    visible, last_of, share, inside, density, least_density, ray_of, owner, weights, shown, width, sums
+):  # fmt: skip
+    """Adds the features of visible samples, mixtures by density of their evaluations', to the rays' sums."""
+    for v in range(visible):
+        s = shown[v]
+        pixel, factor = sums[pixel_in_tile(ray_of[owner[s]], width)], weights[v] / max(density[s], least_density)
+        for e in range(last_of[s - 1] if s > 0 else 0, last_of[s]):
+            for c in range(len(pixel)):
+                pixel[c] += factor * share[e] * inside[e, c]
 
 
 @njit(**FAST)

@@ -11,9 +11,14 @@ from kernels.fused_rays_numba import (
     add_densities,
     drop_ended,
     even,
+    load_mean_features,
+    new_pixels,
     new_samples,
     new_tile,
     open_tile,
+    pixel_in_tile,
+    seen_pixels,
+    store_colors,
     take_samples,
     tile_count,
 )
@@ -31,7 +36,7 @@ def render(rays, basis, width, grid, march, field, picture) -> None:
     levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
     parallel_for(
         _render, tile_count(len(basis), width), *rays, basis, width, *grid, *march, to_unit, field.table, *levels,
-        flat, dims, len(field.density_weights), min(BLOCK, block_of(dims)), *picture, grain=GRAIN,
+        flat, dims, len(field.density_weights), min(BLOCK, block_of(dims)), field.deferred, *picture, grain=GRAIN,
     )  # fmt: skip
 
 
@@ -39,7 +44,7 @@ def render(rays, basis, width, grid, march, field, picture) -> None:
 def _render(
     start, stop, origins, directions, near, far, basis, width, lower, inverse_size, occupied, coarse, step, limit,
     termination, to_unit, table, offsets, resolutions, scales, hashed, flat, dims, density_layers, room,
-    rgb, alpha, distance,
+    deferred, rgb, alpha, distance,
 ):  # fmt: skip
     rays, grid = (origins, directions, near, far), (lower, inverse_size, occupied, coarse)
     picture, under_way, samples = (rgb, alpha, distance), new_tile(), new_samples()
@@ -50,7 +55,9 @@ def _render(
     activations = np.zeros((layers + 1, dims.max() * BLOCK), np.float32)
     raw, density = activations[density_layers], np.empty(BLOCK, np.float32)
     x, channels = np.empty((3, BLOCK), np.float32), len(scales) * table.shape[1]
+    sums, seen = new_pixels(geometry)
     for tile in range(start, stop):
+        sums[:] = np.float32(0)
         alive = open_tile(tile, width, rays, under_way, picture)
         while alive > 0:
             n = take_samples(alive, room, rays, grid, step, limit, under_way, samples)
@@ -66,7 +73,12 @@ def _render(
             for s in range(n):
                 density[s] = np.exp(min(raw[s], MAX_RAW))
             visible = add_densities(n, density, step, termination, under_way, samples, picture)
-            if visible > 0:
+            if deferred:
+                for v in range(visible):
+                    pixel = sums[pixel_in_tile(ray_of[owner[shown[v]]], width)]
+                    for c in range(geometry):
+                        pixel[c] += weights[v] * raw[(1 + c) * size + shown[v]]
+            elif visible > 0:
                 # The visible samples' [geometry, direction] replaces the density network's output, from the front.
                 few = even(visible)
                 for c in range(geometry):
@@ -81,3 +93,10 @@ def _render(
                         value = one / (one + np.exp(-activations[layers, c * few + v]))
                         rgb[ray_of[owner[shown[v]]], c] += weights[v] * value
             alive = drop_ended(alive, limit, termination, under_way)
+        count = seen_pixels(tile, width, picture, seen) if deferred else 0
+        for first in range(0, count, room):
+            part = seen[first : min(first + room, count)]
+            few = even(len(part))
+            load_mean_features(part, few, width, sums, alpha, basis, raw)
+            run_layers(flat, dims, density_layers, layers, color_weights, few, activations)
+            store_colors(part, few, activations[layers], alpha, rgb)

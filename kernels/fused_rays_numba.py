@@ -40,6 +40,12 @@ def new_samples():
 
 
 @njit(**COMPILED)
+def new_pixels(features):
+    """Room for a tile's pixels: the sums of their samples' features, and the rays of those that show anything."""
+    return np.zeros((TILE * TILE, features), np.float32), np.empty(TILE * TILE, np.int64)
+
+
+@njit(**COMPILED)
 def open_tile(number, width, rays, under_way, picture):
     """Blackens a tile's pixels; returns how many of its rays have a way to go."""
     _, _, near, far = rays
@@ -114,6 +120,47 @@ def drop_ended(alive, limit, termination, under_way):
             ray_of[going], bins[going], taken[going], light[going] = ray_of[a], bins[a], taken[a], light[a]
             going += 1
     return going
+
+
+@njit(**COMPILED)
+def pixel_in_tile(ray, width):
+    """Number of a ray's pixel in its tile."""
+    return ray // width % TILE * TILE + ray % width % TILE
+
+
+@njit(**COMPILED)
+def seen_pixels(number, width, picture, seen):
+    """Puts the rays of a tile's pixels that show anything into ``seen``; returns how many there are."""
+    _, alpha, _ = picture
+    tiles_x, height = (width + TILE - 1) // TILE, len(alpha) // width
+    x0, y0 = number % tiles_x * TILE, number // tiles_x * TILE
+    count = 0
+    for row in range(y0, min(y0 + TILE, height)):
+        for column in range(x0, min(x0 + TILE, width)):
+            if alpha[row * width + column] > np.float32(0):
+                seen[count] = row * width + column
+                count += 1
+    return count
+
+
+@njit(**COMPILED)
+def load_mean_features(seen, size, width, sums, alpha, basis, target):
+    """[features / alpha, direction basis] of the rays ``seen``, in rows of ``size``, a channel each."""
+    features = sums.shape[1]
+    for i in range(len(seen)):
+        ray = seen[i]
+        for c in range(features):
+            target[c * size + i] = sums[pixel_in_tile(ray, width), c] / alpha[ray]
+        for c in range(basis.shape[1]):
+            target[(features + c) * size + i] = basis[ray, c]
+
+
+@njit(**COMPILED)
+def store_colors(seen, size, logits, alpha, rgb):
+    """Colours of the rays ``seen``, multiplied by alpha, from their logits."""
+    for i in range(len(seen)):
+        for c in range(3):
+            rgb[seen[i], c] = alpha[seen[i]] / (np.float32(1) + np.exp(-logits[c * size + i]))
 
 
 @njit(**COMPILED)

@@ -33,6 +33,7 @@ class HashField:
         table, layout: of the encoding.
         density_weights, color_weights: layers (out, in).
         direction_degree: of the direction's spherical harmonics.
+        deferred: whether the colour network is run once per ray, on the mean of its samples' geometry features.
     """
 
     box: Tensor
@@ -41,6 +42,7 @@ class HashField:
     density_weights: Sequence[Tensor]
     color_weights: Sequence[Tensor]
     direction_degree: int
+    deferred: bool = False
 
     def refusal(self) -> str | None:
         """Why the kernel cannot render this field; None where it can."""
@@ -59,8 +61,9 @@ class GroupedField:
         grid: cells along x, y, z.
         blend: width of the margin in which neighbours are blended, as a fraction of a cell, 0 (off) to 0.5.
         least_density: 1 / world unit; a mixture of less has a colour that fades out.
-        density_parameters, color_parameters: (cells, P).
+        density_parameters, color_parameters: (cells, P); of deferred colours (1, P), the network of all cells.
         direction_degree: of the direction's spherical harmonics.
+        deferred: as of ``HashField``.
     """
 
     box: Tensor
@@ -71,6 +74,7 @@ class GroupedField:
     color_parameters: Tensor
     layout: GroupedLayout
     direction_degree: int
+    deferred: bool = False
 
     def refusal(self) -> str | None:
         """Why the kernel cannot render this field; None where it can."""
@@ -98,6 +102,8 @@ def fused_refusal(
     if implementation == "torch":
         return "it has no torch implementation: its reference renders in waves of samples"
     if implementation == "triton" or device.type != "cpu":
+        if field.deferred:
+            return "its Triton twin does not know deferred shading"
         return triton_refusal(device) or field.refusal()
     return None if precision == torch.float32 else f"on the CPU it computes in float32, found {precision}"
 

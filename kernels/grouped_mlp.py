@@ -109,6 +109,48 @@ def tapped_grouped_radiance_mlp(
     return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
 
 
+def grouped_geometry_mlp(
+    x: Tensor,
+    cell_index: Tensor,
+    density_parameters: Tensor,
+    layout: GroupedLayout,
+    taps: Sequence[str] = (),
+    *,
+    touched: TouchedRows | None = None,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The density networks alone, differentiable: density (N,), geometry features (N, G), and each tap.
+
+    Arguments are those of ``tapped_grouped_radiance_mlp``. There is no Triton twin.
+
+    Raises:
+        ValueError: as there.
+    """
+    check_taps(taps, layout.density_layers)
+    _check(x, cell_index, density_parameters, layout.density_size)
+    available = twins_without_triton(density_parameters)
+    name = resolve("grouped_geometry_mlp", implementation, x.device, available)
+    if touched is not None and name != "numba":
+        touched.mark_all(x.device)
+    arguments = x, cell_index, density_parameters, layout
+    if name == "torch":
+        density, hidden, geo = _geometry_torch(*arguments, first_hidden="hidden" in taps)
+    else:
+        # No colour networks: their inputs have no direction, they have no parameters and their outputs no channels.
+        nothing = x.new_empty(1, 0), torch.zeros_like(cell_index), cell_index
+        networks = density_parameters, x.new_empty(len(density_parameters), 0), layout
+        asked = ("hidden" in taps, True), x, *nothing, *networks, None if touched is None else (touched,)
+        density, _, hidden, geo = grouped_mlp_numba.GroupedMLPNumba.apply(*asked)
+    inside = {"hidden": hidden, "geo": geo}
+    return density, geo, {tap: inside[tap] for tap in TAPS if tap in taps}
+
+
+def color_network(geo: Tensor, basis: Tensor, parameters: Tensor, layout: GroupedLayout) -> Tensor:
+    """One colour network (P,) alone: rgb (N, 3) of geometry features (N, G) and encoded directions (N, S)."""
+    inputs = torch.cat([geo, basis], dim=-1).to(parameters.dtype)
+    return torch.sigmoid(widened(_mlp(inputs, parameters, layout.color_dims)[1]))
+
+
 def grouped_density_mlp(
     x: Tensor,
     cell_index: Tensor,
@@ -126,14 +168,7 @@ def grouped_density_mlp(
 
         return grouped_mlp_triton.density(x.detach(), cell_index, density_parameters.detach(), layout)
     if name == "torch":
-        order, groups = _groups(cell_index)
-        encoded = fourier_features(x, layout.frequencies)[order].to(density_parameters.dtype)
-        networks = density_parameters.unbind()
-        raw = [
-            _mlp(part, networks[cell], layout.density_dims)[1][:, -1]
-            for cell, part in zip(groups, encoded.split(list(groups.values())), strict=True)
-        ]
-        return truncated_exp(widened(_unsorted(torch.cat([density_parameters[:0, 0], *raw]), order)))
+        return _geometry_torch(x, cell_index, density_parameters, layout)[0]
     return grouped_mlp_numba.density(x.detach(), cell_index, density_parameters, layout)
 
 
@@ -171,6 +206,23 @@ def _radiance_torch(
     output = _unsorted(torch.cat(outputs), order)
     raw, color, geo, first = output.split([1, 3, geometry, first_width], dim=-1)
     return truncated_exp(widened(raw[:, 0])), torch.sigmoid(widened(color)), F.leaky_relu(first, LEAK), geo
+
+
+def _geometry_torch(
+    x: Tensor, cell_index: Tensor, density_parameters: Tensor, layout: GroupedLayout, first_hidden: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Density, the first hidden layer (without columns unless ``first_hidden``), geometry features."""
+    order, groups = _groups(cell_index)
+    encoded = fourier_features(x, layout.frequencies)[order].to(density_parameters.dtype)
+    networks, geometry = density_parameters.unbind(), layout.geo_features
+    first_width = int(layout.density_dims[0, 1]) if first_hidden else 0
+    # An empty slice of the parameters, so that no points at all still have a gradient.
+    outputs = [density_parameters[:0, :1].expand(0, geometry + 1 + first_width)]
+    for cell, position in zip(groups, encoded.split(list(groups.values())), strict=True):
+        first, last = _mlp(position, networks[cell], layout.density_dims)
+        outputs.append(torch.cat([last, first[:, :first_width]], dim=-1))
+    geo, raw, first = _unsorted(torch.cat(outputs), order).split([geometry, 1, first_width], dim=-1)
+    return truncated_exp(widened(raw[:, 0])), F.leaky_relu(first, LEAK), geo
 
 
 def _groups(cell_index: Tensor) -> tuple[Tensor, dict[int, int]]:

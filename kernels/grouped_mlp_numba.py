@@ -40,18 +40,22 @@ def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLa
 
 
 class GroupedMLPNumba(torch.autograd.Function):
-    """Density, rgb and the two taps; those that are not wanted have no columns."""
+    """Density, rgb and the two taps; those that are not wanted have no columns.
+
+    Nor has rgb where there are no colour networks: their parameters, of which no gradient is wanted, have no columns.
+    """
 
     @staticmethod
     def forward(ctx, wanted, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched):
         order, pieces, slots = _route(cell_index, len(density_parameters))
-        dims = np.concatenate([layout.density_dims, layout.color_dims])
+        colored = color_parameters.shape[1] > 0
+        dims = np.concatenate([layout.density_dims, layout.color_dims]) if colored else layout.density_dims
         points = x.detach().contiguous(), basis.detach().contiguous(), ray_index.contiguous()
         networks = density_parameters.detach(), color_parameters.detach(), dims, len(layout.density_dims)
         ctx.arguments = pieces, order, *points, *networks, layout.frequencies, block_of(dims)
         widths = int(layout.density_dims[0, 1]), layout.geo_features
         inside = [torch.empty(len(x), width if asked else 0) for width, asked in zip(widths, wanted, strict=True)]
-        outputs = torch.empty(len(x)), torch.empty(len(x), 3)
+        outputs = torch.empty(len(x)), torch.empty(len(x), 3 if colored else 0)
         ctx.slots, ctx.touched, ctx.grain = slots, touched, _grain(pieces, order)
         parallel_for(_forward, len(pieces), *ctx.arguments, *outputs, *inside, grain=ctx.grain)
         ctx.parameters = density_parameters, color_parameters
@@ -244,7 +248,7 @@ def _forward(
             for s in range(n):
                 point = order[first + s]
                 density[point] = np.exp(min(raw[s], MAX_RAW))
-                for c in range(3):
+                for c in range(rgb.shape[1]):
                     rgb[point, c] = _ONE / (_ONE + np.exp(-activations[layers, c * n + s]))
                 for c in range(hidden.shape[1]):
                     hidden[point, c] = activations[1, c * n + s]
@@ -304,10 +308,11 @@ def _backward(
                 x, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies,
                 activations, raw,
             )  # fmt: skip
+            grads[layers, : dims[layers - 1, 1] * n] = _ZERO
             for s in range(n):
                 point = order[first + s]
                 raw[s] = grad_density[point] * max(density[point], least_density)
-                for c in range(3):
+                for c in range(rgb.shape[1]):
                     value = rgb[point, c]
                     grads[layers, c * n + s] = grad_rgb[point, c] * value * (_ONE - value)
             _backward_layers(color_row, dims, density_layers, layers, n, activations, grads, weight_grad, color_sum)

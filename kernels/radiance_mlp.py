@@ -1,7 +1,8 @@
 """The two bias-free MLPs of a radiance field in one pass: features -> density, geometry; + direction -> colour.
 
 Density network: ReLU layers, linear output ``(raw, geometry...)``; density is a truncated exponential of ``raw``
-(Mueller et al. 2022). Colour network: ReLU layers on ``[geometry, direction basis]``, sigmoid output.
+(Mueller et al. 2022). Colour network: ReLU layers on ``[geometry, direction basis]``, sigmoid output. With deferred
+shading (Hedman et al. 2021, "SNeRG") the two stand apart: ``geometry_mlp`` for samples, ``color_mlp`` for rays.
 """
 
 from __future__ import annotations
@@ -123,6 +124,34 @@ def tapped_radiance_mlp(
     return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
 
 
+def geometry_mlp(
+    features: Tensor, density_weights: Sequence[Tensor], taps: Sequence[str] = (), *, implementation: str = "auto"
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The density network alone, differentiable: density (N,), geometry features (N, G), and each tap.
+
+    Arguments are those of ``tapped_radiance_mlp``. There is no Triton twin.
+
+    Raises:
+        ValueError: as there.
+    """
+    check_taps(taps, len(density_weights) - 1)
+    name = resolve("geometry_mlp", implementation, features.device, twins_without_triton(features))
+    if name == "torch":
+        density, hidden, geo = _geometry_torch(features, density_weights)
+    else:
+        # No colour network: its input has no direction, its output no channels.
+        nothing = features.new_empty(1, 0), torch.zeros(len(features), dtype=torch.int64)
+        asked = ("hidden" in taps, True), features, *nothing, len(density_weights), *density_weights
+        density, _, hidden, geo = radiance_mlp_numba.RadianceMLPNumba.apply(*asked)
+    inside = {"hidden": hidden, "geo": geo}
+    return density, geo, {tap: inside[tap] for tap in TAPS if tap in taps}
+
+
+def color_mlp(geo: Tensor, basis: Tensor, color_weights: Sequence[Tensor]) -> Tensor:
+    """The colour network alone: rgb (N, 3) in (0, 1) of geometry features (N, G) and encoded directions (N, S)."""
+    return torch.sigmoid(widened(_mlp(torch.cat([geo, basis.to(geo.dtype)], dim=-1), color_weights)))
+
+
 def check_taps(taps: Sequence[str], hidden_layers: int) -> None:
     """Raises:
     ValueError: an unknown tap, or one of a layer that is not there.
@@ -161,10 +190,15 @@ def _radiance_torch(
     color_weights: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Density, rgb, the first hidden layer if there is one, geometry features."""
+    density, hidden, geo = _geometry_torch(features, density_weights)
+    return density, color_mlp(geo, basis[ray_index], color_weights), hidden, geo
+
+
+def _geometry_torch(features: Tensor, density_weights: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Density, the first hidden layer if there is one, geometry features."""
     hidden = _mlp(features, density_weights[:1]).relu() if len(density_weights) > 1 else None
     output = _mlp(features, density_weights) if hidden is None else _mlp(hidden, density_weights[1:])
-    color = _mlp(torch.cat([output[:, 1:], basis[ray_index].to(output.dtype)], dim=-1), color_weights)
-    return truncated_exp(widened(output[:, 0])), torch.sigmoid(widened(color)), hidden, output[:, 1:]
+    return truncated_exp(widened(output[:, 0])), hidden, output[:, 1:]
 
 
 def _mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:

@@ -29,7 +29,10 @@ def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 
 class RadianceMLPNumba(torch.autograd.Function):
-    """Density, rgb and the two taps, channel by channel in memory; taps that are not wanted have no channels."""
+    """Density, rgb and the two taps, channel by channel in memory; taps that are not wanted have no channels.
+
+    Nor has rgb where there is no colour network, which is where all weights are the density network's.
+    """
 
     @staticmethod
     def forward(ctx, wanted, features, basis, ray_index, density_layers, *weights):
@@ -38,7 +41,7 @@ class RadianceMLPNumba(torch.autograd.Function):
         count = features.shape[1]
         widths = int(dims[0, 0]), int(dims[density_layers - 1, 0]) - 1
         inside = [torch.empty(width if asked else 0, count) for width, asked in zip(widths, wanted, strict=True)]
-        outputs = torch.empty(count), torch.empty(count, 3)
+        outputs = torch.empty(count), torch.empty(count, 3 if density_layers < len(dims) else 0)
         basis, ray_index = basis.detach().contiguous(), ray_index.contiguous()
         ctx.arguments = features, basis, ray_index, flat, dims, density_layers, block_of(dims)
         parallel_for(_forward, count, *ctx.arguments, *outputs, *inside, grain=_GRAIN)
@@ -153,7 +156,7 @@ def _forward(start, stop, features, basis, ray_index, flat, dims, density_layers
         _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw)
         for s in range(n):
             density[first + s] = np.exp(min(raw[s], MAX_RAW))
-            for c in range(3):
+            for c in range(rgb.shape[1]):
                 rgb[first + s, c] = one / (one + np.exp(-activations[layers, c * block + s]))
         for c in range(len(hidden)):
             hidden[c, first : first + n] = activations[1, c * block : c * block + n]
@@ -199,11 +202,11 @@ def _backward(
     for first in range(start, stop, block):
         n = min(stop - first, block)
         _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw)
-        grads[layers, : 3 * block] = np.float32(0)
+        grads[layers, : dims[layers - 1, 0] * block] = np.float32(0)
         raw_grad[:] = np.float32(0)
         for s in range(n):
             raw_grad[s] = grad_density[first + s] * max(density[first + s], least_density)
-            for c in range(3):
+            for c in range(rgb.shape[1]):
                 value = rgb[first + s, c]
                 grads[layers, c * block + s] = grad_rgb[first + s, c] * value * (one - value)
         weight_end = _backward_layers(

@@ -15,8 +15,10 @@ from kernels.fused_render import Field
 from settings.kinds import STUDENT_KINDS
 from settings.sections import Section
 
+SHADING = "per_sample: the colour network is run for every sample; deferred: once per ray, on its mean features"
 TAPS = ("encoding", "hidden", "geo", "sample")
 _SAMPLE_WIDTH = 4
+_LEAST_ALPHA = 1e-8  # below it a ray's mean features fade out instead of dividing by nothing
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -34,6 +36,8 @@ class Student(nn.Module, ABC):
     """Its section of a config; the default of its ``kind``, a literal, names the student."""
     adam_eps: ClassVar[float] = 1e-8
     """Adam's epsilon: below such gradients updates shrink. Much smaller, noise kills the ReLUs of rarely seen parts."""
+    deferred: bool = False
+    """Whether the colour network is run once per ray, on the mean of its samples' features (Hedman et al. 2021)."""
 
     def __init__(self, box: Box, settings: Section, implementation: str = "auto") -> None:
         super().__init__()
@@ -61,7 +65,7 @@ class Student(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Density and colour of samples.
+        """Density and colour of samples; a deferred student's are those of a ray that sees nothing but the sample.
 
         Args:
             positions: (N, 3) world.
@@ -88,15 +92,51 @@ class Student(nn.Module, ABC):
         Raises:
             ValueError: no such tap.
         """
+        density, channels, activations = self.emission(positions, directions, ray_index, taps)
+        return density, self._colors(channels, directions, ray_index), activations
+
+    def emission(
+        self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: Sequence[str] = ()
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """As ``tapped``, but with the channels to composite along a ray, ``rgb_of_rays`` of which are its colour.
+
+        Returns:
+            density (N,), channels (N, C), which are rgb or a deferred student's features, and each tap.
+
+        Raises:
+            ValueError: no such tap.
+        """
         for tap in taps:
             self.tap_width(tap)
         inner = tuple(tap for tap in taps if tap != "sample")
-        density, rgb, activations = self._tapped(positions, directions, ray_index, inner)
+        density, channels, activations = self._emission(positions, directions, ray_index, inner)
         activations = {tap: values.float() for tap, values in activations.items()}
         if "sample" in taps:
+            rgb = self._colors(channels, directions, ray_index)
             # The least density that training can tell from none; the logarithm stays finite.
             activations["sample"] = torch.cat([rgb, density.clamp(min=1e-6).log()[:, None]], dim=-1)
-        return density, rgb, activations
+        return density, channels, activations
+
+    def rgb_of_rays(self, channels: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
+        """Colour of rays (R, 3), multiplied by alpha, from their composited channels; differentiable.
+
+        Args:
+            channels: (R, C) sums of weight * channel.
+            alpha: (R,) sums of weight.
+            directions: (R, 3) unit.
+        """
+        if not self.deferred:
+            return channels
+        return alpha[:, None] * self.shade(channels / alpha.clamp(min=_LEAST_ALPHA)[:, None], directions)
+
+    def shade(self, features: Tensor, directions: Tensor) -> Tensor:
+        """A deferred student's colours (N, 3) of features (N, C) seen along unit directions (N, 3)."""
+        raise NotImplementedError(f"{type(self).__name__} has no colours without samples")
+
+    @property
+    def channels(self) -> int:
+        """Channels that are composited along a ray."""
+        return self.tap_width("geo") if self.deferred else 3
 
     def tap_width(self, tap: str) -> int:
         """Channels of an activation.
@@ -108,11 +148,16 @@ class Student(nn.Module, ABC):
             raise ValueError(f"tap: found {tap!r}, expected one of {list(TAPS)}")
         return _SAMPLE_WIDTH if tap == "sample" else self._inner_width(tap)
 
-    def _tapped(
+    def _colors(self, channels: Tensor, directions: Tensor, ray_index: Tensor) -> Tensor:
+        return self.shade(channels, directions[ray_index]) if self.deferred else channels
+
+    def _emission(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """``tapped`` for the taps inside the field; a student that shows none of them can be trained by rays alone."""
-        raise NotImplementedError(f"{type(self).__name__} has no activations to tap")
+        """``emission`` for the taps inside the field; a student that shows none can be trained by rays alone."""
+        if taps:
+            raise NotImplementedError(f"{type(self).__name__} has no activations to tap")
+        return *self(positions, directions, ray_index), {}
 
     def _inner_width(self, tap: str) -> int:
         """Channels of ``encoding``, ``hidden`` or ``geo``."""

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from kernels.adam import TouchedRows
 from kernels.fused_render import HashField
 from kernels.hash_encoding import HashLayout, hash_encode
-from kernels.radiance_mlp import density_mlp, tapped_radiance_mlp
+from kernels.radiance_mlp import color_mlp, density_mlp, geometry_mlp, tapped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from settings.sections import PowerOfTwo, Section, problem
-from students.base import Box, Student, register
+from students.base import SHADING, Box, Student, register
 
 
 class HashGridSettings(Section):
@@ -32,6 +32,7 @@ class HashGridSettings(Section):
     color_layers: int = Field(2, ge=1, description="hidden layers of the colour MLP")
     geo_features: int = Field(15, ge=1, description="features the density MLP hands to the colour MLP")
     direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+    shading: Literal["per_sample", "deferred"] = Field("per_sample", description=SHADING)
 
     @model_validator(mode="after")
     def _consistent(self) -> HashGridSettings:
@@ -53,7 +54,7 @@ class HashGridStudent(Student):
         super().__init__(box, settings, implementation)
         grid = (settings.features, settings.table_size, settings.base_resolution, settings.finest_resolution)
         self.layout = HashLayout(settings.levels, *grid)
-        self.direction_degree = settings.direction_degree
+        self.direction_degree, self.deferred = settings.direction_degree, settings.shading == "deferred"
         # The paper's initialisation: small enough that the density starts uniform.
         self.table = nn.Parameter(torch.empty(self.layout.entries, settings.features).uniform_(-1e-4, 1e-4))
         width, geo = settings.hidden_width, settings.geo_features
@@ -63,22 +64,24 @@ class HashGridStudent(Student):
         self._touched = TouchedRows(self.layout.entries)
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
-        return self._tapped(positions, directions, ray_index, ())[:2]
+        return self.tapped(positions, directions, ray_index, ())[:2]
 
-    def _tapped(
+    def _emission(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        encoding = self._encode(positions)
-        density, rgb, activations = tapped_radiance_mlp(
-            encoding,
-            sh_basis(directions, self.direction_degree),
-            ray_index,
-            list(self.density_weights),
-            list(self.color_weights),
-            [tap for tap in taps if tap != "encoding"],
-            implementation=self.implementation,
-        )
-        return density, rgb, activations | ({"encoding": encoding} if "encoding" in taps else {})
+        encoding, named = self._encode(positions), {"implementation": self.implementation}
+        inner, weights = [tap for tap in taps if tap != "encoding"], list(self.density_weights)
+        if self.deferred:
+            density, channels, activations = geometry_mlp(encoding, weights, inner, **named)
+        else:
+            basis = sh_basis(directions, self.direction_degree)
+            networks = weights, list(self.color_weights)
+            density, channels, activations = tapped_radiance_mlp(encoding, basis, ray_index, *networks, inner, **named)
+        return density, channels.float(), activations | ({"encoding": encoding} if "encoding" in taps else {})
+
+    def shade(self, features: Tensor, directions: Tensor) -> Tensor:
+        basis = sh_basis(directions, self.direction_degree)
+        return color_mlp(features.to(self.precision), basis, list(self.color_weights))
 
     def _inner_width(self, tap: str) -> int:
         widths = {"encoding": self.layout.output_width, "hidden": self.density_weights[0].shape[0]}
@@ -90,7 +93,7 @@ class HashGridStudent(Student):
 
     def fused_field(self) -> HashField:
         networks = list(self.density_weights), list(self.color_weights)
-        return HashField(self.box, self.table, self.layout, *networks, self.direction_degree)
+        return HashField(self.box, self.table, self.layout, *networks, self.direction_degree, self.deferred)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"table": [self.table], "mlp": [*self.density_weights, *self.color_weights]}

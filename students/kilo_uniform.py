@@ -15,11 +15,16 @@ from kernels.adam import TouchedRows
 from kernels.cell_routing import Evaluations, route_to_cells
 from kernels.fused_render import GroupedField
 from kernels.grouped_layout import GroupedLayout, fourier_features
-from kernels.grouped_mlp import grouped_density_mlp, tapped_grouped_radiance_mlp
+from kernels.grouped_mlp import (
+    color_network,
+    grouped_density_mlp,
+    grouped_geometry_mlp,
+    tapped_grouped_radiance_mlp,
+)
 from kernels.spherical_harmonics import sh_basis
 from settings.errors import InputError
 from settings.sections import FromList, Section, problem
-from students.base import Box, Student, register
+from students.base import SHADING, Box, Student, register
 
 MAX_TRAINING_GIB = 8.0
 _BYTES_PER_PARAMETER = 16  # weight, gradient and Adam's two moments
@@ -37,6 +42,9 @@ class KiloUniformSettings(Section):
     color_layers: int = Field(1, ge=1, description="hidden layers of the colour MLP, which sees the direction")
     geo_features: int = Field(16, ge=1, description="features the density MLP hands to the colour MLP")
     direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+    shading: Literal["per_sample", "deferred"] = Field(
+        "per_sample", description=f"{SHADING}, by a network that all cells share"
+    )
     blend: float = Field(
         0.0, ge=0, le=0.5, description="margin of a face, as a fraction of a cell, in which neighbours are blended"
     )
@@ -55,6 +63,9 @@ class KiloUniformStudent(Student):
     Cells need not be cubes. With ``blend``, a point nearer to a cell's face than that is a mixture of the media of both
     cells, half and half on the face: density and emitted colour (density times rgb) are continuous everywhere in the
     box.
+
+    With deferred shading a ray's features come from several cells; one colour network, which all of them share, is what
+    makes these mean the same.
 
     Raises:
         InputError: more cells than could be trained.
@@ -77,42 +88,53 @@ class KiloUniformStudent(Student):
         cells = math.prod(self.grid)
         # Every cell starts from the same network, as if the whole scene were one.
         self.density_networks = nn.Parameter(_density_network(self.layout).repeat(cells, 1))
-        self.color_networks = nn.Parameter(_network(self.layout.color_dims).repeat(cells, 1))
+        self.deferred = settings.shading == "deferred"
+        self.color_networks = nn.Parameter(_network(self.layout.color_dims).repeat(1 if self.deferred else cells, 1))
         self._touched = (TouchedRows(cells, rows_per_flag=1), TouchedRows(cells, rows_per_flag=1))
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
-        return self._tapped(positions, directions, ray_index, ())[:2]
+        return self.tapped(positions, directions, ray_index, ())[:2]
 
-    def _tapped(
+    def _emission(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """A blended point's activations are the weighted means of its cells'. ``encoding`` has no parameters: aligning
         it trains the projector alone.
         """
-        asked = self._evaluations(positions)
-        density, rgb, activations = tapped_grouped_radiance_mlp(
-            asked.local,
-            sh_basis(directions, self.direction_degree),
-            ray_index if asked.point is None else ray_index[asked.point],
-            asked.cell,
-            self.density_networks.to(self.precision),
-            self.color_networks.to(self.precision),
-            self.layout,
-            [tap for tap in taps if tap != "encoding"],
-            touched=self._touched,
-            implementation=self.implementation,
-        )
+        asked, inner = self._evaluations(positions), [tap for tap in taps if tap != "encoding"]
+        networks, named = self.density_networks.to(self.precision), {"implementation": self.implementation}
+        if self.deferred:
+            where = asked.local, asked.cell, networks, self.layout
+            density, channels, activations = grouped_geometry_mlp(*where, inner, touched=self._touched[0], **named)
+        else:
+            density, channels, activations = tapped_grouped_radiance_mlp(
+                asked.local,
+                sh_basis(directions, self.direction_degree),
+                ray_index if asked.point is None else ray_index[asked.point],
+                asked.cell,
+                networks,
+                self.color_networks.to(self.precision),
+                self.layout,
+                inner,
+                touched=self._touched,
+                **named,
+            )
+        channels = channels.float()
         if "encoding" in taps:
             activations["encoding"] = fourier_features(asked.local, self.layout.frequencies)
         if asked.point is None:
-            return density, rgb, activations
+            return density, channels, activations
         activations = {
             tap: values.new_zeros(len(positions), values.shape[1]).index_add(
                 0, asked.point, asked.weight[:, None] * values
             )
             for tap, values in activations.items()
         }
-        return *_mixed(asked, density, rgb, len(positions)), activations
+        return *_mixed(asked, density, channels, len(positions)), activations
+
+    def shade(self, features: Tensor, directions: Tensor) -> Tensor:
+        basis = sh_basis(directions, self.direction_degree)
+        return color_network(features, basis, self.color_networks[0].to(self.precision), self.layout)
 
     def _inner_width(self, tap: str) -> int:
         widths = {"encoding": self.layout.position_width, "hidden": int(self.layout.density_dims[0, 1])}
@@ -132,14 +154,16 @@ class KiloUniformStudent(Student):
     def fused_field(self) -> GroupedField:
         networks = self.density_networks, self.color_networks
         where = self.box, self.grid, self.blend, _LEAST_DENSITY
-        return GroupedField(*where, *networks, self.layout, self.direction_degree)
+        return GroupedField(*where, *networks, self.layout, self.direction_degree, self.deferred)
 
     def varying_parts(self) -> list[str]:
         return ["student.blend takes another number of evaluations in each step"] if self.blend > 0 else []
 
     def waits_for(self, tap: str | None) -> list[str]:
         found = ["student.blend, for the number of evaluations of each step"] if self.blend > 0 else []
-        if tap in ("hidden", "geo"):
+        if self.deferred:
+            found.append("student.shading: deferred, for the number of points of each network")
+        elif tap in ("hidden", "geo"):
             found.append(f"features.tap: {tap}, for the number of points of each network")
         return found
 
@@ -149,25 +173,26 @@ class KiloUniformStudent(Student):
 
     def networks_with_a_common_part(self) -> Sequence[nn.Parameter]:
         """The colour networks: with a common part of the density networks too there was no further gain."""
-        return (self.color_networks,)
+        return () if self.deferred else (self.color_networks,)
 
     def encoding_width(self) -> int:
         """Three: only the place in the cell is kept, the kernel makes the features anew in its backward pass."""
         return 3
 
     def touched_rows(self) -> dict[nn.Parameter, TouchedRows]:
-        """One flag per cell."""
-        return dict(zip((self.density_networks, self.color_networks), self._touched, strict=True))
+        """One flag per cell; a colour network that all of them share needs none."""
+        pairs = zip((self.density_networks, self.color_networks), self._touched, strict=True)
+        return dict(list(pairs)[:1] if self.deferred else pairs)
 
     def _evaluations(self, positions: Tensor) -> Evaluations:
         return route_to_cells(positions, self.box, self.grid, self.blend, implementation=self.implementation)
 
 
-def _mixed(asked: Evaluations, density: Tensor, rgb: Tensor, points: int) -> tuple[Tensor, Tensor]:
-    """Density (N,) and rgb (N, 3) of the mixtures of media that evaluations stand for."""
+def _mixed(asked: Evaluations, density: Tensor, channels: Tensor, points: int) -> tuple[Tensor, Tensor]:
+    """Density (N,) and channels (N, C) of the mixtures of media that evaluations stand for."""
     share = asked.weight * density
-    emitted = torch.cat([share[:, None], share[:, None] * rgb], dim=-1)
-    total = emitted.new_zeros(points, 4).index_add(0, asked.point, emitted)
+    emitted = torch.cat([share[:, None], share[:, None] * channels], dim=-1)
+    total = emitted.new_zeros(points, emitted.shape[1]).index_add(0, asked.point, emitted)
     return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=_LEAST_DENSITY)
 
 

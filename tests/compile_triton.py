@@ -88,8 +88,8 @@ def ray_marching():
 
 def compositing():
     offsets = torch.arange(0, 310, 10)
-    for dtype in (FULL, HALF):
-        leaves = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in ((300,), (300, 3))]
+    for dtype, channels in ((FULL, 3), (HALF, 3), (FULL, 15)):
+        leaves = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in ((300,), (300, channels))]
         backward(*composite(*leaves, torch.zeros(300), torch.zeros(300), offsets, implementation="triton"))
 
 

@@ -120,7 +120,7 @@ class FeatureSupervision:
         if "color" in weights:
             directions = batch.rays.directions[field.ray_index[drawn]]
             colors = losses.sh_colors(_selected(teacher.features, self._colored), directions)
-            terms["color"] = losses.color_loss(field.rgb[drawn], colors, opaque)
+            terms["color"] = losses.color_loss(field.rgb(drawn, directions), colors, opaque)
         if not ALIGNING_TERMS.isdisjoint(weights):
             # What the ray sees, and where the teacher knows what it says.
             weight = teacher.confidence * known * rendered.composite.weights.detach()[drawn]

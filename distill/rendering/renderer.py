@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -55,16 +55,23 @@ class RenderSettings:
 class SampledField(NamedTuple):
     """What the student said at the N samples of a step's rays; differentiable but for the places.
 
-    positions (N, 3) world; ray_index (N,) int64; density (N,) 1 / world unit; rgb (N, 3); taps: the activations asked
-    for, each (N, width); real (N,) bool: what is a sample and no padding, None where all are.
+    positions (N, 3) world; ray_index (N,) int64; density (N,) 1 / world unit; channels (N, C), what is composited: rgb
+    or features; taps: the activations asked for, each (N, width); real (N,) bool: what is a sample and no padding, None
+    where all are; shade: makes colours of features and directions, None where the channels are rgb.
     """
 
     positions: Tensor
     ray_index: Tensor
     density: Tensor
-    rgb: Tensor
+    channels: Tensor
     taps: dict[str, Tensor]
     real: Tensor | None = None
+    shade: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def rgb(self, drawn: slice, directions: Tensor) -> Tensor:
+        """Colours of some samples, seen along their own directions: both (M, 3)."""
+        channels = self.channels[drawn]
+        return channels if self.shade is None else self.shade(channels, directions)
 
 
 class RenderedRays(NamedTuple):
@@ -126,10 +133,13 @@ def render_rays(
         implementation=settings.implementation,
     )
     asked = samples.positions, rays.directions, samples.ray_index
-    density, rgb, activations = student.tapped(*asked, taps) if taps else (*student(*asked), {})
-    result = composite(density, rgb, samples.t, samples.dt, samples.offsets, implementation=settings.implementation)
+    density, channels, activations = student.emission(*asked, taps)
+    sampled = samples.t, samples.dt, samples.offsets
+    result = composite(density, channels, *sampled, implementation=settings.implementation)
+    result = result._replace(rgb=student.rgb_of_rays(result.rgb, result.alpha, rays.directions))
     real = None if capacity is None else samples.dt > 0
-    field = SampledField(samples.positions, samples.ray_index, density, rgb, activations, real)
+    shade = student.shade if student.deferred else None
+    field = SampledField(samples.positions, samples.ray_index, density, channels, activations, real, shade)
     return RenderedRays(result, field, samples.kept, samples.wanted)
 
 
@@ -211,7 +221,8 @@ def _render_waves(
     """Accumulated rgb (R, 3), alpha (R,), distance (R,): rays advance together, opaque ones drop out."""
     device = rays.origins.device
     count = len(rays)
-    rgb, alpha, distance = (torch.zeros(shape, device=device) for shape in ((count, 3), (count,), (count,)))
+    shapes = (count, student.channels), (count,), (count,)
+    channels, alpha, distance = (torch.zeros(shape, device=device) for shape in shapes)
     first_bin = torch.zeros(count, dtype=torch.int64, device=device)
     alive = (rays.far > rays.near).nonzero()[:, 0]
     # Rays that are still under way have all taken as many samples.
@@ -232,12 +243,12 @@ def _render_waves(
                 implementation=settings.implementation,
             )
             if len(samples.t):
-                density, color = student(samples.positions, local.directions, samples.ray_index)
+                density, emitted, _ = student.emission(samples.positions, local.directions, samples.ray_index)
                 result = composite(
-                    density, color, samples.t, samples.dt, samples.offsets, implementation=settings.implementation
+                    density, emitted, samples.t, samples.dt, samples.offsets, implementation=settings.implementation
                 )
                 transmittance = 1 - alpha[part]
-                rgb[part] += transmittance[:, None] * result.rgb
+                channels[part] += transmittance[:, None] * result.rgb
                 alpha[part] += transmittance * result.alpha
                 distance[part] += transmittance * result.distance
             first_bin[part] = samples.next_bin
@@ -247,4 +258,6 @@ def _render_waves(
         # Few rays are left after the first waves; longer ones then cost fewer passes.
         taken += limit
         limit = min(limit * 2, 64, settings.max_samples_per_ray - taken)
+    parts = (part.split(settings.max_batch_samples) for part in (channels, alpha, rays.directions))
+    rgb = torch.cat([student.rgb_of_rays(*part) for part in zip(*parts, strict=True)])
     return rgb, alpha, distance

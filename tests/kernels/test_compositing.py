@@ -24,7 +24,7 @@ def five_samples():
     }
 
 
-def random_samples(rays, longest=40, opaque=False):
+def random_samples(rays, longest=40, opaque=False, channels=3):
     counts = torch.randint(longest + 1, (rays,)) * (torch.rand(rays) < 0.8)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
     total = int(offsets[-1])
@@ -32,7 +32,7 @@ def random_samples(rays, longest=40, opaque=False):
     t = 2 + torch.rand(total)
     return {
         "density": torch.rand(total) ** 4 * scale,
-        "rgb": torch.rand(total, 3),
+        "rgb": torch.rand(total, channels),
         "t": t,
         "dt": 0.01 + 0.02 * torch.rand(total),
         "offsets": offsets,
@@ -58,7 +58,8 @@ def forward(implementation, samples):
 
 def random_upstream(samples):
     rays, total = len(samples["offsets"]) - 1, len(samples["t"])
-    return torch.randn(rays, 3), torch.randn(rays), torch.randn(rays), torch.randn(total)
+    channels = samples["rgb"].shape[1]
+    return torch.randn(rays, channels), torch.randn(rays), torch.randn(rays), torch.randn(total)
 
 
 @IMPLEMENTATIONS
@@ -109,6 +110,19 @@ def test_twins_equal_torch(twin, rays, opaque):
     samples = random_samples(rays, opaque=opaque)
     upstream = random_upstream(samples)
     outputs, grads = run("torch", samples, upstream)
+    twin_outputs, twin_grads = run(twin, samples, upstream)
+    for twin, expected in zip(twin_outputs + twin_grads, outputs + grads, strict=True):
+        torch.testing.assert_close(twin, expected, atol=2e-6, rtol=2e-5)
+
+
+@TWINS
+@pytest.mark.parametrize("channels", [1, 15])
+def test_other_channels_than_colour_are_composited_alike(twin, channels):
+    samples = random_samples(9, channels=channels)
+    samples["rgb"] = samples["rgb"] * 4 - 2
+    upstream = random_upstream(samples)
+    outputs, grads = run("torch", samples, upstream)
+    assert outputs[0].shape == (9, channels)
     twin_outputs, twin_grads = run(twin, samples, upstream)
     for twin, expected in zip(twin_outputs + twin_grads, outputs + grads, strict=True):
         torch.testing.assert_close(twin, expected, atol=2e-6, rtol=2e-5)

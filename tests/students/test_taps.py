@@ -13,14 +13,17 @@ HASH = {"levels": 3, "features": 2, "table_size": 256, "base_resolution": 4, "fi
 MLPS = {"hidden_width": 16, "density_layers": 1, "color_layers": 1, "geo_features": 5, "direction_degree": 2}
 
 
-def student_of(kind: str, blend: float = 0.0) -> Student:
+def student_of(kind: str, blend: float = 0.0, shading: str = "per_sample") -> Student:
     torch.manual_seed(0)
     own = HASH if kind == "hash_grid" else {"grid": (2, 2, 3), "frequencies": 2, "blend": blend}
     student = STUDENTS[kind]
-    return student(BOX, student.Settings(**own, **MLPS))
+    return student(BOX, student.Settings(**own, **MLPS, shading=shading))
 
 
-@pytest.fixture(params=[("hash_grid", 0.0), ("kilo_uniform", 0.0), ("kilo_uniform", 0.2)])
+KINDS = [("hash_grid", 0.0), ("kilo_uniform", 0.0), ("kilo_uniform", 0.2)]
+
+
+@pytest.fixture(params=[(*kind, shading) for kind in KINDS for shading in ("per_sample", "deferred")])
 def student(request) -> Student:
     return student_of(*request.param)
 
