@@ -20,7 +20,7 @@ from typing import Any
 
 from distill.studies.outcome import Outcome, read_outcome
 from distill.studies.study_plan import PlannedRun, StudyPlan
-from distill.studies.study_table import csv_columns, csv_rows, markdown, summarize
+from distill.studies.study_table import csv_columns, csv_rows, markdown, spoiled, summarize
 from machine.files import write_atomically, write_csv
 from machine.interrupts import Interrupt
 from machine.run_folder import RunFolder
@@ -113,6 +113,8 @@ class StudyRunner:
                 return status
             self._save_record(run, _Record(run.fingerprint, _FINISHED[status], remark))
             self._write_tables()
+        for sentence in spoiled(self.plan.study, summarize(self.plan.study, self.outcomes())):
+            _log.warning("%s", sentence)
         return ExitCode.DONE
 
     def outcomes(self) -> list[Outcome]:

@@ -60,6 +60,12 @@ class StudyConfig(Section):
     metrics: Annotated[
         tuple[Annotated[str, AfterValidator(_metric)], ...], FromList, Field(min_length=1), AfterValidator(distinct)
     ] = Field(("psnr",), description="columns of the evaluation CSV to compare, on held-out frames")
+    never_worse: float | None = Field(
+        None,
+        ge=0,
+        description="PSNR in dB by which an arm may be worse with a longer budget than with a shorter one before the "
+        "table says so; `budgets` are then written from short to long; null: not looked at",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyConfig:
@@ -73,6 +79,8 @@ class StudyConfig(Section):
         _refuse_identity("common", self.common)
         if self.baseline not in self.arms:
             raise problem("baseline", f"'{self.baseline}'", "an arm: " + ", ".join(self.arms))
+        if self.never_worse is not None and (len(self.budgets) < 2 or "psnr" not in self.metrics):
+            raise problem("never_worse", self.never_worse, "null, or two budgets or more and psnr among the metrics")
         for name, overrides in self.arms.items():
             base = overrides.get("base", self.base)
             if not isinstance(base, str):

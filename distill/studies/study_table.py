@@ -90,9 +90,37 @@ def markdown(study: StudyConfig, rows: Sequence[Row], command: str) -> str:
     notes = [f"- {count} run{'s' * (count != 1)}: {what}" for what, count in made_with.most_common()]
     if len(made_with) > 1:
         notes.insert(0, "The runs were made with different machines or versions: times do not compare.\n")
-    return "\n".join(
-        [f"# Study {study.name}", "", about, "", f"{state} Command: `{command}`", "", table, "", *notes, ""]
-    )
+    warnings = [line for sentence in spoiled(study, rows) for line in (f"**{sentence}**", "")]
+    head = [f"# Study {study.name}", "", about, "", f"{state} Command: `{command}`", "", *warnings]
+    return "\n".join([*head, table, "", *notes, ""])
+
+
+def spoiled(study: StudyConfig, rows: Iterable[Row]) -> list[str]:
+    """A sentence for each arm and reference that longer training made worse by more than ``study.never_worse``.
+
+    A budget is compared with the best of the shorter ones, seed by seed: a slow decline adds up. Runs that diverged
+    or collapsed are in no comparison; the table's remarks name them.
+    """
+    if study.never_worse is None:
+        return []
+    sentences = []
+    by_place = {(row.arm, row.budget): row.outcomes for row in rows}
+    for arm in study.arms:
+        for number, longer in enumerate(study.budgets):
+            losses: dict[str, list[tuple[float, str]]] = {}
+            for shorter in list(study.budgets)[:number]:
+                changes = _differences(by_place[arm, longer], by_place[arm, shorter])
+                for (metric, reference), change in changes.items():
+                    if metric == "psnr":
+                        losses.setdefault(reference, []).append((-change.mean, shorter))
+            for reference, found in losses.items():
+                loss, shorter = max(found)
+                if loss > study.never_worse:
+                    sentences.append(
+                        f"More training made {arm} worse: {longer} is {loss:.2f} dB below {shorter} against "
+                        f"{reference}, where {study.never_worse:g} dB are allowed."
+                    )
+    return sentences
 
 
 def csv_columns(study: StudyConfig) -> tuple[str, ...]:

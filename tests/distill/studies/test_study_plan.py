@@ -73,6 +73,9 @@ BAD = {
     "no seeds": ({"seeds": []}, ["study.yaml: seeds:"]),
     "metric": ({"metrics": ["psnr", "niqe"]}, ["study.yaml: metrics", "psnr"]),
     "arm's name": ({"arms": {"a/b": {}}, "baseline": "a/b"}, ["study.yaml: arms.a/b:", "letters"]),
+    "one budget to compare": (
+        {"budgets": {"b": {}}, "never_worse": 0.1}, ["study.yaml: never_worse:", "two budgets"],
+    ),
     "missing base": ({"base": "none.yaml"}, ["study.yaml: base:", "none.yaml"]),
     "no base": ({"base": None}, ["study.yaml: arms.plain.base:"]),
     "missing base of an arm": ({"arms": {"plain": {"base": "x.yaml"}}}, ["study.yaml: arms.plain.base:", "x.yaml"]),

@@ -6,7 +6,7 @@ import pytest
 
 from distill.studies.outcome import RATE, SECONDS, STEPS, Outcome
 from distill.studies.schema import StudyConfig
-from distill.studies.study_table import Spread, csv_columns, csv_rows, markdown, summarize
+from distill.studies.study_table import Spread, csv_columns, csv_rows, markdown, spoiled, summarize
 
 TEACHER, TRUTH, LPIPS = ("psnr", "teacher"), ("psnr", "ground_truth"), ("lpips_vgg", "teacher")
 
@@ -118,3 +118,30 @@ def test_runs_of_several_machines_are_not_passed_off_as_one() -> None:
     outcomes = [*SOUND[:5], outcome("full", 2, 27.0, made_with="a server")]
     text = markdown(make_study(), summarize(make_study(), outcomes), "command")
     assert "do not compare" in text and "- 5 runs: a laptop" in text and "- 1 run: a server" in text
+
+
+def by_budget(**psnr) -> list[Outcome]:
+    """Of the arm plain: a value of each seed by budget."""
+    return [
+        outcome("plain", seed, value, budget=name) for name, found in psnr.items() for seed, value in enumerate(found)
+    ]
+
+
+def test_a_longer_budget_that_is_worse_is_named_with_the_best_shorter_one() -> None:
+    study = make_study(budgets={"s1": {}, "s2": {}, "s3": {}}, never_worse=0.1)
+    # Seed by seed: s2 is 0.06 below s1, s3 another 0.06 below s2; no neighbours differ by more than is allowed.
+    rows = summarize(study, by_budget(s1=(30.0, 31.0), s2=(29.94, 30.94), s3=(29.88, 30.88)))
+    expected = "More training made plain worse: s3 is 0.12 dB below s1 against teacher, where 0.1 dB are allowed."
+    assert spoiled(study, rows) == [expected]
+    assert f"**{expected}**" in markdown(study, rows, "command")
+
+
+def test_what_longer_training_does_not_spoil_is_not_named() -> None:
+    study = make_study(budgets={"s1": {}, "s2": {}}, never_worse=0.1)
+    within = summarize(study, by_budget(s1=(30.0,), s2=(29.91,)))
+    unpaired = summarize(study, [*by_budget(s1=(20.0, 31.0)), outcome("plain", 0, 25.0, budget="s2")])
+    failed = summarize(study, [*by_budget(s1=(30.0,)), outcome("plain", 0, 9.5, "collapsed", budget="s2")])
+    assert [spoiled(study, rows) for rows in (within, unpaired, failed, summarize(study, []))] == [[]] * 4
+    worse = by_budget(s1=(30.0,), s2=(20.0,))
+    silent = make_study(budgets={"s1": {}, "s2": {}})
+    assert spoiled(silent, summarize(silent, worse)) == []
