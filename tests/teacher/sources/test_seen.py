@@ -1,0 +1,64 @@
+"""By what a run's rays are guided: its teacher's Gaussians, its distances, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from scene.cells import CellGrid
+from settings.errors import InputError
+from settings.loading import load_config
+from teacher.sources import load_teacher, teacher_sight
+from teacher.sources.occupied_cells import cells_of_gaussians
+from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    path = write_toy_scene(tmp_path_factory.mktemp("toy"))
+    add_training_split(path.parent, 5)
+    return path
+
+
+def sight_of(path: Path, *overrides: str):
+    config = load_config(path, overrides, path.parent)
+    teacher = load_teacher(config)
+    grid = CellGrid(teacher.box, 32)
+    sight = teacher_sight(config, teacher, grid)
+    assert teacher_sight(config, teacher, grid) is sight  # it is made once
+    return teacher, grid, sight
+
+
+@pytest.mark.parametrize("kind", ["gaussians", "views"])
+def test_gaussians_guide_the_views_that_are_trained_on(toy, kind) -> None:
+    teacher, grid, sight = sight_of(toy, f"teacher.kind={kind}", "data.holdout_every=4")
+    reached = cells_of_gaussians(teacher.gaussians, grid)
+    assert sight.reach.shape == (int((~teacher.views.holdout).sum()), SIZE, SIZE)
+    assert sight.reach.isfinite().any() and sight.reach.isinf().any()
+    # The inside of an opaque block does not show.
+    assert 0 < sight.cells.sum() < reached.sum()
+
+
+def test_of_a_live_teacher_the_cells_are_known_before_its_views(toy) -> None:
+    live = ("teacher.kind=gaussians", "teacher.live.buffer=4", "data.train_transforms=data/transforms_train.json")
+    _, _, sight = sight_of(toy, *live)
+    assert sight.reach is None and sight.cells.any()
+
+
+def test_distances_guide_where_there_are_no_gaussians(toy) -> None:
+    _, _, sight = sight_of(toy, "teacher.kind=views", "teacher.ply=null", "data.holdout_every=0")
+    assert sight.cells is None and sight.reach.shape == (FRAMES, SIZE, SIZE)
+
+
+def test_pictures_alone_guide_nothing(toy) -> None:
+    assert sight_of(toy, "teacher.kind=images")[2] is None
+    assert sight_of(toy, "teacher.kind=gaussians", "render.sampling=occupancy")[2] is None
+    with pytest.raises(InputError, match=r"render\.sampling: found teacher, expected a teacher with Gaussians"):
+        sight_of(toy, "teacher.kind=images", "render.sampling=teacher")
+
+
+def test_reach_is_infinite_beside_the_scene(toy) -> None:
+    teacher, _, sight = sight_of(toy, "teacher.kind=gaussians", "data.holdout_every=0")
+    assert torch.equal(sight.reach.isinf() & (teacher.views.alpha == 0), teacher.views.alpha == 0)
