@@ -178,7 +178,7 @@ def test_check_assets_names_the_first_one_missing(write, tmp_path):
     write("{}", "t.json")
     assert missing().field == "teacher.outputs"
     write("", "out")
-    assert missing().found == "something of another type"
+    assert missing().found == "no folder"
     (tmp_path / "out").unlink()
     (tmp_path / "out").mkdir()
     assert missing().field == "teacher.ply" and "--set teacher.ply=null" in missing().hint
