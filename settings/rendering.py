@@ -28,7 +28,7 @@ class RenderConfig(Section):
         "but no less than the box's diagonal / 1024",
     )
     sampling: Literal["auto", "occupancy", "teacher"] = Field(
-        "auto",
+        "occupancy",
         description="where rays are sampled; occupancy: in all cells that the teacher's Gaussians or silhouettes "
         "reach; teacher: in cells that show in its views, in training only as far as these see, and along rays that "
         "meet such a cell; auto: teacher, where it has Gaussians or distances",

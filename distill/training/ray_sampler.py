@@ -178,7 +178,7 @@ class PixelPool:
     def __init__(self, views: int, frame_pixels: int, device: torch.device) -> None:
         self.table = torch.zeros(views, frame_pixels, dtype=torch.int32, device=device)
         self._counts = [0] * views
-        self._ends = torch.zeros(views, dtype=torch.int64, device=device)
+        self._starts = self._ends = torch.zeros(views, dtype=torch.int64, device=device)
 
     @property
     def count(self) -> int:
@@ -190,13 +190,14 @@ class PixelPool:
         places = wanted.nonzero()[:, 0]
         self.table[view, : len(places)] = places.int()
         self._counts[view] = len(places)
-        self._ends = torch.tensor(self._counts, device=self._ends.device).cumsum(0)
+        counts = torch.tensor(self._counts, device=self._ends.device)
+        self._ends = counts.cumsum(0)
+        self._starts = self._ends - counts
 
     def pixels(self, chosen: Tensor) -> Tensor:
         """(R,) int64 numbers among all pixels of the views, of (R,) numbers among those of the pool."""
         view = torch.searchsorted(self._ends, chosen, right=True)
-        first = self._ends[view] - torch.tensor(self._counts, device=chosen.device)[view]
-        return view * self.table.shape[1] + self.table[view, chosen - first]
+        return view * self.table.shape[1] + self.table[view, chosen - self._starts[view]]
 
 
 class MixedRaySampler(RaySource):

@@ -68,8 +68,9 @@ INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.1", "loss.feature_l2.
         ("data.ground_truth={split: train, weight: 0.5}",),
         INSIDE,
         (KILO,),
+        ("render.sampling=auto",),
     ],
-    ids=["float32", "float16", "mixed", "features", "kilo"],
+    ids=["float32", "float16", "mixed", "features", "kilo", "guided"],
 )
 def test_no_step_waits_for_the_device(config_path, more, monkeypatch) -> None:
     # The reference of the grouped MLPs asks for the points of each cell, as Triton does not; one cell needs no asking.

@@ -57,7 +57,11 @@ def live_path(config_path) -> Path:
     return config_path
 
 
-@pytest.mark.parametrize("more", [(), ("data.ground_truth={split: train, weight: 0.5}",)], ids=["live", "mixed"])
+@pytest.mark.parametrize(
+    "more",
+    [(), ("data.ground_truth={split: train, weight: 0.5}",), ("render.sampling=teacher",)],
+    ids=["live", "mixed", "guided"],
+)
 def test_a_resumed_live_run_equals_the_uninterrupted_one_bit_for_bit(live_path, more) -> None:
     whole = trainer_of(live_path, *LIVE, *more)
     whole.run(show_progress=False)
