@@ -9,6 +9,7 @@ from scene.cells import CellGrid
 from settings.config import Config
 from settings.errors import InputError
 from teacher.rasterizer import Rasterizer
+from teacher.sources.fitted_width import find_drawing
 from teacher.sources.source import Teacher
 from teacher.views.sight import Sight, sight_of_depth, sight_of_gaussians
 
@@ -40,7 +41,9 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     if teacher.gaussians is None:
         frames = (~views.holdout).nonzero()[:, 0].tolist()
         return None if views.distance is None else sight_of_depth(views, frames, grid)
-    rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=teacher.drawing)
+    # Stored renders were drawn at some width too: at another one Gaussians would hide what these show.
+    drawing = teacher.drawing or find_drawing(config, teacher.gaussians)
+    rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
     return sight_of_gaussians(rasterizer, _with_first(cameras, config, teacher), grid, keep_reach=not live)
 

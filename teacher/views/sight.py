@@ -17,7 +17,7 @@ from teacher.rasterizer import Rasterizer
 from teacher.views.output_folder import parallel_map
 from teacher.views.teacher_views import TeacherViews
 
-_LEAST_WEIGHT = 0.05  # what weighs less in every pixel leaves its cell dark
+_LEAST_WEIGHT = 0.02  # what weighs less in every pixel leaves its cell dark
 _BLOCKED = 0.01  # transmittance
 _MARGIN_CELLS = 3.0  # behind the last thing that shows, for a student that is not as sharp as its teacher
 
