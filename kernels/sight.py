@@ -30,19 +30,19 @@ def sight(
     implementation: str = "auto",
     threads: int | None = None,
 ) -> Tensor:
-    """Distance at which the ray of each pixel has met all that shows in it: the Gaussians that weigh enough.
+    """Distance at which the ray of each pixel has met all that shows in it.
 
     Args:
         means, covariances, opacities, view, near, threads: as for ``kernels.rasterize.rasterize``.
         half_axes: (N, 3, 3) the columns are the principal axes times their standard deviations, world units.
         blocked: transmittance in [0.01, 1) under which a ray counts as blocked.
-        seen: cells that are set to 1 where such a Gaussian is met; others are left as they are.
-        least_weight: blending weight in [0, 1) that a Gaussian must exceed, and that a ray not yet blocked gives it.
+        seen: cells that are set to 1 where a Gaussian of more than ``least_weight`` is met by an unblocked ray; others
+            are left as they are.
+        least_weight: blending weight in [0, 1).
         implementation: "auto", "torch" (the reference) or "numba".
 
     Returns:
-        (H, W) float32 distance along the unit ray, world units; inf where the ray is not blocked, or by what is too
-        faint each.
+        (H, W) float32 distance along the unit ray, world units; inf where the ray is not blocked.
     """
     name = resolve("sight", implementation, means.device, ("torch", "numba"))
     cells = Cells((0.0, 0.0, 0.0), 1.0, torch.empty(0, 0, 0, dtype=torch.uint8)) if seen is None else seen
@@ -75,10 +75,10 @@ def _look_torch(means, half_axes, covariances, opacities, view, blocked, cells, 
     along = torch.einsum("nij,hwj->hwni", whitening, rays)
     t = ((along * offset).sum(-1) / along.square().sum(-1)).clamp(min=0)
 
-    met = (weights > least_weight) & (light >= blocked)
+    met = (weights > 0) & (light >= blocked)
     points = centre + t[..., None] * rays[:, :, None]
     cell = ((points - torch.tensor(cells.lower, dtype=torch.float64)) / cells.size).floor().long()
     inside = ((cell >= 0) & (cell < torch.tensor(cells.occupied.shape))).all(-1)
-    cells.occupied[tuple(cell[met & inside].T)] = 1
+    cells.occupied[tuple(cell[met & inside & (weights > least_weight)].T)] = 1
     reach = torch.where(met, t, 0).amax(-1) if len(means) else torch.zeros(view.height, view.width)
-    return torch.where((1 - weights.sum(-1) < blocked) & (reach > 0), reach, torch.inf).float()
+    return torch.where(1 - weights.sum(-1) < blocked, reach, torch.inf).float()

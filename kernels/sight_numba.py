@@ -116,18 +116,17 @@ def _look(
                         # The rasteriser closes the pixel without the Gaussian.
                         light[y, x] = 0
                         continue
-                    if weight <= least_weight:
-                        continue
                     if fresh:
                         size = float(features[i, 3]) / min(fx, fy)
                         _whitened(half_axes[i], means[i] - eye, dilation * size * size, whitening, offset)
                         fresh = False
                     t = _place(whitening, offset, rays[y, x])
                     reach[y + y0, x + x0] = max(reach[y + y0, x + x0], np.float32(t))
-                    _mark(t, rays[y, x], eye, lower, inverse_size, occupied)
+                    if weight > least_weight:
+                        _mark(t, rays[y, x], eye, lower, inverse_size, occupied)
             if (slot - starts[tile]) % LOOK_EVERY == LOOK_EVERY - 1 and not (light >= blocked).any():
                 break
         for y in range(y1 - y0):
             for x in range(x1 - x0):
-                if light[y, x] >= blocked or reach[y + y0, x + x0] == 0:
+                if light[y, x] >= blocked:
                     reach[y + y0, x + x0] = inf

@@ -23,7 +23,7 @@ def toy(tmp_path_factory) -> Path:
 
 
 def sight_of(path: Path, *overrides: str):
-    config = load_config(path, overrides, path.parent)
+    config = load_config(path, ["render.sampling=auto", *overrides], path.parent)
     teacher = load_teacher(config)
     grid = CellGrid(teacher.box, 32)
     sight = teacher_sight(config, teacher, grid)
