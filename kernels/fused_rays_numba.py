@@ -46,16 +46,23 @@ def new_pixels(features):
 
 
 @njit(**COMPILED)
+def _tile_bounds(number, width, height):
+    """First and past-the-last column, then row, of a tile inside the picture."""
+    tiles_x = (width + TILE - 1) // TILE
+    x0, y0 = number % tiles_x * TILE, number // tiles_x * TILE
+    return x0, min(x0 + TILE, width), y0, min(y0 + TILE, height)
+
+
+@njit(**COMPILED)
 def open_tile(number, width, rays, under_way, picture):
     """Blackens a tile's pixels; returns how many of its rays have a way to go."""
     _, _, near, far = rays
     ray_of, bins, taken, light = under_way
     rgb, alpha, distance = picture
-    tiles_x, height = (width + TILE - 1) // TILE, len(near) // width
-    x0, y0 = number % tiles_x * TILE, number // tiles_x * TILE
+    x0, x1, y0, y1 = _tile_bounds(number, width, len(near) // width)
     alive = 0
-    for row in range(y0, min(y0 + TILE, height)):
-        for column in range(x0, min(x0 + TILE, width)):
+    for row in range(y0, y1):
+        for column in range(x0, x1):
             ray = row * width + column
             rgb[ray, 0] = rgb[ray, 1] = rgb[ray, 2] = alpha[ray] = distance[ray] = np.float32(0)
             if far[ray] > near[ray]:
@@ -132,11 +139,10 @@ def pixel_in_tile(ray, width):
 def seen_pixels(number, width, picture, seen):
     """Puts the rays of a tile's pixels that show anything into ``seen``; returns how many there are."""
     _, alpha, _ = picture
-    tiles_x, height = (width + TILE - 1) // TILE, len(alpha) // width
-    x0, y0 = number % tiles_x * TILE, number // tiles_x * TILE
+    x0, x1, y0, y1 = _tile_bounds(number, width, len(alpha) // width)
     count = 0
-    for row in range(y0, min(y0 + TILE, height)):
-        for column in range(x0, min(x0 + TILE, width)):
+    for row in range(y0, y1):
+        for column in range(x0, x1):
             if alpha[row * width + column] > np.float32(0):
                 seen[count] = row * width + column
                 count += 1
