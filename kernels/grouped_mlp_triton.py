@@ -3,10 +3,11 @@
 The schedule is made on the device and nothing waits for it: a launch has as many programs as there can be pieces, and
 those left over have no points. Fourier features are made in registers, the backward pass recomputes activations.
 
-A program adds the weight gradients of its blocks up in a row that no other program writes: the cell's own row for the
-cell's first piece, a spare row for each further one, which are added to the cell's in order afterwards. So the bits
-are the same in every run; a cell that half the points fall into is shared out over many multiprocessors, where one
-program per cell would have the other 131 of an H100 wait for it; and rows of this size stay in its 50 MB L2 cache.
+A program adds the weight gradients of its blocks up and writes them to a row that no other program writes: the cell's
+own row for the cell's first piece, a spare row for each further one, which are added to the cell's in order afterwards.
+So the bits are the same in every run; a cell that half the points fall into is shared out over many multiprocessors,
+where one program per cell would have the other 131 of an H100 wait for it; and rows of this size stay in its 50 MB L2
+cache.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from torch import Tensor
 
 from kernels.grouped_layout import LEAK, GroupedLayout
 from kernels.mlp_triton import (
+    backward_block_of,
     block_of,
     color_gradient,
     density_gradient,
     launch_options,
+    load_color,
+    load_density,
     load_directions,
     logit_gradient,
     network,
@@ -31,8 +35,11 @@ from kernels.mlp_triton import (
     run_color,
     run_density,
     store_color,
+    store_color_sums,
     store_density,
+    store_density_sums,
     with_raw_gradient,
+    zeros_like,
 )
 from kernels.triton_support import launch_on
 
@@ -128,11 +135,11 @@ def _density(
     NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
-    parameters += cell * NET[2][len(NET[0]) - 1]
+    weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         encoded = _encode(x, point, live, NET[0][0], NET[1][0], parameters.dtype.element_ty)
-        output, _ = run_density(encoded, parameters, NET, STYLE, PRECISION)
+        output, _ = run_density(encoded, weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, NET[0][len(NET[0]) - 1] - 1)
 
 
@@ -143,15 +150,17 @@ def _radiance(
     DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
-    density_parameters += cell * DENSITY[2][len(DENSITY[0]) - 1]
+    of_density = load_density(density_parameters + cell * DENSITY[2][len(DENSITY[0]) - 1], DENSITY, STYLE)
     color_parameters += cell * COLOR[2][len(COLOR[0]) - 1]
+    output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
+    of_color = load_color(color_parameters, output_pad, DIRECTION_PAD, GEOMETRY, GEOMETRY, COLOR, STYLE)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
-        output, _ = run_density(encoded, density_parameters, DENSITY, STYLE, PRECISION)
+        output, _ = run_density(encoded, of_density, DENSITY, STYLE, PRECISION)
         store_density(output, density, point, live, GEOMETRY)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
-        logits, _ = run_color(output, direction, color_parameters, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
+        logits, _ = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
         store_color(logits, rgb, point, live)
 
 
@@ -163,24 +172,25 @@ def _radiance_backward(
     DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
-    density_parameters += cell * DENSITY[2][len(DENSITY[0]) - 1]
+    of_density = load_density(density_parameters + cell * DENSITY[2][len(DENSITY[0]) - 1], DENSITY, STYLE)
     color_parameters += cell * COLOR[2][len(COLOR[0]) - 1]
-    density_total = density_totals + row * DENSITY[2][len(DENSITY[0]) - 1]
-    color_total = color_totals + row * COLOR[2][len(COLOR[0]) - 1]
+    output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
+    of_color = load_color(color_parameters, output_pad, DIRECTION_PAD, GEOMETRY, GEOMETRY, COLOR, STYLE)
+    density_sums, color_sums = zeros_like(of_density), zeros_like(of_color)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
-        output, density_inputs = run_density(encoded, density_parameters, DENSITY, STYLE, PRECISION)
+        output, density_inputs = run_density(encoded, of_density, DENSITY, STYLE, PRECISION)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
-        _, color_inputs = run_color(output, direction, color_parameters, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
+        _, color_inputs = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
         grad = logit_gradient(grad_rgb, rgb, point, live, COLOR[1][len(COLOR[0]) - 1])
-        grad = color_gradient(
-            grad, color_inputs, direction, color_parameters, color_total, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION
-        )
+        grad, color_sums = color_gradient(grad, color_inputs, direction, of_color, color_sums, COLOR, STYLE, PRECISION)
         grad = with_raw_gradient(grad, grad_density, density, point, live, GEOMETRY)
-        density_gradient(grad, density_inputs, density_parameters, density_total, DENSITY, STYLE, PRECISION)
-        # The next block's sums may be another thread's.
-        tl.debug_barrier()
+        _, density_sums = density_gradient(grad, density_inputs, of_density, density_sums, DENSITY, STYLE, PRECISION)
+    if begin < end:
+        store_density_sums(density_totals + row * DENSITY[2][len(DENSITY[0]) - 1], density_sums, DENSITY, STYLE)
+        color_totals += row * COLOR[2][len(COLOR[0]) - 1]
+        store_color_sums(color_totals, color_sums, GEOMETRY, GEOMETRY, COLOR, STYLE)
 
 
 @triton.jit
@@ -218,7 +228,10 @@ class GroupedMLPTriton(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout):
         nets = network_of(layout.density_dims), network_of(layout.color_dims)
-        ctx.launch = launch_options(nets, layout.direction_width, STYLE, x.device) | {"GEOMETRY": layout.geo_features}
+        ctx.nets, ctx.launch = (
+            nets,
+            launch_options(nets, layout.direction_width, STYLE, x.device) | {"GEOMETRY": layout.geo_features},
+        )
         plan = schedule(cell_index, len(density_parameters), _PIECE)
         ctx.spares = plan.spares
         inputs = (plan.pieces, plan.order, x.contiguous(), basis.contiguous(), ray_index.contiguous())
@@ -238,9 +251,10 @@ class GroupedMLPTriton(torch.autograd.Function):
         cells = len(spare)
         totals = [matrix.new_zeros(cells + ctx.spares, matrix.shape[1], dtype=torch.float32) for matrix in parameters]
         if len(pieces):
+            launch = ctx.launch | backward_block_of(ctx.nets)
             with launch_on(spare.device):
                 _radiance_backward[(len(pieces),)](
-                    *inputs, grad_density.contiguous(), grad_rgb.contiguous(), *totals, **ctx.launch
+                    *inputs, grad_density.contiguous(), grad_rgb.contiguous(), *totals, **launch
                 )
                 for total in totals if ctx.spares else ():
                     size = total.shape[1]

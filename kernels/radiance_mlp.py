@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from kernels import radiance_mlp_numba
 from kernels.dispatch import resolve
+from kernels.triton_support import MAX_WIDTH
 
 MAX_RAW_DENSITY = 15.0
 TAPS = ("hidden", "geo")
@@ -68,8 +69,8 @@ def radiance_mlp(
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
-        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide; auto: up to 32, or 64 in
-            half precision).
+        implementation: "auto", "torch", "numba" or "triton" (which is torch where layers are more than 64 wide, and
+            with auto where they are more than 32 wide in full precision).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1).
@@ -177,9 +178,8 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
 def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
     twins = twins_without_triton(features)
-    if implementation == "auto" and widest > _FUSED_WIDTH.get(features.element_size(), 0):
-        return twins
-    return (*twins, "triton")
+    most = _FUSED_WIDTH.get(features.element_size(), 0) if implementation == "auto" else MAX_WIDTH
+    return (*twins, "triton") if widest <= most else twins
 
 
 def _radiance_torch(

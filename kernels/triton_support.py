@@ -15,7 +15,7 @@ import torch
 
 LEAST_CAPABILITY = (7, 0)  # of a GPU that Triton compiles for
 LEAST_DOT = 16  # rows, columns and depth of the smallest tl.dot
-MAX_WIDTH = 128  # of a network's layer: a wider matrix leaves no room in shared memory
+MAX_WIDTH = 64  # of a network's layer: of wider ones neither activations nor gradients fit into registers
 
 
 def interpreting() -> bool:

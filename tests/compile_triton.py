@@ -165,18 +165,14 @@ CASES = {
     # Students' sizes, to see what a change does to them.
     "radiance_16": partial(radiance, 16),
     "radiance_64": partial(radiance, 64),
-    "radiance_128": partial(radiance, 128),
     "radiance_64_half": partial(radiance, 64, HALF),
     "grouped_32": partial(grouped, 32),
-    "grouped_128": partial(grouped, 128),
     "grouped_32_half": partial(grouped, 32, HALF),
     "fused_hash_64": partial(fused_hash, 64),
     "fused_hash_64_half": partial(fused_hash, 64, HALF),
-    "fused_hash_128": partial(fused_hash, 128),
     "fused_grouped_32": partial(fused_grouped, 32, blend=0.0),
     "fused_grouped_32_blend": partial(fused_grouped, 32),
     "fused_grouped_32_half": partial(fused_grouped, 32, HALF),
-    "fused_grouped_128": partial(fused_grouped, 128),
 }
 
 

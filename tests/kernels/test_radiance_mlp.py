@@ -6,8 +6,17 @@ import pytest
 import torch
 
 from kernels import radiance_mlp as module
+from kernels.dispatch import chosen_implementations
 from kernels.radiance_mlp import density_mlp, radiance_mlp, truncated_exp
-from tests.triton_device import TRITON, device_of, needs_bfloat16, needs_gpu, needs_triton
+from tests.triton_device import (
+    DEVICE,
+    TRITON,
+    WIDTHS_OF_TWINS,
+    device_of,
+    needs_bfloat16,
+    needs_gpu,
+    needs_triton,
+)
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
@@ -127,8 +136,7 @@ def test_twins_equal_torch_at_any_count(twin, count):
     assert_twins_agree(random_inputs(count), twin)
 
 
-@TWINS
-@pytest.mark.parametrize("width", [16, 32, 64, 128])
+@pytest.mark.parametrize(("twin", "width"), WIDTHS_OF_TWINS)
 @pytest.mark.parametrize(("density_layers", "color_layers"), [(1, 1), (1, 2), (2, 3), (3, 1)])
 def test_twins_equal_torch_at_any_depth_and_width(twin, width, density_layers, color_layers):
     count = 300 if twin == "numba" else 70  # more than a block of any width
@@ -151,9 +159,10 @@ def test_a_triton_program_that_takes_several_blocks(monkeypatch):
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 
-def check_half_precision(implementation, dtype, tolerance):
+def check_half_precision(implementation, dtype, tolerance, inputs=None):
     """Outputs and gradients near those of float32; returns inputs and density in float32."""
-    inputs, grads = random_inputs(130), upstream(130)
+    inputs = random_inputs(130) if inputs is None else inputs
+    grads = upstream(len(inputs[0]))
     density, rgb, reference = run("torch", inputs, grads)
     half_density, half_rgb, half = run(implementation, inputs, grads, dtype)
     assert half_density.dtype == half_rgb.dtype == torch.float32
@@ -174,9 +183,9 @@ def test_triton_multiplies_in_the_features_type(dtype, tolerance):
 
 
 @needs_triton
-def test_layers_too_wide_for_triton_are_refused():
-    with pytest.raises(ValueError, match="layers up to 128 wide, found 144"):
-        run("triton", random_inputs(3, width=144), upstream(3))
+def test_layers_too_wide_for_triton_go_to_another_implementation():
+    assert_twins_agree(random_inputs(3, width=144), "triton")
+    assert chosen_implementations()[f"radiance_mlp[{DEVICE.type}]"] in ("numba", "torch")
 
 
 @pytest.mark.parametrize(
@@ -192,13 +201,20 @@ def test_layers_too_wide_for_triton_are_refused():
 def test_auto_takes_triton_for_narrow_layers_alone(dtype, width, offered):
     features, weights = torch.zeros(1, 32, dtype=dtype), layers(16, width, 3)
     assert ("triton" in module._available("auto", features, weights)) is offered
-    assert "triton" in module._available("triton", features, weights)
+    assert ("triton" in module._available("triton", features, weights)) is (width <= 64)
 
 
 @needs_gpu
-@pytest.mark.parametrize("width", [16, 64, 128])
+@pytest.mark.parametrize("width", [16, 64])
 def test_triton_equals_torch_at_a_real_size(width):
     assert_twins_agree(random_inputs(200_003, 32, 15, 4096, 16, width, 1, 2), "triton")
+
+
+@needs_gpu
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_triton_in_half_precision_at_a_real_size(width):
+    # What students train with on a GPU. 64 wide it once read outside its shared memory, in some programs of many.
+    check_half_precision("triton", torch.float16, 5e-3, random_inputs(294_912, 32, 15, 4096, 16, width, 1, 2))
 
 
 @TWINS
