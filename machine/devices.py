@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Sequence
 
 import torch
 
@@ -57,6 +58,13 @@ def host_integer(high: int, generator: torch.Generator) -> int:
     Read as an array, which a tensor on a GPU refuses: what must not wait for a device cannot come to.
     """
     return int(torch.randint(high, (1,), generator=generator).numpy()[0])
+
+
+def numbers_on(device: torch.device, numbers: Sequence[float]) -> torch.Tensor:
+    """(N,) float64: numbers of the host's on ``device``, sent through page-locked memory so that nothing waits."""
+    held = torch.empty(len(numbers), dtype=torch.float64, pin_memory=device.type == "cuda")
+    held.numpy()[:] = numbers
+    return held.to(device, non_blocking=True)
 
 
 def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:

@@ -118,7 +118,7 @@ class TrainingStep:
             if self.graphs is None:
                 result = self.take(batch, seed, step + 1, weights, done)
             else:
-                numbers = {"seed": seed, "step": step + 1, "factor": factor} | weights
+                numbers = seed, step + 1, factor, *(weights[name] for name in PICTURE_TERMS)
                 result = self.graphs(step_inputs(batch, numbers, self.device))
             self._adapt_rays(len(batch.rays), result.rendered)
         seconds = time.perf_counter() - began - result.measuring
@@ -204,8 +204,9 @@ class TrainingStep:
 
     def _take_recorded(self, inputs: Mapping[str, Tensor]) -> StepResult:
         """As ``take``, of ``step_inputs`` alone: what a CUDA graph can replay."""
-        weights = {name: inputs[name].float() for name in PICTURE_TERMS}
-        return self.take(batch_of(inputs), inputs["seed"], inputs["step"], weights, factor=inputs["factor"])
+        seed, step, factor, *weights = inputs["numbers"].unbind()
+        weights = dict(zip(PICTURE_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
+        return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
 
     def _make_graphs(self) -> StepGraphs[StepResult] | None:
         if not self.config.train.cuda_graphs:
