@@ -177,7 +177,7 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
 def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
     twins = twins_without_triton(features)
-    if implementation == "auto" and widest > _FUSED_WIDTH.get(features.element_size(), 0):
+    if implementation not in ("torch", "numba", "triton") and widest > _FUSED_WIDTH.get(features.element_size(), 0):
         return twins
     return (*twins, "triton")
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kernels.hash_encoding_tinycudann import tinycudann_refusal
 from kernels.triton_support import triton_refusal
 from settings.config import Config
 from settings.errors import InputError
@@ -24,6 +25,8 @@ def choose_device(config: Config) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() and config.kernels != "numba" else "cpu"
     device = torch.device(name)
+    if config.kernels == "tinycudann" and (why := _tinycudann_refusal(device)) is not None:
+        raise InputError("config", "kernels", f"tinycudann on {name}", "auto", f"Here {why}.")
     if device.type == "cuda" and config.kernels == "numba":
         raise InputError("config", "kernels", f"numba on {name}", "auto or torch", "numba's kernels run on the CPU.")
     if device.type == "cuda":
@@ -34,6 +37,10 @@ def choose_device(config: Config) -> torch.device:
     if refusal is not None:
         raise InputError("config", "kernels", f"triton on {name}", "auto or torch", f"Here {refusal}.")
     return device
+
+
+def _tinycudann_refusal(device: torch.device) -> str | None:
+    return "it needs a CUDA device" if device.type != "cuda" else tinycudann_refusal()
 
 
 def device_name(device: torch.device) -> str:

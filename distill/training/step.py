@@ -32,6 +32,7 @@ from settings.losses import PICTURE_TERMS
 _log = logging.getLogger(__name__)
 # Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
 _HEADROOM = 1.125
+_ROOM_FOR = 256  # samples: a multiple of what kernels take at a time
 _FIRST_RAYS = 1024
 
 
@@ -171,7 +172,8 @@ class TrainingStep:
         """Samples there is room for in an asynchronous step; None: as many as there are."""
         if not self.asynchronous:
             return None
-        return max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+        needed = max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+        return -(-needed // _ROOM_FOR) * _ROOM_FOR
 
     def settle(self, steps: int) -> None:
         """Makes sure that all ``steps`` so far were sound; waits for the device.
