@@ -178,7 +178,8 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
 def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
     twins = twins_without_triton(features)
-    most = _FUSED_WIDTH.get(features.element_size(), 0) if implementation == "auto" else MAX_WIDTH
+    by_name = implementation in ("torch", "numba", "triton")
+    most = MAX_WIDTH if by_name else _FUSED_WIDTH.get(features.element_size(), 0)
     return (*twins, "triton") if widest <= most else twins
 
 

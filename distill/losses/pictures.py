@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class RayBatch:
     coverage: Tensor
     distance: Tensor | None
     reach: Tensor | None = None
+
+    def __getitem__(self, index: Tensor) -> RayBatch:
+        parts = (getattr(self, field.name) for field in fields(self))
+        return RayBatch(*(None if part is None else part[index] for part in parts))
 
     @property
     def sampled(self) -> Rays:

@@ -76,7 +76,7 @@ def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interr
     for a reader that wants no more (``| head``).
 
     Args:
-        debug: let errors through, so that their traceback shows.
+        debug: let errors through, so that their traceback shows, and tell what is logged for that alone.
         interrupted: what to say after a signal that asks it to stop.
     """
     with forgiving_output() as stdout, signals_stop():
@@ -84,6 +84,7 @@ def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interr
         handler.setFormatter(_Formatter())
         logging.basicConfig(level=logging.INFO, handlers=[handler])
         logging.getLogger("numba").setLevel(logging.WARNING)
+        logging.getLogger("distill").setLevel(logging.DEBUG if debug else logging.NOTSET)
         warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
         status = _status_of(work, debug, interrupted)
         stdout.flush()

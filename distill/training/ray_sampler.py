@@ -203,11 +203,12 @@ class PixelPool:
 class MixedRaySampler(RaySource):
     """Draws a fixed share of the rays from the dataset's images, the others from the teacher.
 
-    Rays of images have no depth.
+    Rays of images have no depth. The two kinds are interleaved: where there is no room for all samples of a batch it is
+    its last rays that are left out, and they must be of both kinds alike.
 
     Args:
-        teacher: gives the first rays of a batch.
-        images: gives the last ones.
+        teacher: gives rays with all that it knows.
+        images: gives the others.
         weight: rays of images for each of the teacher's.
     """
 
@@ -225,7 +226,8 @@ class MixedRaySampler(RaySource):
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
         own = self._of_teacher(count)
-        return _joined(self.teacher.draw(own, generator), self.images.draw(count - own, generator))
+        joined = _joined(self.teacher.draw(own, generator), self.images.draw(count - own, generator))
+        return joined[interleaving(own, count - own, joined.rgb.device)]
 
     def __enter__(self) -> RaySource:
         self.teacher.__enter__()
@@ -251,6 +253,14 @@ class MixedRaySampler(RaySource):
 
     def _of_teacher(self, count: int) -> int:
         return count - round(self.share * count)
+
+
+def interleaving(first: int, second: int, device: torch.device) -> Tensor:
+    """(first + second,) int64: places in one list after another that spread the second's evenly among the first's."""
+    place = torch.arange(first + second, device=device)
+    before = place * second // max(1, first + second)  # of the second's
+    is_second = (place + 1) * second // max(1, first + second) > before
+    return torch.where(is_second, first + before, place - before)
 
 
 def _joined(first: RayBatch, second: RayBatch) -> RayBatch:

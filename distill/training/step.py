@@ -32,6 +32,7 @@ from settings.losses import PICTURE_TERMS
 _log = logging.getLogger(__name__)
 # Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
 _HEADROOM = 1.125
+_ROOM_FOR = 256  # samples: a multiple of what kernels take at a time
 _FIRST_RAYS = 1024
 
 
@@ -118,7 +119,7 @@ class TrainingStep:
             if self.graphs is None:
                 result = self.take(batch, seed, step + 1, weights, done)
             else:
-                numbers = {"seed": seed, "step": step + 1, "factor": factor} | weights
+                numbers = seed, step + 1, factor, *(weights[name] for name in PICTURE_TERMS)
                 result = self.graphs(step_inputs(batch, numbers, self.device))
             self._adapt_rays(len(batch.rays), result.rendered)
         seconds = time.perf_counter() - began - result.measuring
@@ -171,7 +172,8 @@ class TrainingStep:
         """Samples there is room for in an asynchronous step; None: as many as there are."""
         if not self.asynchronous:
             return None
-        return max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+        needed = max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+        return -(-needed // _ROOM_FOR) * _ROOM_FOR
 
     def settle(self, steps: int) -> None:
         """Makes sure that all ``steps`` so far were sound; waits for the device.
@@ -204,8 +206,9 @@ class TrainingStep:
 
     def _take_recorded(self, inputs: Mapping[str, Tensor]) -> StepResult:
         """As ``take``, of ``step_inputs`` alone: what a CUDA graph can replay."""
-        weights = {name: inputs[name].float() for name in PICTURE_TERMS}
-        return self.take(batch_of(inputs), inputs["seed"], inputs["step"], weights, factor=inputs["factor"])
+        seed, step, factor, *weights = inputs["numbers"].unbind()
+        weights = dict(zip(PICTURE_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
+        return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
 
     def _make_graphs(self) -> StepGraphs[StepResult] | None:
         if not self.config.train.cuda_graphs:

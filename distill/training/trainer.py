@@ -172,7 +172,8 @@ class Trainer:
             features=self.features.copy() if self.features else None, asynchronous=self.step.asynchronous,
         )  # fmt: skip
         twin.progress, twin.step.rays_per_step = copy.copy(self.progress), self.step.rays_per_step
-        twin.model.grid.refresh(twin.model.student, twin.step.generator)
+        with twin.model.student.computing_in(twin.step.precision):  # as the run's own: another type, another kernel
+            twin.model.grid.refresh(twin.model.student, twin.step.generator)
         with one_torch_thread():
             start = time.perf_counter()
             for _ in range(steps):

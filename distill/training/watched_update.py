@@ -51,7 +51,8 @@ class StepWatch:
         values = torch.stack([known[name] if name in known else torch.zeros_like(gradient) for name in self._names])
         broken = ~values.isfinite()
         first = broken & (self._first == _NEVER)
-        self._first.masked_fill_(first, step)
+        # Not masked_fill_: it has the host read a value that is a tensor, which a recorded step must not.
+        self._first.copy_(torch.where(first, step, self._first))
         self._value.copy_(torch.where(first, values, self._value))
         return broken.any()
 

@@ -27,7 +27,8 @@ def triton_for_cuda(monkeypatch):
         (CPU, ("torch",), "torch"),
         (CUDA, ("torch", "numba"), "torch"),
         (CUDA, ALL, "triton"),
-        (CUDA, ("torch", "triton", "tinycudann"), "tinycudann"),
+        (CUDA, ("torch", "triton", "tinycudann"), "triton"),
+        (CUDA, ("torch", "tinycudann"), "torch"),
         (MPS, ALL, "torch"),
     ],
 )
@@ -53,6 +54,15 @@ def test_a_kernel_without_a_twin_takes_triton_as_auto_where_triton_runs(monkeypa
         resolve("test_kernel", "triton", CPU, ("torch", "numba"))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert resolve("test_kernel", "triton", CPU, ("torch", "numba")) == "numba"
+
+
+def test_tinycudann_is_taken_by_name_alone_and_on_cuda_alone():
+    both = ("torch", "triton", "tinycudann")
+    assert resolve("test_kernel", "tinycudann", CUDA, both) == "tinycudann"
+    assert resolve("test_kernel", "tinycudann", CUDA, ALL) == "triton"  # a kernel that it has not
+    for available in (both, ALL):
+        with pytest.raises(ValueError, match="'tinycudann' cannot run on cpu"):
+            resolve("test_kernel", "tinycudann", CPU, available)
 
 
 def test_on_the_cpu_triton_runs_in_its_interpreter_alone_and_by_name_alone(monkeypatch):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from distill.rendering.renderer import RenderSettings
-from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource
+from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource, interleaving
 from kernels.ray_samples import Cells
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
@@ -147,8 +147,8 @@ def test_the_weight_says_how_many_rays_are_of_images(views, images, weight, coun
     mixed = MixedRaySampler(make_sampler(views), make_sampler(images), weight)
     batch = draw(mixed, count)
     assert len(batch.rays) == len(batch.rgb) == len(batch.background) == len(batch.coverage) == count
-    # The teacher's come first and know their distance, those of images do not.
-    assert (batch.distance > 0).tolist() == [True] * (count - of_images) + [False] * of_images
+    # The teacher's know their distance, those of images do not.
+    assert (batch.distance == 0).sum() == of_images
     assert mixed.pixels == (2 + 4) * HEIGHT * WIDTH
 
 
@@ -156,14 +156,29 @@ def test_a_mixed_batch_is_a_batch_of_each(views, images):
     teacher, photos = make_sampler(views, random_background=True), make_sampler(images, random_background=True)
     batch = draw(MixedRaySampler(teacher, photos, 1.0), 40)
     generator = torch.Generator().manual_seed(0)
-    parts = [teacher.draw(20, generator), photos.draw(20, generator)]
-    for name in ("rgb", "background", "coverage"):
-        assert torch.equal(getattr(batch, name), torch.cat([getattr(part, name) for part in parts]))
-    for name in ("origins", "directions", "near", "far"):
-        assert torch.equal(getattr(batch.rays, name), torch.cat([getattr(part.rays, name) for part in parts]))
+    for part, places in (
+        (teacher.draw(20, generator), slice(0, None, 2)),
+        (photos.draw(20, generator), slice(1, None, 2)),
+    ):
+        for name in ("rgb", "background", "coverage"):
+            assert torch.equal(getattr(batch, name)[places], getattr(part, name))
+        for name in ("origins", "directions", "near", "far"):
+            assert torch.equal(getattr(batch.rays, name)[places], getattr(part.rays, name))
+    photo = batch[torch.arange(1, 40, 2)]
     torch.testing.assert_close(
-        batch.rgb[20:, 1], 200 / 255 * batch.coverage[20:] + (1 - batch.coverage[20:]) * batch.background[20:, 1]
+        photo.rgb[:, 1], 200 / 255 * photo.coverage + (1 - photo.coverage) * photo.background[:, 1]
     )
+
+
+@pytest.mark.parametrize(("first", "second"), [(20, 20), (80, 20), (3, 7), (100, 1), (0, 5), (5, 0), (0, 0)])
+def test_however_many_rays_are_left_out_they_are_of_both_kinds_alike(first, second):
+    found = interleaving(first, second, CPU)
+    assert sorted(found.tolist()) == list(range(first + second))
+    of_second = found >= first
+    # Each kind in its own order, and in any of the first or the last rays as many of each as is their share.
+    assert (found[of_second].diff() > 0).all() and (found[~of_second].diff() > 0).all()
+    expected = (torch.arange(first + second) + 1) * second / max(1, first + second)
+    assert ((of_second.cumsum(0) - expected).abs() < 1).all()
 
 
 def test_without_any_depth_a_mixed_batch_has_none(views, images):
@@ -265,8 +280,8 @@ def test_rays_of_images_are_sampled_to_their_end(views, opaque_views):
     reach = torch.full((2, HEIGHT, WIDTH), 2.5, dtype=torch.float16)
     guided = RaySampler(views, BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, reach=reach)
     batch = draw(MixedRaySampler(guided, make_sampler(opaque_views), 1.0), 20)
-    assert (batch.reach[:10] == 2.5).all() and (batch.reach[10:] == torch.inf).all()
-    assert torch.equal(batch.sampled.far[10:], batch.rays.far[10:])
+    assert (batch.reach[::2] == 2.5).all() and (batch.reach[1::2] == torch.inf).all()
+    assert torch.equal(batch.sampled.far[1::2], batch.rays.far[1::2])
 
 
 def test_the_pool_is_replaced_view_by_view():

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.launch_count import LaunchCount
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
-from tests.triton_device import DEVICE, needs_triton
+from tests.triton_device import DEVICE, GPU, needs_triton
 
 SMALL = (
     *("train.samples_per_step=160", "train.rays_per_step=16", "render.max_samples_per_ray=64", "render.step_size=0.05"),
@@ -54,3 +55,20 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
             # Adam is lazy with them: what no sample touched has not moved at all.
             assert ((moved == 0) == (wanted == 0)).float().mean() > 0.995
             assert 0.05 < (moved == 0).float().mean() < 1
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
+def test_the_probe_compiles_all_that_the_first_steps_need(config_path, student) -> None:
+    """Those before the first refresh of the grid, the refresh, and what follows it with other numbers of rays."""
+    more = (*SMALL, *student, "train.precision=float16", "occupancy.warmup_steps=6", "occupancy.update_every=6")
+    trainer = trainer_of(config_path, *more, "kernels=triton", asynchronous=True)
+    with LaunchCount() as probe:
+        trainer.probe(1)
+    with LaunchCount() as training:
+        for step in range(7):
+            trainer.step.rays_per_step = 16 - step
+            trainer.take_step()
+    assert training.launches["_density"] == 1
+    assert training.compiled <= probe.compiled
