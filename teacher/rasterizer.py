@@ -18,9 +18,9 @@ from kernels.ray_weights import RayWeights, ray_weights
 from kernels.sight import sight
 from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
-from teacher.gsplat_setup import ensure_gsplat
+from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
-__all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view"]
+__all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view", "raster_implementation"]
 
 _MOST_MULTIPLE = 16
 
@@ -57,13 +57,29 @@ class Drawing:
         return DILATION * (width / (self.fitted_width or width)) ** 2
 
 
+def raster_implementation(name: str, device: torch.device) -> str:
+    """``Rasterizer``'s ``implementation``, or what ``"auto"`` stands for on a device.
+
+    Where the device is CUDA and gsplat does not run, ``"auto"`` is the CPU's, and a warning says so.
+
+    Raises:
+        InputError: gsplat is named and cannot run on the device; what is missing.
+    """
+    if name == "auto":
+        return "gsplat" if device.type == "cuda" and gsplat_runs(device) else "cpu"
+    if name == "gsplat":
+        ensure_gsplat(device)
+    return name
+
+
 class Rasterizer:
     """Renders a fixed set of Gaussians, what does not depend on the view computed once.
 
     Args:
         gaussians: the teacher.
-        implementation: ``"auto"``: gsplat on a CUDA device, else as ``"cpu"``; ``"gsplat"``; ``"cpu"``: the fastest
-            of the kernel ``rasterize`` on the CPU, whatever the device; ``"numba"`` or ``"torch"``: that one.
+        implementation: ``"auto"``: gsplat on a CUDA device on which it runs, else as ``"cpu"``; ``"gsplat"``;
+            ``"cpu"``: the fastest of the kernel ``rasterize`` on the CPU, whatever the device; ``"numba"`` or
+            ``"torch"``: that one.
         near: Gaussians closer than this along the view axis are left out, world units. 0.2 is graphdeco's; a scene
             much smaller than one unit wants less.
         threads: CPU threads; None is all. The images do not depend on it.
@@ -86,12 +102,8 @@ class Rasterizer:
     ) -> None:
         self.drawing = drawing or Drawing()
         device = torch.device(device or "cpu")
-        if implementation == "auto":
-            implementation = "gsplat" if device.type == "cuda" else "cpu"
-        if implementation == "gsplat":
-            ensure_gsplat(device)
-        self.implementation = implementation
-        self.device = device if implementation == "gsplat" else torch.device("cpu")
+        self.implementation = raster_implementation(implementation, device)
+        self.device = device if self.implementation == "gsplat" else torch.device("cpu")
         """Where the images are."""
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)

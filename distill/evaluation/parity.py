@@ -30,7 +30,7 @@ from settings.config import Config
 from students.base import Student
 from teacher.gaussian_files import write_gaussians
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Rasterizer, raster_implementation
 from teacher.sources import Teacher
 from teacher.views.output_folder import outputs_folder
 
@@ -125,7 +125,7 @@ def measure_parity(
 
     def teacher_speed() -> Speed:
         others = gpu_allocated_gib(device)
-        rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=device)
+        rasterizer = Rasterizer(teacher.gaussians, implementation, device=device)
         return timed(lambda index: rasterizer.render(cameras, index), rasterizer.device, others)
 
     views = [value for index in frames for value in camera_values(cameras, index)]
@@ -137,8 +137,10 @@ def measure_parity(
     known: Row = {"subject": "teacher", "source": None}
     if teacher.gaussians is not None:
         tensors = [getattr(teacher.gaussians, field.name) for field in fields(teacher.gaussians)]
-        key = cache_key(config.teacher.rasterizer, *tensors, *conditions)
-        known |= {"source": f"measured on {device_name(device)}"}
+        implementation = raster_implementation(config.teacher.rasterizer, device)
+        key = cache_key(implementation, *tensors, *conditions)
+        drawn_on = device if implementation == "gsplat" else torch.device("cpu")
+        known |= {"source": f"measured on {device_name(drawn_on)}"}
         known |= _recorded(cache, "teacher", key, teacher_speed)
         known |= gaussians_size(teacher.gaussians, config.teacher.ply)
     else:

@@ -76,6 +76,33 @@ def test_recent_power_is_since_the_last_reading(uuids):
         assert monitor.recent_power_w() == 250.0
 
 
+class Counting(FakeNvml):
+    """Its energy counter goes up by 600 J from one reading to the next."""
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802
+        self.joules = getattr(self, "joules", 5000) + 600
+        return 1000 * self.joules
+
+
+@pytest.mark.parametrize(("seconds", "watts"), [(3.0, 200.0), (1.9, 150.0)])
+def test_the_mean_is_the_energy_counters_where_the_block_is_long_enough(uuids, seconds, watts):
+    now = 7.0
+    with GpuMonitor(CUDA, interval_s=60, nvml=Counting(), clock=lambda: now) as monitor:
+        assert monitor.mean_power_w() == 100.0
+        now += seconds
+    assert monitor.mean_power_w() == watts
+
+
+@pytest.mark.parametrize(("status", "watts"), [(0, 42.5), (3, 100.0)])
+def test_the_power_of_the_moment_is_read_where_the_driver_has_it(uuids, status, watts):
+    field = SimpleNamespace(nvmlReturn=status, value=SimpleNamespace(uiVal=42_500))
+    nvml = FakeNvml()
+    nvml.NVML_SUCCESS, nvml.NVML_FI_DEV_POWER_INSTANT = 0, 186
+    nvml.nvmlDeviceGetFieldValues = lambda handle, fields: [field]
+    with GpuMonitor(CUDA, interval_s=60, nvml=nvml) as monitor:
+        assert monitor.recent_power_w() == watts
+
+
 @pytest.mark.parametrize("fails_at", [0, 1])
 def test_failure_is_none_without_noise(uuids, capfd, recwarn, fails_at):
     with GpuMonitor(CUDA, interval_s=60, nvml=FakeNvml(fails_at)) as monitor:
