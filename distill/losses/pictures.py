@@ -196,7 +196,7 @@ def _total_loss_triton(
 
     rays, has_depth = batch.rays, batch.distance is not None
     used = {"rgb": True, "alpha": config.alpha.weight > 0, "depth": has_depth and config.depth.weight > 0}
-    factors = [weights[name] for name in PICTURE_TERMS]
+    factors = [weights[name] if used[name] else 0.0 * weights["rgb"] for name in PICTURE_TERMS]
     options = {"RGB": config.rgb.kind, "RGB_DELTA": config.rgb.delta, "ALPHA": config.alpha.kind}
     options |= {"DEPTH": config.depth.kind, "DEPTH_DELTA": config.depth.delta}
     total, terms, valid, normalized = PictureTermsTriton.apply(
