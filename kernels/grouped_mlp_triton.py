@@ -12,14 +12,13 @@ cache.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from kernels.grouped_layout import LEAK, GroupedLayout
+from kernels.grouped_schedule_triton import schedule
 from kernels.mlp_triton import (
     backward_block_of,
     block_of,
@@ -47,41 +46,6 @@ _PIECE = 512  # points of one cell that one program takes
 _FOLD = 1024  # parameters that one program adds up
 STYLE = (LEAK, True, False)
 _TURN = tl.constexpr(6.283185307179586)
-
-
-class Schedule(NamedTuple):
-    """Who evaluates what.
-
-    order: (N,) int64, points by cell, in their own order within a cell.
-    pieces: (P, 4) int32, a program's cell, its first and last + 1 position in ``order``, and its row of the gradients.
-    spare: (cells, 2) int32, the first spare row of a cell's gradients and their number.
-    spares: spare rows that there can be.
-    """
-
-    order: Tensor
-    pieces: Tensor
-    spare: Tensor
-    spares: int
-
-
-def schedule(cell_index: Tensor, cells: int, most: int) -> Schedule:
-    """Pieces of one cell and at most ``most`` points. Points of cells out of range are in none."""
-    by_cell, order = torch.sort(cell_index, stable=True)
-    starts = torch.searchsorted(by_cell, torch.arange(cells + 1, device=cell_index.device))
-    pieces = (starts.diff() + most - 1) // most
-    further = (pieces - 1).clamp(min=0)
-    ends, spare_ends = pieces.cumsum(0), further.cumsum(0)
-    spares = len(cell_index) // most
-    piece = torch.arange(spares + min(cells, len(cell_index)), device=cell_index.device)
-    cell = torch.searchsorted(ends, piece, right=True)
-    exists, cell = cell < cells, cell.clamp(max=cells - 1)
-    within = piece - (ends - pieces)[cell]
-    first = starts[cell] + within * most
-    last = torch.where(exists, torch.minimum(first + most, starts[cell + 1]), first)
-    spare_first = cells + spare_ends - further
-    row = torch.where(within == 0, cell, spare_first[cell] + within - 1)
-    columns = torch.stack([cell, first, last, row], dim=1).int()
-    return Schedule(order, columns, torch.stack([spare_first, further], dim=1).int(), spares)
 
 
 @triton.jit

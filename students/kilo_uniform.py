@@ -109,7 +109,7 @@ class KiloUniformStudent(Student):
         else:
             density, channels, activations = tapped_grouped_radiance_mlp(
                 asked.local,
-                sh_basis(directions, self.direction_degree),
+                sh_basis(directions, self.direction_degree, implementation=self.implementation),
                 ray_index if asked.point is None else ray_index[asked.point],
                 asked.cell,
                 networks,
@@ -133,7 +133,7 @@ class KiloUniformStudent(Student):
         return *_mixed(asked, density, channels, len(positions)), activations
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
-        basis = sh_basis(directions, self.direction_degree)
+        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
         return color_network(features, basis, self.color_networks[0].to(self.precision), self.layout)
 
     def _inner_width(self, tap: str) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from distill.losses.pictures import RayBatch
 from distill.rendering.renderer import RenderSettings, clip_to_box
 from kernels.cell_projection import pixels_of_cells
+from kernels.dispatch import resolve
 from kernels.ray_samples import Cells
 from scene.rays import Rays, SceneBox, pixel_rays
 from settings.errors import InputError
@@ -129,14 +130,21 @@ class RaySampler(RaySource):
         return sum(part.nbytes for part in kept if part is not None)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        pixel = self._draw_pixels(count, generator)
-        frame, rest = pixel // self._frame_pixels, pixel % self._frame_pixels
-        row, col = rest // self.cameras.width, rest % self.cameras.width
-        rays = clip_to_box(*pixel_rays(self.cameras, frame, row, col), self.box, self.settings)
+        total = self.pixels if self.pool is None else self.pool.count
+        chosen = torch.randint(total, (count,), generator=generator, device=generator.device).to(self.device)
         if self.random_background:
             background = torch.rand((count, 3), generator=generator, device=generator.device).to(self.device)
         else:
             background = self.background.expand(count, 3)
+        twins = ("torch", "numba", "triton")
+        if resolve("training_rays", self.settings.implementation, self.device, twins) == "triton":
+            return self._batch_triton(chosen, background)
+        return self._batch_torch(chosen if self.pool is None else self.pool.pixels(chosen), background)
+
+    def _batch_torch(self, pixel: Tensor, background: Tensor) -> RayBatch:
+        frame, rest = pixel // self._frame_pixels, pixel % self._frame_pixels
+        row, col = rest // self.cameras.width, rest % self.cameras.width
+        rays = clip_to_box(*pixel_rays(self.cameras, frame, row, col), self.box, self.settings)
         rgb = _unit(self.rgb[pixel])
         if self.alpha is not None:
             alpha = _unit(self.alpha[pixel])
@@ -150,15 +158,22 @@ class RaySampler(RaySource):
             reach=None if self.reach is None else self.reach[pixel].float(),
         )
 
+    def _batch_triton(self, chosen: Tensor, background: Tensor) -> RayBatch:
+        """As ``_batch_torch``, of pixels of the pool."""
+        from kernels import training_rays_triton
+
+        cameras, pool = self.cameras, self.pool
+        pixels = training_rays_triton.Pixels(
+            cameras.c2w, (cameras.fx, cameras.fy, cameras.cx, cameras.cy), (cameras.width, cameras.height),
+            self.rgb, self.alpha, self.coverage, self.distance, self.reach, pool and (pool.table, pool.ends),
+        )  # fmt: skip
+        ends = self.box.lower, self.box.upper, self.settings.near, self.settings.far
+        *rays, rgb, coverage, distance, reach = training_rays_triton.draw(chosen, background, pixels, *ends)
+        return RayBatch(Rays(*rays), rgb, background, coverage, distance, reach)
+
     @property
     def _frame_pixels(self) -> int:
         return self.cameras.width * self.cameras.height
-
-    def _draw_pixels(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) int64 pixels of all views."""
-        total = self.pixels if self.pool is None else self.pool.count
-        chosen = torch.randint(total, (count,), generator=generator, device=generator.device).to(self.device)
-        return chosen if self.pool is None else self.pool.pixels(chosen)
 
     def _find_pixels(self, frame: int) -> None:
         """Puts the pixels of a view that look at an occupied cell into the pool."""
@@ -178,7 +193,8 @@ class PixelPool:
     def __init__(self, views: int, frame_pixels: int, device: torch.device) -> None:
         self.table = torch.zeros(views, frame_pixels, dtype=torch.int32, device=device)
         self._counts = [0] * views
-        self._starts = self._ends = torch.zeros(views, dtype=torch.int64, device=device)
+        self._starts = self.ends = torch.zeros(views, dtype=torch.int64, device=device)
+        """Of each view, pixels of it and of those before it."""
 
     @property
     def count(self) -> int:
@@ -190,13 +206,13 @@ class PixelPool:
         places = wanted.nonzero()[:, 0]
         self.table[view, : len(places)] = places.int()
         self._counts[view] = len(places)
-        counts = torch.tensor(self._counts, device=self._ends.device)
-        self._ends = counts.cumsum(0)
-        self._starts = self._ends - counts
+        counts = torch.tensor(self._counts, device=self.ends.device)
+        self.ends = counts.cumsum(0)
+        self._starts = self.ends - counts
 
     def pixels(self, chosen: Tensor) -> Tensor:
         """(R,) int64 numbers among all pixels of the views, of (R,) numbers among those of the pool."""
-        view = torch.searchsorted(self._ends, chosen, right=True)
+        view = torch.searchsorted(self.ends, chosen, right=True)
         return view * self.table.shape[1] + self.table[view, chosen - self._starts[view]]
 
 

@@ -25,6 +25,7 @@ from distill.training.optimizer import StudentAdam, rate_factor
 from distill.training.ray_sampler import RaySource
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
+from kernels.dispatch import resolve
 from machine.devices import generator_on, host_integer
 from settings.config import Config
 from settings.losses import PICTURE_TERMS
@@ -97,6 +98,9 @@ class TrainingStep:
         self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
         self.counts = LaggedCounts(device)
         self.dropped_rays = torch.zeros((), dtype=torch.int64, device=device)
+        # Triton's are for steps that nothing waits for; a CPU's others are torch's.
+        by = resolve("picture_terms", config.kernels, device, ("torch", "numba", "triton")) if asynchronous else "torch"
+        self._losses_by = "triton" if by == "triton" else "torch"
         self.graphs = self._make_graphs()
         self._told_of_refusal = False
 
@@ -145,7 +149,9 @@ class TrainingStep:
         features = self.features
         taps = features.taps(done) if features else ()
         rendered = render_rays(self.student, self.grid, batch.sampled, self.settings, seed, taps, self.capacity)
-        loss, terms, depth = total_loss(rendered.composite, batch, self.config.loss, weights, rendered.kept)
+        loss, terms, depth = total_loss(
+            rendered.composite, batch, self.config.loss, weights, rendered.kept, self._losses_by
+        )
         internal = InternalTerms({}, {})
         if features:
             internal = features.compare(rendered, batch, done, self.generator)

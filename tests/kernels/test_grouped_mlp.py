@@ -160,19 +160,6 @@ def test_triton_matches_torch_in_cells_shared_by_several_programs(monkeypatch):
 
 
 @needs_triton
-def test_triton_schedule_by_hand():
-    from kernels.grouped_mlp_triton import schedule
-
-    plan = schedule(torch.tensor([2, 0, 2, 2, 3, 2, 2]), 4, 2)
-    assert plan.order.tolist() == [1, 0, 2, 3, 5, 6, 4]
-    # Cell, first, last + 1, gradient row: cell 2 has its own row and two spare ones. The last two have no points.
-    assert plan.pieces[:5].tolist() == [[0, 0, 1, 0], [2, 1, 3, 2], [2, 3, 5, 4], [2, 5, 6, 5], [3, 6, 7, 3]]
-    assert len(plan.pieces) == 7 and (plan.pieces[5:, 1] == plan.pieces[5:, 2]).all()
-    assert plan.spare.tolist() == [[4, 0], [4, 0], [4, 2], [6, 0]]
-    assert plan.spares == 3
-
-
-@needs_triton
 def test_triton_multiplies_in_the_parameters_type():
     case = random_case(SMALL, torch.randint(3, (99,)), cells=3)
     upstream = random_upstream(case)
