@@ -62,6 +62,13 @@ failed=()
 # attempt NAME COMMAND...: a step that others do not depend on.
 attempt() { run_step "$@" || failed+=("$1"); }
 
+# benchmark NAME OPTION...: a part of the benchmark.
+benchmark() {
+    local name=benchmark_$1
+    shift
+    attempt "$name" "$python" tools/benchmark.py --device "$device" "${size[@]}" "$@" --csv "$report/$name.csv"
+}
+
 # student NAME CONFIG SECONDS [OPTION...]: trains for the time and evaluates, from its last checkpoint if it has one.
 student() {
     local name=$1 config=$2 seconds=$3
@@ -123,11 +130,13 @@ main() {
     # In one process, without the options of pyproject.toml: tests beside each other share the GPU's memory.
     attempt tests "$python" -m pytest "${tests[@]}" -o addopts=--import-mode=importlib -p no:cacheprovider \
         --junitxml "$report/tests.xml"
-    kernels=(--only hash_encoding --only radiance_mlp --only grouped_mlp --only marching --only adam)
-    attempt benchmark_kernels "$python" tools/benchmark.py --device "$device" "${size[@]}" "${kernels[@]}" \
-        --csv "$report/benchmark_kernels.csv"
-    attempt benchmark_runs "$python" tools/benchmark.py --device "$device" "${size[@]}" --only training --only rendering \
-        --csv "$report/benchmark_runs.csv"
+    # Each in a process of its own: where one has the GPU fail, the others are measured all the same.
+    for kernel in hash_encoding radiance_mlp grouped_mlp marching adam; do
+        benchmark "$kernel" --only "$kernel"
+    done
+    for kind in hash_grid kilo_uniform; do
+        benchmark "$kind" --only training --only rendering --student "$kind"
+    done
     if [[ -n $lego ]]; then
         lego_records
     elif [[ $tiny == 1 ]]; then

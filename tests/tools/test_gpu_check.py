@@ -14,6 +14,8 @@ from settings.loading import REPO_ROOT, load_config
 from teacher.sources import source_of
 
 SCRIPT = "tools/gpu_check.sh"
+PARTS = ("hash_encoding", "radiance_mlp", "grouped_mlp", "marching", "adam", "hash_grid", "kilo_uniform")
+BENCHMARKS = [f"benchmark_{part}" for part in PARTS]
 
 
 def bash(*command, **environment):
@@ -40,7 +42,8 @@ def test_the_plan_of_a_try_on_the_cpu_writes_nothing(tmp_path):
     output = tmp_path / "out"
     result = bash(SCRIPT, "--device", "cpu", "--tiny", "--output", str(output), "--dry-run")
     assert planned(result) == [
-        *("tests", "benchmark_kernels", "benchmark_runs"),
+        "tests",
+        *BENCHMARKS,
         *("bricks_teacher", "bricks_hash", "bricks_kilo"),
     ]
     assert not output.exists()
@@ -56,7 +59,7 @@ def test_the_tests_it_runs_are_there():
 
 def test_the_plan_of_the_records(tmp_path, lego):
     result = bash(SCRIPT, "--device", "cpu", "--lego", str(lego), "--output", str(tmp_path / "out"), "--dry-run")
-    assert planned(result)[3:] == [
+    assert planned(result)[1 + len(BENCHMARKS) :] == [
         *("record_teacher", "record_hash_60", "record_mixed_60", "record_hash_300", "record_mixed_300"),
         "record_kilo_300",
     ]
