@@ -55,6 +55,8 @@ def run_cases(kind: str, device: torch.device, sizes: Sizes, wanted: frozenset[s
             yield _rendering_case(kind, implementation, run)
             if renders_fused(run.model.student, run.model.settings, device):
                 yield _rendering_case(kind, f"{implementation}, fused", run, fused=True)
+                if device.type == "cuda":
+                    yield _rendering_case(kind, f"{implementation}, fused, float16", run, True, "float16")
 
 
 def _config(kind: str, device: torch.device, sizes: Sizes, implementation: str, *more: str) -> Config:
@@ -122,14 +124,14 @@ def _training_case(kind: str, implementation: str, run: _Run, sizes: Sizes) -> C
     return Case(name, implementation, lambda: run.step_seconds(sizes.timed_steps), **rays)
 
 
-def _rendering_case(kind: str, implementation: str, run: _Run, fused: bool = False) -> Case:
+def _rendering_case(kind: str, implementation: str, run: _Run, fused: bool = False, precision: str = "float32") -> Case:
     """One held-out frame as evaluation renders it, in waves of samples or by the fused renderer, left on the device."""
     cameras, background = run.teacher.views.cameras.to(run.device), run.config.render.background_rgb
     held_out = int(run.teacher.views.holdout.nonzero()[0])
 
     def work() -> None:
         model = run.trainer.model
-        settings = replace(model.settings, fused=fused)
+        settings = replace(model.settings, fused=fused, precision=precision)
         with torch.no_grad():
             render_frame(model.student, model.grid, cameras, held_out, settings, background)
 
