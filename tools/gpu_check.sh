@@ -14,7 +14,7 @@ bash tools/gpu_check.sh [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny
   --tiny         small sizes and a few seconds of training: whether all runs, in a couple of minutes on a CPU
   --output DIR   where everything is written (default: gpu_check); DIR/report is small and all that need be kept
   --parts N      stop after N parts, each under 9 minutes, with status 75; the same command goes on from there
-  --minutes N    stop when that time is over (a part gets half a minute to save), with status 75 too
+  --minutes N    stop after that time, with status 75 too; what runs then gets 20 s to save
   --dry-run      only say which steps are done and which are to do
 
 Needs the project's packages and pytest, no network, no git. PYTHON names the interpreter (default: python).
