@@ -15,6 +15,7 @@ from distill.benchmarks.case import Case, Sizes, implementations
 from distill.model.model import build_model
 from distill.rendering.renderer import render_frame, renders_fused
 from distill.runs.session import make_sampler
+from distill.training.step_graph import graph_refusal
 from distill.training.trainer import Trainer
 from kernels.threads import one_torch_thread
 from machine.run_folder import RunFolder
@@ -41,21 +42,23 @@ def run_cases(kind: str, device: torch.device, sizes: Sizes, wanted: frozenset[s
     """Of one of ``STUDENTS``, as ``wanted`` says: "training" (a step at the sample budget), "rendering" (a frame).
 
     The student is trained for ``sizes.warm_steps`` in the first call, so that the number of rays and the occupied space
-    are those of training and not of the start. On CUDA steps recorded as CUDA graphs are timed too.
+    are those of training and not of the start. On CUDA steps recorded as CUDA graphs are timed too, but not torch's:
+    for KiloUniform's thousands of networks it would take minutes.
     """
     teacher = load_teacher(_config(kind, device, sizes, "torch"))
-    for implementation in implementations(device):
+    names, on_cuda = implementations(device), device.type == "cuda"
+    for implementation in names[1:] if on_cuda else names:
         run = _Run(_config(kind, device, sizes, implementation), teacher, device)
         if "training" in wanted:
             yield _training_case(kind, implementation, run, sizes)
-            if device.type == "cuda" and implementation != "torch":
+            if on_cuda:
                 config = _config(kind, device, sizes, implementation, "train.cuda_graphs=true")
                 yield _training_case(kind, f"{implementation}, recorded", _Run(config, teacher, device), sizes)
         if "rendering" in wanted:
             yield _rendering_case(kind, implementation, run)
             if renders_fused(run.model.student, run.model.settings, device):
                 yield _rendering_case(kind, f"{implementation}, fused", run, fused=True)
-                if device.type == "cuda":
+                if on_cuda:
                     yield _rendering_case(kind, f"{implementation}, fused, float16", run, True, "float16")
 
 
@@ -101,12 +104,14 @@ class _Run:
         """Mean of some further steps, to an idle device.
 
         Raises:
-            RuntimeError: steps were to be recorded and cannot be.
+            ValueError: steps were to be recorded and cannot be.
+            RuntimeError: recording them failed.
         """
-        trainer = self.trainer
-        refusal = trainer.step.graphs.refusal if trainer.step.graphs is not None else None
-        if refusal is not None:
-            raise RuntimeError(refusal)
+        trainer, graphs = self.trainer, self.trainer.step.graphs
+        if self.config.train.cuda_graphs and graphs is None:
+            raise ValueError(graph_refusal(self.config, self.model.student, trainer.step.asynchronous))
+        if graphs is not None and graphs.refusal is not None:
+            raise RuntimeError(graphs.refusal)
         with one_torch_thread():
             start = time.perf_counter()
             for _ in range(steps):
