@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.benchmarks import measurement, run_cases
+from distill.benchmarks import kernel_cases, measurement, run_cases
 from distill.benchmarks.benchmark_table import COLUMNS, markdown, rows_of
 from distill.benchmarks.case import TINY, Case, implementations
-from distill.benchmarks.kernel_cases import adam_cases, hash_encoding_cases
+from distill.benchmarks.kernel_cases import adam_cases, grouped_mlp_cases, hash_encoding_cases, radiance_mlp_cases
 from distill.benchmarks.measurement import Limits, Timing, limit_cases, limits_from, measure
 from distill.rendering import renderer
 from settings.errors import InputError
@@ -172,6 +172,16 @@ def test_what_the_hash_encoding_moves_is_counted_from_its_sizes():
     # 1,024 points with 8 outputs, forward and backward; 4 levels of 4,096 entries of two floats, read, read, written.
     assert case.bytes == 1024 * (2 * 12 + 2 * 4 * 8) + 3 * 4 * 2 * 4 * 4096
     assert case.flops == 2 * 1024 * 4 * 8 * (2 * 2 + 2)
+
+
+@pytest.mark.parametrize("make", [hash_encoding_cases, radiance_mlp_cases, grouped_mlp_cases])
+def test_kernels_are_called_in_the_type_that_training_computes_in(make, monkeypatch):
+    monkeypatch.setattr(kernel_cases, "precision_on", lambda device: torch.float16)
+    monkeypatch.setattr(kernel_cases, "implementations", lambda device: ("torch", "numba"))
+    reference, numba = list(make(CPU, TINY))[:2]
+    reference.work()
+    with pytest.raises(ValueError, match="numba"):  # which has no float16
+        numba.work()
 
 
 def test_adams_gradient_is_the_same_before_each_update():
