@@ -11,7 +11,7 @@ bash tools/gpu_check.sh [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny
   --lego DIR     NeRF-synthetic LEGO at 800x800 (transforms_train.json, transforms_test.json): the records too
   --teacher PLY  3D Gaussians of it; without, tools/train_teacher.py fits them first (half an hour)
   --device NAME  cuda (default) or cpu
-  --tiny         small sizes and a few seconds of training: whether all runs, in a couple of minutes on a CPU
+  --tiny         small sizes and a few seconds of training: whether all runs, in a few minutes on a CPU
   --output DIR   where everything is written (default: gpu_check); DIR/report is small and all that need be kept
   --parts N      stop after N parts, each under 9 minutes, with status 75; the same command goes on from there
   --minutes N    stop after that time, with status 75 too; what runs then gets 20 s to save

@@ -81,8 +81,7 @@ def _tests(report: Path) -> list[str]:
         bad = int(suite.get("failures")) + int(suite.get("errors"))
         seconds, date = float(suite.get("time")), suite.get("timestamp", "")[:10]
         passed = total - skipped - bad
-        where = path.stem.replace("_", "/")
-        lines.append(f"{where}, {date}: {passed} passed, {bad} failed, {skipped} skipped, {seconds:.0f} s.")
+        lines.append(f"{path.stem}, {date}: {passed} passed, {bad} failed, {skipped} skipped, {seconds:.0f} s.")
     return ["\n".join(f"- {line}" for line in lines)] if lines else []
 
 
