@@ -75,7 +75,7 @@ class GpuMonitor:
             self._stop.set()
             self._thread.join()
             with contextlib.suppress(Exception):
-                self._sample()  # a block shorter than the interval still has its two ends
+                self._sample()  # a block shorter than the interval still has its end
         if self._handle is not None:
             with contextlib.suppress(Exception):
                 self._nvml.nvmlShutdown()
@@ -85,7 +85,8 @@ class GpuMonitor:
         if self._counted_w is not None:
             return self._counted_w
         with self._lock:
-            return sum(self._watts) / len(self._watts) if self._watts else None
+            watts = self._watts[1:] or self._watts  # the first is of what was before the block
+        return sum(watts) / len(watts) if watts else None
 
     def recent_power_w(self) -> float | None:
         """Mean power in W since the last call of this method (the latest sample if none came since), or None."""

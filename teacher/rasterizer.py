@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from math import ceil
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from kernels.rasterize import RasterOutput, View, rasterize
 from kernels.rasterize_forward_numba import DILATION
-from kernels.rasterize_gsplat import rasterize_gsplat
+from kernels.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
 from kernels.ray_samples import Cells
 from kernels.ray_weights import RayWeights, ray_weights
 from kernels.sight import sight
@@ -20,7 +21,7 @@ from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
-__all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view", "raster_implementation"]
+__all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view", "picture_renderer", "raster_implementation"]
 
 _MOST_MULTIPLE = 16
 
@@ -177,6 +178,24 @@ class Rasterizer:
 
     def _view(self, cameras: Cameras, index: int) -> View:
         return replace(camera_view(cameras, index), dilation=self.drawing.dilation(cameras.width))
+
+
+def picture_renderer(
+    gaussians: Gaussians, implementation: str, cameras: Cameras, device: torch.device
+) -> Callable[[int], object]:
+    """What draws camera ``index`` at the cameras' size for a clock: colour, alpha and z.
+
+    With gsplat nothing but that is done, and only what it needs is on the device; else it is ``Rasterizer.render``.
+
+    Args:
+        implementation: as of ``Rasterizer``, and never "auto".
+    """
+    if implementation != "gsplat":
+        rasterizer = Rasterizer(gaussians, implementation, device=device)
+        return lambda index: rasterizer.render(cameras, index)
+    tensors = gaussians.means, gaussians.rotations, gaussians.scales, gaussians.opacities, gaussians.sh
+    views = [camera_view(cameras, index) for index in range(len(cameras))]
+    return gsplat_pictures(*(tensor.to(device) for tensor in tensors), views)
 
 
 def camera_view(cameras: Cameras, index: int) -> View:

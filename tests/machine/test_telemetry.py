@@ -49,11 +49,11 @@ def uuids(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"uuid-{i}"))
 
 
-def test_a_short_block_has_its_two_ends(uuids):
+def test_a_short_block_has_the_reading_at_its_end(uuids):
     nvml = FakeNvml()
     with GpuMonitor(CUDA, interval_s=60, nvml=nvml) as monitor:
         assert monitor.mean_power_w() == 100.0
-    assert monitor.mean_power_w() == 150.0
+    assert monitor.mean_power_w() == 200.0
     assert nvml.handles == ["GPU-uuid-1"] and nvml.shut
 
 
@@ -62,7 +62,7 @@ def test_samples_come_from_the_thread_and_end_with_the_block(uuids):
     with GpuMonitor(CUDA, interval_s=0.001, nvml=nvml) as monitor:
         assert nvml.fifth.wait(10)
     count = nvml.samples
-    assert monitor.mean_power_w() == pytest.approx(100 * (count + 1) / 2)
+    assert monitor.mean_power_w() == pytest.approx(100 * (count + 2) / 2)
     assert not [thread for thread in threading.enumerate() if thread.name == "gpu-power"]
     assert nvml.samples == count
 
@@ -84,7 +84,7 @@ class Counting(FakeNvml):
         return 1000 * self.joules
 
 
-@pytest.mark.parametrize(("seconds", "watts"), [(3.0, 200.0), (1.9, 150.0)])
+@pytest.mark.parametrize(("seconds", "watts"), [(2.0, 300.0), (1.9, 200.0)])
 def test_the_mean_is_the_energy_counters_where_the_block_is_long_enough(uuids, seconds, watts):
     now = 7.0
     with GpuMonitor(CUDA, interval_s=60, nvml=Counting(), clock=lambda: now) as monitor:

@@ -10,7 +10,7 @@ from scene.cameras import Cameras
 from scene.rays import image_rays
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Drawing, Rasterizer, raster_implementation
+from teacher.rasterizer import Drawing, Rasterizer, picture_renderer, raster_implementation
 from tests.fake_gsplat import FakeGsplat
 
 
@@ -105,6 +105,17 @@ def test_auto_draws_on_the_cpu_where_gsplat_does_not_run(monkeypatch):
     assert raster_implementation("auto", torch.device("cpu")) == "cpu" and len(asked) == 1
     monkeypatch.setattr("teacher.rasterizer.gsplat_runs", lambda device: True)
     assert raster_implementation("auto", torch.device("cuda")) == "gsplat"
+
+
+@pytest.mark.parametrize("implementation", ["cpu", "gsplat"])
+def test_what_a_clock_is_given_draws_the_picture(implementation, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gsplat", FakeGsplat())
+    gaussians = one_gaussian([0.3, 0.2, -0.4])
+    draw = picture_renderer(gaussians, implementation, cameras(), torch.device("cpu"))
+    for index in range(2):
+        expected = Rasterizer(gaussians, "torch").render(cameras(), index)
+        alpha = draw(index)[1] if implementation == "gsplat" else draw(index).alpha
+        torch.testing.assert_close(alpha, expected.alpha)
 
 
 def test_a_drawing_reaches_the_fitted_width_with_its_widening():
