@@ -25,7 +25,7 @@ TILE = tl.constexpr(16)  # edge of a program's square of pixels
 # Bins that are looked at before the networks run for those slots that have a sample; a long empty stretch of one ray
 # does not hold up the others for longer.
 _TRIES = tl.constexpr(8)
-_REGISTERS = 168  # of a thread: 65,536 are shared by three blocks of 128 threads
+_REGISTERS = 168  # of a thread: a multiprocessor's 65,536 are shared by 12 warps
 _COARSE = tl.constexpr(4)  # fine cells per axis of a coarse one
 _FARTHEST = tl.constexpr(1e9)  # bins a ray can be sent ahead by
 
@@ -182,13 +182,11 @@ def add_sample(walk, t, light, found, done, density, red, green, blue, step):
 def fused_launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:
     """As ``launch_options``, and the registers of a thread.
 
-    Left alone the compiler takes all 255; with these a third block of four warps fits on a multiprocessor, whose loads
-    hide the others' waiting, and next to nothing is spilled (0 bytes in half precision, 240 of a layer 64 wide in
-    float32: ``tests.compile_triton`` and ptxas -v).
+    Left alone the compiler takes nearly all 255; with these more programs fit on a multiprocessor, whose loads hide the
+    others' waiting, and nothing is spilled in half precision (``tests.compile_triton`` and ptxas -v).
     """
     options = launch_options(nets, direction, style, device)
-    limited = options["num_warps"] == 4 and not torch.version.hip
-    return options | {"maxnreg": _REGISTERS} if limited else options
+    return options if torch.version.hip else options | {"maxnreg": _REGISTERS}
 
 
 def programs(width: int, height: int) -> int:

@@ -53,18 +53,25 @@ def precision_on(device: torch.device) -> str:
 
 
 def block_of(networks: Sequence[Network]) -> dict[str, int]:
-    """Samples per block and warps: what keeps the activations of two networks in registers."""
-    return {"BLOCK": 64, "num_warps": 4, "num_stages": 1}
+    """Samples per block and warps: what keeps the activations of two networks in registers.
+
+    Half the rows that Hopper's wgmma multiplies at a time, which keeps it out: of kernels that spill the descriptors of
+    its operands ptxas 12.8, Triton 3.6's, makes code that reads one before it is written, and on an H200 such a kernel
+    read outside its shared memory.
+    """
+    return {"BLOCK": 32, "num_warps": 4 if _widest(networks) > 32 else 2, "num_stages": 1}
 
 
 def backward_block_of(networks: Sequence[Network]) -> dict[str, int]:
-    """As ``block_of``, with room for the sums of the gradients, which more threads share if layers are wide.
+    """As ``block_of``, with room for the sums of the gradients, which more threads share.
 
-    Half as many samples as a warp group multiplies: with whole ones the compiler (ptxas 12.8) ran out of uniform
-    registers for the operands of its products, and the kernel read outside its shared memory on an H200.
+    The gradient of a matrix 64 wide still goes through wgmma, whose few descriptors need not be spilled.
     """
-    wide = max(max(pads) for _, pads, _ in networks) > 32
-    return {"BLOCK": 32, "num_warps": 8 if wide else 4}
+    return {"BLOCK": 32, "num_warps": 8 if _widest(networks) > 32 else 4}
+
+
+def _widest(networks: Sequence[Network]) -> int:
+    return max(max(pads) for _, pads, _ in networks)
 
 
 def launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:

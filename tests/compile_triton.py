@@ -3,8 +3,8 @@
 ``python -m tests.compile_triton CASE/CAPABILITY...``, e.g. ``radiance_64/80 adam/90``, without TRITON_INTERPRET. The
 public functions get tensors on the CPU; every launch is recorded and compiled to machine code with the very arguments,
 options and specialisations of the call. Prints a line per kernel: case, name, compute capability, bytes of shared
-memory. The interpreter lets pass what the compiler does not: types that change in a loop, blocks that are no powers of
-two, operations without a lowering.
+memory, products by Hopper's wgmma. The interpreter lets pass what the compiler does not: types that change in a loop,
+blocks that are no powers of two, operations without a lowering.
 """
 
 import multiprocessing
@@ -186,7 +186,8 @@ def compile_case(job):
         source = _source(function, positional, named)
         compiled = triton.compile(source, target=GPUTarget("cuda", int(capability), 32), options=options)
         assert compiled.asm["cubin"]
-        lines[f"{case} {function.__name__} {capability} {compiled.metadata.shared}"] = None
+        wgmma = compiled.asm["ptx"].count("wgmma.mma_async")
+        lines[f"{case} {function.__name__} {capability} {compiled.metadata.shared} {wgmma}"] = None
 
     JITFunction.run = record
     dispatch.triton_refusal = fused_render.triton_refusal = lambda device: None

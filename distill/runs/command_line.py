@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine.failures import forgiving_output, is_name_too_long, machine_failure
-from machine.interrupts import signals_stop
+from machine.interrupts import signals_stop, stop_behind
 from settings.config import Config
 from settings.errors import ExitCode, InputError, TrainingDiverged
 from settings.loading import REPO_ROOT, load_config
@@ -102,7 +102,10 @@ def _status_of(work: Callable[[], int], debug: bool, interrupted: str) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, SystemError) as error:
+        stop = stop_behind(error)
+        if stop is None:
+            raise
         print(interrupted, file=sys.stderr)
         return getattr(stop, "status", ExitCode.INTERRUPTED)
     except (OSError, MemoryError, RuntimeError) as error:

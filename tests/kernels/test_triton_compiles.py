@@ -16,10 +16,10 @@ _LEAST_SHARED = 99 * 1024
 JOBS = {
     "radiance_small/80": ("_density", "_radiance", "_radiance_backward"),
     "fused_hash_small/90": ("_render",),
-    "grouped_small/90": ("_density", "_radiance", "_radiance_backward", "_fold"),
+    "grouped_small/90": ("_density", "_radiance", "_radiance_backward", "_fold", "_ends", "_cut"),
     "fused_grouped_small/80": ("_render",),
     "hash_encoding/90": ("_encode", "_encode_backward"),
-    "ray_marching/90": ("_count", "_fill"),
+    "ray_marching/90": ("_count", "_fill", "_room"),
     "compositing/90": ("_forward", "_backward"),
     "adam/90": ("_adam", "_controlled_adam"),
 }
@@ -45,7 +45,9 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     compiled = [line.split() for line in result.stdout.splitlines()]
-    assert {(f"{case}/{capability}", name) for case, name, capability, _ in compiled} == {
+    assert {(f"{case}/{capability}", name) for case, name, capability, *_ in compiled} == {
         (job, name) for job, names in jobs.items() for name in names
     }
-    assert all(int(shared) <= _LEAST_SHARED for *_, shared in compiled)
+    assert all(int(shared) <= _LEAST_SHARED for *_, shared, _ in compiled)
+    # See mlp_triton.block_of: a few of its products have too few operands to be spilled.
+    assert max(int(wgmma) for *_, wgmma in compiled) <= 6
