@@ -55,6 +55,17 @@ def resolve(kernel: str, requested: str, device: torch.device, available: tuple[
     return name
 
 
+def by_triton(kernel: str, requested: str, device: torch.device) -> bool:
+    """Whether a kernel whose only twin is Triton's runs by that; by torch, its reference, it runs unreported.
+
+    Raises:
+        ValueError: as ``resolve``.
+    """
+    if requested in ("torch", "numba") or (requested == "auto" and device.type == "cpu"):
+        return False
+    return resolve(kernel, requested, device, ("torch", "triton")) == "triton"
+
+
 def _fastest(usable: list[str], refusal: str | None, device: torch.device) -> str:
     """The first of ``usable`` that compiles; says once why CUDA makes do with torch."""
     if usable[0] == "triton" and interpreting():

@@ -7,7 +7,7 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-from kernels.dispatch import resolve
+from kernels.dispatch import by_triton
 
 MAX_DEGREE = 4
 
@@ -22,8 +22,8 @@ def sh_basis(directions: Tensor, degree: int, *, implementation: str = "torch") 
     Args:
         directions: (..., 3) unit vectors.
         degree: highest degree l, 0 to 4.
-        implementation: "auto", "torch" or "triton", which is for float32 and has no gradient. Else it is torch's, and
-            so it is for "numba", of which there is none.
+        implementation: "auto", "torch" or "triton", which is for float32 and has no gradient: what needs one, or is of
+            another type, is torch's, and so is what "numba" is asked for.
 
     Returns:
         (..., (degree + 1)**2), differentiable in ``directions``.
@@ -33,9 +33,8 @@ def sh_basis(directions: Tensor, degree: int, *, implementation: str = "torch") 
     """
     if not 0 <= degree <= MAX_DEGREE:
         raise ValueError(f"spherical harmonics degree: found {degree}, expected 0 to {MAX_DEGREE}")
-    by_triton = directions.dtype == torch.float32 and not directions.requires_grad and implementation != "numba"
-    asked = implementation if by_triton else "torch"
-    if resolve("spherical_harmonics", asked, directions.device, ("torch", "triton")) == "triton":
+    plain = directions.dtype == torch.float32 and not directions.requires_grad
+    if plain and by_triton("spherical_harmonics", implementation, directions.device):
         from kernels import spherical_harmonics_triton
 
         return spherical_harmonics_triton.sh_basis(directions, degree)

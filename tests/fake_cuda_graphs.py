@@ -6,11 +6,14 @@ A recorded operator that would wait for a GPU raises, as it does there.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
+from unittest.mock import patch
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from kernels.triton_support import triton_refusal
 from tests.no_waiting import NoWaiting
 
 
@@ -23,6 +26,25 @@ class _Recorder(TorchDispatchMode):
         result = operator(*args, **(kwargs or {}))
         self.calls.append((operator, args, kwargs or {}, result))
         return result
+
+
+@contextmanager
+def _triton_launches(calls: list):
+    """Records what Triton's interpreter is asked to run too, and not what it asks of torch."""
+    if triton_refusal(torch.device("cpu")) is not None:
+        yield
+        return
+    from triton.runtime.interpreter import InterpretedFunction
+
+    run = InterpretedFunction.run
+
+    def launch(function, *args, **kwargs):
+        calls.append((partial(run, function), args, kwargs, None))
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            return run(function, *args, **kwargs)
+
+    with patch.object(InterpretedFunction, "run", launch):
+        yield
 
 
 class FakeGraph:
@@ -73,7 +95,7 @@ class FakeStreams:
         assert isinstance(stream, FakeStream) and capture_error_mode == "thread_local"
         before, self.current = self.current, stream
         try:
-            with NoWaiting(), _Recorder() as recorder:
+            with NoWaiting(), _Recorder() as recorder, _triton_launches(recorder.calls):
                 yield
         except BaseException:
             raise RuntimeError("CUDA error: operation failed due to a previous error during capture\nmore lines")  # noqa: B904

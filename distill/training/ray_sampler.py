@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.losses.pictures import RayBatch
 from distill.rendering.renderer import RenderSettings, clip_to_box
 from kernels.cell_projection import pixels_of_cells
-from kernels.dispatch import resolve
+from kernels.dispatch import by_triton
 from kernels.ray_samples import Cells
 from scene.rays import Rays, SceneBox, pixel_rays
 from settings.errors import InputError
@@ -136,8 +136,7 @@ class RaySampler(RaySource):
             background = torch.rand((count, 3), generator=generator, device=generator.device).to(self.device)
         else:
             background = self.background.expand(count, 3)
-        twins = ("torch", "numba", "triton")
-        if resolve("training_rays", self.settings.implementation, self.device, twins) == "triton":
+        if by_triton("training_rays", self.settings.implementation, self.device):
             return self._batch_triton(chosen, background)
         return self._batch_torch(chosen if self.pool is None else self.pool.pixels(chosen), background)
 

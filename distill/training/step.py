@@ -25,7 +25,7 @@ from distill.training.optimizer import StudentAdam, rate_factor
 from distill.training.ray_sampler import RaySource
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
-from kernels.dispatch import resolve
+from kernels.dispatch import by_triton
 from machine.devices import generator_on, host_integer
 from settings.config import Config
 from settings.losses import PICTURE_TERMS
@@ -98,9 +98,9 @@ class TrainingStep:
         self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
         self.counts = LaggedCounts(device)
         self.dropped_rays = torch.zeros((), dtype=torch.int64, device=device)
-        # Triton's are for steps that nothing waits for; a CPU's others are torch's.
-        by = resolve("picture_terms", config.kernels, device, ("torch", "numba", "triton")) if asynchronous else "torch"
-        self._losses_by = "triton" if by == "triton" else "torch"
+        # Triton's is for rays of which some may not have been rendered.
+        fused = asynchronous and by_triton("picture_terms", config.kernels, device)
+        self._losses_by = "triton" if fused else "torch"
         self.graphs = self._make_graphs()
         self._told_of_refusal = False
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distill.training.loss_scale import LossScale
 from distill.training.optimizer import BETAS, StudentAdam
-from kernels.dispatch import resolve
+from kernels.dispatch import by_triton
 from settings.errors import TrainingDiverged
 from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 
@@ -97,8 +97,7 @@ class WatchedUpdate:
         self.optimizer, self.scale, self._eager = optimizer, scale, eager
         self._watch = StepWatch((*PICTURE_TERMS, *INTERNAL_TERMS), device)
         self._one = torch.ones((), device=device)
-        twins = ("torch", "triton") if device.type == "cuda" else ("torch", "numba", "triton")
-        self._in_one_launch = resolve("step_control", optimizer.implementation, device, twins) == "triton"
+        self._in_one_launch = by_triton("step_control", optimizer.implementation, device)
         self._figures: dict[str, float] = {}
 
     def apply(

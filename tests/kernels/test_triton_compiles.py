@@ -19,9 +19,11 @@ JOBS = {
     "grouped_small/90": ("_density", "_radiance", "_radiance_backward", "_fold", "_ends", "_cut"),
     "fused_grouped_small/80": ("_render",),
     "hash_encoding/90": ("_encode", "_encode_backward"),
-    "ray_marching/90": ("_count", "_fill", "_room"),
+    "ray_marching/90": ("_count", "_room", "_fill"),
+    "training_rays/90": ("_draw",),
+    "training_step/90": ("_basis", "_route", "_errors", "_total", "_gradients", "_control"),
     "compositing/90": ("_forward", "_backward"),
-    "adam/90": ("_adam", "_controlled_adam"),
+    "adam/90": ("_adam", "_controlled_adam", "_controlled_adam_several"),
 }
 # As large as students are, whose shared memory must fit too (at most 34 KiB of it on an H100 so far).
 STUDENTS_JOBS = {

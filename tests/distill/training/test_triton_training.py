@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import fake_cuda_graphs
 from tests.launch_count import LaunchCount
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
@@ -55,6 +56,38 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
             # Adam is lazy with them: what no sample touched has not moved at all.
             assert ((moved == 0) == (wanted == 0)).float().mean() > 0.995
             assert 0.05 < (moved == 0).float().mean() < 1
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
+def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, monkeypatch, student) -> None:
+    monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
+    # Few rays in one number, and the same grid throughout.
+    more = (*SMALL, *student, "train.rays_per_step=64", "train.precision=float16", "occupancy.update_every=100")
+    plain, expected = trained(config_path, "triton", more, steps=5)
+    made, _ = fake_cuda_graphs.install(monkeypatch)
+    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=5)
+    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [4]
+    assert found == pytest.approx(expected, rel=1e-5)
+    ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-5)
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+@pytest.mark.parametrize(("student", "most"), [(HASH, 57), (KILO, 59)], ids=["hash_grid", "kilo_uniform"])
+def test_a_step_takes_few_launches(config_path, student, most) -> None:
+    """As the quickstart trains: float16, a depth term, rays that end where the teacher's do."""
+    more = (*SMALL, *student, "train.precision=float16", "loss.depth={weight: 0.1}", "render.sampling=auto")
+    more += ("train.lr_common=0.02", "occupancy.update_every=100")
+    trainer = trainer_of(config_path, *more, "kernels=triton", asynchronous=True)
+    for _ in range(2):
+        trainer.take_step()
+    with LaunchCount() as count:
+        trainer.take_step()
+    assert count.total <= most, count.launches
 
 
 @needs_triton
