@@ -77,8 +77,9 @@ def test_a_restored_backend_goes_on(gsplat, name):
     assert counts[0] == counts[1]
 
 
-def test_the_device_chooses(gsplat):
+def test_the_device_chooses(gsplat, monkeypatch):
     assert isinstance(choose_backend(SETTINGS, 1.0, 10, torch.device("cpu")), CpuBackend)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="CUDA"):
         choose_backend(SETTINGS, 1.0, 10, torch.device("cuda"))
 
