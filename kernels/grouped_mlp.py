@@ -21,6 +21,7 @@ from kernels.adam import TouchedRows
 from kernels.dispatch import resolve
 from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
 from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, twins_without_triton, widened
+from kernels.triton_support import MAX_WIDTH, training_refusal
 
 
 def grouped_radiance_mlp(
@@ -46,7 +47,7 @@ def grouped_radiance_mlp(
         color_parameters: (cells, layout.color_size), of the same type.
         touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (by numba; the others,
             which keep no account of it, flag every cell on the CPU and none on a GPU, where nothing reads the flags).
-        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide).
+        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide; trained in float32, up to 64).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1). The numba twin adds the parameters' gradients into their ``.grad``
@@ -92,7 +93,9 @@ def tapped_grouped_radiance_mlp(
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    available = twins_without_triton(density_parameters) + (() if taps else ("triton",))
+    available = twins_without_triton(density_parameters)
+    if not taps:
+        available = _available(implementation, density_parameters, layout)
     name = resolve("tapped_grouped_mlp" if taps else "grouped_mlp", implementation, x.device, available)
     for rows in touched or () if name != "numba" else ():
         rows.mark_all(x.device)
@@ -161,7 +164,7 @@ def grouped_density_mlp(
 ) -> Tensor:
     """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only."""
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = (*twins_without_triton(density_parameters), "triton")
+    available = _available(implementation, density_parameters, layout)
     name = resolve("grouped_density_mlp", implementation, x.device, available)
     if name == "triton":
         from kernels import grouped_mlp_triton
@@ -170,6 +173,14 @@ def grouped_density_mlp(
     if name == "torch":
         return _geometry_torch(x, cell_index, density_parameters, layout)[0]
     return grouped_mlp_numba.density(x.detach(), cell_index, density_parameters, layout)
+
+
+def _available(implementation: str, parameters: Tensor, layout: GroupedLayout) -> tuple[str, ...]:
+    """Implementations by name; ``auto`` leaves out a Triton kernel that would refuse."""
+    twins = twins_without_triton(parameters)
+    trained = parameters.requires_grad and torch.is_grad_enabled()
+    refused = layout.widest > MAX_WIDTH or (trained and training_refusal(layout.widest, parameters.dtype))
+    return twins if implementation == "auto" and refused else (*twins, "triton")
 
 
 def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kernels.grouped_layout import LEAK, GroupedLayout
 from kernels.mlp_triton import (
-    block_of,
+    check_trainable,
     color_gradient,
     density_gradient,
     launch_options,
@@ -30,6 +30,7 @@ from kernels.mlp_triton import (
     precision_on,
     run_color,
     run_density,
+    shape_of,
     store_color,
     store_density,
     with_raw_gradient,
@@ -207,7 +208,7 @@ def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLa
         with launch_on(x.device):
             _density[(len(pieces),)](
                 pieces, order, x.contiguous(), parameters, result,
-                NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **block_of([net]),
+                NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **shape_of([net]),
             )  # fmt: skip
     return result
 
@@ -218,7 +219,12 @@ class GroupedMLPTriton(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout):
         nets = network_of(layout.density_dims), network_of(layout.color_dims)
-        ctx.launch = launch_options(nets, layout.direction_width, STYLE, x.device) | {"GEOMETRY": layout.geo_features}
+        if any(ctx.needs_input_grad):
+            check_trainable(nets, density_parameters.dtype)
+        launch, ctx.launch = (
+            launch_options(nets, layout.direction_width, STYLE, x.device, backward) | {"GEOMETRY": layout.geo_features}
+            for backward in (False, True)
+        )
         plan = schedule(cell_index, len(density_parameters), _PIECE)
         ctx.spares = plan.spares
         inputs = (plan.pieces, plan.order, x.contiguous(), basis.contiguous(), ray_index.contiguous())
@@ -227,7 +233,7 @@ class GroupedMLPTriton(torch.autograd.Function):
         rgb = x.new_full((len(x), 3), float("nan"), dtype=torch.float32)
         if len(x):
             with launch_on(x.device):
-                _radiance[(len(plan.pieces),)](*inputs, density, rgb, **ctx.launch)
+                _radiance[(len(plan.pieces),)](*inputs, density, rgb, **launch)
         ctx.save_for_backward(plan.spare, *inputs, density, rgb)
         return density, rgb
 

@@ -22,7 +22,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.triton_support import LEAST_DOT, MAX_WIDTH, padded
+from kernels.triton_support import LEAST_DOT, MAX_WIDTH, NARROW, padded, training_refusal
 
 MAX_RAW = tl.constexpr(15.0)
 Network = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -49,16 +49,31 @@ def precision_on(device: torch.device) -> str:
     return "tf32x3"
 
 
-def block_of(networks: Sequence[Network]) -> dict[str, int]:
+def shape_of(networks: Sequence[Network], backward: bool = False) -> dict[str, int]:
     """Samples per block and warps: what keeps the activations of two networks in registers.
+
+    Either keeps out Hopper's wgmma, which takes products of at least 64 rows by four warps. Of kernels that spill its
+    descriptors ptxas 12.8, Triton 3.6's, makes code that adds to one before anything has written it: an H200 read other
+    shared memory in its place, or memory outside. A backward pass has products of as many rows as layers are wide.
 
     One stage: the compiler must not fetch the next block's weight gradients before this block's are written.
     """
-    wide = max(max(pads) for _, pads, _ in networks) > 64
-    return {"BLOCK": 32 if wide else 64, "num_warps": 8 if wide else 4, "num_stages": 1}
+    wide = max(max(pads) for _, pads, _ in networks) > NARROW
+    return {"BLOCK": 32, "num_warps": 8 if wide and not backward else 2, "num_stages": 1}
 
 
-def launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:
+def check_trainable(networks: Sequence[Network], dtype: torch.dtype) -> None:
+    """Raises:
+    ValueError: there is no backward pass for networks of these widths and this type.
+    """
+    refusal = training_refusal(max(max(widths) for widths, _, _ in networks), dtype)
+    if refusal is not None:
+        raise ValueError(refusal)
+
+
+def launch_options(
+    nets: Sequence[Network], direction: int, style: tuple, device: torch.device, backward: bool = False
+) -> dict:
     """Constants and options of a kernel that runs a density and a colour network; ``direction`` is its width."""
     return {
         "DENSITY": nets[0],
@@ -67,7 +82,7 @@ def launch_options(nets: Sequence[Network], direction: int, style: tuple, device
         "DIRECTION_PAD": padded(direction, LEAST_DOT),
         "STYLE": style,
         "PRECISION": precision_on(device),
-        **block_of(nets),
+        **shape_of(nets, backward),
     }
 
 

@@ -68,8 +68,8 @@ def radiance_mlp(
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
-        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide; auto: up to 32, or 64 in
-            half precision).
+        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide, trained in float32 up to 64;
+            auto: up to 32, or 64 in half precision).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1).

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.mlp_triton import (
-    block_of,
+    check_trainable,
     color_gradient,
     density_gradient,
     input_gradient,
@@ -25,13 +25,14 @@ from kernels.mlp_triton import (
     precision_on,
     run_color,
     run_density,
+    shape_of,
     store_color,
     store_density,
     with_raw_gradient,
 )
 from kernels.triton_support import launch_on
 
-_PROGRAMS = 264  # of the backward pass: two on each of an H100's 132 multiprocessors
+_PROGRAMS = 528  # of the backward pass: four on each of an H100's 132 multiprocessors
 STYLE = (0.0, False, True)
 
 
@@ -110,10 +111,10 @@ def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
     net = network_of(weights)
     if count:
         with launch_on(features.device):
-            launch = block_of([net])
-            _density[(triton.cdiv(count, launch["BLOCK"]),)](
+            shape = shape_of([net])
+            _density[(triton.cdiv(count, shape["BLOCK"]),)](
                 features, *features.stride(), flat_weights(weights, features.dtype), count, result,
-                NET=net, STYLE=STYLE, PRECISION=precision_on(features.device), **launch,
+                NET=net, STYLE=STYLE, PRECISION=precision_on(features.device), **shape,
             )  # fmt: skip
     return result
 
@@ -125,15 +126,18 @@ class RadianceMLPTriton(torch.autograd.Function):
     def forward(ctx, features, basis, ray_index, density_layers, *weights):
         count = len(features)
         nets = network_of(weights[:density_layers]), network_of(weights[density_layers:])
-        ctx.launch = launch_options(nets, basis.shape[1], STYLE, features.device)
+        if any(ctx.needs_input_grad):
+            check_trainable(nets, features.dtype)
+        launch = launch_options(nets, basis.shape[1], STYLE, features.device)
+        ctx.launch = launch_options(nets, basis.shape[1], STYLE, features.device, backward=True)
         flat = [flat_weights(part, features.dtype) for part in (weights[:density_layers], weights[density_layers:])]
         basis, ray_index = basis.contiguous(), ray_index.contiguous()
         density = features.new_empty(count, dtype=torch.float32)
         rgb = features.new_empty(count, 3, dtype=torch.float32)
         if count:
             with launch_on(features.device):
-                _radiance[(triton.cdiv(count, ctx.launch["BLOCK"]),)](
-                    features, *features.stride(), basis, ray_index, *flat, count, density, rgb, **ctx.launch
+                _radiance[(triton.cdiv(count, launch["BLOCK"]),)](
+                    features, *features.stride(), basis, ray_index, *flat, count, density, rgb, **launch
                 )
         ctx.save_for_backward(features, basis, ray_index, *flat, density, rgb)
         ctx.weights = [(weight.shape, weight.dtype) for weight in weights]

@@ -3,8 +3,8 @@
 ``python -m tests.compile_triton CASE/CAPABILITY...``, e.g. ``radiance_64/80 adam/90``, without TRITON_INTERPRET. The
 public functions get tensors on the CPU; every launch is recorded and compiled to machine code with the very arguments,
 options and specialisations of the call. Prints a line per kernel: case, name, compute capability, bytes of shared
-memory. The interpreter lets pass what the compiler does not: types that change in a loop, blocks that are no powers of
-two, operations without a lowering.
+memory, Hopper's wgmma instructions. The interpreter lets pass what the compiler does not: types that change in a loop,
+blocks that are no powers of two, operations without a lowering.
 """
 
 import multiprocessing
@@ -165,10 +165,10 @@ CASES = {
     # Students' sizes, to see what a change does to them.
     "radiance_16": partial(radiance, 16),
     "radiance_64": partial(radiance, 64),
-    "radiance_128": partial(radiance, 128),
+    "radiance_128_half": partial(radiance, 128, HALF),
     "radiance_64_half": partial(radiance, 64, HALF),
     "grouped_32": partial(grouped, 32),
-    "grouped_128": partial(grouped, 128),
+    "grouped_128_half": partial(grouped, 128, HALF),
     "grouped_32_half": partial(grouped, 32, HALF),
     "fused_hash_64": partial(fused_hash, 64),
     "fused_hash_64_half": partial(fused_hash, 64, HALF),
@@ -190,7 +190,8 @@ def compile_case(job):
         source = _source(function, positional, named)
         compiled = triton.compile(source, target=GPUTarget("cuda", int(capability), 32), options=options)
         assert compiled.asm["cubin"]
-        lines[f"{case} {function.__name__} {capability} {compiled.metadata.shared}"] = None
+        products = compiled.asm["ptx"].count("wgmma.mma_async")
+        lines[f"{case} {function.__name__} {capability} {compiled.metadata.shared} {products}"] = None
 
     JITFunction.run = record
     dispatch.triton_refusal = fused_render.triton_refusal = lambda device: None

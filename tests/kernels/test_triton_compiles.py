@@ -11,10 +11,9 @@ from tests.triton_device import needs_gpu
 
 # Of the multiprocessor's shared memory a block may have 99 KiB on consumer GPUs since Ampere, 227 on an H100.
 _LEAST_SHARED = 99 * 1024
-# Matrix products compile differently before the H100. All their branches and loops at small sizes, each kind of network
-# for one GPU and each renderer of it for the other.
+# All branches and loops of the networks at small sizes.
 JOBS = {
-    "radiance_small/80": ("_density", "_radiance", "_radiance_backward"),
+    "radiance_small/90": ("_density", "_radiance", "_radiance_backward"),
     "fused_hash_small/90": ("_render",),
     "grouped_small/90": ("_density", "_radiance", "_radiance_backward", "_fold"),
     "fused_grouped_small/80": ("_render",),
@@ -27,7 +26,7 @@ JOBS = {
 STUDENTS_JOBS = {
     f"{case}/{capability}": JOBS[small]
     for case, small in {
-        "radiance_64_half": "radiance_small/80",
+        "radiance_64_half": "radiance_small/90",
         "grouped_32_half": "grouped_small/90",
         "fused_hash_64": "fused_hash_small/90",
         "fused_grouped_32_blend": "fused_grouped_small/80",
@@ -45,7 +44,9 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     compiled = [line.split() for line in result.stdout.splitlines()]
-    assert {(f"{case}/{capability}", name) for case, name, capability, _ in compiled} == {
+    assert {(f"{case}/{capability}", name) for case, name, capability, *_ in compiled} == {
         (job, name) for job, names in jobs.items() for name in names
     }
-    assert all(int(shared) <= _LEAST_SHARED for *_, shared in compiled)
+    assert all(int(shared) <= _LEAST_SHARED for *_, shared, _ in compiled)
+    # See ``kernels.mlp_triton.shape_of``: of a kernel with them, ptxas 12.8 may make code that reads elsewhere.
+    assert [line for line in compiled if line[-1] != "0"] == []
