@@ -10,17 +10,31 @@ from kernels.triton_support import launch_on
 
 _BLOCK = 1024
 _WARPS = 4
+_TOGETHER = tl.constexpr(4)  # values that are read and written together, by one instruction: 16 bytes
 
 
 @triton.jit
-def _update(i, moves, g, parameter, first, second, rate, beta1, beta2, eps, weight_decay):
-    p = tl.load(parameter + i, mask=moves, other=0.0)
-    g += weight_decay * p
-    m = beta1 * tl.load(first + i, mask=moves, other=0.0) + (1 - beta1) * g
-    v = beta2 * tl.load(second + i, mask=moves, other=0.0) + (1 - beta2) * g * g
-    tl.store(first + i, m, mask=moves)
-    tl.store(second + i, v, mask=moves)
-    tl.store(parameter + i, p - rate * m / (tl.sqrt_rn(v) + eps), mask=moves)
+def _places(BLOCK: tl.constexpr):
+    """(BLOCK / 4, 4) places of this program's values."""
+    group, member = tl.arange(0, BLOCK // _TOGETHER), tl.arange(0, _TOGETHER)
+    return tl.program_id(0).to(tl.int64) * BLOCK + group[:, None] * _TOGETHER + member[None, :]
+
+
+@triton.jit
+def _update(i, there, g, factor, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY: tl.constexpr):
+    """Where there is a gradient, or everywhere; ``factor`` scales it."""
+    moves = there
+    if LAZY:
+        # Four values without a gradient are neither read nor written: the cost follows what a step touched.
+        moves = there & (g != 0)
+        there = there & (tl.max(moves.to(tl.int32), axis=1) > 0)[:, None]
+    p, m = tl.load(parameter + i, mask=there, other=0.0), tl.load(first + i, mask=there, other=0.0)
+    v = tl.load(second + i, mask=there, other=0.0)
+    g = g * factor + weight_decay * p
+    m_next, v_next = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
+    tl.store(first + i, tl.where(moves, m_next, m), mask=there)
+    tl.store(second + i, tl.where(moves, v_next, v), mask=there)
+    tl.store(parameter + i, tl.where(moves, p - rate * m_next / (tl.sqrt_rn(v_next) + eps), p), mask=there)
 
 
 @triton.jit
@@ -28,14 +42,11 @@ def _adam(
     parameter, grad, first, second, count, rate, beta1, beta2, eps, weight_decay, LAZY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    moves = i < count
-    g = tl.load(grad + i, mask=moves, other=0.0)
-    if LAZY:
-        # What has no gradient is neither read nor written: the cost follows what a step touched.
-        moves = moves & (g != 0)
-    _update(i, moves, g, parameter, first, second, rate, beta1, beta2, eps, weight_decay)
-    tl.store(grad + i, tl.zeros((BLOCK,), tl.float32), mask=moves)
+    i = _places(BLOCK)
+    there = i < count
+    g = tl.load(grad + i, mask=there, other=0.0)
+    _update(i, there, g, 1.0, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY)
+    tl.store(grad + i, tl.zeros(g.shape, tl.float32), mask=there)
 
 
 @triton.jit
@@ -44,14 +55,12 @@ def _controlled_adam(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     rate, eps, factor = tl.load(controls), tl.load(controls + 1), tl.load(controls + 2)
-    taken = tl.zeros((BLOCK,), tl.float32) + tl.load(controls + 3) == 0.0
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    i = _places(BLOCK)
     there = i < count
+    taken = tl.zeros(i.shape, tl.float32) + tl.load(controls + 3) == 0.0
     g = tl.load(grad + i, mask=there, other=0.0)
-    if LAZY:
-        there = there & (g != 0)
-    _update(i, there & taken, g * factor, parameter, first, second, rate, beta1, beta2, eps, weight_decay)
-    tl.store(grad + i, tl.zeros((BLOCK,), tl.float32), mask=there)
+    _update(i, there & taken, g, factor, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY)
+    tl.store(grad + i, tl.zeros(g.shape, tl.float32), mask=there)
 
 
 def adam(

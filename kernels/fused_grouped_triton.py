@@ -146,5 +146,5 @@ def render(
             *rays, basis, width, height, *march, *grid_of(cells), box, scale, *grid, blend, least_density,
             density_parameters, color_parameters, *outputs,
             BLEND=blend > 0, GEOMETRY=layout.geo_features,
-            **fused_launch_options(nets, basis.shape[1], STYLE, basis.device),
+            **fused_launch_options(nets, basis.shape[1], STYLE, density_parameters),
         )  # fmt: skip

@@ -112,5 +112,5 @@ def render(
             *rays, basis, width, height, *march, *grid_of(cells), box, table, *levels,
             flat_weights(density_weights, table.dtype), flat_weights(color_weights, table.dtype), *outputs,
             LEVELS=len(levels[1]), FEATURES=table.shape[1],
-            **fused_launch_options(nets, basis.shape[1], STYLE, basis.device),
+            **fused_launch_options(nets, basis.shape[1], STYLE, table),
         )  # fmt: skip

@@ -78,8 +78,7 @@ class GroupedField:
 
     def refusal(self) -> str | None:
         """Why the kernel cannot render this field; None where it can."""
-        dims = np.concatenate([self.layout.density_dims, self.layout.color_dims])
-        return _too_wide([*(dims[:, 0] - 1), *dims[:, 1]])
+        return _too_wide([self.layout.widest])
 
 
 Field = HashField | GroupedField

@@ -63,6 +63,12 @@ class GroupedLayout:
         return _dims([self.geo_features + self.direction_width, *hidden, 3])
 
     @property
+    def widest(self) -> int:
+        """Channels of the widest layer of both networks, inputs and outputs included."""
+        dims = np.concatenate([self.density_dims, self.color_dims])
+        return int(max((dims[:, 0] - 1).max(), dims[:, 1].max()))
+
+    @property
     def density_size(self) -> int:
         """Parameters of a cell's density network."""
         return int(self.density_dims.prod(axis=1).sum())

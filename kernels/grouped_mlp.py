@@ -21,7 +21,7 @@ from kernels.adam import TouchedRows
 from kernels.dispatch import resolve
 from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
 from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, twins_without_triton, widened
-from kernels.triton_support import MAX_WIDTH
+from kernels.triton_support import MAX_WIDTHS
 
 
 def grouped_radiance_mlp(
@@ -47,7 +47,8 @@ def grouped_radiance_mlp(
         color_parameters: (cells, layout.color_size), of the same type.
         touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (by numba; the others,
             which keep no account of it, flag every cell on the CPU and none on a GPU, where nothing reads the flags).
-        implementation: "auto", "torch", "numba" or "triton" (which is torch where layers are more than 64 wide).
+        implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
+            32 in full precision).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1). The numba twin adds the parameters' gradients into their ``.grad``
@@ -174,9 +175,8 @@ def grouped_density_mlp(
 
 
 def _available(parameters: Tensor, layout: GroupedLayout) -> tuple[str, ...]:
-    widest = max(layout.density_dims.max() - 1, layout.color_dims.max() - 1, layout.geo_features + 1)
     twins = twins_without_triton(parameters)
-    return (*twins, "triton") if widest <= MAX_WIDTH else twins
+    return (*twins, "triton") if layout.widest <= MAX_WIDTHS.get(parameters.element_size(), 0) else twins
 
 
 def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:

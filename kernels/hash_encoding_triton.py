@@ -89,8 +89,9 @@ def _encode_backward(
     channel = level.to(tl.int64) * FEATURES + feature
     upstream = tl.load(grad + point[:, None] * grad_row + channel[None, :] * grad_channel, mask=wanted, other=0.0)
     upstream = upstream.to(tl.float32)
-    # Padding has no gradient and lies at one place, where additions would queue up.
-    wanted = wanted & (upstream != 0.0)
+    # Padding has no gradient and lies at one place, where additions would queue up. An entry's values are masked
+    # together, so that they are one addition.
+    wanted = wanted & (tl.max((upstream != 0.0).to(tl.int32), axis=1) > 0)[:, None]
     ix, fx = _place(x + point * x_row, live, scale)
     iy, fy = _place(x + point * x_row + x_axis, live, scale)
     iz, fz = _place(x + point * x_row + 2 * x_axis, live, scale)

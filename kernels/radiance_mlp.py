@@ -15,14 +15,10 @@ from torch.nn import functional as F
 
 from kernels import radiance_mlp_numba
 from kernels.dispatch import resolve
-from kernels.triton_support import MAX_WIDTH
+from kernels.triton_support import MAX_WIDTHS
 
 MAX_RAW_DENSITY = 15.0
 TAPS = ("hidden", "geo")
-# Widest layer up to which ``auto`` takes Triton on CUDA, by the bytes of a value. A narrow network's time is that of
-# reading and writing activations, which the fused kernel keeps in registers; the backward pass of wider ones no longer
-# fits them. A rule by what the compiler says; a measurement may overrule it.
-_FUSED_WIDTH = {2: 64, 4: 32}
 
 
 class _TruncatedExp(torch.autograd.Function):
@@ -69,8 +65,8 @@ def radiance_mlp(
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
-        implementation: "auto", "torch", "numba" or "triton" (which is torch where layers are more than 64 wide, and
-            with auto where they are more than 32 wide in full precision).
+        implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
+            32 in full precision).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1).
@@ -109,7 +105,7 @@ def tapped_radiance_mlp(
     check_taps(taps, len(density_weights) - 1)
     available = twins_without_triton(features)
     if not taps:
-        available = _available(implementation, features, [*density_weights, *color_weights])
+        available = _available(features, [*density_weights, *color_weights])
     kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
     name = resolve(kernel, implementation, features.device, available)
     arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
@@ -164,7 +160,7 @@ def check_taps(taps: Sequence[str], hidden_layers: int) -> None:
 
 def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
     """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
-    available = _available(implementation, features, density_weights)
+    available = _available(features, density_weights)
     name = resolve("density_mlp", implementation, features.device, available)
     if name == "torch":
         return truncated_exp(widened(_mlp(features, density_weights)[:, 0]))
@@ -175,12 +171,10 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
     return radiance_mlp_numba.density(features.detach(), density_weights)
 
 
-def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
+def _available(features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
     twins = twins_without_triton(features)
-    by_name = implementation in ("torch", "numba", "triton")
-    most = MAX_WIDTH if by_name else _FUSED_WIDTH.get(features.element_size(), 0)
-    return (*twins, "triton") if widest <= most else twins
+    return (*twins, "triton") if widest <= MAX_WIDTHS.get(features.element_size(), 0) else twins
 
 
 def _radiance_torch(

@@ -15,7 +15,9 @@ import torch
 
 LEAST_CAPABILITY = (7, 0)  # of a GPU that Triton compiles for
 LEAST_DOT = 16  # rows, columns and depth of the smallest tl.dot
-MAX_WIDTH = 64  # of a network's layer: of wider ones neither activations nor gradients fit into registers
+# Of a network's layer, by the bytes of a value: of wider ones neither the weights nor the sums of the gradients fit.
+MAX_WIDTHS = {2: 64, 4: 32}
+MAX_WIDTH = 64  # of a network that is only rendered
 
 
 def interpreting() -> bool:

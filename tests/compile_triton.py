@@ -3,8 +3,8 @@
 ``python -m tests.compile_triton CASE/CAPABILITY...``, e.g. ``radiance_64/80 adam/90``, without TRITON_INTERPRET. The
 public functions get tensors on the CPU; every launch is recorded and compiled to machine code with the very arguments,
 options and specialisations of the call. Prints a line per kernel: case, name, compute capability, bytes of shared
-memory, products by Hopper's wgmma. The interpreter lets pass what the compiler does not: types that change in a loop,
-blocks that are no powers of two, operations without a lowering.
+memory, and how often its PTX has each of ``COUNTED``. The interpreter lets pass what the compiler does not: types that
+change in a loop, blocks that are no powers of two, operations without a lowering.
 """
 
 import multiprocessing
@@ -48,6 +48,7 @@ _TYPES = {
     torch.float64: "*fp64",
 }
 HALF, FULL = torch.float16, torch.float32
+COUNTED = ("wgmma.mma_async", "relaxed.add.f32", "relaxed.add.v2.f32", "st.global.b32", "st.global.v4.b32")
 
 
 def _specialised(value):
@@ -107,8 +108,8 @@ def compositing():
 
 
 def adam_steps():
-    tensors = [torch.zeros(300, 2) for _ in range(4)]
-    for touched in (None, adam.TouchedRows(300)):
+    tensors = [torch.zeros(320, 2) for _ in range(4)]
+    for touched in (None, adam.TouchedRows(320)):
         named = {"betas": (0.9, 0.99), "touched": touched, "implementation": "triton"}
         adam.adam_step(*tensors, step=1, lr=0.01, eps=1e-15, **named)
         adam.controlled_adam_step(*tensors, torch.zeros(4), **named)
@@ -241,8 +242,8 @@ def compile_case(job):
         source = _source(function, positional, named)
         compiled = triton.compile(source, target=GPUTarget("cuda", int(capability), 32), options=options)
         assert compiled.asm["cubin"]
-        wgmma = compiled.asm["ptx"].count("wgmma.mma_async")
-        lines[f"{case} {function.__name__} {capability} {compiled.metadata.shared} {wgmma}"] = None
+        counts = [compiled.asm["ptx"].count(name) for name in COUNTED]
+        lines[" ".join(map(str, (case, function.__name__, capability, compiled.metadata.shared, *counts)))] = None
 
     JITFunction.run = record
     dispatch.triton_refusal = fused_render.triton_refusal = lambda device: None

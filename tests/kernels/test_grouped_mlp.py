@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from kernels import grouped_mlp as module
 from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
-from kernels.grouped_layout import GroupedLayout, fourier_features
+from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
 from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
 from tests.triton_device import TRITON, WIDTHS_OF_TWINS, device_of, needs_gpu, needs_triton
 
@@ -55,9 +56,31 @@ def random_upstream(case):
     return torch.randn(len(case["x"])), torch.randn(len(case["x"]), 3)
 
 
+def away_from_kinks(layout, case, upstream):
+    """Upstream gradients, zero for points of which some neuron is within rounding of its ReLU's kink.
+
+    There the gradient jumps: two sums of the same products may fall on different sides, and both are right.
+    """
+    smooth = torch.ones(len(case["x"]), dtype=torch.bool)
+    for cell in case["cell_index"].unique().tolist():
+        inside = (case["cell_index"] == cell).nonzero()[:, 0]
+        x, behind = fourier_features(case["x"][inside].double(), layout.frequencies), case["basis"].double()
+        for name, dims in (("density_parameters", layout.density_dims), ("color_parameters", layout.color_dims)):
+            *hidden, last = case[name][cell].double().split(dims.prod(axis=1).tolist())
+            for flat, shape in zip(hidden, dims, strict=False):
+                matrix = flat.view(*shape)
+                x = x @ matrix[:-1] + matrix[-1]
+                smooth[inside] &= (x.abs() > 1e-5 * x.square().mean().sqrt()).all(1)
+                x = torch.where(x > 0, x, LEAK * x)
+            matrix = last.view(*dims[-1])
+            x = torch.cat([(x @ matrix[:-1] + matrix[-1])[:, :-1], behind[case["ray_index"][inside]]], dim=1)
+    assert len(smooth) < 500 or smooth.float().mean() > 0.98
+    return [grad * (smooth if grad.ndim == 1 else smooth[:, None]) for grad in upstream]
+
+
 def assert_twins_agree(layout, case, twin="numba", upstream=None):
     """Returns the twin's gradients."""
-    upstream = random_upstream(case) if upstream is None else upstream
+    upstream = away_from_kinks(layout, case, random_upstream(case) if upstream is None else upstream)
     expected, expected_grads = run("torch", layout, case, upstream)
     found, found_grads = run(twin, layout, case, upstream)
     for value, reference in zip(found, expected, strict=True):
@@ -128,9 +151,8 @@ def test_two_linear_cells_by_hand(implementation):
 
 @pytest.mark.parametrize(("twin", "width"), WIDTHS_OF_TWINS)
 def test_twins_match_torch_for_cells_of_none_one_and_many_points(twin, width):
-    torch.manual_seed(1)  # one at which rounding puts no neuron on different sides of its kink
     layout = GroupedLayout(4, width, 2, 1, 7, 9)
-    many, more = (333, 160) if twin == "numba" else (81, 40)  # Triton's blocks have 64 points, backward 32
+    many, more = (333, 160) if twin == "numba" else (81, 40)  # Triton's blocks have 32 points
     cell_index = torch.tensor([5] + [1] * many + [3] * 17 + [0] * more)
     cell_index = cell_index[torch.randperm(len(cell_index))]
     assert_twins_agree(layout, random_case(layout, cell_index, cells=7), twin)
@@ -172,21 +194,36 @@ def test_triton_multiplies_in_the_parameters_type():
         assert 0 < ((value.float() - reference).norm() / reference.norm()).item() < 1e-2
 
 
-@needs_triton
-def test_triton_gives_nan_for_cells_out_of_range():
-    case = random_case(SMALL, [-1, 0, 3], cells=3)
-    (density, rgb), grads = run("triton", SMALL, case, random_upstream(case))
-    assert density.isnan().tolist() == [True, False, True]
-    assert rgb.isnan().all(dim=1).tolist() == [True, False, True]
-    assert all(grad.abs().sum(1).nonzero()[:, 0].tolist() == [0] for grad in grads)
+@pytest.mark.parametrize(
+    ("dtype", "width", "offered"), [(torch.float32, 32, True), (torch.float32, 64, False), (torch.float16, 64, True)]
+)
+def test_triton_takes_narrow_layers_alone(dtype, width, offered):
+    layout = GroupedLayout(2, width, 1, 1, 15, 4)
+    parameters = torch.zeros(2, layout.density_size, dtype=dtype)
+    assert ("triton" in module._available(parameters, layout)) is offered
 
 
 @needs_gpu
-@pytest.mark.parametrize("width", [16, 32, 64])
+@pytest.mark.parametrize("width", [16, 32])
 def test_triton_matches_torch_at_a_real_size(width):
     layout = GroupedLayout(4, width, 2, 1, 15, 16)
     cell_index = torch.cat([torch.randint(4096, (150_000,)), torch.full((50_003,), 77)])
     assert_twins_agree(layout, random_case(layout, cell_index, cells=4096, rays=4096), "triton")
+
+
+@needs_gpu
+@pytest.mark.parametrize("width", [32, 64])
+def test_triton_multiplies_in_half_precision_at_a_real_size(width):
+    layout = GroupedLayout(4, width, 2, 1, 15, 16)
+    cell_index = torch.cat([torch.randint(512, (20_000,)), torch.full((5_003,), 77)])
+    case = random_case(layout, cell_index, cells=512, rays=4096)
+    names = ("density_parameters", "color_parameters")
+    case |= {name: case[name] * 0.3 for name in names}
+    upstream = random_upstream(case)
+    expected, expected_grads = run("torch", layout, case, upstream)
+    found, grads = run("triton", layout, case | {name: case[name].half() for name in names}, upstream)
+    for value, reference in zip([*found, *grads], [*expected, *expected_grads], strict=True):
+        assert ((value.float() - reference).norm() / reference.norm()).item() < 2e-2
 
 
 @TWINS
@@ -205,8 +242,9 @@ def test_features_inside_the_kernel(twin, frequencies):
     }
     density = run_density(twin, layout, case)
     exact = fourier_features(x.double(), frequencies)
-    # Every doubling of the angle doubles the rounding error of float32.
-    bound = 4e-7 * 2.0**frequencies
+    # Every doubling of the angle doubles the rounding error of float32. The feature is read as the logarithm of an
+    # exponential, of -7 at least: a GPU's are an ulp off, at most 4.8e-7 there.
+    bound = 4e-7 * 2.0**frequencies + 4.8e-7
     assert (density.log().view(len(x), channels) - exact).abs().max() < bound
 
 

