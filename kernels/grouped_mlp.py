@@ -74,6 +74,7 @@ def tapped_grouped_radiance_mlp(
     layout: GroupedLayout,
     taps: Sequence[str],
     *,
+    precision: torch.dtype | None = None,
     touched: tuple[TouchedRows, TouchedRows] | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -82,6 +83,8 @@ def tapped_grouped_radiance_mlp(
     Args:
         taps: ``hidden``, the density network's first hidden layer after its leaky ReLU, and ``geo``, the geometry
             features.
+        precision: type that the parameters are rounded to; from Triton their gradients have their own type all the
+            same. None: the parameters' own.
         implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself. Without taps, as
             there.
 
@@ -94,7 +97,8 @@ def tapped_grouped_radiance_mlp(
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    available = twins_without_triton(density_parameters) if taps else _available(density_parameters, layout)
+    precision = density_parameters.dtype if precision is None else precision
+    available = twins_without_triton(precision) if taps else _available(precision, layout)
     name = resolve("tapped_grouped_mlp" if taps else "grouped_mlp", implementation, x.device, available)
     for rows in touched or () if name != "numba" else ():
         rows.mark_all(x.device)
@@ -102,7 +106,8 @@ def tapped_grouped_radiance_mlp(
     if name == "triton":
         from kernels.grouped_mlp_triton import GroupedMLPTriton
 
-        return *GroupedMLPTriton.apply(*arguments), {}
+        return *GroupedMLPTriton.apply(*arguments, precision), {}
+    arguments = (*arguments[:4], density_parameters.to(precision), color_parameters.to(precision), layout)
     if name == "torch":
         density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
     else:
@@ -130,7 +135,7 @@ def grouped_geometry_mlp(
     """
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = twins_without_triton(density_parameters)
+    available = twins_without_triton(density_parameters.dtype)
     name = resolve("grouped_geometry_mlp", implementation, x.device, available)
     if touched is not None and name != "numba":
         touched.mark_all(x.device)
@@ -163,7 +168,7 @@ def grouped_density_mlp(
 ) -> Tensor:
     """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only."""
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = _available(density_parameters, layout)
+    available = _available(density_parameters.dtype, layout)
     name = resolve("grouped_density_mlp", implementation, x.device, available)
     if name == "triton":
         from kernels import grouped_mlp_triton
@@ -174,9 +179,9 @@ def grouped_density_mlp(
     return grouped_mlp_numba.density(x.detach(), cell_index, density_parameters, layout)
 
 
-def _available(parameters: Tensor, layout: GroupedLayout) -> tuple[str, ...]:
-    twins = twins_without_triton(parameters)
-    return (*twins, "triton") if layout.widest <= MAX_WIDTHS.get(parameters.element_size(), 0) else twins
+def _available(precision: torch.dtype, layout: GroupedLayout) -> tuple[str, ...]:
+    twins = twins_without_triton(precision)
+    return (*twins, "triton") if layout.widest <= MAX_WIDTHS.get(precision.itemsize, 0) else twins
 
 
 def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:

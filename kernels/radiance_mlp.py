@@ -42,9 +42,9 @@ def widened(values: Tensor) -> Tensor:
     return values.float() if values.element_size() < 4 else values
 
 
-def twins_without_triton(values: Tensor) -> tuple[str, ...]:
-    """Implementations on the CPU of what takes ``values``: numba's have no half precision."""
-    return ("torch", "numba") if values.element_size() >= 4 else ("torch",)
+def twins_without_triton(precision: torch.dtype) -> tuple[str, ...]:
+    """Implementations beside Triton's of what multiplies in a type: numba's have no half precision."""
+    return ("torch", "numba") if precision.itemsize >= 4 else ("torch",)
 
 
 def radiance_mlp(
@@ -103,7 +103,7 @@ def tapped_radiance_mlp(
         ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
     """
     check_taps(taps, len(density_weights) - 1)
-    available = twins_without_triton(features)
+    available = twins_without_triton(features.dtype)
     if not taps:
         available = _available(features, [*density_weights, *color_weights])
     kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
@@ -132,7 +132,7 @@ def geometry_mlp(
         ValueError: as there.
     """
     check_taps(taps, len(density_weights) - 1)
-    name = resolve("geometry_mlp", implementation, features.device, twins_without_triton(features))
+    name = resolve("geometry_mlp", implementation, features.device, twins_without_triton(features.dtype))
     if name == "torch":
         density, hidden, geo = _geometry_torch(features, density_weights)
     else:
@@ -173,7 +173,7 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
 
 def _available(features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
-    twins = twins_without_triton(features)
+    twins = twins_without_triton(features.dtype)
     return (*twins, "triton") if widest <= MAX_WIDTHS.get(features.element_size(), 0) else twins
 
 

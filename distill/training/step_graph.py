@@ -156,4 +156,4 @@ def _first_cause(error: BaseException) -> str:
     """The first line of what went wrong first: that a recording cannot be ended follows from it."""
     while isinstance(error.__context__, RuntimeError):
         error = error.__context__
-    return str(error).splitlines()[0]
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -276,7 +276,8 @@ def test_several_at_once_are_each_alone():
             for tensors, control, decay, rows in zip(entries, controls, decays, touched, strict=True):
                 named = {"betas": BETAS, "weight_decay": decay, "touched": rows, "implementation": "triton"}
                 controlled_adam_step(*tensors, control, **named)
-        results.append([tensor for tensors in entries for tensor in tensors])
+        # The gradients of those that are taken together have had their use.
+        results.append([tensor for tensors in entries for place, tensor in enumerate(tensors) if place != 1])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 

@@ -10,8 +10,8 @@ from kernels import grouped_mlp as module
 from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
 from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
-from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
-from tests.triton_device import TRITON, WIDTHS_OF_TWINS, device_of, needs_gpu, needs_triton
+from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp, tapped_grouped_radiance_mlp
+from tests.triton_device import DEVICE, TRITON, WIDTHS_OF_TWINS, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
@@ -199,8 +199,33 @@ def test_triton_multiplies_in_the_parameters_type():
 )
 def test_triton_takes_narrow_layers_alone(dtype, width, offered):
     layout = GroupedLayout(2, width, 1, 1, 15, 4)
-    parameters = torch.zeros(2, layout.density_size, dtype=dtype)
-    assert ("triton" in module._available(parameters, layout)) is offered
+    assert ("triton" in module._available(dtype, layout)) is offered
+
+
+@needs_triton
+def test_triton_rounds_parameters_but_not_the_sums_of_their_gradients():
+    """Beside a sum of 3000 an addition of 1 is lost to float16."""
+    case = random_case(SMALL, torch.zeros(600, dtype=torch.int64), cells=1)
+    leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
+    given = {name: value.to(DEVICE) for name, value in (case | leaves).items()}
+    density, rgb, _ = tapped_grouped_radiance_mlp(
+        **given, layout=SMALL, taps=(), precision=torch.float16, implementation="triton"
+    )
+    half = {name: value.detach().half() for name, value in leaves.items()}
+    expected, _ = run("triton", SMALL, case | half, random_upstream(case))
+    assert torch.equal(density.cpu(), expected[0].cpu()) and torch.equal(rgb.cpu(), expected[1].cpu())
+    density.sum().backward()
+    grad = leaves["density_parameters"].grad
+    assert grad.dtype == torch.float32 and (grad != grad.half().float()).float().mean() > 0.5
+
+
+@needs_triton
+def test_triton_gives_nan_for_cells_out_of_range():
+    case = random_case(SMALL, [-1, 0, 3], cells=3)
+    (density, rgb), grads = run("triton", SMALL, case, random_upstream(case))
+    assert density.isnan().tolist() == [True, False, True]
+    assert rgb.isnan().all(dim=1).tolist() == [True, False, True]
+    assert all(grad.abs().sum(1).nonzero()[:, 0].tolist() == [0] for grad in grads)
 
 
 @needs_gpu

@@ -109,6 +109,7 @@ def test_what_is_told_of_an_endless_overflow_is_where_it_began(student):
 
 
 @needs_triton
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in the interpreter, of what is not finite
 @pytest.mark.parametrize("precision", [torch.float32, torch.float16])
 @pytest.mark.parametrize("recorded", [False, True])
 def test_one_launch_decides_as_all_the_others_do(monkeypatch, student, precision, recorded):
