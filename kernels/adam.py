@@ -139,6 +139,8 @@ def controlled_adam_steps(
 ) -> None:
     """``controlled_adam_step`` for several parameters; Triton takes those without ``touched`` in one launch.
 
+    These have no gradient afterwards, so that a backward pass hands over its own instead of adding to one of zeros.
+
     Args:
         controls: (P, 4) float32, contiguous, a row for each.
     """
@@ -150,6 +152,8 @@ def controlled_adam_steps(
         tensors = [tuple(tensor.detach().view(-1) for tensor in moving[place][:4]) for place in several]
         decays = [moving[place].weight_decay for place in several]
         adam_several_triton.controlled_adam(tensors, controls, several, betas, decays)
+        for place in several:
+            moving[place].parameter.grad = None
     for place, entry in enumerate(moving):
         if place not in several:
             controlled_adam_step(

@@ -29,7 +29,6 @@ def _controlled_adam_several(
             there = i < COUNTS[k]
             g = tl.load(grads[k] + i, mask=there, other=0.0) * factor
             _update(i, there & taken, g, parameters[k], firsts[k], seconds[k], rate, beta1, beta2, eps, DECAYS[k])
-            tl.store(grads[k] + i, tl.zeros((BLOCK,), tl.float32), mask=there)
 
 
 def controlled_adam(
@@ -39,7 +38,7 @@ def controlled_adam(
     betas: tuple[float, float],
     decays: Sequence[float],
 ) -> None:
-    """As ``kernels.adam_triton.controlled_adam``, never lazy: of several parameters with their gradients and moments.
+    """As ``kernels.adam_triton.controlled_adam``, never lazy, for several parameters; gradients stay as they are.
 
     Args:
         controls: (R, 4) contiguous; rows: a parameter's own in it; decays: its weight decay.

@@ -56,7 +56,7 @@ def resolve(kernel: str, requested: str, device: torch.device, available: tuple[
 
 
 def by_triton(kernel: str, requested: str, device: torch.device) -> bool:
-    """Whether a kernel whose only twin is Triton's runs by that; one that runs by torch, its reference, is not reported.
+    """Whether a kernel whose only twin is Triton's runs by that; one that runs by its reference is not reported.
 
     Raises:
         ValueError: as ``resolve``.

@@ -72,6 +72,7 @@ def tapped_grouped_radiance_mlp(
     layout: GroupedLayout,
     taps: Sequence[str],
     *,
+    precision: torch.dtype | None = None,
     touched: tuple[TouchedRows, TouchedRows] | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -80,6 +81,8 @@ def tapped_grouped_radiance_mlp(
     Args:
         taps: ``hidden``, the density network's first hidden layer after its leaky ReLU, and ``geo``, the geometry
             features.
+        precision: type that the parameters are rounded to; from Triton their gradients have their own type all the
+            same. None: the parameters' own.
         implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself. Without taps, as
             there.
 
@@ -92,7 +95,8 @@ def tapped_grouped_radiance_mlp(
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    available = twins_without_triton(density_parameters) + (() if taps else ("triton",))
+    precision = density_parameters.dtype if precision is None else precision
+    available = ("torch", *(("numba",) if precision.itemsize >= 4 else ()), *(() if taps else ("triton",)))
     name = resolve("tapped_grouped_mlp" if taps else "grouped_mlp", implementation, x.device, available)
     for rows in touched or () if name != "numba" else ():
         rows.mark_all(x.device)
@@ -100,7 +104,8 @@ def tapped_grouped_radiance_mlp(
     if name == "triton":
         from kernels.grouped_mlp_triton import GroupedMLPTriton
 
-        return *GroupedMLPTriton.apply(*arguments), {}
+        return *GroupedMLPTriton.apply(*arguments, precision), {}
+    arguments = (*arguments[:4], density_parameters.to(precision), color_parameters.to(precision), layout)
     if name == "torch":
         density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
     else:

@@ -177,16 +177,17 @@ def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLa
 
 
 class GroupedMLPTriton(torch.autograd.Function):
-    """Density and colour, float32, of points; the parameters' type is that of the products."""
+    """Density and colour, float32, of points; ``precision`` is the type of the products' factors."""
 
     @staticmethod
-    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout):
+    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, precision):
+        ctx.types = density_parameters.dtype, color_parameters.dtype
         nets = network_of(layout.density_dims), network_of(layout.color_dims)
         ctx.launch = launch_options(nets, layout.direction_width, STYLE, x.device) | {"GEOMETRY": layout.geo_features}
         plan = schedule(cell_index, len(density_parameters), _PIECE)
         ctx.spares = plan.spares
         inputs = (plan.pieces, plan.order, x.contiguous(), basis.contiguous(), ray_index.contiguous())
-        inputs += (density_parameters, color_parameters)
+        inputs += (density_parameters.to(precision), color_parameters.to(precision))
         density = x.new_full((len(x),), float("nan"), dtype=torch.float32)
         rgb = x.new_full((len(x), 3), float("nan"), dtype=torch.float32)
         if len(x):
@@ -209,8 +210,8 @@ class GroupedMLPTriton(torch.autograd.Function):
                 for total in totals if ctx.spares else ():
                     size = total.shape[1]
                     _fold[cells, triton.cdiv(size, _FOLD)](total, spare, SIZE=size, BLOCK=_FOLD)
-        grads = [total[:cells].to(matrix.dtype) for total, matrix in zip(totals, parameters, strict=True)]
-        return None, None, None, None, *grads, None
+        grads = [total[:cells].to(dtype) for total, dtype in zip(totals, ctx.types, strict=True)]
+        return None, None, None, None, *grads, None, None
 
 
 def network_of(dims):

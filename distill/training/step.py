@@ -97,7 +97,7 @@ class TrainingStep:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
         self.counts = LaggedCounts(device)
-        self.dropped_rays = torch.zeros((), dtype=torch.int64, device=device)
+        self._drawn_rays, self._kept_rays = 0, torch.zeros((), dtype=torch.int64, device=device)
         # Triton's is for rays of which some may not have been rendered.
         fused = asynchronous and by_triton("picture_terms", config.kernels, device)
         self._losses_by = "triton" if fused else "torch"
@@ -181,6 +181,13 @@ class TrainingStep:
         needed = max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
         return -(-needed // _ROOM_FOR) * _ROOM_FOR
 
+    def take_dropped_rays(self) -> int:
+        """Rays that there was no room for since the last call; waits for the device."""
+        dropped = self._drawn_rays - int(self._kept_rays)
+        self._drawn_rays = 0
+        self._kept_rays.zero_()
+        return dropped
+
     def settle(self, steps: int) -> None:
         """Makes sure that all ``steps`` so far were sound; waits for the device.
 
@@ -250,7 +257,8 @@ class TrainingStep:
         train, rays = self.config.train, self.rays_per_step
         count = RayCount(drawn, rendered.samples)
         if self.asynchronous:
-            self.dropped_rays += (~rendered.kept).sum()
+            self._drawn_rays += drawn
+            self._kept_rays += rendered.kept.sum()
             self.counts.put(*count)
             count = self.counts.take()
         if count is None:

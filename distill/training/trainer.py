@@ -188,8 +188,7 @@ class Trainer:
         row |= self.sampler.figures() | (step.watched.figures() if step.watched else {})
         row["occupied_fraction"] = self.model.grid.occupied_fraction
         if step.asynchronous:
-            row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": step.dropped_rays.item()}
-            step.dropped_rays.zero_()
+            row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": step.take_dropped_rays()}
         return row
 
     def _bar(self, shown: bool) -> tqdm:

@@ -9,8 +9,8 @@ import torch
 from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
 from kernels.grouped_layout import GroupedLayout, fourier_features
-from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
-from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
+from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp, tapped_grouped_radiance_mlp
+from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
@@ -171,6 +171,23 @@ def test_triton_multiplies_in_the_parameters_type():
     assert all(value.dtype == torch.float16 for value in grads)
     for value, reference in zip([*found, *grads], [*expected, *expected_grads], strict=True):
         assert 0 < ((value.float() - reference).norm() / reference.norm()).item() < 1e-2
+
+
+@needs_triton
+def test_triton_rounds_parameters_but_not_the_sums_of_their_gradients():
+    """Beside a sum of 3000 an addition of 1 is lost to float16."""
+    case = random_case(SMALL, torch.zeros(600, dtype=torch.int64), cells=1)
+    leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
+    given = {name: value.to(DEVICE) for name, value in (case | leaves).items()}
+    density, rgb, _ = tapped_grouped_radiance_mlp(
+        **given, layout=SMALL, taps=(), precision=torch.float16, implementation="triton"
+    )
+    half = {name: value.detach().half() for name, value in leaves.items()}
+    expected, _ = run("triton", SMALL, case | half, random_upstream(case))
+    assert torch.equal(density.cpu(), expected[0].cpu()) and torch.equal(rgb.cpu(), expected[1].cpu())
+    density.sum().backward()
+    grad = leaves["density_parameters"].grad
+    assert grad.dtype == torch.float32 and (grad != grad.half().float()).float().mean() > 0.5
 
 
 @needs_triton
