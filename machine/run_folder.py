@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -92,6 +93,20 @@ class RunFolder:
         """
         for folder in (self.checkpoints, self.eval, self.logs):
             _make_writable(folder)
+
+    def check_creatable(self) -> None:
+        """As ``create``, as far as can be told without writing anything.
+
+        Raises:
+            InputError: as there.
+        """
+        for folder in (self.checkpoints, self.eval, self.logs):
+            with _naming_what_is_in_the_way(folder):
+                standing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+                if not standing.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+                if not os.access(standing, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def prepare(self, device: torch.device | str, identity: RunIdentity | None = None) -> None:
         """Creates the folders and records ``config.yaml``, ``versions.json`` and ``identity.json``.

@@ -40,6 +40,10 @@ def describe_run(config: Config, root: Path) -> str:
     """
     teacher, model, trainer = _set_up(config, root)
     device, folder = trainer.device, trainer.folder
+    try:
+        folder.check_creatable()
+    except InputError as error:
+        _log.warning("a run will not start: %s", error)
     lines = [
         ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),
         ("device", f"{device} ({device_name(device)})"),

@@ -65,9 +65,11 @@ def test_prepare_records_config_and_versions(config, tmp_path):
 def test_a_file_in_the_way_is_named(config, tmp_path, in_the_way):
     (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / in_the_way).write_text("mine")
-    with pytest.raises(InputError) as caught:
-        RunFolder(config, tmp_path).prepare("cpu")
-    assert caught.value.found == f"a file in the way, {tmp_path / in_the_way}"
+    folder = RunFolder(config, tmp_path)
+    for attempt in (folder.check_creatable, lambda: folder.prepare("cpu")):
+        with pytest.raises(InputError) as caught:
+            attempt()
+        assert caught.value.found == f"a file in the way, {tmp_path / in_the_way}"
     assert (tmp_path / in_the_way).read_text() == "mine"
     assert not list(tmp_path.rglob("config.yaml"))
 
@@ -79,3 +81,12 @@ def test_a_folder_that_refuses_files_is_named(config, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write whatever the mode says
     with pytest.raises(InputError, match="Permission denied.*folder that can be written to"):
         RunFolder(config, tmp_path).create()
+
+
+def test_whether_folders_could_be_made_is_told_without_making_any(config, tmp_path, monkeypatch):
+    folder = RunFolder(config, tmp_path / "new")
+    folder.check_creatable()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(InputError, match="Permission denied.*folder that can be written to"):
+        folder.check_creatable()
+    assert not list(tmp_path.iterdir())
