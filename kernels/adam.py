@@ -6,6 +6,9 @@ tables); its cost follows the rows a step touched instead of the table's size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -118,6 +121,45 @@ def controlled_adam_step(
             tensor.copy_(torch.where(skip != 0, before, tensor))
     if touched is not None:
         touched.clear(parameter.device)
+
+
+class Moving(NamedTuple):
+    """A parameter with its gradient and both moments, and what of its own Adam needs: see ``adam_step``."""
+
+    parameter: Tensor
+    grad: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
+    weight_decay: float = 0.0
+    touched: TouchedRows | None = None
+
+
+def controlled_adam_steps(
+    moving: Sequence[Moving], controls: Tensor, *, betas: tuple[float, float], implementation: str = "auto"
+) -> None:
+    """``controlled_adam_step`` for several parameters; Triton takes those without ``touched`` in one launch.
+
+    These have no gradient afterwards, so that a backward pass hands over its own instead of adding to one of zeros.
+
+    Args:
+        controls: (P, 4) float32, contiguous, a row for each.
+    """
+    name = resolve("adam", implementation, controls.device, ("torch", "numba", "triton"))
+    several = [place for place, entry in enumerate(moving) if entry.touched is None] if name == "triton" else []
+    if several:
+        from kernels import adam_several_triton
+
+        tensors = [tuple(tensor.detach().view(-1) for tensor in moving[place][:4]) for place in several]
+        decays = [moving[place].weight_decay for place in several]
+        adam_several_triton.controlled_adam(tensors, controls, several, betas, decays)
+        for place in several:
+            moving[place].parameter.grad = None
+    for place, entry in enumerate(moving):
+        if place not in several:
+            controlled_adam_step(
+                *entry[:4], controls[place], betas=betas, weight_decay=entry.weight_decay, touched=entry.touched,
+                implementation=name,
+            )  # fmt: skip
 
 
 def corrected(step, lr, betas: tuple[float, float], eps: float):

@@ -14,14 +14,14 @@ _TOGETHER = tl.constexpr(4)  # values that are read and written together, by one
 
 
 @triton.jit
-def _places(BLOCK: tl.constexpr):
+def places(BLOCK: tl.constexpr):
     """(BLOCK / 4, 4) places of this program's values."""
     group, member = tl.arange(0, BLOCK // _TOGETHER), tl.arange(0, _TOGETHER)
     return tl.program_id(0).to(tl.int64) * BLOCK + group[:, None] * _TOGETHER + member[None, :]
 
 
 @triton.jit
-def _update(i, there, g, factor, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY: tl.constexpr):
+def update(i, there, g, factor, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY: tl.constexpr):
     """Where there is a gradient, or everywhere; ``factor`` scales it."""
     moves = there
     if LAZY:
@@ -42,10 +42,10 @@ def _adam(
     parameter, grad, first, second, count, rate, beta1, beta2, eps, weight_decay, LAZY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    i = _places(BLOCK)
+    i = places(BLOCK)
     there = i < count
     g = tl.load(grad + i, mask=there, other=0.0)
-    _update(i, there, g, 1.0, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY)
+    update(i, there, g, 1.0, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY)
     tl.store(grad + i, tl.zeros(g.shape, tl.float32), mask=there)
 
 
@@ -55,11 +55,11 @@ def _controlled_adam(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     rate, eps, factor = tl.load(controls), tl.load(controls + 1), tl.load(controls + 2)
-    i = _places(BLOCK)
+    i = places(BLOCK)
     there = i < count
     taken = tl.zeros(i.shape, tl.float32) + tl.load(controls + 3) == 0.0
     g = tl.load(grad + i, mask=there, other=0.0)
-    _update(i, there & taken, g, factor, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY)
+    update(i, there & taken, g, factor, parameter, first, second, rate, beta1, beta2, eps, weight_decay, LAZY)
     tl.store(grad + i, tl.zeros(g.shape, tl.float32), mask=there)
 
 

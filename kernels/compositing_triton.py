@@ -152,9 +152,9 @@ class CompositeTriton(torch.autograd.Function):
     def forward(ctx, density, rgb, t, dt, offsets):
         rays = len(offsets) - 1
         density, t, dt, offsets = density.contiguous(), t.contiguous(), dt.contiguous(), offsets.contiguous()
-        outputs = tuple(
-            torch.zeros(shape, device=t.device) for shape in ((rays, rgb.shape[1]), (rays,), (rays,), (len(t),))
-        )
+        # All of a ray's are written; the weights of padding, which belongs to no ray, are not.
+        shapes = (rays, rgb.shape[1]), (rays,), (rays,)
+        outputs = *(torch.empty(shape, device=t.device) for shape in shapes), torch.zeros(len(t), device=t.device)
         if rays:
             with launch_on(density.device):
                 _forward[(triton.cdiv(rays, _RAYS),)](

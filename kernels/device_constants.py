@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=256)
+@cache  # without an end: a recorded CUDA graph reads a constant where it was
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """``values`` as a tensor, the same one for the same arguments; not to be changed."""
+    """``values`` as a tensor, one and the same for the same arguments while the program runs; not to be changed."""
     return torch.tensor(values, dtype=dtype, device=device)

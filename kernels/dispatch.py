@@ -8,7 +8,9 @@ import torch
 
 from kernels.triton_support import interpreting, triton_refusal
 
-_PREFERENCE = {"cpu": ("numba", "torch"), "cuda": ("tinycudann", "triton", "torch")}
+_PREFERENCE = {"cpu": ("numba", "torch"), "cuda": ("triton", "torch")}
+# A kernel without a twin of these names takes them as "auto" where they can run, so that a whole run can ask for them.
+_OF_WHOLE_RUNS = ("triton", "tinycudann")
 _chosen: dict[tuple[str, str], str] = {}
 _told: set[str] = set()
 _log = logging.getLogger(__name__)
@@ -21,20 +23,24 @@ def resolve(kernel: str, requested: str, device: torch.device, available: tuple[
         kernel: the kernel's name in reports, e.g. ``"hash_encoding"``.
         requested: ``"auto"`` (the fastest available on the device) or one of ``available``. On the CPU ``"triton"``
             runs in Triton's interpreter, for tests; ``"auto"`` never chooses the interpreter. A kernel without a
-            Triton twin takes ``"triton"`` as ``"auto"`` where Triton can run, so that a whole run can ask for it.
+            Triton twin takes ``"triton"`` as ``"auto"`` where Triton can run, one without tinycudann's ``"tinycudann"``
+            on CUDA, so that a whole run can ask for it. ``"auto"`` never chooses tinycudann.
         available: implementations the kernel has, e.g. ``("torch", "numba")``.
 
     Raises:
         ValueError: ``requested`` is not available, or cannot run on ``device``.
     """
     refusal = triton_refusal(device) if "triton" in (*available, requested) else None
-    if requested == "triton" and "triton" not in available and refusal is None:
+    runs = device.type == "cuda" if requested == "tinycudann" else refusal is None
+    if requested in _OF_WHOLE_RUNS and requested not in available and runs:
         requested = "auto"
     usable = [name for name in _PREFERENCE.get(device.type, ("torch",)) if name in available]
     usable = [name for name in usable if name != "triton" or refusal is None]
     by_name = usable
     if device.type == "cpu" and "triton" in available and refusal is None:
         by_name = [*usable, "triton"]
+    if device.type == "cuda" and "tinycudann" in available:
+        by_name = [*usable, "tinycudann"]
     if requested == "auto":
         name = _fastest(usable, refusal, device)
     elif requested in by_name:
@@ -47,6 +53,17 @@ def resolve(kernel: str, requested: str, device: torch.device, available: tuple[
         )
     _chosen[kernel, device.type] = name
     return name
+
+
+def by_triton(kernel: str, requested: str, device: torch.device) -> bool:
+    """Whether a kernel whose only twin is Triton's runs by that; one that runs by its reference is not reported.
+
+    Raises:
+        ValueError: as ``resolve``.
+    """
+    if requested in ("torch", "numba") or (requested == "auto" and device.type == "cpu"):
+        return False
+    return resolve(kernel, requested, device, ("torch", "triton")) == "triton"
 
 
 def _fastest(usable: list[str], refusal: str | None, device: torch.device) -> str:

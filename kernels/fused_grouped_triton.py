@@ -15,7 +15,7 @@ from kernels.device_constants import constant
 from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, grid_of, no_rays, places, programs
 from kernels.grouped_layout import GroupedLayout
 from kernels.grouped_mlp_triton import STYLE, axis_of, encode, network_of
-from kernels.mlp_triton import MAX_RAW, column, load_rows, run_color, run_density
+from kernels.mlp_triton import MAX_RAW, column, load_color, load_density, load_rows, run_color, run_density
 from kernels.ray_samples import Cells
 from kernels.triton_support import launch_on
 
@@ -89,9 +89,10 @@ def _render(
             encoded = encode(place, asked, DENSITY[0][0], DENSITY[1][0], kind)
             density_network = density_parameters + chosen.to(tl.int64) * DENSITY[2][len(DENSITY[0]) - 1]
             color_network = color_parameters + chosen.to(tl.int64) * COLOR[2][len(COLOR[0]) - 1]
-            output, _ = run_density(encoded, density_network, DENSITY, STYLE, PRECISION)
+            output, _ = run_density(encoded, load_density(density_network, DENSITY, STYLE), DENSITY, STYLE, PRECISION)
             direction = load_rows(basis, walk[0].to(tl.int64), asked, DIRECTION, DIRECTION_PAD).to(kind)
-            logits, _ = run_color(output, direction, color_network, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
+            of_color = load_color(color_network, output.shape[1], DIRECTION_PAD, GEOMETRY, GEOMETRY, COLOR, STYLE)
+            logits, _ = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, GEOMETRY), MAX_RAW))
             rgb = 1.0 / (1.0 + tl.exp(-logits))
             red, green, blue = column(rgb, 0), column(rgb, 1), column(rgb, 2)

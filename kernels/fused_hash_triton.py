@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, grid_of, no_rays, places, programs
 from kernels.hash_encoding_triton import entry, level_of, place_on
-from kernels.mlp_triton import MAX_RAW, column, load_rows, run_color, run_density
+from kernels.mlp_triton import MAX_RAW, column, load_color, load_density, load_rows, run_color, run_density
 from kernels.radiance_mlp_triton import STYLE, flat_weights, network_of
 from kernels.ray_samples import Cells
 from kernels.triton_support import launch_on
@@ -54,6 +54,9 @@ def _render(
     corner_x, corner_y, corner_z = tl.load(box), tl.load(box + 1), tl.load(box + 2)
     side = tl.maximum(tl.load(box + 3) - corner_x, tl.load(box + 4) - corner_y)
     side = tl.maximum(side, tl.load(box + 5) - corner_z)
+    of_density = load_density(density_weights, DENSITY, STYLE)
+    output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
+    of_color = load_color(color_weights, output_pad, DIRECTION_PAD, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE)
     walk, light, found = no_rays(BLOCK)
     coming, running = 0, 1
     while running > 0:
@@ -69,9 +72,9 @@ def _render(
                 x, y, z, found, table, offsets, resolutions, scales, hashes,
                 BLOCK, LEVELS, DENSITY[1][0] // FEATURES, FEATURES,
             )  # fmt: skip
-            output, _ = run_density(encoded.to(kind), density_weights, DENSITY, STYLE, PRECISION)
+            output, _ = run_density(encoded.to(kind), of_density, DENSITY, STYLE, PRECISION)
             direction = load_rows(basis, walk[0].to(tl.int64), found, DIRECTION, DIRECTION_PAD).to(kind)
-            logits, _ = run_color(output, direction, color_weights, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION)
+            logits, _ = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, 0), MAX_RAW))
             rgb = 1.0 / (1.0 + tl.exp(-logits))
             walk, light, found = add_sample(

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from kernels.mlp_triton import Network, launch_options
 from kernels.ray_samples import Cells
@@ -26,7 +25,7 @@ TILE = tl.constexpr(16)  # edge of a program's square of pixels
 # Bins that are looked at before the networks run for those slots that have a sample; a long empty stretch of one ray
 # does not hold up the others for longer.
 _TRIES = tl.constexpr(8)
-_REGISTERS = 168  # of a thread: 65,536 are shared by six blocks of 64 threads
+_REGISTERS = 168  # of a thread: a multiprocessor's 65,536 are shared by 12 warps
 _COARSE = tl.constexpr(4)  # fine cells per axis of a coarse one
 _FARTHEST = tl.constexpr(1e9)  # bins a ray can be sent ahead by
 
@@ -180,16 +179,14 @@ def add_sample(walk, t, light, found, done, density, red, green, blue, step):
     return (walk[0], walk[1] + one, walk[2] + one), light, found & (done == 0)
 
 
-def fused_launch_options(nets: Sequence[Network], direction: int, style: tuple, parameters: Tensor) -> dict:
-    """As ``launch_options``, and in half precision the registers of a thread.
+def fused_launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:
+    """As ``launch_options``, and the registers of a thread.
 
-    Left alone the compiler takes all 255; with these, six blocks of two warps fit on a multiprocessor instead of four,
-    whose loads hide the others' waiting, and next to nothing is spilled (32 bytes). In float32 a layer 64 wide would
-    spill 1.5 KiB (``tests.compile_triton`` and ptxas -v).
+    Left alone the compiler takes nearly all 255; with these more programs fit on a multiprocessor, whose loads hide the
+    others' waiting, and nothing is spilled in half precision (``tests.compile_triton`` and ptxas -v).
     """
-    options = launch_options(nets, direction, style, parameters.device)
-    limited = parameters.element_size() == 2 and not torch.version.hip
-    return options | {"maxnreg": _REGISTERS} if limited else options
+    options = launch_options(nets, direction, style, device)
+    return options if torch.version.hip else options | {"maxnreg": _REGISTERS}
 
 
 def programs(width: int, height: int) -> int:

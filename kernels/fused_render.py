@@ -148,7 +148,7 @@ def render_fused(
     if not len(origins):
         return picture
     rays = tuple(part.contiguous() for part in (origins, directions, near, far))
-    basis = sh_basis(directions, field.direction_degree).contiguous()
+    basis = sh_basis(directions, field.direction_degree, implementation=implementation).contiguous()
     if resolve("fused_render", implementation, origins.device, ("numba", "triton")) == "numba":
         grid = np.array(cells.lower, np.float32), np.float32(1 / cells.size), cells.occupied, cells.coarse
         march = np.float32(step), limit, np.float32(termination)

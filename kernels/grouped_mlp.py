@@ -21,7 +21,7 @@ from kernels.adam import TouchedRows
 from kernels.dispatch import resolve
 from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
 from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, twins_without_triton, widened
-from kernels.triton_support import MAX_WIDTH, training_refusal
+from kernels.triton_support import MAX_WIDTHS
 
 
 def grouped_radiance_mlp(
@@ -47,7 +47,8 @@ def grouped_radiance_mlp(
         color_parameters: (cells, layout.color_size), of the same type.
         touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (by numba; the others,
             which keep no account of it, flag every cell on the CPU and none on a GPU, where nothing reads the flags).
-        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide; trained in float32, up to 64).
+        implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
+            32 in full precision).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1). The numba twin adds the parameters' gradients into their ``.grad``
@@ -73,6 +74,7 @@ def tapped_grouped_radiance_mlp(
     layout: GroupedLayout,
     taps: Sequence[str],
     *,
+    precision: torch.dtype | None = None,
     touched: tuple[TouchedRows, TouchedRows] | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -81,6 +83,8 @@ def tapped_grouped_radiance_mlp(
     Args:
         taps: ``hidden``, the density network's first hidden layer after its leaky ReLU, and ``geo``, the geometry
             features.
+        precision: type that the parameters are rounded to; from Triton their gradients have their own type all the
+            same. None: the parameters' own.
         implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself. Without taps, as
             there.
 
@@ -93,9 +97,8 @@ def tapped_grouped_radiance_mlp(
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
-    available = twins_without_triton(density_parameters)
-    if not taps:
-        available = _available(implementation, density_parameters, layout)
+    precision = density_parameters.dtype if precision is None else precision
+    available = twins_without_triton(precision) if taps else _available(precision, layout)
     name = resolve("tapped_grouped_mlp" if taps else "grouped_mlp", implementation, x.device, available)
     for rows in touched or () if name != "numba" else ():
         rows.mark_all(x.device)
@@ -103,7 +106,8 @@ def tapped_grouped_radiance_mlp(
     if name == "triton":
         from kernels.grouped_mlp_triton import GroupedMLPTriton
 
-        return *GroupedMLPTriton.apply(*arguments), {}
+        return *GroupedMLPTriton.apply(*arguments, precision), {}
+    arguments = (*arguments[:4], density_parameters.to(precision), color_parameters.to(precision), layout)
     if name == "torch":
         density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
     else:
@@ -131,7 +135,7 @@ def grouped_geometry_mlp(
     """
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = twins_without_triton(density_parameters)
+    available = twins_without_triton(density_parameters.dtype)
     name = resolve("grouped_geometry_mlp", implementation, x.device, available)
     if touched is not None and name != "numba":
         touched.mark_all(x.device)
@@ -164,7 +168,7 @@ def grouped_density_mlp(
 ) -> Tensor:
     """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only."""
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = _available(implementation, density_parameters, layout)
+    available = _available(density_parameters.dtype, layout)
     name = resolve("grouped_density_mlp", implementation, x.device, available)
     if name == "triton":
         from kernels import grouped_mlp_triton
@@ -175,12 +179,9 @@ def grouped_density_mlp(
     return grouped_mlp_numba.density(x.detach(), cell_index, density_parameters, layout)
 
 
-def _available(implementation: str, parameters: Tensor, layout: GroupedLayout) -> tuple[str, ...]:
-    """Implementations by name; ``auto`` leaves out a Triton kernel that would refuse."""
-    twins = twins_without_triton(parameters)
-    trained = parameters.requires_grad and torch.is_grad_enabled()
-    refused = layout.widest > MAX_WIDTH or (trained and training_refusal(layout.widest, parameters.dtype))
-    return twins if implementation == "auto" and refused else (*twins, "triton")
+def _available(precision: torch.dtype, layout: GroupedLayout) -> tuple[str, ...]:
+    twins = twins_without_triton(precision)
+    return (*twins, "triton") if layout.widest <= MAX_WIDTHS.get(precision.itemsize, 0) else twins
 
 
 def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:

@@ -3,16 +3,16 @@
 The schedule is made on the device and nothing waits for it: a launch has as many programs as there can be pieces, and
 those left over have no points. Fourier features are made in registers, the backward pass recomputes activations.
 
-A program adds the weight gradients of its blocks up in a row that no other program writes: the cell's own row for the
-cell's first piece, a spare row for each further one, which are added to the cell's in order afterwards. So the bits
-are the same in every run; a cell that half the points fall into is shared out over many multiprocessors, where one
-program per cell would have the other 131 of an H100 wait for it; and rows of this size stay in its 50 MB L2 cache.
+A program adds the weight gradients of its blocks up and writes them to a row that no other program writes: the cell's
+own row for the cell's first piece, a spare row for each further one, which are added to the cell's in order afterwards.
+So the bits are the same in every run; a cell that half the points fall into is shared out over many multiprocessors,
+where one program per cell would have the other 131 of an H100 wait for it; and rows of this size stay in its 50 MB L2
+cache.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import triton
@@ -20,21 +20,27 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.grouped_layout import LEAK, GroupedLayout
+from kernels.grouped_schedule_triton import schedule
 from kernels.mlp_triton import (
-    check_trainable,
+    backward_block_of,
+    block_of,
     color_gradient,
     density_gradient,
     launch_options,
+    load_color,
+    load_density,
     load_directions,
     logit_gradient,
     network,
     precision_on,
     run_color,
     run_density,
-    shape_of,
     store_color,
+    store_color_sums,
     store_density,
+    store_density_sums,
     with_raw_gradient,
+    zeros_like,
 )
 from kernels.triton_support import launch_on
 
@@ -43,41 +49,6 @@ _FOLD = 1024  # parameters that one program adds up
 STYLE = (LEAK, True, False)
 # Taylor's series of the sine of so many turns; up to a quarter turn what is left out is less than 1e-9.
 _SINE = tl.constexpr(tuple((-1) ** n * math.tau ** (2 * n + 1) / math.factorial(2 * n + 1) for n in range(7)))
-
-
-class Schedule(NamedTuple):
-    """Who evaluates what.
-
-    order: (N,) int64, points by cell, in their own order within a cell.
-    pieces: (P, 4) int32, a program's cell, its first and last + 1 position in ``order``, and its row of the gradients.
-    spare: (cells, 2) int32, the first spare row of a cell's gradients and their number.
-    spares: spare rows that there can be.
-    """
-
-    order: Tensor
-    pieces: Tensor
-    spare: Tensor
-    spares: int
-
-
-def schedule(cell_index: Tensor, cells: int, most: int) -> Schedule:
-    """Pieces of one cell and at most ``most`` points. Points of cells out of range are in none."""
-    by_cell, order = torch.sort(cell_index, stable=True)
-    starts = torch.searchsorted(by_cell, torch.arange(cells + 1, device=cell_index.device))
-    pieces = (starts.diff() + most - 1) // most
-    further = (pieces - 1).clamp(min=0)
-    ends, spare_ends = pieces.cumsum(0), further.cumsum(0)
-    spares = len(cell_index) // most
-    piece = torch.arange(spares + min(cells, len(cell_index)), device=cell_index.device)
-    cell = torch.searchsorted(ends, piece, right=True)
-    exists, cell = cell < cells, cell.clamp(max=cells - 1)
-    within = piece - (ends - pieces)[cell]
-    first = starts[cell] + within * most
-    last = torch.where(exists, torch.minimum(first + most, starts[cell + 1]), first)
-    spare_first = cells + spare_ends - further
-    row = torch.where(within == 0, cell, spare_first[cell] + within - 1)
-    columns = torch.stack([cell, first, last, row], dim=1).int()
-    return Schedule(order, columns, torch.stack([spare_first, further], dim=1).int(), spares)
 
 
 @triton.jit
@@ -141,11 +112,11 @@ def _density(
     NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
-    parameters += cell * NET[2][len(NET[0]) - 1]
+    weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         encoded = _encode(x, point, live, NET[0][0], NET[1][0], parameters.dtype.element_ty)
-        output, _ = run_density(encoded, parameters, NET, STYLE, PRECISION)
+        output, _ = run_density(encoded, weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, NET[0][len(NET[0]) - 1] - 1)
 
 
@@ -156,15 +127,17 @@ def _radiance(
     DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
-    density_parameters += cell * DENSITY[2][len(DENSITY[0]) - 1]
+    of_density = load_density(density_parameters + cell * DENSITY[2][len(DENSITY[0]) - 1], DENSITY, STYLE)
     color_parameters += cell * COLOR[2][len(COLOR[0]) - 1]
+    output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
+    of_color = load_color(color_parameters, output_pad, DIRECTION_PAD, GEOMETRY, GEOMETRY, COLOR, STYLE)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
-        output, _ = run_density(encoded, density_parameters, DENSITY, STYLE, PRECISION)
+        output, _ = run_density(encoded, of_density, DENSITY, STYLE, PRECISION)
         store_density(output, density, point, live, GEOMETRY)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
-        logits, _ = run_color(output, direction, color_parameters, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
+        logits, _ = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
         store_color(logits, rgb, point, live)
 
 
@@ -176,24 +149,25 @@ def _radiance_backward(
     DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
-    density_parameters += cell * DENSITY[2][len(DENSITY[0]) - 1]
+    of_density = load_density(density_parameters + cell * DENSITY[2][len(DENSITY[0]) - 1], DENSITY, STYLE)
     color_parameters += cell * COLOR[2][len(COLOR[0]) - 1]
-    density_total = density_totals + row * DENSITY[2][len(DENSITY[0]) - 1]
-    color_total = color_totals + row * COLOR[2][len(COLOR[0]) - 1]
+    output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
+    of_color = load_color(color_parameters, output_pad, DIRECTION_PAD, GEOMETRY, GEOMETRY, COLOR, STYLE)
+    density_sums, color_sums = zeros_like(of_density), zeros_like(of_color)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
-        output, density_inputs = run_density(encoded, density_parameters, DENSITY, STYLE, PRECISION)
+        output, density_inputs = run_density(encoded, of_density, DENSITY, STYLE, PRECISION)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
-        _, color_inputs = run_color(output, direction, color_parameters, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION)
+        _, color_inputs = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
         grad = logit_gradient(grad_rgb, rgb, point, live, COLOR[1][len(COLOR[0]) - 1])
-        grad = color_gradient(
-            grad, color_inputs, direction, color_parameters, color_total, GEOMETRY, GEOMETRY, COLOR, STYLE, PRECISION
-        )
+        grad, color_sums = color_gradient(grad, color_inputs, direction, of_color, color_sums, COLOR, STYLE, PRECISION)
         grad = with_raw_gradient(grad, grad_density, density, point, live, GEOMETRY)
-        density_gradient(grad, density_inputs, density_parameters, density_total, DENSITY, STYLE, PRECISION)
-        # The next block's sums may be another thread's.
-        tl.debug_barrier()
+        _, density_sums = density_gradient(grad, density_inputs, of_density, density_sums, DENSITY, STYLE, PRECISION)
+    if begin < end:
+        store_density_sums(density_totals + row * DENSITY[2][len(DENSITY[0]) - 1], density_sums, DENSITY, STYLE)
+        color_totals += row * COLOR[2][len(COLOR[0]) - 1]
+        store_color_sums(color_totals, color_sums, GEOMETRY, GEOMETRY, COLOR, STYLE)
 
 
 @triton.jit
@@ -220,32 +194,31 @@ def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLa
         with launch_on(x.device):
             _density[(len(pieces),)](
                 pieces, order, x.contiguous(), parameters, result,
-                NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **shape_of([net]),
+                NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **block_of([net]),
             )  # fmt: skip
     return result
 
 
 class GroupedMLPTriton(torch.autograd.Function):
-    """Density and colour, float32, of points; the parameters' type is that of the products."""
+    """Density and colour, float32, of points; ``precision`` is the type of the products' factors."""
 
     @staticmethod
-    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout):
+    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, precision):
+        ctx.types = density_parameters.dtype, color_parameters.dtype
         nets = network_of(layout.density_dims), network_of(layout.color_dims)
-        if any(ctx.needs_input_grad):
-            check_trainable(nets, density_parameters.dtype)
-        launch, ctx.launch = (
-            launch_options(nets, layout.direction_width, STYLE, x.device, backward) | {"GEOMETRY": layout.geo_features}
-            for backward in (False, True)
+        ctx.nets, ctx.launch = (
+            nets,
+            launch_options(nets, layout.direction_width, STYLE, x.device) | {"GEOMETRY": layout.geo_features},
         )
         plan = schedule(cell_index, len(density_parameters), _PIECE)
         ctx.spares = plan.spares
         inputs = (plan.pieces, plan.order, x.contiguous(), basis.contiguous(), ray_index.contiguous())
-        inputs += (density_parameters, color_parameters)
+        inputs += (density_parameters.to(precision), color_parameters.to(precision))
         density = x.new_full((len(x),), float("nan"), dtype=torch.float32)
         rgb = x.new_full((len(x), 3), float("nan"), dtype=torch.float32)
         if len(x):
             with launch_on(x.device):
-                _radiance[(len(plan.pieces),)](*inputs, density, rgb, **launch)
+                _radiance[(len(plan.pieces),)](*inputs, density, rgb, **ctx.launch)
         ctx.save_for_backward(plan.spare, *inputs, density, rgb)
         return density, rgb
 
@@ -256,15 +229,16 @@ class GroupedMLPTriton(torch.autograd.Function):
         cells = len(spare)
         totals = [matrix.new_zeros(cells + ctx.spares, matrix.shape[1], dtype=torch.float32) for matrix in parameters]
         if len(pieces):
+            launch = ctx.launch | backward_block_of(ctx.nets)
             with launch_on(spare.device):
                 _radiance_backward[(len(pieces),)](
-                    *inputs, grad_density.contiguous(), grad_rgb.contiguous(), *totals, **ctx.launch
+                    *inputs, grad_density.contiguous(), grad_rgb.contiguous(), *totals, **launch
                 )
                 for total in totals if ctx.spares else ():
                     size = total.shape[1]
                     _fold[cells, triton.cdiv(size, _FOLD)](total, spare, SIZE=size, BLOCK=_FOLD)
-        grads = [total[:cells].to(matrix.dtype) for total, matrix in zip(totals, parameters, strict=True)]
-        return None, None, None, None, *grads, None
+        grads = [total[:cells].to(dtype) for total, dtype in zip(totals, ctx.types, strict=True)]
+        return None, None, None, None, *grads, None, None
 
 
 def network_of(dims):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
@@ -30,10 +27,10 @@ def hash_encode(
         table: (layout.entries, layout.features) float32; with torch and triton float16 or bfloat16 too, whose
             products are summed in float32 as well, forward and backward.
         precision: type that the entries are rounded to as they are read, and that of the result; with float16 or
-            bfloat16 sums and the table's gradient remain float32 (torch and triton; tinycudann rounds its result).
+            bfloat16 sums and the table's gradient remain float32 (torch and triton; tinycudann rounds it).
         touched: rows to mark where the backward pass adds to the table's gradient (by numba; the others, which keep no
             account of it, mark every row on the CPU and none on a GPU, where nothing reads the marks).
-        implementation: "auto", "torch", "numba", "triton", or where it is importable, on CUDA, "tinycudann".
+        implementation: "auto", "torch", "numba", "triton", or on CUDA, by name alone, "tinycudann".
 
     Returns:
         (N, layout.output_width) of type ``precision``, level-major; from numba and triton its memory is channel-major.
@@ -43,8 +40,7 @@ def hash_encode(
     if x.ndim != 2 or x.shape[1] != 3:
         raise ValueError(f"x must be (N, 3), found {tuple(x.shape)}")
     layout.check(table)
-    available = ("torch", "triton", *(("tinycudann",) if _has_tinycudann() else ()))
-    available += ("numba",) if precision == torch.float32 else ()
+    available = ("torch", "triton", "tinycudann", *(("numba",) if precision == torch.float32 else ()))
     name = resolve("hash_encoding", implementation, x.device, available)
     if name != "numba" and touched is not None:
         touched.mark_all(x.device)
@@ -53,17 +49,12 @@ def hash_encode(
     if name == "tinycudann":
         from kernels.hash_encoding_tinycudann import encode
 
-        return encode(x, table, layout).to(precision)
+        return encode(x, table, layout, precision)
     if name == "triton":
         from kernels.hash_encoding_triton import HashEncodeTriton
 
         return HashEncodeTriton.apply(x, table, layout, precision)
     return HashEncodeNumba.apply(x, table, layout, touched)
-
-
-@cache
-def _has_tinycudann() -> bool:
-    return find_spec("tinycudann") is not None
 
 
 class _Rounded(torch.autograd.Function):

@@ -7,7 +7,7 @@ primes 1, 2654435761, 805459861.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ class HashLayout:
             raise ValueError(f"table must be {expected} for this layout, found {tuple(table.shape)}")
 
 
-@lru_cache(maxsize=8)
+@cache  # without an end: a recorded CUDA graph reads them where they were
 def levels_on(layout: HashLayout, device: torch.device) -> tuple[Tensor, ...]:
     """The layout's offsets, resolutions, scales and ``hashed`` (as uint8), one value a level, on a device."""
     columns = layout.offsets, layout.resolutions, layout.scales, layout.hashed.astype(np.uint8)

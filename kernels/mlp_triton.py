@@ -3,12 +3,15 @@
 A network is described by nested tuples that the compiler sees, ``(widths, padded widths, offsets)``: channels of the
 inputs, the hidden layers and the outputs; the same as powers of two, at least 16 (``tl.dot`` has no others), where
 masked loads fill up with zeros; the first value of each layer in its flat parameters. Loops over layers are unrolled.
-A matrix is loaded for the product that wants it: it comes from the L1 or L2 cache, and no more than one has to fit
-into shared memory.
+
+Its weights are a tuple of blocks: the first layer's matrix, (inputs, outputs), the later layers', then each bias. The
+colour network's first matrix is in two, of the density network's output and of the direction, so that nothing has to
+be concatenated. The sums of its gradients are a tuple alike. A kernel that takes block after block of samples loads the
+weights once, which leaves them in shared memory, and stores the sums once: what it reads and writes in between are
+samples, and the addresses of weights and sums take up no registers meanwhile.
 
 ``STYLE`` is ``(slope of a neuron that is off, whether layers have biases, whether matrices are (out, in))``, ``RAW``
-the channel of the density network's output that holds raw density; the other channels are the geometry. The colour
-network's first product is taken in two parts, geometry and direction, so that nothing has to be concatenated.
+the channel of the density network's output that holds raw density; the other channels are the geometry.
 
 Sums are float32 throughout; factors of products have the type of the parameters. float32 ones are split into three
 TF32 products each (``tf32x3``), which run on tensor cores.
@@ -22,7 +25,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.triton_support import LEAST_DOT, MAX_WIDTH, NARROW, padded, training_refusal
+from kernels.triton_support import LEAST_DOT, MAX_WIDTH, padded
 
 MAX_RAW = tl.constexpr(15.0)
 Network = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -49,31 +52,29 @@ def precision_on(device: torch.device) -> str:
     return "tf32x3"
 
 
-def shape_of(networks: Sequence[Network], backward: bool = False) -> dict[str, int]:
+def block_of(networks: Sequence[Network]) -> dict[str, int]:
     """Samples per block and warps: what keeps the activations of two networks in registers.
 
-    Either keeps out Hopper's wgmma, which takes products of at least 64 rows by four warps. Of kernels that spill its
-    descriptors ptxas 12.8, Triton 3.6's, makes code that adds to one before anything has written it: an H200 read other
-    shared memory in its place, or memory outside. A backward pass has products of as many rows as layers are wide.
-
-    One stage: the compiler must not fetch the next block's weight gradients before this block's are written.
+    Half the rows that Hopper's wgmma multiplies at a time, which keeps it out: of kernels that spill the descriptors of
+    its operands ptxas 12.8, Triton 3.6's, makes code that reads one before it is written, and on an H200 such a kernel
+    read outside its shared memory.
     """
-    wide = max(max(pads) for _, pads, _ in networks) > NARROW
-    return {"BLOCK": 32, "num_warps": 8 if wide and not backward else 2, "num_stages": 1}
+    return {"BLOCK": 32, "num_warps": 4 if _widest(networks) > 32 else 2, "num_stages": 1}
 
 
-def check_trainable(networks: Sequence[Network], dtype: torch.dtype) -> None:
-    """Raises:
-    ValueError: there is no backward pass for networks of these widths and this type.
+def backward_block_of(networks: Sequence[Network]) -> dict[str, int]:
+    """As ``block_of``, with room for the sums of the gradients, which more threads share.
+
+    The gradient of a matrix 64 wide still goes through wgmma, whose few descriptors need not be spilled.
     """
-    refusal = training_refusal(max(max(widths) for widths, _, _ in networks), dtype)
-    if refusal is not None:
-        raise ValueError(refusal)
+    return {"BLOCK": 32, "num_warps": 8 if _widest(networks) > 32 else 4}
 
 
-def launch_options(
-    nets: Sequence[Network], direction: int, style: tuple, device: torch.device, backward: bool = False
-) -> dict:
+def _widest(networks: Sequence[Network]) -> int:
+    return max(max(pads) for _, pads, _ in networks)
+
+
+def launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:
     """Constants and options of a kernel that runs a density and a colour network; ``direction`` is its width."""
     return {
         "DENSITY": nets[0],
@@ -82,7 +83,7 @@ def launch_options(
         "DIRECTION_PAD": padded(direction, LEAST_DOT),
         "STYLE": style,
         "PRECISION": precision_on(device),
-        **shape_of(nets, backward),
+        **block_of(nets),
     }
 
 
@@ -110,133 +111,175 @@ def _bias(LAYER: tl.constexpr, NET: tl.constexpr):
 
 
 @triton.jit
-def _product(
-    x, parameters, LAYER: tl.constexpr, PART: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    offsets, exists = _matrix(LAYER, PART, x.shape[1], NET, STYLE)
-    weight = tl.load(parameters + offsets, mask=exists, other=0.0)
-    return tl.dot(x, weight, input_precision=PRECISION)
-
-
-@triton.jit
-def _biased(y, parameters, LAYER: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr):
-    if STYLE[1]:
-        offsets, exists = _bias(LAYER, NET)
-        y += tl.load(parameters + offsets, mask=exists, other=0.0).to(tl.float32)[None, :]
-    return y
-
-
-@triton.jit
-def _later_layers(x, y, parameters, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
-    """From the first layer's input x and output y: the network's output, and every layer's input."""
-    inputs = (x,)
-    for layer in tl.static_range(1, len(NET[0]) - 1):
-        y = tl.where(y > 0, y, STYLE[0] * y).to(parameters.dtype.element_ty)
-        inputs = inputs + (y,)
-        y = _product(y, parameters, layer, (0, tl.constexpr(NET[0][layer]), 0), NET, STYLE, PRECISION)
-        y = _biased(y, parameters, layer, NET, STYLE)
-    return y, inputs
-
-
-@triton.jit
-def run_density(x, parameters, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
-    """The density network's output (BLOCK, outputs), float32, and every layer's input; x has the parameters' type."""
-    y = _product(x, parameters, 0, (0, tl.constexpr(NET[0][0]), 0), NET, STYLE, PRECISION)
-    y = _biased(y, parameters, 0, NET, STYLE)
-    return _later_layers(x, y, parameters, NET, STYLE, PRECISION)
-
-
-@triton.jit
-def run_color(
-    output, direction, parameters, GEOMETRY: tl.constexpr, RAW: tl.constexpr, NET: tl.constexpr,
-    STYLE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Logits of the colour and every layer's input, the first being the density network's whole output."""
-    output = output.to(parameters.dtype.element_ty)
-    y = _product(output, parameters, 0, _geometry(GEOMETRY, RAW), NET, STYLE, PRECISION)
-    y += _product(direction, parameters, 0, (0, NET[0][0] - GEOMETRY, GEOMETRY), NET, STYLE, PRECISION)
-    return _later_layers(output, _biased(y, parameters, 0, NET, STYLE), parameters, NET, STYLE, PRECISION)
-
-
-@triton.jit
 def _geometry(GEOMETRY: tl.constexpr, RAW: tl.constexpr):
     """Geometry lies behind raw density if that is the first channel, else before it."""
     return (1, GEOMETRY + 1, -1) if RAW == 0 else (0, GEOMETRY, 0)
 
 
 @triton.jit
-def _add_gradient(
-    x, grad, total, LAYER: tl.constexpr, PART: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    offsets, exists = _matrix(LAYER, PART, x.shape[1], NET, STYLE)
-    gained = tl.dot(tl.trans(x), grad, input_precision=PRECISION)
-    tl.store(total + offsets, tl.load(total + offsets, mask=exists, other=0.0) + gained, mask=exists)
-
-
-@triton.jit
-def _add_bias_gradient(grad, total, LAYER: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr):
-    if STYLE[1]:
-        offsets, exists = _bias(LAYER, NET)
-        gained = tl.sum(grad, 0)
-        tl.store(total + offsets, tl.load(total + offsets, mask=exists, other=0.0) + gained, mask=exists)
-
-
-@triton.jit
-def _back(
-    grad, parameters, LAYER: tl.constexpr, PART: tl.constexpr, IN_PAD: tl.constexpr, NET: tl.constexpr,
-    STYLE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """dL/d input of a layer from dL/d its output."""
+def _load_matrix(
+    parameters, LAYER: tl.constexpr, PART: tl.constexpr, IN_PAD: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr
+):
     offsets, exists = _matrix(LAYER, PART, IN_PAD, NET, STYLE)
-    weight = tl.load(parameters + offsets, mask=exists, other=0.0)
+    return tl.load(parameters + offsets, mask=exists, other=0.0)
+
+
+@triton.jit
+def _load_later(parameters, NET: tl.constexpr, STYLE: tl.constexpr):
+    weights = ()
+    for layer in tl.static_range(1, len(NET[0]) - 1):
+        whole = (0, tl.constexpr(NET[0][layer]), 0)
+        weights = weights + (_load_matrix(parameters, layer, whole, NET[1][layer], NET, STYLE),)
+    if STYLE[1]:
+        for layer in tl.static_range(0, len(NET[0]) - 1):
+            offsets, exists = _bias(layer, NET)
+            weights = weights + (tl.load(parameters + offsets, mask=exists, other=0.0).to(tl.float32),)
+    return weights
+
+
+@triton.jit
+def load_density(parameters, NET: tl.constexpr, STYLE: tl.constexpr):
+    """The density network's weights."""
+    whole = (0, tl.constexpr(NET[0][0]), 0)
+    return (_load_matrix(parameters, 0, whole, NET[1][0], NET, STYLE),) + _load_later(parameters, NET, STYLE)
+
+
+@triton.jit
+def load_color(
+    parameters, OUTPUT_PAD: tl.constexpr, DIRECTION_PAD: tl.constexpr, GEOMETRY: tl.constexpr, RAW: tl.constexpr,
+    NET: tl.constexpr, STYLE: tl.constexpr,
+):  # fmt: skip
+    """The colour network's weights; OUTPUT_PAD: padded width of the density network's output."""
+    of_output = _load_matrix(parameters, 0, _geometry(GEOMETRY, RAW), OUTPUT_PAD, NET, STYLE)
+    behind = (0, NET[0][0] - GEOMETRY, GEOMETRY)
+    of_direction = _load_matrix(parameters, 0, behind, DIRECTION_PAD, NET, STYLE)
+    return (of_output, of_direction) + _load_later(parameters, NET, STYLE)
+
+
+@triton.jit
+def zeros_like(weights):
+    """Zeros to add the gradients of weights up in."""
+    zeros = ()
+    for index in tl.static_range(len(weights)):
+        zeros = zeros + (tl.zeros(weights[index].shape, tl.float32),)
+    return zeros
+
+
+@triton.jit
+def _layers(
+    x, y, weights, PARTS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
+    """From the first layer's input x and product y: the network's output, and every layer's input."""
+    layers: tl.constexpr = len(NET[0]) - 1
+    inputs = (x,)
+    for layer in tl.static_range(layers):
+        if layer > 0:
+            y = tl.where(y > 0, y, STYLE[0] * y).to(x.dtype)
+            inputs = inputs + (y,)
+            y = tl.dot(y, weights[PARTS - 1 + layer], input_precision=PRECISION)
+        if STYLE[1]:
+            y += weights[PARTS - 1 + layers + layer][None, :]
+    return y, inputs
+
+
+@triton.jit
+def run_density(x, weights, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
+    """The density network's output (BLOCK, outputs), float32, and every layer's input; x has the weights' type."""
+    return _layers(x, tl.dot(x, weights[0], input_precision=PRECISION), weights, 1, NET, STYLE, PRECISION)
+
+
+@triton.jit
+def run_color(output, direction, weights, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
+    """Logits of the colour and every layer's input, the first being the density network's whole output."""
+    output = output.to(direction.dtype)
+    y = tl.dot(output, weights[0], input_precision=PRECISION)
+    y = tl.dot(direction, weights[1], acc=y, input_precision=PRECISION)
+    return _layers(output, y, weights, 2, NET, STYLE, PRECISION)
+
+
+@triton.jit
+def _more(sum, x, grad, PRECISION: tl.constexpr):
+    """The sum of a matrix's gradient with a block's added."""
+    return tl.dot(tl.trans(x), grad.to(x.dtype), acc=sum, input_precision=PRECISION)
+
+
+@triton.jit
+def _back(grad, weight, PRECISION: tl.constexpr):
+    """dL/d input of a layer from dL/d its output."""
     return tl.dot(grad.to(weight.dtype), tl.trans(weight), input_precision=PRECISION)
 
 
 @triton.jit
-def _back_to_first(grad, inputs, parameters, total, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
-    """dL/d output of the first layer; the later layers' gradients are added to ``total``."""
-    for layer in tl.static_range(len(NET[0]) - 2, 0, -1):
-        x = inputs[layer]
-        _add_gradient(x, grad.to(x.dtype), total, layer, (0, tl.constexpr(NET[0][layer]), 0), NET, STYLE, PRECISION)
-        _add_bias_gradient(grad, total, layer, NET, STYLE)
-        grad = _back(grad, parameters, layer, (0, tl.constexpr(NET[0][layer]), 0), x.shape[1], NET, STYLE, PRECISION)
-        grad = tl.where(x > 0, grad, STYLE[0] * grad)
-    return grad
+def _back_to_first(
+    grad, inputs, weights, sums, PARTS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr
+):
+    """dL/d output of the first layer, and the sums of the later matrices and of all biases with the block's added."""
+    layers: tl.constexpr = len(NET[0]) - 1
+    matrices, biases = (), ()
+    for layer in tl.static_range(layers - 1, -1, -1):
+        if STYLE[1]:
+            biases = (sums[PARTS - 1 + layers + layer] + tl.sum(grad, 0),) + biases
+        if layer > 0:
+            x = inputs[layer]
+            matrices = (_more(sums[PARTS - 1 + layer], x, grad, PRECISION),) + matrices
+            grad = _back(grad, weights[PARTS - 1 + layer], PRECISION)
+            grad = tl.where(x > 0, grad, STYLE[0] * grad)
+    return grad, matrices + biases
 
 
 @triton.jit
 def color_gradient(
-    grad, inputs, direction, parameters, total, GEOMETRY: tl.constexpr, RAW: tl.constexpr, NET: tl.constexpr,
-    STYLE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """dL/d the density network's output, zero for raw density, from dL/d the colour's logits."""
-    grad = _back_to_first(grad, inputs, parameters, total, NET, STYLE, PRECISION)
-    x, part = inputs[0], _geometry(GEOMETRY, RAW)
-    _add_gradient(x, grad.to(x.dtype), total, 0, part, NET, STYLE, PRECISION)
-    behind = (0, NET[0][0] - GEOMETRY, GEOMETRY)
-    _add_gradient(direction, grad.to(x.dtype), total, 0, behind, NET, STYLE, PRECISION)
-    _add_bias_gradient(grad, total, 0, NET, STYLE)
-    return _back(grad, parameters, 0, part, x.shape[1], NET, STYLE, PRECISION)
+    grad, inputs, direction, weights, sums, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr
+):
+    """dL/d the density network's output, zero for raw density, from dL/d the colour's logits; and the new sums."""
+    grad, later = _back_to_first(grad, inputs, weights, sums, 2, NET, STYLE, PRECISION)
+    first = _more(sums[0], inputs[0], grad, PRECISION), _more(sums[1], direction, grad, PRECISION)
+    return _back(grad, weights[0], PRECISION), first + later
 
 
 @triton.jit
-def density_gradient(
-    grad, inputs, parameters, total, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr
-):  # fmt: skip
-    """dL/d output of the density network's first layer, from dL/d its output."""
-    grad = _back_to_first(grad, inputs, parameters, total, NET, STYLE, PRECISION)
-    x = inputs[0]
-    _add_gradient(x, grad.to(x.dtype), total, 0, (0, tl.constexpr(NET[0][0]), 0), NET, STYLE, PRECISION)
-    _add_bias_gradient(grad, total, 0, NET, STYLE)
-    return grad
+def density_gradient(grad, inputs, weights, sums, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
+    """dL/d output of the density network's first layer, from dL/d its output; and the new sums."""
+    grad, later = _back_to_first(grad, inputs, weights, sums, 1, NET, STYLE, PRECISION)
+    return grad, (_more(sums[0], inputs[0], grad, PRECISION),) + later
 
 
 @triton.jit
-def input_gradient(grad, parameters, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
+def input_gradient(grad, weights, PRECISION: tl.constexpr):
     """dL/d the network's input, from dL/d output of its first layer."""
-    return _back(grad, parameters, 0, (0, tl.constexpr(NET[0][0]), 0), NET[1][0], NET, STYLE, PRECISION)
+    return _back(grad, weights[0], PRECISION)
+
+
+@triton.jit
+def _store_matrix(total, sum, LAYER: tl.constexpr, PART: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr):
+    offsets, exists = _matrix(LAYER, PART, sum.shape[0], NET, STYLE)
+    tl.store(total + offsets, sum, mask=exists)
+
+
+@triton.jit
+def _store_later(total, sums, PARTS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr):
+    layers: tl.constexpr = len(NET[0]) - 1
+    for layer in tl.static_range(1, layers):
+        _store_matrix(total, sums[PARTS - 1 + layer], layer, (0, tl.constexpr(NET[0][layer]), 0), NET, STYLE)
+    if STYLE[1]:
+        for layer in tl.static_range(0, layers):
+            offsets, exists = _bias(layer, NET)
+            tl.store(total + offsets, sums[PARTS - 1 + layers + layer], mask=exists)
+
+
+@triton.jit
+def store_density_sums(total, sums, NET: tl.constexpr, STYLE: tl.constexpr):
+    """Writes the density network's sums as gradients of its flat parameters."""
+    _store_matrix(total, sums[0], 0, (0, tl.constexpr(NET[0][0]), 0), NET, STYLE)
+    _store_later(total, sums, 1, NET, STYLE)
+
+
+@triton.jit
+def store_color_sums(total, sums, GEOMETRY: tl.constexpr, RAW: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr):
+    """Writes the colour network's sums as gradients of its flat parameters."""
+    _store_matrix(total, sums[0], 0, _geometry(GEOMETRY, RAW), NET, STYLE)
+    _store_matrix(total, sums[1], 0, (0, NET[0][0] - GEOMETRY, GEOMETRY), NET, STYLE)
+    _store_later(total, sums, 2, NET, STYLE)
 
 
 @triton.jit

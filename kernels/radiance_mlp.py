@@ -15,13 +15,10 @@ from torch.nn import functional as F
 
 from kernels import radiance_mlp_numba
 from kernels.dispatch import resolve
+from kernels.triton_support import MAX_WIDTHS
 
 MAX_RAW_DENSITY = 15.0
 TAPS = ("hidden", "geo")
-# Widest layer up to which ``auto`` takes Triton on CUDA, by the bytes of a value. A narrow network's time is that of
-# reading and writing activations, which the fused kernel keeps in registers; the backward pass of wider ones no longer
-# fits them. A rule by what the compiler says; a measurement may overrule it.
-_FUSED_WIDTH = {2: 64, 4: 32}
 
 
 class _TruncatedExp(torch.autograd.Function):
@@ -45,9 +42,9 @@ def widened(values: Tensor) -> Tensor:
     return values.float() if values.element_size() < 4 else values
 
 
-def twins_without_triton(values: Tensor) -> tuple[str, ...]:
-    """Implementations on the CPU of what takes ``values``: numba's have no half precision."""
-    return ("torch", "numba") if values.element_size() >= 4 else ("torch",)
+def twins_without_triton(precision: torch.dtype) -> tuple[str, ...]:
+    """Implementations beside Triton's of what multiplies in a type: numba's have no half precision."""
+    return ("torch", "numba") if precision.itemsize >= 4 else ("torch",)
 
 
 def radiance_mlp(
@@ -68,8 +65,8 @@ def radiance_mlp(
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
-        implementation: "auto", "torch", "numba" or "triton" (layers up to 128 wide, trained in float32 up to 64;
-            auto: up to 32, or 64 in half precision).
+        implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
+            32 in full precision).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1).
@@ -106,9 +103,9 @@ def tapped_radiance_mlp(
         ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
     """
     check_taps(taps, len(density_weights) - 1)
-    available = twins_without_triton(features)
+    available = twins_without_triton(features.dtype)
     if not taps:
-        available = _available(implementation, features, [*density_weights, *color_weights])
+        available = _available(features, [*density_weights, *color_weights])
     kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
     name = resolve(kernel, implementation, features.device, available)
     arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
@@ -135,7 +132,7 @@ def geometry_mlp(
         ValueError: as there.
     """
     check_taps(taps, len(density_weights) - 1)
-    name = resolve("geometry_mlp", implementation, features.device, twins_without_triton(features))
+    name = resolve("geometry_mlp", implementation, features.device, twins_without_triton(features.dtype))
     if name == "torch":
         density, hidden, geo = _geometry_torch(features, density_weights)
     else:
@@ -163,7 +160,7 @@ def check_taps(taps: Sequence[str], hidden_layers: int) -> None:
 
 def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
     """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
-    available = _available(implementation, features, density_weights)
+    available = _available(features, density_weights)
     name = resolve("density_mlp", implementation, features.device, available)
     if name == "torch":
         return truncated_exp(widened(_mlp(features, density_weights)[:, 0]))
@@ -174,12 +171,10 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
     return radiance_mlp_numba.density(features.detach(), density_weights)
 
 
-def _available(implementation: str, features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
+def _available(features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
-    twins = twins_without_triton(features)
-    if implementation == "auto" and widest > _FUSED_WIDTH.get(features.element_size(), 0):
-        return twins
-    return (*twins, "triton")
+    twins = twins_without_triton(features.dtype)
+    return (*twins, "triton") if widest <= MAX_WIDTHS.get(features.element_size(), 0) else twins
 
 
 def _radiance_torch(

@@ -14,25 +14,30 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.mlp_triton import (
-    check_trainable,
+    backward_block_of,
+    block_of,
     color_gradient,
     density_gradient,
     input_gradient,
     launch_options,
+    load_color,
+    load_density,
     load_directions,
     logit_gradient,
     network,
     precision_on,
     run_color,
     run_density,
-    shape_of,
     store_color,
+    store_color_sums,
     store_density,
+    store_density_sums,
     with_raw_gradient,
+    zeros_like,
 )
 from kernels.triton_support import launch_on
 
-_PROGRAMS = 528  # of the backward pass: four on each of an H100's 132 multiprocessors
+_PROGRAMS = 264  # of the backward pass: two on each of an H100's 132 multiprocessors
 STYLE = (0.0, False, True)
 
 
@@ -51,7 +56,7 @@ def _density(
     point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = point < count
     x = _load_features(features, row, channel_stride, point, live, NET, weights.dtype.element_ty)
-    output, _ = run_density(x, weights, NET, STYLE, PRECISION)
+    output, _ = run_density(x, load_density(weights, NET, STYLE), NET, STYLE, PRECISION)
     store_density(output, density, point, live, 0)
 
 
@@ -64,10 +69,11 @@ def _radiance(
     point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = point < count
     x = _load_features(features, row, channel_stride, point, live, DENSITY, density_weights.dtype.element_ty)
-    output, _ = run_density(x, density_weights, DENSITY, STYLE, PRECISION)
+    output, _ = run_density(x, load_density(density_weights, DENSITY, STYLE), DENSITY, STYLE, PRECISION)
     store_density(output, density, point, live, 0)
     direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, x.dtype)
-    logits, _ = run_color(output, direction, color_weights, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION)
+    weights = load_color(color_weights, output.shape[1], DIRECTION_PAD, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE)
+    logits, _ = run_color(output, direction, weights, COLOR, STYLE, PRECISION)
     store_color(logits, rgb, point, live)
 
 
@@ -78,30 +84,29 @@ def _radiance_backward(
     DENSITY: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr,
     STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    density_total = density_totals + tl.program_id(0) * DENSITY[2][len(DENSITY[0]) - 1]
-    color_total = color_totals + tl.program_id(0) * COLOR[2][len(COLOR[0]) - 1]
+    geometry: tl.constexpr = COLOR[0][0] - DIRECTION
+    output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
+    of_density = load_density(density_weights, DENSITY, STYLE)
+    of_color = load_color(color_weights, output_pad, DIRECTION_PAD, geometry, 0, COLOR, STYLE)
+    density_sums, color_sums = zeros_like(of_density), zeros_like(of_color)
     for first in range(tl.program_id(0) * BLOCK, count, tl.num_programs(0) * BLOCK):
         point = (first + tl.arange(0, BLOCK)).to(tl.int64)
         live = point < count
         x = _load_features(features, row, channel_stride, point, live, DENSITY, density_weights.dtype.element_ty)
-        output, density_inputs = run_density(x, density_weights, DENSITY, STYLE, PRECISION)
+        output, density_inputs = run_density(x, of_density, DENSITY, STYLE, PRECISION)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, x.dtype)
-        _, color_inputs = run_color(
-            output, direction, color_weights, COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION
-        )
+        _, color_inputs = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
         grad = logit_gradient(grad_rgb, rgb, point, live, COLOR[1][len(COLOR[0]) - 1])
-        grad = color_gradient(
-            grad, color_inputs, direction, color_weights, color_total,
-            COLOR[0][0] - DIRECTION, 0, COLOR, STYLE, PRECISION,
-        )  # fmt: skip
+        grad, color_sums = color_gradient(grad, color_inputs, direction, of_color, color_sums, COLOR, STYLE, PRECISION)
         grad = with_raw_gradient(grad, grad_density, density, point, live, 0)
-        grad = density_gradient(grad, density_inputs, density_weights, density_total, DENSITY, STYLE, PRECISION)
-        grad = input_gradient(grad, density_weights, DENSITY, STYLE, PRECISION)
+        grad, density_sums = density_gradient(grad, density_inputs, of_density, density_sums, DENSITY, STYLE, PRECISION)
+        grad = input_gradient(grad, of_density, PRECISION)
         channel = tl.arange(0, DENSITY[1][0])
         mask = live[:, None] & (channel < DENSITY[0][0])[None, :]
         tl.store(grad_features + point[:, None] * grad_row + channel[None, :] * grad_channel, grad, mask=mask)
-        # The next block's sums may be another thread's.
-        tl.debug_barrier()
+    program = tl.program_id(0)
+    store_density_sums(density_totals + program * DENSITY[2][len(DENSITY[0]) - 1], density_sums, DENSITY, STYLE)
+    store_color_sums(color_totals + program * COLOR[2][len(COLOR[0]) - 1], color_sums, geometry, 0, COLOR, STYLE)
 
 
 def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -111,10 +116,10 @@ def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
     net = network_of(weights)
     if count:
         with launch_on(features.device):
-            shape = shape_of([net])
-            _density[(triton.cdiv(count, shape["BLOCK"]),)](
+            launch = block_of([net])
+            _density[(triton.cdiv(count, launch["BLOCK"]),)](
                 features, *features.stride(), flat_weights(weights, features.dtype), count, result,
-                NET=net, STYLE=STYLE, PRECISION=precision_on(features.device), **shape,
+                NET=net, STYLE=STYLE, PRECISION=precision_on(features.device), **launch,
             )  # fmt: skip
     return result
 
@@ -126,18 +131,15 @@ class RadianceMLPTriton(torch.autograd.Function):
     def forward(ctx, features, basis, ray_index, density_layers, *weights):
         count = len(features)
         nets = network_of(weights[:density_layers]), network_of(weights[density_layers:])
-        if any(ctx.needs_input_grad):
-            check_trainable(nets, features.dtype)
-        launch = launch_options(nets, basis.shape[1], STYLE, features.device)
-        ctx.launch = launch_options(nets, basis.shape[1], STYLE, features.device, backward=True)
+        ctx.nets, ctx.launch = nets, launch_options(nets, basis.shape[1], STYLE, features.device)
         flat = [flat_weights(part, features.dtype) for part in (weights[:density_layers], weights[density_layers:])]
         basis, ray_index = basis.contiguous(), ray_index.contiguous()
         density = features.new_empty(count, dtype=torch.float32)
         rgb = features.new_empty(count, 3, dtype=torch.float32)
         if count:
             with launch_on(features.device):
-                _radiance[(triton.cdiv(count, launch["BLOCK"]),)](
-                    features, *features.stride(), basis, ray_index, *flat, count, density, rgb, **launch
+                _radiance[(triton.cdiv(count, ctx.launch["BLOCK"]),)](
+                    features, *features.stride(), basis, ray_index, *flat, count, density, rgb, **ctx.launch
                 )
         ctx.save_for_backward(features, basis, ray_index, *flat, density, rgb)
         ctx.weights = [(weight.shape, weight.dtype) for weight in weights]
@@ -148,14 +150,15 @@ class RadianceMLPTriton(torch.autograd.Function):
         features, basis, ray_index, *flat, density, rgb = ctx.saved_tensors
         count = len(features)
         grad_features = torch.empty_like(features)
-        programs = min(_PROGRAMS, triton.cdiv(count, ctx.launch["BLOCK"]))
-        totals = [weights.new_zeros(programs, len(weights), dtype=torch.float32) for weights in flat]
+        launch = ctx.launch | backward_block_of(ctx.nets)
+        programs = min(_PROGRAMS, triton.cdiv(count, launch["BLOCK"]))
+        totals = [weights.new_empty(programs, len(weights), dtype=torch.float32) for weights in flat]
         if count:
             with launch_on(features.device):
                 _radiance_backward[(programs,)](
                     features, *features.stride(), basis, ray_index, *flat, count, density, rgb,
                     grad_density.contiguous(), grad_rgb.contiguous(), grad_features, *grad_features.stride(),
-                    *totals, **ctx.launch,
+                    *totals, **launch,
                 )  # fmt: skip
         grads = torch.cat([total.sum(0) for total in totals]).split([shape.numel() for shape, _ in ctx.weights])
         grads = [grad.view(shape).to(dtype) for grad, (shape, dtype) in zip(grads, ctx.weights, strict=True)]

@@ -6,7 +6,7 @@ instead of 0.99, a footprint is cut off at 3.33 standard deviations, and blendin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -54,10 +54,7 @@ def rasterize_gsplat(
     """
     import gsplat  # optional, and slow to import
 
-    sizes = {(view.width, view.height, view.dilation) for view in views}
-    if len(sizes) != 1:
-        raise ValueError(f"views: found {len(sizes)} sizes, expected at least one view and one size")
-    width, height, dilation = sizes.pop()
+    width, height, dilation = _common_size(views)
     poses, intrinsics = _opencv_cameras(views, means)
     finite = means.isfinite().all(-1) & covariances.isfinite().all(-1).all(-1)
     means = torch.where(finite[:, None], means, 0.0)
@@ -89,6 +86,65 @@ def rasterize_gsplat(
         covars=covariances,
     )
     return RasterOutput(image[..., :3], alpha[..., 0], image[..., 3], image[..., 4], image[..., 5:]), meta
+
+
+def gsplat_pictures(
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    views: Sequence[View],
+    *,
+    near: float = 0.2,
+) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """What draws view ``i`` as gsplat by itself does, for clocks.
+
+    ``rasterize_gsplat`` has torch make covariances, colours and depths, and copies cameras: work that is not gsplat's.
+
+    Args:
+        means, opacities, sh: as for ``rasterize_gsplat``, all finite.
+        rotations: (N, 4) quaternions w, x, y, z of any non-zero length.
+        scales: (N, 3) standard deviations, world units.
+        views, near: as there.
+
+    Returns:
+        A function of the view's number, whose result is (H, W, 4) premultiplied rgb and z, and alpha (H, W).
+    """
+    import gsplat  # optional, and slow to import
+
+    width, height, dilation = _common_size(views)
+    poses, intrinsics = _opencv_cameras(views, means)
+
+    def draw(index: int) -> tuple[Tensor, Tensor]:
+        image, alpha, _ = gsplat.rasterization(
+            means=means,
+            quats=rotations,
+            scales=scales,
+            opacities=opacities,
+            colors=sh,
+            viewmats=poses[index : index + 1],
+            Ks=intrinsics[index : index + 1],
+            width=width,
+            height=height,
+            near_plane=near,
+            eps2d=dilation,
+            sh_degree=int(sh.shape[1] ** 0.5) - 1,
+            packed=False,
+            render_mode="RGB+D",
+            rasterize_mode="classic",
+        )
+        return image[0], alpha[0, ..., 0]
+
+    return draw
+
+
+def _common_size(views: Sequence[View]) -> tuple[int, int, float]:
+    """Width, height and dilation of all views."""
+    sizes = {(view.width, view.height, view.dilation) for view in views}
+    if len(sizes) != 1:
+        raise ValueError(f"views: found {len(sizes)} sizes, expected at least one view and one size")
+    return sizes.pop()
 
 
 def _opencv_cameras(views: Sequence[View], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels import sample_room_triton
 from kernels.ray_samples import Samples, room_for
 from kernels.triton_support import launch_on
 
@@ -144,7 +145,8 @@ def march(origins, directions, near, far, cells, step, limit, seed, first_bin, c
     if count:
         with launch_on(device):
             _count[programs](*rays, step, limit, seed, counts, next_bin, **options, num_warps=_WARPS)
-    samples = room_for(counts, next_bin, cells, step, capacity)
+    make_room = room_for if capacity is None else sample_room_triton.room_for
+    samples = make_room(counts, next_bin, cells, step, capacity)
     positions, t = samples.positions.t(), samples.t
     if len(t) and count:
         with launch_on(device):

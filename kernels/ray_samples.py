@@ -30,6 +30,15 @@ class Cells:
     @cached_property
     def coarse(self) -> Tensor:
         """(ceil(X/4), ceil(Y/4), ceil(Z/4)) uint8: whether any fine cell of the block is occupied."""
+        return self._blocks()
+
+    def follow(self) -> None:
+        """After a change of ``occupied`` in place: what follows from it changes in place too, for recorded graphs."""
+        self.__dict__.pop("places", None)
+        if "coarse" in self.__dict__:
+            self.coarse.copy_(self._blocks())
+
+    def _blocks(self) -> Tensor:
         pad = [amount for extent in reversed(self.occupied.shape) for amount in (0, -extent % COARSE)]
         padded = F.pad(self.occupied, pad)
         x, y, z = (extent // COARSE for extent in padded.shape)

@@ -7,10 +7,12 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
+from kernels.dispatch import by_triton
+
 MAX_DEGREE = 4
 
 
-def sh_basis(directions: Tensor, degree: int) -> Tensor:
+def sh_basis(directions: Tensor, degree: int, *, implementation: str = "torch") -> Tensor:
     """Real spherical harmonics Y_lm(d), orthonormal on the sphere, in Cartesian form.
 
     Order is l*l + l + m, with the Condon-Shortley sign: Y_1 = sqrt(3/4pi) * (-y, z, -x). This is the order and
@@ -20,6 +22,8 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
     Args:
         directions: (..., 3) unit vectors.
         degree: highest degree l, 0 to 4.
+        implementation: "auto", "torch" or "triton", which is for float32 and has no gradient: what needs one, or is of
+            another type, is torch's, and so is what "numba" is asked for.
 
     Returns:
         (..., (degree + 1)**2), differentiable in ``directions``.
@@ -29,6 +33,11 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:
     """
     if not 0 <= degree <= MAX_DEGREE:
         raise ValueError(f"spherical harmonics degree: found {degree}, expected 0 to {MAX_DEGREE}")
+    plain = directions.dtype == torch.float32 and not directions.requires_grad
+    if plain and by_triton("spherical_harmonics", implementation, directions.device):
+        from kernels import spherical_harmonics_triton
+
+        return spherical_harmonics_triton.sh_basis(directions, degree)
     x, y, z = directions.unbind(-1)
     xx, yy, zz, xy, yz, xz = x * x, y * y, z * z, x * y, y * z, x * z
     basis = [torch.full_like(x, sqrt(1 / (4 * pi)))]

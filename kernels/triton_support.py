@@ -15,8 +15,9 @@ import torch
 
 LEAST_CAPABILITY = (7, 0)  # of a GPU that Triton compiles for
 LEAST_DOT = 16  # rows, columns and depth of the smallest tl.dot
-MAX_WIDTH = 128  # of a network's layer: a wider matrix leaves no room in shared memory
-NARROW = 64  # width up to which a network's activations stay in the registers of two warps
+# Of a network's layer, by the bytes of a value: of wider ones neither the weights nor the sums of the gradients fit.
+MAX_WIDTHS = {2: 64, 4: 32}
+MAX_WIDTH = 64  # of a network that is only rendered
 
 
 def interpreting() -> bool:
@@ -59,16 +60,6 @@ def padded(width: int, least: int = 1) -> int:
     ``least`` is ``LEAST_DOT`` for a side of a matrix product.
     """
     return max(least, 1 << max(0, width - 1).bit_length())
-
-
-def training_refusal(widest: int, dtype: torch.dtype) -> str | None:
-    """Why there is no backward pass for networks of that width and type; None where there is.
-
-    In float32 a layer 128 wide makes 70,000 instructions that spill 40 KiB a thread, after compiling for minutes.
-    """
-    if widest <= NARROW or dtype.itemsize < 4:
-        return None
-    return f"implementation 'triton' trains layers up to {NARROW} wide in float32, found {widest}"
 
 
 def launch_on(device: torch.device) -> AbstractContextManager:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Sequence
 
 import torch
 
+from kernels.hash_encoding_tinycudann import tinycudann_refusal
 from kernels.triton_support import triton_refusal
 from settings.config import Config
 from settings.errors import InputError
@@ -23,6 +25,8 @@ def choose_device(config: Config) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() and config.kernels != "numba" else "cpu"
     device = torch.device(name)
+    if config.kernels == "tinycudann" and (why := _tinycudann_refusal(device)) is not None:
+        raise InputError("config", "kernels", f"tinycudann on {name}", "auto", f"Here {why}.")
     if device.type == "cuda" and config.kernels == "numba":
         raise InputError("config", "kernels", f"numba on {name}", "auto or torch", "numba's kernels run on the CPU.")
     if device.type == "cuda":
@@ -33,6 +37,10 @@ def choose_device(config: Config) -> torch.device:
     if refusal is not None:
         raise InputError("config", "kernels", f"triton on {name}", "auto or torch", f"Here {refusal}.")
     return device
+
+
+def _tinycudann_refusal(device: torch.device) -> str | None:
+    return "it needs a CUDA device" if device.type != "cuda" else tinycudann_refusal()
 
 
 def device_name(device: torch.device) -> str:
@@ -57,6 +65,13 @@ def host_integer(high: int, generator: torch.Generator) -> int:
     Read as an array, which a tensor on a GPU refuses: what must not wait for a device cannot come to.
     """
     return int(torch.randint(high, (1,), generator=generator).numpy()[0])
+
+
+def numbers_on(device: torch.device, numbers: Sequence[float]) -> torch.Tensor:
+    """(N,) float64: numbers of the host's on ``device``, sent through page-locked memory so that nothing waits."""
+    held = torch.empty(len(numbers), dtype=torch.float64, pin_memory=device.type == "cuda")
+    held.numpy()[:] = numbers
+    return held.to(device, non_blocking=True)
 
 
 def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""What fails though the input is right: disks, permissions, memory, and terminals that are gone."""
+"""What fails though the input is right: disks, permissions, memory, GPUs, and terminals that are gone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import torch
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _FULL_HINT = " Make room and run it again; what was finished before is whole, and training goes on with --resume auto."
 _MEMORY_HINT = "Use fewer or smaller views, a smaller student or fewer samples a step, or end other programs."
+_GPU_HINT = "CUDA_LAUNCH_BLOCKING=1 before the command and --debug after it show where."
+_GPU_WORDS = ("CUDA error", "Triton Error [CUDA]")  # torch has a class for it since version 2.8, Triton none
 # Of torch, which has no exception of its own for the processor's memory, and of threads.
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
 
@@ -25,11 +27,13 @@ def machine_failure(error: BaseException) -> str | None:
         text = error.strerror or " ".join(str(error).split()) or type(error).__name__
         hint = _FULL_HINT if error.errno in _FULL else " Choose a shorter one." if is_name_too_long(error) else ""
         return f"{named}{text}.{hint}"
+    told = str(error).strip().splitlines()
     is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
     is_memory |= isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
+    if not is_memory and isinstance(error, RuntimeError) and told and told[0].startswith(_GPU_WORDS):
+        return f"the GPU: {told[0][:200]}. {_GPU_HINT}"
     if not is_memory:
         return None
-    told = str(error).strip().splitlines()
     return f"out of memory{f' ({told[0][:200]})' if told else ''}. {_MEMORY_HINT}"
 
 

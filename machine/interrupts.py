@@ -69,6 +69,14 @@ def signals_stop() -> Iterator[None]:
         _restore(before)
 
 
+def stop_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The signal's exception, if C code turned it into this one, as numba's dispatcher does."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 class Interrupt:
     """While its ``with`` block runs, a signal only sets ``signal``; the third one stops at once.
 

@@ -25,10 +25,10 @@ class Config(Section):
     tag: Tag = Field("", description="suffix of the evaluation CSV: `eval_step_020000_<tag>.csv`")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of every random number")
     device: Device = Field("auto", description="where to compute; auto: CUDA if there is any")
-    kernels: Literal["auto", "torch", "numba", "triton"] = Field(
+    kernels: Literal["auto", "torch", "numba", "triton", "tinycudann"] = Field(
         "auto",
         description="implementation of the numeric kernels; auto: the fastest on the device, torch: the reference, "
-        "numba: for the CPU, triton: for CUDA",
+        "numba: for the CPU, triton: for CUDA, tinycudann: its hash encoding on CUDA, the others as with auto",
     )
     data: DataConfig = Field(DataConfig(), description="cameras and images")
     teacher: TeacherConfig = Field(description="what is distilled")

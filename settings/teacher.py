@@ -79,7 +79,7 @@ class TeacherConfig(Section):
     rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
         "auto",
         description="what renders the Gaussians; gsplat: CUDA, an optional package compiled on first use; auto: gsplat "
-        "on a CUDA device, else cpu",
+        "on a CUDA device on which it runs, else cpu",
     )
     background: Background = Field(
         "white", description="what the teacher's RGB renders are composited on; R, G, B in [0, 1]"

@@ -45,6 +45,7 @@ class Student(nn.Module, ABC):
         self.implementation = implementation
         self.precision = torch.float32
         self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
+        self.register_buffer("longest_side", (self.box[1] - self.box[0]).max(), persistent=False)
 
     @property
     def kind(self) -> str:
@@ -197,8 +198,7 @@ class Student(nn.Module, ABC):
 
     def unit_positions(self, positions: Tensor) -> Tensor:
         """(N, 3) world to [0, 1]: the box's longest side spans the unit, so that cells stay cubes."""
-        lower, upper = self.box
-        return (positions - lower) / (upper - lower).max()
+        return (positions - self.box[0]) / self.longest_side
 
     def parameter_count(self) -> int:
         """Number of trainable values."""

@@ -74,13 +74,13 @@ class HashGridStudent(Student):
         if self.deferred:
             density, channels, activations = geometry_mlp(encoding, weights, inner, **named)
         else:
-            basis = sh_basis(directions, self.direction_degree)
+            basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
             networks = weights, list(self.color_weights)
             density, channels, activations = tapped_radiance_mlp(encoding, basis, ray_index, *networks, inner, **named)
         return density, channels.float(), activations | ({"encoding": encoding} if "encoding" in taps else {})
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
-        basis = sh_basis(directions, self.direction_degree)
+        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
         return color_mlp(features.to(self.precision), basis, list(self.color_weights))
 
     def _inner_width(self, tap: str) -> int:

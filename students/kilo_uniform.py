@@ -102,20 +102,21 @@ class KiloUniformStudent(Student):
         it trains the projector alone.
         """
         asked, inner = self._evaluations(positions), [tap for tap in taps if tap != "encoding"]
-        networks, named = self.density_networks.to(self.precision), {"implementation": self.implementation}
+        named = {"implementation": self.implementation}
         if self.deferred:
-            where = asked.local, asked.cell, networks, self.layout
+            where = asked.local, asked.cell, self.density_networks.to(self.precision), self.layout
             density, channels, activations = grouped_geometry_mlp(*where, inner, touched=self._touched[0], **named)
         else:
             density, channels, activations = tapped_grouped_radiance_mlp(
                 asked.local,
-                sh_basis(directions, self.direction_degree),
+                sh_basis(directions, self.direction_degree, implementation=self.implementation),
                 ray_index if asked.point is None else ray_index[asked.point],
                 asked.cell,
-                networks,
-                self.color_networks.to(self.precision),
+                self.density_networks,
+                self.color_networks,
                 self.layout,
                 inner,
+                precision=self.precision,
                 touched=self._touched,
                 **named,
             )
@@ -133,7 +134,7 @@ class KiloUniformStudent(Student):
         return *_mixed(asked, density, channels, len(positions)), activations
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
-        basis = sh_basis(directions, self.direction_degree)
+        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
         return color_network(features, basis, self.color_networks[0].to(self.precision), self.layout)
 
     def _inner_width(self, tap: str) -> int:

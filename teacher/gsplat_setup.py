@@ -1,7 +1,8 @@
 """Whether gsplat can run here, found out before its first use, and its one-time compilation.
 
 The wheel on PyPI holds CUDA sources that are compiled on first use. What that needs is often missing, and what then
-comes out is a traceback of a hundred lines; here it is one message.
+comes out is a traceback of a hundred lines; here it is one message. All is tried that will be called, for a package
+that can be imported is not one that runs.
 """
 
 from __future__ import annotations
@@ -20,19 +21,33 @@ from types import ModuleType
 
 import torch
 
+from kernels.rasterize import View
+from kernels.rasterize_gsplat import rasterize_gsplat
 from settings.errors import InputError
 
 OLDEST_VERSION = (1, 5)
 # gsplat's kernels use cooperative groups' labeled_partition.
 LEAST_CAPABILITY = (7, 0)
 _SOURCE = "teacher.rasterizer"
-_WITHOUT = "Or use the CPU's rasteriser: --set teacher.rasterizer=cpu."
+_WITHOUT = "Or do without it: teacher.rasterizer=cpu draws Gaussians on the CPU, device=cpu fits them there."
 _log = logging.getLogger(__name__)
 
 
 @cache
+def gsplat_runs(device: torch.device) -> bool:
+    """Whether gsplat can draw on a CUDA device; where it cannot, one warning a process says why and what to install."""
+    try:
+        ensure_gsplat(device)
+    except InputError as error:
+        _log.warning("Gaussians are drawn on the CPU, since gsplat does not run: %s", error)
+        return False
+    return True
+
+
+@cache
 def ensure_gsplat(device: torch.device) -> None:
-    """Checks all that gsplat needs on a device, then loads its CUDA code, compiling it if need be; once a process.
+    """Checks all that gsplat needs on a device, loads its CUDA code, compiling it if need be, and draws with it; once a
+    process.
 
     Raises:
         InputError: the first thing that is missing, and what to do about it.
@@ -44,6 +59,7 @@ def ensure_gsplat(device: torch.device) -> None:
         _log.info("compiling gsplat's CUDA kernels, a few minutes the first time")
     start = time.perf_counter()
     _load_kernels()
+    _try_kernels(device)
     _log.info("gsplat %s is ready (%.1f s)", gsplat.__version__, time.perf_counter() - start)
 
 
@@ -83,9 +99,12 @@ def _torch_supports(capability: tuple[int, int]) -> bool:
 def _import_gsplat() -> ModuleType:
     try:
         gsplat = importlib.import_module("gsplat")
-    except ImportError as error:
-        hint = "pip install 'lego-response-distill[cuda]'."
-        raise _problem("gsplat", f"no such package ({error})", "the package gsplat", hint) from error
+    except Exception as error:  # what a package of it raises, too
+        hint = (
+            'Install it with pip install -e ".[cuda]"; PyPI\'s wheel is compiled on first use, by the CUDA toolkit '
+            f"{torch.version.cuda}, g++ and ninja."
+        )
+        raise _problem("gsplat", f"none that can be imported ({error})", "the package gsplat", hint) from error
     version = tuple(int(part) for part in re.findall(r"\d+", gsplat.__version__)[:2])
     if version < OLDEST_VERSION:
         expected = f"at least {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]}"
@@ -140,11 +159,32 @@ def _load_kernels() -> None:
     try:
         backend = importlib.import_module("gsplat.cuda._backend")
     except Exception as error:  # the build raises RuntimeError, OSError, ImportError or CalledProcessError
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         hint = "Set VERBOSE=1 to see the compiler's output; an older gsplat or torch may go together better."
-        raise _problem("gsplat", f"CUDA code that does not build ({reason})", "code that builds", hint) from error
+        found = f"CUDA code that does not build ({_last_line(error)})"
+        raise _problem("gsplat", found, "code that builds", hint) from error
     if backend._C is None:
         raise _problem("gsplat", "no CUDA code loaded", "its CUDA code", "Set VERBOSE=1 and look at what gsplat says.")
+
+
+def _try_kernels(device: torch.device) -> None:
+    """Draws one Gaussian: code that loads may still be for another GPU."""
+    means, covariance = torch.tensor([[0.0, 0.0, -1.0]]), 0.01 * torch.eye(3)
+    tensors = means, covariance[None], torch.ones(1), torch.zeros(1, 1, 3)
+    try:
+        view = View(torch.eye(4), 8.0, 8.0, 8.0, 8.0, 16, 16)
+        drawn, _ = rasterize_gsplat(*(tensor.to(device) for tensor in tensors), [view])
+        shown = drawn.alpha.max().item() > 0.5
+    except Exception as error:  # of gsplat, torch or the driver, each its own
+        found = f"CUDA code that does not run ({_last_line(error)})"
+        raise _problem(
+            "gsplat", found, "code for this GPU", "Reinstall gsplat, so that it is compiled anew."
+        ) from error
+    if not shown:
+        raise _problem("gsplat", "a blank picture of a Gaussian", "the Gaussian", "Reinstall gsplat.")
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _problem(field: str, found: object, expected: str, hint: str) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from math import ceil
@@ -12,15 +13,15 @@ from torch import Tensor
 
 from kernels.rasterize import RasterOutput, View, rasterize
 from kernels.rasterize_forward_numba import DILATION
-from kernels.rasterize_gsplat import rasterize_gsplat
+from kernels.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
 from kernels.ray_samples import Cells
 from kernels.ray_weights import RayWeights, ray_weights
 from kernels.sight import sight
 from scene.cameras import Cameras
 from teacher.gaussians import Gaussians
-from teacher.gsplat_setup import ensure_gsplat
+from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
-__all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view"]
+__all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view", "picture_renderer", "raster_implementation"]
 
 _MOST_MULTIPLE = 16
 
@@ -57,13 +58,29 @@ class Drawing:
         return DILATION * (width / (self.fitted_width or width)) ** 2
 
 
+def raster_implementation(name: str, device: torch.device) -> str:
+    """``Rasterizer``'s ``implementation``, or what ``"auto"`` stands for on a device.
+
+    Where the device is CUDA and gsplat does not run, ``"auto"`` is the CPU's, and a warning says so.
+
+    Raises:
+        InputError: gsplat is named and cannot run on the device; what is missing.
+    """
+    if name == "auto":
+        return "gsplat" if device.type == "cuda" and gsplat_runs(device) else "cpu"
+    if name == "gsplat":
+        ensure_gsplat(device)
+    return name
+
+
 class Rasterizer:
     """Renders a fixed set of Gaussians, what does not depend on the view computed once.
 
     Args:
         gaussians: the teacher.
-        implementation: ``"auto"``: gsplat on a CUDA device, else as ``"cpu"``; ``"gsplat"``; ``"cpu"``: the fastest
-            of the kernel ``rasterize`` on the CPU, whatever the device; ``"numba"`` or ``"torch"``: that one.
+        implementation: ``"auto"``: gsplat on a CUDA device on which it runs, else as ``"cpu"``; ``"gsplat"``;
+            ``"cpu"``: the fastest of the kernel ``rasterize`` on the CPU, whatever the device; ``"numba"`` or
+            ``"torch"``: that one.
         near: Gaussians closer than this along the view axis are left out, world units. 0.2 is graphdeco's; a scene
             much smaller than one unit wants less.
         threads: CPU threads; None is all. The images do not depend on it.
@@ -86,12 +103,8 @@ class Rasterizer:
     ) -> None:
         self.drawing = drawing or Drawing()
         device = torch.device(device or "cpu")
-        if implementation == "auto":
-            implementation = "gsplat" if device.type == "cuda" else "cpu"
-        if implementation == "gsplat":
-            ensure_gsplat(device)
-        self.implementation = implementation
-        self.device = device if implementation == "gsplat" else torch.device("cpu")
+        self.implementation = raster_implementation(implementation, device)
+        self.device = device if self.implementation == "gsplat" else torch.device("cpu")
         """Where the images are."""
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
@@ -165,6 +178,24 @@ class Rasterizer:
 
     def _view(self, cameras: Cameras, index: int) -> View:
         return replace(camera_view(cameras, index), dilation=self.drawing.dilation(cameras.width))
+
+
+def picture_renderer(
+    gaussians: Gaussians, implementation: str, cameras: Cameras, device: torch.device
+) -> Callable[[int], object]:
+    """What draws camera ``index`` at the cameras' size for a clock: colour, alpha and z.
+
+    With gsplat nothing but that is done, and only what it needs is on the device; else it is ``Rasterizer.render``.
+
+    Args:
+        implementation: as of ``Rasterizer``, and never "auto".
+    """
+    if implementation != "gsplat":
+        rasterizer = Rasterizer(gaussians, implementation, device=device)
+        return lambda index: rasterizer.render(cameras, index)
+    tensors = gaussians.means, gaussians.rotations, gaussians.scales, gaussians.opacities, gaussians.sh
+    views = [camera_view(cameras, index) for index in range(len(cameras))]
+    return gsplat_pictures(*(tensor.to(device) for tensor in tensors), views)
 
 
 def camera_view(cameras: Cameras, index: int) -> View:

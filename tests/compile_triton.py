@@ -23,15 +23,21 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from kernels import adam, dispatch, fused_render
+from kernels.cell_routing import route_to_cells
 from kernels.compositing import composite
 from kernels.fused_render import GroupedField, HashField, render_fused
 from kernels.grouped_layout import GroupedLayout
 from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
 from kernels.hash_encoding import hash_encode
 from kernels.hash_layout import HashLayout
+from kernels.picture_terms_triton import PictureTermsTriton
 from kernels.radiance_mlp import density_mlp, radiance_mlp
 from kernels.ray_marching import march
 from kernels.ray_samples import Cells
+from kernels.spherical_harmonics import sh_basis
+from kernels.step_control import Scaling
+from kernels.step_control_triton import control
+from kernels.training_rays_triton import Pixels, draw
 from tests.sass import unwritten
 
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
@@ -43,6 +49,8 @@ _TYPES = {
     torch.int32: "*i32",
     torch.uint8: "*u8",
     torch.bool: "*i1",
+    torch.int16: "*i16",
+    torch.float64: "*fp64",
 }
 HALF, FULL = torch.float16, torch.float32
 COUNTED = ("wgmma.mma_async", "relaxed.add.f32", "relaxed.add.v2.f32", "st.global.b32", "st.global.v4.b32")
@@ -65,6 +73,11 @@ def _source(function, positional, named):
     signature, constants, attributes = {}, {}, {}
     for place, parameter in enumerate(function.params):
         value = values.get(parameter.name, parameter.default)
+        if isinstance(value, tuple) and not parameter.is_constexpr:
+            kinds = [_specialised(part) for part in value]
+            signature[parameter.name] = tuple(kind for kind, _ in kinds)
+            attributes |= {(place, index): attribute for index, (_, attribute) in enumerate(kinds) if attribute}
+            continue
         kind, attribute = ("constexpr", []) if parameter.is_constexpr else _specialised(value)
         signature[parameter.name] = kind
         if kind == "constexpr":
@@ -105,6 +118,46 @@ def adam_steps():
         named = {"betas": (0.9, 0.99), "touched": touched, "implementation": "triton"}
         adam.adam_step(*tensors, step=1, lr=0.01, eps=1e-15, **named)
         adam.controlled_adam_step(*tensors, torch.zeros(4), **named)
+    several = [adam.Moving(*(torch.zeros(size) for _ in range(4)), decay) for size, decay in ((300, 0.0), (7, 0.1))]
+    adam.controlled_adam_steps(several, torch.zeros(2, 4), betas=(0.9, 0.99), implementation="triton")
+
+
+def training_step():
+    """What a step does beside the networks, with what it is told as numbers and as tensors."""
+    sh_basis(torch.zeros(300, 3), 4, implementation="triton")
+    route_to_cells(torch.zeros(3, 300).t(), torch.rand(2, 3), (5, 6, 7), 0.0, implementation="triton")
+    batch = [torch.zeros(shape) for shape in ((300, 3), (300, 3), 300, 300, 300, 300)]
+    kinds = ("l2", "l2", "l1"), ("l1", "bce", "l2"), ("huber", "l2", "smooth_l1")
+    for weights, (rgb, alpha, depth) in zip(((1.0, 0.1, 0.1), torch.ones(3), (1.0, 0.0, 0.0)), kinds, strict=True):
+        leaves = [torch.zeros(shape, requires_grad=True) for shape in ((300, 3), 300, 300)]
+        options = {
+            "RGB": rgb,
+            "RGB_DELTA": 0.1,
+            "ALPHA": alpha,
+            "DEPTH": depth,
+            "DEPTH_DELTA": 0.1,
+            "LEAST_COVERAGE": 0.5,
+        }
+        kept = torch.ones(300, dtype=torch.bool)
+        total, terms, _, _ = PictureTermsTriton.apply(*leaves, *batch, kept, weights, options)
+        (total + terms.sum()).backward()
+    first, updates = torch.zeros(8, dtype=torch.int64), torch.ones(3, dtype=torch.float64)
+    scaling = Scaling(torch.ones(()), torch.zeros(5, dtype=torch.int64), 1000, 1.0, 2.0**24)
+    numbers = torch.tensor(3), torch.tensor(0.5, dtype=torch.float64)
+    for (step, factor), scale in (((3, 0.5), scaling), (numbers, scaling), (numbers, None)):
+        told = [torch.zeros(()), torch.zeros(())], (0, 2), torch.zeros(3), step, factor
+        control(*told, first, torch.zeros(8), 2**62, scale, updates, updates, (0.9, 0.99), 1e-15)
+
+
+def training_rays():
+    frames, count = 2, 70
+    image = [torch.zeros(shape, dtype=torch.uint8) for shape in ((count, 3), count, count)]
+    pool = torch.zeros(frames, 35, dtype=torch.int32), torch.full((frames,), 35)
+    intrinsics = tuple(torch.ones(frames) for _ in range(4))
+    chosen, box = torch.zeros(300, dtype=torch.int64), ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), 0.1, 10.0)
+    for known, drawn_of in (((torch.zeros(count), torch.zeros(count, dtype=HALF)), pool), ((None, None), None)):
+        pixels = Pixels(torch.zeros(frames, 4, 4), intrinsics, (7, 5), *image, *known, drawn_of)
+        draw(chosen, torch.zeros(300, 3), pixels, *box)
 
 
 def radiance(width, dtype=FULL, channels=32, color_hidden=2):
@@ -160,6 +213,8 @@ def fused_grouped(width, precision=FULL, blend=0.2, frequencies=4, density_layer
 
 CASES = {
     "adam": adam_steps,
+    "training_step": training_step,
+    "training_rays": training_rays,
     "compositing": compositing,
     "hash_encoding": hash_encoding,
     "ray_marching": ray_marching,
@@ -171,18 +226,14 @@ CASES = {
     # Students' sizes, to see what a change does to them.
     "radiance_16": partial(radiance, 16),
     "radiance_64": partial(radiance, 64),
-    "radiance_128_half": partial(radiance, 128, HALF),
     "radiance_64_half": partial(radiance, 64, HALF),
     "grouped_32": partial(grouped, 32),
-    "grouped_128_half": partial(grouped, 128, HALF),
     "grouped_32_half": partial(grouped, 32, HALF),
     "fused_hash_64": partial(fused_hash, 64),
     "fused_hash_64_half": partial(fused_hash, 64, HALF),
-    "fused_hash_128": partial(fused_hash, 128),
     "fused_grouped_32": partial(fused_grouped, 32, blend=0.0),
     "fused_grouped_32_blend": partial(fused_grouped, 32),
     "fused_grouped_32_half": partial(fused_grouped, 32, HALF),
-    "fused_grouped_128": partial(fused_grouped, 128),
 }
 
 

@@ -74,8 +74,8 @@ class _Field(Student):
 
     def __init__(self, box, density, color):
         super().__init__(box, Section())
-        self.density_at, self.color = density, torch.tensor(color)
-        self.batches = []
+        self.density_at, self.batches = density, []
+        self.register_buffer("color", torch.tensor(color))
 
     def forward(self, positions, directions, ray_index):
         self.batches.append(len(positions))

@@ -6,7 +6,9 @@ from types import ModuleType
 
 import torch
 
+from kernels.covariances import gaussian_covariances
 from kernels.rasterize import View, rasterize
+from kernels.spherical_harmonics import sh_basis
 
 
 class FakeGsplat(ModuleType):
@@ -25,16 +27,29 @@ class FakeGsplat(ModuleType):
 
     def rasterization(
         self, means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane=0.01, eps2d=0.3,  # noqa: N803
-        packed=True, absgrad=False, rasterize_mode="classic", channel_chunk=32, covars=None,
+        packed=True, absgrad=False, rasterize_mode="classic", channel_chunk=32, covars=None, sh_degree=None,
+        render_mode="RGB",
     ):  # fmt: skip
-        count, cameras = len(means), len(viewmats)
+        count, cameras, as_it_is = len(means), len(viewmats), covars is None
+        if as_it_is:
+            assert quats.shape == (count, 4) and scales.shape == (count, 3) and colors.shape[1:] == (colors.shape[1], 3)
+            covars, quats, scales = gaussian_covariances(scales.log(), quats), None, None
+        if sh_degree is not None:
+            assert (sh_degree + 1) ** 2 == colors.shape[1] and render_mode == "RGB+D"
+            rows = [torch.linalg.inv(pose)[:3, 3] for pose in viewmats]
+            directions = torch.nn.functional.normalize(means - torch.stack(rows)[:, None], dim=-1)
+            shades = (torch.einsum("vnk,nkc->vnc", sh_basis(directions, sh_degree), colors) + 0.5).clamp(min=0)
+            depths = torch.stack([means @ pose[2, :3] + pose[2, 3] for pose in viewmats])
+            colors = torch.cat([shades, depths[..., None]], dim=-1)
         assert means.shape == (count, 3) and opacities.shape == (count,) and covars.shape == (count, 3, 3)
         assert quats is None and scales is None and rasterize_mode == "classic" and not packed
         assert viewmats.shape == (cameras, 4, 4) and Ks.shape == (cameras, 3, 3)
         assert colors.shape == (cameras, count, colors.shape[-1])
         tensors = (means, opacities, colors, viewmats, Ks, covars)
         assert all(tensor.dtype == torch.float32 and tensor.device == means.device for tensor in tensors)
-        self.calls.append({"near_plane": near_plane, "absgrad": absgrad, "cameras": cameras, "colors": colors})
+        self.calls.append(
+            {"near_plane": near_plane, "absgrad": absgrad, "cameras": cameras, "colors": colors, "as_it_is": as_it_is}
+        )
         # gsplat reads the upper triangle.
         upper = covars.triu()
         symmetric = upper + covars.triu(1).transpose(1, 2)

@@ -11,14 +11,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 # Their results' sizes, or the results themselves, are known to the device alone.
 _WAITING = {
     "aten::_local_scalar_dense",
+    "aten::bincount",
     "aten::equal",
+    "aten::histc",
     "aten::is_nonzero",
     "aten::masked_select",
+    "aten::multinomial",
     "aten::nonzero",
     "aten::repeat_interleave.Tensor",
     "aten::unique_consecutive",
     "aten::unique_dim",
     "aten::_unique2",
+}
+# On CUDA they have the host read a number that is given as a tensor.
+_READING = {
+    f"aten::{name}{place}.{overload}"
+    for name, overload in (("masked_fill", "Tensor"), ("index_fill", "int_Tensor"))
+    for place in ("", "_")
 }
 _INDEXING = {"aten::index.Tensor", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
 _MASKS = (torch.bool, torch.uint8)
@@ -29,14 +38,14 @@ _DOWNLOADS = {f"torch.Tensor.{name}" for name in ("item", "tolist", "cpu")} | {
 }
 
 
-class WouldWait(AssertionError):
-    """A call that waits for the device."""
+class WouldWait(RuntimeError):
+    """A call that waits for the device; of the kind that CUDA's own errors are."""
 
 
 class _Operators(TorchDispatchMode):
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         name = operator.name()
-        if name in _WAITING:
+        if name in _WAITING | _READING:
             raise WouldWait(name)
         if name in _INDEXING and any(index is not None and index.dtype in _MASKS for index in args[1]):
             raise WouldWait(f"{name} with a mask")

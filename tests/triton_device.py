@@ -99,6 +99,11 @@ needs_gpu = pytest.mark.skipif(not GPU or triton_refusal(DEVICE) is not None, re
 needs_bfloat16 = pytest.mark.skipif(not GPU, reason="Triton's interpreter multiplies bfloat16's bits, not its values")
 TRITON = pytest.param("triton", marks=needs_triton)
 """The implementation as a parameter of a test, skipped with the reason where it cannot run."""
+WIDTHS_OF_TWINS = [
+    *(("numba", width) for width in (16, 32, 64, 128)),
+    *(pytest.param("triton", width, marks=needs_triton) for width in (16, 32)),
+]
+"""Twins of the networks and widths of their layers, as two parameters of a test."""
 
 
 def device_of(implementation):

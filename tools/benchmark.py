@@ -5,10 +5,14 @@
     python tools/benchmark.py --device cuda --markdown benchmark.md --csv benchmark.csv
     python tools/benchmark.py --only rasterize --threads 1 --ply point_cloud.ply --transforms transforms_test.json
 
+On CUDA kernels and steps compute in float16, as training does, calls queue up for 20 ms or more, and events time them.
 tiny-cuda-nn and nerfstudio's torch encoding take part where they can be imported. Ratios are the figures to quote:
 machines drift, and both sides of a ratio drift together. "of roofline" is the time that the least bytes and FLOPs of
 the work would take at torch's own copy bandwidth and matrix-product rate, measured between the cases, over the time it
 took; more than 100 % means that data stayed in the caches, or that torch's copy was held up by other work.
+
+What fails is a row that says why, and the CSV is written as it goes. Where a GPU itself has failed, all that comes
+later in the process fails too: run the other groups again with --only.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ import datetime
 import os
 import shlex
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,13 +33,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.benchmarks import kernel_cases, teacher_cases
 from distill.benchmarks.benchmark_table import COLUMNS, markdown, rows_of
 from distill.benchmarks.case import ON_CPU, ON_CUDA, TINY, Case, Sizes
-from distill.benchmarks.measurement import limit_cases, limits_from, measure
-from distill.benchmarks.run_cases import run_cases
+from distill.benchmarks.measurement import REFUSALS, Timing, limit_cases, limits_from, measure
+from distill.benchmarks.run_cases import STUDENTS, run_cases
 from distill.runs.command_line import given_path, run_command
 from kernels.threads import available_threads
 from machine.devices import device_name
 from machine.files import write_atomically, write_csv
-from settings.errors import InputError
+from settings.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +56,10 @@ RUNS = ("training", "rendering")
 GROUPS = (*KERNELS, "rasterize", *TEACHERS, *RUNS)
 
 
-def cases_of(chosen: argparse.Namespace, device: torch.device, sizes: Sizes) -> list[Case]:
-    """The cases of the groups asked for; by default all that the device has.
+def groups_of(
+    chosen: argparse.Namespace, device: torch.device, sizes: Sizes
+) -> dict[str, Callable[[], Iterable[Case]]]:
+    """What makes the cases of each group asked for; by default of all that the device has.
 
     Raises:
         InputError: a group has no kernels on the device, or a file is missing or damaged.
@@ -60,21 +69,28 @@ def cases_of(chosen: argparse.Namespace, device: torch.device, sizes: Sizes) -> 
     for group in groups:
         if group not in on_device:
             raise InputError("--only", group, f"--device {device}", "--device cpu", "Its twins run on the CPU alone.")
-    cases: list[Case] = []
+    scene = teacher_cases.user_scene(chosen.ply, chosen.transforms) if chosen.ply is not None else None
+    made: dict[str, Callable[[], Iterable[Case]]] = {}
     for group in groups:
         if group in KERNELS:
-            cases += KERNELS[group](device, sizes)
+            made[group] = partial(KERNELS[group], device, sizes)
         elif group == "rasterize":
-            cases += teacher_cases.rasterize_cases(sizes, chosen.ply, chosen.transforms)
+            made[group] = partial(teacher_cases.rasterize_cases, sizes, scene)
         elif group in TEACHERS:
-            cases += TEACHERS[group](sizes)
+            made[group] = partial(TEACHERS[group], sizes)
     if wanted := frozenset(groups) & frozenset(RUNS):
-        cases += run_cases(device, sizes, wanted)
-    return cases
+        students = [chosen.student] if chosen.student else STUDENTS
+        made |= {
+            f"{' and '.join(sorted(wanted))} {kind}": partial(run_cases, kind, device, sizes, wanted)
+            for kind in students
+        }
+    return made
 
 
 def run(chosen: argparse.Namespace, command: str) -> int:
-    """Measures and writes what the command line asks for.
+    """Measures and writes what the command line asks for; returns the exit status.
+
+    The CSV is written anew after each round, so that it holds what was measured, whatever comes then.
 
     Raises:
         InputError: the device is not there, a file cannot be written or read; nothing has been written then.
@@ -92,9 +108,7 @@ def run(chosen: argparse.Namespace, command: str) -> int:
         if path is not None and not path.resolve().parent.is_dir():
             raise InputError(path, "folder", "none of that name", "a folder that exists", "Make it first.")
     sizes = TINY if chosen.tiny else ON_CUDA if device.type == "cuda" else ON_CPU
-    cases = cases_of(chosen, device, sizes)
-    timings, refused = measure([*limit_cases(device, sizes), *cases], chosen.repeats, device)
-    limits, timings = limits_from(timings)
+    groups = groups_of(chosen, device, sizes)
     circumstances = {
         "device": str(device),
         "device_name": device_name(device),
@@ -103,25 +117,32 @@ def run(chosen: argparse.Namespace, command: str) -> int:
         "date": datetime.date.today().isoformat(),
         "command": command,
     }
-    rows = rows_of(timings, limits, circumstances)
-    notes = [f"Not measured: {case.name}, {case.implementation}: {_first_line(error)}" for case, error in refused]
-    text = "\n".join([markdown(rows), *(["", *notes] if notes else [])])
+    done: list[Timing] = []
+
+    def rows(timings: Sequence[Timing]) -> list[dict[str, object]]:
+        limits, others = limits_from(timings)
+        return rows_of(others, limits, circumstances)
+
+    def keep(timings: Sequence[Timing]) -> None:
+        if chosen.csv is not None:
+            write_csv(chosen.csv, rows([*done, *timings]), COLUMNS)
+
+    limits = limit_cases(device, sizes)
+    for name, cases in groups.items():
+        done += measure(name, chain(limits, cases()), chosen.repeats, device, keep=keep)
+    text = markdown(rows(done))
     print(text)
-    if chosen.csv is not None:
-        write_csv(chosen.csv, rows, COLUMNS)
     if chosen.markdown is not None:
         write_atomically(chosen.markdown, text + "\n")
-    return 0
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+    broken = [timing for timing in done if timing.failure is not None and not isinstance(timing.failure, REFUSALS)]
+    return ExitCode.MACHINE_FAILED if broken else ExitCode.DONE
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Time the implementations of kernels and runs against one another.")
     parser.add_argument("--only", choices=GROUPS, action="append", metavar="GROUP", help=f"of {', '.join(GROUPS)}")
+    parser.add_argument("--student", choices=STUDENTS, help="of training and rendering (default: each)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where to measure (default: cpu)")
     parser.add_argument("--tiny", action="store_true", help="small sizes: whether all runs, not how fast")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted rounds (default: %(default)s)")

@@ -6,14 +6,15 @@ source tools/steps.sh
 
 usage() {
     cat <<'TEXT'
-bash tools/gpu_check.sh [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny] [--output DIR] [--parts N] [--dry-run]
+bash tools/gpu_check.sh [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny] [--output DIR] [--parts N] [--minutes N] [--dry-run]
 
   --lego DIR     NeRF-synthetic LEGO at 800x800 (transforms_train.json, transforms_test.json): the records too
   --teacher PLY  3D Gaussians of it; without, tools/train_teacher.py fits them first (half an hour)
   --device NAME  cuda (default) or cpu
-  --tiny         small sizes and a few seconds of training: whether all runs, in a couple of minutes on a CPU
+  --tiny         small sizes and a few seconds of training: whether all runs, in a few minutes on a CPU
   --output DIR   where everything is written (default: gpu_check); DIR/report is small and all that need be kept
   --parts N      stop after N parts, each under 9 minutes, with status 75; the same command goes on from there
+  --minutes N    stop after that time, with status 75 too; what runs then gets 20 s to save
   --dry-run      only say which steps are done and which are to do
 
 Needs the project's packages and pytest, no network, no git. PYTHON names the interpreter (default: python).
@@ -21,7 +22,7 @@ Exit status: 0 all done, 1 a step failed, 2 bad input, 75 more parts to do. The 
 TEXT
 }
 
-device=cuda tiny=0 lego= teacher= output=gpu_check PARTS= DRY_RUN=0
+device=cuda tiny=0 lego= teacher= output=gpu_check PARTS= MINUTES= DRY_RUN=0
 value() { [[ $# -ge 2 && -n $2 ]] || fail "$1 needs a value; see --help"; }
 while (($#)); do
     case $1 in
@@ -30,6 +31,7 @@ while (($#)); do
         --device) value "$@"; device=$2; shift ;;
         --output) value "$@"; output=$2; shift ;;
         --parts) value "$@"; PARTS=$2; shift ;;
+        --minutes) value "$@"; MINUTES=$2; shift ;;
         --tiny) tiny=1 ;;
         --dry-run) DRY_RUN=1 ;;
         --help | -h) usage; exit 0 ;;
@@ -39,10 +41,11 @@ while (($#)); do
 done
 python=${PYTHON:-python}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-STEP_LIMIT=510
+STEP_LIMIT=510 MOST_PROCESSES=12
 
 [[ $device == cuda || $device == cpu ]] || fail "--device: found $device, expected cuda or cpu"
 [[ -z $PARTS || $PARTS =~ ^[1-9][0-9]*$ ]] || fail "--parts: found $PARTS, expected a positive number"
+[[ -z $MINUTES || $MINUTES =~ ^[1-9][0-9]*$ ]] || fail "--minutes: found $MINUTES, expected a positive number"
 [[ -z $teacher || -n $lego ]] || fail "--teacher goes with --lego"
 [[ -z $teacher || -f $teacher ]] || fail "--teacher: $teacher is no file"
 for name in ${lego:+transforms_train.json transforms_test.json}; do
@@ -62,12 +65,19 @@ failed=()
 # attempt NAME COMMAND...: a step that others do not depend on.
 attempt() { run_step "$@" || failed+=("$1"); }
 
+# benchmark NAME OPTION...: a part of the benchmark.
+benchmark() {
+    local name=benchmark_$1
+    shift
+    attempt "$name" "$python" tools/benchmark.py --device "$device" "${size[@]}" "$@" --csv "$report/$name.csv"
+}
+
 # student NAME CONFIG SECONDS [OPTION...]: trains for the time and evaluates, from its last checkpoint if it has one.
 student() {
     local name=$1 config=$2 seconds=$3
     shift 3
     attempt "$name" "$python" lego_response_distill.py --config "$config" --output "$work" --device "$device" \
-        --resume auto --set "run=$name" --set "train.max_seconds=$seconds" "${small[@]}" "$@"
+        --resume auto --set "run=$name" --set "train.max_seconds=$seconds" "$@"
 }
 
 # fitted_ply: the PLY that the teacher's step wrote last.
@@ -78,12 +88,7 @@ fitted_ply() {
 
 lego_records() {
     local data=(--set "data.transforms=$(realpath "$lego")/transforms_test.json")
-    data+=(--set "data.train_transforms=$(realpath "$lego")/transforms_train.json")
-    local fit_on=$device live=()
-    if ! "$python" -c "import gsplat" 2>/dev/null; then
-        echo "gsplat is not installed: the teacher is fitted and rendered on the CPU" >&2
-        fit_on=cpu live=(--set teacher.rasterizer=cpu)
-    fi
+    data+=(--set "data.train_transforms=$(realpath "$lego")/transforms_train.json" "${small[@]}")
     if [[ -z $teacher ]]; then
         run_step record_teacher "$python" tools/train_teacher.py --config configs/records/lego_teacher.yaml \
             --output "$work" --resume --set "device=$fit_on" "${data[@]}" "${small_fit[@]}" ||
@@ -91,7 +96,7 @@ lego_records() {
         teacher=$(fitted_ply)
         [[ -n $teacher || $DRY_RUN == 0 ]] || teacher=THE_PLY_OF_record_teacher
     fi
-    data+=(--set "teacher.ply=$(realpath --canonicalize-missing "$teacher")" "${live[@]}")
+    data+=(--set "teacher.ply=$(realpath --canonicalize-missing "$teacher")")
     for budget in "${budgets[@]}"; do
         student "record_hash_$budget" configs/records/lego_hash.yaml "$budget" "${data[@]}" "${small_table[@]}"
         student "record_mixed_$budget" configs/records/lego_mixed.yaml "$budget" "${data[@]}" "${small_table[@]}"
@@ -99,38 +104,48 @@ lego_records() {
     student "record_kilo_$budget" configs/records/lego_kilo.yaml "$budget" "${data[@]}"
 }
 
-# brick_records: the same path through the program on the built-in scene.
+# brick_records: the records' path through the program on the built-in scene.
 brick_records() {
-    local quick=(--set data.resolution=64 --set teacher.supersample=1 --set eval.lpips=false)
     attempt bricks_teacher "$python" tools/train_teacher.py --config configs/quickstart_teacher.yaml --output "$work" \
-        --resume --set run=bricks_teacher --set "device=$device" "${small_fit[@]}" "${quick[@]}"
+        --resume --set run=bricks_teacher --set "device=$fit_on" "${small_fit[@]}" "${quick[@]}"
     student bricks_hash configs/quickstart_live.yaml 10 "${quick[@]}"
     student bricks_kilo configs/quickstart_kilo.yaml 10 "${quick[@]}"
 }
 
-budgets=(60 300) small=() small_table=() small_fit=() size=()
-tests=(tests/kernels tests/students tests/distill/rendering tests/distill/training)
+# Left open on CUDA: where gsplat does not run there, the program says so and fits on the CPU.
+fit_on=${device/cuda/auto}
+budgets=(60 300) small=() small_table=() small_fit=() quick=() size=()
+tests=(tests/kernels tests/students tests/distill/rendering tests/distill/losses tests/distill/training)
 if [[ $tiny == 1 ]]; then
     budgets=(5 10)
     size=(--tiny)
-    tests=(tests/kernels/test_dispatch.py tests/kernels/test_triton_support.py tests/distill/rendering/test_renderer.py)
+    tests=(tests/kernels/test_triton_support.py tests/distill/rendering/test_renderer.py)
     small_fit=(--set fitting.max_seconds=8 --set fitting.initial_gaussians=2000 --set data.resolution=64)
-    if [[ -n $lego ]]; then
-        small=(--set data.resolution=64 --set "data.frames='::10'")
-        small_table=(--set student.table_size=65536)
-        small_fit+=(--set "data.frames='::10'")
-    fi
+    quick=(--set data.resolution=64 --set teacher.supersample=1 --set eval.lpips=false)
+    small=(--set data.resolution=64 --set "data.frames='::10'")
+    small_table=(--set student.table_size=65536)
 fi
 
 main() {
-    # In one process, without the options of pyproject.toml: tests beside each other share the GPU's memory.
-    attempt tests "$python" -m pytest "${tests[@]}" -o addopts=--import-mode=importlib -p no:cacheprovider \
-        --junitxml "$report/tests.xml"
-    kernels=(--only hash_encoding --only radiance_mlp --only grouped_mlp --only marching --only adam)
-    attempt benchmark_kernels "$python" tools/benchmark.py --device "$device" "${size[@]}" "${kernels[@]}" \
-        --csv "$report/benchmark_kernels.csv"
-    attempt benchmark_runs "$python" tools/benchmark.py --device "$device" "${size[@]}" --only training --only rendering \
-        --csv "$report/benchmark_runs.csv"
+    # Without the options of pyproject.toml. Wide kernels take minutes to compile, so side by side where pytest can; as
+    # many processes still fit the GPU's memory.
+    local beside=() path name
+    if "$python" -c "import xdist" 2>/dev/null; then
+        beside=(-n "$(($(nproc) < MOST_PROCESSES ? $(nproc) : MOST_PROCESSES))" --dist worksteal)
+    fi
+    for path in "${tests[@]}"; do
+        name=${path%.py} name=${name//\//_}
+        attempt "$name" "$python" -m pytest "$path" -o addopts=--import-mode=importlib -p no:cacheprovider "${beside[@]}" \
+            --junitxml "$report/$name.xml"
+    done
+    # Each in a process of its own: where one has the GPU fail, the others are measured all the same.
+    for kernel in hash_encoding radiance_mlp grouped_mlp marching adam; do
+        benchmark "$kernel" --only "$kernel"
+    done
+    for kind in hash_grid kilo_uniform; do
+        benchmark "$kind" --only training --only rendering --student "$kind"
+    done
+    student quickstart configs/quickstart.yaml 20 "${quick[@]}"
     if [[ -n $lego ]]; then
         lego_records
     elif [[ $tiny == 1 ]]; then

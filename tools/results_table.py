@@ -81,8 +81,8 @@ def _tests(report: Path) -> list[str]:
         bad = int(suite.get("failures")) + int(suite.get("errors"))
         seconds, date = float(suite.get("time")), suite.get("timestamp", "")[:10]
         passed = total - skipped - bad
-        lines.append(f"Tests, {date}: {passed} passed, {bad} failed, {skipped} skipped, {seconds:.0f} s.")
-    return lines
+        lines.append(f"{path.stem}, {date}: {passed} passed, {bad} failed, {skipped} skipped, {seconds:.0f} s.")
+    return ["\n".join(f"- {line}" for line in lines)] if lines else []
 
 
 def _benchmarks(report: Path) -> list[str]:

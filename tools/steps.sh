@@ -1,9 +1,11 @@
 # Steps that are each done once, in parts of limited length. Sourced by gpu_check.sh; it runs nothing by itself.
 #
 # The caller sets: STAMPS and STEP_LOGS (folders that exist), CODE (a line that names the code), STEP_LIMIT (s),
-# PARTS (how many parts this call may still run; empty: any), DRY_RUN (1: only say what is to do).
+# PARTS (how many parts this call may still run; empty: any), MINUTES (how long it may go on in all; empty: any),
+# DRY_RUN (1: only say what is to do).
 
 readonly MOST_PARTS=20      # of one step: more means that it does not get anywhere
+readonly LEAST_SECONDS=45   # with less time left no part is begun
 readonly OUT_OF_PARTS=75    # exit status: not all is done, and another call goes on
 
 fail() {
@@ -11,10 +13,16 @@ fail() {
     exit 2
 }
 
+# go_on_later NAME: ends a call that may run no more parts.
+go_on_later() {
+    echo "to do    $1; run the same command again to go on"
+    exit "$OUT_OF_PARTS"
+}
+
 # run_step NAME COMMAND...: runs the command unless the step has its stamp. A part that reaches STEP_LIMIT is
 # interrupted as by Ctrl-C, and the command is run again, so it has to go on from what it saved. Returns 1 if it fails.
 run_step() {
-    local name=$1 status part
+    local name=$1 status part limit
     shift
     if [[ -f $STAMPS/$name ]]; then
         echo "done     $name ($(sed -n 2p "$STAMPS/$name"))"
@@ -26,15 +34,18 @@ run_step() {
     fi
     for ((part = 1; part <= MOST_PARTS; part++)); do
         if [[ -n $PARTS ]]; then
-            if ((PARTS == 0)); then
-                echo "to do    $name; run the same command again to go on"
-                exit "$OUT_OF_PARTS"
-            fi
+            ((PARTS > 0)) || go_on_later "$name"
             PARTS=$((PARTS - 1))
+        fi
+        limit=$STEP_LIMIT
+        if [[ -n $MINUTES ]]; then
+            limit=$((MINUTES * 60 - SECONDS))
+            ((limit >= LEAST_SECONDS)) || go_on_later "$name"
+            ((limit <= STEP_LIMIT)) || limit=$STEP_LIMIT
         fi
         echo "running  $name, part $part"
         status=0
-        timeout --signal=INT --kill-after=20 "$STEP_LIMIT" "$@" >>"$STEP_LOGS/$name.log" 2>&1 || status=$?
+        timeout --signal=INT --kill-after=20 "$limit" "$@" >>"$STEP_LOGS/$name.log" 2>&1 || status=$?
         case $status in
             0)
                 printf '%s\n%s\n' "$CODE" "$(date -u +%FT%TZ)" >"$STAMPS/.$name.tmp"

@@ -17,7 +17,7 @@ class Case:
         implementation: whose.
         work: does it once. What it returns is the seconds it took where it keeps its own clock, else it is ignored.
         before: run each time before the clock starts.
-        items, unit: how much one call does, e.g. 131072 points; None: not said.
+        items, unit: how much one call does, e.g. 131072 points, or what tells it after a call; None: not said.
         bytes, flops: the least that any implementation moves to or from memory, each value once, and computes; None
             where that depends on the data and is not counted.
     """
@@ -26,7 +26,7 @@ class Case:
     implementation: str
     work: Callable[[], object]
     before: Callable[[], object] = field(default=lambda: None)
-    items: float | None = None
+    items: float | Callable[[], float] | None = None
     unit: str | None = None
     bytes: float | None = None
     flops: float | None = None
@@ -87,3 +87,8 @@ _IMPLEMENTATIONS = {"cpu": ("torch", "numba"), "cuda": ("torch", "triton")}
 def implementations(device: torch.device) -> tuple[str, ...]:
     """Names that a kernel may have an implementation under on a device, the reference first."""
     return _IMPLEMENTATIONS[device.type]
+
+
+def precision_on(device: torch.device) -> torch.dtype:
+    """The type that training computes in on a device, unless ``train.precision`` says otherwise."""
+    return torch.float16 if device.type == "cuda" else torch.float32

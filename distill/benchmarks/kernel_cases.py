@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import torch
 
-from distill.benchmarks.case import Case, Sizes, implementations
+from distill.benchmarks.case import Case, Sizes, implementations, precision_on
 from kernels import adam, compositing, grouped_mlp, hash_encoding, radiance_mlp, ray_marching
 from kernels.grouped_layout import GroupedLayout
 from kernels.threads import one_torch_thread
@@ -16,16 +16,16 @@ from kernels.threads import one_torch_thread
 
 def hash_encoding_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
     """Forward and backward of random points through a table of two features per entry."""
-    layout = hash_encoding.HashLayout(sizes.levels, 2, 2**sizes.log2_table, 16, 2048)
+    layout, precision = hash_encoding.HashLayout(sizes.levels, 2, 2**sizes.log2_table, 16, 2048), precision_on(device)
     points, width = sizes.points, layout.output_width
-    x, grad = torch.rand(points, 3, device=device), torch.randn(points, width, device=device)
+    x, grad = torch.rand(points, 3, device=device), torch.randn(points, width, device=device).to(precision)
     name = f"hash_encoding {points:,} points L{sizes.levels} F2 T2^{sizes.log2_table}, forward+backward"
     # Entries are read at least once, and their gradients read and written, but no more of them than points touch.
     entries = 4 * layout.features * min(layout.entries, 8 * layout.levels * points)
     counts = {
         "items": points,
         "unit": "points",
-        "bytes": points * (2 * 12 + 2 * 4 * width) + 3 * entries,
+        "bytes": points * (2 * 12 + 2 * precision.itemsize * width) + 3 * entries,
         "flops": 2 * points * layout.levels * 8 * (2 * layout.features + 2),
     }
     extra = ("tinycudann",) if device.type == "cuda" and find_spec("tinycudann") else ()
@@ -35,11 +35,12 @@ def hash_encoding_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
         def work(implementation: str = implementation, table: torch.nn.Parameter = table) -> None:
             # These two add to the gradient in place, as in training, where Adam's pass clears it.
             table.grad = table.grad if implementation in ("numba", "triton") else None
-            hash_encoding.hash_encode(x, table, layout, implementation=implementation).backward(grad)
+            encoded = hash_encoding.hash_encode(x, table, layout, precision=precision, implementation=implementation)
+            encoded.backward(grad)
 
         yield Case(name, implementation, work, **counts)
     if find_spec("nerfstudio"):
-        yield Case(name, "nerfstudio (torch)", _nerfstudio_work(sizes, x, grad), **counts)
+        yield Case(name, "nerfstudio (torch)", _nerfstudio_work(sizes, x, grad.float()), **counts)
 
 
 def _nerfstudio_work(sizes: Sizes, x: torch.Tensor, grad: torch.Tensor) -> Callable[[], object]:
@@ -60,8 +61,9 @@ def _nerfstudio_work(sizes: Sizes, x: torch.Tensor, grad: torch.Tensor) -> Calla
 
 def radiance_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
     """Forward and backward of the density and colour networks."""
-    samples, width = sizes.samples, sizes.width
-    features, basis = torch.randn(24, samples, device=device).t(), torch.randn(samples // 16, 16, device=device)
+    samples, width, precision = sizes.samples, sizes.width, precision_on(device)
+    features = torch.randn(24, samples, device=device).to(precision).t()
+    basis = torch.randn(samples // 16, 16, device=device)
     ray_index = torch.arange(samples, device=device) // 16
     shapes = [(width, 24), (16, width), (width, 31), (width, width), (3, width)]
     weights = [torch.nn.Parameter(torch.randn(shape, device=device) / 6) for shape in shapes]
@@ -77,7 +79,8 @@ def radiance_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
 
         yield Case(
             f"radiance_mlp {samples:,} samples width {width}, forward+backward", implementation, work,
-            items=samples, unit="samples", bytes=samples * 4 * (3 * 24 + 2 * 4) + 12 * parameters,
+            items=samples, unit="samples",
+            bytes=samples * (3 * 24 * precision.itemsize + 2 * 4 * 4) + 12 * parameters,
             flops=6 * samples * parameters,
         )  # fmt: skip
 
@@ -91,7 +94,7 @@ def grouped_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
     points, cells = sizes.grouped_points, sizes.cells
     x, basis = torch.rand(points, 3) * 2 - 1, torch.randn(points // 16, layout.direction_width)
     ray_index, cell_index = torch.arange(points) // 16, torch.randint(cells, (points,))
-    inputs = [tensor.to(device) for tensor in (x, basis, ray_index, cell_index)]
+    inputs, precision = [tensor.to(device) for tensor in (x, basis, ray_index, cell_index)], precision_on(device)
     parameters = layout.density_size + layout.color_size
     for implementation in implementations(device):
         networks = [
@@ -101,8 +104,9 @@ def grouped_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
 
         def work(implementation: str = implementation, networks: list[torch.nn.Parameter] = networks) -> None:
             with one_torch_thread() if device.type == "cpu" else nullcontext():
+                rounded = (network.to(precision) for network in networks)
                 density, rgb = grouped_mlp.grouped_radiance_mlp(
-                    *inputs, *networks, layout, implementation=implementation
+                    *inputs, *rounded, layout, implementation=implementation
                 )
                 (density.sum() + rgb.sum()).backward()
 
@@ -125,20 +129,20 @@ def marching_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
     origins = origins.to(device)
     near, far = torch.full((rays,), 1.0, device=device), torch.full((rays,), 5.0, device=device)
 
-    def march(implementation: str) -> ray_marching.Samples:
-        return ray_marching.march(
-            origins, directions, near, far, cells, step=0.005, limit=1024, seed=1, implementation=implementation
-        )
+    def march(implementation: str, capacity: int | None = None) -> ray_marching.Samples:
+        options = {"step": 0.005, "limit": 1024, "seed": 1, "capacity": capacity, "implementation": implementation}
+        return ray_marching.march(origins, directions, near, far, cells, **options)
 
-    samples = march("auto")
+    samples = march(implementations(device)[0])
     count = len(samples.t)
+    room = count if device.type == "cuda" else None  # as in training, which does not wait for a GPU
     written = sum(tensor.nbytes for tensor in samples if isinstance(tensor, torch.Tensor))
     density = torch.rand(count, device=device).requires_grad_()
     rgb = torch.rand(count, 3, device=device).requires_grad_()
     for implementation in implementations(device):
         yield Case(
             f"ray_marching {rays:,} rays, {count:,} samples", implementation,
-            lambda implementation=implementation: march(implementation),
+            lambda implementation=implementation: march(implementation, room),
             items=rays, unit="rays", bytes=32 * rays + written,
         )  # fmt: skip
 

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 
-from distill.benchmarks.case import Case, Sizes
+from distill.benchmarks.case import Case, Sizes, precision_on
 from kernels.threads import one_torch_thread
 from machine.telemetry import gpu_mem_gib, reset_gpu_peak, synchronize
+from settings.errors import InputError
 
+LEAST_SECONDS = 0.02
+REFUSALS = (ValueError, ImportError, torch.OutOfMemoryError)
+"""What a case raises that cannot run here; any other error is a fault of the kernels or of the machine."""
+_MOST_CALLS = 1000  # in a round
+_LIMITS = _COPY, _PRODUCT = "copy", "matmul"
 _TRIES = 3  # copies and products per round, of which the best counts
 
 
 @dataclass
 class Timing:
-    """Seconds of a case's counted calls, and the most memory in GiB on the GPU during them (None: not measured)."""
+    """How long a case takes.
+
+    Attributes:
+        seconds: of a call, in each counted round; none where it failed, or has not had its turn yet.
+        peak_gib: most memory on the GPU meanwhile, GiB; None: not measured.
+        failure: why it was not measured, or no further; None: it was.
+    """
 
     case: Case
     seconds: list[float]
     peak_gib: float | None = None
+    failure: Exception | None = None
 
     @property
     def median(self) -> float:
@@ -32,7 +46,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a device was measured to do: bytes copied (read and written) and float32 products and sums per second."""
+    """What a device was measured to do: bytes copied (read and written) and products and sums per second."""
 
     bytes_per_s: float
     flops_per_s: float
@@ -48,37 +62,108 @@ class Limits:
 
 
 def measure(
-    cases: Sequence[Case], repeats: int, device: torch.device
-) -> tuple[list[Timing], list[tuple[Case, Exception]]]:
+    group: str,
+    cases: Iterable[Case],
+    repeats: int,
+    device: torch.device,
+    *,
+    least_s: float = LEAST_SECONDS,
+    keep: Callable[[Sequence[Timing]], None] = lambda timings: None,
+) -> list[Timing]:
     """Times the cases, ``repeats`` rounds over all of them in turn after one that is not counted.
 
-    Returns:
-        The timings, and the cases that the uncounted round showed cannot run here, each with the reason.
+    A case that fails, in its making too, has its error in the place of figures, and the others go on.
+
+    Args:
+        group: names what fails while it is made; its further cases are not known then.
+        cases: each is made, then called once, before the next is made.
+        least_s: calls are repeated within a round until they take that long together.
+        keep: given all timings so far, after each failure and each round: where a GPU has failed, torch may end the
+            process as soon as a tensor is freed.
+
+    Raises:
+        InputError: a file that a case needs is missing or damaged.
     """
     timings: list[Timing] = []
-    refused: list[tuple[Case, Exception]] = []
-    for case in cases:
+
+    def attempt(timing: Timing, least: float) -> tuple[float, float | None] | None:
         try:
-            _timed(case, device)
-        except (ValueError, ImportError, torch.OutOfMemoryError) as error:
-            refused.append((case, error))
+            return _timed(timing.case, device, least)
+        except InputError:
+            raise
+        except Exception as error:  # a compiler's, a driver's or a kernel's own
+            timing.failure = _kept(error)
+            keep(timings)
+            return None
+
+    for timing in _made(group, cases):
+        timings.append(timing)
+        if timing.failure is None:
+            attempt(timing, 0.0)
         else:
-            timings.append(Timing(case, []))
+            keep(timings)
     for _ in range(repeats):
         for timing in timings:
-            seconds, peak = _timed(timing.case, device)
-            timing.seconds.append(seconds)
-            if peak is not None:
-                timing.peak_gib = max(peak, timing.peak_gib or 0.0)
-    return timings, refused
+            counted = attempt(timing, least_s) if timing.failure is None else None
+            if counted is not None:
+                timing.seconds.append(counted[0])
+                timing.peak_gib = max(
+                    (peak for peak in (counted[1], timing.peak_gib) if peak is not None), default=None
+                )
+        keep(timings)
+    return timings
 
 
-def _timed(case: Case, device: torch.device) -> tuple[float, float | None]:
-    case.before()
+def _made(group: str, cases: Iterable[Case]) -> Iterator[Timing]:
+    """The cases as they are made, the last a failure where one cannot be made."""
+    try:
+        for case in cases:
+            yield Timing(case, [])
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        yield Timing(Case(group, "", lambda: None), [], failure=_kept(error))
+
+
+def _kept(error: Exception) -> Exception:
+    """A refusal without what it holds in memory; another error with that: to free it may end the process."""
+    return error.with_traceback(None) if isinstance(error, REFUSALS) else error
+
+
+def _timed(case: Case, device: torch.device, least_s: float) -> tuple[float, float | None]:
+    """Mean seconds of a call, and the peak of the memory on a GPU."""
     reset_gpu_peak(device)
-    own: list[object] = []
-    seconds = _clocked(lambda: own.append(case.work()), device)
-    return own[0] if isinstance(own[0], float) else seconds, gpu_mem_gib(device)
+    start = time.perf_counter()
+    seconds = _mean_seconds(case, device, 1)
+    spent = time.perf_counter() - start
+    if spent < least_s:
+        seconds = _mean_seconds(case, device, min(_MOST_CALLS, ceil(least_s / spent)))
+    return seconds, gpu_mem_gib(device)
+
+
+def _mean_seconds(case: Case, device: torch.device, calls: int) -> float:
+    """Of some calls, by the clock of the device: on a GPU they queue up, as in training, and events time each."""
+    laps = [_gpu_lap(case) if device.type == "cuda" else _cpu_lap(case) for _ in range(calls)]
+    synchronize(device)
+    return sum(lap() for lap in laps) / calls
+
+
+def _cpu_lap(case: Case) -> Callable[[], float]:
+    case.before()
+    start = time.perf_counter()
+    own = case.work()
+    seconds = own if isinstance(own, float) else time.perf_counter() - start
+    return lambda: seconds
+
+
+def _gpu_lap(case: Case) -> Callable[[], float]:
+    """Calls the case; the seconds are known once the device has done it."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    case.before()
+    start.record()
+    own = case.work()
+    end.record()
+    return lambda: own if isinstance(own, float) else start.elapsed_time(end) / 1e3
 
 
 def _clocked(work: Callable[[], object], device: torch.device) -> float:
@@ -93,20 +178,12 @@ def _clocked(work: Callable[[], object], device: torch.device) -> float:
 def limit_cases(device: torch.device, sizes: Sizes) -> list[Case]:
     """What ``limits_from`` needs timed, among the other cases so that it meets the same circumstances.
 
-    A copy and a float32 matrix product of torch's; on a GPU the product may be TF32's.
+    A copy and a matrix product of torch's, of factors in the type that training computes in.
     """
     source = torch.rand(sizes.copied // 4, device=device)
     target = torch.empty_like(source)
-    left, right = torch.rand(2, sizes.matrix, sizes.matrix, device=device)
+    left, right = torch.rand(2, sizes.matrix, sizes.matrix, device=device).to(precision_on(device))
     product = torch.empty_like(left)
-
-    def multiply() -> None:
-        allowed = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = True
-        try:
-            torch.mm(left, right, out=product)
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = allowed
 
     def best(work: Callable[[], object]) -> float:
         """Seconds. On a busy CPU one thread can be faster than all, so both are tried."""
@@ -115,13 +192,21 @@ def limit_cases(device: torch.device, sizes: Sizes) -> list[Case]:
         return min(*alone, *(_clocked(work, device) for _ in range(_TRIES)))
 
     return [
-        Case("copy", "torch", lambda: best(lambda: target.copy_(source)), bytes=2 * source.nbytes),
-        Case("matmul", "torch", lambda: best(multiply), flops=2 * sizes.matrix**3),
+        Case(_COPY, "torch", lambda: best(lambda: target.copy_(source)), bytes=2 * source.nbytes),
+        Case(_PRODUCT, "torch", lambda: best(lambda: torch.mm(left, right, out=product)), flops=2 * sizes.matrix**3),
     ]
 
 
-def limits_from(timings: Sequence[Timing]) -> tuple[Limits, list[Timing]]:
-    """The device's limits, from the best rounds of ``limit_cases`` among the timings, and the other timings."""
-    copy, multiply = (next(timing for timing in timings if timing.case.name == name) for name in ("copy", "matmul"))
-    limits = Limits(copy.case.bytes / min(copy.seconds), multiply.case.flops / min(multiply.seconds))
-    return limits, [timing for timing in timings if timing is not copy and timing is not multiply]
+def limits_from(timings: Sequence[Timing]) -> tuple[Limits | None, list[Timing]]:
+    """The device's limits, from the best rounds of ``limit_cases`` among the timings, and the other timings.
+
+    None where a limit was not measured.
+    """
+    seconds = {
+        name: [value for timing in timings if timing.case.name == name for value in timing.seconds] for name in _LIMITS
+    }
+    others = [timing for timing in timings if timing.case.name not in _LIMITS]
+    if not all(seconds.values()):
+        return None, others
+    copy, product = (next(timing.case for timing in timings if timing.case.name == name) for name in _LIMITS)
+    return Limits(copy.bytes / min(seconds[_COPY]), product.flops / min(seconds[_PRODUCT])), others

@@ -21,7 +21,16 @@ from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer, camera_view
 
 
-def rasterize_cases(sizes: Sizes, ply: Path | None, transforms: Path | None) -> Iterator[Case]:
+def user_scene(ply: Path, transforms: Path) -> tuple[Gaussians, Cameras]:
+    """The user's Gaussians, and cameras at 400x400.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    return read_gaussians(ply), load_frames(transforms, image_size=(400, 400)).cameras
+
+
+def rasterize_cases(sizes: Sizes, scene: tuple[Gaussians, Cameras] | None) -> Iterator[Case]:
     """A frame of the built-in scene, and one of the user's (numba alone: torch would take minutes)."""
     side = min(sizes.frame, 128)
     bricks, orbit = build_bricks(0), orbit_cameras(4, side, side)
@@ -31,8 +40,8 @@ def rasterize_cases(sizes: Sizes, ply: Path | None, transforms: Path | None) -> 
             f"rasterize {len(bricks):,} Gaussians {side}x{side}", implementation,
             lambda rasterizer=rasterizer: rasterizer.render(orbit, 0), items=1, unit="frames",
         )  # fmt: skip
-    if ply is not None:
-        gaussians, cameras = read_gaussians(ply), load_frames(transforms, image_size=(400, 400)).cameras
+    if scene is not None:
+        gaussians, cameras = scene
         large = Rasterizer(gaussians, "numba")
         name = f"rasterize {len(gaussians):,} Gaussians {cameras.width}x{cameras.height}"
         yield Case(name, "numba", lambda: large.render(cameras, 0), items=1, unit="frames")

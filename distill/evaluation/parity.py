@@ -30,7 +30,7 @@ from settings.config import Config
 from students.base import Student
 from teacher.gaussian_files import write_gaussians
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import picture_renderer, raster_implementation
 from teacher.sources import Teacher
 from teacher.views.output_folder import outputs_folder
 
@@ -125,8 +125,7 @@ def measure_parity(
 
     def teacher_speed() -> Speed:
         others = gpu_allocated_gib(device)
-        rasterizer = Rasterizer(teacher.gaussians, config.teacher.rasterizer, device=device)
-        return timed(lambda index: rasterizer.render(cameras, index), rasterizer.device, others)
+        return timed(picture_renderer(teacher.gaussians, implementation, cameras, device), drawn_on, others)
 
     views = [value for index in frames for value in camera_values(cameras, index)]
     conditions = (code_digest(), device_name(device), burn_in, frames, *views)
@@ -137,8 +136,10 @@ def measure_parity(
     known: Row = {"subject": "teacher", "source": None}
     if teacher.gaussians is not None:
         tensors = [getattr(teacher.gaussians, field.name) for field in fields(teacher.gaussians)]
-        key = cache_key(config.teacher.rasterizer, *tensors, *conditions)
-        known |= {"source": f"measured on {device_name(device)}"}
+        implementation = raster_implementation(config.teacher.rasterizer, device)
+        drawn_on = device if implementation == "gsplat" else torch.device("cpu")
+        key = cache_key(implementation, *tensors, *conditions)
+        known |= {"source": f"measured on {device_name(drawn_on)}"}
         known |= _recorded(cache, "teacher", key, teacher_speed)
         known |= gaussians_size(teacher.gaussians, config.teacher.ply)
     else:

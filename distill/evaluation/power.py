@@ -21,6 +21,7 @@ from machine.telemetry import GpuMonitor
 
 POWERCAP = Path("/sys/class/powercap")
 IDLE_SECONDS = 1.0
+SETTLE_SECONDS = 1.0  # over which drivers average what they call the power now
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class PowerMeter:
         interval_s: float = 0.05,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._gpu = GpuMonitor(device, interval_s, nvml)
+        self._gpu = GpuMonitor(device, interval_s, nvml, clock)
         self._packages, self._clock = CpuPackages(powercap), clock
 
     def __enter__(self) -> PowerMeter:
@@ -106,12 +107,23 @@ class PowerMeter:
         return Power(cpu_package_w=CpuPackages.joules(self._energy, self._end) / self._seconds)
 
 
-def idle_power(meter: PowerMeter, seconds: float = IDLE_SECONDS, sleep: Callable[[float], None] = time.sleep) -> Power:
-    """Power over some seconds in which this program does nothing; it waits only where there is a reading."""
-    with meter:
-        if meter.has_reading:
-            sleep(seconds)
-    return meter.power()
+def idle_power(
+    meter: Callable[[], PowerMeter], seconds: float = IDLE_SECONDS, sleep: Callable[[float], None] = time.sleep
+) -> Power:
+    """Power over some seconds in which this program does nothing, some time after it did something.
+
+    It waits only where there is a reading.
+
+    Args:
+        meter: makes what measures power.
+    """
+    with meter() as first:
+        if not first.has_reading:
+            return Power()
+        sleep(SETTLE_SECONDS)
+    with meter() as second:
+        sleep(seconds)
+    return second.power()
 
 
 _COUNTER = ("energy_uj", "max_energy_range_uj")

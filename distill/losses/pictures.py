@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class RayBatch:
     coverage: Tensor
     distance: Tensor | None
     reach: Tensor | None = None
+
+    def __getitem__(self, index: Tensor) -> RayBatch:
+        parts = (getattr(self, field.name) for field in fields(self))
+        return RayBatch(*(None if part is None else part[index] for part in parts))
 
     @property
     def sampled(self) -> Rays:
@@ -158,16 +162,20 @@ def total_loss(
     config: LossConfig,
     weights: Mapping[str, float | Tensor],
     kept: Tensor | None = None,
+    implementation: str = "torch",
 ) -> tuple[Tensor, dict[str, Tensor], DepthStatistics | None]:
     """The weighted sum and each unweighted term that is in use.
 
     Args:
         weights: of each term, see ``picture_weights``.
         kept: (R,) bool, rays that were rendered; None: all.
+        implementation: "torch", or with ``kept`` "triton".
 
     Returns:
         total, {"rgb": ..., "alpha": ..., "depth": ...} without the terms that are off, depth statistics.
     """
+    if implementation == "triton":
+        return _total_loss_triton(result, batch, config, weights, kept)
     predicted = result.rgb + (1 - result.alpha)[:, None] * batch.background
     terms = {"rgb": rgb_loss(predicted, batch.rgb, config.rgb, kept)}
     statistics = None
@@ -179,3 +187,23 @@ def total_loss(
             terms["depth"] = depth
     total = sum(weights[name] * term for name, term in terms.items())
     return total, terms, statistics
+
+
+def _total_loss_triton(
+    result: Composite, batch: RayBatch, config: LossConfig, weights: Mapping[str, float | Tensor], kept: Tensor
+) -> tuple[Tensor, dict[str, Tensor], DepthStatistics | None]:
+    from kernels.picture_terms_triton import PictureTermsTriton
+
+    rays, has_depth = batch.rays, batch.distance is not None
+    used = {"rgb": True, "alpha": config.alpha.weight > 0, "depth": has_depth and config.depth.weight > 0}
+    factors = [weights[name] if used[name] else 0.0 * weights["rgb"] for name in PICTURE_TERMS]
+    options = {"RGB": config.rgb.kind, "RGB_DELTA": config.rgb.delta, "ALPHA": config.alpha.kind}
+    options |= {"DEPTH": config.depth.kind, "DEPTH_DELTA": config.depth.delta}
+    total, terms, valid, normalized = PictureTermsTriton.apply(
+        *result[:3], batch.rgb, batch.background, batch.coverage, batch.distance, rays.near, rays.far, kept,
+        torch.stack(factors) if isinstance(factors[0], Tensor) else factors,
+        options | {"LEAST_COVERAGE": config.depth.alpha_threshold},
+    )  # fmt: skip
+    named = dict(zip(PICTURE_TERMS, terms.unbind(), strict=True))
+    statistics = DepthStatistics(valid, batch.distance, normalized) if has_depth else None
+    return total, {name: term for name, term in named.items() if used[name]}, statistics

@@ -104,7 +104,7 @@ class OccupancyGrid(nn.Module):
         too_few = occupied.sum() < LEAST_FRACTION * self.teacher.sum()
         self.refusals += too_few
         self.occupied.copy_(torch.where(too_few, self.teacher != 0, occupied))
-        self._cells = None
+        self.cells.follow()
 
     def load_state_dict(self, *args, **kwargs):
         self._forget()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine.failures import forgiving_output, is_name_too_long, machine_failure
-from machine.interrupts import signals_stop
+from machine.interrupts import signals_stop, stop_behind
 from settings.config import Config
 from settings.errors import ExitCode, InputError, TrainingDiverged
 from settings.loading import REPO_ROOT, load_config
@@ -76,7 +76,7 @@ def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interr
     for a reader that wants no more (``| head``).
 
     Args:
-        debug: let errors through, so that their traceback shows.
+        debug: let errors through, so that their traceback shows, and tell what is logged for that alone.
         interrupted: what to say after a signal that asks it to stop.
     """
     with forgiving_output() as stdout, signals_stop():
@@ -84,6 +84,7 @@ def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interr
         handler.setFormatter(_Formatter())
         logging.basicConfig(level=logging.INFO, handlers=[handler])
         logging.getLogger("numba").setLevel(logging.WARNING)
+        logging.getLogger("distill").setLevel(logging.DEBUG if debug else logging.NOTSET)
         warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
         status = _status_of(work, debug, interrupted)
         stdout.flush()
@@ -101,7 +102,10 @@ def _status_of(work: Callable[[], int], debug: bool, interrupted: str) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, SystemError) as error:
+        stop = stop_behind(error)
+        if stop is None:
+            raise
         print(interrupted, file=sys.stderr)
         return getattr(stop, "status", ExitCode.INTERRUPTED)
     except (OSError, MemoryError, RuntimeError) as error:

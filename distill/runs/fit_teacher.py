@@ -11,7 +11,6 @@ import torch
 from distill.evaluation.evaluator import EvaluationResult, check_measurable, evaluate
 from distill.rendering.renderer import RenderedFrame
 from distill.runs.session import check_continues
-from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_state, identity_state
 from machine.weights_files import read_weights, restoring, write_weights
@@ -19,6 +18,7 @@ from scene.rays import distance_per_z
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
+from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
 from teacher.fitting.initialization import hull_gaussians
 from teacher.fitting.picture_levels import Pictures
@@ -63,7 +63,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
         _log.warning("there is no %s to resume from: starting from the beginning", path)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
-    device = choose_device(config)
+    device = fitting_device(config)
     fit = _start(config, teacher, device)
     if state is not None:
         with restoring(path, "fit"):

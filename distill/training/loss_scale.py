@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels.step_control import Scaling
+
 INITIAL = 2.0**16
 CEILING = 2.0**24
 FLOOR = 1.0  # below it gradients would be made smaller than they are: then it is not the scale that overflows
@@ -42,9 +44,13 @@ class LossScale:
     def __init__(self, device: torch.device, initial: float = INITIAL, growth_every: int = GROWTH_EVERY) -> None:
         self.growth_every = growth_every
         self.value = torch.full((), initial, device=device)
-        self._calm, self._in_a_row, self._longest, self._skipped, self._overflows_at_floor = (
-            torch.zeros((), dtype=torch.int64, device=device) for _ in range(5)
-        )
+        self._counts = torch.zeros(5, dtype=torch.int64, device=device)
+        self._calm, self._in_a_row, self._longest, self._skipped, self._overflows_at_floor = self._counts.unbind()
+
+    @property
+    def scaling(self) -> Scaling:
+        """What ``update`` changes and goes by, for the kernel that does so too."""
+        return Scaling(self.value, self._counts, self.growth_every, FLOOR, CEILING)
 
     @torch.no_grad()
     def update(self, overflow: Tensor) -> None:

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kernels.adam import adam_step, controlled_adam_step, corrected
+from kernels.adam import Moving, adam_step, controlled_adam_steps, corrected
 from kernels.device_constants import constant
 from settings.training import TrainConfig
 from students.base import Student
 
-_BETAS = (0.9, 0.99)  # Mueller et al. 2022
+BETAS = (0.9, 0.99)  # Mueller et al. 2022
 
 
 class StudentAdam:
@@ -55,13 +55,16 @@ class StudentAdam:
             for parameters, base_lr, weight_decay in chosen
         ]
         self.state: dict[nn.Parameter, dict] = {}
-        self._touched, self._eps = student.touched_rows(), student.adam_eps
-        self._implementation = implementation
-        self._factor = 0.0
+        self._touched, self.eps = student.touched_rows(), student.adam_eps
+        self.implementation = implementation
+        self.factor = 0.0
+        """The learning rates', of ``set_rate``."""
+        self._counted: list[nn.Parameter] = []
+        self._updates: Tensor | None = None
 
     def set_rate(self, factor: float) -> None:
         """Sets every group's learning rate to ``factor`` times its base."""
-        self._factor = factor
+        self.factor = factor
         for group in self.param_groups:
             group["lr"] = group["base_lr"] * factor
 
@@ -76,7 +79,7 @@ class StudentAdam:
         )
         if sizes != expected:
             raise ValueError(f"found groups of {sizes} parameters, expected {expected}")
-        parameters = self._parameters()
+        parameters = self.parameters()
         for place, values in state_dict["state"].items():
             if not isinstance(values["step"], int | float):
                 raise ValueError(f"found {values['step']!r} for a count of steps")
@@ -84,6 +87,7 @@ class StudentAdam:
                 if values[name].shape != parameters[place].shape:
                     found, wanted = (list(tensor.shape) for tensor in (values[name], parameters[place]))
                     raise ValueError(f"found a moment of shape {found}, expected {wanted}")
+        self._counted = []
         self.state = {
             parameters[place]: {
                 name: value.to(parameters[place].device) if isinstance(value, Tensor) else value
@@ -95,14 +99,14 @@ class StudentAdam:
     @torch.no_grad()
     def step(self) -> None:
         """One update of every parameter that has a gradient."""
-        self._sum_gradients()
+        self.sum_gradients()
         for parameter, group in self._moving():
             state = self._state_of(parameter)
             state["step"] += 1
             moments = state["first_moment"], state["second_moment"]
             adam_step(
                 parameter, parameter.grad, *moments,
-                step=state["step"], lr=group["lr"], eps=self._eps, **self._settings(parameter, group),
+                step=state["step"], lr=group["lr"], eps=self.eps, **self._settings(parameter, group),
             )  # fmt: skip
         self._move_all_rows()
 
@@ -118,29 +122,45 @@ class StudentAdam:
             scale: () float32, what the loss was multiplied by.
             factor: () float64 on the device, in the place of that of ``set_rate``.
         """
-        factor = self._factor if factor is None else factor
-        self._sum_gradients()
-        moving = self._moving()
-        states, taken = [self._state_of(parameter) for parameter, _ in moving], ~skip
-        for state in states:
-            if not isinstance(state["step"], Tensor):
-                state["step"] = torch.full((), state["step"], dtype=torch.float64, device=skip.device)
-            state["step"] += taken
-        if not moving:
+        self.sum_gradients()
+        if not self._moving():
             return
-        rates = constant(tuple(group["base_lr"] for _, group in moving), skip.device, torch.float64)
-        steps = torch.stack([state["step"] for state in states])
-        rate, eps = corrected(steps, rates * factor, _BETAS, self._eps)
-        unscale, skips = (1 / scale).expand(len(moving)), skip.expand(len(moving))
-        controls = torch.stack([rate.float(), eps.float(), unscale, skips.float()], dim=1)
-        for (parameter, group), state, control in zip(moving, states, controls.unbind(), strict=True):
+        updates, rates = self.updates(skip.device), self.rates(skip.device)
+        updates += ~skip
+        rate, eps = corrected(updates, rates * (self.factor if factor is None else factor), BETAS, self.eps)
+        unscale, skips = (1 / scale).expand(len(rates)), skip.expand(len(rates))
+        self.move(torch.stack([rate.float(), eps.float(), unscale, skips.float()], dim=1))
+
+    @torch.no_grad()
+    def move(self, controls: Tensor) -> None:
+        """Moves every parameter that has a gradient by its row of ``controls``, see ``controlled_adam_step``."""
+        moving = []
+        for parameter, group in self._moving():
+            state, decay = self._state_of(parameter), group["weight_decay"]
             moments = state["first_moment"], state["second_moment"]
-            controlled_adam_step(parameter, parameter.grad, *moments, control, **self._settings(parameter, group))
+            moving.append(Moving(parameter, parameter.grad, *moments, decay, self._touched.get(parameter)))
+        controlled_adam_steps(moving, controls, betas=BETAS, implementation=self.implementation)
         self._move_all_rows()
+
+    def updates(self, device: torch.device) -> Tensor:
+        """(P,) float64 how often each parameter that has a gradient has been moved, of which its state keeps a view."""
+        moving = [parameter for parameter, _ in self._moving()]
+        if [*map(id, moving)] != [*map(id, self._counted)]:
+            states = [self._state_of(parameter) for parameter in moving]
+            counts = [state["step"] for state in states]
+            counts = [torch.full((), n, device=device) if isinstance(n, int) else n for n in counts]
+            self._counted, self._updates = moving, torch.stack([count.double() for count in counts])
+            for state, count in zip(states, self._updates.unbind(), strict=True):
+                state["step"] = count
+        return self._updates
+
+    def rates(self, device: torch.device) -> Tensor:
+        """(P,) float64 learning rates of the parameters that have a gradient, but for the factor; not to be changed."""
+        return constant(tuple(group["base_lr"] for _, group in self._moving()), device, torch.float64)
 
     def state_dict(self) -> dict:
         """Parameters are numbers in their order; counts of updates are plain numbers."""
-        places = {parameter: place for place, parameter in enumerate(self._parameters())}
+        places = {parameter: place for place, parameter in enumerate(self.parameters())}
         return {
             "state": {
                 places[parameter]: {name: int(value) if name == "step" else value for name, value in values.items()}
@@ -151,10 +171,12 @@ class StudentAdam:
             ],
         }
 
-    def _parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[nn.Parameter]:
+        """All of them, group by group."""
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def _sum_gradients(self) -> None:
+    def sum_gradients(self) -> None:
+        """Gives the common parts of networks their gradients; ``step`` and ``step_unless`` begin with it."""
         for networks, common in self._common.items():
             if networks.grad is not None:
                 common.grad = networks.grad.sum(0, keepdim=True)
@@ -179,10 +201,10 @@ class StudentAdam:
 
     def _settings(self, parameter: nn.Parameter, group: dict) -> dict:
         return {
-            "betas": _BETAS,
+            "betas": BETAS,
             "weight_decay": group["weight_decay"],
             "touched": self._touched.get(parameter),
-            "implementation": self._implementation,
+            "implementation": self.implementation,
         }
 
 

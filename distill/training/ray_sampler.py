@@ -11,6 +11,7 @@ from torch import Tensor
 from distill.losses.pictures import RayBatch
 from distill.rendering.renderer import RenderSettings, clip_to_box
 from kernels.cell_projection import pixels_of_cells
+from kernels.dispatch import by_triton
 from kernels.ray_samples import Cells
 from scene.rays import Rays, SceneBox, pixel_rays
 from settings.errors import InputError
@@ -129,14 +130,20 @@ class RaySampler(RaySource):
         return sum(part.nbytes for part in kept if part is not None)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        pixel = self._draw_pixels(count, generator)
-        frame, rest = pixel // self._frame_pixels, pixel % self._frame_pixels
-        row, col = rest // self.cameras.width, rest % self.cameras.width
-        rays = clip_to_box(*pixel_rays(self.cameras, frame, row, col), self.box, self.settings)
+        total = self.pixels if self.pool is None else self.pool.count
+        chosen = torch.randint(total, (count,), generator=generator, device=generator.device).to(self.device)
         if self.random_background:
             background = torch.rand((count, 3), generator=generator, device=generator.device).to(self.device)
         else:
             background = self.background.expand(count, 3)
+        if by_triton("training_rays", self.settings.implementation, self.device):
+            return self._batch_triton(chosen, background)
+        return self._batch_torch(chosen if self.pool is None else self.pool.pixels(chosen), background)
+
+    def _batch_torch(self, pixel: Tensor, background: Tensor) -> RayBatch:
+        frame, rest = pixel // self._frame_pixels, pixel % self._frame_pixels
+        row, col = rest // self.cameras.width, rest % self.cameras.width
+        rays = clip_to_box(*pixel_rays(self.cameras, frame, row, col), self.box, self.settings)
         rgb = _unit(self.rgb[pixel])
         if self.alpha is not None:
             alpha = _unit(self.alpha[pixel])
@@ -150,15 +157,22 @@ class RaySampler(RaySource):
             reach=None if self.reach is None else self.reach[pixel].float(),
         )
 
+    def _batch_triton(self, chosen: Tensor, background: Tensor) -> RayBatch:
+        """As ``_batch_torch``, of pixels of the pool."""
+        from kernels import training_rays_triton
+
+        cameras, pool = self.cameras, self.pool
+        pixels = training_rays_triton.Pixels(
+            cameras.c2w, (cameras.fx, cameras.fy, cameras.cx, cameras.cy), (cameras.width, cameras.height),
+            self.rgb, self.alpha, self.coverage, self.distance, self.reach, pool and (pool.table, pool.ends),
+        )  # fmt: skip
+        ends = self.box.lower, self.box.upper, self.settings.near, self.settings.far
+        *rays, rgb, coverage, distance, reach = training_rays_triton.draw(chosen, background, pixels, *ends)
+        return RayBatch(Rays(*rays), rgb, background, coverage, distance, reach)
+
     @property
     def _frame_pixels(self) -> int:
         return self.cameras.width * self.cameras.height
-
-    def _draw_pixels(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) int64 pixels of all views."""
-        total = self.pixels if self.pool is None else self.pool.count
-        chosen = torch.randint(total, (count,), generator=generator, device=generator.device).to(self.device)
-        return chosen if self.pool is None else self.pool.pixels(chosen)
 
     def _find_pixels(self, frame: int) -> None:
         """Puts the pixels of a view that look at an occupied cell into the pool."""
@@ -178,7 +192,8 @@ class PixelPool:
     def __init__(self, views: int, frame_pixels: int, device: torch.device) -> None:
         self.table = torch.zeros(views, frame_pixels, dtype=torch.int32, device=device)
         self._counts = [0] * views
-        self._starts = self._ends = torch.zeros(views, dtype=torch.int64, device=device)
+        self._starts = self.ends = torch.zeros(views, dtype=torch.int64, device=device)
+        """Of each view, pixels of it and of those before it."""
 
     @property
     def count(self) -> int:
@@ -190,24 +205,25 @@ class PixelPool:
         places = wanted.nonzero()[:, 0]
         self.table[view, : len(places)] = places.int()
         self._counts[view] = len(places)
-        counts = torch.tensor(self._counts, device=self._ends.device)
-        self._ends = counts.cumsum(0)
-        self._starts = self._ends - counts
+        counts = torch.tensor(self._counts, device=self.ends.device)
+        self.ends = counts.cumsum(0)
+        self._starts = self.ends - counts
 
     def pixels(self, chosen: Tensor) -> Tensor:
         """(R,) int64 numbers among all pixels of the views, of (R,) numbers among those of the pool."""
-        view = torch.searchsorted(self._ends, chosen, right=True)
+        view = torch.searchsorted(self.ends, chosen, right=True)
         return view * self.table.shape[1] + self.table[view, chosen - self._starts[view]]
 
 
 class MixedRaySampler(RaySource):
     """Draws a fixed share of the rays from the dataset's images, the others from the teacher.
 
-    Rays of images have no depth.
+    Rays of images have no depth. The two kinds are interleaved: where there is no room for all samples of a batch it is
+    its last rays that are left out, and they must be of both kinds alike.
 
     Args:
-        teacher: gives the first rays of a batch.
-        images: gives the last ones.
+        teacher: gives rays with all that it knows.
+        images: gives the others.
         weight: rays of images for each of the teacher's.
     """
 
@@ -225,7 +241,8 @@ class MixedRaySampler(RaySource):
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
         own = self._of_teacher(count)
-        return _joined(self.teacher.draw(own, generator), self.images.draw(count - own, generator))
+        joined = _joined(self.teacher.draw(own, generator), self.images.draw(count - own, generator))
+        return joined[interleaving(own, count - own, joined.rgb.device)]
 
     def __enter__(self) -> RaySource:
         self.teacher.__enter__()
@@ -251,6 +268,14 @@ class MixedRaySampler(RaySource):
 
     def _of_teacher(self, count: int) -> int:
         return count - round(self.share * count)
+
+
+def interleaving(first: int, second: int, device: torch.device) -> Tensor:
+    """(first + second,) int64: places in one list after another that spread the second's evenly among the first's."""
+    place = torch.arange(first + second, device=device)
+    before = place * second // max(1, first + second)  # of the second's
+    is_second = (place + 1) * second // max(1, first + second) > before
+    return torch.where(is_second, first + before, place - before)
 
 
 def _joined(first: RayBatch, second: RayBatch) -> RayBatch:

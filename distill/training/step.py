@@ -25,6 +25,7 @@ from distill.training.optimizer import StudentAdam, rate_factor
 from distill.training.ray_sampler import RaySource
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
+from kernels.dispatch import by_triton
 from machine.devices import generator_on, host_integer
 from settings.config import Config
 from settings.losses import PICTURE_TERMS
@@ -32,6 +33,7 @@ from settings.losses import PICTURE_TERMS
 _log = logging.getLogger(__name__)
 # Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
 _HEADROOM = 1.125
+_ROOM_FOR = 256  # samples: a multiple of what kernels take at a time
 _FIRST_RAYS = 1024
 
 
@@ -95,7 +97,10 @@ class TrainingStep:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
         self.counts = LaggedCounts(device)
-        self.dropped_rays = torch.zeros((), dtype=torch.int64, device=device)
+        self._drawn_rays, self._kept_rays = 0, torch.zeros((), dtype=torch.int64, device=device)
+        # Triton's is for rays of which some may not have been rendered.
+        fused = asynchronous and by_triton("picture_terms", config.kernels, device)
+        self._losses_by = "triton" if fused else "torch"
         self.graphs = self._make_graphs()
         self._told_of_refusal = False
 
@@ -118,7 +123,7 @@ class TrainingStep:
             if self.graphs is None:
                 result = self.take(batch, seed, step + 1, weights, done)
             else:
-                numbers = {"seed": seed, "step": step + 1, "factor": factor} | weights
+                numbers = seed, step + 1, factor, *(weights[name] for name in PICTURE_TERMS)
                 result = self.graphs(step_inputs(batch, numbers, self.device))
             self._adapt_rays(len(batch.rays), result.rendered)
         seconds = time.perf_counter() - began - result.measuring
@@ -144,7 +149,9 @@ class TrainingStep:
         features = self.features
         taps = features.taps(done) if features else ()
         rendered = render_rays(self.student, self.grid, batch.sampled, self.settings, seed, taps, self.capacity)
-        loss, terms, depth = total_loss(rendered.composite, batch, self.config.loss, weights, rendered.kept)
+        loss, terms, depth = total_loss(
+            rendered.composite, batch, self.config.loss, weights, rendered.kept, self._losses_by
+        )
         internal = InternalTerms({}, {})
         if features:
             internal = features.compare(rendered, batch, done, self.generator)
@@ -171,7 +178,15 @@ class TrainingStep:
         """Samples there is room for in an asynchronous step; None: as many as there are."""
         if not self.asynchronous:
             return None
-        return max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+        needed = max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+        return -(-needed // _ROOM_FOR) * _ROOM_FOR
+
+    def take_dropped_rays(self) -> int:
+        """Rays that there was no room for since the last call; waits for the device."""
+        dropped = self._drawn_rays - int(self._kept_rays)
+        self._drawn_rays = 0
+        self._kept_rays.zero_()
+        return dropped
 
     def settle(self, steps: int) -> None:
         """Makes sure that all ``steps`` so far were sound; waits for the device.
@@ -204,8 +219,9 @@ class TrainingStep:
 
     def _take_recorded(self, inputs: Mapping[str, Tensor]) -> StepResult:
         """As ``take``, of ``step_inputs`` alone: what a CUDA graph can replay."""
-        weights = {name: inputs[name].float() for name in PICTURE_TERMS}
-        return self.take(batch_of(inputs), inputs["seed"], inputs["step"], weights, factor=inputs["factor"])
+        seed, step, factor, *weights = inputs["numbers"].unbind()
+        weights = dict(zip(PICTURE_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
+        return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
 
     def _make_graphs(self) -> StepGraphs[StepResult] | None:
         if not self.config.train.cuda_graphs:
@@ -241,7 +257,8 @@ class TrainingStep:
         train, rays = self.config.train, self.rays_per_step
         count = RayCount(drawn, rendered.samples)
         if self.asynchronous:
-            self.dropped_rays += (~rendered.kept).sum()
+            self._drawn_rays += drawn
+            self._kept_rays += rendered.kept.sum()
             self.counts.put(*count)
             count = self.counts.take()
         if count is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.pictures import RayBatch
+from machine.devices import numbers_on
 from scene.rays import Rays
 from settings.config import Config
 from students.base import Student
@@ -41,23 +42,23 @@ def graph_refusal(config: Config, student: Student, asynchronous: bool) -> str |
         return "its steps wait for the device"
     if config.loss.internal_terms:
         return f"loss.{config.loss.internal_terms[0]} looks at other samples in each step"
-    return next(iter(student.varying_parts()), None)
+    for part in student.varying_parts():
+        return part
+    for part in student.waits_for(None):
+        return f"its steps wait for the device: {part}"
+    return None
 
 
-def step_inputs(batch: RayBatch, numbers: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:
+def step_inputs(batch: RayBatch, numbers: Sequence[float], device: torch.device) -> dict[str, Tensor]:
     """All that differs from step to step, as tensors on the device; nothing waits for it.
 
-    Args:
-        numbers: whole ones become int64, others float64.
+    ``numbers`` are one of them, float64, that whole ones below 2^53 come through unchanged.
     """
     rays = batch.rays
     inputs = {"origins": rays.origins, "directions": rays.directions, "near": rays.near, "far": rays.far}
     inputs |= {"rgb_target": batch.rgb, "background": batch.background, "coverage": batch.coverage}
     inputs |= {name: value for name in _OPTIONAL if (value := getattr(batch, name)) is not None}
-    for name, number in numbers.items():
-        dtype = torch.int64 if isinstance(number, int) else torch.float64
-        inputs[name] = torch.full((), number, dtype=dtype, device=device)
-    return inputs
+    return inputs | {"numbers": numbers_on(device, numbers)}
 
 
 def batch_of(inputs: Mapping[str, Tensor]) -> RayBatch:
@@ -114,8 +115,11 @@ class StepGraphs(Generic[Result]):
                 dropped, _ = self._graphs.popitem(last=False)
                 self._calls[dropped] = 0
         self._graphs.move_to_end(shapes)
-        for name, value in inputs.items():
-            recorded.inputs[name].copy_(value)
+        for dtype in {value.dtype for value in inputs.values()}:
+            names = [name for name, value in inputs.items() if value.dtype == dtype]
+            # One launch for all of a type that are contiguous.
+            given = [inputs[name].contiguous() for name in names]
+            torch._foreach_copy_([recorded.inputs[name] for name in names], given)
         recorded.graph.replay()
         return recorded.result
 
@@ -131,14 +135,25 @@ class StepGraphs(Generic[Result]):
         return result
 
     def _record(self, inputs: Mapping[str, Tensor]) -> _Recorded[Result] | None:
-        kept = {name: value.clone() for name, value in inputs.items()}
-        graph = torch.cuda.CUDAGraph()
+        kept = {name: value.clone(memory_format=torch.contiguous_format) for name, value in inputs.items()}
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         try:
-            with torch.cuda.graph(graph, stream=self._side):
+            # What other threads ask of the device meanwhile, such as those of a live teacher, is their own affair.
+            with torch.cuda.graph(graph, stream=self._side, capture_error_mode="thread_local"):
                 result = self._function(kept)
         except RuntimeError as error:
-            self.refusal = str(error).splitlines()[0]
+            # A recording that cannot be ended leaves its stream behind as the current one.
+            torch.cuda.set_stream(current)
+            self.refusal = _first_cause(error)
             self._graphs.clear()
             _log.warning("steps cannot be recorded as CUDA graphs and run as they are: %s", self.refusal)
+            _log.debug("why they cannot be recorded:", exc_info=error)
             return None
         return _Recorded(graph, kept, result)
+
+
+def _first_cause(error: BaseException) -> str:
+    """The first line of what went wrong first: that a recording cannot be ended follows from it."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -172,7 +172,8 @@ class Trainer:
             features=self.features.copy() if self.features else None, asynchronous=self.step.asynchronous,
         )  # fmt: skip
         twin.progress, twin.step.rays_per_step = copy.copy(self.progress), self.step.rays_per_step
-        twin.model.grid.refresh(twin.model.student, twin.step.generator)
+        with twin.model.student.computing_in(twin.step.precision):  # as the run's own: another type, another kernel
+            twin.model.grid.refresh(twin.model.student, twin.step.generator)
         with one_torch_thread():
             start = time.perf_counter()
             for _ in range(steps):
@@ -187,8 +188,7 @@ class Trainer:
         row |= self.sampler.figures() | (step.watched.figures() if step.watched else {})
         row["occupied_fraction"] = self.model.grid.occupied_fraction
         if step.asynchronous:
-            row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": step.dropped_rays.item()}
-            step.dropped_rays.zero_()
+            row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": step.take_dropped_rays()}
         return row
 
     def _bar(self, shown: bool) -> tqdm:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.training.loss_scale import LossScale
-from distill.training.optimizer import StudentAdam
+from distill.training.optimizer import BETAS, StudentAdam
+from kernels.dispatch import by_triton
 from settings.errors import TrainingDiverged
 from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 
@@ -17,13 +18,14 @@ GRADIENT = "gradient"
 _NEVER = 2**62
 
 
-def largest_gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """() largest magnitude of all gradients; NaN or infinite exactly if one of them is. 0 without gradients."""
+def largest_of_each(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """(P,) largest magnitude of the gradient of each parameter that has one; NaN or infinite exactly if a value is.
+
+    One 0 where none has.
+    """
     parameters = [*parameters]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
-        return parameters[0].new_zeros(())
-    return torch.stack([torch.linalg.vector_norm(grad, float("inf")) for grad in gradients]).amax()
+    return torch.stack(torch._foreach_norm(gradients, float("inf"))) if gradients else parameters[0].new_zeros(1)
 
 
 class StepWatch:
@@ -39,19 +41,29 @@ class StepWatch:
         self._first = torch.full((len(self._names),), _NEVER, dtype=torch.int64, device=device)
         self._value = torch.zeros(len(self._names), device=device)
 
+    @property
+    def memory(self) -> tuple[Tensor, Tensor, int]:
+        """What ``note`` changes: the step and the value of each name's first, and what stands for no step."""
+        return self._first, self._value, _NEVER
+
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Where they are in ``memory``."""
+        return [self._names.index(name) for name in names]
+
     @torch.no_grad()
     def note(self, step: int | Tensor, terms: Mapping[str, Tensor], gradient: Tensor) -> Tensor:
         """() bool, on the device: whether something of this step is not finite.
 
         Args:
             step: the number of this step; () int64 where it is on the device.
-            gradient: see ``largest_gradient``.
+            gradient: () the largest magnitude of all gradients; NaN or infinite exactly if one of them is.
         """
         known = {**terms, GRADIENT: gradient}
         values = torch.stack([known[name] if name in known else torch.zeros_like(gradient) for name in self._names])
         broken = ~values.isfinite()
         first = broken & (self._first == _NEVER)
-        self._first.masked_fill_(first, step)
+        # Not masked_fill_: it has the host read a value that is a tensor, which a recorded step must not.
+        self._first.copy_(torch.where(first, step, self._first))
         self._value.copy_(torch.where(first, values, self._value))
         return broken.any()
 
@@ -85,6 +97,7 @@ class WatchedUpdate:
         self.optimizer, self.scale, self._eager = optimizer, scale, eager
         self._watch = StepWatch((*PICTURE_TERMS, *INTERNAL_TERMS), device)
         self._one = torch.ones((), device=device)
+        self._in_one_launch = by_triton("step_control", optimizer.implementation, device)
         self._figures: dict[str, float] = {}
 
     def apply(
@@ -97,14 +110,32 @@ class WatchedUpdate:
                 the device, where a recorded step finds them.
         """
         scale = self._one if self.scale is None else self.scale.value
-        (loss * scale).backward()
-        parameters = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
-        broken = self._watch.note(step, terms, largest_gradient(parameters))
-        self.optimizer.step_unless(broken, scale, factor)
-        if self.scale is not None:
-            self.scale.update(broken)
+        loss.backward(scale)
+        if self._in_one_launch:
+            self._decide_in_one_launch(step, terms, factor)
+        else:
+            broken = self._watch.note(step, terms, largest_of_each(self.optimizer.parameters()).amax())
+            self.optimizer.step_unless(broken, scale, factor)
+            if self.scale is not None:
+                self.scale.update(broken)
         if self._eager:
             self.settle(step)
+
+    @torch.no_grad()
+    def _decide_in_one_launch(self, step: int | Tensor, terms: Mapping[str, Tensor], factor: Tensor | None) -> None:
+        """As ``StepWatch.note``, ``StudentAdam.step_unless`` and ``LossScale.update`` one after another."""
+        from kernels.step_control_triton import control
+
+        optimizer, first = self.optimizer, self._watch.memory[0]
+        optimizer.sum_gradients()
+        optimizer.move(
+            control(
+                [term.detach() for term in terms.values()], self._watch.places(terms),
+                largest_of_each(optimizer.parameters()), step, optimizer.factor if factor is None else factor,
+                *self._watch.memory, None if self.scale is None else self.scale.scaling,
+                optimizer.updates(first.device), optimizer.rates(first.device), BETAS, optimizer.eps,
+            )
+        )  # fmt: skip
 
     def settle(self, step: int) -> None:
         """Makes sure of all steps up to ``step``; waits for the device.

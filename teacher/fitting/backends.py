@@ -10,10 +10,12 @@ import torch
 from kernels.covariances import gaussian_covariances
 from kernels.rasterize import RasterOutput, ScreenSpace, View, rasterize
 from kernels.rasterize_gsplat import rasterize_gsplat
+from machine.devices import choose_device
+from settings.config import Config
 from settings.fitting import FittingConfig
 from teacher.fitting.density_control import DensityControl
 from teacher.fitting.gaussian_model import GaussianModel
-from teacher.gsplat_setup import ensure_gsplat
+from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
 _NEVER = 1 << 40  # a step no fit reaches
 
@@ -40,6 +42,17 @@ class Backend(Protocol):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores what ``state`` gave."""
+
+
+def fitting_device(config: Config) -> torch.device:
+    """The device of a fit: the config's; the CPU where that is left open and gsplat, which CUDA needs, does not run.
+
+    Raises:
+        InputError: as ``choose_device``.
+    """
+    device = choose_device(config)
+    left_open = config.device == "auto" and device.type == "cuda"
+    return torch.device("cpu") if left_open and not gsplat_runs(device) else device
 
 
 def choose_backend(settings: FittingConfig, extent: float, count: int, device: torch.device) -> Backend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -197,3 +198,10 @@ def test_kilo_uniform_of_no_size_or_an_absurd_one(tmp_path, capsys, setting: str
     assert main(arguments(config, "--set", f"student={{kind: kilo_uniform, {setting}}}")) == 2
     error = capsys.readouterr().err
     assert all(text in error for text in expected) and not (tmp_path / "results").exists()
+
+
+def test_debug_tells_what_is_logged_for_it_alone():
+    seen = []
+    for debug in (True, False):
+        run_command(lambda: seen.append(logging.getLogger("distill.training").isEnabledFor(logging.DEBUG)) or 0, debug)
+    assert seen == [True, False]

@@ -5,8 +5,16 @@ import copy
 import pytest
 import torch
 
-from kernels.adam import ROWS_PER_FLAG, TouchedRows, adam_step, controlled_adam_step, corrected
-from tests.triton_device import TRITON, device_of, needs_gpu
+from kernels.adam import (
+    ROWS_PER_FLAG,
+    Moving,
+    TouchedRows,
+    adam_step,
+    controlled_adam_step,
+    controlled_adam_steps,
+    corrected,
+)
+from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
@@ -243,3 +251,36 @@ def test_bias_corrections_of_a_tensor_are_those_of_a_number():
     expected = [corrected(step, 0.01, BETAS, EPS) for step in (1, 7, 5000)]
     assert rates.tolist() == pytest.approx([rate for rate, _ in expected], rel=1e-12)
     assert epsilons.tolist() == pytest.approx([eps for _, eps in expected], rel=1e-12)
+
+
+@needs_triton
+def test_several_at_once_are_each_alone():
+    """A lazy table between others, of sizes around a block's; a row of controls says that its own stays as it is."""
+    sizes = [(3, 5), (300, 2), (1, 1), (1024, 1), (41, 50)]
+    controls = torch.tensor([[0.1, 1e-8, 0.5, 0.0], [0.2, 1e-15, 1.0, 0.0], [0.3, 1e-8, 2.0, 0.0]], device=DEVICE)
+    controls = torch.cat([controls, controls[:1] * 2, controls[:1]])
+    controls[3, 3] = 1.0
+    decays, results = [0.0, 0.0, 0.1, 0.0, 0.2], []
+    for together in (True, False):
+        torch.manual_seed(3)
+        entries = [[torch.randn(size).to(DEVICE) for _ in range(4)] for size in sizes]
+        for place, tensors in enumerate(entries):
+            tensors[3].abs_()
+            if place == 1:
+                tensors[1][::2] = 0
+        touched = [TouchedRows(300) if place == 1 else None for place in range(len(sizes))]
+        if together:
+            moving = [Moving(*tensors, *own) for tensors, *own in zip(entries, decays, touched, strict=True)]
+            controlled_adam_steps(moving, controls, betas=BETAS, implementation="triton")
+        else:
+            for tensors, control, decay, rows in zip(entries, controls, decays, touched, strict=True):
+                named = {"betas": BETAS, "weight_decay": decay, "touched": rows, "implementation": "triton"}
+                controlled_adam_step(*tensors, control, **named)
+        # The gradients of those that are taken together have had their use.
+        results.append([tensor for tensors in entries for place, tensor in enumerate(tensors) if place != 1])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_nothing_moves_where_nothing_is_to_move():
+    controlled_adam_steps([], torch.zeros(0, 4), betas=BETAS)

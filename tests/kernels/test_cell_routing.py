@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kernels.cell_routing import route_to_cells
+from tests.triton_device import DEVICE, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
 # Cells of 0.5 x 1 x 2.
@@ -62,6 +63,27 @@ def test_numba_matches_torch(blend, count):
     torch.testing.assert_close(found.weight, expected.weight, atol=2e-5, rtol=0)
     total = torch.zeros(count).index_add(0, found.point, found.weight)
     torch.testing.assert_close(total, torch.ones(count))
+
+
+@needs_triton
+@pytest.mark.parametrize("count", [0, 1, 2011])
+@pytest.mark.parametrize(("grid", "kind"), [(GRID, torch.int16), ((20, 50, 40), torch.int32)])
+def test_triton_matches_torch_where_nothing_is_blended(count, grid, kind):
+    positions = BOX[0] + (torch.rand(3, count).t() * 1.2 - 0.1) * (BOX[1] - BOX[0])  # channel-major, as samples are
+    expected = route_to_cells(positions, BOX, grid, 0.0, implementation="torch")
+    found = route_to_cells(positions.to(DEVICE), BOX.to(DEVICE), grid, 0.0, implementation="triton")
+    assert found.point is None and found.weight is None and found.cell.dtype == kind
+    # On a face rounding decides.
+    same = found.cell.cpu() == expected.cell
+    assert same.float().mean() > 0.999 or not count
+    torch.testing.assert_close(found.local.cpu()[same], expected.local[same], atol=2e-5, rtol=1e-5)
+
+
+@needs_triton
+def test_blending_asked_of_triton_is_numbas_or_torchs():
+    positions = BOX[0] + torch.rand(50, 3) * (BOX[1] - BOX[0])
+    expected, found = (route_to_cells(positions, BOX, GRID, 0.2, implementation=name) for name in ("auto", "triton"))
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
 
 
 def test_margins_as_wide_as_half_a_cell_ask_eight_cells_everywhere_inside():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels import dispatch, triton_support
-from kernels.dispatch import chosen_implementations, resolve
+from kernels.dispatch import by_triton, chosen_implementations, resolve
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 ALL = ("torch", "numba", "triton")
@@ -27,7 +27,8 @@ def triton_for_cuda(monkeypatch):
         (CPU, ("torch",), "torch"),
         (CUDA, ("torch", "numba"), "torch"),
         (CUDA, ALL, "triton"),
-        (CUDA, ("torch", "triton", "tinycudann"), "tinycudann"),
+        (CUDA, ("torch", "triton", "tinycudann"), "triton"),
+        (CUDA, ("torch", "tinycudann"), "torch"),
         (MPS, ALL, "torch"),
     ],
 )
@@ -53,6 +54,25 @@ def test_a_kernel_without_a_twin_takes_triton_as_auto_where_triton_runs(monkeypa
         resolve("test_kernel", "triton", CPU, ("torch", "numba"))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert resolve("test_kernel", "triton", CPU, ("torch", "numba")) == "numba"
+
+
+def test_tinycudann_is_taken_by_name_alone_and_on_cuda_alone():
+    both = ("torch", "triton", "tinycudann")
+    assert resolve("test_kernel", "tinycudann", CUDA, both) == "tinycudann"
+    assert resolve("test_kernel", "tinycudann", CUDA, ALL) == "triton"  # a kernel that it has not
+    for available in (both, ALL):
+        with pytest.raises(ValueError, match="'tinycudann' cannot run on cpu"):
+            resolve("test_kernel", "tinycudann", CPU, available)
+
+
+def test_a_kernel_without_a_numba_twin_is_tritons_on_cuda_and_by_name(monkeypatch):
+    monkeypatch.setattr(dispatch, "_chosen", {})
+    assert not any(by_triton("test_kernel", name, CPU) for name in ("auto", "torch", "numba"))
+    assert not by_triton("test_kernel", "torch", CUDA) and not chosen_implementations()
+    assert all(by_triton("test_kernel", name, CUDA) for name in ("auto", "triton", "tinycudann"))
+    assert chosen_implementations() == {"test_kernel[cuda]": "triton"}
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert by_triton("test_kernel", "triton", CPU) and not by_triton("test_kernel", "auto", CUDA)
 
 
 def test_on_the_cpu_triton_runs_in_its_interpreter_alone_and_by_name_alone(monkeypatch):

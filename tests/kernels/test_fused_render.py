@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_refused():
     deferred = hash_grid(shading="deferred").fused_field()
     assert "deferred" in fused_refusal(deferred, DEVICE, "triton")
     assert "power of two" in fused_refusal(hash_grid(features=3).fused_field(), DEVICE, "triton")
-    assert "128 wide, found 160" in fused_refusal(hash_grid(levels=20, features=8).fused_field(), DEVICE, "triton")
+    assert "64 wide, found 160" in fused_refusal(hash_grid(levels=20, features=8).fused_field(), DEVICE, "triton")
     wide = kilo_uniform(geo_features=140)
     assert "found 144" in fused_refusal(wide.fused_field(), DEVICE, "triton")
     with pytest.raises(ValueError, match="found 144"):

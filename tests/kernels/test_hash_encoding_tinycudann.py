@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kernels.hash_encoding import hash_encode
-from kernels.hash_encoding_tinycudann import encode, encoding_of, table_to_tinycudann
+from kernels.hash_encoding_tinycudann import encode, encoding_of, table_to_tinycudann, tinycudann_refusal
 from kernels.hash_layout import HashLayout
 
 LAYOUTS = [HashLayout(4, 2, 512, 4, 32), HashLayout(3, 4, 1024, 3, 12), HashLayout(16, 2, 2**19, 16, 2048)]
@@ -80,7 +80,8 @@ class _FakeTinycudann(torch.nn.Module):
 
     def __init__(self, n_input_dims, encoding_config, seed=1337, dtype=None):
         super().__init__()
-        assert (n_input_dims, encoding_config["otype"], dtype) == (3, "HashGrid", torch.float32)
+        assert (n_input_dims, encoding_config["otype"]) == (3, "HashGrid")
+        self.dtype = dtype
         levels, base = encoding_config["n_levels"], encoding_config["base_resolution"]
         finest = round(base * encoding_config["per_level_scale"] ** (levels - 1))
         size = 2 ** encoding_config["log2_hashmap_size"]
@@ -88,22 +89,54 @@ class _FakeTinycudann(torch.nn.Module):
         self.params = torch.nn.Parameter(torch.zeros(self.layout.entries * self.layout.features))
 
     def forward(self, x):
-        table = self.params.view(self.layout.entries, self.layout.features)
-        return hash_encode(x, table, self.layout, implementation="torch")
+        # The parameters are float32; what is computed with has the module's type, and so has the gradient.
+        table = self.params.to(self.dtype).view(self.layout.entries, self.layout.features)
+        return hash_encode(x, table, self.layout, precision=self.dtype, implementation="torch")
 
 
-def test_tinycudann_is_given_our_table_and_returns_its_gradient(monkeypatch):
+@pytest.fixture
+def fresh():
+    """Nothing is known of tinycudann yet, nor kept of it."""
+    for cached in (tinycudann_refusal, encoding_of):
+        cached.cache_clear()
+    yield
+    for cached in (tinycudann_refusal, encoding_of):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(("precision", "close"), [(torch.float32, 1e-6), (torch.float16, 1e-2), (torch.bfloat16, 3e-2)])
+def test_tinycudann_is_given_our_table_and_returns_its_gradient(monkeypatch, fresh, precision, close):
     monkeypatch.setitem(sys.modules, "tinycudann", types.SimpleNamespace(Encoding=_FakeTinycudann, __spec__=object()))
-    encoding_of.cache_clear()
     x, upstream = torch.rand(17, 3), torch.randn(17, LAYOUTS[0].output_width)
     table = torch.randn(LAYOUTS[0].entries, LAYOUTS[0].features, requires_grad=True)
-    reference = hash_encode(x, table, LAYOUTS[0], implementation="torch")
-    (expected,) = torch.autograd.grad(reference, table, upstream)
-    encoded = encode(x, table, LAYOUTS[0])
-    torch.testing.assert_close(encoded, reference)
-    (grad,) = torch.autograd.grad(encoded, table, upstream)
-    torch.testing.assert_close(grad, expected)
-    encoding_of.cache_clear()
+    reference = hash_encode(x, table, LAYOUTS[0], precision=precision, implementation="torch")
+    (expected,) = torch.autograd.grad(reference, table, upstream.to(precision))
+    encoded = encode(x, table, LAYOUTS[0], precision)
+    assert encoded.dtype == precision
+    torch.testing.assert_close(encoded, reference, rtol=close, atol=close)
+    (grad,) = torch.autograd.grad(encoded, table, upstream.to(precision))
+    assert grad.dtype == torch.float32
+    torch.testing.assert_close(grad, expected, rtol=close, atol=10 * close)
+    held = torch.float16 if precision == torch.float16 else torch.float32
+    assert encoding_of(LAYOUTS[0], x.device, held).dtype == held
+
+
+@pytest.mark.parametrize("error", [ImportError("no build for\nthese GPUs"), OSError("no build for"), RuntimeError()])
+def test_why_tinycudann_cannot_be_imported_is_one_line(monkeypatch, fresh, error):
+    calls = []
+
+    def fails(name):
+        calls.append(name)
+        raise error
+
+    monkeypatch.setattr("kernels.hash_encoding_tinycudann.import_module", fails)
+    table = torch.zeros(LAYOUTS[0].entries, LAYOUTS[0].features)
+    for _ in range(2):
+        with pytest.raises(ValueError) as raised:
+            encode(torch.rand(3, 3), table, LAYOUTS[0])
+        reason = str(error).partition("\n")[0] or "RuntimeError"
+        assert str(raised.value) == f"kernel hash_encoding: tinycudann cannot be imported ({reason})"
+    assert calls == ["tinycudann"]  # once is enough
 
 
 @needs_tinycudann

@@ -7,8 +7,9 @@ from math import exp, pi, sqrt
 import pytest
 import torch
 
+from kernels.covariances import gaussian_covariances
 from kernels.rasterize import View, rasterize
-from kernels.rasterize_gsplat import rasterize_gsplat
+from kernels.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
 from tests.fake_gsplat import FakeGsplat
 
 C0 = sqrt(1 / (4 * pi))
@@ -133,3 +134,23 @@ def test_views_of_one_size():
     for views in ([], [VIEW, replace(VIEW, width=10)]):
         with pytest.raises(ValueError, match=f"found {len(views)} sizes"):
             rasterize_gsplat(*scene([0, 0, -2]), views)
+
+
+def test_pictures_for_a_clock_are_the_same_and_all_the_work_is_gsplats(gsplat):
+    behind = torch.eye(4)
+    behind[2, 3] = -2.0
+    views = [
+        replace(VIEW, fx=40, fy=50, cx=9, cy=7, width=20, height=15, world_to_camera=p) for p in (torch.eye(4), behind)
+    ]
+    means, _, opacities, sh = random_scene()
+    scales, rotations = torch.rand(60, 3) * 0.1 + 0.02, torch.randn(60, 4)
+    draw = gsplat_pictures(means, rotations, scales, opacities, sh, views, near=0.3)
+    assert not gsplat.calls, "what is done once is not timed"
+    covariances = gaussian_covariances(scales.log(), rotations)
+    for index, view in enumerate(views):
+        image, alpha = draw(index)
+        reference = rasterize(means, covariances, opacities, sh, view, near=0.3, implementation="torch")
+        torch.testing.assert_close(image[..., :3], reference.rgb, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(image[..., 3], reference.z, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(alpha, reference.alpha, atol=1e-5, rtol=1e-4)
+    assert [call["cameras"] for call in gsplat.calls] == [1, 1] and all(call["as_it_is"] for call in gsplat.calls)

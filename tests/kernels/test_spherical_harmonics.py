@@ -6,6 +6,7 @@ import torch
 
 from kernels.spherical_harmonics import sh_basis
 from kernels.spherical_harmonics_numba import fill_sh_basis, sh_basis_gradient
+from tests.triton_device import DEVICE, needs_triton
 
 
 def test_constants_of_every_degree():
@@ -57,6 +58,21 @@ def test_lower_degree_is_a_prefix_and_leading_shape_is_kept():
         assert part.shape == (2, 5, (degree + 1) ** 2)
         assert torch.equal(part, full[..., : (degree + 1) ** 2])
     assert sh_basis(torch.empty(0, 3), 2).shape == (0, 9)
+
+
+@needs_triton
+@pytest.mark.parametrize("degree", range(5))
+def test_triton_twin(degree):
+    for count in (0, 1, 300):
+        directions = torch.nn.functional.normalize(torch.randn(count, 3), dim=-1)
+        found = sh_basis(directions.to(DEVICE), degree, implementation="triton")
+        torch.testing.assert_close(found.cpu(), sh_basis(directions, degree), rtol=1e-5, atol=1e-6)
+
+
+@needs_triton
+def test_what_is_differentiated_or_of_another_type_is_torchs():
+    for leaf in (torch.rand(2, 3, requires_grad=True), torch.rand(2, 3, dtype=torch.float64)):
+        assert torch.equal(sh_basis(leaf, 4, implementation="triton"), sh_basis(leaf, 4))
 
 
 def test_gradient():

@@ -16,12 +16,14 @@ _LEAST_SHARED = 99 * 1024
 JOBS = {
     "radiance_small/90": ("_density", "_radiance", "_radiance_backward"),
     "fused_hash_small/90": ("_render",),
-    "grouped_small/90": ("_density", "_radiance", "_radiance_backward", "_fold"),
+    "grouped_small/90": ("_density", "_radiance", "_radiance_backward", "_fold", "_ends", "_cut"),
     "fused_grouped_small/80": ("_render",),
     "hash_encoding/90": ("_encode", "_encode_backward"),
-    "ray_marching/90": ("_count", "_fill"),
+    "ray_marching/90": ("_count", "_room", "_fill"),
+    "training_rays/90": ("_draw",),
+    "training_step/90": ("_basis", "_route", "_errors", "_total", "_gradients", "_control"),
     "compositing/90": ("_forward", "_backward"),
-    "adam/90": ("_adam", "_controlled_adam"),
+    "adam/90": ("_adam", "_controlled_adam", "_controlled_adam_several"),
 }
 # As large as students are, whose shared memory must fit too (at most 34 KiB of it on an H100 so far).
 STUDENTS_JOBS = {
@@ -52,8 +54,8 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
     for case, name, _, _, *counts in compiled:
         read_unwritten, wgmma, single_add, pair_add, single_store, quad_store = map(int, counts)
         assert read_unwritten == 0, (case, name)
-        # See ``kernels.mlp_triton.shape_of``: of kernels with them ptxas 12.8 makes such code.
-        assert wgmma == 0, (case, name)
+        # See ``kernels.mlp_triton.block_of``: of a kernel with many of them ptxas 12.8 makes such code.
+        assert wgmma <= (6 if name == "_radiance_backward" else 0), (case, name)
         # An entry's two values are added by one instruction, and four values are written by one; 256 points by 128
         # threads make 2 x 8 entries each, 1024 values 2 x 4 each, of four tensors.
         if name == "_encode_backward":

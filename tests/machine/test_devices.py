@@ -1,12 +1,39 @@
 """Devices by name, and random numbers that a device cannot tell from the host's."""
 
+import pytest
 import torch
 
-from machine.devices import device_name, generator_on, host_integer
+from machine import devices
+from machine.devices import choose_device, device_name, generator_on, host_integer, numbers_on
+from settings.config import Config
+from settings.errors import InputError
 
 
 def test_a_processor_is_named_with_its_cores():
     assert "core" in device_name(torch.device("cpu"))
+
+
+def config(**settings):
+    return Config(scene="s", run="r", teacher={"kind": "bricks"}, data={"resolution": 16}, **settings)
+
+
+@pytest.mark.parametrize(
+    ("device", "refusal", "why"),
+    [
+        ("cpu", None, "tinycudann on cpu, expected auto. Here it needs a CUDA device."),
+        ("cuda", "it is broken", "broken"),
+    ],
+)
+def test_tinycudann_is_refused_before_anything_begins(monkeypatch, device, refusal, why):
+    monkeypatch.setattr(devices, "tinycudann_refusal", lambda: refusal)
+    with pytest.raises(InputError, match=why):
+        choose_device(config(kernels="tinycudann", device=device))
+
+
+def test_numbers_arrive_as_they_are():
+    numbers = (1 << 31, 7, 0.1, 1e-5)
+    found = numbers_on(torch.device("cpu"), numbers)
+    assert found.dtype == torch.float64 and tuple(found.tolist()) == numbers
 
 
 def generator(seed=0):

@@ -20,6 +20,15 @@ from machine.failures import ForgivingStream, forgiving_output, is_machines_faul
         ),
         (OSError("encoder error"), "encoder error."),
         (MemoryError(), "out of memory. Use"),
+        (
+            RuntimeError("CUDA error: an illegal memory access was encountered\nSearch for"),
+            "the GPU: CUDA error: an illegal memory access was encountered. CUDA_LAUNCH_BLOCKING=1",
+        ),
+        (
+            RuntimeError("Triton Error [CUDA]: device-side assert triggered"),
+            "the GPU: Triton Error [CUDA]: device-side",
+        ),
+        (RuntimeError("CUDA error: out of memory"), "out of memory (CUDA error"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 4 bytes"), "out of memory (DefaultCPUAllocator"),
     ],
 )

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from machine.interrupts import Interrupt, SaveClock, Stopped, signals_stop
+from machine.interrupts import Interrupt, SaveClock, Stopped, signals_stop, stop_behind
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 
@@ -52,3 +52,15 @@ def test_the_clock_is_due_when_its_minutes_are_over(monkeypatch):
     for now[0] in (110.0, 130.0, 140.0, 159.0, 160.0):
         due.append(clock.due())
     assert due == [False, True, False, False, True] and not never.due()
+
+
+def test_a_signal_that_c_code_went_through_is_found_behind_its_error():
+    stop = Stopped(signal.SIGTERM)
+    try:
+        try:
+            raise stop
+        except Stopped as error:
+            raise SystemError("returned a result with an exception set") from error
+    except SystemError as error:
+        assert stop_behind(error) is stop and stop.status == 143
+    assert stop_behind(SystemError("of its own")) is None

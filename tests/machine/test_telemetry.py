@@ -49,11 +49,11 @@ def uuids(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"uuid-{i}"))
 
 
-def test_a_short_block_has_its_two_ends(uuids):
+def test_a_short_block_has_the_reading_at_its_end(uuids):
     nvml = FakeNvml()
     with GpuMonitor(CUDA, interval_s=60, nvml=nvml) as monitor:
         assert monitor.mean_power_w() == 100.0
-    assert monitor.mean_power_w() == 150.0
+    assert monitor.mean_power_w() == 200.0
     assert nvml.handles == ["GPU-uuid-1"] and nvml.shut
 
 
@@ -62,7 +62,7 @@ def test_samples_come_from_the_thread_and_end_with_the_block(uuids):
     with GpuMonitor(CUDA, interval_s=0.001, nvml=nvml) as monitor:
         assert nvml.fifth.wait(10)
     count = nvml.samples
-    assert monitor.mean_power_w() == pytest.approx(100 * (count + 1) / 2)
+    assert monitor.mean_power_w() == pytest.approx(100 * (count + 2) / 2)
     assert not [thread for thread in threading.enumerate() if thread.name == "gpu-power"]
     assert nvml.samples == count
 
@@ -74,6 +74,33 @@ def test_recent_power_is_since_the_last_reading(uuids):
         monitor._sample()
         monitor._sample()
         assert monitor.recent_power_w() == 250.0
+
+
+class Counting(FakeNvml):
+    """Its energy counter goes up by 600 J from one reading to the next."""
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802
+        self.joules = getattr(self, "joules", 5000) + 600
+        return 1000 * self.joules
+
+
+@pytest.mark.parametrize(("seconds", "watts"), [(2.0, 300.0), (1.9, 200.0)])
+def test_the_mean_is_the_energy_counters_where_the_block_is_long_enough(uuids, seconds, watts):
+    now = 7.0
+    with GpuMonitor(CUDA, interval_s=60, nvml=Counting(), clock=lambda: now) as monitor:
+        assert monitor.mean_power_w() == 100.0
+        now += seconds
+    assert monitor.mean_power_w() == watts
+
+
+@pytest.mark.parametrize(("status", "watts"), [(0, 42.5), (3, 100.0)])
+def test_the_power_of_the_moment_is_read_where_the_driver_has_it(uuids, status, watts):
+    field = SimpleNamespace(nvmlReturn=status, value=SimpleNamespace(uiVal=42_500))
+    nvml = FakeNvml()
+    nvml.NVML_SUCCESS, nvml.NVML_FI_DEV_POWER_INSTANT = 0, 186
+    nvml.nvmlDeviceGetFieldValues = lambda handle, fields: [field]
+    with GpuMonitor(CUDA, interval_s=60, nvml=nvml) as monitor:
+        assert monitor.recent_power_w() == watts
 
 
 @pytest.mark.parametrize("fails_at", [0, 1])

@@ -10,7 +10,7 @@ from torch.utils import cpp_extension
 
 from settings.errors import InputError
 from teacher import gsplat_setup
-from teacher.gsplat_setup import ensure_gsplat
+from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 from tests.fake_gsplat import FakeGsplat
 
 CUDA = torch.device("cuda", 0)
@@ -20,6 +20,7 @@ CUDA = torch.device("cuda", 0)
 def machine(monkeypatch, tmp_path):
     """A machine on which all is in order; tests break one thing."""
     ensure_gsplat.cache_clear()
+    gsplat_runs.cache_clear()
     for name, value in (
         ("is_available", lambda: True),
         ("device_count", lambda: 1),
@@ -41,8 +42,10 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(gsplat_setup.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(gsplat_setup, "_try_kernels", lambda device: None)
     yield SimpleNamespace(gsplat=fake, backend=backend, nvcc=nvcc, patch=monkeypatch)
     ensure_gsplat.cache_clear()
+    gsplat_runs.cache_clear()
 
 
 def refused(device=CUDA):
@@ -111,7 +114,8 @@ def test_a_gpu_that_torch_is_not_built_for(machine, capability, architectures, r
 
 def test_gsplat_is_not_installed(machine):
     machine.patch.setitem(sys.modules, "gsplat", None)
-    assert "no such package" in (message := refused()) and "lego-response-distill[cuda]" in message
+    assert "found none that can be imported" in (message := refused())
+    assert 'pip install -e ".[cuda]"' in message and "the CUDA toolkit 12.8, g++ and ninja" in message
 
 
 @pytest.mark.parametrize(("version", "is_old"), [("1.4.0", True), ("0.1.13", True), ("1.5.0+pt24cu124", False)])
@@ -184,3 +188,36 @@ def test_a_failed_check_is_not_remembered(machine):
     refused()
     machine.backend._C = object()
     ensure_gsplat(CUDA)
+
+
+TRY_KERNELS = gsplat_setup._try_kernels
+
+
+def test_a_gaussian_is_drawn_before_gsplat_is_trusted(machine):
+    TRY_KERNELS(torch.device("cpu"))
+    assert machine.gsplat.calls[0]["cameras"] == 1
+
+
+@pytest.mark.parametrize(("opacity", "found"), [(0.0, "a blank picture"), (None, "does not run (no kernel image)")])
+def test_code_that_loads_and_does_not_draw(machine, opacity, found):
+    def rasterization(**arguments):
+        if opacity is None:
+            raise RuntimeError("CUDA error:\nno kernel image")
+        return FakeGsplat().rasterization(**{**arguments, "opacities": torch.full((1,), opacity)})
+
+    machine.gsplat.rasterization = rasterization
+    machine.patch.setattr(gsplat_setup, "_try_kernels", lambda device: TRY_KERNELS(torch.device("cpu")))
+    assert found in refused()
+
+
+def test_where_gsplat_does_not_run_one_warning_says_why_and_what_to_install(machine, caplog):
+    machine.patch.setattr(cpp_extension, "CUDA_HOME", None)
+    assert not gsplat_runs(CUDA) and not gsplat_runs(CUDA)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message.startswith("Gaussians are drawn on the CPU, since gsplat does not run: teacher.rasterizer: ")
+    assert "Install the CUDA toolkit 12.8" in record.message
+
+
+def test_gsplat_runs_where_all_is_in_order(machine, caplog):
+    assert gsplat_runs(CUDA) and not caplog.records

@@ -10,7 +10,7 @@ from scene.cameras import Cameras
 from scene.rays import image_rays
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Drawing, Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer, picture_renderer, raster_implementation
 from tests.fake_gsplat import FakeGsplat
 
 
@@ -86,15 +86,36 @@ def test_gsplat_draws_on_its_device_after_the_checks(monkeypatch):
     assert sys.modules["gsplat"].calls[0]["cameras"] == 2
 
 
-def test_gsplat_is_chosen_on_cuda_alone_and_never_replaced_in_silence():
+def test_gsplat_is_chosen_on_cuda_alone_and_its_name_is_binding():
     gaussians = one_gaussian([0.3, 0.2, -0.4])
     assert Rasterizer(gaussians).implementation == "cpu"
     on_cpu = Rasterizer(gaussians, "cpu", device="cuda")
     assert on_cpu.implementation == "cpu" and on_cpu.device == torch.device("cpu")
     assert on_cpu.render(cameras(), 0).alpha.device == torch.device("cpu")
-    for implementation, device in (("auto", "cuda"), ("gsplat", "cpu")):
-        with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
-            Rasterizer(gaussians, implementation, device=device)
+    with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
+        Rasterizer(gaussians, "gsplat", device="cpu")
+
+
+def test_auto_draws_on_the_cpu_where_gsplat_does_not_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr("teacher.rasterizer.gsplat_runs", lambda device: bool(asked.append(device)))
+    rasterizer = Rasterizer(one_gaussian([0.3, 0.2, -0.4]), device="cuda")
+    assert asked == [torch.device("cuda")] and rasterizer.implementation == "cpu"
+    assert rasterizer.device == torch.device("cpu") and rasterizer.render(cameras(), 0).alpha.max() > 0.5
+    assert raster_implementation("auto", torch.device("cpu")) == "cpu" and len(asked) == 1
+    monkeypatch.setattr("teacher.rasterizer.gsplat_runs", lambda device: True)
+    assert raster_implementation("auto", torch.device("cuda")) == "gsplat"
+
+
+@pytest.mark.parametrize("implementation", ["cpu", "gsplat"])
+def test_what_a_clock_is_given_draws_the_picture(implementation, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gsplat", FakeGsplat())
+    gaussians = one_gaussian([0.3, 0.2, -0.4])
+    draw = picture_renderer(gaussians, implementation, cameras(), torch.device("cpu"))
+    for index in range(2):
+        expected = Rasterizer(gaussians, "torch").render(cameras(), index)
+        alpha = draw(index)[1] if implementation == "gsplat" else draw(index).alpha
+        torch.testing.assert_close(alpha, expected.alpha)
 
 
 def test_a_drawing_reaches_the_fitted_width_with_its_widening():

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from distill.benchmarks.benchmark_table import COLUMNS
+from distill.benchmarks.case import Case
+from tools import benchmark
 from tools.benchmark import main
 
 
@@ -20,7 +22,7 @@ def rows_of(text):
 def test_every_implementation_of_the_kernels_is_timed(capsys):
     groups = ("hash_encoding", "radiance_mlp", "grouped_mlp", "marching", "adam", "voxelize", "ssim")
     assert main([*(word for group in groups for word in ("--only", group)), "--tiny", "--repeats", "1"]) == 0
-    rows = rows_of(capsys.readouterr().out)
+    rows = [row for row in rows_of(capsys.readouterr().out) if not row[6].startswith("not measured")]
     found = [(row[0].split()[0], row[1]) for row in rows if row[1] != "nerfstudio (torch)"]
     both = ("hash_encoding", "radiance_mlp", "grouped_mlp", "ray_marching", "compositing")
     assert found[:10] == [(kernel, name) for kernel in both for name in ("torch", "numba")]
@@ -41,7 +43,7 @@ def test_training_and_rendering_of_both_students(capsys):
     ]
     assert all("steps/s" in row[6] and "rays/s" in row[6] for row in rows if row[0].startswith("training"))
     assert all("frames/s" in row[6] for row in rows if row[0].startswith("rendering"))
-    assert "Not measured" not in out
+    assert "not measured" not in out
 
 
 def test_csv_and_markdown_hold_what_is_printed(tmp_path, capsys):
@@ -73,3 +75,41 @@ def test_what_cannot_be_done_is_said_before_anything_is_measured(tmp_path, monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert main(["--device", "cuda", "--only", "ssim"]) == 2
     assert "Its twins run on the CPU alone" in capsys.readouterr().err
+
+
+def test_what_fails_is_a_row_of_the_csv_and_the_exit_status_says_so(tmp_path, monkeypatch, capsys):
+    def fails(sizes):
+        yield Case("voxelize", "numba", lambda: 0.5)
+        raise RuntimeError("the compiler gave up")
+
+    monkeypatch.setitem(benchmark.TEACHERS, "voxelize", fails)
+    path = tmp_path / "b.csv"
+    assert main(["--only", "voxelize", "--only", "ssim", "--tiny", "--repeats", "1", "--csv", str(path)]) == 4
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case"].split()[0], row["failure"]) for row in rows] == [
+        *(("voxelize", ""), ("voxelize", "RuntimeError: the compiler gave up")),
+        *(("ssim", ""), ("ssim", "")),
+    ]
+    assert "not measured: RuntimeError: the compiler gave up" in capsys.readouterr().out
+
+
+def test_the_csv_holds_what_was_measured_before_the_process_ended(tmp_path, monkeypatch):
+    class Aborted(BaseException):
+        """As when torch ends the process."""
+
+    def ends(sizes):
+        yield Case("voxelize", "numba", lambda: 0.5)
+        raise Aborted
+
+    monkeypatch.setitem(benchmark.TEACHERS, "voxelize", ends)
+    path = tmp_path / "b.csv"
+    with pytest.raises(Aborted):
+        main(["--only", "ssim", "--only", "voxelize", "--tiny", "--repeats", "1", "--csv", str(path)])
+    with open(path, newline="") as file:
+        assert [row["implementation"] for row in csv.DictReader(file) if row["median_s"]] == ["torch", "numba"]
+
+
+def test_one_student_alone(capsys):
+    assert main(["--only", "rendering", "--student", "kilo_uniform", "--tiny", "--repeats", "1"]) == 0
+    assert {row[0].split()[1] for row in rows_of(capsys.readouterr().out)} == {"kilo_uniform"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -14,6 +15,8 @@ from settings.loading import REPO_ROOT, load_config
 from teacher.sources import source_of
 
 SCRIPT = "tools/gpu_check.sh"
+PARTS = ("hash_encoding", "radiance_mlp", "grouped_mlp", "marching", "adam", "hash_grid", "kilo_uniform")
+BENCHMARKS = [f"benchmark_{part}" for part in PARTS]
 
 
 def bash(*command, **environment):
@@ -40,23 +43,39 @@ def test_the_plan_of_a_try_on_the_cpu_writes_nothing(tmp_path):
     output = tmp_path / "out"
     result = bash(SCRIPT, "--device", "cpu", "--tiny", "--output", str(output), "--dry-run")
     assert planned(result) == [
-        *("tests", "benchmark_kernels", "benchmark_runs"),
+        *("tests_kernels_test_triton_support", "tests_distill_rendering_test_renderer"),
+        *BENCHMARKS,
+        "quickstart",
         *("bricks_teacher", "bricks_hash", "bricks_kilo"),
     ]
     assert not output.exists()
 
 
-def test_the_tests_it_runs_are_there():
-    listed = [paths.split() for paths in re.findall(r"tests=\((.*)\)", (REPO_ROOT / SCRIPT).read_text())]
-    assert len(listed) == 2 and "tests/distill/training" in listed[0]
-    for path in (REPO_ROOT / name for paths in listed for name in paths):
-        files = [path] if path.is_file() else sorted(path.glob("test_*.py"))
-        assert files and any("def test_" in file.read_text(encoding="utf-8") for file in files), path
+@pytest.mark.parametrize("options", [[], ["--tiny"]])
+def test_the_tests_it_runs_are_there_and_fit_its_parts(options, tmp_path):
+    result = bash(SCRIPT, "--device", "cpu", "--output", str(tmp_path / "out"), "--dry-run", *options)
+    commands = [line for line in result.stdout.splitlines() if "-m pytest" in line]
+    paths = [REPO_ROOT / re.search(r"-m pytest (\S+)", command)[1] for command in commands]
+    for path in paths:
+        files = [path] if path.is_file() else sorted(path.rglob("test_*.py"))
+        assert files and any(_tests_of(file) for file in files), path
+    if not options:
+        assert REPO_ROOT / "tests/distill/training" in paths and _tests_of(paths[0] / "test_adam.py")
+    processes = [int(re.search(r"-n (\d+) ", command)[1]) for command in commands]
+    assert all(1 <= count <= 12 for count in processes), "wide kernels take minutes to compile: side by side"
+
+
+def _tests_of(file: Path) -> list[str]:
+    """Names of what pytest collects in a file, whose import is not tried."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
 
 
 def test_the_plan_of_the_records(tmp_path, lego):
     result = bash(SCRIPT, "--device", "cpu", "--lego", str(lego), "--output", str(tmp_path / "out"), "--dry-run")
-    assert planned(result)[3:] == [
+    assert planned(result)[5 : 5 + len(BENCHMARKS)] == BENCHMARKS
+    assert planned(result)[5 + len(BENCHMARKS) :] == [
+        "quickstart",
         *("record_teacher", "record_hash_60", "record_mixed_60", "record_hash_300", "record_mixed_300"),
         "record_kilo_300",
     ]
@@ -103,6 +122,7 @@ def test_the_configs_of_the_records_are_full_size_and_end_by_time(name, tmp_path
         (["--lego", "nowhere"], "--lego: nowhere has no transforms_train.json"),
         (["--teacher", "tools/steps.sh"], "--teacher goes with --lego"),
         (["--parts", "0"], "--parts: found 0, expected a positive number"),
+        (["--minutes", "half"], "--minutes: found half, expected a positive number"),
         (["--output"], "--output needs a value"),
         (["--tinny"], "unknown option --tinny"),
     ],
@@ -112,12 +132,12 @@ def test_bad_options_are_named(options, message):
     assert result.returncode == 2 and message in result.stderr
 
 
-def steps(folder: Path, commands: str, *, code="commit a", limit=5, parts=""):
+def steps(folder: Path, commands: str, *, code="commit a", limit=5, parts="", minutes=""):
     """Runs ``commands`` with the functions of steps.sh, its folders under ``folder``."""
     for name in ("stamps", "logs"):
         (folder / name).mkdir(exist_ok=True)
     set_up = f'''set -euo pipefail; source tools/steps.sh; STAMPS={folder}/stamps STEP_LOGS={folder}/logs
-        CODE="{code}" STEP_LIMIT={limit} PARTS={parts} DRY_RUN=0'''
+        CODE="{code}" STEP_LIMIT={limit} PARTS={parts} MINUTES={minutes} DRY_RUN=0'''
     return bash("-c", f"{set_up}\ncd {folder}\n{commands}")
 
 
@@ -155,6 +175,13 @@ def test_parts_are_limited_and_the_next_call_goes_on(tmp_path):
     assert first.returncode == 75 and "to do    two" in first.stdout
     second = steps(tmp_path, commands, parts="1")
     assert second.returncode == 0 and second.stdout.splitlines()[-1] == "all"
+
+
+def test_no_part_is_begun_when_a_calls_time_is_nearly_over(tmp_path):
+    commands = "run_step one true; SECONDS={}; run_step two true; echo all"
+    first = steps(tmp_path, commands.format(20), minutes="1")
+    assert first.returncode == 75 and "to do    two; run the same command again" in first.stdout
+    assert steps(tmp_path, commands.format(10), minutes="1").stdout.splitlines()[-1] == "all"
 
 
 def test_an_output_folder_belongs_to_one_code(tmp_path):

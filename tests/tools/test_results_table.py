@@ -55,7 +55,7 @@ def test_a_collapsed_run_is_marked(run, tmp_path):
 def test_tests_and_benchmark_come_first(tmp_path):
     report = tmp_path / "report"
     report.mkdir()
-    (report / "tests.xml").write_text(
+    (report / "tests_kernels.xml").write_text(
         '<testsuites><testsuite errors="1" failures="2" skipped="3" tests="10" time="4.6" '
         'timestamp="2026-01-02T03:04:05"/></testsuites>'
     )
@@ -63,7 +63,7 @@ def test_tests_and_benchmark_come_first(tmp_path):
     timing = Timing(Case("kernel", "triton", lambda: None, bytes=1e6), [0.002, 0.001, 0.004], 1.5)
     write_csv(report / "benchmark.csv", rows_of([timing], Limits(1e9, 1e12), where), COLUMNS)
     lines = results_table(tmp_path).splitlines()
-    assert lines[0] == "Tests, 2026-01-02: 4 passed, 3 failed, 3 skipped, 5 s."
+    assert lines[0] == "- tests_kernels, 2026-01-02: 4 passed, 3 failed, 3 skipped, 5 s."
     assert lines[-1] == "| kernel | triton | 1.00 | 2.00 | 4.00 | 1.0 |  | 1.50 | 50.0 % |"
 
 

@@ -75,6 +75,14 @@ def test_both_are_timed_on_the_same_views_and_compared(setup, tmp_path):
     assert rows[0]["frames"] == "17" and rows[0]["width"] == str(SIZE)
 
 
+def test_a_teacher_drawn_on_the_cpu_is_said_to_be_measured_there(setup, monkeypatch):
+    config, teacher, model, folder = setup()
+    monkeypatch.setattr("distill.evaluation.parity.device_name", str)
+    run_on, drawn_on = torch.device("cpu", 0), torch.device("cpu")
+    parity = measure_parity(config, teacher, model, 300, folder, run_on, identity="one", speed=Clock())
+    assert [row["source"] for row in parity.rows[:2]] == [f"measured on {run_on}", f"measured on {drawn_on}"]
+
+
 def test_the_table_is_one_a_person_can_read(setup):
     text = measured(setup(), Clock()).table()
     lines = text.splitlines()

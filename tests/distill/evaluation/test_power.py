@@ -84,7 +84,7 @@ def test_what_cannot_be_read_is_none(powercap, tmp_path):
 def test_the_gpu_comes_first_and_the_cpu_stands_in(powercap, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid="x"))
     folder = powercap(rapl_0=("package-0", 0, 10**9))
-    with PowerMeter(CUDA, powercap=folder, nvml=Nvml(), clock=clock(0.0, 1.0)) as meter:
+    with PowerMeter(CUDA, powercap=folder, nvml=Nvml()) as meter:
         powercap(rapl_0=("package-0", 7_000_000, 10**9))
     assert meter.power() == Power(gpu_w=50.0)
     with PowerMeter(CUDA, powercap=folder, nvml=Nvml(works=False), clock=clock(0.0, 1.0)) as meter:
@@ -96,11 +96,17 @@ def test_gpu_power_is_sampled_ten_times_a_second_or_more():
     assert PowerMeter(CPU)._gpu._interval <= 0.1
 
 
-def test_idle_waits_only_where_there_is_a_reading(powercap, tmp_path):
+def test_idle_waits_only_where_there_is_a_reading_first_for_what_was_before_it(powercap, tmp_path):
     waits = []
-    assert idle_power(PowerMeter(CPU, powercap=tmp_path / "none"), 5.0, waits.append) == Power()
+    assert idle_power(lambda: PowerMeter(CPU, powercap=tmp_path / "none"), 5.0, waits.append) == Power()
     assert waits == []
-    folder = powercap(rapl_0=("package-0", 0, 10**9))
-    meter = PowerMeter(CPU, powercap=folder, clock=clock(0.0, 5.0))
-    power = idle_power(meter, 5.0, lambda s: (waits.append(s), powercap(rapl_0=("package-0", 10_000_000, 10**9))))
-    assert waits == [5.0] and power.cpu_package_w == pytest.approx(2.0)
+    folder, now = powercap(rapl_0=("package-0", 0, 10**9)), 0.0
+
+    def sleep(seconds):
+        nonlocal now
+        waits.append(seconds)
+        now += seconds
+        powercap(rapl_0=("package-0", 10_000_000 if len(waits) == 1 else 20_000_000, 10**9))
+
+    power = idle_power(lambda: PowerMeter(CPU, powercap=folder, clock=lambda: now), 5.0, sleep)
+    assert waits == [1.0, 5.0] and power.cpu_package_w == pytest.approx(2.0)

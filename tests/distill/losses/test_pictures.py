@@ -18,6 +18,7 @@ from distill.losses.pictures import (
 from kernels.compositing import Composite
 from scene.rays import Rays
 from settings.losses import AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig, ScheduledTerm
+from tests.triton_device import DEVICE, needs_triton
 
 
 def make_rays(near, far):
@@ -205,3 +206,83 @@ def test_rays_that_were_not_rendered_have_no_part_in_any_term():
         torch.testing.assert_close(found[name], expected[name])
     nothing, _, _ = total_loss(result, batch, config, weights, torch.zeros(3, dtype=torch.bool))
     assert nothing == 0
+
+
+def random_case(rays, shared_background=False, depth=True):
+    """Rays of every sort: not kept, without depth or alpha, past the box, equal to the teacher's."""
+    near = torch.rand(rays) + 1
+    far = near + torch.rand(rays) * (torch.rand(rays) < 0.9)
+    coverage = torch.rand(rays).round(decimals=1)
+    distance = (near + 0.5) * (torch.rand(rays) < 0.8) if depth else None
+    background = torch.rand(3).expand(rays, 3) if shared_background else torch.rand(rays, 3)
+    batch = RayBatch(
+        Rays(torch.zeros(rays, 3), torch.zeros(rays, 3), near, far), torch.rand(rays, 3), background, coverage, distance
+    )
+    alpha = torch.rand(rays) * (torch.rand(rays) < 0.8)
+    alpha[::7] = coverage[::7]
+    alpha[::9] = 1.0
+    return batch, (torch.rand(rays, 3) * alpha[:, None], alpha, alpha * (near + 0.6)), torch.rand(rays) < 0.9
+
+
+KINDS = [("l2", "l2", "l1"), ("l1", "bce", "l2"), ("huber", "bce", "smooth_l1")]
+
+
+def moved(batch, device):
+    columns = (getattr(batch, name) for name in ("rgb", "background", "coverage", "distance"))
+    return RayBatch(batch.rays.to(device), *(None if column is None else column.to(device) for column in columns))
+
+
+def outcome(case, config, weights, implementation, pick):
+    """What a total and its terms are, and the gradients of what ``pick`` makes of them; all on the CPU."""
+    device = DEVICE if implementation == "triton" else torch.device("cpu")
+    batch, columns, kept = case
+    leaves = [column.clone().to(device).requires_grad_() for column in columns]
+    result = Composite(*leaves, torch.zeros(0))
+    total, terms, statistics = total_loss(
+        result, moved(batch, device), config, weights, kept.to(device), implementation
+    )
+    pick(total, terms).backward()
+    shown = {} if statistics is None else {"valid": statistics.valid, "normalized": statistics.all_normalized}
+    grads = {
+        f"grad {place}": torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for place, leaf in enumerate(leaves)
+    }
+    return {name: value.detach().cpu() for name, value in ({"total": total} | terms | shown | grads).items()}
+
+
+def assert_twins_agree(case, config, weights, pick):
+    expected, found = (outcome(case, config, weights, name, pick) for name in ("torch", "triton"))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            found[name], value, rtol=2e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@needs_triton
+@pytest.mark.parametrize("kinds", KINDS, ids="-".join)
+@pytest.mark.parametrize(
+    ("rays", "more"),
+    [(700, {}), (300, {"shared_background": True}), (5, {"depth": False}), (0, {})],
+    ids=["rays", "shared", "flat", "none"],
+)
+@pytest.mark.parametrize("on_device", [False, True], ids=["numbers", "tensors"])
+def test_triton_terms_are_torchs(kinds, rays, more, on_device):
+    rgb, alpha, depth = kinds
+    config = LossConfig(
+        rgb=RgbLossConfig(kind=rgb),
+        alpha=AlphaLossConfig(kind=alpha, weight=0.3),
+        depth=DepthLossConfig(kind=depth, weight=0.7, delta=0.3),
+    )
+    weights = {"rgb": 1.5, "alpha": 0.3, "depth": 0.7}
+    if on_device:
+        weights = {name: torch.tensor(value, device=DEVICE) for name, value in weights.items()}
+    # A term may be asked for alone too.
+    assert_twins_agree(random_case(rays, **more), config, weights, lambda total, terms: 2 * total + 3 * terms["alpha"])
+
+
+@needs_triton
+def test_triton_leaves_out_the_terms_that_are_off():
+    config, weights = LossConfig(), {"rgb": 1.0, "alpha": 0.5, "depth": 0.5}
+    assert_twins_agree(random_case(300), config, weights, lambda total, terms: total)
+    on = LossConfig(depth=DepthLossConfig(weight=0.1, kind="smooth_l1"))
+    assert_twins_agree(random_case(300), on, weights, lambda total, terms: terms["depth"])

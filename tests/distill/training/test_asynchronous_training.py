@@ -101,6 +101,13 @@ def test_it_trains_as_one_that_waits(config_path, kernels) -> None:
     assert trainer.step.rays_per_step == pytest.approx(waiting.step.rays_per_step, rel=0.2)
 
 
+@pytest.mark.parametrize(("samples", "room"), [(2048, 2304), (2000, 2304), (1, 512), (100_000, 112_640)])
+def test_there_is_an_eighth_more_room_than_samples_are_aimed_at_in_whole_blocks(config_path, samples, room) -> None:
+    overrides = f"train.samples_per_step={samples}", "render.max_samples_per_ray=400"
+    assert asynchronous(config_path, *overrides).step.capacity == room
+    assert trainer_of(config_path, *overrides).step.capacity is None
+
+
 def test_ample_room_changes_no_loss(config_path) -> None:
     """The same rays rendered with and without a capacity."""
     trainer = trainer_of(config_path)

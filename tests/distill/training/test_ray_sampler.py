@@ -1,12 +1,16 @@
+import dataclasses
+
 import pytest
 import torch
 
-from distill.rendering.renderer import RenderSettings
-from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource
+from distill.rendering.renderer import RenderSettings, clip_to_box
+from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource, interleaving
 from kernels.ray_samples import Cells
+from scene.cameras import Cameras
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
 from teacher.views.teacher_views import TeacherViews
+from tests.triton_device import DEVICE, needs_triton
 
 CPU = torch.device("cpu")
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
@@ -147,8 +151,8 @@ def test_the_weight_says_how_many_rays_are_of_images(views, images, weight, coun
     mixed = MixedRaySampler(make_sampler(views), make_sampler(images), weight)
     batch = draw(mixed, count)
     assert len(batch.rays) == len(batch.rgb) == len(batch.background) == len(batch.coverage) == count
-    # The teacher's come first and know their distance, those of images do not.
-    assert (batch.distance > 0).tolist() == [True] * (count - of_images) + [False] * of_images
+    # The teacher's know their distance, those of images do not.
+    assert (batch.distance == 0).sum() == of_images
     assert mixed.pixels == (2 + 4) * HEIGHT * WIDTH
 
 
@@ -156,14 +160,29 @@ def test_a_mixed_batch_is_a_batch_of_each(views, images):
     teacher, photos = make_sampler(views, random_background=True), make_sampler(images, random_background=True)
     batch = draw(MixedRaySampler(teacher, photos, 1.0), 40)
     generator = torch.Generator().manual_seed(0)
-    parts = [teacher.draw(20, generator), photos.draw(20, generator)]
-    for name in ("rgb", "background", "coverage"):
-        assert torch.equal(getattr(batch, name), torch.cat([getattr(part, name) for part in parts]))
-    for name in ("origins", "directions", "near", "far"):
-        assert torch.equal(getattr(batch.rays, name), torch.cat([getattr(part.rays, name) for part in parts]))
+    for part, places in (
+        (teacher.draw(20, generator), slice(0, None, 2)),
+        (photos.draw(20, generator), slice(1, None, 2)),
+    ):
+        for name in ("rgb", "background", "coverage"):
+            assert torch.equal(getattr(batch, name)[places], getattr(part, name))
+        for name in ("origins", "directions", "near", "far"):
+            assert torch.equal(getattr(batch.rays, name)[places], getattr(part.rays, name))
+    photo = batch[torch.arange(1, 40, 2)]
     torch.testing.assert_close(
-        batch.rgb[20:, 1], 200 / 255 * batch.coverage[20:] + (1 - batch.coverage[20:]) * batch.background[20:, 1]
+        photo.rgb[:, 1], 200 / 255 * photo.coverage + (1 - photo.coverage) * photo.background[:, 1]
     )
+
+
+@pytest.mark.parametrize(("first", "second"), [(20, 20), (80, 20), (3, 7), (100, 1), (0, 5), (5, 0), (0, 0)])
+def test_however_many_rays_are_left_out_they_are_of_both_kinds_alike(first, second):
+    found = interleaving(first, second, CPU)
+    assert sorted(found.tolist()) == list(range(first + second))
+    of_second = found >= first
+    # Each kind in its own order, and in any of the first or the last rays as many of each as is their share.
+    assert (found[of_second].diff() > 0).all() and (found[~of_second].diff() > 0).all()
+    expected = (torch.arange(first + second) + 1) * second / max(1, first + second)
+    assert ((of_second.cumsum(0) - expected).abs() < 1).all()
 
 
 def test_without_any_depth_a_mixed_batch_has_none(views, images):
@@ -265,8 +284,8 @@ def test_rays_of_images_are_sampled_to_their_end(views, opaque_views):
     reach = torch.full((2, HEIGHT, WIDTH), 2.5, dtype=torch.float16)
     guided = RaySampler(views, BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, reach=reach)
     batch = draw(MixedRaySampler(guided, make_sampler(opaque_views), 1.0), 20)
-    assert (batch.reach[:10] == 2.5).all() and (batch.reach[10:] == torch.inf).all()
-    assert torch.equal(batch.sampled.far[10:], batch.rays.far[10:])
+    assert (batch.reach[::2] == 2.5).all() and (batch.reach[1::2] == torch.inf).all()
+    assert torch.equal(batch.sampled.far[1::2], batch.rays.far[1::2])
 
 
 def test_the_pool_is_replaced_view_by_view():
@@ -278,3 +297,53 @@ def test_the_pool_is_replaced_view_by_view():
     pool.set_frame(0, torch.zeros(10, dtype=torch.bool))
     pool.set_frame(1, torch.ones(10, dtype=torch.bool))
     assert pool.pixels(torch.arange(pool.count)).tolist() == [*range(10, 20), 23]
+
+
+@needs_triton
+@pytest.mark.parametrize("random_background", [False, True])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("what", ["all", "opaque", "flat", "guided"])
+def test_triton_draws_what_torch_draws(views, opaque_views, what, pooled, random_background):
+    given = {"opaque": opaque_views, "flat": TeacherViews(**{**vars(views), "distance": None})}.get(what, views)
+    occupied = torch.zeros((4, 4, 4), dtype=torch.uint8)
+    occupied[1:3, 1:3, 2:] = 1
+    cells = Cells(BOX.lower, 0.5, occupied) if pooled else None
+    reach = torch.rand(2, HEIGHT, WIDTH).half() * 3 if what == "guided" else None
+    batches = []
+    for implementation, device in (("torch", CPU), ("triton", DEVICE)):
+        settings = dataclasses.replace(SETTINGS, implementation=implementation)
+        sampler = RaySampler(given, BOX, settings, GREY, random_background, device, cells, reach)
+        if pooled:
+            sampler.pool.set_frame(0, sampler.pool.table.new_zeros(HEIGHT * WIDTH).bool())  # a view without any
+        batches.append(sampler.draw(300, torch.Generator().manual_seed(4)))
+    expected, found = batches
+    for name in ("rgb", "background", "coverage", "distance", "reach"):
+        one, two = getattr(found, name), getattr(expected, name)
+        assert (one is None) == (two is None)
+        if one is not None:
+            torch.testing.assert_close(one.cpu(), two, rtol=1e-6, atol=1e-6)
+    for name in ("origins", "directions", "near", "far"):
+        torch.testing.assert_close(getattr(found.rays, name).cpu(), getattr(expected.rays, name), rtol=1e-5, atol=1e-5)
+
+
+@needs_triton
+def test_triton_clips_rays_along_the_axes_and_past_the_box(look_at):
+    """A ray through a pixel's middle is parallel to four faces; a camera that looks away sees nothing of the box."""
+    from kernels.training_rays_triton import Pixels, draw
+
+    cameras = look_at([(3.0, 0, 0), (0, 0, 0.5), (3.0, 3.0, 3.0)], width=3, height=3, focal=2.0)
+    poses = torch.cat([cameras.c2w, cameras.c2w[2:] * torch.tensor([-1.0, 1, -1, 1])])
+    cameras = Cameras(poses, *(torch.full((4,), value) for value in (2.0, 2.0, 1.5, 1.5)), 3, 3)
+    row, col = torch.arange(36) % 9 // 3, torch.arange(36) % 3
+    expected = clip_to_box(*pixel_rays(cameras, torch.arange(36) // 9, row, col), BOX, SETTINGS)
+    there = cameras.to(DEVICE)
+    rgb, coverage = (torch.zeros(shape, dtype=torch.uint8, device=DEVICE) for shape in ((36, 3), 36))
+    intrinsics = there.fx, there.fy, there.cx, there.cy
+    pixels = Pixels(there.c2w, intrinsics, (3, 3), rgb, None, coverage, None, None, None)
+    chosen, white = torch.arange(36, device=DEVICE), torch.ones(36, 3, device=DEVICE)
+    found = draw(chosen, white, pixels, BOX.lower, BOX.upper, SETTINGS.near, SETTINGS.far)
+    torch.testing.assert_close(found.directions.cpu(), expected.directions)
+    torch.testing.assert_close(found.near.cpu(), expected.near)
+    torch.testing.assert_close(found.far.cpu(), expected.far)
+    hit = expected.far > expected.near
+    assert hit[4] and (expected.directions[4] == 0).sum() == 2 and not hit[27:].any()

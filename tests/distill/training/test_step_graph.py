@@ -12,7 +12,7 @@ from distill.training.step_graph import MOST_GRAPHS, WARM_UP, StepGraphs, bucket
 from settings.loading import load_config
 from students import build_student
 from tests.fake_cuda_graphs import install
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import add_training_split, write_toy_scene
 from tests.toy_training import losses_of, trainer_of
 
 CPU = torch.device("cpu")
@@ -23,7 +23,9 @@ KILO = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, density_
 
 @pytest.fixture(scope="module")
 def config_path(tmp_path_factory) -> Path:
-    return write_toy_scene(tmp_path_factory.mktemp("toy"))
+    path = write_toy_scene(tmp_path_factory.mktemp("toy"))
+    add_training_split(path.parent)
+    return path
 
 
 class Accumulator:
@@ -39,7 +41,7 @@ class Accumulator:
 
 
 def test_replays_give_what_calls_give(monkeypatch) -> None:
-    made = install(monkeypatch)
+    made, _ = install(monkeypatch)
     plain, function = Accumulator(), Accumulator()
     graphs = StepGraphs(function, CPU)
     for call in range(WARM_UP + 6):
@@ -63,7 +65,7 @@ def test_inputs_of_a_recorded_call_are_left_as_they_are(monkeypatch) -> None:
 
 
 def test_only_the_latest_graphs_are_kept(monkeypatch) -> None:
-    made = install(monkeypatch)
+    made, _ = install(monkeypatch)
     graphs = StepGraphs(Accumulator(), CPU)
     for size in range(1, MOST_GRAPHS + 3):
         for _ in range(WARM_UP + 1):
@@ -76,21 +78,33 @@ def test_only_the_latest_graphs_are_kept(monkeypatch) -> None:
     assert len(made) == MOST_GRAPHS + 3
 
 
-def test_what_cannot_be_recorded_runs_as_it_is_and_says_so(monkeypatch, caplog) -> None:
-    install(monkeypatch)
-    plain, function = Accumulator(), Accumulator()
+def test_what_cannot_be_recorded_runs_as_it_is_and_says_what_went_wrong_first(monkeypatch, caplog) -> None:
+    """A recording that cannot be ended hides why, and leaves its stream behind as the current one."""
+    _, streams = install(monkeypatch)
+    plain, function, before = Accumulator(), Accumulator(), streams.current
 
-    def refuses(graph, stream):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+    def waits(inputs):
+        if streams.current is not before and function.calls == WARM_UP:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+        return function(inputs)
 
-    monkeypatch.setattr(torch.cuda, "graph", refuses)
-    graphs = StepGraphs(function, CPU)
-    with caplog.at_level(logging.WARNING):
+    graphs = StepGraphs(waits, CPU)
+    with caplog.at_level(logging.DEBUG):
         for call in range(WARM_UP + 4):
             inputs = {"x": torch.full((3,), float(call))}
             assert torch.equal(graphs(inputs), plain(inputs))
-    (record,) = caplog.records
-    assert "run as they are: operation not permitted when stream is capturing" in record.getMessage()
+            assert streams.current is before
+    warning, details = caplog.records
+    assert warning.getMessage().endswith("run as they are: operation not permitted when stream is capturing")
+    assert details.levelno == logging.DEBUG and "in waits\n" in caplog.text
+
+
+def test_a_recording_refuses_a_number_that_the_host_would_read(monkeypatch) -> None:
+    install(monkeypatch)
+    graphs = StepGraphs(lambda inputs: inputs["x"].masked_fill(inputs["x"] > 0, inputs["value"]), CPU)
+    for _ in range(WARM_UP + 1):
+        graphs({"x": torch.ones(3), "value": torch.tensor(2.0)})
+    assert graphs.refusal == "aten::masked_fill.Tensor"
 
 
 @pytest.mark.parametrize("rays", [1, 63, 64, 65, 127, 1000, 1024, 4095, 4096, 100_000])
@@ -113,6 +127,8 @@ def test_there_are_few_buckets() -> None:
         (("loss.density.weight=0.1",), True, "loss.density looks at other samples"),
         ((KILO,), True, None),
         ((KILO.replace("grid", "blend: 0.1, grid"),), True, "student.blend takes another number"),
+        ((KILO.replace("grid", "shading: deferred, grid"),), True, "wait for the device: student.shading: deferred"),
+        (("student.shading=deferred",), True, None),
     ],
 )
 def test_reasons_against_recording(config_path, overrides, asynchronous, reason) -> None:
@@ -121,17 +137,32 @@ def test_reasons_against_recording(config_path, overrides, asynchronous, reason)
     assert found is None if reason is None else reason in found
 
 
-@pytest.mark.parametrize("more", [(), ("train.precision=float16",), (KILO,)], ids=["hash_grid", "float16", "kilo"])
+MIXED = "data.ground_truth={split: train, weight: 0.5}"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("train.precision=float16", "loss.rgb.kind=huber", "loss.alpha={weight: 0.1, kind: bce}"),
+        (KILO, "train.lr_common=0.02", "loss.depth={weight: 0.1, kind: l2}"),
+        (KILO, "train.precision=float16"),
+        (MIXED, "loss.rgb.kind=l1", "loss.depth={weight: 0.1, kind: l1}"),
+        ("render.sampling=auto", "student.shading=deferred"),
+    ],
+    ids=["hash_grid", "float16", "kilo", "kilo_float16", "mixed", "guided_deferred"],
+)
 def test_recorded_training_equals_the_unrecorded(config_path, monkeypatch, more) -> None:
     if KILO in more:
         # The reference of the grouped MLPs asks how many points each cell has; one cell needs no asking.
-        more = (KILO.replace("[1, 1, 2]", "[1, 1, 1]"),)
+        more = (more[0].replace("[1, 1, 2]", "[1, 1, 1]"), *more[1:])
         monkeypatch.setattr("kernels.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)}))
     plain = trainer_of(config_path, *SMALL, *SCHEDULES, *more, asynchronous=True)
     expected = losses_of(plain, WARM_UP + 8)
-    made = install(monkeypatch)
+    made, _ = install(monkeypatch)
     trainer = trainer_of(config_path, *SMALL, *SCHEDULES, *more, "train.cuda_graphs=true", asynchronous=True)
     found = losses_of(trainer, WARM_UP + 8)
+    assert trainer.step.graphs.refusal is None
     assert [graph.replays for graph in made] == [8]
     assert found == expected
     ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import fake_cuda_graphs
+from tests.launch_count import LaunchCount
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
-from tests.triton_device import DEVICE, needs_triton
+from tests.triton_device import DEVICE, GPU, needs_triton
 
 SMALL = (
     *("train.samples_per_step=160", "train.rays_per_step=16", "render.max_samples_per_ray=64", "render.step_size=0.05"),
@@ -54,3 +56,51 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
             # Adam is lazy with them: what no sample touched has not moved at all.
             assert ((moved == 0) == (wanted == 0)).float().mean() > 0.995
             assert 0.05 < (moved == 0).float().mean() < 1
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
+def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, monkeypatch, student) -> None:
+    monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
+    more = (*SMALL, *student, "train.precision=float16", "loss.alpha={weight: 0.1}", "occupancy.update_every=2")
+    plain, expected = trained(config_path, "triton", more, steps=4)
+    made, _ = fake_cuda_graphs.install(monkeypatch)
+    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=4)
+    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [3]
+    assert found == pytest.approx(expected, rel=1e-5)
+    ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-5)
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+@pytest.mark.parametrize(("student", "most"), [(HASH, 47), (KILO, 52)], ids=["hash_grid", "kilo_uniform"])
+def test_a_step_takes_few_launches(config_path, student, most) -> None:
+    """As the quickstart trains: float16, a depth term, rays that end where the teacher's do."""
+    more = (*SMALL, *student, "train.precision=float16", "loss.depth={weight: 0.1}", "render.sampling=auto")
+    more += ("train.lr_common=0.02", "occupancy.update_every=100")
+    trainer = trainer_of(config_path, *more, "kernels=triton", asynchronous=True)
+    for _ in range(2):
+        trainer.take_step()
+    with LaunchCount() as count:
+        trainer.take_step()
+    assert count.total <= most, count.launches
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
+def test_the_probe_compiles_all_that_the_first_steps_need(config_path, student) -> None:
+    """Those before the first refresh of the grid, the refresh, and what follows it with other numbers of rays."""
+    more = (*SMALL, *student, "train.precision=float16", "occupancy.warmup_steps=6", "occupancy.update_every=6")
+    trainer = trainer_of(config_path, *more, "kernels=triton", asynchronous=True)
+    with LaunchCount() as probe:
+        trainer.probe(1)
+    with LaunchCount() as training:
+        for step in range(7):
+            trainer.step.rays_per_step = 16 - step
+            trainer.take_step()
+    assert training.launches["_density"] == 1
+    assert training.compiled <= probe.compiled

@@ -1,16 +1,19 @@
 """Steps of one parameter by hand, watched and with a loss scale."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from distill.training.loss_scale import INITIAL
 from distill.training.optimizer import StudentAdam
-from distill.training.watched_update import StepWatch, largest_gradient, make_watched
+from distill.training.watched_update import StepWatch, largest_of_each, make_watched
 from settings.errors import TrainingDiverged
 from settings.training import TrainConfig
 from students.hash_grid import HashGridSettings, HashGridStudent
 from tests.distill.training.test_optimizer import SETTINGS
+from tests.triton_device import DEVICE, needs_triton
 
 CPU = torch.device("cpu")
 NAN = float("nan")
@@ -21,8 +24,8 @@ def student():
     return HashGridStudent(((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), HashGridSettings(**SETTINGS))
 
 
-def optimizer_of(student):
-    optimizer = StudentAdam(student, TrainConfig(lr=0.01), "torch")
+def optimizer_of(student, implementation="torch"):
+    optimizer = StudentAdam(student, TrainConfig(lr=0.01), implementation)
     optimizer.set_rate(1.0)
     return optimizer
 
@@ -105,6 +108,41 @@ def test_what_is_told_of_an_endless_overflow_is_where_it_began(student):
         update.settle(39)
 
 
+@needs_triton
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in the interpreter, of what is not finite
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_one_launch_decides_as_all_the_others_do(monkeypatch, student, precision, recorded):
+    """Sound steps, broken terms, overflows of the gradient alone, growth of the scale and its floor."""
+    monkeypatch.setattr("distill.training.loss_scale.FLOOR", 2.0**14)
+    students = [copy.deepcopy(student).to(DEVICE) for _ in range(2)]
+    updates = [
+        make_watched(optimizer_of(each, by), DEVICE, precision, asynchronous=True)
+        for each, by in zip(students, ("torch", "triton"), strict=True)
+    ]
+    assert [update._in_one_launch for update in updates] == [False, True]
+    for step, factor in enumerate([1.0, 1.0, 1.0, NAN, 1.0, float("inf"), 3e38, 1.0, 1e-30, NAN, NAN, 1.0, 1.0], 1):
+        for update, each in zip(updates, students, strict=True):
+            if update.scale is not None:
+                update.scale.growth_every = 2
+            update.optimizer.set_rate(0.9**step)
+            loss = loss_of(each, factor)
+            terms = {"rgb": loss.detach(), "depth": torch.tensor(2.0, device=DEVICE)}
+            given = torch.tensor(0.9**step, dtype=torch.float64, device=DEVICE) if recorded else None
+            update.apply(torch.tensor(step, device=DEVICE) if recorded else step, loss, terms, given)
+        reference, found = (update._watch.memory[:2] for update in updates)
+        assert torch.equal(found[0], reference[0])
+        torch.testing.assert_close(found[1], reference[1], equal_nan=True, rtol=1e-4, atol=0)
+        if precision == torch.float16:
+            scales = [update.scale.scaling for update in updates]
+            assert scales[0].value == scales[1].value and torch.equal(scales[0].counts, scales[1].counts)
+    first, second = (each.state_dict() for each in students)
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=1e-5, atol=1e-7)
+    counts, others = ([value["step"] for value in each.optimizer.state_dict()["state"].values()] for each in updates)
+    assert counts == others and 0 < counts[0] < 13
+
+
 FINE = torch.tensor(1.5)
 
 
@@ -118,8 +156,8 @@ def parameters_with(*gradients):
 
 
 def test_the_largest_gradient_by_hand():
-    assert largest_gradient(parameters_with([1.0, -7.0, 2.0], None, [3.0, 0.0, 0.0])) == 7
-    assert largest_gradient(parameters_with(None)) == 0
+    assert largest_of_each(parameters_with([1.0, -7.0, 2.0], None, [3.0, 0.0, 0.0])).tolist() == [7, 3]
+    assert largest_of_each(parameters_with(None)).tolist() == [0]
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
@@ -127,7 +165,7 @@ def test_the_largest_gradient_by_hand():
 def test_one_broken_value_anywhere_shows(broken, place):
     values = [1e30, 1e30, 1e30]
     values[place] = broken
-    assert not largest_gradient(parameters_with([0.0, 1.0, 2.0], values)).isfinite()
+    assert largest_of_each(parameters_with([0.0, 1.0, 2.0], values)).isfinite().tolist() == [True, False]
 
 
 def test_sound_steps_leave_nothing_to_tell():

@@ -8,7 +8,8 @@ import torch
 
 from settings.errors import InputError
 from settings.fitting import FittingConfig
-from teacher.fitting.backends import CpuBackend, GsplatBackend, choose_backend
+from settings.loading import REPO_ROOT, load_config
+from teacher.fitting.backends import CpuBackend, GsplatBackend, choose_backend, fitting_device
 from teacher.fitting.gaussian_model import GaussianModel
 from teacher.rasterizer import camera_view
 from tests.fake_gsplat import FakeGsplat
@@ -76,8 +77,9 @@ def test_a_restored_backend_goes_on(gsplat, name):
     assert counts[0] == counts[1]
 
 
-def test_the_device_chooses(gsplat):
+def test_the_device_chooses(gsplat, monkeypatch):
     assert isinstance(choose_backend(SETTINGS, 1.0, 10, torch.device("cpu")), CpuBackend)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="CUDA"):
         choose_backend(SETTINGS, 1.0, 10, torch.device("cuda"))
 
@@ -86,3 +88,14 @@ def test_the_strategy_never_resets_by_itself(gsplat):
     GsplatBackend(SETTINGS, 1.0)
     assert gsplat.strategies[0].reset_every > 10**9 and gsplat.strategies[0].refine_stop_iter > 10**9
     assert math.isclose(gsplat.strategies[0].prune_opa, SETTINGS.prune_opacity)
+
+
+@pytest.mark.parametrize(
+    ("asked", "runs", "chosen"), [("auto", True, "cuda"), ("auto", False, "cpu"), ("cuda", False, "cuda")]
+)
+def test_a_fit_whose_device_is_left_open_goes_to_the_cpu_where_gsplat_does_not_run(monkeypatch, asked, runs, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("teacher.fitting.backends.gsplat_runs", lambda device: runs)
+    config = load_config(REPO_ROOT / "configs/quickstart_teacher.yaml", [f"device={asked}"])
+    assert fitting_device(config) == torch.device(chosen)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
+import torch
 
-from teacher.sources.producers import InlineProducer, ThreadedProducer
+from machine.devices import choose_device
+from settings.loading import REPO_ROOT, load_config
+from teacher.gsplat_setup import gsplat_runs
+from teacher.sources import load_teacher
+from teacher.sources.producers import InlineProducer, ThreadedProducer, make_producer
 
 AHEAD = 3
 PRODUCERS = [InlineProducer, lambda render: ThreadedProducer(render, AHEAD)]
@@ -95,3 +101,22 @@ def test_a_producer_that_was_stopped_does_not_keep_training_waiting() -> None:
     producer = ThreadedProducer(render, AHEAD)
     with pytest.raises(RuntimeError, match="not running"):
         producer.take()
+
+
+def test_with_cuda_and_without_gsplat_a_teacher_is_drawn_on_the_cpu(monkeypatch, caplog) -> None:
+    """A fresh GPU machine: all that a run does with its teacher, before and during training, and one warning."""
+    monkeypatch.setitem(sys.modules, "gsplat", None)
+    fresh = {"is_available": True, "device_count": 1, "get_device_capability": (9, 0), "get_arch_list": ["sm_90"]}
+    for name, value in fresh.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    gsplat_runs.cache_clear()
+    small = ["teacher.frames=3", "data.resolution=16", "teacher.supersample=1"]
+    config = load_config(REPO_ROOT / "configs/quickstart_live.yaml", small)
+    device = choose_device(config)
+    teacher = load_teacher(config)
+    producer = make_producer(config, teacher, device)
+    gsplat_runs.cache_clear()
+    assert device == torch.device("cuda") and isinstance(producer, ThreadedProducer)
+    (first,) = producer.first(0, 1)
+    assert first.view.rgb.device == teacher.views.rgb.device == torch.device("cpu")
+    assert [record.levelname for record in caplog.records if "gsplat" in record.message] == ["WARNING"]
