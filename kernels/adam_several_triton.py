@@ -24,11 +24,14 @@ def _controlled_adam_several(
         if tl.program_id(1) == k:
             row = controls + 4 * ROWS[k]
             rate, eps, factor = tl.load(row), tl.load(row + 1), tl.load(row + 2)
-            taken = tl.zeros((BLOCK,), tl.float32) + tl.load(row + 3) == 0.0
-            i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+            i = places(BLOCK)
             there = i < COUNTS[k]
-            g = tl.load(grads[k] + i, mask=there, other=0.0) * factor
-            _update(i, there & taken, g, parameters[k], firsts[k], seconds[k], rate, beta1, beta2, eps, DECAYS[k])
+            taken = tl.zeros(i.shape, tl.float32) + tl.load(row + 3) == 0.0
+            g = tl.load(grads[k] + i, mask=there, other=0.0)
+            update(
+                i, there & taken, g, factor, parameters[k], firsts[k], seconds[k], rate, beta1, beta2, eps, DECAYS[k],
+                False,
+            )  # fmt: skip
 
 
 def controlled_adam(
