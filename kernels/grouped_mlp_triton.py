@@ -12,6 +12,8 @@ cache.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -45,7 +47,8 @@ from kernels.triton_support import launch_on
 _PIECE = 512  # points of one cell that one program takes
 _FOLD = 1024  # parameters that one program adds up
 STYLE = (LEAK, True, False)
-_TURN = tl.constexpr(6.283185307179586)
+# Taylor's series of the sine of so many turns; up to a quarter turn what is left out is less than 1e-9.
+_SINE = tl.constexpr(tuple((-1) ** n * math.tau ** (2 * n + 1) / math.factorial(2 * n + 1) for n in range(7)))
 
 
 @triton.jit
@@ -70,18 +73,28 @@ def axis_of(PADDED: tl.constexpr):
 
 
 @triton.jit
+def _sine(turns):
+    """Sine of an angle of -1/2 to 3/4 turns: without the branch that ``tl.sin`` keeps for angles of any size."""
+    turns = tl.where(turns > 0.25, 0.5 - turns, tl.where(turns < -0.25, -0.5 - turns, turns))
+    square = turns * turns
+    series = square * _SINE[6]
+    for n in tl.static_range(5, 0, -1):
+        series = (series + _SINE[n]) * square
+    return (series + _SINE[0]) * turns
+
+
+@triton.jit
 def encode(place, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
     """[x, sin and cos of 2**k * pi/2 * x for every k]; place (BLOCK, PADDED) is each channel's coordinate.
 
-    Angles are in turns until whole turns are taken away, which is exact; a cosine is a sine a quarter turn on.
+    Angles are in turns, of which whole ones are taken away, which is exact; a cosine is a sine a quarter turn on.
     """
     channel = tl.arange(0, PADDED)
     wave = tl.maximum(channel - 3, 0)
     frequency = tl.exp2((wave // 6).to(tl.float32)) * 0.25
     turns = place * frequency[None, :]
     turns -= tl.floor(turns + 0.5)
-    quarter = tl.where(wave % 6 >= 3, 0.25, 0.0)
-    value = tl.sin((turns + quarter[None, :]) * _TURN)
+    value = _sine(turns + tl.where(wave % 6 >= 3, 0.25, 0.0)[None, :])
     exists = live[:, None] & (channel < CHANNELS)[None, :]
     return tl.where((channel < 3)[None, :], place, tl.where(exists, value, 0.0)).to(TYPE)
 

@@ -3,14 +3,18 @@
 ``python -m tests.compile_triton CASE/CAPABILITY...``, e.g. ``radiance_64/80 adam/90``, without TRITON_INTERPRET. The
 public functions get tensors on the CPU; every launch is recorded and compiled to machine code with the very arguments,
 options and specialisations of the call. Prints a line per kernel: case, name, compute capability, bytes of shared
-memory, and how often its PTX has each of ``COUNTED``. The interpreter lets pass what the compiler does not: types that
-change in a loop, blocks that are no powers of two, operations without a lowering.
+memory, registers read before they are written (see ``tests.sass``), and how often its PTX has each of ``COUNTED``. The
+interpreter lets pass what the compiler does not: types that change in a loop, blocks that are no powers of two,
+operations without a lowering.
 """
 
 import multiprocessing
 import os
+import subprocess
 import sys
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import torch
 import triton
@@ -34,6 +38,7 @@ from kernels.spherical_harmonics import sh_basis
 from kernels.step_control import Scaling
 from kernels.step_control_triton import control
 from kernels.training_rays_triton import Pixels, draw
+from tests.sass import unwritten
 
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
 _TYPES = {
@@ -232,6 +237,16 @@ CASES = {
 }
 
 
+def _disassembled(cubin):
+    """The text of machine code, by the disassembler that Triton brings; empty where it brings none."""
+    program = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
+    if not program.exists():
+        return ""
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(cubin)
+        return subprocess.run([program, "-c", file.name], capture_output=True, text=True, check=True).stdout
+
+
 def compile_case(job):
     """Lines to print of a job, "CASE/CAPABILITY"."""
     case, capability = job.split("/")
@@ -242,7 +257,7 @@ def compile_case(job):
         source = _source(function, positional, named)
         compiled = triton.compile(source, target=GPUTarget("cuda", int(capability), 32), options=options)
         assert compiled.asm["cubin"]
-        counts = [compiled.asm["ptx"].count(name) for name in COUNTED]
+        counts = [len(unwritten(_disassembled(compiled.asm["cubin"]))), *map(compiled.asm["ptx"].count, COUNTED)]
         lines[" ".join(map(str, (case, function.__name__, capability, compiled.metadata.shared, *counts)))] = None
 
     JITFunction.run = record

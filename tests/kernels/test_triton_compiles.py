@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from kernels.triton_support import _installed
+from tests.sass import unwritten
 from tests.triton_device import needs_gpu
 
 # Of the multiprocessor's shared memory a block may have 99 KiB on consumer GPUs since Ampere, 227 on an H100.
@@ -51,7 +52,8 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
     }
     assert all(int(shared) <= _LEAST_SHARED for _, _, _, shared, *_ in compiled)
     for case, name, _, _, *counts in compiled:
-        wgmma, single_add, pair_add, single_store, quad_store = map(int, counts)
+        read_unwritten, wgmma, single_add, pair_add, single_store, quad_store = map(int, counts)
+        assert read_unwritten == 0, (case, name)
         # See ``kernels.mlp_triton.block_of``: where there are many, ptxas 12.8 makes code that reads elsewhere.
         assert wgmma <= (6 if name == "_radiance_backward" else 0), (case, name)
         # An entry's two values are added by one instruction, and four values are written by one; 256 points by 128
@@ -60,3 +62,18 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
             assert (single_add, pair_add) in ((0, 16), (64, 0))  # the other has three values an entry
         if name in ("_adam", "_controlled_adam"):
             assert (single_store, quad_store) == (0, 8)
+
+
+def test_machine_code_that_reads_what_it_has_not_written_is_found():
+    code = """
+        /*0090*/                   UMOV UR4, 0x400 ;
+        /*00c0*/                   ULDC.64 UR22, c[0x0][0x278] ;
+        /*0170*/                   UIADD3 UR25, UP1, UR25, 0x20, URZ ;
+        /*01a0*/                   UIADD3 UR5, UP0, UR4, UR23, URZ ;
+        /*01b0*/                   ULOP3.LUT UP2, UR28, UR25, 0x3, URZ, 0xc0, !UPT ;
+        /*8090*/                   HGMMA.64x16x16.F32 R24, R44, gdesc[UR20].tnspB, RZ, !UPT ;
+        /*80a0*/               @P1 HGMMA.64x16x16.F32 R24, gdesc[UR20].tnspB, R24 ;
+        /*80b0*/               @P1 STS [R3+UR28], R24 ;
+        /*80c0*/                   UISETP.NE.AND UP0, UPT, UR29, URZ, UPT ;
+    """
+    assert [line.split()[0] for line in unwritten(code)] == ["0170", "80a0", "80c0"]
