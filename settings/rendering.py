@@ -43,10 +43,10 @@ class RenderConfig(Section):
         description="render whole pictures in one kernel (evaluation); auto: where the kernels are numba's or Triton's "
         "and the student fits it, false: always in waves of samples, the reference, true: fused or an error",
     )
-    precision: Literal["float32", "float16"] = Field(
-        "float32",
-        description="type of the fused renderer's tables and factors of products, float16 on CUDA alone; sums are "
-        "float32",
+    precision: Literal["auto", "float32", "float16"] = Field(
+        "auto",
+        description="type of the fused renderer's tables and factors of products, float16 on CUDA alone; auto: "
+        "float16 on CUDA, in which students are trained there; sums are float32",
     )
     background: Background = Field(
         "white",
