@@ -81,8 +81,9 @@ def test_triton_matches_torch_where_nothing_is_blended(count, grid, kind):
 
 @needs_triton
 def test_blending_asked_of_triton_is_numbas_or_torchs():
-    positions = BOX[0] + torch.rand(50, 3) * (BOX[1] - BOX[0])
-    expected, found = (route_to_cells(positions, BOX, GRID, 0.2, implementation=name) for name in ("auto", "triton"))
+    positions = (BOX[0] + torch.rand(50, 3) * (BOX[1] - BOX[0])).to(DEVICE)
+    box = BOX.to(DEVICE)
+    expected, found = (route_to_cells(positions, box, GRID, 0.2, implementation=name) for name in ("auto", "triton"))
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
 
 
