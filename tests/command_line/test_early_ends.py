@@ -41,6 +41,7 @@ def at_step_20(monkeypatch):
 )
 def test_signals_save_and_say_which_it_was(tmp_path, caplog, at_step_20, names, status) -> None:
     config = write_toy_scene(tmp_path)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
     at_step_20(lambda: [signal.raise_signal(getattr(signal, name)) for name in names])
     assert main(arguments(config, "--max-steps", "100000")) == status
     assert "stopped at step 20" in caplog.text
