@@ -68,17 +68,23 @@ def _depth(distance, alpha, depth, coverage, near, far, ray, kept, live, LEAST_C
     return valid, valid & (alpha > _LEAST_ALPHA), difference, 1 / (seen * reach), -there / (seen * seen * reach), target
 
 
+@triton.jit
+def _rays(alpha, coverage, kept, rays, BLOCK: tl.constexpr):
+    """This program's rays: number, whether there is one, whether it counts, the student's alpha, the teacher's."""
+    ray = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = ray < rays
+    counts = tl.load(kept + ray, mask=live, other=0) != 0
+    a = tl.load(alpha + ray, mask=live, other=0.0)
+    return ray, live, counts, a, tl.load(coverage + ray, mask=live, other=0.0)
+
+
 @triton.jit(do_not_specialize=["rays"])
 def _errors(
     rgb, alpha, distance, target, background, row, coverage, depth, near, far, kept, rays, sums, valid, normalized,
     RGB: tl.constexpr, RGB_DELTA: tl.constexpr, ALPHA: tl.constexpr, DEPTH: tl.constexpr, DEPTH_DELTA: tl.constexpr,
     LEAST_COVERAGE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    ray = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    live = ray < rays
-    counts = tl.load(kept + ray, mask=live, other=0) != 0
-    a = tl.load(alpha + ray, mask=live, other=0.0)
-    shown = tl.load(coverage + ray, mask=live, other=0.0)
+    ray, live, counts, a, shown = _rays(alpha, coverage, kept, rays, BLOCK)
     color = tl.zeros((BLOCK,), tl.float32)
     for channel in tl.static_range(3):
         d, _ = _difference(rgb, target, background, 1 - a, ray, row, channel, live)
@@ -153,11 +159,7 @@ def _gradients(
         by_color += tl.load(grad_terms)
         by_opacity += tl.load(grad_terms + 1)
         by_depth += tl.load(grad_terms + 2)
-    ray = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    live = ray < rays
-    counts = tl.load(kept + ray, mask=live, other=0) != 0
-    a = tl.load(alpha + ray, mask=live, other=0.0)
-    shown = tl.load(coverage + ray, mask=live, other=0.0)
+    ray, live, counts, a, shown = _rays(alpha, coverage, kept, rays, BLOCK)
     of_alpha = tl.zeros((BLOCK,), tl.float32)
     share = tl.where(counts, 1.0 / tl.load(counted), 0.0)
     for channel in tl.static_range(3):
