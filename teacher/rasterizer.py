@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -156,17 +157,18 @@ class Rasterizer:
 
         gsplat does not tell them: with it they are the CPU rasteriser's, and on the CPU.
         """
-        return ray_weights(*self._on_cpu(), self._view(cameras, index), **self._cpu_options())
+        return ray_weights(*self._on_cpu, self._view(cameras, index), **self._cpu_options())
 
     def sight(
         self, cameras: Cameras, index: int, *, blocked: float, seen: Cells | None = None, least_weight: float = 0.0
     ) -> Tensor:
         """Where the rays of the pixels of ``render`` are blocked: see ``kernels.sight.sight``; on the CPU too."""
-        means, covariances, opacities = self._on_cpu()
+        means, covariances, opacities = self._on_cpu
         view = self._view(cameras, index)
         options = {"blocked": blocked, "seen": seen, "least_weight": least_weight} | self._cpu_options()
         return sight(means, self._half_axes, covariances, opacities, view, **options)
 
+    @cached_property
     def _on_cpu(self) -> tuple[Tensor, Tensor, Tensor]:
         means, covariances, opacities = (tensor.cpu() for tensor in self._tensors[:3])
         return means, covariances, opacities
