@@ -5,40 +5,57 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numba import njit
+from torch import Tensor
 
 from kernels.cell_routing_numba import count_evaluations, fill_evaluations
 from kernels.fused_rays_numba import (
     BLOCK,
     GRAIN,
+    TILE,
     add_densities,
+    add_rows,
+    density_of,
     drop_ended,
-    load_mean_features,
-    new_pixels,
+    fill_bases,
+    load_color_inputs,
+    mean_features,
     new_samples,
     new_tile,
     open_tile,
-    pixel_in_tile,
-    seen_pixels,
+    place_samples,
     store_colors,
     take_samples,
     tile_count,
 )
-from kernels.grouped_mlp_numba import MAX_RAW, block_of, encode, run_layers
+from kernels.grouped_layout import LEAK
+from kernels.grouped_mlp_numba import encode
+from kernels.layers_numba import Networks, pack, padded, run_network
 from kernels.threads import FAST, parallel_for
 
+_LEAK, _ZERO, _ONE = np.float32(LEAK), np.float32(0), np.float32(1)
 
-def render(rays, basis, width, grid, march, field, picture) -> None:
-    """Fills ``picture``; see ``kernels.fused_render.render_fused``."""
+
+def render(rays, width, grid, march, field, precision, picture) -> None:
+    """Fills ``picture``; see ``kernels.fused_render.render_fused``. Its networks are float32 in any precision."""
     layout = field.layout
-    dims = np.concatenate([layout.density_dims, layout.color_dims])
+    density = _pack(field.density_parameters, layout.density_dims, 1)
+    color = _pack(field.color_parameters, layout.color_dims, 0)
     cells = np.array(field.grid, dtype=np.int64)
     scale = torch.from_numpy(cells.astype(np.float32)) / (field.box[1] - field.box[0])
+    widest = BLOCK * max(density.width, color.width, padded(layout.position_width))
     parallel_for(
-        _render, tile_count(len(basis), width), *rays, basis, width, *grid, *march, field.box[0], scale, cells,
-        np.float32(field.blend), np.float32(field.least_density), field.density_parameters, field.color_parameters,
-        dims, len(layout.density_dims), layout.frequencies, min(BLOCK, block_of(dims)), field.deferred, *picture,
-        grain=GRAIN,
+        _render, tile_count(len(rays[0]), width), *rays, width, *grid, *march, field.box[0], scale, cells,
+        np.float32(field.blend), np.float32(field.least_density), *density, *color, layout.frequencies, widest,
+        layout.geo_features, layout.direction_width, padded(layout.geo_features + layout.direction_width),
+        field.deferred, *picture, grain=GRAIN,
     )  # fmt: skip
+
+
+def _pack(parameters: Tensor, dims: np.ndarray, rolled: int) -> Networks:
+    """The networks of all cells; the last layer's outputs are moved up, so that the density comes before features."""
+    layers = parameters.split(dims.prod(axis=1).tolist(), dim=1)
+    layers = [layer.unflatten(1, shape) for layer, shape in zip(layers, dims.tolist(), strict=True)]
+    return pack([*layers[:-1], layers[-1].roll(rolled, 2)], biased=True)
 
 
 @njit(**FAST)
@@ -60,95 +77,105 @@ def _sort_by_cell(cell, count, order, ends):
 
 
 @njit(**FAST)
+def _encode_rows(local, order, first, n, frequencies, columns, rows):
+    """Position encodings of a group's next n evaluations, a row each."""
+    encode(local, order, first, n, frequencies, columns)
+    width = 3 + 6 * frequencies
+    for s in range(n):
+        for c in range(width):
+            rows[s * width + c] = columns[c * n + s]
+
+
+@njit(**FAST)
 def _render(
-    start, stop, origins, directions, near, far, basis, width, lower, inverse_size, occupied, coarse, step, limit,
-    termination, corner, scale, cells, blend, least_density, density_parameters, color_parameters, dims, density_layers,
-    frequencies, block, deferred, rgb, alpha, distance,
+    start, stop, origins, directions, near, far, width, lower, inverse_size, occupied, empty, step, limit, termination,
+    corner, scale, cells, blend, least_density, density_networks, density_dims, color_networks, color_dims, frequencies,
+    widest, geometry, basis, stride, deferred, rgb, alpha, distance,
 ):  # fmt: skip
-    rays, grid = (origins, directions, near, far), (lower, inverse_size, occupied, coarse)
-    picture, under_way, samples = (rgb, alpha, distance), new_tile(), new_samples()
-    places, _, owner, weights, shown = samples
-    positions, ray_of = places.T, under_way[0]
-    layers, geometry = len(dims), dims[density_layers - 1, 1] - 1
-    most = BLOCK * (8 if blend > 0 else 1)
+    rays, grid, picture = (origins, directions, near, far), (lower, inverse_size, occupied, empty), (rgb, alpha, distance)
+    raw_width, most = density_dims[-1, 1], BLOCK * (8 if blend > 0 else 1)
+    tile, samples = new_tile(raw_width), new_samples()
+    ray_of, sums, bases = tile[1], tile[7], np.empty((TILE * TILE, basis), np.float32)
+    _, owner, density, weights, shown = samples
+    places, world, unit = np.zeros((3, BLOCK), np.float32), np.zeros(3, np.float32), np.ones(3, np.float32)
+    positions = places.T
     # Of an evaluation of a sample by a cell: where, by which, for which and how much; what the density network says.
     local, cell, share = np.empty((most, 3), np.float32), np.empty(most, np.int64), np.empty(most, np.float32)
     point, order, ends = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
-    inside = np.empty((most, geometry), np.float32)
-    last_of, density, color = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32), np.empty((BLOCK, 3), np.float32)
-    activations = np.empty((layers + 1, dims.max() * BLOCK), np.float32)
-    sums, seen = new_pixels(geometry)
-    for tile in range(start, stop):
-        sums[:] = np.float32(0)
-        alive = open_tile(tile, width, rays, under_way, picture)
+    inside, last_of = np.zeros(most * raw_width, np.float32), np.empty(BLOCK, np.int64)
+    columns, rows, activations = (
+        np.empty(widest, np.float32), np.zeros(widest, np.float32), np.zeros((2, widest), np.float32)
+    )  # fmt: skip
+    inputs, seen = np.zeros(BLOCK * stride, np.float32), np.empty(TILE * TILE, np.int64)
+    color = np.empty((BLOCK, 3), np.float32)
+    for number in range(start, stop):
+        opened, alive = open_tile(number, width, rays, grid, step, tile, picture)
+        fill_bases(opened, directions, tile, bases)
         while alive > 0:
-            n = take_samples(alive, BLOCK, rays, grid, step, limit, under_way, samples)
+            n = take_samples(alive, BLOCK, grid, step, limit, tile, samples)
             if n == 0:
                 break
+            place_samples(n, rays, tile, samples, world, unit, places)
             count_evaluations(0, n, positions, corner, scale, cells, blend, last_of)
             for s in range(1, n):
                 last_of[s] += last_of[s - 1]
             fill_evaluations(0, n, positions, corner, scale, cells, blend, last_of, local, cell, point, share)
             groups = _sort_by_cell(cell, last_of[n - 1], order, ends)
-            density[:n] = np.float32(0)
+            density[:n] = _ZERO
             for group in range(groups):
-                begin = ends[group - 1] if group > 0 else 0
-                for first in range(begin, ends[group], block):
-                    size = min(ends[group] - first, block)
-                    encode(local, order, first, size, frequencies, activations[0])
-                    run_layers(density_parameters[cell[order[first]]], dims, 0, density_layers, size, activations)
-                    out = activations[density_layers]
+                for first in range(ends[group - 1] if group > 0 else 0, ends[group], BLOCK):
+                    size = min(ends[group] - first, BLOCK)
+                    _encode_rows(local, order, first, size, frequencies, columns, rows)
+                    network = density_networks[cell[order[first]]]
+                    raw = run_network(
+                        size, rows, 3 + 6 * frequencies, network, density_dims, True, _LEAK, activations
+                    )
                     for i in range(size):
                         e = order[first + i]
-                        share[e] *= np.exp(min(out[geometry * size + i], MAX_RAW))
+                        share[e] *= density_of(raw[i * raw_width])
                         density[point[e]] += share[e]
-                        for c in range(geometry):
-                            inside[e, c] = out[c * size + i]
-            visible = add_densities(n, density, step, termination, under_way, samples, picture)
+                        for c in range(raw_width):
+                            inside[e * raw_width + c] = raw[i * raw_width + c]
+            visible = add_densities(n, step, termination, tile, samples, picture)
             if deferred:
-                _add_features(
-                    visible, last_of, share, inside, density, least_density, ray_of, owner, weights, shown, width, sums
-                )
+                for v in range(visible):
+                    s = shown[v]
+                    factor = weights[v] / max(density[s], least_density)
+                    for e in range(last_of[s - 1] if s > 0 else 0, last_of[s]):
+                        add_rows(factor * share[e], inside, e * raw_width, sums, owner[s] * raw_width, raw_width)
             elif visible > 0:
-                _add_colors(
-                    visible, n, groups, order, ends, cell, point, share, inside, density, least_density, basis,
-                    color_parameters, dims, density_layers, block, ray_of, owner, weights, shown, color, last_of,
-                    activations, rgb,
+                for v in range(visible):
+                    color[v] = _ZERO
+                _mix_colors(
+                    visible, n, groups, order, ends, cell, point, share, inside, raw_width, geometry, owner, shown,
+                    bases, color_networks, color_dims, inputs, stride, seen, last_of, activations, color,
                 )  # fmt: skip
-            alive = drop_ended(alive, limit, termination, under_way)
-        count = seen_pixels(tile, width, picture, seen) if deferred else 0
-        for first in range(0, count, block):
-            part = seen[first : min(first + block, count)]
-            few = len(part)
-            load_mean_features(part, few, width, sums, alpha, basis, activations[density_layers])
-            run_layers(color_parameters[0], dims, density_layers, layers, few, activations)
-            store_colors(part, few, activations[layers], alpha, rgb)
+                for v in range(visible):
+                    s = shown[v]
+                    factor = weights[v] / max(density[s], least_density)
+                    for c in range(3):
+                        rgb[ray_of[owner[s]], c] += factor * color[v, c]
+            alive = drop_ended(alive, limit, termination, tile)
+        if deferred:
+            count = mean_features(opened, raw_width, tile, picture, seen)
+            load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
+            logits = run_network(count, inputs, stride, color_networks[0], color_dims, True, _LEAK, activations)
+            store_colors(seen[:count], logits, color_dims[-1, 1], tile, picture)
 
 
 @njit(**FAST)
-def _add_features(
-    visible, last_of, share, inside, density, least_density, ray_of, owner, weights, shown, width, sums
+def _mix_colors(
+    visible, n, groups, order, ends, cell, point, share, inside, raw_width, geometry, owner, shown, bases,
+    color_networks, color_dims, inputs, stride, rays, seen_as, activations, color,
 ):  # fmt: skip
-    """Adds the features of visible samples, mixtures by density of their evaluations', to the rays' sums."""
-    for v in range(visible):
-        s = shown[v]
-        pixel, factor = sums[pixel_in_tile(ray_of[owner[s]], width)], weights[v] / max(density[s], least_density)
-        for e in range(last_of[s - 1] if s > 0 else 0, last_of[s]):
-            for c in range(len(pixel)):
-                pixel[c] += factor * share[e] * inside[e, c]
+    """Adds the colours that cells give visible samples to ``color``, by their share in the density.
 
-
-@njit(**FAST)
-def _add_colors(
-    visible, n, groups, order, ends, cell, point, share, inside, density, least_density, basis, color_parameters, dims,
-    density_layers, block, ray_of, owner, weights, shown, color, seen_as, activations, rgb,
-):  # fmt: skip
-    """Runs the colour networks for the evaluations of visible samples, mixes by density, adds to the rays."""
-    layers, geometry, one = len(dims), inside.shape[1], np.float32(1)
+    ``rays`` and ``seen_as`` are room: the group's rays, and which visible sample a sample is.
+    """
+    width = color_dims[-1, 1]
     seen_as[:n] = -1
     for v in range(visible):
         seen_as[shown[v]] = v
-        color[v] = np.float32(0)
     for group in range(groups):
         begin = ends[group - 1] if group > 0 else 0
         kept = begin
@@ -156,22 +183,15 @@ def _add_colors(
             if seen_as[point[order[i]]] >= 0:
                 order[kept] = order[i]
                 kept += 1
-        for first in range(begin, kept, block):
-            size = min(kept - first, block)
-            inputs, out = activations[density_layers], activations[layers]
+        for first in range(begin, kept, BLOCK):
+            size = min(kept - first, BLOCK)
             for i in range(size):
-                e = order[first + i]
-                for c in range(geometry):
-                    inputs[c * size + i] = inside[e, c]
-                direction = basis[ray_of[owner[point[e]]]]
-                for c in range(len(direction)):
-                    inputs[(geometry + c) * size + i] = direction[c]
-            run_layers(color_parameters[cell[order[first]]], dims, density_layers, layers, size, activations)
+                rays[i] = owner[point[order[first + i]]]
+            part = order[first : first + size]
+            load_color_inputs(size, part, rays, inside, raw_width, geometry, bases, inputs, stride)
+            network = color_networks[cell[order[first]]]
+            logits = run_network(size, inputs, stride, network, color_dims, True, _LEAK, activations)
             for i in range(size):
                 e = order[first + i]
                 for c in range(3):
-                    color[seen_as[point[e]], c] += share[e] / (one + np.exp(-out[c * size + i]))
-    for v in range(visible):
-        factor = weights[v] / max(density[shown[v]], least_density)
-        for c in range(3):
-            rgb[ray_of[owner[shown[v]]], c] += factor * color[v, c]
+                    color[seen_as[point[e]], c] += share[e] / (_ONE + np.exp(-logits[i * width + c]))

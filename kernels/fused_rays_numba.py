@@ -9,15 +9,23 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.ray_marching_numba import next_sample
-from kernels.threads import COMPILED
+from kernels.layers_numba import LANES
+from kernels.ray_samples import COARSE
+from kernels.simd import load, splat, store
+from kernels.spherical_harmonics_numba import fill_sh_basis
+from kernels.threads import FAST
 
 TILE = 8  # pixels along a side
-BLOCK = 128  # samples of a turn at most
+BLOCK = 64  # samples of a turn at most
 _MOST = 4  # of one ray: those beyond the sample that ends it are for nothing
 GRAIN = 16  # tiles in one task
+_LIMIT = np.float32(15)  # of a density's logarithm
 # What a sample of less weight adds to a picture is left black: a thousand of them are less than three grey levels.
 _LEAST_WEIGHT = np.float32(1e-5)
+_SLACK = np.float32(0.51)  # of a bin: its middle, and a little for rounding
+_LEVEL, _STEEP = np.float32(1e-12), np.float32(1e12)  # a ray along an axis leaves no cell on the others
+_COARSE = np.uint64(COARSE)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
 def tile_count(rays: int, width: int) -> int:
@@ -25,151 +33,282 @@ def tile_count(rays: int, width: int) -> int:
     return -(-width // TILE) * -(-(rays // width) // TILE)
 
 
-@njit(**COMPILED)
-def new_tile():
-    """Room for a tile's rays under way: index, next bin, samples taken, transmittance."""
+@njit(**FAST)
+def new_tile(channels):
+    """Room for a tile: its rays and their way, and sums of ``channels`` channels.
+
+    going: rays under way; ray: numbers; way (9, rays): origin, direction and its inverse in cells; reach (2, rays):
+    near, far; bins, taken, light: next bin, samples taken, transmittance; sums: flat.
+    """
     count = TILE * TILE
-    return np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.float32)
+    way, reach = np.empty((9, count), np.float32), np.empty((2, count), np.float32)
+    bins, taken, light = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.float32)
+    sums = np.zeros(count * channels, np.float32)
+    return np.empty(count, np.int64), np.empty(count, np.int64), way, reach, bins, taken, light, sums
 
 
-@njit(**COMPILED)
+@njit(**FAST)
 def new_samples():
-    """Room for a turn's samples: place (3, BLOCK) world, t, the tile's ray; then weight and number of the visible."""
-    places, shown = np.zeros((3, BLOCK), np.float32), np.empty(BLOCK, np.int64)
-    return places, np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32), shown
+    """Room for a turn's samples: t, the tile's ray, density; then weight and number of the visible."""
+    t, owner, density = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
+    return t, owner, density, np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64)
 
 
-@njit(**COMPILED)
-def new_pixels(features):
-    """Room for a tile's pixels: the sums of their samples' features, and the rays of those that show anything."""
-    return np.zeros((TILE * TILE, features), np.float32), np.empty(TILE * TILE, np.int64)
+@njit(**FAST)
+def open_tile(number, width, rays, grid, step, tile, picture):
+    """Blackens a tile's pixels; how many rays cross the box, 0 if all miss the scene, and how many have a way to go.
 
-
-@njit(**COMPILED)
-def _tile_bounds(number, width, height):
-    """First and past-the-last column, then row, of a tile inside the picture."""
-    tiles_x = (width + TILE - 1) // TILE
-    x0, y0 = number % tiles_x * TILE, number // tiles_x * TILE
-    return x0, min(x0 + TILE, width), y0, min(y0 + TILE, height)
-
-
-@njit(**COMPILED)
-def open_tile(number, width, rays, under_way, picture):
-    """Blackens a tile's pixels; returns how many of its rays have a way to go."""
-    _, _, near, far = rays
-    ray_of, bins, taken, light = under_way
-    rgb, alpha, distance = picture
-    x0, x1, y0, y1 = _tile_bounds(number, width, len(near) // width)
-    alive = 0
-    for row in range(y0, y1):
-        for column in range(x0, x1):
-            ray = row * width + column
-            rgb[ray, 0] = rgb[ray, 1] = rgb[ray, 2] = alpha[ray] = distance[ray] = np.float32(0)
-            if far[ray] > near[ray]:
-                ray_of[alive], bins[alive], taken[alive], light[alive] = ray, 0, 0, np.float32(1)
-                alive += 1
-    return alive
-
-
-@njit(**COMPILED)
-def take_samples(alive, room, rays, grid, step, limit, under_way, samples):
-    """The next samples of the rays under way, ``room`` at most; returns their number."""
+    Each of the latter is at the first bin that is worth a look.
+    """
     origins, directions, near, far = rays
-    lower, inverse_size, occupied, coarse = grid
-    ray_of, bins, taken, _ = under_way
-    places, t, owner, _, _ = samples
-    n = 0
+    lower, inverse_size, _, empty = grid
+    going, ray_of, way, reach, bins, taken, light, sums = tile
+    rgb, alpha, distance = picture
+    tiles_x, height = (width + TILE - 1) // TILE, len(near) // width
+    x0, y0 = number % tiles_x * TILE, number // tiles_x * TILE
+    alive = 0
+    for row in range(y0, min(y0 + TILE, height)):
+        for ray in range(row * width + x0, row * width + min(x0 + TILE, width)):
+            rgb[ray, 0] = rgb[ray, 1] = rgb[ray, 2] = alpha[ray] = distance[ray] = _ZERO
+            if far[ray] > near[ray]:
+                for axis in range(3):
+                    direction = directions[ray, axis] * inverse_size
+                    way[axis, alive] = (origins[ray, axis] - lower[axis]) * inverse_size
+                    way[3 + axis, alive] = direction
+                    way[6 + axis, alive] = _ONE / direction if abs(direction) > _LEVEL else _STEEP
+                reach[0, alive], reach[1, alive] = near[ray], far[ray]
+                ray_of[alive] = ray
+                alive += 1
+    begin, going_on = _empty_until(alive, way, reach, empty, step), 0
+    for r in range(alive):
+        if begin < reach[1, r]:
+            first = np.int64((begin - reach[0, r]) / step - _HALF)
+            going[going_on], bins[r], taken[r], light[r] = r, max(first, 0), 0, _ONE
+            going_on += 1
+    if going_on == 0:
+        return 0, 0
+    sums[:] = _ZERO
+    return alive, going_on
+
+
+@njit(**FAST)
+def _empty_until(count, way, reach, empty, step):
+    """Distance along a tile's rays up to which all of them are in empty space: they leap together.
+
+    Their middle one goes from block to block; the others keep within a growing distance of it.
+    """
+    if count == 0:
+        return _ZERO
+    middle, begin, end = count // 2, reach[0, 0], reach[1, 0]
+    off = spread = _ZERO
+    for r in range(count):
+        begin, end = min(begin, reach[0, r]), max(end, reach[1, r])
+        for axis in range(3):
+            off = max(off, abs(way[axis, r] - way[axis, middle]))
+            spread = max(spread, abs(way[3 + axis, r] - way[3 + axis, middle]))
+    fastest = max(abs(way[3, middle]), abs(way[4, middle]), abs(way[5, middle]))
+    t = begin
+    while t < end:
+        # Cells between the middle ray and the faces of the empty blocks around it, less what the others are off it.
+        x, block = way[0, middle] + t * way[3, middle], _block(way[0, middle] + t * way[3, middle], empty.shape[0])
+        y, row = way[1, middle] + t * way[4, middle], _block(way[1, middle] + t * way[4, middle], empty.shape[1])
+        z, layer = way[2, middle] + t * way[5, middle], _block(way[2, middle] + t * way[5, middle], empty.shape[2])
+        around = np.int64(empty[block, row, layer])
+        if around == 0:
+            break
+        spare = min(_to_face(x, block, around), min(_to_face(y, row, around), _to_face(z, layer, around)))
+        leap = (spare - off - t * spread) / (fastest + spread)
+        if leap < step:
+            break
+        t += leap
+    return t
+
+
+@njit(**FAST)
+def _block(x, count):
+    """The coarse cell, of ``count`` along an axis, nearest to a place in cells."""
+    return min(max(np.int64(np.floor(x)) // COARSE, 0), count - 1)
+
+
+@njit(**FAST)
+def _to_face(x, block, around):
+    """Cells from ``x`` to the nearer face, on one axis, of a cube of coarse cells; less than nothing outside it."""
+    lower = np.float32((block + 1 - around) * COARSE)
+    return min(x - lower, lower + np.float32((2 * around - 1) * COARSE) - x)
+
+
+@njit(**FAST)
+def _next_bin(k, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, occupied, empty, step, steps):
+    """The first bin from ``k`` on whose middle is in an occupied cell, and that middle's t; -1 if there is none."""
+    nx, ny, nz = occupied.shape
+    while True:
+        t = near + (np.float32(k) + _HALF) * step
+        if t >= far:
+            return -1, t
+        x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
+        ix, iy, iz = np.int64(np.floor(x)), np.int64(np.floor(y)), np.int64(np.floor(z))
+        if ix < 0 or iy < 0 or iz < 0 or ix >= nx or iy >= ny or iz >= nz:
+            k += 1
+            continue
+        if occupied[np.uint64(ix), np.uint64(iy), np.uint64(iz)] != 0:
+            return k, t
+        bx, by, bz = np.uint64(ix) // _COARSE, np.uint64(iy) // _COARSE, np.uint64(iz) // _COARSE
+        size, around = 1, 0
+        blocks = np.int64(empty[bx, by, bz])
+        if blocks > 0:
+            size, around = COARSE, blocks - 1
+            ix, iy, iz = np.int64(bx), np.int64(by), np.int64(bz)
+        leave = min(_leave(x, dx, jx, ix, size, around), _leave(y, dy, jy, iy, size, around))
+        leave = min(leave, _leave(z, dz, jz, iz, size, around))
+        # Bins whose middle comes before the empty cells' end hold no sample; rounding may move it by a little.
+        k = max(k + 1, np.int64(np.ceil((t + leave - near) * steps - _SLACK)))
+
+
+@njit(**FAST)
+def _leave(x, d, inverse, cell, size, around):
+    """Ray length from ``x`` out of a cell of an edge, on one axis, with as many cells as that around it."""
+    face = cell + 1 + around if d > _ZERO else cell - around
+    return (np.float32(face * size) - x) * inverse
+
+
+@njit(**FAST)
+def take_samples(alive, room, grid, step, limit, tile, samples):
+    """The next samples of the rays under way, ``room`` at most; returns their number."""
+    _, _, occupied, empty = grid
+    going, _, way, reach, bins, taken, _, _ = tile
+    t, owner = samples[0], samples[1]
+    n, most, steps = 0, min(_MOST, max(1, room // alive)), _ONE / step
     for a in range(alive):
-        ray, k = ray_of[a], bins[a]
-        for _ in range(min(_MOST, max(1, room // alive), room - n, limit - taken[a])):
-            k, at = next_sample(
-                ray, k, np.int64(-1), origins, directions, near, far, lower, inverse_size, occupied, coarse, step
-            )
+        r = going[a]
+        k = bins[r]
+        for _ in range(min(most, room - n, limit - taken[r])):
+            k, at = _next_bin(
+                k, reach[0, r], reach[1, r], way[0, r], way[1, r], way[2, r], way[3, r], way[4, r], way[5, r],
+                way[6, r], way[7, r], way[8, r], occupied, empty, step, steps,
+            )  # fmt: skip
             if k < 0:
                 break
-            for axis in range(3):
-                places[axis, n] = origins[ray, axis] + at * directions[ray, axis]
-            t[n], owner[n] = at, a
+            t[n], owner[n] = at, r
+            k += 1
             n += 1
-            taken[a] += 1
-        bins[a] = k
+            taken[r] += 1
+        bins[r] = k
     return n
 
 
-@njit(**COMPILED)
-def add_densities(n, density, step, termination, under_way, samples, picture):
+@njit(**FAST)
+def place_samples(n, rays, tile, samples, corner, scale, places):
+    """Writes the samples' places, measured from a corner in units of 1 / scale, to ``places`` (3, n and more)."""
+    origins, directions, _, _ = rays
+    t, owner, ray_of = samples[0], samples[1], tile[1]
+    for s in range(n):
+        ray = ray_of[owner[s]]
+        for axis in range(3):
+            places[axis, s] = (origins[ray, axis] + t[s] * directions[ray, axis] - corner[axis]) * scale[axis]
+
+
+@njit(**FAST)
+def density_of(raw):
+    """From a density network's first output."""
+    return np.exp(min(raw, _LIMIT))
+
+
+@njit(**FAST)
+def add_densities(n, step, termination, tile, samples, picture):
     """Composites alpha and distance; returns how many samples are visible, whose colours are still to be added."""
-    ray_of, _, _, light = under_way
-    _, t, owner, weights, shown = samples
+    _, ray_of, _, _, _, _, light, _ = tile
+    t, owner, density, weights, shown = samples
     _, alpha, distance = picture
     visible = 0
     for s in range(n):
-        a = owner[s]
-        if light[a] > termination:
-            left = light[a] * np.exp(-density[s] * step)
-            weight = light[a] - left
-            light[a] = left
-            alpha[ray_of[a]] += weight
-            distance[ray_of[a]] += weight * t[s]
+        r = owner[s]
+        if light[r] > termination:
+            left = light[r] * np.exp(-density[s] * step)
+            weight = light[r] - left
+            light[r] = left
+            alpha[ray_of[r]] += weight
+            distance[ray_of[r]] += weight * t[s]
             if weight > _LEAST_WEIGHT:
                 weights[visible], shown[visible] = weight, s
                 visible += 1
     return visible
 
 
-@njit(**COMPILED)
-def drop_ended(alive, limit, termination, under_way):
+@njit(**FAST)
+def drop_ended(alive, limit, termination, tile):
     """Closes ranks over the rays that have left their interval, are opaque or have all their samples."""
-    ray_of, bins, taken, light = under_way
-    going = 0
+    going, _, _, _, bins, taken, light, _ = tile
+    left = 0
     for a in range(alive):
-        if bins[a] >= 0 and taken[a] < limit and light[a] > termination:
-            ray_of[going], bins[going], taken[going], light[going] = ray_of[a], bins[a], taken[a], light[a]
-            going += 1
-    return going
+        r = going[a]
+        if bins[r] >= 0 and taken[r] < limit and light[r] > termination:
+            going[left] = r
+            left += 1
+    return left
 
 
-@njit(**COMPILED)
-def pixel_in_tile(ray, width):
-    """Number of a ray's pixel in its tile."""
-    return ray // width % TILE * TILE + ray % width % TILE
+@njit(**FAST)
+def add_rows(factor, rows, source, sums, target, width):
+    """Adds ``factor`` times ``width`` (a multiple of 8) values of ``rows`` to those of ``sums``."""
+    for c in range(0, width, LANES):
+        value = load(sums, target + c, LANES) + splat(factor, LANES) * load(rows, source + c, LANES)
+        store(sums, target + c, value)
 
 
-@njit(**COMPILED)
-def seen_pixels(number, width, picture, seen):
-    """Puts the rays of a tile's pixels that show anything into ``seen``; returns how many there are."""
-    _, alpha, _ = picture
-    x0, x1, y0, y1 = _tile_bounds(number, width, len(alpha) // width)
-    count = 0
-    for row in range(y0, y1):
-        for column in range(x0, x1):
-            if alpha[row * width + column] > np.float32(0):
-                seen[count] = row * width + column
-                count += 1
-    return count
+@njit(**FAST)
+def fill_bases(alive, directions, tile, bases):
+    """Direction bases of a tile's rays, a row each."""
+    ray_of = tile[1]
+    for r in range(alive):
+        ray = ray_of[r]
+        fill_sh_basis(directions[ray, 0], directions[ray, 1], directions[ray, 2], bases[r])
 
 
-@njit(**COMPILED)
-def load_mean_features(seen, size, width, sums, alpha, basis, target):
-    """[features / alpha, direction basis] of the rays ``seen``, in rows of ``size``, a channel each."""
-    features = sums.shape[1]
-    for i in range(len(seen)):
-        ray = seen[i]
-        for c in range(features):
-            target[c * size + i] = sums[pixel_in_tile(ray, width), c] / alpha[ray]
-        for c in range(basis.shape[1]):
-            target[(features + c) * size + i] = basis[ray, c]
+@njit(**FAST)
+def load_color_inputs(count, shown, row_of, source, width, geometry, bases, inputs, stride):
+    """[geometry features, direction basis] in rows ``stride`` apart.
+
+    Features follow the first channel of row ``shown[i]`` of ``source``, ``width`` wide; the basis is ``row_of``'s.
+    """
+    for i in range(count):
+        feature, target = shown[i] * width + 1, i * stride
+        for c in range(geometry):
+            inputs[target + c] = source[feature + c]
+        basis = bases[row_of[i]]
+        for c in range(len(basis)):
+            inputs[target + geometry + c] = basis[c]
 
 
-@njit(**COMPILED)
-def store_colors(seen, size, logits, alpha, rgb):
-    """Colours of the rays ``seen``, multiplied by alpha, from their logits."""
-    for i in range(len(seen)):
+@njit(**FAST)
+def add_colors(visible, logits, width, tile, samples, picture):
+    """Adds the visible samples' colours, from rows of logits, to their pixels."""
+    ray_of, owner, weights, shown, rgb = tile[1], samples[1], samples[3], samples[4], picture[0]
+    for v in range(visible):
+        ray = ray_of[owner[shown[v]]]
         for c in range(3):
-            rgb[seen[i], c] = alpha[seen[i]] / (np.float32(1) + np.exp(-logits[c * size + i]))
+            rgb[ray, c] += weights[v] / (_ONE + np.exp(-logits[v * width + c]))
 
 
-@njit(**COMPILED)
-def even(count):
-    """``count`` rounded up to a multiple of 16, a number of columns on which matrix products run best."""
-    return (count + 15) // 16 * 16
+@njit(**FAST)
+def mean_features(count, width, tile, picture, seen):
+    """Turns sums of features into means; puts those of the first ``count`` rays that show anything into ``seen``."""
+    ray_of, sums, alpha = tile[1], tile[7], picture[1]
+    found = 0
+    for r in range(count):
+        opacity = alpha[ray_of[r]]
+        if opacity > _ZERO:
+            for c in range(r * width, (r + 1) * width):
+                sums[c] /= opacity
+            seen[found] = r
+            found += 1
+    return found
+
+
+@njit(**FAST)
+def store_colors(seen, logits, width, tile, picture):
+    """Colours of the rays ``seen``, multiplied by alpha, from rows of logits."""
+    rgb, alpha, _ = picture
+    for i in range(len(seen)):
+        ray = tile[1][seen[i]]
+        for c in range(3):
+            rgb[ray, c] = alpha[ray] / (_ONE + np.exp(-logits[i * width + c]))

@@ -104,7 +104,7 @@ def fused_refusal(
         if field.deferred:
             return "its Triton twin does not know deferred shading"
         return triton_refusal(device) or field.refusal()
-    return None if precision == torch.float32 else f"on the CPU it computes in float32, found {precision}"
+    return None
 
 
 @torch.no_grad()
@@ -133,7 +133,7 @@ def render_fused(
         step: bin length in world units.
         limit: most samples per ray.
         termination: a ray ends when its transmittance is no more than this, [0, 1).
-        precision: type of the tables and of the factors of products, float32 or with Triton float16; sums are float32.
+        precision: type of the tables, float32 or float16, and with Triton of the factors of products; sums are float32.
         implementation: "auto", "numba" (CPU) or "triton".
 
     Raises:
@@ -148,13 +148,13 @@ def render_fused(
     if not len(origins):
         return picture
     rays = tuple(part.contiguous() for part in (origins, directions, near, far))
-    basis = sh_basis(directions, field.direction_degree, implementation=implementation).contiguous()
     if resolve("fused_render", implementation, origins.device, ("numba", "triton")) == "numba":
-        grid = np.array(cells.lower, np.float32), np.float32(1 / cells.size), cells.occupied, cells.coarse
+        grid = np.array(cells.lower, np.float32), np.float32(1 / cells.size), cells.occupied, cells.empty_blocks
         march = np.float32(step), limit, np.float32(termination)
         twin = fused_hash_numba if isinstance(field, HashField) else fused_grouped_numba
-        twin.render(rays, basis, width, grid, march, field, picture)
+        twin.render(rays, width, grid, march, field, precision, picture)
         return picture
+    basis = sh_basis(directions, field.direction_degree, implementation=implementation).contiguous()
     march = step, limit, termination
     if isinstance(field, HashField):
         from kernels import fused_hash_triton

@@ -9,10 +9,14 @@ from torch import Tensor
 
 from kernels.adam import ROWS_PER_FLAG, TouchedRows
 from kernels.hash_layout import PRIME_Y, PRIME_Z, HashLayout
+from kernels.simd import load, maximum, minimum, splat, store, to_float, to_integer
 from kernels.threads import FAST, parallel_for
 
-_BLOCK = 64
+BLOCK = 64  # points whose vertices are found at a time
 _GRAIN = 4096
+_LANES = 8
+_PRIMES = np.array([PRIME_Y, PRIME_Z], np.uint32).view(np.int32)
+_PRIME_Y, _PRIME_Z = _PRIMES
 
 
 class HashEncodeNumba(torch.autograd.Function):
@@ -21,8 +25,9 @@ class HashEncodeNumba(torch.autograd.Function):
         columns = x.detach().t().contiguous()
         out = torch.empty((layout.output_width, len(x)), dtype=torch.float32)
         levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
-        parallel_for(encode, len(x), columns, table, *levels, out, grain=_GRAIN)
-        ctx.columns, ctx.table, ctx.levels, ctx.touched = columns, table, levels, touched
+        entry = (0,) * layout.features
+        parallel_for(_encode, len(x), columns, table.detach().view(-1), entry, *levels, out, grain=_GRAIN)
+        ctx.columns, ctx.table, ctx.levels, ctx.touched, ctx.entry = columns, table, levels, touched, entry
         return out.t()
 
     @staticmethod
@@ -33,91 +38,136 @@ class HashEncodeNumba(torch.autograd.Function):
                 table.grad = torch.zeros_like(table)
             grad, touched = grad.t().contiguous(), ctx.touched or TouchedRows(len(table))
             # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
-            levels = len(ctx.levels[1])
-            parallel_for(_encode_backward, levels, ctx.columns, grad, *ctx.levels, table.grad, touched.flags, grain=1)
+            parallel_for(
+                _encode_backward, len(ctx.levels[1]), ctx.columns, grad, ctx.entry, *ctx.levels, table.grad.view(-1),
+                touched.flags, grain=1,
+            )  # fmt: skip
         return None, None, None, None
 
 
 @njit(**FAST)
-def _corners(x, first, n, offset, size, resolution, scale, hashed, index, weight):
-    """Table entries (8, n) and trilinear weights (8, n) of points ``first .. first + n`` on one level."""
-    half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
-    mask = size - 1
-    xs, ys, zs = x[0, first : first + n], x[1, first : first + n], x[2, first : first + n]
-    for k in range(n):
-        px = min(max(xs[k], zero), one) * scale + half
-        py = min(max(ys[k], zero), one) * scale + half
-        pz = min(max(zs[k], zero), one) * scale + half
-        ix, iy, iz = np.int32(px), np.int32(py), np.int32(pz)
-        fx, fy, fz = px - np.float32(ix), py - np.float32(iy), pz - np.float32(iz)
+def new_points():
+    """Room for a block of points: x, y, z in the unit cube; their 8 table entries and weights, BLOCK by BLOCK."""
+    return np.zeros((3, BLOCK), np.float32), np.empty(8 * BLOCK, np.int32), np.empty(8 * BLOCK, np.float32)
+
+
+@njit(**FAST)
+def _corners(n, points, offset, size, resolution, scale, hashed):
+    """Fills the table entries and trilinear weights of a block's first n points on one level."""
+    x, index, weight = points
+    half, one, zero = splat(np.float32(0.5), _LANES), splat(np.float32(1), _LANES), splat(np.float32(0), _LANES)
+    stretch, base, whole = splat(scale, _LANES), splat(np.int32(offset), _LANES), splat(np.int32(size), _LANES)
+    unit, row = splat(np.int32(1), _LANES), splat(np.int32(resolution), _LANES)
+    prime_y, prime_z, mask = splat(_PRIME_Y, _LANES), splat(_PRIME_Z, _LANES), splat(np.int32(size - 1), _LANES)
+    layer = row * row
+    for k in range(0, n, _LANES):
+        px = minimum(maximum(load(x[0], k, _LANES), zero), one) * stretch + half
+        py = minimum(maximum(load(x[1], k, _LANES), zero), one) * stretch + half
+        pz = minimum(maximum(load(x[2], k, _LANES), zero), one) * stretch + half
+        ix, iy, iz = to_integer(px), to_integer(py), to_integer(pz)
+        fx, fy, fz = px - to_float(ix), py - to_float(iy), pz - to_float(iz)
         if hashed:
-            y0, z0 = np.int64(iy) * PRIME_Y, np.int64(iz) * PRIME_Z
-            y1, z1, jx = y0 + PRIME_Y, z0 + PRIME_Z, ix + 1
+            jx, y0, z0 = ix + unit, iy * prime_y, iz * prime_z
+            y1, z1 = y0 + prime_y, z0 + prime_z
             yz00, yz10, yz01, yz11 = y0 ^ z0, y1 ^ z0, y0 ^ z1, y1 ^ z1
-            index[0, k] = offset + ((ix ^ yz00) & mask)
-            index[1, k] = offset + ((jx ^ yz00) & mask)
-            index[2, k] = offset + ((ix ^ yz10) & mask)
-            index[3, k] = offset + ((jx ^ yz10) & mask)
-            index[4, k] = offset + ((ix ^ yz01) & mask)
-            index[5, k] = offset + ((jx ^ yz01) & mask)
-            index[6, k] = offset + ((ix ^ yz11) & mask)
-            index[7, k] = offset + ((jx ^ yz11) & mask)
+            store(index, k, base + ((ix ^ yz00) & mask))
+            store(index, BLOCK + k, base + ((jx ^ yz00) & mask))
+            store(index, 2 * BLOCK + k, base + ((ix ^ yz10) & mask))
+            store(index, 3 * BLOCK + k, base + ((jx ^ yz10) & mask))
+            store(index, 4 * BLOCK + k, base + ((ix ^ yz01) & mask))
+            store(index, 5 * BLOCK + k, base + ((jx ^ yz01) & mask))
+            store(index, 6 * BLOCK + k, base + ((ix ^ yz11) & mask))
+            store(index, 7 * BLOCK + k, base + ((jx ^ yz11) & mask))
         else:
-            a = ix + resolution * (iy + resolution * iz)
-            e = a + resolution * resolution
-            # A vertex one past the far face wraps round, as in tiny-cuda-nn.
-            index[0, k] = offset + (a if a < size else a - size)
-            index[1, k] = offset + (a + 1 if a + 1 < size else a + 1 - size)
-            index[2, k] = offset + (a + resolution if a + resolution < size else a + resolution - size)
-            c = a + resolution + 1
-            index[3, k] = offset + (c if c < size else c - size)
-            index[4, k] = offset + (e if e < size else e - size)
-            index[5, k] = offset + (e + 1 if e + 1 < size else e + 1 - size)
-            index[6, k] = offset + (e + resolution if e + resolution < size else e + resolution - size)
-            g = e + resolution + 1
-            index[7, k] = offset + (g if g < size else g - size)
+            # A vertex one past the far face wraps round, as in tiny-cuda-nn: less than nothing is a large number.
+            a = ix + row * iy + layer * iz
+            b, c = a + unit, a + row
+            d, e, f, g = c + unit, a + layer, b + layer, c + layer
+            h = d + layer
+            store(index, k, base + minimum(a, a - whole))
+            store(index, BLOCK + k, base + minimum(b, b - whole))
+            store(index, 2 * BLOCK + k, base + minimum(c, c - whole))
+            store(index, 3 * BLOCK + k, base + minimum(d, d - whole))
+            store(index, 4 * BLOCK + k, base + minimum(e, e - whole))
+            store(index, 5 * BLOCK + k, base + minimum(f, f - whole))
+            store(index, 6 * BLOCK + k, base + minimum(g, g - whole))
+            store(index, 7 * BLOCK + k, base + minimum(h, h - whole))
         gx, gy, gz = one - fx, one - fy, one - fz
         yz00w, yz10w, yz01w, yz11w = gy * gz, fy * gz, gy * fz, fy * fz
-        weight[0, k], weight[1, k] = gx * yz00w, fx * yz00w
-        weight[2, k], weight[3, k] = gx * yz10w, fx * yz10w
-        weight[4, k], weight[5, k] = gx * yz01w, fx * yz01w
-        weight[6, k], weight[7, k] = gx * yz11w, fx * yz11w
+        store(weight, k, gx * yz00w)
+        store(weight, BLOCK + k, fx * yz00w)
+        store(weight, 2 * BLOCK + k, gx * yz10w)
+        store(weight, 3 * BLOCK + k, fx * yz10w)
+        store(weight, 4 * BLOCK + k, gx * yz01w)
+        store(weight, 5 * BLOCK + k, fx * yz01w)
+        store(weight, 6 * BLOCK + k, gx * yz11w)
+        store(weight, 7 * BLOCK + k, fx * yz11w)
 
 
 @njit(**FAST)
-def encode(start, stop, x, table, offsets, resolutions, scales, hashed, out):
-    """Fills ``out[:, start:stop]``, (levels * features, N), from ``x`` (3, N)."""
-    features = table.shape[1]
-    index = np.empty((8, _BLOCK), np.uint32)  # unsigned: no check for negative indices
-    weight = np.empty((8, _BLOCK), np.float32)
+def encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, first):
+    """Writes the encodings of a block's n points, (n, levels * features), to the flat ``rows`` from ``first`` on.
+
+    ``table`` is flat, float32 or the bits of float16; ``entry`` a tuple of as many members as an entry has features.
+    """
+    features = len(entry)
+    channels = len(scales) * features
+    _, index, weight = points
     for level in range(len(scales)):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
-        for first in range(start, stop, _BLOCK):
-            n = min(stop - first, _BLOCK)
-            _corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
-            for f in range(features):
-                channel = out[level * features + f, first : first + n]
-                for k in range(n):
-                    value = weight[0, k] * table[index[0, k], f]
-                    for corner in range(1, 8):
-                        value += weight[corner, k] * table[index[corner, k], f]
-                    channel[k] = value
+        _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
+        at = first + level * features
+        for k in range(n):
+            value = splat(weight[k], entry) * load(table, np.intp(index[k]) * features, entry)
+            for corner in range(BLOCK, 8 * BLOCK, BLOCK):
+                start = np.intp(index[corner + k]) * features
+                value = value + splat(weight[corner + k], entry) * load(table, start, entry)
+            store(rows, at, value)
+            at += channels
 
 
 @njit(**FAST)
-def _encode_backward(first_level, last_level, x, grad, offsets, resolutions, scales, hashed, table_grad, touched):
-    """Adds the gradient of ``out`` (levels * features, N) to ``table_grad`` for some levels, all points."""
-    features, count = table_grad.shape[1], x.shape[1]
-    index = np.empty((8, _BLOCK), np.uint32)  # unsigned: no check for negative indices
-    weight = np.empty((8, _BLOCK), np.float32)
+def _load_points(x, first, n, points):
+    for axis in range(3):
+        for k in range(n):
+            points[0][axis, k] = x[axis, first + k]
+
+
+@njit(**FAST)
+def _encode(start, stop, x, table, entry, offsets, resolutions, scales, hashed, out):
+    """Fills ``out[:, start:stop]``, (levels * features, N), from ``x`` (3, N)."""
+    points, channels = new_points(), len(out)
+    rows = np.empty(channels * BLOCK, np.float32)
+    for first in range(start, stop, BLOCK):
+        n = min(stop - first, BLOCK)
+        _load_points(x, first, n, points)
+        encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, 0)
+        for c in range(channels):
+            for k in range(n):
+                out[c, first + k] = rows[k * channels + c]
+
+
+@njit(**FAST)
+def _encode_backward(
+    first_level, last_level, x, grad, entry, offsets, resolutions, scales, hashed, table_grad, touched
+):  # fmt: skip
+    """Adds the gradient of ``out`` (levels * features, N) to the flat ``table_grad`` for some levels, all points."""
+    features, count = len(entry), x.shape[1]
+    points, rows = new_points(), np.empty(features * BLOCK, np.float32)
+    _, index, weight = points
     for level in range(first_level, last_level):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
-        for first in range(0, count, _BLOCK):
-            n = min(count - first, _BLOCK)
-            _corners(x, first, n, offset, size, resolutions[level], scales[level], hashed[level], index, weight)
+        for first in range(0, count, BLOCK):
+            n = min(count - first, BLOCK)
+            _load_points(x, first, n, points)
+            _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
+            for f in range(features):
+                for k in range(n):
+                    rows[k * features + f] = grad[level * features + f, first + k]
             for k in range(n):
-                for corner in range(8):
-                    entry, w = index[corner, k], weight[corner, k]
-                    touched[entry // ROWS_PER_FLAG] = 1
-                    for f in range(features):
-                        table_grad[entry, f] += w * grad[level * features + f, first + k]
+                value = load(rows, k * features, entry)
+                for corner in range(k, 8 * BLOCK, BLOCK):
+                    row = np.intp(index[corner])
+                    touched[row // ROWS_PER_FLAG] = 1
+                    sum_ = load(table_grad, row * features, entry) + splat(weight[corner], entry) * value
+                    store(table_grad, row * features, sum_)

@@ -1,32 +1,57 @@
-"""Where numba keeps compiled kernels: it refuses to compile where it finds no folder that it can write to."""
+"""Where numba keeps compiled kernels: a folder that can be written to, and another one after every change of theirs.
+
+Numba compiles a kernel anew when its own file has changed, but not when a function of another file has that is compiled
+into it: a new version of this program would run parts of the one before.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 _VARIABLE = "NUMBA_CACHE_DIR"
+_PREFIX = "numba-"
+_OUTDATED_SECONDS = 24 * 3600.0  # no process that was started with the kernels of then saves any more of them
 
 
 def place_numba_cache() -> None:
-    """Leaves numba its folder where it can have one: the user's choice, the source's own, or one in the user's home.
+    """Gives numba the first folder that it can have: the user's choice, beside the source, in the user's home.
 
     Else it is given one in the temporary folder, and without that it compiles anew in each run.
     """
-    chosen = os.environ.get(_VARIABLE)
-    if chosen and _can_write(Path(chosen), make=True):
-        return
-    if _can_write(Path(__file__).parent / "__pycache__", make=True) or _can_write(Path(os.path.expanduser("~"))):
-        os.environ.pop(_VARIABLE, None)
-        return
-    folder = _own_temporary_folder()
+    name = _PREFIX + _digest_of_kernels()
+    chosen, beside = os.environ.get(_VARIABLE), Path(__file__).parent / "__pycache__"
+    if chosen and Path(chosen).name == name:
+        return  # by the process that started this one
+    folders = [Path(chosen)] if chosen else []
+    folders += [beside, Path(os.path.expanduser("~")) / ".cache" / "lego-response-distill"]
+    folder = next((folder for folder in folders if _can_write(folder)), None) or _own_temporary_folder()
     if folder is not None:
-        os.environ[_VARIABLE] = str(folder)
+        if folder == beside:
+            _remove_outdated(folder, name)
+        os.environ[_VARIABLE] = str(folder / name)
         return
     from numba.core.dispatcher import Dispatcher
 
     Dispatcher.enable_caching = lambda self: None
+
+
+def _digest_of_kernels() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        if not source.stem.endswith("_triton"):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _remove_outdated(folder: Path, name: str) -> None:
+    for other in folder.glob(f"{_PREFIX}*"):
+        if other.name != name and time.time() - other.stat().st_mtime > _OUTDATED_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _own_temporary_folder() -> Path | None:
@@ -42,10 +67,9 @@ def _own_temporary_folder() -> Path | None:
         return None
 
 
-def _can_write(folder: Path, make: bool = False) -> bool:
+def _can_write(folder: Path) -> bool:
     try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:

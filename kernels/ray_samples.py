@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,9 +34,16 @@ class Cells:
         """(ceil(X/4), ceil(Y/4), ceil(Z/4)) uint8: whether any fine cell of the block is occupied."""
         return self._blocks()
 
+    @cached_property
+    def empty_blocks(self) -> np.ndarray:
+        """Like ``coarse``, on the CPU, uint8: how many blocks away the nearest occupied one is (chessboard metric)."""
+        blocks = distance_transform_cdt(self.coarse.numpy() == 0, metric="chessboard")
+        return np.where(blocks < 0, 255, blocks).clip(max=255).astype(np.uint8)  # -1: nothing is occupied
+
     def follow(self) -> None:
         """After a change of ``occupied`` in place: what follows from it changes in place too, for recorded graphs."""
-        self.__dict__.pop("places", None)
+        for name in ("places", "empty_blocks"):
+            self.__dict__.pop(name, None)
         if "coarse" in self.__dict__:
             self.coarse.copy_(self._blocks())
 

@@ -1,0 +1,151 @@
+"""Vectors of a few lanes inside numba kernels: values of SIMD registers, which numba itself does not know.
+
+LLVM's own vectoriser turns a loop over samples into gathers, element by element; a table entry's features, or a layer's
+outputs, are neighbours in memory, and one load takes them all. Arithmetic on vectors is written with operators.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, models, overload, register_model
+
+_LLVM = {types.float32: ir.FloatType(), types.int32: ir.IntType(32)}
+_FLAGS = ("contract", "nsz")
+
+
+class Vector(types.Type):
+    """Numba's type of a vector: ``lanes`` values of float32 or int32."""
+
+    def __init__(self, element: types.Type, lanes: int) -> None:
+        self.element, self.lanes = element, lanes
+        super().__init__(f"{element}x{lanes}")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, ir.VectorType(_LLVM[vector.element], vector.lanes))
+
+
+def _pointer(context, builder, array_type, array, index, element):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), element.as_pointer())
+
+
+def _lanes(count):
+    """Of a literal, or of a tuple that has as many members: what a kernel is compiled for by its arguments."""
+    return count.count if isinstance(count, types.UniTuple) else count.literal_value
+
+
+@intrinsic(prefer_literal=True)
+def load(typing, array, index, lanes):
+    """``lanes`` neighbours of a flat array from ``index`` on; int16 is taken for the bits of a float16."""
+    half = array.dtype == types.int16
+    vector = Vector(types.float32 if half else array.dtype, _lanes(lanes))
+
+    def generate(context, builder, signature, args):
+        element = ir.HalfType() if half else _LLVM[vector.element]
+        place = ir.VectorType(element, vector.lanes)
+        value = builder.load(_pointer(context, builder, signature.args[0], args[0], args[1], place), align=2)
+        return builder.fpext(value, ir.VectorType(ir.FloatType(), vector.lanes)) if half else value
+
+    return vector(array, types.intp, lanes), generate
+
+
+@intrinsic
+def store(typing, array, index, value):
+    """Writes a vector to a flat array from ``index`` on."""
+
+    def generate(context, builder, signature, args):
+        place = ir.VectorType(_LLVM[value.element], value.lanes)
+        builder.store(args[2], _pointer(context, builder, signature.args[0], args[0], args[1], place), align=4)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, value), generate
+
+
+@intrinsic(prefer_literal=True)
+def splat(typing, value, lanes):
+    """A float32 or int32 in every one of ``lanes``."""
+    element = types.float32 if isinstance(value, types.Float) else types.int32
+    vector = Vector(element, _lanes(lanes))
+
+    def generate(context, builder, signature, args):
+        empty = ir.Constant(ir.VectorType(_LLVM[element], vector.lanes), ir.Undefined)
+        first = builder.insert_element(empty, args[0], ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
+        return builder.shuffle_vector(first, empty, zeros)
+
+    return vector(element, lanes), generate
+
+
+def _operation(floats, integers, *, arguments=2):
+    """An intrinsic of one or two vectors of the same type from what emits it for either element; None: for none."""
+
+    def typed(*vectors):
+        first = vectors[0]
+        emit = floats if isinstance(first, Vector) and first.element == types.float32 else integers
+        if emit is None or any(vector != first for vector in vectors):
+            return None
+        result, emit_lanes = emit
+
+        def generate(context, builder, signature, args):
+            return emit_lanes(builder, *args)
+
+        return (Vector(result, first.lanes) if result else first)(*vectors), generate
+
+    if arguments == 1:
+        return intrinsic(lambda typing, a: typed(a))
+    return intrinsic(lambda typing, a, b: typed(a, b))
+
+
+def _float(name):
+    return None, lambda builder, a, b: getattr(builder, name)(a, b, flags=_FLAGS)
+
+
+def _integer(name):
+    return None, lambda builder, a, b: getattr(builder, name)(a, b)
+
+
+def _lesser(builder, a, b):
+    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+
+def _greater(builder, a, b):
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _lesser_unsigned(builder, a, b):
+    return builder.select(builder.icmp_unsigned("<", a, b), a, b)
+
+
+def _converted(name, element):
+    return element, lambda builder, a: getattr(builder, name)(a, ir.VectorType(_LLVM[element], a.type.count))
+
+
+minimum = _operation((None, _lesser), (None, _lesser_unsigned))  # of integers the unsigned one
+maximum = _operation((None, _greater), None)
+to_integer = _operation(_converted("fptosi", types.int32), None, arguments=1)  # towards zero
+to_float = _operation(None, _converted("sitofp", types.float32), arguments=1)
+_OPERATORS = {
+    operator.add: _operation(_float("fadd"), _integer("add")),
+    operator.sub: _operation(_float("fsub"), _integer("sub")),
+    operator.mul: _operation(_float("fmul"), _integer("mul")),
+    operator.xor: _operation(None, _integer("xor")),
+    operator.and_: _operation(None, _integer("and_")),
+}
+
+
+def _overload(symbol, operation):
+    @overload(symbol, inline="always")
+    def of_vectors(a, b):
+        if isinstance(a, Vector) and a == b:
+            return lambda a, b: operation(a, b)
+        return None
+
+
+for _symbol, _its in _OPERATORS.items():
+    _overload(_symbol, _its)
