@@ -35,20 +35,26 @@ from kernels.threads import FAST, parallel_for
 _LEAK, _ZERO, _ONE = np.float32(LEAK), np.float32(0), np.float32(1)
 
 
-def render(rays, width, grid, march, field, precision, picture) -> None:
-    """Fills ``picture``; see ``kernels.fused_render.render_fused``. Its networks are float32 in any precision."""
-    layout = field.layout
-    density = _pack(field.density_parameters, layout.density_dims, 1)
-    color = _pack(field.color_parameters, layout.color_dims, 0)
-    cells = np.array(field.grid, dtype=np.int64)
-    scale = torch.from_numpy(cells.astype(np.float32)) / (field.box[1] - field.box[0])
-    widest = BLOCK * max(density.width, color.width, padded(layout.position_width))
-    parallel_for(
-        _render, tile_count(len(rays[0]), width), *rays, width, *grid, *march, field.box[0], scale, cells,
-        np.float32(field.blend), np.float32(field.least_density), *density, *color, layout.frequencies, widest,
-        layout.geo_features, layout.direction_width, padded(layout.geo_features + layout.direction_width),
-        field.deferred, *picture, grain=GRAIN,
-    )  # fmt: skip
+class Prepared:
+    """A field as the kernel wants it; see ``kernels.fused_render.FusedRenderer``. Networks are float32 always."""
+
+    def __init__(self, field, precision) -> None:
+        layout = field.layout
+        density = _pack(field.density_parameters, layout.density_dims, 1)
+        color = _pack(field.color_parameters, layout.color_dims, 0)
+        cells = np.array(field.grid, dtype=np.int64)
+        scale = torch.from_numpy(cells.astype(np.float32)) / (field.box[1] - field.box[0])
+        widest = BLOCK * max(density.width, color.width, padded(layout.position_width))
+        self._arguments = (
+            field.box[0], scale, cells, np.float32(field.blend), np.float32(field.least_density), *density, *color,
+            layout.frequencies, widest, layout.geo_features, layout.direction_width,
+            padded(layout.geo_features + layout.direction_width), field.deferred,
+        )  # fmt: skip
+
+    def render(self, rays, width, grid, march, picture) -> None:
+        """Fills ``picture``."""
+        tiles = tile_count(len(rays[0]), width)
+        parallel_for(_render, tiles, *rays, width, *grid, *march, *self._arguments, *picture, grain=GRAIN)
 
 
 def _pack(parameters: Tensor, dims: np.ndarray, rolled: int) -> Networks:
@@ -92,7 +98,11 @@ def _render(
     corner, scale, cells, blend, least_density, density_networks, density_dims, color_networks, color_dims, frequencies,
     widest, geometry, basis, stride, deferred, rgb, alpha, distance,
 ):  # fmt: skip
-    rays, grid, picture = (origins, directions, near, far), (lower, inverse_size, occupied, empty), (rgb, alpha, distance)
+    rays, grid, picture = (
+        (origins, directions, near, far),
+        (lower, inverse_size, occupied, empty),
+        (rgb, alpha, distance),
+    )
     raw_width, most = density_dims[-1, 1], BLOCK * (8 if blend > 0 else 1)
     tile, samples = new_tile(raw_width), new_samples()
     ray_of, sums, bases = tile[1], tile[7], np.empty((TILE * TILE, basis), np.float32)
@@ -127,9 +137,7 @@ def _render(
                     size = min(ends[group] - first, BLOCK)
                     _encode_rows(local, order, first, size, frequencies, columns, rows)
                     network = density_networks[cell[order[first]]]
-                    raw = run_network(
-                        size, rows, 3 + 6 * frequencies, network, density_dims, True, _LEAK, activations
-                    )
+                    raw = run_network(size, rows, 3 + 6 * frequencies, network, density_dims, True, _LEAK, activations)
                     for i in range(size):
                         e = order[first + i]
                         share[e] *= density_of(raw[i * raw_width])

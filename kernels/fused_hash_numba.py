@@ -33,25 +33,30 @@ from kernels.threads import FAST, parallel_for
 _RELU = np.float32(0)
 
 
-def render(rays, width, grid, march, field, precision, picture) -> None:
-    """Fills ``picture``; see ``kernels.fused_render.render_fused``."""
-    density, color = (
-        pack([weight.t()[None] for weight in weights], biased=False)
-        for weights in (field.density_weights, field.color_weights)
-    )
-    lower, upper = field.box.numpy()
-    scale = np.full(3, 1 / (upper - lower).max(), np.float32)
-    table = field.table.to(precision).flatten()
-    table = table.view(torch.int16) if precision == torch.float16 else table
-    layout = field.layout
-    levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
-    widest = BLOCK * max(density.width, color.width)
-    geometry, basis = len(field.density_weights[-1]) - 1, (field.direction_degree + 1) ** 2
-    parallel_for(
-        _render, tile_count(len(rays[0]), width), *rays, width, *grid, *march, lower, scale, table,
-        (0,) * layout.features, *levels, density.parameters[0], density.dims, color.parameters[0], color.dims, widest,
-        geometry, basis, padded(geometry + basis), field.deferred, *picture, grain=GRAIN,
-    )  # fmt: skip
+class Prepared:
+    """A field as the kernel wants it; see ``kernels.fused_render.FusedRenderer``."""
+
+    def __init__(self, field, precision) -> None:
+        density, color = (
+            pack([weight.t()[None] for weight in weights], biased=False)
+            for weights in (field.density_weights, field.color_weights)
+        )
+        lower, upper = field.box.numpy()
+        scale = np.full(3, 1 / (upper - lower).max(), np.float32)
+        table, layout = field.table.detach().to(precision).flatten(), field.layout
+        table = table.view(torch.int16) if precision == torch.float16 else table
+        levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
+        geometry, basis = len(field.density_weights[-1]) - 1, (field.direction_degree + 1) ** 2
+        self._arguments = (
+            lower, scale, table, (0,) * layout.features, *levels, density.parameters[0], density.dims,
+            color.parameters[0], color.dims, BLOCK * max(density.width, color.width), geometry, basis,
+            padded(geometry + basis), field.deferred,
+        )  # fmt: skip
+
+    def render(self, rays, width, grid, march, picture) -> None:
+        """Fills ``picture``."""
+        tiles = tile_count(len(rays[0]), width)
+        parallel_for(_render, tiles, *rays, width, *grid, *march, *self._arguments, *picture, grain=GRAIN)
 
 
 @njit(**FAST)
@@ -60,7 +65,11 @@ def _render(
     corner, scale, table, entry, offsets, resolutions, scales, hashed, density_network, density_dims, color_network,
     color_dims, widest, geometry, basis, stride, deferred, rgb, alpha, distance,
 ):  # fmt: skip
-    rays, grid, picture = (origins, directions, near, far), (lower, inverse_size, occupied, empty), (rgb, alpha, distance)
+    rays, grid, picture = (
+        (origins, directions, near, far),
+        (lower, inverse_size, occupied, empty),
+        (rgb, alpha, distance),
+    )
     channels, raw_width = len(scales) * len(entry), density_dims[-1, 1]
     tile, samples, points = new_tile(raw_width), new_samples(), new_points()
     _, owner, density, weights, shown = samples

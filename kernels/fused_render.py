@@ -92,10 +92,8 @@ class RenderedPicture(NamedTuple):
     distance: Tensor
 
 
-def fused_refusal(
-    field: Field | None, device: torch.device, implementation: str = "auto", precision: torch.dtype = torch.float32
-) -> str | None:
-    """Why ``render_fused`` cannot render a field on a device; None where it can."""
+def fused_refusal(field: Field | None, device: torch.device, implementation: str = "auto") -> str | None:
+    """Why ``FusedRenderer`` cannot render a field on a device; None where it can."""
     if field is None:
         return "it does not know this kind of student"
     if implementation == "torch":
@@ -107,69 +105,88 @@ def fused_refusal(
     return None
 
 
-@torch.no_grad()
-def render_fused(
-    field: Field,
-    origins: Tensor,
-    directions: Tensor,
-    near: Tensor,
-    far: Tensor,
-    cells: Cells,
-    *,
-    width: int,
-    step: float,
-    limit: int,
-    termination: float,
-    precision: torch.dtype = torch.float32,
-    implementation: str = "auto",
-) -> RenderedPicture:
-    """Renders rays from samples in the middles of occupied bins; nothing waits for the device.
+class FusedRenderer:
+    """Pictures of a field that does not change meanwhile; nothing waits for the device.
 
     Args:
-        origins, directions: (R, 3) world; directions are unit.
-        near, far: (R,) interval; far <= near gives an empty ray.
+        field: on the device of the rays to come.
         cells: where samples are wanted.
-        width: rays in a row of the picture; they are row-major. Neighbours are rendered together.
-        step: bin length in world units.
-        limit: most samples per ray.
-        termination: a ray ends when its transmittance is no more than this, [0, 1).
-        precision: type of the tables, float32 or float16, and with Triton of the factors of products; sums are float32.
+        precision: type of the tables, and with Triton of the factors of products, float32 or float16; sums are float32.
         implementation: "auto", "numba" (CPU) or "triton".
 
     Raises:
-        ValueError: rows are not whole, or the kernel cannot render the field there.
+        ValueError: the kernel cannot render the field there.
     """
-    refusal = fused_refusal(field, origins.device, implementation, precision)
-    if refusal is not None:
-        raise ValueError(f"the fused renderer cannot run: {refusal}")
-    if width < 1 or len(origins) % width:
-        raise ValueError(f"width: found {width}, expected a divisor of the number of rays, {len(origins)}")
-    picture = RenderedPicture(*(origins.new_empty(shape) for shape in (origins.shape, near.shape, near.shape)))
-    if not len(origins):
-        return picture
-    rays = tuple(part.contiguous() for part in (origins, directions, near, far))
-    if resolve("fused_render", implementation, origins.device, ("numba", "triton")) == "numba":
-        grid = np.array(cells.lower, np.float32), np.float32(1 / cells.size), cells.occupied, cells.empty_blocks
-        march = np.float32(step), limit, np.float32(termination)
+
+    @torch.no_grad()
+    def __init__(
+        self, field: Field, cells: Cells, precision: torch.dtype = torch.float32, implementation: str = "auto"
+    ) -> None:
+        device = cells.occupied.device
+        refusal = fused_refusal(field, device, implementation)
+        if refusal is not None:
+            raise ValueError(f"the fused renderer cannot run: {refusal}")
+        self.field, self.cells, self.precision, self.implementation = field, cells, precision, implementation
+        self._by_numba = resolve("fused_render", implementation, device, ("numba", "triton")) == "numba"
         twin = fused_hash_numba if isinstance(field, HashField) else fused_grouped_numba
-        twin.render(rays, width, grid, march, field, precision, picture)
+        self._prepared = twin.Prepared(field, precision) if self._by_numba else None
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        near: Tensor,
+        far: Tensor,
+        *,
+        width: int,
+        step: float,
+        limit: int,
+        termination: float,
+    ) -> RenderedPicture:
+        """Renders rays from samples in the middles of occupied bins.
+
+        Args:
+            origins, directions: (R, 3) world; directions are unit.
+            near, far: (R,) interval; far <= near gives an empty ray.
+            width: rays in a row of the picture; they are row-major. Neighbours are rendered together.
+            step: bin length in world units.
+            limit: most samples per ray.
+            termination: a ray ends when its transmittance is no more than this, [0, 1).
+
+        Raises:
+            ValueError: rows are not whole.
+        """
+        if width < 1 or len(origins) % width:
+            raise ValueError(f"width: found {width}, expected a divisor of the number of rays, {len(origins)}")
+        picture = RenderedPicture(*(origins.new_empty(shape) for shape in (origins.shape, near.shape, near.shape)))
+        if not len(origins):
+            return picture
+        rays = tuple(part.contiguous() for part in (origins, directions, near, far))
+        if self._prepared is not None:
+            lower, inverse_size = np.array(self.cells.lower, np.float32), np.float32(1 / self.cells.size)
+            grid = lower, inverse_size, self.cells.occupied, self.cells.empty_blocks
+            march = np.float32(step), limit, np.float32(termination)
+            self._prepared.render(rays, width, grid, march, picture)
+        else:
+            self._render_by_triton(rays, width, (step, limit, termination), picture)
         return picture
-    basis = sh_basis(directions, field.direction_degree, implementation=implementation).contiguous()
-    march = step, limit, termination
-    if isinstance(field, HashField):
-        from kernels import fused_hash_triton
 
-        levels = levels_on(field.layout, origins.device)
-        table = field.table.to(precision).contiguous()
-        networks = field.density_weights, field.color_weights
-        fused_hash_triton.render(rays, basis, width, cells, march, field.box, table, levels, *networks, picture)
-    else:
-        from kernels import fused_grouped_triton
+    def _render_by_triton(self, rays, width, march, picture) -> None:
+        field, precision = self.field, self.precision
+        basis = sh_basis(rays[1], field.direction_degree, implementation=self.implementation).contiguous()
+        if isinstance(field, HashField):
+            from kernels import fused_hash_triton
 
-        networks = (part.to(precision) for part in (field.density_parameters, field.color_parameters))
-        where = field.box, field.grid, field.blend, field.least_density
-        fused_grouped_triton.render(rays, basis, width, cells, march, *where, *networks, field.layout, picture)
-    return picture
+            levels, table = levels_on(field.layout, basis.device), field.table.to(precision).contiguous()
+            what = field.box, table, levels, field.density_weights, field.color_weights
+            fused_hash_triton.render(rays, basis, width, self.cells, march, *what, picture)
+        else:
+            from kernels import fused_grouped_triton
+
+            networks = (part.to(precision) for part in (field.density_parameters, field.color_parameters))
+            where = field.box, field.grid, field.blend, field.least_density
+            fused_grouped_triton.render(rays, basis, width, self.cells, march, *where, *networks, field.layout, picture)
 
 
 def _too_wide(widths: Sequence[int]) -> str | None:

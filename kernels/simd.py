@@ -43,14 +43,17 @@ def _lanes(count):
 @intrinsic(prefer_literal=True)
 def load(typing, array, index, lanes):
     """``lanes`` neighbours of a flat array from ``index`` on; int16 is taken for the bits of a float16."""
-    half = array.dtype == types.int16
-    vector = Vector(types.float32 if half else array.dtype, _lanes(lanes))
+    narrow = {types.int16: ir.HalfType(), types.int8: ir.IntType(8)}.get(array.dtype)
+    vector = Vector(types.float32 if narrow else array.dtype, _lanes(lanes))
 
     def generate(context, builder, signature, args):
-        element = ir.HalfType() if half else _LLVM[vector.element]
-        place = ir.VectorType(element, vector.lanes)
-        value = builder.load(_pointer(context, builder, signature.args[0], args[0], args[1], place), align=2)
-        return builder.fpext(value, ir.VectorType(ir.FloatType(), vector.lanes)) if half else value
+        place = ir.VectorType(narrow or _LLVM[vector.element], vector.lanes)
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], place)
+        value = builder.load(pointer, align=array.dtype.bitwidth // 8)
+        if narrow is None:
+            return value
+        floats = ir.VectorType(ir.FloatType(), vector.lanes)
+        return builder.fpext(value, floats) if array.dtype == types.int16 else builder.sitofp(value, floats)
 
     return vector(array, types.intp, lanes), generate
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.camera_rays_numba import camera_rays as fill_camera_rays
 from kernels.device_constants import constant
 from scene.cameras import Cameras
 
@@ -93,6 +95,24 @@ def image_rays(cameras: Cameras, frame: int) -> tuple[Tensor, Tensor]:
     local = _image_plane(cameras, frame).reshape(-1, 3)
     world = torch.nn.functional.normalize(local @ cameras.c2w[frame, :3, :3].T, dim=-1)
     return cameras.centers[frame].expand_as(world), world
+
+
+def camera_rays(cameras: Cameras, frame: int, box: SceneBox, near: float, far: float, implementation: str) -> Rays:
+    """Rays of all pixels of one frame, row-major, with the interval in which they are inside the box and the range.
+
+    Args:
+        near, far: the configured range, distance along the unit ray.
+        implementation: "torch" or, on the CPU, "numba".
+    """
+    if implementation != "numba":
+        origins, directions = image_rays(cameras, frame)
+        return Rays(origins, directions, *intersect_box(origins, directions, box, near, far))
+    count = cameras.height * cameras.width
+    rays = Rays(torch.empty(count, 3), torch.empty(count, 3), torch.empty(count), torch.empty(count))
+    lens = (cameras.fx[frame], cameras.fy[frame]), (cameras.cx[frame], cameras.cy[frame])
+    corners, parts = np.array((box.lower, box.upper), np.float32), (rays.origins, rays.directions, rays.near, rays.far)
+    fill_camera_rays(cameras.c2w[frame], *lens, (cameras.height, cameras.width), corners, (near, far), parts)
+    return rays
 
 
 def distance_per_z(cameras: Cameras, frame: int) -> Tensor:

@@ -45,8 +45,8 @@ class RenderConfig(Section):
     )
     precision: Literal["auto", "float32", "float16"] = Field(
         "auto",
-        description="type of the fused renderer's tables and factors of products, float16 on CUDA alone; auto: "
-        "float16 on CUDA, in which students are trained there; sums are float32",
+        description="type of the fused renderer's tables, and on CUDA of the factors of products too; auto: float16; "
+        "sums are float32",
     )
     background: Background = Field(
         "white",

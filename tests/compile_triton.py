@@ -25,7 +25,7 @@ from triton.runtime.jit import JITFunction
 from kernels import adam, dispatch, fused_render
 from kernels.cell_routing import route_to_cells
 from kernels.compositing import composite
-from kernels.fused_render import GroupedField, HashField, render_fused
+from kernels.fused_render import FusedRenderer, GroupedField, HashField
 from kernels.grouped_layout import GroupedLayout
 from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
 from kernels.hash_encoding import hash_encode
@@ -186,17 +186,7 @@ def grouped(width, dtype=FULL, frequencies=4, density_layers=2):
 def fused(field, precision):
     rays = torch.zeros(1200, 3), torch.zeros(1200, 3), torch.zeros(1200), torch.zeros(1200)
     cells = Cells((0.0, 0.0, 0.0), 0.1, torch.zeros(18, 19, 20, dtype=torch.uint8))
-    render_fused(
-        field,
-        *rays,
-        cells,
-        width=40,
-        step=0.1,
-        limit=1024,
-        termination=1e-4,
-        precision=precision,
-        implementation="triton",
-    )
+    FusedRenderer(field, cells, precision, "triton")(*rays, width=40, step=0.1, limit=1024, termination=1e-4)
 
 
 def fused_hash(width, precision=FULL, levels=16, color_hidden=2):

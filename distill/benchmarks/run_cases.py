@@ -6,14 +6,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
 
 from distill.benchmarks.case import Case, Sizes, implementations
 from distill.model.model import build_model
-from distill.rendering.renderer import render_frame, renders_fused
+from distill.rendering.renderer import FrameRenderer, renders_fused
 from distill.runs.session import make_sampler
 from distill.training.step_graph import graph_refusal
 from distill.training.trainer import Trainer
@@ -58,8 +58,7 @@ def run_cases(kind: str, device: torch.device, sizes: Sizes, wanted: frozenset[s
             yield _rendering_case(kind, implementation, run)
             if renders_fused(run.model.student, run.model.settings, device):
                 yield _rendering_case(kind, f"{implementation}, fused", run, fused=True)
-                if on_cuda:
-                    yield _rendering_case(kind, f"{implementation}, fused, float16", run, True, "float16")
+                yield _rendering_case(kind, f"{implementation}, fused, float16", run, True, "float16")
 
 
 def _config(kind: str, device: torch.device, sizes: Sizes, implementation: str, *more: str) -> Config:
@@ -134,11 +133,13 @@ def _rendering_case(kind: str, implementation: str, run: _Run, fused: bool = Fal
     cameras, background = run.teacher.views.cameras.to(run.device), run.config.render.background_rgb
     held_out = int(run.teacher.views.holdout.nonzero()[0])
 
-    def work() -> None:
+    @cache
+    def renderer() -> FrameRenderer:
         model = run.trainer.model
-        settings = replace(model.settings, fused=fused, precision=precision)
-        with torch.no_grad():
-            render_frame(model.student, model.grid, cameras, held_out, settings, background)
+        return FrameRenderer(model.student, model.grid, replace(model.settings, fused=fused, precision=precision))
+
+    def work() -> None:
+        renderer().render(cameras, held_out, background)
 
     name = f"rendering {kind} {cameras.width}x{cameras.height}"
     return Case(name, implementation, work, items=1, unit="frames")

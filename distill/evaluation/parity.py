@@ -19,7 +19,7 @@ from distill.evaluation.render_files import eval_stem
 from distill.evaluation.results import Row, shown
 from distill.evaluation.speed import BURN_IN, TIMED_FRAMES, Speed, measure_speed
 from distill.model.model import Model
-from distill.rendering.renderer import RenderedFrame, render_frame
+from distill.rendering.renderer import FrameRenderer, RenderedFrame
 from machine.devices import device_name
 from machine.files import write_csv
 from machine.fingerprints import cache_key
@@ -117,9 +117,10 @@ def measure_parity(
 
     def student_speed() -> Speed:
         there, background = cameras.to(device), background_of(teacher.views, config)
+        renderer = FrameRenderer(model.student, model.grid, model.settings)
 
         def render(index: int) -> RenderedFrame:
-            return render_frame(model.student, model.grid, there, index, model.settings, background)
+            return renderer.render(there, index, background)
 
         return timed(render, device, _others_gib(device, model.student))
 

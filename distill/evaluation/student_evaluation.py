@@ -14,7 +14,7 @@ from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EvaluationResult
 from distill.evaluation.speed import BURN_IN
 from distill.model.model import Model
-from distill.rendering.renderer import RenderedFrame, render_frame
+from distill.rendering.renderer import FrameRenderer, RenderedFrame
 from machine.devices import device_name
 from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
@@ -91,8 +91,10 @@ def evaluate_student(
     if options.like_a_teacher:
         files = RenderFiles.like_a_teacher(folder, step, rgba=options.rgba, depth=options.depth)
 
+    renderer = FrameRenderer(model.student, model.grid, model.settings)
+
     def render(index: int, background: Color) -> RenderedFrame:
-        return render_frame(model.student, model.grid, cameras, index, model.settings, background)
+        return renderer.render(cameras, index, background)
 
     identity = model_digest(model, device)
     result = evaluate(

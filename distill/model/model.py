@@ -131,8 +131,6 @@ def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> Occupa
 
 def _render_settings(config: Config, step: float, student: Student, device: torch.device) -> RenderSettings:
     render = config.render
-    on_device = "float16" if device.type == "cuda" else "float32"
-    precision = on_device if render.precision == "auto" else render.precision
     settings = RenderSettings(
         step=step,
         max_samples_per_ray=render.max_samples_per_ray,
@@ -142,7 +140,7 @@ def _render_settings(config: Config, step: float, student: Student, device: torc
         far=config.data.far,
         implementation=config.kernels,
         fused=render.fused,
-        precision=precision,
+        precision="float16" if render.precision == "auto" else render.precision,
     )
     if render.fused is True:
         try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.model.model import Model
-from distill.rendering.renderer import render_frame
+from distill.rendering.renderer import FrameRenderer
 from scene.cameras import Cameras
 from teacher.rasterizer import Rasterizer
 from teacher.views.rasterized import blended_planes
@@ -39,8 +39,10 @@ RenderView = Callable[[Cameras, int], Rendering]
 def student_renderer(model: Model, device: torch.device) -> RenderView:
     """Renders a student that is on ``device``; values that are not finite come out as 0."""
 
+    renderer = FrameRenderer(model.student, model.grid, model.settings)
+
     def render(cameras: Cameras, index: int) -> Rendering:
-        frame = render_frame(model.student, model.grid, cameras.to(device), index, model.settings, _BLACK)
+        frame = renderer.render(cameras.to(device), index, _BLACK)
         return Rendering(*(plane.cpu().nan_to_num(0.0, 0.0, 0.0) for plane in frame))
 
     return render

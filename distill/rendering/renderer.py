@@ -14,11 +14,11 @@ from torch import Tensor
 from distill.rendering.occupancy import OccupancyGrid
 from kernels.compositing import Composite, composite
 from kernels.dispatch import resolve
-from kernels.fused_render import RenderedPicture, fused_refusal, render_fused
+from kernels.fused_render import FusedRenderer, fused_refusal
 from kernels.ray_marching import march
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
-from scene.rays import Rays, SceneBox, image_rays, intersect_box
+from scene.rays import Rays, SceneBox, camera_rays, intersect_box
 from students.base import Student
 
 _IMPLEMENTATIONS = ("torch", "numba", "triton")
@@ -143,29 +143,44 @@ def render_rays(
     return RenderedRays(result, field, samples.kept, samples.wanted)
 
 
-@torch.no_grad()
-def render_frame(
-    student: Student,
-    grid: OccupancyGrid,
-    cameras: Cameras,
-    frame: int,
-    settings: RenderSettings,
-    background: tuple[float, float, float],
-) -> RenderedFrame:
-    """Renders one camera's image: in one kernel if ``renders_fused``, else in waves of samples, the reference."""
-    device, height, width = cameras.c2w.device, cameras.height, cameras.width
-    by_numba = resolve("rendering", settings.implementation, device, _IMPLEMENTATIONS) == "numba"
-    with one_torch_thread() if by_numba else nullcontext():
-        rays = clip_to_box(*image_rays(cameras, frame), grid.box, settings)
+class FrameRenderer:
+    """Pictures of a student that does not change meanwhile: in one kernel if ``renders_fused``, else in waves of
+    samples, the reference.
+    """
+
+    def __init__(self, student: Student, grid: OccupancyGrid, settings: RenderSettings) -> None:
+        self.student, self.grid, self.settings = student, grid, settings
+        device = grid.occupied.device
+        self._implementation = resolve("rendering", settings.implementation, device, _IMPLEMENTATIONS)
+        self._fused = None
         if renders_fused(student, settings, device):
-            rgb, alpha, distance = _render_fused(student, grid, rays, settings, width)
-        else:
-            rgb, alpha, distance = _render_waves(student, grid, rays, settings)
-        rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
-        distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
-        return RenderedFrame(
-            rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
-        )
+            precision, implementation = getattr(torch, settings.precision), _implementation(settings, device)
+            self._fused = FusedRenderer(student.fused_field(), grid.cells, precision, implementation)
+
+    @torch.no_grad()
+    def render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
+        """One camera's image."""
+        height, width, settings = cameras.height, cameras.width, self.settings
+        with one_torch_thread() if self._implementation == "numba" else nullcontext():
+            rays = camera_rays(cameras, frame, self.grid.box, settings.near, settings.far, self._implementation)
+            if self._fused is not None:
+                rgb, alpha, distance = self._fused(
+                    rays.origins,
+                    rays.directions,
+                    rays.near,
+                    rays.far,
+                    width=width,
+                    step=settings.step,
+                    limit=settings.max_samples_per_ray,
+                    termination=settings.termination,
+                )
+            else:
+                rgb, alpha, distance = _render_waves(self.student, self.grid, rays, settings)
+            rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
+            distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
+            return RenderedFrame(
+                rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
+            )
 
 
 def renders_fused(student: Student, settings: RenderSettings, device: torch.device) -> bool:
@@ -179,7 +194,7 @@ def renders_fused(student: Student, settings: RenderSettings, device: torch.devi
     if settings.fused is False:
         return False
     implementation = _implementation(settings, device)
-    refusal = fused_refusal(student.fused_field(), device, implementation, getattr(torch, settings.precision))
+    refusal = fused_refusal(student.fused_field(), device, implementation)
     if settings.fused is True:
         if refusal is not None:
             raise ValueError(f"the fused renderer cannot run: {refusal}")
@@ -194,25 +209,6 @@ def _implementation(settings: RenderSettings, device: torch.device) -> str:
     """Of the fused kernel; "torch", which it has not, only where nothing asks for the kernel by name."""
     name = resolve("rendering", settings.implementation, device, _IMPLEMENTATIONS)
     return "auto" if name == "torch" and settings.fused is True else name
-
-
-def _render_fused(
-    student: Student, grid: OccupancyGrid, rays: Rays, settings: RenderSettings, width: int
-) -> RenderedPicture:
-    return render_fused(
-        student.fused_field(),
-        rays.origins,
-        rays.directions,
-        rays.near,
-        rays.far,
-        grid.cells,
-        width=width,
-        step=settings.step,
-        limit=settings.max_samples_per_ray,
-        termination=settings.termination,
-        precision=getattr(torch, settings.precision),
-        implementation=_implementation(settings, rays.origins.device),
-    )
 
 
 def _render_waves(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scene.cameras import Cameras
-from scene.rays import Rays, SceneBox, distance_per_z, focus_box, image_rays, intersect_box, pixel_rays
+from scene.rays import Rays, SceneBox, camera_rays, distance_per_z, focus_box, image_rays, intersect_box, pixel_rays
 
 BOX = SceneBox((-1, -1, -1), (1, 2, 1))
 
@@ -41,6 +41,16 @@ def test_image_rays_are_row_major_pixel_rays():
     assert all(map(torch.equal, pixel_rays(cameras, 1, row, col), expected)), "one index stands for all"
     for got, want in zip(image_rays(cameras, 1), expected, strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("frame", [0, 1])
+@pytest.mark.parametrize(("near", "far"), [(0.1, 100.0), (4.5, 8.5)])
+def test_numbas_rays_of_a_picture_are_torchs(frame, near, far):
+    cameras, box = camera(width=7, height=5), SceneBox((-1, -1, -1), (1, 0.4, 1))
+    expected, found = (camera_rays(cameras, frame, box, near, far, name) for name in ("torch", "numba"))
+    assert (expected.far > expected.near).any() and (expected.far == expected.near).any()
+    for part in ("origins", "directions", "near", "far"):
+        torch.testing.assert_close(getattr(found, part), getattr(expected, part))
 
 
 def test_distance_per_z_by_hand():

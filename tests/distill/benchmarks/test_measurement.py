@@ -193,17 +193,18 @@ def test_with_triton_the_fused_renderer_is_timed_beside_the_waves(monkeypatch):
     rendered = []
     monkeypatch.setattr(run_cases, "implementations", lambda device: ("torch", "triton"))
     monkeypatch.setattr(run_cases._Run, "trainer", property(lambda run: SimpleNamespace(model=run.model)))
-    monkeypatch.setattr(run_cases, "render_frame", lambda *arguments: rendered.append(arguments[4].fused))
+    frames = SimpleNamespace(render=lambda *camera: None)
+    monkeypatch.setattr(run_cases, "FrameRenderer", lambda *model: (rendered.append(model[2].fused), frames)[1])
     monkeypatch.setattr(
-        renderer, "fused_refusal", lambda field, device, name, precision: "it has none" if name == "torch" else None
+        renderer, "fused_refusal", lambda field, device, name: "it has none" if name == "torch" else None
     )
     monkeypatch.setattr(renderer, "resolve", lambda kernel, requested, *_: requested)
     for kind in run_cases.STUDENTS:
         cases = list(run_cases.run_cases(kind, CPU, TINY, frozenset(["rendering"])))
-        assert [case.implementation for case in cases] == ["torch", "triton", "triton, fused"]
+        assert [case.implementation for case in cases] == ["torch", "triton", "triton, fused", "triton, fused, float16"]
         for case in cases:
             case.work()
-    assert rendered == [False, False, True] * 2
+    assert rendered == [False, False, True, True] * 2
 
 
 def test_a_run_is_trained_in_its_first_call_and_its_steps_go_on():

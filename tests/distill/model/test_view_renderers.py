@@ -5,7 +5,7 @@ import torch
 from distill.model.model import Model
 from distill.model.view_renderers import gaussians_renderer, student_renderer
 from distill.rendering.occupancy import OccupancyGrid
-from distill.rendering.renderer import RenderSettings, render_frame
+from distill.rendering.renderer import FrameRenderer, RenderSettings
 from scene.rays import SceneBox
 from teacher.rasterizer import Drawing, Rasterizer
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
@@ -27,7 +27,7 @@ def test_a_view_of_a_student_equals_its_frames(field):
     settings = RenderSettings(0.02, 512, 1e-4, 65536, 0.05, 10.0, "torch")
     cameras = ring_of_cameras(2, 20, 16)
     view = student_renderer(Model(student, grid, settings), torch.device("cpu"))(cameras, 1)
-    frame = render_frame(student, grid, cameras, 1, settings, WHITE)
+    frame = FrameRenderer(student, grid, settings).render(cameras, 1, WHITE)
     torch.testing.assert_close(view.over(WHITE), frame.rgb, atol=1e-5, rtol=0)
     torch.testing.assert_close(view.alpha, frame.alpha)
     assert abs(view.distance[8, 10].item() - 1.5) < 0.1 and view.distance[0, 0] == 0

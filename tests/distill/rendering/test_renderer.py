@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from distill.rendering.occupancy import OccupancyGrid
-from distill.rendering.renderer import RenderSettings, clip_to_box, render_frame, render_rays, renders_fused
+from distill.rendering.renderer import FrameRenderer, RenderSettings, clip_to_box, render_rays, renders_fused
 from kernels import dispatch, fused_render
-from scene.rays import Rays, SceneBox, image_rays
+from scene.rays import Rays, SceneBox, camera_rays, image_rays
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
@@ -21,6 +21,10 @@ SETTINGS = RenderSettings(
     step=0.01, max_samples_per_ray=1000, termination=0.0, max_batch_samples=4096, near=0.05, far=100.0
 )
 BACKGROUND = (1.0, 0.5, 0.0)
+
+
+def picture_of(student, grid, cameras, frame, settings, background):
+    return FrameRenderer(student, grid, settings).render(cameras, frame, background)
 
 
 def slab(density=3.0):
@@ -53,7 +57,7 @@ def chord_of_ball(origins, directions):
 def test_constant_density_has_the_analytic_transmittance_and_distance(field, look_at, shape, chord):
     cameras = look_at([(0.3, -0.4, 3.0)], focal=60.0)
     sigma = 3.0
-    frame = render_frame(field(shape(sigma)), make_grid(), cameras, 0, SETTINGS, BACKGROUND)
+    frame = picture_of(field(shape(sigma)), make_grid(), cameras, 0, SETTINGS, BACKGROUND)
     entry, length = (part.view(20, 24) for part in chord(*image_rays(cameras, 0)))
     alpha = 1 - torch.exp(-sigma * length)
     # Each end of the chord is off by at most half a step.
@@ -71,7 +75,7 @@ def test_constant_density_has_the_analytic_transmittance_and_distance(field, loo
 def test_missed_rays_give_exactly_the_background(field, look_at):
     student = field(ball())
     away = look_at([(0.0, -3.0, 0.0)], target=(0.0, -9.0, 0.0))
-    frame = render_frame(student, make_grid(), away, 0, SETTINGS, (0.1, 0.7, 0.3))
+    frame = picture_of(student, make_grid(), away, 0, SETTINGS, (0.1, 0.7, 0.3))
     assert torch.equal(frame.rgb, torch.tensor([0.1, 0.7, 0.3]).expand(20, 24, 3))
     assert not frame.alpha.any()
     assert not frame.distance.any()
@@ -83,7 +87,7 @@ def test_empty_cells_are_never_asked_about(field, look_at):
     mask = torch.zeros(8, 8, 8, dtype=torch.uint8)
     mask[4:] = 1
     grid.bound_by_teacher(mask)
-    frame = render_frame(student, grid, look_at([(0.0, -4.0, 0.0)]), 0, SETTINGS, (0.0, 0.0, 0.0))
+    frame = picture_of(student, grid, look_at([(0.0, -4.0, 0.0)]), 0, SETTINGS, (0.0, 0.0, 0.0))
     assert (frame.alpha[:, 12:][4:-4, :4] > 0.99).all()  # x > 0 is on the right
     assert not frame.alpha[:, :12].any()
 
@@ -93,7 +97,7 @@ def test_the_batch_size_bounds_memory_and_leaves_the_picture(field, look_at):
     for batch in (64, 1000, 10**9):
         student = field(ball())
         settings = replace(SETTINGS, max_batch_samples=batch)
-        frames.append(render_frame(student, make_grid(), cameras, 0, settings, BACKGROUND))
+        frames.append(picture_of(student, make_grid(), cameras, 0, settings, BACKGROUND))
         most.append(max(student.batches))
         assert max(student.batches) <= batch
     assert most[0] < most[1] < most[2]
@@ -105,8 +109,8 @@ def test_the_batch_size_bounds_memory_and_leaves_the_picture(field, look_at):
 def test_early_termination_stays_within_its_threshold(field, look_at, termination):
     cameras = look_at([(1.0, -3.0, 1.0)])
     whole, early = (field(lambda positions: torch.full((len(positions),), 20.0)) for _ in range(2))
-    exact = render_frame(whole, make_grid(), cameras, 0, SETTINGS, BACKGROUND)
-    short = render_frame(early, make_grid(), cameras, 0, replace(SETTINGS, termination=termination), BACKGROUND)
+    exact = picture_of(whole, make_grid(), cameras, 0, SETTINGS, BACKGROUND)
+    short = picture_of(early, make_grid(), cameras, 0, replace(SETTINGS, termination=termination), BACKGROUND)
     assert (exact.rgb - short.rgb).abs().max() <= termination
     assert (exact.alpha - short.alpha).abs().max() <= termination
     assert sum(early.batches) < 0.6 * sum(whole.batches)
@@ -117,7 +121,7 @@ def test_the_sample_limit_of_a_ray_holds_in_evaluation_and_training(field, look_
     settings = replace(SETTINGS, max_samples_per_ray=most)
     cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=3)
     student = field(lambda positions: torch.full((len(positions),), 2.0))
-    frame = render_frame(student, make_grid(), cameras, 0, settings, BACKGROUND)
+    frame = picture_of(student, make_grid(), cameras, 0, settings, BACKGROUND)
     expected = 1 - math.exp(-2.0 * 0.01 * most)
     assert frame.alpha.flatten().tolist() == pytest.approx([expected] * 9, abs=1e-5)
     rays = clip_to_box(*image_rays(cameras, 0), BOX, settings)
@@ -129,7 +133,7 @@ def test_the_sample_limit_of_a_ray_holds_in_evaluation_and_training(field, look_
 def test_a_camera_inside_the_box_sees_what_is_in_front_of_it(field, look_at):
     cameras = look_at([(0.0, 0.0, 0.0)], target=(0.0, 1.0, 0.0), width=1, height=1)
     student = field(lambda positions: torch.full((len(positions),), 2.0))
-    alpha = render_frame(student, make_grid(), cameras, 0, SETTINGS, BACKGROUND).alpha.item()
+    alpha = picture_of(student, make_grid(), cameras, 0, SETTINGS, BACKGROUND).alpha.item()
     assert alpha == pytest.approx(1 - math.exp(-2.0 * (1 - 0.05)), abs=0.01)  # from near to the wall
 
 
@@ -208,10 +212,10 @@ def test_fused_pictures_are_those_of_the_waves(make, implementation, look_at, mo
     grid.bound_by_teacher((torch.rand(8, 8, 8) < 0.5).byte())
     grid, cameras = grid.to(device), look_at([(0.5, -0.4, 3.0)], width=9, height=7, focal=8.0).to(device)
     settings = replace(SETTINGS, step=0.2, termination=1e-4)
-    waves = render_frame(student, grid, cameras, 0, replace(settings, fused=False), BACKGROUND)
+    waves = picture_of(student, grid, cameras, 0, replace(settings, fused=False), BACKGROUND)
     assert waves.alpha.max() > 0.9 and (waves.alpha == 0).any()
     monkeypatch.setattr("distill.rendering.renderer._render_waves", None)
-    fused = render_frame(student, grid, cameras, 0, replace(settings, implementation=implementation), BACKGROUND)
+    fused = picture_of(student, grid, cameras, 0, replace(settings, implementation=implementation), BACKGROUND)
     assert (fused.rgb - waves.rgb).abs().max() < 1 / 2550
     assert (fused.alpha - waves.alpha).abs().max() < 1 / 2550
     solid = waves.alpha > 0.1
@@ -230,14 +234,14 @@ def test_a_student_the_fused_renderer_does_not_know_is_rendered_in_waves_and_tha
     )
     settings = replace(SETTINGS, step=0.2, implementation="triton")
     with caplog.at_level(logging.WARNING):
-        frames = [render_frame(student, make_grid().to(DEVICE), cameras, 0, settings, BACKGROUND) for _ in range(2)]
+        frames = [picture_of(student, make_grid().to(DEVICE), cameras, 0, settings, BACKGROUND) for _ in range(2)]
     assert [record.message for record in caplog.records if "waves" in record.message] == [
         "pictures are rendered in waves of samples, not by the fused renderer: it does not know this kind of student"
     ]
-    waves = render_frame(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=False), BACKGROUND)
+    waves = picture_of(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=False), BACKGROUND)
     assert torch.equal(frames[0].rgb, waves.rgb) and student.batches
     with pytest.raises(ValueError, match="it does not know this kind of student"):
-        render_frame(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=True), BACKGROUND)
+        picture_of(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=True), BACKGROUND)
 
 
 def test_on_a_gpu_pictures_are_fused_unless_the_kernels_or_the_config_are_others(monkeypatch):
@@ -256,29 +260,28 @@ def test_on_a_gpu_pictures_are_fused_unless_the_kernels_or_the_config_are_others
         renders_fused(student, replace(SETTINGS, fused=True), cuda)
 
 
-def test_on_a_cpu_pictures_are_fused_in_full_precision_unless_the_kernels_are_torchs(caplog):
+def test_on_a_cpu_pictures_are_fused_unless_the_kernels_are_torchs(caplog):
     cpu = torch.device("cpu")
     assert renders_fused(hash_grid(), SETTINGS, cpu)
     assert not renders_fused(hash_grid(), replace(SETTINGS, implementation="torch"), cpu)
     assert renders_fused(hash_grid(), replace(SETTINGS, implementation="torch", fused=True), cpu)
+    assert renders_fused(hash_grid(), replace(SETTINGS, precision="float16"), cpu)
     assert not caplog.records
-    assert not renders_fused(hash_grid(), replace(SETTINGS, precision="float16"), cpu)
-    assert "on the CPU it computes in float32" in caplog.text
 
 
 def test_while_numba_renders_torch_keeps_off_the_cores(look_at, monkeypatch):
     """Its pool would wait for cores that numba's threads are on: three quarters of the frame rate."""
     before, seen = torch.get_num_threads(), []
     monkeypatch.setattr(
-        "distill.rendering.renderer.clip_to_box",
-        lambda *arguments: seen.append(torch.get_num_threads()) or clip_to_box(*arguments),
+        "distill.rendering.renderer.camera_rays",
+        lambda *arguments: seen.append(torch.get_num_threads()) or camera_rays(*arguments),
     )
     torch.set_num_threads(3)
     try:
         for implementation in ("numba", "torch"):
             settings = replace(SETTINGS, step=0.2, implementation=implementation)
             cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=2)
-            render_frame(hash_grid(), make_grid(), cameras, 0, settings, BACKGROUND)
+            picture_of(hash_grid(), make_grid(), cameras, 0, settings, BACKGROUND)
         assert seen == [1, 3] and torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
