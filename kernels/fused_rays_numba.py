@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from kernels.layers_numba import LANES
+from kernels.ray_marching_numba import cell_direction, next_bin
 from kernels.ray_samples import COARSE
 from kernels.simd import load, splat, store
 from kernels.spherical_harmonics_numba import fill_sh_basis
@@ -22,9 +23,6 @@ GRAIN = 16  # tiles in one task
 _LIMIT = np.float32(15)  # of a density's logarithm
 # What a sample of less weight adds to a picture is left black: a thousand of them are less than three grey levels.
 _LEAST_WEIGHT = np.float32(1e-5)
-_SLACK = np.float32(0.51)  # of a bin: its middle, and a little for rounding
-_LEVEL, _STEEP = np.float32(1e-12), np.float32(1e12)  # a ray along an axis leaves no cell on the others
-_COARSE = np.uint64(COARSE)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
@@ -72,10 +70,8 @@ def open_tile(number, width, rays, grid, step, tile, picture):
             rgb[ray, 0] = rgb[ray, 1] = rgb[ray, 2] = alpha[ray] = distance[ray] = _ZERO
             if far[ray] > near[ray]:
                 for axis in range(3):
-                    direction = directions[ray, axis] * inverse_size
                     way[axis, alive] = (origins[ray, axis] - lower[axis]) * inverse_size
-                    way[3 + axis, alive] = direction
-                    way[6 + axis, alive] = _ONE / direction if abs(direction) > _LEVEL else _STEEP
+                    way[3 + axis, alive], way[6 + axis, alive] = cell_direction(directions[ray, axis], inverse_size)
                 reach[0, alive], reach[1, alive] = near[ray], far[ray]
                 ray_of[alive] = ray
                 alive += 1
@@ -138,40 +134,6 @@ def _to_face(x, block, around):
 
 
 @njit(**FAST)
-def _next_bin(k, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, occupied, empty, step, steps):
-    """The first bin from ``k`` on whose middle is in an occupied cell, and that middle's t; -1 if there is none."""
-    nx, ny, nz = occupied.shape
-    while True:
-        t = near + (np.float32(k) + _HALF) * step
-        if t >= far:
-            return -1, t
-        x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-        ix, iy, iz = np.int64(np.floor(x)), np.int64(np.floor(y)), np.int64(np.floor(z))
-        if ix < 0 or iy < 0 or iz < 0 or ix >= nx or iy >= ny or iz >= nz:
-            k += 1
-            continue
-        if occupied[np.uint64(ix), np.uint64(iy), np.uint64(iz)] != 0:
-            return k, t
-        bx, by, bz = np.uint64(ix) // _COARSE, np.uint64(iy) // _COARSE, np.uint64(iz) // _COARSE
-        size, around = 1, 0
-        blocks = np.int64(empty[bx, by, bz])
-        if blocks > 0:
-            size, around = COARSE, blocks - 1
-            ix, iy, iz = np.int64(bx), np.int64(by), np.int64(bz)
-        leave = min(_leave(x, dx, jx, ix, size, around), _leave(y, dy, jy, iy, size, around))
-        leave = min(leave, _leave(z, dz, jz, iz, size, around))
-        # Bins whose middle comes before the empty cells' end hold no sample; rounding may move it by a little.
-        k = max(k + 1, np.int64(np.ceil((t + leave - near) * steps - _SLACK)))
-
-
-@njit(**FAST)
-def _leave(x, d, inverse, cell, size, around):
-    """Ray length from ``x`` out of a cell of an edge, on one axis, with as many cells as that around it."""
-    face = cell + 1 + around if d > _ZERO else cell - around
-    return (np.float32(face * size) - x) * inverse
-
-
-@njit(**FAST)
 def take_samples(alive, room, grid, step, limit, tile, samples):
     """The next samples of the rays under way, ``room`` at most; returns their number."""
     _, _, occupied, empty = grid
@@ -182,9 +144,9 @@ def take_samples(alive, room, grid, step, limit, tile, samples):
         r = going[a]
         k = bins[r]
         for _ in range(min(most, room - n, limit - taken[r])):
-            k, at = _next_bin(
-                k, reach[0, r], reach[1, r], way[0, r], way[1, r], way[2, r], way[3, r], way[4, r], way[5, r],
-                way[6, r], way[7, r], way[8, r], occupied, empty, step, steps,
+            k, at = next_bin(
+                0, k, np.int64(-1), reach[0, r], reach[1, r], way[0, r], way[1, r], way[2, r], way[3, r], way[4, r],
+                way[5, r], way[6, r], way[7, r], way[8, r], occupied, empty, step, steps,
             )  # fmt: skip
             if k < 0:
                 break

@@ -10,6 +10,11 @@ from kernels.ray_samples import COARSE, Samples, room_for
 from kernels.threads import COMPILED, parallel_for
 
 _GRAIN = 256
+# How much later than a bin's begin its sample may come, and a little for rounding, in bins.
+_MIDDLE, _ANYWHERE = np.float32(0.51), np.float32(1.01)
+_LEVEL, _STEEP = np.float32(1e-12), np.float32(1e12)
+_ZERO, _ONE = np.float32(0), np.float32(1)
+_COARSE = np.uint64(COARSE)
 
 
 def march(origins, directions, near, far, cells, step, limit, seed, first_bin, capacity) -> Samples:
@@ -18,13 +23,13 @@ def march(origins, directions, near, far, cells, step, limit, seed, first_bin, c
     origins, directions = origins.contiguous(), directions.contiguous()
     # Untouched pages of this buffer cost nothing: each chunk packs its samples at the front of its part.
     places = np.empty(rays * limit, np.float32)
-    counts, next_bin = torch.empty(rays, dtype=torch.int64), torch.empty(rays, dtype=torch.int64)
+    counts, next_bins = torch.empty(rays, dtype=torch.int64), torch.empty(rays, dtype=torch.int64)
     parallel_for(
         _scan, rays, origins, directions, near.contiguous(), far.contiguous(), np.array(cells.lower, np.float32),
-        np.float32(1 / cells.size), cells.occupied, cells.coarse, np.float32(step), limit,
-        -1 if seed is None else int(seed), first_bin.contiguous(), places, counts, next_bin, grain=_GRAIN,
+        np.float32(1 / cells.size), cells.occupied, cells.empty_blocks, np.float32(step), limit,
+        -1 if seed is None else int(seed), first_bin.contiguous(), places, counts, next_bins, grain=_GRAIN,
     )  # fmt: skip
-    samples = room_for(counts, next_bin, cells, step, capacity)
+    samples = room_for(counts, next_bins, cells, step, capacity)
     outputs = samples.positions.t(), samples.t, samples.ray_index
     parallel_for(_fill, rays, origins, directions, limit, places, samples.offsets, *outputs, grain=_GRAIN)
     return samples
@@ -41,65 +46,75 @@ def _place(ray, k, seed):
 
 
 @njit(**COMPILED)
-def _exit_distance(x, dx, cell, size):
-    """Ray length from grid coordinate ``x`` to the face by which it leaves ``cell`` on one axis."""
-    if dx > 0:
-        return ((cell + 1) * size - x) / dx
-    if dx < 0:
-        return (cell * size - x) / dx
-    return np.float32(np.inf)
+def cell_direction(direction, inverse_size):
+    """A direction's component in cells, and its inverse: an axis that a ray goes along is one of no faces."""
+    component = direction * inverse_size
+    return component, _ONE / component if abs(component) > _LEVEL else _STEEP
 
 
 @njit(**COMPILED)
-def next_sample(ray, k, seed, origins, directions, near, far, lower, inverse_size, occupied, coarse, step):
-    """The first bin from ``k`` on whose sample is in an occupied cell, plus one, and that sample's t; -1 if none is."""
+def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, occupied, empty, step, steps):
+    """The first bin from ``k`` on whose sample is in an occupied cell, and that sample's t; -1 if there is none.
+
+    Origin, direction and its inverse are in cells: edge 1; t stays in world units. ``steps`` is 1 / step.
+    """
     nx, ny, nz = occupied.shape
-    block = np.float32(COARSE)
-    # In grid coordinates a cell has edge 1; t stays in world units.
-    ox = (origins[ray, 0] - lower[0]) * inverse_size
-    oy = (origins[ray, 1] - lower[1]) * inverse_size
-    oz = (origins[ray, 2] - lower[2]) * inverse_size
-    dx = directions[ray, 0] * inverse_size
-    dy = directions[ray, 1] * inverse_size
-    dz = directions[ray, 2] * inverse_size
+    late = _MIDDLE if seed < 0 else _ANYWHERE
     while True:
-        t = near[ray] + (k + _place(ray, k, seed)) * step
-        if t >= far[ray]:
+        t = near + (np.float32(k) + _place(ray, k, seed)) * step
+        if t >= far:
             return -1, t
         x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-        ix, iy, iz = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+        ix, iy, iz = np.int64(np.floor(x)), np.int64(np.floor(y)), np.int64(np.floor(z))
         if ix < 0 or iy < 0 or iz < 0 or ix >= nx or iy >= ny or iz >= nz:
             k += 1
             continue
-        if occupied[ix, iy, iz] != 0:
-            return k + 1, t
-        edge, cx, cy, cz = np.float32(1), ix, iy, iz
-        if coarse[ix >> 2, iy >> 2, iz >> 2] == 0:
-            edge, cx, cy, cz = block, ix >> 2, iy >> 2, iz >> 2
-        leave = min(_exit_distance(y, dy, cy, edge), _exit_distance(z, dz, cz, edge))
-        leave = min(_exit_distance(x, dx, cx, edge), leave)
-        # Bins that end before the empty cell does cannot hold a sample, wherever their place is.
-        k = max(k + 1, int((t + leave - near[ray]) / step))
+        if occupied[np.uint64(ix), np.uint64(iy), np.uint64(iz)] != 0:
+            return k, t
+        bx, by, bz = np.uint64(ix) // _COARSE, np.uint64(iy) // _COARSE, np.uint64(iz) // _COARSE
+        size, around = 1, 0
+        blocks = np.int64(empty[bx, by, bz])
+        if blocks > 0:
+            size, around = COARSE, blocks - 1
+            ix, iy, iz = np.int64(bx), np.int64(by), np.int64(bz)
+        leave = min(_leave(x, dx, jx, ix, size, around), _leave(y, dy, jy, iy, size, around))
+        leave = min(leave, _leave(z, dz, jz, iz, size, around))
+        # Bins whose sample comes before the empty cells' end, wherever its place is, hold none.
+        k = max(k + 1, np.int64(np.ceil((t + leave - near) * steps - late)))
+
+
+@njit(**COMPILED)
+def _leave(x, d, inverse, cell, size, around):
+    """Ray length from ``x`` out of a cell of an edge, on one axis, with as many cells as that around it."""
+    face = cell + 1 + around if d > _ZERO else cell - around
+    return (np.float32(face * size) - x) * inverse
 
 
 @njit(**COMPILED)
 def _scan(
-    start, stop, origins, directions, near, far, lower, inverse_size, occupied, coarse, step, limit, seed,
-    first_bin, places, counts, next_bin,
+    start, stop, origins, directions, near, far, lower, inverse_size, occupied, empty, step, limit, seed,
+    first_bin, places, counts, next_bins,
 ):  # fmt: skip
     """Writes the t of each chunk's samples one after another from ``places[start * limit]``."""
-    cursor = start * limit
+    cursor, steps = start * limit, _ONE / step
     for ray in range(start, stop):
+        ox = (origins[ray, 0] - lower[0]) * inverse_size
+        oy = (origins[ray, 1] - lower[1]) * inverse_size
+        oz = (origins[ray, 2] - lower[2]) * inverse_size
+        dx, jx = cell_direction(directions[ray, 0], inverse_size)
+        dy, jy = cell_direction(directions[ray, 1], inverse_size)
+        dz, jz = cell_direction(directions[ray, 2], inverse_size)
         k, count = first_bin[ray], 0
         while k >= 0 and count < limit:
-            k, t = next_sample(
-                ray, k, seed, origins, directions, near, far, lower, inverse_size, occupied, coarse, step
+            k, t = next_bin(
+                ray, k, seed, near[ray], far[ray], ox, oy, oz, dx, dy, dz, jx, jy, jz, occupied, empty, step, steps
             )
             if k >= 0:
                 places[cursor] = t
                 cursor += 1
                 count += 1
-        counts[ray], next_bin[ray] = count, k
+                k += 1
+        counts[ray], next_bins[ray] = count, k
 
 
 @njit(**COMPILED)

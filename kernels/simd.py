@@ -70,6 +70,21 @@ def store(typing, array, index, value):
     return types.none(array, types.intp, value), generate
 
 
+@intrinsic
+def prefetch(typing, array, index):
+    """Asks for an element of a flat array that will be read soon: many are waited for at once, few loads are."""
+
+    def generate(context, builder, signature, args):
+        number = ir.IntType(32)
+        place = _pointer(context, builder, signature.args[0], args[0], args[1], ir.IntType(8))
+        hint = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], hint)
+        builder.call(function, [place, number(0), number(3), number(1)])  # for reading, into all caches, data
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
+
+
 @intrinsic(prefer_literal=True)
 def splat(typing, value, lanes):
     """A float32 or int32 in every one of ``lanes``."""
