@@ -103,7 +103,7 @@ def _render(
         (lower, inverse_size, occupied, empty),
         (rgb, alpha, distance),
     )
-    raw_width, most = density_dims[-1, 1], BLOCK * (8 if blend > 0 else 1)
+    raw_width, most = density_dims[-1, 2], BLOCK * (8 if blend > 0 else 1)
     tile, samples = new_tile(raw_width), new_samples()
     ray_of, sums, bases = tile[1], tile[7], np.empty((TILE * TILE, basis), np.float32)
     _, owner, density, weights, shown = samples
@@ -168,7 +168,7 @@ def _render(
             count = mean_features(opened, raw_width, tile, picture, seen)
             load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
             logits = run_network(count, inputs, stride, color_networks[0], color_dims, True, _LEAK, activations)
-            store_colors(seen[:count], logits, color_dims[-1, 1], tile, picture)
+            store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)
 
 
 @njit(**FAST)
@@ -180,7 +180,7 @@ def _mix_colors(
 
     ``rays`` and ``seen_as`` are room: the group's rays, and which visible sample a sample is.
     """
-    width = color_dims[-1, 1]
+    width = color_dims[-1, 2]
     seen_as[:n] = -1
     for v in range(visible):
         seen_as[shown[v]] = v

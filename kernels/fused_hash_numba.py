@@ -70,7 +70,7 @@ def _render(
         (lower, inverse_size, occupied, empty),
         (rgb, alpha, distance),
     )
-    channels, raw_width = len(scales) * len(entry), density_dims[-1, 1]
+    channels, raw_width = len(scales) * len(entry), density_dims[-1, 2]
     tile, samples, points = new_tile(raw_width), new_samples(), new_points()
     _, owner, density, weights, shown = samples
     sums, bases = tile[7], np.empty((TILE * TILE, basis), np.float32)
@@ -97,10 +97,10 @@ def _render(
                     seen[v] = owner[shown[v]]
                 load_color_inputs(visible, shown, seen, raw, raw_width, geometry, bases, inputs, stride)
                 logits = run_network(visible, inputs, stride, color_network, color_dims, False, _RELU, activations)
-                add_colors(visible, logits, color_dims[-1, 1], tile, samples, picture)
+                add_colors(visible, logits, color_dims[-1, 2], tile, samples, picture)
             alive = drop_ended(alive, limit, termination, tile)
         if deferred:
             count = mean_features(opened, raw_width, tile, picture, seen)
             load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
             logits = run_network(count, inputs, stride, color_network, color_dims, False, _RELU, activations)
-            store_colors(seen[:count], logits, color_dims[-1, 1], tile, picture)
+            store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)

@@ -22,13 +22,12 @@ _PRIME_Y, _PRIME_Z = _PRIMES
 class HashEncodeNumba(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout, touched: TouchedRows | None) -> Tensor:
-        columns = x.detach().t().contiguous()
-        out = torch.empty((layout.output_width, len(x)), dtype=torch.float32)
+        x, out = x.detach().contiguous(), torch.empty(len(x), layout.output_width)
         levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
         entry = (0,) * layout.features
-        parallel_for(_encode, len(x), columns, table.detach().view(-1), entry, *levels, out, grain=_GRAIN)
-        ctx.columns, ctx.table, ctx.levels, ctx.touched, ctx.entry = columns, table, levels, touched, entry
-        return out.t()
+        parallel_for(_encode, len(x), x, table.detach().view(-1), entry, *levels, out.view(-1), grain=_GRAIN)
+        ctx.x, ctx.table, ctx.levels, ctx.touched, ctx.entry = x, table, levels, touched, entry
+        return out
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[None, None, None, None]:
@@ -36,10 +35,10 @@ class HashEncodeNumba(torch.autograd.Function):
         if table.requires_grad:
             if table.grad is None:
                 table.grad = torch.zeros_like(table)
-            grad, touched = grad.t().contiguous(), ctx.touched or TouchedRows(len(table))
+            grad, touched = grad.contiguous().view(-1), ctx.touched or TouchedRows(len(table))
             # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
             parallel_for(
-                _encode_backward, len(ctx.levels[1]), ctx.columns, grad, ctx.entry, *ctx.levels, table.grad.view(-1),
+                _encode_backward, len(ctx.levels[1]), ctx.x, grad, ctx.entry, *ctx.levels, table.grad.view(-1),
                 touched.flags, grain=1,
             )  # fmt: skip
         return None, None, None, None
@@ -138,46 +137,38 @@ def encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, 
 
 @njit(**FAST)
 def _load_points(x, first, n, points):
-    for axis in range(3):
-        for k in range(n):
-            points[0][axis, k] = x[axis, first + k]
+    for k in range(n):
+        for axis in range(3):
+            points[0][axis, k] = x[first + k, axis]
 
 
 @njit(**FAST)
 def _encode(start, stop, x, table, entry, offsets, resolutions, scales, hashed, out):
-    """Fills ``out[:, start:stop]``, (levels * features, N), from ``x`` (3, N)."""
-    points, channels = new_points(), len(out)
-    rows = np.empty(channels * BLOCK, np.float32)
+    """Fills rows ``start:stop`` of the flat ``out``, (N, levels * features), from ``x`` (N, 3)."""
+    points, channels = new_points(), len(scales) * len(entry)
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
         _load_points(x, first, n, points)
-        encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, 0)
-        for c in range(channels):
-            for k in range(n):
-                out[c, first + k] = rows[k * channels + c]
+        encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, out, first * channels)
 
 
 @njit(**FAST)
 def _encode_backward(
     first_level, last_level, x, grad, entry, offsets, resolutions, scales, hashed, table_grad, touched
 ):  # fmt: skip
-    """Adds the gradient of ``out`` (levels * features, N) to the flat ``table_grad`` for some levels, all points."""
-    features, count = len(entry), x.shape[1]
-    points, rows = new_points(), np.empty(features * BLOCK, np.float32)
+    """Adds the gradient of the flat ``out`` to the flat ``table_grad`` for some levels, all points."""
+    features, channels, points = len(entry), len(scales) * len(entry), new_points()
     _, index, weight = points
     for level in range(first_level, last_level):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
-        for first in range(0, count, BLOCK):
-            n = min(count - first, BLOCK)
+        for first in range(0, len(x), BLOCK):
+            n = min(len(x) - first, BLOCK)
             _load_points(x, first, n, points)
             _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
             if hashed[level]:
                 _prefetch(n, index, table_grad, features)
-            for f in range(features):
-                for k in range(n):
-                    rows[k * features + f] = grad[level * features + f, first + k]
             for k in range(n):
-                value = load(rows, k * features, entry)
+                value = load(grad, (first + k) * channels + level * features, entry)
                 for corner in range(k, 8 * BLOCK, BLOCK):
                     row = np.intp(index[corner])
                     touched[row // ROWS_PER_FLAG] = 1

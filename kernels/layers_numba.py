@@ -26,8 +26,8 @@ _ZERO = np.float32(0)
 class Networks(NamedTuple):
     """Networks of one shape, one after another in memory.
 
-    parameters (networks, P) float32: per layer its weights (inputs, outputs), then the biases if it has them, outputs
-    padded by zeros to a multiple of 8; dims (layers, 2) int64: inputs and padded outputs of each layer.
+    parameters (networks, P) float32: per layer its weights (rows, outputs), with biases as the last row if it has them,
+    else rows padded by zeros to a multiple of 8 as outputs are; dims (layers, 3) int64: inputs, rows and outputs.
     """
 
     parameters: Tensor
@@ -36,7 +36,7 @@ class Networks(NamedTuple):
     @property
     def width(self) -> int:
         """Channels of the widest layer's row."""
-        return int(max(padded(self.dims[0, 0]), self.dims[:, 1].max()))
+        return int(max(padded(self.dims[0, 0]), self.dims[:, 2].max()))
 
 
 def padded(width: int) -> int:
@@ -46,50 +46,80 @@ def padded(width: int) -> int:
 
 def pack(layers: Sequence[Tensor], biased: bool) -> Networks:
     """Networks from the matrices of their layers, each (networks, inputs, outputs); the last input is the bias."""
-    parts = [F.pad(layer.detach(), (0, padded(layer.shape[2]) - layer.shape[2])) for layer in layers]
-    dims = [(part.shape[1] - biased, part.shape[2]) for part in parts]
+    parts, dims = [], []
+    for layer in layers:
+        _, rows, outputs = layer.shape
+        more = 0 if biased else padded(rows) - rows
+        parts.append(F.pad(layer.detach(), (0, padded(outputs) - outputs, 0, more)))
+        dims.append((rows - biased, rows + more, padded(outputs)))
     return Networks(torch.cat([part.flatten(1) for part in parts], dim=1), np.array(dims, dtype=np.int64))
 
 
+def unpack(parameters: Tensor, networks: Networks, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    """Matrices (inputs, outputs) of one network's layers from what ``pack`` made of them, or of gradients (P,)."""
+    parts = parameters.split((networks.dims[:, 1] * networks.dims[:, 2]).tolist())
+    parts = [part.view(int(rows), int(outputs)) for part, (_, rows, outputs) in zip(parts, networks.dims, strict=True)]
+    return [part[:inputs, :outputs] for part, (inputs, outputs) in zip(parts, shapes, strict=True)]
+
+
 @njit(**FAST)
-def _layer(n, source, stride, inputs, weights, outputs, biased, slope, target):
-    """Writes a layer's ``outputs`` (a multiple of 8) of n samples; what is below zero is multiplied by ``slope``."""
-    zero, steep = splat(_ZERO, LANES), splat(slope, LANES)
-    for row in range(0, n, ROWS):
-        a = row * stride
-        b, c, d = a + stride, a + 2 * stride, a + 3 * stride
+def product(rows, inner, a, row_stride, inner_stride, b, columns, start, c):
+    """Writes A B to ``c`` (rows, columns), where ``start`` says what sums begin with.
+
+    A's element (r, k) is ``a[r * row_stride + k * inner_stride]``, B is (inner, columns); all flat. Rows are made up
+    to a multiple of 4, ``columns`` is one of 8. Sums begin with zero (0), ``c`` itself (1) or row ``inner`` of B (2).
+    """
+    zero = splat(_ZERO, LANES)
+    for row in range(0, rows, ROWS):
+        r0 = row * row_stride
+        r1, r2, r3 = r0 + row_stride, r0 + 2 * row_stride, r0 + 3 * row_stride
+        t0 = row * columns
+        t1, t2, t3 = t0 + columns, t0 + 2 * columns, t0 + 3 * columns
         column = 0
-        while column < outputs:
-            # Two vectors of outputs at once; the second repeats the first where there is but one left.
-            other = min(column + LANES, outputs - LANES)
-            a0 = a1 = zero
-            if biased:
-                a0, a1 = load(weights, inputs * outputs + column, LANES), load(weights, inputs * outputs + other, LANES)
-            b0 = c0 = d0 = a0
-            b1 = c1 = d1 = a1
-            for i in range(inputs):
-                w0, w1 = load(weights, i * outputs + column, LANES), load(weights, i * outputs + other, LANES)
-                x = splat(source[a + i], LANES)
-                a0, a1 = a0 + x * w0, a1 + x * w1
-                x = splat(source[b + i], LANES)
-                b0, b1 = b0 + x * w0, b1 + x * w1
-                x = splat(source[c + i], LANES)
-                c0, c1 = c0 + x * w0, c1 + x * w1
-                x = splat(source[d + i], LANES)
-                d0, d1 = d0 + x * w0, d1 + x * w1
-            at = row * outputs
-            store(target, at + column, maximum(a0, a0 * steep))
-            store(target, at + other, maximum(a1, a1 * steep))
-            at += outputs
-            store(target, at + column, maximum(b0, b0 * steep))
-            store(target, at + other, maximum(b1, b1 * steep))
-            at += outputs
-            store(target, at + column, maximum(c0, c0 * steep))
-            store(target, at + other, maximum(c1, c1 * steep))
-            at += outputs
-            store(target, at + column, maximum(d0, d0 * steep))
-            store(target, at + other, maximum(d1, d1 * steep))
+        while column < columns:
+            # Two vectors of columns at once; the second repeats the first where there is but one left.
+            other = min(column + LANES, columns - LANES)
+            if start == 1:
+                x0, y0 = load(c, t0 + column, LANES), load(c, t0 + other, LANES)
+                x1, y1 = load(c, t1 + column, LANES), load(c, t1 + other, LANES)
+                x2, y2 = load(c, t2 + column, LANES), load(c, t2 + other, LANES)
+                x3, y3 = load(c, t3 + column, LANES), load(c, t3 + other, LANES)
+            else:
+                x0 = y0 = zero
+                if start == 2:
+                    x0, y0 = load(b, inner * columns + column, LANES), load(b, inner * columns + other, LANES)
+                x1 = x2 = x3 = x0
+                y1 = y2 = y3 = y0
+            at = np.int64(0)
+            for k in range(inner):
+                x, y = load(b, k * columns + column, LANES), load(b, k * columns + other, LANES)
+                value = splat(a[r0 + at], LANES)
+                x0, y0 = x0 + value * x, y0 + value * y
+                value = splat(a[r1 + at], LANES)
+                x1, y1 = x1 + value * x, y1 + value * y
+                value = splat(a[r2 + at], LANES)
+                x2, y2 = x2 + value * x, y2 + value * y
+                value = splat(a[r3 + at], LANES)
+                x3, y3 = x3 + value * x, y3 + value * y
+                at += inner_stride
+            store(c, t0 + column, x0)
+            store(c, t1 + column, x1)
+            store(c, t2 + column, x2)
+            store(c, t3 + column, x3)
+            store(c, t0 + other, y0)
+            store(c, t1 + other, y1)
+            store(c, t2 + other, y2)
+            store(c, t3 + other, y3)
             column += 2 * LANES
+
+
+@njit(**FAST)
+def bend(count, slope, values):
+    """Multiplies what is below zero of the first ``count`` values (a multiple of 8) by ``slope``, 0 to 1."""
+    steep = splat(slope, LANES)
+    for i in range(0, count, LANES):
+        value = load(values, i, LANES)
+        store(values, i, maximum(value, value * steep))
 
 
 @njit(**FAST)
@@ -98,12 +128,13 @@ def run_network(n, source, stride, parameters, dims, biased, slope, activations)
 
     Rows up to a multiple of 4 are computed. ``activations`` is (2, rows * widest).
     """
-    at, last = 0, len(dims) - 1
+    at, last, even = 0, len(dims) - 1, (n + ROWS - 1) // ROWS * ROWS
     for layer in range(last + 1):
-        inputs, outputs = dims[layer]
+        inputs, rows, outputs = dims[layer]
         target = activations[layer & 1]
-        bend = slope if layer < last else np.float32(1)
-        _layer(n, source, stride, inputs, parameters[at:], outputs, biased, bend, target)
-        at += (inputs + biased) * outputs
+        product(n, inputs, source, stride, 1, parameters[at:], outputs, 2 * biased, target)
+        if layer < last:
+            bend(even * outputs, slope, target)
+        at += rows * outputs
         source, stride = target, outputs
     return source

@@ -1,6 +1,5 @@
-"""Numba twin of the radiance MLPs: blocks of samples that stay in the caches, matrix products through BLAS.
+"""Numba twin of the radiance MLPs: blocks of samples that stay in the caches, a sample's channels side by side.
 
-Samples run along the last axis everywhere (channel-major), so that element-wise loops are contiguous.
 The backward pass recomputes a block's activations instead of reading them back from memory.
 """
 
@@ -13,225 +12,219 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.threads import FAST, SINGLE_THREAD_GEMM, parallel_for
+from kernels.layers_numba import ROWS, Networks, bend, pack, product, unpack
+from kernels.threads import FAST, parallel_for
 
 _GRAIN = 4096
-MAX_RAW = np.float32(15)
+_BLOCK = 64
+_MAX_RAW = np.float32(15)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Density (N,)."""
-    features = features.t().contiguous()
-    flat, dims = flatten(weights)
-    result = torch.empty(features.shape[1])
-    parallel_for(_density, len(result), features, flat, dims, block_of(dims), result, grain=_GRAIN)
+    networks, result = _pack(weights), torch.empty(len(features))
+    arguments = features.contiguous(), networks.parameters[0], networks.dims
+    parallel_for(_density, len(result), *arguments, result, grain=_GRAIN)
     return result
 
 
 class RadianceMLPNumba(torch.autograd.Function):
-    """Density, rgb and the two taps, channel by channel in memory; taps that are not wanted have no channels.
+    """Density, rgb and the two taps; taps that are not wanted have no columns.
 
     Nor has rgb where there is no colour network, which is where all weights are the density network's.
     """
 
     @staticmethod
     def forward(ctx, wanted, features, basis, ray_index, density_layers, *weights):
-        features = features.detach().t().contiguous()
-        flat, dims = flatten(weights)
-        count = features.shape[1]
-        widths = int(dims[0, 0]), int(dims[density_layers - 1, 0]) - 1
-        inside = [torch.empty(width if asked else 0, count) for width, asked in zip(widths, wanted, strict=True)]
-        outputs = torch.empty(count), torch.empty(count, 3 if density_layers < len(dims) else 0)
-        basis, ray_index = basis.detach().contiguous(), ray_index.contiguous()
-        ctx.arguments = features, basis, ray_index, flat, dims, density_layers, block_of(dims)
+        features, count = features.detach().contiguous(), len(features)
+        networks = _pack(weights)
+        geometry = len(weights[density_layers - 1]) - 1
+        widths = len(weights[0]), geometry
+        inside = [torch.empty(count, width if asked else 0) for width, asked in zip(widths, wanted, strict=True)]
+        outputs = torch.empty(count), torch.empty(count, 3 if density_layers < len(weights) else 0)
+        where = features, basis.detach().contiguous(), ray_index.contiguous()
+        ctx.arguments = *where, networks.parameters[0], networks.dims, density_layers, geometry
         parallel_for(_forward, count, *ctx.arguments, *outputs, *inside, grain=_GRAIN)
-        ctx.shapes = [weight.shape for weight in weights]
+        ctx.networks, ctx.shapes = networks, [tuple(reversed(weight.shape)) for weight in weights]
+        ctx.transposed = _pack([weight.t() for weight in weights]).parameters[0]
         ctx.save_for_backward(*outputs)
-        return *outputs, *(values.t() for values in inside)
+        return *outputs, *inside
 
     @staticmethod
     def backward(ctx, grad_density, grad_rgb, *grad_inside):
-        features, flat = ctx.arguments[0], ctx.arguments[3]
-        count = features.shape[1]
-        grads = grad_density.contiguous(), grad_rgb.contiguous(), *(grad.t().contiguous() for grad in grad_inside)
-        grad_features = torch.empty(features.shape)
+        grads = [grad.contiguous() for grad in (grad_density, grad_rgb, *grad_inside)]
+        grad_features = torch.empty(ctx.arguments[0].shape)
         # One partial sum per chunk, added in order: the same bits for any number of threads.
-        partial = torch.zeros(max(1, -(-count // _GRAIN)), len(flat))
+        chunks = max(1, -(-len(grad_features) // _GRAIN))
+        partial = torch.zeros(chunks, ctx.networks.parameters.shape[1])
         parallel_for(
-            _backward, count, *ctx.arguments, *ctx.saved_tensors, *grads, grad_features, partial, _GRAIN, grain=_GRAIN
-        )
-        grads = partial.sum(0).split([shape.numel() for shape in ctx.shapes])
-        grads = [grad.view(shape) for grad, shape in zip(grads, ctx.shapes, strict=True)]
-        return None, grad_features.t(), None, None, None, *grads
+            _backward, len(grad_features), *ctx.arguments, ctx.transposed, *ctx.saved_tensors, *grads, grad_features,
+            partial, _GRAIN, grain=_GRAIN,
+        )  # fmt: skip
+        grads = [part.t() for part in unpack(partial.sum(0), ctx.networks, ctx.shapes)]
+        return None, grad_features, None, None, None, *grads
 
 
-def flatten(weights: Sequence[Tensor]) -> tuple[Tensor, np.ndarray]:
-    flat = torch.cat([weight.detach().reshape(-1) for weight in weights])
-    return flat, np.array([tuple(weight.shape) for weight in weights], dtype=np.int64)
-
-
-def block_of(dims: np.ndarray) -> int:
-    """Samples per block: small enough for the caches and for single-threaded matrix products."""
-    return int(np.clip(SINGLE_THREAD_GEMM // int((dims[:, 0] * dims[:, 1]).max()) // 16 * 16, 16, 256))
+def _pack(weights: Sequence[Tensor]) -> Networks:
+    return pack([weight.t()[None] for weight in weights], biased=False)
 
 
 @njit(**FAST)
-def _relu(values):
-    for i in range(len(values)):
-        values[i] = max(values[i], np.float32(0))
+def _new_block(dims):
+    """Room for a block's rows: the input of each layer and the last one's output."""
+    return np.zeros((len(dims) + 1, _BLOCK * max(dims[:, 1].max(), dims[:, 2].max())), np.float32)
 
 
 @njit(**FAST)
-def run_layers(flat, dims, first_layer, last_layer, weight_offset, block, activations):
-    """Layers ``first .. last`` on ``activations[first]``; layer k leaves its output in ``activations[k + 1]``."""
-    for layer in range(first_layer, last_layer):
-        rows, columns = dims[layer, 0], dims[layer, 1]
-        weight = flat[weight_offset : weight_offset + rows * columns].reshape((rows, columns))
-        source = activations[layer, : columns * block].reshape((columns, block))
-        target = activations[layer + 1, : rows * block].reshape((rows, block))
-        np.dot(weight, source, target)
-        if layer + 1 < last_layer:
-            _relu(activations[layer + 1, : rows * block])
-        weight_offset += rows * columns
-    return weight_offset
+def _load_rows(values, first, n, stride, rows):
+    """Rows of ``values`` from ``first`` on, ``stride`` apart, whose padding stays."""
+    for s in range(n):
+        for c in range(values.shape[1]):
+            rows[s * stride + c] = values[first + s, c]
 
 
 @njit(**FAST)
-def _load_features(features, start, n, block, target):
-    for c in range(features.shape[0]):
-        row = target[c * block : (c + 1) * block]
+def _run_layers(n, parameters, dims, first, last, at, activations):
+    """Layers ``first .. last``; layer k's input is ``activations[k]``, its output ``activations[k + 1]``."""
+    even = (n + ROWS - 1) // ROWS * ROWS
+    for layer in range(first, last):
+        inputs, rows, outputs = dims[layer]
+        target = activations[layer + 1]
+        product(n, inputs, activations[layer], rows, 1, parameters[at:], outputs, 0, target)
+        if layer + 1 < last:
+            bend(even * outputs, _ZERO, target)
+        at += rows * outputs
+    return at
+
+
+@njit(**FAST)
+def _density(start, stop, features, parameters, dims, density):
+    """``density[start:stop]`` from features (N, C)."""
+    layers, activations = len(dims), _new_block(dims)
+    width = dims[-1, 2]
+    for first in range(start, stop, _BLOCK):
+        n = min(stop - first, _BLOCK)
+        _load_rows(features, first, n, dims[0, 1], activations[0])
+        _run_layers(n, parameters, dims, 0, layers, 0, activations)
         for s in range(n):
-            row[s] = features[c, start + s]
-        for s in range(n, block):
-            row[s] = np.float32(0)
+            density[first + s] = np.exp(min(activations[layers, s * width], _MAX_RAW))
 
 
 @njit(**FAST)
-def _load_color_input(raw, geometry_width, basis, ray_index, start, n, block, target):
-    """[geometry, direction basis] of a block; ``raw`` holds the density network's output rows."""
-    for i in range(geometry_width * block):
-        target[i] = raw[block + i]
-    for s in range(block):
-        ray = ray_index[start + min(s, n - 1)]
-        for c in range(basis.shape[1]):
-            target[(geometry_width + c) * block + s] = basis[ray, c]
-
-
-@njit(**FAST)
-def _density(start, stop, features, flat, dims, block, density):
-    """``density[start:stop]`` from features (C, N)."""
-    layers = len(dims)
-    activations = np.empty((layers + 1, dims.max() * block), np.float32)
-    for first in range(start, stop, block):
-        n = min(stop - first, block)
-        _load_features(features, first, n, block, activations[0])
-        run_layers(flat, dims, 0, layers, 0, block, activations)
-        for s in range(n):
-            density[first + s] = np.exp(min(activations[layers, s], MAX_RAW))
-
-
-@njit(**FAST)
-def _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw):
+def _forward_block(
+    first, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+):  # fmt: skip
     """Fills the activations of both networks; ``raw`` keeps the density network's output."""
-    geometry_width = dims[density_layers - 1, 0] - 1
-    _load_features(features, first, n, block, activations[0])
-    offset = run_layers(flat, dims, 0, density_layers, 0, block, activations)
-    raw[:] = activations[density_layers, : len(raw)]
-    _load_color_input(raw, geometry_width, basis, ray_index, first, n, block, activations[density_layers])
-    run_layers(flat, dims, density_layers, len(dims), offset, block, activations)
-
-
-@njit(**FAST)
-def _forward(start, stop, features, basis, ray_index, flat, dims, density_layers, block, density, rgb, hidden, geo):
-    """``density[start:stop]`` and ``rgb[start:stop]`` from features (C, N) and a basis row per ray.
-
-    ``hidden`` (width, N) and ``geo`` (G, N) take the activations of these names, where they have any rows.
-    """
-    layers = len(dims)
-    activations = np.empty((layers + 1, dims.max() * block), np.float32)
-    raw = np.empty(dims[density_layers - 1, 0] * block, np.float32)
-    one = np.float32(1)
-    for first in range(start, stop, block):
-        n = min(stop - first, block)
-        _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw)
+    _load_rows(features, first, n, dims[0, 1], activations[0])
+    at = _run_layers(n, parameters, dims, 0, density_layers, 0, activations)
+    width = dims[density_layers - 1, 2]
+    raw[: n * width] = activations[density_layers, : n * width]
+    if density_layers < len(dims):
+        stride, inputs = dims[density_layers, 1], activations[density_layers]
+        inputs[: n * stride] = _ZERO
         for s in range(n):
-            density[first + s] = np.exp(min(raw[s], MAX_RAW))
-            for c in range(rgb.shape[1]):
-                rgb[first + s, c] = one / (one + np.exp(-activations[layers, c * block + s]))
-        for c in range(len(hidden)):
-            hidden[c, first : first + n] = activations[1, c * block : c * block + n]
-        for c in range(len(geo)):
-            geo[c, first : first + n] = raw[(1 + c) * block : (1 + c) * block + n]
+            for c in range(geometry):
+                inputs[s * stride + c] = raw[s * width + 1 + c]
+            direction = basis[ray_index[first + s]]
+            for c in range(len(direction)):
+                inputs[s * stride + geometry + c] = direction[c]
+        _run_layers(n, parameters, dims, density_layers, len(dims), at, activations)
 
 
 @njit(**FAST)
-def _backward_layers(flat, dims, first_layer, last_layer, weight_end, block, activations, grads, flat_grad):
-    """Back through layers ``last .. first``: ``grads[k + 1]`` holds dL/d output of layer k."""
-    for layer in range(last_layer - 1, first_layer - 1, -1):
-        rows, columns = dims[layer, 0], dims[layer, 1]
-        begin = weight_end - rows * columns
-        weight = flat[begin:weight_end].reshape((rows, columns))
-        source = activations[layer, : columns * block].reshape((columns, block))
-        grad = grads[layer + 1, : rows * block].reshape((rows, block))
-        weight_grad = np.dot(grad, source.T)
-        flat_grad[begin:weight_end] += weight_grad.reshape(rows * columns)
-        grad_source = grads[layer, : columns * block].reshape((columns, block))
-        np.dot(weight.T, grad, grad_source)
-        if layer > first_layer:
-            for i in range(columns * block):
-                if activations[layer, i] <= np.float32(0):
-                    grads[layer, i] = np.float32(0)
-        weight_end = begin
-    return weight_end
+def _forward(
+    start, stop, features, basis, ray_index, parameters, dims, density_layers, geometry, density, rgb, hidden, geo
+):  # fmt: skip
+    """``density[start:stop]`` and ``rgb[start:stop]`` from features (N, C) and a basis row per ray.
+
+    ``hidden`` (N, width) and ``geo`` (N, G) take the activations of these names, where they have any columns.
+    """
+    layers, activations = len(dims), _new_block(dims)
+    width, color_width, hidden_width = dims[density_layers - 1, 2], dims[-1, 2], dims[0, 2]
+    raw = np.empty(_BLOCK * width, np.float32)
+    for first in range(start, stop, _BLOCK):
+        n = min(stop - first, _BLOCK)
+        _forward_block(
+            first, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+        )  # fmt: skip
+        for s in range(n):
+            density[first + s] = np.exp(min(raw[s * width], _MAX_RAW))
+            for c in range(rgb.shape[1]):
+                rgb[first + s, c] = _ONE / (_ONE + np.exp(-activations[layers, s * color_width + c]))
+            for c in range(hidden.shape[1]):
+                hidden[first + s, c] = activations[1, s * hidden_width + c]
+            for c in range(geo.shape[1]):
+                geo[first + s, c] = raw[s * width + 1 + c]
+
+
+@njit(**FAST)
+def _off(count, activations, grads):
+    """No gradient through neurons that are off."""
+    for i in range(count):
+        if activations[i] <= _ZERO:
+            grads[i] = _ZERO
+
+
+@njit(**FAST)
+def _backward_layers(n, transposed, dims, first, last, end, activations, grads, total):
+    """Back through layers ``last .. first``: ``grads[k + 1]`` holds dL/d output of layer k.
+
+    ``end``: where the parameters of ``last`` end; returns where those of ``first`` begin.
+    """
+    for layer in range(last - 1, first - 1, -1):
+        _, rows, outputs = dims[layer]
+        end -= rows * outputs
+        product(rows, n, activations[layer], 1, rows, grads[layer + 1], outputs, 1, total[end:])
+        product(n, outputs, grads[layer + 1], outputs, 1, transposed[end:], rows, 0, grads[layer])
+        if layer > first:
+            _off(n * rows, activations[layer], grads[layer])
+    return end
 
 
 @njit(**FAST)
 def _backward(
-    start, stop, features, basis, ray_index, flat, dims, density_layers, block, density, rgb, grad_density, grad_rgb,
-    grad_hidden, grad_geo, grad_features, partial, grain,
+    start, stop, features, basis, ray_index, parameters, dims, density_layers, geometry, transposed, density, rgb,
+    grad_density, grad_rgb, grad_hidden, grad_geo, grad_features, partial, grain,
 ):  # fmt: skip
-    """Fills ``grad_features[:, start:stop]`` and adds the weights' gradient to ``partial[start // grain]``."""
-    layers = len(dims)
-    widest = dims.max() * block
-    activations, grads = np.empty((layers + 1, widest), np.float32), np.empty((layers + 1, widest), np.float32)
-    raw = np.empty(dims[density_layers - 1, 0] * block, np.float32)
-    raw_grad = np.empty(block, np.float32)
-    geometry = (dims[density_layers - 1, 0] - 1) * block
-    flat_grad = partial[start // grain]
-    one, least_density = np.float32(1), np.exp(-MAX_RAW)
-    for first in range(start, stop, block):
-        n = min(stop - first, block)
-        _forward_block(features, basis, ray_index, flat, dims, density_layers, block, first, n, activations, raw)
-        grads[layers, : dims[layers - 1, 0] * block] = np.float32(0)
-        raw_grad[:] = np.float32(0)
+    """Fills ``grad_features[start:stop]`` and adds the weights' gradient to ``partial[start // grain]``."""
+    layers, activations, grads = len(dims), _new_block(dims), _new_block(dims)
+    width, color_width, total = dims[density_layers - 1, 2], dims[-1, 2], partial[start // grain]
+    raw, raw_grads = np.empty(_BLOCK * width, np.float32), np.zeros(_BLOCK * width, np.float32)
+    least_density = np.exp(-_MAX_RAW)
+    for first in range(start, stop, _BLOCK):
+        n = min(stop - first, _BLOCK)
+        _forward_block(
+            first, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+        )  # fmt: skip
+        end = len(parameters)
+        raw_grads[:] = _ZERO
+        if rgb.shape[1] > 0:
+            grads[layers, : n * color_width] = _ZERO
+            for s in range(n):
+                for c in range(3):
+                    value = rgb[first + s, c]
+                    grads[layers, s * color_width + c] = grad_rgb[first + s, c] * value * (_ONE - value)
+            end = _backward_layers(n, transposed, dims, density_layers, layers, end, activations, grads, total)
+            stride = dims[density_layers, 1]
+            for s in range(n):
+                for c in range(geometry):
+                    raw_grads[s * width + 1 + c] = grads[density_layers, s * stride + c]
         for s in range(n):
-            raw_grad[s] = grad_density[first + s] * max(density[first + s], least_density)
-            for c in range(rgb.shape[1]):
-                value = rgb[first + s, c]
-                grads[layers, c * block + s] = grad_rgb[first + s, c] * value * (one - value)
-        weight_end = _backward_layers(
-            flat, dims, density_layers, layers, len(flat), block, activations, grads, flat_grad
-        )
-        # grads[density_layers] is now dL/d [geometry, basis]; the density network wants dL/d [raw, geometry].
-        for i in range(geometry - 1, -1, -1):
-            grads[density_layers, block + i] = grads[density_layers, i]
-        grads[density_layers, :block] = raw_grad
-        for c in range(len(grad_geo)):
+            raw_grads[s * width] = grad_density[first + s] * max(density[first + s], least_density)
+            for c in range(grad_geo.shape[1]):
+                raw_grads[s * width + 1 + c] += grad_geo[first + s, c]
+        grads[density_layers, : n * width] = raw_grads[: n * width]
+        if grad_hidden.shape[1] > 0:
+            end = _backward_layers(n, transposed, dims, 1, density_layers, end, activations, grads, total)
+            stride = dims[0, 2]
             for s in range(n):
-                grads[density_layers, (1 + c) * block + s] += grad_geo[c, first + s]
-        if len(grad_hidden) > 0:
-            weight_end = _backward_layers(
-                flat, dims, 1, density_layers, weight_end, block, activations, grads, flat_grad
-            )
-            for c in range(len(grad_hidden)):
-                for s in range(n):
-                    grads[1, c * block + s] += grad_hidden[c, first + s]
-            for i in range(len(grad_hidden) * block):
-                if activations[1, i] <= np.float32(0):
-                    grads[1, i] = np.float32(0)
-            _backward_layers(flat, dims, 0, 1, weight_end, block, activations, grads, flat_grad)
+                for c in range(grad_hidden.shape[1]):
+                    grads[1, s * stride + c] += grad_hidden[first + s, c]
+            _off(n * stride, activations[1], grads[1])
+            _backward_layers(n, transposed, dims, 0, 1, end, activations, grads, total)
         else:
-            _backward_layers(flat, dims, 0, density_layers, weight_end, block, activations, grads, flat_grad)
-        for c in range(features.shape[0]):
-            for s in range(n):
-                grad_features[c, first + s] = grads[0, c * block + s]
+            _backward_layers(n, transposed, dims, 0, density_layers, end, activations, grads, total)
+        for s in range(n):
+            for c in range(features.shape[1]):
+                grad_features[first + s, c] = grads[0, s * dims[0, 1] + c]
