@@ -34,7 +34,12 @@ class RenderConfig(Section):
         "meet such a cell; auto: teacher, where it has Gaussians or distances",
     )
     max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
-    termination: float = Field(1e-4, ge=0, lt=1, description="a ray ends at this transmittance (evaluation)")
+    termination: float = Field(
+        3e-3,
+        ge=0,
+        lt=1,
+        description="a ray ends at this transmittance (evaluation); 0.003 changes no colour by a grey level",
+    )
     max_batch_samples: int = Field(
         262144, ge=1024, description="samples in memory at a time (evaluation without the fused renderer)"
     )

@@ -1,0 +1,65 @@
+"""Vectors of lanes against numpy, lane by lane."""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from kernels.simd import load, maximum, minimum, prefetch, splat, store, to_float, to_integer
+
+
+@njit
+def arithmetic(a, b, factor, like, out):
+    n = len(like)
+    x, y = load(a, 1, like), load(b, 0, like)
+    prefetch(a, 0)
+    store(out, 0, x + y)
+    store(out, n, x - y)
+    store(out, 2 * n, x * splat(factor, like))
+    store(out, 3 * n, minimum(x, y))
+    store(out, 4 * n, maximum(x, y))
+    store(out, 5 * n, to_float(to_integer(x)))
+
+
+@njit
+def integers(a, b, like, out):
+    n = len(like)
+    x, y = load(a, 0, like), load(b, 0, like)
+    store(out, 0, x + y)
+    store(out, n, x - y)
+    store(out, 2 * n, x * y)
+    store(out, 3 * n, x ^ y)
+    store(out, 4 * n, x & y)
+    store(out, 5 * n, minimum(x, y))
+
+
+@njit
+def widened(values, like, out):
+    store(out, 0, load(values, 2, like))
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 8])
+def test_floats(lanes):
+    a, b = np.random.default_rng(0).normal(0, 9, (2, lanes + 1)).astype(np.float32)
+    out = np.empty(6 * lanes, np.float32)
+    arithmetic(a, b, np.float32(2.5), (0,) * lanes, out)
+    x, y = a[1:], b[:lanes]
+    expected = [x + y, x - y, x * np.float32(2.5), np.minimum(x, y), np.maximum(x, y), np.trunc(x)]
+    np.testing.assert_array_equal(out.reshape(6, lanes), expected)
+
+
+def test_integers_wrap_round_and_the_lesser_is_the_unsigned_one():
+    a = np.array([2**31 - 1, -1, 5, -7], np.int32)
+    b = np.array([2, 1, -2, -9], np.int32)
+    out = np.empty(24, np.int32)
+    integers(a, b, (0,) * 4, out)
+    lesser = np.minimum(a.view(np.uint32), b.view(np.uint32)).view(np.int32)
+    np.testing.assert_array_equal(out.reshape(6, 4), [a + b, a - b, a * b, a ^ b, a & b, lesser])
+
+
+def test_the_bits_of_a_float16_and_bytes_are_loaded_as_floats():
+    halves, out = np.array([0, 0, 1.5, -65504, 6e-8, 0.333], np.float16), np.empty(4, np.float32)
+    widened(halves.view(np.int16), (0,) * 4, out)
+    np.testing.assert_array_equal(out, halves[2:].astype(np.float32))
+    numbers = np.array([0, 0, -128, 127, -1, 3], np.int8)
+    widened(numbers, (0,) * 4, out)
+    np.testing.assert_array_equal(out, numbers[2:].astype(np.float32))
