@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,25 +20,34 @@ _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(\d+))?")
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of a transforms file, in its order.
+    """Frames of a dataset, in its order.
 
     Attributes:
-        cameras: N cameras at the dataset's own image size.
+        cameras: N cameras at the dataset's own image size; where pictures differ in size, at one that holds them all.
         names: N unique names: the file's stem, or its whole path with ``_`` for ``/`` where stems repeat.
         image_paths: N image files, None where the file is not on disk.
-        source: the transforms file.
+        source: the file or folder they are from.
+        sizes: each picture's own (width, height), from the top left corner of its camera's; None: all are the cameras'.
+        masks: N pictures, not black where the frame's own counts; None where a frame, or all of them, have none.
+        tests: whether each frame is one that the dataset keeps for tests; None: it does not say.
+        points: the dataset's sparse point cloud, a file.
     """
 
     cameras: Cameras
     names: tuple[str, ...]
     image_paths: tuple[Path | None, ...]
     source: Path
+    sizes: tuple[Size, ...] | None = None
+    masks: tuple[Path | None, ...] | None = None
+    tests: tuple[bool, ...] | None = None
+    points: Path | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: slice) -> Frames:
-        return Frames(self.cameras[index], self.names[index], self.image_paths[index], self.source)
+        parts = {name: getattr(self, name) for name in ("cameras", "names", "image_paths", "sizes", "masks", "tests")}
+        return replace(self, **{name: None if part is None else part[index] for name, part in parts.items()})
 
 
 def frame_slice(text: str | None, count: int, source: str = "config", field: str = "data.frames") -> slice:

@@ -38,7 +38,19 @@ FARTHEST_OFFSET = 1e10
 class DataConfig(Section):
     """The cameras and images of the dataset."""
 
-    transforms: AssetPath | None = Field(None, description="the dataset's `transforms_*.json`, under the assets root")
+    transforms: AssetPath | None = Field(
+        None,
+        description="the dataset, under the assets root: a `transforms_*.json`, a folder with a COLMAP model, or the "
+        "folder that graphdeco trained a model into",
+    )
+    format: Literal["auto", "transforms", "colmap", "graphdeco"] = Field(
+        "auto", description="what `transforms` is; auto: by what is there, which is said"
+    )
+    images: AssetPath | None = Field(
+        None,
+        description="for colmap, graphdeco: the folder of the pictures; null: `images`, else the largest `images_N`, "
+        "beside the model",
+    )
     train_transforms: AssetPath | None = Field(
         None,
         description="the JSON of the poses to train on; all of `transforms` is held out then. For gaussians, images; "
@@ -54,7 +66,8 @@ class DataConfig(Section):
         8,
         ge=0,
         description="every k-th frame, from the first on, is kept out of training; 0: none. Of no effect where "
-        "another JSON than `transforms` is trained on",
+        "another JSON than `transforms` is trained on, or where the dataset itself keeps frames for tests. "
+        "`test_every` is another name of it",
     )
     frames: FrameSlice | None = Field(None, description="frames of the JSON to use, as a Python slice; null: all")
     offset: Vector | None = Field(

@@ -18,11 +18,13 @@ from machine.files import write_atomically
 from scene.cameras import Cameras
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
-from scene.formats.transforms_images import common_size, find_images, frame_names
+from scene.formats.picture_sizes import canvas, picture_sizes
+from scene.formats.transforms_images import find_images, frame_names
 from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
 from scene.formats.transforms_poses import read_poses
-from scene.frames import Frames
+from scene.frames import Frames, Size
 from scene.world_offset import Offset, moved_positions
+from settings.data import DataConfig
 from settings.errors import InputError
 
 # Other JSON files about cameras: keys that tell them, what they are, and what to do.
@@ -58,17 +60,31 @@ _OTHER_FILES = (
 class TransformsJson(DatasetFormat):
     """``transforms_<split>.json`` files, one beside the other."""
 
-    def recognises(self, path: Path) -> bool:
-        return path.suffix.lower() == ".json"
+    name = "transforms"
 
-    def load(self, path: Path, image_size: tuple[int, int] | None, offset: Offset | None) -> Frames:
-        return load_transforms(path, image_size=image_size, offset=offset)
+    def recognises(self, path: Path) -> str | None:
+        if path.suffix.lower() == ".json":
+            return "its name ends in .json"
+        found = _json_in(path)
+        return None if found is None else f"{found.name} is there"
+
+    def load(self, path: Path, image_size: Size | None, data: DataConfig) -> Frames:
+        return load_transforms(_json_in(path) or path, image_size=image_size, offset=data.offset)
+
+    def files(self, path: Path) -> list[Path]:
+        return [_json_in(path) or path]
 
     def is_split(self, path: Path) -> bool:
         return re.fullmatch(r"transforms_\w+\.json", path.name) is not None
 
     def split(self, path: Path, name: str) -> Path:
-        return path.with_name(f"transforms_{name}.json")
+        return (_json_in(path) or path).with_name(f"transforms_{name}.json")
+
+
+def _json_in(folder: Path) -> Path | None:
+    """The JSON of a folder's dataset: its whole one, or its first split; None where the path is no such folder."""
+    names = ("transforms.json", "transforms_train.json") if folder.is_dir() else ()
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def load_transforms(
@@ -101,12 +117,11 @@ def load_transforms(
     names = frame_names(path, file_paths)
     image_paths = find_images(path, file_paths)
     stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
-    size = common_size(path, stated, image_paths) or image_size
-    if size is None:
-        raise InputError(path, "image size", "neither w and h nor an image on disk", "one of them", "Add w and h.")
-    intrinsics = read_intrinsics(path, fields, stated, size)
+    sizes = picture_sizes(path, stated, image_paths, image_size)
+    intrinsics = read_intrinsics(path, fields, stated, sizes)
     fx, fy, cx, cy = torch.tensor(intrinsics, dtype=torch.float32).T.contiguous()
-    return Frames(Cameras(poses, fx, fy, cx, cy, *size), names, image_paths, path)
+    size, own_sizes = canvas(path, sizes)
+    return Frames(Cameras(poses, fx, fy, cx, cy, *size), names, image_paths, path, own_sizes)
 
 
 def write_transforms(path: str | Path, cameras: Cameras, names: Sequence[str]) -> None:

@@ -66,20 +66,20 @@ def unread_lens_keys(fields: Sequence[Fields]) -> str:
 
 
 def read_intrinsics(
-    source: Path, fields: Sequence[Fields], stated: Sequence[Size | None], size: Size
+    source: Path, fields: Sequence[Fields], stated: Sequence[Size | None], sizes: Sequence[Size]
 ) -> list[tuple[float, float, float, float]]:
-    """(fx, fy, cx, cy) in pixels of the frames at one size.
+    """(fx, fy, cx, cy) of each frame in pixels of its own size.
 
     Args:
-        stated: (width, height) that the file says its numbers are for, None: they are for ``size``.
-        size: (width, height) of the frames.
+        stated: (width, height) that the file says its numbers are for, None: they are for the frame's size.
+        sizes: (width, height) of the frames.
 
     Raises:
         InputError: no focal length, or a number that is none; a principal point outside the image, where the file
             does not say which size it is for.
     """
     intrinsics, apart, aside = [], [], []
-    for index, (field, own) in enumerate(zip(fields, stated, strict=True)):
+    for index, (field, own, size) in enumerate(zip(fields, stated, sizes, strict=True)):
         width, height = own or size
         fx, angle_fx = _focal(source, index, field, "x", width)
         fy, angle_fy = _focal(source, index, field, "y", height)
@@ -119,7 +119,7 @@ def read_intrinsics(
         )
     if aside:
         index, cx, cy = aside[0]
-        width, height = stated[index] or size
+        width, height = stated[index] or sizes[index]
         note_once(
             "warning",
             f"{source}: the principal point ({cx:g}, {cy:g}) of frames[{index}] is far from the centre of "

@@ -110,6 +110,6 @@ def _named_cameras(config: Config, split: str | None, path: Path | None) -> tupl
         return source_of(config).frames(split)
     size, transforms = None, config.data.transforms
     if transforms is not None and transforms.is_file():
-        cameras = load_frames(transforms, offset=config.data.offset).cameras
+        cameras = load_frames(transforms, data=config.data).cameras
         size = (cameras.width, cameras.height)
-    return load_frames(path, image_size=size, offset=config.data.offset), str(path)
+    return load_frames(path, image_size=size, data=config.data), str(path)

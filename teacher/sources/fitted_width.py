@@ -58,9 +58,9 @@ def find_drawing(config: Config, gaussians: Gaussians) -> Drawing:
         InputError: the dataset's file, or an image of it, is missing or damaged.
     """
     teacher, transforms, said = config.teacher, config.data.transforms, _said(config)
-    if transforms is None or not transforms.is_file():
+    if transforms is None or not transforms.exists():
         return Drawing(said and said.width, teacher.supersample)
-    dataset = chosen_frames(config.data.frames, load_frames(transforms, offset=config.data.offset))
+    dataset = chosen_frames(config.data.frames, load_frames(transforms, data=config.data))
     native = dataset.cameras.width
     width = min(config.data.resolution or native, native)
     trial = _trial(config, gaussians, dataset, width)
@@ -248,7 +248,7 @@ def _trial(config: Config, gaussians: Gaussians, dataset: Frames, width: int) ->
     if outputs is not None:
         try:
             files = find_outputs(
-                outputs, data.transforms, data.frames, depth=False, truth=bool(data.ground_truth), offset=data.offset
+                outputs, data.transforms, data.frames, depth=False, truth=bool(data.ground_truth), data=data
             )
         except InputError:  # not renders of these frames: whoever needs them says so
             if not any(paths):

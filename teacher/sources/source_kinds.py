@@ -49,7 +49,7 @@ class StoredViews(Source):
         self.check()
         data, teacher = self.config.data, self.config.teacher
         return find_outputs(
-            teacher.outputs, data.transforms, data.frames, depth=True, truth=False, offset=data.offset,
+            teacher.outputs, data.transforms, data.frames, depth=True, truth=False, data=data,
             depth_empty=teacher.depth_empty,
         )  # fmt: skip
 
@@ -91,7 +91,7 @@ class DatasetImages(Source):
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         data, background = self.config.data, self.config.teacher.background_rgb
-        options = {"width": data.resolution, "background": background, "offset": data.offset}
+        options = {"width": data.resolution, "background": background, "data": data}
 
         def images(json: Path, frames: str | None, every: int) -> TeacherViews:
             return views_from_images(json, holdout_every=every, frames=frames, **options)
@@ -209,7 +209,7 @@ def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every
         holdout_every=holdout_every,
         ground_truth=bool(data.ground_truth),
         frames=data.frames,
-        offset=data.offset,
+        data=data,
     )
 
 
@@ -231,5 +231,5 @@ def _rasterized(
 
 def _working_frames(json: Path, frames: str | None, data: DataConfig) -> tuple[Frames, Cameras]:
     """Some frames of a dataset, and their cameras at the working size."""
-    dataset = chosen_frames(frames, load_frames(json, offset=data.offset))
+    dataset = chosen_frames(frames, load_frames(json, data=data))
     return dataset, dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, json))

@@ -19,7 +19,7 @@ from scene.formats import load_frames
 from scene.formats.dataset_format import note_once
 from scene.frames import Frames, Size, frame_slice
 from scene.images import image_header, read_image, resize_area, resize_rgba, to_uint8
-from scene.world_offset import Offset
+from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.depth_files import EmptyValues, read_depth
 
@@ -64,7 +64,7 @@ def find_outputs(
     *,
     depth: bool,
     truth: bool,
-    offset: Offset | None = None,
+    data: DataConfig | None = None,
     depth_empty: EmptyValues | None = None,
 ) -> OutputFiles:
     """Finds a teacher's files and matches them to the frames of the JSON; see ``views_from_outputs``.
@@ -72,7 +72,7 @@ def find_outputs(
     Args:
         depth: look for ``depth/``, which must be there.
         truth: look for ``gt/``, which may be there.
-        offset: ``data.offset``, taken off the cameras' positions.
+        data: how the dataset is read, see ``load_frames``.
         depth_empty: see ``read_depth``.
     """
     folder = outputs_folder(Path(outputs_dir))
@@ -80,7 +80,7 @@ def find_outputs(
     depths = numbered_files(folder / "depth", ".npy", _depth_hint(folder / "depth")) if depth else []
     truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
     size = image_header(renders[0]).size
-    dataset = _without_renders(load_frames(transforms, image_size=size, offset=offset), renders[0].parent)
+    dataset = _without_renders(load_frames(transforms, image_size=size, data=data), renders[0].parent)
     for files in filter(None, (renders, depths, truths)):
         check_count(files, dataset)
     chosen = frame_slice(frames, len(dataset))

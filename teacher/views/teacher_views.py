@@ -17,7 +17,7 @@ from scene.formats import load_frames
 from scene.frames import chosen_frames, working_size
 from scene.images import resize_area, to_uint8
 from scene.rays import SceneBox
-from scene.world_offset import Offset
+from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.depth_files import EmptyValues
@@ -108,7 +108,7 @@ def views_from_outputs(
     holdout_every: int,
     ground_truth: bool = True,
     frames: str | None = None,
-    offset: Offset | None = None,
+    data: DataConfig | None = None,
 ) -> TeacherViews:
     """Renders and depth on disk in graphdeco's layout: ``renders/00000.png``, ``depth/00000.npy``, ``gt/``.
 
@@ -127,7 +127,7 @@ def views_from_outputs(
         holdout_every: every k-th frame, from the first on, is held out; 0: none.
         ground_truth: load the dataset's images too if they exist (``gt/`` if only that does).
         frames: ``"START:STOP:STEP"`` of the frames to use.
-        offset: ``data.offset``, taken off the cameras' positions.
+        data: how the dataset is read, see ``load_frames``.
 
     Raises:
         InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind, or
@@ -135,7 +135,7 @@ def views_from_outputs(
     """
     use_depth = depth_kind != "none"
     files = find_outputs(
-        outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, offset=offset, depth_empty=depth_empty
+        outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, data=data, depth_empty=depth_empty
     )
     dataset, cameras = files.dataset, files.cameras
     size = working_size(cameras, width, files.renders[0])
@@ -168,14 +168,14 @@ def views_from_images(
     background: Color,
     holdout_every: int,
     frames: str | None = None,
-    offset: Offset | None = None,
+    data: DataConfig | None = None,
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
 
     Raises:
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
-    dataset = chosen_frames(frames, load_frames(transforms, offset=offset))
+    dataset = chosen_frames(frames, load_frames(transforms, data=data))
     paths = all_present(dataset.image_paths, dataset.names, dataset.source)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])

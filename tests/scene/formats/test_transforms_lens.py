@@ -59,14 +59,14 @@ def test_keys_that_sound_of_a_lens_are_named(caplog):
 
 def test_a_focal_length_against_its_field_of_view(caplog):
     fields = {"fl_x": 50, "camera_angle_x": 1.19214, "camera_angle_y": 2 * math.atan(0.5)}
-    [(fx, fy, cx, cy)] = read_intrinsics("contradiction.json", [fields], [(50, 50)], (50, 50))
+    [(fx, fy, cx, cy)] = read_intrinsics("contradiction.json", [fields], [(50, 50)], [(50, 50)])
     assert (fx, fy, cx, cy) == (50, pytest.approx(50), 25, 25)
     assert "fl_x is 50 pixels in frames[0], where camera_angle_x 1.19214 makes it 36.8523" in caplog.text
 
 
 def test_pixels_far_from_square_are_said(caplog):
     fields = {"camera_angle_x": 0.9500215649604797, "camera_angle_y": 0.6605947017669678}
-    read_intrinsics("not_square.json", [fields], [(1920, 1080)], (1920, 1080))
+    read_intrinsics("not_square.json", [fields], [(1920, 1080)], [(1920, 1080)])
     assert "the focal lengths of frames[0] are 1866.67 and 1575 pixels" in caplog.text
 
 
@@ -75,11 +75,11 @@ def test_a_principal_point_at_the_edge(caplog):
     with pytest.raises(
         InputError, match=r"principal point: found \(24, 24\) at or outside the edge of 24x24.*add their w"
     ):
-        read_intrinsics("edge.json", [fields], [None], (24, 24))
-    assert read_intrinsics("edge.json", [fields], [(48, 48)], (24, 24)) == [(30, 30, 12, 12)]
+        read_intrinsics("edge.json", [fields], [None], [(24, 24)])
+    assert read_intrinsics("edge.json", [fields], [(48, 48)], [(24, 24)]) == [(30, 30, 12, 12)]
     assert not caplog.text
     # Where the file says that it is of images of this size it is used: a crop may be so.
-    assert read_intrinsics("edge.json", [fields], [(24, 24)], (24, 24))[0][2:] == (24, 24)
+    assert read_intrinsics("edge.json", [fields], [(24, 24)], [(24, 24)])[0][2:] == (24, 24)
     assert "the principal point (24, 24) of frames[0] is far from the centre of 24x24 images" in caplog.text
 
 
