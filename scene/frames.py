@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+from torch import Tensor
+
 from scene.cameras import Cameras
 from settings.errors import InputError
 
@@ -45,6 +48,10 @@ class Frames:
     def __len__(self) -> int:
         return len(self.names)
 
+    def size_of(self, index: int) -> Size:
+        """The (width, height) of a frame's picture."""
+        return (self.cameras.width, self.cameras.height) if self.sizes is None else self.sizes[index]
+
     def __getitem__(self, index: slice) -> Frames:
         parts = {name: getattr(self, name) for name in ("cameras", "names", "image_paths", "sizes", "masks", "tests")}
         return replace(self, **{name: None if part is None else part[index] for name, part in parts.items()})
@@ -63,6 +70,22 @@ def frame_slice(text: str | None, count: int, source: str = "config", field: str
 def chosen_frames(text: str | None, dataset: Frames) -> Frames:
     """The frames of the dataset that ``"START:STOP:STEP"`` picks (None: all); InputError when there are none."""
     return dataset[frame_slice(text, len(dataset))]
+
+
+def holdout_mask(count: int, every: int) -> Tensor:
+    """(count,) bool: frames 0, k, 2k, ... for ``every`` = k; none for 0."""
+    index = torch.arange(count)
+    return index % every == 0 if every else torch.zeros(count, dtype=torch.bool)
+
+
+def held_out(dataset: Frames, every: int) -> Tensor:
+    """(N,) bool: the frames that the dataset keeps for tests, where it says so; else as ``holdout_mask``.
+
+    Of ``every`` 0 and 1, which ask for no frames and for all, it has no say.
+    """
+    if every > 1 and dataset.tests is not None:
+        return torch.tensor(dataset.tests)
+    return holdout_mask(len(dataset), every)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -74,6 +74,26 @@ def pair_pictures(source: Path, folder: Path, names: Sequence[str]) -> tuple[Pat
     return tuple(paths)
 
 
+def find_masks(pictures: Path, paths: Sequence[Path | None]) -> tuple[Path | None, ...] | None:
+    """The masks of a capture, in ``masks`` beside the folder of its pictures; None where there is no such folder.
+
+    ``a.jpg`` has the mask ``a.jpg.png``, as COLMAP names them, or ``a`` with any extension.
+    """
+    folder = pictures.with_name("masks")
+    if not folder.is_dir():
+        return None
+    files = {path.relative_to(folder).as_posix().lower(): path for path in _pictures_in(folder)}
+    by_stem = {os.path.splitext(name)[0]: path for name, path in files.items()}
+    names = [None if path is None else path.relative_to(pictures).as_posix().lower() for path in paths]
+    found = tuple(
+        None if name is None else files.get(f"{name}.png") or by_stem.get(os.path.splitext(name)[0]) for name in names
+    )
+    count = sum(path is not None for path in found)
+    if count < len(found):
+        note_once("warning", f"{folder}: masks for {count} of {len(found)} pictures; the others are used whole.")
+    return found if count else None
+
+
 def _pictures_in(folder: Path) -> list[Path]:
     """The picture files of a folder and those in it, by name."""
     found = [path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from scene.cameras import Cameras
-from scene.formats.capture_pictures import pair_pictures, picture_folder
+from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder
 from scene.formats.colmap_lens import lens_of
 from scene.formats.colmap_model import ColmapModel, model_kinds, points_file, read_model
 from scene.formats.dataset_format import DatasetFormat, note_once
@@ -83,7 +83,8 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
         lens.scaled(size[0] / own[0], size[1] / own[1]) for lens, size, own in zip(lenses, sizes, stated, strict=True)
     ]
     _note_used(model, pictures, paths, sizes)
-    frames = straightened(source, scaled, sizes, paths)
+    masks = None if pictures is None else find_masks(pictures, paths)
+    frames = straightened(source, scaled, sizes, paths, masks)
     poses = torch.from_numpy(model.camera_to_world())
     exact = poses.float()
     exact[:, :3, 3] = torch.from_numpy(moved_positions(source, "cameras", poses[:, :3, 3].numpy(), data.offset, 1.0))
@@ -95,6 +96,7 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
         image_paths=tuple(frame.path for frame in frames),
         source=source,
         sizes=own_sizes,
+        masks=None if masks is None else tuple(frame.mask for frame in frames),
         points=points_file(model.folder),
     )
 

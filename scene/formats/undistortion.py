@@ -48,15 +48,20 @@ class Lens(NamedTuple):
 
 
 class Straight(NamedTuple):
-    """A frame whose lens is a pinhole: its picture, its (width, height), and fx, fy, cx, cy in its pixels."""
+    """A frame whose lens is a pinhole: its picture, its (width, height), fx, fy, cx, cy in its pixels, and its mask."""
 
     path: Path | None
     size: Size
     intrinsics: tuple[float, float, float, float]
+    mask: Path | None = None
 
 
 def straightened(
-    source: Path, lenses: Sequence[Lens], sizes: Sequence[Size], paths: Sequence[Path | None]
+    source: Path,
+    lenses: Sequence[Lens],
+    sizes: Sequence[Size],
+    paths: Sequence[Path | None],
+    masks: Sequence[Path | None] | None = None,
 ) -> list[Straight]:
     """The frames, those of lenses that bend with pictures of a pinhole in the cache, made where they are not there.
 
@@ -65,21 +70,23 @@ def straightened(
 
     Args:
         lenses, sizes: of each frame, in pixels of its picture.
+        masks: of each frame, bent as its picture is; None: there are none.
 
     Raises:
         InputError: a lens bends so far that it cannot be undone; a picture is damaged.
     """
     frames, missing = [], {}
-    for lens, size, path in zip(lenses, sizes, paths, strict=True):
+    for lens, size, path, mask in zip(lenses, sizes, paths, masks or (None,) * len(paths), strict=True):
         if lens.is_pinhole or path is None:
-            frames.append(Straight(path, size, lens.intrinsics))
+            frames.append(Straight(path, size, lens.intrinsics, mask))
             continue
         left, top, width, height = _kept(source, lens, size)
         fx, fy, cx, cy = lens.intrinsics
-        kept = _place(path, lens)
-        frames.append(Straight(kept, (width, height), (fx, fy, cx - left, cy - top)))
-        if not kept.is_file():
-            missing[kept] = (path, lens, frames[-1])
+        kept, kept_mask = _place(path, lens), None if mask is None else _place(mask, lens)
+        frames.append(Straight(kept, (width, height), (fx, fy, cx - left, cy - top), kept_mask))
+        for to, bent in ((kept, path), (kept_mask, mask)):
+            if to is not None and not to.is_file():
+                missing[to] = (bent, lens, frames[-1])
     if missing:
         start = time.perf_counter()
         # Pictures are many: torch's own threads would only get in each other's way.
@@ -87,7 +94,7 @@ def straightened(
             list(pool.map(lambda kept: _make(kept, *missing[kept]), missing))
         _, lens, frame = next(iter(missing.values()))
         k1, k2, p1, p2 = lens.distortion
-        size = sizes[[frame.path for frame in frames].index(next(iter(missing)))]
+        size = sizes[next(index for index, other in enumerate(frames) if other is frame)]
         note_once(
             "info",
             f"{source}: {len(missing)} pictures undistorted (k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) in "
@@ -182,7 +189,9 @@ def _make(kept: Path, path: Path, lens: Lens, frame: Straight) -> None:
     own_x, own_y = lens.intrinsics[2:]
     grid = (shown * (fx, fy) + (own_x, own_y)) / (picture.shape[1] / 2, picture.shape[0] / 2) - 1
     places = torch.from_numpy(grid.astype(np.float32)).view(1, height, width, 2)
-    straight = F.grid_sample(pixels, places, mode="bicubic", padding_mode="border", align_corners=False)
+    # A mask has no values between its own.
+    mode = "nearest" if frame.mask == kept else "bicubic"
+    straight = F.grid_sample(pixels, places, mode=mode, padding_mode="border", align_corners=False)
     if alpha is not None:
         cover = straight[:, 3:].clamp(0, 1)
         straight = torch.cat([straight[:, :3] / cover.clamp(min=1e-3), cover], dim=1)

@@ -68,8 +68,7 @@ class RasterizedGaussians(Source):
     def _rendered(self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int) -> TeacherViews:
         """The Gaussians seen from some frames of a dataset, at the working size."""
         dataset, cameras = _working_frames(json, frames, self.config.data)
-        images = dataset.image_paths if self.config.data.ground_truth else ()
-        return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, images)
+        return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
 
 
 class DatasetImages(Source):
@@ -219,14 +218,13 @@ def _rasterized(
     cameras: Cameras,
     names: Sequence[str],
     holdout_every: int,
-    images: Sequence[Path | None] = (),
+    dataset: Frames | None = None,
 ) -> TeacherViews:
     """The Gaussians rendered here as the config says: see ``views_from_gaussians``."""
     teacher, device = source.config.teacher, choose_device(source.config)
     options = {"drawing": source.drawing(gaussians), "rasterizer": teacher.rasterizer, "device": device}
-    return views_from_gaussians(
-        gaussians, cameras, names, holdout_every=holdout_every, ground_truth_paths=images, **options
-    )
+    options |= {"dataset": dataset, "ground_truth": bool(source.config.data.ground_truth)}
+    return views_from_gaussians(gaussians, cameras, names, holdout_every=holdout_every, **options)
 
 
 def _working_frames(json: Path, frames: str | None, data: DataConfig) -> tuple[Frames, Cameras]:

@@ -145,3 +145,14 @@ def test_a_lens_that_bends_is_undone_once(capture, monkeypatch, caplog):
     again = load_frames(capture).image_paths
     assert again[0] != frames.image_paths[0] and again[1:] == frames.image_paths[1:]
     assert np.all(read_image(again[0]) == 200)
+
+
+def test_masks_beside_the_pictures_are_found(capture, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(capture / "cache"))
+    write_pictures(capture / "masks", "a.jpg.png", "b.png")
+    assert load_frames(capture).masks == (capture / "masks/a.jpg.png", capture / "masks/b.png", None)
+    assert "masks for 2 of 3 pictures" in caplog.text
+    radial = PINHOLE._replace(model="SIMPLE_RADIAL", parameters=(20.0, 8.0, 6.0, 0.1))
+    write_text(capture / "sparse" / "0", [radial], images(*NAMES))
+    bent = load_frames(capture)
+    assert read_image(bent.masks[0]).shape == read_image(bent.image_paths[0]).shape and bent.masks[2] is None

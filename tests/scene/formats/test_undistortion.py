@@ -57,7 +57,10 @@ def test_a_straight_picture_shows_what_the_lens_bent(tmp_path, monkeypatch):
 def test_pinholes_and_frames_without_a_picture_stay(tmp_path):
     lens, bent = Lens((5.0, 5.0, 4.0, 3.0), (1e-9, 0, 0, 0)), Lens((5.0, 5.0, 4.0, 3.0), BENDS)
     frames = straightened(tmp_path, [lens, bent], [(8, 6)] * 2, [tmp_path / "a.png", None])
-    assert frames == [(tmp_path / "a.png", (8, 6), lens.intrinsics), (None, (8, 6), bent.intrinsics)]
+    assert [frame[:3] for frame in frames] == [
+        (tmp_path / "a.png", (8, 6), lens.intrinsics),
+        (None, (8, 6), bent.intrinsics),
+    ]
 
 
 def test_a_lens_that_folds_is_refused(tmp_path):

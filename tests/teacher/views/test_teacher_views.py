@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from scene.formats.transforms_json import write_transforms
+from scene.frames import Frames
 from scene.images import resize_rgba, write_image
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
-from teacher.views.teacher_views import holdout_mask, join_views, views_from_gaussians, views_from_images
+from teacher.views.teacher_views import join_views, views_from_gaussians, views_from_images
 from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring
 
 
@@ -168,7 +169,8 @@ def test_supersampling_averages_premultiplied():
 def test_gaussians_with_ground_truth(tmp_path):
     write_image(tmp_path / "a.png", np.full((8, 12, 3), 9, np.uint8))
     cameras = ring(1, 6, 4)
-    options = {"holdout_every": 0, "ground_truth_paths": [tmp_path / "a.png"]}
+    dataset = Frames(cameras, ("a",), (tmp_path / "a.png",), tmp_path / "t.json")
+    options = {"holdout_every": 0, "dataset": dataset}
     views = views_from_gaussians(two_blobs(), cameras, ["a"], **options)
     assert views.ground_truth.shape == (1, 4, 6, 4) and views.ground_truth[0, 3, 5].tolist() == [9, 9, 9, 255]
     write_image(tmp_path / "a.png", np.full((8, 8, 3), 9, np.uint8))
@@ -203,11 +205,6 @@ def test_views_that_do_not_fit_are_not_joined(teacher):
     photographed = replace(small, ground_truth=torch.zeros(2, 4, 6, 4, dtype=torch.uint8))
     with pytest.raises(InputError, match="ground truth: found none, expected some.*data.ground_truth: false"):
         join_views(small, photographed, "here.json")
-
-
-def test_holdout_mask():
-    assert holdout_mask(5, 2).tolist() == [True, False, True, False, True]
-    assert not holdout_mask(5, 0).any()
 
 
 def test_gsplat_is_not_replaced_in_silence(look_at):
