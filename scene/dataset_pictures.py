@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scene.frames import Frames, Size
-from scene.images import read_image, resize_area
+from scene.images import read_image, resize_area, to_uint8
 from settings.errors import InputError
 
 _ALL = 1 - 1e-4  # of a pixel's area; area averages of ones are off by rounding
@@ -14,11 +14,16 @@ _ALL = 1 - 1e-4  # of a pixel's area; area averages of ones are off by rounding
 def read_picture(frames: Frames, index: int) -> np.ndarray:
     """The picture of a frame, (H, W, 3) or (H, W, 4) uint8; where sizes differ, of the cameras' and 0 beyond its own.
 
+    Where a teacher has learnt the exposure of each picture, they are all brought to that of the teacher.
+
     Raises:
         InputError: it is damaged, or not of the size that was found when the dataset was read.
     """
     path = frames.image_paths[index]
     picture = read_image(path)
+    exposure = None if frames.exposures is None else frames.exposures[index]
+    if exposure is not None:
+        picture = _without(exposure, picture)
     if frames.sizes is None:
         return picture
     width, height = frames.sizes[index]
@@ -47,6 +52,13 @@ def counted_pixels(frames: Frames, size: Size) -> np.ndarray | None:
             found = f"nothing of frame {frames.names[index]} at {size[0]}x{size[1]}"
             raise InputError(mask or frames.source, "mask", found, "some pixels that are not black")
     return counted
+
+
+def _without(exposure: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """The picture in the colours that became its own by an exposure, (3, 4)."""
+    inverse = np.linalg.inv(exposure[:, :3])
+    colors = (picture[..., :3] / np.float32(255) - exposure[:, 3].astype(np.float32)) @ inverse.T.astype(np.float32)
+    return np.concatenate([to_uint8(colors), picture[..., 3:]], axis=2)
 
 
 def _counts(frames: Frames, index: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,7 @@ class Frames:
         masks: N pictures, not black where the frame's own counts; None where a frame, or all of them, have none.
         tests: whether each frame is one that the dataset keeps for tests; None: it does not say.
         points: the dataset's sparse point cloud, a file.
+        exposures: (3, 4) of each frame, by which a teacher's colours (r, g, b, 1) became its picture's; None as masks.
     """
 
     cameras: Cameras
@@ -44,6 +46,7 @@ class Frames:
     masks: tuple[Path | None, ...] | None = None
     tests: tuple[bool, ...] | None = None
     points: Path | None = None
+    exposures: tuple[np.ndarray | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -53,7 +56,8 @@ class Frames:
         return (self.cameras.width, self.cameras.height) if self.sizes is None else self.sizes[index]
 
     def __getitem__(self, index: slice) -> Frames:
-        parts = {name: getattr(self, name) for name in ("cameras", "names", "image_paths", "sizes", "masks", "tests")}
+        each = ("cameras", "names", "image_paths", "sizes", "masks", "tests", "exposures")
+        parts = {name: getattr(self, name) for name in each}
         return replace(self, **{name: None if part is None else part[index] for name, part in parts.items()})
 
 

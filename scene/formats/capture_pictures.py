@@ -54,10 +54,12 @@ def pair_pictures(source: Path, folder: Path, names: Sequence[str]) -> tuple[Pat
     by_stem: dict[str, Path] = {}
     for path in files:
         by_stem.setdefault(path.relative_to(folder).with_suffix("").as_posix().lower(), path)
-    paths = [
-        path if path.is_file() else by_stem.get(os.path.splitext(name.replace("\\", "/"))[0].lower())
-        for name, path in zip(names, found, strict=True)
-    ]
+
+    def of(name: str) -> Path | None:
+        bare = name.replace("\\", "/").lower()  # graphdeco's names have no extension
+        return by_stem.get(bare) or by_stem.get(os.path.splitext(bare)[0])
+
+    paths = [path if path.is_file() else of(name) for name, path in zip(names, found, strict=True)]
     present = sum(path is not None for path in paths)
     if not present and len(files) == len(names):
         first, last = (f"'{names[at]}' with '{files[at].relative_to(folder)}'" for at in (0, -1))

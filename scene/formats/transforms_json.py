@@ -32,7 +32,7 @@ _OTHER_FILES = (
     (
         {"position", "rotation", "img_name"},
         "graphdeco's cameras.json, written beside a trained model",
-        "Take the dataset's transforms_*.json that the model was trained with.",
+        "Name it cameras.json, or set data.format: graphdeco.",
     ),
     (
         {"frames", "rot_mat"},
