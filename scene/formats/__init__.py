@@ -61,9 +61,9 @@ def camera_files(path: Path, data: DataConfig) -> list[Path]:
     return format_of(path, _name_for(path, data)).files(path)
 
 
-def split_beside(path: Path, split: str) -> Path | None:
+def split_beside(path: Path, split: str, data: DataConfig) -> Path | None:
     """Where another split of the dataset of ``path`` is; it need not be there. None where there can be none."""
-    return format_of(path).split(path, split)
+    return format_of(path, _name_for(path, data)).split(path, split)
 
 
 def other_split(path: Path, split: str) -> Path | None:

@@ -29,6 +29,7 @@ from settings.errors import InputError
 
 _MOST_ARGUMENTS = 1 << 16  # bytes of cfg_args
 _ITERATION = re.compile(r"iteration_(\d+)")
+_ASIDE = 0.005  # of a picture's side
 _SINGULAR = 0.05  # determinant of an exposure under which a picture cannot be brought back
 
 
@@ -81,6 +82,26 @@ def read_arguments(model: Path) -> dict[str, Any]:
     return {
         word.arg: word.value.value for word in keywords if word.arg is not None and isinstance(word.value, ast.Constant)
     }
+
+
+def note_off_centre(frames: Frames, ply: Path) -> None:
+    """Warns of cameras whose principal point a teacher of graphdeco's has not known of, where that shows."""
+    if not any((folder / "cfg_args").is_file() for folder in (ply.parent, *ply.parents[2:3])):
+        return
+    sizes = np.array([frames.size_of(index) for index in range(len(frames))], np.float64)
+    centres = torch.stack([frames.cameras.cx, frames.cameras.cy], dim=1).double().numpy()
+    aside = centres - sizes / 2
+    share = (np.abs(aside) / sizes).max(axis=1)
+    worst = int(share.argmax())
+    if share[worst] > _ASIDE:
+        x, y = aside[worst]
+        note_once(
+            "warning",
+            f"{frames.source}: the principal point is ({x:.1f}, {y:.1f}) pixels off the centre in frame "
+            f"{frames.names[worst]} ({int((share > _ASIDE).sum())} of {len(frames)} frames). graphdeco's program, which "
+            f"trained {ply}, takes it for the centre: its pictures are about as far off from these. Undistort the "
+            "pictures with COLMAP, or take the cameras of the model's folder (--model).",
+        )
 
 
 def _frames(path: Path, data: DataConfig) -> Frames:

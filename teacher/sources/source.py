@@ -283,5 +283,11 @@ class Source(ABC):
 
     def image_poses(self) -> Path | None:
         """The frames whose images are a second source of rays; None: there is none."""
-        split = self.config.image_split
-        return None if split is None else split_beside(self.config.data.transforms, split)
+        split, data = self.config.image_split, self.config.data
+        if split is None:
+            return None
+        beside = split_beside(data.transforms, split, data)
+        if beside is None and split != "train":
+            expected = "train: all frames that are not held out, since the dataset keeps no splits apart"
+            raise InputError("config", "data.ground_truth.split", split, expected)
+        return beside or data.transforms

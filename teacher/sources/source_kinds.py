@@ -9,6 +9,7 @@ from pathlib import Path
 from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames, split_beside
+from scene.formats.graphdeco import note_off_centre
 from scene.frames import Frames, chosen_frames, working_size
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
@@ -68,6 +69,7 @@ class RasterizedGaussians(Source):
     def _rendered(self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int) -> TeacherViews:
         """The Gaussians seen from some frames of a dataset, at the working size."""
         dataset, cameras = _working_frames(json, frames, self.config.data)
+        note_off_centre(dataset, self.config.teacher.ply)
         return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
 
 
@@ -143,26 +145,30 @@ class BrickScene(Source):
 class LiveGaussians(RasterizedGaussians):
     """A PLY that goes on being rendered while the student trains, near the training poses.
 
-    Students are measured on all of ``data.transforms``: on stored renders, where ``teacher.outputs`` names some, or on
-    renders made here.
+    Students are measured on all of ``data.transforms``, or on its frames that are held out where the dataset keeps no
+    split for training apart: on stored renders, where ``teacher.outputs`` names some, or on renders made here.
     """
 
     def assets(self) -> list[Asset]:
         without = "Or do without: `--set teacher.outputs=null` measures against renders made here."
         return [*self.dataset_assets(), self.outputs_asset(without), self.ply_asset()]
 
-    def training_poses(self) -> Path:
+    def training_poses(self) -> Path | None:
         data = self.config.data
-        return data.train_transforms or split_beside(data.transforms, "train")
+        return data.train_transforms or split_beside(data.transforms, "train", data)
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        data = self.config.data
+        every = data.holdout_every if self.training_poses() is None else 1
         if self.config.teacher.outputs is None:
-            return self._rendered(gaussians, self.config.data.transforms, self.config.data.frames, holdout_every=1)
-        return _stored(self, box, "none", holdout_every=1)
+            return self._rendered(gaussians, data.transforms, data.frames, holdout_every=every)
+        return _stored(self, box, "none", holdout_every=every)
 
     def poses(self, views: TeacherViews) -> PoseSampler:
-        data = self.config.data
-        _, cameras = _working_frames(self.training_poses(), data.train_frames, data)
+        data, poses = self.config.data, self.training_poses()
+        if poses is None:
+            return _poses_near(self, views.cameras[~views.holdout])
+        _, cameras = _working_frames(poses, data.train_frames, data)
         return _poses_near(self, cameras)
 
     def stored_renders(self) -> Path | None:

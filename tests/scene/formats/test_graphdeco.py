@@ -7,7 +7,8 @@ import pytest
 
 from scene.dataset_pictures import read_picture
 from scene.formats import camera_files, load_frames
-from scene.formats.graphdeco import latest_ply, read_arguments
+from scene.formats.graphdeco import latest_ply, note_off_centre, read_arguments
+from scene.frames import Frames
 from settings.data import DataConfig
 from settings.errors import InputError
 from tests.scene.formats.colmap_models import write_pictures
@@ -142,3 +143,15 @@ def test_bad_cameras_are_named(model, content, message):
     (model / "cameras.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=f"cameras.json: .*{message}"):
         load_frames(model)
+
+
+def test_a_principal_point_that_the_teacher_ignored_is_said(model, look_at, caplog):
+    frames = Frames(look_at([(3.0, 0, 0), (0, 3, 0)], width=100, height=80), ("a", "b"), (None, None), model)
+    ply = model / "point_cloud" / "iteration_7" / "point_cloud.ply"
+    note_off_centre(frames, ply)
+    assert not caplog.text
+    frames.cameras.cx[1] += 2
+    note_off_centre(frames, model.parent / "elsewhere" / "iteration_7" / "point_cloud.ply")
+    assert not caplog.text
+    note_off_centre(frames, ply)
+    assert "the principal point is (2.0, 0.0) pixels off the centre in frame b (1 of 2 frames)" in caplog.text
