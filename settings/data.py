@@ -75,6 +75,16 @@ class DataConfig(Section):
         description="x, y, z taken off all positions (cameras, teacher.ply) in double precision, for scenes at a map's "
         "coordinates; `box` and all that is written are in the moved world. null: none",
     )
+    applied_transform: Literal["keep", "undo"] = Field(
+        "keep",
+        description="undo: cameras of a nerfstudio JSON are moved to the world before its `applied_transform`, where "
+        "Gaussians trained on the COLMAP model are",
+    )
+    dataparser_transforms: AssetPath | None = Field(
+        None,
+        description="nerfstudio's `dataparser_transforms.json`: cameras of its JSON are moved into the normalised "
+        "world of the Gaussians that it trained; null: they stay",
+    )
     box: Literal["auto"] | BoxConfig = Field(
         "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
     )
@@ -93,6 +103,9 @@ class DataConfig(Section):
         if self.offset is not None and not max(map(abs, self.offset)) < FARTHEST_OFFSET:
             hint = "Set it to about where cameras and Gaussians lie, or to null."
             raise problem("offset", list(self.offset), f"coordinates below {FARTHEST_OFFSET:.0e}", hint)
+        if self.dataparser_transforms is not None and self.applied_transform == "undo":
+            expected = "keep, since data.dataparser_transforms undoes it too"
+            raise problem("applied_transform", self.applied_transform, expected)
         if self.holdout_every == 1:
             raise problem("holdout_every", 1, "0 (none) or at least 2", "With 1 no frame is left to train on.")
         return self

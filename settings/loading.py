@@ -167,7 +167,15 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
 
 
 # The settings that hold the path of an asset.
-ASSETS = ("data.transforms", "data.train_transforms", "data.images", "teacher.outputs", "teacher.ply", "features.file")
+ASSETS = (
+    "data.transforms",
+    "data.train_transforms",
+    "data.images",
+    "data.dataparser_transforms",
+    "teacher.outputs",
+    "teacher.ply",
+    "features.file",
+)
 
 
 def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

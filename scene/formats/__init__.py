@@ -53,7 +53,11 @@ def load_frames(path: str | Path, *, data: DataConfig | None = None, image_size:
         InputError: missing, damaged, or of a kind that cannot be read.
     """
     data = data or DataConfig()
-    return format_of(path, _name_for(path, data)).load(Path(path), image_size, data)
+    format = format_of(path, _name_for(path, data))
+    if data.dataparser_transforms is not None and format.name != "transforms":
+        expected = f"null, since {path} is of format {format.name}: nerfstudio's JSON alone is moved by it"
+        raise InputError("config", "data.dataparser_transforms", data.dataparser_transforms, expected)
+    return format.load(Path(path), image_size, data)
 
 
 def camera_files(path: Path, data: DataConfig) -> list[Path]:

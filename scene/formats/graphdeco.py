@@ -98,7 +98,7 @@ def note_off_centre(frames: Frames, ply: Path) -> None:
         note_once(
             "warning",
             f"{frames.source}: the principal point is ({x:.1f}, {y:.1f}) pixels off the centre in frame "
-            f"{frames.names[worst]} ({int((share > _ASIDE).sum())} of {len(frames)} frames). graphdeco's program, which "
+            f"{frames.names[worst]} ({int((share > _ASIDE).sum())} of {len(frames)} frames). graphdeco's program, that "
             f"trained {ply}, takes it for the centre: its pictures are about as far off from these. Undistort the "
             "pictures with COLMAP, or take the cameras of the model's folder (--model).",
         )

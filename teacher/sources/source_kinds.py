@@ -10,6 +10,7 @@ from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames, split_beside
 from scene.formats.graphdeco import note_off_centre
+from scene.formats.nerfstudio_json import note_dataparser
 from scene.frames import Frames, chosen_frames, working_size
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
@@ -70,6 +71,7 @@ class RasterizedGaussians(Source):
         """The Gaussians seen from some frames of a dataset, at the working size."""
         dataset, cameras = _working_frames(json, frames, self.config.data)
         note_off_centre(dataset, self.config.teacher.ply)
+        note_dataparser(self.config.teacher.ply, self.config.data)
         return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
+from scene.formats.transforms_lens import check_lens, distortion, read_intrinsics, stated_size
 from settings.errors import InputError
 
 
@@ -30,7 +30,8 @@ def test_a_pinhole_by_any_name(fields, caplog):
         ({"camera_model": "OPENCV", "distortion_params": [0.3, -0.1, 0, 0]}, r"distortion_params \[0.3"),
         ({"camera_model": "EQUIRECTANGULAR"}, "camera_model EQUIRECTANGULAR"),
         ({"camera_model": "OPENCV_FISHEYE", "k1": 0}, "camera_model OPENCV_FISHEYE"),
-        ({"camera_model": "SIMPLE_RADIAL", "k1": 0.05}, "k1 0.05"),
+        ({"camera_model": "FULL_OPENCV", "k3": 0.05}, "k3 0.05"),
+        ({"k1": "0.1"}, "k1 0.1"),
         ({"k_1": 0.1}, "k_1 0.1"),
         ({"k6": 0.1}, "k6 0.1"),
         ({"k1": math.nan}, "k1 nan"),
@@ -45,9 +46,15 @@ def test_another_lens_is_refused(fields, found):
         check_lens("bent.json", [fields, fields])
 
 
+def test_the_coefficients_that_are_read():
+    fields = {"camera_model": "OPENCV", "k1": 0.1, "k2": -2, "p1": 1e-3, "k3": 0, "k4": 0.0}
+    check_lens("opencv.json", [fields])
+    assert distortion(fields) == (0.1, -2, 1e-3, 0) and distortion({"k1": None}) == (0, 0, 0, 0)
+
+
 def test_the_one_frame_with_distortion_is_named():
-    fields = [{"file_path": f"r_{i}", "k1": 0.12 if i == 11 else 0.0} for i in range(17)]
-    with pytest.raises(InputError, match=r"frames\[11\] \(r_11\) lens: found k1 0.12 \(1 of 17 frames\)"):
+    fields = [{"file_path": f"r_{i}", "k3": 0.12 if i == 11 else 0.0} for i in range(17)]
+    with pytest.raises(InputError, match=r"frames\[11\] \(r_11\) lens: found k3 0.12 \(1 of 17 frames\)"):
         check_lens("bent.json", fields)
 
 
