@@ -80,8 +80,8 @@ def in_world(path: Path, content: dict[str, Any], poses: Tensor, data: DataConfi
     """(N, 4, 4) float64 poses in the world that the Gaussians are in: as the file has them, unless ``data`` says more.
 
     nerfstudio turns a COLMAP model when it makes the file (``applied_transform``), and moves, turns and scales it again
-    when it trains (``dataparser_transforms.json``, which holds both turns in one). Cameras go there, for Gaussians could
-    not without turning their harmonics.
+    when it trains (``dataparser_transforms.json``, which holds both turns in one). Cameras go there; Gaussians could not
+    without turning their harmonics.
 
     Raises:
         InputError: one of the transforms is none.

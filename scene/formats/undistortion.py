@@ -87,6 +87,13 @@ def straightened(
         for to, bent in ((kept, path), (kept_mask, mask)):
             if to is not None and not to.is_file():
                 missing[to] = (bent, lens, frames[-1])
+    pinholes = sum(path is None and not lens.is_pinhole for path, lens in zip(paths, lenses, strict=True))
+    if pinholes:
+        note_once(
+            "warning",
+            f"{source}: {pinholes} of {len(frames)} frames have a lens that bends and no picture: they are seen as by "
+            "a pinhole of their focal length and principal point.",
+        )
     if missing:
         start = time.perf_counter()
         # Pictures are many: torch's own threads would only get in each other's way.
