@@ -79,8 +79,8 @@ def find_points(path: Path, content: dict[str, Any]) -> Path | None:
 def in_world(path: Path, content: dict[str, Any], poses: Tensor, data: DataConfig) -> Tensor:
     """(N, 4, 4) float64 poses in the world that the Gaussians are in: as the file has them, unless ``data`` says more.
 
-    nerfstudio turns a COLMAP model when it makes the file (``applied_transform``), and moves, turns and scales it again
-    when it trains (``dataparser_transforms.json``, which holds both turns in one). Cameras go there; Gaussians could not
+    nerfstudio turns a COLMAP model when it makes the file (``applied_transform``), and moves, turns and scales it
+    again when it trains (``dataparser_transforms.json``, which holds both turns). Cameras go there; Gaussians could not
     without turning their harmonics.
 
     Raises:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from kernels.threads import available_threads
+from kernels.threads import available_threads, one_torch_thread
 from machine.files import cache_dir, write_atomically
 from machine.fingerprints import cache_key
 from scene.formats.dataset_format import note_once
@@ -97,7 +97,7 @@ def straightened(
     if missing:
         start = time.perf_counter()
         # Pictures are many: torch's own threads would only get in each other's way.
-        with ThreadPoolExecutor(available_threads()) as pool:
+        with one_torch_thread(), ThreadPoolExecutor(available_threads()) as pool:
             list(pool.map(lambda kept: _make(kept, *missing[kept]), missing))
         _, lens, frame = next(iter(missing.values()))
         k1, k2, p1, p2 = lens.distortion
@@ -189,13 +189,7 @@ def _make(kept: Path, path: Path, lens: Lens, frame: Straight) -> None:
     alpha = pixels[:, 3:] if pixels.shape[1] == 4 else None
     if alpha is not None:
         pixels = torch.cat([pixels[:, :3] * alpha, alpha], dim=1)
-    fx, fy, cx, cy = frame.intrinsics
-    width, height = frame.size
-    x, y = np.meshgrid((np.arange(width) + 0.5 - cx) / fx, (np.arange(height) + 0.5 - cy) / fy)
-    shown = distort(np.stack([x.ravel(), y.ravel()], axis=1), lens.distortion)
-    own_x, own_y = lens.intrinsics[2:]
-    grid = (shown * (fx, fy) + (own_x, own_y)) / (picture.shape[1] / 2, picture.shape[0] / 2) - 1
-    places = torch.from_numpy(grid.astype(np.float32)).view(1, height, width, 2)
+    places = _places(lens, (picture.shape[1], picture.shape[0]), frame.intrinsics, frame.size)
     # A mask has no values between its own.
     mode = "nearest" if frame.mask == kept else "bicubic"
     straight = F.grid_sample(pixels, places, mode=mode, padding_mode="border", align_corners=False)
@@ -205,6 +199,16 @@ def _make(kept: Path, path: Path, lens: Lens, frame: Straight) -> None:
     values = to_uint8(straight[0].permute(1, 2, 0).numpy())
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(kept, iio.imwrite("<bytes>", values, extension=".png", plugin="pillow", compress_level=1))
+
+
+@lru_cache(maxsize=4)  # most captures are of one lens
+def _places(lens: Lens, size: Size, intrinsics: tuple[float, float, float, float], straight: Size) -> torch.Tensor:
+    """(1, H, W, 2) where the pixels of a straight picture are in a bent one of a size, from -1 to 1 as torch has it."""
+    (fx, fy, cx, cy), (width, height) = intrinsics, straight
+    x, y = np.meshgrid((np.arange(width) + 0.5 - cx) / fx, (np.arange(height) + 0.5 - cy) / fy)
+    shown = distort(np.stack([x.ravel(), y.ravel()], axis=1), lens.distortion)
+    grid = (shown * lens.intrinsics[:2] + lens.intrinsics[2:]) / (size[0] / 2, size[1] / 2) - 1
+    return torch.from_numpy(grid.astype(np.float32)).view(1, height, width, 2)
 
 
 def _bytes(path: Path) -> int:

@@ -40,6 +40,7 @@ from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, View, collect_view
 from teacher.views.stored_depth import DepthReader
 
 Color = tuple[float, float, float]
+_IMAGE_BYTES = 3 + 1 + 4  # of a pixel of the dataset's images: colour, coverage, and ground truth
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ def views_from_images(
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = shared_alpha(paths)
+    check_pictures_fit(size, len(paths), _IMAGE_BYTES, "data.resolution")
 
     def view(i: int) -> View:
         picture = check_picture(paths[i], read_picture(dataset, i), native, has_alpha)
