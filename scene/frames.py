@@ -36,6 +36,7 @@ class Frames:
         tests: whether each frame is one that the dataset keeps for tests; None: it does not say.
         points: the dataset's sparse point cloud, a file.
         exposures: (3, 4) of each frame, by which a teacher's colours (r, g, b, 1) became its picture's; None as masks.
+        undistorted: number of pictures that were straightened, whose cameras are no longer those of the dataset.
     """
 
     cameras: Cameras
@@ -47,6 +48,7 @@ class Frames:
     tests: tuple[bool, ...] | None = None
     points: Path | None = None
     exposures: tuple[np.ndarray | None, ...] | None = None
+    undistorted: int = 0
 
     def __len__(self) -> int:
         return len(self.names)

@@ -15,7 +15,7 @@ from scene.formats.colmap_model import ColmapModel, model_kinds, points_file, re
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.picture_sizes import canvas, picture_sizes
 from scene.formats.transforms_images import frame_names
-from scene.formats.undistortion import straightened
+from scene.formats.undistortion import count_changed, straightened
 from scene.frames import Frames, Size
 from scene.world_offset import moved_positions
 from settings.data import DataConfig
@@ -98,6 +98,7 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
         sizes=own_sizes,
         masks=None if masks is None else tuple(frame.mask for frame in frames),
         points=points_file(model.folder),
+        undistorted=count_changed(paths, frames),
     )
 
 

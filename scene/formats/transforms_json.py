@@ -23,7 +23,7 @@ from scene.formats.picture_sizes import canvas, picture_sizes
 from scene.formats.transforms_images import find_images, frame_names
 from scene.formats.transforms_lens import check_lens, distortion, read_intrinsics, stated_size
 from scene.formats.transforms_poses import read_poses
-from scene.formats.undistortion import Lens, straightened
+from scene.formats.undistortion import Lens, count_changed, straightened
 from scene.frames import Frames, Size
 from scene.world_offset import moved_positions
 from settings.data import DataConfig
@@ -133,6 +133,7 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
         masks=None if masks is None else tuple(frame.mask for frame in straight),
         tests=tests,
         points=find_points(path, content),
+        undistorted=count_changed(image_paths, straight),
     )
 
 

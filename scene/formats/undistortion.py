@@ -111,6 +111,11 @@ def straightened(
     return frames
 
 
+def count_changed(paths: Sequence[Path | None], frames: Sequence[Straight]) -> int:
+    """How many of the pictures have been straightened."""
+    return sum(frame.path != path for path, frame in zip(paths, frames, strict=True))
+
+
 def distort(points: np.ndarray, distortion: Sequence[float]) -> np.ndarray:
     """(N, 2) float64 points on the plane one unit in front of the camera, y down -> where the lens shows them."""
     k1, k2, p1, p2 = distortion

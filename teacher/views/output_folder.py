@@ -82,6 +82,7 @@ def find_outputs(
     truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
     size = image_header(renders[0]).size
     dataset = _without_renders(load_frames(transforms, image_size=size, data=data), renders[0].parent)
+    _check_one_camera(dataset)
     for files in filter(None, (renders, depths, truths)):
         check_count(files, dataset)
     chosen = frame_slice(frames, len(dataset))
@@ -89,6 +90,17 @@ def find_outputs(
     cameras = rendered_cameras(dataset, size, renders[0])
     has_alpha = shared_alpha(renders)
     return OutputFiles(dataset, cameras, renders, depths[chosen], truths[chosen], has_alpha, depth_empty)
+
+
+def _check_one_camera(dataset: Frames) -> None:
+    """InputError where a render cannot be of the cameras that the pictures have here."""
+    hint = "Render the Gaussians here: teacher.kind: gaussians."
+    if dataset.undistorted:
+        found = f"{dataset.undistorted} of {len(dataset)} pictures undistorted, which moves their principal points"
+        raise InputError(dataset.source, "lens", found, "pinholes, for renders on disk are of cameras as given", hint)
+    if dataset.sizes is not None:
+        found = f"{len(set(dataset.sizes))} sizes"
+        raise InputError(dataset.source, "image size", found, "one, as the renders on disk have", hint)
 
 
 def _depth_hint(folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -158,11 +158,11 @@ def views_from_outputs(
         reader.check()
     truths = dataset
     if files.truths and not any(dataset.image_paths):
-        truths = replace(dataset, image_paths=tuple(files.truths), sizes=None)
+        truths = replace(dataset, image_paths=tuple(files.truths))
     return TeacherViews(
         cameras=cameras.resized(*size),
         names=dataset.names,
-        **planes,
+        **_with_counted(planes, dataset, size),
         background=None if files.has_alpha else background,
         ground_truth=load_ground_truth(truths, size) if ground_truth else None,
         holdout=held_out(dataset, holdout_every),
@@ -204,11 +204,10 @@ def views_from_images(
     return TeacherViews(
         cameras=dataset.cameras.resized(*size),
         names=dataset.names,
-        **fields,
+        **_with_counted(fields, dataset, size),
         background=None if has_alpha else background,
         ground_truth=torch.cat([fields["rgb"], (fields["alpha"] if has_alpha else opaque)[..., None]], dim=-1),
         holdout=held_out(dataset, holdout_every),
-        **_counted(dataset, size, fields),
         silhouettes=silhouettes,
     )
 
@@ -242,7 +241,7 @@ def views_from_gaussians(
     check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution")
     check_pictures_fit(size, 1, DRAWN_BYTES * renderer.drawing.multiple(size[0]) ** 2, "data.resolution")
     fields = collect_views((render_view(renderer, cameras, i) for i in range(len(cameras))), len(cameras))
-    every = holdout_every
+    every, counted = holdout_every, None if dataset is None else counted_pixels(dataset, size)
     return TeacherViews(
         cameras=cameras,
         names=tuple(names),
@@ -250,7 +249,7 @@ def views_from_gaussians(
         background=None,
         ground_truth=load_ground_truth(dataset, size) if dataset is not None and ground_truth else None,
         holdout=holdout_mask(len(cameras), every) if dataset is None else held_out(dataset, every),
-        **({} if dataset is None else _counted(dataset, size, {})),
+        counted=None if counted is None else torch.from_numpy(counted),
     )
 
 
@@ -295,15 +294,13 @@ def _joined_counts(*parts: TeacherViews) -> Tensor | None:
     )
 
 
-def _counted(dataset: Frames, size: Size, fields: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    """``counted`` of some frames; where a pixel does not count nothing says that it shows no scene."""
+def _with_counted(fields: dict[str, Tensor | None], dataset: Frames, size: Size) -> dict[str, Tensor | None]:
+    """The planes of pictures, and which of their pixels count: nothing says of others that they show no scene."""
     counted = counted_pixels(dataset, size)
     if counted is None:
-        return {}
+        return fields
     counted = torch.from_numpy(counted)
-    if fields and fields["alpha"] is None:
-        fields["coverage"][~counted] = 255
-    return {"counted": counted}
+    return {**fields, "coverage": torch.where(counted, fields["coverage"], 255), "counted": counted}
 
 
 def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:
