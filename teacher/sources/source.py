@@ -137,7 +137,8 @@ class Source(ABC):
         files = {asset.field: self._files_of(asset) for asset in self.assets() if asset.path is not None}
         for json in self.trained_images():
             frames = load_frames(json, data=self.config.data)
-            files[f"images of {json.name}"] = [path for path in frames.image_paths if path is not None]
+            pictures = (*frames.image_paths, *(frames.masks or ()))
+            files[f"images of {json.name}"] = [path for path in pictures if path is not None]
         if self.config.features.file is not None:
             files["features.file"] = [self.config.features.file]
         return {field: files_digest(paths) for field, paths in files.items()}
