@@ -177,7 +177,7 @@ class RaySampler(RaySource):
     def _frame_pixels(self) -> int:
         return self.cameras.width * self.cameras.height
 
-    def _find_pixels(self, frame: int, counted: Tensor | None) -> None:
+    def _find_pixels(self, frame: int, counted: Tensor | None = None) -> None:
         """Puts the pixels of a view that count, and look at an occupied cell, into the pool."""
         wanted = counted
         if self.cells is not None:
