@@ -20,7 +20,7 @@ FORMATS: tuple[DatasetFormat, ...] = (Graphdeco(), Colmap(), TransformsJson())
 
 
 def format_of(path: str | Path, name: str = "auto") -> DatasetFormat:
-    """The format of a dataset: the one of that name, or the first that recognises it, which is said.
+    """The format of a dataset: the one of that name, or the first that recognises it; of a folder that is said.
 
     A file that none recognises is read as the last, which then says what is missing.
 
@@ -32,7 +32,8 @@ def format_of(path: str | Path, name: str = "auto") -> DatasetFormat:
         return next(format for format in FORMATS if format.name == name)
     for format in FORMATS:
         if reason := format.recognises(path):
-            note_once("info", f"{path}: read as {format.name}, since {reason} (data.format: auto).")
+            if path.is_dir():
+                note_once("info", f"{path}: read as {format.name}, since {reason} (data.format: auto).")
             return format
     if path.is_dir():
         found = ", ".join(sorted(part.name for part in path.iterdir())[:8]) or "an empty folder"
