@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cache_dir() -> Path:
+    """What the program makes or fetches once is kept here: ``lego_response_distill`` in ``$XDG_CACHE_HOME``, else in
+    ``~/.cache``.
+
+    Of a user who has no home it is in the temporary folder.
+    """
+    home = os.path.expanduser("~")
+    own = Path(home, ".cache") if os.path.isabs(home) else Path(tempfile.gettempdir())
+    return Path(os.environ.get("XDG_CACHE_HOME") or own) / "lego_response_distill"
 
 
 def remove_litter(folder: Path) -> None:

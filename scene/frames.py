@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from scene.cameras import Cameras
 from settings.errors import InputError
@@ -20,25 +24,43 @@ _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(\d+))?")
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of a transforms file, in its order.
+    """Frames of a dataset, in its order.
 
     Attributes:
-        cameras: N cameras at the dataset's own image size.
+        cameras: N cameras at the dataset's own image size; where pictures differ in size, at one that holds them all.
         names: N unique names: the file's stem, or its whole path with ``_`` for ``/`` where stems repeat.
         image_paths: N image files, None where the file is not on disk.
-        source: the transforms file.
+        source: the file or folder they are from.
+        sizes: each picture's own (width, height), from the top left corner of its camera's; None: all are the cameras'.
+        masks: N pictures, not black where the frame's own counts; None where a frame, or all of them, have none.
+        tests: whether each frame is one that the dataset keeps for tests; None: it does not say.
+        points: the dataset's sparse point cloud, a file.
+        exposures: (3, 4) of each frame, by which a teacher's colours (r, g, b, 1) became its picture's; None as masks.
+        undistorted: number of pictures that were straightened, whose cameras are no longer those of the dataset.
     """
 
     cameras: Cameras
     names: tuple[str, ...]
     image_paths: tuple[Path | None, ...]
     source: Path
+    sizes: tuple[Size, ...] | None = None
+    masks: tuple[Path | None, ...] | None = None
+    tests: tuple[bool, ...] | None = None
+    points: Path | None = None
+    exposures: tuple[np.ndarray | None, ...] | None = None
+    undistorted: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def size_of(self, index: int) -> Size:
+        """The (width, height) of a frame's picture."""
+        return (self.cameras.width, self.cameras.height) if self.sizes is None else self.sizes[index]
+
     def __getitem__(self, index: slice) -> Frames:
-        return Frames(self.cameras[index], self.names[index], self.image_paths[index], self.source)
+        each = ("cameras", "names", "image_paths", "sizes", "masks", "tests", "exposures")
+        parts = {name: getattr(self, name) for name in each}
+        return replace(self, **{name: None if part is None else part[index] for name, part in parts.items()})
 
 
 def frame_slice(text: str | None, count: int, source: str = "config", field: str = "data.frames") -> slice:
@@ -54,6 +76,22 @@ def frame_slice(text: str | None, count: int, source: str = "config", field: str
 def chosen_frames(text: str | None, dataset: Frames) -> Frames:
     """The frames of the dataset that ``"START:STOP:STEP"`` picks (None: all); InputError when there are none."""
     return dataset[frame_slice(text, len(dataset))]
+
+
+def holdout_mask(count: int, every: int) -> Tensor:
+    """(count,) bool: frames 0, k, 2k, ... for ``every`` = k; none for 0."""
+    index = torch.arange(count)
+    return index % every == 0 if every else torch.zeros(count, dtype=torch.bool)
+
+
+def held_out(dataset: Frames, every: int) -> Tensor:
+    """(N,) bool: the frames that the dataset keeps for tests, where it says so; else as ``holdout_mask``.
+
+    Of ``every`` 0 and 1, which ask for no frames and for all, it has no say.
+    """
+    if every > 1 and dataset.tests is not None:
+        return torch.tensor(dataset.tests)
+    return holdout_mask(len(dataset), every)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

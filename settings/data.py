@@ -38,7 +38,19 @@ FARTHEST_OFFSET = 1e10
 class DataConfig(Section):
     """The cameras and images of the dataset."""
 
-    transforms: AssetPath | None = Field(None, description="the dataset's `transforms_*.json`, under the assets root")
+    transforms: AssetPath | None = Field(
+        None,
+        description="the dataset, under the assets root: a `transforms_*.json`, a folder with a COLMAP model, or the "
+        "folder that graphdeco trained a model into",
+    )
+    format: Literal["auto", "transforms", "colmap", "graphdeco"] = Field(
+        "auto", description="what `transforms` is; auto: by what is there, which is said"
+    )
+    images: AssetPath | None = Field(
+        None,
+        description="for colmap, graphdeco: the folder of the pictures; null: `images`, else the largest `images_N`, "
+        "beside the model",
+    )
     train_transforms: AssetPath | None = Field(
         None,
         description="the JSON of the poses to train on; all of `transforms` is held out then. For gaussians, images; "
@@ -54,13 +66,24 @@ class DataConfig(Section):
         8,
         ge=0,
         description="every k-th frame, from the first on, is kept out of training; 0: none. Of no effect where "
-        "another JSON than `transforms` is trained on",
+        "another JSON than `transforms` is trained on, or where the dataset itself keeps frames for tests. "
+        "`test_every` is another name of it",
     )
     frames: FrameSlice | None = Field(None, description="frames of the JSON to use, as a Python slice; null: all")
     offset: Vector | None = Field(
         None,
         description="x, y, z taken off all positions (cameras, teacher.ply) in double precision, for scenes at a map's "
         "coordinates; `box` and all that is written are in the moved world. null: none",
+    )
+    applied_transform: Literal["keep", "undo"] = Field(
+        "keep",
+        description="undo: cameras of a nerfstudio JSON are moved to the world before its `applied_transform`, where "
+        "Gaussians trained on the COLMAP model are",
+    )
+    dataparser_transforms: AssetPath | None = Field(
+        None,
+        description="nerfstudio's `dataparser_transforms.json`: cameras of its JSON are moved into the normalised "
+        "world of the Gaussians that it trained; null: they stay",
     )
     box: Literal["auto"] | BoxConfig = Field(
         "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
@@ -80,6 +103,9 @@ class DataConfig(Section):
         if self.offset is not None and not max(map(abs, self.offset)) < FARTHEST_OFFSET:
             hint = "Set it to about where cameras and Gaussians lie, or to null."
             raise problem("offset", list(self.offset), f"coordinates below {FARTHEST_OFFSET:.0e}", hint)
+        if self.dataparser_transforms is not None and self.applied_transform == "undo":
+            expected = "keep, since data.dataparser_transforms undoes it too"
+            raise problem("applied_transform", self.applied_transform, expected)
         if self.holdout_every == 1:
             raise problem("holdout_every", 1, "0 (none) or at least 2", "With 1 no frame is left to train on.")
         return self

@@ -146,10 +146,15 @@ def _parse_override(override: str) -> dict[str, Any]:
     return value
 
 
+# Names that others give to a setting.
+_OTHER_NAMES = {"data.test_every": "data.holdout_every"}
+
+
 def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: str, prefix: str = "") -> None:
     """Puts ``new`` over ``into``, section by section, and notes where each key came from."""
     for key, value in new.items():
-        field = prefix + key
+        field = _OTHER_NAMES.get(prefix + key, prefix + key)
+        key = field.removeprefix(prefix)
         sources[field] = source
         if not isinstance(value, Mapping):
             into[key] = value
@@ -162,7 +167,15 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
 
 
 # The settings that hold the path of an asset.
-ASSETS = ("data.transforms", "data.train_transforms", "teacher.outputs", "teacher.ply", "features.file")
+ASSETS = (
+    "data.transforms",
+    "data.train_transforms",
+    "data.images",
+    "data.dataparser_transforms",
+    "teacher.outputs",
+    "teacher.ply",
+    "features.file",
+)
 
 
 def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

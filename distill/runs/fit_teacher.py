@@ -91,6 +91,10 @@ def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit
     if views.holdout.all():
         found = f"all {len(views)} frames held out"
         raise InputError("config", "data.holdout_every", found, "at least one frame to fit", "Use more frames.")
+    if views.counted is not None:
+        expected = "pictures of one size, without masks"
+        hint = "Crop them to one size, and move cx, cy with them."
+        raise InputError(config.data.transforms or "config", "pictures", "pixels that do not count", expected, hint)
     pictures = Pictures(views, settings.coarse_levels)
     generator = torch.Generator().manual_seed(config.seed)
     start = hull_gaussians(views, teacher.box, pictures, settings.initial_gaussians, generator)

@@ -69,7 +69,8 @@ class RaySource:
 class RaySampler(RaySource):
     """Draws pixels uniformly from those of the views that are not held out.
 
-    Rays that meet no occupied cell tell a student nothing: with ``cells`` hardly any of them is drawn.
+    Rays that meet no occupied cell tell a student nothing: with ``cells`` hardly any of them is drawn. Of the pixels
+    that do not count (``TeacherViews.counted``) none is.
 
     Args:
         views: the teacher.
@@ -114,10 +115,12 @@ class RaySampler(RaySource):
         self.background = torch.tensor(fixed, dtype=torch.float32, device=device)
         self.random_background = random_background and self.alpha is not None
         self.reach = None if reach is None else reach.reshape(-1).to(device)
-        self.pool = None if cells is None else PixelPool(len(train), self._frame_pixels, device)
-        if self.pool is not None:
+        counted = None if views.counted is None else views.counted[train]
+        self.pool = None
+        if cells is not None or counted is not None:
+            self.pool = PixelPool(len(train), self._frame_pixels, device)
             for frame in range(len(train)):
-                self._find_pixels(frame)
+                self._find_pixels(frame, None if counted is None else counted[frame].flatten())
 
     @property
     def pixels(self) -> int:
@@ -174,10 +177,13 @@ class RaySampler(RaySource):
     def _frame_pixels(self) -> int:
         return self.cameras.width * self.cameras.height
 
-    def _find_pixels(self, frame: int) -> None:
-        """Puts the pixels of a view that look at an occupied cell into the pool."""
-        wanted = pixels_of_cells(self.cells, camera_view(self.cameras, frame))
-        self.pool.set_frame(frame, wanted.flatten().to(self.device))
+    def _find_pixels(self, frame: int, counted: Tensor | None = None) -> None:
+        """Puts the pixels of a view that count, and look at an occupied cell, into the pool."""
+        wanted = counted
+        if self.cells is not None:
+            wanted = pixels_of_cells(self.cells, camera_view(self.cameras, frame)).flatten()
+            wanted = wanted if counted is None else wanted & counted.to(wanted.device)
+        self.pool.set_frame(frame, wanted.to(self.device))
 
 
 class PixelPool:

@@ -7,39 +7,76 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scene.formats.dataset_format import DatasetFormat
+from scene.formats.colmap import Colmap
+from scene.formats.dataset_format import DatasetFormat, note_once
+from scene.formats.graphdeco import Graphdeco
 from scene.formats.transforms_json import TransformsJson
-from scene.frames import Frames
-from scene.world_offset import Offset
+from scene.frames import Frames, Size
+from settings.data import DataConfig
+from settings.errors import InputError
 
-FORMATS: tuple[DatasetFormat, ...] = (TransformsJson(),)
-
-
-def format_of(path: str | Path) -> DatasetFormat:
-    """The format of a dataset; what none recognises is read as the first, which then says what is missing."""
-    return next((format for format in FORMATS if format.recognises(Path(path))), FORMATS[0])
+FORMATS: tuple[DatasetFormat, ...] = (Graphdeco(), Colmap(), TransformsJson())
+"""In the order in which they are asked whether a dataset is theirs."""
 
 
-def load_frames(path: str | Path, *, image_size: tuple[int, int] | None = None, offset: Offset | None = None) -> Frames:
+def format_of(path: str | Path, name: str = "auto") -> DatasetFormat:
+    """The format of a dataset: the one of that name, or the first that recognises it; of a folder that is said.
+
+    A file that none recognises is read as the last, which then says what is missing.
+
+    Raises:
+        InputError: a folder that none recognises.
+    """
+    path = Path(path)
+    if name != "auto":
+        return next(format for format in FORMATS if format.name == name)
+    for format in FORMATS:
+        if reason := format.recognises(path):
+            if path.is_dir():
+                note_once("info", f"{path}: read as {format.name}, since {reason} (data.format: auto).")
+            return format
+    if path.is_dir():
+        found = ", ".join(sorted(part.name for part in path.iterdir())[:8]) or "an empty folder"
+        expected = "cameras.bin or .txt (there or in sparse/0), cameras.json or transforms.json"
+        raise InputError(path, "dataset", found, expected, "Name the folder or file that has the cameras.")
+    return FORMATS[-1]
+
+
+def load_frames(path: str | Path, *, data: DataConfig | None = None, image_size: Size | None = None) -> Frames:
     """Cameras, frame names and image paths of a dataset, or of one of its splits.
 
     Args:
         path: the file or folder that names the frames.
+        data: what the config says of how it is read; None: nothing.
         image_size: (width, height), used where the dataset does not say it.
-        offset: ``data.offset``, taken off the cameras' positions.
 
     Raises:
         InputError: missing, damaged, or of a kind that cannot be read.
     """
-    return format_of(path).load(Path(path), image_size, offset)
+    data = data or DataConfig()
+    format = format_of(path, _name_for(path, data))
+    if data.dataparser_transforms is not None and format.name != "transforms":
+        expected = f"null, since {path} is of format {format.name}: nerfstudio's JSON alone is moved by it"
+        raise InputError("config", "data.dataparser_transforms", data.dataparser_transforms, expected)
+    return format.load(Path(path), image_size, data)
 
 
-def split_beside(path: Path, split: str) -> Path:
-    """Where another split of the dataset of ``path`` is; it need not be there."""
-    return format_of(path).split(path, split)
+def camera_files(path: Path, data: DataConfig) -> list[Path]:
+    """The files that a dataset's cameras are read from."""
+    return format_of(path, _name_for(path, data)).files(path)
+
+
+def split_beside(path: Path, split: str, data: DataConfig) -> Path | None:
+    """Where another split of the dataset of ``path`` is; it need not be there. None where there can be none."""
+    return format_of(path, _name_for(path, data)).split(path, split)
 
 
 def other_split(path: Path, split: str) -> Path | None:
     """As ``split_beside``; None where ``path`` is not itself named as a split, so that no other lies beside it."""
     format = format_of(path)
     return format.split(path, split) if format.is_split(path) else None
+
+
+def _name_for(path: str | Path, data: DataConfig) -> str:
+    """``data.format``, which is that of ``data.transforms``; others, as a JSON of a camera path, say it themselves."""
+    return data.format if data.transforms is None or Path(path) == data.transforms else "auto"

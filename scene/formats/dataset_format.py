@@ -6,9 +6,10 @@ import logging
 from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
-from scene.frames import Frames
-from scene.world_offset import Offset
+from scene.frames import Frames, Size
+from settings.data import DataConfig
 
 _log = logging.getLogger(__name__)
 
@@ -16,29 +17,36 @@ _log = logging.getLogger(__name__)
 class DatasetFormat(ABC):
     """Reads the frames of one kind of dataset."""
 
-    @abstractmethod
-    def recognises(self, path: Path) -> bool:
-        """Whether ``path`` looks like one of these; need not be there."""
+    name: ClassVar[str]
+    """The value of ``data.format``."""
 
     @abstractmethod
-    def load(self, path: Path, image_size: tuple[int, int] | None, offset: Offset | None) -> Frames:
+    def recognises(self, path: Path) -> str | None:
+        """Why ``path`` looks like one of these, in words; None: it does not. It need not be there."""
+
+    @abstractmethod
+    def load(self, path: Path, image_size: Size | None, data: DataConfig) -> Frames:
         """The frames, in the dataset's order.
 
         Args:
             image_size: (width, height), used where the dataset does not say it.
-            offset: ``data.offset``, to be taken off the positions by ``moved_positions``.
+            data: what the config says; ``offset`` is taken off the positions by ``moved_positions``.
 
         Raises:
             InputError: missing, damaged, or nothing this program can use.
         """
 
     @abstractmethod
+    def files(self, path: Path) -> list[Path]:
+        """The files that cameras are read from, as far as they are there."""
+
     def is_split(self, path: Path) -> bool:
         """Whether ``path`` is named as a split of a dataset that may have others."""
+        return False
 
-    @abstractmethod
-    def split(self, path: Path, name: str) -> Path:
-        """Where the split ``name`` of the dataset of ``path`` is."""
+    def split(self, path: Path, name: str) -> Path | None:
+        """Where the split ``name`` of the dataset of ``path`` would be; None where the format keeps no splits apart."""
+        return None
 
 
 @cache

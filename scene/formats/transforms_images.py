@@ -1,4 +1,4 @@
-"""The images of a transforms file: where they are, what their frames are called, and their one size."""
+"""The images that a dataset names: where they are, and what their frames are called."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 
 from scene.formats.dataset_format import note_once
-from scene.frames import Size
-from scene.images import ImageHeader, image_header
 from settings.errors import InputError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -84,75 +82,6 @@ def frame_names(source: Path, file_paths: Sequence[str]) -> tuple[str, ...]:
     if "" in names or "." in names:
         raise InputError(source, "frames", "an empty file_path", "each frame to name its image")
     return names
-
-
-def common_size(source: Path, stated: Sequence[Size | None], paths: Sequence[Path | None]) -> Size | None:
-    """The one (width, height) of all frames: that of the images as shown, else what the JSON states; None: neither.
-
-    Images of the stated shape but of another size, and those that an EXIF orientation turns, are said.
-
-    Args:
-        stated: (width, height) of each frame by the JSON; None where it says nothing.
-        paths: the image of each frame; None where there is none.
-
-    Raises:
-        InputError: sizes differ, or the JSON states another shape than the images have; an image is damaged.
-    """
-    headers = [None if path is None else image_header(path) for path in paths]
-    known = [header.size if header else other for header, other in zip(headers, stated, strict=True)]
-    sizes = Counter(size for size in known if size)
-    if len(sizes) > 1:
-        listed = "; ".join(
-            f"{width}x{height} in {count} of {len(known)} frames (first {_where(known.index((width, height)), paths)})"
-            for (width, height), count in sizes.most_common(4)
-        )
-        hint = "Crop the images to one size and move cx, cy with them, or make a JSON for each size."
-        raise InputError(source, "image size", listed, "one size for all frames and images", hint)
-    size = next(iter(sizes), None)
-    scaled = [(index, other) for index, other in enumerate(stated) if other and other != size]
-    for index, other in scaled:
-        if not _same_shape(other, size):
-            _refuse_shape(source, index, other, size, headers[index])
-    if scaled:
-        width, height = scaled[0][1]
-        note_once(
-            "warning",
-            f"{source}: w, h are {width}x{height} in {len(scaled)} of {len(stated)} frames, the images are "
-            f"{size[0]}x{size[1]}: fl_x, fl_y, cx, cy are scaled by {size[0] / width:.6g} to the images.",
-        )
-    turned = [(header, path) for header, path in zip(headers, paths, strict=True) if header and header.orientation != 1]
-    if turned:
-        note_once(
-            "warning",
-            f"{source}: {len(turned)} of {len(paths)} images have an EXIF orientation ({turned[0][0].orientation} in "
-            f"{turned[0][1].name}): they are turned upright as it says. Poses made from the pixels as stored, as "
-            "COLMAP's are, need images without that tag.",
-        )
-    return size
-
-
-def _refuse_shape(source: Path, index: int, stated: Size, size: Size, header: ImageHeader | None) -> None:
-    found = f"w, h of frames[{index}] {stated[0]}x{stated[1]}, the image {size[0]}x{size[1]}"
-    hint = "Take the JSON that belongs to these images."
-    if stated[::-1] == size or _same_shape(stated[::-1], size):
-        found += ": the sides are swapped"
-        hint = "Turn the images, or swap w with h, fl_x with fl_y and cx with cy: whichever fits the poses."
-        if header and header.size != header.stored_size:
-            found += f" by the EXIF orientation {header.orientation} (tag 274)"
-            hint = (
-                "If the poses were made from the stored pixels, remove the tag from the images; else correct w and h."
-            )
-    raise InputError(source, "image size", found, "images of the shape that w, h say", hint)
-
-
-def _same_shape(stated: Size, size: Size) -> bool:
-    """Whether one is the other scaled, up to the rounding of a pixel."""
-    both_differ = stated[0] != size[0] and stated[1] != size[1]
-    return both_differ and abs(stated[1] * size[0] / stated[0] - size[1]) <= max(1.0, size[0] / stated[0])
-
-
-def _where(index: int, paths: Sequence[Path | None]) -> str:
-    return f"w, h of frames[{index}]" if paths[index] is None else paths[index].name
 
 
 def _listing(folder: Path) -> dict[str, list[str]]:

@@ -18,11 +18,15 @@ from machine.files import write_atomically
 from scene.cameras import Cameras
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
-from scene.formats.transforms_images import common_size, find_images, frame_names
-from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
+from scene.formats.nerfstudio_json import SPLIT_LISTS, find_masks, find_points, frames_of_splits, in_world
+from scene.formats.picture_sizes import canvas, picture_sizes
+from scene.formats.transforms_images import find_images, frame_names
+from scene.formats.transforms_lens import check_lens, distortion, read_intrinsics, stated_size
 from scene.formats.transforms_poses import read_poses
-from scene.frames import Frames
-from scene.world_offset import Offset, moved_positions
+from scene.formats.undistortion import Lens, count_changed, straightened
+from scene.frames import Frames, Size
+from scene.world_offset import moved_positions
+from settings.data import DataConfig
 from settings.errors import InputError
 
 # Other JSON files about cameras: keys that tell them, what they are, and what to do.
@@ -30,7 +34,7 @@ _OTHER_FILES = (
     (
         {"position", "rotation", "img_name"},
         "graphdeco's cameras.json, written beside a trained model",
-        "Take the dataset's transforms_*.json that the model was trained with.",
+        "Name it cameras.json, or set data.format: graphdeco.",
     ),
     (
         {"frames", "rot_mat"},
@@ -58,55 +62,79 @@ _OTHER_FILES = (
 class TransformsJson(DatasetFormat):
     """``transforms_<split>.json`` files, one beside the other."""
 
-    def recognises(self, path: Path) -> bool:
-        return path.suffix.lower() == ".json"
+    name = "transforms"
 
-    def load(self, path: Path, image_size: tuple[int, int] | None, offset: Offset | None) -> Frames:
-        return load_transforms(path, image_size=image_size, offset=offset)
+    def recognises(self, path: Path) -> str | None:
+        if path.suffix.lower() == ".json":
+            return "its name ends in .json"
+        found = _json_in(path)
+        return None if found is None else f"{found.name} is there"
+
+    def load(self, path: Path, image_size: Size | None, data: DataConfig) -> Frames:
+        return load_transforms(_json_in(path) or path, image_size=image_size, data=data)
+
+    def files(self, path: Path) -> list[Path]:
+        return [_json_in(path) or path]
 
     def is_split(self, path: Path) -> bool:
         return re.fullmatch(r"transforms_\w+\.json", path.name) is not None
 
     def split(self, path: Path, name: str) -> Path:
-        return path.with_name(f"transforms_{name}.json")
+        return (_json_in(path) or path).with_name(f"transforms_{name}.json")
 
 
-def load_transforms(
-    path: str | Path, *, image_size: tuple[int, int] | None = None, offset: Offset | None = None
-) -> Frames:
+def _json_in(folder: Path) -> Path | None:
+    """The JSON of a folder's dataset: its whole one, or its first split; None where the path is no such folder."""
+    names = ("transforms.json", "transforms_train.json") if folder.is_dir() else ()
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def load_transforms(path: str | Path, *, image_size: Size | None = None, data: DataConfig | None = None) -> Frames:
     """Reads cameras, frame names and image paths.
 
     Args:
         path: the transforms file; ``file_path`` entries are relative to its folder, extension or not.
         image_size: (width, height), used when neither the file nor an image says it.
-        offset: ``data.offset``: see ``moved_positions``.
+        data: the world that cameras are moved into, see ``in_world`` and ``moved_positions``; None: they stay.
 
     Raises:
-        InputError: the file is missing, damaged, of another kind or lacks a field; a pose is not rigid; the lens is no
-            pinhole; the cameras are where float32 is coarse; images on disk differ in size, or in shape from what the
-            file says; the image size is nowhere to be found.
+        InputError: the file is missing, damaged, of another kind or lacks a field; a pose is not rigid; the lens is
+            none that is read; the cameras are where float32 is coarse; an image differs in shape from what the file
+            says; the image size is nowhere to be found.
     """
-    path = Path(path)
+    path, data = Path(path), data or DataConfig()
     content = read_json(path, "a transforms JSON file")
-    entries = _entries(path, content)
-    exact = read_poses(path, entries)
+    entries, tests = frames_of_splits(path, content, _entries(path, content))
+    exact = in_world(path, content, read_poses(path, entries), data)
     poses = exact.float()
-    poses[:, :3, 3] = torch.from_numpy(moved_positions(path, "cameras", exact[:, :3, 3].numpy(), offset, 1.0))
+    poses[:, :3, 3] = torch.from_numpy(moved_positions(path, "cameras", exact[:, :3, 3].numpy(), data.offset, 1.0))
     # Frame fields override the file's, as in nerfstudio.
     common = {key: value for key, value in content.items() if key != "frames"}
     fields = [{**common, **entry} for entry in entries]
     check_lens(path, fields)
-    _note_unread(path, content, entries)
+    _note_unread(path, content)
     file_paths = [entry["file_path"] for entry in entries]
     names = frame_names(path, file_paths)
     image_paths = find_images(path, file_paths)
     stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
-    size = common_size(path, stated, image_paths) or image_size
-    if size is None:
-        raise InputError(path, "image size", "neither w and h nor an image on disk", "one of them", "Add w and h.")
-    intrinsics = read_intrinsics(path, fields, stated, size)
-    fx, fy, cx, cy = torch.tensor(intrinsics, dtype=torch.float32).T.contiguous()
-    return Frames(Cameras(poses, fx, fy, cx, cy, *size), names, image_paths, path)
+    sizes = picture_sizes(path, stated, image_paths, image_size)
+    intrinsics = read_intrinsics(path, fields, stated, sizes)
+    lenses = [Lens(own, distortion(field)) for own, field in zip(intrinsics, fields, strict=True)]
+    masks = find_masks(path, entries, image_paths)
+    straight = straightened(path, lenses, sizes, image_paths, masks)
+    fx, fy, cx, cy = torch.tensor([frame.intrinsics for frame in straight], dtype=torch.float32).T.contiguous()
+    size, own_sizes = canvas(path, [frame.size for frame in straight])
+    return Frames(
+        cameras=Cameras(poses, fx, fy, cx, cy, *size),
+        names=names,
+        image_paths=tuple(frame.path for frame in straight),
+        source=path,
+        sizes=own_sizes,
+        masks=None if masks is None else tuple(frame.mask for frame in straight),
+        tests=tests,
+        points=find_points(path, content),
+        undistorted=count_changed(image_paths, straight),
+    )
 
 
 def write_transforms(path: str | Path, cameras: Cameras, names: Sequence[str]) -> None:
@@ -163,15 +191,13 @@ def _keys(content: object) -> set[str]:
     return {key for part in (content, first) if isinstance(part, dict) for key in part}
 
 
-def _note_unread(path: Path, content: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+def _note_unread(path: Path, content: dict[str, Any]) -> None:
     """Says which keys a user may count on that change what is trained on or measured, and are not read."""
     lists = [key for key in content if re.fullmatch(r"(train|val|test|eval)_(filenames|files|indices|ids)", key)]
+    lists = [key for key in lists if key not in SPLIT_LISTS]
     if lists:
         note_once(
             "warning",
             f"{path}: {', '.join(lists)}: these lists are not read. data.holdout_every decides which frames are held "
             "out of training; data.train_transforms names a JSON of others.",
         )
-    masked = sum(1 for entry in entries if entry.get("mask_path"))
-    if masked:
-        note_once("warning", f"{path}: mask_path of {masked} frames is not read: images are used without masks.")

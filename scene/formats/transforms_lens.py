@@ -27,6 +27,7 @@ _LENS_KEY = re.compile(
 _READ = ("camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx", "cy")
 _OTHER_LENS = re.compile(r"fish|equi|omni|panoram|spheric|cylind|ortho|division|unified|kannala|\bmei\b", re.IGNORECASE)
 _NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
+_READ_BENDS, _LARGEST = ("k1", "k2", "p1", "p2"), 1e3
 _SAME_FOCAL = 0.01
 _SQUARE = 0.05
 _FLOAT32_MAX = torch.finfo(torch.float32).max
@@ -36,15 +37,18 @@ Fields = dict[str, Any]
 
 
 def check_lens(source: Path, fields: Sequence[Fields]) -> None:
-    """InputError where a frame's lens is no pinhole; a warning for keys about a lens that nothing reads."""
+    """InputError where a frame's lens is none that is read; a warning for keys about a lens that nothing reads."""
     bent = {index: list(_bends(field)) for index, field in enumerate(fields)}
     bent = {index: found for index, found in bent.items() if found}
     if bent:
         first, everywhere = next(iter(bent)), len(bent) == len(fields)
         where = "lens" if everywhere else f"frames[{first}] ({fields[first].get('file_path')}) lens"
         found = f"{', '.join(bent[first])} ({len(bent)} of {len(fields)} frames)"
-        hint = "Undistort the images first, and take the cameras that come with them."
-        raise InputError(source, where, found, "a pinhole without distortion", hint)
+        hint = (
+            "Undistort the images first, and take the cameras that come with them: `colmap image_undistorter "
+            "--image_path images --input_path sparse/0 --output_path undistorted`, of the model behind the file."
+        )
+        raise InputError(source, where, found, "a pinhole, or OpenCV's k1, k2, p1, p2 alone", hint)
     unread = unread_lens_keys(fields)
     if unread:
         note_once(
@@ -52,6 +56,12 @@ def check_lens(source: Path, fields: Sequence[Fields]) -> None:
             f"{source}: {unread} sounds of a lens and is not read: fl_x, fl_y, cx, cy, w, h (pixels) and "
             "camera_angle_x (radian) are.",
         )
+
+
+def distortion(field: Fields) -> tuple[float, float, float, float]:
+    """OpenCV's k1, k2, p1, p2 of a frame that ``check_lens`` has passed."""
+    k1, k2, p1, p2 = (float(field.get(key) or 0.0) for key in _READ_BENDS)
+    return k1, k2, p1, p2
 
 
 def unread_lens_keys(fields: Sequence[Fields]) -> str:
@@ -66,20 +76,20 @@ def unread_lens_keys(fields: Sequence[Fields]) -> str:
 
 
 def read_intrinsics(
-    source: Path, fields: Sequence[Fields], stated: Sequence[Size | None], size: Size
+    source: Path, fields: Sequence[Fields], stated: Sequence[Size | None], sizes: Sequence[Size]
 ) -> list[tuple[float, float, float, float]]:
-    """(fx, fy, cx, cy) in pixels of the frames at one size.
+    """(fx, fy, cx, cy) of each frame in pixels of its own size.
 
     Args:
-        stated: (width, height) that the file says its numbers are for, None: they are for ``size``.
-        size: (width, height) of the frames.
+        stated: (width, height) that the file says its numbers are for, None: they are for the frame's size.
+        sizes: (width, height) of the frames.
 
     Raises:
         InputError: no focal length, or a number that is none; a principal point outside the image, where the file
             does not say which size it is for.
     """
     intrinsics, apart, aside = [], [], []
-    for index, (field, own) in enumerate(zip(fields, stated, strict=True)):
+    for index, (field, own, size) in enumerate(zip(fields, stated, sizes, strict=True)):
         width, height = own or size
         fx, angle_fx = _focal(source, index, field, "x", width)
         fy, angle_fy = _focal(source, index, field, "y", height)
@@ -119,7 +129,7 @@ def read_intrinsics(
         )
     if aside:
         index, cx, cy = aside[0]
-        width, height = stated[index] or size
+        width, height = stated[index] or sizes[index]
         note_once(
             "warning",
             f"{source}: the principal point ({cx:g}, {cy:g}) of frames[{index}] is far from the centre of "
@@ -164,6 +174,8 @@ def _bends(field: Fields) -> Iterator[str]:
     for key, value in field.items():
         if key == "camera_model":
             bends = str(value or "").upper() not in _PINHOLES
+        elif key in _READ_BENDS and _is_coefficient(value):
+            bends = False
         elif _is(_BENDING_KEY, key):
             bends = _says_something(value)
         else:
@@ -175,6 +187,10 @@ def _bends(field: Fields) -> Iterator[str]:
 @cache
 def _is(pattern: re.Pattern[str], key: str) -> bool:
     return pattern.fullmatch(key.lower()) is not None
+
+
+def _is_coefficient(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _says_something(value: object) -> bool:

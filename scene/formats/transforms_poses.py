@@ -13,7 +13,7 @@ from scene.formats.dataset_format import note_once
 from settings.errors import InputError
 
 # Entries rounded to three decimals leave |R^T R - I| under 2e-3; a turn of 0.1 degrees is of that size.
-_RIGID = 5e-3
+_RIGID = 1e-2
 _EXACT = 1e-5  # float32 arithmetic alone leaves less
 _LAST_ROW = 1e-3
 
@@ -27,9 +27,24 @@ def read_poses(path: Path, entries: Sequence[dict[str, Any]]) -> Tensor:
         InputError: a pose is missing, not finite in float32, or not rigid.
     """
     poses = torch.stack([_matrix(path, index, entry) for index, entry in enumerate(entries)])
+    return rigid_poses(path, poses, [_field(index, entry) for index, entry in enumerate(entries)])
+
+
+def rigid_poses(path: Path, poses: Tensor, fields: Sequence[str]) -> Tensor:
+    """(N, 4, 4) float64 poses, their rotations the nearest ones where they are slightly off, which is said.
+
+    Args:
+        fields: what names each of them in a message.
+
+    Raises:
+        InputError: one is not finite in float32, or not rigid.
+    """
+    for field, pose in zip(fields, poses, strict=True):
+        if not pose.float().isfinite().all():
+            raise InputError(path, field, "a non-finite number, or one beyond float32", "finite numbers")
     rotations = poses[:, :3, :3]
     skew = _off_orthonormal(rotations)
-    _refuse_not_rigid(path, entries, poses, skew)
+    _refuse_not_rigid(path, fields, poses, skew)
     rounded = skew > _EXACT
     if rounded.any():
         left, _, right = torch.linalg.svd(rotations[rounded])
@@ -40,7 +55,7 @@ def read_poses(path: Path, entries: Sequence[dict[str, Any]]) -> Tensor:
 
 
 def _matrix(path: Path, index: int, entry: dict[str, Any]) -> Tensor:
-    """(4, 4) finite float64."""
+    """(4, 4) float64."""
     field, found = _field(index, entry), entry.get("transform_matrix")
     try:
         pose = torch.tensor(found, dtype=torch.float64)
@@ -51,8 +66,6 @@ def _matrix(path: Path, index: int, entry: dict[str, Any]) -> Tensor:
         pose = torch.cat([pose, pose.new_tensor([[0, 0, 0, 1]])])
     if pose.shape != (4, 4):
         raise InputError(path, field, f"shape {tuple(pose.shape)}", "4 x 4 or 3 x 4 numbers")
-    if not pose.float().isfinite().all():
-        raise InputError(path, field, "a non-finite number, or one beyond float32", "finite numbers")
     return pose
 
 
@@ -65,7 +78,7 @@ def _off_orthonormal(rotations: Tensor) -> Tensor:
     return (rotations.mT @ rotations - torch.eye(3, dtype=rotations.dtype)).abs().amax((1, 2))
 
 
-def _refuse_not_rigid(path: Path, entries: Sequence[dict[str, Any]], poses: Tensor, skew: Tensor) -> None:
+def _refuse_not_rigid(path: Path, fields: Sequence[str], poses: Tensor, skew: Tensor) -> None:
     """InputError naming a factor that scales all rotations, else the first pose that is not rigid."""
     rotations, count = poses[:, :3, :3], len(poses)
     determinant = torch.linalg.det(rotations)
@@ -88,4 +101,4 @@ def _refuse_not_rigid(path: Path, entries: Sequence[dict[str, Any]], poses: Tens
         figures += f": axes scaled by {factor[index]:.4g}"
     figures += f", last row {[round(value, 6) for value in poses[index, 3].tolist()]}"
     found = f"a pose that is not rigid ({figures}), {int(bad.sum())} of {count} frames"
-    raise InputError(path, _field(index, entries[index]), found, expected, hint)
+    raise InputError(path, fields[index], found, expected, hint)

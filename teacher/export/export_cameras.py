@@ -81,7 +81,9 @@ def views_to_export(
             raise InputError("--resolution", "width", resolution, "at least 1 pixel")
         size = (resolution, max(1, round(native[1] * resolution / native[0])))
     check_pictures_fit(size, 1, DRAWN_BYTES, "width", "--resolution")
-    return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen.image_paths, native, source)
+    # Pictures of several sizes are none of these cameras'.
+    images = chosen.image_paths if chosen.sizes is None else (None,) * len(chosen)
+    return ExportViews(chosen.cameras.resized(*size), chosen.names, images, native, source)
 
 
 def _around(
@@ -110,6 +112,6 @@ def _named_cameras(config: Config, split: str | None, path: Path | None) -> tupl
         return source_of(config).frames(split)
     size, transforms = None, config.data.transforms
     if transforms is not None and transforms.is_file():
-        cameras = load_frames(transforms, offset=config.data.offset).cameras
+        cameras = load_frames(transforms, data=config.data).cameras
         size = (cameras.width, cameras.height)
-    return load_frames(path, image_size=size, offset=config.data.offset), str(path)
+    return load_frames(path, image_size=size, data=config.data), str(path)

@@ -7,11 +7,13 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from math import log2
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from machine.devices import choose_device
@@ -58,9 +60,9 @@ def find_drawing(config: Config, gaussians: Gaussians) -> Drawing:
         InputError: the dataset's file, or an image of it, is missing or damaged.
     """
     teacher, transforms, said = config.teacher, config.data.transforms, _said(config)
-    if transforms is None or not transforms.is_file():
+    if transforms is None or not transforms.exists():
         return Drawing(said and said.width, teacher.supersample)
-    dataset = chosen_frames(config.data.frames, load_frames(transforms, offset=config.data.offset))
+    dataset = chosen_frames(config.data.frames, load_frames(transforms, data=config.data))
     native = dataset.cameras.width
     width = min(config.data.resolution or native, native)
     trial = _trial(config, gaussians, dataset, width)
@@ -248,7 +250,7 @@ def _trial(config: Config, gaussians: Gaussians, dataset: Frames, width: int) ->
     if outputs is not None:
         try:
             files = find_outputs(
-                outputs, data.transforms, data.frames, depth=False, truth=bool(data.ground_truth), offset=data.offset
+                outputs, data.transforms, data.frames, depth=False, truth=bool(data.ground_truth), data=data
             )
         except InputError:  # not renders of these frames: whoever needs them says so
             if not any(paths):
@@ -258,13 +260,21 @@ def _trial(config: Config, gaussians: Gaussians, dataset: Frames, width: int) ->
             if not any(paths):
                 paths, reference = (files.truths, reference) if files.truths else (files.renders, "the stored renders")
                 width = min(width, image_header(paths[0]).size[0])
-    chosen = spread([index for index, path in enumerate(paths) if path is not None], _TRIAL_FRAMES)
+    whole = (dataset.cameras.width, dataset.cameras.height)
+    usable = [index for index, path in enumerate(paths) if path is not None and dataset.size_of(index) == whole]
+    chosen = spread(usable, _TRIAL_FRAMES)
     if not chosen:
         return None
     size = working_size(dataset.cameras, width, dataset.source)
-    names = [dataset.names[index] for index in chosen]
-    pictures = load_ground_truth([paths[index] for index in chosen], names, size, dataset.source)
+    pictures = torch.cat([load_ground_truth(_only(dataset, index, paths[index]), size) for index in chosen])
     return _Trial(config, gaussians, dataset.cameras[chosen].resized(*size), pictures, reference)
+
+
+def _only(dataset: Frames, index: int, path: Path) -> Frames:
+    """One frame, with a picture that need not be the dataset's own: those are of one size."""
+    frame = dataset[index : index + 1]
+    own = path == frame.image_paths[0]
+    return replace(frame, image_paths=(path,), sizes=frame.sizes if own else None)
 
 
 def _untried(supersample: int | None, said: Known | None, native: int, width: int) -> Drawing:

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from machine.fingerprints import files_digest
 from scene.cameras import Cameras
-from scene.formats import load_frames, other_split, split_beside
+from scene.formats import camera_files, load_frames, other_split, split_beside
 from scene.frames import Frames
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
@@ -114,9 +114,9 @@ class Source(ABC):
         """The dataset's frames, of the sources that need them: those measured on, and others that are trained on."""
         split = "Name another split, or set data.ground_truth: true to train on the teacher alone."
         return [
-            asset("data.transforms", self.config.data.transforms, Path.is_file, "a transforms_*.json"),
-            asset("data.train_transforms", self.training_poses(), Path.is_file, "the JSON of the training poses"),
-            Asset("data.ground_truth", self.image_poses(), Path.is_file, "the JSON of the split's images", split),
+            asset("data.transforms", self.config.data.transforms, Path.exists, "a transforms_*.json, or a capture"),
+            asset("data.train_transforms", self.training_poses(), Path.exists, "the JSON of the training poses"),
+            Asset("data.ground_truth", self.image_poses(), Path.exists, "the JSON of the split's images", split),
         ]
 
     def outputs_asset(self, otherwise: str = "") -> Asset:
@@ -134,10 +134,11 @@ class Source(ABC):
         Raises:
             InputError: a JSON whose images are trained on is damaged.
         """
-        files = {asset.field: _files_of(asset.path) for asset in self.assets() if asset.path is not None}
+        files = {asset.field: self._files_of(asset) for asset in self.assets() if asset.path is not None}
         for json in self.trained_images():
-            frames = load_frames(json, offset=self.config.data.offset)
-            files[f"images of {json.name}"] = [path for path in frames.image_paths if path is not None]
+            frames = load_frames(json, data=self.config.data)
+            pictures = (*frames.image_paths, *(frames.masks or ()))
+            files[f"images of {json.name}"] = [path for path in pictures if path is not None]
         if self.config.features.file is not None:
             files["features.file"] = [self.config.features.file]
         return {field: files_digest(paths) for field, paths in files.items()}
@@ -146,6 +147,15 @@ class Source(ABC):
         """The JSONs whose images are trained on."""
         images = self.image_poses()
         return [] if images is None else [images]
+
+    def _files_of(self, asset: Asset) -> list[Path]:
+        """The file itself; those with a dataset's cameras; of a folder of a teacher's outputs those trained on."""
+        path = asset.path
+        if asset.field.startswith("data."):
+            return camera_files(path, self.config.data)
+        if path.is_file():
+            return [path]
+        return [file for part in ("renders", "depth") for file in sorted((path / part).rglob("*")) if file.is_file()]
 
     # --- what it gives
 
@@ -221,7 +231,7 @@ class Source(ABC):
             background=self.config.teacher.background_rgb,
             holdout_every=data.holdout_every if measured else 0,
             frames=data.frames if measured else data.train_frames,
-            offset=data.offset,
+            data=data,
         )
 
     def stored_renders(self) -> Path | None:
@@ -249,12 +259,12 @@ class Source(ABC):
         if transforms is None:
             raise InputError("config", "data.transforms", "nothing", "a transforms_*.json", "Set it, or give --path.")
         if split is None:
-            return load_frames(transforms, offset=self.config.data.offset), str(transforms)
+            return load_frames(transforms, data=self.config.data), str(transforms)
         beside = other_split(transforms, split)
         if beside is None:
             expected = "a name like transforms_test.json, whose other splits lie beside it"
             raise InputError("--split", "data.transforms", transforms.name, expected, "Use --path FILE.")
-        return load_frames(beside, offset=self.config.data.offset), str(beside)
+        return load_frames(beside, data=self.config.data), str(beside)
 
     def training_frames(self) -> tuple[Cameras, str]:
         """The dataset's training cameras, and where they are from: its split ``train`` if there is one.
@@ -274,12 +284,11 @@ class Source(ABC):
 
     def image_poses(self) -> Path | None:
         """The frames whose images are a second source of rays; None: there is none."""
-        split = self.config.image_split
-        return None if split is None else split_beside(self.config.data.transforms, split)
-
-
-def _files_of(path: Path) -> list[Path]:
-    """The file itself; of a folder of a teacher's outputs, those that are trained on."""
-    if path.is_file():
-        return [path]
-    return [file for part in ("renders", "depth") for file in sorted((path / part).rglob("*")) if file.is_file()]
+        split, data = self.config.image_split, self.config.data
+        if split is None:
+            return None
+        beside = split_beside(data.transforms, split, data)
+        if beside is None and split != "train":
+            expected = "train: all frames that are not held out, since the dataset keeps no splits apart"
+            raise InputError("config", "data.ground_truth.split", split, expected)
+        return beside or data.transforms

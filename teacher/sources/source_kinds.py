@@ -9,6 +9,8 @@ from pathlib import Path
 from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames, split_beside
+from scene.formats.graphdeco import note_off_centre
+from scene.formats.nerfstudio_json import note_dataparser
 from scene.frames import Frames, chosen_frames, working_size
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
@@ -49,7 +51,7 @@ class StoredViews(Source):
         self.check()
         data, teacher = self.config.data, self.config.teacher
         return find_outputs(
-            teacher.outputs, data.transforms, data.frames, depth=True, truth=False, offset=data.offset,
+            teacher.outputs, data.transforms, data.frames, depth=True, truth=False, data=data,
             depth_empty=teacher.depth_empty,
         )  # fmt: skip
 
@@ -68,8 +70,9 @@ class RasterizedGaussians(Source):
     def _rendered(self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int) -> TeacherViews:
         """The Gaussians seen from some frames of a dataset, at the working size."""
         dataset, cameras = _working_frames(json, frames, self.config.data)
-        images = dataset.image_paths if self.config.data.ground_truth else ()
-        return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, images)
+        note_off_centre(dataset, self.config.teacher.ply)
+        note_dataparser(self.config.teacher.ply, self.config.data)
+        return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
 
 
 class DatasetImages(Source):
@@ -91,7 +94,7 @@ class DatasetImages(Source):
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         data, background = self.config.data, self.config.teacher.background_rgb
-        options = {"width": data.resolution, "background": background, "offset": data.offset}
+        options = {"width": data.resolution, "background": background, "data": data}
 
         def images(json: Path, frames: str | None, every: int) -> TeacherViews:
             return views_from_images(json, holdout_every=every, frames=frames, **options)
@@ -144,26 +147,30 @@ class BrickScene(Source):
 class LiveGaussians(RasterizedGaussians):
     """A PLY that goes on being rendered while the student trains, near the training poses.
 
-    Students are measured on all of ``data.transforms``: on stored renders, where ``teacher.outputs`` names some, or on
-    renders made here.
+    Students are measured on all of ``data.transforms``, or on its frames that are held out where the dataset keeps no
+    split for training apart: on stored renders, where ``teacher.outputs`` names some, or on renders made here.
     """
 
     def assets(self) -> list[Asset]:
         without = "Or do without: `--set teacher.outputs=null` measures against renders made here."
         return [*self.dataset_assets(), self.outputs_asset(without), self.ply_asset()]
 
-    def training_poses(self) -> Path:
+    def training_poses(self) -> Path | None:
         data = self.config.data
-        return data.train_transforms or split_beside(data.transforms, "train")
+        return data.train_transforms or split_beside(data.transforms, "train", data)
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        data = self.config.data
+        every = data.holdout_every if self.training_poses() is None else 1
         if self.config.teacher.outputs is None:
-            return self._rendered(gaussians, self.config.data.transforms, self.config.data.frames, holdout_every=1)
-        return _stored(self, box, "none", holdout_every=1)
+            return self._rendered(gaussians, data.transforms, data.frames, holdout_every=every)
+        return _stored(self, box, "none", holdout_every=every)
 
     def poses(self, views: TeacherViews) -> PoseSampler:
-        data = self.config.data
-        _, cameras = _working_frames(self.training_poses(), data.train_frames, data)
+        data, poses = self.config.data, self.training_poses()
+        if poses is None:
+            return _poses_near(self, views.cameras[~views.holdout])
+        _, cameras = _working_frames(poses, data.train_frames, data)
         return _poses_near(self, cameras)
 
     def stored_renders(self) -> Path | None:
@@ -209,7 +216,7 @@ def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every
         holdout_every=holdout_every,
         ground_truth=bool(data.ground_truth),
         frames=data.frames,
-        offset=data.offset,
+        data=data,
     )
 
 
@@ -219,17 +226,16 @@ def _rasterized(
     cameras: Cameras,
     names: Sequence[str],
     holdout_every: int,
-    images: Sequence[Path | None] = (),
+    dataset: Frames | None = None,
 ) -> TeacherViews:
     """The Gaussians rendered here as the config says: see ``views_from_gaussians``."""
     teacher, device = source.config.teacher, choose_device(source.config)
     options = {"drawing": source.drawing(gaussians), "rasterizer": teacher.rasterizer, "device": device}
-    return views_from_gaussians(
-        gaussians, cameras, names, holdout_every=holdout_every, ground_truth_paths=images, **options
-    )
+    options |= {"dataset": dataset, "ground_truth": bool(source.config.data.ground_truth)}
+    return views_from_gaussians(gaussians, cameras, names, holdout_every=holdout_every, **options)
 
 
 def _working_frames(json: Path, frames: str | None, data: DataConfig) -> tuple[Frames, Cameras]:
     """Some frames of a dataset, and their cameras at the working size."""
-    dataset = chosen_frames(frames, load_frames(json, offset=data.offset))
+    dataset = chosen_frames(frames, load_frames(json, data=data))
     return dataset, dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, json))

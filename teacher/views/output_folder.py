@@ -15,11 +15,12 @@ from torch import Tensor
 
 from kernels.threads import available_threads
 from scene.cameras import Cameras
+from scene.dataset_pictures import read_picture
 from scene.formats import load_frames
 from scene.formats.dataset_format import note_once
 from scene.frames import Frames, Size, frame_slice
 from scene.images import image_header, read_image, resize_area, resize_rgba, to_uint8
-from scene.world_offset import Offset
+from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.depth_files import EmptyValues, read_depth
 
@@ -53,7 +54,7 @@ class OutputFiles:
     def load(self, i: int) -> tuple[np.ndarray, Tensor | None]:
         """Frame i: (H, W, 3 or 4) uint8 render and (H, W) depth as stored; InputError for damaged files."""
         size = (self.cameras.width, self.cameras.height)
-        picture = read_render(self.renders[i], size, self.has_alpha)
+        picture = check_picture(self.renders[i], read_image(self.renders[i]), size, self.has_alpha)
         return picture, read_view_depth(self.depths[i], size, self.depth_empty) if self.depths else None
 
 
@@ -64,7 +65,7 @@ def find_outputs(
     *,
     depth: bool,
     truth: bool,
-    offset: Offset | None = None,
+    data: DataConfig | None = None,
     depth_empty: EmptyValues | None = None,
 ) -> OutputFiles:
     """Finds a teacher's files and matches them to the frames of the JSON; see ``views_from_outputs``.
@@ -72,7 +73,7 @@ def find_outputs(
     Args:
         depth: look for ``depth/``, which must be there.
         truth: look for ``gt/``, which may be there.
-        offset: ``data.offset``, taken off the cameras' positions.
+        data: how the dataset is read, see ``load_frames``.
         depth_empty: see ``read_depth``.
     """
     folder = outputs_folder(Path(outputs_dir))
@@ -80,7 +81,8 @@ def find_outputs(
     depths = numbered_files(folder / "depth", ".npy", _depth_hint(folder / "depth")) if depth else []
     truths = numbered_files(folder / "gt", ".png") if truth and (folder / "gt").is_dir() else []
     size = image_header(renders[0]).size
-    dataset = _without_renders(load_frames(transforms, image_size=size, offset=offset), renders[0].parent)
+    dataset = _without_renders(load_frames(transforms, image_size=size, data=data), renders[0].parent)
+    _check_one_camera(dataset)
     for files in filter(None, (renders, depths, truths)):
         check_count(files, dataset)
     chosen = frame_slice(frames, len(dataset))
@@ -88,6 +90,17 @@ def find_outputs(
     cameras = rendered_cameras(dataset, size, renders[0])
     has_alpha = shared_alpha(renders)
     return OutputFiles(dataset, cameras, renders, depths[chosen], truths[chosen], has_alpha, depth_empty)
+
+
+def _check_one_camera(dataset: Frames) -> None:
+    """InputError where a render cannot be of the cameras that the pictures have here."""
+    hint = "Render the Gaussians here: teacher.kind: gaussians."
+    if dataset.undistorted:
+        found = f"{dataset.undistorted} of {len(dataset)} pictures undistorted, which moves their principal points"
+        raise InputError(dataset.source, "lens", found, "pinholes, for renders on disk are of cameras as given", hint)
+    if dataset.sizes is not None:
+        found = f"{len(set(dataset.sizes))} sizes"
+        raise InputError(dataset.source, "image size", found, "one, as the renders on disk have", hint)
 
 
 def _depth_hint(folder: Path) -> str:
@@ -172,9 +185,8 @@ def rendered_cameras(dataset: Frames, size: Size, render: Path) -> Cameras:
     return cameras.resized(*size)
 
 
-def read_render(path: Path, size: Size, has_alpha: bool) -> np.ndarray:
-    """(H, W, 3 or 4) uint8 of that size and kind, else InputError."""
-    picture = read_image(path)
+def check_picture(path: Path, picture: np.ndarray, size: Size, has_alpha: bool) -> np.ndarray:
+    """The (H, W, 3 or 4) uint8 picture of a file, which is of that size and kind, else InputError."""
     if picture.shape[1::-1] != size:
         raise InputError(path, "image size", _shape(picture), f"{size[0]}x{size[1]} as the first image")
     if (picture.shape[2] == 4) != has_alpha:
@@ -212,27 +224,24 @@ def all_present(paths: Sequence[Path | None], names: Sequence[str], source: Path
     return [path for path in paths if path is not None]
 
 
-def load_ground_truth(
-    paths: Sequence[Path | None], names: Sequence[str], size: Size, source: Path | str
-) -> Tensor | None:
+def load_ground_truth(dataset: Frames, size: Size) -> Tensor | None:
     """The dataset's images as (N, H, W, 4) uint8 straight RGBA of that size; None when no frame has one.
 
     Raises:
         InputError: an image is missing among others, unreadable, smaller, or of another shape.
     """
-    if not any(paths):
-        if paths:
-            note_once(
-                "warning",
-                f"{source}: no ground truth found: none of the {len(paths)} frames has an image on disk, so figures "
-                "are against the teacher alone (data.ground_truth: false says that this is meant).",
-            )
+    if not any(dataset.image_paths):
+        note_once(
+            "warning",
+            f"{dataset.source}: no ground truth found: none of the {len(dataset)} frames has an image on disk, so "
+            "figures are against the teacher alone (data.ground_truth: false says that this is meant).",
+        )
         return None
     hint = "Set data.ground_truth: false to do without."
-    present = all_present(paths, names, source, hint)
+    present = all_present(dataset.image_paths, dataset.names, dataset.source, hint)
 
     def load(i: int) -> np.ndarray:
-        picture = read_image(present[i])
+        picture = read_picture(dataset, i)
         height, width = picture.shape[:2]
         if width < size[0] or height < size[1] or abs(width * size[1] / size[0] - height) > width / size[0]:
             expected = f"at least {size[0]}x{size[1]} and of that shape"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from torch import Tensor
 from kernels.threads import one_torch_thread
 from machine.memory import check_pictures_fit
 from scene.cameras import Cameras, join_cameras
+from scene.dataset_pictures import counted_pixels, read_picture
 from scene.formats import load_frames
-from scene.frames import chosen_frames, working_size
+from scene.frames import Frames, chosen_frames, held_out, holdout_mask, working_size
 from scene.images import resize_area, to_uint8
 from scene.rays import SceneBox
-from scene.world_offset import Offset
+from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.depth_files import EmptyValues
@@ -27,17 +28,19 @@ from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.output_folder import (
     Size,
     all_present,
+    check_picture,
     find_outputs,
     load_ground_truth,
     parallel_map,
-    read_render,
     shared_alpha,
     shrink_rgba,
 )
+from teacher.views.photographs import has_silhouettes
 from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, View, collect_views, render_view
 from teacher.views.stored_depth import DepthReader
 
 Color = tuple[float, float, float]
+_IMAGE_BYTES = 3 + 1 + 4  # of a pixel of the dataset's images: colour, coverage, and ground truth
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class TeacherViews:
         holdout: (N,) bool, frames kept out of training.
         depth_report: how the depth kind was inferred; None when it was given or there is no depth.
         depth_kind: what the depth files were read as; None without depth files.
+        counted: (N, H, W) bool, pixels that are trained on and measured: the others are beyond a picture's own size, or
+            masked; None: all are.
+        silhouettes: whether ``coverage`` tells the scene from what is behind it; photographs are covered all over.
     """
 
     cameras: Cameras
@@ -70,6 +76,8 @@ class TeacherViews:
     holdout: Tensor
     depth_report: DepthReport | None = None
     depth_kind: DepthKind | None = None
+    counted: Tensor | None = None
+    silhouettes: bool = True
 
     def __len__(self) -> int:
         return len(self.names)
@@ -108,7 +116,7 @@ def views_from_outputs(
     holdout_every: int,
     ground_truth: bool = True,
     frames: str | None = None,
-    offset: Offset | None = None,
+    data: DataConfig | None = None,
 ) -> TeacherViews:
     """Renders and depth on disk in graphdeco's layout: ``renders/00000.png``, ``depth/00000.npy``, ``gt/``.
 
@@ -127,7 +135,7 @@ def views_from_outputs(
         holdout_every: every k-th frame, from the first on, is held out; 0: none.
         ground_truth: load the dataset's images too if they exist (``gt/`` if only that does).
         frames: ``"START:STOP:STEP"`` of the frames to use.
-        offset: ``data.offset``, taken off the cameras' positions.
+        data: how the dataset is read, see ``load_frames``.
 
     Raises:
         InputError: files missing, unreadable, of differing sizes or counts; depth of unclear or unknown kind, or
@@ -135,7 +143,7 @@ def views_from_outputs(
     """
     use_depth = depth_kind != "none"
     files = find_outputs(
-        outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, offset=offset, depth_empty=depth_empty
+        outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, data=data, depth_empty=depth_empty
     )
     dataset, cameras = files.dataset, files.cameras
     size = working_size(cameras, width, files.renders[0])
@@ -148,14 +156,16 @@ def views_from_outputs(
     planes = collect_views(views(), len(files))
     if reader:
         reader.check()
-    truths = files.truths if files.truths and not any(dataset.image_paths) else dataset.image_paths
+    truths = dataset
+    if files.truths and not any(dataset.image_paths):
+        truths = replace(dataset, image_paths=tuple(files.truths))
     return TeacherViews(
         cameras=cameras.resized(*size),
         names=dataset.names,
-        **planes,
+        **_with_counted(planes, dataset, size),
         background=None if files.has_alpha else background,
-        ground_truth=load_ground_truth(truths, dataset.names, size, dataset.source) if ground_truth else None,
-        holdout=holdout_mask(len(dataset), holdout_every),
+        ground_truth=load_ground_truth(truths, size) if ground_truth else None,
+        holdout=held_out(dataset, holdout_every),
         depth_report=reader.report if reader else None,
         depth_kind=reader.kind if reader else None,
     )
@@ -168,28 +178,37 @@ def views_from_images(
     background: Color,
     holdout_every: int,
     frames: str | None = None,
-    offset: Offset | None = None,
+    data: DataConfig | None = None,
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
 
     Raises:
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
-    dataset = chosen_frames(frames, load_frames(transforms, offset=offset))
+    dataset = chosen_frames(frames, load_frames(transforms, data=data))
     paths = all_present(dataset.image_paths, dataset.names, dataset.source)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = shared_alpha(paths)
-    views = parallel_map(lambda i: _shrunk(read_render(paths[i], native, has_alpha), size, background), len(paths))
-    fields = collect_views(views, len(paths))
+    check_pictures_fit(size, len(paths), _IMAGE_BYTES, "data.resolution")
+
+    def view(i: int) -> View:
+        picture = check_picture(paths[i], read_picture(dataset, i), native, has_alpha)
+        return _shrunk(picture, size, background)
+
+    fields = collect_views(parallel_map(view, len(paths)), len(paths))
+    silhouettes = has_alpha or has_silhouettes(fields["rgb"], background, dataset.source)
+    if not silhouettes:
+        fields["coverage"].fill_(255)
     opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
     return TeacherViews(
         cameras=dataset.cameras.resized(*size),
         names=dataset.names,
-        **fields,
+        **_with_counted(fields, dataset, size),
         background=None if has_alpha else background,
         ground_truth=torch.cat([fields["rgb"], (fields["alpha"] if has_alpha else opaque)[..., None]], dim=-1),
-        holdout=holdout_mask(len(dataset), holdout_every),
+        holdout=held_out(dataset, holdout_every),
+        silhouettes=silhouettes,
     )
 
 
@@ -202,14 +221,16 @@ def views_from_gaussians(
     rasterizer: str = "auto",
     device: torch.device | None = None,
     holdout_every: int,
-    ground_truth_paths: Sequence[Path | None] = (),
+    dataset: Frames | None = None,
+    ground_truth: bool = True,
 ) -> TeacherViews:
     """The teacher rasterised here, at the size of the cameras, so alpha and expected distance are exact.
 
     Args:
         names: N unique frame names.
         drawing, rasterizer, device: of the ``Rasterizer``, ``rasterizer`` its ``implementation``.
-        ground_truth_paths: the dataset's images, one a frame; all None or an empty list: no ground truth.
+        dataset: the frames that the cameras are of, whose images are ground truth; None: there are none.
+        ground_truth: load them, where there are any.
 
     Raises:
         InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
@@ -219,14 +240,16 @@ def views_from_gaussians(
     size = (cameras.width, cameras.height)
     check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution")
     check_pictures_fit(size, 1, DRAWN_BYTES * renderer.drawing.multiple(size[0]) ** 2, "data.resolution")
-    views = (render_view(renderer, cameras, i) for i in range(len(cameras)))
+    fields = collect_views((render_view(renderer, cameras, i) for i in range(len(cameras))), len(cameras))
+    every, counted = holdout_every, None if dataset is None else counted_pixels(dataset, size)
     return TeacherViews(
         cameras=cameras,
         names=tuple(names),
-        **collect_views(views, len(cameras)),
+        **fields,
         background=None,
-        ground_truth=load_ground_truth(ground_truth_paths, names, size, "the dataset"),
-        holdout=holdout_mask(len(cameras), holdout_every),
+        ground_truth=load_ground_truth(dataset, size) if dataset is not None and ground_truth else None,
+        holdout=holdout_mask(len(cameras), every) if dataset is None else held_out(dataset, every),
+        counted=None if counted is None else torch.from_numpy(counted),
     )
 
 
@@ -258,13 +281,26 @@ def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) ->
         names=(*(f"train_{name}" for name in first.names), *(f"holdout_{name}" for name in second.names)),
         **{name: joined(name) for name in ("rgb", "alpha", "coverage", "distance", "ground_truth", "holdout")},
         background=first.background,
+        counted=_joined_counts(first, second),
+        silhouettes=first.silhouettes and second.silhouettes,
     )
 
 
-def holdout_mask(count: int, every: int) -> Tensor:
-    """(count,) bool: frames 0, k, 2k, ... for ``every`` = k; none for 0."""
-    index = torch.arange(count)
-    return index % every == 0 if every else torch.zeros(count, dtype=torch.bool)
+def _joined_counts(*parts: TeacherViews) -> Tensor | None:
+    if all(part.counted is None for part in parts):
+        return None
+    return torch.cat(
+        [torch.ones_like(part.coverage, dtype=torch.bool) if part.counted is None else part.counted for part in parts]
+    )
+
+
+def _with_counted(fields: dict[str, Tensor | None], dataset: Frames, size: Size) -> dict[str, Tensor | None]:
+    """The planes of pictures, and which of their pixels count: nothing says of others that they show no scene."""
+    counted = counted_pixels(dataset, size)
+    if counted is None:
+        return fields
+    counted = torch.from_numpy(counted)
+    return {**fields, "coverage": torch.where(counted, fields["coverage"], 255), "counted": counted}
 
 
 def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:

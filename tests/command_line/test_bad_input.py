@@ -104,7 +104,9 @@ BAD_INPUT = {
         MIXED,
         ["transforms_train.json"],
     ),
-    "transforms is a folder": (lambda root: None, ("data.transforms=data",), ["data.transforms", "found a folder"]),
+    "transforms is a folder of something else": (
+        lambda root: None, ("data.transforms=outputs",), ["outputs: dataset: found depth, renders, expected cameras"],
+    ),
     "output folder is a file": (lambda root: (root / "results").write_text(""), (), ["results"]),
 }  # fmt: skip
 

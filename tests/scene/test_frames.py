@@ -1,6 +1,9 @@
 """Choosing from frames."""
 
-from scene.frames import spread
+from dataclasses import replace
+from pathlib import Path
+
+from scene.frames import Frames, held_out, holdout_mask, spread
 
 
 def test_spread():
@@ -8,3 +11,17 @@ def test_spread():
     assert spread([3, 5], 24) == [3, 5]
     assert spread([5, 6, 7], 1) == [5]
     assert spread([], 3) == []
+
+
+def test_holdout_mask():
+    assert holdout_mask(5, 2).tolist() == [True, False, True, False, True]
+    assert not holdout_mask(5, 0).any()
+
+
+def test_the_datasets_own_tests_are_held_out(look_at):
+    cameras = look_at([(3.0, 0, 0), (0, 3, 0), (0, 0, 3)])
+    frames = Frames(cameras, tuple("abc"), (None,) * 3, Path("t"), tests=(False, True, False))
+    assert held_out(frames, 8).tolist() == [False, True, False]
+    assert not held_out(frames, 0).any() and held_out(frames, 1).all()
+    assert held_out(frames[1:], 8).tolist() == [True, False]
+    assert held_out(replace(frames, tests=None), 2).tolist() == [True, False, True]

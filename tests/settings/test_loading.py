@@ -220,3 +220,10 @@ def test_configs_in_other_encodings_are_read_and_other_files_are_named(tmp_path)
 def test_a_tag_that_its_value_does_not_fit_is_bad_yaml(value) -> None:
     with pytest.raises(InputError, match="valid YAML"):
         parse_yaml(f"run: {value}", "--set")
+
+
+def test_test_every_is_another_name_of_holdout_every(write):
+    path = write(BRICKS.replace("resolution: 64", "resolution: 64, test_every: 5"))
+    assert load_config(path).data.holdout_every == 5
+    assert load_config(path, ["data.holdout_every=3"]).data.holdout_every == 3
+    assert load_config(path, ["data.test_every=4"]).data.holdout_every == 4

@@ -197,3 +197,11 @@ def test_other_errors_are_let_through(toy):
     change_poses(toy, opencv)
     with pytest.raises(InputError, match="00003.png"):
         prepare(toy)
+
+
+def test_alpha_is_not_learnt_from_photographs(toy):
+    for path in (toy / "data").glob("*.png"):
+        write_image(path, np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    prepare(toy, *IMAGES)
+    with pytest.raises(InputError, match="loss.alpha.weight: found 0.1, expected 0, since photographs without alpha"):
+        prepare(toy, *IMAGES, "loss.alpha.weight=0.1")

@@ -80,3 +80,23 @@ def test_lpips_of_the_networks_asked_for(setup, monkeypatch):
     monkeypatch.setattr(metrics.Lpips, "load", lambda net, device: FixedLpips() if net == "alex" else None)
     result, _ = run(the_teacher(make_views()), make_views(), setup, lpips=["alex"])
     assert (result.rows[0]["lpips_alex"], result.rows[0]["lpips_vgg"]) == (0.25, None)
+
+
+def test_only_pixels_that_count_are_measured(setup):
+    """A student that is right where pixels count, and nowhere else, is as good as the teacher."""
+    views, counted = make_views(), torch.zeros(FRAMES, SIDE, SIDE, dtype=torch.bool)
+    counted[:, :18, 4:20] = True
+    counted[:, 5, 5] = False
+
+    def wrong_elsewhere(i, background):
+        image = views.image(i, background)
+        return make_frame(torch.where(counted[i][..., None], image, 1 - image), views.coverage[i].float() / 255)
+
+    result, _ = run(wrong_elsewhere, replace(views, counted=counted), setup, reference="teacher")
+    assert {(row["psnr"], row["ssim"], row["psnr_foreground"]) for row in result.rows} == {
+        (PSNR_CAP_DB, 1, PSNR_CAP_DB)
+    }
+    share = float(views.coverage[0][counted[0]].float().mean() / 255)
+    assert result.rows[0]["coverage"] == pytest.approx(share) == result.rows[0]["alpha_mean"]
+    whole, _ = run(wrong_elsewhere, views, setup, reference="teacher")
+    assert whole.rows[0]["psnr"] < 20

@@ -347,3 +347,12 @@ def test_triton_clips_rays_along_the_axes_and_past_the_box(look_at):
     torch.testing.assert_close(found.far.cpu(), expected.far)
     hit = expected.far > expected.near
     assert hit[4] and (expected.directions[4] == 0).sum() == 2 and not hit[27:].any()
+
+
+def test_pixels_that_do_not_count_are_not_drawn(views):
+    counted = torch.zeros(FRAMES, HEIGHT, WIDTH, dtype=torch.bool)
+    counted[:, 2:4, 1:3] = True
+    masked = TeacherViews(**{**vars(views), "counted": counted})
+    frame, row, col = pixels_of(draw(make_sampler(masked)))
+    assert set(row.tolist()) == {2, 3} and set(col.tolist()) == {1, 2} and not HOLDOUT[frame].any()
+    assert len(set(zip(frame.tolist(), row.tolist(), col.tolist(), strict=True))) == 4 * int((~HOLDOUT).sum())

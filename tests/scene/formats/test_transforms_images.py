@@ -1,10 +1,8 @@
-"""Finding a dataset's images, naming its frames, and their one size."""
+"""Finding a dataset's images, and naming its frames."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from scene.formats.transforms_images import common_size, find_images, frame_names
+from scene.formats.transforms_images import find_images, frame_names
 from settings.errors import InputError
 
 
@@ -101,41 +99,3 @@ def test_repeated_frames_are_counted():
         frame_names("t.json", paths)
     with pytest.raises(InputError, match="an empty file_path"):
         frame_names("t.json", ["./"])
-
-
-def picture(path, width, height, orientation=None):
-    exif = Image.Exif()
-    if orientation:
-        exif[0x0112] = orientation
-    Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(path, exif=exif)
-    return path
-
-
-def test_sides_that_are_swapped_are_called_so(tmp_path):
-    upright, turned = picture(tmp_path / "a.png", 24, 16), picture(tmp_path / "b.png", 16, 24, orientation=6)
-    for stated in ((16, 24), (32, 48)):
-        with pytest.raises(InputError, match=r"w, h of frames\[0\] .*the image 24x16: the sides are swapped, expected"):
-            common_size("t.json", [stated], [upright])
-    with pytest.raises(InputError, match="swapped by the EXIF orientation 6 .tag 274.*remove the tag"):
-        common_size("t.json", [(16, 24)], [turned])
-    with pytest.raises(
-        InputError, match="found w, h of frames.0. 24x24, the image 24x16, expected images of the shape"
-    ):
-        common_size("t.json", [(24, 24)], [upright])
-
-
-def test_orientation_and_scale_are_said(tmp_path, caplog):
-    turned = picture(tmp_path / "b.png", 16, 24, orientation=6)
-    assert common_size("turned.json", [(24, 16)], [turned]) == (24, 16)
-    assert "1 of 1 images have an EXIF orientation (6 in b.png): they are turned upright" in caplog.text
-    assert common_size("scaled.json", [(49, 33), None], [turned, None]) == (24, 16)
-    assert "w, h are 49x33 in 1 of 2 frames, the images are 24x16" in caplog.text
-    assert common_size("none.json", [None], [None]) is None
-
-
-def test_mixed_sizes_are_counted(tmp_path):
-    paths = [picture(tmp_path / f"{i}.png", *((16, 24) if i % 2 else (24, 16))) for i in range(5)]
-    with pytest.raises(InputError, match=r"24x16 in 3 of 5 frames \(first 0.png\); 16x24 in 2 of 5 .*Crop the images"):
-        common_size("t.json", [None] * 5, paths)
-    with pytest.raises(InputError, match=r"first w, h of frames\[1\]"):
-        common_size("t.json", [(24, 16), (16, 24)], [None, None])

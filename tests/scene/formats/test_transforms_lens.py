@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
+from scene.formats.transforms_lens import check_lens, distortion, read_intrinsics, stated_size
 from settings.errors import InputError
 
 
@@ -30,7 +30,8 @@ def test_a_pinhole_by_any_name(fields, caplog):
         ({"camera_model": "OPENCV", "distortion_params": [0.3, -0.1, 0, 0]}, r"distortion_params \[0.3"),
         ({"camera_model": "EQUIRECTANGULAR"}, "camera_model EQUIRECTANGULAR"),
         ({"camera_model": "OPENCV_FISHEYE", "k1": 0}, "camera_model OPENCV_FISHEYE"),
-        ({"camera_model": "SIMPLE_RADIAL", "k1": 0.05}, "k1 0.05"),
+        ({"camera_model": "FULL_OPENCV", "k3": 0.05}, "k3 0.05"),
+        ({"k1": "0.1"}, "k1 0.1"),
         ({"k_1": 0.1}, "k_1 0.1"),
         ({"k6": 0.1}, "k6 0.1"),
         ({"k1": math.nan}, "k1 nan"),
@@ -45,9 +46,15 @@ def test_another_lens_is_refused(fields, found):
         check_lens("bent.json", [fields, fields])
 
 
+def test_the_coefficients_that_are_read():
+    fields = {"camera_model": "OPENCV", "k1": 0.1, "k2": -2, "p1": 1e-3, "k3": 0, "k4": 0.0}
+    check_lens("opencv.json", [fields])
+    assert distortion(fields) == (0.1, -2, 1e-3, 0) and distortion({"k1": None}) == (0, 0, 0, 0)
+
+
 def test_the_one_frame_with_distortion_is_named():
-    fields = [{"file_path": f"r_{i}", "k1": 0.12 if i == 11 else 0.0} for i in range(17)]
-    with pytest.raises(InputError, match=r"frames\[11\] \(r_11\) lens: found k1 0.12 \(1 of 17 frames\)"):
+    fields = [{"file_path": f"r_{i}", "k3": 0.12 if i == 11 else 0.0} for i in range(17)]
+    with pytest.raises(InputError, match=r"frames\[11\] \(r_11\) lens: found k3 0.12 \(1 of 17 frames\)"):
         check_lens("bent.json", fields)
 
 
@@ -59,14 +66,14 @@ def test_keys_that_sound_of_a_lens_are_named(caplog):
 
 def test_a_focal_length_against_its_field_of_view(caplog):
     fields = {"fl_x": 50, "camera_angle_x": 1.19214, "camera_angle_y": 2 * math.atan(0.5)}
-    [(fx, fy, cx, cy)] = read_intrinsics("contradiction.json", [fields], [(50, 50)], (50, 50))
+    [(fx, fy, cx, cy)] = read_intrinsics("contradiction.json", [fields], [(50, 50)], [(50, 50)])
     assert (fx, fy, cx, cy) == (50, pytest.approx(50), 25, 25)
     assert "fl_x is 50 pixels in frames[0], where camera_angle_x 1.19214 makes it 36.8523" in caplog.text
 
 
 def test_pixels_far_from_square_are_said(caplog):
     fields = {"camera_angle_x": 0.9500215649604797, "camera_angle_y": 0.6605947017669678}
-    read_intrinsics("not_square.json", [fields], [(1920, 1080)], (1920, 1080))
+    read_intrinsics("not_square.json", [fields], [(1920, 1080)], [(1920, 1080)])
     assert "the focal lengths of frames[0] are 1866.67 and 1575 pixels" in caplog.text
 
 
@@ -75,11 +82,11 @@ def test_a_principal_point_at_the_edge(caplog):
     with pytest.raises(
         InputError, match=r"principal point: found \(24, 24\) at or outside the edge of 24x24.*add their w"
     ):
-        read_intrinsics("edge.json", [fields], [None], (24, 24))
-    assert read_intrinsics("edge.json", [fields], [(48, 48)], (24, 24)) == [(30, 30, 12, 12)]
+        read_intrinsics("edge.json", [fields], [None], [(24, 24)])
+    assert read_intrinsics("edge.json", [fields], [(48, 48)], [(24, 24)]) == [(30, 30, 12, 12)]
     assert not caplog.text
     # Where the file says that it is of images of this size it is used: a crop may be so.
-    assert read_intrinsics("edge.json", [fields], [(24, 24)], (24, 24))[0][2:] == (24, 24)
+    assert read_intrinsics("edge.json", [fields], [(24, 24)], [(24, 24)])[0][2:] == (24, 24)
     assert "the principal point (24, 24) of frames[0] is far from the centre of 24x24 images" in caplog.text
 
 

@@ -1,5 +1,7 @@
 """Which files are a teacher's outputs and ground truth, and what is said of those that are missing or damaged."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,22 @@ def test_parent_folder_with_one_round(teacher):
     (teacher / "other").mkdir()
     with pytest.raises(InputError, match="teacher outputs: found an empty folder"):
         views_from_outputs(teacher / "other", teacher / "transforms.json", **options)
+
+
+def test_renders_of_frames_whose_cameras_are_changed_here_are_refused(teacher, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = teacher / "transforms.json"
+    content = json.loads(path.read_text())
+    content["frames"][1] |= {"w": WIDTH, "h": HEIGHT - 2}
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="image size: found 2 sizes, expected one, as the renders on disk have"):
+        load(teacher)
+    content["frames"][1] |= {"h": HEIGHT, "k1": 0.1}
+    path.write_text(json.dumps(content))
+    assert len(load(teacher)) == FRAMES  # no picture, so nothing is moved
+    write_image(teacher / "r_1.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(InputError, match="lens: found 1 of 3 pictures undistorted.*teacher.kind: gaussians"):
+        load(teacher)
 
 
 def remove(*names):

@@ -1,5 +1,6 @@
 """Views of a teacher: from its outputs, from images, from its Gaussians; and joined."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -7,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from scene.formats.transforms_json import write_transforms
+from scene.formats.transforms_json import load_transforms, write_transforms
+from scene.frames import Frames
 from scene.images import resize_rgba, write_image
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
-from teacher.views.teacher_views import holdout_mask, join_views, views_from_gaussians, views_from_images
+from teacher.views.teacher_views import join_views, views_from_gaussians, views_from_images
 from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring
 
 
@@ -168,7 +170,8 @@ def test_supersampling_averages_premultiplied():
 def test_gaussians_with_ground_truth(tmp_path):
     write_image(tmp_path / "a.png", np.full((8, 12, 3), 9, np.uint8))
     cameras = ring(1, 6, 4)
-    options = {"holdout_every": 0, "ground_truth_paths": [tmp_path / "a.png"]}
+    dataset = Frames(cameras, ("a",), (tmp_path / "a.png",), tmp_path / "t.json")
+    options = {"holdout_every": 0, "dataset": dataset}
     views = views_from_gaussians(two_blobs(), cameras, ["a"], **options)
     assert views.ground_truth.shape == (1, 4, 6, 4) and views.ground_truth[0, 3, 5].tolist() == [9, 9, 9, 255]
     write_image(tmp_path / "a.png", np.full((8, 8, 3), 9, np.uint8))
@@ -205,11 +208,27 @@ def test_views_that_do_not_fit_are_not_joined(teacher):
         join_views(small, photographed, "here.json")
 
 
-def test_holdout_mask():
-    assert holdout_mask(5, 2).tolist() == [True, False, True, False, True]
-    assert not holdout_mask(5, 0).any()
-
-
 def test_gsplat_is_not_replaced_in_silence(look_at):
     with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
         views_from_gaussians(two_blobs(), look_at([[0.0, 0.0, 3.0]]), ["a"], rasterizer="gsplat", holdout_every=0)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_beyond_a_pictures_own_size_nothing_counts(tmp_path, channels):
+    cameras = ring(2, 6, 4)
+    write_transforms(tmp_path / "t.json", cameras, ["a", "b"])
+    content = json.loads((tmp_path / "t.json").read_text())
+    content["frames"][1] |= {"w": 3, "h": 4}
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    write_image(tmp_path / "a.png", np.full((4, 6, channels), 7, np.uint8))
+    write_image(tmp_path / "b.png", np.full((4, 3, channels), 9, np.uint8))
+    views = views_from_images(tmp_path / "t.json", width=None, background=WHITE, holdout_every=0)
+    assert views.counted[0].all() and views.counted[1].tolist() == [[True] * 3 + [False] * 3] * 4
+    assert views.rgb[1, :, :3].unique().tolist() == [9]
+    # What is not seen is not known to be empty.
+    assert (views.coverage[1, :, 3:] == 255).all() and views.coverage[1, 0, 0] == (255 if channels == 3 else 9)
+    rendered = views_from_gaussians(
+        two_blobs(), cameras, ["a", "b"], holdout_every=0, dataset=load_transforms(tmp_path / "t.json")
+    )
+    assert torch.equal(rendered.counted, views.counted) and torch.equal(rendered.coverage, rendered.alpha)
+    assert rendered.ground_truth[1, 2, 2].tolist() == [9, 9, 9, 255 if channels == 3 else 9]

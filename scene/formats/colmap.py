@@ -1,0 +1,114 @@
+"""Captures with a COLMAP model: ``sparse/0/`` and the pictures it was made from, or smaller ones of the same names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from scene.cameras import Cameras
+from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder
+from scene.formats.colmap_lens import lens_of
+from scene.formats.colmap_model import ColmapModel, model_kinds, points_file, read_model
+from scene.formats.dataset_format import DatasetFormat, note_once
+from scene.formats.picture_sizes import canvas, picture_sizes
+from scene.formats.transforms_images import frame_names
+from scene.formats.undistortion import count_changed, straightened
+from scene.frames import Frames, Size
+from scene.world_offset import moved_positions
+from settings.data import DataConfig
+from settings.errors import InputError
+
+_PLACES = ("", "sparse/0", "sparse", "0", "colmap/sparse/0")
+"""Where the model of a capture may be, from its folder."""
+_PARTS = ("cameras", "images", "points3D", "rigs", "frames")
+
+
+class Colmap(DatasetFormat):
+    """A folder with a COLMAP model, or the model's own."""
+
+    name = "colmap"
+
+    def recognises(self, path: Path) -> str | None:
+        model = _model_folder(path)
+        # nerfstudio leaves the model that its JSON was made from in colmap/.
+        if model is None or (model.parts[-3:-2] == ("colmap",) and (path / "transforms.json").is_file()):
+            return None
+        [kind, *more] = model_kinds(model)
+        files = f"{(model / 'cameras').relative_to(path)}{kind}"
+        return f"{files} is there" + (f" (and {more[0]})" if more else "")
+
+    def load(self, path: Path, image_size: Size | None, data: DataConfig) -> Frames:
+        folder = _model_folder(path)
+        if folder is None:
+            expected = "cameras and images (.bin or .txt), there or in sparse/0"
+            raise InputError(path, "COLMAP model", "none", expected, "Name the capture's folder, or the model's.")
+        _note_others(folder)
+        return _frames(path, read_model(folder), data)
+
+    def files(self, path: Path) -> list[Path]:
+        folder = _model_folder(path)
+        names = [] if folder is None else [f"{part}{kind}" for kind in model_kinds(folder) for part in _PARTS]
+        return [folder / name for name in names if (folder / name).is_file()]
+
+
+def _model_folder(path: Path) -> Path | None:
+    return next((path / place for place in _PLACES if model_kinds(path / place)), None)
+
+
+def _note_others(folder: Path) -> None:
+    """Says that a capture fell into several models, of which one is read."""
+    others = [part.name for part in folder.parent.iterdir() if re.fullmatch(r"\d+", part.name) and part != folder]
+    others = sorted(name for name in others if model_kinds(folder.parent / name))
+    if folder.name.isdecimal() and others:
+        note_once(
+            "warning",
+            f"{folder.parent}: models {', '.join(others)} lie beside {folder.name}, which is read: COLMAP found no way "
+            "from one to the other, and their worlds differ. To read another name its folder in data.transforms.",
+        )
+
+
+def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
+    names = [image.name for image in model.images]
+    source = model.folder / f"images{model.kind}"
+    pictures = picture_folder(path, model.folder, data.images)
+    paths = (None,) * len(names) if pictures is None else pair_pictures(source, pictures, names)
+    cameras = [model.camera_of(image) for image in model.images]
+    stated = [(camera.width, camera.height) for camera in cameras]
+    lenses = [lens_of(model.folder / f"cameras{model.kind}", camera) for camera in cameras]
+    sizes = picture_sizes(source, stated, paths)
+    scaled = [
+        lens.scaled(size[0] / own[0], size[1] / own[1]) for lens, size, own in zip(lenses, sizes, stated, strict=True)
+    ]
+    _note_used(model, pictures, paths, sizes)
+    masks = None if pictures is None else find_masks(pictures, paths)
+    frames = straightened(source, scaled, sizes, paths, masks)
+    poses = torch.from_numpy(model.camera_to_world())
+    exact = poses.float()
+    exact[:, :3, 3] = torch.from_numpy(moved_positions(source, "cameras", poses[:, :3, 3].numpy(), data.offset, 1.0))
+    fx, fy, cx, cy = torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32).T.contiguous()
+    size, own_sizes = canvas(source, [frame.size for frame in frames])
+    return Frames(
+        cameras=Cameras(exact, fx, fy, cx, cy, *size),
+        names=frame_names(source, names),
+        image_paths=tuple(frame.path for frame in frames),
+        source=source,
+        sizes=own_sizes,
+        masks=None if masks is None else tuple(frame.mask for frame in frames),
+        points=points_file(model.folder),
+        undistorted=count_changed(paths, frames),
+    )
+
+
+def _note_used(model: ColmapModel, pictures: Path | None, paths: Sequence[Path | None], sizes: Sequence[Size]) -> None:
+    kind = {".bin": "binary", ".txt": "text"}[model.kind]
+    count, cameras = len(model.images), len(model.cameras)
+    found = sum(path is not None for path in paths)
+    shown = "no pictures" if pictures is None else f"{found} pictures of {pictures} ({sizes[0][0]}x{sizes[0][1]})"
+    note_once(
+        "info",
+        f"{model.folder}: a COLMAP model ({kind}) of {count} images by {cameras} camera{'s' * (cameras > 1)}, in the "
+        f"order of their names, with {shown}.",
+    )

@@ -1,0 +1,244 @@
+"""The folder that graphdeco's program trains a model into: its cameras, what it was told, and the Gaussians.
+
+``cameras.json`` has OpenCV's axes and no principal point: the program puts it in the middle of the picture.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from scene.cameras import Cameras
+from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder
+from scene.formats.dataset_format import DatasetFormat, note_once
+from scene.formats.json_text import read_json
+from scene.formats.picture_sizes import canvas, picture_sizes
+from scene.formats.transforms_images import frame_names
+from scene.formats.transforms_poses import rigid_poses
+from scene.frames import Frames, Size
+from scene.world_offset import moved_positions
+from settings.data import DataConfig
+from settings.errors import InputError
+
+_MOST_ARGUMENTS = 1 << 16  # bytes of cfg_args
+_ITERATION = re.compile(r"iteration_(\d+)")
+_ASIDE = 0.005  # of a picture's side
+_SINGULAR = 0.05  # determinant of an exposure under which a picture cannot be brought back
+
+
+class Graphdeco(DatasetFormat):
+    """A model's folder, or its ``cameras.json``."""
+
+    name = "graphdeco"
+
+    def recognises(self, path: Path) -> str | None:
+        if path.name.lower() == "cameras.json":
+            return "it is named cameras.json"
+        return "cameras.json is there" if (path / "cameras.json").is_file() else None
+
+    def load(self, path: Path, image_size: Size | None, data: DataConfig) -> Frames:
+        return _frames(path if path.suffix.lower() == ".json" else path / "cameras.json", data)
+
+    def files(self, path: Path) -> list[Path]:
+        folder = path.parent if path.suffix.lower() == ".json" else path
+        return [file for file in (folder / "cameras.json", folder / "exposure.json") if file.is_file()]
+
+
+def latest_ply(model: Path) -> Path:
+    """The Gaussians of the last iteration that a model's folder has.
+
+    Raises:
+        InputError: it has none.
+    """
+    clouds = model / "point_cloud"
+    rounds = {
+        int(match[1]): folder
+        for folder in (clouds.iterdir() if clouds.is_dir() else ())
+        if (match := _ITERATION.fullmatch(folder.name)) and (folder / "point_cloud.ply").is_file()
+    }
+    if not rounds:
+        found = "nothing" if not model.exists() else ", ".join(sorted(p.name for p in model.iterdir())[:8]) or "nothing"
+        expected = "point_cloud/iteration_*/point_cloud.ply, as graphdeco's train.py writes it"
+        raise InputError(model, "model", found, expected, "Name the folder that it was trained into (-m).")
+    return rounds[max(rounds)] / "point_cloud.ply"
+
+
+def read_arguments(model: Path) -> dict[str, Any]:
+    """What ``cfg_args`` says that the program was told: plain values alone, read as text; empty without the file."""
+    path = model / "cfg_args"
+    try:
+        text = path.read_bytes()[:_MOST_ARGUMENTS].decode("utf-8", errors="replace")
+        call = ast.parse(text.strip(), mode="eval").body
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+    keywords = call.keywords if isinstance(call, ast.Call) else []
+    return {
+        word.arg: word.value.value for word in keywords if word.arg is not None and isinstance(word.value, ast.Constant)
+    }
+
+
+def note_off_centre(frames: Frames, ply: Path) -> None:
+    """Warns of cameras whose principal point a teacher of graphdeco's has not known of, where that shows."""
+    if not any((folder / "cfg_args").is_file() for folder in (ply.parent, *ply.parents[2:3])):
+        return
+    sizes = np.array([frames.size_of(index) for index in range(len(frames))], np.float64)
+    centres = torch.stack([frames.cameras.cx, frames.cameras.cy], dim=1).double().numpy()
+    aside = centres - sizes / 2
+    share = (np.abs(aside) / sizes).max(axis=1)
+    worst = int(share.argmax())
+    if share[worst] > _ASIDE:
+        x, y = aside[worst]
+        note_once(
+            "warning",
+            f"{frames.source}: the principal point is ({x:.1f}, {y:.1f}) pixels off the centre in frame "
+            f"{frames.names[worst]} ({int((share > _ASIDE).sum())} of {len(frames)} frames). graphdeco's program, that "
+            f"trained {ply}, takes it for the centre: its pictures are about as far off from these. Undistort the "
+            "pictures with COLMAP, or take the cameras of the model's folder (--model).",
+        )
+
+
+def _frames(path: Path, data: DataConfig) -> Frames:
+    entries = _entries(path)
+    arguments = read_arguments(path.parent)
+    tests = _tests(path, entries, arguments)
+    order = sorted(range(len(entries)), key=lambda index: entries[index]["img_name"])
+    entries = [entries[index] for index in order]
+    names = [entry["img_name"] for entry in entries]
+    paths, masks = _pictures(path, names, arguments, data)
+    stated = [(entry["width"], entry["height"]) for entry in entries]
+    sizes = picture_sizes(path, stated, paths)
+    poses = _poses(path, entries)
+    exact = poses.float()
+    exact[:, :3, 3] = torch.from_numpy(moved_positions(path, "cameras", poses[:, :3, 3].numpy(), data.offset, 1.0))
+    scales = np.array(sizes, np.float64) / np.array(stated)
+    focal = np.array([(entry["fx"], entry["fy"]) for entry in entries]) * scales
+    middle = np.array(sizes, np.float64) / 2
+    fx, fy, cx, cy = (torch.from_numpy(values.astype(np.float32)) for values in (*focal.T, *middle.T))
+    size, own_sizes = canvas(path, sizes)
+    exposures = _exposures(path.parent / "exposure.json", names)
+    return Frames(
+        cameras=Cameras(exact, fx, fy, cx, cy, *size),
+        names=frame_names(path, names),
+        image_paths=paths,
+        source=path,
+        sizes=own_sizes,
+        masks=masks,
+        tests=None if tests is None else tuple(tests[index] for index in order),
+        points=next(filter(Path.is_file, [path.with_name("input.ply")]), None),
+        exposures=exposures,
+    )
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The cameras, with the fields that are read; InputError for what is another kind of JSON."""
+    content = read_json(path, "graphdeco's cameras.json")
+    if not isinstance(content, list) or not content:
+        found = "an empty list" if content == [] else type(content).__name__
+        raise InputError(path, "JSON", found, "graphdeco's list of cameras")
+    for index, entry in enumerate(content):
+        if not isinstance(entry, dict) or not isinstance(entry.get("img_name"), str) or not entry["img_name"]:
+            raise InputError(path, f"[{index}]", "an entry without img_name", "graphdeco's list of cameras")
+        for key, whole in (("width", True), ("height", True), ("fx", False), ("fy", False)):
+            value = entry.get(key)
+            is_number = type(value) is int or (type(value) is float and math.isfinite(value))
+            if not is_number or not 0 < value < 1e6 or (whole and value != int(value)):
+                field = f"[{index}] ({entry['img_name']}) {key}"
+                raise InputError(path, field, repr(value)[:60], "a positive number of pixels")
+        entry["width"], entry["height"] = int(entry["width"]), int(entry["height"])
+    return content
+
+
+def _poses(path: Path, entries: Sequence[dict[str, Any]]) -> torch.Tensor:
+    """(N, 4, 4) float64 camera-to-world poses of cameras that look down -Z."""
+    poses, fields = [], []
+    for index, entry in enumerate(entries):
+        field = f"[{index}] ({entry['img_name']}) rotation and position"
+        try:
+            rotation, position = (torch.tensor(entry.get(key), dtype=torch.float64) for key in ("rotation", "position"))
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise InputError(path, field, "values that are no numbers", "3 x 3 and 3 numbers") from error
+        if rotation.shape != (3, 3) or position.shape != (3,):
+            found = f"shapes {tuple(rotation.shape)} and {tuple(position.shape)}"
+            raise InputError(path, field, found, "3 x 3 and 3 numbers")
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3, :3], pose[:3, 3] = rotation * torch.tensor([1.0, -1.0, -1.0]), position
+        poses.append(pose)
+        fields.append(field)
+    return rigid_poses(path, torch.stack(poses), fields)
+
+
+def _tests(path: Path, entries: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> list[bool] | None:
+    """Which cameras the teacher was not trained on; None where it was trained on all, which is said.
+
+    With ``--eval`` the program writes the test cameras first, and both parts in the order of their names.
+    """
+    names = [entry["img_name"] for entry in entries]
+    ends = [index for index in range(1, len(names)) if names[index] < names[index - 1]]
+    if arguments.get("eval") is True and len(ends) == 1:
+        return [index < ends[0] for index in range(len(names))]
+    if arguments.get("eval") is False:
+        note_once(
+            "warning",
+            f"{path.with_name('cfg_args')}: the teacher was trained on all {len(names)} frames (eval=False): "
+            "against ground truth its figures, and its student's, are better than on frames it has not seen.",
+        )
+    return None
+
+
+def _pictures(
+    path: Path, names: Sequence[str], arguments: dict[str, Any], data: DataConfig
+) -> tuple[tuple[Path | None, ...], tuple[Path | None, ...] | None]:
+    """The pictures and masks of the cameras: of ``data.images``, else of the capture that ``cfg_args`` names."""
+    named = PureWindowsPath(str(arguments.get("images", "images"))).name or "images"
+    source = Path(str(arguments.get("source_path", "")))
+    if data.images is not None:
+        folder = picture_folder(path, path.parent, data.images)
+        # The folder of the capture will do.
+        folder = next(filter(Path.is_dir, (folder / named, folder / "images")), folder)
+    else:
+        inside = [source / named] if source.is_absolute() else []
+        folder = next(filter(Path.is_dir, inside), None) or picture_folder(path.parent, path.parent, None)
+    if folder is None:
+        note_once(
+            "info", f"{path}: {len(names)} cameras, and no pictures of theirs (data.images or --source names them)."
+        )
+        return (None,) * len(names), None
+    paths = pair_pictures(path, folder, names)
+    found = sum(picture is not None for picture in paths)
+    note_once("info", f"{path}: {len(names)} cameras, in the order of their names, with {found} pictures of {folder}.")
+    return paths, find_masks(folder, paths)
+
+
+def _exposures(path: Path, names: Sequence[str]) -> tuple[np.ndarray | None, ...] | None:
+    """(3, 4) float64 of each frame, by which the teacher's colours became its picture's; None where it learnt none."""
+    if not path.is_file():
+        return None
+    content = read_json(path, "graphdeco's exposure.json")
+    if not isinstance(content, dict):
+        raise InputError(path, "JSON", type(content).__name__, "an object with 3 x 4 numbers for each picture")
+    by_name = {key: _exposure(path, key, value) for key, value in content.items()}
+    by_stem = {Path(key).stem: value for key, value in by_name.items()}
+    found = tuple(by_name.get(name, by_stem.get(Path(name).stem)) for name in names)
+    count = sum(exposure is not None for exposure in found)
+    note_once("info", f"{path}: the exposures of {count} of {len(names)} pictures are taken back.")
+    return found if count else None
+
+
+def _exposure(path: Path, name: str, value: object) -> np.ndarray:
+    try:
+        exposure = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        exposure = np.empty(0)
+    if exposure.shape != (3, 4) or not np.isfinite(exposure).all():
+        raise InputError(path, f"'{name[:80]}'", repr(value)[:60], "3 x 4 finite numbers")
+    if not abs(np.linalg.det(exposure[:, :3])) >= _SINGULAR:
+        found = f"a matrix of determinant {np.linalg.det(exposure[:, :3]):.3g}"
+        raise InputError(path, f"'{name[:80]}'", found, f"one that can be undone, {_SINGULAR:g} at least")
+    return exposure

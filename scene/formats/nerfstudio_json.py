@@ -1,0 +1,151 @@
+"""What nerfstudio's dialect of a transforms file says besides cameras: splits, masks, points, and other worlds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scene.formats.dataset_format import note_once
+from scene.formats.json_text import read_json
+from scene.formats.transforms_images import slashed
+from scene.formats.transforms_poses import rigid_poses
+from settings.data import DataConfig
+from settings.errors import InputError
+
+Entries = list[dict[str, Any]]
+SPLIT_LISTS = ("train_filenames", "val_filenames", "test_filenames")
+
+
+def frames_of_splits(path: Path, content: dict[str, Any], entries: Entries) -> tuple[Entries, tuple[bool, ...] | None]:
+    """The frames that the file's own splits name, and whether each is for tests; None where none is, or no list is.
+
+    ``val_filenames`` and ``test_filenames`` are both held out. Frames in no list are left out, which is said.
+
+    Raises:
+        InputError: a list holds no file names, or names a frame as one to train on and to test; none is left.
+    """
+    lists = {key: _names(path, key, content[key]) for key in SPLIT_LISTS if content.get(key) is not None}
+    if not lists:
+        return entries, None
+    tests = lists.get("val_filenames", set()) | lists.get("test_filenames", set())
+    everything = {slashed(entry["file_path"]) for entry in entries}
+    train = lists.get("train_filenames", everything - tests)
+    if both := sorted(train & tests):
+        found = f"'{both[0]}' ({len(both)} frames) in train_filenames and in another list"
+        raise InputError(path, "train_filenames", found, "frames to train on or to test", "Name each in one of them.")
+    kept = [entry for entry in entries if slashed(entry["file_path"]) in train | tests]
+    if not kept:
+        raise InputError(path, ", ".join(lists), "none of the frames", "file_path of some frames in them")
+    held = tuple(slashed(entry["file_path"]) in tests for entry in kept)
+    words = [f"{len(kept) - sum(held)} of its frames are trained on, {sum(held)} held out"]
+    if len(kept) < len(entries):
+        words.append(f"{len(entries) - len(kept)} are in no list and left out")
+    if absent := len((train | tests) - everything):
+        words.append(f"{absent} names in the lists are no frame's")
+    note_once("info", f"{path}: by its {', '.join(lists)} {', '.join(words)}.")
+    return kept, held if any(held) else None
+
+
+def find_masks(path: Path, entries: Entries, images: Sequence[Path | None]) -> tuple[Path | None, ...] | None:
+    """The ``mask_path`` of each frame that has an image, from the folder of the file; None where no frame has one.
+
+    Raises:
+        InputError: one is not there.
+    """
+    found: list[Path | None] = []
+    for index, (entry, image) in enumerate(zip(entries, images, strict=True)):
+        text = entry.get("mask_path")
+        has_mask = image is not None and isinstance(text, str) and text != ""
+        mask = path.parent / slashed(text) if has_mask else None
+        if mask is not None and not mask.is_file():
+            field = f"frames[{index}] ({entry['file_path']}) mask_path"
+            raise InputError(path, field, f"'{text}', no such file", "a picture", "Take the key out to use it whole.")
+        found.append(mask)
+    return tuple(found) if any(found) else None
+
+
+def find_points(path: Path, content: dict[str, Any]) -> Path | None:
+    """The sparse points of ``ply_file_path``; None where there are none."""
+    text = content.get("ply_file_path")
+    points = path.parent / slashed(text) if isinstance(text, str) and text else None
+    return points if points is not None and points.is_file() else None
+
+
+def in_world(path: Path, content: dict[str, Any], poses: Tensor, data: DataConfig) -> Tensor:
+    """(N, 4, 4) float64 poses in the world that the Gaussians are in: as the file has them, unless ``data`` says more.
+
+    nerfstudio turns a COLMAP model when it makes the file (``applied_transform``), and moves, turns and scales it
+    again when it trains (``dataparser_transforms.json``, which holds both turns). Cameras go there; Gaussians could not
+    without turning their harmonics.
+
+    Raises:
+        InputError: one of the transforms is none.
+    """
+    applied, scale = _applied(path, content)
+    if data.dataparser_transforms is not None:
+        world, factor = _dataparser(data.dataparser_transforms)
+        poses = world @ torch.linalg.inv(applied) @ poses
+        poses[:, :3, 3] *= factor / scale
+        note_once("info", f"{path}: the cameras are moved into the world of {data.dataparser_transforms}.")
+    elif data.applied_transform == "undo":
+        poses = torch.linalg.inv(applied) @ poses
+        poses[:, :3, 3] /= scale
+        note_once("info", f"{path}: the cameras are moved to the world before its applied_transform.")
+    return poses
+
+
+def note_dataparser(ply: Path, data: DataConfig) -> None:
+    """Says that Gaussians lie beside a ``dataparser_transforms.json`` that is not set."""
+    beside = ply.with_name("dataparser_transforms.json")
+    if data.dataparser_transforms is None and beside.is_file():
+        note_once(
+            "warning",
+            f"{beside} lies beside the Gaussians, which nerfstudio has trained in a world of its own then: "
+            f"--set data.dataparser_transforms={beside} moves the cameras there.",
+        )
+
+
+def _names(path: Path, key: str, value: object) -> set[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise InputError(path, key, repr(value)[:60], "a list of the file_path of frames")
+    return {slashed(name) for name in value}
+
+
+def _applied(path: Path, content: dict[str, Any]) -> tuple[Tensor, float]:
+    """``applied_transform`` as (4, 4) float64 and ``applied_scale``; neither: no change."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    if content.get("applied_transform") is not None:
+        matrix = _rigid(path, "applied_transform", content["applied_transform"])
+    return matrix, _scale(path, "applied_scale", content.get("applied_scale", 1.0))
+
+
+def _dataparser(path: Path) -> tuple[Tensor, float]:
+    content = read_json(path, "nerfstudio's dataparser_transforms.json")
+    if not isinstance(content, dict) or not {"transform", "scale"} <= content.keys():
+        found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+        raise InputError(path, "JSON", found[:80] or "nothing", "an object with 'transform' and 'scale'")
+    return _rigid(path, "transform", content["transform"]), _scale(path, "scale", content["scale"])
+
+
+def _rigid(path: Path, key: str, value: object) -> Tensor:
+    try:
+        matrix = torch.tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(path, key, repr(value)[:60], "3 x 4 numbers") from error
+    if matrix.shape == (3, 4):
+        matrix = torch.cat([matrix, matrix.new_tensor([[0, 0, 0, 1]])])
+    if matrix.shape != (4, 4):
+        raise InputError(path, key, f"shape {tuple(matrix.shape)}", "3 x 4 or 4 x 4 numbers")
+    return rigid_poses(path, matrix[None], [key])[0]
+
+
+def _scale(path: Path, key: str, value: Sequence[object] | object) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 < value < 1e9:
+        raise InputError(path, key, repr(value)[:60], "a positive number")
+    return float(value)

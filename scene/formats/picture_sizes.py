@@ -1,0 +1,93 @@
+"""The sizes of a dataset's pictures: what they are, what it says they are, and the one size that holds all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from scene.formats.dataset_format import note_once
+from scene.frames import Size
+from scene.images import ImageHeader, image_header
+from settings.errors import InputError
+
+
+def picture_sizes(
+    source: Path, stated: Sequence[Size | None], paths: Sequence[Path | None], otherwise: Size | None = None
+) -> tuple[Size, ...]:
+    """(width, height) of each frame: that of its image as shown, else what the dataset states, else the most common.
+
+    Images of the stated shape but of another size, and those that an EXIF orientation turns, are said.
+
+    Args:
+        stated: (width, height) of each frame by the dataset; None where it says nothing.
+        paths: the image of each frame; None where there is none.
+        otherwise: of frames of which nothing is known, where nothing is known of any.
+
+    Raises:
+        InputError: a frame is stated in another shape than its image has; an image is damaged; nothing says the size.
+    """
+    headers = [None if path is None else image_header(path) for path in paths]
+    known = [header.size if header else other for header, other in zip(headers, stated, strict=True)]
+    common = Counter(size for size in known if size).most_common(1)
+    fallback = common[0][0] if common else otherwise
+    if fallback is None:
+        raise InputError(source, "image size", "neither w and h nor an image on disk", "one of them", "Add w and h.")
+    sizes = tuple(size or fallback for size in known)
+    scaled = [index for index, other in enumerate(stated) if other and other != sizes[index]]
+    for index in scaled:
+        if not _same_shape(stated[index], sizes[index]):
+            _refuse_shape(source, index, stated[index], sizes[index], headers[index])
+    if scaled:
+        width, height = stated[scaled[0]]
+        own = sizes[scaled[0]]
+        note_once(
+            "warning",
+            f"{source}: w, h are {width}x{height} in {len(scaled)} of {len(stated)} frames, the images are "
+            f"{own[0]}x{own[1]}: fl_x, fl_y, cx, cy are scaled by {own[0] / width:.6g} to the images.",
+        )
+    turned = [(header, path) for header, path in zip(headers, paths, strict=True) if header and header.orientation != 1]
+    if turned:
+        note_once(
+            "warning",
+            f"{source}: {len(turned)} of {len(paths)} images have an EXIF orientation ({turned[0][0].orientation} in "
+            f"{turned[0][1].name}): they are turned upright as it says. Poses made from the pixels as stored, as "
+            "COLMAP's are, need images without that tag.",
+        )
+    return sizes
+
+
+def canvas(source: Path, sizes: Sequence[Size]) -> tuple[Size, tuple[Size, ...] | None]:
+    """The (width, height) that holds every picture, and the sizes where they differ, which is said; else None."""
+    counts = Counter(sizes)
+    whole = max(width for width, _ in sizes), max(height for _, height in sizes)
+    if len(counts) == 1:
+        return whole, None
+    listed = ", ".join(f"{width}x{height} ({count})" for (width, height), count in counts.most_common(4))
+    more = f" and {len(counts) - 4} more" if len(counts) > 4 else ""
+    note_once(
+        "info",
+        f"{source}: pictures of {len(counts)} sizes, {listed}{more}: each lies in the top left corner of "
+        f"{whole[0]}x{whole[1]} pixels; what is beyond its own is neither trained on nor measured.",
+    )
+    return whole, tuple(sizes)
+
+
+def _refuse_shape(source: Path, index: int, stated: Size, size: Size, header: ImageHeader | None) -> None:
+    found = f"w, h of frames[{index}] {stated[0]}x{stated[1]}, the image {size[0]}x{size[1]}"
+    hint = "Take the cameras that belong to these images."
+    if stated[::-1] == size or _same_shape(stated[::-1], size):
+        found += ": the sides are swapped"
+        hint = "Turn the images, or swap w with h, fl_x with fl_y and cx with cy: whichever fits the poses."
+        if header and header.size != header.stored_size:
+            found += f" by the EXIF orientation {header.orientation} (tag 274)"
+            hint = (
+                "If the poses were made from the stored pixels, remove the tag from the images; else correct w and h."
+            )
+    raise InputError(source, "image size", found, "images of the shape that w, h say", hint)
+
+
+def _same_shape(stated: Size, size: Size) -> bool:
+    """Whether one is the other scaled, up to the rounding of a pixel."""
+    both_differ = stated[0] != size[0] and stated[1] != size[1]
+    return both_differ and abs(stated[1] * size[0] / stated[0] - size[1]) <= max(1.0, size[0] / stated[0])

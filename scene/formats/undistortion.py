@@ -1,0 +1,220 @@
+"""Pictures of a lens that bends, made those of a pinhole once, and kept.
+
+The lens is OpenCV's with two radial and two tangential coefficients (Brown-Conrady), which COLMAP's SIMPLE_RADIAL,
+RADIAL and OPENCV are cases of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from kernels.threads import available_threads, one_torch_thread
+from machine.files import cache_dir, write_atomically
+from machine.fingerprints import cache_key
+from scene.formats.dataset_format import note_once
+from scene.frames import Size
+from scene.images import read_image, to_uint8
+from settings.errors import InputError
+
+_NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
+_EDGE = 257  # points along a side that tell where it goes
+_VERSION = 1  # of the pictures kept
+
+
+class Lens(NamedTuple):
+    """A lens in pixels: fx, fy, cx, cy, and OpenCV's k1, k2, p1, p2."""
+
+    intrinsics: tuple[float, float, float, float]
+    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def is_pinhole(self) -> bool:
+        return max(map(abs, self.distortion)) <= _NEGLIGIBLE
+
+    def scaled(self, x: float, y: float) -> Lens:
+        """The lens in the pixels of a picture resized by these factors."""
+        fx, fy, cx, cy = self.intrinsics
+        return Lens((fx * x, fy * y, cx * x, cy * y), self.distortion)
+
+
+class Straight(NamedTuple):
+    """A frame whose lens is a pinhole: its picture, its (width, height), fx, fy, cx, cy in its pixels, and its mask."""
+
+    path: Path | None
+    size: Size
+    intrinsics: tuple[float, float, float, float]
+    mask: Path | None = None
+
+
+def straightened(
+    source: Path,
+    lenses: Sequence[Lens],
+    sizes: Sequence[Size],
+    paths: Sequence[Path | None],
+    masks: Sequence[Path | None] | None = None,
+) -> list[Straight]:
+    """The frames, those of lenses that bend with pictures of a pinhole in the cache, made where they are not there.
+
+    Such a picture is cropped to the largest rectangle about the lens's axis that it fills; the focal length stays.
+    A frame without a picture has no pixels that were bent: its camera is the pinhole.
+
+    Args:
+        lenses, sizes: of each frame, in pixels of its picture.
+        masks: of each frame, bent as its picture is; None: there are none.
+
+    Raises:
+        InputError: a lens bends so far that it cannot be undone; a picture is damaged.
+    """
+    frames, missing = [], {}
+    for lens, size, path, mask in zip(lenses, sizes, paths, masks or (None,) * len(paths), strict=True):
+        if lens.is_pinhole or path is None:
+            frames.append(Straight(path, size, lens.intrinsics, mask))
+            continue
+        left, top, width, height = _kept(source, lens, size)
+        fx, fy, cx, cy = lens.intrinsics
+        kept, kept_mask = _place(path, lens), None if mask is None else _place(mask, lens)
+        frames.append(Straight(kept, (width, height), (fx, fy, cx - left, cy - top), kept_mask))
+        for to, bent in ((kept, path), (kept_mask, mask)):
+            if to is not None and not to.is_file():
+                missing[to] = (bent, lens, frames[-1])
+    pinholes = sum(path is None and not lens.is_pinhole for path, lens in zip(paths, lenses, strict=True))
+    if pinholes:
+        note_once(
+            "warning",
+            f"{source}: {pinholes} of {len(frames)} frames have a lens that bends and no picture: they are seen as by "
+            "a pinhole of their focal length and principal point.",
+        )
+    if missing:
+        start = time.perf_counter()
+        # Pictures are many: torch's own threads would only get in each other's way.
+        with one_torch_thread(), ThreadPoolExecutor(available_threads()) as pool:
+            list(pool.map(lambda kept: _make(kept, *missing[kept]), missing))
+        _, lens, frame = next(iter(missing.values()))
+        k1, k2, p1, p2 = lens.distortion
+        size = sizes[next(index for index, other in enumerate(frames) if other is frame)]
+        note_once(
+            "info",
+            f"{source}: {len(missing)} pictures undistorted (k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) in "
+            f"{time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / 2**20:.0f} MiB in "
+            f"{next(iter(missing)).parent}. Cropped from {size[0]}x{size[1]} to {frame.size[0]}x{frame.size[1]}.",
+        )
+    return frames
+
+
+def count_changed(paths: Sequence[Path | None], frames: Sequence[Straight]) -> int:
+    """How many of the pictures have been straightened."""
+    return sum(frame.path != path for path, frame in zip(paths, frames, strict=True))
+
+
+def distort(points: np.ndarray, distortion: Sequence[float]) -> np.ndarray:
+    """(N, 2) float64 points on the plane one unit in front of the camera, y down -> where the lens shows them."""
+    k1, k2, p1, p2 = distortion
+    x, y = points.T
+    square = x * x + y * y
+    radial = 1 + k1 * square + k2 * square * square
+    return np.stack(
+        [
+            x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
+            y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y,
+        ],
+        axis=1,
+    )
+
+
+def undistort(shown: np.ndarray, distortion: Sequence[float]) -> np.ndarray:
+    """The points that ``distort`` shows at (N, 2) places, by Newton's method; NaN where there is none near them."""
+    points, step = shown.copy(), 1e-6
+    for _ in range(50):
+        value = distort(points, distortion)
+        along_x, along_y = (
+            (distort(points + np.array(axis) * step, distortion) - value) / step for axis in ((1, 0), (0, 1))
+        )
+        determinant = along_x[:, 0] * along_y[:, 1] - along_y[:, 0] * along_x[:, 1]
+        rest = shown - value
+        # Beyond the fold of a lens it shows the same places again, mirrored: no point there is the one sought.
+        points[determinant <= 0] = np.nan
+        points += (
+            np.stack(
+                [
+                    rest[:, 0] * along_y[:, 1] - rest[:, 1] * along_y[:, 0],
+                    rest[:, 1] * along_x[:, 0] - rest[:, 0] * along_x[:, 1],
+                ],
+                axis=1,
+            )
+            / np.where(determinant > 0, determinant, 1)[:, None]
+        )
+    return np.where(np.abs(distort(points, distortion) - shown) < 1e-9, points, np.nan)
+
+
+@lru_cache(maxsize=64)
+def _kept(source: Path, lens: Lens, size: Size) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the part of the straight picture that the bent one fills, in its pixels."""
+    (fx, fy, cx, cy), (width, height) = lens.intrinsics, size
+    along = np.linspace(0, 1, _EDGE)
+    sides = {"left": (0 * along, along), "right": (0 * along + 1, along), "top": (along, 0 * along)}
+    sides["bottom"] = (along, 0 * along + 1)
+    found = {}
+    for name, (x, y) in sides.items():
+        shown = np.stack([(x * width - cx) / fx, (y * height - cy) / fy], axis=1)
+        found[name] = undistort(shown, lens.distortion) * (fx, fy) + (cx, cy)
+    left, right = np.ceil(found["left"][:, 0].max()), np.floor(found["right"][:, 0].min())
+    top, bottom = np.ceil(found["top"][:, 1].max()), np.floor(found["bottom"][:, 1].min())
+    if not (right - left >= 0.25 * width and bottom - top >= 0.25 * height):
+        words = ", ".join(
+            f"{key} {value:.4g}" for key, value in zip(("k1", "k2", "p1", "p2"), lens.distortion, strict=True)
+        )
+        expected = f"a lens that can be undone in all of its {width}x{height} pixels"
+        hint = "Is it a fisheye, or for pictures of another size? `colmap image_undistorter` may do more."
+        raise InputError(source, "lens", words, expected, hint)
+    return int(left), int(top), int(right - left), int(bottom - top)
+
+
+def _place(path: Path, lens: Lens) -> Path:
+    """Where the straight picture of a file is kept: another one when the file or the lens is another."""
+    stat = path.stat()
+    file = [str(path.resolve()), stat.st_mtime_ns, stat.st_size]
+    key = cache_key(file, [*lens.intrinsics, *lens.distortion], _VERSION)
+    return cache_dir() / "undistorted" / f"{path.stem[:80]}_{key[:20]}.png"
+
+
+def _make(kept: Path, path: Path, lens: Lens, frame: Straight) -> None:
+    """Writes the straight picture, sampled from the bent one by cubic convolution of premultiplied colour."""
+    picture = read_image(path)
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    alpha = pixels[:, 3:] if pixels.shape[1] == 4 else None
+    if alpha is not None:
+        pixels = torch.cat([pixels[:, :3] * alpha, alpha], dim=1)
+    places = _places(lens, (picture.shape[1], picture.shape[0]), frame.intrinsics, frame.size)
+    # A mask has no values between its own.
+    mode = "nearest" if frame.mask == kept else "bicubic"
+    straight = F.grid_sample(pixels, places, mode=mode, padding_mode="border", align_corners=False)
+    if alpha is not None:
+        cover = straight[:, 3:].clamp(0, 1)
+        straight = torch.cat([straight[:, :3] / cover.clamp(min=1e-3), cover], dim=1)
+    values = to_uint8(straight[0].permute(1, 2, 0).numpy())
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, iio.imwrite("<bytes>", values, extension=".png", plugin="pillow", compress_level=1))
+
+
+@lru_cache(maxsize=4)  # most captures are of one lens
+def _places(lens: Lens, size: Size, intrinsics: tuple[float, float, float, float], straight: Size) -> torch.Tensor:
+    """(1, H, W, 2) where the pixels of a straight picture are in a bent one of a size, from -1 to 1 as torch has it."""
+    (fx, fy, cx, cy), (width, height) = intrinsics, straight
+    x, y = np.meshgrid((np.arange(width) + 0.5 - cx) / fx, (np.arange(height) + 0.5 - cy) / fy)
+    shown = distort(np.stack([x.ravel(), y.ravel()], axis=1), lens.distortion)
+    grid = (shown * lens.intrinsics[:2] + lens.intrinsics[2:]) / (size[0] / 2, size[1] / 2) - 1
+    return torch.from_numpy(grid.astype(np.float32)).view(1, height, width, 2)
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size

@@ -1,0 +1,105 @@
+"""``--model DIR`` and ``--source DIR``."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from distill.runs.command_line import add_config_options, config_of
+from distill.runs.model_folder import model_layers
+from lego_response_distill import main
+from scene.images import write_image
+from settings.errors import InputError
+from teacher.gaussian_files.ply import write_ply
+from teacher.sources import load_teacher
+from tests.scene.formats.colmap_models import PINHOLE, images, write_pictures, write_text
+from tests.toy_scene import FRAMES, SIZE, block_of_gaussians, ring_of_cameras
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The toy scene as graphdeco's program leaves it: a model's folder, and the capture it was trained on."""
+    cameras, folder = ring_of_cameras(), tmp_path / "output"
+    entries = [
+        {
+            "id": i,
+            "img_name": f"r_{i:02d}",
+            "width": SIZE,
+            "height": SIZE,
+            "position": cameras.c2w[i, :3, 3].tolist(),
+            "rotation": (cameras.c2w[i, :3, :3] * cameras.c2w.new_tensor([1.0, -1.0, -1.0])).tolist(),
+            "fx": cameras.fx[i].item(),
+            "fy": cameras.fy[i].item(),
+        }
+        for i in range(FRAMES)
+    ]
+    ply = folder / "point_cloud" / "iteration_7" / "point_cloud.ply"
+    ply.parent.mkdir(parents=True)
+    write_ply(ply, block_of_gaussians())
+    (folder / "cameras.json").write_text(json.dumps(entries))
+    (folder / "cfg_args").write_text(
+        "Namespace(eval=False, source_path='D:\\\\scans\\\\my toy', white_background=True)"
+    )
+    for i in range(FRAMES):
+        write_image(tmp_path / "capture" / "images" / f"r_{i:02d}.png", np.full((SIZE, SIZE, 3), 9, np.uint8))
+    return folder
+
+
+def config(*arguments):
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    return config_of(parser.parse_args(list(map(str, arguments))))
+
+
+def test_a_model_alone_is_a_config(model):
+    found = config("--model", model)
+    assert (found.scene, found.run, found.teacher.kind) == ("my_toy", "student", "gaussians")
+    assert found.data.transforms == model and found.data.images is None and found.data.resolution == SIZE
+    assert found.teacher.ply == model / "point_cloud/iteration_7/point_cloud.ply"
+    assert found.teacher.background == found.render.background == "white"
+
+
+def test_a_source_adds_the_pictures(model, tmp_path):
+    views = load_teacher(config("--model", model, "--source", tmp_path / "capture")).views
+    assert len(views) == FRAMES and views.ground_truth[0, 3, 3].tolist() == [9, 9, 9, 255]
+    assert views.holdout.tolist() == [i % 8 == 0 for i in range(FRAMES)]
+
+
+def test_a_source_alone_is_the_dataset(tmp_path):
+    write_text(tmp_path / "garden" / "sparse" / "0", [PINHOLE], images("a.jpg", "b.jpg"))
+    write_pictures(tmp_path / "garden" / "images", "a.jpg", "b.jpg")
+    found = config("--source", tmp_path / "garden")
+    assert (found.scene, found.run, found.teacher.kind) == ("garden", "images", "images")
+    assert found.data.transforms == tmp_path / "garden" and found.data.resolution == 16
+
+
+def test_a_config_says_the_rest(model, write):
+    path = write("scene: mine\nrun: own\ndata: {resolution: 12}\nteacher: {kind: bricks}\n")
+    found = config("--config", path, "--model", model, "--set", "data.holdout_every=5")
+    assert (found.scene, found.run, found.teacher.kind) == ("mine", "own", "gaussians")
+    assert found.data.resolution == 12 and found.data.holdout_every == 5
+
+
+def test_a_live_teacher_of_a_capture_keeps_to_the_frames_not_held_out(model):
+    teacher = load_teacher(config("--model", model, "--set", "teacher.live=true"))
+    assert teacher.views.holdout.sum() == 3 and len(teacher.poses.cameras) == FRAMES - 3
+    mixed = config("--model", model, "--source", model.parent / "capture", "--set", "data.ground_truth={split: train}")
+    assert load_teacher(mixed).images.holdout.sum() == 3
+    with pytest.raises(InputError, match="split: found test, expected train"):
+        load_teacher(config("--model", model, "--set", "data.ground_truth={split: test}"))
+
+
+def test_folders_that_are_none_are_named(model, tmp_path):
+    with pytest.raises(InputError, match="--model: folder: found .*nowhere, nothing"):
+        model_layers(tmp_path / "nowhere", None, has_config=False)
+    with pytest.raises(InputError, match="--source: folder: found .*cfg_args, a file"):
+        model_layers(model, model / "cfg_args", has_config=False)
+    with pytest.raises(InputError, match="expected a YAML config, or --model DIR or --source DIR"):
+        config()
+
+
+def test_one_line_distils_a_model(model, tmp_path, capsys):
+    assert main(["--model", str(model), "--output", str(tmp_path), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "my_toy/student" in text and f"{FRAMES} at {SIZE}x{SIZE}: {FRAMES - 3} to train on, 3 held out" in text

@@ -1,0 +1,158 @@
+"""Captures with a COLMAP model."""
+
+import numpy as np
+import pytest
+import torch
+
+from scene.formats import camera_files, format_of, load_frames
+from scene.images import read_image
+from settings.data import DataConfig
+from settings.errors import InputError
+from tests.scene.formats import colmap_models
+from tests.scene.formats.colmap_models import PINHOLE, images, write_binary, write_pictures, write_text
+
+NAMES = ("b.jpg", "a.jpg", "c.jpg")
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A capture of three pictures of 16x12 pixels."""
+    write_text(tmp_path / "sparse" / "0", [PINHOLE], images(*NAMES))
+    write_pictures(tmp_path / "images", *NAMES)
+    return tmp_path
+
+
+def test_a_capture_is_read_in_the_order_of_names(capture, caplog):
+    caplog.set_level("INFO")
+    frames = load_frames(capture)
+    assert frames.names == ("a", "b", "c") and frames.sizes is None and frames.tests is None
+    assert frames.image_paths == tuple(capture / "images" / name for name in sorted(NAMES))
+    assert frames.points == capture / "sparse/0/points3D.txt"
+    cameras = frames.cameras
+    # fx and fy differ, and the principal point is off the centre: all as they stand.
+    assert (cameras.width, cameras.height) == (16, 12)
+    assert [values.tolist() for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy)] == [
+        [20] * 3, [22] * 3, [7.5] * 3, [6.25] * 3,
+    ]  # fmt: skip
+    assert "read as colmap, since sparse/0/cameras.txt is there (data.format: auto)" in caplog.text
+    assert f"(text) of 3 images by 1 camera, in the order of their names, with 3 pictures of {capture}" in caplog.text
+    assert {path.name for path in camera_files(capture, DataConfig())} == {"cameras.txt", "images.txt", "points3D.txt"}
+
+
+@pytest.mark.parametrize("place", ["", "sparse", "sparse/0"])
+def test_any_folder_of_a_capture_leads_to_its_model(capture, place):
+    frames = load_frames(capture / place)
+    assert frames.names == ("a", "b", "c") and frames.image_paths[0] == capture / "images" / "a.jpg"
+
+
+def test_intrinsics_are_for_the_true_pixels(capture):
+    (capture / "images").rename(capture / "full")
+    write_pictures(capture / "images_2", *NAMES, size=(8, 6))
+    write_pictures(capture / "images_4", *NAMES, size=(4, 3))
+    cameras = load_frames(capture).cameras
+    assert (cameras.width, cameras.height) == (8, 6) and (cameras.fx[0], cameras.fy[0]) == (10, 11)
+    assert (cameras.cx[0], cameras.cy[0]) == (3.75, 3.125)
+    small = load_frames(capture, data=DataConfig(images=capture / "images_4")).cameras
+    assert small.width == 4 and (small.fx[0], small.fy[0], small.cx[0], small.cy[0]) == (5, 5.5, 1.875, 1.5625)
+    with pytest.raises(InputError, match="data.images: found no such folder"):
+        load_frames(capture, data=DataConfig(images=capture / "images_8"))
+
+
+def test_pictures_of_another_extension_or_renamed_are_paired(capture, caplog):
+    for name in NAMES:
+        (capture / "images" / name).rename(capture / "images" / name.replace(".jpg", ".PNG"))
+    assert load_frames(capture).image_paths[2] == capture / "images" / "c.PNG"
+    for number, name in enumerate("cab"):
+        (capture / "images" / f"{name}.PNG").rename(capture / "images" / f"frame_{number}.png")
+    assert [path.name for path in load_frames(capture).image_paths] == [f"frame_{i}.png" for i in range(3)]
+    assert "has as many pictures: they are paired in order, 'a.jpg' with 'frame_0.png'" in caplog.text
+
+
+def test_a_missing_picture_is_said(capture, caplog):
+    (capture / "images" / "b.jpg").unlink()
+    assert load_frames(capture).image_paths[1] is None
+    assert "1 of 3 pictures are not in" in caplog.text and "'b.jpg' first" in caplog.text
+
+
+def test_cameras_may_differ(capture):
+    other = PINHOLE._replace(id=2, width=12, height=16, parameters=(9.0, 9.5, 6.0, 8.0))
+    made = images(*NAMES)
+    made[1] = made[1]._replace(camera=2)
+    write_text(capture / "sparse" / "0", [PINHOLE, other], made)
+    write_pictures(capture / "images", "a.jpg", size=(12, 16))
+    frames = load_frames(capture)
+    assert frames.sizes == ((12, 16), (16, 12), (16, 12)) and (frames.cameras.width, frames.cameras.height) == (16, 16)
+    assert frames.cameras.fx.tolist() == [9, 20, 20] and frames.cameras.cy.tolist() == [8, 6.25, 6.25]
+
+
+def test_pictures_of_another_shape_are_refused(capture):
+    write_pictures(capture / "images", "a.jpg", size=(12, 16))
+    with pytest.raises(InputError, match="16x12, the image 12x16: the sides are swapped"):
+        load_frames(capture)
+
+
+def test_several_models_are_said(capture, caplog):
+    write_binary(capture / "sparse" / "1", [PINHOLE], images("d.jpg"))
+    assert len(load_frames(capture)) == 3
+    assert "models 1 lie beside 0, which is read" in caplog.text
+
+
+def test_a_json_is_read_before_the_model_that_nerfstudio_made_it_from(capture):
+    (capture / "colmap").mkdir()
+    (capture / "sparse").rename(capture / "colmap" / "sparse")
+    assert format_of(capture).name == "colmap"
+    (capture / "transforms.json").write_text("{}")
+    assert format_of(capture).name == "transforms" and format_of(capture, "colmap").name == "colmap"
+
+
+def test_a_folder_of_something_else_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(
+        InputError, match=r"dataset: found notes.txt, expected cameras.bin or .txt .there or in sparse/0"
+    ):
+        load_frames(tmp_path)
+    with pytest.raises(InputError, match="COLMAP model: found none"):
+        load_frames(tmp_path, data=DataConfig(format="colmap"))
+
+
+@pytest.mark.parametrize("model", ["OPENCV_FISHEYE", "FOV", "EQUIRECTANGULAR", "FULL_OPENCV"])
+def test_other_lenses_are_refused_with_the_command_that_undistorts(capture, model):
+    count = colmap_models.CAMERA_MODELS[model][1]
+    camera = PINHOLE._replace(model=model, parameters=(20.0, 20.0, 8.0, 6.0, *[0.1] * 12)[:count])
+    write_text(capture / "sparse" / "0", [camera], images(*NAMES))
+    with pytest.raises(InputError, match=f"camera 1: found {model} .*`colmap image_undistorter --image_path images"):
+        load_frames(capture)
+
+
+def test_a_lens_that_bends_is_undone_once(capture, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(capture / "cache"))
+    radial = PINHOLE._replace(model="SIMPLE_RADIAL", parameters=(20.0, 8.0, 6.0, 0.1))
+    write_text(capture / "sparse" / "0", [radial], images(*NAMES))
+    frames = load_frames(capture)
+    assert "3 pictures undistorted (k1 0.1, k2 0, p1 0, p2 0)" in caplog.text
+    width, height = frames.cameras.width, frames.cameras.height
+    # The middles of the sides move in by x(1 - k1 x^2), 0.6 and 0.2 pixels, the corners by more: all is blank there.
+    assert (width, height) == (14, 10) and frames.cameras.fx.tolist() == [20] * 3
+    assert (frames.cameras.cx[0], frames.cameras.cy[0]) == (7, 5)
+    assert torch.equal(
+        torch.from_numpy(read_image(frames.image_paths[0])), torch.full((10, 14, 3), 90, dtype=torch.uint8)
+    )
+    made = frames.image_paths[0].stat().st_mtime_ns
+    assert load_frames(capture).image_paths == frames.image_paths
+    assert frames.image_paths[0].stat().st_mtime_ns == made
+    write_pictures(capture / "images", "a.jpg", shade=200)
+    again = load_frames(capture).image_paths
+    assert again[0] != frames.image_paths[0] and again[1:] == frames.image_paths[1:]
+    assert np.all(read_image(again[0]) == 200)
+
+
+def test_masks_beside_the_pictures_are_found(capture, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(capture / "cache"))
+    write_pictures(capture / "masks", "a.jpg.png", "b.png")
+    assert load_frames(capture).masks == (capture / "masks/a.jpg.png", capture / "masks/b.png", None)
+    assert "masks for 2 of 3 pictures" in caplog.text
+    radial = PINHOLE._replace(model="SIMPLE_RADIAL", parameters=(20.0, 8.0, 6.0, 0.1))
+    write_text(capture / "sparse" / "0", [radial], images(*NAMES))
+    bent = load_frames(capture)
+    assert read_image(bent.masks[0]).shape == read_image(bent.image_paths[0]).shape and bent.masks[2] is None

@@ -1,0 +1,157 @@
+"""The folder that graphdeco's program trains a model into."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scene.dataset_pictures import read_picture
+from scene.formats import camera_files, load_frames
+from scene.formats.graphdeco import latest_ply, note_off_centre, read_arguments
+from scene.frames import Frames
+from settings.data import DataConfig
+from settings.errors import InputError
+from tests.scene.formats.colmap_models import write_pictures
+
+NAMES = ("b", "a", "c")
+ARGUMENTS = "Namespace(data_device='cuda', eval=False, images='images', resolution=-1, source_path={!r}, sh_degree=3)"
+
+
+def cameras(*names, **fields):
+    """Cameras at (number, 0, 0) that look along the world's z, y down."""
+    rotation = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    common = {"width": 32, "height": 24, "rotation": rotation, "fx": 40.0, "fy": 44, **fields}
+    return [{"id": i, "img_name": name, "position": [float(i), 0.0, 0.0], **common} for i, name in enumerate(names)]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model's folder beside the capture that it was trained on."""
+    folder = tmp_path / "output"
+    folder.mkdir()
+    (folder / "cameras.json").write_text(json.dumps(cameras(*NAMES)))
+    (folder / "cfg_args").write_text(ARGUMENTS.format(str(tmp_path / "capture")))
+    return folder
+
+
+def test_cameras_are_read_in_the_order_of_names(model, caplog):
+    caplog.set_level("INFO")
+    frames = load_frames(model)
+    assert frames.names == ("a", "b", "c") and frames.image_paths == (None,) * 3 and frames.tests is None
+    assert frames.cameras.centers.tolist() == [[1, 0, 0], [0, 0, 0], [2, 0, 0]]
+    # OpenCV's axes: y points down in the picture, and the camera looks along +z.
+    assert frames.cameras.c2w[0, :3, :3].tolist() == [[1, 0, 0], [0, -1, 0], [0, 0, -1]]
+    assert (frames.cameras.width, frames.cameras.height) == (32, 24)
+    assert [values[0].item() for values in (frames.cameras.fx, frames.cameras.fy, frames.cameras.cx)] == [40, 44, 16]
+    assert "read as graphdeco, since cameras.json is there" in caplog.text
+    assert "trained on all 3 frames (eval=False)" in caplog.text
+    assert camera_files(model, DataConfig()) == [model / "cameras.json"]
+    assert load_frames(model / "cameras.json").names == frames.names
+
+
+@pytest.mark.parametrize("extension", ["", ".jpg"])
+def test_pictures_are_those_of_the_capture(model, tmp_path, extension):
+    (model / "cameras.json").write_text(json.dumps(cameras(*(f"{name}{extension}" for name in NAMES))))
+    folder = tmp_path / "capture" / "images"
+    write_pictures(folder, "a.jpg", "b.jpg", "c.jpg", size=(16, 12))
+    frames = load_frames(model)
+    assert frames.image_paths == tuple(folder / f"{name}.jpg" for name in "abc")
+    # cameras.json has the size of the files before they were reduced.
+    assert (frames.cameras.width, frames.cameras.fx[0], frames.cameras.fy[0], frames.cameras.cy[0]) == (16, 20, 22, 6)
+
+
+def test_a_capture_elsewhere_is_named_by_the_config(model, tmp_path):
+    write_pictures(tmp_path / "moved" / "images", "a.jpg", "b.jpg", "c.jpg", size=(16, 12))
+    for images in (tmp_path / "moved", tmp_path / "moved" / "images"):
+        paths = load_frames(model, data=DataConfig(images=images)).image_paths
+        assert paths[1] == tmp_path / "moved/images/b.jpg"
+
+
+def test_the_frames_kept_for_tests_are_those_written_first(model):
+    (model / "cameras.json").write_text(json.dumps(cameras("c", "f", "a", "b", "d", "e")))
+    (model / "cfg_args").write_text(ARGUMENTS.format("").replace("eval=False", "eval=True"))
+    frames = load_frames(model)
+    assert frames.names == tuple("abcdef") and frames.tests == (False, False, True, False, False, True)
+
+
+def test_arguments_are_text(model, tmp_path):
+    assert read_arguments(model)["images"] == "images" and read_arguments(model)["eval"] is False
+    witness = tmp_path / "witness"
+    for text in (f"Namespace(images=open({str(witness)!r}, 'w'))", f"open({str(witness)!r}, 'w')", "((" * 9999, "\0"):
+        (model / "cfg_args").write_text(text)
+        assert read_arguments(model) == {}
+    assert not witness.exists() and read_arguments(tmp_path) == {}
+
+
+def test_the_latest_iteration_is_taken(model, tmp_path):
+    for number in (7000, 30000, 40000):
+        folder = model / "point_cloud" / f"iteration_{number}"
+        folder.mkdir(parents=True)
+        if number < 40000:
+            (folder / "point_cloud.ply").touch()
+    assert latest_ply(model).parent.name == "iteration_30000"
+    with pytest.raises(InputError, match=r"model: found nothing, expected point_cloud/iteration_\*/point_cloud.ply"):
+        latest_ply(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="model: found output, expected"):
+        latest_ply(tmp_path)
+
+
+def test_exposures_are_taken_back(model, tmp_path):
+    write_pictures(tmp_path / "capture" / "images", "a.jpg", "b.jpg", "c.jpg", size=(32, 24), shade=102)
+    exposure = [[2.0, 0, 0, 0.1], [0, 1, 0, 0], [0, 0, 0.5, -0.1]]
+    (model / "exposure.json").write_text(json.dumps({"a.jpg": exposure, "c": np.eye(3, 4).tolist()}))
+    frames = load_frames(model)
+    assert frames.exposures[1] is None and frames[2:].exposures[0].tolist() == np.eye(3, 4).tolist()
+    # 102 / 255 = 0.4: (0.4 - 0.1) / 2, 0.4, and (0.4 + 0.1) / 0.5.
+    assert read_picture(frames, 0)[5, 5].tolist() == [38, 102, 255]
+    assert read_picture(frames, 1)[5, 5].tolist() == read_picture(frames, 2)[5, 5].tolist() == [102] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], "JSON: found list, expected an object"),
+        ({"a": [[1, 2], [3]]}, "'a': found .*, expected 3 x 4 finite numbers"),
+        ({"a": [[1, 0, 0, "x"], [0, 1, 0, 0], [0, 0, 1, 0]]}, "'a': found .*, expected 3 x 4 finite numbers"),
+        ({"a": np.zeros((3, 4)).tolist()}, "'a': found a matrix of determinant 0, expected one that can be undone"),
+    ],
+)
+def test_bad_exposures_are_named(model, content, message):
+    (model / "exposure.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"exposure.json: {message}"):
+        load_frames(model)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "JSON: found an empty list, expected graphdeco's list of cameras"),
+        ({"frames": []}, "JSON: found dict"),
+        ([{"id": 0}], r"\[0\]: found an entry without img_name"),
+        (cameras("a", width=1.5), r"\[0\] \(a\) width: found 1.5"),
+        (cameras("a", height=-3), r"\[0\] \(a\) height: found -3"),
+        (cameras("a", fx="40"), r"\[0\] \(a\) fx: found '40'"),
+        (cameras("a", fy=1e400), r"\[0\] \(a\) fy: found inf"),
+        (cameras("a", rotation=[[1, 0], [0, 1]]), "rotation and position: found shapes .2, 2. and .3,."),
+        (cameras("a", rotation="none"), "rotation and position: found values that are no numbers"),
+        (cameras("a", rotation=[[2, 0, 0], [0, 2, 0], [0, 0, 2]]), "a pose that is not rigid .*axes scaled by 2"),
+        (cameras("a", rotation=[[1, 0, 0], [0, float("nan"), 0], [0, 0, 1]]), "a non-finite number"),
+        (cameras("a", "a"), "file_path 'a' more than once"),
+    ],
+)
+def test_bad_cameras_are_named(model, content, message):
+    (model / "cameras.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"cameras.json: .*{message}"):
+        load_frames(model)
+
+
+def test_a_principal_point_that_the_teacher_ignored_is_said(model, look_at, caplog):
+    frames = Frames(look_at([(3.0, 0, 0), (0, 3, 0)], width=100, height=80), ("a", "b"), (None, None), model)
+    ply = model / "point_cloud" / "iteration_7" / "point_cloud.ply"
+    note_off_centre(frames, ply)
+    assert not caplog.text
+    frames.cameras.cx[1] += 2
+    note_off_centre(frames, model.parent / "elsewhere" / "iteration_7" / "point_cloud.ply")
+    assert not caplog.text
+    note_off_centre(frames, ply)
+    assert "the principal point is (2.0, 0.0) pixels off the centre in frame b (1 of 2 frames)" in caplog.text

@@ -1,0 +1,38 @@
+"""Telling photographs from renders on a background."""
+
+import numpy as np
+import torch
+
+from scene.formats.transforms_json import write_transforms
+from scene.images import write_image
+from teacher.views.photographs import are_photographs, has_silhouettes
+from teacher.views.teacher_views import views_from_images
+from tests.teacher.toy_outputs import WHITE, ring
+
+
+def renders(color, count=4, reaching=0):
+    """Grey squares on a background, of which some reach all sides but one."""
+    pictures = torch.tensor(color).expand(count, 20, 20, 3).clone()
+    pictures[:, 5:15, 5:15] = 0.5
+    pictures[:reaching, 3:, :] = torch.rand(reaching, 17, 20, 3)
+    return pictures
+
+
+def test_pictures_of_no_one_background_are_photographs():
+    assert are_photographs(torch.rand(4, 20, 20, 3), WHITE)
+    assert not are_photographs(renders(WHITE), WHITE)
+    assert not are_photographs(renders((0.0, 0.0, 0.0)), WHITE)  # of another background, which is said elsewhere
+    assert not are_photographs(renders(WHITE, reaching=3), WHITE)  # objects may reach the border
+
+
+def test_photographs_are_covered_all_over(tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_transforms(tmp_path / "t.json", ring(2, 6, 4), ["a", "b"])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    pixels[:, 1:3, 2:4] = 255  # as white as the background
+    for name, image in zip("ab", pixels, strict=True):
+        write_image(tmp_path / f"{name}.png", image)
+    views = views_from_images(tmp_path / "t.json", width=None, background=WHITE, holdout_every=0)
+    assert not views.silhouettes and (views.coverage == 255).all() and views.counted is None
+    assert "they are taken for photographs" in caplog.text
+    assert has_silhouettes(torch.full((2, 4, 6, 3), 255, dtype=torch.uint8), WHITE, tmp_path)
