@@ -38,9 +38,9 @@ class KiloUniformSettings(Section):
     grid: Annotated[tuple[int, int, int], FromList] = Field((5, 9, 6), description="networks along x, y, z")
     frequencies: int = Field(4, ge=0, le=12, description="octaves of the position's Fourier features")
     hidden_width: Literal[16, 32, 64, 128] = Field(32, description="neurons per hidden layer, both MLPs")
-    density_layers: int = Field(3, ge=1, description="hidden layers of the density MLP")
-    color_layers: int = Field(1, ge=1, description="hidden layers of the colour MLP, which sees the direction")
-    geo_features: int = Field(16, ge=1, description="features the density MLP hands to the colour MLP")
+    density_layers: int = Field(3, ge=1, le=64, description="hidden layers of the density MLP")
+    color_layers: int = Field(1, ge=1, le=64, description="hidden layers of the colour MLP, which sees the direction")
+    geo_features: int = Field(16, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
     direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
     shading: Literal["per_sample", "deferred"] = Field(
         "per_sample", description=f"{SHADING}, by a network that all cells share"
