@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ from teacher.sources import Teacher, check_assets, load_teacher
 MIB = 2**20
 _FRAMES = 24
 _ROUND_EVERY = 20  # training steps
-_TRIES = 8
+_TRIES, _TRIES_FROM_AFAR = 8, 20
 # Steps of the rounding are first tried this fine; twice as coarse is a bit less for each weight.
 _FINEST, _COARSEST = 1e-12, 1.0
 # Of a wanted loss, what is aimed at while training is under way: its end makes up for more than half.
@@ -109,6 +111,10 @@ def compress(
     if is_compact(source):
         raise InputError(source, "checkpoint", "a compact file", "the checkpoint that it was made of")
     path = path or folder.checkpoints / f"step_{state['step']:06d}.lrd"
+    with output_errors(path, "compact file"):  # before all the work
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     model, teacher = restore_model(config, state, source, device), load_teacher(config)
     measure = _psnr_of(config, teacher, model, device)
     before = measure()
@@ -119,13 +125,13 @@ def compress(
     search.begin()
     with one_torch_thread(), sampler:
         steps = _train(config, training, search)
-    content, psnr = search.end()
+    content, loss = search.end()
     with output_errors(path, "compact file"):
         write_atomically(path, compact_bytes(state, content, source))
     integers, bits = sum(part.integers for part in training.parts), training.bits
     frames = len(_frames(config, teacher))
     size, seconds = path.stat().st_size, time.perf_counter() - start
-    return Compressed(path, size, integers, bits, psnr, before, frames, steps, seconds)
+    return Compressed(path, size, integers, bits, before - loss, before, frames, steps, seconds)
 
 
 def _train(config: Config, training: RoundedTraining, search: _Search) -> int:
@@ -162,7 +168,7 @@ class _Search:
     ) -> None:
         self._training, self._wanted, self._measure = training, wanted, measure
         self._before, self._size_of = before, size_of
-        self._fixed = 0.0
+        self._fixed = self._loss_at_first = 0.0
 
     def size(self) -> float:
         """Bytes of the file, nearly."""
@@ -181,10 +187,11 @@ class _Search:
             hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
             raise InputError("--target-mib", "size", found, least, hint)
         if most is not None:
-            self._bisect(_FINEST, _COARSEST, lambda: self.size() <= most, 20)
+            self._bisect(_FINEST, _COARSEST, lambda: self.size() > most, _TRIES_FROM_AFAR)
         else:
-            aim = self._before - _LOSS_AIMED_AT * self._wanted.most_loss_db
-            self._bisect(_FINEST, _COARSEST, lambda: self._psnr() < aim, 20)
+            most_at_first = _LOSS_AIMED_AT * self._wanted.most_loss_db
+            self._bisect(_FINEST, _COARSEST, lambda: self._loss() <= most_at_first, _TRIES_FROM_AFAR)
+        self._loss_at_first = self._loss()
 
     def follow(self) -> None:
         """Rounds anew; what shrinks the file while training is under way makes room for finer steps."""
@@ -199,45 +206,51 @@ class _Search:
         most = self._wanted.most_loss_db
         if most is not None:
             self._training.round()
-            loss = max(self._before - self._psnr(), most / 4)
-            self._training.coarseness *= float(np.clip(most / loss, 0.25, 4.0)) ** 0.5
+            self._training.coarseness *= float(np.clip(most / max(self._loss(), most / 4), 0.25, 4.0)) ** 0.5
 
     def end(self) -> tuple[list[Integers], float]:
-        """The file's content after training, and its PSNR.
+        """The file's content and its loss, dB: of the trained weights; of those before where training has not paid.
 
         Raises:
             InputError: what is wanted cannot be had.
         """
-        training, wanted = self._training, self._wanted
-        here = training.coarseness
-        if wanted.most_bytes is not None:
-            self._bisect(here / 16, here * 16, lambda: self._size_of(training.content()) <= wanted.most_bytes, _TRIES)
-            return training.content(), self._psnr()
-        aim = self._before - wanted.most_loss_db
-        self._bisect(here / 16, here * 16, lambda: self._psnr() < aim, _TRIES)
-        # The coarsest of those tried that is within the loss: just below where it is not.
-        training.coarseness /= 1.02
-        training.round()
-        psnr = self._psnr()
-        if psnr < aim:
-            hint = "Give it more time (compact.seconds), or allow for more."
-            raise InputError("--max-loss-db", "loss", f"{self._before - psnr:.2f} dB", wanted.most_loss_db, hint)
-        return training.content(), psnr
+        here = self._training.coarseness
+        found = self._best(here / 16, here * 16, _TRIES)
+        if found is None or (self._wanted.most_bytes is not None and found[1] > self._loss_at_first):
+            _log.warning("training with rounded weights has not paid in this time: the checkpoint's own are rounded")
+            self._training.restart()
+            found = self._best(_FINEST, _COARSEST, _TRIES_FROM_AFAR)
+        if found is None:
+            wanted = f"{self._wanted.most_loss_db} dB" if self._wanted.most_bytes is None else "that size"
+            raise InputError("--max-loss-db, --target-mib", "file", "none by any rounding", f"one within {wanted}")
+        return found
 
-    def _psnr(self) -> float:
+    def _best(self, finest: float, coarsest: float, tries: int) -> tuple[list[Integers], float] | None:
+        """The content within the size or the loss that is nearest to it, and its loss; None if none tried is."""
+        wanted, training = self._wanted, self._training
+        if wanted.most_bytes is None:
+            self._bisect(finest, coarsest, lambda: self._loss() <= wanted.most_loss_db, tries)
+        else:
+            self._bisect(coarsest, finest, lambda: self._size_of(training.content()) <= wanted.most_bytes, tries)
+        content, loss = training.content(), self._loss()
+        fits = loss <= wanted.most_loss_db if wanted.most_bytes is None else self._size_of(content) <= wanted.most_bytes
+        return (content, loss) if fits else None
+
+    def _loss(self) -> float:
+        """dB, of the weights as they are rounded."""
         self._training.content()
-        return self._measure()
+        return self._before - self._measure()
 
-    def _bisect(self, finest: float, coarsest: float, is_coarse: Callable[[], bool], tries: int) -> None:
-        """Rounds by the finest of steps that are coarse enough, by halving their range on a logarithmic scale."""
+    def _bisect(self, good: float, bad: float, is_good: Callable[[], bool], tries: int) -> None:
+        """Halves the range from a good coarseness to a bad one, on a logarithmic scale; rounds by its good end."""
         for _ in range(tries):
-            self._training.coarseness = float(np.sqrt(finest * coarsest))
+            self._training.coarseness = float(np.sqrt(good * bad))
             self._training.round()
-            if is_coarse():
-                coarsest = self._training.coarseness
+            if is_good():
+                good = self._training.coarseness
             else:
-                finest = self._training.coarseness
-        self._training.coarseness = coarsest
+                bad = self._training.coarseness
+        self._training.coarseness = good
         self._training.round()
 
 

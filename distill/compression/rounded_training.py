@@ -30,10 +30,13 @@ _COARSENESS = 1e-7  # to begin with
 
 @dataclass
 class _Rounded:
-    """A parameter on its way: its part, weights in steps (rows, columns), and what they are rounded with."""
+    """A parameter on its way: its part, its weights less the centre at first and now, these in steps of the rounding
+    (rows, columns), and what they are rounded with.
+    """
 
     parameter: nn.Parameter
     part: Part
+    initial: Tensor
     scaled: Tensor
     centre: Tensor | None
     exponents: np.ndarray
@@ -86,10 +89,16 @@ class RoundedTraining:
         weights = parameter.detach().reshape(part.shape)
         stored = torch.from_numpy(part.stored).to(self._device)
         centre = weights[stored].mean(0).half().float() if part.centred else None
-        scaled = torch.where(stored[:, None], weights - (0 if centre is None else centre), 0.0)
+        initial = torch.where(stored[:, None], weights - (0 if centre is None else centre), 0.0)
         none = np.zeros(part.exponents_shape, dtype=np.int32)
-        ones, values = torch.ones_like(scaled), np.zeros(part.shape, dtype=np.int32)
-        return _Rounded(parameter, part, scaled, centre, none, ones, ones == 0, values)
+        ones, values = torch.ones_like(initial), np.zeros(part.shape, dtype=np.int32)
+        return _Rounded(parameter, part, initial, initial.clone(), centre, none, ones, ones == 0, values)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Goes back to the checkpoint's weights."""
+        for each in self._rounded:
+            each.scaled = each.initial / each.steps
 
     @torch.no_grad()
     def round(self) -> None:
