@@ -160,24 +160,21 @@ def _cells_of(state: Mapping[str, Any]) -> np.ndarray:
 
 
 def _outline(header: _Header, path: Path) -> Student:
-    """The student without memory for its parameters.
+    """A student of the header's settings, for the shapes of its parameters.
 
     Raises:
-        InputError: it, or its occupancy, would take more than a compact file's may.
+        InputError: it, or its occupancy, would take more than a compact file's may; before there is room made for it.
     """
     box = _box(header)
-    cells = math.prod(CellGrid(box, header.occupancy.resolution).shape)
-    if cells > MAX_CELLS:
-        raise InputError(path, "occupancy.resolution", f"{cells:,} cells", f"at most {MAX_CELLS:,}")
-    try:
-        with torch.device("meta"):
-            student = build_student((box.lower, box.upper), header.student)
-    except InputError as error:
-        raise InputError(path, error.field, error.found, error.expected) from error
-    count = student.parameter_count()
-    if count > MAX_PARAMETERS:
-        raise InputError(path, "student", f"{count:,} parameters", f"at most {MAX_PARAMETERS:,}")
-    return student
+    counts = {
+        "occupancy.resolution": (math.prod(CellGrid(box, header.occupancy.resolution).shape), "cells", MAX_CELLS),
+        "student": (STUDENTS[header.student.kind].parameters_of(header.student), "parameters", MAX_PARAMETERS),
+    }
+    for field, (count, what, most) in counts.items():
+        if count > most:
+            raise InputError(path, field, f"{count:,} {what}", f"at most {most:,}")
+    with torch.random.fork_rng(devices=[]):
+        return build_student((box.lower, box.upper), header.student)
 
 
 def _parts(header: _Header, student: Student, cells: np.ndarray) -> list[Part]:

@@ -41,7 +41,7 @@ class _Rounded:
     centre: Tensor | None
     exponents: np.ndarray
     steps: Tensor
-    zero: Tensor
+    bias: Tensor
     values: np.ndarray
 
     def put(self, integers: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class RoundedTraining:
         initial = torch.where(stored[:, None], weights - (0 if centre is None else centre), 0.0)
         none = np.zeros(part.exponents_shape, dtype=np.int32)
         ones, values = torch.ones_like(initial), np.zeros(part.shape, dtype=np.int32)
-        return _Rounded(parameter, part, initial, initial.clone(), centre, none, ones, ones == 0, values)
+        return _Rounded(parameter, part, initial, initial.clone(), centre, none, ones, 0 * ones, values)
 
     @torch.no_grad()
     def restart(self) -> None:
@@ -114,7 +114,7 @@ class RoundedTraining:
             scaled = each.scaled.cpu().numpy()
             each.values, bits = round_part(each.part, scaled, importance, exponents, price)
             self.bits += bits
-            each.zero = torch.from_numpy(each.values == 0).to(self._device)
+            each.bias = torch.from_numpy(each.values).to(self._device) - each.scaled
 
     @torch.no_grad()
     def take_step(self, done: float) -> None:
@@ -123,7 +123,7 @@ class RoundedTraining:
         Args:
             done: how far the fine-tuning is, 0 to 1.
         """
-        before = [each.put(each.scaled.round().masked_fill_(each.zero, 0)) for each in self._rounded]
+        before = [each.put((each.scaled + each.bias).round()) for each in self._rounded]
         with torch.enable_grad():
             result = self.step(self._taken, 1 - self.compact.rewind * (1 - done))
         self._taken += 1

@@ -182,11 +182,11 @@ def test_a_header_that_its_bytes_do_not_bear_out_is_refused_before_there_is_room
     assert refusal(with_header(path, **change)).field.startswith(field)
 
 
-def test_more_cells_than_its_networks_may_have_are_refused_by_the_file_s_name(tmp_path):
+def test_more_networks_than_any_student_may_have_are_refused(tmp_path):
     state = state_of(KILO)
     path = tmp_path / "a.lrd"
     save_compact(path, state, integers_of(state))
-    assert refusal(with_header(path, student__grid=[10**9, 10**9, 10**9])).field == "student.grid"
+    assert refusal(with_header(path, student__grid=[10**9, 10**9, 10**9])).field == "student"
 
 
 def test_a_header_that_unpacks_to_more_than_any_is_refused(tmp_path):
