@@ -16,7 +16,7 @@ class CompactConfig(Section):
         0.7, gt=0, le=1, description="part of the schedules of `train` and `loss` that is gone through once more"
     )
     shrink: float = Field(
-        0.15,
+        0.5,
         ge=0,
         description="how far a weight shrinks towards zero in a training step, in rounding steps times `train.lr`",
     )

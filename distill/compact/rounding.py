@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from distill.compact.coding import block_of
 from distill.compact.parts import LARGEST_EXPONENT, Part, steps_of
-from kernels.range_coding import COUNT, counted_bits, new_coder
+from kernels.range_coding import COUNT, LARGEST, counted_bits, new_coder
 from kernels.row_coding import models_of, round_rows
 
+_LARGEST_INTEGER = LARGEST / 2  # of those that weights begin with: they move in training
 _COARSEST = 20 * 8  # the exponent of steps for weights that do not matter at all
 
 
-def exponents_of(part: Part, importance: np.ndarray, coarseness: float) -> np.ndarray:
+def exponents_of(part: Part, importance: np.ndarray, coarseness: float, largest: float) -> np.ndarray:
     """Exponents of steps by which rounding costs each group and class about the same.
 
     Args:
         importance: (rows, columns) what a weight's error, squared, costs.
         coarseness: the root of what an error of a step costs.
+        largest: magnitude of a weight; no step is so fine that its integer could not be coded.
     """
     groups, classes = part.exponents_shape
     rows = part.groups[part.stored]
@@ -28,8 +32,9 @@ def exponents_of(part: Part, importance: np.ndarray, coarseness: float) -> np.nd
         np.add.at(count[:, each], rows, columns.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
         exponents = np.rint(8 * np.log2(coarseness / np.sqrt(total / count)))
-    exponents = np.where(np.isfinite(exponents), exponents, _COARSEST).clip(-LARGEST_EXPONENT, _COARSEST)
-    return exponents.astype(np.int32)
+    finest = math.ceil(8 * math.log2(largest / _LARGEST_INTEGER)) if largest > 0 else -LARGEST_EXPONENT
+    exponents = np.where(np.isfinite(exponents), exponents, _COARSEST)
+    return exponents.clip(max(finest, -LARGEST_EXPONENT), _COARSEST).astype(np.int32)
 
 
 def round_part(

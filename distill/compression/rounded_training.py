@@ -41,7 +41,7 @@ class _Rounded:
     centre: Tensor | None
     exponents: np.ndarray
     steps: Tensor
-    bias: Tensor
+    zero: Tensor
     values: np.ndarray
 
     def put(self, integers: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class RoundedTraining:
         initial = torch.where(stored[:, None], weights - (0 if centre is None else centre), 0.0)
         none = np.zeros(part.exponents_shape, dtype=np.int32)
         ones, values = torch.ones_like(initial), np.zeros(part.shape, dtype=np.int32)
-        return _Rounded(parameter, part, initial, initial.clone(), centre, none, ones, 0 * ones, values)
+        return _Rounded(parameter, part, initial, initial.clone(), centre, none, ones, ones == 0, values)
 
     @torch.no_grad()
     def restart(self) -> None:
@@ -107,14 +107,15 @@ class RoundedTraining:
         price = self.compact.price * self.coarseness**2
         for each in self._rounded:
             importance = self._importance(each)
-            exponents = exponents_of(each.part, importance, self.coarseness)
+            largest = float((each.scaled * each.steps).abs().max())
+            exponents = exponents_of(each.part, importance, self.coarseness, largest)
             steps = torch.from_numpy(each.part.spread(steps_of(exponents))).to(self._device)
             each.scaled *= each.steps / steps
             each.exponents, each.steps = exponents, steps
             scaled = each.scaled.cpu().numpy()
             each.values, bits = round_part(each.part, scaled, importance, exponents, price)
             self.bits += bits
-            each.bias = torch.from_numpy(each.values).to(self._device) - each.scaled
+            each.zero = torch.from_numpy(each.values == 0).to(self._device)
 
     @torch.no_grad()
     def take_step(self, done: float) -> None:
@@ -123,7 +124,7 @@ class RoundedTraining:
         Args:
             done: how far the fine-tuning is, 0 to 1.
         """
-        before = [each.put((each.scaled + each.bias).round()) for each in self._rounded]
+        before = [each.put(each.scaled.round().masked_fill_(each.zero, 0)) for each in self._rounded]
         with torch.enable_grad():
             result = self.step(self._taken, 1 - self.compact.rewind * (1 - done))
         self._taken += 1
