@@ -15,6 +15,18 @@ _LARGEST_INTEGER = LARGEST / 2  # of those that weights begin with: they move in
 _COARSEST = 20 * 8  # the exponent of steps for weights that do not matter at all
 
 
+def means_of(part: Part, importance: np.ndarray) -> np.ndarray:
+    """(groups, classes) means over what is stored; 0 where nothing is."""
+    groups, classes = part.exponents_shape
+    rows = part.groups[part.stored]
+    total, count = np.zeros((groups, classes)), np.zeros((groups, classes))
+    for each in range(classes):
+        columns = importance[:, part.classes == each][part.stored]
+        np.add.at(total[:, each], rows, columns.sum(1, dtype=np.float64))
+        np.add.at(count[:, each], rows, columns.shape[1])
+    return total / np.maximum(count, 1)
+
+
 def exponents_of(part: Part, importance: np.ndarray, coarseness: float, largest: float) -> np.ndarray:
     """Exponents of steps by which rounding costs each group and class about the same.
 
@@ -23,15 +35,8 @@ def exponents_of(part: Part, importance: np.ndarray, coarseness: float, largest:
         coarseness: the root of what an error of a step costs.
         largest: magnitude of a weight; no step is so fine that its integer could not be coded.
     """
-    groups, classes = part.exponents_shape
-    rows = part.groups[part.stored]
-    total, count = np.zeros((groups, classes)), np.zeros((groups, classes))
-    for each in range(classes):
-        columns = importance[:, part.classes == each][part.stored]
-        np.add.at(total[:, each], rows, columns.sum(1, dtype=np.float64))
-        np.add.at(count[:, each], rows, columns.shape[1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        exponents = np.rint(8 * np.log2(coarseness / np.sqrt(total / count)))
+    with np.errstate(divide="ignore"):
+        exponents = np.rint(8 * np.log2(coarseness / np.sqrt(means_of(part, importance))))
     finest = math.ceil(8 * math.log2(largest / _LARGEST_INTEGER)) if largest > 0 else -LARGEST_EXPONENT
     exponents = np.where(np.isfinite(exponents), exponents, _COARSEST)
     return exponents.clip(max(finest, -LARGEST_EXPONENT), _COARSEST).astype(np.int32)

@@ -19,13 +19,15 @@ from torch import Tensor, nn
 
 from distill.compact.compact_file import compact_parts
 from distill.compact.parts import Integers, Part, steps_of
-from distill.compact.rounding import exponents_of, round_part
+from distill.compact.rounding import exponents_of, means_of, round_part
 from distill.model.model import Model
 from distill.training.ray_sampler import RaySource
 from distill.training.step import TrainingStep
 from settings.config import Config
 
 _COARSENESS = 1e-7  # to begin with
+# Of the mean importance of its kind, what each weight is taken to have at least: single moments are noisy.
+_SHARED = np.float32(0.5)
 
 
 @dataclass
@@ -145,4 +147,6 @@ class RoundedTraining:
 
     def _importance(self, each: _Rounded) -> np.ndarray:
         moment = self.step.optimizer.state[each.parameter]["second_moment"]
-        return moment.reshape(each.part.shape).cpu().numpy()
+        importance = moment.reshape(each.part.shape).cpu().numpy()
+        means = means_of(each.part, importance).astype(np.float32)
+        return importance + _SHARED * each.part.spread(means)
