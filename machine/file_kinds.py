@@ -22,6 +22,7 @@ class FileKind(NamedTuple):
     hint: str = ""
 
 
+COMPACT_MAGIC = b"\x89LRD\r\n\x1a\n"  # as PNG's: a transfer as text damages it
 _HEAD_BYTES = 512
 _NOT_DOWNLOADED = "The download of the file itself failed: get it again."
 _EMPTY = FileKind("empty", "an empty file", "The copy or the download failed: get it again.")
@@ -35,6 +36,7 @@ _BY_MAGIC: tuple[tuple[bytes, FileKind], ...] = (
         b"version https://git-lfs",
         FileKind("lfs", "a Git LFS pointer", "Run `git lfs pull` in its repository to get the file itself."),
     ),
+    (COMPACT_MAGIC, FileKind("compact", "a compact student", "Name it where a checkpoint is wanted.")),
     (b"ply\n", FileKind("ply", "a PLY")),
     (b"ply\r", FileKind("ply", "a PLY")),
     (b"\x93NUMPY", FileKind("npy", "a NumPy .npy array")),

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from settings.compact import CompactConfig
 from settings.data import DataConfig, GroundTruthConfig
 from settings.evaluation import EvalConfig, LoggingConfig
 from settings.fitting import FittingConfig
@@ -40,6 +41,7 @@ class Config(Section):
         FeatureConfig(), description="the teacher's internal features, for the losses on them"
     )
     train: TrainConfig = Field(TrainConfig(), description="the optimisation")
+    compact: CompactConfig = Field(CompactConfig(), description="a small file of the student (tools/compress.py)")
     fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
     eval: EvalConfig = Field(EvalConfig(), description="what is measured")
     logging: LoggingConfig = Field(LoggingConfig(), description="what a run tells beside its CSVs")

@@ -47,6 +47,11 @@ class Student(nn.Module, ABC):
         self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
         self.register_buffer("longest_side", (self.box[1] - self.box[0]).max(), persistent=False)
 
+    @classmethod
+    def parameters_of(cls, settings: Section) -> int:
+        """Trainable values that a student of these settings would have; nothing is made room for."""
+        raise NotImplementedError(f"{cls.__name__} does not say how large it would be")
+
     @property
     def kind(self) -> str:
         """Its name in configs and checkpoints."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -24,13 +25,13 @@ class HashGridSettings(Section):
     kind: Literal["hash_grid"] = Field("hash_grid", description="a multiresolution hash grid and two small MLPs")
     levels: int = Field(12, ge=1, le=32, description="resolution levels L")
     features: Literal[1, 2, 4, 8] = Field(2, description="features per table entry F")
-    table_size: PowerOfTwo = Field(32768, description="entries per level at most, T")
+    table_size: PowerOfTwo = Field(32768, le=1 << 26, description="entries per level at most, T")
     base_resolution: int = Field(16, ge=1, description="cells per box side, coarsest level")
     finest_resolution: int = Field(512, ge=1, le=1_000_000, description="cells per box side, finest level")
-    hidden_width: int = Field(32, ge=1, description="neurons per hidden layer, both MLPs")
-    density_layers: int = Field(1, ge=1, description="hidden layers of the density MLP")
-    color_layers: int = Field(2, ge=1, description="hidden layers of the colour MLP")
-    geo_features: int = Field(15, ge=1, description="features the density MLP hands to the colour MLP")
+    hidden_width: int = Field(32, ge=1, le=4096, description="neurons per hidden layer, both MLPs")
+    density_layers: int = Field(1, ge=1, le=64, description="hidden layers of the density MLP")
+    color_layers: int = Field(2, ge=1, le=64, description="hidden layers of the colour MLP")
+    geo_features: int = Field(15, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
     direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
     shading: Literal["per_sample", "deferred"] = Field("per_sample", description=SHADING)
 
@@ -52,16 +53,17 @@ class HashGridStudent(Student):
 
     def __init__(self, box: Box, settings: HashGridSettings, implementation: str = "auto") -> None:
         super().__init__(box, settings, implementation)
-        grid = (settings.features, settings.table_size, settings.base_resolution, settings.finest_resolution)
-        self.layout = HashLayout(settings.levels, *grid)
+        self.layout = _layout(settings)
         self.direction_degree, self.deferred = settings.direction_degree, settings.shading == "deferred"
         # The paper's initialisation: small enough that the density starts uniform.
         self.table = nn.Parameter(torch.empty(self.layout.entries, settings.features).uniform_(-1e-4, 1e-4))
-        width, geo = settings.hidden_width, settings.geo_features
-        self.density_weights = _layers(self.layout.output_width, width, settings.density_layers, 1 + geo)
-        color_inputs = geo + (settings.direction_degree + 1) ** 2
-        self.color_weights = _layers(color_inputs, width, settings.color_layers, 3)
+        self.density_weights, self.color_weights = (_layers(widths) for widths in _widths(settings))
         self._touched = TouchedRows(self.layout.entries)
+
+    @classmethod
+    def parameters_of(cls, settings: HashGridSettings) -> int:
+        networks = (pair for widths in _widths(settings) for pair in pairwise(widths))
+        return _layout(settings).entries * settings.features + sum(fan_in * fan_out for fan_in, fan_out in networks)
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
         return self.tapped(positions, directions, ray_index, ())[:2]
@@ -115,11 +117,22 @@ class HashGridStudent(Student):
         )
 
 
-def _layers(inputs: int, width: int, hidden: int, outputs: int) -> nn.ParameterList:
+def _layout(settings: HashGridSettings) -> HashLayout:
+    grid = settings.features, settings.table_size, settings.base_resolution, settings.finest_resolution
+    return HashLayout(settings.levels, *grid)
+
+
+def _widths(settings: HashGridSettings) -> tuple[list[int], list[int]]:
+    """Channels of the density and of the colour MLP, from input to output."""
+    width, geo = settings.hidden_width, settings.geo_features
+    color_inputs = geo + (settings.direction_degree + 1) ** 2
+    density = [settings.levels * settings.features, *[width] * settings.density_layers, 1 + geo]
+    return density, [color_inputs, *[width] * settings.color_layers, 3]
+
+
+def _layers(widths: list[int]) -> nn.ParameterList:
     """Bias-free layers (out, in), He-uniform initialisation."""
-    sizes = [inputs, *[width] * hidden, outputs]
-    bounds = [math.sqrt(6 / fan_in) for fan_in in sizes[:-1]]
     return nn.ParameterList(
-        torch.empty(fan_out, fan_in).uniform_(-bound, bound)
-        for fan_in, fan_out, bound in zip(sizes[:-1], sizes[1:], bounds, strict=True)
+        torch.empty(fan_out, fan_in).uniform_(-math.sqrt(6 / fan_in), math.sqrt(6 / fan_in))
+        for fan_in, fan_out in pairwise(widths)
     )

@@ -38,9 +38,9 @@ class KiloUniformSettings(Section):
     grid: Annotated[tuple[int, int, int], FromList] = Field((5, 9, 6), description="networks along x, y, z")
     frequencies: int = Field(4, ge=0, le=12, description="octaves of the position's Fourier features")
     hidden_width: Literal[16, 32, 64, 128] = Field(32, description="neurons per hidden layer, both MLPs")
-    density_layers: int = Field(3, ge=1, description="hidden layers of the density MLP")
-    color_layers: int = Field(1, ge=1, description="hidden layers of the colour MLP, which sees the direction")
-    geo_features: int = Field(16, ge=1, description="features the density MLP hands to the colour MLP")
+    density_layers: int = Field(3, ge=1, le=64, description="hidden layers of the density MLP")
+    color_layers: int = Field(1, ge=1, le=64, description="hidden layers of the colour MLP, which sees the direction")
+    geo_features: int = Field(16, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
     direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
     shading: Literal["per_sample", "deferred"] = Field(
         "per_sample", description=f"{SHADING}, by a network that all cells share"
@@ -76,14 +76,7 @@ class KiloUniformStudent(Student):
     def __init__(self, box: Box, settings: KiloUniformSettings, implementation: str = "auto") -> None:
         super().__init__(box, settings, implementation)
         self.grid, self.blend, self.direction_degree = settings.grid, settings.blend, settings.direction_degree
-        self.layout = GroupedLayout(
-            frequencies=settings.frequencies,
-            hidden_width=settings.hidden_width,
-            density_layers=settings.density_layers,
-            color_layers=settings.color_layers,
-            geo_features=settings.geo_features,
-            direction_width=(settings.direction_degree + 1) ** 2,
-        )
+        self.layout = _layout(settings)
         _check_memory(self.grid, self.layout)
         cells = math.prod(self.grid)
         # Every cell starts from the same network, as if the whole scene were one.
@@ -91,6 +84,11 @@ class KiloUniformStudent(Student):
         self.deferred = settings.shading == "deferred"
         self.color_networks = nn.Parameter(_network(self.layout.color_dims).repeat(1 if self.deferred else cells, 1))
         self._touched = (TouchedRows(cells, rows_per_flag=1), TouchedRows(cells, rows_per_flag=1))
+
+    @classmethod
+    def parameters_of(cls, settings: KiloUniformSettings) -> int:
+        layout, cells = _layout(settings), math.prod(settings.grid)
+        return cells * layout.density_size + (1 if settings.shading == "deferred" else cells) * layout.color_size
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
         return self.tapped(positions, directions, ray_index, ())[:2]
@@ -195,6 +193,17 @@ def _mixed(asked: Evaluations, density: Tensor, channels: Tensor, points: int) -
     emitted = torch.cat([share[:, None], share[:, None] * channels], dim=-1)
     total = emitted.new_zeros(points, emitted.shape[1]).index_add(0, asked.point, emitted)
     return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=_LEAST_DENSITY)
+
+
+def _layout(settings: KiloUniformSettings) -> GroupedLayout:
+    return GroupedLayout(
+        frequencies=settings.frequencies,
+        hidden_width=settings.hidden_width,
+        density_layers=settings.density_layers,
+        color_layers=settings.color_layers,
+        geo_features=settings.geo_features,
+        direction_width=(settings.direction_degree + 1) ** 2,
+    )
 
 
 def _check_memory(grid: tuple[int, int, int], layout: GroupedLayout) -> None:

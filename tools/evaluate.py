@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student_evaluation import EvaluationOptions
-from distill.model.checkpoint import load_checkpoint
+from distill.model.checkpoint import evaluated_as, load_checkpoint
 from distill.runs.command_line import add_config_options, given_path, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
@@ -81,6 +81,7 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     if config.data.resolution != own:
         tag = "_".join(filter(None, (config.tag, f"{config.data.resolution}px")))
         config = config.model_copy(update={"tag": tag})
+    config = evaluated_as(config, checkpoint)
     check_assets(config)
     choose_device(config)
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])

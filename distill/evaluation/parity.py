@@ -96,8 +96,9 @@ def measure_parity(
     At most 24 of the frames that are evaluated, evenly spread, are rendered; fewer where 30 s are over. The teacher is
     rendered here where its Gaussians are known, at the views' own size, without supersampling. Else speed, memory and
     power come from the ``render_stats.json`` of an export in ``teacher.outputs`` (energy is power / frames a second),
-    if its views have the size measured here; else they stay empty. A student's size is that of its weights as
-    ``torch.save`` writes them, in float32 and float16; a teacher's that of its file, of the built-in scene as a PLY.
+    if its views have the size measured here; else they stay empty.
+    A student's size is that of its compact file if it is from one, else of its weights as ``torch.save`` writes them,
+    in float32 and float16; a teacher's that of its file, of the built-in scene as a PLY.
     ``size_fp16_mib``'s ratio is to the teacher's file. What is recorded of the same student, teacher, cameras and
     program is not measured again, as in ``evaluate``.
 
@@ -169,7 +170,10 @@ def ratios(student: Row, teacher: Row) -> Row:
 
 
 def student_size(model: Model) -> Row:
-    """Parameters, and MiB of the weights on disk in float32 and float16."""
+    """Parameters, and MiB of the weights on disk in float32 and float16; of a compact file, of the file alone."""
+    if model.compact_bytes is not None:
+        sizes = {"size_mib": model.compact_bytes / MIB, "size_fp16_mib": None}
+        return {"parameters": model.student.parameter_count(), **sizes}
     weights = {name: value.detach().cpu() for name, value in model.student.named_parameters()}
     sizes = []
     for dtype in (torch.float32, torch.float16):

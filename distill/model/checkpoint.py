@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from pydantic import Field
 
+from distill.compact.compact_file import load_compact
+from distill.compact.container import is_compact
 from machine.weights_files import in_one_line, read_weights, write_weights
 from scene.rays import SceneBox
+from settings.config import Config
 from settings.errors import InputError
 from settings.kinds import StudentSection
 from settings.loading import validate
@@ -60,6 +63,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: str | Path, device: torch.device | str) -> dict[str, Any]:
     """Reads a checkpoint; weights only, so a file that holds code is refused, not run.
 
+    Of a compact file what it takes to render its student, see ``load_compact``: no run can go on from it.
+
     Raises:
         InputError: no such file, not a checkpoint, damaged, of wrong structure, or made by something else.
     """
@@ -67,6 +72,8 @@ def load_checkpoint(path: str | Path, device: torch.device | str) -> dict[str, A
     if not os.path.isfile(path):  # of names too long for a file as well
         found = "a folder" if os.path.isdir(path) else "no such file"
         raise InputError(path, "checkpoint", found, "a checkpoint of this program", "Train first.")
+    if is_compact(path):
+        return load_compact(path, device)
     state = read_weights(path, "checkpoint", _EXPECTED, device)
     missing = [key for key in _REQUIRED if key not in state]
     if missing:
@@ -78,6 +85,14 @@ def load_checkpoint(path: str | Path, device: torch.device | str) -> dict[str, A
         raise InputError(path, "format", state["format"], FORMAT, "It was written by another version.")
     validate(_Plain, {name: state[name] for name in _Plain.model_fields if name in state}, {}, str(path))
     return state
+
+
+def evaluated_as(config: Config, checkpoint: Path) -> Config:
+    """The config with a compact file named in its tag: its figures stand beside those of the student it is made of."""
+    words = [*filter(None, config.tag.split("_"))]
+    if "compact" in words or not is_compact(checkpoint):
+        return config
+    return config.model_copy(update={"tag": "_".join([*words, "compact"])})
 
 
 def student_state(student: Student) -> dict[str, Any]:

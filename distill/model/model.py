@@ -30,11 +30,12 @@ _MOST_STEPS = 1024  # per box diagonal
 
 @dataclass
 class Model:
-    """The student with what it takes to render it."""
+    """The student with what it takes to render it; ``compact_bytes``: of the compact file it is from, if it is."""
 
     student: Student
     grid: OccupancyGrid
     settings: RenderSettings
+    compact_bytes: int | None = None
 
 
 def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:
@@ -83,7 +84,8 @@ def restore_model(config: Config, state: dict[str, Any], path: Path, device: tor
         grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
         grid.load_state_dict(stored["state"])
     student = restore_student(state, path, device, config.kernels)
-    return Model(student, grid.to(device), _render_settings(config, stored["step"], student, device))
+    settings = _render_settings(config, stored["step"], student, device)
+    return Model(student, grid.to(device), settings, state.get("compact_bytes"))
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from distill.alignment.before_training import check_before_training, explained_errors
+from distill.compact.container import is_compact
 from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.losses.supervision import FeatureSupervision, supervise
-from distill.model.checkpoint import load_checkpoint
+from distill.model.checkpoint import evaluated_as, load_checkpoint
 from distill.model.model import Model, build_model, restore_model, restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
@@ -28,7 +29,7 @@ from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state
 from machine.weights_files import restoring
 from settings.config import Config
-from settings.errors import ExitCode
+from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
 from teacher.sources import Teacher, check_assets, load_teacher, source_of, teacher_sight
 from teacher.sources.producers import make_producer
@@ -146,6 +147,7 @@ def evaluate_checkpoint(
             process writes to the run folder.
     """
     run = restore_run(config, root, checkpoint)
+    config = evaluated_as(config, run.checkpoint)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
     configs = options.configs(config, teacher.views)
@@ -162,6 +164,9 @@ def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     if resume is None:
         return None
     if resume != "auto":
+        if is_compact(resume):
+            hint = "It holds what rendering takes; go on from the checkpoint that it was made of."
+            raise InputError(resume, "--resume", "a compact file", "a checkpoint to go on from", hint)
         return Path(resume)
     latest = folder.latest_checkpoint()
     if latest is None:

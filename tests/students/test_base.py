@@ -14,8 +14,8 @@ from settings.sections import Section
 from settings.words import expanded_schema
 from students import STUDENTS, build_student
 from students.base import Student, register
-from students.hash_grid import HashGridStudent
-from students.kilo_uniform import KiloUniformStudent
+from students.hash_grid import HashGridSettings, HashGridStudent
+from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 from tests.toy_configs import BRICKS, refusal
 
 BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
@@ -88,3 +88,16 @@ def test_a_registered_student_is_known_everywhere(write, with_fog):
 def test_a_student_neither_varies_nor_waits_unless_it_says_so():
     fog = Fog(BOX, FogSettings())
     assert fog.varying_parts() == fog.waits_for("geo") == [] and fog.fused_field() is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        HashGridSettings(levels=3, features=2, table_size=512, finest_resolution=24, hidden_width=8, color_layers=3),
+        KiloUniformSettings(grid=(2, 1, 3), hidden_width=16),
+        KiloUniformSettings(grid=(2, 1, 3), hidden_width=16, shading="deferred"),
+    ],
+)
+def test_a_student_s_size_is_known_before_it_is_built(settings):
+    built = build_student(((0, 0, 0), (1, 1, 1)), settings)
+    assert type(built).parameters_of(settings) == built.parameter_count()

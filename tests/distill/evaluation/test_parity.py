@@ -166,3 +166,12 @@ def test_what_others_hold_on_the_gpu_is_not_in_the_peak(setup, monkeypatch):
     student, teacher, _ = measured(made, with_peak).rows
     assert student["gpu_peak_gib"] == pytest.approx(1.0 + own)
     assert teacher["gpu_peak_gib"] == pytest.approx(1.0)
+
+
+def test_a_compact_student_s_size_is_that_of_its_file(setup) -> None:
+    made = setup()
+    model = made[2]
+    model.compact_bytes = 3 * 2**18
+    student, _, ratio = measured(made, Clock()).rows
+    assert student["size_mib"] == 0.75 and student["size_fp16_mib"] is None and ratio["size_fp16_mib"] is None
+    assert student["parameters"] == model.student.parameter_count()

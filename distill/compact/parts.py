@@ -1,0 +1,163 @@
+"""A student's parameters as rows of integers: which are stored, which belong together, what predicts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels.hash_layout import HashLayout
+from kernels.reached_entries import reached_entries
+from scene.rays import SceneBox
+from students.base import Student
+from students.hash_grid import HashGridStudent
+from students.kilo_uniform import KiloUniformStudent
+
+EIGHTHS = (1.0, 1.0905077, 1.1892071, 1.2968396, 1.4142135, 1.5422108, 1.6817929, 1.8340081)
+"""2**(k / 8) to float32's last digits, written down: powers differ from machine to machine."""
+LARGEST_EXPONENT = 8 * 100
+# How far beyond a cell's face a sample that belongs to it may lie by rounding, in cells.
+_MARGIN = 1e-3
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows ``first .. last - 1`` with statistics of their own; ``strides`` as in ``kernels.row_coding``."""
+
+    first: int
+    last: int
+    strides: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """How a parameter is stored.
+
+    Attributes:
+        name: the parameter's, in the student's state.
+        stored: (rows,) bool; other rows are 0, or the centre.
+        blocks: that make up the rows.
+        groups: (rows,) int64, rows of one number have their steps in common.
+        classes: (columns,) int64, columns of one number likewise, and their statistics.
+        centred: integers are differences from a row that is stored as float16.
+    """
+
+    name: str
+    stored: np.ndarray
+    blocks: tuple[Block, ...]
+    groups: np.ndarray
+    classes: np.ndarray
+    centred: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, columns."""
+        return len(self.stored), len(self.classes)
+
+    @property
+    def exponents_shape(self) -> tuple[int, int]:
+        """Groups, classes."""
+        return int(self.groups.max()) + 1, int(self.classes.max()) + 1
+
+    @property
+    def integers(self) -> int:
+        """How many are stored."""
+        return int(self.stored.sum()) * len(self.classes)
+
+    def spread(self, per_group: np.ndarray) -> np.ndarray:
+        """Values of groups and classes as those of all rows and columns."""
+        return per_group[self.groups][:, self.classes]
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A part's content: values (rows, columns) int32, exponents (groups, classes) int32, centre (columns,) float16.
+
+    A step, the difference between neighbouring integers, is 2**(exponent / 8).
+    """
+
+    values: np.ndarray
+    exponents: np.ndarray
+    centre: np.ndarray | None = None
+
+    def weights(self, part: Part) -> np.ndarray:
+        """(rows, columns) float32, the same on any machine."""
+        weights = self.values.astype(np.float32) * part.spread(steps_of(self.exponents))
+        return weights if self.centre is None else weights + self.centre.astype(np.float32)
+
+
+def steps_of(exponents: np.ndarray) -> np.ndarray:
+    """float32 steps, of exponents of any shape."""
+    return np.ldexp(np.array(EIGHTHS, dtype=np.float32)[exponents % 8], exponents // 8)
+
+
+def scales_of(student: Student) -> list[float]:
+    """What both sides must agree on to the last bit and a formula does not give: see ``reached_entries``."""
+    return student.layout.scales.tolist() if isinstance(student, HashGridStudent) else []
+
+
+def parts_of(
+    student: Student, box: SceneBox, cells: np.ndarray, resolution: int, scales: Sequence[float]
+) -> list[Part]:
+    """The parts of a student, of which only its parameters' shapes are looked at: one for each parameter, in order.
+
+    Args:
+        box: the scene box.
+        cells: (X, Y, Z) uint8, nonzero where samples may be.
+        resolution: cells along the box's longest side.
+        scales: ``scales_of`` where the file was written.
+    """
+    described: dict[str, Callable[[str], Part]] = {}
+    if isinstance(student, HashGridStudent):
+        reached = reached_entries(cells, resolution, student.layout, np.array(scales, dtype=np.float32))
+        described["table"] = lambda name: _table(name, student.layout, reached)
+    elif isinstance(student, KiloUniformStudent):
+        sampled = _sampled_networks(student, box, cells, resolution)
+        described["density_networks"] = lambda name: _networks(name, student, sampled, student.layout.density_dims)
+        if not student.deferred:
+            described["color_networks"] = lambda name: _networks(name, student, sampled, student.layout.color_dims)
+    parameters = student.named_parameters()
+    return [described.get(name, lambda name, p=p: _matrix(name, *p.shape))(name) for name, p in parameters]
+
+
+def _table(name: str, layout: HashLayout, reached: np.ndarray) -> Part:
+    blocks = []
+    for level, resolution in enumerate(layout.resolutions.tolist()):
+        # The next entry of a hashed level is, in most pairs, that of the next vertex along x.
+        strides = (1, 2, 0) if layout.hashed[level] else (1, resolution, resolution**2)
+        blocks.append(Block(int(layout.offsets[level]), int(layout.offsets[level + 1]), strides))
+    levels = np.repeat(np.arange(layout.levels), np.diff(layout.offsets))
+    return Part(name, reached, tuple(blocks), levels, np.arange(layout.features))
+
+
+def _networks(name: str, student: KiloUniformStudent, sampled: np.ndarray, dims: np.ndarray) -> Part:
+    """A row is a cell's network; its columns are of one class with those of the same matrix, biases apart."""
+    classes = [
+        np.repeat([2 * layer, 2 * layer + 1], [(rows - 1) * columns, columns])
+        for layer, (rows, columns) in enumerate(dims.tolist())
+    ]
+    _, along_y, along_z = student.grid
+    block = Block(0, len(sampled), (1, along_z, along_y * along_z))
+    return Part(name, sampled, (block,), np.arange(len(sampled)), np.concatenate(classes), centred=True)
+
+
+def _matrix(name: str, rows: int, columns: int) -> Part:
+    zeros = np.zeros(max(rows, columns), dtype=np.int64)
+    return Part(name, np.ones(rows, dtype=np.bool_), (Block(0, rows, (1, 0, 0)),), zeros[:rows], zeros[:columns])
+
+
+def _sampled_networks(student: KiloUniformStudent, box: SceneBox, cells: np.ndarray, resolution: int) -> np.ndarray:
+    """(networks,) bool, z fastest: which have an occupied cell in them, or in the margin where they are blended."""
+    extent = np.array(box.extent)
+    sampled = cells != 0
+    for axis, count in enumerate(student.grid):
+        edges = np.arange(cells.shape[axis] + 1) * (extent.max() / resolution) * (count / extent[axis])
+        margin = student.blend + _MARGIN
+        first = np.clip(np.floor(edges[:-1] - margin), 0, count - 1)
+        last = np.clip(np.floor(edges[1:] + margin), 0, count - 1)
+        network = np.arange(count)
+        overlaps = (first[:, None] <= network) & (network <= last[:, None])  # (cells, networks) along this axis
+        counts = np.tensordot(sampled.astype(np.float32), overlaps.astype(np.float32), axes=(axis, 0))
+        sampled = np.moveaxis(counts > 0, -1, axis)
+    return sampled.reshape(-1)

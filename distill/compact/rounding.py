@@ -1,0 +1,60 @@
+"""Which integers stand for weights: steps as fine as the weights matter, and integers that are worth their bits."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from distill.compact.coding import block_of
+from distill.compact.parts import LARGEST_EXPONENT, Part, steps_of
+from kernels.range_coding import COUNT, LARGEST, counted_bits, new_coder
+from kernels.row_coding import models_of, round_rows
+
+_LARGEST_INTEGER = LARGEST / 2  # of those that weights begin with: they move in training
+_COARSEST = 20 * 8  # the exponent of steps for weights that do not matter at all
+
+
+def means_of(part: Part, importance: np.ndarray) -> np.ndarray:
+    """(groups, classes) means over what is stored; 0 where nothing is."""
+    groups, classes = part.exponents_shape
+    rows = part.groups[part.stored]
+    total, count = np.zeros((groups, classes)), np.zeros((groups, classes))
+    for each in range(classes):
+        columns = importance[:, part.classes == each][part.stored]
+        np.add.at(total[:, each], rows, columns.sum(1, dtype=np.float64))
+        np.add.at(count[:, each], rows, columns.shape[1])
+    return total / np.maximum(count, 1)
+
+
+def exponents_of(part: Part, importance: np.ndarray, coarseness: float, largest: float) -> np.ndarray:
+    """Exponents of steps by which rounding costs each group and class about the same.
+
+    Args:
+        importance: (rows, columns) what a weight's error, squared, costs.
+        coarseness: the root of what an error of a step costs.
+        largest: magnitude of a weight; no step is so fine that its integer could not be coded.
+    """
+    with np.errstate(divide="ignore"):
+        exponents = np.rint(8 * np.log2(coarseness / np.sqrt(means_of(part, importance))))
+    finest = math.ceil(8 * math.log2(largest / _LARGEST_INTEGER)) if largest > 0 else -LARGEST_EXPONENT
+    exponents = np.where(np.isfinite(exponents), exponents, _COARSEST)
+    return exponents.clip(max(finest, -LARGEST_EXPONENT), _COARSEST).astype(np.int32)
+
+
+def round_part(
+    part: Part, scaled: np.ndarray, importance: np.ndarray, exponents: np.ndarray, price: float
+) -> tuple[np.ndarray, float]:
+    """Integers (rows, columns) int32 for weights in steps, and the bits they take.
+
+    Args:
+        scaled: (rows, columns) float32 weights, less the centre, in steps.
+        importance: as for ``exponents_of``.
+        price: of a bit, in the unit of ``importance`` times a weight's square.
+    """
+    worth = (importance * part.spread(steps_of(exponents) ** 2 / np.float32(price))).astype(np.float32)
+    values = np.zeros(part.shape, dtype=np.int32)
+    coder = new_coder(COUNT, np.zeros(0, dtype=np.uint8))
+    for block in part.blocks:
+        round_rows(coder, models_of(part.classes), scaled, worth, values, *block_of(part, block))
+    return values, counted_bits(coder)

@@ -1,0 +1,1 @@
+"""From a checkpoint to a compact file: training with rounded weights, and the search for the setting."""

@@ -1,0 +1,278 @@
+"""A checkpoint's student as a compact file of a wanted size or a wanted loss, in a bounded time."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from distill.compact.compact_file import compact_bytes
+from distill.compact.container import is_compact
+from distill.compact.parts import Integers
+from distill.compression.rounded_training import RoundedTraining
+from distill.evaluation.evaluator import background_of, chosen_frames
+from distill.model.checkpoint import load_checkpoint
+from distill.model.model import Model, restore_model
+from distill.rendering.renderer import render_frame
+from distill.runs.session import make_sampler
+from kernels.threads import one_torch_thread
+from machine.devices import choose_device
+from machine.files import output_errors, write_atomically
+from machine.run_folder import RunFolder
+from machine.weights_files import restoring
+from scene.frames import spread
+from settings.config import Config
+from settings.errors import InputError
+from teacher.sources import Teacher, check_assets, load_teacher
+
+MIB = 2**20
+_FRAMES = 24
+_ROUND_EVERY = 20  # training steps
+_TRIES, _TRIES_FROM_AFAR = 8, 20
+# Steps of the rounding are first tried this fine; twice as coarse is a bit less for each weight.
+_FINEST, _COARSEST = 1e-12, 1.0
+# Of a wanted loss, what is aimed at while training is under way: its end makes up for more than half.
+_LOSS_AIMED_AT = 3.0
+_LOOKS = (0.4, 0.6, 0.8)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the file has to be: of at most so many bytes, or so many dB worse than the checkpoint; one of the two."""
+
+    most_bytes: int | None = None
+    most_loss_db: float | None = None
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What came of it.
+
+    Attributes:
+        path: the file; size: its bytes; integers: how many are in it; bits: what these take.
+        psnr, psnr_before: of the file's student and the checkpoint's, dB against the teacher, means of ``frames``.
+        steps, seconds: of training, and in all.
+    """
+
+    path: Path
+    size: int
+    integers: int
+    bits: float
+    psnr: float
+    psnr_before: float
+    frames: int
+    steps: int
+    seconds: float
+
+    def text(self) -> str:
+        """Two lines for a person."""
+        each = f"{self.bits / max(1, self.integers):.2f} bits for each of {self.integers:,} integers"
+        cost = f"{self.psnr_before - self.psnr:.2f} dB below the checkpoint's {self.psnr_before:.2f}"
+        return (
+            f"{self.path}: {self.size / MIB:.3f} MiB ({self.size:,} bytes; {each})\n"
+            f"PSNR {self.psnr:.2f} dB against the teacher, {cost}, on {self.frames} views; "
+            f"{self.steps} training steps, {self.seconds:.0f} s in all"
+        )
+
+
+def compress(
+    config: Config, root: Path, wanted: Wanted, checkpoint: Path | None = None, path: Path | None = None
+) -> Compressed:
+    """Trains a checkpoint's student on with rounded weights, writes it as a compact file.
+
+    The loss is measured on the frames that an evaluation would take, held-out ones where there are any.
+
+    Args:
+        root: where the run's ``results/`` are.
+        checkpoint: the run's latest by default.
+        path: of the file, ``checkpoints/step_020000.lrd`` of the run by default.
+
+    Raises:
+        InputError: config, assets or checkpoint are not in order, the file cannot be written, or what is wanted cannot
+            be had.
+        TrainingDiverged: a loss term was not finite.
+    """
+    start = time.perf_counter()
+    check_assets(config)
+    device, folder = choose_device(config), RunFolder(config, root)
+    source = checkpoint or folder.latest_checkpoint()
+    if source is None:
+        raise InputError(folder.checkpoints, "checkpoint", "none", "a checkpoint to compress", "Train first.")
+    state = load_checkpoint(source, device)
+    if is_compact(source):
+        raise InputError(source, "checkpoint", "a compact file", "the checkpoint that it was made of")
+    path = path or folder.checkpoints / f"step_{state['step']:06d}.lrd"
+    with output_errors(path, "compact file"):  # before all the work
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    model, teacher = restore_model(config, state, source, device), load_teacher(config)
+    measure = _psnr_of(config, teacher, model, device)
+    before = measure()
+    sampler = make_sampler(config, teacher, model, device)
+    with restoring(source, "training state"):
+        training = RoundedTraining(config, model, state, source, sampler, device)
+    search = _Search(training, wanted, measure, before, lambda content: len(compact_bytes(state, content, source)))
+    search.begin()
+    with one_torch_thread(), sampler:
+        steps = _train(config, training, search)
+    content, loss = search.end()
+    with output_errors(path, "compact file"):
+        write_atomically(path, compact_bytes(state, content, source))
+    integers, bits = sum(part.integers for part in training.parts), training.bits
+    frames = len(_frames(config, teacher))
+    size, seconds = path.stat().st_size, time.perf_counter() - start
+    return Compressed(path, size, integers, bits, before - loss, before, frames, steps, seconds)
+
+
+def _train(config: Config, training: RoundedTraining, search: _Search) -> int:
+    """Trains until the time or the steps are over; returns the steps."""
+    compact, steps, done, looks = config.compact, 0, 0.0, [*_LOOKS]
+    start = time.perf_counter()
+    with tqdm(desc="compress", total=100, unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}") as bar:
+        while done < 1:
+            training.take_step(done)
+            steps += 1
+            done = (time.perf_counter() - start) / compact.seconds
+            done = min(1.0, max(done, steps / compact.max_steps if compact.max_steps else 0.0))
+            if steps % _ROUND_EVERY == 0:
+                if looks and done >= looks[0]:
+                    looks.pop(0)
+                    search.look()
+                search.follow()
+                bar.set_postfix_str(f"{search.size() / MIB:.3f} MiB", refresh=False)
+            bar.n = 100 * done
+            bar.update(0)
+    return steps
+
+
+class _Search:
+    """Finds how coarse the rounding has to be for what is wanted."""
+
+    def __init__(
+        self,
+        training: RoundedTraining,
+        wanted: Wanted,
+        measure: Callable[[], float],
+        before: float,
+        size_of: Callable[[list[Integers]], int],
+    ) -> None:
+        self._training, self._wanted, self._measure = training, wanted, measure
+        self._before, self._size_of = before, size_of
+        self._fixed = self._loss_at_first = 0.0
+
+    def size(self) -> float:
+        """Bytes of the file, nearly."""
+        return self._fixed + self._training.bits / 8
+
+    def begin(self) -> None:
+        """Finds where to start from.
+
+        Raises:
+            InputError: what is stored besides weights takes more than is wanted.
+        """
+        training, most = self._training, self._wanted.most_bytes
+        self._fixed = self._size_of(training.content()) - training.bits / 8
+        if most is not None and most <= self._fixed:
+            found, least = f"{most / MIB:g}", f"more than {self._fixed / MIB:.4f}"
+            hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
+            raise InputError("--target-mib", "size", found, least, hint)
+        if most is not None:
+            self._bisect(_FINEST, _COARSEST, lambda: self.size() > most, _TRIES_FROM_AFAR)
+        else:
+            most_at_first = _LOSS_AIMED_AT * self._wanted.most_loss_db
+            self._bisect(_FINEST, _COARSEST, lambda: self._loss() <= most_at_first, _TRIES_FROM_AFAR)
+        self._loss_at_first = self._loss()
+
+    def follow(self) -> None:
+        """Rounds anew; what shrinks the file while training is under way makes room for finer steps."""
+        training = self._training
+        training.round()
+        if self._wanted.most_bytes is not None:
+            room = (self._wanted.most_bytes - self._fixed) * 8
+            training.coarseness *= float(np.clip(training.bits / room, 0.5, 2.0)) ** 0.5
+
+    def look(self) -> None:
+        """With a wanted loss: measures it, and makes steps finer or coarser."""
+        most = self._wanted.most_loss_db
+        if most is not None:
+            self._training.round()
+            self._training.coarseness *= float(np.clip(most / max(self._loss(), most / 4), 0.25, 4.0)) ** 0.5
+
+    def end(self) -> tuple[list[Integers], float]:
+        """The file's content and its loss, dB: of the trained weights; of those before where training has not paid.
+
+        Raises:
+            InputError: what is wanted cannot be had.
+        """
+        here = self._training.coarseness
+        found = self._best(here / 16, here * 16, _TRIES)
+        if found is None or (self._wanted.most_bytes is not None and found[1] > self._loss_at_first):
+            _log.warning("training with rounded weights has not paid in this time: the checkpoint's own are rounded")
+            self._training.restart()
+            found = self._best(_FINEST, _COARSEST, _TRIES_FROM_AFAR)
+        if found is None:
+            wanted = f"{self._wanted.most_loss_db} dB" if self._wanted.most_bytes is None else "that size"
+            raise InputError("--max-loss-db, --target-mib", "file", "none by any rounding", f"one within {wanted}")
+        return found
+
+    def _best(self, finest: float, coarsest: float, tries: int) -> tuple[list[Integers], float] | None:
+        """The content within the size or the loss that is nearest to it, and its loss; None if none tried is."""
+        wanted, training = self._wanted, self._training
+        if wanted.most_bytes is None:
+            self._bisect(finest, coarsest, lambda: self._loss() <= wanted.most_loss_db, tries)
+        else:
+            self._bisect(coarsest, finest, lambda: self._size_of(training.content()) <= wanted.most_bytes, tries)
+        content, loss = training.content(), self._loss()
+        fits = loss <= wanted.most_loss_db if wanted.most_bytes is None else self._size_of(content) <= wanted.most_bytes
+        return (content, loss) if fits else None
+
+    def _loss(self) -> float:
+        """dB, of the weights as they are rounded."""
+        self._training.content()
+        return self._before - self._measure()
+
+    def _bisect(self, good: float, bad: float, is_good: Callable[[], bool], tries: int) -> None:
+        """Halves the range from a good coarseness to a bad one, on a logarithmic scale; rounds by its good end."""
+        for _ in range(tries):
+            self._training.coarseness = float(np.sqrt(good * bad))
+            self._training.round()
+            if is_good():
+                good = self._training.coarseness
+            else:
+                bad = self._training.coarseness
+        self._training.coarseness = good
+        self._training.round()
+
+
+def _frames(config: Config, teacher: Teacher) -> list[int]:
+    splits = chosen_frames(teacher.views, config.eval)
+    return spread(splits.get("holdout") or next(iter(splits.values())), _FRAMES)
+
+
+def _psnr_of(config: Config, teacher: Teacher, model: Model, device: torch.device) -> Callable[[], float]:
+    """Measures the student's mean PSNR, dB, of renders in 8 bits, as an evaluation does."""
+    background, frames = background_of(teacher.views, config), _frames(config, teacher)
+    cameras = teacher.views.cameras.to(device)
+    references = {index: teacher.views.image(index, background).to(device) for index in frames}
+
+    def measure() -> float:
+        model.student.eval()
+        found = []
+        for index, reference in references.items():
+            rgb = render_frame(model.student, model.grid, cameras, index, model.settings, background).rgb
+            error = ((rgb.nan_to_num() * 255).round() / 255 - reference).square().mean()
+            found.append(-10 * torch.log10(error.clamp(min=1e-10)).item())
+        model.student.train()
+        return float(np.mean(found))
+
+    return measure

@@ -1,0 +1,81 @@
+"""Rows of integers as bits: a hash table's entries, the weights of cells' networks; and the integers worth their bits.
+
+What an integer is likely to be follows from those before it: the integers before it in its row, and those of its column
+in neighbouring rows. ``strides`` (3,) says how many rows back these are, 0 for none; ``classes`` (columns,) which
+columns have their statistics in common.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from kernels.range_coding import COUNT, bits_of_integer, code_integer, new_models
+from kernels.threads import COMPILED
+
+_BEFORE = 4  # integers of its row that an integer is judged by
+_SIZES = np.array([0, 1, 2, 3, 4, 5, 5, 6, 6, 6, *[7] * 5, *[8] * 10], dtype=np.int64)
+_LARGE = 9
+_NEAR = 3
+
+
+def models_of(classes: np.ndarray) -> np.ndarray:
+    """Fresh models for rows of these columns."""
+    return new_models((int(classes.max()) + 1) * (_LARGE + 1) * _NEAR)
+
+
+@njit(**COMPILED)
+def _context(values, row, column, first, strides, classes):
+    """By the magnitudes of the integers before it, and of those of its column nearby."""
+    before = near = 0
+    if column:
+        for k in range(max(0, column - _BEFORE), column):
+            before += abs(values[row, k])
+    elif row - strides[0] >= first:
+        for k in range(min(_BEFORE, values.shape[1])):
+            before += abs(values[row - strides[0], k])
+    for stride in strides:
+        if stride and row - stride >= first:
+            near += abs(values[row - stride, column])
+    size = _SIZES[before] if before < len(_SIZES) else _LARGE
+    return (classes[column] * (_LARGE + 1) + size) * _NEAR + min(near, _NEAR - 1)
+
+
+@njit(**COMPILED)
+def code_rows(mode, coder, data, models, values, stored, first, last, strides, classes):
+    """Codes the rows ``first .. last - 1`` of ``values`` (rows, columns) int32 that are ``stored`` (rows,) bool.
+
+    Decoding, it fills them in; other rows must be 0.
+    """
+    for row in range(first, last):
+        if stored[row]:
+            for column in range(values.shape[1]):
+                context = _context(values, row, column, first, strides, classes)
+                values[row, column] = code_integer(mode, coder, data, models, context, values[row, column])
+
+
+@njit(**COMPILED)
+def round_rows(coder, models, scaled, worth, values, stored, first, last, strides, classes):
+    """Rounds rows so that squared error times worth, plus bits, is small: each integer to the nearest, to the next one
+    towards zero, or to zero.
+
+    Args:
+        coder, models: for counting; the bits are those that ``code_rows`` will take.
+        scaled: (rows, columns) float32 in steps.
+        worth: (rows, columns) float32 bits that an error of a step, squared, is worth.
+        values: (rows, columns) int32, filled in.
+    """
+    nothing = np.zeros(0, np.uint8)
+    for row in range(first, last):
+        if stored[row]:
+            for column in range(values.shape[1]):
+                context = _context(values, row, column, first, strides, classes)
+                wanted, value = scaled[row, column], worth[row, column]
+                nearest = np.int64(np.rint(wanted))
+                best, least = np.int64(0), value * wanted * wanted + bits_of_integer(models, context, 0)
+                for candidate in (nearest, nearest - 1 if nearest > 0 else nearest + 1):
+                    if candidate and abs(candidate) <= abs(nearest):
+                        cost = value * (wanted - candidate) ** 2 + bits_of_integer(models, context, candidate)
+                        if cost < least:
+                            best, least = candidate, cost
+                values[row, column] = code_integer(COUNT, coder, nothing, models, context, best)

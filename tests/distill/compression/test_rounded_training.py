@@ -1,0 +1,91 @@
+"""Training with rounded weights: what the student sees, what is kept, what the file will hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill.compact.compact_file import load_compact, save_compact
+from distill.compression.rounded_training import RoundedTraining
+from distill.model.checkpoint import load_checkpoint
+from distill.model.model import restore_model
+from distill.runs.session import make_sampler
+from settings.loading import load_config
+from teacher.sources import load_teacher
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import trainer_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def training(tmp_path):
+    """Rounded training of a toy run's checkpoint, and the checkpoint."""
+
+    def make(*overrides):
+        path = write_toy_scene(tmp_path, train={"samples_per_step": 1024})
+        trainer_of(path).run(show_progress=False)
+        checkpoint = tmp_path / "results/toy/first/checkpoints/step_000060.pth"
+        config = load_config(path, overrides, tmp_path)
+        state = load_checkpoint(checkpoint, CPU)
+        model = restore_model(config, state, checkpoint, CPU)
+        sampler = make_sampler(config, load_teacher(config), model, CPU)
+        return RoundedTraining(config, model, state, checkpoint, sampler, CPU), state, model
+
+    return make
+
+
+def table_in_steps(rounded):
+    each = rounded._rounded[0]
+    return each.parameter.detach().view(each.part.shape) / each.steps
+
+
+def test_what_training_changes_is_kept_where_rounding_hides_it(training):
+    rounded, _, _ = training("compact.shrink=0", "compact.price=0.000001")
+    before = rounded._rounded[0].scaled.clone()
+    rounded.take_step(0.5)
+    moved = rounded._rounded[0].scaled - before
+    assert moved.abs().max() > 0
+    shown = table_in_steps(rounded) - moved  # the student as the step found it
+    torch.testing.assert_close(shown, shown.round(), atol=1e-3, rtol=0)
+
+
+def test_weights_shrink_towards_zero(training):
+    sizes = []
+    for shrink in (0, 500):
+        rounded, _, _ = training(f"compact.shrink={shrink}")
+        for _ in range(5):
+            rounded.take_step(0.5)
+        sizes.append(rounded._rounded[0].scaled.abs().mean())
+    assert sizes[1] < 0.95 * sizes[0]
+
+
+def test_the_coarser_the_fewer_bits_and_the_checkpoint_s_weights_come_back(training):
+    rounded, _, model = training()
+    weights = model.student.table.detach().clone()
+    bits = []
+    for coarseness in (1e-7, 1e-5, 1e-3):
+        rounded.coarseness = coarseness
+        rounded.round()
+        bits.append(rounded.bits)
+    assert bits[0] > bits[1] > bits[2]
+    rounded.take_step(0.5)
+    rounded.restart()
+    rounded.coarseness = 1e-12
+    rounded.round()
+    rounded.content()
+    stored = torch.from_numpy(rounded.parts[0].stored)
+    moment = rounded.step.optimizer.state[model.student.table]["second_moment"]
+    seen = stored[:, None] & (moment > 1e-12)
+    assert seen.sum() > 100
+    torch.testing.assert_close(model.student.table.detach()[seen], weights[seen], atol=1e-3, rtol=1e-2)
+
+
+def test_the_student_is_the_file_s(training, tmp_path):
+    rounded, state, model = training()
+    rounded.take_step(0.0)
+    rounded.round()
+    save_compact(tmp_path / "a.lrd", state, rounded.content())
+    found = load_compact(tmp_path / "a.lrd", CPU)["student"]["weights"]
+    for name, value in model.student.state_dict().items():
+        assert value.equal(found[name]), name

@@ -1,0 +1,62 @@
+"""Rows of integers as bits, and the choice of integers."""
+
+import numpy as np
+import pytest
+
+from kernels.range_coding import COUNT, DECODE, ENCODE, counted_bits, finish, new_coder, place_of
+from kernels.row_coding import code_rows, models_of, round_rows
+
+NOTHING = np.zeros(0, np.uint8)
+CLASSES = np.array([0, 1, 1])
+STRIDES = np.array([1, 4, 0])
+
+
+def rows_of(seed=0, rows=200):
+    rng = np.random.default_rng(seed)
+    stored = rng.random(rows) < 0.6
+    values = np.rint(rng.laplace(size=(rows, 3)) * 2).astype(np.int32) * stored[:, None]
+    return values.astype(np.int32), stored
+
+
+def block(stored):
+    return stored, 0, len(stored), STRIDES, CLASSES
+
+
+def test_rows_come_back_and_those_that_are_not_stored_take_nothing():
+    values, stored = rows_of()
+    data = np.zeros(4000, np.uint8)
+    coder = new_coder(ENCODE, data)
+    code_rows(ENCODE, coder, data, models_of(CLASSES), values, *block(stored))
+    finish(coder, data)
+    found = np.zeros_like(values)
+    reader = new_coder(DECODE, data)
+    code_rows(DECODE, reader, data, models_of(CLASSES), found, *block(stored))
+    assert (found == values).all() and place_of(reader) == place_of(coder)
+    coder = new_coder(COUNT, NOTHING)
+    code_rows(COUNT, coder, NOTHING, models_of(CLASSES), values, *block(np.zeros_like(stored)))
+    assert counted_bits(coder) == 0
+
+
+@pytest.mark.parametrize(("worth", "expected"), [(1e6, "nearest"), (0.0, "zero")])
+def test_an_integer_is_the_nearest_where_errors_count_and_zero_where_they_do_not(worth, expected):
+    rng = np.random.default_rng(3)
+    scaled = (3 * rng.standard_normal((50, 3))).astype(np.float32)
+    values, stored = np.zeros((50, 3), np.int32), np.ones(50, np.bool_)
+    importance = np.full_like(scaled, worth)
+    round_rows(new_coder(COUNT, NOTHING), models_of(CLASSES), scaled, importance, values, *block(stored))
+    assert (values == (np.rint(scaled) if expected == "nearest" else 0)).all()
+
+
+def test_rounding_trades_errors_for_bits_and_counts_them_as_they_are_written():
+    rng = np.random.default_rng(4)
+    scaled = rng.laplace(size=(500, 3)).astype(np.float32)
+    stored, bits = np.ones(500, np.bool_), []
+    for worth in (100.0, 3.0):
+        values = np.zeros((500, 3), np.int32)
+        coder, counter = new_coder(COUNT, NOTHING), new_coder(COUNT, NOTHING)
+        round_rows(coder, models_of(CLASSES), scaled, np.full_like(scaled, worth), values, *block(stored))
+        code_rows(COUNT, counter, NOTHING, models_of(CLASSES), values, *block(stored))
+        assert counted_bits(coder) == counted_bits(counter)
+        assert (np.abs(values) <= np.abs(np.rint(scaled))).all()
+        bits.append(counted_bits(coder))
+    assert bits[1] < 0.9 * bits[0]

@@ -1,0 +1,99 @@
+"""Compact files as a program makes them, and every command that takes one."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.compact.container import is_compact
+from lego_response_distill import main as program
+from tests.toy_scene import write_toy_scene
+from tools.compress import main
+from tools.evaluate import main as evaluate
+from tools.render_path import main as film
+
+QUICKLY = ("--set", "compact.max_steps=30")
+
+
+@pytest.fixture(scope="module", params=["hash_grid", "kilo_uniform"])
+def toy(request, tmp_path_factory):
+    """A trained run of the toy scene."""
+    folder = tmp_path_factory.mktemp("toy")
+    config = write_toy_scene(folder)
+    if request.param == "kilo_uniform":
+        student = {"kind": "kilo_uniform", "grid": [2, 2, 2], "hidden_width": 16}
+        config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "student": student}))
+    assert program(arguments(folder, "--max-steps", "150", "--set", "eval.splits=[holdout]")) in (0, 3)
+    return folder
+
+
+def arguments(folder, *more):
+    return ["--config", str(folder / "toy.yaml"), "--assets", str(folder), "--output", str(folder), *more]
+
+
+def rows(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_file_of_at_most_the_wanted_size_is_measured_filmed_and_named_in_the_csv(toy, capsys):
+    assert main(arguments(toy, *QUICKLY, "--target-mib", "0.01")) == 0
+    path = toy / "results/toy/first/checkpoints/step_000150.lrd"
+    assert is_compact(path) and 0.006 * 2**20 < path.stat().st_size <= 0.01 * 2**20
+    said = capsys.readouterr().out
+    assert said.startswith(f"{path}: ") and f"({path.stat().st_size:,} bytes; " in said
+
+    assert program(arguments(toy, "--eval-only", "--checkpoint", str(path))) in (0, 3)
+    size = rows(toy / "logs/toy/first/eval_step_000150_compact_parity.csv")[0]["size_mib"]
+    assert float(size) == path.stat().st_size / 2**20
+    psnr = float(rows(toy / "logs/toy/first/eval_step_000150_compact.csv")[0]["psnr"])
+    assert psnr == pytest.approx(float(re.search(r"PSNR ([\d.]+) dB", said)[1]), abs=0.01)
+    assert evaluate([str(path), "--assets", str(toy)]) in (0, 3)
+    assert film(arguments(toy, "--checkpoint", str(path), "--frames", "2")) == 0
+
+
+def test_a_loss_is_kept_within_what_is_allowed(toy, capsys, tmp_path):
+    path = tmp_path / "small.lrd"
+    assert main(arguments(toy, *QUICKLY, "--max-loss-db", "0.5", "--file", str(path))) == 0
+    lost = float(re.search(r"([-\d.]+) dB below", capsys.readouterr().out)[1])
+    assert lost <= 0.5 and path.stat().st_size < 0.03 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--target-mib", "0.0001"], "--target-mib: size"),
+        (["--file", "{folder}"], "Is a directory"),
+        (["--file", "{folder}/toy.yaml/a.lrd"], "a.lrd: compact file"),
+        (["--checkpoint", "{folder}/none.pth"], "no such file"),
+        (["--set", "compact.seconds=0"], "compact.seconds"),
+    ],
+)
+def test_what_cannot_be_is_one_message(toy, more, said, capsys):
+    more = [text.format(folder=toy) for text in more]
+    assert main(arguments(toy, *QUICKLY, *more)) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_compact_file_is_not_trained_on_nor_compressed_again(toy, capsys, tmp_path):
+    path = tmp_path / "a.lrd"
+    assert main(arguments(toy, *QUICKLY, "--target-mib", "0.02", "--file", str(path))) == 0
+    assert program(arguments(toy, "--resume", str(path))) == 2
+    assert main(arguments(toy, "--checkpoint", str(path))) == 2
+    said = capsys.readouterr().err
+    assert said.count("found a compact file") == 2
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "much"])
+def test_a_size_is_a_number_above_zero(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["--config", "x.yaml", f"--target-mib={text}"])
+    assert "expected a number above 0" in capsys.readouterr().err
+
+
+def test_without_a_checkpoint_there_is_nothing_to_compress(tmp_path: Path, capsys):
+    write_toy_scene(tmp_path)
+    assert main(arguments(tmp_path)) == 2
+    assert "expected a checkpoint to compress" in capsys.readouterr().err
