@@ -73,8 +73,8 @@ class TeacherConfig(Section):
     )
     ply: AssetPath | None = Field(
         None,
-        description="3D Gaussians (.ply, .npz or .spz), under the assets root; gaussians: the teacher; views: the "
-        "first occupancy",
+        description="3D Gaussians (.ply, .npz, .spz or .splat), under the assets root; gaussians: the teacher; views: "
+        "the first occupancy",
     )
     rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
         "auto",
