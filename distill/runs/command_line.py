@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from machine.failures import forgiving_output, is_name_too_long, machine_failure
 from machine.interrupts import signals_stop, stop_behind
 from settings.config import Config
 from settings.errors import ExitCode, InputError, TrainingDiverged
 from settings.loading import REPO_ROOT, load_config
+from teacher.gaussian_files import FORMATS
+
+_SPLAT_CONFIG = REPO_ROOT / "configs" / "splat.yaml"
 
 
 def given_path(text: str) -> Path:
@@ -24,13 +30,24 @@ def given_path(text: str) -> Path:
 
 
 def add_config_options(parser: argparse.ArgumentParser, default_config: str = "") -> None:
-    """``--config``, ``--set``, ``--assets`` and ``--debug``; ``config_of`` reads the first three.
+    """``--config``, ``--set``, ``--assets``, ``--debug``, and where a config has to be given ``--splat`` and ``--up``;
+    ``config_of`` reads all but ``--debug``.
 
     Args:
         default_config: what is taken without ``--config``, in words; empty: it has to be given.
     """
     words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
-    parser.add_argument("--config", type=given_path, required=not default_config, metavar="FILE", help=words)
+    parser.add_argument("--config", type=given_path, metavar="FILE", help=words)
+    if not default_config:
+        parser.add_argument(
+            "--splat", type=given_path, metavar="FILE",
+            help=f"3D Gaussians alone ({', '.join(f'.{name}' for name in FORMATS)}): sets scene, teacher.kind and "
+            "teacher.ply, and finds cameras; --config is configs/splat.yaml then, unless another is given",
+        )  # fmt: skip
+        parser.add_argument(
+            "--up", type=_direction, metavar="AXIS",
+            help="what is up, with --splat: x, y, z, or as in --up=-y, --up=0,-1,0.1; sets teacher.orbit.up",
+        )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
         help="override a setting, e.g. --set train.lr=0.005; may be repeated",
@@ -62,11 +79,43 @@ def config_of(arguments: argparse.Namespace) -> Config:
     """The config that the options name, ``--device`` among them where the command has it.
 
     Raises:
-        InputError: as ``load_config``.
+        InputError: neither a config nor Gaussians are named; and as ``load_config``.
     """
     device = getattr(arguments, "device", None)
     overrides = [*arguments.overrides, *([] if device is None else [f"device={device}"])]
-    return load_config(arguments.config, overrides, arguments.assets)
+    if arguments.splat is None:
+        if arguments.config is None:
+            raise InputError("command line", "--config", "nothing", "a YAML config, see configs/, or --splat FILE")
+        if arguments.up is not None:
+            raise InputError("command line", "--up", "no --splat", "--splat FILE", "Or set teacher.orbit.up.")
+        return load_config(arguments.config, overrides, arguments.assets)
+    layers = [("--splat", _splat_settings(arguments.splat, arguments.up))]
+    return load_config(arguments.config or _SPLAT_CONFIG, overrides, arguments.assets, layers)
+
+
+def _splat_settings(path: Path, up: list[float] | None) -> dict[str, Any]:
+    """What ``--splat`` says beside its config: the scene, called like the file or the folder of its model."""
+    path = Path(os.path.abspath(path))
+    names = [path.name.partition(".")[0], *(folder.name for folder in path.parents)]
+    name = next((name for name in names if name and not re.fullmatch(r"point_cloud|iteration_\d+", name)), "splat")
+    scene = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100]
+    orbit = {} if up is None else {"orbit": {"up": up}}
+    teacher = {"kind": "gaussians", "ply": str(path), "outputs": None, **orbit}
+    return {"scene": scene, "data": {"transforms": None, "train_transforms": None}, "teacher": teacher}
+
+
+def _direction(text: str) -> list[float]:
+    """An axis, ``-y``, or three numbers, ``0,-1,0``."""
+    sign, axis = (-1.0, text[1:]) if text[:1] == "-" else (1.0, text.removeprefix("+"))
+    if axis in ("x", "y", "z"):
+        return [sign * (axis == name) for name in "xyz"]
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3 or not any(values):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected x, y, z, -x, -y, -z or three numbers: 0,-1,0.1")
+    return values
 
 
 def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted") -> int:
