@@ -106,8 +106,8 @@ class TeacherConfig(Section):
     )
     ply: AssetPath | None = Field(
         None,
-        description="3D Gaussians (.ply, .npz, .spz or .splat), under the assets root; gaussians: the teacher; views: "
-        "the first occupancy",
+        description="3D Gaussians (.ply, .npz, .spz, .splat or .sog), under the assets root; gaussians: the teacher; "
+        "views: the first occupancy",
     )
     rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
         "auto",

@@ -13,8 +13,9 @@ from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.gaussian_files.checks import check_present
 from teacher.gaussian_files.npz import read_npz, write_npz
-from teacher.gaussian_files.other_files import refuse_other_file
+from teacher.gaussian_files.other_files import is_sog_json, refuse_other_file
 from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.gaussian_files.sog import read_sog
 from teacher.gaussian_files.splat import is_splat, read_splat
 from teacher.gaussian_files.spz import import_gsply, read_spz, write_spz
 from teacher.gaussians import Gaussians
@@ -24,13 +25,14 @@ FORMATS = {
     "npz": (read_npz, write_npz),
     "spz": (read_spz, write_spz),
     "splat": (read_splat, None),
+    "sog": (read_sog, None),
 }
 """What reads and what writes a format (None: nothing), by its key among the kinds of files, its extension too."""
 _WRITTEN = [name for name, (_, write) in FORMATS.items() if write is not None]
 
 
 def read_gaussians(path: str | Path, offset: Offset | None = None) -> Gaussians:
-    """Reads Gaussians from a PLY (``read_ply``), ``.npz``, ``.spz`` or ``.splat``, told by its first bytes.
+    """Reads Gaussians from a PLY (``read_ply``), ``.npz``, ``.spz``, ``.splat`` or SOG, told by its first bytes.
 
     Args:
         offset: ``data.offset``, taken off the means: see ``moved_positions``.
@@ -45,6 +47,8 @@ def read_gaussians(path: str | Path, offset: Offset | None = None) -> Gaussians:
     # Without a header, a .splat may begin with any byte: one of 128 with that of a text.
     if key not in FORMATS and (kind is None or Path(path).suffix.lower() == ".splat") and is_splat(path):
         key = "splat"
+    elif key == "json" and is_sog_json(path):
+        key = "sog"
     if key not in FORMATS:
         refuse_other_file(path, kind)
     read, _ = FORMATS[key]

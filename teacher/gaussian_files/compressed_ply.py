@@ -98,9 +98,13 @@ def _shares(words: np.ndarray, bits: tuple[tuple[int, int], ...]) -> np.ndarray:
 def _rotations(words: np.ndarray) -> np.ndarray:
     """(N, 4) float32 unit quaternions w, x, y, z."""
     smallest = (_shares(words, _ROTATION_BITS) - 0.5) * np.float32(np.sqrt(2))
+    return quaternions_of_smallest(smallest, (words >> 30).astype(np.int64))
+
+
+def quaternions_of_smallest(smallest: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(N, 4) float32 unit quaternions from their three smallest parts (N, 3), in order, and where the largest is."""
     largest = np.sqrt(np.maximum(1 - np.square(smallest).sum(axis=1), 0))
-    place = (words >> 30).astype(np.int64)
-    quaternions = np.empty((len(words), 4), np.float32)
+    quaternions = np.empty((len(place), 4), np.float32)
     others = np.arange(4)[None, :] != place[:, None]
     quaternions[others] = smallest.reshape(-1)
     quaternions[~others] = largest

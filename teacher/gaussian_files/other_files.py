@@ -8,7 +8,7 @@ from typing import NoReturn
 from machine.file_kinds import FileKind
 from settings.errors import InputError
 
-_EXPECTED = "3D Gaussians as .ply, .npz, .spz or .splat"
+_EXPECTED = "3D Gaussians as .ply, .npz, .spz, .splat or .sog"
 CONVERT = (
     "Convert it with SuperSplat (superspl.at/convert) or `npx @playcanvas/splat-transform {name} point_cloud.ply`."
 )
@@ -18,6 +18,7 @@ FROM_CHECKPOINT = (
 )
 _CHECKPOINTS = ("torch", "pickle", "safetensors", "npz", "npy", "hdf5")
 _SOG_WORDS = (b'"means"', b'"scales"', b'"quats"', b'"sh0"')
+_LONGEST_META = 1 << 24
 _KSPLAT_HEADER, _KSPLAT_SECTION = 4096, 1024
 
 
@@ -28,7 +29,7 @@ def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
         kind: what its first bytes say, if anything.
     """
     path = Path(path)
-    splat = _splat_format(path, kind)
+    splat = _splat_format(path) if kind is None else None
     if splat is not None:
         raise InputError(path, "Gaussians", f"a {splat} splat", _EXPECTED, CONVERT.format(name=path.name))
     if kind is None:
@@ -39,11 +40,15 @@ def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
     raise InputError(path, "Gaussians", kind.name, _EXPECTED, hint)
 
 
-def _splat_format(path: Path, kind: FileKind | None) -> str | None:
-    """The name of a splat format that is known but not read."""
-    if kind is not None:
-        is_sog = kind.key == "sog" or (kind.key == "json" and all(word in path.read_bytes() for word in _SOG_WORDS))
-        return "SOG (PlayCanvas)" if is_sog else None
+def is_sog_json(path: str | Path) -> bool:
+    """Whether JSON text is the ``meta.json`` of an unpacked SOG."""
+    with open(path, "rb") as file:
+        text = file.read(_LONGEST_META)
+    return all(word in text for word in _SOG_WORDS)
+
+
+def _splat_format(path: Path) -> str | None:
+    """The name of a splat format without magic bytes that is known but not read."""
     with open(path, "rb") as file:
         head = file.read(_KSPLAT_HEADER)
     size = path.stat().st_size

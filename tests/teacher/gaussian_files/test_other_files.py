@@ -28,7 +28,7 @@ def ksplat():
         (b"<!DOCTYPE html><html>404", "an HTML page"),
         (b"", "an empty file"),
         (ksplat(), r"a .ksplat .* splat.*splat-transform"),
-        (b'{"means": {}, "scales": {}, "quats": {}, "sh0": {}}', "a SOG"),
+        (b'{"means": {}, "scales": {}, "quats": {}, "sh0": {}}', "None, expected a number of Gaussians"),
         (bytes(range(200, 250)), "which are no known file's"),
     ],
 )
