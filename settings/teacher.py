@@ -79,7 +79,7 @@ class OrbitConfig(Section):
         "their pictures hold the middle of the scene; of no effect inside",
     )
     elevation: Annotated[tuple[Elevation, Elevation], FromList] = Field(
-        (-8.0, 72.0), description="lowest and highest camera over the level of the middle, degrees; not inside"
+        (0.0, 72.0), description="lowest and highest camera over the level of the middle, degrees; not inside"
     )
 
     @model_validator(mode="after")

@@ -156,6 +156,7 @@ class _Sog:
         return row[: self.count]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite then is checked
 def _arrays(path: Path, member: Member) -> dict[str, np.ndarray]:
     """The arrays of ``Gaussians`` from the pictures."""
     sog = _Sog(path, member)
@@ -163,8 +164,7 @@ def _arrays(path: Path, member: Member) -> dict[str, np.ndarray]:
     lower, upper = (sog.numbers("means", key, 3) for key in ("mins", "maxs"))
     words = low[:, :3].astype(np.uint16) | high[:, :3].astype(np.uint16) << 8
     means = lower + (upper - lower) * (words / 65535)
-    with np.errstate(over="ignore"):  # what is infinite then is checked
-        means = np.sign(means) * np.expm1(np.abs(means))
+    means = np.sign(means) * np.expm1(np.abs(means))
     colors, is_coded = sog.table("sh0", 4), "codebook" in sog.section("sh0")
     opacity_logits = logits_of_opacities(sh0[:, 3] / 255) if is_coded else colors[:, 3][sh0[:, 3]]
     sh = _looked_up(colors[:, :3], sh0[:, :3])[:, None, :]
