@@ -50,11 +50,14 @@ class Config(Section):
     def _consistent(self) -> Config:
         kind = self.teacher.kind
         needed = {"views": "data.transforms teacher.outputs", "images": "data.transforms"}
-        needed |= {"gaussians": "data.transforms teacher.ply", "bricks": "data.resolution"}
+        needed |= {"gaussians": "teacher.ply", "bricks": "data.resolution"}
         for field in needed[kind].split():
             section, name = field.split(".")
             if getattr(getattr(self, section), name) is None:
                 raise problem(field, "nothing", f"a value, since teacher.kind is {kind}", f"Set {field}.")
+        if self.finds_cameras and self.data.resolution is None:
+            hint = "Set data.transforms to have the dataset's cameras, or data.resolution to have some found."
+            raise problem("data.transforms", "nothing", "a value, since data.resolution is null too", hint)
         if self.loss.depth.weight > 0 and (kind == "images" or self.teacher.depth_kind == "none"):
             why = "teacher.kind is images" if kind == "images" else "teacher.depth_kind is none"
             raise problem(
@@ -75,9 +78,15 @@ class Config(Section):
         return LiveConfig() if live is True else live or None
 
     @property
+    def finds_cameras(self) -> bool:
+        """Whether views are from cameras found from the Gaussians, since there is no dataset."""
+        return self.teacher.kind == "gaussians" and self.data.transforms is None
+
+    @property
     def trains_on_other_poses(self) -> bool:
-        """Whether other frames than those of ``data.transforms`` or of the built-in scene are trained on."""
-        return self.data.train_transforms is not None or bool(self.live and self.teacher.kind == "gaussians")
+        """Whether other frames are trained on than a share of those that are measured on."""
+        live = bool(self.live and self.teacher.kind == "gaussians" and not self.finds_cameras)
+        return live or self.data.train_transforms is not None
 
     @property
     def image_split(self) -> str | None:
@@ -93,8 +102,11 @@ class Config(Section):
         if data.train_transforms is not None and kind not in ("gaussians", "images"):
             hint = "Its views are its own; set teacher.kind: gaussians to render others from the PLY."
             raise problem("data.train_transforms", data.train_transforms, f"null, since teacher.kind is {kind}", hint)
-        if isinstance(data.ground_truth, GroundTruthConfig) and kind in ("images", "bricks"):
-            why = "these are the teacher already" if kind == "images" else "the built-in scene has no images"
+        if self.finds_cameras and data.train_transforms is not None:
+            hint = "Set data.transforms to the poses to measure on, or train_transforms to null."
+            raise problem("data.train_transforms", data.train_transforms, "null, since data.transforms is", hint)
+        if isinstance(data.ground_truth, GroundTruthConfig) and (kind in ("images", "bricks") or self.finds_cameras):
+            why = "these are the teacher already" if kind == "images" else "there is no dataset with images"
             raise problem("data.ground_truth", "a split", f"true or false, since {why} (teacher.kind is {kind})")
         if data.train_frames is not None and not self.trains_on_other_poses and self.image_split is None:
             raise problem("data.train_frames", data.train_frames, "null, since no other JSON is trained on")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from settings.sections import AssetPath, Background, Section, Unit, background_rgb, problem
+from settings.sections import AssetPath, Background, FromList, Section, Unit, Vector, background_rgb, problem
 
 
 def _listed(value: object) -> object:
@@ -31,6 +31,9 @@ EmptyDepth = Annotated[
     AfterValidator(_not_zero),
     WithJsonSchema({"words": "`inf`, `nan`, `negative`, a number other than 0, a list of these, or null"}),
 ]
+
+
+Elevation = Annotated[float, Field(ge=-85, le=85)]
 
 
 class LiveConfig(Section):
@@ -59,6 +62,36 @@ class LiveConfig(Section):
     )
 
 
+class OrbitConfig(Section):
+    """Cameras found from the Gaussians, where a dataset has none."""
+
+    up: Literal["auto"] | Vector = Field(
+        "auto", description="x, y, z of what is up; auto: the axis of the world along which the Gaussians lie low"
+    )
+    inside: bool | Literal["auto"] = Field(
+        "auto",
+        description="look around from inside, as in a room; auto: where the middle is free and closed in on all sides",
+    )
+    distance: float | None = Field(
+        None,
+        gt=0,
+        description="how far from the middle cameras are where nothing is in the way, world units; null: so far that "
+        "their pictures hold the middle of the scene; of no effect inside",
+    )
+    elevation: Annotated[tuple[Elevation, Elevation], FromList] = Field(
+        (0.0, 72.0), description="lowest and highest camera over the level of the middle, degrees; not inside"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> OrbitConfig:
+        low, high = self.elevation
+        if low >= high:
+            raise problem("elevation", [low, high], "the lower one first")
+        if self.up != "auto" and not any(self.up):
+            raise problem("up", list(self.up), "a direction, e.g. [0, 0, 1]")
+        return self
+
+
 class TeacherConfig(Section):
     """What is distilled."""
 
@@ -73,8 +106,8 @@ class TeacherConfig(Section):
     )
     ply: AssetPath | None = Field(
         None,
-        description="3D Gaussians (.ply, .npz or .spz), under the assets root; gaussians: the teacher; views: the "
-        "first occupancy",
+        description="3D Gaussians (.ply, .npz, .spz, .splat or .sog), under the assets root; gaussians: the teacher; "
+        "views: the first occupancy",
     )
     rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
         "auto",
@@ -99,7 +132,10 @@ class TeacherConfig(Section):
         False,
         description="render new views all through training instead of fixed ones before it; for gaussians, bricks",
     )
-    frames: int = Field(64, ge=2, description="number of views; for bricks")
+    frames: int = Field(64, ge=2, description="number of views; for bricks, and for gaussians without data.transforms")
+    orbit: OrbitConfig = Field(
+        OrbitConfig(), description="where these views are; for gaussians without data.transforms"
+    )
     fitted_width: int | None = Field(
         None,
         ge=1,

@@ -147,7 +147,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="small sizes: whether all runs, not how fast")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted rounds (default: %(default)s)")
     parser.add_argument(
-        "--ply", type=given_path, help="3D Gaussians (.ply, .npz, .spz) for the rasteriser; with --transforms"
+        "--ply",
+        type=given_path,
+        help="3D Gaussians (.ply, .npz, .spz, .splat, .sog) for the rasteriser; with --transforms",
     )
     parser.add_argument("--transforms", type=given_path, help="transforms_*.json whose first frame is rendered")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")

@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from distill.runs.model_folder import BASE, model_layers
+from distill.runs.given_scene import direction, given_scene
 from machine.failures import forgiving_output, is_name_too_long, machine_failure
 from machine.interrupts import signals_stop, stop_behind
 from settings.config import Config
 from settings.errors import ExitCode, InputError, TrainingDiverged
 from settings.loading import REPO_ROOT, load_config
+from teacher.gaussian_files import FORMATS
 
 
 def given_path(text: str) -> Path:
@@ -25,11 +26,11 @@ def given_path(text: str) -> Path:
 
 
 def add_config_options(parser: argparse.ArgumentParser, default_config: str = "") -> None:
-    """``--config``, ``--set``, ``--assets`` and ``--debug``; ``config_of`` reads the first three.
+    """``--config``, ``--set``, ``--assets``, ``--debug``, and where a config has to be given ``--model``, ``--source``,
+    ``--splat`` and ``--up``; ``config_of`` reads all but ``--debug``.
 
     Args:
-        default_config: what is taken without ``--config``, in words; empty: it, ``--model`` or ``--source`` has to be
-            given, options that ``config_of`` reads too.
+        default_config: what is taken without ``--config``, in words; empty: it or a scene has to be given.
     """
     words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
     parser.add_argument("--config", type=given_path, metavar="FILE", help=words)
@@ -41,6 +42,15 @@ def add_config_options(parser: argparse.ArgumentParser, default_config: str = ""
         parser.add_argument(
             "--source", type=given_path, metavar="DIR",
             help="a capture (COLMAP model or transforms.json, and pictures): with --model for its pictures alone",
+        )  # fmt: skip
+        parser.add_argument(
+            "--splat", type=given_path, metavar="FILE",
+            help=f"3D Gaussians alone ({', '.join(f'.{name}' for name in FORMATS)}): sets scene, teacher.kind and "
+            "teacher.ply, and finds cameras; --config is configs/splat.yaml then, unless another is given",
+        )  # fmt: skip
+        parser.add_argument(
+            "--up", type=direction, metavar="AXIS",
+            help="what is up, with --splat: x, y, z, or as in --up=-y, --up=0,-1,0.1; sets teacher.orbit.up",
         )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
@@ -73,14 +83,12 @@ def config_of(arguments: argparse.Namespace) -> Config:
     """The config that the options name, ``--device`` among them where the command has it.
 
     Raises:
-        InputError: as ``load_config``.
+        InputError: as ``given_scene`` and ``load_config``.
     """
-    if not (arguments.config or arguments.model or arguments.source):
-        raise InputError("command line", "--config", "nothing", "a YAML config, or --model DIR or --source DIR")
-    layers = model_layers(arguments.model, arguments.source, has_config=arguments.config is not None)
+    config, layers = given_scene(arguments)
     device = getattr(arguments, "device", None)
     overrides = [*arguments.overrides, *([] if device is None else [f"device={device}"])]
-    return load_config(arguments.config or BASE, overrides, arguments.assets, layers)
+    return load_config(config, overrides, arguments.assets, layers)
 
 
 def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted") -> int:

@@ -8,7 +8,7 @@ gloss of plastic into its view-dependent spherical harmonics.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import pi, radians, sqrt, tan
+from math import pi, radians, sqrt
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels.spherical_harmonics import sh_basis
 from scene.cameras import Cameras
+from scene.orbits import posed_cameras, spiral_rotations
 from scene.rays import SceneBox
 from teacher.bricks.solids import Box, Cut, Cylinder, Ring, Samples, Solid, Vector, join, select
 from teacher.gaussians import Gaussians
@@ -68,22 +69,12 @@ def build_bricks(seed: int = 0) -> Gaussians:
 def orbit_cameras(frames: int, width: int, height: int, seed: int = 0) -> Cameras:
     """Cameras around the bricks that see all of them: from 8 degrees under the horizon up to 72 over it.
 
-    A Fibonacci spiral from the lowest to the highest, evenly spread over the sphere; ``seed`` turns it about the
-    vertical. Every frame looks at the origin from 4 units away.
+    They are evenly spread over the sphere (see ``spiral_rotations``); ``seed`` turns them about the vertical. Every
+    frame looks at the origin from 4 units away.
     """
-    low, high = np.sin(np.deg2rad([-8.0, 72.0]))
-    index = np.arange(frames)
-    sine = low + (high - low) * (index + 0.5) / frames
-    azimuth = np.random.default_rng(seed).uniform(0, 2 * pi) + index * pi * (3 - sqrt(5))
-    cosine = np.sqrt(1 - sine**2)
-    backward = np.stack([cosine * np.cos(azimuth), cosine * np.sin(azimuth), sine], axis=1)
-    right = np.stack([-np.sin(azimuth), np.cos(azimuth), np.zeros(frames)], axis=1)
-    c2w = np.tile(np.eye(4), (frames, 1, 1))
-    c2w[:, :3, 0], c2w[:, :3, 1], c2w[:, :3, 2] = right, np.cross(backward, right), backward
-    c2w[:, :3, 3] = _ORBIT_RADIUS * backward
-    focal = torch.full((frames,), 0.5 * min(width, height) / tan(radians(_HALF_FOV)))
-    cx, cy = torch.full((frames,), width / 2), torch.full((frames,), height / 2)
-    return Cameras(torch.from_numpy(c2w).float(), focal, focal, cx, cy, width, height)
+    start = np.random.default_rng(seed).uniform(0, 2 * pi)
+    rotations = spiral_rotations(frames, -8.0, 72.0, np.array([0.0, 0.0, 1.0]), start)
+    return posed_cameras(rotations, _ORBIT_RADIUS * rotations[:, :, 2], radians(_HALF_FOV), width, height)
 
 
 def _parts(rng: np.random.Generator) -> Iterator[Part]:

@@ -1,6 +1,6 @@
 """Gaussians on disk, each format in a file of its own, behind one door.
 
-A new format is a module that reads and writes ``Gaussians``, one more pair in ``FORMATS`` and, in
+A new format is a module that reads ``Gaussians``, and may write them, one more pair in ``FORMATS`` and, in
 ``machine/file_kinds.py``, the first bytes that tell it.
 """
 
@@ -13,17 +13,26 @@ from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.gaussian_files.checks import check_present
 from teacher.gaussian_files.npz import read_npz, write_npz
-from teacher.gaussian_files.other_files import refuse_other_file
+from teacher.gaussian_files.other_files import is_sog_json, refuse_other_file
 from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.gaussian_files.sog import read_sog
+from teacher.gaussian_files.splat import is_splat, read_splat
 from teacher.gaussian_files.spz import import_gsply, read_spz, write_spz
 from teacher.gaussians import Gaussians
 
-FORMATS = {"ply": (read_ply, write_ply), "npz": (read_npz, write_npz), "spz": (read_spz, write_spz)}
-"""What reads and what writes a format, by its key among the kinds of files, which is its extension too."""
+FORMATS = {
+    "ply": (read_ply, write_ply),
+    "npz": (read_npz, write_npz),
+    "spz": (read_spz, write_spz),
+    "splat": (read_splat, None),
+    "sog": (read_sog, None),
+}
+"""What reads and what writes a format (None: nothing), by its key among the kinds of files, its extension too."""
+_WRITTEN = [name for name, (_, write) in FORMATS.items() if write is not None]
 
 
 def read_gaussians(path: str | Path, offset: Offset | None = None) -> Gaussians:
-    """Reads Gaussians from a PLY (``read_ply``), ``.npz`` or ``.spz``, told by its first bytes.
+    """Reads Gaussians from a PLY (``read_ply``), ``.npz``, ``.spz``, ``.splat`` or SOG, told by its first bytes.
 
     Args:
         offset: ``data.offset``, taken off the means: see ``moved_positions``.
@@ -34,9 +43,15 @@ def read_gaussians(path: str | Path, offset: Offset | None = None) -> Gaussians:
     """
     check_present(path)
     kind = file_kind(path)
-    if kind is None or kind.key not in FORMATS:
+    key = None if kind is None else kind.key
+    # Without a header, a .splat may begin with any byte: one of 128 with that of a text.
+    if key not in FORMATS and (kind is None or Path(path).suffix.lower() == ".splat") and is_splat(path):
+        key = "splat"
+    elif key == "json" and is_sog_json(path):
+        key = "sog"
+    if key not in FORMATS:
         refuse_other_file(path, kind)
-    read, _ = FORMATS[kind.key]
+    read, _ = FORMATS[key]
     return read(path, offset)
 
 
@@ -62,7 +77,7 @@ def check_gaussians_file(path: str | Path) -> None:
 def _format(path: str | Path) -> str:
     """The kind of file that an extension asks for."""
     extension = Path(path).suffix.lower()
-    if (name := extension.removeprefix(".")) not in FORMATS:
-        expected = f"one of {', '.join(f'.{name}' for name in FORMATS)}"
+    if (name := extension.removeprefix(".")) not in _WRITTEN:
+        expected = f"one of {', '.join(f'.{name}' for name in _WRITTEN)}"
         raise InputError(path, "file extension", extension or "none", expected, "The extension says the format.")
     return name

@@ -55,7 +55,7 @@ def unpacked(path: str | Path, elements: dict[str, np.ndarray]) -> dict[str, np.
         return bounds[:, :3] * (1 - shares) + bounds[:, 3:] * shares
 
     colors = between(color, _COLOR_BITS, _COLORS) if _has(chunks, _COLORS) else _shares(color, _COLOR_BITS)
-    sh = ((colors - 0.5) / _C0)[:, None, :]
+    sh = harmonics_of_colors(colors)
     if (rest := elements.get("sh")) is not None:
         names = [f"f_rest_{i}" for i in range(len(rest.dtype.names))]
         if len(rest) != count or len(names) not in (9, 24, 45) or not _has(rest, names):
@@ -65,14 +65,24 @@ def unpacked(path: str | Path, elements: dict[str, np.ndarray]) -> dict[str, np.
         table = np.concatenate([[-4.0], (np.arange(1, 255) + 0.5) / 32 - 4, [4.0]])
         values = table[np.stack([rest[name].astype(np.uint8) for name in names], axis=1)]
         sh = np.concatenate([sh, values.reshape(count, 3, -1).transpose(0, 2, 1)], axis=1)
-    opacities = ((color & 255) / 255).clip(_LEAST_OPACITY, 1 - _LEAST_OPACITY)
     return {
         "means": between(position, _VECTOR_BITS, _BOUNDS[:6]),
         "log_scales": between(scale, _VECTOR_BITS, _BOUNDS[6:]),
         "rotations": _rotations(rotation),
-        "opacity_logits": np.log(opacities / (1 - opacities)),
+        "opacity_logits": logits_of_opacities((color & 255) / 255),
         "sh": sh,
     }
+
+
+def harmonics_of_colors(colors: np.ndarray) -> np.ndarray:
+    """(N, 3) colours in [0, 1] -> (N, 1, 3) constant harmonics."""
+    return ((colors - 0.5) / _C0)[:, None, :]
+
+
+def logits_of_opacities(opacities: np.ndarray) -> np.ndarray:
+    """(N,) logits of opacities that a file rounds; 0 and 1 stand for what is near them."""
+    opacities = opacities.clip(_LEAST_OPACITY, 1 - _LEAST_OPACITY)
+    return np.log(opacities / (1 - opacities))
 
 
 def _has(rows: np.ndarray, names: tuple[str, ...] | list[str]) -> bool:
@@ -88,9 +98,13 @@ def _shares(words: np.ndarray, bits: tuple[tuple[int, int], ...]) -> np.ndarray:
 def _rotations(words: np.ndarray) -> np.ndarray:
     """(N, 4) float32 unit quaternions w, x, y, z."""
     smallest = (_shares(words, _ROTATION_BITS) - 0.5) * np.float32(np.sqrt(2))
+    return quaternions_of_smallest(smallest, (words >> 30).astype(np.int64))
+
+
+def quaternions_of_smallest(smallest: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(N, 4) float32 unit quaternions from their three smallest parts (N, 3), in order, and where the largest is."""
     largest = np.sqrt(np.maximum(1 - np.square(smallest).sum(axis=1), 0))
-    place = (words >> 30).astype(np.int64)
-    quaternions = np.empty((len(words), 4), np.float32)
+    quaternions = np.empty((len(place), 4), np.float32)
     others = np.arange(4)[None, :] != place[:, None]
     quaternions[others] = smallest.reshape(-1)
     quaternions[~others] = largest

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from machine.file_kinds import FileKind
 from settings.errors import InputError
 
-_EXPECTED = "3D Gaussians as .ply, .npz or .spz"
+_EXPECTED = "3D Gaussians as .ply, .npz, .spz, .splat or .sog"
 CONVERT = (
     "Convert it with SuperSplat (superspl.at/convert) or `npx @playcanvas/splat-transform {name} point_cloud.ply`."
 )
@@ -20,8 +18,8 @@ FROM_CHECKPOINT = (
 )
 _CHECKPOINTS = ("torch", "pickle", "safetensors", "npz", "npy", "hdf5")
 _SOG_WORDS = (b'"means"', b'"scales"', b'"quats"', b'"sh0"')
+_LONGEST_META = 1 << 24
 _KSPLAT_HEADER, _KSPLAT_SECTION = 4096, 1024
-_SPLAT_ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("color", "u1", 4), ("rotation", "u1", 4)])
 
 
 def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
@@ -31,7 +29,7 @@ def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
         kind: what its first bytes say, if anything.
     """
     path = Path(path)
-    splat = _splat_format(path, kind)
+    splat = _splat_format(path) if kind is None else None
     if splat is not None:
         raise InputError(path, "Gaussians", f"a {splat} splat", _EXPECTED, CONVERT.format(name=path.name))
     if kind is None:
@@ -42,11 +40,15 @@ def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
     raise InputError(path, "Gaussians", kind.name, _EXPECTED, hint)
 
 
-def _splat_format(path: Path, kind: FileKind | None) -> str | None:
-    """The name of a splat format that is known but not read."""
-    if kind is not None:
-        is_sog = kind.key == "sog" or (kind.key == "json" and all(word in path.read_bytes() for word in _SOG_WORDS))
-        return "SOG (PlayCanvas)" if is_sog else None
+def is_sog_json(path: str | Path) -> bool:
+    """Whether JSON text is the ``meta.json`` of an unpacked SOG."""
+    with open(path, "rb") as file:
+        text = file.read(_LONGEST_META)
+    return all(word in text for word in _SOG_WORDS)
+
+
+def _splat_format(path: Path) -> str | None:
+    """The name of a splat format without magic bytes that is known but not read."""
     with open(path, "rb") as file:
         head = file.read(_KSPLAT_HEADER)
     size = path.stat().st_size
@@ -54,8 +56,4 @@ def _splat_format(path: Path, kind: FileKind | None) -> str | None:
         sections, count = (int.from_bytes(head[place : place + 4], "little") for place in (4, 16))
         if sections > 0 and size >= _KSPLAT_HEADER + sections * _KSPLAT_SECTION and count:
             return ".ksplat (GaussianSplats3D)"
-    if size % _SPLAT_ROW.itemsize == 0:
-        rows = np.frombuffer(head[: len(head) // _SPLAT_ROW.itemsize * _SPLAT_ROW.itemsize], _SPLAT_ROW)
-        if (np.abs(rows["means"]) < 1e6).all() and ((rows["scales"] >= 0) & (rows["scales"] < 1e4)).all():
-            return ".splat (antimatter15)"
-    return f"{path.suffix.lower()} (by its name)" if path.suffix.lower() in (".splat", ".ksplat", ".sog") else None
+    return f"{path.suffix.lower()} (by its name)" if path.suffix.lower() in (".ksplat", ".sog") else None

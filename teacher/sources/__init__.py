@@ -13,6 +13,8 @@ from teacher.sources.source_kinds import (
     DatasetImages,
     LiveBricks,
     LiveGaussians,
+    LiveOrbit,
+    OrbitedGaussians,
     RasterizedGaussians,
     StoredViews,
 )
@@ -25,6 +27,8 @@ LIVE_SOURCES: dict[str, type[Source]] = {source.kind: source for source in (Live
 
 def source_of(config: Config) -> Source:
     """The source that the config names; nothing is read yet."""
+    if config.finds_cameras:
+        return (LiveOrbit if config.live else OrbitedGaussians)(config)
     return (LIVE_SOURCES if config.live else SOURCES)[config.teacher.kind](config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from scene.formats.nerfstudio_json import note_dataparser
 from scene.frames import Frames, chosen_frames, working_size
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
+from settings.config import Config
 from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
+from teacher.sources.orbit import Orbit, orbit_of_gaussians
 from teacher.sources.source import Asset, Source
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import (
@@ -29,6 +32,8 @@ from teacher.views.teacher_views import (
     views_from_images,
     views_from_outputs,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class StoredViews(Source):
@@ -73,6 +78,38 @@ class RasterizedGaussians(Source):
         note_off_centre(dataset, self.config.teacher.ply)
         note_dataparser(self.config.teacher.ply, self.config.data)
         return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
+
+
+class OrbitedGaussians(RasterizedGaussians):
+    """A 3DGS PLY alone, rendered from cameras that are found from its Gaussians: see ``orbit_of_gaussians``."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._orbit: Orbit | None = None
+
+    def assets(self) -> list[Asset]:
+        return [self.ply_asset()]
+
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        frames = self._frames(gaussians)
+        return _rasterized(self, gaussians, frames.cameras, frames.names, self.config.data.holdout_every)
+
+    def frames(self, split: str | None = None) -> tuple[Frames, str]:
+        if split is not None:
+            raise InputError("--split", "split", split, "none, since data.transforms is null: there is no dataset")
+        return self._frames(None if self._orbit else self.gaussians()), "the cameras found from the Gaussians"
+
+    def training_frames(self) -> tuple[Cameras, str]:
+        frames, source = self.frames()
+        return frames.cameras, source
+
+    def _frames(self, gaussians: Gaussians | None) -> Frames:
+        if self._orbit is None:
+            config = self.config
+            teacher, width = config.teacher, config.data.resolution
+            self._orbit = orbit_of_gaussians(gaussians, teacher.orbit, teacher.frames, width, config.seed)
+            _log.info("cameras found from the Gaussians: %s", self._orbit.words)
+        return _named_orbit(self._orbit.cameras, self.config.teacher.ply)
 
 
 class DatasetImages(Source):
@@ -135,9 +172,8 @@ class BrickScene(Source):
             raise InputError("--split", "split", split, "none, since teacher.kind is bricks: it has no dataset")
         size = self.config.data.resolution
         cameras = orbit_cameras(self.config.teacher.frames, size, size, self.config.seed)
-        names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
         source = "the built-in scene's cameras"
-        return Frames(cameras, names, (None,) * len(cameras), Path(source)), source
+        return _named_orbit(cameras, Path(source)), source
 
     def training_frames(self) -> tuple[Cameras, str]:
         frames, source = self.frames()
@@ -182,6 +218,19 @@ class LiveBricks(BrickScene):
 
     def poses(self, views: TeacherViews) -> PoseSampler:
         return _poses_near(self, views.cameras[~views.holdout])
+
+
+class LiveOrbit(OrbitedGaussians):
+    """A PLY alone, rendered on near those of the cameras found for it that are not held out."""
+
+    def poses(self, views: TeacherViews) -> PoseSampler:
+        return _poses_near(self, views.cameras[~views.holdout])
+
+
+def _named_orbit(cameras: Cameras, source: Path) -> Frames:
+    """The frames of cameras that no dataset names."""
+    names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
+    return Frames(cameras, names, (None,) * len(cameras), source)
 
 
 def _poses_near(source: Source, cameras: Cameras) -> PoseSampler:

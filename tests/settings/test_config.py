@@ -137,3 +137,20 @@ def test_depth_kinds_are_the_teachers():
 def test_background_colours():
     assert background_rgb("white") == (1.0, 1.0, 1.0) and background_rgb("black") == (0.0, 0.0, 0.0)
     assert background_rgb((0.1, 0.2, 0.3)) == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field", "expected"),
+    [
+        ([], "data.transforms", "a value, since data.resolution is null too"),
+        (["data.resolution=8", "data.train_transforms=t.json"], "data.train_transforms", "null, since data.transforms"),
+        (["data.resolution=8", "data.ground_truth={split: train}"], "data.ground_truth", "since there is no dataset"),
+        (["teacher.orbit.up=[0, 0, 0]"], "teacher.orbit.up", "a direction"),
+        (["teacher.orbit.elevation=[30, 10]"], "teacher.orbit.elevation", "the lower one first"),
+        (["teacher.orbit.elevation=[30, 90]"], "teacher.orbit.elevation", "each a number in [-85, 85]"),
+        (["teacher.orbit.distance=0"], "teacher.orbit.distance", "a number > 0 or null"),
+    ],
+)
+def test_gaussians_without_a_dataset(write, overrides, field, expected):
+    error = refusal(write(VIEWS), "teacher.kind=gaussians", "data.transforms=null", *overrides)
+    assert error.field == field and expected in error.expected

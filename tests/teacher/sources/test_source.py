@@ -210,3 +210,30 @@ def test_the_json_to_train_on_is_there_and_another(write, tmp_path):
     check_assets(load_config(path, ["teacher.kind=gaussians", *live, "teacher.outputs=null"], tmp_path))
     # Of a teacher whose views are of the split itself, the frames that are not held out may be trained on.
     check_assets(load_config(path, ["teacher.kind=gaussians", "data.ground_truth={split: test}"], tmp_path))
+
+
+ALONE = ("teacher.kind=gaussians", "data.transforms=null", "data.resolution=24", "teacher.frames=12")
+
+
+def test_gaussians_alone_are_seen_from_cameras_found_for_them(toy, caplog) -> None:
+    caplog.set_level("INFO")
+    config = load_config(toy, ALONE, toy.parent)
+    check_assets(config)
+    teacher, source = load_teacher(config), source_of(config)
+    views = teacher.views
+    assert len(views) == 12 and views.holdout.nonzero()[:, 0].tolist() == [0, 4, 8]
+    assert views.names[3] == "orbit_003" and views.ground_truth is None and teacher.poses is None
+    assert caplog.text.count("cameras found from the Gaussians: 12 around") == 1
+    output = Rasterizer(block_of_gaussians()).render(views.cameras, 3)
+    assert 0.2 < output.alpha.mean() < 0.8
+    torch.testing.assert_close(views.image(3, (0.0, 0.0, 0.0)), output.rgb, atol=0.01, rtol=0)
+    frames, _ = source.frames()
+    assert torch.equal(frames.cameras.c2w, views.cameras.c2w)
+    with pytest.raises(InputError, match="--split: split: found train, expected none"):
+        source.frames("train")
+
+
+def test_gaussians_alone_rendered_live_near_the_cameras_that_are_not_held_out(toy) -> None:
+    teacher = teacher_of(toy, *ALONE, "teacher.live=true")
+    assert len(teacher.views) == 12 and int(teacher.views.holdout.sum()) == 3
+    assert torch.equal(teacher.training_cameras.c2w, teacher.views.cameras[~teacher.views.holdout].c2w)

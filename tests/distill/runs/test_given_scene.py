@@ -1,4 +1,4 @@
-"""``--model DIR`` and ``--source DIR``."""
+"""``--model DIR``, ``--source DIR`` and what does not go together."""
 
 import argparse
 import json
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from distill.runs.command_line import add_config_options, config_of
-from distill.runs.model_folder import model_layers
 from lego_response_distill import main
 from scene.images import write_image
 from settings.errors import InputError
@@ -92,10 +91,10 @@ def test_a_live_teacher_of_a_capture_keeps_to_the_frames_not_held_out(model):
 
 def test_folders_that_are_none_are_named(model, tmp_path):
     with pytest.raises(InputError, match="--model: folder: found .*nowhere, nothing"):
-        model_layers(tmp_path / "nowhere", None, has_config=False)
+        config("--model", tmp_path / "nowhere")
     with pytest.raises(InputError, match="--source: folder: found .*cfg_args, a file"):
-        model_layers(model, model / "cfg_args", has_config=False)
-    with pytest.raises(InputError, match="expected a YAML config, or --model DIR or --source DIR"):
+        config("--model", model, "--source", model / "cfg_args")
+    with pytest.raises(InputError, match="or --model DIR, --source DIR or --splat FILE"):
         config()
 
 
@@ -103,3 +102,12 @@ def test_one_line_distils_a_model(model, tmp_path, capsys):
     assert main(["--model", str(model), "--output", str(tmp_path), "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "my_toy/student" in text and f"{FRAMES} at {SIZE}x{SIZE}: {FRAMES - 3} to train on, 3 held out" in text
+
+
+def test_gaussians_alone_have_no_cameras_beside_them(model):
+    with pytest.raises(InputError, match="--splat: found --model or --source too"):
+        config("--splat", "a.ply", "--model", model)
+    with pytest.raises(InputError, match="--up: found no --splat"):
+        config("--model", model, "--up=-y")
+    with pytest.raises(InputError, match="--config: found nothing"):
+        config()

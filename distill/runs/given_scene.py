@@ -1,0 +1,115 @@
+"""``--model DIR``, ``--source DIR`` and ``--splat FILE``: what a config would say of a trained model's folder, of a
+capture, and of Gaussians alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from scene.formats import load_frames
+from scene.formats.graphdeco import latest_ply, read_arguments
+from settings.data import DataConfig
+from settings.errors import InputError
+from settings.loading import REPO_ROOT
+
+_MODEL_CONFIG = REPO_ROOT / "configs" / "base" / "model.yaml"
+_SPLAT_CONFIG = REPO_ROOT / "configs" / "splat.yaml"
+_WIDTH = 200  # of views in _MODEL_CONFIG
+
+Layers = list[tuple[str, dict[str, Any]]]
+
+
+def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
+    """The config that options name or imply, and sections over it, each with its option: see ``load_config``.
+
+    Args:
+        arguments: config, and where the command has them model, source, splat and up; each may be None.
+
+    Raises:
+        InputError: nothing is given or what does not go together, or a folder is not there.
+    """
+    given = {name: getattr(arguments, name, None) for name in ("model", "source", "splat", "up")}
+    config, model, source, splat = arguments.config, given["model"], given["source"], given["splat"]
+    if splat is None and given["up"] is not None:
+        raise InputError("command line", "--up", "no --splat", "--splat FILE", "Or set teacher.orbit.up.")
+    if splat is not None:
+        if model is not None or source is not None:
+            hint = "With cameras, give the model's folder alone."
+            raise InputError("command line", "--splat", "--model or --source too", "one of them", hint)
+        return config or _SPLAT_CONFIG, [("--splat", _of_splat(splat, given["up"]))]
+    for option, folder in (("--model", model), ("--source", source)):
+        if folder is not None and not folder.is_dir():
+            found = "a file" if folder.exists() else "nothing"
+            raise InputError(option, "folder", f"{folder}, {found}", "an existing folder")
+    if model is not None:
+        layers = [("--model", _of_model(model.absolute(), source and source.absolute(), config is not None))]
+        return config or _MODEL_CONFIG, layers
+    if source is not None:
+        return config or _MODEL_CONFIG, [("--source", _of_source(source.absolute(), config is not None))]
+    if config is None:
+        expected = "a YAML config, or --model DIR, --source DIR or --splat FILE"
+        raise InputError("command line", "--config", "nothing", expected, "See configs/.")
+    return config, []
+
+
+def direction(text: str) -> list[float]:
+    """An axis, ``-y``, or three numbers, ``0,-1,0``."""
+    sign, axis = (-1.0, text[1:]) if text[:1] == "-" else (1.0, text.removeprefix("+"))
+    if axis in ("x", "y", "z"):
+        return [sign * (axis == name) for name in "xyz"]
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 3 or not any(values):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected x, y, z, -x, -y, -z or three numbers: 0,-1,0.1")
+    return values
+
+
+def _of_splat(path: Path, up: list[float] | None) -> dict[str, Any]:
+    """The scene is called like the file or the folder of its model."""
+    path = Path(os.path.abspath(path))
+    names = [path.name.partition(".")[0], *(folder.name for folder in path.parents)]
+    name = next((name for name in names if name and not re.fullmatch(r"point_cloud|iteration_\d+", name)), "splat")
+    scene = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100]
+    orbit = {} if up is None else {"orbit": {"up": up}}
+    teacher = {"kind": "gaussians", "ply": str(path), "outputs": None, **orbit}
+    return {"scene": scene, "data": {"transforms": None, "train_transforms": None}, "teacher": teacher}
+
+
+def _of_model(model: Path, source: Path | None, has_config: bool) -> dict[str, Any]:
+    arguments = read_arguments(model)
+    data: dict[str, Any] = {"transforms": str(model)}
+    if source is not None:
+        data["images"] = str(source)
+    sections: dict[str, Any] = {"data": data, "teacher": {"kind": "gaussians", "ply": str(latest_ply(model))}}
+    if not has_config:
+        trained_on = PureWindowsPath(str(arguments.get("source_path", ""))).name
+        data |= _size(model, DataConfig(images=source))
+        background = "white" if arguments.get("white_background") is True else "black"
+        sections |= {"scene": _name(trained_on or model.name), "render": {"background": background}}
+        sections["teacher"]["background"] = background
+    return sections
+
+
+def _of_source(source: Path, has_config: bool) -> dict[str, Any]:
+    data = {"transforms": str(source)}
+    if has_config:
+        return {"data": data}
+    sections = {"scene": _name(source.name), "run": "images", "teacher": {"kind": "images"}}
+    return sections | {"data": data | _size(source, DataConfig()), "loss": {"depth": {"weight": 0.0}}}
+
+
+def _size(dataset: Path, data: DataConfig) -> dict[str, int]:
+    """The working width, where the dataset's is less than that of the model's config."""
+    width = load_frames(dataset, data=data).cameras.width
+    return {"resolution": width} if width < _WIDTH else {}
+
+
+def _name(text: str) -> str:
+    """The name as one of a results folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-")[:100] or "model"

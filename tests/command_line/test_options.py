@@ -1,0 +1,51 @@
+"""The options that name a run: a config, or Gaussians alone."""
+
+import argparse
+
+import pytest
+
+from distill.runs.command_line import add_config_options, config_of
+from settings.errors import InputError
+
+
+def config(*arguments):
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    return config_of(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.mark.parametrize(
+    ("file", "scene"),
+    [
+        ("my truck.ply", "my_truck"),
+        ("guitar.compressed.ply", "guitar"),
+        ("garden/point_cloud/iteration_30000/point_cloud.ply", "garden"),
+        ("Stadt ü.splat", "Stadt_"),
+    ],
+)
+def test_gaussians_alone_need_no_config_and_name_the_scene(tmp_path, file, scene):
+    found = config("--splat", tmp_path / file, "--up=-y", "--set", "teacher.frames=9")
+    assert found.teacher.ply == tmp_path / file and found.finds_cameras and found.scene == scene
+    assert found.teacher.orbit.up == (0, -1, 0) and found.teacher.frames == 9
+
+
+def test_gaussians_alone_with_a_config_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "own.yaml").write_text(
+        "scene: a\nrun: b\ndata: {transforms: t.json, resolution: 50}\nteacher: {kind: views, outputs: out}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = config("--config", tmp_path / "own.yaml", "--splat", "x.splat", "--assets", "/assets")
+    assert found.teacher.ply == tmp_path / "x.splat" and found.data.resolution == 50 and found.run == "b"
+    assert found.finds_cameras and found.teacher.outputs is None and found.teacher.orbit.up == "auto"
+    assert config("--splat", "x.splat", "--up", "0,-1,0.5").teacher.orbit.up == (0, -1, 0.5)
+
+
+def test_refused(tmp_path, capsys):
+    with pytest.raises(InputError, match="--config: found nothing, expected a YAML config, .* or --splat FILE"):
+        config()
+    with pytest.raises(InputError, match="--up: found no --splat"):
+        config("--config", tmp_path / "own.yaml", "--up", "z")
+    for up in ("w", "1,2", "0,0,0", "nan,0"):
+        with pytest.raises(SystemExit):
+            config("--splat", "x.ply", "--up", up)
+    assert "expected x, y, z, -x, -y, -z or three numbers" in capsys.readouterr().err
