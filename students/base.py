@@ -174,7 +174,7 @@ class Student(nn.Module, ABC):
         """Density (N,) at world positions (N, 3), without gradients."""
 
     def fused_field(self) -> Field | None:
-        """What ``render_fused`` needs to know of the field; None of a student it does not know."""
+        """What ``FusedRenderer`` needs to know of the field; None of a student it does not know."""
         return None
 
     def varying_parts(self) -> list[str]:

@@ -21,7 +21,7 @@ from distill.compression.rounded_training import RoundedTraining
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import Model, restore_model
-from distill.rendering.renderer import render_frame
+from distill.rendering.renderer import FrameRenderer
 from distill.runs.session import make_sampler
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device
@@ -267,9 +267,9 @@ def _psnr_of(config: Config, teacher: Teacher, model: Model, device: torch.devic
 
     def measure() -> float:
         model.student.eval()
-        found = []
+        found, renderer = [], FrameRenderer(model.student, model.grid, model.settings)
         for index, reference in references.items():
-            rgb = render_frame(model.student, model.grid, cameras, index, model.settings, background).rgb
+            rgb = renderer.render(cameras, index, background).rgb
             error = ((rgb.nan_to_num() * 255).round() / 255 - reference).square().mean()
             found.append(-10 * torch.log10(error.clamp(min=1e-10)).item())
         model.student.train()

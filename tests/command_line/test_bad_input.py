@@ -160,12 +160,15 @@ def test_triton_on_a_cpu_is_for_tests(tmp_path, capsys, monkeypatch) -> None:
 
 
 def test_the_fused_renderer_where_it_cannot_run(tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     config = write_toy_scene(tmp_path)
-    half = arguments(config, "--device", "cpu", "--set", "render.fused=true", "--set", "render.precision=float16")
-    assert main(half) == 2
+    chosen = "kernels=triton", "render.fused=true", "student.shading=deferred"
+    assert main(arguments(config, *(part for each in chosen for part in ("--set", each)))) == 2
     error = capsys.readouterr().err
-    assert "render.fused: found true, expected auto or false. The fused renderer cannot run: on the CPU" in error
+    assert (
+        "render.fused: found true, expected auto or false. The fused renderer cannot run: its Triton twin does not know deferred"
+        in error
+    )
     assert not (tmp_path / "results").exists()
 
 

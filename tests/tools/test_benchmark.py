@@ -34,11 +34,11 @@ def test_every_implementation_of_the_kernels_is_timed(capsys):
 def test_training_and_rendering_of_both_students(capsys):
     assert main(["--only", "training", "--only", "rendering", "--tiny", "--repeats", "1"]) == 0
     out = capsys.readouterr().out
-    rows = rows_of(out)
+    rows, fused = rows_of(out), ("numba, fused", "numba, fused, float16")
     assert [(row[0].split(",")[0].split()[:2], row[1]) for row in rows] == [
         ([what, student], name)
         for student in ("hash_grid", "kilo_uniform")
-        for what, names in (("training", ("torch", "numba")), ("rendering", ("torch", "numba", "numba, fused")))
+        for what, names in (("training", ("torch", "numba")), ("rendering", ("torch", "numba", *fused)))
         for name in names
     ]
     assert all("steps/s" in row[6] and "rays/s" in row[6] for row in rows if row[0].startswith("training"))
