@@ -69,39 +69,39 @@ def product(rows, inner, a, row_stride, inner_stride, b, columns, start, c):
     A's element (r, k) is ``a[r * row_stride + k * inner_stride]``, B is (inner, columns); all flat. Rows are made up
     to a multiple of 4, ``columns`` is one of 8. Sums begin with zero (0), ``c`` itself (1) or row ``inner`` of B (2).
     """
-    zero = splat(_ZERO, LANES)
+    zero, along = splat(_ZERO, LANES), np.uint64(inner_stride)  # unsigned: no check for negative indices
     for row in range(0, rows, ROWS):
-        r0 = row * row_stride
-        r1, r2, r3 = r0 + row_stride, r0 + 2 * row_stride, r0 + 3 * row_stride
         t0 = row * columns
         t1, t2, t3 = t0 + columns, t0 + 2 * columns, t0 + 3 * columns
         column = 0
         while column < columns:
             # Two vectors of columns at once; the second repeats the first where there is but one left.
             other = min(column + LANES, columns - LANES)
+            x0 = x1 = x2 = x3 = y0 = y1 = y2 = y3 = zero
             if start == 1:
                 x0, y0 = load(c, t0 + column, LANES), load(c, t0 + other, LANES)
                 x1, y1 = load(c, t1 + column, LANES), load(c, t1 + other, LANES)
                 x2, y2 = load(c, t2 + column, LANES), load(c, t2 + other, LANES)
                 x3, y3 = load(c, t3 + column, LANES), load(c, t3 + other, LANES)
-            else:
-                x0 = y0 = zero
-                if start == 2:
-                    x0, y0 = load(b, inner * columns + column, LANES), load(b, inner * columns + other, LANES)
+            elif start == 2:
+                x0, y0 = load(b, inner * columns + column, LANES), load(b, inner * columns + other, LANES)
                 x1 = x2 = x3 = x0
                 y1 = y2 = y3 = y0
-            at = np.int64(0)
-            for k in range(inner):
-                x, y = load(b, k * columns + column, LANES), load(b, k * columns + other, LANES)
-                value = splat(a[r0 + at], LANES)
+            r0, r1 = np.uint64(row * row_stride), np.uint64((row + 1) * row_stride)
+            r2, r3 = np.uint64((row + 2) * row_stride), np.uint64((row + 3) * row_stride)
+            p, q = column, other
+            for _ in range(inner):
+                x, y = load(b, p, LANES), load(b, q, LANES)
+                value = splat(a[r0], LANES)
                 x0, y0 = x0 + value * x, y0 + value * y
-                value = splat(a[r1 + at], LANES)
+                value = splat(a[r1], LANES)
                 x1, y1 = x1 + value * x, y1 + value * y
-                value = splat(a[r2 + at], LANES)
+                value = splat(a[r2], LANES)
                 x2, y2 = x2 + value * x, y2 + value * y
-                value = splat(a[r3 + at], LANES)
+                value = splat(a[r3], LANES)
                 x3, y3 = x3 + value * x, y3 + value * y
-                at += inner_stride
+                r0, r1, r2, r3 = r0 + along, r1 + along, r2 + along, r3 + along
+                p, q = p + columns, q + columns
             store(c, t0 + column, x0)
             store(c, t1 + column, x1)
             store(c, t2 + column, x2)

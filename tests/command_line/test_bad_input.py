@@ -165,10 +165,7 @@ def test_the_fused_renderer_where_it_cannot_run(tmp_path, capsys, monkeypatch) -
     chosen = "kernels=triton", "render.fused=true", "student.shading=deferred"
     assert main(arguments(config, *(part for each in chosen for part in ("--set", each)))) == 2
     error = capsys.readouterr().err
-    assert (
-        "render.fused: found true, expected auto or false. The fused renderer cannot run: its Triton twin does not know deferred"
-        in error
-    )
+    assert "render.fused: found true, expected auto or false. The fused renderer cannot run: its Triton twin" in error
     assert not (tmp_path / "results").exists()
 
 
