@@ -9,12 +9,10 @@ from torch import Tensor
 
 from kernels.cell_routing_numba import count_evaluations, fill_evaluations
 from kernels.fused_rays_numba import (
-    BLOCK,
     GRAIN,
     TILE,
     add_densities,
     add_rows,
-    density_of,
     drop_ended,
     fill_bases,
     load_color_inputs,
@@ -29,7 +27,7 @@ from kernels.fused_rays_numba import (
 )
 from kernels.grouped_layout import LEAK
 from kernels.grouped_mlp_numba import encode
-from kernels.layers_numba import Networks, pack, padded, run_network
+from kernels.layers_numba import BLOCK, Networks, density_of, pack, padded, run_network
 from kernels.threads import FAST, parallel_for
 
 _LEAK, _ZERO, _ONE = np.float32(LEAK), np.float32(0), np.float32(1)

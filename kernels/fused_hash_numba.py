@@ -7,13 +7,11 @@ import torch
 from numba import njit
 
 from kernels.fused_rays_numba import (
-    BLOCK,
     GRAIN,
     TILE,
     add_colors,
     add_densities,
     add_rows,
-    density_of,
     drop_ended,
     fill_bases,
     load_color_inputs,
@@ -27,7 +25,7 @@ from kernels.fused_rays_numba import (
     tile_count,
 )
 from kernels.hash_encoding_numba import encode_block, new_points
-from kernels.layers_numba import pack, padded, run_network
+from kernels.layers_numba import BLOCK, density_of, pack, padded, run_network
 from kernels.threads import FAST, parallel_for
 
 _RELU = np.float32(0)

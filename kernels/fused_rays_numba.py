@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.layers_numba import LANES
+from kernels.layers_numba import BLOCK, LANES
 from kernels.ray_marching_numba import cell_direction, next_bin
 from kernels.ray_samples import COARSE
 from kernels.simd import load, splat, store
@@ -17,10 +17,8 @@ from kernels.spherical_harmonics_numba import fill_sh_basis
 from kernels.threads import FAST
 
 TILE = 8  # pixels along a side
-BLOCK = 64  # samples of a turn at most
 _MOST = 4  # of one ray: those beyond the sample that ends it are for nothing
 GRAIN = 16  # tiles in one task
-_LIMIT = np.float32(15)  # of a density's logarithm
 # What a sample of less weight adds to a picture is left black: a thousand of them are less than three grey levels.
 _LEAST_WEIGHT = np.float32(1e-5)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
@@ -167,12 +165,6 @@ def place_samples(n, rays, tile, samples, corner, scale, places):
         ray = ray_of[owner[s]]
         for axis in range(3):
             places[axis, s] = (origins[ray, axis] + t[s] * directions[ray, axis] - corner[axis]) * scale[axis]
-
-
-@njit(**FAST)
-def density_of(raw):
-    """From a density network's first output."""
-    return np.exp(min(raw, _LIMIT))
 
 
 @njit(**FAST)

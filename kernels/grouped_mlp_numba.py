@@ -13,12 +13,12 @@ from numba import njit
 from torch import Tensor
 
 from kernels.grouped_layout import LEAK, GroupedLayout
+from kernels.layers_numba import MAX_RAW, density_of
 from kernels.threads import FAST, SINGLE_THREAD_GEMM, parallel_for
 
 _BLOCK = 160
 _PIECE = 4096  # points of one cell that one thread takes at a time
 _GRAIN = 2048
-MAX_RAW = np.float32(15)
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 _LEAK = np.float32(LEAK)
 _QUARTER, _HALF_PI = np.float32(0.25), np.float32(np.pi / 2)
@@ -221,7 +221,7 @@ def _density(start, stop, pieces, order, x, density_parameters, dims, frequencie
             run_layers(density_parameters[cell], dims, 0, layers, n, activations)
             raw = activations[layers, (dims[layers - 1, 1] - 1) * n :]
             for s in range(n):
-                density[order[first + s]] = np.exp(min(raw[s], MAX_RAW))
+                density[order[first + s]] = density_of(raw[s])
 
 
 @njit(**FAST)
@@ -247,7 +247,7 @@ def _forward(
             )  # fmt: skip
             for s in range(n):
                 point = order[first + s]
-                density[point] = np.exp(min(raw[s], MAX_RAW))
+                density[point] = density_of(raw[s])
                 for c in range(rgb.shape[1]):
                     rgb[point, c] = _ONE / (_ONE + np.exp(-activations[layers, c * n + s]))
                 for c in range(hidden.shape[1]):

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from kernels.adam import ROWS_PER_FLAG, TouchedRows
 from kernels.hash_layout import PRIME_Y, PRIME_Z, HashLayout
+from kernels.layers_numba import BLOCK
 from kernels.simd import load, maximum, minimum, prefetch, splat, store, to_float, to_integer
 from kernels.threads import FAST, parallel_for
 
-BLOCK = 64  # points whose vertices are found at a time
 _GRAIN = 4096
 _LANES = 8
 _PRIMES = np.array([PRIME_Y, PRIME_Z], np.uint32).view(np.int32)

@@ -19,7 +19,9 @@ from kernels.simd import load, maximum, splat, store
 from kernels.threads import FAST
 
 LANES = 8
-ROWS = 4  # samples that are seen together: buffers have room for a multiple
+ROWS = 4  # samples whose sums are in registers: buffers have room for a multiple
+BLOCK = 64  # samples whose activations are in the caches
+MAX_RAW = np.float32(15)  # of a density's logarithm
 _ZERO = np.float32(0)
 
 
@@ -120,6 +122,12 @@ def bend(count, slope, values):
     for i in range(0, count, LANES):
         value = load(values, i, LANES)
         store(values, i, maximum(value, value * steep))
+
+
+@njit(**FAST)
+def density_of(raw):
+    """From a density network's output."""
+    return np.exp(min(raw, MAX_RAW))
 
 
 @njit(**FAST)

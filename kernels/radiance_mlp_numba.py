@@ -12,12 +12,10 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.layers_numba import ROWS, Networks, bend, pack, product, unpack
+from kernels.layers_numba import BLOCK, MAX_RAW, ROWS, Networks, bend, density_of, pack, product, unpack
 from kernels.threads import FAST, parallel_for
 
 _GRAIN = 4096
-_BLOCK = 64
-_MAX_RAW = np.float32(15)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
@@ -73,7 +71,7 @@ def _pack(weights: Sequence[Tensor]) -> Networks:
 @njit(**FAST)
 def _new_block(dims):
     """Room for a block's rows: the input of each layer and the last one's output."""
-    return np.zeros((len(dims) + 1, _BLOCK * max(dims[:, 1].max(), dims[:, 2].max())), np.float32)
+    return np.zeros((len(dims) + 1, BLOCK * max(dims[:, 1].max(), dims[:, 2].max())), np.float32)
 
 
 @njit(**FAST)
@@ -103,12 +101,12 @@ def _density(start, stop, features, parameters, dims, density):
     """``density[start:stop]`` from features (N, C)."""
     layers, activations = len(dims), _new_block(dims)
     width = dims[-1, 2]
-    for first in range(start, stop, _BLOCK):
-        n = min(stop - first, _BLOCK)
+    for first in range(start, stop, BLOCK):
+        n = min(stop - first, BLOCK)
         _load_rows(features, first, n, dims[0, 1], activations[0])
         _run_layers(n, parameters, dims, 0, layers, 0, activations)
         for s in range(n):
-            density[first + s] = np.exp(min(activations[layers, s * width], _MAX_RAW))
+            density[first + s] = density_of(activations[layers, s * width])
 
 
 @njit(**FAST)
@@ -142,14 +140,14 @@ def _forward(
     """
     layers, activations = len(dims), _new_block(dims)
     width, color_width, hidden_width = dims[density_layers - 1, 2], dims[-1, 2], dims[0, 2]
-    raw = np.empty(_BLOCK * width, np.float32)
-    for first in range(start, stop, _BLOCK):
-        n = min(stop - first, _BLOCK)
+    raw = np.empty(BLOCK * width, np.float32)
+    for first in range(start, stop, BLOCK):
+        n = min(stop - first, BLOCK)
         _forward_block(
             first, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
         )  # fmt: skip
         for s in range(n):
-            density[first + s] = np.exp(min(raw[s * width], _MAX_RAW))
+            density[first + s] = density_of(raw[s * width])
             for c in range(rgb.shape[1]):
                 rgb[first + s, c] = _ONE / (_ONE + np.exp(-activations[layers, s * color_width + c]))
             for c in range(hidden.shape[1]):
@@ -190,10 +188,10 @@ def _backward(
     """Fills ``grad_features[start:stop]`` and adds the weights' gradient to ``partial[start // grain]``."""
     layers, activations, grads = len(dims), _new_block(dims), _new_block(dims)
     width, color_width, total = dims[density_layers - 1, 2], dims[-1, 2], partial[start // grain]
-    raw, raw_grads = np.empty(_BLOCK * width, np.float32), np.zeros(_BLOCK * width, np.float32)
-    least_density = np.exp(-_MAX_RAW)
-    for first in range(start, stop, _BLOCK):
-        n = min(stop - first, _BLOCK)
+    raw, raw_grads = np.empty(BLOCK * width, np.float32), np.zeros(BLOCK * width, np.float32)
+    least_density = np.exp(-MAX_RAW)
+    for first in range(start, stop, BLOCK):
+        n = min(stop - first, BLOCK)
         _forward_block(
             first, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
         )  # fmt: skip

@@ -43,17 +43,14 @@ def _lanes(count):
 @intrinsic(prefer_literal=True)
 def load(typing, array, index, lanes):
     """``lanes`` neighbours of a flat array from ``index`` on; int16 is taken for the bits of a float16."""
-    narrow = {types.int16: ir.HalfType(), types.int8: ir.IntType(8)}.get(array.dtype)
-    vector = Vector(types.float32 if narrow else array.dtype, _lanes(lanes))
+    half = array.dtype == types.int16
+    vector = Vector(types.float32 if half else array.dtype, _lanes(lanes))
 
     def generate(context, builder, signature, args):
-        place = ir.VectorType(narrow or _LLVM[vector.element], vector.lanes)
+        place = ir.VectorType(ir.HalfType() if half else _LLVM[vector.element], vector.lanes)
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1], place)
         value = builder.load(pointer, align=array.dtype.bitwidth // 8)
-        if narrow is None:
-            return value
-        floats = ir.VectorType(ir.FloatType(), vector.lanes)
-        return builder.fpext(value, floats) if array.dtype == types.int16 else builder.sitofp(value, floats)
+        return builder.fpext(value, ir.VectorType(ir.FloatType(), vector.lanes)) if half else value
 
     return vector(array, types.intp, lanes), generate
 

@@ -75,10 +75,9 @@ def _of_splat(path: Path, up: list[float] | None) -> dict[str, Any]:
     path = Path(os.path.abspath(path))
     names = [path.name.partition(".")[0], *(folder.name for folder in path.parents)]
     name = next((name for name in names if name and not re.fullmatch(r"point_cloud|iteration_\d+", name)), "splat")
-    scene = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100]
     orbit = {} if up is None else {"orbit": {"up": up}}
     teacher = {"kind": "gaussians", "ply": str(path), "outputs": None, **orbit}
-    return {"scene": scene, "data": {"transforms": None, "train_transforms": None}, "teacher": teacher}
+    return {"scene": _name(name), "data": {"transforms": None, "train_transforms": None}, "teacher": teacher}
 
 
 def _of_model(model: Path, source: Path | None, has_config: bool) -> dict[str, Any]:
