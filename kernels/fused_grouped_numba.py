@@ -27,7 +27,7 @@ from kernels.fused_rays_numba import (
 )
 from kernels.grouped_layout import LEAK
 from kernels.grouped_mlp_numba import encode
-from kernels.layers_numba import BLOCK, Networks, density_of, pack, padded, run_network
+from kernels.layers_numba import BLOCK, LANES, Networks, density_of, pack, padded, run_network
 from kernels.threads import FAST, parallel_for
 
 _LEAK, _ZERO, _ONE = np.float32(LEAK), np.float32(0), np.float32(1)
@@ -110,15 +110,15 @@ def _render(
     # Of an evaluation of a sample by a cell: where, by which, for which and how much; what the density network says.
     local, cell, share = np.empty((most, 3), np.float32), np.empty(most, np.int64), np.empty(most, np.float32)
     point, order, ends = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
-    inside, last_of = np.zeros(most * raw_width, np.float32), np.empty(BLOCK, np.int64)
+    inside, last_of = np.zeros(most * raw_width + LANES, np.float32), np.empty(BLOCK, np.int64)
     columns, rows, activations = (
-        np.empty(widest, np.float32), np.zeros(widest, np.float32), np.zeros((2, widest), np.float32)
+        np.empty(widest, np.float32), np.zeros(widest, np.float32), np.zeros((2, widest + LANES), np.float32)
     )  # fmt: skip
-    inputs, seen = np.zeros(BLOCK * stride, np.float32), np.empty(TILE * TILE, np.int64)
+    inputs, seen = np.zeros(BLOCK * stride + LANES, np.float32), np.empty(TILE * TILE, np.int64)
     color = np.empty((BLOCK, 3), np.float32)
     for number in range(start, stop):
         opened, alive = open_tile(number, width, rays, grid, step, tile, picture)
-        fill_bases(opened, directions, tile, bases)
+        fill_bases(opened, directions, basis, tile, bases)
         while alive > 0:
             n = take_samples(alive, BLOCK, grid, step, limit, tile, samples)
             if n == 0:

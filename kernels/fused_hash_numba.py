@@ -25,7 +25,7 @@ from kernels.fused_rays_numba import (
     tile_count,
 )
 from kernels.hash_encoding_numba import encode_block, new_points
-from kernels.layers_numba import BLOCK, density_of, pack, padded, run_network
+from kernels.layers_numba import BLOCK, LANES, density_of, pack, padded, run_network
 from kernels.threads import FAST, parallel_for
 
 _RELU = np.float32(0)
@@ -71,12 +71,12 @@ def _render(
     channels, raw_width = len(scales) * len(entry), density_dims[-1, 2]
     tile, samples, points = new_tile(raw_width), new_samples(), new_points()
     _, owner, density, weights, shown = samples
-    sums, bases = tile[7], np.empty((TILE * TILE, basis), np.float32)
-    rows, activations = np.zeros(BLOCK * channels, np.float32), np.zeros((2, widest), np.float32)
-    inputs, seen = np.zeros(BLOCK * stride, np.float32), np.empty(TILE * TILE, np.int64)
+    sums, bases = tile[7], np.zeros((TILE * TILE, -(-basis // LANES) * LANES), np.float32)
+    rows, activations = np.zeros(BLOCK * channels, np.float32), np.zeros((2, widest + LANES), np.float32)
+    inputs, seen = np.zeros(BLOCK * stride + LANES, np.float32), np.empty(TILE * TILE, np.int64)
     for number in range(start, stop):
         opened, alive = open_tile(number, width, rays, grid, step, tile, picture)
-        fill_bases(opened, directions, tile, bases)
+        fill_bases(opened, directions, basis, tile, bases)
         while alive > 0:
             n = take_samples(alive, BLOCK, grid, step, limit, tile, samples)
             if n == 0:

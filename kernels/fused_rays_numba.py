@@ -39,7 +39,7 @@ def new_tile(channels):
     count = TILE * TILE
     way, reach = np.empty((9, count), np.float32), np.empty((2, count), np.float32)
     bins, taken, light = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.float32)
-    sums = np.zeros(count * channels, np.float32)
+    sums = np.zeros(count * channels + LANES, np.float32)
     return np.empty(count, np.int64), np.empty(count, np.int64), way, reach, bins, taken, light, sums
 
 
@@ -210,12 +210,12 @@ def add_rows(factor, rows, source, sums, target, width):
 
 
 @njit(**FAST)
-def fill_bases(alive, directions, tile, bases):
-    """Direction bases of a tile's rays, a row each."""
+def fill_bases(alive, directions, count, tile, bases):
+    """Direction bases of a tile's rays, ``count`` values and zeros in a row each."""
     ray_of = tile[1]
     for r in range(alive):
         ray = ray_of[r]
-        fill_sh_basis(directions[ray, 0], directions[ray, 1], directions[ray, 2], bases[r])
+        fill_sh_basis(directions[ray, 0], directions[ray, 1], directions[ray, 2], bases[r, :count])
 
 
 @njit(**FAST)
@@ -223,14 +223,16 @@ def load_color_inputs(count, shown, row_of, source, width, geometry, bases, inpu
     """[geometry features, direction basis] in rows ``stride`` apart.
 
     Features follow the first channel of row ``shown[i]`` of ``source``, ``width`` wide; the basis is ``row_of``'s.
+    Whole vectors are copied, the next row over their ends: ``source`` and ``inputs`` have room for 8 values more.
     """
+    _, basis_width = bases.shape
+    flat = bases.reshape(-1)
     for i in range(count):
-        feature, target = shown[i] * width + 1, i * stride
-        for c in range(geometry):
-            inputs[target + c] = source[feature + c]
-        basis = bases[row_of[i]]
-        for c in range(len(basis)):
-            inputs[target + geometry + c] = basis[c]
+        feature, target, basis = shown[i] * width + 1, i * stride, row_of[i] * basis_width
+        for c in range(0, geometry, LANES):
+            store(inputs, target + c, load(source, feature + c, LANES))
+        for c in range(0, basis_width, LANES):
+            store(inputs, target + geometry + c, load(flat, basis + c, LANES))
 
 
 @njit(**FAST)

@@ -35,10 +35,10 @@ class RenderConfig(Section):
     )
     max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
     termination: float = Field(
-        3e-3,
+        5e-3,
         ge=0,
         lt=1,
-        description="a ray ends at this transmittance (evaluation); 0.003 changes no colour by a grey level",
+        description="a ray that has no more than this transmittance left ends and is taken for opaque (evaluation)",
     )
     max_batch_samples: int = Field(
         262144, ge=1024, description="samples in memory at a time (evaluation without the fused renderer)"

@@ -33,7 +33,7 @@ class RenderSettings:
     Args:
         step: sample distance, world units.
         max_samples_per_ray: most samples on a ray.
-        termination: a ray ends when its transmittance falls below this (evaluation).
+        termination: a ray ends, and is taken for opaque, when its transmittance falls to this (evaluation).
         max_batch_samples: samples in memory at a time (evaluation).
         near, far: range along the unit ray, world units.
         implementation: of the kernels.
@@ -176,6 +176,9 @@ class FrameRenderer:
                 )
             else:
                 rgb, alpha, distance = _render_waves(self.student, self.grid, rays, settings)
+            # A ray that was ended would have met more: what it has met stands for all of it (as in instant-ngp).
+            share = torch.where(1 - alpha <= settings.termination, 1 / alpha, 1.0)
+            rgb, alpha, distance = rgb * share[:, None], alpha * share, distance * share
             rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
             distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
             return RenderedFrame(

@@ -113,6 +113,10 @@ def test_early_termination_stays_within_its_threshold(field, look_at, terminatio
     short = picture_of(early, make_grid(), cameras, 0, replace(SETTINGS, termination=termination), BACKGROUND)
     assert (exact.rgb - short.rgb).abs().max() <= termination
     assert (exact.alpha - short.alpha).abs().max() <= termination
+    # An ended ray is opaque, and its colour is that of what it met, without any of the background.
+    ended = 1 - exact.alpha < termination / 2
+    assert ended.any() and (short.alpha[ended] - 1).abs().max() < 1e-6
+    assert torch.allclose(short.rgb[ended], early.color.expand(int(ended.sum()), 3), atol=1e-6)
     assert sum(early.batches) < 0.6 * sum(whole.batches)
 
 
