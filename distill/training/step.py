@@ -15,7 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.losses.pictures import DepthStatistics, RayBatch, picture_weights, scheduled_weight, total_loss
+from distill.losses.pictures import (
+    DepthStatistics,
+    RayBatch,
+    distortion_loss,
+    ray_weights,
+    scheduled_weight,
+    total_loss,
+)
 from distill.losses.supervision import FeatureSupervision, InternalTerms
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedRays, render_rays
@@ -28,7 +35,7 @@ from distill.training.watched_update import WatchedUpdate, make_watched, not_fin
 from kernels.dispatch import by_triton
 from machine.devices import generator_on, host_integer
 from settings.config import Config
-from settings.losses import PICTURE_TERMS
+from settings.losses import RAY_TERMS
 
 _log = logging.getLogger(__name__)
 # Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
@@ -118,12 +125,12 @@ class TrainingStep:
             began = time.perf_counter()
             batch = self.sampler.draw(self._rays_to_draw(), self._drawing())
             seed = host_integer(1 << 31, self.generator)
-            factor, weights = rate_factor(step, done, self.config.train), picture_weights(self.config.loss, done)
+            factor, weights = rate_factor(step, done, self.config.train), ray_weights(self.config.loss, done)
             self.optimizer.set_rate(factor)
             if self.graphs is None:
                 result = self.take(batch, seed, step + 1, weights, done)
             else:
-                numbers = seed, step + 1, factor, *(weights[name] for name in PICTURE_TERMS)
+                numbers = seed, step + 1, factor, *(weights[name] for name in RAY_TERMS)
                 result = self.graphs(step_inputs(batch, numbers, self.device))
             self._adapt_rays(len(batch.rays), result.rendered)
         seconds = time.perf_counter() - began - result.measuring
@@ -143,7 +150,7 @@ class TrainingStep:
         Args:
             seed: of the samples' places.
             step: the step's number, counted from 1.
-            weights: of the terms that compare pictures.
+            weights: of ``RAY_TERMS``.
             factor: the learning rate's, in the place of that of ``set_rate``, where a recorded step finds it.
         """
         features = self.features
@@ -152,6 +159,13 @@ class TrainingStep:
         loss, terms, depth = total_loss(
             rendered.composite, batch, self.config.loss, weights, rendered.kept, self._losses_by
         )
+        if self.config.loss.distortion.weight > 0:
+            field = rendered.field
+            places = field.t, field.ray_index, field.offsets
+            terms["distortion"] = distortion_loss(
+                rendered.composite.weights, *places, self.settings.step, rendered.kept
+            )
+            loss = loss + weights["distortion"] * terms["distortion"]
         internal = InternalTerms({}, {})
         if features:
             internal = features.compare(rendered, batch, done, self.generator)
@@ -220,7 +234,7 @@ class TrainingStep:
     def _take_recorded(self, inputs: Mapping[str, Tensor]) -> StepResult:
         """As ``take``, of ``step_inputs`` alone: what a CUDA graph can replay."""
         seed, step, factor, *weights = inputs["numbers"].unbind()
-        weights = dict(zip(PICTURE_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
+        weights = dict(zip(RAY_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
         return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
 
     def _make_graphs(self) -> StepGraphs[StepResult] | None:
