@@ -92,13 +92,13 @@ def _encode_rows(local, order, first, n, frequencies, columns, rows):
 
 @njit(**FAST)
 def _render(
-    start, stop, origins, directions, near, far, width, lower, inverse_size, occupied, empty, step, limit, termination,
+    start, stop, origins, directions, near, far, width, lower, inverse_size, blocks, empty, step, limit, termination,
     corner, scale, cells, blend, least_density, density_networks, density_dims, color_networks, color_dims, frequencies,
     widest, geometry, basis, stride, deferred, rgb, alpha, distance,
 ):  # fmt: skip
     rays, grid, picture = (
         (origins, directions, near, far),
-        (lower, inverse_size, occupied, empty),
+        (lower, inverse_size, blocks, empty),
         (rgb, alpha, distance),
     )
     raw_width, most = density_dims[-1, 2], BLOCK * (8 if blend > 0 else 1)

@@ -59,13 +59,13 @@ class Prepared:
 
 @njit(**FAST)
 def _render(
-    start, stop, origins, directions, near, far, width, lower, inverse_size, occupied, empty, step, limit, termination,
+    start, stop, origins, directions, near, far, width, lower, inverse_size, blocks, empty, step, limit, termination,
     corner, scale, table, entry, offsets, resolutions, scales, hashed, density_network, density_dims, color_network,
     color_dims, widest, geometry, basis, stride, deferred, rgb, alpha, distance,
 ):  # fmt: skip
     rays, grid, picture = (
         (origins, directions, near, far),
-        (lower, inverse_size, occupied, empty),
+        (lower, inverse_size, blocks, empty),
         (rgb, alpha, distance),
     )
     channels, raw_width = len(scales) * len(entry), density_dims[-1, 2]

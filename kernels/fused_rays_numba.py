@@ -134,7 +134,7 @@ def _to_face(x, block, around):
 @njit(**FAST)
 def take_samples(alive, room, grid, step, limit, tile, samples):
     """The next samples of the rays under way, ``room`` at most; returns their number."""
-    _, _, occupied, empty = grid
+    _, _, blocks, empty = grid
     going, _, way, reach, bins, taken, _, _ = tile
     t, owner = samples[0], samples[1]
     n, most, steps = 0, min(_MOST, max(1, room // alive)), _ONE / step
@@ -144,7 +144,7 @@ def take_samples(alive, room, grid, step, limit, tile, samples):
         for _ in range(min(most, room - n, limit - taken[r])):
             k, at = next_bin(
                 0, k, np.int64(-1), reach[0, r], reach[1, r], way[0, r], way[1, r], way[2, r], way[3, r], way[4, r],
-                way[5, r], way[6, r], way[7, r], way[8, r], occupied, empty, step, steps,
+                way[5, r], way[6, r], way[7, r], way[8, r], blocks, empty, step, steps,
             )  # fmt: skip
             if k < 0:
                 break

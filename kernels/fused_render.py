@@ -165,7 +165,7 @@ class FusedRenderer:
         rays = tuple(part.contiguous() for part in (origins, directions, near, far))
         if self._prepared is not None:
             lower, inverse_size = np.array(self.cells.lower, np.float32), np.float32(1 / self.cells.size)
-            grid = lower, inverse_size, self.cells.occupied, self.cells.empty_blocks
+            grid = lower, inverse_size, self.cells.blocks, self.cells.empty_blocks
             march = np.float32(step), limit, np.float32(termination)
             self._prepared.render(rays, width, grid, march, picture)
         else:

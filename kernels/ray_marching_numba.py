@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from kernels.ray_samples import COARSE, Samples, room_for
+from kernels.ray_samples import COARSE, Samples, cell_bit, room_for
 from kernels.threads import COMPILED, parallel_for
 
 _GRAIN = 256
@@ -14,7 +14,7 @@ _GRAIN = 256
 _MIDDLE, _ANYWHERE = np.float32(0.51), np.float32(1.01)
 _LEVEL, _STEEP = np.float32(1e-12), np.float32(1e12)
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_COARSE = np.uint64(COARSE)
+_COARSE, _BIT = np.uint64(COARSE), np.uint64(1)
 
 
 def march(origins, directions, near, far, cells, step, limit, seed, first_bin, capacity) -> Samples:
@@ -26,7 +26,7 @@ def march(origins, directions, near, far, cells, step, limit, seed, first_bin, c
     counts, next_bins = torch.empty(rays, dtype=torch.int64), torch.empty(rays, dtype=torch.int64)
     parallel_for(
         _scan, rays, origins, directions, near.contiguous(), far.contiguous(), np.array(cells.lower, np.float32),
-        np.float32(1 / cells.size), cells.occupied, cells.empty_blocks, np.float32(step), limit,
+        np.float32(1 / cells.size), cells.blocks, cells.empty_blocks, np.float32(step), limit,
         -1 if seed is None else int(seed), first_bin.contiguous(), places, counts, next_bins, grain=_GRAIN,
     )  # fmt: skip
     samples = room_for(counts, next_bins, cells, step, capacity)
@@ -53,12 +53,12 @@ def cell_direction(direction, inverse_size):
 
 
 @njit(**COMPILED)
-def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, occupied, empty, step, steps):
+def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps):
     """The first bin from ``k`` on whose sample is in an occupied cell, and that sample's t; -1 if there is none.
 
     Origin, direction and its inverse are in cells: edge 1; t stays in world units. ``steps`` is 1 / step.
     """
-    nx, ny, nz = occupied.shape
+    nx, ny, nz = np.uint64(blocks.shape[0]), np.uint64(blocks.shape[1]), np.uint64(blocks.shape[2])
     late = _MIDDLE if seed < 0 else _ANYWHERE
     while True:
         t = near + (np.float32(k) + _place(ray, k, seed)) * step
@@ -66,17 +66,16 @@ def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, occupi
             return -1, t
         x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
         ix, iy, iz = np.int64(np.floor(x)), np.int64(np.floor(y)), np.int64(np.floor(z))
-        if ix < 0 or iy < 0 or iz < 0 or ix >= nx or iy >= ny or iz >= nz:
+        bx, by, bz = np.uint64(ix) // _COARSE, np.uint64(iy) // _COARSE, np.uint64(iz) // _COARSE
+        if bx >= nx or by >= ny or bz >= nz:  # numbers below zero have become large ones
             k += 1
             continue
-        if occupied[np.uint64(ix), np.uint64(iy), np.uint64(iz)] != 0:
-            return k, t
-        bx, by, bz = np.uint64(ix) // _COARSE, np.uint64(iy) // _COARSE, np.uint64(iz) // _COARSE
-        size, around = 1, 0
-        blocks = np.int64(empty[bx, by, bz])
-        if blocks > 0:
-            size, around = COARSE, blocks - 1
+        block, size, around = blocks[bx, by, bz], 1, 0
+        if block == 0:
+            size, around = COARSE, np.int64(empty[bx, by, bz]) - 1
             ix, iy, iz = np.int64(bx), np.int64(by), np.int64(bz)
+        elif block >> cell_bit(np.uint64(ix), np.uint64(iy), np.uint64(iz)) & _BIT:
+            return k, t
         leave = min(_leave(x, dx, jx, ix, size, around), _leave(y, dy, jy, iy, size, around))
         leave = min(leave, _leave(z, dz, jz, iz, size, around))
         # Bins whose sample comes before the empty cells' end, wherever its place is, hold none.
@@ -92,7 +91,7 @@ def _leave(x, d, inverse, cell, size, around):
 
 @njit(**COMPILED)
 def _scan(
-    start, stop, origins, directions, near, far, lower, inverse_size, occupied, empty, step, limit, seed,
+    start, stop, origins, directions, near, far, lower, inverse_size, blocks, empty, step, limit, seed,
     first_bin, places, counts, next_bins,
 ):  # fmt: skip
     """Writes the t of each chunk's samples one after another from ``places[start * limit]``."""
@@ -107,7 +106,7 @@ def _scan(
         k, count = first_bin[ray], 0
         while k >= 0 and count < limit:
             k, t = next_bin(
-                ray, k, seed, near[ray], far[ray], ox, oy, oz, dx, dy, dz, jx, jy, jz, occupied, empty, step, steps
+                ray, k, seed, near[ray], far[ray], ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps
             )
             if k >= 0:
                 places[cursor] = t

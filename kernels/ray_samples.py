@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numba import njit
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 from torch.nn import functional as F
+
+from kernels.threads import COMPILED
 
 COARSE = 4  # fine cells per axis of a coarse cell, by which empty space is skipped
 
@@ -35,14 +38,24 @@ class Cells:
         return self._blocks()
 
     @cached_property
+    def blocks(self) -> np.ndarray:
+        """As large as ``coarse``, on the CPU, uint64: a block's cells, a bit each, see ``cell_bit``.
+
+        The caches hold it where they do not hold a byte for every cell.
+        """
+        blocks = np.zeros([-(-extent // COARSE) for extent in self.occupied.shape], np.uint64)
+        _pack(self.occupied.numpy(), blocks)
+        return blocks
+
+    @cached_property
     def empty_blocks(self) -> np.ndarray:
-        """Like ``coarse``, on the CPU, uint8: how many blocks away the nearest occupied one is (chessboard metric)."""
-        blocks = distance_transform_cdt(self.coarse.numpy() == 0, metric="chessboard")
+        """Like ``blocks``, uint8: how many blocks away the nearest occupied one is (chessboard metric)."""
+        blocks = distance_transform_cdt(self.blocks == 0, metric="chessboard")
         return np.where(blocks < 0, 255, blocks).clip(max=255).astype(np.uint8)  # -1: nothing is occupied
 
     def follow(self) -> None:
         """After a change of ``occupied`` in place: what follows from it changes in place too, for recorded graphs."""
-        for name in ("places", "empty_blocks"):
+        for name in ("places", "blocks", "empty_blocks"):
             self.__dict__.pop(name, None)
         if "coarse" in self.__dict__:
             self.coarse.copy_(self._blocks())
@@ -57,6 +70,23 @@ class Cells:
     def places(self) -> Tensor:
         """(N, 3) int64 indices of the occupied cells."""
         return self.occupied.nonzero()
+
+
+@njit(**COMPILED)
+def cell_bit(x, y, z):
+    """A cell's bit in its block, from its place in the grid, uint64."""
+    mask = np.uint64(COARSE - 1)
+    return ((x & mask) * np.uint64(COARSE) + (y & mask)) * np.uint64(COARSE) + (z & mask)
+
+
+@njit(**COMPILED)
+def _pack(occupied, blocks):
+    for x in range(occupied.shape[0]):
+        for y in range(occupied.shape[1]):
+            for z in range(occupied.shape[2]):
+                if occupied[x, y, z]:
+                    bit = cell_bit(np.uint64(x), np.uint64(y), np.uint64(z))
+                    blocks[x // COARSE, y // COARSE, z // COARSE] |= np.uint64(1) << bit
 
 
 class Samples(NamedTuple):
