@@ -28,6 +28,7 @@ from kernels.fused_rays_numba import (
 from kernels.grouped_layout import LEAK
 from kernels.grouped_mlp_numba import encode
 from kernels.layers_numba import BLOCK, LANES, Networks, density_of, pack, padded, run_network
+from kernels.simd import load, store
 from kernels.threads import FAST, parallel_for
 
 _LEAK, _ZERO, _ONE = np.float32(LEAK), np.float32(0), np.float32(1)
@@ -81,16 +82,6 @@ def _sort_by_cell(cell, count, order, ends):
 
 
 @njit(**FAST)
-def _encode_rows(local, order, first, n, frequencies, columns, rows):
-    """Position encodings of a group's next n evaluations, a row each."""
-    encode(local, order, first, n, frequencies, columns)
-    width = 3 + 6 * frequencies
-    for s in range(n):
-        for c in range(width):
-            rows[s * width + c] = columns[c * n + s]
-
-
-@njit(**FAST)
 def _render(
     start, stop, origins, directions, near, far, width, lower, inverse_size, blocks, empty, step, limit, termination,
     corner, scale, cells, blend, least_density, density_networks, density_dims, color_networks, color_dims, frequencies,
@@ -111,9 +102,7 @@ def _render(
     local, cell, share = np.empty((most, 3), np.float32), np.empty(most, np.int64), np.empty(most, np.float32)
     point, order, ends = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     inside, last_of = np.zeros(most * raw_width + LANES, np.float32), np.empty(BLOCK, np.int64)
-    columns, rows, activations = (
-        np.empty(widest, np.float32), np.zeros(widest, np.float32), np.zeros((2, widest + LANES), np.float32)
-    )  # fmt: skip
+    columns, activations = np.zeros(widest, np.float32), np.zeros((2, widest + LANES), np.float32)
     inputs, seen = np.zeros(BLOCK * stride + LANES, np.float32), np.empty(TILE * TILE, np.int64)
     color = np.empty((BLOCK, 3), np.float32)
     for number in range(start, stop):
@@ -133,15 +122,15 @@ def _render(
             for group in range(groups):
                 for first in range(ends[group - 1] if group > 0 else 0, ends[group], BLOCK):
                     size = min(ends[group] - first, BLOCK)
-                    _encode_rows(local, order, first, size, frequencies, columns, rows)
+                    encode(local, order, first, size, frequencies, columns)
                     network = density_networks[cell[order[first]]]
-                    raw = run_network(size, rows, 3 + 6 * frequencies, network, density_dims, True, _LEAK, activations)
+                    raw = run_network(size, columns, 1, size, network, density_dims, True, _LEAK, activations)
                     for i in range(size):
                         e = order[first + i]
                         share[e] *= density_of(raw[i * raw_width])
                         density[point[e]] += share[e]
-                        for c in range(raw_width):
-                            inside[e * raw_width + c] = raw[i * raw_width + c]
+                        for c in range(0, raw_width, LANES):
+                            store(inside, e * raw_width + c, load(raw, i * raw_width + c, LANES))
             visible = add_densities(n, step, termination, tile, samples, picture)
             if deferred:
                 for v in range(visible):
@@ -165,7 +154,7 @@ def _render(
         if deferred:
             count = mean_features(opened, raw_width, tile, picture, seen)
             load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
-            logits = run_network(count, inputs, stride, color_networks[0], color_dims, True, _LEAK, activations)
+            logits = run_network(count, inputs, stride, 1, color_networks[0], color_dims, True, _LEAK, activations)
             store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)
 
 
@@ -196,7 +185,7 @@ def _mix_colors(
             part = order[first : first + size]
             load_color_inputs(size, part, rays, inside, raw_width, geometry, bases, inputs, stride)
             network = color_networks[cell[order[first]]]
-            logits = run_network(size, inputs, stride, network, color_dims, True, _LEAK, activations)
+            logits = run_network(size, inputs, stride, 1, network, color_dims, True, _LEAK, activations)
             for i in range(size):
                 e = order[first + i]
                 for c in range(3):

@@ -83,7 +83,7 @@ def _render(
                 break
             place_samples(n, rays, tile, samples, corner, scale, points[0])
             encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, 0)
-            raw = run_network(n, rows, channels, density_network, density_dims, False, _RELU, activations)
+            raw = run_network(n, rows, channels, 1, density_network, density_dims, False, _RELU, activations)
             for s in range(n):
                 density[s] = density_of(raw[s * raw_width])
             visible = add_densities(n, step, termination, tile, samples, picture)
@@ -94,11 +94,11 @@ def _render(
                 for v in range(visible):
                     seen[v] = owner[shown[v]]
                 load_color_inputs(visible, shown, seen, raw, raw_width, geometry, bases, inputs, stride)
-                logits = run_network(visible, inputs, stride, color_network, color_dims, False, _RELU, activations)
+                logits = run_network(visible, inputs, stride, 1, color_network, color_dims, False, _RELU, activations)
                 add_colors(visible, logits, color_dims[-1, 2], tile, samples, picture)
             alive = drop_ended(alive, limit, termination, tile)
         if deferred:
             count = mean_features(opened, raw_width, tile, picture, seen)
             load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
-            logits = run_network(count, inputs, stride, color_network, color_dims, False, _RELU, activations)
+            logits = run_network(count, inputs, stride, 1, color_network, color_dims, False, _RELU, activations)
             store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)

@@ -131,18 +131,19 @@ def density_of(raw):
 
 
 @njit(**FAST)
-def run_network(n, source, stride, parameters, dims, biased, slope, activations):
-    """Runs a network on the first n rows of ``source``, ``stride`` apart; returns the last layer's outputs.
+def run_network(n, source, stride, along, parameters, dims, biased, slope, activations):
+    """Runs a network on the first n rows of ``source``; returns the last layer's outputs, row by row.
 
-    Rows up to a multiple of 4 are computed. ``activations`` is (2, rows * widest).
+    Row r begins at ``r * stride``, its values are ``along`` apart. Rows up to a multiple of 4 are computed.
+    ``activations`` is (2, rows * widest).
     """
     at, last, even = 0, len(dims) - 1, (n + ROWS - 1) // ROWS * ROWS
     for layer in range(last + 1):
         inputs, rows, outputs = dims[layer]
         target = activations[layer & 1]
-        product(n, inputs, source, stride, 1, parameters[at:], outputs, 2 * biased, target)
+        product(n, inputs, source, stride, along, parameters[at:], outputs, 2 * biased, target)
         if layer < last:
             bend(even * outputs, slope, target)
         at += rows * outputs
-        source, stride = target, outputs
+        source, stride, along = target, outputs, 1
     return source

@@ -28,7 +28,7 @@ def test_networks(count, biased, slope):
     source, activations = np.zeros(64 * 7, np.float32), np.zeros((2, 64 * networks.width), np.float32)
     source[: rows.numel()] = rows.flatten().numpy()
     flat = networks.parameters[1].numpy()
-    found = run_network(count, source, 7, flat, networks.dims, biased, np.float32(slope), activations)
+    found = run_network(count, source, 7, 1, flat, networks.dims, biased, np.float32(slope), activations)
     expected = rows[:, :5]
     for number, layer in enumerate(layers):
         inputs = torch.cat([expected, torch.ones(count, 1)], 1) if biased else expected
