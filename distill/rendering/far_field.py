@@ -25,6 +25,10 @@ from students.hash_grid import HashGridSettings, HashGridStudent
 CUBE = SceneBox((-EDGE, -EDGE, -EDGE), (EDGE, EDGE, EDGE))
 """Contracted space."""
 _RAYS = 4096  # of a picture, at a time
+# A cell is empty when its alpha over this relative length is below the threshold. With the usual 0.01 that is a density
+# of 1, more than a fresh field has: unlike inside the box, most of space is never seen, and would stay full for ever.
+_LENGTH_OF_EMPTY = 0.01
+_DARK = 1e-3  # transmittance of the box behind which training does not look
 
 
 class Segment(NamedTuple):
@@ -79,7 +83,7 @@ class FarField(nn.Module):
         sizes = HashGridSettings(**{name: getattr(settings, name) for name in names})
         self.field: Student = HashGridStudent((CUBE.lower, CUBE.upper), sizes, implementation)
         self.grid = OccupancyGrid(
-            CUBE, settings.occupancy_resolution, settings.step, occupancy.threshold, occupancy.decay
+            CUBE, settings.occupancy_resolution, _LENGTH_OF_EMPTY, occupancy.threshold, occupancy.decay
         )
 
     def render(self, rays: Rays, nearest: float, farthest: float, reach: Tensor | None = None, **how: Any) -> Around:
@@ -102,6 +106,18 @@ class FarField(nn.Module):
         parts = composite(density, rgb, *places, implementation=self.implementation)
         before, behind = (Segment(*(plane[half] for plane in parts[:3])) for half in _halves(len(rays)))
         return Around(before, behind, len(samples.t))
+
+    def render_training(
+        self, inside: Segment, rays: Rays, nearest: float, farthest: float, reach: Tensor | None, seed: int | Tensor
+    ) -> tuple[Segment, int]:
+        """Whole training rays, differentiable, and how many samples they took outside; ``inside``: what is in the box.
+
+        Nothing is looked for behind a box that lets no light through.
+        """
+        ends = torch.where(1 - inside.alpha.detach() > _DARK, torch.inf, rays.near)
+        reach = ends if reach is None else torch.minimum(reach, ends)
+        around = self.render(rays, nearest, farthest, reach, seed=seed)
+        return around.composite(inside), around.samples
 
     @torch.no_grad()
     def render_around(

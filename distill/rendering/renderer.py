@@ -161,10 +161,10 @@ def with_surroundings(
         rays: with near and far of the whole box.
         reach: (R,) distance behind which nothing shows; None: not known.
     """
-    around = far_field.render(rays, settings.near, settings.far, reach, seed=seed)
-    whole = around.composite(Segment(*rendered.composite[:3]))
+    inside, ends = Segment(*rendered.composite[:3]), (settings.near, settings.far)
+    whole, samples = far_field.render_training(inside, rays, *ends, reach, seed)
     result = Composite(*whole, rendered.composite.weights)
-    return rendered._replace(composite=result, far_samples=around.samples)
+    return rendered._replace(composite=result, far_samples=samples)
 
 
 class FrameRenderer:
