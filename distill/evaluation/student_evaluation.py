@@ -117,5 +117,6 @@ def model_digest(model: Model, device: torch.device) -> str:
     return cache_key(
         *(part for state in (weights, occupancy, far) for name in sorted(state) for part in (name, state[name])),
         [model.student.settings.model_dump(), model.student.implementation],
+        *([] if model.far_field is None else [model.far_field.settings.model_dump()]),
         [asdict(model.settings), model.grid.box.lower, model.grid.box.upper, str(device), device_name(device)],
     )

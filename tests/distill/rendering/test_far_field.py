@@ -87,3 +87,16 @@ def test_the_field_is_asked_as_far_as_it_reaches(field):
     far = far_field_of(field, lambda positions: torch.ones(len(positions)), reach=2.0)
     assert far.edges[-2] < 4.0 <= far.edges[-1]  # two sides of the box
     assert len(far.edges) == 2 + math.floor(math.log(5.0) / math.log(1.01))
+
+
+def test_where_nothing_is_outside_rays_stay_as_they_are():
+    far = FarField(SMALL, FarFieldConfig(kind="contracted", **TINY), OccupancyConfig())
+    far.grid.bound_by_teacher(torch.zeros(far.grid.shape, dtype=torch.uint8))
+    far.grid.refresh(far.field, torch.Generator())
+    rays = Rays(torch.zeros(2, 3), torch.eye(3)[:2], torch.zeros(2), torch.ones(2))
+    inside = Segment(torch.rand(2, 3, requires_grad=True), torch.tensor([0.3, 1.0]), torch.rand(2))
+    whole, samples = far.render_training(inside, rays, 0.0, 50.0, None, seed=1)
+    whole.rgb.sum().backward()
+    assert samples == 0
+    for found, expected in zip(whole, inside, strict=True):
+        assert torch.equal(found, expected)
