@@ -24,7 +24,7 @@ from students.hash_grid import HashGridSettings, HashGridStudent
 
 CUBE = SceneBox((-EDGE, -EDGE, -EDGE), (EDGE, EDGE, EDGE))
 """Contracted space."""
-_RAYS = 4096  # of a picture, at a time
+_RAYS, _WAVE = 4096, 24  # of a picture, at a time; bins
 # A cell is empty when its alpha over this relative length is below the threshold. With the usual 0.01 that is a density
 # of 1, more than a fresh field has: unlike inside the box, most of space is never seen, and would stay full for ever.
 _LENGTH_OF_EMPTY = 0.01
@@ -86,26 +86,23 @@ class FarField(nn.Module):
             CUBE, settings.occupancy_resolution, _LENGTH_OF_EMPTY, occupancy.threshold, occupancy.decay
         )
 
-    def render(self, rays: Rays, nearest: float, farthest: float, reach: Tensor | None = None, **how: Any) -> Around:
+    def render(
+        self,
+        rays: Rays,
+        nearest: float,
+        farthest: float,
+        reach: Tensor | None = None,
+        seed: int | Tensor | None = None,
+    ) -> Around:
         """The parts of rays outside the box; differentiable.
 
         Args:
             rays: with near and far where they are in the box.
             nearest, farthest: the range along the unit ray.
             reach: (R,) distance behind which nothing shows; a ray that ends in the box has no part behind it.
-            how: ``seed`` of stratified random places, see ``march_far``; without one they are the bins' centres.
+            seed: of stratified random places, see ``march_far``; None: the bins' centres.
         """
-        starts, lengths = self._parts(rays, nearest, farthest, reach)
-        origins, directions = rays.origins.contiguous(), rays.directions.contiguous()
-        samples = march_far(
-            origins, directions, starts, lengths, self.grid.cells, middle=self.middle, half=self.half,
-            edges=self.edges, implementation=self.implementation, **how,
-        )  # fmt: skip
-        density, rgb = self.field(samples.positions, directions, samples.ray_index)
-        places = samples.t, samples.dt, samples.offsets
-        parts = composite(density, rgb, *places, implementation=self.implementation)
-        before, behind = (Segment(*(plane[half] for plane in parts[:3])) for half in _halves(len(rays)))
-        return Around(before, behind, len(samples.t))
+        return self._sampled(rays, *self._parts(rays, nearest, farthest, reach), self.edges, seed)
 
     def render_training(
         self, inside: Segment, rays: Rays, nearest: float, farthest: float, reach: Tensor | None, seed: int | Tensor
@@ -116,22 +113,52 @@ class FarField(nn.Module):
         """
         ends = torch.where(1 - inside.alpha.detach() > _DARK, torch.inf, rays.near)
         reach = ends if reach is None else torch.minimum(reach, ends)
-        around = self.render(rays, nearest, farthest, reach, seed=seed)
+        around = self.render(rays, nearest, farthest, reach, seed)
         return around.composite(inside), around.samples
 
     @torch.no_grad()
     def render_around(
         self, inside: Segment, rays: Rays, nearest: float, farthest: float, termination: float
     ) -> Segment:
-        """Whole rays of a picture, without gradients; nothing is looked for behind what lets through less light than
+        """Whole rays of a picture, without gradients; they end where they let through less light than
         ``termination``.
         """
-        reach = torch.where(1 - inside.alpha > termination, torch.inf, rays.near)
+        starts, lengths = self._parts(rays, nearest, farthest, None)
         whole = []
-        for part in torch.arange(len(rays), device=reach.device).split(_RAYS):
-            around = self.render(rays[part], nearest, farthest, reach[part])
-            whole.append(around.composite(Segment(*(plane[part] for plane in inside))))
+        for part in torch.arange(len(rays), device=lengths.device).split(_RAYS):
+            within = Segment(*(plane[part] for plane in inside))
+            whole.append(self._in_waves(within, rays[part], starts[:, part], lengths[:, part], termination))
         return Segment(*(torch.cat(planes) for planes in zip(*whole, strict=True)))
+
+    def _in_waves(self, inside: Segment, rays: Rays, starts: Tensor, lengths: Tensor, termination: float) -> Segment:
+        """As ``render_around``; behind the box rays advance by ``_WAVE`` bins at a time, and opaque ones drop out."""
+        only_before, only_behind = lengths.clone(), lengths.clone()
+        only_before[1], only_behind[0] = 0, 0
+        whole = self._sampled(rays, starts, only_before, self.edges).before.over(inside)
+        for first in range(0, len(self.edges) - 1, _WAVE):
+            alive = (1 - whole.alpha > termination) & (lengths[1] > self.edges[first])
+            alive = alive.nonzero()[:, 0]
+            edges = self.edges[first : first + _WAVE + 1]
+            behind = self._sampled(rays[alive], starts[:, alive], only_behind[:, alive], edges).behind
+            advanced = Segment(*(plane[alive] for plane in whole)).over(behind)
+            for plane, values in zip(whole, advanced, strict=True):
+                plane[alive] = values
+        return whole
+
+    def _sampled(
+        self, rays: Rays, starts: Tensor, lengths: Tensor, edges: tuple[float, ...], seed: int | Tensor | None = None
+    ) -> Around:
+        """The bins between some edges of parts of rays, see ``_parts``."""
+        directions = rays.directions.contiguous()
+        samples = march_far(
+            rays.origins, directions, starts, lengths, self.grid.cells, middle=self.middle, half=self.half,
+            edges=edges, seed=seed, implementation=self.implementation,
+        )  # fmt: skip
+        density, rgb = self.field(samples.positions, directions, samples.ray_index)
+        places = samples.t, samples.dt, samples.offsets
+        parts = composite(density, rgb, *places, implementation=self.implementation)
+        before, behind = (Segment(*(plane[half] for plane in parts[:3])) for half in _halves(len(rays)))
+        return Around(before, behind, len(samples.t))
 
     def _parts(self, rays: Rays, nearest: float, farthest: float, reach: Tensor | None) -> tuple[Tensor, Tensor]:
         """Where the parts of rays begin at the box, and how far they go away from it: (2, R) each."""
