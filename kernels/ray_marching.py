@@ -61,7 +61,8 @@ def march(
     return ray_marching_triton.march(*arguments)
 
 
-def _hash_torch(ray: Tensor, bin_index: Tensor, seed: int | Tensor) -> Tensor:
+def stratified(ray: Tensor, bin_index: Tensor, seed: int | Tensor) -> Tensor:
+    """Random places in [0, 1) of bins, of the same shape: a function of ray, bin and seed."""
     mask = 0xFFFFFFFF
     h = (ray * 0x9E3779B1 + bin_index * 0x85EBCA77 + seed * 0xC2B2AE3D) & mask
     h = ((h ^ (h >> 15)) * 0x2C1B3C6D) & mask
@@ -86,7 +87,7 @@ def _march_torch(origins, directions, near, far, cells, step, limit, seed, first
     rays, device = len(origins), origins.device
     k = _bins_torch(origins, directions, near, far, cells, step, capacity)
     ray = torch.arange(rays, device=device)[:, None].expand(k.shape)
-    place = torch.full(k.shape, 0.5, device=device) if seed is None else _hash_torch(ray, k, seed)
+    place = torch.full(k.shape, 0.5, device=device) if seed is None else stratified(ray, k, seed)
     t = near[:, None] + (k + place) * step
     positions = origins[:, None] + t[..., None] * directions[:, None]
     cell = torch.floor((positions - constant(cells.lower, device)) * (1 / cells.size)).long()

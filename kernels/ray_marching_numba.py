@@ -36,7 +36,7 @@ def march(origins, directions, near, far, cells, step, limit, seed, first_bin, c
 
 
 @njit(**COMPILED)
-def _place(ray, k, seed):
+def stratified_place(ray, k, seed):
     if seed < 0:
         return np.float32(0.5)
     h = (ray * 0x9E3779B1 + k * 0x85EBCA77 + seed * 0xC2B2AE3D) & 0xFFFFFFFF
@@ -61,7 +61,7 @@ def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks
     nx, ny, nz = np.uint64(blocks.shape[0]), np.uint64(blocks.shape[1]), np.uint64(blocks.shape[2])
     late = _MIDDLE if seed < 0 else _ANYWHERE
     while True:
-        t = near + (np.float32(k) + _place(ray, k, seed)) * step
+        t = near + (np.float32(k) + stratified_place(ray, k, seed)) * step
         if t >= far:
             return -1, t
         x, y, z = ox + t * dx, oy + t * dy, oz + t * dz

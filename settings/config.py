@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from settings.compact import CompactConfig
 from settings.data import DataConfig, GroundTruthConfig
 from settings.evaluation import EvalConfig, LoggingConfig
+from settings.far_field import FarFieldConfig
 from settings.fitting import FittingConfig
 from settings.kinds import STUDENT_KINDS, StudentSection
 from settings.losses import FeatureConfig, LossConfig
@@ -35,6 +36,7 @@ class Config(Section):
     teacher: TeacherConfig = Field(description="what is distilled")
     student: StudentSection = Field(default_factory=STUDENT_KINDS.make_default, description="what it is distilled into")
     occupancy: OccupancyConfig = Field(OccupancyConfig(), description="empty-space skipping")
+    far_field: FarFieldConfig = Field(FarFieldConfig(), description="what is outside the scene box")
     render: RenderConfig = Field(RenderConfig(), description="sampling and compositing")
     loss: LossConfig = Field(LossConfig(), description="what training minimises")
     features: FeatureConfig = Field(

@@ -118,7 +118,7 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     _check_visible(config, views)
     is_said = _check_pictures(config, teacher)
     _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset())
-    if not is_said:  # a background taken for the scene is everywhere
+    if not is_said and model.far_field is None:  # a background taken for the scene is everywhere
         _check_cells(config, teacher, model)
 
 

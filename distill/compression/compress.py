@@ -21,7 +21,6 @@ from distill.compression.rounded_training import RoundedTraining
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import Model, restore_model
-from distill.rendering.renderer import FrameRenderer
 from distill.runs.session import make_sampler
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device
@@ -110,6 +109,9 @@ def compress(
     state = load_checkpoint(source, device)
     if is_compact(source):
         raise InputError(source, "checkpoint", "a compact file", "the checkpoint that it was made of")
+    if "far_field" in state:
+        hint = "A compact file holds what is in the scene box alone: distil with far_field.kind: none."
+        raise InputError(source, "far_field", "a student with a far field", "one without", hint)
     path = path or folder.checkpoints / f"step_{state['step']:06d}.lrd"
     with output_errors(path, "compact file"):  # before all the work
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -267,7 +269,7 @@ def _psnr_of(config: Config, teacher: Teacher, model: Model, device: torch.devic
 
     def measure() -> float:
         model.student.eval()
-        found, renderer = [], FrameRenderer(model.student, model.grid, model.settings)
+        found, renderer = [], model.renderer()
         for index, reference in references.items():
             rgb = renderer.render(cameras, index, background).rgb
             error = ((rgb.nan_to_num() * 255).round() / 255 - reference).square().mean()

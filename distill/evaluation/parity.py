@@ -19,7 +19,7 @@ from distill.evaluation.render_files import eval_stem
 from distill.evaluation.results import Row, shown
 from distill.evaluation.speed import BURN_IN, TIMED_FRAMES, Speed, measure_speed
 from distill.model.model import Model
-from distill.rendering.renderer import FrameRenderer, RenderedFrame
+from distill.rendering.renderer import RenderedFrame
 from machine.devices import device_name
 from machine.files import write_csv
 from machine.fingerprints import cache_key
@@ -27,7 +27,6 @@ from machine.run_folder import RunFolder
 from machine.telemetry import GIB, gpu_allocated_gib
 from scene.frames import spread
 from settings.config import Config
-from students.base import Student
 from teacher.gaussian_files import write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import picture_renderer, raster_implementation
@@ -118,12 +117,12 @@ def measure_parity(
 
     def student_speed() -> Speed:
         there, background = cameras.to(device), background_of(teacher.views, config)
-        renderer = FrameRenderer(model.student, model.grid, model.settings)
+        renderer = model.renderer()
 
         def render(index: int) -> RenderedFrame:
             return renderer.render(there, index, background)
 
-        return timed(render, device, _others_gib(device, model.student))
+        return timed(render, device, _others_gib(device, model))
 
     def teacher_speed() -> Speed:
         others = gpu_allocated_gib(device)
@@ -173,14 +172,17 @@ def student_size(model: Model) -> Row:
     """Parameters, and MiB of the weights on disk in float32 and float16; of a compact file, of the file alone."""
     if model.compact_bytes is not None:
         sizes = {"size_mib": model.compact_bytes / MIB, "size_fp16_mib": None}
-        return {"parameters": model.student.parameter_count(), **sizes}
-    weights = {name: value.detach().cpu() for name, value in model.student.named_parameters()}
+        return {"parameters": model.parameter_count(), **sizes}
+    named = [*model.student.named_parameters()]
+    if model.far_field is not None:
+        named += [(f"far_field.{name}", value) for name, value in model.far_field.named_parameters()]
+    weights = {name: value.detach().cpu() for name, value in named}
     sizes = []
     for dtype in (torch.float32, torch.float16):
         buffer = io.BytesIO()
         torch.save({name: value.to(dtype) for name, value in weights.items()}, buffer)
         sizes.append(buffer.tell() / MIB)
-    return {"parameters": model.student.parameter_count(), "size_mib": sizes[0], "size_fp16_mib": sizes[1]}
+    return {"parameters": model.parameter_count(), "size_mib": sizes[0], "size_fp16_mib": sizes[1]}
 
 
 def gaussians_size(gaussians: Gaussians, file: Path | None) -> Row:
@@ -230,10 +232,11 @@ def _recorded(cache: FigureCache, name: str, key: str, measure: Callable[[], Spe
     return row
 
 
-def _others_gib(device: torch.device, student: Student) -> float | None:
+def _others_gib(device: torch.device, model: Model) -> float | None:
     """GiB on the GPU that are not the student's."""
     allocated = gpu_allocated_gib(device)
-    own = sum(tensor.nbytes for tensor in student.state_dict().values()) / GIB
+    far = {} if model.far_field is None else model.far_field.state_dict()
+    own = sum(tensor.nbytes for tensor in (*model.student.state_dict().values(), *far.values())) / GIB
     return None if allocated is None else allocated - own
 
 

@@ -14,7 +14,7 @@ from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EvaluationResult
 from distill.evaluation.speed import BURN_IN
 from distill.model.model import Model
-from distill.rendering.renderer import FrameRenderer, RenderedFrame
+from distill.rendering.renderer import RenderedFrame
 from machine.devices import device_name
 from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
@@ -91,7 +91,7 @@ def evaluate_student(
     if options.like_a_teacher:
         files = RenderFiles.like_a_teacher(folder, step, rgba=options.rgba, depth=options.depth)
 
-    renderer = FrameRenderer(model.student, model.grid, model.settings)
+    renderer = model.renderer()
 
     def render(index: int, background: Color) -> RenderedFrame:
         return renderer.render(cameras, index, background)
@@ -113,8 +113,10 @@ def model_digest(model: Model, device: torch.device) -> str:
     """Digest of all that a student's renders and their times depend on beside the program and the cameras."""
     weights = model.student.state_dict()
     occupancy = model.grid.state_dict()
+    far = {} if model.far_field is None else model.far_field.state_dict()
     return cache_key(
-        *(part for state in (weights, occupancy) for name in sorted(state) for part in (name, state[name])),
+        *(part for state in (weights, occupancy, far) for name in sorted(state) for part in (name, state[name])),
         [model.student.settings.model_dump(), model.student.implementation],
+        *([] if model.far_field is None else [model.far_field.settings.model_dump()]),
         [asdict(model.settings), model.grid.box.lower, model.grid.box.upper, str(device), device_name(device)],
     )

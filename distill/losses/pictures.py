@@ -53,6 +53,13 @@ class RayBatch:
             return self.rays
         return replace(self.rays, far=torch.minimum(self.rays.far, self.reach))
 
+    def with_depth_inside(self) -> RayBatch:
+        """The same with distances that are not inside the box unknown: the depth term is relative to near and far."""
+        if self.distance is None:
+            return self
+        inside = (self.distance >= self.rays.near) & (self.distance <= self.rays.far)
+        return replace(self, distance=self.distance.where(inside, 0.0))
+
 
 @dataclass
 class DepthStatistics:

@@ -10,17 +10,21 @@ from typing import Any
 import torch
 
 from distill.model.checkpoint import load_checkpoint, restore_box, restore_student
+from distill.rendering.far_field import CUBE, FarField
 from distill.rendering.occupancy import OccupancyGrid
-from distill.rendering.renderer import RenderSettings, renders_fused
+from distill.rendering.renderer import FrameRenderer, RenderSettings, renders_fused
 from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from machine.weights_files import restoring
+from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
+from settings.far_field import FarFieldConfig
 from students import build_student
 from students.base import Student
 from teacher.sources import Teacher, check_assets, teacher_sight
+from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians
 from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
@@ -30,12 +34,26 @@ _MOST_STEPS = 1024  # per box diagonal
 
 @dataclass
 class Model:
-    """The student with what it takes to render it; ``compact_bytes``: of the compact file it is from, if it is."""
+    """The student with what it takes to render it.
+
+    Attributes:
+        compact_bytes: of the compact file it is from, if it is.
+        far_field: what is outside its box; None: one colour.
+    """
 
     student: Student
     grid: OccupancyGrid
     settings: RenderSettings
     compact_bytes: int | None = None
+    far_field: FarField | None = None
+
+    def renderer(self) -> FrameRenderer:
+        """Renders it as it is now."""
+        return FrameRenderer(self.student, self.grid, self.settings, self.far_field)
+
+    def parameter_count(self) -> int:
+        """Number of trainable values."""
+        return self.student.parameter_count() + (0 if self.far_field is None else self.far_field.parameter_count())
 
 
 def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:
@@ -74,7 +92,19 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
             "Set data.box, or auto when there is a PLY.",
         )
     grid.bound_by_teacher(mask)
-    return Model(student.to(device), grid.to(device), _render_settings(config, step, student, device))
+    far_field = _far_field(config, teacher, device) if config.far_field.kind == "contracted" else None
+    settings = _render_settings(config, step, student, device)
+    return Model(student.to(device), grid.to(device), settings, far_field=far_field)
+
+
+def _far_field(config: Config, teacher: Teacher, device: torch.device) -> FarField:
+    far_field = FarField(teacher.box, config.far_field, config.occupancy, config.kernels)
+    cells = CellGrid(CUBE, config.far_field.occupancy_resolution)
+    mask = cells_beyond(teacher.box, cells, config.far_field.reach)
+    if teacher.gaussians is not None:
+        mask &= far_cells_of_gaussians(teacher.gaussians, teacher.box, cells, config.far_field.reach)
+    far_field.grid.bound_by_teacher(mask)
+    return far_field.to(device)
 
 
 def restore_model(config: Config, state: dict[str, Any], path: Path, device: torch.device) -> Model:
@@ -84,8 +114,14 @@ def restore_model(config: Config, state: dict[str, Any], path: Path, device: tor
         grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
         grid.load_state_dict(stored["state"])
     student = restore_student(state, path, device, config.kernels)
-    settings = _render_settings(config, stored["step"], student, device)
-    return Model(student, grid.to(device), settings, state.get("compact_bytes"))
+    settings, far_field = _render_settings(config, stored["step"], student, device), None
+    if "far_field" in state:
+        with restoring(path, "far_field"):
+            far_settings = FarFieldConfig(**state["far_field"]["settings"])
+            far_field = FarField(grid.box, far_settings, config.occupancy, config.kernels)
+            far_field.restore(state["far_field"])
+            far_field.to(device)
+    return Model(student, grid.to(device), settings, state.get("compact_bytes"), far_field)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from distill.model.model import Model
-from distill.rendering.renderer import FrameRenderer
 from scene.cameras import Cameras
 from teacher.rasterizer import Rasterizer
 from teacher.views.rasterized import blended_planes
@@ -39,7 +38,7 @@ RenderView = Callable[[Cameras, int], Rendering]
 def student_renderer(model: Model, device: torch.device) -> RenderView:
     """Renders a student that is on ``device``; values that are not finite come out as 0."""
 
-    renderer = FrameRenderer(model.student, model.grid, model.settings)
+    renderer = model.renderer()
 
     def render(cameras: Cameras, index: int) -> Rendering:
         frame = renderer.render(cameras.to(device), index, _BLACK)

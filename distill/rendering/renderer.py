@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from distill.rendering.far_field import FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
 from kernels.compositing import Composite, composite
 from kernels.dispatch import resolve
@@ -81,17 +82,19 @@ class RenderedRays(NamedTuple):
     """Outputs of training rays; differentiable.
 
     With a capacity: kept (R,) bool, the rays whose samples fit into it, and wanted () int64, the samples of all.
+    far_samples: of the field beyond the box; its part is in the composite, but not in the weights nor in ``field``.
     """
 
     composite: Composite
     field: SampledField
     kept: Tensor | None = None
     wanted: Tensor | None = None
+    far_samples: int = 0
 
     @property
     def samples(self) -> int | Tensor:
         """Samples on all rays; on the device where they were rendered with a capacity."""
-        return len(self.field.density) if self.wanted is None else self.wanted
+        return self.far_samples + (len(self.field.density) if self.wanted is None else self.wanted)
 
 
 class RenderedFrame(NamedTuple):
@@ -147,13 +150,36 @@ def render_rays(
     return RenderedRays(result, field, samples.kept, samples.wanted)
 
 
+def with_surroundings(
+    rendered: RenderedRays,
+    far_field: FarField,
+    rays: Rays,
+    reach: Tensor | None,
+    settings: RenderSettings,
+    seed: int | Tensor,
+) -> RenderedRays:
+    """Training rays with what is outside the box.
+
+    Args:
+        rendered: what is inside it.
+        rays: with near and far of the whole box.
+        reach: (R,) distance behind which nothing shows; None: not known.
+    """
+    inside, ends = Segment(*rendered.composite[:3]), (settings.near, settings.far)
+    whole, samples = far_field.render_training(inside, rays, *ends, reach, seed)
+    result = Composite(*whole, rendered.composite.weights)
+    return rendered._replace(composite=result, far_samples=samples)
+
+
 class FrameRenderer:
     """Pictures of a student that does not change meanwhile: in one kernel if ``renders_fused``, else in waves of
-    samples, the reference.
+    samples, the reference; with what is outside its box, where there is a far field.
     """
 
-    def __init__(self, student: Student, grid: OccupancyGrid, settings: RenderSettings) -> None:
-        self.student, self.grid, self.settings = student, grid, settings
+    def __init__(
+        self, student: Student, grid: OccupancyGrid, settings: RenderSettings, far_field: FarField | None = None
+    ) -> None:
+        self.student, self.grid, self.settings, self.far_field = student, grid, settings, far_field
         device = grid.occupied.device
         self._implementation = resolve("rendering", settings.implementation, device, _IMPLEMENTATIONS)
         self._fused = None
@@ -180,6 +206,9 @@ class FrameRenderer:
                 )
             else:
                 rgb, alpha, distance = _render_waves(self.student, self.grid, rays, settings)
+            if self.far_field is not None:
+                inside, ends = Segment(rgb, alpha, distance), (settings.near, settings.far)
+                rgb, alpha, distance = self.far_field.render_around(inside, rays, *ends, settings.termination)
             # A ray that was ended would have met more: what it has met stands for all of it (as in instant-ngp).
             share = torch.where(1 - alpha <= settings.termination, 1 / alpha, 1.0)
             rgb, alpha, distance = rgb * share[:, None], alpha * share, distance * share

@@ -14,6 +14,7 @@ from distill.alignment.comparison import without_depth
 from distill.evaluation.evaluator import teacher_psnr
 from distill.losses.supervision import supervise
 from distill.model.model import Model, build_model
+from distill.rendering.far_field import FarField
 from distill.runs.session import make_trainer
 from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
@@ -185,16 +186,24 @@ def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[
 
 def _model_lines(config: Config, teacher: Teacher, model: Model, trainer: Trainer) -> list[tuple[str, str]]:
     grid, train, pixels = model.grid, config.train, trainer.sampler.pixels
-    parameters = model.student.parameter_count()
+    parameters, far = model.student.parameter_count(), model.far_field
     cells = "x".join(map(str, grid.shape))
     return [
         ("rays", f"{pixels:,} to train on, at most {train.rays_per_step:,} a step"),
         ("student", f"{model.student.kind}, {parameters:,} parameters, {_mib(4 * parameters)} as float32"),
+        *_far_lines(far),
         ("occupancy", f"{cells} cells of {grid.cell_size:.4f} world units, {grid.occupied_fraction:.1%} occupied"),
         ("samples", f"every {model.settings.step:.4f} world units, about {train.samples_per_step:,} a step"),
         ("precision", _precision(trainer)),
         ("memory", _memory(config, teacher, trainer)),
     ]
+
+
+def _far_lines(far: FarField | None) -> list[tuple[str, str]]:
+    if far is None:
+        return []
+    parameters, space = far.parameter_count(), f"{far.grid.occupied_fraction:.1%} of contracted space occupied"
+    return [("far field", f"{parameters:,} parameters, {space}, up to {far.edges[-1]:.4g} world units behind the box")]
 
 
 def _feature_lines(trainer: Trainer) -> list[tuple[str, str]]:
@@ -221,7 +230,7 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
         getattr(views, name) for views in sets for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")
     ]
     # Parameters, gradients and Adam's two moments; then a sample's place, encoding, its gradient, and outputs.
-    training = 4 * 4 * student.parameter_count()
+    training = 4 * 4 * trainer.model.parameter_count()
     encoded = 2 * trainer.step.precision.itemsize * student.encoding_width()
     samples = (trainer.step.capacity or config.train.samples_per_step) * (encoded + 4 * 24)
     # Coverage may be the very alpha.

@@ -42,11 +42,12 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     render = config.render
     common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
     sight = teacher_sight(config, teacher, model.grid.layout)
-    cells = None if sight is None else model.grid.teacher_cells
+    # With a far field every pixel tells something, whatever it meets in the box.
+    cells = None if sight is None or model.far_field is not None else model.grid.teacher_cells
     if teacher.poses is None:
         sampler = RaySampler(teacher.views, *common, cells, None if sight is None else sight.reach)
     else:
-        producer = make_producer(config, teacher, device, None if sight is None else model.grid.layout)
+        producer = make_producer(config, teacher, device, None if cells is None else model.grid.layout)
         sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common, cells)
     if teacher.images is None:
         return sampler
@@ -199,9 +200,14 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
         views.cameras.height,
         int(views.holdout.sum()),
         model.student.kind,
-        f"{model.student.parameter_count():,}",
+        f"{model.parameter_count():,}",
         100 * model.grid.occupied_fraction,
     )
+    if (far := model.far_field) is not None:
+        _log.info(
+            "far field: %s of the parameters; %.1f%% of contracted space occupied, sampled up to %.4g behind the box",
+            f"{far.parameter_count():,}", 100 * far.grid.occupied_fraction, far.edges[-1],
+        )  # fmt: skip
     if teacher.poses is not None:
         _log.info(
             "live teacher: new views near %d training poses, %d kept", len(teacher.poses.cameras), config.live.buffer

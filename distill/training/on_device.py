@@ -33,4 +33,5 @@ def waiting_parts(config: Config, student: Student) -> list[str]:
     One sentence part each, naming the field; empty where nothing waits.
     """
     live = ["teacher.live, whenever a view is rendered"] if config.live else []
-    return student.waits_for(config.features.tap if config.loss.aligns else None) + live
+    far = ["far_field.kind, for the number of its samples"] if config.far_field.kind != "none" else []
+    return student.waits_for(config.features.tap if config.loss.aligns else None) + far + live

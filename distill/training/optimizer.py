@@ -33,6 +33,7 @@ class StudentAdam:
         train: learning rates and weight decay.
         implementation: of the kernel ``adam``.
         companions: parameters that are trained beside the student, at the rate of its MLPs.
+        far_field: a second field that is trained at the student's rates; None: there is none.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class StudentAdam:
         train: TrainConfig,
         implementation: str = "auto",
         companions: Sequence[nn.Parameter] = (),
+        far_field: Student | None = None,
     ) -> None:
         groups = student.parameter_groups()
         lr_mlp = train.lr if train.lr_mlp is None else train.lr_mlp
@@ -50,12 +52,16 @@ class StudentAdam:
         chosen = [(groups["table"], train.lr, 0.0), (groups["mlp"], lr_mlp, train.mlp_weight_decay)]
         chosen += [(companions, lr_mlp, 0.0)] if companions else []
         chosen += [(self._common.values(), train.lr_common, 0.0)] if rows else []
+        if far_field is not None:
+            far = far_field.parameter_groups()
+            chosen += [(far["table"], train.lr, 0.0), (far["mlp"], lr_mlp, train.mlp_weight_decay)]
         self.param_groups = [
             {"params": [*parameters], "base_lr": base_lr, "weight_decay": weight_decay, "lr": 0.0}
             for parameters, base_lr, weight_decay in chosen
         ]
         self.state: dict[nn.Parameter, dict] = {}
         self._touched, self.eps = student.touched_rows(), student.adam_eps
+        self._touched |= {} if far_field is None else far_field.touched_rows()
         self.implementation = implementation
         self.factor = 0.0
         """The learning rates', of ``set_rate``."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from distill.losses.pictures import (
 )
 from distill.losses.supervision import FeatureSupervision, InternalTerms
 from distill.model.model import Model
-from distill.rendering.renderer import RenderedRays, render_rays
+from distill.rendering.renderer import RenderedRays, render_rays, with_surroundings
 from distill.training.lagged_counts import LaggedCounts, RayCount
 from distill.training.on_device import training_precision
 from distill.training.optimizer import StudentAdam, rate_factor
@@ -95,11 +96,13 @@ class TrainingStep:
     ) -> None:
         self.config, self.sampler, self.device = config, sampler, device
         self.student, self.grid, self.settings, self.features = model.student, model.grid, model.settings, features
+        self.far_field = model.far_field
         self.asynchronous = asynchronous
         self.precision = training_precision(config, device)
         self.optimizer = StudentAdam(
-            model.student, config.train, config.kernels, features.parameters() if features else ()
-        )
+            model.student, config.train, config.kernels, features.parameters() if features else (),
+            None if model.far_field is None else model.far_field.field,
+        )  # fmt: skip
         self.watched: WatchedUpdate | None = make_watched(self.optimizer, device, self.precision, asynchronous)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
@@ -120,7 +123,7 @@ class TrainingStep:
         Raises:
             TrainingDiverged: a loss term is not finite, where that is found out at once.
         """
-        with self.student.computing_in(self.precision):
+        with self.computing():
             self._refresh_occupancy(step)
             began = time.perf_counter()
             batch = self.sampler.draw(self._rays_to_draw(), self._drawing())
@@ -156,6 +159,9 @@ class TrainingStep:
         features = self.features
         taps = features.taps(done) if features else ()
         rendered = render_rays(self.student, self.grid, batch.sampled, self.settings, seed, taps, self.capacity)
+        if self.far_field is not None:
+            rendered = with_surroundings(rendered, self.far_field, batch.rays, batch.reach, self.settings, seed)
+            batch = batch.with_depth_inside()
         loss, terms, depth = total_loss(
             rendered.composite, batch, self.config.loss, weights, rendered.kept, self._losses_by
         )
@@ -186,6 +192,13 @@ class TrainingStep:
             features.forget_gradients()
         detached = {name: term.detach() for name, term in terms.items()}
         return StepResult(batch, rendered, loss.detach(), detached, depth, internal.valid_fraction, ratios, measuring)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Within it the fields are computed with factors of the run's type."""
+        far = nullcontext() if self.far_field is None else self.far_field.field.computing_in(self.precision)
+        with self.student.computing_in(self.precision), far:
+            yield
 
     @property
     def capacity(self) -> int | None:
@@ -250,6 +263,8 @@ class TrainingStep:
         occupancy = self.config.occupancy
         if step % occupancy.update_every == 0 and step >= occupancy.warmup_steps:
             self.grid.refresh(self.student, self._drawing())
+            if self.far_field is not None:
+                self.far_field.grid.refresh(self.far_field.field, self._drawing())
             if not self.asynchronous:
                 self._tell_of_refusal(step)
 

@@ -42,6 +42,8 @@ def graph_refusal(config: Config, student: Student, asynchronous: bool) -> str |
         return "its steps wait for the device"
     if config.loss.internal_terms:
         return f"loss.{config.loss.internal_terms[0]} looks at other samples in each step"
+    if config.far_field.kind != "none":
+        return "far_field.kind asks for another number of samples in each step"
     for part in student.varying_parts():
         return part
     for part in student.waits_for(None):

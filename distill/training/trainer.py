@@ -172,7 +172,7 @@ class Trainer:
             features=self.features.copy() if self.features else None, asynchronous=self.step.asynchronous,
         )  # fmt: skip
         twin.progress, twin.step.rays_per_step = copy.copy(self.progress), self.step.rays_per_step
-        with twin.model.student.computing_in(twin.step.precision):  # as the run's own: another type, another kernel
+        with twin.step.computing():  # as the run's own: another type, another kernel
             twin.model.grid.refresh(twin.model.student, twin.step.generator)
         with one_torch_thread():
             start = time.perf_counter()
@@ -225,6 +225,7 @@ class Trainer:
                 "sampler": self.sampler.state(),
                 "features": self.features.state() if self.features else None,
                 **identity_state(folder.identity),
+                **({} if (far := self.model.far_field) is None else {"far_field": far.state()}),
             },
         )
         if automatic:

@@ -29,7 +29,8 @@ def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | No
 
     Args:
         gaussians: the teacher's, where there is a PLY.
-        cameras: the dataset's, asked when nothing else bounds the scene.
+        cameras: the dataset's, asked when nothing else bounds the scene, and with a far field: the box is then of what
+            they look at.
 
     Raises:
         InputError: ``data.box`` is auto and nothing tells where the scene is.
@@ -37,7 +38,9 @@ def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | No
     if config.data.box != "auto":
         return SceneBox(config.data.box.lower, config.data.box.upper), "data.box"
     if gaussians is not None:
-        return box_of_gaussians(gaussians), "around the Gaussians of teacher.ply"
+        if config.far_field.kind == "none" or cameras is None:
+            return box_of_gaussians(gaussians), "around the Gaussians of teacher.ply"
+        return focused_box(gaussians, cameras)
     try:
         if cameras is None:
             raise ValueError("there are no cameras")
@@ -63,6 +66,25 @@ def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
     upper = (means + reach).kthvalue(len(means) - outside, dim=0).values
     margin = (_MARGIN * (upper - lower).max()).clamp(min=1e-3)
     return SceneBox(tuple((lower - margin).tolist()), tuple((upper + margin).tolist()))
+
+
+def focused_box(gaussians: Gaussians, cameras: Cameras) -> tuple[SceneBox, str]:
+    """The box of the Gaussians that the cameras look at, and in words what it is; all else is the far field's.
+
+    It holds those in the ``focus_box``, by the rules of ``box_of_gaussians``; all where the cameras have no focus, as
+    in a room.
+    """
+    try:
+        region = focus_box(cameras)
+    except ValueError as error:
+        return box_of_gaussians(gaussians), f"around the Gaussians of teacher.ply, since {error}"
+    inside, opacities = region.contains(gaussians.means), gaussians.opacities
+    if not (inside & (opacities > _LEAST_OPACITY)).any():
+        return region, "what the cameras look at, where teacher.ply has nothing"
+    around, share = box_of_gaussians(gaussians[inside]), opacities[inside].sum() / opacities.sum()
+    lower, upper = (torch.tensor([getattr(around, corner), getattr(region, corner)]) for corner in ("lower", "upper"))
+    box = SceneBox(tuple(lower.amax(0).tolist()), tuple(upper.amin(0).tolist()))
+    return box, f"around the Gaussians that the cameras look at, {share:.0%} of the opacity of teacher.ply"
 
 
 def check_box_holds(box: SceneBox, gaussians: Gaussians) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from settings.errors import InputError
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
-from teacher.sources.box import check_box_holds, scene_box
+from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.views.output_folder import OutputFiles
 from teacher.views.sight import Sight
 from teacher.views.teacher_views import TeacherViews, views_from_images
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -168,11 +171,16 @@ class Source(ABC):
         gaussians = self.gaussians() if self.uses_gaussians else None
         configured = self.config.data.box != "auto"
         box = self.box(gaussians, None)[0] if configured or gaussians is not None else None
-        if configured and gaussians is not None:
+        bounded = self.config.far_field.kind == "none"
+        if configured and gaussians is not None and bounded:
             check_box_holds(box, gaussians)
-        views = self.views(gaussians, box)
-        if box is None:
-            box = self.box(None, views.cameras)[0]
+        # By the box the kind of stored depth is told, which is of the whole scene.
+        views = self.views(gaussians, box if bounded or gaussians is None else box_of_gaussians(gaussians))
+        if box is None or not (bounded or configured):
+            box, words = self.box(gaussians, views.cameras)
+            if not bounded:
+                corners = " to ".join(str([round(value, 4) for value in corner]) for corner in (box.lower, box.upper))
+                _log.info("scene box: %s, %s", words, corners)
         drawing = self.drawing(gaussians) if self.draws else None
         return Teacher(views, gaussians, box, self.poses(views), self.images(), self.stored_renders(), drawing)
 

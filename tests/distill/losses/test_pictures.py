@@ -301,3 +301,9 @@ def test_triton_leaves_out_the_terms_that_are_off():
     assert_twins_agree(random_case(300), config, weights, lambda total, terms: total)
     on = LossConfig(depth=DepthLossConfig(weight=0.1, kind="smooth_l1"))
     assert_twins_agree(random_case(300), on, weights, lambda total, terms: terms["depth"])
+
+
+def test_with_a_far_field_only_distances_inside_the_box_count():
+    batch = make_batch(distance=(1.5, 3.9, 7.0)).with_depth_inside()
+    assert batch.distance.tolist() == pytest.approx([0.0, 3.9, 0.0])
+    assert make_batch(distance=None).with_depth_inside().distance is None

@@ -7,10 +7,11 @@ import torch
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
+from settings.far_field import FarFieldConfig
 from teacher.bricks.scene import BRICKS_BOX
 from teacher.gaussians import Gaussians
 from teacher.sources import source_of
-from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
+from teacher.sources.box import box_of_gaussians, check_box_holds, focused_box, scene_box
 
 
 def make_gaussians(means, scales=(0.1, 0.1, 0.1), opacity=0.9):
@@ -156,3 +157,28 @@ def test_gaussians_wider_than_the_scene_or_far_away_do_not_widen_its_box():
     log_scales, moved = plain.log_scales.clone(), plain.means.clone()
     log_scales[:2], moved[2, 1] = 9.0, -1e5
     assert box_of_gaussians(replace(plain, log_scales=log_scales, means=moved)) == box_of_gaussians(plain[3:])
+
+
+def test_with_a_far_field_the_box_is_that_of_what_the_cameras_look_at(look_at):
+    near, far = [[0.2, 0, 0], [-0.3, 0.1, 0.2]], [[30.0, 5, 1], [-20, 8, -9]]
+    cameras, gaussians = look_at([(4.0, 0, 0), (0, 4, 0), (-3, 2, 2)]), make_gaussians(near + far)
+    box, words = focused_box(gaussians, cameras)
+    assert box == box_of_gaussians(make_gaussians(near))
+    assert "50% of the opacity" in words
+    config = make_config()
+    contracted = config.model_copy(update={"far_field": FarFieldConfig(kind="contracted")})
+    assert scene_box(contracted, gaussians, cameras) == (box, words)
+    assert scene_box(config, gaussians, cameras)[0] == box_of_gaussians(gaussians)
+
+
+def test_gaussians_that_reach_out_of_what_the_cameras_look_at_do_not_widen_it(look_at):
+    cameras = look_at([(4.0, 0, 0), (0, 4, 0), (-3, 2, 2)])  # 3.2 wide there
+    box, _ = focused_box(make_gaussians([[0.0, 0, 0]], scales=(50.0, 0.1, 0.1)), cameras)
+    assert max(box.extent) < 4 and box.extent[1] < 0.5
+
+
+def test_cameras_that_look_apart_leave_the_box_to_all_gaussians(look_at):
+    gaussians = make_gaussians([[5.0, 0, 0], [-5, 0, 0]])
+    outwards = look_at([(0.0, 0, 0), (0, 0.1, 0)], target=(9.0, 0, 0))
+    box, words = focused_box(gaussians, outwards[[0, 0]])
+    assert box == box_of_gaussians(gaussians) and "parallel" in words
