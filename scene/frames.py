@@ -35,6 +35,7 @@ class Frames:
         masks: N pictures, not black where the frame's own counts; None where a frame, or all of them, have none.
         tests: whether each frame is one that the dataset keeps for tests; None: it does not say.
         points: the dataset's sparse point cloud, a file.
+        points_world: (4, 4) float64, by which its points come into the world of the cameras; None: they are in it.
         exposures: (3, 4) of each frame, by which a teacher's colours (r, g, b, 1) became its picture's; None as masks.
         undistorted: number of pictures that were straightened, whose cameras are no longer those of the dataset.
     """
@@ -47,6 +48,7 @@ class Frames:
     masks: tuple[Path | None, ...] | None = None
     tests: tuple[bool, ...] | None = None
     points: Path | None = None
+    points_world: Tensor | None = None
     exposures: tuple[np.ndarray | None, ...] | None = None
     undistorted: int = 0
 

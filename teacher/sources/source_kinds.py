@@ -10,6 +10,7 @@ from pathlib import Path
 from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames, split_beside
+from scene.formats.colmap_model import ColmapPoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
 from scene.frames import Frames, chosen_frames, working_size
@@ -24,6 +25,7 @@ from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
 from teacher.sources.orbit import Orbit, orbit_of_gaussians
 from teacher.sources.source import Asset, Source
+from teacher.sources.sparse_points import box_of_points, read_sparse_points
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import (
     TeacherViews,
@@ -137,6 +139,22 @@ class DatasetImages(Source):
             return views_from_images(json, holdout_every=every, frames=frames, **options)
 
         return _of_splits(self, images)
+
+    def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
+        """Cameras that look at no one place, as those of a capture may, leave it to the dataset's points."""
+        try:
+            return super().box(gaussians, cameras)
+        except InputError:
+            points = self.sparse_points()
+            if points is None:
+                raise
+            return box_of_points(points), "around most of the dataset's sparse points"
+
+    def sparse_points(self) -> ColmapPoints | Gaussians | None:
+        """The sparse points of the frames that are trained on: see ``read_sparse_points``."""
+        data = self.config.data
+        frames = load_frames(self.training_poses() or data.transforms, data=data)
+        return read_sparse_points(frames, data.offset)
 
 
 class BrickScene(Source):
