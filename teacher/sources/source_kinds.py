@@ -19,6 +19,7 @@ from scene.rays import SceneBox
 from settings.config import Config
 from settings.data import DataConfig
 from settings.errors import InputError
+from teacher.bricks.room import ROOM_DRAWING, room_capture
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.gaussians import Gaussians
@@ -196,6 +197,41 @@ class BrickScene(Source):
     def training_frames(self) -> tuple[Cameras, str]:
         frames, source = self.frames()
         return frames.cameras, source
+
+
+class BrickRoom(RasterizedGaussians):
+    """The built-in scene in a room, written as a capture and read back as a user's own: see ``room_capture``."""
+
+    kind = "room"
+
+    def assets(self) -> list[Asset]:
+        return []
+
+    def gaussians(self) -> Gaussians:
+        return read_ply(self._capture() / "point_cloud.ply")
+
+    def drawing(self, gaussians: Gaussians) -> Drawing:
+        """As the pictures were, unless the config says otherwise."""
+        own = Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
+        return ROOM_DRAWING if own == Drawing() else own
+
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        data = self.config.data
+        dataset, cameras = _working_frames(self._capture(), data.frames, data)
+        return _rasterized(self, gaussians, cameras, dataset.names, data.holdout_every, dataset)
+
+    def frames(self, split: str | None = None) -> tuple[Frames, str]:
+        if split is not None:
+            raise InputError("--split", "split", split, "none, since teacher.kind is room: it has no other frames")
+        return load_frames(self._capture(), data=self.config.data), "the built-in capture"
+
+    def training_frames(self) -> tuple[Cameras, str]:
+        frames, source = self.frames()
+        return frames.cameras, source
+
+    def _capture(self) -> Path:
+        config = self.config
+        return room_capture(config.data.resolution, config.teacher.frames, config.seed)
 
 
 class LiveGaussians(RasterizedGaussians):
