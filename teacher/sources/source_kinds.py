@@ -27,10 +27,10 @@ from teacher.rasterizer import Drawing
 from teacher.sources.orbit import Orbit, orbit_of_gaussians
 from teacher.sources.source import Asset, Source
 from teacher.sources.sparse_points import box_of_points, read_sparse_points
+from teacher.views.joined_views import join_views
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import (
     TeacherViews,
-    join_views,
     views_from_gaussians,
     views_from_images,
     views_from_outputs,
