@@ -59,6 +59,14 @@ class Frames:
         """The (width, height) of a frame's picture."""
         return (self.cameras.width, self.cameras.height) if self.sizes is None else self.sizes[index]
 
+    def on_canvas(self, canvas: Size | None) -> Frames:
+        """With cameras of a (width, height) that holds theirs, every picture in the top left corner; None: as it is."""
+        own = self.cameras.width, self.cameras.height
+        if canvas is None or canvas == own:
+            return self
+        cameras = replace(self.cameras, width=canvas[0], height=canvas[1])
+        return replace(self, cameras=cameras, sizes=self.sizes or (own,) * len(self))
+
     def __getitem__(self, index: slice) -> Frames:
         each = ("cameras", "names", "image_paths", "sizes", "masks", "tests", "exposures")
         parts = {name: getattr(self, name) for name in each}

@@ -13,7 +13,7 @@ from scene.formats import load_frames, split_beside
 from scene.formats.colmap_model import ColmapPoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
-from scene.frames import Frames, chosen_frames, working_size
+from scene.frames import Frames, Size, chosen_frames, working_size
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
 from settings.config import Config
@@ -75,9 +75,11 @@ class RasterizedGaussians(Source):
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         return _of_splits(self, lambda *frames: self._rendered(gaussians, *frames))
 
-    def _rendered(self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int) -> TeacherViews:
+    def _rendered(
+        self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int, canvas: Size | None = None
+    ) -> TeacherViews:
         """The Gaussians seen from some frames of a dataset, at the working size."""
-        dataset, cameras = _working_frames(json, frames, self.config.data)
+        dataset, cameras = _working_frames(json, frames, self.config.data, canvas)
         note_off_centre(dataset, self.config.teacher.ply)
         note_dataparser(self.config.teacher.ply, self.config.data)
         return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
@@ -136,8 +138,8 @@ class DatasetImages(Source):
         data, background = self.config.data, self.config.teacher.background_rgb
         options = {"width": data.resolution, "background": background, "data": data}
 
-        def images(json: Path, frames: str | None, every: int) -> TeacherViews:
-            return views_from_images(json, holdout_every=every, frames=frames, **options)
+        def images(json: Path, frames: str | None, every: int, canvas: Size | None = None) -> TeacherViews:
+            return views_from_images(json, holdout_every=every, frames=frames, canvas=canvas, **options)
 
         return _of_splits(self, images)
 
@@ -293,16 +295,29 @@ def _poses_near(source: Source, cameras: Cameras) -> PoseSampler:
     return PoseSampler(cameras, seed=source.config.seed, **settings)
 
 
-def _of_splits(source: Source, views_of: Callable[[Path, str | None, int], TeacherViews]) -> TeacherViews:
+def _of_splits(source: Source, views_of: Callable[..., TeacherViews]) -> TeacherViews:
     """The views of the frames trained on, where they are others, and of those measured on.
 
     Args:
-        views_of: the views of a JSON's frames, ``"START:STOP:STEP"`` of them, every k-th of these held out.
+        views_of: the views of a JSON's frames, ``"START:STOP:STEP"`` of them, every k-th of these held out, on a canvas
+            (see ``Frames.on_canvas``) where one is given.
     """
     data, poses = source.config.data, source.training_poses()
     if poses is None:
         return views_of(data.transforms, data.frames, data.holdout_every)
-    return join_views(views_of(poses, data.train_frames, 0), views_of(data.transforms, data.frames, 1), poses)
+    canvas = _shared_canvas(poses, data)
+    trained, measured = (poses, data.train_frames, 0), (data.transforms, data.frames, 1)
+    return join_views(views_of(*trained, canvas), views_of(*measured, canvas), poses)
+
+
+def _shared_canvas(poses: Path, data: DataConfig) -> Size | None:
+    """The (width, height) that holds the pictures of two splits of different shapes; None where theirs is one."""
+    cameras = [load_frames(json, data=data).cameras for json in (poses, data.transforms)]
+    width, height = max(each.width for each in cameras), max(each.height for each in cameras)
+    # Pictures of one shape in two sizes are a mistake, or made one by data.resolution.
+    common = data.resolution or min(each.width for each in cameras)
+    shapes = {round(common * each.height / each.width) for each in cameras}
+    return None if len(shapes) == 1 else (width, height)
 
 
 def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every: int) -> TeacherViews:
@@ -338,7 +353,9 @@ def _rasterized(
     return views_from_gaussians(gaussians, cameras, names, holdout_every=holdout_every, **options)
 
 
-def _working_frames(json: Path, frames: str | None, data: DataConfig) -> tuple[Frames, Cameras]:
+def _working_frames(
+    json: Path, frames: str | None, data: DataConfig, canvas: Size | None = None
+) -> tuple[Frames, Cameras]:
     """Some frames of a dataset, and their cameras at the working size."""
-    dataset = chosen_frames(frames, load_frames(json, data=data))
+    dataset = chosen_frames(frames, load_frames(json, data=data).on_canvas(canvas))
     return dataset, dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, json))

@@ -185,13 +185,17 @@ def views_from_images(
     holdout_every: int,
     frames: str | None = None,
     data: DataConfig | None = None,
+    canvas: Size | None = None,
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
+
+    Args:
+        canvas: see ``Frames.on_canvas``.
 
     Raises:
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
-    dataset = chosen_frames(frames, load_frames(transforms, data=data))
+    dataset = chosen_frames(frames, load_frames(transforms, data=data).on_canvas(canvas))
     paths = all_present(dataset.image_paths, dataset.names, dataset.source)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
