@@ -27,7 +27,7 @@ class Pictures:
     Attributes:
         has_alpha: whether alpha means anything; without it pictures are compared on ``views.background``.
 
-    Of pixels that do not count (``TeacherViews.counted``) those of the halves are made, too, do not.
+    A pixel of a half counts (see ``TeacherViews.counted``) where all that it is made of do.
     """
 
     def __init__(self, views: TeacherViews, levels: int) -> None:
