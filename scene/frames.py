@@ -118,3 +118,14 @@ def working_size(native: Cameras, width: int | None, source: Path) -> Size:
         found = f"a width of {native.width} pixels"
         raise InputError(source, "image size", found, f"at least data.resolution {width}", "Lower data.resolution.")
     return width, max(1, round(native.height * width / native.width))
+
+
+def shared_canvas(splits: Sequence[Cameras], width: int | None) -> Size | None:
+    """The (width, height) that holds the pictures of splits of different shapes; None where theirs is one.
+
+    Of one shape in two sizes they are a mistake, or made one by the working ``width``.
+    """
+    common = width or min(cameras.width for cameras in splits)
+    if len({round(common * cameras.height / cameras.width) for cameras in splits}) == 1:
+        return None
+    return max(cameras.width for cameras in splits), max(cameras.height for cameras in splits)

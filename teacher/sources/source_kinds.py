@@ -13,7 +13,7 @@ from scene.formats import load_frames, split_beside
 from scene.formats.colmap_model import ColmapPoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
-from scene.frames import Frames, Size, chosen_frames, working_size
+from scene.frames import Frames, Size, chosen_frames, shared_canvas, working_size
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
 from settings.config import Config
@@ -305,19 +305,9 @@ def _of_splits(source: Source, views_of: Callable[..., TeacherViews]) -> Teacher
     data, poses = source.config.data, source.training_poses()
     if poses is None:
         return views_of(data.transforms, data.frames, data.holdout_every)
-    canvas = _shared_canvas(poses, data)
+    canvas = shared_canvas([load_frames(json, data=data).cameras for json in (poses, data.transforms)], data.resolution)
     trained, measured = (poses, data.train_frames, 0), (data.transforms, data.frames, 1)
     return join_views(views_of(*trained, canvas), views_of(*measured, canvas), poses)
-
-
-def _shared_canvas(poses: Path, data: DataConfig) -> Size | None:
-    """The (width, height) that holds the pictures of two splits of different shapes; None where theirs is one."""
-    cameras = [load_frames(json, data=data).cameras for json in (poses, data.transforms)]
-    width, height = max(each.width for each in cameras), max(each.height for each in cameras)
-    # Pictures of one shape in two sizes are a mistake, or made one by data.resolution.
-    common = data.resolution or min(each.width for each in cameras)
-    shapes = {round(common * each.height / each.width) for each in cameras}
-    return None if len(shapes) == 1 else (width, height)
 
 
 def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every: int) -> TeacherViews:
