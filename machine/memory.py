@@ -19,13 +19,16 @@ def available_bytes() -> int | None:
     return min(_known_limits(), default=None)
 
 
-def check_pictures_fit(size: tuple[int, int], count: int, pixel_bytes: int, field: str, source: str = "config") -> None:
+def check_pictures_fit(
+    size: tuple[int, int], count: int, pixel_bytes: int, field: str, source: str = "config", more: str = ""
+) -> None:
     """Checks that pictures that are all in memory at a time can be; only what is clearly too much is refused.
 
     Args:
         size: (width, height) of each, pixels.
         pixel_bytes: what a pixel takes at least.
         field, source: the setting that the size is from, and where that is.
+        more: what else can be done, in words.
 
     Raises:
         InputError: they take more memory than there is; says how much and which width would fit.
@@ -34,7 +37,7 @@ def check_pictures_fit(size: tuple[int, int], count: int, pixel_bytes: int, fiel
     if available is not None and needed > available:
         found = f"{size[0]}: {count} of {size[0]}x{size[1]} pixels, which take {needed / GIB:,.1f} GiB of memory"
         width = int(size[0] * math.sqrt(available / needed / 2))  # half of the memory
-        hint = f"Set it to {width} or less{', or use fewer frames' if count > 1 else ''}."
+        hint = f"Set it to {width} or less{', or use fewer frames' if count > 1 else ''}{more and f', {more}'}."
         raise InputError(source, field, found, f"at most the {available / GIB:.1f} GiB that are free", hint)
 
 

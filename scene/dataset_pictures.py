@@ -42,16 +42,27 @@ def counted_pixels(frames: Frames, size: Size) -> np.ndarray | None:
     Raises:
         InputError: a mask is damaged, of another size than its picture, or leaves nothing.
     """
-    if frames.sizes is None and not any(frames.masks or ()):
+    if all_count(frames):
         return None
     counted = np.empty((len(frames), size[1], size[0]), bool)
     for index in range(len(frames)):
-        counted[index] = resize_area(_counts(frames, index), *size) >= _ALL
-        if not counted[index].any():
-            mask = None if frames.masks is None else frames.masks[index]
-            found = f"nothing of frame {frames.names[index]} at {size[0]}x{size[1]}"
-            raise InputError(mask or frames.source, "mask", found, "some pixels that are not black")
+        counted[index] = counted_of(frames, index, size)
     return counted
+
+
+def counted_of(frames: Frames, index: int, size: Size) -> np.ndarray:
+    """(H, W) bool: ``counted_pixels`` of one frame."""
+    counted = resize_area(_counts(frames, index), *size) >= _ALL
+    if not counted.any():
+        mask = None if frames.masks is None else frames.masks[index]
+        found = f"nothing of frame {frames.names[index]} at {size[0]}x{size[1]}"
+        raise InputError(mask or frames.source, "mask", found, "some pixels that are not black")
+    return counted
+
+
+def all_count(frames: Frames) -> bool:
+    """Whether all pixels of all pictures count."""
+    return frames.sizes is None and not any(frames.masks or ())
 
 
 def _without(exposure: np.ndarray, picture: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ class Frames:
         masks: N pictures, not black where the frame's own counts; None where a frame, or all of them, have none.
         tests: whether each frame is one that the dataset keeps for tests; None: it does not say.
         points: the dataset's sparse point cloud, a file.
+        points_world: (4, 4) float64, by which its points come into the world of the cameras; None: they are in it.
         exposures: (3, 4) of each frame, by which a teacher's colours (r, g, b, 1) became its picture's; None as masks.
         undistorted: number of pictures that were straightened, whose cameras are no longer those of the dataset.
     """
@@ -47,6 +48,7 @@ class Frames:
     masks: tuple[Path | None, ...] | None = None
     tests: tuple[bool, ...] | None = None
     points: Path | None = None
+    points_world: Tensor | None = None
     exposures: tuple[np.ndarray | None, ...] | None = None
     undistorted: int = 0
 
@@ -56,6 +58,14 @@ class Frames:
     def size_of(self, index: int) -> Size:
         """The (width, height) of a frame's picture."""
         return (self.cameras.width, self.cameras.height) if self.sizes is None else self.sizes[index]
+
+    def on_canvas(self, canvas: Size | None) -> Frames:
+        """With cameras of a (width, height) that holds theirs, every picture in the top left corner; None: as it is."""
+        own = self.cameras.width, self.cameras.height
+        if canvas is None or canvas == own:
+            return self
+        cameras = replace(self.cameras, width=canvas[0], height=canvas[1])
+        return replace(self, cameras=cameras, sizes=self.sizes or (own,) * len(self))
 
     def __getitem__(self, index: slice) -> Frames:
         each = ("cameras", "names", "image_paths", "sizes", "masks", "tests", "exposures")
@@ -108,3 +118,14 @@ def working_size(native: Cameras, width: int | None, source: Path) -> Size:
         found = f"a width of {native.width} pixels"
         raise InputError(source, "image size", found, f"at least data.resolution {width}", "Lower data.resolution.")
     return width, max(1, round(native.height * width / native.width))
+
+
+def shared_canvas(splits: Sequence[Cameras], width: int | None) -> Size | None:
+    """The (width, height) that holds the pictures of splits of different shapes; None where theirs is one.
+
+    Of one shape in two sizes they are a mistake, or made one by the working ``width``.
+    """
+    common = width or min(cameras.width for cameras in splits)
+    if len({round(common * cameras.height / cameras.width) for cameras in splits}) == 1:
+        return None
+    return max(cameras.width for cameras in splits), max(cameras.height for cameras in splits)

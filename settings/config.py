@@ -52,7 +52,7 @@ class Config(Section):
     def _consistent(self) -> Config:
         kind = self.teacher.kind
         needed = {"views": "data.transforms teacher.outputs", "images": "data.transforms"}
-        needed |= {"gaussians": "teacher.ply", "bricks": "data.resolution"}
+        needed |= {"gaussians": "teacher.ply", "bricks": "data.resolution", "room": "data.resolution"}
         for field in needed[kind].split():
             section, name = field.split(".")
             if getattr(getattr(self, section), name) is None:
@@ -107,7 +107,8 @@ class Config(Section):
         if self.finds_cameras and data.train_transforms is not None:
             hint = "Set data.transforms to the poses to measure on, or train_transforms to null."
             raise problem("data.train_transforms", data.train_transforms, "null, since data.transforms is", hint)
-        if isinstance(data.ground_truth, GroundTruthConfig) and (kind in ("images", "bricks") or self.finds_cameras):
+        own_scene = kind in ("images", "bricks", "room") or self.finds_cameras
+        if isinstance(data.ground_truth, GroundTruthConfig) and own_scene:
             why = "these are the teacher already" if kind == "images" else "there is no dataset with images"
             raise problem("data.ground_truth", "a split", f"true or false, since {why} (teacher.kind is {kind})")
         if data.train_frames is not None and not self.trains_on_other_poses and self.image_split is None:

@@ -62,6 +62,13 @@ class DataConfig(Section):
     resolution: int | None = Field(
         None, ge=1, description="working image width in pixels (downscaled by area); null: native"
     )
+    memory_gib: float | None = Field(
+        None,
+        gt=0,
+        description="memory of the dataset's pictures, GiB: a part of them is in memory, and replaced one by one by "
+        "others that a thread decodes beside training. For images, and for data.ground_truth with a split; null: all "
+        "are in memory",
+    )
     holdout_every: int = Field(
         8,
         ge=0,

@@ -95,9 +95,10 @@ class OrbitConfig(Section):
 class TeacherConfig(Section):
     """What is distilled."""
 
-    kind: Literal["views", "images", "gaussians", "bricks"] = Field(
+    kind: Literal["views", "images", "gaussians", "bricks", "room"] = Field(
         description="views: renders and depth on disk; images: the dataset's own images (control arm); "
-        "gaussians: a 3DGS PLY rendered here; bricks: the built-in scene"
+        "gaussians: a 3DGS PLY rendered here; bricks: the built-in scene; room: that in a room, written as a capture "
+        "with pictures (kept in the cache) and read back"
     )
     outputs: AssetPath | None = Field(
         None,
@@ -132,7 +133,9 @@ class TeacherConfig(Section):
         False,
         description="render new views all through training instead of fixed ones before it; for gaussians, bricks",
     )
-    frames: int = Field(64, ge=2, description="number of views; for bricks, and for gaussians without data.transforms")
+    frames: int = Field(
+        64, ge=2, description="number of views; for bricks, room, and for gaussians without data.transforms"
+    )
     orbit: OrbitConfig = Field(
         OrbitConfig(), description="where these views are; for gaussians without data.transforms"
     )

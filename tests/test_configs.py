@@ -48,7 +48,8 @@ def test_roadmap_config(name):
 def test_every_config_loads_and_no_two_write_to_the_same_place():
     configs = [load_config(path) for path in sorted((REPO_ROOT / "configs").glob("*.yaml"))]
     places = [(config.scene, config.run) for config in configs]
-    assert len(set(places)) == len(places) == len(ROADMAP) + 19  # quickstarts, 400 px, live, fitted, features, splat
+    # Beside those quickstarts, 400 px, live, fitted, features, splat and captures.
+    assert len(set(places)) == len(places) == len(ROADMAP) + 21
 
 
 def test_special_configs():
@@ -59,8 +60,9 @@ def test_special_configs():
     smoke = load_config(REPO_ROOT / "configs/lego_response_stage1b_kilo_uniform_smoketest.yaml")
     assert smoke.student.grid == (2, 2, 2) and smoke.train.max_steps == 64
     assert load_config(REPO_ROOT / "configs/lego_response_stage1b_kilo_uniform.yaml").train.max_steps == 50000
+    check_assets(load_config(REPO_ROOT / "configs/capture_quickstart.yaml"))  # needs none
     quickstart = load_config(REPO_ROOT / "configs/quickstart.yaml")
-    check_assets(quickstart)  # needs none
+    check_assets(quickstart)
     assert quickstart.teacher.kind == "bricks" and quickstart.train.max_seconds
     for name in ("lego_live", "lego_live_mixed", "lego_live_eighth", "lego_live_mixed_eighth"):
         live = load_config(REPO_ROOT / "configs" / f"{name}.yaml", assets="/assets")

@@ -1,10 +1,12 @@
 """Fits 3D Gaussians, a teacher, to images with known cameras: for those who have pictures but no 3DGS checkpoint.
 
+    python tools/train_teacher.py --source DIR
     python tools/train_teacher.py --config configs/lego_teacher.yaml --assets DIR
 
-Starts in the visual hull of the images' silhouettes, minimises L1 and D-SSIM, clones, splits and prunes (Kerbl et al.
-2023). The PLY is ``results/<scene>/<run>/point_cloud/iteration_<step>/point_cloud.ply``, in graphdeco's layout: name it
-in ``teacher.ply``.
+Starts in the visual hull of the images' silhouettes, or for photographs at the dataset's sparse points; minimises L1
+and D-SSIM, clones, splits and prunes (Kerbl et al. 2023). The PLY is
+``results/<scene>/<run>/point_cloud/iteration_<step>/point_cloud.ply``, in graphdeco's layout: ``--model
+results/<scene>/<run>`` distils it.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.runs.command_line import add_config_options, config_of, given_path, run_command
 from distill.runs.fit_teacher import fit_teacher
+from distill.runs.given_scene import CAPTURE_TEACHER
 from settings.loading import REPO_ROOT
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     parser = argparse.ArgumentParser(description="Fit a 3D Gaussian Splatting teacher to images with known cameras.")
-    add_config_options(parser)
+    add_config_options(parser, source_config=CAPTURE_TEACHER)
     parser.add_argument(
         "--output", metavar="DIR", type=given_path, default=REPO_ROOT, help="where results/ and logs/ are"
     )

@@ -178,7 +178,10 @@ def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
 
 
 def _check_visible(config: Config, views: TeacherViews) -> None:
-    covered = views.coverage.numpy().mean((1, 2)) / 255
+    if views.store is None:
+        covered = views.coverage.numpy().mean((1, 2)) / 255
+    else:
+        covered = views.coverage[spread(range(len(views)), _FRAMES)].numpy().mean((1, 2)) / 255
     if (mean := covered.mean()) < _FAINT_COVERAGE:
         words = f"{mean:.3%} of the pixels with something in them, {covered.max():.3%} at most in a view"
         advice = "Is teacher.ply of the same world as the cameras? " if views.background is None else "Look at them. "

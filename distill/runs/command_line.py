@@ -25,13 +25,17 @@ def given_path(text: str) -> Path:
     return Path(text)
 
 
-def add_config_options(parser: argparse.ArgumentParser, default_config: str = "") -> None:
+def add_config_options(
+    parser: argparse.ArgumentParser, default_config: str = "", source_config: Path | None = None
+) -> None:
     """``--config``, ``--set``, ``--assets``, ``--debug``, and where a config has to be given ``--model``, ``--source``,
     ``--splat`` and ``--up``; ``config_of`` reads all but ``--debug``.
 
     Args:
         default_config: what is taken without ``--config``, in words; empty: it or a scene has to be given.
+        source_config: what ``--source`` alone starts from; None: the config of a student.
     """
+    parser.set_defaults(source_config=source_config)
     words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
     parser.add_argument("--config", type=given_path, metavar="FILE", help=words)
     if not default_config:

@@ -226,8 +226,9 @@ def _precision(trainer: Trainer) -> str:
 def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
     student = trainer.model.student
     sets = [views for views in (teacher.views, teacher.images) if views is not None]
+    stores, whole = [views.store for views in sets if views.store], [views for views in sets if not views.store]
     pictures = [
-        getattr(views, name) for views in sets for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")
+        getattr(views, name) for views in whole for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")
     ]
     # Parameters, gradients and Adam's two moments; then a sample's place, encoding, its gradient, and outputs.
     training = 4 * 4 * trainer.model.parameter_count()
@@ -235,6 +236,7 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
     samples = (trainer.step.capacity or config.train.samples_per_step) * (encoded + 4 * 24)
     # Coverage may be the very alpha.
     views_bytes = sum({id(picture): picture.nbytes for picture in pictures if picture is not None}.values())
+    views_bytes += sum(store.nbytes for store in stores)
     if config.live:
         cameras = teacher.training_cameras
         views_bytes += config.live.buffer * cameras.width * cameras.height * VIEW_BYTES

@@ -20,7 +20,7 @@ from settings.errors import InputError
 from settings.loading import REPO_ROOT
 from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
-from teacher.fitting.initialization import hull_gaussians
+from teacher.fitting.initialization import hull_gaussians, points_gaussians
 from teacher.fitting.picture_levels import Pictures
 from teacher.gaussian_files.ply import write_ply
 from teacher.gaussians import Gaussians
@@ -83,6 +83,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     print(result.summary_text())
     print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / 2**20:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
+    print(f"distil   python lego_response_distill.py --model {folder.results}")
     return result.status
 
 
@@ -91,13 +92,16 @@ def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit
     if views.holdout.all():
         found = f"all {len(views)} frames held out"
         raise InputError("config", "data.holdout_every", found, "at least one frame to fit", "Use more frames.")
-    if views.counted is not None:
-        expected = "pictures of one size, without masks"
-        hint = "Crop them to one size, and move cx, cy with them."
-        raise InputError(config.data.transforms or "config", "pictures", "pixels that do not count", expected, hint)
     pictures = Pictures(views, settings.coarse_levels)
     generator = torch.Generator().manual_seed(config.seed)
-    start = hull_gaussians(views, teacher.box, pictures, settings.initial_gaussians, generator)
+    points = None if views.silhouettes else source_of(config).sparse_points()
+    if points is not None:
+        start = points_gaussians(points, settings.max_gaussians, generator)
+        _log.info("the fit starts at %s sparse points of the dataset", f"{len(start):,}")
+    else:
+        start = hull_gaussians(views, teacher.box, pictures, settings.initial_gaussians, generator)
+        if not views.silhouettes:
+            _log.info("the dataset has no sparse points: the fit starts at random places in what the cameras look at")
     extent = scene_extent(pictures.cameras(0), teacher.box)
     return TeacherFit(settings, pictures, start, extent, config.render.background_rgb, config.seed, device)
 

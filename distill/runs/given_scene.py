@@ -14,8 +14,9 @@ from scene.formats import load_frames
 from scene.formats.graphdeco import latest_ply, read_arguments
 from settings.data import DataConfig
 from settings.errors import InputError
-from settings.loading import REPO_ROOT
+from settings.loading import REPO_ROOT, load_config
 
+CAPTURE_TEACHER = REPO_ROOT / "configs" / "base" / "capture_teacher.yaml"
 _MODEL_CONFIG = REPO_ROOT / "configs" / "base" / "model.yaml"
 _SPLAT_CONFIG = REPO_ROOT / "configs" / "splat.yaml"
 _WIDTH = 200  # of views in _MODEL_CONFIG
@@ -27,7 +28,8 @@ def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
     """The config that options name or imply, and sections over it, each with its option: see ``load_config``.
 
     Args:
-        arguments: config, and where the command has them model, source, splat and up; each may be None.
+        arguments: config, and where the command has them model, source, splat and up; each may be None. Where a command
+            has ``source_config`` it is the config of a source alone.
 
     Raises:
         InputError: nothing is given or what does not go together, or a folder is not there.
@@ -49,7 +51,8 @@ def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
         layers = [("--model", _of_model(model.absolute(), source and source.absolute(), config is not None))]
         return config or _MODEL_CONFIG, layers
     if source is not None:
-        return config or _MODEL_CONFIG, [("--source", _of_source(source.absolute(), config is not None))]
+        otherwise = getattr(arguments, "source_config", None) or _MODEL_CONFIG
+        return config or otherwise, [("--source", _of_source(source.absolute(), config or otherwise))]
     if config is None:
         expected = "a YAML config, or --model DIR, --source DIR or --splat FILE"
         raise InputError("command line", "--config", "nothing", expected, "See configs/.")
@@ -81,6 +84,8 @@ def _of_splat(path: Path, up: list[float] | None) -> dict[str, Any]:
 
 
 def _of_model(model: Path, source: Path | None, has_config: bool) -> dict[str, Any]:
+    if (model / "config.yaml").is_file() and not (model / "cameras.json").is_file():
+        return _of_fit(model, source, has_config)
     arguments = read_arguments(model)
     data: dict[str, Any] = {"transforms": str(model)}
     if source is not None:
@@ -95,12 +100,26 @@ def _of_model(model: Path, source: Path | None, has_config: bool) -> dict[str, A
     return sections
 
 
-def _of_source(source: Path, has_config: bool) -> dict[str, Any]:
-    data = {"transforms": str(source)}
+def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, Any]:
+    """Of what ``tools/train_teacher.py`` has written: its Gaussians, the dataset they were fitted to, and its size."""
+    fit = load_config(results / "config.yaml")
+    transforms = source or fit.data.transforms
+    teacher: dict[str, Any] = {"kind": "gaussians", "ply": str(latest_ply(results))}
     if has_config:
+        return {"data": {"transforms": None if transforms is None else str(transforms)}, "teacher": teacher}
+    data = fit.data.model_dump(mode="json") | {"transforms": None if transforms is None else str(transforms)}
+    teacher["background"], render = fit.teacher.background, {"background": fit.teacher.background}
+    return {"scene": fit.scene, "data": data, "teacher": teacher, "render": render}
+
+
+def _of_source(source: Path, config: Path) -> dict[str, Any]:
+    data = {"transforms": str(source)}
+    if config not in (_MODEL_CONFIG, CAPTURE_TEACHER):
         return {"data": data}
-    sections = {"scene": _name(source.name), "run": "images", "teacher": {"kind": "images"}}
-    return sections | {"data": data | _size(source, DataConfig()), "loss": {"depth": {"weight": 0.0}}}
+    sections = {"scene": _name(source.name), "data": data | _size(source, DataConfig())}
+    if config == CAPTURE_TEACHER:
+        return sections
+    return sections | {"run": "images", "teacher": {"kind": "images"}, "loss": {"depth": {"weight": 0.0}}}
 
 
 def _size(dataset: Path, data: DataConfig) -> dict[str, int]:

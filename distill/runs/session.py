@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from distill.alignment.before_training import check_before_training, explained_errors
 from distill.compact.container import is_compact
@@ -19,20 +20,24 @@ from distill.model.checkpoint import evaluated_as, load_checkpoint
 from distill.model.model import Model, build_model, restore_model, restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
+from distill.training.lazy_sampler import LazyRaySampler
 from distill.training.live_sampler import LiveRaySampler
 from distill.training.on_device import training_precision
 from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
+from kernels.ray_samples import Cells
 from machine.devices import choose_device, device_name
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state
+from machine.telemetry import GIB
 from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
 from teacher.sources import Teacher, check_assets, load_teacher, source_of, teacher_sight
 from teacher.sources.producers import make_producer
+from teacher.views.teacher_views import STORED_SHARE, TeacherViews
 
 _log = logging.getLogger(__name__)
 
@@ -45,13 +50,24 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     # With a far field every pixel tells something, whatever it meets in the box.
     cells = None if sight is None or model.far_field is not None else model.grid.teacher_cells
     if teacher.poses is None:
-        sampler = RaySampler(teacher.views, *common, cells, None if sight is None else sight.reach)
+        sampler = _sampler_of(config, teacher.views, common, cells, None if sight is None else sight.reach)
     else:
         producer = make_producer(config, teacher, device, None if cells is None else model.grid.layout)
         sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common, cells)
     if teacher.images is None:
         return sampler
-    return MixedRaySampler(sampler, RaySampler(teacher.images, *common, cells), config.data.ground_truth.weight)
+    images = _sampler_of(config, teacher.images, common, cells)
+    return MixedRaySampler(sampler, images, config.data.ground_truth.weight)
+
+
+def _sampler_of(
+    config: Config, views: TeacherViews, common: tuple, cells: Cells | None, reach: Tensor | None = None
+) -> RaySampler:
+    """Rays of fixed views; where pictures are decoded beside training, of those that are in memory."""
+    if views.store is None:
+        return RaySampler(views, *common, cells, reach)
+    budget = int(config.data.memory_gib * GIB * (1 - STORED_SHARE))
+    return LazyRaySampler(views, *common, cells, budget, config.seed)
 
 
 def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> int:

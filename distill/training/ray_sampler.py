@@ -252,25 +252,31 @@ class MixedRaySampler(RaySource):
 
     def __enter__(self) -> RaySource:
         self.teacher.__enter__()
+        self.images.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.images.__exit__(kind, error, trace)
         self.teacher.__exit__(kind, error, trace)
 
     def advance(self, rays: int) -> None:
         self.teacher.advance(self._of_teacher(rays))
+        self.images.advance(rays - self._of_teacher(rays))
 
     def figures(self) -> dict[str, float]:
         return self.teacher.figures()
 
     def summary(self) -> str | None:
-        return self.teacher.summary()
+        return ". ".join(filter(None, (self.teacher.summary(), self.images.summary()))) or None
 
     def state(self) -> dict[str, Any]:
-        return self.teacher.state()
+        images = self.images.state()
+        return self.teacher.state() | ({"images": images} if images else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         self.teacher.restore(state)
+        if "images" in state:
+            self.images.restore(state["images"])
 
     def _of_teacher(self, count: int) -> int:
         return count - round(self.share * count)

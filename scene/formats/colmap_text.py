@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from machine.file_kinds import refuse_other_kinds
+from machine.files import write_atomically
+from scene.cameras import Cameras
 from scene.formats.colmap_records import CAMERA_MODELS, ColmapCamera, ColmapImage
 from settings.errors import InputError
 
@@ -76,6 +79,40 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise _error(path, number, f"the colour {colors[-1]}", "R, G, B from 0 to 255")
     _check_count(path, len(positions), announced)
     return np.array(positions, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3)
+
+
+def write_model(
+    folder: Path, cameras: Cameras, names: Sequence[str], positions: np.ndarray, colors: np.ndarray
+) -> None:
+    """Writes ``cameras.txt``, ``images.txt`` and ``points3D.txt``, without tracks; a PINHOLE of its own for each image.
+
+    Args:
+        names: N file names of the pictures.
+        positions, colors: (M, 3) float and (M, 3) uint8 sRGB.
+    """
+    turned = cameras.c2w.double().numpy() * np.array([1.0, -1.0, -1.0, 1.0])  # to OpenCV's axes: y down, z forward
+    inverse = np.linalg.inv(turned)
+    x, y, z, w = Rotation.from_matrix(inverse[:, :3, :3]).as_quat().T
+    poses = np.column_stack([w, x, y, z, inverse[:, :3, 3]])
+    lenses = np.column_stack([part.double().numpy() for part in (cameras.fx, cameras.fy, cameras.cx, cameras.cy)])
+    size = f"PINHOLE {cameras.width} {cameras.height}"
+    rows = {
+        "cameras": [f"{key} {size} {_text(lens)}" for key, lens in enumerate(lenses, 1)],
+        "images": [
+            f"{key} {_text(pose)} {key} {name}\n" for key, (pose, name) in enumerate(zip(poses, names, strict=True), 1)
+        ],
+        "points3D": [
+            f"{key} {_text(place)} {_text(color)} 0"
+            for key, (place, color) in enumerate(zip(positions, colors, strict=True), 1)
+        ],
+    }
+    for name, lines in rows.items():
+        head = f"# Number of {name.removesuffix('3D')}: {len(lines)}"
+        write_atomically(folder / f"{name}.txt", "\n".join([head, *lines]) + "\n")
+
+
+def _text(values: np.ndarray) -> str:
+    return " ".join(map(repr, values.tolist()))
 
 
 def _lines(path: Path) -> tuple[list[str], int | None]:

@@ -86,17 +86,31 @@ def in_world(path: Path, content: dict[str, Any], poses: Tensor, data: DataConfi
     Raises:
         InputError: one of the transforms is none.
     """
-    applied, scale = _applied(path, content)
-    if data.dataparser_transforms is not None:
-        world, factor = _dataparser(data.dataparser_transforms)
-        poses = world @ torch.linalg.inv(applied) @ poses
-        poses[:, :3, 3] *= factor / scale
-        note_once("info", f"{path}: the cameras are moved into the world of {data.dataparser_transforms}.")
-    elif data.applied_transform == "undo":
-        poses = torch.linalg.inv(applied) @ poses
-        poses[:, :3, 3] /= scale
-        note_once("info", f"{path}: the cameras are moved to the world before its applied_transform.")
+    world = _world(path, content, data)
+    if world is None:
+        return poses
+    matrix, factor = world
+    poses = matrix @ poses
+    poses[:, :3, 3] *= factor
+    where = data.dataparser_transforms
+    words = "to the world before its applied_transform" if where is None else f"into the world of {where}"
+    note_once("info", f"{path}: the cameras are moved {words}.")
     return poses
+
+
+def points_world(path: Path, content: dict[str, Any], data: DataConfig) -> Tensor | None:
+    """(4, 4) float64, by which the points of ``ply_file_path`` come to where ``in_world`` puts the cameras.
+
+    They are in the world of the file, as the poses are. None: they are there.
+
+    Raises:
+        InputError: as ``in_world``.
+    """
+    world = _world(path, content, data)
+    if world is None:
+        return None
+    matrix, factor = world
+    return torch.diag(matrix.new_tensor([factor, factor, factor, 1])) @ matrix
 
 
 def note_dataparser(ply: Path, data: DataConfig) -> None:
@@ -114,6 +128,15 @@ def _names(path: Path, key: str, value: object) -> set[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise InputError(path, key, repr(value)[:60], "a list of the file_path of frames")
     return {slashed(name) for name in value}
+
+
+def _world(path: Path, content: dict[str, Any], data: DataConfig) -> tuple[Tensor, float] | None:
+    """(4, 4) float64 rigid motion, and the factor of positions after it; None: everything stays."""
+    applied, scale = _applied(path, content)
+    if data.dataparser_transforms is not None:
+        world, factor = _dataparser(data.dataparser_transforms)
+        return world @ torch.linalg.inv(applied), factor / scale
+    return (torch.linalg.inv(applied), 1 / scale) if data.applied_transform == "undo" else None
 
 
 def _applied(path: Path, content: dict[str, Any]) -> tuple[Tensor, float]:

@@ -18,7 +18,7 @@ from machine.files import write_atomically
 from scene.cameras import Cameras
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
-from scene.formats.nerfstudio_json import SPLIT_LISTS, find_masks, find_points, frames_of_splits, in_world
+from scene.formats.nerfstudio_json import SPLIT_LISTS, find_masks, find_points, frames_of_splits, in_world, points_world
 from scene.formats.picture_sizes import canvas, picture_sizes
 from scene.formats.transforms_images import find_images, frame_names
 from scene.formats.transforms_lens import check_lens, distortion, read_intrinsics, stated_size
@@ -133,6 +133,7 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
         masks=None if masks is None else tuple(frame.mask for frame in straight),
         tests=tests,
         points=find_points(path, content),
+        points_world=points_world(path, content, data),
         undistorted=count_changed(image_paths, straight),
     )
 

@@ -160,8 +160,14 @@ class TeacherFit:
         target = picture[..., :3].float() / 255 * alpha + (1 - alpha) * background
         output = self.backend.render(self.model, camera_view(cameras, index), degree)
         image = output.rgb + (1 - output.alpha)[..., None] * background
-        l1 = (image - target).abs().mean()
-        dssim = 1 - ssim(image, target)
+        counted = self.pictures.counted(level, index)
+        compared = 1.0  # share of the pixels
+        if counted is not None:
+            counted = counted.to(self.device).float()[..., None]
+            compared = counted.mean().clamp(min=1 / counted.numel())
+            image, target = image * counted, target * counted
+        l1 = (image - target).abs().mean() / compared
+        dssim = (1 - ssim(image, target)) / compared
         loss = (1 - settings.dssim_weight) * l1 + settings.dssim_weight * dssim
         # In every step, though a GPU has to be waited for: the rasteriser leaves out Gaussians that are not finite, so
         # that a later loss would look healthy again.
@@ -176,7 +182,7 @@ class TeacherFit:
             "loss": loss.detach(),
             "loss_l1": l1.detach(),
             "loss_dssim": dssim.detach(),
-            "squared_error": (image.detach() - target).square().mean(),
+            "squared_error": (image.detach() - target).square().mean() / compared,
         }
 
     def _figures(self, record: dict[str, Any]) -> dict[str, object]:

@@ -1,14 +1,17 @@
-"""Where a fit starts: Gaussians in the visual hull of the silhouettes, coloured as the views show them."""
+"""Where a fit starts: in the visual hull of silhouettes, coloured as the views show it, or at a capture's points."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from kernels.rasterize import rasterize
 from scene.cells import CellGrid
+from scene.formats.colmap_model import ColmapPoints
 from scene.rays import SceneBox
 from teacher.fitting.picture_levels import Pictures
 from teacher.gaussians import Gaussians
@@ -20,6 +23,9 @@ _RESOLUTION = 128  # cells along the box's longest side; at most two to a pixel 
 _SURFACE_SHARE = 0.7  # of the Gaussians; the rest lies inside, where concave parts may be
 _OPACITY = 0.3
 _LEAST_COVERED = 0.3  # mean alpha of the pixels a Gaussian shows in
+_POINT_OPACITY = 0.1  # Kerbl et al. 2023, as the widths are
+_NEIGHBOURS = 3
+_CLOSEST = 1e-7  # square of the least distance that widths are made of
 _SH0 = 0.28209479177387814
 
 
@@ -58,6 +64,32 @@ def hull_gaussians(
     kept = covered > _LEAST_COVERED
     kept = kept if kept.any() else ~kept
     return replace(gaussians, sh=((color - 0.5) / _SH0)[:, None])[kept]
+
+
+def points_gaussians(points: ColmapPoints | Gaussians, most: int, generator: torch.Generator) -> Gaussians:
+    """An isotropic Gaussian at each point, in its colour; its width is the root mean square of the distances to its
+    three nearest neighbours (Kerbl et al. 2023). Gaussians stay as they are.
+
+    Args:
+        points: more than three.
+        most: of more points, as many are drawn.
+    """
+    count = len(points) if isinstance(points, Gaussians) else len(points.positions)
+    chosen = torch.arange(count)
+    if count > most:
+        chosen = torch.randperm(count, generator=generator)[:most].sort().values
+    if isinstance(points, Gaussians):
+        return points[chosen]
+    positions, rgb = points.positions[chosen], torch.from_numpy(points.colors[chosen] / np.float32(255))
+    distances, _ = cKDTree(positions).query(positions, k=_NEIGHBOURS + 1)
+    squares = np.square(distances[:, 1:]).mean(axis=1).clip(min=_CLOSEST).astype(np.float32)
+    return Gaussians(
+        means=torch.from_numpy(positions),
+        log_scales=torch.from_numpy(np.log(squares) / 2)[:, None].repeat(1, 3),
+        rotations=torch.tensor([[1.0, 0, 0, 0]]).repeat(len(chosen), 1),
+        opacity_logits=torch.full((len(chosen),), _POINT_OPACITY).logit(),
+        sh=((rgb - 0.5) / _SH0)[:, None],
+    )
 
 
 def _is_surface(mask: Tensor) -> Tensor:

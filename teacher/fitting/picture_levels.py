@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from scene.cameras import Cameras
-from scene.images import resize_rgba
+from scene.images import resize_area, resize_rgba
+from teacher.views.lazy_pictures import LazyPlane
 from teacher.views.teacher_views import TeacherViews
 
 _LEAST_WIDTH = 64
@@ -22,24 +26,32 @@ class Pictures:
 
     Attributes:
         has_alpha: whether alpha means anything; without it pictures are compared on ``views.background``.
+
+    A pixel of a half counts (see ``TeacherViews.counted``) where all that it is made of do.
     """
 
     def __init__(self, views: TeacherViews, levels: int) -> None:
         train = (~views.holdout).nonzero()[:, 0]
         self.has_alpha, self.background = views.alpha is not None, views.background
-        alpha = views.alpha if self.has_alpha else torch.full(views.rgb.shape[:3], 255, dtype=torch.uint8)
-        full = torch.cat([views.rgb[train], alpha[train][..., None]], dim=-1)
         cameras = views.cameras[train]
-        self._levels, self._cameras = [full], [cameras]
+        if views.store is None:
+            alpha = views.alpha if self.has_alpha else torch.full(views.rgb.shape[:3], 255, dtype=torch.uint8)
+            full = torch.cat([views.rgb[train], alpha[train][..., None]], dim=-1)
+            counted = None if views.counted is None else views.counted[train]
+        else:
+            full = _chosen(views.ground_truth, train)
+            counted = None if views.counted is None else _chosen(views.counted, train)
+        self._levels, self._cameras, self._counted = [full], [cameras], [counted]
         for _ in range(levels):
             width, height = cameras.width // 2, cameras.height // 2
             if width < _LEAST_WIDTH:
                 break
             cameras = cameras.resized(width, height)
-            smaller = np.stack([resize_rgba(picture, width, height) for picture in full.numpy()])
-            self._levels.insert(0, torch.from_numpy(smaller))
+            full = _each(full, partial(_smaller, width=width, height=height))
+            counted = None if counted is None else _each(counted, partial(_halved, width=width, height=height))
+            self._levels.insert(0, full)
             self._cameras.insert(0, cameras)
-            full = self._levels[0]
+            self._counted.insert(0, counted)
 
     def __len__(self) -> int:
         return len(self._levels[0])
@@ -49,10 +61,35 @@ class Pictures:
         """Sizes there are, the coarsest being level 0."""
         return len(self._levels)
 
-    def level(self, level: int) -> Tensor:
-        """(N, H, W, 4) uint8 straight RGBA."""
+    def level(self, level: int) -> Tensor | LazyPlane:
+        """(N, H, W, 4) uint8 straight RGBA; of views with a store decoded when it is asked for."""
         return self._levels[level]
+
+    def counted(self, level: int, index: int) -> Tensor | None:
+        """(H, W) bool: the pixels of a picture that are compared; None: all."""
+        counted = self._counted[level]
+        return None if counted is None else counted[index]
 
     def cameras(self, level: int) -> Cameras:
         """The N cameras at the size of that level."""
         return self._cameras[level]
+
+
+def _chosen(plane: LazyPlane, frames: Tensor) -> LazyPlane:
+    return LazyPlane(lambda i: plane[int(frames[i])], (len(frames), *plane.shape[1:]))
+
+
+def _each(pictures: Tensor | LazyPlane, change: Callable[[Tensor], Tensor]) -> Tensor | LazyPlane:
+    """All pictures changed, or each when it is asked for where they are decoded then."""
+    if isinstance(pictures, Tensor):
+        return torch.stack([change(picture) for picture in pictures])
+    return LazyPlane(lambda i: change(pictures[i]), (len(pictures), *change(pictures[0]).shape))
+
+
+def _smaller(picture: Tensor, width: int, height: int) -> Tensor:
+    return torch.from_numpy(resize_rgba(picture.numpy(), width, height))
+
+
+def _halved(counted: Tensor, width: int, height: int) -> Tensor:
+    """(height, width) bool: the pixels that are made of counted ones alone."""
+    return torch.from_numpy(resize_area(counted.numpy().astype(np.float32), width, height) >= 1 - 1e-4)

@@ -9,6 +9,7 @@ from settings.config import Config
 from teacher.sources.seen import teacher_sight
 from teacher.sources.source import Source, Teacher
 from teacher.sources.source_kinds import (
+    BrickRoom,
     BrickScene,
     DatasetImages,
     LiveBricks,
@@ -20,7 +21,7 @@ from teacher.sources.source_kinds import (
 )
 
 SOURCES: dict[str, type[Source]] = {
-    source.kind: source for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene)
+    source.kind: source for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene, BrickRoom)
 }
 LIVE_SOURCES: dict[str, type[Source]] = {source.kind: source for source in (LiveGaussians, LiveBricks)}
 

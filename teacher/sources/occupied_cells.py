@@ -47,6 +47,8 @@ def cells_of_views(views: TeacherViews, grid: CellGrid) -> Tensor:
     it at a surface well behind. Images are pooled over the cell's footprint first, so a cell is judged as a whole,
     and only by views that hold all of it.
     """
+    if not views.silhouettes and views.distance is None:
+        return torch.ones(grid.shape, dtype=torch.uint8)
     x, y, z = (torch.arange(extent) + 0.5 for extent in grid.shape)
     centers = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1).reshape(-1, 3)
     centers = centers * grid.cell_size + torch.tensor(grid.box.lower)

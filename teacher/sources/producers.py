@@ -106,6 +106,11 @@ class ThreadedProducer:
             self._changed.notify_all()
             return view
 
+    def is_ready(self) -> bool:
+        """Whether ``take`` would not wait."""
+        with self._changed:
+            return bool(self._ready or self._error)
+
     def stop(self) -> None:
         with self._changed:
             self._running = False

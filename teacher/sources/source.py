@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 from machine.fingerprints import files_digest
 from scene.cameras import Cameras
 from scene.formats import camera_files, load_frames, other_split, split_beside
+from scene.formats.colmap_model import ColmapPoints
 from scene.frames import Frames
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
@@ -244,6 +245,10 @@ class Source(ABC):
 
     def stored_renders(self) -> Path | None:
         """The folder that the views' pictures are read from; None where they are made here."""
+        return None
+
+    def sparse_points(self) -> ColmapPoints | Gaussians | None:
+        """The dataset's sparse points, of the sources that use them: see ``read_sparse_points``."""
         return None
 
     def depth_files(self) -> OutputFiles:

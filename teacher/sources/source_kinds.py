@@ -10,24 +10,27 @@ from pathlib import Path
 from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames, split_beside
+from scene.formats.colmap_model import ColmapPoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
-from scene.frames import Frames, chosen_frames, working_size
+from scene.frames import Frames, Size, chosen_frames, shared_canvas, working_size
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.data import DataConfig
 from settings.errors import InputError
+from teacher.bricks.room import ROOM_DRAWING, room_capture
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
 from teacher.sources.orbit import Orbit, orbit_of_gaussians
 from teacher.sources.source import Asset, Source
+from teacher.sources.sparse_points import box_of_points, read_sparse_points
+from teacher.views.joined_views import join_views
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import (
     TeacherViews,
-    join_views,
     views_from_gaussians,
     views_from_images,
     views_from_outputs,
@@ -72,9 +75,11 @@ class RasterizedGaussians(Source):
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         return _of_splits(self, lambda *frames: self._rendered(gaussians, *frames))
 
-    def _rendered(self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int) -> TeacherViews:
+    def _rendered(
+        self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int, canvas: Size | None = None
+    ) -> TeacherViews:
         """The Gaussians seen from some frames of a dataset, at the working size."""
-        dataset, cameras = _working_frames(json, frames, self.config.data)
+        dataset, cameras = _working_frames(json, frames, self.config.data, canvas)
         note_off_centre(dataset, self.config.teacher.ply)
         note_dataparser(self.config.teacher.ply, self.config.data)
         return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
@@ -133,10 +138,26 @@ class DatasetImages(Source):
         data, background = self.config.data, self.config.teacher.background_rgb
         options = {"width": data.resolution, "background": background, "data": data}
 
-        def images(json: Path, frames: str | None, every: int) -> TeacherViews:
-            return views_from_images(json, holdout_every=every, frames=frames, **options)
+        def images(json: Path, frames: str | None, every: int, canvas: Size | None = None) -> TeacherViews:
+            return views_from_images(json, holdout_every=every, frames=frames, canvas=canvas, **options)
 
         return _of_splits(self, images)
+
+    def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
+        """Cameras that look at no one place, as those of a capture may, leave it to the dataset's points."""
+        try:
+            return super().box(gaussians, cameras)
+        except InputError:
+            points = self.sparse_points()
+            if points is None:
+                raise
+            return box_of_points(points), "around most of the dataset's sparse points"
+
+    def sparse_points(self) -> ColmapPoints | Gaussians | None:
+        """The sparse points of the frames that are trained on: see ``read_sparse_points``."""
+        data = self.config.data
+        frames = load_frames(self.training_poses() or data.transforms, data=data)
+        return read_sparse_points(frames, data.offset)
 
 
 class BrickScene(Source):
@@ -178,6 +199,41 @@ class BrickScene(Source):
     def training_frames(self) -> tuple[Cameras, str]:
         frames, source = self.frames()
         return frames.cameras, source
+
+
+class BrickRoom(RasterizedGaussians):
+    """The built-in scene in a room, written as a capture and read back as a user's own: see ``room_capture``."""
+
+    kind = "room"
+
+    def assets(self) -> list[Asset]:
+        return []
+
+    def gaussians(self) -> Gaussians:
+        return read_ply(self._capture() / "point_cloud.ply")
+
+    def drawing(self, gaussians: Gaussians) -> Drawing:
+        """As the pictures were, unless the config says otherwise."""
+        own = Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
+        return ROOM_DRAWING if own == Drawing() else own
+
+    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
+        data = self.config.data
+        dataset, cameras = _working_frames(self._capture(), data.frames, data)
+        return _rasterized(self, gaussians, cameras, dataset.names, data.holdout_every, dataset)
+
+    def frames(self, split: str | None = None) -> tuple[Frames, str]:
+        if split is not None:
+            raise InputError("--split", "split", split, "none, since teacher.kind is room: it has no other frames")
+        return load_frames(self._capture(), data=self.config.data), "the built-in capture"
+
+    def training_frames(self) -> tuple[Cameras, str]:
+        frames, source = self.frames()
+        return frames.cameras, source
+
+    def _capture(self) -> Path:
+        config = self.config
+        return room_capture(config.data.resolution, config.teacher.frames, config.seed)
 
 
 class LiveGaussians(RasterizedGaussians):
@@ -239,16 +295,19 @@ def _poses_near(source: Source, cameras: Cameras) -> PoseSampler:
     return PoseSampler(cameras, seed=source.config.seed, **settings)
 
 
-def _of_splits(source: Source, views_of: Callable[[Path, str | None, int], TeacherViews]) -> TeacherViews:
+def _of_splits(source: Source, views_of: Callable[..., TeacherViews]) -> TeacherViews:
     """The views of the frames trained on, where they are others, and of those measured on.
 
     Args:
-        views_of: the views of a JSON's frames, ``"START:STOP:STEP"`` of them, every k-th of these held out.
+        views_of: the views of a JSON's frames, ``"START:STOP:STEP"`` of them, every k-th of these held out, on a canvas
+            (see ``Frames.on_canvas``) where one is given.
     """
     data, poses = source.config.data, source.training_poses()
     if poses is None:
         return views_of(data.transforms, data.frames, data.holdout_every)
-    return join_views(views_of(poses, data.train_frames, 0), views_of(data.transforms, data.frames, 1), poses)
+    canvas = shared_canvas([load_frames(json, data=data).cameras for json in (poses, data.transforms)], data.resolution)
+    trained, measured = (poses, data.train_frames, 0), (data.transforms, data.frames, 1)
+    return join_views(views_of(*trained, canvas), views_of(*measured, canvas), poses)
 
 
 def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every: int) -> TeacherViews:
@@ -284,7 +343,9 @@ def _rasterized(
     return views_from_gaussians(gaussians, cameras, names, holdout_every=holdout_every, **options)
 
 
-def _working_frames(json: Path, frames: str | None, data: DataConfig) -> tuple[Frames, Cameras]:
+def _working_frames(
+    json: Path, frames: str | None, data: DataConfig, canvas: Size | None = None
+) -> tuple[Frames, Cameras]:
     """Some frames of a dataset, and their cameras at the working size."""
-    dataset = chosen_frames(frames, load_frames(json, data=data))
+    dataset = chosen_frames(frames, load_frames(json, data=data).on_canvas(canvas))
     return dataset, dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, json))

@@ -274,7 +274,7 @@ def shrink_rgba(picture: np.ndarray, size: Size) -> np.ndarray:
     """uint8 RGB or RGBA -> (H, W, 4) uint8 straight RGBA of that size, by area; alpha is 255 for RGB."""
     if picture.shape[2] == 4:
         return resize_rgba(picture, *size)
-    rgb = to_uint8(resize_area(picture / np.float32(255), *size))
+    rgb = picture if picture.shape[1::-1] == size else to_uint8(resize_area(picture / np.float32(255), *size))
     return np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,19 +12,20 @@ from torch import Tensor
 
 from kernels.threads import one_torch_thread
 from machine.memory import check_pictures_fit
-from scene.cameras import Cameras, join_cameras
-from scene.dataset_pictures import counted_pixels, read_picture
+from machine.telemetry import GIB
+from scene.cameras import Cameras
+from scene.dataset_pictures import all_count, counted_of, counted_pixels, read_picture
 from scene.formats import load_frames
 from scene.frames import Frames, chosen_frames, held_out, holdout_mask, working_size
 from scene.images import resize_area, to_uint8
 from scene.rays import SceneBox
 from settings.data import DataConfig
-from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.depth_files import EmptyValues
 from teacher.depth_inference import DepthReport
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
+from teacher.views.lazy_pictures import Picture, PictureStore
 from teacher.views.output_folder import (
     Size,
     all_present,
@@ -40,6 +41,8 @@ from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, View, collect_view
 from teacher.views.stored_depth import DepthReader
 
 Color = tuple[float, float, float]
+STORED_SHARE = 0.25
+"""Of ``data.memory_gib``, for pictures looked at now and then; those that rays are drawn from have the rest."""
 _IMAGE_BYTES = 3 + 1 + 4  # of a pixel of the dataset's images: colour, coverage, and ground truth
 
 
@@ -63,6 +66,8 @@ class TeacherViews:
         counted: (N, H, W) bool, pixels that are trained on and measured: the others are beyond a picture's own size, or
             masked; None: all are.
         silhouettes: whether ``coverage`` tells the scene from what is behind it; photographs are covered all over.
+        store: decodes the pictures when they are asked for; ``rgb``, ``alpha``, ``coverage``, ``ground_truth`` and
+            ``counted`` are ``LazyPlane`` then. None: all are in memory.
     """
 
     cameras: Cameras
@@ -78,6 +83,7 @@ class TeacherViews:
     depth_kind: DepthKind | None = None
     counted: Tensor | None = None
     silhouettes: bool = True
+    store: PictureStore | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -179,37 +185,50 @@ def views_from_images(
     holdout_every: int,
     frames: str | None = None,
     data: DataConfig | None = None,
+    canvas: Size | None = None,
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
+
+    Args:
+        canvas: see ``Frames.on_canvas``.
 
     Raises:
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
-    dataset = chosen_frames(frames, load_frames(transforms, data=data))
+    dataset = chosen_frames(frames, load_frames(transforms, data=data).on_canvas(canvas))
     paths = all_present(dataset.image_paths, dataset.names, dataset.source)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = shared_alpha(paths)
-    check_pictures_fit(size, len(paths), _IMAGE_BYTES, "data.resolution")
+
+    def read(i: int) -> np.ndarray:
+        return check_picture(paths[i], read_picture(dataset, i), native, has_alpha)
 
     def view(i: int) -> View:
-        picture = check_picture(paths[i], read_picture(dataset, i), native, has_alpha)
-        return _shrunk(picture, size, background)
+        return _shrunk(read(i), size, background)
 
+    common = {"cameras": dataset.cameras.resized(*size), "names": dataset.names}
+    common |= {"background": None if has_alpha else background, "holdout": held_out(dataset, holdout_every)}
+    if data is not None and data.memory_gib is not None:
+        budget = int(data.memory_gib * GIB * STORED_SHARE)
+        store = _picture_store(view, dataset, size, budget)
+        silhouettes = has_alpha or has_silhouettes(store.planes()["rgb"], background, dataset.source)
+        if not silhouettes:
+            covered = torch.full((1, 1), 255, dtype=torch.uint8).expand(size[1], size[0])
+            store = _picture_store(lambda i: _photograph(read(i), covered), dataset, size, budget)
+        fields = store.planes()
+        if not silhouettes:
+            fields["coverage"] = covered.expand(len(paths), -1, -1)
+        return TeacherViews(**common, **fields, silhouettes=silhouettes, store=store)
+    check_pictures_fit(size, len(paths), _IMAGE_BYTES, "data.resolution", more="or set data.memory_gib")
     fields = collect_views(parallel_map(view, len(paths)), len(paths))
     silhouettes = has_alpha or has_silhouettes(fields["rgb"], background, dataset.source)
     if not silhouettes:
         fields["coverage"].fill_(255)
     opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
-    return TeacherViews(
-        cameras=dataset.cameras.resized(*size),
-        names=dataset.names,
-        **_with_counted(fields, dataset, size),
-        background=None if has_alpha else background,
-        ground_truth=torch.cat([fields["rgb"], (fields["alpha"] if has_alpha else opaque)[..., None]], dim=-1),
-        holdout=held_out(dataset, holdout_every),
-        silhouettes=silhouettes,
-    )
+    truth = torch.cat([fields["rgb"], (fields["alpha"] if has_alpha else opaque)[..., None]], dim=-1)
+    fields = _with_counted(fields, dataset, size)
+    return TeacherViews(**common, **fields, ground_truth=truth, silhouettes=silhouettes)
 
 
 def views_from_gaussians(
@@ -253,47 +272,6 @@ def views_from_gaussians(
     )
 
 
-def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) -> TeacherViews:
-    """Views of two splits in one, in order, their names with ``train_`` and ``holdout_`` before.
-
-    Args:
-        source: where the first are from, for the message.
-
-    Raises:
-        InputError: one has alpha, depth or ground truth and the other has not, or their sizes differ.
-    """
-    size = (f"{views.cameras.width}x{views.cameras.height}" for views in (first, second))
-    differences = {"image size": tuple(size)}
-    for name in ("alpha", "distance", "ground_truth"):
-        words = tuple("none" if getattr(views, name) is None else "some" for views in (first, second))
-        differences[name.replace("_", " ")] = words
-    for field, (found, expected) in differences.items():
-        if found != expected:
-            hint = "Set data.ground_truth: false to do without." if field == "ground truth" else ""
-            raise InputError(source, field, found, f"{expected}, as the frames to measure on have", hint)
-
-    def joined(name: str) -> Tensor | None:
-        parts = [getattr(views, name) for views in (first, second)]
-        return None if parts[0] is None else torch.cat(parts)
-
-    return TeacherViews(
-        cameras=join_cameras(first.cameras, second.cameras),
-        names=(*(f"train_{name}" for name in first.names), *(f"holdout_{name}" for name in second.names)),
-        **{name: joined(name) for name in ("rgb", "alpha", "coverage", "distance", "ground_truth", "holdout")},
-        background=first.background,
-        counted=_joined_counts(first, second),
-        silhouettes=first.silhouettes and second.silhouettes,
-    )
-
-
-def _joined_counts(*parts: TeacherViews) -> Tensor | None:
-    if all(part.counted is None for part in parts):
-        return None
-    return torch.cat(
-        [torch.ones_like(part.coverage, dtype=torch.bool) if part.counted is None else part.counted for part in parts]
-    )
-
-
 def _with_counted(fields: dict[str, Tensor | None], dataset: Frames, size: Size) -> dict[str, Tensor | None]:
     """The planes of pictures, and which of their pixels count: nothing says of others that they show no scene."""
     counted = counted_pixels(dataset, size)
@@ -301,6 +279,23 @@ def _with_counted(fields: dict[str, Tensor | None], dataset: Frames, size: Size)
         return fields
     counted = torch.from_numpy(counted)
     return {**fields, "coverage": torch.where(counted, fields["coverage"], 255), "counted": counted}
+
+
+def _photograph(picture: np.ndarray, covered: Tensor) -> View:
+    """A picture of a world that fills it."""
+    size = covered.shape[1], covered.shape[0]
+    return View(torch.from_numpy(shrink_rgba(picture, size)[..., :3].copy()), None, covered, None)
+
+
+def _picture_store(view: Callable[[int], View], dataset: Frames, size: Size, budget: int) -> PictureStore:
+    def picture(i: int) -> Picture:
+        shown = view(i)
+        if all_count(dataset):
+            return Picture(shown)
+        counted = torch.from_numpy(counted_of(dataset, i, size))
+        return Picture(replace(shown, coverage=torch.where(counted, shown.coverage, 255)), counted)
+
+    return PictureStore(picture, len(dataset), budget)
 
 
 def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:

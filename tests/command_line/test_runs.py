@@ -187,3 +187,15 @@ def test_triton_renders_the_picture_that_the_waves_render(trained) -> None:
     assert len(pictures["waves"]) == len(pictures["fused"]) == 1
     waves, fused = (read_image(*pictures[tag]).astype(int) for tag in ("waves", "fused"))
     assert waves.std() > 20 and abs(fused - waves).max() <= 1
+
+
+def test_pictures_within_a_budget_are_trained_on(tmp_path, capsys, caplog) -> None:
+    caplog.set_level("INFO")
+    config = write_toy_scene(tmp_path, train=QUICKLY, teacher={"kind": "images", "outputs": None, "ply": None})
+    few = setting("data.memory_gib=2e-5", "data.box={lower: [-0.6, -0.6, -0.6], upper: [0.6, 0.6, 0.6]}")
+    assert main(arguments(config, *few, "--dry-run")) == 0
+    assert "views 0.0 MiB; on cpu: training pixels 0.0 MiB" in capsys.readouterr().out
+    assert main(arguments(config, *few)) == 0
+    assert "of 12 there were 6 in memory at a time" in caplog.text
+    summary = rows(tmp_path / "logs/toy/first/eval_step_000150.csv")
+    assert float(summary[0]["psnr"]) > float(summary[0]["psnr_blank"]) + 2

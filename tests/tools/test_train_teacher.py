@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from distill.runs import fit_teacher as fitting
+from distill.runs.command_line import add_config_options, config_of
 from scene.cameras import Cameras
+from scene.formats.transforms_json import write_transforms
+from scene.images import read_image, write_image
 from scene.rays import SceneBox
 from settings.loading import load_config
 from teacher.fitting.fit import COLUMNS, scene_extent
 from teacher.gaussian_files.ply import read_ply
-from tests.toy_scene import write_toy_scene
+from teacher.sources import load_teacher
+from tests.toy_scene import SIZE, block_of_gaussians, ring_of_cameras, write_toy_scene
 from tools.train_teacher import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +71,81 @@ def test_as_a_program(tmp_path):
     ply = results / "point_cloud/iteration_240/point_cloud.ply"
     overrides = ["teacher.kind=gaussians", f"teacher.ply={ply}", "run=student", "data.box=auto"]
     assert load_config(config, overrides, tmp_path).teacher.ply == ply
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """The toy scene before a coloured wall, as nerfstudio has a capture: pictures of two sizes, a mask, points."""
+    folder = write_toy_scene(tmp_path / "toy").parent
+    cameras = ring_of_cameras()
+    names = [f"r_{index}" for index in range(len(cameras))]
+    write_transforms(folder / "transforms.json", cameras, names)
+    content = json.loads((folder / "transforms.json").read_text())
+    wall = np.linspace(20, 230, SIZE * SIZE * 3).reshape(SIZE, SIZE, 3)
+    for index, (name, frame) in enumerate(zip(names, content["frames"], strict=True)):
+        picture = read_image(folder / "data" / f"{name}.png")
+        alpha = picture[..., 3:] / 255
+        photograph = (picture[..., :3] * alpha + (1 - alpha) * wall).astype(np.uint8)
+        height = SIZE - 4 * (index % 2)
+        write_image(folder / f"{name}.png", photograph[:height])
+        frame |= {"w": SIZE, "h": height}
+    write_image(folder / "mask.png", np.repeat([[0], [255]], SIZE // 2, axis=0).repeat(SIZE, 1).astype(np.uint8))
+    content["frames"][2]["mask_path"] = "mask.png"
+    points = block_of_gaussians()[::3]
+    rows = [" ".join(map(str, [*place, 200, 90, 30])) for place in points.means.tolist()]
+    properties = [f"property float {axis}" for axis in "xyz"] + [
+        f"property uchar {c}" for c in ("red", "green", "blue")
+    ]
+    head = ["ply", "format ascii 1.0", f"element vertex {len(rows)}", *properties, "end_header"]
+    (folder / "sparse_pc.ply").write_text("\n".join([*head, *rows]) + "\n")
+    (folder / "transforms.json").write_text(json.dumps(content | {"ply_file_path": "sparse_pc.ply"}))
+    return folder
+
+
+def test_a_capture_in_one_line_and_its_student_in_another(capture, tmp_path, caplog, capsys):
+    caplog.set_level("INFO")
+    brief = [f"--set=fitting.{each}" for each in ("max_steps=40", "max_seconds=null", "grow_from=10", "grow_every=10")]
+    options = ["--source", str(capture), "--output", str(tmp_path), *brief, "--set", "eval.lpips=false"]
+    assert main(options) in (0, 3)  # the wall stands in the picture, not in the world: nothing can learn it
+    assert "the fit starts at 243 sparse points of the dataset" in caplog.text
+    assert "14 pictures of 24x24, 243 Gaussians to start with" in caplog.text
+    results = tmp_path / "results/toy/teacher"
+    assert f"--model {results}" in capsys.readouterr().out
+    summary = rows(tmp_path / "logs/toy/teacher/eval_step_000040.csv")[0]
+    assert summary["split"] == "holdout" and summary["frames"] == "3"
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    config = config_of(parser.parse_args(["--model", str(results)]))
+    assert (config.scene, config.run, config.teacher.kind) == ("toy", "student", "gaussians")
+    assert config.data.transforms == capture and config.data.resolution == 24
+    assert config.render.background == config.teacher.background == "white"
+    views = load_teacher(config).views
+    assert views.ground_truth is not None and views.holdout.tolist() == [i % 8 == 0 for i in range(17)]
+    own = config_of(parser.parse_args(["--model", str(results), "--config", str(capture / "toy.yaml")]))
+    assert own.run == "first" and own.teacher.ply == config.teacher.ply and own.data.transforms == capture
+
+
+def test_a_capture_without_points_starts_in_what_cameras_look_at(capture, tmp_path, caplog):
+    caplog.set_level("INFO")
+    (capture / "sparse_pc.ply").unlink()
+    brief = ["fitting.max_steps=1", "fitting.max_seconds=null", "fitting.initial_gaussians=50", "eval.lpips=false"]
+    options = ["--source", str(capture), "--output", str(tmp_path), *(f"--set={each}" for each in brief)]
+    assert main(options) in (0, 3)
+    assert "no sparse points: the fit starts at random places in what the cameras look at" in caplog.text
+
+
+def test_cameras_that_look_outwards_need_points(capture, tmp_path, capsys):
+    content = json.loads((capture / "transforms.json").read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:  # each turned about its own up
+            row[0], row[2] = -row[0], -row[2]
+    (capture / "transforms.json").write_text(json.dumps(content))
+    brief = ["fitting.max_steps=1", "fitting.max_seconds=null", "eval.lpips=false"]
+    options = ["--source", str(capture), "--output", str(tmp_path), *(f"--set={each}" for each in brief)]
+    assert main(options) in (0, 3), "the points tell where the scene is"
+    (capture / "sparse_pc.ply").unlink()
+    assert main(options) == 2
+    assert "data.box: found auto without a PLY, and the cameras' optical axes" in capsys.readouterr().err
 
 
 def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):

@@ -5,9 +5,11 @@ import pytest
 
 from scene.formats.colmap_model import points_file, read_model, read_points
 from scene.formats.colmap_records import CAMERA_MODELS, ColmapCamera, ColmapImage
+from scene.formats.colmap_text import write_model as write_as_text
 from settings.errors import InputError
 from tests.scene.formats import colmap_models
 from tests.scene.formats.colmap_models import PINHOLE, images
+from tests.toy_scene import ring_of_cameras
 
 WRITERS = {"bin": colmap_models.write_binary, "txt": colmap_models.write_text}
 
@@ -157,3 +159,16 @@ def test_it_agrees_with_pycolmap(write_model):
         matrix = (world_to_camera() if callable(world_to_camera) else world_to_camera).inverse().matrix()
         assert np.abs(pose[:3] * (1, -1, -1, 1) - matrix).max() < 1e-12
     assert list(theirs.cameras[1].params) == list(model.cameras[1].parameters)
+
+
+def test_a_model_written_as_text_is_read_back(tmp_path):
+    cameras = ring_of_cameras(5)
+    names = [f"{index}.png" for index in range(5)]
+    positions = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    colors = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    write_as_text(tmp_path, cameras, names, positions, colors)
+    model, points = read_model(tmp_path), read_points(tmp_path / "points3D.txt")
+    np.testing.assert_allclose(model.camera_to_world(), cameras.c2w.numpy(), atol=1e-6)
+    assert [image.name for image in model.images] == names
+    assert model.cameras[3].parameters == tuple(getattr(cameras, key)[2].item() for key in ("fx", "fy", "cx", "cy"))
+    assert np.array_equal(points.positions, positions) and np.array_equal(points.colors, colors)

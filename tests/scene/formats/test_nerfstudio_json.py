@@ -89,6 +89,9 @@ def test_cameras_go_to_the_world_before_the_applied_transform(write_json):
     # (x, y, z) was (x, -z, y), at half the scale.
     assert moved.centers[1].tolist() == [0.5, -2, 1]
     assert moved.c2w[1, :3, :3].tolist() == [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    points = load_frames(path, data=DataConfig(applied_transform="undo")).points_world
+    assert (points @ points.new_tensor([1, 2, 4, 1])).tolist() == [0.5, -2, 1, 1], "they go where the cameras go"
+    assert load_frames(path).points_world is None
 
 
 def test_cameras_go_to_the_normalised_world(write_json, tmp_path, caplog):

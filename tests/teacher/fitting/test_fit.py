@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,17 +20,52 @@ SETTINGS = {"teacher": {"kind": "images", "outputs": None, "ply": None}}
 TIME = ("fitting.max_seconds=0.3", "fitting.max_steps=1000000", "fitting.initial_gaussians=100")
 
 
-@pytest.mark.filterwarnings("error::tqdm.TqdmWarning")
-def test_the_bar_of_a_timed_fit_ends_full_and_no_fuller(tmp_path, capsys) -> None:
-    config = load_config(write_toy_scene(tmp_path, **SETTINGS), TIME, tmp_path)
+def started(path, *overrides, change=lambda views: views) -> tuple[TeacherFit, RunFolder]:
+    config = load_config(write_toy_scene(path, **SETTINGS), overrides, path)
     box, settings = SceneBox((-0.6, -0.6, -0.6), (0.6, 0.6, 0.6)), config.fitting
     views = load_teacher(config).views
-    pictures = Pictures(views, settings.coarse_levels)
-    start = hull_gaussians(views, box, pictures, settings.initial_gaussians, torch.Generator().manual_seed(0))
+    start = hull_gaussians(views, box, Pictures(views, 0), settings.initial_gaussians, torch.Generator().manual_seed(0))
+    pictures = Pictures(change(views), settings.coarse_levels)
     fit = TeacherFit(settings, pictures, start, 1.0, (1.0, 1.0, 1.0), 0, torch.device("cpu"))
-    folder = RunFolder(config, tmp_path)
+    folder = RunFolder(config, path)
     folder.create()
+    return fit, folder
+
+
+@pytest.mark.filterwarnings("error::tqdm.TqdmWarning")
+def test_the_bar_of_a_timed_fit_ends_full_and_no_fuller(tmp_path, capsys) -> None:
+    fit, folder = started(tmp_path, *TIME)
     fit.run(folder, lambda fit: None)
     assert fit.progress.seconds > 0.3
     assert "fit: 100%" in capsys.readouterr().err
     fit.run(folder, lambda fit: None)  # as resumed: there is nothing left to do
+
+
+def test_pixels_that_do_not_count_teach_nothing(tmp_path) -> None:
+    counted = torch.ones(17, 24, 24, dtype=torch.bool)
+    counted[:, :, :9] = False
+
+    def painted(shade: int):
+        def change(views):
+            return replace(views, counted=counted, rgb=torch.where(counted[..., None], views.rgb, shade))
+
+        return change
+
+    brief = ("fitting.max_steps=5", "fitting.initial_gaussians=100")
+    dark, bright = (started(tmp_path, *brief, change=painted(shade))[0] for shade in (0, 250))
+    # Silhouettes are behind the mask, too: pictures of one shade there have one alpha.
+    losses = [fit._step()["loss"].item() for fit in (dark, bright) for _ in range(3)]
+    assert losses[:3] == losses[3:] and losses[0] > 0
+    assert torch.equal(dark.model.params["sh0"], bright.model.params["sh0"])
+
+
+def test_a_loss_is_the_mean_over_what_counts(tmp_path) -> None:
+    counted = torch.zeros(17, 24, 24, dtype=torch.bool)
+    counted[:, 8:16] = True
+    brief = ("fitting.max_steps=5", "fitting.initial_gaussians=100")
+    fit, _ = started(tmp_path, *brief, change=lambda views: replace(views, counted=counted))
+    fit.pictures.level(0)[..., :3], fit.pictures.level(0)[..., 3] = 0, 255
+    with torch.no_grad():
+        fit.model.params["opacities"].fill_(-20)
+    fit.random_background = False
+    assert fit._step()["loss_l1"].item() == pytest.approx(1, abs=1e-4)  # white against black

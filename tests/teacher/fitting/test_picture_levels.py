@@ -1,5 +1,7 @@
 """The pyramid of training pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -46,3 +48,14 @@ def test_pictures_without_alpha_are_opaque(look_at):
     pictures = Pictures(views(look_at, alpha=False), 0)
     assert not pictures.has_alpha and pictures.background == (0.0, 0.5, 1.0)
     assert bool((pictures.level(0)[..., 3] == 255).all())
+
+
+def test_pixels_of_halves_count_where_all_of_theirs_do(look_at):
+    counted = torch.ones(3, 128, 256, dtype=torch.bool)
+    counted[2, :64], counted[2, 71, 11] = False, False
+    pictures = Pictures(replace(views(look_at), counted=counted), 1)
+    assert torch.equal(pictures.counted(1, 1), counted[2])
+    half = torch.ones(64, 128, dtype=torch.bool)
+    half[:32], half[35, 5] = False, False
+    assert torch.equal(pictures.counted(0, 1), half) and bool(pictures.counted(0, 0).all())
+    assert Pictures(views(look_at), 1).counted(0, 0) is None

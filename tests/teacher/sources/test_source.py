@@ -10,7 +10,7 @@ import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
-from scene.images import write_image
+from scene.images import read_image, write_image
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.rasterizer import Rasterizer
@@ -82,6 +82,23 @@ def test_a_scene_far_from_the_origin_is_the_near_one_less_its_offset(toy, far, k
 def test_gaussians_that_were_moved_already_are_not_moved_again(toy, far) -> None:
     local = teacher_of(far, "teacher.kind=gaussians", OFFSET, f"teacher.ply={toy.parent / 'point_cloud.ply'}")
     assert np.array_equal(local.gaussians.means, teacher_of(toy).gaussians.means)
+
+
+@pytest.mark.parametrize("kind", ["gaussians", "images"])
+def test_splits_of_different_shapes_share_a_canvas(toy, tmp_path, kind) -> None:
+    path = write_toy_scene(tmp_path)
+    add_training_split(tmp_path, TRAIN)
+    content = json.loads((tmp_path / "data/transforms_train.json").read_text())
+    for frame in content["frames"]:
+        picture = tmp_path / "data" / f"{frame['file_path']}.png"
+        write_image(picture, read_image(picture)[:16])
+    (tmp_path / "data/transforms_train.json").write_text(json.dumps(content | {"h": 16}))
+    half, whole = (teacher_of(file, f"teacher.kind={kind}", SPLIT, "data.resolution=12").views for file in (path, toy))
+    assert (half.cameras.width, half.cameras.height) == (12, 12)
+    torch.testing.assert_close(half.cameras.cy, whole.cameras.cy)
+    assert half.counted[:TRAIN, :8].all() and not half.counted[:TRAIN, 8:].any() and half.counted[TRAIN:].all()
+    assert torch.equal(half.ground_truth[:TRAIN, :8], whole.ground_truth[:TRAIN, :8])
+    assert torch.equal(half.rgb[TRAIN:], whole.rgb[TRAIN:]) and torch.equal(half.rgb[:TRAIN, :8], whole.rgb[:TRAIN, :8])
 
 
 def test_slices_of_both_jsons(toy) -> None:

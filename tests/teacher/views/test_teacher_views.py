@@ -16,7 +16,8 @@ from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
-from teacher.views.teacher_views import join_views, views_from_gaussians, views_from_images
+from teacher.views.joined_views import join_views
+from teacher.views.teacher_views import views_from_gaussians, views_from_images
 from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring
 
 

@@ -1,0 +1,160 @@
+"""Training rays of more pictures than memory holds: some at a time, replaced one by one beside training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.rendering.renderer import RenderSettings
+from distill.training.ray_sampler import PixelPool, RaySampler, RaySource
+from kernels.ray_samples import Cells
+from kernels.threads import one_torch_thread
+from scene.rays import SceneBox
+from teacher.sources.producers import ThreadedProducer
+from teacher.views.lazy_pictures import Picture
+from teacher.views.teacher_views import TeacherViews
+
+_RAYS_PER_PICTURE = 16384  # drawn between two exchanges: a small part of what decoding a picture takes
+_BEFORE = 32  # pictures that training waits for; the others come beside it
+_AHEAD = 2  # decoded pictures that may wait for their turn
+_log = logging.getLogger(__name__)
+
+
+class LazyRaySampler(RaySampler):
+    """Draws pixels uniformly from the pictures that are in memory, of all of a dataset's that are not held out.
+
+    The oldest gives way to another one, in a random order in which each has its turn, whenever that is decoded already
+    and ``_RAYS_PER_PICTURE`` rays have been drawn since the last: no step waits, so that two runs differ. Entering the
+    context decodes the first ones.
+
+    Args:
+        views: with a ``store``.
+        box, settings, background, random_background, device, cells: as for ``RaySampler``.
+        budget: bytes of the pictures in memory; one is there in any case.
+        seed: of the order.
+    """
+
+    def __init__(
+        self,
+        views: TeacherViews,
+        box: SceneBox,
+        settings: RenderSettings,
+        background: tuple[float, float, float],
+        random_background: bool,
+        device: torch.device,
+        cells: Cells | None,
+        budget: int,
+        seed: int,
+    ) -> None:
+        super().__init__(_blank(views), box, settings, background, random_background, device)
+        self._views, self._train, self._seed = views, (~views.holdout).nonzero()[:, 0], seed
+        self.cells, pooled = cells, cells is not None or views.counted is not None
+        shared = views.alpha is not None and views.counted is None  # alpha is coverage
+        pixel_bytes = 3 + (views.alpha is not None) + (not shared) + 4 * pooled
+        self.slots = min(len(self._train), max(1, budget // (pixel_bytes * self._frame_pixels)))
+        self.cameras = views.cameras[[0] * self.slots].to(device)
+
+        def plane(*channels: int) -> Tensor:
+            return torch.empty(self.slots * self._frame_pixels, *channels, dtype=torch.uint8, device=device)
+
+        self.rgb, self.alpha = plane(3), None if views.alpha is None else plane()
+        self.coverage = self.alpha if shared else plane()
+        self.pool = PixelPool(self.slots, self._frame_pixels, device) if pooled else None
+        self._producer = ThreadedProducer(self._decode, _AHEAD)
+        self.taken, self._placed, self._drawn = 0, 0, 0
+
+    @property
+    def pixels(self) -> int:
+        return self.resident * self._frame_pixels
+
+    @property
+    def resident(self) -> int:
+        """Pictures that are in memory."""
+        return min(self._placed, self.slots)
+
+    def __enter__(self) -> RaySource:
+        start, before = time.perf_counter(), min(self.slots, _BEFORE)
+        if not self._placed:
+            with one_torch_thread():
+                for picture in self._producer.first(self.taken, before):
+                    self._place(picture)
+            _log.info(
+                "%d of %d pictures decoded in %.1f s; at most %d are in memory, the others come beside training",
+                before, len(self._train), time.perf_counter() - start, self.slots,
+            )  # fmt: skip
+        self._producer.start(self.taken)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._producer.stop()
+
+    def advance(self, rays: int) -> None:
+        """Takes in what has been decoded.
+
+        Raises:
+            InputError: a picture is damaged.
+        """
+        self._drawn += rays
+        while self._has_room() and self._producer.is_ready():
+            self._drawn = 0
+            self._place(self._producer.take())
+
+    def _has_room(self) -> bool:
+        if self.resident < self.slots:
+            return True
+        return self.slots < len(self._train) and self._drawn >= _RAYS_PER_PICTURE
+
+    def summary(self) -> str:
+        return f"{self.taken} pictures decoded; of {len(self._train)} there were {self.resident} in memory at a time"
+
+    def state(self) -> dict[str, Any]:
+        return {"taken": self.taken}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on with the pictures whose turn it was; those that were in memory have to wait for theirs."""
+        self.taken = int(state["taken"])
+
+    def _decode(self, turn: int) -> tuple[int, Picture]:
+        """The frame whose turn it is, and its picture."""
+        lap, place = divmod(turn, len(self._train))
+        order = torch.randperm(len(self._train), generator=torch.Generator().manual_seed(self._seed + lap))
+        frame = int(self._train[order[place]])
+        return frame, self._views.store.decode(frame)
+
+    def _place(self, decoded: tuple[int, Picture]) -> None:
+        frame, picture = decoded
+        slot = self._placed % self.slots
+        pixels = slice(slot * self._frame_pixels, (slot + 1) * self._frame_pixels)
+        self.rgb[pixels] = picture.view.rgb.reshape(-1, 3).to(self.device)
+        if self.alpha is not None:
+            self.alpha[pixels] = picture.view.alpha.flatten().to(self.device)
+        if self.coverage is not self.alpha:
+            self.coverage[pixels] = picture.view.coverage.flatten().to(self.device)
+        for name, values in self._views.cameras.tensors().items():
+            getattr(self.cameras, name)[slot] = values[frame].to(self.device)
+        if self.pool is not None:
+            self._find_pixels(slot, None if picture.counted is None else picture.counted.flatten())
+        self.taken, self._placed = self.taken + 1, self._placed + 1
+
+
+def _blank(views: TeacherViews) -> TeacherViews:
+    """One view without anything in it."""
+    plane = torch.zeros(1, views.cameras.height, views.cameras.width, dtype=torch.uint8)
+    return replace(
+        views,
+        cameras=views.cameras[0],
+        names=views.names[:1],
+        rgb=plane[..., None].expand(*plane.shape, 3),
+        alpha=None if views.alpha is None else plane,
+        coverage=plane,
+        ground_truth=None,
+        holdout=torch.zeros(1, dtype=torch.bool),
+        counted=None,
+        store=None,
+    )

@@ -1,0 +1,117 @@
+"""Rays of pictures that come and go beside training."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from distill.rendering.renderer import RenderSettings
+from distill.training import lazy_sampler
+from distill.training.lazy_sampler import LazyRaySampler
+from distill.training.ray_sampler import MixedRaySampler, RaySampler
+from scene.rays import SceneBox
+from settings.errors import InputError
+from tests.teacher.views.test_lazy_pictures import WHITE, views_of, write_dataset
+
+BOX = SceneBox((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+CPU = torch.device("cpu")
+
+
+SETTINGS = RenderSettings(0.01, 100, 0.0, 1024, near=0.1, far=50.0)
+
+
+def lazily(views, budget, seed=0):
+    return LazyRaySampler(views, BOX, SETTINGS, WHITE, False, CPU, None, budget, seed)
+
+
+def settle(sampler, turns=40):
+    """Lets the thread decode, and takes in what it has."""
+    for _ in range(turns):
+        event = threading.Event()
+        while not sampler._producer.is_ready():
+            event.wait(0.001)
+        sampler.advance(lazy_sampler._RAYS_PER_PICTURE)
+
+
+@pytest.mark.parametrize(("channels", "masked"), [(3, False), (4, True)])
+def test_rays_are_those_of_the_pictures_in_memory(tmp_path, channels, masked):
+    path = write_dataset(tmp_path, channels, masked=masked)
+    views = views_of(path)
+    whole = RaySampler(views, BOX, SETTINGS, WHITE, False, CPU)
+    pixels = whole._batch_torch(torch.arange(whole.pixels), whole.background.expand(whole.pixels, 3))
+    known = {tuple(ray): color for ray, color in zip(_rays(pixels), pixels.rgb.tolist(), strict=True)}
+    with lazily(views_of(path, 1e-6), 10**6) as sampler:
+        assert sampler.slots == sampler.resident == 4, "all there are, the held-out ones apart"
+        batch = sampler.draw(500, torch.Generator().manual_seed(0))
+    assert all(known[tuple(ray)] == color for ray, color in zip(_rays(batch), batch.rgb.tolist(), strict=True))
+    assert len({tuple(ray) for ray in _rays(batch)}) > 0.9 * 36 * (3.5 if masked else 4)
+    assert sampler.nbytes < 4 * 36 * 10
+
+
+def _rays(batch):
+    return torch.cat([batch.rays.origins, batch.rays.directions], dim=1).tolist()
+
+
+def test_every_picture_has_its_turn_within_the_budget(tmp_path):
+    path = write_dataset(tmp_path, frames=12)
+    views = views_of(path, 1e-6)
+    train = {tuple(row) for row in views.cameras[~views.holdout].centers.tolist()}
+    sampler, seen = lazily(views, 3 * 36 * 4), set()
+    assert sampler.slots == 3 and len(train) == 8
+    with sampler:
+        for _ in range(8):
+            settle(sampler, 1)
+            seen |= {tuple(row) for row in sampler.draw(100, torch.Generator()).rays.origins.tolist()}
+            assert sampler.resident == 3 and len(sampler.rgb) == 3 * 36 and views.store.nbytes <= 1100
+    assert seen == train
+    assert "11 pictures decoded; of 8 there were 3 in memory" in sampler.summary()
+
+
+def test_nothing_waits_and_nothing_comes_before_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(lazy_sampler, "_BEFORE", 1)
+    views, gate = views_of(write_dataset(tmp_path, frames=12), 1e-6), threading.Event()
+    sampler = lazily(views, 3 * 36 * 4)
+    decode = views.store.decode
+    with sampler:
+        settle(sampler, 4)
+        assert sampler.resident == 3, "the first came before training, the others beside it"
+        taken = sampler.taken
+        sampler.advance(lazy_sampler._RAYS_PER_PICTURE - 1)
+        assert sampler.taken == taken
+        views.store.decode = lambda index: gate.wait() and decode(index)
+        for _ in range(10):
+            sampler.advance(lazy_sampler._RAYS_PER_PICTURE)
+        assert sampler.taken <= taken + 3, "those that were decoded already"
+        gate.set()
+    resumed = lazily(views, 3 * 36 * 4)
+    resumed.restore(sampler.state())
+    with resumed:
+        assert resumed.taken == sampler.taken + 1 and resumed.resident == 1
+
+
+def test_a_damaged_picture_ends_training_with_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(lazy_sampler, "_BEFORE", 1)
+    views = views_of(write_dataset(tmp_path, frames=12), 1e-6)
+    (tmp_path / "r_4.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    with pytest.raises(InputError, match="r_4.png: image"), lazily(views, 3 * 36 * 4) as sampler:
+        settle(sampler, 12)
+
+
+def test_images_beside_a_teacher_come_and_go_too(tmp_path):
+    path = write_dataset(tmp_path)
+    views = views_of(path, 1e-6)
+    teacher = RaySampler(replace(views_of(path)), BOX, SETTINGS, WHITE, False, CPU)
+    images = lazily(views, 2 * 36 * 4)
+    mixed = MixedRaySampler(teacher, images, 1.0)
+    with mixed:
+        assert len(mixed.draw(10, torch.Generator()).rgb) == 10
+        for _ in range(3):
+            while not images._producer.is_ready():
+                threading.Event().wait(0.001)
+            mixed.advance(2 * lazy_sampler._RAYS_PER_PICTURE)
+    assert images.taken == 5 and mixed.state() == {"images": {"taken": 5}}
+    again = lazily(views, 2 * 36 * 4)
+    MixedRaySampler(teacher, again, 1.0).restore(mixed.state())
+    assert again.taken == 5 and np.isfinite(mixed.nbytes)
