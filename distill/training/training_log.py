@@ -25,6 +25,7 @@ COLUMNS = (
     "feature_valid_fraction",
     *(f"grad_ratio_{term}" for term in (*PICTURE_TERMS[1:], *INTERNAL_TERMS)),
     *("loss_scale", "skipped_steps", "dropped_rays"),
+    *("bits_per_entry", "size_estimate_mib"),
 )
 
 
