@@ -26,8 +26,6 @@ from settings.compact import CompactConfig
 from students.base import Student
 from students.hash_grid import HashGridStudent
 
-ROUND_EVERY = 20
-"""Training steps between ``round`` and ``round``."""
 # Steps of the rounding are first tried this fine; twice as coarse is a bit less for each weight.
 FINEST, COARSEST = 1e-12, 1.0
 TRIES, TRIES_FROM_AFAR = 8, 20

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from distill.compact.container import MIB, is_compact
-from distill.compact.rounded_weights import COARSEST, FINEST, ROUND_EVERY, TRIES, TRIES_FROM_AFAR, RoundedWeights
+from distill.compact.rounded_weights import COARSEST, FINEST, TRIES, TRIES_FROM_AFAR, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import Model, restore_model
@@ -147,7 +147,7 @@ def _train(
             taken += 1
             done = (time.perf_counter() - start) / compact.seconds
             done = min(1.0, max(done, taken / compact.max_steps if compact.max_steps else 0.0))
-            if taken % ROUND_EVERY == 0:
+            if taken % compact.round_every == 0:
                 if looks and done >= looks[0]:
                     looks.pop(0)
                     search.look()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.compact.container import MIB
-from distill.compact.rounded_weights import COARSEST, FINEST, ROUND_EVERY, TRIES, TRIES_FROM_AFAR, RoundedWeights
+from distill.compact.rounded_weights import COARSEST, FINEST, TRIES, TRIES_FROM_AFAR, RoundedWeights
 from distill.training.step import TrainingStep
 from machine.files import write_atomically
 from settings.compact import CompactConfig
@@ -54,7 +54,7 @@ class Compaction:
         """
         if self._weights is None and done >= 1 - self._compact.share:
             self._begin()
-        elif self._weights is not None and self._steps % ROUND_EVERY == 0:
+        elif self._weights is not None and self._steps % self._compact.round_every == 0:
             self._weights.follow(self._most_bytes)
         if self._weights is not None:
             self._weights.show()
