@@ -48,7 +48,9 @@ def test_roadmap_config(name):
 def test_every_config_loads_and_no_two_write_to_the_same_place():
     configs = [load_config(path) for path in sorted((REPO_ROOT / "configs").glob("*.yaml"))]
     places = [(config.scene, config.run) for config in configs]
-    assert len(set(places)) == len(places) == len(ROADMAP) + 21  # quickstarts, 400 px, compact, live, fitted, features, splat
+    assert (
+        len(set(places)) == len(places) == len(ROADMAP) + 21
+    )  # quickstarts, 400 px, compact, live, fitted, features, splat
 
 
 def test_special_configs():
