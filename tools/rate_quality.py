@@ -3,7 +3,7 @@
     python tools/rate_quality.py --config configs/lego_response_eighth.yaml --assets DIR
     python tools/rate_quality.py --config configs/quickstart.yaml --also configs/quickstart_kilo.yaml
 
-The runs must have been trained. Writes results/<scene>/<run>_rates/: table.md, table.csv, plot.png, and files/, what was
+The runs must have been trained. Writes results/<scene>/<run>_rates/: table.md, table.csv, plot.png, files/, what was
 made. Exit status: 0 done, 1 diverged, 2 bad input, 4 the machine failed, 130 interrupted (the tables are of what was
 done).
 """
