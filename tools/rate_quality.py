@@ -55,6 +55,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="SH degrees that these are fitted on with (default: 3,1)",
     )  # fmt: skip
     parser.add_argument(
+        "--file", type=given_path, action="append", default=[], metavar="FILE",
+        help="the teacher in a form made elsewhere, e.g. SOG by splat-transform; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--fit-seconds", type=float, metavar="S",
         help="time to fit each of them on (default: train.max_seconds + compact.seconds, what a student gets)",
     )  # fmt: skip
@@ -89,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         also = [load_config(path, chosen.overrides, chosen.assets) for path in chosen.also]
         configs, limits = [config_of(chosen), *also], (chosen.fit_seconds, chosen.fit_steps)
-        plan = RatePlan(configs, chosen.sizes, chosen.keep, chosen.sh, *limits)
+        plan = RatePlan(configs, chosen.sizes, chosen.keep, chosen.sh, *limits, chosen.file)
         study = RateStudy(plan, chosen.output)
         study.run(shlex.join(["python", "tools/rate_quality.py", *given]))
         print((study.folder.results / "table.md").read_text(encoding="utf-8"))

@@ -41,7 +41,7 @@ from teacher.rasterizer import Rasterizer
 from teacher.sources import Teacher, check_assets, load_teacher
 
 FORMS = (".ply", ".npz", ".spz")
-"""Of a teacher, as written here. (SOG is read, but no kept library writes it from Python on a CPU.)"""
+"""Of a teacher, as written here. (SOG is read alone: no well-kept Python library writes it.)"""
 _log = logging.getLogger(__name__)
 _Frame = Callable[[int], RenderedFrame]
 
@@ -57,6 +57,7 @@ class RatePlan:
         sh_degrees: to which these are lowered.
         fit_seconds, fit_steps: how long each is fitted on at most; None for seconds: as long as the first student's
             training and compression.
+        files: further forms of the teacher, made elsewhere.
     """
 
     students: Sequence[Config]
@@ -65,6 +66,7 @@ class RatePlan:
     sh_degrees: Sequence[int]
     fit_seconds: float | None = None
     fit_steps: int | None = None
+    files: Sequence[Path] = ()
 
 
 class RateStudy:
@@ -83,7 +85,9 @@ class RateStudy:
                 raise InputError(
                     RunFolder(each, root).checkpoints, "checkpoint", "none", "a trained run", "Train first."
                 )
-        import_gsply("--config")  # before anything is made, not after an hour
+        import_gsply("--config")  # now, not after an hour
+        for path in plan.files:
+            read_gaussians(path, config.data.offset)
         self.device = choose_device(config)
         self.teacher: Teacher = load_teacher(config)
         if self.teacher.gaussians is None:
@@ -117,6 +121,10 @@ class RateStudy:
     def _points(self) -> Iterator[RatePoint]:
         for config in self.plan.students:
             yield from self._students(config)
+        for path in self.plan.files:
+            gaussians = read_gaussians(path, self.config.data.offset)
+            words = f"{path.name}, made elsewhere ({len(gaussians):,})"
+            yield self._measured(path.suffix, words, path.stat().st_size, self._drawn(gaussians))
         whole = self.teacher.gaussians
         yield from self._forms(whole, "whole", "as it is")
         share = self._contribution(whole)

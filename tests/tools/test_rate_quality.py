@@ -22,13 +22,14 @@ def arguments(path, *more):
 
 
 def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
-    options = ("--sizes", "0.006,0.02", "--keep", "0.5", "--sh", "0", "--fit-steps", "3")
+    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "3")
+    options += ("--file", str(trained.parent / "point_cloud.ply"))
     assert main(arguments(trained, *options)) == 0
     folder = trained.parent / "results/toy/first_rates"
     with (folder / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     forms = [row["form"] for row in rows]
-    assert sorted(forms) == sorted([".ply", ".npz", ".spz"] * 3 + ["student hash_grid"] * 3)
+    assert sorted(forms) == sorted([".ply", ".npz", ".spz"] * 3 + [".ply"] + ["student hash_grid"] * 2)
     for row in rows:
         assert float(row["psnr_teacher"]) > 5 and float(row["fps_median"]) > 0
     small = folder / "files/first_0.006MiB.lrd"
@@ -38,6 +39,8 @@ def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
         next(row for row in rows if row["form"] == ".ply" and row["what"].startswith(what)) for what in ("as", "50 %")
     )
     assert float(whole["psnr_teacher"]) > float(pruned["psnr_teacher"]) and whole["bytes"] != pruned["bytes"]
+    made_elsewhere = next(row for row in rows if "made elsewhere" in row["what"])
+    assert made_elsewhere["psnr_teacher"] == whole["psnr_teacher"]
     assert (folder / "plot.png").exists()
     assert "Best PSNR against teacher for its size:" in capsys.readouterr().out
 
@@ -49,6 +52,11 @@ def test_a_number_out_of_range_is_refused(options, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--config", str(tmp_path / "none.yaml"), *options])
     assert stopped.value.code == 2 and options[0] in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_refused_at_once(trained, capsys):
+    assert main(arguments(trained, "--file", str(trained))) == 2
+    assert "toy.yaml" in capsys.readouterr().err
 
 
 def test_a_run_that_was_not_trained_is_refused(tmp_path, capsys):
