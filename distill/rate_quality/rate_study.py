@@ -104,7 +104,7 @@ class RateStudy:
         self.references = References(views, names, background_of(views, config), nets)
 
     def run(self, command: str) -> list[RatePoint]:
-        """Makes, measures, writes the tables after each file; returns the points.
+        """Makes, measures, writes the tables after each file and the plot at the end; returns the points.
 
         Args:
             command: how a reader of the table can make it again.
@@ -116,6 +116,7 @@ class RateStudy:
             for point in self._points():
                 points.append(point)
                 self._write(points, command)
+            draw(points, self.folder.results / "plot.png")
         return points
 
     def _points(self) -> Iterator[RatePoint]:
@@ -228,7 +229,6 @@ class RateStudy:
         )
         write_atomically(folder / "table.md", markdown(points, f"Rate against quality: {self.config.run}", about))
         write_csv(folder / "table.csv", rows_of(points), COLUMNS)
-        draw(points, folder / "plot.png")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
