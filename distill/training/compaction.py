@@ -15,7 +15,7 @@ from settings.errors import InputError
 
 
 class Compaction:
-    """Rounds the weights of a training step's student, once its time has come.
+    """Rounds the weights of a training step's student, once its time has come, after the first step at the earliest.
 
     Args:
         compact: the settings, of which ``target_mib`` is not None.
@@ -52,7 +52,7 @@ class Compaction:
         Raises:
             InputError: header and occupied cells alone take more than is wanted.
         """
-        if self._weights is None and done >= 1 - self._compact.share:
+        if self._weights is None and done >= 1 - self._compact.share and self._step.optimizer.state:
             self._begin()
         elif self._weights is not None and self._steps % self._compact.round_every == 0:
             self._weights.follow(self._most_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
+import yaml
 
 from distill.compact.container import MIB
 from distill.model.checkpoint import load_checkpoint
@@ -19,6 +20,14 @@ COMPACT = (f"compact.target_mib={TARGET}", "compact.share=0.5", "train.max_secon
 @pytest.fixture
 def path(tmp_path):
     return write_toy_scene(tmp_path, train={"samples_per_step": 1024, "log_every": 10})
+
+
+@pytest.fixture
+def kilo(tmp_path):
+    student = {"kind": "kilo_uniform", "grid": [2, 2, 2], "hidden_width": 16}
+    path = write_toy_scene(tmp_path, train={"samples_per_step": 1024})
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "student": student}))
+    return path
 
 
 def file_of(path, step=60):
@@ -49,6 +58,14 @@ def test_a_run_resumed_while_its_weights_are_rounded_ends_with_the_same_bytes(pa
     halfway = file_of(path, 47).with_suffix(".pth")
     trainer_of(path, *COMPACT, "train.checkpoint_steps=[47]", resume=halfway).run(show_progress=False)
     assert file_of(path).read_bytes() == whole
+
+
+def test_cells_networks_are_rounded_from_the_first_step_on_where_that_is_wanted(kilo):
+    trainer = trainer_of(kilo, *COMPACT, "compact.share=1", "train.max_steps=5")
+    trainer.run(show_progress=False)
+    assert 0.8 * 6000 < file_of(kilo, 5).stat().st_size <= 6000
+    found = load_checkpoint(file_of(kilo, 5), CPU)["student"]["weights"]
+    assert trainer.model.student.state_dict()["density_networks"].equal(found["density_networks"])
 
 
 def test_a_size_that_cannot_be_had_is_refused_before_training(path):
