@@ -52,7 +52,7 @@ def new_coder(mode: int, data: np.ndarray) -> np.ndarray:
 
 def counted_bits(coder: np.ndarray) -> float:
     """Bits of all that was counted."""
-    return coder[_BITS] / _UNIT
+    return float(coder[_BITS]) / _UNIT
 
 
 def place_of(coder: np.ndarray) -> int:

@@ -48,6 +48,10 @@ class RunFolder:
         """``checkpoints/step_020000.pth``."""
         return self.checkpoints / f"step_{step:06d}.pth"
 
+    def compact_path(self, step: int) -> Path:
+        """``checkpoints/step_020000.lrd``."""
+        return self.checkpoint_path(step).with_suffix(".lrd")
+
     def eval_csv(self, step: int, tag: str | None = None) -> Path:
         """``eval_step_020000[_<tag>].csv``, a row per split and reference; ``tag`` is the config's by default."""
         tag = self.config.tag if tag is None else tag

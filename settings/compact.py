@@ -8,12 +8,26 @@ from settings.sections import Section
 
 
 class CompactConfig(Section):
-    """A compact file of a trained student (tools/compress.py): training with weights as the file will hold them."""
+    """A compact file of a student: training with weights as the file will hold them, in the last part of a run
+    (`target_mib`), or from a checkpoint on (tools/compress.py).
+    """
 
-    seconds: float = Field(50.0, gt=0, description="time to spend, measuring and writing apart, s")
-    max_steps: int | None = Field(None, ge=1, description="training steps to take at most; null: no limit")
+    target_mib: float | None = Field(
+        None, gt=0, description="size of the compact file that a run ends with, MiB; null: it makes none"
+    )
+    share: float = Field(
+        0.4, gt=0, le=1, description="with `target_mib`: the last part of the run, which makes the file"
+    )
+    round_every: int = Field(20, ge=1, description="training steps between choices of integers, which take the CPU")
+    seconds: float = Field(50.0, gt=0, description="tools/compress.py: time to spend, measuring and writing apart, s")
+    max_steps: int | None = Field(
+        None, ge=1, description="tools/compress.py: training steps to take at most; null: no limit"
+    )
     rewind: float = Field(
-        0.7, gt=0, le=1, description="part of the schedules of `train` and `loss` that is gone through once more"
+        0.7,
+        gt=0,
+        le=1,
+        description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more",
     )
     shrink: float = Field(
         0.5,
@@ -21,5 +35,5 @@ class CompactConfig(Section):
         description="how far a weight shrinks towards zero in a training step, in rounding steps times `train.lr`",
     )
     price: float = Field(
-        0.05, ge=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"
+        0.15, ge=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"
     )

@@ -71,6 +71,9 @@ class Config(Section):
             raise problem("eval.splits", ["holdout"], "train among them, since data.holdout_every is 0")
         if self.eval.reference == "ground_truth" and not self.data.ground_truth:
             raise problem("eval.reference", "ground_truth", "another, since data.ground_truth is false")
+        if self.compact.target_mib is not None and self.far_field.kind != "none":
+            hint = "A compact file holds what is in the scene box alone."
+            raise problem("compact.target_mib", self.compact.target_mib, "null, since there is a far field", hint)
         return self
 
     @property

@@ -48,8 +48,8 @@ def test_roadmap_config(name):
 def test_every_config_loads_and_no_two_write_to_the_same_place():
     configs = [load_config(path) for path in sorted((REPO_ROOT / "configs").glob("*.yaml"))]
     places = [(config.scene, config.run) for config in configs]
-    # Beside those quickstarts, 400 px, live, fitted, features, splat and captures.
-    assert len(set(places)) == len(places) == len(ROADMAP) + 21
+    # Beside those quickstarts, 400 px, compact, live, fitted, features, splat and captures.
+    assert len(set(places)) == len(places) == len(ROADMAP) + 24
 
 
 def test_special_configs():
@@ -70,3 +70,5 @@ def test_special_configs():
         assert (source_of(live).image_poses() is not None) == ("mixed" in name)
         assert (live.data.resolution == 100) == ("eighth" in name)
     assert load_config(REPO_ROOT / "configs/quickstart_live.yaml").live
+    for name in ("lego_compact", "lego_compact_half", "quickstart_compact"):
+        assert load_config(REPO_ROOT / "configs" / f"{name}.yaml").compact.target_mib <= 1

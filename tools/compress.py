@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.compression.compress import MIB, Wanted, compress
+from distill.compact.container import MIB
+from distill.compression.compress import Wanted, compress
 from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
 from settings.errors import ExitCode
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.compact.compact_file import compact_bytes
-from distill.compact.container import is_compact
-from distill.compact.parts import Integers
-from distill.compression.rounded_training import RoundedTraining
+from distill.compact.container import MIB, is_compact
+from distill.compact.rounded_weights import COARSEST, FINEST, TRIES, TRIES_FROM_AFAR, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import Model, restore_model
 from distill.runs.session import make_sampler
+from distill.training.ray_sampler import RaySource
+from distill.training.step import TrainingStep
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device
 from machine.files import output_errors, write_atomically
@@ -32,12 +32,7 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.sources import Teacher, check_assets, load_teacher
 
-MIB = 2**20
 _FRAMES = 24
-_ROUND_EVERY = 20  # training steps
-_TRIES, _TRIES_FROM_AFAR = 8, 20
-# Steps of the rounding are first tried this fine; twice as coarse is a bit less for each weight.
-_FINEST, _COARSEST = 1e-12, 1.0
 # Of a wanted loss, what is aimed at while training is under way: its end makes up for more than half.
 _LOSS_AIMED_AT = 3.0
 _LOOKS = (0.4, 0.6, 0.8)
@@ -112,7 +107,7 @@ def compress(
     if "far_field" in state:
         hint = "A compact file holds what is in the scene box alone: distil with far_field.kind: none."
         raise InputError(source, "far_field", "a student with a far field", "one without", hint)
-    path = path or folder.checkpoints / f"step_{state['step']:06d}.lrd"
+    path = path or folder.compact_path(state["step"])
     with output_errors(path, "compact file"):  # before all the work
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -121,60 +116,56 @@ def compress(
     measure = _psnr_of(config, teacher, model, device)
     before = measure()
     sampler = make_sampler(config, teacher, model, device)
+    step = TrainingStep(config, model, sampler, device, None, device.type == "cuda")
+    step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
     with restoring(source, "training state"):
-        training = RoundedTraining(config, model, state, source, sampler, device)
-    search = _Search(training, wanted, measure, before, lambda content: len(compact_bytes(state, content, source)))
+        step.restore(state)
+        weights = RoundedWeights(model.student, step.optimizer.state, lambda: state, source, config.compact)
+        weights.begin()
+    search = _Search(weights, wanted, measure, before)
     search.begin()
     with one_torch_thread(), sampler:
-        steps = _train(config, training, search)
+        steps = _train(config, step, state["step"], sampler, weights, search)
     content, loss = search.end()
     with output_errors(path, "compact file"):
-        write_atomically(path, compact_bytes(state, content, source))
-    integers, bits = sum(part.integers for part in training.parts), training.bits
+        write_atomically(path, content)
     frames = len(_frames(config, teacher))
     size, seconds = path.stat().st_size, time.perf_counter() - start
-    return Compressed(path, size, integers, bits, before - loss, before, frames, steps, seconds)
+    return Compressed(path, size, weights.integers, weights.bits, before - loss, before, frames, steps, seconds)
 
 
-def _train(config: Config, training: RoundedTraining, search: _Search) -> int:
-    """Trains until the time or the steps are over; returns the steps."""
-    compact, steps, done, looks = config.compact, 0, 0.0, [*_LOOKS]
+def _train(
+    config: Config, step: TrainingStep, first: int, sampler: RaySource, weights: RoundedWeights, search: _Search
+) -> int:
+    """Trains on from step ``first`` until the time or the steps are over; returns how many steps were taken."""
+    compact, taken, done, looks = config.compact, 0, 0.0, [*_LOOKS]
     start = time.perf_counter()
     with tqdm(desc="compress", total=100, unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}") as bar:
         while done < 1:
-            training.take_step(done)
-            steps += 1
+            weights.show()
+            result = step(first + taken, 1 - compact.rewind * (1 - done))
+            sampler.advance(len(result.batch.rays))
+            weights.keep(result.lr)
+            taken += 1
             done = (time.perf_counter() - start) / compact.seconds
-            done = min(1.0, max(done, steps / compact.max_steps if compact.max_steps else 0.0))
-            if steps % _ROUND_EVERY == 0:
+            done = min(1.0, max(done, taken / compact.max_steps if compact.max_steps else 0.0))
+            if taken % compact.round_every == 0:
                 if looks and done >= looks[0]:
                     looks.pop(0)
                     search.look()
                 search.follow()
-                bar.set_postfix_str(f"{search.size() / MIB:.3f} MiB", refresh=False)
+                bar.set_postfix_str(f"{weights.size() / MIB:.3f} MiB", refresh=False)
             bar.n = 100 * done
             bar.update(0)
-    return steps
+    return taken
 
 
 class _Search:
     """Finds how coarse the rounding has to be for what is wanted."""
 
-    def __init__(
-        self,
-        training: RoundedTraining,
-        wanted: Wanted,
-        measure: Callable[[], float],
-        before: float,
-        size_of: Callable[[list[Integers]], int],
-    ) -> None:
-        self._training, self._wanted, self._measure = training, wanted, measure
-        self._before, self._size_of = before, size_of
-        self._fixed = self._loss_at_first = 0.0
-
-    def size(self) -> float:
-        """Bytes of the file, nearly."""
-        return self._fixed + self._training.bits / 8
+    def __init__(self, weights: RoundedWeights, wanted: Wanted, measure: Callable[[], float], before: float) -> None:
+        self._weights, self._wanted, self._measure, self._before = weights, wanted, measure, before
+        self._loss_at_first = 0.0
 
     def begin(self) -> None:
         """Finds where to start from.
@@ -182,78 +173,64 @@ class _Search:
         Raises:
             InputError: what is stored besides weights takes more than is wanted.
         """
-        training, most = self._training, self._wanted.most_bytes
-        self._fixed = self._size_of(training.content()) - training.bits / 8
-        if most is not None and most <= self._fixed:
-            found, least = f"{most / MIB:g}", f"more than {self._fixed / MIB:.4f}"
-            hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
-            raise InputError("--target-mib", "size", found, least, hint)
+        weights, most = self._weights, self._wanted.most_bytes
         if most is not None:
-            self._bisect(_FINEST, _COARSEST, lambda: self.size() > most, _TRIES_FROM_AFAR)
+            if most <= weights.fixed:
+                found, least = f"{most / MIB:g}", f"more than {weights.fixed / MIB:.4f}"
+                hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
+                raise InputError("--target-mib", "size", found, least, hint)
+            weights.bisect(FINEST, COARSEST, lambda: weights.size() > most, TRIES_FROM_AFAR)
         else:
             most_at_first = _LOSS_AIMED_AT * self._wanted.most_loss_db
-            self._bisect(_FINEST, _COARSEST, lambda: self._loss() <= most_at_first, _TRIES_FROM_AFAR)
+            weights.bisect(FINEST, COARSEST, lambda: self._loss() <= most_at_first, TRIES_FROM_AFAR)
         self._loss_at_first = self._loss()
 
     def follow(self) -> None:
         """Rounds anew; what shrinks the file while training is under way makes room for finer steps."""
-        training = self._training
-        training.round()
-        if self._wanted.most_bytes is not None:
-            room = (self._wanted.most_bytes - self._fixed) * 8
-            training.coarseness *= float(np.clip(training.bits / room, 0.5, 2.0)) ** 0.5
+        if self._wanted.most_bytes is None:
+            self._weights.round()
+        else:
+            self._weights.follow(self._wanted.most_bytes)
 
     def look(self) -> None:
         """With a wanted loss: measures it, and makes steps finer or coarser."""
         most = self._wanted.most_loss_db
         if most is not None:
-            self._training.round()
-            self._training.coarseness *= float(np.clip(most / max(self._loss(), most / 4), 0.25, 4.0)) ** 0.5
+            self._weights.round()
+            self._weights.coarseness *= float(np.clip(most / max(self._loss(), most / 4), 0.25, 4.0)) ** 0.5
 
-    def end(self) -> tuple[list[Integers], float]:
-        """The file's content and its loss, dB: of the trained weights; of those before where training has not paid.
+    def end(self) -> tuple[bytes, float]:
+        """The file and its loss, dB: of the trained weights; of those before where training has not paid.
 
         Raises:
             InputError: what is wanted cannot be had.
         """
-        here = self._training.coarseness
-        found = self._best(here / 16, here * 16, _TRIES)
+        here = self._weights.coarseness
+        found = self._best(here / 16, here * 16, TRIES)
         if found is None or (self._wanted.most_bytes is not None and found[1] > self._loss_at_first):
             _log.warning("training with rounded weights has not paid in this time: the checkpoint's own are rounded")
-            self._training.restart()
-            found = self._best(_FINEST, _COARSEST, _TRIES_FROM_AFAR)
+            self._weights.restart()
+            found = self._best(FINEST, COARSEST, TRIES_FROM_AFAR)
         if found is None:
             wanted = f"{self._wanted.most_loss_db} dB" if self._wanted.most_bytes is None else "that size"
             raise InputError("--max-loss-db, --target-mib", "file", "none by any rounding", f"one within {wanted}")
         return found
 
-    def _best(self, finest: float, coarsest: float, tries: int) -> tuple[list[Integers], float] | None:
-        """The content within the size or the loss that is nearest to it, and its loss; None if none tried is."""
-        wanted, training = self._wanted, self._training
+    def _best(self, finest: float, coarsest: float, tries: int) -> tuple[bytes, float] | None:
+        """The file within the size or the loss that is nearest to it, and its loss; None if none tried is."""
+        wanted, weights = self._wanted, self._weights
         if wanted.most_bytes is None:
-            self._bisect(finest, coarsest, lambda: self._loss() <= wanted.most_loss_db, tries)
+            weights.bisect(finest, coarsest, lambda: self._loss() <= wanted.most_loss_db, tries)
         else:
-            self._bisect(coarsest, finest, lambda: self._size_of(training.content()) <= wanted.most_bytes, tries)
-        content, loss = training.content(), self._loss()
-        fits = loss <= wanted.most_loss_db if wanted.most_bytes is None else self._size_of(content) <= wanted.most_bytes
-        return (content, loss) if fits else None
+            weights.bisect(coarsest, finest, lambda: len(weights.file()) <= wanted.most_bytes, tries)
+        file, loss = weights.file(), self._loss()
+        fits = loss <= wanted.most_loss_db if wanted.most_bytes is None else len(file) <= wanted.most_bytes
+        return (file, loss) if fits else None
 
     def _loss(self) -> float:
         """dB, of the weights as they are rounded."""
-        self._training.content()
+        self._weights.content()
         return self._before - self._measure()
-
-    def _bisect(self, good: float, bad: float, is_good: Callable[[], bool], tries: int) -> None:
-        """Halves the range from a good coarseness to a bad one, on a logarithmic scale; rounds by its good end."""
-        for _ in range(tries):
-            self._training.coarseness = float(np.sqrt(good * bad))
-            self._training.round()
-            if is_good():
-                good = self._training.coarseness
-            else:
-                bad = self._training.coarseness
-        self._training.coarseness = good
-        self._training.round()
 
 
 def _frames(config: Config, teacher: Teacher) -> list[int]:

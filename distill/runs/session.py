@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distill.alignment.before_training import check_before_training, explained_errors
-from distill.compact.container import is_compact
+from distill.compact.container import MIB, is_compact
 from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
@@ -130,6 +130,10 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
         _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
         return 128 + trainer.stopped_by
     weights.join()
+    if trainer.compaction:  # what such a run is for
+        file = folder.compact_path(trainer.progress.step)
+        model = restore_model(config, load_checkpoint(file, device), file, device)
+        _log.info("compact file %s: %.3f MiB", file, file.stat().st_size / MIB)
     result = evaluate_student(config, teacher, model, trainer.progress.step, folder, device)
     publish(config, folder, trainer.progress.step)
     if result.status == ExitCode.COLLAPSED:

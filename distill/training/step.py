@@ -113,6 +113,8 @@ class TrainingStep:
         self._losses_by = "triton" if fused else "torch"
         self.graphs = self._make_graphs()
         self._told_of_refusal = False
+        self.cells_stay = False
+        """Whether the occupied cells are looked into no more."""
 
     def __call__(self, step: int, done: float) -> StepResult:
         """Takes step number ``step``, counted from 0.
@@ -261,7 +263,7 @@ class TrainingStep:
 
     def _refresh_occupancy(self, step: int) -> None:
         occupancy = self.config.occupancy
-        if step % occupancy.update_every == 0 and step >= occupancy.warmup_steps:
+        if step % occupancy.update_every == 0 and step >= occupancy.warmup_steps and not self.cells_stay:
             self.grid.refresh(self.student, self._drawing())
             if self.far_field is not None:
                 self.far_field.grid.refresh(self.far_field.field, self._drawing())

@@ -15,6 +15,7 @@ from distill.losses.supervision import FeatureSupervision
 from distill.model.checkpoint import box_state, save_checkpoint, student_state
 from distill.model.model import Model
 from distill.reports.tensorboard import Board
+from distill.training.compaction import Compaction
 from distill.training.on_device import waiting_parts
 from distill.training.ray_sampler import RaySource
 from distill.training.step import StepResult, TrainingStep
@@ -89,6 +90,9 @@ class Trainer:
         self.folder, self.device, self.features = folder, device, features
         asynchronous = device.type == "cuda" if asynchronous is None else asynchronous
         self.step = TrainingStep(config, model, sampler, device, features, asynchronous)
+        self.compaction: Compaction | None = None
+        if config.compact.target_mib is not None:
+            self.compaction = Compaction(config.compact, self.step, self._header, folder.config_yaml)
         self.progress = Progress(seconds=seconds_before, seconds_before=seconds_before)
         self.stopped_by: int | None = None
         """Number of the signal that ended the run early."""
@@ -106,6 +110,7 @@ class Trainer:
         """Trains to the end of the schedule, or until a signal (``stopped_by``); the last state is saved either way.
 
         Raises:
+            InputError: a compact file of the wanted size cannot be had.
             OSError: a row or a checkpoint cannot be written; after a row the state is saved, if that can be.
             TrainingDiverged: a loss term became NaN or infinite, or float16 overflowed for good; names the step and the
                 term. On CUDA that is found out when the next row or checkpoint is due; until then the parameters are
@@ -120,6 +125,8 @@ class Trainer:
         train, progress = self.config.train, self.progress
         if self.step.asynchronous and (parts := waiting_parts(self.config, self.model.student)):
             _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
+        if self.compaction:
+            self.compaction.check()
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
         log = CsvLog(self.folder.training_csv, COLUMNS, None if resumed_at is None else resumed_at + 1)
@@ -138,6 +145,9 @@ class Trainer:
                 bar.n = min(progress.seconds if train.max_seconds else progress.step, bar.total)
                 bar.update(0)  # draws it, now and then
                 ends = self.fraction_done() >= 1
+                if ends and self.compaction:
+                    self.step.settle(progress.step)
+                    self.compaction.finish(self.folder.compact_path(progress.step))
                 if progress.step % train.log_every == 0 or ends:
                     self.step.settle(progress.step)
                     progress.seconds = time.perf_counter() - start
@@ -161,7 +171,12 @@ class Trainer:
 
     def take_step(self) -> StepResult:
         """Takes the next step, and counts it."""
-        result = self.step(self.progress.step, self.fraction_done())
+        done = self.fraction_done()
+        if self.compaction:
+            self.compaction.before_step(done)
+        result = self.step(self.progress.step, done)
+        if self.compaction:
+            self.compaction.after_step(result.lr)
         self.progress.step += 1
         return result
 
@@ -187,6 +202,7 @@ class Trainer:
         row = metrics_row(progress.step, progress.seconds, result, self.device, monitor)
         row |= self.sampler.figures() | (step.watched.figures() if step.watched else {})
         row["occupied_fraction"] = self.model.grid.occupied_fraction
+        row |= self.compaction.figures() if self.compaction else {}
         if step.asynchronous:
             row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": step.take_dropped_rays()}
         return row
@@ -212,24 +228,34 @@ class Trainer:
             TrainingDiverged: there is nothing sound to write.
             OSError: it cannot be written; earlier ones are whole.
         """
-        step, folder, grid = self.progress.step, self.folder, self.model.grid
+        step, folder = self.progress.step, self.folder
         self.step.settle(step)
+        compaction = {"compaction": self.compaction.state()} if self.compaction else {}
         save_checkpoint(
             folder.autosave_path(step) if automatic else folder.checkpoint_path(step),
             {
                 **asdict(self.progress),
                 **self.step.state(),
-                "student": student_state(self.model.student),
-                "box": box_state(grid.box),
-                "occupancy": {"resolution": grid.resolution, "step": grid.step, "state": grid.state_dict()},
+                **self._header(),
                 "sampler": self.sampler.state(),
                 "features": self.features.state() if self.features else None,
-                **identity_state(folder.identity),
                 **({} if (far := self.model.far_field) is None else {"far_field": far.state()}),
+                **compaction,
             },
         )
         if automatic:
             folder.keep_autosaves(_AUTOSAVES_KEPT)
+
+    def _header(self) -> dict[str, Any]:
+        """What a checkpoint holds of the run and its student, and a compact file knows too."""
+        grid = self.model.grid
+        return {
+            "step": self.progress.step,
+            "student": student_state(self.model.student),
+            "box": box_state(grid.box),
+            "occupancy": {"resolution": grid.resolution, "step": grid.step, "state": grid.state_dict()},
+            **identity_state(self.folder.identity),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restores a checkpoint exactly as it was written; the student's weights and the feature supervision are
@@ -237,5 +263,7 @@ class Trainer:
         """
         self.step.restore(state)
         self.progress = Progress(**{key: state[key] for key in Progress.__dataclass_fields__})
+        if self.compaction:
+            self.compaction.restore(state.get("compaction"))
         if state.get("sampler"):
             self.sampler.restore(state["sampler"])

@@ -26,6 +26,7 @@ COLUMNS = (
     *(f"grad_ratio_{term}" for term in (*PICTURE_TERMS[1:], *INTERNAL_TERMS)),
     *("loss_scale", "skipped_steps", "dropped_rays"),
     *("loss_distortion", "grad_ratio_distortion"),
+    *("bits_per_entry", "size_estimate_mib"),
 )
 
 

@@ -1,8 +1,13 @@
 """Rows of integers as bits, and the choice of integers."""
 
+import importlib
+import sys
+
+import numba
 import numpy as np
 import pytest
 
+import kernels
 from kernels.range_coding import COUNT, DECODE, ENCODE, counted_bits, finish, new_coder, place_of
 from kernels.row_coding import code_rows, models_of, round_rows
 
@@ -60,3 +65,32 @@ def test_rounding_trades_errors_for_bits_and_counts_them_as_they_are_written():
         assert (np.abs(values) <= np.abs(np.rint(scaled))).all()
         bits.append(counted_bits(coder))
     assert bits[1] < 0.9 * bits[0]
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """The modules of both coders as plain Python: nothing compiled."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
+    names = ("kernels.range_coding", "kernels.row_coding")
+    for name in names:
+        monkeypatch.setattr(kernels, name.partition(".")[2], sys.modules[name])  # put back afterwards
+        monkeypatch.delitem(sys.modules, name)
+    yield [importlib.import_module(name) for name in names]
+
+
+def test_compiled_and_interpreted_coders_write_the_same_bytes_and_read_the_same_integers(interpreted):
+    ranges, rows = interpreted
+    assert not hasattr(rows.code_rows, "py_func") and hasattr(code_rows, "py_func")
+    values, stored = rows_of(seed=5, rows=60)
+    values[values > 5] = 3000  # beyond the unary codes too
+    compiled, plain = np.zeros(2000, np.uint8), np.zeros(2000, np.uint8)
+    coder = new_coder(ENCODE, compiled)
+    code_rows(ENCODE, coder, compiled, models_of(CLASSES), values, *block(stored))
+    finish(coder, compiled)
+    coder = ranges.new_coder(ENCODE, plain)
+    rows.code_rows(ENCODE, coder, plain, rows.models_of(CLASSES), values, *block(stored))
+    ranges.finish(coder, plain)
+    assert (plain == compiled).all() and compiled.any()
+    found = np.zeros_like(values)
+    rows.code_rows(DECODE, ranges.new_coder(DECODE, plain), plain, rows.models_of(CLASSES), found, *block(stored))
+    assert (found == values).all()

@@ -82,6 +82,7 @@ def test_override_of_wrong_type_or_range(write, override, field, found, expected
         (BRICKS, ["eval.splits=[]"], "eval.splits"),
         (BRICKS, ["eval.splits=[holdout]", "data.holdout_every=0"], "eval.splits"),
         (BRICKS, ["eval.reference=ground_truth", "data.ground_truth=false"], "eval.reference"),
+        (BRICKS, ["compact.target_mib=1", "far_field.kind=contracted"], "compact.target_mib"),
         (VIEWS, ["teacher.live=true"], "teacher.live"),
         (VIEWS, ["teacher.kind=images", "teacher.live={buffer: 8}"], "teacher.live"),
         (VIEWS, ["data.train_transforms=train.json"], "data.train_transforms"),

@@ -67,6 +67,7 @@ def test_columns_are_those_the_design_fixes():
         grad_ratio_alpha grad_ratio_depth grad_ratio_density grad_ratio_color
         grad_ratio_feature_l2 grad_ratio_feature_cos
         loss_scale skipped_steps dropped_rays loss_distortion grad_ratio_distortion
+        bits_per_entry size_estimate_mib
     """
     assert list(COLUMNS) == expected.split()
     assert set(make_row()) <= set(COLUMNS)

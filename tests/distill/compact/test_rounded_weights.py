@@ -1,15 +1,16 @@
-"""Training with rounded weights: what the student sees, what is kept, what the file will hold."""
+"""Rounded weights in training: what the student sees, what is kept, what the file will hold."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from distill.compact.compact_file import load_compact, save_compact
-from distill.compression.rounded_training import RoundedTraining
+from distill.compact.compact_file import load_compact
+from distill.compact.rounded_weights import RoundedWeights
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import restore_model
 from distill.runs.session import make_sampler
+from distill.training.step import TrainingStep
 from settings.loading import load_config
 from teacher.sources import load_teacher
 from tests.toy_scene import write_toy_scene
@@ -20,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def training(tmp_path):
-    """Rounded training of a toy run's checkpoint, and the checkpoint."""
+    """Rounded weights of a toy run's checkpoint, how a step is taken with them, the checkpoint, its model."""
 
     def make(*overrides):
         path = write_toy_scene(tmp_path, train={"samples_per_step": 1024})
@@ -30,7 +31,16 @@ def training(tmp_path):
         state = load_checkpoint(checkpoint, CPU)
         model = restore_model(config, state, checkpoint, CPU)
         sampler = make_sampler(config, load_teacher(config), model, CPU)
-        return RoundedTraining(config, model, state, checkpoint, sampler, CPU), state, model
+        step = TrainingStep(config, model, sampler, CPU, None, False)
+        step.restore(state)
+        rounded = RoundedWeights(model.student, step.optimizer.state, lambda: state, checkpoint, config.compact)
+        rounded.begin()
+
+        def take_step(number=60):
+            rounded.show()
+            rounded.keep(step(number, 0.5).lr)
+
+        return rounded, take_step, state, model
 
     return make
 
@@ -41,9 +51,9 @@ def table_in_steps(rounded):
 
 
 def test_what_training_changes_is_kept_where_rounding_hides_it(training):
-    rounded, _, _ = training("compact.shrink=0", "compact.price=0.000001")
+    rounded, take_step, _, _ = training("compact.shrink=0", "compact.price=0.000001")
     before = rounded._rounded[0].scaled.clone()
-    rounded.take_step(0.5)
+    take_step()
     moved = rounded._rounded[0].scaled - before
     assert moved.abs().max() > 0
     shown = table_in_steps(rounded) - moved  # the student as the step found it
@@ -53,39 +63,66 @@ def test_what_training_changes_is_kept_where_rounding_hides_it(training):
 def test_weights_shrink_towards_zero(training):
     sizes = []
     for shrink in (0, 500):
-        rounded, _, _ = training(f"compact.shrink={shrink}")
+        rounded, take_step, _, _ = training(f"compact.shrink={shrink}")
         for _ in range(5):
-            rounded.take_step(0.5)
+            take_step()
         sizes.append(rounded._rounded[0].scaled.abs().mean())
     assert sizes[1] < 0.95 * sizes[0]
 
 
 def test_the_coarser_the_fewer_bits_and_the_checkpoint_s_weights_come_back(training):
-    rounded, _, model = training()
-    weights = model.student.table.detach().clone()
+    rounded, take_step, _, model = training()
+    weights = rounded._rounded[0].initial
     bits = []
     for coarseness in (1e-7, 1e-5, 1e-3):
         rounded.coarseness = coarseness
         rounded.round()
         bits.append(rounded.bits)
     assert bits[0] > bits[1] > bits[2]
-    rounded.take_step(0.5)
+    take_step()
     rounded.restart()
     rounded.coarseness = 1e-12
     rounded.round()
     rounded.content()
     stored = torch.from_numpy(rounded.parts[0].stored)
-    moment = rounded.step.optimizer.state[model.student.table]["second_moment"]
+    moment = rounded._moments[model.student.table]["second_moment"]
     seen = stored[:, None] & (moment > 1e-12)
     assert seen.sum() > 100
     torch.testing.assert_close(model.student.table.detach()[seen], weights[seen], atol=1e-3, rtol=1e-2)
 
 
 def test_the_student_is_the_file_s(training, tmp_path):
-    rounded, state, model = training()
-    rounded.take_step(0.0)
+    rounded, take_step, state, model = training()
+    take_step()
     rounded.round()
-    save_compact(tmp_path / "a.lrd", state, rounded.content())
+    (tmp_path / "a.lrd").write_bytes(rounded.file())
+    assert rounded.size() == pytest.approx(len(rounded.file()), rel=0.01)
     found = load_compact(tmp_path / "a.lrd", CPU)["student"]["weights"]
     for name, value in model.student.state_dict().items():
         assert value.equal(found[name]), name
+
+
+def test_the_last_rounding_fits_the_size_and_follows_it(training):
+    rounded, _, _, _ = training()
+    most = int(rounded.fixed) + 400
+    rounded.bisect(1.0, 1e-12, lambda: len(rounded.file()) <= most, 20)
+    fine = rounded.coarseness
+    assert 0.7 * 400 < len(rounded.file()) - rounded.fixed <= 400
+    rounded.coarseness /= 8
+    for _ in range(20):
+        rounded.follow(most)
+    assert rounded.coarseness == pytest.approx(fine, rel=0.3)
+
+
+def test_a_checkpoint_s_state_goes_on_bit_for_bit(training):
+    rounded, take_step, state, model = training()
+    take_step()
+    twin = RoundedWeights(model.student, rounded._moments, lambda: state, "x.pth", rounded._compact)
+    twin.restore(rounded.state())
+    rounded.show()
+    shown = {name: value.clone() for name, value in model.student.state_dict().items()}
+    file = rounded.file()
+    twin.show()
+    for name, value in model.student.state_dict().items():
+        assert value.equal(shown[name]), name
+    assert twin.file() == file and twin.size() == rounded.size()

@@ -1,0 +1,236 @@
+"""Makes and measures the files of a rate study: students at several sizes, the teacher in its own forms.
+
+The teacher's Gaussians are pruned by what they contribute to the training views, lowered in SH degree, and fitted on to
+the teacher's training views for as long as the student was trained and compressed; each result is written in every form
+that is written here. All are measured as they are read back, on the held-out frames, by the same clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.compact.container import MIB
+from distill.compression.compress import Wanted, compress
+from distill.evaluation.evaluator import background_of
+from distill.evaluation.frame_metrics import References, Render
+from distill.evaluation.metrics import Lpips
+from distill.evaluation.speed import frames_per_second, timed
+from distill.model.checkpoint import load_checkpoint
+from distill.model.model import restore_model
+from distill.rate_quality.rate_table import COLUMNS, FIGURES, RatePoint, draw, markdown, rows_of
+from distill.rendering.renderer import FrameRenderer, RenderedFrame
+from machine.devices import choose_device, device_name
+from machine.files import write_atomically, write_csv
+from machine.run_folder import RunFolder
+from settings.config import Config
+from settings.errors import InputError
+from teacher.export.pruning import contribution
+from teacher.fitting.backends import fitting_device
+from teacher.fitting.fit import TeacherFit, scene_extent
+from teacher.fitting.picture_levels import Pictures
+from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+from teacher.sources import Teacher, check_assets, load_teacher
+
+FORMS = (".ply", ".npz", ".spz")
+"""Of a teacher, as written here. (SOG is read alone: no well-kept Python library writes it.)"""
+_log = logging.getLogger(__name__)
+_Frame = Callable[[int], RenderedFrame]
+
+
+@dataclass(frozen=True)
+class RatePlan:
+    """What is made.
+
+    Attributes:
+        students: the runs whose latest checkpoints are compressed; the first one's teacher is the teacher of all.
+        sizes: of the students' files, MiB.
+        kept: shares of the teacher's Gaussians that pruned forms keep.
+        sh_degrees: to which these are lowered.
+        fit_seconds, fit_steps: how long each is fitted on at most; None for seconds: as long as the first student's
+            training and compression.
+        files: further forms of the teacher, made elsewhere.
+    """
+
+    students: Sequence[Config]
+    sizes: Sequence[float]
+    kept: Sequence[float]
+    sh_degrees: Sequence[int]
+    fit_seconds: float | None = None
+    fit_steps: int | None = None
+    files: Sequence[Path] = ()
+
+
+class RateStudy:
+    """A plan at work; files, ``table.md``, ``table.csv`` and ``plot.png`` go to ``results/<scene>/<run>_rates/``.
+
+    Raises:
+        InputError: assets or checkpoints are not in order, or there are no Gaussians or no held-out frames.
+    """
+
+    def __init__(self, plan: RatePlan, root: Path) -> None:
+        self.plan, self.root = plan, root
+        self.config = config = plan.students[0]
+        for each in plan.students:
+            check_assets(each)
+            if RunFolder(each, root).latest_checkpoint() is None:
+                raise InputError(
+                    RunFolder(each, root).checkpoints, "checkpoint", "none", "a trained run", "Train first."
+                )
+        import_gsply("--config")  # now, not after an hour
+        for path in plan.files:
+            read_gaussians(path, config.data.offset)
+        self.device = choose_device(config)
+        self.teacher: Teacher = load_teacher(config)
+        if self.teacher.gaussians is None:
+            raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
+        self.frames = self.teacher.views.holdout.nonzero()[:, 0].tolist()
+        if not self.frames:
+            raise InputError("config", "data.holdout_every", "no frame held out", "some, to measure on")
+        self.folder = RunFolder(config.model_copy(update={"run": f"{config.run}_rates"}), root)
+        self.files = self.folder.results / "files"
+        views = self.teacher.views
+        names = ("teacher",) + (("ground_truth",) if views.ground_truth is not None else ())
+        nets = {net: Lpips.load(net, self.device) for net in config.eval.lpips_nets if net == "vgg"}
+        nets = {net: model for net, model in nets.items() if model}
+        self.references = References(views, names, background_of(views, config), nets)
+
+    def run(self, command: str) -> list[RatePoint]:
+        """Makes, measures, writes the tables after each file and the plot at the end; returns the points.
+
+        Args:
+            command: how a reader of the table can make it again.
+        """
+        with self.folder.held():
+            self.folder.create()
+            self.files.mkdir(exist_ok=True)
+            points: list[RatePoint] = []
+            for point in self._points():
+                points.append(point)
+                self._write(points, command)
+            draw(points, self.folder.results / "plot.png")
+        return points
+
+    def _points(self) -> Iterator[RatePoint]:
+        for config in self.plan.students:
+            yield from self._students(config)
+        for path in self.plan.files:
+            gaussians = read_gaussians(path, self.config.data.offset)
+            words = f"{path.name}, made elsewhere ({len(gaussians):,})"
+            yield self._measured(path.suffix, words, path.stat().st_size, self._drawn(gaussians))
+        whole = self.teacher.gaussians
+        yield from self._forms(whole, "whole", "as it is")
+        share = self._contribution(whole)
+        for kept in self.plan.kept:
+            chosen = share.argsort(descending=True)[: max(1, round(kept * len(whole)))].sort().values
+            pruned = whole[chosen]
+            label = f"{100 * kept:g} % of the Gaussians"
+            yield from self._forms(pruned, f"kept{kept:g}", label)
+            for degree in self.plan.sh_degrees:
+                fitted, words = self._fit(pruned, degree)
+                yield from self._forms(fitted, f"kept{kept:g}_sh{degree}_fitted", f"{label}, SH {degree}, {words}")
+
+    def _students(self, config: Config) -> Iterator[RatePoint]:
+        folder = RunFolder(config, self.root)
+        for size in self.plan.sizes:
+            path = self.files / f"{config.run}_{size:g}MiB.lrd"
+            made = compress(config, self.root, Wanted(int(size * MIB), None), folder.latest_checkpoint(), path)
+            _log.info("%s", made.text())
+            words = f"{config.run}, {made.steps} steps of compression"
+            yield self._student(config, path, words, path.stat().st_size)
+        path = folder.latest_checkpoint()
+        weights = load_checkpoint(path, "cpu")["student"]["weights"]
+        size = sum(weight.numel() * 4 for weight in weights.values())
+        yield self._student(config, path, f"{config.run}, float32 weights", size)
+
+    def _student(self, config: Config, path: Path, words: str, size: int) -> RatePoint:
+        model = restore_model(config, load_checkpoint(path, self.device), path, self.device)
+        model.student.eval()
+        cameras = self.teacher.views.cameras.to(self.device)
+        renderer, background = FrameRenderer(model.student, model.grid, model.settings), self.references.background
+
+        def render(index: int) -> RenderedFrame:
+            return renderer.render(cameras, index, background)
+
+        return self._measured(f"student {model.student.kind}", words, size, render)
+
+    def _forms(self, gaussians: Gaussians, name: str, words: str) -> Iterator[RatePoint]:
+        for form in FORMS:
+            path = self.files / f"{name}{form}"
+            write_gaussians(path, gaussians)
+            words_of_all = f"{words} ({len(gaussians):,})"
+            yield self._measured(form, words_of_all, path.stat().st_size, self._drawn(read_gaussians(path)))
+
+    def _drawn(self, gaussians: Gaussians) -> _Frame:
+        rasterizer, cameras = Rasterizer(gaussians, device=self.device), self.teacher.views.cameras
+
+        def render(index: int) -> RenderedFrame:
+            output = rasterizer.render(cameras, index)
+            rgb = output.rgb + (1 - output.alpha)[..., None] * output.rgb.new_tensor(self.references.background)
+            return RenderedFrame(rgb.clamp(0, 1), output.alpha, torch.zeros_like(output.alpha))
+
+        return render
+
+    @torch.no_grad()
+    def _measured(self, form: str, words: str, size: int, render: _Frame) -> RatePoint:
+        timed(render, self.frames[0], self.device)  # the first one compiles, or fills caches
+        found: dict[str, list[dict[str, float | None]]] = {name: [] for name in self.references.names}
+        seconds = []
+        for index in self.frames:
+            frame, spent = timed(render, index, self.device)
+            seconds.append(spent)
+            for name, figures in self.references.measure(index, Render.of(frame, spent), None).items():
+                found[name].append(figures)
+        figures = {
+            name: {figure: _mean([each.get(figure) for each in every]) for figure in FIGURES}
+            for name, every in found.items()
+        }
+        point = RatePoint(form, words, size, figures, frames_per_second(seconds))
+        _log.info("%s, %s: %.3f MiB, %.2f dB", form, words, size / MIB, point.psnr("teacher"))
+        return point
+
+    def _contribution(self, gaussians: Gaussians) -> Tensor:
+        """(N,) blending weight over the training views, pixels."""
+        views = self.teacher.views
+        cameras = views.cameras[(~views.holdout).nonzero()[:, 0]]
+        return contribution(Rasterizer(gaussians, device=self.device), len(gaussians), cameras).total
+
+    def _fit(self, start: Gaussians, degree: int) -> tuple[Gaussians, str]:
+        """Gaussians fitted on, none added and none taken away, and how long."""
+        config, plan, views = self.config, self.plan, self.teacher.views
+        seconds = plan.fit_seconds
+        if seconds is None and config.train.max_seconds is not None:
+            seconds = config.train.max_seconds + config.compact.seconds
+        alike = {"max_gaussians": len(start), "grow_until": 0.0, "prune_until": 0.0, "coarse_levels": 0}
+        alike |= {"sh_degree": degree, "sh_degree_every": 0.0, "checkpoint_every": None, "checkpoint_minutes": None}
+        time = {"max_seconds": seconds} | ({} if plan.fit_steps is None else {"max_steps": plan.fit_steps})
+        settings, pictures = config.fitting.model_copy(update=alike | time), Pictures(views, 0)
+        extent = scene_extent(pictures.cameras(0), self.teacher.box)
+        background = config.render.background_rgb
+        fit = TeacherFit(settings, pictures, start, extent, background, config.seed, fitting_device(config))
+        fit.run(self.folder, lambda fit: None)
+        if fit.stopped_by is not None:
+            raise KeyboardInterrupt
+        return fit.model.snapshot(), f"fitted on for {fit.progress.step} steps"
+
+    def _write(self, points: Sequence[RatePoint], command: str) -> None:
+        cameras, folder = self.teacher.views.cameras, self.folder.results
+        about = (
+            f"{self.config.scene}, {len(self.frames)} held-out frames of {cameras.width}x{cameras.height}, on "
+            f"{device_name(self.device)}. Command: `{command}`. A teacher's forms are measured as they are read back."
+        )
+        write_atomically(folder / "table.md", markdown(points, f"Rate against quality: {self.config.run}", about))
+        write_csv(folder / "table.csv", rows_of(points), COLUMNS)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    measured = [value for value in values if value is not None]
+    return float(np.mean(measured)) if measured else None

@@ -1,0 +1,119 @@
+"""The last part of a run whose student becomes a compact file of a wanted size: its weights are trained rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.compact.container import MIB
+from distill.compact.rounded_weights import COARSEST, FINEST, TRIES, TRIES_FROM_AFAR, RoundedWeights
+from distill.training.step import TrainingStep
+from machine.files import write_atomically
+from settings.compact import CompactConfig
+from settings.errors import InputError
+
+
+class Compaction:
+    """Rounds the weights of a training step's student, once its time has come, after the first step at the earliest.
+
+    Args:
+        compact: the settings, of which ``target_mib`` is not None.
+        step: takes the steps.
+        header: gives what a checkpoint holds, the states of training apart.
+        path: of the run's config, for messages.
+    """
+
+    def __init__(
+        self, compact: CompactConfig, step: TrainingStep, header: Callable[[], dict[str, Any]], path: Path
+    ) -> None:
+        self._compact, self._step, self._header, self._path = compact, step, header, path
+        self._most_bytes = int(compact.target_mib * MIB)
+        self._weights: RoundedWeights | None = None
+        self._steps = 0
+
+    def check(self) -> None:
+        """Finds out before anything is trained whether the wanted size can be had.
+
+        Raises:
+            InputError: header and occupied cells alone take more, or the student is too large for a compact file.
+        """
+        step = self._step
+        moments = step.optimizer.state
+        weights = RoundedWeights(step.student, moments, self._header, self._path, self._compact)
+        self._check_room(weights.least_bytes())
+
+    def before_step(self, done: float) -> None:
+        """Gives the student rounded weights, in the run's last part.
+
+        Args:
+            done: how far the run is, 0 to 1.
+
+        Raises:
+            InputError: header and occupied cells alone take more than is wanted.
+        """
+        if self._weights is None and done >= 1 - self._compact.share and self._step.optimizer.state:
+            self._begin()
+        elif self._weights is not None and self._steps % self._compact.round_every == 0:
+            self._weights.follow(self._most_bytes)
+        if self._weights is not None:
+            self._weights.show()
+            self._steps += 1
+
+    def after_step(self, lr: float) -> None:
+        """Takes over what the step has changed; ``lr`` is its learning rate."""
+        if self._weights is not None:
+            self._weights.keep(lr)
+
+    def figures(self) -> dict[str, float]:
+        """For a row of training_metrics.csv: nothing before weights are rounded."""
+        if self._weights is None:
+            return {}
+        bits, size = self._weights.bits / max(1, self._weights.integers), self._weights.size() / MIB
+        return {"bits_per_entry": round(bits, 4), "size_estimate_mib": round(size, 5)}
+
+    def finish(self, path: Path) -> None:
+        """Writes the file, as large as is wanted at most; the student has its weights then.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._weights is None:
+            self._begin()
+        weights, here = self._weights, self._weights.coarseness
+        weights.bisect(16 * here, here / 16, lambda: len(weights.file()) <= self._most_bytes, TRIES)
+        write_atomically(path, weights.file())
+
+    def state(self) -> dict[str, Any] | None:
+        """What a checkpoint keeps, None before weights are rounded; the student is given those last rounded."""
+        if self._weights is None:
+            return None
+        self._weights.content()
+        return {"steps": self._steps, **self._weights.state()}
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Restores what ``state`` gave."""
+        if state is not None:
+            self._make()
+            self._steps = state["steps"]
+            self._weights.restore(state)
+
+    def _begin(self) -> None:
+        weights = self._make()
+        # Losses on the encoding know its features; nothing else does.
+        weights.begin(decorrelate=self._step.features is None)
+        self._check_room(weights.fixed)
+        weights.bisect(FINEST, COARSEST, lambda: weights.size() > self._most_bytes, TRIES_FROM_AFAR)
+
+    def _check_room(self, taken: float) -> None:
+        if self._most_bytes <= taken:
+            found, least = f"{self._most_bytes / MIB:.4g}", f"more than {taken / MIB:.4f}"
+            hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
+            raise InputError(self._path, "compact.target_mib", found, least, hint)
+
+    def _make(self) -> RoundedWeights:
+        step = self._step
+        step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
+        moments = step.optimizer.state
+        self._weights = RoundedWeights(step.student, moments, self._header, self._path, self._compact)
+        return self._weights

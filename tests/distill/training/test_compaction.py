@@ -1,0 +1,75 @@
+"""Runs that end with a compact file: its size, the figures on the way, resuming."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import yaml
+
+from distill.compact.container import MIB
+from distill.model.checkpoint import load_checkpoint
+from settings.errors import InputError
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import CPU, trainer_of
+
+TARGET = 6000 / MIB
+COMPACT = (f"compact.target_mib={TARGET}", "compact.share=0.5", "train.max_seconds=null")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_toy_scene(tmp_path, train={"samples_per_step": 1024, "log_every": 10})
+
+
+@pytest.fixture
+def kilo(tmp_path):
+    student = {"kind": "kilo_uniform", "grid": [2, 2, 2], "hidden_width": 16}
+    path = write_toy_scene(tmp_path, train={"samples_per_step": 1024})
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "student": student}))
+    return path
+
+
+def file_of(path, step=60):
+    return path.parent / f"results/toy/first/checkpoints/step_{step:06d}.lrd"
+
+
+def test_a_run_ends_with_a_file_of_the_wanted_size_and_a_student_that_is_the_file_s(path):
+    trainer = trainer_of(path, *COMPACT)
+    trainer.run(show_progress=False)
+    size = file_of(path).stat().st_size
+    assert 0.9 * 6000 < size <= 6000
+    found = load_checkpoint(file_of(path), CPU)
+    kept = load_checkpoint(file_of(path).with_suffix(".pth"), CPU)["student"]["weights"]
+    for name, value in trainer.model.student.state_dict().items():
+        assert value.equal(found["student"]["weights"][name]) and value.equal(kept[name]), name
+    assert found["occupancy"]["state"]["occupied"].equal(trainer.model.grid.occupied)
+    with trainer.folder.training_csv.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["bits_per_entry"] for row in rows[:2]] == ["", ""]
+    assert float(rows[-1]["size_estimate_mib"]) * MIB == pytest.approx(size, rel=0.03)
+    assert found["step"] == 60
+
+
+def test_a_run_resumed_while_its_weights_are_rounded_ends_with_the_same_bytes(path):
+    trainer_of(path, *COMPACT, "train.checkpoint_steps=[47]").run(show_progress=False)
+    whole = file_of(path).read_bytes()
+    file_of(path).unlink()
+    halfway = file_of(path, 47).with_suffix(".pth")
+    trainer_of(path, *COMPACT, "train.checkpoint_steps=[47]", resume=halfway).run(show_progress=False)
+    assert file_of(path).read_bytes() == whole
+
+
+def test_cells_networks_are_rounded_from_the_first_step_on_where_that_is_wanted(kilo):
+    trainer = trainer_of(kilo, *COMPACT, "compact.share=1", "train.max_steps=5")
+    trainer.run(show_progress=False)
+    assert 0.8 * 6000 < file_of(kilo, 5).stat().st_size <= 6000
+    found = load_checkpoint(file_of(kilo, 5), CPU)["student"]["weights"]
+    assert trainer.model.student.state_dict()["density_networks"].equal(found["density_networks"])
+
+
+def test_a_size_that_cannot_be_had_is_refused_before_training(path):
+    trainer = trainer_of(path, "compact.target_mib=0.0001")
+    with pytest.raises(InputError, match="compact.target_mib"):
+        trainer.run(show_progress=False)
+    assert trainer.progress.step == 0

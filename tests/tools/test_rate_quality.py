@@ -1,0 +1,64 @@
+"""Rate against quality by one command."""
+
+import csv
+
+import pytest
+
+from distill.model.checkpoint import load_checkpoint
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import CPU, trainer_of
+from tools.rate_quality import main
+
+
+@pytest.fixture
+def trained(tmp_path):
+    path = write_toy_scene(tmp_path, eval={"lpips": False}, compact={"max_steps": 20})
+    trainer_of(path).run(show_progress=False)
+    return path
+
+
+def arguments(path, *more):
+    return ["--config", str(path), "--assets", str(path.parent), "--output", str(path.parent), *more]
+
+
+def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
+    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "3")
+    options += ("--file", str(trained.parent / "point_cloud.ply"))
+    assert main(arguments(trained, *options)) == 0
+    folder = trained.parent / "results/toy/first_rates"
+    with (folder / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    forms = [row["form"] for row in rows]
+    assert sorted(forms) == sorted([".ply", ".npz", ".spz"] * 3 + [".ply"] + ["student hash_grid"] * 2)
+    for row in rows:
+        assert float(row["psnr_teacher"]) > 5 and float(row["fps_median"]) > 0
+    small = folder / "files/first_0.006MiB.lrd"
+    assert small.stat().st_size == int(next(r["bytes"] for r in rows if "20 steps" in r["what"])) <= 0.006 * 2**20
+    assert load_checkpoint(small, CPU)["step"] == 60
+    whole, pruned = (
+        next(row for row in rows if row["form"] == ".ply" and row["what"].startswith(what)) for what in ("as", "50 %")
+    )
+    assert float(whole["psnr_teacher"]) > float(pruned["psnr_teacher"]) and whole["bytes"] != pruned["bytes"]
+    made_elsewhere = next(row for row in rows if "made elsewhere" in row["what"])
+    assert made_elsewhere["psnr_teacher"] == whole["psnr_teacher"]
+    assert (folder / "plot.png").exists()
+    assert "Best PSNR against teacher for its size:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options", [("--sizes", "0"), ("--keep", "0.5,1.5"), ("--sh", "4"), ("--sh", "1.5"), ("--fit-steps", "0")]
+)
+def test_a_number_out_of_range_is_refused(options, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--config", str(tmp_path / "none.yaml"), *options])
+    assert stopped.value.code == 2 and options[0] in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_refused_at_once(trained, capsys):
+    assert main(arguments(trained, "--file", str(trained))) == 2
+    assert "toy.yaml" in capsys.readouterr().err
+
+
+def test_a_run_that_was_not_trained_is_refused(tmp_path, capsys):
+    assert main(arguments(write_toy_scene(tmp_path))) == 2
+    assert "Train first." in capsys.readouterr().err
