@@ -191,7 +191,8 @@ class CsvLog:
             kept, later ones and a torn last line are dropped, atomically.
 
     Raises:
-        InputError: the file to resume has other columns.
+        InputError: the file to resume has columns that are not among these. Those that an earlier version did not write
+            are empty in its rows.
     """
 
     def __init__(self, path: str | Path, columns: Sequence[str], first_step: int | None = None) -> None:
@@ -210,7 +211,7 @@ class CsvLog:
         text = self.path.read_text(encoding="utf-8", errors="replace").replace("\0", "\ufffd")
         text = text[: text.rfind("\n") + 1]
         found = parse_csv(text)
-        if text.strip() and found.header != self.columns:
+        if text.strip() and not {"step"} <= set(found.header) <= set(self.columns):
             hint = "It was written by another version: move it away to resume."
             raise InputError(self.path, "header", ",".join(found.header), ",".join(self.columns), hint)
         rows = {line: row for line, row in found.rows.items() if (row["step"] or "").isdecimal()}

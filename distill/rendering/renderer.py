@@ -94,7 +94,8 @@ class RenderedRays(NamedTuple):
     @property
     def samples(self) -> int | Tensor:
         """Samples on all rays; on the device where they were rendered with a capacity."""
-        return self.far_samples + (len(self.field.density) if self.wanted is None else self.wanted)
+        inside = len(self.field.density) if self.wanted is None else self.wanted
+        return inside + self.far_samples if self.far_samples else inside  # adding nothing would be a launch
 
 
 class RenderedFrame(NamedTuple):

@@ -150,9 +150,17 @@ def test_resume_without_a_whole_header_starts_anew(tmp_path, text):
     assert path.read_text() == "step,loss,power_w\n"
 
 
-def test_resume_of_a_file_with_other_columns_is_refused(tmp_path):
+@pytest.mark.parametrize("header", ["step,loss,energy", "loss,power_w"])
+def test_resume_of_a_file_with_other_columns_is_refused(tmp_path, header):
+    path = tmp_path / "log.csv"
+    path.write_text(f"{header}\n1,0.5,2\n")
+    with pytest.raises(InputError, match=f"header: found {header}, expected step,loss,power_w"):
+        CsvLog(path, COLUMNS, first_step=10)
+    assert path.read_text() == f"{header}\n1,0.5,2\n"
+
+
+def test_columns_that_an_earlier_version_did_not_write_are_empty_on_resume(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("step,loss\n1,0.5\n")
-    with pytest.raises(InputError, match="header: found step,loss, expected step,loss,power_w"):
-        CsvLog(path, COLUMNS, first_step=10)
-    assert path.read_text() == "step,loss\n1,0.5\n"
+    CsvLog(path, COLUMNS, first_step=10).append({"step": 10, "loss": 0.25, "power_w": 3})
+    assert path.read_text() == "step,loss,power_w\n1,0.5,\n10,0.25,3\n"
