@@ -178,10 +178,8 @@ def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
 
 
 def _check_visible(config: Config, views: TeacherViews) -> None:
-    if views.store is None:
-        covered = views.coverage.numpy().mean((1, 2)) / 255
-    else:
-        covered = views.coverage[spread(range(len(views)), _FRAMES)].numpy().mean((1, 2)) / 255
+    looked_at = slice(None) if views.store is None else spread(range(len(views)), _FRAMES)
+    covered = views.coverage[looked_at].numpy().mean((1, 2)) / 255
     if (mean := covered.mean()) < _FAINT_COVERAGE:
         words = f"{mean:.3%} of the pixels with something in them, {covered.max():.3%} at most in a view"
         advice = "Is teacher.ply of the same world as the cameras? " if views.background is None else "Look at them. "
@@ -332,7 +330,8 @@ def _check_cells(config: Config, teacher: Teacher, model: Model) -> None:
     if not shown or share >= _MOST_PIXELS:
         return
     if teacher.gaussians is not None:
-        field, where = "teacher.ply", f"the cells of {config.teacher.ply} within data.near and data.far"
+        field, of = "teacher.ply", config.teacher.ply or "the Gaussians"
+        where = f"the cells of {of} within data.near and data.far"
         advice = "Use the PLY and the poses of one export, or --set teacher.ply=null."
     else:
         field, where = "data.box", "what the silhouettes of all views leave of data.box"

@@ -187,7 +187,7 @@ def distortion_loss(
     return (spread.sum() / rays).float()
 
 
-def ray_weights(config: LossConfig, progress: float) -> dict[str, float]:
+def term_weights(config: LossConfig, progress: float) -> dict[str, float]:
     """Weight of each of ``RAY_TERMS`` at ``progress`` in [0, 1]."""
     return {name: scheduled_weight(getattr(config, name), progress) for name in RAY_TERMS}
 
@@ -203,7 +203,7 @@ def total_loss(
     """The weighted sum and each unweighted term that is in use.
 
     Args:
-        weights: of each term, see ``ray_weights``.
+        weights: of each term, see ``term_weights``.
         kept: (R,) bool, rays that were rendered; None: all.
         implementation: "torch", or with ``kept`` "triton".
 

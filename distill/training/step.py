@@ -20,8 +20,8 @@ from distill.losses.pictures import (
     DepthStatistics,
     RayBatch,
     distortion_loss,
-    ray_weights,
     scheduled_weight,
+    term_weights,
     total_loss,
 )
 from distill.losses.supervision import FeatureSupervision, InternalTerms
@@ -130,7 +130,7 @@ class TrainingStep:
             began = time.perf_counter()
             batch = self.sampler.draw(self._rays_to_draw(), self._drawing())
             seed = host_integer(1 << 31, self.generator)
-            factor, weights = rate_factor(step, done, self.config.train), ray_weights(self.config.loss, done)
+            factor, weights = rate_factor(step, done, self.config.train), term_weights(self.config.loss, done)
             self.optimizer.set_rate(factor)
             if self.graphs is None:
                 result = self.take(batch, seed, step + 1, weights, done)

@@ -11,9 +11,9 @@ from distill.losses.pictures import (
     depth_loss,
     distortion_loss,
     normalize_distance,
-    ray_weights,
     rgb_loss,
     scheduled_weight,
+    term_weights,
     total_loss,
 )
 from kernels.compositing import Composite
@@ -162,7 +162,7 @@ def test_rays_that_miss_the_box_leave_finite_gradients(kind):
     batch = make_batch(distance=(3.0, 3.0, 3.0), near=(2.0, 2.0, 2.0), far=(2.0, 6.0, 2.0))
     result = make_result([0.0, 3.0, 0.0], [0.0, 0.8, 0.0])
     config = LossConfig(alpha=AlphaLossConfig(weight=1.0), depth=DepthLossConfig(weight=1.0, kind=kind))
-    loss, terms, statistics = total_loss(result, batch, config, ray_weights(config, 0.5))
+    loss, terms, statistics = total_loss(result, batch, config, term_weights(config, 0.5))
     loss.backward()
     assert terms["depth"].item() == pytest.approx(0, abs=1e-6)
     assert statistics.valid_fraction.item() == pytest.approx(1 / 3)
@@ -189,7 +189,7 @@ def test_the_total_is_the_scheduled_sum_on_the_rays_background():
         alpha=AlphaLossConfig(weight=0.1, warmup=0.5),
         depth=DepthLossConfig(weight=0.5, decay_start=0.0, final=0.0),
     )
-    total, terms, _ = total_loss(result, batch, config, ray_weights(config, 0.25))
+    total, terms, _ = total_loss(result, batch, config, term_weights(config, 0.25))
     expected = {"rgb": 0.04 / 2, "alpha": (0.25 + 0.01) / 2, "depth": 0.25 / 2}
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected)
     assert total.item() == pytest.approx(0.02 + 0.05 * 0.13 + 0.375 * 0.125)
@@ -212,7 +212,7 @@ def test_rays_that_were_not_rendered_have_no_part_in_any_term():
     kinds = {"rgb": ("l1", "l2", "huber"), "alpha": ("l2", "bce"), "depth": ("l1", "l2", "smooth_l1")}
     for name, kind in ((name, kind) for name, each in kinds.items() for kind in each):
         config = LossConfig(**{"alpha": {"weight": 1.0}, "depth": {"weight": 1.0}, name: {"weight": 1.0, "kind": kind}})
-        weights = ray_weights(config, 0.5)
+        weights = term_weights(config, 0.5)
         _, found, _ = total_loss(result, batch, config, weights, kept)
         rows = kept.nonzero()[:, 0]
         columns = (value[rows] for value in (batch.rgb, batch.background, batch.coverage, batch.distance))

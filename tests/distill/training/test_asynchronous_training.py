@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.losses.pictures import ray_weights, total_loss
+from distill.losses.pictures import term_weights, total_loss
 from distill.rendering.renderer import render_rays
 from settings.errors import TrainingDiverged
 from tests.no_waiting import NoWaiting, WouldWait
@@ -117,7 +117,7 @@ def test_ample_room_changes_no_loss(config_path) -> None:
         rendered = render_rays(
             trainer.model.student, trainer.model.grid, batch.rays, trainer.model.settings, 5, (), capacity
         )
-        weights = ray_weights(trainer.config.loss, 0.5)
+        weights = term_weights(trainer.config.loss, 0.5)
         loss, _, _ = total_loss(rendered.composite, batch, trainer.config.loss, weights, rendered.kept)
         loss.backward()
         results.append((loss.detach(), [parameter.grad.clone() for parameter in trainer.model.student.parameters()]))
@@ -132,7 +132,7 @@ def test_rays_without_room_are_left_out_of_the_loss_and_counted(config_path) -> 
     room = whole.samples // 2
     part = render_rays(trainer.model.student, trainer.model.grid, batch.rays, trainer.model.settings, 5, (), room)
     assert part.samples == whole.samples and 0 < (~part.kept).sum() < 100
-    weights = ray_weights(trainer.config.loss, 0.5)
+    weights = term_weights(trainer.config.loss, 0.5)
     _, terms, depth = total_loss(part.composite, batch, trainer.config.loss, weights, part.kept)
     error = (whole.composite.rgb + (1 - whole.composite.alpha)[:, None] * batch.background - batch.rgb) ** 2
     torch.testing.assert_close(terms["rgb"], error[part.kept].mean())
