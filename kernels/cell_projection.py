@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.rasterize import View
 from kernels.ray_samples import Cells
-from kernels.threads import COMPILED, parallel_for
+from kernels.threads import COMPILED, INNER, parallel_for
 
 
 def pixels_of_cells(cells: Cells, view: View) -> Tensor:
@@ -53,7 +53,7 @@ def _project(start, stop, cells, lower, size, pose, intrinsics, wanted):
         wanted[top:bottom, left:right] = 1
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _between(low, high, count):
     """First and past-the-last pixel whose centre lies in an interval."""
     return int(min(max(ceil(low - 0.5), 0), count)), int(min(max(floor(high - 0.5) + 1, 0), count))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from kernels.threads import COMPILED, parallel_for
+from kernels.threads import COMPILED, INNER, parallel_for
 
 _GRAIN = 8192
 
@@ -28,7 +28,7 @@ class CovariancesNumba(torch.autograd.Function):
         return grads
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _fill_rotation(w, x, y, z, matrix):
     """Rotation matrix of a unit quaternion."""
     matrix[0, 0], matrix[0, 1], matrix[0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)

@@ -29,7 +29,7 @@ from kernels.grouped_layout import LEAK
 from kernels.grouped_mlp_numba import encode
 from kernels.layers_numba import BLOCK, LANES, Networks, density_of, pack, padded, run_network
 from kernels.simd import load, store
-from kernels.threads import FAST, parallel_for
+from kernels.threads import FAST, INNER, parallel_for
 
 _LEAK, _ZERO, _ONE = np.float32(LEAK), np.float32(0), np.float32(1)
 
@@ -63,7 +63,7 @@ def _pack(parameters: Tensor, dims: np.ndarray, rolled: int) -> Networks:
     return pack([*layers[:-1], layers[-1].roll(rolled, 2)], biased=True)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _sort_by_cell(cell, count, order, ends):
     """Groups evaluations by cell in ``order``; returns the number of groups, whose ends are in ``ends``."""
     placed, groups = 0, 0

@@ -26,7 +26,7 @@ from kernels.fused_rays_numba import (
 )
 from kernels.hash_encoding_numba import encode_block, new_points
 from kernels.layers_numba import BLOCK, LANES, density_of, pack, padded, run_network
-from kernels.threads import FAST, parallel_for
+from kernels.threads import FAST, FIRST, parallel_for
 
 _RELU = np.float32(0)
 
@@ -82,7 +82,7 @@ def _render(
             if n == 0:
                 break
             place_samples(n, rays, tile, samples, corner, scale, points[0])
-            encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, 0)
+            encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, FIRST)
             raw = run_network(n, rows, channels, 1, density_network, density_dims, False, _RELU, activations)
             for s in range(n):
                 density[s] = density_of(raw[s * raw_width])

@@ -14,7 +14,7 @@ from kernels.ray_marching_numba import cell_direction, next_bin
 from kernels.ray_samples import COARSE
 from kernels.simd import load, splat, store
 from kernels.spherical_harmonics_numba import fill_sh_basis
-from kernels.threads import FAST
+from kernels.threads import FAST, INNER
 
 TILE = 8  # pixels along a side
 _MOST = 4  # of one ray: those beyond the sample that ends it are for nothing
@@ -50,7 +50,7 @@ def new_samples():
     return t, owner, density, np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def open_tile(number, width, rays, grid, step, tile, picture):
     """Blackens a tile's pixels; how many rays cross the box, 0 if all miss the scene, and how many have a way to go.
 
@@ -85,7 +85,7 @@ def open_tile(number, width, rays, grid, step, tile, picture):
     return alive, going_on
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _empty_until(count, way, reach, empty, step):
     """Distance along a tile's rays up to which all of them are in empty space: they leap together.
 
@@ -118,20 +118,20 @@ def _empty_until(count, way, reach, empty, step):
     return t
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _block(x, count):
     """The coarse cell, of ``count`` along an axis, nearest to a place in cells."""
     return min(max(np.int64(np.floor(x)) // COARSE, 0), count - 1)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _to_face(x, block, around):
     """Cells from ``x`` to the nearer face, on one axis, of a cube of coarse cells; less than nothing outside it."""
     lower = np.float32((block + 1 - around) * COARSE)
     return min(x - lower, lower + np.float32((2 * around - 1) * COARSE) - x)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def take_samples(alive, room, grid, step, limit, tile, samples):
     """The next samples of the rays under way, ``room`` at most; returns their number."""
     _, _, blocks, empty = grid
@@ -156,7 +156,7 @@ def take_samples(alive, room, grid, step, limit, tile, samples):
     return n
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def place_samples(n, rays, tile, samples, corner, scale, places):
     """Writes the samples' places, measured from a corner in units of 1 / scale, to ``places`` (3, n and more)."""
     origins, directions, _, _ = rays
@@ -167,7 +167,7 @@ def place_samples(n, rays, tile, samples, corner, scale, places):
             places[axis, s] = (origins[ray, axis] + t[s] * directions[ray, axis] - corner[axis]) * scale[axis]
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def add_densities(n, step, termination, tile, samples, picture):
     """Composites alpha and distance; returns how many samples are visible, whose colours are still to be added."""
     _, ray_of, _, _, _, _, light, _ = tile
@@ -188,7 +188,7 @@ def add_densities(n, step, termination, tile, samples, picture):
     return visible
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def drop_ended(alive, limit, termination, tile):
     """Closes ranks over the rays that have left their interval, are opaque or have all their samples."""
     going, _, _, _, bins, taken, light, _ = tile
@@ -201,7 +201,7 @@ def drop_ended(alive, limit, termination, tile):
     return left
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def add_rows(factor, rows, source, sums, target, width):
     """Adds ``factor`` times ``width`` (a multiple of 8) values of ``rows`` to those of ``sums``."""
     for c in range(0, width, LANES):
@@ -209,7 +209,7 @@ def add_rows(factor, rows, source, sums, target, width):
         store(sums, target + c, value)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def fill_bases(alive, directions, count, tile, bases):
     """Direction bases of a tile's rays, ``count`` values and zeros in a row each."""
     ray_of = tile[1]
@@ -218,7 +218,7 @@ def fill_bases(alive, directions, count, tile, bases):
         fill_sh_basis(directions[ray, 0], directions[ray, 1], directions[ray, 2], bases[r, :count])
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def load_color_inputs(count, shown, row_of, source, width, geometry, bases, inputs, stride):
     """[geometry features, direction basis] in rows ``stride`` apart.
 
@@ -235,7 +235,7 @@ def load_color_inputs(count, shown, row_of, source, width, geometry, bases, inpu
             store(inputs, target + geometry + c, load(flat, basis + c, LANES))
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def add_colors(visible, logits, width, tile, samples, picture):
     """Adds the visible samples' colours, from rows of logits, to their pixels."""
     ray_of, owner, weights, shown, rgb = tile[1], samples[1], samples[3], samples[4], picture[0]
@@ -245,7 +245,7 @@ def add_colors(visible, logits, width, tile, samples, picture):
             rgb[ray, c] += weights[v] / (_ONE + np.exp(-logits[v * width + c]))
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def mean_features(count, width, tile, picture, seen):
     """Turns sums of features into means; puts those of the first ``count`` rays that show anything into ``seen``."""
     ray_of, sums, alpha = tile[1], tile[7], picture[1]
@@ -260,7 +260,7 @@ def mean_features(count, width, tile, picture, seen):
     return found
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def store_colors(seen, logits, width, tile, picture):
     """Colours of the rays ``seen``, multiplied by alpha, from rows of logits."""
     rgb, alpha, _ = picture

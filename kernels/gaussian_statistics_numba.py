@@ -9,7 +9,7 @@ import torch
 from numba import njit
 
 from kernels.cell_distance import THINNEST, cell_ranges
-from kernels.threads import parallel_for
+from kernels.threads import COMPILED, INNER, parallel_for
 
 ALPHA_MAX = 0.99  # the rasteriser's clamp
 SPACING = 0.5  # cells between a Gaussian's nodes at most
@@ -75,7 +75,7 @@ def _flat_indices(used, reached, shape):
     return np.ravel_multi_index(tuple(cell.T), shape)
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def _brick_starts(bounds, bricks):
     """Where each brick's list of Gaussians starts, (bricks + 1,), by the Gaussians' ranges of cells."""
     starts = np.zeros(bricks[0] * bricks[1] * bricks[2] + 1, np.int64)
@@ -89,7 +89,7 @@ def _brick_starts(bounds, bricks):
     return np.cumsum(starts)
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def _brick_members(bounds, bricks, starts):
     """The lists themselves, in the Gaussians' order: sums do not depend on who adds them up."""
     members = np.empty(starts[-1], np.int32)
@@ -106,7 +106,7 @@ def _brick_members(bounds, bricks, starts):
     return members
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**COMPILED, **INNER)
 def _squared_distance(m, x, y, z):
     """Least squared m-norm of the points of the unit cell with its corner at (x, y, z) from the mean."""
     corner = (x, y, z)
@@ -125,7 +125,7 @@ def _squared_distance(m, x, y, z):
     return least
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**COMPILED)
 def _distances(g, corner, means, inverse, radii, bounds, part, least):
     """Squared distances of the cells of a brick from Gaussian g, inf where it does not reach.
 
@@ -146,13 +146,13 @@ def _distances(g, corner, means, inverse, radii, bounds, part, least):
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def _corner(brick, bricks):
     x, y, z = brick // (bricks[1] * bricks[2]), brick // bricks[2] % bricks[1], brick % bricks[2]
     return x * _EDGE, y * _EDGE, z * _EDGE
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def _mark_bricks(start, stop, means, inverse, radii, bounds, used, starts, members, bricks, reached):
     least, part = np.empty((_EDGE, _EDGE, _EDGE)), np.empty((2, 3), np.int64)
     for b in range(start, stop):
@@ -165,14 +165,14 @@ def _mark_bricks(start, stop, means, inverse, radii, bounds, used, starts, membe
                             reached[b, (x * _EDGE + y) * _EDGE + z] |= least[x, y, z] < np.inf
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED, **INNER)
 def _node_weight(table, opacity, squared):
     place = opacity * np.exp(-0.5 * squared) * (TABLE / ALPHA_MAX)
     below = min(int(place), TABLE - 1)
     return table[below] + (place - below) * (table[below + 1] - table[below])
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def _weigh_nodes(start, stop, radii, half, opacities, tables, counts, totals):
     """Nodes per axis and the sum of their weights, of the Gaussians [start, stop)."""
     for g in range(start, stop):
@@ -199,7 +199,7 @@ def _weigh_nodes(start, stop, radii, half, opacities, tables, counts, totals):
         totals[g] = total
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED, **INNER)
 def _node_range(g, axis, corner, means, half, radius, count, edges):
     """First and past-the-last node along an axis whose box can overlap a brick."""
     square = half[g, 0, axis] ** 2 + half[g, 1, axis] ** 2 + half[g, 2, axis] ** 2
@@ -214,7 +214,7 @@ def _node_range(g, axis, corner, means, half, radius, count, edges):
     return max(0, int(np.ceil(low))), min(count, int(np.floor(high)) + 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def _accumulate(
     start, stop, means, inverse, radii, bounds, used, starts, members, bricks, half, opacities, extinction, sampled,
     channels, tables, counts, totals, reached, offsets, rows, density, averages,
@@ -256,7 +256,7 @@ def _accumulate(
                     averages[row, c] = weighted[i, c] / local[i] if local[i] > 0 else 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def _sample(g, corner, means, inverse, opacities, radii, table, part, amount):
     """Fills ``amount`` (8, 8, 8) with Li_1/2 of Gaussian g's alpha at the centres of the cells of ``part``."""
     m = inverse[g]
@@ -271,7 +271,7 @@ def _sample(g, corner, means, inverse, opacities, radii, table, part, amount):
                 amount[x, y, z] = _node_weight(table, opacities[g], squared) if drawn else 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def _lay_out(g, corner, means, half, opacities, radii, n, tables, part, amount):
     """Fills ``amount`` (8, 8, 8) with the weights of Gaussian g's nodes in the cells of ``part`` of a brick."""
     amount[part[0, 0] : part[1, 0], part[0, 1] : part[1, 1], part[0, 2] : part[1, 2]] = 0
@@ -302,7 +302,7 @@ def _lay_out(g, corner, means, half, opacities, radii, n, tables, part, amount):
                 _share(px, py, pz, edges, weight, part, amount)
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED, **INNER)
 def _share(px, py, pz, edges, weight, part, amount):
     """Adds a box's weight to the cells of ``part`` of a brick it overlaps, by volume."""
     density = weight / (edges[0] * edges[1] * edges[2])

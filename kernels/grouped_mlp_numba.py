@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kernels.grouped_layout import LEAK, GroupedLayout
 from kernels.layers_numba import MAX_RAW, density_of
-from kernels.threads import FAST, SINGLE_THREAD_GEMM, parallel_for
+from kernels.threads import FAST, FIRST, INNER, SECOND, SINGLE_THREAD_GEMM, parallel_for
 
 _BLOCK = 160
 _PIECE = 4096  # points of one cell that one thread takes at a time
@@ -135,7 +135,7 @@ def route(cell_index, cells, most):
     return order, pieces, slots
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _even_block(count, most):
     """Size of the equal blocks, of at most ``most``, that ``count`` points are cut into; multiples of 16 run best."""
     blocks = -(-count // most)
@@ -196,7 +196,7 @@ def _forward_block(
     reads it, and the direction goes over the rest.
     """
     encode(x, order, first, n, frequencies, activations[0])
-    run_layers(density_row, dims, 0, density_layers, n, activations)
+    run_layers(density_row, dims, FIRST, density_layers, n, activations)
     geometry = dims[density_layers - 1, 1] - 1
     color_input = activations[density_layers]
     raw[:n] = color_input[geometry * n : (geometry + 1) * n]
@@ -321,12 +321,16 @@ def _backward(
                 for c in range(grad_geo.shape[1]):
                     grads[density_layers, c * n + s] += grad_geo[order[first + s], c]
             if grad_hidden.shape[1] == 0:
-                _backward_layers(density_row, dims, 0, density_layers, n, activations, grads, weight_grad, density_sum)
+                _backward_layers(
+                    density_row, dims, FIRST, density_layers, n, activations, grads, weight_grad, density_sum
+                )
                 continue
-            _backward_layers(density_row, dims, 1, density_layers, n, activations, grads, weight_grad, density_sum)
+            _backward_layers(density_row, dims, SECOND, density_layers, n, activations, grads, weight_grad, density_sum)
             for s in range(n):
                 for c in range(grad_hidden.shape[1]):
                     grad = grads[1, c * n + s] + grad_hidden[order[first + s], c]
                     grads[1, c * n + s] = grad if activations[1, c * n + s] > _ZERO else _LEAK * grad
             own = dims[0, 0] * dims[0, 1]
-            _backward_layers(density_row[:own], dims, 0, 1, n, activations, grads, weight_grad, density_sum[:own])
+            _backward_layers(
+                density_row[:own], dims, FIRST, SECOND, n, activations, grads, weight_grad, density_sum[:own]
+            )

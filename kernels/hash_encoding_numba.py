@@ -11,7 +11,7 @@ from kernels.adam import ROWS_PER_FLAG, TouchedRows
 from kernels.hash_layout import PRIME_Y, PRIME_Z, HashLayout
 from kernels.layers_numba import BLOCK
 from kernels.simd import load, maximum, minimum, prefetch, splat, store, to_float, to_integer
-from kernels.threads import FAST, parallel_for
+from kernels.threads import FAST, INNER, parallel_for
 
 _GRAIN = 4096
 _LANES = 8
@@ -50,7 +50,7 @@ def new_points():
     return np.zeros((3, BLOCK), np.float32), np.empty(8 * BLOCK, np.int32), np.empty(8 * BLOCK, np.float32)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _corners(n, points, offset, size, resolution, scale, hashed):
     """Fills the table entries and trilinear weights of a block's first n points on one level."""
     x, index, weight = points
@@ -103,7 +103,7 @@ def _corners(n, points, offset, size, resolution, scale, hashed):
         store(weight, 7 * BLOCK + k, fx * yz11w)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _prefetch(n, index, table, features):
     """Asks for the entries of a block's points; those side by side along x mostly share a cache line."""
     for corner in range(0, 8 * BLOCK, 2 * BLOCK):
@@ -111,7 +111,7 @@ def _prefetch(n, index, table, features):
             prefetch(table, np.intp(index[k]) * features)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, first):
     """Writes the encodings of a block's n points, (n, levels * features), to the flat ``rows`` from ``first`` on.
 
@@ -135,7 +135,7 @@ def encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, 
             at += channels
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _load_points(x, first, n, points):
     for k in range(n):
         for axis in range(3):

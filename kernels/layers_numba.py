@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.simd import load, maximum, splat, store
-from kernels.threads import FAST
+from kernels.threads import FAST, INNER
 
 LANES = 8
 ROWS = 4  # samples whose sums are in registers: buffers have room for a multiple
@@ -115,7 +115,7 @@ def product(rows, inner, a, row_stride, inner_stride, b, columns, start, c):
             column += 2 * LANES
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def bend(count, slope, values):
     """Multiplies what is below zero of the first ``count`` values (a multiple of 8) by ``slope``, 0 to 1."""
     steep = splat(slope, LANES)
@@ -124,7 +124,7 @@ def bend(count, slope, values):
         store(values, i, maximum(value, value * steep))
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def density_of(raw):
     """From a density network's output."""
     return np.exp(min(raw, MAX_RAW))

@@ -13,7 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from kernels.layers_numba import BLOCK, MAX_RAW, ROWS, Networks, bend, density_of, pack, product, unpack
-from kernels.threads import FAST, parallel_for
+from kernels.threads import FAST, FIRST, INNER, SECOND, parallel_for
 
 _GRAIN = 4096
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -74,7 +74,7 @@ def _new_block(dims):
     return np.zeros((len(dims) + 1, BLOCK * max(dims[:, 1].max(), dims[:, 2].max())), np.float32)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _load_rows(values, first, n, stride, rows):
     """Rows of ``values`` from ``first`` on, ``stride`` apart, whose padding stays."""
     for s in range(n):
@@ -156,7 +156,7 @@ def _forward(
                 geo[first + s, c] = raw[s * width + 1 + c]
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _off(count, activations, grads):
     """No gradient through neurons that are off."""
     for i in range(count):
@@ -164,7 +164,7 @@ def _off(count, activations, grads):
             grads[i] = _ZERO
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _backward_layers(n, transposed, dims, first, last, end, activations, grads, total):
     """Back through layers ``last .. first``: ``grads[k + 1]`` holds dL/d output of layer k.
 
@@ -214,15 +214,15 @@ def _backward(
                 raw_grads[s * width + 1 + c] += grad_geo[first + s, c]
         grads[density_layers, : n * width] = raw_grads[: n * width]
         if grad_hidden.shape[1] > 0:
-            end = _backward_layers(n, transposed, dims, 1, density_layers, end, activations, grads, total)
+            end = _backward_layers(n, transposed, dims, SECOND, density_layers, end, activations, grads, total)
             stride = dims[0, 2]
             for s in range(n):
                 for c in range(grad_hidden.shape[1]):
                     grads[1, s * stride + c] += grad_hidden[first + s, c]
             _off(n * stride, activations[1], grads[1])
-            _backward_layers(n, transposed, dims, 0, 1, end, activations, grads, total)
+            _backward_layers(n, transposed, dims, FIRST, SECOND, end, activations, grads, total)
         else:
-            _backward_layers(n, transposed, dims, 0, density_layers, end, activations, grads, total)
+            _backward_layers(n, transposed, dims, FIRST, density_layers, end, activations, grads, total)
         for s in range(n):
             for c in range(features.shape[1]):
                 grad_features[first + s, c] = grads[0, s * dims[0, 1] + c]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.threads import COMPILED
+from kernels.threads import COMPILED, INNER
 
 ENCODE, DECODE, COUNT = 0, 1, 2
 UNARY = 14
@@ -67,7 +67,7 @@ def finish(coder, data):
         _shift(coder, data)
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _shift(coder, data):
     """Moves the top byte of the low end towards ``data``; while a carry may still come it is held back."""
     low = coder[_LOW]
@@ -84,14 +84,14 @@ def _shift(coder, data):
     coder[_LOW] = (low & 0x00FFFFFF) << 8
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _cost(models, place, bit):
     """What a decision would take, in counted bits' unit."""
     chance = models[place] >> 28  # of a zero, in 4096ths
     return _COSTS[4095 - chance] if bit else _COSTS[chance]
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def decide(mode, coder, data, models, place, bit):
     """Codes one decision, 0 or 1, and learns from it; gives it back."""
     model = models[place]
@@ -135,7 +135,7 @@ def code_integer(mode, coder, data, models, context, value):
     return -found if negative else found
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _code_tail(mode, coder, data, models, place, value):
     """Exp-Golomb: how many bits ``value + 1`` has after its first, in unary, then these, by one model."""
     value, bits = value + 1, 0

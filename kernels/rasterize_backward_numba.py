@@ -23,19 +23,20 @@ from kernels.rasterize_forward_numba import (
     tile_range,
 )
 from kernels.spherical_harmonics_numba import fill_sh_basis, sh_basis_gradient
+from kernels.threads import COMPILED, INNER
 
 # dL/d centre x and y, slope, inverse conditional variance, inverse variance of y, opacity, r, g, b; then used planes.
 PAIR_FIELDS = 9
 LIGHT, BEHIND, RED, GREEN, BLUE, ALPHA, VALUE, WEIGHT = range(8)  # of a row of pixels
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED, **INNER)
 def feature_of(plane):
     """The feature that a plane of the image sums: the same number, but for alpha, plane 5, which has none."""
     return plane if plane < 5 else plane - 1
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def first_pairs(bounds):
     """(N + 1,) int64: the pairs of Gaussian i are firsts[i] : firsts[i + 1], row-major over its tiles."""
     firsts = np.zeros(len(bounds) + 1, dtype=np.int64)
@@ -45,7 +46,7 @@ def first_pairs(bounds):
     return firsts
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def radii(splats, bounds):
     """(N,) float32: half of the larger side of a footprint's bounding box in pixels; 0 for what is not seen."""
     radius = np.zeros(len(splats), dtype=np.float32)
@@ -58,7 +59,7 @@ def radii(splats, bounds):
 
 
 # A division that may raise would keep the loop over a row from vectorising: numpy's rules.
-@njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+@njit(**COMPILED, fastmath={"contract"})
 def blend_backward(start, stop, splats, bounds, features, starts, members, firsts, used, image, grad_image, pairs):
     """Fills the rows of ``pairs`` of the tiles [start, stop), front to back like the forward pass.
 
@@ -163,7 +164,7 @@ def blend_backward(start, stop, splats, bounds, features, starts, members, first
                 closed = True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**COMPILED)
 def project_backward(
     start, stop, means, covariances, opacities, sh, channels, pose, intrinsics, splats, bounds, features, firsts, used,
     pairs, grad_means, grad_covariances, grad_opacities, grad_sh, grad_channels, grad_centres,

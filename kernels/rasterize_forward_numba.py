@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from kernels.spherical_harmonics_numba import fill_sh_basis
+from kernels.threads import COMPILED, INNER
 
 DILATION = 0.3
 ALPHA_MAX = 0.99
@@ -22,7 +23,7 @@ FIXED_FEATURES = 5  # r, g, b, z, 1/z; further channels follow
 FIXED_PLANES = 6  # of an image: the same, then alpha, then the further channels
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def project(start, stop, means, covariances, opacities, sh, channels, pose, intrinsics, splats, bounds, features):
     """Writes splat, bounds and features of each Gaussian in [start, stop).
 
@@ -84,14 +85,14 @@ def project(start, stop, means, covariances, opacities, sh, channels, pose, intr
             features[i, FIXED_FEATURES + channel] = channels[i, channel]
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED, **INNER)
 def tile_range(bounds, i):
     """First and past-the-last tile row, then column, of a Gaussian."""
     first_row, first_column = bounds[i, 2] // TILE, bounds[i, 0] // TILE
     return first_row, (bounds[i, 3] + TILE - 1) // TILE, first_column, (bounds[i, 1] + TILE - 1) // TILE
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def bin_tiles(order, bounds, tiles_x, tiles_y):
     """Gaussians of each tile, front to back: tile t has members[starts[t]:starts[t + 1]]."""
     starts = np.zeros(tiles_x * tiles_y + 2, dtype=np.int64)
@@ -114,7 +115,7 @@ def bin_tiles(order, bounds, tiles_x, tiles_y):
     return starts, members
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"}, inline="always")
+@njit(**COMPILED, fastmath={"contract"}, inline="always", **INNER)
 def falloff(power):
     """exp(-power / 2) as a polynomial to the 16th: 2e-7 of absolute error wherever alpha >= 1/255."""
     one = np.float32(1)
@@ -127,7 +128,7 @@ def falloff(power):
     return e * e
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(**COMPILED, fastmath={"contract"})
 def blend(start, stop, splats, bounds, features, starts, members, image):
     """Blends the tiles [start, stop), a row of 16 pixels at a time so that the compiler can use vector registers.
 

@@ -7,7 +7,7 @@ import torch
 from numba import njit
 
 from kernels.ray_samples import COARSE, Samples, cell_bit, room_for
-from kernels.threads import COMPILED, parallel_for
+from kernels.threads import COMPILED, INNER, parallel_for
 
 _GRAIN = 256
 # How much later than a bin's begin its sample may come, and a little for rounding, in bins.
@@ -35,7 +35,7 @@ def march(origins, directions, near, far, cells, step, limit, seed, first_bin, c
     return samples
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def stratified_place(ray, k, seed):
     if seed < 0:
         return np.float32(0.5)
@@ -45,7 +45,7 @@ def stratified_place(ray, k, seed):
     return np.float32((h ^ (h >> 15)) >> 8) * np.float32(2.0**-24)
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def cell_direction(direction, inverse_size):
     """A direction's component in cells, and its inverse: an axis that a ray goes along is one of no faces."""
     component = direction * inverse_size
@@ -82,7 +82,7 @@ def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks
         k = max(k + 1, np.int64(np.ceil((t + leave - near) * steps - late)))
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _leave(x, d, inverse, cell, size, around):
     """Ray length from ``x`` out of a cell of an edge, on one axis, with as many cells as that around it."""
     face = cell + 1 + around if d > _ZERO else cell - around

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.threads import COMPILED
+from kernels.threads import COMPILED, INNER
 
 COARSE = 4  # fine cells per axis of a coarse cell, by which empty space is skipped
 
@@ -72,7 +72,7 @@ class Cells:
         return self.occupied.nonzero()
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def cell_bit(x, y, z):
     """A cell's bit in its block, from its place in the grid, uint64."""
     mask = np.uint64(COARSE - 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.rasterize_forward_numba import ALPHA_MAX, ALPHA_MIN, LOOK_EVERY, TILE, TRANSMITTANCE_MIN, falloff
 from kernels.rasterize_numba import TILE_GRAIN, project_and_bin
-from kernels.threads import parallel_for
+from kernels.threads import COMPILED, parallel_for
 
 
 def sum_weights(gaussians: list[Tensor], view, near: float, threads: int | None) -> Tensor:
@@ -22,7 +22,7 @@ def sum_weights(gaussians: list[Tensor], view, near: float, threads: int | None)
     return sums
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(**COMPILED, fastmath={"contract"})
 def _sum_weights(start, stop, splats, bounds, starts, members, image):
     """As ``kernels.rasterize_forward_numba.blend``, whose weights these are, for image (3, H, W)."""
     zero, transmittance_min = np.float32(0), np.float32(TRANSMITTANCE_MIN)

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from kernels.range_coding import COUNT, bits_of_integer, code_integer, new_models
-from kernels.threads import COMPILED
+from kernels.threads import COMPILED, INNER
 
 _BEFORE = 4  # integers of its row that an integer is judged by
 _SIZES = np.array([0, 1, 2, 3, 4, 5, 5, 6, 6, 6, *[7] * 5, *[8] * 10], dtype=np.int64)
@@ -24,7 +24,7 @@ def models_of(classes: np.ndarray) -> np.ndarray:
     return new_models((int(classes.max()) + 1) * (_LARGE + 1) * _NEAR)
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _context(values, row, column, first, strides, classes):
     """By the magnitudes of the integers before it, and of those of its column nearby."""
     before = near = 0

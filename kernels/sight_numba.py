@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.rasterize_forward_numba import ALPHA_MAX, ALPHA_MIN, LOOK_EVERY, TILE, TRANSMITTANCE_MIN, falloff
 from kernels.rasterize_numba import TILE_GRAIN, project_and_bin
-from kernels.threads import COMPILED, parallel_for
+from kernels.threads import COMPILED, INNER, parallel_for
 
 
 def look(gaussians, half_axes: Tensor, view, blocked, cells, least_weight, near: float, threads: int | None) -> Tensor:
@@ -26,7 +26,7 @@ def look(gaussians, half_axes: Tensor, view, blocked, cells, least_weight, near:
     return reach
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _whitened(axes, centre, variance, whitening, offset):
     """Fills the map from world offsets to standard deviations along a Gaussian's axes, and its centre under it.
 

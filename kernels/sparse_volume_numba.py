@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.threads import parallel_for
+from kernels.threads import COMPILED, parallel_for
 
 FIXED_COLUMNS = 2  # density, confidence; features follow
 _GRAIN = 1024
@@ -22,7 +22,7 @@ def query(positions: Tensor, index: Tensor, table: Tensor, lower: tuple[float, .
     return out
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+@njit(**COMPILED, fastmath={"contract"})
 def _query(start, stop, positions, index, table, lower, cell_size, features, density, confidence):
     one, zero = np.float32(1), np.float32(0)
     width = features.shape[1]

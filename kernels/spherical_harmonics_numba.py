@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from kernels.threads import COMPILED
 
-@njit(cache=True, nogil=True)
+
+@njit(**COMPILED)
 def fill_sh_basis(x: float, y: float, z: float, basis: np.ndarray) -> None:
     """``sh_basis`` of one direction inside a numba kernel: fills ``basis``, (1,), (4,), (9,) or (16,)."""
     basis[0] = 0.28209479177387814
@@ -30,7 +32,7 @@ def fill_sh_basis(x: float, y: float, z: float, basis: np.ndarray) -> None:
         basis[15] = -0.5900435899266435 * x * (x * x - 3 * y * y)
 
 
-@njit(cache=True, nogil=True)
+@njit(**COMPILED)
 def sh_basis_gradient(x: float, y: float, z: float, weights: np.ndarray) -> tuple[float, float, float]:
     """Gradient of ``sum(weights * basis)`` with respect to (x, y, z), as polynomials off the sphere too.
 

@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.threads import COMPILED, parallel_for
+from kernels.threads import COMPILED, INNER, parallel_for
 
 RADIUS = 5
 C1, C2 = 0.01**2, 0.03**2
@@ -45,7 +45,7 @@ class SsimNumba(torch.autograd.Function):
         return torch.from_numpy(gradient).permute(1, 2, 0) * (grad / x.size), None
 
 
-@njit(**_OPTIONS)
+@njit(**_OPTIONS, **INNER)
 def _blur_row(padded, weights, target):
     """``target[x] = sum(weights[k] * padded[x + k])``."""
     target[:] = 0
@@ -55,7 +55,7 @@ def _blur_row(padded, weights, target):
             target[x] += weight * shifted[x]
 
 
-@njit(**_OPTIONS)
+@njit(**_OPTIONS, **INNER)
 def _blur_column(planes, channel, y, weights, target):
     """``target[x]`` of row y, blurred along the column; rows beyond the edge are zero."""
     target[:] = 0
