@@ -1,5 +1,6 @@
 """What the tests of several packages share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from students.base import Student
 if not torch.cuda.is_available():
     # Before anything imports triton, which decides then: its kernels are interpreted on the CPU.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Compiling a kernel makes and drops a great many objects; looking through all of torch's for garbage each time takes a
+# tenth of it.
+gc.set_threshold(100_000, 50, 1000)
 
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     # Tests side by side share the cores, with the programs that they start.

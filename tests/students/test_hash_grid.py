@@ -147,7 +147,7 @@ def test_no_samples_give_zero_gradients():
 
 
 def test_settings_build_the_same_student_again():
-    student = make_student(features=4, hidden_width=8)
+    student = make_student(features=8, hidden_width=8)
     again = HashGridStudent(BOX, student.settings)
     again.load_state_dict(student.state_dict())
     inputs = samples()

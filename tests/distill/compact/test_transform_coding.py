@@ -17,7 +17,7 @@ def mixed(entries: int, spread: tuple[float, ...]) -> torch.Tensor:
 
 def student_with_moments():
     torch.manual_seed(0)
-    student = build_student((BOX.lower, BOX.upper), HASH.model_copy(update={"features": 4}))
+    student = build_student((BOX.lower, BOX.upper), HASH.model_copy(update={"features": 4}), "torch")
     matrix, entries = student.density_weights[0], len(student.table)
     with torch.no_grad():
         student.table.copy_(mixed(entries, (1.0, 0.3, 0.1, 0.02)))

@@ -14,7 +14,7 @@ from tests.toy_training import trainer_of
 from tests.triton_device import DEVICE, GPU, needs_triton
 
 SMALL = (
-    *("train.samples_per_step=160", "train.rays_per_step=16", "render.max_samples_per_ray=64", "render.step_size=0.05"),
+    *("train.samples_per_step=160", "train.rays_per_step=16", "render.max_samples_per_ray=64", "render.step_size=0.1"),
     *("occupancy.resolution=8", "occupancy.warmup_steps=1", "occupancy.update_every=1"),
 )
 HASH = ("student.levels=2", "student.hidden_width=16")
@@ -39,8 +39,9 @@ def trained(path: Path, kernels: str, more: tuple[str, ...], steps: int = 2):
 
 
 @needs_triton
-@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("student", "precision"), [(HASH, "float32"), (KILO, "float16")], ids=["hash_grid-float32", "kilo_uniform-float16"]
+)
 def test_steps_on_triton_equal_those_of_the_reference(config_path, student, precision) -> None:
     more = (*student, f"train.precision={precision}")
     reference, expected = trained(config_path, "torch", more)
@@ -64,10 +65,10 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
 def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, monkeypatch, student) -> None:
     monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
     more = (*SMALL, *student, "train.precision=float16", "loss.alpha={weight: 0.1}", "occupancy.update_every=2")
-    plain, expected = trained(config_path, "triton", more, steps=4)
+    plain, expected = trained(config_path, "triton", more, steps=3)
     made, _ = fake_cuda_graphs.install(monkeypatch)
-    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=4)
-    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [3]
+    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=3)
+    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [2]
     assert found == pytest.approx(expected, rel=1e-5)
     ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()
     for name, value in ours.items():
@@ -94,12 +95,12 @@ def test_a_step_takes_few_launches(config_path, student, most) -> None:
 @pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
 def test_the_probe_compiles_all_that_the_first_steps_need(config_path, student) -> None:
     """Those before the first refresh of the grid, the refresh, and what follows it with other numbers of rays."""
-    more = (*SMALL, *student, "train.precision=float16", "occupancy.warmup_steps=6", "occupancy.update_every=6")
+    more = (*SMALL, *student, "train.precision=float16", "occupancy.warmup_steps=2", "occupancy.update_every=2")
     trainer = trainer_of(config_path, *more, "kernels=triton", asynchronous=True)
     with LaunchCount() as probe:
         trainer.probe(1)
     with LaunchCount() as training:
-        for step in range(7):
+        for step in range(3):
             trainer.step.rays_per_step = 16 - step
             trainer.take_step()
     assert training.launches["_density"] == 1
