@@ -101,7 +101,7 @@ class Config(Section):
 
     def _check_training_views(self) -> None:
         data, kind = self.data, self.teacher.kind
-        if self.live and kind not in ("gaussians", "bricks"):
+        if self.live and kind not in ("gaussians", "bricks", "room"):
             hint = "Only Gaussians can be rendered from new poses: set teacher.kind: gaussians and teacher.ply."
             raise problem("teacher.live", "a live teacher", f"false, since teacher.kind is {kind}", hint)
         if data.train_transforms is not None and kind not in ("gaussians", "images"):

@@ -1,18 +1,17 @@
 """Where a teacher comes from: one class for each ``teacher.kind``, behind one door.
 
-A new kind is a ``Source`` in ``source_kinds.py`` and one more name in ``SOURCES`` (or ``LIVE_SOURCES``).
+A new kind is a ``Source`` in ``source_kinds.py`` (of no files: ``brick_kinds.py``) and one more name in ``SOURCES`` (or
+``LIVE_SOURCES``).
 """
 
 from __future__ import annotations
 
 from settings.config import Config
+from teacher.sources.brick_kinds import BrickRoom, BrickScene, LiveBricks, LiveRoom
 from teacher.sources.seen import teacher_sight
 from teacher.sources.source import Source, Teacher
 from teacher.sources.source_kinds import (
-    BrickRoom,
-    BrickScene,
     DatasetImages,
-    LiveBricks,
     LiveGaussians,
     LiveOrbit,
     OrbitedGaussians,
@@ -23,7 +22,7 @@ from teacher.sources.source_kinds import (
 SOURCES: dict[str, type[Source]] = {
     source.kind: source for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene, BrickRoom)
 }
-LIVE_SOURCES: dict[str, type[Source]] = {source.kind: source for source in (LiveGaussians, LiveBricks)}
+LIVE_SOURCES: dict[str, type[Source]] = {source.kind: source for source in (LiveGaussians, LiveBricks, LiveRoom)}
 
 
 def source_of(config: Config) -> Source:

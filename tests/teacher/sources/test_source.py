@@ -126,9 +126,11 @@ def test_live_poses_are_never_those_that_are_measured(toy) -> None:
     assert (torch.cdist(centers, teacher.poses.cameras.centers).amin(dim=1) == 0).float().mean() > 0.2
 
 
-def test_the_built_in_scene_keeps_its_held_out_frames_from_a_live_teacher(tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["bricks", "room"])
+def test_the_built_in_scenes_keep_their_held_out_frames_from_a_live_teacher(kind, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = tmp_path / "bricks.yaml"
-    path.write_text("scene: b\nrun: r\ndata: {resolution: 16}\nteacher: {kind: bricks, frames: 9, live: true}\n")
+    path.write_text(f"scene: b\nrun: r\ndata: {{resolution: 16}}\nteacher: {{kind: {kind}, frames: 9, live: true}}\n")
     teacher = teacher_of(path)
     assert teacher.views.holdout.sum() == 2
     assert torch.equal(teacher.poses.cameras.c2w, teacher.views.cameras.c2w[~teacher.views.holdout])
