@@ -53,7 +53,7 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
         sampler = _sampler_of(config, teacher.views, common, cells, None if sight is None else sight.reach)
     else:
         producer = make_producer(config, teacher, device, None if cells is None else model.grid.layout)
-        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common, cells)
+        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], teacher.live, *common, cells)
     if teacher.images is None:
         return sampler
     images = _sampler_of(config, teacher.images, common, cells)
@@ -229,9 +229,8 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
             f"{far.parameter_count():,}", 100 * far.grid.occupied_fraction, far.edges[-1],
         )  # fmt: skip
     if teacher.poses is not None:
-        _log.info(
-            "live teacher: new views near %d training poses, %d kept", len(teacher.poses.cameras), config.live.buffer
-        )
+        new = "the" if teacher.live.own_share == 1 else "new views near the"
+        _log.info("live teacher: %s %d training poses, %d kept", new, len(teacher.poses.cameras), teacher.live.buffer)
     if teacher.images is not None:
         _log.info("images of %s as a second source of rays", source_of(config).image_poses())
     own = teacher_psnr(views, config)

@@ -15,7 +15,7 @@ from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
-from teacher.sources.drawn_views import LiveNearTraining, named_orbit, rasterized, working_frames
+from teacher.sources.drawn_views import named_orbit, rasterized, working_frames
 from teacher.sources.source import Asset, Source
 from teacher.sources.source_kinds import RasterizedGaussians
 from teacher.views.teacher_views import TeacherViews
@@ -95,11 +95,3 @@ class BrickRoom(RasterizedGaussians):
     def _capture(self) -> Path:
         config = self.config
         return room_capture(config.data.resolution, config.teacher.frames, config.seed)
-
-
-class LiveBricks(LiveNearTraining, BrickScene):
-    """The built-in scene, rendered on while the student trains."""
-
-
-class LiveRoom(LiveNearTraining, BrickRoom):
-    """That in a room, rendered on while the student trains."""

@@ -1,4 +1,4 @@
-"""What sources that draw their views share: Gaussians seen from given cameras, before training and all through it."""
+"""What sources that draw their views share: Gaussians seen from given cameras."""
 
 from __future__ import annotations
 
@@ -9,31 +9,16 @@ from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import Frames, Size, chosen_frames, working_size
-from scene.pose_sampling import PoseSampler
 from settings.data import DataConfig
 from teacher.gaussians import Gaussians
 from teacher.sources.source import Source
 from teacher.views.teacher_views import TeacherViews, views_from_gaussians
 
 
-class LiveNearTraining(Source):
-    """A source that goes on rendering near those of its own views that are not held out."""
-
-    def poses(self, views: TeacherViews) -> PoseSampler:
-        return poses_near(self, views.cameras[~views.holdout])
-
-
 def named_orbit(cameras: Cameras, source: Path) -> Frames:
     """The frames of cameras that no dataset names."""
     names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
     return Frames(cameras, names, (None,) * len(cameras), source)
-
-
-def poses_near(source: Source, cameras: Cameras) -> PoseSampler:
-    """Where a live source renders: near some cameras, as ``teacher.live`` says."""
-    live = source.config.live
-    settings = {"own_share": live.own_share, "angle": live.angle, "distance": live.distance}
-    return PoseSampler(cameras, seed=source.config.seed, **settings)
 
 
 def rasterized(
@@ -45,9 +30,9 @@ def rasterized(
     dataset: Frames | None = None,
 ) -> TeacherViews:
     """The Gaussians rendered here as the config says: see ``views_from_gaussians``."""
-    teacher, device = source.config.teacher, choose_device(source.config)
+    teacher, data, device = source.config.teacher, source.config.data, choose_device(source.config)
     options = {"drawing": source.drawing(gaussians), "rasterizer": teacher.rasterizer, "device": device}
-    options |= {"dataset": dataset, "ground_truth": bool(source.config.data.ground_truth)}
+    options |= {"dataset": dataset, "ground_truth": bool(data.ground_truth), "memory_gib": data.memory_gib}
     return views_from_gaussians(gaussians, cameras, names, holdout_every=holdout_every, **options)
 
 

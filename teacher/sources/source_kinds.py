@@ -1,4 +1,4 @@
-"""The sources there are, one class for each ``teacher.kind``, and the live ones (``teacher.live``)."""
+"""The sources of what is on disk, one class for each ``teacher.kind``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from scene.formats.colmap_model import ColmapPoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
 from scene.frames import Frames, Size, shared_canvas
-from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
-from teacher.sources.drawn_views import LiveNearTraining, named_orbit, poses_near, rasterized, working_frames
+from teacher.sources.drawn_views import named_orbit, rasterized, working_frames
 from teacher.sources.orbit import Orbit, orbit_of_gaussians
 from teacher.sources.source import Asset, Source
 from teacher.sources.sparse_points import box_of_points, read_sparse_points
@@ -175,19 +174,14 @@ class LiveGaussians(RasterizedGaussians):
             return self._rendered(gaussians, data.transforms, data.frames, holdout_every=every)
         return _stored(self, box, "none", holdout_every=every)
 
-    def poses(self, views: TeacherViews) -> PoseSampler:
+    def live_cameras(self, views: TeacherViews) -> Cameras:
         data, poses = self.config.data, self.training_poses()
         if poses is None:
-            return poses_near(self, views.cameras[~views.holdout])
-        _, cameras = working_frames(poses, data.train_frames, data)
-        return poses_near(self, cameras)
+            return super().live_cameras(views)
+        return working_frames(poses, data.train_frames, data)[1]
 
     def stored_renders(self) -> Path | None:
         return self.config.teacher.outputs
-
-
-class LiveOrbit(LiveNearTraining, OrbitedGaussians):
-    """A PLY alone, rendered on near those of the cameras found for it that are not held out."""
 
 
 def _of_splits(source: Source, views_of: Callable[..., TeacherViews]) -> TeacherViews:

@@ -230,6 +230,21 @@ def load_ground_truth(dataset: Frames, size: Size) -> Tensor | None:
     Raises:
         InputError: an image is missing among others, unreadable, smaller, or of another shape.
     """
+    load = ground_truth_reader(dataset, size)
+    if load is None:
+        return None
+    pictures = np.empty((len(dataset), size[1], size[0], 4), np.uint8)
+    for i, picture in enumerate(parallel_map(load, len(dataset))):
+        pictures[i] = picture
+    return torch.from_numpy(pictures)
+
+
+def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarray] | None:
+    """Reads the dataset's image i as (H, W, 4) uint8 straight RGBA of that size; None when no frame has one.
+
+    Raises:
+        InputError: an image is missing among others; from the reader: it is unreadable, smaller, or of another shape.
+    """
     if not any(dataset.image_paths):
         note_once(
             "warning",
@@ -248,10 +263,7 @@ def load_ground_truth(dataset: Frames, size: Size) -> Tensor | None:
             raise InputError(present[i], "ground truth size", _shape(picture), expected, hint)
         return shrink_rgba(picture, size)
 
-    pictures = np.empty((len(present), size[1], size[0], 4), np.uint8)
-    for i, picture in enumerate(parallel_map(load, len(present))):
-        pictures[i] = picture
-    return torch.from_numpy(pictures)
+    return load
 
 
 def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:

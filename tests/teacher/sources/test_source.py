@@ -231,6 +231,7 @@ def test_the_json_to_train_on_is_there_and_another(write, tmp_path):
     check_assets(load_config(path, ["teacher.kind=gaussians", "data.ground_truth={split: test}"], tmp_path))
 
 
+SMALL = ("teacher.kind=gaussians", f"data.memory_gib={5.5 * 8 * SIZE**2 / 0.75 / 2**30}")
 ALONE = ("teacher.kind=gaussians", "data.transforms=null", "data.resolution=24", "teacher.frames=12")
 
 
@@ -256,3 +257,17 @@ def test_gaussians_alone_rendered_live_near_the_cameras_that_are_not_held_out(to
     teacher = teacher_of(toy, *ALONE, "teacher.live=true")
     assert len(teacher.views) == 12 and int(teacher.views.holdout.sum()) == 3
     assert torch.equal(teacher.training_cameras.c2w, teacher.views.cameras[~teacher.views.holdout].c2w)
+
+
+def test_views_that_are_drawn_when_they_are_asked_for_are_those_that_are_held(toy) -> None:
+    whole, lazy = (teacher_of(toy, "teacher.kind=gaussians", *budget) for budget in ((), ("data.memory_gib=1e-4",)))
+    assert whole.views.store is None and whole.poses is None and whole.live is None
+    for name in ("rgb", "alpha", "coverage", "distance", "ground_truth"):
+        assert torch.equal(getattr(lazy.views, name)[:], getattr(whole.views, name)), name
+    assert lazy.views.counted is None and torch.equal(lazy.views.holdout, whole.views.holdout)
+    # 0.75 of 1e-4 GiB: all that are trained on at 24 pixels, of which each has its turn as it is.
+    trained = whole.views.cameras[~whole.views.holdout]
+    assert lazy.live.buffer == len(trained) and teacher_of(toy, *SMALL).live.buffer == 5
+    assert torch.equal(lazy.poses.cameras.c2w, trained.c2w)
+    drawn = torch.cat([lazy.poses.camera(k).c2w for k in range(20)])
+    assert (drawn[:, None] == trained.c2w[None]).all(-1).all(-1).any(1).all()
