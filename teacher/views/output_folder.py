@@ -135,7 +135,7 @@ def outputs_folder(folder: Path) -> Path:
     raise InputError(folder, "teacher outputs", found, "renders/, or one ours_* folder with renders/", hint)
 
 
-def numbered_files(folder: Path, extension: str, hint: str = "") -> list[Path]:
+def numbered_files(folder: Path, extension: str, hint: str) -> list[Path]:
     """``00000<extension>``, ``00001<extension>``, ... in order.
 
     Raises:
@@ -214,7 +214,7 @@ def read_view_depth(path: Path, size: Size, empty: EmptyValues | None) -> Tensor
     return depth
 
 
-def all_present(paths: Sequence[Path | None], names: Sequence[str], source: Path | str, hint: str = "") -> list[Path]:
+def all_present(paths: Sequence[Path | None], names: Sequence[str], source: Path | str, hint: str) -> list[Path]:
     """The paths; InputError naming the first frame that has none."""
     for name, path in zip(names, paths, strict=True):
         if path is None:

@@ -196,7 +196,8 @@ def views_from_images(
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
     dataset = chosen_frames(frames, load_frames(transforms, data=data).on_canvas(canvas))
-    paths = all_present(dataset.image_paths, dataset.names, dataset.source)
+    missing = "Put it back, name the pictures' folder with data.images, or take the frame out of the dataset."
+    paths = all_present(dataset.image_paths, dataset.names, dataset.source, missing)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = shared_alpha(paths)
@@ -320,9 +321,6 @@ def _drawn_store(
 
 def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:
     return rgb * alpha + (1 - alpha) * rgb.new_tensor(background)
-
-
-# --- one view ----------------------------------------------------------------------------------------------------
 
 
 def _shrunk(
