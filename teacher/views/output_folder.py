@@ -135,7 +135,7 @@ def outputs_folder(folder: Path) -> Path:
     raise InputError(folder, "teacher outputs", found, "renders/, or one ours_* folder with renders/", hint)
 
 
-def numbered_files(folder: Path, extension: str, hint: str) -> list[Path]:
+def numbered_files(folder: Path, extension: str, hint: str = "") -> list[Path]:
     """``00000<extension>``, ``00001<extension>``, ... in order.
 
     Raises:
