@@ -182,6 +182,8 @@ def test_where_the_training_poses_and_images_are(write, tmp_path):
     assert jsons("data.ground_truth={split: val, weight: 2.0}") == (None, "d/transforms_val.json")
     assert jsons("teacher.kind=gaussians", "teacher.live=true") == ("d/transforms_train.json", None)
     assert jsons("teacher.kind=gaussians", "data.train_transforms=e/t.json") == ("e/t.json", None)
+    whole = ("data.transforms=d/transforms.json", "data.ground_truth={split: train}", "teacher.kind=gaussians")
+    assert jsons(*whole, "teacher.live=true") == (None, "d/transforms.json")
     both = ["teacher.kind=gaussians", "teacher.live.buffer=8", "data.train_transforms=t.json"]
     assert jsons(*both, "data.ground_truth={split: train}") == ("t.json", "d/transforms_train.json")
 
