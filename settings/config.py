@@ -83,6 +83,12 @@ class Config(Section):
         return LiveConfig() if live is True else live or None
 
     @property
+    def renders_in_training(self) -> bool:
+        """Whether views are rendered all through training: new ones, or those that memory has no room for."""
+        drawn = self.teacher.kind not in ("views", "images")
+        return self.live is not None or (drawn and self.data.memory_gib is not None)
+
+    @property
     def finds_cameras(self) -> bool:
         """Whether views are from cameras found from the Gaussians, since there is no dataset."""
         return self.teacher.kind == "gaussians" and self.data.transforms is None

@@ -26,9 +26,8 @@ def source_of(config: Config) -> Source:
     """The source that the config names; nothing is read yet."""
     if config.finds_cameras:
         return OrbitedGaussians(config)
-    if config.live and config.teacher.kind == LiveGaussians.kind:
-        return LiveGaussians(config)
-    return SOURCES[config.teacher.kind](config)
+    sources = SOURCES | {LiveGaussians.kind: LiveGaussians} if config.live else SOURCES
+    return sources[config.teacher.kind](config)
 
 
 def check_assets(config: Config) -> None:
