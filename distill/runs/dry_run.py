@@ -133,7 +133,7 @@ def _training_seconds(config: Config, seconds_per_step: float, seconds_before: f
 def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
     views = teacher.views
     held, size = int(views.holdout.sum()), f"{views.cameras.width}x{views.cameras.height}"
-    frames = "to measure on" if teacher.live else f"{len(views) - held} to train on"
+    frames = "to measure on" if config.live else f"{len(views) - held} to train on"
     kind = config.teacher.kind
     if teacher.gaussians is not None:
         kind += f", {len(teacher.gaussians):,} Gaussians"
