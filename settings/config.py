@@ -83,6 +83,12 @@ class Config(Section):
         return LiveConfig() if live is True else live or None
 
     @property
+    def renders_in_training(self) -> bool:
+        """Whether views are rendered all through training: new ones, or those that memory has no room for."""
+        drawn = self.teacher.kind not in ("views", "images")
+        return self.live is not None or (drawn and self.data.memory_gib is not None)
+
+    @property
     def finds_cameras(self) -> bool:
         """Whether views are from cameras found from the Gaussians, since there is no dataset."""
         return self.teacher.kind == "gaussians" and self.data.transforms is None
@@ -101,7 +107,7 @@ class Config(Section):
 
     def _check_training_views(self) -> None:
         data, kind = self.data, self.teacher.kind
-        if self.live and kind not in ("gaussians", "bricks"):
+        if self.live and kind not in ("gaussians", "bricks", "room"):
             hint = "Only Gaussians can be rendered from new poses: set teacher.kind: gaussians and teacher.ply."
             raise problem("teacher.live", "a live teacher", f"false, since teacher.kind is {kind}", hint)
         if data.train_transforms is not None and kind not in ("gaussians", "images"):

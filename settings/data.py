@@ -65,9 +65,9 @@ class DataConfig(Section):
     memory_gib: float | None = Field(
         None,
         gt=0,
-        description="memory of the dataset's pictures, GiB: a part of them is in memory, and replaced one by one by "
-        "others that a thread decodes beside training. For images, and for data.ground_truth with a split; null: all "
-        "are in memory",
+        description="memory of pictures, GiB: a part of them is in memory, and replaced one by one by "
+        "others that a thread decodes beside training. For images, for data.ground_truth with a split, and for the "
+        "renders of gaussians, which are drawn anew; null: all are in memory",
     )
     holdout_every: int = Field(
         8,

@@ -24,8 +24,14 @@ class RenderConfig(Section):
 
     step_size: Literal["auto"] | Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
         "auto",
-        description="distance between samples, world units; auto: half a pixel's width at the centre of the box, "
-        "but no less than the box's diagonal / 1024",
+        description="distance between samples, world units; auto: by `step_pixels`",
+    )
+    step_pixels: float = Field(
+        0.5,
+        gt=0,
+        le=16,
+        description="the distance that auto takes, in widths of a pixel at the centre of the box, but no less than the "
+        "box's diagonal / 1024; a coarser one leaves a step of training more rays",
     )
     sampling: Literal["auto", "occupancy", "teacher"] = Field(
         "occupancy",

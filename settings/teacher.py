@@ -131,7 +131,8 @@ class TeacherConfig(Section):
     )
     live: bool | LiveConfig = Field(
         False,
-        description="render new views all through training instead of fixed ones before it; for gaussians, bricks",
+        description="render new views all through training instead of fixed ones before it; for gaussians, bricks, "
+        "room",
     )
     frames: int = Field(
         64, ge=2, description="number of views; for bricks, room, and for gaussians without data.transforms"

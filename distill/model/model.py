@@ -28,7 +28,6 @@ from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians
 from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
-_PIXELS_PER_STEP = 0.5
 _MOST_STEPS = 1024  # per box diagonal
 
 
@@ -59,7 +58,7 @@ class Model:
 def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:
     """Distance between samples in world units.
 
-    auto: half a pixel's width at the box's centre, but no finer than the box's diagonal / 1024: finer detail than
+    auto: ``render.step_pixels`` at the box's centre, but no finer than the box's diagonal / 1024: finer detail than
     the images hold cannot be learnt from them.
     """
     if config.render.step_size != "auto":
@@ -67,7 +66,7 @@ def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:
     centre = torch.tensor([(low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True)])
     distance = (views.cameras.centers - centre).norm(dim=-1)
     pixel = (distance / views.cameras.fx).median().item()
-    return max(math.hypot(*box.extent) / _MOST_STEPS, _PIXELS_PER_STEP * pixel)
+    return max(math.hypot(*box.extent) / _MOST_STEPS, config.render.step_pixels * pixel)
 
 
 def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model:

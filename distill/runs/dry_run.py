@@ -22,6 +22,7 @@ from kernels.threads import one_torch_thread
 from machine.devices import choose_device, device_name
 from machine.run_folder import RunFolder
 from machine.telemetry import synchronize
+from scene.frames import spread
 from settings.config import Config
 from settings.errors import InputError
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
@@ -29,6 +30,7 @@ from teacher.views.rasterized import VIEW_BYTES
 
 _log = logging.getLogger(__name__)
 _FEWEST_STEPS, _MOST_STEPS, _PROBE_SECONDS = 1, 12, 1.0
+_LOOKED_AT = 8  # views of those that are drawn when they are asked for
 
 
 def describe_run(config: Config, root: Path) -> str:
@@ -142,7 +144,8 @@ def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
         kind += "" if fitted is None else f" (fitted at {fitted})"
     depth = "none"
     if views.distance is not None:
-        depth = f"known in {(views.distance > 0).float().mean():.0%} of pixels"
+        looked_at = slice(None) if views.store is None else spread(range(len(views)), _LOOKED_AT)
+        depth = f"known in {(views.distance[looked_at] > 0).float().mean():.0%} of pixels"
         if views.depth_kind is not None:
             depth += f", stored as {views.depth_kind.value}"
     return [
@@ -168,11 +171,12 @@ def _ground_truth(config: Config, teacher: Teacher) -> str:
 
 
 def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[tuple[str, str]]:
-    lines, live = [], config.live
+    lines, live = [], teacher.live
     if live:
         poses = teacher.training_cameras
         where = "in a thread" if device.type == "cpu" else "in line with training"
-        text = f"new views at {poses.width}x{poses.height} near {len(poses)} training poses, rendered {where}: "
+        near = "of the" if live.own_share == 1 else "near"
+        text = f"new views at {poses.width}x{poses.height} {near} {len(poses)} training poses, rendered {where}: "
         text += f"{live.buffer} kept, the oldest replaced when a view's pixels have been drawn {live.reuse:g} times"
         lines.append(("live", text))
     if teacher.images is not None:
@@ -237,9 +241,9 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
     # Coverage may be the very alpha.
     views_bytes = sum({id(picture): picture.nbytes for picture in pictures if picture is not None}.values())
     views_bytes += sum(store.nbytes for store in stores)
-    if config.live:
+    if teacher.live:
         cameras = teacher.training_cameras
-        views_bytes += config.live.buffer * cameras.width * cameras.height * VIEW_BYTES
+        views_bytes += teacher.live.buffer * cameras.width * cameras.height * VIEW_BYTES
     on_device = f"training pixels {_mib(trainer.sampler.nbytes)}, training state {_mib(training)}"
     return f"views {_mib(views_bytes)}; on {trainer.device}: {on_device}, a step's samples {_mib(samples)}"
 

@@ -10,8 +10,9 @@ import re
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from scene.formats import load_frames
+from scene.formats import load_frames, split_beside
 from scene.formats.graphdeco import latest_ply, read_arguments
+from scene.frames import Frames
 from settings.data import DataConfig
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, load_config
@@ -20,6 +21,7 @@ CAPTURE_TEACHER = REPO_ROOT / "configs" / "base" / "capture_teacher.yaml"
 _MODEL_CONFIG = REPO_ROOT / "configs" / "base" / "model.yaml"
 _SPLAT_CONFIG = REPO_ROOT / "configs" / "splat.yaml"
 _WIDTH = 200  # of views in _MODEL_CONFIG
+_OF_IMAGES = 2.0  # rays of a capture's images for each of the teacher's
 
 Layers = list[tuple[str, dict[str, Any]]]
 
@@ -93,7 +95,8 @@ def _of_model(model: Path, source: Path | None, has_config: bool) -> dict[str, A
     sections: dict[str, Any] = {"data": data, "teacher": {"kind": "gaussians", "ply": str(latest_ply(model))}}
     if not has_config:
         trained_on = PureWindowsPath(str(arguments.get("source_path", ""))).name
-        data |= _size(model, DataConfig(images=source))
+        frames = load_frames(model, data=DataConfig(images=source))
+        data |= _size(frames) | _images(model, frames)
         background = "white" if arguments.get("white_background") is True else "black"
         sections |= {"scene": _name(trained_on or model.name), "render": {"background": background}}
         sections["teacher"]["background"] = background
@@ -108,6 +111,8 @@ def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, A
     if has_config:
         return {"data": {"transforms": None if transforms is None else str(transforms)}, "teacher": teacher}
     data = fit.data.model_dump(mode="json") | {"transforms": None if transforms is None else str(transforms)}
+    if transforms is not None and fit.data.train_transforms is None and fit.data.ground_truth is True:
+        data |= _images(transforms, load_frames(transforms, data=DataConfig(**data)))
     teacher["background"], render = fit.teacher.background, {"background": fit.teacher.background}
     return {"scene": fit.scene, "data": data, "teacher": teacher, "render": render}
 
@@ -116,16 +121,23 @@ def _of_source(source: Path, config: Path) -> dict[str, Any]:
     data = {"transforms": str(source)}
     if config not in (_MODEL_CONFIG, CAPTURE_TEACHER):
         return {"data": data}
-    sections = {"scene": _name(source.name), "data": data | _size(source, DataConfig())}
+    sections = {"scene": _name(source.name), "data": data | _size(load_frames(source, data=DataConfig()))}
     if config == CAPTURE_TEACHER:
         return sections
     return sections | {"run": "images", "teacher": {"kind": "images"}, "loss": {"depth": {"weight": 0.0}}}
 
 
-def _size(dataset: Path, data: DataConfig) -> dict[str, int]:
+def _size(frames: Frames) -> dict[str, int]:
     """The working width, where the dataset's is less than that of the model's config."""
-    width = load_frames(dataset, data=data).cameras.width
+    width = frames.cameras.width
     return {"resolution": width} if width < _WIDTH else {}
+
+
+def _images(dataset: Path, frames: Frames) -> dict[str, Any]:
+    """The images as a second source of rays, where a capture keeps no splits apart and has one for each frame."""
+    if not all(frames.image_paths) or split_beside(dataset, "train", DataConfig()) is not None:
+        return {}
+    return {"ground_truth": {"split": "train", "weight": _OF_IMAGES}}
 
 
 def _name(text: str) -> str:

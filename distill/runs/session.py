@@ -53,10 +53,13 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
         sampler = _sampler_of(config, teacher.views, common, cells, None if sight is None else sight.reach)
     else:
         producer = make_producer(config, teacher, device, None if cells is None else model.grid.layout)
-        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], config.live, *common, cells)
+        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], teacher.live, *common, cells)
     if teacher.images is None:
         return sampler
-    images = _sampler_of(config, teacher.images, common, cells)
+    # Images of the very views that the teacher shows see as far as it does.
+    alike = teacher.poses is None and torch.equal(*(part.cameras.c2w for part in (teacher.views, teacher.images)))
+    reach = sight.reach if alike and sight is not None else None
+    images = _sampler_of(config, teacher.images, common, cells, reach)
     return MixedRaySampler(sampler, images, config.data.ground_truth.weight)
 
 
@@ -229,9 +232,8 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
             f"{far.parameter_count():,}", 100 * far.grid.occupied_fraction, far.edges[-1],
         )  # fmt: skip
     if teacher.poses is not None:
-        _log.info(
-            "live teacher: new views near %d training poses, %d kept", len(teacher.poses.cameras), config.live.buffer
-        )
+        new = "the" if teacher.live.own_share == 1 else "new views near the"
+        _log.info("live teacher: %s %d training poses, %d kept", new, len(teacher.poses.cameras), teacher.live.buffer)
     if teacher.images is not None:
         _log.info("images of %s as a second source of rays", source_of(config).image_poses())
     own = teacher_psnr(views, config)

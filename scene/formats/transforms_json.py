@@ -79,8 +79,10 @@ class TransformsJson(DatasetFormat):
     def is_split(self, path: Path) -> bool:
         return re.fullmatch(r"transforms_\w+\.json", path.name) is not None
 
-    def split(self, path: Path, name: str) -> Path:
-        return (_json_in(path) or path).with_name(f"transforms_{name}.json")
+    def split(self, path: Path, name: str) -> Path | None:
+        own = _json_in(path) or path
+        beside = own.with_name(f"transforms_{name}.json")
+        return beside if self.is_split(own) or beside.is_file() else None  # a lone transforms.json is all there is
 
 
 def _json_in(folder: Path) -> Path | None:

@@ -1,20 +1,17 @@
 """Where a teacher comes from: one class for each ``teacher.kind``, behind one door.
 
-A new kind is a ``Source`` in ``source_kinds.py`` and one more name in ``SOURCES`` (or ``LIVE_SOURCES``).
+A new kind is a ``Source`` in ``source_kinds.py`` (of no files: ``brick_kinds.py``) and one more name in ``SOURCES``.
 """
 
 from __future__ import annotations
 
 from settings.config import Config
+from teacher.sources.brick_kinds import BrickRoom, BrickScene
 from teacher.sources.seen import teacher_sight
 from teacher.sources.source import Source, Teacher
 from teacher.sources.source_kinds import (
-    BrickRoom,
-    BrickScene,
     DatasetImages,
-    LiveBricks,
     LiveGaussians,
-    LiveOrbit,
     OrbitedGaussians,
     RasterizedGaussians,
     StoredViews,
@@ -23,14 +20,14 @@ from teacher.sources.source_kinds import (
 SOURCES: dict[str, type[Source]] = {
     source.kind: source for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene, BrickRoom)
 }
-LIVE_SOURCES: dict[str, type[Source]] = {source.kind: source for source in (LiveGaussians, LiveBricks)}
 
 
 def source_of(config: Config) -> Source:
     """The source that the config names; nothing is read yet."""
     if config.finds_cameras:
-        return (LiveOrbit if config.live else OrbitedGaussians)(config)
-    return (LIVE_SOURCES if config.live else SOURCES)[config.teacher.kind](config)
+        return OrbitedGaussians(config)
+    sources = SOURCES | {LiveGaussians.kind: LiveGaussians} if config.live else SOURCES
+    return sources[config.teacher.kind](config)
 
 
 def check_assets(config: Config) -> None:

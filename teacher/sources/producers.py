@@ -152,4 +152,4 @@ def make_producer(config: Config, teacher: Teacher, device: torch.device, grid: 
         reach = None if grid is None else view_reach(rasterizer, camera, 0, grid)
         return LiveView(camera, render_view(rasterizer, camera, 0), reach)
 
-    return ThreadedProducer(render, config.live.ahead) if beside else InlineProducer(render)
+    return ThreadedProducer(render, teacher.live.ahead) if beside else InlineProducer(render)

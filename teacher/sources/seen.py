@@ -45,11 +45,11 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     drawing = teacher.drawing or find_drawing(config, teacher.gaussians)
     rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
-    return sight_of_gaussians(rasterizer, _with_first(cameras, config, teacher), grid, keep_reach=not live)
+    return sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, keep_reach=not live)
 
 
-def _with_first(cameras: Cameras, config: Config, teacher: Teacher) -> Cameras:
+def _with_first(cameras: Cameras, teacher: Teacher) -> Cameras:
     """The training cameras, and the first ones of a live teacher."""
-    if teacher.poses is None:
+    if teacher.live is None or teacher.live.own_share == 1:
         return cameras
-    return join_cameras(cameras, *(teacher.poses.camera(index) for index in range(config.live.buffer)))
+    return join_cameras(cameras, *(teacher.poses.camera(index) for index in range(teacher.live.buffer)))

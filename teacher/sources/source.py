@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from machine.fingerprints import files_digest
+from machine.telemetry import GIB
 from scene.cameras import Cameras
 from scene.formats import camera_files, load_frames, other_split, split_beside
 from scene.formats.colmap_model import ColmapPoints
@@ -18,14 +19,16 @@ from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
+from settings.teacher import LiveConfig
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
 from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.views.output_folder import OutputFiles
+from teacher.views.rasterized import VIEW_BYTES
 from teacher.views.sight import Sight
-from teacher.views.teacher_views import TeacherViews, views_from_images
+from teacher.views.teacher_views import STORED_SHARE, TeacherViews, views_from_images
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +40,8 @@ class Teacher:
     Attributes:
         views: what the student is measured on, and without ``poses`` also, but for the held-out ones, trained on.
         gaussians: the teacher's, where there is a PLY.
-        poses: where a live teacher renders; None where the views are fixed.
+        poses: where views are rendered all through training; None where they are fixed.
+        live: how they are, with ``poses``.
         images: the dataset's own images as a second source of rays, or None.
         stored_renders: the folder that the views' pictures were read from; None where they were made here.
         drawing: at which size the Gaussians are drawn; None where they are not.
@@ -48,6 +52,7 @@ class Teacher:
     gaussians: Gaussians | None
     box: SceneBox
     poses: PoseSampler | None = None
+    live: LiveConfig | None = None
     images: TeacherViews | None = None
     stored_renders: Path | None = None
     drawing: Drawing | None = None
@@ -183,7 +188,11 @@ class Source(ABC):
                 corners = " to ".join(str([round(value, 4) for value in corner]) for corner in (box.lower, box.upper))
                 _log.info("scene box: %s, %s", words, corners)
         drawing = self.drawing(gaussians) if self.draws else None
-        return Teacher(views, gaussians, box, self.poses(views), self.images(), self.stored_renders(), drawing)
+        live, poses = self.live(views), None
+        if live is not None:
+            shares = {"own_share": live.own_share, "angle": live.angle, "distance": live.distance}
+            poses = PoseSampler(self.live_cameras(views), seed=self.config.seed, **shares)
+        return Teacher(views, gaussians, box, poses, live, self.images(), self.stored_renders(), drawing)
 
     def gaussians(self) -> Gaussians | None:
         """The Gaussians that the config names, whether they teach or not; None where it names none.
@@ -218,9 +227,22 @@ class Source(ABC):
             InputError: a file is missing or damaged, or does not fit the others.
         """
 
-    def poses(self, views: TeacherViews) -> PoseSampler | None:
-        """Where new views are rendered all through training; None where they are fixed."""
-        return None
+    def live(self, views: TeacherViews) -> LiveConfig | None:
+        """How views are rendered all through training; None where they are fixed.
+
+        Those of Gaussians that are more than ``data.memory_gib`` holds are rendered anew again and again, as they are.
+        """
+        data, drawn = self.config.data, views.store is not None and views.store.drawn
+        if self.config.live or not drawn:
+            return self.config.live
+        pixels = views.cameras.width * views.cameras.height
+        held = int(data.memory_gib * GIB * (1 - STORED_SHARE)) // (VIEW_BYTES * pixels)
+        kept = max(2, min(held, int((~views.holdout).sum())))
+        return LiveConfig(buffer=kept, own_share=1.0)
+
+    def live_cameras(self, views: TeacherViews) -> Cameras:
+        """Those near which live views are rendered: of the views' those that are not held out."""
+        return views.cameras[~views.holdout]
 
     def images(self) -> TeacherViews | None:
         """The dataset's own images that are a second source of rays; None where the config wants none.

@@ -1,29 +1,22 @@
-"""The sources there are, one class for each ``teacher.kind``, and the live ones (``teacher.live``)."""
+"""The sources of what is on disk, one class for each ``teacher.kind``."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames, split_beside
 from scene.formats.colmap_model import ColmapPoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
-from scene.frames import Frames, Size, chosen_frames, shared_canvas, working_size
-from scene.pose_sampling import PoseSampler
+from scene.frames import Frames, Size, shared_canvas
 from scene.rays import SceneBox
 from settings.config import Config
-from settings.data import DataConfig
 from settings.errors import InputError
-from teacher.bricks.room import ROOM_DRAWING, room_capture
-from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
-from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Drawing
+from teacher.sources.drawn_views import named_orbit, rasterized, working_frames
 from teacher.sources.orbit import Orbit, orbit_of_gaussians
 from teacher.sources.source import Asset, Source
 from teacher.sources.sparse_points import box_of_points, read_sparse_points
@@ -31,7 +24,6 @@ from teacher.views.joined_views import join_views
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import (
     TeacherViews,
-    views_from_gaussians,
     views_from_images,
     views_from_outputs,
 )
@@ -79,10 +71,10 @@ class RasterizedGaussians(Source):
         self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int, canvas: Size | None = None
     ) -> TeacherViews:
         """The Gaussians seen from some frames of a dataset, at the working size."""
-        dataset, cameras = _working_frames(json, frames, self.config.data, canvas)
+        dataset, cameras = working_frames(json, frames, self.config.data, canvas)
         note_off_centre(dataset, self.config.teacher.ply)
         note_dataparser(self.config.teacher.ply, self.config.data)
-        return _rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
+        return rasterized(self, gaussians, cameras, dataset.names, holdout_every, dataset)
 
 
 class OrbitedGaussians(RasterizedGaussians):
@@ -97,7 +89,7 @@ class OrbitedGaussians(RasterizedGaussians):
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         frames = self._frames(gaussians)
-        return _rasterized(self, gaussians, frames.cameras, frames.names, self.config.data.holdout_every)
+        return rasterized(self, gaussians, frames.cameras, frames.names, self.config.data.holdout_every)
 
     def frames(self, split: str | None = None) -> tuple[Frames, str]:
         if split is not None:
@@ -114,7 +106,7 @@ class OrbitedGaussians(RasterizedGaussians):
             teacher, width = config.teacher, config.data.resolution
             self._orbit = orbit_of_gaussians(gaussians, teacher.orbit, teacher.frames, width, config.seed)
             _log.info("cameras found from the Gaussians: %s", self._orbit.words)
-        return _named_orbit(self._orbit.cameras, self.config.teacher.ply)
+        return named_orbit(self._orbit.cameras, self.config.teacher.ply)
 
 
 class DatasetImages(Source):
@@ -160,82 +152,6 @@ class DatasetImages(Source):
         return read_sparse_points(frames, data.offset)
 
 
-class BrickScene(Source):
-    """The built-in scene, from cameras around it. Needs nothing on disk."""
-
-    kind = "bricks"
-
-    def assets(self) -> list[Asset]:
-        return []
-
-    def gaussians(self) -> Gaussians:
-        """The scene by way of a file, so that it takes the same path as a user's own."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "point_cloud.ply"
-            write_ply(path, build_bricks(self.config.seed))
-            return read_ply(path)
-
-    def drawing(self, gaussians: Gaussians) -> Drawing:
-        """Made by hand, not fitted: widened at every size, unless the config says otherwise."""
-        return Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
-
-    def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
-        if self.config.data.box != "auto":
-            return super().box(gaussians, cameras)
-        return BRICKS_BOX, "the built-in scene's"
-
-    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
-        frames, _ = self.frames()
-        return _rasterized(self, gaussians, frames.cameras, frames.names, self.config.data.holdout_every)
-
-    def frames(self, split: str | None = None) -> tuple[Frames, str]:
-        if split is not None:
-            raise InputError("--split", "split", split, "none, since teacher.kind is bricks: it has no dataset")
-        size = self.config.data.resolution
-        cameras = orbit_cameras(self.config.teacher.frames, size, size, self.config.seed)
-        source = "the built-in scene's cameras"
-        return _named_orbit(cameras, Path(source)), source
-
-    def training_frames(self) -> tuple[Cameras, str]:
-        frames, source = self.frames()
-        return frames.cameras, source
-
-
-class BrickRoom(RasterizedGaussians):
-    """The built-in scene in a room, written as a capture and read back as a user's own: see ``room_capture``."""
-
-    kind = "room"
-
-    def assets(self) -> list[Asset]:
-        return []
-
-    def gaussians(self) -> Gaussians:
-        return read_ply(self._capture() / "point_cloud.ply")
-
-    def drawing(self, gaussians: Gaussians) -> Drawing:
-        """As the pictures were, unless the config says otherwise."""
-        own = Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
-        return ROOM_DRAWING if own == Drawing() else own
-
-    def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
-        data = self.config.data
-        dataset, cameras = _working_frames(self._capture(), data.frames, data)
-        return _rasterized(self, gaussians, cameras, dataset.names, data.holdout_every, dataset)
-
-    def frames(self, split: str | None = None) -> tuple[Frames, str]:
-        if split is not None:
-            raise InputError("--split", "split", split, "none, since teacher.kind is room: it has no other frames")
-        return load_frames(self._capture(), data=self.config.data), "the built-in capture"
-
-    def training_frames(self) -> tuple[Cameras, str]:
-        frames, source = self.frames()
-        return frames.cameras, source
-
-    def _capture(self) -> Path:
-        config = self.config
-        return room_capture(config.data.resolution, config.teacher.frames, config.seed)
-
-
 class LiveGaussians(RasterizedGaussians):
     """A PLY that goes on being rendered while the student trains, near the training poses.
 
@@ -258,41 +174,14 @@ class LiveGaussians(RasterizedGaussians):
             return self._rendered(gaussians, data.transforms, data.frames, holdout_every=every)
         return _stored(self, box, "none", holdout_every=every)
 
-    def poses(self, views: TeacherViews) -> PoseSampler:
+    def live_cameras(self, views: TeacherViews) -> Cameras:
         data, poses = self.config.data, self.training_poses()
         if poses is None:
-            return _poses_near(self, views.cameras[~views.holdout])
-        _, cameras = _working_frames(poses, data.train_frames, data)
-        return _poses_near(self, cameras)
+            return super().live_cameras(views)
+        return working_frames(poses, data.train_frames, data)[1]
 
     def stored_renders(self) -> Path | None:
         return self.config.teacher.outputs
-
-
-class LiveBricks(BrickScene):
-    """The built-in scene, rendered on while the student trains, near those of its cameras that are not held out."""
-
-    def poses(self, views: TeacherViews) -> PoseSampler:
-        return _poses_near(self, views.cameras[~views.holdout])
-
-
-class LiveOrbit(OrbitedGaussians):
-    """A PLY alone, rendered on near those of the cameras found for it that are not held out."""
-
-    def poses(self, views: TeacherViews) -> PoseSampler:
-        return _poses_near(self, views.cameras[~views.holdout])
-
-
-def _named_orbit(cameras: Cameras, source: Path) -> Frames:
-    """The frames of cameras that no dataset names."""
-    names = tuple(f"orbit_{index:03d}" for index in range(len(cameras)))
-    return Frames(cameras, names, (None,) * len(cameras), source)
-
-
-def _poses_near(source: Source, cameras: Cameras) -> PoseSampler:
-    live = source.config.live
-    settings = {"own_share": live.own_share, "angle": live.angle, "distance": live.distance}
-    return PoseSampler(cameras, seed=source.config.seed, **settings)
 
 
 def _of_splits(source: Source, views_of: Callable[..., TeacherViews]) -> TeacherViews:
@@ -326,26 +215,3 @@ def _stored(source: Source, box: SceneBox | None, depth_kind: str, holdout_every
         frames=data.frames,
         data=data,
     )
-
-
-def _rasterized(
-    source: Source,
-    gaussians: Gaussians,
-    cameras: Cameras,
-    names: Sequence[str],
-    holdout_every: int,
-    dataset: Frames | None = None,
-) -> TeacherViews:
-    """The Gaussians rendered here as the config says: see ``views_from_gaussians``."""
-    teacher, device = source.config.teacher, choose_device(source.config)
-    options = {"drawing": source.drawing(gaussians), "rasterizer": teacher.rasterizer, "device": device}
-    options |= {"dataset": dataset, "ground_truth": bool(source.config.data.ground_truth)}
-    return views_from_gaussians(gaussians, cameras, names, holdout_every=holdout_every, **options)
-
-
-def _working_frames(
-    json: Path, frames: str | None, data: DataConfig, canvas: Size | None = None
-) -> tuple[Frames, Cameras]:
-    """Some frames of a dataset, and their cameras at the working size."""
-    dataset = chosen_frames(frames, load_frames(json, data=data).on_canvas(canvas))
-    return dataset, dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, json))

@@ -14,15 +14,18 @@ from teacher.views.rasterized import View
 
 
 class Picture(NamedTuple):
-    """A picture as a view, and which of its pixels count, (H, W) bool; None: all."""
+    """A picture as a view, which of its pixels count, (H, W) bool, None: all, and, of a drawn one, the dataset's own
+    image of it, (H, W, 4) uint8 straight RGBA, where there is one.
+    """
 
     view: View
     counted: Tensor | None = None
+    truth: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         planes = {id(plane): plane.nbytes for plane in vars(self.view).values() if plane is not None}
-        return sum(planes.values()) + (0 if self.counted is None else self.counted.nbytes)
+        return sum(planes.values()) + sum(plane.nbytes for plane in self[1:] if plane is not None)
 
 
 class PictureStore:
@@ -32,10 +35,11 @@ class PictureStore:
         decode: picture i, of one size and kind with the others; called from several threads.
         count: number of pictures.
         budget: bytes that are kept at most; a single picture may take more.
+        drawn: whether they are a teacher's; otherwise they are the dataset's images and ground truth themselves.
     """
 
-    def __init__(self, decode: Callable[[int], Picture], count: int, budget: int) -> None:
-        self.decode, self.budget = decode, budget
+    def __init__(self, decode: Callable[[int], Picture], count: int, budget: int, drawn: bool = False) -> None:
+        self.decode, self.budget, self.drawn = decode, budget, drawn
         self.nbytes = 0
         self._count = count
         self._kept: OrderedDict[int, Picture] = OrderedDict()
@@ -68,7 +72,7 @@ class PictureStore:
                 picture = picture._replace(counted=torch.ones_like(picture.view.coverage, dtype=torch.bool))
             return picture
 
-        return PictureStore(decode, own + len(other), self.budget)
+        return PictureStore(decode, own + len(other), self.budget, self.drawn)
 
     def planes(self) -> dict[str, Any]:
         """The fields of ``TeacherViews`` that pictures fill, as ``LazyPlane``; None as those of the first are."""
@@ -79,7 +83,8 @@ class PictureStore:
             return None if shown is None else LazyPlane(lambda i: of(self[i]), (len(self), *shown.shape))
 
         named = {name: plane(lambda picture, name=name: getattr(picture.view, name)) for name in vars(first.view)}
-        return {**named, "ground_truth": plane(_rgba), "counted": plane(lambda picture: picture.counted)}
+        truth = plane(lambda picture: picture.truth if self.drawn else _rgba(picture))
+        return {**named, "ground_truth": truth, "counted": plane(lambda picture: picture.counted)}
 
 
 class LazyPlane:

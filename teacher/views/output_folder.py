@@ -214,7 +214,7 @@ def read_view_depth(path: Path, size: Size, empty: EmptyValues | None) -> Tensor
     return depth
 
 
-def all_present(paths: Sequence[Path | None], names: Sequence[str], source: Path | str, hint: str = "") -> list[Path]:
+def all_present(paths: Sequence[Path | None], names: Sequence[str], source: Path | str, hint: str) -> list[Path]:
     """The paths; InputError naming the first frame that has none."""
     for name, path in zip(names, paths, strict=True):
         if path is None:
@@ -229,6 +229,21 @@ def load_ground_truth(dataset: Frames, size: Size) -> Tensor | None:
 
     Raises:
         InputError: an image is missing among others, unreadable, smaller, or of another shape.
+    """
+    load = ground_truth_reader(dataset, size)
+    if load is None:
+        return None
+    pictures = np.empty((len(dataset), size[1], size[0], 4), np.uint8)
+    for i, picture in enumerate(parallel_map(load, len(dataset))):
+        pictures[i] = picture
+    return torch.from_numpy(pictures)
+
+
+def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarray] | None:
+    """Reads the dataset's image i as (H, W, 4) uint8 straight RGBA of that size; None when no frame has one.
+
+    Raises:
+        InputError: an image is missing among others; from the reader: it is unreadable, smaller, or of another shape.
     """
     if not any(dataset.image_paths):
         note_once(
@@ -248,10 +263,7 @@ def load_ground_truth(dataset: Frames, size: Size) -> Tensor | None:
             raise InputError(present[i], "ground truth size", _shape(picture), expected, hint)
         return shrink_rgba(picture, size)
 
-    pictures = np.empty((len(present), size[1], size[0], 4), np.uint8)
-    for i, picture in enumerate(parallel_map(load, len(present))):
-        pictures[i] = picture
-    return torch.from_numpy(pictures)
+    return load
 
 
 def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:

@@ -31,6 +31,7 @@ from teacher.views.output_folder import (
     all_present,
     check_picture,
     find_outputs,
+    ground_truth_reader,
     load_ground_truth,
     parallel_map,
     shared_alpha,
@@ -66,8 +67,8 @@ class TeacherViews:
         counted: (N, H, W) bool, pixels that are trained on and measured: the others are beyond a picture's own size, or
             masked; None: all are.
         silhouettes: whether ``coverage`` tells the scene from what is behind it; photographs are covered all over.
-        store: decodes the pictures when they are asked for; ``rgb``, ``alpha``, ``coverage``, ``ground_truth`` and
-            ``counted`` are ``LazyPlane`` then. None: all are in memory.
+        store: decodes or draws the pictures when they are asked for; the planes are ``LazyPlane`` then. None: all are
+            in memory.
     """
 
     cameras: Cameras
@@ -151,8 +152,7 @@ def views_from_outputs(
     files = find_outputs(
         outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, data=data, depth_empty=depth_empty
     )
-    dataset, cameras = files.dataset, files.cameras
-    size = working_size(cameras, width, files.renders[0])
+    dataset, size = files.dataset, working_size(files.cameras, width, files.renders[0])
     reader = DepthReader(files, box, DepthKind.parse(depth_kind)) if use_depth else None
 
     def views() -> Iterator[View]:
@@ -166,7 +166,7 @@ def views_from_outputs(
     if files.truths and not any(dataset.image_paths):
         truths = replace(dataset, image_paths=tuple(files.truths))
     return TeacherViews(
-        cameras=cameras.resized(*size),
+        cameras=files.cameras.resized(*size),
         names=dataset.names,
         **_with_counted(planes, dataset, size),
         background=None if files.has_alpha else background,
@@ -196,7 +196,8 @@ def views_from_images(
         InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
     """
     dataset = chosen_frames(frames, load_frames(transforms, data=data).on_canvas(canvas))
-    paths = all_present(dataset.image_paths, dataset.names, dataset.source)
+    missing = "Put it back, name the pictures' folder with data.images, or take the frame out of the dataset."
+    paths = all_present(dataset.image_paths, dataset.names, dataset.source, missing)
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = shared_alpha(paths)
@@ -242,6 +243,7 @@ def views_from_gaussians(
     holdout_every: int,
     dataset: Frames | None = None,
     ground_truth: bool = True,
+    memory_gib: float | None = None,
 ) -> TeacherViews:
     """The teacher rasterised here, at the size of the cameras, so alpha and expected distance are exact.
 
@@ -250,6 +252,7 @@ def views_from_gaussians(
         drawing, rasterizer, device: of the ``Rasterizer``, ``rasterizer`` its ``implementation``.
         dataset: the frames that the cameras are of, whose images are ground truth; None: there are none.
         ground_truth: load them, where there are any.
+        memory_gib: ``data.memory_gib``; views are then drawn when they are asked for. None: all are, once.
 
     Raises:
         InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
@@ -257,17 +260,20 @@ def views_from_gaussians(
     """
     renderer = Rasterizer(gaussians, rasterizer, device=device, drawing=drawing)
     size = (cameras.width, cameras.height)
-    check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution")
     check_pictures_fit(size, 1, DRAWN_BYTES * renderer.drawing.multiple(size[0]) ** 2, "data.resolution")
+    held = holdout_mask(len(cameras), holdout_every) if dataset is None else held_out(dataset, holdout_every)
+    common = {"cameras": cameras, "names": tuple(names), "background": None, "holdout": held}
+    truths = dataset if ground_truth else None
+    if memory_gib is not None:
+        store = _drawn_store(renderer, cameras, dataset, truths, int(memory_gib * GIB * STORED_SHARE))
+        return TeacherViews(**common, **store.planes(), store=store)
+    check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution", more="or set data.memory_gib")
     fields = collect_views((render_view(renderer, cameras, i) for i in range(len(cameras))), len(cameras))
-    every, counted = holdout_every, None if dataset is None else counted_pixels(dataset, size)
+    counted = None if dataset is None else counted_pixels(dataset, size)
     return TeacherViews(
-        cameras=cameras,
-        names=tuple(names),
+        **common,
         **fields,
-        background=None,
-        ground_truth=load_ground_truth(dataset, size) if dataset is not None and ground_truth else None,
-        holdout=holdout_mask(len(cameras), every) if dataset is None else held_out(dataset, every),
+        ground_truth=None if truths is None else load_ground_truth(truths, size),
         counted=None if counted is None else torch.from_numpy(counted),
     )
 
@@ -298,11 +304,23 @@ def _picture_store(view: Callable[[int], View], dataset: Frames, size: Size, bud
     return PictureStore(picture, len(dataset), budget)
 
 
+def _drawn_store(
+    renderer: Rasterizer, cameras: Cameras, dataset: Frames | None, truths: Frames | None, budget: int
+) -> PictureStore:
+    """Views of Gaussians, with the images of ``truths``, where there are any, as ground truth."""
+    size = (cameras.width, cameras.height)
+    read = None if truths is None else ground_truth_reader(truths, size)
+    masked = dataset is not None and not all_count(dataset)
+
+    def picture(i: int) -> Picture:
+        counted = torch.from_numpy(counted_of(dataset, i, size)) if masked else None
+        return Picture(render_view(renderer, cameras, i), counted, None if read is None else torch.from_numpy(read(i)))
+
+    return PictureStore(picture, len(cameras), budget, drawn=True)
+
+
 def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:
     return rgb * alpha + (1 - alpha) * rgb.new_tensor(background)
-
-
-# --- one view ----------------------------------------------------------------------------------------------------
 
 
 def _shrunk(

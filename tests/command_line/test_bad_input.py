@@ -85,7 +85,7 @@ BAD_INPUT = {
     ),
     "live teacher of stored renders": (lambda root: None, ("teacher.live=true",), ["teacher.live", "gaussians"]),
     "live teacher without training poses": (
-        lambda root: None, LIVE, ["transforms_train.json", "data.train_transforms", "--set"],
+        lambda root: None, (*LIVE, "data.train_transforms=t.json"), ["t.json", "data.train_transforms", "--set"],
     ),
     "live teacher of the measured poses": (
         lambda root: None, (*LIVE, "data.train_transforms=data/transforms.json"), ["train_transforms", "held out"],
@@ -97,7 +97,7 @@ BAD_INPUT = {
         add_training_split, ("data.ground_truth={split: train, weight: 0}",), ["data.ground_truth.weight", "> 0"],
     ),
     "split that is not there": (
-        lambda root: None, ("data.ground_truth={split: val}",), ["transforms_val.json", "data.ground_truth"],
+        lambda root: None, ("data.ground_truth={split: val}",), ["data.ground_truth.split", "val", "no splits apart"],
     ),
     "split without images": (
         lambda root: (add_training_split(root), [path.unlink() for path in (root / "data/train").iterdir()]),

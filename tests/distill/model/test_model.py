@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from distill.model.model import _render_settings
+from distill.model.model import _render_settings, sample_step
+from scene.rays import SceneBox
 from settings.loading import REPO_ROOT, load_config
 
 
@@ -24,3 +27,15 @@ def test_pictures_are_rendered_in_half_precision_unless_the_config_says_otherwis
     config = load_config(REPO_ROOT / "configs/quickstart.yaml", [f"render.precision={asked}"])
     student = field(lambda positions: positions[:, 0])
     assert _render_settings(config, 0.1, student, torch.device(device)).precision == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "step"),
+    # Pixels at the box's middle are 4 / 100 wide in the median view; a 1024th of the diagonal is 3 / 1024.
+    [("step_pixels=0.5", 0.02), ("step_pixels=1.5", 0.06), ("step_pixels=0.01", 3 / 1024), ("step_size=0.3", 0.3)],
+)
+def test_the_step_is_a_part_of_a_pixel(setting, step) -> None:
+    config = load_config(REPO_ROOT / "configs/quickstart.yaml", [f"render.{setting}"])
+    centers = torch.tensor([[0.0, 1.0, 2.5], [4.0, 1.0, 0.5], [0.0, 1.0, 11.0]])
+    views = SimpleNamespace(cameras=SimpleNamespace(centers=centers, fx=torch.full((3,), 100.0)))
+    assert sample_step(config, SceneBox((-1.0, 0.0, 0.0), (1.0, 2.0, 1.0)), views) == pytest.approx(step)

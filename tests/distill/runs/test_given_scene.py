@@ -60,7 +60,9 @@ def test_a_model_alone_is_a_config(model):
 
 
 def test_a_source_adds_the_pictures(model, tmp_path):
-    views = load_teacher(config("--model", model, "--source", tmp_path / "capture")).views
+    found = config("--model", model, "--source", tmp_path / "capture")
+    assert found.image_split == "train" and config("--model", model).image_split is None
+    views = load_teacher(found).views
     assert len(views) == FRAMES and views.ground_truth[0, 3, 3].tolist() == [9, 9, 9, 255]
     assert views.holdout.tolist() == [i % 8 == 0 for i in range(FRAMES)]
 

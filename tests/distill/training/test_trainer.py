@@ -183,3 +183,11 @@ def test_reference_and_fast_kernels_train_alike(config_path) -> None:
         trainer = trainer_of(config_path, f"kernels={kernels}", "occupancy.warmup_steps=8")
         losses[kernels] = [trainer.take_step().loss.item() for _ in range(12)]
     assert losses["numba"] == pytest.approx(losses["torch"], rel=1e-3)
+
+
+def test_images_of_the_teachers_own_views_see_as_far_as_it_does(config_path) -> None:
+    guided = ("teacher.kind=gaussians", "render.sampling=teacher", "data.ground_truth={split: train}")
+    own = trainer_of(config_path, *guided).sampler
+    assert own.images.reach.isfinite().any() and torch.equal(own.images.reach, own.teacher.reach)
+    add_training_split(config_path.parent)
+    assert trainer_of(config_path, *guided).sampler.images.reach is None

@@ -126,9 +126,11 @@ def test_live_poses_are_never_those_that_are_measured(toy) -> None:
     assert (torch.cdist(centers, teacher.poses.cameras.centers).amin(dim=1) == 0).float().mean() > 0.2
 
 
-def test_the_built_in_scene_keeps_its_held_out_frames_from_a_live_teacher(tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["bricks", "room"])
+def test_the_built_in_scenes_keep_their_held_out_frames_from_a_live_teacher(kind, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = tmp_path / "bricks.yaml"
-    path.write_text("scene: b\nrun: r\ndata: {resolution: 16}\nteacher: {kind: bricks, frames: 9, live: true}\n")
+    path.write_text(f"scene: b\nrun: r\ndata: {{resolution: 16}}\nteacher: {{kind: {kind}, frames: 9, live: true}}\n")
     teacher = teacher_of(path)
     assert teacher.views.holdout.sum() == 2
     assert torch.equal(teacher.poses.cameras.c2w, teacher.views.cameras.c2w[~teacher.views.holdout])
@@ -180,6 +182,8 @@ def test_where_the_training_poses_and_images_are(write, tmp_path):
     assert jsons("data.ground_truth={split: val, weight: 2.0}") == (None, "d/transforms_val.json")
     assert jsons("teacher.kind=gaussians", "teacher.live=true") == ("d/transforms_train.json", None)
     assert jsons("teacher.kind=gaussians", "data.train_transforms=e/t.json") == ("e/t.json", None)
+    whole = ("data.transforms=d/transforms.json", "data.ground_truth={split: train}", "teacher.kind=gaussians")
+    assert jsons(*whole, "teacher.live=true") == (None, "d/transforms.json")
     both = ["teacher.kind=gaussians", "teacher.live.buffer=8", "data.train_transforms=t.json"]
     assert jsons(*both, "data.ground_truth={split: train}") == ("t.json", "d/transforms_train.json")
 
@@ -229,6 +233,7 @@ def test_the_json_to_train_on_is_there_and_another(write, tmp_path):
     check_assets(load_config(path, ["teacher.kind=gaussians", "data.ground_truth={split: test}"], tmp_path))
 
 
+SMALL = ("teacher.kind=gaussians", f"data.memory_gib={5.5 * 8 * SIZE**2 / 0.75 / 2**30}")
 ALONE = ("teacher.kind=gaussians", "data.transforms=null", "data.resolution=24", "teacher.frames=12")
 
 
@@ -254,3 +259,17 @@ def test_gaussians_alone_rendered_live_near_the_cameras_that_are_not_held_out(to
     teacher = teacher_of(toy, *ALONE, "teacher.live=true")
     assert len(teacher.views) == 12 and int(teacher.views.holdout.sum()) == 3
     assert torch.equal(teacher.training_cameras.c2w, teacher.views.cameras[~teacher.views.holdout].c2w)
+
+
+def test_views_that_are_drawn_when_they_are_asked_for_are_those_that_are_held(toy) -> None:
+    whole, lazy = (teacher_of(toy, "teacher.kind=gaussians", *budget) for budget in ((), ("data.memory_gib=1e-4",)))
+    assert whole.views.store is None and whole.poses is None and whole.live is None
+    for name in ("rgb", "alpha", "coverage", "distance", "ground_truth"):
+        assert torch.equal(getattr(lazy.views, name)[:], getattr(whole.views, name)), name
+    assert lazy.views.counted is None and torch.equal(lazy.views.holdout, whole.views.holdout)
+    # 0.75 of 1e-4 GiB: all that are trained on at 24 pixels, of which each has its turn as it is.
+    trained = whole.views.cameras[~whole.views.holdout]
+    assert lazy.live.buffer == len(trained) and teacher_of(toy, *SMALL).live.buffer == 5
+    assert torch.equal(lazy.poses.cameras.c2w, trained.c2w)
+    drawn = torch.cat([lazy.poses.camera(k).c2w for k in range(20)])
+    assert (drawn[:, None] == trained.c2w[None]).all(-1).all(-1).any(1).all()
