@@ -56,10 +56,7 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
         sampler = LiveRaySampler(producer, teacher.poses.cameras[0], teacher.live, *common, cells)
     if teacher.images is None:
         return sampler
-    # Images of the very views that the teacher shows see as far as it does.
-    alike = teacher.poses is None and torch.equal(*(part.cameras.c2w for part in (teacher.views, teacher.images)))
-    reach = sight.reach if alike and sight is not None else None
-    images = _sampler_of(config, teacher.images, common, cells, reach)
+    images = _sampler_of(config, teacher.images, common, cells, None if sight is None else sight.image_reach)
     return MixedRaySampler(sampler, images, config.data.ground_truth.weight)
 
 

@@ -15,7 +15,7 @@ from teacher.views.sight import Sight, sight_of_depth, sight_of_gaussians
 
 
 def teacher_sight(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
-    """What the views that are trained on see, made once for each teacher; None: rays are not guided by it.
+    """What the views and images that are trained on see, made once for each teacher; None: rays are not guided by it.
 
     Of a live teacher it is what its training poses and its first views see, and no reach is kept: the views to come
     bring theirs.
@@ -45,7 +45,12 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     drawing = teacher.drawing or find_drawing(config, teacher.gaussians)
     rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
-    return sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, keep_reach=not live)
+    sight = sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, keep_reach=not live)
+    if teacher.images is None or teacher.images.store is not None:  # a few at a time are trained on, unguided
+        return sight
+    cameras = teacher.images.cameras[~teacher.images.holdout].to(torch.device("cpu"))
+    images = sight_of_gaussians(rasterizer, cameras, grid)
+    return Sight(torch.maximum(sight.cells, images.cells), sight.reach, images.reach)
 
 
 def _with_first(cameras: Cameras, teacher: Teacher) -> Cameras:

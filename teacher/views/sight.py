@@ -30,10 +30,12 @@ class Sight:
         cells: (X, Y, Z) uint8, the cells that show in one of the views, and those around them; None: not known.
         reach: (N, H, W) float16 distance along the unit ray, world units, behind which nothing shows in the pixel; inf
             where the ray goes through the scene. None: not kept.
+        image_reach: the same of the dataset's own images, where they are a second source of rays.
     """
 
     cells: Tensor | None
     reach: Tensor | None
+    image_reach: Tensor | None = None
 
 
 def view_reach(
