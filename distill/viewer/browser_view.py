@@ -78,9 +78,14 @@ class BrowserView:
         """Set when the first full picture has gone to a browser."""
         self._panels: dict[int, _Panel] = {}
         _check_address(host, port)
+        logging.getLogger("websockets").setLevel(logging.WARNING)
         with contextlib.redirect_stdout(io.StringIO()):  # it draws a box of its own there
-            self._server = viser.ViserServer(host=host, port=port, label=subject.title, verbose=False)
-        self._server.gui.configure_theme(show_logo=False, show_share_button=False, control_layout="collapsible")
+            label = f"{subject.config.scene}/{subject.config.run}"
+            self._server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
+        # Shown until there is a picture. What encodes pictures, which is slow to import, is there from now on.
+        self._server.scene.set_background_image(np.full((8, 8, 3), 128, np.uint8), format="jpeg")
+        self._server.gui.configure_theme(show_logo=False, show_share_button=False)
+        self._server.gui.main_panel.dock_right()
         self._place_camera()
         self._frusta = self._add_frusta()
         self._server.on_client_connect(self._connected)
@@ -98,7 +103,8 @@ class BrowserView:
 
     def close(self) -> None:
         """Ends the server."""
-        self._server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
 
     def _place_camera(self) -> None:
         view, up = self.subject.start(), common_up(self.subject.cameras)
@@ -129,8 +135,9 @@ class BrowserView:
     def _jump(self, client: viser.ClientHandle, view: Viewpoint) -> None:
         camera = client.camera
         with client.atomic():
-            camera.up_direction = view.c2w[:3, 1].numpy()
-            camera.position, camera.look_at, camera.fov = view.position, self._focus(view), view.fov
+            # Setting the orientation keeps the axis that the mouse turns about, unless the view is rolled.
+            camera.position, camera.wxyz, camera.look_at = view.position, view.wxyz, self._focus(view)
+            camera.fov = view.fov
 
     def _connected(self, client: viser.ClientHandle) -> None:
         panel = _Panel(client, self.subject, self._width, self._path, self)
@@ -141,7 +148,7 @@ class BrowserView:
     def _disconnected(self, client: viser.ClientHandle) -> None:
         self.worker.forget(client.client_id)
         panel = self._panels.pop(client.client_id, None)
-        if panel is not None and panel.counts:
+        if panel is not None:
             _log.info("a browser has gone: %s", panel.summary())
 
     def ask(self, client: int) -> None:
@@ -175,9 +182,11 @@ class _Panel:
         self, client: viser.ClientHandle, subject: Subject, width: int, path: KeyframePath, view: BrowserView
     ) -> None:
         self._client, self._subject, self._path = client, subject, path
-        self.counts: dict[bool, list[float]] = {}
+        self.shown_at: dict[bool, list[float]] = {False: [], True: []}
+        """When coarse pictures were shown, and full ones."""
         self._told_at = 0.0
         gui, number = client.gui, client.client_id
+        gui.add_markdown(subject.title)
         self.mode = gui.add_dropdown("show", subject.pictures.modes)
         self._meaning = gui.add_markdown("")
         self._side = gui.add_slider("longest side, px", 64, 2048, 16, int(np.clip(round(width / 16) * 16, 64, 2048)))
@@ -247,7 +256,7 @@ class _Panel:
         self._client.scene.set_background_image(picture.image, format="jpeg", jpeg_quality=_JPEG_QUALITY)
         now = time.perf_counter()
         parts = picture.parts | {"sending": now - start}
-        self.counts.setdefault(picture.is_full, []).append(now)
+        self.shown_at[picture.is_full].append(now)
         if picture.is_full or now - self._told_at > _FIGURES_EVERY_S:
             self._told_at = now
             self._meaning.content = MODES[look.mode]
@@ -255,8 +264,8 @@ class _Panel:
 
     def summary(self) -> str:
         """How many pictures it got, and how many coarse ones a second in the second that had most."""
-        coarse = np.array(self.counts.get(False, []))
-        words = f"{len(coarse)} coarse pictures and {len(self.counts.get(True, []))} full ones"
+        coarse = np.array(self.shown_at[False])
+        words = f"{len(coarse)} coarse pictures and {len(self.shown_at[True])} full ones"
         if len(coarse) > 1:
             most = max(np.searchsorted(coarse, coarse + 1.0) - np.arange(len(coarse)))
             words += f", at most {most} coarse ones in a second"

@@ -21,7 +21,7 @@ class Bench:
     def draw(self, mode, cameras):
         self.now += self.per_pixel * cameras.width * cameras.height
         self.drawn.append((cameras.width, cameras.height))
-        top = round((cameras.width / 2 - cameras.cy.item()))  # of the square picture that it is a part of
+        top = round(cameras.width / 2 - cameras.cy.item())  # of the square picture that it is a part of
         rows = np.arange(top, top + cameras.height, dtype=np.uint8)
         return np.broadcast_to(rows[:, None, None], (cameras.height, cameras.width, 3)), {"student": 1.0}
 
