@@ -3,9 +3,10 @@
     python tools/view.py results/lego/eighth            # a run folder, a checkpoint or a compact file
     python tools/view.py point_cloud.ply --up=-y        # Gaussians alone, or the folder of a graphdeco model
     python tools/view.py --config configs/quickstart.yaml
+    python tools/view.py results/bricks/quickstart --sheet modes.png       # no browser: all it can show
 
 Prints the address of the page. It listens on this machine alone, unless --host says otherwise, until Ctrl-C. What moves
-is drawn coarsely, at once; what rests is drawn in full. Exit status: 0 done (--measure), 2 bad input,
+is drawn coarsely, at once; what rests is drawn in full. Exit status: 0 done (--measure, --sheet), 2 bad input,
 4 the machine failed, 130 ended by Ctrl-C.
 """
 
@@ -24,7 +25,9 @@ from distill.runs.given_scene import direction
 from distill.viewer.browser_view import BrowserView, import_viser
 from distill.viewer.measurement import DEFAULT_WIDTH, measure
 from distill.viewer.subjects import Subject, gaussians_subject, student_subject
+from machine.files import output_errors
 from machine.run_folder import RunFolder, checkpoint_in
+from scene.images import write_image
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, load_config
 from teacher.gaussian_files import FORMATS
@@ -34,7 +37,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Show a student in a browser, its teacher beside it.",
-        epilog="Exit status: 0 done (--measure), 2 bad input, 4 the machine failed, 130 ended by Ctrl-C.",
+        epilog="Exit status: 0 done (--measure, --sheet), 2 bad input, 4 the machine failed, 130 ended by Ctrl-C.",
     )
     parser.add_argument(
         "path", nargs="?", type=given_path, metavar="PATH",
@@ -59,14 +62,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--keyframes", type=given_path, metavar="FILE",
         help="JSON of the camera path (default: keyframes.json in the run's results)",
     )  # fmt: skip
-    parser.add_argument(
-        "--measure", type=float, metavar="S", help="no browser: move the camera for S seconds and print the figures"
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--measure", type=float, metavar="S",
+        help="no browser: move the camera for S seconds in each mode, and print how many pictures that gave",
+    )  # fmt: skip
+    instead.add_argument(
+        "--sheet", type=given_path, metavar="FILE", help="no browser: write one PNG of all that can be shown"
     )
     return parser.parse_args(arguments)
 
 
 def view(chosen: argparse.Namespace) -> int:
-    """Does what the command line asks for; returns only from ``--measure``.
+    """Does what the command line asks for; returns only where that needs no browser.
 
     Raises:
         InputError: what is to be seen is missing or damaged, the options do not fit, or viser is missing.
@@ -76,17 +84,22 @@ def view(chosen: argparse.Namespace) -> int:
         raise InputError("--width", "pixels", chosen.width, "at least 1")
     if chosen.measure is not None and not chosen.measure > 0:
         raise InputError("--measure", "seconds", chosen.measure, "more than 0")
-    if chosen.measure is None:
+    if chosen.measure is None and chosen.sheet is None:
         import_viser("tools/view.py")  # before what takes longer
     subject = _subject(chosen)
     width = chosen.width or subject.config.data.resolution or DEFAULT_WIDTH
     if chosen.measure is not None:
         print(measure(subject, width, chosen.measure))
         return ExitCode.DONE
+    if chosen.sheet is not None:
+        subject.load_teacher()
+        with output_errors(chosen.sheet):
+            write_image(chosen.sheet, subject.pictures.sheet(subject.start().cameras(width, width)))
+        return ExitCode.DONE
     browser = BrowserView(subject, chosen.host, chosen.port, width)
     subject.pictures(subject.pictures.modes[0], subject.start().cameras(64, 64))  # loads the kernels
     print(browser.url, flush=True)
-    if subject.pictures.model is not None:
+    if subject.pictures.teacher is None:
         threading.Thread(target=_add_teacher, args=(subject, browser), daemon=True).start()
     try:
         browser.worker.run(threading.Event())

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.evaluation.comparison_pictures import ERROR_SCALE, error_map, heat
+from distill.evaluation.comparison_pictures import ERROR_SCALE, contact_sheet, error_map, heat
 from distill.model.model import Model
 from distill.model.view_renderers import Color, Rendering, RenderView, student_renderer
 from distill.viewer.ray_pictures import occupied_faces, samples_per_ray
@@ -86,6 +86,10 @@ class Pictures:
             planes = {name: watch.timed(name, lambda name=name: render[name](cameras)) for name in names}
         image = watch.timed("colours", lambda: self._coloured(mode, cameras, planes))
         return image, watch.parts
+
+    def sheet(self, cameras: Cameras) -> np.ndarray:
+        """The one camera's picture in every mode, named, in rows of four: (h, w, 3) uint8."""
+        return contact_sheet([self(mode, cameras)[0] / 255 for mode in self.modes], self.modes, 4)
 
     def _shown_as(self, mode: str) -> str:
         """Of a mode that shows one of the two, which."""

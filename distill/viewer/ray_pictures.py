@@ -10,7 +10,7 @@ from kernels.ray_marching import march
 from kernels.ray_samples import Samples
 from scene.rays import Rays
 
-_FACES = (0.8, 0.6, 1.0)  # brightness of a cell's faces across x, y and z
+_FACES = (0.6, 0.45, 0.75)  # brightness of a cell's faces across x, y and z; no background is like one
 _CHECKER = 0.88  # of every other cell, so that neighbours can be told apart
 
 

@@ -51,6 +51,8 @@ class Subject:
 
     def load_teacher(self) -> None:
         """Draws the teacher too from now on, where the config names Gaussians that can be read; else says why not."""
+        if self.pictures.teacher is not None:
+            return
         try:
             gaussians = source_of(self.config).gaussians()
             if gaussians is None:

@@ -6,6 +6,7 @@ import pytest
 
 from distill.model.checkpoint import save_checkpoint
 from distill.viewer.subjects import gaussians_subject, student_subject
+from scene.images import read_image
 from settings.loading import load_config, to_yaml
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
@@ -49,6 +50,14 @@ def test_gaussians_alone(toy, capsys):
     assert "| teacher |" in capsys.readouterr().out
     config = load_config(toy / "toy.yaml", ["teacher.kind=gaussians"], toy)
     assert gaussians_subject(config, toy).pictures.modes == ("teacher", "depth", "alpha")
+
+
+def test_a_sheet_shows_all_modes(toy, tmp_path):
+    sheet = tmp_path / "modes.png"
+    assert main([str(toy / "results/toy/first"), "--width", "16", "--sheet", str(sheet)]) == 0
+    height, width, _ = read_image(sheet).shape
+    assert width == 4 * (400 + 8) + 8 and 800 < height < 900  # two rows of four, enlarged
+    assert main([str(toy / "results/toy/first"), "--width", "16", "--sheet", str(sheet / "no.png")]) == 2
 
 
 @pytest.mark.parametrize(

@@ -41,14 +41,13 @@ def test_a_resting_picture_is_drawn_anew_for_a_small_share_of_the_time():
 
 def test_training_gives_the_same_bits_when_it_is_looked_at(tmp_path):
     path = write_toy_scene(tmp_path)
-    weights = []
+    weights, shown = [], []
     for watched in (False, True):
         trainer = trainer_of(path, "train.max_steps=20", "occupancy.warmup_steps=2")
         if watched:
             config = load_config(path, [], path.parent)
             subject = training_subject(config, load_teacher(config), trainer.model, trainer.folder, CPU)
             assert [camera.held_out for camera in subject.cameras[:5]] == [True, False, False, False, True]
-            shown = []
             worker = RenderWorker(subject.pictures, lambda *what: shown.append(what), subject.pictures.renew)
             view = subject.start()
 
