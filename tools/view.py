@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def view(chosen: argparse.Namespace) -> int:
         InputError: what is to be seen is missing or damaged, the options do not fit, or viser is missing.
         KeyboardInterrupt: Ctrl-C.
     """
+    ready = time.perf_counter()
     if chosen.width is not None and chosen.width < 1:
         raise InputError("--width", "pixels", chosen.width, "at least 1")
     if chosen.measure is not None and not chosen.measure > 0:
@@ -89,7 +91,7 @@ def view(chosen: argparse.Namespace) -> int:
     subject = _subject(chosen)
     width = chosen.width or subject.config.data.resolution or DEFAULT_WIDTH
     if chosen.measure is not None:
-        print(measure(subject, width, chosen.measure))
+        print(measure(subject, width, chosen.measure, ready))
         return ExitCode.DONE
     if chosen.sheet is not None:
         subject.load_teacher()

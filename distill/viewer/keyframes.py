@@ -15,6 +15,7 @@ from scene.cameras import Cameras
 from scene.formats.nerfstudio_json import out_of_world
 from scene.formats.transforms_json import load_transforms, write_transforms
 from settings.data import DataConfig
+from settings.errors import InputError
 
 _KEY = "keyframe_"
 
@@ -35,6 +36,9 @@ class KeyframePath:
         self.viewpoints: list[Viewpoint] = []
         if file.exists():
             frames = load_transforms(file, data=data)
+            if not any(name.startswith(_KEY) for name in frames.names):
+                hint = "Name a new file: saving a path would replace this one."
+                raise InputError(file, "keyframes", f"{len(frames)} cameras", f"frames that are called {_KEY}000", hint)
             keys = [index for index, name in enumerate(frames.names) if name.startswith(_KEY)]
             self.viewpoints = [Viewpoint.of_camera(frames.cameras, index) for index in keys]
 

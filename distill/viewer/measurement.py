@@ -21,25 +21,25 @@ DEFAULT_WIDTH = 800
 _TURN_S = 8.0  # a round about the scene
 
 
-def measure(subject: Subject, width: int, seconds: float) -> str:
+def measure(subject: Subject, width: int, seconds: float, ready: float) -> str:
     """The figures as a Markdown table: a row per mode that can be shown without loading more.
 
     Args:
         width: of full pictures, which are square.
         seconds: for which the camera moves, in each mode.
+        ready: when the program's modules were there, by ``time.perf_counter``.
     """
     view, up = subject.start(), common_up(subject.cameras)
     got: list[Picture] = []
     worker = RenderWorker(subject.pictures, lambda _, __, picture: got.append(picture))
     rows = ["| mode | coarse/s | at, px | full, s |", "|---|---|---|---|"]
-    since_start = ""
+    first = ""
     for mode in subject.pictures.modes:
         worker.ask(0, Look(mode, view, width, width))
         worker.turn()
-        if not since_start:
-            since_start = (
-                f"first picture {_process_age():.2f} s after the program's start, at {got[0].image.shape[1]} px"
-            )
+        if not first:
+            since = f"{_process_age():.2f} s after the program's start, {time.perf_counter() - ready:.2f} s of it after"
+            first = f"first picture {since} the imports, at {got[0].image.shape[1]} px"
         got.clear()
         begin = time.perf_counter()
         while (spent := time.perf_counter() - begin) < seconds:
@@ -51,7 +51,7 @@ def measure(subject: Subject, width: int, seconds: float) -> str:
         while not got[-1].is_full and worker.turn():
             pass
         rows.append(f"| {mode} | {rate:.1f} | {int(np.median(sizes))} | {sum(got[-1].parts.values()):.2f} |")
-    return f"{since_start}\n\n" + "\n".join(rows)
+    return f"{first}\n\n" + "\n".join(rows)
 
 
 def _turned(view: Viewpoint, subject: Subject, up: np.ndarray, angle: float) -> Viewpoint:

@@ -38,14 +38,23 @@ class BetweenSteps:
 
     def __init__(self, worker: RenderWorker, clock: Callable[[], float] = time.perf_counter) -> None:
         self._worker, self._clock = worker, clock
-        self._spent, self._rests_until = 0.0, 0.0
+        self._spent, self._rests_until, self._has_failed = 0.0, 0.0, False
 
     def __call__(self) -> float:
-        """Draws a piece if one is wanted; the seconds that took, which are not training's."""
-        if not self._worker.is_watched:
+        """Draws a piece if one is wanted; the seconds that took, which are not training's.
+
+        Where that fails, for want of memory perhaps, it warns and draws no more: training goes on.
+        """
+        if self._has_failed or not self._worker.is_watched:
             return 0.0
         start = self._clock()
-        if self._worker.turn():
+        try:
+            has_drawn = self._worker.turn()
+        except (RuntimeError, MemoryError, OSError) as error:
+            self._has_failed = True
+            _log.warning("the run is shown no more, and goes on: a picture could not be drawn: %s", error)
+            return self._clock() - start
+        if has_drawn:
             seconds = self._clock() - start
             self._spent += seconds
             self._rests_until = start + self._spent / REFRESH_SHARE

@@ -8,6 +8,7 @@ import torch
 
 from distill.viewer.keyframes import KeyframePath
 from distill.viewer.viewpoints import Viewpoint
+from scene.formats.transforms_json import write_transforms
 from settings.data import DataConfig
 from settings.errors import InputError
 from settings.loading import load_config
@@ -72,4 +73,7 @@ def test_a_path_is_written_in_the_world_of_the_datasets_files(tmp_path):
 def test_a_file_that_is_no_path_is_refused(path):
     path.file.write_text("{}")
     with pytest.raises(InputError, match="frames"):
+        KeyframePath(path.file, DataConfig())
+    write_transforms(path.file, path.cameras(0, 40, 30)[0], ["r_0", "r_1", "r_2"])  # a dataset, to be replaced by none
+    with pytest.raises(InputError, match="3 cameras.*keyframe_000"):
         KeyframePath(path.file, DataConfig())

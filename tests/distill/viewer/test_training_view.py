@@ -39,6 +39,14 @@ def test_a_resting_picture_is_drawn_anew_for_a_small_share_of_the_time():
     assert between() > 0 and not bench.shown[-1][2].is_full  # a camera that moves need not wait for that
 
 
+def test_a_picture_that_fails_does_not_end_the_run(caplog):
+    worker = RenderWorker(lambda mode, cameras: (_ for _ in ()).throw(RuntimeError("out of memory")), lambda *_: None)
+    between = BetweenSteps(worker)
+    worker.ask(0, look())
+    assert between() > 0 and between() == 0
+    assert "goes on" in caplog.text and "out of memory" in caplog.text
+
+
 def test_training_gives_the_same_bits_when_it_is_looked_at(tmp_path):
     path = write_toy_scene(tmp_path)
     weights, shown = [], []
