@@ -29,6 +29,7 @@ _TRAINED, _HELD_OUT = (70, 130, 220), (240, 140, 30)  # colours of the dataset's
 _MOST_FRUSTA = 200
 _FRUSTUM_SHARE = 0.06  # of the box's diagonal
 _JPEG_QUALITY = 90
+_SIDES = 16, 2048  # the least and the most of full pictures' longest side, pixels
 _FIGURES_EVERY_S = 0.2
 _DEFAULT_BETWEEN = 29  # views between keyframes: a second at 30 frames/s
 _log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class _Panel:
         gui.add_markdown(subject.title)
         self.mode = gui.add_dropdown("show", subject.pictures.modes)
         self._meaning = gui.add_markdown("")
-        self._side = gui.add_slider("longest side, px", 64, 2048, 16, int(np.clip(round(width / 16) * 16, 64, 2048)))
+        self._side = gui.add_slider("longest side, px", *_SIDES, 1, int(np.clip(width, *_SIDES)))
         self._figures = gui.add_markdown("")
         for control in (self.mode, self._side):
             control.on_update(lambda _: view.ask(number))
