@@ -43,3 +43,8 @@ class LoggingConfig(Section):
         description="write the CSVs' figures and the evaluation's pictures to `logs/<scene>/<run>/tensorboard/` too; "
         "needs the tensorboard package",
     )
+    view: bool = Field(
+        False,
+        description="show the student while it trains in a browser on this machine, drawn between steps when somebody "
+        "looks (docs/viewer.md); needs the viser package",
+    )

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,20 @@ class Page:
 
     Args:
         program: as ``find_browser`` gives it.
-        file: the page.
+        page: a file, or the address of a page.
         profile: an empty folder for the browser.
+        flags: of the browser, over those that it always has.
     """
 
-    def __init__(self, program: str, file: Path, profile: Path) -> None:
+    def __init__(self, program: str, page: Path | str, profile: Path, flags: Sequence[str] = ()) -> None:
         self.requests: list[str] = []
         self.errors: list[str] = []
-        self._file, self._number, self._session, self._buffer, self._loaded = file, 0, None, b"", False
+        self._address = page if isinstance(page, str) else page.as_uri()
+        self._number, self._session, self._buffer, self._loaded = 0, None, b"", False
         child_in, self._out = os.pipe()
         self._in, child_out = os.pipe()
         os.set_blocking(self._in, False)
-        command = [program, *_FLAGS, f"--user-data-dir={profile}"]
+        command = [program, *_FLAGS, *flags, f"--user-data-dir={profile}"]
         shell = ["bash", "-c", 'i=$1 o=$2; shift 2; exec "$@" 3<&$i 4>&$o', "bash"]
         self._process = subprocess.Popen(
             [*shell, str(child_in), str(child_out), *command],
@@ -54,7 +57,7 @@ class Page:
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
-        self._call("Page.navigate", url=self._file.as_uri())
+        self._call("Page.navigate", url=self._address)
         while not self._loaded:
             self._handle(self._receive())
         return self
@@ -74,13 +77,20 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Presses the left button in the middle of the first element that fits, scrolled to."""
-        found = f"document.querySelector({json.dumps(selector)})"
-        self.evaluate(f"{found}.scrollIntoView({{block: 'center'}})")
-        box = self.evaluate(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({found}.getBoundingClientRect())"
-        )
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
+        x, y = self._middle(selector)
         for kind in ("mousePressed", "mouseReleased"):
-            self._call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+            self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def drag(self, selector: str, dx: float, dy: float, steps: int, pause_s: float) -> None:
+        """Moves the left button, held, from the middle of the first element that fits, so many pixels in all."""
+        x, y = self._middle(selector)
+        for step in range(steps + 2):
+            kind = "mousePressed" if step == 0 else "mouseReleased" if step > steps else "mouseMoved"
+            share = min(step, steps) / steps
+            place = {"x": x + share * dx, "y": y + share * dy}
+            self._call("Input.dispatchMouseEvent", type=kind, **place, button="left", buttons=1, clickCount=1)
+            time.sleep(pause_s)
 
     def press(self, key: str) -> None:
         """Presses a key that has the focus's attention, such as ArrowRight."""
@@ -91,6 +101,11 @@ class Page:
     def prefer(self, scheme: str) -> None:
         """``light`` or ``dark``, as a system's setting would."""
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def _middle(self, selector: str) -> list[float]:
+        """Where in the window the first element that fits is, in pixels."""
+        found = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
+        return self.evaluate(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({found})")
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1

@@ -26,9 +26,13 @@ def enlarged(image: np.ndarray) -> np.ndarray:
 
 
 def error_map(image: np.ndarray, reference: np.ndarray, scale: float = ERROR_SCALE) -> np.ndarray:
-    """RMS difference over the channels as (H, W, 3) uint8 colours: matplotlib's inferno from 0 to ``scale``."""
-    error = np.sqrt(np.mean(np.square(image - reference), axis=-1))
-    return _colours()[to_uint8(error / scale)]
+    """RMS difference over the channels as (H, W, 3) uint8 colours: ``heat`` from 0 to ``scale``."""
+    return heat(np.sqrt(np.mean(np.square(image - reference), axis=-1)) / scale)
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """Values from 0 to 1, clipped there, as uint8 colours with a last axis of 3: matplotlib's inferno."""
+    return _colours()[to_uint8(values)]
 
 
 def triptych(

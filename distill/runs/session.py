@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -25,6 +27,8 @@ from distill.training.live_sampler import LiveRaySampler
 from distill.training.on_device import training_precision
 from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource
 from distill.training.trainer import Trainer
+from distill.viewer.subjects import training_subject
+from distill.viewer.training_view import check_view, watched
 from kernels.dispatch import chosen_implementations
 from kernels.ray_samples import Cells
 from machine.devices import choose_device, device_name
@@ -84,6 +88,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     """
     check_assets(config)
     check_tensorboard(config)
+    check_view(config)
     device = choose_device(config)
     training_precision(config, device)
     folder = RunFolder(config, root)
@@ -124,7 +129,8 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     nets = config.eval.lpips_nets
     weights = threading.Thread(target=lambda: [backbone_weights(net) for net in nets], daemon=True)
     weights.start()  # a download, the first time: it need not wait for the end of training
-    trainer.run()
+    with _watched(config, teacher, model, folder, device) as trainer.between_steps:
+        trainer.run()
     _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
     if trainer.stopped_by is not None:
         _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
@@ -139,6 +145,17 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     if result.status == ExitCode.COLLAPSED:
         _log.warning("tools/check_alignment.py with the same --config, --set, --assets and --output finds out why")
     return result.status
+
+
+def _watched(
+    config: Config, teacher: Teacher, model: Model, folder: RunFolder, device: torch.device
+) -> AbstractContextManager[Callable[[], float]]:
+    """What training does between steps: shows the student, where ``logging.view`` asks for it."""
+    if not config.logging.view:
+        return nullcontext(lambda: 0.0)
+    cameras = teacher.views.cameras
+    subject = training_subject(config, teacher, model, folder, device)
+    return watched(subject, max(cameras.width, cameras.height))
 
 
 def make_trainer(

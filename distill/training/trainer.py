@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,6 +97,8 @@ class Trainer:
         self.progress = Progress(seconds=seconds_before, seconds_before=seconds_before)
         self.stopped_by: int | None = None
         """Number of the signal that ended the run early."""
+        self.between_steps: Callable[[], float] = lambda: 0.0
+        """Called after each step; the seconds that it gives do not count as training time."""
 
     def fraction_done(self) -> float:
         """0 to 1, by steps or by time, whichever will end the run first."""
@@ -140,6 +143,7 @@ class Trainer:
                 result = self.take_step()
                 self.sampler.advance(len(result.batch.rays))
                 pace.rays += len(result.batch.rays)
+                start += self.between_steps()
                 progress.seconds = time.perf_counter() - start
                 # The last step ends when the time is over already: the bar is full, not more than full.
                 bar.n = min(progress.seconds if train.max_seconds else progress.step, bar.total)

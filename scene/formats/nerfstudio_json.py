@@ -98,6 +98,21 @@ def in_world(path: Path, content: dict[str, Any], poses: Tensor, data: DataConfi
     return poses
 
 
+def out_of_world(path: Path, poses: Tensor, data: DataConfig) -> Tensor:
+    """(N, 4, 4) float64 poses as a new file at ``path``, of this format and without an ``applied_transform``, is to
+    have them: ``in_world`` undone.
+
+    Raises:
+        InputError: as ``in_world``.
+    """
+    world, poses = _world(path, {}, data), poses.double()
+    if world is None:
+        return poses
+    matrix, factor = world
+    poses[:, :3, 3] /= factor
+    return torch.linalg.inv(matrix) @ poses
+
+
 def points_world(path: Path, content: dict[str, Any], data: DataConfig) -> Tensor | None:
     """(4, 4) float64, by which the points of ``ply_file_path`` come to where ``in_world`` puts the cameras.
 

@@ -1,0 +1,1 @@
+"""Students and teachers looked at in a browser, from wherever its camera is."""

@@ -1,0 +1,128 @@
+"""What the viewer looks at: a student while it trains or from a file, or Gaussians alone, and its surroundings."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from distill.model.checkpoint import load_checkpoint
+from distill.model.model import Model, restore_model
+from distill.model.view_renderers import RenderView, gaussians_renderer
+from distill.viewer.pictures import Pictures
+from distill.viewer.viewpoints import DatasetCamera, Viewpoint, dataset_cameras, named_cameras, outside
+from machine.devices import choose_device
+from machine.run_folder import RunFolder
+from settings.config import Config
+from settings.errors import InputError
+from settings.loading import config_from_text, load_config
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+from teacher.sources import Teacher, source_of
+
+_KEYFRAMES = "keyframes.json"  # beside a run's checkpoints
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Subject:
+    """What is looked at.
+
+    Attributes:
+        title: what it is, in a line.
+        config: the run's.
+        pictures: draws it.
+        cameras: the dataset's; there may be none.
+        keyframes: the file of its camera path.
+    """
+
+    title: str
+    config: Config
+    pictures: Pictures
+    cameras: list[DatasetCamera]
+    keyframes: Path
+
+    def start(self) -> Viewpoint:
+        """Where one begins: at the first held-out camera, else the first, else outside the scene box."""
+        first = next((camera for camera in self.cameras if camera.held_out), self.cameras[0] if self.cameras else None)
+        return outside(self.pictures.box) if first is None else first.viewpoint
+
+    def load_teacher(self) -> None:
+        """Draws the teacher too from now on, where the config names Gaussians that can be read; else says why not."""
+        if self.pictures.teacher is not None:
+            return
+        try:
+            gaussians = source_of(self.config).gaussians()
+            if gaussians is None:
+                _log.warning("the student is shown alone: the config names no Gaussians (teacher.ply)")
+                return
+            self.pictures.teacher = teacher_renderer(self.config, gaussians)
+        except InputError as error:
+            _log.warning("the student is shown alone, since its teacher cannot be: %s", error)
+
+
+def teacher_renderer(config: Config, gaussians: Gaussians) -> RenderView:
+    """Draws a config's Gaussians as ``tools/render_path.py`` films them."""
+    drawn = {"device": choose_device(config), "drawing": source_of(config).drawing(gaussians)}
+    return gaussians_renderer(Rasterizer(gaussians, config.teacher.rasterizer, **drawn))
+
+
+def student_subject(
+    checkpoint: Path, config_file: Path | None, overrides: list[str], assets: Path | None, root: Path
+) -> Subject:
+    """A checkpoint's or a compact file's student; its teacher comes with ``load_teacher``.
+
+    Args:
+        config_file: instead of the config that the checkpoint carries.
+        root: where ``results/`` are, for the keyframes.
+
+    Raises:
+        InputError: the checkpoint or the config is missing, damaged, or does not fit the other.
+    """
+    state = load_checkpoint(checkpoint, "cpu")
+    if config_file is None:
+        config = config_from_text(state["config"], checkpoint, overrides, assets)
+    else:
+        config = load_config(config_file, overrides, assets)
+    device = choose_device(config)
+    model = restore_model(config, state, checkpoint, device)
+    model.student.eval()
+    pictures = Pictures(model, None, model.grid.box, device, config.render.background_rgb)
+    title = f"{config.scene}/{config.run}, {checkpoint.name}: {model.student.kind}, step {state['step']}"
+    return Subject(title, config, pictures, _cameras(config), RunFolder(config, root).results / _KEYFRAMES)
+
+
+def gaussians_subject(config: Config, root: Path) -> Subject:
+    """The Gaussians of ``teacher.ply`` alone, with the cameras that are found for them.
+
+    Raises:
+        InputError: their file is missing or damaged.
+    """
+    source, device = source_of(config), choose_device(config)
+    gaussians = source.gaussians()
+    box, _ = source.box(gaussians, None)
+    pictures = Pictures(None, teacher_renderer(config, gaussians), box, device, config.render.background_rgb)
+    title = f"{config.teacher.ply.name}: {len(gaussians.means):,} Gaussians"
+    return Subject(title, config, pictures, _cameras(config), RunFolder(config, root).results / _KEYFRAMES)
+
+
+def training_subject(
+    config: Config, teacher: Teacher, model: Model, folder: RunFolder, device: torch.device
+) -> Subject:
+    """A student while it trains, with its teacher where that can be drawn from anywhere."""
+    pictures = Pictures(model, None, model.grid.box, device, config.render.background_rgb)
+    if teacher.gaussians is not None:
+        pictures.teacher = teacher_renderer(config, teacher.gaussians)
+    title = f"{config.scene}/{config.run}, training: {model.student.kind}"
+    cameras = named_cameras(teacher.views.names, teacher.views.cameras, teacher.views.holdout)
+    return Subject(title, config, pictures, cameras, folder.results / _KEYFRAMES)
+
+
+def _cameras(config: Config) -> list[DatasetCamera]:
+    try:
+        return dataset_cameras(source_of(config))
+    except InputError as error:
+        _log.warning("there are no cameras to jump to: %s", error)
+        return []

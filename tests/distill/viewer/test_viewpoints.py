@@ -1,0 +1,52 @@
+"""Cameras in a browser's terms and in ours, and those of a dataset."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from distill.viewer.viewpoints import Viewpoint, common_up, dataset_cameras, outside
+from scene.rays import SceneBox, project
+from settings.loading import load_config
+from teacher.sources import source_of
+from tests.toy_configs import BRICKS
+
+
+def test_a_browsers_camera_looks_where_it_says():
+    """viser's looks down +Z with +Y down; its identity looks along the world's z, what is down there is at y > 0."""
+    view = Viewpoint.of_browser(np.array([1.0, 0, 0, 0]), np.array([0.0, 0, -2]), math.pi / 2)
+    np.testing.assert_allclose(view.ahead, [0, 0, 1])
+    row, col, depth, _ = project(view.cameras(40, 20), 0, torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]))
+    assert depth.tolist() == [2, 2]
+    torch.testing.assert_close(row, torch.tensor([12.5, 10.0]))  # 90 degrees over 20 rows: 10 rows at a slope of 1
+    torch.testing.assert_close(col, torch.tensor([22.5, 20.0]))
+
+
+def test_a_viewpoint_goes_to_the_browser_and_back(look_at):
+    cameras = look_at([(2.0, 1.0, 0.5), (-1.0, 0.3, 3.0)], width=24, height=20, focal=30.0)
+    for index in range(2):
+        view = Viewpoint.of_camera(cameras, index)
+        assert view.fov == pytest.approx(2 * math.atan(10 / 30))
+        back = Viewpoint.of_browser(view.wxyz, view.position, view.fov)
+        np.testing.assert_allclose(back.c2w, view.c2w, atol=1e-6)
+        again = back.cameras(24, 20)
+        torch.testing.assert_close(again.c2w[0], cameras.c2w[index], atol=1e-6, rtol=0)
+        torch.testing.assert_close(again.fx, cameras.fx[[index]])
+
+
+def test_the_datasets_cameras_say_which_are_held_out(write):
+    config = load_config(write(BRICKS), ["data.holdout_every=4", "teacher.frames=6"])
+    cameras = dataset_cameras(source_of(config))
+    assert [camera.held_out for camera in cameras] == [True, False, False, False, True, False]
+    assert cameras[3].name == "orbit_003" and cameras[3].aspect == 1
+    assert common_up(cameras)[2] > 0.99
+
+
+def test_without_cameras_one_begins_outside_the_box():
+    view = outside(SceneBox((1.0, 1, 1), (2.0, 3, 2)))
+    middle = np.array([1.5, 2, 1.5])
+    away = middle - view.position
+    np.testing.assert_allclose(away / np.linalg.norm(away), view.ahead, atol=1e-9)
+    assert np.linalg.norm(away) > np.linalg.norm([1, 2, 1]) and view.position[2] > 1.5
+    assert common_up([]).tolist() == [0, 0, 1]

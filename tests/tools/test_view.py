@@ -1,0 +1,89 @@
+"""The viewer's command line: what it takes, what it refuses, and its figures without a browser."""
+
+import sys
+
+import pytest
+
+from distill.model.checkpoint import save_checkpoint
+from distill.viewer.subjects import gaussians_subject, student_subject
+from scene.images import read_image
+from settings.loading import load_config, to_yaml
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import trainer_of
+from tools.view import main, parse_arguments
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A run folder of a student that has not learnt a thing."""
+    folder = tmp_path_factory.mktemp("toy")
+    trainer = trainer_of(write_toy_scene(folder))
+    state = trainer._header() | {"config": to_yaml(trainer.config)}
+    save_checkpoint(trainer.folder.checkpoint_path(1), state)
+    return folder
+
+
+def test_a_run_folder_is_measured_in_every_mode_of_a_student(toy, capsys):
+    assert main([str(toy / "results/toy/first"), "--width", "16", "--measure", "0.02"]) == 0
+    out = capsys.readouterr().out
+    assert "first picture" in out and "| coarse/s |" in out
+    assert [line.split("|")[1].strip() for line in out.splitlines()[4:]] == [
+        *("student", "depth", "alpha", "samples per ray", "occupancy")
+    ]
+
+
+def test_the_teacher_comes_later_and_a_student_without_one_is_shown_alone(toy, caplog):
+    file = toy / "results/toy/first/checkpoints/step_000001.pth"
+    subject = student_subject(file, None, [], None, toy)
+    assert len(subject.cameras) == 17 and subject.start() == subject.cameras[0].viewpoint
+    assert subject.keyframes == toy / "results/toy/first/keyframes.json"
+    subject.load_teacher()
+    assert "side by side" in subject.pictures.modes
+    alone = student_subject(file, None, ["teacher.ply=gone.ply", "data.transforms=gone.json"], toy, toy)
+    alone.load_teacher()
+    assert "teacher" not in alone.pictures.modes and not alone.cameras
+    assert "no cameras to jump to" in caplog.text and "shown alone" in caplog.text and "gone.ply" in caplog.text
+
+
+def test_gaussians_alone(toy, capsys):
+    assert main([str(toy / "point_cloud.ply"), "--width", "16", "--measure", "0.02"]) == 0
+    assert "| teacher |" in capsys.readouterr().out
+    config = load_config(toy / "toy.yaml", ["teacher.kind=gaussians"], toy)
+    assert gaussians_subject(config, toy).pictures.modes == ("teacher", "depth", "alpha")
+
+
+def test_a_sheet_shows_all_modes(toy, tmp_path):
+    sheet = tmp_path / "modes.png"
+    assert main([str(toy / "results/toy/first"), "--width", "16", "--sheet", str(sheet)]) == 0
+    height, width, _ = read_image(sheet).shape
+    assert width == 4 * (400 + 8) + 8 and 800 < height < 900  # two rows of four, enlarged
+    assert main([str(toy / "results/toy/first"), "--width", "16", "--sheet", str(sheet / "no.png")]) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "PATH"),
+        (["gone.pth"], "no such file"),
+        (["gone.ply"], "gone.ply"),
+        (["."], "no checkpoint"),
+        (["--config", "gone.yaml"], "gone.yaml"),
+        (["x.pth", "--up=z"], "--up"),
+        (["x.pth", "--width", "0"], "--width"),
+        (["x.pth", "--measure", "0"], "--measure"),
+    ],
+)
+def test_bad_input_is_named(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, *([] if "--measure" in arguments else ["--measure", "0.01"])]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_without_viser_it_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "viser", None)
+    assert main(["x.pth"]) == 2
+    assert 'pip install "viser>=1.1"' in capsys.readouterr().err
+
+
+def test_it_listens_on_this_machine_alone():
+    assert parse_arguments(["x.pth"]).host == "127.0.0.1"
