@@ -131,6 +131,21 @@ def newest_checkpoint(checkpoints: Path) -> Path | None:
     return next(reversed(_by_time(checkpoints, r"(autosave_)?step_\d{6,}\.pth")), None)
 
 
+def checkpoint_at(path: Path) -> Path:
+    """The checkpoint that a path names: itself, or of a run's folder ``results/<scene>/<run>`` the newest.
+
+    Raises:
+        InputError: a folder without any.
+    """
+    if not path.is_dir():
+        return path
+    newest = newest_checkpoint(path / "checkpoints")
+    if newest is None:
+        expected = "checkpoints/step_*.pth, as in results/<scene>/<run>"
+        raise InputError(path, "run folder", "no checkpoint", expected, "Train first, or name another folder.")
+    return newest
+
+
 def _by_time(folder: Path, pattern: str) -> list[Path]:
     """The files whose names match a pattern, the last written last."""
     found = [path for path in folder.glob("*.pth") if re.fullmatch(pattern, path.name)]

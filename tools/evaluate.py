@@ -26,7 +26,7 @@ from distill.model.checkpoint import evaluated_as, load_checkpoint
 from distill.runs.command_line import add_config_options, given_path, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
-from machine.run_folder import RunFolder, newest_checkpoint
+from machine.run_folder import RunFolder, checkpoint_at
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
@@ -66,7 +66,7 @@ def plan(chosen: argparse.Namespace) -> list[Job]:
 
 
 def _job(path: Path, chosen: argparse.Namespace) -> Job:
-    checkpoint = _checkpoint(path)
+    checkpoint = checkpoint_at(path)
     state = load_checkpoint(checkpoint, "cpu")
     overrides = [*chosen.overrides, *_overrides(chosen)]
     results = _results_folder(checkpoint)
@@ -86,17 +86,6 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     choose_device(config)
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
     return Job(checkpoint, config, root, state["step"])
-
-
-def _checkpoint(path: Path) -> Path:
-    """The checkpoint itself, or the newest of a run folder."""
-    if not path.is_dir():
-        return path
-    newest = newest_checkpoint(path / "checkpoints")
-    if newest is None:
-        expected = "checkpoints/step_*.pth, as in results/<scene>/<run>"
-        raise InputError(path, "run folder", "no checkpoint", expected, "Train first, or name another folder.")
-    return newest
 
 
 def _results_folder(checkpoint: Path) -> Path | None:

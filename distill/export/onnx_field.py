@@ -50,7 +50,7 @@ def write_onnx(path: Path, model: Model, step: int) -> tuple[list[Path], OnnxErr
         The files, and how exact they are.
 
     Raises:
-        InputError: the student cannot be expressed, onnx or onnxruntime is missing, or the files compute something else.
+        InputError: the student cannot be expressed, onnx or onnxruntime is missing, or the results differ.
         OSError: they cannot be written.
     """
     files = {path: field_bytes(model, step)}
@@ -94,7 +94,7 @@ def field_bytes(model: Model, step: int) -> bytes:
 
 
 def shade_bytes(student: Student, step: int) -> bytes:
-    """The ONNX file of ``features`` (n, C), a ray's composited ones over its alpha, ``directions`` -> ``rgb`` (n, 3)."""
+    """The ONNX file of ``features`` (n, C), composited ones over the ray's alpha, ``directions`` -> ``rgb`` (n, 3)."""
     graph = Graph()
     features, directions = graph.input("features", student.channels), graph.input("directions", 3)
     rgb = shade(graph, student, features, direction_basis(graph, directions, student.direction_degree))
