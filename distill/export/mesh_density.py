@@ -11,14 +11,14 @@ from scene.cameras import Cameras
 
 _TRIED = (4, 8, 16, 32, 64, 128, 256)  # times the box's longest side
 _VIEWS, _WIDTH = 4, 200  # looked at
-_MOST_CELLS = 10.0  # an error that counts as much as no surface at all
+_MOST = 0.08  # of that side: an error that counts as much as no surface at all
 
 
 def surface_density(volume: DensityVolume, cameras: Cameras, student: RenderView) -> float:
     """Of a few densities, factors of two apart, the one of least error in the student's views; 1 / world unit.
 
     The error of a pixel in which the student is opaque or a surface is seen is how far its distance is from the
-    student's, at most ten cells, which is also what a surface counts that is missing or should not be there.
+    student's, at most 0.08 of the box's longest side, which a surface that is missing or should not be there counts.
 
     Args:
         cameras: training views, some of which are looked at, at most 200 pixels wide.
@@ -30,8 +30,9 @@ def surface_density(volume: DensityVolume, cameras: Cameras, student: RenderView
     width = min(_WIDTH, chosen.width)
     chosen = chosen.resized(width, max(1, round(chosen.height * width / chosen.width)))
     seen = [student(chosen, index) for index in range(len(chosen))]
-    most, errors = _MOST_CELLS * volume.cell, {}
-    for density in (times / max(volume.model.grid.box.extent) for times in _TRIED):
+    side = max(volume.model.grid.box.extent)
+    most, errors = _MOST * side, {}
+    for density in (times / side for times in _TRIED):
         if errors and density >= volume.highest:
             break
         render, total, pixels = mesh_renderer(volume.surface(density), supersample=1), 0.0, 0

@@ -64,7 +64,8 @@ def save_safetensors(path: Path, state: Mapping[str, Any]) -> int:
         for inner in ("weights", "occupancy"):
             tensors |= {f"far_field.{inner}.{name}": tensor for name, tensor in far_field[inner].items()}
         plain["far_field"] = {"settings": far_field["settings"]}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: the masks of a compact file are one tensor, and safetensors refuses to write that twice.
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "program": "lego_response_distill",
         "format": str(FORMAT),

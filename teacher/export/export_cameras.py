@@ -108,9 +108,7 @@ def _around(
     return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {centre}"
 
 
-def _named_cameras(
-    config: Config, split: str | None, path: Path | None, resolution: int | None
-) -> tuple[Frames, str]:
+def _named_cameras(config: Config, split: str | None, path: Path | None, resolution: int | None) -> tuple[Frames, str]:
     if path is None:
         return source_of(config).frames(split)
     size, transforms = None if resolution is None else (resolution, resolution), config.data.transforms
