@@ -31,7 +31,7 @@ from distill.model.safetensors_file import save_safetensors
 from distill.runs.command_line import add_config_options, add_device_option, given_path, run_command
 from machine.files import output_errors
 from settings.errors import ExitCode, InputError
-from teacher.sources import load_teacher
+from teacher.sources import check_assets, load_teacher
 
 _MIB = 2**20
 _CELLS = 256
@@ -107,6 +107,7 @@ def _check(chosen: argparse.Namespace) -> None:
 
 def _export_mesh(student: LoadedStudent, chosen: argparse.Namespace) -> None:
     path = chosen.mesh
+    check_assets(student.config)
     teacher = load_teacher(student.config)  # it is what the mesh is measured against
     volume, density = DensityVolume(student.model, chosen.mesh_cells), chosen.mesh_density
     if density is None:
