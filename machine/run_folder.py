@@ -131,11 +131,11 @@ def newest_checkpoint(checkpoints: Path) -> Path | None:
     return next(reversed(_by_time(checkpoints, r"(autosave_)?step_\d{6,}\.pth")), None)
 
 
-def checkpoint_in(path: Path) -> Path:
-    """The newest checkpoint of a run folder; of a path that is no folder the path itself.
+def checkpoint_at(path: Path) -> Path:
+    """The checkpoint that a path names: itself, or of a run's folder ``results/<scene>/<run>`` the newest.
 
     Raises:
-        InputError: a folder without checkpoints.
+        InputError: a folder without any.
     """
     if not path.is_dir():
         return path

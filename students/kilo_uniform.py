@@ -28,7 +28,7 @@ from students.base import SHADING, Box, Student, register
 
 MAX_TRAINING_GIB = 8.0
 _BYTES_PER_PARAMETER = 16  # weight, gradient and Adam's two moments
-_LEAST_DENSITY = 1e-6  # 1 / world unit: below it a mixture's colour fades out instead of dividing by nothing
+LEAST_DENSITY = 1e-6  # 1 / world unit: below it a mixture's colour fades out instead of dividing by nothing
 
 
 class KiloUniformSettings(Section):
@@ -152,7 +152,7 @@ class KiloUniformStudent(Student):
 
     def fused_field(self) -> GroupedField:
         networks = self.density_networks, self.color_networks
-        where = self.box, self.grid, self.blend, _LEAST_DENSITY
+        where = self.box, self.grid, self.blend, LEAST_DENSITY
         return GroupedField(*where, *networks, self.layout, self.direction_degree, self.deferred)
 
     def varying_parts(self) -> list[str]:
@@ -192,7 +192,7 @@ def _mixed(asked: Evaluations, density: Tensor, channels: Tensor, points: int) -
     share = asked.weight * density
     emitted = torch.cat([share[:, None], share[:, None] * channels], dim=-1)
     total = emitted.new_zeros(points, emitted.shape[1]).index_add(0, asked.point, emitted)
-    return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=_LEAST_DENSITY)
+    return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=LEAST_DENSITY)
 
 
 def _layout(settings: KiloUniformSettings) -> GroupedLayout:

@@ -26,7 +26,7 @@ from distill.model.checkpoint import evaluated_as, load_checkpoint
 from distill.runs.command_line import add_config_options, given_path, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
-from machine.run_folder import RunFolder, checkpoint_in
+from machine.run_folder import RunFolder, checkpoint_at
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
@@ -66,7 +66,7 @@ def plan(chosen: argparse.Namespace) -> list[Job]:
 
 
 def _job(path: Path, chosen: argparse.Namespace) -> Job:
-    checkpoint = checkpoint_in(path)
+    checkpoint = checkpoint_at(path)
     state = load_checkpoint(checkpoint, "cpu")
     overrides = [*chosen.overrides, *_overrides(chosen)]
     results = _results_folder(checkpoint)

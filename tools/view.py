@@ -27,7 +27,7 @@ from distill.viewer.browser_view import BrowserView, import_viser
 from distill.viewer.measurement import DEFAULT_WIDTH, measure
 from distill.viewer.subjects import Subject, gaussians_subject, student_subject
 from machine.files import output_errors
-from machine.run_folder import RunFolder, checkpoint_in
+from machine.run_folder import RunFolder, checkpoint_at
 from scene.images import write_image
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, load_config
@@ -122,7 +122,7 @@ def _subject(chosen: argparse.Namespace) -> Subject:
     if option is None:
         if chosen.up is not None:
             raise InputError("command line", "--up", "no Gaussians", "Gaussians alone", "A student has its cameras.")
-        subject = student_subject(checkpoint_in(path), chosen.config, overrides, chosen.assets, chosen.output)
+        subject = student_subject(checkpoint_at(path), chosen.config, overrides, chosen.assets, chosen.output)
     else:
         subject = gaussians_subject(config_of(argparse.Namespace(**vars(chosen), **{option: path})), chosen.output)
     if chosen.keyframes is not None:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.compact.container import MIB, is_compact
+from distill.compact.container import MIB
 from distill.compact.rounded_weights import COARSEST, FINEST, TRIES, TRIES_FROM_AFAR, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
-from distill.model.checkpoint import load_checkpoint
+from distill.model.checkpoint import load_checkpoint, rendering_only
 from distill.model.model import Model, restore_model
 from distill.runs.session import make_sampler
 from distill.training.ray_sampler import RaySource
@@ -102,8 +102,8 @@ def compress(
     if source is None:
         raise InputError(folder.checkpoints, "checkpoint", "none", "a checkpoint to compress", "Train first.")
     state = load_checkpoint(source, device)
-    if is_compact(source):
-        raise InputError(source, "checkpoint", "a compact file", "the checkpoint that it was made of")
+    if (kind := rendering_only(source)) is not None:
+        raise InputError(source, "checkpoint", kind, "the checkpoint that it was made of")
     if "far_field" in state:
         hint = "A compact file holds what is in the scene box alone: distil with far_field.kind: none."
         raise InputError(source, "far_field", "a student with a far field", "one without", hint)

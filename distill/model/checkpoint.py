@@ -11,6 +11,7 @@ from pydantic import Field
 
 from distill.compact.compact_file import load_compact
 from distill.compact.container import is_compact
+from distill.model.safetensors_file import is_of_compact, is_safetensors, load_safetensors
 from machine.weights_files import in_one_line, read_weights, write_weights
 from scene.rays import SceneBox
 from settings.config import Config
@@ -63,7 +64,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: str | Path, device: torch.device | str) -> dict[str, Any]:
     """Reads a checkpoint; weights only, so a file that holds code is refused, not run.
 
-    Of a compact file what it takes to render its student, see ``load_compact``: no run can go on from it.
+    Of a compact or a safetensors file what it takes to render its student, see ``load_compact`` and
+    ``load_safetensors``: no run can go on from it.
 
     Raises:
         InputError: no such file, not a checkpoint, damaged, of wrong structure, or made by something else.
@@ -74,7 +76,10 @@ def load_checkpoint(path: str | Path, device: torch.device | str) -> dict[str, A
         raise InputError(path, "checkpoint", found, "a checkpoint of this program", "Train first.")
     if is_compact(path):
         return load_compact(path, device)
-    state = read_weights(path, "checkpoint", _EXPECTED, device)
+    if is_safetensors(path):
+        state = load_safetensors(path, device)
+    else:
+        state = read_weights(path, "checkpoint", _EXPECTED, device)
     missing = [key for key in _REQUIRED if key not in state]
     if missing:
         some = ", ".join(f"'{key}'" for key in list(state)[:3])
@@ -87,10 +92,18 @@ def load_checkpoint(path: str | Path, device: torch.device | str) -> dict[str, A
     return state
 
 
+def rendering_only(path: str | Path) -> str | None:
+    """What a file is that holds a student to render and nothing to go on training from; None of other files."""
+    if is_compact(path):
+        return "a compact file"
+    return "a safetensors file" if is_safetensors(path) else None
+
+
 def evaluated_as(config: Config, checkpoint: Path) -> Config:
     """The config with a compact file named in its tag: its figures stand beside those of the student it is made of."""
     words = [*filter(None, config.tag.split("_"))]
-    if "compact" in words or not is_compact(checkpoint):
+    is_rounded = is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint))
+    if "compact" in words or not is_rounded:
         return config
     return config.model_copy(update={"tag": "_".join([*words, "compact"])})
 

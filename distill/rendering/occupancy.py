@@ -70,6 +70,14 @@ class OccupancyGrid(nn.Module):
         """Share of the box's cells that are sampled."""
         return self.occupied.float().mean().item()
 
+    def occupied_at(self, positions: Tensor) -> Tensor:
+        """(N,) bool: which world positions (N, 3) may be sampled, those in the box and in an occupied cell."""
+        device = positions.device
+        cell = ((positions - constant(self.box.lower, device)) * (1 / self.cell_size)).floor().long()
+        last = constant(self.shape, device, torch.int64) - 1
+        x, y, z = cell.clamp(min=0).minimum(last).unbind(-1)
+        return self.box.contains(positions) & (self.occupied[x, y, z] != 0)
+
     def bound_by_teacher(self, mask: Tensor) -> None:
         """Starts from the teacher's cells (X, Y, Z); nothing outside them will ever be sampled."""
         self.teacher.copy_(mask)

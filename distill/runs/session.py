@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from distill.alignment.before_training import check_before_training, explained_errors
-from distill.compact.container import MIB, is_compact
+from distill.compact.container import MIB
 from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.losses.supervision import FeatureSupervision, supervise
-from distill.model.checkpoint import evaluated_as, load_checkpoint
+from distill.model.checkpoint import evaluated_as, load_checkpoint, rendering_only
 from distill.model.model import Model, build_model, restore_model, restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
@@ -202,9 +202,9 @@ def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     if resume is None:
         return None
     if resume != "auto":
-        if is_compact(resume):
+        if (kind := rendering_only(resume)) is not None:
             hint = "It holds what rendering takes; go on from the checkpoint that it was made of."
-            raise InputError(resume, "--resume", "a compact file", "a checkpoint to go on from", hint)
+            raise InputError(resume, "--resume", kind, "a checkpoint to go on from", hint)
         return Path(resume)
     latest = folder.latest_checkpoint()
     if latest is None:

@@ -60,7 +60,8 @@ def views_to_export(
     Args:
         gaussians: the teacher's, where there is a PLY: they bound the scene.
         split: ``transforms_<split>.json`` beside ``data.transforms``.
-        path: a transforms JSON of poses, images or not.
+        path: a transforms JSON of poses, images or not; where nothing says their size, not the dataset either, they are
+            squares of ``resolution``.
         orbit, spiral: number of frames of one round about the scene, or of rounds that rise and sink again.
         frames: ``"START:STOP:STEP"`` of those.
         resolution: width in pixels, height follows; None: the dataset's own, for bricks ``data.resolution``.
@@ -69,7 +70,9 @@ def views_to_export(
         InputError: no cameras to be had, the files they are in are missing or damaged, or a picture of that width is
             more than the memory can hold.
     """
-    dataset, source = _named_cameras(config, split, path)
+    if resolution is not None and resolution < 1:
+        raise InputError("--resolution", "width", resolution, "at least 1 pixel")
+    dataset, source = _named_cameras(config, split, path, resolution)
     for name, make, count in (("orbit", orbit_path, orbit), ("spiral", spiral_path, spiral)):
         if count is not None:
             dataset, source = _around(config, gaussians, dataset, name, make, count)
@@ -77,8 +80,6 @@ def views_to_export(
     native = (dataset.cameras.width, dataset.cameras.height)
     size = native
     if resolution is not None:
-        if resolution < 1:
-            raise InputError("--resolution", "width", resolution, "at least 1 pixel")
         size = (resolution, max(1, round(native[1] * resolution / native[0])))
     check_pictures_fit(size, 1, DRAWN_BYTES, "width", "--resolution")
     # Pictures of several sizes are none of these cameras'.
@@ -107,10 +108,10 @@ def _around(
     return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {centre}"
 
 
-def _named_cameras(config: Config, split: str | None, path: Path | None) -> tuple[Frames, str]:
+def _named_cameras(config: Config, split: str | None, path: Path | None, resolution: int | None) -> tuple[Frames, str]:
     if path is None:
         return source_of(config).frames(split)
-    size, transforms = None, config.data.transforms
+    size, transforms = None if resolution is None else (resolution, resolution), config.data.transforms
     if transforms is not None and transforms.is_file():
         cameras = load_frames(transforms, data=config.data).cameras
         size = (cameras.width, cameras.height)

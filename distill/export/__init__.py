@@ -1,0 +1,1 @@
+"""Students for other programs: ONNX of the field, meshes of its surface."""

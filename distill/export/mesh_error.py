@@ -1,0 +1,91 @@
+"""How poor a mesh is: its pictures and distances beside the student's, both against the teacher's held-out views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from distill.evaluation.comparison_pictures import triptych
+from distill.evaluation.evaluator import background_of
+from distill.evaluation.frame_metrics import References, Render
+from distill.evaluation.results import Row, shown
+from distill.model.view_renderers import Rendering, RenderView
+from distill.rendering.renderer import RenderedFrame
+from machine.files import write_csv
+from scene.frames import spread
+from scene.images import write_image
+from settings.config import Config
+from teacher.views.teacher_views import TeacherViews
+
+MOST_FRAMES = 24
+_FIGURES = ("psnr", "psnr_foreground", "psnr_blank", "depth_abs", "depth_rel", "alpha_iou")
+_COLUMNS = ("subject", "frame", "name", *_FIGURES)
+
+
+class MeshError(NamedTuple):
+    """A row a frame and subject, ``mesh`` and ``student``, with the figures of an evaluation; and their means."""
+
+    rows: list[Row]
+    means: dict[str, Row]
+
+    def text(self) -> str:
+        """Two sentences."""
+        mesh, student = self.means["mesh"], self.means["student"]
+        frames = len(self.rows) // 2
+        text = (
+            f"against the teacher in {frames} held-out views: mesh {shown(mesh['psnr'], '.2f')} dB, student "
+            f"{shown(student['psnr'], '.2f')} dB, a blank picture {shown(mesh['psnr_blank'], '.2f')} dB"
+        )
+        if mesh["depth_abs"] is None:
+            return f"{text}. The teacher's depth is not known."
+        return (
+            f"{text}. Distance to the teacher's depth: mesh {mesh['depth_abs']:.4g} ({mesh['depth_rel']:.2%}), "
+            f"student {shown(student['depth_abs'], '.4g')} world units; silhouettes overlap by "
+            f"{shown(mesh['alpha_iou'], '.3f')}."
+        )
+
+
+def measure_mesh(
+    config: Config, views: TeacherViews, mesh: RenderView, student: RenderView, stem: Path, progress: bool = True
+) -> MeshError:
+    """Measures at most 24 of the held-out views, evenly spread (of all, where none is held out), at the views' size.
+
+    Writes ``<stem>_error.csv``, a row a frame and subject and then the means, and ``<stem>_view.png``: teacher, mesh
+    and error of the frame in the middle by PSNR.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    held = views.holdout.nonzero()[:, 0].tolist() or range(len(views))
+    background = background_of(views, config)
+    references = References(views, ("teacher",), background, {})
+    rows: list[Row] = []
+    for index in tqdm(spread(held, MOST_FRAMES), "measure the mesh", unit="frame", disable=not progress, leave=False):
+        for subject, render in (("mesh", mesh), ("student", student)):
+            frame = _on(render(views.cameras, index), background)
+            figures = references.measure(index, frame, None)["teacher"]
+            named = {"subject": subject, "frame": index, "name": views.names[index]}
+            rows.append(named | {name: figures[name] for name in _FIGURES})
+    means = {subject: _mean([row for row in rows if row["subject"] == subject]) for subject in ("mesh", "student")}
+    together = [{"subject": subject, "frame": "mean", **figures} for subject, figures in means.items()]
+    write_csv(stem.with_name(f"{stem.name}_error.csv"), [*rows, *together], _COLUMNS)
+    ours = sorted((row for row in rows if row["subject"] == "mesh"), key=lambda row: row["psnr"])
+    middle = ours[len(ours) // 2]
+    picture = _on(mesh(views.cameras, middle["frame"]), background).image / np.float32(255)
+    title = f"{middle['name']}: mesh {middle['psnr']:.2f} dB"
+    sheet = triptych(references.image(middle["frame"], "teacher"), picture, title, render_name="mesh")
+    write_image(stem.with_name(f"{stem.name}_view.png"), sheet)
+    return MeshError(rows, means)
+
+
+def _on(view: Rendering, background: tuple[float, float, float]) -> Render:
+    return Render.of(RenderedFrame(view.over(background), view.alpha, view.distance), 0.0)
+
+
+def _mean(rows: list[Row]) -> Row:
+    """Of each figure over the frames that have it; None without any."""
+    known = {name: [row[name] for row in rows if row[name] is not None] for name in _FIGURES}
+    return {name: float(np.mean(values)) if values else None for name, values in known.items()}

@@ -1,0 +1,1 @@
+"""For scripts: load a student or Gaussians and render a camera, in a line each."""

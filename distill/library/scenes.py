@@ -1,0 +1,153 @@
+"""Students and Gaussians for scripts: loaded by a line each, rendered by the same call. docs/library.md shows how.
+
+Arguments are called as the options of the command lines are, and mean the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from distill.model.checkpoint import load_checkpoint
+from distill.model.model import Model, restore_model
+from distill.model.view_renderers import Rendering, RenderView, gaussians_renderer, student_renderer
+from distill.runs.given_scene import given_scene
+from machine.devices import choose_device
+from machine.run_folder import checkpoint_at
+from scene.cameras import Cameras
+from scene.formats import load_frames
+from scene.frames import frame_slice
+from settings.config import Config
+from settings.errors import InputError
+from settings.loading import config_from_text, load_config
+from teacher.gaussians import Gaussians
+from teacher.rasterizer import Rasterizer
+from teacher.sources import source_of
+
+
+class LoadedStudent:
+    """A trained student.
+
+    Attributes:
+        model: the student with its occupancy, in evaluation mode.
+        config: of its run, with what was changed.
+        step: training steps behind it.
+        checkpoint: the file it is from.
+        device: where it is.
+    """
+
+    def __init__(self, model: Model, config: Config, step: int, checkpoint: Path, device: torch.device) -> None:
+        self.model, self.config, self.step, self.checkpoint, self.device = model, config, step, checkpoint, device
+
+    def render(self, cameras: Cameras, index: int = 0) -> Rendering:
+        """One of some cameras at their size: premultiplied rgb, alpha and distance, on the CPU."""
+        return self._render(cameras, index)
+
+    @cached_property
+    def _render(self) -> RenderView:
+        return student_renderer(self.model, self.device)
+
+
+class LoadedSplat:
+    """3D Gaussians, drawn by the CPU's own rasteriser, which needs no compiler, or on CUDA by gsplat.
+
+    Attributes:
+        gaussians: as they were read.
+        rasterizer: of them.
+    """
+
+    def __init__(self, gaussians: Gaussians, rasterizer: Rasterizer) -> None:
+        self.gaussians, self.rasterizer = gaussians, rasterizer
+        self._render = gaussians_renderer(rasterizer)
+
+    def render(self, cameras: Cameras, index: int = 0) -> Rendering:
+        """One of some cameras at their size: premultiplied rgb, alpha and distance, on the CPU."""
+        return self._render(cameras, index)
+
+
+def load_student(
+    checkpoint: str | Path,
+    *,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    assets: str | Path | None = None,
+    device: str | None = None,
+) -> LoadedStudent:
+    """A student to render. Of its config only rendering, device and kernels matter; no asset has to be there.
+
+    Args:
+        checkpoint: a ``.pth``, a compact ``.lrd``, a ``.safetensors``, or a run's folder, whose newest is taken.
+        config: a YAML to take instead of the checkpoint's own.
+        overrides: as after ``--set``: ``["render.step_size=0.01"]``.
+        assets: root of relative asset paths.
+        device: auto, cpu, cuda or cuda:N; None: as the config says.
+
+    Raises:
+        InputError: one of these is not in order, or the file is damaged.
+    """
+    path = checkpoint_at(Path(checkpoint))
+    overrides = [*overrides, *([] if device is None else [f"device={device}"])]
+    state = load_checkpoint(path, "cpu")
+    if config is None:
+        chosen = config_from_text(state["config"], path, overrides, assets)
+    else:
+        chosen = load_config(config, overrides, assets)
+    there = choose_device(chosen)
+    model = restore_model(chosen, state, path, there)
+    model.student.eval()
+    return LoadedStudent(model, chosen, state["step"], path, there)
+
+
+def load_splat(splat: str | Path, *, overrides: Sequence[str] = (), device: str | None = None) -> LoadedSplat:
+    """Gaussians to draw, from ``.ply``, ``.npz``, ``.spz``, ``.splat`` or SOG.
+
+    Where the file or graphdeco's files beside it say at which width they were fitted, thin ones keep their look at
+    other widths too, see ``Drawing``.
+
+    Args:
+        overrides: as after ``--set``: ``["teacher.rasterizer=torch"]``.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        InputError: the file is missing, damaged or something else.
+    """
+    config = splat_config(splat, overrides, device)
+    source = source_of(config)
+    source.check()
+    gaussians = source.gaussians()
+    drawn = {"device": choose_device(config), "drawing": source.drawing(gaussians)}
+    return LoadedSplat(gaussians, Rasterizer(gaussians, config.teacher.rasterizer, **drawn))
+
+
+def splat_config(splat: str | Path, overrides: Sequence[str] = (), device: str | None = None) -> Config:
+    """The config that ``--splat FILE`` stands for.
+
+    Raises:
+        InputError: as ``load_config``.
+    """
+    config, layers = given_scene(argparse.Namespace(config=None, splat=Path(splat)))
+    return load_config(config, [*overrides, *([] if device is None else [f"device={device}"])], layers=layers)
+
+
+def load_cameras(cameras: str | Path, *, resolution: int | None = None, frames: str | None = None) -> Cameras:
+    """The cameras of a dataset: a transforms JSON, a COLMAP model, or the folder of a trained model.
+
+    Args:
+        resolution: width in pixels, height follows; None: the dataset's own. Where neither the dataset nor a picture
+            says a size, they are squares of it.
+        frames: ``"START:STOP:STEP"``, as a Python slice.
+
+    Raises:
+        InputError: missing, damaged, or of no known size.
+    """
+    if resolution is not None and resolution < 1:
+        raise InputError("resolution", "width", resolution, "at least 1 pixel")
+    found = load_frames(cameras, image_size=None if resolution is None else (resolution, resolution)).cameras
+    chosen = found[frame_slice(frames, len(found), "frames", "frames")]
+    if resolution is None:
+        return chosen
+    return chosen.resized(resolution, max(1, round(found.height * resolution / found.width)))
