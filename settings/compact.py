@@ -29,11 +29,6 @@ class CompactConfig(Section):
         le=1,
         description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more",
     )
-    shrink: float = Field(
-        0.5,
-        ge=0,
-        description="how far a weight shrinks towards zero in a training step, in rounding steps times `train.lr`",
-    )
     price: float = Field(
         0.15, ge=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"
     )
