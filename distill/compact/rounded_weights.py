@@ -223,17 +223,17 @@ class RoundedWeights:
             each.shown = each.put(each.scaled.round().masked_fill_(each.zero, 0))
 
     @torch.no_grad()
-    def keep(self, lr: float, rays: int, rgb_loss: Tensor | float) -> None:
+    def keep(self, lr: float, rays: int, rgb_loss: Tensor) -> None:
         """Takes over what the training step has changed since ``show``, and lets the bits pull.
 
         Args:
             lr: the step's learning rate.
             rays: that it was taken with.
-            rgb_loss: what it found.
+            rgb_loss: () that it found; where it is not finite, no step was taken, and nothing pulls.
         """
         # A mean of errors squared, of residuals that are independent, has this many times its gradients' squares as
         # curvature (Gauss and Newton's); of absolute errors nearly so.
-        curvature = 1.5 * rays / (rgb_loss + _LEAST_LOSS)
+        curvature = 1.5 * rays / (rgb_loss.nan_to_num(torch.inf) + _LEAST_LOSS)
         for each in self._rounded:
             each.scaled += (each.parameter.view(each.part.shape) - each.shown) / each.steps
             if self._rate.weight > 0:

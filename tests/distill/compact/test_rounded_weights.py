@@ -74,6 +74,15 @@ def test_bits_pull_weights_towards_zero_as_hard_as_their_weight_says(training):
     assert sizes[1] < 0.95 * sizes[0]
 
 
+def test_a_step_that_was_not_taken_leaves_the_weights_alone(training):
+    rounded, _, _, _ = training("loss.rate.weight=1000")
+    before = rounded._rounded[0].scaled.clone()
+    rounded.show()
+    for loss in (torch.nan, torch.inf):
+        rounded.keep(0.01, 100, torch.tensor(loss))
+    torch.testing.assert_close(rounded._rounded[0].scaled, before, rtol=1e-6, atol=1e-6)
+
+
 def test_a_pull_is_the_slope_of_the_code_length_as_adam_sees_it(training):
     rounded, _, _, _ = training("compact.price=0.25")
     rounded.coarseness = 1e-6
