@@ -30,10 +30,13 @@ from students.hash_grid import HashGridStudent
 
 # Steps of the rounding are first tried this fine; twice as coarse is a bit less for each weight.
 FINEST, COARSEST = 1e-12, 1.0
-TRIES = 5
+FROM_AFAR, NEARBY = 4.0, 1.1
+"""Factors of the coarseness for the first move of a search: of any size, and of one that training has followed."""
+_TRIES = 5
 _LEAST_PART = 0.03  # of an interval, that a try cuts off
 # Of the mean importance of its kind, what each weight is taken to have at least: single moments are noisy.
 _SHARED = np.float32(0.5)
+# Of magnitudes, in steps, of Adam's second moments, and of the colour loss: below these nothing is divided by them.
 _LEAST_MEAN, _LEAST_MOMENT, _LEAST_LOSS = 0.01, 1e-30, 1e-8
 
 
@@ -182,7 +185,7 @@ class RoundedWeights:
         room = (most_bytes - self._fixed) * 8
         self.coarseness *= float(np.clip(self.bits / room, 0.5, 2.0)) ** 0.5
 
-    def seek(self, excess: Callable[[], float], factor: float, tries: int = TRIES) -> None:
+    def seek(self, excess: Callable[[], float], factor: float, tries: int = _TRIES) -> None:
         """Finds the coarseness nearest to where something is no longer in excess, and rounds by it.
 
         False position on a logarithmic scale (the Illinois rule): some six tries where halving takes twenty.
@@ -193,13 +196,14 @@ class RoundedWeights:
             tries: after an interval is known.
         """
         place, move = math.log(self.coarseness), math.log(factor)
+        finest, coarsest = math.log(FINEST), math.log(COARSEST)
         good = bad = None
         while good is None or bad is None:
             found = self._excess_at(place, excess)
             good, bad = (good, (place, found)) if found > 0 else ((place, found), bad)
-            if not math.log(FINEST) < place < math.log(COARSEST):
+            if not finest < place < coarsest:
                 break
-            place, move = place + (move if found > 0 else -move), 2 * move
+            place, move = min(max(place + (move if found > 0 else -move), finest), coarsest), 2 * move
         stayed = 0  # for how many tries one end has: the good one below 0
         for _ in range(tries if good and bad else 0):
             (here, below), (there, above) = good, bad

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from distill.compact.container import MIB, is_compact
-from distill.compact.rounded_weights import RoundedWeights
+from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import Model, restore_model
@@ -36,7 +36,6 @@ from teacher.sources import Teacher, check_assets, load_teacher
 _FRAMES = 24
 # Of a wanted loss, what is aimed at while training is under way: its end makes up for more than half.
 _LOSS_AIMED_AT = 3.0
-_FACTOR = 1.1  # by which rounding becomes finer or coarser at first, once it has been followed
 _LOOKS = (0.4, 0.6, 0.8)
 _log = logging.getLogger(__name__)
 
@@ -182,10 +181,10 @@ class _Search:
                 found, least = f"{most / MIB:g}", f"more than {weights.fixed / MIB:.4f}"
                 hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
                 raise InputError("--target-mib", "size", found, least, hint)
-            weights.seek(lambda: math.log(weights.size() / most), 4.0)
+            weights.seek(lambda: math.log(weights.size() / most), FROM_AFAR)
         else:
             most_at_first = _LOSS_AIMED_AT * self._wanted.most_loss_db
-            weights.seek(lambda: self._loss() - most_at_first, 0.25)
+            weights.seek(lambda: self._loss() - most_at_first, 1 / FROM_AFAR)
         self._loss_at_first = self._loss()
 
     def follow(self) -> None:
@@ -222,9 +221,9 @@ class _Search:
         """The file within the size or the loss that is nearest to it, and its loss; None if none tried is."""
         wanted, weights = self._wanted, self._weights
         if wanted.most_bytes is None:
-            weights.seek(lambda: self._loss() - wanted.most_loss_db, 1 / _FACTOR)
+            weights.seek(lambda: self._loss() - wanted.most_loss_db, 1 / NEARBY)
         else:
-            weights.seek(lambda: math.log(len(weights.file()) / wanted.most_bytes), _FACTOR)
+            weights.seek(lambda: math.log(len(weights.file()) / wanted.most_bytes), NEARBY)
         file, loss = weights.file(), self._loss()
         fits = loss <= wanted.most_loss_db if wanted.most_bytes is None else len(file) <= wanted.most_bytes
         return (file, loss) if fits else None

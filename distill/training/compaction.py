@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from distill.compact.container import MIB
-from distill.compact.rounded_weights import RoundedWeights
+from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.training.step import StepResult, TrainingStep
 from machine.files import write_atomically
 from settings.compact import CompactConfig
 from settings.errors import InputError
-
-_FACTOR = 1.1  # by which rounding becomes finer or coarser at first, once it has been followed
 
 
 class Compaction:
@@ -85,7 +83,7 @@ class Compaction:
         if self._weights is None:
             self._begin()
         weights = self._weights
-        weights.seek(lambda: math.log(len(weights.file()) / self._most_bytes), _FACTOR)
+        weights.seek(lambda: math.log(len(weights.file()) / self._most_bytes), NEARBY)
         write_atomically(path, weights.file())
 
     def state(self) -> dict[str, Any] | None:
@@ -107,7 +105,7 @@ class Compaction:
         # Losses on the encoding know its features; nothing else does.
         weights.begin(decorrelate=self._step.features is None)
         self._check_room(weights.fixed)
-        weights.seek(lambda: math.log(weights.size() / self._most_bytes), 4.0)
+        weights.seek(lambda: math.log(weights.size() / self._most_bytes), FROM_AFAR)
 
     def _check_room(self, taken: float) -> None:
         if self._most_bytes <= taken:
