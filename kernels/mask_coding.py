@@ -21,7 +21,7 @@ def code_mask(mode: int, coder: np.ndarray, data: np.ndarray, cells: np.ndarray)
     padded = np.pad(cells, [(_BEHIND, _BEYOND)] * 3)
     strides = padded.strides
     before = np.array([sum(a * b for a, b in zip(step, strides, strict=True)) for step in _BEFORE], dtype=np.int64)
-    models = new_models(1 << len(_BEFORE))
+    models = new_models(1 << len(_BEFORE), 0)
     _code_cells(mode, coder, data, models, padded.reshape(-1), np.array(cells.shape), np.array(strides), before)
     if mode == DECODE:
         cells[...] = padded[tuple(slice(_BEHIND, -_BEYOND) for _ in range(3))]

@@ -19,8 +19,8 @@ UNARY = 14
 _TAIL = 20  # most bits of what is beyond ``UNARY``
 LARGEST = UNARY + (1 << _TAIL) - 1
 """Most magnitude of an integer."""
-MODELS = 2 + UNARY + _TAIL
-"""Models that an integer takes in one context."""
+MODELS = 1 + UNARY + _TAIL
+"""Models that an integer takes in one context, that of its sign apart."""
 # A probability, of 2**32, stays this far from 0 and 1: no decision is for free, so bytes bound what they can hold.
 _LEAST = 1 << 22
 DECISIONS_PER_BYTE = 6000
@@ -33,9 +33,9 @@ _COSTS = np.rint(-_UNIT * np.log2((np.arange(4096) + 0.5) / 4096)).astype(np.int
 _LOW, _RANGE, _HELD, _HELD_BYTES, _PLACE, _CODE, _BITS = range(7)
 
 
-def new_models(contexts: int) -> np.ndarray:
-    """(contexts * MODELS,) int64: what the models of some contexts know, which is nothing."""
-    return np.full(contexts * MODELS, 1 << 31 << 8, dtype=np.int64)
+def new_models(contexts: int, signs: int) -> np.ndarray:
+    """(contexts * MODELS + signs,) int64: what the models of some contexts, then of some signs, know: nothing."""
+    return np.full(contexts * MODELS + signs, 1 << 31 << 8, dtype=np.int64)
 
 
 def new_coder(mode: int, data: np.ndarray) -> np.ndarray:
@@ -121,17 +121,20 @@ def decide(mode, coder, data, models, place, bit):
 
 
 @njit(**COMPILED)
-def code_integer(mode, coder, data, models, context, value):
-    """Codes an integer of at most ``LARGEST`` in magnitude with the models of a context; gives it back."""
+def code_integer(mode, coder, data, models, context, sign, value):
+    """Codes an integer of at most ``LARGEST`` in magnitude with the models of a context; gives it back.
+
+    ``sign`` is the place of the model of its sign.
+    """
     place = context * MODELS
     if not decide(mode, coder, data, models, place, 1 if value else 0):
         return 0
-    negative = decide(mode, coder, data, models, place + 1, 1 if value < 0 else 0)
+    negative = decide(mode, coder, data, models, sign, 1 if value < 0 else 0)
     size, found = abs(value), 1
-    while found <= UNARY and decide(mode, coder, data, models, place + 1 + found, 1 if size > found else 0):
+    while found <= UNARY and decide(mode, coder, data, models, place + found, 1 if size > found else 0):
         found += 1
     if found > UNARY:
-        found += _code_tail(mode, coder, data, models, place + 2 + UNARY, size - found)
+        found += _code_tail(mode, coder, data, models, place + 1 + UNARY, size - found)
     return -found if negative else found
 
 
@@ -148,16 +151,16 @@ def _code_tail(mode, coder, data, models, place, value):
 
 
 @njit(**COMPILED)
-def bits_of_integer(models, context, value):
+def bits_of_integer(models, context, sign, value):
     """Bits that an integer would take; of what is beyond ``UNARY``, about."""
     place = context * MODELS
     if not value:
         return _cost(models, place, 0) / _UNIT
-    cost = _cost(models, place, 1) + _cost(models, place + 1, 1 if value < 0 else 0)
+    cost = _cost(models, place, 1) + _cost(models, sign, 1 if value < 0 else 0)
     size, found = abs(value), 1
     while found <= UNARY and size > found:
-        cost += _cost(models, place + 1 + found, 1)
+        cost += _cost(models, place + found, 1)
         found += 1
     if found > UNARY:
         return cost / _UNIT + 2 * np.log2(size - UNARY + 1.0)
-    return (cost + _cost(models, place + 1 + found, 0)) / _UNIT
+    return (cost + _cost(models, place + found, 0)) / _UNIT

@@ -1,8 +1,8 @@
 """Rows of integers as bits: a hash table's entries, the weights of cells' networks; and the integers worth their bits.
 
-What an integer is likely to be follows from those before it: the integers before it in its row, and those of its column
-in neighbouring rows. ``strides`` (3,) says how many rows back these are, 0 for none; ``classes`` (columns,) which
-columns have their statistics in common.
+What an integer is likely to be follows from those before it: its magnitude from the integers before it in its row and
+those of its column in neighbouring rows, its sign from the sum of the latter. ``strides`` (3,) says how many rows back
+these are, 0 for none; ``classes`` (columns,) which columns have their statistics in common.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ _BEFORE = 4  # integers of its row that an integer is judged by
 _SIZES = np.array([0, 1, 2, 3, 4, 5, 5, 6, 6, 6, *[7] * 5, *[8] * 10], dtype=np.int64)
 _LARGE = 9
 _NEAR = 3
+_SIDE = 3  # most of the neighbours' sum that signs are told apart by
+_SIDES = 2 * _SIDE + 1
 
 
 def models_of(classes: np.ndarray) -> np.ndarray:
     """Fresh models for rows of these columns."""
-    return new_models((int(classes.max()) + 1) * (_LARGE + 1) * _NEAR)
+    count = int(classes.max()) + 1
+    return new_models(count * (_LARGE + 1) * _NEAR, count * _SIDES)
 
 
 @njit(**COMPILED, **INNER)
-def _context(values, row, column, first, strides, classes):
-    """By the magnitudes of the integers before it, and of those of its column nearby."""
-    before = near = 0
+def _context(models, values, row, column, first, strides, classes):
+    """By the magnitudes of the integers before it, and of those of its column nearby; and the place of its sign."""
+    before = near = side = 0
     if column:
         for k in range(max(0, column - _BEFORE), column):
             before += abs(values[row, k])
@@ -37,8 +40,10 @@ def _context(values, row, column, first, strides, classes):
     for stride in strides:
         if stride and row - stride >= first:
             near += abs(values[row - stride, column])
+            side += values[row - stride, column]
     size = _SIZES[before] if before < len(_SIZES) else _LARGE
-    return (classes[column] * (_LARGE + 1) + size) * _NEAR + min(near, _NEAR - 1)
+    context = (classes[column] * (_LARGE + 1) + size) * _NEAR + min(near, _NEAR - 1)
+    return context, len(models) - classes[column] * _SIDES - 1 - _SIDE + min(max(side, -_SIDE), _SIDE)
 
 
 @njit(**COMPILED)
@@ -50,8 +55,8 @@ def code_rows(mode, coder, data, models, values, stored, first, last, strides, c
     for row in range(first, last):
         if stored[row]:
             for column in range(values.shape[1]):
-                context = _context(values, row, column, first, strides, classes)
-                values[row, column] = code_integer(mode, coder, data, models, context, values[row, column])
+                context, sign = _context(models, values, row, column, first, strides, classes)
+                values[row, column] = code_integer(mode, coder, data, models, context, sign, values[row, column])
 
 
 @njit(**COMPILED)
@@ -69,13 +74,13 @@ def round_rows(coder, models, scaled, worth, values, stored, first, last, stride
     for row in range(first, last):
         if stored[row]:
             for column in range(values.shape[1]):
-                context = _context(values, row, column, first, strides, classes)
+                context, sign = _context(models, values, row, column, first, strides, classes)
                 wanted, value = scaled[row, column], worth[row, column]
                 nearest = np.int64(np.rint(wanted))
-                best, least = np.int64(0), value * wanted * wanted + bits_of_integer(models, context, 0)
+                best, least = np.int64(0), value * wanted * wanted + bits_of_integer(models, context, sign, 0)
                 for candidate in (nearest, nearest - 1 if nearest > 0 else nearest + 1):
                     if candidate and abs(candidate) <= abs(nearest):
-                        cost = value * (wanted - candidate) ** 2 + bits_of_integer(models, context, candidate)
+                        cost = value * (wanted - candidate) ** 2 + bits_of_integer(models, context, sign, candidate)
                         if cost < least:
                             best, least = candidate, cost
-                values[row, column] = code_integer(COUNT, coder, nothing, models, context, best)
+                values[row, column] = code_integer(COUNT, coder, nothing, models, context, sign, best)

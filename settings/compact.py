@@ -19,7 +19,7 @@ class CompactConfig(Section):
         0.4, gt=0, le=1, description="with `target_mib`: the last part of the run, which makes the file"
     )
     round_every: int = Field(20, ge=1, description="training steps between choices of integers, which take the CPU")
-    seconds: float = Field(50.0, gt=0, description="tools/compress.py: time to spend, measuring and writing apart, s")
+    seconds: float = Field(40.0, gt=0, description="tools/compress.py: time to spend, measuring and writing apart, s")
     max_steps: int | None = Field(
         None, ge=1, description="tools/compress.py: training steps to take at most; null: no limit"
     )
@@ -28,11 +28,6 @@ class CompactConfig(Section):
         gt=0,
         le=1,
         description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more",
-    )
-    shrink: float = Field(
-        0.5,
-        ge=0,
-        description="how far a weight shrinks towards zero in a training step, in rounding steps times `train.lr`",
     )
     price: float = Field(
         0.15, ge=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"

@@ -209,6 +209,7 @@ _RETIRED: dict[str, Any] = {
     "train.points_per_step": ...,
     "features.level": "sample",
     "features.balance": None,
+    "compact.shrink": ...,
 }
 
 

@@ -94,6 +94,14 @@ class FeatureLossConfig(EarlyTerm):
     """The projected tap against the teacher's features, normalised by their mean and deviation over the scene."""
 
 
+class RateLossConfig(Section):
+    """What bits of a compact file cost while weights are trained rounded."""
+
+    weight: float = Field(
+        1.0, ge=0, description="factor of the bits, in what the rounding pays for one (`compact.price`); 0: off"
+    )
+
+
 class LossConfig(Section):
     """What training minimises: the weighted sum of the terms."""
 
@@ -101,6 +109,7 @@ class LossConfig(Section):
     alpha: AlphaLossConfig = Field(AlphaLossConfig(), description="accumulated alpha")
     depth: DepthLossConfig = Field(DepthLossConfig(), description="expected distance")
     distortion: DistortionLossConfig = Field(DistortionLossConfig(), description="spread of a ray's weight")
+    rate: RateLossConfig = Field(RateLossConfig(), description="bits of the compact file")
     density: DensityLossConfig = Field(DensityLossConfig(), description="density of samples")
     color: ColorLossConfig = Field(ColorLossConfig(), description="colour of samples")
     feature_l2: FeatureLossConfig = Field(FeatureLossConfig(), description="features, mean square error")

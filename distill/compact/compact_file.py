@@ -26,7 +26,7 @@ from settings.sections import FromList, Section
 from students import STUDENTS, build_student
 from students.base import Student
 
-FORMAT = 1
+FORMAT = 2
 UNITS = "lengths in world units, density in 1 / world unit, colours sRGB in [0, 1]"
 MAX_PARAMETERS = 1 << 28
 """Most parameters of a student in a compact file: 1 GiB."""
@@ -105,7 +105,8 @@ def load_compact(path: Path, device: torch.device | str) -> dict[str, Any]:
     """
     plain, sections = read_container(path)
     if plain.get("format") != FORMAT:
-        raise InputError(path, "format", plain.get("format"), FORMAT, "It was written by another version.")
+        hint = "It was written by another version: make it anew of its checkpoint, with tools/compress.py."
+        raise InputError(path, "format", plain.get("format"), FORMAT, hint)
     header = validate(_Header, plain, {}, str(path))
     with restoring(path, FIELD):
         student = _outline(header, path)

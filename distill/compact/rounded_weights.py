@@ -1,14 +1,15 @@
 """A student in training whose weights are those that its compact file will hold.
 
 A step is taken at the rounded weights (``show``); what it changes is added to weights that are not rounded, which the
-next step's are rounded from (``keep``: a straight-through estimate). Then these shrink towards zero, or their part's
-centre, as the rate asks: by a share of their step. What no ray needs is zero in the end, and takes next to no bits. How
-fine steps are follows from Adam's second moments, which say how much the loss depends on a weight; a table's features
-are decorrelated first.
+next step's are rounded from (``keep``: a straight-through estimate). Then the bits pull: a step of Adam's down the
+slope of the code length, to zero or to their part's centre. What no ray needs is zero in the end, and takes next to no
+bits. How fine steps are follows from Adam's second moments, which say how much the loss depends on a weight; a table's
+features are decorrelated first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,20 +24,26 @@ from distill.compact.parts import Integers, Part, steps_of
 from distill.compact.rounding import exponents_of, means_of, round_part
 from distill.compact.transform_coding import decorrelate_features
 from settings.compact import CompactConfig
+from settings.losses import RateLossConfig
 from students.base import Student
 from students.hash_grid import HashGridStudent
 
 # Steps of the rounding are first tried this fine; twice as coarse is a bit less for each weight.
 FINEST, COARSEST = 1e-12, 1.0
-TRIES, TRIES_FROM_AFAR = 8, 20
+FROM_AFAR, NEARBY = 4.0, 1.1
+"""Factors of the coarseness for the first move of a search: of any size, and of one that training has followed."""
+_TRIES = 5
+_LEAST_PART = 0.03  # of an interval, that a try cuts off
 # Of the mean importance of its kind, what each weight is taken to have at least: single moments are noisy.
 _SHARED = np.float32(0.5)
+# Of magnitudes, in steps, of Adam's second moments, and of the colour loss: below these nothing is divided by them.
+_LEAST_MEAN, _LEAST_MOMENT, _LEAST_LOSS = 0.01, 1e-30, 1e-8
 
 
 @dataclass
 class _Rounded:
     """A parameter on its way: its part, its weights less the centre at first and now, these in steps of the rounding
-    (rows, columns), and what they are rounded with.
+    (rows, columns), what they are rounded with, and how far the bits pull them, see ``RoundedWeights.keep``.
     """
 
     parameter: nn.Parameter
@@ -49,6 +56,7 @@ class _Rounded:
     zero: Tensor
     values: np.ndarray
     shown: Tensor | None = None
+    pull: Tensor | None = None
 
     def put(self, integers: Tensor) -> Tensor:
         """Gives the parameter the weights of some integers; returns them."""
@@ -67,6 +75,7 @@ class RoundedWeights:
         header: gives a checkpoint, for all that a compact file holds beside weights.
         path: of the checkpoint, for messages.
         compact: the settings.
+        rate: of the bits that training is charged for.
 
     Raises:
         InputError: the student is too large for a compact file.
@@ -79,8 +88,10 @@ class RoundedWeights:
         header: Callable[[], Mapping[str, Any]],
         path: Path,
         compact: CompactConfig,
+        rate: RateLossConfig,
     ) -> None:
-        self._student, self._moments, self._header, self._path, self._compact = student, moments, header, path, compact
+        self._student, self._moments, self._header, self._path = student, moments, header, path
+        self._compact, self._rate = compact, rate
         self._device = next(student.parameters()).device
         self.parts = compact_parts(header(), path)
         self.coarseness = 1e-7
@@ -166,6 +177,7 @@ class RoundedWeights:
             each.values, bits = round_part(each.part, scaled, importance, exponents, price)
             self.bits += bits
             each.zero = torch.from_numpy(each.values == 0).to(self._device)
+            each.pull = self._pull(each, importance, price)
 
     def follow(self, most_bytes: int) -> None:
         """Rounds anew, and makes steps finer or coarser as the size asks."""
@@ -173,17 +185,40 @@ class RoundedWeights:
         room = (most_bytes - self._fixed) * 8
         self.coarseness *= float(np.clip(self.bits / room, 0.5, 2.0)) ** 0.5
 
-    def bisect(self, good: float, bad: float, is_good: Callable[[], bool], tries: int) -> None:
-        """Halves the range from a good coarseness to a bad one, on a logarithmic scale; rounds by its good end."""
-        for _ in range(tries):
-            self.coarseness = float(np.sqrt(good * bad))
-            self.round()
-            if is_good():
-                good = self.coarseness
+    def seek(self, excess: Callable[[], float], factor: float, tries: int = _TRIES) -> None:
+        """Finds the coarseness nearest to where something is no longer in excess, and rounds by it.
+
+        False position on a logarithmic scale (the Illinois rule): some six tries where halving takes twenty.
+
+        Args:
+            excess: of the weights as they are rounded; monotone in the coarseness, at most 0 where all is well.
+            factor: of coarseness, for the first move from what is in excess.
+            tries: after an interval is known.
+        """
+        place, move = math.log(self.coarseness), math.log(factor)
+        finest, coarsest = math.log(FINEST), math.log(COARSEST)
+        good = bad = None
+        while good is None or bad is None:
+            found = self._excess_at(place, excess)
+            good, bad = (good, (place, found)) if found > 0 else ((place, found), bad)
+            if not finest < place < coarsest:
+                break
+            place, move = min(max(place + (move if found > 0 else -move), finest), coarsest), 2 * move
+        stayed = 0  # for how many tries one end has: the good one below 0
+        for _ in range(tries if good and bad else 0):
+            (here, below), (there, above) = good, bad
+            place = here + (there - here) * min(max(below / (below - above), _LEAST_PART), 1 - _LEAST_PART)
+            found = self._excess_at(place, excess)
+            if found > 0:
+                good, bad, stayed = (here, below / 2 if stayed < 0 else below), (place, found), min(stayed, 0) - 1
             else:
-                bad = self.coarseness
-        self.coarseness = good
+                good, bad, stayed = (place, found), (there, above / 2 if stayed > 0 else above), max(stayed, 0) + 1
+        self._excess_at((good or bad)[0], excess)
+
+    def _excess_at(self, place: float, excess: Callable[[], float]) -> float:
+        self.coarseness = math.exp(place)
         self.round()
+        return excess()
 
     @torch.no_grad()
     def show(self) -> None:
@@ -192,15 +227,22 @@ class RoundedWeights:
             each.shown = each.put(each.scaled.round().masked_fill_(each.zero, 0))
 
     @torch.no_grad()
-    def keep(self, lr: float) -> None:
-        """Takes over what the training step has changed since ``show``.
+    def keep(self, lr: float, rays: int, rgb_loss: Tensor) -> None:
+        """Takes over what the training step has changed since ``show``, and lets the bits pull.
 
         Args:
             lr: the step's learning rate.
+            rays: that it was taken with.
+            rgb_loss: () that it found; where it is not finite, no step was taken, and nothing pulls.
         """
+        # A mean of errors squared, of residuals that are independent, has this many times its gradients' squares as
+        # curvature (Gauss and Newton's); of absolute errors nearly so.
+        curvature = 1.5 * rays / (rgb_loss.nan_to_num(torch.inf) + _LEAST_LOSS)
         for each in self._rounded:
             each.scaled += (each.parameter.view(each.part.shape) - each.shown) / each.steps
-            each.scaled.copy_(nn.functional.softshrink(each.scaled, self._compact.shrink * lr))
+            if self._rate.weight > 0:
+                most = each.pull * (self._rate.weight * lr * curvature)
+                each.scaled -= each.scaled.clamp(-most, most)
 
     @torch.no_grad()
     def content(self) -> list[Integers]:
@@ -220,6 +262,7 @@ class RoundedWeights:
                 "centre": each.centre,
                 "exponents": torch.from_numpy(each.exponents),
                 "values": torch.from_numpy(each.values),
+                "pull": each.pull,
             }
             for each in self._rounded
         }
@@ -240,7 +283,21 @@ class RoundedWeights:
             values, steps = stored["values"].cpu().numpy().reshape(part.shape), self._spread(part, exponents)
             zero = torch.from_numpy(values == 0).to(self._device)
             each = _Rounded(parameters[part.name], part, scaled, scaled, centre, exponents, steps, zero, values)
+            each.pull = stored["pull"].view(part.shape)
             self._rounded.append(each)
+
+    def _pull(self, each: _Rounded, importance: np.ndarray, price: float) -> Tensor:
+        """(rows, columns) how far, in steps, Adam moves a weight towards zero for the bits it takes, at a learning rate
+        and a curvature of 1.
+
+        The slope of the code length is that of integers whose magnitudes are distributed geometrically, with the mean
+        of their group and class; bits cost in training what they cost in rounding.
+        """
+        part = each.part
+        means = np.maximum(means_of(part, np.abs(each.values).astype(np.float32)), _LEAST_MEAN)
+        slope = np.log2(1 + 1 / means) / steps_of(each.exponents) ** 2
+        pull = 0.5 * price * part.spread(slope.astype(np.float32)) / np.sqrt(importance + np.float32(_LEAST_MOMENT))
+        return torch.from_numpy(pull.astype(np.float32)).to(self._device)
 
     def _spread(self, part: Part, exponents: np.ndarray) -> Tensor:
         return torch.from_numpy(part.spread(steps_of(exponents))).to(self._device)

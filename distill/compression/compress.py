@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from distill.compact.container import MIB
-from distill.compact.rounded_weights import COARSEST, FINEST, TRIES, TRIES_FROM_AFAR, RoundedWeights
+from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.model.checkpoint import load_checkpoint, rendering_only
 from distill.model.model import Model, restore_model
@@ -120,7 +121,8 @@ def compress(
     step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
     with restoring(source, "training state"):
         step.restore(state)
-        weights = RoundedWeights(model.student, step.optimizer.state, lambda: state, source, config.compact)
+        settings = config.compact, config.loss.rate
+        weights = RoundedWeights(model.student, step.optimizer.state, lambda: state, source, *settings)
         weights.begin()
     search = _Search(weights, wanted, measure, before)
     search.begin()
@@ -145,7 +147,7 @@ def _train(
             weights.show()
             result = step(first + taken, 1 - compact.rewind * (1 - done))
             sampler.advance(len(result.batch.rays))
-            weights.keep(result.lr)
+            weights.keep(result.lr, len(result.batch.rays), result.terms["rgb"])
             taken += 1
             done = (time.perf_counter() - start) / compact.seconds
             done = min(1.0, max(done, taken / compact.max_steps if compact.max_steps else 0.0))
@@ -179,10 +181,10 @@ class _Search:
                 found, least = f"{most / MIB:g}", f"more than {weights.fixed / MIB:.4f}"
                 hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
                 raise InputError("--target-mib", "size", found, least, hint)
-            weights.bisect(FINEST, COARSEST, lambda: weights.size() > most, TRIES_FROM_AFAR)
+            weights.seek(lambda: math.log(weights.size() / most), FROM_AFAR)
         else:
             most_at_first = _LOSS_AIMED_AT * self._wanted.most_loss_db
-            weights.bisect(FINEST, COARSEST, lambda: self._loss() <= most_at_first, TRIES_FROM_AFAR)
+            weights.seek(lambda: self._loss() - most_at_first, 1 / FROM_AFAR)
         self._loss_at_first = self._loss()
 
     def follow(self) -> None:
@@ -205,24 +207,23 @@ class _Search:
         Raises:
             InputError: what is wanted cannot be had.
         """
-        here = self._weights.coarseness
-        found = self._best(here / 16, here * 16, TRIES)
+        found = self._best()
         if found is None or (self._wanted.most_bytes is not None and found[1] > self._loss_at_first):
             _log.warning("training with rounded weights has not paid in this time: the checkpoint's own are rounded")
             self._weights.restart()
-            found = self._best(FINEST, COARSEST, TRIES_FROM_AFAR)
+            found = self._best()
         if found is None:
             wanted = f"{self._wanted.most_loss_db} dB" if self._wanted.most_bytes is None else "that size"
             raise InputError("--max-loss-db, --target-mib", "file", "none by any rounding", f"one within {wanted}")
         return found
 
-    def _best(self, finest: float, coarsest: float, tries: int) -> tuple[bytes, float] | None:
+    def _best(self) -> tuple[bytes, float] | None:
         """The file within the size or the loss that is nearest to it, and its loss; None if none tried is."""
         wanted, weights = self._wanted, self._weights
         if wanted.most_bytes is None:
-            weights.bisect(finest, coarsest, lambda: self._loss() <= wanted.most_loss_db, tries)
+            weights.seek(lambda: self._loss() - wanted.most_loss_db, 1 / NEARBY)
         else:
-            weights.bisect(coarsest, finest, lambda: len(weights.file()) <= wanted.most_bytes, tries)
+            weights.seek(lambda: math.log(len(weights.file()) / wanted.most_bytes), NEARBY)
         file, loss = weights.file(), self._loss()
         fits = loss <= wanted.most_loss_db if wanted.most_bytes is None else len(file) <= wanted.most_bytes
         return (file, loss) if fits else None

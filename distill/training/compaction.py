@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.compact.container import MIB
-from distill.compact.rounded_weights import COARSEST, FINEST, TRIES, TRIES_FROM_AFAR, RoundedWeights
-from distill.training.step import TrainingStep
+from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
+from distill.training.step import StepResult, TrainingStep
 from machine.files import write_atomically
 from settings.compact import CompactConfig
 from settings.errors import InputError
@@ -28,6 +29,7 @@ class Compaction:
         self, compact: CompactConfig, step: TrainingStep, header: Callable[[], dict[str, Any]], path: Path
     ) -> None:
         self._compact, self._step, self._header, self._path = compact, step, header, path
+        self._settings = compact, step.config.loss.rate
         self._most_bytes = int(compact.target_mib * MIB)
         self._weights: RoundedWeights | None = None
         self._steps = 0
@@ -40,7 +42,7 @@ class Compaction:
         """
         step = self._step
         moments = step.optimizer.state
-        weights = RoundedWeights(step.student, moments, self._header, self._path, self._compact)
+        weights = RoundedWeights(step.student, moments, self._header, self._path, *self._settings)
         self._check_room(weights.least_bytes())
 
     def before_step(self, done: float) -> None:
@@ -60,10 +62,10 @@ class Compaction:
             self._weights.show()
             self._steps += 1
 
-    def after_step(self, lr: float) -> None:
-        """Takes over what the step has changed; ``lr`` is its learning rate."""
+    def after_step(self, result: StepResult) -> None:
+        """Takes over what the step has changed."""
         if self._weights is not None:
-            self._weights.keep(lr)
+            self._weights.keep(result.lr, len(result.batch.rays), result.terms["rgb"])
 
     def figures(self) -> dict[str, float]:
         """For a row of training_metrics.csv: nothing before weights are rounded."""
@@ -80,8 +82,8 @@ class Compaction:
         """
         if self._weights is None:
             self._begin()
-        weights, here = self._weights, self._weights.coarseness
-        weights.bisect(16 * here, here / 16, lambda: len(weights.file()) <= self._most_bytes, TRIES)
+        weights = self._weights
+        weights.seek(lambda: math.log(len(weights.file()) / self._most_bytes), NEARBY)
         write_atomically(path, weights.file())
 
     def state(self) -> dict[str, Any] | None:
@@ -103,7 +105,7 @@ class Compaction:
         # Losses on the encoding know its features; nothing else does.
         weights.begin(decorrelate=self._step.features is None)
         self._check_room(weights.fixed)
-        weights.bisect(FINEST, COARSEST, lambda: weights.size() > self._most_bytes, TRIES_FROM_AFAR)
+        weights.seek(lambda: math.log(weights.size() / self._most_bytes), FROM_AFAR)
 
     def _check_room(self, taken: float) -> None:
         if self._most_bytes <= taken:
@@ -115,5 +117,5 @@ class Compaction:
         step = self._step
         step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
         moments = step.optimizer.state
-        self._weights = RoundedWeights(step.student, moments, self._header, self._path, self._compact)
+        self._weights = RoundedWeights(step.student, moments, self._header, self._path, *self._settings)
         return self._weights

@@ -10,6 +10,7 @@ from kernels.range_coding import (
     DECODE,
     ENCODE,
     LARGEST,
+    MODELS,
     UNARY,
     bits_of_integer,
     code_integer,
@@ -24,17 +25,17 @@ EDGES = [0, 1, -1, UNARY, -UNARY, UNARY + 1, UNARY + 2, -UNARY - 3, LARGEST, -LA
 
 
 def encoded(integers, code=code_integer, end=finish):
-    data, models = np.zeros(100 + 12 * len(integers), np.uint8), new_models(1)
+    data, models = np.zeros(100 + 12 * len(integers), np.uint8), new_models(1, 1)
     coder = new_coder(ENCODE, data)
     for value in integers:
-        code(ENCODE, coder, data, models, 0, value)
+        code(ENCODE, coder, data, models, 0, MODELS, value)
     end(coder, data)
     return data[: place_of(coder)]
 
 
 def decoded(data, count, code=code_integer):
-    coder, models = new_coder(DECODE, data), new_models(1)
-    return [code(DECODE, coder, data, models, 0, 0) for _ in range(count)], place_of(coder)
+    coder, models = new_coder(DECODE, data), new_models(1, 1)
+    return [code(DECODE, coder, data, models, 0, MODELS, 0) for _ in range(count)], place_of(coder)
 
 
 def test_integers_come_back_with_all_bytes_read_and_no_more():
@@ -68,20 +69,20 @@ def test_bytes_are_close_to_the_entropy_and_counted_exactly():
     integers = np.rint(rng.laplace(size=20_000) * 0.5).astype(int)
     shares = np.unique(integers, return_counts=True)[1] / len(integers)
     entropy = -(shares * np.log2(shares)).sum() * len(integers)
-    coder, models = new_coder(COUNT, np.zeros(0, np.uint8)), new_models(1)
+    coder, models = new_coder(COUNT, np.zeros(0, np.uint8)), new_models(1, 1)
     for value in integers:
-        code_integer(COUNT, coder, np.zeros(0, np.uint8), models, 0, value)
+        code_integer(COUNT, coder, np.zeros(0, np.uint8), models, 0, MODELS, value)
     written = 8 * len(encoded(integers.tolist()))
     assert written < 1.02 * entropy
     assert counted_bits(coder) == pytest.approx(written, rel=1e-3, abs=48)
 
 
 def test_the_bits_an_integer_would_take_are_those_it_takes():
-    models = new_models(1)
+    models = new_models(1, 1)
     for value in [3, 0, 0, -2, 5, 0, UNARY]:
-        expected = bits_of_integer(models, 0, value)
+        expected = bits_of_integer(models, 0, MODELS, value)
         coder = new_coder(COUNT, np.zeros(0, np.uint8))
-        code_integer(COUNT, coder, np.zeros(0, np.uint8), models, 0, value)
+        code_integer(COUNT, coder, np.zeros(0, np.uint8), models, 0, MODELS, value)
         assert counted_bits(coder) == pytest.approx(expected)
 
 

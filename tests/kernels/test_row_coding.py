@@ -42,6 +42,15 @@ def test_rows_come_back_and_those_that_are_not_stored_take_nothing():
     assert counted_bits(coder) == 0
 
 
+def test_signs_like_those_of_the_rows_before_take_few_bits():
+    signs, stored, bits = np.random.default_rng(1).choice([-1, 1], (400, 1)), np.ones(400, np.bool_), []
+    for alike in (signs, np.repeat(signs[::20], 20, axis=0)):
+        values, coder = np.tile(alike, 3).astype(np.int32), new_coder(COUNT, NOTHING)
+        code_rows(COUNT, coder, NOTHING, models_of(CLASSES), values, *block(stored))
+        bits.append(counted_bits(coder))
+    assert bits[1] < 0.6 * bits[0]
+
+
 @pytest.mark.parametrize(("worth", "expected"), [(1e6, "nearest"), (0.0, "zero")])
 def test_an_integer_is_the_nearest_where_errors_count_and_zero_where_they_do_not(worth, expected):
     rng = np.random.default_rng(3)

@@ -150,7 +150,7 @@ def test_mutated_bytes_under_a_true_checksum_give_a_student_or_one_message(writt
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"format": 2}, "format"),
+        ({"format": 1}, "format"),
         ({"extra": 1}, "extra"),
         ({"step": -1}, "step"),
         ({"student__kind": "other"}, "student.kind"),

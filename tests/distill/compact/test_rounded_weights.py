@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from distill.compact.compact_file import load_compact
-from distill.compact.rounded_weights import RoundedWeights
+from distill.compact.rounded_weights import FROM_AFAR, RoundedWeights
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import restore_model
 from distill.runs.session import make_sampler
@@ -33,12 +35,14 @@ def training(tmp_path):
         sampler = make_sampler(config, load_teacher(config), model, CPU)
         step = TrainingStep(config, model, sampler, CPU, None, False)
         step.restore(state)
-        rounded = RoundedWeights(model.student, step.optimizer.state, lambda: state, checkpoint, config.compact)
+        settings = config.compact, config.loss.rate
+        rounded = RoundedWeights(model.student, step.optimizer.state, lambda: state, checkpoint, *settings)
         rounded.begin()
 
         def take_step(number=60):
             rounded.show()
-            rounded.keep(step(number, 0.5).lr)
+            result = step(number, 0.5)
+            rounded.keep(result.lr, len(result.batch.rays), result.terms["rgb"])
 
         return rounded, take_step, state, model
 
@@ -51,7 +55,7 @@ def table_in_steps(rounded):
 
 
 def test_what_training_changes_is_kept_where_rounding_hides_it(training):
-    rounded, take_step, _, _ = training("compact.shrink=0", "compact.price=0.000001")
+    rounded, take_step, _, _ = training("loss.rate.weight=0", "compact.price=0.000001")
     before = rounded._rounded[0].scaled.clone()
     take_step()
     moved = rounded._rounded[0].scaled - before
@@ -60,14 +64,48 @@ def test_what_training_changes_is_kept_where_rounding_hides_it(training):
     torch.testing.assert_close(shown, shown.round(), atol=1e-3, rtol=0)
 
 
-def test_weights_shrink_towards_zero(training):
+def test_bits_pull_weights_towards_zero_as_hard_as_their_weight_says(training):
     sizes = []
-    for shrink in (0, 500):
-        rounded, take_step, _, _ = training(f"compact.shrink={shrink}")
+    for weight in (0, 1e5):
+        rounded, take_step, _, _ = training(f"loss.rate.weight={weight}")
         for _ in range(5):
             take_step()
         sizes.append(rounded._rounded[0].scaled.abs().mean())
     assert sizes[1] < 0.95 * sizes[0]
+
+
+def test_a_step_that_was_not_taken_leaves_the_weights_alone(training):
+    rounded, _, _, _ = training("loss.rate.weight=1000")
+    before = rounded._rounded[0].scaled.clone()
+    rounded.show()
+    for loss in (torch.nan, torch.inf):
+        rounded.keep(0.01, 100, torch.tensor(loss))
+    torch.testing.assert_close(rounded._rounded[0].scaled, before, rtol=1e-6, atol=1e-6)
+
+
+def test_a_pull_is_the_slope_of_the_code_length_as_adam_sees_it(training):
+    rounded, _, _, _ = training("compact.price=0.25")
+    rounded.coarseness = 1e-6
+    rounded.round()
+    each = rounded._rounded[0]
+    importance = torch.from_numpy(rounded._importance(each))
+    slope = each.pull * each.steps**2 * importance.sqrt() / (0.5 * 0.25 * 1e-6**2)
+    level = each.part.groups == 0
+    mean = torch.from_numpy(abs(each.values[level][each.part.stored[level]])).double().mean(0)
+    assert mean[0] > 0.05
+    bits_of_one_more = -(mean / (1 + mean)).log2()[0]  # of a geometric distribution
+    torch.testing.assert_close(slope[torch.from_numpy(level)][0, 0], bits_of_one_more.float(), rtol=1e-3, atol=0)
+
+
+def test_a_size_is_found_in_a_few_tries(training, monkeypatch):
+    rounded, _, _, _ = training()
+    rounds, round_once = [], rounded.round
+    monkeypatch.setattr(rounded, "round", lambda: (rounds.append(1), round_once()))
+    for start, most in ((1e-8, 6000), (1e-3, 4000)):
+        rounded.coarseness = start
+        rounds.clear()
+        rounded.seek(lambda most=most: math.log(rounded.size() / most), FROM_AFAR)
+        assert 0.97 * most < rounded.size() <= most and len(rounds) <= 14
 
 
 def test_the_coarser_the_fewer_bits_and_the_checkpoint_s_weights_come_back(training):
@@ -105,7 +143,7 @@ def test_the_student_is_the_file_s(training, tmp_path):
 def test_the_last_rounding_fits_the_size_and_follows_it(training):
     rounded, _, _, _ = training()
     most = int(rounded.fixed) + 400
-    rounded.bisect(1.0, 1e-12, lambda: len(rounded.file()) <= most, 20)
+    rounded.seek(lambda: math.log(len(rounded.file()) / most), FROM_AFAR, 8)
     fine = rounded.coarseness
     assert 0.7 * 400 < len(rounded.file()) - rounded.fixed <= 400
     rounded.coarseness /= 8
@@ -117,7 +155,7 @@ def test_the_last_rounding_fits_the_size_and_follows_it(training):
 def test_a_checkpoint_s_state_goes_on_bit_for_bit(training):
     rounded, take_step, state, model = training()
     take_step()
-    twin = RoundedWeights(model.student, rounded._moments, lambda: state, "x.pth", rounded._compact)
+    twin = RoundedWeights(model.student, rounded._moments, lambda: state, "x.pth", rounded._compact, rounded._rate)
     twin.restore(rounded.state())
     rounded.show()
     shown = {name: value.clone() for name, value in model.student.state_dict().items()}
@@ -126,3 +164,4 @@ def test_a_checkpoint_s_state_goes_on_bit_for_bit(training):
     for name, value in model.student.state_dict().items():
         assert value.equal(shown[name]), name
     assert twin.file() == file and twin.size() == rounded.size()
+    assert all(one.pull.equal(other.pull) for one, other in zip(twin._rounded, rounded._rounded, strict=True))
