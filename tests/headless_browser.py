@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,17 @@ class Page:
         program: as ``find_browser`` gives it.
         file: the page.
         profile: an empty folder for the browser.
+        flags: more of the browser's.
     """
 
-    def __init__(self, program: str, file: Path, profile: Path) -> None:
+    def __init__(self, program: str, file: Path, profile: Path, flags: Sequence[str] = ()) -> None:
         self.requests: list[str] = []
         self.errors: list[str] = []
         self._file, self._number, self._session, self._buffer, self._loaded = file, 0, None, b"", False
         child_in, self._out = os.pipe()
         self._in, child_out = os.pipe()
         os.set_blocking(self._in, False)
-        command = [program, *_FLAGS, f"--user-data-dir={profile}"]
+        command = [program, *_FLAGS, *flags, f"--user-data-dir={profile}"]
         shell = ["bash", "-c", 'i=$1 o=$2; shift 2; exec "$@" 3<&$i 4>&$o', "bash"]
         self._process = subprocess.Popen(
             [*shell, str(child_in), str(child_out), *command],
@@ -66,8 +68,8 @@ class Page:
         os.close(self._out)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, as JSON carries it."""
-        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """The value of a JavaScript expression, or of what it promises, as JSON carries it."""
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise AssertionError(answer["exceptionDetails"]["exception"].get("description"))
         return answer["result"].get("value")
