@@ -65,9 +65,9 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
         raise InputError(source, "cameras", error, "cameras around the scene, that say what is up") from error
     evaluation = RunFolder(evaluated_as(config, run.checkpoint), root).eval_csv(run.step)
     rows = list(read_csv(evaluation).rows.values())
+    page = web_page(run.model, run.checkpoint, f"{config.scene} / {config.run}", start, _facts(run), rows)
     if not rows:
         _log.warning("the page has no figures: there is no evaluation of this student, %s", evaluation)
-    page = web_page(run.model, run.checkpoint, f"{config.scene} / {config.run}", start, _facts(run), rows)
     path = file or run.folder.results / f"{run.checkpoint.stem}.html"
     with output_errors(path, "page"):
         write_atomically(path, page)

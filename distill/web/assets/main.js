@@ -11,17 +11,14 @@ class Viewer {
   constructor(renderer) {
     [this.renderer, this.canvas] = [renderer, renderer.canvas];
     this.camera = new OrbitCamera(data.start);
-    [this.scale, this.strip, this.background] = [1 / 8, 8, "run"];
+    [this.scale, this.strip, this.background] = [COARSEST, 8, "run"];
     followInput(this.canvas, this.camera, () => this.moved());
     new ResizeObserver(() => this.#resize()).observe(this.canvas);
   }
 
   moved() {
     [this.dirty, this.movedAt] = [true, performance.now()];
-    if (!this.running) {
-      this.running = true;
-      requestAnimationFrame(() => this.#frame());
-    }
+    if (!this.running) this.#run();
   }
 
   #resize() {
@@ -31,41 +28,45 @@ class Viewer {
     this.moved();
   }
 
-  #frame() {
-    const now = performance.now(), { width, height } = this.canvas;
-    if (this.dirty) this.#drawCoarse(width, height);
-    else if (this.row < height && now - this.movedAt > REST_MS) this.#refine(width, height);
-    this.running = this.dirty || this.row < height;
-    if (this.running) requestAnimationFrame(() => this.#frame());
+  /** Draws until nothing has moved and the picture is whole; a draw is begun when the one before is there. */
+  async #run() {
+    this.running = true;
+    while (this.dirty || this.row < this.canvas.height) {
+      if (this.dirty) await this.#drawCoarse();
+      else if (performance.now() - this.movedAt > REST_MS) await this.#refine();
+      else await new Promise(requestAnimationFrame);
+    }
+    this.running = false;
   }
 
-  #drawCoarse(width, height) {
-    this.dirty = false;
-    const [coarseWidth, coarseHeight] = [width, height].map((side) => Math.max(1, Math.round(side * this.scale)));
-    const spent = this.#timed(() => this.renderer.drawCoarse(this.#view(coarseWidth, coarseHeight), coarseWidth, coarseHeight));
-    [this.row, this.spent] = [this.scale === 1 ? height : 0, this.scale === 1 ? spent : 0];
-    this.#tell(coarseWidth, coarseHeight, spent);
-    this.scale = Math.min(1, Math.max(COARSEST, this.scale * Math.min(1.5, Math.max(0.5, Math.sqrt(PATIENCE_MS / spent)))));
+  async #drawCoarse() {
+    const { width, height } = this.canvas, scale = this.scale;
+    [this.dirty, this.row, this.spent] = [false, scale === 1 ? height : 0, 0];
+    const size = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
+    const spent = await this.#timed(() => this.renderer.drawCoarse(this.#view(...size), ...size));
+    this.#tell(...size, spent);
+    this.scale = Math.min(1, Math.max(COARSEST, scale * Math.min(1.5, Math.max(0.5, Math.sqrt(PATIENCE_MS / spent)))));
   }
 
-  #refine(width, height) {
-    const last = Math.min(height, this.row + this.strip);
-    const spent = this.#timed(() => this.renderer.draw(this.#view(width, height), width, height, height - last, height - this.row));
-    this.spent += spent;
+  async #refine() {
+    const { width, height } = this.canvas, first = this.row, last = Math.min(height, first + this.strip);
     this.row = last;
+    const spent = await this.#timed(() => this.renderer.draw(this.#view(width, height), width, height, height - last, height - first));
+    this.spent += spent;
     this.strip = Math.max(1, Math.round(this.strip * Math.min(2, Math.max(0.5, PATIENCE_MS / spent))));
-    if (this.row === height) this.#tell(width, height, this.spent);
+    if (last === height) this.#tell(width, height, this.spent);
   }
 
-  #timed(work) {
+  async #timed(work) {
     const start = performance.now();
     work();
-    this.renderer.finish();
-    return Math.max(0.1, performance.now() - start);
+    await this.renderer.finished();
+    return performance.now() - start;
   }
 
   #tell(width, height, spent) {
-    byId("status").textContent = `${width} × ${height}, ${spent < 10 ? spent.toFixed(1) : Math.round(spent)} ms`;
+    performance.mark("picture");
+    byId("status").textContent = `${width} × ${height} pixels in ${spent < 1000 ? `${Math.round(spent)} ms` : `${(spent / 1000).toFixed(1)} s`}`;
   }
 
   /** The camera's view in a picture of this size, of which the dataset's fits into it. */
@@ -97,7 +98,10 @@ async function start() {
   return viewer;
 }
 
-window.ready = start().catch((error) => {
+function fail(error) {
   byId("status").textContent = error.message;
   byId("stage").classList.add("failed");
-});
+}
+
+window.addEventListener("unhandledrejection", (event) => fail(event.reason));
+window.ready = start();

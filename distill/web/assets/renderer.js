@@ -27,8 +27,7 @@ class StudentRenderer {
       gl.shaderSource(shader, source);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
-      this.log = gl.getShaderInfoLog(shader);
-      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) throw new Error(`The shader does not compile: ${this.log}`);
+      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) throw new Error(`The shader does not compile: ${gl.getShaderInfoLog(shader)}`);
     }
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(`The shader does not link: ${gl.getProgramInfoLog(program)}`);
@@ -95,9 +94,18 @@ class StudentRenderer {
     return rows;
   }
 
-  /** Waits until all that was drawn is there. */
-  finish() {
-    this.gl.readPixels(0, 0, 1, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, new Uint8Array(4));
+  /** Resolves when all that was drawn is there; the page goes on meanwhile. */
+  finished() {
+    const gl = this.gl, fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        if (gl.isContextLost()) reject(new Error("The GPU was lost: load the page again."));
+        else if (gl.getSyncParameter(fence, gl.SYNC_STATUS) !== gl.SIGNALED) setTimeout(look, 2);
+        else resolve(gl.deleteSync(fence));
+      };
+      setTimeout(look, 0);
+    });
   }
 
   #bindOffscreen(width, height) {
