@@ -20,11 +20,11 @@ from scene.rays import Vector
 _SCRIPTS = ("renderer.js", "orbit.js", "main.js")
 _QUARTERS = 4
 _COLUMNS = {
-    "frames": ("frames", ".0f"),
     "psnr": ("PSNR, dB", ".2f"),
-    "psnr_blank": ("blank picture, dB", ".2f"),
+    "psnr_blank": ("blank, dB", ".2f"),
     "ssim": ("SSIM", ".4f"),
     "lpips_vgg": ("LPIPS (VGG)", ".4f"),
+    "frames": ("frames", ".0f"),
 }
 
 
@@ -92,8 +92,8 @@ def _figures(rows: Sequence[CsvRow]) -> str:
         return "<p>It was not measured: no evaluation of it was found when this page was made.</p>"
     titles = ["frames of", "against", *(title for title, _ in _COLUMNS.values()), ""]
     lines = [_line("th", titles), *(_line("td", _cells(row)) for row in rows)]
-    note = "Frames of holdout were not trained on. A blank picture is the best of one colour: what needs no learning."
-    return f'<div class="scroll"><table><caption>{note}</caption>{"".join(lines)}</table></div>'
+    note = "Frames of holdout were not trained on. Blank is the best picture of one colour, which needs no learning."
+    return f'<div class="scroll"><table>{"".join(lines)}</table></div><p class="hint">{note}</p>'
 
 
 def _cells(row: CsvRow) -> list[str]:
