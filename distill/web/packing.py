@@ -53,20 +53,16 @@ def packed_student(model: Model, path: Path) -> PackedStudent:
     field, cells = model.student.fused_field(), model.grid.occupied.to("cpu", torch.uint8).contiguous().numpy()
     parts = parts_of(model.student, model.grid.box, cells, model.grid.resolution, scales_of(model.student))
     stored = {part.name: part.stored for part in parts}
-    web = (
-        hash_grid(field, stored["table"], path)
-        if isinstance(field, HashField)
-        else (kilo_uniform(field, stored["density_networks"], path))
-    )
+    if isinstance(field, HashField):
+        web = hash_grid(field, stored["table"], path)
+    else:
+        web = kilo_uniform(field, stored["density_networks"], path)
     constants = {**web.constants, "DEFERRED": field.deferred, **_marching(model)}
     defined = [f"#define {name} {glsl(value)}" for name, value in constants.items()]
     before, behind = map(asset, web.files)
     files = asset("shared.glsl"), before, web.source, behind, asset("march.glsl")
     places, content = [], bytearray()
-    for texture in (
-        web.texture,
-        _leaps(model, path),
-    ):  # wide types first, so that each begins at a multiple of its width
+    for texture in (web.texture, _leaps(model, path)):  # the wider type first: both begin at a multiple of their width
         values = np.ascontiguousarray(texture.values, np.dtype(texture.type).newbyteorder("<")).tobytes()
         described = {name: value for name, value in vars(texture).items() if name != "values"}
         places.append({**described, "offset": len(content), "length": len(values)})
