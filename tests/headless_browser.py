@@ -69,8 +69,8 @@ class Page:
         os.close(self._out)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, as JSON carries it."""
-        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """The value of a JavaScript expression, or of what it promises, as JSON carries it."""
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise AssertionError(answer["exceptionDetails"]["exception"].get("description"))
         return answer["result"].get("value")

@@ -6,10 +6,6 @@ content security policy admits nothing but the page's own script and style, and 
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -23,6 +19,7 @@ from distill.reports.dashboard.run_files import Problem, Problems, Row
 from distill.reports.dashboard.run_records import Evaluation, Picture, Run
 from distill.reports.dashboard.stage_tables import COLUMNS, FPS, RULES, TITLES, Cell, StageTable, TableRow, measured_on
 from distill.reports.dashboard.stages import RULE, STAGES
+from distill.reports.html_page import html_page, json_for_html
 
 _SCRIPTS = ("format.js", "tables.js", "chart.js", "plots.js", "runs.js", "main.js")
 _CURVE_POINTS = 200  # more than a plot's width shows
@@ -44,12 +41,7 @@ def dashboard_page(
     panels = iter(encode_pictures(list(chain.from_iterable(judged)), problems))
     shots = [[(picture, next(panels)) for picture in pictures] for pictures in judged]
     data = {"stages": STAGES, "runs": [_run_data(run, pictures) for run, pictures in zip(runs, shots, strict=True)]}
-    script = "\n".join(_asset(name) for name in _SCRIPTS)
-    style = _asset("style.css")
     fields = {
-        "policy": f"default-src 'none'; img-src data:; script-src {_hash(script)}; style-src {_hash(style)}",
-        "style": style,
-        "script": script,
         "data": json_for_html(data),
         "root": escape(root_name),
         "built": escape(built),
@@ -57,22 +49,11 @@ def dashboard_page(
         "problems": _problems(problems.found),
         "rules": "".join(f"<li>{escape(rule)}</li>" for rule in (*RULES, RULE)),
     }
-    return re.sub(r"<!--(\w+)-->", lambda mark: fields[mark[1]], _asset("page.html"))
-
-
-def json_for_html(data: Any) -> str:
-    """JSON that no HTML parser takes for markup, whatever the text in it."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+    return html_page(_asset("page.html"), _asset("style.css"), "\n".join(map(_asset, _SCRIPTS)), fields)
 
 
 def _asset(name: str) -> str:
     return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """The policy's word for just this text."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _run_data(run: Run, pictures: Sequence[tuple[Picture, Panels | None]]) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import re
 
 import pytest
 
-from distill.reports.dashboard.page import dashboard_page, json_for_html
+from distill.reports.dashboard.page import dashboard_page
 from distill.reports.dashboard.run_files import Problems
 from distill.reports.dashboard.run_records import read_runs
 from distill.reports.dashboard.stage_tables import stage_tables
+from distill.reports.html_page import json_for_html
 from tests.distill.reports.dashboard.toy_runs import write_run
 from tests.headless_browser import Page, find_browser
 

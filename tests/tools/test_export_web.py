@@ -1,0 +1,56 @@
+"""The command that makes a page of a trained student."""
+
+import pytest
+
+from distill.model.checkpoint import box_state, save_checkpoint, student_state
+from machine.run_folder import RunFolder
+from settings.loading import load_config
+from tests.distill.web.web_students import BOX, STUDENTS, model_of
+from tests.toy_configs import BRICKS
+from tools.export_web import main
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run of the brick scene, its config and its checkpoint."""
+    path = tmp_path / "toy.yaml"
+    path.write_text(BRICKS)
+    model, config = model_of(STUDENTS["deferred networks"]), load_config(path)
+    occupancy = {"resolution": 22, "step": 0.05, "state": model.grid.state_dict()}
+    state = {"step": 7, "student": student_state(model.student), "box": box_state(BOX), "occupancy": occupancy}
+    folder = RunFolder(config, tmp_path)
+    folder.create()
+    save_checkpoint(folder.checkpoint_path(7), {**state, "config": BRICKS})
+    return folder
+
+
+def arguments(run, *more):
+    return ["--config", f"{run.results.parents[2]}/toy.yaml", "--output", f"{run.results.parents[2]}", *more]
+
+
+def test_a_page_holds_the_student_and_its_figures(run, capsys, caplog):
+    assert main(arguments(run)) == 0
+    page = run.results / "step_000007.html"
+    assert capsys.readouterr().out.startswith(f"{page}: 0.0") and "the page has no figures" in caplog.text
+    caplog.clear()
+    run.eval_csv(7).write_text("step,split,reference,frames,psnr\n7,holdout,teacher,8,31.25\n")
+    assert main(arguments(run, "--file", str(run.results / "a.html"))) == 0
+    text = (run.results / "a.html").read_text(encoding="utf-8")
+    assert not caplog.text and "<td>31.25</td>" in text and "<h1>toy / first</h1>" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--checkpoint", "{root}/none.pth"], "no such file"),
+        (["--checkpoint", "{root}/toy.yaml"], "toy.yaml"),
+        (["--file", "{root}"], "page: found Is a directory"),
+        (["--file", "{root}/toy.yaml/a.html"], "page: found"),
+        (["--set", "run=other"], "expected a checkpoint"),
+    ],
+)
+def test_what_cannot_be_is_one_message(run, more, said, capsys):
+    more = [text.format(root=run.results.parents[2]) for text in more]
+    assert main(arguments(run, *more)) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("error: ") == 1
