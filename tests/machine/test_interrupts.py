@@ -10,6 +10,14 @@ from machine.interrupts import Interrupt, SaveClock, Stopped, signals_stop, stop
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
 
 
+@pytest.fixture(autouse=True)
+def _hangups_count():
+    """Whatever started the tests, such as nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_two_signals_wait_for_the_step_and_a_third_does_not(number):
     before = signal.getsignal(number)

@@ -16,8 +16,8 @@ from teacher.depth import DepthKind
 
 @pytest.fixture(scope="module")
 def comparison(comparison, stored_depth):
-    """The same with four frames: each of all the mistakes is searched for."""
-    frames = tuple(spread(range(len(comparison.names)), 4))
+    """The same with three frames: each of all the mistakes is searched for."""
+    frames = tuple(spread(range(len(comparison.names)), 3))
     return replace(comparison, frames=frames, depth=stored_depth(frames, DepthKind.INVERSE_Z))
 
 
