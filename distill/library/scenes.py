@@ -12,8 +12,7 @@ from pathlib import Path
 
 import torch
 
-from distill.model.checkpoint import load_checkpoint
-from distill.model.model import Model, restore_model
+from distill.model.model import Model, restore_alone
 from distill.model.view_renderers import Rendering, RenderView, gaussians_renderer, student_renderer
 from distill.runs.given_scene import given_scene
 from machine.devices import choose_device
@@ -23,7 +22,7 @@ from scene.formats import load_frames
 from scene.frames import frame_slice
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import config_from_text, load_config
+from settings.loading import load_config
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
@@ -91,15 +90,8 @@ def load_student(
     """
     path = checkpoint_at(Path(checkpoint))
     overrides = [*overrides, *([] if device is None else [f"device={device}"])]
-    state = load_checkpoint(path, "cpu")
-    if config is None:
-        chosen = config_from_text(state["config"], path, overrides, assets)
-    else:
-        chosen = load_config(config, overrides, assets)
-    there = choose_device(chosen)
-    model = restore_model(chosen, state, path, there)
-    model.student.eval()
-    return LoadedStudent(model, chosen, state["step"], path, there)
+    chosen, model, step = restore_alone(path, config, overrides, assets)
+    return LoadedStudent(model, chosen, step, path, model.grid.occupied.device)
 
 
 def load_splat(splat: str | Path, *, overrides: Sequence[str] = (), device: str | None = None) -> LoadedSplat:

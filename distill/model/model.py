@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
 from settings.far_field import FarFieldConfig
+from settings.loading import config_from_text, load_config
 from students import build_student
 from students.base import Student
 from teacher.sources import Teacher, check_assets, teacher_sight
@@ -160,6 +162,28 @@ def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None
     model = restore_model(config, state, path, device)
     model.student.eval()
     return RestoredRun(model, state["step"], device, folder, path)
+
+
+def restore_alone(
+    checkpoint: Path, config_file: str | Path | None, overrides: Sequence[str], assets: str | Path | None
+) -> tuple[Config, Model, int]:
+    """A checkpoint's student in evaluation mode, with its config and the training steps behind it. No asset is needed.
+
+    Args:
+        config_file: instead of the config that the checkpoint carries.
+        overrides, assets: as for ``load_config``.
+
+    Raises:
+        InputError: the checkpoint or the config is missing, damaged, or does not fit the other.
+    """
+    state = load_checkpoint(checkpoint, "cpu")
+    if config_file is None:
+        config = config_from_text(state["config"], checkpoint, overrides, assets)
+    else:
+        config = load_config(config_file, overrides, assets)
+    model = restore_model(config, state, checkpoint, choose_device(config))
+    model.student.eval()
+    return config, model, state["step"]
 
 
 def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> OccupancyGrid:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from distill.model.checkpoint import load_checkpoint
-from distill.model.model import Model, restore_model
+from distill.model.model import Model, restore_alone
 from distill.model.view_renderers import RenderView, gaussians_renderer
 from distill.viewer.pictures import Pictures
 from distill.viewer.viewpoints import DatasetCamera, Viewpoint, dataset_cameras, named_cameras, outside
@@ -17,7 +16,6 @@ from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import config_from_text, load_config
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import Teacher, source_of
@@ -81,16 +79,10 @@ def student_subject(
     Raises:
         InputError: the checkpoint or the config is missing, damaged, or does not fit the other.
     """
-    state = load_checkpoint(checkpoint, "cpu")
-    if config_file is None:
-        config = config_from_text(state["config"], checkpoint, overrides, assets)
-    else:
-        config = load_config(config_file, overrides, assets)
-    device = choose_device(config)
-    model = restore_model(config, state, checkpoint, device)
-    model.student.eval()
+    config, model, step = restore_alone(checkpoint, config_file, overrides, assets)
+    device = model.grid.occupied.device
     pictures = Pictures(model, None, model.grid.box, device, config.render.background_rgb)
-    title = f"{config.scene}/{config.run}, {checkpoint.name}: {model.student.kind}, step {state['step']}"
+    title = f"{config.scene}/{config.run}, {checkpoint.name}: {model.student.kind}, step {step}"
     return Subject(title, config, pictures, _cameras(config), RunFolder(config, root).results / _KEYFRAMES)
 
 
