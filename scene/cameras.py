@@ -51,6 +51,11 @@ class Cameras:
         """Poses and intrinsics by name: ``c2w``, ``fx``, ``fy``, ``cx``, ``cy``."""
         return {name: getattr(self, name) for name in ("c2w", "fx", "fy", "cx", "cy")}
 
+    def same_as(self, other: Cameras) -> bool:
+        """Whether the other cameras see the very same, in the same order."""
+        sizes = (self.width, self.height) == (other.width, other.height)
+        return sizes and all(torch.equal(mine, other.tensors()[name]) for name, mine in self.tensors().items())
+
     def resized(self, width: int, height: int) -> Cameras:
         """The same views at another image size: intrinsics scale with the pixels, per axis."""
         x, y = width / self.width, height / self.height

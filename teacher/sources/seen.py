@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from scene.cameras import Cameras, join_cameras
@@ -48,8 +50,10 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     sight = sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, keep_reach=not live)
     if teacher.images is None or teacher.images.store is not None:  # a few at a time are trained on, unguided
         return sight
-    cameras = teacher.images.cameras[~teacher.images.holdout].to(torch.device("cpu"))
-    images = sight_of_gaussians(rasterizer, cameras, grid)
+    of_images = teacher.images.cameras[~teacher.images.holdout].to(torch.device("cpu"))
+    if not live and of_images.same_as(cameras):  # as in a capture
+        return replace(sight, image_reach=sight.reach)
+    images = sight_of_gaussians(rasterizer, of_images, grid)
     return Sight(torch.maximum(sight.cells, images.cells), sight.reach, images.reach)
 
 

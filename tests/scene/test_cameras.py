@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,13 @@ def test_indexing_keeps_a_set_of_cameras():
     assert cameras[[1, 0]].fx.tolist() == [20, 10]
     assert cameras[1:].centers.tolist() == [[5, 6, 7]]
     assert cameras[torch.tensor([True, False])].cx.tolist() == [4]
+
+
+def test_the_same_cameras_are_those_of_equal_poses_intrinsics_and_sizes():
+    cameras = two_cameras()
+    assert cameras.same_as(two_cameras())
+    assert not cameras.same_as(cameras[0]) and not cameras.same_as(cameras.resized(4, 2))
+    assert not cameras.same_as(replace(cameras, cx=cameras.cx + 1))
 
 
 def test_resized_scales_each_axis():
