@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.compositing_numba import CompositeNumba
+from kernels.compositing_numba import LEAST_ALPHA, CompositeNumba, finish_in_place
 from kernels.dispatch import resolve
 
 
@@ -44,6 +44,33 @@ def composite(
 
         run = CompositeTriton.apply
     return Composite(*run(density, rgb, t, dt, offsets))
+
+
+def finish(
+    rgb: Tensor,
+    alpha: Tensor,
+    distance: Tensor,
+    termination: float,
+    background: tuple[float, float, float],
+    *,
+    implementation: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A picture of accumulated rays: rgb (R, 3) on the background, in [0, 1]; alpha (R,); expected distance (R,).
+
+    Args:
+        rgb, alpha, distance: as ``Composite`` has them; overwritten.
+        termination: a ray whose transmittance is no more was ended, and would have met more: what it has met stands
+            for all of it (as in instant-ngp).
+        implementation: "torch" or, on the CPU, "numba".
+    """
+    if implementation == "numba":
+        finish_in_place(rgb, alpha, distance, termination, background)
+        return rgb, alpha, distance
+    share = torch.where(1 - alpha <= termination, 1 / alpha, 1.0)
+    rgb, alpha, distance = rgb * share[:, None], alpha * share, distance * share
+    rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
+    distance = torch.where(alpha > LEAST_ALPHA, distance / alpha.clamp(min=LEAST_ALPHA), 0.0)
+    return rgb.clamp(0, 1), alpha, distance
 
 
 def _composite_torch(density, rgb, t, dt, offsets):

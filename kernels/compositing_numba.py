@@ -8,7 +8,8 @@ from numba import njit
 
 from kernels.threads import COMPILED, parallel_for
 
-_GRAIN = 512
+LEAST_ALPHA = 1e-4  # less has no distance
+_GRAIN, _GRAIN_OF_PIXELS = 512, 16384
 
 
 class CompositeNumba(torch.autograd.Function):
@@ -78,3 +79,23 @@ def _backward(
             transmittance -= weight
             behind -= weight * value
             grad_density[i] = dt[i] * (max(transmittance, np.float32(0)) * value - behind)
+
+
+def finish_in_place(rgb, alpha, distance, termination, background) -> None:
+    """See ``kernels.compositing.finish``."""
+    numbers = (np.float32(value) for value in (termination, *background))
+    parallel_for(_finish, len(alpha), rgb, alpha, distance, *numbers, grain=_GRAIN_OF_PIXELS)
+
+
+@njit(**COMPILED)
+def _finish(start, stop, rgb, alpha, distance, termination, red, green, blue):
+    zero, one, least = np.float32(0), np.float32(1), np.float32(LEAST_ALPHA)
+    for ray in range(start, stop):
+        share = one / alpha[ray] if one - alpha[ray] <= termination else one
+        opacity = alpha[ray] * share
+        through = one - opacity
+        rgb[ray, 0] = min(max(rgb[ray, 0] * share + through * red, zero), one)
+        rgb[ray, 1] = min(max(rgb[ray, 1] * share + through * green, zero), one)
+        rgb[ray, 2] = min(max(rgb[ray, 2] * share + through * blue, zero), one)
+        distance[ray] = distance[ray] * share / opacity if opacity > least else zero
+        alpha[ray] = opacity

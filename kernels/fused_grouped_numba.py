@@ -27,8 +27,8 @@ from kernels.fused_rays_numba import (
 )
 from kernels.grouped_layout import LEAK
 from kernels.grouped_mlp_numba import encode
-from kernels.layers_numba import BLOCK, LANES, Networks, density_of, pack, padded, run_network
-from kernels.simd import load, store
+from kernels.layers_numba import BLOCK, Networks, density_of, pack, padded, run_network
+from kernels.simd import LANES, load, store
 from kernels.threads import FAST, INNER, parallel_for
 
 _LEAK, _ZERO, _ONE = np.float32(LEAK), np.float32(0), np.float32(1)

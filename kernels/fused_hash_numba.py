@@ -15,6 +15,7 @@ from kernels.fused_rays_numba import (
     drop_ended,
     fill_bases,
     load_color_inputs,
+    load_densities,
     mean_features,
     new_samples,
     new_tile,
@@ -25,7 +26,8 @@ from kernels.fused_rays_numba import (
     tile_count,
 )
 from kernels.hash_encoding_numba import encode_block, new_points
-from kernels.layers_numba import BLOCK, LANES, density_of, pack, padded, run_network
+from kernels.layers_numba import BLOCK, pack, padded, run_network
+from kernels.simd import LANES
 from kernels.threads import FAST, FIRST, parallel_for
 
 _RELU = np.float32(0)
@@ -84,8 +86,7 @@ def _render(
             place_samples(n, rays, tile, samples, corner, scale, points[0])
             encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, FIRST)
             raw = run_network(n, rows, channels, 1, density_network, density_dims, False, _RELU, activations)
-            for s in range(n):
-                density[s] = density_of(raw[s * raw_width])
+            load_densities(n, raw, raw_width, density)
             visible = add_densities(n, step, termination, tile, samples, picture)
             if deferred:
                 for v in range(visible):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.layers_numba import BLOCK, LANES
+from kernels.layers_numba import BLOCK, MAX_RAW
 from kernels.ray_marching_numba import cell_direction, next_bin
 from kernels.ray_samples import COARSE
-from kernels.simd import load, splat, store
+from kernels.simd import LANES, exponential, load, minimum, splat, store
 from kernels.spherical_harmonics_numba import fill_sh_basis
 from kernels.threads import FAST, INNER
 
@@ -168,16 +168,28 @@ def place_samples(n, rays, tile, samples, corner, scale, places):
 
 
 @njit(**FAST, **INNER)
+def load_densities(n, raw, width, density):
+    """Densities of samples from the first of each row of a density network's output."""
+    for s in range(n):
+        density[s] = raw[s * width]
+    most = splat(MAX_RAW, LANES)
+    for s in range(0, n, LANES):
+        store(density, s, exponential(minimum(most, load(density, s, LANES))))
+
+
+@njit(**FAST, **INNER)
 def add_densities(n, step, termination, tile, samples, picture):
     """Composites alpha and distance; returns how many samples are visible, whose colours are still to be added."""
     _, ray_of, _, _, _, _, light, _ = tile
     t, owner, density, weights, shown = samples
     _, alpha, distance = picture
     visible = 0
+    for s in range(0, n, LANES):  # what a sample lets through, where the weights of those before it will be
+        store(weights, s, exponential(load(density, s, LANES) * splat(-step, LANES)))
     for s in range(n):
         r = owner[s]
         if light[r] > termination:
-            left = light[r] * np.exp(-density[s] * step)
+            left = light[r] * weights[s]
             weight = light[r] - left
             light[r] = left
             alpha[ray_of[r]] += weight
@@ -262,9 +274,12 @@ def mean_features(count, width, tile, picture, seen):
 
 @njit(**FAST, **INNER)
 def store_colors(seen, logits, width, tile, picture):
-    """Colours of the rays ``seen``, multiplied by alpha, from rows of logits."""
+    """Colours of the rays ``seen``, multiplied by alpha, from rows of logits, which are overwritten."""
     rgb, alpha, _ = picture
+    zero, one = splat(_ZERO, LANES), splat(_ONE, LANES)
+    for i in range(0, len(seen) * width, LANES):
+        store(logits, i, one / (one + exponential(zero - load(logits, i, LANES))))
     for i in range(len(seen)):
         ray = tile[1][seen[i]]
         for c in range(3):
-            rgb[ray, c] = alpha[ray] / (_ONE + np.exp(-logits[i * width + c]))
+            rgb[ray, c] = alpha[ray] * logits[i * width + c]

@@ -10,11 +10,10 @@ from torch import Tensor
 from kernels.adam import ROWS_PER_FLAG, TouchedRows
 from kernels.hash_layout import PRIME_Y, PRIME_Z, HashLayout
 from kernels.layers_numba import BLOCK
-from kernels.simd import load, maximum, minimum, prefetch, splat, store, to_float, to_integer
+from kernels.simd import LANES, load, maximum, minimum, prefetch, splat, store, to_float, to_integer
 from kernels.threads import FAST, INNER, parallel_for
 
 _GRAIN = 4096
-_LANES = 8
 _PRIMES = np.array([PRIME_Y, PRIME_Z], np.uint32).view(np.int32)
 _PRIME_Y, _PRIME_Z = _PRIMES
 
@@ -54,15 +53,15 @@ def new_points():
 def _corners(n, points, offset, size, resolution, scale, hashed):
     """Fills the table entries and trilinear weights of a block's first n points on one level."""
     x, index, weight = points
-    half, one, zero = splat(np.float32(0.5), _LANES), splat(np.float32(1), _LANES), splat(np.float32(0), _LANES)
-    stretch, base, whole = splat(scale, _LANES), splat(np.int32(offset), _LANES), splat(np.int32(size), _LANES)
-    unit, row = splat(np.int32(1), _LANES), splat(np.int32(resolution), _LANES)
-    prime_y, prime_z, mask = splat(_PRIME_Y, _LANES), splat(_PRIME_Z, _LANES), splat(np.int32(size - 1), _LANES)
+    half, one, zero = splat(np.float32(0.5), LANES), splat(np.float32(1), LANES), splat(np.float32(0), LANES)
+    stretch, base, whole = splat(scale, LANES), splat(np.int32(offset), LANES), splat(np.int32(size), LANES)
+    unit, row = splat(np.int32(1), LANES), splat(np.int32(resolution), LANES)
+    prime_y, prime_z, mask = splat(_PRIME_Y, LANES), splat(_PRIME_Z, LANES), splat(np.int32(size - 1), LANES)
     layer = row * row
-    for k in range(0, n, _LANES):
-        px = minimum(maximum(load(x[0], k, _LANES), zero), one) * stretch + half
-        py = minimum(maximum(load(x[1], k, _LANES), zero), one) * stretch + half
-        pz = minimum(maximum(load(x[2], k, _LANES), zero), one) * stretch + half
+    for k in range(0, n, LANES):
+        px = minimum(maximum(load(x[0], k, LANES), zero), one) * stretch + half
+        py = minimum(maximum(load(x[1], k, LANES), zero), one) * stretch + half
+        pz = minimum(maximum(load(x[2], k, LANES), zero), one) * stretch + half
         ix, iy, iz = to_integer(px), to_integer(py), to_integer(pz)
         fx, fy, fz = px - to_float(ix), py - to_float(iy), pz - to_float(iz)
         if hashed:

@@ -15,10 +15,9 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.simd import load, maximum, splat, store
+from kernels.simd import LANES, load, maximum, splat, store
 from kernels.threads import FAST, INNER
 
-LANES = 8
 ROWS = 4  # samples whose sums are in registers: buffers have room for a multiple
 BLOCK = 64  # samples whose activations are in the caches
 MAX_RAW = np.float32(15)  # of a density's logarithm

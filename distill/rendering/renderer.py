@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
-from kernels.compositing import Composite, composite
+from kernels.compositing import Composite, composite, finish
 from kernels.dispatch import resolve
 from kernels.fused_render import FusedRenderer, fused_refusal
 from kernels.ray_marching import march
@@ -210,14 +210,10 @@ class FrameRenderer:
             if self.far_field is not None:
                 inside, ends = Segment(rgb, alpha, distance), (settings.near, settings.far)
                 rgb, alpha, distance = self.far_field.render_around(inside, rays, *ends, settings.termination)
-            # A ray that was ended would have met more: what it has met stands for all of it (as in instant-ngp).
-            share = torch.where(1 - alpha <= settings.termination, 1 / alpha, 1.0)
-            rgb, alpha, distance = rgb * share[:, None], alpha * share, distance * share
-            rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
-            distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
-            return RenderedFrame(
-                rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
+            rgb, alpha, distance = finish(
+                rgb, alpha, distance, settings.termination, background, implementation=self._implementation
             )
+            return RenderedFrame(rgb.view(height, width, 3), alpha.view(height, width), distance.view(height, width))
 
 
 def renders_fused(student: Student, settings: RenderSettings, device: torch.device) -> bool:

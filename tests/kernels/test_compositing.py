@@ -1,11 +1,11 @@
 """Five samples on three rays by hand, then the fast twins against the torch reference."""
 
-from math import exp, log
+from math import exp, log, nan
 
 import pytest
 import torch
 
-from kernels.compositing import Composite, composite
+from kernels.compositing import Composite, composite, finish
 from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
@@ -228,3 +228,17 @@ def test_samples_beyond_the_last_ray_weigh_nothing_and_have_no_gradient(implemen
     for plain, found in zip(grads, padded_grads, strict=True):
         torch.testing.assert_close(found[:last], plain)
         assert not found[last:].any()
+
+
+@pytest.mark.parametrize("implementation", ["torch", "numba"])
+def test_finishing_a_picture(implementation):
+    """A ray that was ended, one seen through, an empty one, one too bright, one of a broken student."""
+    alpha = torch.tensor([0.996, 0.5, 0.0, 0.25, nan])
+    rgb = alpha.nan_to_num(nan)[:, None] * torch.tensor([0.5, 0.25, 1.0])
+    rgb[3] = 4.0
+    picture = finish(rgb, alpha, alpha * 3.0, 0.005, (1.0, 0.0, 0.5), implementation=implementation)
+    bright = [1.0, 1.0, 1.0]
+    colors = [[0.5, 0.25, 1.0], [0.75, 0.125, 0.75], [1.0, 0.0, 0.5], bright, [nan, nan, nan]]
+    opacities, distances = [1.0, 0.5, 0.0, 0.25, nan], [3.0, 3.0, 0.0, 3.0, 0.0]
+    for found, expected in zip(picture, (colors, opacities, distances), strict=True):
+        torch.testing.assert_close(found, torch.tensor(expected), equal_nan=True, rtol=1e-6, atol=1e-6)

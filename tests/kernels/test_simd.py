@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from kernels.simd import load, maximum, minimum, prefetch, splat, store, to_float, to_integer
+from kernels.simd import LANES, exponential, load, maximum, minimum, prefetch, splat, store, to_float, to_integer
 
 
 @njit
@@ -60,3 +60,20 @@ def test_the_bits_of_a_float16_are_loaded_as_floats():
     halves, out = np.array([0, 0, 1.5, -65504, 6e-8, 0.333], np.float16), np.empty(4, np.float32)
     widened(halves.view(np.int16), (0,) * 4, out)
     np.testing.assert_array_equal(out, halves[2:].astype(np.float32))
+
+
+@njit
+def exponentials(values, out):
+    for i in range(0, len(values), LANES):
+        store(out, i, exponential(load(values, i, LANES)))
+
+
+def test_exponentials():
+    values = np.append(np.linspace(-87, 88, 399), np.nan).astype(np.float32)
+    out = np.empty_like(values)
+    exponentials(values, out)
+    np.testing.assert_allclose(out, np.exp(values), rtol=1e-5)
+    near = np.abs(values) < 1
+    np.testing.assert_allclose(out[near], np.exp(values[near]), rtol=1e-6)
+    exponentials(np.array([-1e30, -88, 89, 1e30, 0, 1, -1, np.inf], np.float32), out)
+    np.testing.assert_allclose(out[:8], np.exp([-87, -87, 88, 88, 0, 1, -1, 88]), rtol=1e-5)
