@@ -28,7 +28,14 @@ class HashGridSettings(Section):
     table_size: PowerOfTwo = Field(32768, le=1 << 26, description="entries per level at most, T")
     base_resolution: int = Field(16, ge=1, description="cells per box side, coarsest level")
     finest_resolution: int = Field(512, ge=1, le=1_000_000, description="cells per box side, finest level")
-    hidden_width: int = Field(32, ge=1, le=4096, description="neurons per hidden layer, both MLPs")
+    hidden_width: int = Field(32, ge=1, le=4096, description="neurons per hidden layer of the MLPs")
+    color_width: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="neurons per hidden layer of the colour MLP; null: hidden_width. With deferred shading, which runs "
+        "it once per ray, a wide one costs little",
+    )
     density_layers: int = Field(1, ge=1, le=64, description="hidden layers of the density MLP")
     color_layers: int = Field(2, ge=1, le=64, description="hidden layers of the colour MLP")
     geo_features: int = Field(15, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
@@ -127,7 +134,7 @@ def _widths(settings: HashGridSettings) -> tuple[list[int], list[int]]:
     width, geo = settings.hidden_width, settings.geo_features
     color_inputs = geo + (settings.direction_degree + 1) ** 2
     density = [settings.levels * settings.features, *[width] * settings.density_layers, 1 + geo]
-    return density, [color_inputs, *[width] * settings.color_layers, 3]
+    return density, [color_inputs, *[settings.color_width or width] * settings.color_layers, 3]
 
 
 def _layers(widths: list[int]) -> nn.ParameterList:

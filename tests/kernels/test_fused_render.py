@@ -49,7 +49,7 @@ STUDENTS = pytest.mark.parametrize(
         hash_grid,
         kilo_uniform,
         lambda: kilo_uniform(blend=0.3),
-        lambda: hash_grid(shading="deferred"),
+        lambda: hash_grid(shading="deferred", color_width=64),
         lambda: kilo_uniform(shading="deferred"),
         lambda: kilo_uniform(shading="deferred", blend=0.3),
     ],

@@ -50,6 +50,13 @@ def test_parameters_by_hand():
     }
 
 
+def test_the_colour_network_has_a_width_of_its_own():
+    student = make_student(color_width=32)
+    assert [tuple(weight.shape) for weight in student.density_weights] == [(16, 8), (8, 16)]
+    assert [tuple(weight.shape) for weight in student.color_weights] == [(32, 16), (32, 32), (3, 32)]
+    assert student.parameter_count() == HashGridStudent.parameters_of(HashGridSettings(**SETTINGS, color_width=32))
+
+
 def test_initial_values():
     student = make_student()
     assert student.table.abs().max() <= 1e-4
