@@ -51,6 +51,11 @@ class DataConfig(Section):
         description="for colmap, graphdeco: the folder of the pictures; null: `images`, else the largest `images_N`, "
         "beside the model",
     )
+    depth: AssetPath | None = Field(
+        None,
+        description="for images of MatrixCity: the folder of its depth, laid out as that of the pictures, whose "
+        "OpenEXR files (z in centimetres) `loss.depth` then learns from; null: none",
+    )
     train_transforms: AssetPath | None = Field(
         None,
         description="the JSON of the poses to train on; all of `transforms` is held out then. For gaussians, images; "

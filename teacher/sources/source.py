@@ -160,6 +160,8 @@ class Source(ABC):
     def _files_of(self, asset: Asset) -> list[Path]:
         """The file itself; those with a dataset's cameras; of a folder of a teacher's outputs those trained on."""
         path = asset.path
+        if asset.field == "data.depth":
+            return sorted(path.rglob("*.exr"))
         if asset.field.startswith("data."):
             return camera_files(path, self.config.data)
         if path.is_file():
