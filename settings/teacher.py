@@ -125,6 +125,13 @@ class TeacherConfig(Section):
         description="3D Gaussians (.ply, .npz, .spz, .splat or .sog), under the assets root; gaussians: the teacher; "
         "views: the first occupancy",
     )
+    scale: float = Field(
+        1.0,
+        gt=0,
+        le=1e6,
+        description="the Gaussians of `ply` are made so many times as large about the origin, and the near plane that "
+        "they are drawn with; 100 for those trained on MatrixCity's `pose/` files",
+    )
     rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
         "auto",
         description="what renders the Gaussians; gsplat: CUDA, an optional package compiled on first use; auto: gsplat "

@@ -24,6 +24,9 @@ from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
 __all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view", "picture_renderer", "raster_implementation"]
 
+NEAR = 0.2
+"""graphdeco's near plane, world units."""
+
 _MOST_MULTIPLE = 16
 
 
@@ -41,10 +44,13 @@ class Drawing:
         fitted_width: of the pictures that the Gaussians were fitted to, pixels; None: not known, so that every picture
             is widened by 0.3 of its own px^2.
         supersample: draw at this multiple of a view's width instead.
+        near: Gaussians closer than this along the view axis are left out, world units; a scene much smaller than one
+            unit wants less.
     """
 
     fitted_width: int | None = None
     supersample: int | None = None
+    near: float = NEAR
 
     def multiple(self, width: int) -> int:
         """Pixels drawn along a side of each pixel of a view that wide."""
@@ -82,8 +88,7 @@ class Rasterizer:
         implementation: ``"auto"``: gsplat on a CUDA device on which it runs, else as ``"cpu"``; ``"gsplat"``;
             ``"cpu"``: the fastest of the kernel ``rasterize`` on the CPU, whatever the device; ``"numba"`` or
             ``"torch"``: that one.
-        near: Gaussians closer than this along the view axis are left out, world units. 0.2 is graphdeco's; a scene
-            much smaller than one unit wants less.
+        near: instead of the drawing's.
         threads: CPU threads; None is all. The images do not depend on it.
         device: where the program computes; None is the CPU.
         drawing: how much Gaussians are widened; whoever averages also asks it for the size to draw at.
@@ -97,7 +102,7 @@ class Rasterizer:
         gaussians: Gaussians,
         implementation: str = "auto",
         *,
-        near: float = 0.2,
+        near: float | None = None,
         threads: int | None = None,
         device: torch.device | str | None = None,
         drawing: Drawing | None = None,
@@ -110,7 +115,7 @@ class Rasterizer:
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
         self._half_axes = gaussians.half_axes()
-        self._near, self._threads = near, threads
+        self._near, self._threads = self.drawing.near if near is None else near, threads
 
     def redrawn(self, drawing: Drawing) -> Rasterizer:
         """The same Gaussians drawn another way."""

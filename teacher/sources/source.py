@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -22,7 +22,7 @@ from settings.errors import InputError
 from settings.teacher import LiveConfig
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Drawing
+from teacher.rasterizer import NEAR, Drawing
 from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.views.output_folder import OutputFiles
@@ -202,16 +202,17 @@ class Source(ABC):
         Raises:
             InputError: their file is missing or damaged.
         """
-        return (
-            None
-            if self.config.teacher.ply is None
-            else read_gaussians(self.config.teacher.ply, self.config.data.offset)
-        )
+        ply, scale = self.config.teacher.ply, self.config.teacher.scale
+        if ply is None:
+            return None
+        gaussians = read_gaussians(ply, self.config.data.offset)
+        return gaussians if scale == 1 else gaussians.scaled(scale)
 
     def drawing(self, gaussians: Gaussians) -> Drawing:
         """At which size the Gaussians are drawn, found out once: see ``find_drawing``."""
         if self._drawing is None:
-            self._drawing = find_drawing(self.config, gaussians)
+            found = find_drawing(self.config, gaussians)
+            self._drawing = replace(found, near=NEAR * self.config.teacher.scale)
         return self._drawing
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
