@@ -153,10 +153,9 @@ def _read_block(path: Path, image_size: Size | None) -> _Block:
     places = [os.path.normpath(path.absolute().parent / text) for text in paths]
     _check_split(path, places)
     poses = _in_metres(path, entries, is_raw="rot_mat" in frames[0])
-    images = find_images(path, paths)
-    if not any(images):  # some unpack the pictures beside the depth
-        beside = find_images(path, [f"{os.path.dirname(text)}/rgb/{os.path.basename(text)}" for text in paths])
-        images = beside if any(beside) else images
+    # Some unpack pictures and depth side by side.
+    beside = [os.path.join(os.path.dirname(text), "rgb", os.path.basename(text)) for text in paths]
+    images = find_images(path, beside if (path.parent / beside[0]).parent.is_dir() else paths)
     common = {key: value for key, value in content.items() if key != "frames"}
     fields = [{**common, **entry} for entry in entries]
     check_lens(path, fields)

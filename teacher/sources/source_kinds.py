@@ -11,7 +11,7 @@ from scene.formats import load_frames, split_beside
 from scene.formats.colmap_model import ColmapPoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
-from scene.frames import Frames, Size, refuse_leaks, shared_canvas
+from scene.frames import Frames, Size, chosen_frames, refuse_leaks, shared_canvas
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
@@ -195,10 +195,10 @@ def _of_splits(source: Source, views_of: Callable[..., TeacherViews]) -> Teacher
     data, poses = source.config.data, source.training_poses()
     if poses is None:
         return views_of(data.transforms, data.frames, data.holdout_every)
-    cameras = [load_frames(json, data=data).cameras for json in (poses, data.transforms)]
+    trained, measured = (poses, data.train_frames, 0), (data.transforms, data.frames, 1)
+    cameras = [chosen_frames(part, load_frames(json, data=data)).cameras for json, part, _ in (trained, measured)]
     refuse_leaks(poses, *cameras)
     canvas = shared_canvas(cameras, data.resolution)
-    trained, measured = (poses, data.train_frames, 0), (data.transforms, data.frames, 1)
     return join_views(views_of(*trained, canvas), views_of(*measured, canvas), poses)
 
 

@@ -75,6 +75,7 @@ def test_blocks_from_the_air_and_in_streets_are_one_set(tmp_path, caplog):
     write_raw(tmp_path / "aerial/train/block_1", [pose(0), pose(40)])
     write_raw(tmp_path / "aerial/test/block_1_test", [pose(20)], first=7)
     write_raw(tmp_path / "street/train/road_down", [pose(3, z=2, rotation=level)], angle=math.pi / 2)
+    write_image(tmp_path / "street/train/road_down/rgb/0000.png", np.zeros((50, 50, 3), np.uint8))
     write_raw(tmp_path / "street/train_dense/road_down_dense", [pose(3, z=2, rotation=level)], angle=math.pi / 2)
     frames = load_frames(tmp_path)
     assert frames.names == (
@@ -84,8 +85,9 @@ def test_blocks_from_the_air_and_in_streets_are_one_set(tmp_path, caplog):
         "street_train_road_down_0000",
     )
     assert frames.tests == (True, False, False, False)
-    assert frames.sizes == ((1920, 1080),) * 3 + ((1000, 1000),) and frames.cameras.width == 1920
-    assert frames.cameras.fx[3].item() == pytest.approx(500) and frames.cameras.cx[3].item() == 500
+    assert frames.sizes == ((1920, 1080),) * 3 + ((50, 50),) and frames.cameras.width == 1920
+    assert frames.cameras.fx[3].item() == pytest.approx(25) and frames.cameras.cx[3].item() == 25
+    assert frames.image_paths == (None, None, None, tmp_path / "street/train/road_down/rgb/0000.png")
     assert "read as matrixcity, since aerial/test/block_1_test/transforms.json has rot_mat" in caplog.text
     assert "3 files, 4 frames, 1 of them tests; cameras are in metres" in caplog.text
 
