@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from settings.city import CityConfig
 from settings.compact import CompactConfig
 from settings.data import DataConfig, GroundTruthConfig
 from settings.evaluation import EvalConfig, LoggingConfig
@@ -44,6 +45,7 @@ class Config(Section):
     )
     train: TrainConfig = Field(TrainConfig(), description="the optimisation")
     compact: CompactConfig = Field(CompactConfig(), description="a small file of the student (tools/compress.py)")
+    city: CityConfig = Field(CityConfig(), description="blocks of a large scene (tools/distill_city.py)")
     fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
     eval: EvalConfig = Field(EvalConfig(), description="what is measured")
     logging: LoggingConfig = Field(LoggingConfig(), description="what a run tells beside its CSVs")

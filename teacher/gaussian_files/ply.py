@@ -57,7 +57,7 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
     try:
         header = read_header(path)
         refuse_other_layouts(path, header, _LAYOUT)
-        rest = () if is_compressed(header) else _rest_names(path, header)
+        rest = () if is_compressed(header) else rest_names(path, header)
         elements = read_elements(path, header)
     except FileNotFoundError:
         raise InputError(path, "PLY file", "no such file", "a 3DGS point_cloud.ply", "Check the path.") from None
@@ -67,7 +67,7 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
         warn_of_antialiasing(path, "its header says so")
     if is_compressed(header):
         return checked_gaussians(path, unpacked(path, elements), offset)
-    return checked_gaussians(path, _stored_arrays(path, elements.get("vertex"), rest), offset)
+    return checked_gaussians(path, stored_arrays(path, elements.get("vertex"), rest), offset)
 
 
 def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
@@ -100,7 +100,7 @@ def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
         PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=comments).write(str(temporary))
 
 
-def _rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
+def rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
     """The properties of the higher harmonics; InputError where the header lacks a property of the layout."""
     vertex = header.elements.get("vertex")
     if vertex is None:
@@ -120,7 +120,7 @@ def _rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
     return rest
 
 
-def _stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str, ...]) -> dict[str, np.ndarray]:
+def stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays of ``Gaussians`` as the file's values have them; means in the file's precision."""
     if vertices is None:
         raise InputError(path, "element vertex", "0 Gaussians", "at least 1", "Did the teacher's training finish?")
