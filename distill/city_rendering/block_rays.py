@@ -1,9 +1,11 @@
 """The part of rays that lies in one block of a city: samples on a lattice along the ray, cut at the block's faces.
 
-Every ray has one lattice of intervals, ``k * step`` to ``(k + 1) * step`` from its origin, whatever blocks it crosses. An
-interval that a face cuts is cut for both neighbours, each of which takes its sample in the middle of its own piece. So the
-intervals of disjoint boxes that fill a larger one are a partition of the rays in that, and compositing the blocks front to
-back is the very sum that one field, cut at the same faces, would be composited by.
+Every ray has one lattice of intervals, ``k * step`` to ``(k + 1) * step`` from its origin, whatever blocks it crosses.
+An interval that a face cuts is cut for both neighbours, each of which takes its sample in the middle of its own piece.
+So the intervals of disjoint boxes that fill a larger one are a partition of the rays in that, and a student cut into
+blocks, composited front to back, differs by rounding alone from the same student composited in one go over the same
+intervals. From the ordinary march, which begins at the box and knows no faces, it differs by where samples are. A
+student of deferred shading is shaded once per block, so that cutting it changes its colours.
 """
 
 from __future__ import annotations
@@ -19,15 +21,15 @@ from distill.model.model import Model
 from distill.rendering.far_field import Segment
 from distill.rendering.renderer import FrameRenderer, RenderSettings, render_rays
 from kernels.ray_marching import stratified
-from scene.rays import Rays, SceneBox, intersect_box
+from scene.rays import Rays
 
-_DIGITS = 8  # of a lattice's step, binary: intervals up to number 2 ** 15 then lie at exact float32
-_PIECES = 1 << 15  # cut intervals in memory at a time
+_DIGITS = 8  # binary ones of a lattice's step: of 2 ** 15 intervals ends and middles are then exact in float32
+_PIECES = 1 << 13  # rays whose cut intervals are in memory at a time
 
 
 class CutRays(NamedTuple):
-    """R rays within a block: ``whole`` from the first to the last point of the lattice, and the cut intervals before and
-    behind it, their starts and lengths (2, R); a length of 0 is no interval.
+    """R rays within a block: ``whole`` from the first to the last point of the lattice, and the cut intervals before
+    and behind it, their starts and lengths (2, R); a length of 0 is no interval.
     """
 
     whole: Rays
@@ -55,11 +57,6 @@ def cut_rays(rays: Rays, step: float) -> CutRays:
     end = torch.maximum(last, begin).minimum(rays.far)
     starts, stops = torch.stack([rays.near, end]), torch.stack([begin, rays.far])
     return CutRays(Rays(rays.origins, rays.directions, begin, end), starts, stops - starts)
-
-
-def rays_in_block(origins: Tensor, directions: Tensor, box: SceneBox, settings: RenderSettings) -> Rays:
-    """Rays with near and far where they enter and leave a block."""
-    return Rays(origins, directions, *intersect_box(origins, directions, box, settings.near, settings.far))
 
 
 def training_segment(model: Model, rays: Rays, seed: int | Tensor | None) -> tuple[Segment, int]:

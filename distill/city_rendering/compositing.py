@@ -74,19 +74,18 @@ class CityRenderer:
         origins, directions = image_rays(cameras, frame)
         whole = Segment(torch.zeros_like(directions), *directions.new_zeros(2, len(directions)))
         for index in front_to_back(self.boxes, tuple(cameras.centers[frame].tolist())):
-            seen = view.pixels(self.boxes[index])
-            if seen is None:
-                continue
-            pixels, width = seen
-            here = Rays(origins[pixels], directions[pixels], *whole[1:])
-            near, far = intersect_box(here.origins, here.directions, self.boxes[index], *ends)
-            far = torch.where(1 - whole.alpha[pixels] > settings.termination, far, near)
-            if not bool((far > near).any()):
-                continue
-            block = self._open(index, view).segment(Rays(here.origins, here.directions, near, far), width)
-            through = Segment(*(plane[pixels] for plane in whole)).over(block)
-            for plane, values in zip(whole, through, strict=True):
-                plane[pixels] = values
+            block = None
+            for pixels, width in view.bands(self.boxes[index]):
+                own = origins[pixels], directions[pixels]
+                near, far = intersect_box(*own, self.boxes[index], *ends)
+                far = torch.where(1 - whole.alpha[pixels] > settings.termination, far, near)
+                if not bool((far > near).any()):
+                    continue
+                block = block or self._open(index, view)
+                through = block.segment(Rays(*own, near, far), width)
+                through = Segment(*(plane[pixels] for plane in whole)).over(through)
+                for plane, values in zip(whole, through, strict=True):
+                    plane[pixels] = values
         if self._far_field is not None:
             rays = Rays(origins, directions, *intersect_box(origins, directions, self.box, *ends))
             whole = self._far_field.render_around(whole, rays, *ends, settings.termination)
@@ -104,19 +103,18 @@ def composite_segments(segments: Sequence[Segment]) -> Segment:
 def front_to_back(boxes: Sequence[SceneBox], place: tuple[float, float, float]) -> list[int]:
     """An order of disjoint boxes in which no ray from a place meets a later one first.
 
-    Two boxes with a plane of an axis between them are met in the order in which they lie on that axis as seen from the
-    place; where axes disagree, or the place lies between the planes, no ray meets both. Boxes that a k-d split made
-    always have an order.
+    Of two boxes with a plane of an axis between them, a ray that has been in the farther one, as seen from the place,
+    does not come back to the nearer. A place between two boxes, or axes that disagree, mean that no ray meets both.
+    Boxes that a k-d split made always have an order.
 
     Raises:
         InputError: they hide each other in a circle.
     """
     lower, upper = (np.array([getattr(box, side) for box in boxes]) for side in ("lower", "upper"))
-    # [a, b]: on some axis a lies wholly below b; and the place not above a's end, or not below b's begin.
-    below = upper[:, None] <= lower[None]
-    first_below = (below & (np.array(place) <= upper[:, None])).any(-1)
-    first_above = (below & (np.array(place) >= lower[None])).any(-1)
-    before = first_below | first_above.T
+    below = upper[:, None] <= lower[None]  # [a, b, axis]: a lies below b
+    upwards = (below & (np.array(place) <= lower[None])).any(-1)  # no ray meets b, then a
+    downwards = (below & (np.array(place) >= upper[:, None])).any(-1)  # no ray meets a, then b
+    before = upwards | downwards.T
     before &= ~before.T
     try:
         order = TopologicalSorter({b: np.flatnonzero(before[:, b]).tolist() for b in range(len(boxes))})

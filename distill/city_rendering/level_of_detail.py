@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from kernels.fused_rays_numba import TILE
 from scene.cameras import Cameras
 from scene.rays import SceneBox, project
 
 _MARGIN = 1  # pixels, for rounding
+_BAND = 1 << 14  # pixels of a picture at a time
 
 
 class View:
@@ -21,11 +23,25 @@ class View:
     def __init__(self, cameras: Cameras, frame: int) -> None:
         self.cameras, self.frame = cameras, frame
 
-    def pixels(self, box: SceneBox) -> tuple[Tensor, int] | None:
-        """The pixels, row-major (N,) int64, of the rectangle about a box in the picture, and its width; None: unseen.
+    def bands(self, box: SceneBox) -> Iterator[tuple[Tensor, int]]:
+        """The rectangle about a box in the picture, a few rows at a time: their pixels, row-major (N,) int64, and its
+        width; nothing of a box that is not in the picture.
 
         A box that reaches behind the camera may be anywhere in the picture.
         """
+        rectangle = self._rectangle(box)
+        if rectangle is None:
+            return
+        first_row, last_row, first_column, last_column = rectangle
+        device, width = self.cameras.fx.device, last_column - first_column
+        columns = torch.arange(first_column, last_column, device=device)
+        rows = max(1, _BAND // (width * TILE)) * TILE
+        for row in range(first_row, last_row, rows):
+            band = torch.arange(row, min(row + rows, last_row), device=device)[:, None] * self.cameras.width
+            yield (band + columns).reshape(-1), width
+
+    def _rectangle(self, box: SceneBox) -> tuple[int, int, int, int] | None:
+        """First and last row, first and last column of what may show a box, the last ones excluded; None: unseen."""
         cameras, device = self.cameras, self.cameras.fx.device
         corners = torch.tensor(list(itertools.product(*zip(box.lower, box.upper, strict=True))), device=device)
         rows, columns, depth, _ = project(cameras, self.frame, corners)
@@ -39,9 +55,7 @@ class View:
             return None
         if first_row >= last_row or first_column >= last_column:
             return None
-        row = torch.arange(first_row, last_row, device=device)[:, None] * cameras.width
-        width = last_column - first_column
-        return (row + torch.arange(first_column, last_column, device=device)).reshape(-1), width
+        return first_row, last_row, first_column, last_column
 
     def footprint(self, box: SceneBox) -> float:
         """Side of a pixel at a box's nearest point, world units; 0 within the box."""

@@ -166,8 +166,10 @@ def test_the_order_of_blocks_is_that_of_every_ray():
             corner = list(getattr(box, side))
             corner[axis] = face
             boxes.append(replace(box, **{side: tuple(corner)}))
+    flat = [SceneBox((x, y, -1), (x + 1, y + 1, 0)) for x in range(-4, 4) for y in range(-4, 4)]
     directions = torch.nn.functional.normalize(torch.randn(500, 3), dim=1)
-    for place in ((0.1, 0.2, -0.3), (3.0, 0.5, -0.2), (-0.9, 4.0, 1.7)):
+    places = (0.1, 0.2, -0.3), (3.0, 0.5, -0.2), (-0.9, 4.0, 1.7)
+    for boxes, place in [*((boxes, place) for place in places), (flat, (2.5, 2.5, 0.2))]:
         entries, met = [], []
         for index in front_to_back(boxes, place):
             near, far = intersect_box(torch.tensor(place).expand(500, 3), directions, boxes[index], 0.0, 100.0)
