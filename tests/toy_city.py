@@ -10,8 +10,11 @@ import torch
 from distill.city.manifest import Manifest, read_manifest, write_manifest
 from distill.model.checkpoint import box_state, save_checkpoint, student_state
 from distill.rendering.occupancy import OccupancyGrid
+from scene.cameras import Cameras
 from scene.rays import SceneBox
 from students.hash_grid import HashGridSettings, HashGridStudent
+from teacher.sources import Teacher
+from teacher.views.teacher_views import TeacherViews
 
 CONFIG = """\
 scene: toy
@@ -19,7 +22,7 @@ run: city
 device: cpu
 kernels: torch
 data: {near: 0.05, far: 100.0, resolution: 64}
-render: {background: black}
+render: {background: black, sampling: occupancy}
 teacher: {kind: bricks}
 """
 
@@ -53,8 +56,8 @@ def toy_city(
             cell_size = max(high - low for low, high in sides) / cells
             students.append({"file": file, "cell_size": cell_size, "bytes": (folder / file).stat().st_size})
         counts = {"gaussians": 1, "train_cameras": 1, "holdout_cameras": 1, "budget_mib": None, "status": "done"}
-        corners = {"lower": lower, "upper": upper}
-        blocks.append({"name": name, **corners, **counts, "config": "c.yaml", "run": name, "students": students})
+        placed = {"name": name, "lower": lower, "upper": upper, "config": "c.yaml", "run": f"blocks/{name}/run"}
+        blocks.append({**placed, **counts, "students": students})
     write_manifest(folder, Manifest.model_validate({
         "format": "city", "version": 1, "name": "toy", "config": "city.yaml", "box": box_state(box),
         "gaussians": {"file": "city.ply", "count": 1}, "far_field": None, "blocks": blocks,
@@ -72,3 +75,12 @@ def _save_student(path: Path, box: SceneBox, seed: int, encoding: tuple[int, int
     occupancy = {"resolution": resolution, "step": grid.step, "state": grid.state_dict()}
     stored = {"student": student_state(student), "box": box_state(box), "occupancy": occupancy}
     save_checkpoint(path, {"step": 1, **stored, "config": CONFIG})
+
+
+def noise_views(cameras: Cameras) -> Teacher:
+    """A teacher of random opaque pictures, every other one held out."""
+    planes = torch.randint(256, (len(cameras), cameras.height, cameras.width, 3), dtype=torch.uint8)
+    opaque, held = torch.full(planes.shape[:3], 255, dtype=torch.uint8), torch.arange(len(cameras)) % 2 == 1
+    names = tuple(f"{index:05d}" for index in range(len(cameras)))
+    views = TeacherViews(cameras, names, planes, opaque, opaque, None, None, None, held)
+    return Teacher(views, None, SceneBox((-1, -1, -1), (1, 1, 0)))

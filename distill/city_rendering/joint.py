@@ -1,8 +1,8 @@
 """The blocks of a city trained on together for a while, so that their faces do not show.
 
-A block's own run learns from pictures of its own Gaussians. Here whole rays of the full teacher are compared, composited
-from the blocks that they cross. As in NeRF-XL (Li et al. 2024) nothing crosses between blocks but the colour, alpha and
-distance of each one's part of a ray, and their gradients: blocks may be on several devices.
+A block's own run learns from pictures of its own Gaussians. Here whole rays of the full teacher are compared,
+composited from the blocks that they cross. As in NeRF-XL (Li et al. 2024) nothing crosses between blocks but the
+colour, alpha and distance of each one's part of a ray, and their gradients: blocks may be on several devices.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -74,8 +74,9 @@ class BlockPart:
 def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_progress: bool = True) -> Manifest | None:
     """Trains all blocks of a city together on whole rays of its teacher.
 
-    Each block begins at its run's newest checkpoint, and is written to ``joint.pth`` beside its run's folder. Stopped by
-    a signal it leaves its state in the city's folder, and the same call goes on from there, on the CPU to the same bits.
+    Each block begins at its run's newest checkpoint, and is written to ``joint.pth`` beside its run's folder. What was
+    stopped, by a signal or by force, goes on from the last state that it left in the city's folder when it is called
+    again, on the CPU to the same bits.
 
     Args:
         config: the city's.
@@ -96,14 +97,14 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
     tuning = _Tuning(manifest, config, options, parts, key)
     if not tuning.run(show_progress):
         return None
-    for block, path, state, model in zip(blocks, paths, states, models, strict=True):
+    for block, state, model in zip(blocks, states, models, strict=True):
         file = Path(block.run).parent / _TUNED
         kept = {name: state[name] for name in ("step", "seconds", "box", "occupancy", "config") if name in state}
         student = {**state["student"], "weights": model.student.state_dict()}
+        manifest.path(file).parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(manifest.path(file), {**kept, "student": student})
         size = manifest.path(file).stat().st_size
         tuned = StudentFile(file=file.as_posix(), cell_size=block.students[0].cell_size, bytes=size)
-        _log.debug("%s: tuned from %s", file, path)
         manifest = manifest.with_block(block.name, students=(tuned, *block.students[1:]))
     return manifest
 
@@ -149,9 +150,9 @@ class _Tuning:
             self.far_field.requires_grad_(False)
         teacher = load_teacher(config)
         # Of what rays are drawn by it is the box and its cells that matter, and whether there is a far field.
-        first, box = parts[0].model, manifest.scene_box
+        first, self.box = parts[0].model, manifest.scene_box
         occupancy = config.occupancy
-        grid = OccupancyGrid(box, occupancy.resolution, first.settings.step, occupancy.threshold, occupancy.decay)
+        grid = OccupancyGrid(self.box, occupancy.resolution, first.settings.step, occupancy.threshold, occupancy.decay)
         whole = Model(first.student, grid, first.settings, far_field=self.far_field)
         self.sampler = make_sampler(config, teacher, whole, self.device)
         self.optimizers = [StudentAdam(part.model.student, config.train, config.kernels) for part in parts]
@@ -179,6 +180,8 @@ class _Tuning:
         """One step; the loss, and how many rays it was of."""
         data, done = self.config.data, self.step / self.options.steps
         batch = self.sampler.draw(self.options.rays, self.generator)
+        own = batch.rays.origins, batch.rays.directions
+        batch = replace(batch, rays=Rays(*own, *intersect_box(*own, self.box, data.near, data.far)))
         seed = host_integer(1 << 31, self.generator)
         whole = composite_training(self.parts, batch.rays, seed, data.near, data.far)
         if self.far_field is not None:

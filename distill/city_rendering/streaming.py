@@ -27,6 +27,7 @@ from scene.cameras import Cameras
 from settings.config import Config
 from settings.errors import InputError
 
+Color = tuple[float, float, float]
 MIB = 2**20
 _WARM_UP = 16  # pixels, of the picture for which kernels are loaded
 _log = logging.getLogger(__name__)
@@ -127,13 +128,22 @@ class StreamedCity:
         manifest: of a city whose blocks are trained.
         config: the city's; of it rendering, range, device and kernels matter.
         budget: bytes above what the process takes before it, kernels loaded; None: no limit.
+        background: sRGB in [0, 1]; None: the config's.
 
     Raises:
         InputError: a block is still to be trained.
     """
 
-    def __init__(self, manifest: Manifest, config: Config, budget: int | None, level_of_detail: bool = True) -> None:
-        self.budget, self.device, self._background = budget, choose_device(config), config.render.background_rgb
+    def __init__(
+        self,
+        manifest: Manifest,
+        config: Config,
+        budget: int | None,
+        level_of_detail: bool = True,
+        background: Color | None = None,
+    ) -> None:
+        self.budget, self.device = budget, choose_device(config)
+        self._background = config.render.background_rgb if background is None else background
         self.store = BlockStore(manifest, config, self.device, None if budget is None else 0, level_of_detail)
         settings = CitySettings(config.data.near, config.data.far, config.render.termination)
         boxes = [block.box for block in self.store.blocks]
@@ -148,7 +158,7 @@ class StreamedCity:
         return None if self._memory is None or self._memory.base is None else self._memory.peak
 
     def frames(self, cameras: Cameras) -> Iterator[tuple[RenderedFrame, FrameCost]]:
-        """Every camera's picture, on the config's background, and what it took.
+        """Every camera's picture, on the background, and what it took.
 
         Raises:
             InputError: a student's file is missing or damaged, or one picture takes more than the budget.

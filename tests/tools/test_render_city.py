@@ -1,10 +1,9 @@
 """The command line of tools/render_city.py on a small city."""
 
-import csv
-
 import pytest
 import torch
 
+from machine.files import read_csv
 from scene.formats.transforms_json import write_transforms
 from scene.images import read_image
 from tests.toy_city import toy_city
@@ -28,7 +27,7 @@ def test_a_flight_leaves_pictures_and_what_each_took(city, capsys):
     image = read_image(city / "out/renders/00000.png")
     assert image.shape == (10, 12, 3)
     assert image.std() > 5
-    (row,) = csv.DictReader(open(city / "out/flight.csv", encoding="utf-8"))
+    (row,) = read_csv(city / "out/flight.csv").rows.values()
     assert (row["frame"], row["blocks"], row["loads"]) == ("0", "2", "2")
     assert float(row["peak_mib"]) < 500
     assert "1 frames, 4 loads; peak memory" in capsys.readouterr().out
