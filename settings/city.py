@@ -6,12 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from settings.executors import ExecutorConfig
 from settings.sections import FromList, Section, Unit
 
 Parts = Annotated[int, Field(ge=1, le=4096)]
 
 
-class CityConfig(Section):
+class BlocksConfig(Section):
     """The blocks of a city (tools/distill_city.py); other programs take no notice of it."""
 
     blocks: Parts | Annotated[tuple[Parts, Parts, Parts], FromList] = Field(
@@ -33,3 +34,4 @@ class CityConfig(Section):
         description="size of the compact files of all blocks together, MiB, shared out by their Gaussians; null: "
         "checkpoints alone",
     )
+    executor: ExecutorConfig = Field(ExecutorConfig(), description="what runs the blocks")

@@ -156,6 +156,12 @@ class TeacherConfig(Section):
         "for gaussians, bricks",
     )
 
+    clip: bool = Field(
+        False,
+        description="draw only what lies in data.box: of each Gaussian its share along a pixel's ray, by the CPU's "
+        "rasteriser. For a block of a larger scene (docs/scaling.md); for gaussians",
+    )
+
     @property
     def background_rgb(self) -> tuple[float, float, float]:
         """sRGB in [0, 1]."""

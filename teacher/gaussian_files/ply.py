@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from plyfile import PlyData, PlyElement
 
+from machine.file_kinds import file_kind
 from machine.files import atomic_path, output_errors
 from scene.world_offset import Offset
 from settings.errors import InputError
@@ -68,6 +69,17 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
     if is_compressed(header):
         return checked_gaussians(path, unpacked(path, elements), offset)
     return checked_gaussians(path, stored_arrays(path, elements.get("vertex"), rest), offset)
+
+
+def is_plain_ply(path: str | Path) -> bool:
+    """Whether a file is a PLY whose rows hold each Gaussian's values as they are, none of them compressed.
+
+    Raises:
+        InputError: it begins as a PLY and has no header of one.
+        OSError: it cannot be read.
+    """
+    kind = file_kind(path)
+    return kind is not None and kind.key == "ply" and not is_compressed(read_header(path))
 
 
 def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
