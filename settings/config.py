@@ -16,7 +16,7 @@ from settings.kinds import STUDENT_KINDS, StudentSection
 from settings.losses import FeatureConfig, LossConfig
 from settings.rendering import OccupancyConfig, RenderConfig
 from settings.sections import Device, FolderName, Section, Tag, problem
-from settings.teacher import LiveConfig, TeacherConfig
+from settings.teacher import BUILT_IN, LiveConfig, TeacherConfig
 from settings.training import TrainConfig
 
 
@@ -54,7 +54,7 @@ class Config(Section):
     def _consistent(self) -> Config:
         kind = self.teacher.kind
         needed = {"views": "data.transforms teacher.outputs", "images": "data.transforms"}
-        needed |= {"gaussians": "teacher.ply", "bricks": "data.resolution", "room": "data.resolution"}
+        needed |= {"gaussians": "teacher.ply", **dict.fromkeys(BUILT_IN, "data.resolution")}
         for field in needed[kind].split():
             section, name = field.split(".")
             if getattr(getattr(self, section), name) is None:
@@ -110,7 +110,7 @@ class Config(Section):
 
     def _check_training_views(self) -> None:
         data, kind = self.data, self.teacher.kind
-        if self.live and kind not in ("gaussians", "bricks", "room"):
+        if self.live and kind not in ("gaussians", *BUILT_IN):
             hint = "Only Gaussians can be rendered from new poses: set teacher.kind: gaussians and teacher.ply."
             raise problem("teacher.live", "a live teacher", f"false, since teacher.kind is {kind}", hint)
         if data.train_transforms is not None and kind not in ("gaussians", "images"):
@@ -119,7 +119,7 @@ class Config(Section):
         if self.finds_cameras and data.train_transforms is not None:
             hint = "Set data.transforms to the poses to measure on, or train_transforms to null."
             raise problem("data.train_transforms", data.train_transforms, "null, since data.transforms is", hint)
-        own_scene = kind in ("images", "bricks", "room") or self.finds_cameras
+        own_scene = kind in ("images", *BUILT_IN) or self.finds_cameras
         if isinstance(data.ground_truth, GroundTruthConfig) and own_scene:
             why = "these are the teacher already" if kind == "images" else "there is no dataset with images"
             raise problem("data.ground_truth", "a split", f"true or false, since {why} (teacher.kind is {kind})")
