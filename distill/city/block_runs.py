@@ -72,7 +72,8 @@ def run_blocks(config: Config, manifest: Manifest) -> tuple[Manifest, int]:
             manifest.folder, manifest.with_block(job.name, status=state.phase.value, students=students)
         )
 
-    return manifest, _status(run(jobs, config.city.executor, record)) if jobs else ExitCode.DONE
+    states = run(jobs, config.city.executor, record) if jobs else {}
+    return manifest, _status(states)
 
 
 def students_of(manifest: Manifest, block: Block, run: RunFolder) -> tuple[StudentFile, ...]:

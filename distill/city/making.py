@@ -57,6 +57,8 @@ def make_city(config: Config, folder: Path) -> Manifest:
     cameras = city_cameras(source)
     sample = rows.sample(_SAMPLE)
     box, words = source.box(sample, cameras.all)
+    if config.data.box == "auto":  # so that what is at the edge is whole in it
+        box = _widened(box, _DEVIATIONS * float(sample.scales.amax(dim=1).median()))
     _log.info("the city's box: %s to %s, %s", list(box.lower), list(box.upper), words)
     points = sample.means.double().numpy()
     points = points[((points >= box.lower) & (points <= box.upper)).all(axis=1)]
@@ -118,6 +120,10 @@ def _rows_of(source: Source, folder: Path) -> PlyRows:
     folder.mkdir(parents=True, exist_ok=True)
     write_ply(folder / "gaussians.ply", source.gaussians())
     return PlyRows(folder / "gaussians.ply")
+
+
+def _widened(box: SceneBox, margin: float) -> SceneBox:
+    return SceneBox(tuple(low - margin for low in box.lower), tuple(high + margin for high in box.upper))
 
 
 def _weights(config: Config, cameras: CityCameras, points: np.ndarray) -> np.ndarray:
