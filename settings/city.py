@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from settings.sections import FromList, Section, Unit
+from settings.executors import ExecutorConfig
+from settings.sections import FromList, Section, Unit, problem
 
 Parts = Annotated[int, Field(ge=1, le=4096)]
 
 
-class CityConfig(Section):
+class BlocksConfig(Section):
     """The blocks of a city (tools/distill_city.py); other programs take no notice of it."""
 
     blocks: Parts | Annotated[tuple[Parts, Parts, Parts], FromList] = Field(
@@ -33,3 +34,14 @@ class CityConfig(Section):
         description="size of the compact files of all blocks together, MiB, shared out by their Gaussians; null: "
         "checkpoints alone",
     )
+    joint_steps: int = Field(
+        0, ge=0, description="steps of training on whole rays through all blocks, after their runs; 0: none"
+    )
+    executor: ExecutorConfig = Field(ExecutorConfig(), description="what runs the blocks")
+
+    @model_validator(mode="after")
+    def _possible(self) -> BlocksConfig:
+        if self.budget_mib is not None and self.joint_steps:
+            hint = "Compact files are not trained on."
+            raise problem("joint_steps", self.joint_steps, "0, since budget_mib is set", hint)
+        return self
