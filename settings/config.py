@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from settings.city import BlocksConfig
 from settings.compact import CompactConfig
 from settings.data import DataConfig, GroundTruthConfig
 from settings.evaluation import EvalConfig, LoggingConfig
@@ -44,6 +45,7 @@ class Config(Section):
     )
     train: TrainConfig = Field(TrainConfig(), description="the optimisation")
     compact: CompactConfig = Field(CompactConfig(), description="a small file of the student (tools/compress.py)")
+    city: BlocksConfig = Field(BlocksConfig(), description="blocks of a large scene (tools/distill_city.py)")
     fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
     eval: EvalConfig = Field(EvalConfig(), description="what is measured")
     logging: LoggingConfig = Field(LoggingConfig(), description="what a run tells beside its CSVs")
@@ -73,6 +75,7 @@ class Config(Section):
             raise problem(
                 "loss.depth.weight", self.loss.depth.weight, f"0, since {why}: there is no depth to learn from"
             )
+        self._check_clip()
         self._check_training_views()
         self._check_features()
         if not self.trains_on_other_poses and self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
@@ -135,6 +138,17 @@ class Config(Section):
             raise problem(
                 "eval.splits", found, "holdout among them, since a live teacher's training views are not kept"
             )
+
+    def _check_clip(self) -> None:
+        if not self.teacher.clip:
+            return
+        if self.teacher.kind != "gaussians":
+            raise problem("teacher.clip", "true", f"false, since teacher.kind is {self.teacher.kind}")
+        if self.data.box == "auto":
+            raise problem("data.box", "auto", "a box, since teacher.clip is true", "Set its lower and upper.")
+        if self.teacher.rasterizer == "gsplat":
+            expected = "auto or cpu, since teacher.clip is true"
+            raise problem("teacher.rasterizer", "gsplat", expected, "gsplat draws whole Gaussians alone.")
 
     def _check_features(self) -> None:
         teacher, used = self.teacher, self.loss.internal_terms

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from plyfile import PlyData, PlyElement
 
+from machine.file_kinds import file_kind
 from machine.files import atomic_path, output_errors
 from scene.world_offset import Offset
 from settings.errors import InputError
@@ -59,7 +60,7 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
     try:
         header = read_header(path)
         refuse_other_layouts(path, header, _LAYOUT)
-        rest = () if is_compressed(header) else _rest_names(path, header)
+        rest = () if is_compressed(header) else rest_names(path, header)
         elements = read_elements(path, header)
     except FileNotFoundError:
         raise InputError(path, "PLY file", "no such file", "a 3DGS point_cloud.ply", "Check the path.") from None
@@ -69,7 +70,18 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
         warn_of_antialiasing(path, "its header says so")
     if is_compressed(header):
         return checked_gaussians(path, unpacked(path, elements), offset)
-    return checked_gaussians(path, _stored_arrays(path, elements.get("vertex"), rest), offset)
+    return checked_gaussians(path, stored_arrays(path, elements.get("vertex"), rest), offset)
+
+
+def is_plain_ply(path: str | Path) -> bool:
+    """Whether a file is a PLY whose rows hold each Gaussian's values as they are, none of them compressed.
+
+    Raises:
+        InputError: it begins as a PLY and has no header of one.
+        OSError: it cannot be read.
+    """
+    kind = file_kind(path)
+    return kind is not None and kind.key == "ply" and not is_compressed(read_header(path))
 
 
 def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
@@ -137,7 +149,7 @@ def _header(names: Sequence[str], count: int) -> bytes:
     return "\n".join([*lines, *(f"property float {name}" for name in names), "end_header\n"]).encode()
 
 
-def _rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
+def rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
     """The properties of the higher harmonics; InputError where the header lacks a property of the layout."""
     vertex = header.elements.get("vertex")
     if vertex is None:
@@ -157,7 +169,7 @@ def _rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
     return rest
 
 
-def _stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str, ...]) -> dict[str, np.ndarray]:
+def stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays of ``Gaussians`` as the file's values have them; means in the file's precision."""
     if vertices is None:
         raise InputError(path, "element vertex", "0 Gaussians", "at least 1", "Did the teacher's training finish?")

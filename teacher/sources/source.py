@@ -22,7 +22,7 @@ from settings.errors import InputError
 from settings.teacher import LiveConfig
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import NEAR, Drawing
+from teacher.rasterizer import Drawing
 from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.views.output_folder import OutputFiles
@@ -180,7 +180,7 @@ class Source(ABC):
         configured = self.config.data.box != "auto"
         box = self.box(gaussians, None)[0] if configured or gaussians is not None else None
         bounded = self.config.far_field.kind == "none"
-        if configured and gaussians is not None and bounded:
+        if configured and gaussians is not None and bounded and not self.config.teacher.clip:
             check_box_holds(box, gaussians)
         # By the box the kind of stored depth is told, which is of the whole scene.
         views = self.views(gaussians, box if bounded or gaussians is None else box_of_gaussians(gaussians))
@@ -209,10 +209,11 @@ class Source(ABC):
         return gaussians if scale == 1 else gaussians.scaled(scale)
 
     def drawing(self, gaussians: Gaussians) -> Drawing:
-        """At which size the Gaussians are drawn, found out once: see ``find_drawing``."""
+        """At which size the Gaussians are drawn, found out once: see ``find_drawing``; and in which box."""
         if self._drawing is None:
             found = find_drawing(self.config, gaussians)
-            self._drawing = replace(found, near=NEAR * self.config.teacher.scale)
+            clip = self.box(gaussians, None)[0] if self.config.teacher.clip else None
+            self._drawing = replace(found, near=self.config.teacher.near_plane, clip=clip)
         return self._drawing
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:

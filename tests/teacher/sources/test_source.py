@@ -95,6 +95,7 @@ def test_a_teacher_in_larger_units_is_brought_to_the_cameras_world_with_its_near
     teacher = teacher_of(toy, *given, "teacher.scale=100", f"data.transforms={path}")
     own = teacher_of(toy, *given)
     assert teacher.drawing.near == 20 and own.drawing.near == 0.2
+    assert load_config(toy, ["teacher.scale=100", "teacher.near=0.5"], toy.parent).teacher.near_plane == 0.5
     torch.testing.assert_close(teacher.gaussians.means, 100 * own.gaussians.means)
     assert (teacher.views.rgb.int() - own.views.rgb.int()).abs().max() <= 1
     torch.testing.assert_close(teacher.views.distance, 100 * own.views.distance, rtol=1e-4, atol=1e-2)
