@@ -76,6 +76,7 @@ class _Block:
         images: that image, None where it is not on disk.
         poses: (N, 4, 4) float64 camera-to-world, metres.
         sizes, intrinsics: (width, height), and (fx, fy, cx, cy) in pixels of it.
+        scale, unit: what the file's rotations are times, and by which its positions were multiplied.
     """
 
     places: list[str]
@@ -83,6 +84,8 @@ class _Block:
     poses: Tensor
     sizes: tuple[Size, ...]
     intrinsics: list[tuple[float, float, float, float]]
+    scale: float
+    unit: float
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -137,9 +140,9 @@ def _load(path: Path, files: list[Path], image_size: Size | None, data: DataConf
     if frames.tests is not None:
         held = torch.tensor(tests)
         refuse_leaks(path, cameras[~held], cameras[held])
-    if len(files) > 1:
-        words = f"{len(files)} files, {len(names)} frames, {sum(tests)} of them tests"
-        note_once("info", f"{path}: {words}; cameras are in metres.")
+    units = sorted({f"positions times {block.unit:g}, as rotations are times {block.scale:.2g}" for block in blocks})
+    words = f"{len(files)} file{'s' * (len(files) > 1)} of MatrixCity, {len(names)} frames, {sum(tests)} of them tests"
+    note_once("info", f"{path}: {words}; cameras are in metres ({'; '.join(units)}).")
     return frames
 
 
@@ -152,7 +155,11 @@ def _read_block(path: Path, image_size: Size | None) -> _Block:
     paths = [slashed(entry["file_path"]) for entry in entries]
     places = [os.path.normpath(path.absolute().parent / text) for text in paths]
     _check_split(path, places)
-    poses = _in_metres(path, entries, is_raw="rot_mat" in frames[0])
+    poses = pose_matrices(path, entries)
+    scale, unit = _units(path, poses, is_raw="rot_mat" in frames[0])
+    poses[:, :3, :3] /= scale
+    poses[:, :3, 3] *= unit
+    poses = rigid_poses(path, poses, [f"frames[{index}] ({entry['file_path']})" for index, entry in enumerate(entries)])
     # Some unpack pictures and depth side by side.
     beside = [os.path.join(os.path.dirname(text), "rgb", os.path.basename(text)) for text in paths]
     images = find_images(path, beside if (path.parent / beside[0]).parent.is_dir() else paths)
@@ -162,7 +169,7 @@ def _read_block(path: Path, image_size: Size | None) -> _Block:
     stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
     otherwise = image_size or next((size for kind, size in _SIZES.items() if kind in path.absolute().parts), None)
     sizes = picture_sizes(path, stated, images, otherwise)
-    return _Block(places, images, poses, sizes, read_intrinsics(path, fields, stated, sizes))
+    return _Block(places, images, poses, sizes, read_intrinsics(path, fields, stated, sizes), scale, unit)
 
 
 def _entry(path: Path, index: int, frame: dict[str, Any]) -> dict[str, Any]:
@@ -178,25 +185,21 @@ def _entry(path: Path, index: int, frame: dict[str, Any]) -> dict[str, Any]:
     return {"file_path": f"{number:04d}.png", "transform_matrix": frame["rot_mat"]}
 
 
-def _in_metres(path: Path, entries: list[dict[str, Any]], is_raw: bool) -> Tensor:
-    """(N, 4, 4) float64 rigid poses with positions in metres; what the rotations are times says which dialect it is.
+def _units(path: Path, poses: Tensor, is_raw: bool) -> tuple[float, float]:
+    """What rotations are times, which says the dialect whatever the keys are, and how many metres its unit has.
 
     Raises:
-        InputError: it is neither, or not the one that the keys are of.
+        InputError: it is neither dialect, or a raw file's rotations are no longer as exported.
     """
-    poses = pose_matrices(path, entries)
     scale = torch.linalg.det(poses[:, :3, :3]).clamp(min=1e-30).pow(1 / 3).median().item()
-    field, exported = "rot_mat" if is_raw else "transform_matrix", abs(scale / _RAW_SCALE - 1) < _SAME
-    if not exported and (is_raw or abs(scale - 1) > _SAME):
-        found = f"rotations scaled by {scale:.4g}"
-        expected = f"{_RAW_SCALE} (raw, in metres)" + ("" if is_raw else f" or 1 (pose file, in units of {_UNIT:g} m)")
-        hint = "What unit its positions are in cannot be told: take the file as it was published."
-        raise InputError(path, field, found, expected, hint)
-    poses[:, :3, :3] /= _RAW_SCALE if exported else 1.0
-    poses[:, :3, 3] *= 1.0 if exported else _UNIT
-    if exported and not is_raw:
-        note_once("info", f"{path}: its rotations are scaled by 0.01, as in a raw file: positions are taken as metres.")
-    return rigid_poses(path, poses, [f"frames[{index}] {field}" for index in range(len(entries))])
+    if abs(scale / _RAW_SCALE - 1) < _SAME:
+        return _RAW_SCALE, 1.0
+    if not is_raw and abs(scale - 1) < _SAME:
+        return 1.0, _UNIT
+    expected = f"{_RAW_SCALE:g} (raw, in metres)" + ("" if is_raw else f" or 1 (pose file, in units of {_UNIT:g} m)")
+    hint = "What unit its positions are in cannot be told: take the file as it was published."
+    field = "rot_mat" if is_raw else "transform_matrix"
+    raise InputError(path, field, f"rotations scaled by {scale:.4g}", expected, hint)
 
 
 def _check_split(path: Path, places: list[str]) -> None:

@@ -60,6 +60,7 @@ def test_both_dialects_give_the_same_cameras_in_metres(tmp_path, caplog):
     torch.testing.assert_close(frames.cameras.c2w, torch.tensor(np.array(poses)).float(), rtol=0, atol=1e-4)
     torch.testing.assert_close(others.cameras.c2w, frames.cameras.c2w, rtol=0, atol=1e-4)
     assert frames.names == others.names == ("block_1_0000", "block_1_0001", "block_1_0002")
+    assert "(positions times 100, as rotations are times 1)" in caplog.text
     for set_of_frames in (frames, others):
         found = [image.resolve() for image in set_of_frames.image_paths]
         assert found == [raw.with_name(f"{i:04d}.png") for i in range(3)]
@@ -89,7 +90,7 @@ def test_blocks_from_the_air_and_in_streets_are_one_set(tmp_path, caplog):
     assert frames.cameras.fx[3].item() == pytest.approx(25) and frames.cameras.cx[3].item() == 25
     assert frames.image_paths == (None, None, None, tmp_path / "street/train/road_down/rgb/0000.png")
     assert "read as matrixcity, since aerial/test/block_1_test/transforms.json has rot_mat" in caplog.text
-    assert "3 files, 4 frames, 1 of them tests; cameras are in metres" in caplog.text
+    assert "3 files of MatrixCity, 4 frames, 1 of them tests; cameras are in metres (positions times 1, " in caplog.text
 
 
 def test_splits_of_pose_alone_are_one_set(tmp_path):
@@ -122,7 +123,7 @@ def test_test_frames_among_the_training_frames_are_refused(tmp_path):
     [
         (lambda f: write_raw(f, [pose(0)], scale=1.0), r"rot_mat: found rotations scaled by 1, expected 0.01 \(raw"),
         (lambda f: write_raw(f, [pose(0)], scale=0.1), "rotations scaled by 0.1"),
-        (lambda f: write_raw(f, [pose(0) * np.nan]), r"frames\[0\] rot_mat: found a non-finite|scaled by nan"),
+        (lambda f: write_raw(f, [pose(0) * np.nan]), "scaled by nan"),
         (lambda f: write_raw(f, [pose(0)], first=-3), r"frames\[0\] frame_index: found -3"),
         (lambda f: write_pose(f / "pose/a/t.json", [pose(0)], "train/b", 3.0), "scaled by 3, expected 0.01"),
         (lambda f: write_pose(f / "pose/a/t.json", [pose(0), pose(900)], "train/b", unit=1), "cameras over 90 km"),
@@ -139,7 +140,7 @@ def test_a_pose_file_with_raw_numbers_is_told(tmp_path, caplog):
     caplog.set_level("INFO")
     path = write_pose(tmp_path / "pose/a/transforms_train.json", [pose(70)], "train/b", rotation_scale=0.01, unit=1)
     assert load_frames(path).cameras.centers.tolist() == [[70, 0, 150]]
-    assert "its rotations are scaled by 0.01" in caplog.text
+    assert "positions times 1, as rotations are times 0.01" in caplog.text
 
 
 def test_others_json_are_not_taken_for_it(tmp_path):
