@@ -194,26 +194,48 @@ class FrameRenderer:
         height, width, settings = cameras.height, cameras.width, self.settings
         with one_torch_thread() if self._implementation == "numba" else nullcontext():
             rays = camera_rays(cameras, frame, self.grid.box, settings.near, settings.far, self._implementation)
-            if self._fused is not None:
-                rgb, alpha, distance = self._fused(
-                    rays.origins,
-                    rays.directions,
-                    rays.near,
-                    rays.far,
-                    width=width,
-                    step=settings.step,
-                    limit=settings.max_samples_per_ray,
-                    termination=settings.termination,
-                )
-            else:
-                rgb, alpha, distance = _render_waves(self.student, self.grid, rays, settings)
+            whole = self.inside(rays, width)
             if self.far_field is not None:
-                inside, ends = Segment(rgb, alpha, distance), (settings.near, settings.far)
-                rgb, alpha, distance = self.far_field.render_around(inside, rays, *ends, settings.termination)
-            rgb, alpha, distance = finish(
-                rgb, alpha, distance, settings.termination, background, implementation=self._implementation
+                ends = settings.near, settings.far
+                whole = self.far_field.render_around(whole, rays, *ends, settings.termination)
+            return finished_frame(whole, settings.termination, background, (height, width), self._implementation)
+
+    @torch.no_grad()
+    def inside(self, rays: Rays, width: int) -> Segment:
+        """What the student shows of rays, row by row of ``width``, between their near and far, which are in its box."""
+        settings = self.settings
+        if self._fused is None:
+            return Segment(*_render_waves(self.student, self.grid, rays, settings))
+        return Segment(
+            *self._fused(
+                rays.origins,
+                rays.directions,
+                rays.near,
+                rays.far,
+                width=width,
+                step=settings.step,
+                limit=settings.max_samples_per_ray,
+                termination=settings.termination,
             )
-            return RenderedFrame(rgb.view(height, width, 3), alpha.view(height, width), distance.view(height, width))
+        )
+
+
+def finished_frame(
+    whole: Segment,
+    termination: float,
+    background: tuple[float, float, float],
+    size: tuple[int, int],
+    implementation: str = "torch",
+) -> RenderedFrame:
+    """The picture (height, width) that whole rays, row by row, make on a background; see ``finish``.
+
+    Args:
+        whole: overwritten.
+        termination: transmittance at which rays were ended.
+        implementation: of the kernels.
+    """
+    rgb, alpha, distance = finish(*whole, termination, background, implementation=implementation)
+    return RenderedFrame(rgb.view(*size, 3), alpha.view(size), distance.view(size))
 
 
 def renders_fused(student: Student, settings: RenderSettings, device: torch.device) -> bool:

@@ -9,27 +9,26 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import subprocess
 import sys
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from distill.executors.job import Job, Ledger, last_error, printed
+from distill.executors.local import run_local
 from distill.studies.outcome import Outcome, read_outcome
 from distill.studies.study_plan import PlannedRun, StudyPlan
 from distill.studies.study_table import csv_columns, csv_rows, markdown, spoiled, summarize
 from machine.files import write_atomically, write_csv
-from machine.interrupts import Interrupt
+from machine.interrupts import Stopped
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode, InputError
+from settings.executors import ExecutorConfig
 from settings.loading import REPO_ROOT, to_yaml
 
 _ENTRY = REPO_ROOT / "lego_response_distill.py"
 _FINISHED = {ExitCode.DONE: "done", ExitCode.DIVERGED: "diverged", ExitCode.COLLAPSED: "collapsed"}
-_TAIL = 4000
 _log = logging.getLogger(__name__)
 
 
@@ -105,10 +104,13 @@ class StudyRunner:
                 _log.info("%s: finished before", place)
                 continue
             _log.info("%s", place)
-            status, output = self._execute(run)
-            remark = _last_error(output)
+            try:
+                status, output = self._execute(run)
+            except Stopped as stop:
+                return stop.status
+            remark = last_error(output)
             if status not in _FINISHED or (status == ExitCode.DIVERGED and not remark):
-                if status not in (ExitCode.BAD_INPUT, ExitCode.MACHINE_FAILED) and status <= 128:
+                if status not in (ExitCode.BAD_INPUT, ExitCode.MACHINE_FAILED):
                     _log.error("%s ended with exit status %d; see %s", run.config.run, status, self._console(run))
                 return status
             self._save_record(run, _Record(run.fingerprint, _FINISHED[status], remark))
@@ -181,50 +183,38 @@ class StudyRunner:
 
 
 def _execute(command: list[str], log: Path) -> tuple[int, str]:
-    """Runs a command; what it prints goes to stderr and to ``log``, a signal to it, so that it saves and ends."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # In a session of its own the terminal's Ctrl-C reaches it only through us, once: two would end it unsaved.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    output = bytearray()
-    pump = threading.Thread(target=_pump, args=(process, log, output), daemon=True)
-    told = False
+    """Runs a command; what it prints goes to ``log`` and to stderr, a signal to it, so that it saves and ends.
+
+    Returns:
+        Its exit status, and the end of what it printed.
+
+    Raises:
+        Stopped: a signal.
+    """
+    echo = _Echo(log)
+    start, job = echo.position, Job(log.parent.name, command, Path.cwd(), log)
+    ledger = Ledger([job], refresh=echo)
     try:
-        with Interrupt() as interrupt:
-            pump.start()
-            while not _ended(process):
-                if interrupt.asked and not told:
-                    process.send_signal(interrupt.signal)
-                    told = True
-            status = 128 + interrupt.signal if interrupt.asked else process.returncode
+        run_local([job], ExecutorConfig(workers=1, retries=0), ledger)
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        pump.join()
-    return status, output.decode("utf-8", errors="replace")
+        echo()
+    return ledger[job].status, printed(log, start)
 
 
-def _ended(process: subprocess.Popen, seconds: float = 0.2) -> bool:
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(seconds)
-    return process.returncode is not None
+class _Echo:
+    """Copies to stderr what is added to a file.
 
+    Attributes:
+        position: up to where it has been copied, bytes.
+    """
 
-def _pump(process: subprocess.Popen, log: Path, output: bytearray) -> None:
-    with open(log, "ab") as file:
-        while chunk := process.stdout.read1(65536):
-            file.write(chunk)
-            file.flush()
-            sys.stderr.write(chunk.decode("utf-8", errors="replace"))
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.position = path.stat().st_size if path.exists() else 0
+
+    def __call__(self) -> None:
+        with open(self._path, "rb") as file:
+            file.seek(self.position)
+            sys.stderr.write(file.read().decode("utf-8", errors="replace"))
             sys.stderr.flush()
-            output.extend(chunk)
-            del output[:-_TAIL]
-
-
-def _last_error(output: str) -> str:
-    """What a run says of its own failure: the last ``error: ...``, or the sentence that says it collapsed."""
-    for line in reversed(output.splitlines()):
-        for start in ("error: ", "COLLAPSED: "):
-            if line.startswith(start):
-                return line.removeprefix(start)
-    return ""
+            self.position = file.tell()

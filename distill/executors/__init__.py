@@ -1,0 +1,35 @@
+"""Runs many jobs on what there is: processes of this machine, Slurm, or Ray; those that are killed go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from distill.executors.job import Job, JobState, Ledger
+from distill.executors.local import run_local
+from settings.executors import ExecutorConfig
+
+EXECUTORS: dict[str, Callable[[Sequence[Job], ExecutorConfig, Ledger], None]] = {"local": run_local}
+
+
+def run(
+    jobs: Sequence[Job],
+    settings: ExecutorConfig,
+    on_state: Callable[[Job, JobState], None] = lambda job, state: None,
+) -> Mapping[str, JobState]:
+    """Runs jobs to their ends, and shows on stderr how far they are; returns their states by name.
+
+    A job that a signal ends is run again, at most ``settings.retries`` times; one that ends by itself, however, is not.
+
+    Args:
+        jobs: their names are different.
+        on_state: called, in this thread, when a job's state has changed.
+
+    Raises:
+        Stopped: a signal asked for it. Jobs on this machine or of Ray have saved what they had and are waiting again;
+            those of Slurm go on.
+        InputError: the executor that the settings ask for is not to be had.
+        OSError: a folder or a log cannot be used.
+    """
+    ledger = Ledger(jobs, on_state)
+    EXECUTORS[settings.kind](jobs, settings, ledger)
+    return ledger.states

@@ -1,0 +1,47 @@
+"""A job as a process of this machine. Ray's workers run this too, and have nothing but Python: it imports no more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_TIED = str(Path(__file__).with_name("tied.py"))
+
+
+def thread_limits(cores: int | None) -> dict[str, str]:
+    """The environment variables that keep a job to so many cores; None: to none."""
+    return {} if cores is None else {"NUMBA_NUM_THREADS": str(cores), "OMP_NUM_THREADS": str(cores)}
+
+
+def start(
+    command: Sequence[str], folder: str | Path, log: str | Path, variables: Mapping[str, str], at_our_death: int
+) -> subprocess.Popen:
+    """Starts a command.
+
+    It is in a session of its own: a terminal's Ctrl-C would reach it a second time beside the signal that it is sent.
+
+    Args:
+        folder: where it runs.
+        log: what it prints is added to this file, whose folder is made if need be.
+        variables: of its environment, beside this process's.
+        at_our_death: signal that it is sent should this process die (on Linux).
+
+    Raises:
+        OSError: the folder or the log cannot be used, or off Linux the command is not there.
+    """
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    if sys.platform == "linux":
+        command = [sys.executable, "-I", "-S", _TIED, str(int(at_our_death)), str(os.getpid()), *command]
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, **variables}, start_new_session=True,
+        )  # fmt: skip
+
+
+def exit_status(returncode: int) -> int:
+    """A process's end as shells say it: 128 and the number of the signal that killed it."""
+    return 128 - returncode if returncode < 0 else returncode

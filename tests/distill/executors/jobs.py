@@ -1,0 +1,47 @@
+"""Jobs that go on where they were, as training runs do, and take next to no time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from distill.executors.job import Job
+
+# Counts into a file, by whole files; a signal lets it finish the step.
+SCRIPT = """
+import os, signal, sys, time
+path, steps, killed_at, pause = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+asked = []
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, frame: asked.append(number))
+done = open(path).read().split() if os.path.exists(path) else []
+begun = len(done)
+print("from", begun, flush=True)
+for step in range(begun, steps):
+    if asked:
+        print("saved", flush=True)
+        sys.exit(128 + asked[0])
+    if step == killed_at and begun < killed_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(str(step))
+    with open(path + ".part", "w") as file:
+        file.write(" ".join(done))
+    os.replace(path + ".part", path)
+    time.sleep(pause)
+"""
+
+
+def counting(folder: Path, name: str, killed_at: int = -1, pause: float = 0.0, steps: int = 10) -> Job:
+    """A job that counts into ``<name>.txt``; at a step, if it began before it, SIGKILL ends it."""
+    command = [sys.executable, "-S", "-c", SCRIPT, f"{name}.txt", str(steps), str(killed_at), str(pause)]
+    return Job(name, command, folder, folder / f"{name}.log")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Until it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
