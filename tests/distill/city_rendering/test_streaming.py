@@ -103,6 +103,6 @@ def test_a_block_without_a_student_and_a_damaged_file_are_said(manifest, config,
         StreamedCity(manifest.with_block("b002", students=(), status="waiting"), config, None)
     empty = StreamedCity(manifest.with_block("b002", students=()), config, None)
     assert len(empty.store.blocks) == 5
-    manifest.path("b001_0.pth").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="b001_0.pth"):
+    manifest.path(manifest.blocks[1].students[0].file).write_bytes(b"nothing")
+    with pytest.raises(InputError, match="b001/checkpoints/step_000001.pth: checkpoint"):
         flight(StreamedCity(manifest, config, None), look_at([(2.2, 1.4, 1.1)]))
