@@ -5,8 +5,9 @@
     python tools/distill_city.py --config configs/city_quickstart.yaml --resume
 
 Writes results/<scene>/<run>/city.json, which says what the blocks are and how far each is, trains those that are not
-done yet, and prints a table of them. Ctrl-C saves all; --resume goes on. See docs/scaling.md. Exit status, the highest
-of the blocks': 0 done, 1 training diverged, 2 bad input, 3 a block COLLAPSED, 4 the machine failed, 130 interrupted.
+done yet, then all together for a while (city.joint_steps), and measures them. Ctrl-C saves all; --resume goes on. See
+docs/scaling.md. Exit status, the highest of the blocks': 0 done, 1 training diverged, 2 bad input, 3 a block COLLAPSED,
+4 the machine failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.city.block_runs import blocks_table, open_city, run_blocks
+from distill.city.manifest import write_manifest
+from distill.city_rendering.evaluation import evaluate
+from distill.city_rendering.joint import JointOptions, fine_tune
 from distill.executors import EXECUTORS
 from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
 from machine.folder_lock import locked
@@ -65,10 +69,22 @@ def _work(chosen: argparse.Namespace) -> int:
     config = config_of(chosen)
     folder = RunFolder(config, chosen.output).results
     with locked(folder):
-        manifest, status = open_city(config, folder, chosen.resume), ExitCode.DONE
-        if not chosen.manifest_only:
-            manifest, status = run_blocks(config, manifest)
-    print(blocks_table(manifest))
+        manifest = open_city(config, folder, chosen.resume)
+        if chosen.manifest_only:
+            print(blocks_table(manifest))
+            return ExitCode.DONE
+        manifest, status = run_blocks(config, manifest)
+        print(blocks_table(manifest))
+        if any(block.status != "done" and not block.students for block in manifest.blocks):
+            return status
+        if config.city.joint_steps:
+            tuned = fine_tune(manifest, config, JointOptions(config.city.joint_steps))
+            if tuned is None:
+                print("interrupted; --resume goes on", file=sys.stderr)
+                return ExitCode.INTERRUPTED
+            manifest = write_manifest(folder, tuned)
+        if any(block.holdout_cameras for block in manifest.blocks):
+            print(evaluate(manifest, config).text())
     return status
 
 

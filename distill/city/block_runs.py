@@ -117,12 +117,13 @@ def _status(states: Mapping[str, JobState]) -> int:
 
 def _row(manifest: Manifest, block: Block) -> Sequence[str]:
     cells = [block.name, f"{block.gaussians:,}", str(block.train_cameras), str(block.holdout_cameras)]
-    if not block.students:
+    run = _run_of(manifest, block) if block.students else None
+    newest = run and run.latest_checkpoint()
+    if newest is None:
         return [*cells, "", "", "", block.status]
-    run, file = _run_of(manifest, block), block.students[0]
-    step = int(Path(file.file).stem.rpartition("_")[2])
-    measured = {row["split"]: row["psnr"] for row in read_csv(run.eval_csv(step)).rows.values()}
+    rows = read_csv(run.eval_csv(int(newest.stem.rpartition("_")[2]))).rows.values()
+    measured = {row["split"]: row["psnr"] for row in rows}
     psnr = measured.get("holdout") or measured.get("train") or ""
     steps = list(read_csv(run.training_csv).rows.values())
     seconds = f"{float(steps[-1]['wall_s']):.0f}" if steps else ""
-    return [*cells, f"{file.bytes / MIB:.2f}", psnr and f"{float(psnr):.2f}", seconds, block.status]
+    return [*cells, f"{block.students[0].bytes / MIB:.2f}", psnr and f"{float(psnr):.2f}", seconds, block.status]
