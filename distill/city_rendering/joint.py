@@ -36,6 +36,7 @@ from machine.devices import choose_device, host_integer
 from machine.fingerprints import cache_key
 from machine.interrupts import Interrupt, Stopped
 from machine.run_folder import newest_checkpoint
+from machine.run_identity import RunIdentity
 from machine.weights_files import read_weights, restoring, write_weights
 from scene.rays import Rays, SceneBox, intersect_box
 from settings.config import Config
@@ -94,7 +95,7 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
     paths = [_trainable(manifest, block) for block in blocks]
     states = [load_checkpoint(path, device) for path in paths]
     models = [restore_model(config, state, path, device) for state, path in zip(states, paths, strict=True)]
-    key = cache_key(config.model_dump(mode="json"), [options.steps, options.rays, options.rate], *map(_weights, models))
+    key = cache_key(RunIdentity(config).settings, [options.steps, options.rays, options.rate], *map(_weights, models))
     parts = [BlockPart(block.box, model, device) for block, model in zip(blocks, models, strict=True)]
     tuning = _Tuning(manifest, config, options, parts, key)
     tuning.run(show_progress)
