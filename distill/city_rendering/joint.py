@@ -23,7 +23,7 @@ from distill.city_rendering.block_rays import training_segment
 from distill.city_rendering.compositing import composite_segments
 from distill.city_rendering.streaming import city_far_field, shown_blocks
 from distill.losses.pictures import term_weights, total_loss
-from distill.model.checkpoint import load_checkpoint, rendering_only, save_checkpoint
+from distill.model.checkpoint import load_checkpoint, rendering_only, save_checkpoint, student_state
 from distill.model.model import Model, restore_model
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
@@ -46,6 +46,7 @@ from teacher.sources import load_teacher
 STATE = "joint_state.pth"
 """Where a fine-tune that was stopped goes on, in the city's folder."""
 _SAVE_EVERY = 200  # steps
+_KEPT = ("step", "box", "occupancy", "config")  # of the checkpoint that a block's tuning begins at
 _log = logging.getLogger(__name__)
 
 
@@ -95,16 +96,15 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
     paths = [_trainable(manifest, block) for block in blocks]
     states = [load_checkpoint(path, device) for path in paths]
     models = [restore_model(config, state, path, device) for state, path in zip(states, paths, strict=True)]
+    states = [{name: state[name] for name in _KEPT} for state in states]
     key = cache_key(RunIdentity(config).settings, [options.steps, options.rays, options.rate], *map(_weights, models))
     parts = [BlockPart(block.box, model, device) for block, model in zip(blocks, models, strict=True)]
     tuning = _Tuning(manifest, config, options, parts, key)
     tuning.run(show_progress)
     for block, state, model in zip(blocks, states, models, strict=True):
         file = Path(block.run).with_name(f"joint_{state['step']:06d}.pth")
-        kept = {name: state[name] for name in ("step", "seconds", "box", "occupancy", "config") if name in state}
-        student = {**state["student"], "weights": model.student.state_dict()}
         manifest.path(file).parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(manifest.path(file), {**kept, "student": student})
+        save_checkpoint(manifest.path(file), {**state, "student": student_state(model.student)})
         size = manifest.path(file).stat().st_size
         tuned = StudentFile(file=file.as_posix(), cell_size=block.students[0].cell_size, bytes=size)
         manifest = manifest.with_block(block.name, students=(tuned, *block.students[1:]))
