@@ -36,7 +36,7 @@ def test_frames_of_a_small_budget_are_those_of_all_memory_bit_for_bit(manifest, 
     assert torch.equal(frames, everything)
     assert everything.std() > 0.05
     assert [cost.loads for cost in free] == [2, 0, 0]
-    assert [cost.loads for cost in costs] == [2, 2, 2]
+    assert [cost.loads for cost in costs] == [2, 1, 1]  # from either side the nearer one was the last before
     assert max(cost.held_mib for cost in costs) * MIB == tight.store.largest
     assert free[-1].held_mib * MIB == pytest.approx(2 * tight.store.largest, rel=0.01)
 
