@@ -38,14 +38,15 @@ def frames_of_splits(path: Path, content: dict[str, Any], entries: Entries) -> t
     if both := sorted(train & tests):
         found = f"'{both[0]}' ({len(both)} frames) in train_filenames and in another list"
         raise InputError(path, "train_filenames", found, "frames to train on or to test", "Name each in one of them.")
-    kept = [entry for entry in entries if slashed(entry["file_path"]) in train | tests]
+    listed = train | tests
+    kept = [entry for entry in entries if slashed(entry["file_path"]) in listed]
     if not kept:
         raise InputError(path, ", ".join(lists), "none of the frames", "file_path of some frames in them")
     held = tuple(slashed(entry["file_path"]) in tests for entry in kept)
     words = [f"{len(kept) - sum(held)} of its frames are trained on, {sum(held)} held out"]
     if len(kept) < len(entries):
         words.append(f"{len(entries) - len(kept)} are in no list and left out")
-    if absent := len((train | tests) - everything):
+    if absent := len(listed - everything):
         words.append(f"{absent} names in the lists are no frame's")
     note_once("info", f"{path}: by its {', '.join(lists)} {', '.join(words)}.")
     return kept, held if any(held) else None
