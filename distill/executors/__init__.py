@@ -6,9 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from distill.executors.job import Job, JobState, Ledger
 from distill.executors.local import run_local
+from distill.executors.progress import ProgressView
+from distill.executors.slurm import run_slurm
 from settings.executors import ExecutorConfig
 
-EXECUTORS: dict[str, Callable[[Sequence[Job], ExecutorConfig, Ledger], None]] = {"local": run_local}
+EXECUTORS: dict[str, Callable[[Sequence[Job], ExecutorConfig, Ledger], None]] = {
+    "local": run_local,
+    "slurm": run_slurm,
+}
 
 
 def run(
@@ -30,6 +35,15 @@ def run(
         InputError: the executor that the settings ask for is not to be had.
         OSError: a folder or a log cannot be used.
     """
-    ledger = Ledger(jobs, on_state)
-    EXECUTORS[settings.kind](jobs, settings, ledger)
+    view = ProgressView(jobs)
+
+    def tell(job: Job, state: JobState) -> None:
+        view.changed(job, state)
+        on_state(job, state)
+
+    ledger = Ledger(jobs, tell, view.refresh)
+    try:
+        EXECUTORS[settings.kind](jobs, settings, ledger)
+    finally:
+        view.clear()
     return ledger.states
