@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from distill.executors.job import Job, JobState, Ledger
 from distill.executors.local import run_local
 from distill.executors.progress import ProgressView
+from distill.executors.ray import run_ray
 from distill.executors.slurm import run_slurm
 from settings.executors import ExecutorConfig
 
 EXECUTORS: dict[str, Callable[[Sequence[Job], ExecutorConfig, Ledger], None]] = {
     "local": run_local,
     "slurm": run_slurm,
+    "ray": run_ray,
 }
 
 

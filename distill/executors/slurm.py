@@ -214,8 +214,8 @@ def _watch(submission: _Submission, jobs: Sequence[Job], wait: bool, ledger: Led
             ended = submission.status(job)
             if ended is None and time.monotonic() - unseen.setdefault(job.name, time.monotonic()) > _GRACE:
                 ended = _KILLED, f"Slurm no longer has it and does not say why; see {job.log}"
-            if ended is not None:  # it may have been too short to be seen running
-                ledger[job] = (state if state.attempts else state.started()).ended(*ended, again=False)
+            if ended is not None:
+                ledger[job] = state.ended(*ended, again=False)
         if not wait or all(ledger[job].phase in (Phase.DONE, Phase.FAILED) for job in jobs):
             return
         end = time.monotonic() + _POLL
