@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kernels.clipped_gaussians import Corners, along_rays, rasterize_clipped, shares_torch, straddling
 from kernels.dispatch import resolve
 from kernels.rasterize_forward_numba import ALPHA_MAX, ALPHA_MIN, DILATION, FRUSTUM_MARGIN, TRANSMITTANCE_MIN
 from kernels.rasterize_numba import RasterizeNumba
@@ -90,6 +91,7 @@ def rasterize(
     channels: Tensor | None = None,
     screen: ScreenSpace | None = None,
     near: float = 0.2,
+    clip: Corners | None = None,
     implementation: str = "auto",
     threads: int | None = None,
 ) -> RasterOutput:
@@ -105,6 +107,8 @@ def rasterize(
         channels: (N, C) any further values to blend.
         screen: filled with what the screen shows of each Gaussian.
         near: Gaussians with view z at or under this are left out, world units.
+        clip: a box of which alone is drawn what lies in it, see ``kernels.clipped_gaussians``; depth is still that of
+            whole Gaussians. Not differentiable with numba. None: all of space.
         implementation: ``"auto"``, ``"torch"`` (the reference: slow, float64 inside) or ``"numba"``.
         threads: CPU threads of the numba implementation; None is all. The result does not depend on it.
 
@@ -115,7 +119,9 @@ def rasterize(
     extra = means.new_zeros(len(means), 0) if channels is None else channels
     arguments = (means, covariances, opacities, sh, extra)
     if name == "torch":
-        image = _rasterize_torch(*arguments, view, near, screen)
+        image = _rasterize_torch(*arguments, view, near, screen, clip)
+    elif clip is not None:
+        image = rasterize_clipped([value.detach().contiguous() for value in arguments], view, near, threads, clip)
     else:
         image = RasterizeNumba.apply(*arguments, view, near, threads, screen)
     rgb, z, inverse_z, alpha, blended = image.split([3, 1, 1, 1, extra.shape[1]], dim=-1)
@@ -132,6 +138,7 @@ def _rasterize_torch(
     view: View,
     near: float,
     screen: ScreenSpace | None,
+    clip: Corners | None,
 ) -> Tensor:
     """(H, W, 6 + C) float32: r, g, b, z, 1/z, alpha, channels. In float64 inside, a row of pixels at a time."""
     means, covariances, opacities, sh, channels = (
@@ -169,6 +176,9 @@ def _rasterize_torch(
     if screen is not None:
         _watch(screen, kept, centre, reaches.detach(), size, len(means))
     columns = torch.arange(view.width, dtype=torch.float64) + 0.5
+    if clip is not None:
+        precisions, pulls = along_rays(means[kept], covariances[kept], view)
+        straddles = straddling(means[kept], covariances[kept], clip)
     rows = []
     for row in range(view.height):
         touched = torch.nonzero((row + 0.5 - centre[:, 1]).abs() <= reach)[:, 0]
@@ -178,6 +188,11 @@ def _rasterize_torch(
         power = a * dx * dx + 2 * b * dx * dy + c * dy * dy
         alpha = (opacity[touched] * torch.exp(-0.5 * power)).clamp(max=ALPHA_MAX)
         alpha = torch.where(alpha < ALPHA_MIN, 0.0, alpha)
+        if clip is not None:
+            x, y = (columns - view.cx) / view.fx, (row + 0.5 - view.cy) / view.fy
+            rays = torch.stack([x, torch.full_like(x, y), torch.ones_like(x)], dim=-1) @ rotation
+            parts = precisions[touched], pulls[touched], straddles[touched]
+            alpha = -torch.expm1(shares_torch(rays, *parts, -rotation.T @ translation, clip) * torch.log1p(-alpha))
         after = torch.cumprod(1 - alpha, dim=1)
         before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1) if len(touched) else after
         rows.append((alpha * before * (after >= TRANSMITTANCE_MIN)) @ features[touched])

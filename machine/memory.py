@@ -1,7 +1,8 @@
-"""How much memory there is, and the refusal of what clearly does not fit."""
+"""How much memory there is, how much this process takes, and the refusal of what clearly does not fit."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from machine.telemetry import GIB
 from settings.errors import InputError
 
 _MEMINFO = Path("/proc/meminfo")
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -39,6 +41,50 @@ def check_pictures_fit(
         width = int(size[0] * math.sqrt(available / needed / 2))  # half of the memory
         hint = f"Set it to {width} or less{', or use fewer frames' if count > 1 else ''}{more and f', {more}'}."
         raise InputError(source, field, found, f"at most the {available / GIB:.1f} GiB that are free", hint)
+
+
+class ResidentMemory:
+    """How much memory this process has in RAM beyond what it has when this is made, its base; Linux tells.
+
+    Attributes:
+        base: bytes; None where the system does not tell.
+        peak: most bytes beyond the base at the end of any stretch so far.
+    """
+
+    def __init__(self) -> None:
+        give_back_freed()
+        self.base, self.peak = _status_bytes("VmRSS"), 0
+        self._restart()
+
+    def stretch(self) -> int | None:
+        """Most bytes beyond the base since this was made or last asked; None where the system does not tell."""
+        high = None if self.base is None else _status_bytes("VmHWM")
+        if high is None:
+            return None
+        self._restart()
+        self.peak = max(self.peak, high - self.base)
+        return high - self.base
+
+    def _restart(self) -> None:
+        """Has the system start a new peak."""
+        try:
+            _RESET.write_text("5", encoding="ascii")
+        except OSError:
+            self.base = None
+
+
+def give_back_freed() -> None:
+    """Has the C library return freed memory to the system, where it is glibc, which otherwise keeps some of it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _status_bytes(name: str) -> int | None:
+    """A line of what the system tells about this process."""
+    with suppress(OSError, ValueError, KeyError):
+        lines = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="utf-8").splitlines())
+        return 1024 * int(lines[name].split()[0])
+    return None
 
 
 def _known_limits() -> Iterator[int]:

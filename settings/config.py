@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from settings.city import BlocksConfig
 from settings.compact import CompactConfig
 from settings.data import DataConfig, GroundTruthConfig
 from settings.evaluation import EvalConfig, LoggingConfig
@@ -15,7 +16,7 @@ from settings.kinds import STUDENT_KINDS, StudentSection
 from settings.losses import FeatureConfig, LossConfig
 from settings.rendering import OccupancyConfig, RenderConfig
 from settings.sections import Device, FolderName, Section, Tag, problem
-from settings.teacher import LiveConfig, TeacherConfig
+from settings.teacher import BUILT_IN, LiveConfig, TeacherConfig
 from settings.training import TrainConfig
 
 
@@ -44,6 +45,7 @@ class Config(Section):
     )
     train: TrainConfig = Field(TrainConfig(), description="the optimisation")
     compact: CompactConfig = Field(CompactConfig(), description="a small file of the student (tools/compress.py)")
+    city: BlocksConfig = Field(BlocksConfig(), description="blocks of a large scene (tools/distill_city.py)")
     fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
     eval: EvalConfig = Field(EvalConfig(), description="what is measured")
     logging: LoggingConfig = Field(LoggingConfig(), description="what a run tells beside its CSVs")
@@ -52,7 +54,7 @@ class Config(Section):
     def _consistent(self) -> Config:
         kind = self.teacher.kind
         needed = {"views": "data.transforms teacher.outputs", "images": "data.transforms"}
-        needed |= {"gaussians": "teacher.ply", "bricks": "data.resolution", "room": "data.resolution"}
+        needed |= {"gaussians": "teacher.ply", **dict.fromkeys(BUILT_IN, "data.resolution")}
         for field in needed[kind].split():
             section, name = field.split(".")
             if getattr(getattr(self, section), name) is None:
@@ -65,6 +67,7 @@ class Config(Section):
             raise problem(
                 "loss.depth.weight", self.loss.depth.weight, f"0, since {why}: there is no depth to learn from"
             )
+        self._check_clip()
         self._check_training_views()
         self._check_features()
         if not self.trains_on_other_poses and self.data.holdout_every == 0 and self.eval.splits == ("holdout",):
@@ -107,7 +110,7 @@ class Config(Section):
 
     def _check_training_views(self) -> None:
         data, kind = self.data, self.teacher.kind
-        if self.live and kind not in ("gaussians", "bricks", "room"):
+        if self.live and kind not in ("gaussians", *BUILT_IN):
             hint = "Only Gaussians can be rendered from new poses: set teacher.kind: gaussians and teacher.ply."
             raise problem("teacher.live", "a live teacher", f"false, since teacher.kind is {kind}", hint)
         if data.train_transforms is not None and kind not in ("gaussians", "images"):
@@ -116,7 +119,7 @@ class Config(Section):
         if self.finds_cameras and data.train_transforms is not None:
             hint = "Set data.transforms to the poses to measure on, or train_transforms to null."
             raise problem("data.train_transforms", data.train_transforms, "null, since data.transforms is", hint)
-        own_scene = kind in ("images", "bricks", "room") or self.finds_cameras
+        own_scene = kind in ("images", *BUILT_IN) or self.finds_cameras
         if isinstance(data.ground_truth, GroundTruthConfig) and own_scene:
             why = "these are the teacher already" if kind == "images" else "there is no dataset with images"
             raise problem("data.ground_truth", "a split", f"true or false, since {why} (teacher.kind is {kind})")
@@ -127,6 +130,17 @@ class Config(Section):
             raise problem(
                 "eval.splits", found, "holdout among them, since a live teacher's training views are not kept"
             )
+
+    def _check_clip(self) -> None:
+        if not self.teacher.clip:
+            return
+        if self.teacher.kind != "gaussians":
+            raise problem("teacher.clip", "true", f"false, since teacher.kind is {self.teacher.kind}")
+        if self.data.box == "auto":
+            raise problem("data.box", "auto", "a box, since teacher.clip is true", "Set its lower and upper.")
+        if self.teacher.rasterizer == "gsplat":
+            expected = "auto or cpu, since teacher.clip is true"
+            raise problem("teacher.rasterizer", "gsplat", expected, "gsplat draws whole Gaussians alone.")
 
     def _check_features(self) -> None:
         teacher, used = self.teacher, self.loss.internal_terms

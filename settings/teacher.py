@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from settings.sections import AssetPath, Background, FromList, Section, Unit, Vector, background_rgb, problem
 
+BUILT_IN = ("bricks", "room", "city")
+"""The kinds of teachers that need nothing on disk."""
+
 
 def _listed(value: object) -> object:
     """One value for a list of one, and YAML's own infinity and NaN as the words."""
@@ -34,6 +37,7 @@ EmptyDepth = Annotated[
 
 
 Elevation = Annotated[float, Field(ge=-85, le=85)]
+Lots = Annotated[int, Field(ge=1, le=1000)]
 
 
 class LiveConfig(Section):
@@ -92,13 +96,24 @@ class OrbitConfig(Section):
         return self
 
 
+class CityConfig(Section):
+    """The built-in city: lots of 48 m by 48 m, each with half of the streets about it."""
+
+    lots: Annotated[tuple[Lots, Lots], FromList] = Field(
+        (2, 2), description="columns and rows of lots; a larger city holds the smaller one of the same seed"
+    )
+    spacing: float = Field(
+        1.5, ge=0.25, le=6, description="between neighbouring Gaussians, metres; at 1.5 a lot has about 3,000"
+    )
+
+
 class TeacherConfig(Section):
     """What is distilled."""
 
-    kind: Literal["views", "images", "gaussians", "bricks", "room"] = Field(
+    kind: Literal["views", "images", "gaussians", "bricks", "room", "city"] = Field(
         description="views: renders and depth on disk; images: the dataset's own images (control arm); "
         "gaussians: a 3DGS PLY rendered here; bricks: the built-in scene; room: that in a room, written as a capture "
-        "with pictures (kept in the cache) and read back"
+        "with pictures (kept in the cache) and read back; city: a city of Gaussians, of any extent"
     )
     outputs: AssetPath | None = Field(
         None,
@@ -132,14 +147,15 @@ class TeacherConfig(Section):
     live: bool | LiveConfig = Field(
         False,
         description="render new views all through training instead of fixed ones before it; for gaussians, bricks, "
-        "room",
+        "room, city",
     )
     frames: int = Field(
-        64, ge=2, description="number of views; for bricks, room, and for gaussians without data.transforms"
+        64, ge=2, description="number of views; for bricks, room, city, and for gaussians without data.transforms"
     )
     orbit: OrbitConfig = Field(
         OrbitConfig(), description="where these views are; for gaussians without data.transforms"
     )
+    city: CityConfig = Field(CityConfig(), description="of teacher.kind city")
     fitted_width: int | None = Field(
         None,
         ge=1,
@@ -154,6 +170,12 @@ class TeacherConfig(Section):
         le=4,
         description="renders at this multiple of the width, then averages; null: the least that reaches fitted_width; "
         "for gaussians, bricks",
+    )
+
+    clip: bool = Field(
+        False,
+        description="draw only what lies in data.box: of each Gaussian its share along a pixel's ray, by the CPU's "
+        "rasteriser. For a block of a larger scene (docs/scaling.md); for gaussians",
     )
 
     @property

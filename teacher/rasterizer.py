@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.clipped_gaussians import Corners, straddling
 from kernels.rasterize import RasterOutput, View, rasterize
 from kernels.rasterize_forward_numba import DILATION
 from kernels.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
@@ -19,6 +20,7 @@ from kernels.ray_samples import Cells
 from kernels.ray_weights import RayWeights, ray_weights
 from kernels.sight import sight
 from scene.cameras import Cameras
+from scene.rays import SceneBox
 from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
@@ -41,10 +43,17 @@ class Drawing:
         fitted_width: of the pictures that the Gaussians were fitted to, pixels; None: not known, so that every picture
             is widened by 0.3 of its own px^2.
         supersample: draw at this multiple of a view's width instead.
+        clip: draw only what lies in this box, see ``kernels.clipped_gaussians``, on the CPU; None: all.
     """
 
     fitted_width: int | None = None
     supersample: int | None = None
+    clip: SceneBox | None = None
+
+    @property
+    def clip_corners(self) -> Corners | None:
+        """The corners of ``clip``, as the kernel wants them."""
+        return None if self.clip is None else (self.clip.lower, self.clip.upper)
 
     def multiple(self, width: int) -> int:
         """Pixels drawn along a side of each pixel of a view that wide."""
@@ -104,7 +113,8 @@ class Rasterizer:
     ) -> None:
         self.drawing = drawing or Drawing()
         device = torch.device(device or "cpu")
-        self.implementation = raster_implementation(implementation, device)
+        clipped = self.drawing.clip is not None and implementation == "auto"
+        self.implementation = raster_implementation("cpu" if clipped else implementation, device)
         self.device = device if self.implementation == "gsplat" else torch.device("cpu")
         """Where the images are."""
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
@@ -134,6 +144,7 @@ class Rasterizer:
             self._view(cameras, index),
             channels=channels,
             near=self._near,
+            clip=self.drawing.clip_corners,
             implementation="auto" if self.implementation == "cpu" else self.implementation,
             threads=self._threads,
         )
@@ -162,8 +173,13 @@ class Rasterizer:
     def sight(
         self, cameras: Cameras, index: int, *, blocked: float, seen: Cells | None = None, least_weight: float = 0.0
     ) -> Tensor:
-        """Where the rays of the pixels of ``render`` are blocked: see ``kernels.sight.sight``; on the CPU too."""
+        """Where the rays of the pixels of ``render`` are blocked: see ``kernels.sight.sight``; on the CPU too.
+
+        With a clip, by Gaussians that are whole in the box: what is in it of others may be little.
+        """
         means, covariances, opacities = self._on_cpu
+        if self.drawing.clip is not None:
+            opacities = opacities.masked_fill(self.straddles, 0.0)
         view = self._view(cameras, index)
         options = {"blocked": blocked, "seen": seen, "least_weight": least_weight} | self._cpu_options()
         return sight(means, self._half_axes, covariances, opacities, view, **options)
@@ -172,6 +188,11 @@ class Rasterizer:
     def _on_cpu(self) -> tuple[Tensor, Tensor, Tensor]:
         means, covariances, opacities = (tensor.cpu() for tensor in self._tensors[:3])
         return means, covariances, opacities
+
+    @cached_property
+    def straddles(self) -> Tensor:
+        """(N,) bool: with a clip, the Gaussians that are not whole in it."""
+        return straddling(*self._on_cpu[:2], self.drawing.clip_corners)
 
     def _cpu_options(self) -> dict[str, Any]:
         """Of the CPU's kernels, whatever draws the images."""

@@ -194,30 +194,47 @@ class FrameRenderer:
         height, width, settings = cameras.height, cameras.width, self.settings
         with one_torch_thread() if self._implementation == "numba" else nullcontext():
             rays = camera_rays(cameras, frame, self.grid.box, settings.near, settings.far, self._implementation)
-            if self._fused is not None:
-                rgb, alpha, distance = self._fused(
-                    rays.origins,
-                    rays.directions,
-                    rays.near,
-                    rays.far,
-                    width=width,
-                    step=settings.step,
-                    limit=settings.max_samples_per_ray,
-                    termination=settings.termination,
-                )
-            else:
-                rgb, alpha, distance = _render_waves(self.student, self.grid, rays, settings)
+            whole = self.inside(rays, width)
             if self.far_field is not None:
-                inside, ends = Segment(rgb, alpha, distance), (settings.near, settings.far)
-                rgb, alpha, distance = self.far_field.render_around(inside, rays, *ends, settings.termination)
-            # A ray that was ended would have met more: what it has met stands for all of it (as in instant-ngp).
-            share = torch.where(1 - alpha <= settings.termination, 1 / alpha, 1.0)
-            rgb, alpha, distance = rgb * share[:, None], alpha * share, distance * share
-            rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
-            distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
-            return RenderedFrame(
-                rgb.clamp(0, 1).view(height, width, 3), alpha.view(height, width), distance.view(height, width)
+                ends = settings.near, settings.far
+                whole = self.far_field.render_around(whole, rays, *ends, settings.termination)
+            return finished_frame(whole, settings.termination, background, (height, width))
+
+    @torch.no_grad()
+    def inside(self, rays: Rays, width: int) -> Segment:
+        """What the student shows of rays, row by row of ``width``, between their near and far, which are in its box."""
+        settings = self.settings
+        if self._fused is None:
+            return Segment(*_render_waves(self.student, self.grid, rays, settings))
+        return Segment(
+            *self._fused(
+                rays.origins,
+                rays.directions,
+                rays.near,
+                rays.far,
+                width=width,
+                step=settings.step,
+                limit=settings.max_samples_per_ray,
+                termination=settings.termination,
             )
+        )
+
+
+def finished_frame(
+    whole: Segment, termination: float, background: tuple[float, float, float], size: tuple[int, int]
+) -> RenderedFrame:
+    """The picture (height, width) that whole rays, row by row, make on a background.
+
+    Args:
+        termination: transmittance at which rays were ended.
+    """
+    rgb, alpha, distance = whole
+    # A ray that was ended would have met more: what it has met stands for all of it (as in instant-ngp).
+    share = torch.where(1 - alpha <= termination, 1 / alpha, 1.0)
+    rgb, alpha, distance = rgb * share[:, None], alpha * share, distance * share
+    rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
+    distance = torch.where(alpha > 1e-4, distance / alpha.clamp(min=1e-4), 0.0)
+    return RenderedFrame(rgb.clamp(0, 1).view(*size, 3), alpha.view(size), distance.view(size))
 
 
 def renders_fused(student: Student, settings: RenderSettings, device: torch.device) -> bool:

@@ -140,11 +140,14 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
     )
 
 
-def write_transforms(path: str | Path, cameras: Cameras, names: Sequence[str]) -> None:
+def write_transforms(
+    path: str | Path, cameras: Cameras, names: Sequence[str], tests: Sequence[bool] | None = None
+) -> None:
     """Writes cameras atomically so that ``load_transforms`` reads the same numbers back.
 
     Args:
         names: N unique names, written as ``file_path``; images of these names (.png) belong in the same folder.
+        tests: whether each frame is kept for tests, some and not all; None: the file does not say.
     """
     if len(names) != len(cameras):
         raise ValueError(f"{len(names)} names for {len(cameras)} cameras")
@@ -158,7 +161,11 @@ def write_transforms(path: str | Path, cameras: Cameras, names: Sequence[str]) -
         if angles[index] != angles[0]:
             frame["camera_angle_x"] = angles[index]
         frames.append(frame)
-    content = {"camera_angle_x": angles[0], "w": cameras.width, "h": cameras.height, "frames": frames}
+    content = {"camera_angle_x": angles[0], "w": cameras.width, "h": cameras.height}
+    for key, wanted in (("train_filenames", False), ("test_filenames", True)):
+        if tests is not None:
+            content[key] = [frame["file_path"] for frame, test in zip(frames, tests, strict=True) if test == wanted]
+    content["frames"] = frames
     write_atomically(path, json.dumps(content, indent=1).encode())
 
 

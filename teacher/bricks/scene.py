@@ -19,6 +19,7 @@ from scene.cameras import Cameras
 from scene.orbits import posed_cameras, spiral_rotations
 from scene.rays import SceneBox
 from teacher.bricks.solids import Box, Cut, Cylinder, Ring, Samples, Solid, Vector, join, select
+from teacher.bricks.surfaces import SUN, diffuse_color, flat_gaussians, sky_reflection, visible_samples
 from teacher.gaussians import Gaussians
 
 BRICKS_BOX = SceneBox((-1.05, -0.82, -0.5), (1.05, 0.8, 0.62))
@@ -33,8 +34,6 @@ _HALF_FOV = 21.0  # degrees
 # Occlusion is read from the parts' density on a grid.
 _GRID = ((-6.8, -5.3, -0.6), (6.8, 5.3, 7.0))
 _CELL = 0.12
-_SUN = (0.434, -0.521, 0.735)
-_SUNLIGHT, _SKYLIGHT, _GROUNDLIGHT = (0.85, 0.81, 0.73), (0.5, 0.54, 0.6), (0.3, 0.28, 0.25)
 
 # Linear reflectances.
 _RED, _ORANGE, _YELLOW = (0.62, 0.03, 0.03), (0.85, 0.2, 0.02), (0.85, 0.5, 0.03)
@@ -49,21 +48,12 @@ def build_bricks(seed: int = 0) -> Gaussians:
     """About 56,000 Gaussians of SH degree 3 inside ``BRICKS_BOX``, determined by ``seed`` (it tints the wall)."""
     solids, colors = zip(*_parts(np.random.default_rng(seed)), strict=True)
     samples = [solid.sample(_SPACING) for solid in solids]
-    visible = _visible(solids, samples)
+    visible = visible_samples(solids, samples)
     albedo = np.concatenate([np.tile(color, (mask.sum(), 1)) for color, mask in zip(colors, visible, strict=True)])
     surface = join([select(part, mask) for part, mask in zip(samples, visible, strict=True)])
     points, normals, spacing, albedo = (torch.from_numpy(array).float() for array in (*surface, albedo))
-    # The shortest turn from z to the normal; straight down it is half a turn about x.
-    x, y, z = normals.unbind(1)
-    rotations = torch.stack([1 + z, -y, x, torch.zeros_like(x)], dim=1)
-    rotations[z < -1 + 1e-6] = torch.tensor([0.0, 1.0, 0.0, 0.0])
-    return Gaussians(
-        means=(points - torch.tensor(_CENTRE)) * _STUD,
-        log_scales=(spacing[:, None] * _STUD * torch.tensor([0.65, 0.65, 0.1])).log(),
-        rotations=torch.nn.functional.normalize(rotations, dim=1),
-        opacity_logits=torch.full((len(points),), _OPACITY).logit(),
-        sh=_shade(points, normals, albedo, _Light(solids, samples)),
-    )
+    sh = _shade(points, normals, albedo, _Light(solids, samples))
+    return flat_gaussians((points - torch.tensor(_CENTRE)) * _STUD, normals, spacing * _STUD, _OPACITY, sh)
 
 
 def orbit_cameras(frames: int, width: int, height: int, seed: int = 0) -> Cameras:
@@ -179,21 +169,6 @@ def _car(y: float, z: float) -> Iterator[Part]:
     yield Cylinder((-3.8, y - 1.3, z + 5.3), 2, 0.15, 0.25), _ORANGE
 
 
-def _visible(solids: list[Solid], samples: list[Samples]) -> list[np.ndarray]:
-    """For each solid, which of its samples (M,) are not covered by another one."""
-    probes = [points + 0.01 * normals for points, normals, _ in samples]
-    boxes = np.array([(points.min(axis=0), points.max(axis=0)) for points in probes])
-    visible = []
-    for index, points in enumerate(probes):
-        near = ((boxes[:, 0] < boxes[index, 1]) & (boxes[:, 1] > boxes[index, 0])).all(axis=1)
-        near[index] = False
-        covered = np.zeros(len(points), dtype=bool)
-        for other in np.flatnonzero(near):
-            covered |= solids[other].contains(points)
-        visible.append(~covered)
-    return visible
-
-
 class _Light:
     """How much of the sun and of the sky reaches a point, from the parts' density on a grid."""
 
@@ -213,7 +188,7 @@ class _Light:
 
     def sun(self, points: Tensor, normals: Tensor) -> Tensor:
         """(M, 1) soft shadow: 1 is lit, 0 is dark."""
-        steps = 0.3 * (torch.arange(16)[:, None, None] + 0.5) * torch.tensor(_SUN)
+        steps = 0.3 * (torch.arange(16)[:, None, None] + 0.5) * torch.tensor(SUN)
         return torch.exp(-1.8 * self._sample(self._fine, points + 0.3 * normals + steps).sum(0))[:, None]
 
     def sky(self, points: Tensor, normals: Tensor) -> Tensor:
@@ -241,22 +216,17 @@ class _Light:
 
 def _shade(points: Tensor, normals: Tensor, albedo: Tensor, light: _Light) -> Tensor:
     """(M, 16, 3) spherical harmonics of sRGB colour for the direction d from the camera."""
-    toward_sun, up = torch.tensor(_SUN), normals[:, 2:]
+    toward_sun = torch.tensor(SUN)
     facing = (normals @ toward_sun).clamp(min=0)[:, None]
     sun, sky = light.sun(points, normals), light.sky(points, normals)
-    ambient = torch.lerp(torch.tensor(_GROUNDLIGHT), torch.tensor(_SKYLIGHT), 0.5 + 0.5 * up)
-    diffuse = (albedo * (sky * ambient + sun * facing * torch.tensor(_SUNLIGHT))) ** (1 / 2.2)
 
     # Reflection of the sun: a lobe around its mirror direction, as narrow as degree 3 holds without ringing.
     degree = torch.tensor([0.0] + [1.0] * 3 + [2.0] * 5 + [3.0] * 7)
     fall = torch.exp(-degree * (degree + 1) / 14)
     mirror = sh_basis(toward_sun - 2 * (normals @ toward_sun)[:, None] * normals, 3)
     gloss = 0.35 * sun * (facing > 0) * mirror * fall * (4 * pi / fall.sum())
-    # Reflection of the sky: grows with the height of the reflected direction d - 2 (d . n) n, which is linear in d.
-    gradient = 0.06 * sky * (torch.tensor([0.0, 0.0, 1.0]) - 2 * up * normals) * sqrt(4 * pi / 3)
-    x, y, z = gradient.unbind(1)
-    gloss[:, 1:4] += torch.stack([-y, z, -x], dim=1)
+    gloss[:, 1:4] += sky_reflection(normals, 0.06 * sky)
 
     sh = gloss[:, :, None].repeat(1, 1, 3)
-    sh[:, 0] += (diffuse + 0.03 * sky - 0.5) * sqrt(4 * pi)
+    sh[:, 0] += (diffuse_color(albedo, normals, sun, sky) + 0.03 * sky - 0.5) * sqrt(4 * pi)
     return sh

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from plyfile import PlyData, PlyElement
 
+from machine.file_kinds import file_kind
 from machine.files import atomic_path, output_errors
 from scene.world_offset import Offset
 from settings.errors import InputError
@@ -32,6 +34,7 @@ _ROTATIONS = tuple(f"rot_{i}" for i in range(4))
 _REQUIRED = (*_MEANS, *_DC, *_OPACITY, *_SCALES, *_ROTATIONS)
 _REST_COUNTS = (0, 9, 24, 45)
 _FILTER = "filter_3D"
+_COUNT_DIGITS = 20
 _LAYOUT = "graphdeco's 3DGS layout"
 # As Brush, Postshot and others write it; "antialiased 0" says the opposite.
 _ANTIALIASED = re.compile(
@@ -57,7 +60,7 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
     try:
         header = read_header(path)
         refuse_other_layouts(path, header, _LAYOUT)
-        rest = () if is_compressed(header) else _rest_names(path, header)
+        rest = () if is_compressed(header) else rest_names(path, header)
         elements = read_elements(path, header)
     except FileNotFoundError:
         raise InputError(path, "PLY file", "no such file", "a 3DGS point_cloud.ply", "Check the path.") from None
@@ -67,7 +70,18 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
         warn_of_antialiasing(path, "its header says so")
     if is_compressed(header):
         return checked_gaussians(path, unpacked(path, elements), offset)
-    return checked_gaussians(path, _stored_arrays(path, elements.get("vertex"), rest), offset)
+    return checked_gaussians(path, stored_arrays(path, elements.get("vertex"), rest), offset)
+
+
+def is_plain_ply(path: str | Path) -> bool:
+    """Whether a file is a PLY whose rows hold each Gaussian's values as they are, none of them compressed.
+
+    Raises:
+        InputError: it begins as a PLY and has no header of one.
+        OSError: it cannot be read.
+    """
+    kind = file_kind(path)
+    return kind is not None and kind.key == "ply" and not is_compressed(read_header(path))
 
 
 def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
@@ -81,6 +95,37 @@ def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
     Raises:
         InputError: the folder is missing or cannot be written.
     """
+    vertices = _vertices(gaussians)
+    with output_errors(path), atomic_path(path) as temporary:
+        comments = [] if fitted_width is None else [f"{FITTED_WIDTH} {fitted_width}"]
+        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=comments).write(str(temporary))
+
+
+def write_ply_parts(path: str | Path, parts: Iterable[Gaussians]) -> int:
+    """As ``write_ply``, of Gaussians that come part by part, of which one at a time is in memory; returns their number.
+
+    Args:
+        parts: at least one, all of one SH degree.
+
+    Raises:
+        InputError: the folder is missing or cannot be written.
+    """
+    count, names = 0, ()
+    with output_errors(path), atomic_path(path) as temporary, open(temporary, "wb") as file:
+        for part in parts:
+            vertices = _vertices(part)
+            if not names:
+                names = vertices.dtype.names
+                file.write(_header(names, 0))
+            file.write(vertices.tobytes())
+            count += len(part)
+        file.seek(0)
+        file.write(_header(names, count))
+    return count
+
+
+def _vertices(gaussians: Gaussians) -> np.ndarray:
+    """(N,) rows of graphdeco's layout."""
     count = len(gaussians)
     rest = gaussians.sh[:, 1:].transpose(1, 2).reshape(count, -1)
     groups = (
@@ -94,13 +139,17 @@ def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
     )
     table = torch.cat([values.detach().cpu().float() for _, values in groups], dim=1).contiguous().numpy()
     names = [name for properties, _ in groups for name in properties]
-    vertices = table.view(np.dtype([(name, "<f4") for name in names]))[:, 0]
-    with output_errors(path), atomic_path(path) as temporary:
-        comments = [] if fitted_width is None else [f"{FITTED_WIDTH} {fitted_width}"]
-        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=comments).write(str(temporary))
+    return table.view(np.dtype([(name, "<f4") for name in names]))[:, 0]
 
 
-def _rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
+def _header(names: Sequence[str], count: int) -> bytes:
+    """As long whatever the count is, so that it can be written over once that is known."""
+    filled = "." * (_COUNT_DIGITS - len(str(count)))
+    lines = ["ply", "format binary_little_endian 1.0", f"comment {filled}", f"element vertex {count}"]
+    return "\n".join([*lines, *(f"property float {name}" for name in names), "end_header\n"]).encode()
+
+
+def rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
     """The properties of the higher harmonics; InputError where the header lacks a property of the layout."""
     vertex = header.elements.get("vertex")
     if vertex is None:
@@ -120,7 +169,7 @@ def _rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
     return rest
 
 
-def _stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str, ...]) -> dict[str, np.ndarray]:
+def stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays of ``Gaussians`` as the file's values have them; means in the file's precision."""
     if vertices is None:
         raise InputError(path, "element vertex", "0 Gaussians", "at least 1", "Did the teacher's training finish?")

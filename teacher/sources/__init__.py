@@ -6,7 +6,7 @@ A new kind is a ``Source`` in ``source_kinds.py`` (of no files: ``brick_kinds.py
 from __future__ import annotations
 
 from settings.config import Config
-from teacher.sources.brick_kinds import BrickRoom, BrickScene
+from teacher.sources.brick_kinds import BrickRoom, BrickScene, ProceduralCity
 from teacher.sources.seen import teacher_sight
 from teacher.sources.source import Source, Teacher
 from teacher.sources.source_kinds import (
@@ -18,7 +18,8 @@ from teacher.sources.source_kinds import (
 )
 
 SOURCES: dict[str, type[Source]] = {
-    source.kind: source for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene, BrickRoom)
+    source.kind: source
+    for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene, BrickRoom, ProceduralCity)
 }
 
 

@@ -1,4 +1,4 @@
-"""The sources that need nothing on disk: the built-in scene, and that in a room."""
+"""The sources that need nothing on disk: the built-in scene, that in a room, and the city."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from scene.formats import load_frames
 from scene.frames import Frames
 from scene.rays import SceneBox
 from settings.errors import InputError
+from teacher.bricks.city import City
+from teacher.bricks.city_cameras import city_cameras
 from teacher.bricks.room import ROOM_DRAWING, room_capture
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
-from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.gaussian_files.ply import read_ply, write_ply, write_ply_parts
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
 from teacher.sources.drawn_views import named_orbit, rasterized, working_frames
@@ -43,15 +45,14 @@ class BrickScene(Source):
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
         if self.config.data.box != "auto":
             return super().box(gaussians, cameras)
-        return BRICKS_BOX, "the built-in scene's"
+        return self._own_box(), "the built-in scene's"
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         frames, _ = self.frames()
         return rasterized(self, gaussians, frames.cameras, frames.names, self.config.data.holdout_every)
 
     def frames(self, split: str | None = None) -> tuple[Frames, str]:
-        if split is not None:
-            raise InputError("--split", "split", split, "none, since teacher.kind is bricks: it has no dataset")
+        self._refuse_split(split)
         size = self.config.data.resolution
         cameras = orbit_cameras(self.config.teacher.frames, size, size, self.config.seed)
         source = "the built-in scene's cameras"
@@ -60,6 +61,42 @@ class BrickScene(Source):
     def training_frames(self) -> tuple[Cameras, str]:
         frames, source = self.frames()
         return frames.cameras, source
+
+    def _refuse_split(self, split: str | None) -> None:
+        """InputError where a split is asked for."""
+        if split is not None:
+            expected = f"none, since teacher.kind is {self.kind}: it has no dataset"
+            raise InputError("--split", "split", split, expected)
+
+    def _own_box(self) -> SceneBox:
+        return BRICKS_BOX
+
+
+class ProceduralCity(BrickScene):
+    """The built-in city, from cameras over it and in its streets: see ``City``."""
+
+    kind = "city"
+
+    def gaussians(self) -> Gaussians:
+        """All of it in memory; ``tools/make_city.py`` writes one that is too large for that."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "point_cloud.ply"
+            write_ply_parts(path, self._city().parts())
+            return read_ply(path)
+
+    def frames(self, split: str | None = None) -> tuple[Frames, str]:
+        self._refuse_split(split)
+        size = self.config.data.resolution
+        cameras, names = city_cameras(self._city(), self.config.teacher.frames, size, size)
+        source = "the built-in city's cameras"
+        return Frames(cameras, names, (None,) * len(names), Path(source)), source
+
+    def _own_box(self) -> SceneBox:
+        return self._city().box
+
+    def _city(self) -> City:
+        city = self.config.teacher.city
+        return City(city.lots, self.config.seed, city.spacing)
 
 
 class BrickRoom(RasterizedGaussians):

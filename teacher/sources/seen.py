@@ -12,6 +12,7 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.rasterizer import Rasterizer
 from teacher.sources.fitted_width import find_drawing
+from teacher.sources.occupied_cells import cells_of_gaussians
 from teacher.sources.source import Teacher
 from teacher.views.sight import Sight, sight_of_depth, sight_of_gaussians
 
@@ -48,6 +49,9 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
     sight = sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, keep_reach=not live)
+    if drawing.clip is not None:  # what is in the box of Gaussians that straddle its faces may be seen anywhere
+        cells = cells_of_gaussians(teacher.gaussians[rasterizer.straddles], grid)
+        sight = replace(sight, cells=torch.maximum(sight.cells, cells))
     if teacher.images is None or teacher.images.store is not None:  # a few at a time are trained on, unguided
         return sight
     of_images = teacher.images.cameras[~teacher.images.holdout].to(torch.device("cpu"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -178,7 +178,7 @@ class Source(ABC):
         configured = self.config.data.box != "auto"
         box = self.box(gaussians, None)[0] if configured or gaussians is not None else None
         bounded = self.config.far_field.kind == "none"
-        if configured and gaussians is not None and bounded:
+        if configured and gaussians is not None and bounded and not self.config.teacher.clip:
             check_box_holds(box, gaussians)
         # By the box the kind of stored depth is told, which is of the whole scene.
         views = self.views(gaussians, box if bounded or gaussians is None else box_of_gaussians(gaussians))
@@ -207,9 +207,10 @@ class Source(ABC):
         )
 
     def drawing(self, gaussians: Gaussians) -> Drawing:
-        """At which size the Gaussians are drawn, found out once: see ``find_drawing``."""
+        """At which size the Gaussians are drawn, found out once: see ``find_drawing``; and in which box."""
         if self._drawing is None:
-            self._drawing = find_drawing(self.config, gaussians)
+            found = find_drawing(self.config, gaussians)
+            self._drawing = replace(found, clip=self.box(gaussians, None)[0] if self.config.teacher.clip else None)
         return self._drawing
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:

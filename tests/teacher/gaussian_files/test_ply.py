@@ -8,7 +8,7 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from settings.errors import InputError
-from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.gaussian_files.ply import read_ply, write_ply, write_ply_parts
 from teacher.gaussians import Gaussians
 
 FIELDS = ("means", "log_scales", "rotations", "opacity_logits", "sh")
@@ -51,6 +51,16 @@ def test_round_trip(tmp_path, degree):
     assert_equal(read, gaussians)
     assert read.sh_degree == degree and len(read) == 5
     assert [file.name for file in tmp_path.iterdir()] == ["cloud.ply"]
+
+
+def test_parts_are_written_as_one_file(tmp_path):
+    parts = [make_gaussians(count, degree=1) for count in (2, 11, 1)]
+    assert write_ply_parts(tmp_path / "cloud.ply", (part for part in parts)) == 14
+    whole = Gaussians(*(torch.cat([getattr(part, name) for part in parts]) for name in FIELDS))
+    assert_equal(read_ply(tmp_path / "cloud.ply"), whole)
+    write_ply(tmp_path / "whole.ply", whole)
+    ends = [(tmp_path / name).read_bytes().partition(b"element vertex")[2] for name in ("cloud.ply", "whole.ply")]
+    assert ends[0] == ends[1]
 
 
 def test_layout_is_graphdecos(ply):

@@ -1,0 +1,129 @@
+"""The runs of a city's blocks: begun or gone on with, and how far they are."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from distill.city.making import CITY_YAML, make_city
+from distill.city.manifest import MANIFEST, Block, Manifest, StudentFile, read_manifest, write_manifest
+from distill.compact.container import MIB
+from distill.executors import run
+from distill.executors.job import Job, JobState, Phase
+from distill.reports.markdown_table import markdown_table
+from machine.files import read_csv, write_atomically
+from machine.run_folder import RunFolder
+from machine.run_identity import RunIdentity
+from scene.rays import SceneBox
+from settings.config import Config
+from settings.errors import ExitCode, InputError
+from settings.loading import REPO_ROOT, load_config, to_yaml
+from settings.sections import Section
+
+_log = logging.getLogger(__name__)
+
+_ENTRY = REPO_ROOT / "lego_response_distill.py"
+_HEADER = ("block", "Gaussians", "cameras", "held out", "MiB", "PSNR, dB", "training, s", "status")
+
+
+def open_city(config: Config, folder: Path, resume: bool) -> Manifest:
+    """The manifest of a city: a new one, or with ``resume`` the one in its folder, if there is one.
+
+    Raises:
+        InputError: as ``make_city``; there is one and it is not to be gone on with, or it was made with other settings.
+    """
+    if not (folder / MANIFEST).is_file():
+        start = time.perf_counter()
+        manifest = make_city(config, folder)
+        _log.info("%s: %d blocks in %.1f s", folder / MANIFEST, len(manifest.blocks), time.perf_counter() - start)
+        return manifest
+    if not resume:
+        hint = "Go on with it: --resume; or choose another run name, or delete the folder."
+        raise InputError(folder, "city", f"a {MANIFEST} already", "no city", hint)
+    manifest = read_manifest(folder)
+    stored = manifest.path(manifest.config)
+    RunIdentity(config).check_continues(RunIdentity(load_config(stored)), stored)
+    write_atomically(folder / CITY_YAML, to_yaml(config))  # what may change: how long runs last, where they compute
+    return manifest
+
+
+def run_blocks(config: Config, manifest: Manifest) -> tuple[Manifest, int]:
+    """Runs the blocks that are not done yet; ``city.json`` says at any time how far they are.
+
+    Returns:
+        The manifest, and the exit status: 0, or the highest of the runs that failed.
+
+    Raises:
+        Stopped: a signal asked for it; the blocks can be gone on with.
+        InputError, OSError: see ``distill.executors.run``.
+    """
+    runs = {block.name: _run_of(manifest, block) for block in manifest.blocks if block.status != "done"}
+    jobs = [_job(manifest, manifest.block(name), folder) for name, folder in runs.items()]
+
+    def record(job: Job, state: JobState) -> None:
+        nonlocal manifest
+        block = manifest.block(job.name)
+        ended = state.phase in (Phase.DONE, Phase.FAILED)
+        students = students_of(manifest, block, runs[job.name]) if ended else block.students
+        manifest = write_manifest(
+            manifest.folder, manifest.with_block(job.name, status=state.phase.value, students=students)
+        )
+
+    states = run(jobs, config.city.executor, record) if jobs else {}
+    return manifest, _status(states)
+
+
+def students_of(manifest: Manifest, block: Block, run: RunFolder) -> tuple[StudentFile, ...]:
+    """What a block's run has made: its compact file, or else its newest checkpoint; nothing where there is none."""
+    files = sorted(run.checkpoints.glob("step_*.lrd"))
+    newest = files[-1] if files else run.latest_checkpoint()
+    if newest is None:
+        return ()
+    cell = cell_size(run.config.student, block.box)
+    return (StudentFile(file=str(newest.relative_to(manifest.folder)), cell_size=cell, bytes=newest.stat().st_size),)
+
+
+def cell_size(student: Section, box: SceneBox) -> float:
+    """Edge of the finest detail that a student of a box holds, world units."""
+    if (resolution := getattr(student, "finest_resolution", None)) is not None:
+        return max(box.extent) / resolution
+    return min(side / cells for side, cells in zip(box.extent, student.grid, strict=True)) / 2**student.frequencies
+
+
+def blocks_table(manifest: Manifest) -> str:
+    """The blocks and what their runs measured, one a line."""
+    return markdown_table(_HEADER, [_row(manifest, block) for block in manifest.blocks])
+
+
+def _run_of(manifest: Manifest, block: Block) -> RunFolder:
+    return RunFolder(load_config(manifest.path(block.config), assets=manifest.folder), manifest.path(block.run))
+
+
+def _job(manifest: Manifest, block: Block, run: RunFolder) -> Job:
+    folder = manifest.folder.resolve()
+    command = [sys.executable, str(_ENTRY), "--config", str(folder / block.config), "--assets", str(folder)]
+    command += ["--output", str(folder / block.run), "--resume", "auto"]
+    return Job(block.name, command, REPO_ROOT, (folder / block.config).with_name("log.txt"), run=run)
+
+
+def _status(states: Mapping[str, JobState]) -> int:
+    """The exit status that says how runs ended; one that signals ended too often is the machine's failure."""
+    failed = [state.status or ExitCode.MACHINE_FAILED for state in states.values() if state.phase is Phase.FAILED]
+    return max((min(status, ExitCode.MACHINE_FAILED) for status in failed), default=ExitCode.DONE)
+
+
+def _row(manifest: Manifest, block: Block) -> Sequence[str]:
+    cells = [block.name, f"{block.gaussians:,}", str(block.train_cameras), str(block.holdout_cameras)]
+    run = _run_of(manifest, block) if block.students else None
+    newest = run and run.latest_checkpoint()
+    if newest is None:
+        return [*cells, "", "", "", block.status]
+    rows = read_csv(run.eval_csv(int(newest.stem.rpartition("_")[2]))).rows.values()
+    measured = {row["split"]: row["psnr"] for row in rows}
+    psnr = measured.get("holdout") or measured.get("train") or ""
+    steps = list(read_csv(run.training_csv).rows.values())
+    seconds = f"{float(steps[-1]['wall_s']):.0f}" if steps else ""
+    return [*cells, f"{block.students[0].bytes / MIB:.2f}", psnr and f"{float(psnr):.2f}", seconds, block.status]

@@ -1,0 +1,187 @@
+"""From a city's config to its folder: blocks, their Gaussians, cameras and configs, and last the manifest.
+
+city.json, city.yaml             the manifest, and the city's config as resolved
+gaussians.ply                    the teacher, where it was no plain PLY before
+blocks/b000/gaussians.ply        Gaussians that reach into the block
+blocks/b000/transforms.json         cameras that see it, with the lists of those trained from and held out
+blocks/b000/config.yaml          its run: the city's settings, but for these
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.city.block_cameras import CityCameras, city_cameras
+from distill.city.coverage import cameras_of_blocks, views_of_points
+from distill.city.manifest import FORMAT, VERSION, Block, GaussiansFile, Manifest, check_blocks, write_manifest
+from distill.city.split import split_box
+from machine.files import write_atomically
+from scene.rays import SceneBox
+from settings.config import Config
+from settings.data import BoxConfig
+from settings.errors import InputError
+from settings.loading import to_yaml
+from settings.yaml_text import dump_yaml
+from teacher.gaussian_files.ply import is_plain_ply, write_ply
+from teacher.gaussian_files.ply_rows import PlyRows
+from teacher.sources import Source, source_of
+from teacher.sources.fitted_width import recorded_width
+
+_log = logging.getLogger(__name__)
+
+CITY_YAML = "city.yaml"
+_DEVIATIONS = 3.0  # where a Gaussian ends
+_SAMPLE = 1 << 20  # Gaussians that tell where the city is
+_BALANCED_BY = 8192  # of them, those that blocks are balanced by
+_LEAST_TABLE = 8
+
+
+def make_city(config: Config, folder: Path) -> Manifest:
+    """Cuts the teacher of a config into blocks, and writes all that their runs take into a folder.
+
+    Raises:
+        InputError: the teacher is not one of Gaussians, or an asset is missing or damaged.
+    """
+    source = source_of(config)
+    if not source.draws:
+        expected = "a teacher of Gaussians: gaussians, or a built-in scene"
+        raise InputError("config", "teacher.kind", config.teacher.kind, expected, "Blocks are drawn from Gaussians.")
+    source.check()
+    rows = _rows_of(source, folder)
+    cameras = city_cameras(source)
+    sample = rows.sample(_SAMPLE)
+    box, words = source.box(sample, cameras.all)
+    if config.data.box == "auto":  # so that what is at the edge is whole in it
+        box = _widened(box, _DEVIATIONS * float(sample.scales.amax(dim=1).median()))
+    _log.info("the city's box: %s to %s, %s", list(box.lower), list(box.upper), words)
+    points = sample.means.double().numpy()
+    points = points[((points >= box.lower) & (points <= box.upper)).all(axis=1)]
+    points = points[:: max(1, len(points) // _BALANCED_BY)]
+    boxes = split_box(box, points, _weights(config, cameras, points), config.city.blocks)
+    names = [f"b{number:03d}" for number in range(len(boxes))]
+    counts = _copy_gaussians(rows, boxes, [folder / _gaussians_of(name) for name in names])
+    looks = config.city.least_share, config.data.near, config.data.far
+    trained, measured = (cameras_of_blocks(part, boxes, *looks) for part in (cameras.train, cameras.holdout))
+    width = config.teacher.fitted_width or getattr(recorded_width(rows.path), "width", None)
+    blocks = []
+    for index, (name, part) in enumerate(zip(names, boxes, strict=True)):
+        share = counts[index] / max(1, sum(counts))
+        block = _block(config, name, part, counts[index], share, trained[:, index].sum(), measured[:, index].sum())
+        blocks.append(block)
+        if block.status == "done":
+            continue
+        cameras.write(folder / _cameras_of(name), trained[:, index], measured[:, index])
+        settings = block_settings(config, block, len(boxes) * share, width)
+        write_atomically(folder / block.config, dump_yaml(settings))
+    write_atomically(folder / CITY_YAML, to_yaml(config))
+    gaussians = GaussiansFile(file=os.path.relpath(rows.path, folder), count=len(rows))
+    about = {"format": FORMAT, "version": VERSION, "name": config.scene, "config": CITY_YAML, "far_field": None}
+    corners = BoxConfig(lower=box.lower, upper=box.upper)
+    manifest = Manifest(**about, box=corners, gaussians=gaussians, blocks=tuple(blocks))
+    check_blocks("config", box, blocks)
+    return write_manifest(folder, manifest)
+
+
+def block_settings(config: Config, block: Block, part: float, fitted_width: int | None) -> dict[str, Any]:
+    """What a block's config says beside the city's, on which it is built; paths are relative to the city's folder.
+
+    Args:
+        part: its Gaussians, in those of an average block.
+        fitted_width: ``teacher.fitted_width``, as found for the whole teacher.
+    """
+    without = dict.fromkeys(("images", "train_transforms", "train_frames", "frames", "dataparser_transforms"))
+    corners = {"lower": list(block.lower), "upper": list(block.upper)}
+    data = {"transforms": _cameras_of(block.name), "format": "transforms", "applied_transform": "keep", **without}
+    data |= {"box": corners, "holdout_every": max(2, config.data.holdout_every), "ground_truth": False}
+    teacher = {"kind": "gaussians", "ply": _gaussians_of(block.name), "outputs": None, "clip": True}
+    settings = {"base": f"../../{CITY_YAML}", "run": block.name, "data": data}
+    settings |= {"teacher": teacher | {"fitted_width": fitted_width}, "far_field": {"kind": "none"}}
+    if block.holdout_cameras == 0:
+        data["holdout_every"] = 0
+        settings["eval"] = {"splits": ["train"]}
+    if (entries := getattr(config.student, "table_size", None)) is not None:
+        settings["student"] = {"table_size": max(_LEAST_TABLE, 2 ** round(np.log2(entries * part)))}
+    if block.budget_mib is not None:
+        settings["compact"] = {"target_mib": block.budget_mib}
+    return settings
+
+
+def _rows_of(source: Source, folder: Path) -> PlyRows:
+    """The teacher's Gaussians, mapped; of a kind or file of another format written as a PLY first."""
+    path = source.config.teacher.ply
+    if path is not None and any(asset.field == "teacher.ply" for asset in source.assets()) and is_plain_ply(path):
+        return PlyRows(path, source.config.data.offset)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ply(folder / "gaussians.ply", source.gaussians())
+    return PlyRows(folder / "gaussians.ply")
+
+
+def _widened(box: SceneBox, margin: float) -> SceneBox:
+    return SceneBox(tuple(low - margin for low in box.lower), tuple(high + margin for high in box.upper))
+
+
+def _weights(config: Config, cameras: CityCameras, points: np.ndarray) -> np.ndarray:
+    """What each point adds to the weight of its block."""
+    views, share = views_of_points(cameras.train, points), config.city.coverage_weight
+    return (1 - share) / max(1, len(points)) + share * views / max(1, views.sum())
+
+
+def _copy_gaussians(rows: PlyRows, boxes: tuple[SceneBox, ...], paths: list[Path]) -> list[int]:
+    """Each block's Gaussians into its file; says how many are in none."""
+    lower, upper = (np.array([getattr(box, side) for box in boxes]) for side in ("lower", "upper"))
+    outside = 0
+
+    def chosen() -> Iterator[tuple[slice, np.ndarray]]:
+        nonlocal outside
+        for part, reach in rows.parts(_DEVIATIONS):
+            belongs = np.ones((len(reach.lower), len(boxes)), dtype=bool)
+            for axis in range(3):
+                belongs &= reach.lower[:, axis, None] < upper[:, axis]
+                belongs &= reach.upper[:, axis, None] > lower[:, axis]
+            outside += int((~belongs.any(axis=1)).sum())
+            yield part, belongs
+
+    counts = rows.copy_to(paths, chosen())
+    if outside:
+        _log.warning(
+            "%d of %d Gaussians are outside of the city's box: no block learns them. docs/scaling.md says how a far "
+            "field does", outside, len(rows),
+        )  # fmt: skip
+    return counts
+
+
+def _block(
+    config: Config, name: str, box: SceneBox, gaussians: int, share: float, trained: int, measured: int
+) -> Block:
+    """A block that waits for its run; one that has nothing in it, or that nobody sees, is done."""
+    budget = None if config.city.budget_mib is None or not gaussians else config.city.budget_mib * share
+    runs = gaussians > 0 and trained > 0
+    if gaussians and not trained:
+        _log.warning("block %s: %d Gaussians that no camera sees: it stays empty", name, gaussians)
+    return Block(
+        name=name,
+        lower=box.lower,
+        upper=box.upper,
+        gaussians=gaussians,
+        train_cameras=int(trained),
+        holdout_cameras=int(measured),
+        budget_mib=budget,
+        config=f"blocks/{name}/config.yaml",
+        run=f"blocks/{name}/run",
+        students=(),
+        status="waiting" if runs else "done",
+    )
+
+
+def _gaussians_of(name: str) -> str:
+    return f"blocks/{name}/gaussians.ply"
+
+
+def _cameras_of(name: str) -> str:
+    return f"blocks/{name}/transforms.json"

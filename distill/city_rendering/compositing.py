@@ -1,0 +1,124 @@
+"""Pictures of a city: every ray takes its blocks front to back.
+
+colour = sum over blocks b of (product of the transmittances of the blocks before b) * colour of b, alpha and distance
+likewise; what is outside the city's box comes last, then the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+import numpy as np
+import torch
+
+from distill.city_rendering.block_rays import BlockRenderer
+from distill.city_rendering.level_of_detail import View
+from distill.rendering.far_field import FarField, Segment
+from distill.rendering.renderer import RenderedFrame, finished_frame
+from scene.cameras import Cameras
+from scene.rays import Rays, SceneBox, image_rays, intersect_box
+from settings.errors import InputError
+
+OpenBlock = Callable[[int, View], BlockRenderer]
+"""The renderer of a block, by its index, for a view."""
+
+
+@dataclass(frozen=True)
+class CitySettings:
+    """How a city's rays are rendered.
+
+    Args:
+        near, far: range along the unit ray, world units.
+        termination: a ray ends, and is taken for opaque, when its transmittance falls to this.
+    """
+
+    near: float
+    far: float
+    termination: float
+
+
+class CityRenderer:
+    """Pictures of disjoint blocks.
+
+    A block is opened only for rays that meet it and are not opaque before it.
+
+    Args:
+        boxes: of the blocks.
+        box: of the city, which they fill.
+        open_block: gives a block's renderer, see ``OpenBlock``.
+        far_field: what is outside the city's box.
+    """
+
+    def __init__(
+        self,
+        boxes: Sequence[SceneBox],
+        box: SceneBox,
+        open_block: OpenBlock,
+        settings: CitySettings,
+        far_field: FarField | None = None,
+    ) -> None:
+        self.boxes, self.box, self.settings = tuple(boxes), box, settings
+        self._open, self._far_field = open_block, far_field
+
+    @torch.no_grad()
+    def render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
+        """One camera's image.
+
+        Raises:
+            InputError: the blocks hide each other in a circle.
+        """
+        settings, view = self.settings, View(cameras, frame)
+        ends = settings.near, settings.far
+        origins, directions = image_rays(cameras, frame)
+        whole = Segment(torch.zeros_like(directions), *directions.new_zeros(2, len(directions)))
+        for index in front_to_back(self.boxes, tuple(cameras.centers[frame].tolist())):
+            block = None
+            for pixels, width in view.bands(self.boxes[index]):
+                own = origins[pixels], directions[pixels]
+                near, far = intersect_box(*own, self.boxes[index], *ends)
+                far = torch.where(1 - whole.alpha[pixels] > settings.termination, far, near)
+                if not bool((far > near).any()):
+                    continue
+                block = block or self._open(index, view)
+                through = block.segment(Rays(*own, near, far), width)
+                through = Segment(*(plane[pixels] for plane in whole)).over(through)
+                for plane, values in zip(whole, through, strict=True):
+                    plane[pixels] = values
+        if self._far_field is not None:
+            rays = Rays(origins, directions, *intersect_box(origins, directions, self.box, *ends))
+            whole = self._far_field.render_around(whole, rays, *ends, settings.termination)
+        return finished_frame(whole, settings.termination, background, (cameras.height, cameras.width))
+
+
+def composite_segments(segments: Sequence[Segment]) -> Segment:
+    """Parts of the same rays as one, front to back; differentiable. Of each only colour and transmittance are known."""
+    whole = segments[0]
+    for segment in segments[1:]:
+        whole = whole.over(segment)
+    return whole
+
+
+def front_to_back(boxes: Sequence[SceneBox], place: tuple[float, float, float]) -> list[int]:
+    """An order of disjoint boxes in which no ray from a place meets a later one first.
+
+    Of two boxes with a plane of an axis between them, a ray that has been in the farther one, as seen from the place,
+    does not come back to the nearer. A place between two boxes, or axes that disagree, mean that no ray meets both.
+    Boxes that a k-d split made always have an order.
+
+    Raises:
+        InputError: they hide each other in a circle.
+    """
+    lower, upper = (np.array([getattr(box, side) for box in boxes]) for side in ("lower", "upper"))
+    below = upper[:, None] <= lower[None]  # [a, b, axis]: a lies below b
+    upwards = (below & (np.array(place) <= lower[None])).any(-1)  # no ray meets b, then a
+    downwards = (below & (np.array(place) >= upper[:, None])).any(-1)  # no ray meets a, then b
+    before = upwards | downwards.T
+    before &= ~before.T
+    try:
+        order = TopologicalSorter({b: np.flatnonzero(before[:, b]).tolist() for b in range(len(boxes))})
+        return list(order.static_order())
+    except CycleError as error:
+        found = f"{len(set(error.args[1]))} boxes that hide each other in a circle"
+        raise InputError("the city", "blocks", found, "boxes of a k-d split, which have an order", "") from error

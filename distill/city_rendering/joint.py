@@ -1,0 +1,242 @@
+"""The blocks of a city trained on together for a while, so that their faces do not show.
+
+A block's own run learns from pictures of its own Gaussians. Here whole rays of the full teacher are compared,
+composited from the blocks that they cross. As in NeRF-XL (Li et al. 2024) nothing crosses between blocks but the
+colour, alpha and distance of each one's part of a ray, and their gradients: blocks may be on several devices.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from distill.city.manifest import Block, Manifest, StudentFile
+from distill.city_rendering.block_rays import training_segment
+from distill.city_rendering.compositing import composite_segments
+from distill.city_rendering.streaming import city_far_field, shown_blocks
+from distill.losses.pictures import term_weights, total_loss
+from distill.model.checkpoint import load_checkpoint, rendering_only, save_checkpoint
+from distill.model.model import Model, restore_model
+from distill.rendering.far_field import FarField, Segment
+from distill.rendering.occupancy import OccupancyGrid
+from distill.runs.session import make_sampler
+from distill.training.optimizer import StudentAdam
+from kernels.compositing import Composite
+from kernels.threads import one_torch_thread
+from machine.devices import choose_device, host_integer
+from machine.fingerprints import cache_key
+from machine.interrupts import Interrupt
+from machine.run_folder import newest_checkpoint
+from machine.weights_files import read_weights, restoring, write_weights
+from scene.rays import Rays, SceneBox, intersect_box
+from settings.config import Config
+from settings.errors import InputError, TrainingDiverged
+from teacher.sources import load_teacher
+
+STATE = "joint_state.pth"
+"""Where a fine-tune that was stopped goes on, in the city's folder."""
+_TUNED = "joint.pth"  # a tuned student, in its block's folder
+_SAVE_EVERY = 200  # steps
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JointOptions:
+    """How blocks are trained together.
+
+    Args:
+        steps: of Adam.
+        rays: of each.
+        rate: learning rate of the first step as a share of ``train.lr``; it falls to nothing along half a cosine.
+    """
+
+    steps: int
+    rays: int = 2048
+    rate: float = 0.1
+
+
+@dataclass
+class BlockPart:
+    """A block in training: the box that its rays are cut at, its student, and the device that this is on."""
+
+    box: SceneBox
+    model: Model
+    device: torch.device
+
+
+def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_progress: bool = True) -> Manifest | None:
+    """Trains all blocks of a city together on whole rays of its teacher.
+
+    Each block begins at its run's newest checkpoint, and is written to ``joint.pth`` beside its run's folder. What was
+    stopped, by a signal or by force, goes on from the last state that it left in the city's folder when it is called
+    again, on the CPU to the same bits.
+
+    Args:
+        config: the city's.
+
+    Returns:
+        The manifest with the tuned students in the place of those that they were made of; None: a signal stopped it.
+
+    Raises:
+        InputError: a block has no checkpoint to go on from, the teacher is not in order, or the state is damaged.
+        TrainingDiverged: a loss term was not finite.
+    """
+    blocks, device = shown_blocks(manifest), choose_device(config)
+    paths = [_trainable(manifest, block) for block in blocks]
+    states = [load_checkpoint(path, device) for path in paths]
+    models = [restore_model(config, state, path, device) for state, path in zip(states, paths, strict=True)]
+    key = cache_key(config.model_dump(mode="json"), [options.steps, options.rays, options.rate], *map(_weights, models))
+    parts = [BlockPart(block.box, model, device) for block, model in zip(blocks, models, strict=True)]
+    tuning = _Tuning(manifest, config, options, parts, key)
+    if not tuning.run(show_progress):
+        return None
+    for block, state, model in zip(blocks, states, models, strict=True):
+        file = Path(block.run).parent / _TUNED
+        kept = {name: state[name] for name in ("step", "seconds", "box", "occupancy", "config") if name in state}
+        student = {**state["student"], "weights": model.student.state_dict()}
+        manifest.path(file).parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(manifest.path(file), {**kept, "student": student})
+        size = manifest.path(file).stat().st_size
+        tuned = StudentFile(file=file.as_posix(), cell_size=block.students[0].cell_size, bytes=size)
+        manifest = manifest.with_block(block.name, students=(tuned, *block.students[1:]))
+    return manifest
+
+
+def composite_training(parts: Sequence[BlockPart], rays: Rays, seed: int | None, near: float, far: float) -> Segment:
+    """Training rays through all blocks that they meet, each front to back in its own order; differentiable.
+
+    Args:
+        rays: anywhere; where they are near and far is not looked at.
+        seed: of stratified random places; None: the middles of intervals.
+        near, far: range along the unit ray.
+    """
+    count, device = len(rays), rays.origins.device
+    spans = [intersect_box(rays.origins, rays.directions, part.box, near, far) for part in parts]
+    entries, exits = (torch.stack(side) for side in zip(*spans, strict=True))
+    met = exits > entries
+    # How many of a ray's blocks come before each.
+    rank = torch.where(met, entries, torch.inf).argsort(dim=0, stable=True).argsort(dim=0)
+    segments = []
+    for place, part in enumerate(parts):
+        ray = met[place].nonzero()[:, 0]
+        own = Rays(rays.origins[ray], rays.directions[ray], entries[place, ray], exits[place, ray]).to(part.device)
+        segment, _ = training_segment(part.model, own, None if seed is None else seed + place)
+        segments.append((rank[place, ray] * count + ray, Segment(*(plane.to(device) for plane in segment))))
+    most = max(1, int(met.sum(0).max()))
+    slots = torch.cat([slot for slot, _ in segments])
+    planes = (torch.cat(plane) for plane in zip(*(segment for _, segment in segments), strict=True))
+    filled = (plane.new_zeros(most * count, *plane.shape[1:]).index_copy(0, slots, plane) for plane in planes)
+    ordered = [plane.unflatten(0, (most, count)) for plane in filled]
+    return composite_segments([Segment(*(plane[turn] for plane in ordered)) for turn in range(most)])
+
+
+class _Tuning:
+    """A fine-tune under way."""
+
+    def __init__(
+        self, manifest: Manifest, config: Config, options: JointOptions, parts: Sequence[BlockPart], key: str
+    ) -> None:
+        self.config, self.options, self.parts, self.key = config, options, parts, key
+        self.device, self.path, self.step = choose_device(config), manifest.path(STATE), 0
+        self.far_field: FarField | None = city_far_field(manifest, config, self.device)
+        if self.far_field is not None:
+            self.far_field.requires_grad_(False)
+        teacher = load_teacher(config)
+        # Of what rays are drawn by it is the box and its cells that matter, and whether there is a far field.
+        first, self.box = parts[0].model, manifest.scene_box
+        occupancy = config.occupancy
+        grid = OccupancyGrid(self.box, occupancy.resolution, first.settings.step, occupancy.threshold, occupancy.decay)
+        whole = Model(first.student, grid, first.settings, far_field=self.far_field)
+        self.sampler = make_sampler(config, teacher, whole, self.device)
+        self.optimizers = [StudentAdam(part.model.student, config.train, config.kernels) for part in parts]
+        self.generator = torch.Generator().manual_seed(config.seed)
+        for part in parts:
+            part.model.student.train()
+
+    def run(self, show_progress: bool) -> bool:
+        """Takes the steps that are left; False: a signal came before the last."""
+        self._resume()
+        bar = tqdm(total=self.options.steps, initial=self.step, desc="joint", unit="step", disable=not show_progress)
+        with one_torch_thread(), self.sampler, bar, Interrupt() as interrupt:
+            while self.step < self.options.steps and not interrupt.asked:
+                loss, rays = self._take()
+                self.sampler.advance(rays)
+                self.step += 1
+                bar.update()
+                if self.step % _SAVE_EVERY == 0:
+                    bar.set_postfix(loss=f"{loss:.5f}")
+                    self._save()
+            self._save()
+        return self.step == self.options.steps
+
+    def _take(self) -> tuple[float, int]:
+        """One step; the loss, and how many rays it was of."""
+        data, done = self.config.data, self.step / self.options.steps
+        batch = self.sampler.draw(self.options.rays, self.generator)
+        own = batch.rays.origins, batch.rays.directions
+        batch = replace(batch, rays=Rays(*own, *intersect_box(*own, self.box, data.near, data.far)))
+        seed = host_integer(1 << 31, self.generator)
+        whole = composite_training(self.parts, batch.rays, seed, data.near, data.far)
+        if self.far_field is not None:
+            whole, _ = self.far_field.render_training(whole, batch.rays, data.near, data.far, batch.reach, seed)
+            batch = batch.with_depth_inside()
+        composite = Composite(*whole, weights=whole.alpha.new_empty(0))
+        loss, terms, _ = total_loss(composite, batch, self.config.loss, term_weights(self.config.loss, 1.0))
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise TrainingDiverged(f"joint step {self.step + 1}: the {name} loss is {term.item()}")
+        loss.backward()
+        for optimizer in self.optimizers:
+            optimizer.set_rate(self.options.rate * 0.5 * (1 + math.cos(math.pi * done)))
+            optimizer.step()
+        return loss.item(), len(batch.rays)
+
+    def _save(self) -> None:
+        students = [part.model.student.state_dict() for part in self.parts]
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        own = {"step": self.step, "generator": self.generator.get_state(), "sampler": self.sampler.state()}
+        write_weights(self.path, {"key": self.key, **own, "students": students, "optimizers": optimizers})
+
+    def _resume(self) -> None:
+        """Goes on from the state of the same fine-tune, if there is one; that of another is replaced."""
+        if not self.path.is_file():
+            return
+        state = read_weights(self.path, "state", "the state of a joint fine-tune", self.device)
+        if state.get("key") != self.key:
+            _log.warning("%s is of other blocks or settings: the fine-tune starts anew", self.path)
+            return
+        with restoring(self.path, "state"):
+            self.step = state["step"]
+            self.generator.set_state(state["generator"].cpu())
+            self.sampler.restore(state["sampler"])
+            for part, student in zip(self.parts, state["students"], strict=True):
+                part.model.student.load_state_dict(student)
+            for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(own)
+
+
+def _trainable(manifest: Manifest, block: Block) -> Path:
+    """The checkpoint that a block's tuning begins at: its run's newest, else its finest student where that is one.
+
+    Raises:
+        InputError: there is none.
+    """
+    folders = sorted(manifest.path(block.run).glob("results/*/*/checkpoints"))
+    newest = next(filter(None, map(newest_checkpoint, folders)), None)
+    path = newest or manifest.path(block.students[0].file)
+    if (kind := rendering_only(path)) is not None:
+        found = f"{kind} alone"
+        raise InputError(path, f"{block.name}.students", found, "a checkpoint to train on", "Keep the run's folder.")
+    return path
+
+
+def _weights(model: Model) -> Tensor:
+    """All parameters of a student, one after another, for a key."""
+    return torch.cat([parameter.detach().flatten().cpu() for parameter in model.student.parameters()])

@@ -1,0 +1,47 @@
+"""The settings of a city: a scene distilled in blocks, each by a run of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from settings.executors import ExecutorConfig
+from settings.sections import FromList, Section, Unit, problem
+
+Parts = Annotated[int, Field(ge=1, le=4096)]
+
+
+class BlocksConfig(Section):
+    """The blocks of a city (tools/distill_city.py); other programs take no notice of it."""
+
+    blocks: Parts | Annotated[tuple[Parts, Parts, Parts], FromList] = Field(
+        4,
+        description="number of blocks, cut in two again and again along the longest side; or how many along x, y and z",
+    )
+    coverage_weight: Unit = Field(
+        0.3,
+        description="what blocks are balanced by: 0: the number of Gaussians alone, 1: how many cameras see them alone",
+    )
+    least_share: Unit = Field(
+        0.005,
+        description="a camera sees a block that takes up at least this share of its picture; of more distant blocks "
+        "its pixels tell little",
+    )
+    budget_mib: float | None = Field(
+        None,
+        gt=0,
+        description="size of the compact files of all blocks together, MiB, shared out by their Gaussians; null: "
+        "checkpoints alone",
+    )
+    joint_steps: int = Field(
+        0, ge=0, description="steps of training on whole rays through all blocks, after their runs; 0: none"
+    )
+    executor: ExecutorConfig = Field(ExecutorConfig(), description="what runs the blocks")
+
+    @model_validator(mode="after")
+    def _possible(self) -> BlocksConfig:
+        if self.budget_mib is not None and self.joint_steps:
+            hint = "Compact files are not trained on."
+            raise problem("joint_steps", self.joint_steps, "0, since budget_mib is set", hint)
+        return self

@@ -1,0 +1,120 @@
+"""A toy city cut in blocks: what is in its folder, what each block's run is given, how far its runs are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from distill.city import block_runs
+from distill.city.block_runs import blocks_table, open_city, run_blocks, students_of
+from distill.city.manifest import read_manifest
+from distill.executors.job import JobState, Phase
+from machine.run_folder import RunFolder
+from settings.errors import ExitCode, InputError
+from settings.loading import load_config
+from teacher.gaussian_files.ply import read_ply
+from teacher.sources import load_teacher, source_of
+from tests.toy_scene import add_training_split, block_of_gaussians, write_toy_scene
+
+CITY = {"blocks": [2, 1, 1], "budget_mib": 0.25}
+
+
+def toy_city(root, overrides=(), **sections):
+    given = {"teacher": {"kind": "gaussians", "outputs": None, "fitted_width": 24}, "city": CITY} | sections
+    return load_config(write_toy_scene(root, **given), overrides, assets=root)
+
+
+@pytest.fixture
+def made(tmp_path):
+    config = toy_city(tmp_path)
+    return config, open_city(config, tmp_path / "city", resume=False)
+
+
+def block_config(manifest, name):
+    return load_config(manifest.path(f"blocks/{name}/config.yaml"), assets=manifest.folder)
+
+
+def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(made):
+    config, manifest = made
+    left, right = manifest.blocks
+    assert left.upper[0] == right.lower[0] == pytest.approx(0.0, abs=0.051)
+    assert manifest.gaussians.count == 729 and manifest.path(manifest.gaussians.file).samefile(config.teacher.ply)
+    # 9 columns of Gaussians, 0.1 apart, of 0.05: 3 deviations reach over a face from up to two columns away.
+    whole = block_of_gaussians()
+    for block in manifest.blocks:
+        near = (whole.means[:, 0] + 0.15 > block.lower[0]) & (whole.means[:, 0] - 0.15 < block.upper[0])
+        own = read_ply(manifest.path(f"blocks/{block.name}/gaussians.ply"))
+        assert own.fingerprint() == whole[near].fingerprint() and block.gaussians == len(own) < 729
+        assert (block.train_cameras, block.holdout_cameras, block.status) == (12, 5, "waiting")
+    assert left.budget_mib + right.budget_mib == pytest.approx(0.25)
+    given = block_config(manifest, "b001")
+    assert given.data.box.lower == right.lower and given.compact.target_mib == right.budget_mib
+    assert (given.scene, given.run, given.student.table_size) == ("toy", "b001", 1024)
+    views = load_teacher(given).views
+    assert views.holdout.sum() == 5 and torch.equal(views.cameras.c2w[0], source_of(config).frames()[0].cameras.c2w[1])
+    # The toy's far half is not in its pictures: where the whole has a full picture, a half has half of one.
+    covered = [load_teacher(block_config(manifest, block.name)).views.alpha.float().mean() for block in manifest.blocks]
+    full = load_teacher(toy_city(config.teacher.ply.parent)).views.alpha.float().mean()
+    assert max(covered) < 0.8 * full < sum(covered)
+
+
+def test_frames_of_two_files_offsets_and_blocks_that_nobody_sees(tmp_path):
+    add_training_split(tmp_path)
+    data = {"train_transforms": "data/transforms_train.json", "offset": [5000.0, 0.0, 0.0], "near": 0.05, "far": 2.0}
+    data |= {"box": {"lower": [-40.0, -0.5, -0.5], "upper": [0.5, 0.5, 0.5]}}
+    manifest = open_city(toy_city(tmp_path, data=data), tmp_path / "city", resume=False)
+    empty, all_of_it = manifest.blocks
+    assert (empty.status, all_of_it.status) == ("done", "waiting") and empty.gaussians == 0
+    assert (all_of_it.train_cameras, all_of_it.holdout_cameras) == (12, 17)
+    given = block_config(manifest, "b001")
+    found, expected = load_teacher(given).views, load_teacher(toy_city(tmp_path, data=data)).views
+    assert torch.allclose(found.cameras.c2w, expected.cameras.c2w, atol=1e-6)
+
+
+def test_teachers_without_gaussians_are_refused(tmp_path):
+    config = toy_city(tmp_path, teacher={"kind": "images", "outputs": None}, loss={"depth": {"weight": 0.0}})
+    with pytest.raises(InputError, match="teacher.kind: found images"):
+        open_city(config, tmp_path / "city", resume=False)
+    assert not (tmp_path / "city").exists()
+
+
+def test_a_city_goes_on_with_the_settings_it_was_made_with(made, tmp_path):
+    config, manifest = made
+    folder = manifest.folder
+    with pytest.raises(InputError, match="found a city.json already, expected no city. Go on with it: --resume"):
+        open_city(config, folder, resume=False)
+    longer = toy_city(tmp_path, ["train.max_steps=400", "city.executor.workers=3"])
+    assert open_city(longer, folder, resume=True) == manifest
+    assert load_config(folder / "city.yaml") == longer and block_config(manifest, "b000").train.max_steps == 400
+    with pytest.raises(InputError, match="city.yaml: city.blocks: found .2, 1, 1., expected .1, 1, 2."):
+        open_city(toy_city(tmp_path, ["city.blocks=[1, 1, 2]"]), folder, resume=True)
+
+
+def test_the_manifest_says_how_far_the_runs_are(made, monkeypatch):
+    config, manifest = made
+    seen = []
+
+    def run(jobs, settings, on_state):
+        for job in jobs:
+            assert job.command[2:4] == ["--config", str(manifest.folder / f"blocks/{job.name}/config.yaml")]
+            on_state(job, JobState(Phase.RUNNING, 1))
+            seen.append([block.status for block in read_manifest(manifest.folder).blocks])
+        job.run.create()
+        job.run.checkpoint_path(300).write_bytes(bytes(2**20))
+        on_state(jobs[1], JobState(Phase.DONE, 1, 0))
+        return {"b000": JobState(Phase.RUNNING, 1), "b001": JobState(Phase.DONE, 1, 0)}
+
+    monkeypatch.setattr(block_runs, "run", run)
+    ended, status = run_blocks(config, manifest)
+    assert status == ExitCode.DONE and seen == [["running", "waiting"], ["running", "running"]]
+    (student,) = read_manifest(manifest.folder).block("b001").students
+    assert student.file == "blocks/b001/run/results/toy/b001/checkpoints/step_000300.pth"
+    assert student.cell_size == pytest.approx(np.ptp([ended.blocks[1].lower, ended.blocks[1].upper], axis=0).max() / 32)
+    assert "| b001 | 486 | 12 | 5 | 1.00 |  |  | done |" in blocks_table(ended)
+    folder = RunFolder(block_config(ended, "b001"), ended.path(ended.blocks[1].run))
+    folder.compact_path(300).write_bytes(b"small")
+    assert students_of(ended, ended.blocks[1], folder)[0].bytes == 5
+    failed = {"b000": JobState(Phase.FAILED, 4, 137), "b001": JobState(Phase.FAILED, 1, 3)}
+    monkeypatch.setattr(block_runs, "run", lambda *_: failed)
+    assert run_blocks(config, manifest)[1] == ExitCode.MACHINE_FAILED

@@ -1,0 +1,95 @@
+"""Blocks trained together: rays of many cameras through them, and a fine-tune that was stopped."""
+
+import pytest
+import torch
+
+from distill.city_rendering import joint
+from distill.city_rendering.joint import BlockPart, JointOptions, composite_training, fine_tune
+from machine.weights_files import read_weights
+from scene.rays import Rays, intersect_box
+from settings.errors import InputError
+from settings.loading import load_config
+from tests.distill.city_rendering.test_compositing import BOX, QUARTERS, SETTINGS, broken_march, mottled  # noqa: F401
+from tests.toy_city import noise_views, toy_city
+
+OPTIONS = JointOptions(steps=5, rays=64)
+
+
+def rays_across():
+    """From all sides, so that no two need meet the blocks in one order; some miss all."""
+    origins = 3 * torch.nn.functional.normalize(torch.randn(150, 3), dim=1)
+    directions = torch.nn.functional.normalize(1.2 * torch.randn(150, 3) - origins, dim=1)
+    return Rays(origins, directions, *intersect_box(origins, directions, BOX, SETTINGS.near, SETTINGS.far))
+
+
+def test_rays_of_many_cameras_and_their_gradients_are_those_of_the_whole(mottled):  # noqa: F811
+    rays, pull = rays_across(), torch.randn(150, 5)
+    parts = [BlockPart(box, mottled, torch.device("cpu")) for box in QUARTERS]
+    cut = composite_training(parts, rays, None, SETTINGS.near, SETTINGS.far)
+    whole = broken_march(mottled, rays, QUARTERS)
+    assert (rays.far <= rays.near).any()
+    results = []
+    for planes in (cut, whole):
+        values = torch.cat([planes[0], planes[1][:, None], planes[2][:, None]], dim=1)
+        gradients = torch.autograd.grad((values * pull).sum(), list(mottled.student.parameters()))
+        results.append((values, *gradients))
+    for mine, reference in zip(*results, strict=True):
+        assert (mine - reference).abs().max() < 1e-5 * max(1.0, reference.abs().max())
+
+
+@pytest.fixture
+def city(tmp_path, look_at, monkeypatch):
+    """Two blocks, and a teacher of noise."""
+    manifest = toy_city(tmp_path, (2, 1, 1))
+    teacher = noise_views(look_at([(2.2, 1.4, 1.1), (-1.8, 1.9, 0.7), (0.5, -2.0, 1.4)]))
+    monkeypatch.setattr(joint, "load_teacher", lambda config: teacher)
+    return manifest, load_config(manifest.path(manifest.config))
+
+
+def weights(manifest):
+    """Of all blocks' finest students."""
+    states = [read_weights(manifest.path(block.students[0].file), "", "")["student"] for block in manifest.blocks]
+    return [tensor for state in states for tensor in state["weights"].values()]
+
+
+def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch):
+    manifest, config = city
+    tuned = fine_tune(manifest, config, OPTIONS, show_progress=False)
+    assert [block.students[0].file for block in tuned.blocks] == ["blocks/b000/joint.pth", "blocks/b001/joint.pth"]
+    assert [block.students[1] for block in tuned.blocks] == [block.students[1] for block in manifest.blocks]
+    undisturbed = weights(tuned)
+    assert not all(torch.equal(mine, before) for mine, before in zip(undisturbed, weights(manifest), strict=True))
+    manifest.path(joint.STATE).unlink()
+
+    class Killed(Exception):
+        pass
+
+    steps, take = [], joint._Tuning._take
+
+    def killed_in_the_fourth(tuning):
+        steps.append(tuning.step)
+        if len(steps) == 4:
+            raise Killed
+        return take(tuning)
+
+    monkeypatch.setattr(joint, "_SAVE_EVERY", 2)
+    monkeypatch.setattr(joint._Tuning, "_take", killed_in_the_fourth)
+    with pytest.raises(Killed):
+        fine_tune(manifest, config, OPTIONS, show_progress=False)
+    again = fine_tune(manifest, config, OPTIONS, show_progress=False)
+    assert steps == [0, 1, 2, 3, 2, 3, 4]
+    assert all(torch.equal(mine, before) for mine, before in zip(weights(again), undisturbed, strict=True))
+
+
+def test_the_state_of_another_fine_tune_is_not_gone_on_from(city, caplog):
+    manifest, config = city
+    fine_tune(manifest, config, JointOptions(steps=1, rays=16), show_progress=False)
+    fine_tune(manifest, config, JointOptions(steps=1, rays=17), show_progress=False)
+    assert "is of other blocks or settings: the fine-tune starts anew" in caplog.text
+
+
+def test_a_block_of_a_compact_file_alone_is_refused(city):
+    manifest, config = city
+    manifest.path("b000_0.pth").write_bytes(b"\x89LRD")
+    with pytest.raises(InputError, match="b000_0.pth"):
+        fine_tune(manifest, config, OPTIONS, show_progress=False)

@@ -1,0 +1,108 @@
+"""A city in files, rendered with room for all of it and for little."""
+
+import pytest
+import torch
+
+from distill.city_rendering.level_of_detail import View, level_for
+from distill.city_rendering.streaming import MIB, StreamedCity, held_bytes
+from scene.rays import SceneBox, image_rays, intersect_box
+from settings.errors import InputError
+from settings.loading import load_config
+from tests.toy_city import toy_city
+
+
+def flight(city, cameras):
+    """All frames and what they took."""
+    frames, costs = zip(*city.frames(cameras), strict=True)
+    return torch.stack([frame.rgb for frame in frames]), costs
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    return toy_city(tmp_path, (3, 2, 1))
+
+
+@pytest.fixture
+def config(manifest):
+    return load_config(manifest.path(manifest.config))
+
+
+def test_frames_of_a_small_budget_are_those_of_all_memory_bit_for_bit(manifest, config, look_at):
+    cameras = look_at([(2.2, 1.4, 1.1), (-1.8, 1.9, 0.7), (2.2, 1.4, 1.1)])
+    everything, free = flight(StreamedCity(manifest, config, None), cameras)
+    tight = StreamedCity(manifest, config, None)
+    tight.store.limit = 0  # one block at a time
+    frames, costs = flight(tight, cameras)
+    assert torch.equal(frames, everything)
+    assert everything.std() > 0.05
+    assert [cost.loads for cost in free] == [6, 0, 0]
+    assert [cost.loads for cost in costs] == [6, 6, 6]
+    assert max(cost.held_mib for cost in costs) * MIB == tight.store.largest
+    assert free[-1].held_mib * MIB == pytest.approx(6 * tight.store.largest, rel=0.01)
+
+
+def test_the_limit_is_what_the_budget_leaves_beside_the_first_picture(manifest, config, look_at):
+    city = StreamedCity(manifest, config, 500 * MIB)
+    _, costs = flight(city, look_at([(2.2, 1.4, 1.1)]))
+    assert city.peak is not None
+    assert city.store.limit == pytest.approx(500 * MIB - city.peak + city.store.largest)
+    assert costs[0].peak_mib * MIB == city.peak < 100 * MIB
+
+
+def test_a_budget_that_no_picture_fits_into_is_refused(manifest, config, look_at):
+    with pytest.raises(InputError, match="--budget-mib: budget: found 0.0, where the first picture took"):
+        flight(StreamedCity(manifest, config, 1000), look_at([(2.2, 1.4, 1.1)], width=96, height=80, focal=120.0))
+
+
+def test_only_what_the_level_of_detail_says_is_coarse(manifest, config, look_at):
+    """Finer cells are 1/48 of the city's half, coarser ones four times as large."""
+    near, far = look_at([(1.5, 1.0, 0.8)], focal=60.0), look_at([(9.0, 9.0, 9.0)], focal=60.0)
+    finest = StreamedCity(manifest, config, None, level_of_detail=False)
+    for cameras, coarse in ((near, 0), (far, 6)):
+        frames, costs = flight(StreamedCity(manifest, config, None), cameras)
+        assert (costs[0].blocks, costs[0].coarse) == (6, coarse)
+        assert torch.equal(frames, flight(finest, cameras)[0]) == (coarse == 0)
+
+
+def test_the_coarsest_student_under_a_pixel_is_shown():
+    sizes = [0.01, 0.04, 0.16]
+    assert [level_for(sizes, footprint) for footprint in (0.0, 0.009, 0.011, 0.04, 0.05, 1.0)] == [0, 0, 0, 0, 1, 2]
+
+
+def test_a_pixels_footprint_is_that_at_the_nearest_point(look_at):
+    view = View(look_at([(4.0, 0.0, 0.0)], focal=50.0), 0)
+    assert view.footprint(SceneBox((-1, -1, -1), (1, 1, 1))) == pytest.approx(3 / 50)
+    assert view.footprint(SceneBox((3, 3, -1), (5, 6, 1))) == pytest.approx(3 / 50)
+    assert view.footprint(SceneBox((3, -1, -1), (5, 1, 1))) == 0
+
+
+def test_bands_hold_every_pixel_whose_ray_meets_the_box(look_at):
+    """Boxes before, about, beside and behind the camera."""
+    cameras = look_at([(0.3, -2.0, 0.4)], width=50, height=37, focal=40.0)
+    view, seen = View(cameras, 0), 0
+    origins, directions = image_rays(cameras, 0)
+    for low in torch.rand(60, 3) * 6 - 3:
+        box = SceneBox(tuple(low.tolist()), tuple((low + torch.rand(3) + 0.2).tolist()))
+        near, far = intersect_box(origins, directions, box, 0.0, 100.0)
+        bands = [pixels for pixels, width in view.bands(box) if len(pixels) % width == 0]
+        inside = torch.zeros(len(far), dtype=torch.bool)
+        if bands:
+            inside[torch.cat(bands)] = True
+        assert not (far > near)[~inside].any()
+        seen += bool(inside.any())
+    assert 5 < seen < 40
+
+
+def test_each_memory_counts_once():
+    plane = torch.zeros(10)
+    assert held_bytes({"a": plane, "b": [plane[2:], plane.numpy()[1:]]}, torch.zeros(3, dtype=torch.uint8)) == 43
+
+
+def test_a_block_without_a_student_and_a_damaged_file_are_said(manifest, config, look_at):
+    with pytest.raises(InputError, match=r"blocks.students: found none of b002 \(1 of 6 blocks\)"):
+        StreamedCity(manifest.with_block("b002", students=(), status="waiting"), config, None)
+    empty = StreamedCity(manifest.with_block("b002", students=()), config, None)
+    assert len(empty.store.blocks) == 5
+    manifest.path("b001_0.pth").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="b001_0.pth"):
+        flight(StreamedCity(manifest, config, None), look_at([(2.2, 1.4, 1.1)]))

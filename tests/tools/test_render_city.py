@@ -1,0 +1,61 @@
+"""The command line of tools/render_city.py on a small city."""
+
+import pytest
+import torch
+
+from machine.files import read_csv
+from scene.formats.transforms_json import write_transforms
+from scene.images import read_image
+from tests.toy_city import toy_city
+from tools.render_city import main
+
+
+@pytest.fixture
+def city(tmp_path, look_at):
+    toy_city(tmp_path, (2, 1, 1))
+    write_transforms(tmp_path / "flight.json", look_at([(2.2, 1.4, 1.1), (-1.8, 1.9, 0.7)]), ["a", "b"])
+    return tmp_path
+
+
+def run(city, *more, cameras="flight.json"):
+    output = ["--output", str(city / "out")]
+    return main([str(city / "city.json"), "--cameras", str(city / cameras), *output, *more])
+
+
+def test_a_flight_leaves_pictures_and_what_each_took(city, capsys):
+    assert run(city, "--frames", "1:2", "--width", "12", "--budget-mib", "500") == 0
+    image = read_image(city / "out/renders/00000.png")
+    assert image.shape == (10, 12, 3)
+    assert image.std() > 5
+    (row,) = read_csv(city / "out/flight.csv").rows.values()
+    assert (row["frame"], row["blocks"], row["loads"]) == ("0", "2", "2")
+    assert float(row["peak_mib"]) < 500
+    assert "1 frames, 4 loads; peak memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--budget-mib", "0"), "--budget-mib: budget: found 0.0, expected more than 0 MiB"),
+        (("--frames", "5:6"), "--frames"),
+        (("--width", "0"), "--resolution"),
+        (("--video", "film.avi"), "--video: file: found film.avi"),
+        (("--set", "render.termination=2"), "render.termination"),
+    ],
+)
+def test_options_that_make_no_sense_are_said_in_one_line(city, capsys, options, said):
+    assert run(city, *options) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
+def test_missing_files_are_said(city, capsys):
+    assert run(city, cameras="none.json") == 2
+    assert "none.json" in capsys.readouterr().err
+    (city / "city.yaml").unlink()
+    assert run(city) == 2
+    assert "city.yaml" in capsys.readouterr().err
+    torch.save({}, city / "city.json")
+    assert run(city) == 2
+    assert "city.json" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Distils a city: a scene of Gaussians too large for one student, in blocks, each by a run of its own.
+
+    python tools/distill_city.py --config configs/city_quickstart.yaml
+    python tools/distill_city.py --splat city.ply --set city.blocks=16 --executor local --workers 4
+    python tools/distill_city.py --config configs/city_quickstart.yaml --resume
+
+Writes results/<scene>/<run>/city.json, which says what the blocks are and how far each is, trains those that are not
+done yet, then all together for a while (city.joint_steps), and measures them. Ctrl-C saves all; --resume goes on. See
+docs/scaling.md. Exit status, the highest of the blocks': 0 done, 1 training diverged, 2 bad input, 3 a block COLLAPSED,
+4 the machine failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
+
+from distill.city.block_runs import blocks_table, open_city, run_blocks
+from distill.city.manifest import write_manifest
+from distill.city_rendering.evaluation import evaluate
+from distill.city_rendering.joint import JointOptions, fine_tune
+from distill.executors import EXECUTORS
+from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
+from machine.folder_lock import locked
+from machine.run_folder import RunFolder
+from settings.errors import ExitCode
+from settings.loading import REPO_ROOT
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Distil a city: a scene of Gaussians too large for one student, in blocks.",
+        epilog="Exit status: 0 done, 1 training diverged, 2 bad input, 3 a block COLLAPSED, 4 the machine failed, "
+        "130 interrupted (--resume goes on).",
+    )
+    add_config_options(parser)
+    parser.add_argument(
+        "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
+        help="where results/<scene>/<run>/ of the city is (default: this repository)",
+    )  # fmt: skip
+    add_device_option(parser)
+    parser.add_argument("--resume", action="store_true", help="go on with the city in its folder, if there is one")
+    parser.add_argument(
+        "--executor", choices=EXECUTORS, help="what runs the blocks; same as --set city.executor.kind=..."
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="blocks at a time; same as --set city.executor.workers=N"
+    )
+    parser.add_argument("--manifest-only", action="store_true", help="cut the city, and train nothing")
+    chosen = parser.parse_args(arguments)
+    for key, value in (("kind", chosen.executor), ("workers", chosen.workers)):
+        if value is not None:
+            chosen.overrides.append(f"city.executor.{key}={value}")
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    chosen = parse_arguments(arguments)
+    return run_command(lambda: _work(chosen), chosen.debug, "interrupted; --resume goes on")
+
+
+def _work(chosen: argparse.Namespace) -> int:
+    config = config_of(chosen)
+    folder = RunFolder(config, chosen.output).results
+    with locked(folder):
+        manifest = open_city(config, folder, chosen.resume)
+        if chosen.manifest_only:
+            print(blocks_table(manifest))
+            return ExitCode.DONE
+        manifest, status = run_blocks(config, manifest)
+        print(blocks_table(manifest))
+        if any(block.status != "done" and not block.students for block in manifest.blocks):
+            return status
+        if config.city.joint_steps:
+            tuned = fine_tune(manifest, config, JointOptions(config.city.joint_steps))
+            if tuned is None:
+                print("interrupted; --resume goes on", file=sys.stderr)
+                return ExitCode.INTERRUPTED
+            manifest = write_manifest(folder, tuned)
+        if any(block.holdout_cameras for block in manifest.blocks):
+            print(evaluate(manifest, config).text())
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
