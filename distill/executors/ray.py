@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from distill.executors import processes
@@ -22,7 +23,7 @@ _KILLED = 137  # SIGKILL
 _log = logging.getLogger(__name__)
 
 
-def run_ray(jobs: Sequence[Job], settings: ExecutorConfig, ledger: Ledger) -> None:
+def run_ray(jobs: Sequence[Job], settings: ExecutorConfig, _: Path, ledger: Ledger) -> None:
     """Runs jobs to their ends; should this process be killed, Ray and with it the jobs are.
 
     Ray itself retries nothing: a job whose worker died is given to it again here, where that is counted and told.
@@ -132,7 +133,7 @@ def _connect(ray: Any, settings: ExecutorConfig) -> None:
     address = settings.ray.address
     try:
         ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # some of Ray's are of no class of their own
         found = " ".join(str(error).split()) or type(error).__name__
         raise InputError("executor.ray", "address", found, "the address of a Ray cluster that answers") from error
     room = max((node["Resources"].get("CPU", 0) for node in ray.nodes()), default=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import subprocess
 import time
@@ -55,16 +54,16 @@ exit $status
 """
 
 
-def run_slurm(jobs: Sequence[Job], settings: ExecutorConfig, ledger: Ledger) -> None:
+def run_slurm(jobs: Sequence[Job], settings: ExecutorConfig, folder: Path, ledger: Ledger) -> None:
     """Submits jobs as one array job and waits for their ends; what was submitted before is collected instead.
 
-    The file, what was submitted and the tasks' ends are in ``slurm/`` in the folder that all jobs' folders are in.
+    The file, what was submitted and the tasks' ends are in ``slurm/`` in the folder.
 
     Raises:
         InputError: Slurm is not there, or does not take the file; other jobs were submitted and are not collected yet.
         KeyboardInterrupt: a signal asked for it; the tasks go on.
     """
-    folder = Path(os.path.commonpath([job.folder.resolve() for job in jobs])) / "slurm"
+    folder = folder.resolve() / "slurm"
     submission = _Submission.read(folder, jobs) or _submit(jobs, settings, folder)
     try:
         _watch(submission, jobs, settings.slurm.wait, ledger)

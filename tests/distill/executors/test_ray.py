@@ -26,6 +26,7 @@ def ray() -> Iterator[object]:
     ray = pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_raylet_start_wait_time_s", "120")
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
         yield ray
         ray.shutdown()
@@ -37,7 +38,7 @@ def test_a_job_whose_worker_is_killed_goes_on_where_it_was(tmp_path, ray) -> Non
         counting(tmp_path, "itself", killed_at=5),
         Job("wrong", [sys.executable, "-c", "print('error: no such file'); exit(2)"], tmp_path, tmp_path / "w.log"),
     ]
-    states = executors.run(jobs, RAY)
+    states = executors.run(jobs, RAY, tmp_path)
     assert [(state.phase, state.attempts) for state in states.values()] == [
         (Phase.DONE, 2),
         (Phase.DONE, 2),
@@ -58,7 +59,7 @@ def test_a_signal_lets_the_jobs_save(tmp_path, ray) -> None:
     states: dict[str, JobState] = {}
     threading.Thread(target=interrupt).start()
     with pytest.raises(Stopped):
-        executors.run(jobs, RAY, lambda job, state: states.update({job.name: state}))
+        executors.run(jobs, RAY, tmp_path, lambda job, state: states.update({job.name: state}))
     assert {name: (state.phase, state.status) for name, state in states.items()} == {
         "a": (Phase.WAITING, 130),
         "b": (Phase.WAITING, 130),
@@ -72,11 +73,11 @@ def test_memory_that_runs_out_is_retried_less_often(tmp_path, ray, monkeypatch) 
 
     monkeypatch.setattr(ray, "get", runs_out)
     settings = ExecutorConfig(kind="ray", retries=5)
-    state = executors.run([counting(tmp_path, "a", steps=1)], settings)["a"]
+    state = executors.run([counting(tmp_path, "a", steps=1)], settings, tmp_path)["a"]
     assert (state.phase, state.attempts, state.reason) == (Phase.FAILED, 2, "memory ran out")
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r'found nothing installed.*pip install -e "\.\[ray\]"'):
-        executors.run([counting(tmp_path, "a")], RAY)
+        executors.run([counting(tmp_path, "a")], RAY, tmp_path)

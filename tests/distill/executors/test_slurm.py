@@ -45,7 +45,7 @@ def test_killed_and_timed_out_tasks_go_on_and_failed_ones_do_not(tmp_path, queue
     )
     jobs = [counting(tmp_path, "a", killed_at=5), counting(tmp_path, "b", pause=0.05, steps=20), failing]
     (queue / "limit_1").write_text(str(tmp_path / "b.txt"))
-    states = executors.run(jobs, SLURM)
+    states = executors.run(jobs, SLURM, tmp_path)
     assert [state.phase for state in states.values()] == [Phase.DONE, Phase.DONE, Phase.FAILED]
     assert (states["wrong"].status, states["wrong"].reason) == (2, "no such file")
     assert (tmp_path / "a.txt").read_text() == " ".join(map(str, range(10)))
@@ -61,12 +61,12 @@ def test_what_was_submitted_is_collected_before_anything_else(tmp_path, queue, c
     jobs = [counting(tmp_path, name) for name in "ab"]
     leave = ExecutorConfig(kind="slurm", slurm=SlurmConfig(wait=False))
     (queue / "hold").touch()
-    assert [state.phase for state in executors.run(jobs, leave).values()] == [Phase.WAITING] * 2
+    assert [state.phase for state in executors.run(jobs, leave, tmp_path).values()] == [Phase.WAITING] * 2
     with pytest.raises(InputError, match="array job 77 without c"):
-        executors.run([counting(tmp_path, "c")], leave)
+        executors.run([counting(tmp_path, "c")], leave, tmp_path)
     (queue / "hold").unlink()
     wait_for(lambda: not any(queue.iterdir()))
-    assert executors.run(jobs[1:], leave)["b"].phase is Phase.DONE
+    assert executors.run(jobs[1:], leave, tmp_path)["b"].phase is Phase.DONE
     assert caplog.text.count("of 2 jobs") == 1 and "not collected yet" in caplog.text
 
 
@@ -83,7 +83,7 @@ def test_a_task_that_could_not_say_how_it_ended_is_asked_about(tmp_path, queue, 
         accounts.chmod(0o755)
         submission = slurm._Submission("77", tmp_path / "slurm/submitted.json", ["a"])
         submission.write()
-        state = executors.run([job], SLURM)["a"]
+        state = executors.run([job], SLURM, tmp_path)["a"]
         assert state.status == status and state.reason.startswith(reason)
 
 
@@ -109,10 +109,10 @@ def test_the_file_says_what_the_settings_say_and_is_sound(tmp_path) -> None:
 def test_what_is_wrong_with_slurm_is_said(tmp_path, queue, monkeypatch) -> None:
     job = counting(tmp_path, "a")
     with pytest.raises(InputError, match=r"jobs\.sbatch: sbatch: found sbatch: error: invalid partition"):
-        executors.run([job], ExecutorConfig(kind="slurm", slurm=SlurmConfig(partition="none")))
+        executors.run([job], ExecutorConfig(kind="slurm", slurm=SlurmConfig(partition="none")), tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="found no program sbatch, expected Slurm on the PATH"):
-        executors.run([job], SLURM)
+        executors.run([job], SLURM, tmp_path)
     (tmp_path / "slurm/submitted.json").write_text("{")
     with pytest.raises(InputError, match=r"submitted\.json: text"):
-        executors.run([job], SLURM)
+        executors.run([job], SLURM, tmp_path)
