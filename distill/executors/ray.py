@@ -137,5 +137,6 @@ def _connect(ray: Any, settings: ExecutorConfig) -> None:
         found = " ".join(str(error).split()) or type(error).__name__
         raise InputError("executor.ray", "address", found, "the address of a Ray cluster that answers") from error
     room = max((node["Resources"].get("CPU", 0) for node in ray.nodes()), default=0)
-    if (settings.cores or 1) > room:
-        _log.warning("no machine of the Ray cluster has %d cores, the largest %d: jobs wait", settings.cores, room)
+    cores = settings.cores or 1
+    if cores > room:
+        _log.warning("no machine of the Ray cluster has %d cores, the largest %d: the jobs wait for one", cores, room)
