@@ -1,0 +1,161 @@
+"""A student that several processes train: each renders a part of a step's rays, and all take the same update.
+
+Every term of the loss is a mean over what counts of the whole batch. So a replica weighs its own means by its share of
+the counts, and gradients are summed: the update is one process's, but for rounding. A table's gradient is exchanged
+where a replica has touched it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from distill.losses.pictures import RayBatch, depth_counts
+from distill.losses.supervision import InternalTerms
+from distill.rendering.renderer import RenderedRays
+from kernels.adam import TouchedRows
+from machine import ranks
+from settings.losses import DepthLossConfig
+from settings.training import TrainConfig
+
+_SPARSE = 0.75  # share of the stretches of a table above which picking them out takes longer than sending all
+_LEAST = 1e-6  # of counts: what is nothing may be divided by it
+
+
+class Share(NamedTuple):
+    """A replica's part of what a step counts.
+
+    fractions: () by term, in [0, 1]; samples, rays: () int64 of the whole batch, asked for and rendered.
+    """
+
+    fractions: dict[str, Tensor]
+    samples: Tensor
+    rays: Tensor
+
+
+class _Piece(NamedTuple):
+    """What is exchanged of a gradient: all of it, or some of its rows (``places``)."""
+
+    gradient: Tensor
+    places: Tensor | None = None
+
+    def values(self) -> Tensor:
+        return self.gradient if self.places is None else self.gradient[self.places]
+
+    def replace(self, values: Tensor) -> None:
+        if self.places is None:
+            self.gradient.copy_(values.view(self.gradient.shape))
+        else:
+            self.gradient[self.places] = values.view(len(self.places), -1)
+
+
+class Replicas:
+    """What the processes exchange in a step. All must make the same calls, in the same order.
+
+    Args:
+        touched: the rows that a step touches, of the parameters that keep account of them.
+        device: where the student lives.
+    """
+
+    def __init__(self, touched: Mapping[nn.Parameter, TouchedRows], device: torch.device) -> None:
+        # Of parameters on a GPU nobody keeps account: to find what was touched, the host would have to wait for it.
+        self._touched = dict(touched) if device.type == "cpu" else {}
+        self._device = device
+
+    def share(self, batch: RayBatch, rendered: RenderedRays, depth: DepthLossConfig) -> Share:
+        """This replica's part of the rays and samples; ``batch`` and ``rendered`` are its own."""
+        kept = rendered.kept
+        counts = {"rays": len(batch.rays) if kept is None else kept.sum(), "samples": rendered.samples}
+        if batch.distance is not None:
+            counts["depth"] = depth_counts(batch, depth, kept).sum()
+        fractions, totals = self._fractions(counts)
+        by_term = dict.fromkeys(("rgb", "alpha", "distortion"), fractions["rays"])
+        by_term["depth"] = fractions.get("depth", fractions["rays"])
+        return Share(by_term, totals["samples"].long(), totals["rays"].long())
+
+    def weighted(self, internal: InternalTerms, names: Sequence[str], share: Share) -> InternalTerms:
+        """Terms on the teacher's features, weighted by this replica's share of what they count.
+
+        Args:
+            names: of the terms that are on: a replica without samples has none of them.
+            share: where their fractions are added.
+        """
+        fractions, _ = self._fractions({name: internal.counts.get(name, 0) for name in names})
+        share.fractions.update(fractions)
+        weights = {name: internal.weights[name] * fractions[name] for name in internal.terms}
+        return InternalTerms(internal.terms, weights, internal.valid_fraction)
+
+    @torch.no_grad()
+    def sum(
+        self,
+        parameters: Iterable[nn.Parameter],
+        loss: Tensor,
+        terms: Mapping[str, Tensor],
+        names: Iterable[str],
+        share: Share,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gives all parameters the whole batch's gradients; returns its loss and its terms.
+
+        Args:
+            parameters: those that some replica may have a gradient of.
+            loss: weighted by ``share`` already; terms: not, this replica's own means.
+            names: of the terms that some replica may have.
+        """
+        parameters, names = [*parameters], [*names]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        pieces = self._pieces(parameters)
+        zero = loss.new_zeros(())
+        own = [terms[name].detach() * share.fractions[name] if name in terms else zero for name in names]
+        figures = torch.stack([loss.detach(), *own]).float()
+        values = [*(piece.values().reshape(-1) for piece in pieces), figures]
+        *parts, figures = ranks.total(torch.cat(values)).split([*map(len, values)])
+        for piece, part in zip(pieces, parts, strict=True):
+            piece.replace(part)
+        loss, *values = figures.unbind()
+        return loss, dict(zip(names, values, strict=True))
+
+    def _fractions(self, counts: Mapping[str, Tensor | int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Of each count this replica's share, and the sum of all."""
+        own = [torch.as_tensor(count, dtype=torch.float64, device=self._device) for count in counts.values()]
+        own = torch.stack(own) if own else torch.zeros(0, dtype=torch.float64, device=self._device)
+        totals = ranks.total(own.detach().clone())
+        fractions = (own / totals.clamp(min=_LEAST)).float()
+        return dict(zip(counts, fractions.unbind(), strict=True)), dict(zip(counts, totals.unbind(), strict=True))
+
+    def _pieces(self, parameters: Sequence[nn.Parameter]) -> list[_Piece]:
+        """What is exchanged of the gradients; the flags of touched rows become those of all replicas together.
+
+        A stretch of rows that shares a flag takes at least as many bytes as its place would.
+        """
+        watched = [parameter for parameter in parameters if parameter in self._touched]
+        if not watched:
+            return [_Piece(parameter.grad) for parameter in parameters]
+        own = [self._touched[parameter].flags for parameter in watched]
+        united = ranks.largest(torch.cat(own)).split([*map(len, own)])
+        touched = {}
+        for parameter, flags, all_flags in zip(watched, own, united, strict=True):
+            flags.copy_(all_flags)
+            span = self._touched[parameter].rows_per_flag * math.prod(parameter.shape[1:])
+            stretches = parameter.numel() // span
+            places = all_flags[:stretches].nonzero()[:, 0]
+            if parameter.numel() == stretches * span and len(places) < _SPARSE * stretches:
+                touched[parameter] = _Piece(parameter.grad.view(stretches, span), places)
+        return [touched.get(parameter) or _Piece(parameter.grad) for parameter in parameters]
+
+
+def of_all(train: TrainConfig) -> TrainConfig:
+    """The settings of a step of all processes: with ``scale_batch`` each brings a batch of its own.
+
+    Adam's learning rates grow with the square root of the batch (Malladi et al. 2022).
+    """
+    count = ranks.size() if train.scale_batch else 1
+    rates = {name: getattr(train, name) for name in ("lr", "lr_mlp", "lr_common")}
+    scaled = {name: rate * math.sqrt(count) for name, rate in rates.items() if rate is not None}
+    sizes = {"rays_per_step": train.rays_per_step * count, "samples_per_step": train.samples_per_step * count}
+    return train if count == 1 else train.model_copy(update=scaled | sizes)
