@@ -133,8 +133,6 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     weights.start()  # a download, the first time: it need not wait for the end of training
     with _watched(config, teacher, model, folder, device) as trainer.between_steps:
         trainer.run()
-    if ranks.size() > 1:
-        _log.info("%d processes have trained together", ranks.size())
     _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
     if trainer.stopped_by is not None:
         _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
@@ -246,6 +244,8 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
         f"{model.parameter_count():,}",
         100 * model.grid.occupied_fraction,
     )
+    if ranks.size() > 1:
+        _log.info("%d processes train it together, each on a part of every step's rays", ranks.size())
     if (far := model.far_field) is not None:
         _log.info(
             "far field: %s of the parameters; %.1f%% of contracted space occupied, sampled up to %.4g behind the box",

@@ -349,7 +349,7 @@ class TrainingStep:
         if not internal.terms or step % self.config.train.log_every:
             return {}
         loss = self.config.loss
-        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | internal.weights
+        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms}
         scale = self.watched.gradient_scale() if self.watched else 1.0
         ratios = self.features.norms.ratios(self.student, terms, weights, scale)
         self.features.forget_gradients()
