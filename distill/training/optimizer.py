@@ -60,8 +60,8 @@ class StudentAdam:
             for parameters, base_lr, weight_decay in chosen
         ]
         self.state: dict[nn.Parameter, dict] = {}
-        self.touched, self.eps = student.touched_rows(), student.adam_eps
-        self.touched |= {} if far_field is None else far_field.touched_rows()
+        self._touched, self.eps = student.touched_rows(), student.adam_eps
+        self._touched |= {} if far_field is None else far_field.touched_rows()
         self.implementation = implementation
         self.factor = 0.0
         """The learning rates', of ``set_rate``."""
@@ -144,7 +144,7 @@ class StudentAdam:
         for parameter, group in self._moving():
             state, decay = self._state_of(parameter), group["weight_decay"]
             moments = state["first_moment"], state["second_moment"]
-            moving.append(Moving(parameter, parameter.grad, *moments, decay, self.touched.get(parameter)))
+            moving.append(Moving(parameter, parameter.grad, *moments, decay, self._touched.get(parameter)))
         controlled_adam_steps(moving, controls, betas=BETAS, implementation=self.implementation)
         self._move_all_rows()
 
@@ -209,7 +209,7 @@ class StudentAdam:
         return {
             "betas": BETAS,
             "weight_decay": group["weight_decay"],
-            "touched": self.touched.get(parameter),
+            "touched": self._touched.get(parameter),
             "implementation": self.implementation,
         }
 

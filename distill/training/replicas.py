@@ -8,19 +8,19 @@ where a replica has touched it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from distill.losses.pictures import RayBatch, depth_counts
-from distill.losses.supervision import InternalTerms
+from distill.losses.supervision import FeatureSupervision, InternalTerms
 from distill.rendering.renderer import RenderedRays
-from kernels.adam import TouchedRows
 from machine import ranks
-from settings.losses import DepthLossConfig
+from settings.losses import RAY_TERMS, DepthLossConfig
 from settings.training import TrainConfig
+from students.base import Student
 
 _SPARSE = 0.75  # share of the stretches of a table above which picking them out takes longer than sending all
 _LEAST = 1e-6  # of counts: what is nothing may be divided by it
@@ -57,14 +57,16 @@ class Replicas:
     """What the processes exchange in a step. All must make the same calls, in the same order.
 
     Args:
-        touched: the rows that a step touches, of the parameters that keep account of them.
-        device: where the student lives.
+        fields: what is trained.
+        features: supervision by the teacher's internal features, which may train something besides.
+        device: where all that lives.
     """
 
-    def __init__(self, touched: Mapping[nn.Parameter, TouchedRows], device: torch.device) -> None:
+    def __init__(self, fields: Sequence[Student], features: FeatureSupervision | None, device: torch.device) -> None:
+        self._fields, self._features, self._device = fields, features, device
+        touched = {parameter: rows for field in fields for parameter, rows in field.touched_rows().items()}
         # Of parameters on a GPU nobody keeps account: to find what was touched, the host would have to wait for it.
-        self._touched = dict(touched) if device.type == "cpu" else {}
-        self._device = device
+        self._touched = touched if device.type == "cpu" else {}
 
     def share(self, batch: RayBatch, rendered: RenderedRays, depth: DepthLossConfig) -> Share:
         """This replica's part of the rays and samples; ``batch`` and ``rendered`` are its own."""
@@ -73,52 +75,47 @@ class Replicas:
         if batch.distance is not None:
             counts["depth"] = depth_counts(batch, depth, kept).sum()
         fractions, totals = self._fractions(counts)
-        by_term = dict.fromkeys(("rgb", "alpha", "distortion"), fractions["rays"])
-        by_term["depth"] = fractions.get("depth", fractions["rays"])
+        by_term = dict.fromkeys(RAY_TERMS, fractions["rays"]) | fractions
         return Share(by_term, totals["samples"].long(), totals["rays"].long())
 
-    def weighted(self, internal: InternalTerms, names: Sequence[str], share: Share) -> InternalTerms:
-        """Terms on the teacher's features, weighted by this replica's share of what they count.
+    def weighted(self, internal: InternalTerms, share: Share, done: float) -> tuple[InternalTerms, Share]:
+        """Terms on the teacher's features, weighted by this replica's share of what they count, which ``share`` gets.
 
         Args:
-            names: of the terms that are on: a replica without samples has none of them.
-            share: where their fractions are added.
+            done: how far training is, which says what terms there are: a replica without samples has none of them.
         """
-        fractions, _ = self._fractions({name: internal.counts.get(name, 0) for name in names})
-        share.fractions.update(fractions)
+        counts = {name: internal.counts.get(name, 0) for name in self._features.weights(done)}
+        fractions, _ = self._fractions(counts)
         weights = {name: internal.weights[name] * fractions[name] for name in internal.terms}
-        return InternalTerms(internal.terms, weights, internal.valid_fraction)
+        terms = InternalTerms(internal.terms, weights, internal.valid_fraction)
+        return terms, share._replace(fractions=share.fractions | fractions)
 
     @torch.no_grad()
     def sum(
-        self,
-        parameters: Iterable[nn.Parameter],
-        loss: Tensor,
-        terms: Mapping[str, Tensor],
-        names: Iterable[str],
-        share: Share,
+        self, loss: Tensor, terms: Mapping[str, Tensor], share: Share, done: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gives all parameters the whole batch's gradients; returns its loss and its terms.
+        """Gives what is trained the whole batch's gradients; returns its loss and its terms.
 
         Args:
-            parameters: those that some replica may have a gradient of.
             loss: weighted by ``share`` already; terms: not, this replica's own means.
-            names: of the terms that some replica may have.
+            done: how far training is.
         """
-        parameters, names = [*parameters], [*names]
+        parameters = [parameter for field in self._fields for parameter in field.parameters()]
+        names = [*terms]
+        if self._features is not None:
+            parameters += self._features.parameters() if self._features.taps(done) else []
+            names += [name for name in self._features.weights(done) if name not in terms]
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        pieces = self._pieces(parameters)
-        zero = loss.new_zeros(())
-        own = [terms[name].detach() * share.fractions[name] if name in terms else zero for name in names]
-        figures = torch.stack([loss.detach(), *own]).float()
-        values = [*(piece.values().reshape(-1) for piece in pieces), figures]
+        pieces, none = self._pieces(parameters), loss.new_zeros(())
+        own = [share.fractions[name] * terms[name].detach() if name in terms else none for name in names]
+        values = [*(piece.values().reshape(-1) for piece in pieces), torch.stack([loss.detach(), *own]).float()]
         *parts, figures = ranks.total(torch.cat(values)).split([*map(len, values)])
         for piece, part in zip(pieces, parts, strict=True):
             piece.replace(part)
-        loss, *values = figures.unbind()
-        return loss, dict(zip(names, values, strict=True))
+        loss, *summed = figures.unbind()
+        return loss, dict(zip(names, summed, strict=True))
 
     def _fractions(self, counts: Mapping[str, Tensor | int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Of each count this replica's share, and the sum of all."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -115,7 +115,8 @@ class TrainingStep:
         )  # fmt: skip
         self.replicas: Replicas | None = None
         if ranks.size() > 1:
-            self.replicas = Replicas(self.optimizer.touched, device)
+            fields = [model.student] if model.far_field is None else [model.student, model.far_field.field]
+            self.replicas = Replicas(fields, features, device)
         self.watched: WatchedUpdate | None = make_watched(self.optimizer, device, self.precision, asynchronous)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
@@ -201,7 +202,7 @@ class TrainingStep:
             drawing = self.generator if share is None else generator_on(torch.device("cpu"), self.generator)
             internal = features.compare(rendered, batch, done, drawing)
             if share is not None:
-                internal = self.replicas.weighted(internal, [*features.weights(done)], share)
+                internal, share = self.replicas.weighted(internal, share, done)
             loss, terms = loss + internal.total(), terms | internal.terms
         start = time.perf_counter()
         ratios = self._gradient_ratios(step, terms, internal, done)
@@ -211,7 +212,7 @@ class TrainingStep:
         else:
             self.watched.backward(loss)
         if share is not None:
-            loss, terms = self._of_all(loss, terms, taps, done, share)
+            loss, terms = self.replicas.sum(loss, terms, share, done)
         if self.watched is None:
             for name, term in terms.items():
                 if not torch.isfinite(term):
@@ -276,18 +277,6 @@ class TrainingStep:
         if self.watched is not None:
             self.watched.restore(state.get("loss_scale"))
         self.counts.restore(state.get("counts", []))
-
-    def _of_all(
-        self, loss: Tensor, terms: Mapping[str, Tensor], taps: Sequence[str], done: float, share: Share
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and terms of all processes, whose gradients are summed; see ``Replicas.sum``."""
-        parameters, names = [*self.student.parameters()], dict.fromkeys(terms)
-        if self.far_field is not None:
-            parameters += self.far_field.field.parameters()
-        if self.features:
-            parameters += self.features.parameters() if taps else []
-            names |= dict.fromkeys(self.features.weights(done))
-        return self.replicas.sum(parameters, loss, terms, names, share)
 
     def _take_recorded(self, inputs: Mapping[str, Tensor]) -> StepResult:
         """As ``take``, of ``step_inputs`` alone: what a CUDA graph can replay."""

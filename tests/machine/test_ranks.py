@@ -1,4 +1,4 @@
-"""Which process is which, and that what concerns all is said once; exchanges are tested by training in test_replicas."""
+"""Which process is which, and that what concerns all is said once; test_replicas has the exchanges."""
 
 from __future__ import annotations
 

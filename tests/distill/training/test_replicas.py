@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,17 +38,23 @@ def train_together(path: Path) -> tuple[list[float], bool, list[dict], int | Non
     ranks.join()
     trainer = trainer_of(path, *OVERRIDES)
     losses = losses_of(trainer, STEPS)
-    grid, student = trainer.model.grid, trainer.model.student
-    state = [*student.parameters(), grid.remembered, grid.occupied]
-    state = [tensor.detach().clone() for tensor in state]
-    theirs = [*ranks.gathered(iter([state]), 1)]
-    alike = all(torch.equal(*pair) for other in theirs for pair in zip(state, other, strict=True))
+    swift = trainer_of(path, *OVERRIDES, asynchronous=True)
+    losses_of(swift, STEPS)
+    alike = is_alike(trainer) and is_alike(swift)
     rows = measure(trainer)
     if not ranks.is_first():
         trainer.between_steps = lambda: os.kill(os.getpid(), signal.SIGTERM) or 0.0
     trainer.run(show_progress=False)
     ranks.leave(0)
     return losses, alike, rows, trainer.stopped_by
+
+
+def is_alike(trainer) -> bool:
+    """Whether both ranks have the same bits, as the first knows."""
+    grid = trainer.model.grid
+    state = [*trainer.model.student.state_dict().values(), grid.remembered, grid.occupied]
+    theirs = [*ranks.gathered(iter([[tensor.detach().clone() for tensor in state]]), 1)]
+    return all(torch.equal(*pair) for other in theirs for pair in zip(state, other, strict=True))
 
 
 def measure(trainer) -> list[dict]:
@@ -114,18 +121,17 @@ def test_of_a_table_only_what_some_replica_has_touched_is_exchanged(monkeypatch)
 
     monkeypatch.setattr(ranks, "total", total)
     monkeypatch.setattr(ranks, "largest", lambda flags: torch.maximum(flags, theirs))
+    field = SimpleNamespace(parameters=lambda: [table, weights], touched_rows=lambda: {table: touched})
     share = Share({"rgb": torch.tensor(0.25)}, torch.tensor(1), torch.tensor(1))
-    summed = Replicas({table: touched}, CPU).sum(
-        [table, weights], torch.tensor(2.0), {"rgb": torch.tensor(4.0)}, ("rgb", "density"), share
-    )
-    assert sizes == [2 * 8 * 2 + 6 + 3]
+    summed = Replicas([field], None, CPU).sum(torch.tensor(2.0), {"rgb": torch.tensor(4.0)}, share, 0.0)
+    assert sizes == [2 * 8 * 2 + 6 + 2]
     expected = torch.zeros(80, 2)
     expected[0:8], expected[32:40] = 0.5, 0.5
     expected[3] += 1
     assert torch.equal(table.grad, expected)
     assert torch.equal(weights.grad, torch.full((2, 3), 0.5))
     assert touched.flags.nonzero()[:, 0].tolist() == [0, 4]
-    assert summed == (2.5, {"rgb": 1.5, "density": 0.5})
+    assert summed == (2.5, {"rgb": 1.5})
 
 
 def test_a_batch_of_each_process_comes_with_the_square_root_of_their_number(monkeypatch) -> None:
