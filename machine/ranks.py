@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,7 +27,7 @@ from settings.errors import ExitCode, InputError
 
 # Another rank may be evaluating, or wait for the viewer; one that has died is noticed at once.
 _LONGEST = timedelta(days=7)
-_FAREWELL = 10.0  # s, for the others to find out by themselves what ended this rank
+_FAREWELL = 3.0  # s, for the others to find out by themselves what ended this rank
 _POLL = 0.02  # s
 
 Value = TypeVar("Value")
@@ -94,12 +94,11 @@ def leave(status: int) -> None:
     with suppress(RuntimeError, KeyboardInterrupt):  # torchrun itself is gone, or in a hurry
         if is_error:
             group.store.compare_set("status", "", str(int(status)))
-            dist.destroy_process_group()  # wakes those that wait for this rank
         group.store.add("left", 1)
         until = time.monotonic() + (_FAREWELL if is_error else math.inf)
         while group.store.add("left", 0) < group.size and time.monotonic() < until:
             time.sleep(_POLL)
-        if not is_error:
+        if not is_error:  # else the others may still wait for this rank, and NCCL then for them
             dist.destroy_process_group()
 
 
@@ -146,7 +145,7 @@ def says_first(text: str) -> bool:
 
 
 def status_of_lost() -> int | None:
-    """The exit status of the first rank that has ended with an error; None: it left none, as one that was killed."""
+    """The exit status of the first rank that has ended with an error, and said so; None: none has."""
     with suppress(RuntimeError):
         if _group is not None and _group.store.check(["status"]):
             return int(_group.store.get("status"))
@@ -221,7 +220,7 @@ def _exchange(call: Callable[[], object]) -> None:
         raise RankLost("another process of this run has ended: go on with --resume auto") from error
 
 
-def _places(variables: os._Environ[str] | dict[str, str]) -> Sequence[int] | None:
+def _places(variables: Mapping[str, str]) -> Sequence[int] | None:
     """Rank and number of processes, of all and on this machine; None: not started by torchrun, or alone.
 
     Raises:

@@ -157,15 +157,17 @@ def _status_of(work: Callable[[], int], debug: bool, interrupted: str) -> int:
         stop = stop_behind(error)
         if stop is None:
             raise
+        if (status := ranks.status_of_lost()) is not None:  # torchrun stops the others then
+            return status
         _tell(interrupted)
         return getattr(stop, "status", ExitCode.INTERRUPTED)
     except ranks.RankLost as error:
         if debug:
             raise
-        status = ranks.status_of_lost()
-        if status is None:  # else it has said why
-            _tell(f"error: {error}")
-        return ExitCode.MACHINE_FAILED if status is None else status
+        if (status := ranks.status_of_lost()) is not None:
+            return status
+        _tell(f"error: {error}")
+        return ExitCode.MACHINE_FAILED
     except (OSError, MemoryError, RuntimeError) as error:
         failure = machine_failure(error)
         if debug or failure is None:
