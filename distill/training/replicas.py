@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from settings.training import TrainConfig
 from students.base import Student
 
 _SPARSE = 0.75  # share of the stretches of a table above which picking them out takes longer than sending all
+_LARGE = 1 << 16  # values of a gradient that goes by itself, without a copy
 _LEAST = 1e-6  # of counts: what is nothing may be divided by it
 
 
@@ -37,16 +39,25 @@ class Share(NamedTuple):
     rays: Tensor
 
 
-class _Piece(NamedTuple):
+@dataclass(frozen=True)
+class _Piece:
     """What is exchanged of a gradient: all of it, or some of its rows (``places``)."""
 
     gradient: Tensor
     places: Tensor | None = None
 
-    def values(self) -> Tensor:
-        return self.gradient if self.places is None else self.gradient[self.places]
+    @property
+    def size(self) -> int:
+        """Values."""
+        return self.gradient.numel() if self.places is None else len(self.places) * self.gradient.shape[1]
 
-    def replace(self, values: Tensor) -> None:
+    def copy_to(self, values: Tensor) -> None:
+        if self.places is None:
+            values.view(self.gradient.shape).copy_(self.gradient)
+        else:
+            torch.index_select(self.gradient, 0, self.places, out=values.view(len(self.places), -1))
+
+    def copy_from(self, values: Tensor) -> None:
         if self.places is None:
             self.gradient.copy_(values.view(self.gradient.shape))
         else:
@@ -108,12 +119,22 @@ class Replicas:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        pieces, none = self._pieces(parameters), loss.new_zeros(())
+        small = []
+        for piece in self._pieces(parameters):
+            if piece.places is None and piece.size >= _LARGE and piece.gradient.is_contiguous():
+                ranks.total(piece.gradient)
+            else:
+                small.append(piece)
+        none, sizes = loss.new_zeros(()), [*(piece.size for piece in small), 1 + len(names)]
+        together = torch.empty(sum(sizes), device=self._device)
+        *parts, figures = together.split(sizes)
+        for piece, part in zip(small, parts, strict=True):
+            piece.copy_to(part)
         own = [share.fractions[name] * terms[name].detach() if name in terms else none for name in names]
-        values = [*(piece.values().reshape(-1) for piece in pieces), torch.stack([loss.detach(), *own]).float()]
-        *parts, figures = ranks.total(torch.cat(values)).split([*map(len, values)])
-        for piece, part in zip(pieces, parts, strict=True):
-            piece.replace(part)
+        figures.copy_(torch.stack([loss.detach(), *own]))
+        ranks.total(together)
+        for piece, part in zip(small, parts, strict=True):
+            piece.copy_from(part)
         loss, *summed = figures.unbind()
         return loss, dict(zip(names, summed, strict=True))
 
@@ -143,7 +164,7 @@ class Replicas:
             places = all_flags[:stretches].nonzero()[:, 0]
             if parameter.numel() == stretches * span and len(places) < _SPARSE * stretches:
                 touched[parameter] = _Piece(parameter.grad.view(stretches, span), places)
-        return [touched.get(parameter) or _Piece(parameter.grad) for parameter in parameters]
+        return [touched.get(parameter, _Piece(parameter.grad)) for parameter in parameters]
 
 
 def of_all(train: TrainConfig) -> TrainConfig:
