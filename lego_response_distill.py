@@ -50,7 +50,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     arguments = parse_arguments(argv)
-    return run_command(lambda: _work(arguments), arguments.debug)
+    return run_command(lambda: _work(arguments), arguments.debug, together=True)
 
 
 def _work(arguments: argparse.Namespace) -> int:

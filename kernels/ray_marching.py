@@ -64,10 +64,15 @@ def march(
 def stratified(ray: Tensor, bin_index: Tensor, seed: int | Tensor) -> Tensor:
     """Random places in [0, 1) of bins, of the same shape: a function of ray, bin and seed."""
     mask = 0xFFFFFFFF
-    h = (ray * 0x9E3779B1 + bin_index * 0x85EBCA77 + seed * 0xC2B2AE3D) & mask
+    h = (ray * 0x9E3779B1 + bin_index * 0x85EBCA77 + (seed * 0xC2B2AE3D & mask)) & mask
     h = ((h ^ (h >> 15)) * 0x2C1B3C6D) & mask
     h = ((h ^ (h >> 12)) * 0x297A2D39) & mask
     return ((h ^ (h >> 15)) >> 8).float() * 2.0**-24
+
+
+def seed_from_ray(seed: int, first: int) -> int:
+    """The seed that gives rays 0, 1, ... the places that ``seed`` gives rays ``first``, ``first + 1``, ..."""
+    return (seed + first * 0x9E3779B1 * pow(0xC2B2AE3D, -1, 1 << 32)) % (1 << 32)
 
 
 def _bins_torch(origins, directions, near, far, cells, step, capacity) -> Tensor:

@@ -11,12 +11,13 @@ import torch
 
 from kernels.hash_encoding_tinycudann import tinycudann_refusal
 from kernels.triton_support import triton_refusal
+from machine import ranks
 from settings.config import Config
 from settings.errors import InputError
 
 
 def choose_device(config: Config) -> torch.device:
-    """The device of a run.
+    """The device of a run; of several processes' run, of this one.
 
     Raises:
         InputError: CUDA is asked for and absent, has no such index, or cannot run the kernels asked for.
@@ -24,7 +25,7 @@ def choose_device(config: Config) -> torch.device:
     name = config.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() and config.kernels != "numba" else "cpu"
-    device = torch.device(name)
+    device = torch.device(ranks.own_device(name))
     if config.kernels == "tinycudann" and (why := _tinycudann_refusal(device)) is not None:
         raise InputError("config", "kernels", f"tinycudann on {name}", "auto", f"Here {why}.")
     if device.type == "cuda" and config.kernels == "numba":
@@ -32,7 +33,10 @@ def choose_device(config: Config) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise InputError("--device", "device", name, f"one of {count} CUDA devices", "Use --device cpu.")
+            hint = "Use --device cpu." if ranks.size() == 1 else "Start fewer processes a machine, or use --device cpu."
+            raise InputError("--device", "device", str(device), f"one of {count} CUDA devices", hint)
+        if ranks.size() > 1:
+            torch.cuda.set_device(device)  # NCCL asks for it
     refusal = triton_refusal(device) if config.kernels == "triton" else None
     if refusal is not None:
         raise InputError("config", "kernels", f"triton on {name}", "auto or torch", f"Here {refusal}.")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from machine import ranks
 from machine.devices import processor_name
 from machine.failures import is_machines_fault
 from machine.files import remove_litter, write_atomically
@@ -166,6 +167,7 @@ def versions(config: Config, device: torch.device) -> dict[str, str | int | None
     found["device_name"] = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     found["threads"] = torch.get_num_threads()
     found["seed"] = config.seed
+    found |= {"processes": ranks.size()} if ranks.size() > 1 else {}
     found["command"] = shlex.join([Path(sys.executable).name, *sys.argv])
     return found
 

@@ -18,6 +18,11 @@ class TrainConfig(Section):
     samples_per_step: int = Field(
         65536, ge=1, description="samples aimed at in a step; the number of rays adapts to it"
     )
+    scale_batch: bool = Field(
+        False,
+        description="of several processes (`torchrun`), each has `rays_per_step` and `samples_per_step` of its own, "
+        "and learning rates are multiplied by the square root of their number; false: all share one process's batch",
+    )
     lr: float = Field(1e-2, gt=0, description="Adam's learning rate of the tables")
     lr_mlp: float | None = Field(None, gt=0, description="Adam's learning rate of the MLPs; null: `lr`")
     lr_common: float | None = Field(

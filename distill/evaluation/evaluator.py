@@ -28,6 +28,7 @@ from distill.evaluation.results import (
     verdict,
 )
 from distill.evaluation.speed import timed
+from machine import ranks
 from machine.files import write_csv
 from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
@@ -69,9 +70,9 @@ def evaluate(
 
     Frames are on ``config.render.background`` where the teacher has alpha, else on the background its images have.
     They are rendered some at a time and then measured: frame rate, memory and power are those of rendering alone,
-    after one untimed frame. Pictures go to ``folder.eval`` as ``step_020000[_<tag>]_worst_1_frame_00012.png`` (the
-    number counts ``views``), ``..._median_frame_00012.png``, ``..._contact_sheet.png``, and every frame as ``files``
-    says.
+    after one untimed frame. Several processes share them, and send what they have to rank 0, which writes. Pictures go
+    to ``folder.eval`` as ``step_020000[_<tag>]_worst_1_frame_00012.png`` (the number counts ``views``),
+    ``..._median_frame_00012.png``, ``..._contact_sheet.png``, and every frame as ``files`` says.
 
     With an ``identity`` each frame's figures, its time among them, are kept in ``step_020000[_<tag>]_record.jsonl``
     beside the pictures. What is there is not done again if program, libraries, student, references and settings are
@@ -97,7 +98,8 @@ def evaluate(
     lpips = {net: metrics.Lpips.load(net, device) for net in config.eval.lpips_nets}
     references = References(views, names, background, {net: model for net, model in lpips.items() if model})
     job = _Job(render_frame, references, frames, files, device, progress)
-    cache = FigureCache(None if identity is None else folder.eval / f"{eval_stem(folder, step)}_record.jsonl", fresh)
+    is_kept = identity is not None and ranks.is_first()
+    cache = FigureCache(folder.eval / f"{eval_stem(folder, step)}_record.jsonl" if is_kept else None, fresh)
     measured = job.run(cache, identity)
     frame_rows = _frame_rows(step, splits, references, measured)
     if len(splits) > 1:
@@ -105,9 +107,10 @@ def evaluate(
     gpu = overall_gpu([(GpuFigures(*(each["gpu"])), each["seconds"]) for each in measured.values()])
     rows = [summarize(frame_rows, split, name, splits[split], gpu) for split in splits for name in names]
     collapsed, evidence = verdict(rows)
-    write_gallery(folder, step, references, frame_rows, job.image_of, subject)
-    write_csv(folder.eval_frames_csv(step), frame_rows, FRAME_COLUMNS)
-    write_csv(folder.eval_csv(step), rows, EVAL_COLUMNS)
+    if ranks.is_first():
+        write_gallery(folder, step, references, frame_rows, job.image_of, subject)
+        write_csv(folder.eval_frames_csv(step), frame_rows, FRAME_COLUMNS)
+        write_csv(folder.eval_csv(step), rows, EVAL_COLUMNS)
     return EvaluationResult(rows, frame_rows, collapsed, evidence)
 
 
@@ -194,26 +197,33 @@ class _Job:
         }
         if done:
             _log.info("%d of %d frames have been measured already", len(done), len(self._frames))
-        cache.keep([_name(index) for index in done])
-        self._files.remove_all_but(done)
+        done = ranks.value_of_first(done)
         todo = [index for index in self._frames if index not in done]
-        broken, previous = 0, (-1, None)
-        for renders, gpu in self._rendered(todo):
-            for index, render in tqdm(renders.items(), desc="measure", unit="frame", **self._bar):
-                if index in done:  # rendered for the flicker of the next alone
-                    previous = (index, render.image)
-                    continue
-                before = previous[1] if index in self._pairs and previous[0] == index - 1 else None
-                figures = {"seconds": render.seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
-                figures["metrics"] = self._references.measure(index, render, before)
-                self._files.write(index, render, self._references.background)
-                cache.put(_name(index), keys.get(index, ""), figures)
-                done[index] = figures
-                previous = (index, render.image)
-                broken += not render.is_finite
+        if ranks.is_first():
+            cache.keep([_name(index) for index in done])
+            self._files.remove_all_but(done)
+        broken, own = 0, todo[ranks.part(len(todo))]
+        for index, render, figures in ranks.gathered(self._measured(own), -(-len(todo) // ranks.size())):
+            self._files.write(index, render, self._references.background)
+            cache.put(_name(index), keys.get(index, ""), figures)
+            done[index] = figures
+            broken += not render.is_finite
         if broken:
             _log.warning("%d of %d renders have NaN or infinite pixels, measured as black or white.", broken, len(todo))
+        done = ranks.value_of_first(done)
         return {index: done[index] for index in self._frames}
+
+    def _measured(self, todo: Sequence[int]) -> Iterator[tuple[int, Render, dict]]:
+        """Each of some frames with its render and its figures."""
+        wanted, previous = {*todo}, (-1, None)
+        for renders, gpu in self._rendered(todo):
+            for index, render in tqdm(renders.items(), desc="measure", unit="frame", **self._bar):
+                if index in wanted:  # else rendered for the flicker of the next alone
+                    before = previous[1] if index in self._pairs and previous[0] == index - 1 else None
+                    figures = {"seconds": render.seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
+                    figures["metrics"] = self._references.measure(index, render, before)
+                    yield index, render, figures
+                previous = (index, render.image)
 
     def image_of(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 render of a frame: from its file, else rendered again."""

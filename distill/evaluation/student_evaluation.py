@@ -15,6 +15,7 @@ from distill.evaluation.results import EvaluationResult
 from distill.evaluation.speed import BURN_IN
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedFrame
+from machine import ranks
 from machine.devices import device_name
 from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
@@ -82,6 +83,8 @@ def evaluate_student(
 ) -> EvaluationResult:
     """Measures the student and its parity with the teacher, writes all files, prints both tables.
 
+    Several processes share the frames; rank 0 has all to write and to say.
+
     Raises:
         InputError: the config asks for a reference or a split that the teacher's views do not have.
     """
@@ -100,6 +103,8 @@ def evaluate_student(
     result = evaluate(
         render, teacher.views, config, step, folder, device, files=files, identity=identity, fresh=options.fresh
     )
+    if not ranks.is_first():
+        return result
     print(result.summary_text())
     parity = measure_parity(
         config, teacher, model, step, folder, device, identity=identity, burn_in=options.burn_in, fresh=options.fresh

@@ -42,7 +42,7 @@ class RayBatch:
     distance: Tensor | None
     reach: Tensor | None = None
 
-    def __getitem__(self, index: Tensor) -> RayBatch:
+    def __getitem__(self, index: slice | Tensor) -> RayBatch:
         parts = (getattr(self, field.name) for field in fields(self))
         return RayBatch(*(None if part is None else part[index] for part in parts))
 
@@ -141,6 +141,13 @@ def _mean_of_kept(values: Tensor, kept: Tensor) -> Tensor:
     return torch.where(kept, values, 0.0).sum() / kept.sum().clamp(min=1)
 
 
+def depth_counts(batch: RayBatch, config: DepthLossConfig, kept: Tensor | None = None) -> Tensor:
+    """(R,) bool: rays whose teacher is opaque enough and whose distance is known; of those ``kept`` (R,), if given."""
+    rays = batch.rays
+    valid = (batch.distance > 0) & (batch.coverage >= config.alpha_threshold) & (rays.far > rays.near)
+    return valid if kept is None else valid & kept
+
+
 def depth_loss(
     result: Composite, batch: RayBatch, config: DepthLossConfig, kept: Tensor | None = None
 ) -> tuple[Tensor, DepthStatistics]:
@@ -150,8 +157,7 @@ def depth_loss(
         kept: (R,) bool, rays to look at; None: all.
     """
     rays, distance = batch.rays, batch.distance
-    valid = (distance > 0) & (batch.coverage >= config.alpha_threshold) & (rays.far > rays.near)
-    valid = valid if kept is None else valid & kept
+    valid = depth_counts(batch, config, kept)
     target = normalize_distance(distance, rays)
     expected = result.distance / result.alpha.clamp(min=1e-3)
     predicted = normalize_distance(expected, rays)

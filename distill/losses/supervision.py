@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ class InternalTerms:
         terms: unweighted, by name; those whose weight is not 0 now.
         weights: of each, now.
         valid_fraction: share of the drawn samples that count.
+        counts: () of each, the sum of its samples' weights, of which it is the mean.
     """
 
     terms: dict[str, Tensor]
-    weights: dict[str, float]
+    weights: dict[str, float | Tensor]
     valid_fraction: Tensor | None = None
+    counts: dict[str, Tensor] = field(default_factory=dict)
 
     def total(self) -> Tensor | float:
         """The weighted sum."""
@@ -112,25 +114,28 @@ class FeatureSupervision:
         if field.real is not None:
             known, share = known * field.real[drawn], field.real[drawn].float().mean().clamp(min=1e-6)
         opaque = known * -torch.expm1(-teacher.density * self.volume.cell_size)
-        terms, valid = {}, (known * (teacher.density > 0)).mean() / share
+        terms, counts, valid = {}, {}, (known * (teacher.density > 0)).mean() / share
         if "density" in weights:
             terms["density"] = losses.density_loss(
                 field.density[drawn], teacher.density, known, self.config.loss.density
             )
+            counts["density"] = known.sum()
         if "color" in weights:
             directions = batch.rays.directions[field.ray_index[drawn]]
             colors = losses.sh_colors(_selected(teacher.features, self._colored), directions)
             terms["color"] = losses.color_loss(field.rgb(drawn, directions), colors, opaque)
+            counts["color"] = opaque.sum()
         if not ALIGNING_TERMS.isdisjoint(weights):
             # What the ray sees, and where the teacher knows what it says.
             weight = teacher.confidence * known * rendered.composite.weights.detach()[drawn]
             predicted = self.projector(field.taps[self.settings.tap][drawn])
             target = self._statistics.normalize(_selected(teacher.features, self._aligned))
+            counts |= dict.fromkeys(ALIGNING_TERMS, weight.sum())
             if "feature_l2" in weights:
                 terms["feature_l2"] = losses.feature_l2(predicted, target, weight)
             if "feature_cos" in weights:
                 terms["feature_cos"] = losses.feature_cosine(predicted, target, weight)
-        return InternalTerms(terms, weights, valid)
+        return InternalTerms(terms, weights, valid, counts)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

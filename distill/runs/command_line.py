@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from distill.runs.given_scene import direction, given_scene
+from machine import ranks
 from machine.failures import forgiving_output, is_name_too_long, machine_failure
 from machine.interrupts import signals_stop, stop_behind
 from settings.config import Config
@@ -95,7 +98,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
     return load_config(config, overrides, arguments.assets, layers)
 
 
-def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted") -> int:
+def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted", together: bool = False) -> int:
     """Runs a command with its log on stderr; returns the exit status that ``work`` gives, or that of its error.
 
     A terminal that goes away does not end it. What was to be printed and could not be is a failure of the machine, but
@@ -104,20 +107,42 @@ def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interr
     Args:
         debug: let errors through, so that their traceback shows, and tell what is logged for that alone.
         interrupted: what to say after a signal that asks it to stop.
+        together: whether the processes that torchrun has started do this work together, see ``machine.ranks``.
     """
     with forgiving_output() as stdout, signals_stop():
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Formatter())
+        handler.addFilter(_is_told_here)
         logging.basicConfig(level=logging.INFO, handlers=[handler])
         logging.getLogger("numba").setLevel(logging.WARNING)
         logging.getLogger("distill").setLevel(logging.DEBUG if debug else logging.NOTSET)
         warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
-        status = _status_of(work, debug, interrupted)
+        status = _status_of((lambda: _together(work)) if together else work, debug, interrupted)
+        ranks.leave(status)
         stdout.flush()
         if status == ExitCode.DONE and stdout.error is not None and not isinstance(stdout.error, BrokenPipeError):
             print(f"error: standard output: {stdout.error}", file=sys.stderr)
             return ExitCode.MACHINE_FAILED
         return status
+
+
+def _together(work: Callable[[], int]) -> int:
+    """The work of all processes; what one prints that is not the first goes nowhere, its errors apart."""
+    ranks.join()
+    if ranks.is_first():
+        return work()
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return work()
+
+
+def _is_told_here(record: logging.LogRecord) -> bool:
+    """Whether this process tells what is logged: the first does, and another what it alone has to warn of."""
+    return ranks.says_first(record.getMessage()) if record.levelno >= logging.WARNING else ranks.is_first()
+
+
+def _tell(text: str) -> None:
+    if ranks.says_first(text):
+        print(text, file=sys.stderr)
 
 
 def _status_of(work: Callable[[], int], debug: bool, interrupted: str) -> int:
@@ -126,19 +151,28 @@ def _status_of(work: Callable[[], int], debug: bool, interrupted: str) -> int:
     except (InputError, TrainingDiverged) as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         return ExitCode.BAD_INPUT if isinstance(error, InputError) else ExitCode.DIVERGED
     except (KeyboardInterrupt, SystemError) as error:
         stop = stop_behind(error)
         if stop is None:
             raise
-        print(interrupted, file=sys.stderr)
+        if (status := ranks.status_of_lost()) is not None:  # torchrun stops the others then
+            return status
+        _tell(interrupted)
         return getattr(stop, "status", ExitCode.INTERRUPTED)
+    except ranks.RankLost as error:
+        if debug:
+            raise
+        if (status := ranks.status_of_lost()) is not None:
+            return status
+        _tell(f"error: {error}")
+        return ExitCode.MACHINE_FAILED
     except (OSError, MemoryError, RuntimeError) as error:
         failure = machine_failure(error)
         if debug or failure is None:
             raise
-        print(f"error: {failure}", file=sys.stderr)
+        _tell(f"error: {failure}")
         return ExitCode.BAD_INPUT if is_name_too_long(error) else ExitCode.MACHINE_FAILED
 
 

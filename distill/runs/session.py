@@ -31,6 +31,7 @@ from distill.viewer.subjects import training_subject
 from distill.viewer.training_view import check_view, watched
 from kernels.dispatch import chosen_implementations
 from kernels.ray_samples import Cells
+from machine import ranks
 from machine.devices import choose_device, device_name
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state
@@ -92,12 +93,12 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
     device = choose_device(config)
     training_precision(config, device)
     folder = RunFolder(config, root)
-    with folder.held():
+    with folder.held() if ranks.is_first() else nullcontext():
         return _train_and_evaluate(config, folder, resume, device)
 
 
 def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, device: torch.device) -> int:
-    checkpoint = _checkpoint_to_resume(folder, resume)
+    checkpoint = ranks.value_of_first(_checkpoint_to_resume(folder, resume))
     state = None if checkpoint is None else load_checkpoint(checkpoint, device)
     identity = RunIdentity(config, source_of(config).asset_digests())
     if state is not None:
@@ -112,7 +113,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     check_before_training(config, teacher, model)
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
-    spent = time.perf_counter() - start if features else 0.0
+    spent = ranks.of_first(time.perf_counter() - start) if features else 0.0
     if state is not None and features is not None:
         with restoring(checkpoint, "features"):
             features.restore(state.get("features") or {}, checkpoint)
@@ -120,7 +121,8 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     if state is not None:
         with restoring(checkpoint, "training state"):
             trainer.restore(state)
-    folder.prepare(device, identity)
+    if ranks.is_first():
+        folder.prepare(device, identity)
     _announce(config, teacher, model, device)
     if features:
         _log.info("the teacher's features took %.1f s, which count as training time", spent)
@@ -141,7 +143,8 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
         model = restore_model(config, load_checkpoint(file, device), file, device)
         _log.info("compact file %s: %.3f MiB", file, file.stat().st_size / MIB)
     result = evaluate_student(config, teacher, model, trainer.progress.step, folder, device)
-    publish(config, folder, trainer.progress.step)
+    if ranks.is_first():
+        publish(config, folder, trainer.progress.step)
     if result.status == ExitCode.COLLAPSED:
         _log.warning("tools/check_alignment.py with the same --config, --set, --assets and --output finds out why")
     return result.status
@@ -151,7 +154,7 @@ def _watched(
     config: Config, teacher: Teacher, model: Model, folder: RunFolder, device: torch.device
 ) -> AbstractContextManager[Callable[[], float]]:
     """What training does between steps: shows the student, where ``logging.view`` asks for it."""
-    if not config.logging.view:
+    if not config.logging.view or not ranks.is_first():
         return nullcontext(lambda: 0.0)
     cameras = teacher.views.cameras
     subject = training_subject(config, teacher, model, folder, device)
@@ -189,8 +192,9 @@ def evaluate_checkpoint(
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
     configs = options.configs(config, teacher.views)
-    with run.folder.held():
-        run.folder.create()
+    with run.folder.held() if ranks.is_first() else nullcontext():
+        if ranks.is_first():
+            run.folder.create()
         results = [
             evaluate_student(each, teacher, run.model, run.step, RunFolder(each, root), run.device, options)
             for each in configs
@@ -240,6 +244,8 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
         f"{model.parameter_count():,}",
         100 * model.grid.occupied_fraction,
     )
+    if ranks.size() > 1:
+        _log.info("%d processes train it together, each on a part of every step's rays", ranks.size())
     if (far := model.far_field) is not None:
         _log.info(
             "far field: %s of the parameters; %.1f%% of contracted space occupied, sampled up to %.4g behind the box",

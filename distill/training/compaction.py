@@ -10,6 +10,7 @@ from typing import Any
 from distill.compact.container import MIB
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.training.step import StepResult, TrainingStep
+from machine import ranks
 from machine.files import write_atomically
 from settings.compact import CompactConfig
 from settings.errors import InputError
@@ -65,7 +66,7 @@ class Compaction:
     def after_step(self, result: StepResult) -> None:
         """Takes over what the step has changed."""
         if self._weights is not None:
-            self._weights.keep(result.lr, len(result.batch.rays), result.terms["rgb"])
+            self._weights.keep(result.lr, result.rays, result.terms["rgb"])
 
     def figures(self) -> dict[str, float]:
         """For a row of training_metrics.csv: nothing before weights are rounded."""
@@ -84,7 +85,8 @@ class Compaction:
             self._begin()
         weights = self._weights
         weights.seek(lambda: math.log(len(weights.file()) / self._most_bytes), NEARBY)
-        write_atomically(path, weights.file())
+        if ranks.is_first():
+            write_atomically(path, weights.file())
 
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint keeps, None before weights are rounded; the student is given those last rounded."""

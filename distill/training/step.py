@@ -31,9 +31,12 @@ from distill.training.lagged_counts import LaggedCounts, RayCount
 from distill.training.on_device import training_precision
 from distill.training.optimizer import StudentAdam, rate_factor
 from distill.training.ray_sampler import RaySource
+from distill.training.replicas import Replicas, Share, of_all
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
 from kernels.dispatch import by_triton
+from kernels.ray_marching import seed_from_ray
+from machine import ranks
 from machine.devices import generator_on, host_integer
 from settings.config import Config
 from settings.losses import RAY_TERMS
@@ -49,6 +52,8 @@ _FIRST_RAYS = 1024
 class StepResult:
     """What one step did; tensors stay on the device until somebody asks.
 
+    Of several processes loss and terms are those of all, ``batch`` and ``rendered`` this one's.
+
     Attributes:
         batch: the rays, and what the teacher shows along them.
         rendered: what the student shows along them.
@@ -58,6 +63,8 @@ class StepResult:
         measuring: seconds that the ratios took.
         seconds: that the step took, without those.
         lr: Adam's learning rate of the tables.
+        share: this process's part; None: it is the only one.
+        rays: that were drawn, of all processes.
     """
 
     batch: RayBatch
@@ -70,6 +77,8 @@ class StepResult:
     measuring: float = 0.0
     seconds: float = 0.0
     lr: float = 0.0
+    share: Share | None = None
+    rays: int = 0
 
 
 class TrainingStep:
@@ -94,6 +103,7 @@ class TrainingStep:
         features: FeatureSupervision | None,
         asynchronous: bool,
     ) -> None:
+        config = config.model_copy(update={"train": of_all(config.train)})
         self.config, self.sampler, self.device = config, sampler, device
         self.student, self.grid, self.settings, self.features = model.student, model.grid, model.settings, features
         self.far_field = model.far_field
@@ -103,6 +113,10 @@ class TrainingStep:
             model.student, config.train, config.kernels, features.parameters() if features else (),
             None if model.far_field is None else model.far_field.field,
         )  # fmt: skip
+        self.replicas: Replicas | None = None
+        if ranks.size() > 1:
+            fields = [model.student] if model.far_field is None else [model.student, model.far_field.field]
+            self.replicas = Replicas(fields, features, device)
         self.watched: WatchedUpdate | None = make_watched(self.optimizer, device, self.precision, asynchronous)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
@@ -129,7 +143,10 @@ class TrainingStep:
             self._refresh_occupancy(step)
             began = time.perf_counter()
             batch = self.sampler.draw(self._rays_to_draw(), self._drawing())
-            seed = host_integer(1 << 31, self.generator)
+            drawn, seed = len(batch.rays), host_integer(1 << 31, self.generator)
+            if self.replicas is not None:
+                own = ranks.part(drawn)
+                batch, seed = batch[own], seed_from_ray(seed, own.start)
             factor, weights = rate_factor(step, done, self.config.train), term_weights(self.config.loss, done)
             self.optimizer.set_rate(factor)
             if self.graphs is None:
@@ -137,9 +154,10 @@ class TrainingStep:
             else:
                 numbers = seed, step + 1, factor, *(weights[name] for name in RAY_TERMS)
                 result = self.graphs(step_inputs(batch, numbers, self.device))
-            self._adapt_rays(len(batch.rays), result.rendered)
+            self._adapt_rays(drawn, result)
         seconds = time.perf_counter() - began - result.measuring
-        return replace(result, batch=batch, seconds=seconds, lr=self.optimizer.param_groups[0]["lr"])
+        lr = self.optimizer.param_groups[0]["lr"]
+        return replace(result, batch=batch, seconds=seconds, lr=lr, rays=drawn)
 
     def take(
         self,
@@ -164,6 +182,10 @@ class TrainingStep:
         if self.far_field is not None:
             rendered = with_surroundings(rendered, self.far_field, batch.rays, batch.reach, self.settings, seed)
             batch = batch.with_depth_inside()
+        share = None
+        if self.replicas is not None:
+            share = self.replicas.share(batch, rendered, self.config.loss.depth)
+            weights = {name: weight * share.fractions[name] for name, weight in weights.items()}
         loss, terms, depth = total_loss(
             rendered.composite, batch, self.config.loss, weights, rendered.kept, self._losses_by
         )
@@ -176,24 +198,33 @@ class TrainingStep:
             loss = loss + weights["distortion"] * terms["distortion"]
         internal = InternalTerms({}, {})
         if features:
-            internal = features.compare(rendered, batch, done, self.generator)
+            # A process without samples draws none of them: what all draw must not depend on it.
+            drawing = self.generator if share is None else generator_on(torch.device("cpu"), self.generator)
+            internal = features.compare(rendered, batch, done, drawing)
+            if share is not None:
+                internal, share = self.replicas.weighted(internal, share, done)
             loss, terms = loss + internal.total(), terms | internal.terms
-        if self.watched is None:
-            for name, term in terms.items():
-                if not torch.isfinite(term):
-                    raise not_finite(step, name, term.item())
         start = time.perf_counter()
         ratios = self._gradient_ratios(step, terms, internal, done)
         measuring = time.perf_counter() - start
         if self.watched is None:
             loss.backward()
+        else:
+            self.watched.backward(loss)
+        if share is not None:
+            loss, terms = self.replicas.sum(loss, terms, share, done)
+        if self.watched is None:
+            for name, term in terms.items():
+                if not torch.isfinite(term):
+                    raise not_finite(step, name, term.item())
             self.optimizer.step()
         else:
-            self.watched.apply(step, loss, terms, factor)
+            self.watched.apply(step, terms, factor)
         if features:
             features.forget_gradients()
-        detached = {name: term.detach() for name, term in terms.items()}
-        return StepResult(batch, rendered, loss.detach(), detached, depth, internal.valid_fraction, ratios, measuring)
+        terms = {name: term.detach() for name, term in terms.items()}
+        parts = batch, rendered, loss.detach(), terms, depth, internal.valid_fraction, ratios, measuring
+        return StepResult(*parts, share=share)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -207,7 +238,8 @@ class TrainingStep:
         """Samples there is room for in an asynchronous step; None: as many as there are."""
         if not self.asynchronous:
             return None
-        needed = max(int(self.config.train.samples_per_step * _HEADROOM), self.settings.max_samples_per_ray)
+        wanted = self.config.train.samples_per_step / ranks.size()
+        needed = max(int(wanted * _HEADROOM), self.settings.max_samples_per_ray)
         return -(-needed // _ROOM_FOR) * _ROOM_FOR
 
     def take_dropped_rays(self) -> int:
@@ -283,13 +315,14 @@ class TrainingStep:
         """For what a step draws: the run's own, or one on the device that follows from it."""
         return generator_on(self.device, self.generator) if self.asynchronous else self.generator
 
-    def _adapt_rays(self, drawn: int, rendered: RenderedRays) -> None:
+    def _adapt_rays(self, drawn: int, result: StepResult) -> None:
         """Follows the number of rays that fills the sample budget; depends on counts alone, so it can be resumed."""
-        train, rays = self.config.train, self.rays_per_step
-        count = RayCount(drawn, rendered.samples)
+        train, rays, share = self.config.train, self.rays_per_step, result.share
+        samples = result.rendered.samples if share is None else share.samples
+        count = RayCount(drawn, samples if self.asynchronous else int(samples))
         if self.asynchronous:
             self._drawn_rays += drawn
-            self._kept_rays += rendered.kept.sum()
+            self._kept_rays += result.rendered.kept.sum() if share is None else share.rays
             self.counts.put(*count)
             count = self.counts.take()
         if count is None:
@@ -305,7 +338,7 @@ class TrainingStep:
         if not internal.terms or step % self.config.train.log_every:
             return {}
         loss = self.config.loss
-        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms} | internal.weights
+        weights = {name: scheduled_weight(getattr(loss, name), done) for name in terms}
         scale = self.watched.gradient_scale() if self.watched else 1.0
         ratios = self.features.norms.ratios(self.student, terms, weights, scale)
         self.features.forget_gradients()

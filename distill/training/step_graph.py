@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.pictures import RayBatch
+from machine import ranks
 from machine.devices import numbers_on
 from scene.rays import Rays
 from settings.config import Config
@@ -38,6 +39,8 @@ def bucket_of(rays: int) -> int:
 
 def graph_refusal(config: Config, student: Student, asynchronous: bool) -> str | None:
     """Why a run's steps cannot be recorded; None where they can."""
+    if ranks.size() > 1:
+        return f"{ranks.size()} processes exchange gradients in each step"
     if not asynchronous:
         return "its steps wait for the device"
     if config.loss.internal_terms:

@@ -22,6 +22,7 @@ from distill.training.ray_sampler import RaySource
 from distill.training.step import StepResult, TrainingStep
 from distill.training.training_log import COLUMNS, metrics_row, postfix
 from kernels.threads import one_torch_thread
+from machine import ranks
 from machine.files import CsvLog
 from machine.interrupts import Interrupt, SaveClock
 from machine.run_folder import RunFolder
@@ -112,6 +113,8 @@ class Trainer:
     def run(self, show_progress: bool = True) -> None:
         """Trains to the end of the schedule, or until a signal (``stopped_by``); the last state is saved either way.
 
+        Of several processes the clock is that of rank 0, a signal to any of them is one to all, and rank 0 writes.
+
         Raises:
             InputError: a compact file of the wanted size cannot be had.
             OSError: a row or a checkpoint cannot be written; after a row the state is saved, if that can be.
@@ -132,19 +135,20 @@ class Trainer:
             self.compaction.check()
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
-        log = CsvLog(self.folder.training_csv, COLUMNS, None if resumed_at is None else resumed_at + 1)
+        first_row = None if resumed_at is None else resumed_at + 1
+        log = CsvLog(self.folder.training_csv, COLUMNS, first_row) if ranks.is_first() else None
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         saved_at = -1
         pace, clock = _Pace(), SaveClock(train.checkpoint_minutes)
-        board = Board(self.folder, self.config.logging.tensorboard, resumed_at)
+        board = Board(self.folder, self.config.logging.tensorboard and ranks.is_first(), resumed_at)
         with bar, board, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
-            while self.fraction_done() < 1 and not interrupt.asked:
+            while self.fraction_done() < 1 and not self._is_asked_to_stop(interrupt):
                 result = self.take_step()
-                self.sampler.advance(len(result.batch.rays))
-                pace.rays += len(result.batch.rays)
+                self.sampler.advance(result.rays)
+                pace.rays += result.rays
                 start += self.between_steps()
-                progress.seconds = time.perf_counter() - start
+                save_now = self._agree(time.perf_counter() - start, interrupt, clock)
                 # The last step ends when the time is over already: the bar is full, not more than full.
                 bar.n = min(progress.seconds if train.max_seconds else progress.step, bar.total)
                 bar.update(0)  # draws it, now and then
@@ -154,11 +158,12 @@ class Trainer:
                     self.compaction.finish(self.folder.compact_path(progress.step))
                 if progress.step % train.log_every == 0 or ends:
                     self.step.settle(progress.step)
-                    progress.seconds = time.perf_counter() - start
+                    progress.seconds = ranks.of_first(time.perf_counter() - start)
                     row = self._row(result, monitor, pace)
                     try:
-                        log.append(row)
-                        board.add_scalars(row)
+                        if log is not None:
+                            log.append(row)
+                            board.add_scalars(row)
                     except OSError:
                         self.save()  # only the row is lost: the step is whole
                         raise
@@ -166,12 +171,26 @@ class Trainer:
                 if self._checkpoint_due():
                     self.save()
                     saved_at = progress.step
-                elif clock.due():
+                elif save_now:
                     self.save(automatic=True)
             if saved_at != progress.step:
                 self.save()  # still within: another signal must not end it
-            self.stopped_by = interrupt.signal
-        self.folder.keep_autosaves(0)
+            # All wait for it: torchrun ends the others when one has ended early.
+            self.stopped_by = int(ranks.largest_of(interrupt.signal or 0)[0]) or None
+        if ranks.is_first():
+            self.folder.keep_autosaves(0)
+
+    def _agree(self, seconds: float, interrupt: Interrupt, clock: SaveClock) -> bool:
+        """Has all processes see the same time, and a signal to one of them; whether an automatic checkpoint is due."""
+        signal, first = interrupt.signal or 0, ranks.is_first()
+        numbers = (seconds, signal, clock.due()) if first else (0.0, signal, False)
+        self.progress.seconds, signal, due = ranks.largest_of(*numbers)
+        self.stopped_by = int(signal) or None
+        return bool(due)
+
+    def _is_asked_to_stop(self, interrupt: Interrupt) -> bool:
+        """By what all processes know; one alone has nobody to agree with."""
+        return interrupt.asked if ranks.size() == 1 else self.stopped_by is not None
 
     def take_step(self) -> StepResult:
         """Takes the next step, and counts it."""
@@ -226,7 +245,7 @@ class Trainer:
         return (every is not None and step % every == 0) or step in train.checkpoint_steps
 
     def save(self, automatic: bool = False) -> None:
-        """Writes the checkpoint of the current step; of automatic ones the last few are kept.
+        """Writes the checkpoint of the current step, on rank 0; of automatic ones the last few are kept.
 
         Raises:
             TrainingDiverged: there is nothing sound to write.
@@ -235,6 +254,8 @@ class Trainer:
         step, folder = self.progress.step, self.folder
         self.step.settle(step)
         compaction = {"compaction": self.compaction.state()} if self.compaction else {}
+        if not ranks.is_first():
+            return
         save_checkpoint(
             folder.autosave_path(step) if automatic else folder.checkpoint_path(step),
             {

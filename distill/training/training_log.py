@@ -35,6 +35,8 @@ def metrics_row(
 ) -> dict[str, object]:
     """A row of ``COLUMNS``; what was not measured is None.
 
+    Of several processes' step, figures other than loss, terms and rays a second are of this one's part.
+
     ``ray_depth_range`` is far - near, in world units, of the rays that cross the scene box.
     """
     batch, composite, kept = result.batch, result.rendered.composite, result.rendered.kept
@@ -46,7 +48,7 @@ def metrics_row(
         row: dict[str, object] = {
             "step": step,
             "wall_s": round(wall_s, 3),
-            "rays_per_s": round(rays / result.seconds, 1),
+            "rays_per_s": round(result.rays / result.seconds, 1),
             "samples_per_ray": round(int(result.rendered.samples) / rays, 3),
             "lr": result.lr,
             "loss": result.loss.item(),

@@ -100,26 +100,30 @@ class WatchedUpdate:
         self._in_one_launch = by_triton("step_control", optimizer.implementation, device)
         self._figures: dict[str, float] = {}
 
-    def apply(
-        self, step: int | Tensor, loss: Tensor, terms: Mapping[str, Tensor], factor: Tensor | None = None
-    ) -> None:
-        """Backward pass and update; gradients are zero afterwards.
+    def backward(self, loss: Tensor) -> None:
+        """The backward pass of a loss, multiplied by the loss scale."""
+        loss.backward(self._scale)
+
+    def apply(self, step: int | Tensor, terms: Mapping[str, Tensor], factor: Tensor | None = None) -> None:
+        """The update by the gradients of ``backward``; they are zero afterwards.
 
         Args:
             step, factor: the step's number and, in the place of that of ``set_rate``, its learning rate's factor, on
                 the device, where a recorded step finds them.
         """
-        scale = self._one if self.scale is None else self.scale.value
-        loss.backward(scale)
         if self._in_one_launch:
             self._decide_in_one_launch(step, terms, factor)
         else:
             broken = self._watch.note(step, terms, largest_of_each(self.optimizer.parameters()).amax())
-            self.optimizer.step_unless(broken, scale, factor)
+            self.optimizer.step_unless(broken, self._scale, factor)
             if self.scale is not None:
                 self.scale.update(broken)
         if self._eager:
             self.settle(step)
+
+    @property
+    def _scale(self) -> Tensor:
+        return self._one if self.scale is None else self.scale.value
 
     @torch.no_grad()
     def _decide_in_one_launch(self, step: int | Tensor, terms: Mapping[str, Tensor], factor: Tensor | None) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from kernels.ray_marching import march
+from kernels.ray_marching import march, seed_from_ray
 from kernels.ray_samples import Cells, Samples
 from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
 
@@ -334,3 +334,12 @@ def test_a_seed_on_the_device_is_the_same_seed(implementation):
     seed = torch.tensor(2**31 - 5, device=device_of(implementation))
     expected, found = (run(implementation, rays, cells, seed=each) for each in (2**31 - 5, seed))
     assert torch.equal(found.t, expected.t)
+
+
+@IMPLEMENTATIONS
+def test_a_part_of_the_rays_has_the_places_that_it_has_among_all(implementation) -> None:
+    cells, rays, first, seed = random_cells(), random_rays(60), 37, 2**31 - 5
+    whole = run(implementation, rays, cells, seed=seed)
+    part = run(implementation, [each[first:] for each in rays], cells, seed=seed_from_ray(seed, first))
+    assert len(part.t) > 50
+    assert torch.equal(part.t, whole.t[whole.offsets[first] :])

@@ -32,7 +32,7 @@ def make_result(depth=True):
     field = SampledField(torch.zeros(30, 3), *torch.zeros(3, 30), torch.zeros(30), torch.zeros(30, 3), {})
     rendered = RenderedRays(result, field)
     depth = statistics if depth else None
-    return StepResult(batch, rendered, torch.tensor(0.25), terms, depth, seconds=0.004, lr=0.01)
+    return StepResult(batch, rendered, torch.tensor(0.25), terms, depth, seconds=0.004, lr=0.01, rays=len(batch.rays))
 
 
 def make_row(depth=True):

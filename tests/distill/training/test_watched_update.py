@@ -35,7 +35,8 @@ def loss_of(student, factor=1.0):
 
 
 def take(update, step, loss):
-    update.apply(step, loss, {"rgb": loss.detach()})
+    update.backward(loss)
+    update.apply(step, {"rgb": loss.detach()})
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,8 @@ def test_a_broken_gradient_is_not_taken_either(student):
     watched = make_watched(optimizer_of(student), CPU, torch.float32, asynchronous=True)
     loss = loss_of(student)
     broken = loss + 0 * (student.color_weights[0] - student.color_weights[0].detach()).sqrt().sum()
-    watched.apply(3, broken, {"rgb": loss.detach()})
+    watched.backward(broken)
+    watched.apply(3, {"rgb": loss.detach()})
     assert all(weight.isfinite().all() for weight in student.color_weights)
     with pytest.raises(TrainingDiverged, match="step 3: the gradient is nan"):
         watched.settle(3)
@@ -129,7 +131,8 @@ def test_one_launch_decides_as_all_the_others_do(monkeypatch, student, precision
             loss = loss_of(each, factor)
             terms = {"rgb": loss.detach(), "depth": torch.tensor(2.0, device=DEVICE)}
             given = torch.tensor(0.9**step, dtype=torch.float64, device=DEVICE) if recorded else None
-            update.apply(torch.tensor(step, device=DEVICE) if recorded else step, loss, terms, given)
+            update.backward(loss)
+            update.apply(torch.tensor(step, device=DEVICE) if recorded else step, terms, given)
         reference, found = (update._watch.memory[:2] for update in updates)
         assert torch.equal(found[0], reference[0])
         torch.testing.assert_close(found[1], reference[1], equal_nan=True, rtol=1e-4, atol=0)
