@@ -20,7 +20,7 @@ def means_of(part: Part, importance: np.ndarray) -> np.ndarray:
     """(groups, classes) means over what is stored; 0 where nothing is."""
     groups, classes = part.exponents_shape
     firsts = np.flatnonzero(np.diff(part.groups, prepend=-1))
-    sums = np.add.reduceat(np.where(part.stored[:, None], importance, 0), firsts, axis=0, dtype=np.float64)
+    sums = np.add.reduceat(importance * part.stored[:, None], firsts, axis=0, dtype=np.float64)
     of_class = part.classes[:, None] == np.arange(classes)
     counts = np.bincount(part.groups, part.stored, groups)[:, None] * of_class.sum(0)
     return sums @ of_class / np.maximum(counts, 1)
@@ -51,7 +51,7 @@ def round_part(
         importance: as for ``exponents_of``.
         price: of a bit, in the unit of ``importance`` times a weight's square.
     """
-    worth = (importance * part.spread(steps_of(exponents) ** 2 / np.float32(price))).astype(np.float32)
+    worth = (importance * part.spread(steps_of(exponents) ** 2 / np.float32(price))).astype(np.float32, copy=False)
     values = np.zeros(part.shape, dtype=np.int32)
     coders = [new_coder(COUNT, np.zeros(0, dtype=np.uint8)) for _ in part.blocks]
 
