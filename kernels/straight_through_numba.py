@@ -19,11 +19,8 @@ def straight_through(
     """As ``kernels.straight_through.straight_through``."""
     centre = torch.zeros(_WIDTH) if centre is None else centre
     values = [tensor.view(-1) for tensor in (parameter, scaled, steps, zero.view(torch.uint8), pull)]
-    width = len(centre)
-    stretches = -(-len(values[0]) // width)
-    parallel_for(
-        _straight_through, stretches, *values, np.float32(strength), centre, grain=max(1, _GRAIN // width)
-    )  # fmt: skip
+    stretches, grain = -(-len(values[0]) // len(centre)), max(1, _GRAIN // len(centre))
+    parallel_for(_straight_through, stretches, *values, np.float32(strength), centre, grain=grain)
 
 
 # No fast arithmetic: a weight that a step has left alone is to be found as it was put there, to the last bit.
