@@ -38,7 +38,7 @@ class Part:
         name: the parameter's, in the student's state.
         stored: (rows,) bool; other rows are 0, or the centre.
         blocks: that make up the rows.
-        groups: (rows,) int64, rows of one number have their steps in common.
+        groups: (rows,) int64, rows of one number, neighbours all, have their steps in common.
         classes: (columns,) int64, columns of one number likewise, and their statistics.
         centred: integers are differences from a row that is stored as float16.
     """
@@ -67,7 +67,7 @@ class Part:
 
     def spread(self, per_group: np.ndarray) -> np.ndarray:
         """Values of groups and classes as those of all rows and columns."""
-        return per_group[self.groups][:, self.classes]
+        return np.take(per_group[:, self.classes], self.groups, axis=0)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from distill.compact.compact_file import compact_bytes, compact_parts
 from distill.compact.parts import Integers, Part, steps_of
 from distill.compact.rounding import exponents_of, means_of, round_part
 from distill.compact.transform_coding import decorrelate_features
+from kernels.straight_through import rounded, straight_through
 from settings.compact import CompactConfig
 from settings.losses import RateLossConfig
 from students.base import Student
@@ -55,15 +56,12 @@ class _Rounded:
     steps: Tensor
     zero: Tensor
     values: np.ndarray
-    shown: Tensor | None = None
     pull: Tensor | None = None
 
-    def put(self, integers: Tensor) -> Tensor:
-        """Gives the parameter the weights of some integers; returns them."""
-        weights = integers * self.steps
-        weights = weights if self.centre is None else weights + self.centre
-        self.parameter.data.copy_(weights.view(self.parameter.shape))
-        return weights
+    @property
+    def weights(self) -> Tensor:
+        """(rows, columns) the parameter's, without its gradient."""
+        return self.parameter.data.view(self.part.shape)
 
 
 class RoundedWeights:
@@ -76,6 +74,7 @@ class RoundedWeights:
         path: of the checkpoint, for messages.
         compact: the settings.
         rate: of the bits that training is charged for.
+        implementation: of the kernel ``straight_through``.
 
     Raises:
         InputError: the student is too large for a compact file.
@@ -89,9 +88,10 @@ class RoundedWeights:
         path: Path,
         compact: CompactConfig,
         rate: RateLossConfig,
+        implementation: str = "auto",
     ) -> None:
         self._student, self._moments, self._header, self._path = student, moments, header, path
-        self._compact, self._rate = compact, rate
+        self._compact, self._rate, self._implementation = compact, rate, implementation
         self._device = next(student.parameters()).device
         self.parts = compact_parts(header(), path)
         self.coarseness = 1e-7
@@ -99,7 +99,7 @@ class RoundedWeights:
         self.bits = 0.0
         """What the integers of the last ``round`` take."""
         self._rounded: list[_Rounded] = []
-        self._fixed = 0.0
+        self._fixed, self._shown = 0.0, False
 
     @property
     def integers(self) -> int:
@@ -160,11 +160,12 @@ class RoundedWeights:
         """Goes back to the weights of ``begin``."""
         for each in self._rounded:
             each.scaled = each.initial / each.steps
+        self._shown = False
 
     @torch.no_grad()
     def round(self) -> None:
         """Chooses steps and integers anew."""
-        self.bits = 0.0
+        self._shown, self.bits = False, 0.0
         price = self._compact.price * self.coarseness**2
         for each in self._rounded:
             importance = self._importance(each)
@@ -222,13 +223,15 @@ class RoundedWeights:
 
     @torch.no_grad()
     def show(self) -> None:
-        """Gives the student the rounded weights, for a training step."""
-        for each in self._rounded:
-            each.shown = each.put(each.scaled.round().masked_fill_(each.zero, 0))
+        """Gives the student the rounded weights, for a training step, where it has not got them from the last."""
+        if not self._shown:
+            for each in self._rounded:
+                each.weights.copy_(rounded(each.scaled, each.steps, each.zero, each.centre))
+        self._shown = True
 
     @torch.no_grad()
     def keep(self, lr: float, rays: int, rgb_loss: Tensor) -> None:
-        """Takes over what the training step has changed since ``show``, and lets the bits pull.
+        """Takes over what the training step has changed since ``show``, lets the bits pull, and shows the next weights.
 
         Args:
             lr: the step's learning rate.
@@ -238,18 +241,18 @@ class RoundedWeights:
         # A mean of errors squared, of residuals that are independent, has this many times its gradients' squares as
         # curvature (Gauss and Newton's); of absolute errors nearly so.
         curvature = 1.5 * rays / (rgb_loss.nan_to_num(torch.inf) + _LEAST_LOSS)
+        strength = self._rate.weight * lr * curvature
         for each in self._rounded:
-            each.scaled += (each.parameter.view(each.part.shape) - each.shown) / each.steps
-            if self._rate.weight > 0:
-                most = each.pull * (self._rate.weight * lr * curvature)
-                each.scaled -= each.scaled.clamp(-most, most)
+            values = each.scaled, each.steps, each.zero, each.pull
+            straight_through(each.weights, *values, strength, each.centre, self._implementation)
 
     @torch.no_grad()
     def content(self) -> list[Integers]:
         """What the compact file will hold; the student is given these weights."""
-        content = []
+        self._shown, content = False, []
         for each in self._rounded:
-            each.put(torch.from_numpy(each.values).to(self._device))
+            weights = torch.from_numpy(each.values).to(self._device) * each.steps
+            each.weights.copy_(weights if each.centre is None else weights + each.centre)
             centre = None if each.centre is None else each.centre.cpu().numpy().astype(np.float16)
             content.append(Integers(each.values, each.exponents, centre))
         return content
@@ -275,7 +278,7 @@ class RoundedWeights:
             KeyError, RuntimeError: it is of another student.
         """
         self.coarseness, self.bits, self._fixed = state["coarseness"], state["bits"], state["fixed"]
-        parameters, self._rounded = dict(self._student.named_parameters()), []
+        parameters, self._rounded, self._shown = dict(self._student.named_parameters()), [], False
         for part in self.parts:
             stored = state["weights"][part.name]
             scaled, centre = stored["scaled"].view(part.shape), stored["centre"]

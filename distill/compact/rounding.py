@@ -10,6 +10,7 @@ from distill.compact.coding import block_of
 from distill.compact.parts import LARGEST_EXPONENT, Part, steps_of
 from kernels.range_coding import COUNT, LARGEST, counted_bits, new_coder
 from kernels.row_coding import models_of, round_rows
+from kernels.threads import parallel_for
 
 _LARGEST_INTEGER = LARGEST / 2  # of those that weights begin with: they move in training
 _COARSEST = 20 * 8  # the exponent of steps for weights that do not matter at all
@@ -18,13 +19,11 @@ _COARSEST = 20 * 8  # the exponent of steps for weights that do not matter at al
 def means_of(part: Part, importance: np.ndarray) -> np.ndarray:
     """(groups, classes) means over what is stored; 0 where nothing is."""
     groups, classes = part.exponents_shape
-    rows = part.groups[part.stored]
-    total, count = np.zeros((groups, classes)), np.zeros((groups, classes))
-    for each in range(classes):
-        columns = importance[:, part.classes == each][part.stored]
-        np.add.at(total[:, each], rows, columns.sum(1, dtype=np.float64))
-        np.add.at(count[:, each], rows, columns.shape[1])
-    return total / np.maximum(count, 1)
+    firsts = np.flatnonzero(np.diff(part.groups, prepend=-1))
+    sums = np.add.reduceat(importance * part.stored[:, None], firsts, axis=0, dtype=np.float64)
+    of_class = part.classes[:, None] == np.arange(classes)
+    counts = np.bincount(part.groups, part.stored, groups)[:, None] * of_class.sum(0)
+    return sums @ of_class / np.maximum(counts, 1)
 
 
 def exponents_of(part: Part, importance: np.ndarray, coarseness: float, largest: float) -> np.ndarray:
@@ -52,9 +51,13 @@ def round_part(
         importance: as for ``exponents_of``.
         price: of a bit, in the unit of ``importance`` times a weight's square.
     """
-    worth = (importance * part.spread(steps_of(exponents) ** 2 / np.float32(price))).astype(np.float32)
+    worth = (importance * part.spread(steps_of(exponents) ** 2 / np.float32(price))).astype(np.float32, copy=False)
     values = np.zeros(part.shape, dtype=np.int32)
-    coder = new_coder(COUNT, np.zeros(0, dtype=np.uint8))
-    for block in part.blocks:
-        round_rows(coder, models_of(part.classes), scaled, worth, values, *block_of(part, block))
-    return values, counted_bits(coder)
+    coders = [new_coder(COUNT, np.zeros(0, dtype=np.uint8)) for _ in part.blocks]
+
+    def round_blocks(start: int, stop: int) -> None:
+        for block, coder in zip(part.blocks[start:stop], coders[start:stop], strict=True):
+            round_rows(coder, models_of(part.classes), scaled, worth, values, *block_of(part, block))
+
+    parallel_for(round_blocks, len(coders), grain=1)
+    return values, sum(map(counted_bits, coders))

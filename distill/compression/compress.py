@@ -121,7 +121,7 @@ def compress(
     step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
     with restoring(source, "training state"):
         step.restore(state)
-        settings = config.compact, config.loss.rate
+        settings = config.compact, config.loss.rate, config.kernels
         weights = RoundedWeights(model.student, step.optimizer.state, lambda: state, source, *settings)
         weights.begin()
     search = _Search(weights, wanted, measure, before)

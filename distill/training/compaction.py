@@ -30,7 +30,7 @@ class Compaction:
         self, compact: CompactConfig, step: TrainingStep, header: Callable[[], dict[str, Any]], path: Path
     ) -> None:
         self._compact, self._step, self._header, self._path = compact, step, header, path
-        self._settings = compact, step.config.loss.rate
+        self._settings = compact, step.config.loss.rate, step.config.kernels
         self._most_bytes = int(compact.target_mib * MIB)
         self._weights: RoundedWeights | None = None
         self._steps = 0

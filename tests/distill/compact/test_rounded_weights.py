@@ -56,12 +56,17 @@ def table_in_steps(rounded):
 
 def test_what_training_changes_is_kept_where_rounding_hides_it(training):
     rounded, take_step, _, _ = training("loss.rate.weight=0", "compact.price=0.000001")
-    before = rounded._rounded[0].scaled.clone()
-    take_step()
+    before, steps = rounded._rounded[0].scaled.clone(), []
+    for _ in range(2):
+        rounded.show()
+        steps.append(table_in_steps(rounded))  # the student as the step finds it
+        take_step()
     moved = rounded._rounded[0].scaled - before
-    assert moved.abs().max() > 0
-    shown = table_in_steps(rounded) - moved  # the student as the step found it
-    torch.testing.assert_close(shown, shown.round(), atol=1e-3, rtol=0)
+    assert 0 < moved.abs().median() < 0.5
+    torch.testing.assert_close(steps[0], before.round(), atol=1e-3, rtol=0)
+    free = ~rounded._rounded[0].zero
+    assert free.float().mean() > 0.5
+    torch.testing.assert_close(table_in_steps(rounded)[free], (before + moved).round()[free], atol=1e-3, rtol=0)
 
 
 def test_bits_pull_weights_towards_zero_as_hard_as_their_weight_says(training):

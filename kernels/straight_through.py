@@ -1,0 +1,50 @@
+"""Training at rounded weights, after a step: the straight-through estimate, the bits' pull, the next rounding.
+
+A step moves a parameter from its rounded weights; the move is added to weights that are not rounded (Bengio et al.
+2013), these are pulled towards zero, and the parameter is given what they round to now: one pass over all of them.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kernels import straight_through_numba
+from kernels.dispatch import resolve
+
+
+def straight_through(
+    parameter: Tensor,
+    scaled: Tensor,
+    steps: Tensor,
+    zero: Tensor,
+    pull: Tensor,
+    strength: Tensor,
+    centre: Tensor | None = None,
+    implementation: str = "auto",
+) -> None:
+    """Updates ``scaled`` by what has changed of ``parameter`` since it was ``rounded``, and rounds anew, in place.
+
+    Args:
+        parameter: (rows, columns) float32, contiguous as all of these.
+        scaled: (rows, columns) float32 weights less the centre, in steps of the rounding.
+        steps: (rows, columns) float32, above 0.
+        zero: (rows, columns) bool, weights that are rounded to zero whatever they are.
+        pull: (rows, columns) float32, at least 0: how far each is pulled towards zero, in steps, times ``strength``.
+        strength: () float32.
+        centre: (columns,) float32, what is added to the rounded weights; None: nothing.
+        implementation: "auto", "torch" or "numba".
+    """
+    name = resolve("straight_through", implementation, parameter.device, ("torch", "numba"))
+    if name == "numba":
+        straight_through_numba.straight_through(parameter, scaled, steps, zero, pull, float(strength), centre)
+        return
+    scaled += (parameter - rounded(scaled, steps, zero, centre)) / steps
+    most = pull * strength
+    scaled -= scaled.clamp(-most, most)
+    parameter.copy_(rounded(scaled, steps, zero, centre))
+
+
+def rounded(scaled: Tensor, steps: Tensor, zero: Tensor, centre: Tensor | None = None) -> Tensor:
+    """(rows, columns) weights that ``scaled`` are rounded to; arguments as of ``straight_through``."""
+    weights = scaled.round().masked_fill_(zero, 0) * steps
+    return weights if centre is None else weights + centre
