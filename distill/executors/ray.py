@@ -6,6 +6,8 @@ The folders of the jobs, and the program, are at the same paths on all machines.
 from __future__ import annotations
 
 import logging
+import re
+import socket
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from machine.telemetry import GIB
 from settings.errors import ExitCode, InputError
 from settings.executors import ExecutorConfig
 
-_POLL = 0.5  # s
+_POLL, _PATIENCE = 0.5, 10.0  # s
 _KILLED = 137  # SIGKILL
 _log = logging.getLogger(__name__)
 
@@ -131,10 +133,13 @@ def _imported() -> Any:
 def _connect(ray: Any, settings: ExecutorConfig) -> None:
     """To a cluster, or to one that is started on this machine and ends with this process."""
     address = settings.ray.address
+    place = re.fullmatch(r"(?:ray://)?([^:/]+):([0-9]+)", address or "")
     try:
+        if place is not None:  # Ray itself would try for minutes
+            socket.create_connection((place[1], int(place[2])), timeout=_PATIENCE).close()
         ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
     except Exception as error:  # some of Ray's are of no class of their own
-        found = " ".join(str(error).split()) or type(error).__name__
+        found = f"{address or 'null'} ({' '.join(str(error).split()) or type(error).__name__})"
         raise InputError("executor.ray", "address", found, "the address of a Ray cluster that answers") from error
     room = max((node["Resources"].get("CPU", 0) for node in ray.nodes()), default=0)
     cores = settings.cores or 1

@@ -162,8 +162,8 @@ def write_transforms(
             frame["camera_angle_x"] = angles[index]
         frames.append(frame)
     content = {"camera_angle_x": angles[0], "w": cameras.width, "h": cameras.height}
-    for key, wanted in (("train_filenames", False), ("test_filenames", True)):
-        if tests is not None:
+    if tests is not None:
+        for key, wanted in (("train_filenames", False), ("test_filenames", True)):
             content[key] = [frame["file_path"] for frame, test in zip(frames, tests, strict=True) if test == wanted]
     content["frames"] = frames
     write_atomically(path, json.dumps(content, indent=1).encode())

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,7 @@ from distill import executors
 from distill.executors.job import Job, JobState, Phase
 from machine.interrupts import Stopped
 from settings.errors import InputError
-from settings.executors import ExecutorConfig
+from settings.executors import ExecutorConfig, RayConfig
 from tests.distill.executors.jobs import counting, wait_for
 
 RAY = ExecutorConfig(kind="ray", retries=1)
@@ -81,3 +82,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r'found nothing installed.*pip install -e "\.\[ray\]"'):
         executors.run([counting(tmp_path, "a")], RAY, tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    nowhere = ExecutorConfig(kind="ray", ray=RayConfig(address="127.0.0.1:1"))
+    with pytest.raises(InputError, match=r"address: found 127\.0\.0\.1:1 \(.*refused\), expected the address of"):
+        executors.run([counting(tmp_path, "a")], nowhere, tmp_path)
