@@ -37,6 +37,13 @@ class BlocksConfig(Section):
     joint_steps: int = Field(
         0, ge=0, description="steps of training on whole rays through all blocks, after their runs; 0: none"
     )
+    coarser: int = Field(
+        0,
+        ge=0,
+        le=4,
+        description="coarser students of each block at most, each of cells four times as large as those of the one "
+        "before it, which are shown where these are smaller than a pixel; of hash grids",
+    )
     executor: ExecutorConfig = Field(ExecutorConfig(), description="what runs the blocks")
 
     @model_validator(mode="after")

@@ -50,8 +50,9 @@ def toy_city(
     for index, sides in enumerate(product(*(pairwise(axis) for axis in edges))):
         lower, upper = zip(*sides, strict=True)
         name, students = f"b{index:03d}", []
-        for level, cells in enumerate(finest):
-            file = f"{name}_{level}.pth"
+        files = f"blocks/{name}/run/results/toy/{name}/checkpoints/step_000001.pth", f"blocks/{name}/coarse.pth"
+        for file, cells in zip(files, finest, strict=True):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
             _save_student(folder / file, SceneBox(lower, upper), index, (table_size, cells), occupancy)
             cell_size = max(high - low for low, high in sides) / cells
             students.append({"file": file, "cell_size": cell_size, "bytes": (folder / file).stat().st_size})

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.city.block_runs import blocks_table, open_city, run_blocks
 from distill.city.manifest import write_manifest
+from distill.city_rendering.coarser import add_coarser
 from distill.city_rendering.evaluation import evaluate
 from distill.city_rendering.joint import JointOptions, fine_tune
 from distill.executors import EXECUTORS
@@ -79,10 +80,9 @@ def _work(chosen: argparse.Namespace) -> int:
             return status
         if config.city.joint_steps:
             tuned = fine_tune(manifest, config, JointOptions(config.city.joint_steps))
-            if tuned is None:
-                print("interrupted; --resume goes on", file=sys.stderr)
-                return ExitCode.INTERRUPTED
             manifest = write_manifest(folder, tuned)
+        if config.city.coarser:
+            manifest = write_manifest(folder, add_coarser(manifest, config, config.city.coarser))
         if any(block.holdout_cameras for block in manifest.blocks):
             print(evaluate(manifest, config).text())
     return status

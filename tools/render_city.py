@@ -10,6 +10,7 @@ frame took, and with --video an mp4. Exit status: 0 done, 2 bad input, 4 the mac
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def render(chosen: argparse.Namespace) -> str:
     Raises:
         InputError: manifest, cameras, students or options are not in order.
     """
-    if chosen.budget_mib is not None and not chosen.budget_mib > 0:
+    if chosen.budget_mib is not None and not 0 < chosen.budget_mib < math.inf:
         raise InputError("--budget-mib", "budget", chosen.budget_mib, "more than 0 MiB")
     if chosen.video is not None:
         check_video(chosen.video, chosen.fps)

@@ -17,6 +17,7 @@ from distill.city_rendering.block_rays import BlockRenderer
 from distill.city_rendering.level_of_detail import View
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.renderer import RenderedFrame, finished_frame
+from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
 from settings.errors import InputError
@@ -69,6 +70,10 @@ class CityRenderer:
         Raises:
             InputError: the blocks hide each other in a circle.
         """
+        with one_torch_thread():
+            return self._render(cameras, frame, background)
+
+    def _render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
         settings, view = self.settings, View(cameras, frame)
         ends = settings.near, settings.far
         origins, directions = image_rays(cameras, frame)

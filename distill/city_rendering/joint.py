@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,18 +23,20 @@ from distill.city_rendering.block_rays import training_segment
 from distill.city_rendering.compositing import composite_segments
 from distill.city_rendering.streaming import city_far_field, shown_blocks
 from distill.losses.pictures import term_weights, total_loss
-from distill.model.checkpoint import load_checkpoint, rendering_only, save_checkpoint
+from distill.model.checkpoint import load_checkpoint, rendering_only, save_checkpoint, student_state
 from distill.model.model import Model, restore_model
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
 from distill.runs.session import make_sampler
 from distill.training.optimizer import StudentAdam
+from distill.training.ray_sampler import RaySource
 from kernels.compositing import Composite
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, host_integer
 from machine.fingerprints import cache_key
-from machine.interrupts import Interrupt
+from machine.interrupts import Interrupt, Stopped
 from machine.run_folder import newest_checkpoint
+from machine.run_identity import RunIdentity
 from machine.weights_files import read_weights, restoring, write_weights
 from scene.rays import Rays, SceneBox, intersect_box
 from settings.config import Config
@@ -42,8 +45,8 @@ from teacher.sources import load_teacher
 
 STATE = "joint_state.pth"
 """Where a fine-tune that was stopped goes on, in the city's folder."""
-_TUNED = "joint.pth"  # a tuned student, in its block's folder
 _SAVE_EVERY = 200  # steps
+_KEPT = ("step", "box", "occupancy", "config")  # of the checkpoint that a block's tuning begins at
 _log = logging.getLogger(__name__)
 
 
@@ -71,38 +74,37 @@ class BlockPart:
     device: torch.device
 
 
-def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_progress: bool = True) -> Manifest | None:
+def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_progress: bool = True) -> Manifest:
     """Trains all blocks of a city together on whole rays of its teacher.
 
-    Each block begins at its run's newest checkpoint, and is written to ``joint.pth`` beside its run's folder. What was
-    stopped, by a signal or by force, goes on from the last state that it left in the city's folder when it is called
-    again, on the CPU to the same bits.
+    Each block begins at its run's newest checkpoint, and is written to ``joint_020000.pth`` beside its run's folder, by
+    the step of that. What was stopped, by a signal or by force, goes on from the last state that it left in the city's
+    folder when it is called again, on the CPU to the same bits; what is done is not done again.
 
     Args:
         config: the city's.
 
     Returns:
-        The manifest with the tuned students in the place of those that they were made of; None: a signal stopped it.
+        The manifest with the tuned students in the place of those that they were made of; it is not written.
 
     Raises:
         InputError: a block has no checkpoint to go on from, the teacher is not in order, or the state is damaged.
+        Stopped: a signal asked for it.
         TrainingDiverged: a loss term was not finite.
     """
     blocks, device = shown_blocks(manifest), choose_device(config)
     paths = [_trainable(manifest, block) for block in blocks]
     states = [load_checkpoint(path, device) for path in paths]
     models = [restore_model(config, state, path, device) for state, path in zip(states, paths, strict=True)]
-    key = cache_key(config.model_dump(mode="json"), [options.steps, options.rays, options.rate], *map(_weights, models))
+    states = [{name: state[name] for name in _KEPT} for state in states]
+    key = cache_key(RunIdentity(config).settings, [options.steps, options.rays, options.rate], *map(_weights, models))
     parts = [BlockPart(block.box, model, device) for block, model in zip(blocks, models, strict=True)]
     tuning = _Tuning(manifest, config, options, parts, key)
-    if not tuning.run(show_progress):
-        return None
+    tuning.run(show_progress)
     for block, state, model in zip(blocks, states, models, strict=True):
-        file = Path(block.run).parent / _TUNED
-        kept = {name: state[name] for name in ("step", "seconds", "box", "occupancy", "config") if name in state}
-        student = {**state["student"], "weights": model.student.state_dict()}
+        file = Path(block.run).with_name(f"joint_{state['step']:06d}.pth")
         manifest.path(file).parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(manifest.path(file), {**kept, "student": student})
+        save_checkpoint(manifest.path(file), {**state, "student": student_state(model.student)})
         size = manifest.path(file).stat().st_size
         tuned = StudentFile(file=file.as_posix(), cell_size=block.students[0].cell_size, bytes=size)
         manifest = manifest.with_block(block.name, students=(tuned, *block.students[1:]))
@@ -144,42 +146,51 @@ class _Tuning:
         self, manifest: Manifest, config: Config, options: JointOptions, parts: Sequence[BlockPart], key: str
     ) -> None:
         self.config, self.options, self.parts, self.key = config, options, parts, key
+        self.box = manifest.scene_box
         self.device, self.path, self.step = choose_device(config), manifest.path(STATE), 0
         self.far_field: FarField | None = city_far_field(manifest, config, self.device)
         if self.far_field is not None:
             self.far_field.requires_grad_(False)
-        teacher = load_teacher(config)
-        # Of what rays are drawn by it is the box and its cells that matter, and whether there is a far field.
-        first, self.box = parts[0].model, manifest.scene_box
-        occupancy = config.occupancy
-        grid = OccupancyGrid(self.box, occupancy.resolution, first.settings.step, occupancy.threshold, occupancy.decay)
-        whole = Model(first.student, grid, first.settings, far_field=self.far_field)
-        self.sampler = make_sampler(config, teacher, whole, self.device)
         self.optimizers = [StudentAdam(part.model.student, config.train, config.kernels) for part in parts]
         self.generator = torch.Generator().manual_seed(config.seed)
         for part in parts:
             part.model.student.train()
 
-    def run(self, show_progress: bool) -> bool:
-        """Takes the steps that are left; False: a signal came before the last."""
-        self._resume()
+    def run(self, show_progress: bool) -> None:
+        """Takes the steps that are left."""
+        state = self._resume()
+        if self.step == self.options.steps:
+            return
+        sampler = self._sampler()
+        if state is not None:
+            with restoring(self.path, "state"):
+                sampler.restore(state["sampler"])
         bar = tqdm(total=self.options.steps, initial=self.step, desc="joint", unit="step", disable=not show_progress)
-        with one_torch_thread(), self.sampler, bar, Interrupt() as interrupt:
+        with one_torch_thread(), sampler, bar, Interrupt() as interrupt:
             while self.step < self.options.steps and not interrupt.asked:
-                loss, rays = self._take()
-                self.sampler.advance(rays)
+                loss, rays = self._take(sampler)
+                sampler.advance(rays)
                 self.step += 1
                 bar.update()
                 if self.step % _SAVE_EVERY == 0:
                     bar.set_postfix(loss=f"{loss:.5f}")
-                    self._save()
-            self._save()
-        return self.step == self.options.steps
+                    self._save(sampler)
+            self._save(sampler)
+        if self.step < self.options.steps:
+            raise Stopped(interrupt.signal)
 
-    def _take(self) -> tuple[float, int]:
+    def _sampler(self) -> RaySource:
+        """Whole rays of the teacher."""
+        teacher, occupancy, first = load_teacher(self.config), self.config.occupancy, self.parts[0].model
+        # Which rays are drawn follows from the box, its cells, and whether there is a far field.
+        cells = occupancy.resolution, first.settings.step, occupancy.threshold, occupancy.decay
+        whole = Model(first.student, OccupancyGrid(self.box, *cells), first.settings, far_field=self.far_field)
+        return make_sampler(self.config, teacher, whole, self.device)
+
+    def _take(self, sampler: RaySource) -> tuple[float, int]:
         """One step; the loss, and how many rays it was of."""
         data, done = self.config.data, self.step / self.options.steps
-        batch = self.sampler.draw(self.options.rays, self.generator)
+        batch = sampler.draw(self.options.rays, self.generator)
         own = batch.rays.origins, batch.rays.directions
         batch = replace(batch, rays=Rays(*own, *intersect_box(*own, self.box, data.near, data.far)))
         seed = host_integer(1 << 31, self.generator)
@@ -198,28 +209,28 @@ class _Tuning:
             optimizer.step()
         return loss.item(), len(batch.rays)
 
-    def _save(self) -> None:
+    def _save(self, sampler: RaySource) -> None:
         students = [part.model.student.state_dict() for part in self.parts]
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        own = {"step": self.step, "generator": self.generator.get_state(), "sampler": self.sampler.state()}
+        own = {"step": self.step, "generator": self.generator.get_state(), "sampler": sampler.state()}
         write_weights(self.path, {"key": self.key, **own, "students": students, "optimizers": optimizers})
 
-    def _resume(self) -> None:
-        """Goes on from the state of the same fine-tune, if there is one; that of another is replaced."""
+    def _resume(self) -> dict[str, Any] | None:
+        """Goes on from the state of the same fine-tune, if there is one, and returns it; another's is replaced."""
         if not self.path.is_file():
-            return
+            return None
         state = read_weights(self.path, "state", "the state of a joint fine-tune", self.device)
         if state.get("key") != self.key:
             _log.warning("%s is of other blocks or settings: the fine-tune starts anew", self.path)
-            return
+            return None
         with restoring(self.path, "state"):
             self.step = state["step"]
             self.generator.set_state(state["generator"].cpu())
-            self.sampler.restore(state["sampler"])
             for part, student in zip(self.parts, state["students"], strict=True):
                 part.model.student.load_state_dict(student)
             for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(own)
+        return state
 
 
 def _trainable(manifest: Manifest, block: Block) -> Path:

@@ -1,9 +1,10 @@
-"""Pictures that no memory holds are refused before they are made."""
+"""Pictures that no memory holds are refused before they are made; and how much this process takes."""
 
+import numpy as np
 import pytest
 
 from machine import memory
-from machine.memory import available_bytes, check_pictures_fit
+from machine.memory import ResidentMemory, available_bytes, check_pictures_fit, give_back_freed
 from settings.errors import InputError
 
 
@@ -41,3 +42,21 @@ def test_what_clearly_does_not_fit_is_refused_with_the_width_that_does(gib_free)
         "config: data.resolution: found 16384: 8 of 16384x16384 pixels, which take 16.0 GiB of memory, "
         "expected at most the 8.0 GiB that are free. Set it to 8192 or less, or use fewer frames."
     )
+
+
+def test_the_peak_of_a_stretch_is_what_was_held_in_it():
+    watched, mib = ResidentMemory(), 2**20
+    if watched.base is None:
+        pytest.skip("this system does not tell what a process takes, or does not let its peak be set back")
+    held = np.ones(40 * mib, np.uint8)
+    assert 40 * mib <= watched.stretch() < 60 * mib
+    del held
+    give_back_freed()
+    watched.stretch()
+    assert watched.stretch() < 20 * mib
+    assert watched.peak >= 40 * mib
+
+
+def test_a_system_that_does_not_tell_leaves_memory_unmeasured(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "none")
+    assert ResidentMemory().stretch() is None

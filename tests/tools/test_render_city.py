@@ -37,6 +37,7 @@ def test_a_flight_leaves_pictures_and_what_each_took(city, capsys):
     ("options", "said"),
     [
         (("--budget-mib", "0"), "--budget-mib: budget: found 0.0, expected more than 0 MiB"),
+        (("--budget-mib", "inf"), "--budget-mib: budget: found inf"),
         (("--frames", "5:6"), "--frames"),
         (("--width", "0"), "--resolution"),
         (("--video", "film.avi"), "--video: file: found film.avi"),

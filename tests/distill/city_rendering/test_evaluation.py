@@ -52,7 +52,8 @@ def test_figures_are_those_of_the_frames_held_out(tmp_path, look_at, monkeypatch
     config = load_config(manifest.path(manifest.config))
     teacher = noise_views(look_at([(2.2, 1.4, 1.1), (-1.8, 1.9, 0.7), (0.5, -2.0, 1.4)]))
     monkeypatch.setattr(evaluation, "load_teacher", lambda config: teacher)
-    monkeypatch.setattr(evaluation, "_JUMP", 10.0)  # a random field has no smooth surface
+    monkeypatch.setattr(evaluation, "_JUMP", 10.0)  # random fields have no smooth surfaces
+    monkeypatch.setattr(evaluation, "_SURFACE", 0.02)
     figures = evaluate(manifest, config)
     city = evaluation.StreamedCity(manifest, config, None, level_of_detail=False)
     ((frame, _),) = city.frames(teacher.views.cameras[1])

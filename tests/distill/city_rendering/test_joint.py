@@ -1,10 +1,13 @@
 """Blocks trained together: rays of many cameras through them, and a fine-tune that was stopped."""
 
+import signal
+
 import pytest
 import torch
 
 from distill.city_rendering import joint
 from distill.city_rendering.joint import BlockPart, JointOptions, composite_training, fine_tune
+from machine.interrupts import Interrupt, Stopped
 from machine.weights_files import read_weights
 from scene.rays import Rays, intersect_box
 from settings.errors import InputError
@@ -55,7 +58,9 @@ def weights(manifest):
 def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch):
     manifest, config = city
     tuned = fine_tune(manifest, config, OPTIONS, show_progress=False)
-    assert [block.students[0].file for block in tuned.blocks] == ["blocks/b000/joint.pth", "blocks/b001/joint.pth"]
+    assert [block.students[0].file for block in tuned.blocks] == [
+        f"blocks/{name}/joint_000001.pth" for name in ("b000", "b001")
+    ]
     assert [block.students[1] for block in tuned.blocks] == [block.students[1] for block in manifest.blocks]
     undisturbed = weights(tuned)
     assert not all(torch.equal(mine, before) for mine, before in zip(undisturbed, weights(manifest), strict=True))
@@ -66,11 +71,11 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
 
     steps, take = [], joint._Tuning._take
 
-    def killed_in_the_fourth(tuning):
+    def killed_in_the_fourth(tuning, sampler):
         steps.append(tuning.step)
         if len(steps) == 4:
             raise Killed
-        return take(tuning)
+        return take(tuning, sampler)
 
     monkeypatch.setattr(joint, "_SAVE_EVERY", 2)
     monkeypatch.setattr(joint._Tuning, "_take", killed_in_the_fourth)
@@ -78,6 +83,8 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
         fine_tune(manifest, config, OPTIONS, show_progress=False)
     again = fine_tune(manifest, config, OPTIONS, show_progress=False)
     assert steps == [0, 1, 2, 3, 2, 3, 4]
+    fine_tune(again, config, OPTIONS, show_progress=False)  # from what the tuned ones were made of: nothing is left
+    assert len(steps) == 7
     assert all(torch.equal(mine, before) for mine, before in zip(weights(again), undisturbed, strict=True))
 
 
@@ -88,8 +95,23 @@ def test_the_state_of_another_fine_tune_is_not_gone_on_from(city, caplog):
     assert "is of other blocks or settings: the fine-tune starts anew" in caplog.text
 
 
-def test_a_block_of_a_compact_file_alone_is_refused(city):
+def test_a_block_whose_checkpoint_is_damaged_is_refused(city):
     manifest, config = city
-    manifest.path("b000_0.pth").write_bytes(b"\x89LRD")
-    with pytest.raises(InputError, match="b000_0.pth"):
+    manifest.path(manifest.blocks[0].students[0].file).write_bytes(b"nothing")
+    with pytest.raises(InputError, match="b000/checkpoints/step_000001.pth: checkpoint"):
         fine_tune(manifest, config, OPTIONS, show_progress=False)
+
+
+def test_a_signal_leaves_the_state(city, monkeypatch):
+    manifest, config = city
+
+    class AskedAtOnce(Interrupt):
+        def __enter__(self):
+            super().__enter__().signal = signal.SIGTERM
+            return self
+
+    monkeypatch.setattr(joint, "Interrupt", AskedAtOnce)
+    with pytest.raises(Stopped) as stopped:
+        fine_tune(manifest, config, OPTIONS, show_progress=False)
+    assert stopped.value.status == 143
+    assert manifest.path(joint.STATE).is_file()

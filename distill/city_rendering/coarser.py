@@ -1,0 +1,126 @@
+"""Coarser students of a city's blocks, for views from afar: fewer levels, taught by the finest student itself."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from distill.city.block_runs import cell_size
+from distill.city.manifest import Block, Manifest, StudentFile
+from distill.city_rendering.streaming import load_model, shown_blocks
+from distill.model.checkpoint import load_checkpoint, save_checkpoint, student_state
+from distill.model.model import Model
+from distill.training.optimizer import StudentAdam
+from kernels.threads import one_torch_thread
+from machine.devices import choose_device
+from settings.config import Config
+from students import build_student
+from students.base import Student
+from students.hash_grid import HashGridSettings
+
+RATIO = 4
+"""Between the cells of a student and those of the next coarser one."""
+_STEPS, _SAMPLES = 300, 4096
+_log = logging.getLogger(__name__)
+
+
+def add_coarser(manifest: Manifest, config: Config, count: int, show_progress: bool = True) -> Manifest:
+    """Makes coarser students of every block, ``blocks/b000/coarser_1.pth`` the finest of them.
+
+    Those that are newer than the block's finest student are kept. A hash grid has as many as leave cells smaller than
+    those of its coarsest level; other kinds have none, which is said.
+
+    Args:
+        config: the city's.
+        count: of a block, at most.
+
+    Returns:
+        The manifest with them; it is not written.
+
+    Raises:
+        InputError: a block is still to be trained, or its student's file is damaged.
+    """
+    blocks = shown_blocks(manifest)
+    with one_torch_thread():
+        for block in tqdm(blocks, desc="coarser students", unit="block", disable=not show_progress):
+            finest = block.students[0]
+            made = _coarser_of(manifest, config, block, count)
+            manifest = manifest.with_block(block.name, students=(finest, *made))
+    return manifest
+
+
+def _coarser_of(manifest: Manifest, config: Config, block: Block, count: int) -> list[StudentFile]:
+    source, device, made = manifest.path(block.students[0].file), choose_device(config), []
+    state, model = load_checkpoint(source, device), load_model(config, source, device)
+    for level in range(1, count + 1):
+        settings = coarser_settings(model.student.settings, RATIO**level)
+        if settings is None:
+            _log.info("%s has no more than %d coarser students", block.name, level - 1)
+            break
+        file = Path(block.run).with_name(f"coarser_{level}.pth")
+        path = manifest.path(file)
+        if not (path.is_file() and path.stat().st_mtime > source.stat().st_mtime):
+            student = taught_by(model, settings, cell_size(settings, block.box), config)
+            kept = {name: state[name] for name in ("step", "box", "occupancy", "config")}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(path, {**kept, "student": student_state(student)})
+        size = path.stat().st_size
+        made.append(StudentFile(file=file.as_posix(), cell_size=cell_size(settings, block.box), bytes=size))
+    return made
+
+
+def coarser_settings(settings: object, ratio: int) -> HashGridSettings | None:
+    """A hash grid of cells ``ratio`` times as large, its levels as far apart; None where there is none."""
+    if not isinstance(settings, HashGridSettings) or settings.finest_resolution // ratio <= settings.base_resolution:
+        return None
+    finest = settings.finest_resolution // ratio
+    span, whole = (math.log(end / settings.base_resolution) for end in (finest, settings.finest_resolution))
+    levels = 1 + max(1, round((settings.levels - 1) * span / whole))
+    return settings.model_copy(update={"levels": levels, "finest_resolution": finest})
+
+
+def taught_by(model: Model, settings: HashGridSettings, length: float, config: Config) -> Student:
+    """A student that shows what another one shows, as far as its cells can.
+
+    Both are asked at random places of the occupied cells. What is compared is alpha over ``length``, the edge of its
+    cells, and the colour by that.
+    """
+    box, teacher, device = model.grid.box, model.student, model.grid.occupied.device
+    torch.manual_seed(config.seed)
+    student = build_student((box.lower, box.upper), settings, config.kernels).to(device)
+    with torch.no_grad():  # the networks mean the same; of the first layer only its width may differ
+        for mine, its in zip(student.parameter_groups()["mlp"], teacher.parameter_groups()["mlp"], strict=True):
+            mine.copy_(its[:, : mine.shape[1]])
+        student.table.copy_(teacher.table[: len(student.table)])
+    optimizer, generator = (
+        StudentAdam(student, config.train, config.kernels),
+        torch.Generator().manual_seed(config.seed),
+    )
+    cells, lower = model.grid.cells.places, torch.tensor(box.lower, device=device)
+    rays = torch.arange(_SAMPLES, device=device)
+    for step in range(_STEPS if len(cells) else 0):
+        cell = cells[torch.randint(len(cells), (_SAMPLES,), generator=generator).to(device)]
+        place = torch.rand(_SAMPLES, 3, generator=generator).to(device)
+        positions = lower + (cell + place) * model.grid.cell_size
+        directions = torch.nn.functional.normalize(torch.randn(_SAMPLES, 3, generator=generator), dim=-1).to(device)
+        with torch.no_grad():
+            target, color = _shown(teacher, positions, directions, rays, length)
+        alpha, rgb = _shown(student, positions, directions, rays, length)
+        loss = (alpha - target).square().mean() + (target[:, None] * (rgb - color).square()).mean()
+        loss.backward()
+        optimizer.set_rate(0.5 * (1 + math.cos(math.pi * step / _STEPS)))
+        optimizer.step()
+    return student
+
+
+def _shown(
+    student: Student, positions: Tensor, directions: Tensor, rays: Tensor, length: float
+) -> tuple[Tensor, Tensor]:
+    """Alpha (N,) over a length, and rgb (N, 3)."""
+    density, rgb = student(positions, directions, rays)
+    return -torch.expm1(-density * length), rgb

@@ -1,0 +1,75 @@
+"""Students for views from afar."""
+
+import os
+
+import pytest
+import torch
+
+from distill.city_rendering import coarser
+from distill.city_rendering.coarser import add_coarser, coarser_settings, taught_by
+from distill.city_rendering.streaming import load_model
+from settings.loading import load_config
+from students.hash_grid import HashGridSettings
+from students.kilo_uniform import KiloUniformSettings
+from tests.toy_city import toy_city
+
+
+@pytest.mark.parametrize(
+    ("levels", "base", "finest", "ratio", "wanted"),
+    [
+        (9, 16, 4096, 4, (7, 1024)),  # each level twice as fine as the one before
+        (9, 16, 4096, 16, (5, 256)),
+        (9, 16, 4096, 256, None),
+        (4, 4, 32, 4, (2, 8)),
+    ],
+)
+def test_levels_are_as_far_apart_as_before(levels, base, finest, ratio, wanted):
+    settings = HashGridSettings(levels=levels, base_resolution=base, finest_resolution=finest)
+    coarse = coarser_settings(settings, ratio)
+    assert wanted == (None if coarse is None else (coarse.levels, coarse.finest_resolution))
+
+
+def test_other_kinds_have_no_coarser_students():
+    assert coarser_settings(KiloUniformSettings(), 4) is None
+
+
+@pytest.fixture
+def city(tmp_path, monkeypatch):
+    monkeypatch.setattr(coarser, "_STEPS", 5)
+    monkeypatch.setattr(coarser, "_SAMPLES", 256)
+    manifest = toy_city(tmp_path, (1, 1, 1))
+    return manifest, load_config(manifest.path(manifest.config))
+
+
+def test_a_coarser_student_shows_more_of_the_finest_than_its_first_levels_do(city, monkeypatch):
+    manifest, config = city
+    model = load_model(config, manifest.path(manifest.blocks[0].students[0].file), torch.device("cpu"))
+    settings = coarser_settings(model.student.settings, 4)
+    positions = torch.rand(500, 3) * torch.tensor([2.0, 2, 1]) - 1
+    positions = positions[model.grid.occupied_at(positions)]
+    target = 1 - torch.exp(-model.student.density(positions) * 0.25)
+
+    def error(student):
+        return (1 - torch.exp(-student.density(positions) * 0.25) - target).square().mean().item()
+
+    monkeypatch.setattr(coarser, "_STEPS", 30)
+    taught = taught_by(model, settings, 0.25, config)
+    monkeypatch.setattr(coarser, "_STEPS", 0)
+    assert error(taught) < 0.9 * error(taught_by(model, settings, 0.25, config))
+
+
+def test_coarser_students_follow_the_finest_and_are_made_once(city):
+    manifest, config = city
+    more = add_coarser(manifest, config, 3, show_progress=False)
+    (block,) = more.blocks
+    assert [student.file for student in block.students[1:]] == ["blocks/b000/coarser_1.pth"]  # 32 / 4 > 4 > 32 / 16
+    assert [student.cell_size for student in block.students] == [2 / 32, 2 / 8]
+    path = more.path(block.students[1].file)
+    assert block.students[1].bytes == path.stat().st_size < block.students[0].bytes
+    assert load_model(config, path, torch.device("cpu")).student.settings.levels == 2
+    written = path.stat().st_mtime_ns
+    add_coarser(more, config, 3, show_progress=False)
+    assert path.stat().st_mtime_ns == written
+    os.utime(more.path(block.students[0].file), ns=(written + 10**9, written + 10**9))
+    add_coarser(more, config, 3, show_progress=False)
+    assert path.stat().st_mtime_ns != written
