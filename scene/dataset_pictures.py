@@ -30,7 +30,7 @@ def read_picture(frames: Frames, index: int) -> np.ndarray:
     if picture.shape[:2] != (height, width):
         found = f"{picture.shape[1]}x{picture.shape[0]}"
         raise InputError(path, "image size", found, f"{width}x{height}, as when the dataset was read")
-    return _padded(picture, frames)
+    return padded(picture, frames)
 
 
 def counted_pixels(frames: Frames, size: Size) -> np.ndarray | None:
@@ -77,15 +77,15 @@ def _counts(frames: Frames, index: int) -> np.ndarray:
     own = frames.size_of(index)
     path = None if frames.masks is None else frames.masks[index]
     if path is None:
-        return _padded(np.ones((own[1], own[0]), np.float32), frames)
+        return padded(np.ones((own[1], own[0]), np.float32), frames)
     mask = read_image(path)
     if mask.shape[1::-1] != own:
         found, expected = f"{mask.shape[1]}x{mask.shape[0]}", f"{own[0]}x{own[1]}, as its picture"
         raise InputError(path, "mask size", found, expected, "Masks are not scaled.")
-    return _padded((mask[..., :3].max(axis=2) > 0).astype(np.float32), frames)
+    return padded((mask[..., :3].max(axis=2) > 0).astype(np.float32), frames)
 
 
-def _padded(plane: np.ndarray, frames: Frames) -> np.ndarray:
+def padded(plane: np.ndarray, frames: Frames) -> np.ndarray:
     """At the size of the cameras, 0 beyond its own."""
     beyond = (frames.cameras.height - plane.shape[0], frames.cameras.width - plane.shape[1])
     return np.pad(plane, [(0, beyond[0]), (0, beyond[1]), *[(0, 0)] * (plane.ndim - 2)])

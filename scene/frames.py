@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from scene.cameras import Cameras
@@ -19,6 +20,7 @@ T = TypeVar("T")
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
+_SAME_POSE = 1e-5  # of the width of all cameras' positions, and of a turn's matrix
 _SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(\d+))?")
 
 
@@ -102,6 +104,20 @@ def held_out(dataset: Frames, every: int) -> Tensor:
     if every > 1 and dataset.tests is not None:
         return torch.tensor(dataset.tests)
     return holdout_mask(len(dataset), every)
+
+
+def refuse_leaks(source: Path, train: Cameras, test: Cameras) -> None:
+    """InputError where frames to test on have the poses of frames to train on: measured on them, a copy is perfect."""
+    both = torch.cat([train.centers, test.centers]).double()
+    width = (both.amax(dim=0) - both.amin(dim=0)).max().clamp(min=1e-12)
+    rows = [torch.cat([part.centers / width, part.c2w[:, :3, :3].flatten(1)], dim=1) for part in (train, test)]
+    distances, nearest = KDTree(rows[0].numpy()).query(rows[1].numpy())
+    leaked = (distances < _SAME_POSE).nonzero()[0]
+    if len(leaked):
+        found = f"{len(leaked)} of {len(test)} test frames with the pose of a training frame"
+        found += f" (test frame {leaked[0]} is training frame {nearest[leaked[0]]})"
+        hint = "Are train and test files mixed up? Name others."
+        raise InputError(source, "test frames", found, "poses that are not trained on", hint)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

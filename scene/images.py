@@ -174,6 +174,13 @@ def resize_area(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return image
 
 
+def resize_known(values: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Shrinks (H, W) float32 values that are 0 where unknown: the mean of those known, if half of them or more are."""
+    known = resize_area((values > 0).astype(np.float32), width, height)
+    mean = resize_area(values, width, height) / np.maximum(known, 0.1)
+    return np.where(known > 0.5 - 1e-4, mean, np.float32(0))
+
+
 @lru_cache(maxsize=16)
 def _area_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     """(K, target) source pixels under each target pixel and the part of its footprint each takes; columns sum to 1.

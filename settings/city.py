@@ -49,6 +49,6 @@ class BlocksConfig(Section):
     @model_validator(mode="after")
     def _possible(self) -> BlocksConfig:
         if self.budget_mib is not None and self.joint_steps:
-            hint = "Compact files are not trained on."
+            hint = "Compact files are not trained on: set city.joint_steps to 0."
             raise problem("joint_steps", self.joint_steps, "0, since budget_mib is set", hint)
         return self

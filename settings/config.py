@@ -62,8 +62,16 @@ class Config(Section):
         if self.finds_cameras and self.data.resolution is None:
             hint = "Set data.transforms to have the dataset's cameras, or data.resolution to have some found."
             raise problem("data.transforms", "nothing", "a value, since data.resolution is null too", hint)
-        if self.loss.depth.weight > 0 and (kind == "images" or self.teacher.depth_kind == "none"):
-            why = "teacher.kind is images" if kind == "images" else "teacher.depth_kind is none"
+        if self.data.depth is not None and kind != "images":
+            hint = "Other teachers have depth of their own."
+            raise problem("data.depth", self.data.depth, f"null, since teacher.kind is {kind}", hint)
+        if self.teacher.scale != 1 and self.teacher.ply is None:
+            raise problem("teacher.scale", self.teacher.scale, "1, since teacher.ply is null")
+        if self.teacher.scale != 1 and self.data.offset is not None:
+            raise problem("teacher.scale", self.teacher.scale, "1, since data.offset is of the world as it is stored")
+        has_no_depth = kind == "images" and self.data.depth is None
+        if self.loss.depth.weight > 0 and (has_no_depth or self.teacher.depth_kind == "none"):
+            why = "teacher.kind is images" if has_no_depth else "teacher.depth_kind is none"
             raise problem(
                 "loss.depth.weight", self.loss.depth.weight, f"0, since {why}: there is no depth to learn from"
             )

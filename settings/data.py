@@ -40,16 +40,21 @@ class DataConfig(Section):
 
     transforms: AssetPath | None = Field(
         None,
-        description="the dataset, under the assets root: a `transforms_*.json`, a folder with a COLMAP model, or the "
-        "folder that graphdeco trained a model into",
+        description="the dataset, under the assets root: a `transforms_*.json`, a folder with a COLMAP model, the "
+        "folder that graphdeco trained a model into, or a file of MatrixCity or a folder over its blocks",
     )
-    format: Literal["auto", "transforms", "colmap", "graphdeco"] = Field(
+    format: Literal["auto", "transforms", "colmap", "graphdeco", "matrixcity"] = Field(
         "auto", description="what `transforms` is; auto: by what is there, which is said"
     )
     images: AssetPath | None = Field(
         None,
         description="for colmap, graphdeco: the folder of the pictures; null: `images`, else the largest `images_N`, "
         "beside the model",
+    )
+    depth: AssetPath | None = Field(
+        None,
+        description="for images of MatrixCity: the folder of its depth, laid out as that of the pictures, whose "
+        "OpenEXR files (z in centimetres) `loss.depth` then learns from; null: none",
     )
     train_transforms: AssetPath | None = Field(
         None,

@@ -36,6 +36,9 @@ EmptyDepth = Annotated[
 ]
 
 
+NEAR = 0.2
+"""The near plane of graphdeco's program, world units."""
+
 Elevation = Annotated[float, Field(ge=-85, le=85)]
 Lots = Annotated[int, Field(ge=1, le=1000)]
 
@@ -125,6 +128,19 @@ class TeacherConfig(Section):
         description="3D Gaussians (.ply, .npz, .spz, .splat or .sog), under the assets root; gaussians: the teacher; "
         "views: the first occupancy",
     )
+    scale: float = Field(
+        1.0,
+        gt=0,
+        le=1e6,
+        description="the Gaussians of `ply` are made so many times as large about the origin; 100 for those trained on "
+        "MatrixCity's `pose/` files",
+    )
+    near: float | None = Field(
+        None,
+        gt=0,
+        description="Gaussians of `ply` closer than this along the view axis are not drawn, world units; null: 0.2, as "
+        "graphdeco's program does, times `scale`",
+    )
     rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
         "auto",
         description="what renders the Gaussians; gsplat: CUDA, an optional package compiled on first use; auto: gsplat "
@@ -177,6 +193,11 @@ class TeacherConfig(Section):
         description="draw only what lies in data.box: of each Gaussian its share along a pixel's ray, by the CPU's "
         "rasteriser. For a block of a larger scene (docs/scaling.md); for gaussians",
     )
+
+    @property
+    def near_plane(self) -> float:
+        """World units."""
+        return NEAR * self.scale if self.near is None else self.near
 
     @property
     def background_rgb(self) -> tuple[float, float, float]:

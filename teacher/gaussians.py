@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,10 @@ class Gaussians:
     def __getitem__(self, index: Tensor | slice) -> Gaussians:
         """Those Gaussians, in that order: by a (N,) bool mask, indices or a slice."""
         return Gaussians(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def scaled(self, factor: float) -> Gaussians:
+        """The same in a world that is so many times as large about its origin."""
+        return replace(self, means=self.means * factor, log_scales=self.log_scales + math.log(factor))
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that tell these Gaussians from others, whatever file they are from."""

@@ -21,6 +21,7 @@ from kernels.ray_weights import RayWeights, ray_weights
 from kernels.sight import sight
 from scene.cameras import Cameras
 from scene.rays import SceneBox
+from settings.teacher import NEAR
 from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
@@ -43,11 +44,14 @@ class Drawing:
         fitted_width: of the pictures that the Gaussians were fitted to, pixels; None: not known, so that every picture
             is widened by 0.3 of its own px^2.
         supersample: draw at this multiple of a view's width instead.
+        near: Gaussians closer than this along the view axis are left out, world units; a scene much smaller than one
+            unit wants less.
         clip: draw only what lies in this box, see ``kernels.clipped_gaussians``, on the CPU; None: all.
     """
 
     fitted_width: int | None = None
     supersample: int | None = None
+    near: float = NEAR
     clip: SceneBox | None = None
 
     @property
@@ -91,8 +95,7 @@ class Rasterizer:
         implementation: ``"auto"``: gsplat on a CUDA device on which it runs, else as ``"cpu"``; ``"gsplat"``;
             ``"cpu"``: the fastest of the kernel ``rasterize`` on the CPU, whatever the device; ``"numba"`` or
             ``"torch"``: that one.
-        near: Gaussians closer than this along the view axis are left out, world units. 0.2 is graphdeco's; a scene
-            much smaller than one unit wants less.
+        near: instead of the drawing's.
         threads: CPU threads; None is all. The images do not depend on it.
         device: where the program computes; None is the CPU.
         drawing: how much Gaussians are widened; whoever averages also asks it for the size to draw at.
@@ -106,7 +109,7 @@ class Rasterizer:
         gaussians: Gaussians,
         implementation: str = "auto",
         *,
-        near: float = 0.2,
+        near: float | None = None,
         threads: int | None = None,
         device: torch.device | str | None = None,
         drawing: Drawing | None = None,
@@ -120,7 +123,7 @@ class Rasterizer:
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
         self._half_axes = gaussians.half_axes()
-        self._near, self._threads = near, threads
+        self._near, self._threads = self.drawing.near if near is None else near, threads
 
     def redrawn(self, drawing: Drawing) -> Rasterizer:
         """The same Gaussians drawn another way."""

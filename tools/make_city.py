@@ -84,7 +84,8 @@ def make_city(chosen: argparse.Namespace) -> str:
     ply, json = chosen.output / "city.ply", chosen.output / "transforms.json"
     count = write_ply_parts(ply, parts)
     write_transforms(json, cameras, names, tests)
-    lower, upper = ([round(value, 2) for value in corner] for corner in (city.box.lower, city.box.upper))
+    box = city.box
+    lower, upper = ([round(value, 2) for value in corner] for corner in (box.lower, box.upper))
     return f"{ply}: {count:,} Gaussians, box {lower} to {upper}\n{json}: {len(names)} frames, {sum(tests)} held out"
 
 

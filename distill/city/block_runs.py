@@ -72,7 +72,7 @@ def run_blocks(config: Config, manifest: Manifest) -> tuple[Manifest, int]:
             manifest.folder, manifest.with_block(job.name, status=state.phase.value, students=students)
         )
 
-    states = run(jobs, config.city.executor, record) if jobs else {}
+    states = run(jobs, config.city.executor, manifest.folder, record) if jobs else {}
     return manifest, _status(states)
 
 

@@ -100,6 +100,7 @@ def block_settings(config: Config, block: Block, part: float, fitted_width: int 
     data = {"transforms": _cameras_of(block.name), "format": "transforms", "applied_transform": "keep", **without}
     data |= {"box": corners, "holdout_every": max(2, config.data.holdout_every), "ground_truth": False}
     teacher = {"kind": "gaussians", "ply": _gaussians_of(block.name), "outputs": None, "clip": True}
+    teacher |= {"scale": 1.0, "near": config.teacher.near_plane}  # the block's Gaussians are in the city's units
     settings = {"base": f"../../{CITY_YAML}", "run": block.name, "data": data}
     settings |= {"teacher": teacher | {"fitted_width": fitted_width}, "far_field": {"kind": "none"}}
     if block.holdout_cameras == 0:
@@ -114,8 +115,9 @@ def block_settings(config: Config, block: Block, part: float, fitted_width: int 
 
 def _rows_of(source: Source, folder: Path) -> PlyRows:
     """The teacher's Gaussians, mapped; of a kind or file of another format written as a PLY first."""
-    path = source.config.teacher.ply
-    if path is not None and any(asset.field == "teacher.ply" for asset in source.assets()) and is_plain_ply(path):
+    path, as_stored = source.config.teacher.ply, source.config.teacher.scale == 1
+    named = path is not None and any(asset.field == "teacher.ply" for asset in source.assets())
+    if named and as_stored and is_plain_ply(path):
         return PlyRows(path, source.config.data.offset)
     folder.mkdir(parents=True, exist_ok=True)
     write_ply(folder / "gaussians.ply", source.gaussians())

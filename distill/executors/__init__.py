@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from distill.executors.job import Job, JobState, Ledger
 from distill.executors.local import run_local
+from distill.executors.progress import ProgressView
+from distill.executors.ray import run_ray
+from distill.executors.slurm import run_slurm
 from settings.executors import ExecutorConfig
 
-EXECUTORS: dict[str, Callable[[Sequence[Job], ExecutorConfig, Ledger], None]] = {"local": run_local}
+EXECUTORS: dict[str, Callable[[Sequence[Job], ExecutorConfig, Path, Ledger], None]] = {
+    "local": run_local,
+    "slurm": run_slurm,
+    "ray": run_ray,
+}
 
 
 def run(
     jobs: Sequence[Job],
     settings: ExecutorConfig,
+    folder: Path,
     on_state: Callable[[Job, JobState], None] = lambda job, state: None,
 ) -> Mapping[str, JobState]:
     """Runs jobs to their ends, and shows on stderr how far they are; returns their states by name.
@@ -22,6 +31,7 @@ def run(
 
     Args:
         jobs: their names are different.
+        folder: of all of them, the same when some are run again later; what Slurm has been given is noted there.
         on_state: called, in this thread, when a job's state has changed.
 
     Raises:
@@ -30,6 +40,15 @@ def run(
         InputError: the executor that the settings ask for is not to be had.
         OSError: a folder or a log cannot be used.
     """
-    ledger = Ledger(jobs, on_state)
-    EXECUTORS[settings.kind](jobs, settings, ledger)
+    view = ProgressView(jobs)
+
+    def tell(job: Job, state: JobState) -> None:
+        view.changed(job, state)
+        on_state(job, state)
+
+    ledger = Ledger(jobs, tell, view.refresh)
+    try:
+        EXECUTORS[settings.kind](jobs, settings, folder, ledger)
+    finally:
+        view.clear()
     return ledger.states

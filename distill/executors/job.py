@@ -65,17 +65,18 @@ class JobState:
         return replace(self, phase=Phase.RUNNING, attempts=self.attempts + 1)
 
     def ended(self, status: int, reason: str, again: bool) -> JobState:
-        """Of the job when an attempt has ended.
+        """Of the job when an attempt has ended, which may have been too short to be seen running.
 
         Args:
             status: exit status, 128 and the signal's number where one ended it.
             reason: why, where it is not 0.
             again: whether it may be run again; only after a signal it is.
         """
+        state = self if self.phase is Phase.RUNNING else self.started()
         if status == ExitCode.DONE:
-            return replace(self, phase=Phase.DONE, status=status, reason="")
+            return replace(state, phase=Phase.DONE, status=status, reason="")
         phase = Phase.WAITING if again and died(status) else Phase.FAILED
-        return replace(self, phase=phase, status=status, reason=reason)
+        return replace(state, phase=phase, status=status, reason=reason)
 
 
 class Ledger:

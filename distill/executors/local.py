@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -21,7 +22,7 @@ from settings.executors import ExecutorConfig
 _POLL = 0.1  # s
 
 
-def run_local(jobs: Sequence[Job], settings: ExecutorConfig, ledger: Ledger) -> None:
+def run_local(jobs: Sequence[Job], settings: ExecutorConfig, _: Path, ledger: Ledger) -> None:
     """Runs jobs to their ends, at most ``settings.workers`` at a time.
 
     A signal that asks this process to stop is passed on to the jobs, once, and their ends are waited for; the third

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+_POLL = 0.2  # s
 _TIED = str(Path(__file__).with_name("tied.py"))
 
 
@@ -40,6 +44,22 @@ def start(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             env={**os.environ, **variables}, start_new_session=True,
         )  # fmt: skip
+
+
+def run_to_end(command: Sequence[str], folder: str, log: str, variables: Mapping[str, str]) -> int:
+    """Runs a command, which SIGKILL ends should this process die; its exit status.
+
+    The log is told where and when it began. ``KeyboardInterrupt`` is passed on as a signal, and its end waited for.
+    """
+    process = start(command, folder, log, variables, signal.SIGKILL)
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(f"on {platform.node()}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    while process.poll() is None:
+        try:
+            time.sleep(_POLL)  # Ray's interrupt ends no wait of the system
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+    return exit_status(process.returncode)
 
 
 def exit_status(returncode: int) -> int:

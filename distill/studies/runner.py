@@ -195,7 +195,7 @@ def _execute(command: list[str], log: Path) -> tuple[int, str]:
     start, job = echo.position, Job(log.parent.name, command, Path.cwd(), log)
     ledger = Ledger([job], refresh=echo)
     try:
-        run_local([job], ExecutorConfig(workers=1, retries=0), ledger)
+        run_local([job], ExecutorConfig(workers=1, retries=0), log.parent, ledger)
     finally:
         echo()
     return ledger[job].status, printed(log, start)

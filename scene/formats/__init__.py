@@ -10,12 +10,13 @@ from pathlib import Path
 from scene.formats.colmap import Colmap
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.graphdeco import Graphdeco
+from scene.formats.matrixcity import MatrixCity
 from scene.formats.transforms_json import TransformsJson
 from scene.frames import Frames, Size
 from settings.data import DataConfig
 from settings.errors import InputError
 
-FORMATS: tuple[DatasetFormat, ...] = (Graphdeco(), Colmap(), TransformsJson())
+FORMATS: tuple[DatasetFormat, ...] = (Graphdeco(), Colmap(), MatrixCity(), TransformsJson())
 """In the order in which they are asked whether a dataset is theirs."""
 
 

@@ -39,7 +39,7 @@ _OTHER_FILES = (
     (
         {"frames", "rot_mat"},
         "MatrixCity's raw export (rot_mat in place of transform_matrix and file_path)",
-        "Convert it: transform_matrix is rot_mat with its rotation times 100, file_path the image of frame_index.",
+        "Set data.format: auto or matrixcity.",
     ),
     (
         {"transform", "scale"},

@@ -26,8 +26,17 @@ def read_poses(path: Path, entries: Sequence[dict[str, Any]]) -> Tensor:
     Raises:
         InputError: a pose is missing, not finite in float32, or not rigid.
     """
-    poses = torch.stack([_matrix(path, index, entry) for index, entry in enumerate(entries)])
-    return rigid_poses(path, poses, [_field(index, entry) for index, entry in enumerate(entries)])
+    fields = [_field(index, entry) for index, entry in enumerate(entries)]
+    return rigid_poses(path, pose_matrices(path, entries), fields)
+
+
+def pose_matrices(path: Path, entries: Sequence[dict[str, Any]]) -> Tensor:
+    """(N, 4, 4) float64 ``transform_matrix`` of the frames, rigid or not; 3 x 4 numbers have the last row 0 0 0 1.
+
+    Raises:
+        InputError: one is missing, or of another shape.
+    """
+    return torch.stack([_matrix(path, index, entry) for index, entry in enumerate(entries)])
 
 
 def rigid_poses(path: Path, poses: Tensor, fields: Sequence[str]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 
 from scene.rays import SceneBox
 from teacher.bricks.city_lots import LOT, PAVEMENT, ROAD, STOREY, Lot, build_lot, lot_rng
-from teacher.bricks.solids import Box, Samples, join, select
+from teacher.bricks.solids import Box, Cylinder, Samples, join, select
 from teacher.bricks.surfaces import SUN, diffuse_color, flat_gaussians, sky_reflection, visible_samples
 from teacher.gaussians import Gaussians
 
@@ -23,15 +23,10 @@ _OPACITY = 0.95
 _GROUND = 3.0  # thickness of what is sampled of it, metres
 _MARGIN = 1.0  # of the scene box, metres
 _NEIGHBOURS = 2  # lots that the longest shadow reaches
-_LEAST_CASTER = 6.0  # metres: what is lower casts no shadow on other lots
+_LEAST_CASTER = 9.0  # metres: the shadow of what is no higher ends on its own lot
 _WINDOW = (0.07, 0.1, 0.14)  # linear reflectance
-_ASPHALT, _PAVED, _YARD, _GRASS, _LINE = (
-    (0.1, 0.1, 0.11),
-    (0.42, 0.41, 0.39),
-    (0.28, 0.27, 0.25),
-    (0.16, 0.3, 0.08),
-    0.7,
-)
+_ASPHALT, _PAVED, _LINE = (0.1, 0.1, 0.11), (0.42, 0.41, 0.39), 0.7
+_YARD, _GRASS = (0.28, 0.27, 0.25), (0.16, 0.3, 0.08)
 
 
 @dataclass(frozen=True)
@@ -143,7 +138,7 @@ def _lit(surface: Samples, boxes: np.ndarray) -> np.ndarray:
     return lit
 
 
-def _windows(solid: object, surface: Samples, spacing: float) -> np.ndarray:
+def _windows(solid: Box | Cylinder, surface: Samples, spacing: float) -> np.ndarray:
     """(M,) share of glass in what each sample of a building stands for, by its height and its place along the wall."""
     points, normals = surface.points, surface.normals
     if isinstance(solid, Box):

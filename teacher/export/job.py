@@ -72,11 +72,13 @@ def export(config: Config, options: ExportOptions) -> None:
         raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply.")
     cameras = {name: getattr(options, name) for name in ("split", "path", "orbit", "frames", "resolution")}
     views = views_to_export(config, gaussians, **cameras)
+    drawing = source.drawing(gaussians)
     format = ExportFormat(
+        near=drawing.near,
         depth_kind=_depth_kind(config, options.depth_kind),
         background=None if options.rgba else config.teacher.background_rgb,
     )
-    drawn = {"near": format.near, "device": device, "drawing": source.drawing(gaussians)}
+    drawn = {"device": device, "drawing": drawing}
     whole = rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, **drawn)
     limits, report = PruneLimits(options.prune_opacity, options.prune_contribution), None
     if limits != PruneLimits(None, None):

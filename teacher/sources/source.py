@@ -160,6 +160,8 @@ class Source(ABC):
     def _files_of(self, asset: Asset) -> list[Path]:
         """The file itself; those with a dataset's cameras; of a folder of a teacher's outputs those trained on."""
         path = asset.path
+        if asset.field == "data.depth":
+            return sorted(path.rglob("*.exr"))
         if asset.field.startswith("data."):
             return camera_files(path, self.config.data)
         if path.is_file():
@@ -200,17 +202,18 @@ class Source(ABC):
         Raises:
             InputError: their file is missing or damaged.
         """
-        return (
-            None
-            if self.config.teacher.ply is None
-            else read_gaussians(self.config.teacher.ply, self.config.data.offset)
-        )
+        ply, scale = self.config.teacher.ply, self.config.teacher.scale
+        if ply is None:
+            return None
+        gaussians = read_gaussians(ply, self.config.data.offset)
+        return gaussians if scale == 1 else gaussians.scaled(scale)
 
     def drawing(self, gaussians: Gaussians) -> Drawing:
         """At which size the Gaussians are drawn, found out once: see ``find_drawing``; and in which box."""
         if self._drawing is None:
             found = find_drawing(self.config, gaussians)
-            self._drawing = replace(found, clip=self.box(gaussians, None)[0] if self.config.teacher.clip else None)
+            clip = self.box(gaussians, None)[0] if self.config.teacher.clip else None
+            self._drawing = replace(found, near=self.config.teacher.near_plane, clip=clip)
         return self._drawing
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:

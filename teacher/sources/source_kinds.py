@@ -11,14 +11,14 @@ from scene.formats import load_frames, split_beside
 from scene.formats.colmap_model import ColmapPoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
-from scene.frames import Frames, Size, shared_canvas
+from scene.frames import Frames, Size, chosen_frames, refuse_leaks, shared_canvas
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
 from teacher.sources.drawn_views import named_orbit, rasterized, working_frames
 from teacher.sources.orbit import Orbit, orbit_of_gaussians
-from teacher.sources.source import Asset, Source
+from teacher.sources.source import Asset, Source, asset
 from teacher.sources.sparse_points import box_of_points, read_sparse_points
 from teacher.views.joined_views import join_views
 from teacher.views.output_folder import OutputFiles, find_outputs
@@ -120,7 +120,8 @@ class DatasetImages(Source):
     draws = False
 
     def assets(self) -> list[Asset]:
-        return self.dataset_assets()
+        depth = asset("data.depth", self.config.data.depth, Path.is_dir, "a folder of OpenEXR files")
+        return [*self.dataset_assets(), depth]
 
     def trained_images(self) -> list[Path]:
         data = self.config.data
@@ -128,7 +129,7 @@ class DatasetImages(Source):
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         data, background = self.config.data, self.config.teacher.background_rgb
-        options = {"width": data.resolution, "background": background, "data": data}
+        options = {"width": data.resolution, "background": background, "data": data, "box": box}
 
         def images(json: Path, frames: str | None, every: int, canvas: Size | None = None) -> TeacherViews:
             return views_from_images(json, holdout_every=every, frames=frames, canvas=canvas, **options)
@@ -194,8 +195,10 @@ def _of_splits(source: Source, views_of: Callable[..., TeacherViews]) -> Teacher
     data, poses = source.config.data, source.training_poses()
     if poses is None:
         return views_of(data.transforms, data.frames, data.holdout_every)
-    canvas = shared_canvas([load_frames(json, data=data).cameras for json in (poses, data.transforms)], data.resolution)
     trained, measured = (poses, data.train_frames, 0), (data.transforms, data.frames, 1)
+    cameras = [chosen_frames(part, load_frames(json, data=data)).cameras for json, part, _ in (trained, measured)]
+    refuse_leaks(poses, *cameras)
+    canvas = shared_canvas(cameras, data.resolution)
     return join_views(views_of(*trained, canvas), views_of(*measured, canvas), poses)
 
 

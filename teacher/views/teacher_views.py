@@ -16,8 +16,9 @@ from machine.telemetry import GIB
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels, read_picture
 from scene.formats import load_frames
+from scene.formats.matrixcity_depth import distance_reader
 from scene.frames import Frames, chosen_frames, held_out, holdout_mask, working_size
-from scene.images import resize_area, to_uint8
+from scene.images import resize_area, resize_known, to_uint8
 from scene.rays import SceneBox
 from settings.data import DataConfig
 from teacher.depth import DepthKind
@@ -186,6 +187,7 @@ def views_from_images(
     frames: str | None = None,
     data: DataConfig | None = None,
     canvas: Size | None = None,
+    box: SceneBox | None = None,
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
 
@@ -193,7 +195,8 @@ def views_from_images(
         canvas: see ``Frames.on_canvas``.
 
     Raises:
-        InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse.
+        InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse; a file of
+            ``data.depth`` is missing or does not fit.
     """
     dataset = chosen_frames(frames, load_frames(transforms, data=data).on_canvas(canvas))
     missing = "Put it back, name the pictures' folder with data.images, or take the frame out of the dataset."
@@ -201,12 +204,14 @@ def views_from_images(
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = shared_alpha(paths)
+    has_depth = data is not None and data.depth is not None
+    distance = distance_reader(data.depth, dataset, box) if has_depth else lambda i: None
 
     def read(i: int) -> np.ndarray:
         return check_picture(paths[i], read_picture(dataset, i), native, has_alpha)
 
     def view(i: int) -> View:
-        return _shrunk(read(i), size, background)
+        return _shrunk(read(i), size, background, distance=distance(i))
 
     common = {"cameras": dataset.cameras.resized(*size), "names": dataset.names}
     common |= {"background": None if has_alpha else background, "holdout": held_out(dataset, holdout_every)}
@@ -216,12 +221,13 @@ def views_from_images(
         silhouettes = has_alpha or has_silhouettes(store.planes()["rgb"], background, dataset.source)
         if not silhouettes:
             covered = torch.full((1, 1), 255, dtype=torch.uint8).expand(size[1], size[0])
-            store = _picture_store(lambda i: _photograph(read(i), covered), dataset, size, budget)
+            store = _picture_store(lambda i: _photograph(read(i), covered, distance(i)), dataset, size, budget)
         fields = store.planes()
         if not silhouettes:
             fields["coverage"] = covered.expand(len(paths), -1, -1)
         return TeacherViews(**common, **fields, silhouettes=silhouettes, store=store)
-    check_pictures_fit(size, len(paths), _IMAGE_BYTES, "data.resolution", more="or set data.memory_gib")
+    needed = _IMAGE_BYTES + (4 if has_depth else 0)
+    check_pictures_fit(size, len(paths), needed, "data.resolution", more="or set data.memory_gib")
     fields = collect_views(parallel_map(view, len(paths)), len(paths))
     silhouettes = has_alpha or has_silhouettes(fields["rgb"], background, dataset.source)
     if not silhouettes:
@@ -287,10 +293,11 @@ def _with_counted(fields: dict[str, Tensor | None], dataset: Frames, size: Size)
     return {**fields, "coverage": torch.where(counted, fields["coverage"], 255), "counted": counted}
 
 
-def _photograph(picture: np.ndarray, covered: Tensor) -> View:
-    """A picture of a world that fills it."""
+def _photograph(picture: np.ndarray, covered: Tensor, distance: np.ndarray | None) -> View:
+    """A picture of a world that fills it, and the distance at its native size, where there is one."""
     size = covered.shape[1], covered.shape[0]
-    return View(torch.from_numpy(shrink_rgba(picture, size)[..., :3].copy()), None, covered, None)
+    shrunk = None if distance is None else torch.from_numpy(resize_known(distance, *size))
+    return View(torch.from_numpy(shrink_rgba(picture, size)[..., :3].copy()), None, covered, shrunk)
 
 
 def _picture_store(view: Callable[[int], View], dataset: Frames, size: Size, budget: int) -> PictureStore:
@@ -339,9 +346,7 @@ def _shrunk(
             covered = (np.abs(picture - 255 * np.array(background, np.float32)) > 1.5).any(-1)
         coverage = to_uint8(resize_area(covered.astype(np.float32), *size))
     if distance is not None:
-        known = resize_area((distance > 0).astype(np.float32), *size)
-        mean = resize_area(distance, *size) / np.maximum(known, 0.1)
-        distance = np.where(known > 0.5 - 1e-4, mean, np.float32(0))
+        distance = resize_known(distance, *size)
     rgb, known_alpha, covered, distance = (
         None if plane is None else torch.from_numpy(plane) for plane in (rgb, alpha, coverage, distance)
     )

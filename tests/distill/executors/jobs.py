@@ -12,7 +12,7 @@ from distill.executors.job import Job
 # Counts into a file, by whole files; a signal lets it finish the step.
 SCRIPT = """
 import os, signal, sys, time
-path, steps, killed_at, pause = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+path, steps, killed_at, victim, pause = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], float(sys.argv[5])
 asked = []
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: asked.append(number))
@@ -24,7 +24,8 @@ for step in range(begun, steps):
         print("saved", flush=True)
         sys.exit(128 + asked[0])
     if step == killed_at and begun < killed_at:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(eval(victim), signal.SIGKILL)
+        time.sleep(60)
     done.append(str(step))
     with open(path + ".part", "w") as file:
         file.write(" ".join(done))
@@ -33,9 +34,11 @@ for step in range(begun, steps):
 """
 
 
-def counting(folder: Path, name: str, killed_at: int = -1, pause: float = 0.0, steps: int = 10) -> Job:
-    """A job that counts into ``<name>.txt``; at a step, if it began before it, SIGKILL ends it."""
-    command = [sys.executable, "-S", "-c", SCRIPT, f"{name}.txt", str(steps), str(killed_at), str(pause)]
+def counting(
+    folder: Path, name: str, killed_at: int = -1, pause: float = 0.0, steps: int = 10, victim: str = "os.getpid()"
+) -> Job:
+    """A job that counts into ``<name>.txt``; at a step, if it began before it, a process dies by SIGKILL: itself."""
+    command = [sys.executable, "-S", "-c", SCRIPT, f"{name}.txt", str(steps), str(killed_at), victim, str(pause)]
     return Job(name, command, folder, folder / f"{name}.log")
 
 

@@ -24,13 +24,13 @@ TWO = ExecutorConfig(workers=2, retries=2)
 
 def one(folder: Path, script: str, settings: ExecutorConfig = TWO) -> JobState:
     job = Job("one", [sys.executable, "-c", script], folder, folder / "logs/one.log")
-    return executors.run([job], settings)["one"]
+    return executors.run([job], settings, folder)["one"]
 
 
 def test_a_killed_job_goes_on_where_it_was_and_the_others_are_not_disturbed(tmp_path) -> None:
     jobs = [counting(tmp_path, "a", killed_at=5), counting(tmp_path, "b"), counting(tmp_path, "c")]
     told: list[tuple[str, Phase]] = []
-    states = executors.run(jobs, TWO, lambda job, state: told.append((job.name, state.phase)))
+    states = executors.run(jobs, TWO, tmp_path, lambda job, state: told.append((job.name, state.phase)))
     assert [state.phase for state in states.values()] == [Phase.DONE] * 3
     assert [state.attempts for state in states.values()] == [2, 1, 1]
     assert {(tmp_path / f"{name}.txt").read_text() for name in "abc"} == {"0 1 2 3 4 5 6 7 8 9"}
@@ -55,7 +55,7 @@ def test_only_what_a_signal_ended_is_tried_again_and_not_for_ever(tmp_path, scri
 
 
 def test_a_command_that_is_not_there_is_named(tmp_path) -> None:
-    state = executors.run([Job("one", ["no such"], tmp_path, tmp_path / "log")], TWO)["one"]
+    state = executors.run([Job("one", ["no such"], tmp_path, tmp_path / "log")], TWO, tmp_path)["one"]
     assert (state.phase, state.attempts, state.reason) == (Phase.FAILED, 1, "no such: No such file or directory")
 
 
@@ -64,7 +64,7 @@ def test_jobs_share_the_cores_and_the_gpus(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     show = "import os; print(*[os.environ[name] for name in ('NUMBA_NUM_THREADS', 'CUDA_VISIBLE_DEVICES')])"
     jobs = [Job(name, [sys.executable, "-c", show], tmp_path, tmp_path / name) for name in "ab"]
-    executors.run(jobs, ExecutorConfig())
+    executors.run(jobs, ExecutorConfig(), tmp_path)
     assert sorted(job.log.read_text() for job in jobs) == ["3 4\n", "3 7\n"]
 
 
@@ -79,7 +79,7 @@ def test_a_signal_is_passed_on_and_the_jobs_ends_are_waited_for(tmp_path) -> Non
     states: dict[str, JobState] = {}
     threading.Thread(target=interrupt).start()
     with pytest.raises(Stopped) as stopped:
-        executors.run(jobs, TWO, lambda job, state: states.update({job.name: state}))
+        executors.run(jobs, TWO, tmp_path, lambda job, state: states.update({job.name: state}))
     assert stopped.value.status == 130 and signal.getsignal(signal.SIGINT) is before
     assert {name: (state.phase, state.status) for name, state in states.items()} == {
         "a": (Phase.WAITING, 130),

@@ -84,6 +84,35 @@ def test_gaussians_that_were_moved_already_are_not_moved_again(toy, far) -> None
     assert np.array_equal(local.gaussians.means, teacher_of(toy).gaussians.means)
 
 
+def test_a_teacher_in_larger_units_is_brought_to_the_cameras_world_with_its_near_plane(toy, tmp_path) -> None:
+    content = json.loads((toy.parent / "data/transforms.json").read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 100
+    path = tmp_path / "metres.json"
+    path.write_text(json.dumps(content))
+    given = "teacher.kind=gaussians", "data.ground_truth=false", "data.frames=':3'", "data.far=1000"
+    teacher = teacher_of(toy, *given, "teacher.scale=100", f"data.transforms={path}")
+    own = teacher_of(toy, *given)
+    assert teacher.drawing.near == 20 and own.drawing.near == 0.2
+    assert load_config(toy, ["teacher.scale=100", "teacher.near=0.5"], toy.parent).teacher.near_plane == 0.5
+    torch.testing.assert_close(teacher.gaussians.means, 100 * own.gaussians.means)
+    assert (teacher.views.rgb.int() - own.views.rgb.int()).abs().max() <= 1
+    torch.testing.assert_close(teacher.views.distance, 100 * own.views.distance, rtol=1e-4, atol=1e-2)
+    for more, message in (("teacher.ply=null", "teacher.ply is null"), ("data.offset=[9, 0, 0]", "data.offset is")):
+        with pytest.raises(InputError, match=f"teacher.scale: found 100.0, expected 1, since {message}"):
+            teacher_of(toy, "teacher.scale=100", more)
+
+
+def test_frames_to_measure_on_are_not_trained_on(toy, tmp_path) -> None:
+    content = json.loads((toy.parent / "data/transforms.json").read_text())
+    content["frames"] = content["frames"][3:5]
+    path = tmp_path / "leak.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"2 of {FRAMES} test frames .*test frame 3 is training frame 0"):
+        teacher_of(toy, "teacher.kind=gaussians", f"data.train_transforms={path}")
+
+
 @pytest.mark.parametrize("kind", ["gaussians", "images"])
 def test_splits_of_different_shapes_share_a_canvas(toy, tmp_path, kind) -> None:
     path = write_toy_scene(tmp_path)
@@ -126,7 +155,7 @@ def test_live_poses_are_never_those_that_are_measured(toy) -> None:
     assert (torch.cdist(centers, teacher.poses.cameras.centers).amin(dim=1) == 0).float().mean() > 0.2
 
 
-@pytest.mark.parametrize("kind", ["bricks", "room"])
+@pytest.mark.parametrize("kind", ["bricks", "room", "city"])
 def test_the_built_in_scenes_keep_their_held_out_frames_from_a_live_teacher(kind, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = tmp_path / "bricks.yaml"
