@@ -41,6 +41,7 @@ from machine.weights_files import read_weights, restoring, write_weights
 from scene.rays import Rays, SceneBox, intersect_box
 from settings.config import Config
 from settings.errors import InputError, TrainingDiverged
+from students.base import Student
 from teacher.sources import load_teacher
 
 STATE = "joint_state.pth"
@@ -103,9 +104,11 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
     tuning.run(show_progress)
     for block, state, model in zip(blocks, states, models, strict=True):
         file = Path(block.run).with_name(f"joint_{state['step']:06d}.pth")
-        manifest.path(file).parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(manifest.path(file), {**state, "student": student_state(model.student)})
-        size = manifest.path(file).stat().st_size
+        path = manifest.path(file)
+        if not _holds(path, model.student):  # what was made of it stays newer than it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(path, {**state, "student": student_state(model.student)})
+        size = path.stat().st_size
         tuned = StudentFile(file=file.as_posix(), cell_size=block.students[0].cell_size, bytes=size)
         manifest = manifest.with_block(block.name, students=(tuned, *block.students[1:]))
     return manifest
@@ -246,6 +249,16 @@ def _trainable(manifest: Manifest, block: Block) -> Path:
         found = f"{kind} alone"
         raise InputError(path, f"{block.name}.students", found, "a checkpoint to train on", "Keep the run's folder.")
     return path
+
+
+def _holds(path: Path, student: Student) -> bool:
+    """Whether a file is a whole checkpoint of these very weights."""
+    try:
+        stored = load_checkpoint(path, "cpu")["student"]["weights"]
+    except InputError:
+        return False
+    own = student.state_dict()
+    return stored.keys() == own.keys() and all(torch.equal(stored[name], own[name].cpu()) for name in own)
 
 
 def _weights(model: Model) -> Tensor:

@@ -83,8 +83,11 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
         fine_tune(manifest, config, OPTIONS, show_progress=False)
     again = fine_tune(manifest, config, OPTIONS, show_progress=False)
     assert steps == [0, 1, 2, 3, 2, 3, 4]
+    path = again.path(again.blocks[0].students[0].file)
+    written = path.stat().st_mtime_ns
     fine_tune(again, config, OPTIONS, show_progress=False)  # from what the tuned ones were made of: nothing is left
     assert len(steps) == 7
+    assert path.stat().st_mtime_ns == written
     assert all(torch.equal(mine, before) for mine, before in zip(weights(again), undisturbed, strict=True))
 
 
