@@ -137,7 +137,7 @@ def _connect(ray: Any, settings: ExecutorConfig) -> None:
     try:
         if place is not None:  # Ray itself would try for minutes
             socket.create_connection((place[1], int(place[2])), timeout=_PATIENCE).close()
-        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
+        ray.init(address=address, include_dashboard=False, log_to_driver=False)
     except Exception as error:  # some of Ray's are of no class of their own
         found = f"{address or 'null'} ({' '.join(str(error).split()) or type(error).__name__})"
         raise InputError("executor.ray", "address", found, "the address of a Ray cluster that answers") from error
