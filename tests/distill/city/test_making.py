@@ -95,7 +95,8 @@ def test_the_manifest_says_how_far_the_runs_are(made, monkeypatch):
     config, manifest = made
     seen = []
 
-    def run(jobs, settings, on_state):
+    def run(jobs, settings, folder, on_state):
+        assert folder == manifest.folder
         for job in jobs:
             assert job.command[2:4] == ["--config", str(manifest.folder / f"blocks/{job.name}/config.yaml")]
             on_state(job, JobState(Phase.RUNNING, 1))
