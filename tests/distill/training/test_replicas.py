@@ -93,7 +93,7 @@ def test_two_processes_train_evaluate_stop_and_are_gone_on_with_as_one(tmp_path,
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     losses, alike, rows, stopped_by = train_together(path)
-    assert answers.get(timeout=60) == stopped_by == signal.SIGTERM
+    assert answers.get(timeout=300) == stopped_by == signal.SIGTERM
     other.join()
     assert losses == pytest.approx(expected, abs=1e-6)
     assert alike
