@@ -19,7 +19,7 @@ from kernels.threads import FAST, INNER
 TILE = 8  # pixels along a side
 _MOST = 4  # of one ray: those beyond the sample that ends it are for nothing
 GRAIN = 16  # tiles in one task
-# What a sample of less weight adds to a picture is left black: a thousand of them are less than a third of a grey level.
+# What a sample of less weight adds is left black: a thousand of them are less than a third of a grey level.
 _LEAST_WEIGHT = np.float32(1e-6)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
