@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
@@ -32,6 +32,9 @@ from scene.images import to_uint8, write_image
 from settings.errors import ExitCode, InputError
 from settings.loading import load_config
 from teacher.export.export_cameras import views_to_export
+
+if TYPE_CHECKING:
+    import numpy as np
 
 COLUMNS = ("frame", "seconds", "blocks", "coarse", "loads", "held_mib", "peak_mib")
 

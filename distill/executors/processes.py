@@ -51,6 +51,8 @@ def run_to_end(command: Sequence[str], folder: str, log: str, variables: Mapping
 
     The log is told where and when it began. ``KeyboardInterrupt`` is passed on as a signal, and its end waited for.
     """
+    # What a shell starts in the background ignores SIGINT, and so does what that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(command, folder, log, variables, signal.SIGKILL)
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"on {platform.node()}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
