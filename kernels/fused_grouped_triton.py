@@ -52,7 +52,7 @@ def _local(place, cell):
 @triton.jit(do_not_specialize=["width", "height", "limit", "grid_x", "grid_y", "grid_z"])
 def _render(
     origins, directions, near, far, basis, width, height, step, limit, termination,
-    lower_x, lower_y, lower_z, inverse_size, occupied, coarse, nx, ny, nz,
+    lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz,
     box, scale, grid_x, grid_y, grid_z, blend, least_density, density_parameters, color_parameters,
     out_rgb, out_alpha, out_distance,
     BLEND: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, DIRECTION: tl.constexpr,
@@ -60,7 +60,7 @@ def _render(
 ):  # fmt: skip
     kind: tl.constexpr = density_parameters.dtype.element_ty
     rays = origins, directions, near, far
-    grid = lower_x, lower_y, lower_z, inverse_size, occupied, coarse, nx, ny, nz
+    grid = lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz
     corner_x, corner_y, corner_z = tl.load(box), tl.load(box + 1), tl.load(box + 2)
     scale_x, scale_y, scale_z = tl.load(scale), tl.load(scale + 1), tl.load(scale + 2)
     axis = axis_of(DENSITY[1][0])[None, :]

@@ -43,14 +43,14 @@ def _encode(
 @triton.jit(do_not_specialize=["width", "height", "limit"])
 def _render(
     origins, directions, near, far, basis, width, height, step, limit, termination,
-    lower_x, lower_y, lower_z, inverse_size, occupied, coarse, nx, ny, nz,
+    lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz,
     box, table, offsets, resolutions, scales, hashes, density_weights, color_weights, out_rgb, out_alpha, out_distance,
     LEVELS: tl.constexpr, FEATURES: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr,
     DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     kind: tl.constexpr = density_weights.dtype.element_ty
     rays = origins, directions, near, far
-    grid = lower_x, lower_y, lower_z, inverse_size, occupied, coarse, nx, ny, nz
+    grid = lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz
     corner_x, corner_y, corner_z = tl.load(box), tl.load(box + 1), tl.load(box + 2)
     side = tl.maximum(tl.load(box + 3) - corner_x, tl.load(box + 4) - corner_y)
     side = tl.maximum(side, tl.load(box + 5) - corner_z)

@@ -26,7 +26,7 @@ TILE = tl.constexpr(16)  # edge of a program's square of pixels
 # does not hold up the others for longer.
 _TRIES = tl.constexpr(8)
 _REGISTERS = 168  # of a thread: a multiprocessor's 65,536 are shared by 12 warps
-_COARSE = tl.constexpr(4)  # fine cells per axis of a coarse one
+_COARSE = tl.constexpr(4)  # cells per axis of a block
 _FARTHEST = tl.constexpr(1e9)  # bins a ray can be sent ahead by
 
 
@@ -65,35 +65,39 @@ def places(walk, line, step):
 
 
 @triton.jit
-def _to_face(x, dx, cell, edge):
-    """Distance along the ray from grid coordinate x to the face by which it leaves a cell of this edge on one axis."""
-    face = tl.where(dx > 0, (cell + 1.0) * edge, cell * edge)
+def _to_face(x, dx, lower, upper):
+    """Distance along the ray from grid coordinate x to where it leaves what is between two coordinates of one axis."""
+    face = tl.where(dx > 0, upper, lower)
     return tl.where(dx == 0, float("inf"), (face - x) / tl.where(dx == 0, 1.0, dx))
+
+
+@triton.jit
+def _leave(x, dx, cell, block, away):
+    """As ``_to_face``, from the empty cell, or from the empty blocks around, of which ``away`` - 1 are on each side."""
+    lower = tl.where(away > 0, (block + 1 - away) * _COARSE, cell).to(tl.float32)
+    upper = tl.where(away > 0, (block + away) * _COARSE, cell + 1).to(tl.float32)
+    return _to_face(x, dx, lower, upper)
 
 
 @triton.jit
 def _look(walk, line, asked, grid, step):
     """Whether the asked slots' bins are occupied, and the next bin to look at where they are not."""
-    lower_x, lower_y, lower_z, inverse_size, occupied, coarse, nx, ny, nz = grid
+    lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz = grid
     t, x, y, z = places(walk, line, step)
     x, y, z = (x - lower_x) * inverse_size, (y - lower_y) * inverse_size, (z - lower_z) * inverse_size
     cx, cy, cz = tl.floor(x), tl.floor(y), tl.floor(z)
     inside = asked & (cx >= 0) & (cy >= 0) & (cz >= 0) & (cx < nx) & (cy < ny) & (cz < nz)
     ix, iy, iz = cx.to(tl.int32), cy.to(tl.int32), cz.to(tl.int32)
-    hit = tl.load(occupied + ((ix * ny + iy) * nz + iz), mask=inside, other=0) != 0
     jx, jy, jz = ix // _COARSE, iy // _COARSE, iz // _COARSE
     my, mz = (ny + _COARSE - 1) // _COARSE, (nz + _COARSE - 1) // _COARSE
-    wide = tl.load(coarse + ((jx * my + jy) * mz + jz), mask=inside & (hit == 0), other=1) == 0
-    edge = tl.where(wide, 4.0, 1.0)
+    # One load for what is far from everything; the cells are only asked in blocks that have some.
+    away = tl.load(empty_blocks + ((jx * my + jy) * mz + jz), mask=inside, other=1).to(tl.int32)
+    hit = tl.load(occupied + ((ix * ny + iy) * nz + iz), mask=inside & (away == 0), other=0) != 0
     dx, dy, dz = line[5] * inverse_size, line[6] * inverse_size, line[7] * inverse_size
     leave = tl.minimum(
-        _to_face(x, dx, tl.where(wide, jx.to(tl.float32), cx), edge),
-        tl.minimum(
-            _to_face(y, dy, tl.where(wide, jy.to(tl.float32), cy), edge),
-            _to_face(z, dz, tl.where(wide, jz.to(tl.float32), cz), edge),
-        ),
+        _leave(x, dx, ix, jx, away), tl.minimum(_leave(y, dy, iy, jy, away), _leave(z, dz, iz, jz, away))
     )
-    # Bins that end before the empty cell does have their middle in it. Outside the grid there is no cell to leave.
+    # Bins that end before the empty space does have their middle in it. Outside the grid there is no cell to leave.
     ahead = tl.minimum((t + leave - line[0]) / step, _FARTHEST)
     return hit, tl.where(inside, tl.maximum(walk[1] + 1, ahead.to(tl.int32)), walk[1] + 1)
 
@@ -196,4 +200,4 @@ def programs(width: int, height: int) -> int:
 
 def grid_of(cells: Cells) -> tuple:
     """A kernel's arguments for the occupied cells."""
-    return *cells.lower, 1 / cells.size, cells.occupied.contiguous(), cells.coarse, *cells.occupied.shape
+    return *cells.lower, 1 / cells.size, cells.occupied.contiguous(), cells.block_distances, *cells.occupied.shape

@@ -50,12 +50,16 @@ class Cells:
     @cached_property
     def empty_blocks(self) -> np.ndarray:
         """Like ``blocks``, uint8: how many blocks away the nearest occupied one is (chessboard metric)."""
-        blocks = distance_transform_cdt(self.blocks == 0, metric="chessboard")
-        return np.where(blocks < 0, 255, blocks).clip(max=255).astype(np.uint8)  # -1: nothing is occupied
+        return _blocks_away(self.blocks == 0)
+
+    @cached_property
+    def block_distances(self) -> Tensor:
+        """``empty_blocks`` where ``occupied`` is; a GPU is waited for."""
+        return torch.from_numpy(_blocks_away(self.coarse.cpu().numpy() == 0)).to(self.occupied.device)
 
     def follow(self) -> None:
         """After a change of ``occupied`` in place: what follows from it changes in place too, for recorded graphs."""
-        for name in ("places", "blocks", "empty_blocks"):
+        for name in ("places", "blocks", "empty_blocks", "block_distances"):
             self.__dict__.pop(name, None)
         if "coarse" in self.__dict__:
             self.coarse.copy_(self._blocks())
@@ -70,6 +74,12 @@ class Cells:
     def places(self) -> Tensor:
         """(N, 3) int64 indices of the occupied cells."""
         return self.occupied.nonzero()
+
+
+def _blocks_away(empty: np.ndarray) -> np.ndarray:
+    """How many blocks away, at most 255, the nearest that is not empty is, uint8."""
+    away = distance_transform_cdt(empty, metric="chessboard")
+    return np.where(away < 0, 255, away).clip(max=255).astype(np.uint8)  # -1: nothing is occupied
 
 
 @njit(**COMPILED, **INNER)
