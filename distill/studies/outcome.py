@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ Figure = tuple[str, str]
 """Metric and reference; an empty reference for what has none."""
 
 STEPS, SECONDS, RATE = ("steps", ""), ("seconds", ""), ("samples_per_s", "")
+RAYS, PER_RAY = ("rays_per_s", ""), ("samples_per_ray", "")
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Outcome:
     """One finished run.
 
     Attributes:
-        figures: holdout means by metric and reference, and ``STEPS``, ``SECONDS`` (of training), ``RATE`` (samples
-            per s of training, the mean over the logged steps); what was not measured is absent.
+        figures: holdout means by metric and reference, and ``STEPS``, ``SECONDS`` (of training), ``RATE`` and ``RAYS``
+            (samples and rays per s of training), ``PER_RAY`` (samples), means over the logged steps; what was not
+            measured is absent.
         remark: of a run that diverged or collapsed, the program's own words.
         made_with: device, torch and commit, as the run recorded them.
     """
@@ -57,8 +60,10 @@ def _training(folder: RunFolder) -> dict[Figure, float]:
     path = folder.training_csv
     rows = _rows(path)
     try:
-        rates = [float(row["rays_per_s"]) * float(row["samples_per_ray"]) for row in rows]
-        return {STEPS: float(rows[-1]["step"]), SECONDS: float(rows[-1]["wall_s"]), RATE: statistics.mean(rates)}
+        rays, per_ray = ([float(row[name]) for row in rows] for name, _ in (RAYS, PER_RAY))
+        rates = map(operator.mul, rays, per_ray)
+        means = {RATE: statistics.mean(rates), RAYS: statistics.mean(rays), PER_RAY: statistics.mean(per_ray)}
+        return {STEPS: float(rows[-1]["step"]), SECONDS: float(rows[-1]["wall_s"]), **means}
     except (KeyError, ValueError, IndexError, TypeError) as error:
         found = f"something unreadable ({type(error).__name__}: {error})"
         raise InputError(path, "rows", found, "rows of training figures", _AGAIN) from error

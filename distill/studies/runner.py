@@ -19,6 +19,7 @@ from distill.executors.job import Job, Ledger, last_error, printed
 from distill.executors.local import run_local
 from distill.studies.outcome import Outcome, read_outcome
 from distill.studies.study_plan import PlannedRun, StudyPlan
+from distill.studies.study_plot import draw_quality_over_time
 from distill.studies.study_table import csv_columns, csv_rows, markdown, spoiled, summarize
 from machine.files import write_atomically, write_csv
 from machine.interrupts import Stopped
@@ -141,6 +142,7 @@ class StudyRunner:
         study, rows = self.plan.study, summarize(self.plan.study, self.outcomes())
         write_atomically(self.folder / "table.md", markdown(study, rows, self.command))
         write_csv(self.folder / "table.csv", csv_rows(study, rows), csv_columns(study))
+        draw_quality_over_time(self.plan.runs, rows, self.folder / "quality_over_time.png")
 
     def _execute(self, run: PlannedRun) -> tuple[int, str]:
         """Trains and evaluates; returns the exit status and the end of what it printed."""

@@ -9,10 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from distill.reports.markdown_table import markdown_table
-from distill.studies.outcome import RATE, SECONDS, STEPS, Figure, Outcome
+from distill.studies.outcome import PER_RAY, RATE, RAYS, SECONDS, STEPS, Figure, Outcome
 from distill.studies.schema import METRICS, StudyConfig
 
-_MEANINGS = {STEPS: "steps", SECONDS: "seconds", RATE: "samples/s"}
+_MEANINGS = {
+    STEPS: "steps",
+    SECONDS: "seconds",
+    RATE: "samples/s",
+    RAYS: "rays/s",
+    PER_RAY: "samples/ray",
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ def markdown(study: StudyConfig, rows: Sequence[Row], command: str) -> str:
     about = (
         f"Held-out frames. Mean ± sample standard deviation over seeds {seeds}; differences are taken seed by seed. "
         "n counts the runs in the mean; runs that collapsed or diverged are not in it and are named under remarks. "
-        "Bold: the best mean with that budget. seconds: training alone; samples/s: mean over the logged steps."
+        "Bold: the best mean with that budget. seconds: training alone; samples/s, rays/s and samples/ray: means over "
+        "the logged steps."
     )
     state = f"{finished} of {wanted} runs finished" + ("." if finished == wanted else ": the table is not complete.")
     made_with = Counter(outcome.made_with for row in rows for outcome in row.outcomes.values())
