@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.compositing_numba import LEAST_ALPHA, CompositeNumba, finish_in_place
+from kernels.device_constants import constant
 from kernels.dispatch import resolve
 
 
@@ -68,7 +69,7 @@ def finish(
         return rgb, alpha, distance
     share = torch.where(1 - alpha <= termination, 1 / alpha, 1.0)
     rgb, alpha, distance = rgb * share[:, None], alpha * share, distance * share
-    rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
+    rgb = rgb + (1 - alpha)[:, None] * constant(tuple(background), rgb.device, rgb.dtype)
     distance = torch.where(alpha > LEAST_ALPHA, distance / alpha.clamp(min=LEAST_ALPHA), 0.0)
     return rgb.clamp(0, 1), alpha, distance
 

@@ -123,24 +123,33 @@ def grouped_geometry_mlp(
     layout: GroupedLayout,
     taps: Sequence[str] = (),
     *,
+    precision: torch.dtype | None = None,
     touched: TouchedRows | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density networks alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
-    Arguments are those of ``tapped_grouped_radiance_mlp``. There is no Triton twin.
+    Arguments are those of ``tapped_grouped_radiance_mlp``, but that the Triton twin gives ``geo`` too; in half
+    precision the geometry features have its type.
 
     Raises:
         ValueError: as there.
     """
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = twins_without_triton(density_parameters.dtype)
-    name = resolve("grouped_geometry_mlp", implementation, x.device, available)
+    precision = density_parameters.dtype if precision is None else precision
+    available = twins_without_triton(precision) if "hidden" in taps else _available(precision, layout)
+    name, hidden = resolve("grouped_geometry_mlp", implementation, x.device, available), None
     if touched is not None and name != "numba":
         touched.mark_all(x.device)
+    if name != "triton":
+        density_parameters = density_parameters.to(precision)
     arguments = x, cell_index, density_parameters, layout
-    if name == "torch":
+    if name == "triton":
+        from kernels.grouped_mlp_triton import GroupedGeometryTriton
+
+        density, geo = GroupedGeometryTriton.apply(*arguments, precision)
+    elif name == "torch":
         density, hidden, geo = _geometry_torch(*arguments, first_hidden="hidden" in taps)
     else:
         # No colour networks: their inputs have no direction, they have no parameters and their outputs no channels.

@@ -126,19 +126,26 @@ def geometry_mlp(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density network alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
-    Arguments are those of ``tapped_radiance_mlp``. There is no Triton twin.
+    Arguments are those of ``tapped_radiance_mlp``, but that the Triton twin gives ``geo`` too; of features in half
+    precision the geometry features have their type.
 
     Raises:
         ValueError: as there.
     """
     check_taps(taps, len(density_weights) - 1)
-    name = resolve("geometry_mlp", implementation, features.device, twins_without_triton(features.dtype))
-    if name == "torch":
+    hidden_tap = "hidden" in taps
+    available = twins_without_triton(features.dtype) if hidden_tap else _available(features, density_weights)
+    name, hidden = resolve("geometry_mlp", implementation, features.device, available), None
+    if name == "triton":
+        from kernels.radiance_mlp_triton import GeometryMLPTriton
+
+        density, geo = GeometryMLPTriton.apply(features, *density_weights)
+    elif name == "torch":
         density, hidden, geo = _geometry_torch(features, density_weights)
     else:
         # No colour network: its input has no direction, its output no channels.
         nothing = features.new_empty(1, 0), torch.zeros(len(features), dtype=torch.int64)
-        asked = ("hidden" in taps, True), features, *nothing, len(density_weights), *density_weights
+        asked = (hidden_tap, True), features, *nothing, len(density_weights), *density_weights
         density, _, hidden, geo = radiance_mlp_numba.RadianceMLPNumba.apply(*asked)
     inside = {"hidden": hidden, "geo": geo}
     return density, geo, {tap: inside[tap] for tap in TAPS if tap in taps}

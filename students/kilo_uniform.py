@@ -102,8 +102,9 @@ class KiloUniformStudent(Student):
         asked, inner = self._evaluations(positions), [tap for tap in taps if tap != "encoding"]
         named = {"implementation": self.implementation}
         if self.deferred:
-            where = asked.local, asked.cell, self.density_networks.to(self.precision), self.layout
-            density, channels, activations = grouped_geometry_mlp(*where, inner, touched=self._touched[0], **named)
+            where = asked.local, asked.cell, self.density_networks, self.layout
+            named |= {"precision": self.precision, "touched": self._touched[0]}
+            density, channels, activations = grouped_geometry_mlp(*where, inner, **named)
         else:
             density, channels, activations = tapped_grouped_radiance_mlp(
                 asked.local,
@@ -160,9 +161,7 @@ class KiloUniformStudent(Student):
 
     def waits_for(self, tap: str | None) -> list[str]:
         found = ["student.blend, for the number of evaluations of each step"] if self.blend > 0 else []
-        if self.deferred:
-            found.append("student.shading: deferred, for the number of points of each network")
-        elif tap in ("hidden", "geo"):
+        if tap == "hidden" or (tap == "geo" and not self.deferred):
             found.append(f"features.tap: {tap}, for the number of points of each network")
         return found
 
