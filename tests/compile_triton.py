@@ -229,6 +229,8 @@ CASES = {
     "fused_grouped_32": partial(fused_grouped, 32, blend=0.0),
     "fused_grouped_32_blend": partial(fused_grouped, 32),
     "fused_grouped_32_half": partial(fused_grouped, 32, HALF),
+    "deferred_hash_64_half": partial(fused_hash, 64, HALF, deferred=True),
+    "deferred_grouped_32_half": partial(fused_grouped, 32, HALF, deferred=True),
 }
 
 
