@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kernels import grouped_mlp, radiance_mlp
 from kernels.dispatch import chosen_implementations
 from kernels.grouped_layout import GroupedLayout
 from kernels.grouped_mlp import grouped_geometry_mlp
@@ -12,6 +13,7 @@ from kernels.radiance_mlp import geometry_mlp
 from tests.triton_device import DEVICE, device_of, needs_triton
 
 pytestmark = needs_triton
+HALF_AND_EXACT = (("triton", torch.float16), ("torch", torch.float32))
 
 
 def hash_case(count, channels=6, width=16, layers=1, geometry=3):
@@ -144,3 +146,37 @@ def test_cells_out_of_range_give_nan_and_no_gradient():
     assert density.isnan().tolist() == [False, True, False, True]
     assert geometry.isnan().all(1).tolist() == geometry.isnan().any(1).tolist() == density.isnan().tolist()
     assert grad[[1, 2, 3, 4]].abs().max() == 0
+
+
+def run_colors(kind, implementation, count, precision=torch.float32):
+    """Colours of rays, of which some meet nothing and some next to nothing, and all gradients."""
+    generator = torch.Generator().manual_seed(count)
+    device, layout = device_of(implementation), GroupedLayout(2, 16, 1, 2, geo_features=7, direction_width=9)
+    alpha = torch.rand(count, generator=generator) * torch.tensor([1.0, 0.0, 1e-9, 1.0]).repeat(count)[:count]
+    features = alpha[:, None] * torch.randn(count, 7, generator=generator)
+    basis, upstream = (torch.randn(count, width, generator=generator).to(device) for width in (9, 3))
+    sizes = [(24, 16), (24, 24), (3, 24)] if kind is radiance_mlp else [(layout.color_size,)]
+    weights = [torch.randn(size, generator=generator) * 0.4 for size in sizes]
+    leaves = [leaf.to(device).requires_grad_() for leaf in (features, alpha, *weights)]
+    network = (leaves[2:],) if kind is radiance_mlp else (leaves[2], layout)
+    named = {"precision": precision, "implementation": implementation}
+    rgb = kind.color_of_rays(*leaves[:2], basis, *network, **named)
+    (rgb * upstream).sum().backward()
+    return [rgb.detach().cpu()], [leaf.grad.cpu() for leaf in leaves]
+
+
+@pytest.mark.parametrize("kind", [radiance_mlp, grouped_mlp], ids=["one_network", "cells"])
+@pytest.mark.parametrize("count", [0, 1, 33, 130])
+def test_colors_of_rays(kind, count, monkeypatch):
+    monkeypatch.setattr("kernels.deferred_triton._PROGRAMS", 3)
+    monkeypatch.setattr("kernels.deferred_triton._BACKWARD_PROGRAMS", 2)
+    assert_close(run_colors(kind, "triton", count), run_colors(kind, "torch", count), 1e-4)
+
+
+@pytest.mark.parametrize("kind", [radiance_mlp, grouped_mlp], ids=["one_network", "cells"])
+def test_colors_of_rays_in_half_precision(kind):
+    found, exact = (run_colors(kind, name, 130, kept) for name, kept in HALF_AND_EXACT)
+    assert_close((found[0], []), (exact[0], []), 5e-3)
+    for grad, reference in zip(found[1], exact[1], strict=True):
+        # A neuron that rounding turns on or off counts whole.
+        assert 0.99 < torch.cosine_similarity(grad.flatten(), reference.flatten(), dim=0) < 1.01

@@ -14,7 +14,10 @@ from tests.triton_device import needs_gpu
 _LEAST_SHARED = 99 * 1024
 # All branches and loops of the networks at small sizes.
 JOBS = {
-    "radiance_small/90": ("_density", "_radiance", "_radiance_backward", "_geometry", "_geometry_backward"),
+    "radiance_small/90": (
+        *("_density", "_radiance", "_radiance_backward", "_geometry", "_geometry_backward"),
+        *("_shade", "_shade_backward"),
+    ),
     "fused_hash_small/90": ("_basis", "_render"),
     "grouped_small/90": (
         *("_density", "_radiance", "_radiance_backward", "_geometry", "_geometry_backward"),
@@ -62,7 +65,7 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
         read_unwritten, wgmma, single_add, pair_add, single_store, quad_store = map(int, counts)
         assert read_unwritten == 0, (case, name)
         # See ``kernels.mlp_triton.block_of``: where there are many, ptxas 12.8 makes code that reads elsewhere.
-        assert wgmma <= (6 if name in ("_radiance_backward", "_geometry_backward") else 0), (case, name)
+        assert wgmma <= (6 if name.endswith("_backward") else 0), (case, name)
         # An entry's two values are added by one instruction, and four values are written by one; 256 points by 128
         # threads make 2 x 8 entries each, 1024 values 2 x 4 each, of four tensors.
         if name == "_encode_backward":
