@@ -86,7 +86,7 @@ def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, mon
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
 @pytest.mark.parametrize(
     ("student", "most"),
-    [(HASH, 47), (KILO, 52), (HASH_DEFERRED, 87), (KILO_DEFERRED, 89)],
+    [(HASH, 47), (KILO, 52), (HASH_DEFERRED, 49), (KILO_DEFERRED, 50)],
     ids=["hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"],
 )
 def test_a_step_takes_few_launches(config_path, student, most) -> None:
