@@ -57,7 +57,7 @@ def output_gradient(
     return tl.where((channel == RAW)[None, :], raw[:, None], grad)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def _shade(
     features, alpha, basis, weights, count, rgb,
     GEOMETRY: tl.constexpr, GEOMETRY_PAD: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr,
@@ -77,7 +77,7 @@ def _shade(
         tl.store(rgb + ray[:, None] * 3 + channel[None, :], color, mask=live[:, None] & (channel < 3)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def _shade_backward(
     features, alpha, basis, weights, count, grad_rgb, grad_features, grad_alpha, totals,
     GEOMETRY: tl.constexpr, GEOMETRY_PAD: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr,

@@ -103,7 +103,7 @@ def test_a_step_takes_few_launches(config_path, student, most) -> None:
 
 @needs_triton
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
-@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
+@pytest.mark.parametrize("student", [HASH, KILO, KILO_DEFERRED], ids=["hash_grid", "kilo_uniform", "deferred"])
 def test_the_probe_compiles_all_that_the_first_steps_need(config_path, student) -> None:
     """Those before the first refresh of the grid, the refresh, and what follows it with other numbers of rays."""
     more = (*SMALL, *student, "train.precision=float16", "occupancy.warmup_steps=2", "occupancy.update_every=2")
