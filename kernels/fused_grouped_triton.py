@@ -71,10 +71,7 @@ def _render(
     walk, light, found = no_rays(BLOCK, output_pad if DEFERRED else 0)
     # Of a sample that waits: the bits of the axes on which it asks the neighbour, and the sums over cells so far.
     beyond, zero = tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.float32)
-    if DEFERRED:
-        mixed = zero, tl.zeros((BLOCK, output_pad), tl.float32)
-    else:
-        mixed = zero, zero, zero, zero
+    mixed = (zero, tl.zeros((BLOCK, output_pad), tl.float32)) if DEFERRED else (zero, zero, zero, zero)
     coming, running = 0, 1
     while running > 0:
         walk, line, light, found, coming = advance(

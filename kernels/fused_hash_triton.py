@@ -48,7 +48,8 @@ def _encode(
 def _render(
     origins, directions, near, far, basis, width, height, step, limit, termination,
     lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz,
-    box, table, offsets, resolutions, scales, hashes, density_weights, color_weights, out_color, out_alpha, out_distance,
+    box, table, offsets, resolutions, scales, hashes, density_weights, color_weights,
+    out_color, out_alpha, out_distance,
     LEVELS: tl.constexpr, FEATURES: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr,
     DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
     DEFERRED: tl.constexpr,

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
-from kernels.dispatch import resolve
+from kernels.dispatch import by_triton, resolve
 from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
-from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, twins_without_triton, widened
+from kernels.radiance_mlp import TAPS, check_taps, mean_features, truncated_exp, twins_without_triton, widened
 from kernels.triton_support import MAX_WIDTHS
 
 
@@ -165,6 +165,26 @@ def color_network(geo: Tensor, basis: Tensor, parameters: Tensor, layout: Groupe
     """One colour network (P,) alone: rgb (N, 3) of geometry features (N, G) and encoded directions (N, S)."""
     inputs = torch.cat([geo, basis], dim=-1).to(parameters.dtype)
     return torch.sigmoid(widened(_mlp(inputs, parameters, layout.color_dims)[1]))
+
+
+def color_of_rays(
+    features: Tensor,
+    alpha: Tensor,
+    basis: Tensor,
+    parameters: Tensor,
+    layout: GroupedLayout,
+    *,
+    precision: torch.dtype = torch.float32,
+    implementation: str = "auto",
+) -> Tensor:
+    """Colour (R, 3) of rays by one colour network (P,); the rest is as of ``radiance_mlp.color_of_rays``."""
+    fits = "triton" in _available(precision, layout)
+    if fits and by_triton("color_of_rays", implementation, features.device):
+        from kernels.deferred_triton import ShadeTriton
+        from kernels.grouped_mlp_triton import STYLE, network_of
+
+        return ShadeTriton.apply(features, alpha, basis, network_of(layout.color_dims), parameters, STYLE, precision)
+    return alpha[:, None] * color_network(mean_features(features, alpha), basis, parameters.to(precision), layout)
 
 
 def grouped_density_mlp(

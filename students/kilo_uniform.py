@@ -17,6 +17,7 @@ from kernels.fused_render import GroupedField
 from kernels.grouped_layout import GroupedLayout, fourier_features
 from kernels.grouped_mlp import (
     color_network,
+    color_of_rays,
     grouped_density_mlp,
     grouped_geometry_mlp,
     tapped_grouped_radiance_mlp,
@@ -135,6 +136,13 @@ class KiloUniformStudent(Student):
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
         basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
         return color_network(features, basis, self.color_networks[0].to(self.precision), self.layout)
+
+    def rgb_of_rays(self, channels: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
+        if not self.deferred:
+            return channels
+        named = {"precision": self.precision, "implementation": self.implementation}
+        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
+        return color_of_rays(channels, alpha, basis, self.color_networks.view(-1), self.layout, **named)
 
     def _inner_width(self, tap: str) -> int:
         widths = {"encoding": self.layout.position_width, "hidden": int(self.layout.density_dims[0, 1])}

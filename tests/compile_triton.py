@@ -31,7 +31,7 @@ from kernels.grouped_mlp import grouped_density_mlp, grouped_geometry_mlp, group
 from kernels.hash_encoding import hash_encode
 from kernels.hash_layout import HashLayout
 from kernels.picture_terms_triton import PictureTermsTriton
-from kernels.radiance_mlp import density_mlp, geometry_mlp, radiance_mlp
+from kernels.radiance_mlp import color_of_rays, density_mlp, geometry_mlp, radiance_mlp
 from kernels.ray_marching import march
 from kernels.ray_samples import Cells
 from kernels.spherical_harmonics import sh_basis
@@ -168,6 +168,9 @@ def radiance(width, dtype=FULL, channels=32, color_hidden=2):
     backward(*radiance_mlp(features, torch.zeros(5, 16), rays, weights[:2], weights[2:], implementation="triton"))
     density_mlp(features, density, implementation="triton")
     backward(*geometry_mlp(features, weights[:2], implementation="triton")[:2])
+    sums, alpha = torch.zeros(300, 15, requires_grad=True), torch.zeros(300, requires_grad=True)
+    shown = color_of_rays(sums, alpha, torch.zeros(300, 16), weights[2:], precision=dtype, implementation="triton")
+    backward(shown)
 
 
 def color_weights(width, hidden):
@@ -229,6 +232,8 @@ CASES = {
     "fused_grouped_32": partial(fused_grouped, 32, blend=0.0),
     "fused_grouped_32_blend": partial(fused_grouped, 32),
     "fused_grouped_32_half": partial(fused_grouped, 32, HALF),
+    "deferred_hash_64_half": partial(fused_hash, 64, HALF, deferred=True),
+    "deferred_grouped_32_half": partial(fused_grouped, 32, HALF, deferred=True),
 }
 
 
