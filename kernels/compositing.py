@@ -62,8 +62,13 @@ def finish(
         rgb, alpha, distance: as ``Composite`` has them; overwritten.
         termination: a ray whose transmittance is no more was ended, and would have met more: what it has met stands
             for all of it (as in instant-ngp).
-        implementation: "torch" or, on the CPU, "numba".
+        implementation: "torch", "triton" or, on the CPU, "numba"; the latter two take contiguous tensors.
     """
+    if implementation == "triton":
+        from kernels import pictures_triton
+
+        pictures_triton.finish_in_place(rgb, alpha, distance, termination, background)
+        return rgb, alpha, distance
     if implementation == "numba":
         finish_in_place(rgb, alpha, distance, termination, background)
         return rgb, alpha, distance

@@ -25,10 +25,10 @@ from kernels.deferred_triton import store_geometry
 from kernels.mlp_triton import Network, block_of, launch_options
 from kernels.ray_samples import Cells
 
-TILE = tl.constexpr(16)  # edge of a program's square of pixels
+TILE = tl.constexpr(8)  # edge of a program's square of pixels
 # Bins that are looked at before the networks run for those slots that have a sample; a long empty stretch of one ray
 # does not hold up the others for longer.
-_TRIES = tl.constexpr(8)
+_TRIES = tl.constexpr(4)
 _REGISTERS = 168  # of a thread: a multiprocessor's 65,536 are shared by 12 warps
 _COARSE = tl.constexpr(4)  # cells per axis of a block
 _FARTHEST = tl.constexpr(1e9)  # bins a ray can be sent ahead by
@@ -217,6 +217,7 @@ def fused_launch_options(
     options = launch_options(nets, direction, style, device) | {"DEFERRED": deferred}
     if deferred:
         options |= block_of(nets[:1])
+    options["num_warps"] //= 2  # marching is what takes most of the time, and each warp does all of it
     return options if torch.version.hip else options | {"maxnreg": _REGISTERS}
 
 

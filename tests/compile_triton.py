@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from kernels import adam, dispatch, fused_render
+from kernels import adam, dispatch, fused_render, pictures_triton
 from kernels.cell_routing import route_to_cells
 from kernels.compositing import composite
 from kernels.fused_render import FusedRenderer, GroupedField, HashField
@@ -160,6 +160,13 @@ def training_rays():
         draw(chosen, torch.zeros(300, 3), pixels, *box)
 
 
+def pictures():
+    ones, corners = torch.ones(3), ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    parts = [torch.zeros(shape) for shape in ((35, 3), (35, 3), 35, 35)]
+    pictures_triton.camera_rays(torch.zeros(3, 4, 4), (ones, ones), (ones, ones), 2, (5, 7), corners, (0.1, 9.0), parts)
+    pictures_triton.finish_in_place(*parts[1:], 0.005, (1.0, 1.0, 1.0))
+
+
 def radiance(width, dtype=FULL, channels=32, color_hidden=2):
     features = torch.zeros(300, channels, dtype=dtype, requires_grad=True)
     density = [torch.zeros(width, channels), torch.zeros(16, width)]
@@ -212,6 +219,7 @@ CASES = {
     "training_step": training_step,
     "training_rays": training_rays,
     "compositing": compositing,
+    "pictures": pictures,
     "hash_encoding": hash_encoding,
     "ray_marching": ray_marching,
     # All branches and loops of the networks, in both types, in half the time that students' sizes take.

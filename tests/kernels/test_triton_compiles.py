@@ -31,6 +31,7 @@ JOBS = {
     "training_rays/90": ("_draw",),
     "training_step/90": ("_basis", "_route", "_errors", "_total", "_gradients", "_control"),
     "compositing/90": ("_forward", "_backward"),
+    "pictures/90": ("_rays", "_finish"),
     "adam/90": ("_adam", "_controlled_adam", "_controlled_adam_several"),
 }
 # As large as students are, whose shared memory must fit too (at most 34 KiB of it on an H100 so far).
