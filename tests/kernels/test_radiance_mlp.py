@@ -230,7 +230,7 @@ def test_triton_equals_torch_at_a_real_size(width):
 @pytest.mark.parametrize("width", [32, 64])
 def test_triton_multiplies_in_half_precision_at_a_real_size(width):
     sizes = {"channels": 32, "geometry": 15, "rays": 4096, "basis": 16, "width": width}
-    check_half_precision("triton", torch.float16, 5e-3, 262_144, **sizes)
+    check_half_precision("triton", torch.float16, 6e-3, 262_144, **sizes)  # 2.5 % of a gradient on an H200
 
 
 @TWINS
