@@ -8,7 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
+from distill.runs.command_line import (
+    add_config_options,
+    add_device_option,
+    config_of,
+    given_path,
+    overrides_of,
+    run_command,
+)
 from distill.runs.dry_run import describe_run
 from distill.runs.session import evaluate_checkpoint, train_and_evaluate
 from settings.errors import ExitCode
@@ -41,9 +48,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.checkpoint and not arguments.eval_only:
         parser.error("--checkpoint goes with --eval-only; to go on training from it use --resume PATH")
-    for key, value in (("train.max_steps", arguments.max_steps), ("seed", arguments.seed)):
-        if value is not None:
-            arguments.overrides.append(f"{key}={value}")
+    arguments.overrides += overrides_of({"train.max_steps": arguments.max_steps, "seed": arguments.seed})
     return arguments
 
 

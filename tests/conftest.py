@@ -33,10 +33,15 @@ def pytest_xdist_auto_num_workers(config):
     return 0 if alone else min(available_threads(), 4)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _single_threaded_torch():
-    """The tensors here are small: torch's own threads cost more than they give, above all on a busy machine."""
+    """The tensors here are small: torch's own threads cost more than they give, above all on a busy machine.
+
+    Numba's parallel kernels in other packages set how many they are; what calls such a package sets it back.
+    """
     torch.set_num_threads(1)
+    yield
+    assert torch.get_num_threads() == 1, "torch is left with other threads than it had"
 
 
 @pytest.fixture(autouse=True)

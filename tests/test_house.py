@@ -30,7 +30,6 @@ FILES = sorted(
     for name in FLOOR
     for path in ((REPO_ROOT / name).rglob("*.py") if (REPO_ROOT / name).is_dir() else [REPO_ROOT / f"{name}.py"])
 )
-TREES = {file: ast.parse((REPO_ROOT / file).read_text(encoding="utf-8")) for file in FILES}
 LINES = {file: (REPO_ROOT / file).read_text(encoding="utf-8").count("\n") for file in FILES}
 MODULES = {".".join(file.with_suffix("").parts).removesuffix(".__init__"): file for file in FILES}
 
@@ -46,7 +45,16 @@ def imported(tree: ast.Module) -> Iterator[str]:
                 yield inner if inner in MODULES else node.module
 
 
-IMPORTS = {module: set(imported(TREES[file])) - {module} for module, file in MODULES.items()}
+@pytest.fixture(scope="module")
+def trees() -> dict[Path, ast.Module]:
+    """The source, parsed: once, and not while tests are collected, which every process does that runs some."""
+    return {file: ast.parse((REPO_ROOT / file).read_text(encoding="utf-8")) for file in FILES}
+
+
+@pytest.fixture(scope="module")
+def imports(trees) -> dict[str, set[str]]:
+    """What each module imports of the source."""
+    return {module: set(imported(trees[file])) - {module} for module, file in MODULES.items()}
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
@@ -58,10 +66,10 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_imports_go_down_only():
+def test_imports_go_down_only(imports):
     wrong = [
         f"{MODULES[module]} must not import {other}"
-        for module, others in IMPORTS.items()
+        for module, others in imports.items()
         for other in sorted(others)
         if (floor := FLOOR[module.split(".")[0]]) < (below := FLOOR[other.split(".")[0]])
         or (floor == below and module.split(".")[0] != other.split(".")[0])
@@ -69,14 +77,14 @@ def test_imports_go_down_only():
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_module_imports_itself_through_others():
-    names = circle(IMPORTS)
+def test_no_module_imports_itself_through_others(imports):
+    names = circle(imports)
     assert not names, f"one of these imports must go: {' <- '.join(names)}"
 
 
-def test_no_package_imports_itself_through_others():
+def test_no_package_imports_itself_through_others(imports):
     packages, because = defaultdict(set), {}
-    for module, others in IMPORTS.items():
+    for module, others in imports.items():
         for other in others:
             here, there = MODULES[module].parent.as_posix(), MODULES[other].parent.as_posix()
             if "." not in (here, there) and here != there:
@@ -102,11 +110,11 @@ def test_no_file_is_too_long_and_no_folder_holds_too_much():
     assert not large, f"folders of more than {LARGEST_FOLDER:.0%} of {sum(LINES.values())} lines: {large}"
 
 
-def test_few_files_ask_of_what_kind_the_teacher_is():
+def test_few_files_ask_of_what_kind_the_teacher_is(trees):
     """Its sources know: ``teacher.sources``, a class for each kind."""
     asking = {
         str(file)
-        for file, tree in TREES.items()
+        for file, tree in trees.items()
         if file.parts[0] != "settings"
         for node in ast.walk(tree)
         if isinstance(node, ast.Compare)
@@ -117,5 +125,6 @@ def test_few_files_ask_of_what_kind_the_teacher_is():
 
 @pytest.mark.parametrize("package", sorted(str(file.parent) for file in FILES if file.name == "__init__.py"))
 def test_a_package_says_in_one_sentence_what_it_is(package):
-    text = ast.get_docstring(TREES[Path(package, "__init__.py")]) or ""
+    tree = ast.parse((REPO_ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+    text = ast.get_docstring(tree) or ""
     assert text.partition("\n")[0].endswith("."), f"{package}/__init__.py begins with {text!r}, expected a sentence"

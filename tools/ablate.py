@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import given_path, run_command
+from distill.runs.command_line import add_assets_option, add_debug_option, given_path, run_command
 from distill.runs.dry_run import estimate_seconds
 from distill.studies.runner import RunState, StudyRunner
 from distill.studies.study_plan import PlannedRun, StudyPlan, load_study
@@ -65,9 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--study", required=True, type=given_path, metavar="FILE", help="YAML study, see configs/studies/"
     )
-    parser.add_argument(
-        "--assets", type=given_path, metavar="DIR", help="root of relative asset paths (default: this repository)"
-    )
+    add_assets_option(parser)
     parser.add_argument(
         "--output", type=given_path, metavar="DIR", default=REPO_ROOT, help="where results/ and logs/ are"
     )
@@ -75,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--replace", action="store_true", help="delete the study's runs whose settings were others, and run them again"
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.dry_run and arguments.replace:
         parser.error("--dry-run deletes nothing: leave out --replace")

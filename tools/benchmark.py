@@ -35,7 +35,7 @@ from distill.benchmarks.benchmark_table import COLUMNS, markdown, rows_of
 from distill.benchmarks.case import ON_CPU, ON_CUDA, TINY, Case, Sizes
 from distill.benchmarks.measurement import REFUSALS, Timing, limit_cases, limits_from, measure
 from distill.benchmarks.run_cases import STUDENTS, run_cases
-from distill.runs.command_line import given_path, run_command
+from distill.runs.command_line import add_debug_option, given_path, run_command
 from kernels.threads import available_threads
 from machine.devices import device_name
 from machine.files import write_atomically, write_csv
@@ -155,7 +155,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
     parser.add_argument("--markdown", type=given_path, metavar="FILE", help="also write the table there")
     parser.add_argument("--csv", type=given_path, metavar="FILE", help="also write the figures there")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug_option(parser)
     chosen = parser.parse_args(arguments)
     if (chosen.ply is None) != (chosen.transforms is None):
         parser.error("--ply and --transforms go together")

@@ -22,7 +22,7 @@ from distill.reports.dashboard.page import dashboard_page
 from distill.reports.dashboard.run_files import Problems
 from distill.reports.dashboard.run_records import read_runs
 from distill.reports.dashboard.stage_tables import dashboard_markdown, stage_tables
-from distill.runs.command_line import given_path, run_command
+from distill.runs.command_line import add_debug_option, given_path, run_command
 from machine.files import output_errors, write_atomically
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--root", metavar="DIR", type=given_path, default=REPO_ROOT, help="where logs/ and results/ are"
     )
     parser.add_argument("--output", metavar="DIR", type=given_path, help="where to write (default: the root)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug_option(parser)
     chosen = parser.parse_args(arguments)
 
     def work() -> int:

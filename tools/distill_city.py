@@ -25,7 +25,14 @@ from distill.city_rendering.coarser import add_coarser
 from distill.city_rendering.evaluation import evaluate
 from distill.city_rendering.joint import JointOptions, fine_tune
 from distill.executors import EXECUTORS
-from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
+from distill.runs.command_line import (
+    add_config_options,
+    add_device_option,
+    config_of,
+    given_path,
+    overrides_of,
+    run_command,
+)
 from machine.folder_lock import locked
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode
@@ -54,9 +61,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--manifest-only", action="store_true", help="cut the city, and train nothing")
     chosen = parser.parse_args(arguments)
-    for key, value in (("kind", chosen.executor), ("workers", chosen.workers)):
-        if value is not None:
-            chosen.overrides.append(f"city.executor.{key}={value}")
+    chosen.overrides += overrides_of({"city.executor.kind": chosen.executor, "city.executor.workers": chosen.workers})
     return chosen
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student_evaluation import EvaluationOptions
 from distill.model.checkpoint import evaluated_as, load_checkpoint
-from distill.runs.command_line import add_config_options, given_path, run_command
+from distill.runs.command_line import add_config_options, given_path, overrides_of, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
 from machine.run_folder import RunFolder, checkpoint_at
@@ -97,14 +97,14 @@ def _results_folder(checkpoint: Path) -> Path | None:
 
 def _overrides(chosen: argparse.Namespace) -> list[str]:
     """The options that stand for config keys."""
-    given = {
+    options = {
         "eval.splits": SPLITS.get(chosen.split),
         "eval.reference": chosen.reference,
         "eval.lpips": None if chosen.lpips is None else _nets(chosen.lpips),
         "data.resolution": chosen.resolution,
         "device": chosen.device,
     }
-    return [f"{key}={value}" for key, value in given.items() if value is not None]
+    return overrides_of(options)
 
 
 def _nets(text: str) -> str:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import given_path, run_command
+from distill.runs.command_line import add_debug_option, given_path, run_command
 from machine.files import output_errors
 from scene.formats.transforms_json import write_transforms
 from settings.errors import ExitCode, InputError
@@ -52,7 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument("--size", type=_pair, default=(192, 144), metavar="WxH", help="pixels (default: 192x144)")
     parser.add_argument("--output", type=given_path, required=True, metavar="DIR", help="where to write")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug_option(parser)
     return parser.parse_args(arguments)
 
 

@@ -25,7 +25,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.city.manifest import read_manifest
 from distill.city_rendering.streaming import MIB, StreamedCity
 from distill.evaluation.film import check_video, even_sized, write_video
-from distill.runs.command_line import add_device_option, given_path, run_command
+from distill.runs.command_line import (
+    add_assets_option,
+    add_debug_option,
+    add_device_option,
+    add_set_option,
+    given_path,
+    overrides_of,
+    run_command,
+)
 from machine.files import write_csv
 from scene.cameras import Cameras
 from scene.images import to_uint8, write_image
@@ -59,14 +67,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--output", type=given_path, required=True, metavar="DIR", help="where to write")
     parser.add_argument("--video", type=given_path, metavar="FILE", help="write an mp4 too")
     parser.add_argument("--fps", type=float, default=30.0, metavar="N", help="of the mp4 (default: %(default)g)")
-    parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
-        help="override a setting of the city's config, e.g. --set render.background=white; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--assets", type=given_path, metavar="DIR", help="root of relative asset paths (default: this repository)"
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_set_option(parser, "render.background=white", "a setting of the city's config")
+    add_assets_option(parser)
+    add_debug_option(parser)
     add_device_option(parser)
     return parser.parse_args(arguments)
 
@@ -82,8 +85,8 @@ def render(chosen: argparse.Namespace) -> str:
     if chosen.video is not None:
         check_video(chosen.video, chosen.fps)
     manifest = read_manifest(chosen.manifest)
-    device = [] if chosen.device is None else [f"device={chosen.device}"]
-    config = load_config(manifest.path(manifest.config), [*chosen.overrides, *device], chosen.assets)
+    overrides = chosen.overrides + overrides_of({"device": chosen.device})
+    config = load_config(manifest.path(manifest.config), overrides, chosen.assets)
     views = views_to_export(config, None, path=chosen.cameras, frames=chosen.frames, resolution=chosen.width)
     cameras = views.cameras if chosen.video is None else even_sized(views.cameras)
     budget = None if chosen.budget_mib is None else int(chosen.budget_mib * MIB)

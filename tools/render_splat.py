@@ -17,7 +17,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.library.scenes import splat_config
-from distill.runs.command_line import add_device_option, given_path, run_command
+from distill.runs.command_line import (
+    add_debug_option,
+    add_device_option,
+    add_set_option,
+    given_path,
+    overrides_of,
+    run_command,
+)
 from settings.errors import ExitCode
 from teacher.depth import DepthKind
 from teacher.export.job import ExportOptions, export
@@ -45,11 +52,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--output", type=given_path, metavar="DIR", help="where to write (default: results/<scene>/splat/teacher_views)"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
-        help="override a setting, e.g. --set teacher.rasterizer=numba; may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_set_option(parser, "teacher.rasterizer=numba")
+    add_debug_option(parser)
     add_device_option(parser)
     return parser.parse_args(arguments)
 
@@ -60,8 +64,8 @@ def render(chosen: argparse.Namespace) -> None:
     Raises:
         InputError: Gaussians, cameras or options are not in order, or the output folder holds other views.
     """
-    background = [] if chosen.background is None else [f"teacher.background={chosen.background}"]
-    config = splat_config(chosen.splat, [*chosen.overrides, *background], chosen.device)
+    overrides = chosen.overrides + overrides_of({"teacher.background": chosen.background})
+    config = splat_config(chosen.splat, overrides, chosen.device)
     given = {"output": chosen.output, "path": chosen.cameras, "frames": chosen.frames, "resolution": chosen.resolution}
     given |= {"depth_kind": chosen.depth_kind, "rgba": chosen.background is None}
     export(config, ExportOptions(**{**dict.fromkeys(ExportOptions._fields), **given}))

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.reports.run.run_report import write_report
-from distill.runs.command_line import given_path, run_command
+from distill.runs.command_line import add_debug_option, given_path, run_command
 from settings.errors import ExitCode
 
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     parser = argparse.ArgumentParser(description="Write report.md and its curves of runs that are finished.")
     parser.add_argument("runs", nargs="+", type=given_path, metavar="RUN_FOLDER", help="results/<scene>/<run>")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug_option(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.benchmarks.benchmark_table import markdown
 from distill.reports.markdown_table import markdown_table
-from distill.runs.command_line import given_path, run_command
+from distill.runs.command_line import add_debug_option, given_path, run_command
 from machine.files import CsvRow, read_csv, write_atomically
 from settings.errors import InputError
 
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--check-device", choices=["cpu", "cuda"], metavar="NAME", help="only see whether all that is needed is there"
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug_option(parser)
     chosen = parser.parse_args(arguments)
     if chosen.folder is None and chosen.check_device is None:
         parser.error("name a folder, or --check-device")

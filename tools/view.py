@@ -21,7 +21,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
+from distill.runs.command_line import (
+    add_config_options,
+    add_device_option,
+    config_of,
+    given_path,
+    overrides_of,
+    run_command,
+)
 from distill.runs.given_scene import direction
 from distill.viewer.browser_view import BrowserView, import_viser
 from distill.viewer.measurement import DEFAULT_WIDTH, measure
@@ -111,7 +118,7 @@ def view(chosen: argparse.Namespace) -> int:
 
 
 def _subject(chosen: argparse.Namespace) -> Subject:
-    overrides = chosen.overrides + ([] if chosen.device is None else [f"device={chosen.device}"])
+    overrides = chosen.overrides + overrides_of({"device": chosen.device})
     path = chosen.path
     if path is None:
         if chosen.config is None:

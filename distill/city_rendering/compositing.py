@@ -17,6 +17,7 @@ from distill.city_rendering.block_rays import BlockRenderer
 from distill.city_rendering.level_of_detail import View
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.renderer import RenderedFrame, finished_frame
+from kernels.dispatch import resolve
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
@@ -33,11 +34,13 @@ class CitySettings:
     Args:
         near, far: range along the unit ray, world units.
         termination: a ray ends, and is taken for opaque, when its transmittance falls to this.
+        implementation: of the kernels.
     """
 
     near: float
     far: float
     termination: float
+    implementation: str = "auto"
 
 
 class CityRenderer:
@@ -94,7 +97,9 @@ class CityRenderer:
         if self._far_field is not None:
             rays = Rays(origins, directions, *intersect_box(origins, directions, self.box, *ends))
             whole = self._far_field.render_around(whole, rays, *ends, settings.termination)
-        return finished_frame(whole, settings.termination, background, (cameras.height, cameras.width))
+        size = cameras.height, cameras.width
+        implementation = resolve("finishing", settings.implementation, origins.device, ("torch", "numba"))
+        return finished_frame(whole, settings.termination, background, size, implementation)
 
 
 def composite_segments(segments: Sequence[Segment]) -> Segment:

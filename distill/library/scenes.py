@@ -14,6 +14,7 @@ import torch
 
 from distill.model.model import Model, restore_alone
 from distill.model.view_renderers import Rendering, RenderView, gaussians_renderer, student_renderer
+from distill.runs.command_line import overrides_of
 from distill.runs.given_scene import given_scene
 from machine.devices import choose_device
 from machine.run_folder import checkpoint_at
@@ -89,7 +90,7 @@ def load_student(
         InputError: one of these is not in order, or the file is damaged.
     """
     path = checkpoint_at(Path(checkpoint))
-    overrides = [*overrides, *([] if device is None else [f"device={device}"])]
+    overrides = [*overrides, *overrides_of({"device": device})]
     chosen, model, step = restore_alone(path, config, overrides, assets)
     return LoadedStudent(model, chosen, step, path, model.grid.occupied.device)
 
@@ -122,7 +123,7 @@ def splat_config(splat: str | Path, overrides: Sequence[str] = (), device: str |
         InputError: as ``load_config``.
     """
     config, layers = given_scene(argparse.Namespace(config=None, splat=Path(splat)))
-    return load_config(config, [*overrides, *([] if device is None else [f"device={device}"])], layers=layers)
+    return load_config(config, [*overrides, *overrides_of({"device": device})], layers=layers)
 
 
 def load_cameras(cameras: str | Path, *, resolution: int | None = None, frames: str | None = None) -> Cameras:

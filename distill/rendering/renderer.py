@@ -225,14 +225,14 @@ def finished_frame(
     termination: float,
     background: tuple[float, float, float],
     size: tuple[int, int],
-    implementation: str = "torch",
+    implementation: str,
 ) -> RenderedFrame:
     """The picture (height, width) that whole rays, row by row, make on a background; see ``finish``.
 
     Args:
         whole: overwritten.
         termination: transmittance at which rays were ended.
-        implementation: of the kernels.
+        implementation: "torch" or, on the CPU, "numba"; another one is torch's.
     """
     rgb, alpha, distance = finish(*whole, termination, background, implementation=implementation)
     return RenderedFrame(rgb.view(*size, 3), alpha.view(size), distance.view(size))

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -59,13 +59,28 @@ def add_config_options(
             "--up", type=direction, metavar="AXIS",
             help="what is up, with --splat: x, y, z, or as in --up=-y, --up=0,-1,0.1; sets teacher.orbit.up",
         )  # fmt: skip
+    add_set_option(parser, "train.lr=0.005")
+    add_assets_option(parser)
+    add_debug_option(parser)
+
+
+def add_set_option(parser: argparse.ArgumentParser, example: str, what: str = "a setting") -> None:
+    """``--set``, whose texts are a config's ``overrides``."""
     parser.add_argument(
         "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
-        help="override a setting, e.g. --set train.lr=0.005; may be repeated",
+        help=f"override {what}, e.g. --set {example}; may be repeated",
     )  # fmt: skip
+
+
+def add_assets_option(parser: argparse.ArgumentParser) -> None:
+    """``--assets``, for ``load_config``."""
     parser.add_argument(
         "--assets", type=given_path, metavar="DIR", help="root of relative asset paths (default: this repository)"
     )
+
+
+def add_debug_option(parser: argparse.ArgumentParser) -> None:
+    """``--debug``, for ``run_command``."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -93,9 +108,13 @@ def config_of(arguments: argparse.Namespace) -> Config:
         InputError: as ``given_scene`` and ``load_config``.
     """
     config, layers = given_scene(arguments)
-    device = getattr(arguments, "device", None)
-    overrides = [*arguments.overrides, *([] if device is None else [f"device={device}"])]
+    overrides = arguments.overrides + overrides_of({"device": getattr(arguments, "device", None)})
     return load_config(config, overrides, arguments.assets, layers)
+
+
+def overrides_of(options: Mapping[str, object]) -> list[str]:
+    """What ``--set`` would say of the settings that have an option of their own: by key, None where it is not given."""
+    return [f"{key}={value}" for key, value in options.items() if value is not None]
 
 
 def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted", together: bool = False) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from kernels.spherical_harmonics import sh_basis
+from kernels.threads import one_torch_thread
 from machine.files import atomic_path, output_errors
 from scene.world_offset import Offset
 from settings.errors import InputError
@@ -67,7 +68,8 @@ def write_spz(path: str | Path, gaussians: Gaussians) -> None:
         sh0=np.ascontiguousarray(parts["sh"][:, 0]),
         shN=np.ascontiguousarray(parts["sh"][:, 1:]) if turned.sh_degree else None,
     )
-    with output_errors(path), atomic_path(path) as temporary:
+    # gsply's kernels set how many threads torch has, and that is set back.
+    with output_errors(path), atomic_path(path) as temporary, one_torch_thread():
         gsply.write_spz(temporary, data, version=3, fractional_bits=fraction)
 
 
@@ -84,7 +86,8 @@ def read_spz(path: str | Path, offset: Offset | None = None) -> Gaussians:
     _check_container(path)
     gsply = import_gsply(path)
     try:
-        data = gsply.read_spz(path)
+        with one_torch_thread():
+            data = gsply.read_spz(path)
     except Exception as error:  # decoders raise ValueError, OSError, zlib.error, EOFError ... for bad bytes
         raise InputError(path, "spz file", f"unreadable data ({error})", "a whole .spz file", DAMAGED) from None
     sh = data.sh0[:, None, :]

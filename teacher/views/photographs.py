@@ -1,14 +1,20 @@
-"""Pictures without alpha: renders on a background, which show silhouettes, or photographs of a world about them."""
+"""Pictures as views at the working size; those without alpha are renders on a background, which show silhouettes, or
+photographs of a world about them.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from scene.formats.dataset_format import note_once
 from scene.frames import spread
+from scene.images import resize_area, resize_known, to_uint8
+from teacher.views.output_folder import Size, shrink_rgba
+from teacher.views.rasterized import View
 
 Color = tuple[float, float, float]
 
@@ -49,6 +55,39 @@ def are_photographs(pictures: Tensor, background: Color) -> bool:
     """Whether (N, H, W, 3) pictures in [0, 1] are of no one background: their borders hardly show it, nor any other."""
     at_border = (_border(pictures) - pictures.new_tensor(background)).abs().amax(-1) <= SAME
     return at_border.float().mean().item() < _BACKGROUND and border_colour(pictures) is None
+
+
+def picture_view(
+    picture: np.ndarray,
+    size: Size,
+    background: Color,
+    covered: np.ndarray | None = None,
+    distance: np.ndarray | None = None,
+) -> View:
+    """From native size: a uint8 picture, where the scene is (H, W) bool if known, and the distance, 0 where unknown.
+
+    Without alpha the scene is where it is said to be, else where the picture differs from the background.
+    """
+    rgba = shrink_rgba(picture, size)
+    rgb, alpha = rgba[..., :3], rgba[..., 3] if picture.shape[2] == 4 else None
+    coverage = alpha
+    if coverage is None:
+        if covered is None:
+            covered = (np.abs(picture - 255 * np.array(background, np.float32)) > 1.5).any(-1)
+        coverage = to_uint8(resize_area(covered.astype(np.float32), *size))
+    if distance is not None:
+        distance = resize_known(distance, *size)
+    rgb, known_alpha, covered, distance = (
+        None if plane is None else torch.from_numpy(plane) for plane in (rgb, alpha, coverage, distance)
+    )
+    return View(rgb, known_alpha, covered if alpha is None else known_alpha, distance)
+
+
+def photograph_view(picture: np.ndarray, covered: Tensor, distance: np.ndarray | None) -> View:
+    """A picture of a world that fills it, and the distance at its native size, where there is one."""
+    size = covered.shape[1], covered.shape[0]
+    shrunk = None if distance is None else torch.from_numpy(resize_known(distance, *size))
+    return View(torch.from_numpy(shrink_rgba(picture, size)[..., :3].copy()), None, covered, shrunk)
 
 
 def _border(pictures: Tensor) -> Tensor:

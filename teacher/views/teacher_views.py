@@ -18,7 +18,6 @@ from scene.dataset_pictures import all_count, counted_of, counted_pixels, read_p
 from scene.formats import load_frames
 from scene.formats.matrixcity_depth import distance_reader
 from scene.frames import Frames, chosen_frames, held_out, holdout_mask, working_size
-from scene.images import resize_area, resize_known, to_uint8
 from scene.rays import SceneBox
 from settings.data import DataConfig
 from teacher.depth import DepthKind
@@ -36,9 +35,8 @@ from teacher.views.output_folder import (
     load_ground_truth,
     parallel_map,
     shared_alpha,
-    shrink_rgba,
 )
-from teacher.views.photographs import has_silhouettes
+from teacher.views.photographs import has_silhouettes, photograph_view, picture_view
 from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, View, collect_views, render_view
 from teacher.views.stored_depth import DepthReader
 
@@ -158,7 +156,7 @@ def views_from_outputs(
 
     def views() -> Iterator[View]:
         for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
-            yield _shrunk(picture, size, background, *(reader.read(i, picture, depth) if reader else ()))
+            yield picture_view(picture, size, background, *(reader.read(i, picture, depth) if reader else ()))
 
     planes = collect_views(views(), len(files))
     if reader:
@@ -211,7 +209,7 @@ def views_from_images(
         return check_picture(paths[i], read_picture(dataset, i), native, has_alpha)
 
     def view(i: int) -> View:
-        return _shrunk(read(i), size, background, distance=distance(i))
+        return picture_view(read(i), size, background, distance=distance(i))
 
     common = {"cameras": dataset.cameras.resized(*size), "names": dataset.names}
     common |= {"background": None if has_alpha else background, "holdout": held_out(dataset, holdout_every)}
@@ -221,7 +219,7 @@ def views_from_images(
         silhouettes = has_alpha or has_silhouettes(store.planes()["rgb"], background, dataset.source)
         if not silhouettes:
             covered = torch.full((1, 1), 255, dtype=torch.uint8).expand(size[1], size[0])
-            store = _picture_store(lambda i: _photograph(read(i), covered, distance(i)), dataset, size, budget)
+            store = _picture_store(lambda i: photograph_view(read(i), covered, distance(i)), dataset, size, budget)
         fields = store.planes()
         if not silhouettes:
             fields["coverage"] = covered.expand(len(paths), -1, -1)
@@ -293,13 +291,6 @@ def _with_counted(fields: dict[str, Tensor | None], dataset: Frames, size: Size)
     return {**fields, "coverage": torch.where(counted, fields["coverage"], 255), "counted": counted}
 
 
-def _photograph(picture: np.ndarray, covered: Tensor, distance: np.ndarray | None) -> View:
-    """A picture of a world that fills it, and the distance at its native size, where there is one."""
-    size = covered.shape[1], covered.shape[0]
-    shrunk = None if distance is None else torch.from_numpy(resize_known(distance, *size))
-    return View(torch.from_numpy(shrink_rgba(picture, size)[..., :3].copy()), None, covered, shrunk)
-
-
 def _picture_store(view: Callable[[int], View], dataset: Frames, size: Size, budget: int) -> PictureStore:
     def picture(i: int) -> Picture:
         shown = view(i)
@@ -328,26 +319,3 @@ def _drawn_store(
 
 def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:
     return rgb * alpha + (1 - alpha) * rgb.new_tensor(background)
-
-
-def _shrunk(
-    picture: np.ndarray,
-    size: Size,
-    background: Color,
-    covered: np.ndarray | None = None,
-    distance: np.ndarray | None = None,
-) -> View:
-    """From native size: a uint8 picture, where the scene is (H, W) bool if known, and the distance, 0 where unknown."""
-    rgba = shrink_rgba(picture, size)
-    rgb, alpha = rgba[..., :3], rgba[..., 3] if picture.shape[2] == 4 else None
-    coverage = alpha
-    if coverage is None:
-        if covered is None:
-            covered = (np.abs(picture - 255 * np.array(background, np.float32)) > 1.5).any(-1)
-        coverage = to_uint8(resize_area(covered.astype(np.float32), *size))
-    if distance is not None:
-        distance = resize_known(distance, *size)
-    rgb, known_alpha, covered, distance = (
-        None if plane is None else torch.from_numpy(plane) for plane in (rgb, alpha, coverage, distance)
-    )
-    return View(rgb, known_alpha, covered if alpha is None else known_alpha, distance)

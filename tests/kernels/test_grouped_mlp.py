@@ -6,88 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from kernels import grouped_mlp as module
 from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
-from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
-from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp, tapped_grouped_radiance_mlp
-from tests.triton_device import DEVICE, TRITON, WIDTHS_OF_TWINS, device_of, needs_gpu, needs_triton
+from kernels.grouped_layout import GroupedLayout, fourier_features
+from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
+from tests.kernels.grouped_cases import SMALL, assert_twins_agree, random_case, random_upstream, run
+from tests.triton_device import TRITON, WIDTHS_OF_TWINS, device_of
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
-SMALL = GroupedLayout(
-    frequencies=3, hidden_width=16, density_layers=1, color_layers=1, geo_features=5, direction_width=4
-)
 # Linear networks of 4 x 2 and 4 x 3 values: x, y, z, bias -> geometry, raw; geometry, direction (2), bias -> rgb.
 LINEAR = GroupedLayout(
     frequencies=0, hidden_width=16, density_layers=0, color_layers=0, geo_features=1, direction_width=2
 )
 
 
-def random_case(layout, cell_index, cells, rays=7):
-    """Everything the kernel takes but the layout; biases included, as no parameter is zero."""
-    count = len(cell_index)
-    return {
-        "x": torch.rand(count, 3) * 2.4 - 1.2,  # some beyond the cell's faces, as in a blending margin
-        "basis": torch.randn(rays, layout.direction_width),
-        "ray_index": torch.randint(rays, (count,)).sort().values,
-        "cell_index": torch.as_tensor(cell_index, dtype=torch.int64),
-        "density_parameters": torch.randn(cells, layout.density_size) * 0.3,
-        "color_parameters": torch.randn(cells, layout.color_size) * 0.3,
-    }
-
-
-def run(implementation, layout, case, upstream, touched=None):
-    """Both outputs, and the gradients of both parameter matrices, computed on the implementation's device."""
-    device = device_of(implementation)
-    case = {name: value.to(device) for name, value in case.items()}
-    leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
-    outputs = grouped_radiance_mlp(**{**case, **leaves}, layout=layout, touched=touched, implementation=implementation)
-    torch.autograd.backward(outputs, [grad.to(device) for grad in upstream])
-    return [output.detach().cpu() for output in outputs], [leaf.grad.cpu() for leaf in leaves.values()]
-
-
 def run_density(implementation, layout, case):
     arguments = (case[name].to(device_of(implementation)) for name in ("x", "cell_index", "density_parameters"))
     return grouped_density_mlp(*arguments, layout, implementation=implementation).cpu()
-
-
-def random_upstream(case):
-    return torch.randn(len(case["x"])), torch.randn(len(case["x"]), 3)
-
-
-def away_from_kinks(layout, case, upstream):
-    """Upstream gradients, zero for points of which some neuron is within rounding of its ReLU's kink.
-
-    There the gradient jumps: two sums of the same products may fall on different sides, and both are right.
-    """
-    smooth = torch.ones(len(case["x"]), dtype=torch.bool)
-    for cell in case["cell_index"].unique().tolist():
-        inside = (case["cell_index"] == cell).nonzero()[:, 0]
-        x, behind = fourier_features(case["x"][inside].double(), layout.frequencies), case["basis"].double()
-        for name, dims in (("density_parameters", layout.density_dims), ("color_parameters", layout.color_dims)):
-            *hidden, last = case[name][cell].double().split(dims.prod(axis=1).tolist())
-            for flat, shape in zip(hidden, dims, strict=False):
-                matrix = flat.view(*shape)
-                x = x @ matrix[:-1] + matrix[-1]
-                smooth[inside] &= (x.abs() > 1e-5 * x.square().mean().sqrt()).all(1)
-                x = torch.where(x > 0, x, LEAK * x)
-            matrix = last.view(*dims[-1])
-            x = torch.cat([(x @ matrix[:-1] + matrix[-1])[:, :-1], behind[case["ray_index"][inside]]], dim=1)
-    assert len(smooth) < 500 or smooth.float().mean() > 0.98
-    return [grad * (smooth if grad.ndim == 1 else smooth[:, None]) for grad in upstream]
-
-
-def assert_twins_agree(layout, case, twin="numba", upstream=None):
-    """Returns the twin's gradients."""
-    upstream = away_from_kinks(layout, case, random_upstream(case) if upstream is None else upstream)
-    expected, expected_grads = run("torch", layout, case, upstream)
-    found, found_grads = run(twin, layout, case, upstream)
-    for value, reference in zip(found, expected, strict=True):
-        torch.testing.assert_close(value, reference, rtol=2e-4, atol=1e-5)
-    for value, reference in zip(found_grads, expected_grads, strict=True):
-        torch.testing.assert_close(value, reference, rtol=1e-3, atol=1e-4 * max(1.0, float(reference.abs().max())))
-    return found_grads
 
 
 def test_parameter_count_by_hand():
@@ -168,87 +104,6 @@ def test_twins_match_torch_for_any_depth(twin, layers):
 def test_numba_matches_torch_in_one_cell_shared_by_several_tasks(monkeypatch):
     monkeypatch.setattr(grouped_mlp_numba, "_PIECE", 100)
     assert_twins_agree(SMALL, random_case(SMALL, torch.zeros(517), cells=1))
-
-
-@needs_triton
-def test_triton_matches_torch_in_cells_shared_by_several_programs(monkeypatch):
-    # Pieces of 70 points: 4 of cell 4, 2 of cell 1, one of cell 0; a second run gives the same bits.
-    monkeypatch.setattr("kernels.grouped_mlp_triton._PIECE", 70)
-    case = random_case(SMALL, torch.tensor([4] * 217 + [1] * 71 + [0] * 70)[torch.randperm(358)], cells=6)
-    upstream = random_upstream(case)
-    first = assert_twins_agree(SMALL, case, "triton", upstream)
-    _, second = run("triton", SMALL, case, upstream)
-    assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
-
-
-@needs_triton
-def test_triton_multiplies_in_the_parameters_type():
-    case = random_case(SMALL, torch.randint(3, (99,)), cells=3)
-    upstream = random_upstream(case)
-    expected, expected_grads = run("torch", SMALL, case, upstream)
-    names = ("density_parameters", "color_parameters")
-    found, grads = run("triton", SMALL, case | {name: case[name].half() for name in names}, upstream)
-    assert all(value.dtype == torch.float32 for value in found)
-    assert all(value.dtype == torch.float16 for value in grads)
-    for value, reference in zip([*found, *grads], [*expected, *expected_grads], strict=True):
-        assert 0 < ((value.float() - reference).norm() / reference.norm()).item() < 1e-2
-
-
-@pytest.mark.parametrize(
-    ("dtype", "width", "offered"), [(torch.float32, 32, True), (torch.float32, 64, False), (torch.float16, 64, True)]
-)
-def test_triton_takes_narrow_layers_alone(dtype, width, offered):
-    layout = GroupedLayout(2, width, 1, 1, 15, 4)
-    assert ("triton" in module._available(dtype, layout)) is offered
-
-
-@needs_triton
-def test_triton_rounds_parameters_but_not_the_sums_of_their_gradients():
-    """Beside a sum of 3000 an addition of 1 is lost to float16."""
-    case = random_case(SMALL, torch.zeros(600, dtype=torch.int64), cells=1)
-    leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
-    given = {name: value.to(DEVICE) for name, value in (case | leaves).items()}
-    density, rgb, _ = tapped_grouped_radiance_mlp(
-        **given, layout=SMALL, taps=(), precision=torch.float16, implementation="triton"
-    )
-    half = {name: value.detach().half() for name, value in leaves.items()}
-    expected, _ = run("triton", SMALL, case | half, random_upstream(case))
-    assert torch.equal(density.cpu(), expected[0].cpu()) and torch.equal(rgb.cpu(), expected[1].cpu())
-    density.sum().backward()
-    grad = leaves["density_parameters"].grad
-    assert grad.dtype == torch.float32 and (grad != grad.half().float()).float().mean() > 0.5
-
-
-@needs_triton
-def test_triton_gives_nan_for_cells_out_of_range():
-    case = random_case(SMALL, [-1, 0, 3], cells=3)
-    (density, rgb), grads = run("triton", SMALL, case, random_upstream(case))
-    assert density.isnan().tolist() == [True, False, True]
-    assert rgb.isnan().all(dim=1).tolist() == [True, False, True]
-    assert all(grad.abs().sum(1).nonzero()[:, 0].tolist() == [0] for grad in grads)
-
-
-@needs_gpu
-@pytest.mark.parametrize("width", [16, 32])
-def test_triton_matches_torch_at_a_real_size(width):
-    layout = GroupedLayout(4, width, 2, 1, 15, 16)
-    cell_index = torch.cat([torch.randint(4096, (150_000,)), torch.full((50_003,), 77)])
-    assert_twins_agree(layout, random_case(layout, cell_index, cells=4096, rays=4096), "triton")
-
-
-@needs_gpu
-@pytest.mark.parametrize("width", [32, 64])
-def test_triton_multiplies_in_half_precision_at_a_real_size(width):
-    layout = GroupedLayout(4, width, 2, 1, 15, 16)
-    cell_index = torch.cat([torch.randint(512, (20_000,)), torch.full((5_003,), 77)])
-    case = random_case(layout, cell_index, cells=512, rays=4096)
-    names = ("density_parameters", "color_parameters")
-    case |= {name: case[name] * 0.3 for name in names}
-    upstream = random_upstream(case)
-    expected, expected_grads = run("torch", layout, case, upstream)
-    found, grads = run("triton", layout, case | {name: case[name].half() for name in names}, upstream)
-    for value, reference in zip([*found, *grads], [*expected, *expected_grads], strict=True):
-        assert ((value.float() - reference).norm() / reference.norm()).item() < 2e-2
 
 
 @TWINS

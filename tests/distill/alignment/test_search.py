@@ -15,7 +15,7 @@ def best(trials, cause):
     return max((trial for trial in trials if trial.hypothesis.cause == cause), key=lambda trial: trial.psnr)
 
 
-@pytest.mark.parametrize("scale", [0.7, 0.93, 1.06, 1.6])
+@pytest.mark.parametrize("scale", [0.7, 1.06])
 def test_the_focal_length_is_found(comparison, scale):
     cameras = comparison.cameras
     wrong = replace(comparison, cameras=replace(cameras, fx=cameras.fx / scale, fy=cameras.fy / scale))

@@ -10,6 +10,7 @@ from distill.city_rendering.compositing import CityRenderer, CitySettings, compo
 from distill.model.model import Model
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings
+from kernels import compositing
 from kernels.compositing import composite
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
 from settings.errors import InputError
@@ -20,7 +21,7 @@ SETTINGS = RenderSettings(
     step=0.037, max_samples_per_ray=1000, termination=0.0, max_batch_samples=4096, near=0.05, far=100.0,
     implementation="torch",
 )  # fmt: skip
-CITY = CitySettings(SETTINGS.near, SETTINGS.far, 0.0)
+CITY = CitySettings(SETTINGS.near, SETTINGS.far, 0.0, "torch")
 QUARTERS = [
     SceneBox((low_x, low_y, -1), (high_x, high_y, 1))
     for low_x, high_x in ((-1.0, 0.13), (0.13, 1.0))
@@ -130,6 +131,24 @@ def test_the_gradient_of_blocks_is_that_of_the_whole(mottled, look_at):
         gradients(composite_segments(segments)), gradients(broken_march(mottled, rays, QUARTERS)), strict=True
     ):
         assert (cut - whole).abs().max() < 1e-4 * whole.abs().max()
+
+
+@pytest.mark.parametrize("kernels", ["torch", "numba"])
+def test_the_kernels_that_were_asked_for_finish_a_picture(mottled, look_at, monkeypatch, kernels):
+    finished = []
+
+    def finish(*planes, implementation):
+        finished.append(implementation)
+        return compositing.finish(*planes, implementation=implementation)
+
+    monkeypatch.setattr("distill.rendering.renderer.finish", finish)
+    cameras = look_at([(2.2, 1.4, 1.1)])
+    picture = city(QUARTERS, [mottled] * 4, settings=replace(CITY, implementation=kernels))
+    expected = city(QUARTERS, [mottled] * 4).render(cameras, 0, BACKGROUND)
+    finished.clear()
+    for found, plane in zip(picture.render(cameras, 0, BACKGROUND), expected, strict=True):
+        torch.testing.assert_close(found, plane)
+    assert finished == [kernels]
 
 
 def test_random_places_take_as_much_of_a_ray_as_middles(field):

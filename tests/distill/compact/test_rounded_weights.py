@@ -21,15 +21,21 @@ from tests.toy_training import trainer_of
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The config of a toy run that is finished."""
+    path = write_toy_scene(tmp_path_factory.mktemp("toy"), train={"samples_per_step": 1024})
+    trainer_of(path).run(show_progress=False)
+    return path
+
+
 @pytest.fixture
-def training(tmp_path):
-    """Rounded weights of a toy run's checkpoint, how a step is taken with them, the checkpoint, its model."""
+def training(trained):
+    """Rounded weights of that run's checkpoint, how a step is taken with them, the checkpoint, its model."""
 
     def make(*overrides):
-        path = write_toy_scene(tmp_path, train={"samples_per_step": 1024})
-        trainer_of(path).run(show_progress=False)
-        checkpoint = tmp_path / "results/toy/first/checkpoints/step_000060.pth"
-        config = load_config(path, overrides, tmp_path)
+        checkpoint = trained.parent / "results/toy/first/checkpoints/step_000060.pth"
+        config = load_config(trained, overrides, trained.parent)
         state = load_checkpoint(checkpoint, CPU)
         model = restore_model(config, state, checkpoint, CPU)
         sampler = make_sampler(config, load_teacher(config), model, CPU)

@@ -3,10 +3,9 @@ import dataclasses
 import pytest
 import torch
 
-from distill.rendering.renderer import RenderSettings, clip_to_box
+from distill.rendering.renderer import RenderSettings
 from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource, interleaving
 from kernels.ray_samples import Cells
-from scene.cameras import Cameras
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
 from teacher.views.teacher_views import TeacherViews
@@ -324,29 +323,6 @@ def test_triton_draws_what_torch_draws(views, opaque_views, what, pooled, random
             torch.testing.assert_close(one.cpu(), two, rtol=1e-6, atol=1e-6)
     for name in ("origins", "directions", "near", "far"):
         torch.testing.assert_close(getattr(found.rays, name).cpu(), getattr(expected.rays, name), rtol=1e-5, atol=1e-5)
-
-
-@needs_triton
-def test_triton_clips_rays_along_the_axes_and_past_the_box(look_at):
-    """A ray through a pixel's middle is parallel to four faces; a camera that looks away sees nothing of the box."""
-    from kernels.training_rays_triton import Pixels, draw
-
-    cameras = look_at([(3.0, 0, 0), (0, 0, 0.5), (3.0, 3.0, 3.0)], width=3, height=3, focal=2.0)
-    poses = torch.cat([cameras.c2w, cameras.c2w[2:] * torch.tensor([-1.0, 1, -1, 1])])
-    cameras = Cameras(poses, *(torch.full((4,), value) for value in (2.0, 2.0, 1.5, 1.5)), 3, 3)
-    row, col = torch.arange(36) % 9 // 3, torch.arange(36) % 3
-    expected = clip_to_box(*pixel_rays(cameras, torch.arange(36) // 9, row, col), BOX, SETTINGS)
-    there = cameras.to(DEVICE)
-    rgb, coverage = (torch.zeros(shape, dtype=torch.uint8, device=DEVICE) for shape in ((36, 3), 36))
-    intrinsics = there.fx, there.fy, there.cx, there.cy
-    pixels = Pixels(there.c2w, intrinsics, (3, 3), rgb, None, coverage, None, None, None)
-    chosen, white = torch.arange(36, device=DEVICE), torch.ones(36, 3, device=DEVICE)
-    found = draw(chosen, white, pixels, BOX.lower, BOX.upper, SETTINGS.near, SETTINGS.far)
-    torch.testing.assert_close(found.directions.cpu(), expected.directions)
-    torch.testing.assert_close(found.near.cpu(), expected.near)
-    torch.testing.assert_close(found.far.cpu(), expected.far)
-    hit = expected.far > expected.near
-    assert hit[4] and (expected.directions[4] == 0).sum() == 2 and not hit[27:].any()
 
 
 def test_pixels_that_do_not_count_are_not_drawn(views):

@@ -16,6 +16,8 @@ from tests.fake_gsplat import FakeGsplat
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 RATES = dict.fromkeys(("means", "scales", "quats", "opacities", "sh0", "shN"), 1e-3)
+GAUSSIANS, WIDTH = block_of_gaussians()[::6], 12
+COUNT = len(GAUSSIANS)
 SETTINGS = FittingConfig(grow_from=2, grow_every=2, grow_gradient=1e-12)
 
 
@@ -27,13 +29,13 @@ def gsplat(monkeypatch):
 
 
 def backends():
-    return {"cpu": CpuBackend(SETTINGS, 1.0, 729), "gsplat": GsplatBackend(SETTINGS, 1.0)}
+    return {"cpu": CpuBackend(SETTINGS, 1.0, COUNT), "gsplat": GsplatBackend(SETTINGS, 1.0)}
 
 
-def steps(backend, model, phases, most=1000):
+def steps(backend, model, phases, most=COUNT + 200):
     """One view a step; returns how many Gaussians there are after each."""
     counts, generator = [], torch.Generator().manual_seed(0)
-    cameras = ring_of_cameras(len(phases))
+    cameras = ring_of_cameras(len(phases), WIDTH, WIDTH)
     for index, phase in enumerate(phases):
         output = backend.render(model, camera_view(cameras, index), 0)
         (output.rgb - 0.3).square().mean().backward()
@@ -45,11 +47,11 @@ def steps(backend, model, phases, most=1000):
 
 @pytest.mark.parametrize("name", ["cpu", "gsplat"])
 def test_grows_when_due_up_to_the_limit_then_only_prunes(gsplat, name):
-    backend, model = backends()[name], GaussianModel(block_of_gaussians(), 0, RATES)
+    backend, model = backends()[name], GaussianModel(GAUSSIANS, 0, RATES)
     model.params["opacities"].data[5] = -9.0
     counts = steps(backend, model, ["grow", "grow", "grow", "grow", "prune", "prune", None, None])
-    assert counts[0] == 729 and counts[1] > 729  # grown, and the transparent one is gone
-    assert counts[3] >= counts[2] == counts[1] and counts[3] <= 1000
+    assert counts[0] == COUNT and counts[1] > COUNT  # grown, and the transparent one is gone
+    assert counts[3] >= counts[2] == counts[1] and counts[3] <= COUNT + 200
     model.params["opacities"].data[:3] = -9.0
     assert steps(backend, model, ["prune", "prune"])[1] == counts[-1] - 3
     model.params["opacities"].data[:3] = -9.0
@@ -57,7 +59,7 @@ def test_grows_when_due_up_to_the_limit_then_only_prunes(gsplat, name):
 
 
 def test_both_render_the_same_picture(gsplat):
-    model, view = GaussianModel(block_of_gaussians(), 0, RATES), camera_view(ring_of_cameras(), 3)
+    model, view = GaussianModel(GAUSSIANS, 0, RATES), camera_view(ring_of_cameras(4, WIDTH, WIDTH), 3)
     ours, theirs = (backend.render(model, view, 0) for backend in backends().values())
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
@@ -67,13 +69,13 @@ def test_both_render_the_same_picture(gsplat):
 def test_a_restored_backend_goes_on(gsplat, name):
     counts = []
     for stop in (None, 3):
-        backend, model = backends()[name], GaussianModel(block_of_gaussians(), 0, RATES)
-        steps(backend, model, ["grow", None, "grow"], most=760)
+        backend, model = backends()[name], GaussianModel(GAUSSIANS, 0, RATES)
+        steps(backend, model, ["grow", None, "grow"], most=COUNT + 30)
         if stop:
             state = {key: value for key, value in backend.state().items()}
             backend = backends()[name]
             backend.load_state(state)
-        counts.append(steps(backend, model, ["grow", "grow"], most=760))
+        counts.append(steps(backend, model, ["grow", "grow"], most=COUNT + 30))
     assert counts[0] == counts[1]
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from settings.errors import InputError
-from teacher.gaussian_files.spz import read_spz
+from teacher.gaussian_files.spz import read_spz, write_spz
+from tests.toy_scene import block_of_gaussians
 
 HEADER = struct.Struct("<4sIIBBBB")
 
@@ -39,6 +40,14 @@ def test_versions_2_and_3(tmp_path, version):
     torch.testing.assert_close(gaussians.scales, torch.full((2, 3), -2.0).exp())
     torch.testing.assert_close(gaussians.covariances(), (torch.eye(3) * torch.tensor(-4.0).exp()).repeat(2, 1, 1),
                                rtol=1e-2, atol=1e-4)  # fmt: skip
+
+
+def test_torch_keeps_the_threads_that_it_had(tmp_path):
+    """Gsply's own kernels run on all cores, and set torch's threads to as many."""
+    write_spz(tmp_path / "block.spz", block_of_gaussians())
+    assert torch.get_num_threads() == 1
+    read_spz(tmp_path / "block.spz")
+    assert torch.get_num_threads() == 1
 
 
 @pytest.mark.parametrize(
