@@ -88,7 +88,7 @@ class BrowserView:
         self._server.gui.configure_theme(show_logo=False, show_share_button=False)
         self._server.gui.main_panel.dock_right()
         self._place_camera()
-        self._frusta = self._add_frusta()
+        self._frusta: list[Any] | None = None  # made when they are first shown: it takes a while
         self._server.on_client_connect(self._connected)
         self._server.on_client_disconnect(self._disconnected)
 
@@ -165,6 +165,8 @@ class BrowserView:
 
     def show_frusta(self, shown: bool) -> None:
         """Of all pages."""
+        if self._frusta is None:
+            self._frusta = self._add_frusta()
         for handle in self._frusta:
             handle.visible = shown
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from kernels.covariances import rotation_matrices
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import chosen_frames, held_out
@@ -45,7 +45,7 @@ class Viewpoint:
     def of_browser(cls, wxyz: np.ndarray, position: np.ndarray, fov: float) -> Viewpoint:
         """From a browser's camera: a unit quaternion and a place in world units; ``fov`` as ours."""
         c2w = np.eye(4)
-        c2w[:3, :3] = Rotation.from_quat(np.roll(wxyz, -1)).as_matrix() @ _AXES
+        c2w[:3, :3] = rotation_matrices(torch.tensor(wxyz).double()).numpy() @ _AXES
         c2w[:3, 3] = position
         return cls(torch.from_numpy(c2w), float(fov))
 
@@ -58,6 +58,8 @@ class Viewpoint:
     @property
     def wxyz(self) -> np.ndarray:
         """(4,) the orientation of a browser's camera."""
+        from scipy.spatial.transform import Rotation  # slow to import, and not needed for the first picture
+
         return np.roll(Rotation.from_matrix(self.c2w[:3, :3].numpy() @ _AXES).as_quat(), 1)
 
     @property
