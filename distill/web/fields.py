@@ -128,7 +128,7 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
         **_sizes(density[0], color[0], field.direction_degree),
     }
     source = [
-        stored_network("density_network", density[0], "leaky_relu", together),
+        stored_network("density_network", density[0], "leaky_relu", together, used=3),
         stored_network("color_network", color[0], "leaky_relu", 1 if field.deferred else together),
     ]
     texels = np.concatenate([*density_texels, *color_texels])

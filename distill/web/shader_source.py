@@ -75,13 +75,14 @@ def written_network(name: str, layers: Sequence[Layer], activation: str) -> str:
     return _function(f"void {name}", layers, lines)
 
 
-def stored_network(name: str, layers: Sequence[Layer], activation: str, together: int = 1) -> str:
+def stored_network(name: str, layers: Sequence[Layer], activation: str, together: int = 1, used: int = 4) -> str:
     """As ``written_network``, but ``name(int at, ...)``: its values are ``texels`` of layers, from ``at`` on.
 
     Args:
         layers: one of the networks, for their sizes.
         together: how many places it is evaluated for at once, each with its own part of x and y: looking a texel up
             takes far longer than multiplying by it.
+        used: how many of a vector's four inputs the first layer has values for.
     """
     lines, source, places = [], "x", range(together)
     for number, layer in enumerate(layers):
@@ -94,11 +95,13 @@ def stored_network(name: str, layers: Sequence[Layer], activation: str, together
             lines.append(f"  vec4 {totals[0]} = texel(at + {o});")
             lines += [f"  vec4 {total} = {totals[0]};" for total in totals[1:]]
         lines += [f"  at += {outs};", f"  for (int i = 0; i < {ins}; i++, at += {4 * outs}) {{"]
-        lines += [f"    vec4 v{place} = {source}[{place * ins} + i];" for place in places]
-        lines.append("    mat4 m;")
+        columns = 4 if number else used
+        vector, matrix, swizzle = f"vec{columns}", f"mat{columns}x4", "xyzw"[:columns]
+        lines += [f"    {vector} v{place} = {source}[{place * ins} + i].{swizzle};" for place in places]
+        lines.append(f"    {matrix} m;")
         for o, totals in enumerate(sums):
-            columns = ", ".join(f"texel(at + {4 * o + column})" for column in range(4))
-            lines.append(f"    m = mat4({columns});")
+            values = ", ".join(f"texel(at + {4 * o + column})" for column in range(columns))
+            lines.append(f"    m = {matrix}({values});")
             lines += [f"    {total} += m * v{place};" for place, total in enumerate(totals)]
         lines.append("  }")
         lines += [

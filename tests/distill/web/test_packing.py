@@ -54,6 +54,7 @@ def test_a_network_looks_its_values_up_once_for_all_the_places_that_it_is_evalua
     layers = [Layer(np.ones((8, 12), np.float32), np.ones(12, np.float32)), Layer(np.ones((12, 4)), np.ones(4))]
     one, four = (stored_network("f", layers, "relu", together) for together in (1, 4))
     assert one.count("texel(") == four.count("texel(") == 3 + 3 * 4 + 1 + 4
+    assert stored_network("f", layers, "relu", used=3).count("texel(") == 3 + 3 * 3 + 1 + 4
     assert four.startswith("void f(int at, vec4 x[8], out vec4 y[4]) {") and four.count("+= m *") == 4 * (3 + 1)
 
 
