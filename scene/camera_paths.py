@@ -13,6 +13,24 @@ from scene.cameras import Cameras
 
 # Right over the scene "up" in the image has no direction.
 _MOST_ELEVATION = math.radians(85)
+_NEAR_AN_AXIS = math.cos(math.radians(15))
+
+
+def common_up(cameras: Cameras) -> Tensor | None:
+    """What is up in the cameras' images on average: (3,) float64 unit vector on the CPU; None where it cancels out."""
+    up = cameras.c2w[:, :3, 1].double().cpu().mean(0)
+    return None if up.norm() < 1e-3 else F.normalize(up, dim=0)
+
+
+def world_up(cameras: Cameras) -> Tensor | None:
+    """As ``common_up``, but an axis of the world where one is within 15 degrees of it.
+
+    Datasets have an axis that is up, and cameras that lean inwards, unevenly spread, are on average a little off it.
+    """
+    up = common_up(cameras)
+    if up is None or up.abs().max() < _NEAR_AN_AXIS:
+        return up
+    return torch.where(up.abs() == up.abs().max(), up.sign(), 0)
 
 
 def orbit_path(cameras: Cameras, centre: tuple[float, float, float], frames: int) -> Cameras:
@@ -76,11 +94,10 @@ class _Surroundings:
     def of(cls, cameras: Cameras, centre: tuple[float, float, float]) -> _Surroundings:
         poses = cameras.c2w.double().cpu()
         target = torch.tensor(centre, dtype=torch.float64)
-        up = poses[:, :3, 1].mean(0)
+        up = common_up(cameras)
         offsets = poses[:, :3, 3] - target
-        if up.norm() < 1e-3 or (offsets.norm(dim=1) < 1e-9).any():
+        if up is None or (offsets.norm(dim=1) < 1e-9).any():
             raise ValueError("the cameras have no common up direction, or one is at the centre of the scene")
-        up = F.normalize(up, dim=0)
         radius = offsets.norm(dim=1).median()
         elevations = torch.arcsin((F.normalize(offsets, dim=1) @ up).clamp(-1, 1))
         ahead = offsets[0] - (offsets[0] @ up) * up

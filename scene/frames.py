@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from scene.cameras import Cameras
@@ -108,6 +107,8 @@ def held_out(dataset: Frames, every: int) -> Tensor:
 
 def refuse_leaks(source: Path, train: Cameras, test: Cameras) -> None:
     """InputError where frames to test on have the poses of frames to train on: measured on them, a copy is perfect."""
+    from scipy.spatial import KDTree  # takes a tenth of a second to import
+
     both = torch.cat([train.centers, test.centers]).double()
     width = (both.amax(dim=0) - both.amin(dim=0)).max().clamp(min=1e-12)
     rows = [torch.cat([part.centers / width, part.c2w[:, :3, :3].flatten(1)], dim=1) for part in (train, test)]

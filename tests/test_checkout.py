@@ -38,6 +38,18 @@ def test_ctrl_c_during_the_imports_ends_a_program_without_a_traceback(tmp_path, 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
+def test_a_program_imports_at_its_start_only_what_it_needs_then(tmp_path):
+    slow = {"lpips", "matplotlib", "onnx", "scipy.linalg", "scipy.ndimage", "skimage", "torchvision", "viser"}
+    code = f"""import gc, sys
+sys.path.insert(0, {str(ROOT)!r})
+import lego_response_distill, tools.view
+found = sorted({slow!r} & sys.modules.keys())
+assert not found, found
+assert gc.isenabled() and gc.get_freeze_count()"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_tool_is_not_led_astray_by_packages_of_the_same_names(tmp_path):
     for name in PACKAGES:
         (tmp_path / name).mkdir()

@@ -30,6 +30,7 @@ from distill.model.checkpoint import load_checkpoint
 from distill.model.safetensors_file import save_safetensors
 from distill.runs.command_line import add_config_options, add_device_option, given_path, run_command
 from machine.files import output_errors
+from scene.camera_paths import world_up
 from settings.errors import ExitCode, InputError
 from teacher.sources import check_assets, load_teacher
 
@@ -113,8 +114,9 @@ def _export_mesh(student: LoadedStudent, chosen: argparse.Namespace) -> None:
     if density is None:
         density = surface_density(volume, teacher.training_cameras, student.render)
     mesh = volume.colored(volume.surface(density))
+    up = world_up(teacher.training_cameras)
     with output_errors(path):
-        size = write_mesh(path, mesh)
+        size = write_mesh(path, mesh) if up is None else write_mesh(path, mesh, tuple(up.tolist()))
         counts = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles"
         print(f"{path}: {size / _MIB:.3f} MiB, {counts} where the density is {density:.4g}")
         error = measure_mesh(student.config, teacher.views, mesh_renderer(mesh), student.render, path.with_suffix(""))

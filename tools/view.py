@@ -106,8 +106,8 @@ def view(chosen: argparse.Namespace) -> int:
             write_image(chosen.sheet, subject.pictures.sheet(subject.start().cameras(width, width)))
         return ExitCode.DONE
     browser = BrowserView(subject, chosen.host, chosen.port, width)
+    print(browser.url, flush=True)  # a browser loads the page meanwhile
     subject.pictures(subject.pictures.modes[0], subject.start().cameras(64, 64))  # loads the kernels
-    print(browser.url, flush=True)
     if subject.pictures.teacher is None:
         threading.Thread(target=_add_teacher, args=(subject, browser), daemon=True).start()
     try:

@@ -13,6 +13,7 @@ from plyfile import PlyData, PlyElement
 from distill.export.mesh import Mesh
 from machine.files import write_atomically
 from scene.images import to_uint8
+from scene.rays import Vector
 from settings.errors import InputError
 
 SUFFIXES = (".ply", ".glb")
@@ -28,15 +29,18 @@ def check_mesh_file(path: Path) -> None:
         raise InputError(path, "file extension", path.suffix or "none", expected, "The extension says the format.")
 
 
-def write_mesh(path: Path, mesh: Mesh) -> int:
+def write_mesh(path: Path, mesh: Mesh, up: Vector = (0.0, 1.0, 0.0)) -> int:
     """Writes a mesh in the dataset's own world, by the extension; returns the bytes of the file.
+
+    Args:
+        up: a unit direction. In a GLB the mesh's node turns it onto +Y, which is up in glTF; a PLY says nothing of it.
 
     Raises:
         InputError: another extension.
         OSError: it cannot be written.
     """
     check_mesh_file(path)
-    content = _ply_bytes(mesh) if path.suffix.lower() == ".ply" else _glb_bytes(mesh)
+    content = _ply_bytes(mesh) if path.suffix.lower() == ".ply" else _glb_bytes(mesh, up)
     write_atomically(path, content)
     return len(content)
 
@@ -57,7 +61,7 @@ def _ply_bytes(mesh: Mesh) -> bytes:
     return buffer.getvalue()
 
 
-def _glb_bytes(mesh: Mesh) -> bytes:
+def _glb_bytes(mesh: Mesh, up: Vector) -> bytes:
     """Positions and linear colours, 16 bits each, which glTF asks for; unlit, since the light is in the colours."""
     positions = mesh.vertices.numpy().astype("<f4")
     colors = np.full((len(positions), 4), 65535, "<u2")  # with alpha a vertex keeps to four bytes, as it has to
@@ -82,7 +86,7 @@ def _glb_bytes(mesh: Mesh) -> bytes:
         "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": "student"}],
+        "nodes": [{"mesh": 0, "name": "student", "matrix": _turned_up(up).T.ravel().tolist()}],  # column by column
         "meshes": [{"primitives": [primitive]}],
         "materials": [{"extensions": {"KHR_materials_unlit": {}}}],
         "accessors": accessors,
@@ -92,6 +96,17 @@ def _glb_bytes(mesh: Mesh) -> bytes:
     chunks = _chunk(_JSON, json.dumps(content, separators=(",", ":")).encode(), b" ")
     chunks += _chunk(_BIN, b"".join(parts), b"\0")
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+
+
+def _turned_up(up: Vector) -> np.ndarray:
+    """(4, 4) the smallest rotation that takes a unit direction onto +Y."""
+    x, y, z = up
+    matrix = np.diag([1.0, -1.0, -1.0, 1.0])  # -Y, from where every way is as far
+    if y > -1 + 1e-9:
+        across = np.array([[0.0, -x, 0.0], [x, 0.0, z], [0.0, -z, 0.0]])  # by the cross product of up and +Y
+        matrix = np.eye(4)
+        matrix[:3, :3] += across + across @ across / (1 + y)
+    return matrix + 0.0  # no -0.0
 
 
 def _chunk(kind: int, content: bytes, filling: bytes) -> bytes:

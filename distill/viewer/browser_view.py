@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ class BrowserView:
         self._server.gui.configure_theme(show_logo=False, show_share_button=False)
         self._server.gui.main_panel.dock_right()
         self._place_camera()
-        self._frusta = self._add_frusta()
+        self._frusta: list[Any] | None = None  # made when they are first shown: it takes a while
         self._server.on_client_connect(self._connected)
         self._server.on_client_disconnect(self._disconnected)
 
@@ -135,6 +136,7 @@ class BrowserView:
 
     def _jump(self, client: viser.ClientHandle, view: Viewpoint) -> None:
         camera = client.camera
+        self._panels[client.client_id].through = view
         with client.atomic():
             # Setting the orientation keeps the axis that the mouse turns about, unless the view is rolled.
             camera.position, camera.wxyz, camera.look_at = view.position, view.wxyz, self._focus(view)
@@ -165,6 +167,8 @@ class BrowserView:
 
     def show_frusta(self, shown: bool) -> None:
         """Of all pages."""
+        if self._frusta is None:
+            self._frusta = self._add_frusta()
         for handle in self._frusta:
             handle.visible = shown
 
@@ -186,6 +190,8 @@ class _Panel:
         self.shown_at: dict[bool, list[float]] = {False: [], True: []}
         """When coarse pictures were shown, and full ones."""
         self._told_at = 0.0
+        self.through = subject.start()
+        """The dataset's camera that was gone to last: while the browser's stays there, it has that one's lens."""
         gui, number = client.gui, client.client_id
         gui.add_markdown(subject.title)
         self.mode = gui.add_dropdown("show", subject.pictures.modes)
@@ -249,6 +255,8 @@ class _Panel:
         longest = int(min(self._side.value, max(camera.image_width, camera.image_height)))
         width, height = (longest, longest / aspect) if aspect >= 1 else (longest * aspect, longest)
         view = Viewpoint.of_browser(camera.wxyz, camera.position, camera.fov)
+        if view.is_where(self.through):
+            view = replace(view, lens=self.through.lens)
         return Look(self.mode.value, view, max(1, round(width)), max(1, round(height)))
 
     def show(self, look: Look, picture: Picture) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation, RotationSpline
 
 from distill.viewer.viewpoints import Viewpoint
 from machine.files import output_errors
@@ -97,5 +96,7 @@ def _turned(rotations: np.ndarray, times: np.ndarray) -> np.ndarray:
     """As ``_smooth``, of (K, 3, 3) rotations: (T, 3, 3)."""
     if len(rotations) == 1:
         return rotations.repeat(len(times), axis=0)
+    from scipy.spatial.transform import Rotation, RotationSpline  # likewise
+
     known = Rotation.from_matrix(rotations)
     return RotationSpline(np.arange(len(rotations)), known)(times).as_matrix()

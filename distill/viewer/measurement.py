@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from distill.viewer.render_worker import REST_S, Look, Picture, RenderWorker
 from distill.viewer.subjects import Subject
@@ -38,8 +37,9 @@ def measure(subject: Subject, width: int, seconds: float, ready: float) -> str:
         worker.ask(0, Look(mode, view, width, width))
         worker.turn()
         if not first:
-            since = f"{_process_age():.2f} s after the program's start, {time.perf_counter() - ready:.2f} s of it after"
-            first = f"first picture {since} the imports, at {got[0].image.shape[1]} px"
+            since = f"{_process_age():.2f} s after the program's start ({time.process_time():.2f} s of processor time),"
+            after = f"{time.perf_counter() - ready:.2f} s of it after the imports"
+            first = f"first picture {since} {after}, at {got[0].image.shape[1]} px"
         got.clear()
         begin = time.perf_counter()
         while (spent := time.perf_counter() - begin) < seconds:
@@ -56,6 +56,8 @@ def measure(subject: Subject, width: int, seconds: float, ready: float) -> str:
 
 def _turned(view: Viewpoint, subject: Subject, up: np.ndarray, angle: float) -> Viewpoint:
     """The viewpoint turned about the scene by an angle in radians."""
+    from scipy.spatial.transform import Rotation  # slow to import: after the first picture
+
     box = subject.pictures.box
     middle = (np.array(box.lower) + np.array(box.upper)) / 2
     turn = np.eye(4)

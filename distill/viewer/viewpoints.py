@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from kernels.covariances import rotation_matrices
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import chosen_frames, held_out
@@ -23,41 +23,64 @@ _AXES = np.diag([1.0, -1.0, -1.0])
 
 # Of a camera that no dataset tells: degrees over the level, diagonals of the box from its middle, radians.
 _ELEVATION, _AWAY, _FOV = 25.0, 1.3, math.radians(45)
+_ROUNDING = 1e-4  # of what a browser says of its camera, world units and radians
+
+
+class Lens(NamedTuple):
+    """What a browser's camera does not have.
+
+    Attributes:
+        stretch: horizontal focal length over the vertical one, in pixels.
+        right, down: of the principal point from the middle of the picture, in focal lengths.
+    """
+
+    stretch: float = 1.0
+    right: float = 0.0
+    down: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Viewpoint:
-    """A camera without a picture size: its axis goes through the middle of the picture.
+    """A camera without a picture size.
 
     Attributes:
         c2w: (4, 4) float64 rigid camera-to-world pose, looking down -Z, +Y up.
-        fov: vertical field of view, radians.
+        fov: vertical field of view, radians, as if the principal point were in the middle.
+        lens: the rest.
     """
 
     c2w: Tensor
     fov: float
+    lens: Lens = Lens()
 
     def __eq__(self, other: object) -> bool:
         same_kind = isinstance(other, Viewpoint)
-        return same_kind and self.fov == other.fov and torch.equal(self.c2w, other.c2w)
+        return same_kind and (self.fov, self.lens) == (other.fov, other.lens) and torch.equal(self.c2w, other.c2w)
 
     @classmethod
     def of_browser(cls, wxyz: np.ndarray, position: np.ndarray, fov: float) -> Viewpoint:
         """From a browser's camera: a unit quaternion and a place in world units; ``fov`` as ours."""
         c2w = np.eye(4)
-        c2w[:3, :3] = Rotation.from_quat(np.roll(wxyz, -1)).as_matrix() @ _AXES
+        c2w[:3, :3] = rotation_matrices(torch.tensor(wxyz).double()).numpy() @ _AXES
         c2w[:3, 3] = position
         return cls(torch.from_numpy(c2w), float(fov))
 
     @classmethod
     def of_camera(cls, cameras: Cameras, index: int) -> Viewpoint:
-        """Of one of some cameras; where its principal point is not in the middle, the axis stays as it is."""
-        fov = 2 * math.atan(cameras.height / 2 / cameras.fy[index].item())
-        return cls(cameras.c2w[index].cpu().double(), fov)
+        """Of one of some cameras."""
+        fx, fy, cx, cy = (getattr(cameras, name)[index].item() for name in ("fx", "fy", "cx", "cy"))
+        lens = Lens(fx / fy, (cx - cameras.width / 2) / fx, (cy - cameras.height / 2) / fy)
+        return cls(cameras.c2w[index].cpu().double(), 2 * math.atan(cameras.height / 2 / fy), lens)
+
+    def is_where(self, other: Viewpoint) -> bool:
+        """Whether pose and field of view are the other's but for a browser's rounding."""
+        return abs(self.fov - other.fov) < _ROUNDING and torch.allclose(self.c2w, other.c2w, rtol=1e-6, atol=_ROUNDING)
 
     @property
     def wxyz(self) -> np.ndarray:
         """(4,) the orientation of a browser's camera."""
+        from scipy.spatial.transform import Rotation  # slow to import, and not needed for the first picture
+
         return np.roll(Rotation.from_matrix(self.c2w[:3, :3].numpy() @ _AXES).as_quat(), 1)
 
     @property
@@ -71,14 +94,17 @@ class Viewpoint:
         return -self.c2w[:3, 2].numpy()
 
     def cameras(self, width: int, height: int) -> Cameras:
-        """One camera with square pixels, of that picture size."""
-        focal = torch.tensor([height / 2 / math.tan(self.fov / 2)])
-        middle = torch.tensor([width / 2]), torch.tensor([height / 2])
-        return Cameras(self.c2w.float()[None], focal, focal, *middle, width, height)
+        """One camera of that picture size, which sees as much from top to bottom whatever the width."""
+        fy = height / 2 / math.tan(self.fov / 2)
+        fx = fy * self.lens.stretch
+        values = fx, fy, width / 2 + self.lens.right * fx, height / 2 + self.lens.down * fy
+        return Cameras(self.c2w.float()[None], *(torch.tensor([value]) for value in values), width, height)
 
 
 class DatasetCamera(NamedTuple):
-    """A frame's camera: its name, where it looks from, width over height, and whether it is held out of training."""
+    """A frame's camera: its name, where it looks from, how much wider than high its view is, and whether it is held
+    out of training.
+    """
 
     name: str
     viewpoint: Viewpoint
@@ -104,9 +130,9 @@ def dataset_cameras(source: Source) -> list[DatasetCamera]:
 
 def named_cameras(names: tuple[str, ...], cameras: Cameras, held: Tensor) -> list[DatasetCamera]:
     """N cameras with their names; ``held``: (N,) bool."""
-    aspect = cameras.width / cameras.height
+    aspects = (cameras.width / cameras.fx / (cameras.height / cameras.fy)).tolist()
     return [
-        DatasetCamera(name, Viewpoint.of_camera(cameras, index), aspect, bool(held[index]))
+        DatasetCamera(name, Viewpoint.of_camera(cameras, index), aspects[index], bool(held[index]))
         for index, name in enumerate(names)
     ]
 

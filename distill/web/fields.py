@@ -19,6 +19,7 @@ ROW = 2048
 """Texels in a row of a texture: the least that WebGL 2 promises."""
 _MOST_ROWS = 8192  # that most devices have
 _MOST_PRODUCTS = 1 << 14  # multiplications for a sample that a shader spells out: more take long to compile
+_TOGETHER = 4  # samples that a network is evaluated for at once
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Texture:
         channels: of a texel.
         size: texels along x, y, z.
         values: in any shape, x fastest.
+        widened: whether the GPU is to hold float16 as float32, four channels of it: without a GPU each look-up is a
+            third faster then.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Texture:
     channels: int
     size: tuple[int, int, int]
     values: np.ndarray
+    widened: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def hash_grid(field: HashField, stored: np.ndarray, path: Path) -> WebField:
         written_network("density_network", density, "relu"),
         written_network("color_network", color, "relu"),
     ]
-    constants = {"TEXELS": -(-layout.features // 4), **_sizes(density, color, field.direction_degree)}
+    constants = {"TOGETHER": 1, "TEXELS": -(-layout.features // 4), **_sizes(density, color, field.direction_degree)}
     table = (_array(field.table) * stored[:, None]).reshape(-1, min(4, layout.features))
     files = "hash_table.glsl", "hash_grid.glsl"
     return WebField(files, constants, "\n\n".join(source), _texture("entries", table, path))
@@ -106,11 +110,14 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
         first.matrix = _position_inputs(first.matrix)
     for first, *_ in color:
         first.matrix = _color_inputs(first.matrix, layout.geo_features, raw=layout.geo_features)
+    # A blended sample asks up to eight cells: not the same ones as the next.
+    together = 1 if field.blend else _TOGETHER
     # All density networks, then all colour networks, or the one that all cells share.
     density_texels, color_texels = ([_texels(network) for network in part] for part in (density, color))
     constants = {
         "GRID": tuple(field.grid),
         "BLENDED": field.blend > 0,
+        "TOGETHER": together,
         "BLEND": float(field.blend),
         "LEAST_DENSITY": field.least_density,
         "LEAK": LEAK,
@@ -121,12 +128,12 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
         **_sizes(density[0], color[0], field.direction_degree),
     }
     source = [
-        stored_network("density_network", density[0], "leaky_relu"),
-        stored_network("color_network", color[0], "leaky_relu"),
+        stored_network("density_network", density[0], "leaky_relu", together, used=3),
+        stored_network("color_network", color[0], "leaky_relu", 1 if field.deferred else together),
     ]
     texels = np.concatenate([*density_texels, *color_texels])
     files = "kilo_texels.glsl", "kilo_uniform.glsl"
-    return WebField(files, constants, "\n\n".join(source), _texture("networks", texels, path))
+    return WebField(files, constants, "\n\n".join(source), _texture("networks", texels, path, widened=True))
 
 
 def _encoding(
@@ -185,7 +192,7 @@ def _sizes(density: Sequence[Layer], color: Sequence[Layer], degree: int) -> dic
     }
 
 
-def _texture(name: str, texels: np.ndarray, path: Path) -> Texture:
+def _texture(name: str, texels: np.ndarray, path: Path, widened: bool = False) -> Texture:
     """(N, channels) in rows of ``ROW``.
 
     Raises:
@@ -196,7 +203,7 @@ def _texture(name: str, texels: np.ndarray, path: Path) -> Texture:
         found, most = f"{name} of {len(texels):,} texels", f"at most {ROW * _MOST_ROWS:,} in a page"
         raise InputError(path, "student", found, most, "Distil a smaller student.")
     filled = np.concatenate([texels, np.zeros((rows * ROW - len(texels), texels.shape[1]), texels.dtype)])
-    return Texture(name, "float16", texels.shape[1], (ROW, rows, 1), filled)
+    return Texture(name, "float16", texels.shape[1], (ROW, rows, 1), filled, widened)
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -75,36 +75,46 @@ def written_network(name: str, layers: Sequence[Layer], activation: str) -> str:
     return _function(f"void {name}", layers, lines)
 
 
-def stored_network(name: str, layers: Sequence[Layer], activation: str) -> str:
+def stored_network(name: str, layers: Sequence[Layer], activation: str, together: int = 1, used: int = 4) -> str:
     """As ``written_network``, but ``name(int at, ...)``: its values are ``texels`` of layers, from ``at`` on.
 
     Args:
         layers: one of the networks, for their sizes.
+        together: how many places it is evaluated for at once, each with its own part of x and y: looking a texel up
+            takes far longer than multiplying by it.
+        used: how many of a vector's four inputs the first layer has values for.
     """
-    lines, source = [], "x"
+    lines, source, places = [], "x", range(together)
     for number, layer in enumerate(layers):
         (ins, outs), last = layer.vectors, number == len(layers) - 1
         target = "y" if last else f"h{number}"
         if not last:
-            lines.append(f"  vec4 {target}[{outs}];")
-        sums = [f"s{number}_{o}" for o in range(outs)]
-        lines += [f"  vec4 {total} = texel(at + {o});" for o, total in enumerate(sums)]
+            lines.append(f"  vec4 {target}[{together * outs}];")
+        sums = [[f"s{number}_{o}_{place}" for place in places] for o in range(outs)]
+        for o, totals in enumerate(sums):
+            lines.append(f"  vec4 {totals[0]} = texel(at + {o});")
+            lines += [f"  vec4 {total} = {totals[0]};" for total in totals[1:]]
         lines += [f"  at += {outs};", f"  for (int i = 0; i < {ins}; i++, at += {4 * outs}) {{"]
-        lines.append(f"    vec4 v = {source}[i];")
-        for o, total in enumerate(sums):
-            columns = ", ".join(f"texel(at + {4 * o + column})" for column in range(4))
-            lines.append(f"    {total} += mat4({columns}) * v;")
+        columns = 4 if number else used
+        vector, matrix, swizzle = f"vec{columns}", f"mat{columns}x4", "xyzw"[:columns]
+        lines += [f"    {vector} v{place} = {source}[{place * ins} + i].{swizzle};" for place in places]
+        lines.append(f"    {matrix} m;")
+        for o, totals in enumerate(sums):
+            values = ", ".join(f"texel(at + {4 * o + column})" for column in range(columns))
+            lines.append(f"    m = {matrix}({values});")
+            lines += [f"    {total} += m * v{place};" for place, total in enumerate(totals)]
         lines.append("  }")
         lines += [
-            f"  {target}[{o}] = {total};" if last else f"  {target}[{o}] = {activation}({total});"
-            for o, total in enumerate(sums)
+            f"  {target}[{place * outs + o}] = {total if last else f'{activation}({total})'};"
+            for o, totals in enumerate(sums)
+            for place, total in enumerate(totals)
         ]
         source = target
-    return _function(f"void {name}", layers, lines, "int at, ")
+    return _function(f"void {name}", layers, lines, "int at, ", together)
 
 
-def _function(head: str, layers: Sequence[Layer], lines: Sequence[str], first: str = "") -> str:
-    ends = f"vec4 x[{layers[0].vectors[0]}], out vec4 y[{layers[-1].vectors[1]}]"
+def _function(head: str, layers: Sequence[Layer], lines: Sequence[str], first: str = "", together: int = 1) -> str:
+    ends = f"vec4 x[{together * layers[0].vectors[0]}], out vec4 y[{together * layers[-1].vectors[1]}]"
     return "\n".join([f"{head}({first}{ends}) {{", *lines, "}"])
 
 

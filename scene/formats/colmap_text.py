@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from machine.file_kinds import refuse_other_kinds
 from machine.files import write_atomically
@@ -90,6 +89,8 @@ def write_model(
         names: N file names of the pictures.
         positions, colors: (M, 3) float and (M, 3) uint8 sRGB.
     """
+    from scipy.spatial.transform import Rotation  # slow to import, and few programs write models
+
     turned = cameras.c2w.double().numpy() * np.array([1.0, -1.0, -1.0, 1.0])  # to OpenCV's axes: y down, z forward
     inverse = np.linalg.inv(turned)
     x, y, z, w = Rotation.from_matrix(inverse[:, :3, :3]).as_quat().T

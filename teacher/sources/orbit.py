@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from math import asin, ceil, radians, sin, sqrt
 
 import numpy as np
-from scipy import ndimage
 
 from scene.cameras import Cameras
 from scene.cells import CellGrid
@@ -105,6 +104,8 @@ class _Surroundings:
         self.cell, self.lower, self.upper = grid.cell_size, np.array(box.lower), np.array(box.upper)
         # A free cell all around: what is outside of the box is free.
         self._thickness = np.pad(thickness, 1)
+        from scipy import ndimage  # slow to import, and few programs look for places to stand
+
         self._free = ndimage.distance_transform_edt(self._thickness < _SOLID) * self.cell
         low, high = _quantiles(*_weighted(gaussians, by_area=False), _MIDDLE)
         reach = _EVEN * (high - low) / 2 + 2 * float(gaussians.scales.amax(dim=1).median())
@@ -166,6 +167,8 @@ class _Surroundings:
     def free_places(self, ball: tuple[np.ndarray, float], count: int, rng: np.random.Generator) -> np.ndarray:
         """(count, 3) points to stand at in the room around a ball, at random, that one can walk to from its centre."""
         centre, radius = ball
+        from scipy import ndimage
+
         parts, _ = ndimage.label(self._free >= radius / 2)
         reached = parts == self._at(parts, centre)
         cells = np.argwhere(reached)

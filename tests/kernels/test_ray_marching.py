@@ -40,6 +40,24 @@ def random_rays(count):
     return origins, directions, near, far
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.002, 0.02, 1.0])
+def test_empty_blocks_are_as_far_from_occupied_ones_as_a_search_says(fraction):
+    torch.manual_seed(1)
+    cells = random_cells((37, 9, 52), fraction)
+    places, occupied = (part.nonzero().float() for part in (cells.coarse < 2, cells.coarse))
+    want = torch.full((len(places),), 255)
+    if len(occupied):
+        want = torch.cdist(places, occupied, p=torch.inf).amin(dim=1).round().long()
+    assert cells.empty_blocks.dtype == "uint8" and cells.empty_blocks.ravel().tolist() == want.tolist()
+
+
+def test_a_distance_of_more_blocks_than_a_byte_holds_is_255():
+    row = torch.zeros(4 * 300, 1, 1, dtype=torch.uint8)
+    row[0] = 1
+    away = Cells((0.0, 0.0, 0.0), 1.0, row).empty_blocks
+    assert away.ravel()[[0, 1, 254, 255, 299]].tolist() == [0, 1, 254, 255, 255]
+
+
 def run(implementation, rays, cells, step=0.02, limit=1000, seed=None, first_bin=None, capacity=None):
     """The samples, brought back to the CPU."""
     device = device_of(implementation)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scene.camera_paths import orbit_path, spiral_path
+from scene.camera_paths import common_up, orbit_path, spiral_path, world_up
 
 
 def test_a_round_at_the_median_distance_and_elevation(look_at):
@@ -80,3 +80,22 @@ def test_a_spiral_needs_a_common_up(look_at):
     cameras.c2w[1, :3, :2] *= -1
     with pytest.raises(ValueError, match="no common up"):
         spiral_path(cameras, (0.0, 0.0, 0.0), 4)
+
+
+def test_up_is_the_axis_of_the_world_that_uneven_cameras_lean_about(look_at):
+    cameras = look_at([[3.0, 0.0, 1.0], [3.0, 1.0, 1.5], [-3.0, 0.5, 0.5]])
+    mean = common_up(cameras)
+    assert mean.norm().item() == pytest.approx(1) and 0.01 < mean[:2].norm() < 0.25
+    assert world_up(cameras).tolist() == [0, 0, 1]
+
+
+def test_up_that_is_near_no_axis_stays_as_it_is(look_at):
+    cameras = look_at([[3.0, 0.0, 3.0]])
+    assert world_up(cameras).tolist() == common_up(cameras).tolist()
+    assert world_up(cameras)[0].item() == pytest.approx(-(0.5**0.5), abs=1e-5)
+
+
+def test_cameras_whose_ups_cancel_out_have_none(look_at):
+    cameras = look_at([[3.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    cameras.c2w[1, :3, :2] *= -1
+    assert common_up(cameras) is None and world_up(cameras) is None

@@ -1,38 +1,57 @@
 // A grid of tiny networks with biases: kernels/cell_routing.py, kernels/grouped_mlp.py.
 
 const int CELLS = GRID.x * GRID.y * GRID.z;
+const int SHADED = DEFERRED == 1 ? 1 : TOGETHER;  // places that the colour network is evaluated for at once
 
 int color_at;  // texel at which the colour network of the last sample begins
 
-// A cell's density network at a place in it, [-1, 1]: density; and all outputs, raw density last.
-float evaluate(int cell, vec3 local, out vec4 geometry[OUTPUTS]) {
-  vec4 x[ENCODING];
-  x[0] = vec4(local, 0.0);
-  vec3 angle = local * (0.5 * PI);
-  for (int octave = 0; octave < OCTAVES; octave++) {
-    x[1 + 2 * octave] = vec4(sin(angle), 0.0);
-    x[2 + 2 * octave] = vec4(cos(angle), 0.0);
-    angle *= 2.0;
+vec3 place_in_grid(vec3 position) { return (position - LOWER) * vec3(GRID) / (UPPER - LOWER); }
+
+ivec3 cell_of(vec3 place) { return clamp(ivec3(floor(place)), ivec3(0), GRID - 1); }
+
+// A cell's density network at places in it, [-1, 1]: all outputs, raw density last.
+void evaluate(ivec3 cell, vec3 local[TOGETHER], out vec4 geometry[TOGETHER * OUTPUTS]) {
+  vec4 x[TOGETHER * ENCODING];
+  for (int n = 0; n < TOGETHER; n++) {
+    x[n * ENCODING] = vec4(local[n], 0.0);
+    vec3 angle = local[n] * (0.5 * PI);
+    for (int octave = 0; octave < OCTAVES; octave++) {
+      x[n * ENCODING + 1 + 2 * octave] = vec4(sin(angle), 0.0);
+      x[n * ENCODING + 2 + 2 * octave] = vec4(cos(angle), 0.0);
+      angle *= 2.0;
+    }
   }
-  density_network(cell * DENSITY_TEXELS, x, geometry);
-  color_at = CELLS * DENSITY_TEXELS + (DEFERRED == 1 ? 0 : cell * COLOR_TEXELS);
-  return density_of(geometry[RAW / 4][RAW % 4]);
+  int number = (cell.x * GRID.y + cell.y) * GRID.z + cell.z;
+  density_network(number * DENSITY_TEXELS, x, geometry);
+  color_at = CELLS * DENSITY_TEXELS + (DEFERRED == 1 ? 0 : number * COLOR_TEXELS);
 }
+
+void network_colors(vec4 geometry[SHADED * OUTPUTS], out vec3 colors[SHADED]) {
+  vec4 x[SHADED * (OUTPUTS + BASIS)], y[SHADED * COLORS];
+  for (int n = 0; n < SHADED; n++) {
+    for (int i = 0; i < OUTPUTS; i++) x[n * (OUTPUTS + BASIS) + i] = geometry[n * OUTPUTS + i];
+    for (int i = 0; i < BASIS; i++) x[n * (OUTPUTS + BASIS) + OUTPUTS + i] = basis[i];
+  }
+  color_network(color_at, x, y);
+  for (int n = 0; n < SHADED; n++) colors[n] = sigmoid(y[n * COLORS].xyz);
+}
+
+#if DEFERRED || BLENDED
 
 vec3 network_color(vec4 geometry[OUTPUTS]) {
-  vec4 x[OUTPUTS + BASIS], y[COLORS];
-  for (int i = 0; i < OUTPUTS; i++) x[i] = geometry[i];
-  for (int i = 0; i < BASIS; i++) x[OUTPUTS + i] = basis[i];
-  color_network(color_at, x, y);
-  return sigmoid(y[0].xyz);
+  vec3 colors[1];
+  network_colors(geometry, colors);
+  return colors[0];
 }
 
+#endif
 #if BLENDED
 
-// As below; near a face the mixture of the media of both cells. Not deferred, its colour takes the features' place.
+// Density at a place, near a face of the mixture of the media of both cells, and what its colour is made of. Not
+// deferred, its colour takes the features' place.
 float sample_field(vec3 position, out vec4 geometry[OUTPUTS]) {
-  vec3 place = (position - LOWER) * vec3(GRID) / (UPPER - LOWER);
-  ivec3 cell = clamp(ivec3(floor(place)), ivec3(0), GRID - 1);
+  vec3 place = place_in_grid(position);
+  ivec3 cell = cell_of(place);
   vec3 offset = place - vec3(cell) - 0.5, to_face = 0.5 - abs(offset);
   ivec3 neighbour = cell + ivec3(mix(vec3(1.0), vec3(-1.0), lessThan(offset, vec3(0.0))));
   vec3 given = vec3(0.0);
@@ -47,8 +66,11 @@ float sample_field(vec3 position, out vec4 geometry[OUTPUTS]) {
     float share = shares.x * shares.y * shares.z;
     if (share == 0.0) continue;
     ivec3 asked = ivec3(mix(vec3(cell), vec3(neighbour), across));
+    vec3 local[1];
+    local[0] = 2.0 * (place - vec3(asked)) - 1.0;
     vec4 features[OUTPUTS];
-    share *= evaluate((asked.x * GRID.y + asked.y) * GRID.z + asked.z, 2.0 * (place - vec3(asked)) - 1.0, features);
+    evaluate(asked, local, features);
+    share *= density_of(features[RAW / 4][RAW % 4]);
     total += share;
 #if !DEFERRED
     features[0].xyz = network_color(features);
@@ -63,13 +85,17 @@ vec3 color_of(vec4 geometry[OUTPUTS]) { return DEFERRED == 1 ? network_color(geo
 
 #else
 
-// Density at a place, and what its colour is made of.
-float sample_field(vec3 position, out vec4 geometry[OUTPUTS]) {
-  vec3 place = (position - LOWER) * vec3(GRID) / (UPPER - LOWER);
-  ivec3 cell = clamp(ivec3(floor(place)), ivec3(0), GRID - 1);
-  return evaluate((cell.x * GRID.y + cell.y) * GRID.z + cell.z, 2.0 * (place - vec3(cell)) - 1.0, geometry);
+// Densities at places that are in the cell of the first, and what their colours are made of.
+void sample_fields(vec3 positions[TOGETHER], out float densities[TOGETHER], out vec4 geometry[TOGETHER * OUTPUTS]) {
+  ivec3 cell = cell_of(place_in_grid(positions[0]));
+  vec3 local[TOGETHER];
+  for (int n = 0; n < TOGETHER; n++) local[n] = 2.0 * (place_in_grid(positions[n]) - vec3(cell)) - 1.0;
+  evaluate(cell, local, geometry);
+  for (int n = 0; n < TOGETHER; n++) densities[n] = density_of(geometry[n * OUTPUTS + RAW / 4][RAW % 4]);
 }
 
+#if DEFERRED
 vec3 color_of(vec4 geometry[OUTPUTS]) { return network_color(geometry); }
+#endif
 
 #endif

@@ -37,6 +37,24 @@ int next_bin(int k, vec3 origin, vec3 direction, float near, float far) {
   }
 }
 
+#if TOGETHER > 1
+
+// The next samples from bin k on that are in one cell of the grid of networks, `most` of them at most: how many.
+int next_places(inout int k, int most, vec3 origin, vec3 direction, float near, float far, out vec3 positions[TOGETHER]) {
+  int count = 0;
+  for (int n = 0; n < TOGETHER && n < most; n++) {
+    int bin = next_bin(k, origin, direction, near, far);
+    vec3 position = origin + (near + (float(bin) + 0.5) * STEP) * direction;
+    if (bin < 0 || n > 0 && cell_of(place_in_grid(position)) != cell_of(place_in_grid(positions[0]))) break;
+    positions[n] = position;
+    k = bin + 1;
+    count++;
+  }
+  return count;
+}
+
+#endif
+
 void main() {
   vec2 at = vec2(gl_FragCoord.x, height - gl_FragCoord.y);
   vec3 local = vec3((at.x - lens.z) / lens.x, (lens.w - at.y) / lens.y, -1.0);
@@ -47,11 +65,13 @@ void main() {
   float far = min(min(exit_t.x, min(exit_t.y, exit_t.z)), FAR);
 
   fill_basis(direction);
-  vec4 geometry[OUTPUTS], sums[OUTPUTS];
+  vec4 sums[OUTPUTS];
   for (int i = 0; i < OUTPUTS; i++) sums[i] = vec4(0.0);
   vec3 rgb = vec3(0.0);
   float alpha = 0.0, light = 1.0;
   int k = 0;
+#if TOGETHER == 1
+  vec4 geometry[OUTPUTS];
   for (int taken = 0; taken < MOST_SAMPLES && light > TERMINATION; taken++) {
     k = next_bin(k, origin, direction, near, far);
     if (k < 0) break;
@@ -68,10 +88,38 @@ void main() {
 #endif
     }
   }
+#else
+  vec3 positions[TOGETHER];
+  vec4 geometry[TOGETHER * OUTPUTS];
+  for (int taken = 0; taken < MOST_SAMPLES && light > TERMINATION;) {
+    int count = next_places(k, MOST_SAMPLES - taken, origin, direction, near, far, positions);
+    if (count == 0) break;
+    taken += count;
+    float densities[TOGETHER], weights[TOGETHER], most = 0.0;
+    sample_fields(positions, densities, geometry);
+    for (int n = 0; n < TOGETHER; n++) {
+      weights[n] = n < count && light > TERMINATION ? light - light * exp(-densities[n] * STEP) : 0.0;
+      light -= weights[n];
+      alpha += weights[n];
+      most = max(most, weights[n]);
+    }
+    if (most > LEAST_WEIGHT) {
+#if DEFERRED
+      for (int n = 0; n < TOGETHER; n++)
+        for (int i = 0; i < OUTPUTS; i++) sums[i] += weights[n] * geometry[n * OUTPUTS + i];
+#else
+      vec3 colors[TOGETHER];
+      network_colors(geometry, colors);
+      for (int n = 0; n < TOGETHER; n++) rgb += weights[n] * colors[n];
+#endif
+    }
+  }
+#endif
 #if DEFERRED
   if (alpha > 0.0) {
-    for (int i = 0; i < OUTPUTS; i++) geometry[i] = sums[i] / alpha;
-    rgb = alpha * color_of(geometry);
+    vec4 mean[OUTPUTS];
+    for (int i = 0; i < OUTPUTS; i++) mean[i] = sums[i] / alpha;
+    rgb = alpha * color_of(mean);
   }
 #endif
   // A ray that was ended would have met more: what it has met stands for all of it.

@@ -34,7 +34,7 @@ class StudentRenderer {
     return program;
   }
 
-  #store({ name, type, channels, size, offset, length }, unit, content) {
+  #store({ name, type, widened, channels, size, offset, length }, unit, content) {
     const gl = this.gl, [width, height, depth] = size;
     const target = type === "uint8" ? gl.TEXTURE_3D : gl.TEXTURE_2D;
     this.#check(Math.max(...size), type === "uint8" ? gl.MAX_3D_TEXTURE_SIZE : gl.MAX_TEXTURE_SIZE, "texels along a side");
@@ -44,6 +44,9 @@ class StudentRenderer {
     if (type === "uint8") {
       const values = new Uint8Array(content, offset, length);
       gl.texImage3D(target, 0, gl.R8UI, width, height, depth, 0, gl.RED_INTEGER, gl.UNSIGNED_BYTE, values);
+    } else if (widened) {
+      const values = Float32Array.from(new Uint16Array(content, offset, length / 2), halfToFloat);
+      gl.texImage2D(target, 0, gl.RGBA32F, width, height, 0, gl.RGBA, gl.FLOAT, values);
     } else {
       const [inside, format] = { 1: [gl.R16F, gl.RED], 2: [gl.RG16F, gl.RG], 4: [gl.RGBA16F, gl.RGBA] }[channels];
       const values = new Uint16Array(content, offset, length / 2);
@@ -117,4 +120,10 @@ class StudentRenderer {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, target.texture, 0);
   }
+}
+
+/** The number that 16 bits stand for (IEEE 754). */
+function halfToFloat(bits) {
+  const exponent = (bits >> 10) & 31, fraction = bits & 1023, sign = bits & 0x8000 ? -1 : 1;
+  return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
 }

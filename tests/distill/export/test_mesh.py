@@ -100,6 +100,23 @@ def test_ply_and_glb_hold_the_mesh(tmp_path):
     assert colors.tolist()[8:] == [0, round(0.21404 * 65535), 65535, 65535]  # sRGB 0.5 is 0.214 of the light
 
 
+@pytest.mark.parametrize("up", [(0.0, 0, 1), (0, 1, 0), (0, -1, 0), (1, 0, 0), (0, 0, -1), (0.48, 0.6, -0.64)])
+def test_the_node_of_a_glb_turns_what_is_up_onto_y_and_its_vertices_stay(tmp_path, up):
+    write_mesh(tmp_path / "x.glb", TRIANGLE, up)
+    data = (tmp_path / "x.glb").read_bytes()
+    size = struct.unpack("<I", data[12:16])[0]
+    (node,) = json.loads(data[20 : 20 + size])["nodes"]
+    matrix = np.reshape(node["matrix"], (4, 4)).T
+    np.testing.assert_allclose(matrix @ [*up, 1], [0, 1, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(matrix) == pytest.approx(1)
+    points = np.frombuffer(data[28 + size :], "<f4", 9)
+    assert points.reshape(3, 3).tolist() == TRIANGLE.vertices.tolist()
+    for name, direction in (("up.ply", up), ("plain.ply", (0.0, 1.0, 0.0))):
+        write_mesh(tmp_path / name, TRIANGLE, direction)
+    assert (tmp_path / "up.ply").read_bytes() == (tmp_path / "plain.ply").read_bytes()
+
+
 def test_what_has_no_surface_is_refused(ball, field, tmp_path):
     with pytest.raises(InputError, match="--mesh-density: density: found 1e[+]05, expected less than"):
         DensityVolume(ball, 16).surface(1e5)

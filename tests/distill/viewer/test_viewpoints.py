@@ -1,12 +1,13 @@
 """Cameras in a browser's terms and in ours, and those of a dataset."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from distill.viewer.viewpoints import Viewpoint, common_up, dataset_cameras, outside
+from distill.viewer.viewpoints import Viewpoint, common_up, dataset_cameras, named_cameras, outside
 from scene.rays import SceneBox, project
 from settings.loading import load_config
 from teacher.sources import source_of
@@ -33,6 +34,22 @@ def test_a_viewpoint_goes_to_the_browser_and_back(look_at):
         again = back.cameras(24, 20)
         torch.testing.assert_close(again.c2w[0], cameras.c2w[index], atol=1e-6, rtol=0)
         torch.testing.assert_close(again.fx, cameras.fx[[index]])
+
+
+def test_from_a_datasets_camera_the_picture_is_that_cameras(look_at):
+    """Whatever its principal point and its pixels; a wider window shows more at the sides."""
+    centred = look_at([(2.0, 1.0, 0.5)], width=24, height=20, focal=30.0)
+    cameras = replace(centred, fx=centred.fx * 0.75, cx=centred.cx + 4, cy=centred.cy - 3)
+    view = Viewpoint.of_camera(cameras, 0)
+    assert view.lens == pytest.approx((0.75, 4 / 22.5, -3 / 30))
+    for name, value in view.cameras(48, 40).tensors().items():
+        torch.testing.assert_close(value, cameras.resized(48, 40).tensors()[name], msg=name)
+    wide = view.cameras(68, 40)
+    assert wide.cx.item() == pytest.approx(10 + 2 * cameras.cx.item()) and wide.fx.item() == pytest.approx(45)
+    (named,) = named_cameras(("a",), cameras, torch.tensor([False]))
+    assert named.aspect == pytest.approx(24 / 20 / 0.75)
+    moved = Viewpoint(view.c2w.clone(), view.fov + 1e-3)
+    assert view.is_where(Viewpoint(view.c2w, view.fov)) and not view.is_where(moved)
 
 
 def test_the_datasets_cameras_say_which_are_held_out(write):

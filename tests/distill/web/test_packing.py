@@ -10,7 +10,7 @@ import torch
 
 from distill.rendering.far_field import FarField
 from distill.web.packing import packed_student
-from distill.web.shader_source import Layer, glsl, written_network
+from distill.web.shader_source import Layer, glsl, stored_network, written_network
 from settings.errors import InputError
 from settings.far_field import FarFieldConfig
 from settings.rendering import OccupancyConfig
@@ -48,6 +48,14 @@ def test_products_are_the_matrix_four_by_four():
     found = np.einsum("iopq,ip->oq", layer.products(), x.reshape(2, 4)).ravel()
     assert np.allclose(found[:5], x[:7] @ layer.matrix, atol=1e-6) and not found[5:].any()
     assert layer.texels().shape == (2 + 2 * 2 * 4, 4)
+
+
+def test_a_network_looks_its_values_up_once_for_all_the_places_that_it_is_evaluated_for():
+    layers = [Layer(np.ones((8, 12), np.float32), np.ones(12, np.float32)), Layer(np.ones((12, 4)), np.ones(4))]
+    one, four = (stored_network("f", layers, "relu", together) for together in (1, 4))
+    assert one.count("texel(") == four.count("texel(") == 3 + 3 * 4 + 1 + 4
+    assert stored_network("f", layers, "relu", used=3).count("texel(") == 3 + 3 * 3 + 1 + 4
+    assert four.startswith("void f(int at, vec4 x[8], out vec4 y[4]) {") and four.count("+= m *") == 4 * (3 + 1)
 
 
 def test_numbers_are_written_to_their_last_bit():
