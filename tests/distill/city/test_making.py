@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,31 @@ def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(made):
     covered = [load_teacher(block_config(manifest, block.name)).views.alpha.float().mean() for block in manifest.blocks]
     full = load_teacher(toy_city(config.teacher.ply.parent)).views.alpha.float().mean()
     assert max(covered) < 0.8 * full < sum(covered)
+
+
+def test_blocks_of_a_teacher_in_larger_units_are_those_of_one_in_the_cameras_world(made, tmp_path):
+    content = json.loads((tmp_path / "data/transforms.json").read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 100
+    (tmp_path / "metres.json").write_text(json.dumps(content))
+    (tmp_path / "cfg_args").write_text("Namespace(resolution=24)")  # what graphdeco's program leaves beside a PLY
+    data = {"transforms": "metres.json", "near": 5.0, "far": 10_000.0}
+    teacher = {"kind": "gaussians", "outputs": None, "scale": 100.0}
+    larger = open_city(toy_city(tmp_path, data=data, teacher=teacher), tmp_path / "larger", resume=False)
+    for mine, block in zip(larger.blocks, made[1].blocks, strict=True):
+        assert mine.lower == pytest.approx([100 * side for side in block.lower])
+        assert mine.upper == pytest.approx([100 * side for side in block.upper])
+        counts = block.gaussians, block.train_cameras, block.holdout_cameras
+        assert (mine.gaussians, mine.train_cameras, mine.holdout_cameras) == counts
+        config, unscaled = block_config(larger, mine.name), block_config(made[1], block.name)
+        assert (config.teacher.scale, config.teacher.near_plane, config.teacher.fitted_width) == (1.0, 20.0, 24)
+        found, expected = (load_teacher(given) for given in (config, unscaled))
+        torch.testing.assert_close(found.gaussians.means, 100 * expected.gaussians.means)
+        torch.testing.assert_close(found.gaussians.scales, 100 * expected.gaussians.scales)
+        torch.testing.assert_close(found.views.cameras.centers, 100 * expected.views.cameras.centers)
+        assert (found.views.rgb.int() - expected.views.rgb.int()).abs().max() <= 1
+        assert (found.views.alpha.int() - expected.views.alpha.int()).abs().max() <= 1
 
 
 def test_frames_of_two_files_offsets_and_blocks_that_nobody_sees(tmp_path):
