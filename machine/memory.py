@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +72,19 @@ class ResidentMemory:
             _RESET.write_text("5", encoding="ascii")
         except OSError:
             self.base = None
+
+
+def largest_child() -> int | None:
+    """Most bytes that any program which this process has started, and which has ended, had in RAM; None: not told.
+
+    At least what this process had itself when it started that one: the system counts from there.
+    """
+    with suppress(ImportError):  # Windows has no such module
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss or None
+    return None
 
 
 def give_back_freed() -> None:

@@ -24,9 +24,11 @@ from distill.city.manifest import write_manifest
 from distill.city_rendering.coarser import add_coarser
 from distill.city_rendering.evaluation import evaluate
 from distill.city_rendering.joint import JointOptions, fine_tune
+from distill.compact.container import MIB
 from distill.executors import EXECUTORS
 from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
 from machine.folder_lock import locked
+from machine.memory import largest_child
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode
 from settings.loading import REPO_ROOT
@@ -76,6 +78,8 @@ def _work(chosen: argparse.Namespace) -> int:
             return ExitCode.DONE
         manifest, status = run_blocks(config, manifest)
         print(blocks_table(manifest))
+        if config.city.executor.kind == "local" and (most := largest_child()):
+            print(f"a run took {most / MIB:,.0f} MiB of memory at most")
         if any(block.status != "done" and not block.students for block in manifest.blocks):
             return status
         if config.city.joint_steps:

@@ -139,7 +139,8 @@ def test_the_manifest_says_how_far_the_runs_are(made, monkeypatch):
     (student,) = read_manifest(manifest.folder).block("b001").students
     assert student.file == "blocks/b001/run/results/toy/b001/checkpoints/step_000300.pth"
     assert student.cell_size == pytest.approx(np.ptp([ended.blocks[1].lower, ended.blocks[1].upper], axis=0).max() / 32)
-    assert "| b001 | 486 | 12 | 5 | 1.00 |  |  | done |" in blocks_table(ended)
+    assert "| b001 | 486 | 12 | 5 | 1.00 |  | 300 |  | done |" in blocks_table(ended)
+    assert "all together: 300 steps in 0 s of training, students of 1.00 MiB" in blocks_table(ended)
     folder = RunFolder(block_config(ended, "b001"), ended.path(ended.blocks[1].run))
     folder.compact_path(300).write_bytes(b"small")
     assert students_of(ended, ended.blocks[1], folder)[0].bytes == 5
