@@ -74,16 +74,19 @@ class ResidentMemory:
             self.base = None
 
 
-def largest_child() -> int | None:
-    """Most bytes that any program which this process has started, and which has ended, had in RAM; None: not told.
+def children_cost() -> tuple[float, int] | None:
+    """What all programs that this process has started, and that have ended, took; None where the system does not tell.
 
-    At least what this process had itself when it started that one: the system counts from there.
+    Returns:
+        Processor time of all, theirs included, s; most memory in RAM of any, bytes: at least what this process had when
+        it started that one, since the system counts from there.
     """
     with suppress(ImportError):  # Windows has no such module
         import resource
 
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss or None
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if usage.ru_maxrss:
+            return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return None
 
 

@@ -28,7 +28,7 @@ from distill.compact.container import MIB
 from distill.executors import EXECUTORS
 from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
 from machine.folder_lock import locked
-from machine.memory import largest_child
+from machine.memory import children_cost
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode
 from settings.loading import REPO_ROOT
@@ -78,8 +78,9 @@ def _work(chosen: argparse.Namespace) -> int:
             return ExitCode.DONE
         manifest, status = run_blocks(config, manifest)
         print(blocks_table(manifest))
-        if config.city.executor.kind == "local" and (most := largest_child()):
-            print(f"a run took {most / MIB:,.0f} MiB of memory at most")
+        if config.city.executor.kind == "local" and (cost := children_cost()):
+            seconds, most = cost
+            print(f"the runs took {seconds:,.0f} s of processor time, and at most {most / MIB:,.0f} MiB of memory each")
         if any(block.status != "done" and not block.students for block in manifest.blocks):
             return status
         if config.city.joint_steps:
