@@ -19,7 +19,7 @@ from distill.benchmarks.run_cases import Run, run_config
 from machine import ranks
 from teacher.sources import load_teacher
 
-_STEP, _EXCHANGE, _GLOO = "whole step", "exchange, all in all", "exchange, gloo alone"
+_STEP, _COUNTS, _GRADIENTS = "whole step", "counts of rays and samples", "gradients"
 _CPU = torch.device("cpu")
 
 
@@ -31,7 +31,7 @@ def exchange_cases(kind: str, sizes: Sizes) -> Iterator[Case]:
     """
     pair = _Pair(kind, sizes)
     name = f"exchange of two processes, {kind}, steps of {sizes.samples_per_step:,} samples (processor time)"
-    for part in (_STEP, _EXCHANGE, _GLOO):
+    for part in (_STEP, _COUNTS, _GRADIENTS):
         yield Case(name, part, lambda part=part: pair.seconds(part), items=1, unit="steps")
 
 
@@ -94,10 +94,7 @@ def _serve(rank: int, port: int, kind: str, sizes: Sizes, end: Connection) -> No
     config = run_config(kind, _CPU, sizes, "numba")
     run, clock = Run(config, load_teacher(config), _CPU), _Clock()
     replicas = run.trainer.step.replicas
-    for name in ("share", "sum"):
-        setattr(replicas, name, clock.of(_EXCHANGE, getattr(replicas, name)))
-    for name in ("total", "largest"):
-        setattr(ranks, name, clock.of(_GLOO, getattr(ranks, name)))
+    replicas.share, replicas.sum = clock.of(_COUNTS, replicas.share), clock.of(_GRADIENTS, replicas.sum)
     step = clock.of(_STEP, run.step_seconds)
     with suppress(EOFError):  # who asked has gone
         while True:

@@ -119,24 +119,31 @@ class Replicas:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        none = loss.new_zeros(())
+        own = [share.fractions[name] * terms[name].detach() if name in terms else none for name in names]
+        figures = torch.stack([loss.detach(), *own])
+        gradients = [parameter.grad for parameter in parameters]
+        flags = [self._touched[parameter].flags for parameter in parameters if parameter in self._touched]
+        if self._device.type != "cpu" or not ranks.combine([*gradients, figures], flags):
+            self._send([*self._pieces(parameters), _Piece(figures)])
+        loss, *summed = figures.unbind()
+        return loss, dict(zip(names, summed, strict=True))
+
+    def _send(self, pieces: Sequence[_Piece]) -> None:
+        """Gives pieces the sums of all replicas': large ones by themselves, the others together."""
         small = []
-        for piece in self._pieces(parameters):
+        for piece in pieces:
             if piece.places is None and piece.size >= _LARGE and piece.gradient.is_contiguous():
                 ranks.total(piece.gradient)
             else:
                 small.append(piece)
-        none, sizes = loss.new_zeros(()), [*(piece.size for piece in small), 1 + len(names)]
-        together = torch.empty(sum(sizes), device=self._device)
-        *parts, figures = together.split(sizes)
+        together = torch.empty(sum(piece.size for piece in small), device=self._device)
+        parts = together.split([piece.size for piece in small])
         for piece, part in zip(small, parts, strict=True):
             piece.copy_to(part)
-        own = [share.fractions[name] * terms[name].detach() if name in terms else none for name in names]
-        figures.copy_(torch.stack([loss.detach(), *own]))
         ranks.total(together)
         for piece, part in zip(small, parts, strict=True):
             piece.copy_from(part)
-        loss, *summed = figures.unbind()
-        return loss, dict(zip(names, summed, strict=True))
 
     def _fractions(self, counts: Mapping[str, Tensor | int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Of each count this replica's share, and the sum of all."""
