@@ -111,7 +111,7 @@ def test_a_city_goes_on_with_the_settings_it_was_made_with(made, tmp_path):
     folder = manifest.folder
     with pytest.raises(InputError, match="found a city.json already, expected no city. Go on with it: --resume"):
         open_city(config, folder, resume=False)
-    longer = toy_city(tmp_path, ["train.max_steps=400", "city.executor.workers=3"])
+    longer = toy_city(tmp_path, ["train.max_steps=400", "city.executor.workers=3", "city.joint_steps=5"])
     assert open_city(longer, folder, resume=True) == manifest
     assert load_config(folder / "city.yaml") == longer and block_config(manifest, "b000").train.max_steps == 400
     with pytest.raises(InputError, match="city.yaml: city.blocks: found .2, 1, 1., expected .1, 1, 2."):
