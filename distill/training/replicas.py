@@ -1,8 +1,8 @@
 """A student that several processes train: each renders a part of a step's rays, and all take the same update.
 
 Every term of the loss is a mean over what counts of the whole batch. So a replica weighs its own means by its share of
-the counts, and gradients are summed: the update is one process's, but for rounding. A table's gradient is exchanged
-where a replica has touched it.
+the counts, and gradients are summed: the update is one process's, but for rounding. On CPUs of one machine that is done
+in memory that all see; elsewhere they are sent, a table's from a CPU where a replica has touched it.
 """
 
 from __future__ import annotations
