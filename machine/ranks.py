@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kernels.threads import available_threads
 from machine.failures import machine_failure
+from machine.shared_room import SharedRoom, bytes_of, made, opened
 from settings.errors import ExitCode, InputError
 
 # Another rank may be evaluating, or wait for the viewer; one that has died is noticed at once.
@@ -46,6 +47,7 @@ class _Group:
     local_rank: int
     store: dist.Store
     said: Counter[str] = field(default_factory=Counter)
+    rooms: list[SharedRoom | None] = field(default_factory=list)  # the last is in use; None: there is none to be had
 
 
 _group: _Group | None = None  # None: this process is alone
@@ -170,6 +172,24 @@ def largest(values: Tensor) -> Tensor:
     return values
 
 
+def combine(sums: Sequence[Tensor], largest: Sequence[Tensor] = ()) -> bool:
+    """``total`` and ``largest`` of several tensors on the CPU, at once and in place, through memory that all ranks see.
+
+    Returns:
+        Whether it was done: not where they are on several machines, or the system lets none share memory.
+    """
+    if _group is None:
+        return True
+    tensors = [*sums, *largest]
+    room = _room(_group, bytes_of(tensors))
+    if room is None:
+        return False
+    room.put(tensors)
+    _exchange(lambda: dist.all_reduce(torch.zeros(1)))  # waits for all
+    room.take(sums, largest)
+    return True
+
+
 def largest_of(*numbers: float) -> list[float]:
     """As ``largest``, of numbers."""
     return [*numbers] if _group is None else largest(torch.tensor(numbers, dtype=torch.float64)).tolist()
@@ -204,6 +224,20 @@ def gathered(items: Iterator[Value], most: int) -> Iterator[Value]:
         _exchange(lambda item=item, received=received: dist.gather_object(item, received, dst=0))
         for sent in received or ():
             yield from sent
+
+
+def _room(group: _Group, size: int) -> SharedRoom | None:
+    """Memory for so many bytes of each rank; all ranks have it, or none."""
+    if group.rooms and (group.rooms[-1] is None or group.rooms[-1].capacity >= size):
+        return group.rooms[-1]
+    own = made(size, group.size) if is_first() else None
+    place = value_of_first(own)
+    memory = None if place is None else opened(place)
+    lacking = largest_of(float(memory is None))[0]
+    if own is not None:
+        os.close(own.file)
+    group.rooms[:] = [SharedRoom(memory, group.rank, group.size) if not lacking else None]
+    return group.rooms[-1]
 
 
 def _next(items: Iterator[Value]) -> Iterator[Value]:

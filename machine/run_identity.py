@@ -18,7 +18,8 @@ from settings.words import show
 
 # What a resumed run may change: how long it lasts, what it measures and tells, how and where it computes.
 _FREE = {
-    *("scene", "run", "tag", "device", "kernels", "eval", "logging", "city.executor"),
+    *("scene", "run", "tag", "device", "kernels", "eval", "logging"),
+    *(f"city.{name}" for name in ("executor", "joint_steps", "coarser")),
     *(f"train.{name}" for name in ("max_steps", "max_seconds", "log_every")),
     *(f"train.checkpoint_{name}" for name in ("every", "minutes", "steps")),
     *(f"render.{name}" for name in ("max_batch_samples", "fused", "precision", "termination")),

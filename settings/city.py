@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from settings.executors import ExecutorConfig
-from settings.sections import FromList, Section, Unit, problem
+from settings.sections import FromList, Section, Unit
 
 Parts = Annotated[int, Field(ge=1, le=4096)]
 
@@ -35,7 +35,10 @@ class BlocksConfig(Section):
         "checkpoints alone",
     )
     joint_steps: int = Field(
-        0, ge=0, description="steps of training on whole rays through all blocks, after their runs; 0: none"
+        0,
+        ge=0,
+        description="steps of training on whole rays through all blocks, after their runs; 0: none. With "
+        "`budget_mib` compact files are made anew, of the same sizes",
     )
     coarser: int = Field(
         0,
@@ -45,10 +48,3 @@ class BlocksConfig(Section):
         "before it, which are shown where these are smaller than a pixel; of hash grids",
     )
     executor: ExecutorConfig = Field(ExecutorConfig(), description="what runs the blocks")
-
-    @model_validator(mode="after")
-    def _possible(self) -> BlocksConfig:
-        if self.budget_mib is not None and self.joint_steps:
-            hint = "Compact files are not trained on: set city.joint_steps to 0."
-            raise problem("joint_steps", self.joint_steps, "0, since budget_mib is set", hint)
-        return self

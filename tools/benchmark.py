@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.benchmarks import kernel_cases, teacher_cases
 from distill.benchmarks.benchmark_table import COLUMNS, markdown, rows_of
 from distill.benchmarks.case import ON_CPU, ON_CUDA, TINY, Case, Sizes
+from distill.benchmarks.exchange_cases import exchange_cases
 from distill.benchmarks.measurement import REFUSALS, Timing, limit_cases, limits_from, measure
 from distill.benchmarks.run_cases import STUDENTS, run_cases
 from distill.runs.command_line import add_debug_option, given_path, run_command
@@ -53,7 +54,7 @@ KERNELS = {
 }
 TEACHERS = {"ssim": teacher_cases.ssim_cases, "voxelize": teacher_cases.voxelize_cases}
 RUNS = ("training", "rendering")
-GROUPS = (*KERNELS, "rasterize", *TEACHERS, *RUNS)
+GROUPS = (*KERNELS, "rasterize", *TEACHERS, *RUNS, "exchange")
 
 
 def groups_of(
@@ -78,12 +79,14 @@ def groups_of(
             made[group] = partial(teacher_cases.rasterize_cases, sizes, scene)
         elif group in TEACHERS:
             made[group] = partial(TEACHERS[group], sizes)
+    students = [chosen.student] if chosen.student else STUDENTS
     if wanted := frozenset(groups) & frozenset(RUNS):
-        students = [chosen.student] if chosen.student else STUDENTS
         made |= {
             f"{' and '.join(sorted(wanted))} {kind}": partial(run_cases, kind, device, sizes, wanted)
             for kind in students
         }
+    if "exchange" in groups:
+        made |= {f"exchange {kind}": partial(exchange_cases, kind, sizes) for kind in students}
     return made
 
 
@@ -142,7 +145,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Time the implementations of kernels and runs against one another.")
     parser.add_argument("--only", choices=GROUPS, action="append", metavar="GROUP", help=f"of {', '.join(GROUPS)}")
-    parser.add_argument("--student", choices=STUDENTS, help="of training and rendering (default: each)")
+    parser.add_argument("--student", choices=STUDENTS, help="of training, rendering and exchange (default: each)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where to measure (default: cpu)")
     parser.add_argument("--tiny", action="store_true", help="small sizes: whether all runs, not how fast")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted rounds (default: %(default)s)")

@@ -24,6 +24,8 @@ from distill.city.manifest import write_manifest
 from distill.city_rendering.coarser import add_coarser
 from distill.city_rendering.evaluation import evaluate
 from distill.city_rendering.joint import JointOptions, fine_tune
+from distill.city_rendering.taught import taught_psnr
+from distill.compact.container import MIB
 from distill.executors import EXECUTORS
 from distill.runs.command_line import (
     add_config_options,
@@ -34,6 +36,7 @@ from distill.runs.command_line import (
     run_command,
 )
 from machine.folder_lock import locked
+from machine.memory import children_cost
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode
 from settings.loading import REPO_ROOT
@@ -60,6 +63,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--workers", type=int, metavar="N", help="blocks at a time; same as --set city.executor.workers=N"
     )
     parser.add_argument("--manifest-only", action="store_true", help="cut the city, and train nothing")
+    parser.add_argument(
+        "--taught", action="store_true",
+        help="cut the city, train nothing, and measure what its blocks are taught, composited, against the whole "
+        "teacher on held-out views",
+    )  # fmt: skip
     chosen = parser.parse_args(arguments)
     chosen.overrides += overrides_of({"city.executor.kind": chosen.executor, "city.executor.workers": chosen.workers})
     return chosen
@@ -76,11 +84,20 @@ def _work(chosen: argparse.Namespace) -> int:
     folder = RunFolder(config, chosen.output).results
     with locked(folder):
         manifest = open_city(config, folder, chosen.resume)
-        if chosen.manifest_only:
+        if chosen.manifest_only or chosen.taught:
             print(blocks_table(manifest))
+            if chosen.taught:
+                clipped, whole = taught_psnr(manifest, config)
+                print(
+                    f"what the blocks are taught is {clipped:.1f} dB from the whole teacher (not clipped: {whole:.1f})"
+                )
             return ExitCode.DONE
+        trains = any(block.status != "done" for block in manifest.blocks)
         manifest, status = run_blocks(config, manifest)
         print(blocks_table(manifest))
+        if trains and config.city.executor.kind == "local" and (cost := children_cost()):
+            seconds, most = cost
+            print(f"the runs took {seconds:,.0f} s of processor time, and at most {most / MIB:,.0f} MiB of memory each")
         if any(block.status != "done" and not block.students for block in manifest.blocks):
             return status
         if config.city.joint_steps:

@@ -45,15 +45,15 @@ def run_cases(kind: str, device: torch.device, sizes: Sizes, wanted: frozenset[s
     are those of training and not of the start. On CUDA steps recorded as CUDA graphs are timed too, but not torch's:
     for KiloUniform's thousands of networks it would take minutes.
     """
-    teacher = load_teacher(_config(kind, device, sizes, "torch"))
+    teacher = load_teacher(run_config(kind, device, sizes, "torch"))
     names, on_cuda = implementations(device), device.type == "cuda"
     for implementation in names[1:] if on_cuda else names:
-        run = _Run(_config(kind, device, sizes, implementation), teacher, device)
+        run = Run(run_config(kind, device, sizes, implementation), teacher, device)
         if "training" in wanted:
             yield _training_case(kind, implementation, run, sizes)
             if on_cuda:
-                config = _config(kind, device, sizes, implementation, "train.cuda_graphs=true")
-                yield _training_case(kind, f"{implementation}, recorded", _Run(config, teacher, device), sizes)
+                config = run_config(kind, device, sizes, implementation, "train.cuda_graphs=true")
+                yield _training_case(kind, f"{implementation}, recorded", Run(config, teacher, device), sizes)
         if "rendering" in wanted:
             yield _rendering_case(kind, implementation, run)
             if renders_fused(run.model.student, run.model.settings, device):
@@ -61,7 +61,8 @@ def run_cases(kind: str, device: torch.device, sizes: Sizes, wanted: frozenset[s
                 yield _rendering_case(kind, f"{implementation}, fused, float16", run, True, "float16")
 
 
-def _config(kind: str, device: torch.device, sizes: Sizes, implementation: str, *more: str) -> Config:
+def run_config(kind: str, device: torch.device, sizes: Sizes, implementation: str, *more: str) -> Config:
+    """A student's, with all kernels of one implementation."""
     overrides = [
         f"data.resolution={sizes.frame}",
         f"teacher.frames={sizes.views}",
@@ -81,7 +82,7 @@ def _config(kind: str, device: torch.device, sizes: Sizes, implementation: str, 
     return load_config(REPO_ROOT / "configs" / name, [*overrides, *more])
 
 
-class _Run:
+class Run:
     """A student in training, begun when it is first asked for."""
 
     def __init__(self, config: Config, teacher: Teacher, device: torch.device) -> None:
@@ -120,7 +121,7 @@ class _Run:
         return (time.perf_counter() - start) / steps
 
 
-def _training_case(kind: str, implementation: str, run: _Run, sizes: Sizes) -> Case:
+def _training_case(kind: str, implementation: str, run: Run, sizes: Sizes) -> Case:
     """The seconds of one step: the mean over ``sizes.timed_steps``, with the refreshes of the occupied space due."""
     budget, width = run.config.train.samples_per_step, run.config.data.resolution
     name = f"training {kind}, steps of {budget:,} samples, {width} px"
@@ -128,7 +129,7 @@ def _training_case(kind: str, implementation: str, run: _Run, sizes: Sizes) -> C
     return Case(name, implementation, lambda: run.step_seconds(sizes.timed_steps), **rays)
 
 
-def _rendering_case(kind: str, implementation: str, run: _Run, fused: bool = False, precision: str = "float32") -> Case:
+def _rendering_case(kind: str, implementation: str, run: Run, fused: bool = False, precision: str = "float32") -> Case:
     """One held-out frame as evaluation renders it, in waves of samples or by the fused renderer, left on the device."""
     cameras, background = run.teacher.views.cameras.to(run.device), run.config.render.background_rgb
     held_out = int(run.teacher.views.holdout.nonzero()[0])

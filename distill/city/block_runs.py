@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from distill.city.making import CITY_YAML, make_city
 from distill.city.manifest import MANIFEST, Block, Manifest, StudentFile, read_manifest, write_manifest
@@ -26,7 +27,7 @@ from settings.sections import Section
 _log = logging.getLogger(__name__)
 
 _ENTRY = REPO_ROOT / "lego_response_distill.py"
-_HEADER = ("block", "Gaussians", "cameras", "held out", "MiB", "PSNR, dB", "training, s", "status")
+_HEADER = ("block", "Gaussians", "cameras", "held out", "MiB", "PSNR, dB", "steps", "training, s", "status")
 
 
 def open_city(config: Config, folder: Path, resume: bool) -> Manifest:
@@ -94,8 +95,21 @@ def cell_size(student: Section, box: SceneBox) -> float:
 
 
 def blocks_table(manifest: Manifest) -> str:
-    """The blocks and what their runs measured, one a line."""
-    return markdown_table(_HEADER, [_row(manifest, block) for block in manifest.blocks])
+    """The blocks and what their runs measured, one a line; and a line of all runs that have trained."""
+    table = markdown_table(_HEADER, [_row(manifest, block) for block in manifest.blocks])
+    found = [figures for block in manifest.blocks if (figures := _figures(manifest, block))]
+    return f"{table}\n{_cost(manifest, found)}" if found else table
+
+
+def _cost(manifest: Manifest, found: Sequence[_Figures]) -> str:
+    """What runs cost and gave, all together."""
+    steps, seconds = sum(run.steps for run in found), sum(run.seconds for run in found)
+    size = sum(student.bytes for block in manifest.blocks for student in block.students[:1])
+    words = [f"all together: {steps:,} steps in {seconds:,.0f} s of training"]
+    words[0] += f" ({steps / seconds:.1f} a second)" if seconds else ""
+    if psnr := [run.psnr for run in found if run.psnr is not None]:
+        words.append(f"{sum(psnr) / len(psnr):.2f} dB on average ({min(psnr):.2f} to {max(psnr):.2f})")
+    return ", ".join([*words, f"students of {size / MIB:.2f} MiB"])
 
 
 def _run_of(manifest: Manifest, block: Block) -> RunFolder:
@@ -117,13 +131,32 @@ def _status(states: Mapping[str, JobState]) -> int:
 
 def _row(manifest: Manifest, block: Block) -> Sequence[str]:
     cells = [block.name, f"{block.gaussians:,}", str(block.train_cameras), str(block.holdout_cameras)]
+    found = _figures(manifest, block)
+    if found is None:
+        return [*cells, "", "", "", "", block.status]
+    psnr = "" if found.psnr is None else f"{found.psnr:.2f}"
+    seconds = f"{found.seconds:.0f}" if found.seconds else ""
+    return [*cells, f"{block.students[0].bytes / MIB:.2f}", psnr, f"{found.steps:,}", seconds, block.status]
+
+
+class _Figures(NamedTuple):
+    """Of a block's run: its steps; the time that they took, s, 0 where nothing tells; PSNR of its held-out frames, else
+    of others, dB.
+    """
+
+    steps: int
+    seconds: float
+    psnr: float | None
+
+
+def _figures(manifest: Manifest, block: Block) -> _Figures | None:
+    """None where there is no checkpoint of it."""
     run = _run_of(manifest, block) if block.students else None
     newest = run and run.latest_checkpoint()
     if newest is None:
-        return [*cells, "", "", "", block.status]
-    rows = read_csv(run.eval_csv(int(newest.stem.rpartition("_")[2]))).rows.values()
-    measured = {row["split"]: row["psnr"] for row in rows}
-    psnr = measured.get("holdout") or measured.get("train") or ""
+        return None
+    step = int(newest.stem.rpartition("_")[2])
+    measured = {row["split"]: row["psnr"] for row in read_csv(run.eval_csv(step)).rows.values()}
+    psnr = measured.get("holdout") or measured.get("train")
     steps = list(read_csv(run.training_csv).rows.values())
-    seconds = f"{float(steps[-1]['wall_s']):.0f}" if steps else ""
-    return [*cells, f"{block.students[0].bytes / MIB:.2f}", psnr and f"{float(psnr):.2f}", seconds, block.status]
+    return _Figures(step, float(steps[-1]["wall_s"]) if steps else 0.0, float(psnr) if psnr else None)

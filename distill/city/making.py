@@ -68,7 +68,9 @@ def make_city(config: Config, folder: Path) -> Manifest:
     counts = _copy_gaussians(rows, boxes, [folder / _gaussians_of(name) for name in names])
     looks = config.city.least_share, config.data.near, config.data.far
     trained, measured = (cameras_of_blocks(part, boxes, *looks) for part in (cameras.train, cameras.holdout))
-    width = config.teacher.fitted_width or getattr(recorded_width(rows.path), "width", None)
+    # Of a file that was copied into the folder the original tells: what lies beside it was not copied.
+    fitted = recorded_width(config.teacher.ply or rows.path)
+    width = config.teacher.fitted_width or getattr(fitted, "width", None)
     blocks = []
     for index, (name, part) in enumerate(zip(names, boxes, strict=True)):
         share = counts[index] / max(1, sum(counts))

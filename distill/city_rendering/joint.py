@@ -21,6 +21,7 @@ from tqdm import tqdm
 from distill.city.manifest import Block, Manifest, StudentFile
 from distill.city_rendering.block_rays import training_segment
 from distill.city_rendering.compositing import composite_segments
+from distill.city_rendering.rounded_blocks import RoundedBlock
 from distill.city_rendering.streaming import city_far_field, shown_blocks
 from distill.losses.pictures import term_weights, total_loss
 from distill.model.checkpoint import load_checkpoint, rendering_only, save_checkpoint, student_state
@@ -33,6 +34,7 @@ from distill.training.ray_sampler import RaySource
 from kernels.compositing import Composite
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, host_integer
+from machine.files import write_atomically
 from machine.fingerprints import cache_key
 from machine.interrupts import Interrupt, Stopped
 from machine.run_folder import newest_checkpoint
@@ -79,8 +81,9 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
     """Trains all blocks of a city together on whole rays of its teacher.
 
     Each block begins at its run's newest checkpoint, and is written to ``joint_020000.pth`` beside its run's folder, by
-    the step of that. What was stopped, by a signal or by force, goes on from the last state that it left in the city's
-    folder when it is called again, on the CPU to the same bits; what is done is not done again.
+    the step of that; one with a budget as a compact file, ``joint_020000.lrd``, whose weights it is trained with. What
+    was stopped, by a signal or by force, goes on from the last state that it left in the city's folder when it is
+    called again, on the CPU to the same bits; what is done is not done again.
 
     Args:
         config: the city's.
@@ -97,18 +100,23 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
     paths = [_trainable(manifest, block) for block in blocks]
     states = [load_checkpoint(path, device) for path in paths]
     models = [restore_model(config, state, path, device) for state, path in zip(states, paths, strict=True)]
-    states = [{name: state[name] for name in _KEPT} for state in states]
     key = cache_key(RunIdentity(config).settings, [options.steps, options.rays, options.rate], *map(_weights, models))
     parts = [BlockPart(block.box, model, device) for block, model in zip(blocks, models, strict=True)]
     tuning = _Tuning(manifest, config, options, parts, key)
+    for place, (block, state, path) in enumerate(zip(blocks, states, paths, strict=True)):
+        if block.budget_mib is not None:
+            tuning.round(place, block, state, path)
+    states = [{name: state[name] for name in _KEPT} for state in states]  # of the rest all is in its place
     tuning.run(show_progress)
-    for block, state, model in zip(blocks, states, models, strict=True):
+    for place, (block, state, part) in enumerate(zip(blocks, states, parts, strict=True)):
         file = Path(block.run).with_name(f"joint_{state['step']:06d}.pth")
-        path = manifest.path(file)
-        if not _holds(path, model.student):  # what was made of it stays newer than it
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_checkpoint(path, {**state, "student": student_state(model.student)})
-        size = path.stat().st_size
+        if (rounded := tuning.rounded[place]) is not None:
+            file = file.with_suffix(".lrd")
+            _write_changed(manifest.path(file), rounded.file())
+        elif not _holds(manifest.path(file), part.model.student):  # what was made of it stays newer than it
+            manifest.path(file).parent.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(manifest.path(file), {**state, "student": student_state(part.model.student)})
+        size = manifest.path(file).stat().st_size
         tuned = StudentFile(file=file.as_posix(), cell_size=block.students[0].cell_size, bytes=size)
         manifest = manifest.with_block(block.name, students=(tuned, *block.students[1:]))
     return manifest
@@ -155,9 +163,15 @@ class _Tuning:
         if self.far_field is not None:
             self.far_field.requires_grad_(False)
         self.optimizers = [StudentAdam(part.model.student, config.train, config.kernels) for part in parts]
+        self.rounded: list[RoundedBlock | None] = [None] * len(parts)
         self.generator = torch.Generator().manual_seed(config.seed)
         for part in parts:
             part.model.student.train()
+
+    def round(self, place: int, block: Block, state: dict[str, Any], path: Path) -> None:
+        """Has a block's student trained with the weights of its compact file, from its run's checkpoint on."""
+        own = self.parts[place].model.student, self.optimizers[place]
+        self.rounded[place] = RoundedBlock(block, state, path, *own, self.config)
 
     def run(self, show_progress: bool) -> None:
         """Takes the steps that are left."""
@@ -197,6 +211,9 @@ class _Tuning:
         own = batch.rays.origins, batch.rays.directions
         batch = replace(batch, rays=Rays(*own, *intersect_box(*own, self.box, data.near, data.far)))
         seed = host_integer(1 << 31, self.generator)
+        rounded = [block for block in self.rounded if block is not None]
+        for block in rounded:
+            block.before_step()
         whole = composite_training(self.parts, batch.rays, seed, data.near, data.far)
         if self.far_field is not None:
             whole, _ = self.far_field.render_training(whole, batch.rays, data.near, data.far, batch.reach, seed)
@@ -210,13 +227,18 @@ class _Tuning:
         for optimizer in self.optimizers:
             optimizer.set_rate(self.options.rate * 0.5 * (1 + math.cos(math.pi * done)))
             optimizer.step()
+        for block in rounded:
+            block.after_step(len(batch.rays), terms["rgb"].detach())
         return loss.item(), len(batch.rays)
 
     def _save(self, sampler: RaySource) -> None:
+        rounded = [None if block is None else block.state() for block in self.rounded]
         students = [part.model.student.state_dict() for part in self.parts]
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
         own = {"step": self.step, "generator": self.generator.get_state(), "sampler": sampler.state()}
-        write_weights(self.path, {"key": self.key, **own, "students": students, "optimizers": optimizers})
+        write_weights(
+            self.path, {"key": self.key, **own, "students": students, "optimizers": optimizers, "rounded": rounded}
+        )
 
     def _resume(self) -> dict[str, Any] | None:
         """Goes on from the state of the same fine-tune, if there is one, and returns it; another's is replaced."""
@@ -233,6 +255,9 @@ class _Tuning:
                 part.model.student.load_state_dict(student)
             for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(own)
+            for block, own in zip(self.rounded, state["rounded"], strict=True):
+                if block is not None:
+                    block.restore(own)
         return state
 
 
@@ -259,6 +284,13 @@ def _holds(path: Path, student: Student) -> bool:
         return False
     own = student.state_dict()
     return stored.keys() == own.keys() and all(torch.equal(stored[name], own[name].cpu()) for name in own)
+
+
+def _write_changed(path: Path, content: bytes) -> None:
+    """Writes a file that is not there yet, or of another content: what was made of it stays newer than it."""
+    if not (path.is_file() and path.read_bytes() == content):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
 
 
 def _weights(model: Model) -> Tensor:

@@ -1,8 +1,8 @@
 """A student that several processes train: each renders a part of a step's rays, and all take the same update.
 
 Every term of the loss is a mean over what counts of the whole batch. So a replica weighs its own means by its share of
-the counts, and gradients are summed: the update is one process's, but for rounding. A table's gradient is exchanged
-where a replica has touched it.
+the counts, and gradients are summed: the update is one process's, but for rounding. On CPUs of one machine that is done
+in memory that all see; elsewhere they are sent, a table's from a CPU where a replica has touched it.
 """
 
 from __future__ import annotations
@@ -119,24 +119,31 @@ class Replicas:
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        none = loss.new_zeros(())
+        own = [share.fractions[name] * terms[name].detach() if name in terms else none for name in names]
+        figures = torch.stack([loss.detach(), *own])
+        gradients = [parameter.grad for parameter in parameters]
+        flags = [self._touched[parameter].flags for parameter in parameters if parameter in self._touched]
+        if self._device.type != "cpu" or not ranks.combine([*gradients, figures], flags):
+            self._send([*self._pieces(parameters), _Piece(figures)])
+        loss, *summed = figures.unbind()
+        return loss, dict(zip(names, summed, strict=True))
+
+    def _send(self, pieces: Sequence[_Piece]) -> None:
+        """Gives pieces the sums of all replicas': large ones by themselves, the others together."""
         small = []
-        for piece in self._pieces(parameters):
+        for piece in pieces:
             if piece.places is None and piece.size >= _LARGE and piece.gradient.is_contiguous():
                 ranks.total(piece.gradient)
             else:
                 small.append(piece)
-        none, sizes = loss.new_zeros(()), [*(piece.size for piece in small), 1 + len(names)]
-        together = torch.empty(sum(sizes), device=self._device)
-        *parts, figures = together.split(sizes)
+        together = torch.empty(sum(piece.size for piece in small), device=self._device)
+        parts = together.split([piece.size for piece in small])
         for piece, part in zip(small, parts, strict=True):
             piece.copy_to(part)
-        own = [share.fractions[name] * terms[name].detach() if name in terms else none for name in names]
-        figures.copy_(torch.stack([loss.detach(), *own]))
         ranks.total(together)
         for piece, part in zip(small, parts, strict=True):
             piece.copy_from(part)
-        loss, *summed = figures.unbind()
-        return loss, dict(zip(names, summed, strict=True))
 
     def _fractions(self, counts: Mapping[str, Tensor | int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Of each count this replica's share, and the sum of all."""

@@ -1,10 +1,13 @@
 """Pictures that no memory holds are refused before they are made; and how much this process takes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from machine import memory
-from machine.memory import ResidentMemory, available_bytes, check_pictures_fit, give_back_freed
+from machine.memory import ResidentMemory, available_bytes, check_pictures_fit, children_cost, give_back_freed
 from settings.errors import InputError
 
 
@@ -60,3 +63,9 @@ def test_the_peak_of_a_stretch_is_what_was_held_in_it():
 def test_a_system_that_does_not_tell_leaves_memory_unmeasured(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "none")
     assert ResidentMemory().stretch() is None
+
+
+def test_what_ended_programs_took_is_told():
+    subprocess.run([sys.executable, "-c", "x = b'1' * 2**26; print(sum(range(10**6)))"], check=True)
+    seconds, most = children_cost()
+    assert seconds > 0 and most > 2**26

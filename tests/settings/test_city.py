@@ -14,7 +14,6 @@ PLY = ("teacher.kind=gaussians", "teacher.ply=cloud.ply", "teacher.clip=true")
     ("overrides", "field", "found"),
     [
         (["city.blocks=[2, 2]"], "city.blocks", "[2, 2]"),
-        (["city.budget_mib=1", "city.joint_steps=5"], "city.joint_steps", "5"),
         (["teacher.clip=true", BOX], "teacher.clip", "true"),
         ([*PLY], "data.box", "auto"),
         ([*PLY, BOX, "teacher.rasterizer=gsplat"], "teacher.rasterizer", "gsplat"),

@@ -46,6 +46,13 @@ def test_training_and_rendering_of_both_students(capsys):
     assert "not measured" not in out
 
 
+def test_what_two_processes_exchange_is_a_part_of_their_step(capsys):
+    assert main(["--only", "exchange", "--student", "hash_grid", "--tiny", "--repeats", "1"]) == 0
+    rows = {row[1]: float(row[3]) for row in rows_of(capsys.readouterr().out)}
+    assert list(rows) == ["whole step", "counts of rays and samples", "gradients"]
+    assert all(rows[part] > 0 for part in rows)
+
+
 def test_csv_and_markdown_hold_what_is_printed(tmp_path, capsys):
     paths = tmp_path / "b.csv", tmp_path / "b.md"
     options = ["--only", "ssim", "--tiny", "--repeats", "2"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,31 @@ def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(made):
     assert max(covered) < 0.8 * full < sum(covered)
 
 
+def test_blocks_of_a_teacher_in_larger_units_are_those_of_one_in_the_cameras_world(made, tmp_path):
+    content = json.loads((tmp_path / "data/transforms.json").read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 100
+    (tmp_path / "metres.json").write_text(json.dumps(content))
+    (tmp_path / "cfg_args").write_text("Namespace(resolution=24)")  # what graphdeco's program leaves beside a PLY
+    data = {"transforms": "metres.json", "near": 5.0, "far": 10_000.0}
+    teacher = {"kind": "gaussians", "outputs": None, "scale": 100.0}
+    larger = open_city(toy_city(tmp_path, data=data, teacher=teacher), tmp_path / "larger", resume=False)
+    for mine, block in zip(larger.blocks, made[1].blocks, strict=True):
+        assert mine.lower == pytest.approx([100 * side for side in block.lower])
+        assert mine.upper == pytest.approx([100 * side for side in block.upper])
+        counts = block.gaussians, block.train_cameras, block.holdout_cameras
+        assert (mine.gaussians, mine.train_cameras, mine.holdout_cameras) == counts
+        config, unscaled = block_config(larger, mine.name), block_config(made[1], block.name)
+        assert (config.teacher.scale, config.teacher.near_plane, config.teacher.fitted_width) == (1.0, 20.0, 24)
+        found, expected = (load_teacher(given) for given in (config, unscaled))
+        torch.testing.assert_close(found.gaussians.means, 100 * expected.gaussians.means)
+        torch.testing.assert_close(found.gaussians.scales, 100 * expected.gaussians.scales)
+        torch.testing.assert_close(found.views.cameras.centers, 100 * expected.views.cameras.centers)
+        assert (found.views.rgb.int() - expected.views.rgb.int()).abs().max() <= 1
+        assert (found.views.alpha.int() - expected.views.alpha.int()).abs().max() <= 1
+
+
 def test_frames_of_two_files_offsets_and_blocks_that_nobody_sees(tmp_path):
     add_training_split(tmp_path)
     data = {"train_transforms": "data/transforms_train.json", "offset": [5000.0, 0.0, 0.0], "near": 0.05, "far": 2.0}
@@ -84,7 +111,7 @@ def test_a_city_goes_on_with_the_settings_it_was_made_with(made, tmp_path):
     folder = manifest.folder
     with pytest.raises(InputError, match="found a city.json already, expected no city. Go on with it: --resume"):
         open_city(config, folder, resume=False)
-    longer = toy_city(tmp_path, ["train.max_steps=400", "city.executor.workers=3"])
+    longer = toy_city(tmp_path, ["train.max_steps=400", "city.executor.workers=3", "city.joint_steps=5"])
     assert open_city(longer, folder, resume=True) == manifest
     assert load_config(folder / "city.yaml") == longer and block_config(manifest, "b000").train.max_steps == 400
     with pytest.raises(InputError, match="city.yaml: city.blocks: found .2, 1, 1., expected .1, 1, 2."):
@@ -112,7 +139,8 @@ def test_the_manifest_says_how_far_the_runs_are(made, monkeypatch):
     (student,) = read_manifest(manifest.folder).block("b001").students
     assert student.file == "blocks/b001/run/results/toy/b001/checkpoints/step_000300.pth"
     assert student.cell_size == pytest.approx(np.ptp([ended.blocks[1].lower, ended.blocks[1].upper], axis=0).max() / 32)
-    assert "| b001 | 486 | 12 | 5 | 1.00 |  |  | done |" in blocks_table(ended)
+    assert "| b001 | 486 | 12 | 5 | 1.00 |  | 300 |  | done |" in blocks_table(ended)
+    assert "all together: 300 steps in 0 s of training, students of 1.00 MiB" in blocks_table(ended)
     folder = RunFolder(block_config(ended, "b001"), ended.path(ended.blocks[1].run))
     folder.compact_path(300).write_bytes(b"small")
     assert students_of(ended, ended.blocks[1], folder)[0].bytes == 5

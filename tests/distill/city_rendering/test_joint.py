@@ -7,11 +7,15 @@ import torch
 
 from distill.city_rendering import joint
 from distill.city_rendering.joint import BlockPart, JointOptions, composite_training, fine_tune
+from distill.compact.container import MIB
+from distill.model.checkpoint import load_checkpoint, restore_student, save_checkpoint
+from distill.training.optimizer import StudentAdam
 from machine.interrupts import Interrupt, Stopped
 from machine.weights_files import read_weights
 from scene.rays import Rays, intersect_box
 from settings.errors import InputError
 from settings.loading import load_config
+from settings.training import TrainConfig
 from tests.distill.city_rendering.test_compositing import BOX, QUARTERS, SETTINGS, broken_march, mottled  # noqa: F401
 from tests.toy_city import noise_views, toy_city
 
@@ -89,6 +93,52 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
     assert len(steps) == 7
     assert path.stat().st_mtime_ns == written
     assert all(torch.equal(mine, before) for mine, before in zip(weights(again), undisturbed, strict=True))
+
+
+def with_budgets(manifest, size):
+    """The city, its blocks' runs ended as those that make compact files of so many bytes."""
+    for block in manifest.blocks:
+        path = manifest.path(block.students[0].file)
+        state = load_checkpoint(path, "cpu")
+        student = restore_student(state, path, torch.device("cpu"), "torch")
+        optimizer = StudentAdam(student, TrainConfig(), "torch")
+        for parameter in student.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizer.step()
+        save_checkpoint(path, {**state, "optimizer": optimizer.state_dict()})
+        manifest = manifest.with_block(block.name, budget_mib=size / MIB)
+    return manifest
+
+
+def test_compact_files_are_made_anew_within_their_budgets(city, monkeypatch):
+    manifest, config = city
+    manifest = with_budgets(manifest, 2500)
+    tuned = fine_tune(manifest, config, OPTIONS, show_progress=False)
+    files = [tuned.path(block.students[0].file) for block in tuned.blocks]
+    assert [path.relative_to(tuned.folder).as_posix() for path in files] == [
+        f"blocks/{name}/joint_000001.lrd" for name in ("b000", "b001")
+    ]
+    assert [block.students[0].bytes for block in tuned.blocks] == [path.stat().st_size for path in files]
+    assert all(2000 < path.stat().st_size <= 2500 for path in files)
+    whole = [path.read_bytes() for path in files]
+    assert fine_tune(tuned, config, OPTIONS, show_progress=False) == tuned
+    tuned.path(joint.STATE).unlink()
+    files[1].unlink()
+    take, steps = joint._Tuning._take, []
+
+    def stopped_once(tuning, sampler):
+        steps.append(tuning.step)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return take(tuning, sampler)
+
+    monkeypatch.setattr(joint, "_SAVE_EVERY", 1)
+    monkeypatch.setattr(joint._Tuning, "_take", stopped_once)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(manifest, config, OPTIONS, show_progress=False)
+    fine_tune(manifest, config, OPTIONS, show_progress=False)
+    assert steps == [0, 1, 2, 3, 3, 4]
+    assert [path.read_bytes() for path in files] == whole
 
 
 def test_the_state_of_another_fine_tune_is_not_gone_on_from(city, caplog):
