@@ -217,7 +217,7 @@ def fused_launch_options(
     options = launch_options(nets, direction, style, device) | {"DEFERRED": deferred}
     if deferred:
         options |= block_of(nets[:1])
-    # Marching takes most of the time, and each warp does all of it. With one, KiloUniform's kernel did not end on an H200.
+    # Marching takes most of the time, and each warp does all of it. With one KiloUniform's kernel hung on an H200.
     options["num_warps"] = 2
     return options if torch.version.hip else options | {"maxnreg": _REGISTERS}
 

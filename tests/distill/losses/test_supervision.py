@@ -184,6 +184,6 @@ def test_a_whole_run_can_ask_for_triton(path, student) -> None:
     small = ("train.max_steps=2", "train.samples_per_step=128", "train.rays_per_step=32", "occupancy.resolution=8")
     where = (f"device={DEVICE.type}", "kernels=triton")
     overrides = (*where, "features.resolution=8", "loss.feature_l2.weight=0.1", *small)
-    trainer = trainer_of(path, *overrides, f"student={student}")
+    trainer = trainer_of(path, *overrides, f"student={student}", device=DEVICE)
     trainer.run(show_progress=False)
     assert trainer.progress.step == 2
