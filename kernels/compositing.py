@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.compositing_numba import LEAST_ALPHA, CompositeNumba, finish_in_place
+from kernels.device_constants import constant
 from kernels.dispatch import resolve
 
 
@@ -61,14 +62,19 @@ def finish(
         rgb, alpha, distance: as ``Composite`` has them; overwritten.
         termination: a ray whose transmittance is no more was ended, and would have met more: what it has met stands
             for all of it (as in instant-ngp).
-        implementation: "torch" or, on the CPU, "numba".
+        implementation: "torch", "triton" or, on the CPU, "numba"; the latter two take contiguous tensors.
     """
+    if implementation == "triton":
+        from kernels import pictures_triton
+
+        pictures_triton.finish_in_place(rgb, alpha, distance, termination, background)
+        return rgb, alpha, distance
     if implementation == "numba":
         finish_in_place(rgb, alpha, distance, termination, background)
         return rgb, alpha, distance
     share = torch.where(1 - alpha <= termination, 1 / alpha, 1.0)
     rgb, alpha, distance = rgb * share[:, None], alpha * share, distance * share
-    rgb = rgb + (1 - alpha)[:, None] * rgb.new_tensor(background)
+    rgb = rgb + (1 - alpha)[:, None] * constant(tuple(background), rgb.device, rgb.dtype)
     distance = torch.where(alpha > LEAST_ALPHA, distance / alpha.clamp(min=LEAST_ALPHA), 0.0)
     return rgb.clamp(0, 1), alpha, distance
 

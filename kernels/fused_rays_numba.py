@@ -215,7 +215,7 @@ def drop_ended(alive, limit, termination, tile):
 
 @njit(**FAST, **INNER)
 def add_rows(factor, rows, source, sums, target, width):
-    """Adds ``factor`` times ``width`` (a multiple of 8) values of ``rows`` to those of ``sums``."""
+    """Adds ``factor`` times ``width`` (a multiple of ``LANES``) values of ``rows`` to those of ``sums``."""
     for c in range(0, width, LANES):
         value = load(sums, target + c, LANES) + splat(factor, LANES) * load(rows, source + c, LANES)
         store(sums, target + c, value)
@@ -235,7 +235,7 @@ def load_color_inputs(count, shown, row_of, source, width, geometry, bases, inpu
     """[geometry features, direction basis] in rows ``stride`` apart.
 
     Features follow the first channel of row ``shown[i]`` of ``source``, ``width`` wide; the basis is ``row_of``'s.
-    Whole vectors are copied, the next row over their ends: ``source`` and ``inputs`` have room for 8 values more.
+    Whole vectors are copied, the next row over their ends: ``source`` and ``inputs`` have room for ``LANES`` more.
     """
     _, basis_width = bases.shape
     flat = bases.reshape(-1)

@@ -8,6 +8,9 @@ cell's network. The places of samples are those of ``ray_marching.march`` withou
 Slots are vectors of BLOCK, in tuples: ``walk``, the ray (-1: none), its bin and the samples taken; ``line``, near, far,
 origin and direction; ``light``, transmittance, red, green, blue and distance. ``found`` says which slots have a sample
 that waits for the networks, the one in the middle of their bin.
+
+With deferred shading the light is transmittance, a block (BLOCK, channels of the density network's output) and
+distance: sums of features are written for every ray, and ``deferred_triton.shade`` makes colours of them.
 """
 
 from __future__ import annotations
@@ -18,24 +21,28 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.mlp_triton import Network, launch_options
+from kernels.deferred_triton import store_geometry
+from kernels.mlp_triton import Network, block_of, launch_options
 from kernels.ray_samples import Cells
 
-TILE = tl.constexpr(16)  # edge of a program's square of pixels
+TILE = tl.constexpr(8)  # edge of a program's square of pixels
 # Bins that are looked at before the networks run for those slots that have a sample; a long empty stretch of one ray
 # does not hold up the others for longer.
-_TRIES = tl.constexpr(8)
+_TRIES = tl.constexpr(4)
 _REGISTERS = 168  # of a thread: a multiprocessor's 65,536 are shared by 12 warps
 _COARSE = tl.constexpr(4)  # cells per axis of a block
 _FARTHEST = tl.constexpr(1e9)  # bins a ray can be sent ahead by
 
 
 @triton.jit
-def no_rays(BLOCK: tl.constexpr):
-    """Empty slots: walk, light, found."""
+def no_rays(BLOCK: tl.constexpr, CHANNELS: tl.constexpr):
+    """Empty slots: walk, light, found; CHANNELS: of a deferred field's density network, 0 of any other."""
     none, zero = tl.full((BLOCK,), -1, tl.int32), tl.zeros((BLOCK,), tl.float32)
     walk = none, tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.int32)
-    return walk, (zero, zero, zero, zero, zero), none > 0
+    if CHANNELS > 0:
+        return walk, (zero, tl.zeros((BLOCK, CHANNELS), tl.float32), zero), none > 0
+    else:
+        return walk, (zero, zero, zero, zero, zero), none > 0
 
 
 @triton.jit
@@ -103,13 +110,16 @@ def _look(walk, line, asked, grid, step):
 
 
 @triton.jit
-def _store(walk, light, ended, out_rgb, out_alpha, out_distance):
+def _store(walk, light, ended, out_color, out_alpha, out_distance, GEOMETRY: tl.constexpr, RAW: tl.constexpr):
     ray = walk[0].to(tl.int64)
-    tl.store(out_rgb + ray * 3, light[1], mask=ended)
-    tl.store(out_rgb + ray * 3 + 1, light[2], mask=ended)
-    tl.store(out_rgb + ray * 3 + 2, light[3], mask=ended)
+    if len(light) == 3:
+        store_geometry(light[1], out_color, ray, ended, GEOMETRY, RAW)
+    else:
+        tl.store(out_color + ray * 3, light[1], mask=ended)
+        tl.store(out_color + ray * 3 + 1, light[2], mask=ended)
+        tl.store(out_color + ray * 3 + 2, light[3], mask=ended)
     tl.store(out_alpha + ray, 1.0 - light[0], mask=ended)
-    tl.store(out_distance + ray, light[4], mask=ended)
+    tl.store(out_distance + ray, light[len(light) - 1], mask=ended)
 
 
 @triton.jit
@@ -123,23 +133,28 @@ def _take(walk, light, coming, width, height):
     new = empty & (number < TILE * TILE) & (row < height) & (column < width)
     ray = row * width + column
     walk = tl.where(new, ray, walk[0]), tl.where(new, 0, walk[1]), tl.where(new, 0, walk[2])
-    light = (
-        tl.where(new, 1.0, light[0]),
-        tl.where(new, 0.0, light[1]),
-        tl.where(new, 0.0, light[2]),
-        tl.where(new, 0.0, light[3]),
-        tl.where(new, 0.0, light[4]),
-    )
+    if len(light) == 3:
+        features = tl.where(new[:, None], 0.0, light[1])
+        light = tl.where(new, 1.0, light[0]), features, tl.where(new, 0.0, light[2])
+    else:
+        light = (
+            tl.where(new, 1.0, light[0]),
+            tl.where(new, 0.0, light[1]),
+            tl.where(new, 0.0, light[2]),
+            tl.where(new, 0.0, light[3]),
+            tl.where(new, 0.0, light[4]),
+        )
     return walk, light, tl.minimum(coming + tl.sum(empty.to(tl.int32), 0), TILE * TILE)
 
 
 @triton.jit
 def advance(
     walk, light, found, coming, rays, width, height, grid, step, limit, termination,
-    out_rgb, out_alpha, out_distance,
+    out_color, out_alpha, out_distance, GEOMETRY: tl.constexpr, RAW: tl.constexpr,
 ):  # fmt: skip
     """Moves slots on to their next samples; writes the rays that ended and takes others.
 
+    GEOMETRY and RAW tell where features are in a deferred field's light, see ``mlp_triton``; ``out_color`` is theirs.
     Returns walk, line, light, found, and the number of the next pixel. Nothing is found when the square is done.
     """
     # Read anew each time: kept, they would take registers from the networks.
@@ -150,7 +165,7 @@ def advance(
         t = line[0] + (walk[1].to(tl.float32) + 0.5) * step
         ended = idle & (((t < line[1]) & (light[0] > termination) & (walk[2] < limit)) == 0)
         if tl.max(ended.to(tl.int32), 0) > 0:
-            _store(walk, light, ended, out_rgb, out_alpha, out_distance)
+            _store(walk, light, ended, out_color, out_alpha, out_distance, GEOMETRY, RAW)
         walk = tl.where(ended, -1, walk[0]), walk[1], walk[2]
         if coming < TILE * TILE:
             walk, light, coming = _take(walk, light, coming, width, height)
@@ -168,28 +183,41 @@ def advance(
 
 
 @triton.jit
-def add_sample(walk, t, light, found, done, density, red, green, blue, step):
-    """Composites the samples at ``t`` of the slots that are ``done``, moves these on by a bin: walk, light, found."""
+def add_sample(walk, t, light, found, done, density, color, step):
+    """Composites the samples at ``t`` of the slots that are ``done``, moves these on by a bin: walk, light, found.
+
+    ``color``: red, green, blue, or a deferred field's block alone.
+    """
     through = tl.where(done, tl.exp(-density * step), 1.0)
     weight = light[0] * (1.0 - through)
-    light = (
-        light[0] * through,
-        light[1] + tl.where(done, weight * red, 0.0),
-        light[2] + tl.where(done, weight * green, 0.0),
-        light[3] + tl.where(done, weight * blue, 0.0),
-        light[4] + tl.where(done, weight * t, 0.0),
-    )
+    distance = light[len(light) - 1] + tl.where(done, weight * t, 0.0)
+    if len(color) == 1:
+        features = light[1] + tl.where(done[:, None], weight[:, None] * color[0], 0.0)
+        light = light[0] * through, features, distance
+    else:
+        light = (
+            light[0] * through,
+            light[1] + tl.where(done, weight * color[0], 0.0),
+            light[2] + tl.where(done, weight * color[1], 0.0),
+            light[3] + tl.where(done, weight * color[2], 0.0),
+            distance,
+        )
     one = done.to(tl.int32)
     return (walk[0], walk[1] + one, walk[2] + one), light, found & (done == 0)
 
 
-def fused_launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:
-    """As ``launch_options``, and the registers of a thread.
+def fused_launch_options(
+    nets: Sequence[Network], direction: int, style: tuple, device: torch.device, deferred: bool
+) -> dict:
+    """As ``launch_options``, and the registers of a thread; a deferred field's kernel runs the density network alone.
 
     Left alone the compiler takes nearly all 255; with these more programs fit on a multiprocessor, whose loads hide the
     others' waiting, and nothing is spilled in half precision (``tests.compile_triton`` and ptxas -v).
     """
-    options = launch_options(nets, direction, style, device)
+    options = launch_options(nets, direction, style, device) | {"DEFERRED": deferred}
+    if deferred:
+        options |= block_of(nets[:1])
+    options["num_warps"] //= 2  # marching is what takes most of the time, and each warp does all of it
     return options if torch.version.hip else options | {"maxnreg": _REGISTERS}
 
 

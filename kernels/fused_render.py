@@ -99,8 +99,6 @@ def fused_refusal(field: Field | None, device: torch.device, implementation: str
     if implementation == "torch":
         return "it has no torch implementation: its reference renders in waves of samples"
     if implementation == "triton" or device.type != "cpu":
-        if field.deferred:
-            return "its Triton twin does not know deferred shading"
         return triton_refusal(device) or field.refusal()
     return None
 
@@ -180,13 +178,13 @@ class FusedRenderer:
 
             levels, table = levels_on(field.layout, basis.device), field.table.to(precision).contiguous()
             what = field.box, table, levels, field.density_weights, field.color_weights
-            fused_hash_triton.render(rays, basis, width, self.cells, march, *what, picture)
+            fused_hash_triton.render(rays, basis, width, self.cells, march, *what, field.deferred, picture)
         else:
             from kernels import fused_grouped_triton
 
             networks = (part.to(precision) for part in (field.density_parameters, field.color_parameters))
-            where = field.box, field.grid, field.blend, field.least_density
-            fused_grouped_triton.render(rays, basis, width, self.cells, march, *where, *networks, field.layout, picture)
+            what = field.box, field.grid, field.blend, field.least_density, *networks, field.layout
+            fused_grouped_triton.render(rays, basis, width, self.cells, march, *what, field.deferred, picture)
 
 
 def _too_wide(widths: Sequence[int]) -> str | None:

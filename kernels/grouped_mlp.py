@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
-from kernels.dispatch import resolve
+from kernels.dispatch import by_triton, resolve
 from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
-from kernels.radiance_mlp import TAPS, check_taps, truncated_exp, twins_without_triton, widened
+from kernels.radiance_mlp import TAPS, check_taps, mean_features, truncated_exp, twins_without_triton, widened
 from kernels.triton_support import MAX_WIDTHS
 
 
@@ -123,24 +123,33 @@ def grouped_geometry_mlp(
     layout: GroupedLayout,
     taps: Sequence[str] = (),
     *,
+    precision: torch.dtype | None = None,
     touched: TouchedRows | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density networks alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
-    Arguments are those of ``tapped_grouped_radiance_mlp``. There is no Triton twin.
+    Arguments are those of ``tapped_grouped_radiance_mlp``, but that the Triton twin gives ``geo`` too; in half
+    precision the geometry features have its type.
 
     Raises:
         ValueError: as there.
     """
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = twins_without_triton(density_parameters.dtype)
-    name = resolve("grouped_geometry_mlp", implementation, x.device, available)
+    precision = density_parameters.dtype if precision is None else precision
+    available = twins_without_triton(precision) if "hidden" in taps else _available(precision, layout)
+    name, hidden = resolve("grouped_geometry_mlp", implementation, x.device, available), None
     if touched is not None and name != "numba":
         touched.mark_all(x.device)
+    if name != "triton":
+        density_parameters = density_parameters.to(precision)
     arguments = x, cell_index, density_parameters, layout
-    if name == "torch":
+    if name == "triton":
+        from kernels.grouped_mlp_triton import GroupedGeometryTriton
+
+        density, geo = GroupedGeometryTriton.apply(*arguments, precision)
+    elif name == "torch":
         density, hidden, geo = _geometry_torch(*arguments, first_hidden="hidden" in taps)
     else:
         # No colour networks: their inputs have no direction, they have no parameters and their outputs no channels.
@@ -156,6 +165,26 @@ def color_network(geo: Tensor, basis: Tensor, parameters: Tensor, layout: Groupe
     """One colour network (P,) alone: rgb (N, 3) of geometry features (N, G) and encoded directions (N, S)."""
     inputs = torch.cat([geo, basis], dim=-1).to(parameters.dtype)
     return torch.sigmoid(widened(_mlp(inputs, parameters, layout.color_dims)[1]))
+
+
+def color_of_rays(
+    features: Tensor,
+    alpha: Tensor,
+    basis: Tensor,
+    parameters: Tensor,
+    layout: GroupedLayout,
+    *,
+    precision: torch.dtype = torch.float32,
+    implementation: str = "auto",
+) -> Tensor:
+    """Colour (R, 3) of rays by one colour network (P,); the rest is as of ``radiance_mlp.color_of_rays``."""
+    fits = "triton" in _available(precision, layout)
+    if fits and by_triton("color_of_rays", implementation, features.device):
+        from kernels.deferred_triton import ShadeTriton
+        from kernels.grouped_mlp_triton import STYLE, network_of
+
+        return ShadeTriton.apply(features, alpha, basis, network_of(layout.color_dims), parameters, STYLE, precision)
+    return alpha[:, None] * color_network(mean_features(features, alpha), basis, parameters.to(precision), layout)
 
 
 def grouped_density_mlp(

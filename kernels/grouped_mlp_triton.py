@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.deferred_triton import output_gradient, store_geometry
 from kernels.grouped_layout import LEAK, GroupedLayout
 from kernels.grouped_schedule_triton import schedule
 from kernels.mlp_triton import (
@@ -171,6 +172,42 @@ def _radiance_backward(
 
 
 @triton.jit
+def _geometry(
+    pieces, order, x, parameters, density, geometry,
+    NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    cell, begin, end, row = _piece(pieces)
+    weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
+    features: tl.constexpr = NET[0][len(NET[0]) - 1] - 1
+    for first in range(begin, end, BLOCK):
+        point, live = _points(order, first, end, BLOCK)
+        encoded = _encode(x, point, live, NET[0][0], NET[1][0], parameters.dtype.element_ty)
+        output, _ = run_density(encoded, weights, NET, STYLE, PRECISION)
+        store_density(output, density, point, live, features)
+        store_geometry(output, geometry, point, live, features, features)
+
+
+@triton.jit
+def _geometry_backward(
+    pieces, order, x, parameters, density, grad_density, grad_geometry, totals,
+    NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    cell, begin, end, row = _piece(pieces)
+    weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
+    features: tl.constexpr = NET[0][len(NET[0]) - 1] - 1
+    output_pad: tl.constexpr = NET[1][len(NET[0]) - 1]
+    sums = zeros_like(weights)
+    for first in range(begin, end, BLOCK):
+        point, live = _points(order, first, end, BLOCK)
+        encoded = _encode(x, point, live, NET[0][0], NET[1][0], parameters.dtype.element_ty)
+        _, inputs = run_density(encoded, weights, NET, STYLE, PRECISION)
+        grad = output_gradient(grad_density, grad_geometry, density, point, live, features, features, output_pad)
+        _, sums = density_gradient(grad, inputs, weights, sums, NET, STYLE, PRECISION)
+    if begin < end:
+        store_density_sums(totals + row * NET[2][len(NET[0]) - 1], sums, NET, STYLE)
+
+
+@triton.jit
 def _fold(totals, spare, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     """Adds a cell's spare rows, in order, to its own."""
     cell = tl.program_id(0)
@@ -235,10 +272,50 @@ class GroupedMLPTriton(torch.autograd.Function):
                     *inputs, grad_density.contiguous(), grad_rgb.contiguous(), *totals, **launch
                 )
                 for total in totals if ctx.spares else ():
-                    size = total.shape[1]
-                    _fold[cells, triton.cdiv(size, _FOLD)](total, spare, SIZE=size, BLOCK=_FOLD)
+                    _add_spares(total, spare)
         grads = [total[:cells].to(dtype) for total, dtype in zip(totals, ctx.types, strict=True)]
         return None, None, None, None, *grads, None, None
+
+
+class GroupedGeometryTriton(torch.autograd.Function):
+    """Density, float32, and geometry features of points; ``precision`` is the type of these and of the factors."""
+
+    @staticmethod
+    def forward(ctx, x, cell_index, parameters, layout, precision):
+        net, ctx.type = network_of(layout.density_dims), parameters.dtype
+        ctx.net, ctx.options = net, {"NET": net, "STYLE": STYLE, "PRECISION": precision_on(x.device)}
+        plan = schedule(cell_index, len(parameters), _PIECE)
+        ctx.spares = plan.spares
+        inputs = plan.pieces, plan.order, x.contiguous(), parameters.to(precision)
+        density = x.new_full((len(x),), float("nan"), dtype=torch.float32)
+        geometry = x.new_full((len(x), layout.geo_features), float("nan"), dtype=precision)
+        if len(x):
+            with launch_on(x.device):
+                _geometry[(len(plan.pieces),)](*inputs, density, geometry, **ctx.options, **block_of([net]))
+        ctx.save_for_backward(plan.spare, *inputs, density)
+        return density, geometry
+
+    @staticmethod
+    def backward(ctx, grad_density, grad_geometry):
+        spare, *inputs, density = ctx.saved_tensors
+        pieces, parameters = inputs[0], inputs[3]
+        cells = len(spare)
+        total = parameters.new_zeros(cells + ctx.spares, parameters.shape[1], dtype=torch.float32)
+        if len(pieces):
+            launch = {"num_stages": 1} | backward_block_of([ctx.net])
+            with launch_on(spare.device):
+                _geometry_backward[(len(pieces),)](
+                    *inputs, density, grad_density.contiguous(), grad_geometry.contiguous(), total,
+                    **ctx.options, **launch,
+                )  # fmt: skip
+                if ctx.spares:
+                    _add_spares(total, spare)
+        return None, None, total[:cells].to(ctx.type), None, None
+
+
+def _add_spares(total: Tensor, spare: Tensor) -> None:
+    size = total.shape[1]
+    _fold[len(spare), triton.cdiv(size, _FOLD)](total, spare, SIZE=size, BLOCK=_FOLD)
 
 
 def network_of(dims):

@@ -1,7 +1,7 @@
 """Small networks on blocks of samples, in registers: what single-threaded matrix products are too small for.
 
-A sample's channels are neighbours in memory. Sixteen outputs of four samples are summed at a time, so that a weight is
-loaded once for the four and an input once for the sixteen.
+A sample's channels are neighbours in memory. Two vectors of outputs of four samples are summed at a time, so that a
+weight is loaded once for the four and an input once for the two.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Networks(NamedTuple):
     """Networks of one shape, one after another in memory.
 
     parameters (networks, P) float32: per layer its weights (rows, outputs), with biases as the last row if it has them,
-    else rows padded by zeros to a multiple of 8 as outputs are; dims (layers, 3) int64: inputs, rows and outputs.
+    else rows padded by zeros to a multiple of ``LANES`` as outputs are; dims (layers, 3) int64: inputs, rows, outputs.
     """
 
     parameters: Tensor
@@ -68,7 +68,8 @@ def product(rows, inner, a, row_stride, inner_stride, b, columns, start, c):
     """Writes A B to ``c`` (rows, columns), where ``start`` says what sums begin with.
 
     A's element (r, k) is ``a[r * row_stride + k * inner_stride]``, B is (inner, columns); all flat. Rows are made up
-    to a multiple of 4, ``columns`` is one of 8. Sums begin with zero (0), ``c`` itself (1) or row ``inner`` of B (2).
+    to a multiple of 4, ``columns`` is one of ``LANES``. Sums begin with zero (0), ``c`` itself (1) or row ``inner`` of
+    B (2).
     """
     zero, along = splat(_ZERO, LANES), np.uint64(inner_stride)  # unsigned: no check for negative indices
     for row in range(0, rows, ROWS):
@@ -116,7 +117,7 @@ def product(rows, inner, a, row_stride, inner_stride, b, columns, start, c):
 
 @njit(**FAST, **INNER)
 def bend(count, slope, values):
-    """Multiplies what is below zero of the first ``count`` values (a multiple of 8) by ``slope``, 0 to 1."""
+    """Multiplies what is below zero of the first ``count`` values (a multiple of ``LANES``) by ``slope``, 0 to 1."""
     steep = splat(slope, LANES)
     for i in range(0, count, LANES):
         value = load(values, i, LANES)

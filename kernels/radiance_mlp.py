@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import radiance_mlp_numba
-from kernels.dispatch import resolve
+from kernels.dispatch import by_triton, resolve
 from kernels.triton_support import MAX_WIDTHS
 
 MAX_RAW_DENSITY = 15.0
+LEAST_ALPHA = 1e-8  # below it a ray's mean features fade out instead of dividing by nothing
 TAPS = ("hidden", "geo")
 
 
@@ -126,19 +127,26 @@ def geometry_mlp(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density network alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
-    Arguments are those of ``tapped_radiance_mlp``. There is no Triton twin.
+    Arguments are those of ``tapped_radiance_mlp``, but that the Triton twin gives ``geo`` too; of features in half
+    precision the geometry features have their type.
 
     Raises:
         ValueError: as there.
     """
     check_taps(taps, len(density_weights) - 1)
-    name = resolve("geometry_mlp", implementation, features.device, twins_without_triton(features.dtype))
-    if name == "torch":
+    hidden_tap = "hidden" in taps
+    available = twins_without_triton(features.dtype) if hidden_tap else _available(features, density_weights)
+    name, hidden = resolve("geometry_mlp", implementation, features.device, available), None
+    if name == "triton":
+        from kernels.radiance_mlp_triton import GeometryMLPTriton
+
+        density, geo = GeometryMLPTriton.apply(features, *density_weights)
+    elif name == "torch":
         density, hidden, geo = _geometry_torch(features, density_weights)
     else:
         # No colour network: its input has no direction, its output no channels.
         nothing = features.new_empty(1, 0), torch.zeros(len(features), dtype=torch.int64)
-        asked = ("hidden" in taps, True), features, *nothing, len(density_weights), *density_weights
+        asked = (hidden_tap, True), features, *nothing, len(density_weights), *density_weights
         density, _, hidden, geo = radiance_mlp_numba.RadianceMLPNumba.apply(*asked)
     inside = {"hidden": hidden, "geo": geo}
     return density, geo, {tap: inside[tap] for tap in TAPS if tap in taps}
@@ -147,6 +155,41 @@ def geometry_mlp(
 def color_mlp(geo: Tensor, basis: Tensor, color_weights: Sequence[Tensor]) -> Tensor:
     """The colour network alone: rgb (N, 3) in (0, 1) of geometry features (N, G) and encoded directions (N, S)."""
     return torch.sigmoid(widened(_mlp(torch.cat([geo, basis.to(geo.dtype)], dim=-1), color_weights)))
+
+
+def color_of_rays(
+    features: Tensor,
+    alpha: Tensor,
+    basis: Tensor,
+    color_weights: Sequence[Tensor],
+    *,
+    precision: torch.dtype = torch.float32,
+    implementation: str = "auto",
+) -> Tensor:
+    """Colour (R, 3) of rays, multiplied by alpha, by the colour network of their mean features; differentiable.
+
+    Args:
+        features: (R, G) float32, sums of weight * geometry features.
+        alpha: (R,) sums of weight.
+        basis: (R, S) encoded directions. Not differentiated.
+        color_weights: as of ``radiance_mlp``.
+        precision: type of the products' factors.
+        implementation: "auto", "torch" or, on CUDA where layers are not too wide for it, "triton".
+    """
+    widest = max(max(weight.shape) for weight in color_weights)
+    fits = widest <= MAX_WIDTHS.get(precision.itemsize, 0)
+    if fits and by_triton("color_of_rays", implementation, features.device):
+        from kernels.deferred_triton import ShadeTriton
+        from kernels.radiance_mlp_triton import STYLE, network_of
+
+        flat = torch.cat([weight.reshape(-1) for weight in color_weights])
+        return ShadeTriton.apply(features, alpha, basis, network_of(color_weights), flat, STYLE, precision)
+    return alpha[:, None] * color_mlp(mean_features(features, alpha).to(precision), basis, color_weights)
+
+
+def mean_features(features: Tensor, alpha: Tensor) -> Tensor:
+    """Features (R, G) of rays from their sums of weight * feature; those of a ray that meets nothing are zero."""
+    return features / alpha.clamp(min=LEAST_ALPHA)[:, None]
 
 
 def check_taps(taps: Sequence[str], hidden_layers: int) -> None:

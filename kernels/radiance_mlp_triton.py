@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.deferred_triton import output_gradient, store_geometry
 from kernels.mlp_triton import (
     backward_block_of,
     block_of,
@@ -109,6 +110,42 @@ def _radiance_backward(
     store_color_sums(color_totals + program * COLOR[2][len(COLOR[0]) - 1], color_sums, geometry, 0, COLOR, STYLE)
 
 
+@triton.jit
+def _geometry(
+    features, row, channel_stride, weights, count, density, geometry,
+    GEOMETRY: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = point < count
+    x = _load_features(features, row, channel_stride, point, live, NET, weights.dtype.element_ty)
+    output, _ = run_density(x, load_density(weights, NET, STYLE), NET, STYLE, PRECISION)
+    store_density(output, density, point, live, 0)
+    store_geometry(output, geometry, point, live, GEOMETRY, 0)
+
+
+@triton.jit
+def _geometry_backward(
+    features, row, channel_stride, weights, count, density, grad_density, grad_geometry, grad_features, grad_row,
+    grad_channel, totals,
+    GEOMETRY: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    of_density = load_density(weights, NET, STYLE)
+    sums = zeros_like(of_density)
+    for first in range(tl.program_id(0) * BLOCK, count, tl.num_programs(0) * BLOCK):
+        point = (first + tl.arange(0, BLOCK)).to(tl.int64)
+        live = point < count
+        x = _load_features(features, row, channel_stride, point, live, NET, weights.dtype.element_ty)
+        _, inputs = run_density(x, of_density, NET, STYLE, PRECISION)
+        output_pad: tl.constexpr = NET[1][len(NET[0]) - 1]
+        grad = output_gradient(grad_density, grad_geometry, density, point, live, GEOMETRY, 0, output_pad)
+        grad, sums = density_gradient(grad, inputs, of_density, sums, NET, STYLE, PRECISION)
+        grad = input_gradient(grad, of_density, PRECISION)
+        channel = tl.arange(0, NET[1][0])
+        mask = live[:, None] & (channel < NET[0][0])[None, :]
+        tl.store(grad_features + point[:, None] * grad_row + channel[None, :] * grad_channel, grad, mask=mask)
+    store_density_sums(totals + tl.program_id(0) * NET[2][len(NET[0]) - 1], sums, NET, STYLE)
+
+
 def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Density (N,), float32."""
     count = len(features)
@@ -160,9 +197,51 @@ class RadianceMLPTriton(torch.autograd.Function):
                     grad_density.contiguous(), grad_rgb.contiguous(), grad_features, *grad_features.stride(),
                     *totals, **launch,
                 )  # fmt: skip
-        grads = torch.cat([total.sum(0) for total in totals]).split([shape.numel() for shape, _ in ctx.weights])
-        grads = [grad.view(shape).to(dtype) for grad, (shape, dtype) in zip(grads, ctx.weights, strict=True)]
-        return grad_features, None, None, None, *grads
+        return grad_features, None, None, None, *_as_weights(torch.cat([part.sum(0) for part in totals]), ctx.weights)
+
+
+class GeometryMLPTriton(torch.autograd.Function):
+    """Density, float32, and geometry features, of the type of features (N, C), which may have any strides."""
+
+    @staticmethod
+    def forward(ctx, features, *weights):
+        count, net = len(features), network_of(weights)
+        ctx.net, flat = net, flat_weights(weights, features.dtype)
+        ctx.options = {"GEOMETRY": net[0][-1] - 1, "NET": net, "STYLE": STYLE, "PRECISION": precision_on(flat.device)}
+        density = features.new_empty(count, dtype=torch.float32)
+        geometry = features.new_empty(count, net[0][-1] - 1)
+        if count:
+            with launch_on(features.device):
+                launch = block_of([net])
+                _geometry[(triton.cdiv(count, launch["BLOCK"]),)](
+                    features, *features.stride(), flat, count, density, geometry, **ctx.options, **launch
+                )
+        ctx.save_for_backward(features, flat, density)
+        ctx.weights = [(weight.shape, weight.dtype) for weight in weights]
+        return density, geometry
+
+    @staticmethod
+    def backward(ctx, grad_density, grad_geometry):
+        features, flat, density = ctx.saved_tensors
+        count = len(features)
+        grad_features = torch.empty_like(features)
+        launch = {"num_stages": 1} | backward_block_of([ctx.net])
+        programs = min(_PROGRAMS, triton.cdiv(count, launch["BLOCK"]))
+        totals = flat.new_empty(programs, len(flat), dtype=torch.float32)
+        if count:
+            with launch_on(features.device):
+                _geometry_backward[(programs,)](
+                    features, *features.stride(), flat, count, density, grad_density.contiguous(),
+                    grad_geometry.contiguous(), grad_features, *grad_features.stride(), totals,
+                    **ctx.options, **launch,
+                )  # fmt: skip
+        return grad_features, *_as_weights(totals.sum(0), ctx.weights)
+
+
+def _as_weights(grads: Tensor, weights: Sequence[tuple[torch.Size, torch.dtype]]) -> list[Tensor]:
+    """Gradients of all layers, one after another, as tensors of these shapes and types."""
+    grads = grads.split([shape.numel() for shape, _ in weights])
+    return [grad.view(shape).to(dtype) for grad, (shape, dtype) in zip(grads, weights, strict=True)]
 
 
 def network_of(weights: Sequence[Tensor]):

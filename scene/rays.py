@@ -102,16 +102,24 @@ def camera_rays(cameras: Cameras, frame: int, box: SceneBox, near: float, far: f
 
     Args:
         near, far: the configured range, distance along the unit ray.
-        implementation: "torch" or, on the CPU, "numba".
+        implementation: "torch", "triton" or, on the CPU, "numba".
     """
-    if implementation != "numba":
+    if implementation == "torch":
         origins, directions = image_rays(cameras, frame)
         return Rays(origins, directions, *intersect_box(origins, directions, box, near, far))
-    count = cameras.height * cameras.width
-    rays = Rays(torch.empty(count, 3), torch.empty(count, 3), torch.empty(count), torch.empty(count))
-    lens = (cameras.fx[frame], cameras.fy[frame]), (cameras.cx[frame], cameras.cy[frame])
-    corners, parts = np.array((box.lower, box.upper), np.float32), (rays.origins, rays.directions, rays.near, rays.far)
-    fill_camera_rays(cameras.c2w[frame], *lens, (cameras.height, cameras.width), corners, (near, far), parts)
+    size, device = (cameras.height, cameras.width), cameras.fx.device
+    count = size[0] * size[1]
+    rays = Rays(*(torch.empty(shape, device=device) for shape in ((count, 3), (count, 3), count, count)))
+    parts, reach = (rays.origins, rays.directions, rays.near, rays.far), (near, far)
+    if implementation == "triton":
+        from kernels import pictures_triton
+
+        lenses = tuple(values.contiguous() for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
+        lens, corners = (lenses[:2], lenses[2:]), (box.lower, box.upper)
+        pictures_triton.camera_rays(cameras.c2w.contiguous(), *lens, frame, size, corners, reach, parts)
+    else:
+        lens = (cameras.fx[frame], cameras.fy[frame]), (cameras.cx[frame], cameras.cy[frame])
+        fill_camera_rays(cameras.c2w[frame], *lens, size, np.array((box.lower, box.upper), np.float32), reach, parts)
     return rays
 
 

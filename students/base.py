@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from kernels.adam import TouchedRows
 from kernels.fused_render import Field
+from kernels.radiance_mlp import mean_features
 from settings.kinds import STUDENT_KINDS
 from settings.sections import Section
 
 SHADING = "per_sample: the colour network is run for every sample; deferred: once per ray, on its mean features"
 TAPS = ("encoding", "hidden", "geo", "sample")
 _SAMPLE_WIDTH = 4
-_LEAST_ALPHA = 1e-8  # below it a ray's mean features fade out instead of dividing by nothing
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 
@@ -133,7 +133,7 @@ class Student(nn.Module, ABC):
         """
         if not self.deferred:
             return channels
-        return alpha[:, None] * self.shade(channels / alpha.clamp(min=_LEAST_ALPHA)[:, None], directions)
+        return alpha[:, None] * self.shade(mean_features(channels, alpha), directions)
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
         """A deferred student's colours (N, 3) of features (N, C) seen along unit directions (N, 3)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kernels.adam import TouchedRows
 from kernels.fused_render import HashField
 from kernels.hash_encoding import HashLayout, hash_encode
-from kernels.radiance_mlp import color_mlp, density_mlp, geometry_mlp, tapped_radiance_mlp
+from kernels.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
 from kernels.spherical_harmonics import sh_basis
 from settings.sections import PowerOfTwo, Section, problem
 from students.base import SHADING, Box, Student, register
@@ -91,6 +91,13 @@ class HashGridStudent(Student):
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
         basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
         return color_mlp(features.to(self.precision), basis, list(self.color_weights))
+
+    def rgb_of_rays(self, channels: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
+        if not self.deferred:
+            return channels
+        named = {"precision": self.precision, "implementation": self.implementation}
+        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
+        return color_of_rays(channels, alpha, basis, list(self.color_weights), **named)
 
     def _inner_width(self, tap: str) -> int:
         widths = {"encoding": self.layout.output_width, "hidden": self.density_weights[0].shape[0]}

@@ -17,6 +17,7 @@ from kernels.fused_render import GroupedField
 from kernels.grouped_layout import GroupedLayout, fourier_features
 from kernels.grouped_mlp import (
     color_network,
+    color_of_rays,
     grouped_density_mlp,
     grouped_geometry_mlp,
     tapped_grouped_radiance_mlp,
@@ -102,8 +103,9 @@ class KiloUniformStudent(Student):
         asked, inner = self._evaluations(positions), [tap for tap in taps if tap != "encoding"]
         named = {"implementation": self.implementation}
         if self.deferred:
-            where = asked.local, asked.cell, self.density_networks.to(self.precision), self.layout
-            density, channels, activations = grouped_geometry_mlp(*where, inner, touched=self._touched[0], **named)
+            where = asked.local, asked.cell, self.density_networks, self.layout
+            named |= {"precision": self.precision, "touched": self._touched[0]}
+            density, channels, activations = grouped_geometry_mlp(*where, inner, **named)
         else:
             density, channels, activations = tapped_grouped_radiance_mlp(
                 asked.local,
@@ -135,6 +137,13 @@ class KiloUniformStudent(Student):
         basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
         return color_network(features, basis, self.color_networks[0].to(self.precision), self.layout)
 
+    def rgb_of_rays(self, channels: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
+        if not self.deferred:
+            return channels
+        named = {"precision": self.precision, "implementation": self.implementation}
+        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
+        return color_of_rays(channels, alpha, basis, self.color_networks.view(-1), self.layout, **named)
+
     def _inner_width(self, tap: str) -> int:
         widths = {"encoding": self.layout.position_width, "hidden": int(self.layout.density_dims[0, 1])}
         return widths.get(tap, self.layout.geo_features)
@@ -160,9 +169,7 @@ class KiloUniformStudent(Student):
 
     def waits_for(self, tap: str | None) -> list[str]:
         found = ["student.blend, for the number of evaluations of each step"] if self.blend > 0 else []
-        if self.deferred:
-            found.append("student.shading: deferred, for the number of points of each network")
-        elif tap in ("hidden", "geo"):
+        if tap == "hidden" or (tap == "geo" and not self.deferred):
             found.append(f"features.tap: {tap}, for the number of points of each network")
         return found
 

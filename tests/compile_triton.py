@@ -22,16 +22,16 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from kernels import adam, dispatch, fused_render
+from kernels import adam, dispatch, fused_render, pictures_triton
 from kernels.cell_routing import route_to_cells
 from kernels.compositing import composite
 from kernels.fused_render import FusedRenderer, GroupedField, HashField
 from kernels.grouped_layout import GroupedLayout
-from kernels.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
+from kernels.grouped_mlp import grouped_density_mlp, grouped_geometry_mlp, grouped_radiance_mlp
 from kernels.hash_encoding import hash_encode
 from kernels.hash_layout import HashLayout
 from kernels.picture_terms_triton import PictureTermsTriton
-from kernels.radiance_mlp import density_mlp, radiance_mlp
+from kernels.radiance_mlp import color_of_rays, density_mlp, geometry_mlp, radiance_mlp
 from kernels.ray_marching import march
 from kernels.ray_samples import Cells
 from kernels.spherical_harmonics import sh_basis
@@ -160,6 +160,13 @@ def training_rays():
         draw(chosen, torch.zeros(300, 3), pixels, *box)
 
 
+def pictures():
+    ones, corners = torch.ones(3), ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+    parts = [torch.zeros(shape) for shape in ((35, 3), (35, 3), 35, 35)]
+    pictures_triton.camera_rays(torch.zeros(3, 4, 4), (ones, ones), (ones, ones), 2, (5, 7), corners, (0.1, 9.0), parts)
+    pictures_triton.finish_in_place(*parts[1:], 0.005, (1.0, 1.0, 1.0))
+
+
 def radiance(width, dtype=FULL, channels=32, color_hidden=2):
     features = torch.zeros(300, channels, dtype=dtype, requires_grad=True)
     density = [torch.zeros(width, channels), torch.zeros(16, width)]
@@ -167,6 +174,10 @@ def radiance(width, dtype=FULL, channels=32, color_hidden=2):
     rays = torch.zeros(300, dtype=torch.int64)
     backward(*radiance_mlp(features, torch.zeros(5, 16), rays, weights[:2], weights[2:], implementation="triton"))
     density_mlp(features, density, implementation="triton")
+    backward(*geometry_mlp(features, weights[:2], implementation="triton")[:2])
+    sums, alpha = torch.zeros(300, 15, requires_grad=True), torch.zeros(300, requires_grad=True)
+    shown = color_of_rays(sums, alpha, torch.zeros(300, 16), weights[2:], precision=dtype, implementation="triton")
+    backward(shown)
 
 
 def color_weights(width, hidden):
@@ -181,6 +192,7 @@ def grouped(width, dtype=FULL, frequencies=4, density_layers=2):
     leaves = [matrix.requires_grad_() for matrix in parameters]
     backward(*grouped_radiance_mlp(x, torch.zeros(5, 16), index, index, *leaves, layout, implementation="triton"))
     grouped_density_mlp(x, index, parameters[0], layout, implementation="triton")
+    backward(*grouped_geometry_mlp(x, index, leaves[0], layout, implementation="triton")[:2])
 
 
 def fused(field, precision):
@@ -189,16 +201,17 @@ def fused(field, precision):
     FusedRenderer(field, cells, precision, "triton")(*rays, width=40, step=0.1, limit=1024, termination=1e-4)
 
 
-def fused_hash(width, precision=FULL, levels=16, color_hidden=2):
+def fused_hash(width, precision=FULL, levels=16, color_hidden=2, color_width=None, deferred=False):
     layout = HashLayout(levels, 2, 2**15, 16, 2048)
-    density, color = [torch.zeros(width, 2 * levels), torch.zeros(16, width)], color_weights(width, color_hidden)
-    fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, 2), layout, density, color, 3), precision)
+    density = [torch.zeros(width, 2 * levels), torch.zeros(16, width)]
+    networks = density, color_weights(color_width or width, color_hidden)
+    fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, 2), layout, *networks, 3, deferred), precision)
 
 
-def fused_grouped(width, precision=FULL, blend=0.2, frequencies=4, density_layers=2):
+def fused_grouped(width, precision=FULL, blend=0.2, frequencies=4, density_layers=2, deferred=False):
     layout = GroupedLayout(frequencies, width, density_layers, 1, 15, 16)
-    networks = [torch.zeros(210, size) for size in (layout.density_size, layout.color_size)]
-    fused(GroupedField(torch.rand(2, 3), (5, 6, 7), blend, 1e-6, *networks, layout, 3), precision)
+    networks = torch.zeros(210, layout.density_size), torch.zeros(1 if deferred else 210, layout.color_size)
+    fused(GroupedField(torch.rand(2, 3), (5, 6, 7), blend, 1e-6, *networks, layout, 3, deferred), precision)
 
 
 CASES = {
@@ -206,6 +219,7 @@ CASES = {
     "training_step": training_step,
     "training_rays": training_rays,
     "compositing": compositing,
+    "pictures": pictures,
     "hash_encoding": hash_encoding,
     "ray_marching": ray_marching,
     # All branches and loops of the networks, in both types, in half the time that students' sizes take.
@@ -213,6 +227,8 @@ CASES = {
     "grouped_small": partial(grouped, 32, HALF, frequencies=2, density_layers=1),
     "fused_hash_small": partial(fused_hash, 32, levels=8, color_hidden=1),
     "fused_grouped_small": partial(fused_grouped, 16, frequencies=2, density_layers=1),
+    "deferred_hash_small": partial(fused_hash, 32, HALF, levels=8, color_hidden=1, color_width=64, deferred=True),
+    "deferred_grouped_small": partial(fused_grouped, 16, HALF, frequencies=2, density_layers=1, deferred=True),
     # Students' sizes, to see what a change does to them.
     "radiance_16": partial(radiance, 16),
     "radiance_64": partial(radiance, 64),
@@ -224,6 +240,8 @@ CASES = {
     "fused_grouped_32": partial(fused_grouped, 32, blend=0.0),
     "fused_grouped_32_blend": partial(fused_grouped, 32),
     "fused_grouped_32_half": partial(fused_grouped, 32, HALF),
+    "deferred_hash_64_half": partial(fused_hash, 64, HALF, deferred=True),
+    "deferred_grouped_32_half": partial(fused_grouped, 32, HALF, deferred=True),
 }
 
 

@@ -230,13 +230,14 @@ def test_samples_beyond_the_last_ray_weigh_nothing_and_have_no_gradient(implemen
         assert not found[last:].any()
 
 
-@pytest.mark.parametrize("implementation", ["torch", "numba"])
+@IMPLEMENTATIONS
 def test_finishing_a_picture(implementation):
     """A ray that was ended, one seen through, an empty one, one too bright, one of a broken student."""
     alpha = torch.tensor([0.996, 0.5, 0.0, 0.25, nan])
     rgb = alpha.nan_to_num(nan)[:, None] * torch.tensor([0.5, 0.25, 1.0])
     rgb[3] = 4.0
-    picture = finish(rgb, alpha, alpha * 3.0, 0.005, (1.0, 0.0, 0.5), implementation=implementation)
+    rays = [part.to(device_of(implementation)) for part in (rgb, alpha, alpha * 3.0)]
+    picture = [part.cpu() for part in finish(*rays, 0.005, (1.0, 0.0, 0.5), implementation=implementation)]
     bright = [1.0, 1.0, 1.0]
     colors = [[0.5, 0.25, 1.0], [0.75, 0.125, 0.75], [1.0, 0.0, 0.5], bright, [nan, nan, nan]]
     opacities, distances = [1.0, 0.5, 0.0, 0.25, nan], [3.0, 3.0, 0.0, 3.0, 0.0]

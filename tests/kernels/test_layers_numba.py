@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.layers_numba import pack, product, run_network, unpack
+from kernels.layers_numba import pack, padded, product, run_network, unpack
+from kernels.simd import LANES
 
 
-@pytest.mark.parametrize(("rows", "inner", "columns"), [(4, 1, 8), (8, 5, 16), (12, 31, 24), (64, 16, 40)])
+@pytest.mark.parametrize(("rows", "inner", "vectors"), [(4, 1, 1), (8, 5, 2), (12, 31, 3), (64, 16, 5)])
 @pytest.mark.parametrize("start", [0, 1, 2])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_products(rows, inner, columns, start, transposed):
+def test_products(rows, inner, vectors, start, transposed):
+    columns = vectors * LANES
     a, b, c = torch.randn(rows, inner), torch.randn(inner + 1, columns), torch.randn(rows, columns)
     begin = (torch.zeros_like(c), c.clone(), b[-1].expand_as(c))[start]
     flat, strides = (a.t().contiguous(), (1, rows)) if transposed else (a, (inner, 1))
@@ -34,7 +36,7 @@ def test_networks(count, biased, slope):
         inputs = torch.cat([expected, torch.ones(count, 1)], 1) if biased else expected
         expected = inputs @ layer[1]
         expected = torch.nn.functional.leaky_relu(expected, slope) if number < 2 else expected
-    found = torch.from_numpy(found[: count * 8]).view(count, 8)
+    found = torch.from_numpy(found[: count * padded(3)]).view(count, padded(3))
     torch.testing.assert_close(found[:, :3], expected, rtol=1e-4, atol=1e-4)
     assert not found[:, 3:].any(), "padding"
 

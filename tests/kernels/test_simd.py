@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from numba import njit
 
-from kernels.simd import LANES, exponential, load, maximum, minimum, prefetch, splat, store, to_float, to_integer
+from kernels.simd import (
+    LANES,
+    exponential,
+    load,
+    maximum,
+    minimum,
+    prefetch,
+    splat,
+    store,
+    to_float,
+    to_integer,
+    widest,
+)
 
 
 @njit
@@ -37,7 +49,7 @@ def widened(values, like, out):
     store(out, 0, load(values, 2, like))
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 8, 16])
 def test_floats(lanes):
     a, b = np.random.default_rng(0).normal(0, 9, (2, lanes + 1)).astype(np.float32)
     out = np.empty(6 * lanes, np.float32)
@@ -77,3 +89,8 @@ def test_exponentials():
     np.testing.assert_allclose(out[near], np.exp(values[near]), rtol=1e-6)
     exponentials(np.array([-1e30, -88, 89, 1e30, 0, 1, -1, np.inf], np.float32), out)
     np.testing.assert_allclose(out[:8], np.exp([-87, -87, 88, 88, 0, 1, -1, 88]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("features", "lanes"), [("+avx2,-avx512f", 8), ("+sse2,+avx512f,+avx2", 16), ("", 8)])
+def test_vectors_are_as_wide_as_the_processors_registers(features, lanes):
+    assert widest(features) == lanes

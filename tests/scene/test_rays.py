@@ -5,6 +5,7 @@ import torch
 
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, camera_rays, distance_per_z, focus_box, image_rays, intersect_box, pixel_rays
+from tests.triton_device import TRITON, device_of
 
 BOX = SceneBox((-1, -1, -1), (1, 2, 1))
 
@@ -45,12 +46,14 @@ def test_image_rays_are_row_major_pixel_rays():
 
 @pytest.mark.parametrize("frame", [0, 1])
 @pytest.mark.parametrize(("near", "far"), [(0.1, 100.0), (4.5, 8.5)])
-def test_numbas_rays_of_a_picture_are_torchs(frame, near, far):
+@pytest.mark.parametrize("twin", ["numba", TRITON])
+def test_the_twins_rays_of_a_picture_are_torchs(twin, frame, near, far):
     cameras, box = camera(width=7, height=5), SceneBox((-1, -1, -1), (1, 0.4, 1))
-    expected, found = (camera_rays(cameras, frame, box, near, far, name) for name in ("torch", "numba"))
+    expected = camera_rays(cameras, frame, box, near, far, "torch")
+    found = camera_rays(cameras.to(device_of(twin)), frame, box, near, far, twin)
     assert (expected.far > expected.near).any() and (expected.far == expected.near).any()
     for part in ("origins", "directions", "near", "far"):
-        torch.testing.assert_close(getattr(found, part), getattr(expected, part))
+        torch.testing.assert_close(getattr(found, part).cpu(), getattr(expected, part))
 
 
 def test_distance_per_z_by_hand():

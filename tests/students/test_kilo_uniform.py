@@ -223,3 +223,9 @@ def test_blending_varies_from_step_to_step_and_waits(blend, count):
     assert [part for part in student.waits_for("geo") if "blend" not in part] == [
         "features.tap: geo, for the number of points of each network"
     ]
+
+
+def test_deferred_shading_waits_for_hidden_neurons_alone():
+    student = make_student(shading="deferred", blend=0.0)
+    assert student.waits_for(None) == student.waits_for("geo") == []
+    assert student.waits_for("hidden") == ["features.tap: hidden, for the number of points of each network"]

@@ -18,7 +18,7 @@ from teacher.gaussians import Gaussians
 from teacher.sources import load_teacher
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import CPU, trainer_of
-from tests.triton_device import needs_triton
+from tests.triton_device import DEVICE, needs_triton
 
 INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.3", "features.resolution=16")
 ALIGNED = (*INSIDE, "loss.feature_l2.weight=0.01", "loss.feature_cos.weight=0.01", "features.channels=[sh_dc,opacity]")
@@ -182,7 +182,8 @@ def test_a_supervision_is_built_of_its_volume_alone(path) -> None:
 def test_a_whole_run_can_ask_for_triton(path, student) -> None:
     # Kernels without a Triton twin, such as the volume's and the tapped MLPs', go on with another.
     small = ("train.max_steps=2", "train.samples_per_step=128", "train.rays_per_step=32", "occupancy.resolution=8")
-    overrides = ("device=cpu", "kernels=triton", "features.resolution=8", "loss.feature_l2.weight=0.1", *small)
+    where = (f"device={DEVICE.type}", "kernels=triton")
+    overrides = (*where, "features.resolution=8", "loss.feature_l2.weight=0.1", *small)
     trainer = trainer_of(path, *overrides, f"student={student}")
     trainer.run(show_progress=False)
     assert trainer.progress.step == 2

@@ -19,6 +19,7 @@ SMALL = (
 )
 HASH = ("student.levels=2", "student.hidden_width=16")
 KILO = ("student={kind: kilo_uniform, grid: [2, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}",)
+HASH_DEFERRED, KILO_DEFERRED = ((*student, "student.shading=deferred") for student in (HASH, KILO))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ def trained(path: Path, kernels: str, more: tuple[str, ...], steps: int = 2):
 
 @needs_triton
 @pytest.mark.parametrize(
-    ("student", "precision"), [(HASH, "float32"), (KILO, "float16")], ids=["hash_grid-float32", "kilo_uniform-float16"]
+    ("student", "precision"),
+    [(HASH, "float32"), (KILO, "float16"), (HASH_DEFERRED, "float16"), (KILO_DEFERRED, "float32")],
+    ids=["hash_grid-float32", "kilo_uniform-float16", "hash_grid_deferred-float16", "kilo_uniform_deferred-float32"],
 )
 def test_steps_on_triton_equal_those_of_the_reference(config_path, student, precision) -> None:
     more = (*student, f"train.precision={precision}")
@@ -61,7 +64,11 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
 
 @needs_triton
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
-@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
+@pytest.mark.parametrize(
+    "student",
+    [HASH, KILO, HASH_DEFERRED, KILO_DEFERRED],
+    ids=["hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"],
+)
 def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, monkeypatch, student) -> None:
     monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
     more = (*SMALL, *student, "train.precision=float16", "loss.alpha={weight: 0.1}", "occupancy.update_every=2")
@@ -77,7 +84,11 @@ def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, mon
 
 @needs_triton
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
-@pytest.mark.parametrize(("student", "most"), [(HASH, 47), (KILO, 52)], ids=["hash_grid", "kilo_uniform"])
+@pytest.mark.parametrize(
+    ("student", "most"),
+    [(HASH, 47), (KILO, 52), (HASH_DEFERRED, 49), (KILO_DEFERRED, 50)],
+    ids=["hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"],
+)
 def test_a_step_takes_few_launches(config_path, student, most) -> None:
     """As the quickstart trains: float16, a depth term, rays that end where the teacher's do."""
     more = (*SMALL, *student, "train.precision=float16", "loss.depth={weight: 0.1}", "render.sampling=auto")
@@ -92,7 +103,7 @@ def test_a_step_takes_few_launches(config_path, student, most) -> None:
 
 @needs_triton
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
-@pytest.mark.parametrize("student", [HASH, KILO], ids=["hash_grid", "kilo_uniform"])
+@pytest.mark.parametrize("student", [HASH, KILO, KILO_DEFERRED], ids=["hash_grid", "kilo_uniform", "deferred"])
 def test_the_probe_compiles_all_that_the_first_steps_need(config_path, student) -> None:
     """Those before the first refresh of the grid, the refresh, and what follows it with other numbers of rays."""
     more = (*SMALL, *student, "train.precision=float16", "occupancy.warmup_steps=2", "occupancy.update_every=2")
