@@ -22,7 +22,9 @@ class FittingConfig(Section):
         0.08, description="fraction of the fit after which the degree rises by one; 0: at once"
     )
     dssim_weight: Unit = Field(0.2, description="share of 1 - SSIM in the loss; the rest is L1")
-    random_background: bool = Field(True, description="a random background per step, where the images have alpha")
+    random_background: bool = Field(
+        True, description="a random background per step, where the images have alpha or are photographs"
+    )
     coarse_levels: int = Field(2, ge=0, le=6, description="halvings of the image size to begin with, down to 64 pixels")
     coarse_until: Unit = Field(0.3, description="fraction of the fit after which images have their full size")
     grow_from: int = Field(300, ge=1, description="step from which Gaussians are cloned, split and pruned")

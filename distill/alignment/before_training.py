@@ -183,6 +183,10 @@ def _check_visible(config: Config, views: TeacherViews) -> None:
     if (mean := covered.mean()) < _FAINT_COVERAGE:
         words = f"{mean:.3%} of the pixels with something in them, {covered.max():.3%} at most in a view"
         advice = "Is teacher.ply of the same world as the cameras? " if views.background is None else "Look at them. "
+        if config.teacher.kind == "gaussians" and config.data.transforms is None:  # the cameras were found for it
+            advice = (
+                "Its Gaussians are small for how far they lie apart: teacher.orbit.distance brings cameras nearer. "
+            )
         source = config.teacher.outputs or config.teacher.ply or config.data.transforms or "config"
         _say(mean == 0, source, "teacher's views", words, "views that show the scene", advice + _CHECK)
 

@@ -95,8 +95,9 @@ def evaluate(
     background = background_of(views, config)
     files = files or RenderFiles.of_run(folder, step, config.eval.save_renders)
     frames = sorted(index for indices in splits.values() for index in indices)
-    lpips = {net: metrics.Lpips.load(net, device) for net in config.eval.lpips_nets}
-    references = References(views, names, background, {net: model for net, model in lpips.items() if model})
+    nets = {net: metrics.Lpips.load(net, device) for net in config.eval.lpips_nets}
+    lpips = {net: model for net, model in nets.items() if model}
+    references = References(views, names, background, lpips, has_teacher=config.teacher.kind != "images")
     job = _Job(render_frame, references, frames, files, device, progress)
     is_kept = identity is not None and ranks.is_first()
     cache = FigureCache(folder.eval / f"{eval_stem(folder, step)}_record.jsonl" if is_kept else None, fresh)

@@ -82,12 +82,14 @@ class References:
         names: of ``teacher`` and ``ground_truth`` those to compare with.
         background: what renders and references are on, sRGB in [0, 1].
         lpips: networks that measure LPIPS, by name.
+        has_teacher: whether the teacher is another than ground truth, and so has a PSNR against it.
     """
 
     views: TeacherViews
     names: tuple[str, ...]
     background: Color
     lpips: dict[str, metrics.Lpips]
+    has_teacher: bool = True
 
     def image(self, index: int, name: str) -> np.ndarray:
         """(H, W, 3) float32 in [0, 1]."""
@@ -117,7 +119,7 @@ class References:
             *(None if plane is None else plane[index] for plane in planes),
             *camera_values(views.cameras, index),
             views.names[index],
-            [self.names, self.background, sorted(self.lpips), views.background],
+            [self.names, self.background, sorted(self.lpips), views.background, self.has_teacher],
         )
 
     def _against(self, name: str, index: int, render: Render, previous: np.ndarray | None) -> dict[str, float | None]:
@@ -143,7 +145,7 @@ class References:
             "depth_rel": depth.relative if depth else None,
             "alpha_iou": metrics.alpha_iou(alpha, coverage),
             "flicker": change,
-            "psnr_teacher": self.teacher_psnr(index) if name == "ground_truth" else None,
+            "psnr_teacher": self.teacher_psnr(index) if name == "ground_truth" and self.has_teacher else None,
             "psnr_silhouette": metrics.psnr_silhouette(target, coverage, self.background),
             "coverage": float(coverage.mean(dtype=np.float64)),
             **{f"lpips_{net}": lpips.get(net) for net in metrics.NETS},

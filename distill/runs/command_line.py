@@ -133,7 +133,8 @@ def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interr
         handler.setFormatter(_Formatter())
         handler.addFilter(_is_told_here)
         logging.basicConfig(level=logging.INFO, handlers=[handler])
-        logging.getLogger("numba").setLevel(logging.WARNING)
+        for library in ("numba", "matplotlib"):
+            logging.getLogger(library).setLevel(logging.WARNING)
         logging.getLogger("distill").setLevel(logging.DEBUG if debug else logging.NOTSET)
         warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
         status = _status_of((lambda: _together(work)) if together else work, debug, interrupted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from distill.runs.session import check_continues
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_state, identity_state
 from machine.weights_files import read_weights, restoring, write_weights
+from scene.frames import spread
 from scene.rays import distance_per_z
 from settings.config import Config
 from settings.errors import InputError
@@ -26,8 +28,10 @@ from teacher.gaussian_files.ply import write_ply
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from teacher.views.teacher_views import TeacherViews
 
 FORMAT = 1
+_AVERAGED = 32  # photographs
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +66,11 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     elif resume:
         _log.warning("there is no %s to resume from: starting from the beginning", path)
     teacher = load_teacher(config)
+    if not teacher.views.silhouettes and "background" not in config.teacher.model_fields_set:
+        teacher.views = _on_mean_colour(teacher.views)
+        update = {"background": teacher.views.background}
+        config = config.model_copy(update={"teacher": config.teacher.model_copy(update=update)})
+        folder.config = config  # --model takes the background from there
     check_measurable(teacher.views, config.eval)
     device = fitting_device(config)
     fit = _start(config, teacher, device)
@@ -85,6 +94,18 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
     print(f"distil   python lego_response_distill.py --model {folder.results}")
     return result.status
+
+
+def _on_mean_colour(views: TeacherViews) -> TeacherViews:
+    """On the mean colour of the photographs that are fitted to: what is seen through a hole that none of them shows."""
+    total, count = torch.zeros(3, dtype=torch.float64), 0
+    for index in spread((~views.holdout).nonzero()[:, 0].tolist(), _AVERAGED):
+        pixels = views.rgb[index].flatten(0, 1)
+        pixels = pixels if views.counted is None else pixels[views.counted[index].flatten()]
+        total, count = total + pixels.double().sum(0) / 255, count + len(pixels)
+    background = tuple(round(value, 3) for value in (total / max(1, count)).tolist())
+    _log.info("behind the Gaussians is the photographs' mean colour, %s (teacher.background sets another)", background)
+    return replace(views, background=background)
 
 
 def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit:

@@ -44,17 +44,20 @@ def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
         if model is not None or source is not None:
             hint = "With cameras, give the model's folder alone."
             raise InputError("command line", "--splat", "--model or --source too", "one of them", hint)
+        if splat.is_dir():
+            hint = "A folder that a model was trained into is --model DIR; of an unpacked SOG name its meta.json."
+            raise InputError("--splat", "file", f"{splat}, a folder", "a file of Gaussians", hint)
         return config or _SPLAT_CONFIG, [("--splat", _of_splat(splat, given["up"]))]
     for option, folder in (("--model", model), ("--source", source)):
         if folder is not None and not folder.is_dir():
-            found = "a file" if folder.exists() else "nothing"
-            raise InputError(option, "folder", f"{folder}, {found}", "an existing folder")
+            found, hint = ("a file", "Gaussians alone are --splat FILE.") if folder.exists() else ("nothing", "")
+            raise InputError(option, "folder", f"{folder}, {found}", "an existing folder", hint)
     if model is not None:
         layers = [("--model", _of_model(model.absolute(), source and source.absolute(), config is not None))]
         return config or _MODEL_CONFIG, layers
     if source is not None:
         otherwise = getattr(arguments, "source_config", None) or _MODEL_CONFIG
-        return config or otherwise, [("--source", _of_source(source.absolute(), config or otherwise))]
+        return config or otherwise, [("--source", _of_source(Path(os.path.abspath(source)), config or otherwise))]
     if config is None:
         expected = "a YAML config, or --model DIR, --source DIR or --splat FILE"
         raise InputError("command line", "--config", "nothing", expected, "See configs/.")
@@ -121,7 +124,9 @@ def _of_source(source: Path, config: Path) -> dict[str, Any]:
     data = {"transforms": str(source)}
     if config not in (_MODEL_CONFIG, CAPTURE_TEACHER):
         return {"data": data}
-    sections = {"scene": _name(source.name), "data": data | _size(load_frames(source, data=DataConfig()))}
+    inner = re.compile(r"colmap|sparse|\d+")  # where a capture has its model
+    name = next((one.name for one in (source, *source.parents) if not inner.fullmatch(one.name)), "")
+    sections = {"scene": _name(name), "data": data | _size(load_frames(source, data=DataConfig()))}
     if config == CAPTURE_TEACHER:
         return sections
     return sections | {"run": "images", "teacher": {"kind": "images"}, "loss": {"depth": {"weight": 0.0}}}

@@ -11,6 +11,7 @@ from scene.formats.colmap import Colmap
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.graphdeco import Graphdeco
 from scene.formats.matrixcity import MatrixCity
+from scene.formats.transforms_images import EXTENSIONS
 from scene.formats.transforms_json import TransformsJson
 from scene.frames import Frames, Size
 from settings.data import DataConfig
@@ -37,9 +38,12 @@ def format_of(path: str | Path, name: str = "auto") -> DatasetFormat:
                 note_once("info", f"{path}: read as {format.name}, since {reason} (data.format: auto).")
             return format
     if path.is_dir():
-        found = ", ".join(sorted(part.name for part in path.iterdir())[:8]) or "an empty folder"
+        names = sorted(part.name for part in path.iterdir())
         expected = "cameras.bin or .txt (there or in sparse/0), cameras.json or transforms.json"
-        raise InputError(path, "dataset", found, expected, "Name the folder or file that has the cameras.")
+        hint = "Name the folder or file that has the cameras."
+        if any(Path(name).suffix.lower() in EXTENSIONS for name in names):
+            hint += " COLMAP finds those of pictures that have none: `colmap automatic_reconstructor`."
+        raise InputError(path, "dataset", ", ".join(names[:8]) or "an empty folder", expected, hint)
     return FORMATS[-1]
 
 

@@ -66,7 +66,8 @@ def latest_ply(model: Path) -> Path:
     if not rounds:
         found = "nothing" if not model.exists() else ", ".join(sorted(p.name for p in model.iterdir())[:8]) or "nothing"
         expected = "point_cloud/iteration_*/point_cloud.ply, as graphdeco's train.py writes it"
-        raise InputError(model, "model", found, expected, "Name the folder that it was trained into (-m).")
+        hint = "Name the folder that it was trained into (-m). A capture is --source DIR, Gaussians alone --splat FILE."
+        raise InputError(model, "model", found, expected, hint)
     return rounds[max(rounds)] / "point_cloud.ply"
 
 
@@ -186,8 +187,8 @@ def _tests(path: Path, entries: Sequence[dict[str, Any]], arguments: dict[str, A
     if arguments.get("eval") is False:
         note_once(
             "warning",
-            f"{path.with_name('cfg_args')}: the teacher was trained on all {len(names)} frames (eval=False): "
-            "against ground truth its figures, and its student's, are better than on frames it has not seen.",
+            f"{path.with_name('cfg_args')}: its teacher was trained on all {len(names)} frames (eval=False): "
+            "against ground truth that one's figures, and its student's, are better than on frames it has not seen.",
         )
     return None
 

@@ -73,7 +73,8 @@ class TeacherFit:
         self.backend = choose_backend(settings, extent, len(start), device)
         shown_on = background if pictures.has_alpha else pictures.background
         self.background = torch.tensor(shown_on, device=device)
-        self.random_background = settings.random_background and pictures.has_alpha
+        # Before one colour, a floor of that colour would stay a hole.
+        self.random_background = settings.random_background and (pictures.has_alpha or pictures.are_photographs)
         self.generator = torch.Generator().manual_seed(seed)
         self.progress, self.order = FitProgress(), []
         self.stopped_by: int | None = None

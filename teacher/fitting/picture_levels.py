@@ -26,6 +26,7 @@ class Pictures:
 
     Attributes:
         has_alpha: whether alpha means anything; without it pictures are compared on ``views.background``.
+        are_photographs: whether they show no background, so that nothing of them may be left to it.
 
     A pixel of a half counts (see ``TeacherViews.counted``) where all that it is made of do.
     """
@@ -33,6 +34,7 @@ class Pictures:
     def __init__(self, views: TeacherViews, levels: int) -> None:
         train = (~views.holdout).nonzero()[:, 0]
         self.has_alpha, self.background = views.alpha is not None, views.background
+        self.are_photographs = not views.silhouettes
         cameras = views.cameras[train]
         if views.store is None:
             alpha = views.alpha if self.has_alpha else torch.full(views.rgb.shape[:3], 255, dtype=torch.uint8)

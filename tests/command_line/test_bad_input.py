@@ -207,3 +207,10 @@ def test_debug_tells_what_is_logged_for_it_alone():
     for debug in (True, False):
         run_command(lambda: seen.append(logging.getLogger("distill.training").isEnabledFor(logging.DEBUG)) or 0, debug)
     assert seen == [True, False]
+
+
+def test_what_libraries_say_of_themselves_is_not_told():
+    seen = []
+    for library in ("numba.core", "matplotlib.font_manager"):
+        run_command(lambda name=library: seen.append(logging.getLogger(name).isEnabledFor(logging.INFO)) or 0, False)
+    assert seen == [False, False]

@@ -118,7 +118,11 @@ def test_a_capture_in_one_line_and_its_student_in_another(capture, tmp_path, cap
     config = config_of(parser.parse_args(["--model", str(results)]))
     assert (config.scene, config.run, config.teacher.kind) == ("toy", "student", "gaussians")
     assert config.data.transforms == capture and config.data.resolution == 24
-    assert config.render.background == config.teacher.background == "white"
+    pictures = {index: read_image(capture / f"r_{index}.png") for index in range(17) if index % 8}
+    pictures[2] = pictures[2][SIZE // 2 :]  # what the mask leaves
+    mean = np.concatenate([picture[..., :3].reshape(-1, 3) for picture in pictures.values()]).mean(0) / 255
+    assert config.render.background == config.teacher.background
+    assert np.allclose(config.teacher.background, mean, atol=6e-4)
     views = load_teacher(config).views
     assert views.ground_truth is not None and views.holdout.tolist() == [i % 8 == 0 for i in range(17)]
     own = config_of(parser.parse_args(["--model", str(results), "--config", str(capture / "toy.yaml")]))
@@ -130,8 +134,10 @@ def test_a_capture_without_points_starts_in_what_cameras_look_at(capture, tmp_pa
     (capture / "sparse_pc.ply").unlink()
     brief = ["fitting.max_steps=1", "fitting.max_seconds=null", "fitting.initial_gaussians=50", "eval.lpips=false"]
     options = ["--source", str(capture), "--output", str(tmp_path), *(f"--set={each}" for each in brief)]
-    assert main(options) in (0, 3)
+    assert main([*options, "--set=teacher.background=[0.0, 0.0, 1.0]"]) in (0, 3)
     assert "no sparse points: the fit starts at random places in what the cameras look at" in caplog.text
+    assert "mean colour" not in caplog.text, "a colour that was chosen stays"
+    assert load_config(tmp_path / "results/toy/teacher/config.yaml").teacher.background == (0.0, 0.0, 1.0)
 
 
 def test_cameras_that_look_outwards_need_points(capture, tmp_path, capsys):

@@ -186,6 +186,16 @@ def test_nothing_visible_is_refused(toy):
         prepare(toy, *NO_DEPTH)
 
 
+def test_of_specks_alone_the_cameras_found_for_them_are_not_blamed(toy, caplog):
+    ply = toy / "point_cloud.ply"
+    gaussians = read_ply(ply)
+    corners = gaussians[torch.tensor([0, len(gaussians) // 2, len(gaussians) - 1])]
+    write_ply(ply, replace(corners, log_scales=corners.log_scales - 7))
+    splat = ["data.transforms=null", "data.resolution=200", "teacher.frames=4", *GAUSSIANS, *NO_DEPTH]
+    (said,) = [text for text in warnings_of(caplog, toy, *splat) if "views that show the scene" in text]
+    assert "same world" not in said and "teacher.orbit.distance" in said
+
+
 def test_a_box_that_holds_little_of_the_pictures_is_a_warning(toy, caplog):
     box = "data.box={lower: [-0.5, -0.4, -0.45], upper: [0.0, 0.4, 0.45]}"
     said = warnings_of(caplog, toy, "teacher.ply=null", *NO_DEPTH, box)

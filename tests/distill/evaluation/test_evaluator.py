@@ -37,6 +37,18 @@ def test_the_teacher_itself_scores_the_cap(setup):
     assert against_truth["psnr_foreground"] == PSNR_CAP_DB  # its own alpha leaves that pixel out
 
 
+@pytest.mark.parametrize(("kind", "is_known"), [("bricks", True), ("images", False)])
+def test_a_teacher_has_a_psnr_unless_it_is_the_images_themselves(setup, kind, is_known):
+    def with_kind(**settings):
+        config, folder = setup(**settings)
+        return config.model_copy(update={"teacher": config.teacher.model_copy(update={"kind": kind})}), folder
+
+    views = make_views()
+    against_teacher, against_truth = run(the_teacher(views), views, with_kind)[0].rows[:2]
+    assert against_teacher["psnr_teacher"] is None
+    assert (against_truth["psnr_teacher"] is not None) == is_known
+
+
 def test_figures_are_means_of_per_frame_figures(setup):
     views = make_views()
     result, _ = run(with_noise(views, lambda i: 0.2 if i == 4 else 0.4), views, setup, reference="teacher")

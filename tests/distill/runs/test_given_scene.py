@@ -73,6 +73,8 @@ def test_a_source_alone_is_the_dataset(tmp_path):
     found = config("--source", tmp_path / "garden")
     assert (found.scene, found.run, found.teacher.kind) == ("garden", "images", "images")
     assert found.data.transforms == tmp_path / "garden" and found.data.resolution == 16
+    assert config("--source", tmp_path / "garden" / "sparse" / "0").scene == "garden"
+    assert config("--source", tmp_path / "garden" / "images" / "..").scene == "garden"
 
 
 def test_a_config_says_the_rest(model, write):
@@ -94,8 +96,12 @@ def test_a_live_teacher_of_a_capture_keeps_to_the_frames_not_held_out(model):
 def test_folders_that_are_none_are_named(model, tmp_path):
     with pytest.raises(InputError, match="--model: folder: found .*nowhere, nothing"):
         config("--model", tmp_path / "nowhere")
-    with pytest.raises(InputError, match="--source: folder: found .*cfg_args, a file"):
+    with pytest.raises(InputError, match="--source: folder: found .*cfg_args, a file.*--splat FILE"):
         config("--model", model, "--source", model / "cfg_args")
+    with pytest.raises(InputError, match="--splat: file: found .*, a folder, expected a file .*--model DIR"):
+        config("--splat", model)
+    with pytest.raises(InputError, match="model: found .*expected point_cloud/iteration_.*A capture is --source DIR"):
+        config("--model", tmp_path / "capture")
     with pytest.raises(InputError, match="or --model DIR, --source DIR or --splat FILE"):
         config()
 

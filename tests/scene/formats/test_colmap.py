@@ -113,6 +113,9 @@ def test_a_folder_of_something_else_is_named(tmp_path):
         load_frames(tmp_path)
     with pytest.raises(InputError, match="COLMAP model: found none"):
         load_frames(tmp_path, data=DataConfig(format="colmap"))
+    (tmp_path / "a.JPG").write_bytes(b"")
+    with pytest.raises(InputError, match="found a.JPG, notes.txt, .*colmap automatic_reconstructor"):
+        load_frames(tmp_path)
 
 
 @pytest.mark.parametrize("model", ["OPENCV_FISHEYE", "FOV", "EQUIRECTANGULAR", "FULL_OPENCV"])

@@ -159,6 +159,13 @@ def test_it_agrees_with_pycolmap(write_model):
         matrix = (world_to_camera() if callable(world_to_camera) else world_to_camera).inverse().matrix()
         assert np.abs(pose[:3] * (1, -1, -1, 1) - matrix).max() < 1e-12
     assert list(theirs.cameras[1].params) == list(model.cameras[1].parameters)
+    for write in (theirs.write_binary, theirs.write_text):  # with rigs and frames, as it has written them since 3.12
+        again = folder.with_name(write.__name__)
+        again.mkdir()
+        write(str(again))
+        read = read_model(again)
+        assert [image.name for image in read.images] == [image.name for image in model.images]
+        assert np.abs(read.camera_to_world() - model.camera_to_world()).max() < 1e-12
 
 
 def test_a_model_written_as_text_is_read_back(tmp_path):

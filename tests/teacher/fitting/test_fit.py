@@ -41,6 +41,18 @@ def test_the_bar_of_a_timed_fit_ends_full_and_no_fuller(tmp_path, capsys) -> Non
     fit.run(folder, lambda fit: None)  # as resumed: there is nothing left to do
 
 
+@pytest.mark.parametrize(("silhouettes", "is_random"), [(False, True), (True, False)])
+def test_of_photographs_nothing_is_left_to_a_background(tmp_path, silhouettes: bool, is_random: bool) -> None:
+    def opaque(views):
+        return replace(views, alpha=None, background=(0.5, 0.5, 0.5), silhouettes=silhouettes)
+
+    fit, _ = started(tmp_path, "fitting.initial_gaussians=100", change=opaque)
+    before = fit.generator.get_state()
+    fit.order = [0]  # no drawing of views
+    fit._step()
+    assert torch.equal(before, fit.generator.get_state()) != is_random
+
+
 def test_pixels_that_do_not_count_teach_nothing(tmp_path) -> None:
     counted = torch.ones(17, 24, 24, dtype=torch.bool)
     counted[:, :, :9] = False
