@@ -162,10 +162,10 @@ def test_triton_on_a_cpu_is_for_tests(tmp_path, capsys, monkeypatch) -> None:
 def test_the_fused_renderer_where_it_cannot_run(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     config = write_toy_scene(tmp_path)
-    chosen = "kernels=triton", "render.fused=true", "student.shading=deferred"
+    chosen = "kernels=triton", "render.fused=true", "student.hidden_width=128"
     assert main(arguments(config, *(part for each in chosen for part in ("--set", each)))) == 2
     error = capsys.readouterr().err
-    assert "render.fused: found true, expected auto or false. The fused renderer cannot run: its Triton twin" in error
+    assert "render.fused: found true, expected auto or false. The fused renderer cannot run: it takes layers" in error
     assert not (tmp_path / "results").exists()
 
 
