@@ -192,7 +192,7 @@ def test_adams_gradient_is_the_same_before_each_update():
 def test_with_triton_the_fused_renderer_is_timed_beside_the_waves(monkeypatch):
     rendered = []
     monkeypatch.setattr(run_cases, "implementations", lambda device: ("torch", "triton"))
-    monkeypatch.setattr(run_cases._Run, "trainer", property(lambda run: SimpleNamespace(model=run.model)))
+    monkeypatch.setattr(run_cases.Run, "trainer", property(lambda run: SimpleNamespace(model=run.model)))
     frames = SimpleNamespace(render=lambda *camera: None)
     monkeypatch.setattr(run_cases, "FrameRenderer", lambda *model: (rendered.append(model[2].fused), frames)[1])
     monkeypatch.setattr(
@@ -218,15 +218,15 @@ def test_a_run_is_trained_in_its_first_call_and_its_steps_go_on():
     run.trainer.step.graphs = SimpleNamespace(refusal="operation failed due to a previous error during capture")
     with pytest.raises(RuntimeError, match="during capture"):
         case.work()
-    config = run_cases._config("hash_grid", CPU, TINY, "numba", "train.cuda_graphs=true")
+    config = run_cases.run_config("hash_grid", CPU, TINY, "numba", "train.cuda_graphs=true")
     with pytest.raises(ValueError, match="its steps wait for the device"):
-        run_cases._Run(config, run.teacher, CPU).step_seconds(1)
+        run_cases.Run(config, run.teacher, CPU).step_seconds(1)
 
 
 def test_on_a_gpu_training_is_timed_with_recorded_steps_too(monkeypatch):
     asked = []
     monkeypatch.setattr(run_cases, "load_teacher", lambda config: None)
-    monkeypatch.setattr(run_cases, "_Run", lambda config, *_: asked.append(config) or SimpleNamespace(config=config))
+    monkeypatch.setattr(run_cases, "Run", lambda config, *_: asked.append(config) or SimpleNamespace(config=config))
     cases = list(run_cases.run_cases("kilo_uniform", torch.device("cuda"), TINY, frozenset(["training"])))
     assert [case.implementation for case in cases] == ["triton", "triton, recorded"]
     assert {config.train.cuda_graphs for config in asked[:-1]} == {False} and asked[-1].train.cuda_graphs
