@@ -212,7 +212,7 @@ def fused_launch_options(
     """As ``launch_options``, and the registers of a thread; a deferred field's kernel runs the density network alone.
 
     Left alone the compiler takes nearly all 255; with these more programs fit on a multiprocessor, whose loads hide the
-    others' waiting, and nothing is spilled in half precision (``tests.compile_triton`` and ptxas -v).
+    others' waiting, and in half precision a few bytes are spilled at most (``tests.compile_triton`` and ptxas -v).
     """
     options = launch_options(nets, direction, style, device) | {"DEFERRED": deferred}
     if deferred:

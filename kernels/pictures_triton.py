@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.compositing_numba import LEAST_ALPHA
+from kernels.training_rays_triton import slab
 from kernels.triton_support import launch_on
 
 _BLOCK = 256
@@ -21,17 +22,6 @@ def _along(axis, c2w, x, y, length, ray, live, origins, directions):
     tl.store(origins + ray * 3 + axis, tl.zeros_like(direction) + origin, mask=live)
     tl.store(directions + ray * 3 + axis, direction, mask=live)
     return origin, direction
-
-
-@triton.jit
-def _between(origin, direction, lower, upper, enter, leave):
-    """What is left of an interval along the ray between a box's faces on one axis."""
-    crosses = direction != 0
-    safe = tl.where(crosses, direction, 1.0)
-    first, second = (lower - origin) / safe, (upper - origin) / safe
-    beside = (origin < lower) | (origin > upper)  # of a slab, for ever
-    enter = tl.where(crosses, tl.maximum(enter, tl.minimum(first, second)), enter)
-    return enter, tl.where(crosses, tl.minimum(leave, tl.maximum(first, second)), tl.where(beside, enter, leave))
 
 
 @triton.jit(do_not_specialize=["frame", "width", "count"])
@@ -50,9 +40,9 @@ def _rays(
     oy, dy = _along(1, c2w, x, y, length, ray, live, origins, directions)
     oz, dz = _along(2, c2w, x, y, length, ray, live, origins, directions)
     enter, leave = tl.zeros_like(x) + least, tl.zeros_like(x) + most
-    enter, leave = _between(ox, dx, lower_x, upper_x, enter, leave)
-    enter, leave = _between(oy, dy, lower_y, upper_y, enter, leave)
-    enter, leave = _between(oz, dz, lower_z, upper_z, enter, leave)
+    enter, leave = slab(ox, dx, lower_x, upper_x, enter, leave)
+    enter, leave = slab(oy, dy, lower_y, upper_y, enter, leave)
+    enter, leave = slab(oz, dz, lower_z, upper_z, enter, leave)
     missed = leave <= enter
     tl.store(near + ray, tl.where(missed, least, enter), mask=live)
     tl.store(far + ray, tl.where(missed, least, leave), mask=live)

@@ -47,7 +47,7 @@ class Drawn(NamedTuple):
 
 
 @triton.jit
-def _slab(origin, direction, lower, upper, entry, exit_):
+def slab(origin, direction, lower, upper, entry, exit_):
     """Where a ray is between two planes too; parallel to them it is so for ever or never."""
     parallel = direction == 0.0
     safe = tl.where(parallel, 1.0, direction)
@@ -98,9 +98,9 @@ def _draw(
     length = tl.maximum(tl.sqrt_rn(dx * dx + dy * dy + dz * dz), 1e-12)
     dx, dy, dz = dx / length, dy / length, dz / length
     entry, exit_ = tl.zeros((BLOCK,), tl.float32) + least, tl.zeros((BLOCK,), tl.float32) + most
-    entry, exit_ = _slab(ox, dx, lower_x, upper_x, entry, exit_)
-    entry, exit_ = _slab(oy, dy, lower_y, upper_y, entry, exit_)
-    entry, exit_ = _slab(oz, dz, lower_z, upper_z, entry, exit_)
+    entry, exit_ = slab(ox, dx, lower_x, upper_x, entry, exit_)
+    entry, exit_ = slab(oy, dy, lower_y, upper_y, entry, exit_)
+    entry, exit_ = slab(oz, dz, lower_z, upper_z, entry, exit_)
     missed = exit_ <= entry
     tl.store(near + ray, tl.where(missed, least, entry), mask=live)
     tl.store(far + ray, tl.where(missed, least, exit_), mask=live)
