@@ -34,7 +34,10 @@ class Cells:
     @cached_property
     def coarse(self) -> Tensor:
         """(ceil(X/4), ceil(Y/4), ceil(Z/4)) uint8: whether any fine cell of the block is occupied."""
-        return self._blocks()
+        pad = [amount for extent in reversed(self.occupied.shape) for amount in (0, -extent % COARSE)]
+        padded = F.pad(self.occupied, pad)
+        x, y, z = (extent // COARSE for extent in padded.shape)
+        return padded.view(x, COARSE, y, COARSE, z, COARSE).amax((1, 3, 5)).contiguous()
 
     @cached_property
     def blocks(self) -> np.ndarray:
@@ -57,17 +60,9 @@ class Cells:
         return torch.from_numpy(_blocks_away(self.coarse.cpu().numpy() == 0)).to(self.occupied.device)
 
     def follow(self) -> None:
-        """After a change of ``occupied`` in place: what follows from it changes in place too, for recorded graphs."""
-        for name in ("places", "blocks", "empty_blocks", "block_distances"):
+        """After a change of ``occupied`` in place, where recorded graphs read it: what follows from it is made anew."""
+        for name in ("coarse", "places", "blocks", "empty_blocks", "block_distances"):
             self.__dict__.pop(name, None)
-        if "coarse" in self.__dict__:
-            self.coarse.copy_(self._blocks())
-
-    def _blocks(self) -> Tensor:
-        pad = [amount for extent in reversed(self.occupied.shape) for amount in (0, -extent % COARSE)]
-        padded = F.pad(self.occupied, pad)
-        x, y, z = (extent // COARSE for extent in padded.shape)
-        return padded.view(x, COARSE, y, COARSE, z, COARSE).amax((1, 3, 5)).contiguous()
 
     @cached_property
     def places(self) -> Tensor:
