@@ -1,4 +1,4 @@
-"""The KiloUniform student in one kernel: march, route to cells, Fourier features, the cell's networks, compositing.
+"""The KiloUniform student in one kernel: route to cells, Fourier features, the cell's networks, compositing.
 
 The slots of a program look through neighbouring pixels and so mostly into one cell. Each turn the networks of the cell
 that most samples wait for are run on all slots and count for those samples; the others wait for their cell's turn.
@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from kernels.deferred_triton import shade
 from kernels.device_constants import constant
-from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, grid_of, no_rays, places, programs
-from kernels.grouped_layout import GroupedLayout
+from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, no_rays, places, render_squares
 from kernels.grouped_mlp_triton import STYLE, axis_of, encode, network_of
 from kernels.mlp_triton import MAX_RAW, column, load_color, load_density, load_rows, run_color, run_density
-from kernels.ray_samples import Cells
-from kernels.triton_support import launch_on
+from kernels.spherical_harmonics_triton import sh_basis
 
 
 @triton.jit
@@ -51,43 +47,43 @@ def _local(place, cell):
     return 2.0 * (place - cell.to(tl.float32)) - 1.0
 
 
-@triton.jit(do_not_specialize=["width", "height", "limit", "grid_x", "grid_y", "grid_z"])
+@triton.jit(do_not_specialize=["width", "first", "squares", "all_places", "grid_x", "grid_y", "grid_z"])
 def _render(
-    origins, directions, near, far, basis, width, height, step, limit, termination,
-    lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz,
+    origins, directions, near, far, width, step, termination,
+    runs, order, lives, next_square, first, squares, all_places, out_color, out_alpha, out_distance, basis,
     box, scale, grid_x, grid_y, grid_z, blend, least_density, density_parameters, color_parameters,
-    out_color, out_alpha, out_distance,
     BLEND: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, DIRECTION: tl.constexpr,
     DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
     DEFERRED: tl.constexpr,
 ):  # fmt: skip
     kind: tl.constexpr = density_parameters.dtype.element_ty
     rays = origins, directions, near, far
-    grid = lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz
+    found = runs, order, lives, next_square, first, squares, all_places
     corner_x, corner_y, corner_z = tl.load(box), tl.load(box + 1), tl.load(box + 2)
     scale_x, scale_y, scale_z = tl.load(scale), tl.load(scale + 1), tl.load(scale + 2)
     axis = axis_of(DENSITY[1][0])[None, :]
     output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
-    walk, light, found = no_rays(BLOCK, output_pad if DEFERRED else 0)
+    walk, light, coming, ends = no_rays(BLOCK, output_pad if DEFERRED else 0)
     # Of a sample that waits: the bits of the axes on which it asks the neighbour, and the sums over cells so far.
     beyond, zero = tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.float32)
     mixed = (zero, tl.zeros((BLOCK, output_pad), tl.float32)) if DEFERRED else (zero, zero, zero, zero)
-    coming, running = 0, 1
+    running = 1
     while running > 0:
-        walk, line, light, found, coming = advance(
-            walk, light, found, coming, rays, width, height, grid, step, limit, termination,
+        walk, light, coming, ends = advance(
+            walk, light, coming, ends, found, width, termination,
             out_color, out_alpha, out_distance, GEOMETRY, GEOMETRY,
         )  # fmt: skip
-        running = tl.max(found.to(tl.int32), 0)
+        live = walk[0] >= 0
+        running = tl.max(live.to(tl.int32), 0)
         if running > 0:
-            t, x, y, z = places(walk, line, step)
+            t, x, y, z = places(walk, rays, step)
             x, y, z = (x - corner_x) * scale_x, (y - corner_y) * scale_y, (z - corner_z) * scale_z
             cx, weight_x, shared_x = _locate(x, grid_x, beyond & 1, blend, BLEND)
             cy, weight_y, shared_y = _locate(y, grid_y, beyond & 2, blend, BLEND)
             cz, weight_z, shared_z = _locate(z, grid_z, beyond & 4, blend, BLEND)
             cell = (cx * grid_y + cy) * grid_z + cz
-            chosen = _most_wanted(cell, found, grid_x * grid_y * grid_z)
-            asked = found & (cell == chosen)
+            chosen = _most_wanted(cell, live, grid_x * grid_y * grid_z)
+            asked = live & (cell == chosen)
             x, y, z = _local(x, cx)[:, None], _local(y, cy)[:, None], _local(z, cz)[:, None]
             place = tl.where(asked[:, None], tl.where(axis == 0, x, tl.where(axis == 1, y, z)), 0.0)
             encoded = encode(place, asked, DENSITY[0][0], DENSITY[1][0], kind)
@@ -127,45 +123,30 @@ def _render(
                         tl.where(done, 0.0, mixed[2]),
                         tl.where(done, 0.0, mixed[3]),
                     )
-            walk, light, found = add_sample(walk, t, light, found, done, density, color, step)
+            walk, light = add_sample(walk, t, light, done, density, color, step)
 
 
-def render(
-    rays: tuple[Tensor, ...],
-    basis: Tensor,
-    width: int,
-    cells: Cells,
-    march: tuple[float, int, float],
-    box: Tensor,
-    grid: tuple[int, int, int],
-    blend: float,
-    least_density: float,
-    density_parameters: Tensor,
-    color_parameters: Tensor,
-    layout: GroupedLayout,
-    deferred: bool,
-    outputs: tuple[Tensor, ...],
-) -> None:
-    """Fills ``outputs``: rgb (R, 3), alpha, distance (R,), float32.
+class Prepared:
+    """A field as the kernel wants it; see ``kernels.fused_render.FusedRenderer``."""
 
-    Args:
-        rays, basis, width, cells, march: as in ``fused_hash_triton.render``.
-        box: (2, 3) the grid's corners.
-        grid, blend, least_density: see ``GroupedField``.
-        density_parameters, color_parameters: (cells, P) contiguous; their type is that of the products.
-        deferred: whether the colour network, one (1, P), is run once per ray.
-    """
-    height = len(basis) // width
-    nets = network_of(layout.density_dims), network_of(layout.color_dims)
-    scale = constant(tuple(grid), basis.device) / (box[1] - box[0])
-    rgb, alpha, distance = outputs
-    color = alpha.new_empty(len(alpha), layout.geo_features) if deferred else rgb
-    with launch_on(basis.device):
-        _render[(programs(width, height),)](
-            *rays, basis, width, height, *march, *grid_of(cells), box, scale, *grid, blend, least_density,
-            density_parameters, color_parameters, color, alpha, distance,
-            BLEND=blend > 0, GEOMETRY=layout.geo_features,
-            **fused_launch_options(nets, basis.shape[1], STYLE, basis.device, deferred),
-        )  # fmt: skip
-    if deferred:
-        shade(color, alpha, basis, nets[1], color_parameters, STYLE, rgb)
+    def __init__(self, field, precision) -> None:
+        layout, device = field.layout, field.box.device
+        nets = network_of(layout.density_dims), network_of(layout.color_dims)
+        density, color = (
+            part.detach().to(precision).contiguous() for part in (field.density_parameters, field.color_parameters)
+        )
+        scale = constant(tuple(field.grid), device) / (field.box[1] - field.box[0])
+        self._field = field.box, scale, *field.grid, field.blend, field.least_density, density, color
+        self._degree, self._geometry = field.direction_degree, layout.geo_features
+        self._options = fused_launch_options(nets, layout.direction_width, STYLE, device, field.deferred)
+        self._options |= {"BLEND": field.blend > 0, "GEOMETRY": layout.geo_features}
+        self._shading = (nets[1], color, STYLE) if field.deferred else None
+
+    def render(self, rays, width, cells, march, picture) -> None:
+        """Fills ``picture``."""
+        basis = sh_basis(rays[1], self._degree)
+
+        def launch(programs, *arguments):
+            _render[(programs,)](*arguments, basis, *self._field, **self._options)
+
+        render_squares(launch, rays, width, cells, march, picture, basis, self._geometry, self._shading)

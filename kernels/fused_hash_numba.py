@@ -24,6 +24,7 @@ from kernels.fused_rays_numba import (
     store_colors,
     take_samples,
     tile_count,
+    way_of,
 )
 from kernels.hash_encoding_numba import encode_block, new_points
 from kernels.layers_numba import BLOCK, pack, padded, run_network
@@ -53,10 +54,10 @@ class Prepared:
             padded(geometry + basis), field.deferred,
         )  # fmt: skip
 
-    def render(self, rays, width, grid, march, picture) -> None:
+    def render(self, rays, width, cells, march, picture) -> None:
         """Fills ``picture``."""
-        tiles = tile_count(len(rays[0]), width)
-        parallel_for(_render, tiles, *rays, width, *grid, *march, *self._arguments, *picture, grain=GRAIN)
+        tiles, way = tile_count(len(rays[0]), width), way_of(cells, march)
+        parallel_for(_render, tiles, *rays, width, *way, *self._arguments, *picture, grain=GRAIN)
 
 
 @njit(**FAST)

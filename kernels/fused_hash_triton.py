@@ -1,29 +1,79 @@
-"""The hash-grid student in one kernel: march, hash encoding, both networks and compositing, all in registers.
+"""The hash-grid student in one kernel: hash encoding, both networks and compositing, all in registers.
 
 With deferred shading the kernel composites the density network's features, and a second one runs the colour network.
 """
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from kernels.deferred_triton import shade
-from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, grid_of, no_rays, places, programs
+from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, no_rays, places, render_squares
 from kernels.hash_encoding_triton import entry, level_of, place_on
+from kernels.hash_layout import levels_on
 from kernels.mlp_triton import MAX_RAW, column, load_color, load_density, load_rows, run_color, run_density
 from kernels.radiance_mlp_triton import STYLE, flat_weights, network_of
-from kernels.ray_samples import Cells
-from kernels.triton_support import launch_on
+from kernels.spherical_harmonics_triton import sh_basis
+from kernels.triton_support import interpreting
+
+
+@triton.jit
+def _words(places, PTX: tl.constexpr):
+    """The int32 at valid places.
+
+    In PTX, since ``tl.load`` wants its places laid out its own way: places, weights and words of every corner would go
+    through shared memory, and all loads of a corner be waited for.
+    """
+    if PTX:
+        return tl.inline_asm_elementwise(
+            "ld.global.nc.b32 $0, [$1];", "=r,l", [places.to(tl.int64)], dtype=tl.int32, is_pure=True, pack=1
+        )
+    else:
+        return tl.load(places)
+
+
+@triton.jit
+def _features(word, HALF: tl.constexpr):
+    """Float32 features that are in an int32 of the table: two halves or one."""
+    if HALF:
+        # The lower half is first in memory.
+        first, second = word.to(tl.int16), (word >> 16).to(tl.int16)
+        return first.to(tl.float16, bitcast=True).to(tl.float32), second.to(tl.float16, bitcast=True).to(tl.float32)
+    else:
+        return (word.to(tl.float32, bitcast=True),)
+
+
+@triton.jit
+def _joined(features):
+    """Half as many blocks, each of two of these in a new last dimension."""
+    half: tl.constexpr = len(features) // 2
+    joined = ()
+    for index in tl.static_range(half):
+        joined = joined + (tl.join(features[index], features[index + half]),)
+    return joined
+
+
+@triton.jit
+def _beside(features):
+    """(BLOCK, PADDED) blocks, a power of two of them, as (BLOCK, PADDED * features)."""
+    shape: tl.constexpr = features[0].shape[0], features[0].shape[1] * len(features)
+    for _ in tl.static_range(4):
+        if len(features) > 1:
+            features = _joined(features)
+    return tl.reshape(features[0], shape)
 
 
 @triton.jit
 def _encode(
-    x, y, z, live, table, offsets, resolutions, scales, hashes,
-    BLOCK: tl.constexpr, LEVELS: tl.constexpr, PADDED: tl.constexpr, FEATURES: tl.constexpr,
+    x, y, z, table, offsets, resolutions, scales, hashes,
+    BLOCK: tl.constexpr, LEVELS: tl.constexpr, PADDED: tl.constexpr, WORDS: tl.constexpr, HALF: tl.constexpr,
+    PTX: tl.constexpr,
 ):  # fmt: skip
-    """Encodings (BLOCK, PADDED * FEATURES) of unit positions; levels from LEVELS on are zero."""
+    """Encodings (BLOCK, PADDED * features) of any positions, clamped to the unit; levels from LEVELS on are zero.
+
+    Each feature is summed in a block of its own, laid out as the places are.
+    """
     level = tl.arange(0, PADDED)
     exists = level < LEVELS
     described = tl.minimum(level, LEVELS - 1)
@@ -31,32 +81,42 @@ def _encode(
     ix, fx = place_on(x[:, None], scale[None, :])
     iy, fy = place_on(y[:, None], scale[None, :])
     iz, fz = place_on(z[:, None], scale[None, :])
-    feature = tl.arange(0, FEATURES)[None, None, :]
-    wanted = (live[:, None] & exists[None, :])[:, :, None] & (feature >= 0)
-    value = tl.zeros((BLOCK, PADDED, FEATURES), tl.float32)
+    sums = ()
+    for _ in tl.static_range(WORDS * (1 + HALF)):
+        sums = sums + (tl.zeros((BLOCK, PADDED), tl.float32),)
     # A loop that stays one: unrolled, the loads of all corners would be held in registers at a time.
-    for corner in range(8):
-        bx, by, bz = corner & 1, (corner >> 1) & 1, corner >> 2
-        weight = tl.where(bx == 1, fx, 1.0 - fx) * tl.where(by == 1, fy, 1.0 - fy) * tl.where(bz == 1, fz, 1.0 - fz)
-        row = offset[None, :] + entry(ix + bx, iy + by, iz + bz, resolution[None, :], size[None, :], hashed[None, :])
-        held = tl.load(table + row[:, :, None] * FEATURES + feature, mask=wanted, other=0.0)
-        value += weight[:, :, None] * held.to(tl.float32)
-    return tl.reshape(value, (BLOCK, PADDED * FEATURES))
+    for edge in range(4):
+        by, bz = edge & 1, edge >> 1
+        beside = tl.where(by == 1, fy, 1.0 - fy) * tl.where(bz == 1, fz, 1.0 - fz)
+        for bx in tl.static_range(2):
+            row = entry(ix + bx, iy + by, iz + bz, resolution[None, :], size[None, :], hashed[None, :])
+            weight = beside * (fx if bx == 1 else 1.0 - fx)
+            features = ()
+            for word in tl.static_range(WORDS):
+                held = _words(table + (offset[None, :] + row) * WORDS + word, PTX)
+                if PADDED > LEVELS:
+                    held = tl.where(exists[None, :], held, 0)
+                features = features + _features(held, HALF)
+            added = ()
+            for index in tl.static_range(len(sums)):
+                added = added + (sums[index] + weight * features[index],)
+            sums = added
+    return _beside(sums)
 
 
-@triton.jit(do_not_specialize=["width", "height", "limit"])
+@triton.jit(do_not_specialize=["width", "first", "squares", "all_places"])
 def _render(
-    origins, directions, near, far, basis, width, height, step, limit, termination,
-    lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz,
+    origins, directions, near, far, width, step, termination,
+    runs, order, lives, next_square, first, squares, all_places, out_color, out_alpha, out_distance, basis,
     box, table, offsets, resolutions, scales, hashes, density_weights, color_weights,
-    out_color, out_alpha, out_distance,
-    LEVELS: tl.constexpr, FEATURES: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, DIRECTION: tl.constexpr,
-    DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
-    DEFERRED: tl.constexpr,
+    LEVELS: tl.constexpr, FEATURES: tl.constexpr, WORDS: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr,
+    DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, DEFERRED: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     kind: tl.constexpr = density_weights.dtype.element_ty
+    HALF: tl.constexpr = FEATURES > WORDS
     rays = origins, directions, near, far
-    grid = lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz
+    found = runs, order, lives, next_square, first, squares, all_places
     corner_x, corner_y, corner_z = tl.load(box), tl.load(box + 1), tl.load(box + 2)
     side = tl.maximum(tl.load(box + 3) - corner_x, tl.load(box + 4) - corner_y)
     side = tl.maximum(side, tl.load(box + 5) - corner_z)
@@ -65,69 +125,59 @@ def _render(
     geometry: tl.constexpr = COLOR[0][0] - DIRECTION
     if not DEFERRED:
         of_color = load_color(color_weights, output_pad, DIRECTION_PAD, geometry, 0, COLOR, STYLE)
-    walk, light, found = no_rays(BLOCK, output_pad if DEFERRED else 0)
-    coming, running = 0, 1
+    walk, light, coming, ends = no_rays(BLOCK, output_pad if DEFERRED else 0)
+    running = 1
     while running > 0:
-        walk, line, light, found, coming = advance(
-            walk, light, found, coming, rays, width, height, grid, step, limit, termination,
-            out_color, out_alpha, out_distance, geometry, 0,
-        )  # fmt: skip
-        running = tl.max(found.to(tl.int32), 0)
+        walk, light, coming, ends = advance(
+            walk, light, coming, ends, found, width, termination, out_color, out_alpha, out_distance, geometry, 0
+        )
+        live = walk[0] >= 0
+        running = tl.max(live.to(tl.int32), 0)
         if running > 0:
-            t, x, y, z = places(walk, line, step)
+            t, x, y, z = places(walk, rays, step)
             x, y, z = (x - corner_x) / side, (y - corner_y) / side, (z - corner_z) / side
             encoded = _encode(
-                x, y, z, found, table, offsets, resolutions, scales, hashes,
-                BLOCK, LEVELS, DENSITY[1][0] // FEATURES, FEATURES,
+                x, y, z, table, offsets, resolutions, scales, hashes,
+                BLOCK, LEVELS, DENSITY[1][0] // FEATURES, WORDS, HALF, PTX,
             )  # fmt: skip
             output, _ = run_density(encoded.to(kind), of_density, DENSITY, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, 0), MAX_RAW))
             if DEFERRED:
                 color = (output,)
             else:
-                direction = load_rows(basis, walk[0].to(tl.int64), found, DIRECTION, DIRECTION_PAD).to(kind)
+                direction = load_rows(basis, walk[0].to(tl.int64), live, DIRECTION, DIRECTION_PAD).to(kind)
                 logits, _ = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
                 rgb = 1.0 / (1.0 + tl.exp(-logits))
                 color = column(rgb, 0), column(rgb, 1), column(rgb, 2)
-            walk, light, found = add_sample(walk, t, light, found, found, density, color, step)
+            walk, light = add_sample(walk, t, light, live, density, color, step)
 
 
-def render(
-    rays: tuple[Tensor, ...],
-    basis: Tensor,
-    width: int,
-    cells: Cells,
-    march: tuple[float, int, float],
-    box: Tensor,
-    table: Tensor,
-    levels: tuple[Tensor, ...],
-    density_weights: list[Tensor],
-    color_weights: list[Tensor],
-    deferred: bool,
-    outputs: tuple[Tensor, ...],
-) -> None:
-    """Fills ``outputs``: rgb (R, 3), alpha, distance (R,), float32.
+class Prepared:
+    """A field as the kernel wants it; see ``kernels.fused_render.FusedRenderer``."""
 
-    Args:
-        rays: contiguous origins, directions (R, 3), near, far (R,) of a picture ``width`` pixels wide, row-major.
-        basis: (R, S) encoded directions, contiguous.
-        march: step, limit, termination.
-        box: (2, 3) the student's corners.
-        table: (entries, F), F a power of two; its type is that of the products.
-        levels: the layout's offsets, resolutions, scales and ``hashed``.
-        deferred: whether the colour network is run once per ray.
-    """
-    height = len(basis) // width
-    nets = network_of(density_weights), network_of(color_weights)
-    of_color = flat_weights(color_weights, table.dtype)
-    rgb, alpha, distance = outputs
-    color = alpha.new_empty(len(alpha), len(density_weights[-1]) - 1) if deferred else rgb
-    with launch_on(basis.device):
-        _render[(programs(width, height),)](
-            *rays, basis, width, height, *march, *grid_of(cells), box, table, *levels,
-            flat_weights(density_weights, table.dtype), of_color, color, alpha, distance,
-            LEVELS=len(levels[1]), FEATURES=table.shape[1],
-            **fused_launch_options(nets, basis.shape[1], STYLE, basis.device, deferred),
-        )  # fmt: skip
-    if deferred:
-        shade(color, alpha, basis, nets[1], of_color, STYLE, rgb)
+    def __init__(self, field, precision) -> None:
+        nets, device = (network_of(field.density_weights), network_of(field.color_weights)), field.box.device
+        density, color = (flat_weights(weights, precision) for weights in (field.density_weights, field.color_weights))
+        # Entries are read as whole words; one feature's half is none.
+        table = field.table.detach().to(precision if field.layout.features > 1 else torch.float32)
+        table, self._degree = table.contiguous().view(torch.int32), field.direction_degree
+        self._field = field.box, table, *levels_on(field.layout, device), density, color
+        directions = (field.direction_degree + 1) ** 2
+        self._geometry = nets[1][0][0] - directions
+        self._options = fused_launch_options(nets, directions, STYLE, device, field.deferred)
+        self._options |= {
+            "LEVELS": len(field.layout.scales),
+            "FEATURES": field.layout.features,
+            "WORDS": table.shape[1],
+            "PTX": not interpreting() and not torch.version.hip,
+        }
+        self._shading = (nets[1], color, STYLE) if field.deferred else None
+
+    def render(self, rays, width, cells, march, picture) -> None:
+        """Fills ``picture``."""
+        basis = sh_basis(rays[1], self._degree)
+
+        def launch(programs, *arguments):
+            _render[(programs,)](*arguments, basis, *self._field, **self._options)
+
+        render_squares(launch, rays, width, cells, march, picture, basis, self._geometry, self._shading)

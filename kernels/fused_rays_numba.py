@@ -11,7 +11,7 @@ from numba import njit
 
 from kernels.layers_numba import BLOCK, MAX_RAW
 from kernels.ray_marching_numba import cell_direction, next_bin
-from kernels.ray_samples import COARSE
+from kernels.ray_samples import COARSE, Cells
 from kernels.simd import LANES, exponential, load, minimum, splat, store
 from kernels.spherical_harmonics_numba import fill_sh_basis
 from kernels.threads import FAST, INNER
@@ -27,6 +27,16 @@ _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 def tile_count(rays: int, width: int) -> int:
     """Tiles of a picture."""
     return -(-width // TILE) * -(-(rays // width) // TILE)
+
+
+def way_of(cells: Cells, march: tuple[float, int, float]) -> tuple:
+    """A kernel's arguments for the occupied cells, and step, limit and termination."""
+    lower, inverse_size, (step, limit, termination) = (
+        np.array(cells.lower, np.float32),
+        np.float32(1 / cells.size),
+        march,
+    )
+    return lower, inverse_size, cells.blocks, cells.empty_blocks, np.float32(step), limit, np.float32(termination)
 
 
 @njit(**FAST)

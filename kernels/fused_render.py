@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kernels import fused_grouped_numba, fused_hash_numba
 from kernels.dispatch import resolve
 from kernels.grouped_layout import GroupedLayout
-from kernels.hash_layout import HashLayout, levels_on
+from kernels.hash_layout import HashLayout
 from kernels.ray_samples import Cells
-from kernels.spherical_harmonics import sh_basis
 from kernels.triton_support import MAX_WIDTH, triton_refusal
 
 
@@ -124,10 +122,14 @@ class FusedRenderer:
         refusal = fused_refusal(field, device, implementation)
         if refusal is not None:
             raise ValueError(f"the fused renderer cannot run: {refusal}")
-        self.field, self.cells, self.precision, self.implementation = field, cells, precision, implementation
-        self._by_numba = resolve("fused_render", implementation, device, ("numba", "triton")) == "numba"
-        twin = fused_hash_numba if isinstance(field, HashField) else fused_grouped_numba
-        self._prepared = twin.Prepared(field, precision) if self._by_numba else None
+        self.cells, hashed = cells, isinstance(field, HashField)
+        if resolve("fused_render", implementation, device, ("numba", "triton")) == "numba":
+            twin = fused_hash_numba if hashed else fused_grouped_numba
+        else:
+            from kernels import fused_grouped_triton, fused_hash_triton
+
+            twin = fused_hash_triton if hashed else fused_grouped_triton
+        self._prepared = twin.Prepared(field, precision)
 
     @torch.no_grad()
     def __call__(
@@ -161,30 +163,8 @@ class FusedRenderer:
         if not len(origins):
             return picture
         rays = tuple(part.contiguous() for part in (origins, directions, near, far))
-        if self._prepared is not None:
-            lower, inverse_size = np.array(self.cells.lower, np.float32), np.float32(1 / self.cells.size)
-            grid = lower, inverse_size, self.cells.blocks, self.cells.empty_blocks
-            march = np.float32(step), limit, np.float32(termination)
-            self._prepared.render(rays, width, grid, march, picture)
-        else:
-            self._render_by_triton(rays, width, (step, limit, termination), picture)
+        self._prepared.render(rays, width, self.cells, (step, limit, termination), picture)
         return picture
-
-    def _render_by_triton(self, rays, width, march, picture) -> None:
-        field, precision = self.field, self.precision
-        basis = sh_basis(rays[1], field.direction_degree, implementation=self.implementation).contiguous()
-        if isinstance(field, HashField):
-            from kernels import fused_hash_triton
-
-            levels, table = levels_on(field.layout, basis.device), field.table.to(precision).contiguous()
-            what = field.box, table, levels, field.density_weights, field.color_weights
-            fused_hash_triton.render(rays, basis, width, self.cells, march, *what, field.deferred, picture)
-        else:
-            from kernels import fused_grouped_triton
-
-            networks = (part.to(precision) for part in (field.density_parameters, field.color_parameters))
-            what = field.box, field.grid, field.blend, field.least_density, *networks, field.layout
-            fused_grouped_triton.render(rays, basis, width, self.cells, march, *what, field.deferred, picture)
 
 
 def _too_wide(widths: Sequence[int]) -> str | None:
