@@ -17,6 +17,8 @@ from kernels.grouped_mlp_triton import STYLE, axis_of, encode, network_of
 from kernels.mlp_triton import MAX_RAW, column, load_color, load_density, load_rows, run_color, run_density
 from kernels.spherical_harmonics_triton import sh_basis
 
+_REGISTERS = 168  # of a thread
+
 
 @triton.jit
 def _locate(place, cells, beyond, blend, BLEND: tl.constexpr):
@@ -138,7 +140,7 @@ class Prepared:
         scale = constant(tuple(field.grid), device) / (field.box[1] - field.box[0])
         self._field = field.box, scale, *field.grid, field.blend, field.least_density, density, color
         self._degree, self._geometry = field.direction_degree, layout.geo_features
-        self._options = fused_launch_options(nets, layout.direction_width, STYLE, device, field.deferred)
+        self._options = fused_launch_options(nets, layout.direction_width, STYLE, device, field.deferred, _REGISTERS)
         self._options |= {"BLEND": field.blend > 0, "GEOMETRY": layout.geo_features}
         self._shading = (nets[1], color, STYLE) if field.deferred else None
 
@@ -149,4 +151,4 @@ class Prepared:
         def launch(programs, *arguments):
             _render[(programs,)](*arguments, basis, *self._field, **self._options)
 
-        render_squares(launch, rays, width, cells, march, picture, basis, self._geometry, self._shading)
+        render_squares(launch, rays, width, cells, march, picture, basis, self._geometry, self._shading, _REGISTERS)

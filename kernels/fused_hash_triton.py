@@ -17,6 +17,8 @@ from kernels.radiance_mlp_triton import STYLE, flat_weights, network_of
 from kernels.spherical_harmonics_triton import sh_basis
 from kernels.triton_support import interpreting
 
+_REGISTERS = 200  # of a thread
+
 
 @triton.jit
 def _words(places, PTX: tl.constexpr):
@@ -164,7 +166,7 @@ class Prepared:
         self._field = field.box, table, *levels_on(field.layout, device), density, color
         directions = (field.direction_degree + 1) ** 2
         self._geometry = nets[1][0][0] - directions
-        self._options = fused_launch_options(nets, directions, STYLE, device, field.deferred)
+        self._options = fused_launch_options(nets, directions, STYLE, device, field.deferred, _REGISTERS)
         self._options |= {
             "LEVELS": len(field.layout.scales),
             "FEATURES": field.layout.features,
@@ -180,4 +182,4 @@ class Prepared:
         def launch(programs, *arguments):
             _render[(programs,)](*arguments, basis, *self._field, **self._options)
 
-        render_squares(launch, rays, width, cells, march, picture, basis, self._geometry, self._shading)
+        render_squares(launch, rays, width, cells, march, picture, basis, self._geometry, self._shading, _REGISTERS)

@@ -29,8 +29,8 @@ from kernels.picture_bins_triton import RUN, TILE, find_bins, line_of, lowest, m
 from kernels.ray_samples import Cells
 from kernels.triton_support import launch_on
 
-_REGISTERS = 168  # of a thread: a multiprocessor's 65,536 are shared by 12 warps
-_PROGRAMS = 6  # at a time on a multiprocessor, of two warps
+_WARPS = 2  # of a program. With one KiloUniform's kernel hung on an H200
+_REGISTERS = 65536  # of a multiprocessor
 
 
 @triton.jit
@@ -152,19 +152,18 @@ def add_sample(walk, t, light, done, density, color, step):
 
 
 def fused_launch_options(
-    nets: Sequence[Network], direction: int, style: tuple, device: torch.device, deferred: bool
+    nets: Sequence[Network], direction: int, style: tuple, device: torch.device, deferred: bool, registers: int
 ) -> dict:
     """As ``launch_options``, and the registers of a thread; a deferred field's kernel runs the density network alone.
 
-    Left alone the compiler takes nearly all 255; with these more programs fit on a multiprocessor, whose loads hide the
+    Left alone the compiler takes nearly all 255; with fewer more programs fit on a multiprocessor, whose loads hide the
     others' waiting, and in half precision a few bytes are spilled at most (``tests.compile_triton`` and ptxas -v).
     """
     options = launch_options(nets, direction, style, device) | {"DEFERRED": deferred}
     if deferred:
         options |= block_of(nets[:1])
-    # With one KiloUniform's kernel hung on an H200.
-    options["num_warps"] = 2
-    return options if torch.version.hip else options | {"maxnreg": _REGISTERS}
+    options["num_warps"] = _WARPS
+    return options if torch.version.hip else options | {"maxnreg": registers}
 
 
 def render_squares(
@@ -177,6 +176,7 @@ def render_squares(
     basis: Tensor,
     geometry: int,
     shading: tuple | None,
+    registers: int,
 ) -> None:
     """Fills ``picture``, rgb (R, 3), alpha, distance (R,), a part of its squares after another.
 
@@ -185,13 +185,14 @@ def render_squares(
         rays, width, cells: see ``FusedRenderer``; march: step, limit, termination.
         basis: (R, S) encoded directions, contiguous.
         geometry: features of a sample; shading: of a deferred field, colour network, weights and style of ``shade``.
+        registers: of the kernel's threads, which say how many programs run at a time.
     """
     rgb, alpha, distance = picture
     outputs = rgb if shading is None else alpha.new_empty(len(alpha), geometry), alpha, distance
     step, limit, termination = march
     with launch_on(alpha.device):
         for found in find_bins(rays, width, cells, (step, limit), outputs):
-            programs = min(found[5], _PROGRAMS * _multiprocessors(alpha.device))
+            programs = min(found[5], _REGISTERS // (32 * _WARPS * registers) * _multiprocessors(alpha.device))
             launch(programs, *rays, width, step, termination, *found, *outputs)
     if shading is not None:
         shade(outputs[0], alpha, basis, *shading, rgb)
