@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.training_rays_numba import Drawn, Pixels
 from kernels.triton_support import launch_on
 
 _BLOCK = 128
-
-
-class Pixels(NamedTuple):
-    """The pixels P of F views, on one device.
-
-    c2w (F, 4, 4), fx, fy, cx, cy (F,) float32; width, height; rgb (P, 3), alpha (P,), coverage (P,) uint8; distance
-    (P,) float32; reach (P,) float16. Alpha, distance and reach may be None. pool: (table (F, H * W) int32, ends (F,)
-    int64), of which pixels are drawn, see ``PixelPool``; None: of all.
-    """
-
-    c2w: Tensor
-    intrinsics: tuple[Tensor, Tensor, Tensor, Tensor]
-    size: tuple[int, int]
-    rgb: Tensor
-    alpha: Tensor | None
-    coverage: Tensor
-    distance: Tensor | None
-    reach: Tensor | None
-    pool: tuple[Tensor, Tensor] | None
-
-
-class Drawn(NamedTuple):
-    """Rays R and what is seen along them, all float32; distance and reach None where the pixels have none."""
-
-    origins: Tensor
-    directions: Tensor
-    near: Tensor
-    far: Tensor
-    rgb: Tensor
-    coverage: Tensor
-    distance: Tensor | None
-    reach: Tensor | None
 
 
 @triton.jit
@@ -135,12 +102,7 @@ def draw(
     near: float,
     far: float,
 ) -> Drawn:
-    """Rays through the pixels ``chosen`` (R,) int64 of all, or of the pool's.
-
-    Args:
-        background: (R, 3), behind what has alpha; rows may be one and the same.
-        lower, upper, near, far: the scene box and the range that rays are clipped to.
-    """
+    """As ``kernels.training_rays_numba.draw``."""
     rays, device = len(chosen), chosen.device
     shapes = (3,), (3,), (), (), (3,), (), (), ()
     outputs = [torch.empty((rays, *shape), device=device) for shape in shapes]

@@ -37,7 +37,8 @@ from kernels.ray_samples import Cells
 from kernels.spherical_harmonics import sh_basis
 from kernels.step_control import Scaling
 from kernels.step_control_triton import control
-from kernels.training_rays_triton import Pixels, draw
+from kernels.training_rays_numba import Pixels
+from kernels.training_rays_triton import draw
 from tests.sass import unwritten
 
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")

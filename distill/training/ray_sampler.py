@@ -11,8 +11,10 @@ from torch import Tensor
 from distill.losses.pictures import RayBatch
 from distill.rendering.renderer import RenderSettings, clip_to_box
 from kernels.cell_projection import pixels_of_cells
-from kernels.dispatch import by_triton
+from kernels.dispatch import resolve
 from kernels.ray_samples import Cells
+from kernels.training_rays_numba import Pixels
+from kernels.training_rays_numba import draw as draw_numba
 from scene.rays import Rays, SceneBox, pixel_rays
 from settings.errors import InputError
 from teacher.rasterizer import camera_view
@@ -139,8 +141,10 @@ class RaySampler(RaySource):
             background = torch.rand((count, 3), generator=generator, device=generator.device).to(self.device)
         else:
             background = self.background.expand(count, 3)
-        if by_triton("training_rays", self.settings.implementation, self.device):
-            return self._batch_triton(chosen, background)
+        twins = ("torch", "numba", "triton")
+        name = resolve("training_rays", self.settings.implementation, self.device, twins)
+        if name != "torch":
+            return self._batch_of_twin(name, chosen, background)
         return self._batch_torch(chosen if self.pool is None else self.pool.pixels(chosen), background)
 
     def _batch_torch(self, pixel: Tensor, background: Tensor) -> RayBatch:
@@ -160,17 +164,19 @@ class RaySampler(RaySource):
             reach=None if self.reach is None else self.reach[pixel].float(),
         )
 
-    def _batch_triton(self, chosen: Tensor, background: Tensor) -> RayBatch:
-        """As ``_batch_torch``, of pixels of the pool."""
-        from kernels import training_rays_triton
-
+    def _batch_of_twin(self, name: str, chosen: Tensor, background: Tensor) -> RayBatch:
+        """As ``_batch_torch``, of pixels of the pool, by "numba" or "triton"."""
+        if name == "triton":
+            from kernels.training_rays_triton import draw
+        else:
+            draw = draw_numba
         cameras, pool = self.cameras, self.pool
-        pixels = training_rays_triton.Pixels(
+        pixels = Pixels(
             cameras.c2w, (cameras.fx, cameras.fy, cameras.cx, cameras.cy), (cameras.width, cameras.height),
             self.rgb, self.alpha, self.coverage, self.distance, self.reach, pool and (pool.table, pool.ends),
         )  # fmt: skip
         ends = self.box.lower, self.box.upper, self.settings.near, self.settings.far
-        *rays, rgb, coverage, distance, reach = training_rays_triton.draw(chosen, background, pixels, *ends)
+        *rays, rgb, coverage, distance, reach = draw(chosen, background, pixels, *ends)
         return RayBatch(Rays(*rays), rgb, background, coverage, distance, reach)
 
     @property

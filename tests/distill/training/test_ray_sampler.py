@@ -9,7 +9,7 @@ from kernels.ray_samples import Cells
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
 from teacher.views.teacher_views import TeacherViews
-from tests.triton_device import DEVICE, needs_triton
+from tests.triton_device import TRITON, device_of
 
 CPU = torch.device("cpu")
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
@@ -298,18 +298,18 @@ def test_the_pool_is_replaced_view_by_view():
     assert pool.pixels(torch.arange(pool.count)).tolist() == [*range(10, 20), 23]
 
 
-@needs_triton
+@pytest.mark.parametrize("twin", ["numba", TRITON])
 @pytest.mark.parametrize("random_background", [False, True])
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("what", ["all", "opaque", "flat", "guided"])
-def test_triton_draws_what_torch_draws(views, opaque_views, what, pooled, random_background):
+def test_twins_draw_what_torch_draws(views, opaque_views, what, pooled, random_background, twin):
     given = {"opaque": opaque_views, "flat": TeacherViews(**{**vars(views), "distance": None})}.get(what, views)
     occupied = torch.zeros((4, 4, 4), dtype=torch.uint8)
     occupied[1:3, 1:3, 2:] = 1
     cells = Cells(BOX.lower, 0.5, occupied) if pooled else None
     reach = torch.rand(2, HEIGHT, WIDTH).half() * 3 if what == "guided" else None
     batches = []
-    for implementation, device in (("torch", CPU), ("triton", DEVICE)):
+    for implementation, device in (("torch", CPU), (twin, device_of(twin))):
         settings = dataclasses.replace(SETTINGS, implementation=implementation)
         sampler = RaySampler(given, BOX, settings, GREY, random_background, device, cells, reach)
         if pooled:
