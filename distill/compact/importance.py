@@ -30,13 +30,13 @@ class Importance:
 
     Args:
         part: the parameter's.
-        moment: (rows, columns) Adam's second moment of it, which changes in place from step to step.
+        moment: gives (rows, columns) Adam's second moment of it, which changes from step to step.
         averaged: whether it is to be averaged over steps.
     """
 
-    def __init__(self, part: Part, moment: Tensor, averaged: bool) -> None:
+    def __init__(self, part: Part, moment: Callable[[], Tensor], averaged: bool) -> None:
         self._part, self._moment = part, moment
-        self._average = moment.clone() if averaged else None
+        self._average = moment().clone() if averaged else None
         self._steps = 0
 
     def note(self, average_moved: Callable[[Tensor, Tensor, float], None]) -> None:
@@ -47,7 +47,7 @@ class Importance:
         """
         self._steps += 1
         if self._average is not None and self._steps % _EVERY == 0:
-            average_moved(self._moment, self._average, 1 / min(1 + self._looks, _LONGEST))
+            average_moved(self._moment(), self._average, 1 / min(1 + self._looks, _LONGEST))
 
     def values(self) -> np.ndarray:
         """(rows, columns) float32."""
@@ -57,7 +57,7 @@ class Importance:
 
     def of_moments(self) -> np.ndarray:
         """(rows, columns) float32 the second moments as Adam's steps have them, where they are not next to nothing."""
-        return self._at_least(self._moment, _SHARED)
+        return self._at_least(self._moment(), _SHARED)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -67,7 +67,7 @@ class Importance:
         """Restores what ``state`` gave."""
         self._steps = state["steps"]
         if self._average is not None:
-            self._average = state["average"].to(self._moment.device).view_as(self._moment)
+            self._average = state["average"].to(self._average.device).view_as(self._average)
 
     @property
     def _looks(self) -> int:

@@ -318,5 +318,5 @@ class RoundedWeights:
         return torch.from_numpy(part.spread(steps_of(exponents))).to(self._device)
 
     def _importance(self, parameter: nn.Parameter, part: Part) -> Importance:
-        moment = self._moments[parameter]["second_moment"].view(part.shape)
-        return Importance(part, moment, parameter in self._student.touched_rows() and not part.centred)
+        averaged = parameter in self._student.touched_rows() and not part.centred
+        return Importance(part, lambda: self._moments[parameter]["second_moment"].view(part.shape), averaged)
