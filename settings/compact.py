@@ -27,7 +27,8 @@ class CompactConfig(Section):
         0.7,
         gt=0,
         le=1,
-        description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more",
+        description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more; "
+        "where a file loses much, more of it pays",
     )
     price: float = Field(
         0.15, ge=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"
