@@ -61,8 +61,8 @@ def code_rows(mode, coder, data, models, values, stored, first, last, strides, c
 
 @njit(**COMPILED)
 def round_rows(coder, models, scaled, worth, values, stored, first, last, strides, classes):
-    """Rounds rows so that squared error times worth, plus bits, is small: each integer to the nearest, to the next one
-    towards zero, or to zero.
+    """Rounds rows so that squared error times worth, plus bits, is small: each integer to the nearest, to one of those
+    next to it towards zero, as long as each is better than the one before, or to zero.
 
     Args:
         coder, models: for counting; the bits are those that ``code_rows`` will take.
@@ -75,12 +75,23 @@ def round_rows(coder, models, scaled, worth, values, stored, first, last, stride
         if stored[row]:
             for column in range(values.shape[1]):
                 context, sign = _context(models, values, row, column, first, strides, classes)
-                wanted, value = scaled[row, column], worth[row, column]
-                nearest = np.int64(np.rint(wanted))
-                best, least = np.int64(0), value * wanted * wanted + bits_of_integer(models, context, sign, 0)
-                for candidate in (nearest, nearest - 1 if nearest > 0 else nearest + 1):
-                    if candidate and abs(candidate) <= abs(nearest):
-                        cost = value * (wanted - candidate) ** 2 + bits_of_integer(models, context, sign, candidate)
-                        if cost < least:
-                            best, least = candidate, cost
+                best = _worth_its_bits(models, context, sign, scaled[row, column], worth[row, column])
                 values[row, column] = code_integer(COUNT, coder, nothing, models, context, sign, best)
+
+
+@njit(**COMPILED, **INNER)
+def _worth_its_bits(models, context, sign, wanted, worth):
+    """The integer to take for ``wanted``, see ``round_rows``."""
+    candidate, best = np.int64(np.rint(wanted)), np.int64(0)
+    if candidate:
+        towards = np.int64(1 if candidate < 0 else -1)
+        least, before = worth * wanted * wanted + bits_of_integer(models, context, sign, best), np.inf
+        while candidate:
+            cost = worth * (wanted - candidate) ** 2 + bits_of_integer(models, context, sign, candidate)
+            if cost >= before:
+                break
+            if cost < least:
+                best, least = candidate, cost
+            before = cost
+            candidate += towards
+    return best

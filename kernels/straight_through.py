@@ -11,12 +11,15 @@ from torch import Tensor
 from kernels import straight_through_numba
 from kernels.dispatch import resolve
 
+ALL = 255
+"""Of ``less``: a weight is rounded to zero whatever it is."""
+
 
 def straight_through(
     parameter: Tensor,
     scaled: Tensor,
     steps: Tensor,
-    zero: Tensor,
+    less: Tensor,
     pull: Tensor,
     strength: Tensor,
     centre: Tensor | None = None,
@@ -28,7 +31,7 @@ def straight_through(
         parameter: (rows, columns) float32, contiguous as all of these.
         scaled: (rows, columns) float32 weights less the centre, in steps of the rounding.
         steps: (rows, columns) float32, above 0.
-        zero: (rows, columns) bool, weights that are rounded to zero whatever they are.
+        less: (rows, columns) uint8, how much nearer to zero than the nearest integer a weight is rounded; ``ALL``.
         pull: (rows, columns) float32, at least 0: how far each is pulled towards zero, in steps, times ``strength``.
         strength: () float32.
         centre: (columns,) float32, what is added to the rounded weights; None: nothing.
@@ -36,15 +39,41 @@ def straight_through(
     """
     name = resolve("straight_through", implementation, parameter.device, ("torch", "numba"))
     if name == "numba":
-        straight_through_numba.straight_through(parameter, scaled, steps, zero, pull, float(strength), centre)
+        straight_through_numba.straight_through(parameter, scaled, steps, less, pull, float(strength), centre)
         return
-    scaled += (parameter - rounded(scaled, steps, zero, centre)) / steps
+    scaled += (parameter - rounded(scaled, steps, less, centre)) / steps
     most = pull * strength
     scaled -= scaled.clamp(-most, most)
-    parameter.copy_(rounded(scaled, steps, zero, centre))
+    parameter.copy_(rounded(scaled, steps, less, centre))
 
 
-def rounded(scaled: Tensor, steps: Tensor, zero: Tensor, centre: Tensor | None = None) -> Tensor:
+def rounded(scaled: Tensor, steps: Tensor, less: Tensor, centre: Tensor | None = None) -> Tensor:
     """(rows, columns) weights that ``scaled`` are rounded to; arguments as of ``straight_through``."""
-    weights = scaled.round().masked_fill_(zero, 0) * steps
+    nearest = scaled.round()
+    weights = (nearest.abs() - less).clamp_(min=0).copysign_(nearest).masked_fill_(less == ALL, 0) * steps
     return weights if centre is None else weights + centre
+
+
+def average_moved(
+    parameter: Tensor,
+    scaled: Tensor,
+    steps: Tensor,
+    less: Tensor,
+    moment: Tensor,
+    average: Tensor,
+    part: float,
+    implementation: str = "auto",
+) -> None:
+    """Moves ``average`` in place by a part of its distance to ``moment`` where a step has moved ``parameter`` from its
+    rounded weights, which have no centre, and by as large a part of its distance to 0 elsewhere.
+
+    Args:
+        parameter, scaled, steps, less: as of ``straight_through``, before it is called.
+        moment, average: (rows, columns) float32.
+    """
+    name = resolve("straight_through", implementation, parameter.device, ("torch", "numba"))
+    if name == "numba":
+        straight_through_numba.average_moved(parameter, scaled, steps, less, moment, average, part)
+        return
+    moved = parameter != rounded(scaled, steps, less)
+    average += (moment * moved - average) * part

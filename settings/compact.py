@@ -18,7 +18,7 @@ class CompactConfig(Section):
     share: float = Field(
         0.4, gt=0, le=1, description="with `target_mib`: the last part of the run, which makes the file"
     )
-    round_every: int = Field(20, ge=1, description="training steps between choices of integers, which take the CPU")
+    round_every: int = Field(50, ge=1, description="training steps between choices of integers, which take the CPU")
     seconds: float = Field(40.0, gt=0, description="tools/compress.py: time to spend, measuring and writing apart, s")
     max_steps: int | None = Field(
         None, ge=1, description="tools/compress.py: training steps to take at most; null: no limit"
@@ -27,7 +27,8 @@ class CompactConfig(Section):
         0.7,
         gt=0,
         le=1,
-        description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more",
+        description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more; "
+        "where a file loses much, more of it pays",
     )
     price: float = Field(
         0.15, ge=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from distill.compact.compact_file import compact_bytes, compact_parts
+from distill.compact.importance import Importance
 from distill.compact.parts import Integers, Part, steps_of
 from distill.compact.rounding import exponents_of, means_of, round_part
 from distill.compact.transform_coding import decorrelate_features
-from kernels.straight_through import rounded, straight_through
+from kernels.straight_through import ALL, average_moved, rounded, straight_through
 from settings.compact import CompactConfig
 from settings.losses import RateLossConfig
 from students.base import Student
@@ -35,8 +36,6 @@ FROM_AFAR, NEARBY = 4.0, 1.1
 """Factors of the coarseness for the first move of a search: of any size, and of one that training has followed."""
 _TRIES = 5
 _LEAST_PART = 0.03  # of an interval, that a try cuts off
-# Of the mean importance of its kind, what each weight is taken to have at least: single moments are noisy.
-_SHARED = np.float32(0.5)
 # Of magnitudes, in steps, of Adam's second moments, and of the colour loss: below these nothing is divided by them.
 _LEAST_MEAN, _LEAST_MOMENT, _LEAST_LOSS = 0.01, 1e-30, 1e-8
 
@@ -54,8 +53,9 @@ class _Rounded:
     centre: Tensor | None
     exponents: np.ndarray
     steps: Tensor
-    zero: Tensor
+    less: Tensor
     values: np.ndarray
+    importance: Importance
     pull: Tensor | None = None
 
     @property
@@ -153,7 +153,8 @@ class RoundedWeights:
         initial = torch.where(stored[:, None], weights - (0 if centre is None else centre), 0.0)
         none = np.zeros(part.exponents_shape, dtype=np.int32)
         ones, values = torch.ones_like(initial), np.zeros(part.shape, dtype=np.int32)
-        return _Rounded(parameter, part, initial, initial.clone(), centre, none, ones, ones == 0, values)
+        weights = parameter, part, initial, initial.clone(), centre
+        return _Rounded(*weights, none, ones, ones.byte(), values, self._importance(parameter, part))
 
     @torch.no_grad()
     def restart(self) -> None:
@@ -168,7 +169,7 @@ class RoundedWeights:
         self._shown, self.bits = False, 0.0
         price = self._compact.price * self.coarseness**2
         for each in self._rounded:
-            importance = self._importance(each)
+            importance = each.importance.values()
             largest = float((each.scaled * each.steps).abs().max())
             exponents = exponents_of(each.part, importance, self.coarseness, largest)
             steps = self._spread(each.part, exponents)
@@ -177,8 +178,8 @@ class RoundedWeights:
             scaled = each.scaled.cpu().numpy()
             each.values, bits = round_part(each.part, scaled, importance, exponents, price)
             self.bits += bits
-            each.zero = torch.from_numpy(each.values == 0).to(self._device)
-            each.pull = self._pull(each, importance, price)
+            each.less = self._less(each)
+            each.pull = self._pull(each, price)
 
     def follow(self, most_bytes: int) -> None:
         """Rounds anew, and makes steps finer or coarser as the size asks."""
@@ -226,7 +227,7 @@ class RoundedWeights:
         """Gives the student the rounded weights, for a training step, where it has not got them from the last."""
         if not self._shown:
             for each in self._rounded:
-                each.weights.copy_(rounded(each.scaled, each.steps, each.zero, each.centre))
+                each.weights.copy_(rounded(each.scaled, each.steps, each.less, each.centre))
         self._shown = True
 
     @torch.no_grad()
@@ -243,8 +244,9 @@ class RoundedWeights:
         curvature = 1.5 * rays / (rgb_loss.nan_to_num(torch.inf) + _LEAST_LOSS)
         strength = self._rate.weight * lr * curvature
         for each in self._rounded:
-            values = each.scaled, each.steps, each.zero, each.pull
-            straight_through(each.weights, *values, strength, each.centre, self._implementation)
+            values = each.weights, each.scaled, each.steps, each.less
+            each.importance.note(lambda *moments, values=values: average_moved(*values, *moments, self._implementation))
+            straight_through(*values, each.pull, strength, each.centre, self._implementation)
 
     @torch.no_grad()
     def content(self) -> list[Integers]:
@@ -265,7 +267,9 @@ class RoundedWeights:
                 "centre": each.centre,
                 "exponents": torch.from_numpy(each.exponents),
                 "values": torch.from_numpy(each.values),
+                "less": each.less,
                 "pull": each.pull,
+                "importance": each.importance.state(),
             }
             for each in self._rounded
         }
@@ -284,12 +288,13 @@ class RoundedWeights:
             scaled, centre = stored["scaled"].view(part.shape), stored["centre"]
             exponents = stored["exponents"].cpu().numpy().reshape(part.exponents_shape)
             values, steps = stored["values"].cpu().numpy().reshape(part.shape), self._spread(part, exponents)
-            zero = torch.from_numpy(values == 0).to(self._device)
-            each = _Rounded(parameters[part.name], part, scaled, scaled, centre, exponents, steps, zero, values)
-            each.pull = stored["pull"].view(part.shape)
+            less, importance = stored["less"].view(part.shape), self._importance(parameters[part.name], part)
+            importance.restore(stored["importance"])
+            weights = parameters[part.name], part, scaled, scaled, centre
+            each = _Rounded(*weights, exponents, steps, less, values, importance, stored["pull"].view(part.shape))
             self._rounded.append(each)
 
-    def _pull(self, each: _Rounded, importance: np.ndarray, price: float) -> Tensor:
+    def _pull(self, each: _Rounded, price: float) -> Tensor:
         """(rows, columns) how far, in steps, Adam moves a weight towards zero for the bits it takes, at a learning rate
         and a curvature of 1.
 
@@ -299,14 +304,19 @@ class RoundedWeights:
         part = each.part
         means = np.maximum(means_of(part, np.abs(each.values).astype(np.float32)), _LEAST_MEAN)
         slope = np.log2(1 + 1 / means) / steps_of(each.exponents) ** 2
-        pull = 0.5 * price * part.spread(slope.astype(np.float32)) / np.sqrt(importance + np.float32(_LEAST_MOMENT))
+        moments = each.importance.of_moments()
+        pull = 0.5 * price * part.spread(slope.astype(np.float32)) / np.sqrt(moments + np.float32(_LEAST_MOMENT))
         return torch.from_numpy(pull.astype(np.float32)).to(self._device)
+
+    def _less(self, each: _Rounded) -> Tensor:
+        """(rows, columns) uint8 how much nearer to zero those chosen are than the nearest; what is zero stays so."""
+        nearer = each.scaled.round().abs() - torch.from_numpy(each.values).to(self._device).abs()
+        zero = torch.from_numpy(each.values == 0).to(self._device)
+        return nearer.clamp_(0, ALL - 1).masked_fill_(zero, ALL).to(torch.uint8)
 
     def _spread(self, part: Part, exponents: np.ndarray) -> Tensor:
         return torch.from_numpy(part.spread(steps_of(exponents))).to(self._device)
 
-    def _importance(self, each: _Rounded) -> np.ndarray:
-        moment = self._moments[each.parameter]["second_moment"]
-        importance = moment.reshape(each.part.shape).cpu().numpy()
-        means = means_of(each.part, importance).astype(np.float32)
-        return importance + _SHARED * each.part.spread(means)
+    def _importance(self, parameter: nn.Parameter, part: Part) -> Importance:
+        averaged = parameter in self._student.touched_rows() and not part.centred
+        return Importance(part, lambda: self._moments[parameter]["second_moment"].view(part.shape), averaged)

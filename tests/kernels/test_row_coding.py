@@ -76,6 +76,15 @@ def test_rounding_trades_errors_for_bits_and_counts_them_as_they_are_written():
     assert bits[1] < 0.9 * bits[0]
 
 
+@pytest.mark.parametrize("wanted", [9.0, -9.0])
+def test_an_integer_is_as_much_nearer_to_zero_as_each_unit_saves_more_bits_than_its_error_is_worth(wanted):
+    values, scaled = np.zeros((1, 1), np.int32), np.full((1, 1), wanted, np.float32)
+    classes, stored = np.zeros(1, np.int64), np.ones(1, np.bool_)
+    worth = np.full_like(scaled, 0.25)  # the second unit adds 0.75 bits of error, the third 1.25; each saves 1 bit
+    round_rows(new_coder(COUNT, NOTHING), models_of(classes), scaled, worth, values, stored, 0, 1, STRIDES, classes)
+    assert values[0, 0] == np.sign(wanted) * 7
+
+
 @pytest.fixture
 def interpreted(monkeypatch):
     """The modules of both coders as plain Python: nothing compiled."""

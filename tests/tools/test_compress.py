@@ -14,7 +14,7 @@ from tools.compress import main
 from tools.evaluate import main as evaluate
 from tools.render_path import main as film
 
-QUICKLY = ("--set", "compact.max_steps=30")
+QUICKLY = ("--set", "compact.max_steps=30", "--set", "compact.round_every=20")
 
 
 @pytest.fixture(scope="module", params=["hash_grid", "kilo_uniform"])

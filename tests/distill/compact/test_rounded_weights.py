@@ -70,9 +70,22 @@ def test_what_training_changes_is_kept_where_rounding_hides_it(training):
     moved = rounded._rounded[0].scaled - before
     assert 0 < moved.abs().median() < 0.5
     torch.testing.assert_close(steps[0], before.round(), atol=1e-3, rtol=0)
-    free = ~rounded._rounded[0].zero
+    free = rounded._rounded[0].less == 0
     assert free.float().mean() > 0.5
     torch.testing.assert_close(table_in_steps(rounded)[free], (before + moved).round()[free], atol=1e-3, rtol=0)
+
+
+def test_training_finds_the_student_with_the_integers_that_were_chosen(training):
+    rounded, take_step, _, _ = training("compact.price=1.5")
+    rounded.coarseness = 1e-5
+    take_step()
+    rounded.round()
+    chosen = [torch.from_numpy(each.values) for each in rounded._rounded]
+    nearest = [each.scaled.round() for each in rounded._rounded]
+    assert any((one != other).logical_and(one != 0).any() for one, other in zip(chosen, nearest, strict=True))
+    rounded.show()
+    for each, values in zip(rounded._rounded, chosen, strict=True):
+        torch.testing.assert_close(each.weights, values * each.steps)
 
 
 def test_bits_pull_weights_towards_zero_as_hard_as_their_weight_says(training):
@@ -99,8 +112,8 @@ def test_a_pull_is_the_slope_of_the_code_length_as_adam_sees_it(training):
     rounded.coarseness = 1e-6
     rounded.round()
     each = rounded._rounded[0]
-    importance = torch.from_numpy(rounded._importance(each))
-    slope = each.pull * each.steps**2 * importance.sqrt() / (0.5 * 0.25 * 1e-6**2)
+    moments = torch.from_numpy(each.importance.of_moments())
+    slope = each.pull * each.steps**2 * moments.sqrt() / (0.5 * 0.25 * 1e-6**2)
     level = each.part.groups == 0
     mean = torch.from_numpy(abs(each.values[level][each.part.stored[level]])).double().mean(0)
     assert mean[0] > 0.05
