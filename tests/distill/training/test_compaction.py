@@ -60,6 +60,18 @@ def test_a_run_resumed_while_its_weights_are_rounded_ends_with_the_same_bytes(pa
     assert file_of(path).read_bytes() == whole
 
 
+def test_so_does_one_of_networks_whose_maps_have_been_made_anew_by_then(kilo):
+    settings = *COMPACT, "compact.share=0.9", "train.checkpoint_steps=[47]"
+    trainer_of(kilo, *settings).run(show_progress=False)
+    whole = file_of(kilo).read_bytes()
+    file_of(kilo).unlink()
+    halfway = file_of(kilo, 47).with_suffix(".pth")
+    state = load_checkpoint(halfway, CPU)["compaction"]["weights"]["density_networks"]["networks"]
+    assert state["renewals"] == 1
+    trainer_of(kilo, *settings, resume=halfway).run(show_progress=False)
+    assert file_of(kilo).read_bytes() == whole
+
+
 def test_cells_networks_are_rounded_from_the_first_step_on_where_that_is_wanted(kilo):
     trainer = trainer_of(kilo, *COMPACT, "compact.share=1", "train.max_steps=5")
     trainer.run(show_progress=False)
