@@ -62,8 +62,12 @@ def test_a_run_resumed_while_its_weights_are_rounded_ends_with_the_same_bytes(pa
 
 def test_so_does_one_of_networks_whose_maps_have_been_made_anew_by_then(kilo):
     settings = *COMPACT, "compact.share=0.9", "train.checkpoint_steps=[47]"
-    trainer_of(kilo, *settings).run(show_progress=False)
+    trainer = trainer_of(kilo, *settings)
+    trainer.run(show_progress=False)
     whole = file_of(kilo).read_bytes()
+    with trainer.folder.training_csv.open() as file:
+        estimate = float([*csv.DictReader(file)][-1]["size_estimate_mib"])
+    assert estimate * MIB == pytest.approx(len(whole), rel=0.03)
     file_of(kilo).unlink()
     halfway = file_of(kilo, 47).with_suffix(".pth")
     state = load_checkpoint(halfway, CPU)["compaction"]["weights"]["density_networks"]["networks"]
