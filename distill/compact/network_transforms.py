@@ -91,13 +91,13 @@ class GradientProducts:
             self.sums[2 * k] += torch.einsum("nij,nkj->ik", each, each)
             self.sums[2 * k + 1] += torch.einsum("nij,nik->jk", each, each)
 
-    def maps(self, differences: Tensor) -> NetworkMaps:
+    def maps(self, differences: Tensor, implementation: str = "auto") -> NetworkMaps:
         """The maps for these sums and the cells' weights less their mean (cells, columns)."""
         integers = []
         for k, each in enumerate(_split(differences.double(), self._matrices)):
             of_rows, of_columns = torch.einsum("nij,nkj->ik", each, each), torch.einsum("nij,nik->jk", each, each)
             integers += [_map_back(self.sums[2 * k], of_rows), _map_back(self.sums[2 * k + 1], of_columns)]
-        return NetworkMaps(self._matrices, integers, differences.device)
+        return NetworkMaps(self._matrices, integers, differences.device, implementation)
 
 
 def plain_maps(matrices: Sequence[tuple[int, int]], device: torch.device) -> NetworkMaps:

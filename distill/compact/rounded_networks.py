@@ -26,20 +26,24 @@ class RoundedNetworks:
         part: of the networks.
         weights: (rows, columns).
         moments: Adam's, of the weights; the first stand for gradients that have not been seen yet.
+        implementation: of the kernel ``map_matrices``.
     """
 
-    def __init__(self, part: Part, weights: Tensor, moments: Mapping[str, Tensor]) -> None:
-        self._prepare(part, weights.device)
+    def __init__(
+        self, part: Part, weights: Tensor, moments: Mapping[str, Tensor], implementation: str = "auto"
+    ) -> None:
+        self._prepare(part, weights.device, implementation)
         self._centre = (weights[self._rows].mean(0) / CENTRE_STEP).round()
         first, second = (moments[name][self._rows] for name in ("first_moment", "second_moment"))
         self._means = self._means_of(second)
         self._products.add(first, self._means)
-        self._maps = self._products.maps((weights - self.centre)[self._rows])
+        self._maps = self._products.maps((weights - self.centre)[self._rows], implementation)
         self._last = first, self._means.clone()
         self._squares = self._squares_by(*self._last)
         self._products = GradientProducts(part.matrices, weights.device)
 
-    def _prepare(self, part: Part, device: torch.device) -> None:
+    def _prepare(self, part: Part, device: torch.device, implementation: str) -> None:
+        self._implementation = implementation
         self._part, self._rows = part, torch.from_numpy(np.flatnonzero(part.stored)).to(device)
         self._products = GradientProducts(part.matrices, device)
         self._steps = self._seen = self._renewals = 0
@@ -96,7 +100,7 @@ class RoundedNetworks:
         weights = self._maps.weights(coordinates) + self.centre
         self._centre = (weights[self._rows].mean(0) / CENTRE_STEP).round()
         differences = weights - self.centre
-        self._maps = self._products.maps(differences[self._rows])
+        self._maps = self._products.maps(differences[self._rows], self._implementation)
         self._squares = self._squares_by(*self._last)
         self._renewals += 1
         found = torch.zeros_like(weights)
@@ -119,16 +123,19 @@ class RoundedNetworks:
         }
 
     @classmethod
-    def restored(cls, part: Part, state: Mapping[str, Any], device: torch.device) -> RoundedNetworks:
+    def restored(
+        cls, part: Part, state: Mapping[str, Any], device: torch.device, implementation: str = "auto"
+    ) -> RoundedNetworks:
         """From ``state``.
 
         Raises:
             KeyError, RuntimeError: it is of another student.
         """
         networks = cls.__new__(cls)
-        networks._prepare(part, device)
+        networks._prepare(part, device, implementation)
         networks._centre, networks._squares = state["centre"].view(part.shape[1]), state["squares"]
-        networks._maps = NetworkMaps(part.matrices, [each.cpu().numpy() for each in state["maps"]], device)
+        maps = [each.cpu().numpy() for each in state["maps"]]
+        networks._maps = NetworkMaps(part.matrices, maps, device, implementation)
         networks._products.sums, networks._before, networks._last = state["sums"], state["before"], state["last"]
         networks._steps, networks._seen = state["steps"], state["seen"]
         networks._renewals, networks._means = state["renewals"], state["means"]

@@ -149,7 +149,7 @@ class RoundedWeights:
         weights = parameter.detach().reshape(part.shape)
         networks = None
         if part.matrices:
-            networks = RoundedNetworks(part, weights, self._moments[parameter])
+            networks = RoundedNetworks(part, weights, self._moments[parameter], self._implementation)
         none = np.zeros(part.exponents_shape, dtype=np.int32)
         ones, values = torch.ones_like(weights), np.zeros(part.shape, dtype=np.int32)
         each = _Rounded(parameter, part, weights.clone(), weights, none, ones, ones == 0, values, networks)
@@ -293,7 +293,7 @@ class RoundedWeights:
             stored = state["weights"][part.name]
             scaled, networks = stored["scaled"].view(part.shape), None
             if part.matrices:
-                networks = RoundedNetworks.restored(part, stored["networks"], self._device)
+                networks = RoundedNetworks.restored(part, stored["networks"], self._device, self._implementation)
             exponents = stored["exponents"].cpu().numpy().reshape(part.exponents_shape)
             values, steps = stored["values"].cpu().numpy().reshape(part.shape), self._spread(part, exponents)
             zero = torch.from_numpy(values == 0).to(self._device)
