@@ -15,6 +15,7 @@ from torch import Tensor
 from kernels import adam_numba
 from kernels.dispatch import resolve
 
+BETAS = (0.9, 0.99)  # of students: Mueller et al. 2022
 ROWS_PER_FLAG = 8  # of two values each: one cache line
 
 

@@ -75,12 +75,12 @@ def round_rows(coder, models, scaled, worth, values, stored, first, last, stride
         if stored[row]:
             for column in range(values.shape[1]):
                 context, sign = _context(models, values, row, column, first, strides, classes)
-                best = _worth_its_bits(models, context, sign, scaled[row, column], worth[row, column])
+                best = worth_its_bits(models, context, sign, scaled[row, column], worth[row, column])
                 values[row, column] = code_integer(COUNT, coder, nothing, models, context, sign, best)
 
 
 @njit(**COMPILED, **INNER)
-def _worth_its_bits(models, context, sign, wanted, worth):
+def worth_its_bits(models, context, sign, wanted, worth):
     """The integer to take for ``wanted``, see ``round_rows``."""
     candidate, best = np.int64(np.rint(wanted)), np.int64(0)
     if candidate:

@@ -22,36 +22,33 @@ def straight_through(
     less: Tensor,
     pull: Tensor,
     strength: Tensor,
-    centre: Tensor | None = None,
     implementation: str = "auto",
 ) -> None:
     """Updates ``scaled`` by what has changed of ``parameter`` since it was ``rounded``, and rounds anew, in place.
 
     Args:
         parameter: (rows, columns) float32, contiguous as all of these.
-        scaled: (rows, columns) float32 weights less the centre, in steps of the rounding.
+        scaled: (rows, columns) float32 weights in steps of the rounding.
         steps: (rows, columns) float32, above 0.
         less: (rows, columns) uint8, how much nearer to zero than the nearest integer a weight is rounded; ``ALL``.
         pull: (rows, columns) float32, at least 0: how far each is pulled towards zero, in steps, times ``strength``.
         strength: () float32.
-        centre: (columns,) float32, what is added to the rounded weights; None: nothing.
         implementation: "auto", "torch" or "numba".
     """
     name = resolve("straight_through", implementation, parameter.device, ("torch", "numba"))
     if name == "numba":
-        straight_through_numba.straight_through(parameter, scaled, steps, less, pull, float(strength), centre)
+        straight_through_numba.straight_through(parameter, scaled, steps, less, pull, float(strength))
         return
-    scaled += (parameter - rounded(scaled, steps, less, centre)) / steps
+    scaled += (parameter - rounded(scaled, steps, less)) / steps
     most = pull * strength
     scaled -= scaled.clamp(-most, most)
-    parameter.copy_(rounded(scaled, steps, less, centre))
+    parameter.copy_(rounded(scaled, steps, less))
 
 
-def rounded(scaled: Tensor, steps: Tensor, less: Tensor, centre: Tensor | None = None) -> Tensor:
+def rounded(scaled: Tensor, steps: Tensor, less: Tensor) -> Tensor:
     """(rows, columns) weights that ``scaled`` are rounded to; arguments as of ``straight_through``."""
     nearest = scaled.round()
-    weights = (nearest.abs() - less).clamp_(min=0).copysign_(nearest).masked_fill_(less == ALL, 0) * steps
-    return weights if centre is None else weights + centre
+    return (nearest.abs() - less).clamp_(min=0).copysign_(nearest).masked_fill_(less == ALL, 0) * steps
 
 
 def average_moved(
@@ -65,7 +62,7 @@ def average_moved(
     implementation: str = "auto",
 ) -> None:
     """Moves ``average`` in place by a part of its distance to ``moment`` where a step has moved ``parameter`` from its
-    rounded weights, which have no centre, and by as large a part of its distance to 0 elsewhere.
+    rounded weights, and by as large a part of its distance to 0 elsewhere.
 
     Args:
         parameter, scaled, steps, less: as of ``straight_through``, before it is called.

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numba import njit
 from torch import Tensor
 
 from kernels.threads import COMPILED, INNER, parallel_for
 
 _GRAIN = 131072  # values a thread takes at a time
-_WIDTH = 2048  # of a stretch where there is no centre
 
 
 def straight_through(
-    parameter: Tensor, scaled: Tensor, steps: Tensor, less: Tensor, pull: Tensor, strength: float, centre: Tensor | None
+    parameter: Tensor, scaled: Tensor, steps: Tensor, less: Tensor, pull: Tensor, strength: float
 ) -> None:
     """As ``kernels.straight_through.straight_through``."""
-    centre = torch.zeros(_WIDTH) if centre is None else centre
     values = [tensor.view(-1) for tensor in (parameter, scaled, steps, less, pull)]
-    stretches, grain = -(-len(values[0]) // len(centre)), max(1, _GRAIN // len(centre))
-    parallel_for(_straight_through, stretches, *values, np.float32(strength), centre, grain=grain)
+    parallel_for(_straight_through, len(values[0]), *values, np.float32(strength), grain=_GRAIN)
 
 
 def average_moved(
@@ -33,20 +29,16 @@ def average_moved(
 
 # No fast arithmetic: a weight that a step has left alone is to be found as it was put there, to the last bit.
 @njit(**COMPILED)
-def _straight_through(start, stop, parameter, scaled, steps, less, pull, strength, centre):
-    width = len(centre)
-    for stretch in range(start, stop):
-        low, high = stretch * width, min((stretch + 1) * width, len(parameter))
-        # Slices, so that indices start at 0: numba's check for negative ones would keep the loop from vectorising.
-        weights, unrounded, step = parameter[low:high], scaled[low:high], steps[low:high]
-        nearer, pulls = less[low:high], pull[low:high]
-        for i in range(len(weights)):
-            shown = _rounded(unrounded[i], nearer[i]) * step[i] + centre[i]
-            value = unrounded[i] + (weights[i] - shown) / step[i]
-            most = pulls[i] * strength
-            value -= most if value > most else (-most if value < -most else value)
-            unrounded[i] = value
-            weights[i] = _rounded(value, nearer[i]) * step[i] + centre[i]
+def _straight_through(start, stop, parameter, scaled, steps, less, pull, strength):
+    # Slices, so that indices start at 0: numba's check for negative ones would keep the loop from vectorising.
+    weights, unrounded, step = parameter[start:stop], scaled[start:stop], steps[start:stop]
+    nearer, pulls = less[start:stop], pull[start:stop]
+    for i in range(len(weights)):
+        value = unrounded[i] + (weights[i] - _rounded(unrounded[i], nearer[i]) * step[i]) / step[i]
+        most = pulls[i] * strength
+        value -= most if value > most else (-most if value < -most else value)
+        unrounded[i] = value
+        weights[i] = _rounded(value, nearer[i]) * step[i]
 
 
 @njit(**COMPILED)

@@ -9,10 +9,12 @@ import numpy as np
 
 from distill.compact.parts import LARGEST_EXPONENT, Block, Integers, Part
 from kernels.mask_coding import code_mask
+from kernels.matrix_coding import code_matrices, matrix_models
 from kernels.range_coding import COUNT, DECODE, ENCODE, LARGEST, counted_bits, finish, new_coder, place_of
 from kernels.row_coding import code_rows, models_of
 
 _NOTHING = np.zeros(0, dtype=np.uint8)
+_LARGEST_POWER, _LARGEST_ENTRY = 12, 1 << 15  # of two, in a map's columns, and of what these leave
 
 
 def encode_mask(cells: np.ndarray) -> bytes:
@@ -38,11 +40,11 @@ def encode_parts(parts: Sequence[Part], content: Sequence[Integers]) -> bytes:
 
     def write(coder: np.ndarray, data: np.ndarray) -> None:
         for part, integers in pairs:
+            _code_common(ENCODE, coder, data, part, integers)
             _code_exponents(ENCODE, coder, data, integers.exponents.copy())
             _code_values(ENCODE, coder, data, part, integers.values)
 
-    centres = b"".join(each.centre.astype("<f2").tobytes() for each in content if each.centre is not None)
-    return centres + _written(write, sum(part.integers for part in parts))
+    return _written(write, sum(part.integers + part.common_integers for part in parts))
 
 
 def decode_parts(parts: Sequence[Part], section: bytes) -> list[Integers]:
@@ -51,23 +53,15 @@ def decode_parts(parts: Sequence[Part], section: bytes) -> list[Integers]:
     Raises:
         ValueError: there are more or fewer bytes than these parts take.
     """
-    centres = []
-    for part in parts:
-        width = 2 * part.shape[1] if part.centred else 0
-        centres.append(np.frombuffer(section[:width], dtype="<f2").astype(np.float16) if part.centred else None)
-        if len(section) < width:
-            raise ValueError("bytes end too early")
-        section = section[width:]
     content = []
     with _reading(section) as (coder, data):
-        for part, centre in zip(parts, centres, strict=True):
-            if centre is not None and not np.isfinite(centre).all():
-                raise ValueError(f"{part.name}: a centre that is not a number")
+        for part in parts:
             exponents = np.zeros(part.exponents_shape, dtype=np.int32)
-            _code_exponents(DECODE, coder, data, exponents)
             values = np.zeros(part.shape, dtype=np.int32)
+            centre, maps = _code_common(DECODE, coder, data, part, None)
+            _code_exponents(DECODE, coder, data, exponents)
             _code_values(DECODE, coder, data, part, values)
-            content.append(Integers(values, exponents, centre))
+            content.append(Integers(values, exponents, centre, maps))
     return content
 
 
@@ -86,8 +80,45 @@ def block_of(part: Part, block: Block) -> tuple[np.ndarray, int, int, np.ndarray
 def _code_values(mode: int, coder: np.ndarray, data: np.ndarray, part: Part, values: np.ndarray) -> None:
     if mode != DECODE and np.abs(values).max(initial=0) > LARGEST:
         raise ValueError(f"{part.name}: integers beyond {LARGEST}: its steps are too fine")
+    if part.matrices:
+        shapes = np.array(part.matrices)
+        code_matrices(mode, coder, data, matrix_models(len(shapes)), values, part.stored, shapes, part.strides)
     for block in part.blocks:
         code_rows(mode, coder, data, models_of(part.classes), values, *block_of(part, block))
+
+
+def _code_common(
+    mode: int, coder: np.ndarray, data: np.ndarray, part: Part, integers: Integers | None
+) -> tuple[np.ndarray | None, tuple[np.ndarray, ...]]:
+    """What rows have in common, the centre and the maps; decoding, there are no ``integers`` yet."""
+    if not part.matrices:
+        return None, ()
+    centre = np.zeros((1, part.shape[1]), dtype=np.int32)
+    if integers is not None:
+        centre[0] = integers.centre
+    _code_matrix(mode, coder, data, centre)
+    maps, sides = [], [side for matrix in part.matrices for side in matrix]
+    for k, side in enumerate(sides):
+        columns = np.zeros((side, side), dtype=np.int32) if integers is None else integers.maps[k]
+        powers = np.zeros((1, side), dtype=np.int32)
+        if integers is not None:
+            lowest = np.bitwise_or.reduce(columns, axis=0)
+            powers[0] = np.log2(np.maximum(lowest & -lowest, 1))
+        _code_matrix(mode, coder, data, powers)
+        if not 0 <= powers.min() <= powers.max() <= _LARGEST_POWER:
+            raise ValueError(f"{part.name}: a map with powers of two from {powers.min()} to {powers.max()}")
+        shifted = columns >> powers
+        _code_matrix(mode, coder, data, shifted)
+        if np.abs(shifted).max() > _LARGEST_ENTRY:
+            raise ValueError(f"{part.name}: a map with entries of {np.abs(shifted).max()}")
+        maps.append(shifted << powers)
+    return centre[0], tuple(maps)
+
+
+def _code_matrix(mode: int, coder: np.ndarray, data: np.ndarray, values: np.ndarray) -> None:
+    rows, columns = values.shape
+    classes, strides = np.zeros(columns, dtype=np.int64), np.array([1, 0, 0])
+    code_rows(mode, coder, data, models_of(classes), values, np.ones(rows, np.bool_), 0, rows, strides, classes)
 
 
 def _code_exponents(mode: int, coder: np.ndarray, data: np.ndarray, exponents: np.ndarray) -> None:

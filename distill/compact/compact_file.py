@@ -26,7 +26,7 @@ from settings.sections import FromList, Section
 from students import STUDENTS, build_student
 from students.base import Student
 
-FORMAT = 2
+FORMAT = 3
 UNITS = "lengths in world units, density in 1 / world unit, colours sRGB in [0, 1]"
 MAX_PARAMETERS = 1 << 28
 """Most parameters of a student in a compact file: 1 GiB."""
@@ -114,7 +114,7 @@ def load_compact(path: Path, device: torch.device | str) -> dict[str, Any]:
         _check_room(math.prod(shape), "cells", sections["occupancy"])
         cells = decode_mask(sections["occupancy"], shape)
         parts = _parts(header, student, cells)
-        _check_room(sum(part.integers for part in parts), "integers", sections["weights"])
+        _check_room(sum(part.integers + part.common_integers for part in parts), "integers", sections["weights"])
         content = decode_parts(parts, sections["weights"])
         weights = {"box": torch.tensor([header.box.lower, header.box.upper])}
         for (name, parameter), part, integers in zip(student.named_parameters(), parts, content, strict=True):

@@ -17,6 +17,10 @@ from students.kilo_uniform import KiloUniformStudent
 EIGHTHS = (1.0, 1.0905077, 1.1892071, 1.2968396, 1.4142135, 1.5422108, 1.6817929, 1.8340081)
 """2**(k / 8) to float32's last digits, written down: powers differ from machine to machine."""
 LARGEST_EXPONENT = 8 * 100
+CENTRE_STEP = 2.0**-6
+"""Of the integers of a centre; what it is rounded by, the differences from it make up for."""
+_EXACT = 2.0**53
+_LARGEST_WEIGHT = 2.0**127
 # How far beyond a cell's face a sample that belongs to it may lie by rounding, in cells.
 _MARGIN = 1e-3
 
@@ -37,10 +41,12 @@ class Part:
     Attributes:
         name: the parameter's, in the student's state.
         stored: (rows,) bool; other rows are 0, or the centre.
-        blocks: that make up the rows.
+        blocks: that make up the rows; none where there are ``matrices``.
         groups: (rows,) int64, rows of one number, neighbours all, have their steps in common.
         classes: (columns,) int64, columns of one number likewise, and their statistics.
-        centred: integers are differences from a row that is stored as float16.
+        matrices: that a row consists of, rows and columns of each, where integers are coordinates of differences from
+            a row that is stored too, see ``network_transforms``; each matrix is one class.
+        along: with ``matrices``, how many rows back a row's neighbours are.
     """
 
     name: str
@@ -48,7 +54,13 @@ class Part:
     blocks: tuple[Block, ...]
     groups: np.ndarray
     classes: np.ndarray
-    centred: bool = False
+    matrices: tuple[tuple[int, int], ...] = ()
+    along: tuple[int, int, int] = (1, 1, 1)
+
+    @property
+    def strides(self) -> np.ndarray:
+        """(3,) int64 ``along``, for the kernels."""
+        return np.array(self.along, dtype=np.int64)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -65,6 +77,11 @@ class Part:
         """How many are stored."""
         return int(self.stored.sum()) * len(self.classes)
 
+    @property
+    def common_integers(self) -> int:
+        """How many rows have in common: the centre and the maps."""
+        return sum(rows * columns + rows**2 + columns**2 for rows, columns in self.matrices)
+
     def spread(self, per_group: np.ndarray) -> np.ndarray:
         """Values of groups and classes as those of all rows and columns."""
         return np.take(per_group[:, self.classes], self.groups, axis=0)
@@ -72,19 +89,38 @@ class Part:
 
 @dataclass(frozen=True)
 class Integers:
-    """A part's content: values (rows, columns) int32, exponents (groups, classes) int32, centre (columns,) float16.
+    """A part's content: values (rows, columns) int32, exponents (groups, classes) int32.
 
-    A step, the difference between neighbouring integers, is 2**(exponent / 8).
+    A step, the difference between neighbouring integers, is 2**(exponent / 8). Where the part has ``matrices``, there
+    are a centre (columns,) int32, in steps of ``CENTRE_STEP``, and the maps from values to differences from it, left
+    and right of each matrix, int32.
     """
 
     values: np.ndarray
     exponents: np.ndarray
     centre: np.ndarray | None = None
+    maps: tuple[np.ndarray, ...] = ()
 
     def weights(self, part: Part) -> np.ndarray:
-        """(rows, columns) float32, the same on any machine."""
-        weights = self.values.astype(np.float32) * part.spread(steps_of(self.exponents))
-        return weights if self.centre is None else weights + self.centre.astype(np.float32)
+        """(rows, columns) float32, the same on any machine.
+
+        Raises:
+            ValueError: sums of integers' products are so large that they could be rounded, or beyond float32's range.
+        """
+        steps = part.spread(steps_of(self.exponents))
+        if self.centre is None:
+            return self.values.astype(np.float32) * steps
+        found, start = np.empty(part.shape), 0
+        for (rows, columns), left, right in zip(part.matrices, self.maps[::2], self.maps[1::2], strict=True):
+            place = slice(start, start + rows * columns)
+            values = self.values[:, place].reshape(-1, rows, columns).astype(np.float64)
+            most = (np.abs(left).sum(1).max() * float(np.abs(values).max(initial=0))) * np.abs(right).sum(1).max()
+            if most >= _EXACT or most * steps.max() > _LARGEST_WEIGHT:
+                raise ValueError(f"{part.name}: integers of which sums of products are up to {most:.0f}")
+            # Whole numbers that float64 holds exactly, whatever the order of the sums.
+            found[:, place] = (left.astype(np.float64) @ (values @ right.T.astype(np.float64))).reshape(len(found), -1)
+            start = place.stop
+        return (found * steps).astype(np.float32) + self.centre.astype(np.float32) * np.float32(CENTRE_STEP)
 
 
 def steps_of(exponents: np.ndarray) -> np.ndarray:
@@ -132,14 +168,12 @@ def _table(name: str, layout: HashLayout, reached: np.ndarray) -> Part:
 
 
 def _networks(name: str, student: KiloUniformStudent, sampled: np.ndarray, dims: np.ndarray) -> Part:
-    """A row is a cell's network; its columns are of one class with those of the same matrix, biases apart."""
-    classes = [
-        np.repeat([2 * layer, 2 * layer + 1], [(rows - 1) * columns, columns])
-        for layer, (rows, columns) in enumerate(dims.tolist())
-    ]
+    """A row is a cell's network; its columns are of one class with those of the same matrix."""
+    matrices = tuple(map(tuple, dims.tolist()))
+    classes = np.repeat(np.arange(len(matrices)), dims.prod(axis=1))
     _, along_y, along_z = student.grid
-    block = Block(0, len(sampled), (1, along_z, along_y * along_z))
-    return Part(name, sampled, (block,), np.arange(len(sampled)), np.concatenate(classes), centred=True)
+    along = 1, along_z, along_y * along_z
+    return Part(name, sampled, (), np.arange(len(sampled)), classes, matrices, along)
 
 
 def _matrix(name: str, rows: int, columns: int) -> Part:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from distill.compact.compact_file import compact_bytes, compact_parts
 from distill.compact.importance import Importance
 from distill.compact.parts import Integers, Part, steps_of
+from distill.compact.rounded_networks import RoundedNetworks, nothing_of
 from distill.compact.rounding import exponents_of, means_of, round_part
 from distill.compact.transform_coding import decorrelate_features
 from kernels.straight_through import ALL, average_moved, rounded, straight_through
@@ -42,7 +44,7 @@ _LEAST_MEAN, _LEAST_MOMENT, _LEAST_LOSS = 0.01, 1e-30, 1e-8
 
 @dataclass
 class _Rounded:
-    """A parameter on its way: its part, its weights less the centre at first and now, these in steps of the rounding
+    """A parameter on its way: its part, its weights at first, what they are now in steps of the rounding
     (rows, columns), what they are rounded with, and how far the bits pull them, see ``RoundedWeights.keep``.
     """
 
@@ -50,18 +52,23 @@ class _Rounded:
     part: Part
     initial: Tensor
     scaled: Tensor
-    centre: Tensor | None
     exponents: np.ndarray
     steps: Tensor
     less: Tensor
     values: np.ndarray
     importance: Importance
+    networks: RoundedNetworks | None
     pull: Tensor | None = None
 
     @property
     def weights(self) -> Tensor:
         """(rows, columns) the parameter's, without its gradient."""
         return self.parameter.data.view(self.part.shape)
+
+    def integers(self) -> Integers:
+        """What the compact file will hold."""
+        common = () if self.networks is None else self.networks.common()
+        return Integers(self.values, self.exponents, *common)
 
 
 class RoundedWeights:
@@ -117,14 +124,7 @@ class RoundedWeights:
 
     def least_bytes(self) -> int:
         """Bytes of a file whose integers are all zero."""
-        nothing = [
-            Integers(
-                np.zeros(part.shape, dtype=np.int32),
-                np.zeros(part.exponents_shape, dtype=np.int32),
-                np.zeros(part.shape[1], dtype=np.float16) if part.centred else None,
-            )
-            for part in self.parts
-        ]
+        nothing = [nothing_of(part) for part in self.parts]
         return len(compact_bytes(self._header(), nothing, self._path))
 
     def file(self) -> bytes:
@@ -148,19 +148,29 @@ class RoundedWeights:
 
     def _begin(self, parameter: nn.Parameter, part: Part) -> _Rounded:
         weights = parameter.detach().reshape(part.shape)
-        stored = torch.from_numpy(part.stored).to(self._device)
-        centre = weights[stored].mean(0).half().float() if part.centred else None
-        initial = torch.where(stored[:, None], weights - (0 if centre is None else centre), 0.0)
+        networks = None
+        if part.matrices:
+            networks = RoundedNetworks(part, weights, self._moments[parameter], self._implementation)
         none = np.zeros(part.exponents_shape, dtype=np.int32)
-        ones, values = torch.ones_like(initial), np.zeros(part.shape, dtype=np.int32)
-        weights = parameter, part, initial, initial.clone(), centre
-        return _Rounded(*weights, none, ones, ones.byte(), values, self._importance(parameter, part))
+        ones, values = torch.ones_like(weights), np.zeros(part.shape, dtype=np.int32)
+        importance = self._importance(parameter, part)
+        each = _Rounded(
+            parameter, part, weights.clone(), weights, none, ones, ones.byte(), values, importance, networks
+        )
+        self._start(each)
+        return each
+
+    def _start(self, each: _Rounded) -> None:
+        """Takes the weights of ``begin``."""
+        stored = torch.from_numpy(each.part.stored).to(self._device)[:, None]
+        coordinates = each.initial if each.networks is None else each.networks.coordinates(each.initial)
+        each.scaled = torch.where(stored, coordinates, 0.0) / each.steps
 
     @torch.no_grad()
     def restart(self) -> None:
         """Goes back to the weights of ``begin``."""
         for each in self._rounded:
-            each.scaled = each.initial / each.steps
+            self._start(each)
         self._shown = False
 
     @torch.no_grad()
@@ -169,7 +179,12 @@ class RoundedWeights:
         self._shown, self.bits = False, 0.0
         price = self._compact.price * self.coarseness**2
         for each in self._rounded:
-            importance = each.importance.values()
+            if each.networks is None:
+                importance = each.importance.values()
+            else:
+                if each.networks.due:
+                    each.scaled = each.networks.renew(each.scaled * each.steps) / each.steps
+                importance = each.networks.importance().cpu().numpy()
             largest = float((each.scaled * each.steps).abs().max())
             exponents = exponents_of(each.part, importance, self.coarseness, largest)
             steps = self._spread(each.part, exponents)
@@ -227,7 +242,8 @@ class RoundedWeights:
         """Gives the student the rounded weights, for a training step, where it has not got them from the last."""
         if not self._shown:
             for each in self._rounded:
-                each.weights.copy_(rounded(each.scaled, each.steps, each.less, each.centre))
+                values = rounded(each.scaled, each.steps, each.less)
+                each.weights.copy_(values if each.networks is None else each.networks.show(values))
         self._shown = True
 
     @torch.no_grad()
@@ -244,19 +260,22 @@ class RoundedWeights:
         curvature = 1.5 * rays / (rgb_loss.nan_to_num(torch.inf) + _LEAST_LOSS)
         strength = self._rate.weight * lr * curvature
         for each in self._rounded:
-            values = each.weights, each.scaled, each.steps, each.less
-            each.importance.note(lambda *moments, values=values: average_moved(*values, *moments, self._implementation))
-            straight_through(*values, each.pull, strength, each.centre, self._implementation)
+            values, networks = (each.scaled, each.steps, each.less), each.networks
+            if networks is None:
+                at = each.weights
+                each.importance.note(partial(average_moved, at, *values, implementation=self._implementation))
+            else:
+                at = networks.moved(each.weights, self._moments[each.parameter])
+            straight_through(at, *values, each.pull, strength, self._implementation)
+            if networks is not None:
+                each.weights.copy_(networks.show(at))
 
     @torch.no_grad()
     def content(self) -> list[Integers]:
         """What the compact file will hold; the student is given these weights."""
-        self._shown, content = False, []
-        for each in self._rounded:
-            weights = torch.from_numpy(each.values).to(self._device) * each.steps
-            each.weights.copy_(weights if each.centre is None else weights + each.centre)
-            centre = None if each.centre is None else each.centre.cpu().numpy().astype(np.float16)
-            content.append(Integers(each.values, each.exponents, centre))
+        self._shown, content = False, [each.integers() for each in self._rounded]
+        for each, integers in zip(self._rounded, content, strict=True):
+            each.weights.copy_(torch.from_numpy(integers.weights(each.part)))
         return content
 
     def state(self) -> dict[str, Any]:
@@ -264,7 +283,7 @@ class RoundedWeights:
         weights = {
             each.part.name: {
                 "scaled": each.scaled,
-                "centre": each.centre,
+                "networks": None if each.networks is None else each.networks.state(),
                 "exponents": torch.from_numpy(each.exponents),
                 "values": torch.from_numpy(each.values),
                 "less": each.less,
@@ -285,14 +304,16 @@ class RoundedWeights:
         parameters, self._rounded, self._shown = dict(self._student.named_parameters()), [], False
         for part in self.parts:
             stored = state["weights"][part.name]
-            scaled, centre = stored["scaled"].view(part.shape), stored["centre"]
+            scaled, networks = stored["scaled"].view(part.shape), None
+            if part.matrices:
+                networks = RoundedNetworks.restored(part, stored["networks"], self._device, self._implementation)
             exponents = stored["exponents"].cpu().numpy().reshape(part.exponents_shape)
             values, steps = stored["values"].cpu().numpy().reshape(part.shape), self._spread(part, exponents)
-            less, importance = stored["less"].view(part.shape), self._importance(parameters[part.name], part)
+            parameter, less = parameters[part.name], stored["less"].view(part.shape)
+            importance = self._importance(parameter, part)
             importance.restore(stored["importance"])
-            weights = parameters[part.name], part, scaled, scaled, centre
-            each = _Rounded(*weights, exponents, steps, less, values, importance, stored["pull"].view(part.shape))
-            self._rounded.append(each)
+            weights = parameter, part, scaled, scaled, exponents, steps, less, values, importance, networks
+            self._rounded.append(_Rounded(*weights, stored["pull"].view(part.shape)))
 
     def _pull(self, each: _Rounded, price: float) -> Tensor:
         """(rows, columns) how far, in steps, Adam moves a weight towards zero for the bits it takes, at a learning rate
@@ -301,11 +322,20 @@ class RoundedWeights:
         The slope of the code length is that of integers whose magnitudes are distributed geometrically, with the mean
         of their group and class; bits cost in training what they cost in rounding.
         """
-        part = each.part
-        means = np.maximum(means_of(part, np.abs(each.values).astype(np.float32)), _LEAST_MEAN)
-        slope = np.log2(1 + 1 / means) / steps_of(each.exponents) ** 2
-        moments = each.importance.of_moments()
-        pull = 0.5 * price * part.spread(slope.astype(np.float32)) / np.sqrt(moments + np.float32(_LEAST_MOMENT))
+        part, networks = each.part, each.networks
+        sizes = np.abs(each.values).astype(np.float32)
+        means = part.spread(means_of(part, sizes).astype(np.float32))
+        if networks is None:
+            speed = 1 / np.sqrt(each.importance.of_moments() + np.float32(_LEAST_MOMENT))
+        else:
+            moment = self._moments[each.parameter]["second_moment"]
+            speed = networks.speed(moment + _LEAST_MOMENT).cpu().numpy()
+            # Of a cell's matrix, and how its coordinates differ in all cells.
+            of_columns = sizes[part.stored].mean(0)
+            classes = np.bincount(part.classes, of_columns) / np.bincount(part.classes)
+            means *= of_columns / np.maximum(classes[part.classes], np.float32(1e-6))
+        slope = np.log2(1 + 1 / np.maximum(means, _LEAST_MEAN)) / part.spread(steps_of(each.exponents) ** 2)
+        pull = 0.5 * price * slope * speed
         return torch.from_numpy(pull.astype(np.float32)).to(self._device)
 
     def _less(self, each: _Rounded) -> Tensor:
@@ -318,5 +348,5 @@ class RoundedWeights:
         return torch.from_numpy(part.spread(steps_of(exponents))).to(self._device)
 
     def _importance(self, parameter: nn.Parameter, part: Part) -> Importance:
-        averaged = parameter in self._student.touched_rows() and not part.centred
+        averaged = parameter in self._student.touched_rows() and not part.matrices
         return Importance(part, lambda: self._moments[parameter]["second_moment"].view(part.shape), averaged)

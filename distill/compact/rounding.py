@@ -8,11 +8,13 @@ import numpy as np
 
 from distill.compact.coding import block_of
 from distill.compact.parts import LARGEST_EXPONENT, Part, steps_of
+from kernels.matrix_coding import matrix_models, round_matrices
 from kernels.range_coding import COUNT, LARGEST, counted_bits, new_coder
 from kernels.row_coding import models_of, round_rows
 from kernels.threads import parallel_for
 
 _LARGEST_INTEGER = LARGEST / 2  # of those that weights begin with: they move in training
+_MOST_WORTH = np.float32(1e30)  # finite: times an error of nothing it is nothing
 _COARSEST = 20 * 8  # the exponent of steps for weights that do not matter at all
 
 
@@ -51,8 +53,14 @@ def round_part(
         importance: as for ``exponents_of``.
         price: of a bit, in the unit of ``importance`` times a weight's square.
     """
-    worth = (importance * part.spread(steps_of(exponents) ** 2 / np.float32(price))).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # where steps cannot be as fine as is asked
+        worth = (importance * part.spread(steps_of(exponents) ** 2 / np.float32(price))).astype(np.float32, copy=False)
+    np.minimum(worth, _MOST_WORTH, out=worth)
     values = np.zeros(part.shape, dtype=np.int32)
+    if part.matrices:
+        coder, shapes = new_coder(COUNT, np.zeros(0, dtype=np.uint8)), np.array(part.matrices)
+        round_matrices(coder, matrix_models(len(shapes)), scaled, worth, values, part.stored, shapes, part.strides)
+        return values, counted_bits(coder)
     coders = [new_coder(COUNT, np.zeros(0, dtype=np.uint8)) for _ in part.blocks]
 
     def round_blocks(start: int, stop: int) -> None:

@@ -14,12 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kernels.adam import Moving, adam_step, controlled_adam_steps, corrected
+from kernels.adam import BETAS, Moving, adam_step, controlled_adam_steps, corrected
 from kernels.device_constants import constant
 from settings.training import TrainConfig
 from students.base import Student
-
-BETAS = (0.9, 0.99)  # Mueller et al. 2022
 
 
 class StudentAdam:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.training.loss_scale import LossScale
-from distill.training.optimizer import BETAS, StudentAdam
+from distill.training.optimizer import StudentAdam
+from kernels.adam import BETAS
 from kernels.dispatch import by_triton
 from settings.errors import TrainingDiverged
 from settings.losses import INTERNAL_TERMS, RAY_TERMS

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from distill.compact.compact_file import compact_parts
-from distill.compact.parts import Integers, steps_of
+from distill.compact.network_transforms import GradientProducts
+from distill.compact.parts import CENTRE_STEP, Integers, steps_of
 from distill.model.checkpoint import box_state, student_state
 from scene.rays import SceneBox
 from students import build_student
@@ -40,10 +41,17 @@ def integers_of(state: dict[str, Any], exponent: int = -48) -> list[Integers]:
     """The student's weights to the nearest of steps of 2**(exponent / 8)."""
     content = []
     for part in compact_parts(state, "x.lrd"):
-        weights = state["student"]["weights"][part.name].detach().numpy().reshape(part.shape)
-        centre = weights[part.stored].mean(0).astype(np.float16) if part.centred else None
+        weights = torch.from_numpy(state["student"]["weights"][part.name].detach().numpy().reshape(part.shape))
+        centre, maps = None, ()
+        if part.matrices:
+            centre = (weights[part.stored].mean(0) / CENTRE_STEP).round()
+            products = GradientProducts(part.matrices, weights.device)
+            slopes = torch.randn(weights.shape, generator=torch.Generator().manual_seed(0))
+            products.add(slopes, torch.ones(len(weights), len(part.matrices)))
+            found = products.maps(weights[part.stored] - centre * CENTRE_STEP)
+            weights = found.coordinates(weights - centre * CENTRE_STEP)
+            centre, maps = centre.numpy().astype(np.int32), found.integers
         exponents = np.full(part.exponents_shape, exponent, np.int32)
-        differences = weights if centre is None else weights - centre.astype(np.float32)
-        values = np.rint(differences / part.spread(steps_of(exponents))) * part.stored[:, None]
-        content.append(Integers(values.astype(np.int32), exponents, centre))
+        values = np.rint(weights.numpy() / part.spread(steps_of(exponents))) * part.stored[:, None]
+        content.append(Integers(values.astype(np.int32), exponents, centre, maps))
     return content
