@@ -14,13 +14,13 @@ _GRAIN, _GRAIN_OF_PIXELS = 512, 16384
 
 class CompositeNumba(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, density, rgb, t, dt, offsets):
+    def forward(ctx, density, rgb, t, dt, offsets, least_weight):
         rays = len(offsets) - 1
         outputs = torch.zeros(rays, rgb.shape[1]), torch.empty(rays), torch.empty(rays), torch.empty(len(t))
         ctx.inputs = [tensor.detach().contiguous() for tensor in (density, rgb, t, dt, offsets)]
         outputs[3][int(offsets[-1]) :] = 0
         parallel_for(_forward, rays, *ctx.inputs, *outputs, grain=_GRAIN)
-        ctx.weights = outputs[3].detach()
+        ctx.weights, ctx.least_weight = outputs[3].detach(), np.float32(least_weight)
         return outputs
 
     @staticmethod
@@ -31,8 +31,9 @@ class CompositeNumba(torch.autograd.Function):
         grad_density[last:], grad_sample_rgb[last:] = 0, 0
         grads = [grad.contiguous() for grad in grads]
         outputs = grad_density, grad_sample_rgb
-        parallel_for(_backward, len(offsets) - 1, *ctx.inputs, ctx.weights, *grads, *outputs, grain=_GRAIN)
-        return *outputs, None, None, None
+        where = *ctx.inputs, ctx.weights, ctx.least_weight
+        parallel_for(_backward, len(offsets) - 1, *where, *grads, *outputs, grain=_GRAIN)
+        return *outputs, None, None, None, None
 
 
 @njit(**COMPILED)
@@ -57,8 +58,8 @@ def _forward(start, stop, density, rgb, t, dt, offsets, out_rgb, out_alpha, out_
 
 @njit(**COMPILED)
 def _backward(
-    start, stop, density, rgb, t, dt, offsets, weights, grad_rgb, grad_alpha, grad_distance, grad_weights, grad_density,
-    grad_sample_rgb,
+    start, stop, density, rgb, t, dt, offsets, weights, least_weight, grad_rgb, grad_alpha, grad_distance, grad_weights,
+    grad_density, grad_sample_rgb,
 ):  # fmt: skip
     channels = rgb.shape[1]
     for ray in range(start, stop):
@@ -69,7 +70,7 @@ def _backward(
             value = np.float32(0)
             for c in range(channels):
                 value += grad_rgb[ray, c] * rgb[i, c]
-                grad_sample_rgb[i, c] = weights[i] * grad_rgb[ray, c]
+                grad_sample_rgb[i, c] = weights[i] * grad_rgb[ray, c] if weights[i] >= least_weight else np.float32(0)
             value = value + ga + gd * t[i] + grad_weights[i]
             behind += weights[i] * value
             grad_density[i] = value
@@ -78,7 +79,8 @@ def _backward(
             weight, value = weights[i], grad_density[i]
             transmittance -= weight
             behind -= weight * value
-            grad_density[i] = dt[i] * (max(transmittance, np.float32(0)) * value - behind)
+            grad = dt[i] * (max(transmittance, np.float32(0)) * value - behind)
+            grad_density[i] = grad if weight >= least_weight else np.float32(0)
 
 
 def finish_in_place(rgb, alpha, distance, termination, background) -> None:

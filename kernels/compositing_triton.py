@@ -110,8 +110,8 @@ def _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, grads, ga, g
 
 @triton.jit(do_not_specialize=["rays"])
 def _backward(
-    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, weights, grad_rgb, grad_alpha, grad_distance,
-    grad_weights, grad_density, grad_sample_rgb,
+    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, weights, least_weight, grad_rgb, grad_alpha,
+    grad_distance, grad_weights, grad_density, grad_sample_rgb,
     CHANNELS: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
@@ -136,10 +136,12 @@ def _backward(
         weight = _column(weights, index, live)
         further = behind[:, None] - tl.cumsum(weight * value, axis=1)
         grad = _column(dt, index, live) * (tl.exp(-(before + own)) * value - further)
-        tl.store(grad_density + index, grad, mask=live)
+        # What is left out is zero already.
+        shown = live & (weight >= least_weight)
+        tl.store(grad_density + index, grad, mask=shown)
         color = grad_sample_rgb + index * CHANNELS
         for c in tl.static_range(CHANNELS):
-            tl.store(color + c, weight * grads[c][:, None], mask=live)
+            tl.store(color + c, weight * grads[c][:, None], mask=shown)
         carried += tl.sum(own, axis=1)
         behind -= tl.sum(weight * value, axis=1)
         start += SAMPLES
@@ -149,7 +151,7 @@ class CompositeTriton(torch.autograd.Function):
     """``rgb`` may have any strides. Inputs are float32, float16 or bfloat16, outputs float32."""
 
     @staticmethod
-    def forward(ctx, density, rgb, t, dt, offsets):
+    def forward(ctx, density, rgb, t, dt, offsets, least_weight):
         rays = len(offsets) - 1
         density, t, dt, offsets = density.contiguous(), t.contiguous(), dt.contiguous(), offsets.contiguous()
         # All of a ray's are written; the weights of padding, which belongs to no ray, are not.
@@ -162,6 +164,7 @@ class CompositeTriton(torch.autograd.Function):
                     CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip
         ctx.save_for_backward(density, rgb, t, dt, offsets, outputs[3])
+        ctx.least_weight = float(least_weight)
         return outputs
 
     @staticmethod
@@ -174,7 +177,8 @@ class CompositeTriton(torch.autograd.Function):
         if rays:
             with launch_on(density.device):
                 _backward[(triton.cdiv(rays, _RAYS),)](
-                    density, rgb, *rgb.stride(), t, dt, offsets, rays, weights, *grads, grad_density, grad_sample_rgb,
+                    density, rgb, *rgb.stride(), t, dt, offsets, rays, weights, ctx.least_weight, *grads,
+                    grad_density, grad_sample_rgb,
                     CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip
-        return grad_density, grad_sample_rgb, None, None, None
+        return grad_density, grad_sample_rgb, None, None, None, None

@@ -13,7 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from kernels.grouped_layout import LEAK, GroupedLayout
-from kernels.layers_numba import MAX_RAW, density_of
+from kernels.layers_numba import MAX_RAW, any_nonzero, density_of
 from kernels.threads import FAST, FIRST, INNER, SECOND, SINGLE_THREAD_GEMM, parallel_for
 
 _BLOCK = 160
@@ -289,7 +289,10 @@ def _backward(
     frequencies, block, density, rgb, grad_density, grad_rgb, grad_hidden, grad_geo,
     density_total, color_total, density_partial, color_partial,
 ):  # fmt: skip
-    """Adds the parameters' gradient of ``pieces[start:stop]`` to the cell's row, or to the slot of a shared cell."""
+    """Adds the parameters' gradient of ``pieces[start:stop]`` to the cell's row, or to the slot of a shared cell.
+
+    Points whose outputs have no gradient are left out.
+    """
     layers = len(dims)
     widest = dims.max() * block
     activations, grads = np.empty((layers + 1, widest), np.float32), np.empty((layers + 1, widest), np.float32)
@@ -301,16 +304,26 @@ def _backward(
         density_row, color_row = density_parameters[cell], color_parameters[cell]
         density_sum = density_total[cell] if slot < 0 else density_partial[slot]
         color_sum = color_total[cell] if slot < 0 else color_partial[slot]
-        size = _even_block(end - begin, block)
-        for first in range(begin, end, size):
-            n = min(end - first, size)
+        which, count = np.empty(end - begin, np.int64), 0
+        for point in order[begin:end]:
+            if (
+                grad_density[point] != _ZERO or any_nonzero(grad_rgb, point) or any_nonzero(grad_hidden, point)
+                or any_nonzero(grad_geo, point)
+            ):  # fmt: skip
+                which[count] = point
+                count += 1
+        if count == 0:
+            continue
+        size = _even_block(count, block)
+        for first in range(0, count, size):
+            n = min(count - first, size)
             _forward_block(
-                x, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies,
+                x, basis, ray_index, which, first, n, density_row, color_row, dims, density_layers, frequencies,
                 activations, raw,
             )  # fmt: skip
             grads[layers, : dims[layers - 1, 1] * n] = _ZERO
             for s in range(n):
-                point = order[first + s]
+                point = which[first + s]
                 raw[s] = grad_density[point] * max(density[point], least_density)
                 for c in range(rgb.shape[1]):
                     value = rgb[point, c]
@@ -319,7 +332,7 @@ def _backward(
             grads[density_layers, geometry * n : (geometry + 1) * n] = raw[:n]
             for s in range(n):
                 for c in range(grad_geo.shape[1]):
-                    grads[density_layers, c * n + s] += grad_geo[order[first + s], c]
+                    grads[density_layers, c * n + s] += grad_geo[which[first + s], c]
             if grad_hidden.shape[1] == 0:
                 _backward_layers(
                     density_row, dims, FIRST, density_layers, n, activations, grads, weight_grad, density_sum
@@ -328,7 +341,7 @@ def _backward(
             _backward_layers(density_row, dims, SECOND, density_layers, n, activations, grads, weight_grad, density_sum)
             for s in range(n):
                 for c in range(grad_hidden.shape[1]):
-                    grad = grads[1, c * n + s] + grad_hidden[order[first + s], c]
+                    grad = grads[1, c * n + s] + grad_hidden[which[first + s], c]
                     grads[1, c * n + s] = grad if activations[1, c * n + s] > _ZERO else _LEAK * grad
             own = dims[0, 0] * dims[0, 1]
             _backward_layers(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.adam import ROWS_PER_FLAG, TouchedRows
 from kernels.hash_layout import PRIME_Y, PRIME_Z, HashLayout
-from kernels.layers_numba import BLOCK
+from kernels.layers_numba import BLOCK, nonzero_rows
 from kernels.simd import LANES, load, maximum, minimum, prefetch, splat, store, to_float, to_integer
 from kernels.threads import FAST, INNER, parallel_for
 
@@ -34,11 +34,13 @@ class HashEncodeNumba(torch.autograd.Function):
         if table.requires_grad:
             if table.grad is None:
                 table.grad = torch.zeros_like(table)
-            grad, touched = grad.contiguous().view(-1), ctx.touched or TouchedRows(len(table))
+            grad, touched = grad.contiguous(), ctx.touched or TouchedRows(len(table))
+            which = np.empty(len(grad), np.int64)
+            which = which[: nonzero_rows(grad.numpy(), which)]
             # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
             parallel_for(
-                _encode_backward, len(ctx.levels[1]), ctx.x, grad, ctx.entry, *ctx.levels, table.grad.view(-1),
-                touched.flags, grain=1,
+                _encode_backward, len(ctx.levels[1]), ctx.x, grad.view(-1), which, ctx.entry, *ctx.levels,
+                table.grad.view(-1), touched.flags, grain=1,
             )  # fmt: skip
         return None, None, None, None
 
@@ -153,21 +155,23 @@ def _encode(start, stop, x, table, entry, offsets, resolutions, scales, hashed, 
 
 @njit(**FAST)
 def _encode_backward(
-    first_level, last_level, x, grad, entry, offsets, resolutions, scales, hashed, table_grad, touched
+    first_level, last_level, x, grad, which, entry, offsets, resolutions, scales, hashed, table_grad, touched
 ):  # fmt: skip
-    """Adds the gradient of the flat ``out`` to the flat ``table_grad`` for some levels, all points."""
+    """Adds the gradient of the flat ``out`` to the flat ``table_grad`` for some levels, the points ``which``."""
     features, channels, points = len(entry), len(scales) * len(entry), new_points()
     _, index, weight = points
     for level in range(first_level, last_level):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
-        for first in range(0, len(x), BLOCK):
-            n = min(len(x) - first, BLOCK)
-            _load_points(x, first, n, points)
+        for first in range(0, len(which), BLOCK):
+            n = min(len(which) - first, BLOCK)
+            for k in range(n):
+                for axis in range(3):
+                    points[0][axis, k] = x[which[first + k], axis]
             _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
             if hashed[level]:
                 _prefetch(n, index, table_grad, features)
             for k in range(n):
-                value = load(grad, (first + k) * channels + level * features, entry)
+                value = load(grad, which[first + k] * channels + level * features, entry)
                 for corner in range(k, 8 * BLOCK, BLOCK):
                     row = np.intp(index[corner])
                     touched[row // ROWS_PER_FLAG] = 1

@@ -130,6 +130,25 @@ def density_of(raw):
     return np.exp(min(raw, MAX_RAW))
 
 
+@njit(**FAST, **INNER)
+def any_nonzero(values, row):
+    """Whether anything in a row of (N, C) is other than zero; NaN is."""
+    c, width = 0, values.shape[1]
+    while c < width and values[row, c] == _ZERO:
+        c += 1
+    return c < width
+
+
+@njit(**FAST)
+def nonzero_rows(values, rows):
+    """Writes the numbers of the rows of (N, C) that are not all zero to ``rows`` (N,); returns how many there are."""
+    count = 0
+    for row in range(len(values)):
+        rows[count] = row
+        count += any_nonzero(values, row)
+    return count
+
+
 @njit(**FAST)
 def run_network(n, source, stride, along, parameters, dims, biased, slope, activations):
     """Runs a network on the first n rows of ``source``; returns the last layer's outputs, row by row.

@@ -1,6 +1,7 @@
 """Numba twin of the radiance MLPs: blocks of samples that stay in the caches, a sample's channels side by side.
 
-The backward pass recomputes a block's activations instead of reading them back from memory.
+The backward pass recomputes a block's activations instead of reading them back from memory, and leaves out samples
+whose outputs have no gradient.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.layers_numba import BLOCK, MAX_RAW, ROWS, Networks, bend, density_of, pack, product, unpack
+from kernels.layers_numba import BLOCK, MAX_RAW, ROWS, Networks, any_nonzero, bend, density_of, pack, product, unpack
 from kernels.threads import FAST, FIRST, INNER, SECOND, parallel_for
 
 _GRAIN = 4096
@@ -82,6 +83,14 @@ def _load_rows(values, first, n, stride, rows):
             rows[s * stride + c] = values[first + s, c]
 
 
+@njit(**FAST, **INNER)
+def _pick_rows(values, which, n, stride, rows):
+    """As ``_load_rows``, rows ``which[:n]``."""
+    for s in range(n):
+        for c in range(values.shape[1]):
+            rows[s * stride + c] = values[which[s], c]
+
+
 @njit(**FAST)
 def _run_layers(n, parameters, dims, first, last, at, activations):
     """Layers ``first .. last``; layer k's input is ``activations[k]``, its output ``activations[k + 1]``."""
@@ -111,10 +120,10 @@ def _density(start, stop, features, parameters, dims, density):
 
 @njit(**FAST)
 def _forward_block(
-    first, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+    which, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
 ):  # fmt: skip
-    """Fills the activations of both networks; ``raw`` keeps the density network's output."""
-    _load_rows(features, first, n, dims[0, 1], activations[0])
+    """Fills the activations of both networks for ``which[:n]``; ``raw`` keeps the density network's output."""
+    _pick_rows(features, which, n, dims[0, 1], activations[0])
     at = _run_layers(n, parameters, dims, 0, density_layers, 0, activations)
     width = dims[density_layers - 1, 2]
     raw[: n * width] = activations[density_layers, : n * width]
@@ -124,7 +133,7 @@ def _forward_block(
         for s in range(n):
             for c in range(geometry):
                 inputs[s * stride + c] = raw[s * width + 1 + c]
-            direction = basis[ray_index[first + s]]
+            direction = basis[ray_index[which[s]]]
             for c in range(len(direction)):
                 inputs[s * stride + geometry + c] = direction[c]
         _run_layers(n, parameters, dims, density_layers, len(dims), at, activations)
@@ -140,11 +149,13 @@ def _forward(
     """
     layers, activations = len(dims), _new_block(dims)
     width, color_width, hidden_width = dims[density_layers - 1, 2], dims[-1, 2], dims[0, 2]
-    raw = np.empty(BLOCK * width, np.float32)
+    raw, which = np.empty(BLOCK * width, np.float32), np.empty(BLOCK, np.int64)
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
+        for s in range(n):
+            which[s] = first + s
         _forward_block(
-            first, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+            which, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
         )  # fmt: skip
         for s in range(n):
             density[first + s] = density_of(raw[s * width])
@@ -189,11 +200,22 @@ def _backward(
     layers, activations, grads = len(dims), _new_block(dims), _new_block(dims)
     width, color_width, total = dims[density_layers - 1, 2], dims[-1, 2], partial[start // grain]
     raw, raw_grads = np.empty(BLOCK * width, np.float32), np.zeros(BLOCK * width, np.float32)
-    least_density = np.exp(-MAX_RAW)
-    for first in range(start, stop, BLOCK):
-        n = min(stop - first, BLOCK)
+    least_density, which, following = np.exp(-MAX_RAW), np.empty(BLOCK, np.int64), start
+    while following < stop:
+        n = 0
+        while n < BLOCK and following < stop:
+            if (
+                grad_density[following] != _ZERO or any_nonzero(grad_rgb, following)
+                or any_nonzero(grad_hidden, following) or any_nonzero(grad_geo, following)
+            ):  # fmt: skip
+                which[n] = following
+                n += 1
+            else:
+                for c in range(features.shape[1]):
+                    grad_features[following, c] = _ZERO
+            following += 1
         _forward_block(
-            first, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+            which, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
         )  # fmt: skip
         end = len(parameters)
         raw_grads[:] = _ZERO
@@ -201,28 +223,28 @@ def _backward(
             grads[layers, : n * color_width] = _ZERO
             for s in range(n):
                 for c in range(3):
-                    value = rgb[first + s, c]
-                    grads[layers, s * color_width + c] = grad_rgb[first + s, c] * value * (_ONE - value)
+                    value = rgb[which[s], c]
+                    grads[layers, s * color_width + c] = grad_rgb[which[s], c] * value * (_ONE - value)
             end = _backward_layers(n, transposed, dims, density_layers, layers, end, activations, grads, total)
             stride = dims[density_layers, 1]
             for s in range(n):
                 for c in range(geometry):
                     raw_grads[s * width + 1 + c] = grads[density_layers, s * stride + c]
         for s in range(n):
-            raw_grads[s * width] = grad_density[first + s] * max(density[first + s], least_density)
+            raw_grads[s * width] = grad_density[which[s]] * max(density[which[s]], least_density)
             for c in range(grad_geo.shape[1]):
-                raw_grads[s * width + 1 + c] += grad_geo[first + s, c]
+                raw_grads[s * width + 1 + c] += grad_geo[which[s], c]
         grads[density_layers, : n * width] = raw_grads[: n * width]
         if grad_hidden.shape[1] > 0:
             end = _backward_layers(n, transposed, dims, SECOND, density_layers, end, activations, grads, total)
             stride = dims[0, 2]
             for s in range(n):
                 for c in range(grad_hidden.shape[1]):
-                    grads[1, s * stride + c] += grad_hidden[first + s, c]
+                    grads[1, s * stride + c] += grad_hidden[which[s], c]
             _off(n * stride, activations[1], grads[1])
             _backward_layers(n, transposed, dims, FIRST, SECOND, end, activations, grads, total)
         else:
             _backward_layers(n, transposed, dims, FIRST, density_layers, end, activations, grads, total)
         for s in range(n):
             for c in range(features.shape[1]):
-                grad_features[first + s, c] = grads[0, s * dims[0, 1] + c]
+                grad_features[which[s], c] = grads[0, s * dims[0, 1] + c]

@@ -22,6 +22,9 @@ from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, camera_rays, intersect_box
 from students.base import Student
 
+# Samples of less are not taught by their ray, which they make a quarter of a grey level of at most. Those behind
+# what is opaque are among them, which Müller et al. leave out at a transmittance of 1e-4, and the empty ones in front.
+LEAST_WEIGHT = 1e-3
 _IMPLEMENTATIONS = ("torch", "numba", "triton")
 _told: set[str] = set()
 _log = logging.getLogger(__name__)
@@ -142,7 +145,7 @@ def render_rays(
     asked = samples.positions, rays.directions, samples.ray_index
     density, channels, activations = student.emission(*asked, taps)
     sampled = samples.t, samples.dt, samples.offsets
-    result = composite(density, channels, *sampled, implementation=settings.implementation)
+    result = composite(density, channels, *sampled, least_weight=LEAST_WEIGHT, implementation=settings.implementation)
     result = result._replace(rgb=student.rgb_of_rays(result.rgb, result.alpha, rays.directions))
     real = None if capacity is None else samples.dt > 0
     shade = student.shade if student.deferred else None

@@ -39,12 +39,12 @@ def random_samples(rays, longest=40, opaque=False, channels=3):
     }
 
 
-def run(implementation, samples, upstream):
+def run(implementation, samples, upstream, least_weight=0.0):
     """The four outputs, and the gradients of density and rgb, brought back to the CPU."""
     device = device_of(implementation)
     samples = {name: value.detach().to(device, copy=True) for name, value in samples.items()}
     density, rgb = samples.pop("density").requires_grad_(), samples.pop("rgb").requires_grad_()
-    result = composite(density, rgb, **samples, implementation=implementation)
+    result = composite(density, rgb, **samples, least_weight=least_weight, implementation=implementation)
     torch.autograd.backward(list(result), [grad.to(device) for grad in upstream])
     return [output.detach().cpu() for output in result], [density.grad.cpu(), rgb.grad.cpu()]
 
@@ -243,3 +243,26 @@ def test_finishing_a_picture(implementation):
     opacities, distances = [1.0, 0.5, 0.0, 0.25, nan], [3.0, 3.0, 0.0, 3.0, 0.0]
     for found, expected in zip(picture, (colors, opacities, distances), strict=True):
         torch.testing.assert_close(found, torch.tensor(expected), equal_nan=True, rtol=1e-6, atol=1e-6)
+
+
+@IMPLEMENTATIONS
+def test_samples_of_little_weight_have_no_gradient_and_the_others_the_same(implementation):
+    torch.manual_seed(6)
+    samples, least = random_samples(30, opaque=True), 1e-2
+    upstream = random_upstream(samples)
+    outputs, whole = run(implementation, samples, upstream)
+    same, part = run(implementation, samples, upstream, least)
+    assert all(torch.equal(one, two) for one, two in zip(outputs, same, strict=True))
+    weights = outputs[3]
+    little = weights < least
+    assert 0.2 < little.float().mean() < 0.9
+    for found, every in zip(part, whole, strict=True):
+        assert not found[little].any() and every[little].any()
+        assert torch.equal(found[~little], every[~little])
+    # What is left out is as small as is promised: dL/dw, and the gradient by the logarithm of the density.
+    ray = torch.repeat_interleave(torch.arange(30), samples["offsets"].diff())
+    rgb, alpha, distance, own = upstream
+    value = (rgb[ray] * samples["rgb"]).sum(1) + alpha[ray] + distance[ray] * samples["t"] + own
+    largest = torch.zeros(30).scatter_reduce(0, ray, value.abs(), "amax")[ray]
+    steep = (whole[0] * samples["density"]).abs()
+    assert (steep <= 2 * weights * largest * 1.01 + 1e-5 * largest).all()

@@ -251,3 +251,14 @@ def test_cells_that_nobody_kept_account_of_are_all_flagged():
     touched = TouchedRows(3, rows_per_flag=1), TouchedRows(3, rows_per_flag=1)
     grouped_radiance_mlp(**case, layout=SMALL, touched=touched, implementation="torch")
     assert all(rows.flags.all() for rows in touched)
+
+
+def test_numba_does_not_visit_points_without_a_gradient_on_its_way_back():
+    case = random_case(SMALL, torch.randint(4, (900,)), cells=5)
+    hidden = (torch.rand(900) < 0.6) | (case["cell_index"] == 2)  # a cell without any other too
+    grads = [grad.masked_fill(hidden if grad.ndim == 1 else hidden[:, None], 0) for grad in random_upstream(case)]
+    expected = run("torch", SMALL, case, grads)[1]
+    case["x"][hidden] = torch.nan  # times a gradient of 0, it would be one of the parameters' gradients
+    for found, want in zip(run("numba", SMALL, case, grads)[1], expected, strict=True):
+        assert want.any() and not found[2].any()
+        torch.testing.assert_close(found, want, atol=1e-4 * want.abs().max().item(), rtol=0)

@@ -309,3 +309,14 @@ def test_points_without_a_gradient_leave_the_tables_as_it_is(twin):
     other = table.detach().clone().requires_grad_()
     hash_encode(x[:35], other, MIXED, implementation=twin).backward(upstream[:35])
     torch.testing.assert_close(table.grad, other.grad)
+
+
+def test_numba_does_not_visit_points_without_a_gradient():
+    x, table = random_points(300), torch.randn(MIXED.entries, 2, requires_grad=True)
+    upstream = torch.zeros(300, 8)
+    upstream[:3, 5], upstream[100] = 1, 1
+    visited, asked = TouchedRows(MIXED.entries), TouchedRows(MIXED.entries)
+    hash_encode(x, table, MIXED, touched=visited, implementation="numba").backward(upstream)
+    some = torch.tensor([0, 1, 2, 100])
+    hash_encode(x[some], table, MIXED, touched=asked, implementation="numba").backward(upstream[some])
+    assert torch.equal(visited.flags, asked.flags) and 0 < asked.flags.float().mean() < 0.9

@@ -295,3 +295,16 @@ def test_auto_leaves_half_precision_to_torch_on_a_cpu():
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
     with pytest.raises(ValueError, match="implementation 'numba' cannot run"):
         radiance_mlp(features.half(), basis, ray_index, *weights, implementation="numba")
+
+
+def test_numba_does_not_visit_samples_without_a_gradient_on_its_way_back():
+    inputs, grads = random_inputs(9000), upstream(9000)
+    hidden = torch.rand(9000) < 0.7
+    hidden[4096:8192] = True  # a whole chunk
+    grads = [grad.masked_fill(hidden if grad.ndim == 1 else hidden[:, None], 0) for grad in grads]
+    expected = run("torch", inputs, grads)[2]
+    inputs[0][hidden] = torch.nan  # times a gradient of 0, it would be one of the weights' gradients
+    features, *weights = run("numba", inputs, grads)[2]
+    assert not features[hidden].any()
+    for found, want in zip([features, *weights], expected, strict=True):
+        torch.testing.assert_close(found, want, atol=1e-4 * want.abs().max().item(), rtol=0)

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from distill.rendering.occupancy import OccupancyGrid
-from distill.rendering.renderer import FrameRenderer, RenderSettings, clip_to_box, render_rays, renders_fused
+from distill.rendering.renderer import (
+    LEAST_WEIGHT,
+    FrameRenderer,
+    RenderSettings,
+    clip_to_box,
+    render_rays,
+    renders_fused,
+)
 from kernels import dispatch, fused_render
 from scene.rays import Rays, SceneBox, camera_rays, image_rays
 from students.hash_grid import HashGridSettings, HashGridStudent
@@ -174,6 +181,22 @@ def test_training_rays_are_differentiable_and_survive_a_batch_without_samples(fi
     assert rendered.composite.rgb.tolist() == [[0, 0, 0]]
     (rendered.composite.rgb.sum() + rendered.composite.alpha.sum()).backward()
     assert scale.grad.item() == 0
+
+
+def test_rays_teach_no_sample_of_little_weight_and_other_losses_all(field, look_at):
+    rays = clip_to_box(*image_rays(look_at([(0.3, -0.4, 3.0)]), 0), BOX, SETTINGS)
+    scale = torch.tensor(1.0, requires_grad=True)
+    student = field(lambda positions: scale * ball(200.0)(positions))
+    rendered = render_rays(student, make_grid(), rays, SETTINGS, 3)
+    density, little = rendered.field.density, rendered.composite.weights < LEAST_WEIGHT
+    inside = density > 0
+    assert (little & inside).sum() > 0.5 * inside.sum()  # behind the surface
+    composite = rendered.composite
+    seen = composite.rgb.sum() + composite.alpha.sum() + composite.distance.sum()
+    (taught,) = torch.autograd.grad(seen, density, retain_graph=True)
+    assert not taught[little].any() and (taught[~little] != 0).any()
+    (taught,) = torch.autograd.grad(seen + density.sum(), density)
+    assert (taught[little] == 1).all()
 
 
 def test_no_rays_at_all(field):
