@@ -59,37 +59,15 @@ class Cells:
         """``empty_blocks`` where ``occupied`` is; a GPU is waited for."""
         return torch.from_numpy(_blocks_away(self.coarse.cpu().numpy() == 0)).to(self.occupied.device)
 
-    def coarse_within(self, away: int) -> Tensor:
-        """Like ``coarse``: whether any block is occupied that is ``away`` blocks away or less (chessboard metric).
-
-        The tensor stays where it is when the cells change: recorded graphs read it.
-        """
-        known = self._within
-        if away not in known:
-            known[away] = _spread(self.coarse, away)
-        return known[away]
-
     def follow(self) -> None:
-        """After a change of ``occupied`` in place: what follows from it is made anew, ``coarse_within`` where it is."""
+        """After a change of ``occupied`` in place, where recorded graphs read it: what follows from it is made anew."""
         for name in ("coarse", "places", "blocks", "empty_blocks", "block_distances"):
             self.__dict__.pop(name, None)
-        for away, blocks in self._within.items():
-            blocks.copy_(_spread(self.coarse, away))
-
-    @cached_property
-    def _within(self) -> dict[int, Tensor]:
-        return {}
 
     @cached_property
     def places(self) -> Tensor:
         """(N, 3) int64 indices of the occupied cells."""
         return self.occupied.nonzero()
-
-
-def _spread(blocks: Tensor, away: int) -> Tensor:
-    """(X, Y, Z) uint8: the largest value that is ``away`` places away or less on each axis; a GPU is not waited for."""
-    pooled = F.max_pool3d(blocks.float()[None, None], 2 * away + 1, stride=1, padding=away)
-    return pooled[0, 0].to(torch.uint8)
 
 
 def _blocks_away(empty: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from kernels.ray_marching import march, seed_from_ray
 from kernels.ray_samples import Cells, Samples
-from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
+from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
@@ -361,50 +361,3 @@ def test_a_part_of_the_rays_has_the_places_that_it_has_among_all(implementation)
     part = run(implementation, [each[first:] for each in rays], cells, seed=seed_from_ray(seed, first))
     assert len(part.t) > 50
     assert torch.equal(part.t, whole.t[whole.offsets[first] :])
-
-
-def test_coarse_cells_within_some_blocks_by_a_search_and_in_place():
-    torch.manual_seed(3)
-    cells = random_cells((61, 9, 83), 0.0001)
-    places = (cells.coarse < 2).nonzero().float()
-    for away in (1, 3):
-        near = torch.cdist(places, cells.coarse.nonzero().float(), p=torch.inf).amin(dim=1) <= away
-        found = cells.coarse_within(away)
-        assert torch.equal(found.flatten(), near.to(torch.uint8)) and 0 < found.float().mean() < 1
-    where = found.data_ptr()
-    cells.occupied.zero_()
-    cells.follow()
-    assert cells.coarse_within(3).data_ptr() == where and not found.any()
-
-
-@needs_triton
-@pytest.mark.parametrize("step", [0.003, 0.3])
-def test_triton_finds_each_lonely_cell(step):
-    """A cell at a corner, on a face or within, and windows of bins shorter and longer than the whole grid."""
-    torch.manual_seed(4)
-    rays = random_rays(48)
-    for place in [(0, 0, 0), (12, 6, 20), (5, 0, 13), (7, 3, 8)]:
-        cells = random_cells(fraction=0)
-        cells.occupied[place] = 1
-        want, found = (run(name, rays, cells, step=step, seed=8) for name in ("torch", "triton"))
-        assert_same_samples(found, want, rays, cells, step)
-
-
-@needs_triton
-def test_triton_looks_at_few_bins_of_a_nearly_empty_grid():
-    from kernels.ray_marching_triton import WINDOW, find
-
-    torch.manual_seed(5)
-    cells, (origins, directions, near, far) = random_cells((64, 64, 64), 0, 0.04), random_rays(64)
-    cells.occupied[10:24, 5:16, 18:36] = 1
-    step = 0.005
-    there = Cells(cells.lower, cells.size, cells.occupied.to(DEVICE))
-    first_bin = torch.zeros(64, dtype=torch.int64, device=DEVICE)
-    parts = (part.to(DEVICE) for part in (origins, directions, near, far))
-    notes = find(*parts, there, step, 1000, 1, first_bin)
-    samples = run("triton", (origins, directions, near, far), cells, step=step, seed=1)
-    assert torch.equal(notes.counts.cpu(), samples.offsets.diff()) and len(samples.t) > 50
-    # The second pass looks at the windows with samples alone.
-    assert 0 < notes.noted.sum() <= notes.looked.sum()
-    bins = ((far - near).clamp(min=0) / step).ceil().sum()
-    assert notes.looked.sum() * WINDOW < 0.15 * bins
