@@ -19,7 +19,7 @@ BOX = SceneBox((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
 CPU = torch.device("cpu")
 
 
-SETTINGS = RenderSettings(0.01, 100, 0.0, 1024, near=0.1, far=50.0)
+SETTINGS = RenderSettings(0.01, 100, 0.0, 1024, near=0.1, far=50.0, implementation="torch")
 
 
 def lazily(views, budget, seed=0):
