@@ -28,7 +28,7 @@ def composite(
     dt: Tensor,
     offsets: Tensor,
     *,
-    least_weight: float = 0.0,
+    least_share: float = 0.0,
     implementation: str = "auto",
 ) -> Composite:
     """Composites samples; those of ray r are ``offsets[r] : offsets[r + 1]``, ordered front to back.
@@ -40,9 +40,11 @@ def composite(
         dt: (N,) length of the sample's interval. Not differentiated.
         offsets: (R + 1,) int64, offsets[0] = 0, offsets[R] at most N. Rays without samples give zeros; samples from
             offsets[R] on belong to no ray: their weight is 0, and so is their gradient.
-        least_weight: samples of less have a gradient of exactly 0, so that what comes before in a backward pass need
-            not look at them. They would have the weight w times the ray's by their colour, and by the logarithm of
-            their density at most 2 w max |dL/dw|, as x exp(-x) <= 1 - exp(-x) for a thickness x.
+        least_share: samples that weigh less than this share of their ray's mean have a gradient of exactly 0, so that
+            what comes before in a backward pass need not look at them. All of a ray's together weigh less than this
+            share of its alpha, however many there are. By the weight w of a sample its colour would have w times the
+            ray's gradient, and the logarithm of its density at most 2 w max |dL/dw|, as x exp(-x) <= 1 - exp(-x) for a
+            thickness x.
         implementation: "auto", "torch", "numba" or "triton".
     """
     name = resolve("compositing", implementation, density.device, ("torch", "numba", "triton"))
@@ -54,7 +56,7 @@ def composite(
         from kernels.compositing_triton import CompositeTriton
 
         run = CompositeTriton.apply
-    return Composite(*run(density, rgb, t, dt, offsets, least_weight))
+    return Composite(*run(density, rgb, t, dt, offsets, least_share))
 
 
 def finish(
@@ -89,10 +91,13 @@ def finish(
     return rgb.clamp(0, 1), alpha, distance
 
 
-def _composite_torch(density, rgb, t, dt, offsets, least_weight):
-    if least_weight > 0:
+def _composite_torch(density, rgb, t, dt, offsets, least_share):
+    if least_share > 0:
         with torch.no_grad():
-            light = _composite_torch(density, rgb, t, dt, offsets, 0.0)[3] < least_weight
+            _, alpha, _, weights = _composite_torch(density, rgb, t, dt, offsets, 0.0)
+            least = torch.repeat_interleave(least_share * alpha / offsets.diff(), offsets.diff())
+            light = torch.zeros_like(weights, dtype=torch.bool)
+            light[: len(least)] = weights[: len(least)] < least
         density, rgb = torch.where(light, density.detach(), density), torch.where(light[:, None], rgb.detach(), rgb)
     rays = len(offsets) - 1
     ray = torch.searchsorted(offsets, torch.arange(len(t), device=t.device), right=True) - 1  # ``rays``: of none

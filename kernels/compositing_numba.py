@@ -14,13 +14,13 @@ _GRAIN, _GRAIN_OF_PIXELS = 512, 16384
 
 class CompositeNumba(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, density, rgb, t, dt, offsets, least_weight):
+    def forward(ctx, density, rgb, t, dt, offsets, least_share):
         rays = len(offsets) - 1
         outputs = torch.zeros(rays, rgb.shape[1]), torch.empty(rays), torch.empty(rays), torch.empty(len(t))
         ctx.inputs = [tensor.detach().contiguous() for tensor in (density, rgb, t, dt, offsets)]
         outputs[3][int(offsets[-1]) :] = 0
         parallel_for(_forward, rays, *ctx.inputs, *outputs, grain=_GRAIN)
-        ctx.weights, ctx.least_weight = outputs[3].detach(), np.float32(least_weight)
+        ctx.alpha, ctx.weights, ctx.least_share = outputs[1].detach(), outputs[3].detach(), np.float32(least_share)
         return outputs
 
     @staticmethod
@@ -31,7 +31,7 @@ class CompositeNumba(torch.autograd.Function):
         grad_density[last:], grad_sample_rgb[last:] = 0, 0
         grads = [grad.contiguous() for grad in grads]
         outputs = grad_density, grad_sample_rgb
-        where = *ctx.inputs, ctx.weights, ctx.least_weight
+        where = *ctx.inputs, ctx.alpha, ctx.weights, ctx.least_share
         parallel_for(_backward, len(offsets) - 1, *where, *grads, *outputs, grain=_GRAIN)
         return *outputs, None, None, None, None
 
@@ -58,19 +58,20 @@ def _forward(start, stop, density, rgb, t, dt, offsets, out_rgb, out_alpha, out_
 
 @njit(**COMPILED)
 def _backward(
-    start, stop, density, rgb, t, dt, offsets, weights, least_weight, grad_rgb, grad_alpha, grad_distance, grad_weights,
-    grad_density, grad_sample_rgb,
+    start, stop, density, rgb, t, dt, offsets, alpha, weights, least_share, grad_rgb, grad_alpha, grad_distance,
+    grad_weights, grad_density, grad_sample_rgb,
 ):  # fmt: skip
     channels = rgb.shape[1]
     for ray in range(start, stop):
         ga, gd = grad_alpha[ray], grad_distance[ray]
+        least = least_share * alpha[ray] / np.float32(max(1, offsets[ray + 1] - offsets[ray]))
         # dL/d density_i = dt_i * (T_(i+1) * v_i - sum over j > i of w_j v_j), v = dL/d weight.
         behind = np.float32(0)
         for i in range(offsets[ray], offsets[ray + 1]):
             value = np.float32(0)
             for c in range(channels):
                 value += grad_rgb[ray, c] * rgb[i, c]
-                grad_sample_rgb[i, c] = weights[i] * grad_rgb[ray, c] if weights[i] >= least_weight else np.float32(0)
+                grad_sample_rgb[i, c] = weights[i] * grad_rgb[ray, c] if weights[i] >= least else np.float32(0)
             value = value + ga + gd * t[i] + grad_weights[i]
             behind += weights[i] * value
             grad_density[i] = value
@@ -80,7 +81,7 @@ def _backward(
             transmittance -= weight
             behind -= weight * value
             grad = dt[i] * (max(transmittance, np.float32(0)) * value - behind)
-            grad_density[i] = grad if weight >= least_weight else np.float32(0)
+            grad_density[i] = grad if weight >= least else np.float32(0)
 
 
 def finish_in_place(rgb, alpha, distance, termination, background) -> None:

@@ -110,7 +110,7 @@ def _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, grads, ga, g
 
 @triton.jit(do_not_specialize=["rays"])
 def _backward(
-    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, weights, least_weight, grad_rgb, grad_alpha,
+    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, alpha, weights, least_share, grad_rgb, grad_alpha,
     grad_distance, grad_weights, grad_density, grad_sample_rgb,
     CHANNELS: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
@@ -119,6 +119,7 @@ def _backward(
     first, end = _range(ray, live_ray, offsets)
     grads = _of_channels(grad_rgb + ray.to(tl.int64) * CHANNELS, live_ray, CHANNELS)
     ga, gd = _column(grad_alpha, ray, live_ray), _column(grad_distance, ray, live_ray)
+    least = least_share * _column(alpha, ray, live_ray) / tl.maximum(end - first, 1).to(tl.float32)
     longest = tl.max(end - first, axis=0)
     # dL/d density_i = dt_i * (T_(i+1) * v_i - sum over j > i of w_j v_j), v = dL/d weight.
     behind, start = tl.zeros((RAYS,), tl.float32), 0
@@ -137,7 +138,7 @@ def _backward(
         further = behind[:, None] - tl.cumsum(weight * value, axis=1)
         grad = _column(dt, index, live) * (tl.exp(-(before + own)) * value - further)
         # What is left out is zero already.
-        shown = live & (weight >= least_weight)
+        shown = live & (weight >= least[:, None])
         tl.store(grad_density + index, grad, mask=shown)
         color = grad_sample_rgb + index * CHANNELS
         for c in tl.static_range(CHANNELS):
@@ -151,7 +152,7 @@ class CompositeTriton(torch.autograd.Function):
     """``rgb`` may have any strides. Inputs are float32, float16 or bfloat16, outputs float32."""
 
     @staticmethod
-    def forward(ctx, density, rgb, t, dt, offsets, least_weight):
+    def forward(ctx, density, rgb, t, dt, offsets, least_share):
         rays = len(offsets) - 1
         density, t, dt, offsets = density.contiguous(), t.contiguous(), dt.contiguous(), offsets.contiguous()
         # All of a ray's are written; the weights of padding, which belongs to no ray, are not.
@@ -163,13 +164,13 @@ class CompositeTriton(torch.autograd.Function):
                     density, rgb, *rgb.stride(), t, dt, offsets, rays, *outputs,
                     CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip
-        ctx.save_for_backward(density, rgb, t, dt, offsets, outputs[3])
-        ctx.least_weight = float(least_weight)
+        ctx.save_for_backward(density, rgb, t, dt, offsets, outputs[1], outputs[3])
+        ctx.least_share = float(least_share)
         return outputs
 
     @staticmethod
     def backward(ctx, *grads):
-        density, rgb, t, dt, offsets, weights = ctx.saved_tensors
+        density, rgb, t, dt, offsets, alpha, weights = ctx.saved_tensors
         rays = len(offsets) - 1
         grad_density = torch.zeros_like(density)
         grad_sample_rgb = torch.zeros(rgb.shape, dtype=rgb.dtype, device=rgb.device)
@@ -177,7 +178,7 @@ class CompositeTriton(torch.autograd.Function):
         if rays:
             with launch_on(density.device):
                 _backward[(triton.cdiv(rays, _RAYS),)](
-                    density, rgb, *rgb.stride(), t, dt, offsets, rays, weights, ctx.least_weight, *grads,
+                    density, rgb, *rgb.stride(), t, dt, offsets, rays, alpha, weights, ctx.least_share, *grads,
                     grad_density, grad_sample_rgb,
                     CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip

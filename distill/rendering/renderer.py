@@ -22,9 +22,10 @@ from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, camera_rays, intersect_box
 from students.base import Student
 
-# Samples of less are not taught by their ray, which they make a quarter of a grey level of at most. Those behind
-# what is opaque are among them, which Müller et al. leave out at a transmittance of 1e-4, and the empty ones in front.
-LEAST_WEIGHT = 1e-3
+# Of its samples' mean weight: what weighs less is not taught by a ray, all of it together less than 2 % of the ray.
+# Behind what is opaque Müller et al. leave samples out at a transmittance of 1e-4; those are among these, and so are
+# the empty ones in front. A share and not a weight: of steps as fine as can be, all samples weigh next to nothing.
+LEAST_SHARE = 0.02
 _IMPLEMENTATIONS = ("torch", "numba", "triton")
 _told: set[str] = set()
 _log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def render_rays(
     asked = samples.positions, rays.directions, samples.ray_index
     density, channels, activations = student.emission(*asked, taps)
     sampled = samples.t, samples.dt, samples.offsets
-    result = composite(density, channels, *sampled, least_weight=LEAST_WEIGHT, implementation=settings.implementation)
+    result = composite(density, channels, *sampled, least_share=LEAST_SHARE, implementation=settings.implementation)
     result = result._replace(rgb=student.rgb_of_rays(result.rgb, result.alpha, rays.directions))
     real = None if capacity is None else samples.dt > 0
     shade = student.shade if student.deferred else None

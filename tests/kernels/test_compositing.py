@@ -39,12 +39,12 @@ def random_samples(rays, longest=40, opaque=False, channels=3):
     }
 
 
-def run(implementation, samples, upstream, least_weight=0.0):
+def run(implementation, samples, upstream, least_share=0.0):
     """The four outputs, and the gradients of density and rgb, brought back to the CPU."""
     device = device_of(implementation)
     samples = {name: value.detach().to(device, copy=True) for name, value in samples.items()}
     density, rgb = samples.pop("density").requires_grad_(), samples.pop("rgb").requires_grad_()
-    result = composite(density, rgb, **samples, least_weight=least_weight, implementation=implementation)
+    result = composite(density, rgb, **samples, least_share=least_share, implementation=implementation)
     torch.autograd.backward(list(result), [grad.to(device) for grad in upstream])
     return [output.detach().cpu() for output in result], [density.grad.cpu(), rgb.grad.cpu()]
 
@@ -248,19 +248,19 @@ def test_finishing_a_picture(implementation):
 @IMPLEMENTATIONS
 def test_samples_of_little_weight_have_no_gradient_and_the_others_the_same(implementation):
     torch.manual_seed(6)
-    samples, least = random_samples(30, opaque=True), 1e-2
+    samples, share = random_samples(30, opaque=True), 0.1
     upstream = random_upstream(samples)
     outputs, whole = run(implementation, samples, upstream)
-    same, part = run(implementation, samples, upstream, least)
+    same, part = run(implementation, samples, upstream, share)
     assert all(torch.equal(one, two) for one, two in zip(outputs, same, strict=True))
-    weights = outputs[3]
-    little = weights < least
+    weights, counts = outputs[3], samples["offsets"].diff()
+    little = weights < torch.repeat_interleave(share * outputs[1] / counts, counts)
     assert 0.2 < little.float().mean() < 0.9
     for found, every in zip(part, whole, strict=True):
         assert not found[little].any() and every[little].any()
         assert torch.equal(found[~little], every[~little])
     # What is left out is as small as is promised: dL/dw, and the gradient by the logarithm of the density.
-    ray = torch.repeat_interleave(torch.arange(30), samples["offsets"].diff())
+    ray = torch.repeat_interleave(torch.arange(30), counts)
     rgb, alpha, distance, own = upstream
     value = (rgb[ray] * samples["rgb"]).sum(1) + alpha[ray] + distance[ray] * samples["t"] + own
     largest = torch.zeros(30).scatter_reduce(0, ray, value.abs(), "amax")[ray]

@@ -9,7 +9,7 @@ import torch
 
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import (
-    LEAST_WEIGHT,
+    LEAST_SHARE,
     FrameRenderer,
     RenderSettings,
     clip_to_box,
@@ -188,7 +188,9 @@ def test_rays_teach_no_sample_of_little_weight_and_other_losses_all(field, look_
     scale = torch.tensor(1.0, requires_grad=True)
     student = field(lambda positions: scale * ball(200.0)(positions))
     rendered = render_rays(student, make_grid(), rays, SETTINGS, 3)
-    density, little = rendered.field.density, rendered.composite.weights < LEAST_WEIGHT
+    density, counts = rendered.field.density, rendered.field.offsets.diff()
+    mean = torch.repeat_interleave(rendered.composite.alpha / counts, counts)
+    little = rendered.composite.weights < LEAST_SHARE * mean
     inside = density > 0
     assert (little & inside).sum() > 0.5 * inside.sum()  # behind the surface
     composite = rendered.composite
@@ -197,6 +199,19 @@ def test_rays_teach_no_sample_of_little_weight_and_other_losses_all(field, look_
     assert not taught[little].any() and (taught[~little] != 0).any()
     (taught,) = torch.autograd.grad(seen + density.sum(), density)
     assert (taught[little] == 1).all()
+
+
+def test_rays_teach_the_samples_of_nearly_empty_space_however_fine_the_steps(field, look_at):
+    """As a student is at first: a sample weighs a hundredth of a grey level, and must be able to grow."""
+    rays = clip_to_box(*image_rays(look_at([(0.3, -0.4, 3.0)]), 0), BOX, SETTINGS)
+    scale = torch.tensor(1.0, requires_grad=True)
+    student = field(lambda positions: scale * ball(0.02)(positions))
+    rendered = render_rays(student, make_grid(), rays, replace(SETTINGS, step=0.002, max_samples_per_ray=4000), 3)
+    density, weights = rendered.field.density, rendered.composite.weights
+    inside = density > 0
+    assert inside.sum() > 500 and weights.max() < 1e-4
+    (taught,) = torch.autograd.grad(rendered.composite.alpha.sum(), density)
+    assert (taught[inside] != 0).all()
 
 
 def test_no_rays_at_all(field):
