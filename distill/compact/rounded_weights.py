@@ -2,9 +2,8 @@
 
 A step is taken at the rounded weights (``show``); what it changes is added to weights that are not rounded, which the
 next step's are rounded from (``keep``: a straight-through estimate). Then the bits pull: a step of Adam's down the
-slope of the code length, to zero or to their part's centre. What no ray needs is zero in the end, and takes next to no
-bits. How fine steps are follows from Adam's second moments, which say how much the loss depends on a weight; a table's
-features are decorrelated first.
+slope of the code length, to zero. What no ray needs is zero in the end, and takes next to no bits. How fine steps are
+follows from how much the loss depends on a weight; a table's features are decorrelated first.
 """
 
 from __future__ import annotations
