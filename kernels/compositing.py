@@ -92,15 +92,14 @@ def finish(
 
 
 def _composite_torch(density, rgb, t, dt, offsets, least_share):
+    rays = len(offsets) - 1
+    ray = torch.searchsorted(offsets, torch.arange(len(t), device=t.device), right=True) - 1  # ``rays``: of none
     if least_share > 0:
         with torch.no_grad():
             _, alpha, _, weights = _composite_torch(density, rgb, t, dt, offsets, 0.0)
-            least = torch.repeat_interleave(least_share * alpha / offsets.diff(), offsets.diff())
-            light = torch.zeros_like(weights, dtype=torch.bool)
-            light[: len(least)] = weights[: len(least)] < least
+            least = torch.cat([least_share * alpha / offsets.diff().clamp(min=1), alpha.new_zeros(1)])
+            light = weights < least[ray]
         density, rgb = torch.where(light, density.detach(), density), torch.where(light[:, None], rgb.detach(), rgb)
-    rays = len(offsets) - 1
-    ray = torch.searchsorted(offsets, torch.arange(len(t), device=t.device), right=True) - 1  # ``rays``: of none
     # float64: the difference of two running sums over all rays must still resolve one ray's thickness.
     thickness = (density * dt).double()
     before = torch.cat([thickness.new_zeros(1), thickness.cumsum(0)])
