@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.threads import COMPILED, parallel_for
+from kernels.threads import COMPILED, INNER, parallel_for
 
 _GRAIN = 16  # rows
 
@@ -22,6 +22,17 @@ def camera_rays(c2w, focal, center, size, box, reach, rays) -> None:
     parallel_for(_fill, height, width, c2w.contiguous(), *numbers, box, *rays, grain=_GRAIN)
 
 
+@njit(**COMPILED, **INNER)
+def meet_slab(origin, direction, lower, upper, enter, leave):
+    """The part of a ray from ``enter`` to ``leave`` that is between two planes of one axis; nothing: leave <= enter."""
+    if direction != 0:
+        first, second = (lower - origin) / direction, (upper - origin) / direction
+        return max(enter, min(first, second)), min(leave, max(first, second))
+    if origin < lower or origin > upper:
+        return enter, enter  # beside it for ever
+    return enter, leave
+
+
 @njit(**COMPILED)
 def _fill(start, stop, width, c2w, fx, fy, cx, cy, least, most, box, origins, directions, near, far):
     half, one = np.float32(0.5), np.float32(1)
@@ -35,10 +46,6 @@ def _fill(start, stop, width, c2w, fx, fy, cx, cy, least, most, box, origins, di
                 direction = (c2w[axis, 0] * x + c2w[axis, 1] * y - c2w[axis, 2]) / length
                 origin = c2w[axis, 3]
                 origins[ray, axis], directions[ray, axis] = origin, direction
-                if direction != 0:
-                    first, second = (box[0, axis] - origin) / direction, (box[1, axis] - origin) / direction
-                    enter, leave = max(enter, min(first, second)), min(leave, max(first, second))
-                elif origin < box[0, axis] or origin > box[1, axis]:
-                    leave = enter  # beside a slab for ever
+                enter, leave = meet_slab(origin, direction, box[0, axis], box[1, axis], enter, leave)
             missed = leave <= enter
             near[ray], far[ray] = (least, least) if missed else (enter, leave)

@@ -12,10 +12,9 @@ import triton
 import triton.language as tl
 
 from kernels.device_constants import constant
-from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, no_rays, places, render_squares
+from kernels.fused_rays_triton import FusedKernel, add_sample, advance, fused_launch_options, no_rays, places
 from kernels.grouped_mlp_triton import STYLE, axis_of, encode, network_of
 from kernels.mlp_triton import MAX_RAW, column, load_color, load_density, load_rows, run_color, run_density
-from kernels.spherical_harmonics_triton import sh_basis
 
 _REGISTERS = 168  # of a thread
 
@@ -128,7 +127,7 @@ def _render(
             walk, light = add_sample(walk, t, light, done, density, color, step)
 
 
-class Prepared:
+class Prepared(FusedKernel):
     """A field as the kernel wants it; see ``kernels.fused_render.FusedRenderer``."""
 
     def __init__(self, field, precision) -> None:
@@ -138,17 +137,8 @@ class Prepared:
             part.detach().to(precision).contiguous() for part in (field.density_parameters, field.color_parameters)
         )
         scale = constant(tuple(field.grid), device) / (field.box[1] - field.box[0])
-        self._field = field.box, scale, *field.grid, field.blend, field.least_density, density, color
-        self._degree, self._geometry = field.direction_degree, layout.geo_features
-        self._options = fused_launch_options(nets, layout.direction_width, STYLE, device, field.deferred, _REGISTERS)
-        self._options |= {"BLEND": field.blend > 0, "GEOMETRY": layout.geo_features}
-        self._shading = (nets[1], color, STYLE) if field.deferred else None
-
-    def render(self, rays, width, cells, march, picture) -> None:
-        """Fills ``picture``."""
-        basis = sh_basis(rays[1], self._degree)
-
-        def launch(programs, *arguments):
-            _render[(programs,)](*arguments, basis, *self._field, **self._options)
-
-        render_squares(launch, rays, width, cells, march, picture, basis, self._geometry, self._shading, _REGISTERS)
+        arguments = field.box, scale, *field.grid, field.blend, field.least_density, density, color
+        options = fused_launch_options(nets, layout.direction_width, STYLE, device, field.deferred, _REGISTERS)
+        options |= {"BLEND": field.blend > 0, "GEOMETRY": layout.geo_features}
+        shading = (nets[1], color, STYLE) if field.deferred else None
+        super().__init__(_render, arguments, options, field.direction_degree, layout.geo_features, shading, _REGISTERS)

@@ -9,12 +9,11 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.fused_rays_triton import add_sample, advance, fused_launch_options, no_rays, places, render_squares
+from kernels.fused_rays_triton import FusedKernel, add_sample, advance, fused_launch_options, no_rays, places
 from kernels.hash_encoding_triton import entry, level_of, place_on
 from kernels.hash_layout import levels_on
 from kernels.mlp_triton import MAX_RAW, column, load_color, load_density, load_rows, run_color, run_density
 from kernels.radiance_mlp_triton import STYLE, flat_weights, network_of
-from kernels.spherical_harmonics_triton import sh_basis
 from kernels.triton_support import interpreting
 
 _REGISTERS = 200  # of a thread
@@ -154,7 +153,7 @@ def _render(
             walk, light = add_sample(walk, t, light, live, density, color, step)
 
 
-class Prepared:
+class Prepared(FusedKernel):
     """A field as the kernel wants it; see ``kernels.fused_render.FusedRenderer``."""
 
     def __init__(self, field, precision) -> None:
@@ -162,24 +161,15 @@ class Prepared:
         density, color = (flat_weights(weights, precision) for weights in (field.density_weights, field.color_weights))
         # Entries are read as whole words; one feature's half is none.
         table = field.table.detach().to(precision if field.layout.features > 1 else torch.float32)
-        table, self._degree = table.contiguous().view(torch.int32), field.direction_degree
-        self._field = field.box, table, *levels_on(field.layout, device), density, color
-        directions = (field.direction_degree + 1) ** 2
-        self._geometry = nets[1][0][0] - directions
-        self._options = fused_launch_options(nets, directions, STYLE, device, field.deferred, _REGISTERS)
-        self._options |= {
+        table, directions = table.contiguous().view(torch.int32), (field.direction_degree + 1) ** 2
+        options = fused_launch_options(nets, directions, STYLE, device, field.deferred, _REGISTERS)
+        options |= {
             "LEVELS": len(field.layout.scales),
             "FEATURES": field.layout.features,
             "WORDS": table.shape[1],
             "PTX": not interpreting() and not torch.version.hip,
         }
-        self._shading = (nets[1], color, STYLE) if field.deferred else None
-
-    def render(self, rays, width, cells, march, picture) -> None:
-        """Fills ``picture``."""
-        basis = sh_basis(rays[1], self._degree)
-
-        def launch(programs, *arguments):
-            _render[(programs,)](*arguments, basis, *self._field, **self._options)
-
-        render_squares(launch, rays, width, cells, march, picture, basis, self._geometry, self._shading, _REGISTERS)
+        arguments = field.box, table, *levels_on(field.layout, device), density, color
+        shading = (nets[1], color, STYLE) if field.deferred else None
+        geometry = nets[1][0][0] - directions
+        super().__init__(_render, arguments, options, field.direction_degree, geometry, shading, _REGISTERS)

@@ -15,7 +15,7 @@ distance: sums of features are written for every ray, and ``deferred_triton.shad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -27,10 +27,11 @@ from kernels.deferred_triton import shade, store_geometry
 from kernels.mlp_triton import Network, block_of, launch_options
 from kernels.picture_bins_triton import RUN, TILE, find_bins, line_of, lowest, middle, unpack
 from kernels.ray_samples import Cells
+from kernels.spherical_harmonics_triton import sh_basis
 from kernels.triton_support import launch_on
 
 _WARPS = 2  # of a program. With one KiloUniform's kernel hung on an H200
-_REGISTERS = 65536  # of a multiprocessor
+_MULTIPROCESSOR = 65536  # registers that it has
 
 
 @triton.jit
@@ -166,36 +167,56 @@ def fused_launch_options(
     return options if torch.version.hip else options | {"maxnreg": registers}
 
 
-def render_squares(
-    launch: Callable[..., None],
-    rays: tuple[Tensor, ...],
-    width: int,
-    cells: Cells,
-    march: tuple[float, int, float],
-    picture: tuple[Tensor, Tensor, Tensor],
-    basis: Tensor,
-    geometry: int,
-    shading: tuple | None,
-    registers: int,
-) -> None:
-    """Fills ``picture``, rgb (R, 3), alpha, distance (R,), a part of its squares after another.
+class FusedKernel:
+    """A renderer's kernel and the field that it renders.
 
     Args:
-        launch: of a renderer's kernel: takes the number of programs and its arguments up to the outputs.
-        rays, width, cells: see ``FusedRenderer``; march: step, limit, termination.
-        basis: (R, S) encoded directions, contiguous.
-        geometry: features of a sample; shading: of a deferred field, colour network, weights and style of ``shade``.
+        kernel: takes rays, march, bins, outputs and encoded directions, then ``arguments`` and ``options``.
+        degree: of the directions' spherical harmonics.
+        geometry: features of a sample.
+        shading: of a deferred field, colour network, weights and style of ``shade``; None of any other.
         registers: of the kernel's threads, which say how many programs run at a time.
     """
-    rgb, alpha, distance = picture
-    outputs = rgb if shading is None else alpha.new_empty(len(alpha), geometry), alpha, distance
-    step, limit, termination = march
-    with launch_on(alpha.device):
-        for found in find_bins(rays, width, cells, (step, limit), outputs):
-            programs = min(found[5], _REGISTERS // (32 * _WARPS * registers) * _multiprocessors(alpha.device))
-            launch(programs, *rays, width, step, termination, *found, *outputs)
-    if shading is not None:
-        shade(outputs[0], alpha, basis, *shading, rgb)
+
+    def __init__(
+        self,
+        kernel: triton.JITFunction,
+        arguments: tuple,
+        options: dict,
+        degree: int,
+        geometry: int,
+        shading: tuple | None,
+        registers: int,
+    ) -> None:
+        self._kernel, self._arguments, self._options, self._degree = kernel, arguments, options, degree
+        self._geometry, self._shading = geometry, shading
+        self._programs = _MULTIPROCESSOR // (32 * _WARPS * registers)
+
+    def render(
+        self,
+        rays: tuple[Tensor, ...],
+        width: int,
+        cells: Cells,
+        march: tuple[float, int, float],
+        picture: tuple[Tensor, Tensor, Tensor],
+    ) -> None:
+        """Fills ``picture``, rgb (R, 3), alpha, distance (R,), a part of its squares after another.
+
+        Args:
+            rays, width, cells: see ``FusedRenderer``; march: step, limit, termination.
+        """
+        rgb, alpha, distance = picture
+        color = rgb if self._shading is None else alpha.new_empty(len(alpha), self._geometry)
+        basis, (step, limit, termination) = sh_basis(rays[1], self._degree), march
+        with launch_on(alpha.device):
+            for found in find_bins(rays, width, cells, (step, limit), (color, alpha, distance)):
+                programs = min(found[5], self._programs * _multiprocessors(alpha.device))
+                self._kernel[(programs,)](
+                    *rays, width, step, termination, *found, color, alpha, distance, basis, *self._arguments,
+                    **self._options,
+                )  # fmt: skip
+        if self._shading is not None:
+            shade(color, alpha, basis, *self._shading, rgb)
 
 
 @cache

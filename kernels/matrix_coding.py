@@ -77,27 +77,19 @@ def code_matrices(mode, coder, data, models, values, stored, shapes, strides):
 
     Decoding, it fills them in; other rows must be 0.
     """
-    usual, seen = np.zeros(values.shape[1], np.int64), 0
-    for row in range(len(values)):
-        if stored[row]:
-            start = 0
-            for matrix in range(len(shapes)):
-                height, width = shapes[matrix]
-                integers = values[row, start : start + height * width]
-                for place in range(height * width):
-                    y, x = place // width, place % width
-                    context = _context(integers, y, x, width, usual[start + place], matrix)
-                    sign = _sign(models, values, row, start + place, strides, matrix)
-                    integers[place] = code_integer(mode, coder, data, models, context, sign, integers[place])
-                    _learn(usual, start + place, integers[place], seen)
-                start += height * width
-            seen += 1
+    nothing = np.zeros((0, 0), np.float32)
+    _code(mode, coder, data, models, nothing, nothing, values, stored, shapes, strides)
 
 
 @njit(**COMPILED)
 def round_matrices(coder, models, scaled, worth, values, stored, shapes, strides):
     """Rounds rows as ``row_coding.round_rows`` does, for ``code_matrices``."""
-    nothing = np.zeros(0, np.uint8)
+    _code(COUNT, coder, np.zeros(0, np.uint8), models, scaled, worth, values, stored, shapes, strides)
+
+
+@njit(**COMPILED)
+def _code(mode, coder, data, models, scaled, worth, values, stored, shapes, strides):
+    """Codes integers, of ``scaled`` if there are any: those worth their bits, which it fills in."""
     usual, seen = np.zeros(values.shape[1], np.int64), 0
     for row in range(len(values)):
         if stored[row]:
@@ -109,9 +101,11 @@ def round_matrices(coder, models, scaled, worth, values, stored, shapes, strides
                     y, x = place // width, place % width
                     context = _context(integers, y, x, width, usual[start + place], matrix)
                     sign = _sign(models, values, row, start + place, strides, matrix)
-                    wanted, value = scaled[row, start + place], worth[row, start + place]
-                    best = worth_its_bits(models, context, sign, wanted, value)
-                    integers[place] = code_integer(COUNT, coder, nothing, models, context, sign, best)
+                    wanted = np.int64(integers[place])
+                    if len(scaled) > 0:
+                        one, value = scaled[row, start + place], worth[row, start + place]
+                        wanted = worth_its_bits(models, context, sign, one, value)
+                    integers[place] = code_integer(mode, coder, data, models, context, sign, wanted)
                     _learn(usual, start + place, integers[place], seen)
                 start += height * width
             seen += 1

@@ -11,6 +11,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from kernels.camera_rays_numba import meet_slab
 from kernels.threads import COMPILED, parallel_for
 
 _GRAIN = 1024
@@ -109,11 +110,7 @@ def _draw(
         for axis in range(3):
             origin, direction = c2w[frame, axis, 3], directions[ray, axis] / length
             origins[ray, axis], directions[ray, axis] = origin, direction
-            if direction != 0:
-                first, second = (box[0, axis] - origin) / direction, (box[1, axis] - origin) / direction
-                enter, leave = max(enter, min(first, second)), min(leave, max(first, second))
-            elif origin < box[0, axis] or origin > box[1, axis]:
-                leave = enter  # beside a slab for ever
+            enter, leave = meet_slab(origin, direction, box[0, axis], box[1, axis], enter, leave)
         missed = leave <= enter
         near[ray], far[ray] = (least, least) if missed else (enter, leave)
         opaque, row = _ONE, min(ray, len(background) - 1)

@@ -152,10 +152,8 @@ class RoundedWeights:
             networks = RoundedNetworks(part, weights, self._moments[parameter], self._implementation)
         none = np.zeros(part.exponents_shape, dtype=np.int32)
         ones, values = torch.ones_like(weights), np.zeros(part.shape, dtype=np.int32)
-        importance = self._importance(parameter, part)
-        each = _Rounded(
-            parameter, part, weights.clone(), weights, none, ones, ones.byte(), values, importance, networks
-        )
+        found = none, ones, ones.byte(), values, self._importance(parameter, part), networks
+        each = _Rounded(parameter, part, weights.clone(), weights, *found)
         self._start(each)
         return each
 

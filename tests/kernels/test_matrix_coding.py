@@ -1,15 +1,11 @@
 """Matrices of integers as bits, and the choice of integers."""
 
-import importlib
-import sys
-
-import numba
 import numpy as np
 import pytest
 
-import kernels
 from kernels.matrix_coding import code_matrices, matrix_models, round_matrices
 from kernels.range_coding import COUNT, DECODE, ENCODE, counted_bits, finish, new_coder, place_of
+from tests.kernels.interpreted import interpreted_modules
 
 NOTHING = np.zeros(0, np.uint8)
 SHAPES = np.array([[6, 5], [3, 1]])
@@ -86,12 +82,7 @@ def test_rounding_trades_errors_for_bits_and_counts_them_as_they_are_written():
 @pytest.fixture
 def interpreted(monkeypatch):
     """The modules of both coders as plain Python: nothing compiled."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
-    names = ("kernels.range_coding", "kernels.matrix_coding")
-    for name in names:
-        monkeypatch.setattr(kernels, name.partition(".")[2], sys.modules[name])  # put back afterwards
-        monkeypatch.delitem(sys.modules, name)
-    yield [importlib.import_module(name) for name in names]
+    return interpreted_modules(monkeypatch, "kernels.range_coding", "kernels.matrix_coding")
 
 
 def test_compiled_and_interpreted_coders_write_the_same_bytes_and_read_the_same_integers(interpreted):

@@ -1,15 +1,11 @@
 """Rows of integers as bits, and the choice of integers."""
 
-import importlib
-import sys
-
-import numba
 import numpy as np
 import pytest
 
-import kernels
 from kernels.range_coding import COUNT, DECODE, ENCODE, counted_bits, finish, new_coder, place_of
 from kernels.row_coding import code_rows, models_of, round_rows
+from tests.kernels.interpreted import interpreted_modules
 
 NOTHING = np.zeros(0, np.uint8)
 CLASSES = np.array([0, 1, 1])
@@ -88,12 +84,7 @@ def test_an_integer_is_as_much_nearer_to_zero_as_each_unit_saves_more_bits_than_
 @pytest.fixture
 def interpreted(monkeypatch):
     """The modules of both coders as plain Python: nothing compiled."""
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
-    names = ("kernels.range_coding", "kernels.row_coding")
-    for name in names:
-        monkeypatch.setattr(kernels, name.partition(".")[2], sys.modules[name])  # put back afterwards
-        monkeypatch.delitem(sys.modules, name)
-    yield [importlib.import_module(name) for name in names]
+    return interpreted_modules(monkeypatch, "kernels.range_coding", "kernels.row_coding")
 
 
 def test_compiled_and_interpreted_coders_write_the_same_bytes_and_read_the_same_integers(interpreted):
