@@ -1,4 +1,4 @@
-"""Draws rate against quality: students as compact files beside their teacher as PLY, npz and .spz, pruned and fitted.
+"""Draws rate against quality: students as compact files beside their teacher's own forms, pruned and fitted.
 
     python tools/rate_quality.py --config configs/lego_response_eighth.yaml --assets DIR
     python tools/rate_quality.py --config configs/quickstart.yaml --also configs/quickstart_kilo.yaml
@@ -56,7 +56,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument(
         "--file", type=given_path, action="append", default=[], metavar="FILE",
-        help="the teacher in a form made elsewhere, e.g. SOG by splat-transform; may be repeated",
+        help="the teacher in a form made elsewhere; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sog", type=shlex.split, default=[], metavar="COMMAND",
+        help="write teachers as SOG too, by a command that takes a PLY's path and the SOG's: splat-transform -q -w",
     )  # fmt: skip
     parser.add_argument(
         "--fit-seconds", type=float, metavar="S",
@@ -93,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         also = [load_config(path, chosen.overrides, chosen.assets) for path in chosen.also]
         configs, limits = [config_of(chosen), *also], (chosen.fit_seconds, chosen.fit_steps)
-        plan = RatePlan(configs, chosen.sizes, chosen.keep, chosen.sh, *limits, chosen.file)
+        plan = RatePlan(configs, chosen.sizes, chosen.keep, chosen.sh, *limits, chosen.file, chosen.sog)
         study = RateStudy(plan, chosen.output)
         study.run(shlex.join(["python", "tools/rate_quality.py", *given]))
         print((study.folder.results / "table.md").read_text(encoding="utf-8"))

@@ -8,6 +8,9 @@ that is written here. All are measured as they are read back, on the held-out fr
 from __future__ import annotations
 
 import logging
+import shlex
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +44,7 @@ from teacher.rasterizer import Rasterizer
 from teacher.sources import Teacher, check_assets, load_teacher
 
 FORMS = (".ply", ".npz", ".spz")
-"""Of a teacher, as written here. (SOG is read alone: no well-kept Python library writes it.)"""
+"""Of a teacher, as written here. No well-kept Python library writes SOG: a command does, see ``RatePlan.sog``."""
 _log = logging.getLogger(__name__)
 _Frame = Callable[[int], RenderedFrame]
 
@@ -58,6 +61,7 @@ class RatePlan:
         fit_seconds, fit_steps: how long each is fitted on at most; None for seconds: as long as the first student's
             training and compression.
         files: further forms of the teacher, made elsewhere.
+        sog: words of the command that makes a SOG of a PLY, whose paths follow them; empty: none are made.
     """
 
     students: Sequence[Config]
@@ -67,6 +71,7 @@ class RatePlan:
     fit_seconds: float | None = None
     fit_steps: int | None = None
     files: Sequence[Path] = ()
+    sog: Sequence[str] = ()
 
 
 class RateStudy:
@@ -86,6 +91,9 @@ class RateStudy:
                     RunFolder(each, root).checkpoints, "checkpoint", "none", "a trained run", "Train first."
                 )
         import_gsply("--config")  # now, not after an hour
+        if plan.sog and shutil.which(plan.sog[0]) is None:
+            expected = "a program that makes a SOG of a PLY"
+            raise InputError("--sog", plan.sog[0], "no such program", expected, "Install it, or leave out --sog.")
         for path in plan.files:
             read_gaussians(path, config.data.offset)
         self.device = choose_device(config)
@@ -163,9 +171,12 @@ class RateStudy:
         return self._measured(f"student {model.student.kind}", words, size, render)
 
     def _forms(self, gaussians: Gaussians, name: str, words: str) -> Iterator[RatePoint]:
-        for form in FORMS:
+        for form in (*FORMS, ".sog") if self.plan.sog else FORMS:
             path = self.files / f"{name}{form}"
-            write_gaussians(path, gaussians)
+            if form == ".sog":
+                _run([*self.plan.sog, str(path.with_suffix(".ply")), str(path)], path)
+            else:
+                write_gaussians(path, gaussians)
             words_of_all = f"{words} ({len(gaussians):,})"
             yield self._measured(form, words_of_all, path.stat().st_size, self._drawn(read_gaussians(path)))
 
@@ -229,6 +240,15 @@ class RateStudy:
         )
         write_atomically(folder / "table.md", markdown(points, f"Rate against quality: {self.config.run}", about))
         write_csv(folder / "table.csv", rows_of(points), COLUMNS)
+
+
+def _run(command: list[str], made: Path) -> None:
+    """Runs a command that makes a file."""
+    made.unlink(missing_ok=True)  # an earlier study's
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode or not made.is_file():
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise InputError(made, "--sog", f"`{shlex.join(command)}` ended with: {last[0]}", "a file", "Try it by hand.")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

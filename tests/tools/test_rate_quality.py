@@ -1,11 +1,14 @@
 """Rate against quality by one command."""
 
 import csv
+import shlex
+import sys
 
 import pytest
 
 from distill.model.checkpoint import load_checkpoint
 from tests.toy_scene import write_toy_scene
+from tests.toy_sog import packed, splat
 from tests.toy_training import CPU, trainer_of
 from tools.rate_quality import main
 
@@ -43,6 +46,28 @@ def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
     assert made_elsewhere["psnr_teacher"] == whole["psnr_teacher"]
     assert (folder / "plot.png").exists()
     assert "Best PSNR against teacher for its size:" in capsys.readouterr().out
+
+
+def test_a_command_makes_each_form_a_sog_too(trained):
+    made = packed(trained.parent / "two.sog", splat()[0])
+    command = [sys.executable, "-c", f"import shutil, sys; open(sys.argv[1]); shutil.copy({str(made)!r}, sys.argv[2])"]
+    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "3", "--sog", shlex.join(command))
+    assert main(arguments(trained, *options)) == 0
+    with (trained.parent / "results/toy/first_rates/table.csv").open() as file:
+        sogs = [row for row in csv.DictReader(file) if row["form"] == ".sog"]
+    assert len(sogs) == 3 and {row["bytes"] for row in sogs} == {str(made.stat().st_size)}
+
+
+def test_a_command_that_makes_no_sog_is_told_of_by_its_last_words(trained, capsys):
+    command = shlex.join([sys.executable, "-c", "raise SystemExit('no adapter found')"])
+    assert main(arguments(trained, "--sizes", "0.006", "--sog", command)) == 2
+    assert "ended with: no adapter found" in capsys.readouterr().err
+
+
+def test_a_command_that_is_not_there_is_told_of_at_once(trained, capsys):
+    assert main(arguments(trained, "--sog", "splat-transformer -q")) == 2
+    assert "--sog: splat-transformer: found no such program" in capsys.readouterr().err
+    assert not (trained.parent / "results/toy/first_rates").exists()
 
 
 @pytest.mark.parametrize(
