@@ -47,6 +47,7 @@ def draw_quality_over_time(runs: Sequence[PlannedRun], rows: Sequence[Row], path
     if not panels:
         return False
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained", dpi=110)
     colors = {arm: f"C{number}" for number, arm in enumerate(dict.fromkeys(row.arm for row in rows))}
@@ -56,6 +57,9 @@ def draw_quality_over_time(runs: Sequence[PlannedRun], rows: Sequence[Row], path
             style = {"color": colors[line.arm], "linestyle": _STYLES.get(line.reference, ":")}
             axes.plot(line.seconds, line.psnr, marker="o", markersize=3, linewidth=1.2, label=label, **style)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(f"{size}: PSNR of held-out views, dB", fontsize=10)
         axes.set_xlabel("training time, s", fontsize=9)
         axes.grid(alpha=0.3, which="both")
