@@ -76,16 +76,19 @@ def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks
             ix, iy, iz = np.int64(bx), np.int64(by), np.int64(bz)
         elif block >> cell_bit(np.uint64(ix), np.uint64(iy), np.uint64(iz)) & _BIT:
             return k, t
-        leave = min(_leave(x, dx, jx, ix, size, around), _leave(y, dy, jy, iy, size, around))
-        leave = min(leave, _leave(z, dz, jz, iz, size, around))
+        leave = min(_leave(x, jx, ix, size, around), _leave(y, jy, iy, size, around))
+        leave = min(leave, _leave(z, jz, iz, size, around))
         # Bins whose sample comes before the empty cells' end, wherever its place is, hold none.
         k = max(k + 1, np.int64(np.ceil((t + leave - near) * steps - late)))
 
 
 @njit(**COMPILED, **INNER)
-def _leave(x, d, inverse, cell, size, around):
-    """Ray length from ``x`` out of a cell of an edge, on one axis, with as many cells as that around it."""
-    face = cell + 1 + around if d > _ZERO else cell - around
+def _leave(x, inverse, cell, size, around):
+    """Ray length from ``x`` out of a cell of an edge, on one axis, with as many cells as that around it.
+
+    Along an axis of no faces ``inverse`` is large and above zero, which gives a length that no other axis exceeds.
+    """
+    face = cell + 1 + around if inverse > _ZERO else cell - around
     return (np.float32(face * size) - x) * inverse
 
 

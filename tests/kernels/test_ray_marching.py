@@ -1,10 +1,12 @@
 """Places by hand on a row of four cells, then the fast twins against the torch reference on random grids."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 from kernels.ray_marching import march, seed_from_ray
+from kernels.ray_marching_numba import _leave, cell_direction
 from kernels.ray_samples import Cells, Samples
 from tests.no_waiting import NoWaiting
 from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
@@ -295,6 +297,12 @@ def test_triton_at_a_real_size(seed):
     assert same.float().mean() > 0.98 and len(ours.t) > 10_000
     t, expected = ours.t[same[ours.ray_index]], reference.t[same[reference.ray_index]]
     assert ((t - expected).abs() < 1e-5).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("component", [0.0, -0.0, 1e-13, -1e-13])
+def test_an_axis_that_a_ray_goes_along_holds_up_no_leap(component):
+    _, inverse = cell_direction.py_func(np.float32(component), np.float32(1))
+    assert _leave.py_func(np.float32(3.9), inverse, 3, 1, 0) > 1e4
 
 
 def test_coarse_cells_of_a_grid_that_is_no_multiple_of_four():
