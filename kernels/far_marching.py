@@ -18,7 +18,7 @@ from kernels.contraction import contract, radius_of
 from kernels.device_constants import constant
 from kernels.dispatch import resolve
 from kernels.far_marching_numba import march_far_numba
-from kernels.ray_marching import stratified
+from kernels.ray_marching import place_in_bins
 from kernels.ray_samples import Cells
 
 
@@ -63,7 +63,7 @@ def march_far(
         cells: over the contracted cube.
         middle, half: the box's middle, and half of its longest side, world units.
         edges: see ``bin_edges``.
-        seed: random place in each bin, as for ``ray_marching.march``; None takes the centres.
+        seed: a random place in all bins of a part, as for ``ray_marching.march``; None takes the centres.
         implementation: "auto", "torch" or "numba".
     """
     name = resolve("far_marching", implementation, origins.device, ("torch", "numba"))
@@ -78,7 +78,7 @@ def _march_far_torch(origins, directions, starts, lengths, cells, middle, half, 
     k = torch.stack([k.flip(0), k])[:, None].expand(2, rays, bins)  # from the origin on
     ray = torch.arange(rays, device=device)[:, None].expand(2, rays, bins)
     part = torch.tensor([[[0]], [[rays]]], device=device)
-    place = torch.full(k.shape, 0.5, device=device) if seed is None else stratified(ray + part, k, seed)
+    place = 0.5 if seed is None else place_in_bins(ray + part, seed)
     size = edge[k + 1] - edge[k]
     away = edge[k] + place * size
     t = starts[..., None] + away * constant((-1.0, 1.0), device)[:, None, None]

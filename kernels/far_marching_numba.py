@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch.nn import functional as F
 
-from kernels.ray_marching_numba import stratified_place
+from kernels.ray_marching_numba import place_in_bins
 from kernels.threads import COMPILED, parallel_for
 
 _GRAIN = 256
@@ -46,11 +46,11 @@ def _walk(
         used = np.int64(0)  # bins that begin before the part's end
         if length > 0:
             used = min(np.searchsorted(edges, length), bins)
-        found = np.int64(0)
+        found, share = np.int64(0), place_in_bins(part, seed)
         for i in range(used):
             k = i if behind else used - 1 - i
             size = edges[k + 1] - edges[k]
-            away = edges[k] + stratified_place(part, k, seed) * size
+            away = edges[k] + share * size
             if away >= length:
                 continue
             t = begin + away if behind else begin - away

@@ -153,7 +153,7 @@ def take_samples(alive, room, grid, step, limit, tile, samples):
         k = bins[r]
         for _ in range(min(most, room - n, limit - taken[r])):
             k, at = next_bin(
-                0, k, np.int64(-1), reach[0, r], reach[1, r], way[0, r], way[1, r], way[2, r], way[3, r], way[4, r],
+                k, _HALF, reach[0, r], reach[1, r], way[0, r], way[1, r], way[2, r], way[3, r], way[4, r],
                 way[5, r], way[6, r], way[7, r], way[8, r], blocks, empty, step, steps,
             )  # fmt: skip
             if k < 0:

@@ -36,7 +36,7 @@ def _find(
     there, ray = (row < height) & (column < width), row * width + column
     line = line_of((origins, directions, near, far), ray, there)
     grid = lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz
-    taken, _, into = note_bins(line, ray, there, slot * 0, grid, step, limit, 0, runs + place, places, True)
+    taken, _, into = note_bins(line, there, slot * 0, 0.5, grid, step, limit, runs + place, places)
     tl.store(into, pack(slot * 0, slot * 0), mask=there)
     live = taken > 0
     tl.store(order + square * TILE * TILE + tl.cumsum(live.to(tl.int32), 0) - 1, place, mask=live)

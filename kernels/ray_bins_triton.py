@@ -48,32 +48,27 @@ def line_of(rays, ray, live):
 @triton.jit
 def middle(line, number, step):
     """Distance and position of the middle of the rays' bins of these numbers."""
-    return _at(line, number, 0.5, step)
+    return sample(line, number, 0.5, step)
 
 
 @triton.jit
-def sample(line, ray, number, step, seed, CENTRED: tl.constexpr):
-    """Distance and position of the rays' samples in the bins of these numbers; a ray's number decides on its places."""
-    if CENTRED:
-        return _at(line, number, 0.5, step)
-    else:
-        return _at(line, number, _stratified(ray.to(tl.uint32), number.to(tl.uint32), seed.to(tl.uint32)), step)
-
-
-@triton.jit
-def _at(line, number, place, step):
+def sample(line, number, place, step):
+    """Distance and position of the rays' samples in the bins of these numbers, of which they have that place."""
     near, _, ox, oy, oz, dx, dy, dz = line
     t = near + (number.to(tl.float32) + place) * step
     return t, ox + t * dx, oy + t * dy, oz + t * dz
 
 
 @triton.jit
-def _stratified(ray, k, seed):
-    """The place in a bin, [0, 1): ``ray_marching.stratified``, whose products wrap round at 32 bits."""
-    h = ray * 0x9E3779B1 + k * 0x85EBCA77 + seed * 0xC2B2AE3D
-    h = (h ^ (h >> 15)) * 0x2C1B3C6D
-    h = (h ^ (h >> 12)) * 0x297A2D39
-    return ((h ^ (h >> 15)) >> 8).to(tl.float32) * 5.9604644775390625e-08  # 2**-24
+def place_in_bins(ray, seed, CENTRED: tl.constexpr):
+    """Of rays: ``ray_marching.place_in_bins``, whose products wrap round at 32 bits, or the middle."""
+    if CENTRED:
+        return 0.5
+    else:
+        h = ray.to(tl.uint32) * 0x9E3779B1 + seed.to(tl.uint32) * 0xC2B2AE3D
+        h = (h ^ (h >> 15)) * 0x2C1B3C6D
+        h = (h ^ (h >> 12)) * 0x297A2D39
+        return ((h ^ (h >> 15)) >> 8).to(tl.float32) * 5.9604644775390625e-08  # 2**-24
 
 
 @triton.jit
@@ -111,13 +106,13 @@ def _leave(x, dx, inverse, cell, block, away):
 
 
 @triton.jit
-def _look(number, place, line, inverse, asked, grid, steps, EARLY: tl.constexpr):
+def _look(number, where, place, line, inverse, asked, grid, steps):
     """Whether the asked rays' bins are occupied, and the next bin of which this is not known by that.
 
-    EARLY: how much of a bin surely comes after its sample.
+    where: distance and position of their samples, which have that place in them.
     """
     lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz = grid
-    t, x, y, z = place
+    t, x, y, z = where
     x, y, z = (x - lower_x) * inverse_size, (y - lower_y) * inverse_size, (z - lower_z) * inverse_size
     cx, cy, cz = tl.floor(x), tl.floor(y), tl.floor(z)
     inside = asked & (cx >= 0) & (cy >= 0) & (cz >= 0) & (cx < nx) & (cy < ny) & (cz < nz)
@@ -132,14 +127,14 @@ def _look(number, place, line, inverse, asked, grid, steps, EARLY: tl.constexpr)
         tl.minimum(_leave(y, line[6], inverse[1], iy, jy, away), _leave(z, line[7], inverse[2], iz, jz, away)),
     )
     # Outside the grid there is no cell to leave.
-    ahead = tl.minimum((t + leave - line[0]) * steps + EARLY, _FARTHEST)
+    ahead = tl.minimum((t + leave - line[0]) * steps + (1 - place), _FARTHEST)
     return hit, tl.where(inside, tl.maximum(number + 1, ahead.to(tl.int32)), number + 1)
 
 
 @triton.jit
-def note_bins(line, ray, live, first, grid, step, limit, seed, into, stride, CENTRED: tl.constexpr):
+def note_bins(line, live, first, place, grid, step, limit, into, stride):
     """Notes the occupied bins of rays from their ``first`` on, at most ``limit``: their runs, see ``pack``, from
-    ``into`` on, each ``stride`` behind the one before.
+    ``into`` on, each ``stride`` behind the one before. Samples have that ``place`` in their bins, [0, 1).
 
     Returns:
         how many bins are noted; the bin after the last one, where they are ``limit``; where the next run would be.
@@ -151,9 +146,9 @@ def note_bins(line, ray, live, first, grid, step, limit, seed, into, stride, CEN
     taken, run, bits = number * 0, number * 0, number * 0
     going = 1
     while going > 0:
-        place = sample(line, ray, number, step, seed, CENTRED)
-        asked = live & (number < last) & (place[0] < line[1]) & (taken < limit)
-        hit, onward = _look(number, place, line, inverse, asked, grid, steps, 0.5 if CENTRED else 0.0)
+        where = sample(line, number, place, step)
+        asked = live & (number < last) & (where[0] < line[1]) & (taken < limit)
+        hit, onward = _look(number, where, place, line, inverse, asked, grid, steps)
         other = asked & (number // RUN != run)
         tl.store(into, pack(run, bits), mask=other & (bits != 0))
         into += tl.where(other & (bits != 0), stride, 0)

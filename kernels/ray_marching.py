@@ -1,7 +1,9 @@
 """Samples along rays, placed only inside the occupied cells of a grid.
 
-A ray's interval [near, far) is cut into bins of one fixed length; a bin yields one sample at a stratified random
-place (or at its centre), kept if the cell at that place is occupied.
+A ray's interval [near, far) is cut into bins of one fixed length; a bin yields one sample at a random place (or at its
+centre), kept if the cell at that place is occupied. All bins of a ray have one place: its samples are then a step
+apart, as in pictures, and what it shows varies less from step to step than with a place for each bin. Students learn
+0.7 dB from that (docs/results.md).
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ def march(
         near, far: (R,) interval; far <= near yields no samples. Places outside the grid are empty.
         step: bin length in world units.
         limit: most samples per ray; a ray that reaches it reports where to go on in ``next_bin``.
-        seed: random place in each bin, the same for the same (seed, ray, bin); a () int64 tensor is read where it is,
-            when the march runs. None takes the centres.
+        seed: a random place in all bins of a ray, the same for the same (seed, ray); a () int64 tensor is read where
+            it is, when the march runs. None takes the centres.
         first_bin: (R,) int64 bin to start from; -1 skips the ray. None starts all at 0.
         capacity: samples to make room for, and to return, whatever their number: nothing then waits for a GPU to tell
             it. Rays are served in order; one whose samples do not fit any more is left without any (``kept``). None:
@@ -61,10 +63,10 @@ def march(
     return ray_marching_triton.march(*arguments)
 
 
-def stratified(ray: Tensor, bin_index: Tensor, seed: int | Tensor) -> Tensor:
-    """Random places in [0, 1) of bins, of the same shape: a function of ray, bin and seed."""
+def place_in_bins(ray: Tensor, seed: int | Tensor) -> Tensor:
+    """Random places in [0, 1) of rays' bins, of the shape of ``ray``: a function of ray and seed."""
     mask = 0xFFFFFFFF
-    h = (ray * 0x9E3779B1 + bin_index * 0x85EBCA77 + (seed * 0xC2B2AE3D & mask)) & mask
+    h = (ray * 0x9E3779B1 + (seed * 0xC2B2AE3D & mask)) & mask
     h = ((h ^ (h >> 15)) * 0x2C1B3C6D) & mask
     h = ((h ^ (h >> 12)) * 0x297A2D39) & mask
     return ((h ^ (h >> 15)) >> 8).float() * 2.0**-24
@@ -92,7 +94,7 @@ def _march_torch(origins, directions, near, far, cells, step, limit, seed, first
     rays, device = len(origins), origins.device
     k = _bins_torch(origins, directions, near, far, cells, step, capacity)
     ray = torch.arange(rays, device=device)[:, None].expand(k.shape)
-    place = torch.full(k.shape, 0.5, device=device) if seed is None else stratified(ray, k, seed)
+    place = 0.5 if seed is None else place_in_bins(ray, seed)
     t = near[:, None] + (k + place) * step
     positions = origins[:, None] + t[..., None] * directions[:, None]
     cell = torch.floor((positions - constant(cells.lower, device)) * (1 / cells.size)).long()

@@ -10,8 +10,8 @@ from kernels.ray_samples import COARSE, Samples, cell_bit, room_for
 from kernels.threads import COMPILED, INNER, parallel_for
 
 _GRAIN = 256
-# How much later than a bin's begin its sample may come, and a little for rounding, in bins.
-_MIDDLE, _ANYWHERE = np.float32(0.51), np.float32(1.01)
+_ROUNDING = np.float32(0.01)  # of a bin: more than rounding may move a sample
+_MIDDLE = np.float32(0.5)
 _LEVEL, _STEEP = np.float32(1e-12), np.float32(1e12)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _COARSE, _BIT = np.uint64(COARSE), np.uint64(1)
@@ -36,10 +36,10 @@ def march(origins, directions, near, far, cells, step, limit, seed, first_bin, c
 
 
 @njit(**COMPILED, **INNER)
-def stratified_place(ray, k, seed):
+def place_in_bins(ray, seed):
     if seed < 0:
-        return np.float32(0.5)
-    h = (ray * 0x9E3779B1 + k * 0x85EBCA77 + seed * 0xC2B2AE3D) & 0xFFFFFFFF
+        return _MIDDLE
+    h = (ray * 0x9E3779B1 + seed * 0xC2B2AE3D) & 0xFFFFFFFF
     h = ((h ^ (h >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
     h = ((h ^ (h >> 12)) * 0x297A2D39) & 0xFFFFFFFF
     return np.float32((h ^ (h >> 15)) >> 8) * np.float32(2.0**-24)
@@ -53,15 +53,16 @@ def cell_direction(direction, inverse_size):
 
 
 @njit(**COMPILED)
-def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps):
+def next_bin(k, place, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps):
     """The first bin from ``k`` on whose sample is in an occupied cell, and that sample's t; -1 if there is none.
 
+    ``place`` is the samples', in their bins, [0, 1).
     Origin, direction and its inverse are in cells: edge 1; t stays in world units. ``steps`` is 1 / step.
     """
     nx, ny, nz = np.uint64(blocks.shape[0]), np.uint64(blocks.shape[1]), np.uint64(blocks.shape[2])
-    late = _MIDDLE if seed < 0 else _ANYWHERE
+    late = place + _ROUNDING
     while True:
-        t = near + (np.float32(k) + stratified_place(ray, k, seed)) * step
+        t = near + (np.float32(k) + place) * step
         if t >= far:
             return -1, t
         x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
@@ -78,7 +79,7 @@ def next_bin(ray, k, seed, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks
             return k, t
         leave = min(_leave(x, jx, ix, size, around), _leave(y, jy, iy, size, around))
         leave = min(leave, _leave(z, jz, iz, size, around))
-        # Bins whose sample comes before the empty cells' end, wherever its place is, hold none.
+        # Bins whose sample comes before the empty cells' end hold none.
         k = max(k + 1, np.int64(np.ceil((t + leave - near) * steps - late)))
 
 
@@ -106,10 +107,10 @@ def _scan(
         dx, jx = cell_direction(directions[ray, 0], inverse_size)
         dy, jy = cell_direction(directions[ray, 1], inverse_size)
         dz, jz = cell_direction(directions[ray, 2], inverse_size)
-        k, count = first_bin[ray], 0
+        k, count, place = first_bin[ray], 0, place_in_bins(ray, seed)
         while k >= 0 and count < limit:
             k, t = next_bin(
-                ray, k, seed, near[ray], far[ray], ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps
+                k, place, near[ray], far[ray], ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps
             )
             if k >= 0:
                 places[cursor] = t

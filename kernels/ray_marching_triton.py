@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import sample_room_triton
-from kernels.ray_bins_triton import RUN, grid_of, line_of, most_runs, note_bins, sample, unpack
+from kernels.ray_bins_triton import RUN, grid_of, line_of, most_runs, note_bins, place_in_bins, sample, unpack
 from kernels.ray_samples import Samples, room_for
 from kernels.triton_support import launch_on
 
@@ -37,7 +37,8 @@ def _find(
     grid = lower_x, lower_y, lower_z, inverse_size, occupied, empty_blocks, nx, ny, nz
     begin = tl.load(first_bin + ray, mask=there, other=-1)
     live, begin = begin >= 0, tl.minimum(begin, 1 << 30).to(tl.int32)
-    found, onward, _ = note_bins(line, ray, live, begin, grid, step, limit, seed, runs + place, part, CENTRED)
+    in_bins = place_in_bins(ray, seed, CENTRED)
+    found, onward, _ = note_bins(line, live, begin, in_bins, grid, step, limit, runs + place, part)
     tl.store(counts + ray, found.to(tl.int64), mask=there)
     tl.store(next_bin + ray, tl.where(live & (found == limit), onward, -1).to(tl.int64), mask=there)
 
@@ -58,12 +59,12 @@ def _fill(
     x_out, t_out, ray_index = positions + base, t_out + base, ray_index + base
     y_out, z_out = x_out + total, x_out + total + total
     line = line_of((origins, directions, near, far), ray, there[:, None])
-    note, lane = runs + place, tl.arange(0, RUN)[None, :]
+    note, lane, in_bins = runs + place, tl.arange(0, RUN)[None, :], place_in_bins(ray, seed, CENTRED)
     # A ray that there is no room for ends where it begins.
     while tl.max((target < end).to(tl.int32), 0) > 0:
         run, bits = unpack(tl.load(note, mask=target < end, other=0))
         hit = (bits[:, None] >> lane) & 1
-        t, x, y, z = sample(line, ray, run[:, None] * RUN + lane, step, seed, CENTRED)
+        t, x, y, z = sample(line, run[:, None] * RUN + lane, in_bins, step)
         slot = target[:, None] + tl.cumsum(hit, 1) - 1
         tl.store(t_out + slot, t, mask=hit != 0)
         tl.store(x_out + slot, x, mask=hit != 0)

@@ -20,7 +20,7 @@ from torch import Tensor
 from distill.model.model import Model
 from distill.rendering.far_field import Segment
 from distill.rendering.renderer import FrameRenderer, RenderSettings, render_rays
-from kernels.ray_marching import stratified
+from kernels.ray_marching import place_in_bins
 from scene.rays import Rays
 
 _DIGITS = 8  # binary ones of a lattice's step: of 2 ** 15 intervals ends and middles are then exact in float32
@@ -64,7 +64,7 @@ def training_segment(model: Model, rays: Rays, seed: int | Tensor | None) -> tup
 
     Args:
         rays: near and far at the block's faces.
-        seed: of stratified random places in all intervals, the cut ones too; None: their middles.
+        seed: of a random place in all intervals of a ray, the cut ones too; None: their middles.
     """
     settings = on_lattice(model.settings)
     cut = cut_rays(rays, settings.step)
@@ -101,9 +101,7 @@ def _cut_intervals(model: Model, cut: CutRays, seed: int | Tensor | None) -> tup
     """The cut intervals before and behind the whole ones, and how many of them have a sample."""
     count, device = len(cut.whole), cut.starts.device
     ray = torch.arange(count, device=device).repeat(2)
-    place: Tensor | float = 0.5
-    if seed is not None:  # bins -1 and -2, which no whole interval has
-        place = stratified(ray, -1 - torch.arange(2, device=device).repeat_interleave(count), seed)
+    place = 0.5 if seed is None else place_in_bins(ray, seed)
     lengths = cut.lengths.reshape(-1)
     t = cut.starts.reshape(-1) + place * lengths
     positions = cut.whole.origins[ray] + t[:, None] * cut.whole.directions[ray]

@@ -127,7 +127,7 @@ def composite_training(parts: Sequence[BlockPart], rays: Rays, seed: int | None,
 
     Args:
         rays: anywhere; where they are near and far is not looked at.
-        seed: of stratified random places; None: the middles of intervals.
+        seed: of random places in intervals, see ``march``; None: the middles of intervals.
         near, far: range along the unit ray.
     """
     count, device = len(rays), rays.origins.device

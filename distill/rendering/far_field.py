@@ -100,7 +100,7 @@ class FarField(nn.Module):
             rays: with near and far where they are in the box.
             nearest, farthest: the range along the unit ray.
             reach: (R,) distance behind which nothing shows; a ray that ends in the box has no part behind it.
-            seed: of stratified random places, see ``march_far``; None: the bins' centres.
+            seed: of random places in bins, see ``march_far``; None: the bins' centres.
         """
         return self._sampled(rays, *self._parts(rays, nearest, farthest, reach), self.edges, seed)
 

@@ -125,7 +125,7 @@ def render_rays(
     taps: Sequence[str] = (),
     capacity: int | None = None,
 ) -> RenderedRays:
-    """Renders training rays at stratified random places (a function of the seed alone).
+    """Renders training rays at random places in bins (a function of the seed alone).
 
     Args:
         taps: activations of the student that are wanted beside its outputs, see ``Student.tapped``.
