@@ -7,7 +7,7 @@ networks run, to the end of the picture, whatever the lengths of the rays, and n
 entries and a cell's network.
 
 Slots are vectors of BLOCK, in tuples: ``walk``, the ray (-1: none), where its runs of bins are, the run and the bins of
-it that are left, see ``ray_bins_triton``; ``light``, transmittance, red, green, blue and distance.
+it that are left, see ``picture_bins_triton``; ``light``, transmittance, red, green, blue and distance.
 
 With deferred shading the light is transmittance, a block (BLOCK, channels of the density network's output) and
 distance: sums of features are written for every ray, and ``deferred_triton.shade`` makes colours of them.
@@ -25,8 +25,7 @@ from torch import Tensor
 
 from kernels.deferred_triton import shade, store_geometry
 from kernels.mlp_triton import Network, block_of, launch_options
-from kernels.picture_bins_triton import TILE, find_bins
-from kernels.ray_bins_triton import RUN, line_of, lowest, middle, unpack
+from kernels.picture_bins_triton import RUN, TILE, find_bins, line_of, lowest, middle, unpack
 from kernels.ray_samples import Cells
 from kernels.spherical_harmonics_triton import sh_basis
 from kernels.triton_support import launch_on

@@ -56,38 +56,18 @@ class Cells:
 
     @cached_property
     def block_distances(self) -> Tensor:
-        """``empty_blocks`` up to 15, where ``occupied`` is; no GPU is waited for.
-
-        The tensor stays where it is when the cells change: recorded graphs read it.
-        """
-        return _distances(self.coarse)
+        """``empty_blocks`` where ``occupied`` is; a GPU is waited for."""
+        return torch.from_numpy(_blocks_away(self.coarse.cpu().numpy() == 0)).to(self.occupied.device)
 
     def follow(self) -> None:
         """After a change of ``occupied`` in place, where recorded graphs read it: what follows from it is made anew."""
-        for name in ("coarse", "places", "blocks", "empty_blocks"):
+        for name in ("coarse", "places", "blocks", "empty_blocks", "block_distances"):
             self.__dict__.pop(name, None)
-        if "block_distances" in self.__dict__:
-            self.block_distances.copy_(_distances(self.coarse))
 
     @cached_property
     def places(self) -> Tensor:
         """(N, 3) int64 indices of the occupied cells."""
         return self.occupied.nonzero()
-
-
-def _distances(coarse: Tensor) -> Tensor:
-    """How many blocks away (chessboard metric), at most 15, the nearest occupied one is, uint8.
-
-    Nearness, 15 in occupied blocks, falls by one a block: within 1, 3, 7 and 15 blocks after 1, 2, 3 and 4 rounds, each
-    of which takes over what is nearest within twice as many blocks as the one before, an axis at a time.
-    """
-    nearness = (coarse != 0).float()[None, None] * 15
-    for away in (1, 2, 4, 8):
-        around = nearness
-        for window in ((1, 1, 2 * away + 1), (1, 2 * away + 1, 1), (2 * away + 1, 1, 1)):
-            around = F.max_pool3d(around, window, stride=1, padding=[edge // 2 for edge in window])
-        nearness = torch.maximum(nearness, around - away)
-    return (15 - nearness[0, 0]).to(torch.uint8)
 
 
 def _blocks_away(empty: np.ndarray) -> np.ndarray:

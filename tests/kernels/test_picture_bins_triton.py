@@ -82,3 +82,17 @@ def test_a_picture_too_large_for_the_memory_is_taken_in_parts(monkeypatch):
     found, parts = found_bins(rays, cells, 0.05, 1000)
     assert parts == 2
     assert found == expected_bins(rays, cells, 0.05, 1000)
+
+
+def test_the_grid_bounds_the_runs_of_a_ray():
+    """Occupied all over, along its diagonal, in bins that begin within a run."""
+    from kernels import picture_bins_triton as bins
+
+    cells = Cells((0.0, 0.0, 0.0), 0.5, torch.ones(8, 8, 8, dtype=torch.uint8))
+    length = 8 * 0.5 * 3**0.5
+    for shift in torch.linspace(0, 0.5, 9).tolist():
+        step = 0.01
+        first = int((5.0 + shift) / step)
+        last = int((5.0 + shift + length) / step)
+        assert last // 32 - first // 32 + 1 <= bins._most_runs(cells, step, 10**6)
+    assert bins._most_runs(cells, 0.01, 3) == 3
