@@ -213,6 +213,6 @@ class StudentAdam:
 
 
 def rate_factor(step: int, progress: float, train: TrainConfig) -> float:
-    """Learning rate as a fraction of its base: linear warm-up in steps, exponential decay over the run."""
+    """Learning rate as a fraction of its base: linear warm-up in steps, linear decay over the run."""
     warmup = min(1.0, (step + 1) / max(1, train.lr_warmup_steps))
-    return warmup * train.lr_final_ratio ** min(1.0, progress)
+    return warmup * (1 - (1 - train.lr_final_ratio) * min(1.0, progress))

@@ -157,8 +157,8 @@ def test_time_ends_a_run_and_drives_its_schedule(config_path) -> None:
     trainer.run(show_progress=False)
     assert 1.5 <= trainer.progress.seconds < 10
     assert trainer.fraction_done() >= 1
-    final = trainer.config.train.lr * trainer.config.train.lr_final_ratio
-    assert trainer.step.optimizer.param_groups[0]["lr"] == pytest.approx(final, rel=0.25)
+    train = trainer.config.train
+    assert train.lr_final_ratio < trainer.step.optimizer.param_groups[0]["lr"] / train.lr < 0.1
 
 
 @pytest.mark.filterwarnings("error::tqdm.TqdmWarning")
