@@ -31,7 +31,9 @@ class TrainConfig(Section):
         description="Adam's learning rate of the step that all cells' colour networks of a KiloUniform take together, "
         "by the sum of their gradients; null: none",
     )
-    lr_final_ratio: float = Field(0.03, gt=0, le=1, description="fraction of `lr` that the rate falls to, linearly, over the run")
+    lr_final_ratio: float = Field(
+        0.03, gt=0, le=1, description="fraction of `lr` that the rate falls to, linearly, over the run"
+    )
     lr_warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises linearly from 0")
     precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto",
