@@ -24,7 +24,7 @@ class CompactConfig(Section):
         None, ge=1, description="tools/compress.py: training steps to take at most; null: no limit"
     )
     rewind: float = Field(
-        0.7,
+        0.5,
         gt=0,
         le=1,
         description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more; "
