@@ -17,7 +17,6 @@ from scene.images import read_image
 from settings.loading import config_from_text, load_config, to_yaml
 from settings.yaml_text import parse_yaml
 from tests.command_line.program import rows
-from tools.dashboard import main as dashboard
 
 EARLIER = Path(__file__).resolve().parents[1] / "fixtures" / "earlier_version"
 CPU = torch.device("cpu")

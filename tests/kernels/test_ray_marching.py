@@ -42,24 +42,6 @@ def random_rays(count):
     return origins, directions, near, far
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.002, 0.02, 1.0])
-def test_empty_blocks_are_as_far_from_occupied_ones_as_a_search_says(fraction):
-    torch.manual_seed(1)
-    cells = random_cells((37, 9, 52), fraction)
-    places, occupied = (part.nonzero().float() for part in (cells.coarse < 2, cells.coarse))
-    want = torch.full((len(places),), 255)
-    if len(occupied):
-        want = torch.cdist(places, occupied, p=torch.inf).amin(dim=1).round().long()
-    assert cells.empty_blocks.dtype == "uint8" and cells.empty_blocks.ravel().tolist() == want.tolist()
-
-
-def test_a_distance_of_more_blocks_than_a_byte_holds_is_255():
-    row = torch.zeros(4 * 300, 1, 1, dtype=torch.uint8)
-    row[0] = 1
-    away = Cells((0.0, 0.0, 0.0), 1.0, row).empty_blocks
-    assert away.ravel()[[0, 1, 254, 255, 299]].tolist() == [0, 1, 254, 255, 255]
-
-
 def run(implementation, rays, cells, step=0.02, limit=1000, seed=None, first_bin=None, capacity=None):
     """The samples, brought back to the CPU."""
     device = device_of(implementation)
@@ -294,14 +276,6 @@ def test_triton_at_a_real_size(seed):
 def test_an_axis_that_a_ray_goes_along_holds_up_no_leap(component):
     _, inverse = cell_direction.py_func(np.float32(component), np.float32(1))
     assert _leave.py_func(np.float32(3.9), inverse, 3, 1, 0) > 1e4
-
-
-def test_coarse_cells_of_a_grid_that_is_no_multiple_of_four():
-    occupied = torch.zeros(5, 4, 9, dtype=torch.uint8)
-    occupied[4, 0, 8] = occupied[0, 3, 3] = 1
-    coarse = Cells((0.0, 0.0, 0.0), 1.0, occupied).coarse
-    assert coarse.shape == (2, 1, 3)
-    assert coarse.nonzero().tolist() == [[0, 0, 0], [1, 0, 2]]
 
 
 def test_same_bits_for_any_number_of_threads(use_threads):
