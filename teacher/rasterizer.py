@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from typing import Any
@@ -203,7 +203,7 @@ class Rasterizer:
         return {"near": self._near, "implementation": name, "threads": self._threads}
 
     def _view(self, cameras: Cameras, index: int) -> View:
-        return replace(camera_view(cameras, index), dilation=self.drawing.dilation(cameras.width))
+        return camera_view(cameras, index, self.drawing.dilation(cameras.width))
 
 
 def picture_renderer(
@@ -224,8 +224,8 @@ def picture_renderer(
     return gsplat_pictures(*(tensor.to(device) for tensor in tensors), views)
 
 
-def camera_view(cameras: Cameras, index: int) -> View:
-    """Camera ``index`` as the kernel wants it, at the cameras' size."""
+def camera_view(cameras: Cameras, index: int, dilation: float = DILATION) -> View:
+    """Camera ``index`` as the kernel wants it, at the cameras' size; ``dilation`` as ``Drawing`` says it, px^2."""
     camera = cameras[index].to("cpu")
     fx, fy, cx, cy = (float(value) for value in (camera.fx, camera.fy, camera.cx, camera.cy))
-    return View(camera.world_to_camera()[0], fx, fy, cx, cy, camera.width, camera.height)
+    return View(camera.world_to_camera()[0], fx, fy, cx, cy, camera.width, camera.height, dilation)

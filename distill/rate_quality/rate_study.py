@@ -2,7 +2,8 @@
 
 The teacher's Gaussians are pruned by what they contribute to the training views, lowered in SH degree, and fitted on to
 the teacher's training views for as long as the student was trained and compressed; each result is written in every form
-that is written here. All are measured as they are read back, on the held-out frames, by the same clock.
+that is written here. All are measured as they are read back, on the held-out frames, by the same clock: drawn at
+the width that the teacher was fitted at, and averaged, as its pictures are and as they are fitted on.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from teacher.fitting.picture_levels import Pictures
 from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.sources import Teacher, check_assets, load_teacher
+from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from teacher.views.rasterized import blended_planes
 
 FORMS = (".ply", ".npz", ".spz")
 """Of a teacher, as written here. No well-kept Python library writes SOG: a command does, see ``RatePlan.sog``."""
@@ -100,6 +102,7 @@ class RateStudy:
         self.teacher: Teacher = load_teacher(config)
         if self.teacher.gaussians is None:
             raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
+        self.drawing = source_of(config).drawing(self.teacher.gaussians)
         self.frames = self.teacher.views.holdout.nonzero()[:, 0].tolist()
         if not self.frames:
             raise InputError("config", "data.holdout_every", "no frame held out", "some, to measure on")
@@ -181,12 +184,14 @@ class RateStudy:
             yield self._measured(form, words_of_all, path.stat().st_size, self._drawn(read_gaussians(path)))
 
     def _drawn(self, gaussians: Gaussians) -> _Frame:
-        rasterizer, cameras = Rasterizer(gaussians, device=self.device), self.teacher.views.cameras
+        rasterizer = Rasterizer(gaussians, device=self.device, drawing=self.drawing)
+        cameras = self.teacher.views.cameras
 
         def render(index: int) -> RenderedFrame:
-            output = rasterizer.render(cameras, index)
-            rgb = output.rgb + (1 - output.alpha)[..., None] * output.rgb.new_tensor(self.references.background)
-            return RenderedFrame(rgb.clamp(0, 1), output.alpha, torch.zeros_like(output.alpha))
+            planes = blended_planes(rasterizer, cameras, index)
+            alpha = planes[..., 3]
+            rgb = planes[..., :3] + (1 - alpha)[..., None] * planes.new_tensor(self.references.background)
+            return RenderedFrame(rgb.clamp(0, 1), alpha, torch.zeros_like(alpha))
 
         return render
 
@@ -212,7 +217,10 @@ class RateStudy:
         """(N,) blending weight over the training views, pixels."""
         views = self.teacher.views
         cameras = views.cameras[(~views.holdout).nonzero()[:, 0]]
-        return contribution(Rasterizer(gaussians, device=self.device), len(gaussians), cameras).total
+        scale = self.drawing.multiple(cameras.width)
+        fine = cameras.resized(cameras.width * scale, cameras.height * scale)
+        rasterizer = Rasterizer(gaussians, device=self.device, drawing=self.drawing)
+        return contribution(rasterizer, len(gaussians), fine).total
 
     def _fit(self, start: Gaussians, degree: int) -> tuple[Gaussians, str]:
         """Gaussians fitted on, none added and none taken away, and how long."""
@@ -226,7 +234,8 @@ class RateStudy:
         settings, pictures = config.fitting.model_copy(update=alike | time), Pictures(views, 0)
         extent = scene_extent(pictures.cameras(0), self.teacher.box)
         background = config.render.background_rgb
-        fit = TeacherFit(settings, pictures, start, extent, background, config.seed, fitting_device(config))
+        device = fitting_device(config)
+        fit = TeacherFit(settings, pictures, start, extent, background, config.seed, device, self.drawing)
         fit.run(self.folder, lambda fit: None)
         if fit.stopped_by is not None:
             raise KeyboardInterrupt

@@ -25,7 +25,7 @@ from teacher.fitting.backends import choose_backend
 from teacher.fitting.gaussian_model import GaussianModel
 from teacher.fitting.picture_levels import Pictures
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import camera_view
+from teacher.rasterizer import Drawing, camera_view
 
 COLUMNS = (
     *("step", "wall_s", "steps_per_s", "width", "gaussians", "sh_degree", "lr_means", "loss"),
@@ -52,6 +52,7 @@ class TeacherFit:
         background: behind the pictures where they have alpha and ``random_background`` is off.
         seed: of every random number.
         device: where it is fitted: our kernels on the CPU, gsplat on CUDA.
+        drawing: at which size Gaussians are drawn before they are averaged to a picture's; None: at the picture's.
 
     Raises:
         InputError: the device is CUDA and gsplat cannot run there.
@@ -66,9 +67,10 @@ class TeacherFit:
         background: tuple[float, float, float],
         seed: int,
         device: torch.device,
+        drawing: Drawing | None = None,
     ) -> None:
         self.settings, self.pictures, self.extent = settings, pictures, extent
-        self.device = device
+        self.device, self.drawing = device, drawing or Drawing()
         self.model = GaussianModel(start, settings.sh_degree, self._rates(), device)
         self.backend = choose_backend(settings, extent, len(start), device)
         shown_on = background if pictures.has_alpha else pictures.background
@@ -159,8 +161,7 @@ class TeacherFit:
             background = torch.rand(3, generator=self.generator).to(self.device)
         alpha = picture[..., 3:].float() / 255
         target = picture[..., :3].float() / 255 * alpha + (1 - alpha) * background
-        output = self.backend.render(self.model, camera_view(cameras, index), degree)
-        image = output.rgb + (1 - output.alpha)[..., None] * background
+        image = self._drawn(cameras, index, degree, background)
         counted = self.pictures.counted(level, index)
         compared = 1.0  # share of the pixels
         if counted is not None:
@@ -185,6 +186,15 @@ class TeacherFit:
             "loss_dssim": dssim.detach(),
             "squared_error": (image.detach() - target).square().mean() / compared,
         }
+
+    def _drawn(self, cameras: Cameras, index: int, degree: int, background: Tensor) -> Tensor:
+        """(H, W, 3) the model before a background."""
+        scale = self.drawing.multiple(cameras.width)
+        fine = cameras.resized(cameras.width * scale, cameras.height * scale)
+        view = camera_view(fine, index, self.drawing.dilation(fine.width))
+        output = self.backend.render(self.model, view, degree)
+        image = output.rgb + (1 - output.alpha)[..., None] * background
+        return image.view(cameras.height, scale, cameras.width, scale, 3).mean(dim=(1, 3)) if scale > 1 else image
 
     def _figures(self, record: dict[str, Any]) -> dict[str, object]:
         """A row of ``COLUMNS`` but for the pace; what a step left on the device is fetched here only."""
