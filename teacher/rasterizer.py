@@ -67,6 +67,17 @@ class Drawing:
         """Pixels across the picture that is drawn for a view that wide, before it is averaged."""
         return width * self.multiple(width)
 
+    def fine(self, cameras: Cameras) -> Cameras:
+        """The cameras at the size that is drawn."""
+        scale = self.multiple(cameras.width)
+        return cameras if scale == 1 else cameras.resized(cameras.width * scale, cameras.height * scale)
+
+    def averaged(self, planes: Tensor, cameras: Cameras) -> Tensor:
+        """(H, W, C) at the cameras' size, of what ``fine`` cameras show, by area."""
+        scale = self.multiple(cameras.width)
+        shape = cameras.height, scale, cameras.width, scale, planes.shape[-1]
+        return planes if scale == 1 else planes.view(shape).mean(dim=(1, 3))
+
     def dilation(self, width: int) -> float:
         """What is added to the 2D covariances of a picture drawn that wide, px^2 of its own."""
         return DILATION * (width / (self.fitted_width or width)) ** 2

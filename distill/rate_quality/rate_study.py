@@ -217,10 +217,8 @@ class RateStudy:
         """(N,) blending weight over the training views, pixels."""
         views = self.teacher.views
         cameras = views.cameras[(~views.holdout).nonzero()[:, 0]]
-        scale = self.drawing.multiple(cameras.width)
-        fine = cameras.resized(cameras.width * scale, cameras.height * scale)
         rasterizer = Rasterizer(gaussians, device=self.device, drawing=self.drawing)
-        return contribution(rasterizer, len(gaussians), fine).total
+        return contribution(rasterizer, len(gaussians), self.drawing.fine(cameras)).total
 
     def _fit(self, start: Gaussians, degree: int) -> tuple[Gaussians, str]:
         """Gaussians fitted on, none added and none taken away, and how long."""

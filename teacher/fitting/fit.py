@@ -189,12 +189,9 @@ class TeacherFit:
 
     def _drawn(self, cameras: Cameras, index: int, degree: int, background: Tensor) -> Tensor:
         """(H, W, 3) the model before a background."""
-        scale = self.drawing.multiple(cameras.width)
-        fine = cameras.resized(cameras.width * scale, cameras.height * scale)
-        view = camera_view(fine, index, self.drawing.dilation(fine.width))
-        output = self.backend.render(self.model, view, degree)
-        image = output.rgb + (1 - output.alpha)[..., None] * background
-        return image.view(cameras.height, scale, cameras.width, scale, 3).mean(dim=(1, 3)) if scale > 1 else image
+        fine = self.drawing.fine(cameras)
+        output = self.backend.render(self.model, camera_view(fine, index, self.drawing.dilation(fine.width)), degree)
+        return self.drawing.averaged(output.rgb + (1 - output.alpha)[..., None] * background, cameras)
 
     def _figures(self, record: dict[str, Any]) -> dict[str, object]:
         """A row of ``COLUMNS`` but for the pace; what a step left on the device is fetched here only."""

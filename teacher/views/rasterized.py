@@ -41,12 +41,11 @@ def blended_planes(rasterizer: Rasterizer, cameras: Cameras, index: int) -> Tens
 
     They are drawn as the rasterizer's ``Drawing`` says, then averaged by area.
     """
-    camera, scale = cameras[index], rasterizer.drawing.multiple(cameras.width)
-    fine = camera.resized(camera.width * scale, camera.height * scale)
+    fine = rasterizer.drawing.fine(cameras[index])
     output = rasterizer.render(fine, 0)
     distance = output.z * distance_per_z(fine.to(output.z.device), 0)
     planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
-    return planes.view(camera.height, scale, camera.width, scale, 5).mean(dim=(1, 3))
+    return rasterizer.drawing.averaged(planes, cameras)
 
 
 def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int) -> View:
