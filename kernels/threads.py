@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,6 +36,19 @@ def available_threads() -> int:
     """Number of CPU threads this process may use (its affinity mask, or ``NUMBA_NUM_THREADS`` if smaller)."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(usable, int(os.environ.get("NUMBA_NUM_THREADS", usable))))
+
+
+def limit_threads(count: int) -> None:
+    """Sets how many CPU threads kernels run on, here and in programs started from here: at least 1.
+
+    Numba, whose own threads other packages' kernels use, reads the variable when it is imported and then not before it
+    compiles something: too late where such a kernel has been run from the cache.
+
+    Raises:
+        RuntimeError: numba's own threads run already, and are not as many.
+    """
+    os.environ["NUMBA_NUM_THREADS"] = str(count)
+    numba.config.reload_config()
 
 
 @lru_cache(maxsize=4)

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from kernels.threads import available_threads
+from kernels.threads import available_threads, limit_threads
 from machine.failures import machine_failure
 from machine.shared_room import SharedRoom, bytes_of, made, opened
 from settings.errors import ExitCode, InputError
@@ -66,7 +66,8 @@ def join() -> None:
     if places is None:
         return
     rank, size, local_rank, local_size = places
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(max(1, available_threads() // local_size)))
+    if "NUMBA_NUM_THREADS" not in os.environ:
+        limit_threads(max(1, available_threads() // local_size))
     try:
         store, _, _ = next(dist.rendezvous("env://", rank, size))
         # torchrun's own store outlives the processes, which it may start anew.

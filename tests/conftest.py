@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels.threads import available_threads
+from kernels.threads import available_threads, limit_threads
 from scene.cameras import Cameras
 from settings.sections import Section
 from students.base import Student
@@ -22,8 +22,9 @@ gc.set_threshold(100_000, 50, 1000)
 
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     # Tests side by side share the cores, with the programs that they start.
-    share = str(max(1, available_threads() // workers))
-    os.environ |= {"NUMBA_NUM_THREADS": share, "OMP_NUM_THREADS": share}
+    share = max(1, available_threads() // workers)
+    limit_threads(share)
+    os.environ["OMP_NUM_THREADS"] = str(share)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +36,7 @@ from distill.benchmarks.exchange_cases import exchange_cases
 from distill.benchmarks.measurement import REFUSALS, Timing, limit_cases, limits_from, measure
 from distill.benchmarks.run_cases import STUDENTS, run_cases
 from distill.runs.command_line import add_debug_option, given_path, run_command
-from kernels.threads import available_threads
+from kernels.threads import available_threads, limit_threads
 from machine.devices import device_name
 from machine.files import write_atomically, write_csv
 from settings.errors import ExitCode, InputError
@@ -101,7 +100,7 @@ def run(chosen: argparse.Namespace, command: str) -> int:
     import torch  # after the first of this checkout's packages, which see to Ctrl-C meanwhile
 
     if chosen.threads:
-        os.environ["NUMBA_NUM_THREADS"] = str(chosen.threads)
+        limit_threads(chosen.threads)
         torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
     device = torch.device(chosen.device)

@@ -16,6 +16,7 @@ import torch
 
 from distill.benchmarks.case import Case, Sizes
 from distill.benchmarks.run_cases import Run, run_config
+from kernels.threads import limit_threads
 from machine import ranks
 from teacher.sources import load_teacher
 
@@ -87,8 +88,9 @@ class _Clock:
 
 def _serve(rank: int, port: int, kind: str, sizes: Sizes, end: Connection) -> None:
     """What each of the two does: trains for a while, then takes as many steps as it is asked for, and sends times."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "NUMBA_NUM_THREADS": "1"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    limit_threads(1)
     torch.set_num_threads(1)
     ranks.join()
     config = run_config(kind, _CPU, sizes, "numba")

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -50,3 +52,11 @@ def test_available_threads_obeys_the_environment_and_the_machine(monkeypatch):
     assert available_threads() == 6
     monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
     assert available_threads() == 1
+
+
+def test_a_limit_reaches_numbas_own_threads_though_numba_has_read_the_environment():
+    told = "print(numba.config.NUMBA_NUM_THREADS, threads.available_threads())"
+    program = f"import numba; from kernels import threads; threads.limit_threads(1); {told}"
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "1"]
