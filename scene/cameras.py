@@ -62,6 +62,10 @@ class Cameras:
         intrinsics = {"fx": self.fx * x, "fy": self.fy * y, "cx": self.cx * x, "cy": self.cy * y}
         return replace(self, **intrinsics, width=width, height=height)
 
+    def finer(self, scale: int) -> Cameras:
+        """The same views, of ``scale`` x ``scale`` pixels for each; see ``area_means``."""
+        return self if scale == 1 else self.resized(self.width * scale, self.height * scale)
+
     @property
     def centers(self) -> Tensor:
         """(N, 3) camera centres in world units."""
@@ -75,6 +79,14 @@ class Cameras:
         inverse[:, :3, 3] = -(rotation @ self.c2w[:, :3, 3:])[..., 0]
         inverse[:, 3, 3] = 1.0
         return inverse
+
+
+def area_means(planes: Tensor, scale: int) -> Tensor:
+    """(H, W, C) means of blocks of ``scale`` x ``scale`` pixels of (H * scale, W * scale, C)."""
+    if scale == 1:
+        return planes
+    height, width, channels = planes.shape
+    return planes.view(height // scale, scale, width // scale, scale, channels).mean(dim=(1, 3))
 
 
 def join_cameras(*parts: Cameras) -> Cameras:

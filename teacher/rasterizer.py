@@ -19,7 +19,7 @@ from kernels.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
 from kernels.ray_samples import Cells
 from kernels.ray_weights import RayWeights, ray_weights
 from kernels.sight import sight
-from scene.cameras import Cameras
+from scene.cameras import Cameras, area_means
 from scene.rays import SceneBox
 from settings.teacher import NEAR
 from teacher.gaussians import Gaussians
@@ -69,14 +69,11 @@ class Drawing:
 
     def fine(self, cameras: Cameras) -> Cameras:
         """The cameras at the size that is drawn."""
-        scale = self.multiple(cameras.width)
-        return cameras if scale == 1 else cameras.resized(cameras.width * scale, cameras.height * scale)
+        return cameras.finer(self.multiple(cameras.width))
 
     def averaged(self, planes: Tensor, cameras: Cameras) -> Tensor:
         """(H, W, C) at the cameras' size, of what ``fine`` cameras show, by area."""
-        scale = self.multiple(cameras.width)
-        shape = cameras.height, scale, cameras.width, scale, planes.shape[-1]
-        return planes if scale == 1 else planes.view(shape).mean(dim=(1, 3))
+        return area_means(planes, self.multiple(cameras.width))
 
     def dilation(self, width: int) -> float:
         """What is added to the 2D covariances of a picture drawn that wide, px^2 of its own."""

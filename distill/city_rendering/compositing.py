@@ -35,12 +35,14 @@ class CitySettings:
         near, far: range along the unit ray, world units.
         termination: a ray ends, and is taken for opaque, when its transmittance falls to this.
         implementation: of the kernels.
+        supersample: rays along a side of each pixel, which shows their mean.
     """
 
     near: float
     far: float
     termination: float
     implementation: str = "auto"
+    supersample: int = 1
 
 
 class CityRenderer:
@@ -73,8 +75,9 @@ class CityRenderer:
         Raises:
             InputError: the blocks hide each other in a circle.
         """
+        scale = self.settings.supersample
         with one_torch_thread():
-            return self._render(cameras, frame, background)
+            return self._render(cameras[frame].finer(scale), 0, background).averaged(scale)
 
     def _render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
         settings, view = self.settings, View(cameras, frame)

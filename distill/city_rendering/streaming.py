@@ -145,7 +145,8 @@ class StreamedCity:
         self.budget, self.device = budget, choose_device(config)
         self._background = config.render.background_rgb if background is None else background
         self.store = BlockStore(manifest, config, self.device, None if budget is None else 0, level_of_detail)
-        settings = CitySettings(config.data.near, config.data.far, config.render.termination, config.kernels)
+        render, data = config.render, config.data
+        settings = CitySettings(data.near, data.far, render.termination, config.kernels, render.supersample)
         boxes = [block.box for block in self.store.blocks]
         far_field = city_far_field(manifest, config, self.device)
         self._renderer = CityRenderer(boxes, manifest.scene_box, self.store.open, settings, far_field)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from distill.export.mesh import Mesh
 from distill.model.view_renderers import Rendering, RenderView
-from scene.cameras import Cameras
+from scene.cameras import Cameras, area_means
 from scene.rays import distance_per_z, project
 
 _NEAR = 1e-3  # along the axis, world units; a triangle that reaches nearer is left out
@@ -23,9 +22,7 @@ def mesh_renderer(mesh: Mesh, supersample: int = 2) -> RenderView:
     """
 
     def render(cameras: Cameras, index: int) -> Rendering:
-        camera = cameras[index].to("cpu")
-        fine = camera.resized(camera.width * supersample, camera.height * supersample)
-        planes = F.avg_pool2d(_drawn(mesh, fine).permute(2, 0, 1)[None], supersample)[0].permute(1, 2, 0)
+        planes = area_means(_drawn(mesh, cameras[index].to("cpu").finer(supersample)), supersample)
         rgb, alpha, distance = planes[..., :3], planes[..., 3], planes[..., 4]
         return Rendering(rgb, alpha, torch.where(alpha > 0, distance / alpha.clamp(min=1e-6), 0.0))
 

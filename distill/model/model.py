@@ -202,6 +202,7 @@ def _render_settings(config: Config, step: float, student: Student, device: torc
         implementation=config.kernels,
         fused=render.fused,
         precision="float16" if render.precision == "auto" else render.precision,
+        supersample=render.supersample,
     )
     if render.fused is True:
         try:

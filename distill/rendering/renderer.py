@@ -18,7 +18,7 @@ from kernels.dispatch import resolve
 from kernels.fused_render import FusedRenderer, fused_refusal
 from kernels.ray_marching import march
 from kernels.threads import one_torch_thread
-from scene.cameras import Cameras
+from scene.cameras import Cameras, area_means
 from scene.rays import Rays, SceneBox, camera_rays, intersect_box
 from students.base import Student
 
@@ -44,6 +44,7 @@ class RenderSettings:
         implementation: of the kernels.
         fused: whether whole pictures are rendered by one kernel; "auto": where ``renders_fused`` says so.
         precision: type of the fused kernel's tables and products, "float32" or "float16".
+        supersample: rays along a side of each pixel of a picture, which shows their mean.
     """
 
     step: float
@@ -55,6 +56,7 @@ class RenderSettings:
     implementation: str = "auto"
     fused: bool | Literal["auto"] = "auto"
     precision: str = "float32"
+    supersample: int = 1
 
 
 class SampledField(NamedTuple):
@@ -108,6 +110,15 @@ class RenderedFrame(NamedTuple):
     rgb: Tensor
     alpha: Tensor
     distance: Tensor
+
+    def averaged(self, scale: int) -> RenderedFrame:
+        """The picture whose pixels are ``scale`` x ``scale`` of this one's."""
+        if scale == 1:
+            return self
+        alpha = self.alpha[..., None]
+        means = area_means(torch.cat([self.rgb, alpha, self.distance[..., None] * alpha], dim=-1), scale)
+        distance = torch.where(means[..., 3] > 0, means[..., 4] / means[..., 3], 0.0)
+        return RenderedFrame(means[..., :3], means[..., 3], distance)
 
 
 def clip_to_box(origins: Tensor, directions: Tensor, box: SceneBox, settings: RenderSettings) -> Rays:
@@ -195,14 +206,17 @@ class FrameRenderer:
     @torch.no_grad()
     def render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
         """One camera's image."""
-        height, width, settings = cameras.height, cameras.width, self.settings
+        settings = self.settings
+        camera = cameras[frame].finer(settings.supersample)
+        size = camera.height, camera.width
         with one_torch_thread() if self._implementation == "numba" else nullcontext():
-            rays = camera_rays(cameras, frame, self.grid.box, settings.near, settings.far, self._implementation)
-            whole = self.inside(rays, width)
+            rays = camera_rays(camera, 0, self.grid.box, settings.near, settings.far, self._implementation)
+            whole = self.inside(rays, camera.width)
             if self.far_field is not None:
                 ends = settings.near, settings.far
                 whole = self.far_field.render_around(whole, rays, *ends, settings.termination)
-            return finished_frame(whole, settings.termination, background, (height, width), self._implementation)
+            drawn = finished_frame(whole, settings.termination, background, size, self._implementation)
+            return drawn.averaged(settings.supersample)
 
     @torch.no_grad()
     def inside(self, rays: Rays, width: int) -> Segment:

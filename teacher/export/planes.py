@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from scene.cameras import Cameras
+from scene.cameras import Cameras, area_means
 from scene.rays import distance_per_z
 from teacher.depth import DepthKind
 from teacher.rasterizer import Rasterizer, RasterOutput
@@ -56,10 +55,7 @@ def view_planes(output: RasterOutput, kind: DepthKind | None, cameras: Cameras, 
         if kind.quantity == "distance":
             depth = depth * distance_per_z(cameras, index).to(depth)
         planes.append(depth[..., None])
-    together = torch.cat(planes, dim=-1)
-    if factor == 1:
-        return together
-    return F.avg_pool2d(together.permute(2, 0, 1)[None], factor)[0].permute(1, 2, 0)
+    return area_means(torch.cat(planes, dim=-1), factor)
 
 
 def picture(planes: Tensor, background: Color | None) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from settings.config import Config
 from teacher.sources.brick_kinds import BrickRoom, BrickScene, ProceduralCity
+from teacher.sources.finer import finer_teacher
 from teacher.sources.seen import teacher_sight
 from teacher.sources.source import Source, Teacher
 from teacher.sources.source_kinds import (
@@ -41,4 +42,9 @@ def load_teacher(config: Config) -> Teacher:
     return source_of(config).load()
 
 
-__all__ = ["Source", "Teacher", "check_assets", "load_teacher", "source_of", "teacher_sight"]
+def load_finer(config: Config, teacher: Teacher) -> Teacher:
+    """What training rays are drawn of: see ``finer_teacher``."""
+    return finer_teacher(config, teacher, load_teacher)
+
+
+__all__ = ["Source", "Teacher", "check_assets", "load_finer", "load_teacher", "source_of", "teacher_sight"]

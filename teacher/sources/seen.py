@@ -45,7 +45,8 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
         frames = (~views.holdout).nonzero()[:, 0].tolist()
         return None if views.distance is None else sight_of_depth(views, frames, grid)
     # Stored renders were drawn at some width too: at another one Gaussians would hide what these show.
-    drawing = teacher.drawing or find_drawing(config, teacher.gaussians)
+    drawing = teacher.drawing or teacher.sight_drawing or find_drawing(config, teacher.gaussians)
+    teacher.sight_drawing = drawing
     rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
     sight = sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, keep_reach=not live)

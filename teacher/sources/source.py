@@ -46,6 +46,7 @@ class Teacher:
         stored_renders: the folder that the views' pictures were read from; None where they were made here.
         drawing: at which size the Gaussians are drawn; None where they are not.
         sight: what the views see, once somebody has asked, see ``teacher_sight``.
+        sight_drawing: at which size the Gaussians were drawn for that.
     """
 
     views: TeacherViews
@@ -57,6 +58,7 @@ class Teacher:
     stored_renders: Path | None = None
     drawing: Drawing | None = None
     sight: Sight | None = None
+    sight_drawing: Drawing | None = None
 
     @property
     def training_cameras(self) -> Cameras:

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scene.cameras import Cameras, join_cameras
+from scene.cameras import Cameras, area_means, join_cameras
 
 
 def two_cameras() -> Cameras:
@@ -42,6 +42,15 @@ def test_resized_scales_each_axis():
     assert small.fx.tolist() == [5, 10] and small.cx.tolist() == [2, 1.5]
     assert small.fy.tolist() == [3, 6] and small.cy.tolist() == [0.5, 0.625]
     assert math.isclose(two_cameras().fx[0].item(), 10), "the original is untouched"
+
+
+def test_finer_cameras_have_a_block_of_pixels_for_each_and_area_means_are_theirs():
+    fine = two_cameras().finer(3)
+    assert (fine.width, fine.height) == (24, 12) and fine.fx.tolist() == [30, 60] and fine.cy.tolist() == [6, 7.5]
+    assert two_cameras().finer(1).same_as(two_cameras())
+    planes = torch.tensor([[0.0, 1, 2, 3], [4, 5, 6, 7]])[..., None].repeat(1, 1, 2)
+    assert area_means(planes, 2).tolist() == [[[2.5, 2.5], [4.5, 4.5]]]
+    assert area_means(planes, 1) is planes
 
 
 def test_world_to_camera_inverts_the_pose():

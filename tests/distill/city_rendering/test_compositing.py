@@ -208,3 +208,12 @@ def test_boxes_that_hide_each_other_in_a_circle_are_refused():
     ]
     with pytest.raises(InputError, match="3 boxes that hide each other in a circle"):
         front_to_back(bars, (-5.0, -5.0, -5.0))
+
+
+def test_a_city_s_supersampled_pixels_are_means_of_rays_through_all_blocks(mottled, look_at):
+    cameras = look_at([(0.3, -0.4, 3.0), (2.0, 1.0, 2.0)], focal=60.0)
+    models = [mottled] * len(QUARTERS)
+    fine = city(QUARTERS, models).render(cameras.finer(2), 1, BACKGROUND)
+    coarse = city(QUARTERS, models, settings=replace(CITY, supersample=2)).render(cameras, 1, BACKGROUND)
+    torch.testing.assert_close(coarse.rgb, fine.rgb.view(20, 2, 24, 2, 3).mean((1, 3)), atol=1e-6, rtol=0)
+    assert 0.05 < coarse.alpha.mean() < 1

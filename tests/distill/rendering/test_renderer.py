@@ -327,3 +327,17 @@ def test_while_numba_renders_torch_keeps_off_the_cores(look_at, monkeypatch):
         assert seen == [1, 3] and torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_supersampled_pixel_is_the_mean_of_its_rays(field, look_at):
+    cameras, student = look_at([(0.3, -0.4, 3.0), (2.0, 1.0, 2.0)], focal=60.0), field(ball())
+    fine = picture_of(student, make_grid(), cameras.finer(2), 1, SETTINGS, BACKGROUND)
+    coarse = picture_of(student, make_grid(), cameras, 1, replace(SETTINGS, supersample=2), BACKGROUND)
+    blocks = [plane.view(20, 2, 24, 2, -1).permute(0, 2, 1, 3, 4).reshape(20, 24, 4, -1) for plane in fine]
+    torch.testing.assert_close(coarse.rgb, blocks[0].mean(2))
+    torch.testing.assert_close(coarse.alpha, blocks[1].mean(2)[..., 0])
+    # A pixel at the ball's edge: of its four rays those that miss have no say in how far away it is.
+    weights = blocks[1] / blocks[1].sum(2, keepdim=True).clamp(min=1e-9)
+    torch.testing.assert_close(coarse.distance, (weights * blocks[2]).sum(2)[..., 0])
+    edge = (blocks[1].amin(2) == 0) & (blocks[1].amax(2) > 0)
+    assert edge.any() and (coarse.distance[edge[..., 0]] > 1).all()

@@ -13,7 +13,7 @@ from settings.errors import TrainingDiverged
 from teacher.rasterizer import Rasterizer
 from teacher.sources import load_teacher
 from teacher.sources.producers import InlineProducer, ThreadedProducer, make_producer
-from tests.toy_scene import add_training_split, write_toy_scene
+from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
 from tests.toy_training import trainer_of
 
 
@@ -28,6 +28,15 @@ def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     weights = {name: value.clone() for name, value in trainer.model.student.state_dict().items()}
     grid = {f"grid.{name}": value.clone() for name, value in trainer.model.grid.state_dict().items()}
     return {**weights, **grid, "generator": trainer.step.generator.get_state()}
+
+
+def test_the_rays_of_a_supersampled_student_are_of_finer_pictures(config_path) -> None:
+    half = f"data.resolution={SIZE // 2}", "data.holdout_every=0"
+    trainers = [trainer_of(config_path, *half, f"render.supersample={scale}") for scale in (1, 2)]
+    assert [trainer.sampler.pixels for trainer in trainers] == [FRAMES * SIZE**2 // 4, FRAMES * SIZE**2]
+    assert [trainer.model.settings.supersample for trainer in trainers] == [1, 2]
+    cells = [trainer.model.grid.occupied for trainer in trainers]
+    assert torch.equal(*cells)  # samples are as far apart, and in the same cells
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path) -> None:
