@@ -42,7 +42,7 @@ from teacher.fitting.picture_levels import Pictures
 from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from teacher.sources import Teacher, check_assets, load_finer, load_teacher, source_of
 from teacher.views.rasterized import blended_planes
 
 FORMS = (".ply", ".npz", ".spz")
@@ -102,6 +102,7 @@ class RateStudy:
         self.teacher: Teacher = load_teacher(config)
         if self.teacher.gaussians is None:
             raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
+        self.taught = load_finer(config, self.teacher)  # no less fine for Gaussians than for students
         self.drawing = source_of(config).drawing(self.teacher.gaussians)
         self.frames = self.teacher.views.holdout.nonzero()[:, 0].tolist()
         if not self.frames:
@@ -222,7 +223,7 @@ class RateStudy:
 
     def _fit(self, start: Gaussians, degree: int) -> tuple[Gaussians, str]:
         """Gaussians fitted on, none added and none taken away, and how long."""
-        config, plan, views = self.config, self.plan, self.teacher.views
+        config, plan, views = self.config, self.plan, self.taught.views
         seconds = plan.fit_seconds
         if seconds is None and config.train.max_seconds is not None:
             seconds = config.train.max_seconds + config.compact.seconds

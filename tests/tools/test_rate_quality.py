@@ -48,10 +48,10 @@ def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
     assert "Best PSNR against teacher for its size:" in capsys.readouterr().out
 
 
-def test_a_teacher_is_drawn_at_the_width_that_it_was_fitted_at(tmp_path):
-    path = write_toy_scene(
-        tmp_path, data={"resolution": 8}, train={"max_steps": 30}, compact={"max_steps": 5}, occupancy={"resolution": 8}
-    )
+@pytest.mark.parametrize("supersample", [1, 3])
+def test_a_teacher_is_drawn_at_the_width_that_it_was_fitted_at(tmp_path, supersample):
+    few = {"train": {"max_steps": 30}, "compact": {"max_steps": 5}, "occupancy": {"resolution": 8}}
+    path = write_toy_scene(tmp_path, data={"resolution": 8}, render={"supersample": supersample}, **few)
     trainer_of(path).run(show_progress=False)
     options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "20")
     assert main(arguments(path, *options)) == 0
