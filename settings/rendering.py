@@ -39,12 +39,11 @@ class RenderConfig(Section):
         "reach; teacher: in cells that show in its views, in training only as far as these see, and along rays that "
         "meet such a cell; auto: teacher, where it has Gaussians or distances",
     )
-    supersample: int = Field(
-        1,
-        ge=1,
-        le=4,
+    supersample: Literal["auto"] | Annotated[int, Field(ge=1, le=4)] = Field(
+        "auto",
         description="rays along a side of each pixel, whose mean it shows; trained by pictures that are so much wider. "
-        "Pays where the teacher's own pixels are means: where it draws them finer, or they are made of larger ones",
+        "auto: 2 where a teacher's pixels are means of finer ones, drawn or on disk, that memory holds, else 1; in "
+        "evaluation what the student was trained with",
     )
     max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
     termination: float = Field(

@@ -121,7 +121,7 @@ if [[ $tiny == 1 ]]; then
     size=(--tiny)
     tests=(tests/kernels/test_triton_support.py tests/distill/rendering/test_renderer.py)
     small_fit=(--set fitting.max_seconds=8 --set fitting.initial_gaussians=2000 --set data.resolution=64)
-    quick=(--set data.resolution=64 --set teacher.supersample=1 --set render.supersample=1 --set eval.lpips=false)
+    quick=(--set data.resolution=64 --set teacher.supersample=1 --set eval.lpips=false)
     small=(--set data.resolution=64 --set "data.frames='::10'")
     small_table=(--set student.table_size=65536)
 fi

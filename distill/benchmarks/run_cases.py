@@ -67,7 +67,6 @@ def run_config(kind: str, device: torch.device, sizes: Sizes, implementation: st
         f"data.resolution={sizes.frame}",
         f"teacher.frames={sizes.views}",
         "teacher.supersample=1",
-        "render.supersample=1",
         "teacher.rasterizer=cpu",
         f"device={device}",
         f"kernels={implementation}",

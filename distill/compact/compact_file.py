@@ -45,6 +45,7 @@ class _Box(Section):
 class _Occupancy(Section):
     resolution: int = Field(ge=1, le=1 << 12)
     step: float = Field(gt=0)
+    supersample: int = Field(1, ge=1, le=4)
 
 
 class _Header(Section):
@@ -144,7 +145,7 @@ def _header_of(state: Mapping[str, Any], path: Path) -> _Header:
         student=student,
         scales=[],
         box=_Box(lower=lower, upper=upper),
-        occupancy=_Occupancy(resolution=occupancy["resolution"], step=occupancy["step"]),
+        occupancy=_Occupancy(**{name: value for name, value in occupancy.items() if name != "state"}),
         step=state["step"],
         config=state["config"],
     )

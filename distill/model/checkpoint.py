@@ -41,6 +41,7 @@ class _Box(Section):
 class _Occupancy(Section):
     resolution: int = Field(ge=1)
     step: float = Field(gt=0)
+    supersample: int = Field(1, ge=1, le=4)
     state: dict[str, Any]
 
 

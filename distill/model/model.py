@@ -25,7 +25,7 @@ from settings.far_field import FarFieldConfig
 from settings.loading import config_from_text, load_config
 from students import build_student
 from students.base import Student
-from teacher.sources import Teacher, check_assets, teacher_sight
+from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
 from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians
 from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
@@ -94,7 +94,7 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
         )
     grid.bound_by_teacher(mask)
     far_field = _far_field(config, teacher, device) if config.far_field.kind == "contracted" else None
-    settings = _render_settings(config, step, student, device)
+    settings = _render_settings(config, step, supersample_of(config, teacher), student, device)
     return Model(student.to(device), grid.to(device), settings, far_field=far_field)
 
 
@@ -115,7 +115,8 @@ def restore_model(config: Config, state: dict[str, Any], path: Path, device: tor
         grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
         grid.load_state_dict(stored["state"])
     student = restore_student(state, path, device, config.kernels)
-    settings, far_field = _render_settings(config, stored["step"], student, device), None
+    scale = stored.get("supersample", 1) if config.render.supersample == "auto" else config.render.supersample
+    settings, far_field = _render_settings(config, stored["step"], scale, student, device), None
     if "far_field" in state:
         with restoring(path, "far_field"):
             far_settings = FarFieldConfig(**state["far_field"]["settings"])
@@ -190,7 +191,9 @@ def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> Occupa
     return OccupancyGrid(box, resolution, step, config.occupancy.threshold, config.occupancy.decay)
 
 
-def _render_settings(config: Config, step: float, student: Student, device: torch.device) -> RenderSettings:
+def _render_settings(
+    config: Config, step: float, supersample: int, student: Student, device: torch.device
+) -> RenderSettings:
     render = config.render
     settings = RenderSettings(
         step=step,
@@ -202,7 +205,7 @@ def _render_settings(config: Config, step: float, student: Student, device: torc
         implementation=config.kernels,
         fused=render.fused,
         precision="float16" if render.precision == "auto" else render.precision,
-        supersample=render.supersample,
+        supersample=supersample,
     )
     if render.fused is True:
         try:

@@ -42,7 +42,7 @@ from teacher.fitting.picture_levels import Pictures
 from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.sources import Teacher, check_assets, load_finer, load_teacher, source_of
+from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of, supersample_of
 from teacher.views.rasterized import blended_planes
 
 FORMS = (".ply", ".npz", ".spz")
@@ -102,7 +102,8 @@ class RateStudy:
         self.teacher: Teacher = load_teacher(config)
         if self.teacher.gaussians is None:
             raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
-        self.taught = load_finer(config, self.teacher)  # no less fine for Gaussians than for students
+        # No less fine for Gaussians than for students.
+        self.taught = finer_teacher(config, self.teacher, supersample_of(config, self.teacher))
         self.drawing = source_of(config).drawing(self.teacher.gaussians)
         self.frames = self.teacher.views.holdout.nonzero()[:, 0].tolist()
         if not self.frames:

@@ -40,7 +40,7 @@ from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
-from teacher.sources import Teacher, check_assets, load_finer, load_teacher, source_of, teacher_sight
+from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of, teacher_sight
 from teacher.sources.producers import make_producer
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews
 
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySource:
     """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
-    render, teacher = config.render, load_finer(config, teacher)
+    render, teacher = config.render, finer_teacher(config, teacher, model.settings.supersample)
     common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
     sight = teacher_sight(config, teacher, model.grid.layout)
     # With a far field every pixel tells something, whatever it meets in the box.

@@ -278,7 +278,12 @@ class Trainer:
             "step": self.progress.step,
             "student": student_state(self.model.student),
             "box": box_state(grid.box),
-            "occupancy": {"resolution": grid.resolution, "step": grid.step, "state": grid.state_dict()},
+            "occupancy": {
+                "resolution": grid.resolution,
+                "step": grid.step,
+                "supersample": self.model.settings.supersample,
+                "state": grid.state_dict(),
+            },
             **identity_state(self.folder.identity),
         }
 

@@ -6,8 +6,8 @@ A new kind is a ``Source`` in ``source_kinds.py`` (of no files: ``brick_kinds.py
 from __future__ import annotations
 
 from settings.config import Config
+from teacher.sources import finer
 from teacher.sources.brick_kinds import BrickRoom, BrickScene, ProceduralCity
-from teacher.sources.finer import finer_teacher
 from teacher.sources.seen import teacher_sight
 from teacher.sources.source import Source, Teacher
 from teacher.sources.source_kinds import (
@@ -42,9 +42,23 @@ def load_teacher(config: Config) -> Teacher:
     return source_of(config).load()
 
 
-def load_finer(config: Config, teacher: Teacher) -> Teacher:
-    """What training rays are drawn of: see ``finer_teacher``."""
-    return finer_teacher(config, teacher, load_teacher)
+def supersample_of(config: Config, teacher: Teacher) -> int:
+    """Rays along a side of each pixel of its student: see ``finer.supersample_of``."""
+    return finer.supersample_of(config, teacher, source_of)
 
 
-__all__ = ["Source", "Teacher", "check_assets", "load_finer", "load_teacher", "source_of", "teacher_sight"]
+def finer_teacher(config: Config, teacher: Teacher, scale: int) -> Teacher:
+    """What training rays are drawn of: see ``finer.finer_teacher``."""
+    return finer.finer_teacher(config, teacher, scale, source_of)
+
+
+__all__ = [
+    "Source",
+    "Teacher",
+    "check_assets",
+    "finer_teacher",
+    "load_teacher",
+    "source_of",
+    "supersample_of",
+    "teacher_sight",
+]

@@ -1,53 +1,75 @@
-"""The teacher's pictures as rays are drawn of, where a pixel of a student is the mean of several rays."""
+"""The teacher in finer pictures, for students whose pixels are means of several rays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
 
 from settings.config import Config
 from settings.errors import InputError
-from teacher.sources.source import Teacher
+from teacher.rasterizer import Drawing
+from teacher.sources.source import Source, Teacher
+
+_AUTO = 2  # four rays a pixel are worth most of what sixteen are
+_WIDTH, _MEMORY = "image size", "data.resolution"  # fields of errors that say that finer pictures cannot be had
+
+SourceOf = Callable[[Config], Source]
 
 
-def finer_config(config: Config, teacher: Teacher) -> Config:
-    """The config of the same pictures, ``render.supersample`` times as wide: what is drawn stays as it is.
-
-    Raises:
-        InputError: the teacher's Gaussians are not drawn so finely that their pixels are means of as many.
-    """
-    scale, width = config.render.supersample, teacher.views.cameras.width
-    chosen = config.teacher
-    if teacher.drawing is not None:
-        drawn = teacher.drawing.multiple(width)
-        if drawn % scale:
-            hint = f"Set it to a divisor of {drawn}, or teacher.supersample, at which the Gaussians are drawn."
-            expected = f"a divisor of {drawn}, since Gaussians are drawn at {drawn * width} pixels for {width}"
-            raise InputError("config", "render.supersample", scale, expected, hint)
-        chosen = chosen.model_copy(update={"supersample": drawn // scale})
-    data = config.data.model_copy(update={"resolution": width * scale})
-    return config.model_copy(update={"data": data, "teacher": chosen})
-
-
-def finer_teacher(config: Config, teacher: Teacher, load: Callable[[Config], Teacher]) -> Teacher:
-    """What training rays are drawn of: the teacher, with ``render.supersample`` its pictures at that multiple of their
-    width.
-
-    Args:
-        load: reads a config's teacher.
+def supersample_of(config: Config, teacher: Teacher, source_of: SourceOf) -> int:
+    """Rays along a side of each pixel of a student of this teacher: ``render.supersample``, or what "auto" is here.
 
     Raises:
-        InputError: the teacher has no such pictures.
+        InputError: a picture of the teacher is damaged.
     """
-    if config.render.supersample == 1:
-        return teacher
+    chosen = config.render.supersample
+    if chosen != "auto":
+        return chosen
+    drawing, views = teacher.drawing, teacher.views
+    # Of a dataset that is in memory a part at a time, four times the pixels would be a smaller part.
+    if views.store is not None or (drawing is not None and drawing.multiple(views.cameras.width) < _AUTO):
+        return 1
     try:
-        finer = load(finer_config(config, teacher))
+        finer_teacher(config, teacher, _AUTO, source_of)
     except InputError as error:
-        if error.field != "image size":
+        if error.field not in (_WIDTH, _MEMORY):
             raise
-        width = teacher.views.cameras.width * config.render.supersample
-        expected = f"at least render.supersample {config.render.supersample} times as wide as the student's: {width}"
-        hint = "Lower data.resolution or render.supersample."
-        raise InputError(error.source, error.field, error.found, expected, hint) from error
-    return replace(finer, box=teacher.box, sight_drawing=teacher.sight_drawing)
+        return 1
+    return _AUTO
+
+
+def finer_teacher(config: Config, teacher: Teacher, scale: int, source_of: SourceOf) -> Teacher:
+    """What training rays are drawn of: the teacher in pictures ``scale`` times as wide, made once.
+
+    Raises:
+        InputError: it has no such pictures, or its Gaussians are not drawn so finely that their pixels are means.
+    """
+    if scale == 1:
+        return teacher
+    width = teacher.views.cameras.width * scale
+    if teacher.finer is None or teacher.finer.views.cameras.width != width:
+        source = source_of(config.model_copy(update={"data": config.data.model_copy(update={"resolution": width})}))
+        try:
+            teacher.finer = source.finer(teacher, _finer_drawing(teacher, scale))
+        except InputError as error:
+            if error.field != _WIDTH:
+                raise
+            expected = f"at least render.supersample {scale} times as wide as the student's: {width}"
+            hint = "Lower data.resolution, or set render.supersample to 1."
+            raise InputError(error.source, error.field, error.found, expected, hint) from error
+    return teacher.finer
+
+
+def _finer_drawing(teacher: Teacher, scale: int) -> Drawing | None:
+    """The Gaussians as they are drawn now, or more finely, and not thinner for it."""
+    drawing, width = teacher.drawing, teacher.views.cameras.width
+    if drawing is None:
+        return None
+    multiple = drawing.multiple(width)
+    if multiple < scale:
+        expected = f"at most {multiple}, since Gaussians are drawn at {multiple * width} pixels for pictures of {width}"
+        hint = "Lower it, or have teacher.supersample draw them more finely."
+        raise InputError("config", "render.supersample", scale, expected, hint)
+    fitted = drawing.fitted_width or (multiple * width if multiple % scale else None)
+    return replace(drawing, fitted_width=fitted, supersample=drawing.supersample and ceil(multiple / scale))

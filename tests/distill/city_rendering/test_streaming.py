@@ -5,6 +5,8 @@ import torch
 
 from distill.city_rendering.level_of_detail import View, level_for
 from distill.city_rendering.streaming import MIB, StreamedCity, held_bytes
+from distill.model.checkpoint import load_checkpoint, save_checkpoint
+from scene.cameras import area_means
 from scene.rays import SceneBox, image_rays, intersect_box
 from settings.errors import InputError
 from settings.loading import load_config
@@ -96,6 +98,20 @@ def test_bands_hold_every_pixel_whose_ray_meets_the_box(look_at):
 def test_each_memory_counts_once():
     plane = torch.zeros(10)
     assert held_bytes({"a": plane, "b": [plane[2:], plane.numpy()[1:]]}, torch.zeros(3, dtype=torch.uint8)) == 43
+
+
+def test_pixels_have_as_many_rays_as_blocks_were_trained_with(manifest, config, look_at):
+    cameras = look_at([(2.2, 1.4, 1.1)])
+    one, _ = flight(StreamedCity(manifest, config, None), cameras)
+    four, _ = flight(StreamedCity(manifest, config, None), cameras.finer(2))
+    for block in manifest.blocks:
+        path = manifest.path(block.students[0].file)
+        state = load_checkpoint(path, "cpu")
+        state["occupancy"]["supersample"] = 2
+        save_checkpoint(path, {name: value for name, value in state.items() if name != "format"})
+    means, _ = flight(StreamedCity(manifest, config, None), cameras)
+    torch.testing.assert_close(means[0], area_means(four[0], 2))
+    assert not torch.equal(means, one)
 
 
 def test_a_block_without_a_student_and_a_damaged_file_are_said(manifest, config, look_at):

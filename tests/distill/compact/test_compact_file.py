@@ -50,6 +50,15 @@ def test_a_student_comes_back_as_its_integers_say(state, written):
     assert {name: found[name] for name in ("step", "config")} == {"step": 7, "config": "scene: toy"}
 
 
+def test_how_many_rays_a_pixel_has_is_kept_and_was_one_before_it_was(tmp_path):
+    state, path = state_of(HASH), tmp_path / "a.lrd"
+    for supersample in (None, 2):
+        state["occupancy"] |= {} if supersample is None else {"supersample": supersample}
+        save_compact(path, state, integers_of(state))
+        model = restore_model(load_config(CONFIG), load_checkpoint(path, CPU), path, CPU)
+        assert model.settings.supersample == (supersample or 1)
+
+
 def test_writing_what_was_read_gives_the_same_bytes(state, written, tmp_path):
     save_compact(tmp_path / "again.lrd", load_compact(written, CPU), integers_of(state))
     assert (tmp_path / "again.lrd").read_bytes() == written.read_bytes()

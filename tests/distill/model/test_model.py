@@ -7,9 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill.model.model import _render_settings, sample_step
+from distill.model.checkpoint import load_checkpoint
+from distill.model.model import _render_settings, restore_model, sample_step
+from distill.model.safetensors_file import save_safetensors
 from scene.rays import SceneBox
 from settings.loading import REPO_ROOT, load_config
+from tests.toy_scene import SIZE, write_toy_scene
+from tests.toy_training import CPU, trainer_of
 
 
 @pytest.mark.parametrize(
@@ -26,7 +30,7 @@ def test_pictures_are_rendered_in_half_precision_unless_the_config_says_otherwis
 ) -> None:
     config = load_config(REPO_ROOT / "configs/quickstart.yaml", [f"render.precision={asked}"])
     student = field(lambda positions: positions[:, 0])
-    assert _render_settings(config, 0.1, student, torch.device(device)).precision == expected
+    assert _render_settings(config, 0.1, 1, student, torch.device(device)).precision == expected
 
 
 @pytest.mark.parametrize(
@@ -39,3 +43,21 @@ def test_the_step_is_a_part_of_a_pixel(setting, step) -> None:
     centers = torch.tensor([[0.0, 1.0, 2.5], [4.0, 1.0, 0.5], [0.0, 1.0, 11.0]])
     views = SimpleNamespace(cameras=SimpleNamespace(centers=centers, fx=torch.full((3,), 100.0)))
     assert sample_step(config, SceneBox((-1.0, 0.0, 0.0), (1.0, 2.0, 1.0)), views) == pytest.approx(step)
+
+
+def test_a_student_is_supersampled_as_it_was_trained_unless_the_config_says_otherwise(tmp_path) -> None:
+    path = write_toy_scene(tmp_path, data={"resolution": SIZE // 2}, train={"max_steps": 2})
+    trainer = trainer_of(path, "train.max_steps=2")
+    trainer.run(show_progress=False)
+    stored = trainer.folder.checkpoint_path(2)
+    exported = tmp_path / "student.safetensors"
+    save_safetensors(exported, load_checkpoint(stored, CPU))
+    for file in (stored, exported):
+        state = load_checkpoint(file, CPU)
+        found = [
+            restore_model(load_config(path, [f"render.supersample={chosen}"], tmp_path), state, file, CPU)
+            for chosen in ("auto", 1, 3)
+        ]
+        assert [model.settings.supersample for model in found] == [2, 1, 3]
+    del state["occupancy"]["supersample"]  # an earlier version's
+    assert restore_model(load_config(path, [], tmp_path), state, exported, CPU).settings.supersample == 1
