@@ -93,9 +93,10 @@ def measure_parity(
     """Measures student and teacher on the same views and writes ``eval_step_020000[_<tag>]_parity.csv``.
 
     At most 24 of the frames that are evaluated, evenly spread, are rendered; fewer where 30 s are over. The teacher is
-    rendered here where its Gaussians are known, at the views' own size, without supersampling. Else speed, memory and
-    power come from the ``render_stats.json`` of an export in ``teacher.outputs`` (energy is power / frames a second),
-    if its views have the size measured here; else they stay empty.
+    rendered here where its Gaussians are known, a pixel for each of the student's rays (see ``render.supersample``),
+    however finely its own pictures were drawn. Else speed, memory and power come from the ``render_stats.json`` of an
+    export in ``teacher.outputs`` (energy is power / frames a second), if its views have that many pixels; else they
+    stay empty.
     A student's size is that of its compact file if it is from one, else of its weights as ``torch.save`` writes them,
     in float32 and float16; a teacher's that of its file, of the built-in scene as a PLY.
     ``size_fp16_mib``'s ratio is to the teacher's file. What is recorded of the same student, teacher, cameras and
@@ -108,6 +109,7 @@ def measure_parity(
         speed: the clock.
     """
     cameras = teacher.views.cameras
+    fine = cameras.finer(model.settings.supersample)
     splits = chosen_frames(teacher.views, config.eval)
     frames = spread(sorted(index for indices in splits.values() for index in indices), TIMED_FRAMES)
     size = {"width": cameras.width, "height": cameras.height}
@@ -126,7 +128,7 @@ def measure_parity(
 
     def teacher_speed() -> Speed:
         others = gpu_allocated_gib(device)
-        return timed(picture_renderer(teacher.gaussians, implementation, cameras, device), drawn_on, others)
+        return timed(picture_renderer(teacher.gaussians, implementation, fine, device), drawn_on, others)
 
     views = [value for index in frames for value in camera_values(cameras, index)]
     conditions = (code_digest(), device_name(device), burn_in, frames, *views)
@@ -139,12 +141,13 @@ def measure_parity(
         tensors = [getattr(teacher.gaussians, field.name) for field in fields(teacher.gaussians)]
         implementation = raster_implementation(config.teacher.rasterizer, device)
         drawn_on = device if implementation == "gsplat" else torch.device("cpu")
-        key = cache_key(implementation, *tensors, *conditions)
-        known |= {"source": f"measured on {device_name(drawn_on)}"}
+        key = cache_key(implementation, *tensors, fine.width, *conditions)
+        size_drawn = "" if fine.width == cameras.width else f", drawn at {fine.width}x{fine.height}"
+        known |= {"source": f"measured on {device_name(drawn_on)}{size_drawn}"}
         known |= _recorded(cache, "teacher", key, teacher_speed)
         known |= gaussians_size(teacher.gaussians, config.teacher.ply)
     else:
-        known |= exported_figures(config.teacher.outputs, cameras.width)
+        known |= exported_figures(config.teacher.outputs, fine.width)
     rows = [{"step": step, **size, **dict.fromkeys(FIGURES), "frames": None, **row} for row in (student, known)]
     rows.append({"step": step, "subject": "ratio", **size, **ratios(*rows)})
     cache.keep(("student", "teacher"))

@@ -23,11 +23,12 @@ class Clock:
     """Students are twice as fast as teachers; counts what is timed."""
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.sizes = [], []
 
     def __call__(self, render, frames, device, *, burn_in):
         output = render(frames[0])
-        assert output.rgb.shape == (SIZE, SIZE, 3) and not output.rgb.requires_grad
+        assert not output.rgb.requires_grad
+        self.sizes.append(tuple(output.rgb.shape))
         self.calls.append((list(frames), burn_in))
         rate = 20.0 if len(self.calls) % 2 else 10.0
         return Speed(len(frames), rate, 1.5, None, 2 * rate, 7.0, 2.0, None, None, None)
@@ -56,7 +57,7 @@ def measured(setup, clock, **options):
 def test_both_are_timed_on_the_same_views_and_compared(setup, tmp_path):
     made, clock = setup("tag=x"), Clock()
     student, teacher, ratio = measured(made, clock).rows
-    assert clock.calls == [(list(range(17)), 2)] * 2
+    assert clock.calls == [(list(range(17)), 2)] * 2 and clock.sizes == [(SIZE, SIZE, 3)] * 2
     assert (student["fps_median"], teacher["fps_median"], ratio["fps_median"]) == (20.0, 10.0, 2.0)
     assert (student["power_avg_w"], student["power_idle_w"], ratio["power_avg_w"]) == (40.0, 7.0, 2.0)
     assert ratio["energy_per_frame_j"] == 1.0 and ratio["fps_iqr"] is None and ratio["power_idle_w"] is None
@@ -81,6 +82,15 @@ def test_a_teacher_drawn_on_the_cpu_is_said_to_be_measured_there(setup, monkeypa
     run_on, drawn_on = torch.device("cpu", 0), torch.device("cpu")
     parity = measure_parity(config, teacher, model, 300, folder, run_on, identity="one", speed=Clock())
     assert [row["source"] for row in parity.rows[:2]] == [f"measured on {run_on}", f"measured on {drawn_on}"]
+
+
+def test_a_supersampled_student_stands_beside_a_teacher_of_as_many_pixels_as_it_has_rays(setup):
+    half, clock = SIZE // 2, Clock()
+    made = setup(f"data.resolution={half}")
+    assert made[2].settings.supersample == 2
+    student, teacher, _ = measured(made, clock).rows
+    assert clock.sizes == [(half, half, 3), (SIZE, SIZE, 3)] and student["width"] == teacher["width"] == half
+    assert teacher["source"].endswith(f", drawn at {SIZE}x{SIZE}") and "drawn" not in student["source"]
 
 
 def test_the_table_is_one_a_person_can_read(setup):
