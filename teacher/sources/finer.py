@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 
+from machine.memory import check_pictures_fit
 from settings.config import Config
 from settings.errors import InputError
 from teacher.rasterizer import Drawing
 from teacher.sources.source import Source, Teacher
+from teacher.views.rasterized import VIEW_BYTES
 
 _AUTO = 2  # four rays a pixel are worth most of what sixteen are
 _WIDTH, _MEMORY = "image size", "data.resolution"  # fields of errors that say that finer pictures cannot be had
@@ -27,10 +29,14 @@ def supersample_of(config: Config, teacher: Teacher, source_of: SourceOf) -> int
     if chosen != "auto":
         return chosen
     drawing, views = teacher.drawing, teacher.views
-    # Of a dataset that is in memory a part at a time, four times the pixels would be a smaller part.
-    if views.store is not None or (drawing is not None and drawing.multiple(views.cameras.width) < _AUTO):
-        return 1
+    size = views.cameras.width * _AUTO, views.cameras.height * _AUTO
     try:
+        # Of a dataset that is in memory a part at a time, four times the pixels would be a smaller part.
+        if views.store is not None or (drawing is not None and drawing.multiple(views.cameras.width) < _AUTO):
+            return 1
+        check_pictures_fit(
+            size, 2 * len(views), VIEW_BYTES, _MEMORY
+        )  # into half of what is free: nobody asked for them
         finer_teacher(config, teacher, _AUTO, source_of)
     except InputError as error:
         if error.field not in (_WIDTH, _MEMORY):

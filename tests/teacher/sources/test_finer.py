@@ -11,7 +11,8 @@ from settings.errors import InputError
 from settings.loading import load_config
 from teacher.rasterizer import Drawing
 from teacher.sources import finer_teacher, load_teacher, supersample_of
-from tests.toy_scene import SIZE, write_toy_scene
+from teacher.views.rasterized import VIEW_BYTES
+from tests.toy_scene import FRAMES, SIZE, write_toy_scene
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +86,12 @@ def test_auto_is_2_where_pixels_are_means(toy, overrides, expected) -> None:
     assert supersample_of(config, load_teacher(config)) == expected
 
 
-def test_auto_is_1_where_finer_pictures_do_not_fit_into_memory(toy, monkeypatch) -> None:
+def test_auto_is_1_where_finer_pictures_do_not_fit_into_half_of_what_is_free(toy, monkeypatch) -> None:
     config = load_config(toy, [HALF, "teacher.kind=images"], toy.parent)
-    teacher = load_teacher(config)
-    monkeypatch.setattr("machine.memory.available_bytes", lambda: 1000)
-    assert supersample_of(config, teacher) == 1
+    needed = FRAMES * SIZE**2 * VIEW_BYTES
+    for available, expected in ((1.9 * needed, 1), (2.1 * needed, 2)):
+        monkeypatch.setattr("machine.memory.available_bytes", lambda available=available: available)
+        assert supersample_of(config, load_teacher(config)) == expected
 
 
 def test_gaussians_that_are_not_drawn_as_finely_are_refused(toy) -> None:
