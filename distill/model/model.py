@@ -14,6 +14,7 @@ from distill.model.checkpoint import load_checkpoint, restore_box, restore_stude
 from distill.rendering.far_field import CUBE, FarField
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings, renders_fused
+from machine import ranks
 from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from machine.weights_files import restoring
@@ -94,7 +95,8 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
         )
     grid.bound_by_teacher(mask)
     far_field = _far_field(config, teacher, device) if config.far_field.kind == "contracted" else None
-    settings = _render_settings(config, step, supersample_of(config, teacher), student, device)
+    scale = ranks.value_of_first(supersample_of(config, teacher))  # what memory has room for differs
+    settings = _render_settings(config, step, scale, student, device)
     return Model(student.to(device), grid.to(device), settings, far_field=far_field)
 
 
