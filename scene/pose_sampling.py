@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +51,12 @@ class PoseSampler:
         # What a camera looks at: the point of its axis nearest to the focus; itself where there is none.
         self._targets = self._centers - self._depth[:, None] * self._back
         self._shares = np.cumsum(self._areas())
+
+    def finer(self, scale: int) -> PoseSampler:
+        """The same poses, of ``scale`` x ``scale`` pixels for each."""
+        finer = copy(self)
+        finer.cameras = self.cameras.finer(scale)
+        return finer
 
     def camera(self, index: int) -> Cameras:
         """Number ``index`` of the sequence, a set of one on the CPU."""

@@ -42,8 +42,8 @@ class RenderConfig(Section):
     supersample: Literal["auto"] | Annotated[int, Field(ge=1, le=4)] = Field(
         "auto",
         description="rays along a side of each pixel, whose mean it shows; trained by pictures that are so much wider. "
-        "auto: 2 where a teacher's pixels are means of finer ones, drawn or on disk, that memory holds, else 1; in "
-        "evaluation what the student was trained with",
+        "auto: 2 where a teacher's pixels are means of finer ones, drawn or on disk, that memory holds, else 1, as in "
+        "a city's blocks; in evaluation what the student was trained with",
     )
     max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
     termination: float = Field(

@@ -105,6 +105,8 @@ def block_settings(config: Config, block: Block, part: float, fitted_width: int 
     teacher |= {"scale": 1.0, "near": config.teacher.near_plane}  # the block's Gaussians are in the city's units
     settings = {"base": f"../../{CITY_YAML}", "run": block.name, "data": data}
     settings |= {"teacher": teacher | {"fitted_width": fitted_width}, "far_field": {"kind": "none"}}
+    if config.render.supersample == "auto":  # one for all blocks, whatever memory has room for when one is trained
+        settings["render"] = {"supersample": 1}
     if block.holdout_cameras == 0:
         data["holdout_every"] = 0
         settings["eval"] = {"splits": ["train"]}

@@ -105,14 +105,6 @@ class BlockStore:
         self._loaded.move_to_end(key)
         return self._loaded[key].renderer
 
-    def supersample(self) -> int:
-        """Rays along a side of each pixel: ``render.supersample``, or what "auto" was when blocks were trained."""
-        chosen = self._config.render.supersample
-        if chosen != "auto" or not self.blocks:
-            return 1 if chosen == "auto" else chosen
-        first = self.manifest.path(self.blocks[0].students[0].file)
-        return load_checkpoint(first, "cpu")["occupancy"].get("supersample", 1)
-
     def clear(self) -> None:
         """Drops all."""
         self._loaded.clear()
@@ -153,7 +145,8 @@ class StreamedCity:
         self.budget, self.device = budget, choose_device(config)
         self._background = config.render.background_rgb if background is None else background
         self.store = BlockStore(manifest, config, self.device, None if budget is None else 0, level_of_detail)
-        render, data, scale = config.render, config.data, self.store.supersample()
+        render, data = config.render, config.data
+        scale = 1 if render.supersample == "auto" else render.supersample
         settings = CitySettings(data.near, data.far, render.termination, config.kernels, scale)
         boxes = [block.box for block in self.store.blocks]
         far_field = city_far_field(manifest, config, self.device)

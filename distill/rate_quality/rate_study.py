@@ -42,7 +42,7 @@ from teacher.fitting.picture_levels import Pictures
 from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
-from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of, supersample_of
+from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of
 from teacher.views.rasterized import blended_planes
 
 FORMS = (".ply", ".npz", ".spz")
@@ -102,9 +102,10 @@ class RateStudy:
         self.teacher: Teacher = load_teacher(config)
         if self.teacher.gaussians is None:
             raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
-        # No less fine for Gaussians than for students.
-        self.taught = finer_teacher(config, self.teacher, supersample_of(config, self.teacher))
         self.drawing = source_of(config).drawing(self.teacher.gaussians)
+        # Gaussians are fitted on to pictures as fine as the first student was taught by.
+        scale = load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu")["occupancy"].get("supersample", 1)
+        self.taught = finer_teacher(config, self.teacher, scale)
         self.frames = self.teacher.views.holdout.nonzero()[:, 0].tolist()
         if not self.frames:
             raise InputError("config", "data.holdout_every", "no frame held out", "some, to measure on")
@@ -234,8 +235,8 @@ class RateStudy:
         settings, pictures = config.fitting.model_copy(update=alike | time), Pictures(views, 0)
         extent = scene_extent(pictures.cameras(0), self.teacher.box)
         background = config.render.background_rgb
-        device = fitting_device(config)
-        fit = TeacherFit(settings, pictures, start, extent, background, config.seed, device, self.drawing)
+        device, drawing = fitting_device(config), self.taught.drawing or self.drawing
+        fit = TeacherFit(settings, pictures, start, extent, background, config.seed, device, drawing)
         fit.run(self.folder, lambda fit: None)
         if fit.stopped_by is not None:
             raise KeyboardInterrupt

@@ -243,7 +243,8 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
     views_bytes += sum(store.nbytes for store in stores)
     if teacher.live:
         cameras = teacher.training_cameras
-        views_bytes += teacher.live.buffer * cameras.width * cameras.height * VIEW_BYTES
+        pixels = cameras.width * cameras.height * trainer.model.settings.supersample**2
+        views_bytes += teacher.live.buffer * pixels * VIEW_BYTES
     on_device = f"training pixels {_mib(trainer.sampler.nbytes)}, training state {_mib(training)}"
     return f"views {_mib(views_bytes)}; on {trainer.device}: {on_device}, a step's samples {_mib(samples)}"
 

@@ -244,6 +244,9 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
         f"{model.parameter_count():,}",
         100 * model.grid.occupied_fraction,
     )
+    if (scale := model.settings.supersample) > 1:
+        size = views.cameras.width * scale, views.cameras.height * scale
+        _log.info("a pixel is the mean of %d x %d rays; training rays are of pictures of %dx%d", scale, scale, *size)
     if ranks.size() > 1:
         _log.info("%d processes train it together, each on a part of every step's rays", ranks.size())
     if (far := model.far_field) is not None:

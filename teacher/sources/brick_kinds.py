@@ -38,7 +38,7 @@ class BrickScene(Source):
             write_ply(path, build_bricks(self.config.seed))
             return read_ply(path)
 
-    def _find_drawing(self, gaussians: Gaussians) -> Drawing:
+    def drawing(self, gaussians: Gaussians) -> Drawing:
         """Made by hand, not fitted: widened at every size, unless the config says otherwise."""
         return Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
 
@@ -110,7 +110,7 @@ class BrickRoom(RasterizedGaussians):
     def gaussians(self) -> Gaussians:
         return read_ply(self._capture() / "point_cloud.ply")
 
-    def _find_drawing(self, gaussians: Gaussians) -> Drawing:
+    def drawing(self, gaussians: Gaussians) -> Drawing:
         """As the pictures were, unless the config says otherwise."""
         own = Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
         return ROOM_DRAWING if own == Drawing() else own

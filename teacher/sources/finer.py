@@ -6,14 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 
+from machine.devices import choose_device
 from machine.memory import check_pictures_fit
 from settings.config import Config
 from settings.errors import InputError
 from teacher.rasterizer import Drawing
+from teacher.sources.box import box_of_gaussians
 from teacher.sources.source import Source, Teacher
-from teacher.views.rasterized import VIEW_BYTES
+from teacher.views.teacher_views import TeacherViews, views_from_gaussians
 
 _AUTO = 2  # four rays a pixel are worth most of what sixteen are
+_BYTES = 28  # of a pixel: of the view, its copy that rays are drawn of, ground truth, reach and place among these
 _WIDTH, _MEMORY = "image size", "data.resolution"  # fields of errors that say that finer pictures cannot be had
 
 SourceOf = Callable[[Config], Source]
@@ -28,16 +31,15 @@ def supersample_of(config: Config, teacher: Teacher, source_of: SourceOf) -> int
     chosen = config.render.supersample
     if chosen != "auto":
         return chosen
-    drawing, views = teacher.drawing, teacher.views
-    size = views.cameras.width * _AUTO, views.cameras.height * _AUTO
+    drawing, cameras = teacher.drawing, teacher.views.cameras
+    # Of a dataset that is in memory a part at a time, four times the pixels would be a smaller part.
+    if config.data.memory_gib is not None or (drawing is not None and drawing.multiple(cameras.width) < _AUTO):
+        return 1
+    size, count = (cameras.width * _AUTO, cameras.height * _AUTO), len(teacher.views)
     try:
-        # Of a dataset that is in memory a part at a time, four times the pixels would be a smaller part.
-        if views.store is not None or (drawing is not None and drawing.multiple(views.cameras.width) < _AUTO):
-            return 1
-        check_pictures_fit(
-            size, 2 * len(views), VIEW_BYTES, _MEMORY
-        )  # into half of what is free: nobody asked for them
-        finer_teacher(config, teacher, _AUTO, source_of)
+        # Nobody has asked for them: into half of what is free.
+        check_pictures_fit(size, 2 * (teacher.live.buffer if teacher.live else count), _BYTES, _MEMORY)
+        teacher.finer = finer_teacher(config, teacher, _AUTO, source_of)
     except InputError as error:
         if error.field not in (_WIDTH, _MEMORY):
             raise
@@ -46,32 +48,68 @@ def supersample_of(config: Config, teacher: Teacher, source_of: SourceOf) -> int
 
 
 def finer_teacher(config: Config, teacher: Teacher, scale: int, source_of: SourceOf) -> Teacher:
-    """What training rays are drawn of: the teacher in pictures ``scale`` times as wide, made once.
+    """What training rays are drawn of: the teacher in pictures ``scale`` times as wide, of what is trained on at least.
 
     Raises:
-        InputError: it has no such pictures, or its Gaussians are not drawn so finely that their pixels are means.
+        InputError: it has no such pictures, or its Gaussians are not drawn so finely that their pixels are means, or
+            memory does not hold them.
     """
     if scale == 1:
         return teacher
     width = teacher.views.cameras.width * scale
-    if teacher.finer is None or teacher.finer.views.cameras.width != width:
-        source = source_of(config.model_copy(update={"data": config.data.model_copy(update={"resolution": width})}))
-        try:
-            teacher.finer = source.finer(teacher, _finer_drawing(teacher, scale))
-        except InputError as error:
-            if error.field != _WIDTH:
-                raise
-            expected = f"at least render.supersample {scale} times as wide as the student's: {width}"
-            hint = "Lower data.resolution, or set render.supersample to 1."
-            raise InputError(error.source, error.field, error.found, expected, hint) from error
-    return teacher.finer
+    tried, teacher.finer = teacher.finer, None
+    if tried is not None and tried.training_cameras.width == width:
+        return tried
+    source = source_of(config.model_copy(update={"data": config.data.model_copy(update={"resolution": width})}))
+    try:
+        if teacher.drawing is None:
+            finer = replace(teacher, views=_pictures(source, teacher), sight=None)
+        else:
+            finer = _drawn(config, teacher, scale)
+        return finer if teacher.images is None else replace(finer, images=source.images())
+    except InputError as error:
+        if error.field not in (_WIDTH, _MEMORY):
+            raise
+        expected = f"for render.supersample {scale} pictures {scale} times as wide as the student's, {width} pixels"
+        expected += f", and {error.expected}" if error.field == _MEMORY else ""
+        hint = "Lower data.resolution, or set render.supersample to 1."
+        raise InputError(error.source, error.field, error.found, expected, hint) from error
 
 
-def _finer_drawing(teacher: Teacher, scale: int) -> Drawing | None:
+def _pictures(source: Source, teacher: Teacher) -> TeacherViews:
+    """What is on disk, read at the source's size as it was read before."""
+    gaussians, box = teacher.gaussians, teacher.box
+    if gaussians is None:
+        box = None if source.config.data.box == "auto" else box
+    elif source.config.far_field.kind != "none":
+        box = box_of_gaussians(gaussians)
+    return source.views(gaussians, box)
+
+
+def _drawn(config: Config, teacher: Teacher, scale: int) -> Teacher:
+    """Gaussians, drawn from the same cameras: those trained on, or live."""
+    drawing, views = _finer_drawing(teacher, scale), teacher.views
+    if teacher.poses is not None:
+        return replace(teacher, poses=teacher.poses.finer(scale), drawing=drawing)
+    trained = ~views.holdout
+    finer = views_from_gaussians(
+        teacher.gaussians,
+        views.cameras[trained].finer(scale),
+        [name for name, held in zip(views.names, views.holdout.tolist(), strict=True) if not held],
+        drawing=drawing,
+        rasterizer=config.teacher.rasterizer,
+        device=choose_device(config),
+        holdout_every=0,
+    )
+    if views.counted is not None:
+        counted = views.counted[trained].repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        finer = replace(finer, counted=counted)
+    return replace(teacher, views=finer, drawing=drawing, sight=None)
+
+
+def _finer_drawing(teacher: Teacher, scale: int) -> Drawing:
     """The Gaussians as they are drawn now, or more finely, and not thinner for it."""
     drawing, width = teacher.drawing, teacher.views.cameras.width
-    if drawing is None:
-        return None
     multiple = drawing.multiple(width)
     if multiple < scale:
         expected = f"at most {multiple}, since Gaussians are drawn at {multiple * width} pixels for pictures of {width}"

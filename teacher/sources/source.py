@@ -47,7 +47,7 @@ class Teacher:
         drawing: at which size the Gaussians are drawn; None where they are not.
         sight: what the views see, once somebody has asked, see ``teacher_sight``.
         sight_drawing: at which size the Gaussians were drawn for that.
-        finer: itself in wider pictures, once somebody has asked, see ``finer_teacher``.
+        finer: itself in wider pictures, from when they were tried until they are asked for, see ``finer_teacher``.
     """
 
     views: TeacherViews
@@ -193,24 +193,6 @@ class Source(ABC):
             if not bounded:
                 corners = " to ".join(str([round(value, 4) for value in corner]) for corner in (box.lower, box.upper))
                 _log.info("scene box: %s, %s", words, corners)
-        return self._teacher(views, gaussians, box)
-
-    def finer(self, teacher: Teacher, drawing: Drawing | None) -> Teacher:
-        """A teacher in pictures of another size, this config's; all else stays.
-
-        Args:
-            teacher: of a config that differs from this one in ``data.resolution`` alone.
-            drawing: at which size its Gaussians are drawn for these pictures; None: they are not.
-
-        Raises:
-            InputError: it has no pictures as wide, or more than memory holds.
-        """
-        self._drawing, gaussians = drawing, teacher.gaussians
-        bounded = gaussians is None or self.config.far_field.kind == "none"
-        views = self.views(gaussians, teacher.box if bounded else box_of_gaussians(gaussians))
-        return replace(self._teacher(views, gaussians, teacher.box), sight_drawing=teacher.sight_drawing)
-
-    def _teacher(self, views: TeacherViews, gaussians: Gaussians | None, box: SceneBox) -> Teacher:
         drawing = self.drawing(gaussians) if self.draws else None
         live, poses = self.live(views), None
         if live is not None:
@@ -233,12 +215,10 @@ class Source(ABC):
     def drawing(self, gaussians: Gaussians) -> Drawing:
         """At which size the Gaussians are drawn, found out once: see ``find_drawing``; and in which box."""
         if self._drawing is None:
-            self._drawing = self._find_drawing(gaussians)
+            found = find_drawing(self.config, gaussians)
+            clip = self.box(gaussians, None)[0] if self.config.teacher.clip else None
+            self._drawing = replace(found, near=self.config.teacher.near_plane, clip=clip)
         return self._drawing
-
-    def _find_drawing(self, gaussians: Gaussians) -> Drawing:
-        clip = self.box(gaussians, None)[0] if self.config.teacher.clip else None
-        return replace(find_drawing(self.config, gaussians), near=self.config.teacher.near_plane, clip=clip)
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
         """The scene box, and in words where it is from: see ``scene_box``."""

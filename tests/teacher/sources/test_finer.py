@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from settings.errors import InputError
 from settings.loading import load_config
 from teacher.rasterizer import Drawing
 from teacher.sources import finer_teacher, load_teacher, supersample_of
-from teacher.views.rasterized import VIEW_BYTES
 from tests.toy_scene import FRAMES, SIZE, write_toy_scene
 
 
@@ -40,18 +40,44 @@ HALF = f"data.resolution={SIZE // 2}"
     ],
 )
 def test_rays_are_drawn_of_pictures_whose_means_are_what_is_measured(toy, kind) -> None:
-    teacher, finer = teachers_of(toy, 2, HALF, *kind)
-    coarse, fine = teacher.views, finer.views
-    assert fine.cameras.same_as(coarse.cameras.finer(2)) and finer.box == teacher.box
-    assert fine.names == coarse.names and torch.equal(fine.holdout, coarse.holdout)
-    size = coarse.cameras.height, 2, coarse.cameras.width, 2, 3
-    background = coarse.background or (0.0, 0.0, 0.0)
-    for index in range(len(coarse)):
-        means = fine.image(index, background).view(size).mean((1, 3))
-        assert (
-            means - coarse.image(index, background)
-        ).abs().max() < 3 / 255  # 8 bits for straight colour, and for alpha
-    assert coarse.image(0, background).std() > 0.05
+    teacher, finer = teachers_of(toy, 2, HALF, "data.holdout_every=4", *kind)
+    trained = (~teacher.views.holdout).nonzero()[:, 0].tolist()
+    fine = finer.views
+    found = (~fine.holdout).nonzero()[:, 0].tolist()
+    assert finer.training_cameras.same_as(teacher.training_cameras.finer(2)) and finer.box == teacher.box
+    assert [fine.names[index] for index in found] == [teacher.views.names[index] for index in trained]
+    cameras = teacher.views.cameras
+    size = cameras.height, 2, cameras.width, 2, 3
+    background = teacher.views.background or (0.0, 0.0, 0.0)
+    for coarse_index, fine_index in zip(trained, found, strict=True):
+        means = fine.image(fine_index, background).view(size).mean((1, 3))
+        # Colour and alpha are rounded to 8 bits each.
+        assert (means - teacher.views.image(coarse_index, background)).abs().max() < 3 / 255
+    assert teacher.views.image(0, background).std() > 0.05
+
+
+def test_of_masked_views_the_same_parts_are_trained_on(toy) -> None:
+    config = load_config(toy, [HALF, "teacher.kind=gaussians", "teacher.supersample=2"], toy.parent)
+    teacher = load_teacher(config)
+    counted = torch.rand(len(teacher.views), SIZE // 2, SIZE // 2) < 0.5
+    teacher.views = replace(teacher.views, counted=counted)
+    fine = finer_teacher(config, teacher, 2).views.counted
+    blocks = fine.view(-1, SIZE // 2, 2, SIZE // 2, 2).permute(0, 1, 3, 2, 4).reshape(-1, SIZE // 2, SIZE // 2, 4)
+    trained = counted[~teacher.views.holdout]
+    assert torch.equal(blocks.all(-1), trained) and torch.equal(blocks.any(-1), trained)
+
+
+def test_of_a_live_teacher_the_views_to_come_are_finer(toy) -> None:
+    live = ("teacher.kind=gaussians", "teacher.live.buffer=4", "teacher.supersample=2")
+    teacher, finer = teachers_of(toy, 2, HALF, *live)
+    assert finer.poses.camera(5).same_as(teacher.poses.camera(5).finer(2)) and finer.drawing.supersample == 1
+    assert finer.views is teacher.views and teacher.poses.cameras.width == SIZE // 2
+
+
+def test_the_dataset_s_images_are_finer_too_where_they_are_trained_on(toy) -> None:
+    both = ("teacher.kind=gaussians", "teacher.supersample=2", "data.ground_truth.split=train")
+    teacher, finer = teachers_of(toy, 2, HALF, *both)
+    assert teacher.images.cameras.width == SIZE // 2 and finer.images.cameras.width == SIZE
 
 
 def test_without_supersampling_they_are_the_teacher_s_own(toy) -> None:
@@ -59,11 +85,11 @@ def test_without_supersampling_they_are_the_teacher_s_own(toy) -> None:
     assert finer is teacher
 
 
-def test_finer_pictures_are_made_once_and_what_is_drawn_is_as_fine_and_as_wide(toy) -> None:
+def test_what_is_drawn_is_as_fine_and_as_wide(toy) -> None:
     config = load_config(toy, [HALF, "teacher.kind=gaussians", "teacher.supersample=3"], toy.parent)
     teacher = load_teacher(config)
     finer = finer_teacher(config, teacher, 2)
-    assert finer_teacher(config, teacher, 2) is finer and finer.gaussians is teacher.gaussians
+    assert finer.gaussians is teacher.gaussians
     width = teacher.drawing.fitted_width
     assert teacher.drawing == Drawing(width, 3) and finer.drawing == Drawing(width, 2)
 
@@ -88,10 +114,13 @@ def test_auto_is_2_where_pixels_are_means(toy, overrides, expected) -> None:
 
 def test_auto_is_1_where_finer_pictures_do_not_fit_into_half_of_what_is_free(toy, monkeypatch) -> None:
     config = load_config(toy, [HALF, "teacher.kind=images"], toy.parent)
-    needed = FRAMES * SIZE**2 * VIEW_BYTES
+    needed = FRAMES * SIZE**2 * 28
     for available, expected in ((1.9 * needed, 1), (2.1 * needed, 2)):
         monkeypatch.setattr("machine.memory.available_bytes", lambda available=available: available)
-        assert supersample_of(config, load_teacher(config)) == expected
+        teacher = load_teacher(config)
+        assert supersample_of(config, teacher) == expected and (teacher.finer is not None) == (expected == 2)
+    tried = teacher.finer
+    assert finer_teacher(config, teacher, 2) is tried and teacher.finer is None  # not held twice
 
 
 def test_gaussians_that_are_not_drawn_as_finely_are_refused(toy) -> None:
@@ -102,6 +131,6 @@ def test_gaussians_that_are_not_drawn_as_finely_are_refused(toy) -> None:
 
 @pytest.mark.parametrize("kind", ["views", "images"])
 def test_pictures_that_are_not_as_wide_are_refused(toy, kind) -> None:
-    found = rf"image size: found .*, expected at least render\.supersample 2 times as wide as the student's: {2 * SIZE}"
+    found = rf"image size: found .*, expected for render\.supersample 2 pictures 2 times as wide .*, {2 * SIZE} pixels"
     with pytest.raises(InputError, match=found):
         teachers_of(toy, 2, f"teacher.kind={kind}")
