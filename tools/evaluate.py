@@ -4,8 +4,9 @@
 
 A run folder stands for its newest checkpoint. A checkpoint carries its config; --config FILE names another. Renders go
 to results/<scene>/<run>/eval/step_020000[_<tag>]/renders/00000.png, the CSVs to logs/<scene>/<run>/. An evaluation at
-another resolution or on another background than the run's is named in the tag. Run again it goes on where it stopped,
-and where nothing has changed it gives the same CSVs. Exit status: 0 done, 2 bad input, 3 one has COLLAPSED,
+another resolution or on another background than the run's is named in the tag. At another resolution a picture has
+about as many rays across it as in training, unless render.supersample is a number. Run again it goes on where it
+stopped, and where nothing has changed it gives the same CSVs. Exit status: 0 done, 2 bad input, 3 one has COLLAPSED,
 4 the machine failed, 130 interrupted.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +32,12 @@ from machine.run_folder import RunFolder, checkpoint_at
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
-from teacher.sources import check_assets
+from settings.rendering import RenderConfig
+from teacher.sources import check_assets, source_of
 
 SPLITS = {"holdout": "[holdout]", "train": "[train]", "all": "[holdout, train]"}
 BACKGROUNDS = {None: (), "white": ("white",), "black": ("black",), "both": ("white", "black")}
+_MOST_RAYS = 4  # along a side of a pixel
 _log = logging.getLogger(__name__)
 
 
@@ -84,8 +88,17 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     config = evaluated_as(config, checkpoint)
     check_assets(config)
     choose_device(config)
+    if config.data.resolution != own and config.render.supersample == "auto":
+        trained = (own or source_of(config).frames()[0].cameras.width) * state["occupancy"].get("supersample", 1)
+        config = config.model_copy(update={"render": _with_as_many_rays(config, trained)})
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
     return Job(checkpoint, config, root, state["step"])
+
+
+def _with_as_many_rays(config: Config, trained: int) -> RenderConfig:
+    """With about as many rays across a picture as in training: a smaller one's pixels are means of more."""
+    scale = min(_MOST_RAYS, math.ceil(trained / config.data.resolution))
+    return config.render.model_copy(update={"supersample": scale})
 
 
 def _results_folder(checkpoint: Path) -> Path | None:

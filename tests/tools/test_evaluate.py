@@ -103,6 +103,14 @@ def test_resolution_and_backgrounds_are_evaluations_of_their_own(root) -> None:
         assert read_image(renders[0])[0, 0].tolist() == [255 if background == "white" else 0] * 3
 
 
+def test_a_smaller_picture_has_as_many_rays_across_it_as_in_training(root) -> None:
+    more = ["--assets", str(root), "--resolution", "8", "--split", "holdout", "--lpips", "none"]
+    for options, drawn in (([], "24x24"), (["--set", "render.supersample=1"], "")):
+        assert main([str(run_of(root)), *more, *options, "--fresh"]) == 0
+        teacher = rows(root / f"logs/toy/first/eval_step_{STEP}_8px_parity.csv")[1]
+        assert teacher["width"] == "8" and teacher["source"].partition(", drawn at ")[2] == drawn
+
+
 def test_several_at_once_and_a_run_that_was_renamed(root) -> None:
     shutil.copytree(run_of(root), root / "results/toy/second")
     checkpoint = run_of(root) / f"checkpoints/step_{STEP}.pth"
