@@ -193,6 +193,7 @@ def _model_lines(config: Config, teacher: Teacher, model: Model, trainer: Traine
     parameters, far = model.student.parameter_count(), model.far_field
     cells = "x".join(map(str, grid.shape))
     return [
+        ("pixels", _pixels(model.settings.supersample, teacher)),
         ("rays", f"{pixels:,} to train on, at most {train.rays_per_step:,} a step"),
         ("student", f"{model.student.kind}, {parameters:,} parameters, {_mib(4 * parameters)} as float32"),
         *_far_lines(far),
@@ -201,6 +202,13 @@ def _model_lines(config: Config, teacher: Teacher, model: Model, trainer: Traine
         ("precision", _precision(trainer)),
         ("memory", _memory(config, teacher, trainer)),
     ]
+
+
+def _pixels(scale: int, teacher: Teacher) -> str:
+    if scale == 1:
+        return "one ray each"
+    width, height = teacher.views.cameras.width * scale, teacher.views.cameras.height * scale
+    return f"the mean of {scale} x {scale} rays each; training rays are of pictures of {width}x{height}"
 
 
 def _far_lines(far: FarField | None) -> list[tuple[str, str]]:

@@ -201,3 +201,15 @@ def test_images_see_as_far_as_the_teacher_does_from_their_cameras(config_path) -
     add_training_split(config_path.parent)
     others = trainer_of(config_path, *guided).sampler.images
     assert others.reach.isfinite().any() and others.reach.shape == others.coverage.shape
+
+
+@pytest.mark.parametrize("live", [(), LIVE])
+def test_finer_pictures_of_a_teacher_and_of_images_see_as_far_as_coarse_ones(live_path, live) -> None:
+    guided = (*live, "teacher.kind=gaussians", "render.sampling=teacher", "data.ground_truth={split: train}")
+    finer = f"data.resolution={SIZE // 2}", "teacher.supersample=2"
+    trainer = trainer_of(live_path, *guided, *finer)
+    images = trainer.sampler.images
+    assert trainer.model.settings.supersample == 2 and images.coverage.numel() % SIZE**2 == 0
+    assert images.reach.shape == images.coverage.shape and images.reach.isfinite().any()
+    trainer.run(show_progress=False)
+    assert trainer.progress.step == 60
