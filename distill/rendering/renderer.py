@@ -207,7 +207,7 @@ class FrameRenderer:
     def render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
         """One camera's image."""
         settings = self.settings
-        camera = cameras[frame].finer(settings.supersample)
+        camera = cameras[frame : frame + 1].finer(settings.supersample)  # a slice copies nothing to a GPU
         size = camera.height, camera.width
         with one_torch_thread() if self._implementation == "numba" else nullcontext():
             rays = camera_rays(camera, 0, self.grid.box, settings.near, settings.far, self._implementation)
