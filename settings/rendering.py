@@ -8,6 +8,9 @@ from pydantic import Field
 
 from settings.sections import Background, Section, background_rgb
 
+MOST_RAYS = 4
+"""Along a side of a pixel."""
+
 
 class OccupancyConfig(Section):
     """The grid that tells empty space from occupied."""
@@ -39,7 +42,7 @@ class RenderConfig(Section):
         "reach; teacher: in cells that show in its views, in training only as far as these see, and along rays that "
         "meet such a cell; auto: teacher, where it has Gaussians or distances",
     )
-    supersample: Literal["auto"] | Annotated[int, Field(ge=1, le=4)] = Field(
+    supersample: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_RAYS)] = Field(
         "auto",
         description="rays along a side of each pixel, whose mean it shows; trained by pictures that are so much wider. "
         "auto: 2 where a teacher's pixels are means of finer ones, drawn or on disk, that memory holds, else 1, as in "

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student_evaluation import EvaluationOptions
-from distill.model.checkpoint import evaluated_as, load_checkpoint
+from distill.model.checkpoint import evaluated_as, load_checkpoint, supersample_in
 from distill.runs.command_line import add_config_options, given_path, overrides_of, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
@@ -32,12 +32,11 @@ from machine.run_folder import RunFolder, checkpoint_at
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
-from settings.rendering import RenderConfig
+from settings.rendering import MOST_RAYS, RenderConfig
 from teacher.sources import check_assets, source_of
 
 SPLITS = {"holdout": "[holdout]", "train": "[train]", "all": "[holdout, train]"}
 BACKGROUNDS = {None: (), "white": ("white",), "black": ("black",), "both": ("white", "black")}
-_MOST_RAYS = 4  # along a side of a pixel
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +88,7 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     check_assets(config)
     choose_device(config)
     if config.data.resolution != own and config.render.supersample == "auto":
-        trained = (own or source_of(config).frames()[0].cameras.width) * state["occupancy"].get("supersample", 1)
+        trained = (own or source_of(config).frames()[0].cameras.width) * supersample_in(state)
         config = config.model_copy(update={"render": _with_as_many_rays(config, trained)})
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
     return Job(checkpoint, config, root, state["step"])
@@ -97,7 +96,7 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
 
 def _with_as_many_rays(config: Config, trained: int) -> RenderConfig:
     """With about as many rays across a picture as in training: a smaller one's pixels are means of more."""
-    scale = min(_MOST_RAYS, math.ceil(trained / config.data.resolution))
+    scale = min(MOST_RAYS, math.ceil(trained / config.data.resolution))
     return config.render.model_copy(update={"supersample": scale})
 
 

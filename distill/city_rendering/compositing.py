@@ -77,7 +77,7 @@ class CityRenderer:
         """
         scale = self.settings.supersample
         with one_torch_thread():
-            return self._render(cameras[frame].finer(scale), 0, background).averaged(scale)
+            return self._render(cameras[frame : frame + 1].finer(scale), 0, background).averaged(scale)
 
     def _render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
         settings, view = self.settings, View(cameras, frame)

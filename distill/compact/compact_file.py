@@ -22,6 +22,7 @@ from scene.rays import SceneBox
 from settings.errors import InputError
 from settings.kinds import StudentSection
 from settings.loading import validate
+from settings.rendering import MOST_RAYS
 from settings.sections import FromList, Section
 from students import STUDENTS, build_student
 from students.base import Student
@@ -45,7 +46,7 @@ class _Box(Section):
 class _Occupancy(Section):
     resolution: int = Field(ge=1, le=1 << 12)
     step: float = Field(gt=0)
-    supersample: int = Field(1, ge=1, le=4)
+    supersample: int = Field(1, ge=1, le=MOST_RAYS)
 
 
 class _Header(Section):

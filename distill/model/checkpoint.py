@@ -18,6 +18,7 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.kinds import StudentSection
 from settings.loading import validate
+from settings.rendering import MOST_RAYS
 from settings.sections import Section, Vector
 from students import STUDENTS, build_student
 from students.base import Student
@@ -41,7 +42,7 @@ class _Box(Section):
 class _Occupancy(Section):
     resolution: int = Field(ge=1)
     step: float = Field(gt=0)
-    supersample: int = Field(1, ge=1, le=4)
+    supersample: int = Field(1, ge=1, le=MOST_RAYS)
     state: dict[str, Any]
 
 
@@ -107,6 +108,11 @@ def evaluated_as(config: Config, checkpoint: Path) -> Config:
     if "compact" in words or not is_rounded:
         return config
     return config.model_copy(update={"tag": "_".join([*words, "compact"])})
+
+
+def supersample_in(state: dict[str, Any]) -> int:
+    """Rays along a side of each pixel in training; 1 in checkpoints from before there could be more."""
+    return state["occupancy"].get("supersample", 1)
 
 
 def student_state(student: Student) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from distill.model.checkpoint import load_checkpoint, restore_box, restore_student
+from distill.model.checkpoint import load_checkpoint, restore_box, restore_student, supersample_in
 from distill.rendering.far_field import CUBE, FarField
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings, renders_fused
@@ -117,7 +117,7 @@ def restore_model(config: Config, state: dict[str, Any], path: Path, device: tor
         grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
         grid.load_state_dict(stored["state"])
     student = restore_student(state, path, device, config.kernels)
-    scale = stored.get("supersample", 1) if config.render.supersample == "auto" else config.render.supersample
+    scale = supersample_in(state) if config.render.supersample == "auto" else config.render.supersample
     settings, far_field = _render_settings(config, stored["step"], scale, student, device), None
     if "far_field" in state:
         with restoring(path, "far_field"):

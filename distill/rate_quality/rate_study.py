@@ -26,7 +26,7 @@ from distill.evaluation.evaluator import background_of
 from distill.evaluation.frame_metrics import References, Render
 from distill.evaluation.metrics import Lpips
 from distill.evaluation.speed import frames_per_second, timed
-from distill.model.checkpoint import load_checkpoint
+from distill.model.checkpoint import load_checkpoint, supersample_in
 from distill.model.model import restore_model
 from distill.rate_quality.rate_table import COLUMNS, FIGURES, RatePoint, draw, markdown, rows_of
 from distill.rendering.renderer import FrameRenderer, RenderedFrame
@@ -104,7 +104,7 @@ class RateStudy:
             raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
         self.drawing = source_of(config).drawing(self.teacher.gaussians)
         # Gaussians are fitted on to pictures as fine as the first student was taught by.
-        scale = load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu")["occupancy"].get("supersample", 1)
+        scale = supersample_in(load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu"))
         self.taught = finer_teacher(config, self.teacher, scale)
         self.frames = self.teacher.views.holdout.nonzero()[:, 0].tolist()
         if not self.frames:
