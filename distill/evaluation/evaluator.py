@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ from distill.evaluation.results import (
     verdict,
 )
 from distill.evaluation.speed import timed
+from kernels.threads import available_threads
 from machine import ranks
 from machine.files import write_csv
 from machine.fingerprints import cache_key
@@ -216,15 +218,20 @@ class _Job:
 
     def _measured(self, todo: Sequence[int]) -> Iterator[tuple[int, Render, dict]]:
         """Each of some frames with its render and its figures."""
-        wanted, previous = {*todo}, (-1, None)
-        for renders, gpu in self._rendered(todo):
-            for index, render in tqdm(renders.items(), desc="measure", unit="frame", **self._bar):
-                if index in wanted:  # else rendered for the flicker of the next alone
-                    before = previous[1] if index in self._pairs and previous[0] == index - 1 else None
-                    figures = {"seconds": render.seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
-                    figures["metrics"] = self._references.measure(index, render, before)
-                    yield index, render, figures
-                previous = (index, render.image)
+        images: dict[int, np.ndarray] = {}
+        # A frame a thread: most metrics run on one, and a GPU renders hundreds of frames meanwhile. LPIPS takes all.
+        with ThreadPoolExecutor(1 if self._references.lpips else available_threads()) as pool:
+            for renders, gpu in self._rendered(todo):
+                last = [*images.items()][-1:]
+                images = dict(last) | {index: render.image for index, render in renders.items()}
+                # The others were rendered for the flicker of the next alone.
+                wanted = [index for index in todo if index in renders]
+                before = [images.get(index - 1) if index in self._pairs else None for index in wanted]
+                found = pool.map(self._references.measure, wanted, [renders[index] for index in wanted], before)
+                bar = tqdm(found, total=len(wanted), desc="measure", unit="frame", **self._bar)
+                for index, figures in zip(wanted, bar, strict=True):
+                    seen = {"seconds": renders[index].seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
+                    yield index, renders[index], seen | {"metrics": figures}
 
     def image_of(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 render of a frame: from its file, else rendered again."""
