@@ -219,8 +219,8 @@ class _Job:
     def _measured(self, todo: Sequence[int]) -> Iterator[tuple[int, Render, dict]]:
         """Each of some frames with its render and its figures."""
         images: dict[int, np.ndarray] = {}
-        # A frame a thread: most metrics run on one, and a GPU renders hundreds of frames meanwhile. LPIPS takes all.
-        with ThreadPoolExecutor(1 if self._references.lpips else available_threads()) as pool:
+        # A frame a thread: most metrics run on one, and a GPU renders hundreds of frames meanwhile.
+        with ThreadPoolExecutor(available_threads()) as pool:
             for renders, gpu in self._rendered(todo):
                 last = [*images.items()][-1:]
                 images = dict(last) | {index: render.image for index, render in renders.items()}

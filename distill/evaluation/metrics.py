@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -178,6 +179,7 @@ class Lpips:
     def __init__(self, net: str, weights: dict[str, torch.Tensor], device: torch.device | str = "cpu") -> None:
         self.net, self.device = net, torch.device(device)
         self.model = _build_model(net, weights).to(self.device)
+        self._alone = Lock()
 
     @classmethod
     def load(cls, net: str = "vgg", device: torch.device | str = "cpu") -> Lpips | None:
@@ -201,7 +203,8 @@ class Lpips:
         if min(image.shape[:2]) < LPIPS_MIN_SIDE:
             return None
         pair = torch.from_numpy(np.stack([image, reference])).float().permute(0, 3, 1, 2).to(self.device)
-        return self.model(pair[:1], pair[1:], normalize=True).item()
+        with self._alone:  # features of one pair fill gigabytes
+            return self.model(pair[:1], pair[1:], normalize=True).item()
 
 
 def _build_model(net: str, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
