@@ -38,7 +38,7 @@ from settings.errors import InputError
 from teacher.export.pruning import contribution
 from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
-from teacher.fitting.picture_levels import Pictures
+from teacher.fitting.picture_levels import MixedPictures, Pictures
 from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
@@ -225,14 +225,17 @@ class RateStudy:
 
     def _fit(self, start: Gaussians, degree: int) -> tuple[Gaussians, str]:
         """Gaussians fitted on, none added and none taken away, and how long."""
-        config, plan, views = self.config, self.plan, self.taught.views
+        config, plan = self.config, self.plan
         seconds = plan.fit_seconds
         if seconds is None and config.train.max_seconds is not None:
             seconds = config.train.max_seconds + config.compact.seconds
         alike = {"max_gaussians": len(start), "grow_until": 0.0, "prune_until": 0.0, "coarse_levels": 0}
         alike |= {"sh_degree": degree, "sh_degree_every": 0.0, "checkpoint_every": None, "checkpoint_minutes": None}
         time = {"max_seconds": seconds} | ({} if plan.fit_steps is None else {"max_steps": plan.fit_steps})
-        settings, pictures = config.fitting.model_copy(update=alike | time), Pictures(views, 0)
+        settings, pictures = config.fitting.model_copy(update=alike | time), Pictures(self.taught.views, 0)
+        if self.taught.images is not None:  # a student has seen them too
+            images = Pictures(self.taught.images, 0)
+            pictures = MixedPictures(pictures, images, config.data.ground_truth.weight)
         extent = scene_extent(pictures.cameras(0), self.teacher.box)
         background = config.render.background_rgb
         device, drawing = fitting_device(config), self.taught.drawing or self.drawing

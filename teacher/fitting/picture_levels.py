@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scene.cameras import Cameras
+from scene.cameras import Cameras, join_cameras
 from scene.images import resize_area, resize_rgba
 from teacher.views.lazy_pictures import LazyPlane
 from teacher.views.teacher_views import TeacherViews
@@ -75,6 +75,50 @@ class Pictures:
     def cameras(self, level: int) -> Cameras:
         """The N cameras at the size of that level."""
         return self._cameras[level]
+
+
+class MixedPictures(Pictures):
+    """Pictures of two kinds in one: a fit goes through all of them, and sees the second kind more often, or less.
+
+    Where one kind has no alpha, the other is composited on that one's background.
+
+    Args:
+        first, second: of one size, in as many levels.
+        weight: pictures of the second kind for each of the first, as near as repeating whole kinds comes.
+
+    Raises:
+        ValueError: their sizes differ.
+    """
+
+    def __init__(self, first: Pictures, second: Pictures, weight: float) -> None:
+        share = weight * len(first) / len(second)
+        parts = [first] * max(1, round(1 / share)) + [second] * max(1, round(share))
+        self.has_alpha = first.has_alpha and second.has_alpha
+        self.background = None if self.has_alpha else (second if first.has_alpha else first).background
+        self.are_photographs = first.are_photographs or second.are_photographs
+        self._places = [(part, index) for part in parts for index in range(len(part))]
+        self._cameras = [join_cameras(*(part.cameras(level) for part in parts)) for level in range(first.levels)]
+        self._levels = [
+            LazyPlane(partial(self._picture, level), (len(self._places), cameras.height, cameras.width, 4))
+            for level, cameras in enumerate(self._cameras)
+        ]
+
+    def counted(self, level: int, index: int) -> Tensor | None:
+        """(H, W) bool: the pixels of a picture that are compared; None: all."""
+        part, own = self._places[index]
+        return part.counted(level, own)
+
+    def _picture(self, level: int, index: int) -> Tensor:
+        part, own = self._places[index]
+        rgba = part.level(level)[own]
+        return _flat(rgba, self.background) if part.has_alpha and not self.has_alpha else rgba
+
+
+def _flat(rgba: Tensor, background: tuple[float, float, float]) -> Tensor:
+    """(H, W, 4) uint8 straight RGBA on a background, opaque."""
+    alpha = rgba[..., 3:].float() / 255
+    color = rgba[..., :3] * alpha + (1 - alpha) * 255 * alpha.new_tensor(background)
+    return torch.cat([color.round().to(torch.uint8), torch.full_like(rgba[..., 3:], 255)], dim=-1)
 
 
 def _chosen(plane: LazyPlane, frames: Tensor) -> LazyPlane:

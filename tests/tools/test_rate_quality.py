@@ -4,10 +4,12 @@ import csv
 import shlex
 import sys
 
+import numpy as np
 import pytest
 
 from distill.model.checkpoint import load_checkpoint
-from tests.toy_scene import write_toy_scene
+from scene.images import read_image, write_image
+from tests.toy_scene import add_training_split, write_toy_scene
 from tests.toy_sog import packed, splat
 from tests.toy_training import CPU, trainer_of
 from tools.rate_quality import main
@@ -60,6 +62,20 @@ def test_a_teacher_is_drawn_at_the_width_that_it_was_fitted_at(tmp_path, supersa
     # Its pictures are stored at three times the size; drawn at the small one it has 14 dB to their averages.
     assert psnr["as it is"] > 45
     assert psnr["50 % of the Gaussians, SH 0, fitted on for 20 steps"] > 30
+
+
+def test_gaussians_are_fitted_on_to_the_images_that_a_student_sees(tmp_path):
+    few = {"train": {"max_steps": 30}, "compact": {"max_steps": 5}, "occupancy": {"resolution": 8}}
+    path = write_toy_scene(tmp_path, data={"ground_truth": {"split": "train", "weight": 8.0}}, **few)
+    add_training_split(tmp_path)
+    for image in (tmp_path / "data/train").glob("*.png"):  # of another scene, a wall
+        write_image(image, np.full_like(read_image(image), 40))
+    trainer_of(path).run(show_progress=False)
+    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "60")
+    assert main(arguments(path, *options)) == 0
+    with (path.parent / "results/toy/first_rates/table.csv").open() as file:
+        psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in csv.DictReader(file)}
+    assert psnr["50 % of the Gaussians, SH 0, fitted on for 60 steps"] < psnr["50 % of the Gaussians"] - 3
 
 
 def test_a_command_makes_each_form_a_sog_too(trained):

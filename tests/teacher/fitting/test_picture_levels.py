@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from scene.images import resize_rgba
-from teacher.fitting.picture_levels import Pictures
+from teacher.fitting.picture_levels import MixedPictures, Pictures
 from teacher.views.teacher_views import TeacherViews
 
 
@@ -59,3 +59,33 @@ def test_pixels_of_halves_count_where_all_of_theirs_do(look_at):
     half[:32], half[35, 5] = False, False
     assert torch.equal(pictures.counted(0, 1), half) and bool(pictures.counted(0, 0).all())
     assert Pictures(views(look_at), 1).counted(0, 0) is None
+
+
+def test_mixed_pictures_come_as_often_as_their_weight_says(look_at):
+    first = Pictures(views(look_at), 1)  # 2 that are not held out
+    second = Pictures(replace(views(look_at), holdout=torch.tensor([True, True, False])), 1)
+    mixed = MixedPictures(first, second, 4.0)
+    assert len(mixed) == 2 + 8 * 1 and mixed.levels == 2 and mixed.has_alpha and mixed.background is None
+    for level in (0, 1):
+        assert torch.equal(mixed.level(level)[:2], first.level(level))
+        assert all(torch.equal(mixed.level(level)[i], second.level(level)[0]) for i in range(2, 10))
+        assert mixed.cameras(level).width == first.cameras(level).width
+        assert torch.equal(mixed.cameras(level).c2w[9], second.cameras(level).c2w[0])
+    assert mixed.counted(1, 9) is None
+    assert len(MixedPictures(first, second, 1 / 4)) == 2 * 2 + 1  # 4 of the first for each of the second
+
+
+def test_where_one_kind_has_no_alpha_the_other_is_put_on_its_background(look_at):
+    opaque, clear = Pictures(views(look_at, alpha=False), 0), Pictures(views(look_at), 0)
+    counted = torch.ones(3, 128, 256, dtype=torch.bool)
+    counted[2, 7, 9] = False
+    masked = Pictures(replace(views(look_at), counted=counted), 0)
+    for mixed, place in ((MixedPictures(opaque, clear, 1.0), 2), (MixedPictures(clear, opaque, 1.0), 0)):
+        assert not mixed.has_alpha and mixed.background == (0.0, 0.5, 1.0)
+        rgba = clear.level(0)[0].double() / 255
+        expected = rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * torch.tensor([0.0, 0.5, 1.0])
+        assert (mixed.level(0)[place][..., :3] / 255 - expected).abs().max() < 0.51 / 255
+        assert bool((mixed.level(0)[place][..., 3] == 255).all())
+        assert torch.equal(mixed.level(0)[2 - place], opaque.level(0)[0])
+    mixed = MixedPictures(opaque, masked, 1.0)
+    assert mixed.counted(0, 0) is None and torch.equal(mixed.counted(0, 3), counted[2])
