@@ -51,6 +51,7 @@ RenderFrame = Callable[[int, Color], "RenderedFrame"]
 _CHUNK_BYTES = 64 * 2**20
 _BYTES_PER_PIXEL = 3 + 4 + 4
 _TEACHER_FRAMES = 4
+_MOST_AT_A_TIME = 8  # of frames that are measured: LPIPS on a CPU takes a team of threads for each
 _log = logging.getLogger(__name__)
 
 
@@ -220,7 +221,7 @@ class _Job:
         """Each of some frames with its render and its figures."""
         images: dict[int, np.ndarray] = {}
         # A frame a thread: most metrics run on one, and a GPU renders hundreds of frames meanwhile.
-        with ThreadPoolExecutor(available_threads()) as pool:
+        with ThreadPoolExecutor(min(available_threads(), _MOST_AT_A_TIME)) as pool:
             for renders, gpu in self._rendered(todo):
                 last = [*images.items()][-1:]
                 images = dict(last) | {index: render.image for index, render in renders.items()}
@@ -229,9 +230,12 @@ class _Job:
                 before = [images.get(index - 1) if index in self._pairs else None for index in wanted]
                 found = pool.map(self._references.measure, wanted, [renders[index] for index in wanted], before)
                 bar = tqdm(found, total=len(wanted), desc="measure", unit="frame", **self._bar)
-                for index, figures in zip(wanted, bar, strict=True):
-                    seen = {"seconds": renders[index].seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
-                    yield index, renders[index], seen | {"metrics": figures}
+                try:
+                    for index, figures in zip(wanted, bar, strict=True):
+                        seen = {"seconds": renders[index].seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
+                        yield index, renders[index], seen | {"metrics": figures}
+                finally:
+                    found.close()  # where nobody wants the rest, it is not measured
 
     def image_of(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 render of a frame: from its file, else rendered again."""

@@ -1,9 +1,10 @@
 """Makes and measures the files of a rate study: students at several sizes, the teacher in its own forms.
 
 The teacher's Gaussians are pruned by what they contribute to the training views, lowered in SH degree, and fitted on to
-the teacher's training views for as long as the student was trained and compressed; each result is written in every form
-that is written here. All are measured as they are read back, on the held-out frames, by the same clock: drawn at
-the width that the teacher was fitted at, and averaged, as its pictures are and as they are fitted on.
+what the student was taught by, the teacher's training views and the images if it had them, for as long as it was
+trained and compressed; each result is written in every form that is written here. All are measured as they are read
+back, on the held-out frames, by the same clock: drawn at the width that the teacher was fitted at, and averaged, as its
+pictures are and as they are fitted on.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class RateStudy:
         # Gaussians are fitted on to pictures as fine as the first student was taught by.
         scale = supersample_in(load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu"))
         self.taught = finer_teacher(config, self.teacher, scale)
+        self._check_taught()
         self.frames = self.teacher.views.holdout.nonzero()[:, 0].tolist()
         if not self.frames:
             raise InputError("config", "data.holdout_every", "no frame held out", "some, to measure on")
@@ -116,6 +118,20 @@ class RateStudy:
         nets = {net: Lpips.load(net, self.device) for net in config.eval.lpips_nets if net == "vgg"}
         nets = {net: model for net, model in nets.items() if model}
         self.references = References(views, names, background_of(views, config), nets)
+
+    def _check_taught(self) -> None:
+        """Raises ``InputError`` where Gaussians cannot be fitted on to what the student was taught by."""
+        views, images = self.taught.views, self.taught.images
+        if views.holdout.all():
+            found = f"all {len(views)} views held out, as those of a live teacher are"
+            hint = "Set teacher.live=false, and data.train_transforms=null."
+            raise InputError("config", "teacher.live", found, "some to prune Gaussians by and to fit them on to", hint)
+        if images is not None:
+            sizes = [f"{each.cameras.width}x{each.cameras.height}" for each in (images, views)]
+            if sizes[0] != sizes[1]:
+                found, expected = f"images of {sizes[0]}", f"{sizes[1]}, as the teacher's views"
+                hint = "Set data.resolution, or data.ground_truth=null to fit Gaussians on to the views alone."
+                raise InputError("config", "data.ground_truth", found, expected, hint)
 
     def run(self, command: str) -> list[RatePoint]:
         """Makes, measures, writes the tables after each file and the plot at the end; returns the points.
@@ -233,10 +249,10 @@ class RateStudy:
         alike |= {"sh_degree": degree, "sh_degree_every": 0.0, "checkpoint_every": None, "checkpoint_minutes": None}
         time = {"max_seconds": seconds} | ({} if plan.fit_steps is None else {"max_steps": plan.fit_steps})
         settings, pictures = config.fitting.model_copy(update=alike | time), Pictures(self.taught.views, 0)
-        if self.taught.images is not None:  # a student has seen them too
+        extent = scene_extent(pictures.cameras(0), self.teacher.box)
+        if self.taught.images is not None:
             images = Pictures(self.taught.images, 0)
             pictures = MixedPictures(pictures, images, config.data.ground_truth.weight)
-        extent = scene_extent(pictures.cameras(0), self.teacher.box)
         background = config.render.background_rgb
         device, drawing = fitting_device(config), self.taught.drawing or self.drawing
         fit = TeacherFit(settings, pictures, start, extent, background, config.seed, device, drawing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from teacher.views.lazy_pictures import LazyPlane
 from teacher.views.teacher_views import TeacherViews
 
 _LEAST_WIDTH = 64
+_MOST_TIMES, _OF_THE_RARER = 64, 4  # that pictures of one kind are repeated
 
 
 class Pictures:
@@ -41,7 +43,7 @@ class Pictures:
             full = torch.cat([views.rgb[train], alpha[train][..., None]], dim=-1)
             counted = None if views.counted is None else views.counted[train]
         else:
-            full = _chosen(views.ground_truth, train)
+            full = _chosen(_drawn_rgba(views) if views.store.drawn else views.ground_truth, train)
             counted = None if views.counted is None else _chosen(views.counted, train)
         self._levels, self._cameras, self._counted = [full], [cameras], [counted]
         for _ in range(levels):
@@ -80,22 +82,28 @@ class Pictures:
 class MixedPictures(Pictures):
     """Pictures of two kinds in one: a fit goes through all of them, and sees the second kind more often, or less.
 
-    Where one kind has no alpha, the other is composited on that one's background.
+    Photographs are opaque beside pictures with alpha. Beside pictures that were composited on one colour, those with
+    alpha are composited on it too.
 
     Args:
         first, second: of one size, in as many levels.
-        weight: pictures of the second kind for each of the first, as near as repeating whole kinds comes.
+        weight: pictures of the second kind for each of the first, as near as repeating both up to four times comes, or
+            one of them up to 64 times.
 
     Raises:
         ValueError: their sizes differ.
     """
 
     def __init__(self, first: Pictures, second: Pictures, weight: float) -> None:
-        share = weight * len(first) / len(second)
-        parts = [first] * max(1, round(1 / share)) + [second] * max(1, round(share))
-        self.has_alpha = first.has_alpha and second.has_alpha
+        self.has_alpha = any(part.has_alpha for part in (first, second)) and all(
+            part.has_alpha or part.are_photographs for part in (first, second)
+        )
         self.background = None if self.has_alpha else (second if first.has_alpha else first).background
-        self.are_photographs = first.are_photographs or second.are_photographs
+        self.are_photographs = first.are_photographs and second.are_photographs
+        share = weight * len(first) / len(second)
+        times = Fraction(min(max(share, 1 / share), _MOST_TIMES)).limit_denominator(_OF_THE_RARER)
+        of_first, of_second = times.as_integer_ratio()[::-1] if share >= 1 else times.as_integer_ratio()
+        parts = [first] * of_first + [second] * of_second
         self._places = [(part, index) for part in parts for index in range(len(part))]
         self._cameras = [join_cameras(*(part.cameras(level) for part in parts)) for level in range(first.levels)]
         self._levels = [
@@ -119,6 +127,11 @@ def _flat(rgba: Tensor, background: tuple[float, float, float]) -> Tensor:
     alpha = rgba[..., 3:].float() / 255
     color = rgba[..., :3] * alpha + (1 - alpha) * 255 * alpha.new_tensor(background)
     return torch.cat([color.round().to(torch.uint8), torch.full_like(rgba[..., 3:], 255)], dim=-1)
+
+
+def _drawn_rgba(views: TeacherViews) -> LazyPlane:
+    """(N, H, W, 4) uint8 straight RGBA of views that are drawn when they are asked for."""
+    return LazyPlane(lambda i: torch.cat([views.rgb[i], views.alpha[i][..., None]], dim=-1), (*views.rgb.shape[:3], 4))
 
 
 def _chosen(plane: LazyPlane, frames: Tensor) -> LazyPlane:

@@ -1,6 +1,7 @@
 """Rate against quality by one command."""
 
 import csv
+import json
 import shlex
 import sys
 
@@ -76,6 +77,22 @@ def test_gaussians_are_fitted_on_to_the_images_that_a_student_sees(tmp_path):
     with (path.parent / "results/toy/first_rates/table.csv").open() as file:
         psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in csv.DictReader(file)}
     assert psnr["50 % of the Gaussians, SH 0, fitted on for 60 steps"] < psnr["50 % of the Gaussians"] - 3
+
+
+def test_what_gaussians_cannot_be_fitted_on_to_is_refused_at_once(tmp_path, capsys):
+    path = write_toy_scene(tmp_path, train={"max_steps": 2})
+    add_training_split(tmp_path)
+    trainer_of(path).run(show_progress=False)
+    live = ("--set", "teacher.kind=gaussians", "--set", "teacher.live=true")
+    live += ("--set", "data.train_transforms=data/transforms_train.json")
+    assert main(arguments(path, *live)) == 2
+    assert "views held out, as those of a live teacher are" in capsys.readouterr().err
+    split = tmp_path / "data/transforms_train.json"
+    split.write_text(json.dumps(json.loads(split.read_text()) | {"h": 22}))
+    for image in (tmp_path / "data/train").glob("*.png"):
+        write_image(image, read_image(image)[:-2])
+    assert main(arguments(path, "--set", "data.ground_truth={split: train}")) == 2
+    assert "data.ground_truth: found images of" in capsys.readouterr().err
 
 
 def test_a_command_makes_each_form_a_sog_too(trained):

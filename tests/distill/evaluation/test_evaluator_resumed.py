@@ -1,9 +1,14 @@
 """Evaluations that were made before, stopped, or cut into chunks: the same figures, nothing measured twice."""
 
+import gc
+from time import sleep
+
 import pytest
 
 from distill.evaluation import evaluator
 from distill.evaluation.evaluator import evaluate
+from distill.evaluation.frame_metrics import References
+from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EVAL_COLUMNS
 from tests.distill.evaluation.disc import CPU, FRAMES, SIDE, make_views, run, with_noise
 
@@ -99,3 +104,26 @@ def test_chunks_change_no_figure(setup, monkeypatch):
     timed = {"avg_fps", "render_s"}
     for ours, theirs in zip(whole.rows + whole.frame_rows, chunked.rows + chunked.frame_rows, strict=True):
         assert {k: v for k, v in ours.items() if k not in timed} == {k: v for k, v in theirs.items() if k not in timed}
+
+
+def test_once_stopped_nothing_more_is_measured(setup, monkeypatch):
+    views = make_views()
+    config, folder = setup()
+    measured, real = [], References.measure
+
+    def slowly(self, index, *more):
+        measured.append(index)
+        sleep(0.05)
+        return real(self, index, *more)
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(References, "measure", slowly)
+    monkeypatch.setattr(RenderFiles, "write", full)
+    monkeypatch.setattr(evaluator, "available_threads", lambda: 2)
+    with pytest.raises(OSError, match="no space"):
+        evaluate(with_noise(views, lambda i: 0.1), views, config, 20000, folder, CPU, progress=False)
+    gc.collect()  # of the error's traceback, which holds the frames
+    sleep(0.4)  # ten frames would take 0.25 s
+    assert 1 <= len(measured) <= 5 < FRAMES

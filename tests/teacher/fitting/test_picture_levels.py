@@ -7,7 +7,8 @@ import torch
 
 from scene.images import resize_rgba
 from teacher.fitting.picture_levels import MixedPictures, Pictures
-from teacher.views.teacher_views import TeacherViews
+from teacher.views.teacher_views import TeacherViews, views_from_gaussians
+from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 
 def views(look_at, count=3, width=256, height=128, alpha=True):
@@ -50,6 +51,16 @@ def test_pictures_without_alpha_are_opaque(look_at):
     assert bool((pictures.level(0)[..., 3] == 255).all())
 
 
+def test_of_gaussians_drawn_when_asked_for_their_own_pictures_are_fitted():
+    cameras, names = ring_of_cameras(3), ["a", "b", "c"]
+    whole, lazy = (
+        Pictures(views_from_gaussians(block_of_gaussians(), cameras, names, holdout_every=3, memory_gib=memory), 0)
+        for memory in (None, 1.0)
+    )
+    assert len(lazy) == 2 and lazy.has_alpha
+    assert torch.equal(lazy.level(0)[:], whole.level(0))
+
+
 def test_pixels_of_halves_count_where_all_of_theirs_do(look_at):
     counted = torch.ones(3, 128, 256, dtype=torch.bool)
     counted[2, :64], counted[2, 71, 11] = False, False
@@ -73,6 +84,21 @@ def test_mixed_pictures_come_as_often_as_their_weight_says(look_at):
         assert torch.equal(mixed.cameras(level).c2w[9], second.cameras(level).c2w[0])
     assert mixed.counted(1, 9) is None
     assert len(MixedPictures(first, second, 1 / 4)) == 2 * 2 + 1  # 4 of the first for each of the second
+    assert len(MixedPictures(first, second, 0.75)) == 2 * 2 + 3  # 3 of the second for 4 of the first
+    assert len(MixedPictures(first, second, 1e9)) == 2 + 64 and len(MixedPictures(first, second, 1e-9)) == 64 * 2 + 1
+
+
+def test_photographs_are_opaque_beside_pictures_with_alpha(look_at):
+    clear, opaque = Pictures(views(look_at), 0), views(look_at, alpha=False)
+    photographs = Pictures(replace(opaque, silhouettes=False), 0)
+    mixed = MixedPictures(clear, photographs, 1.0)
+    assert mixed.has_alpha and mixed.background is None
+    assert torch.equal(mixed.level(0)[:], torch.cat([clear.level(0), photographs.level(0)]))
+    # Before those on one colour, a floor of it would stay a hole in the photographs, were others never before it.
+    beside = MixedPictures(Pictures(opaque, 0), photographs, 1.0)
+    assert not beside.has_alpha and not beside.are_photographs and beside.background == (0.0, 0.5, 1.0)
+    alone = MixedPictures(photographs, photographs, 1.0)
+    assert not alone.has_alpha and alone.are_photographs and alone.background == (0.0, 0.5, 1.0)
 
 
 def test_where_one_kind_has_no_alpha_the_other_is_put_on_its_background(look_at):
