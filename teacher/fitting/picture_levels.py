@@ -87,8 +87,8 @@ class MixedPictures(Pictures):
 
     Args:
         first, second: of one size, in as many levels.
-        weight: pictures of the second kind for each of the first, as near as repeating both up to four times comes, or
-            one of them up to 64 times.
+        weight: pictures of the second kind for each of the first, as near as a ratio of at most 64 whose smaller part
+            is at most 4 comes by repeating whole kinds.
 
     Raises:
         ValueError: their sizes differ.
