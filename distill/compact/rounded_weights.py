@@ -24,6 +24,7 @@ from distill.compact.importance import Importance
 from distill.compact.parts import Integers, Part, steps_of
 from distill.compact.rounded_networks import RoundedNetworks, nothing_of
 from distill.compact.rounding import exponents_of, means_of, round_part
+from distill.compact.search import nearest_without_excess
 from distill.compact.transform_coding import decorrelate_features
 from kernels.straight_through import ALL, average_moved, rounded, straight_through
 from settings.compact import CompactConfig
@@ -35,8 +36,6 @@ from students.hash_grid import HashGridStudent
 FINEST, COARSEST = 1e-12, 1.0
 FROM_AFAR, NEARBY = 4.0, 1.1
 """Factors of the coarseness for the first move of a search: of any size, and of one that training has followed."""
-_TRIES = 5
-_LEAST_PART = 0.03  # of an interval, that a try cuts off
 # Of magnitudes, in steps, of Adam's second moments, and of the colour loss: below these nothing is divided by them.
 _LEAST_MEAN, _LEAST_MOMENT, _LEAST_LOSS = 0.01, 1e-30, 1e-8
 
@@ -199,35 +198,17 @@ class RoundedWeights:
         room = (most_bytes - self._fixed) * 8
         self.coarseness *= float(np.clip(self.bits / room, 0.5, 2.0)) ** 0.5
 
-    def seek(self, excess: Callable[[], float], factor: float, tries: int = _TRIES) -> None:
+    def seek(self, excess: Callable[[], float], factor: float) -> None:
         """Finds the coarseness nearest to where something is no longer in excess, and rounds by it.
-
-        False position on a logarithmic scale (the Illinois rule): some six tries where halving takes twenty.
 
         Args:
             excess: of the weights as they are rounded; monotone in the coarseness, at most 0 where all is well.
             factor: of coarseness, for the first move from what is in excess.
-            tries: after an interval is known.
         """
-        place, move = math.log(self.coarseness), math.log(factor)
-        finest, coarsest = math.log(FINEST), math.log(COARSEST)
-        good = bad = None
-        while good is None or bad is None:
-            found = self._excess_at(place, excess)
-            good, bad = (good, (place, found)) if found > 0 else ((place, found), bad)
-            if not finest < place < coarsest:
-                break
-            place, move = min(max(place + (move if found > 0 else -move), finest), coarsest), 2 * move
-        stayed = 0  # for how many tries one end has: the good one below 0
-        for _ in range(tries if good and bad else 0):
-            (here, below), (there, above) = good, bad
-            place = here + (there - here) * min(max(below / (below - above), _LEAST_PART), 1 - _LEAST_PART)
-            found = self._excess_at(place, excess)
-            if found > 0:
-                good, bad, stayed = (here, below / 2 if stayed < 0 else below), (place, found), min(stayed, 0) - 1
-            else:
-                good, bad, stayed = (place, found), (there, above / 2 if stayed > 0 else above), max(stayed, 0) + 1
-        self._excess_at((good or bad)[0], excess)
+        within = math.log(FINEST), math.log(COARSEST)
+        first, move = math.log(self.coarseness), math.log(factor)
+        place = nearest_without_excess(lambda place: self._excess_at(place, excess), first, move, within)
+        self._excess_at(place, excess)
 
     def _excess_at(self, place: float, excess: Callable[[], float]) -> float:
         self.coarseness = math.exp(place)

@@ -167,7 +167,7 @@ def test_the_student_is_the_file_s(training, tmp_path):
 def test_the_last_rounding_fits_the_size_and_follows_it(training):
     rounded, _, _, _ = training()
     most = int(rounded.fixed) + 400
-    rounded.seek(lambda: math.log(len(rounded.file()) / most), FROM_AFAR, 8)
+    rounded.seek(lambda: math.log(len(rounded.file()) / most), FROM_AFAR)
     fine = rounded.coarseness
     assert 0.7 * 400 < len(rounded.file()) - rounded.fixed <= 400
     rounded.coarseness /= 8

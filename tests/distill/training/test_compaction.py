@@ -60,6 +60,19 @@ def test_a_run_resumed_while_its_weights_are_rounded_ends_with_the_same_bytes(pa
     assert file_of(path).read_bytes() == whole
 
 
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(path):
+    early = *COMPACT, "compact.share=0.9", "compact.round_every=5"
+    trainer_of(path, *early).run(show_progress=False)
+    whole = file_of(path).read_bytes()
+    file_of(path).unlink()
+    trainer = trainer_of(path, *early)
+    for _ in range(32):
+        trainer.sampler.advance(trainer.take_step().rays)
+    trainer.save()
+    trainer_of(path, *early, resume=file_of(path, 32).with_suffix(".pth")).run(show_progress=False)
+    assert file_of(path).read_bytes() == whole
+
+
 def test_so_does_one_of_networks_whose_maps_have_been_made_anew_by_then(kilo):
     settings = *COMPACT, "compact.share=0.9", "compact.round_every=20", "train.checkpoint_steps=[47]"
     trainer = trainer_of(kilo, *settings)
