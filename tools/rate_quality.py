@@ -47,6 +47,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="of the students' files (default: 0.05,0.1,0.2,0.4,0.8)",
     )  # fmt: skip
     parser.add_argument(
+        "--anew", action="store_true",
+        help="train a student for each size, in the time that training and compression have, and compress none",
+    )  # fmt: skip
+    parser.add_argument(
         "--keep", type=_numbers(0.001, 1.0), default=(0.5, 0.2, 0.05), metavar="SHARE,...",
         help="shares of the Gaussians that pruned teachers keep (default: 0.5,0.2,0.05)",
     )  # fmt: skip
@@ -97,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> int:
         also = [load_config(path, chosen.overrides, chosen.assets) for path in chosen.also]
         configs, limits = [config_of(chosen), *also], (chosen.fit_seconds, chosen.fit_steps)
-        plan = RatePlan(configs, chosen.sizes, chosen.keep, chosen.sh, *limits, chosen.file, chosen.sog)
+        plan = RatePlan(configs, chosen.sizes, chosen.anew, chosen.keep, chosen.sh, *limits, chosen.file, chosen.sog)
         study = RateStudy(plan, chosen.output)
         study.run(shlex.join(["python", "tools/rate_quality.py", *given]))
         print((study.folder.results / "table.md").read_text(encoding="utf-8"))

@@ -31,11 +31,14 @@ from distill.model.checkpoint import load_checkpoint, supersample_in
 from distill.model.model import restore_model
 from distill.rate_quality.rate_table import COLUMNS, FIGURES, RatePoint, draw, markdown, rows_of
 from distill.rendering.renderer import FrameRenderer, RenderedFrame
+from distill.runs.session import train_and_evaluate
 from machine.devices import choose_device, device_name
 from machine.files import write_atomically, write_csv
+from machine.interrupts import Stopped
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
+from settings.loading import config_from_text, to_yaml
 from teacher.export.pruning import contribution
 from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
@@ -48,6 +51,7 @@ from teacher.views.rasterized import blended_planes
 
 FORMS = (".ply", ".npz", ".spz")
 """Of a teacher, as written here. No well-kept Python library writes SOG: a command does, see ``RatePlan.sog``."""
+_LAST_OF_OWN = 128  # exit status; a signal's number is added to it
 _log = logging.getLogger(__name__)
 _Frame = Callable[[int], RenderedFrame]
 
@@ -57,8 +61,10 @@ class RatePlan:
     """What is made.
 
     Attributes:
-        students: the runs whose latest checkpoints are compressed; the first one's teacher is the teacher of all.
+        students: the runs that are compressed, or trained anew; the first one's teacher is the teacher of all.
         sizes: of the students' files, MiB.
+        anew: each of these files is of a run of its own, in the time that training and compression have, not made of a
+            checkpoint.
         kept: shares of the teacher's Gaussians that pruned forms keep.
         sh_degrees: to which these are lowered.
         fit_seconds, fit_steps: how long each is fitted on at most; None for seconds: as long as the first student's
@@ -69,6 +75,7 @@ class RatePlan:
 
     students: Sequence[Config]
     sizes: Sequence[float]
+    anew: bool
     kept: Sequence[float]
     sh_degrees: Sequence[int]
     fit_seconds: float | None = None
@@ -93,6 +100,9 @@ class RateStudy:
                 raise InputError(
                     RunFolder(each, root).checkpoints, "checkpoint", "none", "a trained run", "Train first."
                 )
+            if plan.anew:
+                for size in plan.sizes:
+                    self._of_size(each, size)
         import_gsply("--config")  # now, not after an hour
         if plan.sog and shutil.which(plan.sog[0]) is None:
             expected = "a program that makes a SOG of a PLY"
@@ -172,14 +182,32 @@ class RateStudy:
         folder = RunFolder(config, self.root)
         for size in self.plan.sizes:
             path = self.files / f"{config.run}_{size:g}MiB.lrd"
-            made = compress(config, self.root, Wanted(int(size * MIB), None), folder.latest_checkpoint(), path)
-            _log.info("%s", made.text())
-            words = f"{config.run}, {made.steps} steps of compression"
+            if self.plan.anew:
+                words = f"{config.run}, trained for this size in {self._train(config, size, path)} steps"
+            else:
+                made = compress(config, self.root, Wanted(int(size * MIB), None), folder.latest_checkpoint(), path)
+                _log.info("%s", made.text())
+                words = f"{config.run}, {made.steps} steps of compression"
             yield self._student(config, path, words, path.stat().st_size)
         path = folder.latest_checkpoint()
         weights = load_checkpoint(path, "cpu")["student"]["weights"]
         size = sum(weight.numel() * 4 for weight in weights.values())
         yield self._student(config, path, f"{config.run}, float32 weights", size)
+
+    def _train(self, config: Config, size: float, path: Path) -> int:
+        """Trains a student whose file has this size, MiB, and puts it at ``path``; returns how many steps it took."""
+        config = self._of_size(config, size)
+        if (status := train_and_evaluate(config, self.root)) > _LAST_OF_OWN:
+            raise Stopped(status - _LAST_OF_OWN)
+        checkpoint = RunFolder(config, self.root).latest_checkpoint()
+        write_atomically(path, checkpoint.with_suffix(".lrd").read_bytes())
+        return load_checkpoint(checkpoint, "cpu")["step"]
+
+    def _of_size(self, config: Config, size: float) -> Config:
+        """The config of a run that ends with a file of this size, MiB."""
+        seconds = "null" if (limit := _seconds_of(config)) is None else limit
+        changes = f"run={config.run}_{size:g}MiB", f"compact.target_mib={size}", f"train.max_seconds={seconds}"
+        return config_from_text(to_yaml(config), "--anew", changes)
 
     def _student(self, config: Config, path: Path, words: str, size: int) -> RatePoint:
         model = restore_model(config, load_checkpoint(path, self.device), path, self.device)
@@ -242,9 +270,7 @@ class RateStudy:
     def _fit(self, start: Gaussians, degree: int) -> tuple[Gaussians, str]:
         """Gaussians fitted on, none added and none taken away, and how long."""
         config, plan = self.config, self.plan
-        seconds = plan.fit_seconds
-        if seconds is None and config.train.max_seconds is not None:
-            seconds = config.train.max_seconds + config.compact.seconds
+        seconds = _seconds_of(config) if plan.fit_seconds is None else plan.fit_seconds
         alike = {"max_gaussians": len(start), "grow_until": 0.0, "prune_until": 0.0, "coarse_levels": 0}
         alike |= {"sh_degree": degree, "sh_degree_every": 0.0, "checkpoint_every": None, "checkpoint_minutes": None}
         time = {"max_seconds": seconds} | ({} if plan.fit_steps is None else {"max_steps": plan.fit_steps})
@@ -269,6 +295,12 @@ class RateStudy:
         )
         write_atomically(folder / "table.md", markdown(points, f"Rate against quality: {self.config.run}", about))
         write_csv(folder / "table.csv", rows_of(points), COLUMNS)
+
+
+def _seconds_of(config: Config) -> float | None:
+    """What a student gets for training and compression; None where steps alone end training."""
+    limit = config.train.max_seconds
+    return None if limit is None else limit + config.compact.seconds
 
 
 def _run(command: list[str], made: Path) -> None:

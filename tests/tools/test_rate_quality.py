@@ -51,6 +51,18 @@ def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
     assert "Best PSNR against teacher for its size:" in capsys.readouterr().out
 
 
+def test_a_student_is_trained_for_each_size_where_that_is_wanted(trained):
+    options = ("--anew", "--sizes", "0.006,0.01", "--set", "train.max_steps=50", "--set", "compact.share=0.9")
+    assert main(arguments(trained, *options, "--keep", "0.5", "--sh", "0", "--fit-steps", "3")) == 0
+    results = trained.parent / "results/toy"
+    with (results / "first_rates/table.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["what"] == "first, trained for this size in 50 steps"]
+    for size, row in zip((0.006, 0.01), rows, strict=True):  # rows are from small to large
+        made = (results / f"first_{size}MiB/checkpoints/step_000050.lrd").read_bytes()
+        assert made == (results / f"first_rates/files/first_{size}MiB.lrd").read_bytes()
+        assert 0.9 * size * 2**20 < len(made) == int(row["bytes"]) <= size * 2**20
+
+
 @pytest.mark.parametrize("supersample", [1, 3])
 def test_a_teacher_is_drawn_at_the_width_that_it_was_fitted_at(tmp_path, supersample):
     few = {"train": {"max_steps": 30}, "compact": {"max_steps": 5}, "occupancy": {"resolution": 8}}
@@ -77,6 +89,11 @@ def test_gaussians_are_fitted_on_to_the_images_that_a_student_sees(tmp_path):
     with (path.parent / "results/toy/first_rates/table.csv").open() as file:
         psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in csv.DictReader(file)}
     assert psnr["50 % of the Gaussians, SH 0, fitted on for 60 steps"] < psnr["50 % of the Gaussians"] - 3
+
+
+def test_a_run_that_cannot_end_with_a_file_is_refused_at_once(trained, capsys):
+    assert main(arguments(trained, "--anew", "--sizes", "0.006", "--set", "far_field.kind=contracted")) == 2
+    assert "compact.target_mib: found 0.006, expected null, since there is a far field" in capsys.readouterr().err
 
 
 def test_what_gaussians_cannot_be_fitted_on_to_is_refused_at_once(tmp_path, capsys):
