@@ -18,6 +18,12 @@ class CompactConfig(Section):
     share: float = Field(
         0.4, gt=0, le=1, description="with `target_mib`: the last part of the run, which makes the file"
     )
+    sparsity: float = Field(
+        0.016,
+        ge=0,
+        description="with `target_mib`: how hard a hash table's values are pulled to zero until weights are rounded, "
+        "where the file has a bit for each; 1 is as hard as a typical gradient pulls; with n bits n^2 times less",
+    )
     round_every: int = Field(50, ge=1, description="training steps between choices of integers, which take the CPU")
     seconds: float = Field(40.0, gt=0, description="tools/compress.py: time to spend, measuring and writing apart, s")
     max_steps: int | None = Field(

@@ -1,4 +1,8 @@
-"""The last part of a run whose student becomes a compact file of a wanted size: its weights are trained rounded."""
+"""A run whose student becomes a compact file of a wanted size: in its last part weights are trained rounded.
+
+Before that a hash table's values are pulled to zero: what the loss hardly needs is not there any more when bits begin
+to count, and the rest has learnt to do without it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distill.compact.container import MIB
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.training.step import StepResult, TrainingStep
+from kernels.shrinkage import shrink, typical_gradient
 from machine import ranks
 from machine.files import write_atomically
 from settings.compact import CompactConfig
 from settings.errors import InputError
+from students.hash_grid import HashGridStudent
+
+_SHRINK_EVERY = 16  # steps: it goes through the whole table
+_HARDEST = 0.2  # of a typical gradient
 
 
 class Compaction:
@@ -63,10 +74,12 @@ class Compaction:
             self._weights.show()
             self._steps += 1
 
-    def after_step(self, result: StepResult) -> None:
-        """Takes over what the step has changed."""
+    def after_step(self, result: StepResult, step: int) -> None:
+        """Takes over what the step, the run's ``step``-th, has changed."""
         if self._weights is not None:
             self._weights.keep(result.lr, result.rays, result.terms["rgb"])
+        elif step % _SHRINK_EVERY == 0:
+            self._shrink(result.lr)
 
     def figures(self) -> dict[str, float]:
         """For a row of training_metrics.csv: nothing before weights are rounded."""
@@ -101,6 +114,16 @@ class Compaction:
             self._make()
             self._steps = state["steps"]
             self._weights.restore(state)
+
+    @torch.no_grad()
+    def _shrink(self, lr: float) -> None:
+        student, states = self._step.student, self._step.optimizer.state
+        if self._compact.sparsity > 0 and isinstance(student, HashGridStudent) and student.table in states:
+            moment = states[student.table]["second_moment"]
+            bits_each = 8 * self._most_bytes / student.table.numel()
+            share = min(self._compact.sparsity / bits_each**2, _HARDEST)
+            strength = share * _SHRINK_EVERY * lr * typical_gradient(moment)
+            shrink(student.table, moment, strength, self._step.config.kernels)
 
     def _begin(self) -> None:
         weights = self._make()

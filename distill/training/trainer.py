@@ -199,7 +199,7 @@ class Trainer:
             self.compaction.before_step(done)
         result = self.step(self.progress.step, done)
         if self.compaction:
-            self.compaction.after_step(result)
+            self.compaction.after_step(result, self.progress.step)
         self.progress.step += 1
         return result
 

@@ -73,6 +73,21 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(path):
     assert file_of(path).read_bytes() == whole
 
 
+@pytest.mark.parametrize("sparsity", [0.0, 10.0])
+def test_until_weights_are_rounded_a_table_is_pulled_to_zero_in_such_runs(path, sparsity):
+    settings = *COMPACT, "compact.share=0.1", f"compact.sparsity={sparsity}"
+    trainer, without = trainer_of(path, *settings), trainer_of(path, "train.max_seconds=null")
+    for _ in range(40):
+        trainer.take_step()
+        without.take_step()
+    assert trainer.compaction.figures() == {}  # nothing is rounded yet
+    table, free = (each.model.student.table.detach() for each in (trainer, without))
+    if sparsity:
+        assert table.abs().mean() < 0.8 * free.abs().mean() and (table == 0).sum() > 2 * (free == 0).sum()
+    else:
+        assert table.equal(free)
+
+
 def test_so_does_one_of_networks_whose_maps_have_been_made_anew_by_then(kilo):
     settings = *COMPACT, "compact.share=0.9", "compact.round_every=20", "train.checkpoint_steps=[47]"
     trainer = trainer_of(kilo, *settings)

@@ -1,0 +1,52 @@
+"""Pulling weights to zero beside Adam: the proximal step of an L1 penalty, in Adam's metric (Yun et al. 2021, ProxGen).
+
+A weight that the loss needs less than the penalty takes it ends at zero and stays there, however small its gradients
+are; a penalty added to the loss would make Adam's second moment follow the penalty instead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from kernels.dispatch import resolve
+from kernels.threads import COMPILED, parallel_for
+
+_GRAIN = 131072  # values a thread takes at a time
+_SAMPLED = 65536  # of the moments, that a typical one is found among
+_LEAST_ROOT = 1e-30
+
+
+def shrink(parameter: Tensor, second_moment: Tensor, strength: Tensor, implementation: str = "auto") -> None:
+    """Moves weights towards zero by ``strength`` over the root of their second moment, not beyond it, in place.
+
+    Args:
+        parameter, second_moment: same shape, float32, contiguous; moments at least 0.
+        strength: () float32, at least 0: learning rate times the penalty's slope.
+        implementation: "auto", "torch" or "numba".
+    """
+    name = resolve("shrink", implementation, parameter.device, ("torch", "numba"))
+    if name == "numba":
+        values = parameter.detach().view(-1), second_moment.view(-1)
+        parallel_for(_shrink, len(values[0]), *values, np.float32(strength), grain=_GRAIN)
+        return
+    most = strength / second_moment.sqrt().clamp_(min=_LEAST_ROOT)
+    parameter.detach().sub_(parameter.detach().clamp(-most, most))
+
+
+def typical_gradient(second_moment: Tensor) -> Tensor:
+    """() the median root of those moments that are not 0, of some 65,536 of them; 0 where all are."""
+    values = second_moment.view(-1)
+    some = values[:: max(1, len(values) // _SAMPLED)]
+    return torch.where(some > 0, some, torch.nan).nanmedian().nan_to_num(0.0).sqrt()
+
+
+@njit(**COMPILED)
+def _shrink(start, stop, parameter, moment, strength):
+    weights, moments, least = parameter[start:stop], moment[start:stop], np.float32(_LEAST_ROOT)
+    for i in range(len(weights)):
+        value, most = weights[i], strength / max(np.sqrt(moments[i]), least)
+        # What is not a number stays none: it has to be found out.
+        weights[i] = value - (most if value > most else (-most if value < -most else value))
