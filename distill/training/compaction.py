@@ -47,7 +47,7 @@ class Compaction:
         self._steps = 0
 
     def check(self) -> None:
-        """Finds out before anything is trained whether the wanted size can be had.
+        """Finds out before anything is trained whether the wanted size can be had; compiles what training will call.
 
         Raises:
             InputError: header and occupied cells alone take more, or the student is too large for a compact file.
@@ -56,6 +56,8 @@ class Compaction:
         moments = step.optimizer.state
         weights = RoundedWeights(step.student, moments, self._header, self._path, *self._settings)
         self._check_room(weights.least_bytes())
+        some = torch.zeros(8, device=next(step.student.parameters()).device)
+        shrink(some, some.clone(), some[0], step.config.kernels)
 
     def before_step(self, done: float) -> None:
         """Gives the student rounded weights, in the run's last part.
@@ -75,7 +77,7 @@ class Compaction:
             self._steps += 1
 
     def after_step(self, result: StepResult, step: int) -> None:
-        """Takes over what the step, the run's ``step``-th, has changed."""
+        """Takes over what a step has changed, after which ``step`` of the run's are taken."""
         if self._weights is not None:
             self._weights.keep(result.lr, result.rays, result.terms["rgb"])
         elif step % _SHRINK_EVERY == 0:

@@ -198,9 +198,9 @@ class Trainer:
         if self.compaction:
             self.compaction.before_step(done)
         result = self.step(self.progress.step, done)
+        self.progress.step += 1
         if self.compaction:
             self.compaction.after_step(result, self.progress.step)
-        self.progress.step += 1
         return result
 
     def probe(self, steps: int) -> float:

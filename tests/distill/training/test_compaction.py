@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 
 import pytest
+import torch
 import yaml
 
 from distill.compact.container import MIB
 from distill.model.checkpoint import load_checkpoint
+from distill.training import compaction
+from distill.training.compaction import Compaction
 from settings.errors import InputError
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import CPU, trainer_of
@@ -60,16 +63,17 @@ def test_a_run_resumed_while_its_weights_are_rounded_ends_with_the_same_bytes(pa
     assert file_of(path).read_bytes() == whole
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(path):
-    early = *COMPACT, "compact.share=0.9", "compact.round_every=5"
+@pytest.mark.parametrize("stopped", [20, 32])  # before weights are rounded, after
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, stopped):
+    early = *COMPACT, "compact.round_every=5"
     trainer_of(path, *early).run(show_progress=False)
     whole = file_of(path).read_bytes()
     file_of(path).unlink()
     trainer = trainer_of(path, *early)
-    for _ in range(32):
+    for _ in range(stopped):
         trainer.sampler.advance(trainer.take_step().rays)
     trainer.save()
-    trainer_of(path, *early, resume=file_of(path, 32).with_suffix(".pth")).run(show_progress=False)
+    trainer_of(path, *early, resume=file_of(path, stopped).with_suffix(".pth")).run(show_progress=False)
     assert file_of(path).read_bytes() == whole
 
 
@@ -86,6 +90,23 @@ def test_until_weights_are_rounded_a_table_is_pulled_to_zero_in_such_runs(path, 
         assert table.abs().mean() < 0.8 * free.abs().mean() and (table == 0).sum() > 2 * (free == 0).sum()
     else:
         assert table.equal(free)
+
+
+@pytest.mark.parametrize(("target", "share"), [(8000, 0.01), (16000, 0.0025), (1000, 0.2)])
+def test_the_pull_falls_with_the_square_of_the_bits_and_ends_when_they_count(path, target, share, monkeypatch):
+    trainer = trainer_of(path, *COMPACT, "train.max_steps=40")
+    table, strengths = trainer.model.student.table, []
+    bits_each = 8 * target / table.numel()
+    given = {"target_mib": target / MIB, "sparsity": 0.01 * (8 * 8000 / table.numel()) ** 2, "share": 0.5}
+    compact = trainer.config.compact.model_copy(update=given)
+    trainer.compaction = Compaction(compact, trainer.step, trainer._header, path)
+    monkeypatch.setattr(compaction, "typical_gradient", lambda moment: torch.ones(()))
+    monkeypatch.setattr(compaction, "shrink", lambda *arguments: strengths.append(float(arguments[2])))
+    rates = [trainer.take_step().lr for _ in range(19)]
+    assert bits_each > 0.1 and strengths == pytest.approx([share * 16 * rates[15]])
+    if target > 2000:  # less has no room for cells
+        [trainer.take_step() for _ in range(20)]
+        assert len(strengths) == 1 and trainer.compaction.figures()
 
 
 def test_so_does_one_of_networks_whose_maps_have_been_made_anew_by_then(kilo):
