@@ -38,7 +38,7 @@ from machine.interrupts import Stopped
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import config_from_text, to_yaml
+from settings.loading import validate
 from teacher.export.pruning import contribution
 from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
@@ -205,9 +205,11 @@ class RateStudy:
 
     def _of_size(self, config: Config, size: float) -> Config:
         """The config of a run that ends with a file of this size, MiB."""
-        seconds = "null" if (limit := _seconds_of(config)) is None else limit
-        changes = f"run={config.run}_{size:g}MiB", f"compact.target_mib={size}", f"train.max_seconds={seconds}"
-        return config_from_text(to_yaml(config), "--anew", changes)
+        settings = config.model_dump(mode="json")
+        settings["run"] = f"{config.run}_{size:g}MiB"
+        settings["compact"]["target_mib"] = size
+        settings["train"]["max_seconds"] = _seconds_of(config)
+        return validate(Config, settings, {}, "--anew")
 
     def _student(self, config: Config, path: Path, words: str, size: int) -> RatePoint:
         model = restore_model(config, load_checkpoint(path, self.device), path, self.device)

@@ -93,7 +93,7 @@ def test_gaussians_are_fitted_on_to_the_images_that_a_student_sees(tmp_path):
 
 def test_a_run_that_cannot_end_with_a_file_is_refused_at_once(trained, capsys):
     assert main(arguments(trained, "--anew", "--sizes", "0.006", "--set", "far_field.kind=contracted")) == 2
-    assert "compact.target_mib: found 0.006, expected null, since there is a far field" in capsys.readouterr().err
+    assert "--anew: compact.target_mib: found 0.006, expected null, since there is" in capsys.readouterr().err
 
 
 def test_what_gaussians_cannot_be_fitted_on_to_is_refused_at_once(tmp_path, capsys):
