@@ -81,7 +81,7 @@ class Compaction:
         if self._weights is not None:
             self._weights.keep(result.lr, result.rays, result.terms["rgb"])
         elif step % _SHRINK_EVERY == 0:
-            self._shrink(result.lr)
+            self._shrink(result)
 
     def figures(self) -> dict[str, float]:
         """For a row of training_metrics.csv: nothing before weights are rounded."""
@@ -118,14 +118,15 @@ class Compaction:
             self._weights.restore(state)
 
     @torch.no_grad()
-    def _shrink(self, lr: float) -> None:
+    def _shrink(self, result: StepResult) -> None:
+        """Pulls a table to zero, unless the loss was not finite and no step was taken."""
         student, states = self._step.student, self._step.optimizer.state
         if self._compact.sparsity > 0 and isinstance(student, HashGridStudent) and student.table in states:
             moment = states[student.table]["second_moment"]
             bits_each = 8 * self._most_bytes / student.table.numel()
             share = min(self._compact.sparsity / bits_each**2, _HARDEST)
-            strength = share * _SHRINK_EVERY * lr * typical_gradient(moment)
-            shrink(student.table, moment, strength, self._step.config.kernels)
+            strength = share * _SHRINK_EVERY * result.lr * typical_gradient(moment)
+            shrink(student.table, moment, strength * result.loss.isfinite(), self._step.config.kernels)
 
     def _begin(self) -> None:
         weights = self._make()
