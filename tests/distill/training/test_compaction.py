@@ -96,16 +96,16 @@ def test_until_weights_are_rounded_a_table_is_pulled_to_zero_in_such_runs(path, 
 def test_the_pull_falls_with_the_square_of_the_bits_and_ends_when_they_count(path, target, share, monkeypatch):
     trainer = trainer_of(path, *COMPACT, "train.max_steps=40")
     table, strengths = trainer.model.student.table, []
-    bits_each = 8 * target / table.numel()
     given = {"target_mib": target / MIB, "sparsity": 0.01 * (8 * 8000 / table.numel()) ** 2, "share": 0.5}
     compact = trainer.config.compact.model_copy(update=given)
     trainer.compaction = Compaction(compact, trainer.step, trainer._header, path)
     monkeypatch.setattr(compaction, "typical_gradient", lambda moment: torch.ones(()))
     monkeypatch.setattr(compaction, "shrink", lambda *arguments: strengths.append(float(arguments[2])))
     rates = [trainer.take_step().lr for _ in range(19)]
-    assert bits_each > 0.1 and strengths == pytest.approx([share * 16 * rates[15]])
+    assert strengths == pytest.approx([share * 16 * rates[15]])
     if target > 2000:  # less has no room for cells
-        [trainer.take_step() for _ in range(20)]
+        for _ in range(20):
+            trainer.take_step()
         assert len(strengths) == 1 and trainer.compaction.figures()
 
 
