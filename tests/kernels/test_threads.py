@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -29,17 +30,43 @@ def test_one_thread_is_the_calling_one():
     assert names == [threading.current_thread()] * 3
 
 
-def test_an_error_comes_after_all_other_chunks_have_ended():
-    ended = []
+def test_an_error_comes_after_a_chunk_that_ran_beside_it_has_ended():
+    meeting, ended = threading.Barrier(2, timeout=20), []
 
     def kernel(start, stop):
+        meeting.wait()
         if start == 0:
             raise ZeroDivisionError("chunk 0")
+        time.sleep(0.05)
         ended.append(start)
 
     with pytest.raises(ZeroDivisionError, match="chunk 0"):
-        parallel_for(kernel, 5, grain=1, threads=2)
-    assert sorted(ended) == [1, 2, 3, 4]
+        parallel_for(kernel, 2, grain=1, threads=2)
+    assert ended == [1]
+
+
+def test_the_calling_thread_takes_chunks_too_and_an_error_of_either_thread_is_raised():
+    meeting, names = threading.Barrier(2, timeout=20), set()
+
+    def kernel(start, stop):
+        meeting.wait()
+        names.add(threading.current_thread())
+        if threading.current_thread() is not threading.main_thread():
+            raise ZeroDivisionError("the other thread's")
+
+    with pytest.raises(ZeroDivisionError, match="the other thread's"):
+        parallel_for(kernel, 2, grain=1, threads=2)
+    assert len(names) == 2 and threading.main_thread() in names
+
+
+def test_a_caller_does_not_wait_for_threads_that_are_busy():
+    taken = []
+
+    def outer(start, stop):
+        parallel_for(lambda first, last: taken.append((start, first)), 4, grain=1, threads=2)
+
+    parallel_for(outer, 6, grain=1, threads=2)
+    assert sorted(taken) == [(a, b) for a in range(6) for b in range(4)]
 
 
 def test_available_threads_obeys_the_environment_and_the_machine(monkeypatch):
