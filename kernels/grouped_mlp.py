@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from kernels import grouped_mlp_numba
 from kernels.adam import TouchedRows
-from kernels.dispatch import by_triton, resolve
+from kernels.deferred_numba import ShadeNumba
+from kernels.dispatch import resolve
 from kernels.grouped_layout import LEAK, GroupedLayout, fourier_features
 from kernels.radiance_mlp import TAPS, check_taps, mean_features, truncated_exp, twins_without_triton, widened
 from kernels.triton_support import MAX_WIDTHS
@@ -178,8 +179,13 @@ def color_of_rays(
     implementation: str = "auto",
 ) -> Tensor:
     """Colour (R, 3) of rays by one colour network (P,); the rest is as of ``radiance_mlp.color_of_rays``."""
-    fits = "triton" in _available(precision, layout)
-    if fits and by_triton("color_of_rays", implementation, features.device):
+    name = resolve("color_of_rays", implementation, features.device, _available(precision, layout))
+    if name == "numba":
+        sizes, dims = layout.color_dims.prod(axis=1).tolist(), layout.color_dims.tolist()
+        matrices = [part.view(*shape) for part, shape in zip(parameters.split(sizes), dims, strict=True)]
+        network = *(matrix[:-1] for matrix in matrices), *(matrix[-1] for matrix in matrices)
+        return ShadeNumba.apply(features, alpha, basis, LEAK, len(matrices), *network)
+    if name == "triton":
         from kernels.deferred_triton import ShadeTriton
         from kernels.grouped_mlp_triton import STYLE, network_of
 

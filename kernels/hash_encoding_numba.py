@@ -21,10 +21,11 @@ _PRIME_Y, _PRIME_Z = _PRIMES
 class HashEncodeNumba(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout, touched: TouchedRows | None) -> Tensor:
-        x, out = x.detach().contiguous(), torch.empty(len(x), layout.output_width)
+        # An axis after another, as ray marching has them.
+        x, out = x.detach().t().contiguous(), torch.empty(len(x), layout.output_width)
         levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
         entry = (0,) * layout.features
-        parallel_for(_encode, len(x), x, table.detach().view(-1), entry, *levels, out.view(-1), grain=_GRAIN)
+        parallel_for(_encode, len(out), x, table.detach().view(-1), entry, *levels, out.view(-1), grain=_GRAIN)
         ctx.x, ctx.table, ctx.levels, ctx.touched, ctx.entry = x, table, levels, touched, entry
         return out
 
@@ -35,8 +36,7 @@ class HashEncodeNumba(torch.autograd.Function):
             if table.grad is None:
                 table.grad = torch.zeros_like(table)
             grad, touched = grad.contiguous(), ctx.touched or TouchedRows(len(table))
-            which = np.empty(len(grad), np.int64)
-            which = which[: nonzero_rows(grad.numpy(), which)]
+            which = nonzero_rows(grad)
             # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
             parallel_for(
                 _encode_backward, len(ctx.levels[1]), ctx.x, grad.view(-1), which, ctx.entry, *ctx.levels,
@@ -138,14 +138,14 @@ def encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, 
 
 @njit(**FAST, **INNER)
 def _load_points(x, first, n, points):
-    for k in range(n):
-        for axis in range(3):
-            points[0][axis, k] = x[first + k, axis]
+    for axis in range(3):
+        for k in range(n):
+            points[0][axis, k] = x[axis, first + k]
 
 
 @njit(**FAST)
 def _encode(start, stop, x, table, entry, offsets, resolutions, scales, hashed, out):
-    """Fills rows ``start:stop`` of the flat ``out``, (N, levels * features), from ``x`` (N, 3)."""
+    """Fills rows ``start:stop`` of the flat ``out``, (N, levels * features), from ``x`` (3, N)."""
     points, channels = new_points(), len(scales) * len(entry)
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
@@ -155,23 +155,26 @@ def _encode(start, stop, x, table, entry, offsets, resolutions, scales, hashed, 
 
 @njit(**FAST)
 def _encode_backward(
-    first_level, last_level, x, grad, which, entry, offsets, resolutions, scales, hashed, table_grad, touched
+    first, last, x, grad, which, entry, offsets, resolutions, scales, hashed, table_grad, touched
 ):  # fmt: skip
-    """Adds the gradient of the flat ``out`` to the flat ``table_grad`` for some levels, the points ``which``."""
+    """Adds the gradient of the flat ``out`` to the flat ``table_grad`` for the points ``which``.
+
+    Levels ``first:last`` are counted from the finest, which takes longest: threads that begin with it end together.
+    """
     features, channels, points = len(entry), len(scales) * len(entry), new_points()
     _, index, weight = points
-    for level in range(first_level, last_level):
+    for level in range(len(scales) - 1 - first, len(scales) - 1 - last, -1):
         offset, size = offsets[level], offsets[level + 1] - offsets[level]
-        for first in range(0, len(which), BLOCK):
-            n = min(len(which) - first, BLOCK)
-            for k in range(n):
-                for axis in range(3):
-                    points[0][axis, k] = x[which[first + k], axis]
+        for begin in range(0, len(which), BLOCK):
+            n = min(len(which) - begin, BLOCK)
+            for axis in range(3):
+                for k in range(n):
+                    points[0][axis, k] = x[axis, which[begin + k]]
             _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
             if hashed[level]:
                 _prefetch(n, index, table_grad, features)
             for k in range(n):
-                value = load(grad, which[first + k] * channels + level * features, entry)
+                value = load(grad, which[begin + k] * channels + level * features, entry)
                 for corner in range(k, 8 * BLOCK, BLOCK):
                     row = np.intp(index[corner])
                     touched[row // ROWS_PER_FLAG] = 1

@@ -7,19 +7,20 @@ weight is loaded once for the four and an input once for the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.nn import functional as F
 
 from kernels.simd import LANES, load, maximum, splat, store
-from kernels.threads import FAST, INNER
+from kernels.threads import FAST, INNER, parallel_for
 
 ROWS = 4  # samples whose sums are in registers: buffers have room for a multiple
 BLOCK = 64  # samples whose activations are in the caches
+_GRAIN = 8192  # rows a thread looks at
 MAX_RAW = np.float32(15)  # of a density's logarithm
 _ZERO = np.float32(0)
 
@@ -47,13 +48,14 @@ def padded(width: int) -> int:
 
 def pack(layers: Sequence[Tensor], biased: bool) -> Networks:
     """Networks from the matrices of their layers, each (networks, inputs, outputs); the last input is the bias."""
-    parts, dims = [], []
-    for layer in layers:
-        _, rows, outputs = layer.shape
-        more = 0 if biased else padded(rows) - rows
-        parts.append(F.pad(layer.detach(), (0, padded(outputs) - outputs, 0, more)))
-        dims.append((rows - biased, rows + more, padded(outputs)))
-    return Networks(torch.cat([part.flatten(1) for part in parts], dim=1), np.array(dims, dtype=np.int64))
+    shapes = [layer.shape[1:] for layer in layers]
+    dims = [(rows - biased, rows if biased else padded(rows), padded(outputs)) for rows, outputs in shapes]
+    ends = [0, *accumulate(rows * outputs for _, rows, outputs in dims)]
+    parameters = torch.zeros(len(layers[0]), ends[-1])
+    for layer, (_, rows, outputs), (start, end) in zip(layers, dims, pairwise(ends), strict=True):
+        room = parameters[:, start:end].view(-1, rows, outputs)
+        room[:, : layer.shape[1], : layer.shape[2]] = layer.detach()
+    return Networks(parameters, np.array(dims, dtype=np.int64))
 
 
 def unpack(parameters: Tensor, networks: Networks, shapes: Sequence[torch.Size]) -> list[Tensor]:
@@ -61,6 +63,12 @@ def unpack(parameters: Tensor, networks: Networks, shapes: Sequence[torch.Size])
     parts = parameters.split((networks.dims[:, 1] * networks.dims[:, 2]).tolist())
     parts = [part.view(int(rows), int(outputs)) for part, (_, rows, outputs) in zip(parts, networks.dims, strict=True)]
     return [part[:inputs, :outputs] for part, (inputs, outputs) in zip(parts, shapes, strict=True)]
+
+
+@njit(**FAST)
+def new_block(dims):
+    """Room for a block's rows: the input of each layer of a network, and the last one's output."""
+    return np.zeros((len(dims) + 1, BLOCK * max(dims[:, 1].max(), dims[:, 2].max())), np.float32)
 
 
 @njit(**FAST)
@@ -139,14 +147,22 @@ def any_nonzero(values, row):
     return c < width
 
 
+def nonzero_rows(values: Tensor) -> np.ndarray:
+    """Numbers of the rows of contiguous (N, C) that are not all zero, ascending, int64."""
+    rows, counts = np.empty(len(values), np.int64), np.empty(-(-len(values) // _GRAIN), np.int64)
+    parallel_for(_nonzero_rows, len(values), values, rows, counts, _GRAIN, grain=_GRAIN)
+    parts = [rows[start : start + count] for start, count in zip(range(0, len(rows), _GRAIN), counts, strict=True)]
+    return np.concatenate(parts) if parts else rows
+
+
 @njit(**FAST)
-def nonzero_rows(values, rows):
-    """Writes the numbers of the rows of (N, C) that are not all zero to ``rows`` (N,); returns how many there are."""
-    count = 0
-    for row in range(len(values)):
-        rows[count] = row
-        count += any_nonzero(values, row)
-    return count
+def _nonzero_rows(start, stop, values, rows, counts, grain):
+    """Those of ``start:stop``, from ``rows[start]`` on, and how many they are."""
+    end = start
+    for row in range(start, stop):
+        rows[end] = row  # the next one's place is the same, unless this one counts
+        end += any_nonzero(values, row)
+    counts[start // grain] = end - start
 
 
 @njit(**FAST)

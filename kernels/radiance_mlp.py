@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels import radiance_mlp_numba
-from kernels.dispatch import by_triton, resolve
+from kernels.deferred_numba import LEAST_ALPHA, ShadeNumba
+from kernels.dispatch import resolve
 from kernels.triton_support import MAX_WIDTHS
 
 MAX_RAW_DENSITY = 15.0
-LEAST_ALPHA = 1e-8  # below it a ray's mean features fade out instead of dividing by nothing
 TAPS = ("hidden", "geo")
 
 
@@ -106,7 +106,7 @@ def tapped_radiance_mlp(
     check_taps(taps, len(density_weights) - 1)
     available = twins_without_triton(features.dtype)
     if not taps:
-        available = _available(features, [*density_weights, *color_weights])
+        available = _available(features.dtype, [*density_weights, *color_weights])
     kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
     name = resolve(kernel, implementation, features.device, available)
     arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
@@ -135,7 +135,7 @@ def geometry_mlp(
     """
     check_taps(taps, len(density_weights) - 1)
     hidden_tap = "hidden" in taps
-    available = twins_without_triton(features.dtype) if hidden_tap else _available(features, density_weights)
+    available = twins_without_triton(features.dtype) if hidden_tap else _available(features.dtype, density_weights)
     name, hidden = resolve("geometry_mlp", implementation, features.device, available), None
     if name == "triton":
         from kernels.radiance_mlp_triton import GeometryMLPTriton
@@ -174,11 +174,12 @@ def color_of_rays(
         basis: (R, S) encoded directions. Not differentiated.
         color_weights: as of ``radiance_mlp``.
         precision: type of the products' factors.
-        implementation: "auto", "torch" or, on CUDA where layers are not too wide for it, "triton".
+        implementation: "auto", "torch", "numba" or "triton"; see ``radiance_mlp``.
     """
-    widest = max(max(weight.shape) for weight in color_weights)
-    fits = widest <= MAX_WIDTHS.get(precision.itemsize, 0)
-    if fits and by_triton("color_of_rays", implementation, features.device):
+    name = resolve("color_of_rays", implementation, features.device, _available(precision, color_weights))
+    if name == "numba":
+        return ShadeNumba.apply(features, alpha, basis, 0.0, len(color_weights), *(w.t() for w in color_weights))
+    if name == "triton":
         from kernels.deferred_triton import ShadeTriton
         from kernels.radiance_mlp_triton import STYLE, network_of
 
@@ -203,7 +204,7 @@ def check_taps(taps: Sequence[str], hidden_layers: int) -> None:
 
 def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
     """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
-    available = _available(features, density_weights)
+    available = _available(features.dtype, density_weights)
     name = resolve("density_mlp", implementation, features.device, available)
     if name == "torch":
         return truncated_exp(widened(_mlp(features, density_weights)[:, 0]))
@@ -214,10 +215,10 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
     return radiance_mlp_numba.density(features.detach(), density_weights)
 
 
-def _available(features: Tensor, weights: Sequence[Tensor]) -> tuple[str, ...]:
+def _available(precision: torch.dtype, weights: Sequence[Tensor]) -> tuple[str, ...]:
     widest = max(max(weight.shape) for weight in weights)
-    twins = twins_without_triton(features.dtype)
-    return (*twins, "triton") if widest <= MAX_WIDTHS.get(features.element_size(), 0) else twins
+    twins = twins_without_triton(precision)
+    return (*twins, "triton") if widest <= MAX_WIDTHS.get(precision.itemsize, 0) else twins
 
 
 def _radiance_torch(

@@ -13,7 +13,19 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.layers_numba import BLOCK, MAX_RAW, ROWS, Networks, any_nonzero, bend, density_of, pack, product, unpack
+from kernels.layers_numba import (
+    BLOCK,
+    MAX_RAW,
+    ROWS,
+    Networks,
+    any_nonzero,
+    bend,
+    density_of,
+    new_block,
+    pack,
+    product,
+    unpack,
+)
 from kernels.threads import FAST, FIRST, INNER, SECOND, parallel_for
 
 _GRAIN = 4096
@@ -69,12 +81,6 @@ def _pack(weights: Sequence[Tensor]) -> Networks:
     return pack([weight.t()[None] for weight in weights], biased=False)
 
 
-@njit(**FAST)
-def _new_block(dims):
-    """Room for a block's rows: the input of each layer and the last one's output."""
-    return np.zeros((len(dims) + 1, BLOCK * max(dims[:, 1].max(), dims[:, 2].max())), np.float32)
-
-
 @njit(**FAST, **INNER)
 def _load_rows(values, first, n, stride, rows):
     """Rows of ``values`` from ``first`` on, ``stride`` apart, whose padding stays."""
@@ -108,7 +114,7 @@ def _run_layers(n, parameters, dims, first, last, at, activations):
 @njit(**FAST)
 def _density(start, stop, features, parameters, dims, density):
     """``density[start:stop]`` from features (N, C)."""
-    layers, activations = len(dims), _new_block(dims)
+    layers, activations = len(dims), new_block(dims)
     width = dims[-1, 2]
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
@@ -147,7 +153,7 @@ def _forward(
 
     ``hidden`` (N, width) and ``geo`` (N, G) take the activations of these names, where they have any columns.
     """
-    layers, activations = len(dims), _new_block(dims)
+    layers, activations = len(dims), new_block(dims)
     width, color_width, hidden_width = dims[density_layers - 1, 2], dims[-1, 2], dims[0, 2]
     raw, which = np.empty(BLOCK * width, np.float32), np.empty(BLOCK, np.int64)
     for first in range(start, stop, BLOCK):
@@ -197,7 +203,7 @@ def _backward(
     grad_density, grad_rgb, grad_hidden, grad_geo, grad_features, partial, grain,
 ):  # fmt: skip
     """Fills ``grad_features[start:stop]`` and adds the weights' gradient to ``partial[start // grain]``."""
-    layers, activations, grads = len(dims), _new_block(dims), _new_block(dims)
+    layers, activations, grads = len(dims), new_block(dims), new_block(dims)
     width, color_width, total = dims[density_layers - 1, 2], dims[-1, 2], partial[start // grain]
     raw, raw_grads = np.empty(BLOCK * width, np.float32), np.zeros(BLOCK * width, np.float32)
     least_density, which, following = np.exp(-MAX_RAW), np.empty(BLOCK, np.int64), start

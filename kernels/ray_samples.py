@@ -12,7 +12,7 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.threads import COMPILED, INNER
+from kernels.threads import COMPILED, INNER, parallel_for
 
 COARSE = 4  # fine cells per axis of a coarse cell, by which empty space is skipped
 
@@ -46,7 +46,7 @@ class Cells:
         The caches hold it where they do not hold a byte for every cell.
         """
         blocks = np.zeros([-(-extent // COARSE) for extent in self.occupied.shape], np.uint64)
-        _pack(self.occupied.numpy(), blocks)
+        parallel_for(_pack, len(blocks), self.occupied, blocks, grain=4)
         return blocks
 
     @cached_property
@@ -72,9 +72,10 @@ class Cells:
 
 def _blocks_away(empty: np.ndarray) -> np.ndarray:
     """How many blocks away, at most 255, the nearest that is not empty is, uint8."""
-    away = np.where(empty, np.uint8(255), np.uint8(0))
-    _spread_distances(away)
-    return away
+    # A border, so that every block has all its neighbours.
+    away = np.pad(np.where(empty, np.uint8(255), np.uint8(0)), 1, constant_values=255)
+    _spread_distances(away.reshape(-1), *away.shape)
+    return np.ascontiguousarray(away[1:-1, 1:-1, 1:-1])
 
 
 @njit(**COMPILED, **INNER)
@@ -85,33 +86,35 @@ def cell_bit(x, y, z):
 
 
 @njit(**COMPILED)
-def _pack(occupied, blocks):
-    for x in range(occupied.shape[0]):
+def _pack(start, stop, occupied, blocks):
+    """Sets the bits of ``blocks[start:stop]``."""
+    for x in range(start * COARSE, min(stop * COARSE, occupied.shape[0])):
         for y in range(occupied.shape[1]):
-            for z in range(occupied.shape[2]):
-                if occupied[x, y, z]:
-                    bit = cell_bit(np.uint64(x), np.uint64(y), np.uint64(z))
-                    blocks[x // COARSE, y // COARSE, z // COARSE] |= np.uint64(1) << bit
+            row, packed = occupied[x, y], blocks[x // COARSE, y // COARSE]
+            for z in range(len(row)):
+                if row[z]:
+                    packed[z // COARSE] |= np.uint64(1) << cell_bit(np.uint64(x), np.uint64(y), np.uint64(z))
 
 
 @njit(**COMPILED)
-def _spread_distances(away):
+def _spread_distances(away, nx, ny, nz):
     """Two sweeps (Rosenfeld and Pfaltz 1966), there and back, over the neighbours that a sweep has passed; exact in
-    the chessboard metric. In place: 0 is where distances are counted from, 255 elsewhere."""
-    extent = away.shape
-    for backwards in range(2):
-        for i in range(extent[0]):
-            for j in range(extent[1]):
-                for k in range(extent[2]):
-                    x, y, z = (i, j, k) if not backwards else (extent[0] - 1 - i, extent[1] - 1 - j, extent[2] - 1 - k)
-                    least = int(away[x, y, z])
-                    for neighbour in range(13):
-                        dx, dy, dz = neighbour // 9 - 1, neighbour // 3 % 3 - 1, neighbour % 3 - 1
-                        if backwards:
-                            dx, dy, dz = -dx, -dy, -dz
-                        if 0 <= x + dx < extent[0] and 0 <= y + dy < extent[1] and 0 <= z + dz < extent[2]:
-                            least = min(least, int(away[x + dx, y + dy, z + dz]) + 1)
-                    away[x, y, z] = least
+    the chessboard metric. In place, flat (nx, ny, nz), but for its border: 0 is where distances are counted from, 255
+    elsewhere."""
+    layer = ny * nz
+    for way in (1, -1):
+        for i in range(1, nx - 1):
+            for j in range(1, ny - 1):
+                at = (i * ny + j) * nz if way > 0 else ((nx - 1 - i) * ny + ny - 1 - j) * nz + nz - 1
+                for _ in range(nz - 2):
+                    at += way
+                    if away[at] == 0:
+                        continue
+                    least = away[at - way]
+                    for row in (at - way * nz, at - way * (layer - nz), at - way * layer, at - way * (layer + nz)):
+                        least = min(least, away[row - 1], away[row], away[row + 1])
+                    if least < away[at] - 1:
+                        away[at] = least + 1
 
 
 class Samples(NamedTuple):

@@ -7,7 +7,8 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-from kernels.dispatch import by_triton
+from kernels import spherical_harmonics_numba
+from kernels.dispatch import resolve
 
 MAX_DEGREE = 4
 
@@ -22,8 +23,8 @@ def sh_basis(directions: Tensor, degree: int, *, implementation: str = "torch") 
     Args:
         directions: (..., 3) unit vectors.
         degree: highest degree l, 0 to 4.
-        implementation: "auto", "torch" or "triton", which is for float32 and has no gradient: what needs one, or is of
-            another type, is torch's, and so is what "numba" is asked for.
+        implementation: "auto", "torch", "numba" or "triton". The latter two are for rows of float32 and have no
+            gradient: what needs one, or is of another type or shape, is torch's.
 
     Returns:
         (..., (degree + 1)**2), differentiable in ``directions``.
@@ -33,11 +34,14 @@ def sh_basis(directions: Tensor, degree: int, *, implementation: str = "torch") 
     """
     if not 0 <= degree <= MAX_DEGREE:
         raise ValueError(f"spherical harmonics degree: found {degree}, expected 0 to {MAX_DEGREE}")
-    plain = directions.dtype == torch.float32 and not directions.requires_grad
-    if plain and by_triton("spherical_harmonics", implementation, directions.device):
-        from kernels import spherical_harmonics_triton
+    if directions.dtype == torch.float32 and directions.ndim == 2 and not directions.requires_grad:
+        name = resolve("spherical_harmonics", implementation, directions.device, ("torch", "numba", "triton"))
+        if name == "numba":
+            return spherical_harmonics_numba.sh_basis(directions, degree)
+        if name == "triton":
+            from kernels import spherical_harmonics_triton
 
-        return spherical_harmonics_triton.sh_basis(directions, degree)
+            return spherical_harmonics_triton.sh_basis(directions, degree)
     x, y, z = directions.unbind(-1)
     xx, yy, zz, xy, yz, xz = x * x, y * y, z * z, x * y, y * z, x * z
     basis = [torch.full_like(x, sqrt(1 / (4 * pi)))]

@@ -1,16 +1,33 @@
-"""Real spherical harmonics of one direction and their gradient, for use inside numba kernels."""
+"""Numba twin of spherical harmonics; those of one direction, and their gradient, for use inside other kernels."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
-from kernels.threads import COMPILED
+from kernels.threads import COMPILED, parallel_for
+
+_GRAIN = 1024
+
+
+def sh_basis(directions: Tensor, degree: int) -> Tensor:
+    """(N, (degree + 1)**2) of directions (N, 3), float32."""
+    basis = torch.empty(len(directions), (degree + 1) ** 2)
+    parallel_for(_fill_rows, len(basis), directions.contiguous(), basis, grain=_GRAIN)
+    return basis
+
+
+@njit(**COMPILED)
+def _fill_rows(start, stop, directions, basis):
+    for row in range(start, stop):
+        fill_sh_basis(directions[row, 0], directions[row, 1], directions[row, 2], basis[row])
 
 
 @njit(**COMPILED)
 def fill_sh_basis(x: float, y: float, z: float, basis: np.ndarray) -> None:
-    """``sh_basis`` of one direction inside a numba kernel: fills ``basis``, (1,), (4,), (9,) or (16,)."""
+    """``sh_basis`` of one direction inside a numba kernel: fills ``basis``, (1,), (4,), (9,), (16,) or (25,)."""
     basis[0] = 0.28209479177387814
     if len(basis) > 1:
         basis[1] = -0.4886025119029199 * y
@@ -30,6 +47,17 @@ def fill_sh_basis(x: float, y: float, z: float, basis: np.ndarray) -> None:
         basis[13] = -0.4570457994644658 * x * (5 * z * z - 1)
         basis[14] = 1.445305721320277 * z * (x * x - y * y)
         basis[15] = -0.5900435899266435 * x * (x * x - 3 * y * y)
+    if len(basis) > 16:
+        xx, yy, zz = x * x, y * y, z * z
+        basis[16] = 2.5033429417967046 * x * y * (xx - yy)
+        basis[17] = -1.7701307697799304 * y * z * (3 * xx - yy)
+        basis[18] = 0.9461746957575601 * x * y * (7 * zz - 1)
+        basis[19] = -0.6690465435572892 * y * z * (7 * zz - 3)
+        basis[20] = 0.10578554691520431 * (zz * (35 * zz - 30) + 3)
+        basis[21] = -0.6690465435572892 * x * z * (7 * zz - 3)
+        basis[22] = 0.47308734787878004 * (xx - yy) * (7 * zz - 1)
+        basis[23] = -1.7701307697799304 * x * z * (xx - 3 * yy)
+        basis[24] = 0.6258357354491761 * (xx * (xx - 3 * yy) - yy * (3 * xx - yy))
 
 
 @njit(**COMPILED)

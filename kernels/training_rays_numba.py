@@ -12,9 +12,10 @@ from numba import njit
 from torch import Tensor
 
 from kernels.camera_rays_numba import meet_slab
+from kernels.simd import prefetch
 from kernels.threads import COMPILED, parallel_for
 
-_GRAIN = 1024
+_GRAIN = 256
 _HALF, _ONE, _WHITE = np.float32(0.5), np.float32(1), np.float32(255)
 
 
@@ -79,7 +80,7 @@ def draw(
     )  # fmt: skip
     return drawn._replace(
         distance=None if pixels.distance is None else drawn.distance,
-        reach=None if pixels.reach is None else pixels.reach[numbers].float(),
+        reach=None if pixels.reach is None else pixels.reach.index_select(0, numbers).float(),
     )
 
 
@@ -89,14 +90,27 @@ def _draw(
     coverage, distance, numbers, origins, directions, near, far, out_rgb, out_coverage, out_distance,
 ):  # fmt: skip
     size = width * height
+    # Pixels are all over memory: what is read of them is asked for beforehand, all of the rays' at once.
+    places, values = table.reshape(-1), rgb.reshape(-1)
     for ray in range(start, stop):
-        pixel = chosen[ray]
-        if len(table) > 0:
+        place = chosen[ray]
+        if len(places) > 0:
             # The first view whose pixels end behind the chosen one.
-            view = np.searchsorted(ends, pixel, side="right")
-            before = ends[view - 1] if view > 0 else 0
-            pixel = view * size + table[view, pixel - before]
+            view = np.searchsorted(ends, place, side="right")
+            place += view * size - (ends[view - 1] if view > 0 else 0)
+            prefetch(places, place)
+        numbers[ray] = place
+    for ray in range(start, stop):
+        pixel = numbers[ray]
+        if len(places) > 0:
+            pixel = pixel // size * size + places[pixel]
         numbers[ray] = pixel
+        prefetch(values, 3 * pixel)
+        prefetch(coverage, pixel)
+        prefetch(alpha, pixel)
+        prefetch(distance, pixel)
+    for ray in range(start, stop):
+        pixel = numbers[ray]
         frame, rest = pixel // size, pixel % size
         x = (np.float32(rest % width) + _HALF - cx[frame]) / fx[frame]
         y = (cy[frame] - np.float32(rest // width) - _HALF) / fy[frame]

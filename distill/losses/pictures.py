@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.compositing import Composite
+from kernels.picture_terms_numba import PictureTermsNumba
 from scene.rays import Rays
 from settings.losses import (
     PICTURE_TERMS,
@@ -211,13 +212,13 @@ def total_loss(
     Args:
         weights: of each term, see ``term_weights``.
         kept: (R,) bool, rays that were rendered; None: all.
-        implementation: "torch", or with ``kept`` "triton".
+        implementation: "torch", "numba", or with ``kept`` "triton".
 
     Returns:
         total, {"rgb": ..., "alpha": ..., "depth": ...} without the terms that are off, depth statistics.
     """
-    if implementation == "triton":
-        return _total_loss_triton(result, batch, config, weights, kept)
+    if implementation != "torch":
+        return _total_loss_fused(result, batch, config, weights, kept, implementation)
     predicted = result.rgb + (1 - result.alpha)[:, None] * batch.background
     terms = {"rgb": rgb_loss(predicted, batch.rgb, config.rgb, kept)}
     statistics = None
@@ -231,17 +232,26 @@ def total_loss(
     return total, terms, statistics
 
 
-def _total_loss_triton(
-    result: Composite, batch: RayBatch, config: LossConfig, weights: Mapping[str, float | Tensor], kept: Tensor
+def _total_loss_fused(
+    result: Composite,
+    batch: RayBatch,
+    config: LossConfig,
+    weights: Mapping[str, float | Tensor],
+    kept: Tensor | None,
+    implementation: str,
 ) -> tuple[Tensor, dict[str, Tensor], DepthStatistics | None]:
-    from kernels.picture_terms_triton import PictureTermsTriton
+    if implementation == "numba":
+        apply = PictureTermsNumba.apply
+    else:
+        from kernels.picture_terms_triton import PictureTermsTriton
 
+        apply = PictureTermsTriton.apply
     rays, has_depth = batch.rays, batch.distance is not None
     used = {"rgb": True, "alpha": config.alpha.weight > 0, "depth": has_depth and config.depth.weight > 0}
     factors = [weights[name] if used[name] else 0.0 * weights["rgb"] for name in PICTURE_TERMS]
     options = {"RGB": config.rgb.kind, "RGB_DELTA": config.rgb.delta, "ALPHA": config.alpha.kind}
     options |= {"DEPTH": config.depth.kind, "DEPTH_DELTA": config.depth.delta}
-    total, terms, valid, normalized = PictureTermsTriton.apply(
+    total, terms, valid, normalized = apply(
         *result[:3], batch.rgb, batch.background, batch.coverage, batch.distance, rays.near, rays.far, kept,
         torch.stack(factors) if isinstance(factors[0], Tensor) else factors,
         options | {"LEAST_COVERAGE": config.depth.alpha_threshold},

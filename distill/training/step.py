@@ -7,6 +7,7 @@ number follows from a budget of samples. Everything else about a run is in ``tra
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -34,7 +35,7 @@ from distill.training.ray_sampler import RaySource
 from distill.training.replicas import Replicas, Share, of_all
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
-from kernels.dispatch import by_triton
+from kernels.dispatch import resolve
 from kernels.ray_marching import seed_from_ray
 from machine import ranks
 from machine.devices import generator_on, host_integer
@@ -123,8 +124,8 @@ class TrainingStep:
         self.counts = LaggedCounts(device)
         self._drawn_rays, self._kept_rays = 0, torch.zeros((), dtype=torch.int64, device=device)
         # Triton's is for rays of which some may not have been rendered.
-        fused = asynchronous and by_triton("picture_terms", config.kernels, device)
-        self._losses_by = "triton" if fused else "torch"
+        twins = ("torch", "numba", "triton") if asynchronous else ("torch", "numba")
+        self._losses_by = resolve("picture_terms", config.kernels, device, twins)
         self.graphs = self._make_graphs()
         self._told_of_refusal = False
         self.cells_stay = False
@@ -215,8 +216,8 @@ class TrainingStep:
             loss, terms = self.replicas.sum(loss, terms, share, done)
         if self.watched is None:
             for name, term in terms.items():
-                if not torch.isfinite(term):
-                    raise not_finite(step, name, term.item())
+                if not math.isfinite(value := term.item()):
+                    raise not_finite(step, name, value)
             self.optimizer.step()
         else:
             self.watched.apply(step, terms, factor)

@@ -69,10 +69,10 @@ def test_triton_twin(degree):
         torch.testing.assert_close(found.cpu(), sh_basis(directions, degree), rtol=1e-5, atol=1e-6)
 
 
-@needs_triton
-def test_what_is_differentiated_or_of_another_type_is_torchs():
-    for leaf in (torch.rand(2, 3, requires_grad=True), torch.rand(2, 3, dtype=torch.float64)):
-        assert torch.equal(sh_basis(leaf, 4, implementation="triton"), sh_basis(leaf, 4))
+@pytest.mark.parametrize("twin", ["numba", pytest.param("triton", marks=needs_triton)])
+def test_what_is_differentiated_or_of_another_type_or_shape_is_torchs(twin):
+    for leaf in (torch.rand(2, 3, requires_grad=True), torch.rand(2, 3, dtype=torch.float64), torch.rand(2, 2, 3)):
+        assert torch.equal(sh_basis(leaf, 4, implementation=twin), sh_basis(leaf, 4))
 
 
 def test_gradient():
@@ -88,10 +88,14 @@ def test_degree_out_of_range(degree):
 
 def test_numba_twin():
     direction = torch.nn.functional.normalize(torch.randn(3, dtype=torch.float64), dim=0)
-    for degree in range(4):
+    for degree in range(5):
         basis = np.full((degree + 1) ** 2, np.nan)
         fill_sh_basis(*direction.tolist(), basis)
         np.testing.assert_allclose(basis, sh_basis(direction, degree), atol=1e-14)
+        for count in (0, 1, 1500):
+            directions = torch.nn.functional.normalize(torch.randn(2 * count, 3), dim=-1)[::2]
+            found = sh_basis(directions, degree, implementation="numba")
+            torch.testing.assert_close(found, sh_basis(directions, degree), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])

@@ -239,6 +239,7 @@ def random_case(rays, shared_background=False, depth=True):
     return batch, (torch.rand(rays, 3) * alpha[:, None], alpha, alpha * (near + 0.6)), torch.rand(rays) < 0.9
 
 
+TWINS = pytest.mark.parametrize("twin", ["numba", pytest.param("triton", marks=needs_triton)])
 KINDS = [("l2", "l2", "l1"), ("l1", "bce", "l2"), ("huber", "bce", "smooth_l1")]
 
 
@@ -254,7 +255,7 @@ def outcome(case, config, weights, implementation, pick):
     leaves = [column.clone().to(device).requires_grad_() for column in columns]
     result = Composite(*leaves, torch.zeros(0))
     total, terms, statistics = total_loss(
-        result, moved(batch, device), config, weights, kept.to(device), implementation
+        result, moved(batch, device), config, weights, None if kept is None else kept.to(device), implementation
     )
     pick(total, terms).backward()
     shown = {} if statistics is None else {"valid": statistics.valid, "normalized": statistics.all_normalized}
@@ -264,8 +265,8 @@ def outcome(case, config, weights, implementation, pick):
     return {name: value.detach().cpu() for name, value in ({"total": total} | terms | shown | grads).items()}
 
 
-def assert_twins_agree(case, config, weights, pick):
-    expected, found = (outcome(case, config, weights, name, pick) for name in ("torch", "triton"))
+def assert_twins_agree(twin, case, config, weights, pick):
+    expected, found = (outcome(case, config, weights, name, pick) for name in ("torch", twin))
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(
@@ -273,7 +274,7 @@ def assert_twins_agree(case, config, weights, pick):
         )
 
 
-@needs_triton
+@TWINS
 @pytest.mark.parametrize("kinds", KINDS, ids="-".join)
 @pytest.mark.parametrize(
     ("rays", "more"),
@@ -281,7 +282,7 @@ def assert_twins_agree(case, config, weights, pick):
     ids=["rays", "shared", "flat", "none"],
 )
 @pytest.mark.parametrize("on_device", [False, True], ids=["numbers", "tensors"])
-def test_triton_terms_are_torchs(kinds, rays, more, on_device):
+def test_terms_of_twins_are_torchs(twin, kinds, rays, more, on_device):
     rgb, alpha, depth = kinds
     config = LossConfig(
         rgb=RgbLossConfig(kind=rgb),
@@ -290,17 +291,21 @@ def test_triton_terms_are_torchs(kinds, rays, more, on_device):
     )
     weights = {"rgb": 1.5, "alpha": 0.3, "depth": 0.7}
     if on_device:
-        weights = {name: torch.tensor(value, device=DEVICE) for name, value in weights.items()}
+        device = DEVICE if twin == "triton" else torch.device("cpu")
+        weights = {name: torch.tensor(value, device=device) for name, value in weights.items()}
     # A term may be asked for alone too.
-    assert_twins_agree(random_case(rays, **more), config, weights, lambda total, terms: 2 * total + 3 * terms["alpha"])
+    case = random_case(rays, **more)
+    assert_twins_agree(twin, case, config, weights, lambda total, terms: 2 * total + 3 * terms["alpha"])
+    if twin == "numba" and rays:
+        assert_twins_agree(twin, (*case[:2], None), config, weights, lambda total, terms: total)
 
 
-@needs_triton
-def test_triton_leaves_out_the_terms_that_are_off():
+@TWINS
+def test_twins_leave_out_the_terms_that_are_off(twin):
     config, weights = LossConfig(), {"rgb": 1.0, "alpha": 0.5, "depth": 0.5}
-    assert_twins_agree(random_case(300), config, weights, lambda total, terms: total)
+    assert_twins_agree(twin, random_case(300), config, weights, lambda total, terms: total)
     on = LossConfig(depth=DepthLossConfig(weight=0.1, kind="smooth_l1"))
-    assert_twins_agree(random_case(300), on, weights, lambda total, terms: terms["depth"])
+    assert_twins_agree(twin, random_case(300), on, weights, lambda total, terms: terms["depth"])
 
 
 def test_with_a_far_field_only_distances_inside_the_box_count():
