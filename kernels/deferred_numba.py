@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numba import njit
-from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.layers_numba import BLOCK, ROWS, bend, new_block, pack, padded, product, unpack
