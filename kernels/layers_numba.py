@@ -15,14 +15,14 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.simd import LANES, load, maximum, splat, store
+from kernels.simd import LANES, exponential, load, load_part, maximum, minimum, splat, store, store_part
 from kernels.threads import FAST, INNER, parallel_for
 
 ROWS = 4  # samples whose sums are in registers: buffers have room for a multiple
 BLOCK = 64  # samples whose activations are in the caches
 _GRAIN = 8192  # rows a thread looks at
 MAX_RAW = np.float32(15)  # of a density's logarithm
-_ZERO = np.float32(0)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 class Networks(NamedTuple):
@@ -71,6 +71,27 @@ def new_block(dims):
     return np.zeros((len(dims) + 1, BLOCK * max(dims[:, 1].max(), dims[:, 2].max())), np.float32)
 
 
+@njit(**FAST, **INNER)
+def fill_row(source, at, width, target, to):
+    """Copies ``width`` values between flat arrays; the target has room for whole vectors, the rest of which is zero."""
+    for c in range(0, width, LANES):
+        store(target, to + c, load_part(source, at + c, width - c))
+
+
+@njit(**FAST, **INNER)
+def copy_row(source, at, width, target, to):
+    """Copies ``width`` values between flat arrays, and nothing beyond them."""
+    for c in range(0, width, LANES):
+        store_part(target, to + c, load_part(source, at + c, width - c), width - c)
+
+
+@njit(**FAST, **INNER)
+def sigmoid(x):
+    """Of a vector."""
+    one = splat(_ONE, LANES)
+    return one / (one + exponential(splat(_ZERO, LANES) - x))
+
+
 @njit(**FAST)
 def product(rows, inner, a, row_stride, inner_stride, b, columns, start, c):
     """Writes A B to ``c`` (rows, columns), where ``start`` says what sums begin with.
@@ -80,46 +101,64 @@ def product(rows, inner, a, row_stride, inner_stride, b, columns, start, c):
     B (2).
     """
     zero, along = splat(_ZERO, LANES), np.uint64(inner_stride)  # unsigned: no check for negative indices
+    pair = along + along
     for row in range(0, rows, ROWS):
         t0 = row * columns
         t1, t2, t3 = t0 + columns, t0 + 2 * columns, t0 + 3 * columns
         column = 0
         while column < columns:
-            # Two vectors of columns at once; the second repeats the first where there is but one left.
-            other = min(column + LANES, columns - LANES)
+            # Two vectors of columns at once. Where there is but one left, the second takes every other product of it.
+            two = column + LANES < columns
+            other = column + LANES if two else column
             x0 = x1 = x2 = x3 = y0 = y1 = y2 = y3 = zero
             if start == 1:
-                x0, y0 = load(c, t0 + column, LANES), load(c, t0 + other, LANES)
-                x1, y1 = load(c, t1 + column, LANES), load(c, t1 + other, LANES)
-                x2, y2 = load(c, t2 + column, LANES), load(c, t2 + other, LANES)
-                x3, y3 = load(c, t3 + column, LANES), load(c, t3 + other, LANES)
+                x0, x1 = load(c, t0 + column, LANES), load(c, t1 + column, LANES)
+                x2, x3 = load(c, t2 + column, LANES), load(c, t3 + column, LANES)
+                if two:
+                    y0, y1 = load(c, t0 + other, LANES), load(c, t1 + other, LANES)
+                    y2, y3 = load(c, t2 + other, LANES), load(c, t3 + other, LANES)
             elif start == 2:
-                x0, y0 = load(b, inner * columns + column, LANES), load(b, inner * columns + other, LANES)
-                x1 = x2 = x3 = x0
-                y1 = y2 = y3 = y0
+                x0 = x1 = x2 = x3 = load(b, inner * columns + column, LANES)
+                if two:
+                    y0 = y1 = y2 = y3 = load(b, inner * columns + other, LANES)
             r0, r1 = np.uint64(row * row_stride), np.uint64((row + 1) * row_stride)
             r2, r3 = np.uint64((row + 2) * row_stride), np.uint64((row + 3) * row_stride)
             p, q = column, other
-            for _ in range(inner):
-                x, y = load(b, p, LANES), load(b, q, LANES)
-                value = splat(a[r0], LANES)
-                x0, y0 = x0 + value * x, y0 + value * y
-                value = splat(a[r1], LANES)
-                x1, y1 = x1 + value * x, y1 + value * y
-                value = splat(a[r2], LANES)
-                x2, y2 = x2 + value * x, y2 + value * y
-                value = splat(a[r3], LANES)
-                x3, y3 = x3 + value * x, y3 + value * y
-                r0, r1, r2, r3 = r0 + along, r1 + along, r2 + along, r3 + along
-                p, q = p + columns, q + columns
+            if two:
+                for _ in range(inner):
+                    x, y = load(b, p, LANES), load(b, q, LANES)
+                    value = splat(a[r0], LANES)
+                    x0, y0 = x0 + value * x, y0 + value * y
+                    value = splat(a[r1], LANES)
+                    x1, y1 = x1 + value * x, y1 + value * y
+                    value = splat(a[r2], LANES)
+                    x2, y2 = x2 + value * x, y2 + value * y
+                    value = splat(a[r3], LANES)
+                    x3, y3 = x3 + value * x, y3 + value * y
+                    r0, r1, r2, r3 = r0 + along, r1 + along, r2 + along, r3 + along
+                    p, q = p + columns, q + columns
+                store(c, t0 + other, y0)
+                store(c, t1 + other, y1)
+                store(c, t2 + other, y2)
+                store(c, t3 + other, y3)
+            else:
+                for _ in range(inner // 2):
+                    x, y = load(b, p, LANES), load(b, p + columns, LANES)
+                    x0, y0 = x0 + splat(a[r0], LANES) * x, y0 + splat(a[r0 + along], LANES) * y
+                    x1, y1 = x1 + splat(a[r1], LANES) * x, y1 + splat(a[r1 + along], LANES) * y
+                    x2, y2 = x2 + splat(a[r2], LANES) * x, y2 + splat(a[r2 + along], LANES) * y
+                    x3, y3 = x3 + splat(a[r3], LANES) * x, y3 + splat(a[r3 + along], LANES) * y
+                    r0, r1, r2, r3 = r0 + pair, r1 + pair, r2 + pair, r3 + pair
+                    p += 2 * columns
+                if inner & 1:
+                    x = load(b, p, LANES)
+                    x0, x1 = x0 + splat(a[r0], LANES) * x, x1 + splat(a[r1], LANES) * x
+                    x2, x3 = x2 + splat(a[r2], LANES) * x, x3 + splat(a[r3], LANES) * x
+                x0, x1, x2, x3 = x0 + y0, x1 + y1, x2 + y2, x3 + y3
             store(c, t0 + column, x0)
             store(c, t1 + column, x1)
             store(c, t2 + column, x2)
             store(c, t3 + column, x3)
-            store(c, t0 + other, y0)
-            store(c, t1 + other, y1)
-            store(c, t2 + other, y2)
-            store(c, t3 + other, y3)
             column += 2 * LANES
 
 
@@ -136,6 +175,17 @@ def bend(count, slope, values):
 def density_of(raw):
     """From a density network's output."""
     return np.exp(min(raw, MAX_RAW))
+
+
+@njit(**FAST, **INNER)
+def store_densities(n, raw, width, buffer, density, first):
+    """Writes ``density[first : first + n]`` from the first outputs of n rows; ``buffer`` has room for a block."""
+    for r in range(n):
+        buffer[r] = raw[r * width]
+    for r in range(0, n, LANES):
+        # What is no number passes where it is the second of two that are compared.
+        value = exponential(minimum(splat(MAX_RAW, LANES), load(buffer, r, LANES)))
+        store_part(density, first + r, value, n - r)
 
 
 @njit(**FAST, **INNER)

@@ -20,12 +20,16 @@ from kernels.layers_numba import (
     Networks,
     any_nonzero,
     bend,
-    density_of,
+    copy_row,
+    fill_row,
     new_block,
     pack,
     product,
+    sigmoid,
+    store_densities,
     unpack,
 )
+from kernels.simd import LANES, load, load_part, splat, store_part
 from kernels.threads import FAST, FIRST, INNER, SECOND, parallel_for
 
 _GRAIN = 4096
@@ -81,22 +85,6 @@ def _pack(weights: Sequence[Tensor]) -> Networks:
     return pack([weight.t()[None] for weight in weights], biased=False)
 
 
-@njit(**FAST, **INNER)
-def _load_rows(values, first, n, stride, rows):
-    """Rows of ``values`` from ``first`` on, ``stride`` apart, whose padding stays."""
-    for s in range(n):
-        for c in range(values.shape[1]):
-            rows[s * stride + c] = values[first + s, c]
-
-
-@njit(**FAST, **INNER)
-def _pick_rows(values, which, n, stride, rows):
-    """As ``_load_rows``, rows ``which[:n]``."""
-    for s in range(n):
-        for c in range(values.shape[1]):
-            rows[s * stride + c] = values[which[s], c]
-
-
 @njit(**FAST)
 def _run_layers(n, parameters, dims, first, last, at, activations):
     """Layers ``first .. last``; layer k's input is ``activations[k]``, its output ``activations[k + 1]``."""
@@ -114,22 +102,27 @@ def _run_layers(n, parameters, dims, first, last, at, activations):
 @njit(**FAST)
 def _density(start, stop, features, parameters, dims, density):
     """``density[start:stop]`` from features (N, C)."""
-    layers, activations = len(dims), new_block(dims)
-    width = dims[-1, 2]
+    layers, activations, buffer = len(dims), new_block(dims), np.empty(BLOCK, np.float32)
+    channels, features = features.shape[1], features.reshape(-1)
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
-        _load_rows(features, first, n, dims[0, 1], activations[0])
-        _run_layers(n, parameters, dims, 0, layers, 0, activations)
         for s in range(n):
-            density[first + s] = density_of(activations[layers, s * width])
+            fill_row(features, (first + s) * channels, channels, activations[0], s * dims[0, 1])
+        _run_layers(n, parameters, dims, 0, layers, 0, activations)
+        store_densities(n, activations[layers], dims[-1, 2], buffer, density, first)
 
 
 @njit(**FAST)
 def _forward_block(
-    which, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+    which, n, features, channels, basis, directions, ray_index, parameters, dims, density_layers, geometry, activations,
+    raw,
 ):  # fmt: skip
-    """Fills the activations of both networks for ``which[:n]``; ``raw`` keeps the density network's output."""
-    _pick_rows(features, which, n, dims[0, 1], activations[0])
+    """Fills the activations of both networks for ``which[:n]``; ``raw`` keeps the density network's output.
+
+    ``features`` and ``basis`` are flat, rows of so many ``channels`` and ``directions``.
+    """
+    for s in range(n):
+        fill_row(features, which[s] * channels, channels, activations[0], s * dims[0, 1])
     at = _run_layers(n, parameters, dims, 0, density_layers, 0, activations)
     width = dims[density_layers - 1, 2]
     raw[: n * width] = activations[density_layers, : n * width]
@@ -137,11 +130,9 @@ def _forward_block(
         stride, inputs = dims[density_layers, 1], activations[density_layers]
         inputs[: n * stride] = _ZERO
         for s in range(n):
-            for c in range(geometry):
-                inputs[s * stride + c] = raw[s * width + 1 + c]
-            direction = basis[ray_index[which[s]]]
-            for c in range(len(direction)):
-                inputs[s * stride + geometry + c] = direction[c]
+            copy_row(raw, s * width + 1, geometry, inputs, s * stride)
+            ray = ray_index[which[s]]
+            copy_row(basis, ray * directions, directions, inputs, s * stride + geometry)
         _run_layers(n, parameters, dims, density_layers, len(dims), at, activations)
 
 
@@ -153,24 +144,28 @@ def _forward(
 
     ``hidden`` (N, width) and ``geo`` (N, G) take the activations of these names, where they have any columns.
     """
-    layers, activations = len(dims), new_block(dims)
+    layers, activations, buffer = len(dims), new_block(dims), np.empty(BLOCK, np.float32)
     width, color_width, hidden_width = dims[density_layers - 1, 2], dims[-1, 2], dims[0, 2]
     raw, which = np.empty(BLOCK * width, np.float32), np.empty(BLOCK, np.int64)
+    channels, directions, colors = features.shape[1], basis.shape[1], rgb.shape[1]
+    hidden_channels, geo_channels = hidden.shape[1], geo.shape[1]
+    features, basis, rgb = features.reshape(-1), basis.reshape(-1), rgb.reshape(-1)
+    hidden, geo = hidden.reshape(-1), geo.reshape(-1)
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
         for s in range(n):
             which[s] = first + s
         _forward_block(
-            which, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+            which, n, features, channels, basis, directions, ray_index, parameters, dims, density_layers, geometry,
+            activations, raw,
         )  # fmt: skip
+        store_densities(n, raw, width, buffer, density, first)
         for s in range(n):
-            density[first + s] = density_of(raw[s * width])
-            for c in range(rgb.shape[1]):
-                rgb[first + s, c] = _ONE / (_ONE + np.exp(-activations[layers, s * color_width + c]))
-            for c in range(hidden.shape[1]):
-                hidden[first + s, c] = activations[1, s * hidden_width + c]
-            for c in range(geo.shape[1]):
-                geo[first + s, c] = raw[s * width + 1 + c]
+            if colors > 0:
+                color = sigmoid(load(activations[layers], s * color_width, LANES))
+                store_part(rgb, (first + s) * colors, color, colors)
+            copy_row(activations[1], s * hidden_width, hidden_channels, hidden, (first + s) * hidden_channels)
+            copy_row(raw, s * width + 1, geo_channels, geo, (first + s) * geo_channels)
 
 
 @njit(**FAST, **INNER)
@@ -207,6 +202,9 @@ def _backward(
     width, color_width, total = dims[density_layers - 1, 2], dims[-1, 2], partial[start // grain]
     raw, raw_grads = np.empty(BLOCK * width, np.float32), np.zeros(BLOCK * width, np.float32)
     least_density, which, following = np.exp(-MAX_RAW), np.empty(BLOCK, np.int64), start
+    channels, directions, geo_channels = features.shape[1], basis.shape[1], grad_geo.shape[1]
+    features, basis, geo_grads = features.reshape(-1), basis.reshape(-1), grad_geo.reshape(-1)
+    grad_features, zero = grad_features.reshape(-1), splat(_ZERO, LANES)
     while following < stop:
         n = 0
         while n < BLOCK and following < stop:
@@ -217,11 +215,12 @@ def _backward(
                 which[n] = following
                 n += 1
             else:
-                for c in range(features.shape[1]):
-                    grad_features[following, c] = _ZERO
+                for c in range(0, channels, LANES):
+                    store_part(grad_features, following * channels + c, zero, channels - c)
             following += 1
         _forward_block(
-            which, n, features, basis, ray_index, parameters, dims, density_layers, geometry, activations, raw
+            which, n, features, channels, basis, directions, ray_index, parameters, dims, density_layers, geometry,
+            activations, raw,
         )  # fmt: skip
         end = len(parameters)
         raw_grads[:] = _ZERO
@@ -232,14 +231,15 @@ def _backward(
                     value = rgb[which[s], c]
                     grads[layers, s * color_width + c] = grad_rgb[which[s], c] * value * (_ONE - value)
             end = _backward_layers(n, transposed, dims, density_layers, layers, end, activations, grads, total)
-            stride = dims[density_layers, 1]
             for s in range(n):
-                for c in range(geometry):
-                    raw_grads[s * width + 1 + c] = grads[density_layers, s * stride + c]
+                copy_row(grads[density_layers], s * dims[density_layers, 1], geometry, raw_grads, s * width + 1)
         for s in range(n):
             raw_grads[s * width] = grad_density[which[s]] * max(density[which[s]], least_density)
-            for c in range(grad_geo.shape[1]):
-                raw_grads[s * width + 1 + c] += grad_geo[which[s], c]
+            at = s * width + 1
+            for c in range(0, geo_channels, LANES):
+                more = load_part(geo_grads, which[s] * geo_channels + c, geo_channels - c)
+                so_far = load_part(raw_grads, at + c, geo_channels - c)
+                store_part(raw_grads, at + c, so_far + more, geo_channels - c)
         grads[density_layers, : n * width] = raw_grads[: n * width]
         if grad_hidden.shape[1] > 0:
             end = _backward_layers(n, transposed, dims, SECOND, density_layers, end, activations, grads, total)
@@ -252,5 +252,4 @@ def _backward(
         else:
             _backward_layers(n, transposed, dims, FIRST, density_layers, end, activations, grads, total)
         for s in range(n):
-            for c in range(features.shape[1]):
-                grad_features[which[s], c] = grads[0, s * dims[0, 1] + c]
+            copy_row(grads[0], s * dims[0, 1], channels, grad_features, which[s] * channels)

@@ -12,7 +12,7 @@ import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit
-from numba.core import config, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic, models, overload, register_model
 
 from kernels.threads import FAST, INNER
@@ -77,6 +77,48 @@ def store(typing, array, index, value):
         return context.get_dummy_value()
 
     return types.none(array, types.intp, value), generate
+
+
+def _first_lanes(builder, count):
+    """Mask of the lanes below ``count``, an integer of a pointer's width that is not negative."""
+    whole = ir.VectorType(count.type, LANES)
+    first = builder.insert_element(ir.Constant(whole, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+    counts = builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+    return builder.icmp_unsigned("<", ir.Constant(whole, list(range(LANES))), counts)
+
+
+def _masked(builder, name, result, arguments):
+    """Calls LLVM's masked load or store of ``LANES`` float32."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{LANES}f32.p0")
+    return builder.call(function, arguments)
+
+
+@intrinsic
+def load_part(typing, array, index, count):
+    """The ``count`` neighbours of a flat array of float32 from ``index`` on, at most ``LANES``; zeros behind them."""
+    vector = Vector(types.float32, LANES)
+
+    def generate(context, builder, signature, args):
+        place = ir.VectorType(ir.FloatType(), LANES)
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], place)
+        zeros = ir.Constant(place, [0.0] * LANES)
+        return _masked(builder, "load", place, [pointer, ir.IntType(32)(4), _first_lanes(builder, args[2]), zeros])
+
+    return vector(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_part(typing, array, index, value, count):
+    """Writes a vector's first ``count`` lanes to a flat array of float32 from ``index`` on."""
+
+    def generate(context, builder, signature, args):
+        place = ir.VectorType(ir.FloatType(), LANES)
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], place)
+        _masked(builder, "store", ir.VoidType(), [args[2], pointer, ir.IntType(32)(4), _first_lanes(builder, args[3])])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, Vector(types.float32, LANES), types.intp), generate
 
 
 @intrinsic
