@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 KERNELS = {
     "hash_encoding": kernel_cases.hash_encoding_cases,
     "radiance_mlp": kernel_cases.radiance_mlp_cases,
+    "shading": kernel_cases.shading_cases,
     "grouped_mlp": kernel_cases.grouped_mlp_cases,
     "marching": kernel_cases.marching_cases,
     "adam": kernel_cases.adam_cases,

@@ -85,6 +85,28 @@ def radiance_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
         )  # fmt: skip
 
 
+def shading_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
+    """Forward and backward of the colour network of deferred shading, 64 wide, on whole rays."""
+    rays, width, precision = sizes.rays, 64, precision_on(device)
+    basis, grad = torch.randn(rays, 9, device=device), torch.randn(rays, 3, device=device)
+    features, alpha = torch.randn(rays, 15, device=device), torch.rand(rays, device=device)
+    shapes = [(width, 24), (width, width), (3, width)]
+    weights = [torch.nn.Parameter(torch.randn(shape, device=device) / 6) for shape in shapes]
+    features.requires_grad_()
+    parameters = sum(weight.numel() for weight in weights)
+    for implementation in implementations(device):
+
+        def work(implementation: str = implementation) -> None:
+            named = {"precision": precision, "implementation": implementation}
+            radiance_mlp.color_of_rays(features, alpha, basis, weights, **named).backward(grad)
+
+        yield Case(
+            f"color_of_rays {rays:,} rays width {width}, forward+backward", implementation, work,
+            items=rays, unit="rays", bytes=4 * rays * (3 * 15 + 2 * 9 + 2 + 2 * 3) + 12 * parameters,
+            flops=6 * rays * parameters,
+        )  # fmt: skip
+
+
 def grouped_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
     """Forward and backward of points in cells with networks of width 32 of their own; torch loops over the cells.
 

@@ -20,15 +20,15 @@ def rows_of(text):
 
 
 def test_every_implementation_of_the_kernels_is_timed(capsys):
-    groups = ("hash_encoding", "radiance_mlp", "grouped_mlp", "marching", "adam", "voxelize", "ssim")
+    groups = ("hash_encoding", "radiance_mlp", "shading", "grouped_mlp", "marching", "adam", "voxelize", "ssim")
     assert main([*(word for group in groups for word in ("--only", group)), "--tiny", "--repeats", "1"]) == 0
     rows = [row for row in rows_of(capsys.readouterr().out) if not row[6].startswith("not measured")]
     found = [(row[0].split()[0], row[1]) for row in rows if row[1] != "nerfstudio (torch)"]
-    both = ("hash_encoding", "radiance_mlp", "grouped_mlp", "ray_marching", "compositing")
-    assert found[:10] == [(kernel, name) for kernel in both for name in ("torch", "numba")]
+    both = ("hash_encoding", "radiance_mlp", "color_of_rays", "grouped_mlp", "ray_marching", "compositing")
+    assert found[:12] == [(kernel, name) for kernel in both for name in ("torch", "numba")]
     adam = ("torch.optim.Adam", "dense torch", "dense numba", "lazy")
-    assert found[10:14] == [("adam", name) for name in adam]
-    assert len(found) == 14 + 3 + 2
+    assert found[12:16] == [("adam", name) for name in adam]
+    assert len(found) == 16 + 3 + 2
 
 
 def test_training_and_rendering_of_both_students(capsys):

@@ -8,7 +8,13 @@ import torch
 from distill.benchmarks import kernel_cases, measurement, run_cases
 from distill.benchmarks.benchmark_table import COLUMNS, markdown, rows_of
 from distill.benchmarks.case import TINY, Case, implementations
-from distill.benchmarks.kernel_cases import adam_cases, grouped_mlp_cases, hash_encoding_cases, radiance_mlp_cases
+from distill.benchmarks.kernel_cases import (
+    adam_cases,
+    grouped_mlp_cases,
+    hash_encoding_cases,
+    radiance_mlp_cases,
+    shading_cases,
+)
 from distill.benchmarks.measurement import Limits, Timing, limit_cases, limits_from, measure
 from distill.rendering import renderer
 from settings.errors import InputError
@@ -174,7 +180,7 @@ def test_what_the_hash_encoding_moves_is_counted_from_its_sizes():
     assert case.flops == 2 * 1024 * 4 * 8 * (2 * 2 + 2)
 
 
-@pytest.mark.parametrize("make", [hash_encoding_cases, radiance_mlp_cases, grouped_mlp_cases])
+@pytest.mark.parametrize("make", [hash_encoding_cases, radiance_mlp_cases, shading_cases, grouped_mlp_cases])
 def test_kernels_are_called_in_the_type_that_training_computes_in(make, monkeypatch):
     monkeypatch.setattr(kernel_cases, "precision_on", lambda device: torch.float16)
     monkeypatch.setattr(kernel_cases, "implementations", lambda device: ("torch", "numba"))
