@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.adam import ROWS_PER_FLAG, TouchedRows
 from kernels.hash_layout import PRIME_Y, PRIME_Z, HashLayout
-from kernels.layers_numba import BLOCK, nonzero_rows
+from kernels.layers_numba import BLOCK, any_nonzero
 from kernels.simd import LANES, load, maximum, minimum, prefetch, splat, store, to_float, to_integer
 from kernels.threads import FAST, INNER, parallel_for
 
@@ -35,12 +35,18 @@ class HashEncodeNumba(torch.autograd.Function):
         if table.requires_grad:
             if table.grad is None:
                 table.grad = torch.zeros_like(table)
-            grad, touched = grad.contiguous(), ctx.touched or TouchedRows(len(table))
-            which = nonzero_rows(grad)
+            touched, levels, features = ctx.touched or TouchedRows(len(table)), len(ctx.levels[1]), len(ctx.entry)
+            # Each level's gradients side by side, of the points that have any: a level reads no other's.
+            points, grads = torch.empty(3, len(grad)), torch.empty(levels, len(grad) * features)
+            counts = np.empty(-(-len(grad) // _GRAIN), np.int64)
+            parallel_for(
+                _pick_points, len(grad), ctx.x, grad.contiguous(), ctx.entry, points, grads, counts, _GRAIN,
+                grain=_GRAIN,
+            )  # fmt: skip
             # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
             parallel_for(
-                _encode_backward, len(ctx.levels[1]), ctx.x, grad.view(-1), which, ctx.entry, *ctx.levels,
-                table.grad.view(-1), touched.flags, grain=1,
+                _encode_backward, levels, points, grads, counts, _GRAIN, ctx.entry, *ctx.levels, table.grad.view(-1),
+                touched.flags, grain=1,
             )  # fmt: skip
         return None, None, None, None
 
@@ -154,29 +160,45 @@ def _encode(start, stop, x, table, entry, offsets, resolutions, scales, hashed, 
 
 
 @njit(**FAST)
-def _encode_backward(
-    first, last, x, grad, which, entry, offsets, resolutions, scales, hashed, table_grad, touched
-):  # fmt: skip
-    """Adds the gradient of the flat ``out`` to the flat ``table_grad`` for the points ``which``.
+def _pick_points(start, stop, x, grad, entry, points, grads, counts, grain):
+    """Copies what of ``start:stop`` has a gradient, the rows of ``grad`` (N, C), to places from ``start`` on."""
+    end, channels, features = start, grad.shape[1], len(entry)
+    flat, levels = grad.reshape(-1), grad.shape[1] // len(entry)
+    for point in range(start, stop):
+        if not any_nonzero(grad, point):
+            continue
+        for axis in range(3):
+            points[axis, end] = x[axis, point]
+        for level in range(levels):
+            store(grads[level], end * features, load(flat, point * channels + level * features, entry))
+        end += 1
+    counts[start // grain] = end - start
 
-    Levels ``first:last`` are counted from the finest, which takes longest: threads that begin with it end together.
+
+@njit(**FAST)
+def _encode_backward(
+    first_level, last_level, x, grads, counts, grain, entry, offsets, resolutions, scales, hashed, table_grad, touched
+):  # fmt: skip
+    """Adds the gradients of what ``_pick_points`` has picked to the flat ``table_grad`` for some levels.
+
+    Levels are counted from the finest, which takes longest: threads that begin with it end together.
     """
-    features, channels, points = len(entry), len(scales) * len(entry), new_points()
+    features, points = len(entry), new_points()
     _, index, weight = points
-    for level in range(len(scales) - 1 - first, len(scales) - 1 - last, -1):
-        offset, size = offsets[level], offsets[level + 1] - offsets[level]
-        for begin in range(0, len(which), BLOCK):
-            n = min(len(which) - begin, BLOCK)
-            for axis in range(3):
+    for level in range(len(scales) - 1 - first_level, len(scales) - 1 - last_level, -1):
+        offset, size, grad = offsets[level], offsets[level + 1] - offsets[level], grads[level]
+        for part in range(len(counts)):
+            end = part * grain + counts[part]
+            for first in range(part * grain, end, BLOCK):
+                n = min(end - first, BLOCK)
+                _load_points(x, first, n, points)
+                _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
+                if hashed[level]:
+                    _prefetch(n, index, table_grad, features)
                 for k in range(n):
-                    points[0][axis, k] = x[axis, which[begin + k]]
-            _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
-            if hashed[level]:
-                _prefetch(n, index, table_grad, features)
-            for k in range(n):
-                value = load(grad, which[begin + k] * channels + level * features, entry)
-                for corner in range(k, 8 * BLOCK, BLOCK):
-                    row = np.intp(index[corner])
-                    touched[row // ROWS_PER_FLAG] = 1
-                    sum_ = load(table_grad, row * features, entry) + splat(weight[corner], entry) * value
-                    store(table_grad, row * features, sum_)
+                    value = load(grad, (first + k) * features, entry)
+                    for corner in range(k, 8 * BLOCK, BLOCK):
+                        row = np.intp(index[corner])
+                        touched[row // ROWS_PER_FLAG] = 1
+                        sum_ = load(table_grad, row * features, entry) + splat(weight[corner], entry) * value
+                        store(table_grad, row * features, sum_)

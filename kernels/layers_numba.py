@@ -16,11 +16,10 @@ from numba import njit
 from torch import Tensor
 
 from kernels.simd import LANES, exponential, load, load_part, maximum, minimum, splat, store, store_part
-from kernels.threads import FAST, INNER, parallel_for
+from kernels.threads import FAST, INNER
 
 ROWS = 4  # samples whose sums are in registers: buffers have room for a multiple
 BLOCK = 64  # samples whose activations are in the caches
-_GRAIN = 8192  # rows a thread looks at
 MAX_RAW = np.float32(15)  # of a density's logarithm
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -195,24 +194,6 @@ def any_nonzero(values, row):
     while c < width and values[row, c] == _ZERO:
         c += 1
     return c < width
-
-
-def nonzero_rows(values: Tensor) -> np.ndarray:
-    """Numbers of the rows of contiguous (N, C) that are not all zero, ascending, int64."""
-    rows, counts = np.empty(len(values), np.int64), np.empty(-(-len(values) // _GRAIN), np.int64)
-    parallel_for(_nonzero_rows, len(values), values, rows, counts, _GRAIN, grain=_GRAIN)
-    parts = [rows[start : start + count] for start, count in zip(range(0, len(rows), _GRAIN), counts, strict=True)]
-    return np.concatenate(parts) if parts else rows
-
-
-@njit(**FAST)
-def _nonzero_rows(start, stop, values, rows, counts, grain):
-    """Those of ``start:stop``, from ``rows[start]`` on, and how many they are."""
-    end = start
-    for row in range(start, stop):
-        rows[end] = row  # the next one's place is the same, unless this one counts
-        end += any_nonzero(values, row)
-    counts[start // grain] = end - start
 
 
 @njit(**FAST)

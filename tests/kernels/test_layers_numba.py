@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.layers_numba import nonzero_rows, pack, padded, product, run_network, unpack
+from kernels.layers_numba import pack, padded, product, run_network, unpack
 from kernels.simd import LANES
 
 
@@ -46,10 +46,3 @@ def test_unpacking_gives_back_what_was_packed():
     networks = pack(layers, biased=False)
     parts = unpack(networks.parameters[0], networks, [layer.shape[1:] for layer in layers])
     assert all(torch.equal(part, layer[0]) for part, layer in zip(parts, layers, strict=True))
-
-
-@pytest.mark.parametrize("count", [0, 1, 8192, 20000])
-def test_rows_that_are_not_all_zero(count):
-    values = torch.randn(count, 3) * (torch.rand(count, 1) < 0.2) * (torch.rand(count, 3) < 0.5)
-    values[:1, 1] = torch.nan
-    assert nonzero_rows(values).tolist() == (values != 0).any(1).nonzero()[:, 0].tolist()
