@@ -320,3 +320,12 @@ def test_numba_does_not_visit_points_without_a_gradient():
     some = torch.tensor([0, 1, 2, 100])
     hash_encode(x[some], table, MIXED, touched=asked, implementation="numba").backward(upstream[some])
     assert torch.equal(visited.flags, asked.flags) and 0 < asked.flags.float().mean() < 0.9
+
+
+def test_numba_finds_the_points_with_a_gradient_wherever_they_are():
+    """Of three parts that threads look through, the second has none."""
+    x, table, upstream = random_points(9001), torch.randn(MIXED.entries, 2), torch.randn(9001, 8)
+    upstream *= torch.rand(9001, 1) < 0.3
+    upstream[4096:8192] = 0
+    expected, found = (encode(name, x, table, MIXED, upstream)[1] for name in ("torch", "numba"))
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-5)
