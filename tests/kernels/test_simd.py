@@ -8,11 +8,13 @@ from kernels.simd import (
     LANES,
     exponential,
     load,
+    load_part,
     maximum,
     minimum,
     prefetch,
     splat,
     store,
+    store_part,
     to_float,
     to_integer,
     widest,
@@ -47,6 +49,21 @@ def integers(a, b, like, out):
 @njit
 def widened(values, like, out):
     store(out, 0, load(values, 2, like))
+
+
+@njit
+def part_copied(values, first, count, out, to, stored):
+    store_part(out, to, load_part(values, first, count), stored)
+
+
+@pytest.mark.parametrize("stored", [0, 3, LANES])
+@pytest.mark.parametrize("count", [0, 1, 5, LANES, LANES + 9])
+def test_parts_of_vectors(count, stored):
+    """Zeros stand behind what is loaded; nothing behind what is stored is touched."""
+    values, out = np.arange(1, LANES + 3, dtype=np.float32), np.full(LANES + 4, -1, np.float32)
+    part_copied(values, 2, count, out, 3, stored)
+    held = np.where(np.arange(LANES) < count, values[2:], 0)
+    assert out.tolist() == [-1] * 3 + held[:stored].tolist() + [-1] * (LANES + 1 - stored)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3, 4, 8, 16])
