@@ -32,7 +32,7 @@ class ShadeNumba(torch.autograd.Function):
         matrices, biases = network[:layers], network[layers:]
         packed = pack([matrix[None] for matrix in matrices], biased=False)
         rows = [F.pad(bias.detach(), (0, padded(len(bias)) - len(bias))) for bias in biases]
-        ctx.packed, ctx.shapes, ctx.biased = packed, [matrix.shape for matrix in matrices], len(biases) > 0
+        ctx.packed, ctx.shapes = packed, [matrix.shape for matrix in matrices]
         where = features.detach().contiguous(), alpha.detach().contiguous(), basis.detach().contiguous()
         offsets = torch.cat(rows) if rows else features.new_empty(0)
         ctx.arguments = *where, packed.parameters[0], offsets, packed.dims, np.float32(slope)
@@ -53,7 +53,7 @@ class ShadeNumba(torch.autograd.Function):
             grad_alpha, of_matrices, of_biases, _GRAIN, grain=_GRAIN,
         )  # fmt: skip
         grads = unpack(of_matrices.sum(0), ctx.packed, ctx.shapes)
-        if ctx.biased:
+        if len(biases) > 0:
             rows = of_biases.sum(0).split(ctx.packed.dims[:, 2].tolist())
             grads += [row[:outputs] for row, (_, outputs) in zip(rows, ctx.shapes, strict=True)]
         return grad_features, grad_alpha, None, None, None, *grads

@@ -31,14 +31,9 @@ class PictureTermsNumba(torch.autograd.Function):
         ends = [near if depth is None else depth, near, far]
         counts = torch.ones(rays, dtype=torch.bool) if kept is None else kept
         names = options["RGB"], options["ALPHA"], "" if depth is None else options["DEPTH"]
+        kinds = tuple(_KINDS[name] for name in names)
         numbers = tuple(np.float32(options[name]) for name in ("RGB_DELTA", "DEPTH_DELTA", "LEAST_COVERAGE"))
-        ctx.arguments = (
-            *columns,
-            *(end.contiguous() for end in ends),
-            counts,
-            tuple(_KINDS[name] for name in names),
-            numbers,
-        )
+        ctx.arguments = *columns, *(end.contiguous() for end in ends), counts, kinds, numbers
         valid, normalized = torch.zeros(rays, dtype=torch.bool), torch.empty(rays)
         sums = torch.zeros(max(1, -(-rays // _GRAIN)), _SUMS, dtype=torch.float64)
         parallel_for(_errors, rays, *ctx.arguments, sums, valid, normalized, _GRAIN, grain=_GRAIN)
@@ -91,6 +86,13 @@ def _slope(d, kind, delta):
 
 
 @njit(**FAST, **INNER)
+def _difference(ray, channel, rgb, opacity, background, target):
+    """Of a channel of a ray composited on its background, and that background; all rays may share one."""
+    behind = background[min(ray, len(background) - 1), channel]
+    return rgb[ray, channel] + (_ONE - opacity) * behind - target[ray, channel], behind
+
+
+@njit(**FAST, **INNER)
 def _depth(ray, alpha, distance, coverage, depth, near, far, least_coverage):
     """Whether depth counts and is composited, the difference, its derivatives by distance and alpha, the target."""
     known, begin, reach = depth[ray], near[ray], far[ray] - near[ray]
@@ -114,7 +116,6 @@ def _errors(
     rgb_delta, depth_delta, least_coverage = numbers
     total = sums[start // grain]
     for ray in range(start, stop):
-        row = min(ray, len(background) - 1)
         opacity, shown = alpha[ray], coverage[ray]
         if of_depth != _NONE:
             counts, seen, d, _, _, goal = _depth(ray, alpha, distance, coverage, depth, near, far, least_coverage)
@@ -128,7 +129,7 @@ def _errors(
             continue
         color = _ZERO
         for c in range(3):
-            d = rgb[ray, c] + (_ONE - opacity) * background[row, c] - target[ray, c]
+            d, _ = _difference(ray, c, rgb, opacity, background, target)
             color += _error(d, of_rgb, rgb_delta)
         total[0] += color / _THREE
         if of_alpha == _BCE:
@@ -149,16 +150,15 @@ def _gradients(
     rgb_delta, depth_delta, least_coverage = numbers
     by_color, by_opacity, by_depth = factors
     for ray in range(start, stop):
-        row = min(ray, len(background) - 1)
         opacity, shown = alpha[ray], coverage[ray]
         through = grad_depth = _ZERO
         grad_rgb[ray] = _ZERO
         if kept[ray]:
             for c in range(3):
-                d = rgb[ray, c] + (_ONE - opacity) * background[row, c] - target[ray, c]
+                d, behind = _difference(ray, c, rgb, opacity, background, target)
                 slope = by_color * _slope(d, of_rgb, rgb_delta) / _THREE
                 grad_rgb[ray, c] = slope
-                through -= slope * background[row, c]
+                through -= slope * behind
             if of_alpha == _BCE:
                 opaque = min(max(opacity, _CLAMP), _ONE - _CLAMP)
                 through += by_opacity * ((_ONE - shown) / (_ONE - opaque) - shown / opaque)
