@@ -36,6 +36,13 @@ class RenderConfig(Section):
         description="the distance that auto takes, in widths of a pixel at the centre of the box, but no less than the "
         "box's diagonal / 1024; a coarser one leaves a step of training more rays",
     )
+    picture_step: float = Field(
+        0.75,
+        gt=0,
+        le=4,
+        description="distance between samples of a picture, in those of training: finer ones show more truly what was "
+        "learnt from places that change from step to step, and take longer",
+    )
     sampling: Literal["auto", "occupancy", "teacher"] = Field(
         "occupancy",
         description="where rays are sampled; occupancy: in all cells that the teacher's Gaussians or silhouettes "
@@ -48,7 +55,7 @@ class RenderConfig(Section):
         "auto: 2 where a teacher's pixels are means of finer ones, drawn or on disk, that memory holds, else 1, as in "
         "a city's blocks; in evaluation what the student was trained with",
     )
-    max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most")
+    max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most, in training; pictures' reach as far")
     termination: float = Field(
         5e-3,
         ge=0,

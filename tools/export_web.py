@@ -86,7 +86,7 @@ def _facts(run: RestoredRun) -> dict[str, str]:
     return {
         "Student": f"{model.student.kind.replace('_', ' ')}, {model.parameter_count():,} parameters, shaded {shading}",
         "Made from": f"{run.checkpoint.name}{compact}, after {run.step:,} training steps",
-        "Sampled": f"every {model.settings.step:.4g} world units in {cells}",
+        "Sampled": f"every {model.settings.of_pictures().step:.4g} world units in {cells}",
     }
 
 

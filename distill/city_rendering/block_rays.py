@@ -81,7 +81,7 @@ class BlockRenderer:
     """
 
     def __init__(self, model: Model) -> None:
-        self.model, self.settings = model, on_lattice(model.settings)
+        self.model, self.settings = model, on_lattice(model.settings.of_pictures())
         self._renderer = FrameRenderer(model.student, model.grid, self.settings)
 
     @torch.no_grad()

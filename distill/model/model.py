@@ -208,6 +208,7 @@ def _render_settings(
         fused=render.fused,
         precision="float16" if render.precision == "auto" else render.precision,
         supersample=supersample,
+        picture_step=render.picture_step,
     )
     if render.fused is True:
         try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -36,8 +37,8 @@ class RenderSettings:
     """How rays are sampled.
 
     Args:
-        step: sample distance, world units.
-        max_samples_per_ray: most samples on a ray.
+        step: sample distance, world units, in training.
+        max_samples_per_ray: most samples on a ray, in training.
         termination: a ray ends, and is taken for opaque, when its transmittance falls to this (evaluation).
         max_batch_samples: samples in memory at a time (evaluation).
         near, far: range along the unit ray, world units.
@@ -45,6 +46,7 @@ class RenderSettings:
         fused: whether whole pictures are rendered by one kernel; "auto": where ``renders_fused`` says so.
         precision: type of the fused kernel's tables and products, "float32" or "float16".
         supersample: rays along a side of each pixel of a picture, which shows their mean.
+        picture_step: sample distance in pictures, in steps.
     """
 
     step: float
@@ -57,6 +59,12 @@ class RenderSettings:
     fused: bool | Literal["auto"] = "auto"
     precision: str = "float32"
     supersample: int = 1
+    picture_step: float = 1.0
+
+    def of_pictures(self) -> RenderSettings:
+        """Those that pictures are rendered by: ``step`` is theirs, and a ray may be as long as in training."""
+        most = math.ceil(self.max_samples_per_ray / self.picture_step)
+        return replace(self, step=self.step * self.picture_step, max_samples_per_ray=most, picture_step=1.0)
 
 
 class SampledField(NamedTuple):
@@ -195,7 +203,7 @@ class FrameRenderer:
     def __init__(
         self, student: Student, grid: OccupancyGrid, settings: RenderSettings, far_field: FarField | None = None
     ) -> None:
-        self.student, self.grid, self.settings, self.far_field = student, grid, settings, far_field
+        self.student, self.grid, self.settings, self.far_field = student, grid, settings.of_pictures(), far_field
         device = grid.occupied.device
         self._implementation = resolve("rendering", settings.implementation, device, _IMPLEMENTATIONS)
         self._fused = None

@@ -19,7 +19,7 @@ def samples_per_ray(model: Model, rays: Rays) -> Tensor:
     """(R,) int64 samples until a ray ends: in occupied cells, up to the one that takes its transmittance to the
     termination, as the fused renderer takes them.
     """
-    settings = model.settings
+    settings = model.settings.of_pictures()
     counts, together = [], max(1, settings.max_batch_samples // settings.max_samples_per_ray)
     for start in range(0, len(rays), together):
         part = rays[slice(start, start + together)]
@@ -48,5 +48,5 @@ def occupied_faces(model: Model, rays: Rays) -> Tensor:
 
 
 def _march(model: Model, rays: Rays, limit: int) -> Samples:
-    parts, settings = (rays.origins, rays.directions, rays.near, rays.far), model.settings
+    parts, settings = (rays.origins, rays.directions, rays.near, rays.far), model.settings.of_pictures()
     return march(*parts, model.grid.cells, step=settings.step, limit=limit, implementation=settings.implementation)

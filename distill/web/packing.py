@@ -93,7 +93,7 @@ def _check_expressible(model: Model, path: Path) -> None:
 
 def _marching(model: Model) -> dict[str, Any]:
     """Where samples lie on a ray."""
-    box, settings = model.grid.box, model.settings
+    box, settings = model.grid.box, model.settings.of_pictures()
     return {
         "ROW": ROW,
         "LOWER": box.lower,

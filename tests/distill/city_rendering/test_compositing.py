@@ -217,3 +217,14 @@ def test_a_city_s_supersampled_pixels_are_means_of_rays_through_all_blocks(mottl
     coarse = city(QUARTERS, models, settings=replace(CITY, supersample=2)).render(cameras, 1, BACKGROUND)
     torch.testing.assert_close(coarse.rgb, fine.rgb.view(20, 2, 24, 2, 3).mean((1, 3)), atol=1e-6, rtol=0)
     assert 0.05 < coarse.alpha.mean() < 1
+
+
+def test_samples_of_a_blocks_pictures_are_closer_than_those_of_training(mottled, look_at):
+    halved = replace(mottled, settings=replace(SETTINGS, step=0.08, picture_step=0.5))
+    fine = replace(mottled, settings=replace(SETTINGS, step=0.04))
+    interval = torch.full((30,), 1.9), torch.full((30,), 3.7)
+    rays = Rays(*image_rays(look_at([(0.3, -0.4, 3.0)], width=6, height=5), 0), *interval)
+    one, two = (BlockRenderer(model).segment(rays, 6) for model in (halved, fine))
+    assert one.alpha.max() > 0.1 and torch.equal(one.rgb, two.rgb)
+    other, _ = training_segment(halved, rays, None)
+    assert (other.rgb - one.rgb).abs().max() > 1e-3

@@ -45,6 +45,16 @@ def test_the_step_is_a_part_of_a_pixel(setting, step) -> None:
     assert sample_step(config, SceneBox((-1.0, 0.0, 0.0), (1.0, 2.0, 1.0)), views) == pytest.approx(step)
 
 
+@pytest.mark.parametrize(("setting", "step"), [("picture_step=0.5", 0.05), ("step_size=7", 0.075)])
+def test_the_step_of_pictures_is_a_part_of_trainings(setting, step, field) -> None:
+    config = load_config(REPO_ROOT / "configs/quickstart.yaml", [f"render.{setting}"])
+    settings = _render_settings(config, 0.1, 1, field(lambda positions: positions[:, 0]), CPU)
+    assert settings.step == 0.1 and settings.of_pictures().step == pytest.approx(step)
+    assert settings.of_pictures().of_pictures() == settings.of_pictures()
+    # A ray's last sample is as far away.
+    assert settings.of_pictures().max_samples_per_ray * step == pytest.approx(settings.max_samples_per_ray * 0.1, 1e-2)
+
+
 def test_a_student_is_supersampled_as_it_was_trained_unless_the_config_says_otherwise(tmp_path) -> None:
     path = write_toy_scene(tmp_path, data={"resolution": SIZE // 2}, train={"max_steps": 2})
     trainer = trainer_of(path, "train.max_steps=2")

@@ -341,3 +341,19 @@ def test_a_supersampled_pixel_is_the_mean_of_its_rays(field, look_at):
     torch.testing.assert_close(coarse.distance, (weights * blocks[2]).sum(2)[..., 0])
     edge = (blocks[1].amin(2) == 0) & (blocks[1].amax(2) > 0)
     assert edge.any() and (coarse.distance[edge[..., 0]] > 1).all()
+
+
+@pytest.mark.parametrize("fused", [False, "auto"])
+def test_samples_of_pictures_are_closer_than_those_of_training(fused, look_at):
+    student, grid = hash_grid(), make_grid()
+    cameras = look_at([(0.5, -0.4, 3.0)], width=9, height=7, focal=8.0)
+    settings = replace(SETTINGS, step=0.2, picture_step=0.5, implementation="numba", fused=fused)
+    frame = picture_of(student, grid, cameras, 0, settings, BACKGROUND)
+    other = picture_of(student, grid, cameras, 0, replace(settings, step=0.1, picture_step=1.0), BACKGROUND)
+    assert torch.equal(frame.rgb, other.rgb) and torch.equal(frame.distance, other.distance)
+    coarse = picture_of(student, grid, cameras, 0, replace(settings, picture_step=1.0), BACKGROUND)
+    assert (frame.rgb - coarse.rgb).abs().max() > 0.01
+    rays = clip_to_box(*image_rays(cameras, 0), BOX, settings)
+    samples = render_rays(student, grid, rays, settings, seed=1).field
+    gaps = samples.t.diff()[samples.ray_index.diff() == 0]
+    torch.testing.assert_close(gaps, torch.full_like(gaps, 0.2))

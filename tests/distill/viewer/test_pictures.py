@@ -88,6 +88,8 @@ def test_samples_are_counted_until_the_ray_ends(ball, both):
     assert abs(counts[0] - through[0]) <= 1 and abs(counts[1] - through[1]) <= 1 and counts[2] == 0
     small = replace(ball, settings=replace(ball.settings, max_batch_samples=512))
     assert samples_per_ray(small, rays).tolist() == counts.tolist()
+    closer = samples_per_ray(replace(ball, settings=replace(ball.settings, picture_step=0.5)), rays)
+    assert (closer - 2 * counts).abs().max() <= 2 and closer[0] > 50
     image = both("samples per ray", Viewpoint(torch.eye(4).double() + shift(0.01, 0.01, 2.0), 0.1).cameras(1, 1))[0]
     assert np.abs(image[0, 0].astype(int) - heat(np.array(counts[0].item() / MOST_SAMPLES))).max() < 8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,3 +102,9 @@ def test_a_wide_student_is_refused():
     wide = STUDENTS["hash grid"].model_copy(update={"hidden_width": 128})
     with pytest.raises(InputError, match=r"student.hidden_width: found networks of [\d,]+ weights, expected at most"):
         packed_student(model_of(wide), "x.pth")
+
+
+def test_samples_of_a_page_are_as_close_as_those_of_the_programs_pictures():
+    model = model_of(STUDENTS["hash grid"])
+    model = replace(model, settings=replace(model.settings, step=0.5, picture_step=0.75))
+    assert "#define STEP 0.375\n" in packed_student(model, "x.pth").shader
