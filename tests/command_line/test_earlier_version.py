@@ -84,7 +84,8 @@ def test_its_checkpoint_holds_the_student_and_the_config(kind):
 def test_evaluation_gives_the_figures_and_pictures_of_then(kind, tmp_path):
     config = results(EARLIER, kind) / "config.yaml"
     path = checkpoint(EARLIER, kind)
-    as_then = ["--set", "render.fused=false"]  # a ray ended with its wave, not at the very sample
+    # A ray ended with its wave, not at the very sample, and pictures' samples were as far apart as training's.
+    as_then = ["--set", "render.fused=false", "--set", "render.picture_step=1"]
     arguments = ["--config", str(config), "--output", str(tmp_path), "--eval-only", "--checkpoint", str(path), *as_then]
     assert main(arguments) in JUDGED
     for name in ("eval_step_000040.csv", "eval_step_000040_frames.csv"):
