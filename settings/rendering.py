@@ -36,12 +36,11 @@ class RenderConfig(Section):
         description="the distance that auto takes, in widths of a pixel at the centre of the box, but no less than the "
         "box's diagonal / 1024; a coarser one leaves a step of training more rays",
     )
-    picture_step: float = Field(
-        0.75,
-        gt=0,
-        le=4,
+    picture_step: Literal["auto"] | Annotated[float, Field(gt=0, le=4)] = Field(
+        "auto",
         description="distance between samples of a picture, in those of training: finer ones show more truly what was "
-        "learnt from places that change from step to step, and take longer",
+        "learnt from places that change from step to step, and take longer; auto: 0.75, but 1 where pixels are means "
+        "of several rays (`supersample`), whose places differ",
     )
     sampling: Literal["auto", "occupancy", "teacher"] = Field(
         "occupancy",
@@ -55,7 +54,9 @@ class RenderConfig(Section):
         "auto: 2 where a teacher's pixels are means of finer ones, drawn or on disk, that memory holds, else 1, as in "
         "a city's blocks; in evaluation what the student was trained with",
     )
-    max_samples_per_ray: int = Field(1024, ge=1, description="samples on one ray at most, in training; pictures' reach as far")
+    max_samples_per_ray: int = Field(
+        1024, ge=1, description="samples on one ray at most, in training; a picture's reach as far"
+    )
     termination: float = Field(
         5e-3,
         ge=0,

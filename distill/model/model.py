@@ -24,6 +24,7 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.far_field import FarFieldConfig
 from settings.loading import config_from_text, load_config
+from settings.rendering import RenderConfig
 from students import build_student
 from students.base import Student
 from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
@@ -32,6 +33,7 @@ from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
 _MOST_STEPS = 1024  # per box diagonal
+_CLOSER = 0.75  # steps between samples of a picture whose pixels are a ray each
 
 
 @dataclass
@@ -189,6 +191,13 @@ def restore_alone(
     return config, model, state["step"]
 
 
+def _picture_step(render: RenderConfig, supersample: int) -> float:
+    """In steps of training, see ``RenderConfig.picture_step``."""
+    if render.picture_step != "auto":
+        return render.picture_step
+    return _CLOSER if supersample == 1 else 1.0
+
+
 def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> OccupancyGrid:
     return OccupancyGrid(box, resolution, step, config.occupancy.threshold, config.occupancy.decay)
 
@@ -208,7 +217,7 @@ def _render_settings(
         fused=render.fused,
         precision="float16" if render.precision == "auto" else render.precision,
         supersample=supersample,
-        picture_step=render.picture_step,
+        picture_step=_picture_step(render, supersample),
     )
     if render.fused is True:
         try:

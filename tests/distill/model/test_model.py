@@ -45,10 +45,10 @@ def test_the_step_is_a_part_of_a_pixel(setting, step) -> None:
     assert sample_step(config, SceneBox((-1.0, 0.0, 0.0), (1.0, 2.0, 1.0)), views) == pytest.approx(step)
 
 
-@pytest.mark.parametrize(("setting", "step"), [("picture_step=0.5", 0.05), ("step_size=7", 0.075)])
-def test_the_step_of_pictures_is_a_part_of_trainings(setting, step, field) -> None:
-    config = load_config(REPO_ROOT / "configs/quickstart.yaml", [f"render.{setting}"])
-    settings = _render_settings(config, 0.1, 1, field(lambda positions: positions[:, 0]), CPU)
+@pytest.mark.parametrize(("asked", "rays", "step"), [("0.5", 2, 0.05), ("auto", 1, 0.075), ("auto", 2, 0.1)])
+def test_the_step_of_pictures_is_a_part_of_trainings(asked, rays, step, field) -> None:
+    config = load_config(REPO_ROOT / "configs/quickstart.yaml", [f"render.picture_step={asked}"])
+    settings = _render_settings(config, 0.1, rays, field(lambda positions: positions[:, 0]), CPU)
     assert settings.step == 0.1 and settings.of_pictures().step == pytest.approx(step)
     assert settings.of_pictures().of_pictures() == settings.of_pictures()
     # A ray's last sample is as far away.
