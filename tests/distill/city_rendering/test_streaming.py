@@ -103,7 +103,8 @@ def test_pixels_have_as_many_rays_as_the_config_says(manifest, config, look_at):
     cameras = look_at([(2.2, 1.4, 1.1)])
     one, _ = flight(StreamedCity(manifest, config, None), cameras)
     four, _ = flight(StreamedCity(manifest, config, None), cameras.finer(2))
-    supersampled = load_config(manifest.path(manifest.config), ["render.supersample=2"])
+    as_far_apart = "render.picture_step=0.75"  # as those of one ray a pixel are
+    supersampled = load_config(manifest.path(manifest.config), ["render.supersample=2", as_far_apart])
     means, _ = flight(StreamedCity(manifest, supersampled, None), cameras)
     torch.testing.assert_close(means[0], area_means(four[0], 2))
     assert not torch.equal(means, one)
