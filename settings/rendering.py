@@ -36,7 +36,7 @@ class RenderConfig(Section):
         description="the distance that auto takes, in widths of a pixel at the centre of the box, but no less than the "
         "box's diagonal / 1024; a coarser one leaves a step of training more rays",
     )
-    picture_step: Literal["auto"] | Annotated[float, Field(gt=0, le=4)] = Field(
+    picture_step: Literal["auto"] | Annotated[float, Field(ge=0.1, le=4)] = Field(
         "auto",
         description="distance between samples of a picture, in those of training: finer ones show more truly what was "
         "learnt from places that change from step to step, and take longer; auto: 0.75, but 1 where pixels are means "
