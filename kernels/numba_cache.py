@@ -42,9 +42,10 @@ def place_numba_cache() -> None:
 
 def _digest_of_kernels() -> str:
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    folder = Path(__file__).parent
+    for source in sorted(folder.rglob("*.py")):
         if not source.stem.endswith("_triton"):
-            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+            digest.update(source.relative_to(folder).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:12]
 
 

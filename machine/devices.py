@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kernels.hash_encoding_tinycudann import tinycudann_refusal
+from kernels.encoding.hash_encoding_tinycudann import tinycudann_refusal
 from kernels.triton_support import triton_refusal
 from machine import ranks
 from settings.config import Config

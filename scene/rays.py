@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.camera_rays_numba import camera_rays as fill_camera_rays
 from kernels.device_constants import constant
+from kernels.rays.camera_rays_numba import camera_rays as fill_camera_rays
 from scene.cameras import Cameras
 
 Vector = tuple[float, float, float]
@@ -112,7 +112,7 @@ def camera_rays(cameras: Cameras, frame: int, box: SceneBox, near: float, far: f
     rays = Rays(*(torch.empty(shape, device=device) for shape in ((count, 3), (count, 3), count, count)))
     parts, reach = (rays.origins, rays.directions, rays.near, rays.far), (near, far)
     if implementation == "triton":
-        from kernels import pictures_triton
+        from kernels.compositing import pictures_triton
 
         lenses = tuple(values.contiguous() for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
         lens, corners = (lenses[:2], lenses[2:]), (box.lower, box.upper)

@@ -10,9 +10,9 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kernels.adam import TouchedRows
-from kernels.fused_render import Field
-from kernels.radiance_mlp import mean_features
+from kernels.networks.radiance_mlp import mean_features
+from kernels.optimization.adam import TouchedRows
+from kernels.rendering.fused_render import Field
 from settings.kinds import STUDENT_KINDS
 from settings.sections import Section
 

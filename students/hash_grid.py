@@ -10,11 +10,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kernels.adam import TouchedRows
-from kernels.fused_render import HashField
-from kernels.hash_encoding import HashLayout, hash_encode
-from kernels.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
-from kernels.spherical_harmonics import sh_basis
+from kernels.encoding.hash_encoding import HashLayout, hash_encode
+from kernels.encoding.spherical_harmonics import sh_basis
+from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
+from kernels.optimization.adam import TouchedRows
+from kernels.rendering.fused_render import HashField
 from settings.sections import PowerOfTwo, Section, problem
 from students.base import SHADING, Box, Student, register
 

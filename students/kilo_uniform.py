@@ -11,18 +11,18 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kernels.adam import TouchedRows
-from kernels.cell_routing import Evaluations, route_to_cells
-from kernels.fused_render import GroupedField
-from kernels.grouped_layout import GroupedLayout, fourier_features
-from kernels.grouped_mlp import (
+from kernels.encoding.spherical_harmonics import sh_basis
+from kernels.networks.cell_routing import Evaluations, route_to_cells
+from kernels.networks.grouped_layout import GroupedLayout, fourier_features
+from kernels.networks.grouped_mlp import (
     color_network,
     color_of_rays,
     grouped_density_mlp,
     grouped_geometry_mlp,
     tapped_grouped_radiance_mlp,
 )
-from kernels.spherical_harmonics import sh_basis
+from kernels.optimization.adam import TouchedRows
+from kernels.rendering.fused_render import GroupedField
 from settings.errors import InputError
 from settings.sections import FromList, Section, problem
 from students.base import SHADING, Box, Student, register

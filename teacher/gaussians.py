@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from kernels.covariances import gaussian_covariances, rotation_matrices
+from kernels.gaussians.covariances import gaussian_covariances, rotation_matrices
 from machine.fingerprints import digest
 
 _GIANT, _AWAY = 3.0, 1000.0  # widths of the scene

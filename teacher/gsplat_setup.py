@@ -21,8 +21,8 @@ from types import ModuleType
 
 import torch
 
-from kernels.rasterize import View
-from kernels.rasterize_gsplat import rasterize_gsplat
+from kernels.gaussians.rasterize import View
+from kernels.gaussians.rasterize_gsplat import rasterize_gsplat
 from settings.errors import InputError
 
 OLDEST_VERSION = (1, 5)

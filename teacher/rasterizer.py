@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.clipped_gaussians import Corners, straddling
-from kernels.rasterize import RasterOutput, View, rasterize
-from kernels.rasterize_forward_numba import DILATION
-from kernels.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
-from kernels.ray_samples import Cells
-from kernels.ray_weights import RayWeights, ray_weights
-from kernels.sight import sight
+from kernels.gaussians.clipped_gaussians import Corners, straddling
+from kernels.gaussians.rasterize import RasterOutput, View, rasterize
+from kernels.gaussians.rasterize_forward_numba import DILATION
+from kernels.gaussians.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
+from kernels.gaussians.ray_weights import RayWeights, ray_weights
+from kernels.gaussians.sight import sight
+from kernels.marching.ray_samples import Cells
 from scene.cameras import Cameras, area_means
 from scene.rays import SceneBox
 from settings.teacher import NEAR
@@ -46,7 +46,7 @@ class Drawing:
         supersample: draw at this multiple of a view's width instead.
         near: Gaussians closer than this along the view axis are left out, world units; a scene much smaller than one
             unit wants less.
-        clip: draw only what lies in this box, see ``kernels.clipped_gaussians``, on the CPU; None: all.
+        clip: draw only what lies in this box, see ``kernels.gaussians.clipped_gaussians``, on the CPU; None: all.
     """
 
     fitted_width: int | None = None
@@ -184,7 +184,7 @@ class Rasterizer:
     def sight(
         self, cameras: Cameras, index: int, *, blocked: float, seen: Cells | None = None, least_weight: float = 0.0
     ) -> Tensor:
-        """Where the rays of the pixels of ``render`` are blocked: see ``kernels.sight.sight``; on the CPU too.
+        """Where the rays of the pixels of ``render`` are blocked: see ``kernels.gaussians.sight``; on the CPU too.
 
         With a clip, by Gaussians that are whole in the box: what is in it of others may be little.
         """

@@ -22,23 +22,26 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from kernels import adam, dispatch, fused_render, pictures_triton
-from kernels.cell_routing import route_to_cells
-from kernels.compositing import composite
-from kernels.fused_render import FusedRenderer, GroupedField, HashField
-from kernels.grouped_layout import GroupedLayout
-from kernels.grouped_mlp import grouped_density_mlp, grouped_geometry_mlp, grouped_radiance_mlp
-from kernels.hash_encoding import hash_encode
-from kernels.hash_layout import HashLayout
-from kernels.picture_terms_triton import PictureTermsTriton
-from kernels.radiance_mlp import color_of_rays, density_mlp, geometry_mlp, radiance_mlp
-from kernels.ray_marching import march
-from kernels.ray_samples import Cells
-from kernels.spherical_harmonics import sh_basis
-from kernels.step_control import Scaling
-from kernels.step_control_triton import control
-from kernels.training_rays_numba import Pixels
-from kernels.training_rays_triton import draw
+from kernels import dispatch
+from kernels.compositing import pictures_triton
+from kernels.compositing.compositing import composite
+from kernels.encoding.hash_encoding import hash_encode
+from kernels.encoding.hash_layout import HashLayout
+from kernels.encoding.spherical_harmonics import sh_basis
+from kernels.losses.picture_terms_triton import PictureTermsTriton
+from kernels.marching.ray_marching import march
+from kernels.marching.ray_samples import Cells
+from kernels.networks.cell_routing import route_to_cells
+from kernels.networks.grouped_layout import GroupedLayout
+from kernels.networks.grouped_mlp import grouped_density_mlp, grouped_geometry_mlp, grouped_radiance_mlp
+from kernels.networks.radiance_mlp import color_of_rays, density_mlp, geometry_mlp, radiance_mlp
+from kernels.optimization import adam
+from kernels.optimization.step_control import Scaling
+from kernels.optimization.step_control_triton import control
+from kernels.rays.training_rays_numba import Pixels
+from kernels.rays.training_rays_triton import draw
+from kernels.rendering import fused_render
+from kernels.rendering.fused_render import FusedRenderer, GroupedField, HashField
 from tests.sass import unwritten
 
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")

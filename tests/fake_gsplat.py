@@ -6,9 +6,9 @@ from types import ModuleType
 
 import torch
 
-from kernels.covariances import gaussian_covariances
-from kernels.rasterize import View, rasterize
-from kernels.spherical_harmonics import sh_basis
+from kernels.encoding.spherical_harmonics import sh_basis
+from kernels.gaussians.covariances import gaussian_covariances
+from kernels.gaussians.rasterize import View, rasterize
 
 
 class FakeGsplat(ModuleType):

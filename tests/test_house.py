@@ -24,6 +24,7 @@ FLOORS = (
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 LONGEST_FILE = 400  # lines
 LARGEST_FOLDER = 0.30  # of all lines of source, subfolders apart
+MOST_FILES = 24  # in a folder: more names than that are searched, not read
 
 FILES = sorted(
     path.relative_to(REPO_ROOT)
@@ -108,6 +109,8 @@ def test_no_file_is_too_long_and_no_folder_holds_too_much():
         folders[str(file.parent)] += lines
     large = {name: lines for name, lines in folders.items() if lines > LARGEST_FOLDER * sum(LINES.values())}
     assert not large, f"folders of more than {LARGEST_FOLDER:.0%} of {sum(LINES.values())} lines: {large}"
+    full = {name: files for name, files in Counter(str(file.parent) for file in FILES).items() if files > MOST_FILES}
+    assert not full, f"folders of more than {MOST_FILES} files: {full}"
 
 
 def test_few_files_ask_of_what_kind_the_teacher_is(trees):

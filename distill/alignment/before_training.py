@@ -25,8 +25,8 @@ from distill.alignment.search import SEARCH_WIDTH, Trials
 from distill.model.model import Model
 from distill.model.view_renderers import Color
 from distill.rendering.renderer import clip_to_box
-from kernels.ray_marching import march
-from kernels.ray_samples import Cells
+from kernels.marching.ray_marching import march
+from kernels.marching.ray_samples import Cells
 from scene.cameras import Cameras
 from scene.frames import spread
 from scene.images import resize_area

@@ -9,8 +9,12 @@ from importlib.util import find_spec
 import torch
 
 from distill.benchmarks.case import Case, Sizes, implementations, precision_on
-from kernels import adam, compositing, grouped_mlp, hash_encoding, radiance_mlp, ray_marching
-from kernels.grouped_layout import GroupedLayout
+from kernels.compositing import compositing
+from kernels.encoding import hash_encoding
+from kernels.marching import ray_marching
+from kernels.networks import grouped_mlp, radiance_mlp
+from kernels.networks.grouped_layout import GroupedLayout
+from kernels.optimization import adam
 from kernels.threads import one_torch_thread
 
 

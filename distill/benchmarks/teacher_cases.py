@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from distill.benchmarks.case import Case, Sizes
-from kernels.covariances import rotation_matrices
-from kernels.gaussian_statistics import gaussian_statistics
-from kernels.rasterize import rasterize
-from kernels.ssim import ssim
+from kernels.gaussians.covariances import rotation_matrices
+from kernels.gaussians.gaussian_statistics import gaussian_statistics
+from kernels.gaussians.rasterize import rasterize
+from kernels.losses.ssim import ssim
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras

@@ -20,7 +20,7 @@ from torch import Tensor
 from distill.model.model import Model
 from distill.rendering.far_field import Segment
 from distill.rendering.renderer import FrameRenderer, RenderSettings, render_rays
-from kernels.ray_marching import place_in_bins
+from kernels.marching.ray_marching import place_in_bins
 from scene.rays import Rays
 
 _DIGITS = 8  # binary ones of a lattice's step: of 2 ** 15 intervals ends and middles are then exact in float32

@@ -31,7 +31,7 @@ from distill.rendering.occupancy import OccupancyGrid
 from distill.runs.session import make_sampler
 from distill.training.optimizer import StudentAdam
 from distill.training.ray_sampler import RaySource
-from kernels.compositing import Composite
+from kernels.compositing.compositing import Composite
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, host_integer
 from machine.files import write_atomically

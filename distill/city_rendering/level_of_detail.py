@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from kernels.fused_rays_numba import TILE
+from kernels.rendering.fused_rays_numba import TILE
 from scene.cameras import Cameras
 from scene.rays import SceneBox, project
 

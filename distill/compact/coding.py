@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from distill.compact.parts import LARGEST_EXPONENT, Block, Integers, Part
-from kernels.mask_coding import code_mask
-from kernels.matrix_coding import code_matrices, matrix_models
-from kernels.range_coding import COUNT, DECODE, ENCODE, LARGEST, counted_bits, finish, new_coder, place_of
-from kernels.row_coding import code_rows, models_of
+from kernels.coding.mask_coding import code_mask
+from kernels.coding.matrix_coding import code_matrices, matrix_models
+from kernels.coding.range_coding import COUNT, DECODE, ENCODE, LARGEST, counted_bits, finish, new_coder, place_of
+from kernels.coding.row_coding import code_rows, models_of
 
 _NOTHING = np.zeros(0, dtype=np.uint8)
 _LARGEST_POWER, _LARGEST_ENTRY = 12, 1 << 15  # of two, in a map's columns, and of what these leave

@@ -14,7 +14,7 @@ from pydantic import Field
 from distill.compact.coding import decode_mask, decode_parts, encode_mask, encode_parts
 from distill.compact.container import FIELD, packed_container, read_container
 from distill.compact.parts import Integers, Part, parts_of, scales_of
-from kernels.range_coding import DECISIONS_PER_BYTE
+from kernels.coding.range_coding import DECISIONS_PER_BYTE
 from machine.files import write_atomically
 from machine.weights_files import restoring
 from scene.cells import CellGrid

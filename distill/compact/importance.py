@@ -43,7 +43,7 @@ class Importance:
         """Takes notice of a step.
 
         Args:
-            average_moved: moves an average towards a moment, see ``kernels.straight_through``.
+            average_moved: moves an average towards a moment, see ``kernels.optimization.straight_through``.
         """
         self._steps += 1
         if self._average is not None and self._steps % _EVERY == 0:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.matrix_maps import map_matrices
+from kernels.coding.matrix_maps import map_matrices
 
 _RIDGE = 1e-4  # of the mean, added to what an error costs: where no gradient was seen
 _LARGEST = 15  # of what is left of a map's entries without their column's power of two

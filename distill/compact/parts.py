@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.hash_layout import HashLayout
-from kernels.reached_entries import reached_entries
+from kernels.encoding.hash_layout import HashLayout
+from kernels.encoding.reached_entries import reached_entries
 from scene.rays import SceneBox
 from students.base import Student
 from students.hash_grid import HashGridStudent
@@ -27,7 +27,7 @@ _MARGIN = 1e-3
 
 @dataclass(frozen=True)
 class Block:
-    """Rows ``first .. last - 1`` with statistics of their own; ``strides`` as in ``kernels.row_coding``."""
+    """Rows ``first .. last - 1`` with statistics of their own; ``strides`` as in ``kernels.coding.row_coding``."""
 
     first: int
     last: int

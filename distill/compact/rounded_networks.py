@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.compact.network_transforms import GradientProducts, NetworkMaps, plain_maps
 from distill.compact.parts import CENTRE_STEP, Integers, Part
-from kernels.adam import BETAS
+from kernels.optimization.adam import BETAS
 
 _SEEN_EVERY = 4  # of so many steps, one's gradients are taken into account
 _NEWS = 0.03  # what each of them adds to means of squares

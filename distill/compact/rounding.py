@@ -8,9 +8,9 @@ import numpy as np
 
 from distill.compact.coding import block_of
 from distill.compact.parts import LARGEST_EXPONENT, Part, steps_of
-from kernels.matrix_coding import matrix_models, round_matrices
-from kernels.range_coding import COUNT, LARGEST, counted_bits, new_coder
-from kernels.row_coding import models_of, round_rows
+from kernels.coding.matrix_coding import matrix_models, round_matrices
+from kernels.coding.range_coding import COUNT, LARGEST, counted_bits, new_coder
+from kernels.coding.row_coding import models_of, round_rows
 from kernels.threads import parallel_for
 
 _LARGEST_INTEGER = LARGEST / 2  # of those that weights begin with: they move in training

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from distill.export.onnx_graph import Graph
-from kernels.grouped_layout import LEAK
-from kernels.hash_layout import PRIME_Y, PRIME_Z
-from kernels.radiance_mlp import MAX_RAW_DENSITY
-from kernels.spherical_harmonics import sh_basis
+from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z
+from kernels.encoding.spherical_harmonics import sh_basis
+from kernels.networks.grouped_layout import LEAK
+from kernels.networks.radiance_mlp import MAX_RAW_DENSITY
 from students.base import Student
 from students.hash_grid import HashGridStudent
 from students.kilo_uniform import LEAST_DENSITY, KiloUniformStudent

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.compositing import Composite
-from kernels.picture_terms_numba import PictureTermsNumba
+from kernels.compositing.compositing import Composite
+from kernels.losses.picture_terms_numba import PictureTermsNumba
 from scene.rays import Rays
 from settings.losses import (
     PICTURE_TERMS,
@@ -243,7 +243,7 @@ def _total_loss_fused(
     if implementation == "numba":
         apply = PictureTermsNumba.apply
     else:
-        from kernels.picture_terms_triton import PictureTermsTriton
+        from kernels.losses.picture_terms_triton import PictureTermsTriton
 
         apply = PictureTermsTriton.apply
     rays, has_depth = batch.rays, batch.distance is not None

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from distill.rendering.occupancy import OccupancyGrid
-from kernels.compositing import composite
-from kernels.contraction import EDGE
+from kernels.compositing.compositing import composite
 from kernels.device_constants import constant
-from kernels.far_marching import bin_edges, march_far
+from kernels.marching.contraction import EDGE
+from kernels.marching.far_marching import bin_edges, march_far
 from scene.rays import Rays, SceneBox
 from settings.far_field import FarFieldConfig
 from settings.rendering import OccupancyConfig
@@ -60,8 +60,8 @@ class Around(NamedTuple):
 class FarField(nn.Module):
     """Density and colour outside a box.
 
-    The field knows contracted places alone (``kernels.contraction``). Its density is per length relative to the
-    distance from the box's middle, which lets the same values mean the same everywhere: 1/world unit times
+    The field knows contracted places alone (``kernels.marching.contraction``). Its density is per length relative to
+    the distance from the box's middle, which lets the same values mean the same everywhere: 1/world unit times
     that distance, or times half the box's longest side where that is more.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.device_constants import constant
-from kernels.ray_samples import Cells
+from kernels.marching.ray_samples import Cells
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
-from kernels.compositing import Composite, composite, finish
+from kernels.compositing.compositing import Composite, composite, finish
 from kernels.dispatch import resolve
-from kernels.fused_render import FusedRenderer, fused_refusal
-from kernels.ray_marching import march
+from kernels.marching.ray_marching import march
+from kernels.rendering.fused_render import FusedRenderer, fused_refusal
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras, area_means
 from scene.rays import Rays, SceneBox, camera_rays, intersect_box

@@ -30,7 +30,7 @@ from distill.training.trainer import Trainer
 from distill.viewer.subjects import training_subject
 from distill.viewer.training_view import check_view, watched
 from kernels.dispatch import chosen_implementations
-from kernels.ray_samples import Cells
+from kernels.marching.ray_samples import Cells
 from machine import ranks
 from machine.devices import choose_device, device_name
 from machine.run_folder import RunFolder

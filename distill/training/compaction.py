@@ -16,7 +16,7 @@ import torch
 from distill.compact.container import MIB
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.training.step import StepResult, TrainingStep
-from kernels.shrinkage import shrink, typical_gradient
+from kernels.optimization.shrinkage import shrink, typical_gradient
 from machine import ranks
 from machine.files import write_atomically
 from settings.compact import CompactConfig

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.rendering.renderer import RenderSettings
 from distill.training.ray_sampler import PixelPool, RaySampler, RaySource
-from kernels.ray_samples import Cells
+from kernels.marching.ray_samples import Cells
 from kernels.threads import one_torch_thread
 from scene.rays import SceneBox
 from teacher.sources.producers import ThreadedProducer

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from distill.rendering.renderer import RenderSettings
 from distill.training.ray_sampler import PixelPool, RaySampler, RaySource
-from kernels.ray_samples import Cells
+from kernels.marching.ray_samples import Cells
 from kernels.threads import one_torch_thread
 from machine.memory import check_pictures_fit
 from scene.cameras import Cameras

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.step_control import Scaling
+from kernels.optimization.step_control import Scaling
 
 INITIAL = 2.0**16
 CEILING = 2.0**24

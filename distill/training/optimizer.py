@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kernels.adam import BETAS, Moving, adam_step, controlled_adam_steps, corrected
 from kernels.device_constants import constant
+from kernels.optimization.adam import BETAS, Moving, adam_step, controlled_adam_steps, corrected
 from settings.training import TrainConfig
 from students.base import Student
 

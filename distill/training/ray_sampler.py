@@ -10,11 +10,11 @@ from torch import Tensor
 
 from distill.losses.pictures import RayBatch
 from distill.rendering.renderer import RenderSettings, clip_to_box
-from kernels.cell_projection import pixels_of_cells
 from kernels.dispatch import resolve
-from kernels.ray_samples import Cells
-from kernels.training_rays_numba import Pixels
-from kernels.training_rays_numba import draw as draw_numba
+from kernels.gaussians.cell_projection import pixels_of_cells
+from kernels.marching.ray_samples import Cells
+from kernels.rays.training_rays_numba import Pixels
+from kernels.rays.training_rays_numba import draw as draw_numba
 from scene.rays import Rays, SceneBox, pixel_rays
 from settings.errors import InputError
 from teacher.rasterizer import camera_view
@@ -167,7 +167,7 @@ class RaySampler(RaySource):
     def _batch_of_twin(self, name: str, chosen: Tensor, background: Tensor) -> RayBatch:
         """As ``_batch_torch``, of pixels of the pool, by "numba" or "triton"."""
         if name == "triton":
-            from kernels.training_rays_triton import draw
+            from kernels.rays.training_rays_triton import draw
         else:
             draw = draw_numba
         cameras, pool = self.cameras, self.pool

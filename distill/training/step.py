@@ -36,7 +36,7 @@ from distill.training.replicas import Replicas, Share, of_all
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
 from kernels.dispatch import resolve
-from kernels.ray_marching import seed_from_ray
+from kernels.marching.ray_marching import seed_from_ray
 from machine import ranks
 from machine.devices import generator_on, host_integer
 from settings.config import Config

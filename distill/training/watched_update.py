@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from distill.training.loss_scale import LossScale
 from distill.training.optimizer import StudentAdam
-from kernels.adam import BETAS
 from kernels.dispatch import by_triton
+from kernels.optimization.adam import BETAS
 from settings.errors import TrainingDiverged
 from settings.losses import INTERNAL_TERMS, RAY_TERMS
 
@@ -129,7 +129,7 @@ class WatchedUpdate:
     @torch.no_grad()
     def _decide_in_one_launch(self, step: int | Tensor, terms: Mapping[str, Tensor], factor: Tensor | None) -> None:
         """As ``StepWatch.note``, ``StudentAdam.step_unless`` and ``LossScale.update`` one after another."""
-        from kernels.step_control_triton import control
+        from kernels.optimization.step_control_triton import control
 
         optimizer, first = self.optimizer, self._watch.memory[0]
         optimizer.sum_gradients()

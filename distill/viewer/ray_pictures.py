@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from distill.model.model import Model
-from kernels.ray_marching import march
-from kernels.ray_samples import Samples
+from kernels.marching.ray_marching import march
+from kernels.marching.ray_samples import Samples
 from scene.rays import Rays
 
 _FACES = (0.6, 0.45, 0.75)  # brightness of a cell's faces across x, y and z; no background is like one

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.covariances import rotation_matrices
+from kernels.gaussians.covariances import rotation_matrices
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import chosen_frames, held_out

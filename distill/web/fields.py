@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from distill.web.shader_source import Layer, glsl, in_fours, stored_network, written_network
-from kernels.fused_render import GroupedField, HashField
-from kernels.grouped_layout import LEAK
+from kernels.networks.grouped_layout import LEAK
+from kernels.rendering.fused_render import GroupedField, HashField
 from settings.errors import InputError
 
 ROW = 2048
@@ -153,7 +153,7 @@ def _encoding(
 
 
 def _layers(parameters: np.ndarray, dims: np.ndarray) -> list[Layer]:
-    """The layers of one network's flat parameters, see ``kernels.grouped_mlp``."""
+    """The layers of one network's flat parameters, see ``kernels.networks.grouped_mlp``."""
     parts = np.split(parameters, np.cumsum(dims.prod(axis=1))[:-1])
     matrices = [part.reshape(shape) for part, shape in zip(parts, dims.tolist(), strict=True)]
     return [Layer(matrix[:-1], matrix[-1]) for matrix in matrices]

@@ -15,8 +15,8 @@ from distill.compact.parts import parts_of, scales_of
 from distill.model.model import Model
 from distill.web.fields import ROW, Texture, hash_grid, kilo_uniform
 from distill.web.shader_source import glsl
-from kernels.fused_render import HashField
-from kernels.ray_samples import COARSE
+from kernels.marching.ray_samples import COARSE
+from kernels.rendering.fused_render import HashField
 from settings.errors import InputError
 
 _MOST_SIDE = 2048  # texels of a 3D texture's side, which most devices have

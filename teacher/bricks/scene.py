@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.spherical_harmonics import sh_basis
+from kernels.encoding.spherical_harmonics import sh_basis
 from scene.cameras import Cameras
 from scene.orbits import posed_cameras, spiral_rotations
 from scene.rays import SceneBox

@@ -1,11 +1,11 @@
 """The teacher at every point of its box: features, density and how well both are known, in a sparse voxel volume.
 
-A cell holds the extinction that the Gaussians add up to in it (``kernels.gaussian_statistics``): what a ray loses to
-them per world unit, averaged over the cell and over directions. It is the density that a radiance field must have to
-look alike from anywhere, not just near Gaussians' centres: a Gaussian's optical thickness -log(1 - alpha) on a ray
-grows without bound as alpha nears 1 and is spread over the length its standard deviation has along the ray. Features
-are means weighted by the same extinction: opacity times the Gaussian's value at the point, per unit of length, which
-is the weight that volume rendering gives to each of several things at one place.
+A cell holds the extinction that the Gaussians add up to in it (``kernels.gaussians.gaussian_statistics``): what a ray
+loses to them per world unit, averaged over the cell and over directions. It is the density that a radiance field must
+have to look alike from anywhere, not just near Gaussians' centres: a Gaussian's optical thickness -log(1 - alpha) on a
+ray grows without bound as alpha nears 1 and is spread over the length its standard deviation has along the ray.
+Features are means weighted by the same extinction: opacity times the Gaussian's value at the point, per unit of length,
+which is the weight that volume rendering gives to each of several things at one place.
 
 Both are measured on a grid of half the cell size. Cells are means of eight of its cells, and the confidence says how
 well interpolating between such means gives back the eight: it is 0.45 / (0.45 + e), where e is an estimate of the
@@ -33,8 +33,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
-from kernels.sparse_volume import FIXED_COLUMNS, VolumeSample, sparse_volume
+from kernels.gaussians.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
+from kernels.gaussians.sparse_volume import FIXED_COLUMNS, VolumeSample, sparse_volume
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError
@@ -85,7 +85,7 @@ class VolumeMemory(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureVolume(CellGrid):
-    """Features of the teacher in the cells that its Gaussians touch; see the module and ``kernels.sparse_volume``.
+    """Features of the teacher in the cells that its Gaussians touch; see ``kernels.gaussians.sparse_volume`` too.
 
     Attributes:
         channels: C names out of ``FEATURE_CHANNELS``.
@@ -193,7 +193,7 @@ def build_volume(
 
 
 def cell_index(indices: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """(X + 2, Y + 2, Z + 2) int32 for ``kernels.sparse_volume``: the row of each cell of flat indices (M,), else 0."""
+    """(X + 2, Y + 2, Z + 2) int32 for ``kernels.gaussians.sparse_volume``: the row of each of cells (M,), else 0."""
     index = torch.zeros([extent + 2 for extent in shape], dtype=torch.int32)
     x, y, z = torch.unravel_index(indices, shape)
     index[x + 1, y + 1, z + 1] = torch.arange(1, len(indices) + 1, dtype=torch.int32)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.sparse_volume import FIXED_COLUMNS
+from kernels.gaussians.sparse_volume import FIXED_COLUMNS
 from machine.files import output_errors
 from scene.cells import CellGrid
 from scene.rays import SceneBox

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import torch
 
-from kernels.covariances import gaussian_covariances
-from kernels.rasterize import RasterOutput, ScreenSpace, View, rasterize
-from kernels.rasterize_gsplat import rasterize_gsplat
+from kernels.gaussians.covariances import gaussian_covariances
+from kernels.gaussians.rasterize import RasterOutput, ScreenSpace, View, rasterize
+from kernels.gaussians.rasterize_gsplat import rasterize_gsplat
 from machine.devices import choose_device
 from settings.config import Config
 from settings.fitting import FittingConfig
@@ -71,7 +71,7 @@ def choose_backend(settings: FittingConfig, extent: float, count: int, device: t
 
 
 class CpuBackend(DensityControl):
-    """``kernels.rasterize`` and our density control."""
+    """``kernels.gaussians.rasterize`` and our density control."""
 
     def __init__(self, settings: FittingConfig, extent: float, count: int) -> None:
         super().__init__(settings, extent, count)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.covariances import rotation_matrices
-from kernels.rasterize import ScreenSpace
+from kernels.gaussians.covariances import rotation_matrices
+from kernels.gaussians.rasterize import ScreenSpace
 from settings.fitting import FittingConfig
 from teacher.fitting.gaussian_model import GaussianModel
 

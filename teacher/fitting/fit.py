@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from kernels.ssim import ssim
+from kernels.losses.ssim import ssim
 from kernels.threads import one_torch_thread
 from machine.files import CsvLog
 from machine.interrupts import Interrupt, SaveClock

@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from kernels.rasterize import rasterize
+from kernels.gaussians.rasterize import rasterize
 from scene.cells import CellGrid
 from scene.formats.colmap_model import ColmapPoints
 from scene.rays import SceneBox

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from kernels.covariances import gaussian_covariances
+from kernels.gaussians.covariances import gaussian_covariances
 from scene.world_offset import Offset, moved_positions
 from settings.errors import InputError
 from teacher.gaussian_files.checks import checked_gaussians

@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from kernels.spherical_harmonics import sh_basis
+from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.threads import one_torch_thread
 from machine.files import atomic_path, output_errors
 from scene.world_offset import Offset

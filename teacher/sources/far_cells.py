@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.contraction import contract
+from kernels.marching.contraction import contract
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from teacher.gaussians import Gaussians

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
+from kernels.gaussians.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.cells import CellGrid

@@ -1,7 +1,7 @@
 import torch
 
 from kernels.device_constants import constant
-from kernels.hash_layout import HashLayout, levels_on
+from kernels.encoding.hash_layout import HashLayout, levels_on
 
 CPU = torch.device("cpu")
 

@@ -65,7 +65,8 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
     for case, name, _, _, *counts in compiled:
         read_unwritten, wgmma, single_add, pair_add, single_store, quad_store = map(int, counts)
         assert read_unwritten == 0, (case, name)
-        # See ``kernels.mlp_triton.block_of``: where there are many, ptxas 12.8 makes code that reads elsewhere.
+        # See ``kernels.networks.mlp_triton.block_of``: where there are many, ptxas 12.8 makes code that reads
+        # elsewhere.
         assert wgmma <= (6 if name.endswith("_backward") else 0), (case, name)
         # An entry's two values are added by one instruction, and four values are written by one; 256 points by 128
         # threads make 2 x 8 entries each, 1024 values 2 x 4 each, of four tensors.

@@ -46,7 +46,7 @@ def test_launches_follow_the_tensors_device(monkeypatch):
 
 @pytest.mark.skipif(GPU or triton_refusal(DEVICE) is not None, reason="of the interpreter")
 def test_interpreted_kernels_are_held_to_the_tensors_they_were_given():
-    from kernels import adam_triton
+    from kernels.optimization import adam_triton
 
     tensors = [torch.ones(12)[4:8] for _ in range(4)]
     numbers = 0.1, 0.9, 0.99, 1e-8, 0.0
@@ -57,7 +57,8 @@ def test_interpreted_kernels_are_held_to_the_tensors_they_were_given():
 
 def test_neither_triton_nor_cuda_is_touched_by_importing_the_kernels():
     code = (
-        "import sys, torch, kernels.hash_encoding, kernels.ray_marching, kernels.compositing, kernels.adam;"
+        "import sys, torch, kernels.encoding.hash_encoding, kernels.marching.ray_marching;"
+        "import kernels.compositing.compositing, kernels.optimization.adam;"
         "assert 'triton' not in sys.modules and not torch.cuda.is_initialized()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

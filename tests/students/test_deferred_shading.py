@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from kernels.compositing import composite
+from kernels.compositing.compositing import composite
 from students import STUDENTS
 from students.base import Student
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from kernels.radiance_mlp import truncated_exp
-from kernels.spherical_harmonics import sh_basis
+from kernels.encoding.spherical_harmonics import sh_basis
+from kernels.networks.radiance_mlp import truncated_exp
 from students.hash_grid import HashGridSettings, HashGridStudent
 
 BOX = ((-1.0, 0.0, 2.0), (3.0, 1.0, 4.0))

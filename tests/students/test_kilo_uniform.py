@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from kernels.adam import adam_step
+from kernels.optimization.adam import adam_step
 from settings.errors import InputError
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 from tests.toy_configs import BRICKS, refusal

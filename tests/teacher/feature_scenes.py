@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from kernels.gaussian_statistics import VISIBLE_ALPHA, polylogarithm
+from kernels.gaussians.gaussian_statistics import VISIBLE_ALPHA, polylogarithm
 from scene.rays import SceneBox
 from teacher.gaussians import Gaussians
 

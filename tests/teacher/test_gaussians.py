@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.covariances import rotation_matrices
+from kernels.gaussians.covariances import rotation_matrices
 from teacher.gaussians import Gaussians
 
 

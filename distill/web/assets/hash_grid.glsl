@@ -1,4 +1,4 @@
-// A multiresolution hash grid with two bias-free networks: kernels/hash_encoding.py, kernels/radiance_mlp.py.
+// A multiresolution hash grid with two bias-free networks: kernels/encoding/hash_encoding.py, kernels/networks/radiance_mlp.py.
 
 // Density at a place, and what its colour is made of: the density network's output, raw density first.
 float sample_field(vec3 position, out vec4 geometry[OUTPUTS]) {

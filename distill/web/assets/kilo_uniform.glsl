@@ -1,4 +1,4 @@
-// A grid of tiny networks with biases: kernels/cell_routing.py, kernels/grouped_mlp.py.
+// A grid of tiny networks with biases: kernels/networks/cell_routing.py, kernels/networks/grouped_mlp.py.
 
 const int CELLS = GRID.x * GRID.y * GRID.z;
 const int SHADED = DEFERRED == 1 ? 1 : TOGETHER;  // places that the colour network is evaluated for at once

@@ -5,7 +5,7 @@ precision highp usampler3D;
 
 const float PI = 3.141592653589793;
 
-// Real spherical harmonics of a unit direction, in the order of kernels/spherical_harmonics.py, four to a vector, of the pixel's ray.
+// Real spherical harmonics of a unit direction, in the order of kernels/encoding/spherical_harmonics.py, four to a vector, of the pixel's ray.
 vec4 basis[BASIS];
 
 void fill_basis(vec3 d) {

@@ -10,8 +10,8 @@ from distill.city_rendering.compositing import CityRenderer, CitySettings, compo
 from distill.model.model import Model
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings
-from kernels import compositing
-from kernels.compositing import composite
+from kernels.compositing import compositing
+from kernels.compositing.compositing import composite
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
 from settings.errors import InputError
 from students.hash_grid import HashGridSettings, HashGridStudent

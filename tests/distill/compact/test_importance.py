@@ -8,7 +8,7 @@ import torch
 
 from distill.compact.importance import Importance
 from distill.compact.parts import Block, Part
-from kernels.straight_through import average_moved, rounded
+from kernels.optimization.straight_through import average_moved, rounded
 
 
 @pytest.fixture

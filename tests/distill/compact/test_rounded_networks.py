@@ -8,7 +8,7 @@ import torch
 
 from distill.compact.parts import CENTRE_STEP, Integers, Part
 from distill.compact.rounded_networks import RoundedNetworks, nothing_of
-from kernels.adam import BETAS
+from kernels.optimization.adam import BETAS
 
 MATRICES = ((4, 3), (2, 2))
 STORED = np.arange(30) % 5 > 0

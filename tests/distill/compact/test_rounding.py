@@ -5,7 +5,7 @@ import pytest
 
 from distill.compact.parts import Block, Part, steps_of
 from distill.compact.rounding import exponents_of, round_part
-from kernels.range_coding import LARGEST
+from kernels.coding.range_coding import LARGEST
 
 ROWS = 40
 

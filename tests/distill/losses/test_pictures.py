@@ -16,7 +16,7 @@ from distill.losses.pictures import (
     term_weights,
     total_loss,
 )
-from kernels.compositing import Composite
+from kernels.compositing.compositing import Composite
 from scene.rays import Rays
 from settings.losses import AlphaLossConfig, DepthLossConfig, LossConfig, RgbLossConfig, ScheduledTerm
 from tests.triton_device import DEVICE, needs_triton

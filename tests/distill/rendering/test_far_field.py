@@ -8,7 +8,7 @@ import torch
 from distill.rendering.far_field import CUBE, Around, FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings
-from kernels.contraction import expand, radius_of
+from kernels.marching.contraction import expand, radius_of
 from scene.rays import Rays, SceneBox, intersect_box
 from settings.far_field import FarFieldConfig
 from settings.rendering import OccupancyConfig

@@ -16,7 +16,8 @@ from distill.rendering.renderer import (
     render_rays,
     renders_fused,
 )
-from kernels import dispatch, fused_render
+from kernels import dispatch
+from kernels.rendering import fused_render
 from scene.rays import Rays, SceneBox, camera_rays, image_rays
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent

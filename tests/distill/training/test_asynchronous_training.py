@@ -76,7 +76,9 @@ INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.1", "loss.feature_l2.
 )
 def test_no_step_waits_for_the_device(config_path, more, monkeypatch) -> None:
     # The reference of the grouped MLPs asks for the points of each cell, as Triton does not; one cell needs no asking.
-    monkeypatch.setattr("kernels.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)}))
+    monkeypatch.setattr(
+        "kernels.networks.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)})
+    )
     trainer = asynchronous(config_path, *TORCH, *SMALL, *more, "train.log_every=1000")
     go(trainer, 5)  # constants move to the device in the first steps, one of which refreshes the occupancy
     with NoWaiting():

@@ -5,7 +5,7 @@ import torch
 
 from distill.rendering.renderer import RenderSettings
 from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource, interleaving
-from kernels.ray_samples import Cells
+from kernels.marching.ray_samples import Cells
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
 from teacher.views.teacher_views import TeacherViews

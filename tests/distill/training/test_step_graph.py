@@ -156,7 +156,9 @@ def test_recorded_training_equals_the_unrecorded(config_path, monkeypatch, more)
     if KILO in more:
         # The reference of the grouped MLPs asks how many points each cell has; one cell needs no asking.
         more = (more[0].replace("[1, 1, 2]", "[1, 1, 1]"), *more[1:])
-        monkeypatch.setattr("kernels.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)}))
+        monkeypatch.setattr(
+            "kernels.networks.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)})
+        )
     plain = trainer_of(config_path, *SMALL, *SCHEDULES, *more, asynchronous=True)
     expected = losses_of(plain, WARM_UP + 8)
     made, _ = install(monkeypatch)

@@ -7,7 +7,7 @@ from distill.losses.pictures import DepthStatistics, RayBatch
 from distill.rendering.renderer import RenderedRays, SampledField
 from distill.training.step import StepResult
 from distill.training.training_log import COLUMNS, metrics_row, postfix
-from kernels.compositing import Composite
+from kernels.compositing.compositing import Composite
 from machine.telemetry import GpuMonitor
 from scene.rays import Rays
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.covariances import rotation_matrices
-from kernels.spherical_harmonics import sh_basis
+from kernels.encoding.spherical_harmonics import sh_basis
+from kernels.gaussians.covariances import rotation_matrices
 from scene.rays import image_rays, intersect_box
 from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files.ply import read_ply, write_ply

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.rasterize import RasterOutput
+from kernels.gaussians.rasterize import RasterOutput
 from teacher.depth import DepthKind
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes, view_planes
 from teacher.rasterizer import Drawing, Rasterizer

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from kernels.rasterize import ScreenSpace
+from kernels.gaussians.rasterize import ScreenSpace
 from settings.fitting import FittingConfig
 from teacher.fitting.density_control import DensityControl
 from teacher.fitting.gaussian_model import GaussianModel

@@ -2,7 +2,7 @@
 
 import torch
 
-from kernels.contraction import EDGE, contract
+from kernels.marching.contraction import EDGE, contract
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians

@@ -1,0 +1,1 @@
+"""Integers as bytes, and back to the last bit."""

@@ -1,0 +1,1 @@
+"""What a ray shows of its samples, front to back."""

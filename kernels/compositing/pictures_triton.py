@@ -1,0 +1,92 @@
+"""Triton twins of what comes before and after the rendering of whole pictures: their rays, and the background."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.compositing.compositing_numba import LEAST_ALPHA
+from kernels.rays.training_rays_triton import slab
+from kernels.triton_support import launch_on
+
+_BLOCK = 256
+_LEAST = tl.constexpr(LEAST_ALPHA)
+
+
+@triton.jit
+def _along(axis, c2w, x, y, length, ray, live, origins, directions):
+    """Writes one axis of origins and directions; returns both."""
+    direction = (tl.load(c2w + 4 * axis) * x + tl.load(c2w + 4 * axis + 1) * y - tl.load(c2w + 4 * axis + 2)) / length
+    origin = tl.load(c2w + 4 * axis + 3)
+    tl.store(origins + ray * 3 + axis, tl.zeros_like(direction) + origin, mask=live)
+    tl.store(directions + ray * 3 + axis, direction, mask=live)
+    return origin, direction
+
+
+@triton.jit(do_not_specialize=["frame", "width", "count"])
+def _rays(
+    c2w, fx, fy, cx, cy, frame, width, count, least, most, lower_x, lower_y, lower_z, upper_x, upper_y, upper_z,
+    origins, directions, near, far, BLOCK: tl.constexpr,
+):  # fmt: skip
+    ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = ray < count
+    c2w += frame * 16
+    x = ((ray % width).to(tl.float32) + 0.5 - tl.load(cx + frame)) / tl.load(fx + frame)
+    y = (tl.load(cy + frame) - (ray // width).to(tl.float32) - 0.5) / tl.load(fy + frame)
+    length = tl.sqrt(x * x + y * y + 1.0)
+    ray = ray.to(tl.int64)
+    ox, dx = _along(0, c2w, x, y, length, ray, live, origins, directions)
+    oy, dy = _along(1, c2w, x, y, length, ray, live, origins, directions)
+    oz, dz = _along(2, c2w, x, y, length, ray, live, origins, directions)
+    enter, leave = tl.zeros_like(x) + least, tl.zeros_like(x) + most
+    enter, leave = slab(ox, dx, lower_x, upper_x, enter, leave)
+    enter, leave = slab(oy, dy, lower_y, upper_y, enter, leave)
+    enter, leave = slab(oz, dz, lower_z, upper_z, enter, leave)
+    missed = leave <= enter
+    tl.store(near + ray, tl.where(missed, least, enter), mask=live)
+    tl.store(far + ray, tl.where(missed, least, leave), mask=live)
+
+
+@triton.jit(do_not_specialize=["count"])
+def _finish(rgb, alpha, distance, count, termination, red, green, blue, BLOCK: tl.constexpr):
+    ray = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = ray < count
+    met = tl.load(alpha + ray, mask=live, other=0.0)
+    share = tl.where(1.0 - met <= termination, 1.0 / met, 1.0)
+    opacity = met * share
+    for channel in tl.static_range(3):
+        behind = red if channel == 0 else (green if channel == 1 else blue)
+        value = tl.load(rgb + ray * 3 + channel, mask=live, other=0.0) * share + (1.0 - opacity) * behind
+        # Both comparisons fail for what is no number, and leave it.
+        value = tl.where(value < 0.0, 0.0, tl.where(value > 1.0, 1.0, value))
+        tl.store(rgb + ray * 3 + channel, value, mask=live)
+    mean = tl.load(distance + ray, mask=live, other=0.0) * share / tl.where(opacity > _LEAST, opacity, 1.0)
+    tl.store(distance + ray, tl.where(opacity > _LEAST, mean, 0.0), mask=live)
+    tl.store(alpha + ray, opacity, mask=live)
+
+
+def camera_rays(c2w, focal, center, frame, size, box, reach, rays) -> None:
+    """Fills origins (N, 3), directions (N, 3), near (N,) and far (N,) of one frame's pixels, row-major.
+
+    Args:
+        c2w: (F, 4, 4) poses; focal, center: x and y of all frames, (F,) pixels each; contiguous.
+        size: height and width.
+        box: lower and upper corner; reach: the configured near and far.
+    """
+    height, width = size
+    count, corners = height * width, (*map(float, box[0]), *map(float, box[1]))
+    with launch_on(c2w.device):
+        _rays[(triton.cdiv(count, _BLOCK),)](
+            c2w, *focal, *center, frame, width, count, *map(float, reach), *corners, *rays, BLOCK=_BLOCK
+        )
+
+
+def finish_in_place(rgb: Tensor, alpha: Tensor, distance: Tensor, termination: float, background) -> None:
+    """See ``kernels.compositing.compositing.finish``."""
+    count = len(alpha)
+    if count:
+        with launch_on(alpha.device):
+            _finish[(triton.cdiv(count, _BLOCK),)](
+                rgb, alpha, distance, count, float(termination), *map(float, background), BLOCK=_BLOCK
+            )

@@ -1,0 +1,97 @@
+"""Multiresolution hash encoding (Mueller et al. 2022, "Instant Neural Graphics Primitives")."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import resolve
+from kernels.encoding.hash_encoding_numba import HashEncodeNumba
+from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z, HashLayout
+from kernels.optimization.adam import TouchedRows
+
+
+def hash_encode(
+    x: Tensor,
+    table: Tensor,
+    layout: HashLayout,
+    *,
+    precision: torch.dtype = torch.float32,
+    touched: TouchedRows | None = None,
+    implementation: str = "auto",
+) -> Tensor:
+    """Encodes points by trilinear interpolation in every level of the table.
+
+    Args:
+        x: (N, 3) in [0, 1], float32; values outside are clamped. Not differentiated.
+        table: (layout.entries, layout.features) float32; with torch and triton float16 or bfloat16 too, whose
+            products are summed in float32 as well, forward and backward.
+        precision: type that the entries are rounded to as they are read, and that of the result; with float16 or
+            bfloat16 sums and the table's gradient remain float32 (torch and triton; tinycudann rounds it).
+        touched: rows to mark where the backward pass adds to the table's gradient (by numba; the others, which keep no
+            account of it, mark every row on the CPU and none on a GPU, where nothing reads the marks).
+        implementation: "auto", "torch", "numba", "triton", or on CUDA, by name alone, "tinycudann".
+
+    Returns:
+        (N, layout.output_width) of type ``precision``, level-major; from numba and triton its memory is channel-major.
+        These two add the gradient of a float32 leaf into ``table.grad`` in place rather than allocating a dense one in
+        every step.
+    """
+    if x.ndim != 2 or x.shape[1] != 3:
+        raise ValueError(f"x must be (N, 3), found {tuple(x.shape)}")
+    layout.check(table)
+    available = ("torch", "triton", "tinycudann", *(("numba",) if precision == torch.float32 else ()))
+    name = resolve("hash_encoding", implementation, x.device, available)
+    if name != "numba" and touched is not None:
+        touched.mark_all(x.device)
+    if name == "torch":
+        return _hash_encode_torch(x, table, layout, precision)
+    if name == "tinycudann":
+        from kernels.encoding.hash_encoding_tinycudann import encode
+
+        return encode(x, table, layout, precision)
+    if name == "triton":
+        from kernels.encoding.hash_encoding_triton import HashEncodeTriton
+
+        return HashEncodeTriton.apply(x, table, layout, precision)
+    return HashEncodeNumba.apply(x, table, layout, touched)
+
+
+class _Rounded(torch.autograd.Function):
+    """Values as another type holds them; the gradient is that of the values themselves."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor, precision: torch.dtype) -> Tensor:
+        return values.to(precision).to(values.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout, precision: torch.dtype) -> Tensor:
+    outputs, half = [], precision != torch.float32
+    x = x.clamp(0, 1)
+    for level in range(layout.levels):
+        position = x * float(layout.scales[level]) + 0.5
+        corner = position.floor().long()
+        fraction = position - corner
+        offset, size = int(layout.offsets[level]), int(layout.offsets[level + 1] - layout.offsets[level])
+        resolution = int(layout.resolutions[level])
+        value = 0.0
+        for bits in range(8):
+            beyond = (bits & 1, bits >> 1 & 1, bits >> 2 & 1)
+            ix, iy, iz = (below + step for below, step in zip(corner.unbind(-1), beyond, strict=True))
+            if layout.hashed[level]:
+                index = (ix ^ (iy * PRIME_Y) ^ (iz * PRIME_Z)) & (size - 1)
+            else:
+                index = (ix + resolution * (iy + resolution * iz)) % size
+            parts = zip(fraction.unbind(-1), beyond, strict=True)
+            wx, wy, wz = (part if step else 1 - part for part, step in parts)
+            held = table[offset + index]
+            if half:
+                held = _Rounded.apply(held, precision)
+            value = value + (wx * wy * wz)[:, None] * held
+        outputs.append(value)
+    encoding = torch.cat(outputs, dim=-1)
+    return encoding.to(precision) if half else encoding

@@ -1,0 +1,1 @@
+"""The teacher's Gaussians: rasterised, seen along rays, and as a volume."""

@@ -1,0 +1,246 @@
+"""The two bias-free MLPs of a radiance field in one pass: features -> density, geometry; + direction -> colour.
+
+Density network: ReLU layers, linear output ``(raw, geometry...)``; density is a truncated exponential of ``raw``
+(Mueller et al. 2022). Colour network: ReLU layers on ``[geometry, direction basis]``, sigmoid output. With deferred
+shading (Hedman et al. 2021, "SNeRG") the two stand apart: ``geometry_mlp`` for samples, ``color_mlp`` for rays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kernels.dispatch import resolve
+from kernels.networks import radiance_mlp_numba
+from kernels.networks.deferred_numba import LEAST_ALPHA, ShadeNumba
+from kernels.triton_support import MAX_WIDTHS
+
+MAX_RAW_DENSITY = 15.0
+TAPS = ("hidden", "geo")
+
+
+class _TruncatedExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, raw: Tensor) -> Tensor:
+        ctx.save_for_backward(raw)
+        return raw.clamp(max=MAX_RAW_DENSITY).exp()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return grad * ctx.saved_tensors[0].clamp(-MAX_RAW_DENSITY, MAX_RAW_DENSITY).exp()
+
+
+def truncated_exp(raw: Tensor) -> Tensor:
+    """exp(min(raw, 15)), whose gradient never vanishes: it uses raw clamped to [-15, 15]."""
+    return _TruncatedExp.apply(raw)
+
+
+def widened(values: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32; other types as they are."""
+    return values.float() if values.element_size() < 4 else values
+
+
+def twins_without_triton(precision: torch.dtype) -> tuple[str, ...]:
+    """Implementations beside Triton's of what multiplies in a type: numba's have no half precision."""
+    return ("torch", "numba") if precision.itemsize >= 4 else ("torch",)
+
+
+def radiance_mlp(
+    features: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    density_weights: Sequence[Tensor],
+    color_weights: Sequence[Tensor],
+    *,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Density and colour of samples.
+
+    Args:
+        features: (N, C) encoded positions; float32, or with torch and Triton also float16 or bfloat16: then factors of
+            products are rounded to that type, sums remain float32 (with torch, those of one product).
+        basis: (R, S) encoded directions, one row per ray. Not differentiated.
+        ray_index: (N,) int64 row of ``basis`` for each sample.
+        density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
+        color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
+        implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
+            32 in full precision).
+
+    Returns:
+        density (N,) >= 0 and rgb (N, 3) in (0, 1).
+
+    Raises:
+        ValueError: the implementation cannot run there, or a layer is too wide for it.
+    """
+    return tapped_radiance_mlp(
+        features, basis, ray_index, density_weights, color_weights, (), implementation=implementation
+    )[:2]
+
+
+def tapped_radiance_mlp(
+    features: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    density_weights: Sequence[Tensor],
+    color_weights: Sequence[Tensor],
+    taps: Sequence[str],
+    *,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """As ``radiance_mlp``, and what flows inside, differentiable like the outputs and in the same backward pass.
+
+    Args:
+        taps: ``hidden``, the density network's first hidden layer after its ReLU, and ``geo``, the geometry features.
+        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself. Without taps, as
+            there.
+
+    Returns:
+        density (N,), rgb (N, 3), and each tap (N, width).
+
+    Raises:
+        ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
+    """
+    check_taps(taps, len(density_weights) - 1)
+    available = twins_without_triton(features.dtype)
+    if not taps:
+        available = _available(features.dtype, [*density_weights, *color_weights])
+    kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
+    name = resolve(kernel, implementation, features.device, available)
+    arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
+    if name == "triton":
+        from kernels.networks.radiance_mlp_triton import RadianceMLPTriton
+
+        return *RadianceMLPTriton.apply(*arguments), {}
+    if name == "torch":
+        density, rgb, *inside = _radiance_torch(features, basis, ray_index, density_weights, color_weights)
+    else:
+        wanted = tuple(tap in taps for tap in TAPS)
+        density, rgb, *inside = radiance_mlp_numba.RadianceMLPNumba.apply(wanted, *arguments)
+    return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
+
+
+def geometry_mlp(
+    features: Tensor, density_weights: Sequence[Tensor], taps: Sequence[str] = (), *, implementation: str = "auto"
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The density network alone, differentiable: density (N,), geometry features (N, G), and each tap.
+
+    Arguments are those of ``tapped_radiance_mlp``, but that the Triton twin gives ``geo`` too; of features in half
+    precision the geometry features have their type.
+
+    Raises:
+        ValueError: as there.
+    """
+    check_taps(taps, len(density_weights) - 1)
+    hidden_tap = "hidden" in taps
+    available = twins_without_triton(features.dtype) if hidden_tap else _available(features.dtype, density_weights)
+    name, hidden = resolve("geometry_mlp", implementation, features.device, available), None
+    if name == "triton":
+        from kernels.networks.radiance_mlp_triton import GeometryMLPTriton
+
+        density, geo = GeometryMLPTriton.apply(features, *density_weights)
+    elif name == "torch":
+        density, hidden, geo = _geometry_torch(features, density_weights)
+    else:
+        # No colour network: its input has no direction, its output no channels.
+        nothing = features.new_empty(1, 0), torch.zeros(len(features), dtype=torch.int64)
+        asked = (hidden_tap, True), features, *nothing, len(density_weights), *density_weights
+        density, _, hidden, geo = radiance_mlp_numba.RadianceMLPNumba.apply(*asked)
+    inside = {"hidden": hidden, "geo": geo}
+    return density, geo, {tap: inside[tap] for tap in TAPS if tap in taps}
+
+
+def color_mlp(geo: Tensor, basis: Tensor, color_weights: Sequence[Tensor]) -> Tensor:
+    """The colour network alone: rgb (N, 3) in (0, 1) of geometry features (N, G) and encoded directions (N, S)."""
+    return torch.sigmoid(widened(_mlp(torch.cat([geo, basis.to(geo.dtype)], dim=-1), color_weights)))
+
+
+def color_of_rays(
+    features: Tensor,
+    alpha: Tensor,
+    basis: Tensor,
+    color_weights: Sequence[Tensor],
+    *,
+    precision: torch.dtype = torch.float32,
+    implementation: str = "auto",
+) -> Tensor:
+    """Colour (R, 3) of rays, multiplied by alpha, by the colour network of their mean features; differentiable.
+
+    Args:
+        features: (R, G) float32, sums of weight * geometry features.
+        alpha: (R,) sums of weight.
+        basis: (R, S) encoded directions. Not differentiated.
+        color_weights: as of ``radiance_mlp``.
+        precision: type of the products' factors.
+        implementation: "auto", "torch", "numba" or "triton"; see ``radiance_mlp``.
+    """
+    name = resolve("color_of_rays", implementation, features.device, _available(precision, color_weights))
+    if name == "numba":
+        return ShadeNumba.apply(features, alpha, basis, 0.0, len(color_weights), *(w.t() for w in color_weights))
+    if name == "triton":
+        from kernels.networks.deferred_triton import ShadeTriton
+        from kernels.networks.radiance_mlp_triton import STYLE, network_of
+
+        flat = torch.cat([weight.reshape(-1) for weight in color_weights])
+        return ShadeTriton.apply(features, alpha, basis, network_of(color_weights), flat, STYLE, precision)
+    return alpha[:, None] * color_mlp(mean_features(features, alpha).to(precision), basis, color_weights)
+
+
+def mean_features(features: Tensor, alpha: Tensor) -> Tensor:
+    """Features (R, G) of rays from their sums of weight * feature; those of a ray that meets nothing are zero."""
+    return features / alpha.clamp(min=LEAST_ALPHA)[:, None]
+
+
+def check_taps(taps: Sequence[str], hidden_layers: int) -> None:
+    """Raises:
+    ValueError: an unknown tap, or one of a layer that is not there.
+    """
+    for tap in taps:
+        if tap not in TAPS or (tap == "hidden" and hidden_layers < 1):
+            raise ValueError(f"taps: found {tap!r} with {hidden_layers} hidden layers, expected some of {list(TAPS)}")
+
+
+def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
+    """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
+    available = _available(features.dtype, density_weights)
+    name = resolve("density_mlp", implementation, features.device, available)
+    if name == "torch":
+        return truncated_exp(widened(_mlp(features, density_weights)[:, 0]))
+    if name == "triton":
+        from kernels.networks import radiance_mlp_triton
+
+        return radiance_mlp_triton.density(features.detach(), density_weights)
+    return radiance_mlp_numba.density(features.detach(), density_weights)
+
+
+def _available(precision: torch.dtype, weights: Sequence[Tensor]) -> tuple[str, ...]:
+    widest = max(max(weight.shape) for weight in weights)
+    twins = twins_without_triton(precision)
+    return (*twins, "triton") if widest <= MAX_WIDTHS.get(precision.itemsize, 0) else twins
+
+
+def _radiance_torch(
+    features: Tensor,
+    basis: Tensor,
+    ray_index: Tensor,
+    density_weights: Sequence[Tensor],
+    color_weights: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Density, rgb, the first hidden layer if there is one, geometry features."""
+    density, hidden, geo = _geometry_torch(features, density_weights)
+    return density, color_mlp(geo, basis[ray_index], color_weights), hidden, geo
+
+
+def _geometry_torch(features: Tensor, density_weights: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Density, the first hidden layer if there is one, geometry features."""
+    hidden = _mlp(features, density_weights[:1]).relu() if len(density_weights) > 1 else None
+    output = _mlp(features, density_weights) if hidden is None else _mlp(hidden, density_weights[1:])
+    return truncated_exp(widened(output[:, 0])), hidden, output[:, 1:]
+
+
+def _mlp(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    for weight in weights[:-1]:
+        x = F.relu(F.linear(x, weight.to(x.dtype)))
+    return F.linear(x, weights[-1].to(x.dtype))

@@ -1,0 +1,1 @@
+"""Steps of training: Adam, and what is done to weights besides."""

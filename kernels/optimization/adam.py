@@ -1,0 +1,188 @@
+"""Adam (Kingma & Ba 2015) in one pass over the parameters, in place, optionally for touched rows only.
+
+A lazy update leaves a row whose gradient is zero exactly as it is, moments included (tiny-cuda-nn's rule for hash
+tables); its cost follows the rows a step touched instead of the table's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import resolve
+from kernels.optimization import adam_numba
+
+BETAS = (0.9, 0.99)  # of students: Mueller et al. 2022
+ROWS_PER_FLAG = 8  # of two values each: one cache line
+
+
+class TouchedRows:
+    """Which rows of a parameter have received a gradient since they were last cleared.
+
+    Args:
+        rows: of the parameter.
+        rows_per_flag: rows that share a flag; an update visits them together.
+    """
+
+    def __init__(self, rows: int, rows_per_flag: int = ROWS_PER_FLAG) -> None:
+        self.rows_per_flag = rows_per_flag
+        self.flags = torch.zeros(rows // rows_per_flag + 1, dtype=torch.uint8)
+
+    def mark_all(self, device: torch.device) -> None:
+        """For a gradient on ``device`` whose rows nobody kept account of. Only the CPU's update reads the flags."""
+        if device.type == "cpu":
+            self.flags.fill_(1)
+
+    def clear(self, device: torch.device) -> None:
+        """After an update of a parameter on ``device``."""
+        if device.type == "cpu":
+            self.flags.zero_()
+
+
+def adam_step(
+    parameter: Tensor,
+    grad: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float = 0.0,
+    touched: TouchedRows | None = None,
+    implementation: str = "auto",
+) -> None:
+    """Updates ``parameter`` and its moments in place, then zeroes ``grad`` (and the ``touched`` flags).
+
+    Args:
+        parameter, grad, first_moment, second_moment: same shape, float32, contiguous.
+        step: 1 for the first update (bias correction).
+        weight_decay: L2 penalty added to the gradient.
+        touched: rows to visit; in them, elements of zero gradient are left alone. None: every element is updated.
+            Only numba reads the flags; torch and triton find by the gradients what to leave alone.
+        implementation: "auto", "torch", "numba" or "triton".
+    """
+    rate, eps = corrected(step, lr, betas, eps)
+    name = resolve("adam", implementation, parameter.device, ("torch", "numba", "triton"))
+    tensors = [tensor.detach().view(-1) for tensor in (parameter, grad, first_moment, second_moment)]
+    if name == "numba":
+        adam_numba.adam(tensors, (rate, *betas, eps, weight_decay), *_flags(parameter, touched))
+        return
+    if name == "triton":
+        from kernels.optimization import adam_triton
+
+        adam_triton.adam(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
+    else:
+        _adam_torch(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
+    if touched is not None:
+        touched.clear(parameter.device)
+
+
+def controlled_adam_step(
+    parameter: Tensor,
+    grad: Tensor,
+    first_moment: Tensor,
+    second_moment: Tensor,
+    controls: Tensor,
+    *,
+    betas: tuple[float, float],
+    weight_decay: float = 0.0,
+    touched: TouchedRows | None = None,
+    implementation: str = "auto",
+) -> None:
+    """As ``adam_step``, with what a step depends on read from the parameter's device: nothing waits for it.
+
+    Args:
+        controls: (4,) float32: learning rate and epsilon, both from ``corrected``; factor on the gradient (1 / loss
+            scale); not 0 where the step must not be taken: then only ``grad`` is zeroed, whatever it holds.
+    """
+    name = resolve("adam", implementation, parameter.device, ("torch", "numba", "triton"))
+    tensors = [tensor.detach().view(-1) for tensor in (parameter, grad, first_moment, second_moment)]
+    if name == "numba":
+        rate, eps, factor, skip = controls.numpy()
+        if skip:
+            grad.zero_()
+        else:
+            grad.mul_(float(factor))
+            adam_numba.adam(tensors, (rate, *betas, eps, weight_decay), *_flags(parameter, touched))
+    elif name == "triton":
+        from kernels.optimization import adam_triton
+
+        adam_triton.controlled_adam(tensors, controls, betas, weight_decay, lazy=touched is not None)
+    else:
+        rate, eps, factor, skip = controls.unbind()
+        old = [tensor.clone() for tensor in (tensors[0], *tensors[2:])]
+        tensors[1].mul_(factor)
+        _adam_torch(tensors, rate, betas, eps, weight_decay, lazy=touched is not None)
+        for tensor, before in zip((tensors[0], *tensors[2:]), old, strict=True):
+            tensor.copy_(torch.where(skip != 0, before, tensor))
+    if touched is not None:
+        touched.clear(parameter.device)
+
+
+class Moving(NamedTuple):
+    """A parameter with its gradient and both moments, and what of its own Adam needs: see ``adam_step``."""
+
+    parameter: Tensor
+    grad: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
+    weight_decay: float = 0.0
+    touched: TouchedRows | None = None
+
+
+def controlled_adam_steps(
+    moving: Sequence[Moving], controls: Tensor, *, betas: tuple[float, float], implementation: str = "auto"
+) -> None:
+    """``controlled_adam_step`` for several parameters; Triton takes those without ``touched`` in one launch.
+
+    These have no gradient afterwards, so that a backward pass hands over its own instead of adding to one of zeros.
+
+    Args:
+        controls: (P, 4) float32, contiguous, a row for each.
+    """
+    name = resolve("adam", implementation, controls.device, ("torch", "numba", "triton"))
+    several = [place for place, entry in enumerate(moving) if entry.touched is None] if name == "triton" else []
+    if several:
+        from kernels.optimization import adam_several_triton
+
+        tensors = [tuple(tensor.detach().view(-1) for tensor in moving[place][:4]) for place in several]
+        decays = [moving[place].weight_decay for place in several]
+        adam_several_triton.controlled_adam(tensors, controls, several, betas, decays)
+        for place in several:
+            moving[place].parameter.grad = None
+    for place, entry in enumerate(moving):
+        if place not in several:
+            controlled_adam_step(
+                *entry[:4], controls[place], betas=betas, weight_decay=entry.weight_decay, touched=entry.touched,
+                implementation=name,
+            )  # fmt: skip
+
+
+def corrected(step, lr, betas: tuple[float, float], eps: float):
+    """Learning rate and epsilon with Adam's bias corrections in them, of numbers or tensors ``step`` and ``lr``."""
+    correction1, correction2 = 1 - betas[0] ** step, 1 - betas[1] ** step
+    return lr * correction2**0.5 / correction1, eps * correction2**0.5
+
+
+def _flags(parameter: Tensor, touched: TouchedRows | None) -> tuple[Tensor | None, int]:
+    """The flags, and how many of the parameter's values share one."""
+    if touched is None:
+        return None, 0
+    return touched.flags, touched.rows_per_flag * max(1, parameter.numel() // max(1, len(parameter)))
+
+
+def _adam_torch(tensors, rate, betas, eps, weight_decay, lazy) -> None:
+    parameter, grad, first_moment, second_moment = tensors
+    moving = grad != 0 if lazy else torch.ones_like(grad, dtype=torch.bool)
+    decayed = grad + weight_decay * parameter
+    first = betas[0] * first_moment + (1 - betas[0]) * decayed
+    second = betas[1] * second_moment + (1 - betas[1]) * decayed**2
+    first_moment.copy_(torch.where(moving, first, first_moment))
+    second_moment.copy_(torch.where(moving, second, second_moment))
+    parameter.sub_(torch.where(moving, rate * first / (second.sqrt() + eps), 0.0))
+    grad.zero_()

@@ -1,0 +1,1 @@
+"""Rays of cameras' pixels, for pictures and for training."""

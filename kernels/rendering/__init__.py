@@ -1,0 +1,1 @@
+"""Whole pictures of a student in one kernel, from rays to pixels."""

@@ -1,0 +1,85 @@
+"""Activations tapped out of the fused radiance MLPs, and their gradients' way back in."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from kernels.networks.radiance_mlp import radiance_mlp, tapped_radiance_mlp
+from tests.triton_device import device_of, needs_triton
+
+CHOICES = [taps for count in (0, 1, 2) for taps in itertools.combinations(("hidden", "geo"), count)]
+
+
+def arguments(count: int, density_layers: int = 2) -> tuple:
+    torch.manual_seed(count)
+    widths = [10, *[24] * density_layers, 6]
+    density = [torch.randn(out, into) / into**0.5 for into, out in itertools.pairwise(widths)]
+    color = [torch.randn(16, 5 + 4) / 3, torch.randn(3, 16) / 4]
+    basis, ray_index = torch.randn(7, 4), torch.randint(7, (count,))
+    leaves = [tensor.requires_grad_() for tensor in (torch.randn(count, 10), *density, *color)]
+    return leaves[0], basis, ray_index, leaves[1 : 2 + density_layers], leaves[2 + density_layers :]
+
+
+def gradients(name: str, given: tuple, taps: tuple[str, ...], only_taps: bool = False) -> tuple[list, list]:
+    density, rgb, inside = tapped_radiance_mlp(*given, taps, implementation=name)
+    assert tuple(inside) == tuple(tap for tap in ("hidden", "geo") if tap in taps)
+    outputs = [*inside.values()] if only_taps else [density, rgb, *inside.values()]
+    loss = sum((output * torch.linspace(-1, 1, output.numel()).view(output.shape)).sum() for output in outputs)
+    leaves = [given[0], *given[3], *given[4]]
+    return outputs, [*torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)]
+
+
+def close(found: list[Tensor], expected: list[Tensor]) -> None:
+    for first, second in zip(found, expected, strict=True):
+        scale = max(1.0, second.abs().max().item()) if second.numel() else 1.0
+        torch.testing.assert_close(first, second, rtol=2e-4, atol=2e-4 * scale)
+
+
+@pytest.mark.parametrize("taps", CHOICES)
+@pytest.mark.parametrize(("count", "density_layers"), [(0, 1), (1, 1), (333, 1), (333, 3), (5001, 2)])
+def test_numba_gives_what_torch_gives(count, density_layers, taps) -> None:
+    given = arguments(count, density_layers)
+    for only_taps in (False, True) if taps else (False,):
+        found, expected = (gradients(name, given, taps, only_taps) for name in ("numba", "torch"))
+        close(found[0], expected[0])
+        close(found[1], expected[1])
+
+
+@pytest.mark.parametrize("name", ["torch", "numba"])
+def test_tapping_leaves_the_outputs_as_they_are(name) -> None:
+    given = arguments(100)
+    plain = radiance_mlp(*given, implementation=name)
+    tapped = tapped_radiance_mlp(*given, ("hidden", "geo"), implementation=name)
+    assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1])
+
+
+@needs_triton
+def test_without_taps_triton_serves() -> None:
+    features, basis, ray_index, density, color = arguments(20, 1)
+    on = [tensor.detach().to(device_of("triton")) for tensor in (features, basis, ray_index, *density, *color)]
+    given = (*on[:3], on[3 : 3 + len(density)], on[3 + len(density) :])
+    plain, tapped = (
+        radiance_mlp(*given, implementation="triton"),
+        tapped_radiance_mlp(*given, (), implementation="triton"),
+    )
+    assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1]) and tapped[2] == {}
+    inside = tapped_radiance_mlp(*given, ("geo",), implementation="triton")[2]  # by another: triton's has no taps
+    assert inside["geo"].shape == (20, 5)
+
+
+def test_the_taps_are_the_networks_own_activations() -> None:
+    features, basis, ray_index, density, color = arguments(50, 1)
+    _, _, inside = tapped_radiance_mlp(features, basis, ray_index, density, color, ("hidden", "geo"))
+    hidden = (features @ density[0].T).clamp(min=0)
+    torch.testing.assert_close(inside["hidden"], hidden, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(inside["geo"], (hidden @ density[1].T)[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("taps", "density_layers"), [(("sample",), 1), (("hidden",), 0)])
+def test_an_activation_that_is_not_there_is_refused(taps, density_layers) -> None:
+    with pytest.raises(ValueError, match="taps"):
+        tapped_radiance_mlp(*arguments(3, density_layers), taps)
