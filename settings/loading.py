@@ -225,5 +225,5 @@ def _drop_retired(data: dict[str, Any], sources: Mapping[str, str]) -> None:
             continue
         value = mapping.pop(key)
         if off is not ... and value != off:
-            hint = "This setting is gone, see docs/results.md; take the key out."
+            hint = "This setting is gone, docs/experiments says why; take the key out."
             raise InputError(sources.get(field, "config"), field, show(value), show(off), hint)

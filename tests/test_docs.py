@@ -9,14 +9,15 @@ import pytest
 
 from settings.loading import REPO_ROOT
 
-PAGES = [REPO_ROOT / "README.md", *sorted((REPO_ROOT / "docs").glob("*.md"))]
+PAGES = [REPO_ROOT / "README.md", *sorted((REPO_ROOT / "docs").rglob("*.md"))]
+by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPO_ROOT).as_posix())
 
 
 def test_readme_is_one_page():
     assert (REPO_ROOT / "README.md").stat().st_size <= 9000
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@by_name
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith("http"):
@@ -27,9 +28,12 @@ def test_links_lead_somewhere(page):
         assert not heading or heading in _anchors(file), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@by_name
 def test_files_of_the_repository_that_are_named_are_there(page):
-    named = re.findall(r"(?<![\w/])(?:configs|tools)/[\w/]+\.(?:yaml|py|sh)", page.read_text(encoding="utf-8"))
+    named = re.findall(
+        r"(?<![\w/])(?:configs|tools|kernels|distill|students|teacher|scene|settings|machine)/[\w/]+\.(?:yaml|py|sh)",
+        page.read_text(encoding="utf-8"),
+    )
     assert [name for name in named if not (REPO_ROOT / name).is_file()] == []
 
 

@@ -1,4 +1,4 @@
-"""What tools/gpu_check.sh measured, as Markdown for docs/results.md.
+"""What tools/gpu_check.sh measured, as Markdown for docs/experiments/gpu.md.
 
     python tools/results_table.py gpu_check
 

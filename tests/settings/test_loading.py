@@ -179,7 +179,7 @@ def test_what_is_gone_is_refused_where_it_was_on(write, field, value, found, exp
     in_base, in_set = refusal(write("base: base.yaml\n")), refusal(write(BRICKS), f"{field}={value}")
     assert (in_base.field, in_base.found, in_base.expected) == (field, found, expected)
     assert in_base.source.endswith("base.yaml") and in_set.source == "--set"
-    assert "docs/results.md" in in_base.hint and in_set.hint == in_base.hint
+    assert "docs/experiments" in in_base.hint and in_set.hint == in_base.hint
     with pytest.raises(InputError, match=f"run.pth: {field}: found {found}"):
         config_from_text(text, "run.pth")
 
