@@ -136,6 +136,16 @@ def prefetch(typing, array, index):
     return types.none(array, types.intp), generate
 
 
+@intrinsic
+def trailing_zeros(typing, bits):
+    """How many zeros are below the lowest bit that is set of a uint64, which is not 0; int64."""
+
+    def generate(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
 @intrinsic(prefer_literal=True)
 def splat(typing, value, lanes):
     """A float32 or int32 in every one of ``lanes``."""

@@ -1,4 +1,4 @@
-"""Numba twin of ray marching: a ray walks from bin to bin and leaps over empty cells, coarse ones first."""
+"""Numba twin of ray marching: a ray leaps over empty coarse cells, and looks at many bins at a time elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from numba import njit
 
 from kernels.marching.ray_samples import COARSE, Samples, cell_bit, room_for
+from kernels.simd import trailing_zeros
 from kernels.threads import COMPILED, INNER, parallel_for
 
 _GRAIN = 256
@@ -14,7 +15,12 @@ _ROUNDING = np.float32(0.01)  # of a bin: more than rounding may move a sample
 _MIDDLE = np.float32(0.5)
 _LEVEL, _STEEP = np.float32(1e-12), np.float32(1e12)
 _ZERO, _ONE = np.float32(0), np.float32(1)
-_COARSE, _BIT = np.uint64(COARSE), np.uint64(1)
+_COARSE, _BIT, _NONE = np.uint64(COARSE), np.uint64(1), np.uint64(0)
+int32 = np.int32  # what numba adds up of these is wider, and takes twice the registers, unless it is made one again
+_SHIFT, _LAST, _OUTSIDE = int32(COARSE.bit_length() - 1), int32(COARSE**3 - 1), int32(COARSE**3)  # of a block's cells
+LOOK = 16
+"""Bins that are looked at together."""
+_WORTH_A_LEAP = 2  # empty blocks around one: with fewer a look goes farther
 
 
 def march(origins, directions, near, far, cells, step, limit, seed, first_bin, capacity) -> Samples:
@@ -53,53 +59,103 @@ def cell_direction(direction, inverse_size):
 
 
 @njit(**COMPILED)
-def next_bin(k, place, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps):
-    """The first bin from ``k`` on whose sample is in an occupied cell, and that sample's t; -1 if there is none.
+def new_look():
+    """Room for a look at ``LOOK`` bins: where in a grid of blocks each bin's cell is, and which cell of the block."""
+    return np.empty(LOOK, np.int32), np.empty(LOOK, np.int32)
 
-    ``place`` is the samples', in their bins, [0, 1).
-    Origin, direction and its inverse are in cells: edge 1; t stays in world units. ``steps`` is 1 / step.
+
+@njit(**COMPILED)
+def next_bins(k, place, near, far, ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps, look):
+    """``LOOK`` bins from ``k`` on, of which one is occupied at least: the first, and a bit for each that is.
+
+    A bin is occupied if the cell at its sample's place is. Without such a bin before ``far`` there are no bits.
+
+    ``place`` is the samples', in their bins, [0, 1). Origin, direction and its inverse are in cells: edge 1; t stays
+    in world units. ``steps`` is 1 / step; ``look`` is room for one.
     """
     nx, ny, nz = np.uint64(blocks.shape[0]), np.uint64(blocks.shape[1]), np.uint64(blocks.shape[2])
     late = place + _ROUNDING
     while True:
-        t = near + (np.float32(k) + place) * step
+        t = time_of(k, place, near, step)
         if t >= far:
-            return -1, t
+            return k, _NONE
         x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
         ix, iy, iz = np.int64(np.floor(x)), np.int64(np.floor(y)), np.int64(np.floor(z))
         bx, by, bz = np.uint64(ix) // _COARSE, np.uint64(iy) // _COARSE, np.uint64(iz) // _COARSE
         if bx >= nx or by >= ny or bz >= nz:  # numbers below zero have become large ones
             k += 1
             continue
-        block, size, around = blocks[bx, by, bz], 1, 0
-        if block == 0:
-            size, around = COARSE, np.int64(empty[bx, by, bz]) - 1
+        around = np.int64(empty[bx, by, bz]) - 1
+        if around >= _WORTH_A_LEAP:
             ix, iy, iz = np.int64(bx), np.int64(by), np.int64(bz)
-        elif block >> cell_bit(np.uint64(ix), np.uint64(iy), np.uint64(iz)) & _BIT:
-            return k, t
-        leave = min(_leave(x, jx, ix, size, around), _leave(y, jy, iy, size, around))
-        leave = min(leave, _leave(z, jz, iz, size, around))
-        # Bins whose sample comes before the empty cells' end hold none.
-        k = max(k + 1, np.int64(np.ceil((t + leave - near) * steps - late)))
+            leave = min(_leave(x, jx, ix, around), _leave(y, jy, iy, around))
+            leave = min(leave, _leave(z, jz, iz, around))
+            # Bins whose sample comes before the empty blocks' end hold none.
+            k = max(k + 1, np.int64(np.ceil((t + leave - near) * steps - late)))
+            continue
+        bits = _occupied(k, place, near, ox, oy, oz, dx, dy, dz, blocks, step, look)
+        if time_of(k + LOOK - 1, place, near, step) >= far:
+            for i in range(LOOK):
+                if time_of(k + i, place, near, step) >= far:
+                    bits &= (_BIT << np.uint64(i)) - _BIT
+                    break
+        if bits != _NONE:
+            return k, bits
+        k += LOOK
 
 
 @njit(**COMPILED, **INNER)
-def _leave(x, inverse, cell, size, around):
-    """Ray length from ``x`` out of a cell of an edge, on one axis, with as many cells as that around it.
+def time_of(k, place, near, step):
+    """Of a bin's sample."""
+    return near + (np.float32(k) + place) * step
+
+
+@njit(**COMPILED, **INNER)
+def _occupied(k, place, near, ox, oy, oz, dx, dy, dz, blocks, step, look):
+    """A bit for each of ``LOOK`` bins from ``k`` on whose sample is in an occupied cell.
+
+    The loops have neither branches nor a step that waits for the one before: a processor takes many bins at a time.
+    """
+    index, bit = look
+    nx, ny, nz = int32(blocks.shape[0]), int32(blocks.shape[1]), int32(blocks.shape[2])
+    first = np.float32(k)
+    for i in range(LOOK):
+        t = near + ((first + np.float32(int32(i))) + place) * step
+        ix, iy, iz = int32(np.floor(ox + t * dx)), int32(np.floor(oy + t * dy)), int32(np.floor(oz + t * dz))
+        bx, by, bz = int32(ix >> _SHIFT), int32(iy >> _SHIFT), int32(iz >> _SHIFT)
+        cx, cy, cz = _within(bx, nx), _within(by, ny), _within(bz, nz)
+        index[i] = int32(int32(int32(cx * ny) + cy) * nz) + cz
+        outside = int32(bx ^ cx) | int32(by ^ cy) | int32(bz ^ cz)
+        bit[i] = _OUTSIDE if outside else cell_bit(ix, iy, iz)
+    flat, bits = blocks.reshape(-1), _NONE
+    for i in range(LOOK):
+        found = flat[np.uint64(index[i])] >> np.uint64(bit[i] & _LAST) & _BIT
+        bits |= (found if bit[i] <= _LAST else _NONE) << np.uint64(i)
+    return bits
+
+
+@njit(**COMPILED, **INNER)
+def _within(block, count):
+    return min(max(block, int32(0)), int32(count - int32(1)))
+
+
+@njit(**COMPILED, **INNER)
+def _leave(x, inverse, block, around):
+    """Ray length from ``x`` out of a coarse cell, on one axis, with as many of these as that around it.
 
     Along an axis of no faces ``inverse`` is large and above zero, which gives a length that no other axis exceeds.
     """
-    face = cell + 1 + around if inverse > _ZERO else cell - around
-    return (np.float32(face * size) - x) * inverse
+    face = block + 1 + around if inverse > _ZERO else block - around
+    return (np.float32(face * COARSE) - x) * inverse
 
 
 @njit(**COMPILED)
 def _scan(
     start, stop, origins, directions, near, far, lower, inverse_size, blocks, empty, step, limit, seed,
-    first_bin, places, counts, next_bins,
+    first_bin, places, counts, onward,
 ):  # fmt: skip
     """Writes the t of each chunk's samples one after another from ``places[start * limit]``."""
-    cursor, steps = start * limit, _ONE / step
+    cursor, steps, look = start * limit, _ONE / step, new_look()
     for ray in range(start, stop):
         ox = (origins[ray, 0] - lower[0]) * inverse_size
         oy = (origins[ray, 1] - lower[1]) * inverse_size
@@ -109,15 +165,20 @@ def _scan(
         dz, jz = cell_direction(directions[ray, 2], inverse_size)
         k, count, place = first_bin[ray], 0, place_in_bins(ray, seed)
         while k >= 0 and count < limit:
-            k, t = next_bin(
-                k, place, near[ray], far[ray], ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps
+            k, bits = next_bins(
+                k, place, near[ray], far[ray], ox, oy, oz, dx, dy, dz, jx, jy, jz, blocks, empty, step, steps, look
             )
-            if k >= 0:
-                places[cursor] = t
+            first = k
+            k = k + LOOK if bits != _NONE else -1
+            while bits != _NONE and count < limit:
+                last = first + trailing_zeros(bits)
+                places[cursor] = time_of(last, place, near[ray], step)
+                bits &= bits - _BIT
                 cursor += 1
                 count += 1
-                k += 1
-        counts[ray], next_bins[ray] = count, k
+                if count == limit:
+                    k = last + 1
+        counts[ray], onward[ray] = count, k
 
 
 @njit(**COMPILED)

@@ -80,9 +80,10 @@ def _blocks_away(empty: np.ndarray) -> np.ndarray:
 
 @njit(**COMPILED, **INNER)
 def cell_bit(x, y, z):
-    """A cell's bit in its block, from its place in the grid, uint64."""
-    mask = np.uint64(COARSE - 1)
-    return ((x & mask) * np.uint64(COARSE) + (y & mask)) * np.uint64(COARSE) + (z & mask)
+    """A cell's bit in its block, from its place in the grid, int32."""
+    mask, edge = np.int32(COARSE - 1), np.int32(COARSE)
+    layer = np.int32(np.int32(np.int32(x & mask) * edge) + np.int32(y & mask))
+    return np.int32(np.int32(layer * edge) + np.int32(z & mask))
 
 
 @njit(**COMPILED)
@@ -93,7 +94,7 @@ def _pack(start, stop, occupied, blocks):
             row, packed = occupied[x, y], blocks[x // COARSE, y // COARSE]
             for z in range(len(row)):
                 if row[z]:
-                    packed[z // COARSE] |= np.uint64(1) << cell_bit(np.uint64(x), np.uint64(y), np.uint64(z))
+                    packed[z // COARSE] |= np.uint64(1) << np.uint64(cell_bit(np.int32(x), np.int32(y), np.int32(z)))
 
 
 @njit(**COMPILED)

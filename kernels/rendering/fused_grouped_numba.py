@@ -108,7 +108,8 @@ def _render(
     color = np.empty((BLOCK, 3), np.float32)
     for number in range(start, stop):
         opened, alive = open_tile(number, width, rays, grid, step, tile, picture)
-        fill_bases(opened, directions, basis, tile, bases)
+        if not deferred:
+            fill_bases(alive, tile[0], directions, basis, tile, bases)
         while alive > 0:
             n = take_samples(alive, BLOCK, grid, step, limit, tile, samples)
             if n == 0:
@@ -154,6 +155,7 @@ def _render(
             alive = drop_ended(alive, limit, termination, tile)
         if deferred:
             count = mean_features(opened, raw_width, tile, picture, seen)
+            fill_bases(count, seen, directions, basis, tile, bases)
             load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
             logits = run_network(count, inputs, stride, 1, color_networks[0], color_dims, True, _LEAK, activations)
             store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)

@@ -79,7 +79,8 @@ def _render(
     inputs, seen = np.zeros(BLOCK * stride + LANES, np.float32), np.empty(TILE * TILE, np.int64)
     for number in range(start, stop):
         opened, alive = open_tile(number, width, rays, grid, step, tile, picture)
-        fill_bases(opened, directions, basis, tile, bases)
+        if not deferred:
+            fill_bases(alive, tile[0], directions, basis, tile, bases)
         while alive > 0:
             n = take_samples(alive, BLOCK, grid, step, limit, tile, samples)
             if n == 0:
@@ -101,6 +102,7 @@ def _render(
             alive = drop_ended(alive, limit, termination, tile)
         if deferred:
             count = mean_features(opened, raw_width, tile, picture, seen)
+            fill_bases(count, seen, directions, basis, tile, bases)
             load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
             logits = run_network(count, inputs, stride, 1, color_network, color_dims, False, _RELU, activations)
             store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)

@@ -10,10 +10,10 @@ import numpy as np
 from numba import njit
 
 from kernels.encoding.spherical_harmonics_numba import fill_sh_basis
-from kernels.marching.ray_marching_numba import cell_direction, next_bin
+from kernels.marching.ray_marching_numba import LOOK, cell_direction, new_look, next_bins, time_of
 from kernels.marching.ray_samples import COARSE, Cells
 from kernels.networks.layers_numba import BLOCK, MAX_RAW
-from kernels.simd import LANES, exponential, load, minimum, splat, store
+from kernels.simd import LANES, exponential, load, minimum, splat, store, trailing_zeros
 from kernels.threads import FAST, INNER
 
 TILE = 8  # pixels along a side
@@ -22,6 +22,7 @@ GRAIN = 16  # tiles in one task
 # What a sample of less weight adds is left black: a thousand of them are less than a third of a grey level.
 _LEAST_WEIGHT = np.float32(1e-6)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_NONE, _BIT = np.uint64(0), np.uint64(1)
 
 
 def tile_count(rays: int, width: int) -> int:
@@ -44,11 +45,13 @@ def new_tile(channels):
     """Room for a tile: its rays and their way, and sums of ``channels`` channels.
 
     going: rays under way; ray: numbers; way (9, rays): origin, direction and its inverse in cells; reach (2, rays):
-    near, far; bins, taken, light: next bin, samples taken, transmittance; sums: flat.
+    near, far; bins: first of those looked at, or the next to look at where none of these is left, a bit for each left,
+    room for a look; taken, light: samples taken, transmittance; sums: flat.
     """
     count = TILE * TILE
     way, reach = np.empty((9, count), np.float32), np.empty((2, count), np.float32)
-    bins, taken, light = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.float32)
+    bins = np.empty(count, np.int64), np.empty(count, np.uint64), new_look()
+    taken, light = np.empty(count, np.int64), np.empty(count, np.float32)
     sums = np.zeros(count * channels + LANES, np.float32)
     return np.empty(count, np.int64), np.empty(count, np.int64), way, reach, bins, taken, light, sums
 
@@ -68,7 +71,7 @@ def open_tile(number, width, rays, grid, step, tile, picture):
     """
     origins, directions, near, far = rays
     lower, inverse_size, _, empty = grid
-    going, ray_of, way, reach, bins, taken, light, sums = tile
+    going, ray_of, way, reach, (bins, ahead, _), taken, light, sums = tile
     rgb, alpha, distance = picture
     tiles_x, height = (width + TILE - 1) // TILE, len(near) // width
     x0, y0 = number % tiles_x * TILE, number // tiles_x * TILE
@@ -87,7 +90,7 @@ def open_tile(number, width, rays, grid, step, tile, picture):
     for r in range(alive):
         if begin < reach[1, r]:
             first = np.int64((begin - reach[0, r]) / step - _HALF)
-            going[going_on], bins[r], taken[r], light[r] = r, max(first, 0), 0, _ONE
+            going[going_on], bins[r], ahead[r], taken[r], light[r] = r, max(first, 0), _NONE, 0, _ONE
             going_on += 1
     if going_on == 0:
         return 0, 0
@@ -145,24 +148,27 @@ def _to_face(x, block, around):
 def take_samples(alive, room, grid, step, limit, tile, samples):
     """The next samples of the rays under way, ``room`` at most; returns their number."""
     _, _, blocks, empty = grid
-    going, _, way, reach, bins, taken, _, _ = tile
+    going, _, way, reach, (bins, ahead, look), taken, _, _ = tile
     t, owner = samples[0], samples[1]
     n, most, steps = 0, min(_MOST, max(1, room // alive)), _ONE / step
     for a in range(alive):
         r = going[a]
-        k = bins[r]
+        k, bits = bins[r], ahead[r]
         for _ in range(min(most, room - n, limit - taken[r])):
-            k, at = next_bin(
-                k, _HALF, reach[0, r], reach[1, r], way[0, r], way[1, r], way[2, r], way[3, r], way[4, r],
-                way[5, r], way[6, r], way[7, r], way[8, r], blocks, empty, step, steps,
-            )  # fmt: skip
-            if k < 0:
-                break
-            t[n], owner[n] = at, r
-            k += 1
+            if bits == _NONE:
+                k, bits = next_bins(
+                    k, _HALF, reach[0, r], reach[1, r], way[0, r], way[1, r], way[2, r], way[3, r], way[4, r],
+                    way[5, r], way[6, r], way[7, r], way[8, r], blocks, empty, step, steps, look,
+                )  # fmt: skip
+                if bits == _NONE:
+                    k = -1
+                    break
+            t[n], owner[n] = time_of(k + trailing_zeros(bits), _HALF, reach[0, r], step), r
+            bits &= bits - _BIT
+            k += LOOK if bits == _NONE else 0
             n += 1
             taken[r] += 1
-        bins[r] = k
+        bins[r], ahead[r] = k, bits
     return n
 
 
@@ -213,7 +219,7 @@ def add_densities(n, step, termination, tile, samples, picture):
 @njit(**FAST, **INNER)
 def drop_ended(alive, limit, termination, tile):
     """Closes ranks over the rays that have left their interval, are opaque or have all their samples."""
-    going, _, _, _, bins, taken, light, _ = tile
+    going, _, _, _, (bins, _, _), taken, light, _ = tile
     left = 0
     for a in range(alive):
         r = going[a]
@@ -232,12 +238,13 @@ def add_rows(factor, rows, source, sums, target, width):
 
 
 @njit(**FAST, **INNER)
-def fill_bases(alive, directions, count, tile, bases):
-    """Direction bases of a tile's rays, ``count`` values and zeros in a row each."""
+def fill_bases(count, chosen, directions, width, tile, bases):
+    """Direction bases of a tile's first ``count`` rays ``chosen``, ``width`` values and zeros in the row of each."""
     ray_of = tile[1]
-    for r in range(alive):
+    for i in range(count):
+        r = chosen[i]
         ray = ray_of[r]
-        fill_sh_basis(directions[ray, 0], directions[ray, 1], directions[ray, 2], bases[r, :count])
+        fill_sh_basis(directions[ray, 0], directions[ray, 1], directions[ray, 2], bases[r, :width])
 
 
 @njit(**FAST, **INNER)

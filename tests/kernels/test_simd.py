@@ -17,6 +17,7 @@ from kernels.simd import (
     store_part,
     to_float,
     to_integer,
+    trailing_zeros,
     widest,
 )
 
@@ -111,3 +112,13 @@ def test_exponentials():
 @pytest.mark.parametrize(("features", "lanes"), [("+avx2,-avx512f", 8), ("+sse2,+avx512f,+avx2", 16), ("", 8)])
 def test_vectors_are_as_wide_as_the_processors_registers(features, lanes):
     assert widest(features) == lanes
+
+
+@njit
+def lowest(bits):
+    return trailing_zeros(bits)
+
+
+@pytest.mark.parametrize(("bits", "zeros"), [(1, 0), (0b1011000, 3), (1 << 63, 63), (2**64 - 2, 1)])
+def test_trailing_zeros(bits, zeros):
+    assert lowest(np.uint64(bits)) == zeros

@@ -155,6 +155,18 @@ def test_all_bins_of_a_ray_have_one_random_place_that_follows_the_seed(implement
     assert torch.corrcoef(torch.stack([place[1:], place[:-1]]))[0, 1].abs() < 0.15
 
 
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("limit", [1000, 3])
+@pytest.mark.parametrize("spacing", [3, 15, 16, 17, 40])
+def test_gaps_shorter_and_longer_than_a_look_by_hand(implementation, spacing, limit):
+    # One cell in every ``spacing``, and a run of them; two bins a cell, of which some before ``far``.
+    row = [int(cell % spacing == spacing - 1 or 70 <= cell < 90) for cell in range(160)]
+    bins = [number for number in range(311) if row[number // 2]]
+    samples = run(implementation, along_x(far=156.3), row_of_cells(*row), step=0.5, limit=limit)
+    assert samples.t.tolist() == [1.25 + 0.5 * number for number in bins[:limit]]
+    assert samples.next_bin.tolist() == ([-1] if len(bins) < limit else [bins[limit - 1] + 1])
+
+
 @TWINS
 @pytest.mark.parametrize("seed", [None, 0, 2**31 - 1])
 @pytest.mark.parametrize("fraction", [0.01, 0.3, 1.0])
@@ -275,7 +287,7 @@ def test_triton_at_a_real_size(seed):
 @pytest.mark.parametrize("component", [0.0, -0.0, 1e-13, -1e-13])
 def test_an_axis_that_a_ray_goes_along_holds_up_no_leap(component):
     _, inverse = cell_direction.py_func(np.float32(component), np.float32(1))
-    assert _leave.py_func(np.float32(3.9), inverse, 3, 1, 0) > 1e4
+    assert _leave.py_func(np.float32(3.9), inverse, 0, 0) > 1e4
 
 
 def test_same_bits_for_any_number_of_threads(use_threads):
