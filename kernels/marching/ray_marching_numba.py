@@ -120,7 +120,7 @@ def _occupied(k, place, near, ox, oy, oz, dx, dy, dz, blocks, step, look):
     nx, ny, nz = int32(blocks.shape[0]), int32(blocks.shape[1]), int32(blocks.shape[2])
     first = np.float32(k)
     for i in range(LOOK):
-        t = near + ((first + np.float32(int32(i))) + place) * step
+        t = time_of(first + np.float32(int32(i)), place, near, step)
         ix, iy, iz = int32(np.floor(ox + t * dx)), int32(np.floor(oy + t * dy)), int32(np.floor(oz + t * dz))
         bx, by, bz = int32(ix >> _SHIFT), int32(iy >> _SHIFT), int32(iz >> _SHIFT)
         cx, cy, cz = _within(bx, nx), _within(by, ny), _within(bz, nz)
