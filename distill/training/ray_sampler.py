@@ -11,8 +11,8 @@ from torch import Tensor
 from distill.losses.pictures import RayBatch
 from distill.rendering.renderer import RenderSettings, clip_to_box
 from kernels.dispatch import resolve
-from kernels.gaussians.cell_projection import pixels_of_cells
 from kernels.marching.ray_samples import Cells
+from kernels.rays.cell_projection import pixels_of_cells
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_numba import draw as draw_numba
 from scene.rays import Rays, SceneBox, pixel_rays

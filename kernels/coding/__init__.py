@@ -1,1 +1,1 @@
-"""Integers as bytes, and back to the last bit."""
+"""Integers as bytes, and back to the last bit; and the maps of matrices before that."""

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from kernels.dispatch import resolve
+from kernels.gaussians.cell_distance import THINNEST, cell_ranges, nearest_distances
 from kernels.gaussians.gaussian_statistics_numba import (
     ALPHA_MAX,
     BOX,
@@ -40,7 +41,6 @@ from kernels.gaussians.gaussian_statistics_numba import (
     statistics_numba,
     touched_numba,
 )
-from kernels.marching.cell_distance import THINNEST, cell_ranges, nearest_distances
 
 _SHELLS = 256  # of the integral over a Gaussian
 VISIBLE_ALPHA = 1 / 255  # under it the 3DGS rasteriser draws nothing

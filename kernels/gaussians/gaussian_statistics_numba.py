@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from kernels.marching.cell_distance import THINNEST, cell_ranges
+from kernels.gaussians.cell_distance import THINNEST, cell_ranges
 from kernels.threads import COMPILED, INNER, parallel_for
 
 ALPHA_MAX = 0.99  # the rasteriser's clamp

@@ -1,1 +1,1 @@
-"""Whole pictures of a student in one kernel, from rays to pixels."""
+"""Whole pictures of a student, from rays to pixels, in one kernel or a few."""

@@ -60,7 +60,7 @@ def test_the_tests_it_runs_are_there_and_fit_its_parts(options, tmp_path):
         files = [path] if path.is_file() else sorted(path.rglob("test_*.py"))
         assert files and any(_tests_of(file) for file in files), path
     if not options:
-        assert REPO_ROOT / "tests/distill/training" in paths and _tests_of(paths[0] / "test_adam.py")
+        assert REPO_ROOT / "tests/distill/training" in paths and _tests_of(paths[0] / "optimization/test_adam.py")
     processes = [int(re.search(r"-n (\d+) ", command)[1]) for command in commands]
     assert all(1 <= count <= 12 for count in processes), "wide kernels take minutes to compile: side by side"
 
@@ -192,10 +192,14 @@ def test_an_output_folder_belongs_to_one_code(tmp_path):
 
 
 def test_the_code_of_a_copy_without_git_follows_its_files(tmp_path):
-    for name in ("configs", "distill", "kernels", "scene", "students", "teacher", "tests", "tools"):
+    sources = ("configs", "distill", "kernels", "machine", "scene", "settings", "students", "teacher", "tests", "tools")
+    for name in sources:
         (tmp_path / name).mkdir()
-    (tmp_path / "kernels/a.py").write_text("1")
-    first = steps(tmp_path, f"code_of {tmp_path}").stdout
-    (tmp_path / "kernels/a.py").write_text("2")
-    second = steps(tmp_path, f"code_of {tmp_path}").stdout
-    assert first.startswith("sources ") and second.startswith("sources ") and first != second
+    files = [*(f"{name}/a.py" for name in sources), "lego_response_distill.py"]
+    for name in files:
+        (tmp_path / name).write_text("1")
+    codes = [steps(tmp_path, f"code_of {tmp_path}").stdout]
+    for name in files:
+        (tmp_path / name).write_text("2")
+        codes.append(steps(tmp_path, f"code_of {tmp_path}").stdout)
+    assert all(code.startswith("sources ") for code in codes) and len(set(codes)) == len(codes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels.gaussians.cell_projection import pixels_of_cells
 from kernels.marching.ray_marching import march
 from kernels.marching.ray_samples import Cells
+from kernels.rays.cell_projection import pixels_of_cells
 from tests.kernels.gaussians.gaussian_scenes import random_view
 
 
