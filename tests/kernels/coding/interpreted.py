@@ -5,13 +5,12 @@ import sys
 
 import numba
 
-import kernels
-
 
 def interpreted_modules(monkeypatch, *names):
     """The modules imported anew with nothing compiled, until the test is over."""
     monkeypatch.setattr(numba.config, "DISABLE_JIT", True)
     for name in names:
-        monkeypatch.setattr(kernels, name.partition(".")[2], sys.modules[name])  # put back afterwards
+        package, _, own = name.rpartition(".")
+        monkeypatch.setattr(sys.modules[package], own, sys.modules[name])  # put back afterwards
         monkeypatch.delitem(sys.modules, name)
     return [importlib.import_module(name) for name in names]
