@@ -80,7 +80,7 @@ code_of() (
     if [[ -e .git ]] && command -v git >/dev/null; then
         commit="commit $(git rev-parse --short=12 HEAD), "
     fi
-    echo "${commit}sources $(find configs distill kernels machine scene settings students teacher tests tools lego_response_distill.py \
-        -type f \( -name '*.py' -o -name '*.yaml' -o -name '*.sh' \) -print0 |
+    echo "${commit}sources $(find configs distill kernels machine scene settings students teacher tests tools \
+        lego_response_distill.py -type f \( -name '*.py' -o -name '*.yaml' -o -name '*.sh' \) -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-12)"
 )

@@ -3,59 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import normalize
 
-from kernels.marching.ray_marching import march, seed_from_ray
+from kernels.marching.ray_marching import seed_from_ray
 from kernels.marching.ray_marching_numba import _leave, cell_direction
-from kernels.marching.ray_samples import Cells, Samples
+from kernels.marching.ray_samples import Cells
+from tests.kernels.marching.marching_cases import IMPLEMENTATIONS, along_x, random_cells, random_rays, row_of_cells, run
 from tests.triton_device import TRITON, device_of, needs_gpu, needs_triton
 
-IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
-
-
-def row_of_cells(*occupied):
-    """Unit cells along x, from the origin."""
-    return Cells((0.0, 0.0, 0.0), 1.0, torch.tensor(occupied, dtype=torch.uint8).view(-1, 1, 1))
-
-
-def along_x(near=1.0, far=5.0, y=0.5):
-    """A ray that enters the row of cells at t = 1."""
-    return torch.tensor([[-1.0, y, 0.5]]), torch.tensor([[1.0, 0, 0]]), torch.tensor([near]), torch.tensor([far])
-
-
-def random_cells(shape=(13, 7, 21), fraction=0.2, size=0.1):
-    return Cells((-0.4, -0.3, -1.1), size, (torch.rand(shape) < fraction).to(torch.uint8))
-
-
-def random_rays(count):
-    """From around and inside ``random_cells``, a third of them along an axis or a diagonal of an axis plane."""
-    origins = torch.rand(count, 3) * torch.tensor([4.0, 4, 4]) - 2
-    targets = torch.rand(count, 3) * torch.tensor([1.3, 0.7, 2.1]) + torch.tensor([-0.4, -0.3, -1.1])
-    directions = normalize(targets - origins, dim=1)
-    kind = torch.arange(count) % 6
-    directions[kind == 1] = torch.tensor([0.0, 0, -1])
-    directions[kind == 2] = normalize(torch.tensor([1.0, 0, 1]), dim=0)
-    origins[kind == 1, :2] = targets[kind == 1, :2]
-    near = 0.1 + 0.3 * torch.rand(count)
-    far = torch.where(kind == 3, near - 0.1, near + 4 * torch.rand(count))
-    return origins, directions, near, far
-
-
-def run(implementation, rays, cells, step=0.02, limit=1000, seed=None, first_bin=None, capacity=None):
-    """The samples, brought back to the CPU."""
-    device = device_of(implementation)
-    samples = march(
-        *(part.to(device) for part in rays),
-        Cells(cells.lower, cells.size, cells.occupied.to(device)),
-        step=step,
-        limit=limit,
-        seed=seed,
-        first_bin=None if first_bin is None else first_bin.to(device),
-        capacity=capacity,
-        implementation=implementation,
-    )
-    return Samples(*(None if part is None else part.cpu() for part in samples))
 
 
 def keys(samples, near, step):
@@ -297,51 +252,6 @@ def test_same_bits_for_any_number_of_threads(use_threads):
     use_threads(2)
     double = run("numba", rays, cells, seed=2, limit=9)
     assert all(torch.equal(one, two) for one, two in zip(single[:6], double[:6], strict=True))
-
-
-@IMPLEMENTATIONS
-def test_rays_that_do_not_fit_into_the_capacity_have_no_samples_by_hand(implementation):
-    # Four samples, none, four and none: three rays fit into seven places, the third does not.
-    rays = tuple(torch.cat([along_x()[i], along_x(y=9.0)[i], along_x()[i], along_x(y=9.0)[i]]) for i in range(4))
-    samples = run(implementation, rays, row_of_cells(1, 0, 1, 0), step=0.5, capacity=7)
-    assert samples.offsets.tolist() == [0, 4, 4, 4, 4]
-    assert samples.kept.tolist() == [True, True, False, True]
-    assert samples.wanted.item() == 8
-    assert samples.t.tolist() == pytest.approx([1.25, 1.75, 3.25, 3.75, 0, 0, 0])
-    assert samples.dt.tolist() == [0.5] * 4 + [0.0] * 3
-    assert samples.ray_index.tolist() == [0] * 7
-    assert samples.positions[:4].tolist() == [[t - 1, 0.5, 0.5] for t in (1.25, 1.75, 3.25, 3.75)]
-    assert samples.positions[4:].tolist() == [[0.0, 0.0, 0.0]] * 3
-
-
-@IMPLEMENTATIONS
-@pytest.mark.parametrize(("count", "limit"), [(0, 1000), (37, 1000), (61, 5)])
-def test_ample_capacity_changes_no_sample(implementation, count, limit):
-    rays, cells = random_rays(count), random_cells()
-    exact = run(implementation, rays, cells, limit=limit, seed=3)
-    padded = run(implementation, rays, cells, limit=limit, seed=3, capacity=len(exact.t) + 11)
-    last = len(exact.t)
-    for name in ("t", "dt", "ray_index"):
-        assert torch.equal(getattr(padded, name)[:last], getattr(exact, name)), name
-        assert not getattr(padded, name)[last:].any()
-    assert torch.equal(padded.positions[:last], exact.positions)
-    assert torch.equal(padded.offsets, exact.offsets)
-    assert torch.equal(padded.next_bin, exact.next_bin)
-    assert padded.kept.all() and padded.wanted == last
-
-
-@IMPLEMENTATIONS
-def test_the_first_rays_are_served_when_room_runs_out(implementation):
-    rays, cells = random_rays(50), random_cells()
-    exact = run(implementation, rays, cells)
-    room = len(exact.t) // 2
-    padded = run(implementation, rays, cells, capacity=room)
-    fits = exact.offsets[1:] <= room
-    served = exact.offsets[1:][fits].max()
-    assert torch.equal(padded.kept, fits | (exact.offsets.diff() == 0))
-    assert padded.offsets[-1] == served and len(padded.t) == room
-    assert torch.equal(padded.t[:served], exact.t[:served])
-    assert padded.wanted == len(exact.t)
 
 
 @IMPLEMENTATIONS
