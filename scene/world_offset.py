@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from settings.data import FARTHEST_OFFSET
+from settings.data import FARTHEST_OFFSET, DataConfig
 from settings.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -19,7 +19,21 @@ Offset = tuple[float, float, float]
 # twenty-fifth of a pixel in a picture 800 wide. At the coordinates of a map they step by centimetres to half a metre.
 _COARSEST_STEP = 1 / 20_000
 _SAMPLE = 20_000  # positions that tell where a scene is
+_LEAST_WIDTH = 10.0  # of the scene that cameras see, where nothing else tells it: they may all be in one place
 _NEAR = 0.25  # share of the offset's length within which all of a file lies about the offset, or about the origin
+
+
+def moved_cameras(source: str | Path, positions: np.ndarray, data: DataConfig) -> np.ndarray:
+    """Cameras' positions less ``data.offset``, as ``moved_positions`` has them.
+
+    How wide their scene is they do not tell, since a flight may hover and a survey's one tile may have a single camera:
+    it is as wide as ``data.box`` says, or 10 units if that says nothing.
+    """
+    if data.box == "auto":
+        width = _LEAST_WIDTH
+    else:
+        width = max(high - low for low, high in zip(data.box.lower, data.box.upper, strict=True))
+    return moved_positions(source, "cameras", positions, data.offset, width)
 
 
 def moved_positions(

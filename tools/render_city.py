@@ -87,7 +87,9 @@ def render(chosen: argparse.Namespace) -> str:
     manifest = read_manifest(chosen.manifest)
     overrides = chosen.overrides + overrides_of({"device": chosen.device})
     config = load_config(manifest.path(manifest.config), overrides, chosen.assets)
-    views = views_to_export(config, None, path=chosen.cameras, frames=chosen.frames, resolution=chosen.width)
+    # A path's cameras may all be in one place: how large the world about them is tells whether float32 is fine enough.
+    about = config.model_copy(update={"data": config.data.model_copy(update={"box": manifest.box})})
+    views = views_to_export(about, None, path=chosen.cameras, frames=chosen.frames, resolution=chosen.width)
     cameras = views.cameras if chosen.video is None else even_sized(views.cameras)
     budget = None if chosen.budget_mib is None else int(chosen.budget_mib * MIB)
     city = StreamedCity(manifest, config, budget, not chosen.finest)

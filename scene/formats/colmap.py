@@ -17,7 +17,7 @@ from scene.formats.picture_sizes import canvas, picture_sizes
 from scene.formats.transforms_images import frame_names
 from scene.formats.undistortion import count_changed, straightened
 from scene.frames import Frames, Size
-from scene.world_offset import moved_positions
+from scene.world_offset import moved_cameras
 from settings.data import DataConfig
 from settings.errors import InputError
 
@@ -87,7 +87,7 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
     frames = straightened(source, scaled, sizes, paths, masks)
     poses = torch.from_numpy(model.camera_to_world())
     exact = poses.float()
-    exact[:, :3, 3] = torch.from_numpy(moved_positions(source, "cameras", poses[:, :3, 3].numpy(), data.offset, 1.0))
+    exact[:, :3, 3] = torch.from_numpy(moved_cameras(source, poses[:, :3, 3].numpy(), data))
     fx, fy, cx, cy = torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32).T.contiguous()
     size, own_sizes = canvas(source, [frame.size for frame in frames])
     return Frames(

@@ -30,7 +30,7 @@ class DatasetFormat(ABC):
 
         Args:
             image_size: (width, height), used where the dataset does not say it.
-            data: what the config says; ``offset`` is taken off the positions by ``moved_positions``.
+            data: what the config says; ``offset`` is taken off the positions by ``moved_cameras``.
 
         Raises:
             InputError: missing, damaged, or nothing this program can use.

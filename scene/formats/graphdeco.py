@@ -23,7 +23,7 @@ from scene.formats.picture_sizes import canvas, picture_sizes
 from scene.formats.transforms_images import frame_names
 from scene.formats.transforms_poses import rigid_poses
 from scene.frames import Frames, Size
-from scene.world_offset import moved_positions
+from scene.world_offset import moved_cameras
 from settings.data import DataConfig
 from settings.errors import InputError
 
@@ -117,7 +117,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
     sizes = picture_sizes(path, stated, paths)
     poses = _poses(path, entries)
     exact = poses.float()
-    exact[:, :3, 3] = torch.from_numpy(moved_positions(path, "cameras", poses[:, :3, 3].numpy(), data.offset, 1.0))
+    exact[:, :3, 3] = torch.from_numpy(moved_cameras(path, poses[:, :3, 3].numpy(), data))
     scales = np.array(sizes, np.float64) / np.array(stated)
     focal = np.array([(entry["fx"], entry["fy"]) for entry in entries]) * scales
     middle = np.array(sizes, np.float64) / 2

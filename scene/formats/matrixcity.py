@@ -28,7 +28,7 @@ from scene.formats.transforms_images import find_images, frame_names, slashed
 from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
 from scene.formats.transforms_poses import pose_matrices, rigid_poses
 from scene.frames import Frames, Size, refuse_leaks
-from scene.world_offset import moved_positions
+from scene.world_offset import moved_cameras
 from settings.data import DataConfig
 from settings.errors import InputError
 
@@ -127,7 +127,7 @@ def _load(path: Path, files: list[Path], image_size: Size | None, data: DataConf
     intrinsics = torch.tensor([values for block in blocks for values in block.intrinsics], dtype=torch.float32)
     size, sizes = canvas(path, [size for block in blocks for size in block.sizes])
     exact, poses = poses, poses.float()
-    poses[:, :3, 3] = torch.from_numpy(moved_positions(path, "cameras", exact[:, :3, 3].numpy(), data.offset, 1.0))
+    poses[:, :3, 3] = torch.from_numpy(moved_cameras(path, exact[:, :3, 3].numpy(), data))
     cameras = Cameras(poses, *intrinsics.T.contiguous(), *size)
     frames = Frames(
         cameras=cameras,

@@ -25,7 +25,7 @@ from scene.formats.transforms_lens import check_lens, distortion, read_intrinsic
 from scene.formats.transforms_poses import read_poses
 from scene.formats.undistortion import Lens, count_changed, straightened
 from scene.frames import Frames, Size
-from scene.world_offset import moved_positions
+from scene.world_offset import moved_cameras
 from settings.data import DataConfig
 from settings.errors import InputError
 
@@ -97,7 +97,7 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
     Args:
         path: the transforms file; ``file_path`` entries are relative to its folder, extension or not.
         image_size: (width, height), used when neither the file nor an image says it.
-        data: the world that cameras are moved into, see ``in_world`` and ``moved_positions``; None: they stay.
+        data: the world that cameras are moved into, see ``in_world`` and ``moved_cameras``; None: they stay.
 
     Raises:
         InputError: the file is missing, damaged, of another kind or lacks a field; a pose is not rigid; the lens is
@@ -109,7 +109,7 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
     entries, tests = frames_of_splits(path, content, _entries(path, content))
     exact = in_world(path, content, read_poses(path, entries), data)
     poses = exact.float()
-    poses[:, :3, 3] = torch.from_numpy(moved_positions(path, "cameras", exact[:, :3, 3].numpy(), data.offset, 1.0))
+    poses[:, :3, 3] = torch.from_numpy(moved_cameras(path, exact[:, :3, 3].numpy(), data))
     # Frame fields override the file's, as in nerfstudio.
     common = {key: value for key, value in content.items() if key != "frames"}
     fields = [{**common, **entry} for entry in entries]

@@ -5,7 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from scene.world_offset import moved_positions
+from scene.world_offset import moved_cameras, moved_positions
+from settings.data import DataConfig
 from settings.errors import InputError
 
 UTM = (500000.0, 4649776.0, 120.0)
@@ -69,6 +70,20 @@ def test_cameras_that_only_turn_and_one_alone_are_as_wide_as_they_are_said_to_be
     assert np.array_equal(moved_positions("f", "cameras", positions, None, 1.0), positions.astype(np.float32))
     with pytest.raises(InputError, match="Set data.offset"):
         moved_positions("f", "cameras", np.array([UTM]), None, 1.0)
+
+
+def test_how_large_the_scene_is_that_cameras_see_they_need_not_tell():
+    one = np.array([[3000.0, 2000.0, 80.0]])
+    assert np.array_equal(moved_cameras("f", one, DataConfig()), one.astype(np.float32))
+    small = DataConfig(box={"lower": (2999.0, 1999.0, 79.0), "upper": (3001.0, 2001.0, 81.0)})
+    with pytest.raises(InputError, match="cameras about .*in a scene 2 units wide"):
+        moved_cameras("f", one, small)
+    city = DataConfig(box={"lower": (0.0, 0.0, 0.0), "upper": (4000.0, 4000.0, 200.0)})
+    assert moved_cameras("f", 3 * one, city).dtype == np.float32
+    with pytest.raises(InputError, match="Set data.offset"):
+        moved_cameras("f", 3 * one, DataConfig())
+    with pytest.raises(InputError, match="Set data.offset"):
+        moved_cameras("f", np.array([UTM]), city)
 
 
 def test_a_lone_outlier_does_not_hide_where_the_scene_is():

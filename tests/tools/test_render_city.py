@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from distill.city.manifest import read_manifest
 from machine.files import read_csv
 from scene.formats.transforms_json import write_transforms
 from scene.images import read_image
+from teacher.export.export_cameras import views_to_export
 from tests.toy_city import toy_city
 from tools.render_city import main
 
@@ -31,6 +33,18 @@ def test_a_flight_leaves_pictures_and_what_each_took(city, capsys):
     assert (row["frame"], row["blocks"], row["loads"]) == ("0", "2", "2")
     assert float(row["peak_mib"]) < 500
     assert "1 frames, 4 loads; peak memory" in capsys.readouterr().out
+
+
+def test_a_flight_is_read_as_one_through_a_scene_of_the_citys_size(city, monkeypatch):
+    read = []
+
+    def reading(config, *rest, **options):
+        read.append(config.data.box)
+        return views_to_export(config, *rest, **options)
+
+    monkeypatch.setattr("tools.render_city.views_to_export", reading)
+    assert run(city, "--frames", "1:2", "--width", "12") == 0
+    assert read == [read_manifest(city / "city.json").box]
 
 
 @pytest.mark.parametrize(
