@@ -11,15 +11,31 @@ from torch import Tensor
 
 from scene.cameras import Cameras
 
+# Lengths of the mean of unit directions, from which on cameras have an up in common, or look the same way.
+_COMMON, _SAME = 0.3, 0.9
+_FLAT = 4.0  # how much wider a flight at one height is than high
 # Right over the scene "up" in the image has no direction.
 _MOST_ELEVATION = math.radians(85)
 _NEAR_AN_AXIS = math.cos(math.radians(15))
 
 
-def common_up(cameras: Cameras) -> Tensor | None:
-    """What is up in the cameras' images on average: (3,) float64 unit vector on the CPU; None where it cancels out."""
-    up = cameras.c2w[:, :3, 1].double().cpu().mean(0)
-    return None if up.norm() < 1e-3 else F.normalize(up, dim=0)
+def common_up(poses: Tensor) -> Tensor | None:
+    """What is up for cameras: (3,) float64 unit vector on the CPU; None where they do not agree.
+
+    It is what is up in their images on average. That cancels out in a survey that is flown to and fro by a camera that
+    looks straight down: there it is the way back from what all look at, if they are spread flat across it.
+
+    Args:
+        poses: (N, 4, 4) camera to world, N >= 1.
+    """
+    poses = poses.double().cpu()
+    up, back = poses[:, :3, 1].mean(0), poses[:, :3, 2].mean(0)
+    if up.norm() >= _COMMON:
+        return F.normalize(up, dim=0)
+    spread = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
+    height = (spread @ F.normalize(back, dim=0)).norm()
+    is_survey = back.norm() >= _SAME and spread.norm() > _FLAT * height
+    return F.normalize(back, dim=0) if is_survey else None
 
 
 def world_up(cameras: Cameras) -> Tensor | None:
@@ -27,7 +43,7 @@ def world_up(cameras: Cameras) -> Tensor | None:
 
     Datasets have an axis that is up, and cameras that lean inwards, unevenly spread, are on average a little off it.
     """
-    up = common_up(cameras)
+    up = common_up(cameras.c2w)
     if up is None or up.abs().max() < _NEAR_AN_AXIS:
         return up
     return torch.where(up.abs() == up.abs().max(), up.sign(), 0)
@@ -94,7 +110,7 @@ class _Surroundings:
     def of(cls, cameras: Cameras, centre: tuple[float, float, float]) -> _Surroundings:
         poses = cameras.c2w.double().cpu()
         target = torch.tensor(centre, dtype=torch.float64)
-        up = common_up(cameras)
+        up = common_up(cameras.c2w)
         offsets = poses[:, :3, 3] - target
         if up is None or (offsets.norm(dim=1) < 1e-9).any():
             raise ValueError("the cameras have no common up direction, or one is at the centre of the scene")

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill.viewer.keyframes import KeyframePath
+from distill.viewer.local_server import local_server
 from distill.viewer.pictures import MODES
 from distill.viewer.render_worker import Look, Picture, RenderWorker
 from distill.viewer.subjects import Subject
-from distill.viewer.viewpoints import DatasetCamera, Viewpoint, common_up
+from distill.viewer.viewpoints import DatasetCamera, Viewpoint, up_of
 from scene.frames import spread
 from settings.errors import InputError
 
@@ -72,21 +73,20 @@ class BrowserView:
     def __init__(
         self, subject: Subject, host: str, port: int, width: int, begin: Callable[[], None] = lambda: None
     ) -> None:
-        viser = import_viser("tools/view.py")
+        import_viser("tools/view.py")
         self.subject, self._width = subject, width
         self._path = KeyframePath(subject.keyframes, subject.config.data)
         self.worker = RenderWorker(subject.pictures, self._show, begin)
         self.has_shown = threading.Event()
         """Set when the first full picture has gone to a browser."""
         self._panels: dict[int, _Panel] = {}
+        self._gone: set[int] = set()  # clients come and go on threads of a pool: one may have gone before it has come
+        self._coming = threading.Lock()
         _check_address(host, port)
         logging.getLogger("websockets").setLevel(logging.WARNING)
-        with contextlib.redirect_stdout(io.StringIO()):  # it draws a box of its own there
-            label = f"{subject.config.scene}/{subject.config.run}"
-            self._server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
+        self._server = local_server(host, port, f"{subject.config.scene}/{subject.config.run}")
         # Shown until there is a picture. What encodes pictures, which is slow to import, is there from now on.
         self._server.scene.set_background_image(np.full((8, 8, 3), 128, np.uint8), format="jpeg")
-        self._server.gui.configure_theme(show_logo=False, show_share_button=False)
         self._server.gui.main_panel.dock_right()
         self._place_camera()
         self._frusta: list[Any] | None = None  # made when they are first shown: it takes a while
@@ -109,7 +109,7 @@ class BrowserView:
             self._server.stop()
 
     def _place_camera(self) -> None:
-        view, up = self.subject.start(), common_up(self.subject.cameras)
+        view, up = self.subject.start(), up_of(self.subject.cameras)
         self._server.scene.set_up_direction(up)
         camera = self._server.initial_camera
         camera.position, camera.look_at, camera.up, camera.fov = view.position, self._focus(view), up, view.fov
@@ -144,21 +144,30 @@ class BrowserView:
 
     def _connected(self, client: viser.ClientHandle) -> None:
         panel = _Panel(client, self.subject, self._width, self._path, self)
-        self._panels[client.client_id] = panel
+        with self._coming:
+            if client.client_id in self._gone:
+                return
+            self._panels[client.client_id] = panel
         client.camera.on_update(lambda _: self.ask(client.client_id))
         self.ask(client.client_id)
 
     def _disconnected(self, client: viser.ClientHandle) -> None:
+        with self._coming:
+            self._gone.add(client.client_id)
+            panel = self._panels.pop(client.client_id, None)
         self.worker.forget(client.client_id)
-        panel = self._panels.pop(client.client_id, None)
         if panel is not None:
             _log.info("a browser has gone: %s", panel.summary())
 
     def ask(self, client: int) -> None:
         """Has a client's picture drawn, from where it looks now."""
         panel = self._panels.get(client)
-        if panel is not None:
-            self.worker.ask(client, panel.look())
+        if panel is None:
+            return
+        look = panel.look()
+        with self._coming:
+            if client in self._panels:
+                self.worker.ask(client, look)
 
     def jump(self, client: viser.ClientHandle, name: str) -> None:
         """To the dataset's camera of that name."""

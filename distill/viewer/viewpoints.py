@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kernels.gaussians.covariances import rotation_matrices
+from scene.camera_paths import common_up
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import chosen_frames, held_out
@@ -146,8 +147,7 @@ def outside(box: SceneBox) -> Viewpoint:
     return Viewpoint(torch.from_numpy(c2w), _FOV)
 
 
-def common_up(cameras: list[DatasetCamera]) -> np.ndarray:
-    """(3,) what is up in the cameras' pictures on average, a unit direction; +Z where they do not agree."""
-    mean = np.mean([camera.viewpoint.c2w[:3, 1].numpy() for camera in cameras] or [np.zeros(3)], axis=0)
-    length = np.linalg.norm(mean)
-    return mean / length if length > 1e-3 else np.array([0.0, 0.0, 1.0])
+def up_of(cameras: list[DatasetCamera]) -> np.ndarray:
+    """(3,) what ``common_up`` finds of the cameras, a unit direction; +Z where they do not agree or there are none."""
+    up = common_up(torch.stack([camera.viewpoint.c2w for camera in cameras])) if cameras else None
+    return np.array([0.0, 0.0, 1.0]) if up is None else up.numpy()

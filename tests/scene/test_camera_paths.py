@@ -84,18 +84,31 @@ def test_a_spiral_needs_a_common_up(look_at):
 
 def test_up_is_the_axis_of_the_world_that_uneven_cameras_lean_about(look_at):
     cameras = look_at([[3.0, 0.0, 1.0], [3.0, 1.0, 1.5], [-3.0, 0.5, 0.5]])
-    mean = common_up(cameras)
+    mean = common_up(cameras.c2w)
     assert mean.norm().item() == pytest.approx(1) and 0.01 < mean[:2].norm() < 0.25
     assert world_up(cameras).tolist() == [0, 0, 1]
 
 
 def test_up_that_is_near_no_axis_stays_as_it_is(look_at):
     cameras = look_at([[3.0, 0.0, 3.0]])
-    assert world_up(cameras).tolist() == common_up(cameras).tolist()
+    assert world_up(cameras).tolist() == common_up(cameras.c2w).tolist()
     assert world_up(cameras)[0].item() == pytest.approx(-(0.5**0.5), abs=1e-5)
 
 
 def test_cameras_whose_ups_cancel_out_have_none(look_at):
     cameras = look_at([[3.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
     cameras.c2w[1, :3, :2] *= -1
-    assert common_up(cameras) is None and world_up(cameras) is None
+    assert common_up(cameras.c2w) is None and world_up(cameras) is None
+
+
+@pytest.mark.parametrize("sway", [0.0, 0.1])
+def test_a_survey_that_looks_straight_down_has_its_up_where_it_looks_from(sway):
+    poses = torch.eye(4).repeat(24, 1, 1)  # looks along -Z
+    for index, pose in enumerate(poses):
+        row, column = divmod(index, 6)
+        tilt = torch.tensor([[0.0, -math.pi * (row % 2), sway], [math.pi * (row % 2), 0.0, 0.0], [-sway, 0.0, 0.0]])
+        pose[:3, :3] = torch.linalg.matrix_exp(tilt)
+        pose[:3, 3] = torch.tensor([10.0 * column, 6.0 * row, 30.0])
+    assert common_up(poses)[2] > 0.99
+    poses[:, :3, 3] = poses[:1, :3, 3]  # one that turns about its axis where it is tells nothing
+    assert common_up(poses) is None

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -94,6 +95,17 @@ def test_in_a_browser(subject, tmp_path):
     finally:
         stop.set()
         worker.join()
+        view.close()
+
+
+def test_a_page_that_is_gone_before_its_panel_is_made_is_not_drawn_for(subject):
+    view, client = BrowserView(subject, "127.0.0.1", 0, 200), MagicMock(client_id=5)
+    client.camera.image_width, client.camera.image_height = 40, 30
+    try:
+        view._disconnected(client)
+        view._connected(client)
+        assert not view.worker.is_watched and not view._panels
+    finally:
         view.close()
 
 

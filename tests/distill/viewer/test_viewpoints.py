@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.viewer.viewpoints import Viewpoint, common_up, dataset_cameras, named_cameras, outside
+from distill.viewer.viewpoints import Viewpoint, dataset_cameras, named_cameras, outside, up_of
 from scene.rays import SceneBox, project
 from settings.loading import load_config
 from teacher.sources import source_of
@@ -57,7 +57,7 @@ def test_the_datasets_cameras_say_which_are_held_out(write):
     cameras = dataset_cameras(source_of(config))
     assert [camera.held_out for camera in cameras] == [True, False, False, False, True, False]
     assert cameras[3].name == "orbit_003" and cameras[3].aspect == 1
-    assert common_up(cameras)[2] > 0.99
+    assert up_of(cameras)[2] > 0.99
 
 
 def test_without_cameras_one_begins_outside_the_box():
@@ -66,4 +66,4 @@ def test_without_cameras_one_begins_outside_the_box():
     away = middle - view.position
     np.testing.assert_allclose(away / np.linalg.norm(away), view.ahead, atol=1e-9)
     assert np.linalg.norm(away) > np.linalg.norm([1, 2, 1]) and view.position[2] > 1.5
-    assert common_up([]).tolist() == [0, 0, 1]
+    assert up_of([]).tolist() == [0, 0, 1]
