@@ -101,7 +101,9 @@ class DataConfig(Section):
         "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
     )
     near: float = Field(0.05, ge=0, description="nearest distance along a ray, world units")
-    far: float = Field(100.0, gt=0, le=1e9, description="farthest distance along a ray, world units")
+    far: float = Field(
+        1e6, gt=0, le=1e9, description="farthest distance along a ray, world units; a ray ends at the scene box anyhow"
+    )
     ground_truth: bool | GroundTruthConfig = Field(
         True,
         description="measure against the dataset's own images too, where they exist; with `split` and `weight`: "

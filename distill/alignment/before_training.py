@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +21,13 @@ from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_D
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background, pose_hypotheses
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.alignment.search import SEARCH_WIDTH, Trials
+from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, say
 from distill.model.model import Model
 from distill.model.view_renderers import Color
-from distill.rendering.renderer import clip_to_box
-from kernels.marching.ray_marching import march
-from kernels.marching.ray_samples import Cells
 from scene.cameras import Cameras
 from scene.frames import spread
 from scene.images import resize_area
-from scene.rays import SceneBox, focus, image_rays, intersect_box
+from scene.rays import focus
 from settings.config import Config
 from settings.errors import InputError
 from teacher.sources import Teacher, load_teacher, source_of
@@ -38,19 +35,10 @@ from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
 
-_FRAMES, _PIXELS = 4, 4096
-"""Frames looked at, and pixels of each."""
-# Shares of the cameras that see the scene box: fewer is said, hardly any is refused; a mistake explains it if so many
-# see it once it is undone.
-_MOST_CAMERAS, _NO_CAMERAS, _EXPLAINED = 0.5, 0.05, 0.9
-_TURNING = 3  # first pose hypotheses: the usual ones that turn cameras away
-_SIGHT = 9  # rays along each side of a picture that tell whether a camera sees the box
-# Shares of the teacher's covered pixels behind which some cell can hold something: likewise.
-_MOST_PIXELS, _NO_PIXELS = 0.8, 0.1
+_FRAMES = 4  # looked at
 _FAINT_COVERAGE = 0.002
 # Mistakes that leave poses and pictures as they are: what is trained on is not what was meant, but can be learnt.
 _LEARNABLE = {Cause.BACKGROUND, Cause.ALPHA, Cause.COLOUR}
-_CHECK = "tools/check_alignment.py, given the same options, says more."
 
 
 @contextmanager
@@ -80,7 +68,7 @@ def _check_causes(config: Config, error: InputError) -> None:
         if gaussians is None and config.data.box == "auto":
             _check_focus(config, cameras)
         else:
-            _check_looking(config, cameras, source.box(gaussians, None)[0])
+            check_looking(config, cameras, source.box(gaussians, None)[0])
         if gaussians is not None:
             _check_gaussians(config, load_teacher(without_depth(config)), is_an_error=True)
     except InputError as cause:
@@ -93,7 +81,7 @@ def _check_focus(config: Config, cameras: Cameras) -> None:
     try:
         focus(cameras)
     except ValueError as nowhere:
-        for one in pose_hypotheses()[:_TURNING]:
+        for one in pose_hypotheses()[:TURNING]:
             try:
                 focus(one.cameras(cameras))
             except ValueError:
@@ -112,14 +100,14 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     """
     views = teacher.views
     _check_silhouettes(config, teacher)
-    _check_looking(config, views.cameras, teacher.box)
+    check_looking(config, views.cameras, teacher.box)
     if teacher.poses is not None:
-        _check_looking(config, teacher.poses.cameras, teacher.box)
+        check_looking(config, teacher.poses.cameras, teacher.box)
     _check_visible(config, views)
     is_said = _check_pictures(config, teacher)
     _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset())
     if not is_said and model.far_field is None:  # a background taken for the scene is everywhere
-        _check_cells(config, teacher, model)
+        check_cells(config, teacher, model)
 
 
 def _check_silhouettes(config: Config, teacher: Teacher) -> None:
@@ -128,50 +116,6 @@ def _check_silhouettes(config: Config, teacher: Teacher) -> None:
     if weight > 0 and not all(one.silhouettes for one in (teacher.views, teacher.images) if one is not None):
         expected = "0, since photographs without alpha show no silhouettes"
         raise InputError("config", "loss.alpha.weight", weight, expected, "Set loss.alpha.weight: 0.")
-
-
-# --- cameras -----------------------------------------------------------------------------------------------------
-
-
-def _check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
-    seen = seeing(cameras, box, 0.0, torch.inf)
-    count, share = len(cameras), seen.float().mean().item()
-    if share < _MOST_CAMERAS:
-        corners = " to ".join(str([round(value, 3) for value in corner]) for corner in (box.lower, box.upper))
-        words = f"{count - int(seen.sum())} of {count} cameras look away from the scene box, {corners}"
-        advice = f"Bring the poses, teacher.ply and data.box into one world. {_CHECK}"
-        for one in pose_hypotheses()[:_TURNING]:
-            then = seeing(one.cameras(cameras), box, 0.0, torch.inf).float().mean().item()
-            if then >= _EXPLAINED:
-                words, advice = f"{words}; supposing that {one.name}, {then:.0%} see it", one.advice
-                break
-        source = config.data.transforms or "config"
-        _say(share < _NO_CAMERAS, source, "transform_matrix", words, "cameras that look at the scene", advice)
-    within = seeing(cameras, box, config.data.near, config.data.far)
-    if within.sum() < _MOST_CAMERAS * seen.sum():
-        first, last = _distances(cameras, box)
-        empty = f"no sample in {count - int(within.sum())} of {count} views"
-        words = f"{config.data.near:g}, and far {config.data.far:g}: {empty}"
-        expected = f"a range that holds the scene box, {first:.3g} to {last:.3g} from the cameras"
-        advice = "Leave data.near and data.far away."
-        _say(within.float().mean() < _NO_CAMERAS, "config", "data.near", words, expected, advice)
-
-
-def seeing(cameras: Cameras, box: SceneBox, near: float, far: float) -> Tensor:
-    """(N,) bool: cameras of whose picture some ray of a coarse grid crosses the box between near and far."""
-    coarse = cameras.resized(_SIGHT, _SIGHT)
-    found = []
-    for frame in range(len(cameras)):
-        first, last = intersect_box(*image_rays(coarse, frame), box, near, far)
-        found.append((last > first).any())
-    return torch.stack(found)
-
-
-def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
-    """The nearest and farthest corner of the box from any camera."""
-    corners = torch.cartesian_prod(*torch.tensor([box.lower, box.upper]).T)
-    apart = torch.cdist(cameras.centers, corners)
-    return apart.min().item(), apart.max().item()
 
 
 # --- pictures ----------------------------------------------------------------------------------------------------
@@ -188,7 +132,7 @@ def _check_visible(config: Config, views: TeacherViews) -> None:
                 "Its Gaussians are small for how far they lie apart: teacher.orbit.distance brings cameras nearer. "
             )
         source = config.teacher.outputs or config.teacher.ply or config.data.transforms or "config"
-        _say(mean == 0, source, "teacher's views", words, "views that show the scene", advice + _CHECK)
+        say(mean == 0, source, "teacher's views", words, "views that show the scene", advice + CHECK)
 
 
 def _check_pictures(config: Config, teacher: Teacher) -> bool:
@@ -278,7 +222,7 @@ def _check_gaussians(
     expected = f"at least {THRESHOLD_DB:g} dB with these cameras"
     source = config.data.transforms if diagnosis.likeliest else config.teacher.ply
     refuse = is_an_error or (is_hopeless and reference.is_trained_on)
-    _say(refuse, source, cause.value, f"{words}{explanation}", expected, advice)
+    say(refuse, source, cause.value, f"{words}{explanation}", expected, advice)
 
 
 def _explained(diagnosis: Diagnosis) -> tuple[Cause, str, str]:
@@ -287,7 +231,7 @@ def _explained(diagnosis: Diagnosis) -> tuple[Cause, str, str]:
     if likeliest is not None:
         one = likeliest.hypothesis
         return one.cause, f"; supposing that {one.name}, they are {likeliest.psnr:.2f} dB from them", one.advice
-    return Cause.WORLD, "", f"{OTHER_WORLD} {_CHECK}"
+    return Cause.WORLD, "", f"{OTHER_WORLD} {CHECK}"
 
 
 def _small_comparison(config: Config, teacher: Teacher, reference: _Reference, frames: list[int]) -> Comparison:
@@ -311,44 +255,3 @@ def _small_comparison(config: Config, teacher: Teacher, reference: _Reference, f
         frames=tuple(range(len(frames))),
         has_alpha=views.alpha is not None,
     )
-
-
-# --- cells -------------------------------------------------------------------------------------------------------
-
-
-def _check_cells(config: Config, teacher: Teacher, model: Model) -> None:
-    """How much of what the views show lies behind rays that cross cells in which the student may put something."""
-    views, grid = teacher.views, model.grid
-    cells = Cells(grid.box.lower, grid.cell_size, grid.teacher)
-    device = grid.teacher.device
-    met = shown = 0
-    for frame in spread(range(len(views)), _FRAMES):
-        pixels = (views.coverage[frame].flatten() >= 128).nonzero()[:, 0]
-        pixels = pixels[:: max(1, len(pixels) // _PIXELS)]
-        origins, directions = (part[pixels].to(device) for part in image_rays(views.cameras, frame))
-        rays = clip_to_box(origins, directions, grid.box, model.settings)
-        samples = march(*vars(rays).values(), cells, step=model.settings.step, limit=1)
-        met += int((samples.offsets.diff() > 0).sum())
-        shown += len(pixels)
-    share = met / max(shown, 1)
-    if not shown or share >= _MOST_PIXELS:
-        return
-    if teacher.gaussians is not None:
-        field, of = "teacher.ply", config.teacher.ply or "the Gaussians"
-        where = f"the cells of {of} within data.near and data.far"
-        advice = "Use the PLY and the poses of one export, or --set teacher.ply=null."
-    else:
-        field, where = "data.box", "what the silhouettes of all views leave of data.box"
-        advice = (
-            "Do pictures and poses belong together (order of the frames, axes, camera-to-world), and does data.box?"
-        )
-    words = f"only {share:.1%} of what the teacher's pictures show in {where}"
-    _say(share < _NO_PIXELS, "config", field, words, "nearly all of it", f"{advice} {_CHECK}")
-
-
-def _say(refuse: bool, source: str | Path, field: str, found: str, expected: str, advice: str) -> None:
-    """Refuses in the form of all errors, or warns in the same words."""
-    error = InputError(source, field, found, expected, advice)
-    if refuse:
-        raise error
-    _log.warning("%s", error)

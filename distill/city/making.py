@@ -46,7 +46,7 @@ def make_city(config: Config, folder: Path) -> Manifest:
     """Cuts the teacher of a config into blocks, and writes all that their runs take into a folder.
 
     Raises:
-        InputError: the teacher is not one of Gaussians, or an asset is missing or damaged.
+        InputError: the teacher is not one of Gaussians, an asset is missing or damaged, or no camera sees the city.
     """
     source = source_of(config)
     if not source.draws:
@@ -65,9 +65,14 @@ def make_city(config: Config, folder: Path) -> Manifest:
     points = points[:: max(1, len(points) // _BALANCED_BY)]
     boxes = split_box(box, points, _weights(config, cameras, points), config.city.blocks)
     names = [f"b{number:03d}" for number in range(len(boxes))]
-    counts = _copy_gaussians(rows, boxes, [folder / _gaussians_of(name) for name in names])
     looks = config.city.least_share, config.data.near, config.data.far
     trained, measured = (cameras_of_blocks(part, boxes, *looks) for part in (cameras.train, cameras.holdout))
+    if not trained.any():
+        found = f"none of {len(cameras.train)} sees enough of a block"
+        expected = f"a city between data.near {looks[1]:g} and data.far {looks[2]:g} of them"
+        hint = "Leave data.near and data.far away; bring cameras, Gaussians and data.box into one world."
+        raise InputError("config", "data.transforms", found, expected, hint)
+    counts = _copy_gaussians(rows, boxes, [folder / _gaussians_of(name) for name in names])
     # Of a file that was copied into the folder the original tells: what lies beside it was not copied.
     fitted = recorded_width(config.teacher.ply or rows.path)
     width = config.teacher.fitted_width or getattr(fitted, "width", None)

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from distill.alignment.before_training import check_before_training, explained_errors, seeing
+from distill.alignment.before_training import check_before_training, explained_errors
 from distill.model.model import build_model
 from scene.images import read_image, write_image
-from scene.rays import SceneBox
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.sources import load_teacher
-from tests.toy_scene import FRAMES, ring_of_cameras, write_toy_scene
+from tests.toy_scene import FRAMES, write_toy_scene
 
 IMAGES = ["teacher.kind=images", "teacher.outputs=null", "teacher.ply=null"]
 GAUSSIANS = ["teacher.kind=gaussians", "teacher.outputs=null"]
@@ -106,14 +105,6 @@ def test_some_cameras_that_look_away_are_a_warning(toy, caplog):
     assert "12 of 17 cameras look away from the scene box" in first
 
 
-def test_which_cameras_see_a_box():
-    cameras = ring_of_cameras(5)
-    assert seeing(cameras, SceneBox((-0.1,) * 3, (0.1,) * 3), 0.0, 10.0).all()
-    assert not seeing(cameras, SceneBox((-0.1,) * 3, (0.1,) * 3), 3.0, 10.0).any(), "nearer than near"
-    assert not seeing(cameras, SceneBox((0, 0, 5), (1, 1, 6)), 0.0, 10.0).any()
-    assert seeing(cameras, SceneBox((-9,) * 3, (9,) * 3), 0.0, 10.0).all(), "from inside"
-
-
 @pytest.mark.parametrize("overrides", [["data.near=5"], ["data.far=0.5"]])
 def test_near_and_far_that_leave_no_sample_are_refused(toy, overrides):
     with pytest.raises(InputError, match="data.near: .* no sample in 17 of 17 views, .* the scene box, 1.2"):
@@ -200,6 +191,12 @@ def test_a_box_that_holds_little_of_the_pictures_is_a_warning(toy, caplog):
     box = "data.box={lower: [-0.5, -0.4, -0.45], upper: [0.0, 0.4, 0.45]}"
     said = warnings_of(caplog, toy, "teacher.ply=null", *NO_DEPTH, box)
     assert len(said) == 1 and "of what the teacher's pictures show in what the silhouettes" in said[0]
+
+
+def test_a_range_that_cuts_off_much_of_the_pictures_is_named(toy, caplog):
+    first, *_ = warnings_of(caplog, toy, "data.far=1.6")
+    assert "data.far: found only" in first and "0.05 (data.near) to 1.6 from the cameras" in first
+    assert "Leave data.near and data.far away." in first
 
 
 def test_other_errors_are_let_through(toy):

@@ -99,6 +99,13 @@ def test_frames_of_two_files_offsets_and_blocks_that_nobody_sees(tmp_path):
     assert torch.allclose(found.cameras.c2w, expected.cameras.c2w, atol=1e-6)
 
 
+def test_a_city_that_no_camera_sees_is_refused_and_nothing_is_written(tmp_path):
+    config = toy_city(tmp_path, ["data.far=0.5"])
+    with pytest.raises(InputError, match="none of 12 sees enough of a block, .*data.far 0.5 of them. Leave data.near"):
+        open_city(config, tmp_path / "city", resume=False)
+    assert not list((tmp_path / "city").rglob("*.*"))
+
+
 def test_teachers_without_gaussians_are_refused(tmp_path):
     config = toy_city(tmp_path, teacher={"kind": "images", "outputs": None}, loss={"depth": {"weight": 0.0}})
     with pytest.raises(InputError, match="teacher.kind: found images"):

@@ -1,0 +1,132 @@
+"""What the cameras see of the scene box, and its cells of what the pictures show."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distill.alignment.hypotheses import pose_hypotheses
+from distill.model.model import Model
+from distill.rendering.renderer import RenderSettings, clip_to_box
+from kernels.marching.ray_marching import march
+from kernels.marching.ray_samples import Cells
+from scene.cameras import Cameras
+from scene.frames import spread
+from scene.rays import SceneBox, image_rays, intersect_box
+from settings.config import Config
+from settings.errors import InputError
+from teacher.sources import Teacher
+from teacher.views.teacher_views import TeacherViews
+
+_log = logging.getLogger(__name__)
+
+CHECK = "tools/check_alignment.py, given the same options, says more."
+TURNING = 3
+"""First pose hypotheses: the usual ones that turn cameras away."""
+_FRAMES, _PIXELS = 4, 4096  # looked at, and pixels of each
+# Shares of the cameras that see the scene box: fewer is said, hardly any is refused; a mistake explains it if so many
+# see it once it is undone.
+_MOST_CAMERAS, _NO_CAMERAS, _EXPLAINED = 0.5, 0.05, 0.9
+_SIGHT = 9  # rays along each side of a picture that tell whether a camera sees the box
+# Shares of the teacher's covered pixels behind which some cell can hold something: likewise.
+_MOST_PIXELS, _NO_PIXELS = 0.8, 0.1
+
+
+def check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
+    """Whether cameras look at the scene box, and have samples in it between ``data.near`` and ``data.far``.
+
+    Raises:
+        InputError: hardly any does; a warning says so of fewer than half.
+    """
+    seen = seeing(cameras, box, 0.0, torch.inf)
+    count, share = len(cameras), seen.float().mean().item()
+    if share < _MOST_CAMERAS:
+        corners = " to ".join(str([round(value, 3) for value in corner]) for corner in (box.lower, box.upper))
+        words = f"{count - int(seen.sum())} of {count} cameras look away from the scene box, {corners}"
+        advice = f"Bring the poses, teacher.ply and data.box into one world. {CHECK}"
+        for one in pose_hypotheses()[:TURNING]:
+            then = seeing(one.cameras(cameras), box, 0.0, torch.inf).float().mean().item()
+            if then >= _EXPLAINED:
+                words, advice = f"{words}; supposing that {one.name}, {then:.0%} see it", one.advice
+                break
+        source = config.data.transforms or "config"
+        say(share < _NO_CAMERAS, source, "transform_matrix", words, "cameras that look at the scene", advice)
+    within = seeing(cameras, box, config.data.near, config.data.far)
+    if within.sum() < _MOST_CAMERAS * seen.sum():
+        first, last = _distances(cameras, box)
+        empty = f"no sample in {count - int(within.sum())} of {count} views"
+        words = f"{config.data.near:g}, and far {config.data.far:g}: {empty}"
+        expected = f"a range that holds the scene box, {first:.3g} to {last:.3g} from the cameras"
+        advice = "Leave data.near and data.far away."
+        say(within.float().mean() < _NO_CAMERAS, "config", "data.near", words, expected, advice)
+
+
+def seeing(cameras: Cameras, box: SceneBox, near: float, far: float) -> Tensor:
+    """(N,) bool: cameras of whose picture some ray of a coarse grid crosses the box between near and far."""
+    coarse = cameras.resized(_SIGHT, _SIGHT)
+    found = []
+    for frame in range(len(cameras)):
+        first, last = intersect_box(*image_rays(coarse, frame), box, near, far)
+        found.append((last > first).any())
+    return torch.stack(found)
+
+
+def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
+    """The nearest and farthest corner of the box from any camera."""
+    corners = torch.cartesian_prod(*torch.tensor([box.lower, box.upper]).T)
+    apart = torch.cdist(cameras.centers, corners)
+    return apart.min().item(), apart.max().item()
+
+
+def check_cells(config: Config, teacher: Teacher, model: Model) -> None:
+    """How much of what the views show lies behind rays that cross cells in which the student may put something.
+
+    Raises:
+        InputError: hardly any of it; a warning says so of less than most.
+    """
+    share = _share_met(teacher.views, model, model.settings)
+    if share >= _MOST_PIXELS:
+        return
+    if teacher.gaussians is not None:
+        field, of = "teacher.ply", config.teacher.ply or "the Gaussians"
+        where = f"the cells of {of} within data.near and data.far"
+        advice = "Use the PLY and the poses of one export, or --set teacher.ply=null."
+    else:
+        field, where = "data.box", "what the silhouettes of all views leave of data.box"
+        advice = (
+            "Do pictures and poses belong together (order of the frames, axes, camera-to-world), and does data.box?"
+        )
+    if _share_met(teacher.views, model, replace(model.settings, near=0.0, far=torch.inf)) >= _MOST_PIXELS:
+        field, where = "data.far", f"{config.data.near:g} (data.near) to {config.data.far:g} from the cameras"
+        advice = "Leave data.near and data.far away."
+    words = f"only {share:.1%} of what the teacher's pictures show in {where}"
+    say(share < _NO_PIXELS, "config", field, words, "nearly all of it", f"{advice} {CHECK}")
+
+
+def _share_met(views: TeacherViews, model: Model, settings: RenderSettings) -> float:
+    """Of the pixels that views show, those whose ray crosses a cell of the teacher; 1 if they show none."""
+    grid = model.grid
+    cells = Cells(grid.box.lower, grid.cell_size, grid.teacher)
+    device = grid.teacher.device
+    met = shown = 0
+    for frame in spread(range(len(views)), _FRAMES):
+        pixels = (views.coverage[frame].flatten() >= 128).nonzero()[:, 0]
+        pixels = pixels[:: max(1, len(pixels) // _PIXELS)]
+        origins, directions = (part[pixels].to(device) for part in image_rays(views.cameras, frame))
+        rays = clip_to_box(origins, directions, grid.box, settings)
+        samples = march(*vars(rays).values(), cells, step=settings.step, limit=1)
+        met += int((samples.offsets.diff() > 0).sum())
+        shown += len(pixels)
+    return met / shown if shown else 1.0
+
+
+def say(refuse: bool, source: str | Path, field: str, found: str, expected: str, advice: str) -> None:
+    """Refuses in the form of all errors, or warns in the same words."""
+    error = InputError(source, field, found, expected, advice)
+    if refuse:
+        raise error
+    _log.warning("%s", error)
