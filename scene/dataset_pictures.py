@@ -66,9 +66,9 @@ def all_count(frames: Frames) -> bool:
 
 
 def _without(exposure: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """The picture in the colours that became its own by an exposure, (3, 4)."""
-    inverse = np.linalg.inv(exposure[:, :3])
-    colors = (picture[..., :3] / np.float32(255) - exposure[:, 3].astype(np.float32)) @ inverse.T.astype(np.float32)
+    """The picture in the colours that became its own by an exposure, (3, 4), see ``Frames``."""
+    inverse = np.linalg.inv(exposure[:, :3]).astype(np.float32)
+    colors = (picture[..., :3] / np.float32(255) - exposure[:, 3].astype(np.float32)) @ inverse
     return np.concatenate([to_uint8(colors), picture[..., 3:]], axis=2)
 
 

@@ -37,7 +37,8 @@ class Frames:
         tests: whether each frame is one that the dataset keeps for tests; None: it does not say.
         points: the dataset's sparse point cloud, a file.
         points_world: (4, 4) float64, by which its points come into the world of the cameras; None: they are in it.
-        exposures: (3, 4) of each frame, by which a teacher's colours (r, g, b, 1) became its picture's; None as masks.
+        exposures: (3, 4) of each frame, by which a teacher's colours became its picture's, as graphdeco has them: a
+            colour is a row, ``color @ exposure[:, :3] + exposure[:, 3]``; None as masks.
         undistorted: number of pictures that were straightened, whose cameras are no longer those of the dataset.
     """
 

@@ -30,6 +30,7 @@ from settings.errors import InputError
 _MOST_ARGUMENTS = 1 << 16  # bytes of cfg_args
 _ITERATION = re.compile(r"iteration_(\d+)")
 _ASIDE = 0.005  # of a picture's side
+_TEST_EVERY = 8  # graphdeco's llffhold
 _SINGULAR = 0.05  # determinant of an exposure under which a picture cannot be brought back
 
 
@@ -109,6 +110,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
     entries = _entries(path)
     arguments = read_arguments(path.parent)
     tests = _tests(path, entries, arguments)
+    _tell_splits_apart(entries, arguments)
     order = sorted(range(len(entries)), key=lambda index: entries[index]["img_name"])
     entries = [entries[index] for index in order]
     names = [entry["img_name"] for entry in entries]
@@ -176,14 +178,31 @@ def _poses(path: Path, entries: Sequence[dict[str, Any]]) -> torch.Tensor:
 
 
 def _tests(path: Path, entries: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> list[bool] | None:
-    """Which cameras the teacher was not trained on; None where it was trained on all, which is said.
+    """Which cameras the teacher was not trained on; None where it was trained on all or it cannot be told: it is said.
 
-    With ``--eval`` the program writes the test cameras first, and both parts in the order of their names.
+    With ``--eval`` the program writes the test cameras first. Of a capture both parts are in the order of their names,
+    and every eighth of all is a test; of NeRF-synthetic data they are in that of their JSONs.
     """
     names = [entry["img_name"] for entry in entries]
-    ends = [index for index in range(1, len(names)) if names[index] < names[index - 1]]
-    if arguments.get("eval") is True and len(ends) == 1:
-        return [index < ends[0] for index in range(len(names))]
+    if arguments.get("eval") is True:
+        in_order = sorted(names)
+        eighths = in_order[::_TEST_EVERY]
+        ends = [index for index in range(1, len(names)) if names[index] < names[index - 1]]
+        if (repeat := _first_repeat(entries)) is not None:
+            count = repeat
+        elif eighths + [name for at, name in enumerate(in_order) if at % _TEST_EVERY] == names:
+            count = len(eighths)
+        elif len(ends) == 1:
+            count = ends[0]
+        else:
+            note_once(
+                "warning",
+                f"{path}: which of its {len(names)} frames its teacher was not trained on (eval=True) cannot be told: "
+                "those held out are others (data.holdout_every, data.train_transforms), and it has seen most of them. "
+                "Against ground truth its figures, and its student's, are better than on frames it has not seen.",
+            )
+            return None
+        return [index < count for index in range(len(names))]
     if arguments.get("eval") is False:
         note_once(
             "warning",
@@ -191,6 +210,29 @@ def _tests(path: Path, entries: Sequence[dict[str, Any]], arguments: dict[str, A
             "against ground truth that one's figures, and its student's, are better than on frames it has not seen.",
         )
     return None
+
+
+def _first_repeat(entries: Sequence[dict[str, Any]]) -> int | None:
+    """Where a second part begins whose names are those of other cameras before it; None where entries are no such two."""
+    cameras: dict[str, list[Any]] = {}
+    repeat = None
+    for index, entry in enumerate(entries):
+        alike = cameras.setdefault(entry["img_name"], [])
+        pose = entry.get("rotation"), entry.get("position")
+        if len(alike) == 2 or pose in alike:
+            return None
+        alike.append(pose)
+        repeat = index if repeat is None and len(alike) == 2 else repeat
+    return repeat
+
+
+def _tell_splits_apart(entries: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> None:
+    """Puts the split before names that both splits have, as NeRF-synthetic data's r_0: it is their folder's name."""
+    second = _first_repeat(entries)
+    if second is not None:
+        splits = ("test", "train") if arguments.get("eval") is True else ("train", "test")
+        for index, entry in enumerate(entries):
+            entry["img_name"] = f"{splits[index >= second]}/{entry['img_name']}"
 
 
 def _pictures(
@@ -205,6 +247,8 @@ def _pictures(
         folder = next(filter(Path.is_dir, (folder / named, folder / "images")), folder)
     else:
         inside = [source / named] if source.is_absolute() else []
+        if source.is_absolute() and (source / "transforms_train.json").is_file():  # NeRF-synthetic data
+            inside.append(source)
         folder = next(filter(Path.is_dir, inside), None) or picture_folder(path.parent, path.parent, None)
     if folder is None:
         note_once(

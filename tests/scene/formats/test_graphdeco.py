@@ -74,6 +74,57 @@ def test_the_frames_kept_for_tests_are_those_written_first(model):
     assert frames.names == tuple("abcdef") and frames.tests == (False, False, True, False, False, True)
 
 
+@pytest.mark.parametrize(
+    ("names", "tests"),
+    [
+        ("a b c", "a"),  # its one picture for tests is the first by name too
+        ("a i b c d e f g h j", "a i"),
+        ("c f a b d e", "c f"),
+    ],
+)
+def test_frames_kept_for_tests_are_every_eighth_by_name_or_those_before_names_begin_anew(model, names, tests, caplog):
+    (model / "cameras.json").write_text(json.dumps(cameras(*names.split())))
+    (model / "cfg_args").write_text(ARGUMENTS.format("").replace("eval=False", "eval=True"))
+    frames = load_frames(model)
+    assert [name for name, test in zip(frames.names, frames.tests, strict=True) if test] == tests.split()
+    assert not caplog.records
+
+
+def test_frames_kept_for_tests_that_cannot_be_told_are_a_warning(model, caplog):
+    (model / "cameras.json").write_text(json.dumps(cameras("c", "a", "b", "f", "d", "e")))
+    (model / "cfg_args").write_text(ARGUMENTS.format("").replace("eval=False", "eval=True"))
+    assert load_frames(model).tests is None
+    assert "which of its 6 frames its teacher was not trained on (eval=True) cannot be told" in caplog.text
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_blenders_splits_have_the_same_names(model, tmp_path, is_kept):
+    """Of NeRF-synthetic data ``cameras.json`` has r_0 of both splits, and in the order of their JSONs."""
+    names = ("r_0", "r_2", "r_1", "r_0", "r_1")
+    (model / "cameras.json").write_text(json.dumps(cameras(*names)))
+    (model / "cfg_args").write_text(ARGUMENTS.format(str(tmp_path / "lego")).replace("eval=False", f"eval={is_kept}"))
+    (tmp_path / "lego").mkdir()
+    (tmp_path / "lego/transforms_train.json").touch()
+    longer, shorter = ("test", "train") if is_kept else ("train", "test")
+    write_pictures(tmp_path / "lego" / longer, "r_0.png", "r_1.png", "r_2.png", size=(32, 24))
+    write_pictures(tmp_path / "lego" / shorter, "r_0.png", "r_1.png", size=(32, 24))
+    frames = load_frames(model)
+    place = dict(zip(frames.names, frames.cameras.centers[:, 0].tolist(), strict=True))
+    long = {f"{longer}_r_0": 0, f"{longer}_r_2": 1, f"{longer}_r_1": 2}
+    assert place == long | {f"{shorter}_r_0": 3, f"{shorter}_r_1": 4}
+    assert [path.relative_to(tmp_path / "lego").as_posix().replace("/", "_") for path in frames.image_paths] == [
+        f"{name}.png" for name in frames.names
+    ]
+    assert frames.tests == (tuple(name.startswith("test") for name in frames.names) if is_kept else None)
+
+
+def test_a_frame_that_is_there_twice_is_refused(model):
+    one, other = cameras("a", "b")
+    (model / "cameras.json").write_text(json.dumps([one, other, one]))
+    with pytest.raises(InputError, match="'a' more than once"):
+        load_frames(model)
+
+
 def test_arguments_are_text(model, tmp_path):
     assert read_arguments(model)["images"] == "images" and read_arguments(model)["eval"] is False
     witness = tmp_path / "witness"
@@ -98,12 +149,13 @@ def test_the_latest_iteration_is_taken(model, tmp_path):
 
 def test_exposures_are_taken_back(model, tmp_path):
     write_pictures(tmp_path / "capture" / "images", "a.jpg", "b.jpg", "c.jpg", size=(32, 24), shade=102)
-    exposure = [[2.0, 0, 0, 0.1], [0, 1, 0, 0], [0, 0, 0.5, -0.1]]
+    exposure = [[2.0, 0, 0.2, 0.1], [0, 1, 0, 0], [0, 0, 0.5, -0.1]]
     (model / "exposure.json").write_text(json.dumps({"a.jpg": exposure, "c": np.eye(3, 4).tolist()}))
     frames = load_frames(model)
     assert frames.exposures[1] is None and frames[2:].exposures[0].tolist() == np.eye(3, 4).tolist()
-    # 102 / 255 = 0.4: (0.4 - 0.1) / 2, 0.4, and (0.4 + 0.1) / 0.5.
-    assert read_picture(frames, 0)[5, 5].tolist() == [38, 102, 255]
+    # 102 / 255 = 0.4. graphdeco multiplies a row by the matrix, so red adds to blue:
+    # (0.4 - 0.1) / 2 = 0.15, 0.4, and (0.4 + 0.1 - 0.2 * 0.15) / 0.5 = 0.94.
+    assert read_picture(frames, 0)[5, 5].tolist() == [38, 102, 240]
     assert read_picture(frames, 1)[5, 5].tolist() == read_picture(frames, 2)[5, 5].tolist() == [102] * 3
 
 
@@ -136,7 +188,7 @@ def test_bad_exposures_are_named(model, content, message):
         (cameras("a", rotation="none"), "rotation and position: found values that are no numbers"),
         (cameras("a", rotation=[[2, 0, 0], [0, 2, 0], [0, 0, 2]]), "a pose that is not rigid .*axes scaled by 2"),
         (cameras("a", rotation=[[1, 0, 0], [0, float("nan"), 0], [0, 0, 1]]), "a non-finite number"),
-        (cameras("a", "a"), "file_path 'a' more than once"),
+        (cameras("a", "a", "a"), "file_path 'a' more than once"),
     ],
 )
 def test_bad_cameras_are_named(model, content, message):
