@@ -213,7 +213,7 @@ def _tests(path: Path, entries: Sequence[dict[str, Any]], arguments: dict[str, A
 
 
 def _first_repeat(entries: Sequence[dict[str, Any]]) -> int | None:
-    """Where a second part begins whose names are those of other cameras before it; None where entries are no such two."""
+    """Where a second part begins that has names of other cameras in the first; None where entries are no such two."""
     cameras: dict[str, list[Any]] = {}
     repeat = None
     for index, entry in enumerate(entries):
