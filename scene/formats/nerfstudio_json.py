@@ -99,6 +99,18 @@ def in_world(path: Path, content: dict[str, Any], poses: Tensor, data: DataConfi
     return poses
 
 
+def world_fields(data: DataConfig) -> dict[str, Any]:
+    """What a new file of this format says of cameras that ``in_world`` has moved, so that it finds them there already.
+
+    Raises:
+        InputError: as ``in_world``.
+    """
+    if data.dataparser_transforms is None:
+        return {}
+    matrix, factor = _dataparser(data.dataparser_transforms)
+    return {"applied_transform": matrix[:3].tolist(), "applied_scale": factor}
+
+
 def out_of_world(path: Path, poses: Tensor, data: DataConfig) -> Tensor:
     """(N, 4, 4) float64 poses as a new file at ``path``, of this format and without an ``applied_transform``, is to
     have them: ``in_world`` undone.
@@ -152,7 +164,11 @@ def _world(path: Path, content: dict[str, Any], data: DataConfig) -> tuple[Tenso
     if data.dataparser_transforms is not None:
         world, factor = _dataparser(data.dataparser_transforms)
         return world @ torch.linalg.inv(applied), factor / scale
-    return (torch.linalg.inv(applied), 1 / scale) if data.applied_transform == "undo" else None
+    if data.applied_transform == "keep":
+        return None
+    undone = torch.linalg.inv(applied)
+    undone[:3, 3] *= scale  # the scale came last: it is taken off before the translation is
+    return undone, 1 / scale
 
 
 def _applied(path: Path, content: dict[str, Any]) -> tuple[Tensor, float]:

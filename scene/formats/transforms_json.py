@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +141,18 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
 
 
 def write_transforms(
-    path: str | Path, cameras: Cameras, names: Sequence[str], tests: Sequence[bool] | None = None
+    path: str | Path,
+    cameras: Cameras,
+    names: Sequence[str],
+    tests: Sequence[bool] | None = None,
+    fields: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes cameras atomically so that ``load_transforms`` reads the same numbers back.
 
     Args:
         names: N unique names, written as ``file_path``; images of these names (.png) belong in the same folder.
         tests: whether each frame is kept for tests, some and not all; None: the file does not say.
+        fields: more of the whole file, as ``world_fields``.
     """
     if len(names) != len(cameras):
         raise ValueError(f"{len(names)} names for {len(cameras)} cameras")
@@ -161,7 +166,7 @@ def write_transforms(
         if angles[index] != angles[0]:
             frame["camera_angle_x"] = angles[index]
         frames.append(frame)
-    content = {"camera_angle_x": angles[0], "w": cameras.width, "h": cameras.height}
+    content = {"camera_angle_x": angles[0], "w": cameras.width, "h": cameras.height, **(fields or {})}
     if tests is not None:
         for key, wanted in (("train_filenames", False), ("test_filenames", True)):
             content[key] = [frame["file_path"] for frame, test in zip(frames, tests, strict=True) if test == wanted]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from machine.memory import check_pictures_fit
 from scene.camera_paths import orbit_path, spiral_path
 from scene.cameras import Cameras
 from scene.formats import load_frames
+from scene.formats.nerfstudio_json import world_fields
 from scene.frames import Frames, frame_slice
 from scene.rays import Vector
 from settings.config import Config
@@ -26,22 +28,24 @@ class ExportViews:
     Attributes:
         cameras: V cameras at the size of the export.
         names: V unique names.
-        images: V image files of the dataset, None where there is none.
-        native: (width, height) of the dataset's images.
+        dataset: V frames, whose images are the ground truth, at their own size.
         source: where the cameras are from, in words.
+        world: what a file of the cameras says of the world that they are in, see ``world_fields``.
     """
 
     cameras: Cameras
     names: tuple[str, ...]
-    images: tuple[Path | None, ...]
-    native: tuple[int, int]
+    dataset: Frames
     source: str
+    world: dict[str, Any]
 
     @property
     def has_truth(self) -> bool:
         """Whether every view has an image that is large enough."""
-        is_large = self.cameras.width <= self.native[0] and self.cameras.height <= self.native[1]
-        return is_large and all(path is not None for path in self.images)
+        own = self.dataset.cameras
+        is_large = self.cameras.width <= own.width and self.cameras.height <= own.height
+        # Pictures of several sizes are none of these cameras'.
+        return is_large and self.dataset.sizes is None and all(path is not None for path in self.dataset.image_paths)
 
 
 def views_to_export(
@@ -82,9 +86,7 @@ def views_to_export(
     if resolution is not None:
         size = (resolution, max(1, round(native[1] * resolution / native[0])))
     check_pictures_fit(size, 1, DRAWN_BYTES, "width", "--resolution")
-    # Pictures of several sizes are none of these cameras'.
-    images = chosen.image_paths if chosen.sizes is None else (None,) * len(chosen)
-    return ExportViews(chosen.cameras.resized(*size), chosen.names, images, native, source)
+    return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen, source, world_fields(config.data))
 
 
 def _around(

@@ -130,7 +130,7 @@ def _announce(job: ViewExport, gaussians: Gaussians) -> None:
     _log.info("%d frames of %s at %s, %d Gaussians", len(views.names), views.source, size, len(gaussians))
     if len(job.todo) < len(views.names):
         _log.info("going on: %d of %d frames are there", len(views.names) - len(job.todo), len(views.names))
-    if not views.has_truth and any(views.images):
+    if not views.has_truth and views.dataset.sizes is None and any(views.dataset.image_paths):
         _log.warning("no gt/: some frames have no image, or the images are smaller than %s", size)
 
 

@@ -18,9 +18,10 @@ from kernels.threads import one_torch_thread
 from machine.files import write_atomically
 from machine.fingerprints import digest
 from machine.telemetry import GpuMonitor, cpu_peak_gib, gpu_mem_gib, reset_gpu_peak, synchronize
+from scene.dataset_pictures import read_picture
 from scene.formats.transforms_json import write_transforms
-from scene.frames import spread
-from scene.images import psnr, read_image, write_image
+from scene.frames import Frames, Size, spread
+from scene.images import psnr, write_image
 from teacher.export.export_cameras import ExportViews
 from teacher.export.folder import FolderExport, Writers, write_json
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes
@@ -85,7 +86,8 @@ class ViewExport(FolderExport):
         with self._writing():
             for path in self._paths(0).values():
                 path.parent.mkdir(parents=True, exist_ok=True)
-            write_transforms(self.folder / TRANSFORMS, self.views.cameras, self.views.names)
+            views = self.views
+            write_transforms(self.folder / TRANSFORMS, views.cameras, views.names, fields=views.world)
             if not self.todo:
                 return None
             self._check()  # renders a few frames, so that loading kernels is not counted
@@ -120,7 +122,7 @@ class ViewExport(FolderExport):
             covered.append(planes[..., 3].mean().item())
             if self.views.has_truth:
                 own = _composite(picture(planes, self.format.background), self.format.background)
-                truth = _composite(_truth(self.views.images[index], size), self.format.background)
+                truth = _composite(_truth(self.views.dataset, index, size), self.format.background)
                 figures.append((psnr(own, truth), psnr(truth.mean((0, 1)), truth)))
         if (mean := statistics.fmean(covered)) < _FAINT_COVERAGE:
             words = "the Gaussians fill %.3f%% of the pixels of %d views, %.3f%% at most"
@@ -170,8 +172,8 @@ class ViewExport(FolderExport):
         if "depth" in paths:
             writers.submit(_write_array, paths["depth"], depth_map(planes, self.format.depth_kind))
         if "gt" in paths:
-            cameras = self.views.cameras
-            writers.submit(_write_truth, paths["gt"], self.views.images[index], (cameras.width, cameras.height))
+            size = (self.views.cameras.width, self.views.cameras.height)
+            writers.submit(_write_truth, paths["gt"], self.views.dataset, index, size)
 
 
 def _composite(pixels: np.ndarray, background: tuple[float, float, float] | None) -> np.ndarray:
@@ -187,11 +189,11 @@ def _write_array(path: Path, array: np.ndarray) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _write_truth(path: Path, image: Path, size: tuple[int, int]) -> None:
-    write_image(path, _truth(image, size))
+def _write_truth(path: Path, dataset: Frames, index: int, size: Size) -> None:
+    write_image(path, _truth(dataset, index, size))
 
 
-def _truth(image: Path, size: tuple[int, int]) -> np.ndarray:
+def _truth(dataset: Frames, index: int, size: Size) -> np.ndarray:
     """The dataset's image at that size, (H, W, 3) uint8, or (H, W, 4) if it has alpha."""
-    pixels = read_image(image)
+    pixels = read_picture(dataset, index)
     return pixels if pixels.shape[1::-1] == size else shrink_rgba(pixels, size)[..., : pixels.shape[2]]

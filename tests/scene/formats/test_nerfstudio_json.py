@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from scene.formats import load_frames
-from scene.formats.nerfstudio_json import note_dataparser
+from scene.formats.nerfstudio_json import note_dataparser, world_fields
+from scene.formats.transforms_json import write_transforms
 from scene.images import read_image, write_image
 from settings.data import DataConfig
 from settings.errors import InputError
@@ -108,6 +109,14 @@ def test_cameras_go_to_the_normalised_world(write_json, tmp_path, caplog):
     expected = orient @ torch.tensor(pose(1), dtype=torch.float64)
     expected[:3, 3] *= 0.25
     torch.testing.assert_close(moved.c2w[1], expected.float())
+
+    # Written anew, as tools/export_teacher.py does, they are not moved a second time.
+    data = DataConfig(dataparser_transforms=world)
+    write_transforms(tmp_path / "moved.json", moved, list("abcd"), fields=world_fields(data))
+    torch.testing.assert_close(load_frames(tmp_path / "moved.json", data=data).cameras.c2w, moved.c2w)
+    torch.testing.assert_close(load_frames(tmp_path / "moved.json").cameras.c2w, moved.c2w)
+    undone = load_frames(tmp_path / "moved.json", data=DataConfig(applied_transform="undo")).cameras.c2w
+    torch.testing.assert_close(undone, load_frames(path, data=DataConfig(applied_transform="undo")).cameras.c2w)
 
 
 @pytest.mark.parametrize(

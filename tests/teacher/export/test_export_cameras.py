@@ -28,7 +28,16 @@ def test_the_configs_own_frames_by_default(toy):
     views = export(config())
     assert torch.equal(views.cameras.c2w, ring_of_cameras().c2w)
     assert views.names[:2] == ("r_0", "r_1") and views.source == str(folder / "data" / "transforms.json")
-    assert views.has_truth and views.images[0] == folder / "data" / "r_0.png"
+    assert views.has_truth and views.dataset.image_paths[0] == folder / "data" / "r_0.png"
+
+
+def test_cameras_moved_into_nerfstudios_world_say_so(toy):
+    folder, config = toy
+    content = {"transform": torch.eye(4)[:3].tolist(), "scale": 0.5}
+    (folder / "dataparser_transforms.json").write_text(json.dumps(content))
+    views = export(config("data.dataparser_transforms=dataparser_transforms.json"))
+    assert views.world == {"applied_transform": content["transform"], "applied_scale": 0.5}
+    assert torch.equal(views.cameras.centers, 0.5 * ring_of_cameras().centers) and export(config()).world == {}
 
 
 def test_frames_and_resolution(toy):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from scene.frames import Frames
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.export.export_cameras import ExportViews
@@ -19,7 +20,8 @@ BOX = SceneBox((-0.6, -0.5, -0.5), (0.6, 0.5, 0.5))
 def make_export(folder, channels=("sh_dc", "opacity"), gaussians=None, frames=3, size=16, box=BOX, resolution=12):
     gaussians = gaussians or block_of_gaussians()
     cameras = ring_of_cameras(frames, size, size)
-    views = ExportViews(cameras, tuple(f"r_{i}" for i in range(frames)), (None,) * frames, (size, size), "here")
+    names = tuple(f"r_{i}" for i in range(frames))
+    views = ExportViews(cameras, names, Frames(cameras, names, (None,) * frames, "here"), "here", {})
     return FeatureExport(folder, gaussians, Rasterizer(gaussians), views, box, resolution, channels)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from scene.frames import Frames
 from scene.images import read_image, to_uint8, write_image
 from scene.rays import distance_per_z
 from settings.errors import InputError
@@ -27,7 +28,8 @@ FRAMES = 4
 def make_views(images=None, cameras=None):
     cameras = ring_of_cameras(FRAMES) if cameras is None else cameras
     names = tuple(f"r_{index}" for index in range(len(cameras)))
-    return ExportViews(cameras, names, tuple(images or [None] * len(cameras)), (24, 24), "here")
+    own = Frames(cameras.resized(24, 24), names, tuple(images or [None] * len(cameras)), "here")
+    return ExportViews(cameras, names, own, "here", {})
 
 
 def make_export(folder, format=None, views=None, gaussians=None, drawing=None):
@@ -95,6 +97,20 @@ def test_ground_truth_is_stored_at_the_size_of_the_renders(tmp_path):
         holdout_every=0,
     )  # fmt: skip
     assert read.ground_truth[2, 0, 0].tolist() == [20, 20, 30, 255]
+
+
+def test_ground_truth_is_in_the_teachers_own_exposure_as_a_runs(tmp_path):
+    images = [tmp_path / f"r_{index}.png" for index in range(FRAMES)]
+    for path in images:
+        write_image(path, np.full((24, 24, 3), 102, np.uint8))
+    views = make_views(images)
+    twice = np.diag([2.0, 2.0, 2.0, 1.0])[:3]
+    views = replace(views, dataset=replace(views.dataset, exposures=(twice, *[None] * (FRAMES - 1))))
+    make_export(tmp_path / "out", views=views).run(progress=False)
+    assert [read_image(tmp_path / f"out/gt/{index:05d}.png")[5, 5].tolist() for index in (0, 1)] == [
+        [51] * 3,
+        [102] * 3,
+    ]
 
 
 def test_without_depth_there_is_no_depth_folder(tmp_path):
