@@ -59,18 +59,18 @@ def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) ->
 
 def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     path = folder.checkpoints / "fit_latest.pth"
-    identity = RunIdentity(config, source_of(config).asset_digests(), fits_teacher=True)
-    state = None
-    if resume and path.exists():
-        state = _load_state(path, identity, folder)
-    elif resume:
-        _log.warning("there is no %s to resume from: starting from the beginning", path)
+    assets = source_of(config).asset_digests()
     teacher = load_teacher(config)
     if not teacher.views.silhouettes and "background" not in config.teacher.model_fields_set:
         teacher.views = _on_mean_colour(teacher.views)
         update = {"background": teacher.views.background}
         config = config.model_copy(update={"teacher": config.teacher.model_copy(update=update)})
         folder.config = config  # --model takes the background from there
+    identity, state = RunIdentity(config, assets, fits_teacher=True), None
+    if resume and path.exists():
+        state = _load_state(path, identity, folder)
+    elif resume:
+        _log.warning("there is no %s to resume from: starting from the beginning", path)
     check_measurable(teacher.views, config.eval)
     device = fitting_device(config)
     fit = _start(config, teacher, device)

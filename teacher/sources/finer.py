@@ -66,7 +66,7 @@ def finer_teacher(config: Config, teacher: Teacher, scale: int, source_of: Sourc
             finer = replace(teacher, views=_pictures(source, teacher), sight=None)
         else:
             finer = _drawn(config, teacher, scale)
-        return finer if teacher.images is None else replace(finer, images=source.images(), sight=None)
+        return finer if teacher.images is None else replace(finer, images=source.images(teacher.views), sight=None)
     except InputError as error:
         if error.field not in (_WIDTH, _MEMORY):
             raise

@@ -14,7 +14,7 @@ from machine.telemetry import GIB
 from scene.cameras import Cameras
 from scene.formats import camera_files, load_frames, other_split, split_beside
 from scene.formats.colmap_model import ColmapPoints
-from scene.frames import Frames
+from scene.frames import Frames, refuse_leaks
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
 from settings.config import Config
@@ -198,7 +198,7 @@ class Source(ABC):
         if live is not None:
             shares = {"own_share": live.own_share, "angle": live.angle, "distance": live.distance}
             poses = PoseSampler(self.live_cameras(views), seed=self.config.seed, **shares)
-        return Teacher(views, gaussians, box, poses, live, self.images(), self.stored_renders(), drawing)
+        return Teacher(views, gaussians, box, poses, live, self.images(views), self.stored_renders(), drawing)
 
     def gaussians(self) -> Gaussians | None:
         """The Gaussians that the config names, whether they teach or not; None where it names none.
@@ -252,19 +252,22 @@ class Source(ABC):
         """Those near which live views are rendered: of the views' those that are not held out."""
         return views.cameras[~views.holdout]
 
-    def images(self) -> TeacherViews | None:
+    def images(self, views: TeacherViews) -> TeacherViews | None:
         """The dataset's own images that are a second source of rays; None where the config wants none.
 
         Of the frames that are measured on, only those that are not held out are trained on.
 
+        Args:
+            views: the teacher's, which say what is held out.
+
         Raises:
-            InputError: an image is missing or damaged.
+            InputError: an image is missing or damaged, or of a pose that is held out.
         """
         data, path = self.config.data, self.image_poses()
         if path is None:
             return None
         measured = path.samefile(data.transforms)
-        return views_from_images(
+        images = views_from_images(
             path,
             width=data.resolution,
             background=self.config.teacher.background_rgb,
@@ -272,6 +275,9 @@ class Source(ABC):
             frames=data.frames if measured else data.train_frames,
             data=data,
         )
+        if not measured:
+            refuse_leaks(path, images.cameras, views.cameras[views.holdout])
+        return images
 
     def stored_renders(self) -> Path | None:
         """The folder that the views' pictures are read from; None where they are made here."""

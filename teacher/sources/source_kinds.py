@@ -179,7 +179,9 @@ class LiveGaussians(RasterizedGaussians):
         data, poses = self.config.data, self.training_poses()
         if poses is None:
             return super().live_cameras(views)
-        return working_frames(poses, data.train_frames, data)[1]
+        cameras = working_frames(poses, data.train_frames, data)[1]
+        refuse_leaks(poses, cameras, views.cameras[views.holdout])
+        return cameras
 
     def stored_renders(self) -> Path | None:
         return self.config.teacher.outputs

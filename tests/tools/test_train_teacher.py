@@ -129,6 +129,14 @@ def test_a_capture_in_one_line_and_its_student_in_another(capture, tmp_path, cap
     assert own.run == "first" and own.teacher.ply == config.teacher.ply and own.data.transforms == capture
 
 
+def test_a_capture_on_its_own_mean_colour_goes_on(capture, tmp_path, capsys):
+    brief = ["fitting.max_seconds=null", "eval.lpips=false", "eval.splits=[holdout]"]
+    options = ["--source", str(capture), "--output", str(tmp_path), *(f"--set={each}" for each in brief)]
+    assert main([*options, "--set=fitting.max_steps=2"]) in (0, 3)
+    assert main([*options, "--set=fitting.max_steps=4", "--resume"]) in (0, 3), capsys.readouterr().err
+    assert (tmp_path / "results/toy/teacher/point_cloud/iteration_4").is_dir()
+
+
 def test_a_capture_without_points_starts_in_what_cameras_look_at(capture, tmp_path, caplog):
     caplog.set_level("INFO")
     (capture / "sparse_pc.ply").unlink()

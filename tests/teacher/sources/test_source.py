@@ -111,6 +111,16 @@ def test_frames_to_measure_on_are_not_trained_on(toy, tmp_path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=f"2 of {FRAMES} test frames .*test frame 3 is training frame 0"):
         teacher_of(toy, "teacher.kind=gaussians", f"data.train_transforms={path}")
+    live = "teacher.kind=gaussians", "teacher.live.own_share=1", "teacher.outputs=null"
+    with pytest.raises(InputError, match=f"2 of {FRAMES} test frames .*test frame 3 is training frame 0"):
+        teacher_of(toy, *live, f"data.train_transforms={path}")
+
+
+def test_images_of_poses_that_are_measured_on_are_not_trained_on(tmp_path) -> None:
+    path = write_toy_scene(tmp_path)
+    (tmp_path / "data/transforms_train.json").write_text((tmp_path / "data/transforms.json").read_text())
+    with pytest.raises(InputError, match="transforms_train.json: test frames: found 5 of 5 test frames with the pose"):
+        teacher_of(path, "data.ground_truth={split: train}")
 
 
 @pytest.mark.parametrize("kind", ["gaussians", "images"])
