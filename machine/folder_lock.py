@@ -34,11 +34,15 @@ def locked(folder: Path) -> Iterator[None]:
     descriptor = _acquire(path)
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
         yield
     finally:
+        if fcntl is None:  # Windows deletes no file that is open
+            os.close(descriptor)
         path.unlink(missing_ok=True)  # while it is held: whoever waits for this very file sees that it is gone
-        os.close(descriptor)
+        if fcntl is not None:
+            os.close(descriptor)
         for empty in made:
             with suppress(OSError):
                 empty.rmdir()
@@ -52,7 +56,7 @@ def _acquire(path: Path) -> int:
             if fcntl is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             hint = "Wait until it has ended or stop it, or choose another run name or --output."
             expected = "a folder that no other process writes to"

@@ -14,11 +14,19 @@ from settings.errors import InputError
 
 _MEMINFO = Path("/proc/meminfo")
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+# Of control groups of version 2 and 1: what a group may take, what it takes, and what of that is files' pages, by their
+# name in memory.stat, which it gives back when it is asked to.
+_GROUP_FILES = {
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 def available_bytes() -> int | None:
-    """Memory that this process may still get, swap included, under its container's limit; None: nothing tells."""
+    """Memory that this process may still get, swap included, under the limits of its container and of all groups that
+    it is in, as Slurm's or systemd's; None: nothing tells.
+    """
     return min(_known_limits(), default=None)
 
 
@@ -108,6 +116,23 @@ def _known_limits() -> Iterator[int]:
     with suppress(OSError, ValueError):
         lines = dict(line.split(":") for line in _MEMINFO.read_text(encoding="utf-8").splitlines())
         yield sum(1024 * int(lines[name].split()[0]) for name in ("MemAvailable", "SwapFree") if name in lines)
-    for path in _LIMITS:
+    for folder, (limit, usage, pages) in _groups():
         with suppress(OSError, ValueError):  # "max": none
-            yield int(path.read_text(encoding="utf-8"))
+            most = int((folder / limit).read_text(encoding="utf-8"))
+            taken = int((folder / usage).read_text(encoding="utf-8"))
+            lines = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
+            yield max(0, most - taken + int(lines.get(pages, 0)))
+
+
+def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """The folders of this process's groups and of those that these are in, with the names of their files."""
+    own = {"": "/", "memory": "/"}  # in a container its own group may be the root of what it sees
+    with suppress(OSError, ValueError):
+        lines = (line.split(":", 2) for line in _GROUP.read_text(encoding="utf-8").splitlines())
+        own |= {name: path for _, names, path in lines for name in names.split(",")}
+    for name, version, root in (("", 2, _GROUPS), ("", 2, _GROUPS / "unified"), ("memory", 1, _GROUPS / "memory")):
+        path = root / own[name].strip("/")
+        for folder in (path, *path.parents):
+            yield folder, _GROUP_FILES[version]
+            if folder == root:
+                break

@@ -22,6 +22,7 @@ from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import frame_slice
 from settings.config import Config
+from settings.data import DataConfig
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.gaussians import Gaussians
@@ -44,8 +45,12 @@ class LoadedStudent:
         self.model, self.config, self.step, self.checkpoint, self.device = model, config, step, checkpoint, device
 
     def render(self, cameras: Cameras, index: int = 0) -> Rendering:
-        """One of some cameras at their size: premultiplied rgb, alpha and distance, on the CPU."""
-        return self._render(cameras, index)
+        """One of some cameras at their size: premultiplied rgb, alpha and distance, on the CPU.
+
+        Raises:
+            InputError: there is no camera of that number.
+        """
+        return self._render(cameras, _within(cameras, index))
 
     @cached_property
     def _render(self) -> RenderView:
@@ -65,8 +70,14 @@ class LoadedSplat:
         self._render = gaussians_renderer(rasterizer)
 
     def render(self, cameras: Cameras, index: int = 0) -> Rendering:
-        """One of some cameras at their size: premultiplied rgb, alpha and distance, on the CPU."""
-        return self._render(cameras, index)
+        """As ``LoadedStudent.render``."""
+        return self._render(cameras, _within(cameras, index))
+
+
+def _within(cameras: Cameras, index: int) -> int:
+    if not 0 <= index < len(cameras):
+        raise InputError("render", "index", index, f"0 to {len(cameras) - 1}, the cameras' numbers")
+    return index
 
 
 def load_student(
@@ -126,20 +137,25 @@ def splat_config(splat: str | Path, overrides: Sequence[str] = (), device: str |
     return load_config(config, [*overrides, *overrides_of({"device": device})], layers=layers)
 
 
-def load_cameras(cameras: str | Path, *, resolution: int | None = None, frames: str | None = None) -> Cameras:
+def load_cameras(
+    cameras: str | Path, *, resolution: int | None = None, frames: str | None = None, data: DataConfig | None = None
+) -> Cameras:
     """The cameras of a dataset: a transforms JSON, a COLMAP model, or the folder of a trained model.
 
     Args:
         resolution: width in pixels, height follows; None: the dataset's own. Where neither the dataset nor a picture
             says a size, they are squares of it.
         frames: ``"START:STOP:STEP"``, as a Python slice.
+        data: how they are read, and into which world they are moved: ``student.config.data`` for the one that a student
+            was trained in. None: they stay where the file has them.
 
     Raises:
-        InputError: missing, damaged, or of no known size.
+        InputError: missing, damaged, of no known size, or where float32 is too coarse.
     """
     if resolution is not None and resolution < 1:
         raise InputError("resolution", "width", resolution, "at least 1 pixel")
-    found = load_frames(cameras, image_size=None if resolution is None else (resolution, resolution)).cameras
+    size = None if resolution is None else (resolution, resolution)
+    found = load_frames(cameras, data=data, image_size=size).cameras
     chosen = found[frame_slice(frames, len(found), "frames", "frames")]
     if resolution is None:
         return chosen

@@ -149,21 +149,25 @@ def _stored_width(outputs: Path) -> Known | None:
 
 def _graphdeco_width(folder: Path) -> int | None:
     """Of the pictures that graphdeco's program trained on: ``cameras.json`` has that of the files, ``cfg_args`` how
-    they were reduced (``-r`` 1, 2, 4 or 8: by that; -1: to 1600 pixels where they are wider; else: to that width)."""
+    they were reduced (``-r`` 1, 2, 4 or 8: by that; -1: to 1600 pixels where they are wider; else: to that width).
+
+    Of pictures of several widths it is that of the widest, the cameras' (``Frames.cameras``), reduced as the commonest
+    ones were.
+    """
     cameras, arguments = _json(folder / "cameras.json"), folder / "cfg_args"
     text = arguments.read_text(encoding="utf-8", errors="replace") if arguments.is_file() else ""
     resolution = re.search(r"\bresolution=(-?\d+)", text)
     reduced = int(resolution[1]) if resolution else -1
-    if reduced > 8:
-        return reduced
     entries = cameras if isinstance(cameras, list) else []
     widths = Counter(entry["width"] for entry in entries if isinstance(entry, dict) and type(entry.get("width")) is int)
     if not widths:
-        return None
-    (width, _), *_ = widths.most_common(1)
+        return reduced if reduced > 8 else None
+    (common, _), *_ = widths.most_common(1)
+    width = common
     if smaller := re.search(r"\bimages='[^']*_([248])'", text):  # a folder of reduced images: images_4
         width = round(width / int(smaller[1]))
-    return round(width / reduced) if reduced > 0 else min(width, _GRAPHDECO_MOST)
+    width = width / reduced if 0 < reduced <= 8 else min(width, _GRAPHDECO_MOST) if reduced <= 0 else reduced
+    return round(width * max(widths) / common)
 
 
 def _json(path: Path) -> object:

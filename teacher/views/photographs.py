@@ -4,14 +4,14 @@ photographs of a world about them.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from scene.formats.dataset_format import note_once
-from scene.frames import spread
+from scene.frames import Frames, spread
 from scene.images import resize_area, resize_known, to_uint8
 from teacher.views.output_folder import Size, shrink_rgba
 from teacher.views.rasterized import View
@@ -27,11 +27,12 @@ _JUDGED = 16  # pictures whose borders are looked at
 _BACKGROUND = 0.2  # share of the borders of renders that shows the background, even where the object reaches them
 
 
-def border_colour(pictures: Tensor) -> Color | None:
-    """The one colour that the borders of most of (N, H, W, 3) pictures in [0, 1] have; None when there is none."""
-    border = _border(pictures)
-    own = border.median(dim=1).values
-    even = ((border - own[:, None]).abs().amax(-1) <= SAME).float().mean(1) >= _ONE_COLOUR
+def border_colour(pictures: Iterable[Tensor]) -> Color | None:
+    """The one colour that the borders of most (H, W, 3) pictures in [0, 1] have; None when there is none."""
+    borders = [_border(picture) for picture in pictures]
+    own = torch.stack([border.median(dim=0).values for border in borders])
+    apart = [(border - colour).abs().amax(-1) for border, colour in zip(borders, own, strict=True)]
+    even = torch.stack([(each <= SAME).float().mean() for each in apart]) >= _ONE_COLOUR
     if not even.any():
         return None
     common = own[even].median(dim=0).values
@@ -39,21 +40,36 @@ def border_colour(pictures: Tensor) -> Color | None:
     return tuple(common.tolist()) if alike.float().mean() >= _PICTURES else None
 
 
-def has_silhouettes(rgb: Tensor, background: Color, source: Path) -> bool:
-    """Whether (N, H, W, 3) uint8 pictures without alpha are on a background; that they are photographs is said."""
-    if not are_photographs(rgb[spread(range(len(rgb)), _JUDGED)].float() / 255, background):
+def has_silhouettes(rgb: Tensor, background: Color, dataset: Frames) -> bool:
+    """Whether (N, H, W, 3) uint8 pictures without alpha are on a background; that they are photographs is said.
+
+    Args:
+        dataset: their frames. Those that are smaller than its cameras have a border of their own.
+    """
+    judged = spread(range(len(rgb)), _JUDGED)
+    pictures = [_own_part(rgb[index], dataset, index).float() / 255 for index in judged]
+    if not are_photographs(pictures, background):
         return True
     note_once(
         "info",
-        f"{source}: the pictures have no alpha, and their borders no one colour: they are taken for photographs of a "
-        "world that fills them. Colour and depth are learnt from; silhouettes there are none.",
+        f"{dataset.source}: the pictures have no alpha, and their borders no one colour: they are taken for "
+        "photographs of a world that fills them. Colour and depth are learnt from; silhouettes there are none.",
     )
     return False
 
 
-def are_photographs(pictures: Tensor, background: Color) -> bool:
-    """Whether (N, H, W, 3) pictures in [0, 1] are of no one background: their borders hardly show it, nor any other."""
-    at_border = (_border(pictures) - pictures.new_tensor(background)).abs().amax(-1) <= SAME
+def _own_part(picture: Tensor, dataset: Frames, index: int) -> Tensor:
+    """A frame's picture at the working size without what is beyond its own."""
+    (width, height), cameras = dataset.size_of(index), dataset.cameras
+    rows, columns = picture.shape[0] * height // cameras.height, picture.shape[1] * width // cameras.width
+    return picture[: max(1, rows), : max(1, columns)]
+
+
+def are_photographs(pictures: Iterable[Tensor], background: Color) -> bool:
+    """Whether (H, W, 3) pictures in [0, 1] are of no one background: their borders hardly show it, nor any other."""
+    pictures = list(pictures)
+    border = torch.cat([_border(picture) for picture in pictures])
+    at_border = (border - border.new_tensor(background)).abs().amax(-1) <= SAME
     return at_border.float().mean().item() < _BACKGROUND and border_colour(pictures) is None
 
 
@@ -90,6 +106,6 @@ def photograph_view(picture: np.ndarray, covered: Tensor, distance: np.ndarray |
     return View(torch.from_numpy(shrink_rgba(picture, size)[..., :3].copy()), None, covered, shrunk)
 
 
-def _border(pictures: Tensor) -> Tensor:
-    """(N, P, 3) pixels along the four sides."""
-    return torch.cat([pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1]], dim=1)
+def _border(picture: Tensor) -> Tensor:
+    """(P, 3) pixels along the four sides."""
+    return torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]])

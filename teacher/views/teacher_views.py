@@ -216,7 +216,7 @@ def views_from_images(
     if data is not None and data.memory_gib is not None:
         budget = int(data.memory_gib * GIB * STORED_SHARE)
         store = _picture_store(view, dataset, size, budget)
-        silhouettes = has_alpha or has_silhouettes(store.planes()["rgb"], background, dataset.source)
+        silhouettes = has_alpha or has_silhouettes(store.planes()["rgb"], background, dataset)
         if not silhouettes:
             covered = torch.full((1, 1), 255, dtype=torch.uint8).expand(size[1], size[0])
             store = _picture_store(lambda i: photograph_view(read(i), covered, distance(i)), dataset, size, budget)
@@ -227,7 +227,7 @@ def views_from_images(
     needed = _IMAGE_BYTES + (4 if has_depth else 0)
     check_pictures_fit(size, len(paths), needed, "data.resolution", more="or set data.memory_gib")
     fields = collect_views(parallel_map(view, len(paths)), len(paths))
-    silhouettes = has_alpha or has_silhouettes(fields["rgb"], background, dataset.source)
+    silhouettes = has_alpha or has_silhouettes(fields["rgb"], background, dataset)
     if not silhouettes:
         fields["coverage"].fill_(255)
     opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)

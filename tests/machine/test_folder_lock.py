@@ -1,11 +1,13 @@
 """One process at a time writes to a folder, and a dead one none."""
 
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
+from machine import folder_lock
 from machine.folder_lock import locked
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
@@ -36,3 +38,13 @@ def test_a_killed_process_holds_nothing(tmp_path):
     with locked(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_without_the_modules_of_unix_a_folder_is_written_to_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "fcntl", None)
+    for name in ("pread", "pwrite"):
+        monkeypatch.delattr(os, name)
+    with folder_lock.locked(tmp_path / "run"):
+        assert (tmp_path / "run/.lock").read_text().startswith(f"process {os.getpid()} on ")
+        (tmp_path / "run/file").touch()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["file"]

@@ -11,16 +11,30 @@ from machine.memory import ResidentMemory, available_bytes, check_pictures_fit, 
 from settings.errors import InputError
 
 
+def write_group(folder, limit, taken=0, pages=0, version=2):
+    """A control group's files, in bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = "memory.max", "memory.current", "inactive_file"
+    if version == 1:
+        names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    (folder / names[0]).write_text(limit)
+    (folder / names[1]).write_text(f"{taken}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {pages}\n")
+
+
 @pytest.fixture
 def gib_free(monkeypatch, tmp_path):
     """Sets what the system tells of memory: GiB available, of swap, and the container's limit in bytes."""
+    groups = tmp_path / "groups"
+    groups.mkdir()
+    monkeypatch.setattr(memory, "_GROUPS", groups)
+    monkeypatch.setattr(memory, "_GROUP", tmp_path / "nowhere")
 
     def tell(available: int, swap: int, limit: str) -> None:
         lines = ("MemTotal:  99 kB", f"MemAvailable:  {available << 20} kB", f"SwapFree:  {swap << 20} kB")
         (tmp_path / "meminfo").write_text("\n".join(lines) + "\n")
-        (tmp_path / "limit").write_text(limit)
+        write_group(groups, limit)
         monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-        monkeypatch.setattr(memory, "_LIMITS", (tmp_path / "nowhere", tmp_path / "limit"))
 
     return tell
 
@@ -30,10 +44,25 @@ def test_memory_is_what_is_free_with_swap_under_the_containers_limit(gib_free, m
     assert available_bytes() == 8 * 2**30
     gib_free(6, 2, f"{3 * 2**30}\n")
     assert available_bytes() == 3 * 2**30
-    for name, nowhere in (("_MEMINFO", tmp_path / "none"), ("_LIMITS", ())):
-        monkeypatch.setattr(memory, name, nowhere)
+    for name in ("_MEMINFO", "_GROUPS"):
+        monkeypatch.setattr(memory, name, tmp_path / "none")
     assert available_bytes() is None
     check_pictures_fit((10**9, 10**9), 10**9, 8, "data.resolution")  # nothing tells: it is tried
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_the_groups_about_this_process_have_taken_is_not_free(gib_free, monkeypatch, tmp_path, version):
+    gib = 2**30
+    gib_free(90, 0, "max\n")
+    (tmp_path / "own").write_text("4:cpu:/\n3:memory:/slurm/job/step\n" if version == 1 else "0::/slurm/job/step\n")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path / "own")
+    root = tmp_path / "groups" / ("memory" if version == 1 else "")
+    write_group(root / "slurm" / "job", f"{8 * gib}\n", 5 * gib, gib, version)
+    assert available_bytes() == 4 * gib  # its files' pages make room
+    write_group(root / "slurm" / "job" / "step", f"{4 * gib}\n", 3 * gib, 0, version)
+    assert available_bytes() == gib
+    write_group(root, f"{6 * gib}\n", 7 * gib, 0, version)
+    assert available_bytes() == 0
 
 
 def test_what_clearly_does_not_fit_is_refused_with_the_width_that_does(gib_free):

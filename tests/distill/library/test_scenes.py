@@ -1,6 +1,7 @@
 """The script of docs/library.md, run as it stands; and what scripts are told of bad input."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from distill.library.scenes import load_cameras, load_splat, load_student
 from distill.model.checkpoint import save_checkpoint
 from scene.formats.transforms_json import write_transforms
 from scene.images import read_image
+from settings.data import DataConfig
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
 from teacher.gaussian_files.ply import write_ply
@@ -55,6 +57,15 @@ def test_what_is_loaded_is_what_the_options_say(scene):
     assert view.alpha[6, 6] > 0.99 and 1.5 < distance < 2 and view.distance[0, 0] == 0
 
 
+def test_cameras_go_into_the_world_of_a_student(tmp_path):
+    ring = ring_of_cameras(2)
+    poses = ring.c2w.clone()
+    poses[:, 0, 3] += 4096.0
+    write_transforms(tmp_path / "far.json", replace(ring, c2w=poses), ["a", "b"])
+    moved = load_cameras(tmp_path / "far.json", data=DataConfig(offset=(4096.0, 0.0, 0.0)))
+    torch.testing.assert_close(moved.c2w, ring.c2w, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("work", "said"),
     [
@@ -63,6 +74,8 @@ def test_what_is_loaded_is_what_the_options_say(scene):
         (lambda path: load_splat(path / "bricks_views/transforms.json"), "found JSON text, expected 3D Gaussians"),
         (lambda path: load_cameras(path / "bricks_views", resolution=0), "resolution: width: found 0"),
         (lambda path: load_cameras(path / "bricks_views", frames="9:"), "START:STOP:STEP"),
+        (lambda path: load_splat(path / "bricks.ply").render(ring_of_cameras(2), 2), "index: found 2, expected 0 to 1"),
+        (lambda path: load_splat(path / "bricks.ply").render(ring_of_cameras(2), -1), "index: found -1"),
     ],
 )
 def test_bad_input_is_one_message(scene, work, said):

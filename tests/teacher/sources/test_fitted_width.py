@@ -136,6 +136,15 @@ def test_graphdecos_files_tell_it(tmp_path, arguments, width):
     assert recorded_width(ply).width == width
 
 
+@pytest.mark.parametrize(("resolution", "width"), [(-1, 1600), (2, 800), (300, 400)])
+def test_of_pictures_of_several_widths_it_is_that_of_the_widest(tmp_path, resolution, width):
+    """The cameras' canvas is 1600 wide, which the pictures held upright, the most, do not fill."""
+    write_ply(tmp_path / "a.ply", block_of_gaussians()[:3])
+    (tmp_path / "cameras.json").write_text(json.dumps([{"width": 1200}] * 3 + [{"width": 1600}] * 2))
+    (tmp_path / "cfg_args").write_text(f"Namespace(images='images', resolution={resolution})")
+    assert recorded_width(tmp_path / "a.ply").width == width
+
+
 def test_the_search_climbs_to_a_peak_far_away():
     tried = []
 

@@ -1,8 +1,12 @@
 """Telling photographs from renders on a background."""
 
+import json
+
 import numpy as np
+import pytest
 import torch
 
+from scene.formats import load_frames
 from scene.formats.transforms_json import write_transforms
 from scene.images import write_image
 from teacher.views.photographs import are_photographs, has_silhouettes
@@ -35,4 +39,20 @@ def test_photographs_are_covered_all_over(tmp_path, caplog):
     views = views_from_images(tmp_path / "t.json", width=None, background=WHITE, holdout_every=0)
     assert not views.silhouettes and (views.coverage == 255).all() and views.counted is None
     assert "they are taken for photographs" in caplog.text
-    assert has_silhouettes(torch.full((2, 4, 6, 3), 255, dtype=torch.uint8), WHITE, tmp_path)
+    dataset = load_frames(tmp_path / "t.json")
+    assert has_silhouettes(torch.full((2, 4, 6, 3), 255, dtype=torch.uint8), WHITE, dataset)
+
+
+@pytest.mark.parametrize("sizes", [((64, 48), (48, 64)), ((64, 48), (61, 46))])
+def test_what_is_beyond_a_smaller_photograph_is_no_background(tmp_path, sizes):
+    write_transforms(tmp_path / "t.json", ring(4, 64, 64), list("abcd"))
+    content = json.loads((tmp_path / "t.json").read_text())
+    random = np.random.default_rng(0)
+    for frame, (width, height) in zip(content["frames"], 2 * sizes, strict=True):
+        frame |= {"w": width, "h": height}
+        pixels = random.integers(20, 256, (height, width, 3), dtype=np.uint8)
+        pixels[10:14, 10:14] = 0  # in a deep shadow
+        write_image(tmp_path / f"{frame['file_path']}.png", pixels)
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    views = views_from_images(tmp_path / "t.json", width=32, background=(0.0, 0.0, 0.0), holdout_every=0)
+    assert not views.silhouettes and (views.coverage == 255).all()
