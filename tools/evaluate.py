@@ -73,22 +73,18 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     state = load_checkpoint(checkpoint, "cpu")
     overrides = [*chosen.overrides, *_overrides(chosen)]
     results = _results_folder(checkpoint)
+    own = config_from_text(state["config"], checkpoint)
     if chosen.config is not None:
         config = load_config(chosen.config, overrides, chosen.assets)
-        own = load_config(chosen.config, chosen.overrides, chosen.assets).data.resolution
     else:
         config = config_from_text(state["config"], checkpoint, overrides, chosen.assets)
-        own = config_from_text(state["config"], checkpoint, chosen.overrides, chosen.assets).data.resolution
         if results is not None:  # a run that was copied or renamed is the one it is called now
             config = config.model_copy(update={"scene": results.parent.name, "run": results.name})
-    if config.data.resolution != own:
-        tag = "_".join(filter(None, (config.tag, f"{config.data.resolution}px")))
-        config = config.model_copy(update={"tag": tag})
-    config = evaluated_as(config, checkpoint)
+    config = evaluated_as(config, checkpoint, own)
     check_assets(config)
     choose_device(config)
-    if config.data.resolution != own and config.render.supersample == "auto":
-        trained = (own or source_of(config).frames()[0].cameras.width) * supersample_in(state)
+    if config.data.resolution != own.data.resolution and config.render.supersample == "auto":
+        trained = (own.data.resolution or source_of(config).frames()[0].cameras.width) * supersample_in(state)
         config = config.model_copy(update={"render": _with_as_many_rays(config, trained)})
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
     return Job(checkpoint, config, root, state["step"])

@@ -63,7 +63,7 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
         start = StartView.of(frames.cameras, target, config.render.background_rgb)
     except ValueError as error:
         raise InputError(source, "cameras", error, "cameras around the scene, that say what is up") from error
-    evaluation = RunFolder(evaluated_as(config, run.checkpoint), root).eval_csv(run.step)
+    evaluation = RunFolder(evaluated_as(config, run.checkpoint, run.own), root).eval_csv(run.step)
     rows = list(read_csv(evaluation).rows.values())
     page = web_page(run.model, run.checkpoint, f"{config.scene} / {config.run}", start, _facts(run), rows)
     if not rows:

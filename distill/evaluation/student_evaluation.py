@@ -49,24 +49,30 @@ class EvaluationOptions:
     burn_in: int = BURN_IN
     fresh: bool = False
 
-    def configs(self, config: Config, views: TeacherViews) -> list[Config]:
-        """One config for each background; one that is not the config's own is named in the tag.
+    def configs(self, config: Config, views: TeacherViews, own: Config) -> list[Config]:
+        """One config for each background; one that is not the run's own is named in the tag.
+
+        Args:
+            own: the checkpoint's.
 
         Raises:
             InputError: the views have no alpha and are on another background.
         """
         configs = []
-        for name in self.backgrounds:
+        for name in self.backgrounds or (config.render.background,):
             chosen = background_rgb(name)
-            if views.alpha is None and chosen != views.background:
+            if self.backgrounds and views.alpha is None and chosen != views.background:
                 found = f"views without alpha, on {views.background}"
                 hint = "Only RGBA renders or a PLY can be put on another background."
                 raise InputError("--background", name, found, f"alpha, or views on {chosen}", hint)
-            own = background_of(views, config)
-            tag = config.tag if chosen == own else "_".join(filter(None, (config.tag, name)))
             render = config.render.model_copy(update={"background": name})
-            configs.append(config.model_copy(update={"render": render, "tag": tag}))
-        return configs or [config]
+            shown = config.model_copy(update={"render": render})
+            words = [*filter(None, config.tag.split("_"))]
+            word = name if isinstance(name, str) else "".join(f"{round(255 * part):02x}" for part in name)
+            if background_of(views, shown) != background_of(views, own) and word not in words:
+                shown = shown.model_copy(update={"tag": "_".join([*words, word])})
+            configs.append(shown)
+        return configs
 
 
 AS_CONFIGURED = EvaluationOptions()

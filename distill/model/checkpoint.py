@@ -101,13 +101,22 @@ def rendering_only(path: str | Path) -> str | None:
     return "a safetensors file" if is_safetensors(path) else None
 
 
-def evaluated_as(config: Config, checkpoint: Path) -> Config:
-    """The config with a compact file named in its tag: its figures stand beside those of the student it is made of."""
+def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
+    """The config with what is evaluated named in its tag, so that its figures stand beside those of the run itself.
+
+    That is another resolution than the run's, and a compact file, which is made of the run's student.
+
+    Args:
+        own: the checkpoint's.
+    """
     words = [*filter(None, config.tag.split("_"))]
-    is_rounded = is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint))
-    if "compact" in words or not is_rounded:
-        return config
-    return config.model_copy(update={"tag": "_".join([*words, "compact"])})
+    changed = []
+    if config.data.resolution != own.data.resolution:
+        changed.append(f"{config.data.resolution}px")
+    if is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint)):
+        changed.append("compact")
+    tag = "_".join([*words, *(word for word in changed if word not in words)])
+    return config if tag == config.tag else config.model_copy(update={"tag": tag})
 
 
 def supersample_in(state: dict[str, Any]) -> int:

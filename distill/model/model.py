@@ -140,6 +140,7 @@ class RestoredRun:
         device: where it is.
         folder: the run's, not necessarily there yet.
         checkpoint: the file.
+        own: the config in it.
     """
 
     model: Model
@@ -147,6 +148,7 @@ class RestoredRun:
     device: torch.device
     folder: RunFolder
     checkpoint: Path
+    own: Config
 
 
 def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None) -> RestoredRun:
@@ -166,7 +168,8 @@ def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None
     state = load_checkpoint(path, device)
     model = restore_model(config, state, path, device)
     model.student.eval()
-    return RestoredRun(model, state["step"], device, folder, path)
+    own = config_from_text(state["config"], path)
+    return RestoredRun(model, state["step"], device, folder, path, own)
 
 
 def restore_alone(

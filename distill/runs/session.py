@@ -188,10 +188,10 @@ def evaluate_checkpoint(
             process writes to the run folder.
     """
     run = restore_run(config, root, checkpoint)
-    config = evaluated_as(config, run.checkpoint)
+    config = evaluated_as(config, run.checkpoint, run.own)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
-    configs = options.configs(config, teacher.views)
+    configs = options.configs(config, teacher.views, run.own)
     with run.folder.held() if ranks.is_first() else nullcontext():
         if ranks.is_first():
             run.folder.create()

@@ -77,6 +77,18 @@ def test_the_csv_carries_the_tag(trained) -> None:
     assert [row["split"] for row in rows(config.parent / "logs/toy/first/eval_step_000150_w020.csv")] == ["holdout"] * 2
 
 
+def test_what_an_evaluation_changes_is_named_and_the_runs_own_figures_stay(trained) -> None:
+    config, _ = trained
+    logs = config.parent / "logs/toy/first"
+    before = (logs / "eval_step_000150.csv").read_bytes()
+    of_gaussians = "teacher.kind=gaussians", "teacher.outputs=null", "eval.splits=[holdout]"
+    changed = "data.resolution=12", "render.background=[1.0, 0.5, 0.0]"
+    assert main(arguments(config, "--eval-only", *(f"--set={each}" for each in (*of_gaussians, *changed)))) == 0
+    assert (logs / "eval_step_000150.csv").read_bytes() == before
+    (row, *_) = rows(logs / "eval_step_000150_12px_ff8000.csv")
+    assert (row["width"], row["background"]) == ("12", "#ff8000")
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
     config = write_toy_scene(tmp_path)
     before = sorted(tmp_path.rglob("*"))
@@ -183,7 +195,7 @@ def test_triton_renders_the_picture_that_the_waves_render(trained) -> None:
     assert main(arguments(config, *small, *setting("tag=fused", "kernels=triton"))) == 0
     assert chosen_implementations()[f"rendering[{DEVICE.type}]"] == "triton"
     folder = config.parent / "results/toy/first/eval"
-    pictures = {tag: sorted(folder.glob(f"step_000150_{tag}_frame_*.png")) for tag in ("waves", "fused")}
+    pictures = {tag: sorted(folder.glob(f"step_000150_{tag}_6px_frame_*.png")) for tag in ("waves", "fused")}
     assert len(pictures["waves"]) == len(pictures["fused"]) == 1
     waves, fused = (read_image(*pictures[tag]).astype(int) for tag in ("waves", "fused"))
     assert waves.std() > 20 and abs(fused - waves).max() <= 1

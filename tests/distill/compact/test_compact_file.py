@@ -85,11 +85,14 @@ def test_what_no_occupied_cell_reaches_is_not_stored(tmp_path):
 
 def test_an_evaluation_of_it_is_named_in_the_tag(written, tmp_path):
     config = load_config(CONFIG)
-    assert evaluated_as(config, written).tag == "compact"
-    assert evaluated_as(load_config(CONFIG, ["tag=dark"]), written).tag == "dark_compact"
-    assert evaluated_as(evaluated_as(config, written), written).tag == "compact"
-    (tmp_path / "other.pth").write_bytes(b"PK")
-    assert evaluated_as(config, tmp_path / "other.pth") is config
+    assert evaluated_as(config, written, config).tag == "compact"
+    assert evaluated_as(load_config(CONFIG, ["tag=dark"]), written, config).tag == "dark_compact"
+    assert evaluated_as(evaluated_as(config, written, config), written, config).tag == "compact"
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"PK")
+    assert evaluated_as(config, other, config) is config
+    changed = load_config(CONFIG, ["data.resolution=12"])
+    assert [evaluated_as(changed, path, config).tag for path in (other, written)] == ["12px", "12px_compact"]
 
 
 def sealed(content):

@@ -60,7 +60,7 @@ def test_any_reader_of_safetensors_finds_the_documented_layout(path):
 def test_a_file_made_of_a_compact_one_is_evaluated_as_one(path, tmp_path):
     config, rounded = load_config(REPO_ROOT / "configs/quickstart.yaml"), tmp_path / "y.safetensors"
     save_safetensors(rounded, {**state_of(), "compact_bytes": 100})
-    assert [evaluated_as(config, each).tag for each in (path, rounded)] == ["", "compact"]
+    assert [evaluated_as(config, each, config).tag for each in (path, rounded)] == ["", "compact"]
     assert rendering_only(rounded) == "a safetensors file"
 
 
