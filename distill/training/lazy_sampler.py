@@ -56,15 +56,17 @@ class LazyRaySampler(RaySampler):
         self._views, self._train, self._seed = views, (~views.holdout).nonzero()[:, 0], seed
         self.cells, pooled = cells, cells is not None or views.counted is not None
         shared = views.alpha is not None and views.counted is None  # alpha is coverage
-        pixel_bytes = 3 + (views.alpha is not None) + (not shared) + 4 * pooled
+        has_depth = views.distance is not None
+        pixel_bytes = 3 + (views.alpha is not None) + (not shared) + 4 * pooled + 4 * has_depth
         self.slots = min(len(self._train), max(1, budget // (pixel_bytes * self._frame_pixels)))
         self.cameras = views.cameras[[0] * self.slots].to(device)
 
-        def plane(*channels: int) -> Tensor:
-            return torch.empty(self.slots * self._frame_pixels, *channels, dtype=torch.uint8, device=device)
+        def plane(*channels: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+            return torch.empty(self.slots * self._frame_pixels, *channels, dtype=dtype, device=device)
 
         self.rgb, self.alpha = plane(3), None if views.alpha is None else plane()
         self.coverage = self.alpha if shared else plane()
+        self.distance = plane(dtype=torch.float32) if has_depth else None
         self.pool = PixelPool(self.slots, self._frame_pixels, device) if pooled else None
         self._producer = ThreadedProducer(self._decode, _AHEAD)
         self.taken, self._placed, self._drawn = 0, 0, 0
@@ -136,6 +138,8 @@ class LazyRaySampler(RaySampler):
             self.alpha[pixels] = picture.view.alpha.flatten().to(self.device)
         if self.coverage is not self.alpha:
             self.coverage[pixels] = picture.view.coverage.flatten().to(self.device)
+        if self.distance is not None:
+            self.distance[pixels] = picture.view.distance.flatten().to(self.device)
         for name, values in self._views.cameras.tensors().items():
             getattr(self.cameras, name)[slot] = values[frame].to(self.device)
         if self.pool is not None:
@@ -144,7 +148,7 @@ class LazyRaySampler(RaySampler):
 
 
 def _blank(views: TeacherViews) -> TeacherViews:
-    """One view without anything in it."""
+    """One view without anything in it: the planes of all slots are made afterwards."""
     plane = torch.zeros(1, views.cameras.height, views.cameras.width, dtype=torch.uint8)
     return replace(
         views,
@@ -153,6 +157,7 @@ def _blank(views: TeacherViews) -> TeacherViews:
         rgb=plane[..., None].expand(*plane.shape, 3),
         alpha=None if views.alpha is None else plane,
         coverage=plane,
+        distance=None,
         ground_truth=None,
         holdout=torch.zeros(1, dtype=torch.bool),
         counted=None,

@@ -12,7 +12,9 @@ from distill.training import lazy_sampler
 from distill.training.lazy_sampler import LazyRaySampler
 from distill.training.ray_sampler import MixedRaySampler, RaySampler
 from scene.rays import SceneBox
+from settings.data import DataConfig
 from settings.errors import InputError
+from teacher.views import teacher_views
 from tests.teacher.views.test_lazy_pictures import WHITE, views_of, write_dataset
 
 BOX = SceneBox((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
@@ -22,8 +24,8 @@ CPU = torch.device("cpu")
 SETTINGS = RenderSettings(0.01, 100, 0.0, 1024, near=0.1, far=50.0, implementation="torch")
 
 
-def lazily(views, budget, seed=0):
-    return LazyRaySampler(views, BOX, SETTINGS, WHITE, False, CPU, None, budget, seed)
+def lazily(views, budget, seed=0, settings=SETTINGS):
+    return LazyRaySampler(views, BOX, settings, WHITE, False, CPU, None, budget, seed)
 
 
 def settle(sampler, turns=40):
@@ -52,6 +54,47 @@ def test_rays_are_those_of_the_pictures_in_memory(tmp_path, channels, masked):
 
 def _rays(batch):
     return torch.cat([batch.rays.origins, batch.rays.directions], dim=1).tolist()
+
+
+@pytest.fixture
+def depth_of(monkeypatch):
+    """Views of a dataset with depth: the k-th of the 36 pixels of frame i is ``1 + i + k / 100`` away, the first is not
+    known.
+    """
+
+    def distance(index):
+        pixels = torch.arange(36).view(6, 6) / 100
+        far = torch.where(pixels > 0, 1 + index + pixels, 0.0)
+        return far.repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()  # at the pictures' own size
+
+    def views(path, gib=None):
+        data = DataConfig(memory_gib=gib, depth=path.parent)
+        return teacher_views.views_from_images(path, width=6, background=WHITE, holdout_every=3, data=data)
+
+    monkeypatch.setattr(teacher_views, "distance_reader", lambda *_: distance)
+    return views
+
+
+@pytest.mark.parametrize("implementation", ["torch", "numba"])
+@pytest.mark.parametrize(("channels", "masked"), [(3, False), (4, False), (3, True)])
+def test_depth_is_that_of_the_picture_in_the_slot(tmp_path, depth_of, implementation, channels, masked):
+    path = write_dataset(tmp_path, channels, frames=12, masked=masked)
+    whole = RaySampler(views := depth_of(path), BOX, SETTINGS, WHITE, False, CPU)
+    pixels = whole._batch_torch(torch.arange(whole.pixels), whole.background.expand(whole.pixels, 3))
+    frames, numbers = (~views.holdout).nonzero(), torch.arange(36) / 100
+    expected = torch.where(numbers > 0, 1 + frames + numbers, 0.0).flatten()
+    torch.testing.assert_close(pixels.distance, expected)
+    bytes_each = 36 * (3 + 1 + 4 + 4 * masked)
+    sampler = lazily(depth_of(path, 1e-6), 3 * bytes_each, settings=replace(SETTINGS, implementation=implementation))
+    with sampler:
+        assert sampler.slots == 3 and sampler.nbytes == 3 * bytes_each and len(sampler.distance) == 3 * 36
+        for _ in range(4):
+            batch = sampler.draw(400, torch.Generator().manual_seed(0))
+            # The nearest is the same: the twins' directions may differ in the last bit.
+            same = torch.cdist(torch.tensor(_rays(batch)), torch.tensor(_rays(pixels))).argmin(1)
+            torch.testing.assert_close(batch.distance, expected[same])
+            settle(sampler, 2)
+    assert sampler.taken > 3, "pictures have given way to others"
 
 
 def test_every_picture_has_its_turn_within_the_budget(tmp_path):
