@@ -132,7 +132,7 @@ def compare_with(
         render=render,
         cameras=views.cameras,
         pictures=torch.stack([views.image(index, background) for index in range(len(views))]),
-        coverage=views.coverage.float() / 255,
+        coverage=views.coverage[:].float() / 255,  # of pictures that are kept lazily all are decoded
         background=background,
         names=views.names,
         frames=tuple(chosen_views(views, count)),

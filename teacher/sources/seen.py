@@ -43,6 +43,9 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     views, live = teacher.views, teacher.poses is not None
     if teacher.gaussians is None:
         frames = (~views.holdout).nonzero()[:, 0].tolist()
+        if views.distance is not None and views.store is not None:
+            # A few at a time are trained on, unguided: a reach of all would decode them all, and not fit the budget.
+            return Sight(cells=None, reach=None)
         return None if views.distance is None else sight_of_depth(views, frames, grid)
     # Stored renders were drawn at some width too: at another one Gaussians would hide what these show.
     drawing = teacher.drawing or teacher.sight_drawing or find_drawing(config, teacher.gaussians)

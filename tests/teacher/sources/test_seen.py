@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from settings.errors import InputError
 from settings.loading import load_config
 from teacher.sources import load_teacher, teacher_sight
 from teacher.sources.occupied_cells import cells_of_gaussians
+from teacher.views.lazy_pictures import PictureStore
 from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
 
 
@@ -50,6 +52,15 @@ def test_of_a_live_teacher_the_cells_are_known_before_its_views(toy) -> None:
 def test_distances_guide_where_there_are_no_gaussians(toy) -> None:
     _, _, sight = sight_of(toy, "teacher.kind=views", "teacher.ply=null", "data.holdout_every=0")
     assert sight.cells is None and sight.reach.shape == (FRAMES, SIZE, SIZE)
+
+
+def test_distances_that_come_and_go_are_not_kept_for_a_reach(toy) -> None:
+    teacher, grid, _ = sight_of(toy, "teacher.kind=views", "teacher.ply=null")
+    decoded = []
+    teacher.sight, teacher.views = None, replace(teacher.views, store=PictureStore(decoded.append, FRAMES, 1))
+    config = load_config(toy, ["render.sampling=auto"], toy.parent)
+    sight = teacher_sight(config, teacher, grid)
+    assert sight.cells is None and sight.reach is None and not decoded
 
 
 def test_pictures_alone_guide_nothing(toy) -> None:
