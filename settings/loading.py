@@ -7,12 +7,13 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from settings.config import Config
 from settings.errors import InputError
+from settings.sections import AssetPath, Section
 from settings.words import explain, show, unknown_key
 from settings.yaml_text import dump_yaml, parse_yaml, read_mapping, written_as
 
@@ -165,16 +166,16 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
         _merge(into[key], value, sources, source, f"{field}.")
 
 
-# The settings that hold the path of an asset.
-ASSETS = (
-    "data.transforms",
-    "data.train_transforms",
-    "data.images",
-    "data.dataparser_transforms",
-    "teacher.outputs",
-    "teacher.ply",
-    "features.file",
-)
+def _asset_fields() -> Iterator[str]:
+    for section, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            for key, own in field.annotation.model_fields.items():
+                if AssetPath in get_args(own.annotation):
+                    yield f"{section}.{key}"
+
+
+ASSETS = tuple(_asset_fields())
+"""The settings that hold the path of an asset: all of type ``AssetPath | None``."""
 
 
 def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -193,7 +194,8 @@ def _resolve_assets(data: dict[str, Any], root: Path) -> None:
 def _move_assets(data: dict[str, Any], root: Path) -> None:
     """Paths to the same files under another root, as far as they are there."""
     for mapping, key in _asset_paths(data):
-        parts = Path(mapping[key]).parts[1:]
+        path = Path(mapping[key])
+        parts = path.parts[path.is_absolute() :]  # earlier versions left some relative
         ends = (root.joinpath(*parts[n:]) for n in range(len(parts)))
         mapping[key] = str(next((path for path in ends if path.exists()), mapping[key]))
 

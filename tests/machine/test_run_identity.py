@@ -42,6 +42,14 @@ def test_what_differs_is_named_with_both_values_and_all_others(tmp_path):
         identity({"teacher.ply": "b"}).check_continues(begun, tmp_path)
 
 
+def test_assets_may_be_elsewhere_where_their_contents_are_the_same(tmp_path):
+    def of(root):
+        data = {"transforms": str(root / "t.json"), "depth": str(root / "depth")}
+        return identity({"data.depth": "a"}, data=data, teacher={"kind": "images"})
+
+    of(tmp_path / "moved").check_continues(of(tmp_path / "made"), tmp_path)
+
+
 def test_another_kind_of_student_is_one_difference_first(tmp_path):
     with pytest.raises(InputError, match='student.kind: found "hash_grid", expected "kilo_uniform"'):
         identity({}, student={"kind": "kilo_uniform"}).check_continues(identity({}), tmp_path)

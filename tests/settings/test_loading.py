@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from settings.config import Config
 from settings.errors import InputError
-from settings.loading import REPO_ROOT, config_from_text, load_config, to_yaml
+from settings.loading import ASSETS, REPO_ROOT, config_from_text, load_config, to_yaml
+from settings.words import expanded_schema, fields, options
 from settings.yaml_text import parse_yaml, read_mapping
 from tests.toy_configs import BRICKS, VIEWS, refusal
 
@@ -138,6 +141,27 @@ def test_asset_paths_are_under_the_assets_root(write, tmp_path):
     assert config.teacher.ply == Path("/elsewhere/cloud.ply")
     assert load_config(path).data.transforms == REPO_ROOT / "t.json"
     assert (REPO_ROOT / "pyproject.toml").is_file()
+
+
+def test_every_path_of_the_schema_is_an_assets(write, tmp_path):
+    schema = expanded_schema(Config)
+    paths = {name for name, node in fields(schema) if any(one.get("format") == "path" for one in options(node))}
+    assert paths == {*ASSETS} and "data.depth" in ASSETS
+    assert json.dumps(schema).count('"format": "path"') == len(ASSETS), "none is in a list, where ``fields`` looks not"
+
+
+IMAGES = "scene: toy\nrun: first\ndata: {transforms: t.json, depth: city/depth}\nteacher: {kind: images}\n"
+
+
+def test_the_folder_of_depth_is_under_the_assets_root_and_moves_with_it(write, tmp_path):
+    made, moved = tmp_path / "made", tmp_path / "moved"
+    config = load_config(write(IMAGES), assets=made)
+    assert config.data.depth == made / "city/depth"
+    (moved / "city/depth").mkdir(parents=True)
+    assert load_config(write(to_yaml(config), "dump.yaml"), assets=moved) == config
+    assert config_from_text(to_yaml(config), "run.pth", assets=moved).data.depth == moved / "city/depth"
+    (moved / "depth").mkdir()  # earlier versions wrote the path as it was given
+    assert config_from_text(IMAGES, "run.pth", assets=moved).data.depth == moved / "city/depth"
 
 
 def test_dump_reads_back_equal(write, tmp_path):
