@@ -143,6 +143,9 @@ def checkpoint_at(path: Path) -> Path:
     newest = newest_checkpoint(path / "checkpoints")
     if newest is None:
         expected = "checkpoints/step_*.pth, as in results/<scene>/<run>"
+        if (path / "city.json").is_file():
+            hint = "tools/render_city.py draws the city; each of its blocks has a run, blocks/NAME/run."
+            raise InputError(path, "run folder", "a city", expected, hint)
         raise InputError(path, "run folder", "no checkpoint", expected, "Train first, or name another folder.")
     return newest
 

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from machine.run_folder import RunFolder
+from machine.run_folder import RunFolder, checkpoint_at
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import load_config
@@ -90,3 +90,11 @@ def test_whether_folders_could_be_made_is_told_without_making_any(config, tmp_pa
     with pytest.raises(InputError, match="Permission denied.*folder that can be written to"):
         folder.check_creatable()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_checkpoints_is_named_and_a_citys_for_what_it_is(tmp_path):
+    with pytest.raises(InputError, match="run folder: found no checkpoint, .*Train first"):
+        checkpoint_at(tmp_path)
+    (tmp_path / "city.json").touch()
+    with pytest.raises(InputError, match="run folder: found a city, .*tools/render_city.py draws the city"):
+        checkpoint_at(tmp_path)
