@@ -22,7 +22,7 @@ from distill.compact.container import MIB
 from distill.model.checkpoint import evaluated_as
 from distill.model.model import RestoredRun, restore_run
 from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
-from distill.web.page import StartView, web_page
+from distill.web.page import FINE, StartView, rays_of, web_page
 from machine.files import output_errors, read_csv, write_atomically
 from machine.run_folder import RunFolder
 from settings.config import Config
@@ -59,13 +59,14 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
     frames, source = source_of(config).frames()
     box = run.model.grid.box
     target = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
+    width = config.data.resolution or frames.cameras.width
     try:
-        start = StartView.of(frames.cameras, target, config.render.background_rgb)
+        start = StartView.of(frames.cameras, target, width, config.render.background_rgb)
     except ValueError as error:
         raise InputError(source, "cameras", error, "cameras around the scene, that say what is up") from error
     evaluation = RunFolder(evaluated_as(config, run.checkpoint, run.own), root).eval_csv(run.step)
     rows = list(read_csv(evaluation).rows.values())
-    page = web_page(run.model, run.checkpoint, f"{config.scene} / {config.run}", start, _facts(run), rows)
+    page = web_page(run.model, run.checkpoint, f"{config.scene} / {config.run}", start, _facts(run, width), rows)
     if not rows:
         _log.warning("the page has no figures: there is no evaluation of this student, %s", evaluation)
     path = file or run.folder.results / f"{run.checkpoint.stem}.html"
@@ -77,8 +78,8 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
     return f"{path}: {size:.2f} MiB"
 
 
-def _facts(run: RestoredRun) -> dict[str, str]:
-    """What the page says the student is."""
+def _facts(run: RestoredRun, width: int) -> dict[str, str]:
+    """What the page says the student is, trained on pictures so wide."""
     model = run.model
     shading = "once a ray" if model.student.deferred else "at every sample"
     compact = "" if model.compact_bytes is None else f", a compact file of {model.compact_bytes / MIB:.2f} MiB"
@@ -87,7 +88,18 @@ def _facts(run: RestoredRun) -> dict[str, str]:
         "Student": f"{model.student.kind.replace('_', ' ')}, {model.parameter_count():,} parameters, shaded {shading}",
         "Made from": f"{run.checkpoint.name}{compact}, after {run.step:,} training steps",
         "Sampled": f"every {model.settings.of_pictures().step:.4g} world units in {cells}",
+        "Pixels": _pixels(model.settings.supersample, rays_of(model), width),
     }
+
+
+def _pixels(program: int, page: int, width: int) -> str:
+    """What a pixel is, by rays along its side in the program's pictures, which figures are of, and in the page's."""
+    if program == 1:
+        return "one ray each, as in the program's pictures"
+    like = "as" if page == program else f"not of {program} × {program} as"
+    means = f"the mean of {page} × {page} rays each, {like} in the program's pictures"
+    one = f"one ray while the camera moves, and where they are {FINE} times as fine as in training, {width} across"
+    return f"{means}; {one}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

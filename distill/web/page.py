@@ -17,8 +17,11 @@ from scene.camera_paths import orbit_path
 from scene.cameras import Cameras
 from scene.rays import Vector
 
+FINE = 3
+"""Pixels where the student was trained on one, along a side: the mean of several rays shows no more there than one."""
 _SCRIPTS = ("renderer.js", "orbit.js", "main.js")
 _QUARTERS = 4
+_MOST_RAYS = 2  # along a pixel's side: WebGL averages 2 x 2 pixels by itself
 _COLUMNS = {
     "psnr": ("PSNR, dB", ".2f"),
     "psnr_blank": ("blank, dB", ".2f"),
@@ -36,6 +39,7 @@ class StartView:
         eye, target: in world units.
         up: a direction, of any length.
         focal: (2,) focal lengths in widths and in heights of a picture.
+        width: of the pictures that the student was trained on, pixels.
         background: (3,) behind the scene, sRGB in [0, 1].
     """
 
@@ -43,10 +47,11 @@ class StartView:
     target: Vector
     up: Vector
     focal: tuple[float, float]
+    width: int
     background: Vector
 
     @classmethod
-    def of(cls, cameras: Cameras, target: Vector, background: Vector) -> StartView:
+    def of(cls, cameras: Cameras, target: Vector, width: int, background: Vector) -> StartView:
         """At the cameras' median distance and elevation, on the side of the first.
 
         Raises:
@@ -56,7 +61,7 @@ class StartView:
         focal = (path.fx[0] / path.width).item(), (path.fy[0] / path.height).item()
         # What leans inwards in a round's images cancels out.
         up = path.c2w[:, :3, 1].mean(0)
-        return cls(tuple(path.centers[0].tolist()), target, tuple(up.tolist()), focal, background)
+        return cls(tuple(path.centers[0].tolist()), target, tuple(up.tolist()), focal, width, background)
 
 
 def web_page(
@@ -74,7 +79,7 @@ def web_page(
         InputError: a page cannot express the student.
     """
     packed = packed_student(model, path)
-    data = {"start": vars(start), "textures": packed.textures}
+    data = {"start": vars(start), "textures": packed.textures, "rays": rays_of(model), "fine": FINE}
     fields = {
         "title": escape(title),
         "figures": _figures(rows),
@@ -84,6 +89,11 @@ def web_page(
         "content": base64.b64encode(packed.content).decode(),
     }
     return html_page(asset("page.html"), asset("style.css"), "\n".join(map(asset, _SCRIPTS)), fields)
+
+
+def rays_of(model: Model) -> int:
+    """Rays along a side of each pixel that the page's pictures show the mean of."""
+    return min(model.settings.supersample, _MOST_RAYS)
 
 
 def _figures(rows: Sequence[CsvRow]) -> str:

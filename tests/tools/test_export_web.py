@@ -36,7 +36,16 @@ def test_a_page_holds_the_student_and_its_figures(run, capsys, caplog):
     run.eval_csv(7).write_text("step,split,reference,frames,psnr\n7,holdout,teacher,8,31.25\n")
     assert main(arguments(run, "--file", str(run.results / "a.html"))) == 0
     text = (run.results / "a.html").read_text(encoding="utf-8")
+    assert "<dt>Pixels</dt><dd>one ray each" in text
     assert not caplog.text and "<td>31.25</td>" in text and "<h1>toy / first</h1>" in text
+
+
+@pytest.mark.parametrize(("rays", "said"), [(2, "2 × 2 rays each, as in"), (4, "2 × 2 rays each, not of 4 × 4 as in")])
+def test_a_page_says_what_its_pixels_are(run, rays, said):
+    assert main(arguments(run, "--set", f"render.supersample={rays}")) == 0
+    text = (run.results / "step_000007.html").read_text(encoding="utf-8")
+    assert f"<dt>Pixels</dt><dd>the mean of {said} the program" in text and "as in training, 64 across<" in text
+    assert '"width":64' in text
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class Viewer {
 
   async #drawCoarse() {
     const { width, height } = this.canvas, scale = this.scale;
-    [this.dirty, this.row, this.spent] = [false, scale === 1 ? height : 0, 0];
+    [this.dirty, this.row, this.spent] = [false, scale === 1 && this.#rays() === 1 ? height : 0, 0];
     const size = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
     const spent = await this.#timed(() => this.renderer.drawCoarse(this.#view(...size), ...size));
     this.#tell(...size, spent);
@@ -49,12 +49,12 @@ class Viewer {
   }
 
   async #refine() {
-    const { width, height } = this.canvas, first = this.row, last = Math.min(height, first + this.strip);
+    const { width, height } = this.canvas, first = this.row, last = Math.min(height, first + this.strip), rays = this.#rays();
     this.row = last;
-    const spent = await this.#timed(() => this.renderer.draw(this.#view(width, height), width, height, height - last, height - first));
+    const spent = await this.#timed(() => this.renderer.drawMeans(this.#view(width, height), width, height, rays, height - last, height - first));
     this.spent += spent;
     this.strip = Math.max(1, Math.round(this.strip * Math.min(2, Math.max(0.5, PATIENCE_MS / spent))));
-    if (last === height) this.#tell(width, height, this.spent);
+    if (last === height) this.#tell(width, height, this.spent, rays);
   }
 
   async #timed(work) {
@@ -64,9 +64,16 @@ class Viewer {
     return performance.now() - start;
   }
 
-  #tell(width, height, spent) {
+  /** Along a side of a pixel at rest: as in the student's figures, but one where pixels are far finer than in training, or too many. */
+  #rays() {
+    const { width, height } = this.canvas, trained = data.start.focal[0] * data.start.width;
+    const fine = lensFor(width, height).fx / trained * this.camera.closeness() >= data.fine;
+    return fine || data.rays * Math.max(width, height) > this.renderer.widest ? 1 : data.rays;
+  }
+
+  #tell(width, height, spent, rays = 1) {
     performance.mark("picture");
-    byId("status").textContent = `${width} × ${height} pixels in ${spent < 1000 ? `${Math.round(spent)} ms` : `${(spent / 1000).toFixed(1)} s`}`;
+    byId("status").textContent = `${width} × ${height} pixels${rays > 1 ? ` of ${rays} × ${rays} rays` : ""} in ${spent < 1000 ? `${Math.round(spent)} ms` : `${(spent / 1000).toFixed(1)} s`}`;
   }
 
   /** The camera's view in a picture of this size, of which the dataset's fits into it. */
@@ -94,7 +101,7 @@ async function start() {
   byId("background").addEventListener("click", () => { viewer.background = viewer.background === "run" ? "page" : "run"; viewer.moved(); });
   byId("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : byId("stage").requestFullscreen()));
   /** For scripts: RGBA bytes, rows from above, seen from a camera-to-world pose (four rows; it looks down -z). */
-  window.render = (pose, width, height, lens = lensFor(width, height)) => Array.from(renderer.picture({ pose, lens, background: BACKGROUNDS.run }, width, height));
+  window.render = (pose, width, height, lens = lensFor(width, height)) => Array.from(renderer.picture({ pose, lens, background: BACKGROUNDS.run }, width, height, data.rays));
   return viewer;
 }
 

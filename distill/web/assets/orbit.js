@@ -31,8 +31,13 @@ class OrbitCamera {
   }
 
   zoom(factor) {
-    const whole = Math.hypot(...sum([1, this.start.eye], [-1, this.start.target]));
+    const whole = this.#whole();
     this.distance = Math.min(20 * whole, Math.max(whole / 100, this.distance * factor));
+  }
+
+  /** How much larger things at the target look than at the start. */
+  closeness() {
+    return this.#whole() / this.distance;
   }
 
   /** Moves the target across the picture, by shares of its distance. */
@@ -45,6 +50,10 @@ class OrbitCamera {
   pose() {
     const [x, y, z] = this.#axes(), eye = sum([1, this.target], [this.distance, z]);
     return [...[0, 1, 2].map((row) => [x[row], y[row], z[row], eye[row]]), [0, 0, 0, 1]];
+  }
+
+  #whole() {
+    return Math.hypot(...sum([1, this.start.eye], [-1, this.start.target]));
   }
 
   #axes() {

@@ -15,9 +15,10 @@ class StudentRenderer {
     this.uniform = {};
     for (const name of ["camera_to_world", "lens", "height", "background"]) this.uniform[name] = gl.getUniformLocation(this.program, name);
     gl.bindVertexArray(gl.createVertexArray());
-    this.offscreen = { texture: gl.createTexture(), framebuffer: gl.createFramebuffer(), width: 0, height: 0 };
+    this.widest = gl.getParameter(gl.MAX_TEXTURE_SIZE);  // of what is not the canvas, pixels
+    // What is scaled when it is drawn, and what a script asks for.
+    [this.scratch, this.whole] = [0, 1].map(() => ({ texture: gl.createTexture(), framebuffer: gl.createFramebuffer(), width: 0, height: 0 }));
     gl.activeTexture(gl.TEXTURE0 + textures.length);
-    gl.bindTexture(gl.TEXTURE_2D, this.offscreen.texture);
   }
 
   #program(fragment) {
@@ -77,20 +78,37 @@ class StudentRenderer {
 
   /** Draws a picture of another size and fills the canvas with it. */
   drawCoarse(view, width, height) {
-    const gl = this.gl;
-    this.#bindOffscreen(width, height);
+    this.#bind(this.scratch, width, height);
     this.draw(view, width, height);
-    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, this.offscreen.framebuffer);
-    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
-    gl.blitFramebuffer(0, 0, width, height, 0, 0, this.canvas.width, this.canvas.height, gl.COLOR_BUFFER_BIT, gl.LINEAR);
+    this.#scale(null, [0, 0, this.canvas.width, this.canvas.height]);
+    this.gl.bindFramebuffer(this.gl.FRAMEBUFFER, null);
+  }
+
+  /**
+   * As draw, but each pixel is the mean of rays x rays: 1 or 2 along its side, 1 where the device has no picture so large.
+   * target: null, the canvas, or a framebuffer.
+   */
+  drawMeans(view, width, height, rays, first = 0, last = height, target = null) {
+    const gl = this.gl, rows = last - first, { fx, fy, cx, cy } = view.lens;
+    if (rays === 1 || rays * Math.max(width, rows) > this.widest) {
+      gl.bindFramebuffer(gl.FRAMEBUFFER, target);
+      this.draw(view, width, height, first, last);
+    } else {
+      // These rows alone: a finer picture of their height, whose lens is at another row from above.
+      const lens = { fx: rays * fx, fy: rays * fy, cx: rays * cx, cy: rays * (cy - (height - last)) };
+      this.#bind(this.scratch, rays * width, rays * rows);
+      this.draw({ ...view, lens }, rays * width, rays * rows);
+      this.#scale(target, [0, first, width, last]);
+    }
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
   }
 
-  /** RGBA bytes of a picture, rows from above; the canvas stays as it is. */
-  picture(view, width, height) {
+  /** RGBA bytes of a picture whose pixels are means of rays x rays, rows from above; the canvas stays as it is. */
+  picture(view, width, height, rays) {
     const gl = this.gl, rows = new Uint8ClampedArray(4 * width * height), flipped = new Uint8Array(rows.length);
-    this.#bindOffscreen(width, height);
-    this.draw(view, width, height);
+    this.#bind(this.whole, width, height);
+    this.drawMeans(view, width, height, rays, 0, height, this.whole.framebuffer);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.whole.framebuffer);
     gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, flipped);
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     for (let row = 0; row < height; row++) rows.set(flipped.subarray(4 * width * row, 4 * width * (row + 1)), 4 * width * (height - 1 - row));
@@ -111,11 +129,20 @@ class StudentRenderer {
     });
   }
 
-  #bindOffscreen(width, height) {
-    const gl = this.gl, target = this.offscreen;
+  /** Fills corners [left, bottom, right, top] of a framebuffer with the scratch picture; at 2:1 linear is the mean of 2 x 2. */
+  #scale(target, corners) {
+    const gl = this.gl, { framebuffer, width, height } = this.scratch;
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, framebuffer);
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, target);
+    gl.blitFramebuffer(0, 0, width, height, ...corners, gl.COLOR_BUFFER_BIT, gl.LINEAR);
+  }
+
+  #bind(target, width, height) {
+    const gl = this.gl;
     gl.bindFramebuffer(gl.FRAMEBUFFER, target.framebuffer);
     if (target.width === width && target.height === height) return;
     [target.width, target.height] = [width, height];
+    gl.bindTexture(gl.TEXTURE_2D, target.texture);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, target.texture, 0);
