@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from scene.cameras import Cameras
 from scene.formats.transforms_json import write_transforms
-from scene.images import write_image
+from scene.images import read_image, write_image
 from teacher.gaussian_files.ply import write_ply
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
@@ -112,6 +113,21 @@ def add_training_split(root: Path, frames: int = 12) -> None:
     cameras, names = ring_of_cameras(frames, turn=0.1), [f"./train/r_{index}" for index in range(frames)]
     write_transforms(root / "data" / "transforms_train.json", cameras, names)
     _write_images(root / "data", Rasterizer(block_of_gaussians()), cameras, names)
+
+
+def mask_toy_scene(root: Path, rows: int = 8) -> None:
+    """Masks the upper rows of a toy scene's images, and paints what the mask leaves out in a colour of no scene."""
+    mask = np.full((SIZE, SIZE), 255, np.uint8)
+    mask[:rows] = 0
+    write_image(root / "data" / "mask.png", mask)
+    path = root / "data" / "transforms.json"
+    content = json.loads(path.read_text())
+    for index, frame in enumerate(content["frames"]):
+        frame["mask_path"] = "mask.png"
+        picture = read_image(root / "data" / f"r_{index}.png").copy()
+        picture[:rows] = 255, 0, 255, 255
+        write_image(root / "data" / f"r_{index}.png", picture)
+    path.write_text(json.dumps(content))
 
 
 def _write_images(folder: Path, rasterizer: Rasterizer, cameras: Cameras, names: list[str]) -> None:

@@ -18,9 +18,11 @@ from tqdm import tqdm
 from distill.compact.container import MIB
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
+from distill.evaluation.frame_metrics import CountedPixels
 from distill.model.checkpoint import load_checkpoint, rendering_only
 from distill.model.model import Model, restore_model
 from distill.runs.session import make_sampler
+from distill.training.optimizer import without_companions
 from distill.training.ray_sampler import RaySource
 from distill.training.step import TrainingStep
 from kernels.threads import one_torch_thread
@@ -120,6 +122,10 @@ def compress(
     step = TrainingStep(config, model, sampler, device, None, device.type == "cuda")
     step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
     with restoring(source, "training state"):
+        if (state.get("features") or {}).get(
+            "projector"
+        ) is not None:  # trained beside the student, of no use to it now
+            state["optimizer"] = without_companions(state["optimizer"])
         step.restore(state)
         settings = config.compact, config.loss.rate, config.kernels
         weights = RoundedWeights(model.student, step.optimizer.state, lambda: state, source, *settings)
@@ -240,16 +246,18 @@ def _frames(config: Config, teacher: Teacher) -> list[int]:
 
 
 def _psnr_of(config: Config, teacher: Teacher, model: Model, device: torch.device) -> Callable[[], float]:
-    """Measures the student's mean PSNR, dB, of renders in 8 bits, as an evaluation does."""
-    background, frames = background_of(teacher.views, config), _frames(config, teacher)
-    cameras = teacher.views.cameras.to(device)
-    references = {index: teacher.views.image(index, background).to(device) for index in frames}
+    """Measures the student's mean PSNR, dB, of renders in 8 bits and of pixels that count, as an evaluation does."""
+    views, background = teacher.views, background_of(teacher.views, config)
+    cameras, references = views.cameras.to(device), []
+    for index in _frames(config, teacher):
+        pixels = CountedPixels(None if views.counted is None else views.counted[index].to(device))
+        references.append((index, pixels, pixels.listed(views.image(index, background).to(device))))
 
     def measure() -> float:
         model.student.eval()
         found, renderer = [], model.renderer()
-        for index, reference in references.items():
-            rgb = renderer.render(cameras, index, background).rgb
+        for index, pixels, reference in references:
+            rgb = pixels.listed(renderer.render(cameras, index, background).rgb)
             error = ((rgb.nan_to_num() * 255).round() / 255 - reference).square().mean()
             found.append(-10 * torch.log10(error.clamp(min=1e-10)).item())
         model.student.train()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from distill.evaluation import metrics
 from machine.fingerprints import cache_key
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from teacher.views.teacher_views import TeacherViews
 
 Color = tuple[float, float, float]
+_Plane = TypeVar("_Plane", np.ndarray, Tensor)
 
 MOST_TURN = 10.0
 """Degrees between frames of the JSON that count as neighbours on a camera path; 200 about an object are 1.8 apart."""
@@ -55,12 +57,12 @@ class CountedPixels:
     """Those pixels of a picture that are measured.
 
     Args:
-        counted: (H, W) bool; None: all.
+        counted: (H, W) bool, a tensor where planes are; None: all.
     """
 
-    counted: np.ndarray | None
+    counted: np.ndarray | Tensor | None
 
-    def listed(self, plane: np.ndarray) -> np.ndarray:
+    def listed(self, plane: _Plane) -> _Plane:
         """(H, W, ...) -> (1, K, ...): them alone; the plane itself where all count."""
         return plane if self.counted is None else plane[self.counted][None]
 

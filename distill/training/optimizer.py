@@ -212,6 +212,22 @@ class StudentAdam:
         }
 
 
+def without_companions(state_dict: dict) -> dict:
+    """The state of an optimizer that had companions as that of one without: groups and parameters behind move up.
+
+    Raises:
+        ValueError: it has no third group, which companions are.
+    """
+    first, second, companions, *rest = state_dict["param_groups"]
+    gone = {*companions["params"]}
+    groups, kept = [first, second, *rest], sorted({*state_dict["state"]} - gone)
+    places = {place: place - sum(other < place for other in gone) for group in groups for place in group["params"]}
+    return {
+        "state": {places[place]: state_dict["state"][place] for place in kept},
+        "param_groups": [{**group, "params": [places[place] for place in group["params"]]} for group in groups],
+    }
+
+
 def rate_factor(step: int, progress: float, train: TrainConfig) -> float:
     """Learning rate as a fraction of its base: linear warm-up in steps, linear decay over the run."""
     warmup = min(1.0, (step + 1) / max(1, train.lr_warmup_steps))

@@ -9,7 +9,7 @@ import yaml
 
 from distill.compact.container import is_compact
 from lego_response_distill import main as program
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import mask_toy_scene, write_toy_scene
 from tools.compress import main
 from tools.evaluate import main as evaluate
 from tools.render_path import main as film
@@ -59,6 +59,32 @@ def test_a_loss_is_kept_within_what_is_allowed(toy, capsys, tmp_path):
     assert main(arguments(toy, *QUICKLY, "--max-loss-db", "0.5", "--file", str(path))) == 0
     lost = float(re.search(r"([-\d.]+) dB below", capsys.readouterr().out)[1])
     assert lost <= 0.5 and path.stat().st_size < 0.03 * 2**20
+
+
+def test_pixels_that_a_mask_leaves_out_are_not_measured(tmp_path, capsys):
+    write_toy_scene(tmp_path, teacher={"kind": "images", "outputs": None, "ply": None})
+    mask_toy_scene(tmp_path)
+    assert program(arguments(tmp_path, "--max-steps", "150", "--set", "eval.splits=[holdout]")) in (0, 3)
+    measured = [float(rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]["psnr"])]
+    path = tmp_path / "small.lrd"
+    assert main(arguments(tmp_path, *QUICKLY, "--max-loss-db", "0.5", "--file", str(path))) == 0
+    psnr, before = re.search(r"PSNR ([\d.]+) dB .* checkpoint's ([\d.]+), on", capsys.readouterr().out).groups()
+    assert program(arguments(tmp_path, "--eval-only", "--checkpoint", str(path))) in (0, 3)
+    measured.append(float(rows(tmp_path / "logs/toy/first/eval_step_000150_compact.csv")[0]["psnr"]))
+    assert [float(before), float(psnr)] == pytest.approx(measured, abs=0.01)
+
+
+def test_a_student_that_was_trained_beside_a_projector_is_compressed(tmp_path, capsys):
+    path = write_toy_scene(tmp_path, loss={"feature_l2": {"weight": 0.1}}, features={"resolution": 16})
+    # Cells' common part, a group of Adam's, is behind the projector's.
+    student = {"kind": "kilo_uniform", "grid": [2, 2, 2], "hidden_width": 16}
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "student": student}))
+    more = ("--set", "train.lr_common=0.01", "--set", "eval.splits=[holdout]")
+    assert program(arguments(tmp_path, "--max-steps", "60", *more)) in (0, 3)
+    assert main(arguments(tmp_path, *QUICKLY, *more, "--target-mib", "0.01")) == 0
+    made = tmp_path / "results/toy/first/checkpoints/step_000060.lrd"
+    assert is_compact(made) and made.stat().st_size <= 0.01 * 2**20
+    assert f"{made}: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

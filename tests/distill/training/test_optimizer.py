@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from distill.training.optimizer import StudentAdam, rate_factor
+from distill.training.optimizer import StudentAdam, rate_factor, without_companions
 from settings.training import TrainConfig
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
@@ -142,6 +142,29 @@ def test_the_state_of_other_parameters_is_refused(student):
     other = StudentAdam(student, TrainConfig(lr=0.01), companions=[torch.nn.Parameter(torch.zeros(1))])
     with pytest.raises(ValueError, match="found groups of .* parameters, expected .*1]"):
         other.load_state_dict(state)
+
+
+def test_a_state_without_its_companions_is_that_of_the_student_alone(cells):
+    train = TrainConfig(lr=0.01, lr_common=0.03)
+    companions = [torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(5))]
+    twin = copy.deepcopy(cells)
+    alone, beside = StudentAdam(twin, train), StudentAdam(cells, train, companions=companions)
+    for student, optimizer in ((cells, beside), (twin, alone)):
+        give_gradients(student, 0)
+        for companion in companions:
+            companion.grad = torch.ones_like(companion)
+        optimizer.set_rate(1.0)
+        optimizer.step()
+    state, expected = without_companions(beside.state_dict()), alone.state_dict()
+    assert state["param_groups"] == expected["param_groups"] and {*state["state"]} == {*expected["state"]}
+    for place, values in expected["state"].items():
+        assert all(
+            torch.equal(torch.as_tensor(state["state"][place][name]), torch.as_tensor(values[name])) for name in values
+        )
+    restored = StudentAdam(copy.deepcopy(cells), train)
+    restored.load_state_dict(state)
+    with pytest.raises(ValueError):
+        without_companions(StudentAdam(student, TrainConfig(lr=0.01)).state_dict())
 
 
 def test_tiny_gradients_move_hash_tables_but_not_tiny_networks(student):
