@@ -108,7 +108,7 @@ class RateStudy:
             expected = "a program that makes a SOG of a PLY"
             raise InputError("--sog", plan.sog[0], "no such program", expected, "Install it, or leave out --sog.")
         for path in plan.files:
-            read_gaussians(path, config.data.offset)
+            source_of(config).gaussians_in(path)
         self.device = choose_device(config)
         self.teacher: Teacher = load_teacher(config)
         if self.teacher.gaussians is None:
@@ -163,7 +163,7 @@ class RateStudy:
         for config in self.plan.students:
             yield from self._students(config)
         for path in self.plan.files:
-            gaussians = read_gaussians(path, self.config.data.offset)
+            gaussians = source_of(self.config).gaussians_in(path)
             words = f"{path.name}, made elsewhere ({len(gaussians):,})"
             yield self._measured(path.suffix, words, path.stat().st_size, self._drawn(gaussians))
         whole = self.teacher.gaussians

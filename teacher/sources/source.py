@@ -206,10 +206,17 @@ class Source(ABC):
         Raises:
             InputError: their file is missing or damaged.
         """
-        ply, scale = self.config.teacher.ply, self.config.teacher.scale
-        if ply is None:
-            return None
-        gaussians = read_gaussians(ply, self.config.data.offset)
+        ply = self.config.teacher.ply
+        return None if ply is None else self.gaussians_in(ply)
+
+    def gaussians_in(self, path: Path) -> Gaussians:
+        """The Gaussians in a file of the teacher's world, as ``data.offset`` and ``teacher.scale`` have that world.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        scale = self.config.teacher.scale
+        gaussians = read_gaussians(path, self.config.data.offset)
         return gaussians if scale == 1 else gaussians.scaled(scale)
 
     def drawing(self, gaussians: Gaussians) -> Drawing:

@@ -10,7 +10,8 @@ import pytest
 
 from distill.model.checkpoint import load_checkpoint
 from scene.images import read_image, write_image
-from tests.toy_scene import add_training_split, write_toy_scene
+from teacher.gaussian_files.ply import write_ply
+from tests.toy_scene import add_training_split, block_of_gaussians, write_toy_scene
 from tests.toy_sog import packed, splat
 from tests.toy_training import CPU, trainer_of
 from tools.rate_quality import main
@@ -18,7 +19,8 @@ from tools.rate_quality import main
 
 @pytest.fixture
 def trained(tmp_path):
-    path = write_toy_scene(tmp_path, eval={"lpips": False}, compact={"max_steps": 20})
+    path = write_toy_scene(tmp_path, eval={"lpips": False}, compact={"max_steps": 20}, teacher={"scale": 4.0})
+    write_ply(tmp_path / "point_cloud.ply", block_of_gaussians().scaled(0.25))
     trainer_of(path).run(show_progress=False)
     return path
 
