@@ -154,8 +154,7 @@ class Trainer:
                 bar.update(0)  # draws it, now and then
                 ends = self.fraction_done() >= 1
                 if ends and self.compaction:
-                    self.step.settle(progress.step)
-                    self.compaction.finish(self.folder.compact_path(progress.step))
+                    self._finish_compaction()
                 if progress.step % train.log_every == 0 or ends:
                     self.step.settle(progress.step)
                     progress.seconds = ranks.of_first(time.perf_counter() - start)
@@ -173,12 +172,26 @@ class Trainer:
                     saved_at = progress.step
                 elif save_now:
                     self.save(automatic=True)
+            if self._is_compact_file_due():  # no step was left to take
+                self._finish_compaction()
+                saved_at = -1
             if saved_at != progress.step:
                 self.save()  # still within: another signal must not end it
             # All wait for it: torchrun ends the others when one has ended early.
             self.stopped_by = int(ranks.largest_of(interrupt.signal or 0)[0]) or None
         if ranks.is_first():
             self.folder.keep_autosaves(0)
+
+    def _is_compact_file_due(self) -> bool:
+        """Whether the run is over and its compact file is not there; without a step there is nothing to round by."""
+        if not self.compaction or not self.step.optimizer.state or self.fraction_done() < 1:
+            return False
+        return not ranks.value_of_first(self.folder.compact_path(self.progress.step).is_file())
+
+    def _finish_compaction(self) -> None:
+        """Writes the compact file; the student has its weights then."""
+        self.step.settle(self.progress.step)
+        self.compaction.finish(self.folder.compact_path(self.progress.step))
 
     def _agree(self, seconds: float, interrupt: Interrupt, clock: SaveClock) -> bool:
         """Has all processes see the same time, and a signal to one of them; whether an automatic checkpoint is due."""

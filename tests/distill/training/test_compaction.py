@@ -77,6 +77,29 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, stopped):
     assert file_of(path).read_bytes() == whole
 
 
+@pytest.mark.parametrize("share", [0.5, 0.9])  # at the checkpoint weights are not rounded yet; they are
+def test_a_run_that_is_over_where_it_is_resumed_ends_with_a_file_too(path, share):
+    settings = *COMPACT, f"compact.share={share}", "train.checkpoint_steps=[20]"
+    trainer_of(path, *settings).run(show_progress=False)
+    halfway = file_of(path, 20).with_suffix(".pth")
+    trainer = trainer_of(path, *settings, "train.max_steps=20", resume=halfway)
+    trainer.run(show_progress=False)
+    assert trainer.progress.step == 20 and 0.9 * 8000 < file_of(path, 20).stat().st_size <= 8000
+    found, kept = (load_checkpoint(each, CPU)["student"]["weights"] for each in (file_of(path, 20), halfway))
+    assert all(value.equal(kept[name]) for name, value in found.items())
+
+
+def test_a_file_of_a_finished_run_that_is_lost_is_written_again_and_one_that_is_there_is_left(path):
+    trainer_of(path, *COMPACT).run(show_progress=False)
+    file_of(path).unlink()
+    last = file_of(path).with_suffix(".pth")
+    trainer_of(path, *COMPACT, resume=last).run(show_progress=False)
+    assert 0.9 * 8000 < file_of(path).stat().st_size <= 8000
+    file_of(path).write_bytes(b"left")
+    trainer_of(path, *COMPACT, resume=last).run(show_progress=False)
+    assert file_of(path).read_bytes() == b"left"
+
+
 @pytest.mark.parametrize("sparsity", [0.0, 10.0])
 def test_until_weights_are_rounded_a_table_is_pulled_to_zero_in_such_runs(path, sparsity):
     settings = *COMPACT, "compact.share=0.1", f"compact.sparsity={sparsity}"
