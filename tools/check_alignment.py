@@ -73,7 +73,8 @@ def _work(chosen: argparse.Namespace) -> int:
     with explained_errors(config):
         loaded = load_comparison(config, run, chosen.views)
     cameras, frames = loaded.comparison.cameras, loaded.comparison.frames
-    of = f"{len(frames)} of {len(loaded.comparison)} views at {cameras.width}x{cameras.height}"
+    taken = len(loaded.comparison)
+    of = f"{len(frames)}{f' of {taken}' * (taken > len(frames))} views at {cameras.width}x{cameras.height}"
     what = f"no checkpoint yet: {config.teacher.ply}" if run is None else f"{run.checkpoint}, step {run.step}"
     print(f"{what}, {of}\n", flush=True)
     if chosen.planted is not None:

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from distill.evaluation.frame_metrics import CountedPixels
 from distill.evaluation.metrics import psnr_blank
 from distill.model.model import RestoredRun
 from distill.model.view_renderers import Color, Rendering, RenderView, gaussians_renderer, student_renderer
@@ -30,6 +32,7 @@ _log = logging.getLogger(__name__)
 DEPTH_FIELDS = frozenset(("depth", "depth kind"))
 """Fields of the errors about depth that wrong poses can cause."""
 _DEPTH_WIDTH, _MOST_SUPERSAMPLE = 100, 8
+_ALL = 1 - 1e-4  # of a pixel's area; area averages of ones are off by rounding
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Comparison:
         frames: the views that are rendered and compared.
         has_alpha: whether the pictures came with alpha.
         depth: the depth files of ``frames``; None where there are none.
+        counted: (N, H, W) bool, pixels of the pictures that are compared: the student never learnt the others, which a
+            mask leaves out or which are beyond a picture's own size. None: all are.
     """
 
     render: RenderView
@@ -75,9 +80,14 @@ class Comparison:
     frames: tuple[int, ...]
     has_alpha: bool = False
     depth: StoredDepth | None = None
+    counted: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def pixels(self, frame: int) -> CountedPixels:
+        """Those of picture ``frame`` that are compared."""
+        return CountedPixels(None if self.counted is None else self.counted[frame])
 
     def shrunk(self, width: int) -> Comparison:
         """The same at most ``width`` pixels wide, by area; depth as it is."""
@@ -89,8 +99,14 @@ class Comparison:
         def small(planes: Tensor) -> Tensor:
             return torch.from_numpy(np.stack([resize_area(plane.numpy(), width, height) for plane in planes]))
 
-        cameras = native.resized(width, height)
-        return replace(self, cameras=cameras, pictures=small(self.pictures), coverage=small(self.coverage))
+        cameras, counted = native.resized(width, height), self.counted
+        if counted is None:
+            pictures = small(self.pictures)
+        else:  # of a mask so fine that it leaves no pixel whole, those that it leaves most of
+            share, known = small(counted.float()), counted[..., None]
+            pictures = small(self.pictures * known) / share.clamp(min=1e-6)[..., None]
+            counted = share >= share.amax((1, 2), keepdim=True).clamp(max=_ALL)
+        return replace(self, cameras=cameras, pictures=pictures, coverage=small(self.coverage), counted=counted)
 
     def some_frames(self, count: int) -> Comparison:
         """The same with at most ``count`` of the compared frames, evenly spread."""
@@ -98,8 +114,8 @@ class Comparison:
 
 
 class Gate(NamedTuple):
-    """Means over the compared frames, pictures as 8-bit PNGs hold them: PSNR of the renders and of the best blank
-    picture in dB, and alpha of the renders and coverage of the teacher in [0, 1]."""
+    """Means over the compared frames' pixels that count, pictures as 8-bit PNGs hold them: PSNR of the renders and of
+    the best blank picture in dB, and alpha of the renders and coverage of the teacher in [0, 1]."""
 
     psnr: float
     psnr_blank: float
@@ -112,10 +128,10 @@ def measure(comparison: Comparison) -> Gate:
     rows = []
     for frame in comparison.frames:
         rendering = comparison.render(comparison.cameras, frame)
-        image = to_uint8(rendering.over(comparison.background).numpy()) / 255.0
-        picture = comparison.pictures[frame].numpy()
-        coverage = comparison.coverage[frame].mean().item()
-        rows.append((psnr(image, picture), psnr_blank(picture), rendering.alpha.mean().item(), coverage))
+        planes = rendering.over(comparison.background), comparison.pictures[frame], rendering.alpha
+        image, picture, alpha, coverage = map(comparison.pixels(frame).listed, (*planes, comparison.coverage[frame]))
+        image, picture = to_uint8(image.numpy()) / 255.0, picture.numpy()
+        rows.append((psnr(image, picture), psnr_blank(picture), alpha.mean().item(), coverage.mean().item()))
     return Gate(*np.mean(rows, axis=0).tolist())
 
 
@@ -124,20 +140,25 @@ def compare_with(
 ) -> Comparison:
     """A comparison with ``count`` views, held-out ones where there are any.
 
+    Of pictures that are not all in memory it has these alone.
+
     Args:
         background: for views with alpha; others are on the one they have.
     """
     background = background if views.alpha is not None else views.background
+    chosen = chosen_views(views, count)
+    taken = [*range(len(views))] if views.store is None else chosen
     return Comparison(
         render=render,
-        cameras=views.cameras,
-        pictures=torch.stack([views.image(index, background) for index in range(len(views))]),
-        coverage=views.coverage[:].float() / 255,  # of pictures that are kept lazily all are decoded
+        cameras=views.cameras[taken],
+        pictures=torch.stack([views.image(index, background) for index in taken]),
+        coverage=views.coverage[taken].float() / 255,
         background=background,
-        names=views.names,
-        frames=tuple(chosen_views(views, count)),
+        names=tuple(views.names[index] for index in taken),
+        frames=tuple(taken.index(index) for index in chosen),
         has_alpha=views.alpha is not None,
         depth=depth,
+        counted=None if views.counted is None else views.counted[taken],
     )
 
 
@@ -206,7 +227,7 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
         witness if run is None else student_renderer(run.model, run.device),
         config.render.background_rgb,
         count,
-        _stored_depth(files, kind, chosen_views(views, count)) if files and files.depths else None,
+        _stored_depth(files, kind, chosen_views(views, count), views.counted) if files and files.depths else None,
     )
     return Loaded(comparison, None if run is None else witness)
 
@@ -239,9 +260,13 @@ def witness_of(config: Config, teacher: Teacher, drawn: int) -> RenderView:
     return render
 
 
-def _stored_depth(files: OutputFiles, kind: DepthKind, chosen: list[int]) -> StoredDepth:
+def _stored_depth(files: OutputFiles, kind: DepthKind, chosen: list[int], counted: Tensor | None) -> StoredDepth:
+    """Depth of the chosen frames, as if nothing were where no pixel counts."""
     pictures, depths = zip(*(files.load(index) for index in chosen), strict=True)
+    depths = torch.stack(depths)
+    if counted is not None:
+        depths = depths * F.interpolate(counted[chosen][:, None].float(), depths.shape[1:])[:, 0]
     alpha = None
     if files.has_alpha:
         alpha = torch.from_numpy(np.stack([picture[..., 3] for picture in pictures]) / np.float32(255))
-    return sampled_depth(torch.stack(depths), alpha, files.cameras[chosen], kind, _DEPTH_WIDTH)
+    return sampled_depth(depths, alpha, files.cameras[chosen], kind, _DEPTH_WIDTH)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from distill.alignment.comparison import Comparison, Gate, measure
 from distill.alignment.depth_reading import DepthReading, better_kind, depth_readings
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background
@@ -148,9 +150,13 @@ def psnr_as_it_is(comparison: Comparison) -> float:
 def pictures_say(comparison: Comparison) -> tuple[Cause, str, str] | None:
     """What is wrong with the compared pictures by themselves: cause, sentence and advice; None: nothing shows."""
     chosen = list(comparison.frames)
-    pictures, background = comparison.pictures[chosen], comparison.background
+    pictures, coverage, background = comparison.pictures[chosen], comparison.coverage[chosen], comparison.background
+    if comparison.counted is not None:  # what does not count is as if nothing were there
+        known = comparison.counted[chosen]
+        pictures = torch.where(known[..., None], pictures, pictures.new_tensor(background))
+        coverage = coverage * known
     if comparison.has_alpha:
-        evidence = premultiplied_evidence(pictures, comparison.coverage[chosen], background)
+        evidence = premultiplied_evidence(pictures, coverage, background)
         return None if evidence is None else (Cause.ALPHA, evidence, ALPHA_ADVICE)
     color = other_border(pictures, background)
     if color is None:

@@ -66,6 +66,16 @@ def _pictures(change: Callable[[Tensor, Tensor, Color], Tensor]) -> Callable[[Co
     return plant
 
 
+def _turned(turn: Callable[[Tensor], Tensor]) -> Callable[[Comparison], Comparison]:
+    """The pictures are turned, and with them which of their pixels count."""
+    return lambda given: _with_pictures(given, turn)
+
+
+def _with_pictures(given: Comparison, change: Callable[[Tensor], Tensor]) -> Comparison:
+    counted = None if given.counted is None else change(given.counted)
+    return replace(given, pictures=change(given.pictures), counted=counted)
+
+
 def _premultiplied(given: Comparison) -> Comparison | None:
     """Alpha multiplied to colours that have been multiplied by it; it takes pictures with alpha."""
 
@@ -79,11 +89,11 @@ def _premultiplied(given: Comparison) -> Comparison | None:
 def _transposed(given: Comparison) -> Comparison | None:
     """Rows for columns; it takes square pictures."""
     is_square = given.cameras.width == given.cameras.height
-    return _pictures(lambda pictures, *_: pictures.transpose(1, 2))(given) if is_square else None
+    return _turned(lambda planes: planes.transpose(1, 2))(given) if is_square else None
 
 
 def _order(permutation: Callable[[Comparison], Tensor]) -> Callable[[Comparison], Comparison]:
-    return lambda given: replace(given, pictures=given.pictures[permutation(given)])
+    return lambda given: _with_pictures(given, lambda planes: planes[permutation(given)])
 
 
 def _shuffled(given: Comparison) -> Tensor:
@@ -151,8 +161,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("flip_z", "the z axis flipped", Cause.AXES, _flip(2)),
     Fault("y_up", "poses of a world with y up", Cause.AXES, _poses(_Y_UP, _SAME)),
     Fault("inverted", "world-to-camera poses", Cause.AXES, _cameras(inverted)),
-    Fault("mirrored", "pictures mirrored", Cause.AXES, _pictures(lambda pictures, *_: pictures.flip(2))),
-    Fault("upside_down", "pictures upside down", Cause.AXES, _pictures(lambda pictures, *_: pictures.flip(1))),
+    Fault("mirrored", "pictures mirrored", Cause.AXES, _turned(lambda planes: planes.flip(2))),
+    Fault("upside_down", "pictures upside down", Cause.AXES, _turned(lambda planes: planes.flip(1))),
     Fault("transposed", "pictures transposed", Cause.AXES, _transposed),
     Fault("focal_0.9", "the focal length 10% short", Cause.FOCAL, _scaled(0.9, "fx", "fy")),
     Fault("focal_half", "half of the focal length", Cause.FOCAL, _scaled(0.5, "fx", "fy")),

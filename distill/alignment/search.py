@@ -63,9 +63,11 @@ class Trials:
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         self.renderings = self._render(comparison.cameras)
-        targets = [comparison.pictures[frame].numpy() for frame in comparison.frames]
-        self.psnr_blank = sum(map(psnr_blank, targets)) / len(targets)
-        own = [view.over(comparison.background).numpy() for view in self.renderings]
+        pixels = [comparison.pixels(frame) for frame in comparison.frames]
+        targets = [each.listed(comparison.pictures[i]) for each, i in zip(pixels, comparison.frames, strict=True)]
+        self.psnr_blank = sum(psnr_blank(target.numpy()) for target in targets) / len(targets)
+        views = [view.over(comparison.background) for view in self.renderings]
+        own = [each.listed(view).numpy() for each, view in zip(pixels, views, strict=True)]
         self.psnr_flat = min(map(psnr_blank, own))
 
     def psnr(self, hypothesis: Hypothesis) -> float:
@@ -86,7 +88,8 @@ class Trials:
                 continue
             picture = hypothesis.picture
             image = view.over(given.background) if picture is None else picture(view, given.background)
-            found.append(psnr(image.numpy(), given.pictures[target].numpy()))
+            image, wanted = map(given.pixels(target).listed, (image, given.pictures[target]))
+            found.append(psnr(image.numpy(), wanted.numpy()))
         return found
 
     def trial(self, hypothesis: Hypothesis) -> Trial:
@@ -124,7 +127,12 @@ def try_all(comparison: Comparison, step: Callable[[], None] = lambda: None) -> 
 def _fitted(trials: Trials) -> list[Hypothesis]:
     """The background that fits best, unless it is the one supposed."""
     given = trials.comparison
-    color = fitted_background(trials.renderings, [given.pictures[frame] for frame in given.frames])
+    views, pictures = [], []
+    for frame, view in zip(given.frames, trials.renderings, strict=True):
+        pixels = given.pixels(frame)
+        views.append(Rendering(*map(pixels.listed, view)))
+        pictures.append(pixels.listed(given.pictures[frame]))
+    color = fitted_background(views, pictures)
     if max(abs(one - other) for one, other in zip(color, given.background, strict=True)) < _SAME_COLOR:
         return []
     return [on_background(color, f"the colour ({', '.join(f'{part:.2f}' for part in color)}), which fits best")]
@@ -167,8 +175,10 @@ def _principal_shift(trials: Trials, step: Callable[[], None]) -> tuple[float, f
     By cross-correlation to a pixel (the pictures' borders are taken to meet), then by searches along each axis.
     """
     given = trials.comparison
-    images = torch.stack([view.over(given.background) for view in trials.renderings]).transpose(1, 3)
-    pictures = given.pictures[list(given.frames)].transpose(1, 3)
+    chosen = list(given.frames)
+    counted = None if given.counted is None else given.counted[chosen]
+    images = _evened(torch.stack([view.over(given.background) for view in trials.renderings]), counted).transpose(1, 3)
+    pictures = _evened(given.pictures[chosen], counted).transpose(1, 3)
     spectrum = torch.fft.rfft2(pictures) * torch.fft.rfft2(images).conj()
     score = torch.fft.irfft2(spectrum.sum((0, 1)), s=images.shape[2:])  # (W, H): how well moved images fit
     columns, rows = (torch.fft.fftfreq(size, 1 / size) for size in score.shape)
@@ -187,6 +197,15 @@ def _principal_shift(trials: Trials, step: Callable[[], None]) -> tuple[float, f
     column = _golden_section(lambda x: psnr_at(x, row), column - 1, column + 1, 5)
     row = _golden_section(lambda y: psnr_at(column, y), row - 1, row + 1, 5)
     return column / width, row / height
+
+
+def _evened(images: Tensor, counted: Tensor | None) -> Tensor:
+    """(V, H, W, 3) images, their mean where nothing counts: an edge there would hold them in place."""
+    if counted is None:
+        return images
+    known = counted[..., None]
+    means = (images * known).sum((1, 2), keepdim=True) / known.sum((1, 2), keepdim=True)
+    return torch.where(known, images, means)
 
 
 def _golden_section(score: Callable[[float], float], low: float, high: float, rounds: int) -> float:
@@ -209,7 +228,7 @@ def _matched_order(trials: Trials) -> list[Hypothesis]:
     """The order in which each rendering has the picture it is most like; none when two want the same one."""
     given = trials.comparison
     images = torch.stack([view.over(given.background) for view in trials.renderings])
-    matched = picture_errors(images, given.pictures).argmin(1).tolist()
+    matched = picture_errors(images, given.pictures, given.counted).argmin(1).tolist()
     if len(set(matched)) < len(matched) or matched == list(given.frames):
         return []
     order = [-1] * len(given)
@@ -218,7 +237,11 @@ def _matched_order(trials: Trials) -> list[Hypothesis]:
     return [another_order(tuple(order), given.names)]
 
 
-def picture_errors(images: Tensor, pictures: Tensor) -> Tensor:
-    """(V, N) mean squared errors of V images against N pictures, (H, W, 3) each."""
+def picture_errors(images: Tensor, pictures: Tensor, counted: Tensor | None = None) -> Tensor:
+    """(V, N) mean squared errors of V images against N pictures, (H, W, 3) each, of which (N, H, W) pixels count."""
     first, second = images.flatten(1).double(), pictures.flatten(1).double()
-    return torch.cdist(first, second).square() / first.shape[1]
+    if counted is None:
+        return torch.cdist(first, second).square() / first.shape[1]
+    known = counted[..., None].expand_as(pictures).flatten(1).double()
+    seen = second * known
+    return (first.square() @ known.T - 2 * first @ seen.T + seen.square().sum(1)) / known.sum(1)

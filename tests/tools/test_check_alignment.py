@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 
 import pytest
 
 from distill.alignment import comparison
 from lego_response_distill import main as train
 from tests.remembered import remembered
-from tests.toy_scene import QUICKLY, write_toy_scene
+from tests.toy_scene import QUICKLY, mask_toy_scene, write_toy_scene
 from tools.check_alignment import main
 
 
@@ -126,6 +127,23 @@ def test_without_a_ply_there_is_no_witness(toy, capsys):
     assert main(arguments(toy, "--threshold", "60", "--set", "teacher.ply=null", "--views", "3")) == 1
     out = capsys.readouterr().out
     assert "unknown: nothing that was tried fits" in out and "Gaussians, dB" not in out
+
+
+def test_what_a_mask_leaves_out_is_not_compared_nor_all_pictures_held_where_memory_is_short(tmp_path, capsys):
+    # Of another size than the other tests' pictures: views are remembered by their cameras.
+    box = {"lower": [-0.6, -0.6, -0.6], "upper": [0.6, 0.6, 0.6]}
+    data = {"ground_truth": False, "resolution": 20, "box": box}
+    write_toy_scene(tmp_path, train=QUICKLY, data=data, teacher={"kind": "images", "outputs": None, "ply": None})
+    mask_toy_scene(tmp_path)
+    assert train(arguments(tmp_path)) == 0
+    capsys.readouterr()
+    assert main(arguments(tmp_path, "--threshold", "13")) == 0
+    whole = capsys.readouterr().out
+    assert "step 150, 5 of 17 views at 20x20" in whole and "Nothing wrong" in whole
+    assert main(arguments(tmp_path, "--threshold", "13", "--set", "data.memory_gib=2e-5")) == 0
+    lazy = capsys.readouterr().out
+    assert "step 150, 5 views at 20x20" in lazy
+    assert re.search(r"PASS: .*", lazy)[0] == re.search(r"PASS: .*", whole)[0]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from scene.rays import pixel_rays
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.depth import DepthKind
+from teacher.sources import load_teacher
 from teacher.views.teacher_views import views_from_gaussians
-from tests.toy_scene import block_of_gaussians, ring_of_cameras, write_toy_scene
+from tests.toy_scene import block_of_gaussians, mask_toy_scene, ring_of_cameras, write_toy_scene
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -60,6 +61,44 @@ def test_shrinking_averages_pictures_and_scales_cameras(views, teacher):
     torch.testing.assert_close(small.pictures, blocks)
     assert small.coverage.shape == (9, 12, 12) and small.cameras.fx[0] == comparison.cameras.fx[0] / 2
     assert comparison.shrunk(24) is comparison and comparison.some_frames(2).frames == (0, 4)
+
+
+@pytest.fixture(scope="module")
+def masked(views):
+    """Views of which the upper rows do not count, and hold what no scene shows."""
+    counted, rgb, alpha = torch.ones(9, 24, 24, dtype=torch.bool), views.rgb.clone(), views.alpha.clone()
+    counted[:, :7], rgb[:, :7], alpha[:, :7] = False, torch.tensor([255, 0, 255], dtype=torch.uint8), 255
+    return replace(views, rgb=rgb, alpha=alpha, coverage=alpha, counted=counted)
+
+
+def test_the_gate_is_that_of_pixels_that_count(views, masked, teacher):
+    gate, whole = measure(compare_with(masked, teacher, GREY, 4)), measure(compare_with(views, teacher, GREY, 4))
+    assert 50 < gate.psnr < 62 and abs(gate.alpha_mean - gate.coverage_mean) < 0.002
+    assert gate.alpha_mean > 1.15 * whole.alpha_mean, "the scene is below"
+
+
+def test_a_small_pixel_counts_if_all_of_it_does_or_most_where_none_does(views, masked, teacher):
+    small = compare_with(masked, teacher, GREY, 4).shrunk(12)
+    assert not small.counted[:, :4].any() and small.counted[:, 4:].all()
+    torch.testing.assert_close(small.pictures[:, 4:], compare_with(views, teacher, GREY, 4).shrunk(12).pictures[:, 4:])
+    stripes = masked.counted & (torch.arange(24) % 2 == 0)
+    small = compare_with(replace(masked, counted=stripes), teacher, GREY, 4).shrunk(12)
+    assert not small.counted[:, :4].any() and small.counted[:, 4:].all()
+    assert small.pictures.min() >= 0 and small.pictures.max() <= 1.0001
+
+
+def test_of_pictures_decoded_on_demand_those_compared_are_taken(tmp_path, teacher):
+    path = write_toy_scene(tmp_path, teacher={"kind": "images", "outputs": None, "ply": None})
+    box = "data.box={lower: [-0.6, -0.6, -0.6], upper: [0.6, 0.6, 0.6]}"
+    lazy, whole = (
+        compare_with(load_teacher(load_config(path, [box, *more], tmp_path)).views, teacher, GREY, 3)
+        for more in (["data.memory_gib=2e-5"], [])
+    )
+    assert len(lazy) == 3 and lazy.frames == (0, 1, 2) and len(whole) == 17
+    chosen = list(whole.frames)
+    assert torch.equal(lazy.pictures, whole.pictures[chosen]) and torch.equal(lazy.coverage, whole.coverage[chosen])
+    assert lazy.names == tuple(whole.names[index] for index in chosen)
+    assert measure(lazy) == measure(whole)
 
 
 @pytest.mark.parametrize("width", [4, 8, 9])
@@ -110,6 +149,14 @@ def test_renders_on_disk_come_with_depth_and_a_witness(toy):
     own = torch.stack([witness(comparison.cameras, index).over((1.0, 1.0, 1.0)) for index in comparison.frames])
     # Drawn at 24 pixels and reduced, as the pictures were: equal up to their 8 bits.
     torch.testing.assert_close(own, comparison.pictures[list(comparison.frames)], atol=0.01, rtol=0)
+
+
+def test_depth_is_not_looked_at_where_no_pixel_counts(tmp_path):
+    config = load_config(write_toy_scene(tmp_path), ["data.resolution=12"], tmp_path)
+    whole = load_comparison(config, None, 3).comparison.depth.values
+    mask_toy_scene(tmp_path)
+    masked = load_comparison(config, None, 3).comparison.depth.values
+    assert not masked[:, :8].any() and torch.equal(masked[:, 8:], whole[:, 8:]) and whole[:, :8].any()
 
 
 @pytest.mark.parametrize("kind", ["images", "gaussians"])

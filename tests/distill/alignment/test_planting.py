@@ -52,6 +52,30 @@ def test_nothing_is_named_where_nothing_is_wrong(comparison):
     assert verdict.passed and verdict.cause == Cause.NONE and 24 < verdict.gate.psnr < 32
 
 
+@pytest.fixture(scope="module")
+def masked(comparison):
+    """The same with pictures that show something else along two sides, which does not count."""
+    counted, pictures = torch.ones_like(comparison.coverage, dtype=torch.bool), comparison.pictures.clone()
+    counted[:, :7], counted[:, :, 27:] = False, False
+    pictures[~counted] = torch.tensor([1.0, 0.0, 1.0])
+    coverage = torch.where(counted, comparison.coverage, 1.0)  # as views of the teacher have it
+    return replace(comparison, pictures=pictures, coverage=coverage, counted=counted, depth=None)
+
+
+def test_nothing_is_named_where_all_that_is_wrong_does_not_count(masked):
+    verdict = check(masked)
+    assert verdict.passed and verdict.cause == Cause.NONE and 22 < verdict.gate.psnr < 32
+    assert check(replace(masked, counted=None)).gate.psnr < 10
+
+
+@pytest.mark.parametrize(
+    "name", ["opencv", "mirrored", "transposed", "focal_0.9", "principal", "background", "premultiplied", "shuffled"]
+)
+def test_mistakes_are_named_where_not_all_pixels_count(masked, name):
+    fault = next(fault for fault in FAULTS if fault.name == name)
+    assert Planted(fault, check(fault.plant(masked))).is_named
+
+
 def test_what_a_mistake_needs(comparison):
     faults = {fault.name: fault for fault in FAULTS}
     assert faults["depth_z"].plant(replace(comparison, depth=None)) is None

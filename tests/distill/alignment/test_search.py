@@ -76,3 +76,7 @@ def test_picture_errors_are_mean_squares():
     images, pictures = torch.rand(3, 4, 5, 3), torch.rand(6, 4, 5, 3)
     expected = (images[:, None] - pictures[None]).square().mean((2, 3, 4))
     torch.testing.assert_close(picture_errors(images, pictures).float(), expected)
+    counted = torch.rand(6, 4, 5) > 0.4
+    known = counted[None, ..., None]
+    expected = ((images[:, None] - pictures[None]).square() * known).sum((2, 3, 4)) / (3 * known.sum((2, 3, 4)))
+    torch.testing.assert_close(picture_errors(images, pictures, counted).float(), expected)
