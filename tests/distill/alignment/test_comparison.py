@@ -41,13 +41,6 @@ def test_pictures_are_on_the_background_asked_for_if_they_have_alpha(views, teac
     assert not comparison.has_alpha and comparison.background == (1.0, 1.0, 1.0)
 
 
-def test_pictures_that_are_kept_lazily_are_compared_as_others(views, teacher):
-    lazy = views_from_gaussians(block_of_gaussians(), views.cameras, views.names, holdout_every=2, memory_gib=1e-6)
-    comparison, expected = (compare_with(one, teacher, GREY, 2) for one in (lazy, views))
-    assert lazy.store is not None and torch.equal(comparison.pictures, expected.pictures)
-    assert torch.equal(comparison.coverage, expected.coverage) and comparison.frames == expected.frames
-
-
 def test_the_gate_is_that_of_eight_bit_pictures(views, teacher):
     gate = measure(compare_with(views, teacher, GREY, 4))
     assert 50 < gate.psnr < 62, "pictures are stored in 8 bits"
