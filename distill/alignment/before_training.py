@@ -146,24 +146,28 @@ def _check_pictures(config: Config, teacher: Teacher) -> bool:
     for one in (views if is_read else None, teacher.images):
         if one is None:
             continue
-        pictures = one.rgb[spread(range(len(one)), _FRAMES)].float() / 255
+        chosen = spread(range(len(one)), _FRAMES)
+        pictures = one.rgb[chosen].float() / 255
         if one.alpha is None:
-            is_other |= _check_border(pictures, one.background, "the pictures", "teacher.background")
+            named = one.background, "the pictures", "teacher.background"
+            is_other |= _check_border(pictures, None if one.counted is None else one.counted[chosen], *named)
             continue
-        alpha = one.alpha[spread(range(len(one)), _FRAMES)].float() / 255
+        alpha = one.alpha[chosen].float() / 255
         evidence = premultiplied_evidence(pictures * alpha[..., None], alpha, (0.0, 0.0, 0.0))
         if evidence is not None:
             _log.warning("the pictures' alpha looks premultiplied: %s. %s", evidence, ALPHA_ADVICE)
     if views.ground_truth is not None and config.teacher.kind != "images":
-        truth = views.ground_truth[spread(range(len(views)), _FRAMES)].float() / 255
+        chosen = spread(range(len(views)), _FRAMES)
+        truth = views.ground_truth[chosen].float() / 255
         if (truth[..., 3] == 1).all():
-            background = config.render.background_rgb
-            is_other |= _check_border(truth[..., :3], background, "ground truth", "render.background")
+            named = config.render.background_rgb, "ground truth", "render.background"
+            counted = None if views.counted is None else views.counted[chosen]
+            is_other |= _check_border(truth[..., :3], counted, *named)
     return is_other
 
 
-def _check_border(pictures: Tensor, background: Color, what: str, setting: str) -> bool:
-    color = other_border(pictures, background)
+def _check_border(pictures: Tensor, counted: Tensor | None, background: Color, what: str, setting: str) -> bool:
+    color = other_border(pictures, background, counted)
     if color is not None:
         named = colour_name(color)
         words = "the border of %s is %s, %s is %s. %s"

@@ -151,14 +151,14 @@ def pictures_say(comparison: Comparison) -> tuple[Cause, str, str] | None:
     """What is wrong with the compared pictures by themselves: cause, sentence and advice; None: nothing shows."""
     chosen = list(comparison.frames)
     pictures, coverage, background = comparison.pictures[chosen], comparison.coverage[chosen], comparison.background
-    if comparison.counted is not None:  # what does not count is as if nothing were there
-        known = comparison.counted[chosen]
+    known = None if comparison.counted is None else comparison.counted[chosen]
+    if known is not None:  # what does not count is as if nothing were there
         pictures = torch.where(known[..., None], pictures, pictures.new_tensor(background))
         coverage = coverage * known
     if comparison.has_alpha:
         evidence = premultiplied_evidence(pictures, coverage, background)
         return None if evidence is None else (Cause.ALPHA, evidence, ALPHA_ADVICE)
-    color = other_border(pictures, background)
+    color = other_border(pictures, background, known)
     if color is None:
         return None
     evidence = f"the border of the pictures is {colour_name(color)}, the background set is {colour_name(background)}"

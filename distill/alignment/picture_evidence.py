@@ -17,9 +17,13 @@ _OPAQUE, _PARTIAL, _BRIGHT, _REACH, _ENOUGH = 0.98, (0.1, 0.9), 0.2, 4, 50
 _CLEARLY = 0.5
 
 
-def other_border(pictures: Tensor, background: Color) -> Color | None:
-    """The colour of the borders where it is one, and not the background; else None."""
-    color = border_colour(pictures)
+def other_border(pictures: Tensor, background: Color, counted: Tensor | None = None) -> Color | None:
+    """The colour of the borders where it is one, and not the background; else None.
+
+    Args:
+        pictures, counted: as ``border_colour``.
+    """
+    color = border_colour(pictures, counted)
     differs = color is not None and max(abs(a - b) for a, b in zip(color, background, strict=True)) > _OTHER
     return color if differs else None
 

@@ -122,9 +122,8 @@ def compress(
     step = TrainingStep(config, model, sampler, device, None, device.type == "cuda")
     step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
     with restoring(source, "training state"):
-        if (state.get("features") or {}).get(
-            "projector"
-        ) is not None:  # trained beside the student, of no use to it now
+        features = state.get("features") or {}
+        if features.get("projector") is not None:  # trained beside the student, of no use to it now
             state["optimizer"] = without_companions(state["optimizer"])
         step.restore(state)
         settings = config.compact, config.loss.rate, config.kernels

@@ -4,12 +4,13 @@ photographs of a world about them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scene.dataset_pictures import all_count, counted_of
 from scene.formats.dataset_format import note_once
 from scene.frames import Frames, spread
 from scene.images import resize_area, resize_known, to_uint8
@@ -27,9 +28,16 @@ _JUDGED = 16  # pictures whose borders are looked at
 _BACKGROUND = 0.2  # share of the borders of renders that shows the background, even where the object reaches them
 
 
-def border_colour(pictures: Iterable[Tensor]) -> Color | None:
-    """The one colour that the borders of most (H, W, 3) pictures in [0, 1] have; None when there is none."""
-    borders = [_border(picture) for picture in pictures]
+def border_colour(pictures: Iterable[Tensor], counted: Iterable[Tensor] | None = None) -> Color | None:
+    """The one colour that the borders of most pictures have; None when there is none.
+
+    Args:
+        pictures: (H, W, 3) each, in [0, 1].
+        counted: (H, W) bool of each, the pixels that count; None: all.
+    """
+    borders = _borders(pictures, counted)
+    if not borders:
+        return None
     own = torch.stack([border.median(dim=0).values for border in borders])
     apart = [(border - colour).abs().amax(-1) for border, colour in zip(borders, own, strict=True)]
     even = torch.stack([(each <= SAME).float().mean() for each in apart]) >= _ONE_COLOUR
@@ -44,11 +52,16 @@ def has_silhouettes(rgb: Tensor, background: Color, dataset: Frames) -> bool:
     """Whether (N, H, W, 3) uint8 pictures without alpha are on a background; that they are photographs is said.
 
     Args:
-        dataset: their frames. Those that are smaller than its cameras have a border of their own.
+        dataset: their frames. Those that are smaller than its cameras have a border of their own, and what a mask
+            leaves out is none.
     """
-    judged = spread(range(len(rgb)), _JUDGED)
+    judged, counted = spread(range(len(rgb)), _JUDGED), None
+    if not all_count(dataset):
+        size = rgb.shape[2], rgb.shape[1]
+        found = (torch.from_numpy(counted_of(dataset, index, size)) for index in judged)
+        counted = [_own_part(each, dataset, index) for index, each in zip(judged, found, strict=True)]
     pictures = [_own_part(rgb[index], dataset, index).float() / 255 for index in judged]
-    if not are_photographs(pictures, background):
+    if not are_photographs(pictures, background, counted):
         return True
     note_once(
         "info",
@@ -59,18 +72,26 @@ def has_silhouettes(rgb: Tensor, background: Color, dataset: Frames) -> bool:
 
 
 def _own_part(picture: Tensor, dataset: Frames, index: int) -> Tensor:
-    """A frame's picture at the working size without what is beyond its own."""
+    """A plane of a frame at the working size without what is beyond its picture."""
     (width, height), cameras = dataset.size_of(index), dataset.cameras
     rows, columns = picture.shape[0] * height // cameras.height, picture.shape[1] * width // cameras.width
     return picture[: max(1, rows), : max(1, columns)]
 
 
-def are_photographs(pictures: Iterable[Tensor], background: Color) -> bool:
-    """Whether (H, W, 3) pictures in [0, 1] are of no one background: their borders hardly show it, nor any other."""
-    pictures = list(pictures)
-    border = torch.cat([_border(picture) for picture in pictures])
+def are_photographs(
+    pictures: Sequence[Tensor] | Tensor, background: Color, counted: Sequence[Tensor] | None = None
+) -> bool:
+    """Whether pictures are of no one background: their borders hardly show it, nor any other.
+
+    Args:
+        pictures, counted: as ``border_colour``.
+    """
+    borders = _borders(pictures, counted)
+    if not borders:
+        return True
+    border = torch.cat(borders)
     at_border = (border - border.new_tensor(background)).abs().amax(-1) <= SAME
-    return at_border.float().mean().item() < _BACKGROUND and border_colour(pictures) is None
+    return at_border.float().mean().item() < _BACKGROUND and border_colour(pictures, counted) is None
 
 
 def picture_view(
@@ -106,6 +127,14 @@ def photograph_view(picture: np.ndarray, covered: Tensor, distance: np.ndarray |
     return View(torch.from_numpy(shrink_rgba(picture, size)[..., :3].copy()), None, covered, shrunk)
 
 
-def _border(picture: Tensor) -> Tensor:
-    """(P, 3) pixels along the four sides."""
-    return torch.cat([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+def _borders(pictures: Iterable[Tensor], counted: Iterable[Tensor] | None) -> list[Tensor]:
+    """(P, 3) pixels along the four sides of each picture that has some there that count."""
+    borders = [_border(picture) for picture in pictures]
+    if counted is not None:
+        known = [_border(each) for each in counted]
+        borders = [border[own] for border, own in zip(borders, known, strict=True) if own.any()]
+    return borders
+
+
+def _border(plane: Tensor) -> Tensor:
+    return torch.cat([plane[0], plane[-1], plane[:, 0], plane[:, -1]])

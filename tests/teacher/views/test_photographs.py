@@ -9,7 +9,7 @@ import torch
 from scene.formats import load_frames
 from scene.formats.transforms_json import write_transforms
 from scene.images import write_image
-from teacher.views.photographs import are_photographs, has_silhouettes
+from teacher.views.photographs import are_photographs, border_colour, has_silhouettes
 from teacher.views.teacher_views import views_from_images
 from tests.teacher.toy_outputs import WHITE, ring
 
@@ -41,6 +41,27 @@ def test_photographs_are_covered_all_over(tmp_path, caplog):
     assert "they are taken for photographs" in caplog.text
     dataset = load_frames(tmp_path / "t.json")
     assert has_silhouettes(torch.full((2, 4, 6, 3), 255, dtype=torch.uint8), WHITE, dataset)
+
+
+def test_what_a_mask_leaves_out_is_no_background(tmp_path):
+    """A fisheye's circle: photographs in a frame that is black and does not count."""
+    write_transforms(tmp_path / "t.json", ring(4, 32, 32), list("abcd"))
+    content = json.loads((tmp_path / "t.json").read_text())
+    y, x = np.mgrid[:32, :32] - 15.5
+    circle = x**2 + y**2 < 15.8**2
+    write_image(tmp_path / "mask.png", np.where(circle, 255, 0).astype(np.uint8))
+    random = np.random.default_rng(0)
+    for frame in content["frames"]:
+        frame["mask_path"] = "mask.png"
+        pixels = random.integers(20, 256, (32, 32, 3), dtype=np.uint8) * circle[..., None].astype(np.uint8)
+        write_image(tmp_path / f"{frame['file_path']}.png", pixels)
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    for background in (WHITE, (0.0, 0.0, 0.0)):
+        views = views_from_images(tmp_path / "t.json", width=None, background=background, holdout_every=0)
+        assert not views.silhouettes and border_colour(views.rgb.float() / 255, views.counted) is None
+    assert border_colour(views.rgb.float() / 255) == (0.0, 0.0, 0.0)
+    nothing = torch.zeros_like(views.counted)
+    assert are_photographs(views.rgb.float() / 255, WHITE, nothing) and border_colour(views.rgb / 255, nothing) is None
 
 
 @pytest.mark.parametrize("sizes", [((64, 48), (48, 64)), ((64, 48), (61, 46))])
