@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -56,5 +55,8 @@ def _own_pages_alone() -> Iterator[None]:
 
         return serve(*places, process_request=answer, **options)
 
-    with patch.object(sockets, "serve", guarded):
+    sockets.serve = guarded
+    try:
         yield
+    finally:
+        sockets.serve = serve
