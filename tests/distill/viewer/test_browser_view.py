@@ -24,7 +24,7 @@ from tests.toy_scene import ring_of_cameras
 viser = pytest.importorskip("viser")
 from distill.viewer.browser_view import BrowserView, figures  # noqa: E402
 
-WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--window-size=640,400")
+WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--window-size=1000,640")
 BOX = SceneBox((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))
 
 
