@@ -95,7 +95,7 @@ def _render(
     )
     raw_width, most = density_dims[-1, 2], BLOCK * (8 if blend > 0 else 1)
     tile, samples = new_tile(raw_width), new_samples()
-    ray_of, sums, bases = tile[1], tile[7], np.empty((TILE * TILE, basis), np.float32)
+    ray_of, sums, bases = tile[1], tile[7], np.zeros((TILE * TILE, -(-basis // LANES) * LANES), np.float32)
     _, owner, density, weights, shown = samples
     places, world, unit = np.zeros((3, BLOCK), np.float32), np.zeros(3, np.float32), np.ones(3, np.float32)
     positions = places.T
