@@ -8,7 +8,8 @@ from scene.frames import Frames, Size
 from scene.images import read_image, resize_area, to_uint8
 from settings.errors import InputError
 
-_ALL = 1 - 1e-4  # of a pixel's area; area averages of ones are off by rounding
+ALL = 1 - 1e-4
+"""Of a pixel's area; area averages of ones are off by rounding."""
 
 
 def read_picture(frames: Frames, index: int) -> np.ndarray:
@@ -52,7 +53,7 @@ def counted_pixels(frames: Frames, size: Size) -> np.ndarray | None:
 
 def counted_of(frames: Frames, index: int, size: Size) -> np.ndarray:
     """(H, W) bool: ``counted_pixels`` of one frame."""
-    counted = resize_area(_counts(frames, index), *size) >= _ALL
+    counted = resize_area(_counts(frames, index), *size) >= ALL
     if not counted.any():
         mask = None if frames.masks is None else frames.masks[index]
         found = f"nothing of frame {frames.names[index]} at {size[0]}x{size[1]}"

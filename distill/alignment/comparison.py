@@ -17,6 +17,7 @@ from distill.model.model import RestoredRun
 from distill.model.view_renderers import Color, Rendering, RenderView, gaussians_renderer, student_renderer
 from machine.devices import choose_device
 from scene.cameras import Cameras
+from scene.dataset_pictures import ALL
 from scene.frames import spread
 from scene.images import psnr, resize_area, to_uint8
 from settings.config import Config
@@ -32,7 +33,6 @@ _log = logging.getLogger(__name__)
 DEPTH_FIELDS = frozenset(("depth", "depth kind"))
 """Fields of the errors about depth that wrong poses can cause."""
 _DEPTH_WIDTH, _MOST_SUPERSAMPLE = 100, 8
-_ALL = 1 - 1e-4  # of a pixel's area; area averages of ones are off by rounding
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Comparison:
         else:  # of a mask so fine that it leaves no pixel whole, those that it leaves most of
             share, known = small(counted.float()), counted[..., None]
             pictures = small(self.pictures * known) / share.clamp(min=1e-6)[..., None]
-            counted = share >= share.amax((1, 2), keepdim=True).clamp(max=_ALL)
+            counted = share >= share.amax((1, 2), keepdim=True).clamp(max=ALL)
         return replace(self, cameras=cameras, pictures=pictures, coverage=small(self.coverage), counted=counted)
 
     def some_frames(self, count: int) -> Comparison:

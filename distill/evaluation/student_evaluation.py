@@ -13,6 +13,7 @@ from distill.evaluation.parity import measure_parity, parity_csv
 from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EvaluationResult
 from distill.evaluation.speed import BURN_IN
+from distill.model.checkpoint import tagged
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedFrame
 from machine import ranks
@@ -67,11 +68,9 @@ class EvaluationOptions:
                 raise InputError("--background", name, found, f"alpha, or views on {chosen}", hint)
             render = config.render.model_copy(update={"background": name})
             shown = config.model_copy(update={"render": render})
-            words = [*filter(None, config.tag.split("_"))]
             word = name if isinstance(name, str) else "".join(f"{round(255 * part):02x}" for part in name)
-            if background_of(views, shown) != background_of(views, own) and word not in words:
-                shown = shown.model_copy(update={"tag": "_".join([*words, word])})
-            configs.append(shown)
+            is_own = background_of(views, shown) == background_of(views, own)
+            configs.append(shown if is_own else tagged(shown, word))
         return configs
 
 

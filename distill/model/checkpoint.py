@@ -109,13 +109,18 @@ def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     Args:
         own: the checkpoint's.
     """
-    words = [*filter(None, config.tag.split("_"))]
     changed = []
     if config.data.resolution != own.data.resolution:
         changed.append(f"{config.data.resolution}px")
     if is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint)):
         changed.append("compact")
-    tag = "_".join([*words, *(word for word in changed if word not in words)])
+    return tagged(config, *changed)
+
+
+def tagged(config: Config, *words: str) -> Config:
+    """The config with these words at the end of its tag, those that are not in it."""
+    own = [*filter(None, config.tag.split("_"))]
+    tag = "_".join([*own, *(word for word in words if word not in own)])
     return config if tag == config.tag else config.model_copy(update={"tag": tag})
 
 
