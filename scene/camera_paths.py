@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scene.cameras import Cameras
+from scene.rays import Vector
 
 # Lengths of the mean of unit directions, from which on cameras have an up in common, or look the same way.
 _COMMON, _SAME = 0.3, 0.9
@@ -38,24 +39,25 @@ def common_up(poses: Tensor) -> Tensor | None:
     return F.normalize(back, dim=0) if is_survey else None
 
 
-def world_up(cameras: Cameras) -> Tensor | None:
+def world_up(cameras: Cameras) -> Vector | None:
     """As ``common_up``, but an axis of the world where one is within 15 degrees of it.
 
     Datasets have an axis that is up, and cameras that lean inwards, unevenly spread, are on average a little off it.
     """
     up = common_up(cameras.c2w)
-    if up is None or up.abs().max() < _NEAR_AN_AXIS:
-        return up
-    return torch.where(up.abs() == up.abs().max(), up.sign(), 0)
+    if up is not None and up.abs().max() >= _NEAR_AN_AXIS:
+        up = torch.where(up.abs() == up.abs().max(), up.sign(), 0)
+    return None if up is None else tuple(up.tolist())
 
 
-def orbit_path(cameras: Cameras, centre: tuple[float, float, float], frames: int) -> Cameras:
+def orbit_path(cameras: Cameras, centre: Vector, frames: int, up: Vector | None = None) -> Cameras:
     """One round about a scene at the cameras' median distance and elevation, starting near the first of them.
 
     Args:
-        cameras: of the dataset; what is up in their images, on average, is the axis of the round.
+        cameras: of the dataset.
         centre: what every frame looks at, world units.
         frames: number of frames, evenly spaced, the last one short of the first.
+        up: unit vector, the axis of the round; None: as ``common_up``.
 
     Returns:
         ``frames`` cameras with the median focal lengths and principal point, at the same size.
@@ -63,22 +65,22 @@ def orbit_path(cameras: Cameras, centre: tuple[float, float, float], frames: int
     Raises:
         ValueError: the cameras' up directions cancel out, or a camera is at the centre.
     """
-    surroundings = _Surroundings.of(cameras, centre)
+    surroundings = _Surroundings.of(cameras, centre, up)
     return surroundings.views(cameras, _turn(frames), surroundings.elevations.median().expand(frames))
 
 
-def spiral_path(cameras: Cameras, centre: tuple[float, float, float], frames: int, rounds: int = 2) -> Cameras:
+def spiral_path(cameras: Cameras, centre: Vector, frames: int, up: Vector | None = None, rounds: int = 2) -> Cameras:
     """Rounds about a scene that rise from the cameras' lowest elevation to their highest and sink back again.
 
     The last frame is one short of the first, so that a film of it can be looped.
 
     Args:
-        cameras, centre, frames: as ``orbit_path``.
+        cameras, centre, frames, up: as ``orbit_path``.
         rounds: turns about the axis.
 
     Returns, Raises: as ``orbit_path``.
     """
-    surroundings = _Surroundings.of(cameras, centre)
+    surroundings = _Surroundings.of(cameras, centre, up)
     low, high = surroundings.elevations.min(), surroundings.elevations.max()
     turn = _turn(frames)
     return surroundings.views(cameras, rounds * turn, low + (high - low) * (1 - turn.cos()) / 2)
@@ -107,13 +109,15 @@ class _Surroundings:
     elevations: Tensor
 
     @classmethod
-    def of(cls, cameras: Cameras, centre: tuple[float, float, float]) -> _Surroundings:
+    def of(cls, cameras: Cameras, centre: Vector, up: Vector | None) -> _Surroundings:
         poses = cameras.c2w.double().cpu()
         target = torch.tensor(centre, dtype=torch.float64)
-        up = common_up(cameras.c2w)
+        up = common_up(cameras.c2w) if up is None else torch.tensor(up, dtype=torch.float64)
         offsets = poses[:, :3, 3] - target
-        if up is None or (offsets.norm(dim=1) < 1e-9).any():
-            raise ValueError("the cameras have no common up direction, or one is at the centre of the scene")
+        if up is None:
+            raise ValueError("cameras with no up direction in common")
+        if (offsets.norm(dim=1) < 1e-9).any():
+            raise ValueError("a camera at the centre of the scene")
         radius = offsets.norm(dim=1).median()
         elevations = torch.arcsin((F.normalize(offsets, dim=1) @ up).clamp(-1, 1))
         ahead = offsets[0] - (offsets[0] @ up) * up

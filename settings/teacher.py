@@ -73,7 +73,9 @@ class OrbitConfig(Section):
     """Cameras found from the Gaussians, where a dataset has none."""
 
     up: Literal["auto"] | Vector = Field(
-        "auto", description="x, y, z of what is up; auto: the axis of the world along which the Gaussians lie low"
+        "auto",
+        description="x, y, z of what is up, also for tools that turn cameras about a scene; auto: what is up in the "
+        "dataset's pictures, or the axis of the world along which the Gaussians lie low",
     )
     inside: bool | Literal["auto"] = Field(
         "auto",
@@ -97,6 +99,11 @@ class OrbitConfig(Section):
         if self.up != "auto" and not any(self.up):
             raise problem("up", list(self.up), "a direction, e.g. [0, 0, 1]")
         return self
+
+    @property
+    def known_up(self) -> Vector | None:
+        """``up`` as a unit vector; None: it is to be found."""
+        return None if self.up == "auto" else tuple(value / math.hypot(*self.up) for value in self.up)
 
 
 class CityConfig(Section):

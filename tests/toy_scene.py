@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +50,15 @@ def block_of_gaussians() -> Gaussians:
         opacity_logits=torch.full((count,), 3.0),
         sh=((color - 0.5) / 0.28209479177387814)[:, None, :],
     )
+
+
+def turned_over(cameras: Cameras) -> Cameras:
+    """The same, each turned by a third about what it looks at from the one before: nothing is up in all of them."""
+    angles = torch.arange(len(cameras))[:, None] * (2 * math.pi / 3)
+    poses, (right, up, _, _) = cameras.c2w.clone(), cameras.c2w.unbind(2)
+    poses[:, :, 0] = angles.cos() * right + angles.sin() * up
+    poses[:, :, 1] = angles.cos() * up - angles.sin() * right
+    return replace(cameras, c2w=poses)
 
 
 def ring_of_cameras(frames: int = FRAMES, width: int = SIZE, height: int = SIZE, turn: float = 0.0) -> Cameras:

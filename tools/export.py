@@ -13,6 +13,7 @@ written beside it. Exit status: 0 done, 2 bad input, 4 the machine failed, 130 i
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from distill.export.onnx_field import write_onnx
 from distill.library.scenes import LoadedStudent, load_student
 from distill.model.checkpoint import load_checkpoint
 from distill.model.safetensors_file import save_safetensors
-from distill.runs.command_line import add_config_options, add_device_option, given_path, run_command
+from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from machine.files import output_errors
 from scene.camera_paths import world_up
 from settings.errors import ExitCode, InputError
@@ -36,6 +37,7 @@ from teacher.sources import check_assets, load_teacher
 
 _MIB = 2**20
 _CELLS = 256
+_log = logging.getLogger(__name__)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--mesh-density", type=float, metavar="X",
         help="the density at the surface, 1 / world unit (default: found from training views)",
     )  # fmt: skip
-    add_config_options(parser, default_config="the checkpoint's own")
+    add_config_options(parser, default_config="the checkpoint's own", turns=True)
     add_device_option(parser)
     return parser.parse_args(arguments)
 
@@ -70,8 +72,9 @@ def export(chosen: argparse.Namespace) -> None:
         InputError: the checkpoint, the config or an option is not in order, or the student cannot be expressed.
     """
     _check(chosen)
-    named = {name: getattr(chosen, name) for name in ("config", "overrides", "assets", "device")}
-    student = load_student(chosen.checkpoint, **named)
+    overrides = chosen.overrides + overrides_of({"teacher.orbit.up": chosen.up})
+    named = {name: getattr(chosen, name) for name in ("config", "assets", "device")}
+    student = load_student(chosen.checkpoint, overrides=overrides, **named)
     if chosen.safetensors is not None:
         state = load_checkpoint(student.checkpoint, "cpu")
         with output_errors(chosen.safetensors):
@@ -114,9 +117,11 @@ def _export_mesh(student: LoadedStudent, chosen: argparse.Namespace) -> None:
     if density is None:
         density = surface_density(volume, teacher.training_cameras, student.render)
     mesh = volume.colored(volume.surface(density))
-    up = world_up(teacher.training_cameras)
+    up = student.config.teacher.orbit.known_up or world_up(teacher.training_cameras)
+    if up is None and path.suffix.lower() == ".glb":
+        _log.warning("%s: found cameras with no up direction in common, so +Y is up in it; say what is with --up", path)
     with output_errors(path):
-        size = write_mesh(path, mesh) if up is None else write_mesh(path, mesh, tuple(up.tolist()))
+        size = write_mesh(path, mesh) if up is None else write_mesh(path, mesh, up)
         counts = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles"
         print(f"{path}: {size / _MIB:.3f} MiB, {counts} where the density is {density:.4g}")
         error = measure_mesh(student.config, teacher.views, mesh_renderer(mesh), student.render, path.with_suffix(""))

@@ -35,7 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Render a 3DGS teacher's views to disk in graphdeco's layout.",
         epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted (run it again to go on).",
     )
-    add_config_options(parser)
+    add_config_options(parser, turns=True)
     parser.add_argument(
         "--output",
         type=given_path,

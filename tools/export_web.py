@@ -39,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Make a page to send of a trained student: one HTML file that renders it in a browser.",
         epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted; nothing is left half-written.",
     )
-    add_config_options(parser)
+    add_config_options(parser, turns=True)
     add_run_options(parser)
     parser.add_argument(
         "--file", type=given_path, metavar="FILE",
@@ -61,9 +61,10 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
     target = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
     width = config.data.resolution or frames.cameras.width
     try:
-        start = StartView.of(frames.cameras, target, width, config.render.background_rgb)
+        start = StartView.of(frames.cameras, target, width, config.render.background_rgb, config.teacher.orbit.known_up)
     except ValueError as error:
-        raise InputError(source, "cameras", error, "cameras around the scene, that say what is up") from error
+        hint = "Say what is up with --up."
+        raise InputError(source, "cameras", error, "cameras around the scene", hint) from error
     evaluation = RunFolder(evaluated_as(config, run.checkpoint, run.own), root).eval_csv(run.step)
     rows = list(read_csv(evaluation).rows.values())
     page = web_page(run.model, run.checkpoint, f"{config.scene} / {config.run}", start, _facts(run, width), rows)

@@ -42,7 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Film a student, its teacher, or both, along a camera path.",
         epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted; nothing is left half-written.",
     )
-    add_config_options(parser)
+    add_config_options(parser, turns=True)
     add_run_options(parser)
     paths = parser.add_mutually_exclusive_group()
     paths.add_argument("--orbit", action="store_true", help="one level round about the scene (the default)")

@@ -29,7 +29,6 @@ from distill.runs.command_line import (
     overrides_of,
     run_command,
 )
-from distill.runs.given_scene import direction
 from distill.viewer.browser_view import BrowserView, import_viser
 from distill.viewer.measurement import DEFAULT_WIDTH, measure
 from distill.viewer.subjects import Subject, gaussians_subject, student_subject
@@ -52,8 +51,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="a run folder, a checkpoint, a compact file, Gaussians "
         f"({', '.join(f'.{name}' for name in FORMATS)}), or a graphdeco model's folder (default: the config's run)",
     )  # fmt: skip
-    add_config_options(parser, default_config="the checkpoint's own")
-    parser.add_argument("--up", type=direction, metavar="AXIS", help="what is up, of Gaussians alone: z, --up=-y, ...")
+    add_config_options(parser, default_config="the checkpoint's own", turns=True)
     parser.add_argument(
         "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
         help="where the results/ of the config's run are (default: this repository)",
@@ -118,7 +116,7 @@ def view(chosen: argparse.Namespace) -> int:
 
 
 def _subject(chosen: argparse.Namespace) -> Subject:
-    overrides = chosen.overrides + overrides_of({"device": chosen.device})
+    overrides = chosen.overrides + overrides_of({"device": chosen.device, "teacher.orbit.up": chosen.up})
     path = chosen.path
     if path is None:
         if chosen.config is None:
@@ -127,8 +125,6 @@ def _subject(chosen: argparse.Namespace) -> Subject:
         path = folder.results
     option = _gaussians_option(path)
     if option is None:
-        if chosen.up is not None:
-            raise InputError("command line", "--up", "no Gaussians", "Gaussians alone", "A student has its cameras.")
         subject = student_subject(checkpoint_at(path), chosen.config, overrides, chosen.assets, chosen.output)
     else:
         subject = gaussians_subject(config_of(argparse.Namespace(**vars(chosen), **{option: path})), chosen.output)

@@ -29,7 +29,7 @@ def given_path(text: str) -> Path:
 
 
 def add_config_options(
-    parser: argparse.ArgumentParser, default_config: str = "", source_config: Path | None = None
+    parser: argparse.ArgumentParser, default_config: str = "", source_config: Path | None = None, turns: bool = False
 ) -> None:
     """``--config``, ``--set``, ``--assets``, ``--debug``, and where a config has to be given ``--model``, ``--source``,
     ``--splat`` and ``--up``; ``config_of`` reads all but ``--debug``.
@@ -37,8 +37,9 @@ def add_config_options(
     Args:
         default_config: what is taken without ``--config``, in words; empty: it or a scene has to be given.
         source_config: what ``--source`` alone starts from; None: the config of a student.
+        turns: whether the command needs to know what is up where cameras are given, too.
     """
-    parser.set_defaults(source_config=source_config)
+    parser.set_defaults(source_config=source_config, turns=turns)
     words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
     parser.add_argument("--config", type=given_path, metavar="FILE", help=words)
     if not default_config:
@@ -55,9 +56,11 @@ def add_config_options(
             help=f"3D Gaussians alone ({', '.join(f'.{name}' for name in FORMATS)}): sets scene, teacher.kind and "
             "teacher.ply, and finds cameras; --config is configs/splat.yaml then, unless another is given",
         )  # fmt: skip
+    if turns or not default_config:
         parser.add_argument(
             "--up", type=direction, metavar="AXIS",
-            help="what is up, with --splat: x, y, z, or as in --up=-y, --up=0,-1,0.1; sets teacher.orbit.up",
+            help=f"what is up{'' if turns else ', with --splat'}: x, y, z, or as in --up=-y, --up=0,-1,0.1; sets "
+            "teacher.orbit.up",
         )  # fmt: skip
     add_set_option(parser, "train.lr=0.005")
     add_assets_option(parser)

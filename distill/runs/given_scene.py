@@ -31,15 +31,23 @@ def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
 
     Args:
         arguments: config, and where the command has them model, source, splat and up; each may be None. Where a command
-            has ``source_config`` it is the config of a source alone.
+            has ``source_config`` it is the config of a source alone; where it ``turns``, what is up may be said of any.
 
     Raises:
         InputError: nothing is given or what does not go together, or a folder is not there.
     """
-    given = {name: getattr(arguments, name, None) for name in ("model", "source", "splat", "up")}
+    config, layers = _named_scene(arguments)
+    up = getattr(arguments, "up", None)
+    if up is None:
+        return config, layers
+    if getattr(arguments, "splat", None) is None and not getattr(arguments, "turns", False):
+        raise InputError("command line", "--up", "no --splat", "--splat FILE", "Cameras are given without it.")
+    return config, [*layers, ("--up", {"teacher": {"orbit": {"up": up}}})]
+
+
+def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
+    given = {name: getattr(arguments, name, None) for name in ("model", "source", "splat")}
     config, model, source, splat = arguments.config, given["model"], given["source"], given["splat"]
-    if splat is None and given["up"] is not None:
-        raise InputError("command line", "--up", "no --splat", "--splat FILE", "Or set teacher.orbit.up.")
     if splat is not None:
         if model is not None or source is not None:
             hint = "With cameras, give the model's folder alone."
@@ -47,7 +55,7 @@ def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
         if splat.is_dir():
             hint = "A folder that a model was trained into is --model DIR; of an unpacked SOG name its meta.json."
             raise InputError("--splat", "file", f"{splat}, a folder", "a file of Gaussians", hint)
-        return config or _SPLAT_CONFIG, [("--splat", _of_splat(splat, given["up"]))]
+        return config or _SPLAT_CONFIG, [("--splat", _of_splat(splat))]
     for option, folder in (("--model", model), ("--source", source)):
         if folder is not None and not folder.is_dir():
             found, hint = ("a file", "Gaussians alone are --splat FILE.") if folder.exists() else ("nothing", "")
@@ -78,13 +86,12 @@ def direction(text: str) -> list[float]:
     return values
 
 
-def _of_splat(path: Path, up: list[float] | None) -> dict[str, Any]:
+def _of_splat(path: Path) -> dict[str, Any]:
     """The scene is called like the file or the folder of its model."""
     path = Path(os.path.abspath(path))
     names = [path.name.partition(".")[0], *(folder.name for folder in path.parents)]
     name = next((name for name in names if name and not re.fullmatch(r"point_cloud|iteration_\d+", name)), "splat")
-    orbit = {} if up is None else {"orbit": {"up": up}}
-    teacher = {"kind": "gaussians", "ply": str(path), "outputs": None, **orbit}
+    teacher = {"kind": "gaussians", "ply": str(path), "outputs": None}
     return {"scene": _name(name), "data": {"transforms": None, "train_transforms": None}, "teacher": teacher}
 
 

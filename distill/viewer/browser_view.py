@@ -20,7 +20,7 @@ from distill.viewer.local_server import local_server
 from distill.viewer.pictures import MODES
 from distill.viewer.render_worker import Look, Picture, RenderWorker
 from distill.viewer.subjects import Subject
-from distill.viewer.viewpoints import DatasetCamera, Viewpoint, up_of
+from distill.viewer.viewpoints import DatasetCamera, Viewpoint
 from scene.frames import spread
 from settings.errors import InputError
 
@@ -109,7 +109,7 @@ class BrowserView:
             self._server.stop()
 
     def _place_camera(self) -> None:
-        view, up = self.subject.start(), up_of(self.subject.cameras)
+        view, up = self.subject.start(), self.subject.up
         self._server.scene.set_up_direction(up)
         camera = self._server.initial_camera
         camera.position, camera.look_at, camera.up, camera.fov = view.position, self._focus(view), up, view.fov

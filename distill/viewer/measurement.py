@@ -13,7 +13,7 @@ import torch
 
 from distill.viewer.render_worker import REST_S, Look, Picture, RenderWorker
 from distill.viewer.subjects import Subject
-from distill.viewer.viewpoints import Viewpoint, up_of
+from distill.viewer.viewpoints import Viewpoint
 
 DEFAULT_WIDTH = 800
 """Longest side of full pictures where the config has no resolution, pixels."""
@@ -28,7 +28,7 @@ def measure(subject: Subject, width: int, seconds: float, ready: float) -> str:
         seconds: for which the camera moves, in each mode.
         ready: when the program's modules were there, by ``time.perf_counter``.
     """
-    view, up = subject.start(), up_of(subject.cameras)
+    view, up = subject.start(), subject.up
     got: list[Picture] = []
     worker = RenderWorker(subject.pictures, lambda _, __, picture: got.append(picture))
     rows = ["| mode | coarse/s | at, px | full, s |", "|---|---|---|---|"]

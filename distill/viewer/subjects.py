@@ -6,12 +6,13 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from distill.model.model import Model, restore_alone
 from distill.model.view_renderers import RenderView, gaussians_renderer
 from distill.viewer.pictures import Pictures
-from distill.viewer.viewpoints import DatasetCamera, Viewpoint, dataset_cameras, named_cameras, outside
+from distill.viewer.viewpoints import DatasetCamera, Viewpoint, dataset_cameras, named_cameras, outside, up_of
 from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from settings.config import Config
@@ -45,7 +46,12 @@ class Subject:
     def start(self) -> Viewpoint:
         """Where one begins: at the first held-out camera, else the first, else outside the scene box."""
         first = next((camera for camera in self.cameras if camera.held_out), self.cameras[0] if self.cameras else None)
-        return outside(self.pictures.box) if first is None else first.viewpoint
+        return outside(self.pictures.box, self.up) if first is None else first.viewpoint
+
+    @property
+    def up(self) -> np.ndarray:
+        """(3,) what is up, a unit direction: see ``up_of``."""
+        return up_of(self.cameras, self.config.teacher.orbit.known_up)
 
     def load_teacher(self) -> None:
         """Draws the teacher too from now on, where the config names Gaussians that can be read; else says why not."""

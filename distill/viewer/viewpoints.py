@@ -16,7 +16,7 @@ from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import chosen_frames, held_out
 from scene.orbits import spiral_rotations
-from scene.rays import SceneBox
+from scene.rays import SceneBox, Vector
 from teacher.sources import Source
 
 # A browser's cameras look down +Z with +Y down, as OpenCV's; ours look down -Z with +Y up.
@@ -138,16 +138,20 @@ def named_cameras(names: tuple[str, ...], cameras: Cameras, held: Tensor) -> lis
     ]
 
 
-def outside(box: SceneBox) -> Viewpoint:
-    """Looks at the middle of a box from beside it, a little from above, +Z being up."""
-    rotation = spiral_rotations(1, _ELEVATION, _ELEVATION, np.array([0.0, 0.0, 1.0]))[0]
+def outside(box: SceneBox, up: np.ndarray) -> Viewpoint:
+    """Looks at the middle of a box from beside it, a little from above; ``up``: (3,) unit vector."""
+    rotation = spiral_rotations(1, _ELEVATION, _ELEVATION, up)[0]
     middle = (np.array(box.lower) + np.array(box.upper)) / 2
     c2w = np.eye(4)
     c2w[:3, :3], c2w[:3, 3] = rotation, middle + _AWAY * math.hypot(*box.extent) * rotation[:, 2]
     return Viewpoint(torch.from_numpy(c2w), _FOV)
 
 
-def up_of(cameras: list[DatasetCamera]) -> np.ndarray:
-    """(3,) what ``common_up`` finds of the cameras, a unit direction; +Z where they do not agree or there are none."""
+def up_of(cameras: list[DatasetCamera], known: Vector | None = None) -> np.ndarray:
+    """(3,) unit direction: the known one, or what ``common_up`` finds of the cameras; +Z where they do not agree or
+    there are none.
+    """
+    if known is not None:
+        return np.array(known)
     up = common_up(torch.stack([camera.viewpoint.c2w for camera in cameras])) if cameras else None
     return np.array([0.0, 0.0, 1.0]) if up is None else up.numpy()

@@ -51,13 +51,15 @@ class StartView:
     background: Vector
 
     @classmethod
-    def of(cls, cameras: Cameras, target: Vector, width: int, background: Vector) -> StartView:
-        """At the cameras' median distance and elevation, on the side of the first.
+    def of(
+        cls, cameras: Cameras, target: Vector, width: int, background: Vector, up: Vector | None = None
+    ) -> StartView:
+        """At the cameras' median distance and elevation, on the side of the first; ``up`` as ``orbit_path``.
 
         Raises:
             ValueError: as ``orbit_path``.
         """
-        path = orbit_path(cameras, target, _QUARTERS)
+        path = orbit_path(cameras, target, _QUARTERS, up)
         focal = (path.fx[0] / path.width).item(), (path.fy[0] / path.height).item()
         # What leans inwards in a round's images cancels out.
         up = path.c2w[:, :3, 1].mean(0)

@@ -94,7 +94,7 @@ def _around(
     gaussians: Gaussians | None,
     dataset: Frames,
     name: str,
-    make: Callable[[Cameras, Vector, int], Cameras],
+    make: Callable[[Cameras, Vector, int, Vector | None], Cameras],
     count: int,
 ) -> tuple[Frames, str]:
     """``count`` views about the middle of the scene box, and in words where they are."""
@@ -103,9 +103,10 @@ def _around(
     box, _ = source_of(config).box(gaussians, dataset.cameras)
     centre = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
     try:
-        cameras = make(dataset.cameras, centre, count)
+        cameras = make(dataset.cameras, centre, count, config.teacher.orbit.known_up)
     except ValueError as error:
-        raise InputError(dataset.source, name, error, "cameras around the scene", "Use --path.") from error
+        hint = "Say what is up with --up, or use --path."
+        raise InputError(dataset.source, name, error, "cameras around the scene", hint) from error
     names = tuple(f"{name}_{index:03d}" for index in range(count))
     return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {centre}"
 

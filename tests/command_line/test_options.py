@@ -6,11 +6,12 @@ import pytest
 
 from distill.runs.command_line import add_config_options, config_of
 from settings.errors import InputError
+from tests.toy_configs import BRICKS
 
 
-def config(*arguments):
+def config(*arguments, turns=False):
     parser = argparse.ArgumentParser()
-    add_config_options(parser)
+    add_config_options(parser, turns=turns)
     return config_of(parser.parse_args([str(argument) for argument in arguments]))
 
 
@@ -38,6 +39,15 @@ def test_gaussians_alone_with_a_config_of_ones_own(tmp_path, monkeypatch):
     assert found.teacher.ply == tmp_path / "x.splat" and found.data.resolution == 50 and found.run == "b"
     assert found.finds_cameras and found.teacher.outputs is None and found.teacher.orbit.up == "auto"
     assert config("--splat", "x.splat", "--up", "0,-1,0.5").teacher.orbit.up == (0, -1, 0.5)
+
+
+def test_what_is_up_may_be_said_of_any_scene_where_a_command_turns_about_it(tmp_path):
+    (tmp_path / "own.yaml").write_text(BRICKS)
+    given = "--config", tmp_path / "own.yaml", "--up=-y"
+    assert config(*given, turns=True).teacher.orbit.up == (0, -1, 0)
+    assert config("--splat", "x.ply", "--up", "0,-2,0", turns=True).teacher.orbit.known_up == (0, -1, 0)
+    with pytest.raises(InputError, match="--up: found no --splat"):
+        config(*given)
 
 
 def test_refused(tmp_path, capsys):

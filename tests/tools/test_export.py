@@ -1,6 +1,7 @@
 """Students taken elsewhere from the command line: the three files, what is said of them, and what is refused."""
 
 import csv
+import json
 import sys
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 
 from distill.library.scenes import load_student
 from distill.model.checkpoint import save_checkpoint
+from scene.formats.transforms_json import write_transforms
 from settings.loading import load_config, to_yaml
 from tests.distill.compact.students_at_hand import HASH, SHAPE, state_of
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import ring_of_cameras, turned_over, write_toy_scene
 from tools.export import main
 
 
@@ -54,6 +56,19 @@ def test_three_files_with_their_errors(checkpoint, tmp_path, capsys):
     assert all(
         torch.equal(value, again[name]) for name, value in load_student(checkpoint).model.student.state_dict().items()
     )
+
+
+def test_a_glb_is_upright_where_it_is_said_what_is_up(checkpoint, tmp_path, caplog):
+    cameras = turned_over(ring_of_cameras())
+    write_transforms(tmp_path / "data" / "transforms.json", cameras, [f"r_{i}" for i in range(len(cameras))])
+    options = [str(checkpoint), "--mesh", str(tmp_path / "x.glb"), "--mesh-cells", "16", "--mesh-density", "20"]
+    options += ["--set", "teacher.depth_kind=none"]
+    assert main(options) == 0 and "no up direction in common" in caplog.text and "--up" in caplog.text
+    caplog.clear()
+    assert main([*options, "--up=z"]) == 0 and not caplog.text
+    content = (tmp_path / "x.glb").read_bytes()
+    gltf = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+    assert gltf["nodes"][0]["matrix"][8:11] == [0, 1, 0], "the column of z"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """The command that makes a page of a trained student."""
 
+from dataclasses import replace
+
 import pytest
 
 from distill.model.checkpoint import box_state, save_checkpoint, student_state
 from machine.run_folder import RunFolder
 from settings.loading import load_config
+from teacher.sources import source_of
 from tests.distill.web.web_students import BOX, STUDENTS, model_of
 from tests.toy_configs import BRICKS
+from tests.toy_scene import turned_over
 from tools.export_web import main
 
 
@@ -38,6 +42,15 @@ def test_a_page_holds_the_student_and_its_figures(run, capsys, caplog):
     text = (run.results / "a.html").read_text(encoding="utf-8")
     assert "<dt>Pixels</dt><dd>one ray each" in text
     assert not caplog.text and "<td>31.25</td>" in text and "<h1>toy / first</h1>" in text
+
+
+def test_where_cameras_do_not_agree_it_has_to_be_said_what_is_up(run, monkeypatch, capsys):
+    source = source_of(load_config(run.results.parents[2] / "toy.yaml"))
+    rolled = replace(frames := source.frames()[0], cameras=turned_over(frames.cameras))
+    monkeypatch.setattr(type(source), "frames", lambda *_: (rolled, "rolled.json"))
+    assert main(arguments(run)) == 2
+    assert "rolled.json: cameras: found cameras with no up direction in common" in (said := capsys.readouterr().err)
+    assert "--up" in said and main(arguments(run, "--up=z")) == 0
 
 
 @pytest.mark.parametrize(("rays", "said"), [(2, "2 × 2 rays each, as in"), (4, "2 × 2 rays each, not of 4 × 4 as in")])

@@ -39,9 +39,11 @@ def test_the_teacher_comes_later_and_a_student_without_one_is_shown_alone(toy, c
     assert subject.keyframes == toy / "results/toy/first/keyframes.json"
     subject.load_teacher()
     assert "side by side" in subject.pictures.modes
-    alone = student_subject(file, None, ["teacher.ply=gone.ply", "data.transforms=gone.json"], toy, toy)
+    gone = ["teacher.ply=gone.ply", "data.transforms=gone.json", "teacher.orbit.up=[0, -1, 0]"]
+    alone = student_subject(file, None, gone, toy, toy)
     alone.load_teacher()
     assert "teacher" not in alone.pictures.modes and not alone.cameras
+    assert alone.up.tolist() == [0, -1, 0] and alone.start().position[1] < 0, "what is up is said"
     assert "no cameras to jump to" in caplog.text and "shown alone" in caplog.text and "gone.ply" in caplog.text
 
 
@@ -68,7 +70,7 @@ def test_a_sheet_shows_all_modes(toy, tmp_path):
         (["gone.ply"], "gone.ply"),
         (["."], "no checkpoint"),
         (["--config", "gone.yaml"], "gone.yaml"),
-        (["x.pth", "--up=z"], "--up"),
+        (["gone.pth", "--up=z"], "no such file"),
         (["x.pth", "--width", "0"], "--width"),
         (["x.pth", "--measure", "0"], "--measure"),
     ],

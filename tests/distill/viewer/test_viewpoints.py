@@ -57,13 +57,14 @@ def test_the_datasets_cameras_say_which_are_held_out(write):
     cameras = dataset_cameras(source_of(config))
     assert [camera.held_out for camera in cameras] == [True, False, False, False, True, False]
     assert cameras[3].name == "orbit_003" and cameras[3].aspect == 1
-    assert up_of(cameras)[2] > 0.99
+    assert up_of(cameras)[2] > 0.99 and up_of(cameras, (0.0, -1.0, 0.0)).tolist() == [0, -1, 0]
 
 
 def test_without_cameras_one_begins_outside_the_box():
-    view = outside(SceneBox((1.0, 1, 1), (2.0, 3, 2)))
+    view = outside(SceneBox((1.0, 1, 1), (2.0, 3, 2)), up_of([]))
     middle = np.array([1.5, 2, 1.5])
     away = middle - view.position
     np.testing.assert_allclose(away / np.linalg.norm(away), view.ahead, atol=1e-9)
     assert np.linalg.norm(away) > np.linalg.norm([1, 2, 1]) and view.position[2] > 1.5
     assert up_of([]).tolist() == [0, 0, 1]
+    assert outside(SceneBox((1.0, 1, 1), (2.0, 3, 2)), up_of([], (0.0, -1.0, 0.0))).position[1] < 2

@@ -10,7 +10,7 @@ from settings.errors import InputError
 from settings.loading import load_config
 from teacher.export.export_cameras import views_to_export
 from teacher.sources import source_of
-from tests.toy_scene import block_of_gaussians, ring_of_cameras, write_toy_scene
+from tests.toy_scene import block_of_gaussians, ring_of_cameras, turned_over, write_toy_scene
 
 
 @pytest.fixture
@@ -90,6 +90,14 @@ def test_an_orbit_looks_at_the_middle_of_the_scene(toy):
     assert nearest.norm(dim=1).max() < 0.02, "the block is at the origin"
     with pytest.raises(InputError, match="--orbit"):
         export(config(), orbit=0)
+
+
+def test_an_orbit_of_cameras_that_do_not_agree_needs_to_be_told_what_is_up(toy):
+    folder, config = toy
+    write_transforms(folder / "data" / "transforms.json", turned_over(ring_of_cameras()), list("abcdefghijklmnopq"))
+    with pytest.raises(InputError, match="orbit: found cameras with no up direction in common.* --up"):
+        export(config(), orbit=6)
+    assert (export(config("teacher.orbit.up=[0, 0, 2]"), orbit=6).cameras.c2w[:, 2, 1] > 0.9).all()
 
 
 def test_the_built_in_scene_has_cameras_but_no_splits(toy):
