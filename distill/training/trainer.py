@@ -129,6 +129,9 @@ class Trainer:
 
     def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
+        is_over = self.fraction_done() >= 1
+        if is_over:
+            _log.info("nothing is left to train: the run is over at step %d", progress.step)
         if self.step.asynchronous and (parts := waiting_parts(self.config, self.model.student)):
             _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
         if self.compaction:
@@ -139,7 +142,8 @@ class Trainer:
         log = CsvLog(self.folder.training_csv, COLUMNS, first_row) if ranks.is_first() else None
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
-        saved_at = -1
+        is_saved = is_over and ranks.value_of_first(self.folder.checkpoint_path(progress.step).is_file())
+        saved_at = progress.step if is_saved else -1
         pace, clock = _Pace(), SaveClock(train.checkpoint_minutes)
         board = Board(self.folder, self.config.logging.tensorboard and ranks.is_first(), resumed_at)
         with bar, board, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
@@ -172,9 +176,8 @@ class Trainer:
                     saved_at = progress.step
                 elif save_now:
                     self.save(automatic=True)
-            if self._is_compact_file_due():  # no step was left to take
+            if is_over and self._is_compact_file_due():
                 self._finish_compaction()
-                saved_at = -1
             if saved_at != progress.step:
                 self.save()  # still within: another signal must not end it
             # All wait for it: torchrun ends the others when one has ended early.
@@ -183,10 +186,9 @@ class Trainer:
             self.folder.keep_autosaves(0)
 
     def _is_compact_file_due(self) -> bool:
-        """Whether the run is over and its compact file is not there; without a step there is nothing to round by."""
-        if not self.compaction or not self.step.optimizer.state or self.fraction_done() < 1:
-            return False
-        return not ranks.value_of_first(self.folder.compact_path(self.progress.step).is_file())
+        """Whether there is to be a compact file and there is none yet."""
+        path = self.folder.compact_path(self.progress.step)
+        return bool(self.compaction) and not ranks.value_of_first(path.is_file())
 
     def _finish_compaction(self) -> None:
         """Writes the compact file; the student has its weights then."""

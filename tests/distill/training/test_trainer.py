@@ -51,6 +51,19 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path) -> 
         assert torch.equal(value, second[name]), name
 
 
+@pytest.mark.parametrize("run", ["first", "another"])  # the checkpoint's, and one that has none of that step
+def test_a_run_that_is_over_where_it_is_resumed_leaves_its_checkpoint_as_it_is(config_path, run, caplog) -> None:
+    caplog.set_level("INFO")
+    whole = trainer_of(config_path, "train.max_steps=32")
+    whole.run(show_progress=False)
+    checkpoint = whole.folder.checkpoint_path(30)
+    content = checkpoint.read_bytes()
+    resumed = trainer_of(config_path, f"run={run}", "train.max_steps=20", resume=checkpoint)
+    resumed.run(show_progress=False)
+    assert "nothing is left to train: the run is over at step 30" in caplog.text
+    assert checkpoint.read_bytes() == content and resumed.folder.checkpoint_path(30).is_file()
+
+
 # More samples than elsewhere: views must be asked for often.
 LIVE = (
     "teacher.kind=gaussians",
