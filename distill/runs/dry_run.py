@@ -98,7 +98,12 @@ def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0
-    return teacher, model, make_trainer(config, teacher, model, RunFolder(config, root), device, spent, features)
+    trainer = make_trainer(config, teacher, model, RunFolder(config, root), device, spent, features)
+    try:
+        trainer.check_time()
+    except InputError as error:
+        _log.warning("a run will not start: %s", error)
+    return teacher, model, trainer
 
 
 class _Probe(NamedTuple):

@@ -29,6 +29,7 @@ from machine.run_folder import RunFolder
 from machine.run_identity import identity_state
 from machine.telemetry import GpuMonitor, synchronize
 from settings.config import Config
+from settings.errors import InputError
 
 _AUTOSAVES_KEPT = 2
 _log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Trainer:
         Of several processes the clock is that of rank 0, a signal to any of them is one to all, and rank 0 writes.
 
         Raises:
-            InputError: a compact file of the wanted size cannot be had.
+            InputError: a compact file of the wanted size cannot be had, or no time is left for a first step.
             OSError: a row or a checkpoint cannot be written; after a row the state is saved, if that can be.
             TrainingDiverged: a loss term became NaN or infinite, or float16 overflowed for good; names the step and the
                 term. On CUDA that is found out when the next row or checkpoint is due; until then the parameters are
@@ -129,6 +130,7 @@ class Trainer:
 
     def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
+        self.check_time()
         is_over = self.fraction_done() >= 1
         if is_over:
             _log.info("nothing is left to train: the run is over at step %d", progress.step)
@@ -184,6 +186,13 @@ class Trainer:
             self.stopped_by = int(ranks.largest_of(interrupt.signal or 0)[0]) or None
         if ranks.is_first():
             self.folder.keep_autosaves(0)
+
+    def check_time(self) -> None:
+        """InputError when the run is over before its first step."""
+        if not self.progress.step and self.fraction_done() >= 1:
+            found = f"{self.config.train.max_seconds:g}, which the teacher's features took before the first step"
+            expected = f"more than {self.progress.seconds_before:.4g} s, with time to train"
+            raise InputError(self.folder.config_yaml, "train.max_seconds", found, expected)
 
     def _is_compact_file_due(self) -> bool:
         """Whether there is to be a compact file and there is none yet."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distill.training.trainer import Trainer
-from settings.errors import TrainingDiverged
+from settings.errors import InputError, TrainingDiverged
 from teacher.rasterizer import Rasterizer
 from teacher.sources import load_teacher
 from teacher.sources.producers import InlineProducer, ThreadedProducer, make_producer
@@ -62,6 +62,14 @@ def test_a_run_that_is_over_where_it_is_resumed_leaves_its_checkpoint_as_it_is(c
     resumed.run(show_progress=False)
     assert "nothing is left to train: the run is over at step 30" in caplog.text
     assert checkpoint.read_bytes() == content and resumed.folder.checkpoint_path(30).is_file()
+
+
+def test_without_time_for_a_first_step_it_is_said_what_took_it(config_path) -> None:
+    trainer = trainer_of(config_path, "train.max_seconds=5")
+    trainer.progress.seconds = trainer.progress.seconds_before = 7.5
+    with pytest.raises(InputError, match=r"max_seconds: found 5, which the teacher's features took .*more than 7\.5 s"):
+        trainer.run(show_progress=False)
+    assert not trainer.folder.checkpoint_path(0).is_file()
 
 
 # More samples than elsewhere: views must be asked for often.
