@@ -52,8 +52,8 @@ def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) ->
 def _joined_lazily(first: TeacherViews, second: TeacherViews) -> TeacherViews:
     """Views whose pictures are decoded when they are asked for."""
     store = first.store.joined(second.store)
-    planes, silhouettes = store.planes(), first.silhouettes and second.silhouettes
-    if not silhouettes:
+    planes = store.planes()
+    if not (first.silhouettes or second.silhouettes):  # nothing need be decoded for it
         planes["coverage"] = torch.full((1, 1, 1), 255, dtype=torch.uint8).expand(planes["coverage"].shape)
     return replace(
         first,
@@ -61,7 +61,7 @@ def _joined_lazily(first: TeacherViews, second: TeacherViews) -> TeacherViews:
         names=(*(f"train_{name}" for name in first.names), *(f"holdout_{name}" for name in second.names)),
         holdout=torch.cat([first.holdout, second.holdout]),
         **planes,
-        silhouettes=silhouettes,
+        silhouettes=first.silhouettes and second.silhouettes,
         store=store,
     )
 

@@ -68,6 +68,18 @@ def test_two_splits_are_one(tmp_path):
     assert lazy.names == whole.names and len(lazy.store) == 12
 
 
+def test_beside_photographs_another_split_keeps_its_silhouettes(tmp_path):
+    photographs, renders = (write_dataset(tmp_path / name) for name in ("a", "b"))
+    for index in range(6):
+        picture = np.full((12, 12, 3), 255, np.uint8)
+        picture[4:8, 4:8] = 9
+        write_image(tmp_path / f"b/r_{index}.png", picture)
+    for paths in ((photographs, renders), (renders, photographs)):
+        whole, lazy = (join_views(*(views_of(path, gib, every=0) for path in paths), "here") for gib in (None, 1e-6))
+        assert not lazy.silhouettes and torch.equal(lazy.coverage[:], whole.coverage)
+        assert sorted(plane.float().mean().item() == 255 for plane in lazy.coverage[:]) == [False] * 6 + [True] * 6
+
+
 def pictures(size=10):
     def decode(index):
         decoded.append(index)
