@@ -54,25 +54,31 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     sight = teacher_sight(config, teacher, model.grid.layout)
     # With a far field every pixel tells something, whatever it meets in the box.
     cells = None if sight is None or model.far_field is not None else model.grid.teacher_cells
+    guided_by = None if sight is None else model.grid.cell_size
     if teacher.poses is None:
-        sampler = _sampler_of(config, teacher.views, common, cells, None if sight is None else sight.reach)
+        sampler = _sampler_of(config, teacher.views, common, cells, sight and sight.reach, guided_by)
     else:
         producer = make_producer(config, teacher, device, None if cells is None else model.grid.layout)
         sampler = LiveRaySampler(producer, teacher.poses.cameras[0], teacher.live, *common, cells)
     if teacher.images is None:
         return sampler
-    images = _sampler_of(config, teacher.images, common, cells, None if sight is None else sight.image_reach)
+    images = _sampler_of(config, teacher.images, common, cells, sight and sight.image_reach, guided_by)
     return MixedRaySampler(sampler, images, config.data.ground_truth.weight)
 
 
 def _sampler_of(
-    config: Config, views: TeacherViews, common: tuple, cells: Cells | None, reach: Tensor | None = None
+    config: Config,
+    views: TeacherViews,
+    common: tuple,
+    cells: Cells | None,
+    reach: Tensor | None,
+    guided_by: float | None,
 ) -> RaySampler:
     """Rays of fixed views; where pictures are decoded beside training, of those that are in memory."""
     if views.store is None:
         return RaySampler(views, *common, cells, reach)
     budget = int(config.data.memory_gib * GIB * (1 - STORED_SHARE))
-    return LazyRaySampler(views, *common, cells, budget, config.seed)
+    return LazyRaySampler(views, *common, cells, budget, config.seed, guided_by)
 
 
 def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> int:

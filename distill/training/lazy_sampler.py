@@ -18,6 +18,7 @@ from kernels.threads import one_torch_thread
 from scene.rays import SceneBox
 from teacher.sources.producers import ThreadedProducer
 from teacher.views.lazy_pictures import Picture
+from teacher.views.sight import depth_reach
 from teacher.views.teacher_views import TeacherViews
 
 _RAYS_PER_PICTURE = 16384  # drawn between two exchanges: a small part of what decoding a picture takes
@@ -38,6 +39,8 @@ class LazyRaySampler(RaySampler):
         box, settings, background, random_background, device, cells: as for ``RaySampler``.
         budget: bytes of the pictures in memory; one is there in any case.
         seed: of the order.
+        guided_by: side of the cells by which the reach of pictures with distances is measured, see ``depth_reach``;
+            None: rays end with the box.
     """
 
     def __init__(
@@ -51,13 +54,16 @@ class LazyRaySampler(RaySampler):
         cells: Cells | None,
         budget: int,
         seed: int,
+        guided_by: float | None = None,
     ) -> None:
         super().__init__(_blank(views), box, settings, background, random_background, device)
         self._views, self._train, self._seed = views, (~views.holdout).nonzero()[:, 0], seed
         self.cells, pooled = cells, cells is not None or views.counted is not None
         shared = views.alpha is not None and views.counted is None  # alpha is coverage
         has_depth = views.distance is not None
-        pixel_bytes = 3 + (views.alpha is not None) + (not shared) + 4 * pooled + 4 * has_depth
+        self._guided_by = guided_by if has_depth else None
+        guided = self._guided_by is not None
+        pixel_bytes = 3 + (views.alpha is not None) + (not shared) + 4 * pooled + 4 * has_depth + 2 * guided
         self.slots = min(len(self._train), max(1, budget // (pixel_bytes * self._frame_pixels)))
         self.cameras = views.cameras[[0] * self.slots].to(device)
 
@@ -67,6 +73,7 @@ class LazyRaySampler(RaySampler):
         self.rgb, self.alpha = plane(3), None if views.alpha is None else plane()
         self.coverage = self.alpha if shared else plane()
         self.distance = plane(dtype=torch.float32) if has_depth else None
+        self.reach = plane(dtype=torch.float16) if guided else None
         self.pool = PixelPool(self.slots, self._frame_pixels, device) if pooled else None
         self._producer = ThreadedProducer(self._decode, _AHEAD)
         self.taken, self._placed, self._drawn = 0, 0, 0
@@ -140,6 +147,9 @@ class LazyRaySampler(RaySampler):
             self.coverage[pixels] = picture.view.coverage.flatten().to(self.device)
         if self.distance is not None:
             self.distance[pixels] = picture.view.distance.flatten().to(self.device)
+        if self.reach is not None:
+            reach = depth_reach(picture.view.distance, picture.view.coverage, self._guided_by)
+            self.reach[pixels] = reach.flatten().to(self.device)
         for name, values in self._views.cameras.tensors().items():
             getattr(self.cameras, name)[slot] = values[frame].to(self.device)
         if self.pool is not None:

@@ -8,6 +8,7 @@ import torch
 
 from scene.cameras import Cameras, join_cameras
 from scene.cells import CellGrid
+from scene.formats.dataset_format import note_once
 from settings.config import Config
 from settings.errors import InputError
 from teacher.rasterizer import Rasterizer
@@ -21,7 +22,7 @@ def teacher_sight(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | N
     """What the views and images that are trained on see, made once for each teacher; None: rays are not guided by it.
 
     Of a live teacher it is what its training poses and its first views see, and no reach is kept: the views to come
-    bring theirs.
+    bring theirs. So do pictures with distances of which a few at a time are in memory; others of these have none.
 
     Args:
         grid: the cells that are asked about.
@@ -44,7 +45,6 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     if teacher.gaussians is None:
         frames = (~views.holdout).nonzero()[:, 0].tolist()
         if views.distance is not None and views.store is not None:
-            # A few at a time are trained on, unguided: a reach of all would decode them all, and not fit the budget.
             return Sight(cells=None, reach=None)
         return None if views.distance is None else sight_of_depth(views, frames, grid)
     # Stored renders were drawn at some width too: at another one Gaussians would hide what these show.
@@ -56,7 +56,15 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     if drawing.clip is not None:  # what is in the box of Gaussians that straddle its faces may be seen anywhere
         cells = cells_of_gaussians(teacher.gaussians[rasterizer.straddles], grid)
         sight = replace(sight, cells=torch.maximum(sight.cells, cells))
-    if teacher.images is None or teacher.images.store is not None:  # a few at a time are trained on, unguided
+    if teacher.images is None:
+        return sight
+    if teacher.images.store is not None:
+        if teacher.images.distance is None:
+            note_once(
+                "info",
+                "the images' rays are not ended behind what the teacher shows there: a few of them are in memory at a "
+                "time (data.memory_gib), and none brings distances (data.depth)",
+            )
         return sight
     of_images = teacher.images.cameras[~teacher.images.holdout].to(torch.device("cpu"))
     if not live and of_images.same_as(cameras):  # as in a capture

@@ -64,21 +64,22 @@ def sight_of_gaussians(rasterizer: Rasterizer, cameras: Cameras, grid: CellGrid,
 
 
 def sight_of_depth(views: TeacherViews, frames: Sequence[int], grid: CellGrid) -> Sight:
-    """From distances alone, for teachers without Gaussians: cells are not known, and rays end where a pixel and its
-    neighbours are covered and nearly as far away as each other.
-
-    A mean distance does not tell a surface from the middle between two that are half transparent; the neighbours do so
-    in part.
-    """
-    reaches = []
-    for frame in frames:
-        distance = views.distance[frame]
-        known = (views.coverage[frame] == 255) & (distance > 0)
-        farthest = _pooled(torch.where(known, distance, torch.inf))
-        nearest = -_pooled(-distance)
-        even = farthest - nearest < _MARGIN_CELLS * grid.cell_size
-        reaches.append(torch.where(even, farthest + _MARGIN_CELLS * grid.cell_size, torch.inf).half())
+    """From distances alone, for teachers without Gaussians: cells are not known."""
+    reaches = [depth_reach(views.distance[frame], views.coverage[frame], grid.cell_size) for frame in frames]
     return Sight(None, torch.stack(reaches))
+
+
+def depth_reach(distance: Tensor, coverage: Tensor, cell_size: float) -> Tensor:
+    """The reach of one view, (H, W) float16 as in ``Sight``, by the distances and coverage of ``TeacherViews``.
+
+    Rays end where a pixel and its neighbours are covered and nearly as far away as each other. A mean distance does not
+    tell a surface from the middle between two that are half transparent; the neighbours do so in part.
+    """
+    known = (coverage == 255) & (distance > 0)
+    farthest = _pooled(torch.where(known, distance, torch.inf))
+    nearest = -_pooled(-distance)
+    even = farthest - nearest < _MARGIN_CELLS * cell_size
+    return torch.where(even, farthest + _MARGIN_CELLS * cell_size, torch.inf).half()
 
 
 def _pooled(image: Tensor) -> Tensor:

@@ -11,10 +11,13 @@ from distill.rendering.renderer import RenderSettings
 from distill.training import lazy_sampler
 from distill.training.lazy_sampler import LazyRaySampler
 from distill.training.ray_sampler import MixedRaySampler, RaySampler
+from scene.cells import CellGrid
+from scene.images import write_image
 from scene.rays import SceneBox
 from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.views import teacher_views
+from teacher.views.sight import sight_of_depth
 from tests.teacher.views.test_lazy_pictures import WHITE, views_of, write_dataset
 
 BOX = SceneBox((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
@@ -24,8 +27,8 @@ CPU = torch.device("cpu")
 SETTINGS = RenderSettings(0.01, 100, 0.0, 1024, near=0.1, far=50.0, implementation="torch")
 
 
-def lazily(views, budget, seed=0, settings=SETTINGS):
-    return LazyRaySampler(views, BOX, settings, WHITE, False, CPU, None, budget, seed)
+def lazily(views, budget, seed=0, settings=SETTINGS, guided_by=None):
+    return LazyRaySampler(views, BOX, settings, WHITE, False, CPU, None, budget, seed, guided_by)
 
 
 def settle(sampler, turns=40):
@@ -95,6 +98,27 @@ def test_depth_is_that_of_the_picture_in_the_slot(tmp_path, depth_of, implementa
             torch.testing.assert_close(batch.distance, expected[same])
             settle(sampler, 2)
     assert sampler.taken > 3, "pictures have given way to others"
+
+
+@pytest.mark.parametrize("implementation", ["torch", "numba"])
+def test_rays_end_where_those_of_pictures_that_are_all_in_memory_do(tmp_path, depth_of, implementation):
+    path, grid = write_dataset(tmp_path, 4, frames=12), CellGrid(BOX, 64)
+    for index in range(12):  # opaque
+        write_image(tmp_path / f"r_{index}.png", np.full((12, 12, 4), 255, np.uint8))
+    views, settings = depth_of(path), replace(SETTINGS, implementation=implementation)
+    reach = sight_of_depth(views, (~views.holdout).nonzero()[:, 0].tolist(), grid).reach
+    whole = RaySampler(views, BOX, settings, WHITE, False, CPU, None, reach)
+    pixels = whole._batch_torch(torch.arange(whole.pixels), whole.background.expand(whole.pixels, 3))
+    assert pixels.reach.isfinite().any() and not pixels.reach.isfinite().all()
+    sampler = lazily(depth_of(path, 1e-6), 3 * 36 * 10, settings=settings, guided_by=grid.cell_size)
+    assert sampler.slots == 3 and sampler.nbytes <= 3 * 36 * 10
+    with sampler:
+        for _ in range(3):
+            batch = sampler.draw(400, torch.Generator().manual_seed(0))
+            same = torch.cdist(torch.tensor(_rays(batch)), torch.tensor(_rays(pixels))).argmin(1)
+            assert torch.equal(batch.reach, pixels.reach[same])
+            settle(sampler, 2)
+    assert sampler.taken > 3 and lazily(depth_of(path, 1e-6), 10**6).reach is None
 
 
 def test_every_picture_has_its_turn_within_the_budget(tmp_path):
