@@ -28,6 +28,7 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, to_yaml
 
+_CITY = "city.json"
 _PACKAGES = ("lego-response-distill", "torch", "numpy", "numba", "pydantic", "lpips", "scikit-image")
 
 
@@ -136,14 +137,15 @@ def checkpoint_at(path: Path) -> Path:
     """The checkpoint that a path names: itself, or of a run's folder ``results/<scene>/<run>`` the newest.
 
     Raises:
-        InputError: a folder without any.
+        InputError: a folder without any, or a city.
     """
-    if not path.is_dir():
+    is_city = path.name == _CITY and path.is_file()
+    if not path.is_dir() and not is_city:
         return path
-    newest = newest_checkpoint(path / "checkpoints")
+    newest = None if is_city else newest_checkpoint(path / "checkpoints")
     if newest is None:
         expected = "checkpoints/step_*.pth, as in results/<scene>/<run>"
-        if (path / "city.json").is_file():
+        if is_city or (path / _CITY).is_file():
             hint = "tools/render_city.py draws the city; each of its blocks has a run, blocks/NAME/run."
             raise InputError(path, "run folder", "a city", expected, hint)
         raise InputError(path, "run folder", "no checkpoint", expected, "Train first, or name another folder.")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
+from distill.city.manifest import MANIFEST
 from distill.runs.command_line import (
     add_config_options,
     add_device_option,
@@ -137,6 +138,8 @@ def _gaussians_option(path: Path) -> str | None:
     """Which option of the other commands names such a path; None of a student's."""
     if path.is_dir():
         return "model" if (path / "point_cloud").is_dir() else None
+    if path.name == MANIFEST:
+        return None
     return "splat" if path.suffix.lower().removeprefix(".") in (*FORMATS, "json") else None
 
 

@@ -95,6 +95,9 @@ def test_whether_folders_could_be_made_is_told_without_making_any(config, tmp_pa
 def test_a_folder_without_checkpoints_is_named_and_a_citys_for_what_it_is(tmp_path):
     with pytest.raises(InputError, match="run folder: found no checkpoint, .*Train first"):
         checkpoint_at(tmp_path)
-    (tmp_path / "city.json").touch()
-    with pytest.raises(InputError, match="run folder: found a city, .*tools/render_city.py draws the city"):
-        checkpoint_at(tmp_path)
+    city = tmp_path / "city.json"
+    assert checkpoint_at(city) == city, "a file that is not there"
+    city.touch()
+    for path in (tmp_path, city):
+        with pytest.raises(InputError, match="run folder: found a city, .*tools/render_city.py draws the city"):
+            checkpoint_at(path)

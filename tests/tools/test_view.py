@@ -69,6 +69,7 @@ def test_a_sheet_shows_all_modes(toy, tmp_path):
         (["gone.pth"], "no such file"),
         (["gone.ply"], "gone.ply"),
         (["."], "no checkpoint"),
+        (["city.json"], "tools/render_city.py draws the city"),
         (["--config", "gone.yaml"], "gone.yaml"),
         (["gone.pth", "--up=z"], "no such file"),
         (["x.pth", "--width", "0"], "--width"),
@@ -77,6 +78,8 @@ def test_a_sheet_shows_all_modes(toy, tmp_path):
 )
 def test_bad_input_is_named(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    if arguments == ["city.json"]:
+        (tmp_path / "city.json").write_text("{}")
     assert main([*arguments, *([] if "--measure" in arguments else ["--measure", "0.01"])]) == 2
     assert words in capsys.readouterr().err
 
