@@ -16,7 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.alignment.comparison import DEPTH_FIELDS, Comparison, stored_files, without_depth, witness_of
+from distill.alignment.comparison import (
+    DEPTH_FIELDS,
+    Comparison,
+    shrunk_picture,
+    shrunk_plane,
+    stacked_pictures,
+    stored_files,
+    without_depth,
+    witness_of,
+)
 from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_DB, Diagnosis, diagnose
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background, pose_hypotheses
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
@@ -26,7 +35,6 @@ from distill.model.model import Model
 from distill.model.view_renderers import Color
 from scene.cameras import Cameras
 from scene.frames import spread
-from scene.images import resize_area
 from scene.rays import focus
 from settings.config import Config
 from settings.errors import InputError
@@ -123,7 +131,9 @@ def _check_silhouettes(config: Config, teacher: Teacher) -> None:
 
 def _check_visible(config: Config, views: TeacherViews) -> None:
     looked_at = slice(None) if views.store is None else spread(range(len(views)), _FRAMES)
-    covered = views.coverage[looked_at].numpy().mean((1, 2)) / 255
+    coverage = views.coverage[looked_at].float() / 255
+    counted = torch.ones_like(coverage) if views.counted is None else views.counted[looked_at].float()
+    covered = (coverage * counted).sum((1, 2)) / counted.sum((1, 2))
     if (mean := covered.mean()) < _FAINT_COVERAGE:
         words = f"{mean:.3%} of the pixels with something in them, {covered.max():.3%} at most in a view"
         advice = "Is teacher.ply of the same world as the cameras? " if views.background is None else "Look at them. "
@@ -152,7 +162,7 @@ def _check_pictures(config: Config, teacher: Teacher) -> bool:
             named = one.background, "the pictures", "teacher.background"
             is_other |= _check_border(pictures, None if one.counted is None else one.counted[chosen], *named)
             continue
-        alpha = one.alpha[chosen].float() / 255
+        alpha = one.alpha[chosen].float() / 255 * (1 if one.counted is None else one.counted[chosen])
         evidence = premultiplied_evidence(pictures * alpha[..., None], alpha, (0.0, 0.0, 0.0))
         if evidence is not None:
             _log.warning("the pictures' alpha looks premultiplied: %s. %s", evidence, ALPHA_ADVICE)
@@ -207,7 +217,7 @@ def _check_gaussians(
         is_an_error: refuse whatever is found: it stops the run anyway.
     """
     reference = None if teacher.gaussians is None else _reference(config, teacher)
-    if reference is None or teacher.views.counted is not None:  # Gaussians draw what the pictures leave out
+    if reference is None:
         return
     few = Trials(_small_comparison(config, teacher, reference, spread(range(len(teacher.views)), _FRAMES - 1)))
     if min(few.psnrs(AS_IT_IS)) >= THRESHOLD_DB:
@@ -243,17 +253,17 @@ def _small_comparison(config: Config, teacher: Teacher, reference: _Reference, f
     views = teacher.views
     width = min(SEARCH_WIDTH, views.cameras.width)
     height = max(1, round(views.cameras.height * width / views.cameras.width))
-
-    def small(plane: np.ndarray) -> Tensor:
-        return torch.from_numpy(resize_area(plane, width, height))
-
+    counted = [None if views.counted is None else views.counted[i] for i in frames]
+    pictures = [
+        shrunk_picture(reference.picture(i), counts, width, height) for i, counts in zip(frames, counted, strict=True)
+    ]
     files = stored_files(config, teacher, depth=False)
     drawn = teacher.drawing.drawn_width(views.cameras.width) if files is None else files.cameras.width
     return Comparison(
         render=witness_of(config, teacher, drawn),
         cameras=views.cameras[frames].resized(width, height),
-        pictures=torch.stack([small(reference.picture(i).numpy()) for i in frames]),
-        coverage=torch.stack([small(views.coverage[i].numpy() / np.float32(255)) for i in frames]),
+        **stacked_pictures(pictures),
+        coverage=torch.stack([shrunk_plane(views.coverage[i].float() / 255, width, height) for i in frames]),
         background=reference.background,
         names=tuple(views.names[i] for i in frames),
         frames=tuple(range(len(frames))),

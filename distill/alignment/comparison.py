@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -96,21 +97,38 @@ class Comparison:
             return self
         height = max(1, round(native.height * width / native.width))
 
-        def small(planes: Tensor) -> Tensor:
-            return torch.from_numpy(np.stack([resize_area(plane.numpy(), width, height) for plane in planes]))
-
-        cameras, counted = native.resized(width, height), self.counted
-        if counted is None:
-            pictures = small(self.pictures)
-        else:  # of a mask so fine that it leaves no pixel whole, those that it leaves most of
-            share, known = small(counted.float()), counted[..., None]
-            pictures = small(self.pictures * known) / share.clamp(min=1e-6)[..., None]
-            counted = share >= share.amax((1, 2), keepdim=True).clamp(max=ALL)
-        return replace(self, cameras=cameras, pictures=pictures, coverage=small(self.coverage), counted=counted)
+        counts = [None] * len(self) if self.counted is None else self.counted
+        pictures = [shrunk_picture(*both, width, height) for both in zip(self.pictures, counts, strict=True)]
+        return replace(
+            self,
+            cameras=native.resized(width, height),
+            **stacked_pictures(pictures),
+            coverage=torch.stack([shrunk_plane(plane, width, height) for plane in self.coverage]),
+        )
 
     def some_frames(self, count: int) -> Comparison:
         """The same with at most ``count`` of the compared frames, evenly spread."""
         return replace(self, frames=tuple(spread(self.frames, count)))
+
+
+def shrunk_plane(plane: Tensor, width: int, height: int) -> Tensor:
+    """(H, W) or (H, W, 3) float32 by area."""
+    return torch.from_numpy(resize_area(plane.numpy(), width, height))
+
+
+def shrunk_picture(picture: Tensor, counted: Tensor | None, width: int, height: int) -> tuple[Tensor, Tensor | None]:
+    """A (H, W, 3) picture by the area of those pixels that count, and which of the small ones do."""
+    if counted is None:
+        return shrunk_plane(picture, width, height), None
+    share = shrunk_plane(counted.float(), width, height)
+    small = shrunk_plane(picture * counted[..., None], width, height) / share.clamp(min=1e-6)[..., None]
+    return small, share >= min(share.max().item(), ALL)  # a fine mask leaves none whole: those that it leaves most of
+
+
+def stacked_pictures(pictures: Sequence[tuple[Tensor, Tensor | None]]) -> dict[str, Tensor | None]:
+    """The fields of a ``Comparison`` that hold pictures and which of their pixels count."""
+    planes, counts = zip(*pictures, strict=True)
+    return {"pictures": torch.stack(planes), "counted": None if counts[0] is None else torch.stack(counts)}
 
 
 class Gate(NamedTuple):

@@ -114,7 +114,10 @@ def _share_met(views: TeacherViews, model: Model, settings: RenderSettings) -> f
     device = grid.teacher.device
     met = shown = 0
     for frame in spread(range(len(views)), _FRAMES):
-        pixels = (views.coverage[frame].flatten() >= 128).nonzero()[:, 0]
+        covered = views.coverage[frame] >= 128
+        if views.counted is not None:  # what does not count is covered too, and nothing may be behind it
+            covered &= views.counted[frame]
+        pixels = covered.flatten().nonzero()[:, 0]
         pixels = pixels[:: max(1, len(pixels) // _PIXELS)]
         origins, directions = (part[pixels].to(device) for part in image_rays(views.cameras, frame))
         rays = clip_to_box(origins, directions, grid.box, settings)

@@ -16,7 +16,7 @@ from settings.errors import InputError
 from settings.loading import load_config
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.sources import load_teacher
-from tests.toy_scene import FRAMES, write_toy_scene
+from tests.toy_scene import FRAMES, mask_toy_scene, write_toy_scene
 
 IMAGES = ["teacher.kind=images", "teacher.outputs=null", "teacher.ply=null"]
 GAUSSIANS = ["teacher.kind=gaussians", "teacher.outputs=null"]
@@ -118,6 +118,40 @@ def test_gaussians_of_another_world_are_refused(toy, overrides):
         InputError, match=r"another world: found .* dB from the renders \(a blank picture: .*filling 5.8%"
     ):
         prepare(toy, *overrides)
+
+
+def mask(folder):
+    """Masks the upper rows; there renders and images are of no scene."""
+    mask_toy_scene(folder)
+    for path in (folder / "outputs" / "renders").iterdir():
+        picture = read_image(path).copy()
+        picture[:8] = 255, 0, 255
+        write_image(path, picture)
+
+
+@pytest.mark.parametrize("overrides", [NO_DEPTH, [*NO_DEPTH, "data.resolution=12"], GAUSSIANS, IMAGES])
+def test_nothing_is_said_of_what_a_mask_leaves_out(toy, caplog, overrides):
+    mask(toy)
+    assert warnings_of(caplog, toy, *overrides) == []
+
+
+def test_gaussians_of_a_masked_capture_are_compared_where_pixels_count(toy, caplog):
+    mask(toy)
+    other_world(toy)
+    first, *_ = warnings_of(caplog, toy, *GAUSSIANS)
+    assert "point_cloud.ply: another world: found" in first and "dB from ground truth" in first
+    with pytest.raises(InputError, match="another world: found .* dB from the renders"):
+        prepare(toy, *NO_DEPTH)
+
+
+def test_pictures_of_which_no_pixel_that_counts_shows_a_thing_are_refused(toy):
+    mask(toy)
+    for path in (toy / "outputs" / "renders").iterdir():
+        picture = read_image(path).copy()
+        picture[8:] = 255
+        write_image(path, picture)
+    with pytest.raises(InputError, match="teacher's views: found 0.000% of the pixels with something in them"):
+        prepare(toy, *NO_DEPTH)
 
 
 def test_gaussians_of_another_world_than_ground_truth_are_a_warning(toy, caplog):
