@@ -18,6 +18,7 @@ Offset = tuple[float, float, float]
 # Float32 positions of a scene within 400 of its own widths from the origin are finer than this share of its width, a
 # twenty-fifth of a pixel in a picture 800 wide. At the coordinates of a map they step by centimetres to half a metre.
 _COARSEST_STEP = 1 / 20_000
+_COARSEST_DETAIL = 1 / 2  # of a deviation of what is there: it is off by a quarter of that at most
 _SAMPLE = 20_000  # positions that tell where a scene is
 _LEAST_WIDTH = 10.0  # of the scene that cameras see, where nothing else tells it: they may all be in one place
 _NEAR = 0.25  # share of the offset's length within which all of a file lies about the offset, or about the origin
@@ -37,18 +38,25 @@ def moved_cameras(source: str | Path, positions: np.ndarray, data: DataConfig) -
 
 
 def moved_positions(
-    source: str | Path, what: str, positions: np.ndarray, offset: Offset | None, least_width: float
+    source: str | Path,
+    what: str,
+    positions: np.ndarray,
+    offset: Offset | None,
+    least_width: float,
+    detail: float = np.inf,
 ) -> np.ndarray:
     """Positions less the offset, subtracted in double precision, as float32.
 
     Each file is told by where its positions lie: about the offset, or about the origin, where it has been taken off
-    them already (a teacher fitted or exported with it set). Those stay as they are, which is said.
+    them already (a teacher fitted or exported with it set). Those stay as they are, which is said. So is that float32
+    rounds them to steps that are fine against the scene, as wide as a city may be, but coarse against what is there.
 
     Args:
         source, what: the file, and what in it is there ("cameras"), for messages.
         positions: (N, 3) finite, N >= 1, as stored: float32 or float64.
         offset: ``data.offset``, world units.
         least_width: the scene is no smaller than this, world units, however close together its positions are.
+        detail: standard deviation of what is there, world units.
 
     Returns:
         (N, 3) float32.
@@ -60,12 +68,13 @@ def moved_positions(
     sample = positions[:: max(1, len(positions) // _SAMPLE)].astype(np.float64)
     lower, upper = np.percentile(sample, (2, 98), axis=0)
     center, width = (lower + upper) / 2, max((upper - lower).max(), least_width)
-    place, moved = _rounded(center, width), center
+    place, moved, rounded_by = _rounded(center, width), center, 0.0
     if offset is not None and np.any(offset):
         near = _NEAR * np.linalg.norm(offset)
         if np.linalg.norm(center - offset) + width / 2 <= near:
-            if positions.dtype.itemsize <= 4 and (step := _step(center, width)) > _COARSEST_STEP * width:
-                found = f"{what} stored as float32 about {place}: rounded to steps of {step:g} units"
+            rounded_by = _step(center, width) if positions.dtype.itemsize <= 4 else 0.0
+            if rounded_by > _COARSEST_STEP * width:
+                found = f"{what} stored as float32 about {place}: rounded to steps of {rounded_by:g} units"
                 hint = "No data.offset mends that: export them in double precision, or moved to the origin."
                 raise InputError(source, "positions", found, _fine_steps(width), hint)
             positions, moved = positions.astype(np.float64) - offset, center - offset
@@ -79,6 +88,13 @@ def moved_positions(
     if not (step := _step(moved, width)) <= _COARSEST_STEP * width:
         found = f"{what} about {place}, where float32 has steps of {step:g} units"
         raise InputError(source, "positions", found, _fine_steps(width), _remedy(center, width))
+    if (step := max(step, rounded_by)) > _COARSEST_DETAIL * detail:
+        _log.warning(
+            "%s: found %s about %s, where float32 has steps of %g units, expected steps of at most %.2g, half of their "
+            "median deviation: they are off their places. Export them in double precision and set data.offset, or "
+            "export them moved to the origin.",
+            *(source, what, place, step, _COARSEST_DETAIL * detail),
+        )
     return positions.astype(np.float32)
 
 

@@ -75,8 +75,8 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
     if (lengths > _LONGEST).any():
         cast["rotations"] = (cast["rotations"] / lengths[:, None]).astype(np.float32)
     means = arrays["means"] if usable.all() else arrays["means"][usable]
-    least_width = 6 * math.exp(float(np.median(cast["log_scales"])))
-    cast["means"] = moved_positions(path, "Gaussians", means, offset, least_width)
+    deviation = math.exp(float(np.median(cast["log_scales"])))
+    cast["means"] = moved_positions(path, "Gaussians", means, offset, 6 * deviation, deviation)
     gaussians = Gaussians(**{name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in cast.items()})
     if outliers := int(gaussians.outliers().sum()):
         _log.warning(

@@ -65,6 +65,19 @@ def test_positions_stored_as_float32_are_rounded_already_and_refused():
         moved_positions("f", "Gaussians", (LOCAL + UTM).astype(np.float32), UTM, 0.0)
 
 
+@pytest.mark.parametrize("offset", [None, UTM])
+def test_in_a_world_as_wide_as_a_city_what_is_finer_than_its_steps_is_said_to_be_off(offset, caplog):
+    city = (LOCAL * 60_000 + UTM).astype(np.float32)
+    moved_positions("f.ply", "Gaussians", city, offset, 1.0, detail=1.0)
+    assert not caplog.text
+    moved_positions("f.ply", "Gaussians", city, offset, 1.0, detail=0.3)
+    assert "f.ply: found Gaussians about [500000.0, " in caplog.text and "steps of 0.5 units" in caplog.text
+    assert "at most 0.15" in caplog.text and "set data.offset" in caplog.text
+    caplog.clear()
+    moved_positions("f.ply", "Gaussians", LOCAL * 60_000 + UTM, UTM, 1.0, detail=0.3)
+    assert not caplog.text, "taken off in double precision"
+
+
 def test_cameras_that_only_turn_and_one_alone_are_as_wide_as_they_are_said_to_be():
     positions = np.full((4, 3), 20.0)
     assert np.array_equal(moved_positions("f", "cameras", positions, None, 1.0), positions.astype(np.float32))
