@@ -240,7 +240,8 @@ class TrainingStep:
         if not self.asynchronous:
             return None
         wanted = self.config.train.samples_per_step / ranks.size()
-        needed = max(int(wanted * _HEADROOM), self.settings.max_samples_per_ray)
+        longest = min(self.settings.max_samples_per_ray, self.grid.cells.most_bins(self.settings.step))
+        needed = max(int(wanted * _HEADROOM), longest)
         return -(-needed // _ROOM_FOR) * _ROOM_FOR
 
     def take_dropped_rays(self) -> int:

@@ -20,7 +20,8 @@ def samples_per_ray(model: Model, rays: Rays) -> Tensor:
     termination, as the fused renderer takes them.
     """
     settings = model.settings.of_pictures()
-    counts, together = [], max(1, settings.max_batch_samples // settings.max_samples_per_ray)
+    most = min(settings.max_samples_per_ray, model.grid.cells.most_bins(settings.step))
+    counts, together = [], max(1, settings.max_batch_samples // most)
     for start in range(0, len(rays), together):
         part = rays[slice(start, start + together)]
         samples = _march(model, part, settings.max_samples_per_ray)

@@ -52,6 +52,7 @@ def march(
     rays = len(origins)
     if first_bin is None:
         first_bin = torch.zeros(rays, dtype=torch.int64, device=origins.device)
+    limit = min(limit, cells.most_bins(step))  # numba makes room for as many samples of every ray
     arguments = (origins, directions, near, far, cells, step, limit, seed, first_bin, capacity)
     name = resolve("ray_marching", implementation, origins.device, ("torch", "numba", "triton"))
     if name == "torch":
@@ -87,7 +88,7 @@ def _bins_torch(origins, directions, near, far, cells, step, capacity) -> Tensor
     radius = math.hypot(*sides) / 2
     middle = ((constant(centre, near.device) - origins) * directions).sum(-1)
     first = ((middle - radius - near) / step).floor().clamp(min=0).long()
-    return first[:, None] + torch.arange(math.ceil(2 * radius / step) + 2, device=near.device)
+    return first[:, None] + torch.arange(cells.most_bins(step), device=near.device)
 
 
 def _march_torch(origins, directions, near, far, cells, step, limit, seed, first_bin, capacity) -> Samples:

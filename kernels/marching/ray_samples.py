@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -30,6 +31,10 @@ class Cells:
     lower: tuple[float, float, float]
     size: float
     occupied: Tensor
+
+    def most_bins(self, step: float) -> int:
+        """Bins of ``step`` world units that a ray can have in the grid: its diagonal's, and one more at either end."""
+        return math.ceil(math.hypot(*self.occupied.shape) * self.size / step) + 2
 
     @cached_property
     def coarse(self) -> Tensor:

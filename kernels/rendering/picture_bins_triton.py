@@ -10,7 +10,6 @@ A picture is cut into squares of TILE x TILE pixels, each a program here. ``plac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -158,8 +157,7 @@ def lowest(bits):
 
 def _most_runs(cells: Cells, step: float, limit: int) -> int:
     """Runs that a ray can have: bins in the grid follow one another, a run at its beginning and end may be cut."""
-    bins = math.dist((0, 0, 0), cells.occupied.shape) * cells.size / step + 2
-    return int(min(bins // RUN.value + 2, limit))
+    return min(cells.most_bins(step) // RUN.value + 2, limit)
 
 
 def find_bins(

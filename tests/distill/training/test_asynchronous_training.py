@@ -105,9 +105,15 @@ def test_it_trains_as_one_that_waits(config_path, kernels) -> None:
 
 @pytest.mark.parametrize(("samples", "room"), [(2048, 2304), (2000, 2304), (1, 512), (100_000, 112_640)])
 def test_there_is_an_eighth_more_room_than_samples_are_aimed_at_in_whole_blocks(config_path, samples, room) -> None:
-    overrides = f"train.samples_per_step={samples}", "render.max_samples_per_ray=400"
+    # Rays can have 520 samples in the box.
+    overrides = f"train.samples_per_step={samples}", "render.max_samples_per_ray=400", "render.step_size=0.003"
     assert asynchronous(config_path, *overrides).step.capacity == room
     assert trainer_of(config_path, *overrides).step.capacity is None
+
+
+def test_room_is_made_for_no_more_samples_than_a_ray_can_have(config_path) -> None:
+    overrides = "train.samples_per_step=1", "render.max_samples_per_ray=1000000000", "render.step_size=0.03"
+    assert asynchronous(config_path, *overrides).step.capacity == 256  # for 54, in whole blocks
 
 
 def test_ample_room_changes_no_loss(config_path) -> None:

@@ -58,6 +58,14 @@ def test_limit_and_where_to_go_on_by_hand(implementation):
 
 
 @IMPLEMENTATIONS
+def test_a_limit_beyond_all_memory_is_that_of_the_grids_bins(implementation):
+    rays, cells = random_rays(40), random_cells(fraction=1.0)
+    expected, found = (run(implementation, rays, cells, limit=limit) for limit in (1000, 1 << 40))
+    assert len(expected.t) > 500 and torch.equal(found.t, expected.t)
+    assert (found.next_bin == -1).all()
+
+
+@IMPLEMENTATIONS
 @pytest.mark.parametrize(
     ("ray", "expected"),
     [

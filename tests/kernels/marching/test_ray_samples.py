@@ -24,6 +24,11 @@ def test_a_distance_of_more_blocks_than_a_byte_holds_is_255():
     assert away.ravel()[[0, 1, 254, 255, 299]].tolist() == [0, 1, 254, 255, 255]
 
 
+def test_the_most_bins_of_a_ray_are_those_of_the_grids_diagonal_by_hand():
+    cells = Cells((0.0, 0.0, 0.0), 0.5, torch.zeros(2, 3, 6, dtype=torch.uint8))  # 3.5 from corner to corner
+    assert (cells.most_bins(0.1), cells.most_bins(1.0), cells.most_bins(100.0)) == (37, 6, 3)
+
+
 def test_coarse_cells_of_a_grid_that_is_no_multiple_of_four():
     occupied = torch.zeros(5, 4, 9, dtype=torch.uint8)
     occupied[4, 0, 8] = occupied[0, 3, 3] = 1
