@@ -78,7 +78,7 @@ class KiloUniformStudent(Student):
         super().__init__(box, settings, implementation)
         self.grid, self.blend, self.direction_degree = settings.grid, settings.blend, settings.direction_degree
         self.layout = _layout(settings)
-        _check_memory(self.grid, self.layout)
+        _check_memory(self.grid, self.parameters_of(settings))
         cells = math.prod(self.grid)
         # Every cell starts from the same network, as if the whole scene were one.
         self.density_networks = nn.Parameter(_density_network(self.layout).repeat(cells, 1))
@@ -213,8 +213,7 @@ def _layout(settings: KiloUniformSettings) -> GroupedLayout:
     )
 
 
-def _check_memory(grid: tuple[int, int, int], layout: GroupedLayout) -> None:
-    parameters = math.prod(grid) * (layout.density_size + layout.color_size)
+def _check_memory(grid: tuple[int, int, int], parameters: int) -> None:
     memory = parameters * _BYTES_PER_PARAMETER / 2**30
     if memory > MAX_TRAINING_GIB:
         raise InputError(

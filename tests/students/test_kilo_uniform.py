@@ -213,6 +213,9 @@ def test_more_networks_than_could_be_trained():
     message = "811,000,000,000 parameters that take 12,084.8 GiB to train, expected at most 8 GiB"
     with pytest.raises(InputError, match=f"student.grid: .*{message}"):
         make_student(grid=(1000, 1000, 1000))
+    # 488 of these are the density network's; the 323 of deferred colours are there once.
+    with pytest.raises(InputError, match="488,000,000,323 parameters that take 7,271.8 GiB"):
+        make_student(grid=(1000, 1000, 1000), shading="deferred")
 
 
 @pytest.mark.parametrize(("blend", "count"), [(0.0, 0), (0.1, 1)])
