@@ -7,6 +7,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from kernels.added_gradients import room_for_gradient
 from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z, HashLayout
 from kernels.networks.layers_numba import BLOCK, any_nonzero
 from kernels.optimization.adam import ROWS_PER_FLAG, TouchedRows
@@ -25,30 +26,29 @@ class HashEncodeNumba(torch.autograd.Function):
         x, out = x.detach().t().contiguous(), torch.empty(len(x), layout.output_width)
         levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
         entry = (0,) * layout.features
-        parallel_for(_encode, len(out), x, table.detach().view(-1), entry, *levels, out.view(-1), grain=_GRAIN)
+        parallel_for(_encode, len(out), x, table.detach().reshape(-1), entry, *levels, out.view(-1), grain=_GRAIN)
         ctx.x, ctx.table, ctx.levels, ctx.touched, ctx.entry = x, table, levels, touched, entry
         return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[None, None, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[None, Tensor | None, None, None]:
         table = ctx.table
-        if table.requires_grad:
-            if table.grad is None:
-                table.grad = torch.zeros_like(table)
-            touched, levels, features = ctx.touched or TouchedRows(len(table)), len(ctx.levels[1]), len(ctx.entry)
-            # Each level's gradients side by side, of the points that have any: a level reads no other's.
-            points, grads = torch.empty(3, len(grad)), torch.empty(levels, len(grad) * features)
-            counts = np.empty(-(-len(grad) // _GRAIN), np.int64)
-            parallel_for(
-                _pick_points, len(grad), ctx.x, grad.contiguous(), ctx.entry, points, grads, counts, _GRAIN,
-                grain=_GRAIN,
-            )  # fmt: skip
-            # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
-            parallel_for(
-                _encode_backward, levels, points, grads, counts, _GRAIN, ctx.entry, *ctx.levels, table.grad.view(-1),
-                touched.flags, grain=1,
-            )  # fmt: skip
-        return None, None, None, None
+        if not ctx.needs_input_grad[1]:
+            return None, None, None, None
+        total, returned = room_for_gradient(table)
+        touched, levels, features = ctx.touched or TouchedRows(len(table)), len(ctx.levels[1]), len(ctx.entry)
+        # Each level's gradients side by side, of the points that have any: a level reads no other's.
+        points, grads = torch.empty(3, len(grad)), torch.empty(levels, len(grad) * features)
+        counts = np.empty(-(-len(grad) // _GRAIN), np.int64)
+        parallel_for(
+            _pick_points, len(grad), ctx.x, grad.contiguous(), ctx.entry, points, grads, counts, _GRAIN, grain=_GRAIN
+        )
+        # A thread owns whole levels, so no two threads add to one entry and the sum's order never changes.
+        parallel_for(
+            _encode_backward, levels, points, grads, counts, _GRAIN, ctx.entry, *ctx.levels, total.view(-1),
+            touched.flags, grain=1,
+        )  # fmt: skip
+        return None, returned, None, None
 
 
 @njit(**FAST)

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.added_gradients import room_for_gradient
 from kernels.encoding.hash_layout import HashLayout, levels_on
 from kernels.triton_support import launch_on, padded
 
@@ -128,14 +129,11 @@ class HashEncodeTriton(torch.autograd.Function):
         (x,), table = ctx.saved_tensors, ctx.table
         if not ctx.needs_input_grad[1]:
             return None, None, None, None
-        in_place = table.is_leaf and table.dtype == torch.float32 and table.is_contiguous()
-        if in_place and table.grad is None:
-            table.grad = torch.zeros_like(table)
-        # Half precision would lose small additions to a large sum.
-        total = table.grad if in_place else torch.zeros(table.shape, dtype=torch.float32, device=table.device)
+        # In float32: half precision would lose small additions to a large sum.
+        total, returned = room_for_gradient(table)
         if len(x):
             with launch_on(x.device):
                 _encode_backward[ctx.programs](
                     x, *x.stride(), len(x), grad, *grad.stride(), *ctx.levels, total, **ctx.options
                 )
-        return None, None if in_place else total.to(table.dtype), None, None
+        return None, None if returned is None else returned.to(table.dtype), None, None

@@ -52,8 +52,8 @@ def grouped_radiance_mlp(
             32 in full precision).
 
     Returns:
-        density (N,) >= 0 and rgb (N, 3) in (0, 1). The numba twin adds the parameters' gradients into their ``.grad``
-        in place, rows of touched cells only, rather than allocating dense ones in every step.
+        density (N,) >= 0 and rgb (N, 3) in (0, 1). The numba twin adds the gradients of float32 leaves into their
+        ``.grad`` in place, rows of touched cells only, rather than allocating dense ones in every step.
 
     Raises:
         ValueError: shapes do not fit, or a cell index is out of range (from Triton such a point's outputs are NaN, as

@@ -12,6 +12,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from kernels.added_gradients import room_for_gradient
 from kernels.networks.grouped_layout import LEAK, GroupedLayout
 from kernels.networks.layers_numba import MAX_RAW, any_nonzero, density_of
 from kernels.threads import FAST, FIRST, INNER, SECOND, SINGLE_THREAD_GEMM, parallel_for
@@ -65,10 +66,8 @@ class GroupedMLPNumba(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         pieces = ctx.arguments[0]
-        for parameter in ctx.parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        totals = [parameter.grad for parameter in ctx.parameters]
+        rooms = [room_for_gradient(*each) for each in zip(ctx.parameters, ctx.needs_input_grad[5:7], strict=True)]
+        totals = [total for total, _ in rooms]
         # A cell of many points is shared out: one partial sum per piece, added in order, so that the bits do not
         # depend on the number of threads.
         partials = [torch.zeros(ctx.slots, total.shape[1]) for total in totals]
@@ -82,7 +81,7 @@ class GroupedMLPNumba(torch.autograd.Function):
             total.index_add_(0, shared, partial)
         for touched in ctx.touched or ():
             touched.flags[cells // touched.rows_per_flag] = 1
-        return (None,) * 9
+        return (None,) * 5 + (*(returned for _, returned in rooms), None, None)
 
 
 def _route(cell_index: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray, int]:

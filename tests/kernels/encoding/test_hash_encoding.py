@@ -176,16 +176,26 @@ def test_triton_on_tables_of_half_precision(dtype):
     torch.testing.assert_close(twin_grad.float(), grad, atol=max(2e-4, precision / 8), rtol=max(1e-5, precision))
 
 
-@needs_triton
-def test_triton_gives_a_computed_table_its_gradient():
+@TWINS
+def test_a_computed_table_gets_its_gradient(twin):
+    device = device_of(twin)
     x, upstream = random_points(65), torch.randn(65, 8)
     leaf = torch.randn(MIXED.entries, 2)
     _, expected = encode("torch", x, leaf, MIXED, upstream)
-    leaf = leaf.to(DEVICE).requires_grad_()
+    leaf = leaf.to(device).requires_grad_()
     for table, factor in ((2 * leaf, 2), (leaf.t().contiguous().t(), 1)):
-        out = hash_encode(x.to(DEVICE), table, MIXED, implementation="triton")
-        (grad,) = torch.autograd.grad(out, leaf, upstream.to(DEVICE))
+        out = hash_encode(x.to(device), table, MIXED, implementation=twin)
+        (grad,) = torch.autograd.grad(out, leaf, upstream.to(device))
         torch.testing.assert_close(grad.cpu(), factor * expected, atol=2e-4, rtol=1e-5)
+
+
+@TWINS
+def test_a_leaf_of_other_strides_gets_its_gradient(twin):
+    x, upstream = random_points(65), torch.randn(65, 8)
+    table = torch.randn(2, MIXED.entries).t()
+    expected = encode("torch", x, table, MIXED, upstream)
+    for found, want in zip(encode(twin, x, table, MIXED, upstream), expected, strict=True):
+        torch.testing.assert_close(found, want, atol=2e-4, rtol=1e-5)
 
 
 @TWINS

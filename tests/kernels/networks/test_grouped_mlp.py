@@ -171,6 +171,37 @@ def test_gradients_add_up_over_calls(implementation):
 
 
 @IMPLEMENTATIONS
+def test_computed_networks_get_their_gradients(implementation):
+    case = random_case(SMALL, torch.randint(3, (40,)), cells=3)
+    upstream, device = random_upstream(case), device_of(implementation)
+    _, expected = run("torch", SMALL, case, upstream)
+    case = {name: value.to(device) for name, value in case.items()}
+    halves = {name: (case[name] / 2).requires_grad_() for name in ("density_parameters", "color_parameters")}
+    networks = {name: 2 * half for name, half in halves.items()}
+    outputs = grouped_radiance_mlp(**{**case, **networks}, layout=SMALL, implementation=implementation)
+    found = torch.autograd.grad(outputs, list(halves.values()), [grad.to(device) for grad in upstream])
+    for grad, want in zip(found, expected, strict=True):
+        torch.testing.assert_close(grad.cpu(), 2 * want, rtol=1e-3, atol=1e-4)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("fixed", ["density_parameters", "color_parameters"])
+def test_fixed_networks_get_no_gradient(implementation, fixed):
+    case = random_case(SMALL, torch.randint(3, (40,)), cells=3)
+    upstream, device = random_upstream(case), device_of(implementation)
+    names = ["density_parameters", "color_parameters"]
+    expected = dict(zip(names, run("torch", SMALL, case, upstream)[1], strict=True))
+    case = {name: value.to(device) for name, value in case.items()}
+    (free,) = {*names} - {fixed}
+    case[free].requires_grad_()
+    outputs = grouped_radiance_mlp(**case, layout=SMALL, implementation=implementation)
+    differentiable = [(out, grad.to(device)) for out, grad in zip(outputs, upstream, strict=True) if out.requires_grad]
+    torch.autograd.backward(*zip(*differentiable, strict=True))
+    assert case[fixed].grad is None
+    torch.testing.assert_close(case[free].grad.cpu(), expected[free], rtol=1e-3, atol=1e-4)
+
+
+@IMPLEMENTATIONS
 def test_density_is_truncated_and_its_gradient_never_vanishes(implementation):
     parameters = torch.zeros(2, 8)
     parameters[:, 7] = torch.tensor([20.0, -40.0])  # the raw density's bias
