@@ -146,8 +146,8 @@ class RoundedNetworks:
         first = moments["first_moment"]
         if self._before is not None:
             gradients = (first - BETAS[0] * self._before) / (1 - BETAS[0])
-            # Adam leaves the moments of a cell alone that no ray has met.
-            gradients = gradients.masked_fill((first == self._before).all(1, keepdim=True), 0.0)[self._rows]
+            # Adam leaves the moments of what has no gradient alone, be it a cell that no ray has met or one weight.
+            gradients = gradients.masked_fill(first == self._before, 0.0)[self._rows]
             # Adam's moments are of the steps that have met a cell, these means of all.
             met = self._means_of(moments["second_moment"][self._rows])
             self._products.add(gradients, met)

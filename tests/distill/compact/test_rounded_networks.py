@@ -8,7 +8,7 @@ import torch
 
 from distill.compact.parts import CENTRE_STEP, Integers, Part
 from distill.compact.rounded_networks import RoundedNetworks, nothing_of
-from kernels.optimization.adam import BETAS
+from kernels.optimization.adam import BETAS, TouchedRows, adam_step
 
 MATRICES = ((4, 3), (2, 2))
 STORED = np.arange(30) % 5 > 0
@@ -75,6 +75,23 @@ def test_gradients_are_found_in_adam_s_moments_and_tell_what_errors_cost(part, w
     before = networks.coordinates(weights)
     after = networks.renew(before * torch.from_numpy(STORED)[:, None])
     torch.testing.assert_close(networks.show(after)[stored], weights[stored], rtol=1e-3, atol=1e-3)
+
+
+def test_a_weight_that_adam_has_left_alone_had_no_gradient(part, weights, moments):
+    networks = RoundedNetworks(part, weights, moments)
+    networks.show(networks.coordinates(weights))
+    gradients = torch.randn(30, 16, generator=torch.Generator().manual_seed(4))
+    gradients[:, ::3] = gradients[6] = 0
+    for _ in range(5):  # one in four is taken into account
+        first, second = moments["first_moment"].clone(), moments["second_moment"].clone()
+        moments = {"first_moment": first, "second_moment": second}
+        touched = TouchedRows(30, rows_per_flag=1)
+        touched.flags.fill_(1)
+        options = {"step": 9, "lr": 0.1, "betas": BETAS, "eps": 1e-8, "touched": touched}
+        adam_step(weights.clone(), gradients.clone(), first, second, **options)
+        networks.moved(weights, moments)
+    seen, _ = networks.state()["last"]
+    torch.testing.assert_close(seen, gradients[torch.from_numpy(STORED)], rtol=1e-3, atol=1e-5)
 
 
 def test_the_integers_of_nothing_are_weights_of_zero(part):
