@@ -106,6 +106,9 @@ class StepGraphs(Generic[Result]):
     def __call__(self, inputs: Mapping[str, Tensor]) -> Result:
         if self.refusal is not None:
             return self._function(inputs)
+        # Laid out as a recorded call finds them from the first call on: kernels are compiled for strides too, and while
+        # a step is recorded none may be.
+        inputs = {name: value.contiguous() for name, value in inputs.items()}
         shapes = tuple((name, tuple(value.shape)) for name, value in inputs.items())
         recorded = self._graphs.get(shapes)
         if recorded is None:
@@ -122,9 +125,8 @@ class StepGraphs(Generic[Result]):
         self._graphs.move_to_end(shapes)
         for dtype in {value.dtype for value in inputs.values()}:
             names = [name for name, value in inputs.items() if value.dtype == dtype]
-            # One launch for all of a type that are contiguous.
-            given = [inputs[name].contiguous() for name in names]
-            torch._foreach_copy_([recorded.inputs[name] for name in names], given)
+            # One launch for all of a type.
+            torch._foreach_copy_([recorded.inputs[name] for name in names], [inputs[name] for name in names])
         recorded.graph.replay()
         return recorded.result
 
@@ -140,7 +142,7 @@ class StepGraphs(Generic[Result]):
         return result
 
     def _record(self, inputs: Mapping[str, Tensor]) -> _Recorded[Result] | None:
-        kept = {name: value.clone(memory_format=torch.contiguous_format) for name, value in inputs.items()}
+        kept = {name: value.clone() for name, value in inputs.items()}
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         try:
             # What other threads ask of the device meanwhile, such as those of a live teacher, is their own affair.

@@ -116,3 +116,21 @@ def test_the_probe_compiles_all_that_the_first_steps_need(config_path, student) 
             trainer.take_step()
     assert training.launches["_density"] == 1
     assert training.compiled <= probe.compiled
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+def test_a_recording_launches_what_was_compiled_before_it(config_path, monkeypatch) -> None:
+    """Of views without alpha, whose rays share one background."""
+    monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
+    more = (*SMALL, *HASH, "train.precision=float16", "train.cuda_graphs=true", "occupancy.update_every=100")
+    made, _ = fake_cuda_graphs.install(monkeypatch)
+    trainer = trainer_of(config_path, *more, "kernels=triton", asynchronous=True)
+    assert trainer.sampler.draw(16, trainer.step.generator).background.stride(0) == 0
+    with LaunchCount() as probe:
+        trainer.probe(1)
+    with LaunchCount() as training:
+        for _ in range(2):
+            trainer.take_step()
+    assert [graph.replays for graph in made] == [1]
+    assert training.compiled <= probe.compiled
