@@ -28,6 +28,7 @@ from distill.compact.search import nearest_without_excess
 from distill.compact.transform_coding import decorrelate_features
 from kernels.optimization.straight_through import ALL, average_moved, rounded, straight_through
 from settings.compact import CompactConfig
+from settings.errors import InputError
 from settings.losses import RateLossConfig
 from students.base import Student
 from students.hash_grid import HashGridStudent
@@ -135,7 +136,11 @@ class RoundedWeights:
 
         Args:
             decorrelate: a table's features may be mapped, see ``transform_coding``.
+
+        Raises:
+            InputError: a weight, or what Adam knows of it, is not finite.
         """
+        self._check_finite()
         parameters = dict(self._student.named_parameters())
         if decorrelate and isinstance(self._student, HashGridStudent):
             stored = next(part.stored for part in self.parts if part.name == "table")
@@ -143,6 +148,17 @@ class RoundedWeights:
         self._rounded = [self._begin(parameters[part.name], part) for part in self.parts]
         self.round()
         self._fixed = len(self.file()) - self.bits / 8
+
+    def _check_finite(self) -> None:
+        broken = []
+        for name, parameter in self._student.named_parameters():
+            first, second = (self._moments[parameter][each] for each in ("first_moment", "second_moment"))
+            known = {name: parameter, f"{name}'s first moment": first, f"{name}'s second moment": second}
+            counts = {each: int((~values.isfinite()).sum()) for each, values in known.items()}
+            broken += [f"{count:,} of {each}" for each, count in counts.items() if count]
+        if broken:
+            hint = "Take an earlier checkpoint."
+            raise InputError(self._path, "student", f"not finite: {', '.join(broken)}", "finite weights", hint)
 
     def _begin(self, parameter: nn.Parameter, part: Part) -> _Rounded:
         weights = parameter.detach().reshape(part.shape)

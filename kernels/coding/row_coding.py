@@ -66,7 +66,7 @@ def round_rows(coder, models, scaled, worth, values, stored, first, last, stride
 
     Args:
         coder, models: for counting; the bits are those that ``code_rows`` will take.
-        scaled: (rows, columns) float32 in steps.
+        scaled: (rows, columns) float32 in steps; what is not finite becomes zero.
         worth: (rows, columns) float32 bits that an error of a step, squared, is worth.
         values: (rows, columns) int32, filled in.
     """
@@ -88,7 +88,7 @@ def worth_its_bits(models, context, sign, wanted, worth):
         least, before = worth * wanted * wanted + bits_of_integer(models, context, sign, best), np.inf
         while candidate:
             cost = worth * (wanted - candidate) ** 2 + bits_of_integer(models, context, sign, candidate)
-            if cost >= before:
+            if not cost < before:  # also of what is no number, which no integer is near
                 break
             if cost < least:
                 best, least = candidate, cost

@@ -13,6 +13,7 @@ from distill.model.checkpoint import load_checkpoint
 from distill.model.model import restore_model
 from distill.runs.session import make_sampler
 from distill.training.step import TrainingStep
+from settings.errors import InputError
 from settings.loading import load_config
 from teacher.sources import load_teacher
 from tests.toy_scene import write_toy_scene
@@ -53,6 +54,18 @@ def training(trained):
         return rounded, take_step, state, model
 
     return make
+
+
+def test_a_student_that_is_not_finite_is_refused_and_its_parameters_are_named(training):
+    rounded, _, _, model = training()
+    moments = rounded._moments[model.student.density_weights[0]]
+    with torch.no_grad():
+        model.student.table[3, 1] = math.nan
+        model.student.color_weights[-1][:, :2] = math.inf
+        moments["second_moment"][0, 0] = math.inf
+    broken = "1 of table, 1 of density_weights.0's second moment, 6 of color_weights.2"
+    with pytest.raises(InputError, match=f"step_000060.pth: student: found not finite: {broken}, expected finite"):
+        rounded.begin()
 
 
 def table_in_steps(rounded):

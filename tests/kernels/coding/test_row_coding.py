@@ -72,6 +72,14 @@ def test_rounding_trades_errors_for_bits_and_counts_them_as_they_are_written():
     assert bits[1] < 0.9 * bits[0]
 
 
+@pytest.mark.parametrize("wanted", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_zero_and_keeps_nobody_waiting(wanted):
+    scaled, values, stored = np.full((2, 3), 2.0, np.float32), np.zeros((2, 3), np.int32), np.ones(2, np.bool_)
+    scaled[0, 1] = wanted
+    round_rows(new_coder(COUNT, NOTHING), models_of(CLASSES), scaled, np.full_like(scaled, 1e6), values, *block(stored))
+    assert values.tolist() == [[2, 0, 2], [2, 2, 2]]
+
+
 @pytest.mark.parametrize("wanted", [9.0, -9.0])
 def test_an_integer_is_as_much_nearer_to_zero_as_each_unit_saves_more_bits_than_its_error_is_worth(wanted):
     values, scaled = np.zeros((1, 1), np.int32), np.full((1, 1), wanted, np.float32)
