@@ -139,8 +139,8 @@ def checkpoint_at(path: Path) -> Path:
     Raises:
         InputError: a folder without any, or a city.
     """
-    is_city = path.name == _CITY and path.is_file()
-    if not path.is_dir() and not is_city:
+    is_city = path.name == _CITY and os.path.isfile(path)
+    if not os.path.isdir(path) and not is_city:  # names too long for a file as well
         return path
     newest = None if is_city else newest_checkpoint(path / "checkpoints")
     if newest is None:

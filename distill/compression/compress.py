@@ -28,7 +28,7 @@ from distill.training.step import TrainingStep
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device
 from machine.files import output_errors, write_atomically
-from machine.run_folder import RunFolder
+from machine.run_folder import RunFolder, checkpoint_at
 from machine.weights_files import restoring
 from scene.frames import spread
 from settings.config import Config
@@ -101,7 +101,7 @@ def compress(
     start = time.perf_counter()
     check_assets(config)
     device, folder = choose_device(config), RunFolder(config, root)
-    source = checkpoint or folder.latest_checkpoint()
+    source = checkpoint_at(checkpoint) if checkpoint else folder.latest_checkpoint()
     if source is None:
         raise InputError(folder.checkpoints, "checkpoint", "none", "a checkpoint to compress", "Train first.")
     state = load_checkpoint(source, device)

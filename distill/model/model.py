@@ -16,7 +16,7 @@ from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings, renders_fused
 from machine import ranks
 from machine.devices import choose_device
-from machine.run_folder import RunFolder
+from machine.run_folder import RunFolder, checkpoint_at
 from machine.weights_files import restoring
 from scene.cells import CellGrid
 from scene.rays import SceneBox
@@ -154,13 +154,16 @@ class RestoredRun:
 def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None) -> RestoredRun:
     """Restores a checkpoint, the latest of the run under ``root`` by default, whatever student the config names.
 
+    Args:
+        checkpoint: a file, or a run's folder: see ``checkpoint_at``.
+
     Raises:
         InputError: config, assets or checkpoint are not in order.
     """
     check_assets(config)
     device = choose_device(config)
     folder = RunFolder(config, root)
-    path = Path(checkpoint) if checkpoint else folder.latest_checkpoint()
+    path = checkpoint_at(Path(checkpoint)) if checkpoint else folder.latest_checkpoint()
     if path is None:
         raise InputError(
             folder.checkpoints, "checkpoint", "none", "a checkpoint to evaluate", "Train first, or use --checkpoint."

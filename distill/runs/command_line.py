@@ -90,7 +90,7 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """``--checkpoint``, ``--output`` and ``--device``, of the tools that look at a trained run."""
     parser.add_argument(
-        "--checkpoint", type=given_path, metavar="PATH", help="the checkpoint (default: the run's latest)"
+        "--checkpoint", type=given_path, metavar="PATH", help="a checkpoint or a run folder (default: the run's latest)"
     )
     parser.add_argument(
         "--output", metavar="DIR", type=given_path, default=REPO_ROOT,

@@ -33,7 +33,7 @@ from kernels.dispatch import chosen_implementations
 from kernels.marching.ray_samples import Cells
 from machine import ranks
 from machine.devices import choose_device, device_name
-from machine.run_folder import RunFolder
+from machine.run_folder import RunFolder, checkpoint_at
 from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state
 from machine.telemetry import GIB
 from machine.weights_files import restoring
@@ -212,10 +212,11 @@ def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     if resume is None:
         return None
     if resume != "auto":
+        resume = checkpoint_at(Path(resume))
         if (kind := rendering_only(resume)) is not None:
             hint = "It holds what rendering takes; go on from the checkpoint that it was made of."
             raise InputError(resume, "--resume", kind, "a checkpoint to go on from", hint)
-        return Path(resume)
+        return resume
     latest = folder.latest_checkpoint()
     if latest is None:
         _log.warning("there is no checkpoint in %s to resume from: starting from the beginning", folder.checkpoints)

@@ -61,7 +61,10 @@ def test_a_row_that_cannot_be_written_stops_the_run_with_its_state_saved(tmp_pat
     error = capsys.readouterr().err
     assert "error: training_metrics.csv: No space left on device. Make room" in error and "Traceback" not in error
     assert [path.name for path in (tmp_path / "results/toy/first/checkpoints").iterdir()] == ["step_000020.pth"]
-    assert main(arguments(config, "--resume", "auto", "--max-steps", "40")) in (0, 3)  # too short to be good
+    run = str(tmp_path / "results/toy/first")
+    assert main(arguments(config, "--resume", run, "--max-steps", "40")) in (0, 3)  # too short to be good
+    assert main(arguments(config, "--eval-only", "--checkpoint", run)) in (0, 3)
+    assert (tmp_path / "logs/toy/first/eval_step_000040.csv").is_file()
 
 
 def test_automatic_checkpoints_go_when_the_run_is_over(tmp_path, at_step_20) -> None:
