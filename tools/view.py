@@ -92,6 +92,8 @@ def view(chosen: argparse.Namespace) -> int:
         raise InputError("--width", "pixels", chosen.width, "at least 1")
     if chosen.measure is not None and not chosen.measure > 0:
         raise InputError("--measure", "seconds", chosen.measure, "more than 0")
+    if chosen.sheet is not None and chosen.sheet.suffix.lower() != ".png":
+        raise InputError("--sheet", "file", chosen.sheet.name, "a name that ends in .png")
     if chosen.measure is None and chosen.sheet is None:
         import_viser("tools/view.py")  # before what takes longer
     subject = _subject(chosen)

@@ -74,13 +74,14 @@ def test_a_sheet_shows_all_modes(toy, tmp_path):
         (["gone.pth", "--up=z"], "no such file"),
         (["x.pth", "--width", "0"], "--width"),
         (["x.pth", "--measure", "0"], "--measure"),
+        (["x.pth", "--sheet", "x.jpg"], "--sheet: file: found x.jpg"),
     ],
 )
 def test_bad_input_is_named(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     if arguments == ["city.json"]:
         (tmp_path / "city.json").write_text("{}")
-    assert main([*arguments, *([] if "--measure" in arguments else ["--measure", "0.01"])]) == 2
+    assert main([*arguments, *([] if {"--measure", "--sheet"} & {*arguments} else ["--measure", "0.01"])]) == 2
     assert words in capsys.readouterr().err
 
 
