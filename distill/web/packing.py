@@ -119,8 +119,8 @@ def _leaps(model: Model, path: Path) -> Texture:
     if max(shape) > _MOST_SIDE:
         found = f"{max(shape):,} cells along a side"
         raise InputError(path, "occupancy.resolution", found, f"at most {_MOST_SIDE:,} in a page")
-    empty = np.minimum(cells.empty_blocks, 254)
+    empty = np.minimum(cells.block_distances.cpu().numpy(), 254)
     for axis, extent in enumerate(shape):
         empty = np.repeat(empty, COARSE, axis)[(*(slice(None),) * axis, slice(extent))]
-    leaps = np.where(cells.occupied.numpy() != 0, 0, 1 + empty)
+    leaps = np.where(cells.occupied.cpu().numpy() != 0, 0, 1 + empty)
     return Texture("leaps", "uint8", 1, (shape[2], shape[1], shape[0]), leaps)

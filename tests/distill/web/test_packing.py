@@ -42,6 +42,27 @@ def test_leaps_end_at_the_next_occupied_cell():
         assert leaps[x, y, z] == 1 + blocks[x // 4, y // 4, z // 4]
 
 
+class OnGpu(torch.Tensor):
+    """Refuses to be read where it is, as a tensor on a GPU does."""
+
+    def numpy(self, *_):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def to(self, *where):
+        return super().to(*where).as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("name", ["hash grid", "deferred networks"])
+def test_a_student_on_a_gpu_is_packed_as_on_the_cpu(name):
+    model, there = model_of(STUDENTS[name]), model_of(STUDENTS[name])
+    for module in (there.student, there.grid):
+        module._apply(lambda tensor: tensor.as_subclass(OnGpu))  # as ``to`` moves it
+    assert packed_student(there, "x.pth") == packed_student(model, "x.pth")
+
+
 def test_products_are_the_matrix_four_by_four():
     generator = np.random.default_rng(0)
     layer = Layer(generator.normal(size=(7, 5)).astype(np.float32), np.ones(5, np.float32))
