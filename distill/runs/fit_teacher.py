@@ -80,7 +80,11 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
         _log.info("resuming from %s at step %d", path, fit.progress.step)
     folder.prepare(device, identity)
     _announce(config, fit)
-    fit.run(folder, lambda fit: write_weights(path, {"format": FORMAT, "fit": fit.state(), **identity_state(identity)}))
+    if fit.fraction_done() >= 1:
+        _log.info("nothing is left to fit: the fit is over at step %d", fit.progress.step)
+    else:
+        state_of = {"format": FORMAT, **identity_state(identity)}
+        fit.run(folder, lambda fit: write_weights(path, {**state_of, "fit": fit.state()}))
     if fit.stopped_by is not None:
         _log.warning("stopped at step %d; go on with --resume", fit.progress.step)
         return 128 + fit.stopped_by

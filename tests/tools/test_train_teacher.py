@@ -194,9 +194,13 @@ def test_resume_refuses_another_fits_state(tmp_path, capsys, caplog):
     brief = ["--set", "fitting.max_steps=2", "--set", "eval.splits=[holdout]"]
     assert main(arguments(config, *brief, "--resume")) == 3  # no better than a blank picture yet
     assert "fit_latest.pth to resume from: starting from the beginning" in caplog.text
+    state = tmp_path / "results/toy/first/checkpoints/fit_latest.pth"
+    caplog.set_level("INFO")
+    written = state.stat().st_mtime_ns
+    assert main(arguments(config, "--set", "fitting.max_steps=1", "--set", "eval.splits=[holdout]", "--resume")) == 3
+    assert "nothing is left to fit: the fit is over at step 2" in caplog.text and state.stat().st_mtime_ns == written
     assert main(arguments(config, "--resume", "--set", "fitting.sh_degree=1")) == 2
     assert "fitting.sh_degree: found 3, expected 1" in capsys.readouterr().err
-    state = tmp_path / "results/toy/first/checkpoints/fit_latest.pth"
     state.write_bytes(b"no state")
     assert main(arguments(config, "--resume")) == 2
     assert str(state) in capsys.readouterr().err
