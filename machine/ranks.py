@@ -115,11 +115,13 @@ def is_first() -> bool:
     return _group is None or _group.rank == 0
 
 
-def part(count: int) -> slice:
-    """Which of ``count`` things are this rank's."""
+def part(count: int, together: int = 1) -> slice:
+    """Which of ``count`` things are this rank's; so many in a row, from the first on, are ``together``."""
     if _group is None:
         return slice(0, count)
-    return slice(count * _group.rank // _group.size, count * (_group.rank + 1) // _group.size)
+    groups = -(-count // together)
+    start, stop = (groups * place // _group.size * together for place in (_group.rank, _group.rank + 1))
+    return slice(start, min(stop, count))
 
 
 def own_device(name: str) -> str:

@@ -68,12 +68,13 @@ class LaunchCount(ExitStack):
 
 def _key(function, args: tuple, kwargs: dict) -> list[tuple]:
     spared = function.kwargs.get("do_not_specialize") or ()
+    anywhere = function.kwargs.get("do_not_specialize_on_alignment") or ()
     named = dict(zip(function.arg_names, args, strict=False)) | kwargs
     del named["grid"], named["warmup"]
-    return [
-        (name, *_kind(value, name.isupper() or name.startswith("num_"), name in spared))
-        for name, value in named.items()
-    ]
+    kinds = {
+        name: _kind(value, name.isupper() or name.startswith("num_"), name in spared) for name, value in named.items()
+    }
+    return [(name, *(kind[:1] if name in anywhere else kind)) for name, kind in kinds.items()]
 
 
 def _kind(value: object, constant: bool, spared: bool) -> tuple:

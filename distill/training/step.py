@@ -47,6 +47,7 @@ _log = logging.getLogger(__name__)
 _HEADROOM = 1.125
 _ROOM_FOR = 256  # samples: a multiple of what kernels take at a time
 _FIRST_RAYS = 1024
+_ALIGNED_RAYS = 4  # as many float32 have 16 bytes: Triton would compile kernels again for a part that begins elsewhere
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class TrainingStep:
             batch = self.sampler.draw(self._rays_to_draw(), self._drawing())
             drawn, seed = len(batch.rays), host_integer(1 << 31, self.generator)
             if self.replicas is not None:
-                own = ranks.part(drawn)
+                own = ranks.part(drawn, _ALIGNED_RAYS)
                 batch, seed = batch[own], seed_from_ray(seed, own.start)
             factor, weights = rate_factor(step, done, self.config.train), term_weights(self.config.loss, done)
             self.optimizer.set_rate(factor)

@@ -24,7 +24,8 @@ def _along(axis, c2w, x, y, length, ray, live, origins, directions):
     return origin, direction
 
 
-@triton.jit(do_not_specialize=["frame", "width", "count"])
+# One frame's lens may be a slice of all, anywhere among them.
+@triton.jit(do_not_specialize=["frame", "width", "count"], do_not_specialize_on_alignment=["fx", "fy", "cx", "cy"])
 def _rays(
     c2w, fx, fy, cx, cy, frame, width, count, least, most, lower_x, lower_y, lower_z, upper_x, upper_y, upper_z,
     origins, directions, near, far, BLOCK: tl.constexpr,

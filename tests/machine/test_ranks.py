@@ -42,12 +42,15 @@ def test_one_process_alone_does_everything() -> None:
     ranks.leave(ExitCode.BAD_INPUT)
 
 
-@pytest.mark.parametrize("count", [0, 2, 64, 1000])
-def test_every_thing_is_exactly_one_ranks(become, count) -> None:
+@pytest.mark.parametrize("together", [1, 4])
+@pytest.mark.parametrize("count", [0, 2, 64, 1000, 1001])
+def test_every_thing_is_exactly_one_ranks(become, count, together) -> None:
     parts = []
     for rank in range(3):
         become(rank)
-        parts += [*range(count)[ranks.part(count)]]
+        own = ranks.part(count, together)
+        parts += [*range(count)[own]]
+        assert own.start % together == 0 or not len(range(count)[own])
     assert parts == [*range(count)]
 
 

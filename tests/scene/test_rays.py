@@ -5,7 +5,8 @@ import torch
 
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, camera_rays, distance_per_z, focus_box, image_rays, intersect_box, pixel_rays
-from tests.triton_device import TRITON, device_of
+from tests.launch_count import LaunchCount
+from tests.triton_device import GPU, TRITON, device_of, needs_triton
 
 BOX = SceneBox((-1, -1, -1), (1, 2, 1))
 
@@ -54,6 +55,16 @@ def test_the_twins_rays_of_a_picture_are_torchs(twin, frame, near, far):
     assert (expected.far > expected.near).any() and (expected.far == expected.near).any()
     for part in ("origins", "directions", "near", "far"):
         torch.testing.assert_close(getattr(found, part).cpu(), getattr(expected, part))
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="what is compiled is counted in the interpreter")
+def test_a_frame_is_a_slice_of_all_and_no_frames_rays_are_compiled_anew():
+    cameras = camera()
+    with LaunchCount() as count:
+        for frame in range(2):
+            camera_rays(cameras[frame : frame + 1], 0, BOX, 0.1, 100.0, "triton")
+    assert len(count.compiled) == 1
 
 
 def test_distance_per_z_by_hand():
