@@ -126,7 +126,7 @@ class KiloUniformStudent(Student):
         if asked.point is None:
             return density, channels, activations
         activations = {
-            tap: values.new_zeros(len(positions), values.shape[1]).index_add(
+            tap: asked.weight.new_zeros(len(positions), values.shape[1]).index_add(
                 0, asked.point, asked.weight[:, None] * values
             )
             for tap, values in activations.items()

@@ -43,6 +43,15 @@ def test_the_field_is_the_same_with_taps(student, asked) -> None:
     }
 
 
+def test_activations_are_float32_whatever_the_factors_are(student, asked) -> None:
+    exact = student.tapped(*asked, TAPS)[2]
+    with student.computing_in(torch.bfloat16):
+        found = student.tapped(*asked, TAPS)[2]
+    for tap, values in found.items():
+        assert values.dtype == torch.float32
+        assert (values - exact[tap]).norm() < 0.03 * exact[tap].norm()
+
+
 def test_only_what_is_asked_for_is_given(student, asked) -> None:
     assert set(student.tapped(*asked, ("geo",))[2]) == {"geo"}
 
