@@ -40,25 +40,30 @@ def reached_entries(cells: np.ndarray, resolution: int, layout: HashLayout, scal
     first = np.floor(np.maximum(edges[:-1] - _MARGIN, 0.0) * scales + 0.5).astype(np.int64)
     last = np.floor(np.minimum(edges[1:] + _MARGIN, 1.0) * scales + 0.5).astype(np.int64) + 1
     levels = layout.offsets, layout.resolutions, layout.hashed
-    parallel_for(_mark, layout.levels, runs, first.T.copy(), last.T.copy(), *levels, reached, grain=1)
+    parallel_for(_mark_levels, layout.levels, runs, first.T.copy(), last.T.copy(), *levels, reached, grain=1)
     return reached
 
 
 @njit(**COMPILED)
-def _mark(start, stop, runs, first, last, offsets, resolutions, hashed, reached):
-    """Marks the vertices ``first .. last`` (levels, cells along an axis) of every run's cells, for some levels."""
+def _mark_levels(start, stop, runs, first, last, offsets, resolutions, hashed, reached):
     for level in range(start, stop):
-        offset, size, resolution = offsets[level], offsets[level + 1] - offsets[level], resolutions[level]
-        left = size
-        for run in runs:
-            x, y = run[0], run[1]
-            for iz in range(first[level, run[2]], last[level, run[3]] + 1):
-                for iy in range(first[level, y], last[level, y] + 1):
-                    yz = (iy * PRIME_Y) ^ (iz * PRIME_Z) if hashed[level] else resolution * (iy + resolution * iz)
-                    for ix in range(first[level, x], last[level, x] + 1):
-                        index = offset + ((ix ^ yz) & (size - 1) if hashed[level] else (ix + yz) % size)
-                        if not reached[index]:
-                            reached[index] = True
-                            left -= 1
-            if not left:  # a small table under fine cells is soon full
-                break
+        entries = reached[offsets[level] : offsets[level + 1]]
+        _mark(runs, first[level], last[level], resolutions[level], hashed[level], entries)
+
+
+@njit(**COMPILED)
+def _mark(runs, first, last, resolution, hashed, reached):
+    """Marks the vertices ``first .. last`` (cells along an axis) of every run's cells on a level."""
+    size = left = len(reached)
+    for run in runs:
+        x, y = run[0], run[1]
+        for iz in range(first[run[2]], last[run[3]] + 1):
+            for iy in range(first[y], last[y] + 1):
+                if not left:  # a small table is soon full, of the very first cell's vertices where these are fine
+                    return
+                yz = (iy * PRIME_Y) ^ (iz * PRIME_Z) if hashed else resolution * (iy + resolution * iz)
+                for ix in range(first[x], last[x] + 1):
+                    index = (ix ^ yz) & (size - 1) if hashed else (ix + yz) % size
+                    if not reached[index]:
+                        reached[index] = True
+                        left -= 1

@@ -44,6 +44,11 @@ def test_a_long_run_of_cells_reaches_what_its_cells_do_one_by_one():
     assert (reached_entries(cells, RESOLUTION, LAYOUT, LAYOUT.scales) == together).all()
 
 
+def test_a_cell_of_countless_vertices_reaches_a_full_table_at_once():
+    layout = HashLayout(levels=1, features=1, table_size=512, base_resolution=1_000_000, finest_resolution=1_000_000)
+    assert reached_entries(np.ones((1, 1, 9), np.uint8), RESOLUTION, layout, layout.scales).all()
+
+
 def test_no_cells_reach_nothing_and_all_reach_a_full_table():
     assert not reached_entries(np.zeros((9, 9, 9), np.uint8), RESOLUTION, LAYOUT, LAYOUT.scales).any()
     everywhere = reached_entries(np.ones((9, 9, 9), np.uint8), RESOLUTION, LAYOUT, LAYOUT.scales)
