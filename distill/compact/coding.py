@@ -78,13 +78,21 @@ def block_of(part: Part, block: Block) -> tuple[np.ndarray, int, int, np.ndarray
 
 
 def _code_values(mode: int, coder: np.ndarray, data: np.ndarray, part: Part, values: np.ndarray) -> None:
-    if mode != DECODE and np.abs(values).max(initial=0) > LARGEST:
-        raise ValueError(f"{part.name}: integers beyond {LARGEST}: its steps are too fine")
+    if mode != DECODE:
+        _check_size(part, values, "its steps are too fine")
     if part.matrices:
         shapes = np.array(part.matrices)
         code_matrices(mode, coder, data, matrix_models(len(shapes)), values, part.stored, shapes, part.strides)
     for block in part.blocks:
         code_rows(mode, coder, data, models_of(part.classes), values, *block_of(part, block))
+
+
+def _check_size(part: Part, values: np.ndarray, reason: str) -> None:
+    """Raises:
+    ValueError: integers are larger than can be coded.
+    """
+    if max(int(values.max(initial=0)), -int(values.min(initial=0))) > LARGEST:
+        raise ValueError(f"{part.name}: integers beyond {LARGEST}: {reason}")
 
 
 def _code_common(
@@ -96,6 +104,7 @@ def _code_common(
     centre = np.zeros((1, part.shape[1]), dtype=np.int32)
     if integers is not None:
         centre[0] = integers.centre
+        _check_size(part, centre, "its weights are too large")
     _code_matrix(mode, coder, data, centre)
     maps, sides = [], [side for matrix in part.matrices for side in matrix]
     for k, side in enumerate(sides):

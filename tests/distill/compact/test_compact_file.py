@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distill.compact import compact_file, container
-from distill.compact.compact_file import compact_parts, load_compact, save_compact
+from distill.compact.compact_file import compact_bytes, compact_parts, load_compact, save_compact
 from distill.model.checkpoint import evaluated_as, load_checkpoint, restore_student
 from distill.model.model import restore_model
 from machine.file_kinds import COMPACT_MAGIC
@@ -48,6 +48,16 @@ def test_a_student_comes_back_as_its_integers_say(state, written):
     assert found["occupancy"]["state"]["occupied"].equal(occupied)
     assert found["compact_bytes"] == written.stat().st_size
     assert {name: found[name] for name in ("step", "config")} == {"step": 7, "config": "scene: toy"}
+
+
+@pytest.mark.parametrize("size", [1 << 21, -(1 << 31)])
+def test_integers_that_would_come_back_as_others_are_not_written(size):
+    state = state_of(KILO)
+    for name, reason in (("values", "steps are too fine"), ("centre", "weights are too large")):
+        content = integers_of(state)
+        getattr(content[0], name)[..., 0] = size
+        with pytest.raises(ValueError, match=f"density_networks: integers beyond 1048589: its {reason}"):
+            compact_bytes(state, content, "x.lrd")
 
 
 def test_how_many_rays_a_pixel_has_is_kept_and_was_one_before_it_was(tmp_path):
