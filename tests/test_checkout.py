@@ -30,6 +30,11 @@ def test_a_tool_imports_distill_before_all_that_takes_time(tool):
     assert before <= {*sys.stdlib_module_names, "tqdm"}
 
 
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)
+def test_the_help_of_a_tool_names_its_exit_statuses(tool):
+    assert 'epilog="Exit status' in tool.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("script", ["lego_response_distill.py", "tools/evaluate.py"])
 def test_ctrl_c_during_the_imports_ends_a_program_without_a_traceback(tmp_path, script):
     (tmp_path / "torch.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")

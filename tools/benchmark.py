@@ -143,8 +143,13 @@ def run(chosen: argparse.Namespace, command: str) -> int:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Time the implementations of kernels and runs against one another.")
-    parser.add_argument("--only", choices=GROUPS, action="append", metavar="GROUP", help=f"of {', '.join(GROUPS)}")
+    parser = argparse.ArgumentParser(
+        description="Time the implementations of kernels and runs against one another.",
+        epilog="Exit status: 0 all is measured that can run there, 2 bad input, 4 something failed (its row says why), "
+        "130 interrupted.",
+    )
+    words = f"of {', '.join(GROUPS)}; may be repeated"
+    parser.add_argument("--only", choices=GROUPS, action="append", metavar="GROUP", help=words)
     parser.add_argument("--student", choices=STUDENTS, help="of training, rendering and exchange (default: each)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where to measure (default: cpu)")
     parser.add_argument("--tiny", action="store_true", help="small sizes: whether all runs, not how fast")

@@ -71,7 +71,10 @@ def _row(key: str, node: Node) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="The config reference as Markdown, made from the schema.")
+    parser = argparse.ArgumentParser(
+        description="The config reference as Markdown, made from the schema.",
+        epilog="Exit status: 0 done, 1 out of date (--check), 2 bad input.",
+    )
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--write", type=Path, metavar="FILE", help="write the reference into FILE, e.g. docs/config.md")
     action.add_argument("--check", type=Path, metavar="FILE", help="exit 1 if the reference in FILE is out of date")

@@ -55,7 +55,10 @@ def build(root: Path, output: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Show all runs in one Markdown file and one HTML page.")
+    parser = argparse.ArgumentParser(
+        description="Show all runs in one Markdown file and one HTML page.",
+        epilog="Exit status: 0 done, 2 bad input, 4 the machine failed.",
+    )
     parser.add_argument(
         "--root", metavar="DIR", type=given_path, default=REPO_ROOT, help="where logs/ and results/ are"
     )

@@ -52,7 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--output", type=given_path, metavar="DIR", help="where to write (default: results/<scene>/splat/teacher_views)"
     )
-    add_set_option(parser, "teacher.rasterizer=numba")
+    add_set_option(parser, "teacher.rasterizer=cpu")
     add_debug_option(parser)
     add_device_option(parser)
     return parser.parse_args(arguments)

@@ -18,7 +18,10 @@ from settings.errors import ExitCode
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
-    parser = argparse.ArgumentParser(description="Write report.md and its curves of runs that are finished.")
+    parser = argparse.ArgumentParser(
+        description="Write report.md and its curves of runs that are finished.",
+        epilog="Exit status: 0 done, 2 bad input, 4 the machine failed.",
+    )
     parser.add_argument("runs", nargs="+", type=given_path, metavar="RUN_FOLDER", help="results/<scene>/<run>")
     add_debug_option(parser)
     arguments = parser.parse_args(argv)

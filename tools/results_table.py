@@ -146,7 +146,10 @@ def _work(chosen: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Print what tools/gpu_check.sh measured as Markdown.")
+    parser = argparse.ArgumentParser(
+        description="Print what tools/gpu_check.sh measured as Markdown.",
+        epilog="Exit status: 0 done, 2 bad input, or --check-device finds something missing, 4 the machine failed.",
+    )
     parser.add_argument("folder", nargs="?", type=given_path, metavar="DIR", help="its --output")
     parser.add_argument("--code", default="", metavar="TEXT", help="the code measured, for the first line")
     parser.add_argument("--write", type=given_path, metavar="FILE", help="also write the table there")

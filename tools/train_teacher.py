@@ -25,7 +25,11 @@ from settings.loading import REPO_ROOT
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
-    parser = argparse.ArgumentParser(description="Fit a 3D Gaussian Splatting teacher to images with known cameras.")
+    parser = argparse.ArgumentParser(
+        description="Fit a 3D Gaussian Splatting teacher to images with known cameras.",
+        epilog="Exit status: 0 done, 1 the fit diverged, 2 bad input, 3 COLLAPSED (no better than a blank picture), "
+        "4 the machine failed, 130 interrupted (--resume goes on).",
+    )
     add_config_options(parser, source_config=CAPTURE_TEACHER)
     parser.add_argument(
         "--output", metavar="DIR", type=given_path, default=REPO_ROOT, help="where results/ and logs/ are"
