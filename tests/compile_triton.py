@@ -238,6 +238,7 @@ CASES = {
     "radiance_16": partial(radiance, 16),
     "radiance_64": partial(radiance, 64),
     "radiance_64_half": partial(radiance, 64, HALF),
+    "radiance_64_wide_half": partial(radiance, 64, HALF, channels=64),
     "grouped_32": partial(grouped, 32),
     "grouped_32_half": partial(grouped, 32, HALF),
     "fused_hash_64": partial(fused_hash, 64),

@@ -34,11 +34,12 @@ JOBS = {
     "pictures/90": ("_rays", "_finish"),
     "adam/90": ("_adam", "_controlled_adam", "_controlled_adam_several"),
 }
-# As large as students are, whose shared memory must fit too (at most 34 KiB of it on an H100 so far).
+# As large as students are, whose shared memory must fit too (at most 62 KiB of it on an H100 so far).
 STUDENTS_JOBS = {
     f"{case}/{capability}": JOBS[small]
     for case, small in {
         "radiance_64_half": "radiance_small/90",
+        "radiance_64_wide_half": "radiance_small/90",
         "grouped_32_half": "grouped_small/90",
         "fused_hash_64": "fused_hash_small/90",
         "fused_grouped_32_blend": "fused_grouped_small/80",
@@ -67,7 +68,7 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
         assert read_unwritten == 0, (case, name)
         # See ``kernels.networks.mlp_triton.block_of``: where there are many, ptxas 12.8 makes code that reads
         # elsewhere.
-        assert wgmma <= (6 if name.endswith("_backward") else 0), (case, name)
+        assert wgmma <= (8 if name.endswith("_backward") else 0), (case, name)
         # An entry's two values are added by one instruction, and four values are written by one; 256 points by 128
         # threads make 2 x 8 entries each, 1024 values 2 x 4 each, of four tensors.
         if name == "_encode_backward":
