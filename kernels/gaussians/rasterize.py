@@ -144,6 +144,7 @@ def _rasterize_torch(
     means, covariances, opacities, sh, channels = (
         value.double() for value in (means, covariances, opacities, sh, channels)
     )
+    covariances = (covariances + covariances.transpose(1, 2)) / 2
     pose = view.opencv_pose()
     rotation, translation = pose[:, :3], pose[:, 3]
 

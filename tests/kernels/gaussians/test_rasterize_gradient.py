@@ -19,7 +19,6 @@ def gradients(gaussians, view, channels, implementation, threads=None, looks=lam
     generator = torch.Generator().manual_seed(1)
     sum((plane * torch.randn(plane.shape, generator=generator)).sum() for plane in looks(out)).backward()
     grads = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
-    grads[1] = (grads[1] + grads[1].transpose(1, 2)) / 2  # the reference's need not be symmetric, numba's is
     return grads, screen
 
 
