@@ -26,7 +26,8 @@ class HashEncodeNumba(torch.autograd.Function):
         x, out = x.detach().t().contiguous(), torch.empty(len(x), layout.output_width)
         levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
         entry = (0,) * layout.features
-        parallel_for(_encode, len(out), x, table.detach().reshape(-1), entry, *levels, out.view(-1), grain=_GRAIN)
+        values = table.detach().contiguous().view(-1)
+        parallel_for(_encode, len(out), x, values, entry, *levels, out.view(-1), grain=_GRAIN)
         ctx.x, ctx.table, ctx.levels, ctx.touched, ctx.entry = x, table, levels, touched, entry
         return out
 

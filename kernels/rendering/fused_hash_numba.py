@@ -44,7 +44,7 @@ class Prepared:
         )
         lower, upper = field.box.numpy()
         scale = np.full(3, 1 / (upper - lower).max(), np.float32)
-        table, layout = field.table.detach().to(precision).flatten(), field.layout
+        table, layout = field.table.detach().to(precision).contiguous().view(-1), field.layout
         table = table.view(torch.int16) if precision == torch.float16 else table
         levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
         geometry, basis = len(field.density_weights[-1]) - 1, (field.direction_degree + 1) ** 2

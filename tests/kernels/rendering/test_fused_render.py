@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import normalize
 
 from kernels.compositing.compositing import composite
@@ -112,6 +113,14 @@ def test_rays_are_what_the_kernels_one_after_another_make_of_them(make, implemen
     assert (counts == 0).any() and counts.max() > 3
     assert (expected[1] > 0.99).any() and ((expected[1] > 0.1) & (expected[1] < 0.9)).any()
     assert_same(fused(student, rays, cells, 17, 0.2, 1000, implementation), expected)
+
+
+@TWINS
+def test_a_table_that_is_columns_of_another_tensor_is_read(implementation):
+    student, cells, rays = hash_grid(features=1), make_cells(), make_rays(34)
+    student.table = nn.Parameter((2 * torch.rand(len(student.table), 2) - 1)[:, ::2])
+    expected, _ = reference(student, rays, cells, 0.06, 1000)
+    assert_same(fused(student, rays, cells, 17, 0.06, 1000, implementation), expected)
 
 
 @TWINS
