@@ -69,19 +69,23 @@ def compact_bytes(state: Mapping[str, Any], content: Sequence[Integers], path: P
         path: of the checkpoint, for messages.
 
     Raises:
-        InputError: it is too large for a compact file.
+        InputError: it is too large for a compact file, or its weights are, in their steps.
     """
     header, cells = _header_of(state, path), _cells_of(state)
     parts = _parts(header, _outline(header, path), cells)
-    sections = {"occupancy": encode_mask(cells), "weights": encode_parts(parts, content)}
-    return packed_container(header.model_dump(mode="json"), sections)
+    try:
+        weights = encode_parts(parts, content)
+    except ValueError as error:
+        expected = "weights that a compact file can hold"
+        raise InputError(path, "weights", error, expected, "Take an earlier checkpoint, or coarser steps.") from error
+    return packed_container(header.model_dump(mode="json"), {"occupancy": encode_mask(cells), "weights": weights})
 
 
 def save_compact(path: Path, state: Mapping[str, Any], content: Sequence[Integers]) -> int:
     """Writes a student's ``compact_bytes``, atomically; returns how many they are.
 
     Raises:
-        InputError: it is too large for a compact file.
+        InputError: as ``compact_bytes``.
         OSError: it cannot be written.
     """
     packed = compact_bytes(state, content, path)
