@@ -36,7 +36,7 @@ def start(
     Raises:
         OSError: the folder or the log cannot be used, or off Linux the command is not there.
     """
-    os.makedirs(os.path.dirname(log), exist_ok=True)
+    os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
     if sys.platform == "linux":
         command = [sys.executable, "-I", "-S", _TIED, str(int(at_our_death)), str(os.getpid()), *command]
     with open(log, "ab") as output:

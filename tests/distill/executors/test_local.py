@@ -54,6 +54,13 @@ def test_only_what_a_signal_ended_is_tried_again_and_not_for_ever(tmp_path, scri
     assert state.reason.startswith(reason)
 
 
+def test_a_log_may_be_a_name_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = Job("one", [sys.executable, "-c", "print('here')"], tmp_path, Path("one.log"))
+    assert executors.run([job], TWO, tmp_path)["one"].phase is Phase.DONE
+    assert (tmp_path / "one.log").read_text() == "here\n"
+
+
 def test_a_command_that_is_not_there_is_named(tmp_path) -> None:
     state = executors.run([Job("one", ["no such"], tmp_path, tmp_path / "log")], TWO, tmp_path)["one"]
     assert (state.phase, state.attempts, state.reason) == (Phase.FAILED, 1, "no such: No such file or directory")
