@@ -21,7 +21,7 @@ class BlocksConfig(Section):
     )
     coverage_weight: Unit = Field(
         0.3,
-        description="what blocks are balanced by: 0: the number of Gaussians alone, 1: how many cameras see them alone",
+        description="what blocks are balanced by; 0: only the number of Gaussians, 1: only how many cameras see them",
     )
     least_share: Unit = Field(
         0.005,

@@ -102,7 +102,10 @@ class DataConfig(Section):
     )
     near: float = Field(0.05, ge=0, description="nearest distance along a ray, world units")
     far: float = Field(
-        1e6, gt=0, le=1e9, description="farthest distance along a ray, world units; a ray ends at the scene box anyhow"
+        1e6,
+        gt=0,
+        le=1e9,
+        description="farthest distance along a ray, world units; without a far field rays end at the scene box anyhow",
     )
     ground_truth: bool | GroundTruthConfig = Field(
         True,

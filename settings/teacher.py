@@ -50,7 +50,7 @@ class LiveConfig(Section):
         128, ge=2, description="views that rays are drawn from at a time; a new one replaces the oldest"
     )
     reuse: float = Field(
-        1.0, gt=0, description="a new view comes after this many times a view's pixels have been drawn as rays"
+        1.0, gt=0, description="rays drawn between one new view and the next, as a multiple of a view's pixels"
     )
     ahead: int = Field(4, ge=1, description="views rendered ahead of their turn, on the CPU in a thread of its own")
     own_share: Unit = Field(0.1, description="share of the views that have a training pose as it is")
