@@ -24,7 +24,10 @@ from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
 
-CHECK = "tools/check_alignment.py, given the same options, says more."
+CHECK = (
+    "tools/check_alignment.py, given the same options, says more; where there are no pictures but what the Gaussians "
+    "draw, once a student is trained."
+)
 TURNING = 3
 """First pose hypotheses: the usual ones that turn cameras away."""
 _FRAMES, _PIXELS = 4, 4096  # looked at, and pixels of each
