@@ -116,7 +116,7 @@ def is_first() -> bool:
 
 
 def part(count: int, together: int = 1) -> slice:
-    """Which of ``count`` things are this rank's; so many in a row, from the first on, are ``together``."""
+    """Which of ``count`` things are this rank's: a part that begins at a multiple of ``together``."""
     if _group is None:
         return slice(0, count)
     groups = -(-count // together)

@@ -129,15 +129,18 @@ class LazyRaySampler(RaySampler):
         """Goes on with the pictures whose turn it was; those that were in memory have to wait for theirs."""
         self.taken = int(state["taken"])
 
-    def _decode(self, turn: int) -> tuple[int, Picture]:
-        """The frame whose turn it is, and its picture."""
+    def _decode(self, turn: int) -> tuple[int, Picture, Tensor | None]:
+        """The frame whose turn it is, its picture, and how far that sees where rays are guided."""
         lap, place = divmod(turn, len(self._train))
         order = torch.randperm(len(self._train), generator=torch.Generator().manual_seed(self._seed + lap))
         frame = int(self._train[order[place]])
-        return frame, self._views.store.decode(frame)
+        picture = self._views.store.decode(frame)
+        if self._guided_by is None:
+            return frame, picture, None
+        return frame, picture, depth_reach(picture.view.distance, picture.view.coverage, self._guided_by)
 
-    def _place(self, decoded: tuple[int, Picture]) -> None:
-        frame, picture = decoded
+    def _place(self, decoded: tuple[int, Picture, Tensor | None]) -> None:
+        frame, picture, reach = decoded
         slot = self._placed % self.slots
         pixels = slice(slot * self._frame_pixels, (slot + 1) * self._frame_pixels)
         self.rgb[pixels] = picture.view.rgb.reshape(-1, 3).to(self.device)
@@ -148,7 +151,6 @@ class LazyRaySampler(RaySampler):
         if self.distance is not None:
             self.distance[pixels] = picture.view.distance.flatten().to(self.device)
         if self.reach is not None:
-            reach = depth_reach(picture.view.distance, picture.view.coverage, self._guided_by)
             self.reach[pixels] = reach.flatten().to(self.device)
         for name, values in self._views.cameras.tensors().items():
             getattr(self.cameras, name)[slot] = values[frame].to(self.device)
