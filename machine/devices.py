@@ -26,7 +26,7 @@ def choose_device(config: Config) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() and config.kernels != "numba" else "cpu"
     device = torch.device(ranks.own_device(name))
-    if config.kernels == "tinycudann" and (why := _tinycudann_refusal(device)) is not None:
+    if config.kernels == "tinycudann" and (why := _tinycudann_refusal(config, device)) is not None:
         raise InputError("config", "kernels", f"tinycudann on {name}", "auto", f"Here {why}.")
     if device.type == "cuda" and config.kernels == "numba":
         raise InputError("config", "kernels", f"numba on {name}", "auto or torch", "numba's kernels run on the CPU.")
@@ -43,7 +43,9 @@ def choose_device(config: Config) -> torch.device:
     return device
 
 
-def _tinycudann_refusal(device: torch.device) -> str | None:
+def _tinycudann_refusal(config: Config, device: torch.device) -> str | None:
+    if getattr(config.student, "planes", ()):
+        return "it has no planes (student.planes)"
     return "it needs a CUDA device" if device.type != "cuda" else tinycudann_refusal()
 
 

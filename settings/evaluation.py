@@ -16,7 +16,7 @@ class EvalConfig(Section):
         "both", description="measure against the teacher, the dataset's images, or both where they exist"
     )
     splits: Annotated[
-        tuple[Literal["holdout", "train"], ...], FromList, Field(min_length=1), AfterValidator(distinct)
+        tuple[Literal["holdout", "train"], ...], Field(min_length=1), FromList, AfterValidator(distinct)
     ] = Field(("holdout", "train"), description="frames to measure on")
     lpips: bool | Annotated[tuple[Literal["vgg", "alex"], ...], FromList, AfterValidator(distinct)] = Field(
         True, description="measure LPIPS, the slowest metric on a CPU; a list: with these networks; true: VGG"

@@ -135,7 +135,13 @@ def _option_in_words(node: Mapping[str, Any]) -> str:
         return "a section with keys " + ", ".join(node["properties"])
     if node["type"] == "array":
         fixed = node.get("prefixItems")
-        return f"{len(fixed)} values, each {in_words(fixed[0])}" if fixed else f"a list, each {in_words(node['items'])}"
+        if fixed:
+            return f"{len(fixed)} values, each {in_words(fixed[0])}"
+        few, many = (
+            f" of at {word} {node[name]}" if name in node else ""
+            for word, name in (("least", "minItems"), ("most", "maxItems"))
+        )
+        return f"a list{few}{many}, each {in_words(node['items'])}"
     plain = {"integer": "an integer", "number": "a number", "boolean": "true or false", "null": "null"}
     word = plain.get(node["type"], "a path" if node.get("format") == "path" else "text")
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -15,7 +15,7 @@ from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
 from kernels.optimization.adam import TouchedRows
 from kernels.rendering.fused_render import HashField
-from settings.sections import PowerOfTwo, Section, problem
+from settings.sections import FromList, PowerOfTwo, Section, problem
 from students.base import SHADING, Box, Student, register
 
 
@@ -28,6 +28,11 @@ class HashGridSettings(Section):
     table_size: PowerOfTwo = Field(32768, le=1 << 26, description="entries per level at most, T")
     base_resolution: int = Field(16, ge=1, description="cells per box side, coarsest level")
     finest_resolution: int = Field(512, ge=1, le=1_000_000, description="cells per box side, finest level")
+    planes: Annotated[tuple[Annotated[int, Field(ge=2, le=16384)], ...], Field(max_length=8), FromList] = Field(
+        (),
+        description="grid vertices per side of planes; each number adds three levels, of which every one is constant "
+        "along x, y or z. A small file is better with them, see docs/compact.md",
+    )
     hidden_width: int = Field(32, ge=1, le=4096, description="neurons per hidden layer of the MLPs")
     color_width: int | None = Field(
         None,
@@ -133,14 +138,14 @@ class HashGridStudent(Student):
 
 def _layout(settings: HashGridSettings) -> HashLayout:
     grid = settings.features, settings.table_size, settings.base_resolution, settings.finest_resolution
-    return HashLayout(settings.levels, *grid)
+    return HashLayout(settings.levels, *grid, settings.planes)
 
 
 def _widths(settings: HashGridSettings) -> tuple[list[int], list[int]]:
     """Channels of the density and of the colour MLP, from input to output."""
     width, geo = settings.hidden_width, settings.geo_features
     color_inputs = geo + (settings.direction_degree + 1) ** 2
-    density = [settings.levels * settings.features, *[width] * settings.density_layers, 1 + geo]
+    density = [_layout(settings).output_width, *[width] * settings.density_layers, 1 + geo]
     return density, [color_inputs, *[settings.color_width or width] * settings.color_layers, 3]
 
 

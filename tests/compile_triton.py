@@ -97,8 +97,9 @@ def backward(*outputs):
 
 
 def hash_encoding():
-    for features, held, precision in ((2, FULL, HALF), (3, torch.bfloat16, FULL)):
-        layout = HashLayout(4, features, 2**12, 16, 128)
+    kinds = (2, FULL, HALF, ()), (2, FULL, HALF, (32, 128)), (3, torch.bfloat16, FULL, ())
+    for features, held, precision, planes in kinds:
+        layout = HashLayout(4, features, 2**12, 16, 128, planes)
         table = torch.zeros(layout.entries, features, dtype=held, requires_grad=True)
         backward(hash_encode(torch.zeros(300, 3), table, layout, precision=precision, implementation="triton"))
 
@@ -206,9 +207,9 @@ def fused(field, precision):
     FusedRenderer(field, cells, precision, "triton")(*rays, width=40, step=0.1, limit=1024, termination=1e-4)
 
 
-def fused_hash(width, precision=FULL, levels=16, color_hidden=2, color_width=None, deferred=False):
-    layout = HashLayout(levels, 2, 2**15, 16, 2048)
-    density = [torch.zeros(width, 2 * levels), torch.zeros(16, width)]
+def fused_hash(width, precision=FULL, levels=16, color_hidden=2, color_width=None, deferred=False, planes=()):
+    layout = HashLayout(levels, 2, 2**15, 16, 2048, planes)
+    density = [torch.zeros(width, layout.output_width), torch.zeros(16, width)]
     networks = density, color_weights(color_width or width, color_hidden)
     fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, 2), layout, *networks, 3, deferred), precision)
 
@@ -232,7 +233,9 @@ CASES = {
     "grouped_small": partial(grouped, 32, HALF, frequencies=2, density_layers=1),
     "fused_hash_small": partial(fused_hash, 32, levels=8, color_hidden=1),
     "fused_grouped_small": partial(fused_grouped, 16, frequencies=2, density_layers=1),
-    "deferred_hash_small": partial(fused_hash, 32, HALF, levels=8, color_hidden=1, color_width=64, deferred=True),
+    "deferred_hash_small": partial(
+        fused_hash, 32, HALF, levels=5, color_hidden=1, color_width=64, deferred=True, planes=(128,)
+    ),
     "deferred_grouped_small": partial(fused_grouped, 16, HALF, frequencies=2, density_layers=1, deferred=True),
     # Students' sizes, to see what a change does to them.
     "radiance_16": partial(radiance, 16),
@@ -247,6 +250,7 @@ CASES = {
     "fused_grouped_32_blend": partial(fused_grouped, 32),
     "fused_grouped_32_half": partial(fused_grouped, 32, HALF),
     "deferred_hash_64_half": partial(fused_hash, 64, HALF, deferred=True),
+    "deferred_hash_64_planes_half": partial(fused_hash, 64, HALF, levels=20, deferred=True, planes=(64, 256)),
     "deferred_grouped_32_half": partial(fused_grouped, 32, HALF, deferred=True),
 }
 

@@ -161,9 +161,10 @@ def _table(name: str, layout: HashLayout, reached: np.ndarray) -> Part:
     blocks = []
     for level, resolution in enumerate(layout.resolutions.tolist()):
         # The next entry of a hashed level is, in most pairs, that of the next vertex along x.
-        strides = (1, 2, 0) if layout.hashed[level] else (1, resolution, resolution**2)
+        along_z = resolution**2 if layout.normals[level] < 0 else 0
+        strides = (1, 2, 0) if layout.hashed[level] else (1, resolution, along_z)
         blocks.append(Block(int(layout.offsets[level]), int(layout.offsets[level + 1]), strides))
-    levels = np.repeat(np.arange(layout.levels), np.diff(layout.offsets))
+    levels = np.repeat(np.arange(layout.count), np.diff(layout.offsets))
     return Part(name, reached, tuple(blocks), levels, np.arange(layout.features))
 
 

@@ -18,7 +18,6 @@ from students.base import Student
 from students.hash_grid import HashGridStudent
 from students.kilo_uniform import LEAST_DENSITY, KiloUniformStudent
 
-_CORNERS = np.array(list(itertools.product((False, True), repeat=3)))  # (8, 3)
 _POWERS = np.array([powers for powers in itertools.product(range(5), repeat=3) if sum(powers) <= 4], np.float32)
 
 
@@ -54,9 +53,10 @@ def _hash_emission(graph: Graph, student: HashGridStudent, positions: str, basis
     place = graph.op("Sub", positions, _array(student.box[0]))
     unit = graph.clipped(graph.op("Div", place, _array(student.longest_side)[None]), 0.0, 1.0)
     unit, layout, table = graph.reshaped(unit, -1, 1, 3), student.layout, graph.constant(_array(student.table))
-    dense = int((~layout.hashed).sum())  # the coarse levels
-    groups = [slice(0, dense), slice(dense, layout.levels)]
-    parts = [_levels(graph, student, unit, table, group) for group in groups if group.start < group.stop]
+    # Neighbouring levels of one kind are computed together.
+    ends = np.flatnonzero(np.diff(layout.hashed) | np.diff(layout.normals >= 0)) + 1
+    groups = itertools.pairwise([0, *ends.tolist(), layout.count])
+    parts = [_levels(graph, student, unit, table, slice(*group)) for group in groups]
     encoding = graph.reshaped(graph.op("Concat", *parts, axis=1), -1, layout.output_width)
     output = _layers(graph, encoding, student.density_weights)
     raw, geo = graph.column(output, 0), graph.op("Slice", output, np.array([1]), np.array([1 << 31]), np.array([1]))
@@ -65,30 +65,41 @@ def _hash_emission(graph: Graph, student: HashGridStudent, positions: str, basis
 
 
 def _levels(graph: Graph, student: HashGridStudent, unit: str, table: str, group: slice) -> str:
-    """(n, L, F) encoding by L levels that are all dense or all hashed, of places (n, 1, 3) in [0, 1]."""
+    """(n, L, F) encoding of places (n, 1, 3) in [0, 1] by L levels: all dense or hashed, all grids or planes."""
     layout = student.layout
+    normals = layout.normals[group]
+    axes = 3 if normals[0] < 0 else 2
+    if axes == 2:
+        others = np.array([[axis for axis in range(3) if axis != normal] for normal in normals])
+        unit = graph.reshaped(graph.op("Gather", unit, others, axis=2), -1, len(normals), 2)
     place = graph.op("Add", graph.op("Mul", unit, layout.scales[group, None]), 0.5)
     below = graph.op("Floor", place)
-    weight = _corner_products(graph, graph.op("Sub", place, below))
+    weight = _corner_products(graph, graph.op("Sub", place, below), axes)
     corner = graph.op("Unsqueeze", graph.whole_numbers(below), np.array([2]))
-    x, y, z = (graph.column(graph.op("Add", corner, _CORNERS.astype(np.int64)), axis) for axis in range(3))
+    vertex = graph.op("Add", corner, _corners(axes).astype(np.int64))
     sizes = (layout.offsets[1:] - layout.offsets[:-1])[group, None]
     if layout.hashed[group.start]:
-        y, z = graph.op("Mul", y, np.array([PRIME_Y])), graph.op("Mul", z, np.array([PRIME_Z]))
-        index = graph.op("BitwiseXor", graph.op("BitwiseXor", x, y), z)
+        hashes = graph.op("Mul", vertex, np.array([1, PRIME_Y, PRIME_Z][:axes]))
+        index = graph.column(hashes, 0)
+        for axis in range(1, axes):
+            index = graph.op("BitwiseXor", index, graph.column(hashes, axis))
         index = graph.op("BitwiseAnd", index, sizes - 1)
     else:
-        side = layout.resolutions[group, None]
-        row = graph.op("Add", y, graph.op("Mul", z, side))
-        index = graph.op("Mod", graph.op("Add", x, graph.op("Mul", row, side)), sizes)
+        strides = layout.resolutions[group, None] ** np.arange(axes)
+        index = graph.op("Mod", graph.total(graph.op("Mul", vertex, strides[:, None]), -1), sizes)
     entries = graph.op("Gather", table, graph.op("Add", index, layout.offsets[:-1][group, None]))
     return graph.total(graph.op("Mul", entries, weight), 2)
 
 
-def _corner_products(graph: Graph, upper: str) -> str:
-    """(..., 8, 1) weights of the corners of which ``upper`` (..., 3) is the upper ones' along each axis."""
+def _corners(axes: int) -> np.ndarray:
+    """(2**axes, axes) bool: along which axes each corner of a cell is an upper one."""
+    return np.array(list(itertools.product((False, True), repeat=axes)))
+
+
+def _corner_products(graph: Graph, upper: str, axes: int = 3) -> str:
+    """(..., 2**axes, 1) weights of the corners of which ``upper`` (..., axes) is the upper ones' along each axis."""
     upper = graph.op("Unsqueeze", upper, np.array([-2]))
-    along = graph.op("Where", _CORNERS, upper, graph.op("Sub", 1.0, upper))
+    along = graph.op("Where", _corners(axes), upper, graph.op("Sub", 1.0, upper))
     return graph.op("ReduceProd", along, np.array([-1]), keepdims=1)
 
 
@@ -146,7 +157,7 @@ def _neighbours(graph: Graph, place: str, corner: str, cells: np.ndarray, blend:
     given = graph.op("Where", near, given, 0.0)
     neighbour = graph.op("Where", near, neighbour, corner)
     own, other = (graph.op("Unsqueeze", each, np.array([1])) for each in (corner, neighbour))
-    return graph.op("Where", _CORNERS, other, own), _corner_products(graph, given)
+    return graph.op("Where", _corners(3), other, own), _corner_products(graph, given)
 
 
 def _fourier(graph: Graph, local: str, frequencies: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from distill.web.shader_source import Layer, glsl, in_fours, stored_network, written_network
+from kernels.encoding.hash_layout import HashLayout
 from kernels.networks.grouped_layout import LEAK
 from kernels.rendering.fused_render import GroupedField, HashField
 from settings.errors import InputError
@@ -82,7 +83,7 @@ def hash_grid(field: HashField, stored: np.ndarray, path: Path) -> WebField:
     color[0].matrix = _color_inputs(color[0].matrix, geometry, raw=0)
     layout = field.layout
     source = [
-        _encoding(layout.features, layout.scales, layout.offsets, layout.resolutions, layout.hashed),
+        _encoding(layout),
         written_network("density_network", density, "relu"),
         written_network("color_network", color, "relu"),
     ]
@@ -136,14 +137,14 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
     return WebField(files, constants, "\n\n".join(source), _texture("networks", texels, path, widened=True))
 
 
-def _encoding(
-    features: int, scales: np.ndarray, offsets: np.ndarray, resolutions: np.ndarray, hashed: np.ndarray
-) -> str:
+def _encoding(layout: HashLayout) -> str:
     """A function that encodes a place of the unit cube, level after level."""
-    parts = []
-    for level, scale in enumerate(scales):
-        table = f"{offsets[level]}u, {offsets[level + 1] - offsets[level]}u, {resolutions[level]}u"
-        call = f"level(unit, {glsl(scale)}, {table}, {'true' if hashed[level] else 'false'}"
+    parts, features, offsets = [], layout.features, layout.offsets
+    functions = {-1: "level(unit", 0: "plane(unit.yz", 1: "plane(unit.xz", 2: "plane(unit.xy"}
+    for level, scale in enumerate(layout.scales):
+        table = f"{offsets[level]}u, {offsets[level + 1] - offsets[level]}u, {layout.resolutions[level]}u"
+        hashed = "true" if layout.hashed[level] else "false"
+        call = f"{functions[int(layout.normals[level])]}, {glsl(scale)}, {table}, {hashed}"
         parts += [f"{call}, {part}).{'xyzw'[: min(4, features)]}" for part in range(-(-features // 4))]
     together = max(1, 4 // features)  # levels in a vector
     parts += [f"vec{features}(0.0)" if features > 1 else "0.0"] * (-len(parts) % together)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import product
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,8 @@ from kernels.dispatch import resolve
 from kernels.encoding.hash_encoding_numba import HashEncodeNumba
 from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z, HashLayout
 from kernels.optimization.adam import TouchedRows
+
+_PRIMES = 1, PRIME_Y, PRIME_Z
 
 
 def hash_encode(
@@ -20,7 +25,7 @@ def hash_encode(
     touched: TouchedRows | None = None,
     implementation: str = "auto",
 ) -> Tensor:
-    """Encodes points by trilinear interpolation in every level of the table.
+    """Encodes points by interpolation in every level of the table, trilinear in grids and bilinear in planes.
 
     Args:
         x: (N, 3) in [0, 1], float32; values outside are clamped. Not differentiated.
@@ -72,26 +77,26 @@ class _Rounded(torch.autograd.Function):
 def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout, precision: torch.dtype) -> Tensor:
     outputs, half = [], precision != torch.float32
     x = x.clamp(0, 1)
-    for level in range(layout.levels):
-        position = x * float(layout.scales[level]) + 0.5
+    for level in range(layout.count):
+        axes = [axis for axis in range(3) if axis != layout.normals[level]]
+        position = x[:, axes] * float(layout.scales[level]) + 0.5
         corner = position.floor().long()
         fraction = position - corner
         offset, size = int(layout.offsets[level]), int(layout.offsets[level + 1] - layout.offsets[level])
         resolution = int(layout.resolutions[level])
         value = 0.0
-        for bits in range(8):
-            beyond = (bits & 1, bits >> 1 & 1, bits >> 2 & 1)
-            ix, iy, iz = (below + step for below, step in zip(corner.unbind(-1), beyond, strict=True))
+        for beyond in product((0, 1), repeat=len(axes)):
+            vertex, upper = corner + torch.tensor(beyond, device=x.device), torch.tensor(beyond, device=x.device) == 1
             if layout.hashed[level]:
-                index = (ix ^ (iy * PRIME_Y) ^ (iz * PRIME_Z)) & (size - 1)
+                hashes = vertex * torch.tensor(_PRIMES[: len(axes)], device=x.device)
+                index = reduce(torch.bitwise_xor, hashes.unbind(-1)) & (size - 1)
             else:
-                index = (ix + resolution * (iy + resolution * iz)) % size
-            parts = zip(fraction.unbind(-1), beyond, strict=True)
-            wx, wy, wz = (part if step else 1 - part for part, step in parts)
+                strides = torch.tensor([1, resolution, resolution**2][: len(axes)], device=x.device)
+                index = (vertex * strides).sum(-1) % size
             held = table[offset + index]
             if half:
                 held = _Rounded.apply(held, precision)
-            value = value + (wx * wy * wz)[:, None] * held
+            value = value + torch.where(upper, fraction, 1 - fraction).prod(-1, keepdim=True) * held
         outputs.append(value)
     encoding = torch.cat(outputs, dim=-1)
     return encoding.to(precision) if half else encoding

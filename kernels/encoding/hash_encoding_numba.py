@@ -17,6 +17,7 @@ from kernels.threads import FAST, INNER, parallel_for
 _GRAIN = 4096
 _PRIMES = np.array([PRIME_Y, PRIME_Z], np.uint32).view(np.int32)
 _PRIME_Y, _PRIME_Z = _PRIMES
+_PLANE = 2  # kinds from here on are planes, see HashLayout
 
 
 class HashEncodeNumba(torch.autograd.Function):
@@ -24,7 +25,7 @@ class HashEncodeNumba(torch.autograd.Function):
     def forward(ctx, x: Tensor, table: Tensor, layout: HashLayout, touched: TouchedRows | None) -> Tensor:
         # An axis after another, as ray marching has them.
         x, out = x.detach().t().contiguous(), torch.empty(len(x), layout.output_width)
-        levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
+        levels = layout.offsets, layout.resolutions, layout.scales, layout.kinds
         entry = (0,) * layout.features
         values = table.detach().contiguous().view(-1)
         parallel_for(_encode, len(out), x, values, entry, *levels, out.view(-1), grain=_GRAIN)
@@ -59,8 +60,52 @@ def new_points():
 
 
 @njit(**FAST, **INNER)
-def _corners(n, points, offset, size, resolution, scale, hashed):
-    """Fills the table entries and trilinear weights of a block's first n points on one level."""
+def _corners(n, points, offset, size, resolution, scale, kind):
+    """Fills the table entries and weights of a block's first n points on one level."""
+    if kind < _PLANE:
+        _corners_of_grid(n, points, offset, size, resolution, scale, kind & 1)
+    else:
+        _corners_of_plane(n, points, offset, size, resolution, scale, kind)
+
+
+@njit(**FAST, **INNER)
+def _corners_of_plane(n, points, offset, size, resolution, scale, kind):
+    x, index, weight = points
+    # The axes that a plane across x, y or z has.
+    u, v = np.intp(kind < _PLANE + 2), 2 - np.intp(kind >= _PLANE + 4)
+    half, one, zero = splat(np.float32(0.5), LANES), splat(np.float32(1), LANES), splat(np.float32(0), LANES)
+    stretch, base, whole = splat(scale, LANES), splat(np.int32(offset), LANES), splat(np.int32(size), LANES)
+    unit, row = splat(np.int32(1), LANES), splat(np.int32(resolution), LANES)
+    prime, mask = splat(_PRIME_Y, LANES), splat(np.int32(size - 1), LANES)
+    for k in range(0, n, LANES):
+        pu = minimum(maximum(load(x[u], k, LANES), zero), one) * stretch + half
+        pv = minimum(maximum(load(x[v], k, LANES), zero), one) * stretch + half
+        iu, iv = to_integer(pu), to_integer(pv)
+        fu, fv = pu - to_float(iu), pv - to_float(iv)
+        if kind & 1:
+            ju, v0 = iu + unit, iv * prime
+            v1 = v0 + prime
+            store(index, k, base + ((iu ^ v0) & mask))
+            store(index, BLOCK + k, base + ((ju ^ v0) & mask))
+            store(index, 2 * BLOCK + k, base + ((iu ^ v1) & mask))
+            store(index, 3 * BLOCK + k, base + ((ju ^ v1) & mask))
+        else:
+            a = iu + row * iv
+            b, c = a + unit, a + row
+            d = c + unit
+            store(index, k, base + minimum(a, a - whole))
+            store(index, BLOCK + k, base + minimum(b, b - whole))
+            store(index, 2 * BLOCK + k, base + minimum(c, c - whole))
+            store(index, 3 * BLOCK + k, base + minimum(d, d - whole))
+        gu, gv = one - fu, one - fv
+        store(weight, k, gu * gv)
+        store(weight, BLOCK + k, fu * gv)
+        store(weight, 2 * BLOCK + k, gu * fv)
+        store(weight, 3 * BLOCK + k, fu * fv)
+
+
+@njit(**FAST, **INNER)
+def _corners_of_grid(n, points, offset, size, resolution, scale, hashed):
     x, index, weight = points
     half, one, zero = splat(np.float32(0.5), LANES), splat(np.float32(1), LANES), splat(np.float32(0), LANES)
     stretch, base, whole = splat(scale, LANES), splat(np.int32(offset), LANES), splat(np.int32(size), LANES)
@@ -112,15 +157,27 @@ def _corners(n, points, offset, size, resolution, scale, hashed):
 
 
 @njit(**FAST, **INNER)
-def _prefetch(n, index, table, features):
+def _prefetch(n, index, table, features, corners):
     """Asks for the entries of a block's points; those side by side along x mostly share a cache line."""
-    for corner in range(0, 8 * BLOCK, 2 * BLOCK):
+    for corner in range(0, corners * BLOCK, 2 * BLOCK):
         for k in range(corner, corner + n):
             prefetch(table, np.intp(index[k]) * features)
 
 
 @njit(**FAST, **INNER)
-def encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, first):
+def _interpolate(n, index, weight, table, entry, corners, rows, at, channels):
+    """Writes the values of a block's n points on one level to the flat ``rows`` at ``at``, ``channels`` apart."""
+    features = len(entry)
+    for k in range(n):
+        value = splat(weight[k], entry) * load(table, np.intp(index[k]) * features, entry)
+        for corner in range(BLOCK, corners * BLOCK, BLOCK):
+            start = np.intp(index[corner + k]) * features
+            value = value + splat(weight[corner + k], entry) * load(table, start, entry)
+        store(rows, at + k * channels, value)
+
+
+@njit(**FAST, **INNER)
+def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, rows, first):
     """Writes the encodings of a block's n points, (n, levels * features), to the flat ``rows`` from ``first`` on.
 
     ``table`` is flat, float32 or the bits of float16; ``entry`` a tuple of as many members as an entry has features.
@@ -129,18 +186,17 @@ def encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, 
     channels = len(scales) * features
     _, index, weight = points
     for level in range(len(scales)):
-        offset, size = offsets[level], offsets[level + 1] - offsets[level]
-        _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
-        if hashed[level]:
-            _prefetch(n, index, table, features)
+        offset, size, kind = offsets[level], offsets[level + 1] - offsets[level], kinds[level]
+        _corners(n, points, offset, size, resolutions[level], scales[level], kind)
         at = first + level * features
-        for k in range(n):
-            value = splat(weight[k], entry) * load(table, np.intp(index[k]) * features, entry)
-            for corner in range(BLOCK, 8 * BLOCK, BLOCK):
-                start = np.intp(index[corner + k]) * features
-                value = value + splat(weight[corner + k], entry) * load(table, start, entry)
-            store(rows, at, value)
-            at += channels
+        if kind < _PLANE:
+            if kind & 1:
+                _prefetch(n, index, table, features, 8)
+            _interpolate(n, index, weight, table, entry, 8, rows, at, channels)
+        else:
+            if kind & 1:
+                _prefetch(n, index, table, features, 4)
+            _interpolate(n, index, weight, table, entry, 4, rows, at, channels)
 
 
 @njit(**FAST, **INNER)
@@ -151,13 +207,13 @@ def _load_points(x, first, n, points):
 
 
 @njit(**FAST)
-def _encode(start, stop, x, table, entry, offsets, resolutions, scales, hashed, out):
+def _encode(start, stop, x, table, entry, offsets, resolutions, scales, kinds, out):
     """Fills rows ``start:stop`` of the flat ``out``, (N, levels * features), from ``x`` (3, N)."""
     points, channels = new_points(), len(scales) * len(entry)
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
         _load_points(x, first, n, points)
-        encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, out, first * channels)
+        encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, out, first * channels)
 
 
 @njit(**FAST)
@@ -176,30 +232,44 @@ def _pick_points(start, stop, x, grad, entry, points, grads, counts, grain):
     counts[start // grain] = end - start
 
 
+@njit(**FAST, **INNER)
+def _scatter(n, points, grad, at, entry, corners, table_grad, touched):
+    """Adds the gradients of a block's n points on one level, in ``grad`` from ``at`` on."""
+    features = len(entry)
+    _, index, weight = points
+    for k in range(n):
+        value = load(grad, at + k * features, entry)
+        for corner in range(k, corners * BLOCK, BLOCK):
+            row = np.intp(index[corner])
+            touched[row // ROWS_PER_FLAG] = 1
+            sum_ = load(table_grad, row * features, entry) + splat(weight[corner], entry) * value
+            store(table_grad, row * features, sum_)
+
+
 @njit(**FAST)
 def _encode_backward(
-    first_level, last_level, x, grads, counts, grain, entry, offsets, resolutions, scales, hashed, table_grad, touched
+    first_level, last_level, x, grads, counts, grain, entry, offsets, resolutions, scales, kinds, table_grad, touched
 ):  # fmt: skip
     """Adds the gradients of what ``_pick_points`` has picked to the flat ``table_grad`` for some levels.
 
-    Levels are counted from the finest, which takes longest: threads that begin with it end together.
+    Levels are counted from the last: the finest grid, which takes longest, is among the first, so that threads end
+    together.
     """
     features, points = len(entry), new_points()
-    _, index, weight = points
+    _, index, _ = points
     for level in range(len(scales) - 1 - first_level, len(scales) - 1 - last_level, -1):
-        offset, size, grad = offsets[level], offsets[level + 1] - offsets[level], grads[level]
+        offset, size, grad, kind = offsets[level], offsets[level + 1] - offsets[level], grads[level], kinds[level]
         for part in range(len(counts)):
             end = part * grain + counts[part]
             for first in range(part * grain, end, BLOCK):
                 n = min(end - first, BLOCK)
                 _load_points(x, first, n, points)
-                _corners(n, points, offset, size, resolutions[level], scales[level], hashed[level])
-                if hashed[level]:
-                    _prefetch(n, index, table_grad, features)
-                for k in range(n):
-                    value = load(grad, (first + k) * features, entry)
-                    for corner in range(k, 8 * BLOCK, BLOCK):
-                        row = np.intp(index[corner])
-                        touched[row // ROWS_PER_FLAG] = 1
-                        sum_ = load(table_grad, row * features, entry) + splat(weight[corner], entry) * value
-                        store(table_grad, row * features, sum_)
+                _corners(n, points, offset, size, resolutions[level], scales[level], kind)
+                if kind < _PLANE:
+                    if kind & 1:
+                        _prefetch(n, index, table_grad, features, 8)
+                    _scatter(n, points, grad, first * features, entry, 8, table_grad, touched)
+                else:
+                    if kind & 1:
+                        _prefetch(n, index, table_grad, features, 4)
+                    _scatter(n, points, grad, first * features, entry, 4, table_grad, touched)

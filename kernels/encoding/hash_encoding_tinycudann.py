@@ -26,10 +26,12 @@ def encoding_of(layout: HashLayout, device: torch.device, precision: torch.dtype
     """tiny-cuda-nn's module of the layout, with entries and results of float16 or float32.
 
     Raises:
-        ValueError: tinycudann cannot be imported.
+        ValueError: tinycudann cannot be imported, or the layout has planes, which it has not.
     """
     if tinycudann_refusal() is not None:
         raise ValueError(f"kernel hash_encoding: {tinycudann_refusal()}")
+    if layout.planes:
+        raise ValueError("kernel hash_encoding: tinycudann has no planes")
     tinycudann = import_module("tinycudann")
     config = {
         "otype": "HashGrid",

@@ -46,7 +46,7 @@ class Prepared:
         scale = np.full(3, 1 / (upper - lower).max(), np.float32)
         table, layout = field.table.detach().to(precision).contiguous().view(-1), field.layout
         table = table.view(torch.int16) if precision == torch.float16 else table
-        levels = layout.offsets, layout.resolutions, layout.scales, layout.hashed
+        levels = layout.offsets, layout.resolutions, layout.scales, layout.kinds
         geometry, basis = len(field.density_weights[-1]) - 1, (field.direction_degree + 1) ** 2
         self._arguments = (
             lower, scale, table, (0,) * layout.features, *levels, density.parameters[0], density.dims,
@@ -63,7 +63,7 @@ class Prepared:
 @njit(**FAST)
 def _render(
     start, stop, origins, directions, near, far, width, lower, inverse_size, blocks, empty, step, limit, termination,
-    corner, scale, table, entry, offsets, resolutions, scales, hashed, density_network, density_dims, color_network,
+    corner, scale, table, entry, offsets, resolutions, scales, kinds, density_network, density_dims, color_network,
     color_dims, widest, geometry, basis, stride, deferred, rgb, alpha, distance,
 ):  # fmt: skip
     rays, grid, picture = (
@@ -86,7 +86,7 @@ def _render(
             if n == 0:
                 break
             place_samples(n, rays, tile, samples, corner, scale, points[0])
-            encode_block(n, points, table, entry, offsets, resolutions, scales, hashed, rows, FIRST)
+            encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, rows, FIRST)
             raw = run_network(n, rows, channels, 1, density_network, density_dims, False, _RELU, activations)
             load_densities(n, raw, raw_width, density)
             visible = add_densities(n, step, termination, tile, samples, picture)

@@ -67,9 +67,9 @@ def _beside(features):
 
 @triton.jit
 def _encode(
-    x, y, z, table, offsets, resolutions, scales, hashes,
-    BLOCK: tl.constexpr, LEVELS: tl.constexpr, PADDED: tl.constexpr, WORDS: tl.constexpr, HALF: tl.constexpr,
-    PTX: tl.constexpr,
+    x, y, z, table, offsets, resolutions, scales, kinds,
+    BLOCK: tl.constexpr, LEVELS: tl.constexpr, PADDED: tl.constexpr, PLANES: tl.constexpr, WORDS: tl.constexpr,
+    HALF: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     """Encodings (BLOCK, PADDED * features) of any positions, clamped to the unit; levels from LEVELS on are zero.
 
@@ -78,10 +78,17 @@ def _encode(
     level = tl.arange(0, PADDED)
     exists = level < LEVELS
     described = tl.minimum(level, LEVELS - 1)
-    offset, size, resolution, scale, hashed = level_of(described, offsets, resolutions, scales, hashes)
-    ix, fx = place_on(x[:, None], scale[None, :])
-    iy, fy = place_on(y[:, None], scale[None, :])
-    iz, fz = place_on(z[:, None], scale[None, :])
+    offset, size, resolution, scale, kind = level_of(described, offsets, resolutions, scales, kinds)
+    hashed = (kind & 1) != 0
+    x, y, z = x[:, None], y[:, None], z[:, None]
+    if PLANES:  # a plane has its two axes first, and 0
+        normal = (kind >> 1)[None, :]
+        x, y = tl.where(normal == 1, y, x), tl.where((normal == 1) | (normal == 2), z, y)
+    ix, fx = place_on(x, scale[None, :])
+    iy, fy = place_on(y, scale[None, :])
+    iz, fz = place_on(z, scale[None, :])
+    if PLANES:
+        iz, fz = tl.where(normal == 0, iz, 0), tl.where(normal == 0, fz, 0.0)
     sums = ()
     for _ in tl.static_range(WORDS * (1 + HALF)):
         sums = sums + (tl.zeros((BLOCK, PADDED), tl.float32),)
@@ -89,8 +96,9 @@ def _encode(
     for edge in range(4):
         by, bz = edge & 1, edge >> 1
         beside = tl.where(by == 1, fy, 1.0 - fy) * tl.where(bz == 1, fz, 1.0 - fz)
+        upper = tl.where(normal == 0, iz + bz, 0) if PLANES else iz + bz
         for bx in tl.static_range(2):
-            row = entry(ix + bx, iy + by, iz + bz, resolution[None, :], size[None, :], hashed[None, :])
+            row = entry(ix + bx, iy + by, upper, resolution[None, :], size[None, :], hashed[None, :])
             weight = beside * (fx if bx == 1 else 1.0 - fx)
             features = ()
             for word in tl.static_range(WORDS):
@@ -109,10 +117,10 @@ def _encode(
 def _render(
     origins, directions, near, far, width, step, termination,
     runs, order, lives, next_square, first, squares, all_places, out_color, out_alpha, out_distance, basis,
-    box, table, offsets, resolutions, scales, hashes, density_weights, color_weights,
-    LEVELS: tl.constexpr, FEATURES: tl.constexpr, WORDS: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr,
-    DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr, DEFERRED: tl.constexpr, PTX: tl.constexpr,
+    box, table, offsets, resolutions, scales, kinds, density_weights, color_weights,
+    LEVELS: tl.constexpr, PLANES: tl.constexpr, FEATURES: tl.constexpr, WORDS: tl.constexpr, DENSITY: tl.constexpr,
+    COLOR: tl.constexpr, DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK: tl.constexpr, DEFERRED: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     kind: tl.constexpr = density_weights.dtype.element_ty
     HALF: tl.constexpr = FEATURES > WORDS
@@ -138,8 +146,8 @@ def _render(
             t, x, y, z = places(walk, rays, step)
             x, y, z = (x - corner_x) / side, (y - corner_y) / side, (z - corner_z) / side
             encoded = _encode(
-                x, y, z, table, offsets, resolutions, scales, hashes,
-                BLOCK, LEVELS, DENSITY[1][0] // FEATURES, WORDS, HALF, PTX,
+                x, y, z, table, offsets, resolutions, scales, kinds,
+                BLOCK, LEVELS, DENSITY[1][0] // FEATURES, PLANES, WORDS, HALF, PTX,
             )  # fmt: skip
             output, _ = run_density(encoded.to(kind), of_density, DENSITY, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, 0), MAX_RAW))
@@ -164,7 +172,8 @@ class Prepared(FusedKernel):
         table, directions = table.contiguous().view(torch.int32), (field.direction_degree + 1) ** 2
         options = fused_launch_options(nets, directions, STYLE, device, field.deferred, _REGISTERS)
         options |= {
-            "LEVELS": len(field.layout.scales),
+            "LEVELS": field.layout.count,
+            "PLANES": bool(field.layout.planes),
             "FEATURES": field.layout.features,
             "WORDS": table.shape[1],
             "PTX": not interpreting() and not torch.version.hip,

@@ -30,6 +30,12 @@ def test_tinycudann_is_refused_before_anything_begins(monkeypatch, device, refus
         choose_device(config(kernels="tinycudann", device=device))
 
 
+def test_tinycudann_has_no_planes(monkeypatch):
+    monkeypatch.setattr(devices, "tinycudann_refusal", lambda: None)
+    with pytest.raises(InputError, match=r"expected auto\. Here it has no planes \(student\.planes\)\."):
+        choose_device(config(kernels="tinycudann", device="cuda", student={"kind": "hash_grid", "planes": [32]}))
+
+
 def test_numbers_arrive_as_they_are():
     numbers = (1 << 31, 7, 0.1, 1e-5)
     found = numbers_on(torch.device("cpu"), numbers)

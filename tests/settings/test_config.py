@@ -42,6 +42,8 @@ from tests.toy_configs import BRICKS, VIEWS, refusal
         ("data.transforms=" + "p" * 256, "data.transforms", f"'...{'p' * 50}'", "names have at most 255 bytes"),
         ('features.file="/a\\0b"', "features.file", "'.../a\\0b'", "none of them 0"),
         ("tag='a b'", "tag", '"a b"', "at most 100 letters, digits, `_`, `-`, or nothing"),
+        ("student.planes=[1]", "student.planes", "[1]", "a list of at most 8, each an integer in [2, 16384]"),
+        ("eval.splits=[]", "eval.splits", "[]", "a list of at least 1, each one of `holdout`, `train`"),
         ("device=gpu", "device", '"gpu"', "`auto`, `cpu`, `cuda` or `cuda:N`"),
         ("teacher.supersample=5", "teacher.supersample", "5", "an integer in [1, 4]"),
         (

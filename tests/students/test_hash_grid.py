@@ -50,6 +50,14 @@ def test_parameters_by_hand():
     }
 
 
+def test_planes_by_hand():
+    student = make_student(planes=(8, 32))
+    # 1600 entries of grids as above; three planes of 64 vertices, and three of 1024, of which 512 entries are left.
+    assert student.table.shape == (1600 + 3 * 64 + 3 * 512, 2)
+    assert student.density_weights[0].shape == (16, 20)  # 4 + 6 levels of two features
+    assert student.parameter_count() == HashGridStudent.parameters_of(HashGridSettings(**SETTINGS, planes=(8, 32)))
+
+
 def test_the_colour_network_has_a_width_of_its_own():
     student = make_student(color_width=32)
     assert [tuple(weight.shape) for weight in student.density_weights] == [(16, 8), (8, 16)]
@@ -113,8 +121,9 @@ def test_colour_depends_on_the_direction_and_density_does_not():
     torch.testing.assert_close(density, truncated_exp(hidden[:, 0]), atol=0, rtol=1e-5)
 
 
-def test_implementations_share_weights_values_and_gradients():
-    reference, twin = make_student("torch"), make_student("numba")
+@pytest.mark.parametrize("planes", [(), (8, 32)])
+def test_implementations_share_weights_values_and_gradients(planes):
+    reference, twin = make_student("torch", planes=planes), make_student("numba", planes=planes)
     with torch.no_grad():
         reference.table.uniform_(-1, 1)
     twin.load_state_dict(reference.state_dict())

@@ -18,7 +18,8 @@ from tests.distill.compact.students_at_hand import BOX, HASH, KILO, RESOLUTION
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 SETTINGS = {
-    "hash": HASH,
+    "hash": HASH.model_copy(update={"planes": ()}),
+    "hash_planes": HASH.model_copy(update={"planes": (6, 40, 20)}),
     "hash_deferred": HASH.model_copy(update={"shading": "deferred", "direction_degree": 4, "density_layers": 2}),
     "kilo": KILO.model_copy(update={"color_layers": 2}),
     "kilo_blended": KILO.model_copy(update={"blend": 0.3, "direction_degree": 0}),

@@ -15,6 +15,8 @@ TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
 DENSE = HashLayout(levels=1, features=2, table_size=64, base_resolution=4, finest_resolution=4)
 # Two dense and two hashed levels.
 MIXED = HashLayout(levels=4, features=2, table_size=512, base_resolution=4, finest_resolution=32)
+# A grid of eight vertices, and planes of 4**2, which are dense, and of 16**2, which are hashed.
+PLANES = HashLayout(levels=1, features=1, table_size=64, base_resolution=2, finest_resolution=2, planes=(4, 16))
 
 
 def counting_table():
@@ -102,6 +104,45 @@ def test_hashed_value_by_hand(implementation):
     assert out.item() == pytest.approx(1, abs=1e-5)
 
 
+def test_layout_of_planes_by_hand():
+    assert PLANES.scales.tolist() == [1, 3, 3, 3, 15, 15, 15]
+    assert PLANES.normals.tolist() == [-1, 0, 1, 2, 0, 1, 2]
+    assert PLANES.hashed.tolist() == [False] * 4 + [True] * 3
+    assert PLANES.kinds.tolist() == [0, 2, 4, 6, 3, 5, 7]
+    assert PLANES.offsets.tolist() == [0, 8, 24, 40, 56, 120, 184, 248]
+    assert (PLANES.count, PLANES.entries, PLANES.output_width) == (7, 248, 7)
+
+
+@IMPLEMENTATIONS
+def test_planes_by_hand(implementation):
+    """Place (1, 2, 3) of the grid of 4 vertices, half a cell further along y; entry i of a level holds i."""
+    table = torch.cat([torch.arange(float(size)) for size in np.diff(PLANES.offsets)])[:, None]
+    out = values(implementation, torch.tensor([[1 / 6, 2 / 3, 5 / 6]]), table, PLANES)[0]
+    # Across x (y, z) = (2.5, 3): 2.5 + 4 * 3; across y (x, z) = (1, 3); across z (x, y) = (1, 2.5): 1 + 4 * 2.5.
+    assert out[1:4].tolist() == pytest.approx([14.5, 13, 11], abs=1e-5)
+
+
+@IMPLEMENTATIONS
+def test_hashed_planes_by_hand(implementation):
+    # Vertex (1, 2, 3) of 16: the first axis ^ 2654435761 times the second, of which 6 bits count: 2654435761 is 49
+    # then. Across x 2 ^ 3 * 49 = 2 ^ 19, across y 1 ^ 19, across z 1 ^ 2 * 49 = 1 ^ 34.
+    table = torch.cat([torch.arange(float(size)) for size in np.diff(PLANES.offsets)])[:, None]
+    out = values(implementation, torch.tensor([[0.5 / 15, 1.5 / 15, 2.5 / 15]]), table, PLANES)[0]
+    assert out[4:].tolist() == pytest.approx([17, 18, 35], abs=1e-4)
+
+
+@IMPLEMENTATIONS
+def test_a_plane_is_constant_along_its_normal(implementation):
+    x, table = random_points(65), torch.randn(PLANES.entries, 1)
+    for axis in range(3):
+        moved = x.clone()
+        moved[:, axis] = torch.rand(65)
+        before, after = (values(implementation, points, table, PLANES) for points in (x, moved))
+        across = torch.from_numpy(PLANES.normals == axis)
+        assert torch.equal(before[:, across], after[:, across])
+        assert not torch.isclose(before[:, ~across], after[:, ~across]).all(0).any()
+
+
 @IMPLEMENTATIONS
 def test_levels_read_their_own_part_of_the_table(implementation):
     table = torch.cat([torch.full((int(n), 2), float(i)) for i, n in enumerate(np.diff(MIXED.offsets))])
@@ -111,9 +152,10 @@ def test_levels_read_their_own_part_of_the_table(implementation):
 
 @TWINS
 @pytest.mark.parametrize(("count", "features"), [(0, 2), (1, 2), (63, 2), (64, 2), (65, 1), (65, 2), (65, 8), (601, 2)])
-def test_twins_equal_torch(twin, count, features):
-    layout = HashLayout(levels=5, features=features, table_size=1024, base_resolution=3, finest_resolution=60)
-    assert layout.hashed.any() and not layout.hashed.all()
+@pytest.mark.parametrize("planes", [(), (7, 50)])
+def test_twins_equal_torch(twin, count, features, planes):
+    layout = HashLayout(5, features, table_size=1024, base_resolution=3, finest_resolution=60, planes=planes)
+    assert set(layout.kinds) == ({0, 1} if not planes else set(range(8)))
     x, table = random_points(count), torch.randn(layout.entries, features)
     upstream = torch.randn(count, layout.output_width)
     value, grad = encode("torch", x, table, layout, upstream)

@@ -75,6 +75,12 @@ def test_other_sizes_are_refused():
         table_to_tinycudann(torch.zeros(1600, 4), layout)
 
 
+def test_planes_are_refused(monkeypatch, fresh):
+    monkeypatch.setitem(sys.modules, "tinycudann", types.SimpleNamespace(Encoding=_FakeTinycudann, __spec__=object()))
+    with pytest.raises(ValueError, match="tinycudann has no planes"):
+        encoding_of(HashLayout(2, 2, 512, 4, 8, (16,)), torch.device("cpu"))
+
+
 class _FakeTinycudann(torch.nn.Module):
     """tiny-cuda-nn's Encoding as its documentation has it: a flat ``params``, the config's names, rows of features."""
 

@@ -8,7 +8,7 @@ from kernels.encoding.hash_encoding import hash_encode
 from kernels.encoding.hash_layout import HashLayout
 from kernels.encoding.reached_entries import reached_entries
 
-LAYOUT = HashLayout(levels=4, features=1, table_size=512, base_resolution=4, finest_resolution=40)
+LAYOUT = HashLayout(levels=4, features=1, table_size=512, base_resolution=4, finest_resolution=40, planes=(9, 60))
 RESOLUTION = 9
 
 

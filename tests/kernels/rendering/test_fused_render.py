@@ -52,10 +52,11 @@ STUDENTS = pytest.mark.parametrize(
         kilo_uniform,
         lambda: kilo_uniform(blend=0.3),
         lambda: hash_grid(shading="deferred", color_width=64),
+        lambda: hash_grid(planes=(9, 14)),
         lambda: kilo_uniform(shading="deferred"),
         lambda: kilo_uniform(shading="deferred", blend=0.3),
     ],
-    ids=["hash", "kilo", "kilo_blend", "hash_deferred", "kilo_deferred", "kilo_deferred_blend"],
+    ids=["hash", "kilo", "kilo_blend", "hash_deferred", "hash_planes", "kilo_deferred", "kilo_deferred_blend"],
 )
 
 
