@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import reduce
 from itertools import product
+from math import prod
+from operator import xor
 
 import torch
 from torch import Tensor
@@ -78,25 +80,23 @@ def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout, precision: 
     outputs, half = [], precision != torch.float32
     x = x.clamp(0, 1)
     for level in range(layout.count):
-        axes = [axis for axis in range(3) if axis != layout.normals[level]]
-        position = x[:, axes] * float(layout.scales[level]) + 0.5
-        corner = position.floor().long()
-        fraction = position - corner
+        # Lists of columns, an axis each: indices as tensors would be waited for on a GPU.
+        places = [x[:, axis] * float(layout.scales[level]) + 0.5 for axis in range(3) if axis != layout.normals[level]]
+        below = [place.floor().long() for place in places]
+        fractions = [place - corner for place, corner in zip(places, below, strict=True)]
         offset, size = int(layout.offsets[level]), int(layout.offsets[level + 1] - layout.offsets[level])
-        resolution = int(layout.resolutions[level])
-        value = 0.0
-        for beyond in product((0, 1), repeat=len(axes)):
-            vertex, upper = corner + torch.tensor(beyond, device=x.device), torch.tensor(beyond, device=x.device) == 1
+        resolution, value = int(layout.resolutions[level]), 0.0
+        for beyond in product((0, 1), repeat=len(places)):
+            vertex = [corner + step for corner, step in zip(below, beyond, strict=True)]
             if layout.hashed[level]:
-                hashes = vertex * torch.tensor(_PRIMES[: len(axes)], device=x.device)
-                index = reduce(torch.bitwise_xor, hashes.unbind(-1)) & (size - 1)
+                index = reduce(xor, (part * prime for part, prime in zip(vertex, _PRIMES, strict=False))) & (size - 1)
             else:
-                strides = torch.tensor([1, resolution, resolution**2][: len(axes)], device=x.device)
-                index = (vertex * strides).sum(-1) % size
+                index = sum(part * resolution**axis for axis, part in enumerate(vertex)) % size
+            weight = prod(part if step else 1 - part for part, step in zip(fractions, beyond, strict=True))
             held = table[offset + index]
             if half:
                 held = _Rounded.apply(held, precision)
-            value = value + torch.where(upper, fraction, 1 - fraction).prod(-1, keepdim=True) * held
+            value = value + weight[:, None] * held
         outputs.append(value)
     encoding = torch.cat(outputs, dim=-1)
     return encoding.to(precision) if half else encoding
