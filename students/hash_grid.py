@@ -30,8 +30,8 @@ class HashGridSettings(Section):
     finest_resolution: int = Field(512, ge=1, le=1_000_000, description="cells per box side, finest level")
     planes: Annotated[tuple[Annotated[int, Field(ge=2, le=16384)], ...], Field(max_length=8), FromList] = Field(
         (),
-        description="grid vertices per side of planes; each number adds three levels, of which every one is constant "
-        "along x, y or z. A small file is better with them, see docs/compact.md",
+        description="planes beside the levels' grids, vertices per side: each number adds three of them, across x, y "
+        "and z, see docs/training.md",
     )
     hidden_width: int = Field(32, ge=1, le=4096, description="neurons per hidden layer of the MLPs")
     color_width: int | None = Field(
