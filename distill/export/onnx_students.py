@@ -67,11 +67,10 @@ def _hash_emission(graph: Graph, student: HashGridStudent, positions: str, basis
 def _levels(graph: Graph, student: HashGridStudent, unit: str, table: str, group: slice) -> str:
     """(n, L, F) encoding of places (n, 1, 3) in [0, 1] by L levels: all dense or hashed, all grids or planes."""
     layout = student.layout
-    normals = layout.normals[group]
-    axes = 3 if normals[0] < 0 else 2
-    if axes == 2:
-        others = np.array([[axis for axis in range(3) if axis != normal] for normal in normals])
-        unit = graph.reshaped(graph.op("Gather", unit, others, axis=2), -1, len(normals), 2)
+    columns = np.array([layout.axes(level) for level in range(group.start, group.stop)])
+    count, axes = columns.shape
+    if axes < 3:
+        unit = graph.reshaped(graph.op("Gather", unit, columns, axis=2), -1, count, axes)
     place = graph.op("Add", graph.op("Mul", unit, layout.scales[group, None]), 0.5)
     below = graph.op("Floor", place)
     weight = _corner_products(graph, graph.op("Sub", place, below), axes)

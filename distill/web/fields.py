@@ -140,11 +140,11 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
 def _encoding(layout: HashLayout) -> str:
     """A function that encodes a place of the unit cube, level after level."""
     parts, features, offsets = [], layout.features, layout.offsets
-    functions = {-1: "level(unit", 0: "plane(unit.yz", 1: "plane(unit.xz", 2: "plane(unit.xy"}
     for level, scale in enumerate(layout.scales):
         table = f"{offsets[level]}u, {offsets[level + 1] - offsets[level]}u, {layout.resolutions[level]}u"
         hashed = "true" if layout.hashed[level] else "false"
-        call = f"{functions[int(layout.normals[level])]}, {glsl(scale)}, {table}, {hashed}"
+        axes = "".join("xyz"[axis] for axis in layout.axes(level))
+        call = f"{'level' if axes == 'xyz' else 'plane'}(unit.{axes}, {glsl(scale)}, {table}, {hashed}"
         parts += [f"{call}, {part}).{'xyzw'[: min(4, features)]}" for part in range(-(-features // 4))]
     together = max(1, 4 // features)  # levels in a vector
     parts += [f"vec{features}(0.0)" if features > 1 else "0.0"] * (-len(parts) % together)

@@ -81,7 +81,7 @@ def _hash_encode_torch(x: Tensor, table: Tensor, layout: HashLayout, precision: 
     x = x.clamp(0, 1)
     for level in range(layout.count):
         # Lists of columns, an axis each: indices as tensors would be waited for on a GPU.
-        places = [x[:, axis] * float(layout.scales[level]) + 0.5 for axis in range(3) if axis != layout.normals[level]]
+        places = [x[:, axis] * float(layout.scales[level]) + 0.5 for axis in layout.axes(level)]
         below = [place.floor().long() for place in places]
         fractions = [place - corner for place, corner in zip(places, below, strict=True)]
         offset, size = int(layout.offsets[level]), int(layout.offsets[level + 1] - layout.offsets[level])

@@ -189,13 +189,11 @@ def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, r
         offset, size, kind = offsets[level], offsets[level + 1] - offsets[level], kinds[level]
         _corners(n, points, offset, size, resolutions[level], scales[level], kind)
         at = first + level * features
+        if kind & 1:
+            _prefetch(n, index, table, features, 8 if kind < _PLANE else 4)
         if kind < _PLANE:
-            if kind & 1:
-                _prefetch(n, index, table, features, 8)
             _interpolate(n, index, weight, table, entry, 8, rows, at, channels)
         else:
-            if kind & 1:
-                _prefetch(n, index, table, features, 4)
             _interpolate(n, index, weight, table, entry, 4, rows, at, channels)
 
 
@@ -265,11 +263,9 @@ def _encode_backward(
                 n = min(end - first, BLOCK)
                 _load_points(x, first, n, points)
                 _corners(n, points, offset, size, resolutions[level], scales[level], kind)
+                if kind & 1:
+                    _prefetch(n, index, table_grad, features, 8 if kind < _PLANE else 4)
                 if kind < _PLANE:
-                    if kind & 1:
-                        _prefetch(n, index, table_grad, features, 8)
                     _scatter(n, points, grad, first * features, entry, 8, table_grad, touched)
                 else:
-                    if kind & 1:
-                        _prefetch(n, index, table_grad, features, 4)
                     _scatter(n, points, grad, first * features, entry, 4, table_grad, touched)

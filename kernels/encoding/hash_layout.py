@@ -81,6 +81,10 @@ class HashLayout:
         """(count,) int64: the axis that a plane lies across, 0, 1 or 2; -1 of a grid."""
         return np.array([-1] * self.levels + [0, 1, 2] * len(self.planes))
 
+    def axes(self, level: int) -> tuple[int, ...]:
+        """The axes that a level extends along, in the order in which its entries follow one another."""
+        return tuple(axis for axis in range(3) if axis != self.normals[level])
+
     @cached_property
     def kinds(self) -> np.ndarray:
         """(count,) uint8, what kernels ask for: 1 where a level is hashed, plus 2, 4 or 6 for planes across x, y, z."""

@@ -45,35 +45,6 @@ def values(implementation, x, table, layout):
     return hash_encode(x.to(device), table.to(device), layout, implementation=implementation).cpu()
 
 
-def test_layout_by_hand():
-    # Growth (32 / 4) ** (1 / 3) = 2; 4**3 = 64 and 8**3 = 512 fit in 512 entries, 16**3 does not.
-    assert MIXED.scales.tolist() == [3, 7, 15, 31]
-    assert MIXED.resolutions.tolist() == [4, 8, 16, 32]
-    assert MIXED.hashed.tolist() == [False, False, True, True]
-    assert MIXED.offsets.tolist() == [0, 64, 576, 1088, 1600]
-    assert (MIXED.entries, MIXED.output_width) == (1600, 8)
-
-
-def test_dense_levels_are_rounded_up_to_multiples_of_eight():
-    layout = HashLayout(levels=3, features=4, table_size=1024, base_resolution=3, finest_resolution=12)
-    assert layout.resolutions.tolist() == [3, 6, 12]
-    assert layout.offsets.tolist() == [0, 32, 32 + 216, 32 + 216 + 1024]
-    assert layout.hashed.tolist() == [False, False, True]
-    assert (layout.entries, layout.output_width) == (1272, 12)
-
-
-def test_layout_of_a_single_level():
-    layout = HashLayout(levels=1, features=1, table_size=8, base_resolution=1, finest_resolution=64)
-    assert layout.resolutions.tolist() == [1]
-    assert layout.entries == 8
-
-
-@pytest.mark.parametrize("size", [0, 4, 12, 1000])
-def test_table_size_must_be_a_power_of_two(size):
-    with pytest.raises(ValueError, match=f"power of two of at least 8, found {size}"):
-        HashLayout(1, 2, size, 4, 4)
-
-
 @IMPLEMENTATIONS
 @pytest.mark.parametrize(
     ("x", "expected"),
@@ -102,15 +73,6 @@ def test_hashed_value_by_hand(implementation):
     table[476] = 1
     out = values(implementation, torch.tensor([[1 / 30, 1 / 10, 1 / 6]]), table, layout)
     assert out.item() == pytest.approx(1, abs=1e-5)
-
-
-def test_layout_of_planes_by_hand():
-    assert PLANES.scales.tolist() == [1, 3, 3, 3, 15, 15, 15]
-    assert PLANES.normals.tolist() == [-1, 0, 1, 2, 0, 1, 2]
-    assert PLANES.hashed.tolist() == [False] * 4 + [True] * 3
-    assert PLANES.kinds.tolist() == [0, 2, 4, 6, 3, 5, 7]
-    assert PLANES.offsets.tolist() == [0, 8, 24, 40, 56, 120, 184, 248]
-    assert (PLANES.count, PLANES.entries, PLANES.output_width) == (7, 248, 7)
 
 
 @IMPLEMENTATIONS
