@@ -170,8 +170,13 @@ class Student(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no activations to tap")
 
     @abstractmethod
-    def density(self, positions: Tensor) -> Tensor:
-        """Density (N,) at world positions (N, 3), without gradients."""
+    def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
+        """Density (N,) at world positions (N, 3), without gradients.
+
+        Args:
+            directions: (N, 3) unit, along which each is seen, for a student to which that matters; None: as if their
+                encoding were its mean over all directions.
+        """
 
     def fused_field(self) -> Field | None:
         """What ``FusedRenderer`` needs to know of the field; None of a student it does not know."""
@@ -195,7 +200,7 @@ class Student(nn.Module, ABC):
 
     @abstractmethod
     def encoding_width(self) -> int:
-        """Values a sample's encoded position has: what training keeps of a sample between its two passes."""
+        """Values that networks take of a sample: what training keeps of it between its two passes."""
 
     def touched_rows(self) -> dict[nn.Parameter, TouchedRows]:
         """The rows that a step's gradient touched, for the parameters that keep account of them."""

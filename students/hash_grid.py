@@ -14,7 +14,7 @@ from kernels.encoding.hash_encoding import HashLayout, hash_encode
 from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
 from kernels.optimization.adam import TouchedRows
-from kernels.rendering.fused_render import HashField
+from kernels.rendering.fused_render import HashField, density_harmonics
 from settings.sections import FromList, PowerOfTwo, Section, problem
 from students.base import SHADING, Box, Student, register
 
@@ -45,6 +45,13 @@ class HashGridSettings(Section):
     color_layers: int = Field(2, ge=1, le=64, description="hidden layers of the colour MLP")
     geo_features: int = Field(15, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
     direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+    density_degree: int | None = Field(
+        None,
+        ge=1,
+        le=4,
+        description="the same for the density MLP, at most direction_degree: density depends on where it is seen from, "
+        "as Gaussians' opacity does, see docs/training.md; null: it does not",
+    )
     shading: Literal["per_sample", "deferred"] = Field("per_sample", description=SHADING)
 
     @model_validator(mode="after")
@@ -53,12 +60,19 @@ class HashGridSettings(Section):
             raise problem(
                 "finest_resolution", self.finest_resolution, f"at least base_resolution {self.base_resolution}"
             )
+        if (self.density_degree or 0) > self.direction_degree:
+            raise problem(
+                "density_degree", self.density_degree, f"at most direction_degree {self.direction_degree}, or null"
+            )
         return self
 
 
 @register
 class HashGridStudent(Student):
-    """Hash encoding -> density MLP -> [geometry features, SH of the direction] -> colour MLP."""
+    """Hash encoding -> density MLP -> [geometry features, SH of the direction] -> colour MLP.
+
+    With ``density_degree`` the density MLP takes the direction's SH too, all but the constant, behind the encoding.
+    """
 
     Settings = HashGridSettings
     adam_eps = 1e-15  # the paper's: an entry that few samples reach learns as fast as any other
@@ -67,6 +81,7 @@ class HashGridStudent(Student):
         super().__init__(box, settings, implementation)
         self.layout = _layout(settings)
         self.direction_degree, self.deferred = settings.direction_degree, settings.shading == "deferred"
+        self.density_degree = settings.density_degree
         # The paper's initialisation: small enough that the density starts uniform.
         self.table = nn.Parameter(torch.empty(self.layout.entries, settings.features).uniform_(-1e-4, 1e-4))
         self.density_weights, self.color_weights = (_layers(widths) for widths in _widths(settings))
@@ -85,12 +100,14 @@ class HashGridStudent(Student):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         encoding, named = self._encode(positions), {"implementation": self.implementation}
         inner, weights = [tap for tap in taps if tap != "encoding"], list(self.density_weights)
+        inputs = encoding
+        if self.density_degree is not None:
+            inputs = _beside(encoding, self._harmonics(directions)[ray_index])
         if self.deferred:
-            density, channels, activations = geometry_mlp(encoding, weights, inner, **named)
+            density, channels, activations = geometry_mlp(inputs, weights, inner, **named)
         else:
-            basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
-            networks = weights, list(self.color_weights)
-            density, channels, activations = tapped_radiance_mlp(encoding, basis, ray_index, *networks, inner, **named)
+            basis, networks = sh_basis(directions, self.direction_degree, **named), (weights, list(self.color_weights))
+            density, channels, activations = tapped_radiance_mlp(inputs, basis, ray_index, *networks, inner, **named)
         return density, channels.float(), activations | ({"encoding": encoding} if "encoding" in taps else {})
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
@@ -109,21 +126,34 @@ class HashGridStudent(Student):
         return widths.get(tap, self.density_weights[-1].shape[0] - 1)
 
     @torch.no_grad()
-    def density(self, positions: Tensor) -> Tensor:
-        return density_mlp(self._encode(positions), list(self.density_weights), implementation=self.implementation)
+    def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
+        inputs = self._encode(positions)
+        if self.density_degree is not None:
+            if directions is None:
+                # The mean of all harmonics but the constant.
+                harmonics = inputs.new_zeros(len(inputs), density_harmonics(self.density_degree))
+            else:
+                harmonics = self._harmonics(directions)
+            inputs = _beside(inputs, harmonics)
+        return density_mlp(inputs, list(self.density_weights), implementation=self.implementation)
 
     def fused_field(self) -> HashField:
         networks = list(self.density_weights), list(self.color_weights)
-        return HashField(self.box, self.table, self.layout, *networks, self.direction_degree, self.deferred)
+        shading = self.direction_degree, self.deferred, self.density_degree
+        return HashField(self.box, self.table, self.layout, *networks, *shading)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"table": [self.table], "mlp": [*self.density_weights, *self.color_weights]}
 
     def encoding_width(self) -> int:
-        return self.layout.output_width
+        return self.density_weights[0].shape[1]
 
     def touched_rows(self) -> dict[nn.Parameter, TouchedRows]:
         return {self.table: self._touched}
+
+    def _harmonics(self, directions: Tensor) -> Tensor:
+        """(R, S) what the density network takes of directions (R, 3)."""
+        return sh_basis(directions, self.density_degree, implementation=self.implementation)[:, 1:]
 
     def _encode(self, positions: Tensor) -> Tensor:
         return hash_encode(
@@ -145,8 +175,14 @@ def _widths(settings: HashGridSettings) -> tuple[list[int], list[int]]:
     """Channels of the density and of the colour MLP, from input to output."""
     width, geo = settings.hidden_width, settings.geo_features
     color_inputs = geo + (settings.direction_degree + 1) ** 2
-    density = [_layout(settings).output_width, *[width] * settings.density_layers, 1 + geo]
+    density_inputs = _layout(settings).output_width + density_harmonics(settings.density_degree)
+    density = [density_inputs, *[width] * settings.density_layers, 1 + geo]
     return density, [color_inputs, *[settings.color_width or width] * settings.color_layers, 3]
+
+
+def _beside(encoding: Tensor, harmonics: Tensor) -> Tensor:
+    """(N, C + S) what the density network takes, of encoded positions (N, C) and directions (N, S)."""
+    return torch.cat([encoding, harmonics.to(encoding.dtype)], dim=1)
 
 
 def _layers(widths: list[int]) -> nn.ParameterList:

@@ -149,7 +149,7 @@ class KiloUniformStudent(Student):
         return widths.get(tap, self.layout.geo_features)
 
     @torch.no_grad()
-    def density(self, positions: Tensor) -> Tensor:
+    def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
         asked = self._evaluations(positions)
         networks = self.density_networks.to(self.precision)
         density = grouped_density_mlp(

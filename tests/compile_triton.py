@@ -41,7 +41,7 @@ from kernels.optimization.step_control_triton import control
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_triton import draw
 from kernels.rendering import fused_render
-from kernels.rendering.fused_render import FusedRenderer, GroupedField, HashField
+from kernels.rendering.fused_render import FusedRenderer, GroupedField, HashField, density_harmonics
 from tests.sass import unwritten
 
 _OPTIONS = ("num_warps", "num_stages", "num_ctas", "maxnreg")
@@ -207,11 +207,14 @@ def fused(field, precision):
     FusedRenderer(field, cells, precision, "triton")(*rays, width=40, step=0.1, limit=1024, termination=1e-4)
 
 
-def fused_hash(width, precision=FULL, levels=16, color_hidden=2, color_width=None, deferred=False, planes=()):
+def fused_hash(
+    width, precision=FULL, levels=16, color_hidden=2, color_width=None, deferred=False, planes=(), density_degree=None
+):
     layout = HashLayout(levels, 2, 2**15, 16, 2048, planes)
-    density = [torch.zeros(width, layout.output_width), torch.zeros(16, width)]
+    density = [torch.zeros(width, layout.output_width + density_harmonics(density_degree)), torch.zeros(16, width)]
     networks = density, color_weights(color_width or width, color_hidden)
-    fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, 2), layout, *networks, 3, deferred), precision)
+    shading = 3, deferred, density_degree
+    fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, 2), layout, *networks, *shading), precision)
 
 
 def fused_grouped(width, precision=FULL, blend=0.2, frequencies=4, density_layers=2, deferred=False):
@@ -234,7 +237,7 @@ CASES = {
     "fused_hash_small": partial(fused_hash, 32, levels=8, color_hidden=1),
     "fused_grouped_small": partial(fused_grouped, 16, frequencies=2, density_layers=1),
     "deferred_hash_small": partial(
-        fused_hash, 32, HALF, levels=5, color_hidden=1, color_width=64, deferred=True, planes=(128,)
+        fused_hash, 32, HALF, levels=5, color_hidden=1, color_width=64, deferred=True, planes=(128,), density_degree=2
     ),
     "deferred_grouped_small": partial(fused_grouped, 16, HALF, frequencies=2, density_layers=1, deferred=True),
     # Students' sizes, to see what a change does to them.

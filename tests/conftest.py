@@ -92,7 +92,7 @@ class _Field(Student):
         self.batches.append(len(positions))
         return self.density_at(positions), self.color.expand(len(positions), 3)
 
-    def density(self, positions):
+    def density(self, positions, directions=None):
         return self.density_at(positions)
 
     def parameter_groups(self):

@@ -58,6 +58,9 @@ def _hash_emission(graph: Graph, student: HashGridStudent, positions: str, basis
     groups = itertools.pairwise([0, *ends.tolist(), layout.count])
     parts = [_levels(graph, student, unit, table, slice(*group)) for group in groups]
     encoding = graph.reshaped(graph.op("Concat", *parts, axis=1), -1, layout.output_width)
+    if student.density_degree is not None:
+        end = np.array([(student.density_degree + 1) ** 2])
+        encoding = graph.op("Concat", encoding, graph.op("Slice", basis, np.array([1]), end, np.array([1])), axis=-1)
     output = _layers(graph, encoding, student.density_weights)
     raw, geo = graph.column(output, 0), graph.op("Slice", output, np.array([1]), np.array([1 << 31]), np.array([1]))
     density = _density(graph, raw)

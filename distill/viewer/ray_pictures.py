@@ -25,7 +25,8 @@ def samples_per_ray(model: Model, rays: Rays) -> Tensor:
     for start in range(0, len(rays), together):
         part = rays[slice(start, start + together)]
         samples = _march(model, part, settings.max_samples_per_ray)
-        thickness = (model.student.density(samples.positions) * samples.dt).double()
+        density = model.student.density(samples.positions, part.directions[samples.ray_index])
+        thickness = (density * samples.dt).double()
         before = torch.cat([thickness.new_zeros(1), thickness.cumsum(0)])
         transmittance = torch.exp(before[samples.offsets][samples.ray_index] - before[:-1])
         taken = samples.ray_index[transmittance > settings.termination]

@@ -81,13 +81,18 @@ def hash_grid(field: HashField, stored: np.ndarray, path: Path) -> WebField:
         found, most = f"networks of {products:,} weights", f"at most {_MOST_PRODUCTS:,} in a page"
         raise InputError(path, "student.hidden_width", found, most, "Distil one with narrower or fewer layers.")
     color[0].matrix = _color_inputs(color[0].matrix, geometry, raw=0)
-    layout = field.layout
+    layout, sizes = field.layout, _sizes(density, color, field.direction_degree)
+    # Whole vectors of four of the encoding, and then of the direction, of which the constant counts for nothing.
+    encoding, harmonics = np.split(density[0].matrix, [layout.output_width])
+    encoding, harmonics = in_fours(encoding), in_fours(np.pad(harmonics, ((min(1, len(harmonics)), 0), (0, 0))))
+    density[0].matrix = np.concatenate([encoding, harmonics])
+    sizes |= {"ENCODING": len(encoding) // 4, "HARMONICS": len(harmonics) // 4}
     source = [
         _encoding(layout),
         written_network("density_network", density, "relu"),
         written_network("color_network", color, "relu"),
     ]
-    constants = {"TOGETHER": 1, "TEXELS": -(-layout.features // 4), **_sizes(density, color, field.direction_degree)}
+    constants = {"TOGETHER": 1, "TEXELS": -(-layout.features // 4), **sizes}
     table = (_array(field.table) * stored[:, None]).reshape(-1, min(4, layout.features))
     files = "hash_table.glsl", "hash_grid.glsl"
     return WebField(files, constants, "\n\n".join(source), _texture("entries", table, path))

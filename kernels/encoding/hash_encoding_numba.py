@@ -177,13 +177,12 @@ def _interpolate(n, index, weight, table, entry, corners, rows, at, channels):
 
 
 @njit(**FAST, **INNER)
-def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, rows, first):
-    """Writes the encodings of a block's n points, (n, levels * features), to the flat ``rows`` from ``first`` on.
+def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, rows, first, stride):
+    """Writes the encodings of a block's n points, ``stride`` apart, to the flat ``rows`` from ``first`` on.
 
     ``table`` is flat, float32 or the bits of float16; ``entry`` a tuple of as many members as an entry has features.
     """
     features = len(entry)
-    channels = len(scales) * features
     _, index, weight = points
     for level in range(len(scales)):
         offset, size, kind = offsets[level], offsets[level + 1] - offsets[level], kinds[level]
@@ -192,9 +191,9 @@ def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, r
         if kind & 1:
             _prefetch(n, index, table, features, 8 if kind < _PLANE else 4)
         if kind < _PLANE:
-            _interpolate(n, index, weight, table, entry, 8, rows, at, channels)
+            _interpolate(n, index, weight, table, entry, 8, rows, at, stride)
         else:
-            _interpolate(n, index, weight, table, entry, 4, rows, at, channels)
+            _interpolate(n, index, weight, table, entry, 4, rows, at, stride)
 
 
 @njit(**FAST, **INNER)
@@ -211,7 +210,7 @@ def _encode(start, stop, x, table, entry, offsets, resolutions, scales, kinds, o
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
         _load_points(x, first, n, points)
-        encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, out, first * channels)
+        encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, out, first * channels, channels)
 
 
 @njit(**FAST)

@@ -7,7 +7,7 @@ import torch
 from numba import njit
 
 from kernels.encoding.hash_encoding_numba import encode_block, new_points
-from kernels.networks.layers_numba import BLOCK, pack, padded, run_network
+from kernels.networks.layers_numba import BLOCK, copy_row, pack, padded, run_network
 from kernels.rendering.fused_rays_numba import (
     GRAIN,
     TILE,
@@ -51,7 +51,7 @@ class Prepared:
         self._arguments = (
             lower, scale, table, (0,) * layout.features, *levels, density.parameters[0], density.dims,
             color.parameters[0], color.dims, BLOCK * max(density.width, color.width), geometry, basis,
-            padded(geometry + basis), field.deferred,
+            padded(geometry + basis), field.deferred, field.density_harmonics,
         )  # fmt: skip
 
     def render(self, rays, width, cells, march, picture) -> None:
@@ -64,7 +64,7 @@ class Prepared:
 def _render(
     start, stop, origins, directions, near, far, width, lower, inverse_size, blocks, empty, step, limit, termination,
     corner, scale, table, entry, offsets, resolutions, scales, kinds, density_network, density_dims, color_network,
-    color_dims, widest, geometry, basis, stride, deferred, rgb, alpha, distance,
+    color_dims, widest, geometry, basis, stride, deferred, harmonics, rgb, alpha, distance,
 ):  # fmt: skip
     rays, grid, picture = (
         (origins, directions, near, far),
@@ -72,22 +72,27 @@ def _render(
         (rgb, alpha, distance),
     )
     channels, raw_width = len(scales) * len(entry), density_dims[-1, 2]
+    density_stride = channels + harmonics
     tile, samples, points = new_tile(raw_width), new_samples(), new_points()
     _, owner, density, weights, shown = samples
     sums, bases = tile[7], np.zeros((TILE * TILE, -(-basis // LANES) * LANES), np.float32)
-    rows, activations = np.zeros(BLOCK * channels, np.float32), np.zeros((2, widest + LANES), np.float32)
+    flat_bases = bases.reshape(-1)
+    rows, activations = np.zeros(BLOCK * density_stride, np.float32), np.zeros((2, widest + LANES), np.float32)
     inputs, seen = np.zeros(BLOCK * stride + LANES, np.float32), np.empty(TILE * TILE, np.int64)
     for number in range(start, stop):
         opened, alive = open_tile(number, width, rays, grid, step, tile, picture)
-        if not deferred:
+        if not deferred or harmonics > 0:
             fill_bases(alive, tile[0], directions, basis, tile, bases)
         while alive > 0:
             n = take_samples(alive, BLOCK, grid, step, limit, tile, samples)
             if n == 0:
                 break
             place_samples(n, rays, tile, samples, corner, scale, points[0])
-            encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, rows, FIRST)
-            raw = run_network(n, rows, channels, 1, density_network, density_dims, False, _RELU, activations)
+            encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, rows, FIRST, density_stride)
+            for s in range(n if harmonics > 0 else 0):
+                behind_constant = owner[s] * bases.shape[1] + 1
+                copy_row(flat_bases, behind_constant, harmonics, rows, s * density_stride + channels)
+            raw = run_network(n, rows, density_stride, 1, density_network, density_dims, False, _RELU, activations)
             load_densities(n, raw, raw_width, density)
             visible = add_densities(n, step, termination, tile, samples, picture)
             if deferred:

@@ -120,7 +120,7 @@ def _render(
     box, table, offsets, resolutions, scales, kinds, density_weights, color_weights,
     LEVELS: tl.constexpr, PLANES: tl.constexpr, FEATURES: tl.constexpr, WORDS: tl.constexpr, DENSITY: tl.constexpr,
     COLOR: tl.constexpr, DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr,
-    PRECISION: tl.constexpr, BLOCK: tl.constexpr, DEFERRED: tl.constexpr, PTX: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK: tl.constexpr, DEFERRED: tl.constexpr, HARMONICS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
     kind: tl.constexpr = density_weights.dtype.element_ty
     HALF: tl.constexpr = FEATURES > WORDS
@@ -149,6 +149,12 @@ def _render(
                 x, y, z, table, offsets, resolutions, scales, kinds,
                 BLOCK, LEVELS, DENSITY[1][0] // FEATURES, PLANES, WORDS, HALF, PTX,
             )  # fmt: skip
+            if HARMONICS > 0:
+                # All but the constant, behind the encoding, where it is zero.
+                place = tl.arange(0, DENSITY[1][0]) - (DENSITY[0][0] - HARMONICS)
+                taken = live[:, None] & ((place >= 0) & (place < HARMONICS))[None, :]
+                harmonics = basis + walk[0].to(tl.int64)[:, None] * DIRECTION + (1 + place)[None, :]
+                encoded += tl.load(harmonics, mask=taken, other=0.0)
             output, _ = run_density(encoded.to(kind), of_density, DENSITY, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, 0), MAX_RAW))
             if DEFERRED:
@@ -176,6 +182,7 @@ class Prepared(FusedKernel):
             "PLANES": bool(field.layout.planes),
             "FEATURES": field.layout.features,
             "WORDS": table.shape[1],
+            "HARMONICS": field.density_harmonics,
             "PTX": not interpreting() and not torch.version.hip,
         }
         arguments = field.box, table, *levels_on(field.layout, device), density, color

@@ -22,6 +22,11 @@ from kernels.rendering import fused_grouped_numba, fused_hash_numba
 from kernels.triton_support import MAX_WIDTH, triton_refusal
 
 
+def density_harmonics(degree: int | None) -> int:
+    """Spherical harmonics from degree 1 up to this one; none of None."""
+    return 0 if degree is None else (degree + 1) ** 2 - 1
+
+
 @dataclass(frozen=True)
 class HashField:
     """A multiresolution hash grid with two bias-free MLPs; see ``hash_encode`` and ``radiance_mlp``.
@@ -32,6 +37,8 @@ class HashField:
         density_weights, color_weights: layers (out, in).
         direction_degree: of the direction's spherical harmonics.
         deferred: whether the colour network is run once per ray, on the mean of its samples' geometry features.
+        density_degree: of those that the density network takes behind the encoding, all but the constant, at most as
+            high; None: it takes none.
     """
 
     box: Tensor
@@ -41,6 +48,12 @@ class HashField:
     color_weights: Sequence[Tensor]
     direction_degree: int
     deferred: bool = False
+    density_degree: int | None = None
+
+    @property
+    def density_harmonics(self) -> int:
+        """How many of the harmonics the density network takes."""
+        return density_harmonics(self.density_degree)
 
     def refusal(self) -> str | None:
         """Why the kernel cannot render this field; None where it can."""

@@ -36,7 +36,7 @@ class Fog(Student):
     def forward(self, positions, directions, ray_index):
         return self.density(positions), torch.ones(len(positions), 3)
 
-    def density(self, positions):
+    def density(self, positions, directions=None):
         return self.thickness.expand(len(positions))
 
     def parameter_groups(self):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn.functional import normalize
 
 from kernels.encoding.spherical_harmonics import sh_basis
@@ -56,6 +57,29 @@ def test_planes_by_hand():
     assert student.table.shape == (1600 + 3 * 64 + 3 * 512, 2)
     assert student.density_weights[0].shape == (16, 20)  # 4 + 6 levels of two features
     assert student.parameter_count() == HashGridStudent.parameters_of(HashGridSettings(**SETTINGS, planes=(8, 32)))
+
+
+def test_the_direction_is_an_input_of_the_density_network_by_hand():
+    student = make_student(density_degree=1)
+    assert student.density_weights[0].shape == (16, 11)  # 8 encoded channels and 3 harmonics
+    assert student.parameter_count() == HashGridStudent.parameters_of(HashGridSettings(**SETTINGS, density_degree=1))
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.zero_()
+        student.density_weights[0][0, 9] = 2.0  # the second, along z
+        student.density_weights[1][0, 0] = 1.0
+    positions, directions = samples(3)[0], torch.tensor([[0.0, 0, 1], [0, 0.8, 0.6], [0.6, 0, -0.8]])
+    # sqrt(3 / 4 pi) z; below zero the neuron is off.
+    expected = pytest.approx([0.977205, 0.586323, 0.0], abs=1e-5)
+    density, _ = student(positions, directions, torch.arange(3))
+    assert density.log().tolist() == student.density(positions, directions).log().tolist() == expected
+    # Without a direction harmonics are their mean over the sphere.
+    assert student.density(positions).log().tolist() == pytest.approx([0.0] * 3)
+
+
+def test_the_density_sees_no_more_of_the_direction_than_the_colour():
+    with pytest.raises(ValidationError, match="at most direction_degree 2"):
+        HashGridSettings(**SETTINGS, density_degree=3)
 
 
 def test_the_colour_network_has_a_width_of_its_own():
@@ -121,9 +145,9 @@ def test_colour_depends_on_the_direction_and_density_does_not():
     torch.testing.assert_close(density, truncated_exp(hidden[:, 0]), atol=0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("planes", [(), (8, 32)])
-def test_implementations_share_weights_values_and_gradients(planes):
-    reference, twin = make_student("torch", planes=planes), make_student("numba", planes=planes)
+@pytest.mark.parametrize("changes", [{}, {"planes": (8, 32), "density_degree": 2}])
+def test_implementations_share_weights_values_and_gradients(changes):
+    reference, twin = make_student("torch", **changes), make_student("numba", **changes)
     with torch.no_grad():
         reference.table.uniform_(-1, 1)
     twin.load_state_dict(reference.state_dict())

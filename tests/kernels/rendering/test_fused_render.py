@@ -19,7 +19,7 @@ from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
 BOX = ((-1.0, -0.8, -0.5), (1.0, 1.0, 0.7))
 HASH = {
     "levels": 5, "features": 2, "table_size": 128, "base_resolution": 3, "finest_resolution": 12, "hidden_width": 20,
-    "density_layers": 1, "color_layers": 2, "geo_features": 7, "direction_degree": 2,
+    "density_layers": 1, "color_layers": 2, "geo_features": 7, "direction_degree": 2, "density_degree": None,
 }  # fmt: skip
 KILO = {
     "grid": (2, 1, 3), "frequencies": 2, "hidden_width": 16, "density_layers": 2, "color_layers": 1, "geo_features": 5,
@@ -53,10 +53,22 @@ STUDENTS = pytest.mark.parametrize(
         lambda: kilo_uniform(blend=0.3),
         lambda: hash_grid(shading="deferred", color_width=64),
         lambda: hash_grid(planes=(9, 14)),
+        lambda: hash_grid(density_degree=1),
+        lambda: hash_grid(shading="deferred", color_width=64, density_degree=1),
         lambda: kilo_uniform(shading="deferred"),
         lambda: kilo_uniform(shading="deferred", blend=0.3),
     ],
-    ids=["hash", "kilo", "kilo_blend", "hash_deferred", "hash_planes", "kilo_deferred", "kilo_deferred_blend"],
+    ids=[
+        "hash",
+        "kilo",
+        "kilo_blend",
+        "hash_deferred",
+        "hash_planes",
+        "hash_seen",
+        "hash_deferred_seen",
+        "kilo_deferred",
+        "kilo_deferred_blend",
+    ],
 )
 
 
