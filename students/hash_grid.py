@@ -100,14 +100,13 @@ class HashGridStudent(Student):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         encoding, named = self._encode(positions), {"implementation": self.implementation}
         inner, weights = [tap for tap in taps if tap != "encoding"], list(self.density_weights)
-        inputs = encoding
-        if self.density_degree is not None:
-            inputs = _beside(encoding, self._harmonics(directions)[ray_index])
+        named["harmonics"] = self._harmonics(directions)
         if self.deferred:
-            density, channels, activations = geometry_mlp(inputs, weights, inner, **named)
+            density, channels, activations = geometry_mlp(encoding, weights, inner, ray_index=ray_index, **named)
         else:
-            basis, networks = sh_basis(directions, self.direction_degree, **named), (weights, list(self.color_weights))
-            density, channels, activations = tapped_radiance_mlp(inputs, basis, ray_index, *networks, inner, **named)
+            basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
+            networks = weights, list(self.color_weights)
+            density, channels, activations = tapped_radiance_mlp(encoding, basis, ray_index, *networks, inner, **named)
         return density, channels.float(), activations | ({"encoding": encoding} if "encoding" in taps else {})
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
@@ -127,15 +126,8 @@ class HashGridStudent(Student):
 
     @torch.no_grad()
     def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
-        inputs = self._encode(positions)
-        if self.density_degree is not None:
-            if directions is None:
-                # The mean of all harmonics but the constant.
-                harmonics = inputs.new_zeros(len(inputs), density_harmonics(self.density_degree))
-            else:
-                harmonics = self._harmonics(directions)
-            inputs = _beside(inputs, harmonics)
-        return density_mlp(inputs, list(self.density_weights), implementation=self.implementation)
+        named = {"harmonics": self._harmonics(directions), "implementation": self.implementation}
+        return density_mlp(self._encode(positions), list(self.density_weights), **named)
 
     def fused_field(self) -> HashField:
         networks = list(self.density_weights), list(self.color_weights)
@@ -151,8 +143,10 @@ class HashGridStudent(Student):
     def touched_rows(self) -> dict[nn.Parameter, TouchedRows]:
         return {self.table: self._touched}
 
-    def _harmonics(self, directions: Tensor) -> Tensor:
-        """(R, S) what the density network takes of directions (R, 3)."""
+    def _harmonics(self, directions: Tensor | None) -> Tensor | None:
+        """(R, S) what the density network takes of directions (R, 3), if it takes anything."""
+        if self.density_degree is None or directions is None:
+            return None
         return sh_basis(directions, self.density_degree, implementation=self.implementation)[:, 1:]
 
     def _encode(self, positions: Tensor) -> Tensor:
@@ -178,11 +172,6 @@ def _widths(settings: HashGridSettings) -> tuple[list[int], list[int]]:
     density_inputs = _layout(settings).output_width + density_harmonics(settings.density_degree)
     density = [density_inputs, *[width] * settings.density_layers, 1 + geo]
     return density, [color_inputs, *[settings.color_width or width] * settings.color_layers, 3]
-
-
-def _beside(encoding: Tensor, harmonics: Tensor) -> Tensor:
-    """(N, C + S) what the density network takes, of encoded positions (N, C) and directions (N, S)."""
-    return torch.cat([encoding, harmonics.to(encoding.dtype)], dim=1)
 
 
 def _layers(widths: list[int]) -> nn.ParameterList:

@@ -55,6 +55,7 @@ def radiance_mlp(
     density_weights: Sequence[Tensor],
     color_weights: Sequence[Tensor],
     *,
+    harmonics: Tensor | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Density and colour of samples.
@@ -65,6 +66,8 @@ def radiance_mlp(
         basis: (R, S) encoded directions, one row per ray. Not differentiated.
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
+        harmonics: (R, S) what the density network takes of each ray's direction, behind the features; None: nothing.
+            Not differentiated.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
         implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
             32 in full precision).
@@ -75,9 +78,8 @@ def radiance_mlp(
     Raises:
         ValueError: the implementation cannot run there, or a layer is too wide for it.
     """
-    return tapped_radiance_mlp(
-        features, basis, ray_index, density_weights, color_weights, (), implementation=implementation
-    )[:2]
+    named = {"harmonics": harmonics, "implementation": implementation}
+    return tapped_radiance_mlp(features, basis, ray_index, density_weights, color_weights, (), **named)[:2]
 
 
 def tapped_radiance_mlp(
@@ -88,6 +90,7 @@ def tapped_radiance_mlp(
     color_weights: Sequence[Tensor],
     taps: Sequence[str],
     *,
+    harmonics: Tensor | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """As ``radiance_mlp``, and what flows inside, differentiable like the outputs and in the same backward pass.
@@ -109,26 +112,34 @@ def tapped_radiance_mlp(
         available = _available(features.dtype, [*density_weights, *color_weights])
     kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
     name = resolve(kernel, implementation, features.device, available)
-    arguments = (features, basis, ray_index, len(density_weights), *density_weights, *color_weights)
-    if name == "triton":
-        from kernels.networks.radiance_mlp_triton import RadianceMLPTriton
-
-        return *RadianceMLPTriton.apply(*arguments), {}
-    if name == "torch":
-        density, rgb, *inside = _radiance_torch(features, basis, ray_index, density_weights, color_weights)
-    else:
+    arguments = (basis, ray_index, len(density_weights), *density_weights, *color_weights)
+    if name == "numba":
+        heard = _no_columns(features) if harmonics is None else harmonics
         wanted = tuple(tap in taps for tap in TAPS)
-        density, rgb, *inside = radiance_mlp_numba.RadianceMLPNumba.apply(wanted, *arguments)
+        density, rgb, *inside = radiance_mlp_numba.RadianceMLPNumba.apply(wanted, features, heard, *arguments)
+    else:
+        inputs = _beside(features, harmonics, ray_index)
+        if name == "triton":
+            from kernels.networks.radiance_mlp_triton import RadianceMLPTriton
+
+            return *RadianceMLPTriton.apply(inputs, *arguments), {}
+        density, rgb, *inside = _radiance_torch(inputs, basis, ray_index, density_weights, color_weights)
     return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
 
 
 def geometry_mlp(
-    features: Tensor, density_weights: Sequence[Tensor], taps: Sequence[str] = (), *, implementation: str = "auto"
+    features: Tensor,
+    density_weights: Sequence[Tensor],
+    taps: Sequence[str] = (),
+    *,
+    harmonics: Tensor | None = None,
+    ray_index: Tensor | None = None,
+    implementation: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density network alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
     Arguments are those of ``tapped_radiance_mlp``, but that the Triton twin gives ``geo`` too; of features in half
-    precision the geometry features have their type.
+    precision the geometry features have their type. ``harmonics`` go with ``ray_index``.
 
     Raises:
         ValueError: as there.
@@ -137,17 +148,21 @@ def geometry_mlp(
     hidden_tap = "hidden" in taps
     available = twins_without_triton(features.dtype) if hidden_tap else _available(features.dtype, density_weights)
     name, hidden = resolve("geometry_mlp", implementation, features.device, available), None
-    if name == "triton":
-        from kernels.networks.radiance_mlp_triton import GeometryMLPTriton
-
-        density, geo = GeometryMLPTriton.apply(features, *density_weights)
-    elif name == "torch":
-        density, hidden, geo = _geometry_torch(features, density_weights)
-    else:
+    if name == "numba":
         # No colour network: its input has no direction, its output no channels.
-        nothing = features.new_empty(1, 0), torch.zeros(len(features), dtype=torch.int64)
-        asked = (hidden_tap, True), features, *nothing, len(density_weights), *density_weights
+        nothing = _no_columns(features)
+        rays = torch.zeros(len(features), dtype=torch.int64) if ray_index is None else ray_index
+        directions = nothing if harmonics is None else harmonics, nothing, rays
+        asked = (hidden_tap, True), features, *directions, len(density_weights), *density_weights
         density, _, hidden, geo = radiance_mlp_numba.RadianceMLPNumba.apply(*asked)
+    else:
+        inputs = _beside(features, harmonics, ray_index)
+        if name == "triton":
+            from kernels.networks.radiance_mlp_triton import GeometryMLPTriton
+
+            density, geo = GeometryMLPTriton.apply(inputs, *density_weights)
+        else:
+            density, hidden, geo = _geometry_torch(inputs, density_weights)
     inside = {"hidden": hidden, "geo": geo}
     return density, geo, {tap: inside[tap] for tap in TAPS if tap in taps}
 
@@ -202,8 +217,24 @@ def check_taps(taps: Sequence[str], hidden_layers: int) -> None:
             raise ValueError(f"taps: found {tap!r} with {hidden_layers} hidden layers, expected some of {list(TAPS)}")
 
 
-def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implementation: str = "auto") -> Tensor:
-    """Density (N,) alone, of features (N, C); differentiable with the torch implementation only."""
+def density_mlp(
+    features: Tensor,
+    density_weights: Sequence[Tensor],
+    *,
+    harmonics: Tensor | None = None,
+    implementation: str = "auto",
+) -> Tensor:
+    """Density (N,) alone, of features (N, C); differentiable with the torch implementation only.
+
+    Args:
+        harmonics: (N, S) what the network takes of each sample's direction, behind the features; None: zeros, their
+            mean over all directions.
+    """
+    if harmonics is None:
+        first, *others = density_weights
+        density_weights = [first[:, : features.shape[1]], *others]
+    else:
+        features = torch.cat([features, harmonics.to(features.dtype)], dim=1)
     available = _available(features.dtype, density_weights)
     name = resolve("density_mlp", implementation, features.device, available)
     if name == "torch":
@@ -213,6 +244,17 @@ def density_mlp(features: Tensor, density_weights: Sequence[Tensor], *, implemen
 
         return radiance_mlp_triton.density(features.detach(), density_weights)
     return radiance_mlp_numba.density(features.detach(), density_weights)
+
+
+def _beside(features: Tensor, harmonics: Tensor | None, ray_index: Tensor | None) -> Tensor:
+    """(N, C + S) what the density network takes."""
+    if harmonics is None:
+        return features
+    return torch.cat([features, harmonics.to(features.dtype).index_select(0, ray_index)], dim=1)
+
+
+def _no_columns(features: Tensor) -> Tensor:
+    return features.new_empty(1, 0)
 
 
 def _available(precision: torch.dtype, weights: Sequence[Tensor]) -> tuple[str, ...]:

@@ -47,18 +47,19 @@ def density(features: Tensor, weights: Sequence[Tensor]) -> Tensor:
 class RadianceMLPNumba(torch.autograd.Function):
     """Density, rgb and the two taps; taps that are not wanted have no columns.
 
-    Nor has rgb where there is no colour network, which is where all weights are the density network's.
+    Nor has rgb where there is no colour network, which is where all weights are the density network's; nor have
+    harmonics (R, S) where the density network takes none behind the features.
     """
 
     @staticmethod
-    def forward(ctx, wanted, features, basis, ray_index, density_layers, *weights):
+    def forward(ctx, wanted, features, harmonics, basis, ray_index, density_layers, *weights):
         features, count = features.detach().contiguous(), len(features)
         networks = _pack(weights)
         geometry = len(weights[density_layers - 1]) - 1
         widths = len(weights[0]), geometry
         inside = [torch.empty(count, width if asked else 0) for width, asked in zip(widths, wanted, strict=True)]
         outputs = torch.empty(count), torch.empty(count, 3 if density_layers < len(weights) else 0)
-        where = features, basis.detach().contiguous(), ray_index.contiguous()
+        where = features, *(part.detach().contiguous() for part in (harmonics, basis, ray_index))
         ctx.arguments = *where, networks.parameters[0], networks.dims, density_layers, geometry
         parallel_for(_forward, count, *ctx.arguments, *outputs, *inside, grain=_GRAIN)
         ctx.networks, ctx.shapes = networks, [tuple(reversed(weight.shape)) for weight in weights]
@@ -78,7 +79,7 @@ class RadianceMLPNumba(torch.autograd.Function):
             partial, _GRAIN, grain=_GRAIN,
         )  # fmt: skip
         grads = [part.t() for part in unpack(partial.sum(0), ctx.networks, ctx.shapes)]
-        return None, grad_features, None, None, None, *grads
+        return None, grad_features, None, None, None, None, *grads
 
 
 def _pack(weights: Sequence[Tensor]) -> Networks:
@@ -114,15 +115,19 @@ def _density(start, stop, features, parameters, dims, density):
 
 @njit(**FAST)
 def _forward_block(
-    which, n, features, channels, basis, directions, ray_index, parameters, dims, density_layers, geometry, activations,
-    raw,
+    which, n, features, channels, harmonics, heard, basis, directions, ray_index, parameters, dims, density_layers,
+    geometry, activations, raw,
 ):  # fmt: skip
     """Fills the activations of both networks for ``which[:n]``; ``raw`` keeps the density network's output.
 
-    ``features`` and ``basis`` are flat, rows of so many ``channels`` and ``directions``.
+    ``features``, ``harmonics`` and ``basis`` are flat, rows of so many ``channels``, ``heard`` and ``directions``.
     """
     for s in range(n):
         fill_row(features, which[s] * channels, channels, activations[0], s * dims[0, 1])
+    if heard > 0:
+        for s in range(n):
+            ray = ray_index[which[s]]
+            copy_row(harmonics, ray * heard, heard, activations[0], s * dims[0, 1] + channels)
     at = _run_layers(n, parameters, dims, 0, density_layers, 0, activations)
     width = dims[density_layers - 1, 2]
     raw[: n * width] = activations[density_layers, : n * width]
@@ -138,9 +143,10 @@ def _forward_block(
 
 @njit(**FAST)
 def _forward(
-    start, stop, features, basis, ray_index, parameters, dims, density_layers, geometry, density, rgb, hidden, geo
+    start, stop, features, harmonics, basis, ray_index, parameters, dims, density_layers, geometry, density, rgb,
+    hidden, geo,
 ):  # fmt: skip
-    """``density[start:stop]`` and ``rgb[start:stop]`` from features (N, C) and a basis row per ray.
+    """``density[start:stop]`` and ``rgb[start:stop]`` from features (N, C) and rows of harmonics and basis per ray.
 
     ``hidden`` (N, width) and ``geo`` (N, G) take the activations of these names, where they have any columns.
     """
@@ -148,16 +154,17 @@ def _forward(
     width, color_width, hidden_width = dims[density_layers - 1, 2], dims[-1, 2], dims[0, 2]
     raw, which = np.empty(BLOCK * width, np.float32), np.empty(BLOCK, np.int64)
     channels, directions, colors = features.shape[1], basis.shape[1], rgb.shape[1]
-    hidden_channels, geo_channels = hidden.shape[1], geo.shape[1]
+    hidden_channels, geo_channels, heard = hidden.shape[1], geo.shape[1], harmonics.shape[1]
     features, basis, rgb = features.reshape(-1), basis.reshape(-1), rgb.reshape(-1)
+    harmonics = harmonics.reshape(-1)
     hidden, geo = hidden.reshape(-1), geo.reshape(-1)
     for first in range(start, stop, BLOCK):
         n = min(stop - first, BLOCK)
         for s in range(n):
             which[s] = first + s
         _forward_block(
-            which, n, features, channels, basis, directions, ray_index, parameters, dims, density_layers, geometry,
-            activations, raw,
+            which, n, features, channels, harmonics, heard, basis, directions, ray_index, parameters, dims,
+            density_layers, geometry, activations, raw,
         )  # fmt: skip
         store_densities(n, raw, width, buffer, density, first)
         for s in range(n):
@@ -194,8 +201,8 @@ def _backward_layers(n, transposed, dims, first, last, end, activations, grads, 
 
 @njit(**FAST)
 def _backward(
-    start, stop, features, basis, ray_index, parameters, dims, density_layers, geometry, transposed, density, rgb,
-    grad_density, grad_rgb, grad_hidden, grad_geo, grad_features, partial, grain,
+    start, stop, features, harmonics, basis, ray_index, parameters, dims, density_layers, geometry, transposed, density,
+    rgb, grad_density, grad_rgb, grad_hidden, grad_geo, grad_features, partial, grain,
 ):  # fmt: skip
     """Fills ``grad_features[start:stop]`` and adds the weights' gradient to ``partial[start // grain]``."""
     layers, activations, grads = len(dims), new_block(dims), new_block(dims)
@@ -204,6 +211,7 @@ def _backward(
     least_density, which, following = np.exp(-MAX_RAW), np.empty(BLOCK, np.int64), start
     channels, directions, geo_channels = features.shape[1], basis.shape[1], grad_geo.shape[1]
     features, basis, geo_grads = features.reshape(-1), basis.reshape(-1), grad_geo.reshape(-1)
+    heard, harmonics = harmonics.shape[1], harmonics.reshape(-1)
     grad_features, zero = grad_features.reshape(-1), splat(_ZERO, LANES)
     while following < stop:
         n = 0
@@ -219,8 +227,8 @@ def _backward(
                     store_part(grad_features, following * channels + c, zero, channels - c)
             following += 1
         _forward_block(
-            which, n, features, channels, basis, directions, ray_index, parameters, dims, density_layers, geometry,
-            activations, raw,
+            which, n, features, channels, harmonics, heard, basis, directions, ray_index, parameters, dims,
+            density_layers, geometry, activations, raw,
         )  # fmt: skip
         end = len(parameters)
         raw_grads[:] = _ZERO

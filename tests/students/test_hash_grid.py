@@ -145,7 +145,9 @@ def test_colour_depends_on_the_direction_and_density_does_not():
     torch.testing.assert_close(density, truncated_exp(hidden[:, 0]), atol=0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"planes": (8, 32), "density_degree": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"planes": (8, 32), "density_degree": 2}, {"density_degree": 1, "shading": "deferred"}]
+)
 def test_implementations_share_weights_values_and_gradients(changes):
     reference, twin = make_student("torch", **changes), make_student("numba", **changes)
     with torch.no_grad():

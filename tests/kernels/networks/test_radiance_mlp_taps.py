@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.networks.radiance_mlp import radiance_mlp, tapped_radiance_mlp
-from tests.triton_device import device_of, needs_triton
+from kernels.networks.radiance_mlp import density_mlp, geometry_mlp, radiance_mlp, tapped_radiance_mlp
+from tests.triton_device import TRITON, device_of, needs_triton
 
 CHOICES = [taps for count in (0, 1, 2) for taps in itertools.combinations(("hidden", "geo"), count)]
 
@@ -83,3 +83,47 @@ def test_the_taps_are_the_networks_own_activations() -> None:
 def test_an_activation_that_is_not_there_is_refused(taps, density_layers) -> None:
     with pytest.raises(ValueError, match="taps"):
         tapped_radiance_mlp(*arguments(3, density_layers), taps)
+
+
+@pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
+@pytest.mark.parametrize("shaded", [True, False])
+def test_harmonics_of_rays_are_inputs_behind_the_features(shaded, implementation) -> None:
+    """Which is what features that hold them already give, but for the gradient of those."""
+    inputs, basis, ray_index, density, color = arguments(333)
+    harmonics, device = torch.randn(7, 3), device_of(implementation)
+    inputs = torch.cat([inputs.detach()[:, :7], harmonics[ray_index]], dim=1)
+
+    def run(name: str, features: Tensor, heard: Tensor | None, device: torch.device) -> list[Tensor]:
+        leaves = [tensor.detach().to(device, copy=True).requires_grad_() for tensor in (features, *density, *color)]
+        features, networks, rays = leaves[0], (leaves[1:4], leaves[4:]), ray_index.to(device)
+        heard = None if heard is None else heard.to(device)
+        named = {"harmonics": heard, "implementation": name}
+        if shaded:
+            outputs = radiance_mlp(features, basis.to(device), rays, *networks, **named)
+        else:
+            outputs = geometry_mlp(features, networks[0], ray_index=rays, **named)[:2]
+        sum(
+            (output * torch.linspace(-1, 1, output.numel()).to(device).view(output.shape)).sum() for output in outputs
+        ).backward()
+        grads = [leaf.grad[:, :7] if leaf is features else leaf.grad for leaf in leaves if leaf.grad is not None]
+        return [tensor.detach().cpu() for tensor in (*outputs, *grads)]
+
+    close(run(implementation, inputs[:, :7], harmonics, device), run("torch", inputs, None, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
+def test_a_density_without_a_direction_is_that_of_harmonics_of_zero(implementation) -> None:
+    device = device_of(implementation)
+    features, density = torch.randn(50, 7), [torch.randn(24, 10) / 3, torch.randn(6, 24) / 5]
+    harmonics = torch.randn(50, 3)
+
+    def found(features: Tensor, heard: Tensor | None = None) -> Tensor:
+        weights = [weight.to(device) for weight in density]
+        heard = None if heard is None else heard.to(device)
+        return density_mlp(features.to(device), weights, harmonics=heard, implementation=implementation).cpu()
+
+    of_all = [
+        density_mlp(torch.cat([features, part], 1), density, implementation="torch")
+        for part in (0 * harmonics, harmonics)
+    ]
+    close([found(features), found(features, harmonics)], of_all)
