@@ -144,7 +144,7 @@ class HashGridStudent(Student):
         return {self.table: self._touched}
 
     def _harmonics(self, directions: Tensor | None) -> Tensor | None:
-        """(R, S) what the density network takes of directions (R, 3), if it takes anything."""
+        """(R, H) what the density network takes of directions (R, 3), if it takes anything."""
         if self.density_degree is None or directions is None:
             return None
         return sh_basis(directions, self.density_degree, implementation=self.implementation)[:, 1:]

@@ -66,9 +66,9 @@ def radiance_mlp(
         basis: (R, S) encoded directions, one row per ray. Not differentiated.
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
-        harmonics: (R, S) what the density network takes of each ray's direction, behind the features; None: nothing.
-            Not differentiated.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
+        harmonics: (R, H) what the density network takes of each ray's direction, behind the features; None: nothing.
+            Not differentiated.
         implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
             32 in full precision).
 
@@ -227,7 +227,7 @@ def density_mlp(
     """Density (N,) alone, of features (N, C); differentiable with the torch implementation only.
 
     Args:
-        harmonics: (N, S) what the network takes of each sample's direction, behind the features; None: zeros, their
+        harmonics: (N, H) what the network takes of each sample's direction, behind the features; None: zeros, their
             mean over all directions.
     """
     if harmonics is None:
@@ -247,7 +247,7 @@ def density_mlp(
 
 
 def _beside(features: Tensor, harmonics: Tensor | None, ray_index: Tensor | None) -> Tensor:
-    """(N, C + S) what the density network takes."""
+    """(N, C + H) what the density network takes."""
     if harmonics is None:
         return features
     return torch.cat([features, harmonics.to(features.dtype).index_select(0, ray_index)], dim=1)

@@ -48,7 +48,7 @@ class RadianceMLPNumba(torch.autograd.Function):
     """Density, rgb and the two taps; taps that are not wanted have no columns.
 
     Nor has rgb where there is no colour network, which is where all weights are the density network's; nor have
-    harmonics (R, S) where the density network takes none behind the features.
+    harmonics (R, H) where the density network takes none behind the features.
     """
 
     @staticmethod
