@@ -83,6 +83,9 @@ def file_kind(path: str | Path) -> FileKind | None:
         return _EMPTY
     if not head.strip(b"\0"):
         return _ZEROS
+    # Before what begins with magic bytes: the first of these are a length, which may be like any of them.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < Path(path).stat().st_size:
+        return FileKind("safetensors", "a safetensors file")
     if head.startswith(b"PK\x03\x04"):
         return _kind_of_zip(path)
     if head.startswith(b"\x1f\x8b"):
@@ -101,8 +104,6 @@ def file_kind(path: str | Path) -> FileKind | None:
     for beginning, kind in _BY_TEXT:
         if text.startswith(beginning):
             return kind
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < Path(path).stat().st_size:
-        return FileKind("safetensors", "a safetensors file")
     return None
 
 

@@ -40,6 +40,13 @@ def test_first_bytes(tmp_path, key):
     assert file_kind(path).key == key
 
 
+@pytest.mark.parametrize("length", [0x280, 0x580, 0x8B1F])
+def test_a_safetensors_header_may_be_as_long_as_a_pickle_or_gzip_begins(tmp_path, length):
+    path = tmp_path / "student.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + b"{}".ljust(length) + bytes(8))
+    assert file_kind(path).key == "safetensors"
+
+
 def test_utf_16_with_its_mark_and_archives_by_what_is_in_them(tmp_path):
     path = tmp_path / "file"
     path.write_text("{}", encoding="utf-16")
