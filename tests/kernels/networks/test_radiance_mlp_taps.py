@@ -98,13 +98,14 @@ def test_harmonics_of_rays_are_inputs_behind_the_features(shaded, implementation
         features, networks, rays = leaves[0], (leaves[1:4], leaves[4:]), ray_index.to(device)
         heard = None if heard is None else heard.to(device)
         named = {"harmonics": heard, "implementation": name}
+        taps = () if implementation == "triton" else ("hidden", "geo")
         if shaded:
-            outputs = radiance_mlp(features, basis.to(device), rays, *networks, **named)
+            *outputs, inside = tapped_radiance_mlp(features, basis.to(device), rays, *networks, taps, **named)
         else:
-            outputs = geometry_mlp(features, networks[0], ray_index=rays, **named)[:2]
-        sum(
-            (output * torch.linspace(-1, 1, output.numel()).to(device).view(output.shape)).sum() for output in outputs
-        ).backward()
+            *outputs, inside = geometry_mlp(features, networks[0], taps, ray_index=rays, **named)
+        outputs += inside.values()
+        upstream = [torch.linspace(-1, 1, output.numel()).to(device).view(output.shape) for output in outputs]
+        torch.autograd.backward(outputs, upstream)
         grads = [leaf.grad[:, :7] if leaf is features else leaf.grad for leaf in leaves if leaf.grad is not None]
         return [tensor.detach().cpu() for tensor in (*outputs, *grads)]
 
