@@ -10,12 +10,17 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.radiance_mlp import mean_features
 from kernels.optimization.adam import TouchedRows
 from kernels.rendering.fused_render import Field
 from settings.kinds import STUDENT_KINDS
-from settings.sections import Section
+from settings.sections import Section, problem
 
+DENSITY_DEGREE = (
+    "the same for the density MLP, at most direction_degree: density depends on where it is seen from, as Gaussians' "
+    "opacity does, see docs/training.md; null: it does not"
+)
 SHADING = "per_sample: the colour network is run for every sample; deferred: once per ray, on its mean features"
 TAPS = ("encoding", "hidden", "geo", "sample")
 _SAMPLE_WIDTH = 4
@@ -38,6 +43,8 @@ class Student(nn.Module, ABC):
     """Adam's epsilon: below such gradients updates shrink. Much smaller, noise kills the ReLUs of rarely seen parts."""
     deferred: bool = False
     """Whether the colour network is run once per ray, on the mean of its samples' features (Hedman et al. 2021)."""
+    density_degree: int | None = None
+    """Of the directions' spherical harmonics that density depends on; None: it depends on none."""
 
     def __init__(self, box: Box, settings: Section, implementation: str = "auto") -> None:
         super().__init__()
@@ -178,6 +185,12 @@ class Student(nn.Module, ABC):
                 encoding were its mean over all directions.
         """
 
+    def _harmonics(self, directions: Tensor | None) -> Tensor | None:
+        """(R, H) what density depends on of directions (R, 3): their harmonics but the constant; None of nothing."""
+        if self.density_degree is None or directions is None:
+            return None
+        return sh_basis(directions, self.density_degree, implementation=self.implementation)[:, 1:]
+
     def fused_field(self) -> Field | None:
         """What ``FusedRenderer`` needs to know of the field; None of a student it does not know."""
         return None
@@ -219,6 +232,16 @@ class Student(nn.Module, ABC):
         ``distill.training.optimizer``.
         """
         return ()
+
+
+def check_density_degree(degree: int | None, direction_degree: int) -> None:
+    """For a validator of a student's settings.
+
+    Raises:
+        PydanticCustomError: density would depend on harmonics that pictures are not made with.
+    """
+    if (degree or 0) > direction_degree:
+        raise problem("density_degree", degree, f"at most direction_degree {direction_degree}, or null")
 
 
 STUDENTS: dict[str, type[Student]] = {}

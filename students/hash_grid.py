@@ -16,7 +16,7 @@ from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp,
 from kernels.optimization.adam import TouchedRows
 from kernels.rendering.fused_render import HashField, density_harmonics
 from settings.sections import FromList, PowerOfTwo, Section, problem
-from students.base import SHADING, Box, Student, register
+from students.base import DENSITY_DEGREE, SHADING, Box, Student, check_density_degree, register
 
 
 class HashGridSettings(Section):
@@ -45,13 +45,7 @@ class HashGridSettings(Section):
     color_layers: int = Field(2, ge=1, le=64, description="hidden layers of the colour MLP")
     geo_features: int = Field(15, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
     direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
-    density_degree: int | None = Field(
-        None,
-        ge=1,
-        le=4,
-        description="the same for the density MLP, at most direction_degree: density depends on where it is seen from, "
-        "as Gaussians' opacity does, see docs/training.md; null: it does not",
-    )
+    density_degree: int | None = Field(None, ge=1, le=4, description=DENSITY_DEGREE)
     shading: Literal["per_sample", "deferred"] = Field("per_sample", description=SHADING)
 
     @model_validator(mode="after")
@@ -60,10 +54,7 @@ class HashGridSettings(Section):
             raise problem(
                 "finest_resolution", self.finest_resolution, f"at least base_resolution {self.base_resolution}"
             )
-        if (self.density_degree or 0) > self.direction_degree:
-            raise problem(
-                "density_degree", self.density_degree, f"at most direction_degree {self.direction_degree}, or null"
-            )
+        check_density_degree(self.density_degree, self.direction_degree)
         return self
 
 
@@ -100,11 +91,13 @@ class HashGridStudent(Student):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         encoding, named = self._encode(positions), {"implementation": self.implementation}
         inner, weights = [tap for tap in taps if tap != "encoding"], list(self.density_weights)
-        named["harmonics"] = self._harmonics(directions)
         if self.deferred:
-            density, channels, activations = geometry_mlp(encoding, weights, inner, ray_index=ray_index, **named)
+            named |= {"harmonics": self._harmonics(directions), "ray_index": ray_index}
+            density, channels, activations = geometry_mlp(encoding, weights, inner, **named)
         else:
             basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
+            if self.density_degree is not None:
+                named["harmonics"] = basis[:, 1 : 1 + density_harmonics(self.density_degree)]
             networks = weights, list(self.color_weights)
             density, channels, activations = tapped_radiance_mlp(encoding, basis, ray_index, *networks, inner, **named)
         return density, channels.float(), activations | ({"encoding": encoding} if "encoding" in taps else {})
@@ -142,12 +135,6 @@ class HashGridStudent(Student):
 
     def touched_rows(self) -> dict[nn.Parameter, TouchedRows]:
         return {self.table: self._touched}
-
-    def _harmonics(self, directions: Tensor | None) -> Tensor | None:
-        """(R, H) what the density network takes of directions (R, 3), if it takes anything."""
-        if self.density_degree is None or directions is None:
-            return None
-        return sh_basis(directions, self.density_degree, implementation=self.implementation)[:, 1:]
 
     def _encode(self, positions: Tensor) -> Tensor:
         return hash_encode(

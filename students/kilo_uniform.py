@@ -22,10 +22,10 @@ from kernels.networks.grouped_mlp import (
     tapped_grouped_radiance_mlp,
 )
 from kernels.optimization.adam import TouchedRows
-from kernels.rendering.fused_render import GroupedField
+from kernels.rendering.fused_render import GroupedField, density_harmonics
 from settings.errors import InputError
 from settings.sections import FromList, Section, problem
-from students.base import SHADING, Box, Student, register
+from students.base import DENSITY_DEGREE, SHADING, Box, Student, check_density_degree, register
 
 MAX_TRAINING_GIB = 8.0
 _BYTES_PER_PARAMETER = 16  # weight, gradient and Adam's two moments
@@ -43,6 +43,7 @@ class KiloUniformSettings(Section):
     color_layers: int = Field(1, ge=1, le=64, description="hidden layers of the colour MLP, which sees the direction")
     geo_features: int = Field(16, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
     direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+    density_degree: int | None = Field(None, ge=1, le=4, description=DENSITY_DEGREE)
     shading: Literal["per_sample", "deferred"] = Field(
         "per_sample", description=f"{SHADING}, by a network that all cells share"
     )
@@ -54,12 +55,15 @@ class KiloUniformSettings(Section):
     def _consistent(self) -> KiloUniformSettings:
         if any(cells < 1 for cells in self.grid):
             raise problem("grid", list(self.grid), "three numbers of cells, each at least 1")
+        check_density_degree(self.density_degree, self.direction_degree)
         return self
 
 
 @register
 class KiloUniformStudent(Student):
     """Fourier features of the position in its cell -> the cell's density MLP -> + SH of the direction -> colour MLP.
+
+    With ``density_degree`` the density MLPs take the direction's SH too, all but the constant, behind the features.
 
     Cells need not be cubes. With ``blend``, a point nearer to a cell's face than that is a mixture of the media of both
     cells, half and half on the face: density and emitted colour (density times rgb) are continuous everywhere in the
@@ -77,6 +81,7 @@ class KiloUniformStudent(Student):
     def __init__(self, box: Box, settings: KiloUniformSettings, implementation: str = "auto") -> None:
         super().__init__(box, settings, implementation)
         self.grid, self.blend, self.direction_degree = settings.grid, settings.blend, settings.direction_degree
+        self.density_degree = settings.density_degree
         self.layout = _layout(settings)
         _check_memory(self.grid, self.parameters_of(settings))
         cells = math.prod(self.grid)
@@ -102,20 +107,26 @@ class KiloUniformStudent(Student):
         """
         asked, inner = self._evaluations(positions), [tap for tap in taps if tap != "encoding"]
         named = {"implementation": self.implementation}
+        rows = ray_index if asked.point is None else ray_index[asked.point]
         if self.deferred:
             where = asked.local, asked.cell, self.density_networks, self.layout
             named |= {"precision": self.precision, "touched": self._touched[0]}
-            density, channels, activations = grouped_geometry_mlp(*where, inner, **named)
+            heard = self._harmonics(directions)
+            density, channels, activations = grouped_geometry_mlp(
+                *where, inner, harmonics=heard, ray_index=rows, **named
+            )
         else:
+            basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
             density, channels, activations = tapped_grouped_radiance_mlp(
                 asked.local,
-                sh_basis(directions, self.direction_degree, implementation=self.implementation),
-                ray_index if asked.point is None else ray_index[asked.point],
+                basis,
+                rows,
                 asked.cell,
                 self.density_networks,
                 self.color_networks,
                 self.layout,
                 inner,
+                harmonics=basis[:, 1 : 1 + self.layout.harmonics],
                 precision=self.precision,
                 touched=self._touched,
                 **named,
@@ -151,10 +162,11 @@ class KiloUniformStudent(Student):
     @torch.no_grad()
     def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
         asked = self._evaluations(positions)
-        networks = self.density_networks.to(self.precision)
-        density = grouped_density_mlp(
-            asked.local, asked.cell, networks, self.layout, implementation=self.implementation
-        )
+        heard, networks = self._harmonics(directions), self.density_networks.to(self.precision)
+        if heard is not None and asked.point is not None:
+            heard = heard[asked.point]
+        named = {"harmonics": heard, "implementation": self.implementation}
+        density = grouped_density_mlp(asked.local, asked.cell, networks, self.layout, **named)
         if asked.point is None:
             return density
         return density.new_zeros(len(positions)).index_add(0, asked.point, asked.weight * density)
@@ -210,6 +222,7 @@ def _layout(settings: KiloUniformSettings) -> GroupedLayout:
         color_layers=settings.color_layers,
         geo_features=settings.geo_features,
         direction_width=(settings.direction_degree + 1) ** 2,
+        harmonics=density_harmonics(settings.density_degree),
     )
 
 

@@ -191,14 +191,15 @@ def color_weights(width, hidden):
     return [torch.zeros(width, 31), *between, torch.zeros(3, width)]
 
 
-def grouped(width, dtype=FULL, frequencies=4, density_layers=2):
-    layout = GroupedLayout(frequencies, width, density_layers, 1, 15, 16)
+def grouped(width, dtype=FULL, frequencies=4, density_layers=2, harmonics=0):
+    layout = GroupedLayout(frequencies, width, density_layers, 1, 15, 16, harmonics)
     parameters = [torch.zeros(6, size, dtype=dtype) for size in (layout.density_size, layout.color_size)]
     x, index = torch.zeros(600, 3), torch.zeros(600, dtype=torch.int64)
     leaves = [matrix.requires_grad_() for matrix in parameters]
-    backward(*grouped_radiance_mlp(x, torch.zeros(5, 16), index, index, *leaves, layout, implementation="triton"))
+    seen = {"harmonics": torch.zeros(5, harmonics), "implementation": "triton"}
+    backward(*grouped_radiance_mlp(x, torch.zeros(5, 16), index, index, *leaves, layout, **seen))
     grouped_density_mlp(x, index, parameters[0], layout, implementation="triton")
-    backward(*grouped_geometry_mlp(x, index, leaves[0], layout, implementation="triton")[:2])
+    backward(*grouped_geometry_mlp(x, index, leaves[0], layout, ray_index=index, **seen)[:2])
 
 
 def fused(field, precision):
@@ -217,8 +218,8 @@ def fused_hash(
     fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, 2), layout, *networks, *shading), precision)
 
 
-def fused_grouped(width, precision=FULL, blend=0.2, frequencies=4, density_layers=2, deferred=False):
-    layout = GroupedLayout(frequencies, width, density_layers, 1, 15, 16)
+def fused_grouped(width, precision=FULL, blend=0.2, frequencies=4, density_layers=2, deferred=False, harmonics=0):
+    layout = GroupedLayout(frequencies, width, density_layers, 1, 15, 16, harmonics)
     networks = torch.zeros(210, layout.density_size), torch.zeros(1 if deferred else 210, layout.color_size)
     fused(GroupedField(torch.rand(2, 3), (5, 6, 7), blend, 1e-6, *networks, layout, 3, deferred), precision)
 
@@ -233,13 +234,15 @@ CASES = {
     "ray_marching": ray_marching,
     # All branches and loops of the networks, in both types, in half the time that students' sizes take.
     "radiance_small": partial(radiance, 32, HALF, channels=16, color_hidden=1),
-    "grouped_small": partial(grouped, 32, HALF, frequencies=2, density_layers=1),
+    "grouped_small": partial(grouped, 32, HALF, frequencies=2, density_layers=1, harmonics=8),
     "fused_hash_small": partial(fused_hash, 32, levels=8, color_hidden=1),
     "fused_grouped_small": partial(fused_grouped, 16, frequencies=2, density_layers=1),
     "deferred_hash_small": partial(
         fused_hash, 32, HALF, levels=5, color_hidden=1, color_width=64, deferred=True, planes=(128,), density_degree=2
     ),
-    "deferred_grouped_small": partial(fused_grouped, 16, HALF, frequencies=2, density_layers=1, deferred=True),
+    "deferred_grouped_small": partial(
+        fused_grouped, 16, HALF, frequencies=1, density_layers=1, deferred=True, harmonics=3
+    ),
     # Students' sizes, to see what a change does to them.
     "radiance_16": partial(radiance, 16),
     "radiance_64": partial(radiance, 64),

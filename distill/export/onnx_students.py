@@ -58,13 +58,19 @@ def _hash_emission(graph: Graph, student: HashGridStudent, positions: str, basis
     groups = itertools.pairwise([0, *ends.tolist(), layout.count])
     parts = [_levels(graph, student, unit, table, slice(*group)) for group in groups]
     encoding = graph.reshaped(graph.op("Concat", *parts, axis=1), -1, layout.output_width)
-    if student.density_degree is not None:
-        end = np.array([(student.density_degree + 1) ** 2])
-        encoding = graph.op("Concat", encoding, graph.op("Slice", basis, np.array([1]), end, np.array([1])), axis=-1)
+    encoding = _with_harmonics(graph, student, encoding, basis)
     output = _layers(graph, encoding, student.density_weights)
     raw, geo = graph.column(output, 0), graph.op("Slice", output, np.array([1]), np.array([1 << 31]), np.array([1]))
     density = _density(graph, raw)
     return density, geo if student.deferred else shade(graph, student, geo, basis)
+
+
+def _with_harmonics(graph: Graph, student: Student, encoding: str, basis: str) -> str:
+    """(n, I) what the density network takes of encoded places (n, C) and directions (n, S)."""
+    if student.density_degree is None:
+        return encoding
+    end = np.array([(student.density_degree + 1) ** 2])
+    return graph.op("Concat", encoding, graph.op("Slice", basis, np.array([1]), end, np.array([1])), axis=-1)
 
 
 def _levels(graph: Graph, student: HashGridStudent, unit: str, table: str, group: slice) -> str:
@@ -130,7 +136,7 @@ def _kilo_emission(graph: Graph, student: KiloUniformStudent, positions: str, ba
         basis = graph.reshaped(basis, -1, layout.direction_width)
     local = graph.op("Sub", graph.op("Mul", graph.op("Sub", place, corner), 2.0), 1.0)
     local, cell = graph.reshaped(local, -1, 3), graph.reshaped(cell_number(graph, corner, student.grid), -1)
-    encoded = _fourier(graph, local, layout.frequencies)
+    encoded = _with_harmonics(graph, student, _fourier(graph, local, layout.frequencies), basis)
     output = _grouped_layers(graph, encoded, cell, student.density_networks, layout.density_dims)
     density = _density(graph, graph.column(output, layout.geo_features))
     channels = graph.op("Slice", output, np.array([0]), np.array([layout.geo_features]), np.array([1]))

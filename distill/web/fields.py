@@ -82,9 +82,8 @@ def hash_grid(field: HashField, stored: np.ndarray, path: Path) -> WebField:
         raise InputError(path, "student.hidden_width", found, most, "Distil one with narrower or fewer layers.")
     color[0].matrix = _color_inputs(color[0].matrix, geometry, raw=0)
     layout, sizes = field.layout, _sizes(density, color, field.direction_degree)
-    # Whole vectors of four of the encoding, and then of the direction, of which the constant counts for nothing.
     encoding, harmonics = np.split(density[0].matrix, [layout.output_width])
-    encoding, harmonics = in_fours(encoding), in_fours(np.pad(harmonics, ((min(1, len(harmonics)), 0), (0, 0))))
+    encoding, harmonics = in_fours(encoding), _direction_inputs(harmonics)
     density[0].matrix = np.concatenate([encoding, harmonics])
     sizes |= {"ENCODING": len(encoding) // 4, "HARMONICS": len(harmonics) // 4}
     source = [
@@ -113,7 +112,9 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
     color = _array(field.color_parameters) * (1 if field.deferred else stored[:, None])
     color = [_layers(row, layout.color_dims) for row in color]
     for first, *_ in density:
-        first.matrix = _position_inputs(first.matrix)
+        position, harmonics = np.split(first.matrix, [layout.position_width])
+        position, harmonics = _position_inputs(position), _direction_inputs(harmonics)
+        first.matrix = np.concatenate([position, harmonics])
     for first, *_ in color:
         first.matrix = _color_inputs(first.matrix, layout.geo_features, raw=layout.geo_features)
     # A blended sample asks up to eight cells: not the same ones as the next.
@@ -132,9 +133,11 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
         "DENSITY_TEXELS": len(density_texels[0]),
         "COLOR_TEXELS": len(color_texels[0]),
         **_sizes(density[0], color[0], field.direction_degree),
+        "ENCODING": len(position) // 4,
+        "HARMONICS": len(harmonics) // 4,
     }
     source = [
-        stored_network("density_network", density[0], "leaky_relu", together, used=3),
+        stored_network("density_network", density[0], "leaky_relu", together, used=4 if layout.harmonics else 3),
         stored_network("color_network", color[0], "leaky_relu", 1 if field.deferred else together),
     ]
     texels = np.concatenate([*density_texels, *color_texels])
@@ -184,6 +187,11 @@ def _position_inputs(matrix: np.ndarray) -> np.ndarray:
     """Rows of three, the place itself and each octave's sines and cosines, as vectors of four."""
     parts = matrix.reshape(-1, 3, matrix.shape[1])
     return np.concatenate([parts, np.zeros_like(parts[:, :1])], axis=1).reshape(-1, matrix.shape[1])
+
+
+def _direction_inputs(matrix: np.ndarray) -> np.ndarray:
+    """Rows of harmonics, if there are any, behind one of 0 for the constant that pages have before them, in fours."""
+    return in_fours(np.pad(matrix, ((min(1, len(matrix)), 0), (0, 0))))
 
 
 def _sizes(density: Sequence[Layer], color: Sequence[Layer], degree: int) -> dict[str, int]:

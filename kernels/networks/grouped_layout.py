@@ -26,6 +26,7 @@ class GroupedLayout:
         density_layers, color_layers: hidden layers of the two networks.
         geo_features: channels the density network hands to the colour network.
         direction_width: channels of the encoded direction.
+        harmonics: channels of the direction that the density network takes behind the encoded position.
 
     Raises:
         ValueError: a width the kernel does not support, or a size that makes no network.
@@ -37,11 +38,13 @@ class GroupedLayout:
     color_layers: int
     geo_features: int
     direction_width: int
+    harmonics: int = 0
 
     def __post_init__(self) -> None:
         if self.hidden_width not in WIDTHS:
             raise ValueError(f"hidden_width: found {self.hidden_width}, expected one of {list(WIDTHS)}")
-        for name, least in (("frequencies", 0), ("density_layers", 0), ("color_layers", 0), ("geo_features", 1)):
+        least_of = {"frequencies": 0, "density_layers": 0, "color_layers": 0, "geo_features": 1, "harmonics": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: found {getattr(self, name)}, expected at least {least}")
 
@@ -54,7 +57,7 @@ class GroupedLayout:
     def density_dims(self) -> np.ndarray:
         """(density_layers + 1, 2) int64: rows (bias included) and columns of the density network's matrices."""
         hidden = [self.hidden_width] * self.density_layers
-        return _dims([self.position_width, *hidden, self.geo_features + 1])
+        return _dims([self.position_width + self.harmonics, *hidden, self.geo_features + 1])
 
     @cached_property
     def color_dims(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 One network: Fourier features of the position in the cell -> leaky ReLU layers -> (geometry..., raw density); density is
 a truncated exponential. [geometry, direction basis] -> leaky ReLU layers -> sigmoid colour. All layers have biases.
+The density network may take harmonics of the direction behind the position's features (``layout.harmonics``).
 
 A cell's parameters are one row of a (cells, P) matrix, one matrix per network: layer after layer, each (in + 1, out)
 row-major with the bias in the last row.
@@ -34,6 +35,7 @@ def grouped_radiance_mlp(
     color_parameters: Tensor,
     layout: GroupedLayout,
     *,
+    harmonics: Tensor | None = None,
     touched: tuple[TouchedRows, TouchedRows] | None = None,
     implementation: str = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -46,6 +48,8 @@ def grouped_radiance_mlp(
         density_parameters: (cells, layout.density_size) float32; with torch and Triton also float16 or bfloat16: then
             factors of products have that type, sums remain float32 (with torch, those of one product).
         color_parameters: (cells, layout.color_size), of the same type.
+        harmonics: (R, layout.harmonics) what density networks take of each ray's direction; None: zeros. Not
+            differentiated.
         touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (by numba; the others,
             which keep no account of it, flag every cell on the CPU and none on a GPU, where nothing reads the flags).
         implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
@@ -61,7 +65,7 @@ def grouped_radiance_mlp(
     """
     return tapped_grouped_radiance_mlp(
         x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, (),
-        touched=touched, implementation=implementation,
+        harmonics=harmonics, touched=touched, implementation=implementation,
     )[:2]  # fmt: skip
 
 
@@ -75,6 +79,7 @@ def tapped_grouped_radiance_mlp(
     layout: GroupedLayout,
     taps: Sequence[str],
     *,
+    harmonics: Tensor | None = None,
     precision: torch.dtype | None = None,
     touched: tuple[TouchedRows, TouchedRows] | None = None,
     implementation: str = "auto",
@@ -103,12 +108,12 @@ def tapped_grouped_radiance_mlp(
     name = resolve("tapped_grouped_mlp" if taps else "grouped_mlp", implementation, x.device, available)
     for rows in touched or () if name != "numba" else ():
         rows.mark_all(x.device)
-    arguments = (x, basis, ray_index, cell_index, density_parameters, color_parameters, layout)
+    places = x, _heard(harmonics, layout, x, len(basis)), basis, ray_index, cell_index
     if name == "triton":
         from kernels.networks.grouped_mlp_triton import GroupedMLPTriton
 
-        return *GroupedMLPTriton.apply(*arguments, precision), {}
-    arguments = (*arguments[:4], density_parameters.to(precision), color_parameters.to(precision), layout)
+        return *GroupedMLPTriton.apply(*places, density_parameters, color_parameters, layout, precision), {}
+    arguments = (*places, density_parameters.to(precision), color_parameters.to(precision), layout)
     if name == "torch":
         density, rgb, *inside = _radiance_torch(*arguments, first_hidden="hidden" in taps)
     else:
@@ -124,6 +129,8 @@ def grouped_geometry_mlp(
     layout: GroupedLayout,
     taps: Sequence[str] = (),
     *,
+    harmonics: Tensor | None = None,
+    ray_index: Tensor | None = None,
     precision: torch.dtype | None = None,
     touched: TouchedRows | None = None,
     implementation: str = "auto",
@@ -131,7 +138,7 @@ def grouped_geometry_mlp(
     """The density networks alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
     Arguments are those of ``tapped_grouped_radiance_mlp``, but that the Triton twin gives ``geo`` too; in half
-    precision the geometry features have its type.
+    precision the geometry features have its type. ``ray_index`` is needed where ``harmonics`` are given.
 
     Raises:
         ValueError: as there.
@@ -145,7 +152,8 @@ def grouped_geometry_mlp(
         touched.mark_all(x.device)
     if name != "triton":
         density_parameters = density_parameters.to(precision)
-    arguments = x, cell_index, density_parameters, layout
+    heard, rows = _heard_by(harmonics, ray_index, layout, x, cell_index)
+    arguments = x, heard, rows, cell_index, density_parameters, layout
     if name == "triton":
         from kernels.networks.grouped_mlp_triton import GroupedGeometryTriton
 
@@ -154,9 +162,9 @@ def grouped_geometry_mlp(
         density, hidden, geo = _geometry_torch(*arguments, first_hidden="hidden" in taps)
     else:
         # No colour networks: their inputs have no direction, they have no parameters and their outputs no channels.
-        nothing = x.new_empty(1, 0), torch.zeros_like(cell_index), cell_index
+        places = x, heard, x.new_empty(0, 0), rows, cell_index
         networks = density_parameters, x.new_empty(len(density_parameters), 0), layout
-        asked = ("hidden" in taps, True), x, *nothing, *networks, None if touched is None else (touched,)
+        asked = ("hidden" in taps, True), *places, *networks, None if touched is None else (touched,)
         density, _, hidden, geo = grouped_mlp_numba.GroupedMLPNumba.apply(*asked)
     inside = {"hidden": hidden, "geo": geo}
     return density, geo, {tap: inside[tap] for tap in TAPS if tap in taps}
@@ -199,24 +207,50 @@ def grouped_density_mlp(
     density_parameters: Tensor,
     layout: GroupedLayout,
     *,
+    harmonics: Tensor | None = None,
     implementation: str = "auto",
 ) -> Tensor:
-    """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only."""
+    """Density (N,) alone, arguments as in ``grouped_radiance_mlp``; differentiable with the torch one only.
+
+    ``harmonics``, (N, layout.harmonics), are of points.
+    """
     _check(x, cell_index, density_parameters, layout.density_size)
     available = _available(density_parameters.dtype, layout)
     name = resolve("grouped_density_mlp", implementation, x.device, available)
+    points = None if harmonics is None else torch.arange(len(x), device=x.device)
+    heard, rows = _heard_by(harmonics, points, layout, x, cell_index)
     if name == "triton":
         from kernels.networks import grouped_mlp_triton
 
-        return grouped_mlp_triton.density(x.detach(), cell_index, density_parameters.detach(), layout)
+        return grouped_mlp_triton.density(x.detach(), heard, rows, cell_index, density_parameters.detach(), layout)
     if name == "torch":
-        return _geometry_torch(x, cell_index, density_parameters, layout)[0]
-    return grouped_mlp_numba.density(x.detach(), cell_index, density_parameters, layout)
+        return _geometry_torch(x, heard, rows, cell_index, density_parameters, layout)[0]
+    return grouped_mlp_numba.density(x.detach(), heard, rows, cell_index, density_parameters, layout)
 
 
 def _available(precision: torch.dtype, layout: GroupedLayout) -> tuple[str, ...]:
     twins = twins_without_triton(precision)
     return (*twins, "triton") if layout.widest <= MAX_WIDTHS.get(precision.itemsize, 0) else twins
+
+
+def _heard(harmonics: Tensor | None, layout: GroupedLayout, x: Tensor, count: int) -> Tensor:
+    """(count, layout.harmonics) what density networks take of directions; of none at all nothing is made."""
+    if harmonics is None or not layout.harmonics:
+        return x.new_zeros(count if layout.harmonics else 0, layout.harmonics)
+    if harmonics.shape != (count, layout.harmonics):
+        raise ValueError(f"harmonics must be {(count, layout.harmonics)}, found {tuple(harmonics.shape)}")
+    return harmonics
+
+
+def _heard_by(
+    harmonics: Tensor | None, ray_index: Tensor | None, layout: GroupedLayout, x: Tensor, cell_index: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As ``_heard``, of any number of rays, and each point's row: without harmonics there is one, of zeros."""
+    if not layout.harmonics:
+        return _heard(None, layout, x, 0), cell_index  # whose values nothing looks at
+    if harmonics is None:
+        return _heard(None, layout, x, 1), torch.zeros_like(cell_index)
+    return _heard(harmonics, layout, x, len(harmonics)), ray_index
 
 
 def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:
@@ -228,6 +262,7 @@ def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:
 
 def _radiance_torch(
     x: Tensor,
+    harmonics: Tensor,
     basis: Tensor,
     ray_index: Tensor,
     cell_index: Tensor,
@@ -239,7 +274,7 @@ def _radiance_torch(
     """Density, rgb, the first hidden layer (without columns unless ``first_hidden``), geometry features."""
     order, groups = _groups(cell_index)
     counts = list(groups.values())
-    encoded = fourier_features(x, layout.frequencies)[order].to(density_parameters.dtype).split(counts)
+    encoded = _inputs(x, harmonics, ray_index, layout)[order].to(density_parameters.dtype).split(counts)
     directions = basis[ray_index[order]].to(density_parameters.dtype).split(counts)
     density_networks, color_networks = density_parameters.unbind(), color_parameters.unbind()
     first_width, geometry = int(layout.density_dims[0, 1]) if first_hidden else 0, layout.geo_features
@@ -256,11 +291,17 @@ def _radiance_torch(
 
 
 def _geometry_torch(
-    x: Tensor, cell_index: Tensor, density_parameters: Tensor, layout: GroupedLayout, first_hidden: bool = False
+    x: Tensor,
+    harmonics: Tensor,
+    ray_index: Tensor,
+    cell_index: Tensor,
+    density_parameters: Tensor,
+    layout: GroupedLayout,
+    first_hidden: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Density, the first hidden layer (without columns unless ``first_hidden``), geometry features."""
     order, groups = _groups(cell_index)
-    encoded = fourier_features(x, layout.frequencies)[order].to(density_parameters.dtype)
+    encoded = _inputs(x, harmonics, ray_index, layout)[order].to(density_parameters.dtype)
     networks, geometry = density_parameters.unbind(), layout.geo_features
     first_width = int(layout.density_dims[0, 1]) if first_hidden else 0
     # An empty slice of the parameters, so that no points at all still have a gradient.
@@ -270,6 +311,12 @@ def _geometry_torch(
         outputs.append(torch.cat([last, first[:, :first_width]], dim=-1))
     geo, raw, first = _unsorted(torch.cat(outputs), order).split([geometry, 1, first_width], dim=-1)
     return truncated_exp(widened(raw[:, 0])), F.leaky_relu(first, LEAK), geo
+
+
+def _inputs(x: Tensor, harmonics: Tensor, ray_index: Tensor, layout: GroupedLayout) -> Tensor:
+    """(N, I) what density networks take of points."""
+    features = fourier_features(x, layout.frequencies)
+    return torch.cat([features, harmonics[ray_index]], dim=-1) if layout.harmonics else features
 
 
 def _groups(cell_index: Tensor) -> tuple[Tensor, dict[int, int]]:

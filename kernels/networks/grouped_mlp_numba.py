@@ -13,6 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from kernels.added_gradients import room_for_gradient
+from kernels.networks.grouped_inputs_numba import encode, hear
 from kernels.networks.grouped_layout import LEAK, GroupedLayout
 from kernels.networks.layers_numba import MAX_RAW, any_nonzero, density_of
 from kernels.threads import FAST, FIRST, INNER, SECOND, SINGLE_THREAD_GEMM, parallel_for
@@ -20,22 +21,19 @@ from kernels.threads import FAST, FIRST, INNER, SECOND, SINGLE_THREAD_GEMM, para
 _BLOCK = 160
 _PIECE = 4096  # points of one cell that one thread takes at a time
 _GRAIN = 2048
-_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 _LEAK = np.float32(LEAK)
-_QUARTER, _HALF_PI = np.float32(0.25), np.float32(np.pi / 2)
-# Taylor coefficients: below 3e-8 on [-pi/4, pi/4].
-_SIN3, _SIN5, _SIN7 = np.float32(-1 / 6), np.float32(1 / 120), np.float32(-1 / 5040)
-_SIN9 = np.float32(1 / 362880)
-_COS4, _COS6, _COS8 = np.float32(1 / 24), np.float32(-1 / 720), np.float32(1 / 40320)
 
 
-def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLayout) -> Tensor:
+def density(
+    x: Tensor, harmonics: Tensor, ray_index: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLayout
+) -> Tensor:
     """Density (N,)."""
     order, pieces, _ = _route(cell_index, len(parameters))
     result, dims = torch.empty(len(x)), layout.density_dims
     parallel_for(
-        _density, len(pieces), pieces, order, x.contiguous(), parameters, dims, layout.frequencies, block_of(dims),
-        result, grain=_grain(pieces, order),
+        _density, len(pieces), pieces, order, x.contiguous(), harmonics.contiguous(), ray_index.contiguous(),
+        parameters, dims, layout.frequencies, block_of(dims), result, grain=_grain(pieces, order),
     )  # fmt: skip
     return result
 
@@ -47,13 +45,15 @@ class GroupedMLPNumba(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, wanted, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched):
+    def forward(
+        ctx, wanted, x, harmonics, basis, ray_index, cell_index, density_parameters, color_parameters, layout, touched
+    ):
         order, pieces, slots = _route(cell_index, len(density_parameters))
         colored = color_parameters.shape[1] > 0
         dims = np.concatenate([layout.density_dims, layout.color_dims]) if colored else layout.density_dims
-        points = x.detach().contiguous(), basis.detach().contiguous(), ray_index.contiguous()
+        rays = harmonics.detach().contiguous(), basis.detach().contiguous(), ray_index.contiguous()
         networks = density_parameters.detach(), color_parameters.detach(), dims, len(layout.density_dims)
-        ctx.arguments = pieces, order, *points, *networks, layout.frequencies, block_of(dims)
+        ctx.arguments = pieces, order, x.detach().contiguous(), *rays, *networks, layout.frequencies, block_of(dims)
         widths = int(layout.density_dims[0, 1]), layout.geo_features
         inside = [torch.empty(len(x), width if asked else 0) for width, asked in zip(widths, wanted, strict=True)]
         outputs = torch.empty(len(x)), torch.empty(len(x), 3 if colored else 0)
@@ -66,7 +66,7 @@ class GroupedMLPNumba(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         pieces = ctx.arguments[0]
-        rooms = [room_for_gradient(*each) for each in zip(ctx.parameters, ctx.needs_input_grad[5:7], strict=True)]
+        rooms = [room_for_gradient(*each) for each in zip(ctx.parameters, ctx.needs_input_grad[6:8], strict=True)]
         totals = [total for total, _ in rooms]
         # A cell of many points is shared out: one partial sum per piece, added in order, so that the bits do not
         # depend on the number of threads.
@@ -81,7 +81,7 @@ class GroupedMLPNumba(torch.autograd.Function):
             total.index_add_(0, shared, partial)
         for touched in ctx.touched or ():
             touched.flags[cells // touched.rows_per_flag] = 1
-        return (None,) * 5 + (*(returned for _, returned in rooms), None, None)
+        return (None,) * 6 + (*(returned for _, returned in rooms), None, None)
 
 
 def _route(cell_index: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -142,34 +142,6 @@ def _even_block(count, most):
 
 
 @njit(**FAST)
-def encode(x, order, first, n, frequencies, target):
-    """[u, sin and cos of 2**k * pi/2 * u for every k] of a block: one polynomial each, then double angles."""
-    size = 3 * n
-    for s in range(n):
-        point = order[first + s]
-        for axis in range(3):
-            target[axis * n + s] = x[point, axis]
-    if frequencies > 0:
-        sine, cosine = target[size : 2 * size], target[2 * size : 3 * size]
-        for i in range(size):
-            turns = target[i] * _QUARTER
-            turns -= np.floor(turns + _HALF)
-            angle = turns * _HALF_PI  # a quarter of the angle wanted, within +-pi/4
-            square = angle * angle
-            s = angle * (_ONE + square * (_SIN3 + square * (_SIN5 + square * (_SIN7 + square * _SIN9))))
-            c = _ONE + square * (-_HALF + square * (_COS4 + square * (_COS6 + square * _COS8)))
-            s, c = _TWO * s * c, (c - s) * (c + s)
-            sine[i], cosine[i] = _TWO * s * c, (c - s) * (c + s)
-    for level in range(1, frequencies):
-        below, here = (2 * level - 1) * size, (2 * level + 1) * size
-        lower_sine, lower_cosine = target[below : below + size], target[below + size : below + 2 * size]
-        sine, cosine = target[here : here + size], target[here + size : here + 2 * size]
-        for i in range(size):
-            s, c = lower_sine[i], lower_cosine[i]
-            sine[i], cosine[i] = _TWO * s * c, (c - s) * (c + s)
-
-
-@njit(**FAST)
 def run_layers(parameters, dims, first_layer, last_layer, n, activations):
     """Layers ``first .. last`` of one network on ``activations[first]``; layer k's output is ``activations[k + 1]``."""
     begin = 0
@@ -187,7 +159,20 @@ def run_layers(parameters, dims, first_layer, last_layer, n, activations):
 
 @njit(**FAST)
 def _forward_block(
-    x, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies, activations, raw
+    x,
+    harmonics,
+    basis,
+    ray_index,
+    order,
+    first,
+    n,
+    density_row,
+    color_row,
+    dims,
+    density_layers,
+    frequencies,
+    activations,
+    raw,
 ):
     """Fills a block's activations; ``raw`` keeps the raw density.
 
@@ -195,11 +180,12 @@ def _forward_block(
     reads it, and the direction goes over the rest.
     """
     encode(x, order, first, n, frequencies, activations[0])
+    hear(harmonics, ray_index, order, first, n, dims[0, 0] - 1 - harmonics.shape[1], activations[0])
     run_layers(density_row, dims, FIRST, density_layers, n, activations)
     geometry = dims[density_layers - 1, 1] - 1
     color_input = activations[density_layers]
     raw[:n] = color_input[geometry * n : (geometry + 1) * n]
-    for s in range(n):
+    for s in range(n if basis.shape[1] > 0 else 0):
         direction = basis[ray_index[order[first + s]]]
         for c in range(len(direction)):
             color_input[(geometry + c) * n + s] = direction[c]
@@ -207,7 +193,9 @@ def _forward_block(
 
 
 @njit(**FAST)
-def _density(start, stop, pieces, order, x, density_parameters, dims, frequencies, block, density):
+def _density(
+    start, stop, pieces, order, x, harmonics, ray_index, density_parameters, dims, frequencies, block, density
+):
     """Density of the points of ``pieces[start:stop]``."""
     layers = len(dims)
     activations = np.empty((layers + 1, dims.max() * block), np.float32)
@@ -217,6 +205,7 @@ def _density(start, stop, pieces, order, x, density_parameters, dims, frequencie
         for first in range(begin, end, size):
             n = min(end - first, size)
             encode(x, order, first, n, frequencies, activations[0])
+            hear(harmonics, ray_index, order, first, n, dims[0, 0] - 1 - harmonics.shape[1], activations[0])
             run_layers(density_parameters[cell], dims, 0, layers, n, activations)
             raw = activations[layers, (dims[layers - 1, 1] - 1) * n :]
             for s in range(n):
@@ -225,8 +214,8 @@ def _density(start, stop, pieces, order, x, density_parameters, dims, frequencie
 
 @njit(**FAST)
 def _forward(
-    start, stop, pieces, order, x, basis, ray_index, density_parameters, color_parameters, dims, density_layers,
-    frequencies, block, density, rgb, hidden, geo,
+    start, stop, pieces, order, x, harmonics, basis, ray_index, density_parameters, color_parameters, dims,
+    density_layers, frequencies, block, density, rgb, hidden, geo,
 ):  # fmt: skip
     """Density and colour of the points of ``pieces[start:stop]``.
 
@@ -241,8 +230,8 @@ def _forward(
         for first in range(begin, end, size):
             n = min(end - first, size)
             _forward_block(
-                x, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies,
-                activations, raw,
+                x, harmonics, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers,
+                frequencies, activations, raw,
             )  # fmt: skip
             for s in range(n):
                 point = order[first + s]
@@ -284,8 +273,8 @@ def _backward_layers(parameters, dims, first_layer, last_layer, n, activations, 
 
 @njit(**FAST)
 def _backward(
-    start, stop, pieces, order, x, basis, ray_index, density_parameters, color_parameters, dims, density_layers,
-    frequencies, block, density, rgb, grad_density, grad_rgb, grad_hidden, grad_geo,
+    start, stop, pieces, order, x, harmonics, basis, ray_index, density_parameters, color_parameters, dims,
+    density_layers, frequencies, block, density, rgb, grad_density, grad_rgb, grad_hidden, grad_geo,
     density_total, color_total, density_partial, color_partial,
 ):  # fmt: skip
     """Adds the parameters' gradient of ``pieces[start:stop]`` to the cell's row, or to the slot of a shared cell.
@@ -317,8 +306,8 @@ def _backward(
         for first in range(0, count, size):
             n = min(count - first, size)
             _forward_block(
-                x, basis, ray_index, which, first, n, density_row, color_row, dims, density_layers, frequencies,
-                activations, raw,
+                x, harmonics, basis, ray_index, which, first, n, density_row, color_row, dims, density_layers,
+                frequencies, activations, raw,
             )  # fmt: skip
             grads[layers, : dims[layers - 1, 1] * n] = _ZERO
             for s in range(n):

@@ -28,6 +28,7 @@ from kernels.networks.mlp_triton import (
     color_gradient,
     density_gradient,
     launch_options,
+    load_behind,
     load_color,
     load_density,
     load_directions,
@@ -101,31 +102,41 @@ def encode(place, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.c
 
 
 @triton.jit
-def _encode(x, point, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
-    mask = live[:, None] & (tl.arange(0, PADDED) < CHANNELS)[None, :]
+def _encode(
+    x, harmonics, ray_index, point, live, HARMONICS: tl.constexpr, CHANNELS: tl.constexpr, PADDED: tl.constexpr,
+    TYPE: tl.constexpr,
+):  # fmt: skip
+    position: tl.constexpr = CHANNELS - HARMONICS
+    mask = live[:, None] & (tl.arange(0, PADDED) < position)[None, :]
     place = tl.load(x + point[:, None] * 3 + axis_of(PADDED)[None, :], mask=mask, other=0.0).to(tl.float32)
-    return encode(place, live, CHANNELS, PADDED, TYPE)
+    encoded = encode(place, live, position, PADDED, TYPE)
+    if HARMONICS > 0:
+        ray = tl.load(ray_index + point, mask=live, other=0)
+        encoded += load_behind(harmonics, ray, live, 0, HARMONICS, HARMONICS, position, PADDED).to(TYPE)
+    return encoded
 
 
 @triton.jit
 def _density(
-    pieces, order, x, parameters, density,
-    NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+    pieces, order, x, harmonics, ray_index, parameters, density,
+    HARMONICS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
-        encoded = _encode(x, point, live, NET[0][0], NET[1][0], parameters.dtype.element_ty)
+        kind: tl.constexpr = parameters.dtype.element_ty
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
         output, _ = run_density(encoded, weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, NET[0][len(NET[0]) - 1] - 1)
 
 
 @triton.jit
 def _radiance(
-    pieces, order, x, basis, ray_index, density_parameters, color_parameters, density, rgb,
-    DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, DIRECTION: tl.constexpr,
-    DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+    pieces, order, x, harmonics, basis, ray_index, density_parameters, color_parameters, density, rgb,
+    DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, HARMONICS: tl.constexpr,
+    DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     of_density = load_density(density_parameters + cell * DENSITY[2][len(DENSITY[0]) - 1], DENSITY, STYLE)
@@ -134,7 +145,8 @@ def _radiance(
     of_color = load_color(color_parameters, output_pad, DIRECTION_PAD, GEOMETRY, GEOMETRY, COLOR, STYLE)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
-        encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
+        kind: tl.constexpr = density_parameters.dtype.element_ty
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, DENSITY[0][0], DENSITY[1][0], kind)
         output, _ = run_density(encoded, of_density, DENSITY, STYLE, PRECISION)
         store_density(output, density, point, live, GEOMETRY)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
@@ -144,10 +156,11 @@ def _radiance(
 
 @triton.jit
 def _radiance_backward(
-    pieces, order, x, basis, ray_index, density_parameters, color_parameters, density, rgb, grad_density, grad_rgb,
-    density_totals, color_totals,
-    DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, DIRECTION: tl.constexpr,
-    DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+    pieces, order, x, harmonics, basis, ray_index, density_parameters, color_parameters, density, rgb, grad_density,
+    grad_rgb, density_totals, color_totals,
+    DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, HARMONICS: tl.constexpr,
+    DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     of_density = load_density(density_parameters + cell * DENSITY[2][len(DENSITY[0]) - 1], DENSITY, STYLE)
@@ -157,7 +170,8 @@ def _radiance_backward(
     density_sums, color_sums = zeros_like(of_density), zeros_like(of_color)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
-        encoded = _encode(x, point, live, DENSITY[0][0], DENSITY[1][0], density_parameters.dtype.element_ty)
+        kind: tl.constexpr = density_parameters.dtype.element_ty
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, DENSITY[0][0], DENSITY[1][0], kind)
         output, density_inputs = run_density(encoded, of_density, DENSITY, STYLE, PRECISION)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
         _, color_inputs = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
@@ -173,15 +187,16 @@ def _radiance_backward(
 
 @triton.jit
 def _geometry(
-    pieces, order, x, parameters, density, geometry,
-    NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+    pieces, order, x, harmonics, ray_index, parameters, density, geometry,
+    HARMONICS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
     features: tl.constexpr = NET[0][len(NET[0]) - 1] - 1
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
-        encoded = _encode(x, point, live, NET[0][0], NET[1][0], parameters.dtype.element_ty)
+        kind: tl.constexpr = parameters.dtype.element_ty
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
         output, _ = run_density(encoded, weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, features)
         store_geometry(output, geometry, point, live, features, features)
@@ -189,8 +204,8 @@ def _geometry(
 
 @triton.jit
 def _geometry_backward(
-    pieces, order, x, parameters, density, grad_density, grad_geometry, totals,
-    NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+    pieces, order, x, harmonics, ray_index, parameters, density, grad_density, grad_geometry, totals,
+    HARMONICS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
@@ -199,7 +214,8 @@ def _geometry_backward(
     sums = zeros_like(weights)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
-        encoded = _encode(x, point, live, NET[0][0], NET[1][0], parameters.dtype.element_ty)
+        kind: tl.constexpr = parameters.dtype.element_ty
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
         _, inputs = run_density(encoded, weights, NET, STYLE, PRECISION)
         grad = output_gradient(grad_density, grad_geometry, density, point, live, features, features, output_pad)
         _, sums = density_gradient(grad, inputs, weights, sums, NET, STYLE, PRECISION)
@@ -222,7 +238,9 @@ def _fold(totals, spare, SIZE: tl.constexpr, BLOCK: tl.constexpr):
         tl.store(own, total, mask=mask)
 
 
-def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLayout) -> Tensor:
+def density(
+    x: Tensor, harmonics: Tensor, ray_index: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLayout
+) -> Tensor:
     """Density (N,), float32; NaN of points whose cell is out of range."""
     result = x.new_full((len(x),), float("nan"), dtype=torch.float32)
     net = network_of(layout.density_dims)
@@ -230,8 +248,8 @@ def density(x: Tensor, cell_index: Tensor, parameters: Tensor, layout: GroupedLa
         order, pieces, _, _ = schedule(cell_index, len(parameters), _PIECE)
         with launch_on(x.device):
             _density[(len(pieces),)](
-                pieces, order, x.contiguous(), parameters, result,
-                NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **block_of([net]),
+                pieces, order, x.contiguous(), harmonics.contiguous(), ray_index.contiguous(), parameters, result,
+                HARMONICS=layout.harmonics, NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **block_of([net]),
             )  # fmt: skip
     return result
 
@@ -240,16 +258,16 @@ class GroupedMLPTriton(torch.autograd.Function):
     """Density and colour, float32, of points; ``precision`` is the type of the products' factors."""
 
     @staticmethod
-    def forward(ctx, x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, precision):
+    def forward(
+        ctx, x, harmonics, basis, ray_index, cell_index, density_parameters, color_parameters, layout, precision
+    ):
         ctx.types = density_parameters.dtype, color_parameters.dtype
         nets = network_of(layout.density_dims), network_of(layout.color_dims)
-        ctx.nets, ctx.launch = (
-            nets,
-            launch_options(nets, layout.direction_width, STYLE, x.device) | {"GEOMETRY": layout.geo_features},
-        )
+        options = {"GEOMETRY": layout.geo_features, "HARMONICS": layout.harmonics}
+        ctx.nets, ctx.launch = nets, launch_options(nets, layout.direction_width, STYLE, x.device) | options
         plan = schedule(cell_index, len(density_parameters), _PIECE)
         ctx.spares = plan.spares
-        inputs = (plan.pieces, plan.order, x.contiguous(), basis.contiguous(), ray_index.contiguous())
+        inputs = plan.pieces, plan.order, *(part.contiguous() for part in (x, harmonics, basis, ray_index))
         inputs += (density_parameters.to(precision), color_parameters.to(precision))
         density = x.new_full((len(x),), float("nan"), dtype=torch.float32)
         rgb = x.new_full((len(x), 3), float("nan"), dtype=torch.float32)
@@ -262,7 +280,7 @@ class GroupedMLPTriton(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_density, grad_rgb):
         spare, *inputs = ctx.saved_tensors
-        pieces, parameters = inputs[0], inputs[5:7]
+        pieces, parameters = inputs[0], inputs[6:8]
         cells = len(spare)
         totals = [matrix.new_zeros(cells + ctx.spares, matrix.shape[1], dtype=torch.float32) for matrix in parameters]
         if len(pieces):
@@ -274,19 +292,21 @@ class GroupedMLPTriton(torch.autograd.Function):
                 for total in totals if ctx.spares else ():
                     _add_spares(total, spare)
         grads = [total[:cells].to(dtype) for total, dtype in zip(totals, ctx.types, strict=True)]
-        return None, None, None, None, *grads, None, None
+        return *(None,) * 5, *grads, None, None
 
 
 class GroupedGeometryTriton(torch.autograd.Function):
     """Density, float32, and geometry features of points; ``precision`` is the type of these and of the factors."""
 
     @staticmethod
-    def forward(ctx, x, cell_index, parameters, layout, precision):
+    def forward(ctx, x, harmonics, ray_index, cell_index, parameters, layout, precision):
         net, ctx.type = network_of(layout.density_dims), parameters.dtype
         ctx.net, ctx.options = net, {"NET": net, "STYLE": STYLE, "PRECISION": precision_on(x.device)}
+        ctx.options["HARMONICS"] = layout.harmonics
         plan = schedule(cell_index, len(parameters), _PIECE)
         ctx.spares = plan.spares
-        inputs = plan.pieces, plan.order, x.contiguous(), parameters.to(precision)
+        inputs = plan.pieces, plan.order, *(part.contiguous() for part in (x, harmonics, ray_index))
+        inputs += (parameters.to(precision),)
         density = x.new_full((len(x),), float("nan"), dtype=torch.float32)
         geometry = x.new_full((len(x), layout.geo_features), float("nan"), dtype=precision)
         if len(x):
@@ -298,7 +318,7 @@ class GroupedGeometryTriton(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_density, grad_geometry):
         spare, *inputs, density = ctx.saved_tensors
-        pieces, parameters = inputs[0], inputs[3]
+        pieces, parameters = inputs[0], inputs[5]
         cells = len(spare)
         total = parameters.new_zeros(cells + ctx.spares, parameters.shape[1], dtype=torch.float32)
         if len(pieces):
@@ -310,7 +330,7 @@ class GroupedGeometryTriton(torch.autograd.Function):
                 )  # fmt: skip
                 if ctx.spares:
                     _add_spares(total, spare)
-        return None, None, total[:cells].to(ctx.type), None, None
+        return *(None,) * 4, total[:cells].to(ctx.type), None, None
 
 
 def _add_spares(total: Tensor, spare: Tensor) -> None:

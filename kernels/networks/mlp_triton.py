@@ -328,6 +328,17 @@ def load_rows(rows, index, live, WIDTH: tl.constexpr, PADDED: tl.constexpr):
 
 
 @triton.jit
+def load_behind(
+    rows, index, live, FIRST: tl.constexpr, COUNT: tl.constexpr, WIDTH: tl.constexpr, AT: tl.constexpr,
+    PADDED: tl.constexpr,
+):  # fmt: skip
+    """Channels from FIRST on, COUNT of them, of rows as of ``load_rows`` as a block's channels from AT on, else 0."""
+    channel = tl.arange(0, PADDED) - AT
+    mask = live[:, None] & ((channel >= 0) & (channel < COUNT))[None, :]
+    return tl.load(rows + index[:, None] * WIDTH + (FIRST + channel)[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
 def load_directions(basis, ray_index, point, live, WIDTH: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
     """Encoded directions of the points' rays."""
     ray = tl.load(ray_index + point, mask=live, other=0)

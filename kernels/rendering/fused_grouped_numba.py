@@ -8,8 +8,8 @@ from numba import njit
 from torch import Tensor
 
 from kernels.networks.cell_routing_numba import count_evaluations, fill_evaluations
+from kernels.networks.grouped_inputs_numba import encode
 from kernels.networks.grouped_layout import LEAK
-from kernels.networks.grouped_mlp_numba import encode
 from kernels.networks.layers_numba import BLOCK, Networks, density_of, pack, padded, run_network
 from kernels.rendering.fused_rays_numba import (
     GRAIN,
@@ -44,11 +44,11 @@ class Prepared:
         color = _pack(field.color_parameters, layout.color_dims, 0)
         cells = np.array(field.grid, dtype=np.int64)
         scale = torch.from_numpy(cells.astype(np.float32)) / (field.box[1] - field.box[0])
-        widest = BLOCK * max(density.width, color.width, padded(layout.position_width))
+        widest = BLOCK * max(density.width, color.width, padded(layout.position_width + layout.harmonics))
         self._arguments = (
             field.box[0], scale, cells, np.float32(field.blend), np.float32(field.least_density), *density, *color,
             layout.frequencies, widest, layout.geo_features, layout.direction_width,
-            padded(layout.geo_features + layout.direction_width), field.deferred,
+            padded(layout.geo_features + layout.direction_width), field.deferred, layout.harmonics,
         )  # fmt: skip
 
     def render(self, rays, width, cells, march, picture) -> None:
@@ -86,7 +86,7 @@ def _sort_by_cell(cell, count, order, ends):
 def _render(
     start, stop, origins, directions, near, far, width, lower, inverse_size, blocks, empty, step, limit, termination,
     corner, scale, cells, blend, least_density, density_networks, density_dims, color_networks, color_dims, frequencies,
-    widest, geometry, basis, stride, deferred, rgb, alpha, distance,
+    widest, geometry, basis, stride, deferred, harmonics, rgb, alpha, distance,
 ):  # fmt: skip
     rays, grid, picture = (
         (origins, directions, near, far),
@@ -105,10 +105,10 @@ def _render(
     inside, last_of = np.zeros(most * raw_width + LANES, np.float32), np.empty(BLOCK, np.int64)
     columns, activations = np.zeros(widest, np.float32), np.zeros((2, widest + LANES), np.float32)
     inputs, seen = np.zeros(BLOCK * stride + LANES, np.float32), np.empty(TILE * TILE, np.int64)
-    color = np.empty((BLOCK, 3), np.float32)
+    color, position_width = np.empty((BLOCK, 3), np.float32), 3 + 6 * frequencies
     for number in range(start, stop):
         opened, alive = open_tile(number, width, rays, grid, step, tile, picture)
-        if not deferred:
+        if not deferred or harmonics > 0:
             fill_bases(alive, tile[0], directions, basis, tile, bases)
         while alive > 0:
             n = take_samples(alive, BLOCK, grid, step, limit, tile, samples)
@@ -125,6 +125,10 @@ def _render(
                 for first in range(ends[group - 1] if group > 0 else 0, ends[group], BLOCK):
                     size = min(ends[group] - first, BLOCK)
                     encode(local, order, first, size, frequencies, columns)
+                    for i in range(size if harmonics > 0 else 0):
+                        direction = bases[owner[point[order[first + i]]]]
+                        for c in range(harmonics):  # behind the encoding, without the constant
+                            columns[(position_width + c) * size + i] = direction[1 + c]
                     network = density_networks[cell[order[first]]]
                     raw = run_network(size, columns, 1, size, network, density_dims, True, _LEAK, activations)
                     for i in range(size):

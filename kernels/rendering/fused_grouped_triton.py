@@ -13,7 +13,16 @@ import triton.language as tl
 
 from kernels.device_constants import constant
 from kernels.networks.grouped_mlp_triton import STYLE, axis_of, encode, network_of
-from kernels.networks.mlp_triton import MAX_RAW, column, load_color, load_density, load_rows, run_color, run_density
+from kernels.networks.mlp_triton import (
+    MAX_RAW,
+    column,
+    load_behind,
+    load_color,
+    load_density,
+    load_rows,
+    run_color,
+    run_density,
+)
 from kernels.rendering.fused_rays_triton import FusedKernel, add_sample, advance, fused_launch_options, no_rays, places
 
 _REGISTERS = 168  # of a thread
@@ -53,9 +62,9 @@ def _render(
     origins, directions, near, far, width, step, termination,
     runs, order, lives, next_square, first, squares, all_places, out_color, out_alpha, out_distance, basis,
     box, scale, grid_x, grid_y, grid_z, blend, least_density, density_parameters, color_parameters,
-    BLEND: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, DIRECTION: tl.constexpr,
-    DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
-    DEFERRED: tl.constexpr,
+    BLEND: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, HARMONICS: tl.constexpr,
+    DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, DEFERRED: tl.constexpr,
 ):  # fmt: skip
     kind: tl.constexpr = density_parameters.dtype.element_ty
     rays = origins, directions, near, far
@@ -64,6 +73,7 @@ def _render(
     scale_x, scale_y, scale_z = tl.load(scale), tl.load(scale + 1), tl.load(scale + 2)
     axis = axis_of(DENSITY[1][0])[None, :]
     output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
+    behind: tl.constexpr = DENSITY[0][0] - HARMONICS
     walk, light, coming, ends = no_rays(BLOCK, output_pad if DEFERRED else 0)
     # Of a sample that waits: the bits of the axes on which it asks the neighbour, and the sums over cells so far.
     beyond, zero = tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.float32)
@@ -87,7 +97,10 @@ def _render(
             asked = live & (cell == chosen)
             x, y, z = _local(x, cx)[:, None], _local(y, cy)[:, None], _local(z, cz)[:, None]
             place = tl.where(asked[:, None], tl.where(axis == 0, x, tl.where(axis == 1, y, z)), 0.0)
-            encoded = encode(place, asked, DENSITY[0][0], DENSITY[1][0], kind)
+            encoded = encode(place, asked, behind, DENSITY[1][0], kind)
+            if HARMONICS > 0:  # all but the constant
+                ray = walk[0].to(tl.int64)
+                encoded += load_behind(basis, ray, asked, 1, HARMONICS, DIRECTION, behind, DENSITY[1][0]).to(kind)
             density_network = density_parameters + chosen.to(tl.int64) * DENSITY[2][len(DENSITY[0]) - 1]
             output, _ = run_density(encoded, load_density(density_network, DENSITY, STYLE), DENSITY, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, GEOMETRY), MAX_RAW))
@@ -139,6 +152,6 @@ class Prepared(FusedKernel):
         scale = constant(tuple(field.grid), device) / (field.box[1] - field.box[0])
         arguments = field.box, scale, *field.grid, field.blend, field.least_density, density, color
         options = fused_launch_options(nets, layout.direction_width, STYLE, device, field.deferred, _REGISTERS)
-        options |= {"BLEND": field.blend > 0, "GEOMETRY": layout.geo_features}
+        options |= {"BLEND": field.blend > 0, "GEOMETRY": layout.geo_features, "HARMONICS": layout.harmonics}
         shading = (nets[1], color, STYLE) if field.deferred else None
         super().__init__(_render, arguments, options, field.direction_degree, layout.geo_features, shading, _REGISTERS)

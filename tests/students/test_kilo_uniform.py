@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn.functional import normalize
 
 from kernels.optimization.adam import adam_step
@@ -54,6 +55,30 @@ def test_parameters_of_a_cell_at_the_sizes_of_the_prototype():
     assert make_student(grid=(1, 1, 1), **sizes).parameter_count() == 4036
 
 
+def test_the_direction_is_an_input_of_the_density_networks_by_hand():
+    student = make_student(density_degree=1)
+    assert student.density_networks.shape == (24, 25 * 16 + 17 * 8)  # 21 channels, 3 harmonics and a bias
+    assert student.parameter_count() == 24 * KiloUniformStudent.parameters_of(
+        KiloUniformSettings(**{**SETTINGS, "grid": (1, 1, 1)}, density_degree=1)
+    )
+    with torch.no_grad():
+        student.density_networks.zero_()
+        student.density_networks[:, 22 * 16] = 2.0  # of the second harmonic, along z, to the first neuron
+        student.density_networks[:, 25 * 16 + 7] = 1.0  # of that neuron to raw density
+    positions, directions = samples(3)[0], torch.tensor([[0.0, 0, 1], [0, 0.8, 0.6], [0.6, 0, -0.8]])
+    # sqrt(3 / 4 pi) z; below zero the neuron leaks a hundredth.
+    expected = pytest.approx([0.977205, 0.586323, -0.00781764], abs=1e-5)
+    density, _ = student(positions, directions, torch.arange(3))
+    assert density.log().tolist() == student.density(positions, directions).log().tolist() == expected
+    # Without a direction harmonics are their mean over the sphere.
+    assert student.density(positions).log().tolist() == pytest.approx([0.0] * 3)
+
+
+def test_the_density_sees_no_more_of_the_direction_than_the_colour():
+    with pytest.raises(ValidationError, match="at most direction_degree 2"):
+        KiloUniformSettings(**SETTINGS, density_degree=3)
+
+
 def test_every_cell_starts_from_the_same_network():
     student = make_student(diverse=False)
     for networks in (student.density_networks, student.color_networks):
@@ -78,9 +103,9 @@ def test_output_and_density(implementation, blend):
     assert not student.density(positions).requires_grad
 
 
-@pytest.mark.parametrize("blend", [0.0, 0.2])
-def test_implementations_agree(blend):
-    student = make_student("torch", blend=blend)
+@pytest.mark.parametrize("changes", [{"blend": 0.0}, {"blend": 0.2, "density_degree": 2}])
+def test_implementations_agree(changes):
+    student = make_student("torch", **changes)
     twin = copy.deepcopy(student)
     twin.implementation = "numba"
     inputs = samples(301)

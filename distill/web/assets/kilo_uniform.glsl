@@ -1,5 +1,6 @@
 // A grid of tiny networks with biases: kernels/networks/cell_routing.py, kernels/networks/grouped_mlp.py.
 
+const int INPUTS = ENCODING + HARMONICS;
 const int CELLS = GRID.x * GRID.y * GRID.z;
 const int SHADED = DEFERRED == 1 ? 1 : TOGETHER;  // places that the colour network is evaluated for at once
 
@@ -11,15 +12,16 @@ ivec3 cell_of(vec3 place) { return clamp(ivec3(floor(place)), ivec3(0), GRID - 1
 
 // A cell's density network at places in it, [-1, 1]: all outputs, raw density last.
 void evaluate(ivec3 cell, vec3 local[TOGETHER], out vec4 geometry[TOGETHER * OUTPUTS]) {
-  vec4 x[TOGETHER * ENCODING];
+  vec4 x[TOGETHER * INPUTS];
   for (int n = 0; n < TOGETHER; n++) {
-    x[n * ENCODING] = vec4(local[n], 0.0);
+    x[n * INPUTS] = vec4(local[n], 0.0);
     vec3 angle = local[n] * (0.5 * PI);
     for (int octave = 0; octave < OCTAVES; octave++) {
-      x[n * ENCODING + 1 + 2 * octave] = vec4(sin(angle), 0.0);
-      x[n * ENCODING + 2 + 2 * octave] = vec4(cos(angle), 0.0);
+      x[n * INPUTS + 1 + 2 * octave] = vec4(sin(angle), 0.0);
+      x[n * INPUTS + 2 + 2 * octave] = vec4(cos(angle), 0.0);
       angle *= 2.0;
     }
+    for (int i = 0; i < HARMONICS; i++) x[n * INPUTS + ENCODING + i] = basis[i];
   }
   int number = (cell.x * GRID.y + cell.y) * GRID.z + cell.z;
   density_network(number * DENSITY_TEXELS, x, geometry);

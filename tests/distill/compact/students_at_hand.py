@@ -20,7 +20,7 @@ BOX = SceneBox((-1.0, -2.0, -3.0), (1.5, 2.0, 3.0))
 RESOLUTION, SHAPE = 12, (5, 8, 12)
 _GRID = {"levels": 3, "features": 2, "table_size": 512, "base_resolution": 4, "finest_resolution": 24}
 HASH = HashGridSettings(**_GRID, planes=(16, 30), hidden_width=8, density_degree=1)
-KILO = KiloUniformSettings(grid=(2, 2, 3), hidden_width=16, density_layers=1, frequencies=1)
+KILO = KiloUniformSettings(grid=(2, 2, 3), hidden_width=16, density_layers=1, frequencies=1, density_degree=1)
 
 
 def state_of(settings=HASH, seed: int = 0) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Random inputs of the grouped MLPs, and how an implementation's results are held to torch's."""
 
+from dataclasses import replace
+
 import torch
 
 from kernels.networks.grouped_layout import LEAK, GroupedLayout, fourier_features
@@ -9,6 +11,7 @@ from tests.triton_device import device_of
 SMALL = GroupedLayout(
     frequencies=3, hidden_width=16, density_layers=1, color_layers=1, geo_features=5, direction_width=4
 )
+SEEN = replace(SMALL, harmonics=3)
 
 
 def random_case(layout, cell_index, cells, rays=7):
@@ -21,6 +24,7 @@ def random_case(layout, cell_index, cells, rays=7):
         "cell_index": torch.as_tensor(cell_index, dtype=torch.int64),
         "density_parameters": torch.randn(cells, layout.density_size) * 0.3,
         "color_parameters": torch.randn(cells, layout.color_size) * 0.3,
+        "harmonics": torch.randn(rays, layout.harmonics),
     }
 
 
@@ -47,6 +51,7 @@ def away_from_kinks(layout, case, upstream):
     for cell in case["cell_index"].unique().tolist():
         inside = (case["cell_index"] == cell).nonzero()[:, 0]
         x, behind = fourier_features(case["x"][inside].double(), layout.frequencies), case["basis"].double()
+        x = torch.cat([x, case["harmonics"][case["ray_index"][inside]]], dim=1)
         for name, dims in (("density_parameters", layout.density_dims), ("color_parameters", layout.color_dims)):
             *hidden, last = case[name][cell].double().split(dims.prod(axis=1).tolist())
             for flat, shape in zip(hidden, dims, strict=False):

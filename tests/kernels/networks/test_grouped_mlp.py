@@ -10,7 +10,7 @@ from kernels.networks import grouped_mlp_numba
 from kernels.networks.grouped_layout import GroupedLayout, fourier_features
 from kernels.networks.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
 from kernels.optimization.adam import TouchedRows
-from tests.kernels.networks.grouped_cases import SMALL, assert_twins_agree, random_case, random_upstream, run
+from tests.kernels.networks.grouped_cases import SEEN, SMALL, assert_twins_agree, random_case, random_upstream, run
 from tests.triton_device import TRITON, WIDTHS_OF_TWINS, device_of
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
@@ -97,13 +97,13 @@ def test_twins_match_torch_for_cells_of_none_one_and_many_points(twin, width):
 @TWINS
 @pytest.mark.parametrize("layers", [(0, 0), (2, 0), (0, 2), (1, 3)])
 def test_twins_match_torch_for_any_depth(twin, layers):
-    layout = GroupedLayout(2, 16, *layers, geo_features=3, direction_width=1)
+    layout = GroupedLayout(2, 16, *layers, geo_features=3, direction_width=1, harmonics=5)
     assert_twins_agree(layout, random_case(layout, torch.randint(4, (99,)), cells=4), twin)
 
 
 def test_numba_matches_torch_in_one_cell_shared_by_several_tasks(monkeypatch):
     monkeypatch.setattr(grouped_mlp_numba, "_PIECE", 100)
-    assert_twins_agree(SMALL, random_case(SMALL, torch.zeros(517), cells=1))
+    assert_twins_agree(SEEN, random_case(SEEN, torch.zeros(517), cells=1))
 
 
 @TWINS
@@ -239,6 +239,7 @@ def test_pieces_cover_every_point_once_and_share_only_large_cells():
         ({"hidden_width": 256}, "hidden_width: found 256"),
         ({"frequencies": -1}, "frequencies: found -1, expected at least 0"),
         ({"geo_features": 0}, "geo_features: found 0, expected at least 1"),
+        ({"harmonics": -1}, "harmonics: found -1, expected at least 0"),
     ],
 )
 def test_bad_layouts(changes, message):

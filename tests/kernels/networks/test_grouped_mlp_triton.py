@@ -6,7 +6,7 @@ import torch
 from kernels.networks import grouped_mlp as module
 from kernels.networks.grouped_layout import GroupedLayout
 from kernels.networks.grouped_mlp import tapped_grouped_radiance_mlp
-from tests.kernels.networks.grouped_cases import SMALL, assert_twins_agree, random_case, random_upstream, run
+from tests.kernels.networks.grouped_cases import SEEN, SMALL, assert_twins_agree, random_case, random_upstream, run
 from tests.triton_device import DEVICE, needs_gpu, needs_triton
 
 
@@ -14,10 +14,10 @@ from tests.triton_device import DEVICE, needs_gpu, needs_triton
 def test_triton_matches_torch_in_cells_shared_by_several_programs(monkeypatch):
     # Pieces of 70 points: 4 of cell 4, 2 of cell 1, one of cell 0; a second run gives the same bits.
     monkeypatch.setattr("kernels.networks.grouped_mlp_triton._PIECE", 70)
-    case = random_case(SMALL, torch.tensor([4] * 217 + [1] * 71 + [0] * 70)[torch.randperm(358)], cells=6)
+    case = random_case(SEEN, torch.tensor([4] * 217 + [1] * 71 + [0] * 70)[torch.randperm(358)], cells=6)
     upstream = random_upstream(case)
-    first = assert_twins_agree(SMALL, case, "triton", upstream)
-    _, second = run("triton", SMALL, case, upstream)
+    first = assert_twins_agree(SEEN, case, "triton", upstream)
+    _, second = run("triton", SEEN, case, upstream)
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 

@@ -57,6 +57,10 @@ STUDENTS = pytest.mark.parametrize(
         lambda: hash_grid(shading="deferred", color_width=64, density_degree=1),
         lambda: kilo_uniform(shading="deferred"),
         lambda: kilo_uniform(shading="deferred", blend=0.3),
+        lambda: kilo_uniform(density_degree=1),
+        lambda: kilo_uniform(direction_degree=2, density_degree=2, blend=0.3),
+        lambda: kilo_uniform(shading="deferred", density_degree=1),
+        lambda: kilo_uniform(shading="deferred", density_degree=1, blend=0.3),
     ],
     ids=[
         "hash",
@@ -68,6 +72,10 @@ STUDENTS = pytest.mark.parametrize(
         "hash_deferred_seen",
         "kilo_deferred",
         "kilo_deferred_blend",
+        "kilo_seen",
+        "kilo_blend_seen",
+        "kilo_deferred_seen",
+        "kilo_deferred_blend_seen",
     ],
 )
 
