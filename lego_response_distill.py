@@ -48,7 +48,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.checkpoint and not arguments.eval_only:
         parser.error("--checkpoint goes with --eval-only; to go on training from it use --resume PATH")
-    arguments.overrides += overrides_of({"train.max_steps": arguments.max_steps, "seed": arguments.seed})
+    options = {"--max-steps": ("train.max_steps", arguments.max_steps), "--seed": ("seed", arguments.seed)}
+    arguments.overrides += overrides_of(options)
     return arguments
 
 

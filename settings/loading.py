@@ -22,6 +22,15 @@ OVERRIDE = "--set"
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class Override(str):
+    """A text of ``overrides`` that an option of its own stands for, which errors name as their source."""
+
+    def __new__(cls, text: str, option: str) -> Override:
+        override = super().__new__(cls, text)
+        override.option = option
+        return override
+
+
 def load_config(
     path: str | Path,
     overrides: Sequence[str] = (),
@@ -100,7 +109,8 @@ def _checked(
     data: dict[str, Any], sources: dict[str, str], overrides: Sequence[str], assets: str | Path | None, source: str
 ) -> Config:
     for override in overrides:
-        _merge(data, _parse_override(override), sources, OVERRIDE)
+        option = getattr(override, "option", OVERRIDE)
+        _merge(data, _parse_override(override, option), sources, option)
     _drop_retired(data, sources)
     _resolve_assets(data, Path(assets or REPO_ROOT))
     return validate(Config, data, sources, source)
@@ -127,18 +137,18 @@ def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         path = above
 
 
-def _parse_override(override: str) -> dict[str, Any]:
+def _parse_override(override: str, option: str) -> dict[str, Any]:
     field, equals, text = override.partition("=")
     keys = field.strip().split(".")
     if not equals or not all(keys):
-        raise InputError(OVERRIDE, "argument", f"'{override}'", "section.key=value", "E.g. --set train.lr=5e-3.")
+        raise InputError(option, "argument", f"'{override}'", "section.key=value", "E.g. --set train.lr=5e-3.")
     quoted = shlex.quote(f"{field}={json.dumps(text, ensure_ascii=False)}")
     hint = f"To have it as it is, quote the value for YAML too: {OVERRIDE} {quoted}." if len(quoted) < 300 else ""
     if (misread := written_as(text)) is not None:
         found = f"'{text}', where YAML takes {misread}"
-        raise InputError(OVERRIDE, field, found, "a value that YAML reads whole", hint)
+        raise InputError(option, field, found, "a value that YAML reads whole", hint)
     try:
-        value = parse_yaml(text, f"{OVERRIDE} {field}")
+        value = parse_yaml(text, f"{option} {field}")
     except InputError as error:
         raise InputError(error.source, error.field, error.found, error.expected, error.hint or hint) from error
     for key in reversed(keys):

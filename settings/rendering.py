@@ -55,7 +55,7 @@ class RenderConfig(Section):
         "a city's blocks; in evaluation what the student was trained with",
     )
     max_samples_per_ray: int = Field(
-        1024, ge=1, description="samples on one ray at most, in training; a picture's reach as far"
+        1024, ge=1, le=1 << 24, description="samples on one ray at most, in training; a picture's reach as far"
     )
     termination: float = Field(
         5e-3,

@@ -69,7 +69,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "teacher on held-out views",
     )  # fmt: skip
     chosen = parser.parse_args(arguments)
-    chosen.overrides += overrides_of({"city.executor.kind": chosen.executor, "city.executor.workers": chosen.workers})
+    chosen.overrides += overrides_of(
+        {
+            "--executor": ("city.executor.kind", chosen.executor),
+            "--workers": ("city.executor.workers", chosen.workers),
+        }
+    )
     return chosen
 
 

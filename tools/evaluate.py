@@ -106,11 +106,11 @@ def _results_folder(checkpoint: Path) -> Path | None:
 def _overrides(chosen: argparse.Namespace) -> list[str]:
     """The options that stand for config keys."""
     options = {
-        "eval.splits": SPLITS.get(chosen.split),
-        "eval.reference": chosen.reference,
-        "eval.lpips": None if chosen.lpips is None else _nets(chosen.lpips),
-        "data.resolution": chosen.resolution,
-        "device": chosen.device,
+        "--split": ("eval.splits", SPLITS.get(chosen.split)),
+        "--reference": ("eval.reference", chosen.reference),
+        "--lpips": ("eval.lpips", None if chosen.lpips is None else _nets(chosen.lpips)),
+        "--resolution": ("data.resolution", chosen.resolution),
+        "--device": ("device", chosen.device),
     }
     return overrides_of(options)
 

@@ -72,7 +72,7 @@ def export(chosen: argparse.Namespace) -> None:
         InputError: the checkpoint, the config or an option is not in order, or the student cannot be expressed.
     """
     _check(chosen)
-    overrides = chosen.overrides + overrides_of({"teacher.orbit.up": chosen.up})
+    overrides = chosen.overrides + overrides_of({"--up": ("teacher.orbit.up", chosen.up)})
     named = {name: getattr(chosen, name) for name in ("config", "assets", "device")}
     student = load_student(chosen.checkpoint, overrides=overrides, **named)
     if chosen.safetensors is not None:

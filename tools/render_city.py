@@ -85,7 +85,7 @@ def render(chosen: argparse.Namespace) -> str:
     if chosen.video is not None:
         check_video(chosen.video, chosen.fps)
     manifest = read_manifest(chosen.manifest)
-    overrides = chosen.overrides + overrides_of({"device": chosen.device})
+    overrides = chosen.overrides + overrides_of({"--device": ("device", chosen.device)})
     config = load_config(manifest.path(manifest.config), overrides, chosen.assets)
     # A path's cameras may all be in one place: how large the world about them is tells whether float32 is fine enough.
     about = config.model_copy(update={"data": config.data.model_copy(update={"box": manifest.box})})

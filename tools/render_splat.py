@@ -64,7 +64,7 @@ def render(chosen: argparse.Namespace) -> None:
     Raises:
         InputError: Gaussians, cameras or options are not in order, or the output folder holds other views.
     """
-    overrides = chosen.overrides + overrides_of({"teacher.background": chosen.background})
+    overrides = chosen.overrides + overrides_of({"--background": ("teacher.background", chosen.background)})
     config = splat_config(chosen.splat, overrides, chosen.device)
     given = {"output": chosen.output, "path": chosen.cameras, "frames": chosen.frames, "resolution": chosen.resolution}
     given |= {"depth_kind": chosen.depth_kind, "rgba": chosen.background is None}

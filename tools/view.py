@@ -119,7 +119,8 @@ def view(chosen: argparse.Namespace) -> int:
 
 
 def _subject(chosen: argparse.Namespace) -> Subject:
-    overrides = chosen.overrides + overrides_of({"device": chosen.device, "teacher.orbit.up": chosen.up})
+    options = {"--device": ("device", chosen.device), "--up": ("teacher.orbit.up", chosen.up)}
+    overrides = chosen.overrides + overrides_of(options)
     path = chosen.path
     if path is None:
         if chosen.config is None:

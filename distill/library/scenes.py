@@ -101,7 +101,7 @@ def load_student(
         InputError: one of these is not in order, or the file is damaged.
     """
     path = checkpoint_at(Path(checkpoint))
-    overrides = [*overrides, *overrides_of({"device": device})]
+    overrides = [*overrides, *overrides_of({"device": ("device", device)})]
     chosen, model, step = restore_alone(path, config, overrides, assets)
     return LoadedStudent(model, chosen, step, path, model.grid.occupied.device)
 
@@ -134,7 +134,7 @@ def splat_config(splat: str | Path, overrides: Sequence[str] = (), device: str |
         InputError: as ``load_config``.
     """
     config, layers = given_scene(argparse.Namespace(config=None, splat=Path(splat)))
-    return load_config(config, [*overrides, *overrides_of({"device": device})], layers=layers)
+    return load_config(config, [*overrides, *overrides_of({"device": ("device", device)})], layers=layers)
 
 
 def load_cameras(

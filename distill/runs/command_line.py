@@ -17,7 +17,7 @@ from machine.failures import forgiving_output, is_name_too_long, machine_failure
 from machine.interrupts import signals_stop, stop_behind
 from settings.config import Config
 from settings.errors import ExitCode, InputError, TrainingDiverged
-from settings.loading import REPO_ROOT, load_config
+from settings.loading import REPO_ROOT, Override, load_config
 from teacher.gaussian_files import FORMATS
 
 
@@ -111,13 +111,18 @@ def config_of(arguments: argparse.Namespace) -> Config:
         InputError: as ``given_scene`` and ``load_config``.
     """
     config, layers = given_scene(arguments)
-    overrides = arguments.overrides + overrides_of({"device": getattr(arguments, "device", None)})
+    overrides = arguments.overrides + overrides_of({"--device": ("device", getattr(arguments, "device", None))})
     return load_config(config, overrides, arguments.assets, layers)
 
 
-def overrides_of(options: Mapping[str, object]) -> list[str]:
-    """What ``--set`` would say of the settings that have an option of their own: by key, None where it is not given."""
-    return [f"{key}={value}" for key, value in options.items() if value is not None]
+def overrides_of(options: Mapping[str, tuple[str, object]]) -> list[str]:
+    """What ``--set`` would say of the settings that have an option of their own.
+
+    Args:
+        options: by the option's name, which errors give as the source: the setting and its value, None where the
+            option is not given.
+    """
+    return [Override(f"{key}={value}", option) for option, (key, value) in options.items() if value is not None]
 
 
 def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted", together: bool = False) -> int:

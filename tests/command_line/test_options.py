@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from distill.runs.command_line import add_config_options, config_of
+from distill.runs.command_line import add_config_options, add_device_option, config_of
 from settings.errors import InputError
 from tests.toy_configs import BRICKS
 
@@ -12,6 +12,7 @@ from tests.toy_configs import BRICKS
 def config(*arguments, turns=False):
     parser = argparse.ArgumentParser()
     add_config_options(parser, turns=turns)
+    add_device_option(parser)
     return config_of(parser.parse_args([str(argument) for argument in arguments]))
 
 
@@ -48,6 +49,16 @@ def test_what_is_up_may_be_said_of_any_scene_where_a_command_turns_about_it(tmp_
     assert config("--splat", "x.ply", "--up", "0,-2,0", turns=True).teacher.orbit.known_up == (0, -1, 0)
     with pytest.raises(InputError, match="--up: found no --splat"):
         config(*given)
+
+
+def test_an_option_that_stands_for_a_setting_is_named_in_its_error(tmp_path):
+    (tmp_path / "own.yaml").write_text(BRICKS)
+    with pytest.raises(InputError, match='^--device: device: found "purple"'):
+        config("--config", tmp_path / "own.yaml", "--device", "purple")
+    with pytest.raises(InputError, match="^--device device: line 1: "):
+        config("--config", tmp_path / "own.yaml", "--device", "[cpu")
+    with pytest.raises(InputError, match='^--set: device: found "purple"'):
+        config("--config", tmp_path / "own.yaml", "--set", "device=purple")
 
 
 def test_refused(tmp_path, capsys):
