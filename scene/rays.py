@@ -112,11 +112,11 @@ def camera_rays(cameras: Cameras, frame: int, box: SceneBox, near: float, far: f
     rays = Rays(*(torch.empty(shape, device=device) for shape in ((count, 3), (count, 3), count, count)))
     parts, reach = (rays.origins, rays.directions, rays.near, rays.far), (near, far)
     if implementation == "triton":
-        from kernels.compositing import pictures_triton
+        from kernels.rays import camera_rays_triton
 
         lenses = tuple(values.contiguous() for values in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
         lens, corners = (lenses[:2], lenses[2:]), (box.lower, box.upper)
-        pictures_triton.camera_rays(cameras.c2w.contiguous(), *lens, frame, size, corners, reach, parts)
+        camera_rays_triton.camera_rays(cameras.c2w.contiguous(), *lens, frame, size, corners, reach, parts)
     else:
         lens = (cameras.fx[frame], cameras.fy[frame]), (cameras.cx[frame], cameras.cy[frame])
         fill_camera_rays(cameras.c2w[frame], *lens, size, np.array((box.lower, box.upper), np.float32), reach, parts)

@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from kernels import dispatch
-from kernels.compositing import pictures_triton
+from kernels.compositing import finish_triton
 from kernels.compositing.compositing import composite
 from kernels.encoding.hash_encoding import hash_encode
 from kernels.encoding.hash_layout import HashLayout
@@ -38,6 +38,7 @@ from kernels.networks.radiance_mlp import color_of_rays, density_mlp, geometry_m
 from kernels.optimization import adam
 from kernels.optimization.step_control import Scaling
 from kernels.optimization.step_control_triton import control
+from kernels.rays import camera_rays_triton
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_triton import draw
 from kernels.rendering import fused_render
@@ -169,8 +170,10 @@ def training_rays():
 def pictures():
     ones, corners = torch.ones(3), ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
     parts = [torch.zeros(shape) for shape in ((35, 3), (35, 3), 35, 35)]
-    pictures_triton.camera_rays(torch.zeros(3, 4, 4), (ones, ones), (ones, ones), 2, (5, 7), corners, (0.1, 9.0), parts)
-    pictures_triton.finish_in_place(*parts[1:], 0.005, (1.0, 1.0, 1.0))
+    camera_rays_triton.camera_rays(
+        torch.zeros(3, 4, 4), (ones, ones), (ones, ones), 2, (5, 7), corners, (0.1, 9.0), parts
+    )
+    finish_triton.finish_in_place(*parts[1:], 0.005, (1.0, 1.0, 1.0))
 
 
 def radiance(width, dtype=FULL, channels=32, color_hidden=2):

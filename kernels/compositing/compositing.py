@@ -77,9 +77,9 @@ def finish(
         implementation: "torch", "triton" or, on the CPU, "numba"; the latter two take contiguous tensors.
     """
     if implementation == "triton":
-        from kernels.compositing import pictures_triton
+        from kernels.compositing import finish_triton
 
-        pictures_triton.finish_in_place(rgb, alpha, distance, termination, background)
+        finish_triton.finish_in_place(rgb, alpha, distance, termination, background)
         return rgb, alpha, distance
     if implementation == "numba":
         finish_in_place(rgb, alpha, distance, termination, background)
