@@ -25,7 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class Override(str):
     """A text of ``overrides`` that an option of its own stands for, which errors name as their source."""
 
-    def __new__(cls, text: str, option: str) -> Override:
+    def __new__(cls, text: str, option: str = OVERRIDE) -> Override:
         override = super().__new__(cls, text)
         override.option = option
         return override
