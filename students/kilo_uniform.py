@@ -111,10 +111,8 @@ class KiloUniformStudent(Student):
         if self.deferred:
             where = asked.local, asked.cell, self.density_networks, self.layout
             named |= {"precision": self.precision, "touched": self._touched[0]}
-            heard = self._harmonics(directions)
-            density, channels, activations = grouped_geometry_mlp(
-                *where, inner, harmonics=heard, ray_index=rows, **named
-            )
+            named |= {"harmonics": self._harmonics(directions), "ray_index": rows}
+            density, channels, activations = grouped_geometry_mlp(*where, inner, **named)
         else:
             basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
             density, channels, activations = tapped_grouped_radiance_mlp(
@@ -162,10 +160,10 @@ class KiloUniformStudent(Student):
     @torch.no_grad()
     def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
         asked = self._evaluations(positions)
-        heard, networks = self._harmonics(directions), self.density_networks.to(self.precision)
-        if heard is not None and asked.point is not None:
-            heard = heard[asked.point]
-        named = {"harmonics": heard, "implementation": self.implementation}
+        harmonics, networks = self._harmonics(directions), self.density_networks.to(self.precision)
+        if harmonics is not None and asked.point is not None:
+            harmonics = harmonics[asked.point]
+        named = {"harmonics": harmonics, "implementation": self.implementation}
         density = grouped_density_mlp(asked.local, asked.cell, networks, self.layout, **named)
         if asked.point is None:
             return density

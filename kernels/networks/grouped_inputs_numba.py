@@ -44,9 +44,9 @@ def encode(x, order, first, n, frequencies, target):
 
 
 @njit(**FAST)
-def hear(harmonics, ray_index, order, first, n, begin, target):
+def load_harmonics(harmonics, ray_index, order, first, n, begin, target):
     """Harmonics of a block's directions as rows of ``target`` from ``begin`` on."""
     for s in range(n if harmonics.shape[1] > 0 else 0):
-        heard = harmonics[ray_index[order[first + s]]]
-        for c in range(len(heard)):
-            target[(begin + c) * n + s] = heard[c]
+        row = harmonics[ray_index[order[first + s]]]
+        for c in range(len(row)):
+            target[(begin + c) * n + s] = row[c]

@@ -108,7 +108,7 @@ def tapped_grouped_radiance_mlp(
     name = resolve("tapped_grouped_mlp" if taps else "grouped_mlp", implementation, x.device, available)
     for rows in touched or () if name != "numba" else ():
         rows.mark_all(x.device)
-    places = x, _heard(harmonics, layout, x, len(basis)), basis, ray_index, cell_index
+    places = x, _harmonics_or_zeros(harmonics, layout, x, len(basis)), basis, ray_index, cell_index
     if name == "triton":
         from kernels.networks.grouped_mlp_triton import GroupedMLPTriton
 
@@ -152,8 +152,8 @@ def grouped_geometry_mlp(
         touched.mark_all(x.device)
     if name != "triton":
         density_parameters = density_parameters.to(precision)
-    heard, rows = _heard_by(harmonics, ray_index, layout, x, cell_index)
-    arguments = x, heard, rows, cell_index, density_parameters, layout
+    harmonics, rows = _harmonics_and_rows(harmonics, ray_index, layout, x, cell_index)
+    arguments = x, harmonics, rows, cell_index, density_parameters, layout
     if name == "triton":
         from kernels.networks.grouped_mlp_triton import GroupedGeometryTriton
 
@@ -162,7 +162,7 @@ def grouped_geometry_mlp(
         density, hidden, geo = _geometry_torch(*arguments, first_hidden="hidden" in taps)
     else:
         # No colour networks: their inputs have no direction, they have no parameters and their outputs no channels.
-        places = x, heard, x.new_empty(0, 0), rows, cell_index
+        places = x, harmonics, x.new_empty(0, 0), rows, cell_index
         networks = density_parameters, x.new_empty(len(density_parameters), 0), layout
         asked = ("hidden" in taps, True), *places, *networks, None if touched is None else (touched,)
         density, _, hidden, geo = grouped_mlp_numba.GroupedMLPNumba.apply(*asked)
@@ -218,14 +218,14 @@ def grouped_density_mlp(
     available = _available(density_parameters.dtype, layout)
     name = resolve("grouped_density_mlp", implementation, x.device, available)
     points = None if harmonics is None else torch.arange(len(x), device=x.device)
-    heard, rows = _heard_by(harmonics, points, layout, x, cell_index)
+    harmonics, rows = _harmonics_and_rows(harmonics, points, layout, x, cell_index)
     if name == "triton":
         from kernels.networks import grouped_mlp_triton
 
-        return grouped_mlp_triton.density(x.detach(), heard, rows, cell_index, density_parameters.detach(), layout)
+        return grouped_mlp_triton.density(x.detach(), harmonics, rows, cell_index, density_parameters.detach(), layout)
     if name == "torch":
-        return _geometry_torch(x, heard, rows, cell_index, density_parameters, layout)[0]
-    return grouped_mlp_numba.density(x.detach(), heard, rows, cell_index, density_parameters, layout)
+        return _geometry_torch(x, harmonics, rows, cell_index, density_parameters, layout)[0]
+    return grouped_mlp_numba.density(x.detach(), harmonics, rows, cell_index, density_parameters, layout)
 
 
 def _available(precision: torch.dtype, layout: GroupedLayout) -> tuple[str, ...]:
@@ -233,7 +233,7 @@ def _available(precision: torch.dtype, layout: GroupedLayout) -> tuple[str, ...]
     return (*twins, "triton") if layout.widest <= MAX_WIDTHS.get(precision.itemsize, 0) else twins
 
 
-def _heard(harmonics: Tensor | None, layout: GroupedLayout, x: Tensor, count: int) -> Tensor:
+def _harmonics_or_zeros(harmonics: Tensor | None, layout: GroupedLayout, x: Tensor, count: int) -> Tensor:
     """(count, layout.harmonics) what density networks take of directions; of none at all nothing is made."""
     if harmonics is None or not layout.harmonics:
         return x.new_zeros(count if layout.harmonics else 0, layout.harmonics)
@@ -242,15 +242,15 @@ def _heard(harmonics: Tensor | None, layout: GroupedLayout, x: Tensor, count: in
     return harmonics
 
 
-def _heard_by(
+def _harmonics_and_rows(
     harmonics: Tensor | None, ray_index: Tensor | None, layout: GroupedLayout, x: Tensor, cell_index: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As ``_heard``, of any number of rays, and each point's row: without harmonics there is one, of zeros."""
+    """Those of any number of rays, or one row of zeros, and each point's row."""
     if not layout.harmonics:
-        return _heard(None, layout, x, 0), cell_index  # whose values nothing looks at
+        return _harmonics_or_zeros(None, layout, x, 0), cell_index  # whose values nothing looks at
     if harmonics is None:
-        return _heard(None, layout, x, 1), torch.zeros_like(cell_index)
-    return _heard(harmonics, layout, x, len(harmonics)), ray_index
+        return _harmonics_or_zeros(None, layout, x, 1), torch.zeros_like(cell_index)
+    return _harmonics_or_zeros(harmonics, layout, x, len(harmonics)), ray_index
 
 
 def _check(x: Tensor, index: Tensor, parameters: Tensor, size: int) -> None:

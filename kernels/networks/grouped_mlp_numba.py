@@ -13,7 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from kernels.added_gradients import room_for_gradient
-from kernels.networks.grouped_inputs_numba import encode, hear
+from kernels.networks.grouped_inputs_numba import encode, load_harmonics
 from kernels.networks.grouped_layout import LEAK, GroupedLayout
 from kernels.networks.layers_numba import MAX_RAW, any_nonzero, density_of
 from kernels.threads import FAST, FIRST, INNER, SECOND, SINGLE_THREAD_GEMM, parallel_for
@@ -159,28 +159,16 @@ def run_layers(parameters, dims, first_layer, last_layer, n, activations):
 
 @njit(**FAST)
 def _forward_block(
-    x,
-    harmonics,
-    basis,
-    ray_index,
-    order,
-    first,
-    n,
-    density_row,
-    color_row,
-    dims,
-    density_layers,
-    frequencies,
-    activations,
-    raw,
-):
+    x, harmonics, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies,
+    activations, raw,
+):  # fmt: skip
     """Fills a block's activations; ``raw`` keeps the raw density.
 
     Raw density is the density network's last row: the geometry before it already lies where the colour network
     reads it, and the direction goes over the rest.
     """
     encode(x, order, first, n, frequencies, activations[0])
-    hear(harmonics, ray_index, order, first, n, dims[0, 0] - 1 - harmonics.shape[1], activations[0])
+    load_harmonics(harmonics, ray_index, order, first, n, dims[0, 0] - 1 - harmonics.shape[1], activations[0])
     run_layers(density_row, dims, FIRST, density_layers, n, activations)
     geometry = dims[density_layers - 1, 1] - 1
     color_input = activations[density_layers]
@@ -205,7 +193,7 @@ def _density(
         for first in range(begin, end, size):
             n = min(end - first, size)
             encode(x, order, first, n, frequencies, activations[0])
-            hear(harmonics, ray_index, order, first, n, dims[0, 0] - 1 - harmonics.shape[1], activations[0])
+            load_harmonics(harmonics, ray_index, order, first, n, dims[0, 0] - 1 - harmonics.shape[1], activations[0])
             run_layers(density_parameters[cell], dims, 0, layers, n, activations)
             raw = activations[layers, (dims[layers - 1, 1] - 1) * n :]
             for s in range(n):

@@ -114,9 +114,9 @@ def tapped_radiance_mlp(
     name = resolve(kernel, implementation, features.device, available)
     arguments = (basis, ray_index, len(density_weights), *density_weights, *color_weights)
     if name == "numba":
-        heard = _no_columns(features) if harmonics is None else harmonics
+        harmonics = _no_columns(features) if harmonics is None else harmonics
         wanted = tuple(tap in taps for tap in TAPS)
-        density, rgb, *inside = radiance_mlp_numba.RadianceMLPNumba.apply(wanted, features, heard, *arguments)
+        density, rgb, *inside = radiance_mlp_numba.RadianceMLPNumba.apply(wanted, features, harmonics, *arguments)
     else:
         inputs = _beside(features, harmonics, ray_index)
         if name == "triton":

@@ -115,19 +115,19 @@ def _density(start, stop, features, parameters, dims, density):
 
 @njit(**FAST)
 def _forward_block(
-    which, n, features, channels, harmonics, heard, basis, directions, ray_index, parameters, dims, density_layers,
+    which, n, features, channels, harmonics, seen, basis, directions, ray_index, parameters, dims, density_layers,
     geometry, activations, raw,
 ):  # fmt: skip
     """Fills the activations of both networks for ``which[:n]``; ``raw`` keeps the density network's output.
 
-    ``features``, ``harmonics`` and ``basis`` are flat, rows of so many ``channels``, ``heard`` and ``directions``.
+    ``features``, ``harmonics`` and ``basis`` are flat, rows of so many ``channels``, ``seen`` and ``directions``.
     """
     for s in range(n):
         fill_row(features, which[s] * channels, channels, activations[0], s * dims[0, 1])
-    if heard > 0:
+    if seen > 0:
         for s in range(n):
             ray = ray_index[which[s]]
-            copy_row(harmonics, ray * heard, heard, activations[0], s * dims[0, 1] + channels)
+            copy_row(harmonics, ray * seen, seen, activations[0], s * dims[0, 1] + channels)
     at = _run_layers(n, parameters, dims, 0, density_layers, 0, activations)
     width = dims[density_layers - 1, 2]
     raw[: n * width] = activations[density_layers, : n * width]
@@ -154,7 +154,7 @@ def _forward(
     width, color_width, hidden_width = dims[density_layers - 1, 2], dims[-1, 2], dims[0, 2]
     raw, which = np.empty(BLOCK * width, np.float32), np.empty(BLOCK, np.int64)
     channels, directions, colors = features.shape[1], basis.shape[1], rgb.shape[1]
-    hidden_channels, geo_channels, heard = hidden.shape[1], geo.shape[1], harmonics.shape[1]
+    hidden_channels, geo_channels, seen = hidden.shape[1], geo.shape[1], harmonics.shape[1]
     features, basis, rgb = features.reshape(-1), basis.reshape(-1), rgb.reshape(-1)
     harmonics = harmonics.reshape(-1)
     hidden, geo = hidden.reshape(-1), geo.reshape(-1)
@@ -163,7 +163,7 @@ def _forward(
         for s in range(n):
             which[s] = first + s
         _forward_block(
-            which, n, features, channels, harmonics, heard, basis, directions, ray_index, parameters, dims,
+            which, n, features, channels, harmonics, seen, basis, directions, ray_index, parameters, dims,
             density_layers, geometry, activations, raw,
         )  # fmt: skip
         store_densities(n, raw, width, buffer, density, first)
@@ -211,7 +211,7 @@ def _backward(
     least_density, which, following = np.exp(-MAX_RAW), np.empty(BLOCK, np.int64), start
     channels, directions, geo_channels = features.shape[1], basis.shape[1], grad_geo.shape[1]
     features, basis, geo_grads = features.reshape(-1), basis.reshape(-1), grad_geo.reshape(-1)
-    heard, harmonics = harmonics.shape[1], harmonics.reshape(-1)
+    seen, harmonics = harmonics.shape[1], harmonics.reshape(-1)
     grad_features, zero = grad_features.reshape(-1), splat(_ZERO, LANES)
     while following < stop:
         n = 0
@@ -227,7 +227,7 @@ def _backward(
                     store_part(grad_features, following * channels + c, zero, channels - c)
             following += 1
         _forward_block(
-            which, n, features, channels, harmonics, heard, basis, directions, ray_index, parameters, dims,
+            which, n, features, channels, harmonics, seen, basis, directions, ray_index, parameters, dims,
             density_layers, geometry, activations, raw,
         )  # fmt: skip
         end = len(parameters)

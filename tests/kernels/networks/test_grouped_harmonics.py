@@ -30,16 +30,16 @@ def geometry(implementation, case, **changes):
 
 
 @IMPLEMENTATIONS
-def test_every_way_to_ask_for_density_hears_the_same(implementation):
+def test_every_way_to_ask_for_density_sees_the_same(implementation):
     case = case_on(implementation)
     density = grouped_radiance_mlp(**case, layout=SEEN, implementation=implementation)[0].cpu()
     where = case["x"], case["cell_index"], case["density_parameters"], SEEN
-    heard = case["harmonics"][case["ray_index"]]
-    alone = grouped_density_mlp(*where, harmonics=heard, implementation=implementation).cpu()
+    of_points = case["harmonics"][case["ray_index"]]
+    alone = grouped_density_mlp(*where, harmonics=of_points, implementation=implementation).cpu()
     torch.testing.assert_close(alone, density, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(geometry(implementation, case)[0], density, rtol=1e-5, atol=1e-6)
-    deaf = grouped_density_mlp(*where, implementation=implementation).cpu()
-    assert ((deaf - density).abs() > 0.01 * density).float().mean() > 0.5
+    blind = grouped_density_mlp(*where, implementation=implementation).cpu()
+    assert ((blind - density).abs() > 0.01 * density).float().mean() > 0.5
 
 
 @IMPLEMENTATIONS
