@@ -51,8 +51,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="train a student for each size, in the time that training and compression have, and compress none",
     )  # fmt: skip
     parser.add_argument(
-        "--keep", type=_numbers(0.001, 1.0), default=(0.5, 0.2, 0.05), metavar="SHARE,...",
-        help="shares of the Gaussians that pruned teachers keep (default: 0.5,0.2,0.05)",
+        "--keep", type=_numbers(0.001, 1.0), default=(0.5, 0.2, 0.1, 0.05), metavar="SHARE,...",
+        help="shares of the Gaussians that pruned teachers keep (default: 0.5,0.2,0.1,0.05)",
     )  # fmt: skip
     parser.add_argument(
         "--sh", type=_numbers(0, 3, int), default=(3, 1), metavar="DEGREE,...",
