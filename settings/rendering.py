@@ -8,6 +8,8 @@ from pydantic import Field
 
 from settings.sections import Background, Section, background_rgb
 
+MOST_SAMPLES = 1 << 30
+"""On a ray: more than any has, and kernels count in 32 bits."""
 MOST_RAYS = 4
 """Along a side of a pixel."""
 
@@ -55,7 +57,7 @@ class RenderConfig(Section):
         "a city's blocks; in evaluation what the student was trained with",
     )
     max_samples_per_ray: int = Field(
-        1024, ge=1, le=1 << 24, description="samples on one ray at most, in training; a picture's reach as far"
+        1024, ge=1, le=MOST_SAMPLES, description="samples on one ray at most, in training; a picture's reach as far"
     )
     termination: float = Field(
         5e-3,

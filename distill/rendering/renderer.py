@@ -21,6 +21,7 @@ from kernels.rendering.fused_render import FusedRenderer, fused_refusal
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras, area_means
 from scene.rays import Rays, SceneBox, camera_rays, intersect_box
+from settings.rendering import MOST_SAMPLES
 from students.base import Student
 
 # Of its samples' mean weight: what weighs less is not taught by a ray, all of it together less than 2 % of the ray.
@@ -63,7 +64,7 @@ class RenderSettings:
 
     def of_pictures(self) -> RenderSettings:
         """Those that pictures are rendered by: ``step`` is theirs, and a ray may be as long as in training."""
-        most = math.ceil(self.max_samples_per_ray / self.picture_step)
+        most = min(MOST_SAMPLES, math.ceil(self.max_samples_per_ray / self.picture_step))
         return replace(self, step=self.step * self.picture_step, max_samples_per_ray=most, picture_step=1.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -53,6 +54,8 @@ def test_the_step_of_pictures_is_a_part_of_trainings(asked, rays, step, field) -
     assert settings.of_pictures().of_pictures() == settings.of_pictures()
     # A ray's last sample is as far away.
     assert settings.of_pictures().max_samples_per_ray * step == pytest.approx(settings.max_samples_per_ray * 0.1, 1e-2)
+    endless = replace(settings, max_samples_per_ray=10**9, picture_step=0.1)
+    assert endless.of_pictures().max_samples_per_ray < 2**31
 
 
 def test_a_student_is_supersampled_as_it_was_trained_unless_the_config_says_otherwise(tmp_path) -> None:
