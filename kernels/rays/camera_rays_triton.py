@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.rays.training_rays_triton import slab
+from kernels.rays.training_rays_triton import store_interval
 from kernels.triton_support import launch_on
 
 _BLOCK = 256
@@ -37,13 +37,8 @@ def _rays(
     ox, dx = _along(0, c2w, x, y, length, ray, live, origins, directions)
     oy, dy = _along(1, c2w, x, y, length, ray, live, origins, directions)
     oz, dz = _along(2, c2w, x, y, length, ray, live, origins, directions)
-    enter, leave = tl.zeros_like(x) + least, tl.zeros_like(x) + most
-    enter, leave = slab(ox, dx, lower_x, upper_x, enter, leave)
-    enter, leave = slab(oy, dy, lower_y, upper_y, enter, leave)
-    enter, leave = slab(oz, dz, lower_z, upper_z, enter, leave)
-    missed = leave <= enter
-    tl.store(near + ray, tl.where(missed, least, enter), mask=live)
-    tl.store(far + ray, tl.where(missed, least, leave), mask=live)
+    box = lower_x, lower_y, lower_z, upper_x, upper_y, upper_z
+    store_interval((ox, oy, oz), (dx, dy, dz), box, least, most, ray, live, near, far)
 
 
 def camera_rays(c2w, focal, center, frame, size, box, reach, rays) -> None:

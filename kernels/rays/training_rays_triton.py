@@ -14,7 +14,7 @@ _BLOCK = 128
 
 
 @triton.jit
-def slab(origin, direction, lower, upper, entry, exit_):
+def _slab(origin, direction, lower, upper, entry, exit_):
     """Where a ray is between two planes too; parallel to them it is so for ever or never."""
     parallel = direction == 0.0
     safe = tl.where(parallel, 1.0, direction)
@@ -23,6 +23,17 @@ def slab(origin, direction, lower, upper, entry, exit_):
     begins = tl.where(parallel, tl.where(within, -float("inf"), float("inf")), tl.minimum(first, second))
     ends = tl.where(parallel, tl.where(within, float("inf"), -float("inf")), tl.maximum(first, second))
     return tl.maximum(entry, begins), tl.minimum(exit_, ends)
+
+
+@triton.jit
+def store_interval(origin, direction, box, least, most, ray, live, near, far):
+    """Where rays are in the box, from ``least`` to ``most``; those that miss it have no length, at ``least``."""
+    entry, exit_ = tl.zeros_like(direction[0]) + least, tl.zeros_like(direction[0]) + most
+    for axis in tl.static_range(3):
+        entry, exit_ = _slab(origin[axis], direction[axis], box[axis], box[3 + axis], entry, exit_)
+    missed = exit_ <= entry
+    tl.store(near + ray, tl.where(missed, least, entry), mask=live)
+    tl.store(far + ray, tl.where(missed, least, exit_), mask=live)
 
 
 @triton.jit
@@ -64,13 +75,8 @@ def _draw(
     dz, oz = _turned(pose, 2, live, x, y)
     length = tl.maximum(tl.sqrt_rn(dx * dx + dy * dy + dz * dz), 1e-12)
     dx, dy, dz = dx / length, dy / length, dz / length
-    entry, exit_ = tl.zeros((BLOCK,), tl.float32) + least, tl.zeros((BLOCK,), tl.float32) + most
-    entry, exit_ = slab(ox, dx, lower_x, upper_x, entry, exit_)
-    entry, exit_ = slab(oy, dy, lower_y, upper_y, entry, exit_)
-    entry, exit_ = slab(oz, dz, lower_z, upper_z, entry, exit_)
-    missed = exit_ <= entry
-    tl.store(near + ray, tl.where(missed, least, entry), mask=live)
-    tl.store(far + ray, tl.where(missed, least, exit_), mask=live)
+    box = lower_x, lower_y, lower_z, upper_x, upper_y, upper_z
+    store_interval((ox, oy, oz), (dx, dy, dz), box, least, most, ray, live, near, far)
     tl.store(origins + ray * 3, ox, mask=live)
     tl.store(origins + ray * 3 + 1, oy, mask=live)
     tl.store(origins + ray * 3 + 2, oz, mask=live)
