@@ -82,8 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     plan = load_study(arguments.study, arguments.assets)
-    command = shlex.join(["python", "tools/ablate.py", "--study", _from_repository(arguments.study)])
-    runner = StudyRunner(plan, arguments.output, command)
+    runner = StudyRunner(plan, arguments.output, _command(arguments))
     runner.check(arguments.replace)
     if arguments.dry_run:
         print(describe(plan, runner, arguments.output))
@@ -94,10 +93,19 @@ def _work(arguments: argparse.Namespace) -> int:
     return status
 
 
+def _command(arguments: argparse.Namespace) -> str:
+    """How a reader of the table makes it again: paths in the repository relative to it, others as they were given."""
+    words = ["python", "tools/ablate.py", "--study", _from_repository(arguments.study)]
+    if arguments.assets is not None:
+        words += ["--assets", _from_repository(arguments.assets)]
+    if arguments.output != REPO_ROOT:
+        words += ["--output", _from_repository(arguments.output)]
+    return shlex.join(words)
+
+
 def _from_repository(path: Path) -> str:
-    """A path in the repository relative to it, others by their name: a table is for other machines too."""
-    path = path.resolve()
-    return str(path.relative_to(REPO_ROOT)) if path.is_relative_to(REPO_ROOT) else path.name
+    whole = path.resolve()
+    return str(whole.relative_to(REPO_ROOT) if whole.is_relative_to(REPO_ROOT) else path)
 
 
 if __name__ == "__main__":

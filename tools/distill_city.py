@@ -20,13 +20,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.city.block_runs import blocks_table, open_city, run_blocks
-from distill.city.manifest import write_manifest
+from distill.city.manifest import MANIFEST, write_manifest
 from distill.city_rendering.coarser import add_coarser
 from distill.city_rendering.evaluation import evaluate
 from distill.city_rendering.joint import JointOptions, fine_tune
 from distill.city_rendering.taught import taught_psnr
 from distill.compact.container import MIB
-from distill.executors import EXECUTORS
+from distill.executors import EXECUTORS, check_executor
 from distill.runs.command_line import (
     add_config_options,
     add_device_option,
@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(chosen: argparse.Namespace) -> int:
     config = config_of(chosen)
     folder = RunFolder(config, chosen.output).results
+    if not (chosen.manifest_only or chosen.taught or (folder / MANIFEST).is_file()):
+        check_executor(config.city.executor)  # before a city is cut
     with locked(folder):
         manifest = open_city(config, folder, chosen.resume)
         if chosen.manifest_only or chosen.taught:

@@ -44,6 +44,7 @@ from teacher.export.export_cameras import views_to_export
 if TYPE_CHECKING:
     import numpy as np
 
+_SECTIONS = ("render", "data", "device", "kernels")
 COLUMNS = ("frame", "seconds", "blocks", "coarse", "loads", "held_mib", "peak_mib")
 
 
@@ -84,12 +85,17 @@ def render(chosen: argparse.Namespace) -> str:
         raise InputError("--budget-mib", "budget", chosen.budget_mib, "more than 0 MiB")
     if chosen.video is not None:
         check_video(chosen.video, chosen.fps)
+    for key in (text.partition("=")[0].strip() for text in chosen.overrides):
+        if key.partition(".")[0] not in _SECTIONS:
+            expected = f"one of {', '.join(_SECTIONS)}: nothing else changes the pictures of trained blocks"
+            raise InputError("--set", "setting", key, expected)
     manifest = read_manifest(chosen.manifest)
     overrides = chosen.overrides + overrides_of({"--device": ("device", chosen.device)})
     config = load_config(manifest.path(manifest.config), overrides, chosen.assets)
     # A path's cameras may all be in one place: how large the world about them is tells whether float32 is fine enough.
     about = config.model_copy(update={"data": config.data.model_copy(update={"box": manifest.box})})
-    views = views_to_export(about, None, path=chosen.cameras, frames=chosen.frames, resolution=chosen.width)
+    wanted = {"path": chosen.cameras, "frames": chosen.frames, "resolution": chosen.width}
+    views = views_to_export(about, None, **wanted, width_option="--width")
     cameras = views.cameras if chosen.video is None else even_sized(views.cameras)
     budget = None if chosen.budget_mib is None else int(chosen.budget_mib * MIB)
     city = StreamedCity(manifest, config, budget, not chosen.finest)

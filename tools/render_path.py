@@ -96,11 +96,11 @@ def _path(config: Config, gaussians: Gaussians | None, chosen: argparse.Namespac
     """A word for the path, and its cameras."""
     count = chosen.frames or _FRAMES
     if chosen.path is not None:
-        views = views_to_export(config, gaussians, path=chosen.path, resolution=chosen.width)
+        views = views_to_export(config, gaussians, path=chosen.path, resolution=chosen.width, width_option="--width")
         indices = spread(range(len(views.names)), chosen.frames or len(views.names))
         return chosen.path.stem, even_sized(views.cameras[indices])
     name = "spiral" if chosen.spiral else "orbit"
-    views = views_to_export(config, gaussians, **{name: count}, resolution=chosen.width)
+    views = views_to_export(config, gaussians, **{name: count}, resolution=chosen.width, width_option="--width")
     return name, even_sized(views.cameras)
 
 

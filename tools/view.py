@@ -105,6 +105,7 @@ def view(chosen: argparse.Namespace) -> int:
         subject.load_teacher()
         with output_errors(chosen.sheet):
             write_image(chosen.sheet, subject.pictures.sheet(subject.start().cameras(width, width)))
+        print(f"{chosen.sheet}: {', '.join(subject.pictures.modes)}")
         return ExitCode.DONE
     browser = BrowserView(subject, chosen.host, chosen.port, width)
     print(browser.url, flush=True)  # a browser loads the page meanwhile

@@ -23,6 +23,7 @@ from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, load_config, to_yaml
 from settings.sections import Section
+from students.base import STUDENTS
 
 _log = logging.getLogger(__name__)
 
@@ -104,12 +105,12 @@ def blocks_table(manifest: Manifest) -> str:
 def _cost(manifest: Manifest, found: Sequence[_Figures]) -> str:
     """What runs cost and gave, all together."""
     steps, seconds = sum(run.steps for run in found), sum(run.seconds for run in found)
-    size = sum(student.bytes for block in manifest.blocks for student in block.students[:1])
+    size = sum(run.mib for run in found)
     words = [f"all together: {steps:,} steps in {seconds:,.0f} s of training"]
     words[0] += f" ({steps / seconds:.1f} a second)" if seconds else ""
     if psnr := [run.psnr for run in found if run.psnr is not None]:
         words.append(f"{sum(psnr) / len(psnr):.2f} dB on average ({min(psnr):.2f} to {max(psnr):.2f})")
-    return ", ".join([*words, f"students of {size / MIB:.2f} MiB"])
+    return ", ".join([*words, f"students of {size:.2f} MiB"])
 
 
 def _run_of(manifest: Manifest, block: Block) -> RunFolder:
@@ -136,17 +137,25 @@ def _row(manifest: Manifest, block: Block) -> Sequence[str]:
         return [*cells, "", "", "", "", block.status]
     psnr = "" if found.psnr is None else f"{found.psnr:.2f}"
     seconds = f"{found.seconds:.0f}" if found.seconds else ""
-    return [*cells, f"{block.students[0].bytes / MIB:.2f}", psnr, f"{found.steps:,}", seconds, block.status]
+    return [*cells, f"{found.mib:.2f}", psnr, f"{found.steps:,}", seconds, block.status]
 
 
 class _Figures(NamedTuple):
-    """Of a block's run: its steps; the time that they took, s, 0 where nothing tells; PSNR of its held-out frames, else
-    of others, dB.
+    """Of a block's run: the size of its student, which in a checkpoint is not all there is, MiB; its steps; the time
+    that they took, s, 0 where nothing tells; PSNR of its held-out frames, else of others, dB.
     """
 
+    mib: float
     steps: int
     seconds: float
     psnr: float | None
+
+
+def _mib_of(student: StudentFile, settings: Section) -> float:
+    """Of a compact file its size, else that of float32 weights: a checkpoint holds what training needs too."""
+    if student.file.endswith(".lrd"):
+        return student.bytes / MIB
+    return 4 * STUDENTS[settings.kind].parameters_of(settings) / MIB
 
 
 def _figures(manifest: Manifest, block: Block) -> _Figures | None:
@@ -159,4 +168,5 @@ def _figures(manifest: Manifest, block: Block) -> _Figures | None:
     measured = {row["split"]: row["psnr"] for row in read_csv(run.eval_csv(step)).rows.values()}
     psnr = measured.get("holdout") or measured.get("train")
     steps = list(read_csv(run.training_csv).rows.values())
-    return _Figures(step, float(steps[-1]["wall_s"]) if steps else 0.0, float(psnr) if psnr else None)
+    seconds, mib = float(steps[-1]["wall_s"]) if steps else 0.0, _mib_of(block.students[0], run.config.student)
+    return _Figures(mib, step, seconds, float(psnr) if psnr else None)

@@ -46,12 +46,16 @@ def make_city(config: Config, folder: Path) -> Manifest:
     """Cuts the teacher of a config into blocks, and writes all that their runs take into a folder.
 
     Raises:
-        InputError: the teacher is not one of Gaussians, an asset is missing or damaged, or no camera sees the city.
+        InputError: the teacher is not one of Gaussians, the config asks for a far field, an asset is missing or
+            damaged, or no camera sees the city.
     """
     source = source_of(config)
     if not source.draws:
         expected = "a teacher of Gaussians: gaussians, or a built-in scene"
         raise InputError("config", "teacher.kind", config.teacher.kind, expected, "Blocks are drawn from Gaussians.")
+    if config.far_field.kind != "none":
+        hint = "What is around a city is learnt by one more run, see docs/scaling.md."
+        raise InputError("config", "far_field.kind", config.far_field.kind, "none, in the config of a city", hint)
     source.check()
     rows = _rows_of(source, folder)
     cameras = city_cameras(source)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from distill.city.block_runs import cell_size
 from distill.city.manifest import Block, Manifest, StudentFile
-from distill.city_rendering.streaming import load_model, shown_blocks
+from distill.city_rendering.streaming import check_is_of, load_model, shown_blocks
 from distill.model.checkpoint import load_checkpoint, save_checkpoint, student_state
 from distill.model.model import Model
 from distill.training.optimizer import StudentAdam
@@ -43,7 +43,7 @@ def add_coarser(manifest: Manifest, config: Config, count: int, show_progress: b
         The manifest with them; it is not written.
 
     Raises:
-        InputError: a block is still to be trained, or its student's file is damaged.
+        InputError: a block is still to be trained, or its student's file is damaged or another block's.
     """
     blocks = shown_blocks(manifest)
     with one_torch_thread():
@@ -57,6 +57,7 @@ def add_coarser(manifest: Manifest, config: Config, count: int, show_progress: b
 def _coarser_of(manifest: Manifest, config: Config, block: Block, count: int) -> list[StudentFile]:
     source, device, made = manifest.path(block.students[0].file), choose_device(config), []
     state, model = load_checkpoint(source, device), load_model(config, source, device)
+    check_is_of(block, model, source)
     for level in range(1, count + 1):
         settings = coarser_settings(model.student.settings, RATIO**level)
         if settings is None:

@@ -22,7 +22,7 @@ from distill.city.manifest import Block, Manifest, StudentFile
 from distill.city_rendering.block_rays import training_segment
 from distill.city_rendering.compositing import composite_segments
 from distill.city_rendering.rounded_blocks import RoundedBlock
-from distill.city_rendering.streaming import city_far_field, shown_blocks
+from distill.city_rendering.streaming import check_is_of, city_far_field, shown_blocks
 from distill.losses.pictures import term_weights, total_loss
 from distill.model.checkpoint import load_checkpoint, rendering_only, save_checkpoint, student_state
 from distill.model.model import Model, restore_model
@@ -100,6 +100,8 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
     paths = [_trainable(manifest, block) for block in blocks]
     states = [load_checkpoint(path, device) for path in paths]
     models = [restore_model(config, state, path, device) for state, path in zip(states, paths, strict=True)]
+    for block, model, path in zip(blocks, models, paths, strict=True):
+        check_is_of(block, model, path)
     key = cache_key(RunIdentity(config).settings, [options.steps, options.rays, options.rate], *map(_weights, models))
     parts = [BlockPart(block.box, model, device) for block, model in zip(blocks, models, strict=True)]
     tuning = _Tuning(manifest, config, options, parts, key)

@@ -89,7 +89,7 @@ class BlockStore:
         """A block's renderer for a view.
 
         Raises:
-            InputError: its student's file is missing or damaged.
+            InputError: its student's file is missing, damaged, or another block's.
         """
         block = self.blocks[index]
         sizes = [student.cell_size for student in block.students] if self._level_of_detail else [0.0]
@@ -97,7 +97,9 @@ class BlockStore:
         self.used.add(key)
         if key not in self._loaded:
             self._make_room(self.largest)
-            model = load_model(self._config, self.manifest.path(block.students[key[1]].file), self._device)
+            path = self.manifest.path(block.students[key[1]].file)
+            model = load_model(self._config, path, self._device)
+            check_is_of(block, model, path)
             renderer = BlockRenderer(model)
             self._loaded[key] = _Loaded(renderer, held_bytes(renderer))
             self.loads, self.largest = self.loads + 1, max(self.largest, self._loaded[key].bytes)
@@ -183,6 +185,7 @@ class StreamedCity:
         small = cameras[0].resized(_WARM_UP, max(1, round(_WARM_UP * cameras.height / cameras.width)))
         self._renderer.render(small, 0, self._background)
         self.store.clear()
+        self.store.loads = 0  # those of pictures count
         self._memory = ResidentMemory()
         if self._memory.base is None and self.budget is not None:
             _log.warning("this system does not tell how much memory a process takes: the budget is for blocks alone")
@@ -227,6 +230,19 @@ def load_model(config: Config, path: Path, device: torch.device) -> Model:
     model = restore_model(config, load_checkpoint(path, device), path, device)
     model.student.eval()
     return model
+
+
+def check_is_of(block: Block, model: Model, path: Path) -> None:
+    """Raises ``InputError`` where a model, read from a file, is not of the block that the manifest says.
+
+    Corners may differ by what float32 makes of them.
+    """
+    own, extent = model.grid.box, max(block.box.extent)
+    pairs = zip((*own.lower, *own.upper), (*block.lower, *block.upper), strict=True)
+    if max(abs(found - expected) for found, expected in pairs) > 1e-5 * (extent + max(map(abs, block.upper))):
+        found, expected = (f"{list(box.lower)} to {list(box.upper)}" for box in (own, block))
+        hint = "It is the student of another block, or of another city."
+        raise InputError(path, "box", found, f"{expected}, that of block {block.name}", hint)
 
 
 def held_bytes(*things: Any) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 from distill.executors.job import Job, JobState, Ledger
 from distill.executors.local import run_local
 from distill.executors.progress import ProgressView
-from distill.executors.ray import run_ray
-from distill.executors.slurm import run_slurm
+from distill.executors.ray import check_ray, run_ray
+from distill.executors.slurm import check_slurm, run_slurm
 from settings.executors import ExecutorConfig
 
 EXECUTORS: dict[str, Callable[[Sequence[Job], ExecutorConfig, Path, Ledger], None]] = {
@@ -17,6 +17,15 @@ EXECUTORS: dict[str, Callable[[Sequence[Job], ExecutorConfig, Path, Ledger], Non
     "slurm": run_slurm,
     "ray": run_ray,
 }
+
+
+_CHECKS: dict[str, Callable[[ExecutorConfig], None]] = {"slurm": check_slurm, "ray": check_ray}
+
+
+def check_executor(settings: ExecutorConfig) -> None:
+    """Raises ``InputError`` where the executor that the settings ask for is not to be had: before jobs are prepared."""
+    if settings.kind in _CHECKS:
+        _CHECKS[settings.kind](settings)
 
 
 def run(

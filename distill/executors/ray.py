@@ -25,6 +25,14 @@ _KILLED = 137  # SIGKILL
 _log = logging.getLogger(__name__)
 
 
+def check_ray(settings: ExecutorConfig) -> None:
+    """Raises ``InputError`` where Ray is not installed, or there is none at the address, if one is set."""
+    ray = _imported()
+    if settings.ray.address is not None and not ray.is_initialized():
+        _connect(ray, settings)
+        ray.shutdown()
+
+
 def run_ray(jobs: Sequence[Job], settings: ExecutorConfig, _: Path, ledger: Ledger) -> None:
     """Runs jobs to their ends; should this process be killed, Ray and with it the jobs are.
 
@@ -38,6 +46,7 @@ def run_ray(jobs: Sequence[Job], settings: ExecutorConfig, _: Path, ledger: Ledg
     own = not ray.is_initialized()
     if own:
         _connect(ray, settings)
+        _warn_of_room(ray, settings)
     try:
         with Interrupt() as interrupt:
             tasks = _Tasks(ray, settings, ledger)
@@ -126,7 +135,7 @@ def _imported() -> Any:
         import ray
     except ImportError as error:
         hint = 'Install it with pip install -e ".[ray]", or choose executor local.'
-        raise InputError("executor.kind", "ray", "nothing installed", "the package ray", hint) from error
+        raise InputError("city.executor.kind", "ray", "nothing installed", "the package ray", hint) from error
     return ray
 
 
@@ -140,7 +149,10 @@ def _connect(ray: Any, settings: ExecutorConfig) -> None:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
     except Exception as error:  # some of Ray's are of no class of their own
         found = f"{address or 'null'} ({' '.join(str(error).split()) or type(error).__name__})"
-        raise InputError("executor.ray", "address", found, "the address of a Ray cluster that answers") from error
+        raise InputError("city.executor.ray", "address", found, "the address of a Ray cluster that answers") from error
+
+
+def _warn_of_room(ray: Any, settings: ExecutorConfig) -> None:
     room = max((node["Resources"].get("CPU", 0) for node in ray.nodes()), default=0)
     cores = settings.cores or 1
     if cores > room:

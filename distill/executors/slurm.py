@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -52,6 +53,12 @@ fi
 echo $status >"$status_file.part" && mv "$status_file.part" "$status_file"
 exit $status
 """
+
+
+def check_slurm(_: ExecutorConfig) -> None:
+    """Raises ``InputError`` where there is no Slurm."""
+    if shutil.which("sbatch") is None:
+        raise _without("sbatch")
 
 
 def run_slurm(jobs: Sequence[Job], settings: ExecutorConfig, folder: Path, ledger: Ledger) -> None:
@@ -184,7 +191,7 @@ def _submit(jobs: Sequence[Job], settings: ExecutorConfig, folder: Path) -> _Sub
     ended = _ask("sbatch", "--parsable", str(path))
     if ended.returncode:
         found = " ".join((ended.stderr or ended.stdout).split()) or f"exit status {ended.returncode}"
-        raise InputError(path, "sbatch", found, "a file that it takes", "Change executor.slurm.")
+        raise InputError(path, "sbatch", found, "a file that it takes", "Change city.executor.slurm.")
     submission = _Submission(
         ended.stdout.strip().partition(";")[0], folder / "submitted.json", [job.name for job in jobs]
     )
@@ -246,5 +253,9 @@ def _ask(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
-        hint = "Run it where Slurm's commands are, or choose executor local."
-        raise InputError("executor.kind", "slurm", f"no program {command[0]}", "Slurm on the PATH", hint) from error
+        raise _without(command[0]) from error
+
+
+def _without(program: str) -> InputError:
+    hint = "Run it where Slurm's commands are, or choose executor local."
+    return InputError("city.executor.kind", "slurm", f"no program {program}", "Slurm on the PATH", hint)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill.model.model import Model
 from scene.cameras import Cameras
+from settings.errors import InputError
 from teacher.rasterizer import Rasterizer
 from teacher.views.rasterized import blended_planes
 
@@ -27,8 +28,18 @@ class Rendering(NamedTuple):
     distance: Tensor
 
     def over(self, background: Color) -> Tensor:
-        """(H, W, 3) in [0, 1]."""
-        return (self.rgb + (1 - self.alpha)[..., None] * self.rgb.new_tensor(background)).clamp(0, 1)
+        """(H, W, 3) in [0, 1], before a colour.
+
+        Raises:
+            InputError: the background is no colour: red, green and blue in [0, 1].
+        """
+        try:
+            color = [float(value) for value in background]
+        except (TypeError, ValueError):
+            color = []
+        if len(color) != 3 or not all(0 <= value <= 1 for value in color):
+            raise InputError("over", "background", background, "red, green and blue, each from 0 to 1")
+        return (self.rgb + (1 - self.alpha)[..., None] * self.rgb.new_tensor(color)).clamp(0, 1)
 
 
 RenderView = Callable[[Cameras, int], Rendering]

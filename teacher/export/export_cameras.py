@@ -58,6 +58,7 @@ def views_to_export(
     spiral: int | None = None,
     frames: str | None = None,
     resolution: int | None = None,
+    width_option: str = "--resolution",
 ) -> ExportViews:
     """The cameras asked for; with none of ``split``, ``path``, ``orbit`` and ``spiral`` the config's own.
 
@@ -69,13 +70,14 @@ def views_to_export(
         orbit, spiral: number of frames of one round about the scene, or of rounds that rise and sink again.
         frames: ``"START:STOP:STEP"`` of those.
         resolution: width in pixels, height follows; None: the dataset's own, for bricks ``data.resolution``.
+        width_option: what errors call it.
 
     Raises:
         InputError: no cameras to be had, the files they are in are missing or damaged, or a picture of that width is
             more than the memory can hold.
     """
     if resolution is not None and resolution < 1:
-        raise InputError("--resolution", "width", resolution, "at least 1 pixel")
+        raise InputError(width_option, "width", resolution, "at least 1 pixel")
     dataset, source = _named_cameras(config, split, path, resolution)
     for name, make, count in (("orbit", orbit_path, orbit), ("spiral", spiral_path, spiral)):
         if count is not None:
@@ -85,7 +87,7 @@ def views_to_export(
     size = native
     if resolution is not None:
         size = (resolution, max(1, round(native[1] * resolution / native[0])))
-    check_pictures_fit(size, 1, DRAWN_BYTES, "width", "--resolution")
+    check_pictures_fit(size, 1, DRAWN_BYTES, "width", width_option)
     return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen, source, world_fields(config.data))
 
 

@@ -28,7 +28,7 @@ def test_a_run_folder_is_measured_in_every_mode_of_a_student(toy, capsys):
     out = capsys.readouterr().out
     assert "first picture" in out and "| coarse/s |" in out
     assert [line.split("|")[1].strip() for line in out.splitlines()[4:]] == [
-        *("student", "depth", "alpha", "samples per ray", "occupancy")
+        *("student", "teacher", "side by side", "error", "depth", "alpha", "samples per ray", "occupancy")
     ]
 
 
@@ -54,9 +54,10 @@ def test_gaussians_alone(toy, capsys):
     assert gaussians_subject(config, toy).pictures.modes == ("teacher", "depth", "alpha")
 
 
-def test_a_sheet_shows_all_modes(toy, tmp_path):
+def test_a_sheet_shows_all_modes(toy, tmp_path, capsys):
     sheet = tmp_path / "modes.png"
     assert main([str(toy / "results/toy/first"), "--width", "16", "--sheet", str(sheet)]) == 0
+    assert f"{sheet}: student, teacher, side by side" in capsys.readouterr().out
     height, width, _ = read_image(sheet).shape
     assert width == 4 * (400 + 8) + 8 and 800 < height < 900  # two rows of four, enlarged
     assert main([str(toy / "results/toy/first"), "--width", "16", "--sheet", str(sheet / "no.png")]) == 2

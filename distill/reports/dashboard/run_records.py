@@ -22,6 +22,7 @@ SUSPICIOUS_PSNR = 12.0
 _EVAL_CSV = re.compile(r"eval_step_(\d+)(?:_(.+?))??(_frames|_parity)?\.csv")
 _PICTURE = re.compile(r"_(worst_\d+|median)_frame_(\d+)\.png")
 _TRAINING, _FITTING = "training_metrics.csv", "fitting_metrics.csv"
+_CITY, _BLOCKS = "city.json", "blocks"  # a city's manifest, and the folder beside it that its blocks are in
 _EVAL_EXPECTED = ("psnr", "ssim", "lpips_vgg", "avg_fps", "psnr_blank")
 _ALIASES = {"lpips": "lpips_vgg"}  # the experiment log's first CSVs do not name the network; it was VGG
 
@@ -182,10 +183,15 @@ def read_runs(root: Path, problems: Problems) -> list[Run]:
     """Every run under ``root``, by scene and name.
 
     A run is a folder of ``logs/`` with a training log or an evaluation in it, or one of ``results/`` with a
-    config.yaml; the same path in the other tree is its other half.
+    config.yaml; the same path in the other tree is its other half. Of a city each block is a run, and the city their
+    scene; those that have not been run are none.
     """
     found = set(_folders(root / "logs", problems, _is_log)) | set(_folders(root / "results", problems, _is_config))
-    return [run for relative in sorted(found) for run in _runs_of(root, relative, problems)]
+    runs = [run for relative in sorted(found) for run in _runs_of(root, relative, problems)]
+    for city in sorted(_folders(root / "results", problems, _is_city)):
+        for block in sorted((root / "results" / city / _BLOCKS).glob("*/run")):
+            runs += [replace(run, scene=city.as_posix()) for run in read_runs(block, problems)]
+    return runs
 
 
 def _is_log(name: str) -> bool:
@@ -196,15 +202,21 @@ def _is_config(name: str) -> bool:
     return name == "config.yaml"
 
 
+def _is_city(name: str) -> bool:
+    return name == _CITY
+
+
 def _folders(top: Path, problems: Problems, wanted: Any) -> Iterator[Path]:
-    """Folders under ``top`` that hold a wanted file, relative to it."""
+    """Folders under ``top`` that hold a wanted file, relative to it; none of a city's blocks, whose runs are theirs."""
 
     def unreadable(error: OSError) -> None:
         problems.add(Path(error.filename), f"cannot be read ({error.strerror})")
 
     if not top.is_dir():
         return
-    for folder, _, names in os.walk(top, onerror=unreadable):
+    for folder, inner, names in os.walk(top, onerror=unreadable):
+        if _CITY in names and _BLOCKS in inner:
+            inner.remove(_BLOCKS)
         if any(wanted(name) for name in names):
             yield Path(folder).relative_to(top)
 

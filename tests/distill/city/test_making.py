@@ -15,6 +15,7 @@ from distill.executors.job import JobState, Phase
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode, InputError
 from settings.loading import load_config
+from students.hash_grid import HashGridStudent
 from teacher.gaussian_files.ply import read_ply
 from teacher.sources import load_teacher, source_of
 from tests.toy_scene import add_training_split, block_of_gaussians, write_toy_scene
@@ -113,6 +114,13 @@ def test_teachers_without_gaussians_are_refused(tmp_path):
     assert not (tmp_path / "city").exists()
 
 
+def test_a_far_field_is_a_run_of_its_own(tmp_path):
+    config = toy_city(tmp_path, ["far_field.kind=contracted"])
+    with pytest.raises(InputError, match="far_field.kind: found contracted, expected none, .* docs/scaling.md"):
+        open_city(config, tmp_path / "city", resume=False)
+    assert not (tmp_path / "city").exists()
+
+
 def test_a_city_goes_on_with_the_settings_it_was_made_with(made, tmp_path):
     config, manifest = made
     folder = manifest.folder
@@ -146,11 +154,15 @@ def test_the_manifest_says_how_far_the_runs_are(made, monkeypatch):
     (student,) = read_manifest(manifest.folder).block("b001").students
     assert student.file == "blocks/b001/run/results/toy/b001/checkpoints/step_000300.pth"
     assert student.cell_size == pytest.approx(np.ptp([ended.blocks[1].lower, ended.blocks[1].upper], axis=0).max() / 32)
-    assert "| b001 | 486 | 12 | 5 | 1.00 |  | 300 |  | done |" in blocks_table(ended)
-    assert "all together: 300 steps in 0 s of training, students of 1.00 MiB" in blocks_table(ended)
+    # The checkpoint of 1 MiB is not the student, which is this large as float32.
+    settings = block_config(ended, "b001").student
+    mib = f"{4 * HashGridStudent.parameters_of(settings) / 2**20:.2f}"
+    assert mib == "0.03" and f"| b001 | 486 | 12 | 5 | {mib} |  | 300 |  | done |" in blocks_table(ended)
+    assert f"all together: 300 steps in 0 s of training, students of {mib} MiB" in blocks_table(ended)
     folder = RunFolder(block_config(ended, "b001"), ended.path(ended.blocks[1].run))
     folder.compact_path(300).write_bytes(b"small")
-    assert students_of(ended, ended.blocks[1], folder)[0].bytes == 5
+    compact = students_of(ended, ended.blocks[1], folder)
+    assert compact[0].bytes == 5 and "students of 0.00 MiB" in blocks_table(ended.with_block("b001", students=compact))
     failed = {"b000": JobState(Phase.FAILED, 4, 137), "b001": JobState(Phase.FAILED, 1, 3)}
     monkeypatch.setattr(block_runs, "run", lambda *_: failed)
     assert run_blocks(config, manifest)[1] == ExitCode.MACHINE_FAILED

@@ -55,6 +55,14 @@ def test_a_budget_that_no_picture_fits_into_is_refused(manifest, config, look_at
         flight(StreamedCity(manifest, config, 1000), look_at([(2.2, 1.4, 1.1)], width=64, height=48, focal=80.0))
 
 
+def test_a_student_of_another_block_is_refused(manifest, config, look_at):
+    first, second = (manifest.path(block.students[0].file) for block in manifest.blocks)
+    second.write_bytes(first.read_bytes())
+    city = StreamedCity(manifest, config, None, level_of_detail=False)
+    with pytest.raises(InputError, match=r"step_000001.pth: box: found .*, expected .*, that of block b001"):
+        flight(city, look_at([(2.2, 1.4, 1.1)]))
+
+
 def test_only_what_the_level_of_detail_says_is_coarse(manifest, config, look_at):
     """Finer cells are 1/16, coarser ones 1/4."""
     near, far = look_at([(1.5, 1.0, 0.8)], focal=60.0), look_at([(12.0, 12.0, 12.0)], focal=60.0)

@@ -82,7 +82,11 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r'found nothing installed.*pip install -e "\.\[ray\]"'):
         executors.run([counting(tmp_path, "a")], RAY, tmp_path)
+    with pytest.raises(InputError, match="city.executor.kind: ray: found nothing installed"):
+        executors.check_executor(RAY)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
     nowhere = ExecutorConfig(kind="ray", ray=RayConfig(address="127.0.0.1:1"))
     with pytest.raises(InputError, match=r"address: found 127\.0\.0\.1:1 \(.*refused\), expected the address of"):
         executors.run([counting(tmp_path, "a")], nowhere, tmp_path)
+    with pytest.raises(InputError, match=r"city.executor.ray: address: found 127\.0\.0\.1:1"):
+        executors.check_executor(nowhere)

@@ -108,11 +108,14 @@ def test_the_file_says_what_the_settings_say_and_is_sound(tmp_path) -> None:
 
 def test_what_is_wrong_with_slurm_is_said(tmp_path, queue, monkeypatch) -> None:
     job = counting(tmp_path, "a")
+    executors.check_executor(SLURM)  # it is there
     with pytest.raises(InputError, match=r"jobs\.sbatch: sbatch: found sbatch: error: invalid partition"):
         executors.run([job], ExecutorConfig(kind="slurm", slurm=SlurmConfig(partition="none")), tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="found no program sbatch, expected Slurm on the PATH"):
         executors.run([job], SLURM, tmp_path)
+    with pytest.raises(InputError, match="city.executor.kind: slurm: found no program sbatch"):
+        executors.check_executor(SLURM)
     (tmp_path / "slurm/submitted.json").write_text("{")
     with pytest.raises(InputError, match=r"submitted\.json: text"):
         executors.run([job], SLURM, tmp_path)

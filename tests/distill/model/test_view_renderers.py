@@ -1,12 +1,14 @@
 """Student and teacher in one form: premultiplied colour, alpha and distance, from any camera."""
 
+import pytest
 import torch
 
 from distill.model.model import Model
-from distill.model.view_renderers import gaussians_renderer, student_renderer
+from distill.model.view_renderers import Rendering, gaussians_renderer, student_renderer
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings
 from scene.rays import SceneBox
+from settings.errors import InputError
 from teacher.rasterizer import Drawing, Rasterizer
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
@@ -18,6 +20,14 @@ def test_a_view_of_gaussians():
     torch.testing.assert_close(view.over(WHITE), (view.rgb + 1 - view.alpha[..., None]).clamp(0, 1))
     assert 1.5 < view.distance[12, 12] < 2 and view.distance[0, 0] == 0  # the block's near side, 2 units away
     assert view.alpha[12, 12] > 0.99 and view.alpha[0, 0] == 0
+    assert torch.equal(view.over(torch.ones(3)), view.over(WHITE)), "any three numbers are a colour"
+
+
+@pytest.mark.parametrize("color", [(1, 1), "white", (255, 0, 0), (-1, 0, 0), (float("nan"), 0, 0), None])
+def test_a_background_that_is_no_colour_is_refused(color):
+    view = Rendering(torch.zeros(2, 2, 3), torch.zeros(2, 2), torch.zeros(2, 2))
+    with pytest.raises(InputError, match="over: background: found .*, expected red, green and blue, each from 0 to 1"):
+        view.over(color)
 
 
 def test_a_view_of_a_student_equals_its_frames(field):

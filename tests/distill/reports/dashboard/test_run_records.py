@@ -32,6 +32,20 @@ def test_a_whole_run(tmp_path) -> None:
     assert len(run.latest.frames) == 4 and len(run.training) == 20 and problems.found == []
 
 
+def test_a_citys_blocks_are_runs_of_the_city(tmp_path) -> None:
+    write_run(tmp_path, "one", 30.0)
+    city = tmp_path / "results" / "toy" / "city"
+    for name in ("b000", "b001", "b002"):
+        (city / "blocks" / name).mkdir(parents=True)
+        (city / "blocks" / name / "config.yaml").write_text("run: what the block's run is given\n")
+    (city / "city.json").write_text("{}")
+    write_run(city / "blocks/b000/run", "b000", 22.0)
+    write_run(city / "blocks/b001/run", "b001", 24.0)
+    problems = Problems(tmp_path)
+    runs = {run.key: run.figure("psnr") for run in read_runs(tmp_path, problems)}
+    assert runs == {"toy/one": 30.0, "toy/city/b000": 22.0, "toy/city/b001": 24.0} and not problems.found
+
+
 def test_an_old_csv_of_a_blank_student_is_likely_blank(tmp_path) -> None:
     _old(tmp_path, "step,psnr,ssim,lpips,avg_fps\n20000,9.61,0.8,0.3,5\n")
     run, problems = _only(tmp_path)
