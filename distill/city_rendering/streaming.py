@@ -237,9 +237,9 @@ def check_is_of(block: Block, model: Model, path: Path) -> None:
 
     Corners may differ by what float32 makes of them.
     """
-    own, extent = model.grid.box, max(block.box.extent)
-    pairs = zip((*own.lower, *own.upper), (*block.lower, *block.upper), strict=True)
-    if max(abs(found - expected) for found, expected in pairs) > 1e-5 * (extent + max(map(abs, block.upper))):
+    own, corners = model.grid.box, (*block.lower, *block.upper)
+    apart = max(abs(found - expected) for found, expected in zip((*own.lower, *own.upper), corners, strict=True))
+    if apart > 1e-5 * max(map(abs, corners)):
         found, expected = (f"{list(box.lower)} to {list(box.upper)}" for box in (own, block))
         hint = "It is the student of another block, or of another city."
         raise InputError(path, "box", found, f"{expected}, that of block {block.name}", hint)
