@@ -44,10 +44,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the file has to be: of at most so many bytes, or so many dB worse than the checkpoint; one of the two."""
+    """What the file has to be: of at most so many bytes, or so many dB worse than the checkpoint; one of the two.
+
+    ``option`` is what an error calls the first.
+    """
 
     most_bytes: int | None = None
     most_loss_db: float | None = None
+    option: str = "--target-mib"
 
 
 @dataclass(frozen=True)
@@ -180,15 +184,16 @@ class _Search:
         Raises:
             InputError: what is stored besides weights takes more than is wanted.
         """
-        weights, most = self._weights, self._wanted.most_bytes
+        weights, wanted = self._weights, self._wanted
+        most = wanted.most_bytes
         if most is not None:
             if most <= weights.fixed:
                 found, least = f"{most / MIB:g}", f"more than {weights.fixed / MIB:.4f}"
                 hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
-                raise InputError("--target-mib", "size", found, least, hint)
+                raise InputError(wanted.option, "size", found, least, hint)
             weights.seek(lambda: math.log(weights.size() / most), FROM_AFAR)
         else:
-            most_at_first = _LOSS_AIMED_AT * self._wanted.most_loss_db
+            most_at_first = _LOSS_AIMED_AT * wanted.most_loss_db
             weights.seek(lambda: self._loss() - most_at_first, 1 / FROM_AFAR)
         self._loss_at_first = self._loss()
 

@@ -185,7 +185,8 @@ class RateStudy:
             if self.plan.anew:
                 words = f"{config.run}, trained for this size in {self._train(config, size, path)} steps"
             else:
-                made = compress(config, self.root, Wanted(int(size * MIB), None), folder.latest_checkpoint(), path)
+                wanted = Wanted(int(size * MIB), option="--sizes")
+                made = compress(config, self.root, wanted, folder.latest_checkpoint(), path)
                 _log.info("%s", made.text())
                 words = f"{config.run}, {made.steps} steps of compression"
             yield self._student(config, path, words, path.stat().st_size)

@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 from distill.compact.container import is_compact
+from distill.compression.compress import Wanted, compress
 from lego_response_distill import main as program
+from settings.errors import InputError
+from settings.loading import load_config
 from tests.toy_scene import mask_toy_scene, write_toy_scene
 from tools.compress import main
 from tools.evaluate import main as evaluate
@@ -101,6 +104,12 @@ def test_what_cannot_be_is_one_message(toy, more, said, capsys):
     more = [text.format(folder=toy) for text in more]
     assert main(arguments(toy, *QUICKLY, *more)) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_size_is_called_what_it_was_asked_for_by(toy):
+    config = load_config(toy / "toy.yaml", QUICKLY[1::2], toy)
+    with pytest.raises(InputError, match="--sizes: size: found 9.5.*e-05, expected more than"):
+        compress(config, toy, Wanted(100, option="--sizes"))
 
 
 def test_a_compact_file_is_not_trained_on_nor_compressed_again(toy, capsys, tmp_path):
