@@ -99,6 +99,25 @@ def output_errors(path: str | Path, field: str = "output file") -> Iterator[None
         raise InputError(path, field, error.strerror or error, "a folder that can be written") from error
 
 
+def check_output_file(option: str, path: Path, endings: Sequence[str], inputs: Iterable[Path | None] = ()) -> None:
+    """Refuses before the work a file to write that cannot be meant.
+
+    Args:
+        option: that names it.
+        endings: of names in its formats, in lower case; the name may have it in capitals.
+        inputs: what the work reads, as far as it is known; None: nothing.
+
+    Raises:
+        InputError: another ending, a folder, or one of the inputs, which would be gone.
+    """
+    if path.suffix.lower() not in endings:
+        raise InputError(option, "file", path.name, f"a name that ends in {' or '.join(endings)}")
+    if path.is_dir():
+        raise InputError(option, "file", f"{path}, which is a folder", "a file to write")
+    if any(each is not None and path.resolve() == Path(each).resolve() for each in inputs):
+        raise InputError(option, "file", f"{path}, which is read", "another file", "It would be gone.")
+
+
 def write_atomically(path: str | Path, content: bytes | str) -> None:
     """Writes a whole file or none; makes its folder. Text becomes UTF-8."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ from distill.benchmarks.run_cases import STUDENTS, run_cases
 from distill.runs.command_line import add_debug_option, given_path, run_command
 from kernels.threads import available_threads, limit_threads
 from machine.devices import device_name
-from machine.files import write_atomically, write_csv
+from machine.files import check_output_file, write_atomically, write_csv
 from settings.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
@@ -107,9 +107,11 @@ def run(chosen: argparse.Namespace, command: str) -> int:
     device = torch.device(chosen.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("--device", "device", chosen.device, "a CUDA device that torch finds", "Use --device cpu.")
-    for path in (chosen.markdown, chosen.csv):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise InputError(path, "folder", "none of that name", "a folder that exists", "Make it first.")
+    for option, path, ending in (("--markdown", chosen.markdown, ".md"), ("--csv", chosen.csv, ".csv")):
+        if path is not None:
+            check_output_file(option, path, (ending,))
+            if not path.resolve().parent.is_dir():
+                raise InputError(path, "folder", "none of that name", "a folder that exists", "Make it first.")
     sizes = TINY if chosen.tiny else ON_CUDA if device.type == "cuda" else ON_CPU
     groups = groups_of(chosen, device, sizes)
     circumstances = {

@@ -23,20 +23,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.export.mesh import DensityVolume
 from distill.export.mesh_density import surface_density
 from distill.export.mesh_error import measure_mesh
-from distill.export.mesh_files import check_mesh_file, write_mesh
+from distill.export.mesh_files import SUFFIXES, write_mesh
 from distill.export.mesh_picture import mesh_renderer
 from distill.export.onnx_field import write_onnx
 from distill.library.scenes import LoadedStudent, load_student
 from distill.model.checkpoint import load_checkpoint
 from distill.model.safetensors_file import save_safetensors
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
-from machine.files import output_errors
+from machine.files import check_output_file, output_errors
 from scene.camera_paths import world_up
 from settings.errors import ExitCode, InputError
 from teacher.sources import check_assets, load_teacher
 
 _MIB = 2**20
 _CELLS = 256
+_ENDINGS = {"safetensors": (".safetensors",), "onnx": (".onnx",), "mesh": SUFFIXES}
 _log = logging.getLogger(__name__)
 
 
@@ -75,6 +76,7 @@ def export(chosen: argparse.Namespace) -> None:
     overrides = chosen.overrides + overrides_of({"--up": ("teacher.orbit.up", chosen.up)})
     named = {name: getattr(chosen, name) for name in ("config", "assets", "device")}
     student = load_student(chosen.checkpoint, overrides=overrides, **named)
+    _check_files(chosen, student.checkpoint, student.config.teacher.ply)
     if chosen.safetensors is not None:
         state = load_checkpoint(student.checkpoint, "cpu")
         with output_errors(chosen.safetensors):
@@ -94,19 +96,20 @@ def export(chosen: argparse.Namespace) -> None:
 
 def _check(chosen: argparse.Namespace) -> None:
     """Refuses before the work what would be refused after it."""
-    files = {f"--{name}": getattr(chosen, name) for name in ("safetensors", "onnx", "mesh")}
-    files = {option: path for option, path in files.items() if path is not None}
-    if not files:
+    if all(getattr(chosen, name) is None for name in _ENDINGS):
         raise InputError("command line", "file to write", "none", "--safetensors, --onnx or --mesh")
-    for option, path in files.items():
-        if path.is_dir():
-            raise InputError(option, "file", f"{path}, which is a folder", "a file to write")
-    if chosen.mesh is not None:
-        check_mesh_file(chosen.mesh)
+    _check_files(chosen)
     if chosen.mesh_cells < 2:
         raise InputError("--mesh-cells", "cells", chosen.mesh_cells, "at least 2")
     if chosen.mesh_density is not None and not chosen.mesh_density > 0:
         raise InputError("--mesh-density", "density", chosen.mesh_density, "more than 0")
+
+
+def _check_files(chosen: argparse.Namespace, *inputs: Path | None) -> None:
+    """Refuses files to write that cannot be meant, among them those that are read."""
+    for name, endings in _ENDINGS.items():
+        if (path := getattr(chosen, name)) is not None:
+            check_output_file(f"--{name}", path, endings, inputs)
 
 
 def _export_mesh(student: LoadedStudent, chosen: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from distill.model.checkpoint import evaluated_as
 from distill.model.model import RestoredRun, restore_run
 from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
 from distill.web.page import FINE, StartView, rays_of, web_page
-from machine.files import output_errors, read_csv, write_atomically
+from machine.files import check_output_file, output_errors, read_csv, write_atomically
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import ExitCode, InputError
@@ -55,6 +55,8 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
         InputError: config, assets or checkpoint are not in order, a page cannot express the student, or the file
             cannot be written.
     """
+    if file is not None:
+        check_output_file("--file", file, (".html",))
     run = restore_run(config, root, checkpoint)
     frames, source = source_of(config).frames()
     box = run.model.grid.box

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.benchmarks.benchmark_table import markdown
 from distill.reports.markdown_table import markdown_table
 from distill.runs.command_line import add_debug_option, given_path, run_command
-from machine.files import CsvRow, read_csv, write_atomically
+from machine.files import CsvRow, check_output_file, read_csv, write_atomically
 from settings.errors import InputError
 
 # Import names of what the steps need; a bare machine lacks some of them.
@@ -137,6 +137,8 @@ def _work(chosen: argparse.Namespace) -> int:
     if chosen.check_device is not None:
         check_device(chosen.check_device)
         return 0
+    if chosen.write is not None:
+        check_output_file("--write", chosen.write, (".md",))
     text = results_table(chosen.folder, chosen.code)
     print(text, end="")
     if chosen.write is not None:

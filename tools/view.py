@@ -33,7 +33,7 @@ from distill.runs.command_line import (
 from distill.viewer.browser_view import BrowserView, import_viser
 from distill.viewer.measurement import DEFAULT_WIDTH, measure
 from distill.viewer.subjects import Subject, gaussians_subject, student_subject
-from machine.files import output_errors
+from machine.files import check_output_file, output_errors
 from machine.run_folder import RunFolder, checkpoint_at
 from scene.images import write_image
 from settings.errors import ExitCode, InputError
@@ -92,8 +92,8 @@ def view(chosen: argparse.Namespace) -> int:
         raise InputError("--width", "pixels", chosen.width, "at least 1")
     if chosen.measure is not None and not chosen.measure > 0:
         raise InputError("--measure", "seconds", chosen.measure, "more than 0")
-    if chosen.sheet is not None and chosen.sheet.suffix.lower() != ".png":
-        raise InputError("--sheet", "file", chosen.sheet.name, "a name that ends in .png")
+    if chosen.sheet is not None:
+        check_output_file("--sheet", chosen.sheet, (".png",))
     if chosen.measure is None and chosen.sheet is None:
         import_viser("tools/view.py")  # before what takes longer
     subject = _subject(chosen)

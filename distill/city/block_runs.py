@@ -62,8 +62,9 @@ def run_blocks(config: Config, manifest: Manifest) -> tuple[Manifest, int]:
         Stopped: a signal asked for it; the blocks can be gone on with.
         InputError, OSError: see ``distill.executors.run``.
     """
-    runs = {block.name: _run_of(manifest, block) for block in manifest.blocks if block.status != "done"}
-    jobs = [_job(manifest, manifest.block(name), folder) for name, folder in runs.items()]
+    waiting = [block for block in manifest.blocks if block.status != "done"]
+    runs = {block.name: _run_of(manifest, block) for block in waiting}
+    jobs = [_job(manifest, block, runs[block.name]) for block in waiting]
 
     def record(job: Job, state: JobState) -> None:
         nonlocal manifest
@@ -91,14 +92,15 @@ def students_of(manifest: Manifest, block: Block, run: RunFolder) -> tuple[Stude
 def cell_size(student: Section, box: SceneBox) -> float:
     """Edge of the finest detail that a student of a box holds, world units."""
     if (resolution := getattr(student, "finest_resolution", None)) is not None:
-        return max(box.extent) / resolution
+        return max(box.extent) / max((resolution, *student.planes))
     return min(side / cells for side, cells in zip(box.extent, student.grid, strict=True)) / 2**student.frequencies
 
 
 def blocks_table(manifest: Manifest) -> str:
     """The blocks and what their runs measured, one a line; and a line of all runs that have trained."""
-    table = markdown_table(_HEADER, [_row(manifest, block) for block in manifest.blocks])
-    found = [figures for block in manifest.blocks if (figures := _figures(manifest, block))]
+    figures = [_figures(manifest, block) for block in manifest.blocks]
+    table = markdown_table(_HEADER, [_row(*each) for each in zip(manifest.blocks, figures, strict=True)])
+    found = [of_block for of_block in figures if of_block is not None]
     return f"{table}\n{_cost(manifest, found)}" if found else table
 
 
@@ -130,9 +132,8 @@ def _status(states: Mapping[str, JobState]) -> int:
     return max((min(status, ExitCode.MACHINE_FAILED) for status in failed), default=ExitCode.DONE)
 
 
-def _row(manifest: Manifest, block: Block) -> Sequence[str]:
+def _row(block: Block, found: _Figures | None) -> Sequence[str]:
     cells = [block.name, f"{block.gaussians:,}", str(block.train_cameras), str(block.holdout_cameras)]
-    found = _figures(manifest, block)
     if found is None:
         return [*cells, "", "", "", "", block.status]
     psnr = "" if found.psnr is None else f"{found.psnr:.2f}"

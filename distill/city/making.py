@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 CITY_YAML = "city.yaml"
 _DEVIATIONS = 3.0  # where a Gaussian ends
+_PAIRS = 1 << 26  # of a Gaussian and a block, looked at together: a byte each
 _SAMPLE = 1 << 20  # Gaussians that tell where the city is
 _BALANCED_BY = 8192  # of them, those that blocks are balanced by
 _LEAST_TABLE = 8
@@ -154,13 +155,17 @@ def _copy_gaussians(rows: PlyRows, boxes: tuple[SceneBox, ...], paths: list[Path
 
     def chosen() -> Iterator[tuple[slice, np.ndarray]]:
         nonlocal outside
+        most = max(1, _PAIRS // len(boxes))
         for part, reach in rows.parts(_DEVIATIONS):
-            belongs = np.ones((len(reach.lower), len(boxes)), dtype=bool)
-            for axis in range(3):
-                belongs &= reach.lower[:, axis, None] < upper[:, axis]
-                belongs &= reach.upper[:, axis, None] > lower[:, axis]
-            outside += int((~belongs.any(axis=1)).sum())
-            yield part, belongs
+            for start in range(part.start, part.stop, most):
+                some = slice(start, min(start + most, part.stop))
+                here = slice(some.start - part.start, some.stop - part.start)
+                belongs = np.ones((some.stop - some.start, len(boxes)), dtype=bool)
+                for axis in range(3):
+                    belongs &= reach.lower[here, axis, None] < upper[:, axis]
+                    belongs &= reach.upper[here, axis, None] > lower[:, axis]
+                outside += int((~belongs.any(axis=1)).sum())
+                yield some, belongs
 
     counts = rows.copy_to(paths, chosen())
     if outside:

@@ -6,7 +6,6 @@ whole files: whoever reads it at any moment has a whole one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -118,7 +117,7 @@ class Manifest(Section):
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> Manifest:
     """Writes ``city.json`` into a folder, atomically; returns the manifest as one of that folder."""
-    write_atomically(Path(folder) / MANIFEST, json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
+    write_atomically(Path(folder) / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     written = manifest.model_copy()
     written._folder = Path(folder)
     return written

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 
-import numpy as np
 import torch
 
+from distill.city_rendering.block_order import front_to_back
 from distill.city_rendering.block_rays import BlockRenderer
 from distill.city_rendering.level_of_detail import View
 from distill.rendering.far_field import FarField, Segment
@@ -21,7 +20,6 @@ from kernels.dispatch import resolve
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
-from settings.errors import InputError
 
 OpenBlock = Callable[[int, View], BlockRenderer]
 """The renderer of a block, by its index, for a view."""
@@ -111,27 +109,3 @@ def composite_segments(segments: Sequence[Segment]) -> Segment:
     for segment in segments[1:]:
         whole = whole.over(segment)
     return whole
-
-
-def front_to_back(boxes: Sequence[SceneBox], place: tuple[float, float, float]) -> list[int]:
-    """An order of disjoint boxes in which no ray from a place meets a later one first.
-
-    Of two boxes with a plane of an axis between them, a ray that has been in the farther one, as seen from the place,
-    does not come back to the nearer. A place between two boxes, or axes that disagree, mean that no ray meets both.
-    Boxes that a k-d split made always have an order.
-
-    Raises:
-        InputError: they hide each other in a circle.
-    """
-    lower, upper = (np.array([getattr(box, side) for box in boxes]) for side in ("lower", "upper"))
-    below = upper[:, None] <= lower[None]  # [a, b, axis]: a lies below b
-    upwards = (below & (np.array(place) <= lower[None])).any(-1)  # no ray meets b, then a
-    downwards = (below & (np.array(place) >= upper[:, None])).any(-1)  # no ray meets a, then b
-    before = upwards | downwards.T
-    before &= ~before.T
-    try:
-        order = TopologicalSorter({b: np.flatnonzero(before[:, b]).tolist() for b in range(len(boxes))})
-        return list(order.static_order())
-    except CycleError as error:
-        found = f"{len(set(error.args[1]))} boxes that hide each other in a circle"
-        raise InputError("the city", "blocks", found, "boxes of a k-d split, which have an order", "") from error

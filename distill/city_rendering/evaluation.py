@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from distill.city.manifest import Manifest
+from distill.city_rendering.level_of_detail import View
 from distill.city_rendering.streaming import StreamedCity
 from distill.evaluation.evaluator import background_of
 from distill.rendering.renderer import RenderedFrame
@@ -110,12 +111,14 @@ def surface_and_band(
     Returns:
         (H, W) bool each; the band is part of the surface.
     """
-    size = frame.alpha.shape
+    size, view = frame.alpha.shape, View(cameras, index)
     origins, directions = (part.to(frame.alpha.device) for part in image_rays(cameras, index))
     points = origins + frame.distance.reshape(-1, 1) * directions
     surface, block = frame.alpha > _SURFACE, torch.full(size, -1, device=points.device)
     for number, box in enumerate(boxes):
-        block[box.contains(points).view(size)] = number
+        for band, _ in view.bands(box):
+            pixels = band.to(points.device)
+            block.view(-1)[pixels[box.contains(points[pixels])]] = number
     surface = surface & (block >= 0)
     seam = torch.zeros_like(surface)
     for here, there in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):

@@ -124,13 +124,18 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
     return manifest
 
 
-def composite_training(parts: Sequence[BlockPart], rays: Rays, seed: int | None, near: float, far: float) -> Segment:
+def composite_training(
+    parts: Sequence[BlockPart], rays: Rays, seed: int | None, near: float, far: float
+) -> tuple[Segment, list[int]]:
     """Training rays through all blocks that they meet, each front to back in its own order; differentiable.
 
     Args:
         rays: anywhere; where they are near and far is not looked at.
         seed: of random places in intervals, see ``march``; None: the middles of intervals.
         near, far: range along the unit ray.
+
+    Returns:
+        The rays, and the places among the parts of those that some ray meets.
     """
     count, device = len(rays), rays.origins.device
     spans = [intersect_box(rays.origins, rays.directions, part.box, near, far) for part in parts]
@@ -138,9 +143,9 @@ def composite_training(parts: Sequence[BlockPart], rays: Rays, seed: int | None,
     met = exits > entries
     # How many of a ray's blocks come before each.
     rank = torch.where(met, entries, torch.inf).argsort(dim=0, stable=True).argsort(dim=0)
-    segments = []
-    for place, part in enumerate(parts):
-        ray = met[place].nonzero()[:, 0]
+    segments, places = [], met.any(dim=1).nonzero()[:, 0].tolist()
+    for place in places or [0]:  # of rays that meet none, what one makes of no rays
+        part, ray = parts[place], met[place].nonzero()[:, 0]
         own = Rays(rays.origins[ray], rays.directions[ray], entries[place, ray], exits[place, ray]).to(part.device)
         segment, _ = training_segment(part.model, own, None if seed is None else seed + place)
         segments.append((rank[place, ray] * count + ray, Segment(*(plane.to(device) for plane in segment))))
@@ -149,7 +154,7 @@ def composite_training(parts: Sequence[BlockPart], rays: Rays, seed: int | None,
     planes = (torch.cat(plane) for plane in zip(*(segment for _, segment in segments), strict=True))
     filled = (plane.new_zeros(most * count, *plane.shape[1:]).index_copy(0, slots, plane) for plane in planes)
     ordered = [plane.unflatten(0, (most, count)) for plane in filled]
-    return composite_segments([Segment(*(plane[turn] for plane in ordered)) for turn in range(most)])
+    return composite_segments([Segment(*(plane[turn] for plane in ordered)) for turn in range(most)]), places
 
 
 class _Tuning:
@@ -213,10 +218,10 @@ class _Tuning:
         own = batch.rays.origins, batch.rays.directions
         batch = replace(batch, rays=Rays(*own, *intersect_box(*own, self.box, data.near, data.far)))
         seed = host_integer(1 << 31, self.generator)
-        rounded = [block for block in self.rounded if block is not None]
-        for block in rounded:
-            block.before_step()
-        whole = composite_training(self.parts, batch.rays, seed, data.near, data.far)
+        for block in self.rounded:
+            if block is not None:
+                block.before_step()
+        whole, places = composite_training(self.parts, batch.rays, seed, data.near, data.far)
         if self.far_field is not None:
             whole, _ = self.far_field.render_training(whole, batch.rays, data.near, data.far, batch.reach, seed)
             batch = batch.with_depth_inside()
@@ -226,11 +231,12 @@ class _Tuning:
             if not torch.isfinite(term):
                 raise TrainingDiverged(f"joint step {self.step + 1}: the {name} loss is {term.item()}")
         loss.backward()
-        for optimizer in self.optimizers:
+        for place in places:  # a block that no ray meets stays as it is
+            optimizer, block = self.optimizers[place], self.rounded[place]
             optimizer.set_rate(self.options.rate * 0.5 * (1 + math.cos(math.pi * done)))
             optimizer.step()
-        for block in rounded:
-            block.after_step(len(batch.rays), terms["rgb"].detach())
+            if block is not None:
+                block.after_step(len(batch.rays), terms["rgb"].detach())
         return loss.item(), len(batch.rays)
 
     def _save(self, sampler: RaySource) -> None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from distill.city.block_cameras import city_cameras
 from distill.city.manifest import Block, Manifest
-from distill.city_rendering.compositing import front_to_back
+from distill.city_rendering.block_order import front_to_back
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.images import psnr_from_mse

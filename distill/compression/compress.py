@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from distill.training.ray_sampler import RaySource
 from distill.training.step import TrainingStep
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device
-from machine.files import output_errors, write_atomically
+from machine.files import check_output_file, output_errors, write_atomically
 from machine.run_folder import RunFolder, checkpoint_at
 from machine.weights_files import restoring
 from scene.frames import spread
@@ -95,7 +93,7 @@ def compress(
     Args:
         root: where the run's ``results/`` are.
         checkpoint: the run's latest by default.
-        path: of the file, ``checkpoints/step_020000.lrd`` of the run by default.
+        path: of the file, which ends in ``.lrd``; ``checkpoints/step_020000.lrd`` of the run by default.
 
     Raises:
         InputError: config, assets or checkpoint are not in order, the file cannot be written, or what is wanted cannot
@@ -115,10 +113,9 @@ def compress(
         hint = "A compact file holds what is in the scene box alone: distil with far_field.kind: none."
         raise InputError(source, "far_field", "a student with a far field", "one without", hint)
     path = path or folder.compact_path(state["step"])
+    check_output_file("--file", path, (".lrd",))
     with output_errors(path, "compact file"):  # before all the work
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     model, teacher = restore_model(config, state, source, device), load_teacher(config)
     measure = _psnr_of(config, teacher, model, device)
     before = measure()

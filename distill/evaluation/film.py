@@ -16,7 +16,7 @@ import numpy as np
 
 from distill.evaluation.comparison_pictures import error_map
 from distill.model.view_renderers import Color, RenderView
-from machine.files import atomic_path
+from machine.files import atomic_path, check_output_file
 from scene.cameras import Cameras
 from scene.images import to_uint8
 from settings.errors import InputError
@@ -81,10 +81,7 @@ def check_video(path: Path, fps: float) -> None:
     Raises:
         InputError: another ending than ``.mp4``, a path that is a folder, no frame rate, or no ffmpeg.
     """
-    if path.suffix != ".mp4":
-        raise InputError("--video", "file", path.name, "a name that ends in .mp4")
-    if path.is_dir():
-        raise InputError("--video", "file", f"{path}, which is a folder", "a file to write")
+    check_output_file("--video", path, (".mp4",))
     if not 0 < fps <= 1000:
         raise InputError("--fps", "frames per second", fps, "more than 0, at most 1000")
     try:

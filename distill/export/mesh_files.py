@@ -14,19 +14,11 @@ from distill.export.mesh import Mesh
 from machine.files import write_atomically
 from scene.images import to_uint8
 from scene.rays import Vector
-from settings.errors import InputError
 
 SUFFIXES = (".ply", ".glb")
 _FLOAT, _UNSIGNED_SHORT, _UNSIGNED_INT = 5126, 5123, 5125  # glTF's component types
 _VERTICES, _INDICES = 34962, 34963  # what a part of its buffer is for
 _JSON, _BIN = 0x4E4F534A, 0x004E4942  # kinds of a file's chunks
-
-
-def check_mesh_file(path: Path) -> None:
-    """InputError for an extension that is neither ``.ply`` nor ``.glb``."""
-    if path.suffix.lower() not in SUFFIXES:
-        expected = f"one of {', '.join(SUFFIXES)}"
-        raise InputError(path, "file extension", path.suffix or "none", expected, "The extension says the format.")
 
 
 def write_mesh(path: Path, mesh: Mesh, up: Vector = (0.0, 1.0, 0.0)) -> int:
@@ -36,10 +28,11 @@ def write_mesh(path: Path, mesh: Mesh, up: Vector = (0.0, 1.0, 0.0)) -> int:
         up: a unit direction. In a GLB the mesh's node turns it onto +Y, which is up in glTF; a PLY says nothing of it.
 
     Raises:
-        InputError: another extension.
+        ValueError: another extension than ``SUFFIXES``.
         OSError: it cannot be written.
     """
-    check_mesh_file(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"found {path.suffix!r}, expected one of {SUFFIXES}")
     content = _ply_bytes(mesh) if path.suffix.lower() == ".ply" else _glb_bytes(mesh, up)
     write_atomically(path, content)
     return len(content)

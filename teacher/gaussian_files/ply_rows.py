@@ -88,8 +88,11 @@ class PlyRows:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self._header_of(0))
         for part, belongs in chosen:
-            for index in belongs.any(axis=0).nonzero()[0]:
-                rows = self._rows[part][belongs[:, index]]
+            numbers, files = belongs.nonzero()
+            order = files.argsort(kind="stable")  # by file, and in each as they were
+            numbers, ends = numbers[order], np.searchsorted(files[order], np.arange(len(paths) + 1))
+            for index in np.diff(ends).nonzero()[0]:
+                rows = self._rows[part][numbers[ends[index] : ends[index + 1]]]
                 counts[index] += len(rows)
                 with open(paths[index], "ab") as file:  # one at a time: there may be more than a process may have open
                     file.write(rows.tobytes())

@@ -11,6 +11,7 @@ from machine.files import (
     CsvLog,
     append_text,
     atomic_path,
+    check_output_file,
     output_errors,
     read_csv,
     remove_litter,
@@ -164,3 +165,23 @@ def test_columns_that_an_earlier_version_did_not_write_are_empty_on_resume(tmp_p
     path.write_text("step,loss\n1,0.5\n")
     CsvLog(path, COLUMNS, first_step=10).append({"step": 10, "loss": 0.25, "power_w": 3})
     assert path.read_text() == "step,loss,power_w\n1,0.5,\n10,0.25,3\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("teacher.ply", "--mesh: file: found .*teacher.ply, which is read, expected another file"),
+        ("run/../teacher.ply", "which is read"),
+        ("folder.ply", "folder.ply, which is a folder, expected a file to write"),
+        ("step_000300.pth", "found step_000300.pth, expected a name that ends in .ply or .glb"),
+        ("mesh", "expected a name that ends in .ply or .glb"),
+    ],
+)
+def test_a_file_to_write_is_not_one_that_is_read_nor_of_another_kind(tmp_path, name, said):
+    (tmp_path / "folder.ply").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "teacher.ply").touch()
+    inputs = tmp_path / "teacher.ply", None
+    check_output_file("--mesh", tmp_path / "MESH.GLB", (".ply", ".glb"), inputs)
+    with pytest.raises(InputError, match=said):
+        check_output_file("--mesh", tmp_path / name, (".ply", ".glb"), inputs)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from settings import yaml_text
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import ASSETS, REPO_ROOT, config_from_text, load_config, to_yaml
@@ -24,6 +25,17 @@ def test_base_is_merged_under_the_file_section_by_section(write):
     assert config.train.lr == 0.001  # YAML 1.1 would read 1e-3 as text
     assert config.train.max_steps == 20
     assert config.train.checkpoint_steps == (9,)  # lists are replaced, not joined
+
+
+def test_a_base_of_many_is_parsed_once_and_anew_where_it_has_changed(write, monkeypatch):
+    base, parsed = write(BRICKS, "base.yaml"), []
+    monkeypatch.setattr(yaml_text, "parse_yaml", lambda text, source: parsed.append(source) or parse_yaml(text, source))
+    read_mapping(base)["teacher"]["kind"] = "spoilt"  # what one reader does with it is its own
+    for number in range(3):
+        assert load_config(write(f"base: base.yaml\nseed: {number}\n", f"{number}.yaml")).teacher.kind == "bricks"
+    assert parsed.count(str(base)) == 1
+    write(BRICKS + "seed: 9\n", "base.yaml")
+    assert load_config(base).seed == 9
 
 
 def test_null_in_the_child_takes_back_a_value_of_the_base(write):

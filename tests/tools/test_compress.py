@@ -94,7 +94,7 @@ def test_a_student_that_was_trained_beside_a_projector_is_compressed(tmp_path, c
     ("more", "said"),
     [
         (["--target-mib", "0.0001"], "--target-mib: size"),
-        (["--file", "{folder}"], "Is a directory"),
+        (["--file", "{folder}/x.pth"], "--file: file: found x.pth, expected a name that ends in .lrd"),
         (["--file", "{folder}/toy.yaml/a.lrd"], "a.lrd: compact file"),
         (["--checkpoint", "{folder}/none.pth"], "no such file"),
         (["--set", "compact.seconds=0"], "compact.seconds"),

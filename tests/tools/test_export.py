@@ -75,8 +75,10 @@ def test_a_glb_is_upright_where_it_is_said_what_is_up(checkpoint, tmp_path, capl
     ("options", "said"),
     [
         ([], "file to write: found none, expected --safetensors, --onnx or --mesh"),
-        (["--mesh", "{folder}/x.obj"], "file extension: found .obj"),
-        (["--safetensors", "{folder}"], "which is a folder"),
+        (["--mesh", "{folder}/x.obj"], "--mesh: file: found x.obj, expected a name that ends in .ply or .glb"),
+        (["--onnx", "{folder}/step_000007.pth"], "expected a name that ends in .onnx"),
+        (["--safetensors", "{folder}"], "a name that ends in .safetensors"),
+        (["--mesh", "{folder}/point_cloud.ply"], "point_cloud.ply, which is read, expected another file"),
         (["--safetensors", "{folder}/toy.yaml/x.safetensors"], "output file: found"),
         (["--mesh", "{folder}/x.ply", "--mesh-cells", "1"], "--mesh-cells: cells: found 1"),
         (["--mesh", "{folder}/x.ply", "--mesh-density", "nan"], "--mesh-density: density: found nan"),

@@ -66,7 +66,10 @@ def test_a_page_says_what_its_pixels_are(run, rays, said):
     [
         (["--checkpoint", "{root}/none.pth"], "no such file"),
         (["--checkpoint", "{root}/toy.yaml"], "toy.yaml"),
-        (["--file", "{root}"], "page: found Is a directory"),
+        (
+            ["--file", "{root}/point_cloud.ply"],
+            "--file: file: found point_cloud.ply, expected a name that ends in .html",
+        ),
         (["--file", "{root}/toy.yaml/a.html"], "page: found"),
         (["--set", "run=other"], "expected a checkpoint"),
     ],

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from distill.city import block_runs
-from distill.city.block_runs import blocks_table, open_city, run_blocks, students_of
+from distill.city import block_runs, making
+from distill.city.block_runs import blocks_table, cell_size, open_city, run_blocks, students_of
 from distill.city.manifest import read_manifest
 from distill.executors.job import JobState, Phase
 from machine.run_folder import RunFolder
+from scene.rays import SceneBox
 from settings.errors import ExitCode, InputError
 from settings.loading import load_config
-from students.hash_grid import HashGridStudent
+from students.hash_grid import HashGridSettings, HashGridStudent
+from students.kilo_uniform import KiloUniformSettings
 from teacher.gaussian_files.ply import read_ply
 from teacher.sources import load_teacher, source_of
 from tests.toy_scene import add_training_split, block_of_gaussians, write_toy_scene
@@ -38,8 +40,11 @@ def block_config(manifest, name):
     return load_config(manifest.path(f"blocks/{name}/config.yaml"), assets=manifest.folder)
 
 
-def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(made):
-    config, manifest = made
+@pytest.mark.parametrize("pairs", [making._PAIRS, 100])
+def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(tmp_path, monkeypatch, pairs):
+    monkeypatch.setattr(making, "_PAIRS", pairs)
+    config = toy_city(tmp_path)
+    manifest = open_city(config, tmp_path / "city", resume=False)
     left, right = manifest.blocks
     assert left.upper[0] == right.lower[0] == pytest.approx(0.0, abs=0.051)
     assert manifest.gaussians.count == 729 and manifest.path(manifest.gaussians.file).samefile(config.teacher.ply)
@@ -166,3 +171,10 @@ def test_the_manifest_says_how_far_the_runs_are(made, monkeypatch):
     failed = {"b000": JobState(Phase.FAILED, 4, 137), "b001": JobState(Phase.FAILED, 1, 3)}
     monkeypatch.setattr(block_runs, "run", lambda *_: failed)
     assert run_blocks(config, manifest)[1] == ExitCode.MACHINE_FAILED
+
+
+def test_the_finest_detail_of_a_student_may_be_its_planes_or_its_cells_octaves():
+    box = SceneBox((0, 0, 0), (8, 4, 4))
+    assert cell_size(HashGridSettings(finest_resolution=64), box) == 8 / 64
+    assert cell_size(HashGridSettings(finest_resolution=64, planes=(32, 128)), box) == 8 / 128
+    assert cell_size(KiloUniformSettings(grid=(4, 2, 2), frequencies=3), box) == 2 / 8

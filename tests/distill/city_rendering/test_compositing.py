@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from distill.city_rendering.block_order import front_to_back
 from distill.city_rendering.block_rays import BlockRenderer, lattice_step, training_segment
-from distill.city_rendering.compositing import CityRenderer, CitySettings, composite_segments, front_to_back
+from distill.city_rendering.compositing import CityRenderer, CitySettings, composite_segments
 from distill.model.model import Model
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings
 from kernels.compositing import compositing
 from kernels.compositing.compositing import composite
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
-from settings.errors import InputError
 from students.hash_grid import HashGridSettings, HashGridStudent
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
@@ -173,41 +173,6 @@ def test_blocks_behind_an_opaque_one_and_beside_the_picture_are_not_opened(field
     assert picture.alpha.min() == 1
     renderer.render(look_at([(3.0, 0.4, 0.0)], (6.0, 0.4, 0.0)), 0, BACKGROUND)
     assert opened == [3]
-
-
-def test_the_order_of_blocks_is_that_of_every_ray():
-    boxes = [SceneBox((-1, -1, -1), (1, 1, 1))]
-    for cut in range(15):  # a k-d split
-        box = boxes.pop(0)
-        axis, share = cut % 3, 0.3 + 0.4 * torch.rand(()).item()
-        face = box.lower[axis] + share * box.extent[axis]
-        for side in ("upper", "lower"):
-            corner = list(getattr(box, side))
-            corner[axis] = face
-            boxes.append(replace(box, **{side: tuple(corner)}))
-    flat = [SceneBox((x, y, -1), (x + 1, y + 1, 0)) for x in range(-4, 4) for y in range(-4, 4)]
-    directions = torch.nn.functional.normalize(torch.randn(500, 3), dim=1)
-    places = (0.1, 0.2, -0.3), (3.0, 0.5, -0.2), (-0.9, 4.0, 1.7)
-    for boxes, place in [*((boxes, place) for place in places), (flat, (2.5, 2.5, 0.2))]:
-        entries, met = [], []
-        for index in front_to_back(boxes, place):
-            near, far = intersect_box(torch.tensor(place).expand(500, 3), directions, boxes[index], 0.0, 100.0)
-            met.append(far - near > 1e-5)
-            entries.append(near)
-        last = torch.zeros(500)
-        for entry, hit in zip(entries, met, strict=True):
-            assert (entry >= last - 1e-5)[hit].all()
-            last = torch.where(hit, entry, last)
-
-
-def test_boxes_that_hide_each_other_in_a_circle_are_refused():
-    bars = [
-        SceneBox((0, 0, 1), (3, 1, 2)),
-        SceneBox((1, 0, 0), (2, 3, 1)),
-        SceneBox((0, 1, 0), (1, 2, 3)),
-    ]
-    with pytest.raises(InputError, match="3 boxes that hide each other in a circle"):
-        front_to_back(bars, (-5.0, -5.0, -5.0))
 
 
 def test_a_city_s_supersampled_pixels_are_means_of_rays_through_all_blocks(mottled, look_at):

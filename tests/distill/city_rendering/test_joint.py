@@ -32,7 +32,8 @@ def rays_across():
 def test_rays_of_many_cameras_and_their_gradients_are_those_of_the_whole(mottled):  # noqa: F811
     rays, pull = rays_across(), torch.randn(150, 5)
     parts = [BlockPart(box, mottled, torch.device("cpu")) for box in QUARTERS]
-    cut = composite_training(parts, rays, None, SETTINGS.near, SETTINGS.far)
+    cut, places = composite_training(parts, rays, None, SETTINGS.near, SETTINGS.far)
+    assert places == [0, 1, 2, 3]
     whole = broken_march(mottled, rays, QUARTERS)
     assert (rays.far <= rays.near).any()
     results = []
@@ -93,6 +94,17 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
     assert len(steps) == 7
     assert path.stat().st_mtime_ns == written
     assert all(torch.equal(mine, before) for mine, before in zip(weights(again), undisturbed, strict=True))
+
+
+def test_a_block_that_no_ray_meets_stays_as_it_is(city, look_at, monkeypatch):
+    manifest, config = city
+    narrow = noise_views(look_at([(0.5, -2.2, 0.1)], target=(0.5, 0.0, 0.0), focal=300.0))
+    monkeypatch.setattr(joint, "load_teacher", lambda config: narrow)
+    before = weights(manifest)
+    after = weights(fine_tune(manifest, config, OPTIONS, show_progress=False))
+    same = [torch.equal(mine, old) for mine, old in zip(after, before, strict=True)]
+    half = len(same) // 2
+    assert all(same[:half]) and not all(same[half:])
 
 
 def with_budgets(manifest, size):
