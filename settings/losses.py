@@ -115,6 +115,13 @@ class LossConfig(Section):
     feature_l2: FeatureLossConfig = Field(FeatureLossConfig(), description="features, mean square error")
     feature_cos: FeatureLossConfig = Field(FeatureLossConfig(), description="features, 1 - cosine")
 
+    @model_validator(mode="after")
+    def _teaches(self) -> LossConfig:
+        if not any(getattr(self, name).weight > 0 for name in (*PICTURE_TERMS, *INTERNAL_TERMS)):
+            expected = "more than 0, here or for another loss that the teacher has a part in"
+            raise problem("rgb.weight", self.rgb.weight, expected, "The student would learn nothing.")
+        return self
+
     @property
     def internal_terms(self) -> tuple[str, ...]:
         """Those of ``INTERNAL_TERMS`` that are in use."""

@@ -60,7 +60,7 @@ class _Header(Section):
     config: str
 
 
-def compact_bytes(state: Mapping[str, Any], content: Sequence[Integers], path: Path) -> bytes:
+def compact_bytes(state: Mapping[str, Any], content: Sequence[Integers], path: str | Path) -> bytes:
     """The bytes of a student's compact file.
 
     Args:
@@ -93,7 +93,7 @@ def save_compact(path: Path, state: Mapping[str, Any], content: Sequence[Integer
     return len(packed)
 
 
-def compact_parts(state: Mapping[str, Any], path: Path) -> list[Part]:
+def compact_parts(state: Mapping[str, Any], path: str | Path) -> list[Part]:
     """The parts that the student of a checkpoint is coded in.
 
     Raises:
@@ -140,7 +140,7 @@ def load_compact(path: Path, device: torch.device | str) -> dict[str, Any]:
     }
 
 
-def _header_of(state: Mapping[str, Any], path: Path) -> _Header:
+def _header_of(state: Mapping[str, Any], path: str | Path) -> _Header:
     stored, occupancy = state["student"], state["occupancy"]
     student = STUDENTS[stored["kind"]].Settings(**stored["settings"])
     lower, upper = (tuple(state["box"][name]) for name in ("lower", "upper"))
@@ -166,7 +166,7 @@ def _cells_of(state: Mapping[str, Any]) -> np.ndarray:
     return (state["occupancy"]["state"]["occupied"] != 0).to("cpu", torch.uint8).contiguous().numpy()
 
 
-def _outline(header: _Header, path: Path) -> Student:
+def _outline(header: _Header, path: str | Path) -> Student:
     """A student of the header's settings, for the shapes of its parameters.
 
     Raises:

@@ -91,7 +91,7 @@ class RoundedWeights:
         student: Student,
         moments: Mapping[nn.Parameter, dict[str, Tensor]],
         header: Callable[[], Mapping[str, Any]],
-        path: Path,
+        path: str | Path,
         compact: CompactConfig,
         rate: RateLossConfig,
         implementation: str = "auto",

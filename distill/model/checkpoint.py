@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from students.base import Student
 
 FORMAT = 1
 _EXPECTED = "a whole checkpoint of this program"
+_OF_PICTURES = ("picture_step", "supersample", "max_samples_per_ray", "termination", "fused", "precision")
+_NO_TAG = re.compile("[^a-z0-9-]+")  # what a tag's word cannot have
 _REQUIRED = ("format", "step", "student", "box", "occupancy", "config")
 
 
@@ -104,7 +107,8 @@ def rendering_only(path: str | Path) -> str | None:
 def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     """The config with what is evaluated named in its tag, so that its figures stand beside those of the run itself.
 
-    That is another resolution than the run's, and a compact file, which is made of the run's student.
+    That is another resolution than the run's, a compact file, which is made of the run's student, and other settings of
+    pictures, unless the config has a tag of its own.
 
     Args:
         own: the checkpoint's.
@@ -114,7 +118,16 @@ def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
         changed.append(f"{config.data.resolution}px")
     if is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint)):
         changed.append("compact")
+    if config.tag == own.tag:
+        pairs = ((name, getattr(config.render, name), getattr(own.render, name)) for name in _OF_PICTURES)
+        changed += [_word(name, value) for name, value, before in pairs if value != before]
     return tagged(config, *changed)
+
+
+def _word(name: str, value: float | str) -> str:
+    """Of a tag, for a setting: ``picture-step-0-5``."""
+    shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
+    return _NO_TAG.sub("-", f"{name}-{shown}")
 
 
 def tagged(config: Config, *words: str) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from settings.errors import InputError
 from settings.far_field import FarFieldConfig
 from settings.loading import config_from_text, load_config
 from settings.rendering import RenderConfig
+from settings.words import show
 from students import build_student
 from students.base import Student
 from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
@@ -34,6 +36,7 @@ from teacher.views.teacher_views import TeacherViews
 
 _MOST_STEPS = 1024  # per box diagonal
 _CLOSER = 0.75  # steps between samples of a picture whose pixels are a ray each
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -172,7 +175,20 @@ def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None
     model = restore_model(config, state, path, device)
     model.student.eval()
     own = config_from_text(state["config"], path)
+    _note_other_student(config, own, path)
     return RestoredRun(model, state["step"], device, folder, path, own)
+
+
+def _note_other_student(config: Config, own: Config, checkpoint: Path) -> None:
+    """Says which settings of a config's student have no effect, since a checkpoint's are others."""
+    given, trained = config.student, own.student
+    names = ["kind"] if given.kind != trained.kind else type(trained).model_fields
+    changed = [name for name in names if getattr(given, name) != getattr(trained, name)]
+    if changed:
+        pairs = (
+            f"student.{each} {show(getattr(given, each))}, there {show(getattr(trained, each))}" for each in changed
+        )
+        _log.warning("%s is the student that counts, not the config's: %s", checkpoint, "; ".join(pairs))
 
 
 def restore_alone(

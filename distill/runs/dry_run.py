@@ -100,7 +100,7 @@ def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
     spent = time.perf_counter() - start if features else 0.0
     trainer = make_trainer(config, teacher, model, RunFolder(config, root), device, spent, features)
     try:
-        trainer.check_time()
+        trainer.check()
     except InputError as error:
         _log.warning("a run will not start: %s", error)
     return teacher, model, trainer
@@ -203,6 +203,7 @@ def _model_lines(config: Config, teacher: Teacher, model: Model, trainer: Traine
         ("rays", f"{pixels:,} to train on, at most {train.rays_per_step:,} a step"),
         ("student", f"{model.student.kind}, {parameters:,} parameters, {_mib(4 * parameters)} as float32"),
         *_far_lines(far),
+        *_compact_lines(config),
         ("occupancy", f"{cells} cells of {grid.cell_size:.4f} world units, {grid.occupied_fraction:.1%} occupied"),
         ("samples", f"every {step:.4f} world units, about {train.samples_per_step:,} a step; {pictures}"),
         ("precision", _precision(trainer)),
@@ -222,6 +223,13 @@ def _far_lines(far: FarField | None) -> list[tuple[str, str]]:
         return []
     parameters, space = far.parameter_count(), f"{far.grid.occupied_fraction:.1%} of contracted space occupied"
     return [("far field", f"{parameters:,} parameters, {space}, up to {far.edges[-1]:.4g} world units behind the box")]
+
+
+def _compact_lines(config: Config) -> list[tuple[str, str]]:
+    compact = config.compact
+    if compact.target_mib is None:
+        return []
+    return [("compact file", f"{compact.target_mib:g} MiB at most, made in the last {compact.share:.0%} of the run")]
 
 
 def _feature_lines(trainer: Trainer) -> list[tuple[str, str]]:

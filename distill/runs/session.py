@@ -127,6 +127,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     if state is not None:
         with restoring(checkpoint, "training state"):
             trainer.restore(state)
+    trainer.check()
     if ranks.is_first():
         folder.prepare(device, identity)
     _announce(config, teacher, model, device)

@@ -23,6 +23,7 @@ from settings.compact import CompactConfig
 from settings.errors import InputError
 from students.hash_grid import HashGridStudent
 
+_SOURCE = "config"  # of what is wanted, in messages
 _SHRINK_EVERY = 16  # steps: it goes through the whole table
 _HARDEST = 0.2  # of a typical gradient
 
@@ -34,13 +35,10 @@ class Compaction:
         compact: the settings, of which ``target_mib`` is not None.
         step: takes the steps.
         header: gives what a checkpoint holds, the states of training apart.
-        path: of the run's config, for messages.
     """
 
-    def __init__(
-        self, compact: CompactConfig, step: TrainingStep, header: Callable[[], dict[str, Any]], path: Path
-    ) -> None:
-        self._compact, self._step, self._header, self._path = compact, step, header, path
+    def __init__(self, compact: CompactConfig, step: TrainingStep, header: Callable[[], dict[str, Any]]) -> None:
+        self._compact, self._step, self._header = compact, step, header
         self._settings = compact, step.config.loss.rate, step.config.kernels
         self._most_bytes = int(compact.target_mib * MIB)
         self._weights: RoundedWeights | None = None
@@ -54,7 +52,7 @@ class Compaction:
         """
         step = self._step
         moments = step.optimizer.state
-        weights = RoundedWeights(step.student, moments, self._header, self._path, *self._settings)
+        weights = RoundedWeights(step.student, moments, self._header, _SOURCE, *self._settings)
         self._check_room(weights.least_bytes())
         some = torch.zeros(8, device=next(step.student.parameters()).device)
         shrink(some, some.clone(), some[0], step.config.kernels)
@@ -137,13 +135,13 @@ class Compaction:
 
     def _check_room(self, taken: float) -> None:
         if self._most_bytes <= taken:
-            found, least = f"{self._most_bytes / MIB:.4g}", f"more than {taken / MIB:.4f}"
+            found, least = self._compact.target_mib, f"more than {taken / MIB:.4f}"
             hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
-            raise InputError(self._path, "compact.target_mib", found, least, hint)
+            raise InputError(_SOURCE, "compact.target_mib", found, least, hint)
 
     def _make(self) -> RoundedWeights:
         step = self._step
         step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
         moments = step.optimizer.state
-        self._weights = RoundedWeights(step.student, moments, self._header, self._path, *self._settings)
+        self._weights = RoundedWeights(step.student, moments, self._header, _SOURCE, *self._settings)
         return self._weights

@@ -95,7 +95,7 @@ class Trainer:
         self.step = TrainingStep(config, model, sampler, device, features, asynchronous)
         self.compaction: Compaction | None = None
         if config.compact.target_mib is not None:
-            self.compaction = Compaction(config.compact, self.step, self._header, folder.config_yaml)
+            self.compaction = Compaction(config.compact, self.step, self._header)
         self.progress = Progress(seconds=seconds_before, seconds_before=seconds_before)
         self.stopped_by: int | None = None
         """Number of the signal that ended the run early."""
@@ -117,7 +117,7 @@ class Trainer:
         Of several processes the clock is that of rank 0, a signal to any of them is one to all, and rank 0 writes.
 
         Raises:
-            InputError: a compact file of the wanted size cannot be had, or no time is left for a first step.
+            InputError: a compact file of the wanted size cannot be had after all.
             OSError: a row or a checkpoint cannot be written; after a row the state is saved, if that can be.
             TrainingDiverged: a loss term became NaN or infinite, or float16 overflowed for good; names the step and the
                 term. On CUDA that is found out when the next row or checkpoint is due; until then the parameters are
@@ -130,14 +130,11 @@ class Trainer:
 
     def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
-        self.check_time()
         is_over = self.fraction_done() >= 1
         if is_over:
             _log.info("nothing is left to train: the run is over at step %d", progress.step)
         if self.step.asynchronous and (parts := waiting_parts(self.config, self.model.student)):
             _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
-        if self.compaction:
-            self.compaction.check()
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
         first_row = None if resumed_at is None else resumed_at + 1
@@ -187,12 +184,18 @@ class Trainer:
         if ranks.is_first():
             self.folder.keep_autosaves(0)
 
-    def check_time(self) -> None:
-        """InputError when the run is over before its first step."""
+    def check(self) -> None:
+        """Refuses before anything is written what no training can make good; compiles what a compact file needs.
+
+        Raises:
+            InputError: the run is over before its first step, or a compact file of the wanted size cannot be had.
+        """
+        if self.compaction:
+            self.compaction.check()
         if not self.progress.step and self.fraction_done() >= 1:
             found = f"{self.config.train.max_seconds:g}, which the teacher's features took before the first step"
             expected = f"more than {self.progress.seconds_before:.4g} s, with time to train"
-            raise InputError(self.folder.config_yaml, "train.max_seconds", found, expected)
+            raise InputError("config", "train.max_seconds", found, expected)
 
     def _is_compact_file_due(self) -> bool:
         """Whether there is to be a compact file and there is none yet."""

@@ -78,6 +78,8 @@ BAD_INPUT = {
     "missing PLY": (lambda root: (root / "point_cloud.ply").unlink(), (), ["point_cloud.ply", "teacher.ply=null"]),
     "unknown key": (lambda root: None, ("train.learning_rate=1",), ["--set", "learning_rate", "lr"]),
     "wrong type": (lambda root: None, ("train.max_steps=soon",), ["--set", "train.max_steps", "soon"]),
+    "no loss": (lambda root: None, ("loss.rgb.weight=0",), ["loss.rgb.weight: found 0", "another loss"]),
+    "file too small": (lambda root: None, ("compact.target_mib=0.0001",), ["compact.target_mib: found 0.0001"]),
     "negative weight": (lambda root: None, ("loss.depth.weight=-1",), ["loss.depth.weight", "-1"]),
     "table size": (lambda root: None, ("student.table_size=1000",), ["student.table_size", "512", "1024"]),
     "box without the scene": (

@@ -19,6 +19,7 @@ from settings.yaml_text import parse_yaml
 from tests.command_line.program import rows
 
 EARLIER = Path(__file__).resolve().parents[1] / "fixtures" / "earlier_version"
+STEM = "eval_step_000040"
 CPU = torch.device("cpu")
 GONE = {"": {"assistant_student"}, "features": {"level", "balance"}}
 GONE |= {"train": {"assistant", "assistant_share", "pointwise_share", "points_per_step"}}
@@ -88,13 +89,16 @@ def test_evaluation_gives_the_figures_and_pictures_of_then(kind, tmp_path):
     as_then = ["--set", "render.fused=false", "--set", "render.picture_step=1"]
     arguments = ["--config", str(config), "--output", str(tmp_path), "--eval-only", "--checkpoint", str(path), *as_then]
     assert main(arguments) in JUDGED
-    for name in ("eval_step_000040.csv", "eval_step_000040_frames.csv"):
-        check_alike(rows(logs(tmp_path, kind) / name), rows(logs(EARLIER, kind) / name), {"avg_fps", "render_s"})
+    changed = "_picture-step-1_fused-false"
+    for end in (".csv", "_frames.csv"):
+        found, expected = logs(tmp_path, kind) / f"{STEM}{changed}{end}", logs(EARLIER, kind) / f"{STEM}{end}"
+        check_alike(rows(found), rows(expected), {"avg_fps", "render_s"})
     then = tuple(rows(logs(EARLIER, kind) / "eval_step_000040.csv")[0])
     assert then == EVAL_COLUMNS[: len(then)]
     for index in (0, 1, 8):
-        name = f"eval/step_000040_frame_{index:05d}.png"
-        found, expected = (read_image(results(root, kind) / name).astype(int) for root in (tmp_path, EARLIER))
+        pairs = (tmp_path, changed), (EARLIER, "")
+        names = (results(root, kind) / f"eval/step_000040{word}_frame_{index:05d}.png" for root, word in pairs)
+        found, expected = (read_image(name).astype(int) for name in names)
         assert np.abs(found - expected).max() <= 1
 
 

@@ -61,12 +61,13 @@ def test_a_run_trains_evaluates_and_says_how_good_it_is(trained) -> None:
     assert read_image(results / "eval/step_000150_frame_00000.png").shape == (SIZE, SIZE, 3)
 
 
-def test_evaluation_alone_gives_the_same_figures_whatever_student_the_config_names(trained, capsys) -> None:
+def test_evaluation_alone_gives_the_same_figures_whatever_student_the_config_names(trained, capsys, caplog) -> None:
     config, _ = trained
     path = config.parent / "logs/toy/first/eval_step_000150.csv"
     before = [row["psnr"] for row in rows(path)]
     assert main(arguments(config, "--eval-only", "--set", "student.levels=7")) == 0
     assert [row["psnr"] for row in rows(path)] == before
+    assert "step_000150.pth is the student that counts, not the config's: student.levels 7, there 4" in caplog.text
     assert main(arguments(config, "--eval-only", "--checkpoint", "nowhere.pth")) == 2
     assert "nowhere.pth" in capsys.readouterr().err
 
@@ -82,10 +83,10 @@ def test_what_an_evaluation_changes_is_named_and_the_runs_own_figures_stay(train
     logs = config.parent / "logs/toy/first"
     before = (logs / "eval_step_000150.csv").read_bytes()
     of_gaussians = "teacher.kind=gaussians", "teacher.outputs=null", "eval.splits=[holdout]"
-    changed = "data.resolution=12", "render.background=[1.0, 0.5, 0.0]"
+    changed = "data.resolution=12", "render.background=[1.0, 0.5, 0.0]", "render.picture_step=0.5"
     assert main(arguments(config, "--eval-only", *(f"--set={each}" for each in (*of_gaussians, *changed)))) == 0
     assert (logs / "eval_step_000150.csv").read_bytes() == before
-    (row, *_) = rows(logs / "eval_step_000150_12px_ff8000.csv")
+    (row, *_) = rows(logs / "eval_step_000150_12px_picture-step-0-5_ff8000.csv")
     assert (row["width"], row["background"]) == ("12", "#ff8000")
 
 
@@ -114,6 +115,15 @@ def test_what_a_run_refuses_a_dry_run_says_and_still_prints_the_plan(tmp_path, c
     assert re.search(r"frames +17 at 24x24", capsys.readouterr().out)
     assert main(arguments(config)) == 2
     assert "another world" in capsys.readouterr().err and not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_tells_of_the_compact_file_and_whether_it_can_be(tmp_path, capsys, caplog) -> None:
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--dry-run", "--set", "compact.target_mib=0.02")) == 0
+    assert "compact file  0.02 MiB at most, made in the last 40% of the run" in capsys.readouterr().out
+    assert "will not start" not in caplog.text
+    assert main(arguments(config, "--dry-run", "--set", "compact.target_mib=0.0001")) == 0
+    assert "a run will not start: config: compact.target_mib: found 0.0001" in caplog.text
 
 
 def test_a_blank_student_is_called_collapsed(tmp_path, capsys) -> None:
