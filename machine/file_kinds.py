@@ -107,6 +107,14 @@ def file_kind(path: str | Path) -> FileKind | None:
     return None
 
 
+def is_text(path: str | Path) -> bool:
+    """Whether a file begins as text in UTF-8 does."""
+    with open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+    text = head.decode("utf-8", errors="replace")[:-1]  # the last letter may be cut
+    return all(letter.isprintable() or letter.isspace() for letter in text) and "\ufffd" not in text
+
+
 def refuse_other_kinds(path: str | Path, field: str, expected: str, *accepted: str) -> None:
     """InputError where the file is recognised as something whose key is not among ``accepted``.
 

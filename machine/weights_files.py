@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from machine.file_kinds import refuse_other_kinds
+from machine.file_kinds import is_text, refuse_other_kinds
 from machine.files import atomic_path
 from settings.errors import InputError
 
@@ -70,6 +70,8 @@ def read_weights(path: Path, field: str, expected: str, device: torch.device | s
     except (OSError, MemoryError):
         raise
     except Exception as error:  # torch raises many kinds here, by where the damage is
+        if is_text(path):
+            raise InputError(path, field, "a text file", expected) from error
         found = "a file that cannot be read as weights"
         if not isinstance(error, pickle.UnpicklingError):  # of which torch says only how to run the code in it
             found += f" ({in_one_line(error)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from settings.yaml_text import dump_yaml, parse_yaml, read_mapping, written_as
 REPO_ROOT = Path(__file__).resolve().parent.parent
 OVERRIDE = "--set"
 Model = TypeVar("Model", bound=BaseModel)
+_log = logging.getLogger(__name__)
 
 
 class Override(str):
@@ -202,12 +204,17 @@ def _resolve_assets(data: dict[str, Any], root: Path) -> None:
 
 
 def _move_assets(data: dict[str, Any], root: Path) -> None:
-    """Paths to the same files under another root, as far as they are there."""
+    """Paths to the same files under another root, as far as they are there; a warning names the others."""
+    if not root.is_dir():
+        raise InputError("--assets", "folder", f"none at {root}", "the folder that the run's files are in")
     for mapping, key in _asset_paths(data):
         path = Path(mapping[key])
         parts = path.parts[path.is_absolute() :]  # earlier versions left some relative
         ends = (root.joinpath(*parts[n:]) for n in range(len(parts)))
-        mapping[key] = str(next((path for path in ends if path.exists()), mapping[key]))
+        if (moved := next(filter(Path.exists, ends), None)) is None:
+            _log.warning("%s: not in the folder of --assets, %s: it stays where it was", path, root)
+        else:
+            mapping[key] = str(moved)
 
 
 # Settings that are gone, which earlier versions wrote into every resolved config, with the value that meant "off".

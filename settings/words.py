@@ -36,10 +36,17 @@ def unknown_key(model: type[BaseModel], data: Mapping[str, Any]) -> Problem | No
 
 def explain(model: type[BaseModel], data: Mapping[str, Any], error: ValidationError) -> Problem:
     """The first of pydantic's errors as a field, what was found there and what was expected."""
-    problems = [_explain(expanded_schema(model), data, entry) for entry in error.errors(include_url=False)]
-    # A union gives an error per member; the one that got farthest into the value tells most.
-    start = problems[0].field
-    return max((p for p in problems if p.field.startswith(start)), key=lambda p: p.field.count("."))
+    entries = error.errors(include_url=False)
+    problems = [(_explain(expanded_schema(model), data, entry), entry["type"] == "input") for entry in entries]
+    # A union gives an error per member; the one that got farthest into the value tells most, and one of this program's
+    # own words more than one of types.
+    start = problems[0][0].field
+    return max((pair for pair in problems if pair[0].field.startswith(start)), key=_depth)[0]
+
+
+def _depth(pair: tuple[Problem, bool]) -> tuple[int, bool]:
+    problem, is_own = pair
+    return problem.field.count("."), is_own
 
 
 def _explain(node: Node, value: Any, entry: Mapping[str, Any]) -> Problem:
@@ -54,7 +61,8 @@ def _explain(node: Node, value: Any, entry: Mapping[str, Any]) -> Problem:
     if kind == "input":
         field = ".".join(filter(None, [*keys, context["field"]]))
         return Problem(field, context["found"], context["expected"], context["hint"])
-    found = "nothing" if kind == "missing" else show(value)
+    is_absent = kind == "missing" and isinstance(entry["loc"][-1], str)  # not a list that is too short
+    found = "nothing" if is_absent else show(value)
     hint = f"It is: {node['description']}." if "description" in node else ""
     expected = "a finite number" if kind == "finite_number" else in_words(node)
     return Problem(".".join(keys) or "top level", found, expected, hint)

@@ -34,7 +34,8 @@ def build(root: Path, output: Path) -> None:
     """Writes ``docs/dashboard.md`` and ``dashboard.html`` under ``output`` from the runs under ``root``.
 
     Raises:
-        InputError: there are neither logs nor results, or ``output`` cannot be written to.
+        InputError: there are no runs, and a page of none would replace what an earlier one shows, or ``output`` cannot
+            be written to.
     """
     start = time.perf_counter()
     if not any((root / name).exists() for name in ("logs", "results", SUMMARY)):
@@ -42,6 +43,9 @@ def build(root: Path, output: Path) -> None:
         raise InputError("--root", "folder", f"neither logs/ nor results/ in {root}", "the folder of runs", hint)
     problems = Problems(root)
     runs = read_runs(root, problems) + read_older_runs(root, problems)
+    if not runs and not problems.found:
+        hint = "Train first, or name the folder that logs/ and results/ are in."
+        raise InputError("--root", "runs", f"none in {root}", "a run in logs/ or results/", hint)
     tables = stage_tables(runs)
     page = dashboard_page(runs, tables, problems, root.resolve().name, f"{datetime.now():%Y-%m-%d %H:%M}")
     markdown = dashboard_markdown(tables, problems.found)

@@ -30,7 +30,7 @@ from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_D
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background, pose_hypotheses
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.alignment.search import SEARCH_WIDTH, Trials
-from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, say
+from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, check_step, say
 from distill.model.model import Model
 from distill.model.view_renderers import Color
 from scene.cameras import Cameras
@@ -104,7 +104,8 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
 
     Raises:
         InputError: nothing could be learnt: the cameras look away from the scene box, nothing is visible, near and far
-            leave no sample, hardly anything visible lies in cells, or pictures are not of what the Gaussians are.
+            leave no sample, samples are farther apart than the scene is wide, hardly anything visible lies in cells, or
+            pictures are not of what the Gaussians are.
     """
     views = teacher.views
     _check_silhouettes(config, teacher)
@@ -112,9 +113,11 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     if teacher.poses is not None:
         check_looking(config, teacher.poses.cameras, teacher.box)
     _check_visible(config, views)
+    is_close = check_step(config, teacher, model)
     is_said = _check_pictures(config, teacher)
     _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset())
-    if not is_said and model.far_field is None:  # a background taken for the scene is everywhere
+    # A background taken for the scene is everywhere, and samples that are far apart miss cells.
+    if is_close and not is_said and model.far_field is None:
         check_cells(config, teacher, model)
 
 

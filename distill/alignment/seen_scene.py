@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from distill.alignment.hypotheses import pose_hypotheses
 from distill.model.model import Model
+from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import RenderSettings, clip_to_box
 from kernels.marching.ray_marching import march
 from kernels.marching.ray_samples import Cells
@@ -37,6 +39,8 @@ _MOST_CAMERAS, _NO_CAMERAS, _EXPLAINED = 0.5, 0.05, 0.9
 _SIGHT = 9  # rays along each side of a picture that tell whether a camera sees the box
 # Shares of the teacher's covered pixels behind which some cell can hold something: likewise.
 _MOST_PIXELS, _NO_PIXELS = 0.8, 0.1
+_MOST_STEP = 0.25  # of the scene's width
+_GAUSSIANS, _OUTLIERS = 1 << 16, 0.01  # that tell how wide it is, and the share of them left out on either side
 
 
 def check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
@@ -83,6 +87,37 @@ def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
     corners = torch.cartesian_prod(*torch.tensor([box.lower, box.upper]).T)
     apart = torch.cdist(cameras.centers, corners)
     return apart.min().item(), apart.max().item()
+
+
+def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
+    """Whether samples lie close together beside what they are to show; a warning says it where they do not.
+
+    Raises:
+        InputError: they are farther apart than that is wide.
+    """
+    step, width = model.settings.step, _width_of(teacher, model.grid)
+    if step <= _MOST_STEP * width:
+        return True
+    if config.render.step_size != "auto":
+        field, advice = "render.step_size", "Leave render.step_size away."
+    elif config.data.box != "auto":
+        field, advice = "data.box", "Leave data.box away, or give it in the units of poses and Gaussians."
+    else:
+        field, advice = "render.step_pixels", "Leave render.step_pixels away, or set a larger data.resolution."
+    apart = f"samples {step:.3g} apart, in a scene {width:.3g} wide"
+    say(step > width, "config", field, apart, "many samples across it", advice)
+    return False
+
+
+def _width_of(teacher: Teacher, grid: OccupancyGrid) -> float:
+    """The longest side of what nearly all Gaussians lie in; without any, of the teacher's cells."""
+    if teacher.gaussians is not None:
+        some = slice(None, None, len(teacher.gaussians) // _GAUSSIANS + 1)
+        means, scales = teacher.gaussians.means[some], teacher.gaussians.log_scales[some].exp().amax(1, keepdim=True)
+        low = (means - 3 * scales).quantile(_OUTLIERS, dim=0)
+        return ((means + 3 * scales).quantile(1 - _OUTLIERS, dim=0) - low).max().item()
+    cells = grid.teacher.nonzero()
+    return grid.cell_size * (cells.amax(0) - cells.amin(0) + 1).max().item() if len(cells) else math.inf
 
 
 def check_cells(config: Config, teacher: Teacher, model: Model) -> None:

@@ -75,7 +75,8 @@ class Compressed:
     def text(self) -> str:
         """Two lines for a person."""
         each = f"{self.bits / max(1, self.integers):.2f} bits for each of {self.integers:,} integers"
-        cost = f"{self.psnr_before - self.psnr:.2f} dB below the checkpoint's {self.psnr_before:.2f}"
+        lost = self.psnr_before - self.psnr
+        cost = f"{abs(lost):.2f} dB {'below' if lost > 0 else 'above'} the checkpoint's {self.psnr_before:.2f}"
         return (
             f"{self.path}: {self.size / MIB:.3f} MiB ({self.size:,} bytes; {each})\n"
             f"PSNR {self.psnr:.2f} dB against the teacher, {cost}, on {self.frames} views; "

@@ -185,11 +185,17 @@ class Trainer:
             self.folder.keep_autosaves(0)
 
     def check(self) -> None:
-        """Refuses before anything is written what no training can make good; compiles what a compact file needs.
+        """Refuses before anything is written what no training can make good, and says what none will reach.
+
+        Compiles what a compact file needs.
 
         Raises:
             InputError: the run is over before its first step, or a compact file of the wanted size cannot be had.
         """
+        train = self.config.train
+        if beyond := [step for step in train.checkpoint_steps if step > train.max_steps]:
+            steps = ", ".join(map(str, beyond))
+            _log.warning("train.checkpoint_steps: the run ends at step %d, before %s", train.max_steps, steps)
         if self.compaction:
             self.compaction.check()
         if not self.progress.step and self.fraction_done() >= 1:

@@ -184,6 +184,8 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys) -> None:
     torch.save({"step": _Malicious(tmp_path / "owned")}, tmp_path / "bad.pth")
     assert main(arguments(config, "--eval-only", "--checkpoint", str(tmp_path / "bad.pth"))) == 2
     assert "bad.pth" in capsys.readouterr().err
+    assert main(arguments(config, "--eval-only", "--checkpoint", str(config))) == 2
+    assert "toy.yaml: checkpoint: found a text file, expected a whole checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "owned").exists()
 
 

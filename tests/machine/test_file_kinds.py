@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from machine.file_kinds import file_kind, refuse_other_kinds
+from machine.file_kinds import file_kind, is_text, refuse_other_kinds
 from settings.errors import InputError
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ae1d\nsize 134\n"
@@ -75,3 +75,12 @@ def test_another_kind_is_refused_with_the_way_on(tmp_path):
     path.write_text(json.dumps({}))
     refuse_other_kinds(path, "JSON", "a transforms file", "json")
     refuse_other_kinds(tmp_path / "nowhere", "JSON", "a transforms file", "json")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(b"scene: toy\n\trun: \xc3\xa9", True), (b"", True), (b"a\x00b", False), (b"\xff\xfea", False)],
+)
+def test_text_is_told_from_bytes(tmp_path, content, text):
+    (tmp_path / "file").write_bytes(content)
+    assert is_text(tmp_path / "file") == text

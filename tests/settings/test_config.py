@@ -63,6 +63,12 @@ def test_override_of_wrong_type_or_range(write, override, field, found, expected
     assert expected in error.expected
 
 
+def test_of_several_errors_the_one_that_says_what_is_wrong(write):
+    short, twice = (refusal(write(VIEWS), each) for each in ("data.offset=[0, 0]", "eval.lpips=[vgg, vgg]"))
+    assert (short.field, short.found, short.expected) == ("data.offset", "[0, 0]", "3 values, each a number or null")
+    assert (twice.field, twice.found, twice.expected) == ("eval.lpips", "['vgg', 'vgg']", "each name once")
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "field"),
     [

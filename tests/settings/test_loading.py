@@ -176,6 +176,19 @@ def test_the_folder_of_depth_is_under_the_assets_root_and_moves_with_it(write, t
     assert config_from_text(IMAGES, "run.pth", assets=moved).data.depth == moved / "city/depth"
 
 
+def test_another_root_of_assets_has_to_be_there_and_what_is_not_in_it_is_said(write, tmp_path, caplog):
+    stored = to_yaml(load_config(write(IMAGES), assets=tmp_path / "made"))
+    with pytest.raises(InputError, match="--assets: folder: found none at .*nowhere"):
+        config_from_text(stored, "run.pth", assets=tmp_path / "nowhere")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved/t.json").touch()
+    config = config_from_text(stored, "run.pth", assets=tmp_path / "moved")
+    assert config.data.transforms == tmp_path / "moved/t.json" and config.data.depth == tmp_path / "made/city/depth"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'made/city/depth'}: not in the folder of --assets, {tmp_path / 'moved'}: it stays where it was"
+    ]
+
+
 def test_dump_reads_back_equal(write, tmp_path):
     overrides = ["tag='1e-3'", "data.frames='1:50:2'", "train.lr=1.0e-7", "train.checkpoint_steps=[5, 7]"]
     overrides += ["data.box={lower: [-1, -1.5, 0], upper: [1, 1, 1e9]}", "render.background=[0, 0.25, 1]"]

@@ -42,7 +42,11 @@ def test_no_runs_and_bad_input(tmp_path, capsys) -> None:
     assert main(["--root", str(tmp_path)]) == 2
     assert "neither logs/ nor results/" in capsys.readouterr().err
     (tmp_path / "logs").mkdir()
-    assert main(["--root", str(tmp_path)]) == 0
+    assert main(["--root", str(tmp_path)]) == 2
+    assert "--root: runs: found none in" in capsys.readouterr().err
+    assert not (tmp_path / "docs").exists()
+    (tmp_path / "logs/toy/first").mkdir(parents=True)
+    (tmp_path / "logs/toy/first/training_metrics.csv").write_text("step,loss\n10,0.5\n")
     (tmp_path / "file").write_text("")
     assert main(["--root", str(tmp_path), "--output", str(tmp_path / "file")]) == 2
     assert "expected a folder that can be written" in capsys.readouterr().err

@@ -105,9 +105,9 @@ def test_resolution_and_backgrounds_are_evaluations_of_their_own(root) -> None:
 
 def test_a_smaller_picture_has_as_many_rays_across_it_as_in_training(root) -> None:
     more = ["--assets", str(root), "--resolution", "8", "--split", "holdout", "--lpips", "none"]
-    for options, drawn in (([], "24x24"), (["--set", "render.supersample=1"], "")):
+    for options, word, drawn in (([], "", "24x24"), (["--set", "render.supersample=1"], "_supersample-1", "")):
         assert main([str(run_of(root)), *more, *options, "--fresh"]) == 0
-        teacher = rows(root / f"logs/toy/first/eval_step_{STEP}_8px_parity.csv")[1]
+        teacher = rows(root / f"logs/toy/first/eval_step_{STEP}_8px{word}_parity.csv")[1]
         assert teacher["width"] == "8" and teacher["source"].partition(", drawn at ")[2] == drawn
 
 

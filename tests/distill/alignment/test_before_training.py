@@ -111,6 +111,23 @@ def test_near_and_far_that_leave_no_sample_are_refused(toy, overrides):
         prepare(toy, *overrides)
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("data.box={lower: [-1e4, -1e4, -1e4], upper: [1e4, 1e4, 1e4]}", "data.box: found samples 33.8 apart, in a"),
+        ("render.step_size=2000", "render.step_size: found samples 2e[+]03 apart, in a scene"),
+    ],
+)
+def test_samples_farther_apart_than_the_scene_is_wide_are_refused(toy, setting, said):
+    with pytest.raises(InputError, match=said):
+        prepare(toy, setting)
+
+
+def test_few_samples_across_the_scene_are_a_warning(toy, caplog):
+    (said,) = warnings_of(caplog, toy, "render.step_size=0.4")
+    assert "render.step_size: found samples 0.4 apart, in a scene 1.1 wide" in said
+
+
 @pytest.mark.parametrize("overrides", [[], NO_DEPTH])
 def test_gaussians_of_another_world_are_refused(toy, overrides):
     other_world(toy)

@@ -71,6 +71,11 @@ def test_without_time_for_a_first_step_it_is_said_what_took_it(config_path) -> N
         trainer.check()
 
 
+def test_checkpoints_that_no_step_reaches_are_said(config_path, caplog) -> None:
+    trainer_of(config_path, "train.max_steps=30", "train.checkpoint_steps=[10, 40, 50]").check()
+    assert "train.checkpoint_steps: the run ends at step 30, before 40, 50" in caplog.text
+
+
 # More samples than elsewhere: views must be asked for often.
 LIVE = (
     "teacher.kind=gaussians",
