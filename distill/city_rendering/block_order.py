@@ -11,6 +11,7 @@ from scene.rays import SceneBox
 from settings.errors import InputError
 
 Place = tuple[float, float, float]
+_FEW = 32  # boxes that are compared pair by pair in less time than a plane between them is found
 
 
 def front_to_back(boxes: Sequence[SceneBox], place: Place) -> list[int]:
@@ -27,12 +28,11 @@ def front_to_back(boxes: Sequence[SceneBox], place: Place) -> list[int]:
     parts = [np.arange(len(boxes))]
     while parts:
         part = parts.pop()
-        if len(part) < 2:
-            order += part.tolist()
-        elif (sides := _sides(lower[part], upper[part], place)) is not None:
-            parts += [part[side] for side in sides]
-        else:
+        sides = _sides(lower[part], upper[part], place) if len(part) > _FEW else None
+        if sides is None:
             order += part[_by_pairs(lower[part], upper[part], place)].tolist()
+        else:
+            parts += [part[side] for side in sides]
     return order
 
 

@@ -44,10 +44,12 @@ def check_order(boxes, place):
         last = torch.where(hit, entry, last)
 
 
+@pytest.mark.parametrize("few", [0, 4, block_order._FEW])
 @pytest.mark.parametrize("place", [(0.1, 0.2, -0.3), (3.0, 0.5, -0.2), (-0.9, 4.0, 1.7)])
-def test_the_order_of_blocks_is_that_of_every_ray(place):
-    boxes = split(16)
-    assert sorted(front_to_back(boxes, place)) == list(range(16))
+def test_the_order_of_blocks_is_that_of_every_ray(place, few, monkeypatch):
+    monkeypatch.setattr(block_order, "_FEW", few)
+    boxes = split(24)
+    assert sorted(front_to_back(boxes, place)) == list(range(24))
     check_order(boxes, place)
 
 
@@ -57,14 +59,17 @@ def test_from_above_flat_ground_too():
 
 
 @pytest.mark.parametrize("place", [(-2.0, -1.0, 0.5), (4.0, 1.2, 0.3), (1.5, 0.5, 4.0)])
-def test_boxes_that_every_plane_cuts_have_one(place):
+def test_boxes_that_every_plane_cuts_have_one(place, monkeypatch):
+    monkeypatch.setattr(block_order, "_FEW", 0)
     check_order(PINWHEEL, place)
 
 
 def test_not_every_two_boxes_of_a_large_city_are_compared(monkeypatch):
     """Pairs of 4,096 boxes take 145 MiB and seconds a picture."""
-    monkeypatch.setattr(block_order, "_by_pairs", None)
+    compare, compared = block_order._by_pairs, []
+    monkeypatch.setattr(block_order, "_by_pairs", lambda *boxes: compared.append(len(boxes[0])) or compare(*boxes))
     assert sorted(front_to_back(split(4096), (0.3, 0.2, 2.0))) == list(range(4096))
+    assert sum(compared) == 4096 and max(compared) <= block_order._FEW
 
 
 def test_boxes_that_hide_each_other_in_a_circle_are_refused():
