@@ -82,8 +82,9 @@ class CityRenderer:
         ends = settings.near, settings.far
         origins, directions = image_rays(cameras, frame)
         whole = Segment(torch.zeros_like(directions), *directions.new_zeros(2, len(directions)))
-        for index in front_to_back(self.boxes, tuple(cameras.centers[frame].tolist())):
-            block = None
+        seen = view.seen(self.boxes)
+        for place in front_to_back([self.boxes[index] for index in seen], tuple(cameras.centers[frame].tolist())):
+            index, block = seen[place], None
             for pixels, width in view.bands(self.boxes[index]):
                 own = origins[pixels], directions[pixels]
                 near, far = intersect_box(*own, self.boxes[index], *ends)

@@ -115,10 +115,10 @@ def surface_and_band(
     origins, directions = (part.to(frame.alpha.device) for part in image_rays(cameras, index))
     points = origins + frame.distance.reshape(-1, 1) * directions
     surface, block = frame.alpha > _SURFACE, torch.full(size, -1, device=points.device)
-    for number, box in enumerate(boxes):
-        for band, _ in view.bands(box):
+    for number in view.seen(boxes):
+        for band, _ in view.bands(boxes[number]):
             pixels = band.to(points.device)
-            block.view(-1)[pixels[box.contains(points[pixels])]] = number
+            block.view(-1)[pixels[boxes[number].contains(points[pixels])]] = number
     surface = surface & (block >= 0)
     seam = torch.zeros_like(surface)
     for here, there in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):

@@ -15,6 +15,7 @@ from scene.rays import SceneBox, project
 
 _MARGIN = 1  # pixels, for rounding
 _BAND = 1 << 14  # pixels of a picture at a time
+_CORNERS = torch.tensor([*itertools.product((0, 1), repeat=3)])  # of a box: its lower or upper end on each axis
 
 
 class View:
@@ -23,13 +24,17 @@ class View:
     def __init__(self, cameras: Cameras, frame: int) -> None:
         self.cameras, self.frame = cameras, frame
 
+    def seen(self, boxes: Sequence[SceneBox]) -> list[int]:
+        """Which of the boxes may be in the picture."""
+        return [place for place, rectangle in enumerate(self._rectangles(boxes)) if rectangle is not None]
+
     def bands(self, box: SceneBox) -> Iterator[tuple[Tensor, int]]:
         """The rectangle about a box in the picture, a few rows at a time: their pixels, row-major (N,) int64, and its
         width; nothing of a box that is not in the picture.
 
         A box that reaches behind the camera may be anywhere in the picture.
         """
-        rectangle = self._rectangle(box)
+        (rectangle,) = self._rectangles([box])
         if rectangle is None:
             return
         first_row, last_row, first_column, last_column = rectangle
@@ -40,38 +45,36 @@ class View:
             band = torch.arange(row, min(row + rows, last_row), device=device)[:, None] * self.cameras.width
             yield (band + columns).reshape(-1), width
 
-    def _rectangle(self, box: SceneBox) -> tuple[int, int, int, int] | None:
-        """First and last row, first and last column of what may show a box, the last ones excluded; None: unseen."""
-        cameras, device = self.cameras, self.cameras.fx.device
-        corners = torch.tensor(list(itertools.product(*zip(box.lower, box.upper, strict=True))), device=device)
-        rows, columns, depth, _ = project(cameras, self.frame, corners)
-        if bool((depth <= 0).all()):
-            return None
-        first_row, last_row, first_column, last_column = 0, cameras.height, 0, cameras.width
-        if bool((depth > 1e-6).all()):
-            first_row, last_row = _range(rows, cameras.height)
-            first_column, last_column = _range(columns, cameras.width)
-        elif self._beside(corners):
-            return None
-        if first_row >= last_row or first_column >= last_column:
-            return None
-        return first_row, last_row, first_column, last_column
-
     def footprint(self, box: SceneBox) -> float:
         """Side of a pixel at a box's nearest point, world units; 0 within the box."""
         centre = self.cameras.centers[self.frame].tolist()
         aside = (max(low - c, c - high, 0.0) for low, c, high in zip(box.lower, centre, box.upper, strict=True))
         return math.hypot(*aside) / max(float(self.cameras.fx[self.frame]), float(self.cameras.fy[self.frame]))
 
-    def _beside(self, corners: Tensor) -> bool:
-        """Whether all corners are outside one side of the pyramid that the picture sees."""
+    def _rectangles(self, boxes: Sequence[SceneBox]) -> list[tuple[int, int, int, int] | None]:
+        """First and last row, first and last column of what may show each box, the last ones excluded; None: unseen."""
+        cameras = self.cameras
+        ends = torch.tensor([(box.lower, box.upper) for box in boxes], device=cameras.fx.device).view(-1, 2, 3)
+        corners = ends[:, _CORNERS, torch.arange(3)]
+        places = (part.view(-1, 8) for part in project(cameras, self.frame, corners.reshape(-1, 3)))
+        rows, columns, depth, _ = places
+        is_before = (depth > 1e-6).all(1)
+        is_unseen = (depth <= 0).all(1) | (~is_before & self._beside(corners))
+        sides = [_range(rows, is_before, cameras.height), _range(columns, is_before, cameras.width)]
+        rectangles = torch.stack([end for side in sides for end in side], dim=1)
+        is_unseen |= (rectangles[:, ::2] >= rectangles[:, 1::2]).any(1)
+        pairs = zip(rectangles.tolist(), is_unseen.tolist(), strict=True)
+        return [None if unseen else tuple(map(int, rectangle)) for rectangle, unseen in pairs]
+
+    def _beside(self, corners: Tensor) -> Tensor:
+        """(N,) bool: whether all corners (N, 8, 3) are outside one side of the pyramid that the picture sees."""
         cameras, frame = self.cameras, self.frame
         local = (corners - cameras.centers[frame]) @ cameras.c2w[frame, :3, :3]
-        x, y, depth = local[:, 0] * cameras.fx[frame], local[:, 1] * cameras.fy[frame], -local[:, 2]
+        x, y, depth = local[..., 0] * cameras.fx[frame], local[..., 1] * cameras.fy[frame], -local[..., 2]
         left, right = -cameras.cx[frame] - _MARGIN, cameras.width - cameras.cx[frame] + _MARGIN
         bottom, top = cameras.cy[frame] - cameras.height - _MARGIN, cameras.cy[frame] + _MARGIN
         sides = x < left * depth, x > right * depth, y < bottom * depth, y > top * depth
-        return any(bool(side.all()) for side in sides)
+        return torch.stack([side.all(1) for side in sides]).any(0)
 
 
 def level_for(cell_sizes: Sequence[float], footprint: float) -> int:
@@ -84,7 +87,10 @@ def level_for(cell_sizes: Sequence[float], footprint: float) -> int:
     return max((level for level, size in enumerate(cell_sizes) if size < footprint), default=0)
 
 
-def _range(places: Tensor, end: int) -> tuple[int, int]:
-    """The pixels from the least to the greatest of places in a picture, cut at its border."""
-    low, high = math.floor(float(places.min())) - _MARGIN, math.ceil(float(places.max())) + _MARGIN
-    return max(low, 0), min(high, end)
+def _range(places: Tensor, is_before: Tensor, end: int) -> tuple[Tensor, Tensor]:
+    """The pixels from the least to the greatest of each row of places in a picture, cut at its border; all of them
+    where a box is not wholly before the camera.
+    """
+    low, high = places.amin(1).floor() - _MARGIN, places.amax(1).ceil() + _MARGIN
+    zero, last = torch.zeros_like(low), torch.full_like(high, end)
+    return torch.where(is_before, low.clamp(0, end), zero), torch.where(is_before, high.clamp(0, end), last)
