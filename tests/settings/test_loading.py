@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from settings import yaml_text
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import ASSETS, REPO_ROOT, config_from_text, load_config, to_yaml
 from settings.words import expanded_schema, fields, options
-from settings.yaml_text import parse_yaml, read_mapping
+from settings.yaml_text import _FastLoader, _Loader, parse_yaml, read_mapping
 from tests.toy_configs import BRICKS, VIEWS, refusal
 
 
@@ -25,17 +26,6 @@ def test_base_is_merged_under_the_file_section_by_section(write):
     assert config.train.lr == 0.001  # YAML 1.1 would read 1e-3 as text
     assert config.train.max_steps == 20
     assert config.train.checkpoint_steps == (9,)  # lists are replaced, not joined
-
-
-def test_a_base_of_many_is_parsed_once_and_anew_where_it_has_changed(write, monkeypatch):
-    base, parsed = write(BRICKS, "base.yaml"), []
-    monkeypatch.setattr(yaml_text, "parse_yaml", lambda text, source: parsed.append(source) or parse_yaml(text, source))
-    read_mapping(base)["teacher"]["kind"] = "spoilt"  # what one reader does with it is its own
-    for number in range(3):
-        assert load_config(write(f"base: base.yaml\nseed: {number}\n", f"{number}.yaml")).teacher.kind == "bricks"
-    assert parsed.count(str(base)) == 1
-    write(BRICKS + "seed: 9\n", "base.yaml")
-    assert load_config(base).seed == 9
 
 
 def test_null_in_the_child_takes_back_a_value_of_the_base(write):
@@ -187,6 +177,18 @@ def test_another_root_of_assets_has_to_be_there_and_what_is_not_in_it_is_said(wr
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path / 'made/city/depth'}: not in the folder of --assets, {tmp_path / 'moved'}: it stays where it was"
     ]
+
+
+@pytest.mark.parametrize("loader", [_Loader, _FastLoader])
+def test_with_libyaml_and_without_it_a_text_means_the_same(loader):
+    text = "a: 1e-3\nb: on\nc: 1:50:2\nd: [~, 0x1f, 017, .inf, 'x', 2024-01-01]\ne: &x {f: yes}\ng: *x\n"
+    assert yaml.load(text, Loader=loader) == {
+        "a": 0.001, "b": "on", "c": "1:50:2", "d": [None, "0x1f", 17, math.inf, "x", "2024-01-01"],
+        "e": {"f": "yes"}, "g": {"f": "yes"},
+    }  # fmt: skip
+    for wrong in ("a: 1\na: 2\n", "1: a\n", f"a: {'9' * 20}\n"):
+        with pytest.raises(yaml.MarkedYAMLError):
+            yaml.load(wrong, Loader=loader)
 
 
 def test_dump_reads_back_equal(write, tmp_path):

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from machine import files
+from settings.errors import InputError
+from settings.yaml_text import parse_yaml
 
 Row = dict[str, "float | str | None"]
 """Column -> value; None is an empty cell. Text columns hold text, all others finite numbers."""
@@ -96,9 +96,12 @@ def read_mapping(path: Path, problems: Problems) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        problems.add(path, f"not {path.suffix.removeprefix('.').upper()} ({str(error).splitlines()[0]})")
+        content = json.loads(text) if path.suffix == ".json" else parse_yaml(text, str(path))
+    except InputError as error:
+        problems.add(path, f"not YAML ({error.field}: {error.found})")
+        return {}
+    except (ValueError, RecursionError) as error:
+        problems.add(path, f"not JSON ({str(error).splitlines()[0]})")
         return {}
     if not isinstance(content, dict):
         problems.add(path, f"holds {type(content).__name__}, not a mapping")
