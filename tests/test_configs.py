@@ -49,7 +49,7 @@ def test_every_config_loads_and_no_two_write_to_the_same_place():
     configs = [load_config(path) for path in sorted((REPO_ROOT / "configs").glob("*.yaml"))]
     places = [(config.scene, config.run) for config in configs]
     # Beside those quickstarts, 400 px, compact, live, fitted, features, splat, captures and city.
-    assert len(set(places)) == len(places) == len(ROADMAP) + 27
+    assert len(set(places)) == len(places) == len(ROADMAP) + 28
 
 
 def test_special_configs():
