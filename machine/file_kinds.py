@@ -24,6 +24,7 @@ class FileKind(NamedTuple):
 
 COMPACT_MAGIC = b"\x89LRD\r\n\x1a\n"  # as PNG's: a transfer as text damages it
 _HEAD_BYTES = 512
+_WORDS = 8  # letters that make a text
 _NOT_DOWNLOADED = "The download of the file itself failed: get it again."
 _EMPTY = FileKind("empty", "an empty file", "The copy or the download failed: get it again.")
 _ZEROS = FileKind("zeros", "nothing but zero bytes at its beginning", _EMPTY.hint)
@@ -108,11 +109,15 @@ def file_kind(path: str | Path) -> FileKind | None:
 
 
 def is_text(path: str | Path) -> bool:
-    """Whether a file begins as text in UTF-8 does."""
+    """Whether a file begins as text in UTF-8 does; a few bytes may be the beginning of anything."""
     with open(path, "rb") as file:
         head = file.read(_HEAD_BYTES)
     text = head.decode("utf-8", errors="replace")[:-1]  # the last letter may be cut
-    return all(letter.isprintable() or letter.isspace() for letter in text) and "\ufffd" not in text
+    return (
+        len(text) >= _WORDS
+        and all(letter.isprintable() or letter.isspace() for letter in text)
+        and "\ufffd" not in text
+    )
 
 
 def refuse_other_kinds(path: str | Path, field: str, expected: str, *accepted: str) -> None:

@@ -79,7 +79,7 @@ def test_another_kind_is_refused_with_the_way_on(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"scene: toy\n\trun: \xc3\xa9", True), (b"", True), (b"a\x00b", False), (b"\xff\xfea", False)],
+    [(b"scene: toy\n\trun: \xc3\xa9", True), (b"PK\x03", False), (b"a\x00b", False), (b"\xff\xfea", False)],
 )
 def test_text_is_told_from_bytes(tmp_path, content, text):
     (tmp_path / "file").write_bytes(content)

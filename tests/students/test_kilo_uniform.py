@@ -222,7 +222,7 @@ def test_settings_and_weights_build_the_same_student_again():
     ("changes", "message"),
     [
         ("grid: [2, 0, 2]", "student.grid: found [2, 0, 2], expected three numbers of cells, each at least 1"),
-        ("grid: [2, 2]", "student.grid: found nothing, expected 3 values, each an integer"),
+        ("grid: [2, 2]", "student.grid: found [2, 2], expected 3 values, each an integer"),
         ("hidden_width: 24", "student.hidden_width: found 24, expected one of `16`, `32`, `64`, `128`"),
         ("blend: 0.6", "student.blend: found 0.6, expected a number in [0, 0.5]"),
         ("blend: -0.1", "student.blend: found -0.1"),
