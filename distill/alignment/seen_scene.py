@@ -22,6 +22,7 @@ from scene.rays import SceneBox, image_rays, intersect_box
 from settings.config import Config
 from settings.errors import InputError
 from teacher.sources import Teacher
+from teacher.sources.box import box_of_gaussians
 from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,6 @@ _SIGHT = 9  # rays along each side of a picture that tell whether a camera sees 
 # Shares of the teacher's covered pixels behind which some cell can hold something: likewise.
 _MOST_PIXELS, _NO_PIXELS = 0.8, 0.1
 _MOST_STEP = 0.25  # of the scene's width
-_GAUSSIANS, _OUTLIERS = 1 << 16, 0.01  # that tell how wide it is, and the share of them left out on either side
 
 
 def check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
@@ -95,7 +95,7 @@ def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
     Raises:
         InputError: they are farther apart than that is wide.
     """
-    step, width = model.settings.step, _width_of(teacher, model.grid)
+    step, width = model.settings.step, _width_of(config, teacher, model.grid)
     if step <= _MOST_STEP * width:
         return True
     if config.render.step_size != "auto":
@@ -109,13 +109,12 @@ def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
     return False
 
 
-def _width_of(teacher: Teacher, grid: OccupancyGrid) -> float:
-    """The longest side of what nearly all Gaussians lie in; without any, of the teacher's cells."""
+def _width_of(config: Config, teacher: Teacher, grid: OccupancyGrid) -> float:
+    """The longest side of what there is to show, as far as it is known."""
+    if config.data.box == "auto":
+        return max(teacher.box.extent)
     if teacher.gaussians is not None:
-        some = slice(None, None, len(teacher.gaussians) // _GAUSSIANS + 1)
-        means, scales = teacher.gaussians.means[some], teacher.gaussians.log_scales[some].exp().amax(1, keepdim=True)
-        low = (means - 3 * scales).quantile(_OUTLIERS, dim=0)
-        return ((means + 3 * scales).quantile(1 - _OUTLIERS, dim=0) - low).max().item()
+        return max(box_of_gaussians(teacher.gaussians).extent)
     cells = grid.teacher.nonzero()
     return grid.cell_size * (cells.amax(0) - cells.amin(0) + 1).max().item() if len(cells) else math.inf
 

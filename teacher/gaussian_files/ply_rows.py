@@ -90,9 +90,9 @@ class PlyRows:
         for part, belongs in chosen:
             numbers, files = belongs.nonzero()
             order = files.argsort(kind="stable")  # by file, and in each as they were
-            numbers, ends = numbers[order], np.searchsorted(files[order], np.arange(len(paths) + 1))
-            for index in np.diff(ends).nonzero()[0]:
-                rows = self._rows[part][numbers[ends[index] : ends[index + 1]]]
+            numbers, starts = numbers[order], np.searchsorted(files[order], np.arange(len(paths) + 1))
+            for index in np.diff(starts).nonzero()[0]:
+                rows = self._rows[part][numbers[starts[index] : starts[index + 1]]]
                 counts[index] += len(rows)
                 with open(paths[index], "ab") as file:  # one at a time: there may be more than a process may have open
                     file.write(rows.tobytes())

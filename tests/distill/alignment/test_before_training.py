@@ -125,7 +125,7 @@ def test_samples_farther_apart_than_the_scene_is_wide_are_refused(toy, setting, 
 
 def test_few_samples_across_the_scene_are_a_warning(toy, caplog):
     (said,) = warnings_of(caplog, toy, "render.step_size=0.4")
-    assert "render.step_size: found samples 0.4 apart, in a scene 1.1 wide" in said
+    assert "render.step_size: found samples 0.4 apart, in a scene 1.04 wide" in said
 
 
 @pytest.mark.parametrize("overrides", [[], NO_DEPTH])
