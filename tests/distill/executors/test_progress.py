@@ -44,7 +44,7 @@ def test_the_last_whole_row_says_how_far_a_run_is(job) -> None:
 
 def test_a_terminal_has_one_table_and_the_ends_above_it(job, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 3)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((60, 3)))
     others = [Job(f"b00{number}", ["true"], job.folder, job.log) for number in (1, 2, 3)]
     view = ProgressView([job, *others])
     job.run.training_csv.write_text(HEADER + "100,30,31.25\n")

@@ -41,6 +41,12 @@ def walls(low, high, spacing, ends=()):
     return parts + [plane((x0, y0, z), (x1, y1, z), spacing) for z in ends]
 
 
+@pytest.fixture(autouse=True)
+def _few_cells(monkeypatch):
+    """What is here is simple, and most of the time goes into the grid that it is looked at in."""
+    monkeypatch.setattr("teacher.sources.orbit._CELLS", 32)
+
+
 BLOCK = plane((-0.5, -0.5, 0), (0.5, 0.5, 0.6))
 COURT = [plane((-0.5, -0.5, 0), (0.5, 0.5, 0.6), 0.09), *walls((-3, -3, 0), (3, 3, 2), 0.5)]
 ROOM = walls((-2, -2, 0), (2, 2, 2.4), 0.25, ends=(0, 2.4))
