@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,9 +40,9 @@ class Cameras:
         return self.c2w.shape[0]
 
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> Cameras:
-        """Those cameras; an int gives a set of one."""
-        if isinstance(index, int):
-            index = [index]
+        """Those cameras; a number, of whatever type, gives a set of one."""
+        if not isinstance(index, bool | slice | list) and getattr(index, "ndim", 0) == 0:
+            index = [operator.index(index)]
         return replace(self, **{name: tensor[index] for name, tensor in self.tensors().items()})
 
     def to(self, device: torch.device | str) -> Cameras:

@@ -144,8 +144,11 @@ def focus(cameras: Cameras) -> tuple[Tensor, Tensor]:
         centre (3,) in world units and depth (N,) along the axes, float64 on the CPU.
 
     Raises:
-        ValueError: the axes are (nearly) parallel or meet behind the cameras, as when looking outwards.
+        ValueError: there is one camera, or the axes are (nearly) parallel or meet behind the cameras, as when looking
+            outwards.
     """
+    if len(cameras) == 1:
+        raise ValueError("there is one camera, whose optical axis meets no other")
     axes, centers = -cameras.c2w[:, :3, 2].double().cpu(), cameras.centers.double().cpu()
     across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]
     system = across.mean(0)

@@ -37,5 +37,5 @@ class CompactConfig(Section):
         "where a file loses much, more of it pays",
     )
     price: float = Field(
-        0.15, ge=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"
+        0.15, gt=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from settings.sections import AssetPath, FromList, Section, Unit, distinct, problem
+from settings.sections import AssetPath, FromList, Section, Unit, distinct, problem, text_of
 
 PICTURE_TERMS = ("rgb", "alpha", "depth")
 """Losses of rays against the teacher's pictures."""
@@ -33,7 +33,14 @@ class ScheduledTerm(Section):
             raise problem("decay_start", self.decay_start, f"at least warmup {self.warmup}")
         if self.decay_end < self.decay_start:
             raise problem("decay_end", self.decay_end, f"at least decay_start {self.decay_start}")
+        if self.weight > 0 and self.decay_end == self.final == 0:
+            raise problem("decay_end", 0, "more than 0 where final is 0", "The term would never weigh anything.")
         return self
+
+    @property
+    def end(self) -> float:
+        """Fraction of the run after which it weighs nothing; 1 if it always does."""
+        return self.decay_end if self.final == 0 else 1.0
 
 
 class RgbLossConfig(ScheduledTerm):
@@ -133,10 +140,16 @@ class LossConfig(Section):
         return not ALIGNING_TERMS.isdisjoint(self.internal_terms)
 
 
+_Channel = text_of(
+    r"^(all|sh|sh_dc|log_scale|opacity|sh_([0-9]|1[0-5])_[rgb]|log_scale_[0-2])$",
+    "one of `all`, `sh`, `sh_dc`, `log_scale`, `opacity`, `sh_0_r` to `sh_15_b`, `log_scale_0` to `log_scale_2`",
+)
+
+
 class FeatureConfig(Section):
     """The teacher's internal features, for the `density`, `color` and `feature_*` losses."""
 
-    channels: Annotated[tuple[str, ...], FromList, Field(min_length=1), AfterValidator(distinct)] = Field(
+    channels: Annotated[tuple[_Channel, ...], FromList, Field(min_length=1), AfterValidator(distinct)] = Field(
         ("sh",),
         description="teacher channels of the feature losses: groups `sh`, `sh_dc`, `log_scale`, `all`, `opacity`, or "
         "single names such as `sh_3_g`",

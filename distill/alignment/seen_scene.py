@@ -41,6 +41,7 @@ _SIGHT = 9  # rays along each side of a picture that tell whether a camera sees 
 # Shares of the teacher's covered pixels behind which some cell can hold something: likewise.
 _MOST_PIXELS, _NO_PIXELS = 0.8, 0.1
 _MOST_STEP = 0.25  # of the scene's width
+_LEAST_REACH, _NO_REACH = 0.5, 0.05  # of it, that all samples of a ray take one after another
 
 
 def check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
@@ -90,14 +91,16 @@ def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
 
 
 def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
-    """Whether samples lie close together beside what they are to show; a warning says it where they do not.
+    """Whether samples lie close together beside what they are to show, and a ray has enough of them to cross it.
+
+    A warning says it where they do not.
 
     Raises:
-        InputError: they are farther apart than that is wide.
+        InputError: they are farther apart than that is wide, or end a ray at its beginning.
     """
     step, width = model.settings.step, _width_of(config, teacher, model.grid)
     if step <= _MOST_STEP * width:
-        return True
+        return _crosses(config, model, width)
     if config.render.step_size != "auto":
         field, advice = "render.step_size", "Leave render.step_size away."
     elif config.data.box != "auto":
@@ -106,6 +109,21 @@ def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
         field, advice = "render.step_pixels", "Leave render.step_pixels away, or set a larger data.resolution."
     apart = f"samples {step:.3g} apart, in a scene {width:.3g} wide"
     say(step > width, "config", field, apart, "many samples across it", advice)
+    return False
+
+
+def _crosses(config: Config, model: Model, width: float) -> bool:
+    """Whether a ray's samples reach through most of what there is to show, were all of it occupied."""
+    most, step = model.settings.max_samples_per_ray, model.settings.step
+    if (reach := most * step) >= _LEAST_REACH * width:
+        return True
+    if config.render.step_size == "auto":
+        field, advice = "render.max_samples_per_ray", "Leave render.max_samples_per_ray away."
+    else:
+        field, advice = "render.step_size", "Leave render.step_size away, or raise render.max_samples_per_ray."
+    found = f"at most {most:,} samples on a ray, {step:.3g} apart: {reach:.3g} in all, in a scene {width:.3g} wide"
+    expected = "as many as it takes to see what lies behind"
+    say(reach < _NO_REACH * width, "config", field, found, expected, advice)
     return False
 
 

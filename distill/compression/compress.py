@@ -186,7 +186,7 @@ class _Search:
         most = wanted.most_bytes
         if most is not None:
             if most <= weights.fixed:
-                found, least = f"{most / MIB:g}", f"more than {weights.fixed / MIB:.4f}"
+                found, least = f"{most / MIB:.3g}", f"more than {weights.fixed / MIB:.4f}"
                 hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
                 raise InputError(wanted.option, "size", found, least, hint)
             weights.seek(lambda: math.log(weights.size() / most), FROM_AFAR)

@@ -202,9 +202,13 @@ def gaussians_size(gaussians: Gaussians, file: Path | None) -> Row:
 def exported_figures(outputs: Path | None, width: int) -> Row:
     """What ``render_stats.json`` in a teacher's folder says, as far as it holds for views of that width.
 
-    Nothing, after a warning in the log, where the file is not what tools/export_teacher.py writes.
+    Nothing, after a warning in the log, where the folder is missing or the file not what tools/export_teacher.py
+    writes.
     """
     if outputs is None:
+        return {}
+    if not outputs.is_dir():  # the pictures may come from elsewhere
+        _log.warning("teacher.outputs: %s is no folder: the teacher's speed and size are not known", outputs)
         return {}
     path = outputs_folder(outputs) / STATS
     if not path.is_file():

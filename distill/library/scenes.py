@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from distill.library.arguments import kind_of, overrides_given, path_of, view_of
 from distill.model.model import Model, restore_alone
 from distill.model.view_renderers import Rendering, RenderView, gaussians_renderer, student_renderer
 from distill.runs.command_line import overrides_of
@@ -48,9 +49,9 @@ class LoadedStudent:
         """One of some cameras at their size: premultiplied rgb, alpha and distance, on the CPU.
 
         Raises:
-            InputError: there is no camera of that number.
+            InputError: there is no camera of that number, or it is none that could be.
         """
-        return self._render(cameras, _within(cameras, index))
+        return self._render(cameras, view_of(cameras, index))
 
     @cached_property
     def _render(self) -> RenderView:
@@ -71,13 +72,7 @@ class LoadedSplat:
 
     def render(self, cameras: Cameras, index: int = 0) -> Rendering:
         """As ``LoadedStudent.render``."""
-        return self._render(cameras, _within(cameras, index))
-
-
-def _within(cameras: Cameras, index: int) -> int:
-    if not 0 <= index < len(cameras):
-        raise InputError("render", "index", index, f"0 to {len(cameras) - 1}, the cameras' numbers")
-    return index
+        return self._render(cameras, view_of(cameras, index))
 
 
 def load_student(
@@ -93,15 +88,16 @@ def load_student(
     Args:
         checkpoint: a ``.pth``, a compact ``.lrd``, a ``.safetensors``, or a run's folder, whose newest is taken.
         config: a YAML to take instead of the checkpoint's own.
-        overrides: as after ``--set``: ``["render.step_size=0.01"]``.
+        overrides: as after ``--set``: ``["render.picture_step=0.5"]``; of what training has settled none has an effect,
+            which the log says.
         assets: root of relative asset paths.
         device: auto, cpu, cuda or cuda:N; None: as the config says.
 
     Raises:
         InputError: one of these is not in order, or the file is damaged.
     """
-    path = checkpoint_at(Path(checkpoint))
-    overrides = [*overrides, *overrides_of({"device": ("device", device)})]
+    path = checkpoint_at(path_of(checkpoint, "checkpoint"))
+    overrides = [*overrides_given(overrides), *overrides_of({"device": ("device", device)})]
     chosen, model, step = restore_alone(path, config, overrides, assets)
     return LoadedStudent(model, chosen, step, path, model.grid.occupied.device)
 
@@ -113,7 +109,7 @@ def load_splat(splat: str | Path, *, overrides: Sequence[str] = (), device: str 
     other widths too, see ``Drawing``.
 
     Args:
-        overrides: as after ``--set``: ``["teacher.rasterizer=torch"]``.
+        overrides: as after ``--set``: ``["teacher.rasterizer=cpu"]``.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
@@ -133,25 +129,36 @@ def splat_config(splat: str | Path, overrides: Sequence[str] = (), device: str |
     Raises:
         InputError: as ``load_config``.
     """
-    config, layers = given_scene(argparse.Namespace(config=None, splat=Path(splat)))
-    return load_config(config, [*overrides, *overrides_of({"device": ("device", device)})], layers=layers)
+    config, layers = given_scene(argparse.Namespace(config=None, splat=path_of(splat, "splat")))
+    overrides = [*overrides_given(overrides), *overrides_of({"device": ("device", device)})]
+    return load_config(config, overrides, layers=layers)
 
 
 def load_cameras(
     cameras: str | Path, *, resolution: int | None = None, frames: str | None = None, data: DataConfig | None = None
 ) -> Cameras:
-    """The cameras of a dataset: a transforms JSON, a COLMAP model, or the folder of a trained model.
+    """The cameras of a dataset: a transforms JSON, a COLMAP model, or the folder of a trained model or run.
 
     Args:
         resolution: width in pixels, height follows; None: the dataset's own. Where neither the dataset nor a picture
             says a size, they are squares of it.
         frames: ``"START:STOP:STEP"``, as a Python slice.
         data: how they are read, and into which world they are moved: ``student.config.data`` for the one that a student
-            was trained in. None: they stay where the file has them.
+            was trained in. None: they stay where the file has them; a run's are as its config says.
 
     Raises:
         InputError: missing, damaged, of no known size, or where float32 is too coarse.
     """
+    cameras = path_of(cameras, "cameras")
+    kind_of(resolution, "resolution", int, "a whole number, the width in pixels")
+    kind_of(frames, "frames", str, 'a text, "START:STOP:STEP"')
+    kind_of(data, "data", DataConfig, "a DataConfig, as student.config.data")
+    own = cameras / "config.yaml"
+    if own.is_file() and not (cameras / "cameras.json").is_file():
+        given = load_config(own).data
+        if given.transforms is None:
+            raise InputError(own, "data.transforms", "null", "a dataset", "The run's cameras are in no file.")
+        cameras, data = given.transforms, data or given
     if resolution is not None and resolution < 1:
         raise InputError("resolution", "width", resolution, "at least 1 pixel")
     size = None if resolution is None else (resolution, resolution)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,15 @@ from settings.kinds import StudentSection
 from settings.loading import validate
 from settings.rendering import MOST_RAYS
 from settings.sections import Section, Vector
+from settings.words import show
 from students import STUDENTS, build_student
 from students.base import Student
 
 FORMAT = 1
 _EXPECTED = "a whole checkpoint of this program"
+_OF_SPLIT = ("holdout_every", "frames")
 _OF_PICTURES = ("picture_step", "supersample", "max_samples_per_ray", "termination", "fused", "precision")
+_log = logging.getLogger(__name__)
 _NO_TAG = re.compile("[^a-z0-9-]+")  # what a tag's word cannot have
 _REQUIRED = ("format", "step", "student", "box", "occupancy", "config")
 
@@ -108,7 +113,7 @@ def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     """The config with what is evaluated named in its tag, so that its figures stand beside those of the run itself.
 
     That is another resolution than the run's, a compact file, which is made of the run's student, and other settings of
-    pictures, unless the config has a tag of its own.
+    pictures or other frames held out, unless the config has a tag of its own.
 
     Args:
         own: the checkpoint's.
@@ -119,12 +124,29 @@ def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     if is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint)):
         changed.append("compact")
     if config.tag == own.tag:
-        pairs = ((name, getattr(config.render, name), getattr(own.render, name)) for name in _OF_PICTURES)
-        changed += [_word(name, value) for name, value, before in pairs if value != before]
+        others = _changed(config.render, own.render, _OF_PICTURES) | _changed(config.data, own.data, _OF_SPLIT)
+        changed += [_word(name, value) for name, value in others.items()]
     return tagged(config, *changed)
 
 
-def _word(name: str, value: float | str) -> str:
+def note_other_split(config: Config, checkpoint: Path, own: Config) -> None:
+    """Warns that frames which a config holds out may be some that the checkpoint's student was trained on.
+
+    Args:
+        own: the checkpoint's.
+    """
+    if split := _changed(config.data, own.data, _OF_SPLIT):
+        pairs = (f"data.{name} {show(value)}, there {show(getattr(own.data, name))}" for name, value in split.items())
+        words = "%s was trained with other frames held out, so some that are called held out it may have seen: %s"
+        _log.warning(words, checkpoint, "; ".join(pairs))
+
+
+def _changed(section: Section, before: Section, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the settings that are not what they were."""
+    return {name: getattr(section, name) for name in names if getattr(section, name) != getattr(before, name)}
+
+
+def _word(name: str, value: float | str | None) -> str:
     """Of a tag, for a setting: ``picture-step-0-5``."""
     shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
     return _NO_TAG.sub("-", f"{name}-{shown}")

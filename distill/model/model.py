@@ -35,6 +35,7 @@ from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
 _MOST_STEPS = 1024  # per box diagonal
+_SAMPLING = ("step_size", "step_pixels")  # which the occupancy was trained with
 _CLOSER = 0.75  # steps between samples of a picture whose pixels are a ray each
 _log = logging.getLogger(__name__)
 
@@ -175,19 +176,26 @@ def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None
     model = restore_model(config, state, path, device)
     model.student.eval()
     own = config_from_text(state["config"], path)
-    _note_other_student(config, own, path)
+    _note_other_model(config, own, path)
     return RestoredRun(model, state["step"], device, folder, path, own)
 
 
-def _note_other_student(config: Config, own: Config, checkpoint: Path) -> None:
-    """Says which settings of a config's student have no effect, since a checkpoint's are others."""
-    given, trained = config.student, own.student
-    names = ["kind"] if given.kind != trained.kind else type(trained).model_fields
-    changed = [name for name in names if getattr(given, name) != getattr(trained, name)]
-    if changed:
-        pairs = (
-            f"student.{each} {show(getattr(given, each))}, there {show(getattr(trained, each))}" for each in changed
-        )
+def _note_other_model(config: Config, own: Config, checkpoint: Path) -> None:
+    """Says which settings of a config have no effect, since what a checkpoint was trained with counts, not they."""
+    pairs = []
+    for section in ("student", "far_field", "render"):
+        given, trained = getattr(config, section), getattr(own, section)
+        if section == "render":
+            names = _SAMPLING
+        elif given.kind != trained.kind or trained.kind == "none":
+            names = ("kind",)
+        else:
+            names = tuple(type(trained).model_fields)
+        changed = [name for name in names if getattr(given, name) != getattr(trained, name)]
+        pairs += [
+            f"{section}.{each} {show(getattr(given, each))}, there {show(getattr(trained, each))}" for each in changed
+        ]
+    if pairs:
         _log.warning("%s is the student that counts, not the config's: %s", checkpoint, "; ".join(pairs))
 
 
@@ -204,12 +212,14 @@ def restore_alone(
         InputError: the checkpoint or the config is missing, damaged, or does not fit the other.
     """
     state = load_checkpoint(checkpoint, "cpu")
+    own = config_from_text(state["config"], checkpoint)
     if config_file is None:
         config = config_from_text(state["config"], checkpoint, overrides, assets)
     else:
         config = load_config(config_file, overrides, assets)
     model = restore_model(config, state, checkpoint, choose_device(config))
     model.student.eval()
+    _note_other_model(config, own, checkpoint)
     return config, model, state["step"]
 
 

@@ -197,7 +197,7 @@ def _model_lines(config: Config, teacher: Teacher, model: Model, trainer: Traine
     grid, train, pixels = model.grid, config.train, trainer.sampler.pixels
     parameters, far = model.student.parameter_count(), model.far_field
     cells = "x".join(map(str, grid.shape))
-    step, pictures = model.settings.step, f"every {model.settings.of_pictures().step:.4f} in pictures"
+    step, pictures = model.settings.step, f"every {model.settings.of_pictures().step:.3g} in pictures"
     return [
         ("pixels", _pixels(model.settings.supersample, teacher)),
         ("rays", f"{pixels:,} to train on, at most {train.rays_per_step:,} a step"),
@@ -205,7 +205,7 @@ def _model_lines(config: Config, teacher: Teacher, model: Model, trainer: Traine
         *_far_lines(far),
         *_compact_lines(config),
         ("occupancy", f"{cells} cells of {grid.cell_size:.4f} world units, {grid.occupied_fraction:.1%} occupied"),
-        ("samples", f"every {step:.4f} world units, about {train.samples_per_step:,} a step; {pictures}"),
+        ("samples", f"every {step:.3g} world units, about {train.samples_per_step:,} a step; {pictures}"),
         ("precision", _precision(trainer)),
         ("memory", _memory(config, teacher, trainer)),
     ]

@@ -18,7 +18,7 @@ from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.losses.supervision import FeatureSupervision, supervise
-from distill.model.checkpoint import evaluated_as, load_checkpoint, rendering_only
+from distill.model.checkpoint import evaluated_as, load_checkpoint, note_other_split, rendering_only
 from distill.model.model import Model, build_model, restore_model, restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
@@ -153,7 +153,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     if ranks.is_first():
         publish(config, folder, trainer.progress.step)
     if result.status == ExitCode.COLLAPSED:
-        _log.warning("tools/check_alignment.py with the same --config, --set, --assets and --output finds out why")
+        _log.warning("tools/check_alignment.py with the same options finds out why")
     return result.status
 
 
@@ -196,6 +196,7 @@ def evaluate_checkpoint(
     """
     run = restore_run(config, root, checkpoint)
     config = evaluated_as(config, run.checkpoint, run.own)
+    note_other_split(config, run.checkpoint, run.own)
     teacher = load_teacher(config)
     check_measurable(teacher.views, config.eval)
     configs = options.configs(config, teacher.views, run.own)

@@ -17,6 +17,7 @@ from distill.model.checkpoint import box_state, save_checkpoint, student_state
 from distill.model.model import Model
 from distill.reports.tensorboard import Board
 from distill.training.compaction import Compaction
+from distill.training.idle_settings import idle_settings
 from distill.training.on_device import waiting_parts
 from distill.training.ray_sampler import RaySource
 from distill.training.step import StepResult, TrainingStep
@@ -192,15 +193,13 @@ class Trainer:
         Raises:
             InputError: the run is over before its first step, or a compact file of the wanted size cannot be had.
         """
-        train = self.config.train
-        if beyond := [step for step in train.checkpoint_steps if step > train.max_steps]:
-            steps = ", ".join(map(str, beyond))
-            _log.warning("train.checkpoint_steps: the run ends at step %d, before %s", train.max_steps, steps)
+        for sentence in idle_settings(self.config, self.model.student):
+            _log.warning(sentence)
         if self.compaction:
             self.compaction.check()
         if not self.progress.step and self.fraction_done() >= 1:
-            found = f"{self.config.train.max_seconds:g}, which the teacher's features took before the first step"
-            expected = f"more than {self.progress.seconds_before:.4g} s, with time to train"
+            before = f"{self.progress.seconds_before:.4g} s, which the teacher's features took before the first step"
+            found, expected = f"{self.config.train.max_seconds:g}", f"more than {before}"
             raise InputError("config", "train.max_seconds", found, expected)
 
     def _is_compact_file_due(self) -> bool:

@@ -139,6 +139,8 @@ def test_focus_box_by_hand():
     assert box.lower == pytest.approx((-7.5, -7.5, -7.5)) and box.upper == pytest.approx((7.5, 7.5, 7.5))
     with pytest.raises(ValueError, match="parallel"):
         focus_box(both[[0, 0]])
+    with pytest.raises(ValueError, match="there is one camera"):
+        focus_box(both[0])
     outwards = both.c2w @ torch.diag(torch.tensor([-1.0, 1, -1, 1]))
     with pytest.raises(ValueError, match="behind"):
         focus_box(Cameras(outwards, both.fx, both.fy, both.cx, both.cy, 6, 4))

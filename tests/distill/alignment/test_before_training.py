@@ -116,9 +116,14 @@ def test_near_and_far_that_leave_no_sample_are_refused(toy, overrides):
     [
         ("data.box={lower: [-1e4, -1e4, -1e4], upper: [1e4, 1e4, 1e4]}", "data.box: found samples 33.8 apart, in a"),
         ("render.step_size=2000", "render.step_size: found samples 2e[+]03 apart, in a scene"),
+        (
+            "render.step_size=1e-5",
+            "render.step_size: found at most 1,024 samples on a ray, 1e-05 apart: 0.0102 in all, in",
+        ),
+        ("render.max_samples_per_ray=1", "render.max_samples_per_ray: found at most 1 samples on a ray, 0"),
     ],
 )
-def test_samples_farther_apart_than_the_scene_is_wide_are_refused(toy, setting, said):
+def test_samples_that_cannot_show_the_scene_are_refused(toy, setting, said):
     with pytest.raises(InputError, match=said):
         prepare(toy, setting)
 
@@ -126,6 +131,12 @@ def test_samples_farther_apart_than_the_scene_is_wide_are_refused(toy, setting, 
 def test_few_samples_across_the_scene_are_a_warning(toy, caplog):
     (said,) = warnings_of(caplog, toy, "render.step_size=0.4")
     assert "render.step_size: found samples 0.4 apart, in a scene 1.04 wide" in said
+
+
+def test_rays_that_end_early_in_the_scene_are_a_warning(toy, caplog):
+    (said,) = warnings_of(caplog, toy, "render.step_size=0.0002")
+    assert "found at most 1,024 samples on a ray, 0.0002 apart: 0.205 in all, in a scene 1.04 wide" in said
+    assert "Leave render.step_size away, or raise render.max_samples_per_ray." in said
 
 
 @pytest.mark.parametrize("overrides", [[], NO_DEPTH])

@@ -165,6 +165,11 @@ def test_foreign_statistics_are_left_with_a_warning(setup, tmp_path, caplog, tex
     assert "is not what tools/export_teacher.py writes" in caplog.text
 
 
+def test_an_export_that_is_not_there_leaves_the_row_empty_with_a_warning(tmp_path, caplog):
+    assert exported_figures(tmp_path / "none", SIZE) == {}
+    assert "none is no folder: the teacher's speed and size are not known" in caplog.text
+
+
 def test_what_others_hold_on_the_gpu_is_not_in_the_peak(setup, monkeypatch):
     made, clock = setup(), Clock()
     monkeypatch.setattr("distill.evaluation.parity.gpu_allocated_gib", lambda device: 3.0)

@@ -15,7 +15,7 @@ from settings.errors import InputError
 from settings.loading import REPO_ROOT
 from teacher.gaussian_files.ply import write_ply
 from tests.distill.compact.students_at_hand import HASH, state_of
-from tests.toy_scene import block_of_gaussians, ring_of_cameras
+from tests.toy_scene import block_of_gaussians, ring_of_cameras, write_toy_scene
 
 
 @pytest.fixture
@@ -55,6 +55,28 @@ def test_what_is_loaded_is_what_the_options_say(scene):
     view = load_splat(scene / "bricks.ply").render(cameras)
     distance = view.distance[6, 6].item()
     assert view.alpha[6, 6] > 0.99 and 1.5 < distance < 2 and view.distance[0, 0] == 0
+
+
+def test_what_a_student_was_trained_with_is_not_to_be_changed(scene, caplog):
+    overrides = ["student.levels=3", "far_field.kind=contracted", "render.step_size=0.5"]
+    student = load_student(scene / "results/bricks/quickstart", overrides=overrides, device="cpu")
+    said = caplog.text.partition("is the student that counts, not the config's: ")[2]
+    assert student.model.far_field is None
+    assert said.startswith('student.levels 3, there 8; far_field.kind "contracted", there "none"; render.step_size 0.5')
+
+
+def test_the_cameras_of_a_run_are_those_of_its_config(tmp_path):
+    write_toy_scene(tmp_path)
+    folder = tmp_path / "results/toy/first"
+    folder.mkdir(parents=True)
+    text = f"scene: toy\nrun: first\nteacher: {{kind: images}}\ndata: {{transforms: {tmp_path}/data/transforms.json}}\n"
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    assert load_cameras(folder).same_as(load_cameras(tmp_path / "data/transforms.json"))
+    (folder / "config.yaml").write_text(
+        "scene: toy\nrun: first\ndata: {resolution: 8}\nteacher: {kind: bricks}\n", encoding="utf-8"
+    )
+    with pytest.raises(InputError, match="data.transforms: found null, expected a dataset"):
+        load_cameras(folder)
 
 
 def test_cameras_go_into_the_world_of_a_student(tmp_path):

@@ -1,0 +1,52 @@
+"""Settings of a run that will change nothing, or leave something untaught, told before it begins."""
+
+from __future__ import annotations
+
+from settings.config import Config
+from settings.losses import INTERNAL_TERMS, PICTURE_TERMS, FeatureConfig
+from students.base import Student
+
+_COLOUR = ("rgb", "color")
+
+
+def idle_settings(config: Config, student: Student) -> list[str]:
+    """A sentence about each, to warn of."""
+    return [*_of_rates(config, student), *_of_losses(config), *_of_features(config)]
+
+
+def _of_rates(config: Config, student: Student) -> list[str]:
+    train, said = config.train, []
+    if beyond := [step for step in train.checkpoint_steps if step > train.max_steps]:
+        steps = ", ".join(map(str, beyond))
+        said.append(f"train.checkpoint_steps: the run ends at step {train.max_steps}, before {steps}")
+    if train.lr_warmup_steps > train.max_steps:
+        reached = train.max_steps / train.lr_warmup_steps
+        said.append(
+            f"train.lr_warmup_steps {train.lr_warmup_steps}: the run ends at step {train.max_steps}, "
+            f"when learning rates have risen to {reached:.2g} of what they are set to"
+        )
+    if train.lr_common is not None and not student.networks_with_a_common_part():
+        said.append(f"train.lr_common has no effect: a {student.kind} has no networks with a part in common")
+    return said
+
+
+def _of_losses(config: Config) -> list[str]:
+    """What is taught, and until when."""
+    terms, said = {name: getattr(config.loss, name) for name in (*PICTURE_TERMS, *INTERNAL_TERMS)}, []
+    taught = {name: term for name, term in terms.items() if term.weight > 0}
+    if taught.keys().isdisjoint(_COLOUR):
+        said.append("neither loss.rgb nor loss.color has a weight: no colour is taught")
+    last = max(taught, key=lambda name: taught[name].end)
+    if (end := taught[last].end) < 1:
+        said.append(f"nothing is learnt after {end:.0%} of the run: the last loss, loss.{last}, ends there")
+    return said
+
+
+def _of_features(config: Config) -> list[str]:
+    if config.loss.internal_terms:
+        return []
+    given, default = config.features, FeatureConfig()
+    changed = (name for name in FeatureConfig.model_fields if getattr(given, name) != getattr(default, name))
+    names = [f"features.{name}" for name in changed]
+    losses = ", ".join(f"loss.{name}" for name in INTERNAL_TERMS)
+    return [f"no effect has {', '.join(names)}: none of {losses} has a weight"] if names else []

@@ -1,0 +1,58 @@
+"""What a run is told of settings that change nothing, or leave something untaught."""
+
+from __future__ import annotations
+
+import pytest
+
+from distill.training.idle_settings import idle_settings
+from settings.loading import REPO_ROOT, load_config
+from students import build_student
+
+KILO = "student={kind: kilo_uniform, grid: [1, 1, 1], frequencies: 1, hidden_width: 16}"
+FEATURES = "none of loss.density, loss.color, loss.feature_l2, loss.feature_cos has a weight"
+
+
+def told(*overrides: str) -> list[str]:
+    config = load_config(REPO_ROOT / "configs/quickstart.yaml", ["train.max_steps=100", *overrides])
+    return idle_settings(config, build_student(((-1, -1, -1), (1, 1, 1)), config.student, "torch"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("train.checkpoint_steps=[50, 100]", "train.lr_warmup_steps=100"),
+        (KILO, "train.lr_common=0.1"),
+        ("loss.rgb.weight=0", "loss.color={weight: 1.0, final: 0.1}"),
+        ("loss.density.weight=0.1", "features.resolution=64"),
+        ("loss.rgb={decay_start: 0.2, decay_end: 1.0, final: 0.0}",),
+    ],
+)
+def test_nothing_where_all_has_its_effect(overrides) -> None:
+    assert told(*overrides) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("train.checkpoint_steps=[50, 101]",), "train.checkpoint_steps: the run ends at step 100, before 101"),
+        (
+            ("train.lr_warmup_steps=400",),
+            "train.lr_warmup_steps 400: the run ends at step 100, when learning rates have risen to 0.25 of what they "
+            "are set to",
+        ),
+        (("train.lr_common=0.1",), "train.lr_common has no effect: a hash_grid has no networks with a part in common"),
+        (
+            ("loss.rgb.weight=0", "loss.alpha.weight=1"),
+            "neither loss.rgb nor loss.color has a weight: no colour is taught",
+        ),
+        (
+            ("loss.rgb.weight=0", "loss.depth.weight=0", "loss.color.weight=1"),
+            "nothing is learnt after 50% of the run: the last loss, loss.color, ends there",
+        ),
+        (("features.tap=hidden",), f"no effect has features.tap: {FEATURES}"),
+        (("features={tap: hidden, resolution: 64}",), f"no effect has features.resolution, features.tap: {FEATURES}"),
+    ],
+)
+def test_each_is_a_sentence(overrides, sentence) -> None:
+    assert told(*overrides) == [sentence]
