@@ -31,7 +31,7 @@ def toy(made_once, tmp_path):
 
 @pytest.fixture(autouse=True)
 def _one_frame_is_drawn(monkeypatch):
-    """In this process: drawing takes most of the time. The program in a process of its own draws four."""
+    """In this process: drawing takes most of the time."""
     monkeypatch.setattr("teacher.views.depth_inspection._SHOWN_FRAMES", 1)
 
 
@@ -44,20 +44,28 @@ def yaml_part(text: str) -> dict:
 
 
 def test_as_a_program(toy):
-    command = [sys.executable, str(ROOT / "tools" / "inspect_teacher_depth.py"), *arguments(toy)]
+    more = arguments(toy, "--set", "data.frames=:3")
+    command = [sys.executable, str(ROOT / "tools" / "inspect_teacher_depth.py"), *more]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=toy, env=environment, timeout=120)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    stored = np.stack([np.load(path) for path in sorted((toy / "outputs" / "depth").iterdir())])
-    assert f"{(stored > 0).mean():.1%} of pixels have depth" in done.stdout
-    assert f"{stored[stored > 0].min():.6g} to {stored.max():.6g}, 0 elsewhere" in done.stdout
-    assert "so the depth is inverse_z" in done.stdout and "around the Gaussians" in done.stdout
-    assert "of 16 neighbouring pairs see" in done.stdout and "z 0.0%, distance 0.0%" in done.stdout
-    # The lines for the config are YAML, and the report is on disk as printed.
+    assert "so the depth is inverse_z" in done.stdout
     assert yaml_part(done.stdout) == {"teacher": {"depth_kind": "inverse_z"}}
+
+
+def test_the_report_says_what_the_files_hold(toy, capsys):
+    assert main(arguments(toy)) == 0
+    text = capsys.readouterr().out
+    stored = np.stack([np.load(path) for path in sorted((toy / "outputs" / "depth").iterdir())])
+    assert f"{(stored > 0).mean():.1%} of pixels have depth" in text
+    assert f"{stored[stored > 0].min():.6g} to {stored.max():.6g}, 0 elsewhere" in text
+    assert "so the depth is inverse_z" in text and "around the Gaussians" in text
+    assert "of 16 neighbouring pairs see" in text and "z 0.0%, distance 0.0%" in text
+    # The lines for the config are YAML, and the report is on disk as printed.
+    assert yaml_part(text) == {"teacher": {"depth_kind": "inverse_z"}}
     folder = toy / "results" / "toy" / "first" / "teacher_depth"
     assert sorted(path.name for path in folder.iterdir()) == ["depth_maps.png", "histogram.png", "report.txt"]
-    assert (folder / "report.txt").read_text() in done.stdout
+    assert (folder / "report.txt").read_text() in text
     for name in ("depth_maps.png", "histogram.png"):
         assert read_image(folder / name).std() > 10, "something is drawn"
 
