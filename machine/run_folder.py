@@ -97,6 +97,7 @@ class RunFolder:
         Raises:
             InputError: one cannot be made or written to.
         """
+        self.check_creatable()  # of all, before one is made
         for folder in (self.checkpoints, self.eval, self.logs):
             _make_writable(folder)
 
@@ -206,5 +207,6 @@ def _naming_what_is_in_the_way(folder: Path) -> Iterator[None]:
             raise
         paths = [path for path in [folder, *folder.parents] if os.path.exists(path) and not os.path.isdir(path)]
         found = f"a file in the way, {paths[0]}" if paths else (error.strerror or str(error))
-        hint = "Move the file or choose another scene or run name." if paths else "Check its permissions and the disk."
+        elsewhere = "Move the file, or choose another scene, run or --output."
+        hint = elsewhere if paths else "Check its permissions and the disk."
         raise InputError(folder, "output folder", found, "a folder that can be written to", hint) from error

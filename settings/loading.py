@@ -114,7 +114,7 @@ def _checked(
         option = getattr(override, "option", OVERRIDE)
         _merge(data, _parse_override(override, option), sources, option)
     _drop_retired(data, sources)
-    _resolve_assets(data, Path(assets or REPO_ROOT))
+    _resolve_assets(data, Path(assets or REPO_ROOT), is_chosen=assets is not None)
     return validate(Config, data, sources, source)
 
 
@@ -198,9 +198,13 @@ def _asset_paths(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
             yield mapping, key
 
 
-def _resolve_assets(data: dict[str, Any], root: Path) -> None:
+def _resolve_assets(data: dict[str, Any], root: Path, is_chosen: bool) -> None:
+    """Makes paths absolute; one that is so already and not there is looked for under a root that was chosen."""
     for mapping, key in _asset_paths(data):
-        mapping[key] = os.path.abspath(root / os.path.expanduser(mapping[key]))  # a user may have no home
+        given = os.path.expanduser(mapping[key])  # a user may have no home
+        path = os.path.abspath(root / given)
+        is_gone = is_chosen and os.path.isabs(given) and not os.path.exists(path)
+        mapping[key] = str((is_gone and _under(Path(path), root)) or path)
 
 
 def _move_assets(data: dict[str, Any], root: Path) -> None:
@@ -209,12 +213,17 @@ def _move_assets(data: dict[str, Any], root: Path) -> None:
         raise InputError("--assets", "folder", f"none at {root}", "the folder that the run's files are in")
     for mapping, key in _asset_paths(data):
         path = Path(mapping[key])
-        parts = path.parts[path.is_absolute() :]  # earlier versions left some relative
-        ends = (root.joinpath(*parts[n:]) for n in range(len(parts)))
-        if (moved := next(filter(Path.exists, ends), None)) is None:
+        if (moved := _under(path, root)) is None:
             _log.warning("%s: not in the folder of --assets, %s: it stays where it was", path, root)
         else:
             mapping[key] = str(moved)
+
+
+def _under(path: Path, root: Path) -> Path | None:
+    """What is there under a root by the longest end of a path, absolute; None: nothing."""
+    parts = path.parts[path.is_absolute() :]  # earlier versions left some relative
+    ends = (root.absolute().joinpath(*parts[n:]) for n in range(len(parts)))
+    return next(filter(Path.exists, ends), None)
 
 
 # Settings that are gone, which earlier versions wrote into every resolved config, with the value that meant "off".

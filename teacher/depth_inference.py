@@ -79,6 +79,8 @@ def infer_depth_kind(depth: Tensor, alpha: Tensor | None, cameras: Cameras, box:
     """
     if (greatest := stretched_to(depth.amax((1, 2)).tolist())) is not None:
         return DepthReport(None, [f"{STRETCHED} {greatest:g}"], advice=f"Save depth in world units{_OR_NONE}")
+    if not depth.any():
+        return DepthReport(None, ["all values are 0"], advice=f"Write the depth files again{_OR_NONE}")
     solid = torch.stack([eroded(covered, 2) for covered in depth > 0])
     if alpha is not None:
         solid &= alpha >= _OPAQUE

@@ -77,6 +77,10 @@ def export(chosen: argparse.Namespace) -> None:
     named = {name: getattr(chosen, name) for name in ("config", "assets", "device")}
     student = load_student(chosen.checkpoint, overrides=overrides, **named)
     _check_files(chosen, student.checkpoint, student.config.teacher.ply)
+    bounded = next((name for name in ("onnx", "mesh") if getattr(chosen, name) is not None), None)
+    if bounded and student.model.far_field is not None:
+        hint = "--safetensors keeps all of it."
+        raise InputError(f"--{bounded}", "far_field", "a student with a far field", "one of what is in its box", hint)
     if chosen.safetensors is not None:
         state = load_checkpoint(student.checkpoint, "cpu")
         with output_errors(chosen.safetensors):

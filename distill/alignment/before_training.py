@@ -31,6 +31,7 @@ from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_backg
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.alignment.search import SEARCH_WIDTH, Trials
 from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, check_step, say
+from distill.evaluation.evaluator import teacher_psnr
 from distill.model.model import Model
 from distill.model.view_renderers import Color
 from scene.cameras import Cameras
@@ -115,6 +116,8 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     _check_visible(config, views)
     is_close = check_step(config, teacher, model)
     is_said = _check_pictures(config, teacher)
+    if not is_said:
+        _check_truth(config, teacher)
     _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset())
     # A background taken for the scene is everywhere, and samples that are far apart miss cells.
     if is_close and not is_said and model.far_field is None:
@@ -176,7 +179,21 @@ def _check_pictures(config: Config, teacher: Teacher) -> bool:
             named = config.render.background_rgb, "ground truth", "render.background"
             counted = None if views.counted is None else views.counted[chosen]
             is_other |= _check_border(truth[..., :3], counted, *named)
+        else:
+            alpha = truth[..., 3] * (1 if views.counted is None else views.counted[chosen])
+            evidence = premultiplied_evidence(truth[..., :3] * alpha[..., None], alpha, (0.0, 0.0, 0.0))
+            if evidence is not None:
+                _log.warning("the alpha of ground truth looks premultiplied: %s. %s", evidence, ALPHA_ADVICE)
     return is_other
+
+
+def _check_truth(config: Config, teacher: Teacher) -> None:
+    """Whether a teacher that no Gaussians speak for shows what the dataset's images show."""
+    own = teacher_psnr(teacher.views, config) if teacher.gaussians is None else None
+    if own is not None and own < THRESHOLD_DB:
+        words = "the teacher's pictures have %.2f dB against ground truth, and so show something else: other frames, "
+        words += "another order of them, colours in the order BGR, or another background? %s"
+        _log.warning(words, own, CHECK)
 
 
 def _check_border(pictures: Tensor, counted: Tensor | None, background: Color, what: str, setting: str) -> bool:

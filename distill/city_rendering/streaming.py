@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -197,9 +198,11 @@ class StreamedCity:
             return peak
         if peak is not None:
             if is_first and peak > self.budget:
-                found = f"{self.budget / MIB:.1f}, where the first picture took {peak / MIB:.1f} with a block at a time"
+                took = f"{peak / MIB:.3g} with a block at a time"
+                found = f"{self.budget / MIB:.3g}, where the first picture took {took}"
+                expected = f"at least {math.ceil(11 * peak / MIB) / 10:g} MiB"
                 hint = "Give it more, or render smaller pictures or blocks."
-                raise InputError("--budget-mib", "budget", found, f"at least {1.1 * peak / MIB:.0f} MiB", hint)
+                raise InputError("--budget-mib", "budget", found, expected, hint)
             # On the first picture the largest block was held alone; later ones have all the limit allows.
             held = self.store.largest if is_first else max(self.store.limit, self.store.largest)
             self._overhead = max(self._overhead, peak - held)
@@ -227,6 +230,9 @@ def load_model(config: Config, path: Path, device: torch.device) -> Model:
     Raises:
         InputError: its file is missing or damaged.
     """
+    if not path.is_file():
+        hint = "Copy it back, or have tools/distill_city.py make it again, with --resume."
+        raise InputError(path, "blocks.students", "no such file", "a student of the block", hint)
     model = restore_model(config, load_checkpoint(path, device), path, device)
     model.student.eval()
     return model

@@ -16,7 +16,9 @@ from scene.formats.transforms_images import slashed
 from scene.formats.transforms_poses import rigid_poses
 from settings.data import DataConfig
 from settings.errors import InputError
+from settings.words import show
 
+_WHOLE = "Take the key out to use it whole."
 Entries = list[dict[str, Any]]
 SPLIT_LISTS = ("train_filenames", "val_filenames", "test_filenames")
 
@@ -55,19 +57,24 @@ def frames_of_splits(path: Path, content: dict[str, Any], entries: Entries) -> t
 def find_masks(path: Path, entries: Entries, images: Sequence[Path | None]) -> tuple[Path | None, ...] | None:
     """The ``mask_path`` of each frame that has an image, from the folder of the file; None where no frame has one.
 
+    Where some have none the log says how many.
+
     Raises:
-        InputError: one is not there.
+        InputError: one is not there, or no text.
     """
     found: list[Path | None] = []
     for index, (entry, image) in enumerate(zip(entries, images, strict=True)):
-        text = entry.get("mask_path")
-        has_mask = image is not None and isinstance(text, str) and text != ""
-        mask = path.parent / slashed(text) if has_mask else None
+        text, field = entry.get("mask_path") or None, f"frames[{index}] ({entry['file_path']}) mask_path"
+        if text is not None and not isinstance(text, str):
+            raise InputError(path, field, show(text), "the path of a picture", _WHOLE)
+        mask = None if image is None or text is None else path.parent / slashed(text)
         if mask is not None and not mask.is_file():
-            field = f"frames[{index}] ({entry['file_path']}) mask_path"
-            raise InputError(path, field, f"'{text}', no such file", "a picture", "Take the key out to use it whole.")
+            raise InputError(path, field, f"'{text}', no such file", "a picture", _WHOLE)
         found.append(mask)
-    return tuple(found) if any(found) else None
+    count, pictures = sum(mask is not None for mask in found), sum(image is not None for image in images)
+    if 0 < count < pictures:
+        note_once("warning", f"{path}: masks for {count} of {pictures} pictures; the others are used whole.")
+    return tuple(found) if count else None
 
 
 def find_points(path: Path, content: dict[str, Any]) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 
@@ -159,8 +160,15 @@ def test_the_folder_of_depth_is_under_the_assets_root_and_moves_with_it(write, t
     made, moved = tmp_path / "made", tmp_path / "moved"
     config = load_config(write(IMAGES), assets=made)
     assert config.data.depth == made / "city/depth"
-    (moved / "city/depth").mkdir(parents=True)
-    assert load_config(write(to_yaml(config), "dump.yaml"), assets=moved) == config
+    for root in (made, moved):
+        (root / "city/depth").mkdir(parents=True)
+    dump = write(to_yaml(config), "dump.yaml")
+    assert load_config(dump, assets=moved) == config
+    (made / "city/depth").rmdir()
+    assert load_config(dump) == config, "without --assets all stays where it was"
+    assert load_config(dump, assets=moved).data.depth == moved / "city/depth"
+    assert load_config(dump, assets=os.path.relpath(moved)).data.depth == moved / "city/depth"
+    assert load_config(dump, ["data.depth=/none/at/all"], assets=moved).data.depth == Path("/none/at/all")
     assert config_from_text(to_yaml(config), "run.pth", assets=moved).data.depth == moved / "city/depth"
     (moved / "depth").mkdir()  # earlier versions wrote the path as it was given
     assert config_from_text(IMAGES, "run.pth", assets=moved).data.depth == moved / "city/depth"

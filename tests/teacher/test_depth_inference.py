@@ -59,6 +59,8 @@ def test_what_is_no_depth_is_refused(scene):
     report = infer_depth_kind(true.roll(5, 0), alpha.roll(5, 0), cameras, BOX)  # another file's poses
     assert report.kind is None, report.evidence
     report = infer_depth_kind(torch.zeros_like(true), None, cameras, BOX)
+    assert report.kind is None and report.evidence == ["all values are 0"] and "Write the depth files" in report.advice
+    report = infer_depth_kind(true, torch.zeros_like(alpha), cameras, BOX)
     assert report.kind is None and "no pixel is fully covered" in report.evidence[0]
     noise = torch.rand(true.shape, generator=torch.Generator().manual_seed(0)) * 2 + 3
     report = infer_depth_kind(noise * (true > 0), None, cameras, BOX)

@@ -230,6 +230,15 @@ def test_premultiplied_images_are_a_warning(toy, caplog):
         write_image(toy / "data" / f"r_{index}.png", rgba)
     (said,) = warnings_of(caplog, toy, *IMAGES)
     assert "alpha looks premultiplied" in said and "straight (not premultiplied) alpha" in said
+    _, said = warnings_of(caplog, toy, *NO_DEPTH)
+    assert "the alpha of ground truth looks premultiplied" in said
+
+
+def test_renders_of_something_else_than_ground_truth_are_a_warning_where_no_gaussians_speak_for_them(toy, caplog):
+    for path in (toy / "outputs" / "renders").iterdir():
+        write_image(path, read_image(path)[..., ::-1].copy())
+    (said,) = warnings_of(caplog, toy, "teacher.ply=null", *NO_DEPTH)
+    assert "dB against ground truth, and so show something else" in said and "BGR" in said
 
 
 def test_nothing_visible_is_refused(toy):

@@ -51,8 +51,17 @@ def test_the_limit_is_what_the_budget_leaves_beside_the_first_picture(manifest, 
 
 
 def test_a_budget_that_no_picture_fits_into_is_refused(manifest, config, look_at):
-    with pytest.raises(InputError, match="--budget-mib: budget: found 0.0, where the first picture took"):
+    with pytest.raises(InputError, match="budget: found 0.000954, where .* expected at least [1-9][0-9.]* MiB"):
         flight(StreamedCity(manifest, config, 1000), look_at([(2.2, 1.4, 1.1)], width=64, height=48, focal=80.0))
+
+
+def test_a_student_that_is_gone_is_named_with_what_brings_it_back(manifest, config, look_at):
+    manifest.path(manifest.blocks[1].students[0].file).unlink()
+    city = StreamedCity(manifest, config, None, level_of_detail=False)
+    with pytest.raises(
+        InputError, match=r"blocks.students: found no such file, .*distill_city.py make it again, with --resume"
+    ):
+        flight(city, look_at([(2.2, 1.4, 1.1)]))
 
 
 def test_a_student_of_another_block_is_refused(manifest, config, look_at):

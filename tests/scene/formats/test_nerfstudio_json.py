@@ -83,6 +83,20 @@ def test_masks_and_points_are_found(write_json, tmp_path):
     assert frames.masks == (tmp_path / "masks" / "all.png",) * 4 and frames.points == tmp_path / "sparse_pc.ply"
 
 
+def test_masks_of_some_frames_are_said_and_what_is_no_path_is_refused(write_json, tmp_path, caplog):
+    write_images(tmp_path / "images")
+    write_image(tmp_path / "all.png", np.full((6, 8), 255, np.uint8))
+    path = write_json()
+    content = json.loads(path.read_text())
+    content["frames"][1]["mask_path"], content["frames"][2]["mask_path"] = "all.png", None
+    path.write_text(json.dumps(content))
+    assert load_frames(path).masks == (None, tmp_path / "all.png", None, None)
+    assert "masks for 1 of 4 pictures; the others are used whole" in caplog.text
+    for wrong, shown in ((["all.png"], r'\["all.png"\]'), (3, "3")):
+        with pytest.raises(InputError, match=f"mask_path: found {shown}, expected the path of a picture"):
+            load_frames(write_json({"mask_path": wrong}))
+
+
 def test_cameras_go_to_the_world_before_the_applied_transform(write_json):
     path = write_json(applied_transform=TURN, applied_scale=2.0)
     assert load_frames(path).cameras.centers[1].tolist() == [1, 2, 4]
