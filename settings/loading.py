@@ -222,7 +222,7 @@ def _move_assets(data: dict[str, Any], root: Path) -> None:
 def _under(path: Path, root: Path) -> Path | None:
     """What is there under a root by the longest end of a path, absolute; None: nothing."""
     parts = path.parts[path.is_absolute() :]  # earlier versions left some relative
-    ends = (root.absolute().joinpath(*parts[n:]) for n in range(len(parts)))
+    ends = (Path(os.path.abspath(root), *parts[n:]) for n in range(len(parts)))
     return next(filter(Path.exists, ends), None)
 
 
