@@ -31,8 +31,8 @@ class BlocksConfig(Section):
     budget_mib: float | None = Field(
         None,
         gt=0,
-        description="size of the compact files of all blocks together, MiB, shared out by their Gaussians; null: "
-        "checkpoints alone",
+        description="size of the compact files of all blocks together, MiB: 8 KiB for each that holds any Gaussians, "
+        "the rest shared out by these; null: checkpoints alone",
     )
     joint_steps: int = Field(
         0,

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from distill.city.block_cameras import CityCameras, city_cameras
 from distill.city.coverage import cameras_of_blocks, views_of_points
 from distill.city.manifest import FORMAT, VERSION, Block, GaussiansFile, Manifest, check_blocks, write_manifest
 from distill.city.split import split_box
+from distill.compact.container import MIB
 from machine.files import write_atomically
 from scene.rays import SceneBox
 from settings.config import Config
@@ -41,6 +43,7 @@ _PAIRS = 1 << 26  # of a Gaussian and a block, looked at together: a byte each
 _SAMPLE = 1 << 20  # Gaussians that tell where the city is
 _BALANCED_BY = 8192  # of them, those that blocks are balanced by
 _LEAST_TABLE = 8
+_LEAST_FILE = 8192  # bytes of a compact file: header, occupied cells and networks take some 3,000 of a small one
 
 
 def make_city(config: Config, folder: Path) -> Manifest:
@@ -81,10 +84,16 @@ def make_city(config: Config, folder: Path) -> Manifest:
     # Of a file that was copied into the folder the original tells: what lies beside it was not copied.
     fitted = recorded_width(config.teacher.ply or rows.path)
     width = config.teacher.fitted_width or getattr(fitted, "width", None)
+    try:
+        budgets = _budgets(config.city.budget_mib, counts)
+    except InputError:
+        shutil.rmtree(folder / "blocks")
+        raise
     blocks = []
     for index, (name, part) in enumerate(zip(names, boxes, strict=True)):
         share = counts[index] / max(1, sum(counts))
-        block = _block(config, name, part, counts[index], share, trained[:, index].sum(), measured[:, index].sum())
+        seen = trained[:, index].sum(), measured[:, index].sum()
+        block = _block(name, part, counts[index], budgets[index], *seen)
         blocks.append(block)
         if block.status == "done":
             continue
@@ -176,11 +185,29 @@ def _copy_gaussians(rows: PlyRows, boxes: tuple[SceneBox, ...], paths: list[Path
     return counts
 
 
-def _block(
-    config: Config, name: str, box: SceneBox, gaussians: int, share: float, trained: int, measured: int
-) -> Block:
+def _budgets(whole: float | None, counts: Sequence[int]) -> list[float | None]:
+    """MiB of each block's file: as much for each as a file takes that is nearly empty, the rest by their Gaussians.
+
+    Raises:
+        InputError: that is more than there is.
+    """
+    filled = sum(count > 0 for count in counts)
+    if whole is None or not filled:
+        return [None] * len(counts)
+    least = _LEAST_FILE / MIB
+    if whole <= filled * least:
+        expected = (
+            f"more than {filled * least:.3g}, {_LEAST_FILE:,} bytes for each of the {filled} blocks that hold any"
+        )
+        raise InputError(
+            "config", "city.budget_mib", whole, expected, "Give it more, or cut fewer blocks (city.blocks)."
+        )
+    rest = (whole - filled * least) / sum(counts)
+    return [least + rest * count if count else None for count in counts]
+
+
+def _block(name: str, box: SceneBox, gaussians: int, budget: float | None, trained: int, measured: int) -> Block:
     """A block that waits for its run; one that has nothing in it, or that nobody sees, is done."""
-    budget = None if config.city.budget_mib is None or not gaussians else config.city.budget_mib * share
     runs = gaussians > 0 and trained > 0
     if gaussians and not trained:
         _log.warning("block %s: %d Gaussians that no camera sees: it stays empty", name, gaussians)

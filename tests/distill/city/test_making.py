@@ -56,6 +56,9 @@ def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(tmp_path, monkeyp
         assert own.fingerprint() == whole[near].fingerprint() and block.gaussians == len(own) < 729
         assert (block.train_cameras, block.holdout_cameras, block.status) == (12, 5, "waiting")
     assert left.budget_mib + right.budget_mib == pytest.approx(0.25)
+    rest = 0.25 - 2 * 8192 / 2**20
+    shares = [block.gaussians / (left.gaussians + right.gaussians) for block in (left, right)]
+    assert [block.budget_mib - 8192 / 2**20 for block in (left, right)] == pytest.approx([rest * one for one in shares])
     given = block_config(manifest, "b001")
     assert given.data.box.lower == right.lower and given.compact.target_mib == right.budget_mib
     assert (given.scene, given.run, given.student.table_size) == ("toy", "b001", 1024)
@@ -178,3 +181,9 @@ def test_the_finest_detail_of_a_student_may_be_its_planes_or_its_cells_octaves()
     assert cell_size(HashGridSettings(finest_resolution=64), box) == 8 / 64
     assert cell_size(HashGridSettings(finest_resolution=64, planes=(32, 128)), box) == 8 / 128
     assert cell_size(KiloUniformSettings(grid=(4, 2, 2), frequencies=3), box) == 2 / 8
+
+
+def test_a_budget_too_small_for_any_files_is_refused_before_a_block_begins(tmp_path):
+    with pytest.raises(InputError, match=r"city.budget_mib: found 0.01, expected more than 0.0156, 8,192 bytes .* 2 "):
+        open_city(toy_city(tmp_path, ["city.budget_mib=0.01"]), tmp_path / "city", resume=False)
+    assert not [path for path in (tmp_path / "city").rglob("*") if path.is_file()]
