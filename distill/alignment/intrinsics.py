@@ -11,6 +11,8 @@ from scene.cameras import Cameras
 
 # Principal points this near to each other, in pixels, are one.
 _SAME_PIXEL = 0.25
+# The logarithm of the ratio of focal lengths up to which pixels are square: sides of small pictures are rounded.
+_SQUARE = 0.04
 
 INTRINSICS = ("fx", "fy", "cx", "cy")
 
@@ -33,6 +35,22 @@ def focal_hypothesis(scale: float, cameras: Cameras) -> Hypothesis:
         Cause.FOCAL,
         f"In data.transforms: camera_angle_x {angle:.6g} radian, or {scale:.4g} times fl_x and fl_y.",
         cameras=lambda given: scaled_intrinsics(given, scale, "fx", "fy"),
+    )
+
+
+def square_pixel_hypotheses(cameras: Cameras) -> list[Hypothesis]:
+    """Where the two focal lengths differ: one of them is wrong, for pixels are square."""
+    if ((cameras.fy / cameras.fx).log().abs() < _SQUARE).all():
+        return []
+    return [_of_other_length("fl_y", "fl_x", "fy", "fx"), _of_other_length("fl_x", "fl_y", "fx", "fy")]
+
+
+def _of_other_length(wrong: str, right: str, changed: str, kept: str) -> Hypothesis:
+    return Hypothesis(
+        f"pixels are square, and {wrong} must equal {right}",
+        Cause.FOCAL,
+        f"In data.transforms: set {wrong} to {right}, or leave {wrong} out.",
+        cameras=lambda given: replace(given, **{changed: getattr(given, kept).clone()}),
     )
 
 

@@ -26,6 +26,7 @@ from distill.alignment.intrinsics import (
     intrinsics_hypotheses,
     moved_principal,
     principal_hypotheses,
+    square_pixel_hypotheses,
 )
 from distill.evaluation.metrics import psnr_blank
 from distill.model.view_renderers import Rendering
@@ -112,7 +113,8 @@ def try_all(comparison: Comparison, step: Callable[[], None] = lambda: None) -> 
     cameras = small.cameras
     tried = [AS_IT_IS, *picture_hypotheses(small.background, cameras.width == cameras.height)]
     tried += _fitted(trials)
-    tried += [*pose_hypotheses(), *intrinsics_hypotheses(), *order_hypotheses(small.names)]
+    tried += [*pose_hypotheses(), *intrinsics_hypotheses(), *square_pixel_hypotheses(cameras)]
+    tried += order_hypotheses(small.names)
     tried += _focal(screen, trials, step)
     tried += principal_hypotheses(comparison.cameras, _principal_shift(trials, step))
     tried += _likeliest_axes(screen, step)

@@ -11,6 +11,7 @@ from distill.alignment.intrinsics import (
     intrinsics_hypotheses,
     moved_principal,
     principal_hypotheses,
+    square_pixel_hypotheses,
 )
 from tests.toy_scene import ring_of_cameras
 
@@ -31,6 +32,13 @@ def test_intrinsics():
     found = named(intrinsics_hypotheses(), "picture 2 times as large").cameras(double)
     torch.testing.assert_close(found.cx, right.cx)
     torch.testing.assert_close(found.fy, right.fy)
+
+
+def test_pixels_are_square_but_for_what_rounding_a_side_makes_of_them():
+    cameras = ring_of_cameras(2, 40, 30)
+    assert square_pixel_hypotheses(cameras) == square_pixel_hypotheses(cameras.resized(20, 15).resized(9, 7)) == []
+    first, second = square_pixel_hypotheses(replace(cameras, fy=1.1 * cameras.fy))
+    assert "fl_y must equal fl_x" in first.name and "set fl_x to fl_y" in second.advice
 
 
 def test_a_principal_point_that_pictures_ignore():

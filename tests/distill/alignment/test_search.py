@@ -25,6 +25,23 @@ def test_the_focal_length_is_found(comparison, scale):
     assert abs(focal.item() - 1) < 0.015 and found.psnr > trials[0].psnr + 3
 
 
+@pytest.mark.parametrize(("wrong", "scale"), [("fy", 1.3), ("fx", 0.8)])
+def test_the_one_of_two_focal_lengths_that_is_wrong_is_found(comparison, wrong, scale):
+    cameras = comparison.cameras
+    spoilt = replace(cameras, **{wrong: scale * getattr(cameras, wrong)})
+    trials, _ = try_all(replace(comparison, cameras=spoilt))
+    found = max(trials, key=lambda trial: trial.psnr)
+    assert (
+        found.hypothesis.name
+        == {
+            "fy": "pixels are square, and fl_y must equal fl_x",
+            "fx": "pixels are square, and fl_x must equal fl_y",
+        }[wrong]
+    )
+    torch.testing.assert_close(found.hypothesis.cameras(spoilt).fx, cameras.fx)
+    assert found.psnr > trials[0].psnr + 3
+
+
 def test_a_background_of_any_colour_is_found(comparison):
     blue = torch.tensor([0.1, 0.3, 0.9])
     pictures = comparison.pictures + (1 - comparison.coverage[..., None]) * (blue - 1)
