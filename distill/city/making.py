@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,8 @@ def make_city(config: Config, folder: Path) -> Manifest:
     try:
         budgets = _budgets(config.city.budget_mib, counts)
     except InputError:
-        shutil.rmtree(folder / "blocks")
+        for name in names:  # nothing else of a city that was there before
+            (folder / _gaussians_of(name)).unlink(missing_ok=True)
         raise
     blocks = []
     for index, (name, part) in enumerate(zip(names, boxes, strict=True)):

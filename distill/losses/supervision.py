@@ -190,7 +190,8 @@ def supervise(config: Config, teacher: Teacher, student: Student, device: torch.
         return None
     lower, upper = student.box.tolist()
     volume = load_volume(config, teacher.gaussians, SceneBox(tuple(lower), tuple(upper))).to(device)
-    _check_confidence(volume, config.features.min_confidence)
+    if config.features.min_confidence > 0:
+        _check_confidence(volume, config.features.min_confidence)
     if not config.loss.aligns:
         return FeatureSupervision(config, volume, None)
     features = config.features

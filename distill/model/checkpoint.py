@@ -135,10 +135,15 @@ def note_other_split(config: Config, checkpoint: Path, own: Config) -> None:
     Args:
         own: the checkpoint's.
     """
-    if split := _changed(config.data, own.data, _OF_SPLIT):
-        pairs = (f"data.{name} {show(value)}, there {show(getattr(own.data, name))}" for name, value in split.items())
+    if pairs := told_changes("data", config.data, own.data, _OF_SPLIT):
         words = "%s was trained with other frames held out, so some that are called held out it may have seen: %s"
         _log.warning(words, checkpoint, "; ".join(pairs))
+
+
+def told_changes(name: str, section: Section, before: Section, names: Sequence[str]) -> list[str]:
+    """In words, those of a section's settings that are not what they were in a checkpoint."""
+    changed = _changed(section, before, names).items()
+    return [f"{name}.{each} {show(value)}, there {show(getattr(before, each))}" for each, value in changed]
 
 
 def _changed(section: Section, before: Section, names: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from distill.model.checkpoint import load_checkpoint, restore_box, restore_student, supersample_in
+from distill.model.checkpoint import load_checkpoint, restore_box, restore_student, supersample_in, told_changes
 from distill.rendering.far_field import CUBE, FarField
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings, renders_fused
@@ -26,7 +26,6 @@ from settings.errors import InputError
 from settings.far_field import FarFieldConfig
 from settings.loading import config_from_text, load_config
 from settings.rendering import RenderConfig
-from settings.words import show
 from students import build_student
 from students.base import Student
 from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
@@ -191,10 +190,7 @@ def _note_other_model(config: Config, own: Config, checkpoint: Path) -> None:
             names = ("kind",)
         else:
             names = tuple(type(trained).model_fields)
-        changed = [name for name in names if getattr(given, name) != getattr(trained, name)]
-        pairs += [
-            f"{section}.{each} {show(getattr(given, each))}, there {show(getattr(trained, each))}" for each in changed
-        ]
+        pairs += told_changes(section, given, trained, names)
     if pairs:
         _log.warning("%s is the student that counts, not the config's: %s", checkpoint, "; ".join(pairs))
 

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from settings.errors import InputError
+from settings.losses import FeatureConfig
 from teacher.features.channels import FEATURE_CHANNELS, FEATURE_GROUPS, gaussian_features, select_channels
 from teacher.gaussians import Gaussians
 
@@ -13,6 +15,13 @@ def one_gaussian(coefficients):
     return Gaussians(
         torch.zeros(1, 3), torch.tensor([[-1.0, -2.0, -3.0]]), torch.tensor([[1.0, 0, 0, 0]]), torch.zeros(1), sh
     )
+
+
+def test_a_config_may_name_these_and_no_others():
+    assert FeatureConfig(channels=[*FEATURE_GROUPS, *FEATURE_CHANNELS]).channels
+    for name in ("sh_16_r", "sh_01_r", "sh_0_a", "log_scale_3", "SH", ""):
+        with pytest.raises(ValidationError):
+            FeatureConfig(channels=[name])
 
 
 @pytest.mark.parametrize("coefficients", [1, 4, 9, 16])
