@@ -44,7 +44,7 @@ class BlocksConfig(Section):
         0,
         ge=0,
         le=4,
-        description="coarser students of each block at most, each of cells four times as large as those of the one "
-        "before it, which are shown where these are smaller than a pixel; of hash grids",
+        description="coarser students of each block at most, each of cells some four times as large as those of the "
+        "one before it, which are shown where these are smaller than a pixel; of hash grids",
     )
     executor: ExecutorConfig = Field(ExecutorConfig(), description="what runs the blocks")

@@ -22,10 +22,13 @@ from distill.alignment.comparison import (
     shrunk_picture,
     shrunk_plane,
     stacked_pictures,
+    stored_depth,
     stored_files,
     without_depth,
     witness_of,
 )
+from distill.alignment.depth_mistakes import misplaced, wrong_kind
+from distill.alignment.depth_reading import depth_readings
 from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_DB, Diagnosis, diagnose
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background, pose_hypotheses
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
@@ -118,7 +121,8 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     is_said = _check_pictures(config, teacher)
     if not is_said:
         _check_truth(config, teacher)
-    _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset())
+    if _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset()):
+        _check_depth(config, teacher)
     # A background taken for the scene is everywhere, and samples that are far apart miss cells.
     if is_close and not is_said and model.far_field is None:
         check_cells(config, teacher, model)
@@ -229,19 +233,22 @@ def _reference(config: Config, teacher: Teacher) -> _Reference | None:
 
 def _check_gaussians(
     config: Config, teacher: Teacher, *, known: AbstractSet[Cause] = frozenset(), is_an_error: bool = False
-) -> None:
+) -> bool:
     """The Gaussians, rendered with the run's cameras, against the pictures that they should equal.
 
     Args:
         known: causes that need not be said again.
         is_an_error: refuse whatever is found: it stops the run anyway.
+
+    Returns:
+        Whether they do; False where there is nothing to compare, too.
     """
     reference = None if teacher.gaussians is None else _reference(config, teacher)
     if reference is None:
-        return
+        return False
     few = Trials(_small_comparison(config, teacher, reference, spread(range(len(teacher.views)), _FRAMES - 1)))
     if min(few.psnrs(AS_IT_IS)) >= THRESHOLD_DB:
-        return
+        return True
     as_it_is = float(np.median(few.psnrs(AS_IT_IS)))  # a mean says too much for one that is right by chance
     diagnosis = diagnose(_small_comparison(config, teacher, reference, list(range(len(teacher.views)))), THRESHOLD_DB)
     fill = np.mean([view.alpha.mean().item() for view in few.renderings])
@@ -251,12 +258,26 @@ def _check_gaussians(
     )
     cause, explanation, advice = _explained(diagnosis)
     if cause in known or (cause == Cause.WORLD and as_it_is >= THRESHOLD_DB):
-        return
+        return False
     is_hopeless = as_it_is < few.psnr_blank + ABOVE_BLANK_DB and cause not in _LEARNABLE
     expected = f"at least {THRESHOLD_DB:g} dB with these cameras"
     source = config.data.transforms if diagnosis.likeliest else config.teacher.ply
     refuse = is_an_error or (is_hopeless and reference.is_trained_on)
     say(refuse, source, cause.value, f"{words}{explanation}", expected, advice)
+    return False
+
+
+def _check_depth(config: Config, teacher: Teacher) -> None:
+    """The depth files of a few views against the Gaussians, which show what the pictures show."""
+    views = teacher.views
+    files = None if views.depth_kind is None else stored_files(config, teacher, depth=True)
+    if files is None or not files.depths:
+        return
+    depth = stored_depth(files, views.depth_kind, views, spread(range(len(views)), _FRAMES))
+    render = witness_of(config, teacher, files.cameras.width)
+    found = wrong_kind(depth_readings(render, depth), depth.kind) or misplaced(render, depth, is_exact=True)
+    if found is not None:
+        _log.warning("%s: %s. %s", files.depths[0].parent, found.evidence, found.advice)
 
 
 def _explained(diagnosis: Diagnosis) -> tuple[Cause, str, str]:

@@ -38,19 +38,23 @@ _DEPTH_WIDTH, _MOST_SUPERSAMPLE = 100, 8
 
 @dataclass(frozen=True)
 class StoredDepth:
-    """The teacher's depth files of V views as they are, a pixel taken here and there.
+    """The teacher's depth files of V of N views as they are, a pixel taken here and there.
 
     Attributes:
         values: (V, H, W) >= 0, 0 where there is nothing.
         alpha: (V, H, W) in [0, 1], or None where the pictures have none.
-        cameras: V cameras whose pixels these are.
+        cameras: those of all N views, with these pixels.
         kind: what the program reads them as.
+        frames: V views, of N.
+        names: N frame names.
     """
 
     values: Tensor
     alpha: Tensor | None
     cameras: Cameras
     kind: DepthKind
+    frames: tuple[int, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -186,11 +190,12 @@ def chosen_views(views: TeacherViews, count: int) -> list[int]:
     return spread(held_out or range(len(views)), count)
 
 
-def sampled_depth(values: Tensor, alpha: Tensor | None, cameras: Cameras, kind: DepthKind, width: int) -> StoredDepth:
+def sampled_depth(depth: StoredDepth, width: int) -> StoredDepth:
     """Depth at every k-th pixel, about ``width`` of them a row: averaging would mix surfaces."""
+    cameras, alpha = depth.cameras, depth.alpha
     stride = max(1, cameras.width // width)
     first = stride // 2
-    picked = values[:, first::stride, first::stride]
+    picked = depth.values[:, first::stride, first::stride]
 
     def scaled(principal: Tensor) -> Tensor:
         return (principal - first - 0.5) / stride + 0.5
@@ -204,7 +209,8 @@ def sampled_depth(values: Tensor, alpha: Tensor | None, cameras: Cameras, kind: 
         width=picked.shape[2],
         height=picked.shape[1],
     )
-    return StoredDepth(picked, None if alpha is None else alpha[:, first::stride, first::stride], small, kind)
+    alpha = None if alpha is None else alpha[:, first::stride, first::stride]
+    return replace(depth, values=picked, alpha=alpha, cameras=small)
 
 
 class Loaded(NamedTuple):
@@ -245,7 +251,7 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
         witness if run is None else student_renderer(run.model, run.device),
         config.render.background_rgb,
         count,
-        _stored_depth(files, kind, chosen_views(views, count), views.counted) if files and files.depths else None,
+        stored_depth(files, kind, views, chosen_views(views, count)) if files and files.depths else None,
     )
     return Loaded(comparison, None if run is None else witness)
 
@@ -278,8 +284,9 @@ def witness_of(config: Config, teacher: Teacher, drawn: int) -> RenderView:
     return render
 
 
-def _stored_depth(files: OutputFiles, kind: DepthKind, chosen: list[int], counted: Tensor | None) -> StoredDepth:
-    """Depth of the chosen frames, as if nothing were where no pixel counts."""
+def stored_depth(files: OutputFiles, kind: DepthKind, views: TeacherViews, chosen: list[int]) -> StoredDepth:
+    """Depth of the chosen views, as if nothing were where no pixel counts."""
+    counted = views.counted
     pictures, depths = zip(*(files.load(index) for index in chosen), strict=True)
     depths = torch.stack(depths)
     if counted is not None:
@@ -287,4 +294,4 @@ def _stored_depth(files: OutputFiles, kind: DepthKind, chosen: list[int], counte
     alpha = None
     if files.has_alpha:
         alpha = torch.from_numpy(np.stack([picture[..., 3] for picture in pictures]) / np.float32(255))
-    return sampled_depth(depths, alpha, files.cameras[chosen], kind, _DEPTH_WIDTH)
+    return sampled_depth(StoredDepth(depths, alpha, files.cameras, kind, tuple(chosen), views.names), _DEPTH_WIDTH)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from distill.alignment.comparison import StoredDepth
-from distill.model.view_renderers import RenderView
+from distill.model.view_renderers import Rendering, RenderView
 from teacher.depth import DepthKind, to_distance
 
 _SOLID = 0.95
 """Alpha from which a rendered distance is that of a surface."""
 
-# A reading is right when nearly all of it agrees; the one in use is wrong when another is so much better.
-_AGREES, _RIVAL, _NOISE = 0.03, 2.0, 0.001
+AGREES = 0.03
+"""Median relative difference up to which a reading is right."""
+_RIVAL, _NOISE = 2.0, 0.001  # the one in use is wrong when another is so much better
 _ENOUGH_PIXELS = 20
 
 
@@ -38,28 +40,41 @@ class DepthReading(NamedTuple):
 
 def depth_readings(render: RenderView, depth: StoredDepth) -> list[DepthReading]:
     """One reading for each kind, in the order of ``DepthKind``."""
-    views = [render(depth.cameras, index) for index in range(len(depth.cameras))]
-    known = torch.stack([torch.where(view.alpha >= _SOLID, view.distance, 0.0) for view in views])
+    views = [render(depth.cameras, frame) for frame in depth.frames]
+    known = torch.stack([surface_distance(view) for view in views])
     edge = torch.stack([torch.where(view.alpha >= 0.3, view.distance, 0.0) for view in views])
     partial = None if depth.alpha is None else (depth.alpha > 0.5) & (depth.alpha < 0.9)
     found = []
     for kind in DepthKind:
-        distance = torch.stack(
-            [
-                to_distance(values, kind, depth.cameras, i, None if depth.alpha is None else depth.alpha[i])[0]
-                for i, values in enumerate(depth.values)
-            ]
-        )
-        inside = None if partial is None else _median_error(distance, torch.where(partial, edge, 0.0))
-        found.append(DepthReading(kind, _median_error(distance, known), inside))
+        distance = read_as(depth, kind)
+        inside = None if partial is None else median_error(distance, torch.where(partial, edge, 0.0))
+        found.append(DepthReading(kind, median_error(distance, known), inside))
     return found
 
 
-def _median_error(distance: torch.Tensor, reference: torch.Tensor) -> float | None:
+def read_as(depth: StoredDepth, kind: DepthKind) -> Tensor:
+    """(V, H, W) distance along the rays, 0 where there is none."""
+    alphas = depth.alpha if depth.alpha is not None else [None] * len(depth.frames)
+    each = zip(depth.values, depth.frames, alphas, strict=True)
+    return torch.stack([to_distance(values, kind, depth.cameras, frame, alpha)[0] for values, frame, alpha in each])
+
+
+def surface_distance(view: Rendering) -> Tensor:
+    """(H, W) rendered distance where it is that of a surface, else 0."""
+    return torch.where(view.alpha >= _SOLID, view.distance, 0.0)
+
+
+def median_error(distance: Tensor, reference: Tensor) -> float | None:
+    """Median relative difference where both are greater than 0; None where that is next to nowhere."""
     both = (distance > 0) & (reference > 0)
     if both.sum() < _ENOUGH_PIXELS:
         return None
     return (distance[both] / reference[both] - 1).abs().median().item()
+
+
+def is_better(error: float | None, used: float) -> bool:
+    """Whether a reading whose error is ``error`` is right, and the one in use is not."""
+    return error is not None and error <= AGREES and used > _RIVAL * error + _NOISE
 
 
 def better_kind(readings: list[DepthReading], kind: DepthKind) -> DepthKind | None:
@@ -72,7 +87,7 @@ def better_kind(readings: list[DepthReading], kind: DepthKind) -> DepthKind | No
     tells_normalized = any(reading.error_partial is not None for reading in readings)
     ranked = readings if tells_normalized else [reading for reading in readings if not reading.kind.normalized]
     best = min(ranked, key=lambda reading: reading.total)
-    if best.error is None or best.error > _AGREES or used.total <= _RIVAL * best.total + _NOISE:
+    if best.error is None or best.error > AGREES or used.total <= _RIVAL * best.total + _NOISE:
         return None
     if not tells_normalized and best.kind.quantity == kind.quantity:
         return None

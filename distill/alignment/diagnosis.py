@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from distill.alignment.comparison import Comparison, Gate, measure
-from distill.alignment.depth_reading import DepthReading, better_kind, depth_readings
+from distill.alignment.depth_mistakes import DepthMistake, misplaced, wrong_kind
+from distill.alignment.depth_reading import DepthReading, depth_readings
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.alignment.search import SEARCH_FRAMES, SEARCH_WIDTH, Trial, Trials, try_all
@@ -132,12 +133,17 @@ def check(
         beside = replace(comparison, render=witness)
         if not passed or psnr_as_it_is(beside) < threshold:
             other = diagnose(beside, threshold, step)
-    readings, kind = [], None
+    readings, kind, mistaken = [], None, None
     if comparison.depth is not None:
-        kind = comparison.depth.kind
-        readings = depth_readings(witness or comparison.render, comparison.depth)
+        kind, render = comparison.depth.kind, witness or comparison.render
+        readings = depth_readings(render, comparison.depth)
+        mistaken = wrong_kind(readings, kind)
+        is_explained = any(one is not None and one.likeliest is not None for one in (student, other))
+        is_exact = render is witness or subject == GAUSSIANS
+        if mistaken is None and not is_explained and (is_exact or passed):
+            mistaken = misplaced(render, comparison.depth, is_exact=is_exact)
     written = None if student.is_flat else pictures_say(comparison)
-    cause, sentence, advice = _conclusion(passed, gate, student, other, written, readings, kind, subject)
+    cause, sentence, advice = _conclusion(passed, gate, student, other, written, mistaken, subject)
     passed &= subject == STUDENT or cause == Cause.NONE  # they are the pictures' own, so nothing may be wrong
     return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind, subject)
 
@@ -171,8 +177,7 @@ def _conclusion(
     student: Diagnosis,
     witness: Diagnosis | None,
     written: tuple[Cause, str, str] | None,
-    readings: list[DepthReading],
-    kind: DepthKind | None,
+    mistaken: DepthMistake | None,
     subject: str,
 ) -> tuple[Cause, str, str]:
     """Cause, sentence and advice."""
@@ -194,12 +199,8 @@ def _conclusion(
         never_dense = gate.alpha_mean < _NEVER_DENSE * gate.coverage_mean
         cause = Cause.DENSITY if never_dense else Cause.BLANK
         return cause, _blank_evidence(gate), _blank_advice(gate, witness, never_dense)
-    if readings and (better := better_kind(readings, kind)) is not None:
-        errors = {reading.kind: reading for reading in readings}
-        used = errors[kind].error
-        now = "lands nowhere in sight" if used is None else f"is off by {used:.2%}"
-        evidence = f"depth read as {kind.value} {now}, as {better.value} by {errors[better].error:.2%} (median)"
-        return Cause.DEPTH_KIND, evidence, f"Set teacher.depth_kind: {better.value}."
+    if mistaken is not None:
+        return mistaken
     if passed:
         return Cause.NONE, "no alternative fits the pictures better", ""
     if _bears_out(witness, gate):

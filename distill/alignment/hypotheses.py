@@ -37,6 +37,7 @@ class Cause(str, Enum):
     ALPHA = "premultiplied alpha"
     COLOUR = "colour encoding"
     DEPTH_KIND = "depth kind"
+    DEPTH_FILES = "depth files"
     ORDER = "frame order"
     WORLD = "another world"
     STUDENT = "the student itself"
@@ -71,7 +72,7 @@ AS_IT_IS = Hypothesis("nothing is wrong", Cause.NONE)
 
 def picture_hypotheses(background: Color, is_square: bool) -> list[Hypothesis]:
     """Mistakes in how pictures were written or read: orientation, background, alpha, colour."""
-    found = [_turned(name, turn) for name, turn, needs_square in _TURNS if is_square or not needs_square]
+    found = [_turned(name, turn) for name, turn in turns(is_square)]
     found += [on_background(color, name) for name, color in _BACKGROUNDS.items() if color != background]
     found += _alpha_hypotheses()
     found += [
@@ -101,6 +102,11 @@ _TURNS: tuple[tuple[str, Callable[[Tensor], Tensor], bool], ...] = (
     ("turned by 90 degrees clockwise", lambda image: image.transpose(0, 1).flip(1), True),
     ("transposed along the other diagonal", lambda image: image.transpose(0, 1).flip(0, 1), True),
 )
+
+
+def turns(is_square: bool) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+    """Ways to turn an (H, W, ...) image that keep its size, in words."""
+    return ((name, turn) for name, turn, needs_square in _TURNS if is_square or not needs_square)
 
 
 def _turned(name: str, turn: Callable[[Tensor], Tensor]) -> Hypothesis:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from distill.alignment.comparison import Comparison
+from distill.alignment.comparison import Comparison, StoredDepth
 from distill.alignment.hypotheses import Cause, inverted
 from distill.alignment.intrinsics import INTRINSICS, moved_principal, scaled_intrinsics
 from distill.model.view_renderers import Color, Rendering
@@ -147,6 +147,15 @@ def _depth_kind(kind: DepthKind) -> Callable[[Comparison], Comparison | None]:
     return plant
 
 
+def _depth(change: Callable[[StoredDepth], StoredDepth]) -> Callable[[Comparison], Comparison | None]:
+    """The depth files are wrong, where there are any."""
+    return lambda given: None if given.depth is None else replace(given, depth=change(given.depth))
+
+
+def _depth_late(depth: StoredDepth) -> StoredDepth:
+    return replace(depth, frames=tuple((frame + 1) % len(depth.names) for frame in depth.frames))
+
+
 _OPENCV = torch.diag(torch.tensor([1.0, -1, -1, 1]))
 _Y_UP = torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 _SAME = torch.eye(4)
@@ -180,6 +189,19 @@ FAULTS: tuple[Fault, ...] = (
     Fault("learnt_premultiplied", "premultiplied pictures, learnt as they are", Cause.ALPHA, _learnt_premultiplied),
     Fault("depth_z", "depth read as z", Cause.DEPTH_KIND, _depth_kind(DepthKind.Z)),
     Fault("depth_distance", "depth read as distance", Cause.DEPTH_KIND, _depth_kind(DepthKind.DISTANCE)),
+    Fault(
+        "depth_mirrored",
+        "depth files mirrored",
+        Cause.DEPTH_FILES,
+        _depth(lambda depth: replace(depth, values=depth.values.flip(2))),
+    ),
+    Fault("depth_late", "depth files one frame late", Cause.DEPTH_FILES, _depth(_depth_late)),
+    Fault(
+        "depth_units",
+        "depth files in other units",
+        Cause.DEPTH_FILES,
+        _depth(lambda depth: replace(depth, values=depth.values * 1.1)),
+    ),
     Fault("late", "pictures one frame late", Cause.ORDER, _order(lambda given: torch.arange(len(given)).roll(1))),
     Fault("reversed", "pictures in reverse order", Cause.ORDER, _order(lambda given: torch.arange(len(given)).flip(0))),
     Fault("shuffled", "pictures shuffled", Cause.ORDER, _order(_shuffled)),

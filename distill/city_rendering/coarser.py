@@ -21,7 +21,7 @@ from machine.devices import choose_device
 from settings.config import Config
 from students import build_student
 from students.base import Student
-from students.hash_grid import HashGridSettings
+from students.hash_grid import HashGridSettings, HashGridStudent
 
 RATIO = 4
 """Between the cells of a student and those of the next coarser one."""
@@ -76,16 +76,25 @@ def _coarser_of(manifest: Manifest, config: Config, block: Block, count: int) ->
 
 
 def coarser_settings(settings: object, ratio: int) -> HashGridSettings | None:
-    """A hash grid of cells ``ratio`` times as large, its levels as far apart; None where there is none."""
+    """A hash grid of cells some ``ratio`` times as large, its levels as far apart, its planes as much coarser.
+
+    None where its coarsest level has smaller ones, and of other students.
+    """
     if not isinstance(settings, HashGridSettings) or settings.finest_resolution // ratio <= settings.base_resolution:
         return None
-    finest = settings.finest_resolution // ratio
-    span, whole = (math.log(end / settings.base_resolution) for end in (finest, settings.finest_resolution))
-    levels = 1 + max(1, round((settings.levels - 1) * span / whole))
-    return settings.model_copy(update={"levels": levels, "finest_resolution": finest})
+    if settings.levels == 1:
+        return None
+    growth = math.log(settings.finest_resolution / settings.base_resolution) / (settings.levels - 1)
+    steps = max(1, round(math.log(settings.finest_resolution / ratio / settings.base_resolution) / growth))
+    changed = {
+        "levels": 1 + steps,
+        "finest_resolution": round(settings.base_resolution * math.exp(steps * growth)),
+        "planes": tuple(side // ratio for side in settings.planes if side // ratio >= settings.base_resolution),
+    }
+    return settings.model_copy(update=changed)
 
 
-def taught_by(model: Model, settings: HashGridSettings, length: float, config: Config) -> Student:
+def taught_by(model: Model, settings: HashGridSettings, length: float, config: Config) -> HashGridStudent:
     """A student that shows what another one shows, as far as its cells can.
 
     Both are asked at random places of the occupied cells. What is compared is alpha over ``length``, the edge of its
@@ -94,10 +103,7 @@ def taught_by(model: Model, settings: HashGridSettings, length: float, config: C
     box, teacher, device = model.grid.box, model.student, model.grid.occupied.device
     torch.manual_seed(config.seed)
     student = build_student((box.lower, box.upper), settings, config.kernels).to(device)
-    with torch.no_grad():  # the networks mean the same; of the first layer only its width may differ
-        for mine, its in zip(student.parameter_groups()["mlp"], teacher.parameter_groups()["mlp"], strict=True):
-            mine.copy_(its[:, : mine.shape[1]])
-        student.table.copy_(teacher.table[: len(student.table)])
+    _take_over(student, teacher)
     optimizer, generator = (
         StudentAdam(student, config.train, config.kernels),
         torch.Generator().manual_seed(config.seed),
@@ -117,6 +123,24 @@ def taught_by(model: Model, settings: HashGridSettings, length: float, config: C
         optimizer.set_rate(0.5 * (1 + math.cos(math.pi * step / _STEPS)))
         optimizer.step()
     return student
+
+
+@torch.no_grad()
+def _take_over(student: HashGridStudent, teacher: HashGridStudent) -> None:
+    """The teacher's networks, but for the inputs that are not there, and the entries of grids that are the same."""
+    mine, its = student.layout, teacher.layout
+    for own, other in zip(student.parameter_groups()["mlp"][1:], teacher.parameter_groups()["mlp"][1:], strict=True):
+        own.copy_(other)
+    planes = mine.count - mine.levels
+    levels = [*range(mine.levels), *range(its.count - planes, its.count)]  # planes come last, the finest of them
+    channels = [level * its.features + feature for level in levels for feature in range(its.features)]
+    inputs, features = student.density_weights[0], teacher.density_weights[0]
+    inputs[:, : mine.output_width] = features[:, channels]
+    inputs[:, mine.output_width :] = features[:, its.output_width :]  # the direction's
+    for level in range(mine.levels):
+        own, other = (slice(*layout.offsets[level : level + 2].tolist()) for layout in (mine, its))
+        if mine.resolutions[level] == its.resolutions[level] and own.stop - own.start == other.stop - other.start:
+            student.table[own] = teacher.table[other]
 
 
 def _shown(

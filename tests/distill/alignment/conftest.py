@@ -46,7 +46,8 @@ def stored_depth():
         planes = [view_planes(output, kind, cameras, frame) for output, frame in zip(outputs, frames, strict=True)]
         values = torch.stack([torch.from_numpy(depth_map(one, kind)) for one in planes])
         alpha = torch.stack([output.alpha for output in outputs]) if with_alpha else None
-        return StoredDepth(values, alpha, cameras[list(frames)], read_as or kind)
+        names = tuple(f"r_{index}" for index in range(VIEWS))
+        return StoredDepth(values, alpha, cameras, read_as or kind, tuple(frames), names)
 
     return make
 

@@ -258,6 +258,22 @@ def test_of_specks_alone_the_cameras_found_for_them_are_not_blamed(toy, caplog):
     assert "same world" not in said and "teacher.orbit.distance" in said
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("inverse_z", lambda depth: depth[:, ::-1], "the depth files are mirrored left to right"),
+        ("inverse_z", lambda depth: depth * 1.25, "Multiply their values by 0.8."),
+        ("distance", lambda depth: np.where(depth > 0.2, 1 / np.maximum(depth, 0.2), 0), "Set teacher.depth_kind: z."),
+    ],
+)
+def test_depth_files_that_the_gaussians_contradict_are_a_warning(toy, caplog, kind, change, words):
+    for path in (toy / "outputs" / "depth").glob("*.npy"):
+        depth = np.load(path)
+        np.save(path, np.where(depth > 0, change(depth), 0).astype(np.float32))
+    message = warnings_of(caplog, toy, f"teacher.depth_kind={kind}")[-1]
+    assert words in message and str(toy / "outputs" / "depth") in message
+
+
 def test_a_box_that_holds_little_of_the_pictures_is_a_warning(toy, caplog):
     box = "data.box={lower: [-0.5, -0.4, -0.45], upper: [0.0, 0.4, 0.45]}"
     said = warnings_of(caplog, toy, "teacher.ply=null", *NO_DEPTH, box)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from distill.alignment.comparison import chosen_views, compare_with, load_comparison, measure, sampled_depth
+from distill.alignment.comparison import (
+    StoredDepth,
+    chosen_views,
+    compare_with,
+    load_comparison,
+    measure,
+    sampled_depth,
+)
 from distill.model.model import restore_run
 from lego_response_distill import main as train
 from scene.rays import pixel_rays
@@ -98,7 +105,8 @@ def test_of_pictures_decoded_on_demand_those_compared_are_taken(tmp_path, teache
 def test_sampled_depth_has_the_rays_of_the_pixels_it_took(width):
     cameras = ring_of_cameras(2, 27, 21)
     values = torch.from_numpy(np.random.default_rng(0).random((2, 21, 27), np.float32))
-    depth = sampled_depth(values, values, cameras, DepthKind.Z, width)
+    whole = StoredDepth(values, values, cameras, DepthKind.Z, (0, 1), ("a", "b"))
+    depth = sampled_depth(whole, width)
     small = depth.cameras
     assert depth.values.shape == (2, small.height, small.width) and depth.kind == DepthKind.Z
     row, col = torch.meshgrid(torch.arange(small.height), torch.arange(small.width), indexing="ij")
@@ -138,7 +146,8 @@ def test_renders_on_disk_come_with_depth_and_a_witness(toy):
     comparison, witness = load_comparison(config, restore_run(config, toy), 3)
     assert comparison.frames == (0, 4, 12) and len(comparison) == 17 and comparison.cameras.width == 12
     assert comparison.depth.kind == DepthKind.INVERSE_Z and comparison.depth.values.shape == (3, 24, 24)
-    torch.testing.assert_close(comparison.depth.cameras.c2w, comparison.cameras[[0, 4, 12]].c2w)
+    assert comparison.depth.frames == (0, 4, 12)
+    torch.testing.assert_close(comparison.depth.cameras.c2w, comparison.cameras.c2w)
     own = torch.stack([witness(comparison.cameras, index).over((1.0, 1.0, 1.0)) for index in comparison.frames])
     # Drawn at 24 pixels and reduced, as the pictures were: equal up to their 8 bits.
     torch.testing.assert_close(own, comparison.pictures[list(comparison.frames)], atol=0.01, rtol=0)

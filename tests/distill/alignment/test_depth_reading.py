@@ -1,5 +1,7 @@
 """Depth files of every kind, read as every kind: only the right reading agrees with the rendered distance."""
 
+from dataclasses import replace
+
 import pytest
 
 from distill.alignment.depth_reading import better_kind, depth_readings
@@ -32,8 +34,8 @@ def test_a_student_that_is_a_little_off_sees_it_too(student, stored_depth):
 
 def test_nothing_is_said_where_nothing_fits(teacher, stored_depth):
     depth = stored_depth(FRAMES, DepthKind.Z)
-    readings = depth_readings(teacher, depth.__class__(depth.values * 3, depth.alpha, depth.cameras, depth.kind))
+    readings = depth_readings(teacher, replace(depth, values=depth.values * 3))
     assert better_kind(readings, DepthKind.Z) is None
-    empty = depth.__class__(depth.values * 0, depth.alpha, depth.cameras, depth.kind)
+    empty = replace(depth, values=depth.values * 0)
     readings = depth_readings(teacher, empty)
     assert all(reading.error is None for reading in readings) and better_kind(readings, DepthKind.Z) is None

@@ -1,15 +1,18 @@
 """Students for views from afar."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
+from distill.city.block_runs import cell_size
 from distill.city_rendering import coarser
 from distill.city_rendering.coarser import add_coarser, coarser_settings, taught_by
 from distill.city_rendering.streaming import load_model
+from scene.rays import SceneBox
 from settings.loading import load_config
-from students.hash_grid import HashGridSettings
+from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings
 from tests.toy_city import toy_city
 
@@ -21,12 +24,48 @@ from tests.toy_city import toy_city
         (9, 16, 4096, 16, (5, 256)),
         (9, 16, 4096, 256, None),
         (4, 4, 32, 4, (2, 8)),
+        (1, 16, 16, 4, None),
+        (1, 16, 512, 4, None),  # a single level has the coarsest cells
+        (2, 16, 512, 4, (2, 512)),  # there is nothing between its two
     ],
 )
 def test_levels_are_as_far_apart_as_before(levels, base, finest, ratio, wanted):
     settings = HashGridSettings(levels=levels, base_resolution=base, finest_resolution=finest)
     coarse = coarser_settings(settings, ratio)
     assert wanted == (None if coarse is None else (coarse.levels, coarse.finest_resolution))
+
+
+def test_planes_are_coarser_too_and_so_is_what_a_block_is_said_to_hold():
+    settings = HashGridSettings(levels=6, base_resolution=16, finest_resolution=512, planes=(32, 128, 1024))
+    coarse = coarser_settings(settings, 4)
+    assert coarse.planes == (32, 256) and coarse.finest_resolution == 128
+    box = SceneBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert cell_size(coarse, box) == 4 * cell_size(settings, box)
+    assert HashGridStudent.parameters_of(coarse) < HashGridStudent.parameters_of(settings)
+
+
+@pytest.mark.parametrize("degree", [None, 2])
+def test_what_is_taken_over_means_the_same(degree, city, monkeypatch):
+    manifest, config = city
+    monkeypatch.setattr(coarser, "_STEPS", 0)
+    fine = HashGridSettings(
+        levels=3, base_resolution=4, finest_resolution=64, table_size=512, planes=(16, 64), density_degree=degree,
+        hidden_width=8,
+    )  # fmt: skip
+    model = load_model(config, manifest.path(manifest.blocks[0].students[0].file), torch.device("cpu"))
+    teacher = HashGridStudent((model.grid.box.lower, model.grid.box.upper), fine)
+    with torch.no_grad():  # what the coarser one has not says nothing: its planes, and the finest grid
+        teacher.table.uniform_(-1, 1)
+        teacher.table[teacher.layout.offsets[2] :] = 0
+    coarse = coarser_settings(fine, 4)
+    assert coarse.planes == (4, 16) and coarse.levels == 2 and coarse.finest_resolution == 16
+    student = taught_by(replace(model, student=teacher), coarse, 0.25, config)
+    with torch.no_grad():
+        student.table[student.layout.offsets[2] :] = 0
+    places, directions = torch.rand(50, 3), torch.nn.functional.normalize(torch.randn(50, 3), dim=-1)
+    rays = torch.arange(50)
+    for own, other in zip(student(places, directions, rays), teacher(places, directions, rays), strict=True):
+        torch.testing.assert_close(own, other)
 
 
 def test_other_kinds_have_no_coarser_students():
