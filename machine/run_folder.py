@@ -59,10 +59,14 @@ class RunFolder:
         tag = self.config.tag if tag is None else tag
         return self.logs / f"eval_step_{step:06d}{'_' if tag else ''}{tag}.csv"
 
-    def eval_frames_csv(self, step: int, tag: str | None = None) -> Path:
+    def eval_frames_csv(self, step: int) -> Path:
         """``eval_step_020000[_<tag>]_frames.csv``, a row per frame."""
-        summary = self.eval_csv(step, tag)
+        summary = self.eval_csv(step)
         return summary.with_name(f"{summary.stem}_frames.csv")
+
+    def latest_compact(self) -> Path | None:
+        """The compact file written last, or None."""
+        return next(reversed(_by_time(self.checkpoints, r"step_\d{6,}\.lrd")), None)
 
     def autosave_path(self, step: int) -> Path:
         """``checkpoints/autosave_step_020000.pth``, one of the few that ``keep_autosaves`` keeps."""
@@ -155,7 +159,7 @@ def checkpoint_at(path: Path) -> Path:
 
 def _by_time(folder: Path, pattern: str) -> list[Path]:
     """The files whose names match a pattern, the last written last."""
-    found = [path for path in folder.glob("*.pth") if re.fullmatch(pattern, path.name)]
+    found = [path for path in folder.glob("*") if re.fullmatch(pattern, path.name)]
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 

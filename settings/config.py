@@ -46,7 +46,11 @@ class Config(Section):
     train: TrainConfig = Field(TrainConfig(), description="the optimisation")
     compact: CompactConfig = Field(CompactConfig(), description="a small file of the student (tools/compress.py)")
     city: BlocksConfig = Field(BlocksConfig(), description="blocks of a large scene (tools/distill_city.py)")
-    fitting: FittingConfig = Field(FittingConfig(), description="fitting a teacher to images (tools/train_teacher.py)")
+    fitting: FittingConfig = Field(
+        FittingConfig(),
+        description="fitting Gaussians to images (tools/train_teacher.py), or to a teacher's views "
+        "(tools/rate_quality.py)",
+    )
     eval: EvalConfig = Field(EvalConfig(), description="what is measured")
     logging: LoggingConfig = Field(LoggingConfig(), description="what a run tells beside its CSVs")
 
@@ -55,7 +59,7 @@ class Config(Section):
         kind = self.teacher.kind
         needed = {"views": "data.transforms teacher.outputs", "images": "data.transforms"}
         needed |= {"gaussians": "teacher.ply", **dict.fromkeys(BUILT_IN, "data.resolution")}
-        for field in needed[kind].split():
+        for field in needed.get(kind, "").split():
             section, name = field.split(".")
             if getattr(getattr(self, section), name) is None:
                 raise problem(field, "nothing", f"a value, since teacher.kind is {kind}", f"Set {field}.")

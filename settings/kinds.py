@@ -36,6 +36,10 @@ class Kinds:
         """The section of a config that does not have it."""
         return self._known()[self._default]()
 
+    def are_other(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+        """Whether what is put over a section names another kind than it has."""
+        return "kind" in new and new["kind"] != old.get("kind", self._default)
+
     def _known(self) -> dict[str, type[Section]]:
         if not self._sections:
             raise RuntimeError(f"import {self._package} first: it says what a config may hold here")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from settings.config import Config
 from settings.errors import InputError
+from settings.kinds import STUDENT_KINDS
 from settings.sections import AssetPath, Section
 from settings.words import explain, show, unknown_key
 from settings.yaml_text import dump_yaml, parse_yaml, read_mapping, written_as
@@ -173,7 +174,7 @@ def _merge(into: dict, new: Mapping[str, Any], sources: dict[str, str], source: 
             continue
         old = into.get(key)
         # Another kind of student has other keys: the base's are not inherited.
-        if not isinstance(old, dict) or (field == "student" and "kind" in value and value["kind"] != old.get("kind")):
+        if not isinstance(old, dict) or (field == "student" and STUDENT_KINDS.are_other(old, value)):
             into[key] = {}
         _merge(into[key], value, sources, source, f"{field}.")
 

@@ -57,7 +57,10 @@ class RenderConfig(Section):
         "a city's blocks; in evaluation what the student was trained with",
     )
     max_samples_per_ray: int = Field(
-        1024, ge=1, le=MOST_SAMPLES, description="samples on one ray at most, in training; a picture's reach as far"
+        1024,
+        ge=1,
+        le=MOST_SAMPLES,
+        description="samples on one ray at most, in training; rays of pictures reach as far",
     )
     termination: float = Field(
         5e-3,

@@ -18,8 +18,15 @@ def _listed(value: object) -> object:
     if value is None:
         return None
     items = value if isinstance(value, list | tuple) else [value]
-    words = {math.inf: "inf", -math.inf: "inf", "-inf": "inf"}
-    return tuple("nan" if item != item else words.get(item, item) for item in items)
+    return tuple(_in_words(item) for item in items)
+
+
+def _in_words(item: object) -> object:
+    if isinstance(item, float) and math.isnan(item):
+        return "nan"
+    if isinstance(item, float) and math.isinf(item):
+        return "inf"
+    return "inf" if item == "-inf" else item
 
 
 def _not_zero(values: tuple[float | str, ...] | None) -> tuple[float | str, ...] | None:

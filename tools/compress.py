@@ -12,7 +12,6 @@ read wherever a checkpoint is rendered: --eval-only --checkpoint, tools/evaluate
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.compact.container import MIB
 from distill.compression.compress import Wanted, compress
-from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
+from distill.runs.command_line import (
+    add_config_options,
+    add_run_options,
+    config_of,
+    given_path,
+    positive_number,
+    run_command,
+)
 from settings.errors import ExitCode
 
 _LOSS_DB = 0.1
@@ -36,25 +42,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_config_options(parser)
     add_run_options(parser)
     wanted = parser.add_mutually_exclusive_group()
-    wanted.add_argument("--target-mib", type=_positive, metavar="MIB", help="size of the file at most")
+    wanted.add_argument("--target-mib", type=positive_number, metavar="MIB", help="size of the file at most")
     wanted.add_argument(
-        "--max-loss-db", type=_positive, default=_LOSS_DB, metavar="DB",
+        "--max-loss-db", type=positive_number, default=_LOSS_DB, metavar="DB",
         help="PSNR against the teacher that may be lost (default: %(default)g)",
     )  # fmt: skip
     parser.add_argument(
         "--file", type=given_path, metavar="FILE", help="the file to write (default: beside the checkpoints)"
     )
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"found '{text}', expected a number above 0")
-    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -76,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Exit status: 0 done, 1 out of date (--check), 2 bad input.",
     )
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--write", type=Path, metavar="FILE", help="write the reference into FILE, e.g. docs/config.md")
+    action.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the reference into FILE between its marks, e.g. docs/config.md"
+    )
     action.add_argument("--check", type=Path, metavar="FILE", help="exit 1 if the reference in FILE is out of date")
     chosen = parser.parse_args(arguments)
     path = chosen.write or chosen.check

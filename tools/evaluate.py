@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student_evaluation import EvaluationOptions
 from distill.model.checkpoint import evaluated_as, load_checkpoint, supersample_in
-from distill.runs.command_line import add_config_options, given_path, overrides_of, run_command
+from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
 from machine.run_folder import RunFolder, checkpoint_at
@@ -84,7 +84,7 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     check_assets(config)
     choose_device(config)
     if config.data.resolution != own.data.resolution and config.render.supersample == "auto":
-        trained = (own.data.resolution or source_of(config).frames()[0].cameras.width) * supersample_in(state)
+        trained = (own.data.resolution or _native_width(config)) * supersample_in(state)
         config = config.model_copy(update={"render": _with_as_many_rays(config, trained)})
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
     return Job(checkpoint, config, root, state["step"])
@@ -92,8 +92,14 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
 
 def _with_as_many_rays(config: Config, trained: int) -> RenderConfig:
     """With about as many rays across a picture as in training: a smaller one's pixels are means of more."""
-    scale = min(MOST_RAYS, math.ceil(trained / config.data.resolution))
+    scale = min(MOST_RAYS, math.ceil(trained / (config.data.resolution or _native_width(config))))
     return config.render.model_copy(update={"supersample": scale})
+
+
+def _native_width(config: Config) -> int:
+    """The dataset's, pixels."""
+    native = config.model_copy(update={"data": config.data.model_copy(update={"resolution": None})})
+    return source_of(native).frames()[0].cameras.width
 
 
 def _results_folder(checkpoint: Path) -> Path | None:
@@ -160,7 +166,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="DIR",
         help="where results/ and logs/ are written (default: beside the run)",
     )
-    parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N")
+    add_device_option(parser)
     parser.add_argument("--split", choices=list(SPLITS), help="frames to measure on")
     parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels")
     parser.add_argument("--background", choices=[name for name in BACKGROUNDS if name], help="both: two evaluations")

@@ -16,17 +16,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
+from distill.runs.command_line import (
+    add_config_options,
+    add_device_option,
+    config_of,
+    given_path,
+    run_command,
+    whole_number,
+)
 from settings.errors import ExitCode
 from teacher.depth import DepthKind
 from teacher.export.job import ExportOptions, export
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {value}, expected at least 1")
-    return value
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -64,7 +64,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="also write teacher features: all, or names or groups with commas (sh, sh_dc, opacity, log_scale)",
     )  # fmt: skip
     parser.add_argument(
-        "--features-resolution", type=_positive, metavar="N",
+        "--features-resolution", type=whole_number, metavar="N",
         help="cells of the feature volume along the longest side of the box (default: occupancy.resolution)",
     )  # fmt: skip
     add_device_option(parser)

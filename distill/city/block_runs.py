@@ -81,8 +81,7 @@ def run_blocks(config: Config, manifest: Manifest) -> tuple[Manifest, int]:
 
 def students_of(manifest: Manifest, block: Block, run: RunFolder) -> tuple[StudentFile, ...]:
     """What a block's run has made: its compact file, or else its newest checkpoint; nothing where there is none."""
-    files = sorted(run.checkpoints.glob("step_*.lrd"))
-    newest = files[-1] if files else run.latest_checkpoint()
+    newest = run.latest_compact() or run.latest_checkpoint()
     if newest is None:
         return ()
     cell = cell_size(run.config.student, block.box)

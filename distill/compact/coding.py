@@ -10,7 +10,7 @@ import numpy as np
 from distill.compact.parts import LARGEST_EXPONENT, Block, Integers, Part
 from kernels.coding.mask_coding import code_mask
 from kernels.coding.matrix_coding import code_matrices, matrix_models
-from kernels.coding.range_coding import COUNT, DECODE, ENCODE, LARGEST, counted_bits, finish, new_coder, place_of
+from kernels.coding.range_coding import DECODE, ENCODE, LARGEST, finish, new_coder, place_of
 from kernels.coding.row_coding import code_rows, models_of
 
 _NOTHING = np.zeros(0, dtype=np.uint8)
@@ -63,13 +63,6 @@ def decode_parts(parts: Sequence[Part], section: bytes) -> list[Integers]:
             _code_values(DECODE, coder, data, part, values)
             content.append(Integers(values, exponents, centre, maps))
     return content
-
-
-def bits_of_values(part: Part, values: np.ndarray) -> float:
-    """Bits that a part's integers take."""
-    coder = new_coder(COUNT, _NOTHING)
-    _code_values(COUNT, coder, _NOTHING, part, values)
-    return counted_bits(coder)
 
 
 def block_of(part: Part, block: Block) -> tuple[np.ndarray, int, int, np.ndarray, np.ndarray]:

@@ -15,7 +15,6 @@ from distill.compact.coding import decode_mask, decode_parts, encode_mask, encod
 from distill.compact.container import FIELD, packed_container, read_container
 from distill.compact.parts import Integers, Part, parts_of, scales_of
 from kernels.coding.range_coding import DECISIONS_PER_BYTE
-from machine.files import write_atomically
 from machine.weights_files import restoring
 from scene.cells import CellGrid
 from scene.rays import SceneBox
@@ -79,18 +78,6 @@ def compact_bytes(state: Mapping[str, Any], content: Sequence[Integers], path: s
         expected = "weights that a compact file can hold"
         raise InputError(path, "weights", error, expected, "Take an earlier checkpoint, or coarser steps.") from error
     return packed_container(header.model_dump(mode="json"), {"occupancy": encode_mask(cells), "weights": weights})
-
-
-def save_compact(path: Path, state: Mapping[str, Any], content: Sequence[Integers]) -> int:
-    """Writes a student's ``compact_bytes``, atomically; returns how many they are.
-
-    Raises:
-        InputError: as ``compact_bytes``.
-        OSError: it cannot be written.
-    """
-    packed = compact_bytes(state, content, path)
-    write_atomically(path, packed)
-    return len(packed)
 
 
 def compact_parts(state: Mapping[str, Any], path: str | Path) -> list[Part]:

@@ -14,6 +14,7 @@ ERROR_SCALE = 0.25
 """Error that gets the brightest colour: the same in every picture, so that two of them can be compared."""
 
 _SHOWN_SIDE = 400  # small pictures are enlarged to about this
+_LONGEST = 480  # large ones of a sheet are reduced to this at most
 _GAP, _FONT = 8, 15
 _PAPER, _INK = (232, 232, 232), (30, 30, 30)  # grey, so that white pictures show where they end
 
@@ -113,10 +114,10 @@ def contact_sheet(images: Iterable[np.ndarray], labels: Sequence[str], columns: 
     return np.asarray(sheet)
 
 
-def _fitted(tile: np.ndarray, longest: int = 480) -> np.ndarray:
-    """A small picture enlarged, a large one reduced by area to at most ``longest`` px."""
+def _fitted(tile: np.ndarray) -> np.ndarray:
+    """A small picture enlarged, a large one reduced by area to at most ``_LONGEST`` px."""
     tile = enlarged(tile)
-    factor = -(-max(tile.shape[:2]) // longest)
+    factor = -(-max(tile.shape[:2]) // _LONGEST)
     return np.asarray(Image.fromarray(tile).reduce(factor)) if factor > 1 else tile
 
 

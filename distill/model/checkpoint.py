@@ -120,7 +120,7 @@ def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     """
     changed = []
     if config.data.resolution != own.data.resolution:
-        changed.append(f"{config.data.resolution}px")
+        changed.append("native" if config.data.resolution is None else f"{config.data.resolution}px")
     if is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint)):
         changed.append("compact")
     if config.tag == own.tag:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 import warnings
@@ -97,6 +98,24 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="where the run's results/ are (default: this repository)",
     )  # fmt: skip
     add_device_option(parser)
+
+
+def positive_number(text: str) -> float:
+    """An option's number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a number above 0")
+    return value
+
+
+def whole_number(text: str) -> int:
+    """An option's whole number of at least 1."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a whole number of at least 1")
+    return int(text)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

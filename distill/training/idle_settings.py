@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from settings.config import Config
 from settings.losses import INTERNAL_TERMS, PICTURE_TERMS, FeatureConfig
+from settings.teacher import BUILT_IN, OrbitConfig
 from students.base import Student
 
 _COLOUR = ("rgb", "color")
+_OF_DATASETS = ("format", "images", "frames", "applied_transform", "dataparser_transforms")
 
 
 def idle_settings(config: Config, student: Student) -> list[str]:
     """A sentence about each, to warn of."""
-    return [*_of_rates(config, student), *_of_losses(config), *_of_features(config)]
+    return [*_of_rates(config, student), *_of_losses(config), *_of_features(config), *_of_sources(config)]
 
 
 def _of_rates(config: Config, student: Student) -> list[str]:
@@ -45,8 +49,28 @@ def _of_losses(config: Config) -> list[str]:
 def _of_features(config: Config) -> list[str]:
     if config.loss.internal_terms:
         return []
-    given, default = config.features, FeatureConfig()
-    changed = (name for name in FeatureConfig.model_fields if getattr(given, name) != getattr(default, name))
-    names = [f"features.{name}" for name in changed]
     losses = ", ".join(f"loss.{name}" for name in INTERNAL_TERMS)
-    return [f"no effect has {', '.join(names)}: none of {losses} has a weight"] if names else []
+    return _idle(config, "features", [*FeatureConfig.model_fields], f"none of {losses} has a weight")
+
+
+def _of_sources(config: Config) -> list[str]:
+    """Settings of a dataset where there is none, of cameras that are found where they are given, of a file's size."""
+    said, kind = [], config.teacher.kind
+    if kind in BUILT_IN or config.finds_cameras:
+        said += _idle(config, "data", _OF_DATASETS, f"a teacher of kind {kind} has cameras of its own")
+    if not config.finds_cameras:
+        rest = [name for name in OrbitConfig.model_fields if name != "up"]  # which paths go by too
+        said += _idle(config, "teacher.orbit", rest, "cameras are found for Gaussians without data.transforms alone")
+    if config.compact.target_mib is None:
+        said += _idle(config, "compact", ["share", "sparsity"], "compact.target_mib is not set")
+    return said
+
+
+def _idle(config: Config, section: str, names: Sequence[str], why: str) -> list[str]:
+    """Those of some settings of a section that are not what they are by default, in a sentence."""
+    given = config
+    for part in section.split("."):
+        given = getattr(given, part)
+    fields = type(given).model_fields
+    changed = [f"{section}.{name}" for name in names if getattr(given, name) != fields[name].get_default()]
+    return [f"no effect has {', '.join(changed)}: {why}"] if changed else []

@@ -135,7 +135,7 @@ class RaySampler(RaySource):
         return sum(part.nbytes for part in kept if part is not None)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        total = self.pixels if self.pool is None else self.pool.count
+        total = self._drawable()
         chosen = torch.randint(total, (count,), generator=generator, device=generator.device).to(self.device)
         if self.random_background:
             background = torch.rand((count, 3), generator=generator, device=generator.device).to(self.device)
@@ -146,6 +146,15 @@ class RaySampler(RaySource):
         if name != "torch":
             return self._batch_of_twin(name, chosen, background)
         return self._batch_torch(chosen if self.pool is None else self.pool.pixels(chosen), background)
+
+    def _drawable(self) -> int:
+        if self.pool is None:
+            return self.pixels
+        if not self.pool.count:
+            found = f"none of {self.pixels:,} pixels of the training views looks at an occupied cell and counts"
+            hint = "Do the views see the scene, and do masks leave anything of it? tools/check_alignment.py shows it."
+            raise InputError("config", "teacher's views", found, "views that show the scene", hint)
+        return self.pool.count
 
     def _batch_torch(self, pixel: Tensor, background: Tensor) -> RayBatch:
         frame, rest = pixel // self._frame_pixels, pixel % self._frame_pixels

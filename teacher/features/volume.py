@@ -60,15 +60,10 @@ class ChannelStatistics:
     mean: Tensor
     std: Tensor
 
-    def normalize(self, features: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(..., C) features of mean 0 and deviation 1; constant channels become 0.
-
-        Args:
-            weight: (...,) sum of the weights that features were composited with along a ray; None: single points.
-        """
-        mean = self.mean if weight is None else weight[..., None] * self.mean
+    def normalize(self, features: Tensor) -> Tensor:
+        """(..., C) features of mean 0 and deviation 1; constant channels become 0."""
         used = self.std > _CONSTANT
-        return (features - mean) * torch.where(used, 1 / self.std.clamp(min=_CONSTANT), 0)
+        return (features - self.mean) * torch.where(used, 1 / self.std.clamp(min=_CONSTANT), 0)
 
 
 class VolumeMemory(NamedTuple):

@@ -44,6 +44,16 @@ def test_latest_checkpoint_is_the_one_written_last_and_ignores_other_files(confi
     assert folder.latest_checkpoint() == folder.checkpoints / "step_000900.pth"
 
 
+def test_the_latest_compact_file_is_the_one_written_last(config, tmp_path):
+    folder = RunFolder(config, tmp_path)
+    folder.create()
+    assert folder.latest_compact() is None
+    for written, name in enumerate(["step_999999.lrd", "step_1000000.lrd", "small.lrd", "step_2000000.pth"]):
+        (folder.checkpoints / name).touch()
+        os.utime(folder.checkpoints / name, (written, written))
+    assert folder.latest_compact() == folder.checkpoints / "step_1000000.lrd"
+
+
 def test_prepare_records_config_and_versions(config, tmp_path):
     folder = RunFolder(config, tmp_path)
     folder.prepare("cpu")

@@ -163,3 +163,16 @@ def test_background_colours():
 def test_gaussians_without_a_dataset(write, overrides, field, expected):
     error = refusal(write(VIEWS), "teacher.kind=gaussians", "data.transforms=null", *overrides)
     assert error.field == field and expected in error.expected
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("[-.inf, .nan, 3]", ("inf", "nan", 3.0)), ("inf", ("inf",)), ("negative", ("negative",)), ("[]", ())],
+)
+def test_what_means_that_no_depth_is_there(write, text, wanted):
+    assert load_config(write(VIEWS), [f"teacher.depth_empty={text}"]).teacher.depth_empty == wanted
+
+
+@pytest.mark.parametrize("text", ["[[1]]", "{}", "[{}]", "[0]", "[1, [2, 3]]", "true"])
+def test_what_cannot_mean_it_is_refused(write, text):
+    assert refusal(write(VIEWS), f"teacher.depth_empty={text}").field.startswith("teacher.depth_empty")

@@ -136,6 +136,15 @@ def test_another_kind_of_student_does_not_inherit_the_bases_keys(write):
     assert refusal(write("base: base.yaml\nstudent: {kind: hash_grid}\n")).field == "student.levels"
 
 
+def test_the_kind_that_a_student_has_without_being_named_keeps_its_keys(write):
+    write(BRICKS + "student: {levels: 5}\n", "base.yaml")
+    path = write("base: base.yaml\nstudent: {kind: hash_grid, table_size: 64}\n")
+    assert load_config(path).student.levels == 5 and load_config(path).student.table_size == 64
+    assert load_config(path, ["student.kind=hash_grid"]).student.levels == 5
+    other = load_config(path, ["student={kind: kilo_uniform, grid: [1, 1, 1]}"]).student
+    assert other.kind == "kilo_uniform" and not hasattr(other, "levels")
+
+
 def test_asset_paths_are_under_the_assets_root(write, tmp_path):
     path = write(VIEWS)
     config = load_config(path, ["teacher.ply=/elsewhere/cloud.ply"], assets=tmp_path / "assets")

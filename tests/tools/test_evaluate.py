@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from distill.model.checkpoint import load_checkpoint, save_checkpoint
 from lego_response_distill import main as train
 from scene.images import read_image
 from settings.loading import REPO_ROOT
+from settings.yaml_text import dump_yaml, parse_yaml
 from tests.toy_scene import FRAMES, QUICKLY, SIZE, write_toy_scene
 from tools.evaluate import main
 
@@ -101,6 +103,18 @@ def test_resolution_and_backgrounds_are_evaluations_of_their_own(root) -> None:
         renders = sorted((run_of(root) / f"eval/step_{STEP}_{tag}/renders").iterdir())
         assert [path.name for path in renders] == [f"{index:05d}.png" for index in range(0, FRAMES, 4)]
         assert read_image(renders[0])[0, 0].tolist() == [255 if background == "white" else 0] * 3
+
+
+def test_pictures_of_the_datasets_own_size(root) -> None:
+    checkpoint = run_of(root) / f"checkpoints/step_{STEP}.pth"
+    state = load_checkpoint(checkpoint, "cpu")
+    trained_on = parse_yaml(state["config"], checkpoint)
+    trained_on["data"]["resolution"] = 12
+    save_checkpoint(checkpoint, {**state, "config": dump_yaml(trained_on)})
+    more = ["--set", "data.resolution=null", "--split", "holdout", "--lpips", "none", "--reference", "teacher"]
+    assert main([str(run_of(root)), "--assets", str(root), *more]) == 0
+    (row,) = rows(root / f"logs/toy/first/eval_step_{STEP}_native.csv")
+    assert row["width"] == "24"
 
 
 def test_a_smaller_picture_has_as_many_rays_across_it_as_in_training(root) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from distill.compact.compact_file import compact_parts
+from distill.compact.compact_file import compact_bytes, compact_parts
 from distill.compact.network_transforms import GradientProducts
 from distill.compact.parts import CENTRE_STEP, Integers, steps_of
 from distill.model.checkpoint import box_state, student_state
@@ -36,6 +37,11 @@ def state_of(settings=HASH, seed: int = 0) -> dict[str, Any]:
         "occupancy": {"resolution": RESOLUTION, "step": 0.1, "state": {"occupied": occupied}},
         "config": "scene: toy",
     }
+
+
+def save_compact(path: Path, state: dict[str, Any], content: list[Integers]) -> None:
+    """Writes the student's compact file."""
+    path.write_bytes(compact_bytes(state, content, path))
 
 
 def integers_of(state: dict[str, Any], exponent: int = -48) -> list[Integers]:

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from distill.compact import compact_file, container
-from distill.compact.compact_file import compact_bytes, compact_parts, load_compact, save_compact
+from distill.compact.compact_file import compact_bytes, compact_parts, load_compact
 from distill.model.checkpoint import evaluated_as, load_checkpoint, restore_student
 from distill.model.model import restore_model
 from machine.file_kinds import COMPACT_MAGIC
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, load_config
-from tests.distill.compact.students_at_hand import HASH, KILO, RESOLUTION, SHAPE, integers_of, state_of
+from tests.distill.compact.students_at_hand import HASH, KILO, RESOLUTION, SHAPE, integers_of, save_compact, state_of
 
 CPU = torch.device("cpu")
 CONFIG = REPO_ROOT / "configs/quickstart.yaml"

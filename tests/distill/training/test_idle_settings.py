@@ -26,6 +26,9 @@ def told(*overrides: str) -> list[str]:
         ("loss.rgb.weight=0", "loss.color={weight: 1.0, final: 0.1}"),
         ("loss.density.weight=0.1", "features.resolution=64"),
         ("loss.rgb={decay_start: 0.2, decay_end: 1.0, final: 0.0}",),
+        ("compact.share=0.5", "compact.target_mib=0.1"),
+        ("teacher={kind: gaussians, ply: a.ply, orbit: {distance: 2}}", "data={transforms: null, resolution: 8}"),
+        ("teacher={kind: gaussians, ply: a.ply, outputs: null}", "data={transforms: t.json, frames: '0:9'}"),
     ],
 )
 def test_nothing_where_all_has_its_effect(overrides) -> None:
@@ -50,6 +53,15 @@ def test_nothing_where_all_has_its_effect(overrides) -> None:
             ("loss.rgb.weight=0", "loss.depth.weight=0", "loss.color.weight=1"),
             "nothing is learnt after 50% of the run: the last loss, loss.color, ends there",
         ),
+        (
+            ("data.frames=0:1", "data.images=elsewhere"),
+            "no effect has data.images, data.frames: a teacher of kind bricks has cameras of its own",
+        ),
+        (
+            ("teacher.orbit={distance: 2, up: [0, 0, 1]}",),
+            "no effect has teacher.orbit.distance: cameras are found for Gaussians without data.transforms alone",
+        ),
+        (("compact.share=0.5",), "no effect has compact.share: compact.target_mib is not set"),
         (("features.tap=hidden",), f"no effect has features.tap: {FEATURES}"),
         (("features={tap: hidden, resolution: 64}",), f"no effect has features.resolution, features.tap: {FEATURES}"),
     ],

@@ -287,6 +287,13 @@ def test_rays_of_images_are_sampled_to_their_end(views, opaque_views):
     assert torch.equal(batch.sampled.far[1::2], batch.rays.far[1::2])
 
 
+def test_views_of_which_no_pixel_is_worth_drawing_are_refused(views):
+    counted = torch.zeros(FRAMES, HEIGHT, WIDTH, dtype=torch.bool)
+    sampler = make_sampler(TeacherViews(**{**vars(views), "counted": counted}))
+    with pytest.raises(InputError, match=r"none of [\d,]+ pixels .*expected views that show the scene.*masks"):
+        sampler.draw(8, torch.Generator())
+
+
 def test_the_pool_is_replaced_view_by_view():
     pool = PixelPool(3, 10, CPU)
     pool.set_frame(0, torch.tensor([0, 1, 0, 0, 0, 0, 0, 0, 0, 1]).bool())

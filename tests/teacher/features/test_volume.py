@@ -115,8 +115,6 @@ def test_an_empty_box_and_no_gaussians():
 def test_normalisation_by_hand():
     statistics = ChannelStatistics(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 0.0]))
     assert statistics.normalize(torch.tensor([[3.0, 5.0], [1.0, 9.0]])).tolist() == [[1.0, 0.0], [0.0, 0.0]]
-    composited = statistics.normalize(torch.tensor([[3.0, 5.0]]), torch.tensor([0.5]))
-    assert composited.tolist() == [[1.25, 0.0]]
 
 
 def test_statistics_are_of_cells_weighted_by_alpha():
