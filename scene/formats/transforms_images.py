@@ -46,7 +46,7 @@ def find_images(source: Path, file_paths: Sequence[str]) -> tuple[Path | None, .
         )
         found = ends
     missing = [i for i, path in enumerate(found) if path is None]
-    if missing:
+    if 0 < len(missing) < len(found):  # where none is there, whatever needs them says so
         sought = source.parent / slashed(file_paths[missing[0]])
         note_once(
             "info",

@@ -158,14 +158,22 @@ def build_volume(
     """
     names, grid = select_channels(channels), CellGrid(box, resolution)
     cell_size, shape = grid.cell_size, grid.shape
-    indices = touched_cells(*_drawn(gaussians), box.lower, cell_size, shape)
-    memory = volume_memory(grid, len(indices), len(names), len(gaussians), confidence)
-    needed = (memory.kept + memory.building) / 2**30
     size = "x".join(map(str, shape))
-    if needed > max_gib:
-        found = f"{size} cells, {len(indices):,} of them touched, with {len(names)} channels: {needed:.1f} GiB"
-        hint = "Use a lower resolution or fewer channels."
-        raise InputError("features", "memory of the volume", found, f"at most {max_gib:g} GiB", hint)
+
+    def fitting_memory(cells: int, words: str) -> VolumeMemory:
+        memory = volume_memory(grid, cells, len(names), len(gaussians), confidence)
+        needed = (memory.kept + memory.building) / 2**30
+        if needed > max_gib:
+            found = f"{size} cells, {words}with {len(names)} channels: {needed:.1f} GiB"
+            hint = "Use a lower resolution or fewer channels."
+            raise InputError("features", "memory of the volume", found, f"at most {max_gib:g} GiB", hint)
+        return memory
+
+    fitting_memory(
+        0, "even if none of them were touched, "
+    )  # finding those that are takes minutes where cells are many
+    indices = touched_cells(*_drawn(gaussians), box.lower, cell_size, shape)
+    memory = fitting_memory(len(indices), f"{len(indices):,} of them touched, ")
     _log.info(
         "feature volume: %s cells, %s touched, %d channels: %.3f GiB, and up to %.3f GiB while it is built",
         size, f"{len(indices):,}", len(names), memory.kept / 2**30, memory.building / 2**30,
