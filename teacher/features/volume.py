@@ -169,9 +169,7 @@ def build_volume(
             raise InputError("features", "memory of the volume", found, f"at most {max_gib:g} GiB", hint)
         return memory
 
-    fitting_memory(
-        0, "even if none of them were touched, "
-    )  # finding those that are takes minutes where cells are many
+    fitting_memory(0, "even if none of them were touched, ")  # of many cells finding those that are takes minutes
     indices = touched_cells(*_drawn(gaussians), box.lower, cell_size, shape)
     memory = fitting_memory(len(indices), f"{len(indices):,} of them touched, ")
     _log.info(

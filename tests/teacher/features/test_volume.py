@@ -89,6 +89,12 @@ def test_too_much_memory_is_refused():
         build_volume(broad_gaussians(), BOX, 20, max_gib=1e-3)
 
 
+def test_cells_that_do_not_fit_by_their_index_alone_are_refused_before_they_are_looked_into(monkeypatch):
+    monkeypatch.setattr("teacher.features.volume.touched_cells", None)
+    with pytest.raises(InputError, match="even if none of them were touched"):
+        build_volume(broad_gaussians(), BOX, 2000)
+
+
 def test_a_subset_is_what_building_it_alone_gives():
     gaussians, points = broad_gaussians(), points_in(BOX, 100)
     whole, part = (build_volume(gaussians, BOX, 12, names) for names in (["all"], ["opacity", "sh_0_g"]))
