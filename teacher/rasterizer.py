@@ -47,12 +47,19 @@ class Drawing:
         near: Gaussians closer than this along the view axis are left out, world units; a scene much smaller than one
             unit wants less.
         clip: draw only what lies in this box, see ``kernels.gaussians.clipped_gaussians``, on the CPU; None: all.
+        is_supposed: whether nothing tells of ``fitted_width``, which is a guess then.
     """
 
     fitted_width: int | None = None
     supersample: int | None = None
     near: float = NEAR
     clip: SceneBox | None = None
+    is_supposed: bool = False
+
+    @property
+    def recorded_width(self) -> int | None:
+        """The fitted width as far as it is known: what a file of the Gaussians may say."""
+        return None if self.is_supposed else self.fitted_width
 
     @property
     def clip_corners(self) -> Corners | None:

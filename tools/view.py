@@ -34,11 +34,13 @@ from distill.viewer.browser_view import BrowserView, import_viser
 from distill.viewer.measurement import DEFAULT_WIDTH, measure
 from distill.viewer.subjects import Subject, gaussians_subject, student_subject
 from machine.files import check_output_file, output_errors
+from machine.memory import check_pictures_fit
 from machine.run_folder import RunFolder, checkpoint_at
 from scene.images import write_image
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, load_config
 from teacher.gaussian_files import FORMATS
+from teacher.views.rasterized import DRAWN_BYTES
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -103,6 +105,7 @@ def view(chosen: argparse.Namespace) -> int:
         return ExitCode.DONE
     if chosen.sheet is not None:
         subject.load_teacher()
+        check_pictures_fit((width, width), len(subject.pictures.modes), DRAWN_BYTES, "width", "--width")
         with output_errors(chosen.sheet):
             write_image(chosen.sheet, subject.pictures.sheet(subject.start().cameras(width, width)))
         print(f"{chosen.sheet}: {', '.join(subject.pictures.modes)}")

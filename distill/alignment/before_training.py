@@ -42,8 +42,8 @@ from scene.frames import spread
 from scene.rays import focus
 from settings.config import Config
 from settings.errors import InputError
+from teacher.near_plane import near_plane_advice
 from teacher.sources import Teacher, load_teacher, source_of
-from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     check_looking(config, views.cameras, teacher.box)
     if teacher.poses is not None:
         check_looking(config, teacher.poses.cameras, teacher.box)
-    _check_visible(config, views)
+    _check_visible(config, teacher)
     is_close = check_step(config, teacher, model)
     is_said = _check_pictures(config, teacher)
     if not is_said:
@@ -139,7 +139,8 @@ def _check_silhouettes(config: Config, teacher: Teacher) -> None:
 # --- pictures ----------------------------------------------------------------------------------------------------
 
 
-def _check_visible(config: Config, views: TeacherViews) -> None:
+def _check_visible(config: Config, teacher: Teacher) -> None:
+    views = teacher.views
     looked_at = slice(None) if views.store is None else spread(range(len(views)), _FRAMES)
     coverage = views.coverage[looked_at].float() / 255
     counted = torch.ones_like(coverage) if views.counted is None else views.counted[looked_at].float()
@@ -151,6 +152,9 @@ def _check_visible(config: Config, views: TeacherViews) -> None:
             advice = (
                 "Its Gaussians are small for how far they lie apart: teacher.orbit.distance brings cameras nearer. "
             )
+        if teacher.gaussians is not None and teacher.stored_renders is None:
+            near = near_plane_advice(teacher.gaussians, views.cameras, config.teacher.near_plane)
+            advice = f"{near} " if near else advice
         source = config.teacher.outputs or config.teacher.ply or config.data.transforms or "config"
         say(mean == 0, source, "teacher's views", words, "views that show the scene", advice + CHECK)
 

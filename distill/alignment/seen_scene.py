@@ -20,6 +20,7 @@ from scene.cameras import Cameras
 from scene.frames import spread
 from scene.rays import SceneBox, image_rays, intersect_box
 from settings.config import Config
+from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.sources import Teacher
 from teacher.sources.box import box_of_gaussians
@@ -69,7 +70,7 @@ def check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
         empty = f"no sample in {count - int(within.sum())} of {count} views"
         words = f"{config.data.near:g}, and far {config.data.far:g}: {empty}"
         expected = f"a range that holds the scene box, {first:.3g} to {last:.3g} from the cameras"
-        advice = "Leave data.near and data.far away."
+        advice = _range_advice(config, first)
         say(within.float().mean() < _NO_CAMERAS, "config", "data.near", words, expected, advice)
 
 
@@ -88,6 +89,13 @@ def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
     corners = torch.cartesian_prod(*torch.tensor([box.lower, box.upper]).T)
     apart = torch.cdist(cameras.centers, corners)
     return apart.min().item(), apart.max().item()
+
+
+def _range_advice(config: Config, first: float) -> str:
+    """What to do about a range of distances that leaves out the scene, whose nearest corner is ``first`` away."""
+    if config.data.near == DataConfig.model_fields["near"].default and config.data.near > first:
+        return f"The scene is small for data.near: set it to {first / 4:.1g}."
+    return "Leave data.near and data.far away."
 
 
 def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
@@ -157,7 +165,7 @@ def check_cells(config: Config, teacher: Teacher, model: Model) -> None:
         )
     if _share_met(teacher.views, model, replace(model.settings, near=0.0, far=torch.inf)) >= _MOST_PIXELS:
         field, where = "data.far", f"{config.data.near:g} (data.near) to {config.data.far:g} from the cameras"
-        advice = "Leave data.near and data.far away."
+        advice = _range_advice(config, _distances(teacher.views.cameras, teacher.box)[0])
     words = f"only {share:.1%} of what the teacher's pictures show in {where}"
     say(share < _NO_PIXELS, "config", field, words, "nearly all of it", f"{advice} {CHECK}")
 

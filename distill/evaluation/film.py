@@ -26,6 +26,9 @@ SHOWS: tuple[Show, ...] = ("student", "teacher", "error", "side_by_side")
 
 # libx264's constant rate factor: 18 is about where a difference is no longer seen.
 _CRF = "18"
+# Of a film that does not say how its colours were made players go by its height, and ffmpeg converts by BT.601.
+_COLOURS = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv"]
+_COLOURS += [word for name in ("colorspace", "color_primaries", "color_trc") for word in (f"-{name}", "bt709")]
 
 
 def even_sized(cameras: Cameras) -> Cameras:
@@ -104,7 +107,8 @@ def _encode(file: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(fps), "-i", "-"]
-    command += ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", _CRF, "-movflags", "+faststart", str(file)]
+    command += ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", _CRF, *_COLOURS]
+    command += ["-movflags", "+faststart", str(file)]
     with tempfile.TemporaryFile() as log:
         # In a session of its own, so that it does not take a Ctrl-C that is meant for this program.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)

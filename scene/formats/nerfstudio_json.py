@@ -55,9 +55,9 @@ def frames_of_splits(path: Path, content: dict[str, Any], entries: Entries) -> t
 
 
 def find_masks(path: Path, entries: Entries, images: Sequence[Path | None]) -> tuple[Path | None, ...] | None:
-    """The ``mask_path`` of each frame that has an image, from the folder of the file; None where no frame has one.
+    """The ``mask_path`` of each frame, from the folder of the file; None where no frame has one.
 
-    Where some have none the log says how many.
+    Where some pictures have none the log says how many.
 
     Raises:
         InputError: one is not there, or no text.
@@ -67,9 +67,11 @@ def find_masks(path: Path, entries: Entries, images: Sequence[Path | None]) -> t
         text, field = entry.get("mask_path") or None, f"frames[{index}] ({entry['file_path']}) mask_path"
         if text is not None and not isinstance(text, str):
             raise InputError(path, field, show(text), "the path of a picture", _WHOLE)
-        mask = None if image is None or text is None else path.parent / slashed(text)
+        mask = None if text is None else path.parent / slashed(text)
         if mask is not None and not mask.is_file():
-            raise InputError(path, field, f"'{text}', no such file", "a picture", _WHOLE)
+            if image is not None:
+                raise InputError(path, field, f"'{text}', no such file", "a picture", _WHOLE)
+            mask = None  # neither is there, as where poses alone were copied
         found.append(mask)
     count, pictures = sum(mask is not None for mask in found), sum(image is not None for image in images)
     if 0 < count < pictures:

@@ -11,6 +11,8 @@ from scene.frames import Size
 from scene.images import ImageHeader, image_header
 from settings.errors import InputError
 
+_NO_SIZE = "Add w and h; where only poses are wanted of it, --resolution or --width says how large pictures are."
+
 
 def picture_sizes(
     source: Path, stated: Sequence[Size | None], paths: Sequence[Path | None], otherwise: Size | None = None
@@ -32,7 +34,7 @@ def picture_sizes(
     common = Counter(size for size in known if size).most_common(1)
     fallback = common[0][0] if common else otherwise
     if fallback is None:
-        raise InputError(source, "image size", "neither w and h nor an image on disk", "one of them", "Add w and h.")
+        raise InputError(source, "image size", "neither w and h nor an image on disk", "one of them", _NO_SIZE)
     sizes = tuple(size or fallback for size in known)
     scaled = [index for index, other in enumerate(stated) if other and other != sizes[index]]
     for index in scaled:

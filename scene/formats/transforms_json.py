@@ -49,7 +49,8 @@ _OTHER_FILES = (
     (
         {"camera_path", "render_width"},
         "nerfstudio's camera path, which has no images",
-        "Take the transforms.json of the dataset.",
+        "Take the transforms.json of the dataset; to render along the path, write its camera_to_world matrices as the "
+        "transform_matrix of frames.",
     ),
     (
         {"cameras", "shots"},
@@ -146,6 +147,7 @@ def write_transforms(
     names: Sequence[str],
     tests: Sequence[bool] | None = None,
     fields: Mapping[str, Any] | None = None,
+    masks: Sequence[str] | None = None,
 ) -> None:
     """Writes cameras atomically so that ``load_transforms`` reads the same numbers back.
 
@@ -153,6 +155,7 @@ def write_transforms(
         names: N unique names, written as ``file_path``; images of these names (.png) belong in the same folder.
         tests: whether each frame is kept for tests, some and not all; None: the file does not say.
         fields: more of the whole file, as ``world_fields``.
+        masks: ``mask_path`` of each frame; None: there are none.
     """
     if len(names) != len(cameras):
         raise ValueError(f"{len(names)} names for {len(cameras)} cameras")
@@ -165,6 +168,8 @@ def write_transforms(
             frame[field] = values[index].item()
         if angles[index] != angles[0]:
             frame["camera_angle_x"] = angles[index]
+        if masks is not None:
+            frame["mask_path"] = masks[index]
         frames.append(frame)
     content = {"camera_angle_x": angles[0], "w": cameras.width, "h": cameras.height, **(fields or {})}
     if tests is not None:

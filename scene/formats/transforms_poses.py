@@ -95,16 +95,27 @@ def _refuse_not_rigid(path: Path, fields: Sequence[str], poses: Tensor, skew: Te
     bad = (skew > _RIGID) | (determinant < 0) | (last_row > _LAST_ROW)
     if not bad.any():
         return
+    turned = bad & (_off_orthonormal(rotations) <= _RIGID) & (poses[:, :3, 3].abs().amax(1) <= _LAST_ROW)
+    if turned.any():
+        index = int(turned.nonzero()[0])
+        values = [round(value, 6) for value in poses[index, 3].tolist()]
+        found = f"a last row {values} and a last column 0 0 0, in {int(turned.sum())} of {count} frames"
+        expected = "a rotation with its translation in the last column, last row 0 0 0 1"
+        hint = "The matrices are transposed (column by column, as OpenGL keeps them): transpose each."
+        raise InputError(path, fields[index], found, expected, hint)
     factor = determinant.clamp(min=1e-30) ** (1 / 3)
     scaled = (determinant > 0) & (_off_orthonormal(rotations / factor[:, None, None]) <= _RIGID)
     expected = f"a rotation and a translation: R^T R = I to {_RIGID:g}, determinant 1, last row 0 0 0 1"
-    hint = "Scale the scene, not the camera matrix."
     mean = factor.mean().item()
-    if count > 1 and bad.all() and scaled.all() and (factor / mean - 1).abs().max() <= _RIGID:
+    if count > 1 and (skew > _RIGID).all() and scaled.all() and (factor / mean - 1).abs().max() <= _RIGID:
         found = f"rotations scaled by {mean:.4g} (1/{1 / mean:.4g}) in all {count} frames"
         hint = "Divide the rotations by it (0.01: MatrixCity's raw export?); positions must be in the teacher's world."
         raise InputError(path, "transform_matrix", found, expected, hint)
-    index = int(bad.nonzero()[0])
+    index, hint = int(bad.nonzero()[0]), "Write camera-to-world matrices whose last row is 0 0 0 1."
+    if skew[index] > _RIGID:
+        hint = "Scale the scene, not the camera matrix."
+    elif determinant[index] < 0:
+        hint = "The rotation is mirrored, which no camera is: negate one of its columns, or mirror the scene too."
     figures = f"|R^T R - I| up to {skew[index]:.3g}, determinant {determinant[index]:.4g}"
     if scaled[index] and skew[index] > _RIGID:
         figures += f": axes scaled by {factor[index]:.4g}"

@@ -101,12 +101,13 @@ def straightened(
             list(pool.map(lambda kept: _make(kept, *missing[kept]), missing))
         _, lens, frame = next(iter(missing.values()))
         k1, k2, p1, p2 = lens.distortion
+        of = "the first one's lens: " if len({lens.distortion for _, lens, _ in missing.values()}) > 1 else ""
         size = sizes[next(index for index, other in enumerate(frames) if other is frame)]
         note_once(
             "info",
-            f"{source}: {len(missing)} pictures undistorted (k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) in "
-            f"{time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / 2**20:.0f} MiB in "
-            f"{next(iter(missing)).parent}. Cropped from {size[0]}x{size[1]} to {frame.size[0]}x{frame.size[1]}.",
+            f"{source}: {len(missing)} pictures undistorted ({of}k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) "
+            f"in {time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / 2**20:.0f} MiB in "
+            f"{next(iter(missing)).parent}. {size[0]}x{size[1]} pixels became {frame.size[0]}x{frame.size[1]}.",
         )
     return frames
 

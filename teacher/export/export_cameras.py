@@ -47,6 +47,11 @@ class ExportViews:
         # Pictures of several sizes are none of these cameras'.
         return is_large and self.dataset.sizes is None and all(path is not None for path in self.dataset.image_paths)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks say which pixels of the images count."""
+        return self.has_truth and any(self.dataset.masks or ())
+
 
 def views_to_export(
     config: Config,

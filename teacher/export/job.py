@@ -18,7 +18,6 @@ from teacher.export.planes import ExportFormat
 from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
 from teacher.export.renders import ViewExport
 from teacher.gaussian_files import check_gaussians_file, write_gaussians
-from teacher.gaussian_files.ply import write_ply
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
@@ -93,7 +92,10 @@ def export(config: Config, options: ExportOptions) -> None:
         features = FeatureExport(folder, gaussians, rasterizer, views, box, resolution, channels)
     _announce(job, gaussians)
     if ply is not None:
-        _write(ply, gaussians, drawn["drawing"].fitted_width)
+        write_gaussians(ply, gaussians, drawing.recorded_width)
+        if config.teacher.scale != 1:
+            words = "%s: the Gaussians are written as teacher.scale %g makes them: with this file leave it away"
+            _log.warning(words, ply, config.teacher.scale)
     figures = job.run()
     if features is not None:
         features.run()
@@ -132,14 +134,6 @@ def _announce(job: ViewExport, gaussians: Gaussians) -> None:
         _log.info("going on: %d of %d frames are there", len(views.names) - len(job.todo), len(views.names))
     if not views.has_truth and views.dataset.sizes is None and any(views.dataset.image_paths):
         _log.warning("no gt/: some frames have no image, or the images are smaller than %s", size)
-
-
-def _write(path: Path, gaussians: Gaussians, fitted_width: int | None) -> None:
-    """Writes the Gaussians; a PLY also says at which width they were fitted."""
-    if path.suffix.lower() == ".ply":
-        write_ply(path, gaussians, fitted_width)
-    else:
-        write_gaussians(path, gaussians)
 
 
 def _sizes(whole: Gaussians, pruned: Gaussians, file: Path | None) -> dict[str, int]:

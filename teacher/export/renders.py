@@ -18,7 +18,7 @@ from kernels.threads import one_torch_thread
 from machine.files import write_atomically
 from machine.fingerprints import digest
 from machine.telemetry import GpuMonitor, cpu_peak_gib, gpu_mem_gib, reset_gpu_peak, synchronize
-from scene.dataset_pictures import read_picture
+from scene.dataset_pictures import counted_of, read_picture
 from scene.formats.transforms_json import write_transforms
 from scene.frames import Frames, Size, spread
 from scene.images import psnr, write_image
@@ -26,6 +26,7 @@ from teacher.export.export_cameras import ExportViews
 from teacher.export.folder import FolderExport, Writers, write_json
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes
 from teacher.gaussians import Gaussians
+from teacher.near_plane import near_plane_advice
 from teacher.rasterizer import Rasterizer
 from teacher.views.output_folder import shrink_rgba
 
@@ -54,7 +55,7 @@ class ViewExport(FolderExport):
     def __init__(
         self, folder: Path, gaussians: Gaussians, rasterizer: Rasterizer, views: ExportViews, format: ExportFormat
     ) -> None:
-        self.format, self._rasterizer = format, rasterizer
+        self.format, self._rasterizer, self._gaussians = format, rasterizer, gaussians
         settings = {
             "gaussians": gaussians.fingerprint(),
             "gaussian_count": len(gaussians),
@@ -69,7 +70,9 @@ class ViewExport(FolderExport):
             "rasterizer": rasterizer.implementation,
             "ground_truth": views.has_truth,
         }
-        super().__init__(folder, views, SETTINGS, settings, ("renders", "depth", "gt"))
+        if views.has_masks:
+            settings["masks"] = True
+        super().__init__(folder, views, SETTINGS, settings, ("renders", "depth", "gt", "masks"))
 
     def run(self, progress: bool = True) -> dict[str, Any] | None:
         """Renders and writes the frames to do.
@@ -86,8 +89,7 @@ class ViewExport(FolderExport):
         with self._writing():
             for path in self._paths(0).values():
                 path.parent.mkdir(parents=True, exist_ok=True)
-            views = self.views
-            write_transforms(self.folder / TRANSFORMS, views.cameras, views.names, fields=views.world)
+            self._write_transforms()
             if not self.todo:
                 return None
             self._check()  # renders a few frames, so that loading kernels is not counted
@@ -107,6 +109,18 @@ class ViewExport(FolderExport):
             "power_avg_w": monitor.mean_power_w(),
         }
 
+    def _write_transforms(self) -> None:
+        """The cameras, with what the dataset says of its pictures: which are kept for tests, and what counts."""
+        views, tests, masks = self.views, self.views.dataset.tests, None
+        if tests is not None and len(set(tests)) == 1:  # of one kind: nothing to tell apart
+            tests = None
+        if views.has_masks:
+            paths = (self._paths(index)["masks"] for index in range(len(views.names)))
+            masks = [path.relative_to(self.folder).as_posix() for path in paths]
+        write_transforms(
+            self.folder / TRANSFORMS, views.cameras, views.names, tests=tests, fields=views.world, masks=masks
+        )
+
     def _check(self) -> None:
         """Looks at a few frames before all are rendered; this also compiles or loads the kernels.
 
@@ -125,8 +139,9 @@ class ViewExport(FolderExport):
                 truth = _composite(_truth(self.views.dataset, index, size), self.format.background)
                 figures.append((psnr(own, truth), psnr(truth.mean((0, 1)), truth)))
         if (mean := statistics.fmean(covered)) < _FAINT_COVERAGE:
-            words = "the Gaussians fill %.3f%% of the pixels of %d views, %.3f%% at most"
-            _log.warning(words, 100 * mean, len(covered), 100 * max(covered))
+            words = "the Gaussians fill %.3f%% of the pixels of %d views, %.3f%% at most%s"
+            near = near_plane_advice(self._gaussians, self.views.cameras, self.format.near)
+            _log.warning(words, 100 * mean, len(covered), 100 * max(covered), f": {near}" if near else "")
         if not figures:
             return
         teacher, blank = np.median(figures, axis=0)
@@ -149,6 +164,8 @@ class ViewExport(FolderExport):
             paths["depth"] = self.folder / "depth" / f"{index:05d}.npy"
         if self.views.has_truth:
             paths["gt"] = self.folder / "gt" / f"{index:05d}.png"
+        if self.views.has_masks:
+            paths["masks"] = self.folder / "masks" / f"{index:05d}.png"
         return paths
 
     def _rendered(self, seconds: list[float]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -174,6 +191,9 @@ class ViewExport(FolderExport):
         if "gt" in paths:
             size = (self.views.cameras.width, self.views.cameras.height)
             writers.submit(_write_truth, paths["gt"], self.views.dataset, index, size)
+        if "masks" in paths:
+            size = (self.views.cameras.width, self.views.cameras.height)
+            writers.submit(_write_mask, paths["masks"], self.views.dataset, index, size)
 
 
 def _composite(pixels: np.ndarray, background: tuple[float, float, float] | None) -> np.ndarray:
@@ -191,6 +211,12 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 def _write_truth(path: Path, dataset: Frames, index: int, size: Size) -> None:
     write_image(path, _truth(dataset, index, size))
+
+
+def _write_mask(path: Path, dataset: Frames, index: int, size: Size) -> None:
+    """White where a pixel counts, else black."""
+    counted = counted_of(dataset, index, size)
+    write_image(path, np.repeat(counted[..., None] * np.uint8(255), 3, axis=2))
 
 
 def _truth(dataset: Frames, index: int, size: Size) -> np.ndarray:

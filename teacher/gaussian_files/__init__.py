@@ -12,9 +12,9 @@ from machine.file_kinds import file_kind
 from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.gaussian_files.checks import check_present
-from teacher.gaussian_files.npz import read_npz, write_npz
+from teacher.gaussian_files.npz import fitted_width_of_npz, read_npz, write_npz
 from teacher.gaussian_files.other_files import is_sog_json, refuse_other_file
-from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.gaussian_files.ply import fitted_width_of_ply, read_ply, write_ply
 from teacher.gaussian_files.sog import read_sog
 from teacher.gaussian_files.splat import is_splat, read_splat
 from teacher.gaussian_files.spz import import_gsply, read_spz, write_spz
@@ -55,14 +55,30 @@ def read_gaussians(path: str | Path, offset: Offset | None = None) -> Gaussians:
     return read(path, offset)
 
 
-def write_gaussians(path: str | Path, gaussians: Gaussians) -> None:
+def write_gaussians(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
     """Writes ``.ply`` (``write_ply``), ``.npz`` (float16) or ``.spz``, chosen by the extension.
 
+    Args:
+        fitted_width: of the pictures that the Gaussians were fitted to, pixels, for ``fitted_width_in``; None: unknown.
+
     Raises:
-        InputError: another extension, a folder that cannot be written, ``.spz`` without gsply.
+        InputError: another extension, a folder that cannot be written, no Gaussians, ``.spz`` without gsply.
     """
+    if not len(gaussians):
+        raise InputError(path, "Gaussians", "none", "at least 1 to write")
     _, write = FORMATS[_format(path)]
-    write(path, gaussians)
+    write(path, gaussians, fitted_width)
+
+
+def fitted_width_in(path: str | Path) -> int | None:
+    """The width in pixels at which a file's Gaussians were fitted; None where it does not say.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    kind = file_kind(path)
+    read = None if kind is None else {"ply": fitted_width_of_ply, "npz": fitted_width_of_npz}.get(kind.key)
+    return None if read is None else read(path)
 
 
 def check_gaussians_file(path: str | Path) -> None:

@@ -17,6 +17,8 @@ from teacher.gaussians import Gaussians
 _log = logging.getLogger(__name__)
 
 FIELDS = tuple(field.name for field in fields(Gaussians))
+FITTED_WIDTH = "fitted_width"
+"""What files call the width of the pictures that the Gaussians were fitted to, pixels."""
 USE_RENDERS = "give that program's renders alone (teacher.kind: views, teacher.ply: null)."
 ADD_A_SCALE = f"Make the third scale -14 (log 1e-6) to draw them as flat Gaussians, or {USE_RENDERS}"
 DAMAGED = "The file is cut short or was altered: copy it again."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,13 @@ from machine.file_kinds import file_kind
 from machine.files import atomic_path, output_errors
 from scene.world_offset import Offset
 from settings.errors import InputError
-from teacher.gaussian_files.checks import FIELDS, checked_gaussians, warn_of_antialiasing
+from teacher.gaussian_files.checks import FIELDS, FITTED_WIDTH, checked_gaussians, warn_of_antialiasing
 from teacher.gaussian_files.compressed_ply import is_compressed, unpacked
 from teacher.gaussian_files.ply_elements import Header, read_elements, read_header
 from teacher.gaussian_files.ply_layouts import refuse_other_layouts
 from teacher.gaussians import Gaussians
 
 _log = logging.getLogger(__name__)
-FITTED_WIDTH = "fitted_width"
-"""The comment in the header before the width of the pictures that the Gaussians were fitted to, pixels."""
-
 _MEANS = ("x", "y", "z")
 _NORMALS = ("nx", "ny", "nz")
 _DC = tuple(f"f_dc_{c}" for c in range(3))
@@ -35,6 +32,7 @@ _REQUIRED = (*_MEANS, *_DC, *_OPACITY, *_SCALES, *_ROTATIONS)
 _REST_COUNTS = (0, 9, 24, 45)
 _FILTER = "filter_3D"
 _COUNT_DIGITS = 20
+_HEADER_BYTES = 1 << 16
 _LAYOUT = "graphdeco's 3DGS layout"
 # As Brush, Postshot and others write it; "antialiased 0" says the opposite.
 _ANTIALIASED = re.compile(
@@ -62,6 +60,7 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
         refuse_other_layouts(path, header, _LAYOUT)
         rest = () if is_compressed(header) else rest_names(path, header)
         elements = read_elements(path, header)
+        _refuse_lists(path, header, elements)
     except FileNotFoundError:
         raise InputError(path, "PLY file", "no such file", "a 3DGS point_cloud.ply", "Check the path.") from None
     except OSError as error:
@@ -71,6 +70,16 @@ def read_ply(path: str | Path, offset: Offset | None = None) -> Gaussians:
     if is_compressed(header):
         return checked_gaussians(path, unpacked(path, elements), offset)
     return checked_gaussians(path, stored_arrays(path, elements.get("vertex"), rest), offset)
+
+
+def _refuse_lists(path: str | Path, header: Header, elements: Mapping[str, np.ndarray]) -> None:
+    """InputError where rows cannot be found because something before or in them is a list."""
+    unread = [name for name, element in header.elements.items() if element.count and name not in elements]
+    if "vertex" in unread:
+        first = header.elements[unread[0]]
+        found = f"a list, property {first.lists[0]} of element {first.name}: where rows of vertex are, nothing says"
+        hint = "Write the file without lists, or with element vertex before what has them."
+        raise InputError(path, "PLY header", found, "Gaussians of scalar properties", hint)
 
 
 def is_plain_ply(path: str | Path) -> bool:
@@ -99,6 +108,14 @@ def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
     with output_errors(path), atomic_path(path) as temporary:
         comments = [] if fitted_width is None else [f"{FITTED_WIDTH} {fitted_width}"]
         PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=comments).write(str(temporary))
+
+
+def fitted_width_of_ply(path: str | Path) -> int | None:
+    """What ``write_ply`` wrote; None where the header of a PLY does not say."""
+    with open(path, "rb") as file:
+        header = file.read(_HEADER_BYTES).partition(b"end_header")[0]
+    comment = re.search(rf"^comment {FITTED_WIDTH} (\d+)\s*$".encode(), header, re.MULTILINE)
+    return int(comment[1]) if comment else None
 
 
 def write_ply_parts(path: str | Path, parts: Iterable[Gaussians]) -> int:

@@ -22,7 +22,13 @@ from PIL import Image
 
 from scene.world_offset import Offset
 from settings.errors import InputError
-from teacher.gaussian_files.checks import DAMAGED, FIELDS, check_present, checked_gaussians
+from teacher.gaussian_files.checks import (
+    DAMAGED,
+    FIELDS,
+    check_present,
+    checked_gaussians,
+    warn_of_antialiasing,
+)
 from teacher.gaussian_files.compressed_ply import logits_of_opacities, quaternions_of_smallest
 from teacher.gaussian_files.other_files import CONVERT
 from teacher.gaussians import Gaussians
@@ -87,6 +93,8 @@ class _Sog:
         count = self.meta.get("count") if version == 2 else self._shape()
         if type(count) is not int or count < 1:
             raise self.refused("count", str(count)[:40], "a number of Gaussians, at least 1")
+        if self.meta.get("antialias") is True:
+            warn_of_antialiasing(path, f"its {_META} says so")
         self.count = count
 
     def refused(self, field: str, found: str, expected: str, hint: str = "") -> InputError:

@@ -19,6 +19,7 @@ from teacher.gaussians import Gaussians
 _ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("color", "u1", 4), ("rotation", "u1", 4)])
 _TOLD_BY = 256  # rows that are looked at to tell what a file is
 _FARTHEST, _THINNEST, _WIDEST = 1e6, 1e-12, 1e4  # a float32 made of other data is mostly beyond, or negative
+_FARTHEST_NAMED = 1e8  # of what is called .splat: map coordinates may be large
 _MOST_STRANGE = 0.1  # share of these rows that may be damaged
 
 
@@ -29,9 +30,10 @@ def is_splat(path: str | Path) -> bool:
     if size < _ROW.itemsize or (size % _ROW.itemsize and path.suffix.lower() != ".splat"):
         return False
     rows = np.fromfile(path, _ROW, _TOLD_BY)
-    plausible = (np.abs(rows["means"]) < _FARTHEST).all(axis=1)
-    plausible &= ((rows["scales"] >= 0) & (rows["scales"] < _WIDEST)).all(axis=1)
+    plausible = ((rows["scales"] >= 0) & (rows["scales"] < _WIDEST)).all(axis=1)
     plausible &= rows["scales"].max(axis=1) > _THINNEST
+    farthest = _FARTHEST_NAMED if path.suffix.lower() == ".splat" else _FARTHEST
+    plausible &= (np.abs(rows["means"]) < farthest).all(axis=1)
     return bool(plausible.mean() >= 1 - _MOST_STRANGE)
 
 

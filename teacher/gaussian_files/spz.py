@@ -38,16 +38,22 @@ _BYTES = 9 + 1 + 3 + 3 + 3  # of a Gaussian: position, opacity, colour, scales, 
 _PART = 1 << 20  # bytes that are unpacked at a time
 # SPZ positions are signed fixed point of 24 bits; 2^-16 world units are finer than any Gaussian.
 _SPZ_POSITION_BITS, _SPZ_MOST_FRACTION = 24, 16
+# The limits of log-scales and harmonics that it holds; shares of Gaussians beyond them that are warned of.
+_THINNEST, _WIDEST, _MOST_CONSTANT, _NOTED = -10.0, 5.9375, 3.33, 0.01
 # A half turn about x takes 3DGS's PLY axes (right, down, front) to SPZ's (right, up, back), and back.
 _HALF_TURN = (1.0, -1.0, -1.0)
 
 
-def write_spz(path: str | Path, gaussians: Gaussians) -> None:
+def write_spz(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
     """Writes SPZ version 3 in its axes (right, up, back), taking the Gaussians' to be right, down, front.
 
     That is what Niantic's converter does with a 3DGS PLY. The format holds 24-bit positions (here to 2^-16 units, or
     to as many bits as the farthest Gaussian leaves), 8-bit opacities, log-scales in steps of 1/16 between -10 and
-    5.9, SH in [-1, 1) in steps of 1/128, the constant one in [-3.3, 3.3] in steps of 0.026.
+    5.9, SH in [-1, 1) in steps of 1/128, the constant one in [-3.3, 3.3] in steps of 0.026. What is beyond becomes the
+    nearest that it holds, and is counted in the log.
+
+    Args:
+        fitted_width: of the pictures that the Gaussians were fitted to, pixels; it has no room for it, which is said.
 
     Raises:
         InputError: gsply is not installed; a mean is beyond what the format holds; the folder cannot be written.
@@ -58,6 +64,10 @@ def write_spz(path: str | Path, gaussians: Gaussians) -> None:
     if fraction < 1:
         expected = f"less than 2^{_SPZ_POSITION_BITS - 2}, the most that SPZ holds"
         raise InputError(path, "means", f"a coordinate of {farthest:g}", expected, "Use .ply or .npz.")
+    if fitted_width is not None:
+        _log.warning("%s: SPZ does not hold that these Gaussians were fitted at %d pixels: %s", path, fitted_width,
+                     f"read it with --set teacher.fitted_width={fitted_width}")  # fmt: skip
+    _tell_of_clamped(path, gaussians)
     turned = _half_turned(gaussians)
     parts = {name: getattr(turned, name).detach().cpu().float().contiguous().numpy() for name in FIELDS}
     data = gsply.GSData(
@@ -71,6 +81,24 @@ def write_spz(path: str | Path, gaussians: Gaussians) -> None:
     # gsply's kernels set how many threads torch has, and that is set back.
     with output_errors(path), atomic_path(path) as temporary, one_torch_thread():
         gsply.write_spz(temporary, data, version=3, fractional_bits=fraction)
+
+
+def _tell_of_clamped(path: str | Path, gaussians: Gaussians) -> None:
+    """How many Gaussians have values that the format does not hold; a warning where pictures may show it."""
+    scales, constant, rest = gaussians.log_scales, gaussians.sh[:, 0], gaussians.sh[:, 1:]
+    beyond = {
+        f"scales above e^{_WIDEST:g}": scales > _WIDEST,
+        f"scales below e^{_THINNEST:g}": scales < _THINNEST,
+        f"constant harmonics beyond {_MOST_CONSTANT:g}": constant.abs() > _MOST_CONSTANT,
+        "other harmonics beyond 1": rest.abs() > 1,
+    }
+    shares = {name: values.flatten(1).any(1).float().mean().item() for name, values in beyond.items() if values.numel()}
+    if not any(shares.values()):
+        return
+    words = ", ".join(f"{share:.2%} with {name}" for name, share in shares.items() if share)
+    is_seen = any(share > _NOTED for name, share in shares.items() if "below" not in name)  # thinner is hardly seen
+    level = logging.WARNING if is_seen else logging.INFO
+    _log.log(level, "%s: SPZ takes the nearest that it holds of Gaussians beyond its limits: %s", path, words)
 
 
 def read_spz(path: str | Path, offset: Offset | None = None) -> Gaussians:

@@ -23,7 +23,8 @@ from scene.frames import Frames, chosen_frames, spread, working_size
 from scene.images import image_header, psnr
 from settings.config import Config
 from settings.errors import InputError
-from teacher.gaussian_files.ply import FITTED_WIDTH
+from teacher.gaussian_files import fitted_width_in
+from teacher.gaussian_files.checks import FITTED_WIDTH
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.output_folder import find_outputs, load_ground_truth, outputs_folder
@@ -37,7 +38,6 @@ _ALIKE_DB = 20.0
 _COSTLY_DB, _BETTER_DB = 1.0, 0.25
 _LEAST_WIDTH = 8
 _OF_THE_FRAMES = "that of the dataset's frames"
-_HEADER_BYTES = 1 << 16
 _GRAPHDECO_MOST = 1600  # graphdeco reduces wider pictures to it unless told otherwise
 _log = logging.getLogger(__name__)
 
@@ -86,14 +86,11 @@ def find_drawing(config: Config, gaussians: Gaussians) -> Drawing:
 def recorded_width(gaussians: Path) -> Known | None:
     """What files tell of the width that the Gaussians of a file were fitted at; None where none does.
 
-    A comment of the PLY's header, as ``write_ply`` leaves it; else graphdeco's ``cameras.json`` and ``cfg_args``,
-    beside the file or in its model's folder.
+    The file itself, a PLY or ``.npz``, as ``write_gaussians`` leaves it; else graphdeco's ``cameras.json`` and
+    ``cfg_args``, beside the file or in its model's folder.
     """
-    with open(gaussians, "rb") as file:
-        header = file.read(_HEADER_BYTES).partition(b"end_header")[0]
-    comment = re.search(rf"^comment {FITTED_WIDTH} (\d+)\s*$".encode(), header, re.MULTILINE)
-    if header.startswith(b"ply") and comment:
-        return Known(int(comment[1]), f"that in the header of {gaussians.name}")
+    if own := fitted_width_in(gaussians):
+        return Known(own, f"that in the header of {gaussians.name}")
     for folder in (gaussians.parent, *gaussians.parents[2:3]):
         if width := _graphdeco_width(folder):
             return Known(width, f"that of graphdeco's files in {folder}")
@@ -286,7 +283,7 @@ def _untried(supersample: int | None, said: Known | None, native: int, width: in
     if said is None and supersample is not None:
         return Drawing(None, supersample)
     known = said or Known(native, _OF_THE_FRAMES)
-    drawing = Drawing(known.width, supersample)
+    drawing = Drawing(known.width, supersample, is_supposed=said is None)
     if said is None and native != width:
         text = "nothing tells at which width the Gaussians were fitted: %d pixels, %s, is supposed; "
         _log.warning(text + "teacher.fitted_width can say it", *known)

@@ -1,8 +1,11 @@
 """The film: its frames are the renderer's within what compression takes, whole or not there at all."""
 
+import subprocess
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from distill.evaluation.comparison_pictures import error_map
 from distill.evaluation.film import check_video, even_sized, path_frames, write_video
@@ -53,6 +56,20 @@ def test_what_is_shown(renderers):
     assert not np.array_equal(shown["student"], shown["teacher"])
     alone = next(path_frames(cameras, "teacher", (0.0, 0.0, 0.0), None, teacher))
     assert alone[0, 0].tolist() == [0, 0, 0] and shown["teacher"][0, 0].tolist() == [255, 255, 255]
+
+
+def test_colours_are_those_of_a_player_that_goes_by_what_the_film_says(tmp_path):
+    """BT.709, limited range, as the tags of the file say: decoded so, by hand, a colour is what it was."""
+    color = np.array([60, 180, 60])
+    write_video(tmp_path / "film.mp4", [np.full((64, 64, 3), color, np.uint8)] * 3, fps=10)
+    decoder = [get_ffmpeg_exe(), "-i", str(tmp_path / "film.mp4"), "-f", "rawvideo", "-pix_fmt", "yuv420p", "-"]
+    done = subprocess.run(decoder, capture_output=True, check=True)
+    assert b"bt709" in done.stderr and b"yuv420p(tv" in done.stderr
+    y, cb, cr = (done.stdout[place] for place in (0, 64 * 64, 64 * 64 + 32 * 32))
+    luma, blue, red = (y - 16) / 219, (cb - 128) / 224, (cr - 128) / 224
+    r, b = luma + 1.5748 * red, luma + 1.8556 * blue
+    g = (luma - 0.2126 * r - 0.0722 * b) / 0.7152
+    assert np.abs(255 * np.array([r, g, b]) - color).max() < 3
 
 
 def test_nothing_is_left_of_a_film_that_was_stopped(tmp_path):

@@ -129,7 +129,8 @@ def changed(row: int, col: int, value: object) -> list:
         (changed(0, 3, math.nan), "non-finite"),
         (changed(1, 3, math.inf), "non-finite"),
         (changed(0, 0, -1), "not rigid .*determinant -1"),
-        (changed(3, 0, 0.5), "not rigid"),
+        (changed(0, 0, -1), "negate one of its columns"),
+        (changed(3, 0, 0.5), "not rigid .*Write camera-to-world matrices whose last row is 0 0 0 1"),
         # A scaled rotation: orthogonal columns, and still not rigid.
         ([[2 * value for value in line[:3]] + line[3:] for line in POSE[:3]] + [POSE[3]], "not rigid"),
         (changed(0, 1, 0.02), r"not rigid .*1 of 2 frames"),
@@ -140,6 +141,15 @@ def test_bad_pose_names_the_frame(tmp_path, pose, message):
     frames = [{"file_path": "good", "transform_matrix": POSE}, {"file_path": "bad", "transform_matrix": pose}]
     with pytest.raises(InputError, match=rf"transforms.json: frames\[1\] \(bad\) transform_matrix: .*{message}"):
         load_transforms(write(tmp_path, frames, fl_x=5, w=8, h=6))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_transposed_poses_are_called_that(tmp_path, count):
+    frames = [{"file_path": "good", "transform_matrix": POSE}]
+    frames += [{"file_path": f"t{k}", "transform_matrix": np.transpose(POSE).tolist()} for k in range(count)]
+    for given in (frames, frames[1:]):
+        with pytest.raises(InputError, match=rf"\(t0\).*, in {count} of {len(given)} frames.*: transpose each"):
+            load_transforms(write(tmp_path, given, fl_x=5, w=8, h=6))
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,40 @@ def make_export(folder, format=None, views=None, gaussians=None, drawing=None):
     return ViewExport(folder, gaussians, rasterizer, views or make_views(), format)
 
 
+@pytest.fixture
+def masked_views(tmp_path):
+    """Views of a dataset that keeps the second frame for tests, and of which half of each picture counts."""
+    folder, images, masks = tmp_path / "dataset", [], []
+    for index in range(FRAMES):
+        images.append(folder / f"{index}.png")
+        masks.append(folder / f"mask_{index}.png")
+        write_image(images[-1], np.full((24, 24, 3), 40 * index, np.uint8))
+        counted = np.zeros((24, 24, 3), np.uint8)
+        counted[:, : 6 + 6 * (index % 2)] = 255
+        write_image(masks[-1], counted)
+    views = make_views(images)
+    tests = tuple(index == 1 for index in range(FRAMES))
+    return replace(views, dataset=replace(views.dataset, masks=tuple(masks), tests=tests))
+
+
+def test_what_the_dataset_keeps_for_tests_and_masks_goes_with_the_views(tmp_path, masked_views):
+    folder = tmp_path / "export"
+    make_export(folder, views=masked_views).run(progress=False)
+    options = {"box": None, "background": WHITE, "depth_kind": "none"}
+    views = views_from_outputs(folder, folder / TRANSFORMS, holdout_every=8, **options)
+    assert views.holdout.tolist() == [False, True, False, False]
+    columns = [int(counted.any(0).sum()) for counted in views.counted]
+    assert views.rgb.shape[1:3] == (24, 24) and columns == [6, 12, 6, 12]
+    assert make_export(folder, views=masked_views).run(progress=False) is None, "all are there"
+
+
+def test_frames_of_one_kind_are_not_told_apart(tmp_path, masked_views):
+    rest = replace(masked_views.dataset, tests=(False,) * FRAMES, masks=None)
+    make_export(tmp_path / "export", views=replace(masked_views, dataset=rest)).run(progress=False)
+    content = json.loads((tmp_path / "export" / TRANSFORMS).read_text())
+    assert "test_filenames" not in content and "mask_path" not in content["frames"][0]
+
+
 @pytest.mark.parametrize("kind", list(DepthKind))
 @pytest.mark.parametrize("background", [WHITE, (0.2, 0.4, 0.6), None])
 def test_read_back_as_the_same_values(tmp_path, kind, background):

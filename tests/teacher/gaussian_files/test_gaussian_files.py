@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from settings.errors import InputError
-from teacher.gaussian_files import check_gaussians_file, read_gaussians, write_gaussians
+from teacher.gaussian_files import check_gaussians_file, fitted_width_in, read_gaussians, write_gaussians
 from teacher.gaussian_files.npz import NPZ_FORMAT, read_npz, write_npz
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
@@ -59,7 +59,7 @@ def test_round_trip_to_the_precision_of_the_format(tmp_path, extension, degree):
 
 def test_npz_in_float32_is_exact_and_float16_is_smaller(tmp_path):
     gaussians = make_gaussians(2000)
-    write_npz(tmp_path / "exact.npz", gaussians, np.float32)
+    write_npz(tmp_path / "exact.npz", gaussians, dtype=np.float32)
     read = read_npz(tmp_path / "exact.npz")
     assert all(torch.equal(a, b) for a, b in zip(fields_of(read).values(), fields_of(gaussians).values(), strict=True))
     sizes = {}
@@ -67,6 +67,24 @@ def test_npz_in_float32_is_exact_and_float16_is_smaller(tmp_path):
         write_gaussians(tmp_path / name, gaussians)
         sizes[name] = (tmp_path / name).stat().st_size
     assert sizes["cloud.spz"] < 0.7 * sizes["half.npz"] < 0.4 * sizes["cloud.ply"]
+
+
+@pytest.mark.parametrize(("extension", "is_held"), [(".ply", True), (".npz", True), (".spz", False)])
+def test_the_width_that_they_were_fitted_at(tmp_path, caplog, extension, is_held):
+    path = tmp_path / f"cloud{extension}"
+    write_gaussians(path, make_gaussians())
+    assert fitted_width_in(path) is None and not caplog.records
+    write_gaussians(path, make_gaussians(), 200)
+    assert fitted_width_in(path) == (200 if is_held else None)
+    assert ("--set teacher.fitted_width=200" in caplog.text) != is_held
+    assert len(read_gaussians(path)) == 40
+
+
+@pytest.mark.parametrize("extension", [".ply", ".npz", ".spz"])
+def test_no_gaussians_are_not_written(tmp_path, extension):
+    with pytest.raises(InputError, match="found none, expected at least 1"):
+        write_gaussians(tmp_path / f"cloud{extension}", make_gaussians(0))
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_compressed_scene_looks_the_same(tmp_path, look_at):
@@ -143,7 +161,7 @@ def test_missing_truncated_altered_or_no_such_file(tmp_path, extension):
 
 def test_what_is_in_an_npz_is_checked(tmp_path):
     path = tmp_path / "cloud.npz"
-    write_npz(path, make_gaussians(), np.float32)
+    write_npz(path, make_gaussians(), dtype=np.float32)
     with np.load(path) as archive:
         arrays = dict(archive)
 

@@ -310,3 +310,22 @@ def test_write_leaves_nothing_half_done(tmp_path, monkeypatch):
         write_ply(tmp_path / "cloud.ply", make_gaussians(degree=1))
     assert (tmp_path / "cloud.ply").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["cloud.ply"]
+
+
+@pytest.mark.parametrize("place", ["before", "within", "after"])
+def test_lists_hide_rows_only_where_these_come_later(ply, place):
+    """Rows of a list are as long as they say themselves, so what follows them has no place."""
+    head, data = ply.read_bytes().split(b"end_header\n")
+    faces, row = b"element face 1\nproperty list uchar int vertex_indices\n", b"\x01\0\0\0\0"
+    start = head.index(b"element vertex")
+    contents = {
+        "before": head[:start] + faces + head[start:] + b"end_header\n" + row + data,
+        "within": head + b"property list uchar int neighbours\nend_header\n" + data + row * 5,
+        "after": head + faces + b"end_header\n" + data + row,
+    }
+    ply.write_bytes(contents[place])
+    if place == "after":
+        assert_equal(read_ply(ply), make_gaussians())
+    else:
+        with pytest.raises(InputError, match=r"a list, property (vertex_indices|neighbours) of element (face|vertex)"):
+            read_ply(ply)

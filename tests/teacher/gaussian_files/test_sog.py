@@ -122,3 +122,11 @@ def test_harmonics_that_are_not_there_and_damaged_archives(tmp_path):
         path.write_bytes(whole[:end])
         with pytest.raises(InputError):
             read_gaussians(path)
+
+
+@pytest.mark.parametrize(("value", "is_said"), [(True, True), (False, False), ("yes", False)])
+def test_antialiased_is_said(tmp_path, caplog, value, is_said):
+    members, _ = splat()
+    members["meta.json"]["antialias"] = value
+    read_gaussians(packed(tmp_path / "cloud.sog", members))
+    assert ("trained with antialiasing (its meta.json says so)" in caplog.text) == is_said

@@ -1,7 +1,9 @@
 """SPZ files are read to the byte: other versions, unpacked, cut short, longer than they say."""
 
 import gzip
+import logging
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +50,24 @@ def test_torch_keeps_the_threads_that_it_had(tmp_path):
     assert torch.get_num_threads() == 1
     read_spz(tmp_path / "block.spz")
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({}, None, ""),
+        ({"log_scales": 6.5}, logging.WARNING, "100.00% with scales above e^5.9375"),
+        ({"log_scales": -11.0}, logging.INFO, "100.00% with scales below e^-10"),
+        ({"sh": 4.0}, logging.WARNING, "100.00% with constant harmonics beyond 3.33"),
+    ],
+)
+def test_what_the_format_does_not_hold_is_counted(tmp_path, caplog, changes, level, words):
+    block = block_of_gaussians()
+    changed = {name: torch.full_like(getattr(block, name), value) for name, value in changes.items()}
+    with caplog.at_level(logging.INFO):
+        write_spz(tmp_path / "block.spz", replace(block, **changed))
+    assert [record.levelno for record in caplog.records] == ([] if level is None else [level])
+    assert words in caplog.text
 
 
 @pytest.mark.parametrize(

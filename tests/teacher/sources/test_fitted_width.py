@@ -91,7 +91,8 @@ def test_a_multiple_that_costs_much_is_warned_of(scene, caplog):
 
 def test_without_pictures_the_width_of_the_frames_is_supposed(scene, caplog):
     alone = ("data.ground_truth=false", "data.resolution=12")
-    assert drawing_of(scene, *alone) == Drawing(NATIVE)
+    assert drawing_of(scene, *alone) == Drawing(NATIVE, is_supposed=True)
+    assert drawing_of(scene, *alone).recorded_width is None
     assert "48 pixels, that of the dataset's frames, is supposed" in warnings_of(caplog)[0]
     caplog.clear()
     assert drawing_of(scene, *alone, "teacher.supersample=2") == Drawing(None, 2) and not warnings_of(caplog)
@@ -104,7 +105,7 @@ def test_pictures_of_another_scene_tell_nothing(scene, tmp_path):
         (tmp_path / name).write_bytes((scene / name).read_bytes())
     for index in range(4):
         write_image(tmp_path / f"r_{index}.png", torch.zeros(NATIVE, NATIVE, 3).numpy())
-    assert drawing_of(tmp_path, "data.resolution=12") == Drawing(NATIVE)
+    assert drawing_of(tmp_path, "data.resolution=12") == Drawing(NATIVE, is_supposed=True)
 
 
 def test_a_ply_keeps_its_width_and_reads_back_the_same(tmp_path):

@@ -1,0 +1,41 @@
+"""Scenes that the near plane of 3DGS leaves out."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from teacher.near_plane import near_plane_advice
+from teacher.rasterizer import Drawing, Rasterizer
+from tests.toy_scene import block_of_gaussians, ring_of_cameras
+
+
+@pytest.fixture
+def small():
+    """The block and its cameras, a thousand times smaller."""
+    block, cameras = block_of_gaussians(), ring_of_cameras(4, 24, 24)
+    poses = cameras.c2w.clone()
+    poses[:, :3, 3] *= 1e-3
+    shrunk = replace(block, means=block.means * 1e-3, log_scales=block.log_scales + torch.tensor(1e-3).log())
+    return shrunk, replace(cameras, c2w=poses)
+
+
+def test_a_scene_that_lies_behind_the_near_plane_has_nothing_to_say():
+    assert near_plane_advice(block_of_gaussians(), ring_of_cameras(4, 24, 24), 0.2) is None
+
+
+def test_the_plane_that_is_advised_shows_what_the_other_one_leaves_out(small):
+    gaussians, cameras = small
+    assert Rasterizer(gaussians, drawing=Drawing(near=0.2)).render(cameras, 0).alpha.max() == 0
+    advice = near_plane_advice(gaussians, cameras, 0.2)
+    assert "100% of the Gaussians before the cameras" in advice
+    advised = float(re.search(r"set teacher.near to (\S+) or less", advice)[1])
+    assert near_plane_advice(gaussians, cameras, advised) is None
+    assert Rasterizer(gaussians, drawing=Drawing(near=advised)).render(cameras, 0).alpha.max() > 0.5
+
+
+def test_cameras_that_look_away_have_nothing_before_them(small):
+    gaussians, cameras = small
+    away = replace(cameras, c2w=cameras.c2w @ torch.diag(torch.tensor([1.0, -1, -1, 1])))
+    assert near_plane_advice(gaussians, away, 0.2) is None
