@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import torch
 
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-_FULL_HINT = " Make room and run it again; what was finished before is whole, and training goes on with --resume auto."
+_FULL_HINT = " Make room and run it again; what was finished before is whole, and --resume goes on from it."
 _MEMORY_HINT = "Use fewer or smaller views, a smaller student or fewer samples a step, or end other programs."
 _GPU_HINT = "CUDA_LAUNCH_BLOCKING=1 before the command and --debug after it show where."
 _GPU_WORDS = ("CUDA error", "Triton Error [CUDA]")  # torch has a class for it since version 2.8, Triton none

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,8 +30,13 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, to_yaml
 
+_CHECKPOINTS, _COMPACT = r"(?:autosave_)?step_\d{6,}\.pth", r"step_\d{6,}\.lrd"
+_EARLIER, _FIT = "earlier", "fit_latest.pth"
 _CITY = "city.json"
 _PACKAGES = ("lego-response-distill", "torch", "numpy", "numba", "pydantic", "lpips", "scikit-image")
+
+
+_log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -65,8 +72,8 @@ class RunFolder:
         return summary.with_name(f"{summary.stem}_frames.csv")
 
     def latest_compact(self) -> Path | None:
-        """The compact file written last, or None."""
-        return next(reversed(_by_time(self.checkpoints, r"step_\d{6,}\.lrd")), None)
+        """The compact file of the highest step, or None."""
+        return next(reversed(_by_step(self.checkpoints, _COMPACT)), None)
 
     def autosave_path(self, step: int) -> Path:
         """``checkpoints/autosave_step_020000.pth``, one of the few that ``keep_autosaves`` keeps."""
@@ -74,12 +81,18 @@ class RunFolder:
 
     def keep_autosaves(self, count: int) -> None:
         """Deletes all automatic checkpoints but the last ``count``."""
-        for path in _by_time(self.checkpoints, r"autosave_step_\d{6,}\.pth")[: -count or None]:
+        for path in _by_step(self.checkpoints, r"autosave_step_(\d{6,})\.pth")[: -count or None]:
             path.unlink(missing_ok=True)
 
     def latest_checkpoint(self) -> Path | None:
         """The run's ``newest_checkpoint``."""
         return newest_checkpoint(self.checkpoints)
+
+    def checkpoint_before(self, checkpoint: Path) -> Path | None:
+        """The run's checkpoint of the highest step below that of another one, or None."""
+        found = _by_step(self.checkpoints, _CHECKPOINTS)
+        step = _step_of(checkpoint)
+        return next((path for path in reversed(found) if step is not None and _step_of(path) < step), None)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -119,23 +132,67 @@ class RunFolder:
                 if not os.access(standing, os.W_OK | os.X_OK):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    def prepare(self, device: torch.device | str, identity: RunIdentity | None = None) -> None:
+    def prepare(
+        self, device: torch.device | str, identity: RunIdentity | None = None, after: Path | None = None
+    ) -> None:
         """Creates the folders and records ``config.yaml``, ``versions.json`` and ``identity.json``.
+
+        Args:
+            after: the checkpoint that is gone on from; None: the run begins. What an earlier run of this name left that
+                is not before it is set aside, in ``earlier/``, where the next one to begin replaces it.
 
         Raises:
             InputError: a folder cannot be made or written to.
         """
         self.create()
         self.identity = identity or self.identity
+        self._set_aside(after)
         write_atomically(self.config_yaml, to_yaml(self.config))
         write_atomically(self.identity_json, json.dumps(self.identity.state(), indent=2) + "\n")
         found = versions(self.config, torch.device(device))
         write_atomically(self.versions_json, json.dumps(found, indent=2) + "\n")
 
+    def _set_aside(self, after: Path | None) -> None:
+        """Leaves no checkpoint, compact file or fitted Gaussians but those of the run up to a checkpoint."""
+        if self.identity.fits_teacher:
+            files = [] if after else [*self.checkpoints.glob(_FIT), *self.results.glob("point_cloud/*")]
+        elif (step := -1 if after is None else _step_of(after)) is None:
+            return  # of any name, from elsewhere
+        else:
+            files = [path for path in _by_step(self.checkpoints, f"{_CHECKPOINTS}|{_COMPACT}") if _step_of(path) > step]
+        if not files:
+            return
+        earlier = self.results / _EARLIER
+        if after is not None and earlier.resolve() in after.resolve().parents:
+            shutil.copy2(after, self.checkpoints / after.name)
+        shutil.rmtree(earlier, ignore_errors=True)
+        for path in files:
+            place = earlier / path.relative_to(self.results)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+        _log.info(
+            "what an earlier run of this name left, %s, is in %s now",
+            ", ".join(path.name for path in files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else ""),
+            earlier,
+        )
+
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
-    """The checkpoint written last in a folder, or None; not the highest step, which may be an earlier run's."""
-    return next(reversed(_by_time(checkpoints, r"(autosave_)?step_\d{6,}\.pth")), None)
+    """The checkpoint of the highest step in a folder, or None.
+
+    One of a lower step that was written later, as a version of this program may have left it that kept those of earlier
+    runs beside, is warned of.
+    """
+    found = _by_step(checkpoints, _CHECKPOINTS)
+    if not found:
+        return None
+    last = max(found, key=lambda path: (path.stat().st_mtime_ns, _step_of(path)))
+    if _step_of(last) < _step_of(found[-1]):
+        _log.warning(
+            "%s: %s is taken, the highest step, though %s was written later: if that is another run's, name it",
+            checkpoints, found[-1].name, last.name,
+        )  # fmt: skip
+    return found[-1]
 
 
 def checkpoint_at(path: Path) -> Path:
@@ -157,10 +214,16 @@ def checkpoint_at(path: Path) -> Path:
     return newest
 
 
-def _by_time(folder: Path, pattern: str) -> list[Path]:
-    """The files whose names match a pattern, the last written last."""
+def _by_step(folder: Path, pattern: str) -> list[Path]:
+    """The files whose names match a pattern, by their steps; of one step an automatic checkpoint is first."""
     found = [path for path in folder.glob("*") if re.fullmatch(pattern, path.name)]
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return sorted(found, key=lambda path: (_step_of(path), path.name))
+
+
+def _step_of(path: Path) -> int | None:
+    """The step in the name of a checkpoint or compact file; None of other names."""
+    match = re.fullmatch(r"(?:autosave_)?step_(\d{6,})\.(?:pth|lrd)", path.name)
+    return int(match[1]) if match else None
 
 
 def versions(config: Config, device: torch.device) -> dict[str, str | int | None]:

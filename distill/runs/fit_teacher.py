@@ -78,7 +78,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
         with restoring(path, "fit"):
             fit.load_state(state["fit"])
         _log.info("resuming from %s at step %d", path, fit.progress.step)
-    folder.prepare(device, identity)
+    folder.prepare(device, identity, None if state is None else path)
     _announce(config, fit)
     if fit.fraction_done() >= 1:
         _log.info("nothing is left to fit: the fit is over at step %d", fit.progress.step)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,7 +106,7 @@ def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | Non
 
 def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, device: torch.device) -> int:
     checkpoint = ranks.value_of_first(_checkpoint_to_resume(folder, resume))
-    state = None if checkpoint is None else load_checkpoint(checkpoint, device)
+    state = None if checkpoint is None else _state_to_resume(folder, checkpoint, device)
     identity = RunIdentity(config, source_of(config).asset_digests())
     if state is not None:
         check_continues(identity, identity_of_state(state, checkpoint), checkpoint, folder)
@@ -129,7 +130,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
             trainer.restore(state)
     trainer.check()
     if ranks.is_first():
-        folder.prepare(device, identity)
+        folder.prepare(device, identity, checkpoint)
     _announce(config, teacher, model, device)
     if features:
         _log.info("the teacher's features took %.1f s, which count as training time", spent)
@@ -223,6 +224,16 @@ def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     if latest is None:
         _log.warning("there is no checkpoint in %s to resume from: starting from the beginning", folder.checkpoints)
     return latest
+
+
+def _state_to_resume(folder: RunFolder, checkpoint: Path, device: torch.device) -> dict[str, Any]:
+    """What a checkpoint holds; an error names the one before it, where there is one."""
+    try:
+        return load_checkpoint(checkpoint, device)
+    except InputError as error:
+        before = folder.checkpoint_before(checkpoint)
+        hint = "" if before is None else f"--resume {before} goes on from the one before it. "
+        raise InputError(error.source, error.field, error.found, error.expected, f"{hint}{error.hint}") from error
 
 
 def check_continues(identity: RunIdentity, stored: RunIdentity, checkpoint: Path, folder: RunFolder) -> None:

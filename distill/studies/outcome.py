@@ -81,7 +81,7 @@ def _evaluation(path: Path, metrics: Sequence[str]) -> dict[Figure, float]:
     return figures
 
 
-_AGAIN = "Run the study with --replace, or delete the run's folders."
+_AGAIN = "Delete the run's folders in results/ and logs/ and run the study again."
 
 
 def _rows(path: Path) -> list[CsvRow]:

@@ -139,6 +139,8 @@ class Trainer:
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step if progress.step else None
         first_row = None if resumed_at is None else resumed_at + 1
+        if resumed_at and ranks.is_first() and not self.folder.training_csv.exists():
+            _log.warning("there is no %s to go on in: it begins at step %d", self.folder.training_csv, resumed_at + 1)
         log = CsvLog(self.folder.training_csv, COLUMNS, first_row) if ranks.is_first() else None
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds

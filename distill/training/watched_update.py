@@ -199,7 +199,7 @@ def make_watched(
 
 def not_finite(step: int, name: str, value: float) -> TrainingDiverged:
     """The error of a term, or of the gradient, that is no number."""
-    hint = "lower train.lr, or resume from the last checkpoint with a lower one"
+    hint = "start anew with a lower train.lr"
     return TrainingDiverged(f"step {step}: {_named(name)} is {value}; {hint}")
 
 

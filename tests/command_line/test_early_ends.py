@@ -96,6 +96,42 @@ def test_only_the_run_that_was_begun_is_gone_on_with(tmp_path, capsys) -> None:
     assert (tmp_path / "logs/toy/first/training_metrics.csv").read_text() == log
 
 
+def test_a_run_that_begins_anew_has_none_of_the_earlier_ones_checkpoints(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--max-steps", "5")) in (0, 3)
+    assert main(arguments(config, "--max-steps", "3", *setting("seed=1"))) in (0, 3)
+    results = tmp_path / "results/toy/first"
+    assert [path.name for path in (results / "checkpoints").iterdir()] == ["step_000003.pth"]
+    assert [path.name for path in (results / "earlier/checkpoints").iterdir()] == ["step_000005.pth"]
+    assert main(arguments(config, "--resume", "auto", "--max-steps", "4", *setting("seed=1"))) in (0, 3)
+    assert [row.split(",")[0] for row in (tmp_path / "logs/toy/first/training_metrics.csv").open()] == [
+        "step",
+        "3",
+        "4",
+    ]
+
+
+def test_of_a_damaged_checkpoint_the_one_before_it_is_named(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--max-steps", "5", *setting("train.checkpoint_steps=[3]"))) in (0, 3)
+    folder = tmp_path / "results/toy/first/checkpoints"
+    last, before = folder / "step_000005.pth", folder / "step_000003.pth"
+    last.write_bytes(last.read_bytes()[:2000])
+    more = ["--max-steps", "6", *setting("train.checkpoint_steps=[3]")]
+    assert main(arguments(config, "--resume", "auto", *more)) == 2
+    assert f"--resume {before} goes on from the one before it" in capsys.readouterr().err
+    assert main(arguments(config, "--resume", str(before), *more)) in (0, 3)
+    assert not last.exists() and (folder / "step_000006.pth").is_file()
+
+
+def test_a_log_that_is_gone_is_told(tmp_path, caplog) -> None:
+    config = write_toy_scene(tmp_path)
+    assert main(arguments(config, "--max-steps", "5")) in (0, 3)
+    (tmp_path / "logs/toy/first/training_metrics.csv").unlink()
+    assert main(arguments(config, "--resume", "auto", "--max-steps", "6")) in (0, 3)
+    assert "training_metrics.csv to go on in: it begins at step 6" in caplog.text
+
+
 def test_a_run_that_another_process_writes_is_left_alone(tmp_path, capsys) -> None:
     config = write_toy_scene(tmp_path)
     with locked(tmp_path / "results/toy/first"):

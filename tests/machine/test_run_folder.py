@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from machine.run_folder import RunFolder, checkpoint_at
+from machine.run_identity import RunIdentity
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import load_config
@@ -30,7 +32,7 @@ def test_paths(config, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_latest_checkpoint_is_the_one_written_last_and_ignores_other_files(config, tmp_path):
+def test_latest_checkpoint_is_that_of_the_highest_step_and_ignores_other_files(config, tmp_path, caplog):
     folder = RunFolder(config, tmp_path)
     assert folder.latest_checkpoint() is None
     folder.create()
@@ -39,12 +41,74 @@ def test_latest_checkpoint_is_the_one_written_last_and_ignores_other_files(confi
     for written, name in enumerate(names):
         (folder.checkpoints / name).touch()
         os.utime(folder.checkpoints / name, (written, written))
-    assert folder.latest_checkpoint() == folder.checkpoints / "step_1000000.pth"
+    assert folder.latest_checkpoint() == folder.checkpoints / "step_1000000.pth" and not caplog.records
     os.utime(folder.checkpoints / "step_000900.pth", (9, 9))
-    assert folder.latest_checkpoint() == folder.checkpoints / "step_000900.pth"
+    assert folder.latest_checkpoint() == folder.checkpoints / "step_1000000.pth"
+    assert "step_1000000.pth is taken, the highest step, though step_000900.pth was written later" in caplog.text
 
 
-def test_the_latest_compact_file_is_the_one_written_last(config, tmp_path):
+def test_of_one_step_the_automatic_checkpoint_comes_second(config, tmp_path):
+    folder = RunFolder(config, tmp_path)
+    folder.create()
+    for name in ("step_000010.pth", "autosave_step_000010.pth"):
+        (folder.checkpoints / name).touch()
+    assert folder.latest_checkpoint().name == "step_000010.pth"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*"))
+
+
+def test_what_an_earlier_run_left_is_set_aside_where_another_begins(config, tmp_path, caplog):
+    folder = RunFolder(config, tmp_path)
+    earlier = folder.results / "earlier/checkpoints"
+    folder.prepare("cpu")
+    assert not earlier.exists()
+    for name in ("step_000010.pth", "step_000020.pth", "step_000020.lrd", "autosave_step_000015.pth", "mine.lrd"):
+        (folder.checkpoints / name).write_text(name)
+    with caplog.at_level("INFO"):
+        folder.prepare("cpu", after=folder.checkpoints / "step_000020.pth")
+    assert len(names_in(folder.checkpoints)) == 5 and not earlier.exists() and not caplog.records
+    folder.prepare("cpu", after=folder.checkpoints / "step_000010.pth")  # what is gone on from is before them
+    assert names_in(folder.checkpoints) == ["mine.lrd", "step_000010.pth"]
+    assert names_in(earlier) == ["autosave_step_000015.pth", "step_000020.lrd", "step_000020.pth"]
+    with caplog.at_level("INFO"):
+        folder.prepare("cpu")
+    assert names_in(folder.checkpoints) == ["mine.lrd"] and folder.latest_checkpoint() is None
+    assert names_in(earlier) == ["step_000010.pth"] and "step_000010.pth, is in" in caplog.text
+
+
+def test_what_was_set_aside_can_be_gone_on_from(config, tmp_path):
+    folder = RunFolder(config, tmp_path)
+    folder.create()
+    for name in ("step_000010.pth", "step_000030.pth"):
+        (folder.checkpoints / name).write_text("old")
+    folder.prepare("cpu")
+    (folder.checkpoints / "step_000020.pth").write_text("new")
+    folder.prepare("cpu", after=folder.results / "earlier/checkpoints/step_000010.pth")
+    assert names_in(folder.checkpoints) == ["step_000010.pth"]
+    assert names_in(folder.results / "earlier/checkpoints") == ["step_000020.pth"]
+
+
+def test_a_fit_sets_aside_an_earlier_one_and_leaves_a_students_checkpoints(config, tmp_path):
+    folder = RunFolder(config, tmp_path)
+    folder.create()
+    cloud = folder.results / "point_cloud/iteration_60/point_cloud.ply"
+    cloud.parent.mkdir(parents=True)
+    for path in (cloud, folder.checkpoints / "fit_latest.pth", folder.checkpoints / "step_000010.pth"):
+        path.touch()
+    folder.prepare("cpu")
+    assert cloud.is_file(), "a student may be of these Gaussians"
+    (folder.checkpoints / "step_000010.pth").touch()
+    fit = RunIdentity(config, fits_teacher=True)
+    folder.prepare("cpu", fit, folder.checkpoints / "fit_latest.pth")
+    assert cloud.is_file()
+    folder.prepare("cpu", fit)
+    assert not cloud.exists() and names_in(folder.checkpoints) == ["step_000010.pth"]
+    assert (folder.results / "earlier/point_cloud/iteration_60/point_cloud.ply").is_file()
+
+
+def test_the_latest_compact_file_is_that_of_the_highest_step(config, tmp_path):
     folder = RunFolder(config, tmp_path)
     folder.create()
     assert folder.latest_compact() is None

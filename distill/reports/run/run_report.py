@@ -68,7 +68,8 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     config = load_config(results / "config.yaml")
     versions = _read_versions(results / "versions.json")
     columns = read_columns(logs / "training_metrics.csv")
-    latest = _evaluation(logs, int(columns["step"][-1]))
+    logged = int(columns["step"][-1])
+    latest = _evaluation(logs, range(logged, logged + config.train.log_every))
     measured = None
     if latest is not None and latest.main_row["psnr"]:
         row = latest.main_row
@@ -110,12 +111,15 @@ class Evaluation:
         return judged_row(self.rows)
 
 
-def _evaluation(logs: Path, step: int) -> Evaluation | None:
-    """The summary of ``step`` that was written last, if any; a file per frame is told by its columns.
+def _evaluation(logs: Path, steps: range) -> Evaluation | None:
+    """The summary of one of the ``steps`` that was written last, if any; a file per frame is told by its columns.
 
     Those of other steps may be an earlier run's in the same folder.
+
+    Args:
+        steps: those that the run may have ended at, by its last row: a signal ends it between two rows.
     """
-    paths = logs.glob(f"eval_step_{step:06d}*.csv")
+    paths = [path for step in steps for path in logs.glob(f"eval_step_{step:06d}*.csv")]
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
         rows = list(read_csv(path).rows.values())
         if rows and {"step", "split", "reference", "frames", "psnr"} <= rows[0].keys():
@@ -135,6 +139,8 @@ def _read_versions(path: Path) -> dict[str, Any]:
 
 def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation | None) -> list[str]:
     steps, seconds = int(columns["step"][-1]), columns["wall_s"][-1]
+    if latest is not None:
+        steps = int(latest.main_row["step"])
     text = f"A {config.student.kind} student, trained {steps:,} steps in {seconds:,.0f} s, seed {config.seed}."
     if latest is None:
         return [text, "Not evaluated at its last step."]

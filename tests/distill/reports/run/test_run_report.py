@@ -75,6 +75,16 @@ def test_a_run_that_was_not_evaluated_says_so(ran, tmp_path) -> None:
     assert "Not evaluated at its last step." in report and "## Pictures" not in report
 
 
+def test_a_run_that_ended_between_two_rows_has_its_evaluation(ran, tmp_path) -> None:
+    log = (ran / LOGS / "training_metrics.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "training_metrics.csv").write_text("".join(log[:-1]))  # to step 140, a row every 10
+    evaluation = (ran / LOGS / "eval_step_000150.csv").read_text().replace("\n150,", "\n147,")
+    (tmp_path / "eval_step_000147.csv").write_text(evaluation)
+    results = shutil.copytree(ran / RESULTS, tmp_path / "results")
+    report = write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "trained 147 steps" in report and "| 147 | holdout |" in report
+
+
 def test_a_folder_without_a_run_is_one_message(tmp_path, capsys) -> None:
     assert main([str(tmp_path)]) == 2
     assert "config.yaml" in capsys.readouterr().err
