@@ -77,7 +77,9 @@ def _about(path: Path, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is not None and (error.filename is None or str(error.filename) == str(temporary)):
+        named = error.filename
+        is_temporary = named is not None and temporary is not None and Path(str(named)).name == temporary.name
+        if error.errno is not None and (named is None or is_temporary):
             error.filename, error.filename2 = str(path), None
         raise
 

@@ -57,6 +57,12 @@ def test_errors_of_the_disk_name_the_file_and_not_the_temporary_one(tmp_path):
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match=r"No space left on device: '.*/a\.csv'"), output_errors(path), atomic_path(path):
         raise full
+    (tmp_path / "link").symlink_to(tmp_path)
+    with (
+        pytest.raises(OSError, match=r"Read-only file system: '.*/link/a\.csv'"),
+        atomic_path(tmp_path / "link/a.csv") as there,
+    ):
+        raise OSError(errno.EROFS, "Read-only file system", str(there.resolve()))
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         append_text(tmp_path, "x")
     with pytest.raises(InputError, match="a.csv: output file: found Permission denied"), output_errors(path):
