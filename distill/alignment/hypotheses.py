@@ -253,6 +253,24 @@ def inverted(cameras: Cameras) -> Cameras:
     return replace(cameras, c2w=cameras.world_to_camera())
 
 
+def scale_hypothesis(factor: float) -> Hypothesis:
+    """Positions in other units than the student's world, or the teacher's Gaussians."""
+    return Hypothesis(
+        f"the poses' positions must be multiplied by {factor:.4g}",
+        Cause.WORLD,
+        f"Set teacher.scale: {1 / factor:.4g}, which brings the Gaussians to the poses, or scale the positions of "
+        "data.transforms.",
+        cameras=lambda cameras: scaled_positions(cameras, factor),
+    )
+
+
+def scaled_positions(cameras: Cameras, factor: float) -> Cameras:
+    """Cameras ``factor`` times as far from the world's origin."""
+    poses = cameras.c2w.clone()
+    poses[:, :3, 3] *= factor
+    return replace(cameras, c2w=poses)
+
+
 # --- order -------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.alignment.comparison import Comparison, StoredDepth
-from distill.alignment.hypotheses import Cause, inverted
+from distill.alignment.hypotheses import Cause, inverted, scaled_positions
 from distill.alignment.intrinsics import INTRINSICS, moved_principal, scaled_intrinsics
 from distill.model.view_renderers import Color, Rendering
 from scene.cameras import Cameras
@@ -169,6 +169,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("flip_y", "the y axis flipped", Cause.AXES, _flip(1)),
     Fault("flip_z", "the z axis flipped", Cause.AXES, _flip(2)),
     Fault("y_up", "poses of a world with y up", Cause.AXES, _poses(_Y_UP, _SAME)),
+    Fault("units", "positions in other units", Cause.WORLD, _cameras(lambda cameras: scaled_positions(cameras, 0.3))),
     Fault("inverted", "world-to-camera poses", Cause.AXES, _cameras(inverted)),
     Fault("mirrored", "pictures mirrored", Cause.AXES, _turned(lambda planes: planes.flip(2))),
     Fault("upside_down", "pictures upside down", Cause.AXES, _turned(lambda planes: planes.flip(1))),

@@ -20,6 +20,7 @@ from distill.alignment.hypotheses import (
     order_hypotheses,
     picture_hypotheses,
     pose_hypotheses,
+    scale_hypothesis,
 )
 from distill.alignment.intrinsics import (
     focal_hypothesis,
@@ -40,6 +41,8 @@ _SCREEN_WIDTH, _SCREEN_FRAMES = 32, 3
 _AXES_KEPT = 3
 # Focal factors tried: 2**(k/8) for |k| up to 12, then golden-section searches about the best one, in octaves.
 _FOCAL_STEPS, _FOCAL_PER_OCTAVE, _FOCAL_SHIFT = 12, 8, 0.06
+# Factors on positions tried: 2**(k/2) for |k| up to 14, 1/128 to 128, then as with focal factors.
+_SCALE_STEPS, _SCALES_PER_OCTAVE, _SCALE_SHIFT = 14, 2, 0.1
 _GOLDEN = 0.6180339887498949
 _SAME_FOCAL, _USUAL_FOCAL, _SAME_COLOR = 0.003, 0.02, 0.02
 # Farthest shift of the principal point that is looked for, as a fraction of the side.
@@ -118,6 +121,7 @@ def try_all(comparison: Comparison, step: Callable[[], None] = lambda: None) -> 
     tried += _focal(screen, trials, step)
     tried += principal_hypotheses(comparison.cameras, _principal_shift(trials, step))
     tried += _likeliest_axes(screen, step)
+    tried += _scaled(screen, trials, step)
     tried += _matched_order(trials)
     found = []
     for hypothesis in tried:
@@ -169,6 +173,24 @@ def _focal(screen: Trials, trials: Trials, step: Callable[[], None]) -> list[Hyp
     usual = sorted({0.5, 2.0, aspect, 1 / aspect} - {1.0})
     is_new = abs(scale - 1) > _SAME_FOCAL and all(abs(scale / value - 1) > _USUAL_FOCAL for value in usual)
     return [focal_hypothesis(value, cameras) for value in (*usual, *([scale] if is_new else []))]
+
+
+def _scaled(screen: Trials, trials: Trials, step: Callable[[], None]) -> list[Hypothesis]:
+    """The factor on the cameras' positions that fits best; none for one of about 1."""
+
+    def score_on(basis: Trials) -> Callable[[float], float]:
+        def score(exponent: float) -> float:
+            step()
+            return basis.psnr(scale_hypothesis(2.0**exponent))
+
+        return score
+
+    width = 1 / _SCALES_PER_OCTAVE
+    grid = [k * width for k in range(-_SCALE_STEPS, _SCALE_STEPS + 1)]
+    best = max(grid, key=score_on(screen))
+    best = _golden_section(score_on(screen), best - width, best + width, 4)
+    scale = 2.0 ** _golden_section(score_on(trials), best - _SCALE_SHIFT, best + _SCALE_SHIFT, 5)
+    return [] if abs(scale - 1) <= _USUAL_FOCAL else [scale_hypothesis(scale)]
 
 
 def _principal_shift(trials: Trials, step: Callable[[], None]) -> tuple[float, float] | None:

@@ -1,11 +1,13 @@
 """The searches: a number found by trying, an order found by matching; and what is rendered only once."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
-from distill.alignment.hypotheses import AS_IT_IS, Cause, Hypothesis
+from distill.alignment.diagnosis import THRESHOLD_DB, diagnose
+from distill.alignment.hypotheses import AS_IT_IS, Cause, Hypothesis, scaled_positions
 from distill.alignment.search import SEARCH_FRAMES, Trials, picture_errors, try_all
 from distill.evaluation.metrics import psnr_blank
 from scene.images import psnr
@@ -23,6 +25,16 @@ def test_the_focal_length_is_found(comparison, scale):
     found = best(trials, Cause.FOCAL)
     focal = found.hypothesis.cameras(wrong.cameras).fx[0] / cameras.fx[0]
     assert abs(focal.item() - 1) < 0.015 and found.psnr > trials[0].psnr + 3
+
+
+@pytest.mark.parametrize("factor", [0.02, 0.3, 1.25, 40.0])
+def test_the_units_of_positions_are_found(comparison, factor):
+    wrong = replace(comparison, cameras=scaled_positions(comparison.cameras, factor))
+    diagnosis = diagnose(wrong, THRESHOLD_DB)
+    assert diagnosis.likeliest.hypothesis.cause == Cause.WORLD
+    words, advice = diagnosis.likeliest.hypothesis.name, diagnosis.likeliest.hypothesis.advice
+    assert float(words.split()[-1]) == pytest.approx(1 / factor, rel=0.02)
+    assert float(re.search(r"teacher.scale: (\S+),", advice)[1]) == pytest.approx(factor, rel=0.02)
 
 
 @pytest.mark.parametrize(("wrong", "scale"), [("fy", 1.3), ("fx", 0.8)])
