@@ -168,7 +168,7 @@ def test_a_term_that_is_not_finite_is_found_later_and_named_with_its_step(config
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.student.state_dict().items())
     go(trainer, 1)
     assert all(value.isfinite().all() for value in trainer.model.student.parameters())
-    with pytest.raises(TrainingDiverged, match=r"step 4: loss term 'rgb' is nan; lower train.lr"):
+    with pytest.raises(TrainingDiverged, match=r"step 4: loss term 'rgb' is nan; start anew with a lower train.lr"):
         trainer.save()
     assert not list(trainer.folder.checkpoints.iterdir())
 

@@ -22,7 +22,7 @@ def test_a_broken_term_ends_training_before_its_step_is_taken(tmp_path, monkeypa
 
     monkeypatch.setattr("distill.training.step.total_loss", broken)
     before = {name: weights.clone() for name, weights in trainer.model.student.state_dict().items()}
-    with pytest.raises(TrainingDiverged, match=f"step 2: loss term 'rgb' is {value}; lower train.lr, or resume"):
+    with pytest.raises(TrainingDiverged, match=f"step 2: loss term 'rgb' is {value}; start anew with a lower train.lr"):
         trainer.take_step()
     assert all(torch.equal(weights, before[name]) for name, weights in trainer.model.student.state_dict().items())
     assert trainer.progress.step == 1

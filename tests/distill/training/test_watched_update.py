@@ -79,7 +79,7 @@ def test_a_broken_term_is_found_when_asked(student):
     before = [weight.detach().clone() for weight in student.color_weights]
     take(watched, 7, loss_of(student, NAN))
     assert all(torch.equal(weight, old) for weight, old in zip(student.color_weights, before, strict=True))
-    with pytest.raises(TrainingDiverged, match="step 7: loss term 'rgb' is nan; lower train.lr, or resume"):
+    with pytest.raises(TrainingDiverged, match="step 7: loss term 'rgb' is nan; start anew with a lower train.lr"):
         watched.settle(9)
 
 
