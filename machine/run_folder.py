@@ -9,11 +9,10 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +30,7 @@ from settings.errors import InputError
 from settings.loading import REPO_ROOT, to_yaml
 
 _CHECKPOINTS, _COMPACT = r"(?:autosave_)?step_\d{6,}\.pth", r"step_\d{6,}\.lrd"
-_EARLIER, _FIT = "earlier", "fit_latest.pth"
+_EARLIER = "earlier"
 _CITY = "city.json"
 _PACKAGES = ("lego-response-distill", "torch", "numpy", "numba", "pydantic", "lpips", "scikit-image")
 
@@ -89,9 +88,9 @@ class RunFolder:
         return newest_checkpoint(self.checkpoints)
 
     def checkpoint_before(self, checkpoint: Path) -> Path | None:
-        """The run's checkpoint of the highest step below that of another one, or None."""
+        """Of one of the run's checkpoints the one of the next lower step, or None."""
         found = _by_step(self.checkpoints, _CHECKPOINTS)
-        step = _step_of(checkpoint)
+        step = _step_of(checkpoint) if checkpoint.resolve().parent == self.checkpoints.resolve() else None
         return next((path for path in reversed(found) if step is not None and _step_of(path) < step), None)
 
     @contextmanager
@@ -133,48 +132,57 @@ class RunFolder:
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def prepare(
-        self, device: torch.device | str, identity: RunIdentity | None = None, after: Path | None = None
+        self,
+        device: torch.device | str,
+        identity: RunIdentity | None = None,
+        resumed: Path | None = None,
+        step: int = 0,
     ) -> None:
         """Creates the folders and records ``config.yaml``, ``versions.json`` and ``identity.json``.
 
+        Checkpoints, compact files and fitted Gaussians that are not of what the run goes on with, as an earlier run of
+        its name left them, are moved into ``earlier/1`` beside them, or the next number.
+
         Args:
-            after: the checkpoint that is gone on from; None: the run begins. What an earlier run of this name left that
-                is not before it is set aside, in ``earlier/``, where the next one to begin replaces it.
+            resumed: the checkpoint that is gone on from, of ``step``; None: the run begins.
 
         Raises:
             InputError: a folder cannot be made or written to.
         """
         self.create()
         self.identity = identity or self.identity
-        self._set_aside(after)
+        is_own = resumed is not None and resumed.resolve().parent == self.checkpoints.resolve()
+        if self.identity.fits_teacher:
+            if not is_own:
+                _set_aside(self.checkpoints, [*self.checkpoints.glob("fit_latest.pth")])
+                _set_aside(self.results / "point_cloud", [*self.results.glob("point_cloud/iteration_*")])
+        else:
+            files = _by_step(self.checkpoints, f"{_CHECKPOINTS}|{_COMPACT}")
+            _set_aside(self.checkpoints, [path for path in files if not is_own or _step_of(path) > step])
         write_atomically(self.config_yaml, to_yaml(self.config))
         write_atomically(self.identity_json, json.dumps(self.identity.state(), indent=2) + "\n")
         found = versions(self.config, torch.device(device))
         write_atomically(self.versions_json, json.dumps(found, indent=2) + "\n")
 
-    def _set_aside(self, after: Path | None) -> None:
-        """Leaves no checkpoint, compact file or fitted Gaussians but those of the run up to a checkpoint."""
-        if self.identity.fits_teacher:
-            files = [] if after else [*self.checkpoints.glob(_FIT), *self.results.glob("point_cloud/*")]
-        elif (step := -1 if after is None else _step_of(after)) is None:
-            return  # of any name, from elsewhere
-        else:
-            files = [path for path in _by_step(self.checkpoints, f"{_CHECKPOINTS}|{_COMPACT}") if _step_of(path) > step]
-        if not files:
-            return
-        earlier = self.results / _EARLIER
-        if after is not None and earlier.resolve() in after.resolve().parents:
-            shutil.copy2(after, self.checkpoints / after.name)
-        shutil.rmtree(earlier, ignore_errors=True)
-        for path in files:
-            place = earlier / path.relative_to(self.results)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(place)
-        _log.info(
-            "what an earlier run of this name left, %s, is in %s now",
-            ", ".join(path.name for path in files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else ""),
-            earlier,
-        )
+
+def _set_aside(folder: Path, paths: Sequence[Path]) -> None:
+    """Moves what is in a folder into ``earlier/`` within it, which is on the same disk wherever a link leads."""
+    if not paths:
+        return
+    with _naming_what_is_in_the_way(folder / _EARLIER):
+        numbers = [int(path.name) for path in (folder / _EARLIER).glob("*") if path.name.isdecimal()]
+        place = folder / _EARLIER / str(max(numbers, default=0) + 1)
+        place.mkdir(parents=True)
+        for path in paths:
+            path.rename(place / path.name)
+    names = ", ".join(path.name for path in paths[:4]) + (" ..." if len(paths) > 4 else "")
+    _log.info("%s, not of the run that goes on here, moved to %s", names, place)
+
+
+def set_aside_as(checkpoint: Path) -> str | None:
+    """The number of the folder that an earlier run's checkpoint was moved into; None where it was not."""
+    folder = checkpoint.resolve().parent
+    return folder.name if folder.parent.name == _EARLIER and folder.parents[1].name == "checkpoints" else None
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:

@@ -28,7 +28,7 @@ from distill.model.checkpoint import evaluated_as, load_checkpoint, supersample_
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
-from machine.run_folder import RunFolder, checkpoint_at
+from machine.run_folder import RunFolder, checkpoint_at, set_aside_as
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
@@ -104,8 +104,9 @@ def _native_width(config: Config) -> int:
 
 def _results_folder(checkpoint: Path) -> Path | None:
     """``results/<scene>/<run>`` of a checkpoint that lies where the program puts it."""
-    run = checkpoint.resolve().parent.parent
-    is_there = checkpoint.resolve().parent.name == "checkpoints" and run.parent.parent.name == "results"
+    folder = checkpoint.resolve().parents[0 if set_aside_as(checkpoint) is None else 2]
+    run = folder.parent
+    is_there = folder.name == "checkpoints" and run.parent.parent.name == "results"
     return run if is_there else None
 
 

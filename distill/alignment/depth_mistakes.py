@@ -23,6 +23,9 @@ from distill.alignment.hypotheses import Cause, order_hypotheses, turns
 from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind
 
+# Median relative differences that are looked into, and what units differ by at least: less is how depth is defined, or
+# a student that is a little off.
+_NOTED, _OTHER_UNITS = 0.01, 0.03
 _WRITE_UPRIGHT = "Write the depth files upright: row 0 is the top, column 0 the left."
 _IN_ORDER = "Write the depth files in the order of data.transforms: frame k is 0000k.npy."
 _LOOK = (
@@ -66,7 +69,7 @@ def misplaced(render: RenderView, depth: StoredDepth, *, is_exact: bool) -> Dept
     """
     known = torch.stack([surface_distance(render(depth.cameras, frame)) for frame in depth.frames])
     used = median_error(read_as(depth, depth.kind), known)
-    if used is None:
+    if used is None or used < _NOTED:
         return None
     as_it_is = f"depth read as {depth.kind.value} is off by {used:.2%} (median)"
     right = [one for one in _suppositions(render, depth, known) if is_better(one.error, used)]
@@ -90,9 +93,10 @@ def _suppositions(render: RenderView, depth: StoredDepth, known: Tensor) -> Iter
         yield _Supposed(mistake, _WRITE_UPRIGHT, median_error(read_as(turned, depth.kind), known))
     both = (distance > 0) & (known > 0)
     scale = (known[both] / distance[both]).median().item()
-    factor = 1 / scale if depth.kind.quantity == "inverse_z" else scale
-    advice = f"Multiply their values by {factor:.4g}."
-    yield _Supposed("the depth files are in other units", advice, median_error(distance * scale, known))
+    if abs(scale - 1) > _OTHER_UNITS:
+        factor = 1 / scale if depth.kind.quantity == "inverse_z" else scale
+        advice = f"Multiply their values by {factor:.4g}."
+        yield _Supposed("the depth files are in other units", advice, median_error(distance * scale, known))
     for order in order_hypotheses(depth.names):
         mistake = order.name.replace("the pictures", "the depth files")
         yield _Supposed(mistake, _IN_ORDER, _error_in_order(render, depth, order.order))

@@ -258,8 +258,8 @@ def scale_hypothesis(factor: float) -> Hypothesis:
     return Hypothesis(
         f"the poses' positions must be multiplied by {factor:.4g}",
         Cause.WORLD,
-        f"Set teacher.scale: {1 / factor:.4g}, which brings the Gaussians to the poses, or scale the positions of "
-        "data.transforms.",
+        "Scale the positions of data.transforms by that, or the Gaussians: multiply teacher.scale (1 unless set) by "
+        f"{1 / factor:.4g}.",
         cameras=lambda cameras: scaled_positions(cameras, factor),
     )
 

@@ -65,7 +65,7 @@ def _coarser_of(manifest: Manifest, config: Config, block: Block, count: int) ->
             break
         file = Path(block.run).with_name(f"coarser_{level}.pth")
         path = manifest.path(file)
-        if not (path.is_file() and path.stat().st_mtime > source.stat().st_mtime):
+        if not _is_made(path, settings, source, config):
             student = taught_by(model, settings, cell_size(settings, block.box), config)
             kept = {name: state[name] for name in ("step", "box", "occupancy", "config")}
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,10 +75,16 @@ def _coarser_of(manifest: Manifest, config: Config, block: Block, count: int) ->
     return made
 
 
+def _is_made(path: Path, settings: HashGridSettings, source: Path, config: Config) -> bool:
+    """Whether the coarser student is there, and of this finest one and these settings."""
+    is_newer = path.is_file() and path.stat().st_mtime > source.stat().st_mtime
+    return is_newer and load_model(config, path, torch.device("cpu")).student.settings == settings
+
+
 def coarser_settings(settings: object, ratio: int) -> HashGridSettings | None:
     """A hash grid of cells some ``ratio`` times as large, its levels as far apart, its planes as much coarser.
 
-    None where its coarsest level has smaller ones, and of other students.
+    None where its levels have none that are at least half as much coarser, and of other students.
     """
     if not isinstance(settings, HashGridSettings) or settings.finest_resolution // ratio <= settings.base_resolution:
         return None
@@ -86,12 +92,19 @@ def coarser_settings(settings: object, ratio: int) -> HashGridSettings | None:
         return None
     growth = math.log(settings.finest_resolution / settings.base_resolution) / (settings.levels - 1)
     steps = max(1, round(math.log(settings.finest_resolution / ratio / settings.base_resolution) / growth))
+    sides = {side // ratio for side in settings.planes}
     changed = {
         "levels": 1 + steps,
         "finest_resolution": round(settings.base_resolution * math.exp(steps * growth)),
-        "planes": tuple(side // ratio for side in settings.planes if side // ratio >= settings.base_resolution),
+        "planes": tuple(sorted(side for side in sides if side >= settings.base_resolution)),
     }
-    return settings.model_copy(update=changed)
+    coarse = settings.model_copy(update=changed)
+    return coarse if _finest(coarse) <= 2 * _finest(settings) / ratio else None
+
+
+def _finest(settings: HashGridSettings) -> int:
+    """Cells along a side of the finest detail."""
+    return max(settings.finest_resolution, *settings.planes, 0)
 
 
 def taught_by(model: Model, settings: HashGridSettings, length: float, config: Config) -> HashGridStudent:
@@ -131,8 +144,8 @@ def _take_over(student: HashGridStudent, teacher: HashGridStudent) -> None:
     mine, its = student.layout, teacher.layout
     for own, other in zip(student.parameter_groups()["mlp"][1:], teacher.parameter_groups()["mlp"][1:], strict=True):
         own.copy_(other)
-    planes = mine.count - mine.levels
-    levels = [*range(mine.levels), *range(its.count - planes, its.count)]  # planes come last, the finest of them
+    finest = sorted(range(len(its.planes)), key=its.planes.__getitem__)[len(its.planes) - len(mine.planes) :]
+    levels = [*range(mine.levels), *(its.levels + 3 * plane + across for plane in finest for across in range(3))]
     channels = [level * its.features + feature for level in levels for feature in range(its.features)]
     inputs, features = student.density_weights[0], teacher.density_weights[0]
     inputs[:, : mine.output_width] = features[:, channels]

@@ -15,6 +15,7 @@ from pydantic import Field
 from distill.compact.compact_file import load_compact
 from distill.compact.container import is_compact
 from distill.model.safetensors_file import is_of_compact, is_safetensors, load_safetensors
+from machine.run_folder import set_aside_as
 from machine.weights_files import in_one_line, read_weights, write_weights
 from scene.rays import SceneBox
 from settings.config import Config
@@ -112,13 +113,14 @@ def rendering_only(path: str | Path) -> str | None:
 def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     """The config with what is evaluated named in its tag, so that its figures stand beside those of the run itself.
 
-    That is another resolution than the run's, a compact file, which is made of the run's student, and other settings of
-    pictures or other frames held out, unless the config has a tag of its own.
+    That is an earlier run's checkpoint, another resolution than the run's, a compact file, which is made of the run's
+    student, and other settings of pictures or other frames held out, unless the config has a tag of its own.
 
     Args:
         own: the checkpoint's.
     """
-    changed = []
+    number = set_aside_as(checkpoint)
+    changed = [] if number is None else [f"earlier-{number}"]
     if config.data.resolution != own.data.resolution:
         changed.append("native" if config.data.resolution is None else f"{config.data.resolution}px")
     if is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint)):

@@ -130,7 +130,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
             trainer.restore(state)
     trainer.check()
     if ranks.is_first():
-        folder.prepare(device, identity, checkpoint)
+        folder.prepare(device, identity, checkpoint, trainer.progress.step)
     _announce(config, teacher, model, device)
     if features:
         _log.info("the teacher's features took %.1f s, which count as training time", spent)
@@ -231,9 +231,11 @@ def _state_to_resume(folder: RunFolder, checkpoint: Path, device: torch.device) 
     try:
         return load_checkpoint(checkpoint, device)
     except InputError as error:
-        before = folder.checkpoint_before(checkpoint)
-        hint = "" if before is None else f"--resume {before} goes on from the one before it. "
-        raise InputError(error.source, error.field, error.found, error.expected, f"{hint}{error.hint}") from error
+        before = folder.checkpoint_before(checkpoint) if checkpoint.is_file() else None
+        if before is None:
+            raise
+        hint = f"{error.hint} Or go on from the one before it: --resume {before}"
+        raise InputError(error.source, error.field, error.found, error.expected, hint) from error
 
 
 def check_continues(identity: RunIdentity, stored: RunIdentity, checkpoint: Path, folder: RunFolder) -> None:

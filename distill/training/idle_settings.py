@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from settings.config import Config
 from settings.losses import INTERNAL_TERMS, PICTURE_TERMS, FeatureConfig
-from settings.teacher import BUILT_IN, OrbitConfig
+from settings.teacher import OrbitConfig
 from students.base import Student
 
 _COLOUR = ("rgb", "color")
@@ -56,7 +56,7 @@ def _of_features(config: Config) -> list[str]:
 def _of_sources(config: Config) -> list[str]:
     """Settings of a dataset where there is none, of cameras that are found where they are given, of a file's size."""
     said, kind = [], config.teacher.kind
-    if kind in BUILT_IN or config.finds_cameras:
+    if kind in ("bricks", "city") or config.finds_cameras:  # the room has a dataset, of its own
         said += _idle(config, "data", _OF_DATASETS, f"a teacher of kind {kind} has cameras of its own")
     if not config.finds_cameras:
         rest = [name for name in OrbitConfig.model_fields if name != "up"]  # which paths go by too

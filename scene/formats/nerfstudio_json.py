@@ -63,16 +63,22 @@ def find_masks(path: Path, entries: Entries, images: Sequence[Path | None]) -> t
         InputError: one is not there, or no text.
     """
     found: list[Path | None] = []
+    missing: list[InputError] = []
     for index, (entry, image) in enumerate(zip(entries, images, strict=True)):
         text, field = entry.get("mask_path") or None, f"frames[{index}] ({entry['file_path']}) mask_path"
         if text is not None and not isinstance(text, str):
             raise InputError(path, field, show(text), "the path of a picture", _WHOLE)
         mask = None if text is None else path.parent / slashed(text)
         if mask is not None and not mask.is_file():
+            missing.append(InputError(path, field, f"'{text}', no such file", "a picture", _WHOLE))
             if image is not None:
-                raise InputError(path, field, f"'{text}', no such file", "a picture", _WHOLE)
-            mask = None  # neither is there, as where poses alone were copied
+                raise missing[0]
+            mask = None
         found.append(mask)
+    if missing and any(found):
+        raise missing[0]
+    if missing:  # neither pictures nor masks are there, as where poses alone were copied
+        note_once("info", f"{path}: none of the masks that it names is there, nor a picture.")
     count, pictures = sum(mask is not None for mask in found), sum(image is not None for image in images)
     if 0 < count < pictures:
         note_once("warning", f"{path}: masks for {count} of {pictures} pictures; the others are used whole.")

@@ -18,6 +18,7 @@ from teacher.export.planes import ExportFormat
 from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
 from teacher.export.renders import ViewExport
 from teacher.gaussian_files import check_gaussians_file, write_gaussians
+from teacher.gaussian_files.spz import tell_of_clamped
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
@@ -93,6 +94,8 @@ def export(config: Config, options: ExportOptions) -> None:
     _announce(job, gaussians)
     if ply is not None:
         write_gaussians(ply, gaussians, drawing.recorded_width)
+        if ply.suffix.lower() == ".spz":
+            tell_of_clamped(ply, gaussians)
         if config.teacher.scale != 1:
             words = "%s: the Gaussians are written as teacher.scale %g makes them: with this file leave it away"
             _log.warning(words, ply, config.teacher.scale)

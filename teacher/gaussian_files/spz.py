@@ -50,7 +50,7 @@ def write_spz(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
     That is what Niantic's converter does with a 3DGS PLY. The format holds 24-bit positions (here to 2^-16 units, or
     to as many bits as the farthest Gaussian leaves), 8-bit opacities, log-scales in steps of 1/16 between -10 and
     5.9, SH in [-1, 1) in steps of 1/128, the constant one in [-3.3, 3.3] in steps of 0.026. What is beyond becomes the
-    nearest that it holds, and is counted in the log.
+    nearest that it holds: ``tell_of_clamped`` counts it.
 
     Args:
         fitted_width: of the pictures that the Gaussians were fitted to, pixels; it has no room for it, which is said.
@@ -67,7 +67,6 @@ def write_spz(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
     if fitted_width is not None:
         _log.warning("%s: SPZ does not hold that these Gaussians were fitted at %d pixels: %s", path, fitted_width,
                      f"read it with --set teacher.fitted_width={fitted_width}")  # fmt: skip
-    _tell_of_clamped(path, gaussians)
     turned = _half_turned(gaussians)
     parts = {name: getattr(turned, name).detach().cpu().float().contiguous().numpy() for name in FIELDS}
     data = gsply.GSData(
@@ -83,7 +82,7 @@ def write_spz(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
         gsply.write_spz(temporary, data, version=3, fractional_bits=fraction)
 
 
-def _tell_of_clamped(path: str | Path, gaussians: Gaussians) -> None:
+def tell_of_clamped(path: str | Path, gaussians: Gaussians) -> None:
     """How many Gaussians have values that the format does not hold; a warning where pictures may show it."""
     scales, constant, rest = gaussians.log_scales, gaussians.sh[:, 0], gaussians.sh[:, 1:]
     beyond = {

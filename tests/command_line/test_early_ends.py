@@ -101,8 +101,8 @@ def test_a_run_that_begins_anew_has_none_of_the_earlier_ones_checkpoints(tmp_pat
     assert main(arguments(config, "--max-steps", "5")) in (0, 3)
     assert main(arguments(config, "--max-steps", "3", *setting("seed=1"))) in (0, 3)
     results = tmp_path / "results/toy/first"
-    assert [path.name for path in (results / "checkpoints").iterdir()] == ["step_000003.pth"]
-    assert [path.name for path in (results / "earlier/checkpoints").iterdir()] == ["step_000005.pth"]
+    assert [path.name for path in (results / "checkpoints").glob("*.pth")] == ["step_000003.pth"]
+    assert [path.name for path in (results / "checkpoints/earlier/1").iterdir()] == ["step_000005.pth"]
     assert main(arguments(config, "--resume", "auto", "--max-steps", "4", *setting("seed=1"))) in (0, 3)
     assert [row.split(",")[0] for row in (tmp_path / "logs/toy/first/training_metrics.csv").open()] == [
         "step",
@@ -119,9 +119,17 @@ def test_of_a_damaged_checkpoint_the_one_before_it_is_named(tmp_path, capsys) ->
     last.write_bytes(last.read_bytes()[:2000])
     more = ["--max-steps", "6", *setting("train.checkpoint_steps=[3]")]
     assert main(arguments(config, "--resume", "auto", *more)) == 2
-    assert f"--resume {before} goes on from the one before it" in capsys.readouterr().err
+    assert f"Or go on from the one before it: --resume {before}" in capsys.readouterr().err
     assert main(arguments(config, "--resume", str(before), *more)) in (0, 3)
     assert not last.exists() and (folder / "step_000006.pth").is_file()
+    set_aside = folder / "earlier/1/step_000005.pth"
+    assert set_aside.is_file()
+    assert main(arguments(config, "--eval-only", "--checkpoint", str(before))) in (0, 3)
+    logs = tmp_path / "logs/toy/first"
+    assert not (logs / "eval_step_000003_earlier-1.csv").exists()
+    set_aside.write_bytes(before.read_bytes())
+    assert main(arguments(config, "--eval-only", "--checkpoint", str(set_aside))) in (0, 3)
+    assert (logs / "eval_step_000003_earlier-1.csv").is_file()
 
 
 def test_a_log_that_is_gone_is_told(tmp_path, caplog) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from machine.run_folder import RunFolder, checkpoint_at
+from machine.run_folder import RunFolder, checkpoint_at, set_aside_as
 from machine.run_identity import RunIdentity
 from settings.config import Config
 from settings.errors import InputError
@@ -59,35 +59,66 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*"))
 
 
+def fill(folder: RunFolder, *names: str, content: str = "") -> None:
+    for name in names:
+        (folder.checkpoints / name).write_text(content)
+
+
 def test_what_an_earlier_run_left_is_set_aside_where_another_begins(config, tmp_path, caplog):
     folder = RunFolder(config, tmp_path)
-    earlier = folder.results / "earlier/checkpoints"
+    earlier = folder.checkpoints / "earlier"
     folder.prepare("cpu")
     assert not earlier.exists()
-    for name in ("step_000010.pth", "step_000020.pth", "step_000020.lrd", "autosave_step_000015.pth", "mine.lrd"):
-        (folder.checkpoints / name).write_text(name)
+    fill(folder, "step_000010.pth", "step_000020.pth", "step_000020.lrd", "autosave_step_000015.pth", "mine.lrd")
     with caplog.at_level("INFO"):
-        folder.prepare("cpu", after=folder.checkpoints / "step_000020.pth")
-    assert len(names_in(folder.checkpoints)) == 5 and not earlier.exists() and not caplog.records
-    folder.prepare("cpu", after=folder.checkpoints / "step_000010.pth")  # what is gone on from is before them
-    assert names_in(folder.checkpoints) == ["mine.lrd", "step_000010.pth"]
-    assert names_in(earlier) == ["autosave_step_000015.pth", "step_000020.lrd", "step_000020.pth"]
+        folder.prepare("cpu", None, folder.checkpoints / "step_000020.pth", 20)
+    assert not earlier.exists() and not caplog.records
+    folder.prepare("cpu", None, folder.checkpoints / "step_000010.pth", 10)  # what is gone on from is before them
+    assert names_in(folder.checkpoints) == ["earlier", "mine.lrd", "step_000010.pth"]
+    assert names_in(earlier / "1") == ["autosave_step_000015.pth", "step_000020.lrd", "step_000020.pth"]
     with caplog.at_level("INFO"):
         folder.prepare("cpu")
-    assert names_in(folder.checkpoints) == ["mine.lrd"] and folder.latest_checkpoint() is None
-    assert names_in(earlier) == ["step_000010.pth"] and "step_000010.pth, is in" in caplog.text
+    assert names_in(folder.checkpoints) == ["earlier", "mine.lrd"] and folder.latest_checkpoint() is None
+    assert names_in(earlier / "2") == ["step_000010.pth"] and len(names_in(earlier / "1")) == 3
+    assert f"step_000010.pth, not of the run that goes on here, moved to {earlier / '2'}" in caplog.text
 
 
-def test_what_was_set_aside_can_be_gone_on_from(config, tmp_path):
+@pytest.mark.parametrize("name", ["earlier/1/step_000020.pth", "elsewhere/best.pth"])
+def test_a_run_that_goes_on_from_elsewhere_has_nothing_of_another_one(config, tmp_path, name):
     folder = RunFolder(config, tmp_path)
     folder.create()
-    for name in ("step_000010.pth", "step_000030.pth"):
-        (folder.checkpoints / name).write_text("old")
+    fill(folder, "step_000020.pth", content="old")
     folder.prepare("cpu")
-    (folder.checkpoints / "step_000020.pth").write_text("new")
-    folder.prepare("cpu", after=folder.results / "earlier/checkpoints/step_000010.pth")
-    assert names_in(folder.checkpoints) == ["step_000010.pth"]
-    assert names_in(folder.results / "earlier/checkpoints") == ["step_000020.pth"]
+    fill(folder, "step_000010.pth", "step_000020.pth", "step_000030.lrd", content="new")
+    folder.prepare("cpu", None, folder.checkpoints / name, 20)
+    assert names_in(folder.checkpoints) == ["earlier"]
+    assert names_in(folder.checkpoints / "earlier/2") == ["step_000010.pth", "step_000020.pth", "step_000030.lrd"]
+    assert (folder.checkpoints / "earlier/1/step_000020.pth").read_text() == "old"
+
+
+def test_checkpoints_on_another_disk_stay_there(config, tmp_path):
+    folder, there = RunFolder(config, tmp_path), tmp_path / "other_disk"
+    there.mkdir()
+    folder.results.mkdir(parents=True)
+    folder.checkpoints.symlink_to(there)
+    fill(folder, "step_000010.pth")
+    folder.prepare("cpu")
+    assert names_in(there / "earlier/1") == ["step_000010.pth"]
+
+
+def test_what_is_in_the_way_of_setting_aside_is_named(config, tmp_path):
+    folder = RunFolder(config, tmp_path)
+    folder.create()
+    fill(folder, "step_000010.pth", "earlier")
+    with pytest.raises(InputError, match="output folder: found a file in the way, .*checkpoints/earlier"):
+        folder.prepare("cpu")
+    assert (folder.checkpoints / "step_000010.pth").is_file()
+
+
+def test_what_was_set_aside_has_a_number(config, tmp_path):
+    folder = RunFolder(config, tmp_path)
+    assert set_aside_as(folder.checkpoints / "earlier/3/step_000010.pth") == "3"
+    assert set_aside_as(folder.checkpoint_path(10)) is None
 
 
 def test_a_fit_sets_aside_an_earlier_one_and_leaves_a_students_checkpoints(config, tmp_path):
@@ -95,17 +126,17 @@ def test_a_fit_sets_aside_an_earlier_one_and_leaves_a_students_checkpoints(confi
     folder.create()
     cloud = folder.results / "point_cloud/iteration_60/point_cloud.ply"
     cloud.parent.mkdir(parents=True)
-    for path in (cloud, folder.checkpoints / "fit_latest.pth", folder.checkpoints / "step_000010.pth"):
-        path.touch()
+    cloud.touch()
+    fill(folder, "fit_latest.pth")
     folder.prepare("cpu")
-    assert cloud.is_file(), "a student may be of these Gaussians"
-    (folder.checkpoints / "step_000010.pth").touch()
+    assert cloud.is_file() and names_in(folder.checkpoints) == ["fit_latest.pth"], "a student may be of these Gaussians"
+    fill(folder, "step_000010.pth")
     fit = RunIdentity(config, fits_teacher=True)
-    folder.prepare("cpu", fit, folder.checkpoints / "fit_latest.pth")
+    folder.prepare("cpu", fit, folder.checkpoints / "fit_latest.pth", 60)
     assert cloud.is_file()
     folder.prepare("cpu", fit)
-    assert not cloud.exists() and names_in(folder.checkpoints) == ["step_000010.pth"]
-    assert (folder.results / "earlier/point_cloud/iteration_60/point_cloud.ply").is_file()
+    assert not cloud.exists() and names_in(folder.checkpoints) == ["earlier", "step_000010.pth"]
+    assert (folder.results / "point_cloud/earlier/1/iteration_60/point_cloud.ply").is_file()
 
 
 def test_the_latest_compact_file_is_that_of_the_highest_step(config, tmp_path):

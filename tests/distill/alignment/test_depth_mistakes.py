@@ -18,6 +18,12 @@ def test_files_that_are_right_are_left_alone(teacher, student, stored_depth, kin
     assert misplaced(student, depth, is_exact=False) is None
 
 
+@pytest.mark.parametrize("factor", [1.001, 0.995, 1.02])
+def test_depth_that_is_a_little_off_is_no_mistake(teacher, stored_depth, factor):
+    depth = stored_depth(FRAMES, DepthKind.Z)
+    assert misplaced(teacher, replace(depth, values=depth.values * factor), is_exact=True) is None
+
+
 @pytest.mark.parametrize(
     ("turn", "words"),
     [

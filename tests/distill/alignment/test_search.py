@@ -34,7 +34,7 @@ def test_the_units_of_positions_are_found(comparison, factor):
     assert diagnosis.likeliest.hypothesis.cause == Cause.WORLD
     words, advice = diagnosis.likeliest.hypothesis.name, diagnosis.likeliest.hypothesis.advice
     assert float(words.split()[-1]) == pytest.approx(1 / factor, rel=0.02)
-    assert float(re.search(r"teacher.scale: (\S+),", advice)[1]) == pytest.approx(factor, rel=0.02)
+    assert float(re.search(r"by (\S+)\.$", advice)[1]) == pytest.approx(factor, rel=0.02)
 
 
 @pytest.mark.parametrize(("wrong", "scale"), [("fy", 1.3), ("fx", 0.8)])

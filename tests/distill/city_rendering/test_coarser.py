@@ -26,7 +26,9 @@ from tests.toy_city import toy_city
         (4, 4, 32, 4, (2, 8)),
         (1, 16, 16, 4, None),
         (1, 16, 512, 4, None),  # a single level has the coarsest cells
-        (2, 16, 512, 4, (2, 512)),  # there is nothing between its two
+        (2, 16, 512, 4, None),  # there is nothing between its two
+        (3, 16, 512, 4, (2, 91)),
+        (3, 16, 512, 16, None),  # as coarse as those four times as large
     ],
 )
 def test_levels_are_as_far_apart_as_before(levels, base, finest, ratio, wanted):
@@ -36,7 +38,7 @@ def test_levels_are_as_far_apart_as_before(levels, base, finest, ratio, wanted):
 
 
 def test_planes_are_coarser_too_and_so_is_what_a_block_is_said_to_hold():
-    settings = HashGridSettings(levels=6, base_resolution=16, finest_resolution=512, planes=(32, 128, 1024))
+    settings = HashGridSettings(levels=6, base_resolution=16, finest_resolution=512, planes=(32, 1024, 128, 131))
     coarse = coarser_settings(settings, 4)
     assert coarse.planes == (32, 256) and coarse.finest_resolution == 128
     box = SceneBox((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -49,7 +51,7 @@ def test_what_is_taken_over_means_the_same(degree, city, monkeypatch):
     manifest, config = city
     monkeypatch.setattr(coarser, "_STEPS", 0)
     fine = HashGridSettings(
-        levels=3, base_resolution=4, finest_resolution=64, table_size=512, planes=(16, 64), density_degree=degree,
+        levels=3, base_resolution=4, finest_resolution=64, table_size=512, planes=(64, 16), density_degree=degree,
         hidden_width=8,
     )  # fmt: skip
     model = load_model(config, manifest.path(manifest.blocks[0].students[0].file), torch.device("cpu"))

@@ -27,6 +27,7 @@ def told(*overrides: str) -> list[str]:
         ("loss.density.weight=0.1", "features.resolution=64"),
         ("loss.rgb={decay_start: 0.2, decay_end: 1.0, final: 0.0}",),
         ("compact.share=0.5", "compact.target_mib=0.1"),
+        ("teacher.kind=room", "data.frames='0:8:2'"),
         ("teacher={kind: gaussians, ply: a.ply, orbit: {distance: 2}}", "data={transforms: null, resolution: 8}"),
         ("teacher={kind: gaussians, ply: a.ply, outputs: null}", "data={transforms: t.json, frames: '0:9'}"),
     ],

@@ -83,6 +83,23 @@ def test_masks_and_points_are_found(write_json, tmp_path):
     assert frames.masks == (tmp_path / "masks" / "all.png",) * 4 and frames.points == tmp_path / "sparse_pc.ply"
 
 
+def test_masks_without_pictures_are_all_there_or_none(write_json, tmp_path, caplog):
+    content = json.loads(write_json().read_text())
+    for index, frame in enumerate(content["frames"]):
+        frame["mask_path"] = f"{index}.png"
+    path = tmp_path / "transforms.json"
+    path.write_text(json.dumps(content))
+    with caplog.at_level("INFO"):
+        assert load_frames(path).masks is None
+    assert "none of the masks that it names is there, nor a picture" in caplog.text
+    for index in range(4):
+        write_image(tmp_path / f"{index}.png", np.full((6, 8), 255, np.uint8))
+    assert load_frames(path).masks == tuple(tmp_path / f"{index}.png" for index in range(4))
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(InputError, match=r"frames\[2\] .* mask_path: found '2.png', no such file"):
+        load_frames(path)
+
+
 def test_masks_of_some_frames_are_said_and_what_is_no_path_is_refused(write_json, tmp_path, caplog):
     write_images(tmp_path / "images")
     write_image(tmp_path / "all.png", np.full((6, 8), 255, np.uint8))

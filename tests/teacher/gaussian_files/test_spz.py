@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from settings.errors import InputError
-from teacher.gaussian_files.spz import read_spz, write_spz
+from teacher.gaussian_files.spz import read_spz, tell_of_clamped, write_spz
 from tests.toy_scene import block_of_gaussians
 
 HEADER = struct.Struct("<4sIIBBBB")
@@ -65,7 +65,7 @@ def test_what_the_format_does_not_hold_is_counted(tmp_path, caplog, changes, lev
     block = block_of_gaussians()
     changed = {name: torch.full_like(getattr(block, name), value) for name, value in changes.items()}
     with caplog.at_level(logging.INFO):
-        write_spz(tmp_path / "block.spz", replace(block, **changed))
+        tell_of_clamped(tmp_path / "block.spz", replace(block, **changed))
     assert [record.levelno for record in caplog.records] == ([] if level is None else [level])
     assert words in caplog.text
 
