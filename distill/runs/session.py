@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -231,7 +232,7 @@ def _state_to_resume(folder: RunFolder, checkpoint: Path, device: torch.device) 
     try:
         return load_checkpoint(checkpoint, device)
     except InputError as error:
-        before = folder.checkpoint_before(checkpoint) if checkpoint.is_file() else None
+        before = folder.checkpoint_before(checkpoint) if os.path.isfile(checkpoint) else None
         if before is None:
             raise
         hint = f"{error.hint} Or go on from the one before it: --resume {before}"
