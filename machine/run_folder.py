@@ -29,12 +29,9 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, to_yaml
 
-_CHECKPOINTS, _COMPACT = r"(?:autosave_)?step_\d{6,}\.pth", r"step_\d{6,}\.lrd"
-_EARLIER = "earlier"
+_CHECKPOINTS, _COMPACT, _EARLIER = "*step_*.pth", "step_*.lrd", "earlier"
 _CITY = "city.json"
 _PACKAGES = ("lego-response-distill", "torch", "numpy", "numba", "pydantic", "lpips", "scikit-image")
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -80,7 +77,7 @@ class RunFolder:
 
     def keep_autosaves(self, count: int) -> None:
         """Deletes all automatic checkpoints but the last ``count``."""
-        for path in _by_step(self.checkpoints, r"autosave_step_(\d{6,})\.pth")[: -count or None]:
+        for path in _by_step(self.checkpoints, "autosave_step_*.pth")[: -count or None]:
             path.unlink(missing_ok=True)
 
     def latest_checkpoint(self) -> Path | None:
@@ -157,7 +154,7 @@ class RunFolder:
                 _set_aside(self.checkpoints, [*self.checkpoints.glob("fit_latest.pth")])
                 _set_aside(self.results / "point_cloud", [*self.results.glob("point_cloud/iteration_*")])
         else:
-            files = _by_step(self.checkpoints, f"{_CHECKPOINTS}|{_COMPACT}")
+            files = _by_step(self.checkpoints, _CHECKPOINTS, _COMPACT)
             _set_aside(self.checkpoints, [path for path in files if not is_own or _step_of(path) > step])
         write_atomically(self.config_yaml, to_yaml(self.config))
         write_atomically(self.identity_json, json.dumps(self.identity.state(), indent=2) + "\n")
@@ -176,7 +173,7 @@ def _set_aside(folder: Path, paths: Sequence[Path]) -> None:
         for path in paths:
             path.rename(place / path.name)
     names = ", ".join(path.name for path in paths[:4]) + (" ..." if len(paths) > 4 else "")
-    _log.info("%s, not of the run that goes on here, moved to %s", names, place)
+    _log.info("moved to %s, since they are an earlier run's: %s", place, names)
 
 
 def set_aside_as(checkpoint: Path) -> str | None:
@@ -222,9 +219,9 @@ def checkpoint_at(path: Path) -> Path:
     return newest
 
 
-def _by_step(folder: Path, pattern: str) -> list[Path]:
-    """The files whose names match a pattern, by their steps; of one step an automatic checkpoint is first."""
-    found = [path for path in folder.glob("*") if re.fullmatch(pattern, path.name)]
+def _by_step(folder: Path, *patterns: str) -> list[Path]:
+    """The files of a step whose names match a pattern, by their steps; of one step an automatic checkpoint is first."""
+    found = [path for pattern in patterns for path in folder.glob(pattern) if _step_of(path) is not None]
     return sorted(found, key=lambda path: (_step_of(path), path.name))
 
 

@@ -30,14 +30,18 @@ def save_npz(path: str | Path, **arrays: np.ndarray) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_npz(path: str | Path) -> dict[str, np.ndarray]:
+def load_npz(path: str | Path, only: str | None = None) -> dict[str, np.ndarray]:
     """The arrays by name. Nothing is unpickled, and nothing allocated that the file is too short for.
+
+    Args:
+        only: the one that is wanted, if it is there; None: all.
 
     Raises:
         one of ``NPZ_ERRORS``: the archive is damaged, or an array is not as long as its header says.
     """
     with zipfile.ZipFile(path) as archive:
-        return {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        return {name: _array(archive, info) for name, info in members.items() if only in (None, name)}
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

@@ -279,7 +279,8 @@ def _check_depth(config: Config, teacher: Teacher) -> None:
         return
     depth = stored_depth(files, views.depth_kind, views, spread(range(len(views)), _FRAMES))
     render = witness_of(config, teacher, files.cameras.width)
-    found = wrong_kind(depth_readings(render, depth), depth.kind) or misplaced(render, depth, is_exact=True)
+    readings = depth_readings(render, depth)
+    found = wrong_kind(readings, depth.kind) or misplaced(render, depth, readings, is_exact=True)
     if found is not None:
         _log.warning("%s: %s. %s", files.depths[0].parent, found.evidence, found.advice)
 

@@ -61,16 +61,19 @@ def wrong_kind(readings: list[DepthReading], kind: DepthKind) -> DepthMistake | 
     return DepthMistake(Cause.DEPTH_KIND, evidence, f"Set teacher.depth_kind: {better.value}.")
 
 
-def misplaced(render: RenderView, depth: StoredDepth, *, is_exact: bool) -> DepthMistake | None:
+def misplaced(
+    render: RenderView, depth: StoredDepth, readings: list[DepthReading], *, is_exact: bool
+) -> DepthMistake | None:
     """Why the depth files, read as the kind in use, do not agree with what is rendered; None where they do.
 
     Args:
+        readings: ``depth_readings`` of the same.
         is_exact: what is rendered is what the files are of, so that they have to agree with it.
     """
-    known = torch.stack([surface_distance(render(depth.cameras, frame)) for frame in depth.frames])
-    used = median_error(read_as(depth, depth.kind), known)
+    used = next(reading.error for reading in readings if reading.kind == depth.kind)
     if used is None or used < _NOTED:
         return None
+    known = torch.stack([surface_distance(render(depth.cameras, frame)) for frame in depth.frames])
     as_it_is = f"depth read as {depth.kind.value} is off by {used:.2%} (median)"
     right = [one for one in _suppositions(render, depth, known) if is_better(one.error, used)]
     if right:

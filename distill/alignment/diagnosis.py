@@ -141,7 +141,7 @@ def check(
         is_explained = any(one is not None and one.likeliest is not None for one in (student, other))
         is_exact = render is witness or subject == GAUSSIANS
         if mistaken is None and not is_explained and (is_exact or passed):
-            mistaken = misplaced(render, comparison.depth, is_exact=is_exact)
+            mistaken = misplaced(render, comparison.depth, readings, is_exact=is_exact)
     written = None if student.is_flat else pictures_say(comparison)
     cause, sentence, advice = _conclusion(passed, gate, student, other, written, mistaken, subject)
     passed &= subject == STUDENT or cause == Cause.NONE  # they are the pictures' own, so nothing may be wrong

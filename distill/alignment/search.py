@@ -39,14 +39,21 @@ SEARCH_WIDTH, SEARCH_FRAMES = 100, 5
 
 _SCREEN_WIDTH, _SCREEN_FRAMES = 32, 3
 _AXES_KEPT = 3
-# Focal factors tried: 2**(k/8) for |k| up to 12, then golden-section searches about the best one, in octaves.
-_FOCAL_STEPS, _FOCAL_PER_OCTAVE, _FOCAL_SHIFT = 12, 8, 0.06
-# Factors on positions tried: 2**(k/2) for |k| up to 14, 1/128 to 128, then as with focal factors.
-_SCALE_STEPS, _SCALES_PER_OCTAVE, _SCALE_SHIFT = 14, 2, 0.1
 _GOLDEN = 0.6180339887498949
 _SAME_FOCAL, _USUAL_FOCAL, _SAME_COLOR = 0.003, 0.02, 0.02
 # Farthest shift of the principal point that is looked for, as a fraction of the side.
 _FARTHEST_SHIFT = 0.25
+
+
+class _Factors(NamedTuple):
+    """Factors tried: 2**(k / per_octave) for |k| up to ``steps``; the best one small is within ``shift`` octaves."""
+
+    steps: int
+    per_octave: int
+    shift: float
+
+
+_FOCAL, _SCALES = _Factors(12, 8, 0.06), _Factors(14, 2, 0.1)
 
 
 class Trial(NamedTuple):
@@ -155,19 +162,7 @@ def _likeliest_axes(screen: Trials, step: Callable[[], None]) -> list[Hypothesis
 
 def _focal(screen: Trials, trials: Trials, step: Callable[[], None]) -> list[Hypothesis]:
     """The usual factors, and the best one found; none for a best one of 1."""
-
-    def score_on(basis: Trials) -> Callable[[float], float]:
-        def score(exponent: float) -> float:
-            step()
-            return basis.psnr(focal_hypothesis(2.0**exponent, basis.comparison.cameras))
-
-        return score
-
-    grid = [k / _FOCAL_PER_OCTAVE for k in range(-_FOCAL_STEPS, _FOCAL_STEPS + 1)]
-    best = max(grid, key=score_on(screen))
-    best = _golden_section(score_on(screen), best - 1 / _FOCAL_PER_OCTAVE, best + 1 / _FOCAL_PER_OCTAVE, 4)
-    # Small pictures shift the peak a little.
-    scale = 2.0 ** _golden_section(score_on(trials), best - _FOCAL_SHIFT, best + _FOCAL_SHIFT, 5)
+    scale = _best_factor(screen, trials, focal_hypothesis, _FOCAL, step)
     cameras = trials.comparison.cameras
     aspect = cameras.width / cameras.height
     usual = sorted({0.5, 2.0, aspect, 1 / aspect} - {1.0})
@@ -177,20 +172,31 @@ def _focal(screen: Trials, trials: Trials, step: Callable[[], None]) -> list[Hyp
 
 def _scaled(screen: Trials, trials: Trials, step: Callable[[], None]) -> list[Hypothesis]:
     """The factor on the cameras' positions that fits best; none for one of about 1."""
+    scale = _best_factor(screen, trials, lambda factor, _: scale_hypothesis(factor), _SCALES, step)
+    return [] if abs(scale - 1) <= _USUAL_FOCAL else [scale_hypothesis(scale)]
+
+
+def _best_factor(
+    screen: Trials,
+    trials: Trials,
+    hypothesis: Callable[[float, Cameras], Hypothesis],
+    factors: _Factors,
+    step: Callable[[], None],
+) -> float:
+    """The factor whose hypothesis fits best: of a grid, small, then by golden sections about that, small and whole."""
 
     def score_on(basis: Trials) -> Callable[[float], float]:
         def score(exponent: float) -> float:
             step()
-            return basis.psnr(scale_hypothesis(2.0**exponent))
+            return basis.psnr(hypothesis(2.0**exponent, basis.comparison.cameras))
 
         return score
 
-    width = 1 / _SCALES_PER_OCTAVE
-    grid = [k * width for k in range(-_SCALE_STEPS, _SCALE_STEPS + 1)]
-    best = max(grid, key=score_on(screen))
+    width = 1 / factors.per_octave
+    best = max((k * width for k in range(-factors.steps, factors.steps + 1)), key=score_on(screen))
     best = _golden_section(score_on(screen), best - width, best + width, 4)
-    scale = 2.0 ** _golden_section(score_on(trials), best - _SCALE_SHIFT, best + _SCALE_SHIFT, 5)
-    return [] if abs(scale - 1) <= _USUAL_FOCAL else [scale_hypothesis(scale)]
+    # Small pictures shift the peak a little.
+    return 2.0 ** _golden_section(score_on(trials), best - factors.shift, best + factors.shift, 5)
 
 
 def _principal_shift(trials: Trials, step: Callable[[], None]) -> tuple[float, float] | None:

@@ -184,15 +184,13 @@ class ViewExport(FolderExport):
         return rendered_planes(self._rasterizer, self.views.cameras[indices], self.format)
 
     def _write(self, writers: Writers, index: int, planes: torch.Tensor) -> None:
-        paths = self._paths(index)
+        paths, size = self._paths(index), (self.views.cameras.width, self.views.cameras.height)
         writers.submit(write_image, paths["renders"], picture(planes, self.format.background))
         if "depth" in paths:
             writers.submit(_write_array, paths["depth"], depth_map(planes, self.format.depth_kind))
         if "gt" in paths:
-            size = (self.views.cameras.width, self.views.cameras.height)
             writers.submit(_write_truth, paths["gt"], self.views.dataset, index, size)
         if "masks" in paths:
-            size = (self.views.cameras.width, self.views.cameras.height)
             writers.submit(_write_mask, paths["masks"], self.views.dataset, index, size)
 
 

@@ -45,7 +45,7 @@ def write_npz(
 def fitted_width_of_npz(path: str | Path) -> int | None:
     """What ``write_npz`` wrote; None where the file does not say, or cannot be read."""
     try:
-        width = load_npz(path).get(FITTED_WIDTH)
+        width = load_npz(path, only=FITTED_WIDTH).get(FITTED_WIDTH)
     except NPZ_ERRORS:
         return None
     return int(width) if width is not None and width.ndim == 0 and width.dtype.kind in "iu" and width > 0 else None

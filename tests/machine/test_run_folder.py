@@ -80,7 +80,7 @@ def test_what_an_earlier_run_left_is_set_aside_where_another_begins(config, tmp_
         folder.prepare("cpu")
     assert names_in(folder.checkpoints) == ["earlier", "mine.lrd"] and folder.latest_checkpoint() is None
     assert names_in(earlier / "2") == ["step_000010.pth"] and len(names_in(earlier / "1")) == 3
-    assert f"step_000010.pth, not of the run that goes on here, moved to {earlier / '2'}" in caplog.text
+    assert f"moved to {earlier / '2'}, since they are an earlier run's: step_000010.pth" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["earlier/1/step_000020.pth", "elsewhere/best.pth"])

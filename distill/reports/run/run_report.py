@@ -119,7 +119,8 @@ def _evaluation(logs: Path, steps: range) -> Evaluation | None:
     Args:
         steps: those that the run may have ended at, by its last row: a signal ends it between two rows.
     """
-    paths = [path for step in steps for path in logs.glob(f"eval_step_{step:06d}*.csv")]
+    named = ((path, re.match(r"eval_step_(\d+)", path.name)) for path in logs.glob("eval_step_*.csv"))
+    paths = [path for path, match in named if match and int(match[1]) in steps]
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
         rows = list(read_csv(path).rows.values())
         if rows and {"step", "split", "reference", "frames", "psnr"} <= rows[0].keys():

@@ -6,22 +6,27 @@ import pytest
 import torch
 
 from distill.alignment.depth_mistakes import misplaced
+from distill.alignment.depth_reading import depth_readings
 from teacher.depth import DepthKind
 
 FRAMES = (0, 7, 13)
 
 
+def found_in(render, depth, *, is_exact):
+    return misplaced(render, depth, depth_readings(render, depth), is_exact=is_exact)
+
+
 @pytest.mark.parametrize("kind", [DepthKind.Z, DepthKind.DISTANCE_NORMALIZED, DepthKind.INVERSE_Z])
 def test_files_that_are_right_are_left_alone(teacher, student, stored_depth, kind):
     depth = stored_depth(FRAMES, kind)
-    assert misplaced(teacher, depth, is_exact=True) is None
-    assert misplaced(student, depth, is_exact=False) is None
+    assert found_in(teacher, depth, is_exact=True) is None
+    assert found_in(student, depth, is_exact=False) is None
 
 
 @pytest.mark.parametrize("factor", [1.001, 0.995, 1.02])
 def test_depth_that_is_a_little_off_is_no_mistake(teacher, stored_depth, factor):
     depth = stored_depth(FRAMES, DepthKind.Z)
-    assert misplaced(teacher, replace(depth, values=depth.values * factor), is_exact=True) is None
+    assert found_in(teacher, replace(depth, values=depth.values * factor), is_exact=True) is None
 
 
 @pytest.mark.parametrize(
@@ -36,14 +41,14 @@ def test_turned_files(teacher, student, stored_depth, turn, words):
     depth = stored_depth(FRAMES, DepthKind.INVERSE_Z)
     depth = replace(depth, values=turn(depth.values))
     for render, is_exact in ((teacher, True), (student, False)):
-        found = misplaced(render, depth, is_exact=is_exact)
+        found = found_in(render, depth, is_exact=is_exact)
         assert f"supposing that {words}" in found.evidence and "row 0 is the top" in found.advice
 
 
 @pytest.mark.parametrize("kind", [DepthKind.DISTANCE, DepthKind.INVERSE_Z])
 def test_files_in_other_units_have_a_factor(teacher, stored_depth, kind):
     depth = stored_depth(FRAMES, kind)
-    found = misplaced(teacher, replace(depth, values=depth.values * 8), is_exact=True)
+    found = found_in(teacher, replace(depth, values=depth.values * 8), is_exact=True)
     assert "in other units" in found.evidence
     assert float(found.advice.split()[-1].rstrip(".")) == pytest.approx(0.125, rel=0.01)
 
@@ -51,7 +56,7 @@ def test_files_in_other_units_have_a_factor(teacher, stored_depth, kind):
 def test_files_one_frame_late(teacher, stored_depth):
     depth = stored_depth(FRAMES, DepthKind.Z)
     late = replace(depth, frames=tuple(frame + 1 for frame in FRAMES))
-    found = misplaced(teacher, late, is_exact=True)
+    found = found_in(teacher, late, is_exact=True)
     assert "the depth files are 1 frame late" in found.evidence and "order of data.transforms" in found.advice
 
 
@@ -59,11 +64,11 @@ def test_files_of_another_scene_fit_nothing(teacher, student, stored_depth):
     depth = stored_depth(FRAMES, DepthKind.Z)
     noise = torch.rand(depth.values.shape, generator=torch.Generator().manual_seed(0))
     other = replace(depth, values=depth.values * (0.5 + noise))
-    found = misplaced(teacher, other, is_exact=True)
+    found = found_in(teacher, other, is_exact=True)
     assert "neither turned nor of other frames nor in other units" in found.evidence and "none" in found.advice
-    assert misplaced(student, other, is_exact=False) is None  # a student may be what is off
+    assert found_in(student, other, is_exact=False) is None  # a student may be what is off
 
 
 def test_nothing_to_compare_says_nothing(teacher, stored_depth):
     depth = stored_depth(FRAMES, DepthKind.Z)
-    assert misplaced(teacher, replace(depth, values=depth.values * 0), is_exact=True) is None
+    assert found_in(teacher, replace(depth, values=depth.values * 0), is_exact=True) is None
