@@ -57,10 +57,9 @@ class RunFolder:
         """``checkpoints/step_020000.lrd``."""
         return self.checkpoint_path(step).with_suffix(".lrd")
 
-    def eval_csv(self, step: int, tag: str | None = None) -> Path:
-        """``eval_step_020000[_<tag>].csv``, a row per split and reference; ``tag`` is the config's by default."""
-        tag = self.config.tag if tag is None else tag
-        return self.logs / f"eval_step_{step:06d}{'_' if tag else ''}{tag}.csv"
+    def eval_csv(self, step: int) -> Path:
+        """``eval_step_020000[_<tag>].csv``, a row per split and reference."""
+        return self.logs / f"eval_step_{step:06d}{'_' if self.config.tag else ''}{self.config.tag}.csv"
 
     def eval_frames_csv(self, step: int) -> Path:
         """``eval_step_020000[_<tag>]_frames.csv``, a row per frame."""

@@ -66,9 +66,9 @@ class ProgressView:
 
     def changed(self, job: Job, state: JobState) -> None:
         """Tells of a job's new state, in a line that stays."""
-        before, self._states[job.name] = self._states[job.name], state
+        self._states[job.name] = state
         self.clear()
-        text = _change(before, state)
+        text = _change(state)
         if text and not (self._is_terminal and state.phase is Phase.RUNNING):
             self._write(f"{job.name}: {text}\n")
         if self._is_terminal:
@@ -117,7 +117,7 @@ class ProgressView:
         self._stream.flush()
 
 
-def _change(before: JobState, state: JobState) -> str:
+def _change(state: JobState) -> str:
     """What to say of a new state; empty: nothing."""
     if state.phase is Phase.RUNNING:
         return "started" if state.attempts <= 1 else f"started again, attempt {state.attempts}"

@@ -141,7 +141,7 @@ class StudyRunner:
     def _write_tables(self) -> None:
         study, rows = self.plan.study, summarize(self.plan.study, self.outcomes())
         write_atomically(self.folder / "table.md", markdown(study, rows, self.command))
-        write_csv(self.folder / "table.csv", csv_rows(study, rows), csv_columns(study))
+        write_csv(self.folder / "table.csv", csv_rows(rows), csv_columns(study))
         draw_quality_over_time(self.plan.runs, rows, self.folder / "quality_over_time.png")
 
     def _execute(self, run: PlannedRun) -> tuple[int, str]:

@@ -137,7 +137,7 @@ def csv_columns(study: StudyConfig) -> tuple[str, ...]:
     return ("arm", "budget", "metric", "reference", *spread, *seeds, "remarks")
 
 
-def csv_rows(study: StudyConfig, rows: Sequence[Row]) -> list[dict[str, object]]:
+def csv_rows(rows: Sequence[Row]) -> list[dict[str, object]]:
     """A line per arm, budget and figure; of each seed the value, also of a collapsed run, which no mean contains."""
     lines = []
     for row in rows:

@@ -27,7 +27,9 @@ def test_paths(config, tmp_path):
     assert folder.eval == tmp_path / "results/toy/first/eval"
     assert folder.training_csv == tmp_path / "logs/toy/first/training_metrics.csv"
     assert folder.eval_csv(50000) == tmp_path / "logs/toy/first/eval_step_050000_w020.csv"
-    assert folder.eval_csv(50000, tag="") == tmp_path / "logs/toy/first/eval_step_050000.csv"
+    assert RunFolder(config.model_copy(update={"tag": ""}), tmp_path).eval_csv(50000) == (
+        tmp_path / "logs/toy/first/eval_step_050000.csv"
+    )
     assert folder.eval_frames_csv(50000) == tmp_path / "logs/toy/first/eval_step_050000_w020_frames.csv"
     assert list(tmp_path.iterdir()) == []
 

@@ -70,7 +70,7 @@ def test_a_failed_run_is_named_and_in_no_mean_or_difference(status, psnr) -> Non
     full = cells(markdown(make_study(), rows, "command").replace("\\|", "/"))[1]
     assert full["n"] == "2 of 3"
     assert full["remarks"] == f"seed 1 {status.upper()} (step 3: loss / nan)"
-    line = next(line for line in csv_rows(make_study(), rows) if line["arm"] == "full" and line["metric"] == "psnr")
+    line = next(line for line in csv_rows(rows) if line["arm"] == "full" and line["metric"] == "psnr")
     assert line["n"] == 2 and status.upper() in line["remarks"]
     assert line.get("seed_1") == (9.5 if status == "collapsed" else None)
 
@@ -105,7 +105,7 @@ def test_references_that_some_runs_lack_are_empty_there() -> None:
 
 def test_the_csv_has_every_seeds_value() -> None:
     study = make_study()
-    lines = csv_rows(study, summarize(study, SOUND))
+    lines = csv_rows(summarize(study, SOUND))
     assert set(lines[0]) <= set(csv_columns(study))
     by_figure = {(line["arm"], line["metric"]): line for line in lines}
     line = by_figure["full", "psnr"]
