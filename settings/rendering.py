@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.sections import Background, Section, background_rgb
+from settings.sections import Background, Color, Section, background_rgb
 
 MOST_SAMPLES = 1 << 30
 """On a ray: more than any has, and kernels count in 32 bits."""
@@ -90,6 +90,6 @@ class RenderConfig(Section):
     )
 
     @property
-    def background_rgb(self) -> tuple[float, float, float]:
+    def background_rgb(self) -> Color:
         """sRGB in [0, 1]."""
         return background_rgb(self.background)

@@ -70,7 +70,11 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 Background = Literal["white", "black"] | Annotated[tuple[Unit, Unit, Unit], FromList]
 
 
-def background_rgb(background: Background) -> tuple[float, float, float]:
+Color = tuple[float, float, float]
+"""sRGB in [0, 1]."""
+
+
+def background_rgb(background: Background) -> Color:
     """A configured background as sRGB in [0, 1]."""
     return {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}.get(background, background)
 

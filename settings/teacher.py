@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from settings.sections import AssetPath, Background, FromList, Section, Unit, Vector, background_rgb, problem
+from settings.sections import AssetPath, Background, Color, FromList, Section, Unit, Vector, background_rgb, problem
 
 BUILT_IN = ("bricks", "room", "city")
 """The kinds of teachers that need nothing on disk."""
@@ -214,6 +214,6 @@ class TeacherConfig(Section):
         return NEAR * self.scale if self.near is None else self.near
 
     @property
-    def background_rgb(self) -> tuple[float, float, float]:
+    def background_rgb(self) -> Color:
         """sRGB in [0, 1]."""
         return background_rgb(self.background)

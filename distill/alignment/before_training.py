@@ -36,12 +36,12 @@ from distill.alignment.search import SEARCH_WIDTH, Trials
 from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, check_step, say
 from distill.evaluation.evaluator import teacher_psnr
 from distill.model.model import Model
-from distill.model.view_renderers import Color
 from scene.cameras import Cameras
 from scene.frames import spread
 from scene.rays import focus
 from settings.config import Config
 from settings.errors import InputError
+from settings.sections import Color
 from teacher.near_plane import near_plane_advice
 from teacher.sources import Teacher, load_teacher, source_of
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from distill.evaluation.frame_metrics import CountedPixels
 from distill.evaluation.metrics import psnr_blank
 from distill.model.model import RestoredRun
-from distill.model.view_renderers import Color, Rendering, RenderView, gaussians_renderer, student_renderer
+from distill.model.view_renderers import Rendering, RenderView, gaussians_renderer, student_renderer
 from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.dataset_pictures import ALL
@@ -23,6 +23,7 @@ from scene.frames import spread
 from scene.images import psnr, resize_area, to_uint8
 from settings.config import Config
 from settings.errors import InputError
+from settings.sections import Color
 from teacher.depth import DepthKind
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.sources import Teacher, load_teacher

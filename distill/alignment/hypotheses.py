@@ -14,8 +14,9 @@ from itertools import permutations, product
 import torch
 from torch import Tensor
 
-from distill.model.view_renderers import Color, Rendering
+from distill.model.view_renderers import Rendering
 from scene.cameras import Cameras
+from settings.sections import Color
 
 _BLENDER_HINT = (
     "Write the poses of data.transforms as camera-to-world with x right, y up, the camera looking down -z (Blender)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.model.view_renderers import Color
+from settings.sections import Color
 from teacher.views.photographs import SAME, border_colour
 
 _OTHER = 16 / 255  # a border's colour that differs by more from the background is another

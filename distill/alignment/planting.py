@@ -11,8 +11,9 @@ from torch import Tensor
 from distill.alignment.comparison import Comparison, StoredDepth
 from distill.alignment.hypotheses import Cause, inverted, scaled_positions
 from distill.alignment.intrinsics import INTRINSICS, moved_principal, scaled_intrinsics
-from distill.model.view_renderers import Color, Rendering
+from distill.model.view_renderers import Rendering
 from scene.cameras import Cameras
+from settings.sections import Color
 from teacher.depth import DepthKind
 
 _SEED = 0

@@ -20,6 +20,7 @@ from kernels.dispatch import resolve
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, image_rays, intersect_box
+from settings.sections import Color
 
 OpenBlock = Callable[[int, View], BlockRenderer]
 """The renderer of a block, by its index, for a view."""
@@ -67,7 +68,7 @@ class CityRenderer:
         self._open, self._far_field = open_block, far_field
 
     @torch.no_grad()
-    def render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
+    def render(self, cameras: Cameras, frame: int, background: Color) -> RenderedFrame:
         """One camera's image.
 
         Raises:
@@ -77,7 +78,7 @@ class CityRenderer:
         with one_torch_thread():
             return self._render(cameras[frame : frame + 1].finer(scale), 0, background).averaged(scale)
 
-    def _render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
+    def _render(self, cameras: Cameras, frame: int, background: Color) -> RenderedFrame:
         settings, view = self.settings, View(cameras, frame)
         ends = settings.near, settings.far
         origins, directions = image_rays(cameras, frame)

@@ -27,8 +27,8 @@ from machine.memory import ResidentMemory, give_back_freed
 from scene.cameras import Cameras
 from settings.config import Config
 from settings.errors import InputError
+from settings.sections import Color
 
-Color = tuple[float, float, float]
 MIB = 2**20
 _WARM_UP = 16  # pixels, of the picture for which kernels are loaded
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from distill.evaluation import metrics
 from distill.evaluation.figure_cache import FigureCache, code_digest
-from distill.evaluation.frame_metrics import Color, References, Render, has_neighbour
+from distill.evaluation.frame_metrics import References, Render, has_neighbour
 from distill.evaluation.render_files import RenderFiles, eval_stem, write_gallery
 from distill.evaluation.results import (
     EVAL_COLUMNS,
@@ -40,6 +40,7 @@ from scene.images import read_image
 from settings.config import Config
 from settings.errors import InputError
 from settings.evaluation import EvalConfig
+from settings.sections import Color
 
 if TYPE_CHECKING:
     from distill.rendering.renderer import RenderedFrame

@@ -15,11 +15,12 @@ from typing import Literal
 import numpy as np
 
 from distill.evaluation.comparison_pictures import error_map
-from distill.model.view_renderers import Color, RenderView
+from distill.model.view_renderers import RenderView
 from machine.files import atomic_path, check_output_file
 from scene.cameras import Cameras
 from scene.images import to_uint8
 from settings.errors import InputError
+from settings.sections import Color
 
 Show = Literal["student", "teacher", "error", "side_by_side"]
 SHOWS: tuple[Show, ...] = ("student", "teacher", "error", "side_by_side")

@@ -13,13 +13,13 @@ from torch import Tensor
 from distill.evaluation import metrics
 from machine.fingerprints import cache_key
 from scene.images import to_uint8
+from settings.sections import Color
 
 if TYPE_CHECKING:
     from distill.rendering.renderer import RenderedFrame
     from scene.cameras import Cameras
     from teacher.views.teacher_views import TeacherViews
 
-Color = tuple[float, float, float]
 _Plane = TypeVar("_Plane", np.ndarray, Tensor)
 
 MOST_TURN = 10.0

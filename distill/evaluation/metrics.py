@@ -13,6 +13,7 @@ import torch
 
 from distill.evaluation import lpips_weights
 from scene.images import psnr, psnr_from_mse
+from settings.sections import Color
 
 COLLAPSE_MARGIN_DB = 0.5
 """A student no more than this above a blank picture has learnt nothing."""
@@ -52,7 +53,7 @@ def psnr_blank(reference: np.ndarray) -> float:
     return psnr_from_mse(reference.var(axis=(0, 1), dtype=np.float64).mean())
 
 
-def psnr_silhouette(reference: np.ndarray, coverage: np.ndarray, background: tuple[float, float, float]) -> float:
+def psnr_silhouette(reference: np.ndarray, coverage: np.ndarray, background: Color) -> float:
     """PSNR in dB of the reference's silhouette filled with its mean colour, on the background: it needs no learning.
 
     Args:

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from distill.evaluation.comparison_pictures import contact_sheet, triptych
-from distill.evaluation.frame_metrics import Color, References, Render
+from distill.evaluation.frame_metrics import References, Render
 from distill.evaluation.results import Row, judged_row
 from machine.files import write_atomically
 from machine.run_folder import RunFolder
 from scene.frames import spread
 from scene.images import to_uint8, write_image
+from settings.sections import Color
 
 WORST_FRAMES = 3
 SHEET_FRAMES = 24

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from distill.evaluation.evaluator import background_of, evaluate
-from distill.evaluation.frame_metrics import Color
 from distill.evaluation.parity import measure_parity, parity_csv
 from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EvaluationResult
@@ -22,7 +21,7 @@ from machine.fingerprints import cache_key
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
-from settings.sections import background_rgb
+from settings.sections import Color, background_rgb
 from teacher.sources import Teacher
 
 if TYPE_CHECKING:

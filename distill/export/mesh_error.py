@@ -18,6 +18,7 @@ from machine.files import write_csv
 from scene.frames import spread
 from scene.images import write_image
 from settings.config import Config
+from settings.sections import Color
 from teacher.views.teacher_views import TeacherViews
 
 MOST_FRAMES = 24
@@ -81,7 +82,7 @@ def measure_mesh(
     return MeshError(rows, means)
 
 
-def _on(view: Rendering, background: tuple[float, float, float]) -> Render:
+def _on(view: Rendering, background: Color) -> Render:
     return Render.of(RenderedFrame(view.over(background), view.alpha, view.distance), 0.0)
 
 

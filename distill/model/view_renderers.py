@@ -11,10 +11,10 @@ from torch import Tensor
 from distill.model.model import Model
 from scene.cameras import Cameras
 from settings.errors import InputError
+from settings.sections import Color
 from teacher.rasterizer import Rasterizer
 from teacher.views.rasterized import blended_planes
 
-Color = tuple[float, float, float]
 _BLACK: Color = (0.0, 0.0, 0.0)
 # Under this alpha an expected distance is mostly rounding.
 _FAINT = 0.01

@@ -22,6 +22,7 @@ from kernels.threads import one_torch_thread
 from scene.cameras import Cameras, area_means
 from scene.rays import Rays, SceneBox, camera_rays, intersect_box
 from settings.rendering import MOST_SAMPLES
+from settings.sections import Color
 from students.base import Student
 
 # Of its samples' mean weight: what weighs less is not taught by a ray, all of it together less than 2 % of the ray.
@@ -213,7 +214,7 @@ class FrameRenderer:
             self._fused = FusedRenderer(student.fused_field(), grid.cells, precision, implementation)
 
     @torch.no_grad()
-    def render(self, cameras: Cameras, frame: int, background: tuple[float, float, float]) -> RenderedFrame:
+    def render(self, cameras: Cameras, frame: int, background: Color) -> RenderedFrame:
         """One camera's image."""
         settings = self.settings
         camera = cameras[frame : frame + 1].finer(settings.supersample)  # a slice copies nothing to a GPU
@@ -250,7 +251,7 @@ class FrameRenderer:
 def finished_frame(
     whole: Segment,
     termination: float,
-    background: tuple[float, float, float],
+    background: Color,
     size: tuple[int, int],
     implementation: str,
 ) -> RenderedFrame:

@@ -20,6 +20,7 @@ from scene.rays import distance_per_z
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
+from settings.sections import Color
 from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
 from teacher.fitting.initialization import hull_gaussians, points_gaussians
@@ -136,7 +137,7 @@ def _evaluate(
 ) -> EvaluationResult:
     rasterizer, cameras = Rasterizer(gaussians, device=device), teacher.views.cameras
 
-    def render(index: int, background: tuple[float, float, float]) -> RenderedFrame:
+    def render(index: int, background: Color) -> RenderedFrame:
         output = rasterizer.render(cameras, index)
         rgb = output.rgb + (1 - output.alpha)[..., None] * output.rgb.new_tensor(background)
         distance = output.z * distance_per_z(cameras, index).to(output.z) / output.alpha.clamp(min=1e-4)

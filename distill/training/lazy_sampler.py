@@ -16,6 +16,7 @@ from distill.training.ray_sampler import PixelPool, RaySampler, RaySource
 from kernels.marching.ray_samples import Cells
 from kernels.threads import one_torch_thread
 from scene.rays import SceneBox
+from settings.sections import Color
 from teacher.sources.producers import ThreadedProducer
 from teacher.views.lazy_pictures import Picture
 from teacher.views.sight import depth_reach
@@ -48,7 +49,7 @@ class LazyRaySampler(RaySampler):
         views: TeacherViews,
         box: SceneBox,
         settings: RenderSettings,
-        background: tuple[float, float, float],
+        background: Color,
         random_background: bool,
         device: torch.device,
         cells: Cells | None,

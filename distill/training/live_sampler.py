@@ -17,6 +17,7 @@ from kernels.threads import one_torch_thread
 from machine.memory import check_pictures_fit
 from scene.cameras import Cameras
 from scene.rays import SceneBox
+from settings.sections import Color
 from settings.teacher import LiveConfig
 from teacher.sources.producers import LiveView, ViewProducer
 from teacher.views.rasterized import VIEW_BYTES
@@ -47,7 +48,7 @@ class LiveRaySampler(RaySampler):
         live: LiveConfig,
         box: SceneBox,
         settings: RenderSettings,
-        background: tuple[float, float, float],
+        background: Color,
         random_background: bool,
         device: torch.device,
         cells: Cells | None = None,

@@ -17,6 +17,7 @@ from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_numba import draw as draw_numba
 from scene.rays import Rays, SceneBox, pixel_rays
 from settings.errors import InputError
+from settings.sections import Color
 from teacher.rasterizer import camera_view
 from teacher.views.teacher_views import TeacherViews
 
@@ -94,7 +95,7 @@ class RaySampler(RaySource):
         views: TeacherViews,
         box: SceneBox,
         settings: RenderSettings,
-        background: tuple[float, float, float],
+        background: Color,
         random_background: bool,
         device: torch.device,
         cells: Cells | None = None,

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from distill.evaluation.comparison_pictures import ERROR_SCALE, contact_sheet, error_map, heat
 from distill.model.model import Model
-from distill.model.view_renderers import Color, Rendering, RenderView, student_renderer
+from distill.model.view_renderers import Rendering, RenderView, student_renderer
 from distill.viewer.ray_pictures import occupied_faces, samples_per_ray
 from distill.viewer.render_worker import Parts
 from scene.cameras import Cameras
 from scene.images import to_uint8
 from scene.rays import Rays, SceneBox, camera_rays
+from settings.sections import Color
 
 MOST_SAMPLES = 64
 """Samples per ray that get the brightest colour."""

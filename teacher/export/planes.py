@@ -10,10 +10,9 @@ from torch import Tensor
 
 from scene.cameras import Cameras, area_means
 from scene.rays import distance_per_z
+from settings.sections import Color
 from teacher.depth import DepthKind
 from teacher.rasterizer import Rasterizer, RasterOutput
-
-Color = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from scene.dataset_pictures import counted_of, read_picture
 from scene.formats.transforms_json import write_transforms
 from scene.frames import Frames, Size, spread
 from scene.images import psnr, write_image
+from settings.sections import Color
 from teacher.export.export_cameras import ExportViews
 from teacher.export.folder import FolderExport, Writers, write_json
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes
@@ -194,7 +195,7 @@ class ViewExport(FolderExport):
             writers.submit(_write_mask, paths["masks"], self.views.dataset, index, size)
 
 
-def _composite(pixels: np.ndarray, background: tuple[float, float, float] | None) -> np.ndarray:
+def _composite(pixels: np.ndarray, background: Color | None) -> np.ndarray:
     """(H, W, 3) float64 in [0, 1]: a uint8 picture on the background, on white without one."""
     image = pixels / 255
     alpha = image[..., 3:] if image.shape[2] == 4 else 1.0

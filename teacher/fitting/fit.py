@@ -21,6 +21,7 @@ from scene.images import psnr_from_mse
 from scene.rays import SceneBox
 from settings.errors import TrainingDiverged
 from settings.fitting import FittingConfig
+from settings.sections import Color
 from teacher.fitting.backends import choose_backend
 from teacher.fitting.gaussian_model import GaussianModel
 from teacher.fitting.picture_levels import Pictures
@@ -64,7 +65,7 @@ class TeacherFit:
         pictures: Pictures,
         start: Gaussians,
         extent: float,
-        background: tuple[float, float, float],
+        background: Color,
         seed: int,
         device: torch.device,
         drawing: Drawing | None = None,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scene.cameras import Cameras, join_cameras
 from scene.images import resize_area, resize_rgba
+from settings.sections import Color
 from teacher.views.lazy_pictures import LazyPlane
 from teacher.views.teacher_views import TeacherViews
 
@@ -122,7 +123,7 @@ class MixedPictures(Pictures):
         return _flat(rgba, self.background) if part.has_alpha and not self.has_alpha else rgba
 
 
-def _flat(rgba: Tensor, background: tuple[float, float, float]) -> Tensor:
+def _flat(rgba: Tensor, background: Color) -> Tensor:
     """(H, W, 4) uint8 straight RGBA on a background, opaque."""
     alpha = rgba[..., 3:].float() / 255
     color = rgba[..., :3] * alpha + (1 - alpha) * 255 * alpha.new_tensor(background)

@@ -20,6 +20,7 @@ from scene.formats.matrixcity_depth import distance_reader
 from scene.frames import Frames, chosen_frames, held_out, holdout_mask, working_size
 from scene.rays import SceneBox
 from settings.data import DataConfig
+from settings.sections import Color
 from teacher.depth import DepthKind
 from teacher.depth_files import EmptyValues
 from teacher.depth_inference import DepthReport
@@ -40,7 +41,6 @@ from teacher.views.photographs import has_silhouettes, photograph_view, picture_
 from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, View, collect_views, render_view
 from teacher.views.stored_depth import DepthReader
 
-Color = tuple[float, float, float]
 STORED_SHARE = 0.25
 """Of ``data.memory_gib``, for pictures looked at now and then; those that rays are drawn from have the rest."""
 _IMAGE_BYTES = 3 + 1 + 4  # of a pixel of the dataset's images: colour, coverage, and ground truth
