@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kernels.gaussians.covariances import gaussian_covariances, rotation_matrices
 from machine.fingerprints import digest
 
+Array = TypeVar("Array", np.ndarray, Tensor)
 _GIANT, _AWAY = 3.0, 1000.0  # widths of the scene
+_SH0 = 0.28209479177387814  # the harmonic of degree 0, 1 / sqrt(4 pi)
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,13 @@ class Gaussians:
     def covariances(self) -> Tensor:
         """(N, 3, 3) world-space covariances R diag(scale^2) R^T."""
         return gaussian_covariances(self.log_scales, self.rotations)
+
+
+def sh_of_colors(colors: Array) -> Array:
+    """(N, 1, 3) coefficients of Gaussians that show colours (N, 3), sRGB in [0, 1], to all sides."""
+    return ((colors - 0.5) / _SH0)[:, None]
+
+
+def colors_of_sh(sh: Tensor) -> Tensor:
+    """(N, 3) uint8 sRGB: the colours that all sides share, of coefficients (N, K, 3)."""
+    return ((sh[:, 0] * _SH0 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)

@@ -22,7 +22,7 @@ from scene.images import write_image
 from scene.orbits import posed_cameras, spiral_rotations
 from teacher.bricks.scene import build_bricks
 from teacher.gaussian_files.ply import write_ply
-from teacher.gaussians import Gaussians
+from teacher.gaussians import Gaussians, colors_of_sh, sh_of_colors
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.rasterized import blended_planes
 
@@ -36,7 +36,6 @@ _TILE, _STRIPE = 0.8, 1.1
 _CAMERAS, _HALF_FOV = 2.3, 27.0  # their distance from the bricks; degrees
 _POINTS = 6000
 _VERSION = 1  # of what is kept
-_SH0 = 0.28209479177387814
 _TURNS = {2: (0.0, 0.0, 1.0, 0.0), 1: (0.5**0.5, 0.5**0.5, 0.0, 0.0), 0: (0.5**0.5, 0.0, 0.5**0.5, 0.0)}
 
 
@@ -75,8 +74,7 @@ def _write(folder: Path, width: int, frames: int, seed: int) -> None:
         write_image(folder / "images" / name, blended_planes(rasterizer, cameras, index)[..., :3].clamp(0, 1).numpy())
     write_ply(folder / "point_cloud.ply", room)
     seen = np.random.default_rng(seed).choice(len(room), _POINTS, replace=False)
-    colors = ((room.sh[seen, 0] * _SH0 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    write_model(folder / "sparse/0", cameras, names, room.means[seen].numpy(), colors.numpy())
+    write_model(folder / "sparse/0", cameras, names, room.means[seen].numpy(), colors_of_sh(room.sh[seen]).numpy())
 
 
 def _side(axis: int, end: int) -> Gaussians:
@@ -95,7 +93,7 @@ def _side(axis: int, end: int) -> Gaussians:
         log_scales=torch.tensor([0.65, 0.65, 0.1]).mul(_SPACING).log().repeat(count, 1),
         rotations=torch.tensor([_TURNS[axis]]).repeat(count, 1),
         opacity_logits=torch.full((count,), _OPACITY).logit(),
-        sh=torch.cat([((color - 0.5) / _SH0)[:, None], torch.zeros(count, 15, 3)], dim=1),
+        sh=torch.cat([sh_of_colors(color), torch.zeros(count, 15, 3)], dim=1),
     )
 
 

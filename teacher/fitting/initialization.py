@@ -14,7 +14,7 @@ from scene.cells import CellGrid
 from scene.formats.colmap_model import ColmapPoints
 from scene.rays import SceneBox
 from teacher.fitting.picture_levels import Pictures
-from teacher.gaussians import Gaussians
+from teacher.gaussians import Gaussians, sh_of_colors
 from teacher.rasterizer import camera_view
 from teacher.sources.occupied_cells import cells_of_views
 from teacher.views.teacher_views import TeacherViews
@@ -26,7 +26,6 @@ _LEAST_COVERED = 0.3  # mean alpha of the pixels a Gaussian shows in
 _POINT_OPACITY = 0.1  # Kerbl et al. 2023, as the widths are
 _NEIGHBOURS = 3
 _CLOSEST = 1e-7  # square of the least distance that widths are made of
-_SH0 = 0.28209479177387814
 
 
 def hull_gaussians(
@@ -63,7 +62,7 @@ def hull_gaussians(
     # Beyond what most views hold the hull is not carved: what those that do see it show is background.
     kept = covered > _LEAST_COVERED
     kept = kept if kept.any() else ~kept
-    return replace(gaussians, sh=((color - 0.5) / _SH0)[:, None])[kept]
+    return replace(gaussians, sh=sh_of_colors(color))[kept]
 
 
 def points_gaussians(points: ColmapPoints | Gaussians, most: int, generator: torch.Generator) -> Gaussians:
@@ -88,7 +87,7 @@ def points_gaussians(points: ColmapPoints | Gaussians, most: int, generator: tor
         log_scales=torch.from_numpy(np.log(squares) / 2)[:, None].repeat(1, 3),
         rotations=torch.tensor([[1.0, 0, 0, 0]]).repeat(len(chosen), 1),
         opacity_logits=torch.full((len(chosen),), _POINT_OPACITY).logit(),
-        sh=((rgb - 0.5) / _SH0)[:, None],
+        sh=sh_of_colors(rgb),
     )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from settings.errors import InputError
 from teacher.gaussian_files.ply_elements import Header
+from teacher.gaussians import sh_of_colors
 
 _CHUNK = 256
-_C0 = 0.28209479177387814
 _LEAST_OPACITY = 1e-6  # stands for 0, and its complement for 1: their logits are infinite
 _VECTOR_BITS = ((21, 11), (11, 10), (0, 11))
 _ROTATION_BITS = ((20, 10), (10, 10), (0, 10))
@@ -55,7 +55,7 @@ def unpacked(path: str | Path, elements: dict[str, np.ndarray]) -> dict[str, np.
         return bounds[:, :3] * (1 - shares) + bounds[:, 3:] * shares
 
     colors = between(color, _COLOR_BITS, _COLORS) if _has(chunks, _COLORS) else _shares(color, _COLOR_BITS)
-    sh = harmonics_of_colors(colors)
+    sh = sh_of_colors(colors)
     if (rest := elements.get("sh")) is not None:
         names = [f"f_rest_{i}" for i in range(len(rest.dtype.names))]
         if len(rest) != count or len(names) not in (9, 24, 45) or not _has(rest, names):
@@ -72,11 +72,6 @@ def unpacked(path: str | Path, elements: dict[str, np.ndarray]) -> dict[str, np.
         "opacity_logits": logits_of_opacities((color & 255) / 255),
         "sh": sh,
     }
-
-
-def harmonics_of_colors(colors: np.ndarray) -> np.ndarray:
-    """(N, 3) colours in [0, 1] -> (N, 1, 3) constant harmonics."""
-    return ((colors - 0.5) / _C0)[:, None, :]
 
 
 def logits_of_opacities(opacities: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ import numpy as np
 from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.gaussian_files.checks import DAMAGED, FIELDS, check_present, checked_gaussians
-from teacher.gaussian_files.compressed_ply import harmonics_of_colors, logits_of_opacities
-from teacher.gaussians import Gaussians
+from teacher.gaussian_files.compressed_ply import logits_of_opacities
+from teacher.gaussians import Gaussians, sh_of_colors
 
 _ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("color", "u1", 4), ("rotation", "u1", 4)])
 _TOLD_BY = 256  # rows that are looked at to tell what a file is
@@ -59,6 +59,6 @@ def read_splat(path: str | Path, offset: Offset | None = None) -> Gaussians:
         log_scales,
         (rows["rotation"].astype(np.float32) - 128) / 128,
         logits_of_opacities(rows["color"][:, 3] / 255),
-        harmonics_of_colors(rows["color"][:, :3] / np.float32(255)),
+        sh_of_colors(rows["color"][:, :3] / np.float32(255)),
     )
     return checked_gaussians(path, dict(zip(FIELDS, arrays, strict=True)), offset)

@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from scene.formats.colmap_model import ColmapPoints, read_points
 from scene.frames import Frames
@@ -15,14 +14,13 @@ from scene.world_offset import Offset, moved_positions
 from settings.errors import InputError
 from teacher.gaussian_files.ply import read_ply
 from teacher.gaussian_files.ply_elements import Header, read_elements, read_header
-from teacher.gaussians import Gaussians
+from teacher.gaussians import Gaussians, colors_of_sh
 
 _log = logging.getLogger(__name__)
 
 _FEWEST = 16  # points that a scene can be told from
 _CENTRAL = (0.05, 0.95)  # quantiles of the positions between which the scene is
 _COLORS = ("red", "green", "blue")
-_SH0 = 0.28209479177387814
 
 
 def read_sparse_points(frames: Frames, offset: Offset | None) -> ColmapPoints | Gaussians | None:
@@ -47,7 +45,7 @@ def read_sparse_points(frames: Frames, offset: Offset | None) -> ColmapPoints | 
         if world is None:
             return found
         _log.info("%s: Gaussians of another world than the cameras': their places and colours are taken.", path)
-        found = ColmapPoints(found.means.double().numpy(), _unlit(found))
+        found = ColmapPoints(found.means.double().numpy(), colors_of_sh(found.sh).numpy())
     if len(found.positions) < _FEWEST:
         _log.warning("%s: %d points, which are too few to tell where the scene is.", path, len(found.positions))
         return None
@@ -92,8 +90,3 @@ def _read_cloud(path: Path, header: Header) -> ColmapPoints:
     colors = np.stack([rows[name].astype(np.float64) for name in _COLORS], axis=1)
     most = {"u1": 255, "u2": 65535}.get(types["red"], 1)  # numbers with a point are in [0, 1]
     return ColmapPoints(positions, np.rint((colors / most).clip(0, 1) * 255).astype(np.uint8))
-
-
-def _unlit(gaussians: Gaussians) -> np.ndarray:
-    """(N, 3) uint8: the colours that all sides share."""
-    return ((gaussians.sh[:, 0] * _SH0 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
