@@ -28,7 +28,6 @@ from distill.runs.command_line import (
     positive_number,
     run_command,
 )
-from settings.errors import ExitCode
 
 _LOSS_DB = 0.1
 
@@ -57,12 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
 
-    def work() -> int:
+    def work() -> None:
         by_size = chosen.target_mib is not None
         wanted = Wanted(int(chosen.target_mib * MIB), None) if by_size else Wanted(None, chosen.max_loss_db)
         made = compress(config_of(chosen), chosen.output, wanted, chosen.checkpoint, chosen.file)
         print(made.text())
-        return ExitCode.DONE
 
     return run_command(work, chosen.debug)
 

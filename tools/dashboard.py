@@ -24,7 +24,7 @@ from distill.reports.dashboard.run_records import read_runs
 from distill.reports.dashboard.stage_tables import dashboard_markdown, stage_tables
 from distill.runs.command_line import add_debug_option, given_path, run_command
 from machine.files import output_errors, write_atomically
-from settings.errors import ExitCode, InputError
+from settings.errors import InputError
 from settings.loading import REPO_ROOT
 
 _log = logging.getLogger(__name__)
@@ -69,12 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", metavar="DIR", type=given_path, help="where to write (default: the root)")
     add_debug_option(parser)
     chosen = parser.parse_args(arguments)
-
-    def work() -> int:
-        build(chosen.root, chosen.output or chosen.root)
-        return ExitCode.DONE
-
-    return run_command(work, chosen.debug)
+    return run_command(lambda: build(chosen.root, chosen.output or chosen.root), chosen.debug)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from distill.model.safetensors_file import save_safetensors
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from machine.files import check_output_file, output_errors
 from scene.camera_paths import world_up
-from settings.errors import ExitCode, InputError
+from settings.errors import InputError
 from teacher.sources import check_assets, load_teacher
 
 _MIB = 2**20
@@ -138,12 +138,7 @@ def _export_mesh(student: LoadedStudent, chosen: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-
-    def work() -> int:
-        export(chosen)
-        return ExitCode.DONE
-
-    return run_command(work, chosen.debug)
+    return run_command(lambda: export(chosen), chosen.debug)
 
 
 if __name__ == "__main__":

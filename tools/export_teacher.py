@@ -24,7 +24,6 @@ from distill.runs.command_line import (
     run_command,
     whole_number,
 )
-from settings.errors import ExitCode
 from teacher.depth import DepthKind
 from teacher.export.job import ExportOptions, export
 
@@ -71,15 +70,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
+def _work(chosen: argparse.Namespace) -> None:
+    export(config_of(chosen), ExportOptions(*(getattr(chosen, name) for name in ExportOptions._fields)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-
-    def work() -> int:
-        export(config_of(chosen), ExportOptions(*(getattr(chosen, name) for name in ExportOptions._fields)))
-        return ExitCode.DONE
-
-    return run_command(work, chosen.debug, "interrupted; run it again to go on")
+    return run_command(lambda: _work(chosen), chosen.debug, "interrupted; run it again to go on")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from distill.web.page import FINE, StartView, rays_of, web_page
 from machine.files import check_output_file, output_errors, read_csv, write_atomically
 from machine.run_folder import RunFolder
 from settings.config import Config
-from settings.errors import ExitCode, InputError
+from settings.errors import InputError
 from teacher.sources import source_of
 
 _LARGE_MIB = 4.0
@@ -108,12 +108,8 @@ def _pixels(program: int, page: int, width: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-
-    def work() -> int:
-        print(export(config_of(chosen), chosen.output, chosen.checkpoint, chosen.file))
-        return ExitCode.DONE
-
-    return run_command(work, chosen.debug)
+    given = chosen.output, chosen.checkpoint, chosen.file
+    return run_command(lambda: print(export(config_of(chosen), *given)), chosen.debug)
 
 
 if __name__ == "__main__":

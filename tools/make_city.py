@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.runs.command_line import add_debug_option, given_path, run_command
 from machine.files import output_errors
 from scene.formats.transforms_json import write_transforms
-from settings.errors import ExitCode, InputError
+from settings.errors import InputError
 from settings.loading import validate
 from settings.teacher import CityConfig
 from teacher.bricks.city import City
@@ -92,12 +92,7 @@ def make_city(chosen: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-
-    def work() -> int:
-        print(make_city(chosen))
-        return ExitCode.DONE
-
-    return run_command(work, chosen.debug)
+    return run_command(lambda: print(make_city(chosen)), chosen.debug)
 
 
 if __name__ == "__main__":

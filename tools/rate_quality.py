@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.rate_quality.rate_study import RatePlan, RateStudy
 from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
-from settings.errors import ExitCode
 from settings.loading import REPO_ROOT, load_config
 
 
@@ -98,14 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     chosen = parse_arguments(given)
 
-    def work() -> int:
+    def work() -> None:
         also = [load_config(path, chosen.overrides, chosen.assets) for path in chosen.also]
         configs, limits = [config_of(chosen), *also], (chosen.fit_seconds, chosen.fit_steps)
         plan = RatePlan(configs, chosen.sizes, chosen.anew, chosen.keep, chosen.sh, *limits, chosen.file, chosen.sog)
         study = RateStudy(plan, chosen.output)
         study.run(shlex.join(["python", "tools/rate_quality.py", *given]))
         print((study.folder.results / "table.md").read_text(encoding="utf-8"))
-        return ExitCode.DONE
 
     return run_command(work, chosen.debug)
 

@@ -37,7 +37,7 @@ from distill.runs.command_line import (
 from machine.files import write_csv
 from scene.cameras import Cameras
 from scene.images import to_uint8, write_image
-from settings.errors import ExitCode, InputError
+from settings.errors import InputError
 from settings.loading import load_config
 from teacher.export.export_cameras import views_to_export
 
@@ -127,12 +127,7 @@ def _written(city: StreamedCity, cameras: Cameras, output: Path) -> Iterator[np.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-
-    def work() -> int:
-        print(render(chosen))
-        return ExitCode.DONE
-
-    return run_command(work, chosen.debug)
+    return run_command(lambda: print(render(chosen)), chosen.debug)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from machine.run_folder import RunFolder
 from scene.cameras import Cameras
 from scene.frames import spread
 from settings.config import Config
-from settings.errors import ExitCode, InputError
+from settings.errors import InputError
 from teacher.export.export_cameras import views_to_export
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
@@ -107,12 +107,7 @@ def _path(config: Config, gaussians: Gaussians | None, chosen: argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-
-    def work() -> int:
-        print(film(config_of(chosen), chosen))
-        return ExitCode.DONE
-
-    return run_command(work, chosen.debug)
+    return run_command(lambda: print(film(config_of(chosen), chosen)), chosen.debug)
 
 
 if __name__ == "__main__":

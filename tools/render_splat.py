@@ -25,7 +25,6 @@ from distill.runs.command_line import (
     overrides_of,
     run_command,
 )
-from settings.errors import ExitCode
 from teacher.depth import DepthKind
 from teacher.export.job import ExportOptions, export
 
@@ -74,12 +73,7 @@ def render(chosen: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-
-    def work() -> int:
-        render(chosen)
-        return ExitCode.DONE
-
-    return run_command(work, chosen.debug, "interrupted; run it again to go on")
+    return run_command(lambda: render(chosen), chosen.debug, "interrupted; run it again to go on")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.reports.run.run_report import write_report
 from distill.runs.command_line import add_debug_option, given_path, run_command
-from settings.errors import ExitCode
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,10 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     add_debug_option(parser)
     arguments = parser.parse_args(argv)
 
-    def work() -> int:
+    def work() -> None:
         for folder in arguments.runs:
             print(write_report(folder))
-        return ExitCode.DONE
 
     return run_command(work, arguments.debug)
 

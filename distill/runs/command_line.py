@@ -144,8 +144,10 @@ def overrides_of(options: Mapping[str, tuple[str, object]]) -> list[str]:
     return [Override(f"{key}={value}", option) for option, (key, value) in options.items() if value is not None]
 
 
-def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interrupted", together: bool = False) -> int:
-    """Runs a command with its log on stderr; returns the exit status that ``work`` gives, or that of its error.
+def run_command(
+    work: Callable[[], int | None], debug: bool, interrupted: str = "interrupted", together: bool = False
+) -> int:
+    """Runs a command with its log on stderr; returns the exit status that ``work`` gives (None: done), or its error's.
 
     A terminal that goes away does not end it. What was to be printed and could not be is a failure of the machine, but
     for a reader that wants no more (``| head``).
@@ -173,7 +175,7 @@ def run_command(work: Callable[[], int], debug: bool, interrupted: str = "interr
         return status
 
 
-def _together(work: Callable[[], int]) -> int:
+def _together(work: Callable[[], int | None]) -> int | None:
     """The work of all processes; what one prints that is not the first goes nowhere, its errors apart."""
     ranks.join()
     if ranks.is_first():
@@ -192,9 +194,9 @@ def _tell(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _status_of(work: Callable[[], int], debug: bool, interrupted: str) -> int:
+def _status_of(work: Callable[[], int | None], debug: bool, interrupted: str) -> int:
     try:
-        return work()
+        return work() or ExitCode.DONE
     except (InputError, TrainingDiverged) as error:
         if debug:
             raise
