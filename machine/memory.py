@@ -9,11 +9,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from machine.telemetry import GIB
 from settings.errors import InputError
 
+try:
+    import resource
+except ImportError:  # Windows has no such module
+    resource = None
+
+MIB, GIB = 2**20, 2**30
 _MEMINFO = Path("/proc/meminfo")
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 _GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # Of control groups of version 2 and 1: what a group may take, what it takes, and what of that is files' pages, by their
 # name in memory.stat, which it gives back when it is asked to.
@@ -89,13 +95,14 @@ def children_cost() -> tuple[float, int] | None:
         Processor time of all, theirs included, s; most memory in RAM of any, bytes: at least what this process had when
         it started that one, since the system counts from there.
     """
-    with suppress(ImportError):  # Windows has no such module
-        import resource
+    if resource is None or not (usage := resource.getrusage(resource.RUSAGE_CHILDREN)).ru_maxrss:
+        return None
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _MAXRSS_UNIT
 
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if usage.ru_maxrss:
-            return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return None
+
+def cpu_peak_gib() -> float | None:
+    """Most memory in GiB that this process has had in RAM at a time; None where the system does not tell."""
+    return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT / GIB
 
 
 def give_back_freed() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +12,8 @@ from typing import Any
 
 import torch
 
-GIB = 2**30
+from machine.memory import GIB
+
 # The energy counter moves some ten times a second: of a shorter block it tells too little.
 _COUNTED_SECONDS = 2.0
 
@@ -148,16 +148,6 @@ def gpu_mem_gib(device: torch.device) -> float | None:
 def gpu_allocated_gib(device: torch.device) -> float | None:
     """Memory in GiB that tensors take on a CUDA device now; None on any other."""
     return torch.cuda.memory_allocated(device) / GIB if device.type == "cuda" else None
-
-
-def cpu_peak_gib() -> float | None:
-    """Most memory in GiB that this process has had in RAM at a time; None where the system does not tell."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return None
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
 
 
 def reset_gpu_peak(device: torch.device) -> None:

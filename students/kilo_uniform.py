@@ -23,6 +23,7 @@ from kernels.networks.grouped_mlp import (
 )
 from kernels.optimization.adam import TouchedRows
 from kernels.rendering.fused_render import GroupedField, density_harmonics
+from machine.memory import GIB
 from settings.errors import InputError
 from settings.sections import FromList, Section, problem
 from students.base import DENSITY_DEGREE, SHADING, Box, Student, check_density_degree, register
@@ -225,7 +226,7 @@ def _layout(settings: KiloUniformSettings) -> GroupedLayout:
 
 
 def _check_memory(grid: tuple[int, int, int], parameters: int) -> None:
-    memory = parameters * _BYTES_PER_PARAMETER / 2**30
+    memory = parameters * _BYTES_PER_PARAMETER / GIB
     if memory > MAX_TRAINING_GIB:
         raise InputError(
             "config",

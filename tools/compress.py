@@ -18,7 +18,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.compact.container import MIB
 from distill.compression.compress import Wanted, compress
 from distill.runs.command_line import (
     add_config_options,
@@ -28,6 +27,7 @@ from distill.runs.command_line import (
     positive_number,
     run_command,
 )
+from machine.memory import MIB
 
 _LOSS_DB = 0.1
 

@@ -25,7 +25,6 @@ from distill.city_rendering.coarser import add_coarser
 from distill.city_rendering.evaluation import evaluate
 from distill.city_rendering.joint import JointOptions, fine_tune
 from distill.city_rendering.taught import taught_psnr
-from distill.compact.container import MIB
 from distill.executors import EXECUTORS, check_executor
 from distill.runs.command_line import (
     add_config_options,
@@ -36,7 +35,7 @@ from distill.runs.command_line import (
     run_command,
 )
 from machine.folder_lock import locked
-from machine.memory import children_cost
+from machine.memory import MIB, children_cost
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode
 from settings.loading import REPO_ROOT

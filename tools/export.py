@@ -31,11 +31,11 @@ from distill.model.checkpoint import load_checkpoint
 from distill.model.safetensors_file import save_safetensors
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from machine.files import check_output_file, output_errors
+from machine.memory import MIB
 from scene.camera_paths import world_up
 from settings.errors import InputError
 from teacher.sources import check_assets, load_teacher
 
-_MIB = 2**20
 _CELLS = 256
 _ENDINGS = {"safetensors": (".safetensors",), "onnx": (".onnx",), "mesh": SUFFIXES}
 _log = logging.getLogger(__name__)
@@ -85,11 +85,11 @@ def export(chosen: argparse.Namespace) -> None:
         state = load_checkpoint(student.checkpoint, "cpu")
         with output_errors(chosen.safetensors):
             size = save_safetensors(chosen.safetensors, state)
-        print(f"{chosen.safetensors}: {size / _MIB:.3f} MiB, step {student.step}")
+        print(f"{chosen.safetensors}: {size / MIB:.3f} MiB, step {student.step}")
     if chosen.onnx is not None:
         with output_errors(chosen.onnx):
             files, error = write_onnx(chosen.onnx, student.model, student.step)
-        sizes = ", ".join(f"{file}: {file.stat().st_size / _MIB:.3f} MiB" for file in files)
+        sizes = ", ".join(f"{file}: {file.stat().st_size / MIB:.3f} MiB" for file in files)
         print(
             f"{sizes}; onnxruntime's results at {error.points} points differ by {error.density:.1e} in density "
             f"(of it, where it is above 1) and {error.rgb:.1e} in colour at most"
@@ -130,7 +130,7 @@ def _export_mesh(student: LoadedStudent, chosen: argparse.Namespace) -> None:
     with output_errors(path):
         size = write_mesh(path, mesh) if up is None else write_mesh(path, mesh, up)
         counts = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles"
-        print(f"{path}: {size / _MIB:.3f} MiB, {counts} where the density is {density:.4g}")
+        print(f"{path}: {size / MIB:.3f} MiB, {counts} where the density is {density:.4g}")
         error = measure_mesh(student.config, teacher.views, mesh_renderer(mesh), student.render, path.with_suffix(""))
     print(error.text())
 

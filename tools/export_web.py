@@ -18,12 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.compact.container import MIB
 from distill.model.checkpoint import evaluated_as
 from distill.model.model import RestoredRun, restore_run
 from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
 from distill.web.page import FINE, StartView, rays_of, web_page
 from machine.files import check_output_file, output_errors, read_csv, write_atomically
+from machine.memory import MIB
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError

@@ -23,7 +23,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.city.manifest import read_manifest
-from distill.city_rendering.streaming import MIB, StreamedCity
+from distill.city_rendering.streaming import StreamedCity
 from distill.evaluation.film import check_video, even_sized, write_video
 from distill.runs.command_line import (
     add_assets_option,
@@ -35,6 +35,7 @@ from distill.runs.command_line import (
     run_command,
 )
 from machine.files import write_csv
+from machine.memory import MIB
 from scene.cameras import Cameras
 from scene.images import to_uint8, write_image
 from settings.errors import InputError

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from distill.city.making import CITY_YAML, make_city
 from distill.city.manifest import MANIFEST, Block, Manifest, StudentFile, read_manifest, write_manifest
-from distill.compact.container import MIB
 from distill.executors import run
 from distill.executors.job import Job, JobState, Phase
 from distill.reports.markdown_table import markdown_table
 from machine.files import read_csv, write_atomically
+from machine.memory import MIB
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity
 from scene.rays import SceneBox

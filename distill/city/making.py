@@ -21,8 +21,8 @@ from distill.city.block_cameras import CityCameras, city_cameras
 from distill.city.coverage import cameras_of_blocks, views_of_points
 from distill.city.manifest import FORMAT, VERSION, Block, GaussiansFile, Manifest, check_blocks, write_manifest
 from distill.city.split import split_box
-from distill.compact.container import MIB
 from machine.files import write_atomically
+from machine.memory import MIB
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.data import BoxConfig

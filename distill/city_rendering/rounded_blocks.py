@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from distill.city.manifest import Block
-from distill.compact.container import MIB
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.model.checkpoint import student_state
 from distill.training.optimizer import StudentAdam
+from machine.memory import MIB
 from machine.weights_files import restoring
 from settings.config import Config
 from students.base import Student

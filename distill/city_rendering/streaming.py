@@ -23,13 +23,12 @@ from distill.model.model import Model, restore_model
 from distill.rendering.far_field import FarField
 from distill.rendering.renderer import RenderedFrame
 from machine.devices import choose_device
-from machine.memory import ResidentMemory, give_back_freed
+from machine.memory import MIB, ResidentMemory, give_back_freed
 from scene.cameras import Cameras
 from settings.config import Config
 from settings.errors import InputError
 from settings.sections import Color
 
-MIB = 2**20
 _WARM_UP = 16  # pixels, of the picture for which kernels are loaded
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ from typing import Any
 from machine.file_kinds import COMPACT_MAGIC, file_kind
 from settings.errors import InputError
 
-MIB = 2**20
 FIELD, EXPECTED = "compact file", "a whole compact file of this program"
 _SEAL = hashlib.sha256().digest_size
 _HEADER_LENGTH = struct.Struct("<I")

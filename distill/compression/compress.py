@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from distill.compact.container import MIB
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.evaluation.frame_metrics import CountedPixels
@@ -26,6 +25,7 @@ from distill.training.step import TrainingStep
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device
 from machine.files import check_output_file, output_errors, write_atomically
+from machine.memory import MIB
 from machine.run_folder import RunFolder, checkpoint_at
 from machine.weights_files import restoring
 from scene.frames import spread

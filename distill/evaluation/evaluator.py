@@ -33,6 +33,7 @@ from kernels.threads import available_threads
 from machine import ranks
 from machine.files import write_csv
 from machine.fingerprints import cache_key
+from machine.memory import MIB
 from machine.run_folder import RunFolder
 from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak
 from scene.frames import spread
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 RenderFrame = Callable[[int, Color], "RenderedFrame"]
 
 # Renders in memory at a time: 9 of 800x800. More make no figure steadier.
-_CHUNK_BYTES = 64 * 2**20
+_CHUNK_BYTES = 64 * MIB
 _BYTES_PER_PIXEL = 3 + 4 + 4
 _TEACHER_FRAMES = 4
 _MOST_AT_A_TIME = 8  # of frames that are measured: LPIPS on a CPU takes a team of threads for each

@@ -23,8 +23,9 @@ from distill.rendering.renderer import RenderedFrame
 from machine.devices import device_name
 from machine.files import write_csv
 from machine.fingerprints import cache_key
+from machine.memory import GIB, MIB
 from machine.run_folder import RunFolder
-from machine.telemetry import GIB, gpu_allocated_gib
+from machine.telemetry import gpu_allocated_gib
 from scene.frames import spread
 from settings.config import Config
 from teacher.gaussian_files import write_gaussians
@@ -34,7 +35,6 @@ from teacher.sources import Teacher
 from teacher.views.output_folder import outputs_folder
 
 STATS = "render_stats.json"
-MIB = 2**20
 
 # The figures, and how the printed table calls them and writes them.
 FIGURES = {

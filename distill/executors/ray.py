@@ -16,7 +16,7 @@ from typing import Any
 from distill.executors import processes
 from distill.executors.job import Job, Ledger, Phase, failure
 from machine.interrupts import Interrupt, Stopped
-from machine.telemetry import GIB
+from machine.memory import GIB
 from settings.errors import ExitCode, InputError
 from settings.executors import ExecutorConfig
 

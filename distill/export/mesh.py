@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distill.model.model import Model
 from distill.rendering.renderer import render_rays
-from machine.memory import available_bytes
+from machine.memory import GIB, available_bytes
 from scene.rays import Rays
 from settings.errors import InputError
 
@@ -95,8 +95,8 @@ def _volume(model: Model, cell: float) -> np.ndarray:
     shape = [math.ceil(side / cell - 1e-4) + 1 for side in box.extent]
     free, needed = available_bytes(), math.prod(shape) * _BYTES_PER_POINT
     if free is not None and needed > free:
-        found = f"{'x'.join(map(str, shape))} points, which take {needed / 2**30:,.1f} GiB"
-        raise InputError("--mesh-cells", "cells", found, f"at most the {free / 2**30:.1f} GiB that are free")
+        found = f"{'x'.join(map(str, shape))} points, which take {needed / GIB:,.1f} GiB"
+        raise InputError("--mesh-cells", "cells", found, f"at most the {free / GIB:.1f} GiB that are free")
     volume = np.zeros([count + 2 for count in shape], np.float32)
     axes = [low + cell * torch.arange(count, device=device) for low, count in zip(box.lower, shape, strict=True)]
     inner = volume[1:-1, 1:-1, 1:-1]

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
+from machine.memory import GIB
 from settings.errors import InputError
 
 OPSET = 18
@@ -103,7 +104,7 @@ class Graph:
         onnx = self._onnx
         size = sum(len(constant.raw_data) for constant in self._constants)
         if size > MOST_BYTES:
-            found = f"a student of {size / 2**30:.1f} GiB"
+            found = f"a student of {size / GIB:.1f} GiB"
             raise InputError("--onnx", "size", found, "less than the 2 GiB of a protobuf message", "Use --safetensors.")
         infos = [
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", width] if width else ["n"])

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.compact.container import MIB
 from distill.compression.compress import Wanted, compress
 from distill.evaluation.evaluator import background_of
 from distill.evaluation.frame_metrics import References, Render
@@ -35,6 +34,7 @@ from distill.runs.session import train_and_evaluate
 from machine.devices import choose_device, device_name
 from machine.files import write_atomically, write_csv
 from machine.interrupts import Stopped
+from machine.memory import MIB
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError

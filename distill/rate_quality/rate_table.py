@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distill.reports.markdown_table import escape_markdown, markdown_table
 from machine.files import atomic_path
+from machine.memory import MIB
 
 FIGURES = {"psnr": ("PSNR, dB", ".2f"), "ssim": ("SSIM", ".4f"), "lpips_vgg": ("LPIPS (VGG)", ".4f")}
 REFERENCES = {"teacher": "teacher", "ground_truth": "ground truth"}
@@ -56,7 +57,7 @@ def which_form(points: Sequence[RatePoint], reference: str) -> str:
     parts, last = [], None
     for point in pareto(points, reference):
         if point.form != last:
-            parts.append(f"from {point.size / 2**20:.3g} MiB on {point.form} ({point.psnr(reference):.2f} dB there)")
+            parts.append(f"from {point.size / MIB:.3g} MiB on {point.form} ({point.psnr(reference):.2f} dB there)")
             last = point.form
     return f"Best PSNR against {REFERENCES[reference]} for its size: {', '.join(parts)}."
 
@@ -83,7 +84,7 @@ def markdown(points: Sequence[RatePoint], title: str, about: str) -> str:
     lines = []
     for row in rows_of(points):
         cells = [escape_markdown(str(row["form"])), escape_markdown(str(row["what"])), f"{row['bytes']:,}"]
-        cells += [f"{row['bytes'] / 2**20:.3f}", f"{row['fps_median']:.3g}"]
+        cells += [f"{row['bytes'] / MIB:.3f}", f"{row['fps_median']:.3g}"]
         for reference in references:
             for name, (_, spec) in FIGURES.items():
                 value = row[f"{name}_{reference}"]
@@ -104,10 +105,10 @@ def draw(points: Sequence[RatePoint], path: Path) -> None:
     for axes, reference in zip(figure.subplots(1, len(references), squeeze=False).flat, references, strict=True):
         for form in dict.fromkeys(point.form for point in points):
             chosen = sorted((point for point in points if point.form == form), key=lambda point: point.size)
-            sizes = [point.size / 2**20 for point in chosen]
+            sizes = [point.size / MIB for point in chosen]
             axes.plot(sizes, [point.psnr(reference) for point in chosen], "o", label=form, markersize=4)
         front = pareto(points, reference)
-        sizes = [point.size / 2**20 for point in front]
+        sizes = [point.size / MIB for point in front]
         axes.plot(sizes, [point.psnr(reference) for point in front], "o-", color="black", fillstyle="none", zorder=0)
         axes.set_xscale("log")
         axes.set_xlabel("file, MiB")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kernels.device_constants import constant
 from kernels.marching.ray_samples import Cells
+from machine.memory import GIB
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError
@@ -42,7 +43,7 @@ class OccupancyGrid(nn.Module):
         self.layout, self.step, self.decay = CellGrid(box, resolution), step, decay
         self.box, self.resolution = box, resolution
         self.cell_size, self.shape = self.layout.cell_size, self.layout.shape
-        memory = _BYTES_PER_CELL * math.prod(self.shape) / 2**30
+        memory = _BYTES_PER_CELL * math.prod(self.shape) / GIB
         if memory > MAX_GIB:
             found = f"{resolution}: {'x'.join(map(str, self.shape))} cells that take {memory:.1f} GiB"
             raise InputError("config", "occupancy.resolution", found, f"at most {MAX_GIB:g} GiB", "Use fewer cells.")

@@ -20,6 +20,7 @@ from distill.training.trainer import Trainer
 from kernels.dispatch import chosen_implementations
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, device_name
+from machine.memory import MIB
 from machine.run_folder import RunFolder
 from machine.telemetry import synchronize
 from scene.frames import spread
@@ -272,7 +273,7 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
 
 
 def _mib(size: float) -> str:
-    return f"{size / 2**20:.1f} MiB"
+    return f"{size / MIB:.1f} MiB"
 
 
 def _duration(config: Config, probe: _Probe, seconds_before: float) -> str:

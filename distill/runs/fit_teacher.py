@@ -12,6 +12,7 @@ import torch
 from distill.evaluation.evaluator import EvaluationResult, check_measurable, evaluate
 from distill.rendering.renderer import RenderedFrame
 from distill.runs.session import check_continues
+from machine.memory import MIB
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_state, identity_state
 from machine.weights_files import read_weights, restoring, write_weights
@@ -95,7 +96,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     write_ply(ply, gaussians, teacher.views.cameras.width)
     result = _evaluate(config, teacher, gaussians, step, folder, device)
     print(result.summary_text())
-    print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / 2**20:.1f} MiB")
+    print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / MIB:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
     print(f"distil   python lego_response_distill.py --model {folder.results}")
     return result.status

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from distill.alignment.before_training import check_before_training, explained_errors
-from distill.compact.container import MIB
 from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
@@ -35,9 +34,9 @@ from kernels.dispatch import chosen_implementations
 from kernels.marching.ray_samples import Cells
 from machine import ranks
 from machine.devices import choose_device, device_name
+from machine.memory import GIB, MIB
 from machine.run_folder import RunFolder, checkpoint_at
 from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state
-from machine.telemetry import GIB
 from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode, InputError

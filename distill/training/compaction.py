@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from distill.compact.container import MIB
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.training.step import StepResult, TrainingStep
 from kernels.optimization.shrinkage import shrink, typical_gradient
 from machine import ranks
 from machine.files import write_atomically
+from machine.memory import MIB
 from settings.compact import CompactConfig
 from settings.errors import InputError
 from students.hash_grid import HashGridStudent

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from kernels.threads import available_threads, one_torch_thread
 from machine.files import cache_dir, write_atomically
 from machine.fingerprints import cache_key
+from machine.memory import MIB
 from scene.formats.dataset_format import note_once
 from scene.frames import Size
 from scene.images import read_image, to_uint8
@@ -106,7 +107,7 @@ def straightened(
         note_once(
             "info",
             f"{source}: {len(missing)} pictures undistorted ({of}k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) "
-            f"in {time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / 2**20:.0f} MiB in "
+            f"in {time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / MIB:.0f} MiB in "
             f"{next(iter(missing)).parent}. {size[0]}x{size[1]} pixels became {frame.size[0]}x{frame.size[1]}.",
         )
     return frames

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
 from machine.fingerprints import digest
+from machine.memory import GIB
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.export.export_cameras import ExportViews
@@ -87,8 +88,8 @@ class FeatureExport(FolderExport):
         }
         super().__init__(folder, views, SETTINGS, settings, (FEATURES, RAYS))
         self.memory = ray_memory(cameras.width, cameras.height, len(self.channels), len(gaussians))
-        if self.memory.memory > MAX_GIB * 2**30:
-            size, needed = f"{cameras.width}x{cameras.height}", self.memory.memory / 2**30
+        if self.memory.memory > MAX_GIB * GIB:
+            size, needed = f"{cameras.width}x{cameras.height}", self.memory.memory / GIB
             found = f"{size} with {len(self.channels)} channels: {needed:.1f} GiB"
             hint = "Name fewer channels."
             raise InputError("--features", "memory of a frame", found, f"at most {MAX_GIB:g} GiB", hint)
@@ -106,7 +107,7 @@ class FeatureExport(FolderExport):
         """
         _log.info(
             "ray features: %d frames of %d channels, %.3f GiB of memory, up to %.3f GiB on disk",
-            len(self.todo), len(self.channels), self.memory.memory / 2**30, len(self.todo) * self.memory.disk / 2**30,
+            len(self.todo), len(self.channels), self.memory.memory / GIB, len(self.todo) * self.memory.disk / GIB,
         )  # fmt: skip
         features = gaussian_features(self._gaussians, self.channels)
         with self._writing():

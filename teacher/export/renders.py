@@ -17,7 +17,8 @@ from tqdm import tqdm
 from kernels.threads import one_torch_thread
 from machine.files import write_atomically
 from machine.fingerprints import digest
-from machine.telemetry import GpuMonitor, cpu_peak_gib, gpu_mem_gib, reset_gpu_peak, synchronize
+from machine.memory import cpu_peak_gib
+from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak, synchronize
 from scene.dataset_pictures import counted_of, read_picture
 from scene.formats.transforms_json import write_transforms
 from scene.frames import Frames, Size, spread

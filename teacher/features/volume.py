@@ -35,6 +35,7 @@ from torch import Tensor
 
 from kernels.gaussians.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.gaussians.sparse_volume import FIXED_COLUMNS, VolumeSample, sparse_volume
+from machine.memory import GIB
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError
@@ -162,7 +163,7 @@ def build_volume(
 
     def fitting_memory(cells: int, words: str) -> VolumeMemory:
         memory = volume_memory(grid, cells, len(names), len(gaussians), confidence)
-        needed = (memory.kept + memory.building) / 2**30
+        needed = (memory.kept + memory.building) / GIB
         if needed > max_gib:
             found = f"{size} cells, {words}with {len(names)} channels: {needed:.1f} GiB"
             hint = "Use a lower resolution or fewer channels."
@@ -174,7 +175,7 @@ def build_volume(
     memory = fitting_memory(len(indices), f"{len(indices):,} of them touched, ")
     _log.info(
         "feature volume: %s cells, %s touched, %d channels: %.3f GiB, and up to %.3f GiB while it is built",
-        size, f"{len(indices):,}", len(names), memory.kept / 2**30, memory.building / 2**30,
+        size, f"{len(indices):,}", len(names), memory.kept / GIB, memory.building / GIB,
     )  # fmt: skip
 
     index = cell_index(indices, shape)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from machine.fingerprints import files_digest
-from machine.telemetry import GIB
+from machine.memory import GIB
 from scene.cameras import Cameras
 from scene.formats import camera_files, load_frames, other_split, split_beside
 from scene.formats.colmap_model import ColmapPoints

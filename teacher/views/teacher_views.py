@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from kernels.threads import one_torch_thread
-from machine.memory import check_pictures_fit
-from machine.telemetry import GIB
+from machine.memory import GIB, check_pictures_fit
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels, read_picture
 from scene.formats import load_frames

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from machine import memory
 from machine.memory import ResidentMemory, available_bytes, check_pictures_fit, children_cost, give_back_freed
@@ -98,3 +99,11 @@ def test_what_ended_programs_took_is_told():
     subprocess.run([sys.executable, "-c", "x = b'1' * 2**26; print(sum(range(10**6)))"], check=True)
     seconds, most = children_cost()
     assert seconds > 0 and most > 2**26
+
+
+def test_the_cpu_peak_does_not_fall():
+    before = memory.cpu_peak_gib()
+    block = torch.ones(2**26)  # 256 MiB
+    after = memory.cpu_peak_gib()
+    assert block.sum() > 0 and after >= before > 0.05
+    assert after >= 0.25, "in GiB, the block included"

@@ -149,11 +149,3 @@ def test_the_cpu_asks_no_nvml():
 def test_peak_memory_is_in_gib(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**29)
     assert telemetry.gpu_mem_gib(CUDA) == 1.5
-
-
-def test_the_cpu_peak_does_not_fall():
-    before = telemetry.cpu_peak_gib()
-    block = torch.ones(2**26)  # 256 MiB
-    after = telemetry.cpu_peak_gib()
-    assert block.sum() > 0 and after >= before > 0.05
-    assert after >= 0.25, "in GiB, the block included"

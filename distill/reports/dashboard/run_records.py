@@ -15,6 +15,7 @@ from distill.evaluation.metrics import COLLAPSE_MARGIN_DB, GATE_DB, is_collapsed
 from distill.evaluation.results import REMEDY
 from distill.reports.dashboard.run_files import Problems, Row, read_mapping, read_rows, section
 from distill.reports.dashboard.stages import LINEAR, stage_of, student_of
+from machine.memory import MIB
 
 SUSPICIOUS_PSNR = 12.0
 """dB: a student below it is likely blank, where no ``psnr_blank`` can tell; LEGO and the bricks have 9 to 12."""
@@ -297,7 +298,7 @@ def _size(
         return size, None if parameters is None else int(parameters)
     if fitted:
         ply = results / "point_cloud" / f"iteration_{evaluation.step}" / "point_cloud.ply"
-        return (ply.stat().st_size / 2**20 if ply.is_file() else None), None
+        return (ply.stat().st_size / MIB if ply.is_file() else None), None
     return _checkpoint_size(results / "checkpoints" / f"step_{evaluation.step:06d}.pth", problems)
 
 
@@ -309,7 +310,7 @@ def _checkpoint_size(path: Path, problems: Problems) -> tuple[float | None, int 
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         weights = [value for name, value in state["student"]["weights"].items() if name != "box"]
         size = sum(value.numel() * value.element_size() for value in weights)
-        return size / 2**20, sum(value.numel() for value in weights)
+        return size / MIB, sum(value.numel() for value in weights)
     except Exception as error:  # damaged files raise RuntimeError, EOFError, UnpicklingError, KeyError, TypeError ...
         problems.add(path, f"no checkpoint of a student ({type(error).__name__})")
         return None, None

@@ -7,10 +7,10 @@ import torch
 
 from distill.city_rendering import joint
 from distill.city_rendering.joint import BlockPart, JointOptions, composite_training, fine_tune
-from distill.compact.container import MIB
 from distill.model.checkpoint import load_checkpoint, restore_student, save_checkpoint
 from distill.training.optimizer import StudentAdam
 from machine.interrupts import Interrupt, Stopped
+from machine.memory import MIB
 from machine.weights_files import read_weights
 from scene.rays import Rays, intersect_box
 from settings.errors import InputError

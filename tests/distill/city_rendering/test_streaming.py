@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from distill.city_rendering.level_of_detail import View, level_for
-from distill.city_rendering.streaming import MIB, StreamedCity, held_bytes
+from distill.city_rendering.streaming import StreamedCity, held_bytes
+from machine.memory import MIB
 from scene.cameras import area_means
 from scene.rays import SceneBox, image_rays, intersect_box
 from settings.errors import InputError

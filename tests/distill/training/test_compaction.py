@@ -8,10 +8,10 @@ import pytest
 import torch
 import yaml
 
-from distill.compact.container import MIB
 from distill.model.checkpoint import load_checkpoint
 from distill.training import compaction
 from distill.training.compaction import Compaction
+from machine.memory import MIB
 from settings.errors import InputError
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import CPU, trainer_of
