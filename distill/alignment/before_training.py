@@ -33,7 +33,7 @@ from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_D
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background, pose_hypotheses
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.alignment.search import SEARCH_WIDTH, Trials
-from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, check_step, say
+from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, check_step, refuse_or_warn
 from distill.evaluation.evaluator import teacher_psnr
 from distill.model.model import Model
 from scene.cameras import Cameras
@@ -156,7 +156,7 @@ def _check_visible(config: Config, teacher: Teacher) -> None:
             near = near_plane_advice(teacher.gaussians, views.cameras, config.teacher.near_plane)
             advice = f"{near} " if near else advice
         source = config.teacher.outputs or config.teacher.ply or config.data.transforms or "config"
-        say(mean == 0, source, "teacher's views", words, "views that show the scene", advice + CHECK)
+        refuse_or_warn(mean == 0, source, "teacher's views", words, "views that show the scene", advice + CHECK)
 
 
 def _check_pictures(config: Config, teacher: Teacher) -> bool:
@@ -267,7 +267,7 @@ def _check_gaussians(
     expected = f"at least {THRESHOLD_DB:g} dB with these cameras"
     source = config.data.transforms if diagnosis.likeliest else config.teacher.ply
     refuse = is_an_error or (is_hopeless and reference.is_trained_on)
-    say(refuse, source, cause.value, f"{words}{explanation}", expected, advice)
+    refuse_or_warn(refuse, source, cause.value, f"{words}{explanation}", expected, advice)
     return False
 
 

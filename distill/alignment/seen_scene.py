@@ -63,7 +63,7 @@ def check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
                 words, advice = f"{words}; supposing that {one.name}, {then:.0%} see it", one.advice
                 break
         source = config.data.transforms or "config"
-        say(share < _NO_CAMERAS, source, "transform_matrix", words, "cameras that look at the scene", advice)
+        refuse_or_warn(share < _NO_CAMERAS, source, "transform_matrix", words, "cameras that look at the scene", advice)
     within = seeing(cameras, box, config.data.near, config.data.far)
     if within.sum() < _MOST_CAMERAS * seen.sum():
         first, last = _distances(cameras, box)
@@ -71,7 +71,7 @@ def check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
         words = f"{config.data.near:g}, and far {config.data.far:g}: {empty}"
         expected = f"a range that holds the scene box, {first:.3g} to {last:.3g} from the cameras"
         advice = _range_advice(config, first)
-        say(within.float().mean() < _NO_CAMERAS, "config", "data.near", words, expected, advice)
+        refuse_or_warn(within.float().mean() < _NO_CAMERAS, "config", "data.near", words, expected, advice)
 
 
 def seeing(cameras: Cameras, box: SceneBox, near: float, far: float) -> Tensor:
@@ -116,7 +116,7 @@ def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
     else:
         field, advice = "render.step_pixels", "Leave render.step_pixels away, or set a larger data.resolution."
     apart = f"samples {step:.3g} apart, in a scene {width:.3g} wide"
-    say(step > width, "config", field, apart, "many samples across it", advice)
+    refuse_or_warn(step > width, "config", field, apart, "many samples across it", advice)
     return False
 
 
@@ -131,7 +131,7 @@ def _crosses(config: Config, model: Model, width: float) -> bool:
         field, advice = "render.step_size", "Leave render.step_size away, or raise render.max_samples_per_ray."
     found = f"at most {most:,} samples on a ray, {step:.3g} apart: {reach:.3g} in all, in a scene {width:.3g} wide"
     expected = "as many as it takes to see what lies behind"
-    say(reach < _NO_REACH * width, "config", field, found, expected, advice)
+    refuse_or_warn(reach < _NO_REACH * width, "config", field, found, expected, advice)
     return False
 
 
@@ -167,7 +167,7 @@ def check_cells(config: Config, teacher: Teacher, model: Model) -> None:
         field, where = "data.far", f"{config.data.near:g} (data.near) to {config.data.far:g} from the cameras"
         advice = _range_advice(config, _distances(teacher.views.cameras, teacher.box)[0])
     words = f"only {share:.1%} of what the teacher's pictures show in {where}"
-    say(share < _NO_PIXELS, "config", field, words, "nearly all of it", f"{advice} {CHECK}")
+    refuse_or_warn(share < _NO_PIXELS, "config", field, words, "nearly all of it", f"{advice} {CHECK}")
 
 
 def _share_met(views: TeacherViews, model: Model, settings: RenderSettings) -> float:
@@ -190,7 +190,7 @@ def _share_met(views: TeacherViews, model: Model, settings: RenderSettings) -> f
     return met / shown if shown else 1.0
 
 
-def say(refuse: bool, source: str | Path, field: str, found: str, expected: str, advice: str) -> None:
+def refuse_or_warn(refuse: bool, source: str | Path, field: str, found: str, expected: str, advice: str) -> None:
     """Refuses in the form of all errors, or warns in the same words."""
     error = InputError(source, field, found, expected, advice)
     if refuse:
