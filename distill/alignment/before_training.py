@@ -44,6 +44,7 @@ from settings.errors import InputError
 from settings.sections import Color
 from teacher.near_plane import near_plane_advice
 from teacher.sources import Teacher, load_teacher, source_of
+from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
 
@@ -174,25 +175,26 @@ def _check_pictures(config: Config, teacher: Teacher) -> bool:
         pictures = one.rgb[chosen].float() / 255
         if one.alpha is None:
             named = one.background, "the pictures", "teacher.background"
-            is_other |= _check_border(pictures, None if one.counted is None else one.counted[chosen], *named)
-            continue
-        alpha = one.alpha[chosen].float() / 255 * (1 if one.counted is None else one.counted[chosen])
-        evidence = premultiplied_evidence(pictures * alpha[..., None], alpha, (0.0, 0.0, 0.0))
-        if evidence is not None:
-            _log.warning("the pictures' alpha looks premultiplied: %s. %s", evidence, ALPHA_ADVICE)
+            is_other |= _check_border(pictures, one, chosen, *named)
+        else:
+            _check_alpha(pictures, one.alpha[chosen].float() / 255, one, chosen, "the pictures")
     if views.ground_truth is not None and config.teacher.kind != "images":
         chosen = spread(range(len(views)), _FRAMES)
         truth = views.ground_truth[chosen].float() / 255
         if (truth[..., 3] == 1).all():
             named = config.render.background_rgb, "ground truth", "render.background"
-            counted = None if views.counted is None else views.counted[chosen]
-            is_other |= _check_border(truth[..., :3], counted, *named)
+            is_other |= _check_border(truth[..., :3], views, chosen, *named)
         else:
-            alpha = truth[..., 3] * (1 if views.counted is None else views.counted[chosen])
-            evidence = premultiplied_evidence(truth[..., :3] * alpha[..., None], alpha, (0.0, 0.0, 0.0))
-            if evidence is not None:
-                _log.warning("the alpha of ground truth looks premultiplied: %s. %s", evidence, ALPHA_ADVICE)
+            _check_alpha(truth[..., :3], truth[..., 3], views, chosen, "ground truth")
     return is_other
+
+
+def _check_alpha(rgb: Tensor, alpha: Tensor, views: TeacherViews, chosen: list[int], what: str) -> None:
+    """Colours under partial alpha of the chosen views, as far as they count."""
+    alpha = alpha if views.counted is None else alpha * views.counted[chosen]
+    evidence = premultiplied_evidence(rgb * alpha[..., None], alpha, (0.0, 0.0, 0.0))
+    if evidence is not None:
+        _log.warning("the alpha of %s looks premultiplied: %s. %s", what, evidence, ALPHA_ADVICE)
 
 
 def _check_truth(config: Config, teacher: Teacher) -> None:
@@ -204,8 +206,10 @@ def _check_truth(config: Config, teacher: Teacher) -> None:
         _log.warning(words, own, CHECK)
 
 
-def _check_border(pictures: Tensor, counted: Tensor | None, background: Color, what: str, setting: str) -> bool:
-    color = other_border(pictures, background, counted)
+def _check_border(
+    rgb: Tensor, views: TeacherViews, chosen: list[int], background: Color, what: str, setting: str
+) -> bool:
+    color = other_border(rgb, background, None if views.counted is None else views.counted[chosen])
     if color is not None:
         named = colour_name(color)
         words = "the border of %s is %s, %s is %s. %s"

@@ -229,7 +229,7 @@ def test_premultiplied_images_are_a_warning(toy, caplog):
         rgba[..., :3] *= rgba[..., 3:]
         write_image(toy / "data" / f"r_{index}.png", rgba)
     (said,) = warnings_of(caplog, toy, *IMAGES)
-    assert "alpha looks premultiplied" in said and "straight (not premultiplied) alpha" in said
+    assert "the alpha of the pictures looks premultiplied" in said and "straight (not premultiplied) alpha" in said
     _, said = warnings_of(caplog, toy, *NO_DEPTH)
     assert "the alpha of ground truth looks premultiplied" in said
 
