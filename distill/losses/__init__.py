@@ -1,1 +1,1 @@
-"""Feature distillation: the teacher's densities, colours and features as supervision of samples and rays."""
+"""What training minimises: losses of rays against the teacher's pictures, and of samples against its features."""

@@ -111,18 +111,13 @@ def normalize_distance(distance: Tensor, rays: Rays) -> Tensor:
 
 def rgb_loss(predicted: Tensor, target: Tensor, config: RgbLossConfig, kept: Tensor | None = None) -> Tensor:
     """Mean over rays and channels; of the rays ``kept`` (R,) bool alone, where given."""
-    if kept is not None:
-        return _mean_of_kept(_rgb_error(predicted, target, config).mean(-1), kept)
-    return _rgb_error(predicted, target, config, "mean")
-
-
-def _rgb_error(predicted: Tensor, target: Tensor, config: RgbLossConfig, reduction: str = "none") -> Tensor:
-    """(R, 3), or its mean."""
     if config.kind == "l1":
-        return F.l1_loss(predicted, target, reduction=reduction)
-    if config.kind == "huber":
-        return F.huber_loss(predicted, target, reduction=reduction, delta=config.delta)
-    return F.mse_loss(predicted, target, reduction=reduction)
+        error = F.l1_loss(predicted, target, reduction="none")
+    elif config.kind == "huber":
+        error = F.huber_loss(predicted, target, reduction="none", delta=config.delta)
+    else:
+        error = F.mse_loss(predicted, target, reduction="none")
+    return _mean(error.mean(-1), kept)
 
 
 def alpha_loss(predicted: Tensor, target: Tensor, config: AlphaLossConfig, kept: Tensor | None = None) -> Tensor:
@@ -132,14 +127,12 @@ def alpha_loss(predicted: Tensor, target: Tensor, config: AlphaLossConfig, kept:
         # The clamp is kept out of the gradient, which an empty student needs most.
         opaque = predicted + (predicted.clamp(1e-4, 1 - 1e-4) - predicted).detach()
         gain = target * opaque.log() + (1 - target) * (1 - opaque).log()
-        return -gain.mean() if kept is None else -_mean_of_kept(gain, kept)
-    if kept is None:
-        return F.mse_loss(predicted, target)
-    return _mean_of_kept(F.mse_loss(predicted, target, reduction="none"), kept)
+        return -_mean(gain, kept)
+    return _mean(F.mse_loss(predicted, target, reduction="none"), kept)
 
 
-def _mean_of_kept(values: Tensor, kept: Tensor) -> Tensor:
-    return torch.where(kept, values, 0.0).sum() / kept.sum().clamp(min=1)
+def _mean(values: Tensor, kept: Tensor | None) -> Tensor:
+    return values.mean() if kept is None else torch.where(kept, values, 0.0).sum() / kept.sum().clamp(min=1)
 
 
 def depth_counts(batch: RayBatch, config: DepthLossConfig, kept: Tensor | None = None) -> Tensor:
