@@ -29,7 +29,7 @@ from distill.evaluation.speed import frames_per_second, timed
 from distill.model.checkpoint import load_checkpoint, supersample_in
 from distill.model.model import restore_model
 from distill.rate_quality.rate_table import COLUMNS, FIGURES, RatePoint, draw, markdown, rows_of
-from distill.rendering.renderer import FrameRenderer, RenderedFrame
+from distill.rendering.renderer import RenderedFrame
 from distill.runs.session import train_and_evaluate
 from machine.devices import choose_device, device_name
 from machine.files import write_atomically, write_csv
@@ -216,7 +216,7 @@ class RateStudy:
         model = restore_model(config, load_checkpoint(path, self.device), path, self.device)
         model.student.eval()
         cameras = self.teacher.views.cameras.to(self.device)
-        renderer, background = FrameRenderer(model.student, model.grid, model.settings), self.references.background
+        renderer, background = model.renderer(), self.references.background
 
         def render(index: int) -> RenderedFrame:
             return renderer.render(cameras, index, background)
