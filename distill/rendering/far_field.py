@@ -157,7 +157,7 @@ class FarField(nn.Module):
         density, rgb = self.field(samples.positions, directions, samples.ray_index)
         places = samples.t, samples.dt, samples.offsets
         parts = composite(density, rgb, *places, implementation=self.implementation)
-        before, behind = (Segment(*(plane[half] for plane in parts[:3])) for half in _halves(len(rays)))
+        before, behind = (Segment(*half) for half in zip(*(plane.tensor_split(2) for plane in parts[:3]), strict=True))
         return Around(before, behind, len(samples.t))
 
     def _parts(self, rays: Rays, nearest: float, farthest: float, reach: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -191,7 +191,3 @@ class FarField(nn.Module):
         """
         self.field.load_state_dict(state["weights"])
         self.grid.load_state_dict(state["occupancy"])
-
-
-def _halves(rays: int) -> tuple[slice, slice]:
-    return slice(0, rays), slice(rays, None)

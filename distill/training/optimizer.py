@@ -109,8 +109,9 @@ class StudentAdam:
             state["step"] += 1
             moments = state["first_moment"], state["second_moment"]
             adam_step(
-                parameter, parameter.grad, *moments,
-                step=state["step"], lr=group["lr"], eps=self.eps, **self._settings(parameter, group),
+                parameter, parameter.grad, *moments, step=state["step"], lr=group["lr"], betas=BETAS, eps=self.eps,
+                weight_decay=group["weight_decay"], touched=self._touched.get(parameter),
+                implementation=self.implementation,
             )  # fmt: skip
         self._move_all_rows()
 
@@ -202,14 +203,6 @@ class StudentAdam:
             state["first_moment"] = torch.zeros_like(parameter)
             state["second_moment"] = torch.zeros_like(parameter)
         return state
-
-    def _settings(self, parameter: nn.Parameter, group: dict) -> dict:
-        return {
-            "betas": BETAS,
-            "weight_decay": group["weight_decay"],
-            "touched": self._touched.get(parameter),
-            "implementation": self.implementation,
-        }
 
 
 def without_companions(state_dict: dict) -> dict:
