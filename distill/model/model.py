@@ -172,11 +172,16 @@ def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None
             folder.checkpoints, "checkpoint", "none", "a checkpoint to evaluate", "Train first, or use --checkpoint."
         )
     state = load_checkpoint(path, device)
+    own = config_from_text(state["config"], path)
+    return RestoredRun(_trained(config, own, state, path, device), state["step"], device, folder, path, own)
+
+
+def _trained(config: Config, own: Config, state: dict[str, Any], path: Path, device: torch.device) -> Model:
+    """A checkpoint's student in evaluation mode; what of its config ``own`` counts, not the one given, is said."""
     model = restore_model(config, state, path, device)
     model.student.eval()
-    own = config_from_text(state["config"], path)
     _note_other_model(config, own, path)
-    return RestoredRun(model, state["step"], device, folder, path, own)
+    return model
 
 
 def _note_other_model(config: Config, own: Config, checkpoint: Path) -> None:
@@ -213,10 +218,7 @@ def restore_alone(
         config = config_from_text(state["config"], checkpoint, overrides, assets)
     else:
         config = load_config(config_file, overrides, assets)
-    model = restore_model(config, state, checkpoint, choose_device(config))
-    model.student.eval()
-    _note_other_model(config, own, checkpoint)
-    return config, model, state["step"]
+    return config, _trained(config, own, state, checkpoint, choose_device(config)), state["step"]
 
 
 def _picture_step(render: RenderConfig, supersample: int) -> float:
