@@ -179,8 +179,7 @@ def has_neighbour(cameras: Cameras, index: int) -> bool:
 
 def camera_values(cameras: Cameras, index: int) -> Sequence[object]:
     """All there is to know of a camera, as ``cache_key`` takes it."""
-    tensors = [getattr(cameras, name)[index] for name in ("c2w", "fx", "fy", "cx", "cy")]
-    return [*tensors, [cameras.width, cameras.height]]
+    return [*(values[index] for values in cameras.tensors().values()), [cameras.width, cameras.height]]
 
 
 def _float(image: np.ndarray) -> np.ndarray:

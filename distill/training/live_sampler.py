@@ -71,10 +71,9 @@ class LiveRaySampler(RaySampler):
         super().__init__(ring, box, settings, background, random_background, device)
         self.cells = cells
         if cells is not None:
-            self.reach = torch.zeros(live.buffer * camera.height * camera.width, dtype=torch.float16, device=device)
-            self.pool = PixelPool(live.buffer, camera.height * camera.width, device)
-        self.view_pixels = camera.height * camera.width
-        self.rays_per_view = max(1, round(live.reuse * self.view_pixels))
+            self.reach = torch.zeros(live.buffer * self._frame_pixels, dtype=torch.float16, device=device)
+            self.pool = PixelPool(live.buffer, self._frame_pixels, device)
+        self.rays_per_view = max(1, round(live.reuse * self._frame_pixels))
         self.taken, self.drawn, self.waited = 0, 0, 0.0
         self._filled = False
         self._last_row = (0.0, 0)  # time and views taken
@@ -130,12 +129,12 @@ class LiveRaySampler(RaySampler):
 
     def _place(self, posed: LiveView) -> None:
         slot, view = self.taken % self.slots, posed.view
-        pixels = slice(slot * self.view_pixels, (slot + 1) * self.view_pixels)
+        pixels = slice(slot * self._frame_pixels, (slot + 1) * self._frame_pixels)
         self.rgb[pixels] = view.rgb.reshape(-1, 3).to(self.device)
         self.alpha[pixels] = view.alpha.reshape(-1).to(self.device)
         self.distance[pixels] = view.distance.reshape(-1).to(self.device)
-        for name in ("c2w", "fx", "fy", "cx", "cy"):
-            getattr(self.cameras, name)[slot] = getattr(posed.camera, name)[0].to(self.device)
+        for name, values in posed.camera.tensors().items():
+            getattr(self.cameras, name)[slot] = values[0].to(self.device)
         if self.pool is not None:
             self.reach[pixels] = posed.reach.reshape(-1).to(self.device)
             self._find_pixels(slot)
