@@ -174,7 +174,7 @@ class Replicas:
         return [touched.get(parameter, _Piece(parameter.grad)) for parameter in parameters]
 
 
-def of_all(train: TrainConfig) -> TrainConfig:
+def for_all_ranks(train: TrainConfig) -> TrainConfig:
     """The settings of a step of all processes: with ``scale_batch`` each brings a batch of its own.
 
     Adam's learning rates grow with the square root of the batch (Malladi et al. 2022).

@@ -32,7 +32,7 @@ from distill.training.lagged_counts import LaggedCounts, RayCount
 from distill.training.on_device import training_precision
 from distill.training.optimizer import StudentAdam, rate_factor
 from distill.training.ray_sampler import RaySource
-from distill.training.replicas import Replicas, Share, of_all
+from distill.training.replicas import Replicas, Share, for_all_ranks
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite
 from kernels.dispatch import resolve
@@ -105,7 +105,7 @@ class TrainingStep:
         features: FeatureSupervision | None,
         asynchronous: bool,
     ) -> None:
-        config = config.model_copy(update={"train": of_all(config.train)})
+        config = config.model_copy(update={"train": for_all_ranks(config.train)})
         self.config, self.sampler, self.device = config, sampler, device
         self.student, self.grid, self.settings, self.features = model.student, model.grid, model.settings, features
         self.far_field = model.far_field

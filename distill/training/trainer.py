@@ -137,7 +137,7 @@ class Trainer:
         if self.step.asynchronous and (parts := waiting_parts(self.config, self.model.student)):
             _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
-        resumed_at = progress.step if progress.step else None
+        resumed_at = progress.step or None
         first_row = None if resumed_at is None else resumed_at + 1
         if resumed_at and ranks.is_first() and not self.folder.training_csv.exists():
             _log.warning("there is no %s to go on in: it begins at step %d", self.folder.training_csv, resumed_at + 1)

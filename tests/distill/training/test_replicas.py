@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from distill.evaluation.evaluator import evaluate
-from distill.training.replicas import Replicas, Share, of_all
+from distill.training.replicas import Replicas, Share, for_all_ranks
 from kernels.optimization.adam import TouchedRows
 from machine import ranks
 from machine.run_folder import RunFolder
@@ -140,7 +140,7 @@ def test_of_a_table_only_what_some_replica_has_touched_is_exchanged(monkeypatch)
 def test_a_batch_of_each_process_comes_with_the_square_root_of_their_number(monkeypatch) -> None:
     train = TrainConfig(lr=0.01, lr_common=0.02, rays_per_step=100, samples_per_step=1000)
     monkeypatch.setattr(ranks, "size", lambda: 4)
-    assert of_all(train) is train
-    scaled = of_all(train.model_copy(update={"scale_batch": True}))
+    assert for_all_ranks(train) is train
+    scaled = for_all_ranks(train.model_copy(update={"scale_batch": True}))
     assert (scaled.lr, scaled.lr_mlp, scaled.lr_common) == (0.02, None, 0.04)
     assert (scaled.rays_per_step, scaled.samples_per_step) == (400, 4000)
