@@ -32,38 +32,25 @@ def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) ->
             hint = "Set data.ground_truth: false to do without." if field == "ground truth" else ""
             raise InputError(source, field, found, f"{expected}, as the frames to measure on have", hint)
 
+    common = {
+        "cameras": join_cameras(first.cameras, second.cameras),
+        "names": (*(f"train_{name}" for name in first.names), *(f"holdout_{name}" for name in second.names)),
+        "holdout": torch.cat([first.holdout, second.holdout]),
+        "silhouettes": first.silhouettes and second.silhouettes,
+    }
     if first.store is not None and second.store is not None:
-        return _joined_lazily(first, second)
+        store = first.store.joined(second.store)
+        planes = store.planes()
+        if not (first.silhouettes or second.silhouettes):  # nothing need be decoded for it
+            planes["coverage"] = torch.full((1, 1, 1), 255, dtype=torch.uint8).expand(planes["coverage"].shape)
+        return replace(first, **common, **planes, store=store)
 
     def joined(name: str) -> Tensor | None:
         parts = [getattr(views, name) for views in (first, second)]
         return None if parts[0] is None else torch.cat(parts)
 
-    return TeacherViews(
-        cameras=join_cameras(first.cameras, second.cameras),
-        names=(*(f"train_{name}" for name in first.names), *(f"holdout_{name}" for name in second.names)),
-        **{name: joined(name) for name in ("rgb", "alpha", "coverage", "distance", "ground_truth", "holdout")},
-        background=first.background,
-        counted=_joined_counts(first, second),
-        silhouettes=first.silhouettes and second.silhouettes,
-    )
-
-
-def _joined_lazily(first: TeacherViews, second: TeacherViews) -> TeacherViews:
-    """Views whose pictures are decoded when they are asked for."""
-    store = first.store.joined(second.store)
-    planes = store.planes()
-    if not (first.silhouettes or second.silhouettes):  # nothing need be decoded for it
-        planes["coverage"] = torch.full((1, 1, 1), 255, dtype=torch.uint8).expand(planes["coverage"].shape)
-    return replace(
-        first,
-        cameras=join_cameras(first.cameras, second.cameras),
-        names=(*(f"train_{name}" for name in first.names), *(f"holdout_{name}" for name in second.names)),
-        holdout=torch.cat([first.holdout, second.holdout]),
-        **planes,
-        silhouettes=first.silhouettes and second.silhouettes,
-        store=store,
-    )
+    planes = {name: joined(name) for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")}
+    return TeacherViews(**common, **planes, background=first.background, counted=_joined_counts(first, second))
 
 
 def _joined_counts(*parts: TeacherViews) -> Tensor | None:
