@@ -126,10 +126,6 @@ def measure_parity(
 
         return timed(render, device, _others_gib(device, model))
 
-    def teacher_speed() -> Speed:
-        others = gpu_allocated_gib(device)
-        return timed(picture_renderer(teacher.gaussians, implementation, fine, device), drawn_on, others)
-
     views = [value for index in frames for value in camera_values(cameras, index)]
     conditions = (code_digest(), device_name(device), burn_in, frames, *views)
     path = folder.eval / f"{eval_stem(folder, step)}_parity.jsonl"
@@ -144,6 +140,11 @@ def measure_parity(
         key = cache_key(implementation, *tensors, fine.width, *conditions)
         size_drawn = "" if fine.width == cameras.width else f", drawn at {fine.width}x{fine.height}"
         known |= {"source": f"measured on {device_name(drawn_on)}{size_drawn}"}
+
+        def teacher_speed() -> Speed:
+            others = gpu_allocated_gib(device)
+            return timed(picture_renderer(teacher.gaussians, implementation, fine, device), drawn_on, others)
+
         known |= _recorded(cache, "teacher", key, teacher_speed)
         known |= gaussians_size(teacher.gaussians, config.teacher.ply)
     else:
