@@ -31,7 +31,7 @@ def _in_words(item: object) -> object:
 
 def _not_zero(values: tuple[float | str, ...] | None) -> tuple[float | str, ...] | None:
     if values and 0 in values:
-        raise problem("", 0, "other values", "0 means nothing is there anyway: leave it away.")
+        raise problem("", 0, "other values", "0 means nothing is there anyway: leave it out.")
     return values
 
 

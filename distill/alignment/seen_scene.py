@@ -95,7 +95,7 @@ def _range_advice(config: Config, first: float) -> str:
     """What to do about a range of distances that leaves out the scene, whose nearest corner is ``first`` away."""
     if config.data.near == DataConfig.model_fields["near"].default and config.data.near > first:
         return f"The scene is small for data.near: set it to {first / 4:.1g}."
-    return "Leave data.near and data.far away."
+    return "Leave out data.near and data.far."
 
 
 def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
@@ -110,11 +110,11 @@ def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
     if step <= _MOST_STEP * width:
         return _crosses(config, model, width)
     if config.render.step_size != "auto":
-        field, advice = "render.step_size", "Leave render.step_size away."
+        field, advice = "render.step_size", "Leave out render.step_size."
     elif config.data.box != "auto":
-        field, advice = "data.box", "Leave data.box away, or give it in the units of poses and Gaussians."
+        field, advice = "data.box", "Leave out data.box, or give it in the units of poses and Gaussians."
     else:
-        field, advice = "render.step_pixels", "Leave render.step_pixels away, or set a larger data.resolution."
+        field, advice = "render.step_pixels", "Leave out render.step_pixels, or set a larger data.resolution."
     apart = f"samples {step:.3g} apart, in a scene {width:.3g} wide"
     refuse_or_warn(step > width, "config", field, apart, "many samples across it", advice)
     return False
@@ -126,9 +126,9 @@ def _crosses(config: Config, model: Model, width: float) -> bool:
     if (reach := most * step) >= _LEAST_REACH * width:
         return True
     if config.render.step_size == "auto":
-        field, advice = "render.max_samples_per_ray", "Leave render.max_samples_per_ray away."
+        field, advice = "render.max_samples_per_ray", "Leave out render.max_samples_per_ray."
     else:
-        field, advice = "render.step_size", "Leave render.step_size away, or raise render.max_samples_per_ray."
+        field, advice = "render.step_size", "Leave out render.step_size, or raise render.max_samples_per_ray."
     found = f"at most {most:,} samples on a ray, {step:.3g} apart: {reach:.3g} in all, in a scene {width:.3g} wide"
     expected = "as many as it takes to see what lies behind"
     refuse_or_warn(reach < _NO_REACH * width, "config", field, found, expected, advice)

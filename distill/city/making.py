@@ -77,7 +77,7 @@ def make_city(config: Config, folder: Path) -> Manifest:
     if not trained.any():
         found = f"none of {len(cameras.train)} sees enough of a block"
         expected = f"a city between data.near {looks[1]:g} and data.far {looks[2]:g} of them"
-        hint = "Leave data.near and data.far away; bring cameras, Gaussians and data.box into one world."
+        hint = "Leave out data.near and data.far; bring cameras, Gaussians and data.box into one world."
         raise InputError("config", "data.transforms", found, expected, hint)
     counts = _copy_gaussians(rows, boxes, [folder / _gaussians_of(name) for name in names])
     # Of a file that was copied into the folder the original tells: what lies beside it was not copied.

@@ -187,7 +187,7 @@ class _Search:
         if most is not None:
             if most <= weights.fixed:
                 found, least = f"{most / MIB:.3g}", f"more than {weights.fixed / MIB:.4f}"
-                hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
+                hint = "Header and occupied cells alone take that much; a smaller occupancy.resolution takes less."
                 raise InputError(wanted.option, "size", found, least, hint)
             weights.seek(lambda: math.log(weights.size() / most), FROM_AFAR)
         else:

@@ -185,7 +185,7 @@ def _trained(config: Config, own: Config, state: dict[str, Any], path: Path, dev
 
 
 def _note_other_model(config: Config, own: Config, checkpoint: Path) -> None:
-    """Says which settings of a config have no effect, since what a checkpoint was trained with counts, not they."""
+    """Says which settings of a config have no effect, since what a checkpoint was trained with is what counts."""
     pairs = []
     for section in ("student", "far_field", "render"):
         given, trained = getattr(config, section), getattr(own, section)

@@ -136,7 +136,7 @@ class Compaction:
     def _check_room(self, taken: float) -> None:
         if self._most_bytes <= taken:
             found, least = self._compact.target_mib, f"more than {taken / MIB:.4f}"
-            hint = "That much take header and occupied cells; a smaller occupancy.resolution takes less."
+            hint = "Header and occupied cells alone take that much; a smaller occupancy.resolution takes less."
             raise InputError(_SOURCE, "compact.target_mib", found, least, hint)
 
     def _make(self) -> RoundedWeights:

@@ -1,4 +1,4 @@
-"""Settings of a run that will change nothing, or leave something untaught, told before it begins."""
+"""Settings that change nothing in a run, or leave something untaught: said before it begins."""
 
 from __future__ import annotations
 
@@ -73,4 +73,5 @@ def _idle(config: Config, section: str, names: Sequence[str], why: str) -> list[
         given = getattr(given, part)
     fields = type(given).model_fields
     changed = [f"{section}.{name}" for name in names if getattr(given, name) != fields[name].get_default()]
-    return [f"no effect has {', '.join(changed)}: {why}"] if changed else []
+    verb = "has" if len(changed) == 1 else "have"
+    return [f"{', '.join(changed)} {verb} no effect: {why}"] if changed else []

@@ -97,7 +97,7 @@ def export(config: Config, options: ExportOptions) -> None:
         if ply.suffix.lower() == ".spz":
             tell_of_clamped(ply, gaussians)
         if config.teacher.scale != 1:
-            words = "%s: the Gaussians are written as teacher.scale %g makes them: with this file leave it away"
+            words = "%s: the Gaussians are written as teacher.scale %g makes them: with this file leave it out"
             _log.warning(words, ply, config.teacher.scale)
     figures = job.run()
     if features is not None:

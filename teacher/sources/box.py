@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 _LEAST_OPACITY = 0.1
 _OUTLIERS = 0.001  # share of Gaussians that may lie outside on each side: floaters would blow the box up
 _MARGIN = 0.02
-# Shares of the opacity outside data.box. Floaters of a good teacher stay under the first; a crop meant to leave away
+# Shares of the opacity outside data.box. Floaters of a good teacher stay under the first; a crop meant to leave out
 # the surroundings is between. Beyond the second the pictures show mostly what no student of this box can hold.
 _NOTED_OUTSIDE = 0.01
 _MOST_OUTSIDE = 0.5

@@ -136,7 +136,7 @@ def test_few_samples_across_the_scene_are_a_warning(toy, caplog):
 def test_rays_that_end_early_in_the_scene_are_a_warning(toy, caplog):
     (said,) = warnings_of(caplog, toy, "render.step_size=0.0002")
     assert "found at most 1,024 samples on a ray, 0.0002 apart: 0.205 in all, in a scene 1.04 wide" in said
-    assert "Leave render.step_size away, or raise render.max_samples_per_ray." in said
+    assert "Leave out render.step_size, or raise render.max_samples_per_ray." in said
 
 
 @pytest.mark.parametrize("overrides", [[], NO_DEPTH])
@@ -283,7 +283,7 @@ def test_a_box_that_holds_little_of_the_pictures_is_a_warning(toy, caplog):
 def test_a_range_that_cuts_off_much_of_the_pictures_is_named(toy, caplog):
     first, *_ = warnings_of(caplog, toy, "data.far=1.6")
     assert "data.far: found only" in first and "0.05 (data.near) to 1.6 from the cameras" in first
-    assert "Leave data.near and data.far away." in first
+    assert "Leave out data.near and data.far." in first
 
 
 def test_other_errors_are_let_through(toy):

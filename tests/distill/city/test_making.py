@@ -110,7 +110,7 @@ def test_frames_of_two_files_offsets_and_blocks_that_nobody_sees(tmp_path):
 
 def test_a_city_that_no_camera_sees_is_refused_and_nothing_is_written(tmp_path):
     config = toy_city(tmp_path, ["data.far=0.5"])
-    with pytest.raises(InputError, match="none of 12 sees enough of a block, .*data.far 0.5 of them. Leave data.near"):
+    with pytest.raises(InputError, match="none of 12 sees enough of a block, .*data.far 0.5 of them. Leave out"):
         open_city(config, tmp_path / "city", resume=False)
     assert not list((tmp_path / "city").rglob("*.*"))
 

@@ -56,15 +56,15 @@ def test_nothing_where_all_has_its_effect(overrides) -> None:
         ),
         (
             ("data.frames=0:1", "data.images=elsewhere"),
-            "no effect has data.images, data.frames: a teacher of kind bricks has cameras of its own",
+            "data.images, data.frames have no effect: a teacher of kind bricks has cameras of its own",
         ),
         (
             ("teacher.orbit={distance: 2, up: [0, 0, 1]}",),
-            "no effect has teacher.orbit.distance: cameras are found for Gaussians without data.transforms alone",
+            "teacher.orbit.distance has no effect: cameras are found for Gaussians without data.transforms alone",
         ),
-        (("compact.share=0.5",), "no effect has compact.share: compact.target_mib is not set"),
-        (("features.tap=hidden",), f"no effect has features.tap: {FEATURES}"),
-        (("features={tap: hidden, resolution: 64}",), f"no effect has features.resolution, features.tap: {FEATURES}"),
+        (("compact.share=0.5",), "compact.share has no effect: compact.target_mib is not set"),
+        (("features.tap=hidden",), f"features.tap has no effect: {FEATURES}"),
+        (("features={tap: hidden, resolution: 64}",), f"features.resolution, features.tap have no effect: {FEATURES}"),
     ],
 )
 def test_each_is_a_sentence(overrides, sentence) -> None:
