@@ -266,7 +266,7 @@ class RateStudy:
     def _contribution(self, gaussians: Gaussians) -> Tensor:
         """(N,) blending weight over the training views, pixels."""
         views = self.teacher.views
-        cameras = views.cameras[(~views.holdout).nonzero()[:, 0]]
+        cameras = views.cameras[views.training_frames]
         rasterizer = Rasterizer(gaussians, device=self.device, drawing=self.drawing)
         return contribution(rasterizer, len(gaussians), self.drawing.fine(cameras)).total
 

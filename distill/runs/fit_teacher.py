@@ -105,7 +105,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
 def _on_mean_colour(views: TeacherViews) -> TeacherViews:
     """On the mean colour of the photographs that are fitted to: what is seen through a hole that none of them shows."""
     total, count = torch.zeros(3, dtype=torch.float64), 0
-    for index in spread((~views.holdout).nonzero()[:, 0].tolist(), _AVERAGED):
+    for index in spread(views.training_frames.tolist(), _AVERAGED):
         pixels = views.rgb[index].flatten(0, 1)
         pixels = pixels if views.counted is None else pixels[views.counted[index].flatten()]
         total, count = total + pixels.double().sum(0) / 255, count + len(pixels)

@@ -58,7 +58,7 @@ class LazyRaySampler(RaySampler):
         guided_by: float | None = None,
     ) -> None:
         super().__init__(_blank(views), box, settings, background, random_background, device)
-        self._views, self._train, self._seed = views, (~views.holdout).nonzero()[:, 0], seed
+        self._views, self._train, self._seed = views, views.training_frames, seed
         self.cells, pooled = cells, cells is not None or views.counted is not None
         shared = views.alpha is not None and views.counted is None  # alpha is coverage
         has_depth = views.distance is not None

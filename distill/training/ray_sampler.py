@@ -102,7 +102,7 @@ class RaySampler(RaySource):
         reach: Tensor | None = None,
     ) -> None:
         self.box, self.settings, self.device, self.cells = box, settings, device, cells
-        train = (~views.holdout).nonzero()[:, 0]
+        train = views.training_frames
         if not len(train):
             expected = "at least one frame to train on"
             hint = "Use more frames, or data.holdout_every: 0."

@@ -35,7 +35,7 @@ class Pictures:
     """
 
     def __init__(self, views: TeacherViews, levels: int) -> None:
-        train = (~views.holdout).nonzero()[:, 0]
+        train = views.training_frames
         self.has_alpha, self.background = views.alpha is not None, views.background
         self.are_photographs = not views.silhouettes
         cameras = views.cameras[train]

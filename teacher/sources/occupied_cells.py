@@ -55,7 +55,7 @@ def cells_of_views(views: TeacherViews, grid: CellGrid) -> Tensor:
     alive = torch.arange(len(centers))
     votes = torch.zeros(len(centers), dtype=torch.uint8)
     reach = grid.cell_size * math.sqrt(3) / 2
-    for frame in (~views.holdout).nonzero()[:, 0].tolist():
+    for frame in views.training_frames.tolist():
         row, col, depth, distance = project(views.cameras, frame, centers[alive])
         row, col = row.floor(), col.floor()
         radii = _footprints(views.cameras, frame, depth, distance, reach)

@@ -43,7 +43,7 @@ def teacher_sight(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | N
 def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     views, live = teacher.views, teacher.poses is not None
     if teacher.gaussians is None:
-        frames = (~views.holdout).nonzero()[:, 0].tolist()
+        frames = views.training_frames.tolist()
         if views.distance is not None and views.store is not None:
             return Sight(cells=None, reach=None)
         return None if views.distance is None else sight_of_depth(views, frames, grid)
