@@ -49,9 +49,7 @@ class MeshError(NamedTuple):
         )
 
 
-def measure_mesh(
-    config: Config, views: TeacherViews, mesh: RenderView, student: RenderView, stem: Path, progress: bool = True
-) -> MeshError:
+def measure_mesh(config: Config, views: TeacherViews, mesh: RenderView, student: RenderView, stem: Path) -> MeshError:
     """Measures at most 24 of the held-out views, evenly spread (of all, where none is held out), at the views' size.
 
     Writes ``<stem>_error.csv``, a row a frame and subject and then the means, and ``<stem>_view.png``: teacher, mesh
@@ -64,7 +62,7 @@ def measure_mesh(
     background = background_of(views, config)
     references = References(views, ("teacher",), background, {})
     rows: list[Row] = []
-    for index in tqdm(spread(held, MOST_FRAMES), "measure the mesh", unit="frame", disable=not progress, leave=False):
+    for index in tqdm(spread(held, MOST_FRAMES), "measure the mesh", unit="frame", leave=False):
         for subject, render in (("mesh", mesh), ("student", student)):
             frame = _on(render(views.cameras, index), background)
             figures = references.measure(index, frame, None)["teacher"]

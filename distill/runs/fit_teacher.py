@@ -20,7 +20,6 @@ from scene.frames import spread
 from scene.rays import distance_per_z
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import REPO_ROOT
 from settings.sections import Color
 from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
@@ -37,7 +36,7 @@ _AVERAGED = 32  # photographs
 _log = logging.getLogger(__name__)
 
 
-def fit_teacher(config: Config, root: Path = REPO_ROOT, resume: bool = False) -> int:
+def fit_teacher(config: Config, root: Path, resume: bool) -> int:
     """Fits 3D Gaussians to the training frames of the config's views, writes them, measures them on the others.
 
     Returns the exit status.

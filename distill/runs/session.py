@@ -40,7 +40,6 @@ from machine.run_identity import RunIdentity, identity_of_folder, identity_of_st
 from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode, InputError
-from settings.loading import REPO_ROOT
 from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of, teacher_sight
 from teacher.sources.producers import make_producer
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews
@@ -82,7 +81,7 @@ def _sampler_of(
     return LazyRaySampler(views, *common, cells, budget, config.seed, guided_by)
 
 
-def train_and_evaluate(config: Config, root: Path = REPO_ROOT, resume: str | None = None) -> int:
+def train_and_evaluate(config: Config, root: Path, resume: str | None = None) -> int:
     """Trains from the start, or goes on from a checkpoint, then evaluates; returns the exit status.
 
     Args:
@@ -175,8 +174,8 @@ def make_trainer(
     model: Model,
     folder: RunFolder,
     device: torch.device,
-    spent: float = 0.0,
-    features: FeatureSupervision | None = None,
+    spent: float,
+    features: FeatureSupervision | None,
 ) -> Trainer:
     """The trainer of a run; ``spent`` seconds of its time went into the teacher's features."""
     sampler = make_sampler(config, teacher, model, device)
@@ -185,11 +184,11 @@ def make_trainer(
 
 def evaluate_checkpoint(
     config: Config,
-    root: Path = REPO_ROOT,
-    checkpoint: str | Path | None = None,
+    root: Path,
+    checkpoint: str | Path | None,
     options: EvaluationOptions = AS_CONFIGURED,
 ) -> ExitCode:
-    """Evaluates a checkpoint, the latest of the run under ``root`` by default, whatever student the config names.
+    """Evaluates a checkpoint (None: the latest of the run under ``root``), whatever student the config names.
 
     Raises:
         InputError: config, assets or checkpoint are not in order, no background asked for is to be had, or another
