@@ -57,7 +57,7 @@ class ColmapModel:
         return poses
 
 
-class ColmapPoints(NamedTuple):
+class SparsePoints(NamedTuple):
     """A sparse point cloud: (M, 3) float64 positions in world units, and (M, 3) uint8 sRGB."""
 
     positions: np.ndarray
@@ -84,12 +84,12 @@ def read_model(folder: Path) -> ColmapModel:
     return models[0]
 
 
-def read_points(path: Path) -> ColmapPoints:
+def read_points(path: Path) -> SparsePoints:
     """Reads ``points3D.bin`` or ``points3D.txt``; InputError where it is missing, cut off or foreign."""
     positions, colors = _READERS[path.suffix.lower()].read_points(path)
     if not np.isfinite(positions).all():
         raise InputError(path, "points", "a position that is not finite", "finite numbers")
-    return ColmapPoints(positions, colors)
+    return SparsePoints(positions, colors)
 
 
 def points_file(folder: Path) -> Path | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.gaussians.rasterize import rasterize
 from scene.cells import CellGrid
-from scene.formats.colmap_model import ColmapPoints
+from scene.formats.colmap_model import SparsePoints
 from scene.rays import SceneBox
 from teacher.fitting.picture_levels import Pictures
 from teacher.gaussians import Gaussians, sh_of_colors
@@ -65,7 +65,7 @@ def hull_gaussians(
     return replace(gaussians, sh=sh_of_colors(color))[kept]
 
 
-def points_gaussians(points: ColmapPoints | Gaussians, most: int, generator: torch.Generator) -> Gaussians:
+def points_gaussians(points: SparsePoints | Gaussians, most: int, generator: torch.Generator) -> Gaussians:
     """An isotropic Gaussian at each point, in its colour; its width is the root mean square of the distances to its
     three nearest neighbours (Kerbl et al. 2023). Gaussians stay as they are.
 

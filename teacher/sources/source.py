@@ -13,7 +13,7 @@ from machine.fingerprints import files_digest
 from machine.memory import GIB
 from scene.cameras import Cameras
 from scene.formats import camera_files, load_frames, other_split, split_beside
-from scene.formats.colmap_model import ColmapPoints
+from scene.formats.colmap_model import SparsePoints
 from scene.frames import Frames, refuse_leaks
 from scene.pose_sampling import PoseSampler
 from scene.rays import SceneBox
@@ -290,7 +290,7 @@ class Source(ABC):
         """The folder that the views' pictures are read from; None where they are made here."""
         return None
 
-    def sparse_points(self) -> ColmapPoints | Gaussians | None:
+    def sparse_points(self) -> SparsePoints | Gaussians | None:
         """The dataset's sparse points, of the sources that use them: see ``read_sparse_points``."""
         return None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scene.cameras import Cameras
 from scene.formats import load_frames, split_beside
-from scene.formats.colmap_model import ColmapPoints
+from scene.formats.colmap_model import SparsePoints
 from scene.formats.graphdeco import note_off_centre
 from scene.formats.nerfstudio_json import note_dataparser
 from scene.frames import Frames, Size, chosen_frames, refuse_leaks, shared_canvas
@@ -146,7 +146,7 @@ class DatasetImages(Source):
                 raise
             return box_of_points(points), "around most of the dataset's sparse points"
 
-    def sparse_points(self) -> ColmapPoints | Gaussians | None:
+    def sparse_points(self) -> SparsePoints | Gaussians | None:
         """The sparse points of the frames that are trained on: see ``read_sparse_points``."""
         data = self.config.data
         frames = load_frames(self.training_poses() or data.transforms, data=data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scene.formats.colmap_model import ColmapPoints, read_points
+from scene.formats.colmap_model import SparsePoints, read_points
 from scene.frames import Frames
 from scene.rays import SceneBox
 from scene.world_offset import Offset, moved_positions
@@ -23,7 +23,7 @@ _CENTRAL = (0.05, 0.95)  # quantiles of the positions between which the scene is
 _COLORS = ("red", "green", "blue")
 
 
-def read_sparse_points(frames: Frames, offset: Offset | None) -> ColmapPoints | Gaussians | None:
+def read_sparse_points(frames: Frames, offset: Offset | None) -> SparsePoints | Gaussians | None:
     """The sparse points of a dataset, positions float32 in the cameras' world; of a PLY of Gaussians these themselves.
 
     Gaussians of another world than the cameras' are given as points: their harmonics would have to turn.
@@ -45,24 +45,24 @@ def read_sparse_points(frames: Frames, offset: Offset | None) -> ColmapPoints | 
         if world is None:
             return found
         _log.info("%s: Gaussians of another world than the cameras': their places and colours are taken.", path)
-        found = ColmapPoints(found.means.double().numpy(), colors_of_sh(found.sh).numpy())
+        found = SparsePoints(found.means.double().numpy(), colors_of_sh(found.sh).numpy())
     if len(found.positions) < _FEWEST:
         _log.warning("%s: %d points, which are too few to tell where the scene is.", path, len(found.positions))
         return None
     positions = found.positions
     if world is not None:
         positions = positions @ world.numpy()[:3, :3].T + world.numpy()[:3, 3]
-    return ColmapPoints(moved_positions(path, "points", positions, offset, least_width=1.0), found.colors)
+    return SparsePoints(moved_positions(path, "points", positions, offset, least_width=1.0), found.colors)
 
 
-def box_of_points(points: ColmapPoints | Gaussians) -> SceneBox:
+def box_of_points(points: SparsePoints | Gaussians) -> SceneBox:
     """The box of most of the points: others may be far behind the scene, or mistakes."""
     positions = points.means.numpy() if isinstance(points, Gaussians) else points.positions
     lower, upper = np.quantile(positions.astype(np.float64), _CENTRAL, axis=0)
     return SceneBox(tuple(lower.tolist()), tuple(np.maximum(upper, lower + 1e-3).tolist()))
 
 
-def _read(path: Path, offset: Offset | None) -> ColmapPoints | Gaussians:
+def _read(path: Path, offset: Offset | None) -> SparsePoints | Gaussians:
     if path.suffix.lower() != ".ply":
         return read_points(path)
     try:
@@ -75,18 +75,18 @@ def _read(path: Path, offset: Offset | None) -> ColmapPoints | Gaussians:
     return _read_cloud(path, header)
 
 
-def _read_cloud(path: Path, header: Header) -> ColmapPoints:
+def _read_cloud(path: Path, header: Header) -> SparsePoints:
     """The points of a PLY; grey where it has no colours."""
     types, rows = header.elements["vertex"].types, read_elements(path, header).get("vertex")
     if missing := [axis for axis in "xyz" if axis not in types]:
         raise InputError(path, "properties", f"no {', '.join(missing)}", "points: x, y, z, and red, green, blue")
     if rows is None:
-        return ColmapPoints(np.empty((0, 3)), np.empty((0, 3), np.uint8))
+        return SparsePoints(np.empty((0, 3)), np.empty((0, 3), np.uint8))
     positions = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], axis=1)
     if not np.isfinite(positions).all():
         raise InputError(path, "points", "a position that is not finite", "finite numbers")
     if not types.keys() >= set(_COLORS):
-        return ColmapPoints(positions, np.full((len(rows), 3), 128, np.uint8))
+        return SparsePoints(positions, np.full((len(rows), 3), 128, np.uint8))
     colors = np.stack([rows[name].astype(np.float64) for name in _COLORS], axis=1)
     most = {"u1": 255, "u2": 65535}.get(types["red"], 1)  # numbers with a point are in [0, 1]
-    return ColmapPoints(positions, np.rint((colors / most).clip(0, 1) * 255).astype(np.uint8))
+    return SparsePoints(positions, np.rint((colors / most).clip(0, 1) * 255).astype(np.uint8))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scene.formats.colmap_model import ColmapPoints
+from scene.formats.colmap_model import SparsePoints
 from scene.rays import SceneBox
 from teacher.fitting.initialization import hull_gaussians, points_gaussians
 from teacher.fitting.picture_levels import Pictures
@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_start():
 
 def test_points_are_as_wide_as_their_neighbours_are_apart():
     positions = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3], [0, 0, 3]], np.float32)
-    points = ColmapPoints(positions, np.array([[255, 0, 128]] * 5, np.uint8))
+    points = SparsePoints(positions, np.array([[255, 0, 128]] * 5, np.uint8))
     start = points_gaussians(points, 9, torch.Generator())
     assert start.means.tolist() == positions.tolist()
     # The squares of the distances of the first to its nearest three are 1, 4 and 9; of the last 0, 9 and 10.
@@ -66,13 +66,13 @@ def test_points_are_as_wide_as_their_neighbours_are_apart():
     assert widths[4, 0].item() == pytest.approx((19 / 3) ** 0.5)
     assert (start.sh[0, 0] * 0.28209479177387814 + 0.5).tolist() == pytest.approx([1, 0, 128 / 255], abs=1e-6)
     assert start.opacities.tolist() == pytest.approx([0.1] * 5)
-    alike = points_gaussians(ColmapPoints(positions[:1].repeat(5, 0), points.colors), 9, torch.Generator())
+    alike = points_gaussians(SparsePoints(positions[:1].repeat(5, 0), points.colors), 9, torch.Generator())
     assert alike.log_scales.isfinite().all()
 
 
 def test_of_too_many_points_some_are_drawn():
     positions = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    points = ColmapPoints(positions, np.zeros((50, 3), np.uint8))
+    points = SparsePoints(positions, np.zeros((50, 3), np.uint8))
     some = points_gaussians(points, 20, torch.Generator().manual_seed(1)).means
     assert len(some) == 20 and {tuple(row) for row in some.tolist()} <= {tuple(row) for row in positions.tolist()}
     gaussians = block_of_gaussians()
