@@ -22,7 +22,6 @@ from distill.evaluation.film import SHOWS, check_video, even_sized, path_frames,
 from distill.model.model import restore_run
 from distill.model.view_renderers import RenderView, gaussians_renderer, student_renderer
 from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
-from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from scene.cameras import Cameras
 from scene.frames import spread
@@ -30,7 +29,6 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.export.export_cameras import views_to_export
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
 from teacher.sources import check_assets, source_of
 
 _FRAMES = 120
@@ -88,8 +86,7 @@ def _teacher(config: Config, gaussians: Gaussians | None) -> RenderView:
         raise InputError(
             "config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply, or use --show student."
         )
-    drawn = {"device": choose_device(config), "drawing": source_of(config).drawing(gaussians)}
-    return gaussians_renderer(Rasterizer(gaussians, config.teacher.rasterizer, **drawn))
+    return gaussians_renderer(source_of(config).rasterizer(gaussians))
 
 
 def _path(config: Config, gaussians: Gaussians | None, chosen: argparse.Namespace) -> tuple[str, Cameras]:

@@ -17,7 +17,6 @@ from distill.model.model import Model, restore_alone
 from distill.model.view_renderers import Rendering, RenderView, gaussians_renderer, student_renderer
 from distill.runs.command_line import overrides_of
 from distill.runs.given_scene import given_scene
-from machine.devices import choose_device
 from machine.run_folder import checkpoint_at
 from scene.cameras import Cameras
 from scene.formats import load_frames
@@ -119,8 +118,7 @@ def load_splat(splat: str | Path, *, overrides: Sequence[str] = (), device: str 
     source = source_of(config)
     source.check()
     gaussians = source.gaussians()
-    drawn = {"device": choose_device(config), "drawing": source.drawing(gaussians)}
-    return LoadedSplat(gaussians, Rasterizer(gaussians, config.teacher.rasterizer, **drawn))
+    return LoadedSplat(gaussians, source.rasterizer(gaussians))
 
 
 def splat_config(splat: str | Path, overrides: Sequence[str] = (), device: str | None = None) -> Config:

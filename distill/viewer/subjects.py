@@ -18,7 +18,6 @@ from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
 from teacher.sources import Teacher, source_of
 
 _KEYFRAMES = "keyframes.json"  # beside a run's checkpoints
@@ -69,8 +68,7 @@ class Subject:
 
 def teacher_renderer(config: Config, gaussians: Gaussians) -> RenderView:
     """Draws a config's Gaussians as ``tools/render_path.py`` films them."""
-    drawn = {"device": choose_device(config), "drawing": source_of(config).drawing(gaussians)}
-    return gaussians_renderer(Rasterizer(gaussians, config.teacher.rasterizer, **drawn))
+    return gaussians_renderer(source_of(config).rasterizer(gaussians))
 
 
 def student_subject(

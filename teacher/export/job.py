@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from machine.devices import choose_device, device_name
+from machine.devices import device_name
 from machine.run_folder import RunFolder, versions
 from settings.config import Config
 from settings.errors import InputError
@@ -20,7 +20,6 @@ from teacher.export.renders import ViewExport
 from teacher.gaussian_files import check_gaussians_file, write_gaussians
 from teacher.gaussian_files.spz import tell_of_clamped
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
 
 _log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def export(config: Config, options: ExportOptions) -> None:
         check_gaussians_file(ply)
         if config.teacher.ply is not None and ply.resolve() == config.teacher.ply.resolve():
             raise InputError("--ply", "file", f"teacher.ply itself, {ply}", "another file", "Name another one.")
-    device, source = choose_device(config), source_of(config)
+    source = source_of(config)
     original = gaussians = source.gaussians()
     if gaussians is None:
         raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply.")
@@ -78,12 +77,11 @@ def export(config: Config, options: ExportOptions) -> None:
         depth_kind=_depth_kind(config, options.depth_kind),
         background=None if options.rgba else config.teacher.background_rgb,
     )
-    drawn = {"device": device, "drawing": drawing}
-    whole = rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, **drawn)
+    whole = rasterizer = source.rasterizer(gaussians)
     limits, report = PruneLimits(options.prune_opacity, options.prune_contribution), None
     if limits != PruneLimits(None, None):
         gaussians, report = prune(gaussians, whole, *source.training_frames(), limits, progress=True)
-        rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, **drawn)
+        rasterizer = source.rasterizer(gaussians)
 
     folder = options.output or RunFolder(config).results / "teacher_views"
     job, features = ViewExport(folder, gaussians, rasterizer, views, format), None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from machine.devices import choose_device
 from machine.fingerprints import files_digest
 from machine.memory import GIB
 from scene.cameras import Cameras
@@ -22,7 +23,7 @@ from settings.errors import InputError
 from settings.teacher import LiveConfig
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Drawing
+from teacher.rasterizer import Drawing, Rasterizer
 from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.views.output_folder import OutputFiles
@@ -226,6 +227,11 @@ class Source(ABC):
             clip = self.box(gaussians, None)[0] if self.config.teacher.clip else None
             self._drawing = replace(found, near=self.config.teacher.near_plane, clip=clip)
         return self._drawing
+
+    def rasterizer(self, gaussians: Gaussians) -> Rasterizer:
+        """Draws Gaussians as ``drawing`` says, on the run's device, by what ``teacher.rasterizer`` names."""
+        drawn = {"device": choose_device(self.config), "drawing": self.drawing(gaussians)}
+        return Rasterizer(gaussians, self.config.teacher.rasterizer, **drawn)
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
         """The scene box, and in words where it is from: see ``scene_box``."""
