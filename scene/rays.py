@@ -38,6 +38,12 @@ class SceneBox:
         x, y, z = (high - low for low, high in zip(self.lower, self.upper, strict=True))
         return x, y, z
 
+    @property
+    def centre(self) -> Vector:
+        """World units."""
+        x, y, z = ((low + high) / 2 for low, high in zip(self.lower, self.upper, strict=True))
+        return x, y, z
+
     def contains(self, points: Tensor) -> Tensor:
         """(..., 3) points -> (...) bool, faces included."""
         lower, upper = points.new_tensor(self.lower), points.new_tensor(self.upper)

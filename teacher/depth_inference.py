@@ -183,8 +183,7 @@ def _inside_box(depth: Tensor, solid: Tensor, kind: DepthKind, cameras: Cameras,
 
 def view_pairs(cameras: Cameras, box: SceneBox, angle: float, limit: int = 12) -> list[tuple[int, int]]:
     """Pairs of frames that see the box from directions about ``angle`` degrees apart, spread over the frames."""
-    centre = (torch.tensor(box.lower) + torch.tensor(box.upper)) / 2
-    towards = F.normalize(cameras.centers.cpu() - centre, dim=-1)
+    towards = F.normalize(cameras.centers.cpu() - torch.tensor(box.centre), dim=-1)
     apart = torch.rad2deg(torch.arccos((towards @ towards.T).clamp(-1, 1)))
     partner = (apart - angle).abs().fill_diagonal_(torch.inf).argmin(1).tolist()
     anchors = torch.linspace(0, len(cameras) - 1, min(limit, len(cameras))).round().long().tolist()

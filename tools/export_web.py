@@ -59,11 +59,10 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
         check_output_file("--file", file, (".html",))
     run = restore_run(config, root, checkpoint)
     frames, source = source_of(config).frames()
-    box = run.model.grid.box
-    target = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
     width = config.data.resolution or frames.cameras.width
+    shown = config.render.background_rgb, config.teacher.orbit.known_up
     try:
-        start = StartView.of(frames.cameras, target, width, config.render.background_rgb, config.teacher.orbit.known_up)
+        start = StartView.of(frames.cameras, run.model.grid.box.centre, width, *shown)
     except ValueError as error:
         hint = "Say what is up with --up."
         raise InputError(source, "cameras", error, "cameras around the scene", hint) from error

@@ -71,8 +71,7 @@ def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:
     """
     if config.render.step_size != "auto":
         return config.render.step_size
-    centre = torch.tensor([(low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True)])
-    distance = (views.cameras.centers - centre).norm(dim=-1)
+    distance = (views.cameras.centers - torch.tensor(box.centre)).norm(dim=-1)
     pixel = (distance / views.cameras.fx).median().item()
     return max(math.hypot(*box.extent) / _MOST_STEPS, config.render.step_pixels * pixel)
 

@@ -76,8 +76,7 @@ class FarField(nn.Module):
     ) -> None:
         super().__init__()
         self.box, self.settings, self.implementation = box, settings, implementation
-        self.middle = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
-        self.half = max(box.extent) / 2
+        self.middle, self.half = box.centre, max(box.extent) / 2
         self.edges = tuple(bin_edges(self.half, settings.step, settings.reach * 2 * self.half))
         names = ("levels", "features", "table_size", "base_resolution", "finest_resolution", "hidden_width")
         sizes = HashGridSettings(**{name: getattr(settings, name) for name in names})

@@ -117,8 +117,7 @@ class BrowserView:
     def _focus(self, view: Viewpoint) -> np.ndarray:
         """What a camera turns about: the place on its axis that is nearest to the middle of the scene box."""
         box = self.subject.pictures.box
-        middle = (np.array(box.lower) + np.array(box.upper)) / 2
-        away = max((middle - view.position) @ view.ahead, 1e-2 * float(np.linalg.norm(box.extent)))
+        away = max((np.array(box.centre) - view.position) @ view.ahead, 1e-2 * float(np.linalg.norm(box.extent)))
         return view.position + away * view.ahead
 
     def _add_frusta(self) -> list[Any]:

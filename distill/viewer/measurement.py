@@ -59,8 +59,7 @@ def _turned(view: Viewpoint, subject: Subject, up: np.ndarray, angle: float) -> 
     """The viewpoint turned about the scene by an angle in radians."""
     from scipy.spatial.transform import Rotation  # slow to import: after the first picture
 
-    box = subject.pictures.box
-    middle = (np.array(box.lower) + np.array(box.upper)) / 2
+    middle = np.array(subject.pictures.box.centre)
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_rotvec(angle * up).as_matrix()
     turn[:3, 3] = middle - turn[:3, :3] @ middle

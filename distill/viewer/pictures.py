@@ -130,7 +130,7 @@ class Pictures:
 
     def _share_of_box(self, cameras: Cameras, distance: Tensor) -> Tensor:
         """Where distances are between the ends of the sphere about the scene box, 0 to 1."""
-        centre = torch.tensor([(low + high) / 2 for low, high in zip(self.box.lower, self.box.upper, strict=True)])
+        centre = torch.tensor(self.box.centre)
         away, radius = (cameras.centers[0].cpu() - centre).norm().item(), math.hypot(*self.box.extent) / 2
         near = max(0.0, away - radius)
         return ((distance - near) / (away + radius - near)).clamp(0, 1)

@@ -141,9 +141,8 @@ def named_cameras(names: tuple[str, ...], cameras: Cameras, held: Tensor) -> lis
 def outside(box: SceneBox, up: np.ndarray) -> Viewpoint:
     """Looks at the middle of a box from beside it, a little from above; ``up``: (3,) unit vector."""
     rotation = spiral_rotations(1, _ELEVATION, _ELEVATION, up)[0]
-    middle = (np.array(box.lower) + np.array(box.upper)) / 2
     c2w = np.eye(4)
-    c2w[:3, :3], c2w[:3, 3] = rotation, middle + _AWAY * math.hypot(*box.extent) * rotation[:, 2]
+    c2w[:3, :3], c2w[:3, 3] = rotation, box.centre + _AWAY * math.hypot(*box.extent) * rotation[:, 2]
     return Viewpoint(torch.from_numpy(c2w), _FOV)
 
 

@@ -108,14 +108,13 @@ def _around(
     if count < 1:
         raise InputError(f"--{name}", "frames", count, "at least 1")
     box, _ = source_of(config).box(gaussians, dataset.cameras)
-    centre = tuple((low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True))
     try:
-        cameras = make(dataset.cameras, centre, count, config.teacher.orbit.known_up)
+        cameras = make(dataset.cameras, box.centre, count, config.teacher.orbit.known_up)
     except ValueError as error:
         hint = "Say what is up with --up, or use --path."
         raise InputError(dataset.source, name, error, "cameras around the scene", hint) from error
     names = tuple(f"{name}_{index:03d}" for index in range(count))
-    return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {centre}"
+    return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {box.centre}"
 
 
 def _named_cameras(config: Config, split: str | None, path: Path | None, resolution: int | None) -> tuple[Frames, str]:

@@ -54,7 +54,7 @@ def far_cells_of_gaussians(gaussians: Gaussians, box: SceneBox, cells: CellGrid,
 
 def _frame(box: SceneBox) -> tuple[Tensor, float]:
     """The box's middle (3,), and half of its longest side."""
-    return (torch.tensor(box.lower) + torch.tensor(box.upper)) / 2, max(box.extent) / 2
+    return torch.tensor(box.centre), max(box.extent) / 2
 
 
 def _product(masks: list[Tensor]) -> Tensor:
