@@ -58,9 +58,14 @@ class Model:
         """Renders it as it is now."""
         return FrameRenderer(self.student, self.grid, self.settings, self.far_field)
 
+    @property
+    def fields(self) -> list[Student]:
+        """What is trained: the student, and what is outside its box."""
+        return [self.student, *([] if self.far_field is None else [self.far_field.field])]
+
     def parameter_count(self) -> int:
         """Number of trainable values."""
-        return self.student.parameter_count() + (0 if self.far_field is None else self.far_field.parameter_count())
+        return sum(field.parameter_count() for field in self.fields)
 
 
 def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,7 +108,7 @@ class TrainingStep:
         config = config.model_copy(update={"train": for_all_ranks(config.train)})
         self.config, self.sampler, self.device = config, sampler, device
         self.student, self.grid, self.settings, self.features = model.student, model.grid, model.settings, features
-        self.far_field = model.far_field
+        self.far_field, self._fields = model.far_field, model.fields
         self.asynchronous = asynchronous
         self.precision = training_precision(config, device)
         self.optimizer = StudentAdam(
@@ -117,8 +117,7 @@ class TrainingStep:
         )  # fmt: skip
         self.replicas: Replicas | None = None
         if ranks.size() > 1:
-            fields = [model.student] if model.far_field is None else [model.student, model.far_field.field]
-            self.replicas = Replicas(fields, features, device)
+            self.replicas = Replicas(model.fields, features, device)
         self.watched: WatchedUpdate | None = make_watched(self.optimizer, device, self.precision, asynchronous)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.rays_per_step = min(config.train.rays_per_step, _FIRST_RAYS)
@@ -231,8 +230,9 @@ class TrainingStep:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Within it the fields are computed with factors of the run's type."""
-        far = nullcontext() if self.far_field is None else self.far_field.field.computing_in(self.precision)
-        with self.student.computing_in(self.precision), far:
+        with ExitStack() as stack:
+            for field in self._fields:
+                stack.enter_context(field.computing_in(self.precision))
             yield
 
     @property
