@@ -1,4 +1,4 @@
-"""The hash-grid student (Mueller et al. 2022): a multiresolution hash encoding and two small bias-free MLPs."""
+"""The hash-grid student (Müller et al. 2022): a multiresolution hash encoding and two small bias-free MLPs."""
 
 from __future__ import annotations
 

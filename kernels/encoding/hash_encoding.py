@@ -1,4 +1,4 @@
-"""Multiresolution hash encoding (Mueller et al. 2022, "Instant Neural Graphics Primitives")."""
+"""Multiresolution hash encoding (Müller et al. 2022, "Instant Neural Graphics Primitives")."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Samples along rays outside a box: steps grow with the distance from it, and empty contracted cells are left out.
 
 A ray has two parts: before the box, from its origin's side, and behind it. Both are cut into bins from the box on; bin
-k ends at ``edges[k + 1]`` (instant-ngp's cone, Mueller et al. 2022, with its apex at the box's middle, since the cells
+k ends at ``edges[k + 1]`` (instant-ngp's cone, Müller et al. 2022, with its apex at the box's middle, since the cells
 of contracted space grow so).
 """
 

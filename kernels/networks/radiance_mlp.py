@@ -1,7 +1,7 @@
 """The two bias-free MLPs of a radiance field in one pass: features -> density, geometry; + direction -> colour.
 
 Density network: ReLU layers, linear output ``(raw, geometry...)``; density is a truncated exponential of ``raw``
-(Mueller et al. 2022). Colour network: ReLU layers on ``[geometry, direction basis]``, sigmoid output. With deferred
+(Müller et al. 2022). Colour network: ReLU layers on ``[geometry, direction basis]``, sigmoid output. With deferred
 shading (Hedman et al. 2021, "SNeRG") the two stand apart: ``geometry_mlp`` for samples, ``color_mlp`` for rays.
 """
 

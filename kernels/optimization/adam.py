@@ -15,7 +15,7 @@ from torch import Tensor
 from kernels.dispatch import resolve
 from kernels.optimization import adam_numba
 
-BETAS = (0.9, 0.99)  # of students: Mueller et al. 2022
+BETAS = (0.9, 0.99)  # of students: Müller et al. 2022
 ROWS_PER_FLAG = 8  # of two values each: one cache line
 
 
