@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kernels.threads import available_threads, limit_threads
 from machine.failures import machine_failure
-from machine.shared_room import SharedRoom, bytes_of, made, opened
+from machine.shared_memory import SharedMemory, attach, bytes_of, create
 from settings.errors import ExitCode, InputError
 
 # Another rank may be evaluating, or wait for the viewer; one that has died is noticed at once.
@@ -47,7 +47,7 @@ class _Group:
     local_rank: int
     store: dist.Store
     said: Counter[str] = field(default_factory=Counter)
-    rooms: list[SharedRoom | None] = field(default_factory=list)  # the last is in use; None: there is none to be had
+    shared: list[SharedMemory | None] = field(default_factory=list)  # the last is in use; None: there is none to be had
 
 
 _group: _Group | None = None  # None: this process is alone
@@ -184,12 +184,12 @@ def combine(sums: Sequence[Tensor], largest: Sequence[Tensor] = ()) -> bool:
     if _group is None:
         return True
     tensors = [*sums, *largest]
-    room = _room(_group, bytes_of(tensors))
-    if room is None:
+    shared = _shared_memory(_group, bytes_of(tensors))
+    if shared is None:
         return False
-    room.put(tensors)
+    shared.put(tensors)
     _exchange(lambda: dist.all_reduce(torch.zeros(1)))  # waits for all
-    room.take(sums, largest)
+    shared.take(sums, largest)
     return True
 
 
@@ -229,18 +229,18 @@ def gathered(items: Iterator[Value], most: int) -> Iterator[Value]:
             yield from sent
 
 
-def _room(group: _Group, size: int) -> SharedRoom | None:
+def _shared_memory(group: _Group, size: int) -> SharedMemory | None:
     """Memory for so many bytes of each rank; all ranks have it, or none."""
-    if group.rooms and (group.rooms[-1] is None or group.rooms[-1].capacity >= size):
-        return group.rooms[-1]
-    own = made(size, group.size) if is_first() else None
+    if group.shared and (group.shared[-1] is None or group.shared[-1].capacity >= size):
+        return group.shared[-1]
+    own = create(size, group.size) if is_first() else None
     place = value_of_first(own)
-    memory = None if place is None else opened(place)
+    memory = None if place is None else attach(place)
     lacking = largest_of(float(memory is None))[0]
     if own is not None:
         os.close(own.file)
-    group.rooms[:] = [SharedRoom(memory, group.rank, group.size) if not lacking else None]
-    return group.rooms[-1]
+    group.shared[:] = [SharedMemory(memory, group.rank, group.size) if not lacking else None]
+    return group.shared[-1]
 
 
 def _next(items: Iterator[Value]) -> Iterator[Value]:

@@ -16,7 +16,7 @@ _ALIGNED = 64  # bytes
 
 
 class Place(NamedTuple):
-    """Where another process of the machine finds a room: the file of a process, and what it begins with."""
+    """Where another process of the machine finds the memory: the file of a process, and what it begins with."""
 
     process: int
     file: int
@@ -24,7 +24,7 @@ class Place(NamedTuple):
     bytes: int
 
 
-class SharedRoom:
+class SharedMemory:
     """A part for each process, of which each writes its own and reads all.
 
     Each part has two halves, used in turn, so that all wait for one another once in an exchange: who writes to a half
@@ -74,8 +74,8 @@ def bytes_of(tensors: Sequence[Tensor]) -> int:
     return sum(_aligned(tensor.numel() * tensor.element_size()) for tensor in tensors)
 
 
-def made(capacity: int, size: int) -> Place | None:
-    """Memory for a room of ``size`` processes, which stays while a process has it; None: the system has none (Linux).
+def create(capacity: int, size: int) -> Place | None:
+    """Memory for ``size`` processes, which stays while a process has it; None: the system has none (Linux).
 
     The caller closes the file, once all have opened it.
     """
@@ -88,7 +88,7 @@ def made(capacity: int, size: int) -> Place | None:
     return None
 
 
-def opened(place: Place) -> mmap.mmap | None:
+def attach(place: Place) -> mmap.mmap | None:
     """The memory, as this process sees it; None: it is another machine's, or nobody may look."""
     with suppress(OSError, ValueError):
         file = os.open(f"/proc/{place.process}/fd/{place.file}", os.O_RDWR)
