@@ -8,7 +8,6 @@ from __future__ import annotations
 from settings.config import Config
 from teacher.sources import finer
 from teacher.sources.brick_kinds import BrickRoom, BrickScene, ProceduralCity
-from teacher.sources.seen import teacher_sight
 from teacher.sources.source import Source, Teacher
 from teacher.sources.source_kinds import (
     DatasetImages,
@@ -17,6 +16,7 @@ from teacher.sources.source_kinds import (
     RasterizedGaussians,
     StoredViews,
 )
+from teacher.sources.teacher_sight import teacher_sight
 
 SOURCES: dict[str, type[Source]] = {
     source.kind: source
