@@ -1,42 +1,15 @@
 """Where tests run Triton's kernels: on the GPU if there is one, else in the interpreter (see ``conftest``)."""
 
 from contextlib import suppress
-from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
 
 from kernels.triton_support import triton_refusal
+from tests.fast_interpreter import spare_the_interpreter
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
-
-
-def _spare_the_interpreter() -> None:
-    """Leaves out what takes nearly half of the interpreter's time and changes no result.
-
-    At every call of a function within a kernel the interpreter replaces all of Triton's language by its own, which it
-    has done already; and for every sum and product of integers it computes whether it overflows, but looks at that only
-    in debug mode.
-    """
-    from triton.language import core
-    from triton.runtime import interpreter
-
-    put_in_place, builder = interpreter._patch_lang, interpreter.interpreter_builder
-
-    @cache
-    def languages_seen_by(function):
-        names = function.__globals__.values()
-        return [module for module in (interpreter.tl, core) if any(value is module for value in names)]
-
-    def put_in_place_once(function):
-        missing = any(core.is_builtin(language.load) for language in languages_seen_by(function))
-        return put_in_place(function) if missing else interpreter._LangPatchScope()
-
-    if not builder.options.debug:
-        builder.options = replace(builder.options, sanitize_overflow=False)
-    interpreter._patch_lang = put_in_place_once
 
 
 def _bytes_of(arguments):
@@ -91,7 +64,7 @@ def _watch_memory():
 
 if not GPU and triton_refusal(DEVICE) is None:
     with suppress(ImportError, AttributeError):
-        _spare_the_interpreter()
+        spare_the_interpreter()
         _watch_memory()
 
 needs_triton = pytest.mark.skipif(triton_refusal(DEVICE) is not None, reason=str(triton_refusal(DEVICE)))
