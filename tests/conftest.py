@@ -1,125 +1,20 @@
-"""What the tests of several packages share."""
+"""Who runs the tests: this process, or workers that it hands them out to."""
 
-import gc
 import os
 from pathlib import Path
 
 import pytest
-import torch
-
-from kernels.threads import available_threads, limit_threads
-from scene.cameras import Cameras
-from settings.sections import Section
-from students.base import Student
-
-if not torch.cuda.is_available():
-    # Before anything imports triton, which decides then: its kernels are interpreted on the CPU.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
-
-# Compiling a kernel makes and drops a great many objects; looking through all of torch's for garbage each time takes a
-# tenth of it.
-gc.set_threshold(100_000, 50, 1000)
-
-if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
-    # Tests side by side share the cores, with the programs that they start.
-    share = max(1, available_threads() // workers)
-    limit_threads(share)
-    os.environ["OMP_NUM_THREADS"] = str(share)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """A process per core, four at most as each holds torch; none besides this one for the tests of one file."""
     alone = len(config.args) == 1 and Path(config.args[0].split("::")[0]).is_file()
-    return 0 if alone else min(available_threads(), 4)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if alone else min(cores, int(os.environ.get("NUMBA_NUM_THREADS", cores)), 4)
 
 
-@pytest.fixture(autouse=True)
-def _single_threaded_torch():
-    """The tensors here are small: torch's own threads cost more than they give, above all on a busy machine.
-
-    Numba's parallel kernels in other packages set how many they are; what calls such a package sets it back.
-    """
-    torch.set_num_threads(1)
-    yield
-    assert torch.get_num_threads() == 1, "torch is left with other threads than it had"
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    """Random inputs are the same in every run and in any order of tests."""
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def use_threads(monkeypatch):
-    """Sets how many threads kernels run on, whatever the machine has."""
-    return lambda count: monkeypatch.setattr("kernels.threads.available_threads", lambda: count)
-
-
-@pytest.fixture
-def look_at():
-    """Makes cameras at the given positions that look at a point."""
-
-    def make(positions, target=(0.0, 0.0, 0.0), width=24, height=20, focal=30.0):
-        poses = []
-        for position in torch.tensor(positions, dtype=torch.float32):
-            back = torch.nn.functional.normalize(position - torch.tensor(target), dim=0)
-            aside = torch.tensor([0.0, 0.0, 1.0]) if abs(back[2]) < 0.9 else torch.tensor([0.0, 1.0, 0.0])
-            right = torch.nn.functional.normalize(torch.linalg.cross(aside, back), dim=0)
-            pose = torch.eye(4)
-            pose[:3] = torch.stack([right, torch.linalg.cross(back, right), back, position], dim=1)
-            poses.append(pose)
-        ones = torch.ones(len(poses))
-        return Cameras(
-            torch.stack(poses), ones * focal, ones * focal, ones * width / 2, ones * height / 2, width, height
-        )
-
-    return make
-
-
-class _Field(Student):
-    """Density given as a function of the position, one colour, nothing to train; counts what it is asked."""
-
-    kind = "field"
-
-    def __init__(self, box, density, color):
-        super().__init__(box, Section())
-        self.density_at, self.batches = density, []
-        self.register_buffer("color", torch.tensor(color))
-
-    def forward(self, positions, directions, ray_index):
-        self.batches.append(len(positions))
-        return self.density_at(positions), self.color.expand(len(positions), 3)
-
-    def density(self, positions, directions=None):
-        return self.density_at(positions)
-
-    def parameter_groups(self):
-        return {"table": [], "mlp": []}
-
-    def encoding_width(self):
-        return 0
-
-
-@pytest.fixture
-def field():
-    """Makes a student whose density is a function of the position (N, 3) -> (N,)."""
-
-    def make(density, color=(0.25, 0.5, 1.0), box=((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))):
-        return _Field(box, density, color)
-
-    return make
-
-
-@pytest.fixture
-def write(tmp_path: Path):
-    """Writes a text to a file of the test's own folder, ``run.yaml`` if nothing else is said; returns its path."""
-
-    def _write(text: str, name: str = "run.yaml") -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return _write
+def pytest_configure(config):
+    """Takes what tests share where tests are run: who only hands them out has no use for torch, nor waits for it."""
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        config.pluginmanager.import_plugin("tests.shared_fixtures")
