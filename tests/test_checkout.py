@@ -43,13 +43,17 @@ def test_ctrl_c_during_the_imports_ends_a_program_without_a_traceback(tmp_path, 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
-def test_a_program_imports_at_its_start_only_what_it_needs_then(tmp_path):
-    slow = {"lpips", "matplotlib", "onnx", "scipy.linalg", "scipy.ndimage", "skimage", "torchvision", "viser"}
+def test_a_program_imports_at_its_start_only_what_it_needs_then():
+    """The kernels too, which touch neither Triton nor CUDA before they are asked to."""
+    slow = {"lpips", "matplotlib", "onnx", "scipy.linalg", "scipy.ndimage", "skimage", "torchvision", "triton", "viser"}
     code = f"""import gc, sys
 sys.path.insert(0, {str(ROOT)!r})
-import lego_response_distill, tools.view
+import lego_response_distill, tools.view, torch
+import kernels.compositing.compositing, kernels.encoding.hash_encoding, kernels.marching.ray_marching
+import kernels.optimization.adam
 found = sorted({slow!r} & sys.modules.keys())
 assert not found, found
+assert not torch.cuda.is_initialized()
 assert gc.isenabled() and gc.get_freeze_count()"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
