@@ -42,7 +42,8 @@ class Cameras:
     def __getitem__(self, index: int | slice | list[int] | Tensor) -> Cameras:
         """Those cameras; a number, of whatever type, gives a set of one."""
         if not isinstance(index, bool | slice | list) and getattr(index, "ndim", 0) == 0:
-            index = [operator.index(index)]
+            first = range(len(self))[operator.index(index)]
+            index = slice(first, first + 1)  # a view: each picture that is rendered begins with it
         return replace(self, **{name: tensor[index] for name, tensor in self.tensors().items()})
 
     def to(self, device: torch.device | str) -> Cameras:

@@ -131,16 +131,23 @@ def camera_rays(cameras: Cameras, frame: int, box: SceneBox, near: float, far: f
 
 def distance_per_z(cameras: Cameras, frame: int) -> Tensor:
     """(H, W) distance along the pixel's ray per unit of depth along the camera's axis, >= 1."""
-    return _image_plane(cameras, frame).norm(dim=-1)
+    x, y = _columns_and_rows(cameras, frame)
+    return (x.square() + 1 + y.square()[:, None]).sqrt()
 
 
 def _image_plane(cameras: Cameras, frame: int) -> Tensor:
     """(H, W, 3) pixel centres on the plane one unit in front of the camera, in camera axes."""
+    x, y = _columns_and_rows(cameras, frame)
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([x, y, torch.full_like(x, -1.0)], dim=-1)
+
+
+def _columns_and_rows(cameras: Cameras, frame: int) -> tuple[Tensor, Tensor]:
+    """x (W,) of the columns of pixel centres and y (H,) of the rows on that plane."""
     device = cameras.fx.device
     x = (torch.arange(cameras.width, device=device) + 0.5 - cameras.cx[frame]) / cameras.fx[frame]
     y = (cameras.cy[frame] - torch.arange(cameras.height, device=device) - 0.5) / cameras.fy[frame]
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([x, y, torch.full_like(x, -1.0)], dim=-1)
+    return x, y
 
 
 def focus(cameras: Cameras) -> tuple[Tensor, Tensor]:
