@@ -26,7 +26,8 @@ SETTINGS = {
     "run": "first",
     "device": "cpu",
     "data": {"transforms": "data/transforms.json", "holdout_every": 4},
-    "teacher": {"kind": "views", "outputs": "outputs", "ply": "point_cloud.ply"},
+    # The kind is found out where that is what is tested: it takes longer than all else that is read.
+    "teacher": {"kind": "views", "outputs": "outputs", "ply": "point_cloud.ply", "depth_kind": "inverse_z"},
     "student": {"levels": 4, "table_size": 1024, "finest_resolution": 32, "hidden_width": 16, "geo_features": 7},
     "occupancy": {"resolution": 16, "warmup_steps": 16},
     "train": {"max_steps": 300, "samples_per_step": 4096, "log_every": 10, "lr_warmup_steps": 10},

@@ -116,7 +116,7 @@ BAD_INPUT = {
 @pytest.mark.parametrize("case", BAD_INPUT, ids=str)
 def test_bad_input_is_one_message_and_nothing_written(tmp_path, capsys, case: str) -> None:
     damage, overrides, expected = BAD_INPUT[case]
-    config = write_toy_scene(tmp_path)
+    config = write_toy_scene(tmp_path, teacher={"depth_kind": "auto"})
     damage(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert main(arguments(config, *setting(*overrides))) == 2

@@ -26,7 +26,8 @@ from tests.triton_device import DEVICE, needs_triton
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """A finished run of the toy scene, made by the program itself."""
-    config = write_toy_scene(tmp_path_factory.mktemp("toy"), train=QUICKLY, loss={"depth": {"weight": 0.1}})
+    few = {"train": QUICKLY, "loss": {"depth": {"weight": 0.1}}, "teacher": {"depth_kind": "auto"}}
+    config = write_toy_scene(tmp_path_factory.mktemp("toy"), **few)
     process = spawn(config)
     out, err = process.communicate(timeout=180)
     return config, subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -91,7 +92,7 @@ def test_what_an_evaluation_changes_is_named_and_the_runs_own_figures_stay(train
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
-    config = write_toy_scene(tmp_path)
+    config = write_toy_scene(tmp_path, teacher={"depth_kind": "auto"})
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments(config, "--dry-run")) == 0
     plan = capsys.readouterr().out

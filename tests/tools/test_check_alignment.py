@@ -17,7 +17,7 @@ from tools.check_alignment import main
 def toy(tmp_path_factory):
     """A trained run of the toy scene."""
     folder = tmp_path_factory.mktemp("toy")
-    write_toy_scene(folder, train=QUICKLY, data={"ground_truth": False})
+    write_toy_scene(folder, train=QUICKLY, data={"ground_truth": False}, teacher={"depth_kind": "auto"})
     assert train(arguments(folder)) == 0
     return folder
 

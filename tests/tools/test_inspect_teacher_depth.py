@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    write_toy_scene(folder)
+    write_toy_scene(folder, teacher={"depth_kind": "auto"})
     return folder
 
 

@@ -25,7 +25,7 @@ NO_DEPTH = ["teacher.depth_kind=none"]
 
 @pytest.fixture
 def toy(tmp_path):
-    write_toy_scene(tmp_path)
+    write_toy_scene(tmp_path, teacher={"depth_kind": "auto"})
     return tmp_path
 
 
