@@ -100,8 +100,11 @@ def package_lpips(net, seed):
     import lpips
 
     torch.manual_seed(seed)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        # Filling the layers that classify, which LPIPS leaves out, takes longer than all else: VGG has 120 million.
+        patch.setattr(torch.nn.Linear, "reset_parameters", lambda layer: None)
+        patch.setattr(torch.nn.init, "normal_", lambda tensor, *moments: tensor)
         model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     weights = {f"features.{key.split('.', 1)[1]}": value for key, value in model.net.state_dict().items()}
     return model, weights
