@@ -34,7 +34,7 @@ def write_study(root: Path, **changes) -> Path:
         "name": "arms",
         "base": "toy.yaml",
         "seeds": [0, 1],
-        "common": {"train": {"max_steps": 90}},
+        "common": {"train": {"max_steps": 90, "samples_per_step": 2048}},
         "arms": {"plain": {}, "blank": {"train": {"lr": 1e-9}}},  # learns nothing
         "baseline": "plain",
     }
