@@ -1,4 +1,4 @@
-"""Where tests run Triton's kernels: on the GPU if there is one, else in the interpreter (see ``conftest``)."""
+"""Where tests run Triton's kernels: on the GPU if there is one, else in the interpreter (see ``shared_fixtures``)."""
 
 from contextlib import suppress
 
