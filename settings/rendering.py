@@ -31,12 +31,11 @@ class RenderConfig(Section):
         "auto",
         description="distance between samples, world units; auto: by `step_pixels`",
     )
-    step_pixels: float = Field(
+    step_pixels: Literal["auto"] | Annotated[float, Field(gt=0, le=16)] = Field(
         0.5,
-        gt=0,
-        le=16,
-        description="the distance that auto takes, in widths of a pixel at the centre of the box, but no less than the "
-        "box's diagonal / 1024; a coarser one leaves a step of training more rays",
+        description="the distance that `step_size: auto` takes, in widths of a pixel at the centre of the box, but no "
+        "less than the box's diagonal / 1024; a coarser one leaves a step of training more rays; auto: 1 where pixels "
+        "are means of several rays (`supersample`), else 1.5",
     )
     picture_step: Literal["auto"] | Annotated[float, Field(ge=0.1, le=4)] = Field(
         "auto",

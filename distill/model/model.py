@@ -36,6 +36,7 @@ from teacher.views.teacher_views import TeacherViews
 _MOST_STEPS = 1024  # per box diagonal
 _SAMPLING = ("step_size", "step_pixels")  # which the occupancy was trained with
 _CLOSER = 0.75  # steps between samples of a picture whose pixels are a ray each
+_STEP_PIXELS, _STEP_RAYS = 1.0, 1.5  # pixels between samples where a pixel is several rays, and where it is one
 _log = logging.getLogger(__name__)
 
 
@@ -68,22 +69,26 @@ class Model:
         return sum(field.parameter_count() for field in self.fields)
 
 
-def sample_step(config: Config, box: SceneBox, views: TeacherViews) -> float:
-    """Distance between samples in world units.
+def sample_step(config: Config, box: SceneBox, views: TeacherViews, supersample: int = 1) -> float:
+    """Distance between samples in world units, with ``supersample`` rays along a side of a pixel.
 
     auto: ``render.step_pixels`` at the box's centre, but no finer than the box's diagonal / 1024: finer detail than
     the images hold cannot be learnt from them.
     """
     if config.render.step_size != "auto":
         return config.render.step_size
+    pixels = config.render.step_pixels
+    if pixels == "auto":
+        pixels = _STEP_RAYS if supersample == 1 else _STEP_PIXELS
     distance = (views.cameras.centers - torch.tensor(box.centre)).norm(dim=-1)
     pixel = (distance / views.cameras.fx).median().item()
-    return max(math.hypot(*box.extent) / _MOST_STEPS, config.render.step_pixels * pixel)
+    return max(math.hypot(*box.extent) / _MOST_STEPS, pixels * pixel)
 
 
 def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model:
     """A fresh student in the space its teacher occupies; the same for the same seed."""
-    step = sample_step(config, teacher.box, teacher.views)
+    scale = ranks.value_of_first(supersample_of(config, teacher))  # what memory has room for differs
+    step = sample_step(config, teacher.box, teacher.views, scale)
     torch.manual_seed(config.seed)
     student = build_student((teacher.box.lower, teacher.box.upper), config.student, config.kernels)
     grid = _grid(config, teacher.box, config.occupancy.resolution, step)
@@ -104,7 +109,6 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
         )
     grid.bound_by_teacher(mask)
     far_field = _far_field(config, teacher, device) if config.far_field.kind == "contracted" else None
-    scale = ranks.value_of_first(supersample_of(config, teacher))  # what memory has room for differs
     settings = _render_settings(config, step, scale, student, device)
     return Model(student.to(device), grid.to(device), settings, far_field=far_field)
 

@@ -35,15 +35,22 @@ def test_pictures_are_rendered_in_half_precision_unless_the_config_says_otherwis
 
 
 @pytest.mark.parametrize(
-    ("setting", "step"),
+    ("setting", "rays", "step"),
     # Pixels at the box's middle are 4 / 100 wide in the median view; a 1024th of the diagonal is 3 / 1024.
-    [("step_pixels=0.5", 0.02), ("step_pixels=1.5", 0.06), ("step_pixels=0.01", 3 / 1024), ("step_size=0.3", 0.3)],
+    [
+        ("step_pixels=0.5", 1, 0.02),
+        ("step_pixels=1.5", 2, 0.06),
+        ("step_pixels=0.01", 1, 3 / 1024),
+        ("step_pixels=auto", 1, 0.06),
+        ("step_pixels=auto", 2, 0.04),
+        ("step_size=0.3", 1, 0.3),
+    ],
 )
-def test_the_step_is_a_part_of_a_pixel(setting, step) -> None:
+def test_the_step_is_a_part_of_a_pixel_or_some(setting, rays, step) -> None:
     config = load_config(REPO_ROOT / "configs/quickstart.yaml", [f"render.{setting}"])
     centers = torch.tensor([[0.0, 1.0, 2.5], [4.0, 1.0, 0.5], [0.0, 1.0, 11.0]])
     views = SimpleNamespace(cameras=SimpleNamespace(centers=centers, fx=torch.full((3,), 100.0)))
-    assert sample_step(config, SceneBox((-1.0, 0.0, 0.0), (1.0, 2.0, 1.0)), views) == pytest.approx(step)
+    assert sample_step(config, SceneBox((-1.0, 0.0, 0.0), (1.0, 2.0, 1.0)), views, rays) == pytest.approx(step)
 
 
 @pytest.mark.parametrize(("asked", "rays", "step"), [("0.5", 2, 0.05), ("auto", 1, 0.075), ("auto", 2, 0.1)])
