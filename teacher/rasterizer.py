@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 from typing import Any
@@ -65,6 +65,15 @@ class Drawing:
     def clip_corners(self) -> Corners | None:
         """The corners of ``clip``, as the kernel wants them."""
         return None if self.clip is None else (self.clip.lower, self.clip.upper)
+
+    def as_for(self, width: int) -> Drawing:
+        """For views of any width what views that wide show: the same Gaussians, no fatter and no thinner.
+
+        A fitted width sees to that itself; without one it is the width that is drawn for views of ``width``.
+        """
+        if self.fitted_width is not None:
+            return self
+        return replace(self, fitted_width=self.drawn_width(width), supersample=None, is_supposed=True)
 
     def multiple(self, width: int) -> int:
         """Pixels drawn along a side of each pixel of a view that wide."""

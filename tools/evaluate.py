@@ -84,22 +84,18 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     check_assets(config)
     choose_device(config)
     if config.data.resolution != own.data.resolution and config.render.supersample == "auto":
-        trained = (own.data.resolution or _native_width(config)) * supersample_in(state)
-        config = config.model_copy(update={"render": _with_as_many_rays(config, trained)})
+        data = config.data.model_copy(update={"resolution": own.data.resolution})
+        trained = config.model_copy(update={"data": data})
+        across = source_of(trained).width() * supersample_in(state)
+        config = config.model_copy(update={"render": _with_as_many_rays(config, across)})
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
     return Job(checkpoint, config, root, state["step"])
 
 
-def _with_as_many_rays(config: Config, trained: int) -> RenderConfig:
+def _with_as_many_rays(config: Config, across: int) -> RenderConfig:
     """With about as many rays across a picture as in training: a smaller one's pixels are means of more."""
-    scale = min(MOST_RAYS, math.ceil(trained / (config.data.resolution or _native_width(config))))
+    scale = min(MOST_RAYS, math.ceil(across / source_of(config).width()))
     return config.render.model_copy(update={"supersample": scale})
-
-
-def _native_width(config: Config) -> int:
-    """The dataset's, pixels."""
-    native = config.model_copy(update={"data": config.data.model_copy(update={"resolution": None})})
-    return source_of(native).frames()[0].cameras.width
 
 
 def _results_folder(checkpoint: Path) -> Path | None:

@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.evaluation.film import SHOWS, check_video, even_sized, path_frames, write_video
 from distill.model.model import restore_run
-from distill.model.view_renderers import RenderView, gaussians_renderer, student_renderer
+from distill.model.view_renderers import RenderView, student_renderer
 from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
+from distill.viewer.subjects import teacher_renderer
 from machine.run_folder import RunFolder
 from scene.cameras import Cameras
 from scene.frames import spread
@@ -70,7 +71,7 @@ def film(config: Config, chosen: argparse.Namespace) -> Path:
         run = restore_run(config, chosen.output, chosen.checkpoint)
         student, stem = student_renderer(run.model, run.device), f"step_{run.step:06d}"
     gaussians = source_of(config).gaussians()
-    teacher = None if chosen.show == "student" else _teacher(config, gaussians)
+    teacher = None if chosen.show == "student" else _teacher(config, gaussians, chosen.show)
     name, cameras = _path(config, gaussians, chosen)
     default = RunFolder(config, chosen.output).eval / f"{stem}_{name}_{chosen.show}.mp4"
     video = chosen.video or default
@@ -81,12 +82,12 @@ def film(config: Config, chosen: argparse.Namespace) -> Path:
     return video
 
 
-def _teacher(config: Config, gaussians: Gaussians | None) -> RenderView:
+def _teacher(config: Config, gaussians: Gaussians | None, show: str) -> RenderView:
     if gaussians is None:
         raise InputError(
             "config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply, or use --show student."
         )
-    return gaussians_renderer(source_of(config).rasterizer(gaussians))
+    return teacher_renderer(config, gaussians, as_in_views=show != "teacher")
 
 
 def _path(config: Config, gaussians: Gaussians | None, chosen: argparse.Namespace) -> tuple[str, Cameras]:

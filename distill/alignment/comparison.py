@@ -14,6 +14,7 @@ from torch import Tensor
 
 from distill.evaluation.frame_metrics import CountedPixels
 from distill.evaluation.metrics import psnr_blank
+from distill.model.checkpoint import drawn_as_trained
 from distill.model.model import RestoredRun
 from distill.model.view_renderers import Rendering, RenderView, gaussians_renderer, student_renderer
 from machine.devices import choose_device
@@ -232,14 +233,15 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
     """
     if count < 1:
         raise InputError("--views", "views", count, "at least 1")
+    drawn_as = None if run is None else drawn_as_trained(config, run.own)
     try:
-        teacher = load_teacher(config)
+        teacher = load_teacher(config, drawn_as)
         kind = teacher.views.depth_kind
     except InputError as error:
         if error.field not in DEPTH_FIELDS:
             raise
         _log.warning("without depth: %s", error)
-        teacher, kind = load_teacher(without_depth(config)), DepthKind.parse(config.teacher.depth_kind)
+        teacher, kind = load_teacher(without_depth(config), drawn_as), DepthKind.parse(config.teacher.depth_kind)
     views = teacher.views
     files = stored_files(config, teacher, depth=kind is not None)
     has_witness = teacher.gaussians is not None and files is not None

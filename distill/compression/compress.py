@@ -16,7 +16,7 @@ from tqdm import tqdm
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.evaluation.frame_metrics import CountedPixels
-from distill.model.checkpoint import load_checkpoint, rendering_only
+from distill.model.checkpoint import drawn_as_trained, load_checkpoint, rendering_only
 from distill.model.model import Model, restore_model
 from distill.runs.session import make_sampler
 from distill.training.optimizer import without_companions
@@ -31,6 +31,7 @@ from machine.weights_files import restoring
 from scene.frames import spread
 from settings.config import Config
 from settings.errors import InputError
+from settings.loading import config_from_text
 from teacher.sources import Teacher, check_assets, load_teacher
 
 _FRAMES = 24
@@ -117,7 +118,8 @@ def compress(
     check_output_file("--file", path, (".lrd",))
     with output_errors(path, "compact file"):  # before all the work
         path.parent.mkdir(parents=True, exist_ok=True)
-    model, teacher = restore_model(config, state, source, device), load_teacher(config)
+    model = restore_model(config, state, source, device)
+    teacher = load_teacher(config, drawn_as_trained(config, config_from_text(state["config"], source)))
     measure = _psnr_of(config, teacher, model, device)
     before = measure()
     sampler = make_sampler(config, teacher, model, device)

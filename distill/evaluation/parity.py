@@ -26,6 +26,7 @@ from machine.fingerprints import cache_key
 from machine.memory import GIB, MIB
 from machine.run_folder import RunFolder
 from machine.telemetry import gpu_allocated_gib
+from scene.cameras import Cameras
 from scene.frames import spread
 from settings.config import Config
 from teacher.gaussian_files import write_gaussians
@@ -94,9 +95,9 @@ def measure_parity(
 
     At most 24 of the frames that are evaluated, evenly spread, are rendered; fewer where 30 s are over. The teacher is
     rendered here where its Gaussians are known, a pixel for each of the student's rays (see ``render.supersample``),
-    however finely its own pictures were drawn. Else speed, memory and power come from the ``render_stats.json`` of an
-    export in ``teacher.outputs`` (energy is power / frames a second), if its views have that many pixels; else they
-    stay empty.
+    however finely its own pictures were drawn: where that differs, the row names both sizes. Else speed, memory and
+    power come from the ``render_stats.json`` of an export in ``teacher.outputs`` (energy is power / frames a second),
+    if its views have that many pixels; else they stay empty.
     A student's size is that of its compact file if it is from one, else of its weights as ``torch.save`` writes them,
     in float32 and float16; a teacher's that of its file, of the built-in scene as a PLY.
     ``size_fp16_mib``'s ratio is to the teacher's file. What is recorded of the same student, teacher, cameras and
@@ -138,8 +139,7 @@ def measure_parity(
         implementation = raster_implementation(config.teacher.rasterizer, device)
         drawn_on = device if implementation == "gsplat" else torch.device("cpu")
         key = cache_key(implementation, *tensors, fine.width, *conditions)
-        size_drawn = "" if fine.width == cameras.width else f", drawn at {fine.width}x{fine.height}"
-        known |= {"source": f"measured on {device_name(drawn_on)}{size_drawn}"}
+        known |= {"source": f"measured on {device_name(drawn_on)}{_sizes(teacher, fine)}"}
 
         def teacher_speed() -> Speed:
             others = gpu_allocated_gib(device)
@@ -230,6 +230,16 @@ def exported_figures(outputs: Path | None, width: int) -> Row:
         return found | {"source": f"{STATS}, size alone"}
     found |= {"source": f"{STATS}, {device}", "frames": frames, "fps_median": 1 / rate, "gpu_peak_gib": peak}
     return found | {"power_avg_w": power, "energy_per_frame_j": None if power is None else power / average}
+
+
+def _sizes(teacher: Teacher, timed: Cameras) -> str:
+    """In words, the size of what is timed of a teacher, and of what its views were averaged from: where not theirs."""
+    own, words = teacher.views.cameras, ""
+    if timed.width != own.width:
+        words = f", timed at {timed.width}x{timed.height}"
+    if teacher.drawing is not None and (drawn := teacher.drawing.fine(own)).width != timed.width:
+        words += f"; its pictures are drawn at {drawn.width}x{drawn.height}"
+    return words
 
 
 def _recorded(cache: FigureCache, name: str, key: str, measure: Callable[[], Speed]) -> Row:

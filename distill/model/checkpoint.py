@@ -31,6 +31,7 @@ from students.base import Student
 FORMAT = 1
 _EXPECTED = "a whole checkpoint of this program"
 _OF_SPLIT = ("holdout_every", "frames")
+_OF_DRAWING = ("fitted_width", "supersample")
 _OF_PICTURES = ("picture_step", "supersample", "max_samples_per_ray", "termination", "fused", "precision")
 _log = logging.getLogger(__name__)
 _NO_TAG = re.compile("[^a-z0-9-]+")  # what a tag's word cannot have
@@ -140,6 +141,21 @@ def note_other_split(config: Config, checkpoint: Path, own: Config) -> None:
     if pairs := told_changes("data", config.data, own.data, _OF_SPLIT):
         words = "%s was trained with other frames held out, so some that are called held out it may have seen: %s"
         _log.warning(words, checkpoint, "; ".join(pairs))
+
+
+def drawn_as_trained(config: Config, own: Config) -> Config | None:
+    """The config at the width of a run's own views, by which its teacher's Gaussians are to be drawn; None: as it says.
+
+    For ``load_teacher``: else Gaussians of which nobody knows at which width they were fitted would be fatter in
+    smaller pictures, and a student be held to what it has never seen.
+
+    Args:
+        own: the checkpoint's.
+    """
+    is_told = any(getattr(config.teacher, name) != getattr(own.teacher, name) for name in _OF_DRAWING)
+    if is_told or config.data.resolution == own.data.resolution:
+        return None
+    return config.model_copy(update={"data": config.data.model_copy(update={"resolution": own.data.resolution})})
 
 
 def told_changes(name: str, section: Section, before: Section, names: Sequence[str]) -> list[str]:

@@ -19,7 +19,13 @@ from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.losses.supervision import FeatureSupervision, supervise
-from distill.model.checkpoint import evaluated_as, load_checkpoint, note_other_split, rendering_only
+from distill.model.checkpoint import (
+    drawn_as_trained,
+    evaluated_as,
+    load_checkpoint,
+    note_other_split,
+    rendering_only,
+)
 from distill.model.model import Model, build_model, restore_model, restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
@@ -197,7 +203,7 @@ def evaluate_checkpoint(
     run = restore_run(config, root, checkpoint)
     config = evaluated_as(config, run.checkpoint, run.own)
     note_other_split(config, run.checkpoint, run.own)
-    teacher = load_teacher(config)
+    teacher = load_teacher(config, drawn_as_trained(config, run.own))
     check_measurable(teacher.views, config.eval)
     configs = options.configs(config, teacher.views, run.own)
     with run.folder.held() if ranks.is_first() else nullcontext():

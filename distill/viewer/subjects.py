@@ -66,9 +66,9 @@ class Subject:
             _log.warning("the student is shown alone, since its teacher cannot be: %s", error)
 
 
-def teacher_renderer(config: Config, gaussians: Gaussians) -> RenderView:
-    """Draws a config's Gaussians as ``tools/render_path.py`` films them."""
-    return gaussians_renderer(source_of(config).rasterizer(gaussians))
+def teacher_renderer(config: Config, gaussians: Gaussians, *, as_in_views: bool = True) -> RenderView:
+    """Draws a config's Gaussians: beside a student as it has seen them, see ``Source.rasterizer``."""
+    return gaussians_renderer(source_of(config).rasterizer(gaussians, as_in_views=as_in_views))
 
 
 def student_subject(
@@ -99,7 +99,9 @@ def gaussians_subject(config: Config, root: Path) -> Subject:
     source, device = source_of(config), choose_device(config)
     gaussians = source.gaussians()
     box, _ = source.box(gaussians, None)
-    pictures = Pictures(None, teacher_renderer(config, gaussians), box, device, config.render.background_rgb)
+    pictures = Pictures(
+        None, teacher_renderer(config, gaussians, as_in_views=False), box, device, config.render.background_rgb
+    )
     title = f"{config.teacher.ply.name}: {len(gaussians.means):,} Gaussians"
     return Subject(title, config, pictures, _cameras(config), RunFolder(config, root).results / _KEYFRAMES)
 

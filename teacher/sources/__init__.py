@@ -37,9 +37,16 @@ def check_assets(config: Config) -> None:
     source_of(config).check()
 
 
-def load_teacher(config: Config) -> Teacher:
-    """Reads or makes the teacher: see ``Source.load``."""
-    return source_of(config).load()
+def load_teacher(config: Config, drawn_as: Config | None = None) -> Teacher:
+    """Reads or makes the teacher: see ``Source.load``.
+
+    Args:
+        drawn_as: the same at another size, whose views say how the Gaussians are drawn: see ``Drawing.as_for``.
+    """
+    source = source_of(config)
+    if drawn_as is not None:
+        source.draw_as(source_of(drawn_as))
+    return source.load()
 
 
 def supersample_of(config: Config, teacher: Teacher) -> int:

@@ -17,8 +17,9 @@ from teacher.bricks.scene import BRICKS_BOX, build_bricks, orbit_cameras
 from teacher.gaussian_files.ply import read_ply, write_ply, write_ply_parts
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
+from teacher.sources.assets import Asset
 from teacher.sources.drawn_views import named_orbit, rasterized, working_frames
-from teacher.sources.source import Asset, Source
+from teacher.sources.source import Source
 from teacher.sources.source_kinds import RasterizedGaussians
 from teacher.views.teacher_views import TeacherViews
 
@@ -38,7 +39,7 @@ class BrickScene(Source):
             write_ply(path, build_bricks(self.config.seed))
             return read_ply(path)
 
-    def drawing(self, gaussians: Gaussians) -> Drawing:
+    def _find_drawing(self, gaussians: Gaussians) -> Drawing:
         """Made by hand, not fitted: widened at every size, unless the config says otherwise."""
         return Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
 
@@ -110,7 +111,7 @@ class BrickRoom(RasterizedGaussians):
     def gaussians(self) -> Gaussians:
         return read_ply(self._capture() / "point_cloud.ply")
 
-    def drawing(self, gaussians: Gaussians) -> Drawing:
+    def _find_drawing(self, gaussians: Gaussians) -> Drawing:
         """As the pictures were, unless the config says otherwise."""
         own = Drawing(self.config.teacher.fitted_width, self.config.teacher.supersample)
         return ROOM_DRAWING if own == Drawing() else own

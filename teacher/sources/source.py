@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from machine.devices import choose_device
 from machine.fingerprints import files_digest
@@ -24,6 +23,7 @@ from settings.teacher import LiveConfig
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
+from teacher.sources.assets import Asset, asset
 from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.views.output_folder import OutputFiles
@@ -69,22 +69,6 @@ class Teacher:
         return self.views.cameras[~self.views.holdout] if self.poses is None else self.poses.cameras
 
 
-class Asset(NamedTuple):
-    """A file or folder that a config names: its field, its path (None: not used), what it should be, what to do."""
-
-    field: str
-    path: Path | None
-    is_there: Callable[[Path], bool]
-    expected: str
-    hint: str = ""
-
-
-def asset(field: str, path: Path | None, is_there: Callable[[Path], bool], expected: str, otherwise: str = "") -> Asset:
-    """An asset that the user can put elsewhere; ``otherwise``: or what else they can do."""
-    hint = f"Put it there, say where it is with `--set {field}=PATH`, or name another root with --assets. {otherwise}"
-    return Asset(field, path, is_there, expected, hint.rstrip())
-
-
 class Source(ABC):
     """Where the teacher of a run comes from."""
 
@@ -98,6 +82,7 @@ class Source(ABC):
     def __init__(self, config: Config) -> None:
         self.config = config
         self._drawing: Drawing | None = None
+        self._drawn_as: Source | None = None
 
     # --- what it needs
 
@@ -221,17 +206,35 @@ class Source(ABC):
         return gaussians if scale == 1 else gaussians.scaled(scale)
 
     def drawing(self, gaussians: Gaussians) -> Drawing:
-        """At which size the Gaussians are drawn, found out once: see ``find_drawing``; and in which box."""
+        """At which size the Gaussians are drawn, found out once."""
         if self._drawing is None:
-            found = find_drawing(self.config, gaussians)
-            clip = self.box(gaussians, None)[0] if self.config.teacher.clip else None
-            self._drawing = replace(found, near=self.config.teacher.near_plane, clip=clip)
+            other = self._drawn_as
+            own = self._find_drawing(gaussians) if other is None else other.drawing(gaussians).as_for(other.width())
+            self._drawing = own
         return self._drawing
 
-    def rasterizer(self, gaussians: Gaussians) -> Rasterizer:
-        """Draws Gaussians as ``drawing`` says, on the run's device, by what ``teacher.rasterizer`` names."""
-        drawn = {"device": choose_device(self.config), "drawing": self.drawing(gaussians)}
-        return Rasterizer(gaussians, self.config.teacher.rasterizer, **drawn)
+    def _find_drawing(self, gaussians: Gaussians) -> Drawing:
+        """At which size: see ``find_drawing``; and in which box."""
+        found = find_drawing(self.config, gaussians)
+        clip = self.box(gaussians, None)[0] if self.config.teacher.clip else None
+        return replace(found, near=self.config.teacher.near_plane, clip=clip)
+
+    def draw_as(self, other: Source) -> None:
+        """Has the Gaussians drawn as another source of them draws its views, which are of another size."""
+        self._drawn_as = other
+
+    def rasterizer(self, gaussians: Gaussians, *, as_in_views: bool = False) -> Rasterizer:
+        """Draws Gaussians as ``drawing`` says, on the run's device, by what ``teacher.rasterizer`` names.
+
+        Args:
+            as_in_views: as the views show them in pictures of any size, see ``Drawing.as_for``: for a
+                teacher that is looked at beside its student.
+        """
+        drawing = self.drawing(gaussians)
+        if as_in_views and drawing.fitted_width is None:
+            drawing = drawing.as_for(self.width())
+        device = choose_device(self.config)
+        return Rasterizer(gaussians, self.config.teacher.rasterizer, device=device, drawing=drawing)
 
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
         """The scene box, and in words where it is from: see ``scene_box``."""
@@ -327,6 +330,10 @@ class Source(ABC):
             expected = "a name like transforms_test.json, whose other splits lie beside it"
             raise InputError("--split", "data.transforms", transforms.name, expected, "Use --path FILE.")
         return load_frames(beside, data=self.config.data), str(beside)
+
+    def width(self) -> int:
+        """That of the views, pixels."""
+        return self.config.data.resolution or self.frames()[0].cameras.width
 
     def training_frames(self) -> tuple[Cameras, str]:
         """The dataset's training cameras, and where they are from: its split ``train`` if there is one.

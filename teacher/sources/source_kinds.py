@@ -16,9 +16,10 @@ from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
+from teacher.sources.assets import Asset, asset
 from teacher.sources.drawn_views import named_orbit, rasterized, working_frames
 from teacher.sources.orbit import Orbit, orbit_of_gaussians
-from teacher.sources.source import Asset, Source, asset
+from teacher.sources.source import Source
 from teacher.sources.sparse_points import box_of_points, read_sparse_points
 from teacher.views.joined_views import join_views
 from teacher.views.output_folder import OutputFiles, find_outputs

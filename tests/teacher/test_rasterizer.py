@@ -126,6 +126,15 @@ def test_a_drawing_reaches_the_fitted_width_with_its_widening():
     assert Drawing(200, 4).multiple(100) == 4 and Drawing(10**6).multiple(10) == 16
 
 
+def test_without_a_fitted_width_a_drawing_goes_on_as_for_the_views_of_one_size():
+    drawn = Drawing(None, 2, near=0.1).as_for(128)
+    assert drawn == Drawing(256, near=0.1, is_supposed=True) and drawn.recorded_width is None
+    assert [drawn.multiple(width) for width in (32, 64, 96, 128, 256, 512)] == [8, 4, 3, 2, 1, 1]
+    assert [drawn.dilation(width) for width in (256, 512)] == [0.3, pytest.approx(1.2)]
+    assert Drawing().as_for(200).drawn_width(100) == 200
+    assert Drawing(400, 2).as_for(100) == Drawing(400, 2)  # its widening is the same at any size already
+
+
 @pytest.mark.parametrize("implementation", ["numba", "torch", "gsplat"])
 def test_a_thin_gaussian_covers_as_much_at_any_size(implementation, monkeypatch):
     """The widening keeps its size in the world, so that a picture twice as wide has four times the pixels of it."""

@@ -122,7 +122,24 @@ def test_a_smaller_picture_has_as_many_rays_across_it_as_in_training(root) -> No
     for options, word, drawn in (([], "", "24x24"), (["--set", "render.supersample=1"], "_supersample-1", "")):
         assert main([str(run_of(root)), *more, *options, "--fresh"]) == 0
         teacher = rows(root / f"logs/toy/first/eval_step_{STEP}_8px{word}_parity.csv")[1]
-        assert teacher["width"] == "8" and teacher["source"].partition(", drawn at ")[2] == drawn
+        assert teacher["width"] == "8" and teacher["source"].partition(", timed at ")[2] == drawn
+
+
+def test_a_teacher_of_unknown_fitted_width_is_drawn_as_in_training_at_any_resolution(tmp_path) -> None:
+    """At its own few pixels the same Gaussians would be fatter, and the student worse for nothing it did."""
+    bricks = {"kind": "bricks", "frames": 8, "supersample": 2, "outputs": None, "ply": None}
+    brief, small = QUICKLY | {"max_steps": 30}, {"transforms": None, "resolution": 32}
+    config = write_toy_scene(tmp_path, teacher=bricks, data=small, train=brief)
+    shared = ["--config", str(config), "--output", str(tmp_path)]
+    assert train(shared) in (0, 3)
+    more = ["--resolution", "16", "--split", "holdout", "--lpips", "none"]
+    assert main([str(run_of(tmp_path)), *more]) in (0, 3)
+    assert main([str(run_of(tmp_path)), *more, "--set", "teacher.supersample=4", "--set", "tag=by_hand"]) in (0, 3)
+    alone = ["--set", "data.resolution=16", "--set", "render.supersample=4", "--set", "tag=alone"]
+    assert train([*shared, "--eval-only", *alone]) in (0, 3)
+    logs = tmp_path / "logs/toy/first"
+    tags = ("16px", "by_hand_16px", "alone_16px")
+    assert len({rows(logs / f"eval_step_000030_{tag}.csv")[0]["psnr"] for tag in tags}) == 1
 
 
 def test_several_at_once_and_a_run_that_was_renamed(root) -> None:

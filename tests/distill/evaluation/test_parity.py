@@ -90,7 +90,15 @@ def test_a_supersampled_student_stands_beside_a_teacher_of_as_many_pixels_as_it_
     assert made[2].settings.supersample == 2
     student, teacher, _ = measured(made, clock).rows
     assert clock.sizes == [(half, half, 3), (SIZE, SIZE, 3)] and student["width"] == teacher["width"] == half
-    assert teacher["source"].endswith(f", drawn at {SIZE}x{SIZE}") and "drawn" not in student["source"]
+    assert teacher["source"].endswith(f", timed at {SIZE}x{SIZE}") and "timed" not in student["source"]
+
+
+def test_a_teacher_timed_at_another_size_than_its_pictures_are_drawn_at_says_both(setup):
+    half, own = SIZE // 2, ("teacher.kind=gaussians", "data.ground_truth=false")
+    made = setup(f"data.resolution={half}", *own, "render.supersample=1", f"teacher.fitted_width={SIZE}")
+    assert measured(made, Clock()).rows[1]["source"].endswith(f"; its pictures are drawn at {SIZE}x{SIZE}")
+    made = setup(f"data.resolution={half}", *own, "render.supersample=2", f"teacher.fitted_width={SIZE}")
+    assert measured(made, Clock()).rows[1]["source"].endswith(f", timed at {SIZE}x{SIZE}")
 
 
 def test_the_table_is_one_a_person_can_read(setup):

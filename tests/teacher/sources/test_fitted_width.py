@@ -100,6 +100,19 @@ def test_without_pictures_the_width_of_the_frames_is_supposed(scene, caplog):
     assert "draws the Gaussians at 24 pixels, fitted at 48 (teacher.fitted_width)" in warnings_of(caplog)[0]
 
 
+@pytest.mark.parametrize("alone", ["teacher.supersample=2", "data.transforms=null"])
+def test_where_none_is_known_smaller_views_are_means_of_those_of_the_trained_size(scene, alone):
+    """Drawn for their own size thin Gaussians would cover several times as much."""
+    options = ["data.ground_truth=false", alone, "teacher.frames=2"]
+    trained, small = (load_config(scene / "thin.yaml", [*options, f"data.resolution={n}"], scene) for n in (24, 12))
+    covered = float(load_teacher(trained).views.alpha.float().mean())
+    as_trained, as_asked = load_teacher(small, trained), load_teacher(small)
+    assert float(as_trained.views.alpha.float().mean()) == pytest.approx(covered, rel=0.02)
+    assert as_asked.views.alpha.float().mean() > 1.3 * covered
+    drawn = as_trained.drawing.drawn_width(12)
+    assert drawn == load_teacher(trained).drawing.drawn_width(24) and as_trained.drawing.recorded_width is None
+
+
 def test_pictures_of_another_scene_tell_nothing(scene, tmp_path):
     for name in ("transforms.json", "cloud.ply", "thin.yaml"):
         (tmp_path / name).write_bytes((scene / name).read_bytes())
