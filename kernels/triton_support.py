@@ -1,4 +1,4 @@
-"""Whether Triton can run here, found out without importing it, and what its kernels' launchers share.
+"""Whether Triton can run here, found out without importing it on a CPU, and what its kernels' launchers share.
 
 A kernel ``foo`` has its Triton twin in ``foo_triton``, which is imported in the first call that needs it: Triton is
 not there on every platform, and it decides at import whether its kernels are compiled or interpreted.
@@ -30,7 +30,7 @@ def triton_refusal(device: torch.device) -> str | None:
     if not _installed():
         return "triton is not installed (torch's CUDA builds for Linux bring it)"
     if device.type == "cuda":
-        return _capability_refusal(device)
+        return _gpu_refusal(device)
     if device.type == "cpu" and interpreting():
         return None
     return (
@@ -44,14 +44,28 @@ def _installed() -> bool:
 
 
 @cache
-def _capability_refusal(device: torch.device) -> str | None:
-    if not torch.cuda.is_available() or torch.version.hip:
+def _gpu_refusal(device: torch.device) -> str | None:
+    if not torch.cuda.is_available():
         return None
-    found = torch.cuda.get_device_capability(device)
-    if found >= LEAST_CAPABILITY:
-        return None
-    needed = ".".join(map(str, LEAST_CAPABILITY))
-    return f"triton needs compute capability {needed}, found {'.'.join(map(str, found))}"
+    found = LEAST_CAPABILITY if torch.version.hip else torch.cuda.get_device_capability(device)
+    if found < LEAST_CAPABILITY:
+        needed = ".".join(map(str, LEAST_CAPABILITY))
+        return f"triton needs compute capability {needed}, found {'.'.join(map(str, found))}"
+    return None if interpreting() else _driver_refusal()
+
+
+@cache
+def _driver_refusal() -> str | None:
+    """Why Triton cannot launch anything: it builds its launcher from C in the first launch, or finds one it built."""
+    from triton.runtime import driver
+
+    try:
+        driver.active.get_current_device()
+    except Exception as error:  # of whatever kind: no compiler, one that fails, no header, no libcuda, no cache folder
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        needs = "it needs a C compiler (gcc, clang, or what the variable CC names) and Python's headers"
+        return f"triton cannot build its launcher: {needs}; it says: {said}"
+    return None
 
 
 def padded(width: int, least: int = 1) -> int:

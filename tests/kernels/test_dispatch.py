@@ -14,7 +14,7 @@ ALL = ("torch", "numba", "triton")
 def triton_for_cuda(monkeypatch):
     """Triton as it is on a GPU machine, whatever this one has: installed and compiled."""
     monkeypatch.setattr(triton_support, "_installed", lambda: True)
-    monkeypatch.setattr(triton_support, "_capability_refusal", lambda device: None)
+    monkeypatch.setattr(triton_support, "_gpu_refusal", lambda device: None)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(dispatch, "_told", set())
 
