@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -205,7 +206,10 @@ def _resolve_assets(data: dict[str, Any], root: Path, is_chosen: bool) -> None:
         given = os.path.expanduser(mapping[key])  # a user may have no home
         path = os.path.abspath(root / given)
         is_gone = is_chosen and os.path.isabs(given) and not os.path.exists(path)
-        mapping[key] = str((is_gone and _under(Path(path), root)) or path)
+        moved = _under(Path(path), root) if is_gone else None
+        if moved is not None:
+            _tell_moved(path, moved)
+        mapping[key] = str(moved or path)
 
 
 def _move_assets(data: dict[str, Any], root: Path) -> None:
@@ -217,7 +221,14 @@ def _move_assets(data: dict[str, Any], root: Path) -> None:
         if (moved := _under(path, root)) is None:
             _log.warning("%s: not in the folder of --assets, %s: it stays where it was", path, root)
         else:
+            if moved != path:
+                _tell_moved(str(path), moved)
             mapping[key] = str(moved)
+
+
+@cache  # a command may read its config more than once
+def _tell_moved(path: str, taken: Path) -> None:
+    _log.info("%s: in its place %s is taken, by --assets", path, taken)
 
 
 def _under(path: Path, root: Path) -> Path | None:

@@ -196,6 +196,19 @@ def test_another_root_of_assets_has_to_be_there_and_what_is_not_in_it_is_said(wr
     ]
 
 
+def test_a_file_taken_in_the_place_of_one_that_is_gone_is_named_once(write, tmp_path, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "assets/splats").mkdir(parents=True)
+    (tmp_path / "assets/splats/truck.splat").touch()
+    gone, there = tmp_path / "here/splats/truck.splat", tmp_path / "assets/splats/truck.splat"
+    for _ in range(2):
+        config = load_config(write(VIEWS), [f"teacher.ply={gone}"], assets=tmp_path / "assets")
+        config_from_text(to_yaml(config), "run.pth", assets=tmp_path / "assets")
+    assert config.teacher.ply == there
+    told = [record.getMessage() for record in caplog.records if "truck" in record.getMessage()]
+    assert told == [f"{gone}: in its place {there} is taken, by --assets"]
+
+
 @pytest.mark.parametrize("loader", [_Loader, _FastLoader])
 def test_with_libyaml_and_without_it_a_text_means_the_same(loader):
     text = "a: 1e-3\nb: on\nc: 1:50:2\nd: [~, 0x1f, 017, .inf, 'x', 2024-01-01]\ne: &x {f: yes}\ng: *x\n"
