@@ -9,6 +9,7 @@ The table is ``results/<scene>/studies/<name>/table.md`` and ``table.csv``, writ
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -19,8 +20,10 @@ from distill.runs.command_line import add_assets_option, add_debug_option, given
 from distill.runs.dry_run import estimate_seconds
 from distill.studies.runner import RunState, StudyRunner
 from distill.studies.study_plan import PlannedRun, StudyPlan, load_study
-from settings.errors import ExitCode
+from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
+
+_OF_RUNS = re.compile(r"--(?:set|device)\b")  # options that advice may name which is meant for a single run
 
 
 def describe(plan: StudyPlan, runner: StudyRunner, root: Path) -> str:
@@ -81,6 +84,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> int:
+    try:
+        return _study(arguments)
+    except InputError as error:
+        if not (named := _OF_RUNS.findall(error.hint)):
+            raise
+        lacks = f"this command has no {' or '.join(dict.fromkeys(named))}"
+        hint = f"{error.hint} (A setting goes under common in {arguments.study}: {lacks}.)"
+        raise InputError(error.source, error.field, error.found, error.expected, hint) from error
+
+
+def _study(arguments: argparse.Namespace) -> int:
     plan = load_study(arguments.study, arguments.assets)
     runner = StudyRunner(plan, arguments.output, _command(arguments))
     runner.check(arguments.replace)

@@ -45,7 +45,7 @@ from teacher.export.export_cameras import views_to_export
 if TYPE_CHECKING:
     import numpy as np
 
-_SECTIONS = ("render", "data", "device", "kernels")
+_SETTINGS = ("render", "data.near", "data.far", "device", "kernels")
 COLUMNS = ("frame", "seconds", "blocks", "coarse", "loads", "held_mib", "peak_mib")
 
 
@@ -58,7 +58,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("manifest", type=given_path, metavar="city.json", help="of tools/distill_city.py")
     parser.add_argument(
         "--cameras", "--path", type=given_path, required=True, dest="cameras", metavar="FILE",
-        help="a transforms JSON of the poses (a flight, as tools/render_path.py and the viewer use them), or a dataset",
+        help="a transforms JSON of the poses (a flight, as tools/render_path.py and the viewer use them), a dataset, "
+        "or the folder of a run",
     )  # fmt: skip
     parser.add_argument("--frames", metavar="START:STOP:STEP", help="only those cameras, as a Python slice")
     parser.add_argument("--width", type=int, metavar="N", help="pixels (default: the cameras')")
@@ -87,8 +88,8 @@ def render(chosen: argparse.Namespace) -> str:
     if chosen.video is not None:
         check_video(chosen.video, chosen.fps)
     for key in (text.partition("=")[0].strip() for text in chosen.overrides):
-        if key.partition(".")[0] not in _SECTIONS:
-            expected = f"one of {', '.join(_SECTIONS)}: nothing else changes the pictures of trained blocks"
+        if not any(f"{key}.".startswith(f"{setting}.") for setting in _SETTINGS):
+            expected = f"one of {', '.join(_SETTINGS)}: nothing else changes the pictures of trained blocks"
             raise InputError("--set", "setting", key, expected)
     manifest = read_manifest(chosen.manifest)
     overrides = chosen.overrides + overrides_of({"--device": ("device", chosen.device)})

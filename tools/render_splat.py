@@ -38,7 +38,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("splat", type=given_path, metavar="FILE", help="the Gaussians: .ply, .npz, .spz, .splat or SOG")
     parser.add_argument(
         "--cameras", type=given_path, required=True, metavar="PATH",
-        help="a transforms JSON, a COLMAP model, or the folder of a trained model",
+        help="a transforms JSON, a COLMAP model, or the folder of a trained model or of a run",
     )  # fmt: skip
     parser.add_argument("--frames", metavar="START:STOP:STEP", help="only those frames, as a Python slice")
     parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels (default: the dataset's)")

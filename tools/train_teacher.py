@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, config_of, given_path, run_command
+from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
 from distill.runs.fit_teacher import fit_teacher
 from distill.runs.given_scene import CAPTURE_TEACHER
 from settings.loading import REPO_ROOT
@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         "--output", metavar="DIR", type=given_path, default=REPO_ROOT, help="where results/ and logs/ are"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the run's last state")
+    add_device_option(parser)
     arguments = parser.parse_args(argv)
     return run_command(lambda: fit_teacher(config_of(arguments), arguments.output, arguments.resume), arguments.debug)
 

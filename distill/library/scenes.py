@@ -20,11 +20,13 @@ from distill.runs.given_scene import given_scene
 from machine.run_folder import checkpoint_at
 from scene.cameras import Cameras
 from scene.formats import load_frames
+from scene.formats.run_cameras import run_cameras
 from scene.frames import frame_slice
 from settings.config import Config
 from settings.data import DataConfig
 from settings.errors import InputError
 from settings.loading import load_config
+from teacher.gaussian_files import FORMATS
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
@@ -127,7 +129,10 @@ def splat_config(splat: str | Path, overrides: Sequence[str] = (), device: str |
     Raises:
         InputError: as ``load_config``.
     """
-    config, layers = given_scene(argparse.Namespace(config=None, splat=path_of(splat, "splat")))
+    splat = path_of(splat, "splat")
+    if not splat.exists():
+        raise InputError(splat, "file", "nothing", f"3D Gaussians ({', '.join(f'.{name}' for name in FORMATS)})")
+    config, layers = given_scene(argparse.Namespace(config=None, splat=splat))
     overrides = [*overrides_given(overrides), *overrides_of({"device": ("device", device)})]
     return load_config(config, overrides, layers=layers)
 
@@ -151,11 +156,7 @@ def load_cameras(
     kind_of(resolution, "resolution", int, "a whole number, the width in pixels")
     kind_of(frames, "frames", str, 'a text, "START:STOP:STEP"')
     kind_of(data, "data", DataConfig, "a DataConfig, as student.config.data")
-    own = cameras / "config.yaml"
-    if own.is_file() and not (cameras / "cameras.json").is_file():
-        given = load_config(own).data
-        if given.transforms is None:
-            raise InputError(own, "data.transforms", "null", "a dataset", "The run's cameras are in no file.")
+    if (given := run_cameras(cameras)) is not None:
         cameras, data = given.transforms, data or given
     if resolution is not None and resolution < 1:
         raise InputError("resolution", "width", resolution, "at least 1 pixel")

@@ -59,7 +59,12 @@ def load_study(path: str | Path, assets: str | Path | None = None) -> StudyPlan:
         InputError: the study, a config or an asset is not in order; names the file, the arm or budget and the field.
     """
     path = Path(path)
-    study = validate(StudyConfig, read_mapping(path), {}, str(path))
+    content = read_mapping(path)
+    if "arms" not in content and (of_runs := set(Config.model_fields) & set(content) - set(StudyConfig.model_fields)):
+        found = f"the config of a run, with {', '.join(sorted(of_runs))}"
+        hint = "Such a config is --config of lego_response_distill.py; a study names it as base."
+        raise InputError(path, "study", found, "a study, with name, arms and seeds, see configs/studies/", hint)
+    study = validate(StudyConfig, content, {}, str(path))
     runs = [
         PlannedRun(arm, budget, seed, _resolve(path, study, arm, budget, seed, assets))
         for seed in study.seeds

@@ -12,9 +12,11 @@ from scene.camera_paths import orbit_path, spiral_path
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.formats.nerfstudio_json import world_fields
+from scene.formats.run_cameras import run_cameras
 from scene.frames import Frames, frame_slice
 from scene.rays import Vector
 from settings.config import Config
+from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
 from teacher.sources import source_of
@@ -70,8 +72,8 @@ def views_to_export(
     Args:
         gaussians: the teacher's, where there is a PLY: they bound the scene.
         split: ``transforms_<split>.json`` beside ``data.transforms``.
-        path: a transforms JSON of poses, images or not; where nothing says their size, not the dataset either, they are
-            squares of ``resolution``.
+        path: a transforms JSON of poses, images or not, a dataset, or the folder of a run, which names one; where
+            nothing says their size, not the config's dataset either, they are squares of ``resolution``.
         orbit, spiral: number of frames of one round about the scene, or of rounds that rise and sink again.
         frames: ``"START:STOP:STEP"`` of those.
         resolution: width in pixels, height follows; None: the dataset's own, for bricks ``data.resolution``.
@@ -83,7 +85,7 @@ def views_to_export(
     """
     if resolution is not None and resolution < 1:
         raise InputError(width_option, "width", resolution, "at least 1 pixel")
-    dataset, source = _named_cameras(config, split, path, resolution)
+    dataset, source, data = _named_cameras(config, split, path, resolution)
     for name, make, count in (("orbit", orbit_path, orbit), ("spiral", spiral_path, spiral)):
         if count is not None:
             dataset, source = _around(config, gaussians, dataset, name, make, count)
@@ -93,7 +95,7 @@ def views_to_export(
     if resolution is not None:
         size = (resolution, max(1, round(native[1] * resolution / native[0])))
     check_pictures_fit(size, 1, DRAWN_BYTES, "width", width_option)
-    return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen, source, world_fields(config.data))
+    return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen, source, world_fields(data))
 
 
 def _around(
@@ -117,11 +119,17 @@ def _around(
     return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {box.centre}"
 
 
-def _named_cameras(config: Config, split: str | None, path: Path | None, resolution: int | None) -> tuple[Frames, str]:
+def _named_cameras(
+    config: Config, split: str | None, path: Path | None, resolution: int | None
+) -> tuple[Frames, str, DataConfig]:
+    """Frames, in words where they are from, and how they were read."""
     if path is None:
-        return source_of(config).frames(split)
+        return *source_of(config).frames(split), config.data
+    if (own := run_cameras(path)) is not None:  # in the world of these Gaussians, which the config may have moved
+        data = own.model_copy(update={"offset": config.data.offset})
+        return load_frames(own.transforms, data=data), str(own.transforms), data
     size, transforms = None if resolution is None else (resolution, resolution), config.data.transforms
     if transforms is not None and transforms.is_file():
         cameras = load_frames(transforms, data=config.data).cameras
         size = (cameras.width, cameras.height)
-    return load_frames(path, image_size=size, data=config.data), str(path)
+    return load_frames(path, image_size=size, data=config.data), str(path), config.data

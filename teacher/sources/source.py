@@ -322,7 +322,13 @@ class Source(ABC):
         """
         transforms = self.config.data.transforms
         if transforms is None:
-            raise InputError("config", "data.transforms", "nothing", "a transforms_*.json", "Set it, or give --path.")
+            raise InputError(
+                "config",
+                "data.transforms",
+                "nothing",
+                "a transforms_*.json",
+                "Set it, or name cameras with a command's --path, if it has one.",
+            )
         if split is None:
             return load_frames(transforms, data=self.config.data), str(transforms)
         beside = other_split(transforms, split)

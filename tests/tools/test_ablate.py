@@ -82,6 +82,15 @@ def ran(tmp_path_factory) -> Path:
     return root
 
 
+def test_advice_for_a_single_run_says_where_a_study_has_its_settings(tmp_path, capsys):
+    write_toy_scene(tmp_path)
+    write_study(tmp_path, common={"teacher": {"ply": "gone.ply"}})
+    assert main(arguments(tmp_path, "--dry-run")) == 2
+    error = capsys.readouterr().err
+    assert "gone.ply: teacher.ply: found nothing" in error and "`--set teacher.ply=PATH`" in error
+    assert f"(A setting goes under common in {tmp_path}/study.yaml: this command has no --set.)" in error
+
+
 def test_the_table_has_the_figures_of_the_runs(ran) -> None:
     psnr = []
     for seed in (0, 1):

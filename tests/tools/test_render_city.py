@@ -56,7 +56,12 @@ def test_a_flight_is_read_as_one_through_a_scene_of_the_citys_size(city, monkeyp
         (("--width", "0"), "--width: width: found 0"),
         (("--video", "film.avi"), "--video: file: found film.avi"),
         (("--set", "render.termination=2"), "render.termination"),
-        (("--set", "city.coarser=0"), "--set: setting: found city.coarser, expected one of render, data, device"),
+        (("--set", "city.coarser=0"), "--set: setting: found city.coarser, expected one of render, data.near, "),
+        (("--set", "data.resolution=40"), "--set: setting: found data.resolution, expected one of render, data.near, "),
+        (
+            ("--set", "data={near: 1}"),
+            "--set: setting: found data, expected one of render, data.near, data.far, device",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_said_in_one_line(city, capsys, options, said):

@@ -39,7 +39,23 @@ def test_colour_alpha_and_depth_are_written(splat):
     assert 1.5 < depth[12, 12] < 2 and depth[0, 0] == 0
 
 
+def test_a_run_s_folder_stands_for_the_cameras_of_its_config(splat):
+    poses, folder = splat.with_name("poses.json"), splat.with_name("run")
+    write_transforms(poses, ring_of_cameras(3), ["a", "b", "c"])
+    folder.mkdir()
+    text = f"scene: toy\nrun: first\nteacher: {{kind: images}}\ndata: {{transforms: {poses}}}\n"
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    outputs = [splat.with_name(name) for name in ("out", "of_run")]
+    for cameras, output in zip((poses, folder), outputs, strict=True):
+        assert main([str(splat), "--cameras", str(cameras), "--output", str(output), "--resolution", "24"]) == 0
+    written = [(output / "renders/00002.png").read_bytes() for output in outputs]
+    assert written[0] == written[1]
+
+
 def test_bad_input_is_one_message(splat, capsys):
+    assert run(splat.with_name("gone.ply")) == 2
+    error = capsys.readouterr().err
+    assert "gone.ply: file: found nothing, expected 3D Gaussians (.ply" in error and "--assets" not in error
     assert run(splat) == 2
     assert "image size: found neither w and h nor an image" in capsys.readouterr().err
     assert run(splat, "--resolution", "0") == 2

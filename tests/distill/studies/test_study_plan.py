@@ -44,6 +44,15 @@ def test_arms_budgets_and_seeds_make_runs_one_seed_after_another(tmp_path) -> No
     assert not alpha.eval.lpips and not alpha.eval.save_renders and alpha.eval.splits == ("holdout",)
 
 
+def test_the_config_of_a_run_is_told_from_a_study(tmp_path) -> None:
+    write(tmp_path, STUDY)
+    with pytest.raises(
+        InputError, match="config.yaml: study: found the config of a run, with data, run, scene, "
+    ) as told:
+        load_study(tmp_path / "config.yaml")
+    assert "a study names it as base" in told.value.hint
+
+
 def test_an_arms_base_common_settings_and_no_budgets(tmp_path) -> None:
     common = {"train": {"lr": 0.003}, "eval": {"save_renders": True}}
     changes = {"budgets": {}, "common": common, "metrics": ["lpips_vgg"], "seeds": [0]}
