@@ -22,7 +22,7 @@ from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
 from settings.sections import Color, background_rgb
-from teacher.sources import Teacher
+from teacher.sources import Teacher, source_of
 
 if TYPE_CHECKING:
     from teacher.views.teacher_views import TeacherViews
@@ -49,22 +49,26 @@ class EvaluationOptions:
     burn_in: int = BURN_IN
     fresh: bool = False
 
+    def check(self, config: Config) -> None:
+        """Refuses, before the teacher is read, a background that its views cannot be put on.
+
+        Raises:
+            InputError: the views have no alpha and are on another background.
+        """
+        own = config.teacher.background
+        others = [name for name in self.backgrounds if background_rgb(name) != config.teacher.background_rgb]
+        if others and (advice := source_of(config).lacks_alpha()) is not None:
+            found = f"{others[0]}, and pictures of the teacher without alpha, on {own}"
+            raise InputError("--background", "colour", found, f"{own}, or pictures with alpha", advice)
+
     def configs(self, config: Config, views: TeacherViews, own: Config) -> list[Config]:
         """One config for each background; one that is not the run's own is named in the tag.
 
         Args:
             own: the checkpoint's.
-
-        Raises:
-            InputError: the views have no alpha and are on another background.
         """
         configs = []
         for name in self.backgrounds or (config.render.background,):
-            chosen = background_rgb(name)
-            if self.backgrounds and views.alpha is None and chosen != views.background:
-                found = f"views without alpha, on {views.background}"
-                hint = "Only RGBA renders or a PLY can be put on another background."
-                raise InputError("--background", name, found, f"alpha, or views on {chosen}", hint)
             render = config.render.model_copy(update={"background": name})
             shown = config.model_copy(update={"render": render})
             word = name if isinstance(name, str) else "".join(f"{round(255 * part):02x}" for part in name)

@@ -45,7 +45,6 @@ from teacher.fitting.fit import TeacherFit, scene_extent
 from teacher.fitting.picture_levels import MixedPictures, Pictures
 from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
 from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of
 from teacher.views.rasterized import blended_planes
 
@@ -113,7 +112,8 @@ class RateStudy:
         self.teacher: Teacher = load_teacher(config)
         if self.teacher.gaussians is None:
             raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
-        self.drawing = source_of(config).drawing(self.teacher.gaussians)
+        self.source = source_of(config)
+        self.drawing = self.source.drawing(self.teacher.gaussians)  # of all forms, as of the whole
         # Gaussians are fitted on to pictures as fine as the first student was taught by.
         scale = supersample_in(load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu"))
         self.taught = finer_teacher(config, self.teacher, scale)
@@ -163,7 +163,7 @@ class RateStudy:
         for config in self.plan.students:
             yield from self._students(config)
         for path in self.plan.files:
-            gaussians = source_of(self.config).gaussians_in(path)
+            gaussians = self.source.gaussians_in(path)
             words = f"{path.name}, made elsewhere ({len(gaussians):,})"
             yield self._measured(path.suffix, words, path.stat().st_size, self._drawn(gaussians))
         whole = self.teacher.gaussians
@@ -234,7 +234,7 @@ class RateStudy:
             yield self._measured(form, words_of_all, path.stat().st_size, self._drawn(read_gaussians(path)))
 
     def _drawn(self, gaussians: Gaussians) -> _Frame:
-        rasterizer = Rasterizer(gaussians, device=self.device, drawing=self.drawing)
+        rasterizer = self.source.rasterizer(gaussians)
         cameras = self.teacher.views.cameras
 
         def render(index: int) -> RenderedFrame:
@@ -267,7 +267,7 @@ class RateStudy:
         """(N,) blending weight over the training views, pixels."""
         views = self.teacher.views
         cameras = views.cameras[views.training_frames]
-        rasterizer = Rasterizer(gaussians, device=self.device, drawing=self.drawing)
+        rasterizer = self.source.rasterizer(gaussians)
         return contribution(rasterizer, len(gaussians), self.drawing.fine(cameras)).total
 
     def _fit(self, start: Gaussians, degree: int) -> tuple[Gaussians, str]:

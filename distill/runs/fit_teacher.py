@@ -27,7 +27,7 @@ from teacher.fitting.initialization import hull_gaussians, points_gaussians
 from teacher.fitting.picture_levels import Pictures
 from teacher.gaussian_files.ply import write_ply
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Rasterizer, raster_implementation
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
 from teacher.views.teacher_views import TeacherViews
 
@@ -74,6 +74,9 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
         _log.warning("there is no %s to resume from: starting from the beginning", path)
     check_measurable(teacher.views, config.eval)
     device = fitting_device(config)
+    implementation = raster_implementation(
+        config.teacher.rasterizer, device
+    )  # what cannot run is refused before the fit
     fit = _start(config, teacher, device)
     if state is not None:
         with restoring(path, "fit"):
@@ -93,7 +96,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     ply = folder.results / "point_cloud" / f"iteration_{step}" / "point_cloud.ply"
     ply.parent.mkdir(parents=True, exist_ok=True)
     write_ply(ply, gaussians, teacher.views.cameras.width)
-    result = _evaluate(config, teacher, gaussians, step, folder, device)
+    result = _evaluate(config, teacher, gaussians, step, folder, device, implementation)
     print(result.summary_text())
     print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / MIB:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
@@ -133,9 +136,15 @@ def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit
 
 
 def _evaluate(
-    config: Config, teacher: Teacher, gaussians: Gaussians, step: int, folder: RunFolder, device: torch.device
+    config: Config,
+    teacher: Teacher,
+    gaussians: Gaussians,
+    step: int,
+    folder: RunFolder,
+    device: torch.device,
+    implementation: str,
 ) -> EvaluationResult:
-    rasterizer, cameras = Rasterizer(gaussians, device=device), teacher.views.cameras
+    rasterizer, cameras = Rasterizer(gaussians, implementation, device=device), teacher.views.cameras
 
     def render(index: int, background: Color) -> RenderedFrame:
         output = rasterizer.render(cameras, index)

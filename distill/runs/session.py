@@ -203,6 +203,7 @@ def evaluate_checkpoint(
     run = restore_run(config, root, checkpoint)
     config = evaluated_as(config, run.checkpoint, run.own)
     note_other_split(config, run.checkpoint, run.own)
+    options.check(config)
     teacher = load_teacher(config, drawn_as_trained(config, run.own))
     check_measurable(teacher.views, config.eval)
     configs = options.configs(config, teacher.views, run.own)

@@ -299,6 +299,16 @@ class Source(ABC):
         """The folder that the views' pictures are read from; None where they are made here."""
         return None
 
+    def lacks_alpha(self) -> str | None:
+        """Where the views have no alpha, and so are on one background alone: what could be done. None: they have it.
+
+        Told by the headers of the pictures; views that are drawn here have it.
+
+        Raises:
+            InputError: a picture is missing or damaged, or they differ in it.
+        """
+        return None
+
     def sparse_points(self) -> SparsePoints | Gaussians | None:
         """The dataset's sparse points, of the sources that use them: see ``read_sparse_points``."""
         return None

@@ -22,7 +22,7 @@ from teacher.sources.orbit import Orbit, orbit_of_gaussians
 from teacher.sources.source import Source
 from teacher.sources.sparse_points import box_of_points, read_sparse_points
 from teacher.views.joined_views import join_views
-from teacher.views.output_folder import OutputFiles, find_outputs
+from teacher.views.output_folder import OutputFiles, find_outputs, shared_alpha
 from teacher.views.teacher_views import (
     TeacherViews,
     views_from_images,
@@ -47,6 +47,13 @@ class StoredViews(Source):
 
     def stored_renders(self) -> Path | None:
         return self.config.teacher.outputs
+
+    def lacks_alpha(self) -> str | None:
+        drawn = "--set teacher.kind=gaussians draws them here of teacher.ply, with alpha."
+        without = (
+            "Export them as RGBA (tools/export_teacher.py --rgba), or set teacher.ply and teacher.kind: gaussians."
+        )
+        return None if _have_alpha(self) else without if self.config.teacher.ply is None else drawn
 
     def depth_files(self) -> OutputFiles:
         self.check()
@@ -137,6 +144,13 @@ class DatasetImages(Source):
 
         return _of_splits(self, images)
 
+    def lacks_alpha(self) -> str | None:
+        data = self.config.data
+        paths = chosen_frames(data.frames, load_frames(data.transforms, data=data)).image_paths
+        if not all(paths) or shared_alpha(paths):  # whoever reads a picture that is missing says so
+            return None
+        return "Only pictures with alpha can be put on another background."
+
     def box(self, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
         """Cameras that look at no one place, as those of a capture may, leave it to the dataset's points."""
         try:
@@ -186,6 +200,16 @@ class LiveGaussians(RasterizedGaussians):
 
     def stored_renders(self) -> Path | None:
         return self.config.teacher.outputs
+
+    def lacks_alpha(self) -> str | None:
+        drawn = "--set teacher.outputs=null measures against renders made here, with alpha."
+        return None if self.config.teacher.outputs is None or _have_alpha(self) else drawn
+
+
+def _have_alpha(source: Source) -> bool:
+    """Whether stored renders have alpha."""
+    data, teacher = source.config.data, source.config.teacher
+    return find_outputs(teacher.outputs, data.transforms, data.frames, depth=False, truth=False, data=data).has_alpha
 
 
 def _of_splits(source: Source, views_of: Callable[..., TeacherViews]) -> TeacherViews:

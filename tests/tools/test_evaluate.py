@@ -170,7 +170,7 @@ BAD_INPUT = {
     "network named twice": (["RUN", "--lpips", "vgg,vgg"], ["--lpips", "vgg,vgg"]),
     "background without alpha": (
         ["RUN", "--background", "both", "--set", "teacher.kind=views", "--set", "teacher.outputs=outputs"],
-        ["--background", "black", "without alpha"],
+        ["--background: colour: found black, and", "without alpha, on white", "--set teacher.kind=gaussians draws"],
     ),
     "two of one name": (["RUN", "RUN"], ["a CSV of its own", "--set tag="]),
     "burn-in": (["RUN", "--burn-in", "-1"], ["--burn-in", "-1"]),

@@ -11,6 +11,7 @@ import pytest
 from distill.model.checkpoint import load_checkpoint
 from scene.images import read_image, write_image
 from teacher.gaussian_files.ply import write_ply
+from teacher.rasterizer import Rasterizer
 from tests.toy_scene import add_training_split, block_of_gaussians, write_toy_scene
 from tests.toy_sog import packed, splat
 from tests.toy_training import CPU, trainer_of
@@ -77,6 +78,21 @@ def test_a_teacher_is_drawn_at_the_width_that_it_was_fitted_at(tmp_path, supersa
     # Its pictures are stored at three times the size; drawn at the small one it has 14 dB to their averages.
     assert psnr["as it is"] > 45
     assert psnr["50 % of the Gaussians, SH 0, fitted on for 20 steps"] > 30
+
+
+def test_forms_are_drawn_by_the_rasterizer_that_the_config_names(tmp_path, monkeypatch):
+    named = []
+
+    def noted(gaussians, name, **options):
+        named.append(name)
+        return Rasterizer(gaussians, name, **options)
+
+    path = write_toy_scene(tmp_path, train={"max_steps": 5}, compact={"max_steps": 2}, occupancy={"resolution": 8})
+    trainer_of(path).run(show_progress=False)
+    monkeypatch.setattr("teacher.sources.source.Rasterizer", noted)
+    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "2")
+    assert main(arguments(path, *options, "--set", "teacher.rasterizer=cpu")) == 0
+    assert len(named) >= 8 and set(named) == {"cpu"}
 
 
 def test_gaussians_are_fitted_on_to_the_images_that_a_student_sees(tmp_path):

@@ -24,6 +24,7 @@ from scene.rays import SceneBox
 from settings.loading import load_config
 from teacher.fitting.fit import COLUMNS, scene_extent
 from teacher.gaussian_files.ply import read_ply
+from teacher.rasterizer import Rasterizer
 from teacher.sources import load_teacher
 from tests.toy_scene import SIZE, block_of_gaussians, ring_of_cameras, write_toy_scene
 from tools.train_teacher import main
@@ -47,6 +48,22 @@ def arguments(config: Path, *more: str) -> list[str]:
 def rows(path: Path) -> list[dict[str, str]]:
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(("named", "status"), [("cpu", 0), ("gsplat", 2)])
+def test_a_fit_is_measured_by_the_rasterizer_that_the_config_names(tmp_path, monkeypatch, capsys, named, status):
+    drawn_by, brief = [], SETTINGS["fitting"] | {"max_steps": 3, "checkpoint_every": None}
+
+    def noted(gaussians, implementation, **options):
+        drawn_by.append(implementation)
+        return Rasterizer(gaussians, implementation, **options)
+
+    monkeypatch.setattr("distill.runs.fit_teacher.Rasterizer", noted)
+    config = write_toy_scene(tmp_path, **SETTINGS | {"fitting": brief})
+    more = ("--set", f"teacher.rasterizer={named}", "--device", "cpu")
+    assert main(arguments(config, *more)) in ((0, 3) if status == 0 else (status,))
+    assert drawn_by == ([named] if status == 0 else [])
+    assert status == 0 or ("gsplat" in capsys.readouterr().err and not (tmp_path / "results").exists())
 
 
 def test_as_a_program(tmp_path):
