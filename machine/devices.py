@@ -34,13 +34,19 @@ def choose_device(config: Config) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             hint = "Use --device cpu." if ranks.size() == 1 else "Start fewer processes a machine, or use --device cpu."
-            raise InputError("--device", "device", str(device), f"one of {count} CUDA devices", hint)
+            raise InputError("--device", "device", str(device), cuda_devices(count), hint)
         if ranks.size() > 1:
             torch.cuda.set_device(device)  # NCCL asks for it
     refusal = triton_refusal(device) if config.kernels == "triton" else None
     if refusal is not None:
         raise InputError("config", "kernels", f"triton on {name}", "auto or torch", f"Here {refusal}.")
     return device
+
+
+def cuda_devices(count: int) -> str:
+    """In words, the CUDA devices that there are to name."""
+    last = "" if count == 1 else f" to cuda:{count - 1}"
+    return f"cuda:0{last}" if count else "cpu, since torch finds no CUDA device"
 
 
 def _tinycudann_refusal(config: Config, device: torch.device) -> str | None:

@@ -29,6 +29,14 @@ _GROUP_FILES = {
 }
 
 
+def size_in_words(count: float) -> str:
+    """Bytes in the unit that leaves something before the decimal point."""
+    for unit, bytes_each in (("GiB", GIB), ("MiB", MIB), ("KiB", 1024)):
+        if count >= bytes_each:
+            return f"{count / bytes_each:.2f} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def available_bytes() -> int | None:
     """Memory that this process may still get, swap included, under the limits of its container and of all groups that
     it is in, as Slurm's or systemd's; None: nothing tells.

@@ -68,6 +68,11 @@ def _explain(node: Node, value: Any, entry: Mapping[str, Any]) -> Problem:
     return Problem(".".join(keys) or "top level", found, expected, hint)
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 frame``, ``12 frames``, ``1,200 frames``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def show(value: object) -> str:
     """A value as it would stand in YAML, shortened."""
     text = json.dumps(value, default=str)

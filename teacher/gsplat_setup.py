@@ -23,6 +23,7 @@ import torch
 
 from kernels.gaussians.rasterize import View
 from kernels.gaussians.rasterize_gsplat import rasterize_gsplat
+from machine.devices import cuda_devices
 from settings.errors import InputError
 
 OLDEST_VERSION = (1, 5)
@@ -71,7 +72,7 @@ def _check_device(device: torch.device) -> None:
         raise _problem("CUDA", "no device that torch can use", "an NVIDIA GPU", hint)
     count = torch.cuda.device_count()
     if (device.index or 0) >= count:
-        raise _problem("device", device, f"one of {count} CUDA devices", "Name another one with --device.")
+        raise _problem("device", device, cuda_devices(count), "Name another one with --device.")
     capability = torch.cuda.get_device_capability(device)
     if capability < LEAST_CAPABILITY:
         found = f"compute capability {capability[0]}.{capability[1]} ({torch.cuda.get_device_name(device)})"

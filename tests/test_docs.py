@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 from settings.loading import REPO_ROOT
 
 PAGES = [REPO_ROOT / "README.md", *sorted((REPO_ROOT / "docs").rglob("*.md"))]
+COMMANDS = [
+    path
+    for path in (REPO_ROOT / "lego_response_distill.py", *sorted((REPO_ROOT / "tools").glob("*.py")))
+    if "run_command(" in path.read_text(encoding="utf-8")
+]
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPO_ROOT).as_posix())
 
 
@@ -35,6 +41,14 @@ def test_files_of_the_repository_that_are_named_are_there(page):
         page.read_text(encoding="utf-8"),
     )
     assert [name for name in named if not (REPO_ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_names_the_exit_statuses_that_any_command_may_end_with(command):
+    calls = [node for node in ast.walk(ast.parse(command.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    epilogs = [word.value for call in calls for word in call.keywords if word.arg == "epilog"]
+    (epilog,) = (ast.literal_eval(value) for value in epilogs)
+    assert re.search(r"\b0 .*\b2 bad input.*\b4 .*\b130 ", epilog), epilog
 
 
 def _anchors(page: Path) -> set[str]:

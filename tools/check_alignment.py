@@ -6,7 +6,8 @@ Renders 10 held-out views, compares them with the teacher, and tries what could 
 principal point, background, alpha, depth kind, frame order. Where there is no checkpoint yet, the teacher's own
 Gaussians are rendered in the student's place, if another program drew the teacher's pictures. With --planted it makes
 each mistake on purpose, on a good checkpoint, and prints what it scores and what is said of it. Prints, writes nothing.
-Exit status: 0 pass, 1 fail (--planted: fewer than 9 of 10 named right), 2 bad input.
+Exit status: 0 pass, 1 fail (--planted: fewer than 9 of 10 named right), 2 bad input, 4 the machine failed,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Say whether a student's renders show what its teacher's pictures show, and if not, why.",
-        epilog="Exit status: 0 pass, 1 fail (--planted: fewer than 9 of 10 named right), 2 bad input.",
+        epilog="Exit status: 0 pass, 1 fail (--planted: fewer than 9 of 10 named right), 2 bad input, "
+        "4 the machine failed, 130 interrupted.",
     )
     add_config_options(parser)
     add_run_options(parser)
@@ -91,7 +93,7 @@ def _run_if_any(config: Config, chosen: argparse.Namespace) -> RestoredRun | Non
 
 
 def _check(loaded: Loaded, threshold: float, subject: str) -> int:
-    with tqdm(desc="trying", unit="hypothesis", leave=False) as bar:
+    with tqdm(desc="trying", unit=" hypotheses", leave=False) as bar:
         verdict = check(loaded.comparison, threshold, loaded.witness, bar.update, subject)
     small = loaded.comparison.shrunk(SEARCH_WIDTH).cameras
     print(verdict_text(verdict), trials_table(verdict, (small.width, small.height)), sep="\n\n")

@@ -27,7 +27,6 @@ from distill.runs.command_line import (
     positive_number,
     run_command,
 )
-from machine.memory import MIB
 
 _LOSS_DB = 0.1
 
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         by_size = chosen.target_mib is not None
-        wanted = Wanted(int(chosen.target_mib * MIB), None) if by_size else Wanted(None, chosen.max_loss_db)
+        wanted = Wanted(chosen.target_mib) if by_size else Wanted(None, chosen.max_loss_db)
         made = compress(config_of(chosen), chosen.output, wanted, chosen.checkpoint, chosen.file)
         print(made.text())
 

@@ -2,7 +2,8 @@
 
     python tools/dashboard.py [--root DIR] [--output DIR]
 
-Files that cannot be read in full are named in the log and in both. Exit status: 0 done, 2 bad input.
+Files that cannot be read in full are named in the log and in both. Exit status: 0 done, 2 bad input,
+4 the machine failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from distill.reports.dashboard.run_records import read_runs
 from distill.reports.dashboard.stage_tables import dashboard_markdown, stage_tables
 from distill.runs.command_line import add_debug_option, given_path, run_command
 from machine.files import output_errors, write_atomically
+from machine.memory import size_in_words
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
 
@@ -53,7 +55,7 @@ def build(root: Path, output: Path) -> None:
     for path, content in files.items():
         with output_errors(path):
             write_atomically(path, content)
-        _log.info("%s: %.2f MB", path, len(content) / 1e6)
+        _log.info("%s: %s", path, size_in_words(len(content)))
     _log.info("%d runs in %.1f s", len(runs), time.perf_counter() - start)
 
 
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         description="Show all runs in one Markdown file and one HTML page.",
-        epilog="Exit status: 0 done, 2 bad input, 4 the machine failed.",
+        epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted.",
     )
     parser.add_argument(
         "--root", metavar="DIR", type=given_path, default=REPO_ROOT, help="where logs/ and results/ are"

@@ -3,7 +3,7 @@
     python tools/inspect_teacher_depth.py --config configs/lego_response_eighth.yaml [--assets DIR]
 
 Writes report.txt, histogram.png and depth_maps.png to results/<scene>/<run>/teacher_depth/. Exit status: 0 the depth
-kind is clear, 1 it is not or the config says another, 2 bad input.
+kind is clear, 1 it is not or the config says another, 2 bad input, 4 the machine failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from teacher.views.depth_inspection import depth_maps, describe, histogram, insp
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Show what a teacher's depth files hold, and what to put in the config.",
-        epilog="Exit status: 0 the depth kind is clear, 1 it is not or the config says another, 2 bad input.",
+        epilog="Exit status: 0 the depth kind is clear, 1 it is not or the config says another, 2 bad input, "
+        "4 the machine failed, 130 interrupted.",
     )
     add_config_options(parser)
     parser.add_argument(

@@ -80,7 +80,7 @@ def make_city(chosen: argparse.Namespace) -> str:
         chosen.output.mkdir(parents=True, exist_ok=True)
     cameras, names = city_cameras(city, frames, *chosen.size)
     tests = [int(name.rpartition("_")[2]) % _HELD_OUT == 0 for name in names]
-    parts = tqdm(city.parts(), desc="city", total=city.lots[0] * city.lots[1], unit="lot", mininterval=1)
+    parts = tqdm(city.parts(), desc="city", total=city.lots[0] * city.lots[1], unit=" lot", mininterval=1)
     ply, json = chosen.output / "city.ply", chosen.output / "transforms.json"
     count = write_ply_parts(ply, parts)
     write_transforms(json, cameras, names, tests)

@@ -40,6 +40,7 @@ from scene.cameras import Cameras
 from scene.images import to_uint8, write_image
 from settings.errors import InputError
 from settings.loading import load_config
+from settings.words import counted
 from teacher.export.export_cameras import views_to_export
 
 if TYPE_CHECKING:
@@ -109,13 +110,14 @@ def render(chosen: argparse.Namespace) -> str:
             pass
     peak = "not measured" if city.peak is None else f"{city.peak / MIB:.1f} MiB above the program's own"
     limit = "no limit" if budget is None else f"{chosen.budget_mib:g} MiB"
-    return f"{chosen.output}: {len(cameras)} frames, {city.store.loads} loads; peak memory {peak}, budget {limit}"
+    done = f"{counted(len(cameras), 'frame')}, {counted(city.store.loads, 'load')}"
+    return f"{chosen.output}: {done}; peak memory {peak}, budget {limit}"
 
 
 def _written(city: StreamedCity, cameras: Cameras, output: Path) -> Iterator[np.ndarray]:
     """Every frame, (H, W, 3) uint8, once it is written."""
     rows, began = [], time.perf_counter()
-    bar = tqdm(city.frames(cameras), desc=f"{cameras.width}x{cameras.height}", total=len(cameras), unit="frame")
+    bar = tqdm(city.frames(cameras), desc=f"{cameras.width}x{cameras.height}", total=len(cameras), unit=" frame")
     for index, (frame, cost) in enumerate(bar):
         image = to_uint8(frame.rgb.cpu().numpy())
         write_image(output / "renders" / f"{index:05d}.png", image)

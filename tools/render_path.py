@@ -77,7 +77,7 @@ def film(config: Config, chosen: argparse.Namespace) -> Path:
     video = chosen.video or default
     check_video(video, chosen.fps)
     frames = path_frames(cameras, chosen.show, config.render.background_rgb, student, teacher)
-    bar = tqdm(frames, desc=f"{name} at {cameras.width}x{cameras.height}", total=len(cameras), unit="frame")
+    bar = tqdm(frames, desc=f"{name} at {cameras.width}x{cameras.height}", total=len(cameras), unit=" frame")
     write_video(video, bar, chosen.fps)
     return video
 

@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     parser = argparse.ArgumentParser(
         description="Write report.md and its curves of runs that are finished.",
-        epilog="Exit status: 0 done, 2 bad input, 4 the machine failed.",
+        epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted.",
     )
     parser.add_argument("runs", nargs="+", type=given_path, metavar="RUN_FOLDER", help="results/<scene>/<run>")
     add_debug_option(parser)

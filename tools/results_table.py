@@ -150,7 +150,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         description="Print what tools/gpu_check.sh measured as Markdown.",
-        epilog="Exit status: 0 done, 2 bad input, or --check-device finds something missing, 4 the machine failed.",
+        epilog="Exit status: 0 done, 2 bad input, or --check-device finds something missing, "
+        "4 the machine failed, 130 interrupted.",
     )
     parser.add_argument("folder", nargs="?", type=given_path, metavar="DIR", help="its --output")
     parser.add_argument("--code", default="", metavar="TEXT", help="the code measured, for the first line")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from distill.benchmarks.measurement import Limits, Timing
 from distill.reports.markdown_table import escape_markdown, markdown_table
+from settings.words import counted
 
 COLUMNS = (
     *("case", "implementation", "min_s", "median_s", "max_s", "rounds", "speed_up"),
@@ -85,10 +86,8 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     if not rows:
         return ""
     first = rows[0]
-    about = (
-        f"{first['device_name']}, {first['threads']} CPU threads, torch {first['torch']}, {first['date']}, "
-        f"`{first['command']}`."
-    )
+    threads = counted(int(first["threads"]), "CPU thread")
+    about = f"{first['device_name']}, {threads}, torch {first['torch']}, {first['date']}, `{first['command']}`."
     if not _missing(first["copy_bytes_per_s"]):
         copies, products = (_scaled(first[name], 1e9) for name in ("copy_bytes_per_s", "matmul_flops_per_s"))
         about += f" Copies {copies} GB/s, multiplies {products} GFLOP/s."

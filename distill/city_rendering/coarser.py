@@ -47,7 +47,7 @@ def add_coarser(manifest: Manifest, config: Config, count: int, show_progress: b
     """
     blocks = shown_blocks(manifest)
     with one_torch_thread():
-        for block in tqdm(blocks, desc="coarser students", unit="block", disable=not show_progress):
+        for block in tqdm(blocks, desc="coarser students", unit=" block", disable=not show_progress):
             finest = block.students[0]
             made = _coarser_of(manifest, config, block, count)
             manifest = manifest.with_block(block.name, students=(finest, *made))

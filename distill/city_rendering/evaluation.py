@@ -82,7 +82,7 @@ def evaluate(manifest: Manifest, config: Config, budget: int | None = None) -> C
     city = StreamedCity(manifest, config, budget, level_of_detail=False, background=background)
     boxes, cameras = [block.box for block in manifest.blocks], views.cameras[held]
     rows, errors = [], []
-    frames = tqdm(city.frames(cameras), desc="city", total=len(held), unit="frame")
+    frames = tqdm(city.frames(cameras), desc="city", total=len(held), unit=" frame")
     for place, (frame, _) in enumerate(frames):
         image = to_uint8(frame.rgb.cpu().numpy()) / np.float32(255)
         error = np.square(image - views.image(held[place], background).numpy()).mean(-1, dtype=np.float64)

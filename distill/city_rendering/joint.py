@@ -189,7 +189,7 @@ class _Tuning:
         if state is not None:
             with restoring(self.path, "state"):
                 sampler.restore(state["sampler"])
-        bar = tqdm(total=self.options.steps, initial=self.step, desc="joint", unit="step", disable=not show_progress)
+        bar = tqdm(total=self.options.steps, initial=self.step, desc="joint", unit=" step", disable=not show_progress)
         with one_torch_thread(), sampler, bar, Interrupt() as interrupt:
             while self.step < self.options.steps and not interrupt.asked:
                 loss, rays = self._take(sampler)

@@ -51,7 +51,7 @@ def taught_psnr(manifest: Manifest, config: Config) -> tuple[float, float]:
     teachers = parts, [part.redrawn(drawing) for part in parts]
     found: list[list[float]] = [[], []]
     with one_torch_thread():
-        for index in tqdm(range(len(cameras)), desc="taught", unit="view"):
+        for index in tqdm(range(len(cameras)), desc="taught", unit=" view"):
             reference = _colour(blended_planes(whole, cameras, index), config)
             for rasterizers, figures in zip(teachers, found, strict=True):
                 error = _colour(_composited(blocks, rasterizers, cameras, index), config) - reference

@@ -32,6 +32,7 @@ from scene.frames import spread
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import config_from_text
+from settings.words import counted
 from teacher.sources import Teacher, check_assets, load_teacher
 
 _FRAMES = 24
@@ -43,14 +44,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the file has to be: of at most so many bytes, or so many dB worse than the checkpoint; one of the two.
+    """What the file has to be: of at most so many MiB, or so many dB worse than the checkpoint; one of the two.
 
     ``option`` is what an error calls the first.
     """
 
-    most_bytes: int | None = None
+    most_mib: float | None = None
     most_loss_db: float | None = None
     option: str = "--target-mib"
+
+    @property
+    def most_bytes(self) -> int | None:
+        """Of the file."""
+        return None if self.most_mib is None else int(self.most_mib * MIB)
+
+    def check_room(self, taken: float) -> None:
+        """Refuses a size that is no more than the bytes taken by what is stored besides weights."""
+        if self.most_bytes is not None and self.most_bytes <= taken:
+            hint = "Header and occupied cells alone take that much; a smaller occupancy.resolution takes less."
+            raise InputError(self.option, "size", f"{self.most_mib:g} MiB", f"more than {taken / MIB:.4f} MiB", hint)
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,8 @@ class Compressed:
         cost = f"{abs(lost):.2f} dB {'below' if lost > 0 else 'above'} the checkpoint's {self.psnr_before:.2f}"
         return (
             f"{self.path}: {self.size / MIB:.3f} MiB ({self.size:,} bytes; {each})\n"
-            f"PSNR {self.psnr:.2f} dB against the teacher, {cost}, on {self.frames} views; "
-            f"{self.steps} training steps, {self.seconds:.0f} s in all"
+            f"PSNR {self.psnr:.2f} dB against the teacher, {cost}, on {counted(self.frames, 'view')}; "
+            f"{counted(self.steps, 'training step')}, {self.seconds:.0f} s in all"
         )
 
 
@@ -119,6 +131,8 @@ def compress(
     with output_errors(path, "compact file"):  # before all the work
         path.parent.mkdir(parents=True, exist_ok=True)
     model = restore_model(config, state, source, device)
+    settings = config.compact, config.loss.rate, config.kernels
+    wanted.check_room(RoundedWeights(model.student, {}, lambda: state, source, *settings).least_bytes())  # at once
     teacher = load_teacher(config, drawn_as_trained(config, config_from_text(state["config"], source)))
     measure = _psnr_of(config, teacher, model, device)
     before = measure()
@@ -130,7 +144,6 @@ def compress(
         if features.get("projector") is not None:  # trained beside the student, of no use to it now
             state["optimizer"] = without_companions(state["optimizer"])
         step.restore(state)
-        settings = config.compact, config.loss.rate, config.kernels
         weights = RoundedWeights(model.student, step.optimizer.state, lambda: state, source, *settings)
         weights.begin()
     search = _Search(weights, wanted, measure, before)
@@ -187,10 +200,7 @@ class _Search:
         weights, wanted = self._weights, self._wanted
         most = wanted.most_bytes
         if most is not None:
-            if most <= weights.fixed:
-                found, least = f"{most / MIB:.3g}", f"more than {weights.fixed / MIB:.4f}"
-                hint = "Header and occupied cells alone take that much; a smaller occupancy.resolution takes less."
-                raise InputError(wanted.option, "size", found, least, hint)
+            wanted.check_room(weights.fixed)
             weights.seek(lambda: math.log(weights.size() / most), FROM_AFAR)
         else:
             most_at_first = _LOSS_AIMED_AT * wanted.most_loss_db
@@ -212,14 +222,14 @@ class _Search:
             self._weights.coarseness *= float(np.clip(most / max(self._loss(), most / 4), 0.25, 4.0)) ** 0.5
 
     def end(self) -> tuple[bytes, float]:
-        """The file and its loss, dB: of the trained weights; of those before where training has not paid.
+        """The file and its loss, dB: of the trained weights; of those before where training has not paid off.
 
         Raises:
             InputError: what is wanted cannot be had.
         """
         found = self._best()
         if found is None or (self._wanted.most_bytes is not None and found[1] > self._loss_at_first):
-            _log.warning("training with rounded weights has not paid in this time: the checkpoint's own are rounded")
+            _log.warning("training with rounded weights has not paid off in this time: those before it are rounded")
             self._weights.restart()
             found = self._best()
         if found is None:

@@ -231,7 +231,7 @@ class _Job:
                 wanted = [index for index in todo if index in renders]
                 before = [images.get(index - 1) if index in self._pairs else None for index in wanted]
                 found = pool.map(self._references.measure, wanted, [renders[index] for index in wanted], before)
-                bar = tqdm(found, total=len(wanted), desc="measure", unit="frame", **self._bar)
+                bar = tqdm(found, total=len(wanted), desc="measure", unit=" frame", **self._bar)
                 try:
                     for index, figures in zip(wanted, bar, strict=True):
                         seen = {"seconds": renders[index].seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
@@ -272,7 +272,7 @@ class _Job:
             return self._render_frame(index, self._references.background)
 
         size = max(1, _CHUNK_BYTES // (cameras.width * cameras.height * _BYTES_PER_PIXEL))
-        with torch.no_grad(), tqdm(total=len(wanted), desc="render", unit="frame", **self._bar) as bar:
+        with torch.no_grad(), tqdm(total=len(wanted), desc="render", unit=" frame", **self._bar) as bar:
             timed(render, wanted[0], self._device)
             for start in range(0, len(wanted), size):
                 renders = {}

@@ -62,7 +62,7 @@ def measure_mesh(config: Config, views: TeacherViews, mesh: RenderView, student:
     background = background_of(views, config)
     references = References(views, ("teacher",), background, {})
     rows: list[Row] = []
-    for index in tqdm(spread(held, MOST_FRAMES), "measure the mesh", unit="frame", leave=False):
+    for index in tqdm(spread(held, MOST_FRAMES), "measure the mesh", unit=" frame", leave=False):
         for subject, render in (("mesh", mesh), ("student", student)):
             frame = _on(render(views.cameras, index), background)
             figures = references.measure(index, frame, None)["teacher"]

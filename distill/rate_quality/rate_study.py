@@ -185,7 +185,7 @@ class RateStudy:
             if self.plan.anew:
                 words = f"{config.run}, trained for this size in {self._train(config, size, path)} steps"
             else:
-                wanted = Wanted(int(size * MIB), option="--sizes")
+                wanted = Wanted(size, option="--sizes")
                 made = compress(config, self.root, wanted, folder.latest_checkpoint(), path)
                 _log.info("%s", made.text())
                 words = f"{config.run}, {made.steps} steps of compression"

@@ -122,7 +122,7 @@ class LiveRaySampler(RaySampler):
         self.taken, start = max(0, self.taken - self.slots), time.perf_counter()
         with one_torch_thread():
             views = self.producer.first(self.taken, self.slots)
-            for view in tqdm(views, "teacher views", self.slots, leave=False, disable=None, unit="view"):
+            for view in tqdm(views, "teacher views", self.slots, leave=False, disable=None, unit=" view"):
                 self._place(view)
         self._filled = True
         _log.info("live teacher: %d views in %.1f s before training", self.slots, time.perf_counter() - start)

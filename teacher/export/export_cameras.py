@@ -116,7 +116,8 @@ def _around(
         hint = "Say what is up with --up, or use --path."
         raise InputError(dataset.source, name, error, "cameras around the scene", hint) from error
     names = tuple(f"{name}_{index:03d}" for index in range(count))
-    return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about {box.centre}"
+    centre = ", ".join(f"{value:.4g}" for value in box.centre)
+    return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about ({centre})"
 
 
 def _named_cameras(

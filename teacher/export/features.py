@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
 from machine.fingerprints import digest
-from machine.memory import GIB
+from machine.memory import GIB, size_in_words
 from scene.rays import SceneBox
 from settings.errors import InputError
+from settings.words import counted
 from teacher.export.export_cameras import ExportViews
 from teacher.export.folder import FolderExport, Writers
 from teacher.features.along_rays import RayFeatures, ray_features
@@ -105,16 +106,15 @@ class FeatureExport(FolderExport):
         Raises:
             InputError: the folder cannot be written; a feature is beyond what float16 holds.
         """
-        _log.info(
-            "ray features: %d frames of %d channels, %.3f GiB of memory, up to %.3f GiB on disk",
-            len(self.todo), len(self.channels), self.memory.memory / GIB, len(self.todo) * self.memory.disk / GIB,
-        )  # fmt: skip
+        frames, channels = counted(len(self.todo), "frame"), counted(len(self.channels), "channel")
+        memory, disk = (size_in_words(each) for each in (self.memory.memory, len(self.todo) * self.memory.disk))
+        _log.info("ray features: %s of %s, %s of memory, up to %s on disk", frames, channels, memory, disk)
         features = gaussian_features(self._gaussians, self.channels)
         with self._writing():
             if self._volume is not None:
                 write_features(self.folder / FEATURES, self._volume, self._gaussians)
             with one_torch_thread(), Writers() as writers:
-                for index in tqdm(self.todo, desc="ray features", unit="frame", disable=not progress):
+                for index in tqdm(self.todo, desc="ray features", unit=" frame", disable=not progress):
                     rays = ray_features(self._rasterizer, self._gaussians.means, features, self.views.cameras, index)
                     writers.submit(_write_rays, self._paths(index)["rays"], rays)
 

@@ -11,6 +11,7 @@ from machine.devices import device_name
 from machine.run_folder import RunFolder, versions
 from settings.config import Config
 from settings.errors import InputError
+from settings.words import counted
 from teacher.depth import DepthKind
 from teacher.export.export_cameras import views_to_export
 from teacher.export.features import FeatureExport
@@ -105,7 +106,8 @@ def export(config: Config, options: ExportOptions) -> None:
         report["psnr"] = psnr_of_pruning(whole, rasterizer, views.cameras, format, progress=True)
         _log.info("%s", _pruning_in_words(report))
     if figures is None:
-        _log.info("nothing to do: all %d frames are in %s", len(views.names), folder)
+        are = "the frame is" if len(views.names) == 1 else f"all {len(views.names)} frames are"
+        _log.info("nothing to do: %s in %s", are, folder)
         return
     file = ply or (config.teacher.ply if report is None else None)
     stats = {
@@ -118,7 +120,8 @@ def export(config: Config, options: ExportOptions) -> None:
         "versions": versions(config, rasterizer.device),
     }
     job.write_stats(stats)
-    _log.info("%d frames rendered at %.1f frames/s, written to %s", figures["frames_timed"], figures["avg_fps"], folder)
+    timed = counted(figures["frames_timed"], "frame")
+    _log.info("%s rendered at %.1f frames/s, written to %s", timed, figures["avg_fps"], folder)
 
 
 def _depth_kind(config: Config, name: str | None) -> DepthKind | None:
@@ -130,7 +133,8 @@ def _depth_kind(config: Config, name: str | None) -> DepthKind | None:
 def _announce(job: ViewExport, gaussians: Gaussians) -> None:
     views = job.views
     size = f"{views.cameras.width}x{views.cameras.height}"
-    _log.info("%d frames of %s at %s, %d Gaussians", len(views.names), views.source, size, len(gaussians))
+    frames, drawn = counted(len(views.names), "frame"), counted(len(gaussians), "Gaussian")
+    _log.info("%s of %s at %s, %s", frames, views.source, size, drawn)
     if len(job.todo) < len(views.names):
         _log.info("going on: %d of %d frames are there", len(views.names) - len(job.todo), len(views.names))
     if not views.has_truth and views.dataset.sizes is None and any(views.dataset.image_paths):

@@ -50,7 +50,7 @@ def contribution(rasterizer: Rasterizer, count: int, cameras: Cameras, progress:
     respect to a channel of that Gaussian.
     """
     most, total = (torch.zeros(count, dtype=torch.float64) for _ in range(2))
-    for index in tqdm(range(len(cameras)), desc="contributions", unit="view", disable=not progress):
+    for index in tqdm(range(len(cameras)), desc="contributions", unit=" view", disable=not progress):
         channel = torch.ones(count, 1, device=rasterizer.device, requires_grad=True)
         with torch.enable_grad():
             image = rasterizer.render(cameras, index, channels=channel).channels
@@ -119,7 +119,7 @@ def psnr_of_pruning(
     On the format's background, white for RGBA.
     """
     background, figures = format.background or _WHITE, []
-    for index in tqdm(range(len(cameras)), desc="pruning PSNR", unit="frame", disable=not progress):
+    for index in tqdm(range(len(cameras)), desc="pruning PSNR", unit=" frame", disable=not progress):
         before, after = (
             picture(rendered_planes(rasterizer, cameras[index], format)[0], background) / 255.0
             for rasterizer in (whole, pruned)

@@ -98,7 +98,7 @@ class ViewExport(FolderExport):
             synchronize(device)
             reset_gpu_peak(device)
             seconds: list[float] = []
-            bar = tqdm(self._rendered(seconds), "export", len(self.todo), unit="frame", disable=not progress)
+            bar = tqdm(self._rendered(seconds), "export", len(self.todo), unit=" frame", disable=not progress)
             with GpuMonitor(device) as monitor, one_torch_thread(), Writers() as writers:
                 for index, planes in bar:
                     self._write(writers, index, planes)

@@ -35,10 +35,11 @@ from torch import Tensor
 
 from kernels.gaussians.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.gaussians.sparse_volume import FIXED_COLUMNS, VolumeSample, sparse_volume
-from machine.memory import GIB
+from machine.memory import GIB, size_in_words
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError
+from settings.words import counted
 from teacher.features.channels import gaussian_features, select_channels
 from teacher.gaussians import Gaussians
 
@@ -174,8 +175,8 @@ def build_volume(
     indices = touched_cells(*_drawn(gaussians), box.lower, cell_size, shape)
     memory = fitting_memory(len(indices), f"{len(indices):,} of them touched, ")
     _log.info(
-        "feature volume: %s cells, %s touched, %d channels: %.3f GiB, and up to %.3f GiB while it is built",
-        size, f"{len(indices):,}", len(names), memory.kept / GIB, memory.building / GIB,
+        "feature volume: %s cells, %s touched, %s: %s, and up to %s while it is built",
+        size, f"{len(indices):,}", counted(len(names), "channel"), *map(size_in_words, (memory.kept, memory.building)),
     )  # fmt: skip
 
     index = cell_index(indices, shape)

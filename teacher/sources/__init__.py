@@ -8,7 +8,7 @@ from __future__ import annotations
 from settings.config import Config
 from teacher.sources import finer
 from teacher.sources.brick_kinds import BrickRoom, BrickScene, ProceduralCity
-from teacher.sources.source import Source, Teacher
+from teacher.sources.source import Source
 from teacher.sources.source_kinds import (
     DatasetImages,
     LiveGaussians,
@@ -16,6 +16,7 @@ from teacher.sources.source_kinds import (
     RasterizedGaussians,
     StoredViews,
 )
+from teacher.sources.teacher import Teacher
 from teacher.sources.teacher_sight import teacher_sight
 
 SOURCES: dict[str, type[Source]] = {

@@ -12,7 +12,8 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.rasterizer import Drawing
 from teacher.sources.box import box_of_gaussians
-from teacher.sources.source import Source, Teacher
+from teacher.sources.source import Source
+from teacher.sources.teacher import Teacher
 from teacher.views.teacher_views import TeacherViews, views_from_gaussians
 
 _AUTO = 2  # four rays a pixel are worth most of what sixteen are

@@ -23,6 +23,7 @@ from scene.frames import Frames, chosen_frames, spread, working_size
 from scene.images import image_header, psnr
 from settings.config import Config
 from settings.errors import InputError
+from settings.words import counted
 from teacher.gaussian_files import fitted_width_in
 from teacher.gaussian_files.checks import FITTED_WIDTH
 from teacher.gaussians import Gaussians
@@ -224,7 +225,7 @@ class _Trial:
         self._cameras, self._background = cameras, np.array(config.teacher.background_rgb, np.float32)
         rgba = pictures.numpy() / np.float32(255)
         self._pictures = rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * self._background
-        self.reference = f"against {reference} ({len(cameras)} frames at {cameras.width}x{cameras.height})"
+        self.reference = f"against {reference} ({counted(len(cameras), 'frame')} at {cameras.width}x{cameras.height})"
         self._figures: dict[Drawing, float] = {}
 
     def psnr(self, drawing: Drawing) -> float:

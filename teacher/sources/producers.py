@@ -14,7 +14,7 @@ from scene.cameras import Cameras
 from scene.cells import CellGrid
 from settings.config import Config
 from teacher.rasterizer import Rasterizer
-from teacher.sources.source import Teacher
+from teacher.sources.teacher import Teacher
 from teacher.views.output_folder import parallel_map
 from teacher.views.rasterized import View, render_view
 from teacher.views.sight import view_reach

@@ -1,10 +1,10 @@
-"""What a source of teachers is, and the teacher it gives."""
+"""What a source of teachers is."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,47 +26,12 @@ from teacher.rasterizer import Drawing, Rasterizer
 from teacher.sources.assets import Asset, asset
 from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
 from teacher.sources.fitted_width import find_drawing
+from teacher.sources.teacher import Teacher
 from teacher.views.output_folder import OutputFiles
 from teacher.views.rasterized import VIEW_BYTES
-from teacher.views.sight import Sight
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews, views_from_images
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class Teacher:
-    """What is distilled, and the box it is in.
-
-    Attributes:
-        views: what the student is measured on, and without ``poses`` also, but for the held-out ones, trained on.
-        gaussians: the teacher's, where there is a PLY.
-        poses: where views are rendered all through training; None where they are fixed.
-        live: how they are, with ``poses``.
-        images: the dataset's own images as a second source of rays, or None.
-        stored_renders: the folder that the views' pictures were read from; None where they were made here.
-        drawing: at which size the Gaussians are drawn; None where they are not.
-        sight: what the views see, once somebody has asked, see ``teacher_sight``.
-        sight_drawing: at which size the Gaussians were drawn for that.
-        finer: itself in wider pictures, from when they were tried until they are asked for, see ``finer_teacher``.
-    """
-
-    views: TeacherViews
-    gaussians: Gaussians | None
-    box: SceneBox
-    poses: PoseSampler | None = None
-    live: LiveConfig | None = None
-    images: TeacherViews | None = None
-    stored_renders: Path | None = None
-    drawing: Drawing | None = None
-    sight: Sight | None = None
-    sight_drawing: Drawing | None = None
-    finer: Teacher | None = None
-
-    @property
-    def training_cameras(self) -> Cameras:
-        """The cameras that views are trained on, or that live ones are near to."""
-        return self.views.cameras[~self.views.holdout] if self.poses is None else self.poses.cameras
 
 
 class Source(ABC):

@@ -14,7 +14,7 @@ from settings.errors import InputError
 from teacher.rasterizer import Rasterizer
 from teacher.sources.fitted_width import find_drawing
 from teacher.sources.occupied_cells import cells_of_gaussians
-from teacher.sources.source import Teacher
+from teacher.sources.teacher import Teacher
 from teacher.views.sight import Sight, sight_of_depth, sight_of_gaussians
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from machine import devices
-from machine.devices import choose_device, device_name, generator_on, host_integer, numbers_on
+from machine.devices import choose_device, cuda_devices, device_name, generator_on, host_integer, numbers_on
 from settings.config import Config
 from settings.errors import InputError
 
@@ -61,3 +61,10 @@ def test_a_generator_on_the_device_follows_from_the_runs_own():
     restored = torch.Generator()
     restored.set_state(again.get_state())
     assert torch.equal(second, torch.rand(4, generator=generator_on(torch.device("cpu"), restored)))
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "cpu, since torch finds no CUDA device"), (1, "cuda:0"), (4, "cuda:0 to cuda:3")]
+)
+def test_the_cuda_devices_that_can_be_named(count, words):
+    assert cuda_devices(count) == words

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from machine import memory
-from machine.memory import ResidentMemory, available_bytes, check_pictures_fit, children_cost, give_back_freed
+from machine.memory import (
+    ResidentMemory,
+    available_bytes,
+    check_pictures_fit,
+    children_cost,
+    give_back_freed,
+    size_in_words,
+)
 from settings.errors import InputError
 
 
@@ -75,6 +82,14 @@ def test_what_clearly_does_not_fit_is_refused_with_the_width_that_does(gib_free)
         "config: data.resolution: found 16384: 8 of 16384x16384 pixels, which take 16.0 GiB of memory, "
         "expected at most the 8.0 GiB that are free. Set it to 8192 or less, or use fewer frames."
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 bytes"), (840, "840 bytes"), (2048, "2.00 KiB"), (3 * 2**19, "1.50 MiB"), (5 * 2**30, "5.00 GiB")],
+)
+def test_a_size_is_in_the_unit_that_suits_it(count, words):
+    assert size_in_words(count) == words
 
 
 def test_the_peak_of_a_stretch_is_what_was_held_in_it():

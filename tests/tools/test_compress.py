@@ -93,7 +93,7 @@ def test_a_student_that_was_trained_beside_a_projector_is_compressed(tmp_path, c
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--target-mib", "0.0001"], "--target-mib: size"),
+        (["--target-mib", "0.0001"], "--target-mib: size: found 0.0001 MiB, expected more than 0.00"),
         (["--file", "{folder}/x.pth"], "--file: file: found x.pth, expected a name that ends in .lrd"),
         (["--file", "{folder}/toy.yaml/a.lrd"], "a.lrd: compact file"),
         (["--checkpoint", "{folder}/none.pth"], "no such file"),
@@ -108,8 +108,8 @@ def test_what_cannot_be_is_one_message(toy, more, said, capsys):
 
 def test_a_size_is_called_what_it_was_asked_for_by(toy):
     config = load_config(toy / "toy.yaml", QUICKLY[1::2], toy)
-    with pytest.raises(InputError, match="--sizes: size: found 9.5.*e-05, expected more than"):
-        compress(config, toy, Wanted(100, option="--sizes"))
+    with pytest.raises(InputError, match="--sizes: size: found 0.0001 MiB, expected more than 0.00"):
+        compress(config, toy, Wanted(0.0001, option="--sizes"))
 
 
 def test_a_compact_file_is_not_trained_on_nor_compressed_again(toy, capsys, tmp_path):

@@ -142,7 +142,7 @@ def test_features_go_beside_the_renders(toy, caplog):
     assert "feature volume: " in caplog.text and "ray features: 3 frames" in caplog.text
     (toy / "out" / "ray_features" / "00001.npz").unlink()
     assert main(arguments(toy, *more)) == 0
-    assert "ray features: 1 frames" in caplog.text and len(list((toy / "out" / "ray_features").iterdir())) == 3
+    assert "ray features: 1 frame of" in caplog.text and len(list((toy / "out" / "ray_features").iterdir())) == 3
 
 
 @pytest.mark.parametrize(

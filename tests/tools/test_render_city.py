@@ -32,7 +32,7 @@ def test_a_flight_leaves_pictures_and_what_each_took(city, capsys):
     (row,) = read_csv(city / "out/flight.csv").rows.values()
     assert (row["frame"], row["blocks"], row["loads"]) == ("0", "2", "2")
     assert float(row["peak_mib"]) < 500
-    assert "1 frames, 2 loads; peak memory" in capsys.readouterr().out
+    assert "1 frame, 2 loads; peak memory" in capsys.readouterr().out
 
 
 def test_a_flight_is_read_as_one_through_a_scene_of_the_citys_size(city, monkeypatch):

@@ -161,7 +161,7 @@ def test_the_table_compares_medians_with_the_first_of_the_same_case():
     rows = rows_of(timings, Limits(1e8, 1e9), WHERE)
     assert all(set(row) == set(COLUMNS) for row in rows)
     lines = markdown(rows).splitlines()
-    assert lines[0] == "X, 1 CPU threads, torch 2, 2026-01-02, `c`. Copies 0.1 GB/s, multiplies 1 GFLOP/s."
+    assert lines[0] == "X, 1 CPU thread, torch 2, 2026-01-02, `c`. Copies 0.1 GB/s, multiplies 1 GFLOP/s."
     assert lines[4] == "| kernel | torch | 100.00 | 200.00 | 300.00 | 1.0 | 5,000 points/s |  | 5.0 % |"
     assert lines[5] == "| kernel | numba | 40.00 | 50.00 | 60.00 | 4.0 |  | 0.25 |  |"
     assert lines[6] == "| another | torch | 1000.00 | 1000.00 | 1000.00 | 1.0 |  |  |  |"

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from machine.memory import size_in_words
 from scene.rays import SceneBox
 from settings.errors import InputError
+from settings.words import counted
 from teacher.features.channels import gaussian_features
 from teacher.features.volume import ChannelStatistics, build_volume, volume_memory
 from tests.teacher.feature_scenes import BOX, broad_gaussians, summed_field, thin_gaussians
@@ -65,8 +67,9 @@ def test_memory_is_known_before(channels, caplog):
     memory = volume_memory(volume, cells, len(volume.channels), len(gaussians), confidence=True)
     assert memory.kept == volume.nbytes and cells == (volume.index > 0).sum()
     assert memory.building > memory.kept
-    assert f"{memory.kept / 2**30:.3f} GiB, and up to {memory.building / 2**30:.3f} GiB" in caplog.text
-    assert f"20x16x12 cells, {cells:,} touched, {len(volume.channels)} channels:" in caplog.text
+    assert f": {size_in_words(memory.kept)}, and up to {size_in_words(memory.building)} while" in caplog.text
+    channels = counted(len(volume.channels), "channel")
+    assert f"20x16x12 cells, {cells:,} touched, {channels}:" in caplog.text
 
 
 def test_without_confidence_the_same_volume_takes_less():
