@@ -66,13 +66,18 @@ class CountedPixels:
         """(H, W, ...) -> (1, K, ...): them alone; the plane itself where all count."""
         return plane if self.counted is None else plane[self.counted][None]
 
-    def window(self, image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Both (H, W, 3) pictures within the rectangle about them, alike where a pixel in it does not count."""
+    def window(self, image: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Both (H, W, 3) pictures within the rectangle about them, alike where a pixel in it does not count.
+
+        Last which of its pixels count, (h, w) bool; None where all do, as in a picture on a larger canvas.
+        """
         if self.counted is None:
-            return image, target
+            return image, target, None
         rows, columns = (np.flatnonzero(self.counted.any(axis)) for axis in (1, 0))
         part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        return np.where(self.counted[part][..., None], image[part], target[part]), target[part]
+        counted = self.counted[part]
+        alike = np.where(counted[..., None], image[part], target[part])
+        return alike, target[part], None if counted.all() else counted
 
 
 @dataclass(frozen=True)
@@ -135,11 +140,11 @@ class References:
         if previous is not None:
             before = (_float(previous), self.image(index - 1, name))
             change = metrics.flicker(image, target, *map(pixels.listed, before))
-        window, target_window = pixels.window(whole, whole_target)
-        lpips = {net: model(window, target_window) for net, model in self.lpips.items()}
+        window = pixels.window(whole, whole_target)
+        lpips = {net: model(*window) for net, model in self.lpips.items()}
         return {
             "psnr": metrics.psnr(image, target),
-            "ssim": metrics.ssim(window, target_window),
+            "ssim": metrics.ssim(*window),
             "psnr_foreground": metrics.psnr_foreground(image, target, coverage),
             "psnr_blank": metrics.psnr_blank(target),
             "alpha_mean": float(alpha.mean(dtype=np.float64)),

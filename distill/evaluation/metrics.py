@@ -146,26 +146,35 @@ def is_far(student_psnr: float, blank_psnr: float | None = None, silhouette_psnr
     return known and student_psnr < min(silhouette_psnr, blank_psnr + QUARTER_DB)
 
 
-def ssim(image: np.ndarray, reference: np.ndarray) -> float | None:
+def ssim(image: np.ndarray, reference: np.ndarray, counted: np.ndarray | None = None) -> float | None:
     """Structural similarity (Wang et al. 2004, Gaussian window) as scikit-image computes it, in [-1, 1].
 
-    None where a side is shorter than the window (11 pixels).
+    Args:
+        counted: (H, W) bool, the pixels whose windows are averaged; None: all.
+
+    Returns:
+        None where a side is shorter than the window (11 pixels), or no counted pixel has its whole window in the
+        picture.
     """
     if min(image.shape[:2]) < SSIM_MIN_SIDE:
         return None
     from skimage.metrics import structural_similarity
 
-    return float(
-        structural_similarity(
-            image,
-            reference,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            data_range=1.0,
-            channel_axis=-1,
-        )
+    mean, each = structural_similarity(
+        image,
+        reference,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1.0,
+        channel_axis=-1,
+        full=True,
     )
+    if counted is None:
+        return float(mean)
+    inner = (slice(SSIM_MIN_SIDE // 2, -(SSIM_MIN_SIDE // 2)),) * 2
+    chosen = each[inner][counted[inner]]
+    return float(chosen.mean(dtype=np.float64)) if len(chosen) else None
 
 
 class Lpips:
@@ -199,13 +208,19 @@ class Lpips:
             return None
 
     @torch.no_grad()
-    def __call__(self, image: np.ndarray, reference: np.ndarray) -> float | None:
-        """The distance, or None where a side is shorter than ``LPIPS_MIN_SIDE``."""
+    def __call__(self, image: np.ndarray, reference: np.ndarray, counted: np.ndarray | None = None) -> float | None:
+        """The distance, or None where a side is shorter than ``LPIPS_MIN_SIDE``.
+
+        Args:
+            counted: (H, W) bool, the pixels over which the network's map of distances is averaged; None: all.
+        """
         if min(image.shape[:2]) < LPIPS_MIN_SIDE:
             return None
         pair = torch.from_numpy(np.stack([image, reference])).float().permute(0, 3, 1, 2).to(self.device)
         with self._alone:  # features of one pair fill gigabytes
-            return self.model(pair[:1], pair[1:], normalize=True).item()
+            self.model.spatial = counted is not None
+            distance = self.model(pair[:1], pair[1:], normalize=True)
+        return distance.item() if counted is None else distance[0, 0].cpu().numpy()[counted].mean().item()
 
 
 def _build_model(net: str, weights: dict[str, torch.Tensor]) -> torch.nn.Module:

@@ -73,7 +73,7 @@ def blank(i, background):
 
 
 class FixedLpips:
-    def __call__(self, image, reference):
+    def __call__(self, image, reference, counted=None):
         return 0.25 if min(image.shape[:2]) >= 16 else None
 
 

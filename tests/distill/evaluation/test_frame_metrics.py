@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from distill.evaluation import metrics
+from distill.evaluation.frame_metrics import CountedPixels
 from distill.rendering.renderer import RenderedFrame
 from scene.images import PSNR_CAP_DB
 from tests.distill.evaluation.disc import (
@@ -100,3 +102,26 @@ def test_only_pixels_that_count_are_measured(setup):
     assert result.rows[0]["coverage"] == pytest.approx(share) == result.rows[0]["alpha_mean"]
     whole, _ = run(wrong_elsewhere, views, setup, reference="teacher")
     assert whole.rows[0]["psnr"] < 20
+
+
+@pytest.mark.parametrize("share", [0.52, 0.21])
+def test_pixels_that_do_not_count_raise_no_ssim(share):
+    """A grey render of waves is as unlike them where a person is cut out of the middle as in the whole picture."""
+    y, x = np.mgrid[:100, :100]
+    target = (0.5 + 0.4 * np.sin(np.stack([x * 0.3, y * 0.2, (x + y) * 0.25], axis=-1))).astype(np.float32)
+    image = np.full_like(target, 0.5)
+    is_inside = (abs(y - 50) < 35) & (abs(x - 50) < 35)
+    is_cross = (abs(y - 50) < 6) | (abs(x - 50) < 6)
+    counted = {0.52: ~is_inside, 0.21: is_cross}[share]
+    assert counted.mean() == pytest.approx(share, abs=0.01)
+    whole = metrics.ssim(*CountedPixels(None).window(image, target))
+    assert whole == metrics.ssim(image, target) == pytest.approx(0.091, abs=1e-3)
+    assert metrics.ssim(*CountedPixels(counted).window(image, target)) == pytest.approx(whole, abs=0.1)
+
+
+def test_a_picture_on_a_larger_canvas_has_the_figures_it_has_alone():
+    image, target = np.random.default_rng(0).random((2, 40, 30, 3), np.float32)
+    counted = np.zeros((50, 50), bool)
+    counted[:40, :30] = True
+    on_canvas = [np.pad(picture, ((0, 10), (0, 20), (0, 0))) for picture in (image, target)]
+    assert metrics.ssim(*CountedPixels(counted).window(*on_canvas)) == metrics.ssim(image, target)

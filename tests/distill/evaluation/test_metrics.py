@@ -95,6 +95,16 @@ def test_ssim_needs_a_window():
     assert metrics.ssim(image[:10], reference[:10]) is None
 
 
+def test_ssim_of_some_pixels_is_the_mean_of_their_windows():
+    image, reference = pictures(3, 40, 30)
+    counted = np.zeros((40, 30), bool)
+    counted[10:30, 12] = counted[2, 7] = True  # the window of the last reaches beyond the picture
+    alone = [metrics.ssim(image[y - 5 : y + 6, 7:18], reference[y - 5 : y + 6, 7:18]) for y in range(10, 30)]
+    assert metrics.ssim(image, reference, counted) == pytest.approx(np.mean(alone), abs=1e-5)
+    assert metrics.ssim(image, reference, np.ones_like(counted)) == pytest.approx(metrics.ssim(image, reference))
+    assert metrics.ssim(image, reference, counted & (np.arange(40) < 5)[:, None]) is None
+
+
 def package_lpips(net, seed):
     """The lpips package built its own way, with random convolutions."""
     import lpips
@@ -122,6 +132,19 @@ def test_lpips_equals_the_package(net):
         assert expected > 1e-3
         assert ours(image, reference) == pytest.approx(expected, abs=1e-4, rel=1e-4)
     assert ours(image, image) == 0.0
+
+
+def test_lpips_of_some_pixels_is_not_that_of_the_others():
+    weights = {name: torch.randn(shape) for name, shape in lpips_weights.BACKBONES["alex"].shapes().items()}
+    ours = metrics.Lpips("alex", weights)
+    _, reference = pictures(4, 128, 256)
+    image = np.where((np.arange(256) < 128)[:, None], 1 - reference, reference)
+    left = np.broadcast_to(np.arange(256) < 64, (128, 256))
+    whole = ours(image, reference)
+    assert ours(image, reference, left) > 1.5 * whole
+    assert ours(image, reference, left[:, ::-1]) < 0.1 * whole
+    assert ours(image, reference, np.ones_like(left)) == pytest.approx(whole, rel=0.05)
+    assert ours(image, reference) == whole
 
 
 def test_lpips_is_quiet_holds_no_gradients_and_needs_32_pixels(capfd, recwarn):
