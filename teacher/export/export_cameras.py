@@ -10,6 +10,7 @@ from typing import Any
 from machine.memory import check_pictures_fit
 from scene.camera_paths import orbit_path, spiral_path
 from scene.cameras import Cameras
+from scene.dataset_pictures import all_count
 from scene.formats import load_frames
 from scene.formats.nerfstudio_json import world_fields
 from scene.formats.run_cameras import run_cameras
@@ -43,16 +44,15 @@ class ExportViews:
 
     @property
     def has_truth(self) -> bool:
-        """Whether every view has an image that is large enough."""
+        """Whether every view has an image that is large enough; where sizes differ, in the top left corner."""
         own = self.dataset.cameras
         is_large = self.cameras.width <= own.width and self.cameras.height <= own.height
-        # Pictures of several sizes are none of these cameras'.
-        return is_large and self.dataset.sizes is None and all(path is not None for path in self.dataset.image_paths)
+        return is_large and all(path is not None for path in self.dataset.image_paths)
 
     @property
     def has_masks(self) -> bool:
-        """Whether masks say which pixels of the images count."""
-        return self.has_truth and any(self.dataset.masks or ())
+        """Whether masks say which pixels of the images count: not those beyond an image that is smaller than others."""
+        return self.has_truth and not all_count(self.dataset)
 
 
 def views_to_export(

@@ -137,7 +137,7 @@ def _announce(job: ViewExport, gaussians: Gaussians) -> None:
     _log.info("%s of %s at %s, %s", frames, views.source, size, drawn)
     if len(job.todo) < len(views.names):
         _log.info("going on: %d of %d frames are there", len(views.names) - len(job.todo), len(views.names))
-    if not views.has_truth and views.dataset.sizes is None and any(views.dataset.image_paths):
+    if not views.has_truth and any(views.dataset.image_paths):
         _log.warning("no gt/: some frames have no image, or the images are smaller than %s", size)
 
 

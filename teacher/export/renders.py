@@ -139,6 +139,9 @@ class ViewExport(FolderExport):
             if self.views.has_truth:
                 own = _composite(picture(planes, self.format.background), self.format.background)
                 truth = _composite(_truth(self.views.dataset, index, size), self.format.background)
+                if self.views.has_masks:
+                    counted = counted_of(self.views.dataset, index, size)
+                    own, truth = own[counted][None], truth[counted][None]
                 figures.append((psnr(own, truth), psnr(truth.mean((0, 1)), truth)))
         if (mean := statistics.fmean(covered)) < _FAINT_COVERAGE:
             words = "the Gaussians fill %.3f%% of the pixels of %d views, %.3f%% at most%s"

@@ -15,7 +15,7 @@ from scene.rays import distance_per_z
 from settings.errors import InputError
 from teacher.depth import MIN_ALPHA, DepthKind
 from teacher.export.export_cameras import ExportViews
-from teacher.export.planes import ExportFormat
+from teacher.export.planes import ExportFormat, picture
 from teacher.export.renders import SETTINGS, TRANSFORMS, ViewExport
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.teacher_views import views_from_outputs
@@ -64,6 +64,38 @@ def test_what_the_dataset_keeps_for_tests_and_masks_goes_with_the_views(tmp_path
     columns = [int(counted.any(0).sum()) for counted in views.counted]
     assert views.rgb.shape[1:3] == (24, 24) and columns == [6, 12, 6, 12]
     assert make_export(folder, views=masked_views).run(progress=False) is None, "all are there"
+
+
+@pytest.mark.parametrize("resolution", [24, 12])
+def test_images_of_several_sizes_are_stored_in_the_corner_of_one_that_holds_them_all(tmp_path, caplog, resolution):
+    sizes, images = [(24, 16), (12, 24), (24, 24), (16, 16)], []
+    for index, (width, height) in enumerate(sizes):
+        images.append(tmp_path / "dataset" / f"{index}.png")
+        write_image(images[-1], np.full((height, width, 3), 40 + index, np.uint8))
+    views = make_views(images, ring_of_cameras(FRAMES).resized(resolution, resolution))
+    views = replace(views, dataset=replace(views.dataset, sizes=tuple(sizes)))
+    folder, scale = tmp_path / "export", 24 // resolution
+    make_export(folder, views=views).run()
+    options = {"box": None, "background": WHITE, "depth_kind": "none"}
+    read = views_from_outputs(folder, folder / TRANSFORMS, holdout_every=8, **options)
+    for index, (width, height) in enumerate(sizes):
+        counted = torch.zeros(resolution, resolution, dtype=torch.bool)
+        counted[: height // scale, : width // scale] = True
+        assert torch.equal(read.counted[index], counted)
+        assert (read.ground_truth[index][counted] == torch.tensor([40 + index] * 3 + [255])).all()
+
+
+def test_renders_are_compared_where_pixels_count(tmp_path, caplog, masked_views):
+    caplog.set_level(logging.INFO)
+    export = make_export(tmp_path / "export", views=masked_views)
+    for index, path in enumerate(masked_views.dataset.image_paths):
+        (planes,) = export._render([index])
+        image = picture(planes, WHITE).copy()
+        image[:, 6 + 6 * (index % 2) :] = 77  # what masks hide
+        write_image(path, image)
+    export.run()
+    decibels = float(re.search(r"([\d.]+) dB between renders and the dataset's images", caplog.text)[1])
+    assert decibels > 40
 
 
 def test_frames_of_one_kind_are_not_told_apart(tmp_path, masked_views):
