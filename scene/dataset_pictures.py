@@ -53,7 +53,10 @@ def counted_pixels(frames: Frames, size: Size) -> np.ndarray | None:
 
 def counted_of(frames: Frames, index: int, size: Size) -> np.ndarray:
     """(H, W) bool: ``counted_pixels`` of one frame."""
-    counted = resize_area(_counts(frames, index), *size) >= ALL
+    counts = _counts(frames, index)
+    for axis, pixels in ((0, size[1]), (1, size[0])):  # of a size that is larger each pixel first becomes several
+        counts = counts.repeat(-(-pixels // counts.shape[axis]), axis)
+    counted = resize_area(counts, *size) >= ALL
     if not counted.any():
         mask = None if frames.masks is None else frames.masks[index]
         found = f"nothing of frame {frames.names[index]} at {size[0]}x{size[1]}"

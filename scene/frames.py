@@ -128,14 +128,19 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[n * len(items) // count] for n in range(count)]
 
 
-def working_size(native: Cameras, width: int | None, source: Path) -> Size:
-    """The size of that width in the shape of the cameras (None: theirs); InputError when it is larger."""
+def scaled_size(native: Cameras, width: int | None) -> Size:
+    """The size of that width in the shape of the cameras; None: theirs."""
     if width is None:
         return native.width, native.height
-    if not 1 <= width <= native.width:
+    return width, max(1, round(native.height * width / native.width))
+
+
+def working_size(native: Cameras, width: int | None, source: Path) -> Size:
+    """``scaled_size`` of cameras whose pictures are on disk; InputError when it is larger than they are."""
+    if width is not None and width > native.width:
         found = f"a width of {native.width} pixels"
         raise InputError(source, "image size", found, f"at least data.resolution {width}", "Lower data.resolution.")
-    return width, max(1, round(native.height * width / native.width))
+    return scaled_size(native, width)
 
 
 def shared_canvas(splits: Sequence[Cameras], width: int | None) -> Size | None:

@@ -65,7 +65,10 @@ class DataConfig(Section):
         None, description="frames to use of the JSON that is trained on, where it is not `transforms`; null: all"
     )
     resolution: int | None = Field(
-        None, ge=1, description="working image width in pixels (downscaled by area); null: native"
+        None,
+        ge=1,
+        description="working image width in pixels (pictures are downscaled by area; Gaussians can be drawn "
+        "larger than they are, then without ground truth); null: native",
     )
     memory_gib: float | None = Field(
         None,

@@ -5,7 +5,8 @@
 A run folder stands for its newest checkpoint. A checkpoint carries its config; --config FILE names another. Renders go
 to results/<scene>/<run>/eval/step_020000[_<tag>]/renders/00000.png, the CSVs to logs/<scene>/<run>/. An evaluation at
 another resolution or on another background than the run's is named in the tag. At another resolution a picture has
-about as many rays across it as in training, unless render.supersample is a number. Run again it goes on where it
+about as many rays across it as in training, unless render.supersample is a number; larger than the dataset's pictures
+it is measured against a teacher that is drawn here, and not against ground truth. Run again it goes on where it
 stopped, and where nothing has changed it gives the same CSVs. Exit status: 0 done, 2 bad input, 3 one has COLLAPSED,
 4 the machine failed, 130 interrupted.
 """
@@ -144,8 +145,17 @@ def run(chosen: argparse.Namespace) -> int:
     status = ExitCode.DONE
     for job in plan(chosen):
         _log.info("%s", job.checkpoint)
-        status = max(status, evaluate_checkpoint(job.config, job.root, job.checkpoint, options))
+        try:
+            status = max(status, evaluate_checkpoint(job.config, job.root, job.checkpoint, options))
+        except InputError as error:
+            raise error if chosen.resolution is None else _of_option(error) from error
     return status
+
+
+def _of_option(error: InputError) -> InputError:
+    """The same of the option, where ``--resolution`` is what gave ``data.resolution``."""
+    texts = (str(text).replace("data.resolution", "--resolution") for text in (error.expected, error.hint))
+    return InputError(error.source, error.field, error.found, *texts)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -169,8 +169,9 @@ def background_of(views: TeacherViews, config: Config) -> Color:
 
 def _references(views: TeacherViews, settings: EvalConfig) -> tuple[str, ...]:
     if settings.reference == "ground_truth" and views.ground_truth is None:
+        expected = "a dataset whose images are there, and no smaller than data.resolution"
         hint = "Set eval.reference to teacher or both."
-        raise InputError("config", "eval.reference", "ground_truth", "a dataset whose images are there", hint)
+        raise InputError("config", "eval.reference", "ground_truth", expected, hint)
     wanted = ("teacher", "ground_truth") if settings.reference == "both" else (settings.reference,)
     return tuple(name for name in wanted if name == "teacher" or views.ground_truth is not None)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from machine.devices import choose_device
 from scene.cameras import Cameras
 from scene.formats import load_frames
-from scene.frames import Frames, Size, chosen_frames, working_size
+from scene.frames import Frames, Size, chosen_frames, scaled_size
 from settings.data import DataConfig
 from teacher.gaussians import Gaussians
 from teacher.sources.source import Source
@@ -39,6 +39,6 @@ def rasterized(
 def working_frames(
     json: Path, frames: str | None, data: DataConfig, canvas: Size | None = None
 ) -> tuple[Frames, Cameras]:
-    """Some frames of a dataset, and their cameras at the working size."""
+    """Some frames of a dataset, and their cameras at the working size, which may be larger than its pictures."""
     dataset = chosen_frames(frames, load_frames(json, data=data).on_canvas(canvas))
-    return dataset, dataset.cameras.resized(*working_size(dataset.cameras, data.resolution, json))
+    return dataset, dataset.cameras.resized(*scaled_size(dataset.cameras, data.resolution))

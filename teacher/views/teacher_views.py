@@ -15,6 +15,7 @@ from machine.memory import GIB, check_pictures_fit
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels, read_picture
 from scene.formats import load_frames
+from scene.formats.dataset_format import note_once
 from scene.formats.matrixcity_depth import distance_reader
 from scene.frames import Frames, chosen_frames, held_out, holdout_mask, working_size
 from scene.rays import SceneBox
@@ -259,7 +260,8 @@ def views_from_gaussians(
         names: N unique frame names.
         drawing, rasterizer, device: of the ``Rasterizer``, ``rasterizer`` its ``implementation``.
         dataset: the frames that the cameras are of, whose images are ground truth; None: there are none.
-        ground_truth: load them, where there are any.
+        ground_truth: load them, where there are any; a warning says that they are left out where the cameras are
+            larger.
         memory_gib: ``data.memory_gib``; views are then drawn when they are asked for. None: all are, once.
 
     Raises:
@@ -271,7 +273,7 @@ def views_from_gaussians(
     check_pictures_fit(size, 1, DRAWN_BYTES * renderer.drawing.multiple(size[0]) ** 2, "data.resolution")
     held = holdout_mask(len(cameras), holdout_every) if dataset is None else held_out(dataset, holdout_every)
     common = {"cameras": cameras, "names": tuple(names), "background": None, "holdout": held}
-    truths = dataset if ground_truth else None
+    truths = _large_enough(dataset, size) if dataset is not None and ground_truth else None
     if memory_gib is not None:
         store = _drawn_store(renderer, cameras, dataset, truths, int(memory_gib * GIB * STORED_SHARE))
         return TeacherViews(**common, **store.planes(), store=store)
@@ -284,6 +286,19 @@ def views_from_gaussians(
         ground_truth=None if truths is None else load_ground_truth(truths, size),
         counted=None if counted is None else torch.from_numpy(counted),
     )
+
+
+def _large_enough(dataset: Frames, size: Size) -> Frames | None:
+    """The dataset, whose images can be ground truth at that size; None after a warning where they are smaller."""
+    width = dataset.cameras.width
+    if size[0] <= width or not any(dataset.image_paths):
+        return dataset
+    note_once(
+        "warning",
+        f"{dataset.source}: no ground truth: its images are {width} pixels wide, and {size[0]} are asked for "
+        "(data.resolution). Figures are against the teacher alone, which is drawn at that size.",
+    )
+    return None
 
 
 def _with_counted(fields: dict[str, Tensor | None], dataset: Frames, size: Size) -> dict[str, Tensor | None]:

@@ -41,6 +41,10 @@ def test_pixels_count_that_the_picture_has_all_of(frames):
     small = counted_pixels(frames, (5, 4))
     assert small[0].any(1).tolist() == [True, True, False, False]
     assert small[1].any(0).tolist() == [True, True, False, False, False]
+    # At 12x9 a pixel is 2/3 of a full one: rows up to 5 end at row 4, columns up to 5 at column 4.
+    large = counted_pixels(frames, (12, 9))
+    assert large[0].any(1).tolist() == [True] * 6 + [False] * 3
+    assert large[1].any(0).tolist() == [True] * 6 + [False] * 6
     assert counted_pixels(replace(frames, sizes=None), (8, 6)) is None
 
 

@@ -142,6 +142,14 @@ def test_a_teacher_of_unknown_fitted_width_is_drawn_as_in_training_at_any_resolu
     assert len({rows(logs / f"eval_step_000030_{tag}.csv")[0]["psnr"] for tag in tags}) == 1
 
 
+def test_a_teacher_of_gaussians_is_drawn_larger_than_the_images_and_has_no_ground_truth_there(root, caplog) -> None:
+    more = ["--assets", str(root), "--resolution", "48", "--split", "holdout", "--lpips", "none"]
+    assert main([str(run_of(root)), *more]) == 0
+    (row,) = rows(root / f"logs/toy/first/eval_step_{STEP}_48px.csv")
+    assert (row["width"], row["reference"]) == ("48", "teacher") and float(row["psnr"]) > 0
+    assert "no ground truth: its images are 24 pixels wide, and 48 are asked for" in caplog.text
+
+
 def test_several_at_once_and_a_run_that_was_renamed(root) -> None:
     shutil.copytree(run_of(root), root / "results/toy/second")
     checkpoint = run_of(root) / f"checkpoints/step_{STEP}.pth"
@@ -161,7 +169,14 @@ BAD_INPUT = {
     "missing checkpoint": (["nowhere.pth"], ["nowhere.pth", "no such file"]),
     "folder without checkpoints": (["empty"], ["empty", "no checkpoint", "checkpoints/step_"]),
     "a file that is no checkpoint": (["toy.yaml"], ["toy.yaml", "checkpoint"]),
-    "resolution above the images": (["RUN", "--resolution", "4096"], ["4096", "24"]),
+    "resolution above the stored renders": (
+        ["RUN", "--resolution", "48", "--set", "teacher.kind=views", "--set", "teacher.outputs=outputs"],
+        ["found a width of 24 pixels, expected at least --resolution 48. Lower --resolution."],
+    ),
+    "ground truth above the images": (
+        ["RUN", "--resolution", "48", "--reference", "ground_truth"],
+        ["eval.reference", "no smaller than --resolution", "teacher or both"],
+    ),
     "resolution of nothing": (["RUN", "--resolution", "0"], ["data.resolution", "0"]),
     "reference that is not there": (
         ["RUN", "--reference", "ground_truth", "--set", "data.ground_truth=false"], ["ground_truth"],

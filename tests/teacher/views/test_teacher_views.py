@@ -180,6 +180,16 @@ def test_gaussians_with_ground_truth(tmp_path):
         views_from_gaussians(two_blobs(), cameras, ["a"], **options)
 
 
+@pytest.mark.parametrize("memory_gib", [None, 1.0])
+def test_gaussians_larger_than_the_images_have_no_ground_truth(tmp_path, caplog, memory_gib):
+    write_image(tmp_path / "a.png", np.full((4, 6, 3), 9, np.uint8))
+    dataset = Frames(ring(1, 6, 4), ("a",), (tmp_path / "a.png",), tmp_path / "t.json")
+    options = {"holdout_every": 0, "dataset": dataset, "memory_gib": memory_gib}
+    views = views_from_gaussians(two_blobs(), ring(1, 12, 8), ["a"], **options)
+    assert views.ground_truth is None and views.image(0, WHITE).shape == (8, 12, 3)
+    assert "t.json: no ground truth: its images are 6 pixels wide, and 12 are asked for" in caplog.text
+
+
 def test_joined_views_are_both_in_order():
     first = views_from_gaussians(two_blobs(), ring(2, 12, 8), ["a", "b"], holdout_every=0)
     second = views_from_gaussians(two_blobs(), ring(3, 12, 8, focal=1.0), ["c", "d", "e"], holdout_every=1)
