@@ -197,13 +197,21 @@ def check_picture(path: Path, picture: np.ndarray, size: Size, has_alpha: bool) 
 
 def shared_alpha(paths: Sequence[Path]) -> bool:
     """Whether all images have alpha, by their headers; InputError naming the first that differs from the first."""
+    error = _mixed_alpha(paths)
+    if error is not None:
+        raise error
+    return image_header(paths[0]).has_alpha
+
+
+def _mixed_alpha(paths: Sequence[Path]) -> InputError | None:
+    """What to say where some images have alpha and others none, by their headers."""
     alpha = [image_header(path).has_alpha for path in paths]
-    if alpha.count(alpha[0]) < len(alpha):
-        odd, kinds = alpha.index(not alpha[0]), {True: "alpha", False: "no alpha"}
-        found = f"{kinds[alpha[odd]]} ({sum(alpha)} of {len(alpha)} images have alpha)"
-        hint = "Save all as RGBA, or all as RGB on one background."
-        raise InputError(paths[odd], "channels", found, f"{kinds[alpha[0]]} as {paths[0].name}, the first image", hint)
-    return alpha[0]
+    if alpha.count(alpha[0]) == len(alpha):
+        return None
+    odd, kinds = alpha.index(not alpha[0]), {True: "alpha", False: "no alpha"}
+    found = f"{kinds[alpha[odd]]} ({sum(alpha)} of {len(alpha)} images have alpha)"
+    hint = "Save all as RGBA, or all as RGB on one background."
+    return InputError(paths[odd], "channels", found, f"{kinds[alpha[0]]} as {paths[0].name}, the first image", hint)
 
 
 def read_view_depth(path: Path, size: Size, empty: EmptyValues | None) -> Tensor:
@@ -242,6 +250,8 @@ def load_ground_truth(dataset: Frames, size: Size) -> Tensor | None:
 def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarray] | None:
     """Reads the dataset's image i as (H, W, 4) uint8 straight RGBA of that size; None when no frame has one.
 
+    A warning says where some have alpha and others none: these are opaque, on whatever they were saved on.
+
     Raises:
         InputError: an image is missing among others; from the reader: it is unreadable, smaller, or of another shape.
     """
@@ -254,6 +264,10 @@ def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarr
         return None
     hint = "Set data.ground_truth: false to do without."
     present = all_present(dataset.image_paths, dataset.names, dataset.source, hint)
+    mixed = _mixed_alpha(present)
+    if mixed is not None:
+        consequence = "As ground truth only those with alpha are put on the background of the renders."
+        note_once("warning", f"{mixed} {consequence}")
 
     def load(i: int) -> np.ndarray:
         picture = read_picture(dataset, i)

@@ -23,6 +23,14 @@ def test_frames_slice_picks_renders_and_poses_alike(teacher):
             load(teacher, frames=bad)
 
 
+def test_ground_truth_of_which_some_has_alpha_is_a_warning_that_counts_it(teacher, caplog):
+    for i in range(FRAMES):
+        write_image(teacher / f"r_{i}.png", np.full((HEIGHT, WIDTH, 4 if i == 1 else 3), 99, np.uint8))
+    assert load(teacher).ground_truth[:, 0, 0, 3].tolist() == [255, 99, 255]
+    words = "r_1.png: channels: found alpha (1 of 3 images have alpha), expected no alpha as r_0.png, the first image."
+    assert words in caplog.text and "As ground truth only those with alpha are put on" in caplog.text
+
+
 def test_ground_truth_is_the_datasets_own(teacher):
     for i in range(FRAMES):
         picture = np.zeros((2 * HEIGHT, 2 * WIDTH, 4), np.uint8)
