@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import torch
 
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-_FULL_HINT = " Make room and run it again; what was finished before is whole, and --resume goes on from it."
+_FULL_HINT = " Make room and run it again; what was finished before is whole."
 _MEMORY_HINT = "Use fewer or smaller views, a smaller student or fewer samples a step, or end other programs."
 _GPU_HINT = "CUDA_LAUNCH_BLOCKING=1 before the command and --debug after it show where."
 _GPU_WORDS = ("CUDA error", "Triton Error [CUDA]")  # torch has a class for it since version 2.8, Triton none
@@ -20,13 +20,18 @@ _GPU_WORDS = ("CUDA error", "Triton Error [CUDA]")  # torch has a class for it s
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
 
 
-def machine_failure(error: BaseException) -> str | None:
-    """What failed, in one line, where it is the machine; None: the error is the program's own."""
+def machine_failure(error: BaseException, going_on: str = "") -> str | None:
+    """What failed, in one line, where it is the machine; None: the error is the program's own.
+
+    Args:
+        going_on: how the command goes on from where it was, a sentence; empty: it has nothing to go on from.
+    """
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename is not None else ""
         text = error.strerror or " ".join(str(error).split()) or type(error).__name__
-        hint = _FULL_HINT if error.errno in _FULL else " Choose a shorter one." if is_name_too_long(error) else ""
-        return f"{named}{text}.{hint}"
+        if error.errno in _FULL:
+            return f"{named}{text}.{_FULL_HINT}{going_on and f' {going_on}'}"
+        return f"{named}{text}.{' Choose a shorter one.' if is_name_too_long(error) else ''}"
     told = str(error).strip().splitlines()
     is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
     is_memory |= isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)

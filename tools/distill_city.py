@@ -80,7 +80,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-    return run_command(lambda: _work(chosen), chosen.debug, "interrupted; --resume goes on")
+    going_on = "--resume goes on with the city in its folder, if there is one."
+    return run_command(lambda: _work(chosen), chosen.debug, "interrupted; --resume goes on", going_on=going_on)
 
 
 def _work(chosen: argparse.Namespace) -> int:

@@ -37,7 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the run's last state")
     add_device_option(parser)
     arguments = parser.parse_args(argv)
-    return run_command(lambda: fit_teacher(config_of(arguments), arguments.output, arguments.resume), arguments.debug)
+    return run_command(
+        lambda: fit_teacher(config_of(arguments), arguments.output, arguments.resume),
+        arguments.debug,
+        going_on="--resume goes on from the run's last state, if there is one.",
+    )
 
 
 if __name__ == "__main__":

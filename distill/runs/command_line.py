@@ -145,7 +145,11 @@ def overrides_of(options: Mapping[str, tuple[str, object]]) -> list[str]:
 
 
 def run_command(
-    work: Callable[[], int | None], debug: bool, interrupted: str = "interrupted", together: bool = False
+    work: Callable[[], int | None],
+    debug: bool,
+    interrupted: str = "interrupted",
+    together: bool = False,
+    going_on: str = "",
 ) -> int:
     """Runs a command with its log on stderr; returns the exit status that ``work`` gives (None: done), or its error's.
 
@@ -156,6 +160,7 @@ def run_command(
         debug: let errors through, so that their traceback shows, and tell what is logged for that alone.
         interrupted: what to say after a signal that asks it to stop.
         together: whether the processes that torchrun has started do this work together, see ``machine.ranks``.
+        going_on: how it goes on after a full disk, a sentence, where running it again begins anew.
     """
     with forgiving_output() as stdout, signals_stop():
         handler = logging.StreamHandler(sys.stderr)
@@ -166,7 +171,7 @@ def run_command(
             logging.getLogger(library).setLevel(logging.WARNING)
         logging.getLogger("distill").setLevel(logging.DEBUG if debug else logging.NOTSET)
         warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
-        status = _status_of((lambda: _together(work)) if together else work, debug, interrupted)
+        status = _status_of((lambda: _together(work)) if together else work, debug, interrupted, going_on)
         ranks.leave(status)
         stdout.flush()
         if status == ExitCode.DONE and stdout.error is not None and not isinstance(stdout.error, BrokenPipeError):
@@ -194,7 +199,7 @@ def _tell(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _status_of(work: Callable[[], int | None], debug: bool, interrupted: str) -> int:
+def _status_of(work: Callable[[], int | None], debug: bool, interrupted: str, going_on: str) -> int:
     try:
         return work() or ExitCode.DONE
     except (InputError, TrainingDiverged) as error:
@@ -218,7 +223,7 @@ def _status_of(work: Callable[[], int | None], debug: bool, interrupted: str) ->
         _tell(f"error: {error}")
         return ExitCode.MACHINE_FAILED
     except (OSError, MemoryError, RuntimeError) as error:
-        failure = machine_failure(error)
+        failure = machine_failure(error, going_on)
         if debug or failure is None:
             raise
         _tell(f"error: {failure}")

@@ -36,6 +36,14 @@ def test_the_machine_is_named_in_one_line(error, words):
     assert machine_failure(error).startswith(words) and "\n" not in machine_failure(error)
 
 
+def test_a_full_disk_names_a_way_to_go_on_where_the_command_has_one():
+    full, other = OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EIO, "Input/output error")
+    plain = "No space left on device. Make room and run it again; what was finished before is whole."
+    assert machine_failure(full) == plain
+    assert machine_failure(full, "--resume goes on.") == f"{plain} --resume goes on."
+    assert machine_failure(other, "--resume goes on.") == "Input/output error."
+
+
 def test_errors_of_the_program_are_none_of_the_machine():
     assert machine_failure(RuntimeError("shapes differ")) is None and machine_failure(KeyError("a")) is None
     assert is_machines_fault(OSError(errno.EFBIG, "")) and not is_machines_fault(OSError(errno.EACCES, ""))
