@@ -48,12 +48,14 @@ class Diagnosis:
         likeliest: the one that explains the pictures; None when none does.
         psnr_blank: of the best single-colour pictures, dB.
         is_flat: whether the renders are a single colour.
+        basis: what they were tried on, in words.
     """
 
     trials: list[Trial]
     likeliest: Trial | None
     psnr_blank: float
     is_flat: bool
+    basis: str
 
     @property
     def as_it_is(self) -> float:
@@ -95,7 +97,12 @@ def diagnose(comparison: Comparison, threshold: float, step: Callable[[], None] 
     """Tries every mistake on one renderer."""
     trials, basis = try_all(comparison, step)
     likeliest = likeliest_trial(trials, basis.psnr_blank, threshold)
-    return Diagnosis(trials, likeliest, basis.psnr_blank, basis.psnr_flat >= _FLAT_DB)
+    tried = basis.comparison
+    # The gate's pictures are in 8 bits, where one that is right by chance has no error at all, and so another mean.
+    words = (
+        f"{len(tried.frames)} views at {tried.cameras.width}x{tried.cameras.height}, before they are rounded to 8 bits"
+    )
+    return Diagnosis(trials, likeliest, basis.psnr_blank, basis.psnr_flat >= _FLAT_DB, words)
 
 
 def likeliest_trial(trials: Sequence[Trial], psnr_blank: float, threshold: float) -> Trial | None:
@@ -188,6 +195,7 @@ def _conclusion(
         name, one = max(found, key=lambda pair: pair[1].likeliest.psnr)
         hypothesis, value = one.likeliest.hypothesis, one.likeliest.psnr
         evidence = f"supposing that {hypothesis.name}, {name} {value:.2f} dB instead of {one.as_it_is:.2f} dB"
+        evidence += f" on {one.basis}"
         return hypothesis.cause, evidence, hypothesis.advice
     if written is not None:
         return written

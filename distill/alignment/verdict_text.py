@@ -30,6 +30,9 @@ def verdict_text(verdict: Verdict) -> str:
     gate = verdict.gate
     blank = f"a blank picture has {gate.psnr_blank:.2f} dB"
     figures = f"{gate.psnr:.2f} dB, the gate is {verdict.threshold:g} dB; {blank}"
+    if not verdict.passed and gate.psnr >= verdict.threshold:
+        why = "is no more than a blank picture" if verdict.subject == STUDENT else "Gaussians should fit their pictures"
+        figures = f"{gate.psnr:.2f} dB passes the gate of {verdict.threshold:g} dB, but {why}; {blank}"
     lines = [f"{'PASS' if verdict.passed else 'FAIL'}: {figures}."]
     if verdict.cause == Cause.NONE:
         lines.append(f"Nothing wrong: {verdict.sentence}.")

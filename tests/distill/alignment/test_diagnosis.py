@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill.alignment.comparison import Gate, measure
-from distill.alignment.diagnosis import check, diagnose, likeliest_trial
+from distill.alignment.diagnosis import GAUSSIANS, check, diagnose, likeliest_trial
 from distill.alignment.hypotheses import AS_IT_IS, Cause, Hypothesis
 from distill.alignment.planting import FAULTS
 from distill.alignment.search import Trial
@@ -115,6 +115,18 @@ def test_texts(comparison, stored_depth):
     hidden = check(replace(comparison, depth=stored_depth(comparison.frames, DepthKind.Z, DepthKind.INVERSE_Z)))
     assert hidden.passed and "It passes, but something is wrong: depth kind" in verdict_text(hidden)
     assert hidden.advice == "Set teacher.depth_kind: z."
+
+
+def test_gaussians_that_pass_with_a_mistake_are_said_to_fail_in_spite_of_it(comparison, teacher):
+    """One view of five is right by chance."""
+    count = len(comparison)
+    pictures = torch.stack([teacher(comparison.cameras, index).over((1.0, 1.0, 1.0)) for index in range(count)])
+    exact = replace(comparison, render=teacher, pictures=(pictures * 255).round() / 255, depth=None)
+    verdict = check(replace(PLANT["text_sorted"](exact), frames=(0, 6, 12, 18, 24)), subject=GAUSSIANS)
+    assert verdict.gate.psnr > 20 and verdict.cause == Cause.ORDER and not verdict.passed
+    assert verdict.sentence.endswith(" dB on 5 views at 32x32, before they are rounded to 8 bits")
+    passes = f"FAIL: {verdict.gate.psnr:.2f} dB passes the gate of 20 dB, but Gaussians should fit their pictures; a"
+    assert verdict_text(verdict).startswith(passes)
 
 
 def test_a_wide_picture_is_searched_too(comparison, teacher):
