@@ -13,9 +13,14 @@ _COLOUR = ("rgb", "color")
 _OF_DATASETS = ("format", "images", "frames", "applied_transform", "dataparser_transforms")
 
 
-def idle_settings(config: Config, student: Student) -> list[str]:
-    """A sentence about each, to warn of."""
-    return [*_of_rates(config, student), *_of_losses(config), *_of_features(config), *_of_sources(config)]
+def idle_settings(config: Config, student: Student, unrecorded: str | None = None) -> list[str]:
+    """A sentence about each, to warn of.
+
+    Args:
+        unrecorded: why ``train.cuda_graphs`` records no steps; None: it does, or is not asked to.
+    """
+    graphs = [] if unrecorded is None else [f"train.cuda_graphs is without effect: {unrecorded}"]
+    return [*graphs, *_of_rates(config, student), *_of_losses(config), *_of_features(config), *_of_sources(config)]
 
 
 def _of_rates(config: Config, student: Student) -> list[str]:

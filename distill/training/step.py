@@ -126,7 +126,10 @@ class TrainingStep:
         # Triton's is for rays of which some may not have been rendered.
         twins = ("torch", "numba", "triton") if asynchronous else ("torch", "numba")
         self._losses_by = resolve("picture_terms", config.kernels, device, twins)
-        self.graphs = self._make_graphs()
+        self.unrecorded = graph_refusal(config, self.student, asynchronous) if config.train.cuda_graphs else None
+        """Why steps are not recorded as CUDA graphs, where the run asks for it; None: they are, or it does not."""
+        records = config.train.cuda_graphs and self.unrecorded is None
+        self.graphs = StepGraphs[StepResult](self._take_recorded, device) if records else None
         self._told_of_refusal = False
         self.cells_stay = False
         """Whether the occupied cells are looked into no more."""
@@ -286,15 +289,6 @@ class TrainingStep:
         seed, step, factor, *weights = inputs["numbers"].unbind()
         weights = dict(zip(RAY_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
         return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
-
-    def _make_graphs(self) -> StepGraphs[StepResult] | None:
-        if not self.config.train.cuda_graphs:
-            return None
-        refusal = graph_refusal(self.config, self.student, self.asynchronous)
-        if refusal is not None:
-            _log.warning("train.cuda_graphs is without effect: %s", refusal)
-            return None
-        return StepGraphs(self._take_recorded, self.device)
 
     def _refresh_occupancy(self, step: int) -> None:
         occupancy = self.config.occupancy

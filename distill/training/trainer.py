@@ -195,7 +195,7 @@ class Trainer:
         Raises:
             InputError: the run is over before its first step, or a compact file of the wanted size cannot be had.
         """
-        for sentence in idle_settings(self.config, self.model.student):
+        for sentence in idle_settings(self.config, self.model.student, self.step.unrecorded):
             _log.warning(sentence)
         if self.compaction:
             self.compaction.check()

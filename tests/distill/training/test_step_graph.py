@@ -176,6 +176,9 @@ def test_recorded_training_equals_the_unrecorded(config_path, monkeypatch, more)
 def test_a_run_that_cannot_be_recorded_says_why_and_runs(config_path, caplog) -> None:
     inside = ("loss.density.weight=0.1", "features.resolution=8")
     trainer = trainer_of(config_path, *SMALL, *inside, "train.cuda_graphs=true", asynchronous=True)
+    trainer.check()
+    trainer.probe(1)
+    assert caplog.text.count("without effect") == 1
     assert "train.cuda_graphs is without effect: loss.density looks" in caplog.text
     assert len(losses_of(trainer, 2)) == 2
 
