@@ -78,7 +78,7 @@ class RenderConfig(Section):
     precision: Literal["auto", "float32", "float16"] = Field(
         "auto",
         description="type of the fused renderer's tables, and on CUDA of the factors of products too; auto: float16; "
-        "sums are float32",
+        "sums are float32, and all of a student whose weights float16 cannot hold",
     )
     background: Background = Field(
         "white",

@@ -55,6 +55,11 @@ class HashField:
         """How many of the harmonics the density network takes."""
         return density_harmonics(self.density_degree)
 
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What the kernel rounds."""
+        return self.table, *self.density_weights, *self.color_weights
+
     def refusal(self) -> str | None:
         """Why the kernel cannot render this field; None where it can."""
         features = self.layout.features
@@ -86,6 +91,11 @@ class GroupedField:
     layout: GroupedLayout
     direction_degree: int
     deferred: bool = False
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What the kernel rounds."""
+        return self.density_parameters, self.color_parameters
 
     def refusal(self) -> str | None:
         """Why the kernel cannot render this field; None where it can."""
@@ -121,6 +131,7 @@ class FusedRenderer:
         field: on the device of the rays to come.
         cells: where samples are wanted.
         precision: type of the tables, and with Triton of the factors of products, float32 or float16; sums are float32.
+            A field with parameters beyond it is rendered with float32: infinities would make pictures of NaN.
         implementation: "auto", "numba" (CPU) or "triton".
 
     Raises:
@@ -142,7 +153,7 @@ class FusedRenderer:
             from kernels.rendering import fused_grouped_triton, fused_hash_triton
 
             twin = fused_hash_triton if hashed else fused_grouped_triton
-        self._prepared = twin.Prepared(field, precision)
+        self._prepared = twin.Prepared(field, precision if _fits(field, precision) else torch.float32)
 
     @torch.no_grad()
     def __call__(
@@ -178,6 +189,12 @@ class FusedRenderer:
         rays = tuple(part.contiguous() for part in (origins, directions, near, far))
         self._prepared.render(rays, width, self.cells, (step, limit, termination), picture)
         return picture
+
+
+def _fits(field: Field, precision: torch.dtype) -> bool:
+    """Whether all of a field's parameters are within the range of the type."""
+    most = torch.stack([part.detach().abs().max() for part in field.parameters]).max()
+    return bool(most <= torch.finfo(precision).max)
 
 
 def _too_wide(widths: Sequence[int]) -> str | None:

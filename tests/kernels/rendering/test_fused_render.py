@@ -216,6 +216,18 @@ def test_half_precision_stays_within_a_grey_level(make, implementation):
     assert (error.amax(1) < 1 / 255).float().mean() > 0.95
 
 
+@TWINS
+def test_finite_weights_beyond_half_precision_give_finite_pictures(implementation):
+    student, cells, rays = hash_grid(), make_cells(), make_rays(40)
+    with torch.no_grad():
+        student.table.mul_(1e7)
+        student.density_weights[0].mul_(1e6)
+    exact, _ = reference(student, rays, cells, 0.3, 1000)
+    half = fused(student, rays, cells, 8, 0.3, 1000, implementation, precision=torch.float16)
+    assert all(part.isfinite().all() for part in half)
+    torch.testing.assert_close(half[1], exact[1], rtol=0, atol=1e-4)
+
+
 @needs_triton
 def test_what_does_not_fit_is_refused():
     student, cells, rays = hash_grid(), make_cells(), make_rays(6)
