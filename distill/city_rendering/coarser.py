@@ -29,7 +29,7 @@ _STEPS, _SAMPLES = 300, 4096
 _log = logging.getLogger(__name__)
 
 
-def add_coarser(manifest: Manifest, config: Config, count: int, show_progress: bool = True) -> Manifest:
+def add_coarser(manifest: Manifest, config: Config, count: int) -> Manifest:
     """Makes coarser students of every block, ``blocks/b000/coarser_1.pth`` the finest of them.
 
     Those that are newer than the block's finest student are kept. A hash grid has as many as leave cells smaller than
@@ -47,7 +47,7 @@ def add_coarser(manifest: Manifest, config: Config, count: int, show_progress: b
     """
     blocks = shown_blocks(manifest)
     with one_torch_thread():
-        for block in tqdm(blocks, desc="coarser students", unit=" block", disable=not show_progress):
+        for block in tqdm(blocks, desc="coarser students", unit=" block"):
             finest = block.students[0]
             made = _coarser_of(manifest, config, block, count)
             manifest = manifest.with_block(block.name, students=(finest, *made))

@@ -77,7 +77,7 @@ class BlockPart:
     device: torch.device
 
 
-def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_progress: bool = True) -> Manifest:
+def fine_tune(manifest: Manifest, config: Config, options: JointOptions) -> Manifest:
     """Trains all blocks of a city together on whole rays of its teacher.
 
     Each block begins at its run's newest checkpoint, and is written to ``joint_020000.pth`` beside its run's folder, by
@@ -109,7 +109,7 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions, show_pr
         if block.budget_mib is not None:
             tuning.round(place, block, state, path)
     states = [{name: state[name] for name in _KEPT} for state in states]  # of the rest all is in its place
-    tuning.run(show_progress)
+    tuning.run()
     for place, (block, state, part) in enumerate(zip(blocks, states, parts, strict=True)):
         file = Path(block.run).with_name(f"joint_{state['step']:06d}.pth")
         if (rounded := tuning.rounded[place]) is not None:
@@ -180,7 +180,7 @@ class _Tuning:
         own = self.parts[place].model.student, self.optimizers[place]
         self.rounded[place] = RoundedBlock(block, state, path, *own, self.config)
 
-    def run(self, show_progress: bool) -> None:
+    def run(self) -> None:
         """Takes the steps that are left."""
         state = self._resume()
         if self.step == self.options.steps:
@@ -189,7 +189,7 @@ class _Tuning:
         if state is not None:
             with restoring(self.path, "state"):
                 sampler.restore(state["sampler"])
-        bar = tqdm(total=self.options.steps, initial=self.step, desc="joint", unit=" step", disable=not show_progress)
+        bar = tqdm(total=self.options.steps, initial=self.step, desc="joint", unit=" step")
         with one_torch_thread(), sampler, bar, Interrupt() as interrupt:
             while self.step < self.options.steps and not interrupt.asked:
                 loss, rays = self._take(sampler)

@@ -69,7 +69,6 @@ def evaluate(
     files: RenderFiles | None = None,
     identity: str | None = None,
     fresh: bool = False,
-    progress: bool = True,
 ) -> EvaluationResult:
     """Renders the chosen frames, measures them, writes the pictures and, last, the two CSVs.
 
@@ -103,7 +102,7 @@ def evaluate(
     nets = {net: metrics.Lpips.load(net, device) for net in config.eval.lpips_nets}
     lpips = {net: model for net, model in nets.items() if model}
     references = References(views, names, background, lpips, has_teacher=config.teacher.kind != "images")
-    job = _Job(render_frame, references, frames, files, device, progress)
+    job = _Job(render_frame, references, frames, files, device)
     is_kept = identity is not None and ranks.is_first()
     cache = FigureCache(folder.eval / f"{eval_stem(folder, step)}_record.jsonl" if is_kept else None, fresh)
     measured = job.run(cache, identity)
@@ -186,10 +185,9 @@ class _Job:
         frames: Sequence[int],
         files: RenderFiles,
         device: torch.device,
-        progress: bool,
     ) -> None:
         self._render_frame, self._references, self._frames = render_frame, references, frames
-        self._files, self._device, self._progress = files, device, progress
+        self._files, self._device = files, device
         members, cameras = set(frames), references.views.cameras
         self._pairs = {index for index in frames if index - 1 in members and has_neighbour(cameras, index)}
 
@@ -232,7 +230,7 @@ class _Job:
                 wanted = [index for index in todo if index in renders]
                 before = [images.get(index - 1) if index in self._pairs else None for index in wanted]
                 found = pool.map(self._references.measure, wanted, [renders[index] for index in wanted], before)
-                bar = tqdm(found, total=len(wanted), desc="measure", unit=" frame", **self._bar)
+                bar = tqdm(found, total=len(wanted), desc="measure", unit=" frame", leave=False)
                 try:
                     for index, figures in zip(wanted, bar, strict=True):
                         seen = {"seconds": renders[index].seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
@@ -247,10 +245,6 @@ class _Job:
             return read_image(path)
         with torch.no_grad():
             return Render.of(self._render_frame(index, self._references.background), 0.0).image
-
-    @property
-    def _bar(self) -> dict[str, bool]:
-        return {"disable": not self._progress, "leave": False}
 
     def _keys(self, identity: str | None) -> dict[int, str]:
         """Of each frame a digest of all its figures depend on; none without an identity."""
@@ -273,7 +267,7 @@ class _Job:
             return self._render_frame(index, self._references.background)
 
         size = max(1, _CHUNK_BYTES // (cameras.width * cameras.height * _BYTES_PER_PIXEL))
-        with torch.no_grad(), tqdm(total=len(wanted), desc="render", unit=" frame", **self._bar) as bar:
+        with torch.no_grad(), tqdm(total=len(wanted), desc="render", unit=" frame", leave=False) as bar:
             timed(render, wanted[0], self._device)
             for start in range(0, len(wanted), size):
                 renders = {}

@@ -100,7 +100,7 @@ class FeatureExport(FolderExport):
         else:
             self._volume = build_volume(gaussians, box, resolution, self.channels)
 
-    def run(self, progress: bool = True) -> None:
+    def run(self) -> None:
         """Writes what is not there yet.
 
         Raises:
@@ -114,7 +114,7 @@ class FeatureExport(FolderExport):
             if self._volume is not None:
                 write_features(self.folder / FEATURES, self._volume, self._gaussians)
             with one_torch_thread(), Writers() as writers:
-                for index in tqdm(self.todo, desc="ray features", unit=" frame", disable=not progress):
+                for index in tqdm(self.todo, desc="ray features", unit=" frame"):
                     rays = ray_features(self._rasterizer, self._gaussians.means, features, self.views.cameras, index)
                     writers.submit(_write_rays, self._paths(index)["rays"], rays)
 

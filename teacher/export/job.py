@@ -81,7 +81,7 @@ def export(config: Config, options: ExportOptions) -> None:
     whole = rasterizer = source.rasterizer(gaussians)
     limits, report = PruneLimits(options.prune_opacity, options.prune_contribution), None
     if limits != PruneLimits(None, None):
-        gaussians, report = prune(gaussians, whole, *source.training_frames(), limits, progress=True)
+        gaussians, report = prune(gaussians, whole, *source.training_frames(), limits)
         rasterizer = source.rasterizer(gaussians)
 
     folder = options.output or RunFolder(config).results / "teacher_views"
@@ -103,7 +103,7 @@ def export(config: Config, options: ExportOptions) -> None:
         features.run()
     if report is not None:
         report |= _sizes(original, gaussians, ply)
-        report["psnr"] = psnr_of_pruning(whole, rasterizer, views.cameras, format, progress=True)
+        report["psnr"] = psnr_of_pruning(whole, rasterizer, views.cameras, format)
         _log.info("%s", _pruning_in_words(report))
     if figures is None:
         are = "the frame is" if len(views.names) == 1 else f"all {len(views.names)} frames are"

@@ -72,7 +72,7 @@ def kept_gaussians(gaussians: Gaussians, measured: Contribution, limits: PruneLi
 
 @one_torch_thread()
 def prune(
-    gaussians: Gaussians, rasterizer: Rasterizer, cameras: Cameras, source: str, limits: PruneLimits, progress: bool
+    gaussians: Gaussians, rasterizer: Rasterizer, cameras: Cameras, source: str, limits: PruneLimits
 ) -> tuple[Gaussians, dict[str, Any]]:
     """Drops the Gaussians under a limit.
 
@@ -91,7 +91,7 @@ def prune(
         raise InputError("--prune-opacity", "limit", limits.opacity, "a number in [0, 1]")
     if limits.pixels is not None and not limits.pixels >= 0:
         raise InputError("--prune-contribution", "limit", limits.pixels, "at least 0")
-    measured = contribution(rasterizer, len(gaussians), cameras, progress)
+    measured = contribution(rasterizer, len(gaussians), cameras, progress=True)
     kept = kept_gaussians(gaussians, measured, limits)
     if not kept.any():
         found = f"none of {len(gaussians)} Gaussians left"
@@ -111,15 +111,13 @@ def prune(
 
 @one_torch_thread()
 @torch.no_grad()
-def psnr_of_pruning(
-    whole: Rasterizer, pruned: Rasterizer, cameras: Cameras, format: ExportFormat, progress: bool
-) -> float:
+def psnr_of_pruning(whole: Rasterizer, pruned: Rasterizer, cameras: Cameras, format: ExportFormat) -> float:
     """Mean over the views of the PSNR in dB between 8-bit pictures with and without the Gaussians that went.
 
     On the format's background, white for RGBA.
     """
     background, figures = format.background or _WHITE, []
-    for index in tqdm(range(len(cameras)), desc="pruning PSNR", unit=" frame", disable=not progress):
+    for index in tqdm(range(len(cameras)), desc="pruning PSNR", unit=" frame"):
         before, after = (
             picture(rendered_planes(rasterizer, cameras[index], format)[0], background) / 255.0
             for rasterizer in (whole, pruned)

@@ -76,7 +76,7 @@ class ViewExport(FolderExport):
             settings["masks"] = True
         super().__init__(folder, views, SETTINGS, settings, ("renders", "depth", "gt", "masks"))
 
-    def run(self, progress: bool = True) -> dict[str, Any] | None:
+    def run(self) -> dict[str, Any] | None:
         """Renders and writes the frames to do.
 
         Returns:
@@ -98,7 +98,7 @@ class ViewExport(FolderExport):
             synchronize(device)
             reset_gpu_peak(device)
             seconds: list[float] = []
-            bar = tqdm(self._rendered(seconds), "export", len(self.todo), unit=" frame", disable=not progress)
+            bar = tqdm(self._rendered(seconds), "export", len(self.todo), unit=" frame")
             with GpuMonitor(device) as monitor, one_torch_thread(), Writers() as writers:
                 for index, planes in bar:
                     self._write(writers, index, planes)

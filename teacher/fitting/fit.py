@@ -89,7 +89,7 @@ class TeacherFit:
         by_time = progress.seconds / settings.max_seconds if settings.max_seconds else 0.0
         return max(progress.step / settings.max_steps, by_time)
 
-    def run(self, folder: RunFolder, save: Callable[[TeacherFit], None], show_progress: bool = True) -> None:
+    def run(self, folder: RunFolder, save: Callable[[TeacherFit], None]) -> None:
         """Fits to the end of the schedule, or until a signal (``stopped_by``); ``save(self)`` is called at the end too.
 
         Raises:
@@ -105,7 +105,6 @@ class TeacherFit:
             initial=min(progress.seconds, settings.max_seconds) if by_time else progress.step,
             unit="s" if by_time else "step",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{postfix}]",
-            disable=not show_progress,
             dynamic_ncols=True,
             mininterval=0.5,
         )

@@ -101,7 +101,7 @@ def test_a_coarser_student_shows_more_of_the_finest_than_its_first_levels_do(cit
 
 def test_coarser_students_follow_the_finest_and_are_made_once(city):
     manifest, config = city
-    more = add_coarser(manifest, config, 3, show_progress=False)
+    more = add_coarser(manifest, config, 3)
     (block,) = more.blocks
     assert [student.file for student in block.students[1:]] == ["blocks/b000/coarser_1.pth"]  # 32 / 4 > 4 > 32 / 16
     assert [student.cell_size for student in block.students] == [2 / 32, 2 / 8]
@@ -109,8 +109,8 @@ def test_coarser_students_follow_the_finest_and_are_made_once(city):
     assert block.students[1].bytes == path.stat().st_size < block.students[0].bytes
     assert load_model(config, path, torch.device("cpu")).student.settings.levels == 2
     written = path.stat().st_mtime_ns
-    add_coarser(more, config, 3, show_progress=False)
+    add_coarser(more, config, 3)
     assert path.stat().st_mtime_ns == written
     os.utime(more.path(block.students[0].file), ns=(written + 10**9, written + 10**9))
-    add_coarser(more, config, 3, show_progress=False)
+    add_coarser(more, config, 3)
     assert path.stat().st_mtime_ns != written

@@ -62,7 +62,7 @@ def weights(manifest):
 
 def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch):
     manifest, config = city
-    tuned = fine_tune(manifest, config, OPTIONS, show_progress=False)
+    tuned = fine_tune(manifest, config, OPTIONS)
     assert [block.students[0].file for block in tuned.blocks] == [
         f"blocks/{name}/joint_000001.pth" for name in ("b000", "b001")
     ]
@@ -85,12 +85,12 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
     monkeypatch.setattr(joint, "_SAVE_EVERY", 2)
     monkeypatch.setattr(joint._Tuning, "_take", killed_in_the_fourth)
     with pytest.raises(Killed):
-        fine_tune(manifest, config, OPTIONS, show_progress=False)
-    again = fine_tune(manifest, config, OPTIONS, show_progress=False)
+        fine_tune(manifest, config, OPTIONS)
+    again = fine_tune(manifest, config, OPTIONS)
     assert steps == [0, 1, 2, 3, 2, 3, 4]
     path = again.path(again.blocks[0].students[0].file)
     written = path.stat().st_mtime_ns
-    fine_tune(again, config, OPTIONS, show_progress=False)  # from what the tuned ones were made of: nothing is left
+    fine_tune(again, config, OPTIONS)  # from what the tuned ones were made of: nothing is left
     assert len(steps) == 7
     assert path.stat().st_mtime_ns == written
     assert all(torch.equal(mine, before) for mine, before in zip(weights(again), undisturbed, strict=True))
@@ -101,7 +101,7 @@ def test_a_block_that_no_ray_meets_stays_as_it_is(city, look_at, monkeypatch):
     narrow = noise_views(look_at([(0.5, -2.2, 0.1)], target=(0.5, 0.0, 0.0), focal=300.0))
     monkeypatch.setattr(joint, "load_teacher", lambda config: narrow)
     before = weights(manifest)
-    after = weights(fine_tune(manifest, config, OPTIONS, show_progress=False))
+    after = weights(fine_tune(manifest, config, OPTIONS))
     same = [torch.equal(mine, old) for mine, old in zip(after, before, strict=True)]
     half = len(same) // 2
     assert all(same[:half]) and not all(same[half:])
@@ -125,7 +125,7 @@ def with_budgets(manifest, size):
 def test_compact_files_are_made_anew_within_their_budgets(city, monkeypatch):
     manifest, config = city
     manifest = with_budgets(manifest, 2500)
-    tuned = fine_tune(manifest, config, OPTIONS, show_progress=False)
+    tuned = fine_tune(manifest, config, OPTIONS)
     files = [tuned.path(block.students[0].file) for block in tuned.blocks]
     assert [path.relative_to(tuned.folder).as_posix() for path in files] == [
         f"blocks/{name}/joint_000001.lrd" for name in ("b000", "b001")
@@ -133,7 +133,7 @@ def test_compact_files_are_made_anew_within_their_budgets(city, monkeypatch):
     assert [block.students[0].bytes for block in tuned.blocks] == [path.stat().st_size for path in files]
     assert all(2000 < path.stat().st_size <= 2500 for path in files)
     whole = [path.read_bytes() for path in files]
-    assert fine_tune(tuned, config, OPTIONS, show_progress=False) == tuned
+    assert fine_tune(tuned, config, OPTIONS) == tuned
     tuned.path(joint.STATE).unlink()
     files[1].unlink()
     take, steps = joint._Tuning._take, []
@@ -147,16 +147,16 @@ def test_compact_files_are_made_anew_within_their_budgets(city, monkeypatch):
     monkeypatch.setattr(joint, "_SAVE_EVERY", 1)
     monkeypatch.setattr(joint._Tuning, "_take", stopped_once)
     with pytest.raises(KeyboardInterrupt):
-        fine_tune(manifest, config, OPTIONS, show_progress=False)
-    fine_tune(manifest, config, OPTIONS, show_progress=False)
+        fine_tune(manifest, config, OPTIONS)
+    fine_tune(manifest, config, OPTIONS)
     assert steps == [0, 1, 2, 3, 3, 4]
     assert [path.read_bytes() for path in files] == whole
 
 
 def test_the_state_of_another_fine_tune_is_not_gone_on_from(city, caplog):
     manifest, config = city
-    fine_tune(manifest, config, JointOptions(steps=1, rays=16), show_progress=False)
-    fine_tune(manifest, config, JointOptions(steps=1, rays=17), show_progress=False)
+    fine_tune(manifest, config, JointOptions(steps=1, rays=16))
+    fine_tune(manifest, config, JointOptions(steps=1, rays=17))
     assert "is of other blocks or settings: the fine-tune starts anew" in caplog.text
 
 
@@ -164,7 +164,7 @@ def test_a_block_whose_checkpoint_is_damaged_is_refused(city):
     manifest, config = city
     manifest.path(manifest.blocks[0].students[0].file).write_bytes(b"nothing")
     with pytest.raises(InputError, match="b000/checkpoints/step_000001.pth: checkpoint"):
-        fine_tune(manifest, config, OPTIONS, show_progress=False)
+        fine_tune(manifest, config, OPTIONS)
 
 
 def test_a_signal_leaves_the_state(city, monkeypatch):
@@ -177,6 +177,6 @@ def test_a_signal_leaves_the_state(city, monkeypatch):
 
     monkeypatch.setattr(joint, "Interrupt", AskedAtOnce)
     with pytest.raises(Stopped) as stopped:
-        fine_tune(manifest, config, OPTIONS, show_progress=False)
+        fine_tune(manifest, config, OPTIONS)
     assert stopped.value.status == 143
     assert manifest.path(joint.STATE).is_file()

@@ -79,7 +79,7 @@ class FixedLpips:
 
 def run(render, views, setup, step=20000, **settings):
     config, folder = setup(**settings)
-    return evaluate(render, views, config, step, folder, CPU, progress=False), folder
+    return evaluate(render, views, config, step, folder, CPU), folder
 
 
 def read_csv(path):

@@ -28,13 +28,13 @@ def test_a_second_run_measures_nothing_and_writes_the_same_bytes(setup):
     views = make_views()
     render, asked = counting(with_noise(views, lambda i: 0.02 * (i + 1)))
     config, folder = setup()
-    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    evaluate(render, views, config, 20000, folder, CPU, identity="one")
     before = {path: path.read_bytes() for path in (*folder.logs.iterdir(), *folder.eval.iterdir())}
     asked.clear()
-    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    evaluate(render, views, config, 20000, folder, CPU, identity="one")
     assert asked == []
     assert {path: path.read_bytes() for path in (*folder.logs.iterdir(), *folder.eval.iterdir())} == before
-    evaluate(render, views, config, 20000, folder, CPU, identity="one", fresh=True, progress=False)
+    evaluate(render, views, config, 20000, folder, CPU, identity="one", fresh=True)
     assert asked == [0, *range(FRAMES)]
 
 
@@ -43,7 +43,7 @@ def test_what_was_measured_otherwise_is_measured_again(setup, change):
     views = make_views()
     render, asked = counting(with_noise(views, lambda i: 0.1))
     config, folder = setup()
-    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    evaluate(render, views, config, 20000, folder, CPU, identity="one")
     asked.clear()
     again = range(FRAMES)
     if change == "background":
@@ -55,7 +55,7 @@ def test_what_was_measured_otherwise_is_measured_again(setup, change):
         views.cameras.fx[9] += 1
         again = [9]
     identity = "two" if change == "identity" else "one"
-    evaluate(render, views, config, 20000, folder, CPU, identity=identity, progress=False)
+    evaluate(render, views, config, 20000, folder, CPU, identity=identity)
     # the flicker of the first frame needs the one before, the first of all is the warm-up
     before = [again[0] - 1] if again[0] else []
     assert asked[1:] == [*before, *again]
@@ -65,7 +65,7 @@ def test_a_run_that_was_stopped_goes_on(setup):
     views = make_views()
     config, folder = setup()
     whole = with_noise(views, lambda i: 0.02 * (i + 1))
-    expected = evaluate(whole, views, config, 20000, folder, CPU, progress=False).rows
+    expected = evaluate(whole, views, config, 20000, folder, CPU).rows
 
     def stops(i, background):
         if i == 6:
@@ -74,9 +74,9 @@ def test_a_run_that_was_stopped_goes_on(setup):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(evaluator, "_CHUNK_BYTES", 2 * SIDE * SIDE * 11)  # two frames at a time
-        evaluate(stops, views, config, 20000, folder, CPU, identity="one", progress=False)
+        evaluate(stops, views, config, 20000, folder, CPU, identity="one")
     render, asked = counting(whole)
-    rows = evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False).rows
+    rows = evaluate(render, views, config, 20000, folder, CPU, identity="one").rows
     assert asked == [5, 5, 6, 7, 8, 9]  # warm-up, then what flicker needs of frame 5, then the rest
     untimed = set(EVAL_COLUMNS) - {"avg_fps"}
     assert [{name: row[name] for name in untimed} for row in rows] == [
@@ -88,10 +88,10 @@ def test_a_frame_whose_file_is_gone_is_rendered_again(setup):
     views = make_views()
     render, asked = counting(with_noise(views, lambda i: 0.1))
     config, folder = setup(splits=["holdout"])
-    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    evaluate(render, views, config, 20000, folder, CPU, identity="one")
     (folder.eval / "step_020000_frame_00004.png").unlink()
     asked.clear()
-    evaluate(render, views, config, 20000, folder, CPU, identity="one", progress=False)
+    evaluate(render, views, config, 20000, folder, CPU, identity="one")
     assert asked == [4, 4]
 
 
@@ -123,7 +123,7 @@ def test_once_stopped_nothing_more_is_measured(setup, monkeypatch):
     monkeypatch.setattr(RenderFiles, "write", full)
     monkeypatch.setattr(evaluator, "available_threads", lambda: 2)
     with pytest.raises(OSError, match="no space"):
-        evaluate(with_noise(views, lambda i: 0.1), views, config, 20000, folder, CPU, progress=False)
+        evaluate(with_noise(views, lambda i: 0.1), views, config, 20000, folder, CPU)
     gc.collect()  # of the error's traceback, which holds the frames
     sleep(0.4)  # ten frames would take 0.25 s
     assert 1 <= len(measured) <= 5 < FRAMES

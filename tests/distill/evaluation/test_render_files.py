@@ -65,7 +65,7 @@ def test_frames_like_a_teacher_s(setup):
         alpha = views.alpha[i].float() / 255
         return RenderedFrame(views.image(i, background), alpha, alpha * 3)
 
-    evaluate(render, views, config, 20000, folder, CPU, files=files, progress=False)
+    evaluate(render, views, config, 20000, folder, CPU, files=files)
     root = folder.eval / "step_020000_x"
     for name in ("renders/{}.png", "rgba/{}.png", "depth/{}.npy"):
         folder_of = (root / name).parent

@@ -68,7 +68,7 @@ def measure(trainer) -> list[dict]:
     def render(index, background):
         return renderer.render(views.cameras, index, background)
 
-    rows = evaluate(render, views, config, 0, folder, CPU, progress=False).frame_rows
+    rows = evaluate(render, views, config, 0, folder, CPU).frame_rows
     return [{name: value for name, value in row.items() if name != "render_s"} for row in rows]
 
 

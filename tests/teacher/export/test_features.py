@@ -26,7 +26,7 @@ def make_export(folder, channels=("sh_dc", "opacity"), gaussians=None, frames=3,
 
 
 def test_what_is_written(tmp_path):
-    make_export(tmp_path).run(progress=False)
+    make_export(tmp_path).run()
     assert sorted(path.name for path in tmp_path.iterdir()) == [SETTINGS, RAYS, FEATURES]
     gaussians = block_of_gaussians()
     stored = read_features(tmp_path / FEATURES, gaussians=gaussians, box=BOX)
@@ -43,27 +43,27 @@ def test_what_is_written(tmp_path):
 def test_memory_on_disk_is_known_before(tmp_path):
     export = make_export(tmp_path, ["all"], frames=1)
     assert export.memory == ray_memory(16, 16, 52, 729)
-    export.run(progress=False)
+    export.run()
     with np.load(tmp_path / RAYS / "00000.npz") as read:
         assert sum(read[name].nbytes for name in read.files) == export.memory.disk
     assert export.memory.memory > 4 * 16 * 16 * 52
 
 
 def test_going_on(tmp_path):
-    make_export(tmp_path).run(progress=False)
+    make_export(tmp_path).run()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     (tmp_path / RAYS / "00001.npz").unlink()
     (tmp_path / FEATURES).unlink()
     again = make_export(tmp_path)
     assert again.todo == [1]
-    again.run(progress=False)
+    again.run()
     assert {path.name for path in tmp_path.rglob("*")} >= {path.name for path in before}
     assert read_features(tmp_path / FEATURES).volume.table.shape[1] == 6
     assert make_export(tmp_path).todo == []
 
 
 def test_other_settings_are_refused(tmp_path):
-    make_export(tmp_path).run(progress=False)
+    make_export(tmp_path).run()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     larger = SceneBox((-0.7, -0.5, -0.5), (0.6, 0.5, 0.5))
     for different, said in (
@@ -92,7 +92,7 @@ def test_bad_input_before_anything_is_written(tmp_path, monkeypatch):
 
 
 def test_a_damaged_volume_is_named(tmp_path):
-    make_export(tmp_path).run(progress=False)
+    make_export(tmp_path).run()
     (tmp_path / FEATURES).write_bytes(b"no archive")
     with pytest.raises(InputError, match=f"{FEATURES}: teacher features: found unreadable data"):
         make_export(tmp_path)
@@ -103,4 +103,4 @@ def test_a_value_beyond_float16_is_said(tmp_path):
     export = make_export(tmp_path, gaussians=gaussians)
     gaussians.sh[:] = 1e7
     with pytest.raises(InputError, match="a value beyond 65504"):
-        export.run(progress=False)
+        export.run()

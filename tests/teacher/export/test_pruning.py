@@ -77,17 +77,17 @@ def test_pruning_reports_what_went():
     both = type(gaussians)(*(torch.cat([getattr(part, n) for part in (gaussians, faint)]) for n in vars(gaussians)))
     rasterizer = Rasterizer(both, "torch")
     cameras = ring_of_cameras(2, 16, 16)
-    pruned, report = prune(both, rasterizer, cameras, "here", PruneLimits(0.1, None), progress=False)
+    pruned, report = prune(both, rasterizer, cameras, "here", PruneLimits(0.1, None))
     assert len(pruned) == 729 and torch.equal(pruned.means, gaussians.means)
     assert report["gaussians_before"] == 729 + 243 and report["gaussians_removed"] == 243
     assert report["measured_views"] == 2 and report["measured_on"] == "here"
     assert 0 < report["weight_removed_fraction"] < 0.1
     views, format = ring_of_cameras(2), ExportFormat(None, WHITE)
-    figure = psnr_of_pruning(rasterizer, Rasterizer(gaussians), views, format, progress=False)
+    figure = psnr_of_pruning(rasterizer, Rasterizer(gaussians), views, format)
     assert 30 < figure < 80
-    assert psnr_of_pruning(rasterizer, rasterizer, views, format, progress=False) == 100.0
+    assert psnr_of_pruning(rasterizer, rasterizer, views, format) == 100.0
 
-    _, by_weight = prune(both, rasterizer, cameras, "here", PruneLimits(None, 1e-3), progress=False)
+    _, by_weight = prune(both, rasterizer, cameras, "here", PruneLimits(None, 1e-3))
     assert 0 < by_weight["gaussians_removed"] < 729
     assert by_weight["weight_removed_fraction"] < 0.01
 
@@ -102,4 +102,4 @@ def test_limits_out_of_range_or_that_leave_nothing():
         (PruneLimits(float("nan"), None), "--prune-opacity: limit: found nan"),
     ):
         with pytest.raises(InputError, match=message):
-            prune(gaussians, rasterizer, cameras, "here", limits, progress=False)
+            prune(gaussians, rasterizer, cameras, "here", limits)

@@ -57,13 +57,13 @@ def masked_views(tmp_path):
 
 def test_what_the_dataset_keeps_for_tests_and_masks_goes_with_the_views(tmp_path, masked_views):
     folder = tmp_path / "export"
-    make_export(folder, views=masked_views).run(progress=False)
+    make_export(folder, views=masked_views).run()
     options = {"box": None, "background": WHITE, "depth_kind": "none"}
     views = views_from_outputs(folder, folder / TRANSFORMS, holdout_every=8, **options)
     assert views.holdout.tolist() == [False, True, False, False]
     columns = [int(counted.any(0).sum()) for counted in views.counted]
     assert views.rgb.shape[1:3] == (24, 24) and columns == [6, 12, 6, 12]
-    assert make_export(folder, views=masked_views).run(progress=False) is None, "all are there"
+    assert make_export(folder, views=masked_views).run() is None, "all are there"
 
 
 @pytest.mark.parametrize("resolution", [24, 12])
@@ -100,7 +100,7 @@ def test_renders_are_compared_where_pixels_count(tmp_path, caplog, masked_views)
 
 def test_frames_of_one_kind_are_not_told_apart(tmp_path, masked_views):
     rest = replace(masked_views.dataset, tests=(False,) * FRAMES, masks=None)
-    make_export(tmp_path / "export", views=replace(masked_views, dataset=rest)).run(progress=False)
+    make_export(tmp_path / "export", views=replace(masked_views, dataset=rest)).run()
     content = json.loads((tmp_path / "export" / TRANSFORMS).read_text())
     assert "test_filenames" not in content and "mask_path" not in content["frames"][0]
 
@@ -108,7 +108,7 @@ def test_frames_of_one_kind_are_not_told_apart(tmp_path, masked_views):
 @pytest.mark.parametrize("kind", list(DepthKind))
 @pytest.mark.parametrize("background", [WHITE, (0.2, 0.4, 0.6), None])
 def test_read_back_as_the_same_values(tmp_path, kind, background):
-    make_export(tmp_path, ExportFormat(kind, background)).run(progress=False)
+    make_export(tmp_path, ExportFormat(kind, background)).run()
     views = views_from_outputs(
         tmp_path,
         tmp_path / TRANSFORMS,
@@ -154,7 +154,7 @@ def test_ground_truth_is_stored_at_the_size_of_the_renders(tmp_path):
         write_image(path, np.full((24, 24, 4), (10 * index, 20, 30, 255), np.uint8))
     views = make_views(images, ring_of_cameras(FRAMES).resized(12, 12))
     assert views.has_truth
-    make_export(tmp_path / "out", views=views).run(progress=False)
+    make_export(tmp_path / "out", views=views).run()
     for index in range(FRAMES):
         truth = read_image(tmp_path / "out" / "gt" / f"{index:05d}.png")
         assert truth.shape == (12, 12, 4) and truth[5, 5].tolist() == [10 * index, 20, 30, 255]
@@ -172,7 +172,7 @@ def test_ground_truth_is_in_the_teachers_own_exposure_as_a_runs(tmp_path):
     views = make_views(images)
     twice = np.diag([2.0, 2.0, 2.0, 1.0])[:3]
     views = replace(views, dataset=replace(views.dataset, exposures=(twice, *[None] * (FRAMES - 1))))
-    make_export(tmp_path / "out", views=views).run(progress=False)
+    make_export(tmp_path / "out", views=views).run()
     assert [read_image(tmp_path / f"out/gt/{index:05d}.png")[5, 5].tolist() for index in (0, 1)] == [
         [51] * 3,
         [102] * 3,
@@ -180,12 +180,12 @@ def test_ground_truth_is_in_the_teachers_own_exposure_as_a_runs(tmp_path):
 
 
 def test_without_depth_there_is_no_depth_folder(tmp_path):
-    make_export(tmp_path, ExportFormat(None, WHITE)).run(progress=False)
+    make_export(tmp_path, ExportFormat(None, WHITE)).run()
     assert sorted(path.name for path in tmp_path.iterdir()) == [SETTINGS, "renders", TRANSFORMS]
 
 
 def test_supersampled_renders_are_averages(tmp_path):
-    make_export(tmp_path, ExportFormat(DepthKind.Z, WHITE), drawing=Drawing(supersample=2)).run(progress=False)
+    make_export(tmp_path, ExportFormat(DepthKind.Z, WHITE), drawing=Drawing(supersample=2)).run()
     fine = Rasterizer(block_of_gaussians()).render(ring_of_cameras(FRAMES).resized(48, 48), 1)
     composite = fine.rgb + 1 - fine.alpha[..., None]
     expected = composite.reshape(24, 2, 24, 2, 3).mean((1, 3))
@@ -205,33 +205,33 @@ def test_an_interrupt_leaves_whole_files_to_go_on_from(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Rasterizer, "render_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export.run(progress=False)
+        export.run()
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
     again = make_export(tmp_path)
     assert {2, 3} <= set(again.todo), "what was rendered may or may not have been written"
-    again.run(progress=False)
+    again.run()
     assert make_export(tmp_path).todo == []
 
 
 def test_figures_are_of_what_was_rendered(tmp_path):
-    figures = make_export(tmp_path).run(progress=False)
+    figures = make_export(tmp_path).run()
     assert figures["frames_timed"] == FRAMES and figures["avg_fps"] > 0
     assert figures["seconds_per_frame_median"] > 0 and figures["cpu_peak_gib"] > 0
     assert figures["gpu_peak_gib"] is None and figures["power_avg_w"] is None
 
 
 def test_going_on_renders_only_what_is_missing(tmp_path):
-    make_export(tmp_path).run(progress=False)
+    make_export(tmp_path).run()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     (tmp_path / "renders" / "00001.png").unlink()
     (tmp_path / "depth" / "00003.npy").unlink()
     kept = (tmp_path / "renders" / "00002.png").stat().st_mtime_ns
     again = make_export(tmp_path)
     assert again.todo == [1, 3]
-    assert again.run(progress=False)["frames_timed"] == 2
+    assert again.run()["frames_timed"] == 2
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert (tmp_path / "renders" / "00002.png").stat().st_mtime_ns == kept
-    assert make_export(tmp_path).run(progress=False) is None
+    assert make_export(tmp_path).run() is None
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_going_on_renders_only_what_is_missing(tmp_path):
     ],
 )
 def test_other_settings_are_refused(tmp_path, different, said):
-    make_export(tmp_path).run(progress=False)
+    make_export(tmp_path).run()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(InputError) as caught:
         make_export(tmp_path, **different)
@@ -270,7 +270,7 @@ def test_views_of_another_program_are_left_alone(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "out").write_text("a file in the way")
     with pytest.raises(InputError, match="output folder: found"):
-        make_export(tmp_path / "out").run(progress=False)
+        make_export(tmp_path / "out").run()
 
 
 def test_a_damaged_image_of_the_dataset_is_named(tmp_path):
@@ -279,12 +279,12 @@ def test_a_damaged_image_of_the_dataset_is_named(tmp_path):
         write_image(path, np.zeros((24, 24, 3), np.uint8))
     images[2].write_bytes(b"no picture")
     with pytest.raises(InputError, match="r_2.png: image: found unreadable"):
-        make_export(tmp_path / "out", views=make_views(images)).run(progress=False)
+        make_export(tmp_path / "out", views=make_views(images)).run()
 
 
 def test_stats_have_the_settings_and_the_figures(tmp_path):
     export = make_export(tmp_path)
-    export.run(progress=False)
+    export.run()
     export.write_stats({"avg_fps": 2.5, "power_avg_w": None})
     stats = json.loads((tmp_path / "render_stats.json").read_text())
     assert stats["depth_kind"] == "inverse_z" and stats["resolution"] == [24, 24] and stats["near"] == 0.2
@@ -300,13 +300,13 @@ def test_stats_have_the_settings_and_the_figures(tmp_path):
 )
 def test_renders_are_compared_with_the_datasets_images(tmp_path, caplog, moved, words):
     first = make_export(tmp_path / "first", ExportFormat(None, None))
-    first.run(progress=False)
+    first.run()
     views = make_views([tmp_path / "first" / "renders" / f"{index:05d}.png" for index in range(FRAMES)])
     block = block_of_gaussians()
     caplog.clear()
     with caplog.at_level(logging.INFO):
         other = replace(block, means=0.2 * block.means + moved) if moved else block
-        make_export(tmp_path / "second", ExportFormat(None, None), views, other).run(progress=False)
+        make_export(tmp_path / "second", ExportFormat(None, None), views, other).run()
     (record,) = caplog.records
     assert re.search(words, record.getMessage()) and (record.levelname == "WARNING") == bool(moved)
 
@@ -315,5 +315,5 @@ def test_views_that_show_nothing_are_a_warning_before_they_are_written(tmp_path,
     told = []
     monkeypatch.setattr(ViewExport, "_write", lambda *_: told.append(caplog.text))
     block = block_of_gaussians()
-    make_export(tmp_path, gaussians=replace(block, means=block.means + 50)).run(progress=False)
+    make_export(tmp_path, gaussians=replace(block, means=block.means + 50)).run()
     assert len(told) == FRAMES and "the Gaussians fill 0.000% of the pixels" in told[0]
