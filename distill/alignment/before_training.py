@@ -44,6 +44,7 @@ from settings.errors import InputError
 from settings.sections import Color
 from teacher.near_plane import near_plane_advice
 from teacher.sources import Teacher, load_teacher, source_of
+from teacher.sources.box import stray_note
 from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
@@ -77,6 +78,9 @@ def _check_causes(config: Config, error: InputError) -> None:
         cameras = source.frames()[0].cameras
     except InputError:
         return
+    if error.field in DEPTH_FIELDS and (note := stray_note(config, gaussians)):
+        # By the box the kind is told: which values land in it, and which views look at its middle from two sides.
+        raise InputError(error.source, error.field, error.found, error.expected, note) from error
     try:
         if gaussians is None and config.data.box == "auto":
             _check_focus(config, cameras)

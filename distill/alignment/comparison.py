@@ -28,6 +28,7 @@ from settings.sections import Color
 from teacher.depth import DepthKind
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.sources import Teacher, load_teacher
+from teacher.sources.box import stray_note
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import TeacherViews
 
@@ -216,10 +217,18 @@ def sampled_depth(depth: StoredDepth, width: int) -> StoredDepth:
 
 
 class Loaded(NamedTuple):
-    """A comparison, and the teacher's Gaussians as a renderer where another program drew the pictures."""
+    """A comparison, and what is known besides.
+
+    Attributes:
+        witness: the teacher's Gaussians as a renderer where another program drew the pictures.
+        is_drawn: whether the pictures were drawn here, from Gaussians.
+        strays: what is to be said of Gaussians that widen the box, see ``stray_note``.
+    """
 
     comparison: Comparison
     witness: RenderView | None
+    is_drawn: bool = False
+    strays: str = ""
 
 
 def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Loaded:
@@ -256,7 +265,8 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
         count,
         stored_depth(files, kind, views, chosen_views(views, count)) if files and files.depths else None,
     )
-    return Loaded(comparison, None if run is None else witness)
+    is_drawn = teacher.gaussians is not None and files is None
+    return Loaded(comparison, None if run is None else witness, is_drawn, stray_note(config, teacher.gaussians))
 
 
 def without_depth(config: Config) -> Config:

@@ -29,6 +29,10 @@ OTHER_WORLD = (
     "another scene: use the PLY and the poses of one export."
 )
 
+_TRAIN_BETTER = "Train longer, or look at data.box, the losses and the learning rate."
+# Causes that strays among the Gaussians may be behind: the views themselves show no mistake.
+_MAYBE_STRAYS = (Cause.BLANK, Cause.DENSITY, Cause.STUDENT, Cause.UNKNOWN)
+
 # A mistake is likely when undoing it gains so many dB ...
 _GAIN_TO_GATE_DB, _GAIN_BELOW_DB = 1.5, 3.0
 # ... and leaves the picture far enough above a blank one. Equally good ones: the simplest, which is tried first.
@@ -121,6 +125,8 @@ def check(
     witness: RenderView | None = None,
     step: Callable[[], None] = lambda: None,
     subject: str = STUDENT,
+    is_drawn: bool = False,
+    strays: str = "",
 ) -> Verdict:
     """Measures the student against the gate and looks for mistakes, whether or not it passes.
 
@@ -130,6 +136,8 @@ def check(
             when the student itself explains nothing or they do not show what the pictures show, and about depth.
         step: called once in a while.
         subject: what ``comparison`` renders, in words.
+        is_drawn: whether the pictures were drawn here, from the teacher's Gaussians.
+        strays: what is to be said of Gaussians that widen the box; empty: none do.
     """
     gate = measure(comparison)
     passed = gate.psnr >= threshold and not is_collapsed(gate.psnr, gate.psnr_blank)
@@ -150,7 +158,9 @@ def check(
         if mistaken is None and not is_explained and (is_exact or passed):
             mistaken = misplaced(render, comparison.depth, readings, is_exact=is_exact)
     written = None if student.is_flat else pictures_say(comparison)
-    cause, sentence, advice = _conclusion(passed, gate, student, other, written, mistaken, subject)
+    cause, sentence, advice = _conclusion(passed, gate, student, other, written, mistaken, subject, is_drawn)
+    if strays and cause in _MAYBE_STRAYS:
+        advice = strays
     passed &= subject == STUDENT or cause == Cause.NONE  # they are the pictures' own, so nothing may be wrong
     return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind, subject)
 
@@ -186,6 +196,7 @@ def _conclusion(
     written: tuple[Cause, str, str] | None,
     mistaken: DepthMistake | None,
     subject: str,
+    is_drawn: bool,
 ) -> tuple[Cause, str, str]:
     """Cause, sentence and advice."""
     # Of two explanations the better one: a student that learnt from wrong views explains nothing well.
@@ -213,12 +224,15 @@ def _conclusion(
         return Cause.NONE, "no alternative fits the pictures better", ""
     if _bears_out(witness, gate):
         evidence = f"the views are right: {GAUSSIANS} {witness.as_it_is:.2f} dB with these cameras"
-        return Cause.STUDENT, evidence, "Train longer, or look at data.box, the losses and the learning rate."
-    return (
-        Cause.UNKNOWN,
-        "nothing that was tried fits the pictures",
-        "A student that learnt from wrong views shows no one mistake: set teacher.ply, whose Gaussians are a witness.",
-    )
+        return Cause.STUDENT, evidence, _TRAIN_BETTER
+    if is_drawn:
+        return Cause.STUDENT, "the views are drawn from the teacher's own Gaussians", _TRAIN_BETTER
+    advice = "A student that learnt from wrong views shows no one mistake: "
+    if gaussians is None:
+        advice += "set teacher.ply, whose Gaussians are a witness."
+    else:
+        advice += "draw the pictures here, from the Gaussians of teacher.ply, with --set teacher.kind=gaussians."
+    return Cause.UNKNOWN, "nothing that was tried fits the pictures", advice
 
 
 def _blank_evidence(gate: Gate) -> str:

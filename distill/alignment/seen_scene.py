@@ -23,7 +23,7 @@ from settings.config import Config
 from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.sources import Teacher
-from teacher.sources.box import box_of_gaussians
+from teacher.sources.box import box_of_gaussians, find_strays, stray_note
 from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
@@ -111,6 +111,8 @@ def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
         return _crosses(config, model, width)
     if config.render.step_size != "auto":
         field, advice = "render.step_size", "Leave out render.step_size."
+    elif note := stray_note(config, teacher.gaussians):
+        field, advice = "data.box", note
     elif config.data.box != "auto":
         field, advice = "data.box", "Leave out data.box, or give it in the units of poses and Gaussians."
     else:
@@ -138,7 +140,8 @@ def _crosses(config: Config, model: Model, width: float) -> bool:
 def _width_of(config: Config, teacher: Teacher, grid: OccupancyGrid) -> float:
     """The longest side of what there is to show, as far as it is known."""
     if config.data.box == "auto":
-        return max(teacher.box.extent)
+        strays = None if teacher.gaussians is None else find_strays(teacher.gaussians)
+        return max(teacher.box.extent if strays is None else strays.box.extent)
     if teacher.gaussians is not None:
         return max(box_of_gaussians(teacher.gaussians).extent)
     cells = grid.teacher.nonzero()
@@ -163,7 +166,9 @@ def check_cells(config: Config, teacher: Teacher, model: Model) -> None:
         advice = (
             "Do pictures and poses belong together (order of the frames, axes, camera-to-world), and does data.box?"
         )
-    if _share_met(teacher.views, model, replace(model.settings, near=0.0, far=torch.inf)) >= _MOST_PIXELS:
+    if note := stray_note(config, teacher.gaussians):
+        field, advice = "data.box", note
+    elif _share_met(teacher.views, model, replace(model.settings, near=0.0, far=torch.inf)) >= _MOST_PIXELS:
         field, where = "data.far", f"{config.data.near:g} (data.near) to {config.data.far:g} from the cameras"
         advice = _range_advice(config, _distances(teacher.views.cameras, teacher.box)[0])
     words = f"only {share:.1%} of what the teacher's pictures show in {where}"

@@ -47,6 +47,7 @@ from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of, teacher_sight
+from teacher.sources.box import stray_note
 from teacher.sources.producers import make_producer
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews
 
@@ -159,7 +160,8 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     if ranks.is_first():
         publish(config, folder, trainer.progress.step)
     if result.status == ExitCode.COLLAPSED:
-        _log.warning("tools/check_alignment.py with the same options finds out why")
+        strays = stray_note(config, teacher.gaussians)
+        _log.warning("%s", strays or "tools/check_alignment.py with the same options finds out why")
     return result.status
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from scene.cameras import Cameras
+from scene.formats.dataset_format import note_once
 from scene.rays import SceneBox, focus_box
 from settings.config import Config
 from settings.errors import InputError
@@ -22,6 +25,10 @@ _MARGIN = 0.02
 # the surroundings is between. Beyond the second the pictures show mostly what no student of this box can hold.
 _NOTED_OUTSIDE = 0.01
 _MOST_OUTSIDE = 0.5
+# Strays widen a box to more than so many times what holds the middle share of the opacity along each axis. Captures
+# with wide surroundings have up to 2, LEGO with one floater in 300 has 20.
+_STRAY_WIDTHS, _CORE = 5.0, 0.96
+_SAMPLE = 20_000  # Gaussians that tell where the core is
 
 
 def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | None) -> tuple[SceneBox, str]:
@@ -39,6 +46,8 @@ def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | No
         return SceneBox(config.data.box.lower, config.data.box.upper), "data.box"
     if gaussians is not None:
         if config.far_field.kind == "none" or cameras is None:
+            if config.far_field.kind == "none" and (note := stray_note(config, gaussians)):
+                note_once("warning", note)
             return box_of_gaussians(gaussians), "around the Gaussians of teacher.ply"
         return focused_box(gaussians, cameras)
     try:
@@ -66,6 +75,68 @@ def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
     upper = (means + reach).kthvalue(len(means) - outside, dim=0).values
     margin = (_MARGIN * (upper - lower).max()).clamp(min=1e-3)
     return SceneBox(tuple((lower - margin).tolist()), tuple((upper + margin).tolist()))
+
+
+class Strays(NamedTuple):
+    """A few Gaussians far from all others, which widen the box of all.
+
+    Attributes:
+        count: how many of the visible ones are outside of ``box``.
+        width: longest side of the box of all.
+        box: that of the others.
+    """
+
+    count: int
+    width: float
+    box: SceneBox
+
+
+def find_strays(gaussians: Gaussians) -> Strays | None:
+    """The Gaussians that widen the scene's box to a multiple of what nearly all of the opacity takes; None: none do."""
+    width = max(box_of_gaussians(gaussians).extent)
+    kept = gaussians[~gaussians.outliers()]
+    if not len(kept):
+        return None
+    some = kept[:: max(1, len(kept) // _SAMPLE)]
+    reach = 2 * some.covariances().diagonal(dim1=1, dim2=2).sqrt()
+    lower = _weighted_quantile(some.means - reach, some.opacities, (1 - _CORE) / 2)
+    upper = _weighted_quantile(some.means + reach, some.opacities, (1 + _CORE) / 2)
+    core = (upper - lower).max()
+    if width <= _STRAY_WIDTHS * core:
+        return None
+    # What is as far out as the core is wide is still of the scene: a thin part that sticks out, or its ground.
+    near = ((kept.means - (lower + upper) / 2).abs() <= core).all(dim=1)
+    box = box_of_gaussians(kept[near])
+    visible = gaussians.means[gaussians.opacities > _LEAST_OPACITY]
+    return Strays(int((~box.contains(visible)).sum()), width, box)
+
+
+def stray_note(config: Config, gaussians: Gaussians | None) -> str:
+    """What is to be said of strays that widen ``data.box: auto``, with what to do about them; empty: none do."""
+    if config.data.box != "auto" or gaussians is None or (strays := find_strays(gaussians)) is None:
+        return ""
+    return (
+        f"data.box: auto is {strays.width:.4g} wide, since {strays.count:,} of {len(gaussians):,} Gaussians of "
+        f"teacher.ply are far from all others, whose box is {max(strays.box.extent):.4g} wide: a student of so wide a "
+        f"box shows little of it. If they are floaters, --set {_setting(strays.box)} (teacher.kind gaussians "
+        "draws without them given --set teacher.clip=true); if they are surroundings that matter, "
+        "--set far_field.kind=contracted."
+    )
+
+
+def _weighted_quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
+    """(3,) per column of (N, 3): the least value that, with all below it, holds a share of the weight."""
+    values, order = values.sort(dim=0)
+    sums = weights.double()[order].cumsum(dim=0)
+    index = (sums < share * sums[-1]).sum(dim=0, keepdim=True).clamp(max=len(values) - 1)
+    return values.gather(0, index)[0]
+
+
+def _setting(box: SceneBox) -> str:
+    """A box for the command line, to a thousandth outwards."""
+    lower = [math.floor(value * 1000) / 1000 for value in box.lower]
+    upper = [math.ceil(value * 1000) / 1000 for value in box.upper]
+    return f"'data.box={{lower: {lower}, upper: {upper}}}'"
 
 
 def focused_box(gaussians: Gaussians, cameras: Cameras) -> tuple[SceneBox, str]:
@@ -99,11 +170,8 @@ def check_box_holds(box: SceneBox, gaussians: Gaussians) -> None:
     outside = (opacities[~box.contains(gaussians.means)].sum() / opacities.sum().clamp(min=1e-12)).item()
     if outside <= _NOTED_OUTSIDE:
         return
-    needed = box_of_gaussians(gaussians)
-    lower = [math.floor(value * 1000) / 1000 for value in needed.lower]
-    upper = [math.ceil(value * 1000) / 1000 for value in needed.upper]
     found = f"{list(box.lower)} to {list(box.upper)}, outside of which {outside:.1%} of the opacity of teacher.ply lies"
-    setting = f"'data.box={{lower: {lower}, upper: {upper}}}'"
+    setting = _setting(box_of_gaussians(gaussians))
     if outside > _MOST_OUTSIDE:
         hint = f"Set data.box to auto, or --set {setting}, which holds it."
         raise InputError("config", "data.box", found, f"at most {_MOST_OUTSIDE:.0%} outside", hint)

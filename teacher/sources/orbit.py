@@ -20,7 +20,7 @@ from scene.orbits import posed_cameras, spiral_rotations
 from settings.errors import InputError
 from settings.teacher import OrbitConfig
 from teacher.gaussians import Gaussians
-from teacher.sources.box import box_of_gaussians
+from teacher.sources.box import box_of_gaussians, find_strays
 from teacher.sources.occupied_cells import statistics_of_gaussians
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,9 @@ class _Surroundings:
     """
 
     def __init__(self, gaussians: Gaussians) -> None:
-        box = box_of_gaussians(gaussians)
+        # Strays would leave all that is to be looked at in one cell.
+        strays = find_strays(gaussians)
+        box = box_of_gaussians(gaussians) if strays is None else strays.box
         grid = CellGrid(box, _CELLS)
         cells = statistics_of_gaussians(gaussians, grid)
         thickness = np.zeros(grid.shape)

@@ -71,7 +71,18 @@ def test_right_views_and_a_spoilt_student(comparison, teacher, mush):
     verdict = check(replace(comparison, render=mush), witness=teacher)
     assert not verdict.passed and verdict.cause == Cause.STUDENT and "the views are right" in verdict.sentence
     alone = check(replace(comparison, render=mush))
-    assert alone.cause == Cause.UNKNOWN and "teacher.ply" in alone.advice and alone.witness is None
+    assert alone.cause == Cause.UNKNOWN and "set teacher.ply" in alone.advice and alone.witness is None
+
+
+def test_gaussians_that_are_there_are_not_asked_for(comparison, mush):
+    drawn = check(replace(comparison, render=mush), is_drawn=True)
+    assert drawn.cause == Cause.STUDENT and "data.box" in drawn.advice and "teacher.ply" not in drawn.advice
+
+
+def test_strays_that_widen_the_box_are_what_a_spoilt_student_is_explained_by(comparison, mush):
+    spoilt = replace(comparison, render=mush)
+    assert check(spoilt, is_drawn=True, strays="auto is 469 wide").advice == "auto is 469 wide"
+    assert check(PLANT["opencv"](comparison), strays="auto is 469 wide").cause == Cause.AXES
 
 
 def test_a_good_student_needs_no_search_with_the_witness(comparison, teacher):

@@ -11,7 +11,14 @@ from settings.far_field import FarFieldConfig
 from teacher.bricks.scene import BRICKS_BOX
 from teacher.gaussians import Gaussians
 from teacher.sources import source_of
-from teacher.sources.box import box_of_gaussians, check_box_holds, focused_box, scene_box
+from teacher.sources.box import (
+    box_of_gaussians,
+    check_box_holds,
+    find_strays,
+    focused_box,
+    scene_box,
+    stray_note,
+)
 
 
 def make_gaussians(means, scales=(0.1, 0.1, 0.1), opacity=0.9):
@@ -32,7 +39,7 @@ def make_config(box="auto", kind="images"):
             "scene": "test",
             "run": "test",
             "data": {"box": box, "resolution": 8, "transforms": "transforms.json"},
-            "teacher": {"kind": kind},
+            "teacher": {"kind": kind, "ply": "point_cloud.ply", "outputs": "outputs"},
         }
     )
 
@@ -182,3 +189,48 @@ def test_cameras_that_look_apart_leave_the_box_to_all_gaussians(look_at):
     outwards = look_at([(0.0, 0, 0), (0, 0.1, 0)], target=(9.0, 0, 0))
     box, words = focused_box(gaussians, outwards[[0, 0]])
     assert box == box_of_gaussians(gaussians) and "parallel" in words
+
+
+def with_floaters(count=500, floaters=3, distance=100.0):
+    """A unit cube of Gaussians, and some far away on one side."""
+    means = torch.rand(count, 3, generator=torch.Generator().manual_seed(0))
+    means[:floaters, 0] += distance
+    return make_gaussians(means.tolist(), (0.01, 0.01, 0.01))
+
+
+def test_a_few_gaussians_far_from_all_others_are_strays_and_the_box_of_the_others_is_found():
+    gaussians = with_floaters()
+    strays = find_strays(gaussians)
+    assert strays.count == 3 and strays.width > 100
+    assert strays.box == box_of_gaussians(gaussians[3:])
+
+
+@pytest.mark.parametrize(
+    "gaussians",
+    [
+        with_floaters(floaters=0),
+        with_floaters(floaters=1, count=3000),  # the box leaves out as many by itself
+        with_floaters(distance=3.0),  # of the scene: a thin part that sticks out
+        with_floaters(floaters=100),  # surroundings
+        make_gaussians([[0.0, 0, 0]]),
+        make_gaussians([[0.0, 0, 0], [50, 0, 0]]),
+    ],
+)
+def test_surroundings_are_no_strays(gaussians):
+    assert find_strays(gaussians) is None
+
+
+def test_a_box_widened_by_strays_is_warned_of_once_with_the_settings_that_leave_them_out(caplog):
+    config = make_config(kind="gaussians")
+    for _ in range(2):
+        scene_box(config, with_floaters(), None)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("data.box: auto is 10") and "3 of 500 Gaussians of teacher.ply" in message
+    assert "--set 'data.box={lower: [-0.0" in message and "teacher.clip=true" in message
+    assert "far_field.kind=contracted" in message
+
+
+def test_the_note_on_strays_is_for_a_box_that_is_auto():
+    assert stray_note(make_config(kind="views"), with_floaters())
+    assert stray_note(make_config({"lower": [-1, -1, -1], "upper": [1, 1, 1]}), with_floaters()) == ""
+    assert stray_note(make_config(), None) == ""

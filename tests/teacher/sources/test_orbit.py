@@ -138,3 +138,11 @@ def test_one_gaussian_and_nowhere_to_stand(caplog):
     solid = gaussians_at(plane((-1, -1, -1), (1, 1, 1), 0.25))
     with pytest.raises(InputError, match="teacher.orbit: found 0 places to look at the middle from.*data.transforms"):
         orbit_of_gaussians(solid, OrbitConfig(distance=1.0), 4, 32, seed=0)
+
+
+def test_a_few_gaussians_far_from_all_others_do_not_move_the_cameras():
+    block = gaussians_at(plane((-1, -1, -1), (1, 1, 1)))
+    floaters = gaussians_at(np.array([[150.0, 20, 30, 0.2], [-90, 80, -200, 0.2]]))
+    both = Gaussians(*(torch.cat([getattr(part, key) for part in (block, floaters)]) for key in vars(block)))
+    alone, beside = (orbit_of_gaussians(one, OrbitConfig(), 8, 32, 0).cameras for one in (block, both))
+    torch.testing.assert_close(beside.centers, alone.centers, atol=0.05, rtol=0.02)
