@@ -6,6 +6,7 @@ import numpy as np
 
 from scene.frames import Frames, Size
 from scene.images import read_image, resize_area, to_uint8
+from scene.masks import check_mask_size, read_mask
 from settings.errors import InputError
 
 ALL = 1 - 1e-4
@@ -82,11 +83,9 @@ def _counts(frames: Frames, index: int) -> np.ndarray:
     path = None if frames.masks is None else frames.masks[index]
     if path is None:
         return padded(np.ones((own[1], own[0]), np.float32), frames)
-    mask = read_image(path)
-    if mask.shape[1::-1] != own:
-        found, expected = f"{mask.shape[1]}x{mask.shape[0]}", f"{own[0]}x{own[1]}, as its picture"
-        raise InputError(path, "mask size", found, expected, "Masks are not scaled.")
-    return padded((mask[..., :3].max(axis=2) > 0).astype(np.float32), frames)
+    mask = read_mask(path)
+    check_mask_size(path, mask.shape[::-1], own)
+    return padded(mask.astype(np.float32), frames)
 
 
 def padded(plane: np.ndarray, frames: Frames) -> np.ndarray:

@@ -24,7 +24,8 @@ from machine.fingerprints import cache_key
 from machine.memory import MIB
 from scene.formats.dataset_format import note_once
 from scene.frames import Size
-from scene.images import read_image, to_uint8
+from scene.images import image_header, read_image, to_uint8
+from scene.masks import check_mask_size
 from settings.errors import InputError
 
 _NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
@@ -74,13 +75,15 @@ def straightened(
         masks: of each frame, bent as its picture is; None: there are none.
 
     Raises:
-        InputError: a lens bends so far that it cannot be undone; a picture is damaged.
+        InputError: a lens bends so far that it cannot be undone; a picture is damaged; a mask is of another size.
     """
     frames, missing = [], {}
     for lens, size, path, mask in zip(lenses, sizes, paths, masks or (None,) * len(paths), strict=True):
         if lens.is_pinhole or path is None:
             frames.append(Straight(path, size, lens.intrinsics, mask))
             continue
+        if mask is not None:
+            check_mask_size(mask, image_header(mask).size, size)
         left, top, width, height = _kept(source, lens, size)
         fx, fy, cx, cy = lens.intrinsics
         kept, kept_mask = _place(path, lens), None if mask is None else _place(mask, lens)

@@ -69,3 +69,12 @@ def test_a_lens_that_folds_is_refused(tmp_path):
         InputError, match="lens: found k1 -1, k2 0, p1 0, p2 0, expected a lens that can be undone in all"
     ):
         straightened(tmp_path, [Lens((5.0, 5.0, 4.0, 3.0), (-1.0, 0, 0, 0))], [(8, 6)], [tmp_path / "a.png"])
+
+
+def test_a_mask_of_another_size_than_its_bent_picture_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_image(tmp_path / "a.png", np.zeros((60, 90, 3), np.uint8))
+    write_image(tmp_path / "mask.png", np.full((120, 180), 255, np.uint8))
+    lens = Lens((80.0, 80.0, 45.0, 30.0), (-0.12, 0.05, 0.0, 0.0))
+    with pytest.raises(InputError, match=r"mask.png: mask size: found 180x120, expected 90x60, as its picture"):
+        straightened(tmp_path, [lens], [(90, 60)], [tmp_path / "a.png"], [tmp_path / "mask.png"])
