@@ -31,6 +31,9 @@ def find_images(source: Path, file_paths: Sequence[str]) -> tuple[Path | None, .
     Paths are relative to the folder of ``source``. Extensions may be absent, doubled, or of another case. Where no
     path leads to an image, as after a move from another machine, their ends are looked for beside the JSON, which is
     said. A teacher's own renders are no images of the dataset: ``gt/`` beside them is taken instead, or none.
+
+    Raises:
+        InputError: two frames have one image.
     """
     listing = cache(_listing)
     found = [_at(source.parent / slashed(text), listing) for text in file_paths]
@@ -53,6 +56,7 @@ def find_images(source: Path, file_paths: Sequence[str]) -> tuple[Path | None, .
             f"{source}: {len(missing)} of {len(found)} frames have no image on disk; the first looked for: {sought}, "
             f"itself and with {', '.join(EXTENSIONS)} in any case.",
         )
+    _refuse_shared(source, file_paths, found)
     return _not_renders(source, found)
 
 
@@ -138,6 +142,20 @@ def _not_renders(source: Path, found: Sequence[Path | None]) -> tuple[Path | Non
             f"({found[renders[0]].parent}), which are not the dataset's images: {instead}.",
         )
     return tuple(images)
+
+
+def _refuse_shared(source: Path, file_paths: Sequence[str], found: Sequence[Path | None]) -> None:
+    """InputError where two frames have one image, as where one names a file that is not there beside its namesake."""
+    owners: dict[Path, int] = {}
+    for index, path in enumerate(found):
+        if path is None:
+            continue
+        first = owners.setdefault(path, index)
+        if first != index:
+            named = [f"frames[{i}] ('{file_paths[i]}')" for i in (first, index)]
+            expected = "an image of its own for each frame"
+            hint = "Correct the file_path that is not the file's name, or take that frame out."
+            raise InputError(source, "file_path", f"{path} for {' and '.join(named)}", expected, hint)
 
 
 def _without_extension(text: str) -> str:

@@ -39,13 +39,18 @@ def test_an_image_is_found(tmp_path, file_path, on_disk):
 
 def test_exact_names_come_first(tmp_path):
     touch(tmp_path, "r_0.png", "r_0.jpg", "R_0.png")
-    names = ["r_0.png", "r_0.jpg", "R_0.png", "r_0"]
-    assert [path.name for path in find_images(tmp_path / "t.json", names)] == [
-        "r_0.png",
-        "r_0.jpg",
-        "R_0.png",
-        "r_0.png",
-    ]
+    names = ["r_0.png", "r_0.jpg", "R_0.png"]
+    assert [path.name for path in find_images(tmp_path / "t.json", names)] == names
+    assert find_images(tmp_path / "t.json", ["r_0"])[0].name == "r_0.png"
+
+
+def test_one_image_for_two_frames_is_refused_and_both_are_named(tmp_path):
+    touch(tmp_path, "r_0.png", "r_1.png")
+    message = (
+        r"t.json: file_path: found .*r_0.png for frames\[0\] \('r_0.png'\) and frames\[2\] \('r_0.jpg'\), expected"
+    )
+    with pytest.raises(InputError, match=message):
+        find_images(tmp_path / "t.json", ["r_0.png", "r_1.png", "r_0.jpg"])
 
 
 def test_moved_images_are_said_and_never_shared(tmp_path, caplog):
