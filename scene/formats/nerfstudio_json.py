@@ -106,11 +106,18 @@ def in_world(path: Path, content: dict[str, Any], poses: Tensor, data: DataConfi
     if world is None:
         return poses
     matrix, factor = world
-    poses = matrix @ poses
-    poses[:, :3, 3] *= factor
     where = data.dataparser_transforms
     words = "to the world before its applied_transform" if where is None else f"into the world of {where}"
+    if where is None and factor == 1 and torch.equal(matrix, torch.eye(4, dtype=matrix.dtype)):
+        found = "an applied_transform that moves nothing" if "applied_transform" in content else "no applied_transform"
+        note_once(
+            "warning",
+            f"{path}: data.applied_transform is undo, but the file has {found}: the cameras stay as they are.",
+        )
+        return poses
     note_once("info", f"{path}: the cameras are moved {words}.")
+    poses = matrix @ poses
+    poses[:, :3, 3] *= factor
     return poses
 
 

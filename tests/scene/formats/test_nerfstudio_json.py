@@ -126,6 +126,15 @@ def test_cameras_go_to_the_world_before_the_applied_transform(write_json):
     assert load_frames(path).points_world is None
 
 
+@pytest.mark.parametrize("fields", [{}, {"applied_transform": np.eye(4)[:3].tolist()}])
+def test_an_applied_transform_that_moves_nothing_is_warned_of_where_it_is_to_be_undone(write_json, caplog, fields):
+    path = write_json(**fields)
+    moved = load_frames(path, data=DataConfig(applied_transform="undo")).cameras.c2w
+    assert torch.equal(moved, load_frames(path).cameras.c2w)
+    (record,) = [record for record in caplog.records if "applied_transform" in record.getMessage()]
+    assert record.levelname == "WARNING" and record.getMessage().endswith("the cameras stay as they are.")
+
+
 def test_cameras_go_to_the_normalised_world(write_json, tmp_path, caplog):
     """As nerfstudio's dataparser: its transform holds the applied one, and scales positions alone."""
     path, orient = write_json(applied_transform=TURN), torch.eye(4, dtype=torch.float64)
