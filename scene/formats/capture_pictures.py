@@ -46,6 +46,9 @@ def pair_pictures(source: Path, folder: Path, names: Sequence[str]) -> tuple[Pat
     Args:
         source: the file that has the names, for messages.
         names: sorted, with ``/`` for the folders in ``folder``.
+
+    Raises:
+        InputError: they would be paired in order, but the order of their letters and that of their numbers differ.
     """
     found = [folder / name.replace("\\", "/") for name in names]
     if all(path.is_file() for path in found):
@@ -62,6 +65,7 @@ def pair_pictures(source: Path, folder: Path, names: Sequence[str]) -> tuple[Pat
     paths = [path if path.is_file() else of(name) for name, path in zip(names, found, strict=True)]
     present = sum(path is not None for path in paths)
     if not present and len(files) == len(names):
+        _check_one_order(source, folder, names, files)
         first, last = (f"'{names[at]}' with '{files[at].relative_to(folder)}'" for at in (0, -1))
         note_once(
             "warning",
@@ -94,6 +98,24 @@ def find_masks(pictures: Path, paths: Sequence[Path | None]) -> tuple[Path | Non
     if count < len(found):
         note_once("warning", f"{folder}: masks for {count} of {len(found)} pictures; the others are used whole.")
     return found if count else None
+
+
+def _check_one_order(source: Path, folder: Path, names: Sequence[str], files: Sequence[Path]) -> None:
+    """InputError where names and pictures sorted by their numbers (2 before 10) make other pairs than by letter."""
+    shown = [path.relative_to(folder).as_posix() for path in files]
+    by_number = dict(zip(sorted(names, key=_natural), sorted(shown, key=_natural), strict=True))
+    for name, picture in zip(names, shown, strict=True):
+        if by_number[name] != picture:
+            found = f"'{name}' is '{picture}' by letter, '{by_number[name]}' by number"
+            found = f"other names, whose order is not plain: {found}"
+            hint = "Rename the pictures as the model names them, or number both with as many digits throughout."
+            raise InputError(folder, "pictures", found, f"the names in {source}", hint)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that orders names by the numbers in them where they differ in these."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _pictures_in(folder: Path) -> list[Path]:

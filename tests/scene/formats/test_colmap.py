@@ -68,6 +68,25 @@ def test_pictures_of_another_extension_or_renamed_are_paired(capture, caplog):
     assert "has as many pictures: they are paired in order, 'a.jpg' with 'frame_0.png'" in caplog.text
 
 
+def test_renamed_pictures_whose_order_is_not_plain_are_refused(tmp_path):
+    names = [f"im{number}.jpg" for number in range(11)]
+    write_text(tmp_path / "sparse" / "0", [PINHOLE], images(*names))
+    write_pictures(tmp_path / "images", *[f"{number:05d}.jpg" for number in range(11)])
+    message = (
+        "images: pictures: found other names.*'im10.jpg' is '00002.jpg' by letter, '00010.jpg' by number, expected"
+    )
+    with pytest.raises(InputError, match=message):
+        load_frames(tmp_path)
+
+
+def test_renamed_pictures_that_count_alike_are_paired(tmp_path):
+    names = [f"im{number}.jpg" for number in range(11)]
+    write_text(tmp_path / "sparse" / "0", [PINHOLE], images(*names))
+    write_pictures(tmp_path / "images", *[f"{number}.jpg" for number in range(11)])
+    frames = load_frames(tmp_path)
+    assert [path.stem for path in frames.image_paths] == [name.removeprefix("im") for name in frames.names]
+
+
 def test_a_missing_picture_is_said(capture, caplog):
     (capture / "images" / "b.jpg").unlink()
     assert load_frames(capture).image_paths[1] is None
