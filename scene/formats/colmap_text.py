@@ -39,7 +39,7 @@ def read_cameras(path: Path) -> list[ColmapCamera]:
 
 
 def read_images(path: Path) -> list[ColmapImage]:
-    """``images.txt``, of whose observations only the number of words is looked at; InputError as ``read_cameras``."""
+    """``images.txt``, whose observations are not kept, and checked where they are few; InputError as there."""
     images = []
     lines, announced = _lines(path)
     rows = iter(enumerate(lines, 1))
@@ -57,11 +57,29 @@ def read_images(path: Path) -> list[ColmapImage]:
         if points is None:
             raise _error(path, number, "the end of the file", "a line of points after each image, which may be empty")
         # Long lines are whole unless the file is cut there: counting the words of all would take most of the time.
-        if (len(points) < _LONG or after == len(lines)) and len(points.split()) % 3:
-            found = f"{len(points.split())} words in the points of image {key}"
-            raise _error(path, after, found, "a multiple of 3: X Y POINT3D_ID each")
+        if len(points) < _LONG or after == len(lines):
+            _check_observations(path, after, key, points.split())
     _check_count(path, len(images), announced)
     return images
+
+
+def _check_observations(path: Path, number: int, key: int, words: list[str]) -> None:
+    """InputError for a line of points that is none: it may be the next image, where such lines were left out."""
+    if len(words) % 3:
+        found = f"{len(words)} words in the points of image {key}"
+        raise _error(path, number, found, "a multiple of 3: X Y POINT3D_ID each")
+    if not all(re.fullmatch(r"-?\d+", word) for word in words[2::3]) or not all(map(_is_number, words)):
+        found = f"'{' '.join(words)[:60]}' as the points of image {key}"
+        expected = "X Y POINT3D_ID each, or an empty line where an image has no points"
+        raise _error(path, number, found, expected)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -133,6 +133,17 @@ def test_what_is_wrong_in_a_text_model_is_named(tmp_path, file, content, message
         read_model(tmp_path)
 
 
+def test_images_without_their_lines_of_points_are_refused_whatever_their_names(tmp_path):
+    colmap_models.write_text(tmp_path, [PINHOLE], images("a.jpg"))
+    rows = [f"{key} 1 0 0 0 0.5 0 4 1 one more {key}.jpg" for key in range(1, 5)]  # 12 words, as of four points
+    (tmp_path / "images.txt").write_text("\n".join(rows) + "\n")
+    message = (
+        r"images.txt: line 2: found '2 1 0 0 .*as the points of image 1, expected X Y POINT3D_ID each, or an empty"
+    )
+    with pytest.raises(InputError, match=message):
+        read_model(tmp_path)
+
+
 def test_another_file_under_a_binary_models_name_is_named(tmp_path):
     colmap_models.write_binary(tmp_path, [PINHOLE], images("a.jpg"))
     (tmp_path / "images.bin").write_text("<!DOCTYPE html><html>not found</html>")
