@@ -35,6 +35,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _QUARTER_TURNS = (5, 6, 7, 8)
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag, and what it says of a negative
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -59,7 +60,8 @@ class ImageHeader(NamedTuple):
 def read_image(path: str | Path) -> np.ndarray:
     """Reads an image as (H, W, 3) or (H, W, 4) uint8 sRGB, straight alpha, upright as its EXIF orientation says.
 
-    By colour mode: grey gets three channels, 16-bit grey is rounded to 8 bits, CMYK and YCbCr are converted without a
+    By colour mode: grey gets three channels, 16-bit grey is rounded to 8 bits (of 16-bit colour the upper 8 are taken,
+    all that Pillow reads of it), CMYK and YCbCr are converted without a
     colour profile, and a transparent colour of a palette or a tRNS chunk becomes alpha.
 
     Raises:
@@ -72,7 +74,8 @@ def read_image(path: str | Path) -> np.ndarray:
         raw_mode = _raw_mode(image)
         image.load()
         turn = _TURNS.get(_orientation(image))
-        return _pixels(path, image if turn is None else image.transpose(turn), raw_mode)
+        pixels = _pixels(path, image if turn is None else image.transpose(turn), raw_mode)
+        return _without_negative(image, pixels, raw_mode)
 
 
 def image_header(path: str | Path) -> ImageHeader:
@@ -137,6 +140,9 @@ def _raw_mode(image: Image.Image) -> str:
 def _pixels(path: Path, image: Image.Image, raw_mode: str) -> np.ndarray:
     """(H, W, 3) or (H, W, 4) uint8."""
     mode, clear = image.mode, image.info.get("transparency")
+    if ";16" in raw_mode and raw_mode.endswith("S"):
+        found, expected = "signed 16-bit grey", "8-bit colour, or grey of up to 16 bits from 0 on"
+        raise InputError(path, "pixels", found, expected, "Save the image as 8-bit or unsigned 16-bit grey.")
     if mode.startswith("I") and ";16" in raw_mode:
         deep = np.asarray(image).astype(np.int64)
         grey = np.rint(deep / 257.0).astype(np.uint8)
@@ -153,6 +159,14 @@ def _pixels(path: Path, image: Image.Image, raw_mode: str) -> np.ndarray:
         return np.dstack([grey, grey, grey, np.where(grey == shade, 0, 255).astype(np.uint8)])
     target = "RGBA" if image.has_transparency_data else "RGB"
     return np.array(image if mode == target else image.convert(target))
+
+
+def _without_negative(image: Image.Image, pixels: np.ndarray, raw_mode: str) -> np.ndarray:
+    """16-bit grey of a TIFF in which 0 is white, the right way round: Pillow does so for up to 8 bits."""
+    is_negative = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    if is_negative and image.mode.startswith("I") and ";16" in raw_mode:
+        pixels[..., :3] = 255 - pixels[..., :3]
+    return pixels
 
 
 def resize_area(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -24,6 +24,34 @@ def test_float_is_clipped_and_rounded(tmp_path):
     assert read_image(tmp_path / "a.png").tolist() == [[[0, 128, 255], [0, 0, 254]]]
 
 
+def deep_tiff(path, *tags):
+    """Writes a TIFF of 0, 257 * 9 and 65535 with some tags (tag, value) of its own."""
+    Image.fromarray(np.array([[0, 257 * 9, 65535]], np.uint16)).save(path)
+    data = bytearray(path.read_bytes())
+    for tag, value in tags:
+        entry = struct.pack("<HHI", tag, 3, 1)
+        if entry in data:
+            place = data.index(entry) + len(entry)
+            data[place : place + 2] = struct.pack("<H", value)
+        else:  # in the place of RowsPerStrip
+            place = data.index(struct.pack("<H", 278))
+            data[place : place + 12] = entry + struct.pack("<HH", value, 0)
+    path.write_bytes(data)
+
+
+def test_a_16_bit_tiff_in_which_0_is_white_is_no_negative(tmp_path):
+    deep_tiff(tmp_path / "plain.tif")
+    assert read_image(tmp_path / "plain.tif")[0, :, 0].tolist() == [0, 9, 255]
+    deep_tiff(tmp_path / "negative.tif", (262, 0))
+    assert read_image(tmp_path / "negative.tif")[0, :, 0].tolist() == [255, 246, 0]
+
+
+def test_a_signed_16_bit_tiff_is_refused(tmp_path):
+    deep_tiff(tmp_path / "signed.tif", (339, 2))
+    with pytest.raises(InputError, match="signed.tif: pixels: found signed 16-bit grey, expected .*Save the image as"):
+        read_image(tmp_path / "signed.tif")
+
+
 def test_grey_and_16_bit_become_8_bit_colour(tmp_path):
     iio.imwrite(tmp_path / "grey.png", np.array([[0, 7]], dtype=np.uint8))
     assert read_image(tmp_path / "grey.png").tolist() == [[[0, 0, 0], [7, 7, 7]]]
