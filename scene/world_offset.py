@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,10 @@ def moved_positions(
                 raise InputError(source, "positions", found, _fine_steps(width), hint)
             positions, moved = positions.astype(np.float64) - offset, center - offset
         elif np.linalg.norm(center) + width / 2 <= near:
-            text = "%s: %s lie about %s, far from data.offset: it has been taken off them already, and is not again"
-            _log.warning(text, source, what, place)
+            _warn_once(
+                f"{source}: {what} lie about {place}, far from data.offset: it has been taken off them already, and is "
+                "not again"
+            )
         else:
             found = f"{what} about {place}, {width:.3g} units wide"
             expected = f"all within {near:.3g} units of data.offset {list(offset)}, or of the origin if moved already"
@@ -89,13 +92,18 @@ def moved_positions(
         found = f"{what} about {place}, where float32 has steps of {step:g} units"
         raise InputError(source, "positions", found, _fine_steps(width), _remedy(center, width))
     if (step := max(step, rounded_by)) > _COARSEST_DETAIL * detail:
-        _log.warning(
-            "%s: found %s about %s, where float32 has steps of %g units, expected steps of at most %.2g, half of their "
-            "median deviation: they are off their places. Export them in double precision and set data.offset, or "
-            "export them moved to the origin.",
-            *(source, what, place, step, _COARSEST_DETAIL * detail),
+        _warn_once(
+            f"{source}: found {what} about {place}, where float32 has steps of {step:g} units, expected steps of at "
+            f"most {_COARSEST_DETAIL * detail:.2g}, half of their median deviation: they are off their places. Export "
+            "them in double precision and set data.offset, or export them moved to the origin."
         )
     return positions.astype(np.float32)
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Logs a message once a process: one run reads its cameras and Gaussians several times."""
+    _log.warning(message)
 
 
 def _remedy(center: np.ndarray, width: float) -> str:
