@@ -39,6 +39,7 @@ class Frames:
         points_world: (4, 4) float64, by which its points come into the world of the cameras; None: they are in it.
         exposures: (3, 4) of each frame, by which a teacher's colours became its picture's, as graphdeco has them: a
             colour is a row, ``color @ exposure[:, :3] + exposure[:, 3]``; None as masks.
+        sought: the first picture that is not on disk, in words, where the dataset says where each is; else empty.
         undistorted: number of pictures that were straightened, whose cameras are no longer those of the dataset.
     """
 
@@ -52,6 +53,7 @@ class Frames:
     points: Path | None = None
     points_world: Tensor | None = None
     exposures: tuple[np.ndarray | None, ...] | None = None
+    sought: str = ""
     undistorted: int = 0
 
     def __len__(self) -> int:

@@ -49,7 +49,7 @@ class DataConfig(Section):
     images: AssetPath | None = Field(
         None,
         description="for colmap, graphdeco: the folder of the pictures; null: `images`, else the largest `images_N`, "
-        "beside the model",
+        "beside the model; a JSON says itself where each is, and refuses this",
     )
     depth: AssetPath | None = Field(
         None,

@@ -63,6 +63,9 @@ def load_frames(path: str | Path, *, data: DataConfig | None = None, image_size:
     if data.dataparser_transforms is not None and format.name != "transforms":
         expected = f"null, since {path} is of format {format.name}: nerfstudio's JSON alone is moved by it"
         raise InputError("config", "data.dataparser_transforms", data.dataparser_transforms, expected)
+    if data.images is not None and not format.has_picture_folder and Path(path) == data.transforms:
+        expected = f"null, since {path} is of format {format.name}, whose file_path says where each picture is"
+        raise InputError("config", "data.images", data.images, expected, "Correct file_path, or move the pictures.")
     return format.load(Path(path), image_size, data)
 
 

@@ -30,6 +30,7 @@ class Colmap(DatasetFormat):
     """A folder with a COLMAP model, or the model's own."""
 
     name = "colmap"
+    has_picture_folder = True
 
     def recognises(self, path: Path) -> str | None:
         model = _model_folder(path)

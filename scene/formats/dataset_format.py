@@ -19,6 +19,8 @@ class DatasetFormat(ABC):
 
     name: ClassVar[str]
     """The value of ``data.format``."""
+    has_picture_folder: ClassVar[bool] = False
+    """Whether pictures are those of one folder, which ``data.images`` may name; else the dataset says where each is."""
 
     @abstractmethod
     def recognises(self, path: Path) -> str | None:

@@ -38,6 +38,7 @@ class Graphdeco(DatasetFormat):
     """A model's folder, or its ``cameras.json``."""
 
     name = "graphdeco"
+    has_picture_folder = True
 
     def recognises(self, path: Path) -> str | None:
         if path.name.lower() == "cameras.json":

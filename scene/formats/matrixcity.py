@@ -24,7 +24,7 @@ from scene.cameras import Cameras
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
 from scene.formats.picture_sizes import canvas, picture_sizes
-from scene.formats.transforms_images import find_images, frame_names, slashed
+from scene.formats.transforms_images import find_images, first_sought, frame_names, slashed
 from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
 from scene.formats.transforms_poses import pose_matrices, rigid_poses
 from scene.frames import Frames, Size, refuse_leaks
@@ -77,6 +77,7 @@ class _Block:
         poses: (N, 4, 4) float64 camera-to-world, metres.
         sizes, intrinsics: (width, height), and (fx, fy, cx, cy) in pixels of it.
         scale, unit: what the file's rotations are times, and by which its positions were multiplied.
+        sought: as that of ``Frames``.
     """
 
     places: list[str]
@@ -86,6 +87,7 @@ class _Block:
     intrinsics: list[tuple[float, float, float, float]]
     scale: float
     unit: float
+    sought: str
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -136,6 +138,7 @@ def _load(path: Path, files: list[Path], image_size: Size | None, data: DataConf
         source=path,
         sizes=sizes,
         tests=tests if 0 < sum(tests) < len(tests) else None,
+        sought=next((block.sought for block in blocks if block.sought), ""),
     )
     if frames.tests is not None:
         held = torch.tensor(tests)
@@ -162,14 +165,16 @@ def _read_block(path: Path, image_size: Size | None) -> _Block:
     poses = rigid_poses(path, poses, [f"frames[{index}] ({entry['file_path']})" for index, entry in enumerate(entries)])
     # Some unpack pictures and depth side by side.
     beside = [os.path.join(os.path.dirname(text), "rgb", os.path.basename(text)) for text in paths]
-    images = find_images(path, beside if (path.parent / beside[0]).parent.is_dir() else paths)
+    named = beside if (path.parent / beside[0]).parent.is_dir() else paths
+    images = find_images(path, named)
+    sought = first_sought(path, named, images)
     common = {key: value for key, value in content.items() if key != "frames"}
     fields = [{**common, **entry} for entry in entries]
     check_lens(path, fields)
     stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
     otherwise = image_size or next((size for kind, size in _SIZES.items() if kind in path.absolute().parts), None)
-    sizes = picture_sizes(path, stated, images, otherwise)
-    return _Block(places, images, poses, sizes, read_intrinsics(path, fields, stated, sizes), scale, unit)
+    sizes = picture_sizes(path, stated, images, otherwise, sought)
+    return _Block(places, images, poses, sizes, read_intrinsics(path, fields, stated, sizes), scale, unit, sought)
 
 
 def _entry(path: Path, index: int, frame: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,11 @@ _NO_SIZE = "Add w and h; where only poses are wanted of it, --resolution or --wi
 
 
 def picture_sizes(
-    source: Path, stated: Sequence[Size | None], paths: Sequence[Path | None], otherwise: Size | None = None
+    source: Path,
+    stated: Sequence[Size | None],
+    paths: Sequence[Path | None],
+    otherwise: Size | None = None,
+    sought: str = "",
 ) -> tuple[Size, ...]:
     """(width, height) of each frame: that of its image as shown, else what the dataset states, else the most common.
 
@@ -25,6 +29,7 @@ def picture_sizes(
         stated: (width, height) of each frame by the dataset; None where it says nothing.
         paths: the image of each frame; None where there is none.
         otherwise: of frames of which nothing is known, where nothing is known of any.
+        sought: the first image that is not on disk, in words.
 
     Raises:
         InputError: a frame is stated in another shape than its image has; an image is damaged; nothing says the size.
@@ -34,7 +39,8 @@ def picture_sizes(
     common = Counter(size for size in known if size).most_common(1)
     fallback = common[0][0] if common else otherwise
     if fallback is None:
-        raise InputError(source, "image size", "neither w and h nor an image on disk", "one of them", _NO_SIZE)
+        found = "neither w and h nor an image on disk" + (f" (the first looked for: {sought})" if sought else "")
+        raise InputError(source, "image size", found, "one of them", _NO_SIZE)
     sizes = tuple(size or fallback for size in known)
     scaled = [index for index, other in enumerate(stated) if other and other != sizes[index]]
     for index in scaled:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from scene.formats.dataset_format import note_once
 from settings.errors import InputError
@@ -50,14 +51,40 @@ def find_images(source: Path, file_paths: Sequence[str]) -> tuple[Path | None, .
         found = ends
     missing = [i for i, path in enumerate(found) if path is None]
     if 0 < len(missing) < len(found):  # where none is there, whatever needs them says so
-        sought = source.parent / slashed(file_paths[missing[0]])
         note_once(
             "info",
-            f"{source}: {len(missing)} of {len(found)} frames have no image on disk; the first looked for: {sought}, "
-            f"itself and with {', '.join(EXTENSIONS)} in any case.",
+            f"{source}: {len(missing)} of {len(found)} frames have no image on disk; the first looked for: "
+            f"{first_sought(source, file_paths, found)}.",
         )
     _refuse_shared(source, file_paths, found)
     return _not_renders(source, found)
+
+
+def first_sought(source: Path, file_paths: Sequence[str], found: Sequence[Path | None]) -> str:
+    """In words which path the first image that was not found should be at, and what there is in its place; or empty."""
+    missing = next((text for text, path in zip(file_paths, found, strict=True) if path is None), None)
+    if missing is None:
+        return ""
+    path = source.parent / slashed(missing)
+    words = f"{path}, itself and with {', '.join(EXTENSIONS)} in any case"
+    listing = cache(_listing)
+    if (plain := source.parent / slashed(unquote(missing))) != path and (there := _at(plain, listing)):
+        return f"{words}; {there} is there: write the file_path as the file is named, without %20 and the like"
+    if there := _at(_as_spelt(path), listing):
+        return f"{words}; {there} is there: folders are told apart by capitals"
+    return words
+
+
+def _as_spelt(path: Path) -> Path:
+    """The path with its folders as they are on disk, as far as they are there but for capitals."""
+    spelt = Path(path.anchor)
+    for part in path.parts[len(path.anchor) > 0 : -1]:
+        try:
+            names = () if (spelt / part).is_dir() else os.listdir(spelt)
+        except (OSError, ValueError):  # ValueError: a null character in the path
+            names = ()
+        spelt /= next((name for name in sorted(names) if name.lower() == part.lower()), part)
+    return spelt / path.name
 
 
 def frame_names(source: Path, file_paths: Sequence[str]) -> tuple[str, ...]:

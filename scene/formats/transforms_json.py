@@ -20,7 +20,7 @@ from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
 from scene.formats.nerfstudio_json import SPLIT_LISTS, find_masks, find_points, frames_of_splits, in_world, points_world
 from scene.formats.picture_sizes import canvas, picture_sizes
-from scene.formats.transforms_images import find_images, frame_names
+from scene.formats.transforms_images import find_images, first_sought, frame_names
 from scene.formats.transforms_lens import check_lens, distortion, read_intrinsics, stated_size
 from scene.formats.transforms_poses import read_poses
 from scene.formats.undistortion import Lens, count_changed, straightened
@@ -120,7 +120,8 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
     names = frame_names(path, file_paths)
     image_paths = find_images(path, file_paths)
     stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
-    sizes = picture_sizes(path, stated, image_paths, image_size)
+    sought = first_sought(path, file_paths, image_paths)
+    sizes = picture_sizes(path, stated, image_paths, image_size, sought)
     intrinsics = read_intrinsics(path, fields, stated, sizes)
     lenses = [Lens(own, distortion(field)) for own, field in zip(intrinsics, fields, strict=True)]
     masks = find_masks(path, entries, image_paths)
@@ -137,6 +138,7 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
         tests=tests,
         points=find_points(path, content),
         points_world=points_world(path, content, data),
+        sought=sought,
         undistorted=count_changed(image_paths, straight),
     )
 

@@ -222,13 +222,14 @@ def read_view_depth(path: Path, size: Size, empty: EmptyValues | None) -> Tensor
     return depth
 
 
-def all_present(paths: Sequence[Path | None], names: Sequence[str], source: Path | str, hint: str) -> list[Path]:
-    """The paths; InputError naming the first frame that has none."""
-    for name, path in zip(names, paths, strict=True):
+def all_present(dataset: Frames, hint: str) -> list[Path]:
+    """The images of all frames; InputError naming the first frame that has none, and where it was looked for."""
+    paths = dataset.image_paths
+    for name, path in zip(dataset.names, paths, strict=True):
         if path is None:
-            missing = sum(path is None for path in paths)
-            found = f"no file ({missing} of {len(paths)} frames have none)"
-            raise InputError(source, f"image of frame {name}", found, "an image for every frame", hint)
+            found = f"no file ({sum(path is None for path in paths)} of {len(paths)} frames have none)"
+            found += f"; the first looked for: {dataset.sought}" if dataset.sought else ""
+            raise InputError(dataset.source, f"image of frame {name}", found, "an image for every frame", hint)
     return [path for path in paths if path is not None]
 
 
@@ -263,7 +264,7 @@ def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarr
         )
         return None
     hint = "Set data.ground_truth: false to do without."
-    present = all_present(dataset.image_paths, dataset.names, dataset.source, hint)
+    present = all_present(dataset, hint)
     mixed = _mixed_alpha(present)
     if mixed is not None:
         consequence = "As ground truth only those with alpha are put on the background of the renders."

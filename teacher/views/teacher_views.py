@@ -202,8 +202,9 @@ def views_from_images(
             ``data.depth`` is missing or does not fit.
     """
     dataset = chosen_frames(frames, load_frames(transforms, data=data).on_canvas(canvas))
-    missing = "Put it back, name the pictures' folder with data.images, or take the frame out of the dataset."
-    paths = all_present(dataset.image_paths, dataset.names, dataset.source, missing)
+    # A dataset that says where each image is has no folder of pictures to name.
+    elsewhere = "correct file_path" if dataset.sought else "name the pictures' folder with data.images"
+    paths = all_present(dataset, f"Put it back, {elsewhere}, or take the frame out of the dataset.")
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = shared_alpha(paths)

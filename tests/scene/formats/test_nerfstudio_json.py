@@ -198,3 +198,19 @@ def test_a_lens_that_bends_is_undone(write_json, tmp_path, monkeypatch):
     frames = load_frames(path)
     assert (frames.cameras.width, frames.cameras.height) == (6, 4) and frames.cameras.cx[0] == 3
     assert read_image(frames.image_paths[0]).shape == (4, 6, 3) and frames.cameras.fx[0] == 10
+
+
+def test_a_folder_of_pictures_is_refused_since_each_frame_says_where_its_own_is(write_json, tmp_path):
+    path = write_json()
+    with pytest.raises(
+        InputError, match=r"config: data.images: found .*elsewhere, expected null, since .*transforms.jso"
+    ):
+        load_frames(path, data=DataConfig(transforms=path, images=tmp_path / "elsewhere"))
+
+
+def test_without_a_size_the_first_missing_image_is_named(write_json, tmp_path):
+    path = write_json()
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("w", "h")}))
+    with pytest.raises(InputError, match=r"image size: found neither .*\(the first looked for: .*images/a.png, itself"):
+        load_frames(path)

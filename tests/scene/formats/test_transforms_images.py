@@ -2,7 +2,7 @@
 
 import pytest
 
-from scene.formats.transforms_images import find_images, frame_names
+from scene.formats.transforms_images import EXTENSIONS, find_images, first_sought, frame_names
 from settings.errors import InputError
 
 
@@ -67,6 +67,20 @@ def test_missing_images_are_said(tmp_path, caplog):
     touch(tmp_path, "r_0.png")
     assert find_images(tmp_path / "t.json", ["r_0", "r_1", "r_2", "\0"])[1:] == (None, None, None)
     assert "3 of 4 frames have no image on disk; the first looked for:" in caplog.text and "r_1, itself" in caplog.text
+
+
+def test_the_first_missing_image_is_named_with_what_is_there_in_its_place(tmp_path):
+    source, names = tmp_path / "t.json", ["images/a b.png", "images/a%20c.png", "images/d.png"]
+    touch(tmp_path, "Images/a b.png", "images.txt")
+    found = find_images(source, names[:1])
+    assert first_sought(source, names[:1], found) == (
+        f"{tmp_path}/images/a b.png, itself and with {', '.join(EXTENSIONS)} in any case; "
+        f"{tmp_path}/Images/a b.png is there: folders are told apart by capitals"
+    )
+    touch(tmp_path, "images/a c.png", "images/d.png")
+    words = first_sought(source, names[1:2], find_images(source, names[1:2]))
+    assert f"{tmp_path}/images/a c.png is there: write the file_path as the file is named, without %20" in words
+    assert first_sought(source, names[2:], find_images(source, names[2:])) == ""
 
 
 def test_a_teachers_renders_are_no_images_of_the_dataset(tmp_path, caplog):
