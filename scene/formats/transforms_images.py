@@ -68,6 +68,8 @@ def first_sought(source: Path, file_paths: Sequence[str], found: Sequence[Path |
     path = source.parent / slashed(missing)
     words = f"{path}, itself and with {', '.join(EXTENSIONS)} in any case"
     listing = cache(_listing)
+    if (render := _at(path, listing)) is not None:  # ``_not_renders`` has left it out
+        return f"{render.parent.parent / 'gt' / render.name}, since {render} is a teacher's own render"
     if (plain := source.parent / slashed(unquote(missing))) != path and (there := _at(plain, listing)):
         return f"{words}; {there} is there: write the file_path as the file is named, without %20 and the like"
     if there := _at(_as_spelt(path), listing):

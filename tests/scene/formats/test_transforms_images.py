@@ -95,6 +95,13 @@ def test_a_teachers_renders_are_no_images_of_the_dataset(tmp_path, caplog):
     assert find_images(tmp_path / "c.json", ["renders/r_0.png"]) == (tmp_path / "renders/r_0.png",)
 
 
+def test_of_a_teachers_render_it_is_said_where_the_image_is_sought(tmp_path):
+    touch(tmp_path, "out/renders/00000.png")
+    source, paths = tmp_path / "c.json", ["out/renders/00000.png"]
+    words = f"{tmp_path}/out/gt/00000.png, since {tmp_path}/out/renders/00000.png is a teacher's own render"
+    assert first_sought(source, paths, find_images(source, paths)) == words
+
+
 @pytest.mark.parametrize(
     ("file_paths", "names"),
     [
