@@ -228,7 +228,7 @@ def all_present(dataset: Frames, hint: str) -> list[Path]:
     for name, path in zip(dataset.names, paths, strict=True):
         if path is None:
             found = f"no file ({sum(path is None for path in paths)} of {len(paths)} frames have none)"
-            found += f"; the first looked for: {dataset.sought}" if dataset.sought else ""
+            found += f"; the dataset's first one was looked for at {dataset.sought}" if dataset.sought else ""
             raise InputError(dataset.source, f"image of frame {name}", found, "an image for every frame", hint)
     return [path for path in paths if path is not None]
 

@@ -48,9 +48,8 @@ def test_ground_truth_is_the_datasets_own(teacher):
     assert torch.allclose(views.cameras.fx, ring(FRAMES, WIDTH, HEIGHT).fx)
     assert load(teacher, ground_truth=False).ground_truth is None
     (teacher / "r_1.png").unlink()
-    with pytest.raises(
-        InputError, match="image of frame r_1: found no file .1 of 3 frames have none.; the first looked for: .*r_1, it"
-    ):
+    said = "image of frame r_1: found no file .*; the dataset's first one was looked for at .*r_1, it"
+    with pytest.raises(InputError, match=said):
         load(teacher)
 
 
