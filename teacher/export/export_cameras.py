@@ -126,11 +126,11 @@ def _named_cameras(
     """Frames, in words where they are from, and how they were read."""
     if path is None:
         return *source_of(config).frames(split), config.data
-    if (own := run_cameras(path)) is not None:  # in the world of these Gaussians, which the config may have moved
-        data = own.model_copy(update={"offset": config.data.offset})
-        return load_frames(own.transforms, data=data), str(own.transforms), data
     size, transforms = None if resolution is None else (resolution, resolution), config.data.transforms
     if transforms is not None and transforms.is_file():
         cameras = load_frames(transforms, data=config.data).cameras
         size = (cameras.width, cameras.height)
+    if (own := run_cameras(path)) is not None:  # in the world of these Gaussians, which the config may have moved
+        data = own.model_copy(update={"offset": config.data.offset})
+        return load_frames(own.transforms, image_size=size, data=data), str(own.transforms), data
     return load_frames(path, image_size=size, data=config.data), str(path), config.data

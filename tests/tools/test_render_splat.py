@@ -39,9 +39,11 @@ def test_colour_alpha_and_depth_are_written(splat):
     assert 1.5 < depth[12, 12] < 2 and depth[0, 0] == 0
 
 
-def test_a_run_s_folder_stands_for_the_cameras_of_its_config(splat):
+@pytest.mark.parametrize("is_sized", [True, False])
+def test_a_run_s_folder_stands_for_the_cameras_of_its_config(splat, is_sized):
     poses, folder = splat.with_name("poses.json"), splat.with_name("run")
-    write_transforms(poses, ring_of_cameras(3), ["a", "b", "c"])
+    if is_sized:
+        write_transforms(poses, ring_of_cameras(3), ["a", "b", "c"])
     folder.mkdir()
     text = f"scene: toy\nrun: first\nteacher: {{kind: images}}\ndata: {{transforms: {poses}}}\n"
     (folder / "config.yaml").write_text(text, encoding="utf-8")
