@@ -65,8 +65,9 @@ def find_drawing(config: Config, gaussians: Gaussians) -> Drawing:
         return Drawing(said and said.width, teacher.supersample)
     dataset = chosen_frames(config.data.frames, load_frames(transforms, data=config.data))
     native = dataset.cameras.width
-    width = min(config.data.resolution or native, native)
-    trial = _trial(config, gaussians, dataset, width)
+    width = config.data.resolution or native
+    tried = min(width, native)
+    trial = _trial(config, gaussians, dataset, tried)
     if trial is None:
         return _untried(teacher.supersample, said, native, width)
     known = _judged(trial, said, native, told=teacher.fitted_width is not None)
@@ -77,8 +78,8 @@ def find_drawing(config: Config, gaussians: Gaussians) -> Drawing:
         _log.warning(
             "teacher.supersample: %d draws the Gaussians at %d pixels, fitted at %d: %.2f dB %s; without it, "
             "at %d pixels, %.2f dB",
-            *(teacher.supersample, width * teacher.supersample, known.width, trial.psnr(drawing), trial.reference),
-            *(width * automatic.multiple(width), trial.psnr(automatic)),
+            *(teacher.supersample, tried * teacher.supersample, known.width, trial.psnr(drawing), trial.reference),
+            *(tried * automatic.multiple(tried), trial.psnr(automatic)),
         )
     _announce(known, drawing, width, f"; {trial.psnr(drawing):.2f} dB {trial.reference}")
     return drawing

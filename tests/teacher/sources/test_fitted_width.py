@@ -66,6 +66,12 @@ def test_it_is_found_by_what_looks_most_like_the_images(scene, caplog):
     assert "against ground truth (2 frames at 12x12)" in caplog.text
 
 
+def test_views_larger_than_the_pictures_are_said_to_be_drawn_as_they_are(scene, caplog):
+    with caplog.at_level(logging.INFO):
+        drawing_of(scene, f"data.resolution={2 * NATIVE}")
+    assert f"drawn at {2 * NATIVE} for views of {2 * NATIVE}" in caplog.text
+
+
 def test_views_are_then_what_was_fitted(scene):
     views = load_teacher(load_config(scene / "thin.yaml", ["data.resolution=12"], scene)).views
     error = views.image(1, WHITE) - views.ground_truth_image(1, WHITE)
