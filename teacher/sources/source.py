@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -197,7 +198,8 @@ class Source(ABC):
         """
         drawing = self.drawing(gaussians)
         if as_in_views and drawing.fitted_width is None:
-            drawing = drawing.as_for(self.width())
+            with suppress(InputError):  # the dataset, which tells how wide the views were, may be gone
+                drawing = drawing.as_for(self.width())
         device = choose_device(self.config)
         return Rasterizer(gaussians, self.config.teacher.rasterizer, device=device, drawing=drawing)
 

@@ -119,6 +119,12 @@ def test_where_none_is_known_smaller_views_are_means_of_those_of_the_trained_siz
     assert drawn == load_teacher(trained).drawing.drawn_width(24) and as_trained.drawing.recorded_width is None
 
 
+def test_beside_a_student_gaussians_are_drawn_though_the_dataset_is_gone(scene):
+    """The viewer shows a teacher of which the PLY alone is left: nothing tells how wide its views were."""
+    source = source_of(load_config(scene / "thin.yaml", ["data.transforms=gone.json"], scene))
+    assert source.rasterizer(source.gaussians(), as_in_views=True).drawing.fitted_width is None
+
+
 def test_pictures_of_another_scene_tell_nothing(scene, tmp_path):
     for name in ("transforms.json", "cloud.ply", "thin.yaml"):
         (tmp_path / name).write_bytes((scene / name).read_bytes())
