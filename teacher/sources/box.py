@@ -94,10 +94,10 @@ class Strays(NamedTuple):
 def find_strays(gaussians: Gaussians) -> Strays | None:
     """The Gaussians that widen the scene's box to a multiple of what nearly all of the opacity takes; None: none do."""
     width = max(box_of_gaussians(gaussians).extent)
-    kept = gaussians[~gaussians.outliers()]
+    kept = (~gaussians.outliers()).nonzero()[:, 0]  # numbers, not a copy of millions with all their colours
     if not len(kept):
         return None
-    some = kept[:: max(1, len(kept) // _SAMPLE)]
+    some = gaussians[kept[:: max(1, len(kept) // _SAMPLE)]]
     reach = 2 * some.covariances().diagonal(dim1=1, dim2=2).sqrt()
     lower = _weighted_quantile(some.means - reach, some.opacities, (1 - _CORE) / 2)
     upper = _weighted_quantile(some.means + reach, some.opacities, (1 + _CORE) / 2)
@@ -105,8 +105,8 @@ def find_strays(gaussians: Gaussians) -> Strays | None:
     if width <= _STRAY_WIDTHS * core:
         return None
     # What is as far out as the core is wide is still of the scene: a thin part that sticks out, or its ground.
-    near = ((kept.means - (lower + upper) / 2).abs() <= core).all(dim=1)
-    box = box_of_gaussians(kept[near])
+    near = ((gaussians.means[kept] - (lower + upper) / 2).abs() <= core).all(dim=1)
+    box = box_of_gaussians(gaussians[kept[near]])
     visible = gaussians.means[gaussians.opacities > _LEAST_OPACITY]
     return Strays(int((~box.contains(visible)).sum()), width, box)
 
