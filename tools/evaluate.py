@@ -148,7 +148,9 @@ def run(chosen: argparse.Namespace) -> int:
         try:
             status = max(status, evaluate_checkpoint(job.config, job.root, job.checkpoint, options))
         except InputError as error:
-            raise error if chosen.resolution is None else _of_option(error) from error
+            if chosen.resolution is None:
+                raise
+            raise _of_option(error) from error
     return status
 
 
