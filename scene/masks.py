@@ -9,15 +9,14 @@ import numpy as np
 from scene.images import read_image
 from settings.errors import InputError
 
-_LABELS = 64
-"""Brightest value of a mask that numbers what it shows, such as 0 and 1: all but 0 count there."""
+_LOSSY = (".jpg", ".jpeg", ".webp")  # black is only nearly black in them
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H, W) bool: the pixels that count, which are those that are not black.
+    """(H, W) bool: the pixels that count, which are those that are not black, whatever their label.
 
-    Transparent pixels are black; where all pixels are, alpha is the mask. Of values between black and the
-    brightest, such as the ringing of a JPEG, those from half of the brightest on count.
+    Transparent pixels are black; where all pixels are, alpha is the mask. In files that compression has changed those
+    count that are at least half as bright as the brightest.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -27,10 +26,9 @@ def read_mask(path: Path) -> np.ndarray:
     alpha = mask[..., 3] if mask.shape[2] == 4 else None
     if alpha is not None and (alpha != alpha.flat[0]).any():
         values = np.rint(values * (alpha / 255)).astype(np.uint8) if values.any() else alpha
-    levels = np.flatnonzero(np.bincount(values.ravel(), minlength=256)[1:]) + 1
-    if len(levels) < 2 or levels[-1] < _LABELS:
-        return values > 0
-    return values >= levels[-1] / 2
+    if path.suffix.lower() in _LOSSY:
+        return values >= max(1.0, values.max() / 2)
+    return values > 0
 
 
 def check_mask_size(path: Path, found: tuple[int, ...], own: tuple[int, int]) -> None:

@@ -51,7 +51,7 @@ def test_pixels_count_that_the_picture_has_all_of(frames):
 def test_masks_leave_what_is_not_black(frames, tmp_path):
     mask = np.full((4, 8), 255, np.uint8)
     mask[1, 2] = 0
-    mask[2, 3] = 200
+    mask[2, 3] = 1
     write_image(tmp_path / "mask.png", mask)
     masked = replace(frames, masks=(tmp_path / "mask.png", None))
     counted = counted_pixels(masked, (8, 6))
