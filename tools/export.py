@@ -27,13 +27,14 @@ from distill.export.mesh_files import SUFFIXES, write_mesh
 from distill.export.mesh_picture import mesh_renderer
 from distill.export.onnx_field import write_onnx
 from distill.library.scenes import LoadedStudent, load_student
-from distill.model.checkpoint import load_checkpoint
+from distill.model.checkpoint import drawn_as_trained, load_checkpoint
 from distill.model.safetensors_file import save_safetensors
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from machine.files import check_output_file, output_errors
 from machine.memory import MIB
 from scene.camera_paths import world_up
 from settings.errors import InputError
+from settings.loading import config_from_text
 from teacher.sources import check_assets, load_teacher
 
 _CELLS = 256
@@ -119,7 +120,9 @@ def _check_files(chosen: argparse.Namespace, *inputs: Path | None) -> None:
 def _export_mesh(student: LoadedStudent, chosen: argparse.Namespace) -> None:
     path = chosen.mesh
     check_assets(student.config)
-    teacher = load_teacher(student.config)  # it is what the mesh is measured against
+    own = config_from_text(load_checkpoint(student.checkpoint, "cpu")["config"], student.checkpoint)
+    # It is what the mesh is measured against.
+    teacher = load_teacher(student.config, drawn_as_trained(student.config, own))
     volume, density = DensityVolume(student.model, chosen.mesh_cells), chosen.mesh_density
     if density is None:
         density = surface_density(volume, teacher.training_cameras, student.render)

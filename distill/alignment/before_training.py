@@ -78,9 +78,11 @@ def _check_causes(config: Config, error: InputError) -> None:
         cameras = source.frames()[0].cameras
     except InputError:
         return
-    if error.field in DEPTH_FIELDS and (note := stray_note(config, gaussians)):
+    if gaussians is not None and error.field in DEPTH_FIELDS:
         # By the box the kind is told: which values land in it, and which views look at its middle from two sides.
-        raise InputError(error.source, error.field, error.found, error.expected, note) from error
+        note = stray_note(config, gaussians, source.box(gaussians, cameras)[0])
+        if note:
+            raise InputError(error.source, error.field, error.found, error.expected, note) from error
     try:
         if gaussians is None and config.data.box == "auto":
             _check_focus(config, cameras)

@@ -266,7 +266,8 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
         stored_depth(files, kind, views, chosen_views(views, count)) if files and files.depths else None,
     )
     is_drawn = teacher.gaussians is not None and files is None
-    return Loaded(comparison, None if run is None else witness, is_drawn, stray_note(config, teacher.gaussians))
+    strays = stray_note(config, teacher.gaussians, teacher.box)
+    return Loaded(comparison, None if run is None else witness, is_drawn, strays)
 
 
 def without_depth(config: Config) -> Config:

@@ -111,7 +111,7 @@ def check_step(config: Config, teacher: Teacher, model: Model) -> bool:
         return _crosses(config, model, width)
     if config.render.step_size != "auto":
         field, advice = "render.step_size", "Leave out render.step_size."
-    elif note := stray_note(config, teacher.gaussians):
+    elif note := stray_note(config, teacher.gaussians, teacher.box):
         field, advice = "data.box", note
     elif config.data.box != "auto":
         field, advice = "data.box", "Leave out data.box, or give it in the units of poses and Gaussians."
@@ -140,7 +140,7 @@ def _crosses(config: Config, model: Model, width: float) -> bool:
 def _width_of(config: Config, teacher: Teacher, grid: OccupancyGrid) -> float:
     """The longest side of what there is to show, as far as it is known."""
     if config.data.box == "auto":
-        strays = None if teacher.gaussians is None else find_strays(teacher.gaussians)
+        strays = None if teacher.gaussians is None else find_strays(teacher.gaussians, teacher.box)
         return max(teacher.box.extent if strays is None else strays.box.extent)
     if teacher.gaussians is not None:
         return max(box_of_gaussians(teacher.gaussians).extent)
@@ -166,7 +166,7 @@ def check_cells(config: Config, teacher: Teacher, model: Model) -> None:
         advice = (
             "Do pictures and poses belong together (order of the frames, axes, camera-to-world), and does data.box?"
         )
-    if note := stray_note(config, teacher.gaussians):
+    if note := stray_note(config, teacher.gaussians, teacher.box):
         field, advice = "data.box", note
     elif _share_met(teacher.views, model, replace(model.settings, near=0.0, far=torch.inf)) >= _MOST_PIXELS:
         field, where = "data.far", f"{config.data.near:g} (data.near) to {config.data.far:g} from the cameras"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from machine.file_kinds import COMPACT_MAGIC, file_kind
+from machine.memory import MIB
 from settings.errors import InputError
 
 FIELD, EXPECTED = "compact file", "a whole compact file of this program"
@@ -28,6 +29,13 @@ def is_compact(path: str | Path) -> bool:
     """Whether a file is a compact one by its first bytes."""
     kind = file_kind(path)
     return kind is not None and kind.key == "compact"
+
+
+def check_size(source: str, field: str, most_mib: float, taken: float) -> None:
+    """InputError where a file of so many MiB has no room for weights beside the bytes that all else takes."""
+    if int(most_mib * MIB) <= taken:
+        hint = "Header and occupied cells alone take that much; a smaller occupancy.resolution takes less."
+        raise InputError(source, field, f"{most_mib:g} MiB", f"more than {taken / MIB:.4f} MiB", hint)
 
 
 def packed_container(header: Mapping[str, Any], sections: Mapping[str, bytes]) -> bytes:

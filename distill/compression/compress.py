@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from distill.compact.container import check_size
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.evaluation.frame_metrics import CountedPixels
@@ -60,9 +61,8 @@ class Wanted:
 
     def check_room(self, taken: float) -> None:
         """Refuses a size that is no more than the bytes taken by what is stored besides weights."""
-        if self.most_bytes is not None and self.most_bytes <= taken:
-            hint = "Header and occupied cells alone take that much; a smaller occupancy.resolution takes less."
-            raise InputError(self.option, "size", f"{self.most_mib:g} MiB", f"more than {taken / MIB:.4f} MiB", hint)
+        if self.most_mib is not None:
+            check_size(self.option, "size", self.most_mib, taken)
 
 
 @dataclass(frozen=True)

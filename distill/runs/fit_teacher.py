@@ -74,9 +74,8 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
         _log.warning("there is no %s to resume from: starting from the beginning", path)
     check_measurable(teacher.views, config.eval)
     device = fitting_device(config)
-    implementation = raster_implementation(
-        config.teacher.rasterizer, device
-    )  # what cannot run is refused before the fit
+    # What cannot run is refused before the fit.
+    implementation = raster_implementation(config.teacher.rasterizer, device)
     fit = _start(config, teacher, device)
     if state is not None:
         with restoring(path, "fit"):

@@ -160,7 +160,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     if ranks.is_first():
         publish(config, folder, trainer.progress.step)
     if result.status == ExitCode.COLLAPSED:
-        strays = stray_note(config, teacher.gaussians)
+        strays = stray_note(config, teacher.gaussians, teacher.box)
         _log.warning("%s", strays or "tools/check_alignment.py with the same options finds out why")
     return result.status
 

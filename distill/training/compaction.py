@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from distill.compact.container import check_size
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.training.step import StepResult, TrainingStep
 from kernels.optimization.shrinkage import shrink, typical_gradient
@@ -20,7 +21,6 @@ from machine import ranks
 from machine.files import write_atomically
 from machine.memory import MIB
 from settings.compact import CompactConfig
-from settings.errors import InputError
 from students.hash_grid import HashGridStudent
 
 _SOURCE = "config"  # of what is wanted, in messages
@@ -53,7 +53,7 @@ class Compaction:
         step = self._step
         moments = step.optimizer.state
         weights = RoundedWeights(step.student, moments, self._header, _SOURCE, *self._settings)
-        self._check_room(weights.least_bytes())
+        self._check_size(weights.least_bytes())
         some = torch.zeros(8, device=next(step.student.parameters()).device)
         shrink(some, some.clone(), some[0], step.config.kernels)
 
@@ -130,14 +130,11 @@ class Compaction:
         weights = self._make()
         # Losses on the encoding know its features; nothing else does.
         weights.begin(decorrelate=self._step.features is None)
-        self._check_room(weights.fixed)
+        self._check_size(weights.fixed)
         weights.seek(lambda: math.log(weights.size() / self._most_bytes), FROM_AFAR)
 
-    def _check_room(self, taken: float) -> None:
-        if self._most_bytes <= taken:
-            found, least = self._compact.target_mib, f"more than {taken / MIB:.4f}"
-            hint = "Header and occupied cells alone take that much; a smaller occupancy.resolution takes less."
-            raise InputError(_SOURCE, "compact.target_mib", found, least, hint)
+    def _check_size(self, taken: float) -> None:
+        check_size(_SOURCE, "compact.target_mib", self._compact.target_mib, taken)
 
     def _make(self) -> RoundedWeights:
         step = self._step

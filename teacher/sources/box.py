@@ -46,9 +46,10 @@ def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | No
         return SceneBox(config.data.box.lower, config.data.box.upper), "data.box"
     if gaussians is not None:
         if config.far_field.kind == "none" or cameras is None:
-            if config.far_field.kind == "none" and (note := stray_note(config, gaussians)):
+            box = box_of_gaussians(gaussians)
+            if config.far_field.kind == "none" and (note := stray_note(config, gaussians, box)):
                 note_once("warning", note)
-            return box_of_gaussians(gaussians), "around the Gaussians of teacher.ply"
+            return box, "around the Gaussians of teacher.ply"
         return focused_box(gaussians, cameras)
     try:
         if cameras is None:
@@ -91,9 +92,9 @@ class Strays(NamedTuple):
     box: SceneBox
 
 
-def find_strays(gaussians: Gaussians) -> Strays | None:
+def find_strays(gaussians: Gaussians, box: SceneBox) -> Strays | None:
     """The Gaussians that widen the scene's box to a multiple of what nearly all of the opacity takes; None: none do."""
-    width = max(box_of_gaussians(gaussians).extent)
+    width = max(box.extent)
     kept = (~gaussians.outliers()).nonzero()[:, 0]  # numbers, not a copy of millions with all their colours
     if not len(kept):
         return None
@@ -106,14 +107,14 @@ def find_strays(gaussians: Gaussians) -> Strays | None:
         return None
     # What is as far out as the core is wide is still of the scene: a thin part that sticks out, or its ground.
     near = ((gaussians.means[kept] - (lower + upper) / 2).abs() <= core).all(dim=1)
-    box = box_of_gaussians(gaussians[kept[near]])
+    core_box = box_of_gaussians(gaussians[kept[near]])
     visible = gaussians.means[gaussians.opacities > _LEAST_OPACITY]
-    return Strays(int((~box.contains(visible)).sum()), width, box)
+    return Strays(int((~core_box.contains(visible)).sum()), width, core_box)
 
 
-def stray_note(config: Config, gaussians: Gaussians | None) -> str:
-    """What is to be said of strays that widen ``data.box: auto``, with what to do about them; empty: none do."""
-    if config.data.box != "auto" or gaussians is None or (strays := find_strays(gaussians)) is None:
+def stray_note(config: Config, gaussians: Gaussians | None, box: SceneBox) -> str:
+    """What is to be said of strays that widen ``box``, which ``data.box: auto`` is, with what to do; empty: none do."""
+    if config.data.box != "auto" or gaussians is None or (strays := find_strays(gaussians, box)) is None:
         return ""
     return (
         f"data.box: auto is {strays.width:.4g} wide, since {strays.count:,} of {len(gaussians):,} Gaussians of "

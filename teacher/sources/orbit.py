@@ -97,8 +97,9 @@ class _Surroundings:
 
     def __init__(self, gaussians: Gaussians) -> None:
         # Strays would leave all that is to be looked at in one cell.
-        strays = find_strays(gaussians)
-        box = box_of_gaussians(gaussians) if strays is None else strays.box
+        box = box_of_gaussians(gaussians)
+        strays = find_strays(gaussians, box)
+        box = box if strays is None else strays.box
         grid = CellGrid(box, _CELLS)
         cells = statistics_of_gaussians(gaussians, grid)
         thickness = np.zeros(grid.shape)

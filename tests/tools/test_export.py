@@ -10,6 +10,7 @@ import torch
 from distill.library.scenes import load_student
 from distill.model.checkpoint import save_checkpoint
 from scene.formats.transforms_json import write_transforms
+from settings.errors import InputError
 from settings.loading import load_config, to_yaml
 from tests.distill.compact.students_at_hand import HASH, SHAPE, state_of
 from tests.toy_scene import ring_of_cameras, turned_over, write_toy_scene
@@ -56,6 +57,20 @@ def test_three_files_with_their_errors(checkpoint, tmp_path, capsys):
     assert all(
         torch.equal(value, again[name]) for name, value in load_student(checkpoint).model.student.state_dict().items()
     )
+
+
+def test_a_mesh_of_another_size_is_held_to_gaussians_drawn_as_in_training(checkpoint, tmp_path, monkeypatch):
+    seen = []
+
+    def stop(config, drawn_as):
+        seen.append((config.data.resolution, drawn_as and drawn_as.data.resolution))
+        raise InputError("here", "teacher", "asked for", "no more")
+
+    monkeypatch.setattr("tools.export.load_teacher", stop)
+    options = [str(checkpoint), "--mesh", str(tmp_path / "x.ply")]
+    assert main([*options, "--set", "data.resolution=12"]) == main(options) == 2
+    own = load_student(checkpoint).config.data.resolution
+    assert seen == [(12, own), (own, None)] and own != 12
 
 
 def test_a_glb_is_upright_where_it_is_said_what_is_up(checkpoint, tmp_path, caplog):

@@ -159,5 +159,5 @@ def test_cells_networks_are_rounded_from_the_first_step_on_where_that_is_wanted(
 
 def test_a_size_that_cannot_be_had_is_refused_before_training(path):
     trainer = trainer_of(path, "compact.target_mib=0.0001")
-    with pytest.raises(InputError, match="config: compact.target_mib: found 0.0001, expected more than 0.00"):
+    with pytest.raises(InputError, match="config: compact.target_mib: found 0.0001 MiB, expected more than 0.00"):
         trainer.check()

@@ -200,7 +200,7 @@ def with_floaters(count=500, floaters=3, distance=100.0):
 
 def test_a_few_gaussians_far_from_all_others_are_strays_and_the_box_of_the_others_is_found():
     gaussians = with_floaters()
-    strays = find_strays(gaussians)
+    strays = find_strays(gaussians, box_of_gaussians(gaussians))
     assert strays.count == 3 and strays.width > 100
     assert strays.box == box_of_gaussians(gaussians[3:])
 
@@ -217,7 +217,7 @@ def test_a_few_gaussians_far_from_all_others_are_strays_and_the_box_of_the_other
     ],
 )
 def test_surroundings_are_no_strays(gaussians):
-    assert find_strays(gaussians) is None
+    assert find_strays(gaussians, box_of_gaussians(gaussians)) is None
 
 
 def test_a_box_widened_by_strays_is_warned_of_once_with_the_settings_that_leave_them_out(caplog):
@@ -231,6 +231,9 @@ def test_a_box_widened_by_strays_is_warned_of_once_with_the_settings_that_leave_
 
 
 def test_the_note_on_strays_is_for_a_box_that_is_auto():
-    assert stray_note(make_config(kind="views"), with_floaters())
-    assert stray_note(make_config({"lower": [-1, -1, -1], "upper": [1, 1, 1]}), with_floaters()) == ""
-    assert stray_note(make_config(), None) == ""
+    gaussians = with_floaters()
+    box, given = box_of_gaussians(gaussians), make_config({"lower": [-1, -1, -1], "upper": [1, 1, 1]})
+    assert stray_note(make_config(kind="views"), gaussians, box)
+    assert stray_note(given, gaussians, box) == stray_note(make_config(), None, box) == ""
+    # That of what the cameras look at, with a far field: all else is no part of it.
+    assert stray_note(make_config(), gaussians, box_of_gaussians(gaussians[3:])) == ""
