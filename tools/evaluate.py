@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student_evaluation import EvaluationOptions
-from distill.model.checkpoint import evaluated_as, load_checkpoint, supersample_in
+from distill.model.checkpoint import evaluated_as, load_checkpoint
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
@@ -33,8 +32,7 @@ from machine.run_folder import RunFolder, checkpoint_at, set_aside_as
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
-from settings.rendering import MOST_RAYS, RenderConfig
-from teacher.sources import check_assets, source_of
+from teacher.sources import check_assets
 
 SPLITS = {"holdout": "[holdout]", "train": "[train]", "all": "[holdout, train]"}
 BACKGROUNDS = {None: (), "white": ("white",), "black": ("black",), "both": ("white", "black")}
@@ -84,19 +82,8 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     config = evaluated_as(config, checkpoint, own)
     check_assets(config)
     choose_device(config)
-    if config.data.resolution != own.data.resolution and config.render.supersample == "auto":
-        data = config.data.model_copy(update={"resolution": own.data.resolution})
-        trained = config.model_copy(update={"data": data})
-        across = source_of(trained).width() * supersample_in(state)
-        config = config.model_copy(update={"render": _with_as_many_rays(config, across)})
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
     return Job(checkpoint, config, root, state["step"])
-
-
-def _with_as_many_rays(config: Config, across: int) -> RenderConfig:
-    """With about as many rays across a picture as in training: a smaller one's pixels are means of more."""
-    scale = min(MOST_RAYS, math.ceil(across / source_of(config).width()))
-    return config.render.model_copy(update={"supersample": scale})
 
 
 def _results_folder(checkpoint: Path) -> Path | None:

@@ -25,10 +25,10 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.far_field import FarFieldConfig
 from settings.loading import config_from_text, load_config
-from settings.rendering import RenderConfig
+from settings.rendering import MOST_RAYS, RenderConfig
 from students import build_student
 from students.base import Student
-from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
+from teacher.sources import Teacher, check_assets, source_of, supersample_of, teacher_sight
 from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians
 from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
@@ -181,7 +181,25 @@ def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None
         )
     state = load_checkpoint(path, device)
     own = config_from_text(state["config"], path)
-    return RestoredRun(_trained(config, own, state, path, device), state["step"], device, folder, path, own)
+    drawn = _with_as_many_rays(config, own, supersample_in(state))
+    return RestoredRun(_trained(drawn, own, state, path, device), state["step"], device, folder, path, own)
+
+
+def _with_as_many_rays(config: Config, own: Config, supersample: int) -> Config:
+    """The config with about as many rays across a picture as in training, at another resolution than the run's.
+
+    A smaller picture's pixels are means of more rays, a larger one's of fewer; a number in the config is kept.
+
+    Args:
+        own: the checkpoint's.
+        supersample: rays along a side of each pixel in training.
+    """
+    if config.data.resolution == own.data.resolution or config.render.supersample != "auto":
+        return config
+    data = config.data.model_copy(update={"resolution": own.data.resolution})
+    across = source_of(config.model_copy(update={"data": data})).width() * supersample
+    scale = min(MOST_RAYS, math.ceil(across / source_of(config).width()))
+    return config.model_copy(update={"render": config.render.model_copy(update={"supersample": scale})})
 
 
 def _trained(config: Config, own: Config, state: dict[str, Any], path: Path, device: torch.device) -> Model:

@@ -123,6 +123,11 @@ def test_a_smaller_picture_has_as_many_rays_across_it_as_in_training(root) -> No
         assert main([str(run_of(root)), *more, *options, "--fresh"]) == 0
         teacher = rows(root / f"logs/toy/first/eval_step_{STEP}_8px{word}_parity.csv")[1]
         assert teacher["width"] == "8" and teacher["source"].partition(", timed at ")[2] == drawn
+    config, logs = next(root.glob("*.yaml")), root / "logs/toy/first"
+    again = ["--config", str(config), "--assets", str(root), "--output", str(root), "--eval-only"]
+    assert train([*again, "--set", "data.resolution=8", "--set", "tag=run", "--set", "eval.splits=[holdout]"]) == 0
+    tool, run = (rows(logs / f"eval_step_{STEP}_{tag}.csv")[0] for tag in ("8px", "run_8px"))
+    assert tool["psnr"] == run["psnr"] != ""
 
 
 def test_a_teacher_of_unknown_fitted_width_is_drawn_as_in_training_at_any_resolution(tmp_path) -> None:
