@@ -38,6 +38,7 @@ from kernels.networks.radiance_mlp import color_of_rays, density_mlp, geometry_m
 from kernels.optimization import adam
 from kernels.optimization.step_control import Scaling
 from kernels.optimization.step_control_triton import control
+from kernels.optimization.straight_through import average_moved, straight_through
 from kernels.rays import camera_rays_triton
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_triton import draw
@@ -127,6 +128,13 @@ def adam_steps():
         adam.controlled_adam_step(*tensors, torch.zeros(4), **named)
     several = [adam.Moving(*(torch.zeros(size) for _ in range(4)), decay) for size, decay in ((300, 0.0), (7, 0.1))]
     adam.controlled_adam_steps(several, torch.zeros(2, 4), betas=(0.9, 0.99), implementation="triton")
+
+
+def rounded_weights():
+    values = [torch.ones(320, 2) for _ in range(3)]
+    less, others = torch.zeros(320, 2, dtype=torch.uint8), (torch.zeros(320, 2), torch.zeros(320, 2))
+    straight_through(*values, less, others[0], torch.zeros(()), implementation="triton")
+    average_moved(*values, less, *others, 0.5, implementation="triton")
 
 
 def training_step():
@@ -229,6 +237,7 @@ def fused_grouped(width, precision=FULL, blend=0.2, frequencies=4, density_layer
 
 CASES = {
     "adam": adam_steps,
+    "rounded_weights": rounded_weights,
     "training_step": training_step,
     "training_rays": training_rays,
     "compositing": compositing,

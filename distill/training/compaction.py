@@ -17,6 +17,7 @@ from distill.compact.container import check_size
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.training.step import StepResult, TrainingStep
 from kernels.optimization.shrinkage import shrink, typical_gradient
+from kernels.optimization.straight_through import average_moved, straight_through
 from machine import ranks
 from machine.files import write_atomically
 from machine.memory import MIB
@@ -54,8 +55,13 @@ class Compaction:
         moments = step.optimizer.state
         weights = RoundedWeights(step.student, moments, self._header, _SOURCE, *self._settings)
         self._check_size(weights.least_bytes())
-        some = torch.zeros(8, device=next(step.student.parameters()).device)
-        shrink(some, some.clone(), some[0], step.config.kernels)
+        # Triton compiles for sizes that are multiples of 16, and for others.
+        for count in {parameter.numel() % 16 or 16 for parameter in step.student.parameters()}:
+            some = torch.zeros(1, count, device=next(step.student.parameters()).device)
+            rounded = some.clone(), some.clone(), torch.ones_like(some), some.byte()
+            average_moved(*rounded, some, some.clone(), 0.5, step.config.kernels)
+            straight_through(*rounded, some, some[0, 0], step.config.kernels)
+            shrink(some, some.clone(), some[0, 0], step.config.kernels)
 
     def before_step(self, done: float) -> None:
         """Gives the student rounded weights, in the run's last part.

@@ -13,6 +13,7 @@ from kernels.optimization import straight_through_numba
 
 ALL = 255
 """Of ``less``: a weight is rounded to zero whatever it is."""
+_TWINS = ("torch", "numba", "triton")
 
 
 def straight_through(
@@ -33,11 +34,16 @@ def straight_through(
         less: (rows, columns) uint8, how much nearer to zero than the nearest integer a weight is rounded; ``ALL``.
         pull: (rows, columns) float32, at least 0: how far each is pulled towards zero, in steps, times ``strength``.
         strength: () float32.
-        implementation: "auto", "torch" or "numba".
+        implementation: "auto", "torch", "numba" or "triton".
     """
-    name = resolve("straight_through", implementation, parameter.device, ("torch", "numba"))
+    name = resolve("straight_through", implementation, parameter.device, _TWINS)
     if name == "numba":
         straight_through_numba.straight_through(parameter, scaled, steps, less, pull, float(strength))
+        return
+    if name == "triton":
+        from kernels.optimization import straight_through_triton
+
+        straight_through_triton.straight_through(parameter, scaled, steps, less, pull, strength)
         return
     scaled += (parameter - rounded(scaled, steps, less)) / steps
     most = pull * strength
@@ -68,9 +74,14 @@ def average_moved(
         parameter, scaled, steps, less: as of ``straight_through``, before it is called.
         moment, average: (rows, columns) float32.
     """
-    name = resolve("straight_through", implementation, parameter.device, ("torch", "numba"))
+    name = resolve("straight_through", implementation, parameter.device, _TWINS)
     if name == "numba":
         straight_through_numba.average_moved(parameter, scaled, steps, less, moment, average, part)
+        return
+    if name == "triton":
+        from kernels.optimization import straight_through_triton
+
+        straight_through_triton.average_moved(parameter, scaled, steps, less, moment, average, part)
         return
     moved = parameter != rounded(scaled, steps, less)
     average += (moment * moved - average) * part

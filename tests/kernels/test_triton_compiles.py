@@ -33,6 +33,7 @@ JOBS = {
     "compositing/90": ("_forward", "_backward"),
     "pictures/90": ("_rays", "_finish"),
     "adam/90": ("_adam", "_controlled_adam", "_controlled_adam_several"),
+    "rounded_weights/90": ("_straight_through", "_average_moved"),
 }
 # As large as students are, whose shared memory must fit too (at most 62 KiB of it on an H100 so far).
 STUDENTS_JOBS = {
@@ -76,6 +77,8 @@ def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
             assert (single_add, pair_add) in ((0, 16), (64, 0))  # the other has three values an entry
         if name in ("_adam", "_controlled_adam"):
             assert (single_store, quad_store) == (0, 8)
+        if name in ("_straight_through", "_average_moved"):  # of two tensors, of one
+            assert (single_store, quad_store) == (0, 4 if name == "_straight_through" else 2)
 
 
 def test_machine_code_that_reads_what_it_has_not_written_is_found():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from machine.memory import MIB
 from tests import fake_cuda_graphs
 from tests.launch_count import LaunchCount
 from tests.toy_scene import write_toy_scene
@@ -19,7 +20,11 @@ SMALL = (
 )
 HASH = ("student.levels=2", "student.hidden_width=16")
 KILO = ("student={kind: kilo_uniform, grid: [2, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}",)
+SEEN = "student.planes=[4,8]", "student.density_degree=2"
+HASH_SEEN, KILO_SEEN = (*HASH, *SEEN), (KILO[0][:-1] + ", density_degree: 1}",)
+COMPACT = f"compact.target_mib={8000 / MIB}", "compact.share=0.8", "compact.round_every=3", "train.max_seconds=null"
 HASH_DEFERRED, KILO_DEFERRED = ((*student, "student.shading=deferred") for student in (HASH, KILO))
+IDS = "hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +47,18 @@ def trained(path: Path, kernels: str, more: tuple[str, ...], steps: int = 2):
 @needs_triton
 @pytest.mark.parametrize(
     ("student", "precision"),
-    [(HASH, "float32"), (KILO, "float16"), (HASH_DEFERRED, "float16"), (KILO_DEFERRED, "float32")],
-    ids=["hash_grid-float32", "kilo_uniform-float16", "hash_grid_deferred-float16", "kilo_uniform_deferred-float32"],
+    [
+        (HASH, "float32"),
+        (KILO, "float16"),
+        (HASH_DEFERRED, "float16"),
+        (KILO_DEFERRED, "float32"),
+        (HASH_SEEN, "float16"),
+        (KILO_SEEN, "float16"),
+    ],
+    ids=[
+        *("hash_grid-float32", "kilo_uniform-float16", "hash_grid_deferred-float16", "kilo_uniform_deferred-float32"),
+        *("hash_grid_directions-float16", "kilo_uniform_directions-float16"),
+    ],
 )
 def test_steps_on_triton_equal_those_of_the_reference(config_path, student, precision) -> None:
     more = (*student, f"train.precision={precision}")
@@ -66,8 +81,8 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
 @pytest.mark.parametrize(
     "student",
-    [HASH, KILO, HASH_DEFERRED, KILO_DEFERRED],
-    ids=["hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"],
+    [HASH, KILO, HASH_DEFERRED, KILO_DEFERRED, HASH_SEEN, KILO_SEEN],
+    ids=[*IDS, "hash_grid_directions", "kilo_uniform_directions"],
 )
 def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, monkeypatch, student) -> None:
     monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
@@ -86,8 +101,8 @@ def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, mon
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
 @pytest.mark.parametrize(
     ("student", "most"),
-    [(HASH, 47), (KILO, 52), (HASH_DEFERRED, 49), (KILO_DEFERRED, 50)],
-    ids=["hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"],
+    [(HASH, 47), (KILO, 52), (HASH_DEFERRED, 49), (KILO_DEFERRED, 50), (HASH_SEEN, 49), (KILO_SEEN, 53)],
+    ids=[*IDS, "hash_grid_directions", "kilo_uniform_directions"],
 )
 def test_a_step_takes_few_launches(config_path, student, most) -> None:
     """As the quickstart trains: float16, a depth term, rays that end where the teacher's do."""
@@ -103,7 +118,11 @@ def test_a_step_takes_few_launches(config_path, student, most) -> None:
 
 @needs_triton
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
-@pytest.mark.parametrize("student", [HASH, KILO, KILO_DEFERRED], ids=["hash_grid", "kilo_uniform", "deferred"])
+@pytest.mark.parametrize(
+    "student",
+    [HASH, KILO, KILO_DEFERRED, HASH_SEEN, KILO_SEEN],
+    ids=["hash_grid", "kilo_uniform", "deferred", "hash_grid_directions", "kilo_uniform_directions"],
+)
 def test_the_probe_compiles_all_that_the_first_steps_need(config_path, student) -> None:
     """Those before the first refresh of the grid, the refresh, and what follows it with other numbers of rays."""
     more = (*SMALL, *student, "train.precision=float16", "occupancy.warmup_steps=2", "occupancy.update_every=2")
@@ -134,3 +153,41 @@ def test_a_recording_launches_what_was_compiled_before_it(config_path, monkeypat
             trainer.take_step()
     assert [graph.replays for graph in made] == [1]
     assert training.compiled <= probe.compiled
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+@pytest.mark.parametrize("student", [HASH_SEEN, KILO_SEEN], ids=["hash_grid", "kilo_uniform"])
+def test_recorded_steps_train_rounded_weights_as_others_do(config_path, monkeypatch, student) -> None:
+    """What follows from rounding is written where a recorded step reads: no graph is made anew."""
+    monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
+    more = (*SMALL, *student, *COMPACT, "train.precision=float16", "train.max_steps=10", "occupancy.update_every=100")
+    plain, expected = trained(config_path, "triton", more, steps=7)
+    made, _ = fake_cuda_graphs.install(monkeypatch)
+    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=7)
+    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [6]
+    assert trainer.compaction.figures()["bits_per_entry"] > 0
+    assert found == pytest.approx(expected, rel=1e-3)
+    ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()
+    for name, value in ours.items():
+        assert (value - theirs[name]).norm() < 0.02 * theirs[name].norm(), name
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+def test_a_step_at_rounded_weights_takes_a_launch_more_for_each_parameter(config_path) -> None:
+    """All of which are compiled before the first step."""
+    more = (*SMALL, *HASH_SEEN, *COMPACT, "train.precision=float16", "occupancy.update_every=100")
+    trainer = trainer_of(config_path, *more, "kernels=triton", "compact.round_every=100", asynchronous=True)
+    with LaunchCount() as before:
+        trainer.check()
+    while not trainer.compaction.figures():
+        trainer.take_step()
+    weights, parameters = trainer.compaction._weights, len([*trainer.model.student.parameters()])
+    result = trainer.take_step()
+    with LaunchCount() as count:
+        for _ in range(4):
+            weights.keep(result.lr, result.rays, result.terms["rgb"])
+    assert count.launches["_straight_through"] == 4 * parameters and count.launches["_average_moved"] == 1
+    assert count.total <= 4 * (parameters + 8)
+    assert count.compiled <= before.compiled
