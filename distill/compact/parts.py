@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -67,12 +68,22 @@ class Part:
         """Rows, columns."""
         return len(self.stored), len(self.classes)
 
-    @property
+    @cached_property
+    def firsts(self) -> np.ndarray:
+        """(groups,) int64 the first row of each group."""
+        return np.flatnonzero(np.diff(self.groups, prepend=-1))
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(groups,) float64 how many rows of each group are stored."""
+        return np.bincount(self.groups, self.stored, int(self.groups.max()) + 1)
+
+    @cached_property
     def exponents_shape(self) -> tuple[int, int]:
         """Groups, classes."""
         return int(self.groups.max()) + 1, int(self.classes.max()) + 1
 
-    @property
+    @cached_property
     def integers(self) -> int:
         """How many are stored."""
         return int(self.stored.sum()) * len(self.classes)

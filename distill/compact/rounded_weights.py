@@ -318,17 +318,19 @@ class RoundedWeights:
         """
         part, networks = each.part, each.networks
         sizes = np.abs(each.values).astype(np.float32)
-        means = part.spread(means_of(part, sizes).astype(np.float32))
+        means, squares = means_of(part, sizes).astype(np.float32), steps_of(each.exponents) ** 2
         if networks is None:
             speed = 1 / np.sqrt(each.importance.of_moments() + np.float32(_LEAST_MOMENT))
+            slope = part.spread(_slopes_of(means) / squares)  # the same in all of a group: worked out for it alone
         else:
             moment = self._moments[each.parameter]["second_moment"]
             speed = networks.speed(moment + _LEAST_MOMENT).cpu().numpy()
             # Of a cell's matrix, and how its coordinates differ in all cells.
             of_columns = sizes[part.stored].mean(0)
             classes = np.bincount(part.classes, of_columns) / np.bincount(part.classes)
-            means *= of_columns / np.maximum(classes[part.classes], np.float32(1e-6))
-        slope = np.log2(1 + 1 / np.maximum(means, _LEAST_MEAN)) / part.spread(steps_of(each.exponents) ** 2)
+            own = part.spread(means)
+            own *= of_columns / np.maximum(classes[part.classes], np.float32(1e-6))
+            slope = _slopes_of(own) / part.spread(squares)
         pull = 0.5 * price * slope * speed
         return torch.from_numpy(pull.astype(np.float32)).to(self._device)
 
@@ -344,3 +346,8 @@ class RoundedWeights:
     def _importance(self, parameter: nn.Parameter, part: Part) -> Importance:
         averaged = parameter in self._student.touched_rows() and not part.matrices
         return Importance(part, lambda: self._moments[parameter]["second_moment"].view(part.shape), averaged)
+
+
+def _slopes_of(means: np.ndarray) -> np.ndarray:
+    """Bits that an integer takes for each that it is larger, of a mean magnitude."""
+    return np.log2(1 + 1 / np.maximum(means, _LEAST_MEAN))

@@ -20,12 +20,9 @@ _COARSEST = 20 * 8  # the exponent of steps for weights that do not matter at al
 
 def means_of(part: Part, importance: np.ndarray) -> np.ndarray:
     """(groups, classes) means over what is stored; 0 where nothing is."""
-    groups, classes = part.exponents_shape
-    firsts = np.flatnonzero(np.diff(part.groups, prepend=-1))
-    sums = np.add.reduceat(importance * part.stored[:, None], firsts, axis=0, dtype=np.float64)
-    of_class = part.classes[:, None] == np.arange(classes)
-    counts = np.bincount(part.groups, part.stored, groups)[:, None] * of_class.sum(0)
-    return sums @ of_class / np.maximum(counts, 1)
+    sums = np.add.reduceat(importance * part.stored[:, None], part.firsts, axis=0, dtype=np.float64)
+    of_class = part.classes[:, None] == np.arange(part.exponents_shape[1])
+    return sums @ of_class / np.maximum(part.counts[:, None] * of_class.sum(0), 1)
 
 
 def exponents_of(part: Part, importance: np.ndarray, coarseness: float, largest: float) -> np.ndarray:
