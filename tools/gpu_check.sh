@@ -102,6 +102,11 @@ lego_records() {
         student "record_mixed_$budget" configs/records/lego_mixed.yaml "$budget" "${data[@]}" "${small_table[@]}"
     done
     student "record_kilo_$budget" configs/records/lego_kilo.yaml "$budget" "${data[@]}"
+    budget=${budgets[0]}
+    student "record_planes_$budget" configs/records/lego_hash.yaml "$budget" "${data[@]}" "${small_table[@]}" "${seen[@]}"
+    student "record_directions_$budget" configs/records/lego_kilo.yaml "$budget" "${data[@]}" --set student.density_degree=1
+    student "record_compact_$budget" configs/records/lego_hash.yaml "$budget" "${data[@]}" "${small_table[@]}" "${seen[@]}" \
+        --set student.levels=7 --set student.finest_resolution=512 --set compact.target_mib=1 --set compact.round_every=200
 }
 
 # brick_records: the records' path through the program on the built-in scene.
@@ -112,9 +117,17 @@ brick_records() {
     student bricks_kilo configs/quickstart_kilo.yaml 10 "${quick[@]}"
 }
 
+# compact_runs: students that end as compact files, by recorded steps; the first with planes, both with directions.
+compact_runs() {
+    local file=(--set compact.target_mib=0.2 --set train.cuda_graphs=true "${quick[@]}")
+    student compact_hash configs/quickstart.yaml 20 "${file[@]}" --set "student.planes=[64,192]"
+    student compact_kilo configs/quickstart_kilo.yaml 20 "${file[@]}"
+}
+
 # Left open on CUDA: where gsplat does not run there, the program says so and fits on the CPU.
 fit_on=${device/cuda/auto}
 budgets=(60 300) small=() small_table=() small_fit=() quick=() size=()
+seen=(--set "student.planes=[256,768]" --set student.density_degree=2)
 tests=(tests/kernels tests/students tests/distill/rendering tests/distill/losses tests/distill/training)
 if [[ $tiny == 1 ]]; then
     budgets=(5 10)
@@ -146,6 +159,7 @@ main() {
         benchmark "$kind" --only training --only rendering --student "$kind"
     done
     student quickstart configs/quickstart.yaml 20 "${quick[@]}"
+    compact_runs
     if [[ -n $lego ]]; then
         lego_records
     elif [[ $tiny == 1 ]]; then

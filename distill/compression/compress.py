@@ -161,7 +161,11 @@ def compress(
 def _train(
     config: Config, step: TrainingStep, first: int, sampler: RaySource, weights: RoundedWeights, search: _Search
 ) -> int:
-    """Trains on from step ``first`` until the time or the steps are over; returns how many steps were taken."""
+    """Trains on from step ``first`` until the time or the steps are over; returns how many steps were taken.
+
+    Raises:
+        TrainingDiverged: a step was not finite.
+    """
     compact, taken, done, looks = config.compact, 0, 0.0, [*_LOOKS]
     start = time.perf_counter()
     with tqdm(desc="compress", total=100, unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}") as bar:
@@ -174,6 +178,7 @@ def _train(
             done = (time.perf_counter() - start) / compact.seconds
             done = min(1.0, max(done, taken / compact.max_steps if compact.max_steps else 0.0))
             if taken % compact.round_every == 0:
+                step.settle(first + taken)  # on CUDA steps do not find out by themselves
                 if looks and done >= looks[0]:
                     looks.pop(0)
                     search.look()
@@ -181,6 +186,7 @@ def _train(
                 bar.set_postfix_str(f"{weights.size() / MIB:.3f} MiB", refresh=False)
             bar.n = 100 * done
             bar.update(0)
+    step.settle(first + taken)
     return taken
 
 

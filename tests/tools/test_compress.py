@@ -9,8 +9,9 @@ import yaml
 
 from distill.compact.container import is_compact
 from distill.compression.compress import Wanted, compress
+from distill.training.step import TrainingStep
 from lego_response_distill import main as program
-from settings.errors import InputError
+from settings.errors import InputError, TrainingDiverged
 from settings.loading import load_config
 from tests.toy_scene import mask_toy_scene, write_toy_scene
 from tools.compress import main
@@ -62,6 +63,16 @@ def test_a_loss_is_kept_within_what_is_allowed(toy, capsys, tmp_path):
     assert main(arguments(toy, *QUICKLY, "--max-loss-db", "0.5", "--file", str(path))) == 0
     lost, way = re.search(r"([\d.]+) dB (below|above) the checkpoint's", capsys.readouterr().out).groups()
     assert (way == "above" or float(lost) <= 0.5) and path.stat().st_size < 0.03 * 2**20
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["at once", "as on CUDA"])
+def test_steps_that_are_not_finite_are_found_out(toy, asynchronous, tmp_path, monkeypatch):
+    make = lambda *given: TrainingStep(*given[:-1], asynchronous)  # noqa: E731
+    monkeypatch.setattr("distill.compression.compress.TrainingStep", make)
+    settings = "compact.max_steps=5", "train.lr=1e30", "train.lr_mlp=1e30"
+    config = load_config(toy / "toy.yaml", settings, toy)
+    with pytest.raises(TrainingDiverged):
+        compress(config, toy, Wanted(0.01), path=tmp_path / "none.lrd")
 
 
 def test_pixels_that_a_mask_leaves_out_are_not_measured(tmp_path, capsys):

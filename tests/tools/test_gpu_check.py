@@ -45,7 +45,7 @@ def test_the_plan_of_a_try_on_the_cpu_writes_nothing(tmp_path):
     assert planned(result) == [
         *("tests_kernels_test_triton_support", "tests_distill_rendering_test_renderer"),
         *BENCHMARKS,
-        "quickstart",
+        *("quickstart", "compact_hash", "compact_kilo"),
         *("bricks_teacher", "bricks_hash", "bricks_kilo"),
     ]
     assert not output.exists()
@@ -75,9 +75,9 @@ def test_the_plan_of_the_records(tmp_path, lego):
     result = bash(SCRIPT, "--device", "cpu", "--lego", str(lego), "--output", str(tmp_path / "out"), "--dry-run")
     assert planned(result)[5 : 5 + len(BENCHMARKS)] == BENCHMARKS
     assert planned(result)[5 + len(BENCHMARKS) :] == [
-        "quickstart",
+        *("quickstart", "compact_hash", "compact_kilo"),
         *("record_teacher", "record_hash_60", "record_mixed_60", "record_hash_300", "record_mixed_300"),
-        "record_kilo_300",
+        *("record_kilo_300", "record_planes_60", "record_directions_60", "record_compact_60"),
     ]
     line = next(line for line in result.stdout.splitlines() if "record_hash_60" in line)
     assert f"data.transforms={lego}/transforms_test.json" in line and "train.max_seconds=60" in line
@@ -93,12 +93,23 @@ def test_the_commands_of_the_records_are_settings_that_their_configs_have(option
     ply.touch()
     records = ["--device", "cpu", "--lego", str(lego), "--teacher", str(ply), "--dry-run", *options]
     lines = [line for line in bash(SCRIPT, *records).stdout.splitlines() if ": " in line and "record_" in line]
-    assert len(lines) == 5
+    assert len(lines) == 8
     for line in lines:
         words = line.partition(": ")[2].split()
         overrides = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
         config = load_config(REPO_ROOT / words[words.index("--config") + 1], overrides)
         assert config.run == line.split()[2].rstrip(":") and config.teacher.ply == ply
+
+
+def test_it_trains_what_a_student_can_have_to_a_compact_file_too(tmp_path):
+    lines = bash(SCRIPT, "--device", "cpu", "--output", str(tmp_path / "out"), "--dry-run").stdout.splitlines()
+    for kind in ("hash", "kilo"):
+        (line,) = (line for line in lines if f"compact_{kind}:" in line)
+        words = line.partition(": ")[2].split()
+        overrides = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
+        config = load_config(REPO_ROOT / words[words.index("--config") + 1], overrides)
+        assert config.compact.target_mib == 0.2 and config.train.cuda_graphs and config.student.density_degree
+        assert kind == "kilo" or config.student.planes
 
 
 @pytest.mark.parametrize("name", ["hash", "mixed", "kilo", "teacher"])
