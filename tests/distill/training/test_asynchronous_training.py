@@ -11,6 +11,7 @@ import torch
 
 from distill.losses.pictures import term_weights, total_loss
 from distill.rendering.renderer import render_rays
+from machine.memory import MIB
 from settings.errors import TrainingDiverged
 from tests.no_waiting import NoWaiting, WouldWait
 from tests.toy_scene import add_training_split, write_toy_scene
@@ -61,18 +62,31 @@ def test_the_guard_refuses_masks_and_uploads() -> None:
 KILO = "student={kind: kilo_uniform, grid: [1, 1, 1], hidden_width: 16, density_layers: 1, frequencies: 2}"
 INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.1", "loss.feature_l2.weight=0.1", "features.resolution=8")
 
+SEEN = ("student.planes=[4,8]", "student.density_degree=2")
+KILO_SEEN = (KILO[:-1] + ", density_degree: 1}",)
+# Rounded from the second step on, by the same integers.
+ROUNDED = (
+    f"compact.target_mib={8000 / MIB}",
+    "compact.share=0.97",
+    "compact.round_every=1000",
+    "train.max_seconds=null",
+)
+
 
 @pytest.mark.parametrize(
     "more",
     [
         (),
         ("train.precision=float16",),
+        (*SEEN, *ROUNDED, "train.precision=float16"),
+        (*KILO_SEEN, *ROUNDED),
+        (*SEEN, *ROUNDED, "compact.share=0.01"),
         ("data.ground_truth={split: train, weight: 0.5}",),
         INSIDE,
         (KILO,),
         ("render.sampling=auto",),
     ],
-    ids=["float32", "float16", "mixed", "features", "kilo", "guided"],
+    ids=["float32", "float16", "rounded", "kilo rounded", "to be rounded", "mixed", "features", "kilo", "guided"],
 )
 def test_no_step_waits_for_the_device(config_path, more, monkeypatch) -> None:
     # The reference of the grouped MLPs asks for the points of each cell, as Triton does not; one cell needs no asking.
@@ -82,7 +96,7 @@ def test_no_step_waits_for_the_device(config_path, more, monkeypatch) -> None:
     trainer = asynchronous(config_path, *TORCH, *SMALL, *more, "train.log_every=1000")
     go(trainer, 5)  # constants move to the device in the first steps, one of which refreshes the occupancy
     with NoWaiting():
-        for _ in range(5):
+        for _ in range(12):  # a table is pulled to zero in the sixteenth step
             trainer.take_step()
     trainer.step.settle(trainer.progress.step)
 
@@ -230,8 +244,9 @@ def test_a_step_stays_within_its_tensors_when_its_samples_do_not_fit(config_path
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="asks a CUDA device whether anything waits for it")
-def test_no_step_waits_for_a_real_device(config_path) -> None:
-    trainer = trainer_of(config_path, "kernels=auto", device=torch.device("cuda"))
+@pytest.mark.parametrize("more", [(), (*SEEN, *ROUNDED), (*KILO_SEEN, *ROUNDED)], ids=["", "rounded", "kilo rounded"])
+def test_no_step_waits_for_a_real_device(config_path, more) -> None:
+    trainer = trainer_of(config_path, "kernels=auto", *more, device=torch.device("cuda"))
     go(trainer, 20)
     torch.cuda.set_sync_debug_mode("error")
     try:
