@@ -209,7 +209,8 @@ def grouped(width, dtype=FULL, frequencies=4, density_layers=2, harmonics=0):
     leaves = [matrix.requires_grad_() for matrix in parameters]
     seen = {"harmonics": torch.zeros(5, harmonics), "implementation": "triton"}
     backward(*grouped_radiance_mlp(x, torch.zeros(5, 16), index, index, *leaves, layout, **seen))
-    grouped_density_mlp(x, index, parameters[0], layout, implementation="triton")
+    # As the occupancy's refresh asks: of no direction, by cells as narrow as routing gives them.
+    grouped_density_mlp(x, index.short(), parameters[0], layout, implementation="triton")
     backward(*grouped_geometry_mlp(x, index, leaves[0], layout, ray_index=index, **seen)[:2])
 
 
@@ -247,8 +248,8 @@ CASES = {
     # All branches and loops of the networks, in both types, in half the time that students' sizes take.
     "radiance_small": partial(radiance, 32, HALF, channels=16, color_hidden=1),
     "grouped_small": partial(grouped, 32, HALF, frequencies=2, density_layers=1, harmonics=8),
-    "fused_hash_small": partial(fused_hash, 32, levels=8, color_hidden=1),
-    "fused_grouped_small": partial(fused_grouped, 16, frequencies=2, density_layers=1),
+    "fused_hash_small": partial(fused_hash, 32, levels=8, color_hidden=1, density_degree=1),
+    "fused_grouped_small": partial(fused_grouped, 16, frequencies=2, density_layers=1, harmonics=3),
     "deferred_hash_small": partial(
         fused_hash, 32, HALF, levels=5, color_hidden=1, color_width=64, deferred=True, planes=(128,), density_degree=2
     ),
@@ -270,6 +271,11 @@ CASES = {
     "deferred_hash_64_half": partial(fused_hash, 64, HALF, deferred=True),
     "deferred_hash_64_planes_half": partial(fused_hash, 64, HALF, levels=20, deferred=True, planes=(64, 256)),
     "deferred_grouped_32_half": partial(fused_grouped, 32, HALF, deferred=True),
+    # With planes and density by direction.
+    "radiance_64_directions_half": partial(radiance, 64, HALF, channels=52),
+    "fused_hash_64_directions_half": partial(fused_hash, 64, HALF, planes=(64, 256), density_degree=2),
+    "grouped_32_directions_half": partial(grouped, 32, HALF, density_layers=3, harmonics=3),
+    "deferred_grouped_32_directions_half": partial(fused_grouped, 32, HALF, blend=0.0, deferred=True, harmonics=3),
 }
 
 
