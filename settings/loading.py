@@ -83,6 +83,8 @@ def config_from_text(
     if not isinstance(stored, dict):
         raise InputError(source, "config", show(stored), "the config of its run", "Give one with --config.")
     _merge(data, stored, sources, str(source))
+    for field, value, _ in _take_retired(data):
+        _tell_retired(str(source), field, show(value))
     if assets is not None:
         _move_assets(data, Path(assets))
     return _checked(data, sources, overrides, assets, str(source))
@@ -115,7 +117,9 @@ def _checked(
     for override in overrides:
         option = getattr(override, "option", OVERRIDE)
         _merge(data, _parse_override(override, option), sources, option)
-    _drop_retired(data, sources)
+    for field, value, off in _take_retired(data):
+        hint = "This setting is gone, docs/experiments says why; take the key out."
+        raise InputError(sources.get(field, "config"), field, show(value), show(off), hint)
     _resolve_assets(data, Path(assets or REPO_ROOT), is_chosen=assets is not None)
     return validate(Config, data, sources, source)
 
@@ -249,21 +253,24 @@ _RETIRED: dict[str, Any] = {
     "features.level": "sample",
     "features.balance": None,
     "compact.shrink": ...,
+    "loss.distortion.weight": 0.0,
+    "loss.distortion": ...,
 }
 
 
-def _drop_retired(data: dict[str, Any], sources: Mapping[str, str]) -> None:
-    """Takes out the settings that are gone, where they were off.
-
-    Raises:
-        InputError: one of them asks for what is gone.
-    """
+def _take_retired(data: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Takes out the settings that are gone; gives those that were on: the field, its value, and what was off."""
     for field, off in _RETIRED.items():
-        section, _, key = field.rpartition(".")
-        mapping = data.get(section) if section else data
-        if not isinstance(mapping, dict) or key not in mapping:
-            continue
-        value = mapping.pop(key)
-        if off is not ... and value != off:
-            hint = "This setting is gone, docs/experiments says why; take the key out."
-            raise InputError(sources.get(field, "config"), field, show(value), show(off), hint)
+        *sections, key = field.split(".")
+        mapping: Any = data
+        for section in sections:
+            mapping = mapping.get(section) if isinstance(mapping, dict) else None
+        if isinstance(mapping, dict) and key in mapping:
+            value = mapping.pop(key)
+            if off is not ... and value != off:
+                yield field, value, off
+
+
+@cache  # a command may read its checkpoint more than once
+def _tell_retired(source: str, field: str, value: str) -> None:
+    _log.warning("%s: trained with %s: %s. This setting is gone: further training does without.", source, field, value)

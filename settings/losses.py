@@ -10,8 +10,6 @@ from settings.sections import AssetPath, FromList, Section, Unit, distinct, prob
 
 PICTURE_TERMS = ("rgb", "alpha", "depth")
 """Losses of rays against the teacher's pictures."""
-RAY_TERMS = (*PICTURE_TERMS, "distortion")
-"""Losses of rays: those, and how far a ray's weight is spread."""
 INTERNAL_TERMS = ("density", "color", "feature_l2", "feature_cos")
 """Losses of samples, or of their activations, against the teacher's internal features."""
 ALIGNING_TERMS = frozenset(("feature_l2", "feature_cos"))
@@ -67,11 +65,6 @@ class DepthLossConfig(ScheduledTerm):
     )
 
 
-class DistortionLossConfig(ScheduledTerm):
-    """How far a ray's weight is spread along it, in sampling steps (Barron et al. 2022, "Mip-NeRF 360"): thin surfaces
-    take few samples to render."""
-
-
 class EarlyTerm(ScheduledTerm):
     """A term that helps at the start: unless set otherwise it falls to 0 by the middle of the run."""
 
@@ -115,7 +108,6 @@ class LossConfig(Section):
     rgb: RgbLossConfig = Field(RgbLossConfig(), description="colour")
     alpha: AlphaLossConfig = Field(AlphaLossConfig(), description="accumulated alpha")
     depth: DepthLossConfig = Field(DepthLossConfig(), description="expected distance")
-    distortion: DistortionLossConfig = Field(DistortionLossConfig(), description="spread of a ray's weight")
     rate: RateLossConfig = Field(RateLossConfig(), description="bits of the compact file")
     density: DensityLossConfig = Field(DensityLossConfig(), description="density of samples")
     color: ColorLossConfig = Field(ColorLossConfig(), description="colour of samples")

@@ -1,4 +1,4 @@
-"""What training minimises: colour, alpha and depth of rays against the teacher's, and how thick their surfaces are."""
+"""What training minimises: colour, alpha and depth of rays against the teacher's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from kernels.losses.picture_terms_numba import PictureTermsNumba
 from scene.rays import Rays
 from settings.losses import (
     PICTURE_TERMS,
-    RAY_TERMS,
     AlphaLossConfig,
     DepthLossConfig,
     LossConfig,
@@ -166,30 +165,9 @@ def depth_loss(
     return error.sum() / valid.sum().clamp(min=1), DepthStatistics(valid, distance, target)
 
 
-def distortion_loss(
-    weights: Tensor, t: Tensor, ray_index: Tensor, offsets: Tensor, step: float, kept: Tensor | None = None
-) -> Tensor:
-    """Mean over rays of the sum of w_i w_j |t_i - t_j| / step over pairs of samples, and of w_i^2 / 3 (Barron et al.
-    2022, "Mip-NeRF 360", equation 15, every interval being one step long); differentiated by the weights.
-
-    Args:
-        weights: (N,) of samples in a picture; t: (N,) distance along their ray, world units.
-        ray_index: (N,) int64; offsets: (R + 1,) int64, those of ray r are offsets[r] : offsets[r + 1], front to back.
-        step: world units.
-        kept: (R,) bool, rays that were rendered; None: all.
-    """
-    # float64: what a ray begins with is the difference of sums over all rays. |t_i - t_j| needs only those in front.
-    weights, t = weights.double(), t.double()
-    sums = F.pad(torch.stack([weights, weights * t]).cumsum(1), (1, 0))
-    weight, moment = sums[:, :-1] - sums[:, offsets[:-1]][:, ray_index]
-    spread = 2 * weights * (t * weight - moment) / step + weights.square() / 3
-    rays = max(1, len(offsets) - 1) if kept is None else kept.sum().clamp(min=1)
-    return (spread.sum() / rays).float()
-
-
 def term_weights(config: LossConfig, progress: float) -> dict[str, float]:
-    """Weight of each of ``RAY_TERMS`` at ``progress`` in [0, 1]."""
-    return {name: scheduled_weight(getattr(config, name), progress) for name in RAY_TERMS}
+    """Weight of each of ``PICTURE_TERMS`` at ``progress`` in [0, 1]."""
+    return {name: scheduled_weight(getattr(config, name), progress) for name in PICTURE_TERMS}
 
 
 def total_loss(

@@ -131,7 +131,7 @@ class FeatureSupervision:
             counts["color"] = opaque.sum()
         if not ALIGNING_TERMS.isdisjoint(weights):
             # What the ray sees, and where the teacher knows what it says.
-            weight = teacher.confidence * known * rendered.composite.weights.detach()[drawn]
+            weight = teacher.confidence * known * rendered.composite.weights[drawn]
             predicted = self.projector(field.taps[self.settings.tap][drawn])
             target = self._statistics.normalize(_selected(teacher.features, self._aligned))
             counts |= dict.fromkeys(ALIGNING_TERMS, weight.sum())

@@ -19,7 +19,7 @@ from distill.losses.pictures import RayBatch, depth_counts
 from distill.losses.supervision import FeatureSupervision, InternalTerms
 from distill.rendering.renderer import RenderedRays
 from machine import ranks
-from settings.losses import RAY_TERMS, DepthLossConfig
+from settings.losses import PICTURE_TERMS, DepthLossConfig
 from settings.training import TrainConfig
 from students.base import Student
 
@@ -86,7 +86,7 @@ class Replicas:
         if batch.distance is not None:
             counts["depth"] = depth_counts(batch, depth, kept).sum()
         fractions, totals = self._fractions(counts)
-        by_term = dict.fromkeys(RAY_TERMS, fractions["rays"]) | fractions
+        by_term = dict.fromkeys(PICTURE_TERMS, fractions["rays"]) | fractions
         return Share(by_term, totals["samples"].long(), totals["rays"].long())
 
     def weighted(self, internal: InternalTerms, share: Share, done: float) -> tuple[InternalTerms, Share]:

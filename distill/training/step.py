@@ -20,7 +20,6 @@ from torch import Tensor
 from distill.losses.pictures import (
     DepthStatistics,
     RayBatch,
-    distortion_loss,
     scheduled_weight,
     term_weights,
     total_loss,
@@ -40,7 +39,7 @@ from kernels.marching.ray_marching import seed_from_ray
 from machine import ranks
 from machine.devices import generator_on, host_integer
 from settings.config import Config
-from settings.losses import RAY_TERMS
+from settings.losses import PICTURE_TERMS
 
 _log = logging.getLogger(__name__)
 # Room for the samples of a step beyond those aimed at: rays differ, and their number follows with a delay.
@@ -156,7 +155,7 @@ class TrainingStep:
             if self.graphs is None:
                 result = self.take(batch, seed, step + 1, weights, done)
             else:
-                numbers = seed, step + 1, factor, *(weights[name] for name in RAY_TERMS)
+                numbers = seed, step + 1, factor, *(weights[name] for name in PICTURE_TERMS)
                 result = self.graphs(step_inputs(batch, numbers, self.device))
             self._adapt_rays(drawn, result)
         seconds = time.perf_counter() - began - result.measuring
@@ -177,7 +176,7 @@ class TrainingStep:
         Args:
             seed: of the samples' places.
             step: the step's number, counted from 1.
-            weights: of ``RAY_TERMS``.
+            weights: of ``PICTURE_TERMS``.
             factor: the learning rate's, in the place of that of ``set_rate``, where a recorded step finds it.
         """
         features = self.features
@@ -193,13 +192,6 @@ class TrainingStep:
         loss, terms, depth = total_loss(
             rendered.composite, batch, self.config.loss, weights, rendered.kept, self._losses_by
         )
-        if self.config.loss.distortion.weight > 0:
-            field = rendered.field
-            places = field.t, field.ray_index, field.offsets
-            terms["distortion"] = distortion_loss(
-                rendered.composite.weights, *places, self.settings.step, rendered.kept
-            )
-            loss = loss + weights["distortion"] * terms["distortion"]
         internal = InternalTerms({}, {})
         if features:
             # A process without samples draws none of them: what all draw must not depend on it.
@@ -287,7 +279,7 @@ class TrainingStep:
     def _take_recorded(self, inputs: Mapping[str, Tensor]) -> StepResult:
         """As ``take``, of ``step_inputs`` alone: what a CUDA graph can replay."""
         seed, step, factor, *weights = inputs["numbers"].unbind()
-        weights = dict(zip(RAY_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
+        weights = dict(zip(PICTURE_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
         return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
 
     def _refresh_occupancy(self, step: int) -> None:

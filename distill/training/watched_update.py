@@ -13,7 +13,7 @@ from distill.training.optimizer import StudentAdam
 from kernels.dispatch import by_triton
 from kernels.optimization.adam import BETAS
 from settings.errors import TrainingDiverged
-from settings.losses import INTERNAL_TERMS, RAY_TERMS
+from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 
 GRADIENT = "gradient"
 _NEVER = 2**62
@@ -96,7 +96,7 @@ class WatchedUpdate:
 
     def __init__(self, optimizer: StudentAdam, device: torch.device, scale: LossScale | None, eager: bool) -> None:
         self.optimizer, self.scale, self._eager = optimizer, scale, eager
-        self._watch = StepWatch((*RAY_TERMS, *INTERNAL_TERMS), device)
+        self._watch = StepWatch((*PICTURE_TERMS, *INTERNAL_TERMS), device)
         self._one = torch.ones((), device=device)
         self._in_one_launch = by_triton("step_control", optimizer.implementation, device)
         self._figures: dict[str, float] = {}

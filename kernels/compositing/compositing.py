@@ -18,7 +18,7 @@ class Composite(NamedTuple):
     rgb: Tensor  # (R, C) accumulated colour, no background added; or what else was composited
     alpha: Tensor  # (R,) in [0, 1]
     distance: Tensor  # (R,) sum of weight * t, not divided by alpha
-    weights: Tensor  # (N,) transmittance * alpha of each sample
+    weights: Tensor  # (N,) transmittance * alpha of each sample; not differentiated
 
 
 def composite(
@@ -111,5 +111,5 @@ def _composite_torch(density, rgb, t, dt, offsets, least_share):
         density.new_zeros(rays + 1, rgb.shape[1]).index_add(0, ray, weights[:, None] * rgb)[:rays],
         zeros.index_add(0, ray, weights)[:rays],
         zeros.index_add(0, ray, weights * t)[:rays],
-        weights,
+        weights.detach(),
     )

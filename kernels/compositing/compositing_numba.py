@@ -20,16 +20,17 @@ class CompositeNumba(torch.autograd.Function):
         ctx.inputs = [tensor.detach().contiguous() for tensor in (density, rgb, t, dt, offsets)]
         outputs[3][int(offsets[-1]) :] = 0
         parallel_for(_forward, rays, *ctx.inputs, *outputs, grain=_GRAIN)
+        ctx.mark_non_differentiable(outputs[3])
         ctx.alpha, ctx.weights, ctx.least_share = outputs[1].detach(), outputs[3].detach(), np.float32(least_share)
         return outputs
 
     @staticmethod
-    def backward(ctx, *grads):
+    def backward(ctx, grad_rgb, grad_alpha, grad_distance, _):
         density, rgb, _, _, offsets = ctx.inputs
         grad_density, grad_sample_rgb = torch.empty(len(density)), torch.empty(rgb.shape)
         last = int(offsets[-1])
         grad_density[last:], grad_sample_rgb[last:] = 0, 0
-        grads = [grad.contiguous() for grad in grads]
+        grads = [grad.contiguous() for grad in (grad_rgb, grad_alpha, grad_distance)]
         outputs = grad_density, grad_sample_rgb
         where = *ctx.inputs, ctx.alpha, ctx.weights, ctx.least_share
         parallel_for(_backward, len(offsets) - 1, *where, *grads, *outputs, grain=_GRAIN)
@@ -59,7 +60,7 @@ def _forward(start, stop, density, rgb, t, dt, offsets, out_rgb, out_alpha, out_
 @njit(**COMPILED)
 def _backward(
     start, stop, density, rgb, t, dt, offsets, alpha, weights, least_share, grad_rgb, grad_alpha, grad_distance,
-    grad_weights, grad_density, grad_sample_rgb,
+    grad_density, grad_sample_rgb,
 ):  # fmt: skip
     channels = rgb.shape[1]
     for ray in range(start, stop):
@@ -72,7 +73,7 @@ def _backward(
             for c in range(channels):
                 value += grad_rgb[ray, c] * rgb[i, c]
                 grad_sample_rgb[i, c] = weights[i] * grad_rgb[ray, c] if weights[i] >= least else np.float32(0)
-            value = value + ga + gd * t[i] + grad_weights[i]
+            value = value + ga + gd * t[i]
             behind += weights[i] * value
             grad_density[i] = value
         transmittance = np.float32(1)

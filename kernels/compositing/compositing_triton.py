@@ -99,19 +99,19 @@ def _forward(
 
 
 @triton.jit
-def _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, grads, ga, gd, CHANNELS: tl.constexpr):
+def _value(rgb, rgb_row, rgb_channel, t, index, live, grads, ga, gd, CHANNELS: tl.constexpr):
     """dL/d weight of each sample."""
     color = rgb + index * rgb_row
     value = grads[0][:, None] * _column(color, 0, live)
     for c in tl.static_range(1, CHANNELS):
         value += grads[c][:, None] * _column(color, c * rgb_channel, live)
-    return value + ga[:, None] + gd[:, None] * _column(t, index, live) + _column(grad_weights, index, live)
+    return value + ga[:, None] + gd[:, None] * _column(t, index, live)
 
 
 @triton.jit(do_not_specialize=["rays"])
 def _backward(
     density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, alpha, weights, least_share, grad_rgb, grad_alpha,
-    grad_distance, grad_weights, grad_density, grad_sample_rgb,
+    grad_distance, grad_density, grad_sample_rgb,
     CHANNELS: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
@@ -126,14 +126,14 @@ def _backward(
     while start < longest:
         index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
         live = index < end[:, None]
-        value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, grads, ga, gd, CHANNELS)
+        value = _value(rgb, rgb_row, rgb_channel, t, index, live, grads, ga, gd, CHANNELS)
         behind += tl.sum(_column(weights, index, live) * value, axis=1)
         start += SAMPLES
     carried, start = tl.zeros((RAYS,), tl.float32), 0
     while start < longest:
         index = first[:, None] + start + tl.arange(0, SAMPLES)[None, :]
         before, own, live = _thickness(density, dt, index, end, carried, SAMPLES)
-        value = _value(rgb, rgb_row, rgb_channel, t, grad_weights, index, live, grads, ga, gd, CHANNELS)
+        value = _value(rgb, rgb_row, rgb_channel, t, index, live, grads, ga, gd, CHANNELS)
         weight = _column(weights, index, live)
         further = behind[:, None] - tl.cumsum(weight * value, axis=1)
         grad = _column(dt, index, live) * (tl.exp(-(before + own)) * value - further)
@@ -164,17 +164,18 @@ class CompositeTriton(torch.autograd.Function):
                     density, rgb, *rgb.stride(), t, dt, offsets, rays, *outputs,
                     CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip
+        ctx.mark_non_differentiable(outputs[3])
         ctx.save_for_backward(density, rgb, t, dt, offsets, outputs[1], outputs[3])
         ctx.least_share = float(least_share)
         return outputs
 
     @staticmethod
-    def backward(ctx, *grads):
+    def backward(ctx, grad_rgb, grad_alpha, grad_distance, _):
         density, rgb, t, dt, offsets, alpha, weights = ctx.saved_tensors
         rays = len(offsets) - 1
         grad_density = torch.zeros_like(density)
         grad_sample_rgb = torch.zeros(rgb.shape, dtype=rgb.dtype, device=rgb.device)
-        grads = tuple(grad.contiguous() for grad in grads)
+        grads = [grad.contiguous() for grad in (grad_rgb, grad_alpha, grad_distance)]
         if rays:
             with launch_on(density.device):
                 _backward[(triton.cdiv(rays, _RAYS),)](

@@ -234,6 +234,7 @@ RETIRED = """
 assistant_student: {kind: hash_grid, levels: 12}
 features: {level: sample, balance: null, tap: geo}
 train: {assistant: null, assistant_share: 0.25, pointwise_share: 0.25, points_per_step: 16384, lr: 0.02}
+loss: {distortion: {weight: 0.0, warmup: 0.0, decay_start: 1.0, decay_end: 1.0, final: 1.0}}
 """
 
 
@@ -241,7 +242,13 @@ train: {assistant: null, assistant_share: 0.25, pointwise_share: 0.25, points_pe
 def test_settings_that_are_gone_are_passed_over_where_they_were_off(write, read):
     config = read(write(BRICKS + RETIRED))
     assert config == load_config(write(BRICKS + "train: {lr: 0.02}\nfeatures: {tap: geo}\n", "new.yaml"))
-    assert not {"assistant_student", "assistant", "level", "balance"} & set(re.findall(r"\w+(?=:)", to_yaml(config)))
+    kept = set(re.findall(r"\w+(?=:)", to_yaml(config)))
+    assert not {"assistant_student", "assistant", "level", "balance", "distortion"} & kept
+
+
+def gone(field: str, value: str) -> str:
+    *sections, key = field.split(".")
+    return BRICKS + "".join(f"{section}: {{" for section in sections) + f"{key}: {value}" + "}" * len(sections) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -251,18 +258,23 @@ def test_settings_that_are_gone_are_passed_over_where_they_were_off(write, read)
         ("train.assistant", "hash.pth", '"hash.pth"', "null"),
         ("features.level", "ray", '"ray"', '"sample"'),
         ("features.balance", "0.5", "0.5", "null"),
+        ("loss.distortion.weight", "0.001", "0.001", "0.0"),
     ],
 )
 def test_what_is_gone_is_refused_where_it_was_on(write, field, value, found, expected):
-    section, key = field.split(".")
-    text = f"{BRICKS}{section}: {{{key}: {value}}}\n"
-    write(text, "base.yaml")
+    write(gone(field, value), "base.yaml")
     in_base, in_set = refusal(write("base: base.yaml\n")), refusal(write(BRICKS), f"{field}={value}")
     assert (in_base.field, in_base.found, in_base.expected) == (field, found, expected)
     assert in_base.source.endswith("base.yaml") and in_set.source == "--set"
     assert "docs/experiments" in in_base.hint and in_set.hint == in_base.hint
-    with pytest.raises(InputError, match=f"run.pth: {field}: found {found}"):
-        config_from_text(text, "run.pth")
+
+
+def test_a_student_that_was_trained_with_what_is_gone_is_read_with_a_warning(write, caplog):
+    text = gone("loss.distortion.weight", "0.001")
+    assert config_from_text(text, "run.pth") == load_config(write(BRICKS))
+    assert "run.pth: trained with loss.distortion.weight: 0.001" in caplog.text
+    with pytest.raises(InputError, match="--set: train.assistant"):
+        config_from_text(text, "run.pth", ["train.assistant=auto"])
 
 
 def test_a_retired_key_of_another_name_is_as_unknown_as_any(write):

@@ -9,7 +9,6 @@ from distill.losses.pictures import (
     RayBatch,
     alpha_loss,
     depth_loss,
-    distortion_loss,
     normalize_distance,
     rgb_loss,
     scheduled_weight,
@@ -54,20 +53,6 @@ def make_result(distance, alpha, rgb=None):
 def test_weight_warms_up_holds_and_decays(progress, expected):
     term = ScheduledTerm(weight=2.0, warmup=0.1, decay_start=0.6, final=0.4)
     assert scheduled_weight(term, progress) == pytest.approx(expected)
-
-
-def test_distortion_is_the_spread_of_a_rays_weight_in_steps():
-    # Rays of 2, 0 and 1 samples, and a sample of padding; 2 x 0.5 x 0.25 over 4 steps, and thirds of squares.
-    t, ray, offsets = torch.tensor([1.0, 3.0, 2.0, 0.0]), torch.tensor([0, 0, 2, 0]), torch.tensor([0, 2, 2, 3])
-    weights = torch.tensor([0.5, 0.25, 0.6, 0.0], requires_grad=True)
-    total = 2 * 0.5 * 0.25 * 2 / 0.5 + (0.25 + 0.0625 + 0.36) / 3
-    loss = distortion_loss(weights, t, ray, offsets, 0.5)
-    assert loss.item() == pytest.approx(total / 3)
-    loss.backward()
-    expected = [2 * 0.25 * 4 + 2 * 0.5 / 3, 2 * 0.5 * 4 + 2 * 0.25 / 3, 2 * 0.6 / 3]
-    assert weights.grad[:3].tolist() == pytest.approx([value / 3 for value in expected])
-    kept = torch.tensor([True, False, True])
-    assert distortion_loss(weights, t, ray, offsets, 0.5, kept).item() == pytest.approx(total / 2)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0, 3.0])

@@ -23,7 +23,7 @@ from teacher.sources import load_teacher
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import CPU, losses_of, trainer_of
 
-LOSSES = {"depth": {"weight": 0.1}, "alpha": {"weight": 0.1}, "distortion": {"weight": 0.01}}
+LOSSES = {"depth": {"weight": 0.1}, "alpha": {"weight": 0.1}}
 STEPS = 6
 OVERRIDES = ("occupancy.warmup_steps=2", "occupancy.update_every=2", "train.max_steps=60", "train.checkpoint_every=40")
 

@@ -45,7 +45,7 @@ def run(implementation, samples, upstream, least_share=0.0):
     samples = {name: value.detach().to(device, copy=True) for name, value in samples.items()}
     density, rgb = samples.pop("density").requires_grad_(), samples.pop("rgb").requires_grad_()
     result = composite(density, rgb, **samples, least_share=least_share, implementation=implementation)
-    torch.autograd.backward(list(result), [grad.to(device) for grad in upstream])
+    torch.autograd.backward(list(result[:3]), [grad.to(device) for grad in upstream])
     return [output.detach().cpu() for output in result], [density.grad.cpu(), rgb.grad.cpu()]
 
 
@@ -57,9 +57,8 @@ def forward(implementation, samples):
 
 
 def random_upstream(samples):
-    rays, total = len(samples["offsets"]) - 1, len(samples["t"])
-    channels = samples["rgb"].shape[1]
-    return torch.randn(rays, channels), torch.randn(rays), torch.randn(rays), torch.randn(total)
+    rays, channels = len(samples["offsets"]) - 1, samples["rgb"].shape[1]
+    return torch.randn(rays, channels), torch.randn(rays), torch.randn(rays)
 
 
 @IMPLEMENTATIONS
@@ -74,7 +73,7 @@ def test_five_samples_by_hand(implementation):
 
 @IMPLEMENTATIONS
 def test_gradients_by_hand(implementation):
-    upstream = [torch.zeros(3, 3), torch.zeros(3), torch.ones(3), torch.zeros(5)]
+    upstream = [torch.zeros(3, 3), torch.zeros(3), torch.ones(3)]
     upstream[0][0, 1] = 1  # of the loss distance.sum() + rgb[0, 1]
     _, (density_grad, rgb_grad) = run(implementation, five_samples(), upstream)
     # On ray 0 the weight of sample j falls by dt_i w_j with the density of a sample i before it, and sample i's own
@@ -92,7 +91,7 @@ def test_torch_reference_by_finite_differences():
     density, rgb = samples.pop("density").requires_grad_(), samples.pop("rgb").requires_grad_()
 
     def function(density, rgb):
-        return tuple(composite(density, rgb, **samples, implementation="torch"))
+        return composite(density, rgb, **samples, implementation="torch")[:3]
 
     assert torch.autograd.gradcheck(function, (density, rgb))
 
@@ -220,7 +219,7 @@ def test_samples_beyond_the_last_ray_weigh_nothing_and_have_no_gradient(implemen
     padded["offsets"] = samples["offsets"]
     upstream = random_upstream(samples)
     outputs, grads = run(implementation, samples, upstream)
-    with_padding, padded_grads = run(implementation, padded, (*upstream[:3], torch.cat([upstream[3], torch.ones(7)])))
+    with_padding, padded_grads = run(implementation, padded, upstream)
     for name, plain, found in zip(Composite._fields, outputs, with_padding, strict=True):
         torch.testing.assert_close(found[: len(plain)], plain, msg=name)
     last = len(samples["t"])
@@ -261,8 +260,8 @@ def test_samples_of_little_weight_have_no_gradient_and_the_others_the_same(imple
         assert torch.equal(found[~little], every[~little])
     # What is left out is as small as is promised: dL/dw, and the gradient by the logarithm of the density.
     ray = torch.repeat_interleave(torch.arange(30), counts)
-    rgb, alpha, distance, own = upstream
-    value = (rgb[ray] * samples["rgb"]).sum(1) + alpha[ray] + distance[ray] * samples["t"] + own
+    rgb, alpha, distance = upstream
+    value = (rgb[ray] * samples["rgb"]).sum(1) + alpha[ray] + distance[ray] * samples["t"]
     largest = torch.zeros(30).scatter_reduce(0, ray, value.abs(), "amax")[ray]
     steep = (whole[0] * samples["density"]).abs()
     assert (steep <= 2 * weights * largest * 1.01 + 1e-5 * largest).all()
