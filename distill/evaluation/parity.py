@@ -6,9 +6,10 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -19,7 +20,6 @@ from distill.evaluation.render_files import eval_stem
 from distill.evaluation.results import Row, shown
 from distill.evaluation.speed import BURN_IN, TIMED_FRAMES, Speed, measure_speed
 from distill.model.model import Model
-from distill.rendering.renderer import RenderedFrame
 from machine.devices import device_name
 from machine.files import write_csv
 from machine.fingerprints import cache_key
@@ -110,48 +110,18 @@ def measure_parity(
         speed: the clock.
     """
     cameras = teacher.views.cameras
-    fine = cameras.finer(model.settings.supersample)
     splits = chosen_frames(teacher.views, config.eval)
     frames = spread(sorted(index for indices in splits.values() for index in indices), TIMED_FRAMES)
-    size = {"width": cameras.width, "height": cameras.height}
-
-    def timed(render: Callable[[int], object], on: torch.device, others_gib: float | None) -> Speed:
-        return _without(others_gib, speed(torch.no_grad()(render), frames, on, burn_in=burn_in))
-
-    def student_speed() -> Speed:
-        there, background = cameras.to(device), background_of(teacher.views, config)
-        renderer = model.renderer()
-
-        def render(index: int) -> RenderedFrame:
-            return renderer.render(there, index, background)
-
-        return timed(render, device, _others_gib(device, model))
-
     views = [value for index in frames for value in camera_values(cameras, index)]
     conditions = (code_digest(), device_name(device), burn_in, frames, *views)
-    path = folder.eval / f"{eval_stem(folder, step)}_parity.jsonl"
-    cache = FigureCache(path, fresh)
-    row = _recorded(cache, "student", cache_key(identity, *conditions), student_speed)
-    student: Row = {"subject": "student", "source": f"measured on {device_name(device)}", **row, **student_size(model)}
-    known: Row = {"subject": "teacher", "source": None}
-    if teacher.gaussians is not None:
-        tensors = [getattr(teacher.gaussians, field.name) for field in fields(teacher.gaussians)]
-        implementation = raster_implementation(config.teacher.rasterizer, device)
-        drawn_on = device if implementation == "gsplat" else torch.device("cpu")
-        key = cache_key(implementation, *tensors, fine.width, *conditions)
-        known |= {"source": f"measured on {device_name(drawn_on)}{_sizes(teacher, fine)}"}
-
-        def teacher_speed() -> Speed:
-            others = gpu_allocated_gib(device)
-            return timed(picture_renderer(teacher.gaussians, implementation, fine, device), drawn_on, others)
-
-        known |= _recorded(cache, "teacher", key, teacher_speed)
-        known |= gaussians_size(teacher.gaussians, config.teacher.ply)
-    else:
-        known |= exported_figures(config.teacher.outputs, fine.width)
-    rows = [{"step": step, **size, **dict.fromkeys(FIGURES), "frames": None, **row} for row in (student, known)]
-    rows.append({"step": step, "subject": "ratio", **size, **ratios(*rows)})
+    cache = FigureCache(folder.eval / f"{eval_stem(folder, step)}_parity.jsonl", fresh)
+    timing = _Timing(frames, burn_in, speed, cache, conditions)
+    student = _student_row(model, teacher, config, device, timing, identity)
+    other = _teacher_row(teacher, model, config, device, timing)
     cache.keep(("student", "teacher"))
+    size = {"width": cameras.width, "height": cameras.height}
+    rows = [{"step": step, **size, **dict.fromkeys(FIGURES), "frames": None, **row} for row in (student, other)]
+    rows.append({"step": step, "subject": "ratio", **size, **ratios(*rows)})
     write_csv(parity_csv(folder, step), rows, PARITY_COLUMNS)
     return Parity(rows)
 
@@ -232,6 +202,70 @@ def exported_figures(outputs: Path | None, width: int) -> Row:
     return found | {"power_avg_w": power, "energy_per_frame_j": None if power is None else power / average}
 
 
+class _ToTime(NamedTuple):
+    """What draws a frame, where, and the GiB on that GPU that are not its own."""
+
+    render: Callable[[int], object]
+    device: torch.device
+    others_gib: float | None
+
+
+class _Timing(NamedTuple):
+    """How both are timed; what ``cache`` has of the same conditions is not timed again."""
+
+    frames: list[int]
+    burn_in: int
+    clock: Callable[..., Speed]
+    cache: FigureCache
+    conditions: tuple[object, ...]
+
+    def figures(self, subject: str, identity: Sequence[object], prepare: Callable[[], _ToTime]) -> Row:
+        """Speed, memory and power of a subject.
+
+        Args:
+            identity: what its figures depend on beside the conditions.
+            prepare: called where they are not recorded.
+        """
+        key = cache_key(*identity, *self.conditions)
+        row = self.cache.get(subject, key)
+        if row is None:
+            render, device, others_gib = prepare()
+            speed = self.clock(torch.no_grad()(render), self.frames, device, burn_in=self.burn_in)
+            row = asdict(_without(others_gib, speed))
+            self.cache.put(subject, key, row)
+        return row
+
+
+def _student_row(
+    model: Model, teacher: Teacher, config: Config, device: torch.device, timing: _Timing, identity: str
+) -> Row:
+    def prepare() -> _ToTime:
+        cameras, background = teacher.views.cameras.to(device), background_of(teacher.views, config)
+        renderer = model.renderer()
+        return _ToTime(lambda index: renderer.render(cameras, index, background), device, _others_gib(device, model))
+
+    figures = timing.figures("student", (identity,), prepare)
+    source = f"measured on {device_name(device)}"
+    return {"subject": "student", "source": source, **figures, **student_size(model)}
+
+
+def _teacher_row(teacher: Teacher, model: Model, config: Config, device: torch.device, timing: _Timing) -> Row:
+    gaussians, fine = teacher.gaussians, teacher.views.cameras.finer(model.settings.supersample)
+    row: Row = {"subject": "teacher", "source": None}
+    if gaussians is None:
+        return row | exported_figures(config.teacher.outputs, fine.width)
+    implementation = raster_implementation(config.teacher.rasterizer, device)
+    drawn_on = device if implementation == "gsplat" else torch.device("cpu")
+
+    def prepare() -> _ToTime:
+        others_gib = gpu_allocated_gib(device)  # before its own are there
+        return _ToTime(picture_renderer(gaussians, implementation, fine, device), drawn_on, others_gib)
+
+    identity = (implementation, *(getattr(gaussians, field.name) for field in fields(gaussians)), fine.width)
+    row |= {"source": f"measured on {device_name(drawn_on)}{_sizes(teacher, fine)}"}
+    return row | timing.figures("teacher", identity, prepare) | gaussians_size(gaussians, config.teacher.ply)
+
+
 def _sizes(teacher: Teacher, timed: Cameras) -> str:
     """In words, the size of what is timed of a teacher, and of what its views were averaged from: where not theirs."""
     own, words = teacher.views.cameras, ""
@@ -240,14 +274,6 @@ def _sizes(teacher: Teacher, timed: Cameras) -> str:
     if teacher.drawing is not None and (drawn := teacher.drawing.fine(own)).width != timed.width:
         words += f"; its pictures are drawn at {drawn.width}x{drawn.height}"
     return words
-
-
-def _recorded(cache: FigureCache, name: str, key: str, measure: Callable[[], Speed]) -> Row:
-    row = cache.get(name, key)
-    if row is None:
-        row = asdict(measure())
-        cache.put(name, key, row)
-    return row
 
 
 def _others_gib(device: torch.device, model: Model) -> float | None:

@@ -203,19 +203,10 @@ class TrainingStep:
         start = time.perf_counter()
         ratios = self._gradient_ratios(step, terms, internal, done)
         measuring = time.perf_counter() - start
-        if self.watched is None:
-            loss.backward()
-        else:
-            self.watched.backward(loss)
+        self._backward(loss)
         if share is not None:
             loss, terms = self.replicas.sum(loss, terms, share, done)
-        if self.watched is None:
-            for name, term in terms.items():
-                if not math.isfinite(value := term.item()):
-                    raise not_finite(step, name, value)
-            self.optimizer.step()
-        else:
-            self.watched.apply(step, terms, factor)
+        self._update(step, terms, factor)
         if features:
             features.forget_gradients()
         terms = {name: term.detach() for name, term in terms.items()}
@@ -281,6 +272,22 @@ class TrainingStep:
         seed, step, factor, *weights = inputs["numbers"].unbind()
         weights = dict(zip(PICTURE_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
         return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
+
+    def _backward(self, loss: Tensor) -> None:
+        if self.watched is None:
+            loss.backward()
+        else:
+            self.watched.backward(loss)
+
+    def _update(self, step: int | Tensor, terms: Mapping[str, Tensor], factor: Tensor | None) -> None:
+        """Adam's, where all terms are finite."""
+        if self.watched is not None:
+            self.watched.apply(step, terms, factor)
+            return
+        for name, term in terms.items():
+            if not math.isfinite(value := term.item()):
+                raise not_finite(step, name, value)
+        self.optimizer.step()
 
     def _refresh_occupancy(self, step: int) -> None:
         occupancy = self.config.occupancy

@@ -63,9 +63,7 @@ def export(config: Config, options: ExportOptions) -> None:
     """
     ply = options.ply
     if ply is not None:
-        check_gaussians_file(ply)
-        if config.teacher.ply is not None and ply.resolve() == config.teacher.ply.resolve():
-            raise InputError("--ply", "file", f"teacher.ply itself, {ply}", "another file", "Name another one.")
+        _check_target(ply, config.teacher.ply)
     source = source_of(config)
     original = gaussians = source.gaussians()
     if gaussians is None:
@@ -92,12 +90,7 @@ def export(config: Config, options: ExportOptions) -> None:
         features = FeatureExport(folder, gaussians, rasterizer, views, box, resolution, channels)
     _announce(job, gaussians)
     if ply is not None:
-        write_gaussians(ply, gaussians, drawing.recorded_width)
-        if ply.suffix.lower() == ".spz":
-            tell_of_clamped(ply, gaussians)
-        if config.teacher.scale != 1:
-            words = "%s: the Gaussians are written as teacher.scale %g makes them: with this file leave it out"
-            _log.warning(words, ply, config.teacher.scale)
+        _write_gaussians(ply, gaussians, drawing.recorded_width, config.teacher.scale)
     figures = job.run()
     if features is not None:
         features.run()
@@ -110,18 +103,31 @@ def export(config: Config, options: ExportOptions) -> None:
         _log.info("nothing to do: %s in %s", are, folder)
         return
     file = ply or (config.teacher.ply if report is None else None)
-    stats = {
-        "num_gaussians": len(gaussians),
-        "gaussians_file": None if file is None else str(file),
-        "gaussians_bytes": None if file is None else file.stat().st_size,
-        **figures,
-        "device": device_name(rasterizer.device),
-        "pruning": report,
-        "versions": versions(config, rasterizer.device),
-    }
-    job.write_stats(stats)
+    about = {"device": device_name(rasterizer.device), "pruning": report}
+    job.write_stats(_file_stats(gaussians, file) | figures | about | {"versions": versions(config, rasterizer.device)})
     timed = counted(figures["frames_timed"], "frame")
     _log.info("%s rendered at %.1f frames/s, written to %s", timed, figures["avg_fps"], folder)
+
+
+def _check_target(file: Path, teacher: Path | None) -> None:
+    """Checks that Gaussians can be written to a file, and that it is not the teacher's own."""
+    check_gaussians_file(file)
+    if teacher is not None and file.resolve() == teacher.resolve():
+        raise InputError("--ply", "file", f"teacher.ply itself, {file}", "another file", "Name another one.")
+
+
+def _write_gaussians(file: Path, gaussians: Gaussians, recorded_width: int | None, scale: float) -> None:
+    write_gaussians(file, gaussians, recorded_width)
+    if file.suffix.lower() == ".spz":
+        tell_of_clamped(file, gaussians)
+    if scale != 1:
+        words = "%s: the Gaussians are written as teacher.scale %g makes them: with this file leave it out"
+        _log.warning(words, file, scale)
+
+
+def _file_stats(gaussians: Gaussians, file: Path | None) -> dict[str, Any]:
+    name, size = (None, None) if file is None else (str(file), file.stat().st_size)
+    return {"num_gaussians": len(gaussians), "gaussians_file": name, "gaussians_bytes": size}
 
 
 def _depth_kind(config: Config, name: str | None) -> DepthKind | None:
