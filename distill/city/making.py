@@ -53,32 +53,13 @@ def make_city(config: Config, folder: Path) -> Manifest:
             damaged, or no camera sees the city.
     """
     source = source_of(config)
-    if not source.draws:
-        expected = "a teacher of Gaussians: gaussians, or a built-in scene"
-        raise InputError("config", "teacher.kind", config.teacher.kind, expected, "Blocks are drawn from Gaussians.")
-    if config.far_field.kind != "none":
-        hint = "What is around a city is learnt by one more run, see docs/scaling.md."
-        raise InputError("config", "far_field.kind", config.far_field.kind, "none, in the config of a city", hint)
-    source.check()
+    _check_can_be_cut(config, source)
     rows = _rows_of(source, folder)
     cameras = city_cameras(source)
-    sample = rows.sample(_SAMPLE)
-    box, words = source.box(sample, cameras.all)
-    if config.data.box == "auto":  # so that what is at the edge is whole in it
-        box = _widened(box, _DEVIATIONS * float(sample.scales.amax(dim=1).median()))
-    _log.info("the city's box: %s to %s, %s", list(box.lower), list(box.upper), words)
-    points = sample.means.double().numpy()
-    points = points[((points >= box.lower) & (points <= box.upper)).all(axis=1)]
-    points = points[:: max(1, len(points) // _BALANCED_BY)]
+    box, points = _box_and_points(config, source, rows, cameras)
     boxes = split_box(box, points, _weights(config, cameras, points), config.city.blocks)
     names = [f"b{number:03d}" for number in range(len(boxes))]
-    looks = config.city.least_share, config.data.near, config.data.far
-    trained, measured = (cameras_of_blocks(part, boxes, *looks) for part in (cameras.train, cameras.holdout))
-    if not trained.any():
-        found = f"none of {len(cameras.train)} sees enough of a block"
-        expected = f"a city between data.near {looks[1]:g} and data.far {looks[2]:g} of them"
-        hint = "Leave out data.near and data.far; bring cameras, Gaussians and data.box into one world."
-        raise InputError("config", "data.transforms", found, expected, hint)
+    trained, measured = _seen_blocks(config, cameras, boxes)
     counts = _copy_gaussians(rows, boxes, [folder / _gaussians_of(name) for name in names])
     # Of a file that was copied into the folder the original tells: what lies beside it was not copied.
     fitted = recorded_width(config.teacher.ply or rows.path)
@@ -134,6 +115,40 @@ def block_settings(config: Config, block: Block, part: float, fitted_width: int 
     if block.budget_mib is not None:
         settings["compact"] = {"target_mib": block.budget_mib}
     return settings
+
+
+def _check_can_be_cut(config: Config, source: Source) -> None:
+    if not source.draws:
+        expected = "a teacher of Gaussians: gaussians, or a built-in scene"
+        raise InputError("config", "teacher.kind", config.teacher.kind, expected, "Blocks are drawn from Gaussians.")
+    if config.far_field.kind != "none":
+        hint = "What is around a city is learnt by one more run, see docs/scaling.md."
+        raise InputError("config", "far_field.kind", config.far_field.kind, "none, in the config of a city", hint)
+    source.check()
+
+
+def _box_and_points(config: Config, source: Source, rows: PlyRows, cameras: CityCameras) -> tuple[SceneBox, np.ndarray]:
+    """The city's box, and the places (N, 3) of some Gaussians in it, which blocks are balanced by."""
+    sample = rows.sample(_SAMPLE)
+    box, words = source.box(sample, cameras.all)
+    if config.data.box == "auto":  # so that what is at the edge is whole in it
+        box = _widened(box, _DEVIATIONS * float(sample.scales.amax(dim=1).median()))
+    _log.info("the city's box: %s to %s, %s", list(box.lower), list(box.upper), words)
+    points = sample.means.double().numpy()
+    points = points[((points >= box.lower) & (points <= box.upper)).all(axis=1)]
+    return box, points[:: max(1, len(points) // _BALANCED_BY)]
+
+
+def _seen_blocks(config: Config, cameras: CityCameras, boxes: Sequence[SceneBox]) -> tuple[np.ndarray, np.ndarray]:
+    """Which cameras see which blocks, (cameras, blocks) bool: of those trained from, and of those held out."""
+    looks = config.city.least_share, config.data.near, config.data.far
+    trained, measured = (cameras_of_blocks(part, boxes, *looks) for part in (cameras.train, cameras.holdout))
+    if not trained.any():
+        found = f"none of {len(cameras.train)} sees enough of a block"
+        expected = f"a city between data.near {looks[1]:g} and data.far {looks[2]:g} of them"
+        hint = "Leave out data.near and data.far; bring cameras, Gaussians and data.box into one world."
+        raise InputError("config", "data.transforms", found, expected, hint)
+    return trained, measured
 
 
 def _rows_of(source: Source, folder: Path) -> PlyRows:

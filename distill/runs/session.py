@@ -111,6 +111,35 @@ def train_and_evaluate(config: Config, root: Path, resume: str | None = None) ->
 
 
 def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, device: torch.device) -> int:
+    teacher, model, trainer = _begin(config, folder, resume, device)
+    nets = config.eval.lpips_nets
+    weights = threading.Thread(target=lambda: [backbone_weights(net) for net in nets], daemon=True)
+    weights.start()  # a download, the first time: it need not wait for the end of training
+    with _watched(config, teacher, model, folder, device) as trainer.between_steps:
+        trainer.run()
+    _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
+    step = trainer.progress.step
+    if trainer.stopped_by is not None:
+        _log.warning("stopped at step %d; go on with --resume auto", step)
+        return 128 + trainer.stopped_by
+    weights.join()
+    if trainer.compaction:  # what such a run is for
+        file = folder.compact_path(step)
+        model = restore_model(config, load_checkpoint(file, device), file, device)
+        _log.info("compact file %s: %.3f MiB", file, file.stat().st_size / MIB)
+    result = evaluate_student(config, teacher, model, step, folder, device)
+    if ranks.is_first():
+        publish(config, folder, step)
+    if result.status == ExitCode.COLLAPSED:
+        strays = stray_note(config, teacher.gaussians, teacher.box)
+        _log.warning("%s", strays or "tools/check_alignment.py with the same options finds out why")
+    return result.status
+
+
+def _begin(
+    config: Config, folder: RunFolder, resume: str | None, device: torch.device
+) -> tuple[Teacher, Model, Trainer]:
+    """Loads the teacher, makes the student or restores it, checks all that can be checked, prepares the folder."""
     checkpoint = ranks.value_of_first(_checkpoint_to_resume(folder, resume))
     state = None if checkpoint is None else _state_to_resume(folder, checkpoint, device)
     identity = RunIdentity(config, source_of(config).asset_digests())
@@ -142,27 +171,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
         _log.info("the teacher's features took %.1f s, which count as training time", spent)
     if state is not None:
         _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
-    nets = config.eval.lpips_nets
-    weights = threading.Thread(target=lambda: [backbone_weights(net) for net in nets], daemon=True)
-    weights.start()  # a download, the first time: it need not wait for the end of training
-    with _watched(config, teacher, model, folder, device) as trainer.between_steps:
-        trainer.run()
-    _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
-    if trainer.stopped_by is not None:
-        _log.warning("stopped at step %d; go on with --resume auto", trainer.progress.step)
-        return 128 + trainer.stopped_by
-    weights.join()
-    if trainer.compaction:  # what such a run is for
-        file = folder.compact_path(trainer.progress.step)
-        model = restore_model(config, load_checkpoint(file, device), file, device)
-        _log.info("compact file %s: %.3f MiB", file, file.stat().st_size / MIB)
-    result = evaluate_student(config, teacher, model, trainer.progress.step, folder, device)
-    if ranks.is_first():
-        publish(config, folder, trainer.progress.step)
-    if result.status == ExitCode.COLLAPSED:
-        strays = stray_note(config, teacher.gaussians, teacher.box)
-        _log.warning("%s", strays or "tools/check_alignment.py with the same options finds out why")
-    return result.status
+    return teacher, model, trainer
 
 
 def _watched(

@@ -138,10 +138,7 @@ class Trainer:
             _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step or None
-        first_row = None if resumed_at is None else resumed_at + 1
-        if resumed_at and ranks.is_first() and not self.folder.training_csv.exists():
-            _log.warning("there is no %s to go on in: it begins at step %d", self.folder.training_csv, resumed_at + 1)
-        log = CsvLog(self.folder.training_csv, COLUMNS, first_row) if ranks.is_first() else None
+        log = self._open_log(resumed_at) if ranks.is_first() else None
         bar = self._bar(show_progress)
         start = time.perf_counter() - progress.seconds
         is_saved = is_over and ranks.value_of_first(self.folder.checkpoint_path(progress.step).is_file())
@@ -165,13 +162,8 @@ class Trainer:
                     self.step.settle(progress.step)
                     progress.seconds = ranks.of_first(time.perf_counter() - start)
                     row = self._row(result, monitor, pace)
-                    try:
-                        if log is not None:
-                            log.append(row)
-                            board.add_scalars(row)
-                    except OSError:
-                        self.save()  # only the row is lost: the step is whole
-                        raise
+                    if log is not None:
+                        self._write_row(row, log, board)
                     bar.set_postfix(postfix(row))
                 if self._checkpoint_due():
                     self.save()
@@ -263,6 +255,22 @@ class Trainer:
         if step.asynchronous:
             row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": step.take_dropped_rays()}
         return row
+
+    def _open_log(self, resumed_at: int | None) -> CsvLog:
+        path = self.folder.training_csv
+        if resumed_at is None:
+            return CsvLog(path, COLUMNS, None)
+        if not path.exists():
+            _log.warning("there is no %s to go on in: it begins at step %d", path, resumed_at + 1)
+        return CsvLog(path, COLUMNS, resumed_at + 1)
+
+    def _write_row(self, row: dict[str, object], log: CsvLog, board: Board) -> None:
+        try:
+            log.append(row)
+            board.add_scalars(row)
+        except OSError:
+            self.save()  # only the row is lost: the step is whole
+            raise
 
     def _bar(self, shown: bool) -> tqdm:
         """Counts seconds where time ends the run, else steps."""
