@@ -9,7 +9,7 @@ import torch
 from distill.losses.supervision import supervise
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import build_model, restore_model
-from distill.runs.session import make_sampler
+from distill.training.sampler_choice import make_sampler
 from distill.training.trainer import Trainer
 from machine.run_folder import RunFolder
 from settings.loading import load_config

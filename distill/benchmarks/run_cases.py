@@ -14,7 +14,7 @@ import torch
 from distill.benchmarks.case import Case, Sizes, implementations
 from distill.model.model import build_model
 from distill.rendering.renderer import FrameRenderer, renders_fused
-from distill.runs.session import make_sampler
+from distill.training.sampler_choice import make_sampler
 from distill.training.step_graph import graph_refusal
 from distill.training.trainer import Trainer
 from kernels.threads import one_torch_thread

@@ -28,9 +28,9 @@ from distill.model.checkpoint import load_checkpoint, rendering_only, save_check
 from distill.model.model import Model, restore_model
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
-from distill.runs.session import make_sampler
 from distill.training.optimizer import StudentAdam
 from distill.training.ray_sampler import RaySource
+from distill.training.sampler_choice import make_sampler
 from kernels.compositing.compositing import Composite
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, host_integer

@@ -19,9 +19,9 @@ from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.evaluation.frame_metrics import CountedPixels
 from distill.model.checkpoint import drawn_as_trained, load_checkpoint, rendering_only
 from distill.model.model import Model, restore_model
-from distill.runs.session import make_sampler
 from distill.training.optimizer import without_companions
 from distill.training.ray_sampler import RaySource
+from distill.training.sampler_choice import make_sampler
 from distill.training.step import TrainingStep
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from distill.alignment.before_training import check_before_training, explained_errors
 from distill.evaluation.evaluator import check_measurable, teacher_psnr
@@ -29,63 +28,24 @@ from distill.model.checkpoint import (
 from distill.model.model import Model, build_model, restore_model, restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
-from distill.training.lazy_sampler import LazyRaySampler
-from distill.training.live_sampler import LiveRaySampler
 from distill.training.on_device import training_precision
-from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource
+from distill.training.sampler_choice import make_sampler
 from distill.training.trainer import Trainer
 from distill.viewer.subjects import training_subject
 from distill.viewer.training_view import check_view, watched
 from kernels.dispatch import chosen_implementations
-from kernels.marching.ray_samples import Cells
 from machine import ranks
 from machine.devices import choose_device, device_name
-from machine.memory import GIB, MIB
+from machine.memory import MIB
 from machine.run_folder import RunFolder, checkpoint_at
 from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state
 from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode, InputError
-from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of, teacher_sight
+from teacher.sources import Teacher, check_assets, load_teacher, source_of
 from teacher.sources.box import stray_note
-from teacher.sources.producers import make_producer
-from teacher.views.teacher_views import STORED_SHARE, TeacherViews
 
 _log = logging.getLogger(__name__)
-
-
-def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySource:
-    """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
-    render, teacher = config.render, finer_teacher(config, teacher, model.settings.supersample)
-    common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
-    sight = teacher_sight(config, teacher, model.grid.layout)
-    # With a far field every pixel tells something, whatever it meets in the box.
-    cells = None if sight is None or model.far_field is not None else model.grid.teacher_cells
-    guided_by = None if sight is None else model.grid.cell_size
-    if teacher.poses is None:
-        sampler = _sampler_of(config, teacher.views, common, cells, sight and sight.reach, guided_by)
-    else:
-        producer = make_producer(config, teacher, device, None if cells is None else model.grid.layout)
-        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], teacher.live, *common, cells)
-    if teacher.images is None:
-        return sampler
-    images = _sampler_of(config, teacher.images, common, cells, sight and sight.image_reach, guided_by)
-    return MixedRaySampler(sampler, images, config.data.ground_truth.weight)
-
-
-def _sampler_of(
-    config: Config,
-    views: TeacherViews,
-    common: tuple,
-    cells: Cells | None,
-    reach: Tensor | None,
-    guided_by: float | None,
-) -> RaySampler:
-    """Rays of fixed views; where pictures are decoded beside training, of those that are in memory."""
-    if views.store is None:
-        return RaySampler(views, *common, cells, reach)
-    budget = int(config.data.memory_gib * GIB * (1 - STORED_SHARE))
-    return LazyRaySampler(views, *common, cells, budget, config.seed, guided_by)
 
 
 def train_and_evaluate(config: Config, root: Path, resume: str | None = None) -> int:

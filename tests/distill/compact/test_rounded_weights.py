@@ -11,7 +11,7 @@ from distill.compact.compact_file import load_compact
 from distill.compact.rounded_weights import FROM_AFAR, RoundedWeights
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import restore_model
-from distill.runs.session import make_sampler
+from distill.training.sampler_choice import make_sampler
 from distill.training.step import TrainingStep
 from settings.errors import InputError
 from settings.loading import load_config
