@@ -10,16 +10,18 @@ from functools import lru_cache
 from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import imageio.v3 as iio
 import numpy as np
+import torch
 from PIL import ExifTags, Image
 
 from machine.file_kinds import refuse_other_kinds
 from machine.files import write_atomically
 from settings.errors import InputError
 
+Values = TypeVar("Values", np.ndarray, torch.Tensor)
 PSNR_CAP_DB = 100.0
 """PSNR of identical pictures, so that means stay finite; 8-bit rounding alone is 59 dB."""
 
@@ -222,6 +224,12 @@ def resize_rgba(image: np.ndarray, width: int, height: int) -> np.ndarray:
     covered = np.maximum(shrunk[..., 3:], 1e-6) / 255
     shrunk[..., :3] = np.where(shrunk[..., 3:] > 0, shrunk[..., :3] / covered, 0)
     return to_uint8(shrunk / 255)
+
+
+def srgb_to_linear(values: Values) -> Values:
+    """sRGB values in [0, 1] as linear light (IEC 61966-2-1)."""
+    where = torch.where if isinstance(values, torch.Tensor) else np.where
+    return where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

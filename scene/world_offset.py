@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from settings.data import FARTHEST_OFFSET, DataConfig
 from settings.errors import InputError
@@ -25,8 +27,8 @@ _LEAST_WIDTH = 10.0  # of the scene that cameras see, where nothing else tells i
 _NEAR = 0.25  # share of the offset's length within which all of a file lies about the offset, or about the origin
 
 
-def moved_cameras(source: str | Path, positions: np.ndarray, data: DataConfig) -> np.ndarray:
-    """Cameras' positions less ``data.offset``, as ``moved_positions`` has them.
+def moved_cameras(source: str | Path, poses: Tensor, data: DataConfig) -> Tensor:
+    """Camera-to-world matrices (F, 4, 4) as float32, positions less ``data.offset`` as ``moved_positions`` has them.
 
     How wide their scene is they do not tell, since a flight may hover and a survey's one tile may have a single camera:
     it is as wide as ``data.box`` says, or 10 units if that says nothing.
@@ -35,7 +37,10 @@ def moved_cameras(source: str | Path, positions: np.ndarray, data: DataConfig) -
         width = _LEAST_WIDTH
     else:
         width = max(high - low for low, high in zip(data.box.lower, data.box.upper, strict=True))
-    return moved_positions(source, "cameras", positions, data.offset, width)
+    moved = poses.to(torch.float32, copy=True)
+    positions = moved_positions(source, "cameras", poses[:, :3, 3].numpy(), data.offset, width)
+    moved[:, :3, 3] = torch.from_numpy(positions)
+    return moved
 
 
 def moved_positions(

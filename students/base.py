@@ -23,6 +23,8 @@ DENSITY_DEGREE = (
 )
 SHADING = "per_sample: the colour network is run for every sample; deferred: once per ray, on its mean features"
 TAPS = ("encoding", "hidden", "geo", "sample")
+UNITS = "lengths in world units, density in 1 / world unit, colours sRGB in [0, 1]"
+"""What files of students say of themselves."""
 _SAMPLE_WIDTH = 4
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distill.model.view_renderers import Rendering
 from scene.cameras import Cameras
+from scene.images import srgb_to_linear
 from settings.sections import Color
 
 _BLENDER_HINT = (
@@ -87,7 +88,7 @@ def picture_hypotheses(background: Color, is_square: bool) -> list[Hypothesis]:
             "the pictures are linear, not sRGB",
             Cause.COLOUR,
             "Write the pictures in sRGB, as the dataset's.",
-            picture=lambda view, background: _to_linear(view.over(background)),
+            picture=lambda view, background: srgb_to_linear(view.over(background)),
         ),
     ]
     return found
@@ -161,11 +162,6 @@ def _alpha_hypotheses() -> list[Hypothesis]:
 def _straight(view: Rendering) -> Tensor:
     alpha = view.alpha[..., None]
     return torch.where(alpha > _FAINT, view.rgb / alpha.clamp(min=_FAINT), 0.0)
-
-
-def _to_linear(image: Tensor) -> Tensor:
-    """sRGB in [0, 1] to linear light (IEC 61966-2-1)."""
-    return torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
 
 
 # --- cameras -----------------------------------------------------------------------------------------------------

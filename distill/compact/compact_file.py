@@ -24,10 +24,9 @@ from settings.loading import validate
 from settings.rendering import MOST_RAYS
 from settings.sections import FromList, Section
 from students import STUDENTS, build_student
-from students.base import Student
+from students.base import UNITS, Student
 
 FORMAT = 3
-UNITS = "lengths in world units, density in 1 / world unit, colours sRGB in [0, 1]"
 MAX_PARAMETERS = 1 << 28
 """Most parameters of a student in a compact file: 1 GiB."""
 MAX_CELLS = 1 << 28

@@ -12,7 +12,7 @@ from plyfile import PlyData, PlyElement
 
 from distill.export.mesh import Mesh
 from machine.files import write_atomically
-from scene.images import to_uint8
+from scene.images import srgb_to_linear, to_uint8
 from scene.rays import Vector
 
 SUFFIXES = (".ply", ".glb")
@@ -58,7 +58,7 @@ def _glb_bytes(mesh: Mesh, up: Vector) -> bytes:
     """Positions and linear colours, 16 bits each, which glTF asks for; unlit, since the light is in the colours."""
     positions = mesh.vertices.numpy().astype("<f4")
     colors = np.full((len(positions), 4), 65535, "<u2")  # with alpha a vertex keeps to four bytes, as it has to
-    colors[:, :3] = np.rint(_linear(mesh.colors.numpy()) * 65535)
+    colors[:, :3] = np.rint(srgb_to_linear(mesh.colors.numpy()) * 65535)
     parts = positions.tobytes(), colors.tobytes(), mesh.faces.numpy().astype("<u4").tobytes()
     starts = np.cumsum([0, *map(len, parts)]).tolist()
     targets = _VERTICES, _VERTICES, _INDICES
@@ -105,8 +105,3 @@ def _turned_up(up: Vector) -> np.ndarray:
 def _chunk(kind: int, content: bytes, filling: bytes) -> bytes:
     content += filling * (-len(content) % 4)
     return struct.pack("<II", len(content), kind) + content
-
-
-def _linear(srgb: np.ndarray) -> np.ndarray:
-    """sRGB values in [0, 1] as linear light (IEC 61966-2-1)."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

@@ -24,10 +24,10 @@ from machine.fingerprints import cache_key
 from machine.weights_files import in_one_line, restoring
 from settings.errors import InputError
 from students import STUDENTS
+from students.base import UNITS
 
 FORMAT = 1
 FIELD, EXPECTED = "safetensors file", "a student that tools/export.py wrote"
-UNITS = "lengths in world units, density in 1 / world unit, colours sRGB in [0, 1]"
 _PARTS = {"student": "weights", "occupancy": "state"}
 _DAMAGED = "It was damaged after it was written; export it again."
 

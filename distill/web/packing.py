@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 
 from distill.compact.parts import parts_of, scales_of
 from distill.model.model import Model
+from distill.reports.html_page import asset
 from distill.web.fields import ROW, Texture, hash_grid, kilo_uniform
 from distill.web.shader_source import glsl
 from kernels.marching.ray_samples import COARSE
@@ -59,8 +59,8 @@ def packed_student(model: Model, path: Path) -> PackedStudent:
         web = kilo_uniform(field, stored["density_networks"], path)
     constants = {**web.constants, "DEFERRED": field.deferred, **_marching(model)}
     defined = [f"#define {name} {glsl(value)}" for name, value in constants.items()]
-    before, behind = map(asset, web.files)
-    files = asset("shared.glsl"), before, web.source, behind, asset("march.glsl")
+    shared, before, behind, march = (asset(__package__, name) for name in ("shared.glsl", *web.files, "march.glsl"))
+    files = shared, before, web.source, behind, march
     places, content = [], bytearray()
     for texture in (web.texture, _leaps(model, path)):  # the wider type first: both begin at a multiple of their width
         values = np.ascontiguousarray(texture.values, np.dtype(texture.type).newbyteorder("<")).tobytes()
@@ -69,11 +69,6 @@ def packed_student(model: Model, path: Path) -> PackedStudent:
         content += values
     shader = "\n".join(["#version 300 es", *defined, *files])
     return PackedStudent(shader, places, gzip.compress(bytes(content), 9, mtime=0))
-
-
-def asset(name: str) -> str:
-    """The text of a file of the page."""
-    return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
 
 
 def _check_expressible(model: Model, path: Path) -> None:

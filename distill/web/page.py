@@ -11,7 +11,7 @@ from pathlib import Path
 from distill.evaluation.results import shown
 from distill.model.model import Model
 from distill.reports.html_page import html_page, json_for_html
-from distill.web.packing import asset, packed_student
+from distill.web.packing import packed_student
 from machine.files import CsvRow
 from scene.camera_paths import orbit_path
 from scene.cameras import Cameras
@@ -90,7 +90,7 @@ def web_page(
         "shader": packed.shader,
         "content": base64.b64encode(packed.content).decode(),
     }
-    return html_page(asset("page.html"), asset("style.css"), "\n".join(map(asset, _SCRIPTS)), fields)
+    return html_page(__package__, _SCRIPTS, fields)
 
 
 def rays_of(model: Model) -> int:

@@ -86,13 +86,11 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
     _note_used(model, pictures, paths, sizes)
     masks = None if pictures is None else find_masks(pictures, paths)
     frames = straightened(source, scaled, sizes, paths, masks)
-    poses = torch.from_numpy(model.camera_to_world())
-    exact = poses.float()
-    exact[:, :3, 3] = torch.from_numpy(moved_cameras(source, poses[:, :3, 3].numpy(), data))
+    poses = moved_cameras(source, torch.from_numpy(model.camera_to_world()), data)
     fx, fy, cx, cy = torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32).T.contiguous()
     size, own_sizes = canvas(source, [frame.size for frame in frames])
     return Frames(
-        cameras=Cameras(exact, fx, fy, cx, cy, *size),
+        cameras=Cameras(poses, fx, fy, cx, cy, *size),
         names=frame_names(source, names),
         image_paths=tuple(frame.path for frame in frames),
         source=source,

@@ -118,9 +118,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
     paths, masks = _pictures(path, names, arguments, data)
     stated = [(entry["width"], entry["height"]) for entry in entries]
     sizes = picture_sizes(path, stated, paths)
-    poses = _poses(path, entries)
-    exact = poses.float()
-    exact[:, :3, 3] = torch.from_numpy(moved_cameras(path, poses[:, :3, 3].numpy(), data))
+    poses = moved_cameras(path, _poses(path, entries), data)
     scales = np.array(sizes, np.float64) / np.array(stated)
     focal = np.array([(entry["fx"], entry["fy"]) for entry in entries]) * scales
     middle = np.array(sizes, np.float64) / 2
@@ -128,7 +126,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
     size, own_sizes = canvas(path, sizes)
     exposures = _exposures(path.parent / "exposure.json", names)
     return Frames(
-        cameras=Cameras(exact, fx, fy, cx, cy, *size),
+        cameras=Cameras(poses, fx, fy, cx, cy, *size),
         names=frame_names(path, names),
         image_paths=paths,
         source=path,

@@ -11,6 +11,11 @@ from settings.errors import InputError
 _MOST_DIGITS = 4000  # Python itself reads no integers of more than 4300
 
 
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON is a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def read_json(path: Path, expected: str) -> object:
     """The content of a UTF-8 file.
 

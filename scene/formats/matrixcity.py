@@ -25,7 +25,7 @@ from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
 from scene.formats.picture_sizes import canvas, picture_sizes
 from scene.formats.transforms_images import find_images, first_sought, frame_names, slashed
-from scene.formats.transforms_lens import check_lens, read_intrinsics, stated_size
+from scene.formats.transforms_lens import fields_of_frames, read_intrinsics, stated_size
 from scene.formats.transforms_poses import pose_matrices, rigid_poses
 from scene.frames import Frames, Size, refuse_leaks
 from scene.world_offset import moved_cameras
@@ -128,9 +128,7 @@ def _load(path: Path, files: list[Path], image_size: Size | None, data: DataConf
     tests = tuple(_is_test(place) for place in places)
     intrinsics = torch.tensor([values for block in blocks for values in block.intrinsics], dtype=torch.float32)
     size, sizes = canvas(path, [size for block in blocks for size in block.sizes])
-    exact, poses = poses, poses.float()
-    poses[:, :3, 3] = torch.from_numpy(moved_cameras(path, exact[:, :3, 3].numpy(), data))
-    cameras = Cameras(poses, *intrinsics.T.contiguous(), *size)
+    cameras = Cameras(moved_cameras(path, poses, data), *intrinsics.T.contiguous(), *size)
     frames = Frames(
         cameras=cameras,
         names=names,
@@ -168,9 +166,7 @@ def _read_block(path: Path, image_size: Size | None) -> _Block:
     named = beside if (path.parent / beside[0]).parent.is_dir() else paths
     images = find_images(path, named)
     sought = first_sought(path, named, images)
-    common = {key: value for key, value in content.items() if key != "frames"}
-    fields = [{**common, **entry} for entry in entries]
-    check_lens(path, fields)
+    fields = fields_of_frames(path, content, entries)
     stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
     otherwise = image_size or next((size for kind, size in _SIZES.items() if kind in path.absolute().parts), None)
     sizes = picture_sizes(path, stated, images, otherwise, sought)

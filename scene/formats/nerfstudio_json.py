@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scene.formats.dataset_format import note_once
-from scene.formats.json_text import read_json
+from scene.formats.json_text import is_number, read_json
 from scene.formats.transforms_images import slashed
 from scene.formats.transforms_poses import rigid_poses
 from settings.data import DataConfig
@@ -222,7 +222,6 @@ def _rigid(path: Path, key: str, value: object) -> Tensor:
 
 
 def _scale(path: Path, key: str, value: Sequence[object] | object) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 < value < 1e9:
+    if not is_number(value) or not math.isfinite(value) or not 0 < value < 1e9:
         raise InputError(path, key, repr(value)[:60], "a positive number")
     return float(value)

@@ -21,7 +21,7 @@ from scene.formats.json_text import read_json
 from scene.formats.nerfstudio_json import SPLIT_LISTS, find_masks, find_points, frames_of_splits, in_world, points_world
 from scene.formats.picture_sizes import canvas, picture_sizes
 from scene.formats.transforms_images import find_images, first_sought, frame_names
-from scene.formats.transforms_lens import check_lens, distortion, read_intrinsics, stated_size
+from scene.formats.transforms_lens import distortion, fields_of_frames, read_intrinsics, stated_size
 from scene.formats.transforms_poses import read_poses
 from scene.formats.undistortion import Lens, count_changed, straightened
 from scene.frames import Frames, Size
@@ -108,13 +108,8 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
     path, data = Path(path), data or DataConfig()
     content = read_json(path, "a transforms JSON file")
     entries, tests = frames_of_splits(path, content, _entries(path, content))
-    exact = in_world(path, content, read_poses(path, entries), data)
-    poses = exact.float()
-    poses[:, :3, 3] = torch.from_numpy(moved_cameras(path, exact[:, :3, 3].numpy(), data))
-    # Frame fields override the file's, as in nerfstudio.
-    common = {key: value for key, value in content.items() if key != "frames"}
-    fields = [{**common, **entry} for entry in entries]
-    check_lens(path, fields)
+    poses = moved_cameras(path, in_world(path, content, read_poses(path, entries), data), data)
+    fields = fields_of_frames(path, content, entries)
     _note_unread(path, content)
     file_paths = [entry["file_path"] for entry in entries]
     names = frame_names(path, file_paths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from scene.formats.dataset_format import note_once
+from scene.formats.json_text import is_number
 from scene.frames import Size
 from settings.errors import InputError
 
@@ -34,6 +35,18 @@ _FLOAT32_MAX = torch.finfo(torch.float32).max
 
 Fields = dict[str, Any]
 """What the file says of one frame: its own keys over those of all."""
+
+
+def fields_of_frames(source: Path, content: Mapping[str, Any], entries: Sequence[Fields]) -> list[Fields]:
+    """Each frame's own keys over those of its file, as in nerfstudio.
+
+    Raises:
+        InputError: see ``check_lens``.
+    """
+    common = {key: value for key, value in content.items() if key != "frames"}
+    fields = [{**common, **entry} for entry in entries]
+    check_lens(source, fields)
+    return fields
 
 
 def check_lens(source: Path, fields: Sequence[Fields]) -> None:
@@ -162,8 +175,7 @@ def _focal(source: Path, index: int, field: Fields, axis: str, pixels: int) -> t
 
 def _number(source: Path, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """``value`` as a float in [low, high)."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not abs(value) <= _FLOAT32_MAX or not low <= value < high:
+    if not is_number(value) or not abs(value) <= _FLOAT32_MAX or not low <= value < high:
         limits = "" if low == -math.inf else f" of at least {low:g}" + ("" if high == math.inf else f", under {high:g}")
         raise InputError(source, field, repr(value)[:60], f"a finite number{limits}")
     return float(value)
@@ -190,7 +202,7 @@ def _is(pattern: re.Pattern[str], key: str) -> bool:
 
 
 def _is_coefficient(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return is_number(value) and abs(value) <= _LARGEST
 
 
 def _says_something(value: object) -> bool:

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
 from scene.world_offset import moved_cameras, moved_positions
 from settings.data import DataConfig
@@ -87,18 +88,24 @@ def test_cameras_that_only_turn_and_one_alone_are_as_wide_as_they_are_said_to_be
         moved_positions("f", "cameras", np.array([UTM]), None, 1.0)
 
 
+def pose_at(x: float, y: float, z: float) -> torch.Tensor:
+    pose = torch.eye(4, dtype=torch.float64)[None]
+    pose[0, :3, 3] = torch.tensor((x, y, z), dtype=torch.float64)
+    return pose
+
+
 def test_how_large_the_scene_is_that_cameras_see_they_need_not_tell():
-    one = np.array([[3000.0, 2000.0, 80.0]])
-    assert np.array_equal(moved_cameras("f", one, DataConfig()), one.astype(np.float32))
+    one, thrice, far = (pose_at(*place) for place in ((3000.0, 2000.0, 80.0), (9000.0, 6000.0, 240.0), UTM))
+    assert torch.equal(moved_cameras("f", one, DataConfig()), one.float())
     small = DataConfig(box={"lower": (2999.0, 1999.0, 79.0), "upper": (3001.0, 2001.0, 81.0)})
     with pytest.raises(InputError, match="cameras about .*in a scene 2 units wide"):
         moved_cameras("f", one, small)
     city = DataConfig(box={"lower": (0.0, 0.0, 0.0), "upper": (4000.0, 4000.0, 200.0)})
-    assert moved_cameras("f", 3 * one, city).dtype == np.float32
+    assert moved_cameras("f", thrice, city).dtype == torch.float32
     with pytest.raises(InputError, match="Set data.offset"):
-        moved_cameras("f", 3 * one, DataConfig())
+        moved_cameras("f", thrice, DataConfig())
     with pytest.raises(InputError, match="Set data.offset"):
-        moved_cameras("f", np.array([UTM]), city)
+        moved_cameras("f", far, city)
 
 
 def test_a_lone_outlier_does_not_hide_where_the_scene_is():

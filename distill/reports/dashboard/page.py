@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from itertools import chain
 from typing import Any
 
@@ -49,11 +48,7 @@ def dashboard_page(
         "problems": _problems(problems.found),
         "rules": "".join(f"<li>{escape(rule)}</li>" for rule in (*RULES, RULE)),
     }
-    return html_page(_asset("page.html"), _asset("style.css"), "\n".join(map(_asset, _SCRIPTS)), fields)
-
-
-def _asset(name: str) -> str:
-    return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
+    return html_page(__package__, _SCRIPTS, fields)
 
 
 def _run_data(run: Run, pictures: Sequence[tuple[Picture, Panels | None]]) -> dict[str, Any]:
