@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from distill.losses.supervision import supervise
+from distill.losses.feature_supervision import supervise
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import build_model, restore_model
 from distill.training.sampler_choice import make_sampler

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.alignment.before_training import explained_errors
 from distill.alignment.comparison import Loaded, load_comparison
 from distill.alignment.diagnosis import GAUSSIANS, STUDENT, THRESHOLD_DB, check
-from distill.alignment.planting import FAULTS
-from distill.alignment.search import SEARCH_WIDTH
+from distill.alignment.hypothesis_search import SEARCH_WIDTH
+from distill.alignment.planted_mistakes import FAULTS
 from distill.alignment.verdict_text import Planted, depth_table, planted_table, trials_table, verdict_text
 from distill.model.model import RestoredRun, restore_run
 from distill.runs.command_line import add_config_options, add_run_options, config_of, run_command

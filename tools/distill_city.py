@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.city.block_runs import blocks_table, open_city, run_blocks
 from distill.city.manifest import MANIFEST, write_manifest
-from distill.city_rendering.coarser import add_coarser
+from distill.city_rendering.cutting_cost import taught_psnr
 from distill.city_rendering.evaluation import evaluate
-from distill.city_rendering.joint import JointOptions, fine_tune
-from distill.city_rendering.taught import taught_psnr
+from distill.city_training.coarser_students import add_coarser
+from distill.city_training.joint_training import JointOptions, fine_tune
 from distill.executors import EXECUTORS, check_executor
 from distill.runs.command_line import (
     add_config_options,

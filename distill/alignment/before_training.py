@@ -31,8 +31,8 @@ from distill.alignment.depth_mistakes import misplaced, wrong_kind
 from distill.alignment.depth_reading import depth_readings
 from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_DB, Diagnosis, diagnose
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background, pose_hypotheses
+from distill.alignment.hypothesis_search import SEARCH_WIDTH, Trials
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
-from distill.alignment.search import SEARCH_WIDTH, Trials
 from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, check_step, refuse_or_warn
 from distill.evaluation.evaluator import teacher_psnr
 from distill.model.model import Model

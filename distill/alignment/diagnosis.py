@@ -11,8 +11,8 @@ from distill.alignment.comparison import Comparison, Gate, measure
 from distill.alignment.depth_mistakes import DepthMistake, misplaced, wrong_kind
 from distill.alignment.depth_reading import DepthReading, depth_readings
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background
+from distill.alignment.hypothesis_search import SEARCH_FRAMES, SEARCH_WIDTH, Trial, Trials, try_all
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
-from distill.alignment.search import SEARCH_FRAMES, SEARCH_WIDTH, Trial, Trials, try_all
 from distill.evaluation.metrics import GATE_DB, is_collapsed
 from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind

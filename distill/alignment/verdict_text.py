@@ -8,7 +8,7 @@ from typing import NamedTuple
 from distill.alignment.depth_reading import DepthReading
 from distill.alignment.diagnosis import STUDENT, Verdict
 from distill.alignment.hypotheses import Cause
-from distill.alignment.planting import Fault
+from distill.alignment.planted_mistakes import Fault
 from distill.reports.markdown_table import markdown_table
 from teacher.depth import DepthKind
 

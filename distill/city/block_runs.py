@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from distill.city.making import CITY_YAML, make_city
+from distill.city.cutting import CITY_YAML, cut_city
 from distill.city.manifest import MANIFEST, Block, Manifest, StudentFile, read_manifest, write_manifest
 from distill.executors import run
 from distill.executors.job import Job, JobState, Phase
@@ -35,11 +35,11 @@ def open_city(config: Config, folder: Path, resume: bool) -> Manifest:
     """The manifest of a city: a new one, or with ``resume`` the one in its folder, if there is one.
 
     Raises:
-        InputError: as ``make_city``; there is one and it is not to be gone on with, or it was made with other settings.
+        InputError: as ``cut_city``; there is one and it is not to be gone on with, or it was made with other settings.
     """
     if not (folder / MANIFEST).is_file():
         start = time.perf_counter()
-        manifest = make_city(config, folder)
+        manifest = cut_city(config, folder)
         _log.info("%s: %d blocks in %.1f s", folder / MANIFEST, len(manifest.blocks), time.perf_counter() - start)
         return manifest
     if not resume:

@@ -1,1 +1,1 @@
-"""Pictures of a city of blocks: composited exactly, streamed under a byte budget, and its joint fine-tune."""
+"""Pictures of a city of blocks: composited exactly, streamed under a byte budget, and how good they are."""

@@ -24,7 +24,7 @@ from distill.compact.importance import Importance
 from distill.compact.parts import Integers, Part, steps_of
 from distill.compact.rounded_networks import RoundedNetworks, nothing_of
 from distill.compact.rounding import exponents_of, means_of, round_part
-from distill.compact.search import nearest_without_excess
+from distill.compact.setting_search import nearest_without_excess
 from distill.compact.transform_coding import decorrelate_features
 from kernels.optimization.straight_through import ALL, average_moved, rounded, straight_through
 from settings.compact import CompactConfig

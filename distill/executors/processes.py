@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _POLL = 0.2  # s
-_TIED = str(Path(__file__).with_name("tied.py"))
+_DIES_WITH_PARENT = str(Path(__file__).with_name("dies_with_parent.py"))
 
 
 def thread_limits(cores: int | None) -> dict[str, str]:
@@ -38,7 +38,7 @@ def start(
     """
     os.makedirs(os.path.dirname(os.path.abspath(log)), exist_ok=True)
     if sys.platform == "linux":
-        command = [sys.executable, "-I", "-S", _TIED, str(int(at_our_death)), str(os.getpid()), *command]
+        command = [sys.executable, "-I", "-S", _DIES_WITH_PARENT, str(int(at_our_death)), str(os.getpid()), *command]
     with open(log, "ab") as output:
         return subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ import torch
 from distill.alignment.before_training import check_before_training, explained_errors
 from distill.alignment.comparison import without_depth
 from distill.evaluation.evaluator import teacher_psnr
-from distill.losses.supervision import supervise
+from distill.losses.feature_supervision import supervise
 from distill.model.model import Model, build_model
 from distill.rendering.far_field import FarField
 from distill.runs.session import make_trainer

@@ -17,7 +17,7 @@ from distill.alignment.before_training import check_before_training, explained_e
 from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
-from distill.losses.supervision import FeatureSupervision, supervise
+from distill.losses.feature_supervision import FeatureSupervision, supervise
 from distill.model.checkpoint import (
     drawn_as_trained,
     evaluated_as,
@@ -28,7 +28,7 @@ from distill.model.checkpoint import (
 from distill.model.model import Model, build_model, restore_model, restore_run
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
-from distill.training.on_device import training_precision
+from distill.training.precision import training_precision
 from distill.training.sampler_choice import make_sampler
 from distill.training.trainer import Trainer
 from distill.viewer.subjects import training_subject

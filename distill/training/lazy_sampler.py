@@ -17,7 +17,7 @@ from kernels.marching.ray_samples import Cells
 from kernels.threads import one_torch_thread
 from scene.rays import SceneBox
 from settings.sections import Color
-from teacher.sources.producers import ThreadedProducer
+from teacher.sources.live_producers import ThreadedProducer
 from teacher.views.lazy_pictures import Picture
 from teacher.views.sight import depth_reach
 from teacher.views.teacher_views import TeacherViews

@@ -19,7 +19,7 @@ from scene.cameras import Cameras
 from scene.rays import SceneBox
 from settings.sections import Color
 from settings.teacher import LiveConfig
-from teacher.sources.producers import LiveView, ViewProducer
+from teacher.sources.live_producers import LiveView, ViewProducer
 from teacher.views.rasterized import VIEW_BYTES
 from teacher.views.teacher_views import TeacherViews
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from distill.losses.feature_supervision import FeatureSupervision, InternalTerms
 from distill.losses.pictures import RayBatch, depth_counts
-from distill.losses.supervision import FeatureSupervision, InternalTerms
 from distill.rendering.renderer import RenderedRays
 from machine import ranks
 from settings.losses import PICTURE_TERMS, DepthLossConfig

@@ -13,7 +13,7 @@ from kernels.marching.ray_samples import Cells
 from machine.memory import GIB
 from settings.config import Config
 from teacher.sources import Teacher, finer_teacher, teacher_sight
-from teacher.sources.producers import make_producer
+from teacher.sources.live_producers import make_producer
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill.losses.feature_supervision import FeatureSupervision, InternalTerms
 from distill.losses.pictures import (
     DepthStatistics,
     RayBatch,
@@ -24,12 +25,11 @@ from distill.losses.pictures import (
     term_weights,
     total_loss,
 )
-from distill.losses.supervision import FeatureSupervision, InternalTerms
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedRays, render_rays, with_surroundings
 from distill.training.lagged_counts import LaggedCounts, RayCount
-from distill.training.on_device import training_precision
 from distill.training.optimizer import StudentAdam, rate_factor
+from distill.training.precision import training_precision
 from distill.training.ray_sampler import RaySource
 from distill.training.replicas import Replicas, Share, for_all_ranks
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from distill.losses.supervision import FeatureSupervision
+from distill.losses.feature_supervision import FeatureSupervision
 from distill.model.checkpoint import box_state, save_checkpoint, student_state
 from distill.model.model import Model
 from distill.reports.tensorboard import Board
 from distill.training.compaction import Compaction
-from distill.training.idle_settings import idle_settings
-from distill.training.on_device import waiting_parts
 from distill.training.ray_sampler import RaySource
+from distill.training.setting_remarks import idle_settings, waiting_parts
 from distill.training.step import StepResult, TrainingStep
 from distill.training.training_log import COLUMNS, metrics_row, postfix
 from kernels.threads import one_torch_thread

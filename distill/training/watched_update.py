@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.training.loss_scale import LossScale
 from distill.training.optimizer import StudentAdam
+from distill.training.precision import LossScale
 from kernels.dispatch import by_triton
 from kernels.optimization.adam import BETAS
 from settings.errors import TrainingDiverged

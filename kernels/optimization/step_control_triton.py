@@ -1,6 +1,6 @@
 """What a step that nothing waits for decides, in one launch: whether all is finite, the next loss scale, Adam's rates.
 
-Its reference is ``distill.training.watched_update`` with ``loss_scale`` and ``kernels.optimization.adam.corrected``.
+Its reference is ``distill.training.watched_update`` with its ``LossScale`` and ``kernels.optimization.adam.corrected``.
 """
 
 from __future__ import annotations

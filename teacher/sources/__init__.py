@@ -6,7 +6,7 @@ A new kind is a ``Source`` in ``source_kinds.py`` (of no files: ``brick_kinds.py
 from __future__ import annotations
 
 from settings.config import Config
-from teacher.sources import finer
+from teacher.sources import finer_pictures
 from teacher.sources.brick_kinds import BrickRoom, BrickScene, ProceduralCity
 from teacher.sources.source import Source
 from teacher.sources.source_kinds import (
@@ -51,13 +51,13 @@ def load_teacher(config: Config, drawn_as: Config | None = None) -> Teacher:
 
 
 def supersample_of(config: Config, teacher: Teacher) -> int:
-    """Rays along a side of each pixel of its student: see ``finer.supersample_of``."""
-    return finer.supersample_of(config, teacher, source_of)
+    """Rays along a side of each pixel of its student: see ``finer_pictures.supersample_of``."""
+    return finer_pictures.supersample_of(config, teacher, source_of)
 
 
 def finer_teacher(config: Config, teacher: Teacher, scale: int) -> Teacher:
-    """What training rays are drawn of: see ``finer.finer_teacher``."""
-    return finer.finer_teacher(config, teacher, scale, source_of)
+    """What training rays are drawn of: see ``finer_pictures.finer_teacher``."""
+    return finer_pictures.finer_teacher(config, teacher, scale, source_of)
 
 
 __all__ = [

@@ -8,8 +8,8 @@ import torch
 from distill.alignment.comparison import Gate, measure
 from distill.alignment.diagnosis import GAUSSIANS, check, diagnose, likeliest_trial
 from distill.alignment.hypotheses import AS_IT_IS, Cause, Hypothesis
-from distill.alignment.planting import FAULTS
-from distill.alignment.search import Trial
+from distill.alignment.hypothesis_search import Trial
+from distill.alignment.planted_mistakes import FAULTS
 from distill.alignment.verdict_text import depth_table, trials_table, verdict_text
 from distill.model.view_renderers import gaussians_renderer
 from teacher.depth import DepthKind

@@ -9,7 +9,7 @@ from distill.rendering.renderer import RenderSettings
 from distill.training.live_sampler import LiveRaySampler
 from scene.rays import SceneBox, pixel_rays
 from settings.teacher import LiveConfig
-from teacher.sources.producers import InlineProducer, LiveView
+from teacher.sources.live_producers import InlineProducer, LiveView
 from teacher.views.rasterized import View
 
 CPU = torch.device("cpu")

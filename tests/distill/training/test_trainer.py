@@ -12,7 +12,7 @@ from distill.training.trainer import Trainer
 from settings.errors import InputError, TrainingDiverged
 from teacher.rasterizer import Rasterizer
 from teacher.sources import load_teacher
-from teacher.sources.producers import InlineProducer, ThreadedProducer, make_producer
+from teacher.sources.live_producers import InlineProducer, ThreadedProducer, make_producer
 from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
 from tests.toy_training import trainer_of
 
@@ -120,7 +120,7 @@ class _SaysCuda(Rasterizer):
 def test_a_live_run_is_the_same_with_views_made_in_line(live_path, monkeypatch) -> None:
     threaded, in_line = trainer_of(live_path, *LIVE), trainer_of(live_path, *LIVE)
     assert isinstance(threaded.sampler.producer, ThreadedProducer)
-    monkeypatch.setattr("teacher.sources.producers.Rasterizer", _SaysCuda)
+    monkeypatch.setattr("teacher.sources.live_producers.Rasterizer", _SaysCuda)
     in_line.sampler.producer = make_producer(in_line.config, load_teacher(in_line.config), torch.device("cuda"))
     assert isinstance(in_line.sampler.producer, InlineProducer)
     threaded.run(show_progress=False)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from distill.training.loss_scale import INITIAL
 from distill.training.optimizer import StudentAdam
+from distill.training.precision import INITIAL
 from distill.training.watched_update import StepWatch, largest_of_each, make_watched
 from settings.errors import TrainingDiverged
 from settings.training import TrainConfig
@@ -116,7 +116,7 @@ def test_what_is_told_of_an_endless_overflow_is_where_it_began(student):
 @pytest.mark.parametrize("recorded", [False, True])
 def test_one_launch_decides_as_all_the_others_do(monkeypatch, student, precision, recorded):
     """Sound steps, broken terms, overflows of the gradient alone, growth of the scale and its floor."""
-    monkeypatch.setattr("distill.training.loss_scale.FLOOR", 2.0**14)
+    monkeypatch.setattr("distill.training.precision.FLOOR", 2.0**14)
     students = [copy.deepcopy(student).to(DEVICE) for _ in range(2)]
     updates = [
         make_watched(optimizer_of(each, by), DEVICE, precision, asynchronous=True)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from distill.compact.search import nearest_without_excess
+from distill.compact.setting_search import nearest_without_excess
 
 
 @pytest.mark.parametrize("excess", [lambda at: 2 - at, lambda at: math.exp(-at) - math.exp(-2), lambda at: 8 - at**3])

@@ -1,12 +1,13 @@
-"""What a run is told of settings that change nothing, or leave something untaught."""
+"""What a run is told of settings that change nothing, leave something untaught, or cost waiting."""
 
 from __future__ import annotations
 
 import pytest
 
-from distill.training.idle_settings import idle_settings
+from distill.training.setting_remarks import idle_settings, waiting_parts
 from settings.loading import REPO_ROOT, load_config
 from students import build_student
+from tests.toy_scene import write_toy_scene
 
 KILO = "student={kind: kilo_uniform, grid: [1, 1, 1], frequencies: 1, hidden_width: 16}"
 FEATURES = "none of loss.density, loss.color, loss.feature_l2, loss.feature_cos has a weight"
@@ -69,3 +70,28 @@ def test_nothing_where_all_has_its_effect(overrides) -> None:
 )
 def test_each_is_a_sentence(overrides, sentence) -> None:
     assert told(*overrides) == [sentence]
+
+
+BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+BLENDED = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, blend: 0.1}"
+PLAIN = BLENDED.replace("blend: 0.1", "blend: 0.0")
+ALIGNED = ("loss.feature_l2.weight=0.1", "features.tap=geo")
+LIVE = ("teacher.kind=gaussians", "teacher.outputs=null", "teacher.live=true")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fields"),
+    [
+        ((), []),
+        ((PLAIN,), []),
+        ((BLENDED,), ["student.blend"]),
+        (ALIGNED, []),
+        ((PLAIN, *ALIGNED), ["features.tap: geo"]),
+        ((PLAIN, "loss.feature_l2.weight=0.1", "features.tap=sample"), []),
+        (LIVE, ["teacher.live"]),
+    ],
+)
+def test_what_waits_is_named_by_its_field(tmp_path, overrides, fields):
+    config = load_config(write_toy_scene(tmp_path), [*overrides], tmp_path)
+    parts = waiting_parts(config, build_student(BOX, config.student))
+    assert [part.split(",")[0] for part in parts] == fields

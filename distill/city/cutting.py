@@ -45,7 +45,7 @@ _LEAST_TABLE = 8
 _LEAST_FILE = 8192  # bytes of a compact file: header, occupied cells and networks take some 3,000 of a small one
 
 
-def make_city(config: Config, folder: Path) -> Manifest:
+def cut_city(config: Config, folder: Path) -> Manifest:
     """Cuts the teacher of a config into blocks, and writes all that their runs take into a folder.
 
     Raises:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from distill.losses.internal import color_loss, density_loss, feature_cosine, feature_l2, sh_colors
+from distill.losses.internal_features import color_loss, density_loss, feature_cosine, feature_l2, sh_colors
 from settings.losses import DensityLossConfig
 
 RANGE = DensityLossConfig(weight=1.0, lowest=0.1, highest=100.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.city import block_runs, making
+from distill.city import block_runs, cutting
 from distill.city.block_runs import blocks_table, cell_size, open_city, run_blocks, students_of
 from distill.city.manifest import read_manifest
 from distill.executors.job import JobState, Phase
@@ -40,9 +40,9 @@ def block_config(manifest, name):
     return load_config(manifest.path(f"blocks/{name}/config.yaml"), assets=manifest.folder)
 
 
-@pytest.mark.parametrize("pairs", [making._PAIRS, 100])
+@pytest.mark.parametrize("pairs", [cutting._PAIRS, 100])
 def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(tmp_path, monkeypatch, pairs):
-    monkeypatch.setattr(making, "_PAIRS", pairs)
+    monkeypatch.setattr(cutting, "_PAIRS", pairs)
     config = toy_city(tmp_path)
     manifest = open_city(config, tmp_path / "city", resume=False)
     left, right = manifest.blocks

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from distill.city.manifest import Block, Manifest, StudentFile
 from distill.city_rendering.block_rays import training_segment
 from distill.city_rendering.compositing import composite_segments
-from distill.city_rendering.rounded_blocks import RoundedBlock
 from distill.city_rendering.streaming import check_is_of, city_far_field, shown_blocks
+from distill.city_training.rounded_blocks import RoundedBlock
 from distill.losses.pictures import term_weights, total_loss
 from distill.model.checkpoint import load_checkpoint, rendering_only, save_checkpoint, student_state
 from distill.model.model import Model, restore_model

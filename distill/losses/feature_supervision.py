@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.losses import internal as losses
-from distill.losses.gradients import GradientNorms
+from distill.losses import internal_features as losses
+from distill.losses.gradient_norms import GradientNorms
 from distill.losses.pictures import RayBatch, scheduled_weight
 from distill.losses.projector import FeatureProjector, fresh_projector
 from distill.rendering.renderer import RenderedRays

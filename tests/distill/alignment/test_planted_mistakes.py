@@ -8,7 +8,7 @@ import torch
 from distill.alignment.comparison import measure
 from distill.alignment.diagnosis import check
 from distill.alignment.hypotheses import Cause
-from distill.alignment.planting import FAULTS
+from distill.alignment.planted_mistakes import FAULTS
 from distill.alignment.verdict_text import Planted, planted_table
 from scene.frames import spread
 from teacher.depth import DepthKind

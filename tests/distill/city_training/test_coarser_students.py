@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from distill.city.block_runs import cell_size
-from distill.city_rendering import coarser
-from distill.city_rendering.coarser import add_coarser, coarser_settings, taught_by
 from distill.city_rendering.streaming import load_model
+from distill.city_training import coarser_students
+from distill.city_training.coarser_students import add_coarser, coarser_settings, taught_by
 from scene.rays import SceneBox
 from settings.loading import load_config
 from students.hash_grid import HashGridSettings, HashGridStudent
@@ -49,7 +49,7 @@ def test_planes_are_coarser_too_and_so_is_what_a_block_is_said_to_hold():
 @pytest.mark.parametrize("degree", [None, 2])
 def test_what_is_taken_over_means_the_same(degree, city, monkeypatch):
     manifest, config = city
-    monkeypatch.setattr(coarser, "_STEPS", 0)
+    monkeypatch.setattr(coarser_students, "_STEPS", 0)
     fine = HashGridSettings(
         levels=3, base_resolution=4, finest_resolution=64, table_size=512, planes=(64, 16), density_degree=degree,
         hidden_width=8,
@@ -76,8 +76,8 @@ def test_other_kinds_have_no_coarser_students():
 
 @pytest.fixture
 def city(tmp_path, monkeypatch):
-    monkeypatch.setattr(coarser, "_STEPS", 5)
-    monkeypatch.setattr(coarser, "_SAMPLES", 256)
+    monkeypatch.setattr(coarser_students, "_STEPS", 5)
+    monkeypatch.setattr(coarser_students, "_SAMPLES", 256)
     manifest = toy_city(tmp_path, (1, 1, 1))
     return manifest, load_config(manifest.path(manifest.config))
 
@@ -93,9 +93,9 @@ def test_a_coarser_student_shows_more_of_the_finest_than_its_first_levels_do(cit
     def error(student):
         return (1 - torch.exp(-student.density(positions) * 0.25) - target).square().mean().item()
 
-    monkeypatch.setattr(coarser, "_STEPS", 30)
+    monkeypatch.setattr(coarser_students, "_STEPS", 30)
     taught = taught_by(model, settings, 0.25, config)
-    monkeypatch.setattr(coarser, "_STEPS", 0)
+    monkeypatch.setattr(coarser_students, "_STEPS", 0)
     assert error(taught) < 0.9 * error(taught_by(model, settings, 0.25, config))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.losses.gradients import GradientNorms
+from distill.losses.gradient_norms import GradientNorms
 
 
 def test_ratios_are_those_of_the_weighted_terms() -> None:

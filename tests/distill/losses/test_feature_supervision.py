@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.losses.supervision import FeatureSupervision, channels_of, load_volume, supervise
+from distill.losses.feature_supervision import FeatureSupervision, channels_of, load_volume, supervise
 from distill.training.trainer import Trainer
 from settings.errors import InputError
 from settings.loading import load_config

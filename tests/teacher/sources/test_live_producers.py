@@ -12,7 +12,7 @@ from machine.devices import choose_device
 from settings.loading import REPO_ROOT, load_config
 from teacher.gsplat_setup import gsplat_runs
 from teacher.sources import load_teacher
-from teacher.sources.producers import InlineProducer, ThreadedProducer, make_producer
+from teacher.sources.live_producers import InlineProducer, ThreadedProducer, make_producer
 
 AHEAD = 3
 PRODUCERS = [InlineProducer, lambda render: ThreadedProducer(render, AHEAD)]

@@ -3,7 +3,7 @@
 import pytest
 
 from distill.city.block_runs import open_city
-from distill.city_rendering.taught import taught_psnr
+from distill.city_rendering.cutting_cost import taught_psnr
 from settings.errors import InputError
 from settings.loading import load_config
 from tests.toy_scene import write_toy_scene

@@ -1,4 +1,7 @@
-"""The loss scale of float16 (Micikevicius et al. 2018), kept on the device and unable to stop training in silence."""
+"""The type that training steps compute in, and float16's loss scale (Micikevicius et al. 2018).
+
+The scale is kept on the device, and unable to stop training in silence.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,33 @@ import torch
 from torch import Tensor
 
 from kernels.optimization.step_control import Scaling
+from settings.config import Config
+from settings.errors import InputError
 
 INITIAL = 2.0**16
 CEILING = 2.0**24
 FLOOR = 1.0  # below it gradients would be made smaller than they are: then it is not the scale that overflows
 GROWTH_EVERY = 1000  # steps in a row without an overflow
 MOST_SKIPPED = 20  # steps in a row
+
+
+_TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def training_precision(config: Config, device: torch.device) -> torch.dtype:
+    """The type of the factors in a training step; sums, parameters and Adam's moments are float32 always.
+
+    Raises:
+        InputError: half precision on a CPU whose kernels have none.
+    """
+    name = config.train.precision
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name != "float32" and device.type == "cpu" and config.kernels not in ("torch", "triton"):
+        hint = "Half precision is for CUDA; with kernels: torch a CPU can try it out, slowly."
+        expected = f"auto or float32, since kernels is {config.kernels} on the CPU"
+        raise InputError("config", "train.precision", name, expected, hint)
+    return _TYPES[name]
 
 
 @dataclass(frozen=True)

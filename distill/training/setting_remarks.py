@@ -1,4 +1,4 @@
-"""Settings that change nothing in a run, or leave something untaught: said before it begins."""
+"""What is said of settings before a run begins: which change nothing, leave something untaught, or cost waiting."""
 
 from __future__ import annotations
 
@@ -14,13 +14,24 @@ _OF_DATASETS = ("format", "images", "frames", "applied_transform", "dataparser_t
 
 
 def idle_settings(config: Config, student: Student, unrecorded: str | None = None) -> list[str]:
-    """A sentence about each, to warn of.
+    """A sentence about each that changes nothing, or leaves something untaught: to warn of.
 
     Args:
         unrecorded: why ``train.cuda_graphs`` records no steps; None: it does, or is not asked to.
     """
     graphs = [] if unrecorded is None else [f"train.cuda_graphs is without effect: {unrecorded}"]
     return [*graphs, *_of_rates(config, student), *_of_losses(config), *_of_features(config), *_of_sources(config)]
+
+
+def waiting_parts(config: Config, student: Student) -> list[str]:
+    """What has the host wait for a GPU between two rows of the log, though steps are made not to.
+
+    One sentence part each, naming the field; empty where nothing waits.
+    """
+    why = "teacher.live" if config.live else "data.memory_gib"
+    live = [f"{why}, whenever a view is rendered"] if config.renders_in_training else []
+    far = ["far_field.kind, for the number of its samples"] if config.far_field.kind != "none" else []
+    return student.waits_for(config.features.tap if config.loss.aligns else None) + far + live
 
 
 def _of_rates(config: Config, student: Student) -> list[str]:

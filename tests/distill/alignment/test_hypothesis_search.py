@@ -8,7 +8,7 @@ import torch
 
 from distill.alignment.diagnosis import THRESHOLD_DB, diagnose
 from distill.alignment.hypotheses import AS_IT_IS, Cause, Hypothesis, scaled_positions
-from distill.alignment.search import SEARCH_FRAMES, Trials, picture_errors, try_all
+from distill.alignment.hypothesis_search import SEARCH_FRAMES, Trials, picture_errors, try_all
 from distill.evaluation.metrics import psnr_blank
 from scene.images import psnr
 

@@ -1,6 +1,6 @@
 """Becomes a command that is sent a signal when the process that started it dies, however that dies (Linux).
 
-    python tied.py SIGNAL PARENT COMMAND...
+    python dies_with_parent.py SIGNAL PARENT COMMAND...
 
 A program of its own, since code between fork and exec is not safe in a process with threads.
 """

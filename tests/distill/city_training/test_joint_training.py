@@ -5,8 +5,8 @@ import signal
 import pytest
 import torch
 
-from distill.city_rendering import joint
-from distill.city_rendering.joint import BlockPart, JointOptions, composite_training, fine_tune
+from distill.city_training import joint_training
+from distill.city_training.joint_training import BlockPart, JointOptions, composite_training, fine_tune
 from distill.model.checkpoint import load_checkpoint, restore_student, save_checkpoint
 from distill.training.optimizer import StudentAdam
 from machine.interrupts import Interrupt, Stopped
@@ -50,7 +50,7 @@ def city(tmp_path, look_at, monkeypatch):
     """Two blocks, and a teacher of noise."""
     manifest = toy_city(tmp_path, (2, 1, 1))
     teacher = noise_views(look_at([(2.2, 1.4, 1.1), (-1.8, 1.9, 0.7), (0.5, -2.0, 1.4)]))
-    monkeypatch.setattr(joint, "load_teacher", lambda config: teacher)
+    monkeypatch.setattr(joint_training, "load_teacher", lambda config: teacher)
     return manifest, load_config(manifest.path(manifest.config))
 
 
@@ -69,12 +69,12 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
     assert [block.students[1] for block in tuned.blocks] == [block.students[1] for block in manifest.blocks]
     undisturbed = weights(tuned)
     assert not all(torch.equal(mine, before) for mine, before in zip(undisturbed, weights(manifest), strict=True))
-    manifest.path(joint.STATE).unlink()
+    manifest.path(joint_training.STATE).unlink()
 
     class Killed(Exception):
         pass
 
-    steps, take = [], joint._Tuning._take
+    steps, take = [], joint_training._Tuning._take
 
     def killed_in_the_fourth(tuning, sampler):
         steps.append(tuning.step)
@@ -82,8 +82,8 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
             raise Killed
         return take(tuning, sampler)
 
-    monkeypatch.setattr(joint, "_SAVE_EVERY", 2)
-    monkeypatch.setattr(joint._Tuning, "_take", killed_in_the_fourth)
+    monkeypatch.setattr(joint_training, "_SAVE_EVERY", 2)
+    monkeypatch.setattr(joint_training._Tuning, "_take", killed_in_the_fourth)
     with pytest.raises(Killed):
         fine_tune(manifest, config, OPTIONS)
     again = fine_tune(manifest, config, OPTIONS)
@@ -99,7 +99,7 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
 def test_a_block_that_no_ray_meets_stays_as_it_is(city, look_at, monkeypatch):
     manifest, config = city
     narrow = noise_views(look_at([(0.5, -2.2, 0.1)], target=(0.5, 0.0, 0.0), focal=300.0))
-    monkeypatch.setattr(joint, "load_teacher", lambda config: narrow)
+    monkeypatch.setattr(joint_training, "load_teacher", lambda config: narrow)
     before = weights(manifest)
     after = weights(fine_tune(manifest, config, OPTIONS))
     same = [torch.equal(mine, old) for mine, old in zip(after, before, strict=True)]
@@ -134,9 +134,9 @@ def test_compact_files_are_made_anew_within_their_budgets(city, monkeypatch):
     assert all(2000 < path.stat().st_size <= 2500 for path in files)
     whole = [path.read_bytes() for path in files]
     assert fine_tune(tuned, config, OPTIONS) == tuned
-    tuned.path(joint.STATE).unlink()
+    tuned.path(joint_training.STATE).unlink()
     files[1].unlink()
-    take, steps = joint._Tuning._take, []
+    take, steps = joint_training._Tuning._take, []
 
     def stopped_once(tuning, sampler):
         steps.append(tuning.step)
@@ -144,8 +144,8 @@ def test_compact_files_are_made_anew_within_their_budgets(city, monkeypatch):
             raise KeyboardInterrupt
         return take(tuning, sampler)
 
-    monkeypatch.setattr(joint, "_SAVE_EVERY", 1)
-    monkeypatch.setattr(joint._Tuning, "_take", stopped_once)
+    monkeypatch.setattr(joint_training, "_SAVE_EVERY", 1)
+    monkeypatch.setattr(joint_training._Tuning, "_take", stopped_once)
     with pytest.raises(KeyboardInterrupt):
         fine_tune(manifest, config, OPTIONS)
     fine_tune(manifest, config, OPTIONS)
@@ -175,8 +175,8 @@ def test_a_signal_leaves_the_state(city, monkeypatch):
             super().__enter__().signal = signal.SIGTERM
             return self
 
-    monkeypatch.setattr(joint, "Interrupt", AskedAtOnce)
+    monkeypatch.setattr(joint_training, "Interrupt", AskedAtOnce)
     with pytest.raises(Stopped) as stopped:
         fine_tune(manifest, config, OPTIONS)
     assert stopped.value.status == 143
-    assert manifest.path(joint.STATE).is_file()
+    assert manifest.path(joint_training.STATE).is_file()
