@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,12 +121,7 @@ def compress(
     source = checkpoint_at(checkpoint) if checkpoint else folder.latest_checkpoint()
     if source is None:
         raise InputError(folder.checkpoints, "checkpoint", "none", "a checkpoint to compress", "Train first.")
-    state = load_checkpoint(source, device)
-    if (kind := rendering_only(source)) is not None:
-        raise InputError(source, "checkpoint", kind, "the checkpoint that it was made of")
-    if "far_field" in state:
-        hint = "A compact file holds what is in the scene box alone: distil with far_field.kind: none."
-        raise InputError(source, "far_field", "a student with a far field", "one without", hint)
+    state = _state_to_compress(source, device)
     path = path or folder.compact_path(state["step"])
     check_output_file("--file", path, (".lrd",))
     with output_errors(path, "compact file"):  # before all the work
@@ -140,9 +136,6 @@ def compress(
     step = TrainingStep(config, model, sampler, device, None, device.type == "cuda")
     step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
     with restoring(source, "training state"):
-        features = state.get("features") or {}
-        if features.get("projector") is not None:  # trained beside the student, of no use to it now
-            state["optimizer"] = without_companions(state["optimizer"])
         step.restore(state)
         weights = RoundedWeights(model.student, step.optimizer.state, lambda: state, source, *settings)
         weights.begin()
@@ -156,6 +149,25 @@ def compress(
     frames = len(_frames(config, teacher))
     size, seconds = path.stat().st_size, time.perf_counter() - start
     return Compressed(path, size, weights.integers, weights.bits, before - loss, before, frames, steps, seconds)
+
+
+def _state_to_compress(source: Path, device: torch.device) -> dict[str, Any]:
+    """What a checkpoint holds of the student's training.
+
+    Raises:
+        InputError: it is damaged, made for rendering alone, or its student has a far field.
+    """
+    state = load_checkpoint(source, device)
+    if (kind := rendering_only(source)) is not None:
+        raise InputError(source, "checkpoint", kind, "the checkpoint that it was made of")
+    if "far_field" in state:
+        hint = "A compact file holds what is in the scene box alone: distil with far_field.kind: none."
+        raise InputError(source, "far_field", "a student with a far field", "one without", hint)
+    with restoring(source, "training state"):
+        features = state.get("features") or {}
+        if features.get("projector") is not None:  # trained beside the student, of no use to it now
+            state["optimizer"] = without_companions(state["optimizer"])
+    return state
 
 
 def _train(

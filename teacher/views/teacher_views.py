@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from teacher.depth_files import EmptyValues
 from teacher.depth_inference import DepthReport
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
-from teacher.views.lazy_pictures import Picture, PictureStore
+from teacher.views.lazy_pictures import LazyPlane, Picture, PictureStore
 from teacher.views.output_folder import (
     Size,
     all_present,
@@ -217,29 +218,59 @@ def views_from_images(
     def view(i: int) -> View:
         return picture_view(read(i), size, background, distance=distance(i))
 
-    common = {"cameras": dataset.cameras.resized(*size), "names": dataset.names}
-    common |= {"background": None if has_alpha else background, "holdout": held_out(dataset, holdout_every)}
+    def photograph(i: int, coverage: Tensor) -> View:
+        return photograph_view(read(i), coverage, distance(i))
+
+    def shows_silhouettes(rgb: Tensor | LazyPlane) -> bool:
+        return has_alpha or has_silhouettes(rgb, background, dataset)
+
     if data is not None and data.memory_gib is not None:
         budget = int(data.memory_gib * GIB * STORED_SHARE)
-        store = _picture_store(view, dataset, size, budget)
-        silhouettes = has_alpha or has_silhouettes(store.planes()["rgb"], background, dataset)
-        if not silhouettes:
-            covered = torch.full((1, 1), 255, dtype=torch.uint8).expand(size[1], size[0])
-            store = _picture_store(lambda i: photograph_view(read(i), covered, distance(i)), dataset, size, budget)
-        fields = store.planes()
-        if not silhouettes:
-            fields["coverage"] = covered.expand(len(paths), -1, -1)
-        return TeacherViews(**common, **fields, silhouettes=silhouettes, store=store)
-    needed = _IMAGE_BYTES + (4 if has_depth else 0)
-    check_pictures_fit(size, len(paths), needed, "data.resolution", more="or set data.memory_gib")
-    fields = collect_views(parallel_map(view, len(paths)), len(paths))
-    silhouettes = has_alpha or has_silhouettes(fields["rgb"], background, dataset)
+        fields = _images_a_part_at_a_time(view, photograph, shows_silhouettes, dataset, size, budget)
+    else:
+        needed = _IMAGE_BYTES + (4 if has_depth else 0)
+        check_pictures_fit(size, len(paths), needed, "data.resolution", more="or set data.memory_gib")
+        fields = _images_in_memory(view, shows_silhouettes, dataset, size)
+    return TeacherViews(
+        cameras=dataset.cameras.resized(*size),
+        names=dataset.names,
+        background=None if has_alpha else background,
+        holdout=held_out(dataset, holdout_every),
+        **fields,
+    )
+
+
+def _images_in_memory(
+    view: Callable[[int], View], shows_silhouettes: Callable[[Tensor], bool], dataset: Frames, size: Size
+) -> dict[str, Any]:
+    """Fields of ``TeacherViews`` that hold all images."""
+    fields = collect_views(parallel_map(view, len(dataset)), len(dataset))
+    silhouettes = shows_silhouettes(fields["rgb"])
     if not silhouettes:
         fields["coverage"].fill_(255)
     opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
-    truth = torch.cat([fields["rgb"], (fields["alpha"] if has_alpha else opaque)[..., None]], dim=-1)
-    fields = _with_counted(fields, dataset, size)
-    return TeacherViews(**common, **fields, ground_truth=truth, silhouettes=silhouettes)
+    alpha = opaque if fields["alpha"] is None else fields["alpha"]
+    truth = torch.cat([fields["rgb"], alpha[..., None]], dim=-1)
+    return {**_with_counted(fields, dataset, size), "ground_truth": truth, "silhouettes": silhouettes}
+
+
+def _images_a_part_at_a_time(
+    view: Callable[[int], View],
+    photograph: Callable[[int, Tensor], View],
+    shows_silhouettes: Callable[[LazyPlane], bool],
+    dataset: Frames,
+    size: Size,
+    budget: int,
+) -> dict[str, Any]:
+    """Fields of ``TeacherViews`` whose images are decoded when they are asked for, in so many bytes."""
+    store = _picture_store(view, dataset, size, budget)
+    fields = store.planes()
+    silhouettes = shows_silhouettes(fields["rgb"])
+    if not silhouettes:
+        covered = torch.full((1, 1), 255, dtype=torch.uint8).expand(size[1], size[0])
+        store = _picture_store(lambda i: photograph(i, covered), dataset, size, budget)
+        fields = {**store.planes(), "coverage": covered.expand(len(dataset), -1, -1)}
+    return {**fields, "silhouettes": silhouettes, "store": store}
 
 
 def views_from_gaussians(
