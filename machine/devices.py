@@ -74,7 +74,7 @@ def processor_name() -> str:
 def host_integer(high: int, generator: torch.Generator) -> int:
     """A random whole number in [0, high), of a generator on the CPU.
 
-    Read as an array, which a tensor on a GPU refuses: what must not wait for a device cannot come to.
+    Read through numpy, which refuses tensors on a GPU: a caller that must not wait for the device cannot do so unseen.
     """
     return int(torch.randint(high, (1,), generator=generator).numpy()[0])
 

@@ -48,7 +48,7 @@ def is_name_too_long(error: BaseException) -> bool:
 
 
 def is_machines_fault(error: OSError) -> bool:
-    """Whether another file or folder would not help: the disk is full or broken, or memory or handles ran out."""
+    """Whether the machine is at fault, not the path: the disk is full or broken, or memory or handles ran out."""
     return error.errno in {*_FULL, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 

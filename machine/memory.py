@@ -97,7 +97,7 @@ class ResidentMemory:
 
 
 def children_cost() -> tuple[float, int] | None:
-    """What all programs that this process has started, and that have ended, took; None where the system does not tell.
+    """What the finished child processes of this process took; None where the system does not tell.
 
     Returns:
         Processor time of all, theirs included, s; most memory in RAM of any, bytes: at least what this process had when

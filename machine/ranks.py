@@ -139,7 +139,7 @@ def own_device(name: str) -> str:
 
 
 def says_first(text: str) -> bool:
-    """Whether no other rank has said this so far, or not as often: what concerns all is told once."""
+    """Whether this rank is the first to say this (again, if it is repeated), so that what concerns all is told once."""
     if _group is None:
         return True
     _group.said[text] += 1
@@ -179,7 +179,7 @@ def combine(sums: Sequence[Tensor], largest: Sequence[Tensor] = ()) -> bool:
     """``total`` and ``largest`` of several tensors on the CPU, at once and in place, through memory that all ranks see.
 
     Returns:
-        Whether it was done: not where they are on several machines, or the system lets none share memory.
+        Whether it was done; it is not where ranks are on several machines, or the system lets none share memory.
     """
     if _group is None:
         return True

@@ -84,7 +84,7 @@ def read_weights(path: Path, field: str, expected: str, device: torch.device | s
 
 @contextmanager
 def restoring(path: str | Path, part: str) -> Iterator[None]:
-    """Whatever a part of a file makes fail within is one ``InputError`` about that part."""
+    """Turns any error within, while a part of a file is restored, into an ``InputError`` about that part."""
     try:
         yield
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:

@@ -36,7 +36,7 @@ def read_picture(frames: Frames, index: int) -> np.ndarray:
 
 
 def counted_pixels(frames: Frames, size: Size) -> np.ndarray | None:
-    """(N, H, W) bool at a working size: pixels all of which the frame's picture has, and its mask leaves; None: all do.
+    """(N, H, W) bool: pixels of working size that lie wholly in the frame's picture and its mask; None: all do.
 
     Args:
         size: (width, height), in the shape of the cameras.
@@ -71,14 +71,14 @@ def all_count(frames: Frames) -> bool:
 
 
 def _without(exposure: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """The picture in the colours that became its own by an exposure, (3, 4), see ``Frames``."""
+    """The picture as it was before an exposure (3, 4) was applied to its colours, see ``Frames``."""
     inverse = np.linalg.inv(exposure[:, :3]).astype(np.float32)
     colors = (picture[..., :3] / np.float32(255) - exposure[:, 3].astype(np.float32)) @ inverse
     return np.concatenate([to_uint8(colors), picture[..., 3:]], axis=2)
 
 
 def _counts(frames: Frames, index: int) -> np.ndarray:
-    """(H, W) float32 at the size of the cameras: 1 where the picture has a pixel that its mask leaves, else 0."""
+    """(H, W) float32 at the size of the cameras: 1 for the pixels of the picture that its mask keeps, else 0."""
     own = frames.size_of(index)
     path = None if frames.masks is None else frames.masks[index]
     if path is None:
@@ -89,6 +89,6 @@ def _counts(frames: Frames, index: int) -> np.ndarray:
 
 
 def padded(plane: np.ndarray, frames: Frames) -> np.ndarray:
-    """At the size of the cameras, 0 beyond its own."""
+    """The plane at the size of the cameras: 0 beyond its own size."""
     beyond = (frames.cameras.height - plane.shape[0], frames.cameras.width - plane.shape[1])
     return np.pad(plane, [(0, beyond[0]), (0, beyond[1]), *[(0, 0)] * (plane.ndim - 2)])

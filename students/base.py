@@ -237,7 +237,7 @@ class Student(nn.Module, ABC):
 
 
 def check_density_degree(degree: int | None, direction_degree: int) -> None:
-    """For a validator of a student's settings.
+    """Checks ``density_degree``, in a validator of a student's settings.
 
     Raises:
         PydanticCustomError: density would depend on harmonics that pictures are not made with.

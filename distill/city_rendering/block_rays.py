@@ -51,7 +51,7 @@ def on_lattice(settings: RenderSettings) -> RenderSettings:
 
 
 def cut_rays(rays: Rays, step: float) -> CutRays:
-    """Rays, near and far at a block's faces, with the intervals cut that those faces cut."""
+    """Rays between a block's faces: their part on the lattice, and the shorter intervals before and behind it."""
     first, last = (rays.near / step).ceil() * step, (rays.far / step).floor() * step
     begin = torch.minimum(first, rays.far).maximum(rays.near)
     end = torch.maximum(last, begin).minimum(rays.far)

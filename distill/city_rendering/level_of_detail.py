@@ -29,8 +29,8 @@ class View:
         return [place for place, rectangle in enumerate(self._rectangles(boxes)) if rectangle is not None]
 
     def bands(self, box: SceneBox) -> Iterator[tuple[Tensor, int]]:
-        """The rectangle about a box in the picture, a few rows at a time: their pixels, row-major (N,) int64, and its
-        width; nothing of a box that is not in the picture.
+        """The rectangle around a box in the picture, a few rows at a time: their pixels, row-major (N,) int64, and its
+        width. Yields nothing for a box outside the picture.
 
         A box that reaches behind the camera may be anywhere in the picture.
         """

@@ -82,9 +82,9 @@ def _is_made(path: Path, settings: HashGridSettings, source: Path, config: Confi
 
 
 def coarser_settings(settings: object, ratio: int) -> HashGridSettings | None:
-    """A hash grid of cells some ``ratio`` times as large, its levels as far apart, its planes as much coarser.
+    """The same hash grid without its finest levels: its finest cells and planes are some ``ratio`` times as large.
 
-    None where its levels have none that are at least half as much coarser, and of other students.
+    None where no level is at least half as much coarser than the finest, and for other kinds of students.
     """
     if not isinstance(settings, HashGridSettings) or settings.finest_resolution // ratio <= settings.base_resolution:
         return None

@@ -176,7 +176,7 @@ class _Tuning:
             part.model.student.train()
 
     def round(self, place: int, block: Block, state: dict[str, Any], path: Path) -> None:
-        """Has a block's student trained with the weights of its compact file, from its run's checkpoint on."""
+        """Has a block's student trained with its weights rounded as in its file, from its run's checkpoint on."""
         own = self.parts[place].model.student, self.optimizers[place]
         self.rounded[place] = RoundedBlock(block, state, path, *own, self.config)
 

@@ -67,7 +67,7 @@ class RoundedBlock:
         return self._weights.file()
 
     def state(self) -> dict[str, Any]:
-        """What goes on after a stop; the student is given the weights last rounded."""
+        """What ``restore`` needs to go on after a stop; the student is given the weights last rounded."""
         self._weights.content()
         return {"steps": self._steps, **self._weights.state()}
 

@@ -135,7 +135,7 @@ def _mean(values: Tensor, kept: Tensor | None) -> Tensor:
 
 
 def depth_counts(batch: RayBatch, config: DepthLossConfig, kept: Tensor | None = None) -> Tensor:
-    """(R,) bool: rays whose teacher is opaque enough and whose distance is known; of those ``kept`` (R,), if given."""
+    """(R,) bool: rays, of those ``kept`` where given, whose teacher is opaque enough and whose distance is known."""
     rays = batch.rays
     valid = (batch.distance > 0) & (batch.coverage >= config.alpha_threshold) & (rays.far > rays.near)
     return valid if kept is None else valid & kept

@@ -159,7 +159,7 @@ def drawn_as_trained(config: Config, own: Config) -> Config | None:
 
 
 def told_changes(name: str, section: Section, before: Section, names: Sequence[str]) -> list[str]:
-    """In words, those of a section's settings that are not what they were in a checkpoint."""
+    """In words, which of a section's settings differ from a checkpoint's."""
     changed = _changed(section, before, names).items()
     return [f"{name}.{each} {show(value)}, there {show(getattr(before, each))}" for each, value in changed]
 
@@ -176,7 +176,7 @@ def _word(name: str, value: float | str | None) -> str:
 
 
 def tagged(config: Config, *words: str) -> Config:
-    """The config with these words at the end of its tag, those that are not in it."""
+    """The config with these words added to its tag, unless they are in it already."""
     own = [*filter(None, config.tag.split("_"))]
     tag = "_".join([*own, *(word for word in words if word not in own)])
     return config if tag == config.tag else config.model_copy(update={"tag": tag})

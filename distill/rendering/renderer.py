@@ -64,7 +64,7 @@ class RenderSettings:
     picture_step: float = 1.0
 
     def of_pictures(self) -> RenderSettings:
-        """Those that pictures are rendered by: ``step`` is theirs, and a ray may be as long as in training."""
+        """The settings of pictures: their own ``step``, and enough samples for rays as long as in training."""
         most = min(MOST_SAMPLES, math.ceil(self.max_samples_per_ray / self.picture_step))
         return replace(self, step=self.step * self.picture_step, max_samples_per_ray=most, picture_step=1.0)
 
@@ -122,7 +122,7 @@ class RenderedFrame(NamedTuple):
     distance: Tensor
 
     def averaged(self, scale: int) -> RenderedFrame:
-        """The picture whose pixels are ``scale`` x ``scale`` of this one's."""
+        """The picture whose pixels are means of ``scale`` x ``scale`` of this one's."""
         if scale == 1:
             return self
         alpha = self.alpha[..., None]
@@ -230,7 +230,7 @@ class FrameRenderer:
 
     @torch.no_grad()
     def inside(self, rays: Rays, width: int) -> Segment:
-        """What the student shows of rays, row by row of ``width``, between their near and far, which are in its box."""
+        """What the student shows along rays, in rows of ``width``, between near and far, which lie in its box."""
         settings = self.settings
         if self._fused is None:
             return Segment(*_render_waves(self.student, self.grid, rays, settings))

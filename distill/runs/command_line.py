@@ -135,7 +135,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
 
 
 def overrides_of(options: Mapping[str, tuple[str, object]]) -> list[str]:
-    """What ``--set`` would say of the settings that have an option of their own.
+    """Settings that have an option of their own, as the texts that ``--set`` would give.
 
     Args:
         options: by the option's name, which errors give as the source: the setting and its value, None where the

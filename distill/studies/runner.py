@@ -64,7 +64,7 @@ class StudyRunner:
         self.folder = plan.folder(root)
 
     def check(self, replace: bool = False) -> None:
-        """Sees to it that no run would go on with, or be taken for, one of other settings.
+        """Refuses run folders that hold a run of other settings, which would be gone on with or taken for the study's.
 
         Args:
             replace: delete the folders of this study's runs whose settings were others.
@@ -86,7 +86,7 @@ class StudyRunner:
             shutil.rmtree(folder.logs, ignore_errors=True)
 
     def state(self, run: PlannedRun) -> RunState:
-        """Of a run that ``check`` has passed."""
+        """How far a run is that ``check`` has passed."""
         record = self._record(run)
         if record is None:
             return RunState.NEW

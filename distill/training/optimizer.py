@@ -148,7 +148,7 @@ class StudentAdam:
         self._move_all_rows()
 
     def updates(self, device: torch.device) -> Tensor:
-        """(P,) float64 how often each parameter that has a gradient has been moved, of which its state keeps a view."""
+        """(P,) float64 how often each parameter with a gradient has been updated; optimizer states hold views of it."""
         moving = [parameter for parameter, _ in self._moving()]
         if [*map(id, moving)] != [*map(id, self._counted)]:
             states = [self._state_of(parameter) for parameter in moving]
@@ -206,7 +206,7 @@ class StudentAdam:
 
 
 def without_companions(state_dict: dict) -> dict:
-    """The state of an optimizer that had companions as that of one without: groups and parameters behind move up.
+    """An optimizer's state less its companions' group, as an optimizer without companions has it.
 
     Raises:
         ValueError: it has no third group, which companions are.

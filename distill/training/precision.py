@@ -89,7 +89,7 @@ class LossScale:
         self.value.mul_(1 - 0.5 * overflow).mul_(1.0 + grows).clamp_(FLOOR, CEILING)
 
     def figures(self) -> ScaleFigures:
-        """Waits for the device."""
+        """How it stands; waits for the device."""
         counts = torch.stack([self._skipped, self._in_a_row, self._longest, self._overflows_at_floor])
         (skipped, in_a_row, longest, at_floor), scale = counts.tolist(), self.value.item()
         trouble = None

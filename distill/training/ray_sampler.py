@@ -27,7 +27,7 @@ class RaySource:
 
     @property
     def pixels(self) -> int:
-        """Training rays there are."""
+        """How many training rays there are."""
         raise NotImplementedError
 
     @property
@@ -232,7 +232,7 @@ class PixelPool:
         self._starts = self.ends - counts
 
     def pixels(self, chosen: Tensor) -> Tensor:
-        """(R,) int64 numbers among all pixels of the views, of (R,) numbers among those of the pool."""
+        """(R,) int64 indices among all pixels of the views, from (R,) indices into the pool."""
         view = torch.searchsorted(self.ends, chosen, right=True)
         return view * self.table.shape[1] + self.table[view, chosen - self._starts[view]]
 
@@ -299,7 +299,7 @@ class MixedRaySampler(RaySource):
 
 
 def interleaving(first: int, second: int, device: torch.device) -> Tensor:
-    """(first + second,) int64: places in one list after another that spread the second's evenly among the first's."""
+    """(first + second,) int64: an order of two joined lists that spreads the second evenly in the first."""
     place = torch.arange(first + second, device=device)
     before = place * second // max(1, first + second)  # of the second's
     is_second = (place + 1) * second // max(1, first + second) > before

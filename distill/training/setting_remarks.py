@@ -14,7 +14,7 @@ _OF_DATASETS = ("format", "images", "frames", "applied_transform", "dataparser_t
 
 
 def idle_settings(config: Config, student: Student, unrecorded: str | None = None) -> list[str]:
-    """A sentence about each that changes nothing, or leaves something untaught: to warn of.
+    """Warnings, a sentence each, about settings that change nothing or leave something untaught.
 
     Args:
         unrecorded: why ``train.cuda_graphs`` records no steps; None: it does, or is not asked to.
@@ -24,9 +24,9 @@ def idle_settings(config: Config, student: Student, unrecorded: str | None = Non
 
 
 def waiting_parts(config: Config, student: Student) -> list[str]:
-    """What has the host wait for a GPU between two rows of the log, though steps are made not to.
+    """What makes the host wait for a GPU between two rows of the log, where steps themselves do not.
 
-    One sentence part each, naming the field; empty where nothing waits.
+    Parts of a sentence, each naming its field; empty where nothing waits.
     """
     why = "teacher.live" if config.live else "data.memory_gib"
     live = [f"{why}, whenever a view is rendered"] if config.renders_in_training else []

@@ -179,7 +179,7 @@ class Trainer:
             self.folder.keep_autosaves(0)
 
     def check(self) -> None:
-        """Refuses before anything is written what no training can make good, and says what none will reach.
+        """Refuses, before anything is written, a run that cannot succeed, and warns of settings without effect.
 
         Compiles what a compact file needs.
 

@@ -22,7 +22,7 @@ FORMATS: tuple[DatasetFormat, ...] = (Graphdeco(), Colmap(), MatrixCity(), Trans
 
 
 def format_of(path: str | Path, name: str = "auto") -> DatasetFormat:
-    """The format of a dataset: the one of that name, or the first that recognises it; of a folder that is said.
+    """The format of a dataset: the one of that name, or the first that recognises it, which is logged for folders.
 
     A file that none recognises is read as the last, which then says what is missing.
 

@@ -39,7 +39,7 @@ def read_cameras(path: Path) -> list[ColmapCamera]:
 
 
 def read_images(path: Path) -> list[ColmapImage]:
-    """``images.txt``, whose observations are not kept, and checked where they are few; InputError as there."""
+    """``images.txt`` without observations, whose short lines alone are checked; InputError as ``read_cameras``."""
     images = []
     lines, announced = _lines(path)
     rows = iter(enumerate(lines, 1))
@@ -64,7 +64,7 @@ def read_images(path: Path) -> list[ColmapImage]:
 
 
 def _check_observations(path: Path, number: int, key: int, words: list[str]) -> None:
-    """InputError for a line of points that is none: it may be the next image, where such lines were left out."""
+    """InputError for a line that holds no observations: it may be the next image, where they were left out."""
     if len(words) % 3:
         found = f"{len(words)} words in the points of image {key}"
         raise _error(path, number, found, "a multiple of 3: X Y POINT3D_ID each")

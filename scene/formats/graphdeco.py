@@ -88,7 +88,7 @@ def read_arguments(model: Path) -> dict[str, Any]:
 
 
 def note_off_centre(frames: Frames, ply: Path) -> None:
-    """Warns of cameras whose principal point a teacher of graphdeco's has not known of, where that shows."""
+    """Warns where principal points are off centre, which graphdeco's program ignores, by enough to show."""
     if not any((folder / "cfg_args").is_file() for folder in (ply.parent, *ply.parents[2:3])):
         return
     sizes = np.array([frames.size_of(index) for index in range(len(frames))], np.float64)
@@ -177,7 +177,7 @@ def _poses(path: Path, entries: Sequence[dict[str, Any]]) -> torch.Tensor:
 
 
 def _tests(path: Path, entries: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> list[bool] | None:
-    """Which cameras the teacher was not trained on; None where it was trained on all or it cannot be told: it is said.
+    """Which cameras the teacher was not trained on; None where it was trained on all, or after a note if unclear.
 
     With ``--eval`` the program writes the test cameras first. Of a capture both parts are in the order of their names,
     and every eighth of all is a test; of NeRF-synthetic data they are in that of their JSONs.
@@ -212,7 +212,7 @@ def _tests(path: Path, entries: Sequence[dict[str, Any]], arguments: dict[str, A
 
 
 def _first_repeat(entries: Sequence[dict[str, Any]]) -> int | None:
-    """Where a second part begins that has names of other cameras in the first; None where entries are no such two."""
+    """Where the second of two parts that share camera names begins; None where the entries are not two such parts."""
     cameras: dict[str, list[Any]] = {}
     repeat = None
     for index, entry in enumerate(entries):
@@ -226,7 +226,7 @@ def _first_repeat(entries: Sequence[dict[str, Any]]) -> int | None:
 
 
 def _tell_splits_apart(entries: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> None:
-    """Puts the split before names that both splits have, as NeRF-synthetic data's r_0: it is their folder's name."""
+    """Prefixes names that both splits have, as NeRF-synthetic data's r_0, with their split, which is their folder."""
     second = _first_repeat(entries)
     if second is not None:
         splits = ("test", "train") if arguments.get("eval") is True else ("train", "test")
@@ -261,7 +261,7 @@ def _pictures(
 
 
 def _exposures(path: Path, names: Sequence[str]) -> tuple[np.ndarray | None, ...] | None:
-    """(3, 4) float64 of each frame, by which the teacher's colours became its picture's; None where it learnt none."""
+    """(3, 4) float64 of each frame, which takes the teacher's colours to its picture's; None where it learnt none."""
     if not path.is_file():
         return None
     content = read_json(path, "graphdeco's exposure.json")

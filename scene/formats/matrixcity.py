@@ -187,7 +187,7 @@ def _entry(path: Path, index: int, frame: dict[str, Any]) -> dict[str, Any]:
 
 
 def _units(path: Path, poses: Tensor, is_raw: bool) -> tuple[float, float]:
-    """What rotations are times, which says the dialect whatever the keys are, and how many metres its unit has.
+    """The factor in a file's rotations, by which its dialect is told whatever its keys are, and its unit in metres.
 
     Raises:
         InputError: it is neither dialect, or a raw file's rotations are no longer as exported.

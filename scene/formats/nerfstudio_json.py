@@ -134,8 +134,8 @@ def world_fields(data: DataConfig) -> dict[str, Any]:
 
 
 def out_of_world(path: Path, poses: Tensor, data: DataConfig) -> Tensor:
-    """(N, 4, 4) float64 poses as a new file at ``path``, of this format and without an ``applied_transform``, is to
-    have them: ``in_world`` undone.
+    """(N, 4, 4) float64 poses to write to a new file at ``path``, of this format and without an ``applied_transform``:
+    the inverse of ``in_world``.
 
     Raises:
         InputError: as ``in_world``.

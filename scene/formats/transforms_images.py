@@ -61,7 +61,7 @@ def find_images(source: Path, file_paths: Sequence[str]) -> tuple[Path | None, .
 
 
 def first_sought(source: Path, file_paths: Sequence[str], found: Sequence[Path | None]) -> str:
-    """In words which path the first image that was not found should be at, and what there is in its place; or empty."""
+    """In words, where the first missing image was looked for and what is there instead; empty where none is missing."""
     missing = next((text for text, path in zip(file_paths, found, strict=True) if path is None), None)
     if missing is None:
         return ""

@@ -50,7 +50,7 @@ def fields_of_frames(source: Path, content: Mapping[str, Any], entries: Sequence
 
 
 def check_lens(source: Path, fields: Sequence[Fields]) -> None:
-    """InputError where a frame's lens is none that is read; a warning for keys about a lens that nothing reads."""
+    """InputError where a frame's lens cannot be read; a warning for keys that sound of a lens and are not read."""
     bent = {index: list(_bends(field)) for index, field in enumerate(fields)}
     bent = {index: found for index, found in bent.items() if found}
     if bent:
