@@ -254,7 +254,8 @@ _RETIRED: dict[str, Any] = {
     "features.balance": None,
     "compact.shrink": ...,
     "loss.distortion.weight": 0.0,
-    "loss.distortion": ...,
+    **{f"loss.distortion.{key}": ... for key in ("warmup", "decay_start", "decay_end", "final")},
+    "loss.distortion": {},
 }
 
 

@@ -259,6 +259,7 @@ def gone(field: str, value: str) -> str:
         ("features.level", "ray", '"ray"', '"sample"'),
         ("features.balance", "0.5", "0.5", "null"),
         ("loss.distortion.weight", "0.001", "0.001", "0.0"),
+        ("loss.distortion", "0.001", "0.001", "{}"),
     ],
 )
 def test_what_is_gone_is_refused_where_it_was_on(write, field, value, found, expected):
