@@ -11,6 +11,7 @@ import sys
 from distill.runs.command_line import (
     add_config_options,
     add_device_option,
+    add_root_option,
     config_of,
     given_path,
     overrides_of,
@@ -19,7 +20,6 @@ from distill.runs.command_line import (
 from distill.runs.dry_run import describe_run
 from distill.runs.session import evaluate_checkpoint, train_and_evaluate
 from settings.errors import ExitCode
-from settings.loading import REPO_ROOT
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -31,10 +31,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "143 SIGTERM, 129 SIGHUP, 138 SIGUSR1.",
     )
     add_config_options(parser)
-    parser.add_argument(
-        "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
-        help="where results/ and logs/ are written (default: this repository)",
-    )  # fmt: skip
+    add_root_option(parser, "results/ and logs/ are written")
     add_device_option(parser)
     parser.add_argument("--max-steps", type=int, metavar="N", help="same as --set train.max_steps=N")
     parser.add_argument("--seed", type=int, metavar="N", help="same as --set seed=N")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_assets_option, add_debug_option, given_path, run_command
+from distill.runs.command_line import add_assets_option, add_debug_option, add_root_option, given_path, run_command
 from distill.runs.dry_run import estimate_seconds
 from distill.studies.runner import RunState, StudyRunner
 from distill.studies.study_plan import PlannedRun, StudyPlan, load_study
@@ -69,9 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         "--study", required=True, type=given_path, metavar="FILE", help="YAML study, see configs/studies/"
     )
     add_assets_option(parser)
-    parser.add_argument(
-        "--output", type=given_path, metavar="DIR", default=REPO_ROOT, help="where results/ and logs/ are"
-    )
+    add_root_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything, list the runs, write nothing")
     parser.add_argument(
         "--replace", action="store_true", help="delete the study's runs whose settings were others, and run them again"

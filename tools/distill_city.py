@@ -29,8 +29,8 @@ from distill.executors import EXECUTORS, check_executor
 from distill.runs.command_line import (
     add_config_options,
     add_device_option,
+    add_root_option,
     config_of,
-    given_path,
     overrides_of,
     run_command,
 )
@@ -38,7 +38,6 @@ from machine.folder_lock import locked
 from machine.memory import MIB, children_cost
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode
-from settings.loading import REPO_ROOT
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,10 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "130 interrupted (--resume goes on).",
     )
     add_config_options(parser)
-    parser.add_argument(
-        "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
-        help="where results/<scene>/<run>/ of the city is (default: this repository)",
-    )  # fmt: skip
+    add_root_option(parser, "results/<scene>/<run>/ of the city is")
     add_device_option(parser)
     parser.add_argument("--resume", action="store_true", help="go on with the city in its folder, if there is one")
     parser.add_argument(

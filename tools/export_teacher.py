@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.runs.command_line import (
     add_config_options,
     add_device_option,
+    add_frames_option,
     config_of,
     given_path,
     run_command,
@@ -45,7 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     cameras.add_argument("--split", metavar="NAME", help="transforms_NAME.json beside data.transforms")
     cameras.add_argument("--path", type=given_path, metavar="FILE", help="a transforms JSON of the poses to render")
     cameras.add_argument("--orbit", type=int, metavar="N", help="N frames of one round about the scene")
-    parser.add_argument("--frames", metavar="START:STOP:STEP", help="only those frames, as a Python slice")
+    add_frames_option(parser)
     parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels (default: the dataset's)")
     kinds = ["none", *(kind.value for kind in DepthKind)]
     parser.add_argument("--depth-kind", choices=kinds, help="what depth/ holds (default: the config's, or inverse_z)")

@@ -15,11 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, config_of, given_path, run_command
+from distill.runs.command_line import add_config_options, add_root_option, config_of, run_command
 from machine.files import output_errors, write_atomically
 from machine.run_folder import RunFolder
 from settings.config import Config
-from settings.loading import REPO_ROOT
 from teacher.depth import DepthKind
 from teacher.sources import source_of
 from teacher.views.depth_inspection import depth_maps, describe, histogram, inspect, png
@@ -32,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "4 the machine failed, 130 interrupted.",
     )
     add_config_options(parser)
-    parser.add_argument(
-        "--output", type=given_path, default=REPO_ROOT, metavar="DIR", help="folder that results/ is in"
-    )
+    add_root_option(parser, "results/ is")
     chosen = parser.parse_args(arguments)
     return run_command(lambda: _report(config_of(chosen), chosen.output), chosen.debug)
 

@@ -21,8 +21,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.rate_quality.rate_study import RatePlan, RateStudy
-from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
-from settings.loading import REPO_ROOT, load_config
+from distill.runs.command_line import (
+    add_config_options,
+    add_device_option,
+    add_root_option,
+    config_of,
+    given_path,
+    run_command,
+)
+from settings.loading import load_config
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,10 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add_config_options(parser)
     add_device_option(parser)
-    parser.add_argument(
-        "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
-        help="where results/ and logs/ are (default: this repository)",
-    )  # fmt: skip
+    add_root_option(parser)
     parser.add_argument(
         "--also", type=given_path, action="append", default=[], metavar="FILE",
         help="config of another trained student of the same teacher; may be repeated",

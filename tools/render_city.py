@@ -29,6 +29,7 @@ from distill.runs.command_line import (
     add_assets_option,
     add_debug_option,
     add_device_option,
+    add_frames_option,
     add_set_option,
     given_path,
     overrides_of,
@@ -62,7 +63,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="a transforms JSON of the poses (a flight, as tools/render_path.py and the viewer use them), a dataset, "
         "or the folder of a run",
     )  # fmt: skip
-    parser.add_argument("--frames", metavar="START:STOP:STEP", help="only those cameras, as a Python slice")
+    add_frames_option(parser, "cameras")
     parser.add_argument("--width", type=int, metavar="N", help="pixels (default: the cameras')")
     parser.add_argument(
         "--budget-mib", type=float, metavar="N", help="memory above the program's own, MiB (default: no limit)"

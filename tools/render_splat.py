@@ -20,6 +20,7 @@ from distill.library.scenes import splat_config
 from distill.runs.command_line import (
     add_debug_option,
     add_device_option,
+    add_frames_option,
     add_set_option,
     given_path,
     overrides_of,
@@ -40,7 +41,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--cameras", type=given_path, required=True, metavar="PATH",
         help="a transforms JSON, a COLMAP model, or the folder of a trained model or of a run",
     )  # fmt: skip
-    parser.add_argument("--frames", metavar="START:STOP:STEP", help="only those frames, as a Python slice")
+    add_frames_option(parser)
     parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels (default: the dataset's)")
     parser.add_argument("--background", metavar="COLOR", help="white, black or [r, g, b]: RGB on it (default: RGBA)")
     kinds = ["none", *(kind.value for kind in DepthKind)]

@@ -17,10 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, add_device_option, config_of, given_path, run_command
+from distill.runs.command_line import add_config_options, add_device_option, add_root_option, config_of, run_command
 from distill.runs.fit_teacher import fit_teacher
 from distill.runs.given_scene import CAPTURE_TEACHER
-from settings.loading import REPO_ROOT
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,9 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         "4 the machine failed, 130 interrupted (--resume goes on).",
     )
     add_config_options(parser, source_config=CAPTURE_TEACHER)
-    parser.add_argument(
-        "--output", metavar="DIR", type=given_path, default=REPO_ROOT, help="where results/ and logs/ are"
-    )
+    add_root_option(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the run's last state")
     add_device_option(parser)
     arguments = parser.parse_args(argv)

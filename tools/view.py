@@ -25,6 +25,7 @@ from distill.city.manifest import MANIFEST
 from distill.runs.command_line import (
     add_config_options,
     add_device_option,
+    add_root_option,
     config_of,
     given_path,
     overrides_of,
@@ -38,7 +39,7 @@ from machine.memory import check_pictures_fit
 from machine.run_folder import RunFolder, checkpoint_at
 from scene.images import write_image
 from settings.errors import ExitCode, InputError
-from settings.loading import REPO_ROOT, load_config
+from settings.loading import load_config
 from teacher.gaussian_files import FORMATS
 from teacher.views.rasterized import DRAWN_BYTES
 
@@ -55,10 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         f"({', '.join(f'.{name}' for name in FORMATS)}), or a graphdeco model's folder (default: the config's run)",
     )  # fmt: skip
     add_config_options(parser, default_config="the checkpoint's own", turns=True)
-    parser.add_argument(
-        "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
-        help="where the results/ of the config's run are (default: this repository)",
-    )  # fmt: skip
+    add_root_option(parser, "the results/ of the config's run are")
     add_device_option(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument(

@@ -83,6 +83,18 @@ def add_assets_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_root_option(parser: argparse.ArgumentParser, what: str = "results/ and logs/ are") -> None:
+    """``--output``, the folder in which runs have theirs."""
+    parser.add_argument(
+        "--output", metavar="DIR", type=given_path, default=REPO_ROOT, help=f"where {what} (default: this repository)"
+    )
+
+
+def add_frames_option(parser: argparse.ArgumentParser, what: str = "frames") -> None:
+    """``--frames``, for ``chosen_frames``."""
+    parser.add_argument("--frames", metavar="START:STOP:STEP", help=f"only those {what}, as a Python slice")
+
+
 def add_debug_option(parser: argparse.ArgumentParser) -> None:
     """``--debug``, for ``run_command``."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -93,10 +105,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=given_path, metavar="PATH", help="a checkpoint or a run folder (default: the run's latest)"
     )
-    parser.add_argument(
-        "--output", metavar="DIR", type=given_path, default=REPO_ROOT,
-        help="where the run's results/ are (default: this repository)",
-    )  # fmt: skip
+    add_root_option(parser, "the run's results/ are")
     add_device_option(parser)
 
 
