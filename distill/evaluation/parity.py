@@ -280,7 +280,8 @@ def _others_gib(device: torch.device, model: Model) -> float | None:
     """GiB on the GPU that are not the student's."""
     allocated = gpu_allocated_gib(device)
     far = {} if model.far_field is None else model.far_field.state_dict()
-    own = sum(tensor.nbytes for tensor in (*model.student.state_dict().values(), *far.values())) / GIB
+    held = *model.student.state_dict().values(), model.grid.occupied, *far.values()
+    own = sum(tensor.nbytes for tensor in held) / GIB
     return None if allocated is None else allocated - own
 
 
