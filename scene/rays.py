@@ -129,6 +129,12 @@ def camera_rays(cameras: Cameras, frame: int, box: SceneBox, near: float, far: f
     return rays
 
 
+def pixel_width(cameras: Cameras, box: SceneBox) -> float:
+    """Width of a pixel at the middle of the scene, in world units: the median of all cameras."""
+    distance = (cameras.centers - cameras.centers.new_tensor(box.centre)).norm(dim=-1)
+    return (distance / cameras.fx).median().item()
+
+
 def distance_per_z(cameras: Cameras, frame: int) -> Tensor:
     """(H, W) distance along the pixel's ray per unit of depth along the camera's axis, >= 1."""
     x, y = _columns_and_rows(cameras, frame)

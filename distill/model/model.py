@@ -20,7 +20,7 @@ from machine.devices import choose_device
 from machine.run_folder import RunFolder, checkpoint_at
 from machine.weights_files import restoring
 from scene.cells import CellGrid
-from scene.rays import SceneBox
+from scene.rays import SceneBox, pixel_width
 from settings.config import Config
 from settings.errors import InputError
 from settings.far_field import FarFieldConfig
@@ -80,9 +80,7 @@ def sample_step(config: Config, box: SceneBox, views: TeacherViews, supersample:
     pixels = config.render.step_pixels
     if pixels == "auto":
         pixels = _STEP_RAYS if supersample == 1 else _STEP_PIXELS
-    distance = (views.cameras.centers - torch.tensor(box.centre)).norm(dim=-1)
-    pixel = (distance / views.cameras.fx).median().item()
-    return max(math.hypot(*box.extent) / _MOST_STEPS, pixels * pixel)
+    return max(math.hypot(*box.extent) / _MOST_STEPS, pixels * pixel_width(views.cameras, box))
 
 
 def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from kernels.marching.ray_samples import Cells
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from scene.cells import CellGrid
+from scene.rays import pixel_width
 from teacher.rasterizer import Rasterizer
 from teacher.views.output_folder import parallel_map
 from teacher.views.teacher_views import TeacherViews
@@ -27,7 +29,8 @@ class Sight:
     """What N views (H, W) see.
 
     Attributes:
-        cells: (X, Y, Z) uint8, the cells that show in one of the views, and those around them; None: not known.
+        cells: (X, Y, Z) uint8, the cells that show in one of the views, and those around them, as far as a pixel is
+            wide; None: not known.
         reach: (N, H, W) float16 distance along the unit ray, world units, behind which nothing shows in the pixel; inf
             where the ray goes through the scene. None: not kept.
         image_reach: the same of the dataset's own images, where they are a second source of rays.
@@ -60,7 +63,10 @@ def sight_of_gaussians(rasterizer: Rasterizer, cameras: Cameras, grid: CellGrid,
     seen = torch.zeros(grid.shape, dtype=torch.uint8)
     reaches = parallel_map(lambda i: view_reach(rasterizer, cameras, i, grid, seen), len(cameras))
     kept = [reach if keep_reach else None for reach in reaches]
-    return Sight(_with_neighbours(seen), torch.stack(kept) if keep_reach else None)
+    # Where cells are finer than what is drawn, the rays of neighbouring pixels pass cells between them by.
+    pixel = pixel_width(rasterizer.drawing.fine(cameras), grid.box)
+    around = max(1, math.ceil(pixel / grid.cell_size))
+    return Sight(_with_neighbours(seen, around), torch.stack(kept) if keep_reach else None)
 
 
 def sight_of_depth(views: TeacherViews, frames: Sequence[int], grid: CellGrid) -> Sight:
@@ -87,5 +93,9 @@ def _pooled(image: Tensor) -> Tensor:
     return F.max_pool2d(image[None, None], 3, stride=1, padding=1)[0, 0]
 
 
-def _with_neighbours(cells: Tensor) -> Tensor:
-    return F.max_pool3d(cells[None, None].float(), 3, stride=1, padding=1)[0, 0].to(torch.uint8)
+def _with_neighbours(cells: Tensor, around: int) -> Tensor:
+    """(X, Y, Z) uint8: those of the cells (X, Y, Z) that are set, and ``around`` cells on each side of them."""
+    pooled = cells[None, None].float()
+    for _ in range(around):  # a larger window at once takes longer
+        pooled = F.max_pool3d(pooled, 3, stride=1, padding=1)
+    return pooled[0, 0].to(torch.uint8)

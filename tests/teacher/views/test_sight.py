@@ -40,6 +40,18 @@ def test_a_wall_hides_what_is_behind(wall, look_at, multiple) -> None:
     assert sight.reach[0, -1, 12] == torch.inf  # below the wall
 
 
+@pytest.mark.parametrize(("multiple", "around"), [(1, 4), (4, 1)])
+def test_cells_finer_than_pixels_are_seen_between_their_rays(wall, look_at, multiple, around) -> None:
+    """A pixel is 0.1 wide there, 3.2 cells; drawn four times as finely it is 0.8 cells."""
+    cameras = look_at([(3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
+    grid = CellGrid(SceneBox((-1, -0.95, -1.05), (1, 1.05, 0.95)), 64)
+    drawing = Drawing(supersample=multiple)
+    cells = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1, drawing=drawing), cameras, grid, False).cells
+    before = cells[32 + around + 3]
+    assert not before.any()  # in front of the wall nothing shows
+    assert cells[31:33, 6:54, 38:60].all()  # all of the wall does
+
+
 def test_another_view_shows_what_the_first_does_not(wall, look_at) -> None:
     cameras = look_at([(3.0, 0.0, 0.5), (-3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
     sight = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1), cameras, GRID, keep_reach=False)
