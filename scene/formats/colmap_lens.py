@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scene.formats.colmap_records import ColmapCamera
-from scene.formats.undistortion import Lens
+from scene.formats.undistortion import Lens, way_out
 from settings.errors import InputError
 
 _UNDISTORT = (
@@ -28,7 +28,7 @@ def lens_of(source: Path, camera: ColmapCamera) -> Lens:
     if model not in _KNOWN or any(abs(value) > _NEGLIGIBLE for value in values[8:]):
         found = f"{model} {[round(value, 5) for value in camera.parameters]}"
         expected = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV"
-        raise InputError(source, f"camera {camera.id}", found, expected, _UNDISTORT)
+        raise InputError(source, f"camera {camera.id}", found, expected, way_out(model, _UNDISTORT))
     fx, fy, cx, cy, *bends = values
     if not (fx > 0 and fy > 0):
         raise InputError(source, f"camera {camera.id}", f"focal lengths {fx:g}, {fy:g}", "positive ones")

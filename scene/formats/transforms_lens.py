@@ -13,6 +13,7 @@ import torch
 
 from scene.formats.dataset_format import note_once
 from scene.formats.json_text import is_number
+from scene.formats.undistortion import way_out
 from scene.frames import Size
 from settings.errors import InputError
 
@@ -61,7 +62,7 @@ def check_lens(source: Path, fields: Sequence[Fields]) -> None:
             "Undistort the images first, and take the cameras that come with them: `colmap image_undistorter "
             "--image_path images --input_path sparse/0 --output_path undistorted`, of the model behind the file."
         )
-        raise InputError(source, where, found, "a pinhole, or OpenCV's k1, k2, p1, p2 alone", hint)
+        raise InputError(source, where, found, "a pinhole, or OpenCV's k1, k2, p1, p2 alone", way_out(found, hint))
     unread = unread_lens_keys(fields)
     if unread:
         note_once(

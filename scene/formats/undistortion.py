@@ -6,6 +6,7 @@ RADIAL and OPENCV are cases of.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,11 @@ from settings.errors import InputError
 _NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
 _EDGE = 257  # points along a side that tell where it goes
 _VERSION = 1  # of the pictures kept
+_PANORAMA = re.compile(r"equirect|panoram|spheric|cylind", re.IGNORECASE)
+_CUT_PANORAMAS = (
+    "No single pinhole holds a panorama: cut each into perspective pictures with cameras of their own, as nerfstudio's "
+    "`ns-process-data images --camera-type equirectangular --images-per-equirect 8` does."
+)
 
 
 class Lens(NamedTuple):
@@ -56,6 +62,11 @@ class Straight(NamedTuple):
     size: Size
     intrinsics: tuple[float, float, float, float]
     mask: Path | None = None
+
+
+def way_out(lens: str, undistort: str) -> str:
+    """What to do about a lens that is none of those: ``undistort``, unless what is said of it is a panorama's."""
+    return _CUT_PANORAMAS if _PANORAMA.search(lens) else undistort
 
 
 def straightened(

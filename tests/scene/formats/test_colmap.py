@@ -137,13 +137,21 @@ def test_a_folder_of_something_else_is_named(tmp_path):
         load_frames(tmp_path)
 
 
-@pytest.mark.parametrize("model", ["OPENCV_FISHEYE", "FOV", "EQUIRECTANGULAR", "FULL_OPENCV"])
+@pytest.mark.parametrize("model", ["OPENCV_FISHEYE", "FOV", "FULL_OPENCV"])
 def test_other_lenses_are_refused_with_the_command_that_undistorts(capture, model):
     count = colmap_models.CAMERA_MODELS[model][1]
     camera = PINHOLE._replace(model=model, parameters=(20.0, 20.0, 8.0, 6.0, *[0.1] * 12)[:count])
     write_text(capture / "sparse" / "0", [camera], images(*NAMES))
     with pytest.raises(InputError, match=f"camera 1: found {model} .*`colmap image_undistorter --image_path images"):
         load_frames(capture)
+
+
+def test_panoramas_are_to_be_cut_not_undistorted(capture):
+    camera = PINHOLE._replace(model="EQUIRECTANGULAR", parameters=(16.0, 12.0))
+    write_text(capture / "sparse" / "0", [camera], images(*NAMES))
+    with pytest.raises(InputError, match="found EQUIRECTANGULAR .*cut each into perspective pictures") as told:
+        load_frames(capture)
+    assert "image_undistorter" not in str(told.value)
 
 
 def test_a_lens_that_bends_is_undone_once(capture, monkeypatch, caplog):

@@ -46,6 +46,13 @@ def test_another_lens_is_refused(fields, found):
         check_lens("bent.json", [fields, fields])
 
 
+def test_panoramas_are_to_be_cut_other_lenses_undistorted():
+    with pytest.raises(InputError, match="cut each into perspective pictures"):
+        check_lens("panorama.json", [{"camera_model": "EQUIRECTANGULAR"}])
+    with pytest.raises(InputError, match="`colmap image_undistorter --image_path images"):
+        check_lens("fisheye.json", [{"lens": "equidistant fisheye"}])
+
+
 def test_the_coefficients_that_are_read():
     fields = {"camera_model": "OPENCV", "k1": 0.1, "k2": -2, "p1": 1e-3, "k3": 0, "k4": 0.0}
     check_lens("opencv.json", [fields])
