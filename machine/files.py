@@ -18,6 +18,7 @@ from machine.failures import is_machines_fault
 from settings.errors import InputError
 
 _LITTER = re.compile(r"\..*?\.(\d+)\.(\d+\.)?tmp(\.[^.]*)?")  # of earlier versions without the second number
+_NAMED = 8  # of a folder's files, in messages
 _number = itertools.count()
 
 
@@ -47,6 +48,15 @@ def cache_dir() -> Path:
     home = os.path.expanduser("~")
     own = Path(home, ".cache") if os.path.isabs(home) else Path(tempfile.gettempdir())
     return Path(os.environ.get("XDG_CACHE_HOME") or own) / "lego_response_distill"
+
+
+def contents(folder: Path) -> str:
+    """What is in a folder, for messages: the first names, and how many there are besides."""
+    if not folder.is_dir():
+        return "a file" if folder.exists() else "no such folder"
+    names = sorted(path.name for path in folder.iterdir())
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more or "an empty folder"
 
 
 def remove_litter(folder: Path) -> None:

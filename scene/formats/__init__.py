@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from machine.files import contents
 from scene.formats.colmap import Colmap
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.graphdeco import Graphdeco
@@ -38,12 +39,13 @@ def format_of(path: str | Path, name: str = "auto") -> DatasetFormat:
                 note_once("info", f"{path}: read as {format.name}, since {reason} (data.format: auto).")
             return format
     if path.is_dir():
-        names = sorted(part.name for part in path.iterdir())
         expected = "cameras.bin or .txt (there or in sparse/0), cameras.json or transforms.json"
         hint = "Name the folder or file that has the cameras."
-        if any(Path(name).suffix.lower() in EXTENSIONS for name in names):
+        if any(format.recognises(path.resolve().parent) for format in FORMATS):
+            hint = f"The cameras are in the folder above: name {path.resolve().parent}."
+        elif any(part.suffix.lower() in EXTENSIONS for part in path.iterdir()):
             hint += " COLMAP finds those of pictures that have none: `colmap automatic_reconstructor`."
-        raise InputError(path, "dataset", ", ".join(names[:8]) or "an empty folder", expected, hint)
+        raise InputError(path, "dataset", contents(path), expected, hint)
     return FORMATS[-1]
 
 

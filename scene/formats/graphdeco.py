@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from machine.files import contents
 from scene.cameras import Cameras
 from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder
 from scene.formats.dataset_format import DatasetFormat, note_once
@@ -66,10 +67,9 @@ def latest_ply(model: Path) -> Path:
         if (match := _ITERATION.fullmatch(folder.name)) and (folder / "point_cloud.ply").is_file()
     }
     if not rounds:
-        found = "nothing" if not model.exists() else ", ".join(sorted(p.name for p in model.iterdir())[:8]) or "nothing"
         expected = "point_cloud/iteration_*/point_cloud.ply, as graphdeco's train.py writes it"
         hint = "Name the folder that it was trained into (-m). A capture is --source DIR, Gaussians alone --splat FILE."
-        raise InputError(model, "model", found, expected, hint)
+        raise InputError(model, "model", contents(model), expected, hint)
     return rounds[max(rounds)] / "point_cloud.ply"
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kernels.threads import available_threads
+from machine.files import contents
 from scene.cameras import Cameras
 from scene.dataset_pictures import read_picture
 from scene.formats import load_frames
@@ -126,11 +127,7 @@ def outputs_folder(folder: Path) -> Path:
     rounds = sorted(path for path in folder.glob("ours_*") if (path / "renders").is_dir())
     if len(rounds) == 1:
         return rounds[0]
-    if not folder.exists():
-        found = "no such folder"
-    else:
-        names = [path.name for path in rounds] or sorted(path.name for path in folder.glob("*"))[:8]
-        found = ", ".join(names) or "an empty folder"
+    found = ", ".join(path.name for path in rounds) or contents(folder)
     hint = "Name one of them in teacher.outputs." if rounds else "Set teacher.outputs to a folder like ours_30000."
     raise InputError(folder, "teacher outputs", found, "renders/, or one ours_* folder with renders/", hint)
 

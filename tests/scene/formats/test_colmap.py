@@ -135,6 +135,16 @@ def test_a_folder_of_something_else_is_named(tmp_path):
     (tmp_path / "a.JPG").write_bytes(b"")
     with pytest.raises(InputError, match="found a.JPG, notes.txt, .*colmap automatic_reconstructor"):
         load_frames(tmp_path)
+    for index in range(30):
+        (tmp_path / f"b_{index:02}.JPG").write_bytes(b"")
+    with pytest.raises(InputError, match=r"found a.JPG, b_00.JPG, .*b_06.JPG and 24 more, expected"):
+        load_frames(tmp_path)
+
+
+def test_the_folder_of_the_pictures_alone_is_told_from_that_of_the_capture(capture):
+    write_text(capture / "sparse" / "0", [PINHOLE], images(*NAMES))
+    with pytest.raises(InputError, match=rf"The cameras are in the folder above: name {capture.resolve()}\.$"):
+        load_frames(capture / "images")
 
 
 @pytest.mark.parametrize("model", ["OPENCV_FISHEYE", "FOV", "FULL_OPENCV"])
