@@ -52,7 +52,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--frames", type=int, metavar="N", help=f"frames (default: {_FRAMES}; of --path all, N of them evenly spread)"
     )
     parser.add_argument("--fps", type=float, default=30.0, metavar="N", help="frames a second (default: %(default)g)")
-    parser.add_argument("--width", type=int, metavar="N", help="pixels, of each panel (default: the dataset's)")
+    parser.add_argument(
+        "--width",
+        type=int,
+        metavar="N",
+        help="pixels, of each panel (default: data.resolution, or the dataset's; of --path the file's)",
+    )
     parser.add_argument("--video", type=given_path, metavar="FILE", help="the mp4 to write")
     return parser.parse_args(arguments)
 
@@ -98,7 +103,8 @@ def _path(config: Config, gaussians: Gaussians | None, chosen: argparse.Namespac
         indices = spread(range(len(views.names)), chosen.frames or len(views.names))
         return chosen.path.stem, even_sized(views.cameras[indices])
     name = "spiral" if chosen.spiral else "orbit"
-    views = views_to_export(config, gaussians, **{name: count}, resolution=chosen.width, width_option="--width")
+    width = config.data.resolution if chosen.width is None else chosen.width
+    views = views_to_export(config, gaussians, **{name: count}, resolution=width, width_option="--width")
     return name, even_sized(views.cameras)
 
 

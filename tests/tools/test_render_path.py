@@ -55,6 +55,14 @@ def test_side_by_side_holds_the_teachers_own_picture(toy, tmp_path):
         assert np.abs(frames[index][:, :48].astype(int) - picture).mean() < 5
 
 
+def test_an_orbit_is_as_wide_as_the_runs_pictures_a_file_of_poses_as_it_says(toy, tmp_path):
+    film, poses = tmp_path / "film.mp4", str(toy / "data" / "transforms.json")
+    more = ("--show", "teacher", "--set", "data.resolution=16", "--frames", "2", "--video", str(film))
+    for path, side in (("--orbit",), 16), (("--spiral",), 16), (("--path", poses), 24):
+        assert main(arguments(toy, *more, *path)) == 0
+        assert iio.imread(film, plugin="FFMPEG").shape == (2, side, side, 3)
+
+
 def test_a_path_from_a_file_and_a_teacher_without_a_student(toy, tmp_path):
     shutil.copy(toy / "data" / "transforms.json", tmp_path / "path.json")
     film = tmp_path / "film.mp4"

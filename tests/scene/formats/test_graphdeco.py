@@ -141,7 +141,9 @@ def test_the_latest_iteration_is_taken(model, tmp_path):
         if number < 40000:
             (folder / "point_cloud.ply").touch()
     assert latest_ply(model).parent.name == "iteration_30000"
-    with pytest.raises(InputError, match=r"model: found no such folder, expected point_cloud/iteration_\*/point_cloud.ply"):
+    with pytest.raises(
+        InputError, match=r"model: found no such folder, expected point_cloud/iteration_\*/point_cloud.ply"
+    ):
         latest_ply(tmp_path / "nowhere")
     with pytest.raises(InputError, match="model: found output, expected"):
         latest_ply(tmp_path)
