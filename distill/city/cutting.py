@@ -133,7 +133,8 @@ def _box_and_points(config: Config, source: Source, rows: PlyRows, cameras: City
     box, words = source.box(sample, cameras.all)
     if config.data.box == "auto":  # so that what is at the edge is whole in it
         box = _widened(box, _DEVIATIONS * float(sample.scales.amax(dim=1).median()))
-    _log.info("the city's box: %s to %s, %s", list(box.lower), list(box.upper), words)
+    lower, upper = ([round(value, 3) for value in corner] for corner in (box.lower, box.upper))
+    _log.info("the city's box: %s to %s, %s", lower, upper, words)
     points = sample.means.double().numpy()
     points = points[((points >= box.lower) & (points <= box.upper)).all(axis=1)]
     return box, points[:: max(1, len(points) // _BALANCED_BY)]

@@ -37,7 +37,7 @@ def publish(config: Config, folder: RunFolder, step: int) -> None:
         with Board(folder, config.logging.tensorboard, step) as board:
             board.add_evaluation(folder, step)
         if config.logging.report:
-            print(f"report  {write_report(folder.results, folder.logs)}")
+            print(f"report {folder.results / write_report(folder.results, folder.logs).name}")
     except Exception as error:  # a figure of a finished run must not cost its exit status, whatever the cause
         _log.warning(
             "no report: %s: %s. `python tools/report.py %s` tries again.", type(error).__name__, error, folder.results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -41,10 +42,12 @@ def block_config(manifest, name):
 
 
 @pytest.mark.parametrize("pairs", [cutting._PAIRS, 100])
-def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(tmp_path, monkeypatch, pairs):
+def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(tmp_path, monkeypatch, caplog, pairs):
     monkeypatch.setattr(cutting, "_PAIRS", pairs)
+    caplog.set_level("INFO")
     config = toy_city(tmp_path)
     manifest = open_city(config, tmp_path / "city", resume=False)
+    assert re.search(r"the city's box: \[-0\.\d{1,3}, [^a-z]*\] to \[0\.\d{1,3}, ", caplog.text)  # to three decimals
     left, right = manifest.blocks
     assert left.upper[0] == right.lower[0] == pytest.approx(0.0, abs=0.051)
     assert manifest.gaussians.count == 729 and manifest.path(manifest.gaussians.file).samefile(config.teacher.ply)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 from contextlib import redirect_stdout
@@ -28,10 +29,12 @@ def arguments(root: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("report")
+    under = os.path.relpath(root)
     write_toy_scene(root, loss={"depth": {"weight": 0.1}}, logging={"report": True})
     with redirect_stdout(StringIO()) as out:
-        assert distil(arguments(root, "--max-steps", "150")) == 0
-    assert f"report  {root / RESULTS / 'report.md'}" in out.getvalue()
+        assert distil(arguments(root, "--max-steps", "150", "--output", under)) == 0
+    for said in (f"report {under}/{RESULTS}/report.md", f"pictures {under}/{RESULTS}/eval"):  # the paths are alike
+        assert f"{said}\n" in out.getvalue()
     return root
 
 
