@@ -26,6 +26,7 @@ from machine.telemetry import synchronize
 from scene.frames import spread
 from settings.config import Config
 from settings.errors import InputError
+from settings.words import counted
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
 from teacher.views.rasterized import VIEW_BYTES
 
@@ -142,7 +143,7 @@ def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
     frames = "to measure on" if config.live else f"{len(views) - held} to train on"
     kind = config.teacher.kind
     if teacher.gaussians is not None:
-        kind += f", {len(teacher.gaussians):,} Gaussians"
+        kind += f", {counted(len(teacher.gaussians), 'Gaussian')}"
     if teacher.drawing is not None:
         width = teacher.training_cameras.width
         fitted = teacher.drawing.fitted_width

@@ -28,6 +28,7 @@ from scene.frames import Size
 from scene.images import image_header, read_image, to_uint8
 from scene.masks import check_mask_size
 from settings.errors import InputError
+from settings.words import counted
 
 _NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
 _EDGE = 257  # points along a side that tell where it goes
@@ -120,7 +121,8 @@ def straightened(
         size = sizes[next(index for index, other in enumerate(frames) if other is frame)]
         note_once(
             "info",
-            f"{source}: {len(missing)} pictures undistorted ({of}k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) "
+            f"{source}: {counted(len(missing), 'picture')} undistorted "
+            f"({of}k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) "
             f"in {time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / MIB:.0f} MiB in "
             f"{next(iter(missing)).parent}. {size[0]}x{size[1]} pixels became {frame.size[0]}x{frame.size[1]}.",
         )

@@ -149,8 +149,7 @@ def numbered_files(folder: Path, extension: str, hint: str = "") -> list[Path]:
                 found = f"{other.name} and {path.name}, both number {int(path.stem)}"
                 raise InputError(folder, "numbering", found, f"{expected}, each number once", "Remove one of them.")
     if not numbered:
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "an empty folder"
-        raise InputError(folder, "files", found, expected, hint)
+        raise InputError(folder, "files", contents(folder), expected, hint)
     gap = next((number for number in range(len(numbered)) if number not in numbered), None)
     if gap is not None:
         found = f"no {gap:05d}{extension} among {len(numbered)} files up to {numbered[max(numbered)].name}"

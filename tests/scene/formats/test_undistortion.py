@@ -30,9 +30,10 @@ def test_a_place_that_no_point_is_shown_at_has_none():
     assert np.isnan(undistort(np.array([[0.5, 0.0]]), (-1.0, 0, 0, 0))).all()
 
 
-def test_a_straight_picture_shows_what_the_lens_bent(tmp_path, monkeypatch):
+def test_a_straight_picture_shows_what_the_lens_bent(tmp_path, monkeypatch, caplog):
     """A bent picture of a smooth pattern, drawn through the lens, becomes the pattern as a pinhole shows it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    caplog.set_level("INFO")
     size, lens = (64, 48), Lens((50.0, 52.0, 31.0, 25.0), BENDS)
 
     def pattern(points):
@@ -46,6 +47,7 @@ def test_a_straight_picture_shows_what_the_lens_bent(tmp_path, monkeypatch):
     bent = pattern(undistort(places(*size, *lens.intrinsics), BENDS)).reshape(48, 64, 3)
     write_image(tmp_path / "bent.png", bent)
     [frame] = straightened(tmp_path / "cameras.txt", [lens], [size], [tmp_path / "bent.png"])
+    assert ": 1 picture undistorted (" in caplog.text
     width, height = frame.size
     assert frame.intrinsics[:2] == (50, 52) and width > 64 and height > 48  # a barrel is stretched
     straight = read_image(frame.path) / 255

@@ -9,6 +9,7 @@ import torch
 from scene.formats.transforms_json import write_transforms
 from scene.images import write_image
 from settings.errors import InputError
+from teacher.views.output_folder import numbered_files
 from teacher.views.teacher_views import views_from_outputs
 from tests.teacher.toy_outputs import BOX, FRAMES, HEIGHT, WHITE, WIDTH, load, ring
 
@@ -110,6 +111,13 @@ def test_renders_of_frames_whose_cameras_are_changed_here_are_refused(teacher, t
     write_image(teacher / "r_1.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     with pytest.raises(InputError, match="lens: found 1 of 3 pictures undistorted.*teacher.kind: gaussians"):
         load(teacher)
+
+
+def test_of_many_files_the_first_are_named_and_the_others_counted(tmp_path):
+    for index in range(12):
+        (tmp_path / f"{index:05d}.png").touch()
+    with pytest.raises(InputError, match=r"files: found 00000.png, .*00007.png and 4 more, expected 00000.npy"):
+        numbered_files(tmp_path, ".npy")
 
 
 def remove(*names):
