@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +64,7 @@ def sight_of_gaussians(rasterizer: Rasterizer, cameras: Cameras, grid: CellGrid,
     kept = [reach if keep_reach else None for reach in reaches]
     # Where cells are finer than what is drawn, the rays of neighbouring pixels pass cells between them by.
     pixel = pixel_width(rasterizer.drawing.fine(cameras), grid.box)
-    around = max(1, math.ceil(pixel / grid.cell_size))
+    around = max(1, round(pixel / grid.cell_size))
     return Sight(_with_neighbours(seen, around), torch.stack(kept) if keep_reach else None)
 
 
