@@ -13,7 +13,7 @@ from machine.fingerprints import cache_key
 from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import ASSETS, config_from_text, load_config, to_yaml
+from settings.loading import ASSETS, config_from_text, run_config, to_yaml
 from settings.words import show
 
 # What a resumed run may change: how long it lasts, what it measures and tells, how and where it computes.
@@ -101,7 +101,7 @@ def identity_of_folder(results: Path, fits_teacher: bool = False) -> RunIdentity
         return None
     try:
         assets = json.loads(identity.read_text(encoding="utf-8"))["assets"]
-        return RunIdentity(load_config(config), dict(assets), fits_teacher)
+        return RunIdentity(run_config(config), dict(assets), fits_teacher)
     except (ValueError, KeyError, TypeError) as error:
         hint = "Delete it, if the folder's files are of the run that you go on with."
         raise InputError(identity, "run identity", f"something unreadable ({error})", "a run's", hint) from error

@@ -64,11 +64,12 @@ def load_config(
 
 
 def config_from_text(
-    text: str, source: str | Path, overrides: Sequence[str] = (), assets: str | Path | None = None
+    text: str | Mapping[str, Any], source: str | Path, overrides: Sequence[str] = (), assets: str | Path | None = None
 ) -> Config:
     """A config that ``to_yaml`` wrote, as checkpoints carry it, with overrides.
 
     Args:
+        text: it, or what it says.
         source: where the text is from, for messages.
         overrides: as for ``load_config``.
         assets: its paths are absolute; the longest end of one that names something under this folder is taken
@@ -88,6 +89,15 @@ def config_from_text(
     if assets is not None:
         _move_assets(data, Path(assets))
     return _checked(data, sources, overrides, assets, str(source))
+
+
+def run_config(path: Path) -> Config:
+    """The ``config.yaml`` of a run, read as the checkpoints beside it are.
+
+    Raises:
+        InputError: as ``load_config``.
+    """
+    return config_from_text(read_mapping(path), path)
 
 
 def validate(model: type[Model], data: Mapping[str, Any], sources: Mapping[str, str], default_source: str) -> Model:

@@ -15,7 +15,7 @@ from scene.formats.graphdeco import latest_ply, read_arguments
 from scene.frames import Frames
 from settings.data import DataConfig
 from settings.errors import InputError
-from settings.loading import REPO_ROOT, load_config
+from settings.loading import REPO_ROOT, run_config
 
 CAPTURE_TEACHER = REPO_ROOT / "configs" / "base" / "capture_teacher.yaml"
 _MODEL_CONFIG = REPO_ROOT / "configs" / "base" / "model.yaml"
@@ -115,7 +115,7 @@ def _of_model(model: Path, source: Path | None, has_config: bool) -> dict[str, A
 
 def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, Any]:
     """Of what ``tools/train_teacher.py`` has written: its Gaussians, the dataset they were fitted to, and its size."""
-    fit = load_config(results / "config.yaml")
+    fit = run_config(results / "config.yaml")
     transforms = source or fit.data.transforms
     teacher: dict[str, Any] = {"kind": "gaussians", "ply": str(latest_ply(results))}
     if has_config:

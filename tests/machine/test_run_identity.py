@@ -5,9 +5,10 @@ import logging
 import pytest
 
 import distill  # noqa: F401  (the students say what a config may hold)
-from machine.run_identity import RunIdentity, identity_of_state, identity_state
+from machine.run_identity import RunIdentity, identity_of_folder, identity_of_state, identity_state
 from settings.config import Config
 from settings.errors import InputError
+from settings.loading import to_yaml
 
 
 def identity(assets=None, **changes) -> RunIdentity:
@@ -58,6 +59,16 @@ def test_another_kind_of_student_is_one_difference_first(tmp_path):
 def test_a_checkpoint_keeps_it(tmp_path):
     begun = identity({"teacher.ply": "a"}, seed=3)
     assert identity_of_state(identity_state(begun), tmp_path / "a.pth") == begun
+
+
+def test_a_run_with_a_setting_that_is_gone_is_known_by_its_folder_as_by_its_checkpoint(tmp_path, caplog):
+    begun = identity({}, seed=3)
+    text = to_yaml(begun.config).replace("loss:\n", "loss:\n  distortion: {weight: 0.001}\n")
+    assert "distortion" in text
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "identity.json").write_text('{"assets": {}}', encoding="utf-8")
+    assert identity_of_folder(tmp_path) == identity_of_state({"config": text, "assets": {}}, "a.pth") == begun
+    assert f"{tmp_path / 'config.yaml'}: trained with loss.distortion.weight: 0.001" in caplog.text
 
 
 def test_of_an_earlier_version_only_the_places_of_assets_are_known(tmp_path, caplog):

@@ -20,7 +20,7 @@ from machine.files import CsvRow, read_csv, write_atomically
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import load_config
+from settings.loading import run_config
 from settings.words import show
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
         hint = "Name the folder results/<scene>/<run> of a run."
         raise InputError(results, "config.yaml", "nothing", "the folder of a run", hint)
     logs = results.parents[2] / "logs" / results.parent.name / results.name if logs is None else logs
-    config = load_config(results / "config.yaml")
+    config = run_config(results / "config.yaml")
     versions = _read_versions(results / "versions.json")
     columns = read_columns(logs / "training_metrics.csv")
     logged = int(columns["step"][-1])
