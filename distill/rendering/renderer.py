@@ -72,16 +72,13 @@ class RenderSettings:
 class SampledField(NamedTuple):
     """What the student said at the N samples of a step's rays; differentiable but for the places.
 
-    positions (N, 3) world; ray_index (N,) int64; t (N,) distance along the ray; those of ray r are offsets[r] :
-    offsets[r + 1], front to back; density (N,) 1 / world unit; channels (N, C), what is composited: rgb
+    positions (N, 3) world; ray_index (N,) int64; density (N,) 1 / world unit; channels (N, C), what is composited: rgb
     or features; taps: the activations asked for, each (N, width); real (N,) bool: what is a sample and no padding, None
     where all are; shade: makes colours of features and directions, None where the channels are rgb.
     """
 
     positions: Tensor
     ray_index: Tensor
-    t: Tensor
-    offsets: Tensor
     density: Tensor
     channels: Tensor
     taps: dict[str, Tensor]
@@ -171,8 +168,7 @@ def render_rays(
     result = result._replace(rgb=student.rgb_of_rays(result.rgb, result.alpha, rays.directions))
     real = None if capacity is None else samples.dt > 0
     shade = student.shade if student.deferred else None
-    places = samples.positions, samples.ray_index, samples.t, samples.offsets
-    field = SampledField(*places, density, channels, activations, real, shade)
+    field = SampledField(samples.positions, samples.ray_index, density, channels, activations, real, shade)
     return RenderedRays(result, field, samples.kept, samples.wanted)
 
 

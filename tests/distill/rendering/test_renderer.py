@@ -189,7 +189,7 @@ def test_rays_teach_no_sample_of_little_weight_and_other_losses_all(field, look_
     scale = torch.tensor(1.0, requires_grad=True)
     student = field(lambda positions: scale * ball(200.0)(positions))
     rendered = render_rays(student, make_grid(), rays, SETTINGS, 3)
-    density, counts = rendered.field.density, rendered.field.offsets.diff()
+    density, counts = rendered.field.density, rendered.field.ray_index.bincount(minlength=len(rays))
     mean = torch.repeat_interleave(rendered.composite.alpha / counts, counts)
     little = rendered.composite.weights < LEAST_SHARE * mean
     inside = density > 0
@@ -350,4 +350,4 @@ def test_a_picture_step_is_of_pictures_alone(look_at):
     closer, fine, coarse = (picture_of(student, grid, cameras, 0, way, BACKGROUND).rgb for way in ways)
     assert torch.equal(closer, fine) and (closer - coarse).abs().max() > 0.01
     rays = clip_to_box(*image_rays(cameras, 0), BOX, SETTINGS)
-    assert torch.equal(*(render_rays(student, grid, rays, way, seed=1).field.t for way in ways[::2]))
+    assert torch.equal(*(render_rays(student, grid, rays, way, seed=1).field.positions for way in ways[::2]))

@@ -29,7 +29,7 @@ def make_result(depth=True):
     valid = torch.tensor([True, False])
     statistics = DepthStatistics(valid, torch.tensor([3.0, 4.0]), torch.tensor([0.25, 0.5]))
     terms = {"rgb": torch.tensor(0.005), **({"depth": torch.tensor(0.125)} if depth else {})}
-    field = SampledField(torch.zeros(30, 3), *torch.zeros(3, 30), torch.zeros(30), torch.zeros(30, 3), {})
+    field = SampledField(torch.zeros(30, 3), torch.zeros(30), torch.zeros(30), torch.zeros(30, 3), {})
     rendered = RenderedRays(result, field)
     depth = statistics if depth else None
     return StepResult(batch, rendered, torch.tensor(0.25), terms, depth, seconds=0.004, lr=0.01, rays=len(batch.rays))
