@@ -55,8 +55,8 @@ class Compaction:
         moments = step.optimizer.state
         weights = RoundedWeights(step.student, moments, self._header, _SOURCE, *self._settings)
         self._check_size(weights.least_bytes())
-        # Triton compiles for sizes that are multiples of 16, and for others.
-        for count in {parameter.numel() % 16 or 16 for parameter in step.student.parameters()}:
+        # Triton compiles for sizes that are multiples of 16, for others, and for 1, which none has.
+        for count in {16 if parameter.numel() % 16 == 0 else 17 for parameter in step.student.parameters()}:
             some = torch.zeros(1, count, device=next(step.student.parameters()).device)
             rounded = some.clone(), some.clone(), torch.ones_like(some), some.byte()
             average_moved(*rounded, some, some.clone(), 0.5, step.config.kernels)
