@@ -280,7 +280,11 @@ class TrainingStep:
             self.watched.backward(loss)
 
     def _update(self, step: int | Tensor, terms: Mapping[str, Tensor], factor: Tensor | None) -> None:
-        """Adam's, where all terms are finite."""
+        """Adam's step.
+
+        Raises:
+            TrainingDiverged: a term is not finite, where that is found out at once.
+        """
         if self.watched is not None:
             self.watched.apply(step, terms, factor)
             return

@@ -25,7 +25,7 @@ COLUMNS = (
     "feature_valid_fraction",
     *(f"grad_ratio_{term}" for term in (*PICTURE_TERMS[1:], *INTERNAL_TERMS)),
     *("loss_scale", "skipped_steps", "dropped_rays"),
-    *("loss_distortion", "grad_ratio_distortion"),  # of a term that is gone: scripts read the columns after it
+    *("loss_distortion", "grad_ratio_distortion"),  # of a term that is gone: CSVs that have them are gone on in
     *("bits_per_entry", "size_estimate_mib"),
 )
 

@@ -66,7 +66,11 @@ class Straight(NamedTuple):
 
 
 def way_out(lens: str, undistort: str) -> str:
-    """What to do about a lens that is none of those: ``undistort``, unless what is said of it is a panorama's."""
+    """The hint about a lens that is not read: ``undistort``, or of panoramas to cut them.
+
+    Args:
+        lens: what the file says of it.
+    """
     return _CUT_PANORAMAS if _PANORAMA.search(lens) else undistort
 
 

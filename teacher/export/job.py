@@ -103,8 +103,14 @@ def export(config: Config, options: ExportOptions) -> None:
         _log.info("nothing to do: %s in %s", are, folder)
         return
     file = ply or (config.teacher.ply if report is None else None)
-    about = {"device": device_name(rasterizer.device), "pruning": report}
-    job.write_stats(_file_stats(gaussians, file) | figures | about | {"versions": versions(config, rasterizer.device)})
+    stats = {
+        **_file_stats(gaussians, file),
+        **figures,
+        "device": device_name(rasterizer.device),
+        "pruning": report,
+        "versions": versions(config, rasterizer.device),
+    }
+    job.write_stats(stats)
     timed = counted(figures["frames_timed"], "frame")
     _log.info("%s rendered at %.1f frames/s, written to %s", timed, figures["avg_fps"], folder)
 

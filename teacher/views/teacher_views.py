@@ -248,8 +248,7 @@ def _images_in_memory(
     silhouettes = shows_silhouettes(fields["rgb"])
     if not silhouettes:
         fields["coverage"].fill_(255)
-    opaque = torch.full(fields["coverage"].shape, 255, dtype=torch.uint8)
-    alpha = opaque if fields["alpha"] is None else fields["alpha"]
+    alpha = torch.full_like(fields["coverage"], 255) if fields["alpha"] is None else fields["alpha"]
     truth = torch.cat([fields["rgb"], alpha[..., None]], dim=-1)
     return {**_with_counted(fields, dataset, size), "ground_truth": truth, "silhouettes": silhouettes}
 
