@@ -40,9 +40,10 @@ def format_of(path: str | Path, name: str = "auto") -> DatasetFormat:
             return format
     if path.is_dir():
         expected = "cameras.bin or .txt (there or in sparse/0), cameras.json or transforms.json"
-        hint = "Name the folder or file that has the cameras."
-        if any(format.recognises(path.resolve().parent) for format in FORMATS):
-            hint = f"The cameras are in the folder above: name {path.resolve().parent}."
+        hint, above = "Name the folder or file that has the cameras.", path.resolve().parent
+        # A MatrixCity that is under the folder above is beside this one: another dataset.
+        if any(format.recognises(above) for format in FORMATS if not isinstance(format, MatrixCity)):
+            hint = f"The cameras are in the folder above: name {above}."
         elif any(part.suffix.lower() in EXTENSIONS for part in path.iterdir()):
             hint += " COLMAP finds those of pictures that have none: `colmap automatic_reconstructor`."
         raise InputError(path, "dataset", contents(path), expected, hint)

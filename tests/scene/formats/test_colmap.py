@@ -147,6 +147,16 @@ def test_the_folder_of_the_pictures_alone_is_told_from_that_of_the_capture(captu
         load_frames(capture / "images")
 
 
+def test_a_dataset_beside_a_folder_of_pictures_is_not_theirs(tmp_path):
+    for folder in ("city/block_1", "pictures"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "city/block_1/transforms.json").write_text('{"frames": [{"rot_mat": []}]}')
+    (tmp_path / "pictures/a.jpg").write_bytes(b"")
+    assert format_of(tmp_path).name == "matrixcity"
+    with pytest.raises(InputError, match="Name the folder or file that has the cameras. COLMAP finds"):
+        load_frames(tmp_path / "pictures")
+
+
 @pytest.mark.parametrize("model", ["OPENCV_FISHEYE", "FOV", "FULL_OPENCV"])
 def test_other_lenses_are_refused_with_the_command_that_undistorts(capture, model):
     count = colmap_models.CAMERA_MODELS[model][1]
