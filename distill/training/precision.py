@@ -19,8 +19,6 @@ CEILING = 2.0**24
 FLOOR = 1.0  # below it gradients would be made smaller than they are: then it is not the scale that overflows
 GROWTH_EVERY = 1000  # steps in a row without an overflow
 MOST_SKIPPED = 20  # steps in a row
-
-
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
