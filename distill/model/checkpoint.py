@@ -115,7 +115,8 @@ def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     """The config with what is evaluated named in its tag, so that its figures stand beside those of the run itself.
 
     That is an earlier run's checkpoint, another resolution than the run's, a compact file, which is made of the run's
-    student, and other settings of pictures or other frames held out, unless the config has a tag of its own.
+    student, a safetensors file of that, which is larger, and other settings of pictures or other frames held out,
+    unless the config has a tag of its own. A safetensors file of a checkpoint has its weights, and so its figures.
 
     Args:
         own: the checkpoint's.
@@ -124,8 +125,10 @@ def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     changed = [] if number is None else [f"earlier-{number}"]
     if config.data.resolution != own.data.resolution:
         changed.append("native" if config.data.resolution is None else f"{config.data.resolution}px")
-    if is_compact(checkpoint) or (is_safetensors(checkpoint) and is_of_compact(checkpoint)):
+    if is_compact(checkpoint):
         changed.append("compact")
+    elif is_safetensors(checkpoint) and is_of_compact(checkpoint):
+        changed.append("compact-safetensors")
     if config.tag == own.tag:
         others = _changed(config.render, own.render, _OF_PICTURES) | _changed(config.data, own.data, _OF_SPLIT)
         changed += [_word(name, value) for name, value in others.items()]

@@ -57,10 +57,14 @@ def test_any_reader_of_safetensors_finds_the_documented_layout(path):
     assert metadata["step"] == "7" and '"kind": "hash_grid"' in metadata["student"]
 
 
-def test_a_file_made_of_a_compact_one_is_evaluated_as_one(path, tmp_path):
+def test_a_file_made_of_a_compact_one_has_figures_apart_from_its_and_one_of_a_checkpoint_has_the_checkpoints(
+    path, tmp_path
+):
     config, rounded = load_config(REPO_ROOT / "configs/quickstart.yaml"), tmp_path / "y.safetensors"
     save_safetensors(rounded, {**state_of(), "compact_bytes": 100})
-    assert [evaluated_as(config, each, config).tag for each in (path, rounded)] == ["", "compact"]
+    assert [evaluated_as(config, each, config).tag for each in (path, rounded)] == ["", "compact-safetensors"]
+    again = evaluated_as(evaluated_as(config, rounded, config), rounded, config)
+    assert again.tag == "compact-safetensors"
     assert rendering_only(rounded) == "a safetensors file"
 
 
