@@ -38,11 +38,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--dry-run", action="store_true", help="check everything, print the plan, write nothing")
     mode.add_argument("--eval-only", action="store_true", help="evaluate a checkpoint without training")
-    mode.add_argument("--resume", metavar="auto|PATH", help="go on from the run's latest checkpoint, or from PATH")
+    parser.add_argument("--resume", metavar="auto|PATH", help="go on from the run's latest checkpoint, or from PATH")
     parser.add_argument(
         "--checkpoint", type=given_path, metavar="PATH", help="with --eval-only: the checkpoint (default: the latest)"
     )
     arguments = parser.parse_args(argv)
+    if arguments.resume is not None and arguments.eval_only:
+        parser.error("--resume goes on training; --eval-only evaluates the checkpoint that --checkpoint PATH names")
     if arguments.checkpoint and not arguments.eval_only:
         parser.error("--checkpoint goes with --eval-only; to go on training from it use --resume PATH")
     options = {"--max-steps": ("train.max_steps", arguments.max_steps), "--seed": ("seed", arguments.seed)}
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     if arguments.dry_run:
-        print(describe_run(config, arguments.output))
+        print(describe_run(config, arguments.output, arguments.resume))
         return ExitCode.DONE
     if arguments.eval_only:
         return evaluate_checkpoint(config, arguments.output, arguments.checkpoint)

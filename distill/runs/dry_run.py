@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,16 +14,18 @@ from distill.alignment.before_training import check_before_training, explained_e
 from distill.alignment.comparison import without_depth
 from distill.evaluation.evaluator import teacher_psnr
 from distill.losses.feature_supervision import supervise
-from distill.model.model import Model, build_model
+from distill.model.model import Model, build_model, restore_model
 from distill.rendering.far_field import FarField
-from distill.runs.session import make_trainer
-from distill.training.trainer import Trainer
+from distill.runs.session import check_continues, checkpoint_to_resume, make_trainer, state_to_resume
+from distill.training.trainer import Progress, Trainer
 from kernels.dispatch import chosen_implementations
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, device_name
 from machine.memory import MIB
 from machine.run_folder import RunFolder
+from machine.run_identity import RunIdentity, identity_of_state
 from machine.telemetry import synchronize
+from machine.weights_files import restoring
 from scene.frames import spread
 from settings.config import Config
 from settings.errors import InputError
@@ -35,16 +38,28 @@ _FEWEST_STEPS, _MOST_STEPS, _PROBE_SECONDS = 1, 12, 1.0
 _LOOKED_AT = 8  # views of those that are drawn when they are asked for
 
 
-def describe_run(config: Config, root: Path) -> str:
+class _Resumed(NamedTuple):
+    """The checkpoint that a run would go on from, and what is in it."""
+
+    checkpoint: Path
+    state: dict[str, Any]
+
+
+def describe_run(config: Config, root: Path, resume: str | None = None) -> str:
     """The plan as text: frames, rays, parameters, memory, kernels, device, time.
 
     Trains a throw-away student for a few steps to find the speed.
 
+    Args:
+        resume: as for ``train_and_evaluate``: what the run would go on from.
+
     Raises:
-        InputError: the config or its assets are not in order.
+        InputError: the config, its assets or the checkpoint are not in order.
     """
-    teacher, model, trainer = _set_up(config, root)
-    device, folder = trainer.device, trainer.folder
+    check_assets(config)
+    resumed = _resumed(config, root, resume)
+    teacher, model, trainer = _set_up(config, root, resumed)
+    device, folder, progress = trainer.device, trainer.folder, replace(trainer.progress)
     try:
         folder.check_creatable()
     except InputError as error:
@@ -53,6 +68,7 @@ def describe_run(config: Config, root: Path) -> str:
         ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),
         ("device", f"{device} ({device_name(device)})"),
         ("writes", f"{folder.results} and {folder.logs}"),
+        *_resume_lines(resume, resumed, progress),
         *_teacher_lines(config, teacher),
         *_live_lines(config, teacher, device),
         *_model_lines(config, teacher, model, trainer),
@@ -60,7 +76,7 @@ def describe_run(config: Config, root: Path) -> str:
     ]
     probe = _probe(trainer)
     kernels = ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())
-    lines += [("kernels", kernels), ("time", _duration(config, probe, trainer.progress.seconds_before))]
+    lines += [("kernels", kernels), ("time", _duration(config, probe, progress))]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
@@ -71,16 +87,38 @@ def estimate_seconds(config: Config, root: Path) -> float:
     Raises:
         InputError: the config or its assets are not in order.
     """
+    check_assets(config)
     _, _, trainer = _set_up(config, root)
-    return _training_seconds(config, _probe(trainer).seconds, trainer.progress.seconds_before)
+    progress = replace(trainer.progress)
+    return _training_seconds(config, _probe(trainer).seconds, progress)
 
 
-def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
+def _resumed(config: Config, root: Path, resume: str | None) -> _Resumed | None:
+    """What a run would go on from; None: it begins, or is not that of the checkpoint, which a warning says."""
+    folder = RunFolder(config, root)
+    if (checkpoint := checkpoint_to_resume(folder, resume)) is None:
+        return None
+    state = state_to_resume(folder, checkpoint, choose_device(config))
+    identity = RunIdentity(config, source_of(config).asset_digests())
+    try:
+        check_continues(identity, identity_of_state(state, checkpoint), checkpoint, folder)
+    except InputError as error:
+        _log.warning("a run will not start: %s", error)
+        return None
+    return _Resumed(checkpoint, state)
+
+
+def _set_up(config: Config, root: Path, resumed: _Resumed | None = None) -> tuple[Teacher, Model, Trainer]:
     """All that a run has before its first step. What contradicts itself is a warning here: the plan is for whoever
     wants to see what was read.
     """
-    check_assets(config)
     device = choose_device(config)
+
+    def made(teacher: Teacher) -> Model:
+        if resumed is None:
+            return build_model(config, teacher, device)
+        return restore_model(config, resumed.state, resumed.checkpoint, device)
+
     try:
         with explained_errors(config):
             teacher = load_teacher(config)
@@ -90,9 +128,9 @@ def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
         _log.warning("a run will not start: %s", error)
         config = without_depth(config)
         teacher = load_teacher(config)
-        model = build_model(config, teacher, device)
+        model = made(teacher)
     else:
-        model = build_model(config, teacher, device)
+        model = made(teacher)
         try:
             check_before_training(config, teacher, model)
         except InputError as error:
@@ -100,7 +138,13 @@ def _set_up(config: Config, root: Path) -> tuple[Teacher, Model, Trainer]:
     start = time.perf_counter()
     features = supervise(config, teacher, model.student, device)
     spent = time.perf_counter() - start if features else 0.0
+    if resumed is not None and features is not None:
+        with restoring(resumed.checkpoint, "features"):
+            features.restore(resumed.state.get("features") or {}, resumed.checkpoint)
     trainer = make_trainer(config, teacher, model, RunFolder(config, root), device, spent, features)
+    if resumed is not None:
+        with restoring(resumed.checkpoint, "training state"):
+            trainer.restore(resumed.state)
     try:
         trainer.check()
     except InputError as error:
@@ -132,9 +176,22 @@ def _probe(trainer: Trainer) -> _Probe:
     return _Probe(spent / taken, taken)
 
 
-def _training_seconds(config: Config, seconds_per_step: float, seconds_before: float) -> float:
-    by_steps = seconds_before + config.train.max_steps * seconds_per_step
-    return min(by_steps, config.train.max_seconds or by_steps)
+def _training_seconds(config: Config, seconds_per_step: float, progress: Progress) -> float:
+    """Of the whole run, what is behind it included."""
+    by_steps = _seconds_by_steps(config, seconds_per_step, progress)
+    return max(progress.seconds, min(by_steps, config.train.max_seconds or by_steps))
+
+
+def _seconds_by_steps(config: Config, seconds_per_step: float, progress: Progress) -> float:
+    return progress.seconds + max(0, config.train.max_steps - progress.step) * seconds_per_step
+
+
+def _resume_lines(resume: str | None, resumed: _Resumed | None, progress: Progress) -> list[tuple[str, str]]:
+    if resume is None:
+        return []
+    if resumed is None:
+        return [("resume", "from nothing: this is the plan of a run that begins anew")]
+    return [("resume", f"from {resumed.checkpoint}, at step {progress.step:,}, {progress.seconds:.0f} s into the run")]
 
 
 def _teacher_lines(config: Config, teacher: Teacher) -> list[tuple[str, str]]:
@@ -277,11 +334,15 @@ def _mib(size: float) -> str:
     return f"{size / MIB:.1f} MiB"
 
 
-def _duration(config: Config, probe: _Probe, seconds_before: float) -> str:
+def _duration(config: Config, probe: _Probe, progress: Progress) -> str:
     train = config.train
-    by_steps = seconds_before + train.max_steps * probe.seconds
+    by_steps = _seconds_by_steps(config, probe.seconds, progress)
+    seconds = _training_seconds(config, probe.seconds, progress) - (progress.seconds if progress.step else 0.0)
+    if progress.step and seconds <= 0:
+        return f"nothing is left to train: the run is over at step {progress.step:,}, and is only evaluated"
+    left = f", {train.max_steps - progress.step:,} steps at most, are left" if progress.step else ""
     limit = f", stopped at {train.max_seconds:.0f} s" if train.max_seconds and train.max_seconds < by_steps else ""
     return (
-        f"about {_training_seconds(config, probe.seconds, seconds_before):.0f} s of training{limit} "
+        f"about {seconds:.0f} s of training{left}{limit} "
         f"({probe.seconds * 1e3:.0f} ms a step in a probe of {probe.steps}), evaluation besides"
     )

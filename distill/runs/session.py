@@ -100,8 +100,8 @@ def _begin(
     config: Config, folder: RunFolder, resume: str | None, device: torch.device
 ) -> tuple[Teacher, Model, Trainer]:
     """Loads the teacher, makes the student or restores it, checks all that can be checked, prepares the folder."""
-    checkpoint = ranks.value_of_first(_checkpoint_to_resume(folder, resume))
-    state = None if checkpoint is None else _state_to_resume(folder, checkpoint, device)
+    checkpoint = ranks.value_of_first(checkpoint_to_resume(folder, resume))
+    state = None if checkpoint is None else state_to_resume(folder, checkpoint, device)
     identity = RunIdentity(config, source_of(config).asset_digests())
     if state is not None:
         check_continues(identity, identity_of_state(state, checkpoint), checkpoint, folder)
@@ -188,7 +188,8 @@ def evaluate_checkpoint(
     return max(result.status for result in results)
 
 
-def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
+def checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
+    """What ``--resume`` names; None: the run begins, which is said where "auto" finds nothing."""
     if resume is None:
         return None
     if resume != "auto":
@@ -203,7 +204,7 @@ def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     return latest
 
 
-def _state_to_resume(folder: RunFolder, checkpoint: Path, device: torch.device) -> dict[str, Any]:
+def state_to_resume(folder: RunFolder, checkpoint: Path, device: torch.device) -> dict[str, Any]:
     """What a checkpoint holds; an error names the one before it, where there is one."""
     try:
         return load_checkpoint(checkpoint, device)

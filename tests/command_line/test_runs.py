@@ -106,6 +106,30 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_says_what_a_run_would_go_on_from_and_what_is_left(trained, capsys, caplog) -> None:
+    config, _ = trained
+    files = {path: path.stat().st_mtime_ns for path in config.parent.rglob("*")}
+
+    def plan(*more: str, resume: str = "auto", status: int = 0) -> str:
+        caplog.clear()
+        assert main(arguments(config, "--dry-run", "--resume", resume, *more)) == status
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    checkpoint = config.parent / "results/toy/first/checkpoints/step_000150.pth"
+    over = plan()
+    assert re.search(rf"resume +from {re.escape(str(checkpoint))}, at step 150, \d+ s into the run\n", over)
+    assert re.search(r"time +nothing is left to train: the run is over at step 150, and is only evaluated\n", over)
+    assert re.search(r"time +about \d+ s of training, 50 steps at most, are left \(", plan("--max-steps", "200"))
+    assert not caplog.records
+    assert re.search(r"resume +from nothing: this is the plan of a run that begins", plan("--set", "run=second"))
+    assert "there is no checkpoint in" in caplog.text and "will not start" not in caplog.text
+    assert re.search(r"resume +from nothing", plan("--set", "student.levels=7"))
+    assert "a run will not start: " in caplog.text and "student.levels" in caplog.text
+    assert "nowhere.pth: checkpoint: found no such file" in plan(resume="nowhere.pth", status=2)
+    assert {path: path.stat().st_mtime_ns for path in config.parent.rglob("*")} == files
+
+
 def test_what_a_run_refuses_a_dry_run_says_and_still_prints_the_plan(tmp_path, capsys, caplog) -> None:
     config = write_toy_scene(tmp_path)
     ply = tmp_path / "point_cloud.ply"
