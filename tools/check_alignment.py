@@ -94,7 +94,7 @@ def _run_if_any(config: Config, chosen: argparse.Namespace) -> RestoredRun | Non
 
 def _check(loaded: Loaded, threshold: float, subject: str) -> int:
     with tqdm(desc="trying", unit=" hypotheses", leave=False) as bar:
-        known = {"is_drawn": loaded.is_drawn, "strays": loaded.strays}
+        known = {"is_drawn": loaded.is_drawn, "strays": loaded.strays, "outliers": loaded.outliers}
         verdict = check(loaded.comparison, threshold, loaded.witness, bar.update, subject, **known)
     small = loaded.comparison.shrunk(SEARCH_WIDTH).cameras
     print(verdict_text(verdict), trials_table(verdict, (small.width, small.height)), sep="\n\n")

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -44,13 +45,14 @@ from settings.errors import InputError
 from settings.sections import Color
 from teacher.near_plane import near_plane_advice
 from teacher.sources import Teacher, load_teacher, source_of
-from teacher.sources.box import stray_note
+from teacher.sources.box import outlier_words, stray_note
 from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
 
 _FRAMES = 4  # looked at
 _FAINT_COVERAGE = 0.002
+_OUTLIERS_GAIN_DB = 3.0  # that pictures gain without Gaussians that hide the scene
 # Mistakes that leave poses and pictures as they are: what is trained on is not what was meant, but can be learnt.
 _LEARNABLE = {Cause.BACKGROUND, Cause.ALPHA, Cause.COLOUR}
 
@@ -260,10 +262,22 @@ def _check_gaussians(
     reference = None if teacher.gaussians is None else _reference(config, teacher)
     if reference is None:
         return False
-    few = Trials(_small_comparison(config, teacher, reference, spread(range(len(teacher.views)), _FRAMES - 1)))
+    few = _few_trials(config, teacher, reference)
     if min(few.psnrs(AS_IT_IS)) >= THRESHOLD_DB:
         return True
     as_it_is = float(np.median(few.psnrs(AS_IT_IS)))  # a mean says too much for one that is right by chance
+    without = _without_outliers(config, teacher, reference)
+    if without >= as_it_is + _OUTLIERS_GAIN_DB:
+        if config.teacher.clip and without >= THRESHOLD_DB:  # they are not in the teacher's pictures
+            return True
+        words = f"{outlier_words(teacher.gaussians)}: with them pictures are {as_it_is:.2f} dB from {reference.words}, "
+        words += f"without them {without:.2f} dB (a blank picture: {few.psnr_blank:.2f} dB; medians)"
+        is_hopeless = as_it_is < few.psnr_blank + ABOVE_BLANK_DB
+        expected = f"at least {THRESHOLD_DB:g} dB with these cameras"
+        advice = source_of(config).outlier_advice(teacher.gaussians)
+        refuse = is_an_error or (is_hopeless and reference.is_trained_on)
+        refuse_or_warn(refuse, config.teacher.ply, "Gaussians", words, expected, advice)
+        return False
     diagnosis = diagnose(_small_comparison(config, teacher, reference, list(range(len(teacher.views)))), THRESHOLD_DB)
     fill = np.mean([view.alpha.mean().item() for view in few.renderings])
     words = (
@@ -279,6 +293,20 @@ def _check_gaussians(
     refuse = is_an_error or (is_hopeless and reference.is_trained_on)
     refuse_or_warn(refuse, source, cause.value, f"{words}{explanation}", expected, advice)
     return False
+
+
+def _few_trials(config: Config, teacher: Teacher, reference: _Reference) -> Trials:
+    """The Gaussians beside a few of the pictures."""
+    return Trials(_small_comparison(config, teacher, reference, spread(range(len(teacher.views)), _FRAMES - 1)))
+
+
+def _without_outliers(config: Config, teacher: Teacher, reference: _Reference) -> float:
+    """How near to the pictures the Gaussians are without those far too wide or far away, dB; -inf: none are."""
+    kept = ~teacher.gaussians.outliers()
+    if kept.all() or not kept.any():
+        return -np.inf
+    rest = replace(teacher, gaussians=teacher.gaussians[kept])
+    return float(np.median(_few_trials(config, rest, reference).psnrs(AS_IT_IS)))
 
 
 def _check_depth(config: Config, teacher: Teacher) -> None:

@@ -27,7 +27,7 @@ from settings.errors import InputError
 from settings.sections import Color
 from teacher.depth import DepthKind
 from teacher.rasterizer import Drawing, Rasterizer
-from teacher.sources import Teacher, load_teacher
+from teacher.sources import Teacher, load_teacher, source_of
 from teacher.sources.box import stray_note
 from teacher.views.output_folder import OutputFiles, find_outputs
 from teacher.views.teacher_views import TeacherViews
@@ -223,12 +223,14 @@ class Loaded(NamedTuple):
         witness: the teacher's Gaussians as a renderer where another program drew the pictures.
         is_drawn: whether the pictures were drawn here, from Gaussians.
         strays: what is to be said of Gaussians that widen the box, see ``stray_note``.
+        outliers: likewise of those that may hide the scene, see ``Source.outlier_note``.
     """
 
     comparison: Comparison
     witness: RenderView | None
     is_drawn: bool = False
     strays: str = ""
+    outliers: str = ""
 
 
 def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Loaded:
@@ -267,7 +269,8 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
     )
     is_drawn = teacher.gaussians is not None and files is None
     strays = stray_note(config, teacher.gaussians, teacher.box)
-    return Loaded(comparison, None if run is None else witness, is_drawn, strays)
+    outliers = source_of(config).outlier_note(teacher.gaussians)
+    return Loaded(comparison, None if run is None else witness, is_drawn, strays, outliers)
 
 
 def without_depth(config: Config) -> Config:

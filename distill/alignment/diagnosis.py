@@ -127,6 +127,7 @@ def check(
     subject: str = STUDENT,
     is_drawn: bool = False,
     strays: str = "",
+    outliers: str = "",
 ) -> Verdict:
     """Measures the student against the gate and looks for mistakes, whether or not it passes.
 
@@ -138,6 +139,7 @@ def check(
         subject: what ``comparison`` renders, in words.
         is_drawn: whether the pictures were drawn here, from the teacher's Gaussians.
         strays: what is to be said of Gaussians that widen the box; empty: none do.
+        outliers: likewise of those that may hide the scene.
     """
     gate = measure(comparison)
     passed = gate.psnr >= threshold and not is_collapsed(gate.psnr, gate.psnr_blank)
@@ -161,6 +163,8 @@ def check(
     cause, sentence, advice = _conclusion(passed, gate, student, other, written, mistaken, subject, is_drawn)
     if strays and cause in _MAYBE_STRAYS:
         advice = strays
+    elif outliers and cause in (*_MAYBE_STRAYS, Cause.WORLD):
+        advice = f"{outliers} Otherwise: {advice}"
     passed &= subject == STUDENT or cause == Cause.NONE  # they are the pictures' own, so nothing may be wrong
     return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind, subject)
 

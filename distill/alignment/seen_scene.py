@@ -22,7 +22,7 @@ from scene.rays import SceneBox, image_rays, intersect_box
 from settings.config import Config
 from settings.data import DataConfig
 from settings.errors import InputError
-from teacher.sources import Teacher
+from teacher.sources import Teacher, source_of
 from teacher.sources.box import box_of_gaussians, find_strays, stray_note
 from teacher.views.teacher_views import TeacherViews
 
@@ -171,6 +171,8 @@ def check_cells(config: Config, teacher: Teacher, model: Model) -> None:
     elif _share_met(teacher.views, model, replace(model.settings, near=0.0, far=torch.inf)) >= _MOST_PIXELS:
         field, where = "data.far", f"{config.data.near:g} (data.near) to {config.data.far:g} from the cameras"
         advice = _range_advice(config, _distances(teacher.views.cameras, teacher.box)[0])
+    elif note := source_of(config).outlier_note(teacher.gaussians):
+        advice = note
     words = f"only {share:.1%} of what the teacher's pictures show in {where}"
     refuse_or_warn(share < _NO_PIXELS, "config", field, words, "nearly all of it", f"{advice} {CHECK}")
 

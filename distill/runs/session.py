@@ -91,8 +91,8 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     if ranks.is_first():
         publish(config, folder, step)
     if result.status == ExitCode.COLLAPSED:
-        strays = stray_note(config, teacher.gaussians, teacher.box)
-        _log.warning("%s", strays or "tools/check_alignment.py with the same options finds out why")
+        note = stray_note(config, teacher.gaussians, teacher.box) or source_of(config).outlier_note(teacher.gaussians)
+        _log.warning("%s", note or "tools/check_alignment.py with the same options finds out why")
     return result.status
 
 

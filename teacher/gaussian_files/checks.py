@@ -83,7 +83,7 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
     if outliers := int(gaussians.outliers().sum()):
         _log.warning(
             "%s: %d of %d Gaussians are far wider than the scene (standard deviation up to %.3g), or far away from it: "
-            "they are drawn, but do not widen the scene box",
+            "they are drawn, but do not widen the scene box; delete them from the file if they hide it",
             *(path, outliers, len(gaussians), gaussians.scales.max().item()),
         )
     return gaussians

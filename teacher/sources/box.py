@@ -119,9 +119,20 @@ def stray_note(config: Config, gaussians: Gaussians | None, box: SceneBox) -> st
     return (
         f"data.box: auto is {strays.width:.4g} wide, since {strays.count:,} of {len(gaussians):,} Gaussians of "
         f"teacher.ply are far from all others, whose box is {max(strays.box.extent):.4g} wide: a student of so wide a "
-        f"box shows little of it. If they are floaters, --set {_setting(strays.box)} (teacher.kind gaussians "
+        f"box shows little of it. If they are floaters, --set {box_setting(strays.box)} (teacher.kind gaussians "
         "draws without them given --set teacher.clip=true); if they are surroundings that matter, "
         "--set far_field.kind=contracted."
+    )
+
+
+def outlier_words(gaussians: Gaussians) -> str:
+    """Which Gaussians are outliers, see ``Gaussians.outliers``; empty: none are."""
+    if not (count := int((outliers := gaussians.outliers()).sum())):
+        return ""
+    widest = gaussians.log_scales[outliers].max().exp().item()
+    return (
+        f"{count:,} of {len(gaussians):,} Gaussians of teacher.ply, far wider than the scene (standard deviation up to "
+        f"{widest:.3g}) or far away from it"
     )
 
 
@@ -133,7 +144,7 @@ def _weighted_quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
     return values.gather(0, index)[0]
 
 
-def _setting(box: SceneBox) -> str:
+def box_setting(box: SceneBox) -> str:
     """A box for the command line, to a thousandth outwards."""
     lower = [math.floor(value * 1000) / 1000 for value in box.lower]
     upper = [math.ceil(value * 1000) / 1000 for value in box.upper]
@@ -172,7 +183,7 @@ def check_box_holds(box: SceneBox, gaussians: Gaussians) -> None:
     if outside <= _NOTED_OUTSIDE:
         return
     found = f"{list(box.lower)} to {list(box.upper)}, outside of which {outside:.1%} of the opacity of teacher.ply lies"
-    setting = _setting(box_of_gaussians(gaussians))
+    setting = box_setting(box_of_gaussians(gaussians))
     if outside > _MOST_OUTSIDE:
         hint = f"Set data.box to auto, or --set {setting}, which holds it."
         raise InputError("config", "data.box", found, f"at most {_MOST_OUTSIDE:.0%} outside", hint)

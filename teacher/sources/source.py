@@ -25,7 +25,7 @@ from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.sources.assets import Asset, asset
-from teacher.sources.box import box_of_gaussians, check_box_holds, scene_box
+from teacher.sources.box import box_of_gaussians, check_box_holds, outlier_words, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.sources.teacher import Teacher
 from teacher.views.output_folder import OutputFiles
@@ -265,6 +265,18 @@ class Source(ABC):
     def stored_renders(self) -> Path | None:
         """The folder that the views' pictures are read from; None where they are made here."""
         return None
+
+    def outlier_note(self, gaussians: Gaussians | None) -> str:
+        """What is to be said of Gaussians far too wide or far away where pictures are not what they should be, with
+        what to do; empty: none are.
+        """
+        if gaussians is None or not (words := outlier_words(gaussians)):
+            return ""
+        return f"{words}, may hide what is to be seen. {self.outlier_advice(gaussians)}"
+
+    def outlier_advice(self, gaussians: Gaussians) -> str:
+        """How to do without them."""
+        return "Delete them from the file."
 
     def lacks_alpha(self) -> str | None:
         """Where the views have no alpha, and so are on one background alone: what could be done. None: they have it.

@@ -17,6 +17,7 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
 from teacher.sources.assets import Asset, asset
+from teacher.sources.box import box_of_gaussians, box_setting
 from teacher.sources.drawn_views import named_orbit, rasterized, working_frames
 from teacher.sources.orbit import Orbit, orbit_of_gaussians
 from teacher.sources.source import Source
@@ -48,6 +49,9 @@ class StoredViews(Source):
     def stored_renders(self) -> Path | None:
         return self.config.teacher.outputs
 
+    def outlier_advice(self, gaussians: Gaussians) -> str:
+        return "Delete them from the file, or --set teacher.ply=null, since the stored renders are teacher enough."
+
     def lacks_alpha(self) -> str | None:
         drawn = "--set teacher.kind=gaussians draws them here of teacher.ply, with alpha."
         without = (
@@ -74,6 +78,13 @@ class RasterizedGaussians(Source):
 
     def views(self, gaussians: Gaussians | None, box: SceneBox | None) -> TeacherViews:
         return _of_splits(self, lambda *frames: self._rendered(gaussians, *frames))
+
+    def outlier_advice(self, gaussians: Gaussians) -> str:
+        config = self.config
+        if config.teacher.clip or config.teacher.rasterizer == "gsplat":
+            return super().outlier_advice(gaussians)
+        box = f"--set {box_setting(box_of_gaussians(gaussians))} " if config.data.box == "auto" else ""
+        return f"Delete them from the file, or {box}--set teacher.clip=true, which draws nothing outside of the box."
 
     def _rendered(
         self, gaussians: Gaussians, json: Path, frames: str | None, holdout_every: int, canvas: Size | None = None

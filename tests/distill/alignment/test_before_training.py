@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -186,6 +187,32 @@ def test_gaussians_of_another_world_than_ground_truth_are_a_warning(toy, caplog)
     other_world(toy)
     first, *_ = warnings_of(caplog, toy, *GAUSSIANS)
     assert "point_cloud.ply: another world: found" in first and "dB from ground truth" in first
+
+
+def with_giants(folder):
+    gaussians = read_ply(folder / "point_cloud.ply")
+    gaussians.log_scales[:2] = 9.0
+    write_ply(folder / "point_cloud.ply", gaussians)
+
+
+def test_gaussians_so_wide_that_they_hide_the_scene_are_named_and_how_to_do_without_them(toy, caplog):
+    with_giants(toy)
+    found = (
+        r"point_cloud.ply: Gaussians: found 2 of 729 Gaussians of teacher.ply, far wider than the scene \(standard "
+        r"deviation up to 8.1e\+03\) or far away from it: with them pictures are \d\.\d\d dB from the renders, without "
+        r"them [3-6]\d\.\d\d dB .* Delete them from the file, or --set teacher.ply=null"
+    )
+    with pytest.raises(InputError, match=found):
+        prepare(toy)
+    said = warnings_of(caplog, toy, *GAUSSIANS)
+    assert not any("another world" in each or "one export" in each for each in said)
+    clipped = r"--set '(data\.box=.*?)' --set teacher\.clip=true, which draws nothing outside of the box"
+    (setting,) = {*re.findall(clipped, " ".join(said))}
+    caplog.clear()
+    (read,) = warnings_of(caplog, toy, *GAUSSIANS, setting, "teacher.clip=true")
+    assert "delete them from the file if they hide it" in read
+    caplog.clear()
+    assert warnings_of(caplog, toy, "teacher.ply=null") == []
 
 
 def test_renders_in_the_order_of_names_are_refused(toy):

@@ -143,8 +143,8 @@ def test_a_run_is_restored_from_its_latest_checkpoint_or_a_named_one(toy):
 
 def test_renders_on_disk_come_with_depth_and_a_witness(toy):
     config = load_config(toy / "toy.yaml", ["data.resolution=12"], toy)
-    comparison, witness, is_drawn, strays = load_comparison(config, restore_run(config, toy), 3)
-    assert not is_drawn and strays == ""
+    comparison, witness, is_drawn, strays, outliers = load_comparison(config, restore_run(config, toy), 3)
+    assert not is_drawn and strays == outliers == ""
     assert comparison.frames == (0, 4, 12) and len(comparison) == 17 and comparison.cameras.width == 12
     assert comparison.depth.kind == DepthKind.INVERSE_Z and comparison.depth.values.shape == (3, 24, 24)
     assert comparison.depth.frames == (0, 4, 12)
@@ -165,7 +165,7 @@ def test_depth_is_not_looked_at_where_no_pixel_counts(tmp_path):
 @pytest.mark.parametrize("kind", ["images", "gaussians"])
 def test_other_teachers_have_neither(toy, kind):
     config = load_config(toy / "toy.yaml", [f"teacher.kind={kind}"], toy)
-    comparison, witness, is_drawn, _ = load_comparison(config, restore_run(config, toy), 2)
+    comparison, witness, is_drawn, *_ = load_comparison(config, restore_run(config, toy), 2)
     assert is_drawn == (kind == "gaussians")
     assert comparison.depth is None and witness is None and comparison.has_alpha
 

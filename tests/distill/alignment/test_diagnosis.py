@@ -85,6 +85,12 @@ def test_strays_that_widen_the_box_are_what_a_spoilt_student_is_explained_by(com
     assert check(PLANT["opencv"](comparison), strays="auto is 469 wide").cause == Cause.AXES
 
 
+def test_gaussians_that_may_hide_the_scene_are_told_of_before_what_else_it_may_be(comparison, mush):
+    spoilt = check(replace(comparison, render=mush), is_drawn=True, outliers="2 Gaussians hide it.")
+    assert spoilt.advice.startswith("2 Gaussians hide it. Otherwise: ")
+    assert "hide" not in check(PLANT["opencv"](comparison), outliers="2 Gaussians hide it.").advice
+
+
 def test_a_good_student_needs_no_search_with_the_witness(comparison, teacher):
     assert check(replace(comparison, depth=None), witness=teacher).witness is None
 
