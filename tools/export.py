@@ -136,6 +136,8 @@ def _export_mesh(student: LoadedStudent, chosen: argparse.Namespace) -> None:
         print(f"{path}: {size / MIB:.3f} MiB, {counts} where the density is {density:.4g}")
         error = measure_mesh(student.config, teacher.views, mesh_renderer(mesh), student.render, path.with_suffix(""))
     print(error.text())
+    if remark := error.remark(chosen.mesh_cells, chosen.mesh_density):
+        _log.warning("%s: %s", path, remark)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from distill.evaluation.comparison_pictures import triptych
 from distill.evaluation.evaluator import background_of
 from distill.evaluation.frame_metrics import References, Render
+from distill.evaluation.metrics import is_collapsed
 from distill.evaluation.results import Row, shown
 from distill.model.view_renderers import Rendering, RenderView
 from distill.rendering.renderer import RenderedFrame
@@ -22,6 +23,7 @@ from settings.sections import Color
 from teacher.views.teacher_views import TeacherViews
 
 MOST_FRAMES = 24
+_LITTLE_DB = 3.0  # above a blank picture: no mesh of such a student can be good
 _FIGURES = ("psnr", "psnr_foreground", "psnr_blank", "depth_abs", "depth_rel", "alpha_iou")
 _COLUMNS = ("subject", "frame", "name", *_FIGURES)
 
@@ -47,6 +49,26 @@ class MeshError(NamedTuple):
             f"student {shown(student['depth_abs'], '.4g')} world units; silhouettes overlap by "
             f"{shown(mesh['alpha_iou'], '.3f')}."
         )
+
+    def remark(self, cells: int, density: float | None) -> str:
+        """What is to be said of a mesh that shows no more than a blank picture, with what to do; empty: it shows more.
+
+        Args:
+            cells: along the longest side of the box.
+            density: the one that was asked for at the surface; None: it was found.
+        """
+        mesh, student = self.means["mesh"]["psnr"], self.means["student"]["psnr"]
+        blank = self.means["mesh"]["psnr_blank"]
+        if None in (mesh, student, blank) or not is_collapsed(mesh, blank):
+            return ""
+        words = f"the mesh shows no more than a blank picture ({mesh:.2f} dB, blank {blank:.2f} dB)"
+        if is_collapsed(student, blank):
+            return f"{words}, and so does its student ({student:.2f} dB): tools/check_alignment.py finds out why"
+        if student < blank + _LITTLE_DB:
+            return f"{words}, and its student little more ({student:.2f} dB): train it longer, and export it again"
+        advice = f"try more cells, --mesh-cells {2 * cells}"
+        advice += ", or another --mesh-density" if density is None else ", or leave out --mesh-density"
+        return f"{words}, though its student does ({student:.2f} dB): {advice}"
 
 
 def measure_mesh(config: Config, views: TeacherViews, mesh: RenderView, student: RenderView, stem: Path) -> MeshError:
