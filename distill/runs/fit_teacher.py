@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from scene.rays import distance_per_z
 from settings.config import Config
 from settings.errors import InputError
 from settings.sections import Color
+from settings.words import counted
 from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
 from teacher.fitting.initialization import hull_gaussians, points_gaussians
@@ -33,6 +35,7 @@ from teacher.views.teacher_views import TeacherViews
 
 FORMAT = 1
 _AVERAGED = 32  # photographs
+_FEW_ROUNDS = 10  # of cloning and splitting: with fewer a teacher is poor
 _log = logging.getLogger(__name__)
 
 
@@ -97,10 +100,39 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     write_ply(ply, gaussians, teacher.views.cameras.width)
     result = _evaluate(config, teacher, gaussians, step, folder, device, implementation)
     print(result.summary_text())
+    if remark := _remark(fit, result):
+        _log.warning("%s", remark)
     print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / MIB:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
     print(f"distil   python lego_response_distill.py --model {folder.results}")
     return result.status
+
+
+def _remark(fit: TeacherFit, result: EvaluationResult) -> str:
+    """What is to be said of a fit that did hardly anything, with what to do; empty: it did something."""
+    settings, progress = fit.settings, fit.progress
+    if not progress.rounds and settings.grow_until > 0:
+        steps = (settings.grow_from + _FEW_ROUNDS * settings.grow_every) / settings.grow_until
+        by_time = progress.step < settings.max_steps
+        pace = progress.seconds / max(1, progress.step)
+        more = f"fitting.max_seconds={_rounded_up(steps * pace)}" if by_time else f"fitting.max_steps={ceil(steps)}"
+        return (
+            f"the fit took {counted(progress.step, 'step')} in {progress.seconds:.3g} s and neither cloned nor split a "
+            f"Gaussian, which begins at step {settings.grow_from} and ends after {settings.grow_until:.0%} of the fit: "
+            f"the teacher is hardly more than what it started from. Go on with --resume --set {more}, or more"
+        )
+    if result.collapsed:
+        return (
+            "the fit shows no more than a blank picture: do the pictures belong to the cameras (order of the frames, "
+            "axes, camera-to-world), and is what they look at in data.box? See docs/diagnosis.md"
+        )
+    return ""
+
+
+def _rounded_up(value: float) -> int:
+    """To one digit and zeros."""
+    unit = 10 ** max(0, len(str(int(value))) - 1)
+    return ceil(value / unit) * unit
 
 
 def _on_mean_colour(views: TeacherViews) -> TeacherViews:

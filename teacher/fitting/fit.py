@@ -36,10 +36,15 @@ COLUMNS = (
 
 @dataclass
 class FitProgress:
-    """Where a fit stands; restored on resume."""
+    """Where a fit stands; restored on resume.
+
+    Attributes:
+        rounds: of cloning and splitting.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    rounds: int = 0
 
 
 class TeacherFit:
@@ -97,6 +102,8 @@ class TeacherFit:
             TrainingDiverged: the loss is not a finite number.
         """
         settings, progress = self.settings, self.progress
+        if self.fraction_done() < 1:
+            self._compile()  # what is not in numba's cache yet, so that the clock measures the fit
         log = CsvLog(folder.logs / "fitting_metrics.csv", COLUMNS, progress.step + 1 if progress.step else None)
         by_time = settings.max_seconds is not None
         bar = tqdm(
@@ -137,6 +144,13 @@ class TeacherFit:
             save(self)  # still within: another signal must not end it
             self.stopped_by = interrupt.signal
 
+    def _compile(self) -> None:
+        """Goes through a step and leaves everything as it is."""
+        with one_torch_thread():
+            compared = self._compared(0, 0, self.settings.sh_degree, self.background)
+            compared["loss"].backward()
+            self.model.clear_gradients()
+
     def _rates(self) -> dict[str, float]:
         settings = self.settings
         return {
@@ -152,13 +166,28 @@ class TeacherFit:
         """One step; returns what it did, tensors staying on the device."""
         settings, done = self.settings, self.fraction_done()
         level, index = self._level(done), self._next_view()
-        picture, cameras = self.pictures.level(level)[index].to(self.device), self.pictures.cameras(level)
         degree = self._sh_degree(done)
         rate = settings.lr_means * self.extent * settings.lr_means_final_ratio**done
         self.model.optimizers["means"].param_groups[0]["lr"] = rate
         background = self.background
         if self.random_background:
             background = torch.rand(3, generator=self.generator).to(self.device)
+        compared = self._compared(level, index, degree, background)
+        loss = compared["loss"]
+        # In every step, though a GPU has to be waited for: the rasteriser leaves out Gaussians that are not finite, so
+        # that a later loss would look healthy again.
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(f"step {self.progress.step + 1}: the loss is {loss.item()}; lower fitting.lr_means")
+        loss.backward()
+        self.model.step()
+        width = self.pictures.cameras(level).width
+        figures = {name: value.detach() for name, value in compared.items()}
+        return {"width": width, "sh_degree": degree, "lr_means": rate, **figures}
+
+    def _compared(self, level: int, index: int, degree: int, background: Tensor) -> dict[str, Tensor]:
+        """The loss of the model in one picture, its terms and the squared error."""
+        settings, cameras = self.settings, self.pictures.cameras(level)
+        picture = self.pictures.level(level)[index].to(self.device)
         alpha = picture[..., 3:].float() / 255
         target = picture[..., :3].float() / 255 * alpha + (1 - alpha) * background
         image = self._drawn(cameras, index, degree, background)
@@ -171,21 +200,8 @@ class TeacherFit:
         l1 = (image - target).abs().mean() / compared
         dssim = (1 - ssim(image, target)) / compared
         loss = (1 - settings.dssim_weight) * l1 + settings.dssim_weight * dssim
-        # In every step, though a GPU has to be waited for: the rasteriser leaves out Gaussians that are not finite, so
-        # that a later loss would look healthy again.
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(f"step {self.progress.step + 1}: the loss is {loss.item()}; lower fitting.lr_means")
-        loss.backward()
-        self.model.step()
-        return {
-            "width": cameras.width,
-            "sh_degree": degree,
-            "lr_means": rate,
-            "loss": loss.detach(),
-            "loss_l1": l1.detach(),
-            "loss_dssim": dssim.detach(),
-            "squared_error": (image.detach() - target).square().mean() / compared,
-        }
+        squared_error = (image.detach() - target).square().mean() / compared
+        return {"loss": loss, "loss_l1": l1, "loss_dssim": dssim, "squared_error": squared_error}
 
     def _drawn(self, cameras: Cameras, index: int, degree: int, background: Tensor) -> Tensor:
         """(H, W, 3) the model before a background."""
@@ -226,6 +242,8 @@ class TeacherFit:
         width, full = self.pictures.cameras(level).width, self.pictures.cameras(self.pictures.levels - 1).width
         most = round(settings.max_gaussians * width / full)
         self.backend.after_step(self.model, step, phase, most, self.generator)
+        if phase == "grow" and step >= settings.grow_from and step % settings.grow_every == 0:
+            self.progress.rounds += 1
         if phase == "grow" and settings.fade_every and step % settings.fade_every == 0:
             self.model.fade(2 * settings.prune_opacity)
 
@@ -242,6 +260,8 @@ class TeacherFit:
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores what ``state`` gave, to go on from there."""
         self.progress, self.order = FitProgress(**state["progress"]), list(state["order"])
+        if "rounds" not in state["progress"]:  # of an earlier version: as if it had had time enough
+            self.progress.rounds = self.progress.step // self.settings.grow_from
         self.model.load_state(state["model"])
         self.backend.load_state(state["growth"])
         self.generator.set_state(state["generator"].cpu())

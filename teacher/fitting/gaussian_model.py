@@ -63,6 +63,11 @@ class GaussianModel:
         """One Adam step of every table that has a gradient; gradients are cleared."""
         for optimizer in self.optimizers.values():
             optimizer.step()
+        self.clear_gradients()
+
+    def clear_gradients(self) -> None:
+        """Forgets the gradients of every table."""
+        for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()

@@ -206,6 +206,27 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch)
     assert steps == [40, 80]
 
 
+def test_a_fit_that_did_hardly_anything_is_warned_of(tmp_path, caplog):
+    config = write_toy_scene(tmp_path, **SETTINGS)
+    brief = ["--set", "fitting.max_steps=2", "--set", "eval.splits=[holdout]"]
+    assert main(arguments(config, *brief)) == 3
+    assert (
+        "the fit took 2 steps in" in caplog.text
+        and "neither cloned nor split a Gaussian, which begins at step 60 " in caplog.text
+    )
+    assert "Go on with --resume --set fitting.max_steps=1100, or more" in caplog.text  # (60 + 10 * 60) / 0.6
+    caplog.clear()
+    assert main(arguments(config, *brief, "--set", "fitting.grow_from=1", "--set", "fitting.grow_every=1")) == 3
+    assert "cloned" not in caplog.text and "do the pictures belong to the cameras" in caplog.text
+
+
+def test_a_fit_whose_time_was_too_short_is_told_how_long_it_takes(tmp_path, caplog):
+    config = write_toy_scene(tmp_path, **SETTINGS)
+    brief = ["--set", "fitting.max_seconds=0.001", "--set", "eval.splits=[holdout]"]
+    assert main(arguments(config, *brief)) == 3
+    assert re.search(r"took 1 step in .* Go on with --resume --set fitting\.max_seconds=\d0*, or more", caplog.text)
+
+
 def test_resume_refuses_another_fits_state(tmp_path, capsys, caplog):
     config = write_toy_scene(tmp_path, **SETTINGS)
     brief = ["--set", "fitting.max_steps=2", "--set", "eval.splits=[holdout]"]

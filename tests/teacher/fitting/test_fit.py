@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,26 @@ def test_the_bar_of_a_timed_fit_ends_full_and_no_fuller(tmp_path, capsys) -> Non
     assert fit.progress.seconds > 0.3
     assert "fit: 100%" in capsys.readouterr().err
     fit.run(folder, lambda fit: None)  # as resumed: there is nothing left to do
+
+
+def test_the_clock_starts_once_kernels_are_compiled_and_compiling_changes_nothing(tmp_path, monkeypatch) -> None:
+    brief = "fitting.max_steps=3", "fitting.initial_gaussians=100"
+    (fit, folder), (other, _) = started(tmp_path, *brief), started(tmp_path, *brief)
+    for _ in range(3):
+        other._step()
+        other.progress.step += 1
+    render, calls = fit.backend.render, []
+
+    def slow_at_first(*arguments):
+        if not calls:
+            time.sleep(1)
+        calls.append(1)
+        return render(*arguments)
+
+    monkeypatch.setattr(fit.backend, "render", slow_at_first)
+    fit.run(folder, lambda fit: None)
+    assert len(calls) == 4 and fit.progress.step == 3 and fit.progress.seconds < 1
+    assert all(torch.equal(fit.model.params[name], other.model.params[name]) for name in fit.model.params)
 
 
 @pytest.mark.parametrize(("silhouettes", "is_random"), [(False, True), (True, False)])
