@@ -28,9 +28,11 @@ from machine.run_identity import RunIdentity
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, to_yaml
+from settings.words import counted
 
 _CHECKPOINTS, _COMPACT, _EARLIER = "*step_*.pth", "step_*.lrd", "earlier"
-_CITY = "city.json"
+_CITY, _CONFIG = "city.json", "config.yaml"
+_NAMED = 4  # of the runs below a folder
 _PACKAGES = ("lego-response-distill", "torch", "numpy", "numba", "pydantic", "lpips", "scikit-image")
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class RunFolder:
         self.checkpoints = self.results / "checkpoints"
         self.eval = self.results / "eval"
         self.training_csv, self.tensorboard = self.logs / "training_metrics.csv", self.logs / "tensorboard"
-        self.config_yaml, self.versions_json = self.results / "config.yaml", self.results / "versions.json"
+        self.config_yaml, self.versions_json = self.results / _CONFIG, self.results / "versions.json"
         self.identity_json = self.results / "identity.json"
         self.identity = RunIdentity(config)
 
@@ -211,11 +213,33 @@ def checkpoint_at(path: Path) -> Path:
     newest = None if is_city else newest_checkpoint(path / "checkpoints")
     if newest is None:
         expected = "checkpoints/step_*.pth, as in results/<scene>/<run>"
-        if is_city or (path / _CITY).is_file():
-            hint = "tools/render_city.py draws the city; each of its blocks has a run, blocks/NAME/run."
-            raise InputError(path, "run folder", "a city", expected, hint)
-        raise InputError(path, "run folder", "no checkpoint", expected, "Train first, or name another folder.")
+        own = own_folder(path.parent if is_city else path)
+        found, hint = own or ("no checkpoint", "Train first, or name another folder.")
+        raise InputError(path, "run folder", found, expected, hint)
     return newest
+
+
+def own_folder(path: Path) -> tuple[str, str] | None:
+    """What a folder that this program wrote is, and which command takes it; None of any other."""
+    if os.path.isfile(path / _CITY):
+        return "a city", "tools/render_city.py draws the city; each of its blocks has a run, blocks/NAME/run."
+    if _is_run(path):
+        hint = f"tools/view.py {path} shows it, tools/evaluate.py {path} measures it, and --config {path / _CONFIG} "
+        return "a run of this program, which trained a student", f"{hint}trains it anew."
+    if os.path.isfile(path / _CONFIG) and any(path.glob("point_cloud/iteration_*/point_cloud.ply")):
+        hint = f"python lego_response_distill.py --model {path} distils it."
+        return "a teacher that tools/train_teacher.py fitted", hint
+    runs = [run for pattern in ("*", "*/*") for run in sorted(path.glob(pattern)) if _is_run(run)]
+    if not runs:
+        return None
+    names = ", ".join(run.relative_to(path).as_posix() for run in runs[:_NAMED])
+    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+    hint = f"Name {'it' if len(runs) == 1 else 'one of them'}: {runs[0]}."
+    return f"no run, but a folder above {counted(len(runs), 'run')}: {names}{more}", hint
+
+
+def _is_run(path: Path) -> bool:
+    return os.path.isfile(path / _CONFIG) and bool(_by_step(path / "checkpoints", _CHECKPOINTS))
 
 
 def _by_step(folder: Path, *patterns: str) -> list[Path]:

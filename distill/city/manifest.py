@@ -29,6 +29,7 @@ FORMAT, VERSION = "city", 1
 Status = Literal["waiting", "running", "done", "failed"]
 Count = Annotated[int, Field(ge=0)]
 Model = TypeVar("Model", bound=BaseModel)
+_MADE = f"tools/distill_city.py makes one: results/<scene>/<run>/{MANIFEST}."
 _HINT = "Make the city again: tools/distill_city.py without --resume."
 
 
@@ -135,10 +136,14 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     path = path / MANIFEST if path.is_dir() else path
-    content = read_json(path, f"a city's {MANIFEST}")
+    try:
+        content = read_json(path, f"a city's {MANIFEST}")
+    except InputError as error:
+        hint = f"{error.hint} {_MADE}".lstrip()
+        raise InputError(error.source, error.field, error.found, error.expected, hint) from error
     found = content.get("format") if isinstance(content, dict) else content
     if found != FORMAT:
-        raise InputError(path, "format", show(found), FORMAT, "This is not the manifest of a city.")
+        raise InputError(path, "format", show(found), FORMAT, f"This is not the manifest of a city. {_MADE}")
     if content.get("version") != VERSION:
         raise InputError(path, "version", show(content.get("version")), VERSION, _HINT)
     blocks = [

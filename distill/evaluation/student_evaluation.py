@@ -118,7 +118,7 @@ def evaluate_student(
         config, teacher, model, step, folder, device, identity=identity, burn_in=options.burn_in, fresh=options.fresh
     )
     print(parity.table())
-    print(f"figures {folder.eval_csv(step)}\nparity {parity_csv(folder, step)}\npictures {folder.eval}")
+    print(f"figures  {folder.eval_csv(step)}\nparity   {parity_csv(folder, step)}\npictures {folder.eval}")
     return result
 
 

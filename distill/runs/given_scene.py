@@ -7,9 +7,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from machine.run_folder import own_folder
 from scene.formats import load_frames, split_beside
 from scene.formats.graphdeco import latest_ply, read_arguments
 from scene.frames import Frames
@@ -54,6 +57,8 @@ def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
             raise InputError("command line", "--splat", "--model or --source too", "one of them", hint)
         if splat.is_dir():
             hint = "A folder that a model was trained into is --model DIR; of an unpacked SOG name its meta.json."
+            if (own := own_folder(splat)) is not None:
+                hint = own[1]
             raise InputError("--splat", "file", f"{splat}, a folder", "a file of Gaussians", hint)
         return config or _SPLAT_CONFIG, [("--splat", _of_splat(splat))]
     for option, folder in (("--model", model), ("--source", source)):
@@ -61,15 +66,30 @@ def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
             found, hint = ("a file", "Gaussians alone are --splat FILE.") if folder.exists() else ("nothing", "")
             raise InputError(option, "folder", f"{folder}, {found}", "an existing folder", hint)
     if model is not None:
-        layers = [("--model", _of_model(model.absolute(), source and source.absolute(), config is not None))]
+        with _naming_own_folders("--model", model, "a folder that a 3DGS model was trained into"):
+            layers = [("--model", _of_model(model.absolute(), source and source.absolute(), config is not None))]
         return config or _MODEL_CONFIG, layers
     if source is not None:
         otherwise = getattr(arguments, "source_config", None) or _MODEL_CONFIG
-        return config or otherwise, [("--source", _of_source(Path(os.path.abspath(source)), config or otherwise))]
+        with _naming_own_folders("--source", source, "a capture, with cameras and pictures"):
+            layers = [("--source", _of_source(Path(os.path.abspath(source)), config or otherwise))]
+        return config or otherwise, layers
     if config is None:
         expected = "a YAML config, or --model DIR, --source DIR or --splat FILE"
         raise InputError("command line", "--config", "nothing", expected, "See configs/.")
     return config, []
+
+
+@contextmanager
+def _naming_own_folders(option: str, folder: Path, expected: str) -> Iterator[None]:
+    """Where a folder has nothing of what is wanted: says what it is, if this program wrote it."""
+    try:
+        yield
+    except InputError as error:
+        if error.field not in ("model", "dataset") or (own := own_folder(folder)) is None:
+            raise
+        found, hint = own
+        raise InputError(option, "folder", f"{folder}, {found}", expected, hint) from error
 
 
 def direction(text: str) -> list[float]:
@@ -115,9 +135,9 @@ def _of_model(model: Path, source: Path | None, has_config: bool) -> dict[str, A
 
 def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, Any]:
     """Of what ``tools/train_teacher.py`` has written: its Gaussians, the dataset they were fitted to, and its size."""
+    teacher: dict[str, Any] = {"kind": "gaussians", "ply": str(latest_ply(results))}
     fit = run_config(results / "config.yaml")
     transforms = source or fit.data.transforms
-    teacher: dict[str, Any] = {"kind": "gaussians", "ply": str(latest_ply(results))}
     if has_config:
         return {"data": {"transforms": None if transforms is None else str(transforms)}, "teacher": teacher}
     data = fit.data.model_dump(mode="json") | {"transforms": None if transforms is None else str(transforms)}

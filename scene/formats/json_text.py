@@ -38,6 +38,8 @@ def read_json(path: Path, expected: str) -> object:
     try:
         return json.loads(text, parse_int=_integer)
     except json.JSONDecodeError as error:
+        if (other := _other_text(path, text)) is not None:
+            raise InputError(path, "file", other, expected) from error
         what, hint = _mistake(text, error)
         found = f"invalid text at line {error.lineno}, column {error.colno}: {what}"
         raise InputError(path, "JSON", found, "a whole JSON document", hint) from error
@@ -47,6 +49,16 @@ def read_json(path: Path, expected: str) -> object:
         raise InputError(path, "JSON", f"{error} at {place}", f"at most {_MOST_DIGITS} digits") from error
     except (ValueError, RecursionError) as error:  # brackets thousands deep
         raise InputError(path, "JSON", f"invalid text ({error})", "a whole JSON document") from error
+
+
+def _other_text(path: Path, text: str) -> str | None:
+    """What a text is that was never meant to be JSON; None where it may have been."""
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return "a YAML file"
+    start = text.lstrip()
+    if start[:1] in ("{", "[", '"', "#", "/"):
+        return None
+    return f"no JSON, but text that begins with '{start.splitlines()[0][:40]}'"
 
 
 class _TooLong(Exception):

@@ -209,3 +209,28 @@ def test_a_folder_without_checkpoints_is_named_and_a_citys_for_what_it_is(tmp_pa
     for path in (tmp_path, city):
         with pytest.raises(InputError, match="run folder: found a city, .*tools/render_city.py draws the city"):
             checkpoint_at(path)
+
+
+def test_a_folder_above_runs_names_them(tmp_path):
+    for number in range(5):
+        run = tmp_path / f"results/bricks/run_{number}"
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "config.yaml").touch()
+        (run / "checkpoints/step_000007.pth").touch()
+    names = ", ".join(f"run_{number}" for number in range(4))
+    said = (
+        rf"found no run, but a folder above 5 runs: {names} and 1 more, expected .*Name one of them: .*bricks/run_0\."
+    )
+    with pytest.raises(InputError, match=said):
+        checkpoint_at(tmp_path / "results/bricks")
+    with pytest.raises(InputError, match="above 5 runs: bricks/run_0, "):
+        checkpoint_at(tmp_path / "results")
+
+
+def test_the_folder_of_a_fitted_teacher_is_said_to_be_one(tmp_path):
+    cloud = tmp_path / "point_cloud/iteration_7/point_cloud.ply"
+    cloud.parent.mkdir(parents=True)
+    cloud.touch()
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(InputError, match="found a teacher that tools/train_teacher.py fitted, .*--model .* distils it"):
+        checkpoint_at(tmp_path)

@@ -17,7 +17,7 @@ from distill.reports.run.changed_settings import REQUIRED, changed_settings
 from distill.reports.run.training_curves import draw_curves, read_columns
 from distill.reports.tensorboard import Board
 from machine.files import CsvRow, read_csv, write_atomically
-from machine.run_folder import RunFolder
+from machine.run_folder import RunFolder, own_folder
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import run_config
@@ -37,7 +37,7 @@ def publish(config: Config, folder: RunFolder, step: int) -> None:
         with Board(folder, config.logging.tensorboard, step) as board:
             board.add_evaluation(folder, step)
         if config.logging.report:
-            print(f"report {folder.results / write_report(folder.results, folder.logs).name}")
+            print(f"report   {folder.results / write_report(folder.results, folder.logs).name}")
     except Exception as error:  # a figure of a finished run must not cost its exit status, whatever the cause
         _log.warning(
             "no report: %s: %s. `python tools/report.py %s` tries again.", type(error).__name__, error, folder.results
@@ -62,8 +62,9 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     """
     results = results.resolve()
     if not (results / "config.yaml").is_file() or len(results.parents) < 3:
-        hint = "Name the folder results/<scene>/<run> of a run."
-        raise InputError(results, "config.yaml", "nothing", "the folder of a run", hint)
+        own = own_folder(results)
+        found, hint = own or ("nothing", "Name the folder results/<scene>/<run> of a run.")
+        raise InputError(results, "config.yaml", found, "the folder of a run", hint)
     logs = results.parents[2] / "logs" / results.parent.name / results.name if logs is None else logs
     config = run_config(results / "config.yaml")
     versions = _read_versions(results / "versions.json")

@@ -91,3 +91,11 @@ def test_a_gap_between_faces_that_match_is_seen(tmp_path):
     box = {"lower": [0, 0, 0], "upper": [2, 2, 1]}
     with pytest.raises(InputError, match="75.0+%"):
         read(tmp_path, city(blocks=blocks, box=box))
+
+
+@pytest.mark.parametrize(("name", "text"), [("run.yaml", "scene: city\n"), ("a.json", "{}"), ("nowhere.json", None)])
+def test_where_a_manifest_is_made_is_said_of_what_is_none(tmp_path, name, text):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=r"tools/distill_city.py makes one: results/<scene>/<run>/city.json\."):
+        read_manifest(tmp_path / name)

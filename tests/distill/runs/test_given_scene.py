@@ -106,6 +106,24 @@ def test_folders_that_are_none_are_named(model, tmp_path):
         config()
 
 
+def test_the_folder_of_a_students_run_is_said_to_be_one_and_which_command_takes_it(tmp_path):
+    run = tmp_path / "results/toy/first"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text("scene: toy\nrun: first\nteacher: {kind: bricks}\n")
+    (run / "checkpoints/step_000007.pth").touch()
+    for option in ("--model", "--source"):
+        with pytest.raises(
+            InputError, match=f"{option}: folder: found .*first, a run of this program, .*tools/view.py"
+        ):
+            config(option, run)
+        with pytest.raises(
+            InputError, match=f"{option}: folder: found .*toy, .* above 1 run: first, .*Name it: .*first"
+        ):
+            config(option, run.parent)
+    with pytest.raises(InputError, match="--splat: file: .*, a folder, .*tools/view.py .*first shows it"):
+        config("--splat", run)
+
+
 def test_one_line_distils_a_model(model, tmp_path, capsys):
     assert main(["--model", str(model), "--output", str(tmp_path), "--dry-run"]) == 0
     text = capsys.readouterr().out

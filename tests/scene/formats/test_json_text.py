@@ -45,3 +45,18 @@ def test_what_is_no_json_is_named(tmp_path, data, message):
     with pytest.raises(InputError, match=f"(?s)a.json: .*{message}") as caught:
         read_json(tmp_path / "a.json", "a transforms JSON file")
     assert ("copy it again" in str(caught.value)) == ("cut short" in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("a.yaml", "# A config\nscene: bricks\n", "a YAML file"),
+        ("a.yml", "{}}", "a YAML file"),
+        ("a.json", "scene: bricks\nrun: a\n", "no JSON, but text that begins with 'scene: bricks'"),
+    ],
+)
+def test_text_that_was_never_json_is_said_to_be_none_with_what_is_wanted(tmp_path, name, text, found):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=f"{name}: file: found {found}, expected a transforms JSON file") as caught:
+        read_json(tmp_path / name, "a transforms JSON file")
+    assert "Mend" not in str(caught.value) and "comments" not in str(caught.value)

@@ -33,8 +33,11 @@ def ran(tmp_path_factory) -> Path:
     write_toy_scene(root, loss={"depth": {"weight": 0.1}}, logging={"report": True})
     with redirect_stdout(StringIO()) as out:
         assert distil(arguments(root, "--max-steps", "150", "--output", under)) == 0
-    for said in (f"report {under}/{RESULTS}/report.md", f"pictures {under}/{RESULTS}/eval"):  # the paths are alike
+    for said in (f"report   {under}/{RESULTS}/report.md", f"pictures {under}/{RESULTS}/eval"):  # the paths are alike
         assert f"{said}\n" in out.getvalue()
+    written = [line for line in out.getvalue().splitlines() if line.partition(" ")[2].strip().startswith(under)]
+    assert [line[:9].rstrip() for line in written] == ["figures", "parity", "pictures", "report"]
+    assert {line.index(under) for line in written} == {9}, "in one column"
     return root
 
 
@@ -101,6 +104,11 @@ def test_damaged_versions_are_named(ran, tmp_path) -> None:
     (results / "versions.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"versions\.json"):
         write_report(results)
+
+
+def test_of_a_folder_above_runs_one_of_them_is_to_be_named(ran):
+    with pytest.raises(InputError, match=r"above 1 run: first, .*Name it: .*toy.first\."):
+        write_report((ran / RESULTS).parent)
 
 
 @pytest.mark.parametrize("folder", ["/", "/nowhere"])
