@@ -187,6 +187,8 @@ def _train(
             sampler.advance(len(result.batch.rays))
             weights.keep(result.lr, len(result.batch.rays), result.terms["rgb"])
             taken += 1
+            if taken == 1:
+                start = time.perf_counter()  # the first step compiles what is not in numba's cache yet
             done = (time.perf_counter() - start) / compact.seconds
             done = min(1.0, max(done, taken / compact.max_steps if compact.max_steps else 0.0))
             if taken % compact.round_every == 0:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from settings.loading import load_config
 from tests.toy_scene import mask_toy_scene, write_toy_scene
 from tools.compress import main
 from tools.evaluate import main as evaluate
+from tools.export import main as export
 from tools.render_path import main as film
 
 QUICKLY = ("--set", "compact.max_steps=30", "--set", "compact.round_every=20")
@@ -56,6 +58,36 @@ def test_a_file_of_at_most_the_wanted_size_is_measured_filmed_and_named_in_the_c
     assert psnr == pytest.approx(float(re.search(r"PSNR ([\d.]+) dB", said)[1]), abs=0.01)
     assert evaluate([str(path), "--assets", str(toy)]) in (0, 3)
     assert film(arguments(toy, "--checkpoint", str(path), "--frames", "2")) == 0
+
+
+def test_a_safetensors_file_of_a_compact_one_leaves_its_figures_as_they_are(toy, tmp_path):
+    path, made = tmp_path / "small.lrd", tmp_path / "small.safetensors"
+    assert main(arguments(toy, *QUICKLY, "--target-mib", "0.01", "--file", str(path))) == 0
+    assert export([str(path), "--assets", str(toy), "--safetensors", str(made)]) == 0
+    sizes = {}
+    for file, tag in ((path, "compact"), (made, "compact-safetensors")):
+        assert program(arguments(toy, "--eval-only", "--checkpoint", str(file), "--set", "eval.splits=[holdout]")) in (
+            0,
+            3,
+        )
+        sizes[tag] = toy / f"logs/toy/first/eval_step_000150_{tag}_parity.csv"
+    small, large = (float(rows(csv_file)[0]["size_mib"]) for csv_file in sizes.values())
+    assert small == path.stat().st_size / 2**20 and large > small
+
+
+def test_compiling_does_not_count_as_time(toy, tmp_path, monkeypatch):
+    step, taken = TrainingStep.__call__, []
+
+    def slow_at_first(*given):
+        taken.append(1)
+        if len(taken) == 1:
+            time.sleep(1)
+        return step(*given)
+
+    monkeypatch.setattr(TrainingStep, "__call__", slow_at_first)
+    config = load_config(toy / "toy.yaml", ["compact.seconds=0.3", "compact.round_every=20"], toy)
+    compress(config, toy, Wanted(0.01), path=tmp_path / "small.lrd")
+    assert len(taken) > 1
 
 
 def test_a_loss_is_kept_within_what_is_allowed(toy, capsys, tmp_path):
