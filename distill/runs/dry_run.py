@@ -340,7 +340,7 @@ def _duration(config: Config, probe: _Probe, progress: Progress) -> str:
     seconds = _training_seconds(config, probe.seconds, progress) - (progress.seconds if progress.step else 0.0)
     if progress.step and seconds <= 0:
         return f"nothing is left to train: the run is over at step {progress.step:,}, and is only evaluated"
-    left = f", {train.max_steps - progress.step:,} steps at most, are left" if progress.step else ""
+    left = f" are left, at most {counted(train.max_steps - progress.step, 'step')}" if progress.step else ""
     limit = f", stopped at {train.max_seconds:.0f} s" if train.max_seconds and train.max_seconds < by_steps else ""
     return (
         f"about {seconds:.0f} s of training{left}{limit} "

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from distill.runs.command_line import add_config_options, add_device_option, config_of
+from lego_response_distill import parse_arguments
 from settings.errors import InputError
 from tests.toy_configs import BRICKS
 
@@ -70,3 +71,9 @@ def test_refused(tmp_path, capsys):
         with pytest.raises(SystemExit):
             config("--splat", "x.ply", "--up", up)
     assert "expected x, y, z, -x, -y, -z or three numbers" in capsys.readouterr().err
+
+
+def test_evaluating_and_going_on_do_not_go_together(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse_arguments(["--config", "a.yaml", "--eval-only", "--resume", "auto"])
+    assert "--eval-only evaluates the checkpoint that --checkpoint PATH names" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_a_dry_run_says_what_a_run_would_go_on_from_and_what_is_left(trained, ca
     over = plan()
     assert re.search(rf"resume +from {re.escape(str(checkpoint))}, at step 150, \d+ s into the run\n", over)
     assert re.search(r"time +nothing is left to train: the run is over at step 150, and is only evaluated\n", over)
-    assert re.search(r"time +about \d+ s of training, 50 steps at most, are left \(", plan("--max-steps", "200"))
+    assert re.search(r"time +about \d+ s of training are left, at most 50 steps \(", plan("--max-steps", "200"))
     assert not caplog.records
     assert re.search(r"resume +from nothing: this is the plan of a run that begins", plan("--set", "run=second"))
     assert "there is no checkpoint in" in caplog.text and "will not start" not in caplog.text
