@@ -19,6 +19,14 @@ class OccupancyConfig(Section):
 
     resolution: int = Field(128, ge=1, le=1024, description="cells along the box's longest side")
     threshold: float = Field(0.01, ge=0, lt=1, description="a cell whose alpha over one step is below this is empty")
+    least_weight: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="where the teacher's Gaussians guide rays (`render.sampling`): a cell is left out where nothing in "
+        "it weighs more than this in a pixel; 0.15 spares a capture half of its samples, and costs an object of thin "
+        "or clear parts up to 2 dB",
+    )
     update_every: int = Field(16, ge=1, description="steps between refreshes from the student")
     decay: float = Field(0.95, gt=0, le=1, description="factor on a cell's remembered density at each refresh")
     warmup_steps: int = Field(256, ge=0, description="steps before the student may empty a cell")

@@ -70,13 +70,15 @@ def _of_features(config: Config) -> list[str]:
 
 
 def _of_sources(config: Config) -> list[str]:
-    """Settings of a dataset where there is none, of cameras that are found where they are given, of a file's size."""
+    """Settings of a dataset where there is none, of cameras found where they are given, of guidance, of a file."""
     said, kind = [], config.teacher.kind
     if kind in ("bricks", "city") or config.finds_cameras:  # the room has a dataset, of its own
         said += _idle(config, "data", _OF_DATASETS, f"a teacher of kind {kind} has cameras of its own")
     if not config.finds_cameras:
         rest = [name for name in OrbitConfig.model_fields if name != "up"]  # which paths go by too
         said += _idle(config, "teacher.orbit", rest, "cameras are found for Gaussians without data.transforms alone")
+    if config.render.sampling == "occupancy":
+        said += _idle(config, "occupancy", ["least_weight"], "with render.sampling occupancy no teacher guides rays")
     if config.compact.target_mib is None:
         said += _idle(config, "compact", ["share", "sparsity"], "compact.target_mib is not set")
     return said

@@ -52,7 +52,8 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     teacher.sight_drawing = drawing
     rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
-    sight = sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, keep_reach=not live)
+    least = config.occupancy.least_weight
+    sight = sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, least, keep_reach=not live)
     if drawing.clip is not None:  # what is in the box of Gaussians that straddle its faces may be seen anywhere
         cells = cells_of_gaussians(teacher.gaussians[rasterizer.straddles], grid)
         sight = replace(sight, cells=torch.maximum(sight.cells, cells))
@@ -69,7 +70,7 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     of_images = teacher.images.cameras[~teacher.images.holdout].to(torch.device("cpu"))
     if not live and of_images.same_as(cameras):  # as in a capture
         return replace(sight, image_reach=sight.reach)
-    images = sight_of_gaussians(rasterizer, of_images, grid)
+    images = sight_of_gaussians(rasterizer, of_images, grid, least)
     return Sight(torch.maximum(sight.cells, images.cells), sight.reach, images.reach)
 
 

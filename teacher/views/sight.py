@@ -18,7 +18,6 @@ from teacher.rasterizer import Rasterizer
 from teacher.views.output_folder import parallel_map
 from teacher.views.teacher_views import TeacherViews
 
-_LEAST_WEIGHT = 0.02  # what weighs less in every pixel leaves its cell dark
 _BLOCKED = 0.01  # transmittance
 _MARGIN_CELLS = 3.0  # behind the last thing that shows, for a student that is not as sharp as its teacher
 
@@ -41,26 +40,39 @@ class Sight:
 
 
 def view_reach(
-    rasterizer: Rasterizer, cameras: Cameras, index: int, grid: CellGrid, seen: Tensor | None = None
+    rasterizer: Rasterizer,
+    cameras: Cameras,
+    index: int,
+    grid: CellGrid,
+    seen: Tensor | None = None,
+    least_weight: float = 0.0,
 ) -> Tensor:
     """The reach of one view of Gaussians, (H, W) float16 as in ``Sight``.
 
     Args:
         seen: (X, Y, Z) uint8, where the cells of the grid that show are set to 1.
+        least_weight: in [0, 1): what weighs no more in a pixel does not show there.
     """
     camera, scale = cameras[index], rasterizer.drawing.multiple(cameras.width)
     fine = camera.resized(camera.width * scale, camera.height * scale)
     cells = None if seen is None else Cells(grid.box.lower, grid.cell_size, seen)
-    reach = rasterizer.sight(fine, 0, blocked=_BLOCKED, seen=cells, least_weight=_LEAST_WEIGHT)
+    reach = rasterizer.sight(fine, 0, blocked=_BLOCKED, seen=cells, least_weight=least_weight)
     farthest = reach.view(camera.height, scale, camera.width, scale).amax(dim=(1, 3))
     return (farthest + _MARGIN_CELLS * grid.cell_size).half()
 
 
 @one_torch_thread()
-def sight_of_gaussians(rasterizer: Rasterizer, cameras: Cameras, grid: CellGrid, keep_reach: bool = True) -> Sight:
-    """The Gaussians seen from all cameras; ``rasterizer`` should have one thread, since views are made side by side."""
+def sight_of_gaussians(
+    rasterizer: Rasterizer, cameras: Cameras, grid: CellGrid, least_weight: float, keep_reach: bool = True
+) -> Sight:
+    """The Gaussians seen from all cameras.
+
+    Args:
+        rasterizer: of one thread, since views are made side by side.
+        least_weight: as of ``view_reach``.
+    """
     seen = torch.zeros(grid.shape, dtype=torch.uint8)
-    reaches = parallel_map(lambda i: view_reach(rasterizer, cameras, i, grid, seen), len(cameras))
+    reaches = parallel_map(lambda i: view_reach(rasterizer, cameras, i, grid, seen, least_weight), len(cameras))
     kept = [reach if keep_reach else None for reach in reaches]
     # Where cells are finer than what is drawn, the rays of neighbouring pixels miss cells between them.
     pixel = pixel_width(rasterizer.drawing.fine(cameras), grid.box)

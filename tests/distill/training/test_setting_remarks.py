@@ -28,6 +28,7 @@ def told(*overrides: str) -> list[str]:
         ("loss.density.weight=0.1", "features.resolution=64"),
         ("loss.rgb={decay_start: 0.2, decay_end: 1.0, final: 0.0}",),
         ("compact.share=0.5", "compact.target_mib=0.1"),
+        ("occupancy.least_weight=0.15", "render.sampling=auto"),
         ("teacher.kind=room", "data.frames='0:8:2'"),
         ("teacher={kind: gaussians, ply: a.ply, orbit: {distance: 2}}", "data={transforms: null, resolution: 8}"),
         ("teacher={kind: gaussians, ply: a.ply, outputs: null}", "data={transforms: t.json, frames: '0:9'}"),
@@ -45,6 +46,10 @@ def test_nothing_where_all_has_its_effect(overrides) -> None:
             ("train.lr_warmup_steps=400",),
             "train.lr_warmup_steps 400: the run ends at step 100, when learning rates have risen to 0.25 of what they "
             "are set to",
+        ),
+        (
+            ("occupancy.least_weight=0.15", "render.sampling=occupancy"),
+            "occupancy.least_weight has no effect: with render.sampling occupancy no teacher guides rays",
         ),
         (("train.lr_common=0.1",), "train.lr_common has no effect: a hash_grid has no networks with a part in common"),
         (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import fields
+
 import pytest
 import torch
 
@@ -14,6 +17,7 @@ from teacher.views.teacher_views import TeacherViews
 
 GRID = CellGrid(SceneBox((-1, -1, -1), (1, 1, 1)), 16)
 CELL = 1 / 8
+LEAST = 0.02
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def wall() -> Gaussians:
 def test_a_wall_hides_what_is_behind(wall, look_at, multiple) -> None:
     cameras = look_at([(3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
     rasterizer = Rasterizer(wall, "cpu", threads=1, drawing=Drawing(supersample=multiple))
-    sight = sight_of_gaussians(rasterizer, cameras, GRID)
+    sight = sight_of_gaussians(rasterizer, cameras, GRID, LEAST)
     planes = sight.cells.flatten(1).any(1).nonzero()[:, 0].tolist()
     assert set(planes) <= {6, 7, 8, 9} and {7, 8} <= set(planes)
     assert sight.reach.dtype == torch.float16 and sight.reach.shape == (1, 24, 24)
@@ -46,15 +50,27 @@ def test_cells_finer_than_pixels_are_seen_between_their_rays(wall, look_at, mult
     cameras = look_at([(3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
     grid = CellGrid(SceneBox((-1, -0.95, -1.05), (1, 1.05, 0.95)), 64)
     drawing = Drawing(supersample=multiple)
-    cells = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1, drawing=drawing), cameras, grid, False).cells
+    cells = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1, drawing=drawing), cameras, grid, LEAST).cells
     before = cells[32 + around + 3]
     assert not before.any()  # in front of the wall nothing shows
     assert cells[31:33, 6:54, 38:60].all()  # all of the wall does
 
 
+@pytest.mark.parametrize(("least_weight", "is_seen"), [(0.05, True), (0.15, False)])
+def test_a_veil_that_weighs_too_little_in_every_pixel_is_left_out(wall, look_at, least_weight, is_seen) -> None:
+    """Its alpha is 0.1 in the middle."""
+    parts = [getattr(wall, field.name) for field in fields(wall)]
+    veil = Gaussians(*(torch.cat([part, part[-1:]]) for part in parts))
+    veil.means[-1] = torch.tensor([0.6, 0.0, 0.5])
+    veil.opacity_logits[-1] = math.log(0.1 / 0.9)
+    cameras = look_at([(3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=25, height=25, focal=30.0)
+    sight = sight_of_gaussians(Rasterizer(veil, "cpu", threads=1), cameras, GRID, least_weight)
+    assert bool(sight.cells[11:14].any()) == is_seen and sight.cells[7:9].any()
+
+
 def test_another_view_shows_what_the_first_does_not(wall, look_at) -> None:
     cameras = look_at([(3.0, 0.0, 0.5), (-3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
-    sight = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1), cameras, GRID, keep_reach=False)
+    sight = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1), cameras, GRID, LEAST, keep_reach=False)
     assert sight.cells[1, 8, 12] == 1 and sight.reach is None
 
 
