@@ -7,32 +7,18 @@ collapsed. Where nothing could be learnt it is refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from distill.alignment.comparison import (
-    DEPTH_FIELDS,
-    Comparison,
-    shrunk_picture,
-    shrunk_plane,
-    stacked_pictures,
-    stored_depth,
-    stored_files,
-    without_depth,
-    witness_of,
-)
+from distill.alignment.comparison import DEPTH_FIELDS, stored_depth, stored_files, without_depth, witness_of
 from distill.alignment.depth_mistakes import misplaced, wrong_kind
 from distill.alignment.depth_reading import depth_readings
-from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_DB, Diagnosis, diagnose
-from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background, pose_hypotheses
-from distill.alignment.hypothesis_search import SEARCH_WIDTH, Trials
+from distill.alignment.diagnosis import THRESHOLD_DB
+from distill.alignment.gaussians_check import check_gaussians
+from distill.alignment.hypotheses import ALPHA_ADVICE, Cause, on_background, pose_hypotheses
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, check_step, refuse_or_warn
 from distill.evaluation.evaluator import teacher_psnr
@@ -45,16 +31,13 @@ from settings.errors import InputError
 from settings.sections import Color
 from teacher.near_plane import near_plane_advice
 from teacher.sources import Teacher, load_teacher, source_of
-from teacher.sources.box import outlier_words, stray_note
+from teacher.sources.box import stray_note
 from teacher.views.teacher_views import TeacherViews
 
 _log = logging.getLogger(__name__)
 
 _FRAMES = 4  # looked at
 _FAINT_COVERAGE = 0.002
-_OUTLIERS_GAIN_DB = 3.0  # that pictures gain without Gaussians that hide the scene
-# Mistakes that leave poses and pictures as they are: what is trained on is not what was meant, but can be learnt.
-_LEARNABLE = {Cause.BACKGROUND, Cause.ALPHA, Cause.COLOUR}
 
 
 @contextmanager
@@ -91,7 +74,7 @@ def _check_causes(config: Config, error: InputError) -> None:
         else:
             check_looking(config, cameras, source.box(gaussians, None)[0])
         if gaussians is not None:
-            _check_gaussians(config, load_teacher(without_depth(config)), is_an_error=True)
+            check_gaussians(config, load_teacher(without_depth(config)), is_an_error=True)
     except InputError as cause:
         if error.field != "data.box" or "supposing that" in str(cause):
             raise cause from error
@@ -130,7 +113,7 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     is_said = _check_pictures(config, teacher)
     if not is_said:
         _check_truth(config, teacher)
-    if _check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset()):
+    if check_gaussians(config, teacher, known={Cause.BACKGROUND} if is_said else frozenset()):
         _check_depth(config, teacher)
     # A background taken for the scene is everywhere, and samples that are far apart miss cells.
     if is_close and not is_said and model.far_field is None:
@@ -225,90 +208,6 @@ def _check_border(
     return color is not None
 
 
-# --- Gaussians ---------------------------------------------------------------------------------------------------
-
-
-class _Reference(NamedTuple):
-    """Pictures that the teacher's Gaussians should equal: view i, its background, in words, and whether trained on."""
-
-    picture: Callable[[int], Tensor]
-    background: Color
-    words: str
-    is_trained_on: bool
-
-
-def _reference(config: Config, teacher: Teacher) -> _Reference | None:
-    views, background = teacher.views, config.render.background_rgb
-    if teacher.stored_renders is not None:
-        background = views.background or background
-        return _Reference(lambda i: views.image(i, background), background, "the renders", teacher.poses is None)
-    if views.ground_truth is not None:
-        return _Reference(lambda i: views.ground_truth_image(i, background), background, "ground truth", False)
-    return None
-
-
-def _check_gaussians(
-    config: Config, teacher: Teacher, *, known: AbstractSet[Cause] = frozenset(), is_an_error: bool = False
-) -> bool:
-    """The Gaussians, rendered with the run's cameras, against the pictures that they should equal.
-
-    Args:
-        known: causes that need not be said again.
-        is_an_error: refuse whatever is found: it stops the run anyway.
-
-    Returns:
-        Whether they do; False where there is nothing to compare, too.
-    """
-    reference = None if teacher.gaussians is None else _reference(config, teacher)
-    if reference is None:
-        return False
-    few = _few_trials(config, teacher, reference)
-    if min(few.psnrs(AS_IT_IS)) >= THRESHOLD_DB:
-        return True
-    as_it_is = float(np.median(few.psnrs(AS_IT_IS)))  # a mean says too much for one that is right by chance
-    without = _without_outliers(config, teacher, reference)
-    if without >= as_it_is + _OUTLIERS_GAIN_DB:
-        if config.teacher.clip and without >= THRESHOLD_DB:  # they are not in the teacher's pictures
-            return True
-        words = f"{outlier_words(teacher.gaussians)}: with them pictures are {as_it_is:.2f} dB from {reference.words}, "
-        words += f"without them {without:.2f} dB (a blank picture: {few.psnr_blank:.2f} dB; medians)"
-        is_hopeless = as_it_is < few.psnr_blank + ABOVE_BLANK_DB
-        expected = f"at least {THRESHOLD_DB:g} dB with these cameras"
-        advice = source_of(config).outlier_advice(teacher.gaussians)
-        refuse = is_an_error or (is_hopeless and reference.is_trained_on)
-        refuse_or_warn(refuse, config.teacher.ply, "Gaussians", words, expected, advice)
-        return False
-    diagnosis = diagnose(_small_comparison(config, teacher, reference, list(range(len(teacher.views)))), THRESHOLD_DB)
-    fill = np.mean([view.alpha.mean().item() for view in few.renderings])
-    words = (
-        f"the Gaussians of teacher.ply at {as_it_is:.2f} dB from {reference.words} (a blank picture: "
-        f"{few.psnr_blank:.2f} dB; medians), filling {fill:.1%} of the pixels"
-    )
-    cause, explanation, advice = _explained(diagnosis)
-    if cause in known or (cause == Cause.WORLD and as_it_is >= THRESHOLD_DB):
-        return False
-    is_hopeless = as_it_is < few.psnr_blank + ABOVE_BLANK_DB and cause not in _LEARNABLE
-    expected = f"at least {THRESHOLD_DB:g} dB with these cameras"
-    source = config.data.transforms if diagnosis.likeliest else config.teacher.ply
-    refuse = is_an_error or (is_hopeless and reference.is_trained_on)
-    refuse_or_warn(refuse, source, cause.value, f"{words}{explanation}", expected, advice)
-    return False
-
-
-def _few_trials(config: Config, teacher: Teacher, reference: _Reference) -> Trials:
-    """The Gaussians beside a few of the pictures."""
-    return Trials(_small_comparison(config, teacher, reference, spread(range(len(teacher.views)), _FRAMES - 1)))
-
-
-def _without_outliers(config: Config, teacher: Teacher, reference: _Reference) -> float:
-    """How near to the pictures the Gaussians are without those far too wide or far away, dB; -inf: none are."""
-    kept = ~teacher.gaussians.outliers()
-    if kept.all() or not kept.any():
-        return -np.inf
-    rest = replace(teacher, gaussians=teacher.gaussians[kept])
-    return float(np.median(_few_trials(config, rest, reference).psnrs(AS_IT_IS)))
-
-
 def _check_depth(config: Config, teacher: Teacher) -> None:
     """The depth files of a few views against the Gaussians, which show what the pictures show."""
     views = teacher.views
@@ -321,35 +220,3 @@ def _check_depth(config: Config, teacher: Teacher) -> None:
     found = wrong_kind(readings, depth.kind) or misplaced(render, depth, readings, is_exact=True)
     if found is not None:
         _log.warning("%s: %s. %s", files.depths[0].parent, found.evidence, found.advice)
-
-
-def _explained(diagnosis: Diagnosis) -> tuple[Cause, str, str]:
-    """The cause of a difference, in words, and what to do."""
-    likeliest = diagnosis.likeliest
-    if likeliest is not None:
-        one = likeliest.hypothesis
-        return one.cause, f"; supposing that {one.name}, they are {likeliest.psnr:.2f} dB from them", one.advice
-    return Cause.WORLD, "", f"{OTHER_WORLD} {CHECK}"
-
-
-def _small_comparison(config: Config, teacher: Teacher, reference: _Reference, frames: list[int]) -> Comparison:
-    """The Gaussians beside some of the pictures, all of these compared, at the width of the search."""
-    views = teacher.views
-    width = min(SEARCH_WIDTH, views.cameras.width)
-    height = max(1, round(views.cameras.height * width / views.cameras.width))
-    counted = [None if views.counted is None else views.counted[i] for i in frames]
-    pictures = [
-        shrunk_picture(reference.picture(i), counts, width, height) for i, counts in zip(frames, counted, strict=True)
-    ]
-    files = stored_files(config, teacher, depth=False)
-    drawn = teacher.drawing.drawn_width(views.cameras.width) if files is None else files.cameras.width
-    return Comparison(
-        render=witness_of(config, teacher, drawn),
-        cameras=views.cameras[frames].resized(width, height),
-        **stacked_pictures(pictures),
-        coverage=torch.stack([shrunk_plane(views.coverage[i].float() / 255, width, height) for i in frames]),
-        background=reference.background,
-        names=tuple(views.names[i] for i in frames),
-        frames=tuple(range(len(frames))),
-        has_alpha=views.alpha is not None,
-    )

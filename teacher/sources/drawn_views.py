@@ -12,7 +12,8 @@ from scene.frames import Frames, Size, chosen_frames, scaled_size
 from settings.data import DataConfig
 from teacher.gaussians import Gaussians
 from teacher.sources.source import Source
-from teacher.views.teacher_views import TeacherViews, views_from_gaussians
+from teacher.views.gaussian_views import views_from_gaussians
+from teacher.views.teacher_views import TeacherViews
 
 
 def named_orbit(cameras: Cameras, source: Path) -> Frames:

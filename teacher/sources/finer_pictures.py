@@ -14,7 +14,8 @@ from teacher.rasterizer import Drawing
 from teacher.sources.box import box_of_gaussians
 from teacher.sources.source import Source
 from teacher.sources.teacher import Teacher
-from teacher.views.teacher_views import TeacherViews, views_from_gaussians
+from teacher.views.gaussian_views import views_from_gaussians
+from teacher.views.teacher_views import TeacherViews
 
 _AUTO = 2  # four rays a pixel are worth most of what sixteen are
 _BYTES = 28  # of a pixel: of the view, its copy that rays are drawn of, ground truth, reach and place among these

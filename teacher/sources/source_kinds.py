@@ -24,11 +24,7 @@ from teacher.sources.source import Source
 from teacher.sources.sparse_points import box_of_points, read_sparse_points
 from teacher.views.joined_views import join_views
 from teacher.views.output_folder import OutputFiles, find_outputs, shared_alpha
-from teacher.views.teacher_views import (
-    TeacherViews,
-    views_from_images,
-    views_from_outputs,
-)
+from teacher.views.teacher_views import TeacherViews, views_from_images, views_from_outputs
 
 _log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,30 +16,26 @@ from machine.memory import GIB, check_pictures_fit
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels, read_picture
 from scene.formats import load_frames
-from scene.formats.dataset_format import note_once
 from scene.formats.matrixcity_depth import distance_reader
-from scene.frames import Frames, chosen_frames, held_out, holdout_mask, working_size
+from scene.frames import Frames, chosen_frames, held_out, working_size
 from scene.rays import SceneBox
 from settings.data import DataConfig
 from settings.sections import Color
 from teacher.depth import DepthKind
 from teacher.depth_files import EmptyValues
 from teacher.depth_inference import DepthReport
-from teacher.gaussians import Gaussians
-from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.lazy_pictures import LazyPlane, Picture, PictureStore
 from teacher.views.output_folder import (
     Size,
     all_present,
     check_picture,
     find_outputs,
-    ground_truth_reader,
     load_ground_truth,
     parallel_map,
     shared_alpha,
 )
 from teacher.views.photographs import has_silhouettes, photograph_view, picture_view
-from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, View, collect_views, render_view
+from teacher.views.rasterized import View, collect_views
 from teacher.views.stored_depth import DepthReader
 
 STORED_SHARE = 0.25
@@ -272,66 +268,6 @@ def _images_a_part_at_a_time(
     return {**fields, "silhouettes": silhouettes, "store": store}
 
 
-def views_from_gaussians(
-    gaussians: Gaussians,
-    cameras: Cameras,
-    names: Sequence[str],
-    *,
-    drawing: Drawing | None = None,
-    rasterizer: str = "auto",
-    device: torch.device | None = None,
-    holdout_every: int,
-    dataset: Frames | None = None,
-    ground_truth: bool = True,
-    memory_gib: float | None = None,
-) -> TeacherViews:
-    """The teacher rasterised here, at the size of the cameras, so alpha and expected distance are exact.
-
-    Args:
-        names: N unique frame names.
-        drawing, rasterizer, device: of the ``Rasterizer``, ``rasterizer`` its ``implementation``.
-        dataset: the frames that the cameras are of, whose images are ground truth; None: there are none.
-        ground_truth: load them, where there are any; a warning says that they are left out where the cameras are
-            larger.
-        memory_gib: ``data.memory_gib``; views are then drawn when they are asked for. None: all are, once.
-
-    Raises:
-        InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
-            and cannot run; the views are more than the memory can hold.
-    """
-    renderer = Rasterizer(gaussians, rasterizer, device=device, drawing=drawing)
-    size = (cameras.width, cameras.height)
-    check_pictures_fit(size, 1, DRAWN_BYTES * renderer.drawing.multiple(size[0]) ** 2, "data.resolution")
-    held = holdout_mask(len(cameras), holdout_every) if dataset is None else held_out(dataset, holdout_every)
-    common = {"cameras": cameras, "names": tuple(names), "background": None, "holdout": held}
-    truths = _large_enough(dataset, size) if dataset is not None and ground_truth else None
-    if memory_gib is not None:
-        store = _drawn_store(renderer, cameras, dataset, truths, int(memory_gib * GIB * STORED_SHARE))
-        return TeacherViews(**common, **store.planes(), store=store)
-    check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution", more="or set data.memory_gib")
-    fields = collect_views((render_view(renderer, cameras, i) for i in range(len(cameras))), len(cameras))
-    counted = None if dataset is None else counted_pixels(dataset, size)
-    return TeacherViews(
-        **common,
-        **fields,
-        ground_truth=None if truths is None else load_ground_truth(truths, size),
-        counted=None if counted is None else torch.from_numpy(counted),
-    )
-
-
-def _large_enough(dataset: Frames, size: Size) -> Frames | None:
-    """The dataset, whose images can be ground truth at that size; None after a warning where they are smaller."""
-    width = dataset.cameras.width
-    if size[0] <= width or not any(dataset.image_paths):
-        return dataset
-    note_once(
-        "warning",
-        f"{dataset.source}: no ground truth: its images are {width} pixels wide, and {size[0]} are asked for "
-        "(data.resolution). Figures are against the teacher alone, which is drawn at that size.",
-    )
-    return None
-
-
 def _with_counted(fields: dict[str, Tensor | None], dataset: Frames, size: Size) -> dict[str, Tensor | None]:
     """The planes of pictures, and which of their pixels count: nothing says of others that they show no scene."""
     counted = counted_pixels(dataset, size)
@@ -350,21 +286,6 @@ def _picture_store(view: Callable[[int], View], dataset: Frames, size: Size, bud
         return Picture(replace(shown, coverage=torch.where(counted, shown.coverage, 255)), counted)
 
     return PictureStore(picture, len(dataset), budget)
-
-
-def _drawn_store(
-    renderer: Rasterizer, cameras: Cameras, dataset: Frames | None, truths: Frames | None, budget: int
-) -> PictureStore:
-    """Views of Gaussians, with the images of ``truths``, where there are any, as ground truth."""
-    size = (cameras.width, cameras.height)
-    read = None if truths is None else ground_truth_reader(truths, size)
-    masked = dataset is not None and not all_count(dataset)
-
-    def picture(i: int) -> Picture:
-        counted = torch.from_numpy(counted_of(dataset, i, size)) if masked else None
-        return Picture(render_view(renderer, cameras, i), counted, None if read is None else torch.from_numpy(read(i)))
-
-    return PictureStore(picture, len(cameras), budget, drawn=True)
 
 
 def _over(rgb: Tensor, alpha: Tensor, background: Color) -> Tensor:

@@ -1,4 +1,4 @@
-"""A teacher's outputs of three frames, as another program would leave them, and what tests load them with."""
+"""A teacher's outputs of three frames, as another program would leave them, what loads them, and Gaussians."""
 
 import math
 
@@ -6,6 +6,7 @@ import torch
 
 from scene.cameras import Cameras
 from scene.rays import SceneBox
+from teacher.gaussians import Gaussians
 from teacher.views.teacher_views import TeacherViews, views_from_outputs
 
 WHITE = (1.0, 1.0, 1.0)
@@ -31,3 +32,15 @@ def ring(frames: int, width: int, height: int, focal: float = 1.5) -> Cameras:
 def load(folder, **options) -> TeacherViews:
     options = {"box": BOX, "background": WHITE, "depth_kind": "z_normalized", "holdout_every": 2} | options
     return views_from_outputs(folder / "ours_7", folder / "transforms.json", **options)
+
+
+def two_blobs() -> Gaussians:
+    """A large opaque red Gaussian, and a fainter green one behind it and to the side."""
+    red, green = (1.0 - 0.5) / 0.28209479, (0.0 - 0.5) / 0.28209479
+    return Gaussians(
+        means=torch.tensor([[0.0, 0, 0], [-0.5, 0.5, 0.2]]),
+        log_scales=torch.tensor([[0.35] * 3, [0.2] * 3]).log(),
+        rotations=torch.tensor([[1.0, 0, 0, 0]] * 2),
+        opacity_logits=torch.tensor([6.0, 0.5]),
+        sh=torch.tensor([[[red, green, green]], [[green, red, green]]]),
+    )

@@ -21,7 +21,7 @@ from settings.errors import InputError
 from settings.loading import load_config
 from teacher.depth import DepthKind
 from teacher.sources import load_teacher
-from teacher.views.teacher_views import views_from_gaussians
+from teacher.views.gaussian_views import views_from_gaussians
 from tests.toy_scene import block_of_gaussians, mask_toy_scene, ring_of_cameras, write_toy_scene
 
 GREY = (0.5, 0.5, 0.5)

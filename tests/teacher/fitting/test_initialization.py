@@ -8,7 +8,7 @@ from scene.formats.colmap_model import SparsePoints
 from scene.rays import SceneBox
 from teacher.fitting.initialization import hull_gaussians, points_gaussians
 from teacher.fitting.picture_levels import Pictures
-from teacher.views.teacher_views import views_from_gaussians
+from teacher.views.gaussian_views import views_from_gaussians
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 BOX = SceneBox((-0.6, -0.6, -0.6), (0.6, 0.6, 0.6))

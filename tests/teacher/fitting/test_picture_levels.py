@@ -7,7 +7,8 @@ import torch
 
 from scene.images import resize_rgba
 from teacher.fitting.picture_levels import MixedPictures, Pictures
-from teacher.views.teacher_views import TeacherViews, views_from_gaussians
+from teacher.views.gaussian_views import views_from_gaussians
+from teacher.views.teacher_views import TeacherViews
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 

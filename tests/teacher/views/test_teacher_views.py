@@ -1,24 +1,20 @@
-"""Views of a teacher: from its outputs, from images, from its Gaussians; and joined."""
+"""Views of a teacher: from its outputs, and from images."""
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from scene.formats.transforms_json import load_transforms, write_transforms
-from scene.frames import Frames
 from scene.images import resize_rgba, write_image
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.depth import DepthKind
-from teacher.gaussians import Gaussians
-from teacher.rasterizer import Drawing, Rasterizer
-from teacher.views.joined_views import join_views
-from teacher.views.teacher_views import views_from_gaussians, views_from_images
-from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring
+from teacher.views.gaussian_views import views_from_gaussians
+from teacher.views.teacher_views import views_from_images
+from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring, two_blobs
 
 
 def test_native_size_rgb(teacher):
@@ -123,105 +119,6 @@ def test_images_of_which_some_have_alpha_are_counted(tmp_path):
     write_transforms(tmp_path / "t.json", ring(5, WIDTH, HEIGHT), [str(i) for i in range(5)])
     with pytest.raises(InputError, match=r"2.png: channels: found no alpha \(3 of 5 images .*expected alpha as 0.png"):
         views_from_images(tmp_path / "t.json", width=None, background=WHITE, holdout_every=0)
-
-
-def two_blobs() -> Gaussians:
-    """A large opaque red Gaussian, and a fainter green one behind it and to the side."""
-    red, green = (1.0 - 0.5) / 0.28209479, (0.0 - 0.5) / 0.28209479
-    return Gaussians(
-        means=torch.tensor([[0.0, 0, 0], [-0.5, 0.5, 0.2]]),
-        log_scales=torch.tensor([[0.35] * 3, [0.2] * 3]).log(),
-        rotations=torch.tensor([[1.0, 0, 0, 0]] * 2),
-        opacity_logits=torch.tensor([6.0, 0.5]),
-        sh=torch.tensor([[[red, green, green]], [[green, red, green]]]),
-    )
-
-
-def test_gaussians_give_exact_alpha_and_distance(tmp_path):
-    cameras = ring(4, 24, 16)
-    views = views_from_gaussians(two_blobs(), cameras, list("abcd"), holdout_every=3)
-    assert views.holdout.tolist() == [True, False, False, True]
-    output = Rasterizer(two_blobs()).render(cameras, 1)
-    composite = output.rgb + (1 - output.alpha[..., None]) * torch.tensor(WHITE)
-    torch.testing.assert_close(views.image(1, WHITE), composite.clamp(0, 1), atol=0.01, rtol=0)
-    torch.testing.assert_close(views.alpha[1].float() / 255, output.alpha, atol=0.002, rtol=0)
-    # The centre pixel sees the red blob, whose z is 3; the pixel is half a pixel off the axis both ways.
-    expected = 3 * math.sqrt(1 + 2 * (0.5 / 36) ** 2)
-    assert views.distance[0, 8, 12].item() == pytest.approx(expected, rel=1e-3)
-    assert (views.distance[views.alpha == 0] == 0).all() and views.ground_truth is None
-
-
-def test_supersampling_averages_premultiplied():
-    cameras = ring(1, 12, 8)
-    fine = views_from_gaussians(two_blobs(), cameras.resized(36, 24), ["a"], holdout_every=0)
-    views = views_from_gaussians(two_blobs(), cameras, ["a"], drawing=Drawing(supersample=3), holdout_every=0)
-    assert views.rgb.shape == (1, 8, 12, 3) and views.cameras.width == 12
-
-    def shrunk(image: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.avg_pool2d(image[None, None].float(), 3)[0, 0]
-
-    alpha = fine.alpha[0].float() / 255
-    torch.testing.assert_close(views.alpha[0].float() / 255, shrunk(alpha), atol=0.004, rtol=0)
-    expected = shrunk(fine.distance[0] * alpha) / shrunk(alpha)
-    solid = shrunk(alpha) > 0.5
-    assert solid.sum() > 10
-    torch.testing.assert_close(views.distance[0][solid], expected[solid], atol=0.01, rtol=0)
-
-
-def test_gaussians_with_ground_truth(tmp_path):
-    write_image(tmp_path / "a.png", np.full((8, 12, 3), 9, np.uint8))
-    cameras = ring(1, 6, 4)
-    dataset = Frames(cameras, ("a",), (tmp_path / "a.png",), tmp_path / "t.json")
-    options = {"holdout_every": 0, "dataset": dataset}
-    views = views_from_gaussians(two_blobs(), cameras, ["a"], **options)
-    assert views.ground_truth.shape == (1, 4, 6, 4) and views.ground_truth[0, 3, 5].tolist() == [9, 9, 9, 255]
-    write_image(tmp_path / "a.png", np.full((8, 8, 3), 9, np.uint8))
-    with pytest.raises(InputError, match="a.png: ground truth size: found 8x8, expected at least 6x4 and of that"):
-        views_from_gaussians(two_blobs(), cameras, ["a"], **options)
-
-
-@pytest.mark.parametrize("memory_gib", [None, 1.0])
-def test_gaussians_larger_than_the_images_have_no_ground_truth(tmp_path, caplog, memory_gib):
-    write_image(tmp_path / "a.png", np.full((4, 6, 3), 9, np.uint8))
-    dataset = Frames(ring(1, 6, 4), ("a",), (tmp_path / "a.png",), tmp_path / "t.json")
-    options = {"holdout_every": 0, "dataset": dataset, "memory_gib": memory_gib}
-    views = views_from_gaussians(two_blobs(), ring(1, 12, 8), ["a"], **options)
-    assert views.ground_truth is None and views.image(0, WHITE).shape == (8, 12, 3)
-    assert "t.json: no ground truth: its images are 6 pixels wide, and 12 are asked for" in caplog.text
-
-
-def test_joined_views_are_both_in_order():
-    first = views_from_gaussians(two_blobs(), ring(2, 12, 8), ["a", "b"], holdout_every=0)
-    second = views_from_gaussians(two_blobs(), ring(3, 12, 8, focal=1.0), ["c", "d", "e"], holdout_every=1)
-    views = join_views(first, second, "train.json")
-    assert (
-        views.names == ("train_a", "train_b", "holdout_c", "holdout_d", "holdout_e")
-        and views.holdout.tolist() == [False] * 2 + [True] * 3
-    )
-    for part, offset in ((first, 0), (second, 2)):
-        for i in range(len(part)):
-            assert torch.equal(views.image(offset + i, WHITE), part.image(i, WHITE))
-            assert torch.equal(views.distance[offset + i], part.distance[i])
-            assert torch.equal(views.cameras.c2w[offset + i], part.cameras.c2w[i])
-            assert views.cameras.fx[offset + i] == part.cameras.fx[i]
-    assert views.ground_truth is None and views.background is None
-
-
-def test_views_that_do_not_fit_are_not_joined(teacher):
-    views = views_from_gaussians(two_blobs(), ring(2, WIDTH, HEIGHT), ["a", "b"], holdout_every=0)
-    small = views_from_gaussians(two_blobs(), ring(2, 6, 4), ["c", "d"], holdout_every=0)
-    with pytest.raises(InputError, match="here.json: image size: found 6x4, expected 12x8, as the frames to measure"):
-        join_views(small, views, "here.json")
-    with pytest.raises(InputError, match="here.json: alpha: found none, expected some"):
-        join_views(load(teacher), views, "here.json")
-    photographed = replace(small, ground_truth=torch.zeros(2, 4, 6, 4, dtype=torch.uint8))
-    with pytest.raises(InputError, match="ground truth: found none, expected some.*data.ground_truth: false"):
-        join_views(small, photographed, "here.json")
-
-
-def test_gsplat_is_not_replaced_in_silence(look_at):
-    with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
-        views_from_gaussians(two_blobs(), look_at([[0.0, 0.0, 3.0]]), ["a"], rasterizer="gsplat", holdout_every=0)
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -1,0 +1,74 @@
+"""Views of a teacher drawn from its Gaussians."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scene.frames import Frames
+from scene.images import write_image
+from settings.errors import InputError
+from teacher.rasterizer import Drawing, Rasterizer
+from teacher.views.gaussian_views import views_from_gaussians
+from tests.teacher.toy_outputs import WHITE, ring, two_blobs
+
+
+def test_gaussians_give_exact_alpha_and_distance(tmp_path):
+    cameras = ring(4, 24, 16)
+    views = views_from_gaussians(two_blobs(), cameras, list("abcd"), holdout_every=3)
+    assert views.holdout.tolist() == [True, False, False, True]
+    output = Rasterizer(two_blobs()).render(cameras, 1)
+    composite = output.rgb + (1 - output.alpha[..., None]) * torch.tensor(WHITE)
+    torch.testing.assert_close(views.image(1, WHITE), composite.clamp(0, 1), atol=0.01, rtol=0)
+    torch.testing.assert_close(views.alpha[1].float() / 255, output.alpha, atol=0.002, rtol=0)
+    # The centre pixel sees the red blob, whose z is 3; the pixel is half a pixel off the axis both ways.
+    expected = 3 * math.sqrt(1 + 2 * (0.5 / 36) ** 2)
+    assert views.distance[0, 8, 12].item() == pytest.approx(expected, rel=1e-3)
+    assert (views.distance[views.alpha == 0] == 0).all() and views.ground_truth is None
+
+
+def test_supersampling_averages_premultiplied():
+    cameras = ring(1, 12, 8)
+    fine = views_from_gaussians(two_blobs(), cameras.resized(36, 24), ["a"], holdout_every=0)
+    views = views_from_gaussians(two_blobs(), cameras, ["a"], drawing=Drawing(supersample=3), holdout_every=0)
+    assert views.rgb.shape == (1, 8, 12, 3) and views.cameras.width == 12
+
+    def shrunk(image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(image[None, None].float(), 3)[0, 0]
+
+    alpha = fine.alpha[0].float() / 255
+    torch.testing.assert_close(views.alpha[0].float() / 255, shrunk(alpha), atol=0.004, rtol=0)
+    expected = shrunk(fine.distance[0] * alpha) / shrunk(alpha)
+    solid = shrunk(alpha) > 0.5
+    assert solid.sum() > 10
+    torch.testing.assert_close(views.distance[0][solid], expected[solid], atol=0.01, rtol=0)
+
+
+def test_gaussians_with_ground_truth(tmp_path):
+    write_image(tmp_path / "a.png", np.full((8, 12, 3), 9, np.uint8))
+    cameras = ring(1, 6, 4)
+    dataset = Frames(cameras, ("a",), (tmp_path / "a.png",), tmp_path / "t.json")
+    options = {"holdout_every": 0, "dataset": dataset}
+    views = views_from_gaussians(two_blobs(), cameras, ["a"], **options)
+    assert views.ground_truth.shape == (1, 4, 6, 4) and views.ground_truth[0, 3, 5].tolist() == [9, 9, 9, 255]
+    write_image(tmp_path / "a.png", np.full((8, 8, 3), 9, np.uint8))
+    with pytest.raises(InputError, match="a.png: ground truth size: found 8x8, expected at least 6x4 and of that"):
+        views_from_gaussians(two_blobs(), cameras, ["a"], **options)
+
+
+@pytest.mark.parametrize("memory_gib", [None, 1.0])
+def test_gaussians_larger_than_the_images_have_no_ground_truth(tmp_path, caplog, memory_gib):
+    write_image(tmp_path / "a.png", np.full((4, 6, 3), 9, np.uint8))
+    dataset = Frames(ring(1, 6, 4), ("a",), (tmp_path / "a.png",), tmp_path / "t.json")
+    options = {"holdout_every": 0, "dataset": dataset, "memory_gib": memory_gib}
+    views = views_from_gaussians(two_blobs(), ring(1, 12, 8), ["a"], **options)
+    assert views.ground_truth is None and views.image(0, WHITE).shape == (8, 12, 3)
+    assert "t.json: no ground truth: its images are 6 pixels wide, and 12 are asked for" in caplog.text
+
+
+def test_gsplat_is_not_replaced_in_silence(look_at):
+    with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
+        views_from_gaussians(two_blobs(), look_at([[0.0, 0.0, 3.0]]), ["a"], rasterizer="gsplat", holdout_every=0)
