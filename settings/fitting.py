@@ -35,9 +35,6 @@ class FittingConfig(Section):
     )
     prune_opacity: float = Field(0.005, gt=0, lt=0.5, description="Gaussians of less opacity are pruned")
     prune_until: Unit = Field(0.9, description="fraction of the fit after which there is no more pruning")
-    fade_every: int | None = Field(
-        None, ge=1, description="steps between lowerings of all opacities, a multiple of grow_every; null: never"
-    )
     lr_means: float = Field(1.6e-4, gt=0, description="Adam's learning rate of positions, in scene extents")
     lr_means_final_ratio: float = Field(0.01, gt=0, le=1, description="that rate at the end, as a fraction")
     lr_scales: float = Field(5e-3, gt=0, description="Adam's learning rate of log scales")

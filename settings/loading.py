@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from settings.config import Config
 from settings.errors import InputError
 from settings.kinds import STUDENT_KINDS
+from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 from settings.sections import AssetPath, Section
 from settings.words import explain, show, unknown_key
 from settings.yaml_text import dump_yaml, parse_yaml, read_mapping, written_as
@@ -266,6 +267,9 @@ _RETIRED: dict[str, Any] = {
     "loss.distortion.weight": 0.0,
     **{f"loss.distortion.{key}": ... for key in ("warmup", "decay_start", "decay_end", "final")},
     "loss.distortion": {},
+    **{f"loss.{term}.warmup": 0.0 for term in (*PICTURE_TERMS, *INTERNAL_TERMS)},
+    "features.min_confidence": 0.0,
+    "fitting.fade_every": None,
 }
 
 

@@ -20,15 +20,12 @@ class ScheduledTerm(Section):
     """A loss term's weight over the run; progress runs from 0 to 1 by steps or time, whichever ends the run."""
 
     weight: float = Field(0.0, ge=0, description="factor of the term; 0: off")
-    warmup: Unit = Field(0.0, description="fraction of the run over which the weight rises linearly from 0")
     decay_start: Unit = Field(1.0, description="fraction of the run from which the weight falls linearly")
     decay_end: Unit = Field(1.0, description="fraction of the run from which it stays at `final`")
     final: Unit = Field(1.0, description="fraction of `weight` left then")
 
     @model_validator(mode="after")
     def _consistent(self) -> ScheduledTerm:
-        if self.decay_start < self.warmup:
-            raise problem("decay_start", self.decay_start, f"at least warmup {self.warmup}")
         if self.decay_end < self.decay_start:
             raise problem("decay_end", self.decay_end, f"at least decay_start {self.decay_start}")
         if self.weight > 0 and self.decay_end == self.final == 0:
@@ -157,4 +154,3 @@ class FeatureConfig(Section):
     )
     projector_width: int = Field(0, ge=0, description="neurons of the projector's hidden layer; 0: linear")
     points_per_step: int = Field(4096, ge=1, description="samples of a step at most, evenly spread, that are compared")
-    min_confidence: Unit = Field(0.0, description="samples where the teacher's confidence is lower are left out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from kernels.device_constants import constant
 from machine.devices import host_integer
 from scene.rays import SceneBox
 from settings.config import Config
-from settings.errors import InputError
 from settings.losses import ALIGNING_TERMS
 from students.base import Student
 from teacher.features.channels import select_channels
@@ -30,8 +28,6 @@ from teacher.gaussians import Gaussians
 from teacher.sources import Teacher
 
 _COLOR_CHANNELS = ("sh", "opacity")
-_FEW = 0.01  # of the cells of a teacher, too few to teach anything
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -114,9 +110,10 @@ class FeatureSupervision:
         stride = -(-len(field.density) // self.settings.points_per_step)
         drawn = slice(host_integer(stride, generator), None, stride)
         teacher = self.volume.query(field.positions[drawn], self.config.kernels)
-        known, share = (teacher.confidence >= self.settings.min_confidence).float(), 1.0
+        known, share = torch.ones_like(teacher.density), 1.0
         if field.real is not None:
-            known, share = known * field.real[drawn], field.real[drawn].float().mean().clamp(min=1e-6)
+            known = field.real[drawn].float()
+            share = known.mean().clamp(min=1e-6)
         opaque = known * -torch.expm1(-teacher.density * self.volume.cell_size)
         terms, counts, valid = {}, {}, (known * (teacher.density > 0)).mean() / share
         if "density" in weights:
@@ -175,8 +172,8 @@ def load_volume(config: Config, gaussians: Gaussians, box: SceneBox) -> FeatureV
     """
     if config.features.file is None:
         # Losses on density and colour alone count each sample alike.
-        confidence = config.loss.aligns or config.features.min_confidence > 0
-        return build_volume(gaussians, box, config.features.resolution, channels_of(config), confidence=confidence)
+        wanted = config.features.resolution, channels_of(config)
+        return build_volume(gaussians, box, *wanted, confidence=config.loss.aligns)
     return read_features(config.features.file, gaussians=gaussians, box=box, channels=channels_of(config)).volume
 
 
@@ -184,31 +181,18 @@ def supervise(config: Config, teacher: Teacher, student: Student, device: torch.
     """Feature supervision as the config asks for it; None where no such loss is in use.
 
     Raises:
-        InputError: see ``load_volume``; or the features are nowhere as certain as is asked.
+        InputError: see ``load_volume``.
     """
     if not config.loss.internal_terms:
         return None
     lower, upper = student.box.tolist()
     volume = load_volume(config, teacher.gaussians, SceneBox(tuple(lower), tuple(upper))).to(device)
-    if config.features.min_confidence > 0:
-        _check_confidence(volume, config.features.min_confidence)
     if not config.loss.aligns:
         return FeatureSupervision(config, volume, None)
     features = config.features
     channels, inputs = select_channels(features.channels), student.tap_width(features.tap)
     projector = fresh_projector(features.tap, inputs, channels, features.projector_width, config.seed).to(device)
     return FeatureSupervision(config, volume, projector)
-
-
-def _check_confidence(volume: FeatureVolume, least: float) -> None:
-    density, confidence = volume.table[:, 0], volume.table[:, 1]
-    share = ((confidence >= least) & (density > 0)).sum().item() / max(1, (density > 0).sum().item())
-    if share == 0:
-        expected = f"at most {confidence.max().item():.3g}, the most that the teacher's features have"
-        raise InputError("config", "features.min_confidence", least, expected, "No sample would count.")
-    if share < _FEW:
-        words = "features.min_confidence %g: %.2g%% of the cells that hold something are as certain, and count"
-        _log.warning(words, least, 100 * share)
 
 
 def _columns(volume: FeatureVolume, names: tuple[str, ...]) -> tuple[int, ...] | None:

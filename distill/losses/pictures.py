@@ -91,11 +91,9 @@ class DepthStatistics:
 
 
 def scheduled_weight(term: ScheduledTerm, progress: float) -> float:
-    """The term's weight at ``progress`` in [0, 1]: linear warm-up from 0, then linear decay to ``final``."""
+    """The term's weight at ``progress`` in [0, 1]: it falls linearly to ``final``."""
     progress, factor = min(progress, 1.0), 1.0
-    if progress < term.warmup:
-        factor = progress / term.warmup
-    elif progress >= term.decay_end < 1:
+    if progress >= term.decay_end < 1:
         factor = term.final
     elif progress > term.decay_start:
         done = (progress - term.decay_start) / (term.decay_end - term.decay_start)

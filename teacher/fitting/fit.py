@@ -244,8 +244,6 @@ class TeacherFit:
         self.backend.after_step(self.model, step, phase, most, self.generator)
         if phase == "grow" and step >= settings.grow_from and step % settings.grow_every == 0:
             self.progress.rounds += 1
-        if phase == "grow" and settings.fade_every and step % settings.fade_every == 0:
-            self.model.fade(2 * settings.prune_opacity)
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed fit needs to go on bit for bit."""

@@ -95,14 +95,6 @@ class GaussianModel:
             lambda moment: torch.cat([moment, moment.new_zeros(count, *moment.shape[1:])]),
         )
 
-    @torch.no_grad()
-    def fade(self, most: float) -> None:
-        """Lowers every opacity to ``most``: what the pictures need comes back, the rest stays faint."""
-        self.params["opacities"].clamp_(max=torch.logit(torch.tensor(most)).item())
-        for moment in self.optimizers["opacities"].state[self.params["opacities"]].values():
-            if moment.ndim:
-                moment.zero_()
-
     def snapshot(self) -> Gaussians:
         """The Gaussians as they are now, on the CPU."""
         tables = {name: table.detach().cpu().clone() for name, table in self.params.items()}

@@ -85,7 +85,7 @@ def test_of_several_errors_the_one_that_says_what_is_wrong(write):
         (VIEWS, ["data.offset=[1.0e+30, 0, 0]"], "data.offset"),
         (BRICKS, ["data.box={lower: [0, 0, 0], upper: [1, 0, 1]}"], "data.box.upper"),
         (BRICKS, ["student.base_resolution=64", "student.finest_resolution=63"], "student.finest_resolution"),
-        (BRICKS, ["loss.rgb.warmup=0.5", "loss.rgb.decay_start=0.4"], "loss.rgb.decay_start"),
+        (BRICKS, ["loss.rgb.decay_start=0.5", "loss.rgb.decay_end=0.4"], "loss.rgb.decay_end"),
         (BRICKS, ["eval.splits=[train, train]"], "eval.splits"),
         (BRICKS, ["eval.splits=[]"], "eval.splits"),
         (BRICKS, ["eval.splits=[holdout]", "data.holdout_every=0"], "eval.splits"),

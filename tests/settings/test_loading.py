@@ -260,6 +260,9 @@ def gone(field: str, value: str) -> str:
         ("features.balance", "0.5", "0.5", "null"),
         ("loss.distortion.weight", "0.001", "0.001", "0.0"),
         ("loss.distortion", "0.001", "0.001", "{}"),
+        ("loss.depth.warmup", "0.1", "0.1", "0.0"),
+        ("features.min_confidence", "0.2", "0.2", "0.0"),
+        ("fitting.fade_every", "3000", "3000", "null"),
     ],
 )
 def test_what_is_gone_is_refused_where_it_was_on(write, field, value, found, expected):

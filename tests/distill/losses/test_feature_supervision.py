@@ -117,7 +117,6 @@ def test_a_volume_has_the_channels_that_the_losses_need(path) -> None:
     ("overrides", "measured"),
     [
         (["loss.density.weight=1.0"], False),
-        (["loss.density.weight=1.0", "features.min_confidence=0.2"], True),
         (["loss.feature_l2.weight=1.0"], True),
     ],
 )

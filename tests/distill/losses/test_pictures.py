@@ -48,22 +48,16 @@ def make_result(distance, alpha, rgb=None):
 
 @pytest.mark.parametrize(
     ("progress", "expected"),
-    [(0, 0), (0.05, 1), (0.1, 2), (0.3, 2), (0.6, 2), (0.7, 1.7), (0.8, 1.4), (1, 0.8), (1.7, 0.8)],
+    [(0, 2), (0.3, 2), (0.6, 2), (0.7, 1.7), (0.8, 1.4), (1, 0.8), (1.7, 0.8)],
 )
-def test_weight_warms_up_holds_and_decays(progress, expected):
-    term = ScheduledTerm(weight=2.0, warmup=0.1, decay_start=0.6, final=0.4)
+def test_weight_holds_and_decays(progress, expected):
+    term = ScheduledTerm(weight=2.0, decay_start=0.6, final=0.4)
     assert scheduled_weight(term, progress) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0, 3.0])
 def test_weight_is_constant_by_default(progress):
     assert scheduled_weight(ScheduledTerm(weight=0.7), progress) == 0.7
-
-
-def test_weight_with_decay_right_after_warmup():
-    term = ScheduledTerm(weight=1.0, warmup=0.5, decay_start=0.5, final=0.0)
-    assert [scheduled_weight(term, progress) for progress in (0.25, 0.5, 0.75, 1.0)] == [0.5, 1.0, 0.5, 0.0]
-    assert scheduled_weight(ScheduledTerm(weight=1.0, warmup=1.0), 0.5) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -171,7 +165,7 @@ def test_the_total_is_the_scheduled_sum_on_the_rays_background():
     batch = make_batch((4.0, 3.0), (1.0, 1.0), (2.0, 2.0), (6.0, 6.0))
     config = LossConfig(
         rgb=RgbLossConfig(weight=1.0),
-        alpha=AlphaLossConfig(weight=0.1, warmup=0.5),
+        alpha=AlphaLossConfig(weight=0.1, decay_end=0.5, decay_start=0.0, final=0.0),
         depth=DepthLossConfig(weight=0.5, decay_start=0.0, final=0.0),
     )
     total, terms, _ = total_loss(result, batch, config, term_weights(config, 0.25))

@@ -17,7 +17,8 @@ from tests.toy_training import losses_of, trainer_of
 
 CPU = torch.device("cpu")
 SMALL = ("kernels=torch", "train.samples_per_step=640", "train.rays_per_step=64", "occupancy.warmup_steps=4")
-SCHEDULES = ("loss.alpha={weight: 0.1, warmup: 0.9}", "loss.depth={weight: 0.1}", "occupancy.update_every=5")
+SCHEDULES = ("loss.alpha={weight: 0.1, decay_start: 0}", "loss.alpha.final=0", "loss.depth={weight: 0.1}")
+SCHEDULES += ("occupancy.update_every=5",)
 KILO = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}"
 
 

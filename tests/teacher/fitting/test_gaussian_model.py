@@ -74,12 +74,3 @@ def test_a_restored_model_goes_on_as_if_it_had_not_been_stopped():
     stepped(model), stepped(other)
     assert torch.equal(model.snapshot().means, other.snapshot().means)
     assert torch.equal(model.snapshot().sh, other.snapshot().sh)
-
-
-def test_fading_leaves_faint_ones_alone_and_forgets_momentum():
-    model = stepped(GaussianModel(gaussians(), 1, RATES))
-    model.params["opacities"].data[:] = torch.tensor([0.9, 0.006, 0.5, 0.011]).logit()
-    model.fade(0.01)
-    torch.testing.assert_close(model.opacities.detach(), torch.tensor([0.01, 0.006, 0.01, 0.01]))
-    state = model.optimizers["opacities"].state[model.params["opacities"]]
-    assert state["exp_avg"].tolist() == [0] * 4 and state["exp_avg_sq"].tolist() == [0] * 4
