@@ -14,7 +14,7 @@ import torch
 from distill.runs.command_line import run_command
 from lego_response_distill import main
 from scene.images import write_image
-from tests.command_line.program import LIVE, MIXED, arguments, setting
+from tests.program import LIVE, MIXED, arguments, setting
 from tests.toy_scene import SIZE, add_training_split, write_toy_scene
 
 

@@ -19,7 +19,7 @@ from scene.images import read_image
 from settings.loading import config_from_text, load_config, to_yaml
 from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 from settings.yaml_text import parse_yaml
-from tests.command_line.program import rows
+from tests.program import csv_rows
 
 EARLIER = Path(__file__).resolve().parents[1] / "fixtures" / "earlier_version"
 STEM = "eval_step_000040"
@@ -82,7 +82,8 @@ def test_its_checkpoint_holds_the_student_and_the_config(kind):
     student = restore_student(state, path, CPU)
     assert config == load_config(results(EARLIER, kind) / "config.yaml")
     assert (student.kind, student.settings) == (kind, config.student)
-    assert str(student.parameter_count()) == rows(logs(EARLIER, kind) / "eval_step_000040_parity.csv")[0]["parameters"]
+    parity = csv_rows(logs(EARLIER, kind) / "eval_step_000040_parity.csv")
+    assert str(student.parameter_count()) == parity[0]["parameters"]
 
 
 @each_student
@@ -96,8 +97,8 @@ def test_evaluation_gives_the_figures_and_pictures_of_then(kind, tmp_path):
     changed = "_picture-step-1_fused-false"
     for end in (".csv", "_frames.csv"):
         found, expected = logs(tmp_path, kind) / f"{STEM}{changed}{end}", logs(EARLIER, kind) / f"{STEM}{end}"
-        check_alike(rows(found), rows(expected), {"avg_fps", "render_s"})
-    then = tuple(rows(logs(EARLIER, kind) / "eval_step_000040.csv")[0])
+        check_alike(csv_rows(found), csv_rows(expected), {"avg_fps", "render_s"})
+    then = tuple(csv_rows(logs(EARLIER, kind) / "eval_step_000040.csv")[0])
     assert then == EVAL_COLUMNS[: len(then)]
     for index in (0, 1, 8):
         pairs = (tmp_path, changed), (EARLIER, "")
@@ -111,10 +112,10 @@ def test_a_resumed_run_goes_on_and_ends_no_worse_than_the_run_of_then(kind, copi
     # Not with the same figures: the learning rate falls otherwise since, and samples have other places in their bins.
     config = results(copied, kind) / "config.yaml"
     assert main(["--config", str(config), "--output", str(copied), "--resume", "auto"]) in JUDGED
-    log, then = (rows(logs(root, kind) / "training_metrics.csv") for root in (copied, EARLIER))
+    log, then = (csv_rows(logs(root, kind) / "training_metrics.csv") for root in (copied, EARLIER))
     assert tuple(log[0]) == COLUMNS and [row["step"] for row in log] == ["20", "40", "60", "80"]
     check_alike(log[:2], then[:2], set())
-    found, expected = (rows(logs(root, kind) / "eval_step_000080.csv") for root in (copied, EARLIER))
+    found, expected = (csv_rows(logs(root, kind) / "eval_step_000080.csv") for root in (copied, EARLIER))
     assert len(found) == len(expected) > 0
     for one, other in zip(found, expected, strict=True):
         assert float(one["psnr"]) > float(other["psnr"]) - 0.1

@@ -14,7 +14,7 @@ from lego_response_distill import main
 from machine.files import CsvLog
 from machine.folder_lock import locked
 from scene.images import read_image, write_image
-from tests.command_line.program import LIVE, arguments, rows, setting, spawn
+from tests.program import LIVE, arguments, csv_rows, setting, spawn
 from tests.toy_scene import add_training_split, write_toy_scene
 
 
@@ -157,7 +157,7 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path, capsys, caplog, at_step_20, o
     assert "--resume auto" in caplog.text and "Traceback" not in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "results/toy/first/checkpoints").iterdir()] == ["step_000020.pth"]
     assert main(arguments(config, "--resume", "auto", "--max-steps", "40", *setting(*overrides))) == 0
-    log = rows(tmp_path / "logs/toy/first/training_metrics.csv")
+    log = csv_rows(tmp_path / "logs/toy/first/training_metrics.csv")
     assert [int(row["step"]) for row in log] == [10, 20, 30, 40]
     views = [int(row["live_views"] or 0) for row in log]
     assert views == sorted(views) and (views[0] > 0) == (overrides is LIVE)
@@ -170,7 +170,7 @@ def test_a_killed_run_leaves_the_last_checkpoint_and_a_readable_csv(tmp_path) ->
     wait_for(lambda: checkpoints.is_dir() and len(list(checkpoints.glob("step_*.pth"))) > 2, process)
     process.kill()
     process.communicate(timeout=60)
-    log = rows(tmp_path / "logs/toy/first/training_metrics.csv")
+    log = csv_rows(tmp_path / "logs/toy/first/training_metrics.csv")
     assert len(log) > 1 and all(float(row["loss"]) > 0 for row in log[:-1])
     assert main(arguments(config, "--eval-only")) == 0
 

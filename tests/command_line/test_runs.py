@@ -18,7 +18,7 @@ from kernels.dispatch import chosen_implementations
 from lego_response_distill import main
 from scene.images import read_image
 from teacher.gaussian_files.ply import read_ply, write_ply
-from tests.command_line.program import LIVE, MIXED, arguments, rows, setting, spawn
+from tests.program import LIVE, MIXED, arguments, csv_rows, setting, spawn
 from tests.toy_scene import FRAMES, QUICKLY, SIZE, add_training_split, write_toy_scene
 from tests.triton_device import DEVICE, needs_triton
 
@@ -42,7 +42,7 @@ def test_a_run_trains_evaluates_and_says_how_good_it_is(trained) -> None:
     assert json.loads((results / "versions.json").read_text())["torch"] == torch.__version__
     assert "toy" in (results / "config.yaml").read_text()
 
-    log = rows(logs / "training_metrics.csv")
+    log = csv_rows(logs / "training_metrics.csv")
     assert tuple(log[0]) == COLUMNS
     assert [int(row["step"]) for row in log] == list(range(10, 160, 10))
     assert float(log[-1]["loss"]) < 0.3 * float(log[0]["loss"])
@@ -50,14 +50,14 @@ def test_a_run_trains_evaluates_and_says_how_good_it_is(trained) -> None:
     assert 1.2 < float(log[-1]["teacher_depth_mean"]) < 2.5  # the cameras are 2 units away
     assert log[-1]["loss_alpha"] == "" and log[-1]["power_w"] == ""
 
-    summary = rows(logs / "eval_step_000150.csv")
+    summary = csv_rows(logs / "eval_step_000150.csv")
     assert tuple(summary[0]) == EVAL_COLUMNS
     assert [(row["split"], row["reference"], row["frames"]) for row in summary] == [
         ("holdout", "teacher", "5"), ("holdout", "ground_truth", "5"), ("train", "teacher", "12"),
         ("train", "ground_truth", "12"), ("all", "teacher", "17"), ("all", "ground_truth", "17"),
     ]  # fmt: skip
     assert float(summary[0]["psnr"]) > float(summary[0]["psnr_blank"]) + 8
-    assert len(rows(logs / "eval_step_000150_frames.csv")) == 2 * FRAMES
+    assert len(csv_rows(logs / "eval_step_000150_frames.csv")) == 2 * FRAMES
     assert len(list((results / "eval").glob("step_000150_frame_*.png"))) == FRAMES
     assert read_image(results / "eval/step_000150_frame_00000.png").shape == (SIZE, SIZE, 3)
 
@@ -65,9 +65,9 @@ def test_a_run_trains_evaluates_and_says_how_good_it_is(trained) -> None:
 def test_evaluation_alone_gives_the_same_figures_whatever_student_the_config_names(trained, capsys, caplog) -> None:
     config, _ = trained
     path = config.parent / "logs/toy/first/eval_step_000150.csv"
-    before = [row["psnr"] for row in rows(path)]
+    before = [row["psnr"] for row in csv_rows(path)]
     assert main(arguments(config, "--eval-only", "--set", "student.levels=7")) == 0
-    assert [row["psnr"] for row in rows(path)] == before
+    assert [row["psnr"] for row in csv_rows(path)] == before
     assert "step_000150.pth is the student that counts, not the config's: student.levels 7, there 4" in caplog.text
     assert main(arguments(config, "--eval-only", "--checkpoint", "nowhere.pth")) == 2
     assert "nowhere.pth" in capsys.readouterr().err
@@ -76,7 +76,8 @@ def test_evaluation_alone_gives_the_same_figures_whatever_student_the_config_nam
 def test_the_csv_carries_the_tag(trained) -> None:
     config, _ = trained
     assert main(arguments(config, "--eval-only", "--set", "tag=w020", "--set", "eval.splits=[holdout]")) == 0
-    assert [row["split"] for row in rows(config.parent / "logs/toy/first/eval_step_000150_w020.csv")] == ["holdout"] * 2
+    summary = csv_rows(config.parent / "logs/toy/first/eval_step_000150_w020.csv")
+    assert [row["split"] for row in summary] == ["holdout"] * 2
 
 
 def test_what_an_evaluation_changes_is_named_and_the_runs_own_figures_stay(trained) -> None:
@@ -87,7 +88,7 @@ def test_what_an_evaluation_changes_is_named_and_the_runs_own_figures_stay(train
     changed = "data.resolution=12", "render.background=[1.0, 0.5, 0.0]", "render.picture_step=0.5"
     assert main(arguments(config, "--eval-only", *(f"--set={each}" for each in (*of_gaussians, *changed)))) == 0
     assert (logs / "eval_step_000150.csv").read_bytes() == before
-    (row, *_) = rows(logs / "eval_step_000150_12px_picture-step-0-5_ff8000.csv")
+    (row, *_) = csv_rows(logs / "eval_step_000150_12px_picture-step-0-5_ff8000.csv")
     assert (row["width"], row["background"]) == ("12", "#ff8000")
 
 
@@ -155,7 +156,7 @@ def test_a_blank_student_is_called_collapsed(tmp_path, capsys) -> None:
     config = write_toy_scene(tmp_path)
     assert main(arguments(config, "--max-steps", "1")) == 3  # untrained
     assert "COLLAPSED" in capsys.readouterr().out
-    assert rows(tmp_path / "logs/toy/first/eval_step_000001.csv")[0]["collapsed"] == "COLLAPSED"
+    assert csv_rows(tmp_path / "logs/toy/first/eval_step_000001.csv")[0]["collapsed"] == "COLLAPSED"
 
 
 @pytest.mark.parametrize("kind", ["images", "gaussians"])
@@ -164,9 +165,9 @@ def test_other_teachers_take_the_same_path(tmp_path, kind: str) -> None:
     more = ["--set", f"teacher.kind={kind}", "--set", "loss.alpha.weight=0.1"]
     more += ["--set", "data.box={lower: [-0.6, -0.6, -0.6], upper: [0.6, 0.6, 0.6]}"]
     assert main(arguments(config, *more)) == 0
-    row = rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]
+    row = csv_rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]
     assert float(row["psnr"]) > float(row["psnr_blank"]) + 4
-    assert rows(tmp_path / "logs/toy/first/training_metrics.csv")[-1]["loss_alpha"] != ""
+    assert csv_rows(tmp_path / "logs/toy/first/training_metrics.csv")[-1]["loss_alpha"] != ""
 
 
 @pytest.mark.parametrize("overrides", [LIVE, MIXED], ids=["live", "mixed"])
@@ -175,12 +176,12 @@ def test_a_live_teacher_trains_on_new_poses_and_is_measured_on_all_others(tmp_pa
     add_training_split(tmp_path)
     assert main(arguments(config, *setting(*overrides))) == 0
     assert not any(thread.name == "live teacher" for thread in threading.enumerate())
-    figures = rows(tmp_path / "logs/toy/first/eval_step_000150.csv")
+    figures = csv_rows(tmp_path / "logs/toy/first/eval_step_000150.csv")
     assert [(row["split"], row["reference"], row["frames"]) for row in figures] == [
         ("holdout", "teacher", "17"), ("holdout", "ground_truth", "17"),
     ]  # fmt: skip
     assert float(figures[0]["psnr"]) > float(figures[0]["psnr_blank"]) + 8
-    log = rows(tmp_path / "logs/toy/first/training_metrics.csv")
+    log = csv_rows(tmp_path / "logs/toy/first/training_metrics.csv")
     views = [int(row["live_views"]) for row in log]
     assert views == sorted(views) and views[0] >= 8 and views[-1] > 50
     assert all(float(row["live_views_per_s"]) >= 0 and float(row["live_starved_s"]) >= 0 for row in log)
@@ -188,7 +189,7 @@ def test_a_live_teacher_trains_on_new_poses_and_is_measured_on_all_others(tmp_pa
 
 def test_fixed_views_leave_the_columns_of_a_live_teacher_empty(trained) -> None:
     config, _ = trained
-    last = rows(config.parent / "logs/toy/first/training_metrics.csv")[-1]
+    last = csv_rows(config.parent / "logs/toy/first/training_metrics.csv")[-1]
     assert last["live_views"] == last["live_views_per_s"] == last["live_starved_s"] == ""
 
 
@@ -213,12 +214,12 @@ def test_a_checkpoint_knows_its_student(tmp_path) -> None:
     config = write_toy_scene(tmp_path)
     kilo = ["--set", "student={kind: kilo_uniform, grid: [2, 2, 2], hidden_width: 16}", "--set", "run=kilo"]
     assert main(arguments(config, *kilo, "--max-steps", "150", *setting("train.lr=0.01", "tag=kilo_uniform"))) == 0
-    figures = rows(tmp_path / "logs/toy/kilo/eval_step_000150_kilo_uniform.csv")[0]
+    figures = csv_rows(tmp_path / "logs/toy/kilo/eval_step_000150_kilo_uniform.csv")[0]
     assert float(figures["psnr"]) > float(figures["psnr_blank"]) + 4
     # The config of the evaluation names another student, and needs no section for this one.
     checkpoint = str(tmp_path / "results/toy/kilo/checkpoints/step_000150.pth")
     assert main(arguments(config, "--eval-only", "--checkpoint", checkpoint)) == 0
-    assert rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]["psnr"] == figures["psnr"]
+    assert csv_rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]["psnr"] == figures["psnr"]
 
 
 @needs_triton
@@ -244,5 +245,5 @@ def test_pictures_within_a_budget_are_trained_on(tmp_path, capsys, caplog) -> No
     assert "views 0.0 MiB; on cpu: training pixels 0.0 MiB" in capsys.readouterr().out
     assert main(arguments(config, *few)) == 0
     assert "of 12 there were 6 in memory at a time" in caplog.text
-    summary = rows(tmp_path / "logs/toy/first/eval_step_000150.csv")
+    summary = csv_rows(tmp_path / "logs/toy/first/eval_step_000150.csv")
     assert float(summary[0]["psnr"]) > float(summary[0]["psnr_blank"]) + 2

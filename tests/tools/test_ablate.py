@@ -5,7 +5,6 @@ All but one of the studies run the program in this process, without another inte
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -23,6 +22,7 @@ import yaml
 from lego_response_distill import main as program
 from settings.errors import ExitCode
 from settings.loading import REPO_ROOT
+from tests.program import csv_rows
 from tests.toy_scene import write_toy_scene
 from tools.ablate import main
 
@@ -45,11 +45,6 @@ def write_study(root: Path, **changes) -> Path:
 
 def arguments(root: Path, *more: str) -> list[str]:
     return ["--study", str(root / "study.yaml"), "--assets", str(root), "--output", str(root), *more]
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def finished(root: Path) -> dict[str, int]:
@@ -95,8 +90,8 @@ def test_the_table_has_the_figures_of_the_runs(ran) -> None:
     psnr = []
     for seed in (0, 1):
         (path,) = ran.glob(f"logs/toy/arms_plain_s{seed}/eval_step_000090.csv")
-        psnr.append(float(next(row["psnr"] for row in rows(path) if row["reference"] == "teacher")))
-    table = {(row["arm"], row["metric"], row["reference"]): row for row in rows(ran / f"{TABLE}.csv")}
+        psnr.append(float(next(row["psnr"] for row in csv_rows(path) if row["reference"] == "teacher")))
+    table = {(row["arm"], row["metric"], row["reference"]): row for row in csv_rows(ran / f"{TABLE}.csv")}
     plain = table["plain", "psnr", "teacher"]
     assert [float(plain["seed_0"]), float(plain["seed_1"])] == psnr and psnr[0] != psnr[1]
     assert float(plain["mean"]) == pytest.approx(sum(psnr) / 2) and plain["n"] == "2"
@@ -193,7 +188,7 @@ def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, monkeypatch, 
     )
     log = tmp_path / "logs/toy/arms_long_s0/training_metrics.csv"
     end = time.monotonic() + 120
-    while not (log.exists() and len(rows(log)) > 1):
+    while not (log.exists() and len(csv_rows(log)) > 1):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, "the second run did not get there in time"
         time.sleep(0.05)
@@ -213,5 +208,5 @@ def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, monkeypatch, 
     assert main(arguments(tmp_path)) == 0
     assert f"at step {step}" in caplog.text and "arms_plain_s0: finished before" in caplog.text
     assert "2 of 2 runs finished" in capsys.readouterr().out
-    steps = [int(row["step"]) for row in rows(log)]
+    steps = [int(row["step"]) for row in csv_rows(log)]
     assert steps == sorted(set(steps)) and steps[-1] == step + 20

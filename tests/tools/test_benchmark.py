@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
 import torch
 
 from distill.benchmarks.benchmark_table import COLUMNS
 from distill.benchmarks.case import Case
+from tests.program import csv_rows
 from tools import benchmark
 from tools.benchmark import main
 
@@ -58,8 +57,7 @@ def test_csv_and_markdown_hold_what_is_printed(tmp_path, capsys):
     options = ["--only", "ssim", "--tiny", "--repeats", "2"]
     assert main([*options, "--csv", str(paths[0]), "--markdown", str(paths[1])]) == 0
     assert paths[1].read_text() == capsys.readouterr().out
-    with open(paths[0], newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(paths[0])
     assert tuple(rows[0]) == COLUMNS and [row["implementation"] for row in rows] == ["torch", "numba"]
     assert {row["command"] for row in rows} == {"python tools/benchmark.py " + " ".join(options)}
     assert {row["rounds"] for row in rows} == {"2"} and {row["gpu_peak_gib"] for row in rows} == {""}
@@ -92,8 +90,7 @@ def test_what_fails_is_a_row_of_the_csv_and_the_exit_status_says_so(tmp_path, mo
     monkeypatch.setitem(benchmark.TEACHERS, "voxelize", fails)
     path = tmp_path / "b.csv"
     assert main(["--only", "voxelize", "--only", "ssim", "--tiny", "--repeats", "1", "--csv", str(path)]) == 4
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(path)
     assert [(row["case"].split()[0], row["failure"]) for row in rows] == [
         *(("voxelize", ""), ("voxelize", "RuntimeError: the compiler gave up")),
         *(("ssim", ""), ("ssim", "")),
@@ -113,8 +110,7 @@ def test_the_csv_holds_what_was_measured_before_the_process_ended(tmp_path, monk
     path = tmp_path / "b.csv"
     with pytest.raises(Aborted):
         main(["--only", "ssim", "--only", "voxelize", "--tiny", "--repeats", "1", "--csv", str(path)])
-    with open(path, newline="") as file:
-        assert [row["implementation"] for row in csv.DictReader(file) if row["median_s"]] == ["torch", "numba"]
+    assert [row["implementation"] for row in csv_rows(path) if row["median_s"]] == ["torch", "numba"]
 
 
 def test_one_student_alone(capsys):

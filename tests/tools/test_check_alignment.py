@@ -8,6 +8,7 @@ import pytest
 
 from distill.alignment import comparison
 from lego_response_distill import main as train
+from tests.program import arguments
 from tests.remembered import remembered
 from tests.toy_scene import QUICKLY, mask_toy_scene, write_toy_scene
 from tools.check_alignment import main
@@ -30,10 +31,6 @@ def _views_are_rendered_once():
             make, views = getattr(comparison, name), {}
             patch.setattr(comparison, name, lambda *given, make=make, views=views: remembered(make(*given), views))
         yield
-
-
-def arguments(folder, *more):
-    return ["--config", str(folder / "toy.yaml"), "--assets", str(folder), "--output", str(folder), *more]
 
 
 def edited_poses(toy, change):

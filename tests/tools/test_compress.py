@@ -1,6 +1,5 @@
 """Compact files as a program makes them, and every command that takes one."""
 
-import csv
 import re
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from distill.training.step import TrainingStep
 from lego_response_distill import main as program
 from settings.errors import InputError, TrainingDiverged
 from settings.loading import load_config
+from tests.program import arguments, csv_rows
 from tests.toy_scene import mask_toy_scene, write_toy_scene
 from tools.compress import main
 from tools.evaluate import main as evaluate
@@ -35,15 +35,6 @@ def toy(request, tmp_path_factory):
     return folder
 
 
-def arguments(folder, *more):
-    return ["--config", str(folder / "toy.yaml"), "--assets", str(folder), "--output", str(folder), *more]
-
-
-def rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_file_of_at_most_the_wanted_size_is_measured_filmed_and_named_in_the_csv(toy, capsys):
     assert main(arguments(toy, *QUICKLY, "--target-mib", "0.01")) == 0
     path = toy / "results/toy/first/checkpoints/step_000150.lrd"
@@ -52,9 +43,9 @@ def test_a_file_of_at_most_the_wanted_size_is_measured_filmed_and_named_in_the_c
     assert said.startswith(f"{path}: ") and f"({path.stat().st_size:,} bytes; " in said
 
     assert program(arguments(toy, "--eval-only", "--checkpoint", str(path))) in (0, 3)
-    size = rows(toy / "logs/toy/first/eval_step_000150_compact_parity.csv")[0]["size_mib"]
+    size = csv_rows(toy / "logs/toy/first/eval_step_000150_compact_parity.csv")[0]["size_mib"]
     assert float(size) == path.stat().st_size / 2**20
-    psnr = float(rows(toy / "logs/toy/first/eval_step_000150_compact.csv")[0]["psnr"])
+    psnr = float(csv_rows(toy / "logs/toy/first/eval_step_000150_compact.csv")[0]["psnr"])
     assert psnr == pytest.approx(float(re.search(r"PSNR ([\d.]+) dB", said)[1]), abs=0.01)
     assert evaluate([str(path), "--assets", str(toy)]) in (0, 3)
     assert film(arguments(toy, "--checkpoint", str(path), "--frames", "2")) == 0
@@ -71,7 +62,7 @@ def test_a_safetensors_file_of_a_compact_one_leaves_its_figures_as_they_are(toy,
             3,
         )
         sizes[tag] = toy / f"logs/toy/first/eval_step_000150_{tag}_parity.csv"
-    small, large = (float(rows(csv_file)[0]["size_mib"]) for csv_file in sizes.values())
+    small, large = (float(csv_rows(csv_file)[0]["size_mib"]) for csv_file in sizes.values())
     assert small == path.stat().st_size / 2**20 and large > small
 
 
@@ -111,12 +102,12 @@ def test_pixels_that_a_mask_leaves_out_are_not_measured(tmp_path, capsys):
     write_toy_scene(tmp_path, teacher={"kind": "images", "outputs": None, "ply": None})
     mask_toy_scene(tmp_path)
     assert program(arguments(tmp_path, "--max-steps", "150", "--set", "eval.splits=[holdout]")) in (0, 3)
-    measured = [float(rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]["psnr"])]
+    measured = [float(csv_rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]["psnr"])]
     path = tmp_path / "small.lrd"
     assert main(arguments(tmp_path, *QUICKLY, "--max-loss-db", "0.5", "--file", str(path))) == 0
     psnr, before = re.search(r"PSNR ([\d.]+) dB .* checkpoint's ([\d.]+), on", capsys.readouterr().out).groups()
     assert program(arguments(tmp_path, "--eval-only", "--checkpoint", str(path))) in (0, 3)
-    measured.append(float(rows(tmp_path / "logs/toy/first/eval_step_000150_compact.csv")[0]["psnr"]))
+    measured.append(float(csv_rows(tmp_path / "logs/toy/first/eval_step_000150_compact.csv")[0]["psnr"]))
     assert [float(before), float(psnr)] == pytest.approx(measured, abs=0.01)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from lego_response_distill import main as train
 from scene.images import read_image
 from settings.loading import REPO_ROOT
 from settings.yaml_text import dump_yaml, parse_yaml
+from tests.program import arguments, csv_rows
 from tests.toy_scene import FRAMES, QUICKLY, SIZE, write_toy_scene
 from tools.evaluate import main
 
@@ -24,18 +24,12 @@ STEP = "000100"
 TOOL = str(REPO_ROOT / "tools/evaluate.py")
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A root with a run of a teacher with alpha and depth."""
     root = tmp_path_factory.mktemp("evaluate")
     config = write_toy_scene(root, teacher={"kind": "gaussians"}, train=QUICKLY | {"max_steps": 100})
-    shared = ["--config", str(config), "--assets", str(root), "--output", str(root)]
-    assert train(shared) == 0
+    assert train(arguments(config)) == 0
     return root
 
 
@@ -51,18 +45,18 @@ def run_of(root: Path) -> Path:
 
 
 def test_one_command_from_a_run_folder_to_figures(root, caplog) -> None:
-    arguments = [str(run_of(root)), "--assets", str(root), "--rgba", "--depth", "--burn-in", "1"]
-    done = subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True, cwd=root, timeout=180)
+    options = [str(run_of(root)), "--assets", str(root), "--rgba", "--depth", "--burn-in", "1"]
+    done = subprocess.run([sys.executable, TOOL, *options], capture_output=True, text=True, cwd=root, timeout=180)
     assert done.returncode == 0, done.stderr
     assert "above a blank image" in done.stdout
     assert "student |" in done.stdout and "frames/s, median" in done.stdout
     logs, frames = root / "logs/toy/first", run_of(root) / f"eval/step_{STEP}"
-    summary = rows(logs / f"eval_step_{STEP}.csv")
+    summary = csv_rows(logs / f"eval_step_{STEP}.csv")
     assert [row["split"] for row in summary] == ["holdout"] * 2 + ["train"] * 2 + ["all"] * 2
     assert 0 < float(summary[0]["depth_abs"]) < 2 and 0 < float(summary[0]["alpha_iou"]) <= 1
     assert summary[0]["flicker"] == ""  # the cameras are 21 degrees apart
-    assert len(rows(logs / f"eval_step_{STEP}_frames.csv")) == 2 * FRAMES
-    parity = rows(logs / f"eval_step_{STEP}_parity.csv")
+    assert len(csv_rows(logs / f"eval_step_{STEP}_frames.csv")) == 2 * FRAMES
+    parity = csv_rows(logs / f"eval_step_{STEP}_parity.csv")
     assert float(parity[2]["fps_median"]) > 0 and int(parity[1]["parameters"]) == 729 * 14
     for kind, ending in (("renders", "png"), ("rgba", "png"), ("depth", "npy")):
         names = sorted(path.name for path in (frames / kind).iterdir())
@@ -74,16 +68,16 @@ def test_one_command_from_a_run_folder_to_figures(root, caplog) -> None:
 
     before = {path: path.read_bytes() for path in logs.glob("eval_*.csv")}
     caplog.set_level("INFO")
-    assert main(arguments) == 0
+    assert main(options) == 0
     assert {path: path.read_bytes() for path in logs.glob("eval_*.csv")} == before
     assert f"{FRAMES} of {FRAMES} frames have been measured already" in caplog.text
 
 
 def test_training_and_evaluation_alone_give_the_tool_s_columns_and_figures(root) -> None:
     logs = root / "logs/toy/first"
-    trained = rows(logs / f"eval_step_{STEP}.csv")
+    trained = csv_rows(logs / f"eval_step_{STEP}.csv")
     assert main([str(run_of(root)), "--assets", str(root), "--output", str(root / "again")]) == 0
-    evaluated = rows(root / f"again/logs/toy/first/eval_step_{STEP}.csv")
+    evaluated = csv_rows(root / f"again/logs/toy/first/eval_step_{STEP}.csv")
     assert list(trained[0]) == list(evaluated[0])
     assert [{**row, "avg_fps": ""} for row in trained] == [{**row, "avg_fps": ""} for row in evaluated]
     assert (logs / f"eval_step_{STEP}_parity.csv").is_file()
@@ -96,7 +90,7 @@ def test_resolution_and_backgrounds_are_evaluations_of_their_own(root) -> None:
     assert main([str(run_of(root)), "--assets", str(root), *more]) == 0
     assert (logs / f"eval_step_{STEP}.csv").read_bytes() == before
     for tag, background in (("12px", "white"), ("12px_black", "black")):
-        (row,) = rows(logs / f"eval_step_{STEP}_{tag}.csv")
+        (row,) = csv_rows(logs / f"eval_step_{STEP}_{tag}.csv")
         assert (row["background"], row["width"], row["split"], row["reference"]) == (
             background, "12", "holdout", "teacher",
         )  # fmt: skip
@@ -113,7 +107,7 @@ def test_pictures_of_the_datasets_own_size(root) -> None:
     save_checkpoint(checkpoint, {**state, "config": dump_yaml(trained_on)})
     more = ["--set", "data.resolution=null", "--split", "holdout", "--lpips", "none", "--reference", "teacher"]
     assert main([str(run_of(root)), "--assets", str(root), *more]) == 0
-    (row,) = rows(root / f"logs/toy/first/eval_step_{STEP}_native.csv")
+    (row,) = csv_rows(root / f"logs/toy/first/eval_step_{STEP}_native.csv")
     assert row["width"] == "24"
 
 
@@ -121,12 +115,12 @@ def test_a_smaller_picture_has_as_many_rays_across_it_as_in_training(root) -> No
     more = ["--assets", str(root), "--resolution", "8", "--split", "holdout", "--lpips", "none"]
     for options, word, drawn in (([], "", "24x24"), (["--set", "render.supersample=1"], "_supersample-1", "")):
         assert main([str(run_of(root)), *more, *options, "--fresh"]) == 0
-        teacher = rows(root / f"logs/toy/first/eval_step_{STEP}_8px{word}_parity.csv")[1]
+        teacher = csv_rows(root / f"logs/toy/first/eval_step_{STEP}_8px{word}_parity.csv")[1]
         assert teacher["width"] == "8" and teacher["source"].partition(", timed at ")[2] == drawn
     config, logs = next(root.glob("*.yaml")), root / "logs/toy/first"
-    again = ["--config", str(config), "--assets", str(root), "--output", str(root), "--eval-only"]
-    assert train([*again, "--set", "data.resolution=8", "--set", "tag=run", "--set", "eval.splits=[holdout]"]) == 0
-    tool, run = (rows(logs / f"eval_step_{STEP}_{tag}.csv")[0] for tag in ("8px", "run_8px"))
+    changed = ("--set", "data.resolution=8", "--set", "tag=run", "--set", "eval.splits=[holdout]")
+    assert train(arguments(config, "--eval-only", *changed)) == 0
+    tool, run = (csv_rows(logs / f"eval_step_{STEP}_{tag}.csv")[0] for tag in ("8px", "run_8px"))
     assert tool["psnr"] == run["psnr"] != ""
 
 
@@ -144,13 +138,13 @@ def test_a_teacher_of_unknown_fitted_width_is_drawn_as_in_training_at_any_resolu
     assert train([*shared, "--eval-only", *alone]) in (0, 3)
     logs = tmp_path / "logs/toy/first"
     tags = ("16px", "by_hand_16px", "alone_16px")
-    assert len({rows(logs / f"eval_step_000030_{tag}.csv")[0]["psnr"] for tag in tags}) == 1
+    assert len({csv_rows(logs / f"eval_step_000030_{tag}.csv")[0]["psnr"] for tag in tags}) == 1
 
 
 def test_a_teacher_of_gaussians_is_drawn_larger_than_the_images_and_has_no_ground_truth_there(root, caplog) -> None:
     more = ["--assets", str(root), "--resolution", "48", "--split", "holdout", "--lpips", "none"]
     assert main([str(run_of(root)), *more]) == 0
-    (row,) = rows(root / f"logs/toy/first/eval_step_{STEP}_48px.csv")
+    (row,) = csv_rows(root / f"logs/toy/first/eval_step_{STEP}_48px.csv")
     assert (row["width"], row["reference"]) == ("48", "teacher") and float(row["psnr"]) > 0
     assert "no ground truth: its images are 24 pixels wide, and 48 are asked for" in caplog.text
 
@@ -160,14 +154,14 @@ def test_several_at_once_and_a_run_that_was_renamed(root) -> None:
     checkpoint = run_of(root) / f"checkpoints/step_{STEP}.pth"
     more = ["--assets", str(root), "--split", "holdout", "--output", str(root / "out"), "--lpips", "none"]
     assert main([str(checkpoint), str(root / "results/toy/second"), *more]) == 0
-    figures = [rows(root / f"out/logs/toy/{run}/eval_step_{STEP}.csv") for run in ("first", "second")]
+    figures = [csv_rows(root / f"out/logs/toy/{run}/eval_step_{STEP}.csv") for run in ("first", "second")]
     assert figures[0][0]["psnr"] == figures[1][0]["psnr"] != ""
 
 
 def test_a_config_of_one_s_own(root) -> None:
     more = ["--config", str(root / "toy.yaml"), "--set", "run=mine", "--assets", str(root), "--output", str(root)]
     assert main([str(run_of(root)), *more, "--split", "train"]) == 0
-    assert {row["split"] for row in rows(root / f"logs/toy/mine/eval_step_{STEP}.csv")} == {"train"}
+    assert {row["split"] for row in csv_rows(root / f"logs/toy/mine/eval_step_{STEP}.csv")} == {"train"}
 
 
 BAD_INPUT = {
@@ -200,11 +194,11 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize("case", BAD_INPUT, ids=str)
 def test_bad_input_is_one_message_and_nothing_written(root, capsys, monkeypatch, case: str) -> None:
-    arguments, expected = BAD_INPUT[case]
+    given, expected = BAD_INPUT[case]
     (root / "empty").mkdir()
     monkeypatch.chdir(root)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    words = [str(run_of(root)) if word == "RUN" else word for word in arguments]
+    words = [str(run_of(root)) if word == "RUN" else word for word in given]
     assert main([*words, "--assets", str(root)]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1 and all(text in error[0] for text in expected), error

@@ -1,6 +1,5 @@
 """Students taken elsewhere from the command line: the three files, what is said of them, and what is refused."""
 
-import csv
 import json
 import sys
 
@@ -13,6 +12,7 @@ from scene.formats.transforms_json import write_transforms
 from settings.errors import InputError
 from settings.loading import load_config, to_yaml
 from tests.distill.compact.students_at_hand import HASH, SHAPE, state_of
+from tests.program import csv_rows
 from tests.toy_scene import ring_of_cameras, turned_over, write_toy_scene
 from tools.export import main
 
@@ -46,8 +46,7 @@ def test_three_files_with_their_errors(checkpoint, tmp_path, capsys):
     assert [line.partition(":")[0] for line in said[:3]] == [str(path) for path in names.values()]
     assert "onnxruntime's results at 2048 points differ by" in said[1] and "triangles where the density is" in said[2]
     assert said[3].startswith("against the teacher in 5 held-out views: mesh ") and "world units" in said[3]
-    with open(tmp_path / "x_error.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(tmp_path / "x_error.csv")
     assert [row["subject"] for row in rows] == ["mesh", "student"] * 6
     mesh, student = rows[-2:]
     assert mesh["frame"] == "mean" and abs(float(mesh["psnr"]) - float(student["psnr"])) < 3

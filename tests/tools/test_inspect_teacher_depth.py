@@ -10,6 +10,7 @@ import yaml
 
 from scene.images import read_image
 from settings.errors import InputError
+from tests.program import arguments
 from tests.toy_scene import write_toy_scene
 from tools.inspect_teacher_depth import main
 
@@ -33,10 +34,6 @@ def toy(made_once, tmp_path):
 def _one_frame_is_drawn(monkeypatch):
     """In this process: drawing takes most of the time."""
     monkeypatch.setattr("teacher.views.depth_inspection._SHOWN_FRAMES", 1)
-
-
-def arguments(folder: Path, *more: str) -> list[str]:
-    return ["--config", str(folder / "toy.yaml"), "--assets", str(folder), "--output", str(folder), *more]
 
 
 def yaml_part(text: str) -> dict:

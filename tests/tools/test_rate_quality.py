@@ -1,6 +1,5 @@
 """Rate against quality by one command."""
 
-import csv
 import json
 import shlex
 import sys
@@ -12,6 +11,7 @@ from distill.model.checkpoint import load_checkpoint
 from scene.images import read_image, write_image
 from teacher.gaussian_files.ply import write_ply
 from teacher.rasterizer import Rasterizer
+from tests.program import arguments, csv_rows
 from tests.toy_scene import add_training_split, block_of_gaussians, write_toy_scene
 from tests.toy_sog import packed, splat
 from tests.toy_training import CPU, trainer_of
@@ -26,17 +26,12 @@ def trained(tmp_path):
     return path
 
 
-def arguments(path, *more):
-    return ["--config", str(path), "--assets", str(path.parent), "--output", str(path.parent), *more]
-
-
 def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
     options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "3")
     options += ("--file", str(trained.parent / "point_cloud.ply"))
     assert main(arguments(trained, *options)) == 0
     folder = trained.parent / "results/toy/first_rates"
-    with (folder / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(folder / "table.csv")
     forms = [row["form"] for row in rows]
     assert sorted(forms) == sorted([".ply", ".npz", ".spz"] * 3 + [".ply"] + ["student hash_grid"] * 2)
     for row in rows:
@@ -58,8 +53,8 @@ def test_a_student_is_trained_for_each_size_where_that_is_wanted(trained):
     options = ("--anew", "--sizes", "0.006,0.01", "--set", "train.max_steps=50", "--set", "compact.share=0.9")
     assert main(arguments(trained, *options, "--keep", "0.5", "--sh", "0", "--fit-steps", "3")) == 0
     results = trained.parent / "results/toy"
-    with (results / "first_rates/table.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["what"] == "first, trained for this size in 50 steps"]
+    table = csv_rows(results / "first_rates/table.csv")
+    rows = [row for row in table if row["what"] == "first, trained for this size in 50 steps"]
     for size, row in zip((0.006, 0.01), rows, strict=True):  # rows are from small to large
         made = (results / f"first_{size}MiB/checkpoints/step_000050.lrd").read_bytes()
         assert made == (results / f"first_rates/files/first_{size}MiB.lrd").read_bytes()
@@ -73,8 +68,8 @@ def test_a_teacher_is_drawn_at_the_width_that_it_was_fitted_at(tmp_path, supersa
     trainer_of(path).run(show_progress=False)
     options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "20")
     assert main(arguments(path, *options)) == 0
-    with (path.parent / "results/toy/first_rates/table.csv").open() as file:
-        psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in csv.DictReader(file)}
+    table = csv_rows(path.parent / "results/toy/first_rates/table.csv")
+    psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in table}
     # Its pictures are stored at three times the size; drawn at the small one it has 14 dB to their averages.
     assert psnr["as it is"] > 45
     assert psnr["50 % of the Gaussians, SH 0, fitted on for 20 steps"] > 30
@@ -104,8 +99,8 @@ def test_gaussians_are_fitted_on_to_the_images_that_a_student_sees(tmp_path):
     trainer_of(path).run(show_progress=False)
     options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "60")
     assert main(arguments(path, *options)) == 0
-    with (path.parent / "results/toy/first_rates/table.csv").open() as file:
-        psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in csv.DictReader(file)}
+    table = csv_rows(path.parent / "results/toy/first_rates/table.csv")
+    psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in table}
     assert psnr["50 % of the Gaussians, SH 0, fitted on for 60 steps"] < psnr["50 % of the Gaussians"] - 3
 
 
@@ -135,8 +130,7 @@ def test_a_command_makes_each_form_a_sog_too(trained):
     command = [sys.executable, "-c", f"import shutil, sys; open(sys.argv[1]); shutil.copy({str(made)!r}, sys.argv[2])"]
     options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "3", "--sog", shlex.join(command))
     assert main(arguments(trained, *options)) == 0
-    with (trained.parent / "results/toy/first_rates/table.csv").open() as file:
-        sogs = [row for row in csv.DictReader(file) if row["form"] == ".sog"]
+    sogs = [row for row in csv_rows(trained.parent / "results/toy/first_rates/table.csv") if row["form"] == ".sog"]
     assert len(sogs) == 3 and {row["bytes"] for row in sogs} == {str(made.stat().st_size)}
 
 

@@ -13,6 +13,7 @@ from settings.loading import load_config
 from teacher.export.export_cameras import views_to_export
 from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
+from tests.program import arguments
 from tests.toy_scene import write_toy_scene
 from tools.render_path import main
 
@@ -24,10 +25,6 @@ def toy(tmp_path_factory):
     write_toy_scene(folder)
     assert train(arguments(folder, "--max-steps", "60", "--set", "eval.splits=[holdout]")) in (0, 3)
     return folder
-
-
-def arguments(folder, *more):
-    return ["--config", str(folder / "toy.yaml"), "--assets", str(folder), "--output", str(folder), *more]
 
 
 def test_an_orbit_of_the_student_is_the_default(toy, capsys):

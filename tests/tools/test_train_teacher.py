@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from teacher.fitting.fit import COLUMNS, scene_extent
 from teacher.gaussian_files.ply import read_ply
 from teacher.rasterizer import Rasterizer
 from teacher.sources import load_teacher
+from tests.program import arguments, csv_rows
 from tests.toy_scene import SIZE, block_of_gaussians, ring_of_cameras, write_toy_scene
 from tools.train_teacher import main
 
@@ -39,15 +39,6 @@ SETTINGS = {
     },
     "eval": {"lpips": False, "reference": "ground_truth"},
 }
-
-
-def arguments(config: Path, *more: str) -> list[str]:
-    return ["--config", str(config), "--assets", str(config.parent), "--output", str(config.parent), *more]
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize(("named", "status"), [("cpu", 0), ("gsplat", 2)])
@@ -77,11 +68,11 @@ def test_as_a_program(tmp_path):
     results, logs = tmp_path / "results/toy/first", tmp_path / "logs/toy/first"
     gaussians = read_ply(results / "point_cloud/iteration_240/point_cloud.ply")
     assert 100 < len(gaussians) <= 900 and gaussians.sh_degree == 3
-    log = rows(logs / "fitting_metrics.csv")
+    log = csv_rows(logs / "fitting_metrics.csv")
     assert tuple(log[0]) == COLUMNS
     assert [int(row["step"]) for row in log] == list(range(40, 280, 40))
     assert float(log[-1]["loss"]) < 0.5 * float(log[0]["loss"])
-    summary = {row["split"]: row for row in rows(logs / "eval_step_000240.csv")}
+    summary = {row["split"]: row for row in csv_rows(logs / "eval_step_000240.csv")}
     assert set(summary) == {"holdout", "train", "all"}
     assert float(summary["holdout"]["psnr"]) > float(summary["holdout"]["psnr_blank"]) + 10
     # The teacher serves a student right away.
@@ -128,7 +119,7 @@ def test_a_capture_in_one_line_and_its_student_in_another(capture, tmp_path, cap
     assert "14 pictures of 24x24, 243 Gaussians to start with" in caplog.text
     results = tmp_path / "results/toy/teacher"
     assert f"--model {results}" in capsys.readouterr().out
-    summary = rows(tmp_path / "logs/toy/teacher/eval_step_000040.csv")[0]
+    summary = csv_rows(tmp_path / "logs/toy/teacher/eval_step_000040.csv")[0]
     assert summary["split"] == "holdout" and summary["frames"] == "3"
     parser = argparse.ArgumentParser()
     add_config_options(parser)
@@ -202,7 +193,7 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch)
         for run in ("parted", "whole")
     )
     assert torch.equal(found.means, expected.means) and torch.equal(found.sh, expected.sh)
-    steps = [int(row["step"]) for row in rows(tmp_path / "logs/toy/parted/fitting_metrics.csv")]
+    steps = [int(row["step"]) for row in csv_rows(tmp_path / "logs/toy/parted/fitting_metrics.csv")]
     assert steps == [40, 80]
 
 

@@ -1,6 +1,5 @@
 """Parity of a small student with the toy scene's teacher, on a clock that gives known figures."""
 
-import csv
 import json
 import logging
 from dataclasses import replace
@@ -14,6 +13,7 @@ from distill.model.model import build_model
 from machine.run_folder import RunFolder
 from settings.loading import load_config
 from teacher.sources import load_teacher
+from tests.program import csv_rows
 from tests.toy_scene import SIZE, write_toy_scene
 
 CPU = torch.device("cpu")
@@ -69,8 +69,7 @@ def test_both_are_timed_on_the_same_views_and_compared(setup, tmp_path):
     assert ratio["size_fp16_mib"] == student["size_fp16_mib"] / teacher["size_mib"]
     path = tmp_path / "logs/toy/first/eval_step_000300_x_parity.csv"
     assert path == parity_csv(made[3], 300)
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(path)
     assert tuple(rows[0]) == PARITY_COLUMNS and [row["subject"] for row in rows] == ["student", "teacher", "ratio"]
     assert {row["gpu_peak_gib"] for row in rows} == {row["cpu_package_power_avg_w"] for row in rows} == {""}
     assert rows[0]["frames"] == "17" and rows[0]["width"] == str(SIZE)

@@ -1,7 +1,5 @@
 """The evaluation of a student as a whole: its CSV and the parity table agree."""
 
-import csv
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from distill.model.model import build_model
 from machine.run_folder import RunFolder
 from settings.loading import load_config
 from teacher.sources import load_teacher
+from tests.program import csv_rows
 from tests.toy_scene import write_toy_scene
 
 CPU = torch.device("cpu")
@@ -28,7 +27,6 @@ def test_both_tables_have_one_frame_rate(tmp_path, monkeypatch):
     teacher, folder = load_teacher(config), RunFolder(config, tmp_path)
     folder.prepare(CPU)
     result = evaluate_student(config, teacher, build_model(config, teacher, CPU), 5, folder, CPU)
-    with open(parity_csv(folder, 5), newline="") as file:
-        parity = next(csv.DictReader(file))
+    parity = csv_rows(parity_csv(folder, 5))[0]
     everything = next(row for row in result.rows if row["split"] == "all")
     assert everything["avg_fps"] == float(parity["fps_median"]) == pytest.approx(10.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from teacher.features.volume import build_volume
 from teacher.features.volume_files import write_features
 from teacher.gaussians import Gaussians
 from teacher.sources import load_teacher
+from tests.program import csv_rows
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import CPU, trainer_of
 from tests.triton_device import DEVICE, needs_triton
@@ -30,8 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def rows_of(trainer: Trainer) -> list[dict[str, str]]:
-    with trainer.folder.training_csv.open() as file:
-        return list(csv.DictReader(file))
+    return csv_rows(trainer.folder.training_csv)
 
 
 def test_without_such_a_loss_there_is_no_supervision(path) -> None:

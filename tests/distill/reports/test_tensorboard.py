@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import sys
 from pathlib import Path
@@ -16,14 +15,11 @@ from lego_response_distill import main
 from machine.run_folder import RunFolder
 from scene.images import read_image
 from settings.loading import load_config
+from tests.program import arguments, csv_rows
 from tests.toy_scene import write_toy_scene
 
 RESULTS, LOGS = "results/toy/first", "logs/toy/first"
-
-
-def arguments(root: Path, *more: str) -> list[str]:
-    common = ["--config", str(root / "toy.yaml"), "--assets", str(root), "--output", str(root)]
-    return [*common, "--set", "logging.tensorboard=true", *more]
+ON = {"tensorboard": True}
 
 
 def events_of(root: Path):
@@ -32,22 +28,17 @@ def events_of(root: Path):
     return EventAccumulator(str(root / LOGS / "tensorboard"), size_guidance={"scalars": 0, "images": 0}).Reload()
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_events_are_the_figures_of_the_csvs_and_the_pictures(tmp_path) -> None:
-    write_toy_scene(tmp_path, loss={"depth": {"weight": 0.1}})
+    write_toy_scene(tmp_path, loss={"depth": {"weight": 0.1}}, logging=ON)
     main(arguments(tmp_path, "--max-steps", "40"))
-    events, log = events_of(tmp_path), rows(tmp_path / LOGS / "training_metrics.csv")
+    events, log = events_of(tmp_path), csv_rows(tmp_path / LOGS / "training_metrics.csv")
     filled = {name for name in log[0] if any(row[name] for row in log)} - {"step"}
     tags = set(events.Tags()["scalars"])
     assert {tag for tag in tags if "/" not in tag} == filled
     for name in ("loss", "loss_depth", "psnr_batch", "occupied_fraction"):
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert found == [(int(row["step"]), pytest.approx(float(row[name]), rel=1e-6)) for row in log]
-    holdout = rows(tmp_path / LOGS / "eval_step_000040.csv")[0]
+    holdout = csv_rows(tmp_path / LOGS / "eval_step_000040.csv")[0]
     (event,) = events.Scalars("holdout/teacher/psnr")
     assert (event.step, event.value) == (40, pytest.approx(float(holdout["psnr"])))
     assert set(events.Tags()["images"]) == {
@@ -89,7 +80,7 @@ def test_off_imports_and_writes_nothing(tmp_path, monkeypatch) -> None:
 
 
 def test_a_missing_package_is_said_before_anything_is_written(tmp_path, monkeypatch, capsys) -> None:
-    write_toy_scene(tmp_path)
+    write_toy_scene(tmp_path, logging=ON)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments(tmp_path)) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from distill.rendering.renderer import render_rays
 from machine.memory import MIB
 from settings.errors import TrainingDiverged
 from tests.no_waiting import NoWaiting, WouldWait
+from tests.program import csv_rows
 from tests.toy_scene import add_training_split, write_toy_scene
 from tests.toy_training import trainer_of
 from tests.triton_device import DEVICE, needs_triton
@@ -215,8 +215,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path, mor
 def test_rows_tell_of_rays_without_room(config_path) -> None:
     trainer = asynchronous(config_path, "run=crowded", "train.max_steps=10", "train.samples_per_step=1024")
     trainer.run(show_progress=False)
-    with trainer.folder.training_csv.open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = csv_rows(trainer.folder.training_csv)
     # 1,024 rays at first have more samples than there is room for.
     assert int(row["dropped_rays"]) > 100
     assert float(row["rays_per_s"]) > 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
 import torch
 import yaml
@@ -13,6 +11,7 @@ from distill.training import compaction
 from distill.training.compaction import Compaction
 from machine.memory import MIB
 from settings.errors import InputError
+from tests.program import csv_rows
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import CPU, trainer_of
 
@@ -47,8 +46,7 @@ def test_a_run_ends_with_a_file_of_the_wanted_size_and_a_student_that_is_the_fil
     for name, value in trainer.model.student.state_dict().items():
         assert value.equal(found["student"]["weights"][name]) and value.equal(kept[name]), name
     assert found["occupancy"]["state"]["occupied"].equal(trainer.model.grid.occupied)
-    with trainer.folder.training_csv.open() as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(trainer.folder.training_csv)
     assert [row["bits_per_entry"] for row in rows[:2]] == ["", ""]
     assert float(rows[-1]["size_estimate_mib"]) * MIB == pytest.approx(size, rel=0.03)
     assert found["step"] == 60
@@ -138,8 +136,7 @@ def test_so_does_one_of_networks_whose_maps_have_been_made_anew_by_then(kilo):
     trainer = trainer_of(kilo, *settings)
     trainer.run(show_progress=False)
     whole = file_of(kilo).read_bytes()
-    with trainer.folder.training_csv.open() as file:
-        estimate = float([*csv.DictReader(file)][-1]["size_estimate_mib"])
+    estimate = float(csv_rows(trainer.folder.training_csv)[-1]["size_estimate_mib"])
     assert estimate * MIB == pytest.approx(len(whole), rel=0.03)
     file_of(kilo).unlink()
     halfway = file_of(kilo, 47).with_suffix(".pth")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import pytest
 import torch
 
 from settings.errors import TrainingDiverged
+from tests.program import csv_rows
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import losses_of, trainer_of
 
@@ -87,8 +87,7 @@ def test_rows_tell_the_scale_and_the_skipped_steps(config_path) -> None:
     trainer = trainer_of(config_path, *SMALL, "train.precision=float16", "train.max_steps=20", "run=rows")
     trainer.step.watched.scale.value.fill_(2.0**20)
     trainer.run(show_progress=False)
-    with trainer.folder.training_csv.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = csv_rows(trainer.folder.training_csv)
     last = trainer.step.watched.figures()
     assert float(rows[-1]["loss_scale"]) == last["loss_scale"]
     assert int(rows[-1]["skipped_steps"]) == last["skipped_steps"]

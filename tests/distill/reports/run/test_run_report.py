@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shutil
@@ -16,14 +15,11 @@ from distill.reports.run.run_report import write_report
 from lego_response_distill import main as distil
 from scene.images import read_image
 from settings.errors import InputError
+from tests.program import arguments, csv_rows
 from tests.toy_scene import write_toy_scene
 from tools.report import main
 
 RESULTS, LOGS = "results/toy/first", "logs/toy/first"
-
-
-def arguments(root: Path, *more: str) -> list[str]:
-    return ["--config", str(root / "toy.yaml"), "--assets", str(root), "--output", str(root), *more]
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +37,9 @@ def ran(tmp_path_factory) -> Path:
     return root
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> None:
     report = (ran / RESULTS / "report.md").read_text(encoding="utf-8")
-    holdout = rows(ran / LOGS / "eval_step_000150.csv")[0]
+    holdout = csv_rows(ran / LOGS / "eval_step_000150.csv")[0]
     assert f"| 150 | holdout | teacher | 5 | {float(holdout['psnr']):.2f} |" in report
     assert "trained 150 steps" in report and "COLLAPSED" not in report
     assert "| `loss.depth.weight` | `0.1` | `0.0` |" in report and "`train.lr`" not in report
@@ -60,7 +51,7 @@ def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> N
 
 
 def test_the_training_log_has_the_occupied_fraction(ran) -> None:
-    fractions = [float(row["occupied_fraction"]) for row in rows(ran / LOGS / "training_metrics.csv")]
+    fractions = [float(row["occupied_fraction"]) for row in csv_rows(ran / LOGS / "training_metrics.csv")]
     assert len(fractions) == 15 and all(0 < fraction <= 1 for fraction in fractions)
 
 
@@ -134,5 +125,5 @@ def test_a_report_that_fails_is_a_warning_and_keeps_the_exit_status(
 def test_no_report_where_none_is_wanted(tmp_path) -> None:
     write_toy_scene(tmp_path, logging={"report": True})
     distil(arguments(tmp_path, "--max-steps", "5", "--set", "logging.report=false"))
-    assert rows(tmp_path / LOGS / "eval_step_000005.csv")
+    assert csv_rows(tmp_path / LOGS / "eval_step_000005.csv")
     assert not list((tmp_path / RESULTS).glob("report*"))

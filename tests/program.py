@@ -13,7 +13,8 @@ LIVE = ("teacher.kind=gaussians", "teacher.live={buffer: 8, reuse: 1.0}")
 MIXED = (*LIVE, "data.ground_truth={split: train, weight: 0.5}")
 
 
-def rows(path: Path) -> list[dict[str, str]]:
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV, each as texts by column."""
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -22,7 +23,9 @@ def setting(*overrides: str) -> list[str]:
     return [part for override in overrides for part in ("--set", override)]
 
 
-def arguments(config: Path, *more: str) -> list[str]:
+def arguments(toy: Path, *more: str) -> list[str]:
+    """The options of a run: of a config, or of the toy scene in a folder. All that it writes lies there too."""
+    config = toy / "toy.yaml" if toy.is_dir() else toy
     return ["--config", str(config), "--assets", str(config.parent), "--output", str(config.parent), *more]
 
 
