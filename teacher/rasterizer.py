@@ -7,7 +7,6 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ from kernels.gaussians.clipped_gaussians import Corners, straddling
 from kernels.gaussians.rasterize import RasterOutput, View, rasterize
 from kernels.gaussians.rasterize_forward_numba import DILATION
 from kernels.gaussians.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
-from kernels.gaussians.ray_weights import RayWeights, ray_weights
 from kernels.gaussians.sight import sight
 from kernels.marching.ray_samples import Cells
 from scene.cameras import Cameras, area_means
@@ -190,26 +188,29 @@ class Rasterizer:
         single = [self.render(cameras, index, channels) for index in range(len(cameras))]
         return RasterOutput(*(torch.stack(planes) for planes in zip(*single, strict=True)))
 
-    def ray_weights(self, cameras: Cameras, index: int) -> RayWeights:
-        """Sums over the blending weights of each pixel of ``render``.
-
-        gsplat does not tell them: with it they are the CPU rasteriser's, and on the CPU.
-        """
-        return ray_weights(*self._on_cpu, self._view(cameras, index), **self._cpu_options())
-
     def sight(
         self, cameras: Cameras, index: int, *, blocked: float, seen: Cells | None = None, least_weight: float = 0.0
     ) -> Tensor:
-        """Where the rays of the pixels of ``render`` are blocked: see ``kernels.gaussians.sight``; on the CPU too.
+        """Where the rays of the pixels of ``render`` are blocked: see ``kernels.gaussians.sight``; on the CPU.
 
         With a clip, by Gaussians that are whole in the box: what is in it of others may be little.
         """
         means, covariances, opacities = self._on_cpu
         if self.drawing.clip is not None:
             opacities = opacities.masked_fill(self.straddles, 0.0)
-        view = self._view(cameras, index)
-        options = {"blocked": blocked, "seen": seen, "least_weight": least_weight} | self._cpu_options()
-        return sight(means, self._half_axes, covariances, opacities, view, **options)
+        return sight(
+            means,
+            self._half_axes,
+            covariances,
+            opacities,
+            self._view(cameras, index),
+            blocked=blocked,
+            seen=seen,
+            least_weight=least_weight,
+            near=self._near,
+            implementation="torch" if self.implementation == "torch" else "auto",
+            threads=self._threads,
+        )
 
     @cached_property
     def _on_cpu(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,11 +221,6 @@ class Rasterizer:
     def straddles(self) -> Tensor:
         """(N,) bool: with a clip, the Gaussians that are not whole in it."""
         return straddling(*self._on_cpu[:2], self.drawing.clip_corners)
-
-    def _cpu_options(self) -> dict[str, Any]:
-        """Of the CPU's kernels, whatever draws the images."""
-        name = "torch" if self.implementation == "torch" else "auto"
-        return {"near": self._near, "implementation": name, "threads": self._threads}
 
     def _view(self, cameras: Cameras, index: int) -> View:
         return camera_view(cameras, index, self.drawing.dilation(cameras.width))

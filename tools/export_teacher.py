@@ -3,8 +3,8 @@
     python tools/export_teacher.py --config configs/lego_response_eighth.yaml [--assets DIR] [--output DIR]
 
 Writes renders/, depth/, gt/ where the dataset has images, transforms.json of the frames, render_stats.json; with
---features also teacher_features.npz (per point and per Gaussian) and ray_features/. Run again, it goes on where it
-stopped. Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted.
+--features also teacher_features.npz. Run again, it goes on where it stopped. Exit status: 0 done, 2 bad input,
+4 the machine failed, 130 interrupted.
 """
 
 from __future__ import annotations

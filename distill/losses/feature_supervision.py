@@ -174,7 +174,7 @@ def load_volume(config: Config, gaussians: Gaussians, box: SceneBox) -> FeatureV
         # Losses on density and colour alone count each sample alike.
         wanted = config.features.resolution, channels_of(config)
         return build_volume(gaussians, box, *wanted, confidence=config.loss.aligns)
-    return read_features(config.features.file, gaussians=gaussians, box=box, channels=channels_of(config)).volume
+    return read_features(config.features.file, gaussians=gaussians, box=box, channels=channels_of(config))
 
 
 def supervise(config: Config, teacher: Teacher, student: Student, device: torch.device) -> FeatureSupervision | None:

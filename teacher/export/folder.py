@@ -3,82 +3,46 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kernels.threads import available_threads
-from machine.files import output_errors, remove_litter, write_atomically
-from machine.folder_lock import locked
+from machine.files import write_atomically
 from settings.errors import InputError
-from teacher.export.export_cameras import ExportViews
 
 # Files waiting to be written hold their pictures in memory: this many for each thread.
 _PENDING_PER_THREAD = 4
 
 
-class FolderExport(ABC):
-    """Files of some views in a folder, beside a record of the settings they were made with.
+def check_settings(folder: Path, record: str, settings: dict[str, Any], outputs: Sequence[str]) -> None:
+    """Checks that what is in a folder was made with the same settings.
 
     Args:
-        record: name of the JSON file that holds the settings.
+        record: name of the JSON file that holds them.
         outputs: files and folders that are there only beside such a record.
 
-    Attributes:
-        todo: frames that are not on disk yet.
-
     Raises:
-        InputError: the folder holds files that were made otherwise, or by another program. Nothing is written yet.
+        InputError: it was made with others, or by another program.
     """
-
-    def __init__(
-        self, folder: Path, views: ExportViews, record: str, settings: dict[str, Any], outputs: Sequence[str]
-    ) -> None:
-        self.folder, self.views, self._record, self._settings = folder, views, record, settings
-        self._check_settings(outputs)
-        frames = range(len(views.names))
-        self.todo = [i for i in frames if not all(path.is_file() for path in self._paths(i).values())]
-
-    @abstractmethod
-    def _paths(self, index: int) -> dict[str, Path]:
-        """The files of a frame, by what they hold."""
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Writes the record, then lets the rest be written, by this process alone.
-
-        Raises:
-            InputError: the folder does not take it, or another process writes to it.
-        """
-        with output_errors(self.folder, "output folder"), locked(self.folder):
-            remove_litter(self.folder)
-            write_json(self.folder / self._record, self._settings)
-            yield
-
-    def _check_settings(self, outputs: Sequence[str]) -> None:
-        """Checks that what is in the folder was made with the same settings; InputError for others or no record."""
-        hint = "Name another --output, or delete this folder to render it again."
-        record = self.folder / self._record
-        if not record.is_file():
-            if any((self.folder / output).exists() for output in outputs):
-                found = f"views without {self._record}"
-                raise InputError(self.folder, "output folder", found, "an empty folder", hint)
-            return
-        try:
-            old = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(record, "settings", f"unreadable text ({error})", "JSON", hint) from error
-        old = old if isinstance(old, dict) else {}
-        if different := [field for field, value in self._settings.items() if old.get(field) != value]:
-            found, expected = (
-                "; ".join(f"{field} {_short(settings.get(field))}" for field in different)
-                for settings in (old, self._settings)
-            )
-            raise InputError(self.folder, "settings of the views in it", found, expected, hint)
+    hint = "Name another --output, or delete this folder to render it again."
+    path = folder / record
+    if not path.is_file():
+        if any((folder / output).exists() for output in outputs):
+            raise InputError(folder, "output folder", f"views without {record}", "an empty folder", hint)
+        return
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "settings", f"unreadable text ({error})", "JSON", hint) from error
+    old = old if isinstance(old, dict) else {}
+    if different := [field for field, value in settings.items() if old.get(field) != value]:
+        found, expected = (
+            "; ".join(f"{field} {_short(each.get(field))}" for field in different) for each in (old, settings)
+        )
+        raise InputError(folder, "settings of the views in it", found, expected, hint)
 
 
 class Writers:

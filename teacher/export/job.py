@@ -9,20 +9,24 @@ from typing import Any, NamedTuple
 
 from machine.devices import device_name
 from machine.run_folder import RunFolder, versions
+from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
 from settings.words import counted
 from teacher.depth import DepthKind
 from teacher.export.export_cameras import views_to_export
-from teacher.export.features import FeatureExport
 from teacher.export.planes import ExportFormat
 from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
 from teacher.export.renders import ViewExport
+from teacher.features.channels import select_channels
+from teacher.features.volume import FeatureVolume, build_volume
+from teacher.features.volume_files import read_features, write_features
 from teacher.gaussian_files import check_gaussians_file, write_gaussians
 from teacher.gaussian_files.spz import tell_of_clamped
 from teacher.gaussians import Gaussians
 from teacher.sources import source_of
 
+FEATURES = "teacher_features.npz"
 _log = logging.getLogger(__name__)
 
 
@@ -83,17 +87,17 @@ def export(config: Config, options: ExportOptions) -> None:
         rasterizer = source.rasterizer(gaussians)
 
     folder = options.output or RunFolder(config).results / "teacher_views"
-    job, features = ViewExport(folder, gaussians, rasterizer, views, format), None
+    job, features, volume = ViewExport(folder, gaussians, rasterizer, views, format), folder / FEATURES, None
     if options.features is not None:
         resolution = options.features_resolution or config.occupancy.resolution
-        box, channels = source.box(gaussians, None)[0], options.features.split(",")
-        features = FeatureExport(folder, gaussians, rasterizer, views, box, resolution, channels)
+        channels = select_channels(options.features.split(","), "--features")
+        volume = _volume_to_write(features, gaussians, source.box(gaussians, None)[0], resolution, channels)
     _announce(job, gaussians)
     if ply is not None:
         _write_gaussians(ply, gaussians, drawing.recorded_width, config.teacher.scale)
     figures = job.run()
-    if features is not None:
-        features.run()
+    if volume is not None:
+        write_features(features, volume, gaussians)
     if report is not None:
         report |= _sizes(original, gaussians, ply)
         report["psnr"] = psnr_of_pruning(whole, rasterizer, views.cameras, format)
@@ -113,6 +117,26 @@ def export(config: Config, options: ExportOptions) -> None:
     job.write_stats(stats)
     timed = counted(figures["frames_timed"], "frame")
     _log.info("%s rendered at %.1f frames/s, written to %s", timed, figures["avg_fps"], folder)
+
+
+def _volume_to_write(
+    file: Path, gaussians: Gaussians, box: SceneBox, resolution: int, channels: tuple[str, ...]
+) -> FeatureVolume | None:
+    """The teacher's features; None where the file holds them.
+
+    Raises:
+        InputError: it holds others, or is damaged; too much memory would be needed.
+    """
+    if not file.is_file():
+        return build_volume(gaussians, box, resolution, channels)
+    stored = read_features(file, gaussians=gaussians, box=box)
+    if (stored.channels, stored.resolution) != (channels, resolution):
+        found, expected = (
+            f"{', '.join(names)} in {cells} cells along the box"
+            for names, cells in ((stored.channels, stored.resolution), (channels, resolution))
+        )
+        raise InputError(file, "features", found, expected, "Name another --output, or delete this file.")
+    return None
 
 
 def _check_target(file: Path, teacher: Path | None) -> None:

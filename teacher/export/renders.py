@@ -15,8 +15,9 @@ import torch
 from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
-from machine.files import write_atomically
+from machine.files import output_errors, remove_litter, write_atomically
 from machine.fingerprints import digest
+from machine.folder_lock import locked
 from machine.memory import cpu_peak_gib
 from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak, synchronize
 from scene.dataset_pictures import counted_of, read_picture
@@ -25,7 +26,7 @@ from scene.frames import Frames, Size, spread
 from scene.images import psnr, write_image
 from settings.sections import Color
 from teacher.export.export_cameras import ExportViews
-from teacher.export.folder import FolderExport, Writers, write_json
+from teacher.export.folder import Writers, check_settings, write_json
 from teacher.export.planes import ExportFormat, depth_map, picture, rendered_planes
 from teacher.gaussians import Gaussians
 from teacher.near_plane import near_plane_advice
@@ -42,13 +43,16 @@ _WHITE = (1.0, 1.0, 1.0)
 _log = logging.getLogger(__name__)
 
 
-class ViewExport(FolderExport):
+class ViewExport:
     """A folder of exported views; what is complete in it is kept.
 
     Args:
         folder: ``renders/``, ``depth/`` and ``gt/`` go there.
         gaussians: what is rendered.
         rasterizer: of the same Gaussians, its ``near`` that of the format.
+
+    Attributes:
+        todo: frames that are not on disk yet.
 
     Raises:
         InputError: the folder holds views that were made otherwise, or by another program. Nothing is written yet.
@@ -57,8 +61,9 @@ class ViewExport(FolderExport):
     def __init__(
         self, folder: Path, gaussians: Gaussians, rasterizer: Rasterizer, views: ExportViews, format: ExportFormat
     ) -> None:
-        self.format, self._rasterizer, self._gaussians = format, rasterizer, gaussians
-        settings = {
+        self.folder, self.views, self.format = folder, views, format
+        self._rasterizer, self._gaussians = rasterizer, gaussians
+        self._settings = {
             "gaussians": gaussians.fingerprint(),
             "gaussian_count": len(gaussians),
             "cameras": digest(views.cameras.tensors().values()),
@@ -73,8 +78,10 @@ class ViewExport(FolderExport):
             "ground_truth": views.has_truth,
         }
         if views.has_masks:
-            settings["masks"] = True
-        super().__init__(folder, views, SETTINGS, settings, ("renders", "depth", "gt", "masks"))
+            self._settings["masks"] = True
+        check_settings(folder, SETTINGS, self._settings, ("renders", "depth", "gt", "masks"))
+        frames = range(len(views.names))
+        self.todo = [i for i in frames if not all(path.is_file() for path in self._paths(i).values())]
 
     def run(self) -> dict[str, Any] | None:
         """Renders and writes the frames to do.
@@ -85,10 +92,13 @@ class ViewExport(FolderExport):
             when there was nothing to do.
 
         Raises:
-            InputError: the folder cannot be written, or an image of the dataset is damaged.
+            InputError: the folder cannot be written, or another process writes to it; an image of the dataset is
+                damaged.
         """
         device = self._rasterizer.device
-        with self._writing():
+        with output_errors(self.folder, "output folder"), locked(self.folder):
+            remove_litter(self.folder)
+            write_json(self.folder / SETTINGS, self._settings)
             for path in self._paths(0).values():
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._write_transforms()
@@ -164,6 +174,7 @@ class ViewExport(FolderExport):
         write_json(self.folder / STATS, together)
 
     def _paths(self, index: int) -> dict[str, Path]:
+        """The files of a frame, by what they hold."""
         paths = {"renders": self.folder / "renders" / f"{index:05d}.png"}
         if self.format.depth_kind is not None:
             paths["depth"] = self.folder / "depth" / f"{index:05d}.npy"

@@ -1,9 +1,9 @@
 """Teacher features on disk: one deflated ``.npz`` with a JSON header, tied to its Gaussians and to its box.
 
 Arrays: ``header`` (JSON text), ``cells`` (M,) uint32 differences of ascending flat indices of the grid's touched
-cells, ``density`` (M,) float32, ``confidence`` (M,) float16, ``features`` (M, C) float16 and ``gaussian_features``
-(G, C) float16. Header: format, version, gaussians (their number), fingerprint (of their values), channels, box,
-resolution, channel_mean and channel_std, log_density (mean and standard deviation) and density (least, largest).
+cells, ``density`` (M,) float32, ``confidence`` (M,) float16 and ``features`` (M, C) float16. Header: format, version,
+gaussians (their number), fingerprint (of their values), channels, box, resolution, channel_mean and channel_std,
+log_density (mean and standard deviation) and density (least, largest).
 """
 
 from __future__ import annotations
@@ -11,38 +11,29 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kernels.gaussians.sparse_volume import FIXED_COLUMNS
 from machine.files import output_errors
 from scene.cells import CellGrid
 from scene.rays import SceneBox
 from settings.errors import InputError
-from teacher.features.channels import gaussian_features, select_channels
+from teacher.features.channels import select_channels
 from teacher.features.volume import ChannelStatistics, FeatureVolume, cell_index
 from teacher.gaussians import Gaussians
 from teacher.npz_files import NPZ_ERRORS, load_npz, narrowed, save_npz
 
 FORMAT, VERSION = "teacher-features", 1
-_ARRAYS = ("cells", "density", "confidence", "features", "gaussian_features")
+_ARRAYS = ("cells", "density", "confidence", "features")
 _EXPORT_AGAIN = "Export the features again."
-TOO_LARGE = "Leave that channel out."
-"""What to do about a value that float16 does not hold."""
-
-
-class StoredFeatures(NamedTuple):
-    """What a file holds: the volume, and the features (G, C) float16 of each Gaussian with the same channels."""
-
-    volume: FeatureVolume
-    gaussian_features: Tensor
+_TOO_LARGE = "Leave that channel out."  # what to do about a value that float16 does not hold
 
 
 def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians) -> None:
-    """Writes a volume and the features of the Gaussians it was built from; whole or not at all.
+    """Writes a volume and which Gaussians it was built from; whole or not at all.
 
     Raises:
         InputError: a feature is beyond what float16 holds; the folder cannot be written.
@@ -62,10 +53,7 @@ def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians
         "log_density": list(volume.log_density),
         "density": [density.min().item(), density.max().item()] if len(density) else None,
     }
-    features = {
-        "features": volume.table[1:, FIXED_COLUMNS:],
-        "gaussian_features": gaussian_features(gaussians, volume.channels),
-    }
+    features = volume.table[1:, FIXED_COLUMNS:].numpy()
     with output_errors(path):
         save_npz(
             path,
@@ -73,7 +61,7 @@ def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians
             cells=np.diff(cells, prepend=0).astype(np.uint32),
             density=density.numpy(),
             confidence=volume.table[1:, 1].numpy().astype(np.float16),
-            **{name: narrowed(path, name, v.numpy(), np.float16, TOO_LARGE) for name, v in features.items()},
+            features=narrowed(path, "features", features, np.float16, _TOO_LARGE),
         )
 
 
@@ -83,7 +71,7 @@ def read_features(
     gaussians: Gaussians | None = None,
     box: SceneBox | None = None,
     channels: Sequence[str] | None = None,
-) -> StoredFeatures:
+) -> FeatureVolume:
     """Reads what ``write_features`` wrote, without unpickling anything.
 
     Args:
@@ -111,10 +99,7 @@ def read_features(
         if missing := [name for name in wanted if name not in names]:
             raise InputError(path, "channels", f"no {', '.join(missing)}", ", ".join(wanted), _EXPORT_AGAIN)
     volume = _volume(stored, header, names, arrays)
-    features = torch.from_numpy(arrays["gaussian_features"])
-    if channels is None:
-        return StoredFeatures(volume, features)
-    return StoredFeatures(volume.selected(wanted), features[:, [names.index(name) for name in wanted]])
+    return volume if channels is None else volume.selected(wanted)
 
 
 def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -150,7 +135,6 @@ def _check(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         "density": ((cells,), "f"),
         "confidence": ((cells,), "f"),
         "features": ((cells, len(names)), "f"),
-        "gaussian_features": ((header["gaussians"], len(names)), "f"),
     }
     for name, (size, kind) in expected.items():
         if arrays[name].shape != size or arrays[name].dtype.kind != kind:

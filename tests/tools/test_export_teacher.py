@@ -136,13 +136,26 @@ def test_features_go_beside_the_renders(toy, caplog):
     more = ("--frames", ":3", "--features", "sh_dc,opacity", "--features-resolution", "12")
     assert main(arguments(toy, *more)) == 0
     stored = read_features(toy / "out" / "teacher_features.npz", gaussians=read_gaussians(toy / "point_cloud.ply"))
-    assert stored.volume.channels == ("sh_0_r", "sh_0_g", "sh_0_b", "opacity") and stored.volume.resolution == 12
-    names = sorted(path.name for path in (toy / "out" / "ray_features").iterdir())
-    assert names == ["00000.npz", "00001.npz", "00002.npz"]
-    assert "feature volume: " in caplog.text and "ray features: 3 frames" in caplog.text
-    (toy / "out" / "ray_features" / "00001.npz").unlink()
-    assert main(arguments(toy, *more)) == 0
-    assert "ray features: 1 frame of" in caplog.text and len(list((toy / "out" / "ray_features").iterdir())) == 3
+    assert stored.channels == ("sh_0_r", "sh_0_g", "sh_0_b", "opacity") and stored.resolution == 12
+    assert "feature volume: " in caplog.text
+
+
+def test_features_are_gone_on_with_only_as_they_were_begun(toy, caplog, capsys):
+    caplog.set_level("INFO")
+    path, more = (
+        toy / "out" / "teacher_features.npz",
+        ("--frames", ":1", "--features", "opacity", "--features-resolution"),
+    )
+    assert main(arguments(toy, *more, "12")) == 0
+    written = path.read_bytes()
+    caplog.clear()
+    assert main(arguments(toy, *more, "12")) == 0 and "feature volume: " not in caplog.text
+    assert main(arguments(toy, *more, "13")) == 2
+    said = "features: found opacity in 12 cells along the box, expected opacity in 13 cells"
+    assert f"{path}: {said}" in capsys.readouterr().err and path.read_bytes() == written
+    path.write_bytes(b"no archive")
+    assert main(arguments(toy, *more, "12")) == 2
+    assert f"{path}: teacher features: found unreadable data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import torch
 
 from scene.rays import SceneBox
 from settings.errors import InputError
-from teacher.features.channels import gaussian_features
 from teacher.features.volume import build_volume
 from teacher.features.volume_files import read_features, write_features
 from tests.teacher.feature_scenes import BOX, broad_gaussians
@@ -41,25 +40,23 @@ def rewrite(path, **changes):
 def test_read_back(stored):
     path, volume, gaussians = stored
     read = read_features(path, gaussians=gaussians, box=BOX)
-    assert read.volume.channels == volume.channels and read.volume.resolution == 12 and read.volume.box == BOX
-    assert torch.equal(read.volume.index, volume.index) and read.volume.log_density == volume.log_density
-    assert torch.equal(read.volume.table[:, 0], volume.table[:, 0])
-    torch.testing.assert_close(read.volume.table, volume.table, rtol=1e-3, atol=1e-6)
-    assert torch.equal(read.volume.statistics.mean, volume.statistics.mean)
-    assert torch.equal(read.volume.statistics.std, volume.statistics.std)
-    assert torch.equal(read.gaussian_features, gaussian_features(gaussians, CHANNELS).half())
+    assert read.channels == volume.channels and read.resolution == 12 and read.box == BOX
+    assert torch.equal(read.index, volume.index) and read.log_density == volume.log_density
+    assert torch.equal(read.table[:, 0], volume.table[:, 0])
+    torch.testing.assert_close(read.table, volume.table, rtol=1e-3, atol=1e-6)
+    assert torch.equal(read.statistics.mean, volume.statistics.mean)
+    assert torch.equal(read.statistics.std, volume.statistics.std)
     assert path.stat().st_size < volume.nbytes
     assert [entry.name for entry in path.parent.iterdir()] == ["features.npz"]
 
 
 def test_a_subset_is_read(stored):
-    path, volume, gaussians = stored
+    path, volume, _ = stored
     read = read_features(path, channels=["opacity", "sh_0_b"])
-    assert read.volume.channels == ("sh_0_b", "opacity")
-    assert torch.equal(read.gaussian_features, gaussian_features(gaussians, ["sh_0_b", "opacity"]).half())
+    assert read.channels == ("sh_0_b", "opacity")
     points = torch.rand(50, 3) - 0.5
     torch.testing.assert_close(
-        read.volume.query(points).features, volume.query(points).features[:, [2, 3]], rtol=2e-3, atol=1e-3
+        read.query(points).features, volume.query(points).features[:, [2, 3]], rtol=2e-3, atol=1e-3
     )
 
 
@@ -67,7 +64,7 @@ def test_no_cells_are_stored_too(tmp_path):
     gaussians = broad_gaussians()
     volume = build_volume(gaussians, SceneBox((9.0, 9.0, 9.0), (10.0, 10.0, 10.0)), 4, CHANNELS)
     write_features(tmp_path / "f.npz", volume, gaussians)
-    assert read_features(tmp_path / "f.npz").volume.table.shape == (1, 6)
+    assert read_features(tmp_path / "f.npz").table.shape == (1, 6)
 
 
 def test_of_another_scene_box_or_channels(stored):
