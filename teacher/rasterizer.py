@@ -117,10 +117,10 @@ class Rasterizer:
         implementation: ``"auto"``: gsplat on a CUDA device on which it runs, else as ``"cpu"``; ``"gsplat"``;
             ``"cpu"``: the fastest of the kernel ``rasterize`` on the CPU, whatever the device; ``"numba"`` or
             ``"torch"``: that one.
-        near: instead of the drawing's.
         threads: CPU threads; None is all. The images do not depend on it.
         device: where the program computes; None is the CPU.
-        drawing: how much Gaussians are widened; whoever averages also asks it for the size to draw at.
+        drawing: how much Gaussians are widened, and from where on they are drawn; whoever averages also asks it for the
+            size to draw at.
 
     Raises:
         InputError: gsplat is chosen and cannot run on the device; what is missing.
@@ -131,7 +131,6 @@ class Rasterizer:
         gaussians: Gaussians,
         implementation: str = "auto",
         *,
-        near: float | None = None,
         threads: int | None = None,
         device: torch.device | str | None = None,
         drawing: Drawing | None = None,
@@ -145,7 +144,7 @@ class Rasterizer:
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
         self._half_axes = gaussians.half_axes()
-        self._near, self._threads = self.drawing.near if near is None else near, threads
+        self._near, self._threads = self.drawing.near, threads
 
     def redrawn(self, drawing: Drawing) -> Rasterizer:
         """The same Gaussians drawn another way."""

@@ -88,8 +88,8 @@ def hash_grid(field: HashField, stored: np.ndarray, path: Path) -> WebField:
     sizes |= {"ENCODING": len(encoding) // 4, "HARMONICS": len(harmonics) // 4}
     source = [
         _encoding(layout),
-        written_network("density_network", density, "relu"),
-        written_network("color_network", color, "relu"),
+        written_network("density_network", density),
+        written_network("color_network", color),
     ]
     constants = {"TOGETHER": 1, "TEXELS": -(-layout.features // 4), **sizes}
     table = (_array(field.table) * stored[:, None]).reshape(-1, min(4, layout.features))
@@ -137,8 +137,8 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
         "HARMONICS": len(harmonics) // 4,
     }
     source = [
-        stored_network("density_network", density[0], "leaky_relu", together, used=4 if layout.harmonics else 3),
-        stored_network("color_network", color[0], "leaky_relu", 1 if field.deferred else together),
+        stored_network("density_network", density[0], together, used=4 if layout.harmonics else 3),
+        stored_network("color_network", color[0], 1 if field.deferred else together),
     ]
     texels = np.concatenate([*density_texels, *color_texels])
     files = "kilo_texels.glsl", "kilo_uniform.glsl"

@@ -52,31 +52,29 @@ def glsl(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(int(value))
 
 
-def written_network(name: str, layers: Sequence[Layer], activation: str) -> str:
-    """A function ``name(vec4 x[], out vec4 y[])`` of layers whose float32 values are written in it.
-
-    Args:
-        activation: of hidden layers, a function of a vec4.
+def written_network(name: str, layers: Sequence[Layer]) -> str:
+    """A function ``name(vec4 x[], out vec4 y[])`` of layers without biases, ReLUs between, whose float32 values are
+    written in it.
     """
     values, lines = [f"x[{i}]" for i in range(layers[0].vectors[0])], []
     for number, layer in enumerate(layers):
         products, last = layer.products(), number == len(layers) - 1
-        bias = None if layer.bias is None else in_fours(layer.bias).reshape(-1, 4)
         outputs = []
         for o in range(products.shape[1]):
             terms = [f"{_call('mat4', products[i, o].ravel())} * {value}" for i, value in enumerate(values)]
-            total = " + ".join([*terms, *([] if bias is None else [_call("vec4", bias[o])])])
+            total = " + ".join(terms)
             if last:
                 lines.append(f"  y[{o}] = {total};")
             else:
                 outputs.append(f"h{number}_{o}")
-                lines.append(f"  vec4 {outputs[-1]} = {activation}({total});")
+                lines.append(f"  vec4 {outputs[-1]} = relu({total});")
         values = outputs
     return _function(f"void {name}", layers, lines)
 
 
-def stored_network(name: str, layers: Sequence[Layer], activation: str, together: int = 1, used: int = 4) -> str:
-    """As ``written_network``, but ``name(int at, ...)``: its values are ``texels`` of layers, from ``at`` on.
+def stored_network(name: str, layers: Sequence[Layer], together: int = 1, used: int = 4) -> str:
+    """A function ``name(int at, vec4 x[], out vec4 y[])`` of layers with biases, leaky ReLUs between, whose values
+    are their ``texels`` from ``at`` on.
 
     Args:
         layers: one of the networks, for their sizes.
@@ -105,7 +103,7 @@ def stored_network(name: str, layers: Sequence[Layer], activation: str, together
             lines += [f"    {total} += m * v{place};" for place, total in enumerate(totals)]
         lines.append("  }")
         lines += [
-            f"  {target}[{place * outs + o}] = {total if last else f'{activation}({total})'};"
+            f"  {target}[{place * outs + o}] = {total if last else f'leaky_relu({total})'};"
             for o, totals in enumerate(sums)
             for place, total in enumerate(totals)
         ]

@@ -76,7 +76,6 @@ def export(config: Config, options: ExportOptions) -> None:
     views = views_to_export(config, gaussians, **cameras)
     drawing = source.drawing(gaussians)
     format = ExportFormat(
-        near=drawing.near,
         depth_kind=_depth_kind(config, options.depth_kind),
         background=None if options.rgba else config.teacher.background_rgb,
     )

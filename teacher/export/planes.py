@@ -22,12 +22,10 @@ class ExportFormat:
     Attributes:
         depth_kind: what ``depth/`` holds; None: no depth.
         background: what RGB pictures are composited on; None writes straight RGBA.
-        near: nearest depth drawn, world units.
     """
 
     depth_kind: DepthKind | None
     background: Color | None
-    near: float = 0.2
 
 
 def rendered_planes(rasterizer: Rasterizer, cameras: Cameras, format: ExportFormat) -> list[Tensor]:

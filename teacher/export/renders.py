@@ -49,7 +49,7 @@ class ViewExport:
     Args:
         folder: ``renders/``, ``depth/`` and ``gt/`` go there.
         gaussians: what is rendered.
-        rasterizer: of the same Gaussians, its ``near`` that of the format.
+        rasterizer: of the same Gaussians.
 
     Attributes:
         todo: frames that are not on disk yet.
@@ -73,7 +73,7 @@ class ViewExport:
             "background": None if format.background is None else list(format.background),
             "supersample": rasterizer.drawing.multiple(views.cameras.width),
             "fitted_width": rasterizer.drawing.fitted_width,
-            "near": format.near,
+            "near": rasterizer.drawing.near,
             "rasterizer": rasterizer.implementation,
             "ground_truth": views.has_truth,
         }
@@ -155,7 +155,7 @@ class ViewExport:
                 figures.append((psnr(own, truth), psnr(truth.mean((0, 1)), truth)))
         if (mean := statistics.fmean(covered)) < _FAINT_COVERAGE:
             words = "the Gaussians fill %.3f%% of the pixels of %d views, %.3f%% at most%s"
-            near = near_plane_advice(self._gaussians, self.views.cameras, self.format.near)
+            near = near_plane_advice(self._gaussians, self.views.cameras, self._rasterizer.drawing.near)
             _log.warning(words, 100 * mean, len(covered), 100 * max(covered), f": {near}" if near else "")
         if not figures:
             return

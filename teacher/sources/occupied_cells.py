@@ -32,10 +32,10 @@ def cells_of_gaussians(gaussians: Gaussians, grid: CellGrid) -> Tensor:
     return cells
 
 
-def statistics_of_gaussians(gaussians: Gaussians, grid: CellGrid, channels: Tensor | None = None) -> CellStatistics:
-    """Extinction and means of ``channels`` (N, C) in every cell where some alpha reaches 1/255."""
+def statistics_of_gaussians(gaussians: Gaussians, grid: CellGrid) -> CellStatistics:
+    """Extinction in every cell where some alpha reaches 1/255."""
     drawn = gaussians.means, gaussians.half_axes(), gaussians.opacities
-    return gaussian_statistics(*drawn, grid.box.lower, grid.cell_size, grid.shape, channels=channels)
+    return gaussian_statistics(*drawn, grid.box.lower, grid.cell_size, grid.shape)
 
 
 @one_torch_thread()

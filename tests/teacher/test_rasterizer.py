@@ -52,7 +52,7 @@ def test_gaussian_lies_on_the_rays_of_its_pixels(index, implementation):
 def test_near_is_a_setting():
     gaussians = one_gaussian([0.0, 0.0, 2.9])
     assert Rasterizer(gaussians).render(cameras(), 0).alpha.max() == 0
-    assert Rasterizer(gaussians, near=0.01).render(cameras(), 0).alpha.max() > 0.5
+    assert Rasterizer(gaussians, drawing=Drawing(near=0.01)).render(cameras(), 0).alpha.max() > 0.5
 
 
 def test_a_batch_is_the_single_images_stacked():
@@ -71,14 +71,14 @@ def test_gsplat_draws_on_its_device_after_the_checks(monkeypatch):
     monkeypatch.setitem(sys.modules, "gsplat", FakeGsplat())
     monkeypatch.setattr("teacher.rasterizer.ensure_gsplat", asked.append)
     gaussians = one_gaussian([0.3, 0.2, -0.4])
-    rasterizer = Rasterizer(gaussians, "gsplat", near=0.1)
+    rasterizer = Rasterizer(gaussians, "gsplat", drawing=Drawing(near=0.1))
     assert asked == [torch.device("cpu")] and rasterizer.implementation == "gsplat"
     channels = torch.tensor([[2.0, 5.0]])
     batch = rasterizer.render_batch(cameras(), channels)
     for index in range(2):
         for one, reference in zip(
             rasterizer.render(cameras(), index, channels),
-            Rasterizer(gaussians, "torch", near=0.1).render(cameras(), index, channels),
+            Rasterizer(gaussians, "torch", drawing=Drawing(near=0.1)).render(cameras(), index, channels),
             strict=True,
         ):
             torch.testing.assert_close(one, reference)

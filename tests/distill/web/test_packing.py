@@ -74,9 +74,9 @@ def test_products_are_the_matrix_four_by_four():
 
 def test_a_network_looks_its_values_up_once_for_all_the_places_that_it_is_evaluated_for():
     layers = [Layer(np.ones((8, 12), np.float32), np.ones(12, np.float32)), Layer(np.ones((12, 4)), np.ones(4))]
-    one, four = (stored_network("f", layers, "relu", together) for together in (1, 4))
+    one, four = (stored_network("f", layers, together) for together in (1, 4))
     assert one.count("texel(") == four.count("texel(") == 3 + 3 * 4 + 1 + 4
-    assert stored_network("f", layers, "relu", used=3).count("texel(") == 3 + 3 * 3 + 1 + 4
+    assert stored_network("f", layers, used=3).count("texel(") == 3 + 3 * 3 + 1 + 4
     assert four.startswith("void f(int at, vec4 x[8], out vec4 y[4]) {") and four.count("+= m *") == 4 * (3 + 1)
 
 
@@ -86,7 +86,7 @@ def test_numbers_are_written_to_their_last_bit():
         "vec2(0.5, 1e-30)",
     ]
     values = torch.randn(16, 1).numpy() * np.float32(1e-3)
-    text = written_network("f", [Layer(values)], "relu")
+    text = written_network("f", [Layer(values)])
     assert text.startswith("void f(vec4 x[4], out vec4 y[1]) {\n  y[0] = mat4(")
     written = [np.float32(number) for number in text.split("mat4(")[1].split(")")[0].split(", ")]
     assert written[::4] == values[:4, 0].tolist()

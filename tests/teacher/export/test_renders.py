@@ -35,8 +35,7 @@ def make_views(images=None, cameras=None):
 def make_export(folder, format=None, views=None, gaussians=None, drawing=None):
     gaussians = gaussians or block_of_gaussians()
     format = format or ExportFormat(DepthKind.INVERSE_Z, WHITE)
-    rasterizer = Rasterizer(gaussians, near=format.near, drawing=drawing)
-    return ViewExport(folder, gaussians, rasterizer, views or make_views(), format)
+    return ViewExport(folder, gaussians, Rasterizer(gaussians, drawing=drawing), views or make_views(), format)
 
 
 @pytest.fixture
@@ -239,7 +238,7 @@ def test_going_on_renders_only_what_is_missing(tmp_path):
     [
         ({"format": ExportFormat(DepthKind.Z, WHITE)}, 'depth_kind "inverse_z", expected depth_kind "z"'),
         ({"format": ExportFormat(DepthKind.INVERSE_Z, None)}, "background [1.0, 1.0, 1.0], expected background null"),
-        ({"format": ExportFormat(DepthKind.INVERSE_Z, WHITE, near=0.1)}, "near 0.2, expected near 0.1"),
+        ({"drawing": Drawing(near=0.1)}, "near 0.2, expected near 0.1"),
         ({"drawing": Drawing(24)}, "fitted_width null, expected fitted_width 24"),
         ({"gaussians": block_of_gaussians()[:-1]}, "gaussian_count 729, expected"),
         ({"views": make_views(cameras=ring_of_cameras(FRAMES, 30, 30))}, "resolution [24, 24]"),

@@ -178,12 +178,6 @@ def test_a_gaussian_too_faint_to_draw_occupies_nothing():
     assert len(statistics_of_gaussians(one_gaussian(0.5, 0.0040), make_grid())) == 19
 
 
-def test_channels_travel_with_the_statistics():
-    gaussians = round_gaussians([(0.0625, 0.0625, 0.0625), (0.5625, 0.0625, 0.0625)], [0.01, 0.01], [0.9, 0.9])
-    result = statistics_of_gaussians(gaussians, make_grid(), torch.tensor([[3.0, 1], [4, 1]]))
-    assert torch.allclose(result.channels, torch.tensor([[3.0, 1], [4, 1]]))
-
-
 def test_a_small_faint_gaussian_keeps_the_cell_of_its_centre():
     grid, faint = make_grid(), one_gaussian(0.001, 0.01)
     assert statistics_of_gaussians(faint, grid).density.max() * grid.cell_size < 1e-5
