@@ -87,15 +87,13 @@ class FeatureVolume(CellGrid):
     Attributes:
         channels: C names out of ``FEATURE_CHANNELS``.
         index: (X + 2, Y + 2, Z + 2) int32; table: (M + 1, 2 + C) float32.
-        statistics: of the channels; log_density: mean and standard deviation of the natural logarithm of the
-            density (1 / world unit) of the cells that have any, with the same weights.
+        statistics: of the channels.
     """
 
     channels: tuple[str, ...]
     index: Tensor
     table: Tensor
     statistics: ChannelStatistics
-    log_density: tuple[float, float]
 
     @property
     def nbytes(self) -> int:
@@ -190,7 +188,7 @@ def build_volume(
     _mean_of_children(measured, parents, parts**3, table)
     weights = -torch.expm1(-table[:, 0].double() * cell_size)
     statistics = _channel_statistics(table[:, FIXED_COLUMNS:], weights)
-    volume = FeatureVolume(box, resolution, names, index, table, statistics, _log_density(table[:, 0], weights))
+    volume = FeatureVolume(box, resolution, names, index, table, statistics)
     table[:, 1] = _confidence(measured, parents, indices, volume) if confidence else (table[:, 0] > 0).float()
     return volume
 
@@ -226,16 +224,6 @@ def _channel_statistics(features: Tensor, weights: Tensor) -> ChannelStatistics:
     square = [((column.double() - m) ** 2) @ shares for column, m in zip(features.unbind(1), mean, strict=True)]
     std = torch.stack(square).sqrt().float()
     return ChannelStatistics(mean.float(), torch.where(std > _CONSTANT, std, 0))
-
-
-def _log_density(density: Tensor, weights: Tensor) -> tuple[float, float]:
-    """Weighted mean and standard deviation; 0, 0 where there is no density."""
-    some = density > 0
-    if not some.any():
-        return 0.0, 0.0
-    logarithm, shares = density[some].double().log(), weights[some] / weights[some].sum()
-    mean = logarithm @ shares
-    return mean.item(), ((logarithm - mean) ** 2 @ shares).sqrt().item()
 
 
 def _confidence(fine: CellStatistics, parents: Tensor, indices: Tensor, volume: FeatureVolume) -> Tensor:

@@ -2,8 +2,7 @@
 
 Arrays: ``header`` (JSON text), ``cells`` (M,) uint32 differences of ascending flat indices of the grid's touched
 cells, ``density`` (M,) float32, ``confidence`` (M,) float16 and ``features`` (M, C) float16. Header: format, version,
-gaussians (their number), fingerprint (of their values), channels, box, resolution, channel_mean and channel_std,
-log_density (mean and standard deviation) and density (least, largest).
+gaussians (their number), fingerprint (of their values), channels, box, resolution, channel_mean and channel_std.
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians
         InputError: a feature is beyond what float16 holds; the folder cannot be written.
     """
     cells = torch.nonzero(volume.index[1:-1, 1:-1, 1:-1].reshape(-1))[:, 0].numpy()
-    density = volume.table[1:, 0]
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -50,8 +48,6 @@ def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians
         "resolution": volume.resolution,
         "channel_mean": volume.statistics.mean.tolist(),
         "channel_std": volume.statistics.std.tolist(),
-        "log_density": list(volume.log_density),
-        "density": [density.min().item(), density.max().item()] if len(density) else None,
     }
     features = volume.table[1:, FIXED_COLUMNS:].numpy()
     with output_errors(path):
@@ -59,7 +55,7 @@ def write_features(path: str | Path, volume: FeatureVolume, gaussians: Gaussians
             path,
             header=np.array(json.dumps(header)),
             cells=np.diff(cells, prepend=0).astype(np.uint32),
-            density=density.numpy(),
+            density=volume.table[1:, 0].numpy(),
             confidence=volume.table[1:, 1].numpy().astype(np.float16),
             features=narrowed(path, "features", features, np.float16, _TOO_LARGE),
         )
@@ -143,9 +139,9 @@ def _check(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
             raise ValueError(f"{name} has values that are not finite")
     if cells and ((arrays["cells"][1:] == 0).any() or arrays["cells"].sum(dtype=np.int64) >= np.prod(shape)):
         raise ValueError("cells are not ascending indices of the grid")
-    for name, count in (("channel_mean", len(names)), ("channel_std", len(names)), ("log_density", 2)):
-        if np.array(header[name], dtype=float).shape != (count,) or not _are_finite(np.array(header[name])):
-            raise ValueError(f"the header's {name} is not {count} numbers")
+    for name in ("channel_mean", "channel_std"):
+        if np.array(header[name], dtype=float).shape != (len(names),) or not _are_finite(np.array(header[name])):
+            raise ValueError(f"the header's {name} is not {len(names)} numbers")
 
 
 def _are_finite(values: np.ndarray) -> bool:
@@ -172,5 +168,4 @@ def _volume(
     table[1:, 1] = torch.from_numpy(arrays["confidence"])
     table[1:, FIXED_COLUMNS:] = torch.from_numpy(arrays["features"])
     statistics = ChannelStatistics(torch.tensor(header["channel_mean"]), torch.tensor(header["channel_std"]))
-    log_density = tuple(header["log_density"])
-    return FeatureVolume(box, header["resolution"], names, index, table, statistics, log_density)
+    return FeatureVolume(box, header["resolution"], names, index, table, statistics)

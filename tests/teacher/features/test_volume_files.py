@@ -41,7 +41,7 @@ def test_read_back(stored):
     path, volume, gaussians = stored
     read = read_features(path, gaussians=gaussians, box=BOX)
     assert read.channels == volume.channels and read.resolution == 12 and read.box == BOX
-    assert torch.equal(read.index, volume.index) and read.log_density == volume.log_density
+    assert torch.equal(read.index, volume.index)
     assert torch.equal(read.table[:, 0], volume.table[:, 0])
     torch.testing.assert_close(read.table, volume.table, rtol=1e-3, atol=1e-6)
     assert torch.equal(read.statistics.mean, volume.statistics.mean)
@@ -95,7 +95,6 @@ def test_of_another_scene_box_or_channels(stored):
         ({"box": {"lower": [0, 0, 0], "upper": [0, 1, 1]}}, "expected lower < upper"),
         ({"channel_std": [1.0]}, "channel_std is not 4 numbers"),
         ({"channel_mean": [1e300] * 4}, "channel_mean is not 4 numbers"),
-        ({"log_density": None}, "log_density is not 2 numbers"),
         ({"density": np.zeros(3, np.float32)}, r"density is float32 \(3,\)"),
         ({"features": np.full((1, 4), np.nan, np.float16)}, "features is float16"),
     ],
