@@ -269,6 +269,7 @@ _RETIRED: dict[str, Any] = {
     "loss.distortion": {},
     **{f"loss.{term}.warmup": 0.0 for term in (*PICTURE_TERMS, *INTERNAL_TERMS)},
     "features.min_confidence": 0.0,
+    "features.projector_width": 0,
     "fitting.fade_every": None,
 }
 

@@ -152,5 +152,4 @@ class FeatureConfig(Section):
         description="student activation that is aligned: encoded position, first hidden layer, the density MLP's "
         "features, or a sample's colour and log density",
     )
-    projector_width: int = Field(0, ge=0, description="neurons of the projector's hidden layer; 0: linear")
     points_per_step: int = Field(4096, ge=1, description="samples of a step at most, evenly spread, that are compared")

@@ -191,7 +191,7 @@ def supervise(config: Config, teacher: Teacher, student: Student, device: torch.
         return FeatureSupervision(config, volume, None)
     features = config.features
     channels, inputs = select_channels(features.channels), student.tap_width(features.tap)
-    projector = fresh_projector(features.tap, inputs, channels, features.projector_width, config.seed).to(device)
+    projector = fresh_projector(features.tap, inputs, channels, config.seed).to(device)
     return FeatureSupervision(config, volume, projector)
 
 

@@ -13,22 +13,17 @@ from settings.errors import InputError
 
 
 class FeatureProjector(nn.Module):
-    """Linear, or with one hidden layer of ReLUs.
+    """Linear.
 
     Args:
         tap: the activation it reads, for the checkpoint; inputs: its channels.
         channels: names of the teacher's channels it predicts, normalised.
-        width: neurons of the hidden layer; 0: none.
     """
 
-    def __init__(self, tap: str, inputs: int, channels: Sequence[str], width: int) -> None:
+    def __init__(self, tap: str, inputs: int, channels: Sequence[str]) -> None:
         super().__init__()
-        self.tap, self.channels, self.width = tap, tuple(channels), width
-        outputs = len(self.channels)
-        if width:
-            self.layers = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, outputs))
-        else:
-            self.layers = nn.Sequential(nn.Linear(inputs, outputs))
+        self.tap, self.channels = tap, tuple(channels)
+        self.layers = nn.Sequential(nn.Linear(inputs, len(self.channels)))  # checkpoints say layers.0.weight
 
     def forward(self, activations: Tensor) -> Tensor:
         """(..., inputs) -> (..., C)."""
@@ -36,22 +31,19 @@ class FeatureProjector(nn.Module):
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        kept = {"tap": self.tap, "channels": list(self.channels), "width": self.width}
-        return kept | {"weights": self.state_dict()}
+        return {"tap": self.tap, "channels": list(self.channels), "weights": self.state_dict()}
 
     def restore(self, state: dict[str, Any] | None, path: str | Path) -> None:
         """Takes the weights of a checkpoint's projector.
 
         Raises:
-            InputError: the checkpoint has none, or one for another tap, other channels or another size.
+            InputError: the checkpoint has none, or one for another tap or other channels.
         """
         hint = "Resume with the config it was trained with, or start anew without --resume."
         if state is None:
             raise InputError(path, "projector", "none", "one, since the config aligns features", hint)
-        for field in ("tap", "channels", "width"):
-            found, expected = state.get(field), getattr(self, field)
-            expected = list(expected) if field == "channels" else expected
-            if found != expected:
+        for field, expected in (("tap", self.tap), ("channels", list(self.channels))):
+            if (found := state.get(field)) != expected:
                 raise InputError(path, f"projector.{field}", found, f"{expected}, as the config says", hint)
         try:
             self.load_state_dict(state["weights"])
@@ -60,8 +52,8 @@ class FeatureProjector(nn.Module):
             raise InputError(path, "projector.weights", found, "weights for this student's tap", hint) from error
 
 
-def fresh_projector(tap: str, inputs: int, channels: Sequence[str], width: int, seed: int) -> FeatureProjector:
+def fresh_projector(tap: str, inputs: int, channels: Sequence[str], seed: int) -> FeatureProjector:
     """A projector from its own seed: the student starts the same with and without one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FeatureProjector(tap, inputs, channels, width)
+        return FeatureProjector(tap, inputs, channels)

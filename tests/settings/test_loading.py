@@ -262,6 +262,7 @@ def gone(field: str, value: str) -> str:
         ("loss.distortion", "0.001", "0.001", "{}"),
         ("loss.depth.warmup", "0.1", "0.1", "0.0"),
         ("features.min_confidence", "0.2", "0.2", "0.0"),
+        ("features.projector_width", "32", "32", "0"),
         ("fitting.fade_every", "3000", "3000", "null"),
     ],
 )
