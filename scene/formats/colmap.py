@@ -10,12 +10,12 @@ import torch
 
 from scene.cameras import Cameras
 from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder
-from scene.formats.colmap_lens import lens_of
 from scene.formats.colmap_model import ColmapModel, model_kinds, points_file, read_model
+from scene.formats.colmap_records import ColmapCamera
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.picture_sizes import canvas, picture_sizes
 from scene.formats.transforms_images import frame_names
-from scene.formats.undistortion import count_changed, straightened
+from scene.formats.undistortion import Lens, count_changed, straightened, way_out
 from scene.frames import Frames, Size
 from scene.world_offset import moved_cameras
 from settings.data import DataConfig
@@ -24,6 +24,12 @@ from settings.errors import InputError
 _PLACES = ("", "sparse/0", "sparse", "0", "colmap/sparse/0")
 """Where the model of a capture may be, from its folder."""
 _PARTS = ("cameras", "images", "points3D", "rigs", "frames")
+_UNDISTORT = (
+    "Undistort the pictures with COLMAP, and take the folder that it writes: "
+    "`colmap image_undistorter --image_path images --input_path sparse/0 --output_path undistorted`."
+)
+_LENSES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+_NEGLIGIBLE = 1e-6
 
 
 class Colmap(DatasetFormat):
@@ -78,7 +84,7 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
     paths = (None,) * len(names) if pictures is None else pair_pictures(source, pictures, names)
     cameras = [model.camera_of(image) for image in model.images]
     stated = [(camera.width, camera.height) for camera in cameras]
-    lenses = [lens_of(model.folder / f"cameras{model.kind}", camera) for camera in cameras]
+    lenses = [_lens_of(model.folder / f"cameras{model.kind}", camera) for camera in cameras]
     sizes = picture_sizes(source, stated, paths)
     scaled = [
         lens.scaled(size[0] / own[0], size[1] / own[1]) for lens, size, own in zip(lenses, sizes, stated, strict=True)
@@ -111,3 +117,23 @@ def _note_used(model: ColmapModel, pictures: Path | None, paths: Sequence[Path |
         f"{model.folder}: a COLMAP model ({kind}) of {count} images by {cameras} camera{'s' * (cameras > 1)}, in the "
         f"order of their names, with {shown}.",
     )
+
+
+def _lens_of(source: Path, camera: ColmapCamera) -> Lens:
+    """The lens of a camera, at the camera's size: those that a pinhole with OpenCV's first coefficients describes.
+
+    Raises:
+        InputError: it is a fisheye, or of another kind that is not undistorted here; a focal length is not positive.
+    """
+    model, values = camera.model, camera.parameters
+    if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
+        values = (values[0], *values)
+    if model not in _LENSES or any(abs(value) > _NEGLIGIBLE for value in values[8:]):
+        found = f"{model} {[round(value, 5) for value in camera.parameters]}"
+        expected = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV"
+        raise InputError(source, f"camera {camera.id}", found, expected, way_out(model, _UNDISTORT))
+    fx, fy, cx, cy, *bends = values
+    if not (fx > 0 and fy > 0):
+        raise InputError(source, f"camera {camera.id}", f"focal lengths {fx:g}, {fy:g}", "positive ones")
+    k1, k2, p1, p2 = (*bends[:4], 0.0, 0.0, 0.0, 0.0)[:4]
+    return Lens((fx, fy, cx, cy), (k1, k2, p1, p2))
