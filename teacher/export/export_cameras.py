@@ -11,7 +11,7 @@ from machine.memory import check_pictures_fit
 from scene.camera_paths import orbit_path, spiral_path
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count
-from scene.formats import load_frames
+from scene.formats import load_frames, other_split
 from scene.formats.nerfstudio_json import world_fields
 from scene.formats.run_cameras import run_cameras
 from scene.frames import Frames, frame_slice
@@ -20,7 +20,7 @@ from settings.config import Config
 from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
-from teacher.sources import source_of
+from teacher.sources import Source, source_of
 from teacher.views.rasterized import DRAWN_BYTES
 
 
@@ -96,6 +96,18 @@ def views_to_export(
         size = (resolution, max(1, round(native[1] * resolution / native[0])))
     check_pictures_fit(size, 1, DRAWN_BYTES, "width", width_option)
     return ExportViews(chosen.cameras.resized(*size), chosen.names, chosen, source, world_fields(data))
+
+
+def training_cameras(source: Source) -> tuple[Cameras, str]:
+    """The cameras of the dataset's split ``train`` if there is one, else of the frames, and where they are from.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    transforms = source.config.data.transforms if source.has_dataset else None
+    beside = None if transforms is None else other_split(transforms, "train")
+    frames, where = source.frames("train" if beside is not None and beside.is_file() else None)
+    return frames.cameras, where
 
 
 def _around(

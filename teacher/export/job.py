@@ -14,7 +14,7 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.words import counted
 from teacher.depth import DepthKind
-from teacher.export.export_cameras import views_to_export
+from teacher.export.export_cameras import training_cameras, views_to_export
 from teacher.export.planes import ExportFormat
 from teacher.export.pruning import PruneLimits, prune, psnr_of_pruning
 from teacher.export.renders import ViewExport
@@ -82,7 +82,7 @@ def export(config: Config, options: ExportOptions) -> None:
     whole = rasterizer = source.rasterizer(gaussians)
     limits, report = PruneLimits(options.prune_opacity, options.prune_contribution), None
     if limits != PruneLimits(None, None):
-        gaussians, report = prune(gaussians, whole, *source.training_frames(), limits)
+        gaussians, report = prune(gaussians, whole, *training_cameras(source), limits)
         rasterizer = source.rasterizer(gaussians)
 
     folder = options.output or RunFolder(config).results / "teacher_views"

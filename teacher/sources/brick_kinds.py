@@ -28,6 +28,7 @@ class BrickScene(Source):
     """The built-in scene, from cameras around it. Needs nothing on disk."""
 
     kind = "bricks"
+    has_dataset = False
 
     def assets(self) -> list[Asset]:
         return []
@@ -58,10 +59,6 @@ class BrickScene(Source):
         cameras = orbit_cameras(self.config.teacher.frames, size, size, self.config.seed)
         source = "the built-in scene's cameras"
         return named_orbit(cameras, Path(source)), source
-
-    def training_frames(self) -> tuple[Cameras, str]:
-        frames, source = self.frames()
-        return frames.cameras, source
 
     def _refuse_split(self, split: str | None) -> None:
         """InputError where a split is asked for."""
@@ -104,6 +101,7 @@ class BrickRoom(RasterizedGaussians):
     """The built-in scene in a room, written as a capture and read back as a user's own: see ``room_capture``."""
 
     kind = "room"
+    has_dataset = False
 
     def assets(self) -> list[Asset]:
         return []
@@ -125,10 +123,6 @@ class BrickRoom(RasterizedGaussians):
         if split is not None:
             raise InputError("--split", "split", split, "none, since teacher.kind is room: it has no other frames")
         return load_frames(self._capture(), data=self.config.data), "the built-in capture"
-
-    def training_frames(self) -> tuple[Cameras, str]:
-        frames, source = self.frames()
-        return frames.cameras, source
 
     def _capture(self) -> Path:
         config = self.config

@@ -44,6 +44,8 @@ class Source(ABC):
     """Whether the Gaussians of ``teacher.ply``, where it is set, are the teacher's."""
     draws: ClassVar[bool] = True
     """Whether views are drawn here from the Gaussians."""
+    has_dataset: ClassVar[bool] = True
+    """Whether frames are those of ``data.transforms``, which may have other splits."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -329,18 +331,6 @@ class Source(ABC):
     def width(self) -> int:
         """That of the views, pixels."""
         return self.config.data.resolution or self.frames()[0].cameras.width
-
-    def training_frames(self) -> tuple[Cameras, str]:
-        """The dataset's training cameras, and where they are from: its split ``train`` if there is one.
-
-        Raises:
-            InputError: the file is damaged.
-        """
-        transforms = self.config.data.transforms
-        beside = None if transforms is None else other_split(transforms, "train")
-        split = "train" if beside is not None and beside.is_file() else None
-        frames, source = self.frames(split)
-        return frames.cameras, source
 
     def training_poses(self) -> Path | None:
         """The frames that are trained on; None: a share of those that are measured on."""

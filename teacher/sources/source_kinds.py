@@ -111,10 +111,6 @@ class OrbitedGaussians(RasterizedGaussians):
             raise InputError("--split", "split", split, "none, since data.transforms is null: there is no dataset")
         return self._frames(None if self._orbit else self.gaussians()), "the cameras found from the Gaussians"
 
-    def training_frames(self) -> tuple[Cameras, str]:
-        frames, source = self.frames()
-        return frames.cameras, source
-
     def _frames(self, gaussians: Gaussians | None) -> Frames:
         if self._orbit is None:
             config = self.config

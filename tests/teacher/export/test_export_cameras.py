@@ -8,7 +8,7 @@ import torch
 from scene.formats.transforms_json import load_transforms, write_transforms
 from settings.errors import InputError
 from settings.loading import load_config
-from teacher.export.export_cameras import views_to_export
+from teacher.export.export_cameras import training_cameras, views_to_export
 from teacher.sources import source_of
 from tests.toy_scene import block_of_gaussians, ring_of_cameras, turned_over, write_toy_scene
 
@@ -111,13 +111,15 @@ def test_the_built_in_scene_has_cameras_but_no_splits(toy):
 
 def test_training_cameras_are_the_train_split_where_there_is_one(toy):
     folder, config = toy
-    cameras, source = source_of(config()).training_frames()
+    cameras, source = training_cameras(source_of(config()))
     assert len(cameras) == 17 and source.endswith("transforms.json")
     write_transforms(folder / "data" / "transforms_train.json", ring_of_cameras(5), [f"v_{i}" for i in range(5)])
     (folder / "data" / "transforms.json").rename(folder / "data" / "transforms_test.json")
-    cameras, source = source_of(config("data.transforms=data/transforms_test.json")).training_frames()
+    cameras, source = training_cameras(source_of(config("data.transforms=data/transforms_test.json")))
     assert len(cameras) == 5 and source.endswith("transforms_train.json")
     assert len(load_transforms(folder / "data" / "transforms_test.json")) == 17
+    own = config("teacher={kind: bricks, frames: 6}", "data.resolution=16", "data.transforms=data/transforms_test.json")
+    assert len(training_cameras(source_of(own))[0]) == 6, "of its own frames there are no splits"
 
 
 def test_a_spiral_is_another_path_about_the_same_middle(toy):
