@@ -21,21 +21,10 @@ from settings.config import Config
 from settings.errors import InputError
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
+from tests.distill.training.test_optimizer import SETTINGS
 
 CPU = torch.device("cpu")
 BOX = SceneBox((-1, -2, -3), (1.5, 2, 3))
-SETTINGS = {
-    "levels": 2,
-    "features": 2,
-    "table_size": 512,
-    "base_resolution": 4,
-    "finest_resolution": 16,
-    "hidden_width": 8,
-    "density_layers": 1,
-    "color_layers": 1,
-    "geo_features": 3,
-    "direction_degree": 1,
-}
 
 
 class Intruder:

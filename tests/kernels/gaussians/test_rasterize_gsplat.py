@@ -8,13 +8,10 @@ import pytest
 import torch
 
 from kernels.gaussians.covariances import gaussian_covariances
-from kernels.gaussians.rasterize import View, rasterize
+from kernels.gaussians.rasterize import rasterize
 from kernels.gaussians.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
 from tests.fake_gsplat import FakeGsplat
-
-C0 = sqrt(1 / (4 * pi))
-# A camera at the origin that looks down -Z; pixel (row 4, column 4) has its centre on the axis.
-VIEW = View(torch.eye(4), fx=100, fy=100, cx=4.5, cy=4.5, width=9, height=9)
+from tests.kernels.gaussians.gaussian_scenes import VIEW, scene
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +19,6 @@ def gsplat(monkeypatch):
     fake = FakeGsplat()
     monkeypatch.setitem(sys.modules, "gsplat", fake)
     return fake
-
-
-def scene(means, opacities=0.8, colors=(1.0, 0.5, 0.25), sigma=0.04):
-    means = torch.tensor(means, dtype=torch.float32).reshape(-1, 3)
-    count = len(means)
-    covariances = torch.eye(3).expand(count, 3, 3) * sigma**2
-    sh = (torch.as_tensor(colors).expand(count, 3)[:, None, :] - 0.5) / C0
-    return means, covariances, torch.as_tensor(opacities, dtype=torch.float32).expand(count), sh
 
 
 def test_one_gaussian_on_its_pixel_with_every_plane():

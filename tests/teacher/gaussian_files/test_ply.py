@@ -10,14 +10,9 @@ from plyfile import PlyData, PlyElement
 from settings.errors import InputError
 from teacher.gaussian_files.ply import read_ply, write_ply, write_ply_parts
 from teacher.gaussians import Gaussians
+from tests.teacher.test_gaussians import make_gaussians
 
 FIELDS = ("means", "log_scales", "rotations", "opacity_logits", "sh")
-
-
-def make_gaussians(count=5, degree=3):
-    generator = torch.Generator().manual_seed(degree)
-    shapes = (3,), (3,), (4,), (), ((degree + 1) ** 2, 3)
-    return Gaussians(*(torch.randn(count, *shape, generator=generator) for shape in shapes))
 
 
 def assert_equal(a, b):
