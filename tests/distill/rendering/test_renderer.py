@@ -1,6 +1,5 @@
 """A slab and a ball of constant density, whose transmittance is known, rendered and compared."""
 
-import logging
 import math
 from dataclasses import replace
 
@@ -14,14 +13,8 @@ from distill.rendering.renderer import (
     RenderSettings,
     clip_to_box,
     render_rays,
-    renders_fused,
 )
-from kernels import dispatch
-from kernels.rendering import fused_render
-from scene.rays import Rays, SceneBox, camera_rays, image_rays
-from students.hash_grid import HashGridSettings, HashGridStudent
-from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
-from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
+from scene.rays import Rays, SceneBox, image_rays
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
 COLOR = torch.tensor([0.25, 0.5, 1.0])
@@ -223,113 +216,6 @@ def test_no_rays_at_all(field):
     assert rendered.composite.rgb.shape == (0, 3)
 
 
-def hash_grid():
-    settings = HashGridSettings(
-        levels=2, features=2, table_size=64, base_resolution=3, finest_resolution=9,
-        hidden_width=16, density_layers=1, color_layers=1, geo_features=3, direction_degree=1,
-    )  # fmt: skip
-    student = HashGridStudent((BOX.lower, BOX.upper), settings)
-    with torch.no_grad():
-        student.table.uniform_(-1, 1)
-        student.density_weights[-1][0] *= 6
-    return student
-
-
-def kilo_uniform():
-    settings = KiloUniformSettings(
-        grid=(1, 2, 1), frequencies=1, hidden_width=16, density_layers=1, color_layers=1,
-        geo_features=3, direction_degree=1, blend=0.0,
-    )  # fmt: skip
-    student = KiloUniformStudent((BOX.lower, BOX.upper), settings)
-    with torch.no_grad():
-        for parameter in student.parameters():
-            parameter += 0.5 * torch.randn_like(parameter)
-    return student
-
-
-@pytest.mark.parametrize("implementation", ["numba", TRITON])
-@pytest.mark.parametrize("make", [hash_grid, kilo_uniform])
-def test_fused_pictures_are_those_of_the_waves(make, implementation, look_at, monkeypatch):
-    device = device_of(implementation)
-    student, grid = make().to(device), make_grid()
-    grid.bound_by_teacher((torch.rand(8, 8, 8) < 0.5).byte())
-    grid, cameras = grid.to(device), look_at([(0.5, -0.4, 3.0)], width=9, height=7, focal=8.0).to(device)
-    settings = replace(SETTINGS, step=0.4, picture_step=0.5, termination=1e-4)
-    waves = picture_of(student, grid, cameras, 0, replace(settings, fused=False), BACKGROUND)
-    assert waves.alpha.max() > 0.9 and (waves.alpha == 0).any()
-    monkeypatch.setattr("distill.rendering.renderer._render_waves", None)
-    fused = picture_of(student, grid, cameras, 0, replace(settings, implementation=implementation), BACKGROUND)
-    assert (fused.rgb - waves.rgb).abs().max() < 1 / 2550
-    assert (fused.alpha - waves.alpha).abs().max() < 1 / 2550
-    solid = waves.alpha > 0.1
-    assert (fused.distance - waves.distance)[solid].abs().max() < 0.01
-    assert torch.equal(fused.distance == 0, waves.distance == 0)
-
-
-@needs_triton
-def test_a_student_the_fused_renderer_does_not_know_is_rendered_in_waves_and_that_is_said_once(
-    field, look_at, caplog, monkeypatch
-):
-    monkeypatch.setattr("distill.rendering.renderer._told", set())
-    student, cameras = (
-        field(ball(), box=(BOX.lower, BOX.upper)).to(DEVICE),
-        look_at([(0.0, -3.0, 0.0)], width=3, height=2).to(DEVICE),
-    )
-    settings = replace(SETTINGS, step=0.2, implementation="triton")
-    with caplog.at_level(logging.WARNING):
-        frames = [picture_of(student, make_grid().to(DEVICE), cameras, 0, settings, BACKGROUND) for _ in range(2)]
-    assert [record.message for record in caplog.records if "waves" in record.message] == [
-        "pictures are rendered in waves of samples, not by the fused renderer: it does not know this kind of student"
-    ]
-    waves = picture_of(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=False), BACKGROUND)
-    assert torch.equal(frames[0].rgb, waves.rgb) and student.batches
-    with pytest.raises(ValueError, match="it does not know this kind of student"):
-        picture_of(student, make_grid().to(DEVICE), cameras, 0, replace(settings, fused=True), BACKGROUND)
-
-
-def test_on_a_gpu_pictures_are_fused_unless_the_kernels_or_the_config_are_others(monkeypatch):
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    cuda, student = torch.device("cuda", 0), hash_grid()
-    for module in (dispatch, fused_render):
-        monkeypatch.setattr(module, "triton_refusal", lambda device: None)
-    assert renders_fused(student, SETTINGS, cuda)
-    assert not renders_fused(student, replace(SETTINGS, implementation="torch"), cuda)
-    assert not renders_fused(student, replace(SETTINGS, fused=False), cuda)
-    assert renders_fused(student, replace(SETTINGS, implementation="torch", fused=True), cuda)
-    for module in (dispatch, fused_render):
-        monkeypatch.setattr(module, "triton_refusal", lambda device: "no triton")
-    assert not renders_fused(student, SETTINGS, cuda)
-    with pytest.raises(ValueError, match="no triton"):
-        renders_fused(student, replace(SETTINGS, fused=True), cuda)
-
-
-def test_on_a_cpu_pictures_are_fused_unless_the_kernels_are_torchs(caplog):
-    cpu = torch.device("cpu")
-    assert renders_fused(hash_grid(), SETTINGS, cpu)
-    assert not renders_fused(hash_grid(), replace(SETTINGS, implementation="torch"), cpu)
-    assert renders_fused(hash_grid(), replace(SETTINGS, implementation="torch", fused=True), cpu)
-    assert renders_fused(hash_grid(), replace(SETTINGS, precision="float16"), cpu)
-    assert not caplog.records
-
-
-def test_while_numba_renders_torch_keeps_off_the_cores(look_at, monkeypatch):
-    """Its pool would wait for cores that numba's threads are on: three quarters of the frame rate."""
-    before, seen = torch.get_num_threads(), []
-    monkeypatch.setattr(
-        "distill.rendering.renderer.camera_rays",
-        lambda *arguments: seen.append(torch.get_num_threads()) or camera_rays(*arguments),
-    )
-    torch.set_num_threads(3)
-    try:
-        for implementation in ("numba", "torch"):
-            settings = replace(SETTINGS, step=0.2, implementation=implementation)
-            cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=2)
-            picture_of(hash_grid(), make_grid(), cameras, 0, settings, BACKGROUND)
-        assert seen == [1, 3] and torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_a_supersampled_pixel_is_the_mean_of_its_rays(field, look_at):
     cameras, student = look_at([(0.3, -0.4, 3.0), (2.0, 1.0, 2.0)], focal=60.0), field(ball())
     fine = picture_of(student, make_grid(), cameras.finer(2), 1, SETTINGS, BACKGROUND)
@@ -342,12 +228,3 @@ def test_a_supersampled_pixel_is_the_mean_of_its_rays(field, look_at):
     torch.testing.assert_close(coarse.distance, (weights * blocks[2]).sum(2)[..., 0])
     edge = (blocks[1].amin(2) == 0) & (blocks[1].amax(2) > 0)
     assert edge.any() and (coarse.distance[edge[..., 0]] > 1).all()
-
-
-def test_a_picture_step_is_of_pictures_alone(look_at):
-    student, grid, cameras = hash_grid(), make_grid(), look_at([(0.5, -0.4, 3.0)])
-    ways = [replace(SETTINGS, step=step, picture_step=part) for step, part in ((0.2, 0.5), (0.1, 1.0), (0.2, 1.0))]
-    closer, fine, coarse = (picture_of(student, grid, cameras, 0, way, BACKGROUND).rgb for way in ways)
-    assert torch.equal(closer, fine) and (closer - coarse).abs().max() > 0.01
-    rays = clip_to_box(*image_rays(cameras, 0), BOX, SETTINGS)
-    assert torch.equal(*(render_rays(student, grid, rays, way, seed=1).field.positions for way in ways[::2]))
