@@ -13,7 +13,7 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import njit
 from numba.core import cgutils, config, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from kernels.threads import FAST, INNER
 
@@ -161,12 +161,16 @@ def splat(typing, value, lanes):
     return vector(element, lanes), generate
 
 
+def _emitter(vector, floats, integers):
+    return floats if vector.element == types.float32 else integers
+
+
 def _operation(floats, integers, *, arguments=2):
     """An intrinsic of one or two vectors of the same type from what emits it for either element; None: for none."""
 
     def typed(*vectors):
         first = vectors[0]
-        emit = floats if isinstance(first, Vector) and first.element == types.float32 else integers
+        emit = _emitter(first, floats, integers) if isinstance(first, Vector) else None
         if emit is None or any(vector != first for vector in vectors):
             return None
         result, emit_lanes = emit
@@ -211,25 +215,36 @@ to_integer = _operation(_converted("fptosi", types.int32), None, arguments=1)  #
 to_float = _operation(None, _converted("sitofp", types.float32), arguments=1)
 from_bits = _operation(None, _converted("bitcast", types.float32), arguments=1)
 _OPERATORS = {
-    operator.add: _operation(_float("fadd"), _integer("add")),
-    operator.sub: _operation(_float("fsub"), _integer("sub")),
-    operator.mul: _operation(_float("fmul"), _integer("mul")),
-    operator.truediv: _operation(_float("fdiv"), None),
-    operator.xor: _operation(None, _integer("xor")),
-    operator.and_: _operation(None, _integer("and_")),
+    operator.add: (_float("fadd"), _integer("add")),
+    operator.sub: (_float("fsub"), _integer("sub")),
+    operator.mul: (_float("fmul"), _integer("mul")),
+    operator.truediv: (_float("fdiv"), None),
+    operator.xor: (None, _integer("xor")),
+    operator.and_: (None, _integer("and_")),
 }
 
 
-def _overload(symbol, operation):
-    @overload(symbol, inline="always")
-    def of_vectors(a, b):
-        if isinstance(a, Vector) and a == b:
-            return lambda a, b: operation(a, b)
-        return None
+def _operator(symbol, floats, integers):
+    """Gives vectors an operator as numba gives numbers theirs.
+
+    An ``overload`` of many uses takes a kernel a third longer to compile: each use is a function to look through.
+    """
+
+    @type_callable(symbol)
+    def type_of_vectors(context):
+        def typed(a, b):
+            return a if isinstance(a, Vector) and a == b and _emitter(a, floats, integers) else None
+
+        return typed
+
+    @lower_builtin(symbol, Vector, Vector)
+    def of_vectors(context, builder, signature, args):
+        _, emit_lanes = _emitter(signature.return_type, floats, integers)
+        return emit_lanes(builder, *args)
 
 
 for _symbol, _its in _OPERATORS.items():
-    _overload(_symbol, _its)
+    _operator(_symbol, *_its)
 
 # 2 ** x from -0.5 to 0.5: its Taylor series, whose next term is 1.3e-7 of the sum at most.
 _SERIES = tuple(np.float32(np.log(2) ** k / np.prod(range(1, k + 1))) for k in range(7))
