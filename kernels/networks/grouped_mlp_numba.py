@@ -102,8 +102,7 @@ def _grain(pieces: np.ndarray, order: np.ndarray) -> int:
     return max(1, len(pieces) * _GRAIN // max(1, len(order)))
 
 
-@njit(**FAST)
-def route(cell_index, cells, most):
+def route(cell_index: np.ndarray, cells: int, most: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Counting sort by cell, cut into pieces of one cell and at most ``most`` points.
 
     Returns:
@@ -112,26 +111,33 @@ def route(cell_index, cells, most):
         its cell's only one).
         slots: number of partial gradients.
     """
-    starts = np.zeros(cells + 1, np.int64)
-    for cell in cell_index:
-        starts[cell + 1] += 1
-    count = 0
-    for cell in range(cells):
-        count += -(-starts[cell + 1] // most)
+    order = np.empty(len(cell_index), np.int64)
+    pieces = np.empty((cells + len(cell_index) // most, 4), np.int64)  # as many as there can be
+    count, slots = _sort(cell_index, most, np.zeros(cells + 1, np.int64), order, pieces)
+    return order, pieces[:count], slots
+
+
+@njit(**FAST)
+def _sort(cell_index, most, starts, order, pieces):
+    for i in range(len(cell_index)):
+        starts[cell_index[i] + 1] += 1
+    count, slots = 0, 0
+    for cell in range(len(starts) - 1):
         starts[cell + 1] += starts[cell]
-    order, cursor = np.empty(len(cell_index), np.int64), starts[:-1].copy()
+        first, end = starts[cell], starts[cell + 1]
+        whole = end - first <= most
+        while first < end:
+            last = first + most if first + most < end else end
+            pieces[count, 0], pieces[count, 1], pieces[count, 2] = cell, first, last
+            pieces[count, 3] = -1 if whole else slots
+            count += 1
+            slots += not whole
+            first = last
     for i in range(len(cell_index)):
         cell = cell_index[i]
-        order[cursor[cell]] = i
-        cursor[cell] += 1
-    pieces, piece, slots = np.empty((count, 4), np.int64), 0, 0
-    for cell in range(cells):
-        whole = starts[cell + 1] - starts[cell] <= most
-        for first in range(starts[cell], starts[cell + 1], most):
-            pieces[piece] = cell, first, min(first + most, starts[cell + 1]), -1 if whole else slots
-            piece += 1
-            slots += not whole
-    return order, pieces, slots
+        order[starts[cell]] = i
+        starts[cell] += 1
+    return count, slots
 
 
 @njit(**FAST, **INNER)
