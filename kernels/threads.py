@@ -22,9 +22,12 @@ from torch import Tensor
 # the parameters.
 COMPILED = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 FAST = COMPILED | {"fastmath": {"reassoc", "contract", "arcp", "nsz", "afn"}}
-# Besides these, for functions that only other kernels call and in which, callees included, no array is made: without a
-# wrapper for calls from Python and counts of references, a kernel of many such parts takes a third less to compile.
-INNER = {"no_cpython_wrapper": True, "_nrt": False}
+# Besides these, for functions that only other kernels call: a wrapper for calls from Python takes each of their arrays
+# apart, and as long to compile as some of them.
+UNCALLED = {"no_cpython_wrapper": True}
+# Besides these, where no array is made in them, callees included: without counts of references too, a kernel of many
+# such parts takes a third less to compile.
+INNER = UNCALLED | {"_nrt": False}
 # Arguments of inner functions that are numbers: one would be compiled once more for a literal.
 FIRST, SECOND = np.int64(0), np.int64(1)
 # OpenBLAS multiplies matrices up to this many multiply-adds on the calling thread; larger ones would make our threads

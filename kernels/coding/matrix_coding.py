@@ -14,7 +14,7 @@ from numba import njit
 
 from kernels.coding.range_coding import COUNT, code_integer, new_models
 from kernels.coding.row_coding import worth_its_bits
-from kernels.threads import COMPILED, INNER
+from kernels.threads import COMPILED, INNER, UNCALLED
 
 # Of the row of an integer and of those above it: weights of the columns from four before it to four behind it.
 _AROUND = np.array(
@@ -87,7 +87,7 @@ def round_matrices(coder, models, scaled, worth, values, stored, shapes, strides
     _code(COUNT, coder, np.zeros(0, np.uint8), models, scaled, worth, values, stored, shapes, strides)
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **UNCALLED)
 def _code(mode, coder, data, models, scaled, worth, values, stored, shapes, strides):
     """Codes integers, of ``scaled`` if there are any: those worth their bits, which it fills in."""
     usual, seen = np.zeros(values.shape[1], np.int64), 0

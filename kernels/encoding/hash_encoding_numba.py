@@ -12,7 +12,7 @@ from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z, HashLayout
 from kernels.networks.layers_numba import BLOCK, any_nonzero
 from kernels.optimization.adam import ROWS_PER_FLAG, TouchedRows
 from kernels.simd import LANES, load, maximum, minimum, prefetch, splat, store, to_float, to_integer
-from kernels.threads import FAST, INNER, parallel_for
+from kernels.threads import FAST, INNER, UNCALLED, parallel_for
 
 _GRAIN = 4096
 _PRIMES = np.array([PRIME_Y, PRIME_Z], np.uint32).view(np.int32)
@@ -53,7 +53,7 @@ class HashEncodeNumba(torch.autograd.Function):
         return None, returned, None, None
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def new_points():
     """Room for a block of points: x, y, z in the unit cube; their 8 table entries and weights, BLOCK by BLOCK."""
     return np.zeros((3, BLOCK), np.float32), np.empty(8 * BLOCK, np.int32), np.empty(8 * BLOCK, np.float32)

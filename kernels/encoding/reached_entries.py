@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z, HashLayout
-from kernels.threads import COMPILED, parallel_for
+from kernels.threads import COMPILED, UNCALLED, parallel_for
 
 # A sample's place is float32 arithmetic on world coordinates: it may lie this far outside of its cell, in units of the
 # box's longest side.
@@ -58,7 +58,7 @@ def _mark_levels(start, stop, levels, runs, first, last, flat, offsets, resoluti
         _mark(runs, first[level], last[level], flat, resolutions[level], hashed[level], entries)
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **UNCALLED)
 def _mark(runs, first, last, flat, resolution, hashed, reached):
     """Marks the vertices ``first .. last`` (cells along an axis) of every run's cells on a level.
 

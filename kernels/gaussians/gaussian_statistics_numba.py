@@ -9,7 +9,7 @@ import torch
 from numba import njit
 
 from kernels.gaussians.cell_distance import THINNEST, cell_ranges
-from kernels.threads import COMPILED, INNER, parallel_for
+from kernels.threads import COMPILED, INNER, UNCALLED, parallel_for
 
 ALPHA_MAX = 0.99  # the rasteriser's clamp
 SPACING = 0.5  # cells between a Gaussian's nodes at most
@@ -271,7 +271,7 @@ def _sample(g, corner, means, inverse, opacities, radii, table, part, amount):
                 amount[x, y, z] = _node_weight(table, opacities[g], squared) if drawn else 0.0
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **UNCALLED)
 def _lay_out(g, corner, means, half, opacities, radii, n, tables, part, amount):
     """Fills ``amount`` (8, 8, 8) with the weights of Gaussian g's nodes in the cells of ``part`` of a brick."""
     amount[part[0, 0] : part[1, 0], part[0, 1] : part[1, 1], part[0, 2] : part[1, 2]] = 0

@@ -8,7 +8,7 @@ from numba import njit
 
 from kernels.marching.ray_samples import COARSE, Samples, cell_bit, room_for
 from kernels.simd import trailing_zeros
-from kernels.threads import COMPILED, INNER, parallel_for
+from kernels.threads import COMPILED, INNER, UNCALLED, parallel_for
 
 _GRAIN = 256
 _ROUNDING = np.float32(0.01)  # of a bin: more than rounding may move a sample
@@ -58,7 +58,7 @@ def cell_direction(direction, inverse_size):
     return component, _ONE / component if abs(component) > _LEVEL else _STEEP
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **UNCALLED)
 def new_look():
     """Room for a look at ``LOOK`` bins: where in a grid of blocks each bin's cell is, and which cell of the block."""
     return np.empty(LOOK, np.int32), np.empty(LOOK, np.int32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.threads import FAST
+from kernels.threads import FAST, UNCALLED
 
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 _QUARTER, _HALF_PI = np.float32(0.25), np.float32(np.pi / 2)
@@ -43,7 +43,7 @@ def encode(x, order, first, n, frequencies, target):
             sine[i], cosine[i] = _TWO * s * c, (c - s) * (c + s)
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def load_harmonics(harmonics, ray_index, order, first, n, begin, target):
     """Harmonics of a block's directions as rows of ``target`` from ``begin`` on."""
     for s in range(n if harmonics.shape[1] > 0 else 0):

@@ -16,7 +16,7 @@ from kernels.added_gradients import room_for_gradient
 from kernels.networks.grouped_inputs_numba import encode, load_harmonics
 from kernels.networks.grouped_layout import LEAK, GroupedLayout
 from kernels.networks.layers_numba import MAX_RAW, any_nonzero, density_of
-from kernels.threads import FAST, FIRST, INNER, SECOND, SINGLE_THREAD_GEMM, parallel_for
+from kernels.threads import FAST, FIRST, INNER, SECOND, SINGLE_THREAD_GEMM, UNCALLED, parallel_for
 
 _BLOCK = 160
 _PIECE = 4096  # points of one cell that one thread takes at a time
@@ -147,7 +147,7 @@ def _even_block(count, most):
     return min(most, -(-count // (16 * blocks)) * 16)
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def run_layers(parameters, dims, first_layer, last_layer, n, activations):
     """Layers ``first .. last`` of one network on ``activations[first]``; layer k's output is ``activations[k + 1]``."""
     begin = 0
@@ -163,7 +163,7 @@ def run_layers(parameters, dims, first_layer, last_layer, n, activations):
         begin += rows * columns
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def _forward_block(
     x, harmonics, basis, ray_index, order, first, n, density_row, color_row, dims, density_layers, frequencies,
     activations, raw,
@@ -238,7 +238,7 @@ def _forward(
                     geo[point, c] = activations[density_layers, c * n + s]
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def _backward_layers(parameters, dims, first_layer, last_layer, n, activations, grads, weight_grad, total):
     """Back through layers ``last .. first`` of one network: ``grads[k + 1]`` holds dL/d output of layer k.
 

@@ -30,7 +30,7 @@ from kernels.rendering.fused_rays_numba import (
     way_of,
 )
 from kernels.simd import LANES, load, store
-from kernels.threads import FAST, INNER, parallel_for
+from kernels.threads import FAST, INNER, UNCALLED, parallel_for
 
 _LEAK, _ZERO, _ONE = np.float32(LEAK), np.float32(0), np.float32(1)
 
@@ -165,7 +165,7 @@ def _render(
             store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def _mix_colors(
     visible, n, groups, order, ends, cell, point, share, inside, raw_width, geometry, owner, shown, bases,
     color_networks, color_dims, inputs, stride, rays, seen_as, activations, color,

@@ -14,7 +14,7 @@ from kernels.marching.ray_marching_numba import LOOK, cell_direction, new_look, 
 from kernels.marching.ray_samples import COARSE, Cells
 from kernels.networks.layers_numba import BLOCK, MAX_RAW
 from kernels.simd import LANES, exponential, load, minimum, splat, store, trailing_zeros
-from kernels.threads import FAST, INNER
+from kernels.threads import FAST, INNER, UNCALLED
 
 TILE = 8  # pixels along a side
 _MOST = 4  # of one ray: those beyond the sample that ends it are for nothing
@@ -40,7 +40,7 @@ def way_of(cells: Cells, march: tuple[float, int, float]) -> tuple:
     return lower, inverse_size, cells.blocks, cells.empty_blocks, np.float32(step), limit, np.float32(termination)
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def new_tile(channels):
     """Room for a tile: its rays and their way, and sums of ``channels`` channels.
 
@@ -56,7 +56,7 @@ def new_tile(channels):
     return np.empty(count, np.int64), np.empty(count, np.int64), way, reach, bins, taken, light, sums
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def new_samples():
     """Room for a turn's samples: t, the tile's ray, density; then weight and number of the visible."""
     t, owner, density = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.int64), np.empty(BLOCK, np.float32)
