@@ -108,7 +108,8 @@ def compress(
     Args:
         root: where the run's ``results/`` are.
         checkpoint: the run's latest by default.
-        path: of the file, which ends in ``.lrd``; ``checkpoints/step_020000.lrd`` of the run by default.
+        path: of the file, which ends in ``.lrd``; ``checkpoints/step_020000.lrd`` of the run by default, unless the run
+            itself has ended with that.
 
     Raises:
         InputError: config, assets or checkpoint are not in order, the file cannot be written, or what is wanted cannot
@@ -122,7 +123,7 @@ def compress(
     if source is None:
         raise InputError(folder.checkpoints, "checkpoint", "none", "a checkpoint to compress", "Train first.")
     state = _state_to_compress(source, device)
-    path = path or folder.compact_path(state["step"])
+    path = path or _path_beside(folder, state, source)
     check_output_file("--file", path, (".lrd",))
     with output_errors(path, "compact file"):  # before all the work
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +169,19 @@ def _state_to_compress(source: Path, device: torch.device) -> dict[str, Any]:
         if features.get("projector") is not None:  # trained beside the student, of no use to it now
             state["optimizer"] = without_companions(state["optimizer"])
     return state
+
+
+def _path_beside(folder: RunFolder, state: dict[str, Any], source: Path) -> Path:
+    """Of the file beside the run's checkpoints.
+
+    Raises:
+        InputError: the run itself has ended with a file there, whose figures are the run's.
+    """
+    path, wanted = folder.compact_path(state["step"]), config_from_text(state["config"], source).compact.target_mib
+    if wanted is not None and path.is_file():
+        found = f"the file that the run ended with (compact.target_mib: {wanted:g})"
+        raise InputError(path, "compact file", found, "a name that is free", "Name another file: --file NAME.lrd.")
+    return path
 
 
 def _train(

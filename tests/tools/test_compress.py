@@ -66,6 +66,20 @@ def test_a_safetensors_file_of_a_compact_one_leaves_its_figures_as_they_are(toy,
     assert small == path.stat().st_size / 2**20 and large > small
 
 
+def test_the_file_that_a_run_ended_with_is_not_replaced(tmp_path, capsys):
+    write_toy_scene(tmp_path)
+    run = ("--set", "compact.target_mib=0.02", "--set", "eval.splits=[holdout]")
+    assert program(arguments(tmp_path, "--max-steps", "30", *run)) in (0, 3)
+    own = tmp_path / "results/toy/first/checkpoints/step_000030.lrd"
+    before = own.read_bytes()
+    assert main(arguments(tmp_path, *QUICKLY, "--target-mib", "0.01")) == 2
+    assert f"{own}: compact file: found the file that the run ended with" in capsys.readouterr().err
+    assert own.read_bytes() == before
+    other = tmp_path / "other.lrd"
+    assert main(arguments(tmp_path, *QUICKLY, "--target-mib", "0.01", "--file", str(other))) == 0
+    assert own.read_bytes() == before and is_compact(other)
+
+
 def test_compiling_does_not_count_as_time(toy, tmp_path, monkeypatch):
     step, taken = TrainingStep.__call__, []
 
