@@ -23,7 +23,7 @@ _BENDING_KEY = re.compile(
     r"[kps]_?\d|is_fish_?eye|fish_?eye|skew|dist|.*(distort|dist_?coef|dist_?param|radial|tangential|thin_prism).*"
 )
 _LENS_KEY = re.compile(
-    r"f|[fc]_?[xy]|focal.*|fov.*|k|.*(lens|intrinsic|projection|principal|shutter).*|shift_[xy]|[xy]_shift"
+    r"f|[fc]_?[xy]|focal.*|([xy]_?)?fov.*|k|.*(lens|intrinsic|projection|principal|shutter).*|shift_[xy]|[xy]_shift"
     r"|cam(era)?_?(matrix|type|model|params)"
 )
 _READ = ("camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx", "cy")
@@ -110,6 +110,8 @@ def read_intrinsics(
         if fx is None:
             unread = unread_lens_keys([field])
             hint = f"The file has {unread}, which is not read: write fl_x, fl_y, cx, cy." if unread else ""
+            if fy is not None:
+                hint = f"The file has that of y alone: add fl_x, which is {fy:.6g} where pixels are square."
             expected = "camera_angle_x (radian) or fl_x (pixels)"
             raise InputError(source, f"frames[{index}] focal length", "nothing", expected, hint)
         fy = fx if fy is None else fy
@@ -167,18 +169,22 @@ def _focal(source: Path, index: int, field: Fields, axis: str, pixels: int) -> t
     """The focal length on an axis in pixels, and what the field of view alone would make it; None where unsaid."""
     by_angle, name, angle = None, f"fl_{axis}", f"camera_angle_{axis}"
     if field.get(angle) is not None:
-        radian = _number(source, f"frames[{index}] {angle}", field[angle], 1e-6, math.pi)
+        value = field[angle]
+        hint = f"If it is in degrees, write {math.radians(value):.6g}." if is_number(value) and 1 < value < 180 else ""
+        radian = _number(source, f"frames[{index}] {angle}", value, 1e-6, math.pi, hint)
         by_angle = 0.5 * pixels / math.tan(0.5 * radian)
     if name in field:
         return _number(source, f"frames[{index}] {name}", field[name], 1e-6), by_angle
     return by_angle, by_angle
 
 
-def _number(source: Path, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+def _number(
+    source: Path, field: str, value: object, low: float = -math.inf, high: float = math.inf, hint: str = ""
+) -> float:
     """``value`` as a float in [low, high)."""
     if not is_number(value) or not abs(value) <= _FLOAT32_MAX or not low <= value < high:
         limits = "" if low == -math.inf else f" of at least {low:g}" + ("" if high == math.inf else f", under {high:g}")
-        raise InputError(source, field, repr(value)[:60], f"a finite number{limits}")
+        raise InputError(source, field, repr(value)[:60], f"a finite number{limits}", hint)
     return float(value)
 
 
