@@ -222,14 +222,16 @@ def checkpoint_at(path: Path) -> Path:
 def own_folder(path: Path) -> tuple[str, str] | None:
     """What a folder that this program wrote is, and which command takes it; None of any other."""
     if os.path.isfile(path / _CITY):
-        return "a city", "tools/render_city.py draws the city; each of its blocks has a run, blocks/NAME/run."
+        run = next((run for run in sorted(path.glob("blocks/*/run/results/*/*")) if _is_run(run)), None)
+        each = f"; each of its blocks has a run, such as {run}" if run else ""
+        return "a city", f"tools/render_city.py draws the city{each}."
     if _is_run(path):
         hint = f"tools/view.py {path} shows it, tools/evaluate.py {path} measures it, and --config {path / _CONFIG} "
         return "a run of this program, which trained a student", f"{hint}trains it anew."
     if os.path.isfile(path / _CONFIG) and any(path.glob("point_cloud/iteration_*/point_cloud.ply")):
         hint = f"python lego_response_distill.py --model {path} distils it."
         return "a teacher that tools/train_teacher.py fitted", hint
-    runs = [run for pattern in ("*", "*/*") for run in sorted(path.glob(pattern)) if _is_run(run)]
+    runs = [run for pattern in ("*", "*/*", "results/*/*") for run in sorted(path.glob(pattern)) if _is_run(run)]
     if not runs:
         return None
     names = ", ".join(run.relative_to(path).as_posix() for run in runs[:_NAMED])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,19 @@ def test_a_folder_without_checkpoints_is_named_and_a_citys_for_what_it_is(tmp_pa
             checkpoint_at(path)
 
 
+def test_of_a_city_a_blocks_run_is_named_which_can_be_taken(tmp_path):
+    (tmp_path / "city.json").touch()
+    run = tmp_path / "blocks/b001/run/results/city/b001"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").touch()
+    (run / "checkpoints/step_000007.pth").touch()
+    with pytest.raises(InputError, match=rf"each of its blocks has a run, such as {re.escape(str(run))}\.$"):
+        checkpoint_at(tmp_path)
+    assert checkpoint_at(run).name == "step_000007.pth"
+    with pytest.raises(InputError, match=r"a folder above 1 run: results/city/b001, .*Name it: .*city/b001\.$"):
+        checkpoint_at(tmp_path / "blocks/b001/run")
+
+
 def test_a_folder_above_runs_names_them(tmp_path):
     for number in range(5):
         run = tmp_path / f"results/bricks/run_{number}"
@@ -223,8 +237,9 @@ def test_a_folder_above_runs_names_them(tmp_path):
     )
     with pytest.raises(InputError, match=said):
         checkpoint_at(tmp_path / "results/bricks")
-    with pytest.raises(InputError, match="above 5 runs: bricks/run_0, "):
-        checkpoint_at(tmp_path / "results")
+    for folder, name in ((tmp_path / "results", "bricks/run_0"), (tmp_path, "results/bricks/run_0")):
+        with pytest.raises(InputError, match=f"above 5 runs: {name}, "):
+            checkpoint_at(folder)
 
 
 def test_the_folder_of_a_fitted_teacher_is_said_to_be_one(tmp_path):
