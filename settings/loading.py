@@ -220,11 +220,16 @@ def _resolve_assets(data: dict[str, Any], root: Path, is_chosen: bool) -> None:
     for mapping, key in _asset_paths(data):
         given = os.path.expanduser(mapping[key])  # a user may have no home
         path = os.path.abspath(root / given)
-        is_gone = is_chosen and os.path.isabs(given) and not os.path.exists(path)
-        moved = _under(Path(path), root) if is_gone else None
-        if moved is not None:
-            _tell_moved(path, moved)
-        mapping[key] = str(moved or path)
+        mapping[key] = str(taken_under(path, root) if is_chosen and os.path.isabs(given) else path)
+
+
+def taken_under(path: str | Path, root: Path) -> Path:
+    """A path or, where nothing is there, what its longest end names under the root of assets; this is logged."""
+    moved = None if os.path.exists(path) else _under(Path(path), root)
+    if moved is None:
+        return Path(path)
+    _tell_moved(str(path), moved)
+    return moved
 
 
 def _move_assets(data: dict[str, Any], root: Path) -> None:

@@ -18,7 +18,7 @@ from scene.formats.graphdeco import latest_ply, read_arguments
 from scene.frames import Frames
 from settings.data import DataConfig
 from settings.errors import InputError
-from settings.loading import REPO_ROOT, run_config
+from settings.loading import REPO_ROOT, run_config, taken_under
 
 CAPTURE_TEACHER = REPO_ROOT / "configs" / "base" / "capture_teacher.yaml"
 _MODEL_CONFIG = REPO_ROOT / "configs" / "base" / "model.yaml"
@@ -61,6 +61,8 @@ def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
                 hint = own[1]
             raise InputError("--splat", "file", f"{splat}, a folder", "a file of Gaussians", hint)
         return config or _SPLAT_CONFIG, [("--splat", _of_splat(splat))]
+    if (assets := getattr(arguments, "assets", None)) is not None:
+        model, source = (folder and taken_under(folder, assets) for folder in (model, source))
     for option, folder in (("--model", model), ("--source", source)):
         if folder is not None and not folder.is_dir():
             found, hint = ("a file", "Gaussians alone are --splat FILE.") if folder.exists() else ("nothing", "")

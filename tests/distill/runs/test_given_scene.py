@@ -67,6 +67,19 @@ def test_a_source_adds_the_pictures(model, tmp_path):
     assert views.holdout.tolist() == [i % 8 == 0 for i in range(FRAMES)]
 
 
+def test_folders_that_are_not_there_are_looked_for_under_the_root_of_assets(model, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = config("--model", "output", "--source", "capture", "--assets", tmp_path)
+    assert (found.data.transforms, found.data.images) == (model, tmp_path / "capture")
+    assert f"output: in its place {model} is taken, by --assets" in caplog.text
+    with pytest.raises(InputError, match="--model: folder: found output, nothing, expected an existing folder"):
+        config("--model", "output", "--assets", tmp_path / "capture")
+    (tmp_path / "elsewhere/capture").mkdir()
+    assert config("--model", model, "--source", "capture", "--assets", tmp_path).data.images.samefile("capture")
+
+
 def test_a_source_alone_is_the_dataset(tmp_path):
     write_text(tmp_path / "garden" / "sparse" / "0", [PINHOLE], images("a.jpg", "b.jpg"))
     write_pictures(tmp_path / "garden" / "images", "a.jpg", "b.jpg")
