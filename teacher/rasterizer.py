@@ -144,7 +144,7 @@ class Rasterizer:
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
         self._half_axes = gaussians.half_axes()
-        self._near, self._threads = self.drawing.near, threads
+        self._threads = threads
 
     def redrawn(self, drawing: Drawing) -> Rasterizer:
         """The same Gaussians drawn another way."""
@@ -167,7 +167,7 @@ class Rasterizer:
             *self._tensors,
             self._view(cameras, index),
             channels=channels,
-            near=self._near,
+            near=self.drawing.near,
             clip=self.drawing.clip_corners,
             implementation="auto" if self.implementation == "cpu" else self.implementation,
             threads=self._threads,
@@ -183,7 +183,7 @@ class Rasterizer:
         if self.implementation == "gsplat":
             views = [self._view(cameras, index) for index in range(len(cameras))]
             channels = None if channels is None else channels.to(self.device)
-            return rasterize_gsplat(*self._tensors, views, channels=channels, near=self._near)[0]
+            return rasterize_gsplat(*self._tensors, views, channels=channels, near=self.drawing.near)[0]
         single = [self.render(cameras, index, channels) for index in range(len(cameras))]
         return RasterOutput(*(torch.stack(planes) for planes in zip(*single, strict=True)))
 
@@ -206,7 +206,7 @@ class Rasterizer:
             blocked=blocked,
             seen=seen,
             least_weight=least_weight,
-            near=self._near,
+            near=self.drawing.near,
             implementation="torch" if self.implementation == "torch" else "auto",
             threads=self._threads,
         )
@@ -226,7 +226,7 @@ class Rasterizer:
 
 
 def picture_renderer(
-    gaussians: Gaussians, implementation: str, cameras: Cameras, device: torch.device
+    gaussians: Gaussians, implementation: str, cameras: Cameras, device: torch.device, near: float = NEAR
 ) -> Callable[[int], object]:
     """What draws camera ``index`` at the cameras' size for a clock: colour, alpha and z.
 
@@ -234,13 +234,14 @@ def picture_renderer(
 
     Args:
         implementation: as of ``Rasterizer``, and never "auto".
+        near: as of ``Drawing``.
     """
     if implementation != "gsplat":
-        rasterizer = Rasterizer(gaussians, implementation, device=device)
+        rasterizer = Rasterizer(gaussians, implementation, device=device, drawing=Drawing(near=near))
         return lambda index: rasterizer.render(cameras, index)
     tensors = gaussians.means, gaussians.rotations, gaussians.scales, gaussians.opacities, gaussians.sh
     views = [camera_view(cameras, index) for index in range(len(cameras))]
-    return gsplat_pictures(*(tensor.to(device) for tensor in tensors), views)
+    return gsplat_pictures(*(tensor.to(device) for tensor in tensors), views, near=near)
 
 
 def camera_view(cameras: Cameras, index: int, dilation: float = DILATION) -> View:

@@ -296,7 +296,8 @@ def witness_of(config: Config, teacher: Teacher, drawn: int) -> RenderView:
 
     def render(cameras: Cameras, index: int) -> Rendering:
         reduced = min(_MOST_SUPERSAMPLE, max(1, round(drawn / cameras.width)))
-        return gaussians_renderer(rasterizer.redrawn(Drawing(drawn, reduced)))(cameras, index)
+        drawing = Drawing(drawn, reduced, near=config.teacher.near_plane)
+        return gaussians_renderer(rasterizer.redrawn(drawing))(cameras, index)
 
     return render
 

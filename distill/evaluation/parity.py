@@ -254,14 +254,14 @@ def _teacher_row(teacher: Teacher, model: Model, config: Config, device: torch.d
     row: Row = {"subject": "teacher", "source": None}
     if gaussians is None:
         return row | exported_figures(config.teacher.outputs, fine.width)
-    implementation = raster_implementation(config.teacher.rasterizer, device)
+    implementation, near = raster_implementation(config.teacher.rasterizer, device), config.teacher.near_plane
     drawn_on = device if implementation == "gsplat" else torch.device("cpu")
 
     def prepare() -> _ToTime:
         others_gib = gpu_allocated_gib(device)  # before its own are there
-        return _ToTime(picture_renderer(gaussians, implementation, fine, device), drawn_on, others_gib)
+        return _ToTime(picture_renderer(gaussians, implementation, fine, device, near), drawn_on, others_gib)
 
-    identity = (implementation, *(getattr(gaussians, field.name) for field in fields(gaussians)), fine.width)
+    identity = (implementation, *(getattr(gaussians, field.name) for field in fields(gaussians)), fine.width, near)
     row |= {"source": f"measured on {device_name(drawn_on)}{_sizes(teacher, fine)}"}
     return row | timing.figures("teacher", identity, prepare) | gaussians_size(gaussians, config.teacher.ply)
 

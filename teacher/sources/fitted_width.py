@@ -51,7 +51,7 @@ class Known(NamedTuple):
 
 
 def find_drawing(config: Config, gaussians: Gaussians) -> Drawing:
-    """At which size the Gaussians of ``teacher.ply`` are drawn, and the log told so.
+    """At which size the Gaussians of ``teacher.ply`` are drawn, from which near plane on, and the log told so.
 
     The fitted width is the config's; else that which files beside the Gaussians tell (``recorded_width``), that of
     the stored renders, or that of the dataset's frames, unless some views drawn at other widths look clearly more like
@@ -60,6 +60,10 @@ def find_drawing(config: Config, gaussians: Gaussians) -> Drawing:
     Raises:
         InputError: the dataset's file, or an image of it, is missing or damaged.
     """
+    return replace(_find_size(config, gaussians), near=config.teacher.near_plane)
+
+
+def _find_size(config: Config, gaussians: Gaussians) -> Drawing:
     teacher, transforms, said = config.teacher, config.data.transforms, _said(config)
     if transforms is None or not transforms.exists():
         return Drawing(said and said.width, teacher.supersample)
@@ -223,7 +227,8 @@ class _Trial:
         self, config: Config, gaussians: Gaussians, cameras: Cameras, pictures: Tensor, reference: str
     ) -> None:
         self._rasterizer = Rasterizer(gaussians, config.teacher.rasterizer, device=choose_device(config))
-        self._cameras, self._background = cameras, np.array(config.teacher.background_rgb, np.float32)
+        self._cameras, self._near = cameras, config.teacher.near_plane
+        self._background = np.array(config.teacher.background_rgb, np.float32)
         rgba = pictures.numpy() / np.float32(255)
         self._pictures = rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:]) * self._background
         self.reference = f"against {reference} ({counted(len(cameras), 'frame')} at {cameras.width}x{cameras.height})"
@@ -232,7 +237,7 @@ class _Trial:
     def psnr(self, drawing: Drawing) -> float:
         """Mean over the views, dB."""
         if drawing not in self._figures:
-            rasterizer, figures = self._rasterizer.redrawn(drawing), []
+            rasterizer, figures = self._rasterizer.redrawn(replace(drawing, near=self._near)), []
             for index, picture in enumerate(self._pictures):
                 planes = blended_planes(rasterizer, self._cameras, index).cpu().numpy()
                 drawn = planes[..., :3] + (1 - planes[..., 3:4]) * self._background

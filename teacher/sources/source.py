@@ -185,7 +185,7 @@ class Source(ABC):
         """At which size: see ``find_drawing``; and in which box."""
         found = find_drawing(self.config, gaussians)
         clip = self.box(gaussians, None)[0] if self.config.teacher.clip else None
-        return replace(found, near=self.config.teacher.near_plane, clip=clip)
+        return replace(found, clip=clip)
 
     def draw_as(self, other: Source) -> None:
         """Has the Gaussians drawn as another source of them draws its views, which are of another size."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from teacher.near_plane import near_plane_advice
-from teacher.rasterizer import Drawing, Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer, picture_renderer
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 
@@ -39,3 +39,17 @@ def test_cameras_that_look_away_have_nothing_before_them(small):
     gaussians, cameras = small
     away = replace(cameras, c2w=cameras.c2w @ torch.diag(torch.tensor([1.0, -1, -1, 1])))
     assert near_plane_advice(gaussians, away, 0.2) is None
+
+
+def test_gaussians_drawn_another_way_are_left_out_by_that_ways_plane(small):
+    gaussians, cameras = small
+    usual = Rasterizer(gaussians)
+    assert usual.redrawn(Drawing(near=1e-4)).render(cameras, 0).alpha.max() > 0.5
+    assert usual.redrawn(Drawing(near=1e-4)).redrawn(Drawing()).render(cameras, 0).alpha.max() == 0
+
+
+def test_a_clock_is_given_what_the_views_show(small):
+    gaussians, cameras = small
+    draw = picture_renderer(gaussians, "cpu", cameras, torch.device("cpu"), near=1e-4)
+    expected = Rasterizer(gaussians, drawing=Drawing(near=1e-4)).render(cameras, 0)
+    torch.testing.assert_close(draw(0).alpha, expected.alpha)

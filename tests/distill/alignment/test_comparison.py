@@ -13,6 +13,7 @@ from distill.alignment.comparison import (
     load_comparison,
     measure,
     sampled_depth,
+    witness_of,
 )
 from distill.model.model import restore_run
 from lego_response_distill import main as train
@@ -175,3 +176,11 @@ def test_depth_that_is_not_wanted_is_not_read(toy):
     assert load_comparison(config, restore_run(config, toy), 2).comparison.depth is None
     with pytest.raises(InputError, match="--views"):
         load_comparison(config, restore_run(config, toy), 0)
+
+
+def test_a_witness_leaves_out_what_the_teacher_s_near_plane_leaves_out(tmp_path):
+    path, cameras = write_toy_scene(tmp_path), ring_of_cameras(1, 24, 24)
+    for plane, shows in ((0.2, True), (2.6, False)):  # before the block, and behind it
+        config = load_config(path, [f"teacher.near={plane}"], tmp_path)
+        rendering = witness_of(config, load_teacher(config), 48)(cameras, 0)
+        assert bool(rendering.alpha.max() > 0.9) == shows and bool(rendering.alpha.max() > 0) == shows

@@ -100,6 +100,19 @@ def test_a_teacher_timed_at_another_size_than_its_pictures_are_drawn_at_says_bot
     assert measured(made, Clock()).rows[1]["source"].endswith(f", timed at {SIZE}x{SIZE}")
 
 
+def test_a_teacher_s_near_plane_leaves_out_of_its_time_what_it_leaves_out_of_its_views(setup):
+    drawn = []
+
+    def clock(render, frames, device, *, burn_in):
+        drawn.append(float(render(frames[0]).alpha.max()))
+        return Clock()(render, frames, device, burn_in=burn_in)
+
+    measured(setup(), clock)
+    measured(setup("teacher.near=2.6"), clock)  # behind the whole block
+    _, seen, left_out = drawn  # the student's time is recorded already
+    assert seen > 0.9 and left_out == 0
+
+
 def test_the_table_is_one_a_person_can_read(setup):
     text = measured(setup(), Clock()).table()
     lines = text.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from math import log
 
@@ -181,3 +182,15 @@ def test_the_search_climbs_to_a_peak_far_away():
     assert best_width(psnr_at, 1600, 3200) == pytest.approx(230, rel=0.1) and len(tried) < 20
     tried.clear()
     assert best_width(psnr_at, 230, 3200) == 230 and len(tried) == 3
+
+
+def test_a_scene_much_smaller_than_one_unit_is_tried_with_its_own_near_plane(scene, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    thin, cameras, scale = thin_gaussians(), ring_of_cameras(4, NATIVE, NATIVE), 0.01
+    cameras.c2w[:, :3, 3] *= scale
+    shutil.copytree(scene, tmp_path, dirs_exist_ok=True)
+    write_transforms(tmp_path / "transforms.json", cameras, [f"r_{index}" for index in range(4)])
+    small = replace(thin, means=thin.means * scale, log_scales=thin.log_scales + log(scale))
+    write_ply(tmp_path / "cloud.ply", small)
+    assert drawing_of(tmp_path, "teacher.near=0.001") == Drawing(FITTED, near=0.001)
+    assert "the best of those tried" in caplog.text

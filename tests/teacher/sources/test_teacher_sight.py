@@ -73,3 +73,9 @@ def test_pictures_alone_guide_nothing(toy) -> None:
 def test_reach_is_infinite_beside_the_scene(toy) -> None:
     teacher, _, sight = sight_of(toy, "teacher.kind=gaussians", "data.holdout_every=0")
     assert torch.equal(sight.reach.isinf() & (teacher.views.alpha == 0), teacher.views.alpha == 0)
+
+
+@pytest.mark.parametrize("kind", ["gaussians", "views"])
+def test_what_the_near_plane_leaves_out_is_not_seen(toy, kind) -> None:
+    _, _, sight = sight_of(toy, f"teacher.kind={kind}", "teacher.near=2.6")
+    assert not sight.cells.any()
