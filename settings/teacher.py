@@ -152,8 +152,8 @@ class TeacherConfig(Section):
     near: float | None = Field(
         None,
         gt=0,
-        description="Gaussians of `ply` closer than this along the view axis are not drawn, world units; null: 0.2, as "
-        "graphdeco's program does, times `scale`",
+        description="Gaussians of `ply`, or of a teacher's fit, closer than this along the view axis are not drawn, "
+        "world units; null: 0.2, as graphdeco's program does, those of `ply` times `scale`",
     )
     rasterizer: Literal["auto", "cpu", "gsplat"] = Field(
         "auto",

@@ -29,7 +29,8 @@ from teacher.fitting.initialization import hull_gaussians, points_gaussians
 from teacher.fitting.picture_levels import Pictures
 from teacher.gaussian_files.ply import write_ply
 from teacher.gaussians import Gaussians
-from teacher.rasterizer import Rasterizer, raster_implementation
+from teacher.near_plane import near_plane_advice
+from teacher.rasterizer import Drawing, Rasterizer, raster_implementation
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
 from teacher.views.teacher_views import TeacherViews
 
@@ -162,8 +163,16 @@ def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit
         start = hull_gaussians(views, teacher.box, pictures, settings.initial_gaussians, generator)
         if not views.silhouettes:
             _log.info("the dataset has no sparse points: the fit starts at random places in what the cameras look at")
-    extent = scene_extent(pictures.cameras(0), teacher.box)
-    return TeacherFit(settings, pictures, start, extent, config.render.background_rgb, config.seed, device)
+    extent, drawing = scene_extent(pictures.cameras(0), teacher.box), _drawing(config)
+    if advice := near_plane_advice(start, pictures.cameras(0), drawing.near):
+        _log.warning("%s", advice)
+    return TeacherFit(settings, pictures, start, extent, config.render.background_rgb, config.seed, device, drawing)
+
+
+def _drawing(config: Config) -> Drawing:
+    """At the pictures' size; ``teacher.scale`` is of other Gaussians."""
+    near = config.teacher.near
+    return Drawing() if near is None else Drawing(near=near)
 
 
 def _evaluate(
@@ -175,7 +184,8 @@ def _evaluate(
     device: torch.device,
     implementation: str,
 ) -> EvaluationResult:
-    rasterizer, cameras = Rasterizer(gaussians, implementation, device=device), teacher.views.cameras
+    rasterizer = Rasterizer(gaussians, implementation, device=device, drawing=_drawing(config))
+    cameras = teacher.views.cameras
 
     def render(index: int, background: Color) -> RenderedFrame:
         output = rasterizer.render(cameras, index)

@@ -139,6 +139,8 @@ def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, A
     """Of what ``tools/train_teacher.py`` has written: its Gaussians, the dataset they were fitted to, and its size."""
     teacher: dict[str, Any] = {"kind": "gaussians", "ply": str(latest_ply(results))}
     fit = run_config(results / "config.yaml")
+    if fit.teacher.near is not None:
+        teacher["near"] = fit.teacher.near
     transforms = source or fit.data.transforms
     if has_config:
         return {"data": {"transforms": None if transforms is None else str(transforms)}, "teacher": teacher}

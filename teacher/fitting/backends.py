@@ -13,6 +13,7 @@ from kernels.gaussians.rasterize_gsplat import rasterize_gsplat
 from machine.devices import choose_device
 from settings.config import Config
 from settings.fitting import FittingConfig
+from settings.teacher import NEAR
 from teacher.fitting.density_control import DensityControl
 from teacher.fitting.gaussian_model import GaussianModel
 from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
@@ -23,8 +24,8 @@ _NEVER = 1 << 40  # a step no fit reaches
 class Backend(Protocol):
     """One way to rasterise and to grow; both are called once a step."""
 
-    def render(self, model: GaussianModel, view: View, sh_degree: int) -> RasterOutput:
-        """The view's image; differentiable in the model's tables."""
+    def render(self, model: GaussianModel, view: View, sh_degree: int, near: float = NEAR) -> RasterOutput:
+        """The view's image; differentiable in the model's tables. ``near`` as of ``Drawing``."""
 
     def after_step(
         self, model: GaussianModel, step: int, phase: str | None, most: int, generator: torch.Generator
@@ -77,9 +78,9 @@ class CpuBackend(DensityControl):
         super().__init__(settings, extent, count)
         self._screen, self._view = ScreenSpace(), None
 
-    def render(self, model: GaussianModel, view: View, sh_degree: int) -> RasterOutput:
+    def render(self, model: GaussianModel, view: View, sh_degree: int, near: float = NEAR) -> RasterOutput:
         self._screen, self._view = ScreenSpace(), view
-        return rasterize(*_tensors(model, sh_degree), view, screen=self._screen)
+        return rasterize(*_tensors(model, sh_degree), view, near=near, screen=self._screen)
 
     def after_step(
         self, model: GaussianModel, step: int, phase: str | None, most: int, generator: torch.Generator
@@ -109,8 +110,8 @@ class GsplatBackend:
         self._state = self._strategy.initialize_state(scene_scale=extent)
         self._meta: dict[str, Any] = {}
 
-    def render(self, model: GaussianModel, view: View, sh_degree: int) -> RasterOutput:
-        batch, self._meta = rasterize_gsplat(*_tensors(model, sh_degree), [view])
+    def render(self, model: GaussianModel, view: View, sh_degree: int, near: float = NEAR) -> RasterOutput:
+        batch, self._meta = rasterize_gsplat(*_tensors(model, sh_degree), [view], near=near)
         self._strategy.step_pre_backward(**self._tables(model), step=0, info=self._meta)
         return RasterOutput(*(plane[0] for plane in batch))
 

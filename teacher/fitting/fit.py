@@ -58,7 +58,8 @@ class TeacherFit:
         background: behind the pictures where they have alpha and ``random_background`` is off.
         seed: of every random number.
         device: where it is fitted: our kernels on the CPU, gsplat on CUDA.
-        drawing: at which size Gaussians are drawn before they are averaged to a picture's; None: at the picture's.
+        drawing: at which size Gaussians are drawn before they are averaged to a picture's, and from which near plane
+            on; None: at the picture's.
 
     Raises:
         InputError: the device is CUDA and gsplat cannot run there.
@@ -205,9 +206,10 @@ class TeacherFit:
 
     def _drawn(self, cameras: Cameras, index: int, degree: int, background: Tensor) -> Tensor:
         """(H, W, 3) the model before a background."""
-        fine = self.drawing.fine(cameras)
-        output = self.backend.render(self.model, camera_view(fine, index, self.drawing.dilation(fine.width)), degree)
-        return self.drawing.averaged(output.rgb + (1 - output.alpha)[..., None] * background, cameras)
+        drawing, fine = self.drawing, self.drawing.fine(cameras)
+        view = camera_view(fine, index, drawing.dilation(fine.width))
+        output = self.backend.render(self.model, view, degree, drawing.near)
+        return drawing.averaged(output.rgb + (1 - output.alpha)[..., None] * background, cameras)
 
     def _figures(self, record: dict[str, Any]) -> dict[str, object]:
         """A row of ``COLUMNS`` but for the pace; what a step left on the device is fetched here only."""

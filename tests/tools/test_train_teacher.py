@@ -211,6 +211,28 @@ def test_a_fit_that_did_hardly_anything_is_warned_of(tmp_path, caplog):
     assert "cloned" not in caplog.text and "do the pictures belong to the cameras" in caplog.text
 
 
+def test_a_scene_much_smaller_than_one_unit_is_fitted_with_the_near_plane_that_is_advised(tmp_path, caplog):
+    data = {"box": {"lower": [-0.03] * 3, "upper": [0.03] * 3}, "near": 0.001}
+    config = write_toy_scene(tmp_path, **SETTINGS | {"data": data})
+    content = json.loads((tmp_path / "data/transforms.json").read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 0.05
+    (tmp_path / "data/transforms.json").write_text(json.dumps(content))
+    brief = ["--set", "fitting.max_steps=4", "--set", "eval.splits=[holdout]"]
+    assert main(arguments(config, *brief)) == 3
+    assert "100% of the Gaussians before the cameras: set teacher.near to 0.03 or less" in caplog.text
+    assert float(rows(tmp_path / "logs/toy/first/eval_step_000004.csv")[0]["alpha_mean"]) == 0
+    caplog.clear()
+    main(arguments(config, *brief, "--set", "teacher.near=0.03", "--set", "run=near"))
+    assert "teacher.near" not in caplog.text
+    assert float(rows(tmp_path / "logs/toy/near/eval_step_000004.csv")[0]["alpha_mean"]) > 0.2
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    distilled = config_of(parser.parse_args(["--model", str(tmp_path / "results/toy/near")]))
+    assert distilled.teacher.near_plane == 0.03
+
+
 def test_a_fit_whose_time_was_too_short_is_told_how_long_it_takes(tmp_path, caplog):
     config = write_toy_scene(tmp_path, **SETTINGS)
     brief = ["--set", "fitting.max_seconds=0.001", "--set", "eval.splits=[holdout]"]

@@ -14,6 +14,7 @@ from settings.loading import load_config
 from teacher.fitting.fit import TeacherFit
 from teacher.fitting.initialization import hull_gaussians
 from teacher.fitting.picture_levels import Pictures
+from teacher.rasterizer import Drawing
 from teacher.sources import load_teacher
 from tests.toy_scene import write_toy_scene
 
@@ -21,13 +22,13 @@ SETTINGS = {"teacher": {"kind": "images", "outputs": None, "ply": None}}
 TIME = ("fitting.max_seconds=0.3", "fitting.max_steps=1000000", "fitting.initial_gaussians=100")
 
 
-def started(path, *overrides, change=lambda views: views) -> tuple[TeacherFit, RunFolder]:
+def started(path, *overrides, change=lambda views: views, drawing=None) -> tuple[TeacherFit, RunFolder]:
     config = load_config(write_toy_scene(path, **SETTINGS), overrides, path)
     box, settings = SceneBox((-0.6, -0.6, -0.6), (0.6, 0.6, 0.6)), config.fitting
     views = load_teacher(config).views
     start = hull_gaussians(views, box, Pictures(views, 0), settings.initial_gaussians, torch.Generator().manual_seed(0))
     pictures = Pictures(change(views), settings.coarse_levels)
-    fit = TeacherFit(settings, pictures, start, 1.0, (1.0, 1.0, 1.0), 0, torch.device("cpu"))
+    fit = TeacherFit(settings, pictures, start, 1.0, (1.0, 1.0, 1.0), 0, torch.device("cpu"), drawing)
     folder = RunFolder(config, path)
     folder.create()
     return fit, folder
@@ -102,3 +103,9 @@ def test_a_loss_is_the_mean_over_what_counts(tmp_path) -> None:
         fit.model.params["opacities"].fill_(-20)
     fit.random_background = False
     assert fit._step()["loss_l1"].item() == pytest.approx(1, abs=1e-4)  # white against black
+
+
+def test_a_fit_leaves_out_what_its_drawing_s_near_plane_leaves_out(tmp_path) -> None:
+    for plane, shows in ((0.2, True), (3.0, False)):  # before the block, and behind it
+        fit, _ = started(tmp_path, "fitting.initial_gaussians=100", drawing=Drawing(near=plane))
+        assert bool((fit._drawn(fit.pictures.cameras(0), 0, 0, torch.ones(3)) < 1).any()) == shows
