@@ -48,7 +48,7 @@ class Drawing:
         is_supposed: whether nothing tells of ``fitted_width``, which is a guess then.
     """
 
-    fitted_width: int | None = None
+    fitted_width: float | None = None
     supersample: int | None = None
     near: float = NEAR
     clip: SceneBox | None = None
@@ -72,6 +72,11 @@ class Drawing:
         if self.fitted_width is not None:
             return self
         return replace(self, fitted_width=self.drawn_width(width), supersample=None, is_supposed=True)
+
+    def of_part(self, width: int, across: int) -> Drawing:
+        """For the part of a view ``across`` pixels wide that is ``width`` wide: as that of the whole view."""
+        fitted = None if self.fitted_width is None else self.fitted_width * width / across
+        return replace(self, fitted_width=fitted, supersample=self.multiple(across))
 
     def multiple(self, width: int) -> int:
         """Pixels drawn along a side of each pixel of a view that wide."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +46,13 @@ RenderView = Callable[[Cameras, int], Rendering]
 """Renders one of some cameras at their size, on the CPU."""
 
 
+class RenderPart(Protocol):
+    """A ``RenderView`` that can also render a part of a view as the whole would show it."""
+
+    def __call__(self, cameras: Cameras, index: int, across: int | None = None) -> Rendering:
+        """``across``: pixels of the whole view's width; None: the cameras' own."""
+
+
 def student_renderer(model: Model, device: torch.device) -> RenderView:
     """Renders a student that is on ``device``; values that are not finite come out as 0."""
 
@@ -58,11 +65,13 @@ def student_renderer(model: Model, device: torch.device) -> RenderView:
     return render
 
 
-def gaussians_renderer(rasterizer: Rasterizer) -> RenderView:
+def gaussians_renderer(rasterizer: Rasterizer) -> RenderPart:
     """Renders a teacher's Gaussians."""
 
-    def render(cameras: Cameras, index: int) -> Rendering:
-        planes = blended_planes(rasterizer, cameras, index).cpu()
+    def render(cameras: Cameras, index: int, across: int | None = None) -> Rendering:
+        drawing = rasterizer.drawing
+        drawing = drawing if across is None else drawing.of_part(cameras.width, across)
+        planes = blended_planes(rasterizer.redrawn(drawing), cameras, index).cpu()
         alpha = planes[..., 3]
         distance = planes[..., 4] / alpha.clamp(min=_FAINT)
         return Rendering(planes[..., :3], alpha, torch.where(alpha >= _FAINT, distance, 0.0))

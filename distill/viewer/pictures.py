@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.evaluation.comparison_pictures import ERROR_SCALE, contact_sheet, error_map, heat
 from distill.model.model import Model
-from distill.model.view_renderers import Rendering, RenderView, student_renderer
+from distill.model.view_renderers import Rendering, RenderPart, RenderView, student_renderer
 from distill.viewer.ray_pictures import occupied_faces, samples_per_ray
 from distill.viewer.render_worker import Parts
 from scene.cameras import Cameras
@@ -51,7 +51,7 @@ class Pictures:
     """
 
     def __init__(
-        self, model: Model | None, teacher: RenderView | None, box: SceneBox, device: torch.device, background: Color
+        self, model: Model | None, teacher: RenderPart | None, box: SceneBox, device: torch.device, background: Color
     ) -> None:
         self.model, self.teacher, self.box = model, teacher, box
         self._device, self._background = device, background
@@ -79,7 +79,7 @@ class Pictures:
             planes = {mode: watch.timed(mode, lambda: self._along_rays(asked, cameras))}
         elif mode == "side by side":
             left, right = _halves(cameras)
-            planes = {"teacher": watch.timed("teacher", lambda: self.teacher(left, 0))}
+            planes = {"teacher": watch.timed("teacher", lambda: self.teacher(left, 0, cameras.width))}
             planes["student"] = watch.timed("student", lambda: self._of_student(right))
         else:
             names = ("student", "teacher") if mode == "error" else (self._shown_as(mode),)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from distill.model.model import Model, restore_alone
-from distill.model.view_renderers import RenderView, gaussians_renderer
+from distill.model.view_renderers import RenderPart, gaussians_renderer
 from distill.viewer.pictures import Pictures
 from distill.viewer.viewpoints import DatasetCamera, Viewpoint, dataset_cameras, named_cameras, outside, up_of
 from machine.devices import choose_device
@@ -66,7 +66,7 @@ class Subject:
             _log.warning("the student is shown alone, since its teacher cannot be: %s", error)
 
 
-def teacher_renderer(config: Config, gaussians: Gaussians, *, as_in_views: bool = True) -> RenderView:
+def teacher_renderer(config: Config, gaussians: Gaussians, *, as_in_views: bool = True) -> RenderPart:
     """Draws a config's Gaussians: beside a student as it has seen them, see ``Source.rasterizer``."""
     return gaussians_renderer(source_of(config).rasterizer(gaussians, as_in_views=as_in_views))
 

@@ -16,7 +16,7 @@ from distill.viewer.pictures import MODES, MOST_SAMPLES, Pictures
 from distill.viewer.ray_pictures import occupied_faces, samples_per_ray
 from distill.viewer.viewpoints import Viewpoint
 from scene.rays import Rays, SceneBox
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 CPU, WHITE = torch.device("cpu"), (1.0, 1.0, 1.0)
@@ -37,7 +37,7 @@ def ball(field):
 
 @pytest.fixture
 def both(ball):
-    def red(cameras, index):
+    def red(cameras, index, across=None):
         size = cameras.height, cameras.width
         return Rendering(torch.tensor([1.0, 0, 0]).expand(*size, 3), torch.ones(size), torch.full(size, 2.0))
 
@@ -67,6 +67,16 @@ def test_student_teacher_side_by_side_and_their_error(both):
     assert (sides[:, :10] == teacher[:, 5:15]).all() and (sides[:, 10:] == student[:, 5:15]).all()
     error, _ = both("error", cameras)
     assert error[10, 10].tolist() == heat(np.array(1.0)).tolist()  # two channels of three are off by 1
+
+
+@pytest.mark.parametrize("drawing", [Drawing(48), Drawing(20), Drawing(96), Drawing(None, 2), Drawing()])
+def test_beside_the_student_thin_gaussians_of_the_teacher_are_as_wide_as_alone(ball, drawing):
+    block = block_of_gaussians()
+    thin = replace(block, log_scales=torch.full_like(block.log_scales, math.log(0.004)))
+    pictures = Pictures(ball, gaussians_renderer(Rasterizer(thin, drawing=drawing)), BOX, CPU, WHITE)
+    cameras = from_the_corner(48)
+    teacher, sides = pictures("teacher", cameras)[0], pictures("side by side", cameras)[0]
+    assert np.abs(sides[:, :24].astype(int) - teacher[:, 12:36]).max() <= 1
 
 
 def test_depth_is_bright_where_the_box_begins_and_alpha_is_grey(both):
