@@ -74,7 +74,7 @@ class Drawing:
         return replace(self, fitted_width=self.drawn_width(width), supersample=None, is_supposed=True)
 
     def of_part(self, width: int, across: int) -> Drawing:
-        """For the part of a view ``across`` pixels wide that is ``width`` wide: as that of the whole view."""
+        """For ``width`` pixels that are as large as those of a view ``across`` wide: as in that."""
         fitted = None if self.fitted_width is None else self.fitted_width * width / across
         return replace(self, fitted_width=fitted, supersample=self.multiple(across))
 

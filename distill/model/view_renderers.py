@@ -65,12 +65,19 @@ def student_renderer(model: Model, device: torch.device) -> RenderView:
     return render
 
 
-def gaussians_renderer(rasterizer: Rasterizer) -> RenderPart:
-    """Renders a teacher's Gaussians."""
+def gaussians_renderer(rasterizer: Rasterizer, focal: float | None = None) -> RenderPart:
+    """Renders a teacher's Gaussians.
+
+    Args:
+        focal: horizontal focal length of the views that the rasterizer's ``Drawing`` is of, in widths of their
+            pictures: what is wider or narrower is a part of such a view, or more than one. None: it is such a view.
+    """
 
     def render(cameras: Cameras, index: int, across: int | None = None) -> Rendering:
-        drawing = rasterizer.drawing
-        drawing = drawing if across is None else drawing.of_part(cameras.width, across)
+        whole = across or cameras.width
+        if focal is not None:
+            whole = max(1, round(cameras.fx[index].item() / focal))
+        drawing = rasterizer.drawing.of_part(cameras.width, whole)
         planes = blended_planes(rasterizer.redrawn(drawing), cameras, index).cpu()
         alpha = planes[..., 3]
         distance = planes[..., 4] / alpha.clamp(min=_FAINT)

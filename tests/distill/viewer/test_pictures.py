@@ -79,6 +79,20 @@ def test_beside_the_student_thin_gaussians_of_the_teacher_are_as_wide_as_alone(b
     assert np.abs(sides[:, :24].astype(int) - teacher[:, 12:36]).max() <= 1
 
 
+@pytest.mark.parametrize("fitted", [20, 48, 96])
+@pytest.mark.parametrize("mode", ["teacher", "side by side"])
+def test_a_wider_window_shows_thin_gaussians_as_wide(ball, fitted, mode):
+    block = block_of_gaussians()
+    thin = replace(block, log_scales=torch.full_like(block.log_scales, math.log(0.004)))
+    cameras = from_the_corner(48)
+    focal = cameras.fx[0].item() / 48
+    pictures = Pictures(ball, gaussians_renderer(Rasterizer(thin, drawing=Drawing(fitted)), focal), BOX, CPU, WHITE)
+    view = Viewpoint.of_camera(cameras, 0)
+    square, wide = pictures("teacher", cameras)[0], pictures(mode, view.cameras(96, 48))[0]
+    shown = wide[:, 24:72] if mode == "teacher" else wide[:, :48]  # the middle of the view, the left half shows it
+    assert np.abs(shown.astype(int) - square).max() <= 1
+
+
 def test_depth_is_bright_where_the_box_begins_and_alpha_is_grey(both):
     cameras = from_the_corner()
     depth, alpha = both("depth", cameras)[0], both("alpha", cameras)[0]
