@@ -145,9 +145,10 @@ def _weighted_quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
 
 
 def box_setting(box: SceneBox) -> str:
-    """A box for the command line, to a thousandth outwards."""
-    lower = [math.floor(value * 1000) / 1000 for value in box.lower]
-    upper = [math.ceil(value * 1000) / 1000 for value in box.upper]
+    """A box for the command line, outwards to a thousandth, or, of a small one, to a hundredth of its width or less."""
+    parts = 10 ** max(3, 2 - math.floor(math.log10(max(box.extent))))
+    lower = [math.floor(value * parts) / parts for value in box.lower]
+    upper = [math.ceil(value * parts) / parts for value in box.upper]
     return f"'data.box={{lower: {lower}, upper: {upper}}}'"
 
 

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from teacher.gaussians import Gaussians
 from teacher.sources import source_of
 from teacher.sources.box import (
     box_of_gaussians,
+    box_setting,
     check_box_holds,
     find_strays,
     focused_box,
@@ -237,3 +239,14 @@ def test_the_note_on_strays_is_for_a_box_that_is_auto():
     assert stray_note(given, gaussians, box) == stray_note(make_config(), None, box) == ""
     # That of what the cameras look at, with a far field: all else is no part of it.
     assert stray_note(make_config(), gaussians, box_of_gaussians(gaussians[3:])) == ""
+
+
+def test_a_box_for_the_command_line_is_hardly_wider_than_the_box_however_small_that_is() -> None:
+    assert box_setting(SceneBox((-1.00049, 0.2, 0.3), (1.0, 0.4, 0.5))).startswith(
+        "'data.box={lower: [-1.001, 0.2, 0.3],"
+    )
+    for width in (3e-1, 1e-2, 7e-4, 2e-6):
+        box = SceneBox((-width / 3,) * 3, (width * 2 / 3,) * 3)
+        lower, upper = re.search(r"lower: \[(\S+),.*upper: \[(\S+),", box_setting(box)).groups()
+        assert float(lower) <= box.lower[0] and float(upper) >= box.upper[0]
+        assert width <= float(upper) - float(lower) < 1.021 * width
