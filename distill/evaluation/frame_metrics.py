@@ -136,10 +136,6 @@ class References:
             pixels.listed, (whole, whole_target, render.alpha, self.coverage(index, name))
         )
         depth = self._depth_error(index, render) if name == "teacher" else None
-        change = None
-        if previous is not None:
-            before = (_float(previous), self.image(index - 1, name))
-            change = metrics.flicker(image, target, *map(pixels.listed, before))
         window = pixels.window(whole, whole_target)
         lpips = {net: model(*window) for net, model in self.lpips.items()}
         return {
@@ -151,12 +147,20 @@ class References:
             "depth_abs": depth.absolute if depth else None,
             "depth_rel": depth.relative if depth else None,
             "alpha_iou": metrics.alpha_iou(alpha, coverage),
-            "flicker": change,
+            "flicker": None if previous is None else self._flicker(name, index, whole, previous),
             "psnr_teacher": self.teacher_psnr(index) if name == "ground_truth" and self.has_teacher else None,
             "psnr_silhouette": metrics.psnr_silhouette(target, coverage, self.background),
             "coverage": float(coverage.mean(dtype=np.float64)),
             **{f"lpips_{net}": lpips.get(net) for net in metrics.NETS},
         }
+
+    def _flicker(self, name: str, index: int, image: np.ndarray, previous: np.ndarray) -> float | None:
+        """Of the pixels that count in this frame and in the one before; None where there are none."""
+        counted = self.views.counted
+        both = CountedPixels(None if counted is None else (counted[index] & counted[index - 1]).numpy())
+        pictures = image, self.image(index, name), _float(previous), self.image(index - 1, name)
+        pictures = [both.listed(picture) for picture in pictures]
+        return metrics.flicker(*pictures) if pictures[0].size else None
 
     def teacher_psnr(self, index: int) -> float:
         """Of the teacher's own picture against ground truth, in the 8 bits that the student's has."""

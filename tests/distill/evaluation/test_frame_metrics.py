@@ -60,6 +60,20 @@ def test_flicker_is_of_neighbours_on_the_path_in_the_same_split(setup):
     assert [row["frame"] for row in result.frame_rows if row["flicker"] is None] == [0, 5, 6]
 
 
+def test_flicker_is_of_pixels_that_count_in_both_frames(setup):
+    views, counted = make_views(), torch.ones(FRAMES, SIDE, SIDE, dtype=torch.bool)
+    counted[::2, :, :7] = False
+    counted[7, :, 7:] = False  # no pixel in common with the one before, nor with the one behind
+
+    def wrong_elsewhere(i, background):
+        image = views.image(i, background)
+        return make_frame(torch.where(counted[i][..., None], image, 1 - image), views.coverage[i].float() / 255)
+
+    result, _ = run(wrong_elsewhere, replace(views, counted=counted), setup, reference="teacher")
+    flicker = [row["flicker"] for row in result.frame_rows]
+    assert flicker == [None if i in (0, 7, 8) else 0 for i in range(FRAMES)]
+
+
 def test_depth_and_silhouette_against_the_teacher(setup):
     views = make_views()
     views = replace(views, distance=torch.full((FRAMES, SIDE, SIDE), 4.0))
