@@ -222,11 +222,11 @@ def test_a_scene_much_smaller_than_one_unit_is_fitted_with_the_near_plane_that_i
     brief = ["--set", "fitting.max_steps=4", "--set", "eval.splits=[holdout]"]
     assert main(arguments(config, *brief)) == 3
     assert "100% of the Gaussians before the cameras: set teacher.near to 0.03 or less" in caplog.text
-    assert float(rows(tmp_path / "logs/toy/first/eval_step_000004.csv")[0]["alpha_mean"]) == 0
+    assert float(csv_rows(tmp_path / "logs/toy/first/eval_step_000004.csv")[0]["alpha_mean"]) == 0
     caplog.clear()
     main(arguments(config, *brief, "--set", "teacher.near=0.03", "--set", "run=near"))
     assert "teacher.near" not in caplog.text
-    assert float(rows(tmp_path / "logs/toy/near/eval_step_000004.csv")[0]["alpha_mean"]) > 0.2
+    assert float(csv_rows(tmp_path / "logs/toy/near/eval_step_000004.csv")[0]["alpha_mean"]) > 0.2
     parser = argparse.ArgumentParser()
     add_config_options(parser)
     distilled = config_of(parser.parse_args(["--model", str(tmp_path / "results/toy/near")]))
