@@ -19,7 +19,7 @@ from settings.sections import Section, problem
 
 DENSITY_DEGREE = (
     "the same for the density MLP, at most direction_degree: density depends on where it is seen from, as Gaussians' "
-    "opacity does, see docs/training.md; null: it does not"
+    "opacity does, see docs/students.md; null: it does not"
 )
 SHADING = "per_sample: the colour network is run for every sample; deferred: once per ray, on its mean features"
 TAPS = ("encoding", "hidden", "geo", "sample")

@@ -31,7 +31,7 @@ class HashGridSettings(Section):
     planes: Annotated[tuple[Annotated[int, Field(ge=2, le=16384)], ...], Field(max_length=8), FromList] = Field(
         (),
         description="planes beside the levels' grids, vertices per side: each number adds three of them, across x, y "
-        "and z, see docs/training.md",
+        "and z, see docs/students.md",
     )
     hidden_width: int = Field(32, ge=1, le=4096, description="neurons per hidden layer of the MLPs")
     color_width: int | None = Field(

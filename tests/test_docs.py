@@ -16,11 +16,31 @@ COMMANDS = [
     for path in (REPO_ROOT / "lego_response_distill.py", *sorted((REPO_ROOT / "tools").glob("*.py")))
     if "run_command(" in path.read_text(encoding="utf-8")
 ]
+FOLDERS = [
+    REPO_ROOT / name
+    for name in ("settings", "kernels", "machine", "scene", "students", "teacher", "distill", "tools", "configs")
+]
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPO_ROOT).as_posix())
 
 
 def test_readme_is_one_page():
     assert (REPO_ROOT / "README.md").stat().st_size <= 9000
+
+
+def test_readme_leads_to_every_page_of_docs():
+    linked = re.findall(r"\]\(docs/(\w+\.md)\)", (REPO_ROOT / "README.md").read_text(encoding="utf-8"))
+    assert sorted({page.name for page in (REPO_ROOT / "docs").glob("*.md")} - set(linked)) == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_pages_that_the_program_and_its_configs_name_are_there(folder):
+    named = {
+        (file.relative_to(REPO_ROOT).as_posix(), name)
+        for file in sorted(folder.rglob("*"))
+        if file.suffix in (".py", ".yaml")
+        for name in re.findall(r"docs/\w+(?:/\w+)*\.md", file.read_text(encoding="utf-8"))
+    }
+    assert [(file, name) for file, name in sorted(named) if not (REPO_ROOT / name).is_file()] == []
 
 
 @by_name
