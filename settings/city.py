@@ -21,30 +21,30 @@ class BlocksConfig(Section):
     )
     coverage_weight: Unit = Field(
         0.3,
-        description="what blocks are balanced by; 0: only the number of Gaussians, 1: only how many cameras see them",
+        description="what the cuts balance; 0: only the number of Gaussians, 1: only how many cameras see them",
     )
     least_share: Unit = Field(
         0.005,
-        description="a camera sees a block that takes up at least this share of its picture; of more distant blocks "
-        "its pixels tell little",
+        description="a camera counts as seeing a block that takes up at least this share of its picture; the pixels "
+        "of smaller ones tell little",
     )
     budget_mib: float | None = Field(
         None,
         gt=0,
-        description="size of the compact files of all blocks together, MiB: 8 KiB for each that holds any Gaussians, "
-        "the rest shared out by these; null: checkpoints alone",
+        description="size of the compact files of all blocks together, MiB: 8 KiB for each block that holds "
+        "Gaussians, the rest in proportion to their number; null: checkpoints alone",
     )
     joint_steps: int = Field(
         0,
         ge=0,
-        description="steps of training on whole rays through all blocks, after their runs; 0: none. With "
-        "`budget_mib` compact files are made anew, of the same sizes",
+        description="steps of training all blocks together on whole rays, after their runs; 0: none. With "
+        "`budget_mib` their compact files are then made anew, of the same sizes",
     )
     coarser: int = Field(
         0,
         ge=0,
         le=4,
-        description="coarser students of each block at most, each of cells some four times as large as those of the "
-        "one before it, which are shown where these are smaller than a pixel; of hash grids",
+        description="for hash grids: most coarser students to make of each block. Each has cells about four times as"
+        " large as the one before it, and is shown where its cells are smaller than a pixel",
     )
     executor: ExecutorConfig = Field(ExecutorConfig(), description="what runs the blocks")

@@ -16,16 +16,21 @@ class CompactConfig(Section):
         None, gt=0, description="size of the compact file that a run ends with, MiB; null: it makes none"
     )
     share: float = Field(
-        0.4, gt=0, le=1, description="with `target_mib`: the last part of the run, which makes the file"
+        0.4, gt=0, le=1, description="with `target_mib`: fraction of the run, at its end, that makes the file"
     )
     sparsity: float = Field(
         0.016,
         ge=0,
-        description="with `target_mib`: how hard a hash table's values are pulled to zero until weights are rounded, "
-        "where the file has a bit for each; 1 is as hard as a typical gradient pulls; with n bits n^2 times less",
+        description="with `target_mib`: how hard a hash table's values are pulled to zero before weights are "
+        "rounded, as a multiple of a typical gradient's pull, if the file has one bit for each value; with n bits n^2 "
+        "times less (docs/compact.md)",
     )
-    round_every: int = Field(50, ge=1, description="training steps between choices of integers, which take the CPU")
-    seconds: float = Field(40.0, gt=0, description="tools/compress.py: time to spend, measuring and writing apart, s")
+    round_every: int = Field(
+        50, ge=1, description="training steps from one choice of integers to the next; choosing takes the CPU"
+    )
+    seconds: float = Field(
+        40.0, gt=0, description="tools/compress.py: time to spend, not counting measuring and writing, s"
+    )
     max_steps: int | None = Field(
         None, ge=1, description="tools/compress.py: training steps to take at most; null: no limit"
     )
@@ -33,9 +38,9 @@ class CompactConfig(Section):
         0.5,
         gt=0,
         le=1,
-        description="tools/compress.py: part of the schedules of `train` and `loss` that is gone through once more; "
-        "where a file loses much, more of it pays",
+        description="tools/compress.py: fraction of the schedules of `train` and `loss` that is gone through once "
+        "more; a larger one pays if a file loses much",
     )
     price: float = Field(
-        0.15, gt=0, description="what a bit has to gain, in squared errors of a step of the rounding, to be spent"
+        0.15, gt=0, description="what a bit has to gain to be spent, in squared errors of one step of the rounding"
     )

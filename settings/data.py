@@ -27,7 +27,10 @@ class GroundTruthConfig(Section):
 
     split: FolderName = Field(description="train on the images of `transforms_<split>.json` beside data.transforms")
     weight: float = Field(
-        1.0, gt=0, description="rays drawn from the images for each ray drawn from the teacher: 1 is half of a step"
+        1.0,
+        gt=0,
+        description="rays drawn from the images for each ray drawn from the teacher; at 1 half of a step's rays are "
+        "of images",
     )
 
 
@@ -44,61 +47,61 @@ class DataConfig(Section):
         "folder that graphdeco trained a model into, or a file of MatrixCity or a folder over its blocks",
     )
     format: Literal["auto", "transforms", "colmap", "graphdeco", "matrixcity"] = Field(
-        "auto", description="what `transforms` is; auto: by what is there, which is said"
+        "auto", description="format of `transforms`; auto: recognised by the files that are there, and logged"
     )
     images: AssetPath | None = Field(
         None,
-        description="for colmap, graphdeco: the folder of the pictures; null: `images`, else the largest `images_N`, "
-        "beside the model; a JSON says itself where each is, and refuses this",
+        description="for colmap, graphdeco: the folder of the pictures; null: `images` beside the model, else the "
+        "largest `images_N`. Refused for a JSON, which says itself where each picture is",
     )
     depth: AssetPath | None = Field(
         None,
-        description="for images of MatrixCity: the folder of its depth, laid out as that of the pictures, whose "
-        "OpenEXR files (z in centimetres) `loss.depth` then learns from; null: none",
+        description="for teacher.kind images of MatrixCity: the folder of its depth, laid out like that of the "
+        "pictures; `loss.depth` learns from its OpenEXR files (z in centimetres); null: none",
     )
     train_transforms: AssetPath | None = Field(
         None,
-        description="the JSON of the poses to train on; all of `transforms` is held out then. For gaussians, images; "
-        "null: a share of `transforms`, or where gaussians are rendered live `transforms_train.json` beside it",
+        description="for gaussians, images: the JSON of the poses to train on; all of `transforms` is held out then."
+        " null: a part of `transforms`, or, if gaussians are rendered live, `transforms_train.json` beside it",
     )
     train_frames: FrameSlice | None = Field(
-        None, description="frames to use of the JSON that is trained on, where it is not `transforms`; null: all"
+        None, description="frames to use of the JSON that is trained on, if that is not `transforms`; null: all"
     )
     resolution: int | None = Field(
         None,
         ge=1,
-        description="working image width in pixels (pictures are downscaled by area; Gaussians can be drawn "
-        "larger than they are, then without ground truth); null: native",
+        description="working width of the pictures in pixels; null: native. They are downscaled by area; Gaussians "
+        "can also be drawn wider than the pictures, then without ground truth",
     )
     memory_gib: float | None = Field(
         None,
         gt=0,
-        description="memory of pictures, GiB: a part of them is in memory, and replaced one by one by "
-        "others that a thread decodes beside training. For images, for data.ground_truth with a split, and for the "
-        "renders of gaussians, which are drawn anew; null: all are in memory",
+        description="most memory that pictures take, GiB: only a part of them is in memory at a time, and others "
+        "replace them one by one. For images and for data.ground_truth with a split, which a thread decodes beside "
+        "training, and for the renders of gaussians, which are drawn anew; null: all are in memory",
     )
     holdout_every: int = Field(
         8,
         ge=0,
-        description="every k-th frame, from the first on, is kept out of training; 0: none. Of no effect where "
-        "another JSON than `transforms` is trained on, or where the dataset itself keeps frames for tests. "
-        "`test_every` is another name of it",
+        description="every k-th frame, from the first on, is kept out of training; 0: none. No effect if another "
+        "JSON than `transforms` is trained on, or if the dataset itself keeps frames for tests. Also called "
+        "`test_every`",
     )
-    frames: FrameSlice | None = Field(None, description="frames of the JSON to use, as a Python slice; null: all")
+    frames: FrameSlice | None = Field(None, description="frames of `transforms` to use, as a Python slice; null: all")
     offset: Vector | None = Field(
         None,
-        description="x, y, z taken off all positions (cameras, teacher.ply) in double precision, for scenes at a map's "
-        "coordinates; `box` and all that is written are in the moved world. null: none",
+        description="x, y, z subtracted from all positions (cameras, teacher.ply) in double precision, for scenes at"
+        " a map's coordinates; `box` and all that is written are then in the moved world. null: none",
     )
     applied_transform: Literal["keep", "undo"] = Field(
         "keep",
-        description="undo: cameras of a nerfstudio JSON are moved to the world before its `applied_transform`, where "
-        "Gaussians trained on the COLMAP model are",
+        description="for a nerfstudio JSON; undo: move its cameras back to the world before its `applied_transform`,"
+        " where Gaussians trained on the COLMAP model are; keep: leave them",
     )
     dataparser_transforms: AssetPath | None = Field(
         None,
-        description="nerfstudio's `dataparser_transforms.json`: cameras of its JSON are moved into the normalised "
-        "world of the Gaussians that it trained; null: they stay",
+        description="nerfstudio's `dataparser_transforms.json`: moves the cameras of its JSON into the normalised "
+        "world of the Gaussians that it trained; null: leave them",
     )
     box: Literal["auto"] | BoxConfig = Field(
         "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
@@ -108,12 +111,13 @@ class DataConfig(Section):
         1e6,
         gt=0,
         le=1e9,
-        description="farthest distance along a ray, world units; without a far field rays end at the scene box anyhow",
+        description="farthest distance along a ray, world units; without a far field rays end at the scene box in "
+        "any case",
     )
     ground_truth: bool | GroundTruthConfig = Field(
         True,
-        description="measure against the dataset's own images too, where they exist; with `split` and `weight`: "
-        "and train on those of a split",
+        description="measure against the dataset's own images too, if there are any; a section with `split` and "
+        "`weight`: train on those of a split as well",
     )
 
     @model_validator(mode="after")

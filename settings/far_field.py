@@ -15,16 +15,17 @@ class FarFieldConfig(Section):
     kind: Literal["none", "contracted"] = Field(
         "none",
         description="none: one colour, `render.background`; contracted: a second, small hash grid over all of space "
-        "outside the box, contracted into a cube (Mip-NeRF 360). With it `data.box: auto` is what the cameras look at",
+        "outside the box, contracted into a cube (Mip-NeRF 360); `data.box: auto` then holds what the cameras look at "
+        "(docs/students.md)",
     )
     reach: float = Field(
-        64.0, ge=1, le=1e5, description="how far rays are sampled behind the box, in its longest sides"
+        64.0, ge=1, le=1e5, description="how far rays are sampled behind the box, as a multiple of its longest side"
     )
     step: float = Field(
         0.03,
         ge=1e-3,
         le=0.5,
-        description="distance between samples, as a share of that from the middle of the box",
+        description="distance between samples, as a fraction of their distance from the middle of the box",
     )
     occupancy_resolution: int = Field(96, ge=8, le=512, description="cells along a side of the contracted cube")
     levels: int = Field(8, ge=1, le=32, description="resolution levels L of the hash grid")

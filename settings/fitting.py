@@ -16,7 +16,9 @@ class FittingConfig(Section):
     max_steps: int = Field(30000, ge=1, description="steps at most; a step is one view")
     max_seconds: float | None = Field(None, gt=0, description="wall time of the fit at most, s; null: no limit")
     initial_gaussians: int = Field(30000, ge=1, description="Gaussians placed in the visual hull at the start")
-    max_gaussians: int = Field(120000, ge=1, description="Gaussians that growing may reach; fewer on coarse images")
+    max_gaussians: int = Field(
+        120000, ge=1, description="most Gaussians that growing may reach; fewer on coarse images"
+    )
     sh_degree: int = Field(3, ge=0, le=3, description="spherical-harmonics degree of colour")
     sh_degree_every: Unit = Field(
         0.08, description="fraction of the fit after which the degree rises by one; 0: at once"
@@ -28,7 +30,7 @@ class FittingConfig(Section):
     coarse_levels: int = Field(2, ge=0, le=6, description="halvings of the image size to begin with, down to 64 pixels")
     coarse_until: Unit = Field(0.3, description="fraction of the fit after which images have their full size")
     grow_from: int = Field(300, ge=1, description="step from which Gaussians are cloned, split and pruned")
-    grow_every: int = Field(100, ge=1, description="steps between two rounds of it")
+    grow_every: int = Field(100, ge=1, description="steps between two rounds of growing and pruning")
     grow_until: Unit = Field(0.6, description="fraction of the fit after which there is no more growing")
     grow_gradient: float = Field(
         2e-4, gt=0, description="mean screen-space gradient, in half image sides, over which a Gaussian grows"
@@ -36,7 +38,9 @@ class FittingConfig(Section):
     prune_opacity: float = Field(0.005, gt=0, lt=0.5, description="Gaussians of less opacity are pruned")
     prune_until: Unit = Field(0.9, description="fraction of the fit after which there is no more pruning")
     lr_means: float = Field(1.6e-4, gt=0, description="Adam's learning rate of positions, in scene extents")
-    lr_means_final_ratio: float = Field(0.01, gt=0, le=1, description="that rate at the end, as a fraction")
+    lr_means_final_ratio: float = Field(
+        0.01, gt=0, le=1, description="fraction of lr_means that the rate has at the end"
+    )
     lr_scales: float = Field(5e-3, gt=0, description="Adam's learning rate of log scales")
     lr_rotations: float = Field(1e-3, gt=0, description="Adam's learning rate of rotations")
     lr_opacities: float = Field(0.05, gt=0, description="Adam's learning rate of opacity logits")

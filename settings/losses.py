@@ -21,8 +21,8 @@ class ScheduledTerm(Section):
 
     weight: float = Field(0.0, ge=0, description="factor of the term; 0: off")
     decay_start: Unit = Field(1.0, description="fraction of the run from which the weight falls linearly")
-    decay_end: Unit = Field(1.0, description="fraction of the run from which it stays at `final`")
-    final: Unit = Field(1.0, description="fraction of `weight` left then")
+    decay_end: Unit = Field(1.0, description="fraction of the run from which the weight stays at its final value")
+    final: Unit = Field(1.0, description="final value, as a fraction of `weight`")
 
     @model_validator(mode="after")
     def _consistent(self) -> ScheduledTerm:
@@ -66,8 +66,8 @@ class EarlyTerm(ScheduledTerm):
     """A term that helps at the start: unless set otherwise it falls to 0 by the middle of the run."""
 
     decay_start: Unit = Field(0.0, description="fraction of the run from which the weight falls linearly")
-    decay_end: Unit = Field(0.5, description="fraction of the run from which it stays at `final`")
-    final: Unit = Field(0.0, description="fraction of `weight` left then")
+    decay_end: Unit = Field(0.5, description="fraction of the run from which the weight stays at its final value")
+    final: Unit = Field(0.0, description="final value, as a fraction of `weight`")
 
 
 class DensityLossConfig(EarlyTerm):
@@ -95,7 +95,10 @@ class RateLossConfig(Section):
     """What bits of a compact file cost while weights are trained rounded."""
 
     weight: float = Field(
-        1.0, ge=0, description="factor of the bits, in what the rounding pays for one (`compact.price`); 0: off"
+        1.0,
+        ge=0,
+        description="how hard the file's bits pull in training; at 1 a bit costs there what it costs in rounding "
+        "(`compact.price`); 0: off",
     )
 
 

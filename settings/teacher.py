@@ -57,22 +57,26 @@ class LiveConfig(Section):
         128, ge=2, description="views that rays are drawn from at a time; a new one replaces the oldest"
     )
     reuse: float = Field(
-        1.0, gt=0, description="rays drawn between one new view and the next, as a multiple of a view's pixels"
+        1.0, gt=0, description="rays drawn between one new view and the next, as a multiple of the pixels of a view"
     )
     ahead: int = Field(4, ge=1, description="views rendered ahead of their turn, on the CPU in a thread of its own")
-    own_share: Unit = Field(0.1, description="share of the views that have a training pose as it is")
+    own_share: Unit = Field(
+        0.1,
+        description="share of the views that are rendered from a training pose, unchanged; the others lie between "
+        "training poses",
+    )
     angle: float = Field(
         3.0,
         ge=0,
         le=90,
-        description="jitter of the others' viewing direction, degrees; they lie between training poses",
+        description="jitter of the other views' direction, degrees",
     )
     distance: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="jitter of their distance, as a fraction of it; of their position, as a fraction of the distance "
-        "to the next pose, where the cameras have no common focus",
+        description="jitter of the other views' distance, as a fraction of it; if the cameras have no common focus, "
+        "of their position, as a fraction of the distance to the next pose",
     )
 
 
@@ -81,21 +85,22 @@ class OrbitConfig(Section):
 
     up: Literal["auto"] | Vector = Field(
         "auto",
-        description="x, y, z of what is up, also for tools that turn cameras about a scene; auto: what is up in the "
-        "dataset's pictures, or the axis of the world along which the Gaussians lie low",
+        description="direction that is up, x, y, z, also for tools that turn cameras about a scene; auto: what is up"
+        " in the dataset's pictures, or the axis of the world along which the Gaussians lie low",
     )
     inside: bool | Literal["auto"] = Field(
         "auto",
-        description="look around from inside, as in a room; auto: where the middle is free and closed in on all sides",
+        description="look around from inside, as in a room; auto: if the middle is free and enclosed on all sides",
     )
     distance: float | None = Field(
         None,
         gt=0,
-        description="how far from the middle cameras are where nothing is in the way, world units; null: so far that "
-        "their pictures hold the middle of the scene; of no effect inside",
+        description="distance of the cameras from the middle where nothing is in the way, world units; null: so far "
+        "that their pictures hold the middle of the scene; no effect inside",
     )
     elevation: Annotated[tuple[Elevation, Elevation], FromList] = Field(
-        (0.0, 72.0), description="lowest and highest camera over the level of the middle, degrees; not inside"
+        (0.0, 72.0),
+        description="lowest and highest camera above the level of the middle, as angles in degrees; no effect inside",
     )
 
     @model_validator(mode="after")
@@ -128,25 +133,26 @@ class TeacherConfig(Section):
     """What is distilled."""
 
     kind: Literal["views", "images", "gaussians", "bricks", "room", "city"] = Field(
-        description="views: renders and depth on disk; images: the dataset's own images (control arm); "
-        "gaussians: a 3DGS PLY rendered here; bricks: the built-in scene; room: that in a room, written as a capture "
-        "with pictures (kept in the cache) and read back; city: a city of Gaussians, of any extent"
+        description="what the student learns from (docs/teacher.md). views: renders and depth on disk; images: the "
+        "dataset's own images, the control; gaussians: a file of Gaussians, rendered here; bricks: the built-in scene;"
+        " room: that scene in a room, written as a capture with pictures (kept in the cache) and read back; city: a "
+        "built-in city of Gaussians, of any extent"
     )
     outputs: AssetPath | None = Field(
         None,
-        description="graphdeco's output folder (`renders/`, `depth/`), under the assets root; views: the teacher; "
-        "gaussians rendered live: what the student is measured against, null: rendered here",
+        description="graphdeco's output folder (`renders/`, `depth/`), under the assets root. views: the teacher; "
+        "gaussians rendered live: what the student is measured against, null: renders made here",
     )
     ply: AssetPath | None = Field(
         None,
-        description="3D Gaussians (.ply, .npz, .spz, .splat or .sog), under the assets root; gaussians: the teacher; "
-        "views: the first occupancy",
+        description="3D Gaussians (.ply, .npz, .spz, .splat or .sog), under the assets root. gaussians: the teacher;"
+        " views: which cells are occupied at first",
     )
     scale: float = Field(
         1.0,
         gt=0,
         le=1e6,
-        description="the Gaussians of `ply` are made so many times as large about the origin; 100 for those trained on "
+        description="factor by which the Gaussians of `ply` are enlarged about the origin; 100 for those trained on "
         "MatrixCity's `pose/` files",
     )
     near: float | None = Field(
@@ -161,7 +167,7 @@ class TeacherConfig(Section):
         "on a CUDA device on which it runs, else cpu",
     )
     background: Background = Field(
-        "white", description="what the teacher's RGB renders are composited on; R, G, B in [0, 1]"
+        "white", description="colour that the teacher's RGB renders are composited on; R, G, B in [0, 1]"
     )
     depth_kind: Literal[
         "auto", "none", "z", "distance", "inverse_z", "z_normalized", "distance_normalized", "inverse_z_normalized"
@@ -171,8 +177,9 @@ class TeacherConfig(Section):
     )
     depth_empty: EmptyDepth = Field(
         None,
-        description="values of the depth files that say, beside 0, that nothing is there: `inf`, `nan`, `negative`, a "
-        "number (it and all beyond it), or a list of these; null: 0 alone, and what looks like another one is refused",
+        description="values of the depth files that mark empty pixels, besides 0: `inf`, `nan`, `negative`, a number"
+        " (it and all beyond it), or a list of these; null: 0 alone, and files that seem to have another mark are "
+        "refused",
     )
     live: bool | LiveConfig = Field(
         False,
@@ -190,22 +197,22 @@ class TeacherConfig(Section):
         None,
         ge=1,
         le=16384,
-        description="width of the pictures that the Gaussians were fitted to, pixels: views are drawn at least that "
-        "wide, with the 0.3 px^2 by which 3DGS widens every Gaussian in pixels of that width, then averaged; null: "
-        "found out from the files, else by what looks most like the dataset's images",
+        description="width in pixels of the pictures that the Gaussians were fitted to. Views are drawn at least "
+        "that wide and averaged, with the 0.3 px^2 by which 3DGS widens every Gaussian in pixels of that width "
+        "(docs/teacher.md); null: read from the files, else found by what looks most like the dataset's images",
     )
     supersample: int | None = Field(
         None,
         ge=1,
         le=4,
-        description="renders at this multiple of the width, then averages; null: the least that reaches fitted_width; "
-        "for gaussians, bricks",
+        description="for gaussians, bricks: render at this multiple of the width, then average; null: the least that"
+        " reaches fitted_width",
     )
 
     clip: bool = Field(
         False,
-        description="draw only what lies in data.box: of each Gaussian its share along a pixel's ray, by the CPU's "
-        "rasteriser. For a block of a larger scene (docs/scaling.md); for gaussians",
+        description="for gaussians: draw only what lies in data.box, of each Gaussian its share along a pixel's ray,"
+        " by the CPU's rasteriser; used for blocks of a larger scene (docs/scaling.md)",
     )
 
     @property

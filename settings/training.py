@@ -14,22 +14,23 @@ class TrainConfig(Section):
 
     max_steps: int = Field(20000, ge=1, description="steps at most")
     max_seconds: float | None = Field(None, gt=0, description="wall time of training at most, s; null: no limit")
-    rays_per_step: int = Field(4096, ge=1, description="rays in a step at most")
+    rays_per_step: int = Field(4096, ge=1, description="most rays in a step")
     samples_per_step: int = Field(
         65536, ge=1, description="samples aimed at in a step; the number of rays adapts to it"
     )
     scale_batch: bool = Field(
         False,
-        description="of several processes (`torchrun`), each has `rays_per_step` and `samples_per_step` of its own, "
-        "and learning rates are multiplied by the square root of their number; false: all share one process's batch",
+        description="with several processes (`torchrun`); true: each has `rays_per_step` and `samples_per_step` of "
+        "its own, and learning rates are multiplied by the square root of their number; false: all share one process's"
+        " batch",
     )
     lr: float = Field(1e-2, gt=0, description="Adam's learning rate of the tables")
     lr_mlp: float | None = Field(None, gt=0, description="Adam's learning rate of the MLPs; null: `lr`")
     lr_common: float | None = Field(
         None,
         gt=0,
-        description="Adam's learning rate of the step that all cells' colour networks of a KiloUniform take together, "
-        "by the sum of their gradients; null: none",
+        description="for KiloUniform: Adam's learning rate of the common step that the colour networks of all cells "
+        "take by the sum of their gradients (docs/students.md); null: no such step",
     )
     lr_final_ratio: float = Field(
         0.03, gt=0, le=1, description="fraction of `lr` that the rate falls to, linearly, over the run"

@@ -18,8 +18,8 @@ from settings.kinds import STUDENT_KINDS
 from settings.sections import Section, problem
 
 DENSITY_DEGREE = (
-    "the same for the density MLP, at most direction_degree: density depends on where it is seen from, as Gaussians' "
-    "opacity does, see docs/students.md; null: it does not"
+    "spherical-harmonics degree of the view direction, for the density MLP, at most direction_degree: density then "
+    "depends on where it is seen from, as Gaussians' opacity does (docs/students.md); null: it does not"
 )
 SHADING = "per_sample: the colour network is run for every sample; deferred: once per ray, on its mean features"
 TAPS = ("encoding", "hidden", "geo", "sample")

@@ -30,8 +30,8 @@ class HashGridSettings(Section):
     finest_resolution: int = Field(512, ge=1, le=1_000_000, description="cells per box side, finest level")
     planes: Annotated[tuple[Annotated[int, Field(ge=2, le=16384)], ...], Field(max_length=8), FromList] = Field(
         (),
-        description="planes beside the levels' grids, vertices per side: each number adds three of them, across x, y "
-        "and z, see docs/students.md",
+        description="planes beside the levels' grids (docs/students.md): each number adds three, across x, y and z, "
+        "of as many vertices per side",
     )
     hidden_width: int = Field(32, ge=1, le=4096, description="neurons per hidden layer of the MLPs")
     color_width: int | None = Field(
@@ -44,7 +44,9 @@ class HashGridSettings(Section):
     density_layers: int = Field(1, ge=1, le=64, description="hidden layers of the density MLP")
     color_layers: int = Field(2, ge=1, le=64, description="hidden layers of the colour MLP")
     geo_features: int = Field(15, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
-    direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+    direction_degree: int = Field(
+        3, ge=0, le=4, description="spherical-harmonics degree of the view direction, for the colour MLP"
+    )
     density_degree: int | None = Field(None, ge=1, le=4, description=DENSITY_DEGREE)
     shading: Literal["per_sample", "deferred"] = Field("per_sample", description=SHADING)
 

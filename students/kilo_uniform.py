@@ -43,13 +43,18 @@ class KiloUniformSettings(Section):
     density_layers: int = Field(3, ge=1, le=64, description="hidden layers of the density MLP")
     color_layers: int = Field(1, ge=1, le=64, description="hidden layers of the colour MLP, which sees the direction")
     geo_features: int = Field(16, ge=1, le=4096, description="features the density MLP hands to the colour MLP")
-    direction_degree: int = Field(3, ge=0, le=4, description="spherical-harmonics degree of the view direction")
+    direction_degree: int = Field(
+        3, ge=0, le=4, description="spherical-harmonics degree of the view direction, for the colour MLP"
+    )
     density_degree: int | None = Field(None, ge=1, le=4, description=DENSITY_DEGREE)
     shading: Literal["per_sample", "deferred"] = Field(
         "per_sample", description=f"{SHADING}, by a network that all cells share"
     )
     blend: float = Field(
-        0.0, ge=0, le=0.5, description="margin of a face, as a fraction of a cell, in which neighbours are blended"
+        0.0,
+        ge=0,
+        le=0.5,
+        description="margin along a cell's faces, as a fraction of the cell, in which neighbouring cells are blended",
     )
 
     @model_validator(mode="after")
