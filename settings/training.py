@@ -26,6 +26,11 @@ class TrainConfig(Section):
     )
     lr: float = Field(1e-2, gt=0, description="Adam's learning rate of the tables")
     lr_mlp: float | None = Field(None, gt=0, description="Adam's learning rate of the MLPs; null: `lr`")
+    mlp_optimizer: Literal["muon", "adam"] = Field(
+        "muon",
+        description="what moves the MLPs that a whole scene shares, a hash grid's: adam scales each weight's step by "
+        "its own gradients; muon orthogonalises the step of a whole matrix, which learns faster",
+    )
     lr_common: float | None = Field(
         None,
         gt=0,

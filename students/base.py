@@ -213,6 +213,10 @@ class Student(nn.Module, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the learning rate they follow: ``table`` and ``mlp``."""
 
+    def shared_matrices(self) -> Sequence[nn.Parameter]:
+        """Those of ``mlp`` that are one layer each, (outputs, inputs), of networks that the whole scene shares."""
+        return ()
+
     @abstractmethod
     def encoding_width(self) -> int:
         """Values that networks take of a sample: what training keeps of it between its two passes."""

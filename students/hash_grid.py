@@ -130,7 +130,10 @@ class HashGridStudent(Student):
         return HashField(self.box, self.table, self.layout, *networks, *shading)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"table": [self.table], "mlp": [*self.density_weights, *self.color_weights]}
+        return {"table": [self.table], "mlp": self.shared_matrices()}
+
+    def shared_matrices(self) -> list[nn.Parameter]:
+        return [*self.density_weights, *self.color_weights]
 
     def encoding_width(self) -> int:
         return self.density_weights[0].shape[1]

@@ -15,7 +15,7 @@ from distill.city.manifest import Block, Manifest, StudentFile
 from distill.city_rendering.streaming import check_is_of, load_model, shown_blocks
 from distill.model.checkpoint import load_checkpoint, save_checkpoint, student_state
 from distill.model.model import Model
-from distill.training.optimizer import StudentAdam
+from distill.training.optimizer import StudentOptimizer
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device
 from settings.config import Config
@@ -118,7 +118,7 @@ def taught_by(model: Model, settings: HashGridSettings, length: float, config: C
     student = build_student((box.lower, box.upper), settings, config.kernels).to(device)
     _take_over(student, teacher)
     optimizer, generator = (
-        StudentAdam(student, config.train, config.kernels),
+        StudentOptimizer(student, config.train, config.kernels),
         torch.Generator().manual_seed(config.seed),
     )
     cells, lower = model.grid.cells.places, torch.tensor(box.lower, device=device)

@@ -28,7 +28,7 @@ from distill.model.checkpoint import load_checkpoint, rendering_only, save_check
 from distill.model.model import Model, restore_model
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
-from distill.training.optimizer import StudentAdam
+from distill.training.optimizer import StudentOptimizer
 from distill.training.ray_sampler import RaySource
 from distill.training.sampler_choice import make_sampler
 from kernels.compositing.compositing import Composite
@@ -169,7 +169,7 @@ class _Tuning:
         self.far_field: FarField | None = city_far_field(manifest, config, self.device)
         if self.far_field is not None:
             self.far_field.requires_grad_(False)
-        self.optimizers = [StudentAdam(part.model.student, config.train, config.kernels) for part in parts]
+        self.optimizers = [StudentOptimizer(part.model.student, config.train, config.kernels) for part in parts]
         self.rounded: list[RoundedBlock | None] = [None] * len(parts)
         self.generator = torch.Generator().manual_seed(config.seed)
         for part in parts:

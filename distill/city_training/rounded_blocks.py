@@ -11,7 +11,7 @@ from torch import Tensor
 from distill.city.manifest import Block
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.model.checkpoint import student_state
-from distill.training.optimizer import StudentAdam
+from distill.training.optimizer import StudentOptimizer
 from machine.memory import MIB
 from machine.weights_files import restoring
 from settings.config import Config
@@ -36,7 +36,13 @@ class RoundedBlock:
     """
 
     def __init__(
-        self, block: Block, state: dict[str, Any], path: Path, student: Student, optimizer: StudentAdam, config: Config
+        self,
+        block: Block,
+        state: dict[str, Any],
+        path: Path,
+        student: Student,
+        optimizer: StudentOptimizer,
+        config: Config,
     ) -> None:
         self._student, self._optimizer, self._path, self._config = student, optimizer, path, config
         self._most_bytes, self._steps = int(block.budget_mib * MIB), 0

@@ -1,4 +1,5 @@
-"""Adam for a student: lazy on the rows a step touched where the student keeps such flags.
+"""Adam for a student: lazy on the rows a step touched where the student keeps such flags, and Muon in its place for the
+matrices of networks that the whole scene shares, see ``kernels.optimization.muon``.
 
 Networks that stand side by side as the rows of a parameter, one for each cell, may take a common step besides their
 own: that of Adam on the sum of their gradients. It is the step of a network that all of them contain, row k being
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 
 from kernels.device_constants import constant
 from kernels.optimization.adam import BETAS, Moving, adam_step, controlled_adam_steps, corrected
+from kernels.optimization.muon import muon_step
 from settings.training import TrainConfig
 from students.base import Student
 
 
-class StudentAdam:
-    """Adam over a student's parameter groups; ``step`` also zeroes the gradients.
+class StudentOptimizer:
+    """Adam and Muon over a student's parameter groups; ``step`` also zeroes the gradients.
 
     No ``torch.optim.Optimizer``, which imports torch's compiler: seconds of every start.
     Groups, states and their form in checkpoints are as there.
@@ -60,6 +62,8 @@ class StudentAdam:
         self.state: dict[nn.Parameter, dict] = {}
         self._touched, self.eps = student.touched_rows(), student.adam_eps
         self._touched |= {} if far_field is None else far_field.touched_rows()
+        fields = [] if train.mlp_optimizer == "adam" else [student] if far_field is None else [student, far_field]
+        self._matrices = {matrix for field in fields for matrix in field.shared_matrices()}
         self.implementation = implementation
         self.factor = 0.0
         """The learning rates', of ``set_rate``."""
@@ -108,6 +112,11 @@ class StudentAdam:
             state = self._state_of(parameter)
             state["step"] += 1
             moments = state["first_moment"], state["second_moment"]
+            if parameter in self._matrices:
+                rate, _ = corrected(state["step"], group["lr"], BETAS, self.eps)
+                tensors = parameter, parameter.grad, *moments
+                muon_step(tensors, rate, BETAS, group["weight_decay"], self.implementation)
+                continue
             adam_step(
                 parameter, parameter.grad, *moments, step=state["step"], lr=group["lr"], betas=BETAS, eps=self.eps,
                 weight_decay=group["weight_decay"], touched=self._touched.get(parameter),
@@ -143,7 +152,8 @@ class StudentAdam:
         for parameter, group in self._moving():
             state, decay = self._state_of(parameter), group["weight_decay"]
             moments = state["first_moment"], state["second_moment"]
-            moving.append(Moving(parameter, parameter.grad, *moments, decay, self._touched.get(parameter)))
+            touched, is_matrix = self._touched.get(parameter), parameter in self._matrices
+            moving.append(Moving(parameter, parameter.grad, *moments, decay, touched, is_matrix))
         controlled_adam_steps(moving, controls, betas=BETAS, implementation=self.implementation)
         self._move_all_rows()
 

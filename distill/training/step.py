@@ -28,7 +28,7 @@ from distill.losses.pictures import (
 from distill.model.model import Model
 from distill.rendering.renderer import RenderedRays, render_rays, with_surroundings
 from distill.training.lagged_counts import LaggedCounts, RayCount
-from distill.training.optimizer import StudentAdam, rate_factor
+from distill.training.optimizer import StudentOptimizer, rate_factor
 from distill.training.precision import training_precision
 from distill.training.ray_sampler import RaySource
 from distill.training.replicas import Replicas, Share, for_all_ranks
@@ -110,7 +110,7 @@ class TrainingStep:
         self.far_field, self._fields = model.far_field, model.fields
         self.asynchronous = asynchronous
         self.precision = training_precision(config, device)
-        self.optimizer = StudentAdam(
+        self.optimizer = StudentOptimizer(
             model.student, config.train, config.kernels, features.parameters() if features else (),
             None if model.far_field is None else model.far_field.field,
         )  # fmt: skip

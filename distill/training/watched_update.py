@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.training.optimizer import StudentAdam
+from distill.training.optimizer import StudentOptimizer
 from distill.training.precision import LossScale
 from kernels.dispatch import by_triton
 from kernels.optimization.adam import BETAS
@@ -94,7 +94,7 @@ class WatchedUpdate:
         eager: settle after every step.
     """
 
-    def __init__(self, optimizer: StudentAdam, device: torch.device, scale: LossScale | None, eager: bool) -> None:
+    def __init__(self, optimizer: StudentOptimizer, device: torch.device, scale: LossScale | None, eager: bool) -> None:
         self.optimizer, self.scale, self._eager = optimizer, scale, eager
         self._watch = StepWatch((*PICTURE_TERMS, *INTERNAL_TERMS), device)
         self._one = torch.ones((), device=device)
@@ -128,7 +128,7 @@ class WatchedUpdate:
 
     @torch.no_grad()
     def _decide_in_one_launch(self, step: int | Tensor, terms: Mapping[str, Tensor], factor: Tensor | None) -> None:
-        """As ``StepWatch.note``, ``StudentAdam.step_unless`` and ``LossScale.update`` one after another."""
+        """As ``StepWatch.note``, ``StudentOptimizer.step_unless`` and ``LossScale.update`` one after another."""
         from kernels.optimization.step_control_triton import control
 
         optimizer, first = self.optimizer, self._watch.memory[0]
@@ -183,7 +183,7 @@ class WatchedUpdate:
 
 
 def make_watched(
-    optimizer: StudentAdam, device: torch.device, precision: torch.dtype, asynchronous: bool
+    optimizer: StudentOptimizer, device: torch.device, precision: torch.dtype, asynchronous: bool
 ) -> WatchedUpdate | None:
     """What decides about a run's updates on the device; None: each step is looked at before it is taken.
 

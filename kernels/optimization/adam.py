@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kernels.dispatch import resolve
 from kernels.optimization import adam_numba
+from kernels.optimization.muon import WIDEST, controlled_muon_step
 
 BETAS = (0.9, 0.99)  # of students: Müller et al. 2022
 ROWS_PER_FLAG = 8  # of two values each: one cache line
@@ -125,7 +126,11 @@ def controlled_adam_step(
 
 
 class Moving(NamedTuple):
-    """A parameter with its gradient and both moments, and what of its own Adam needs: see ``adam_step``."""
+    """A parameter with its gradient and both moments, and what of its own Adam needs: see ``adam_step``.
+
+    Attributes:
+        is_matrix: whether it is moved by Muon in Adam's place, see ``kernels.optimization.muon``.
+    """
 
     parameter: Tensor
     grad: Tensor
@@ -133,12 +138,14 @@ class Moving(NamedTuple):
     second_moment: Tensor
     weight_decay: float = 0.0
     touched: TouchedRows | None = None
+    is_matrix: bool = False
 
 
 def controlled_adam_steps(
     moving: Sequence[Moving], controls: Tensor, *, betas: tuple[float, float], implementation: str = "auto"
 ) -> None:
-    """``controlled_adam_step`` for several parameters; Triton takes those without ``touched`` in one launch.
+    """``controlled_adam_step`` for several parameters; Triton takes those without ``touched`` in one launch, and the
+    matrices in another.
 
     These have no gradient afterwards, so that a backward pass hands over its own instead of adding to one of zeros.
 
@@ -146,21 +153,41 @@ def controlled_adam_steps(
         controls: (P, 4) float32, contiguous, a row for each.
     """
     name = resolve("adam", implementation, controls.device, ("torch", "numba", "triton"))
-    several = [place for place, entry in enumerate(moving) if entry.touched is None] if name == "triton" else []
-    if several:
-        from kernels.optimization import adam_several_triton
-
-        tensors = [tuple(tensor.detach().view(-1) for tensor in moving[place][:4]) for place in several]
-        decays = [moving[place].weight_decay for place in several]
-        adam_several_triton.controlled_adam(tensors, controls, several, betas, decays)
-        for place in several:
-            moving[place].parameter.grad = None
+    together = _move_together(moving, controls, betas) if name == "triton" else ()
     for place, entry in enumerate(moving):
-        if place not in several:
+        if place in together:
+            entry.parameter.grad = None
+        elif entry.is_matrix:
+            controlled_muon_step(entry[:4], controls[place], betas, entry.weight_decay, name)
+        else:
             controlled_adam_step(
                 *entry[:4], controls[place], betas=betas, weight_decay=entry.weight_decay, touched=entry.touched,
                 implementation=name,
             )  # fmt: skip
+
+
+def _move_together(moving: Sequence[Moving], controls: Tensor, betas: tuple[float, float]) -> set[int]:
+    """Moves by Triton what it takes in one launch, and says which these are."""
+    untouched = [place for place, entry in enumerate(moving) if entry.touched is None]
+    plain = [place for place in untouched if not moving[place].is_matrix]
+    if plain:
+        from kernels.optimization import adam_several_triton
+
+        tensors = [tuple(tensor.detach().view(-1) for tensor in moving[place][:4]) for place in plain]
+        adam_several_triton.controlled_adam(tensors, controls, plain, betas, _decays(moving, plain))
+    matrices = [
+        place for place in untouched if moving[place].is_matrix and max(moving[place].parameter.shape) <= WIDEST
+    ]
+    if matrices:
+        from kernels.optimization import muon_triton
+
+        tensors = [moving[place][:4] for place in matrices]
+        muon_triton.controlled_muon(tensors, controls, matrices, betas, _decays(moving, matrices))
+    return {*plain, *matrices}
+
+
+def _decays(moving: Sequence[Moving], places: Sequence[int]) -> list[float]:
+    return [moving[place].weight_decay for place in places]
 
 
 def corrected(step, lr, betas: tuple[float, float], eps: float):

@@ -8,7 +8,7 @@ import torch
 from distill.city_training import joint_training
 from distill.city_training.joint_training import BlockPart, JointOptions, composite_training, fine_tune
 from distill.model.checkpoint import load_checkpoint, restore_student, save_checkpoint
-from distill.training.optimizer import StudentAdam
+from distill.training.optimizer import StudentOptimizer
 from machine.interrupts import Interrupt, Stopped
 from machine.memory import MIB
 from machine.weights_files import read_weights
@@ -113,7 +113,7 @@ def with_budgets(manifest, size):
         path = manifest.path(block.students[0].file)
         state = load_checkpoint(path, "cpu")
         student = restore_student(state, path, torch.device("cpu"), "torch")
-        optimizer = StudentAdam(student, TrainConfig(), "torch")
+        optimizer = StudentOptimizer(student, TrainConfig(), "torch")
         for parameter in student.parameters():
             parameter.grad = torch.randn_like(parameter)
         optimizer.step()

@@ -3,7 +3,8 @@ import copy
 import pytest
 import torch
 
-from distill.training.optimizer import StudentAdam, rate_factor, without_companions
+from distill.training.optimizer import StudentOptimizer, rate_factor, without_companions
+from kernels.optimization.muon import orthogonalised
 from settings.training import TrainConfig
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
@@ -54,7 +55,9 @@ def test_no_warmup_starts_at_the_full_rate():
 
 def test_first_step_moves_by_each_groups_rate(student):
     before = snapshot(student)
-    optimizer = StudentAdam(student, TrainConfig(lr=0.02, lr_mlp=0.001, mlp_weight_decay=0.0))
+    optimizer = StudentOptimizer(
+        student, TrainConfig(lr=0.02, lr_mlp=0.001, mlp_weight_decay=0.0, mlp_optimizer="adam")
+    )
     optimizer.set_rate(0.5)
     backward(student)
     grads = {name: parameter.grad.clone() for name, parameter in student.named_parameters()}
@@ -67,14 +70,14 @@ def test_first_step_moves_by_each_groups_rate(student):
 
 
 def test_the_mlps_follow_the_tables_rate_by_default(student):
-    optimizer = StudentAdam(student, TrainConfig(lr=0.02))
+    optimizer = StudentOptimizer(student, TrainConfig(lr=0.02))
     optimizer.set_rate(0.1)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.002, 0.002])
 
 
 def test_mlps_equal_torch_optim_adam_with_weight_decay(student):
     twin = copy.deepcopy(student)
-    optimizer = StudentAdam(student, TrainConfig(lr=0.01, mlp_weight_decay=0.1))
+    optimizer = StudentOptimizer(student, TrainConfig(lr=0.01, mlp_weight_decay=0.1, mlp_optimizer="adam"))
     optimizer.set_rate(1.0)
     mlps = twin.parameter_groups()["mlp"]
     reference = torch.optim.Adam(mlps, lr=0.01, betas=(0.9, 0.99), eps=1e-15, weight_decay=0.1)
@@ -88,8 +91,28 @@ def test_mlps_equal_torch_optim_adam_with_weight_decay(student):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
+def test_muon_moves_the_matrices_of_student_and_far_field(student):
+    far = copy.deepcopy(student)
+    optimizer = StudentOptimizer(student, TrainConfig(lr=0.02, lr_mlp=0.001, mlp_weight_decay=0.0), far_field=far)
+    optimizer.set_rate(0.5)
+    for field in (student, far):
+        backward(field)
+        matrices = field.shared_matrices()
+        assert [*matrices] == field.parameter_groups()["mlp"] and len(matrices) == 4
+    before = [matrix.detach().clone() for field in (student, far) for matrix in field.shared_matrices()]
+    steps = [orthogonalised(matrix.grad) for field in (student, far) for matrix in field.shared_matrices()]
+    grads = student.table.grad.clone()
+    table = student.table.detach().clone()
+    optimizer.step()
+    after = [matrix.detach() for field in (student, far) for matrix in field.shared_matrices()]
+    for new, old, step in zip(after, before, steps, strict=True):
+        expected = old - 0.0005 * 0.2 * max(old.shape) ** 0.5 * step
+        torch.testing.assert_close(new, expected, atol=1e-7, rtol=1e-4)
+    torch.testing.assert_close(table - student.table.detach(), 0.01 * grads.sign(), atol=1e-6, rtol=1e-3)
+
+
 def test_table_rows_that_no_sample_touched_do_not_move(student):
-    optimizer = StudentAdam(student, TrainConfig(lr=0.01))
+    optimizer = StudentOptimizer(student, TrainConfig(lr=0.01))
     optimizer.set_rate(1.0)
     for seed in range(3):
         backward(student, seed=seed)
@@ -109,7 +132,7 @@ def test_table_rows_that_no_sample_touched_do_not_move(student):
 
 def test_restored_state_goes_on_bit_for_bit(student):
     train = TrainConfig(lr=0.01)
-    optimizer = StudentAdam(student, train)
+    optimizer = StudentOptimizer(student, train)
 
     def go_on(student, optimizer, seeds):
         for seed in seeds:
@@ -122,15 +145,15 @@ def test_restored_state_goes_on_bit_for_bit(student):
     twin, state = copy.deepcopy(student), copy.deepcopy(optimizer.state_dict())
     for parameter in twin.parameters():
         parameter.grad = None
-    restored = StudentAdam(twin, train)
+    restored = StudentOptimizer(twin, train)
     restored.load_state_dict(state)
     expected, found = go_on(student, optimizer, range(3, 6)), go_on(twin, restored, range(3, 6))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_rates_of_a_changed_config_outlive_the_restored_state(student):
-    state = StudentAdam(student, TrainConfig(lr=0.01, mlp_weight_decay=0.0)).state_dict()
-    optimizer = StudentAdam(student, TrainConfig(lr=0.5, lr_mlp=0.25, mlp_weight_decay=0.125))
+    state = StudentOptimizer(student, TrainConfig(lr=0.01, mlp_weight_decay=0.0)).state_dict()
+    optimizer = StudentOptimizer(student, TrainConfig(lr=0.5, lr_mlp=0.25, mlp_weight_decay=0.125))
     optimizer.load_state_dict(state)
     optimizer.set_rate(1.0)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
@@ -138,8 +161,8 @@ def test_rates_of_a_changed_config_outlive_the_restored_state(student):
 
 
 def test_the_state_of_other_parameters_is_refused(student):
-    state = StudentAdam(student, TrainConfig(lr=0.01)).state_dict()
-    other = StudentAdam(student, TrainConfig(lr=0.01), companions=[torch.nn.Parameter(torch.zeros(1))])
+    state = StudentOptimizer(student, TrainConfig(lr=0.01)).state_dict()
+    other = StudentOptimizer(student, TrainConfig(lr=0.01), companions=[torch.nn.Parameter(torch.zeros(1))])
     with pytest.raises(ValueError, match="found groups of .* parameters, expected .*1]"):
         other.load_state_dict(state)
 
@@ -148,7 +171,7 @@ def test_a_state_without_its_companions_is_that_of_the_student_alone(cells):
     train = TrainConfig(lr=0.01, lr_common=0.03)
     companions = [torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(5))]
     twin = copy.deepcopy(cells)
-    alone, beside = StudentAdam(twin, train), StudentAdam(cells, train, companions=companions)
+    alone, beside = StudentOptimizer(twin, train), StudentOptimizer(cells, train, companions=companions)
     for student, optimizer in ((cells, beside), (twin, alone)):
         give_gradients(student, 0)
         for companion in companions:
@@ -161,10 +184,10 @@ def test_a_state_without_its_companions_is_that_of_the_student_alone(cells):
         assert all(
             torch.equal(torch.as_tensor(state["state"][place][name]), torch.as_tensor(values[name])) for name in values
         )
-    restored = StudentAdam(copy.deepcopy(cells), train)
+    restored = StudentOptimizer(copy.deepcopy(cells), train)
     restored.load_state_dict(state)
     with pytest.raises(ValueError):
-        without_companions(StudentAdam(student, TrainConfig(lr=0.01)).state_dict())
+        without_companions(StudentOptimizer(student, TrainConfig(lr=0.01)).state_dict())
 
 
 def test_tiny_gradients_move_hash_tables_but_not_tiny_networks(student):
@@ -174,7 +197,7 @@ def test_tiny_gradients_move_hash_tables_but_not_tiny_networks(student):
     for model, least, most in ((student, 0.0099, 0.0101), (kilo, 0, 1e-5)):
         parameter = model.parameter_groups()["table"][0]
         before = parameter.detach().clone()
-        optimizer = StudentAdam(model, TrainConfig(lr=0.01))
+        optimizer = StudentOptimizer(model, TrainConfig(lr=0.01))
         optimizer.set_rate(1.0)
         parameter.grad = torch.full_like(parameter, 1e-12)
         model.touched_rows()[parameter].flags.fill_(1)
@@ -187,7 +210,7 @@ def test_tiny_gradients_move_hash_tables_but_not_tiny_networks(student):
 def test_steps_decided_on_the_device_equal_those_of_the_host(student, implementation):
     train = TrainConfig(lr=0.01, mlp_weight_decay=0.1)
     twin = copy.deepcopy(student)
-    optimizer, other = StudentAdam(student, train, implementation), StudentAdam(twin, train, implementation)
+    optimizer, other = StudentOptimizer(student, train, implementation), StudentOptimizer(twin, train, implementation)
     go, scale = torch.tensor(False), torch.tensor(1.0)
     for seed in range(4):
         for each in (optimizer, other):
@@ -203,7 +226,7 @@ def test_steps_decided_on_the_device_equal_those_of_the_host(student, implementa
 
 
 def test_a_skipped_step_is_not_counted_and_a_factor_on_the_device_is_the_rate(student):
-    optimizer = StudentAdam(student, TrainConfig(lr=0.01))
+    optimizer = StudentOptimizer(student, TrainConfig(lr=0.01, mlp_optimizer="adam"))
     optimizer.set_rate(1.0)
     go, skip, scale = torch.tensor(False), torch.tensor(True), torch.tensor(1.0)
     before = snapshot(student)
@@ -250,7 +273,7 @@ def test_a_common_step_is_that_of_a_part_all_rows_contain(cells):
     common = torch.nn.Parameter(torch.zeros_like(cells.color_networks[0]))
     reference = torch.optim.Adam([common], lr=0.03, betas=(0.9, 0.99), eps=cells.adam_eps)
     optimizers = [
-        StudentAdam(student, TrainConfig(lr=0.01, mlp_weight_decay=0.0, lr_common=rate))
+        StudentOptimizer(student, TrainConfig(lr=0.01, mlp_weight_decay=0.0, lr_common=rate))
         for student, rate in ((cells, 0.03), (alone, None))
     ]
     for seed in range(5):
@@ -267,12 +290,12 @@ def test_a_common_step_is_that_of_a_part_all_rows_contain(cells):
 
 
 def test_common_steps_go_on_from_a_state_and_are_skipped_with_the_others(cells):
-    optimizer = StudentAdam(cells, TrainConfig(lr_common=0.03))
+    optimizer = StudentOptimizer(cells, TrainConfig(lr_common=0.03))
     optimizer.set_rate(1.0)
     give_gradients(cells, 0)
     optimizer.step()
     twin = copy.deepcopy(cells)
-    resumed = StudentAdam(twin, TrainConfig(lr_common=0.03))
+    resumed = StudentOptimizer(twin, TrainConfig(lr_common=0.03))
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for student, run in ((cells, optimizer), (twin, resumed)):
         give_gradients(student, 1)
@@ -288,4 +311,4 @@ def test_common_steps_go_on_from_a_state_and_are_skipped_with_the_others(cells):
 
 
 def test_a_hash_grid_has_no_common_part(student):
-    assert len(StudentAdam(student, TrainConfig(lr_common=0.03)).param_groups) == 2
+    assert len(StudentOptimizer(student, TrainConfig(lr_common=0.03)).param_groups) == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.training.optimizer import StudentAdam
+from distill.training.optimizer import StudentOptimizer
 from distill.training.precision import INITIAL
 from distill.training.watched_update import StepWatch, largest_of_each, make_watched
 from settings.errors import TrainingDiverged
@@ -24,8 +24,8 @@ def student():
     return HashGridStudent(((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)), HashGridSettings(**SETTINGS))
 
 
-def optimizer_of(student, implementation="torch"):
-    optimizer = StudentAdam(student, TrainConfig(lr=0.01), implementation)
+def optimizer_of(student, implementation="torch", mlp_optimizer="muon"):
+    optimizer = StudentOptimizer(student, TrainConfig(lr=0.01, mlp_optimizer=mlp_optimizer), implementation)
     optimizer.set_rate(1.0)
     return optimizer
 
@@ -66,7 +66,7 @@ def test_float16_alone_has_a_scale_and_what_does_not_wait_is_watched(student, pr
     ("precision", "asynchronous"), [(torch.float32, True), (torch.float16, False), (torch.float16, True)]
 )
 def test_all_take_the_same_steps(student, precision, asynchronous):
-    update = make_watched(optimizer_of(student), CPU, precision, asynchronous)
+    update = make_watched(optimizer_of(student, mlp_optimizer="adam"), CPU, precision, asynchronous)
     before = [weight.detach().clone() for weight in student.color_weights]
     take(update, 1, loss_of(student))
     for weight, old in zip(student.color_weights, before, strict=True):
