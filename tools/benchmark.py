@@ -51,6 +51,7 @@ KERNELS = {
     "grouped_mlp": kernel_cases.grouped_mlp_cases,
     "marching": kernel_cases.marching_cases,
     "adam": kernel_cases.adam_cases,
+    "muon": kernel_cases.muon_cases,
 }
 TEACHERS = {"ssim": teacher_cases.ssim_cases, "voxelize": teacher_cases.voxelize_cases}
 RUNS = ("training", "rendering")

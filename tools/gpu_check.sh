@@ -152,7 +152,7 @@ main() {
             --junitxml "$report/$name.xml"
     done
     # Each in a process of its own: where one has the GPU fail, the others are measured all the same.
-    for kernel in hash_encoding radiance_mlp shading grouped_mlp marching adam; do
+    for kernel in hash_encoding radiance_mlp shading grouped_mlp marching adam muon; do
         benchmark "$kernel" --only "$kernel"
     done
     for kind in hash_grid kilo_uniform; do

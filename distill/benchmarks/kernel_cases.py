@@ -15,6 +15,7 @@ from kernels.marching import ray_marching
 from kernels.networks import grouped_mlp, radiance_mlp
 from kernels.networks.grouped_layout import GroupedLayout
 from kernels.optimization import adam
+from kernels.optimization.muon import COEFFICIENTS
 from kernels.threads import one_torch_thread
 
 
@@ -234,3 +235,27 @@ def _adam_work(
         )  # fmt: skip
 
     return work, restore
+
+
+def muon_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
+    """One update of the matrices of two networks, 32 and 64 wide, as a hash grid has them."""
+    shapes = [(32, 60), (16, 32), (64, 31), (64, 64), (3, 64)]
+    values = sum(height * width for height, width in shapes)
+    controls = torch.tensor([[1e-4, 1e-15, 1.0, 0.0]] * len(shapes), device=device)
+    for implementation in implementations(device):
+        tensors = [[torch.rand(shape, device=device) for _ in range(4)] for shape in shapes]
+        moving = [adam.Moving(torch.nn.Parameter(first), *rest, is_matrix=True) for first, *rest in tensors]
+        gradients = [entry.grad.clone() for entry in moving]
+
+        def restore(moving=moving, gradients=gradients) -> None:
+            for entry, gradient in zip(moving, gradients, strict=True):
+                entry.grad.copy_(gradient)
+
+        def work(moving=moving, implementation=implementation) -> None:
+            adam.controlled_adam_steps(moving, controls, betas=adam.BETAS, implementation=implementation)
+
+        products = sum(min(shape) * (min(shape) + 2 * max(shape)) * min(shape) for shape in shapes)
+        yield Case(
+            f"muon {len(shapes)} matrices, {values:,} values", implementation, work, restore,
+            items=values, unit="values", flops=2 * len(COEFFICIENTS) * products,
+        )  # fmt: skip

@@ -19,7 +19,8 @@ def rows_of(text):
 
 
 def test_every_implementation_of_the_kernels_is_timed(capsys):
-    groups = ("hash_encoding", "radiance_mlp", "shading", "grouped_mlp", "marching", "adam", "voxelize", "ssim")
+    kernels = ("hash_encoding", "radiance_mlp", "shading", "grouped_mlp", "marching", "adam", "muon")
+    groups = (*kernels, "voxelize", "ssim")
     assert main([*(word for group in groups for word in ("--only", group)), "--tiny", "--repeats", "1"]) == 0
     rows = [row for row in rows_of(capsys.readouterr().out) if not row[6].startswith("not measured")]
     found = [(row[0].split()[0], row[1]) for row in rows if row[1] != "nerfstudio (torch)"]
@@ -27,7 +28,8 @@ def test_every_implementation_of_the_kernels_is_timed(capsys):
     assert found[:12] == [(kernel, name) for kernel in both for name in ("torch", "numba")]
     adam = ("torch.optim.Adam", "dense torch", "dense numba", "lazy")
     assert found[12:16] == [("adam", name) for name in adam]
-    assert len(found) == 16 + 3 + 2
+    assert found[16:18] == [("muon", name) for name in ("torch", "numba")]
+    assert len(found) == 18 + 3 + 2
 
 
 def test_training_and_rendering_of_both_students(capsys):

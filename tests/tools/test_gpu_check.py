@@ -15,7 +15,8 @@ from settings.loading import REPO_ROOT, load_config
 from teacher.sources import source_of
 
 SCRIPT = "tools/gpu_check.sh"
-PARTS = ("hash_encoding", "radiance_mlp", "shading", "grouped_mlp", "marching", "adam", "hash_grid", "kilo_uniform")
+KERNELS = ("hash_encoding", "radiance_mlp", "shading", "grouped_mlp", "marching", "adam", "muon")
+PARTS = (*KERNELS, "hash_grid", "kilo_uniform")
 BENCHMARKS = [f"benchmark_{part}" for part in PARTS]
 
 
