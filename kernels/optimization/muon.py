@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels.dispatch import resolve
+from kernels.optimization.muon_numba import muon
 
 # Of x, x^3 and x^5, iteration by iteration: those of "Polar Express" (Amsel et al. 2025), the second of them taken four
 # times, so that values down to a hundred-thousandth of the norm end at 1. Gradients of small networks have such values,
@@ -61,16 +62,15 @@ def muon_step(
         implementation: "auto", "torch" or "numba".
     """
     parameter, grad, first, second = tensors = [tensor.detach() for tensor in tensors]
+    size = SIZE * max(parameter.shape) ** 0.5
     if resolve("muon", implementation, parameter.device, ("torch", "numba")) == "numba":
-        from kernels.optimization import muon_numba
-
-        muon_numba.muon(tensors, float(rate), betas, weight_decay)
+        muon(tensors, float(rate) * size, betas, weight_decay, COEFFICIENTS, MARGIN, LEAST_NORM)
         return
     decayed = grad + weight_decay * parameter
     first.lerp_(decayed, 1 - betas[0])
     second.mul_(betas[1]).addcmul_(decayed, decayed, value=1 - betas[1])
     ahead = torch.lerp(first, decayed, 1 - betas[0])
-    parameter.sub_(rate * SIZE * max(parameter.shape) ** 0.5 * orthogonalised(ahead))
+    parameter.sub_(rate * size * orthogonalised(ahead))
     grad.zero_()
 
 

@@ -8,20 +8,26 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
-from kernels.optimization.muon import COEFFICIENTS, LEAST_NORM, MARGIN, SIZE
 from kernels.threads import FAST, INNER
 
-_COEFFICIENTS = np.array(COEFFICIENTS, dtype=np.float32)
-_WIDENED = np.float32(MARGIN)
-_LEAST = np.float32(LEAST_NORM)
 
+def muon(
+    tensors: Sequence[Tensor],
+    size: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    coefficients: Sequence[tuple[float, float, float]],
+    margin: float,
+    least_norm: float,
+) -> None:
+    """See ``kernels.optimization.muon.muon_step``.
 
-def muon(tensors: Sequence[Tensor], rate: float, betas: tuple[float, float], weight_decay: float) -> None:
-    """See ``kernels.optimization.muon.muon_step``."""
-    height, width = tensors[0].shape
-    size = np.float32(rate * SIZE * max(height, width) ** 0.5)
-    arrays = [tensor.numpy() for tensor in tensors]
-    _muon(*arrays, size, np.float32(betas[0]), np.float32(betas[1]), np.float32(weight_decay), _COEFFICIENTS)
+    Args:
+        size: what the orthogonalised momentum is multiplied by.
+        coefficients, margin, least_norm: of the iterations.
+    """
+    numbers = map(np.float32, (size, *betas, weight_decay, margin, least_norm))
+    _muon(*(tensor.numpy() for tensor in tensors), *numbers, np.array(coefficients, dtype=np.float32))
 
 
 @njit(**FAST, **INNER)
@@ -47,7 +53,7 @@ def _gram(a, out):
 
 
 @njit(**FAST)
-def _muon(parameter, grad, first, second, size, beta1, beta2, weight_decay, coefficients):
+def _muon(parameter, grad, first, second, size, beta1, beta2, weight_decay, margin, least_norm, coefficients):
     one = np.float32(1)
     height, width = parameter.shape
     upright = height > width
@@ -68,7 +74,7 @@ def _muon(parameter, grad, first, second, size, beta1, beta2, weight_decay, coef
                 step[j, i] = ahead
             else:
                 step[i, j] = ahead
-    step *= one / max(_WIDENED * np.sqrt(square), _LEAST)
+    step *= one / max(margin * np.sqrt(square), least_norm)
     for n in range(len(coefficients)):
         linear, cubic, quintic = coefficients[n, 0], coefficients[n, 1], coefficients[n, 2]
         _gram(step, gram)
