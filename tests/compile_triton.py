@@ -162,7 +162,7 @@ def training_step():
     numbers = torch.tensor(3), torch.tensor(0.5, dtype=torch.float64)
     for (step, factor), scale in (((3, 0.5), None), (numbers, scaling)):
         told = [torch.zeros(()), torch.zeros(())], (0, 2), torch.zeros(3), step, factor
-        control(*told, first, torch.zeros(8), 2**62, scale, updates, updates, (0.9, 0.99), 1e-15)
+        control(*told, first, torch.zeros(8), 2**62, scale, updates, updates, updates.byte(), (0.9, 0.99), 1e-15)
 
 
 def training_rays():

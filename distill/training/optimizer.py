@@ -113,9 +113,8 @@ class StudentOptimizer:
             state["step"] += 1
             moments = state["first_moment"], state["second_moment"]
             if parameter in self._matrices:
-                rate, _ = corrected(state["step"], group["lr"], BETAS, self.eps)
                 tensors = parameter, parameter.grad, *moments
-                muon_step(tensors, rate, BETAS, group["weight_decay"], self.implementation)
+                muon_step(tensors, group["lr"], BETAS, group["weight_decay"], self.implementation)
                 continue
             adam_step(
                 parameter, parameter.grad, *moments, step=state["step"], lr=group["lr"], betas=BETAS, eps=self.eps,
@@ -141,7 +140,9 @@ class StudentOptimizer:
             return
         updates, rates = self.updates(skip.device), self.rates(skip.device)
         updates += ~skip
-        rate, eps = corrected(updates, rates * (self.factor if factor is None else factor), BETAS, self.eps)
+        rates = rates * (self.factor if factor is None else factor)
+        rate, eps = corrected(updates, rates, BETAS, self.eps)
+        rate = torch.where(self.uncorrected(skip.device) != 0, rates, rate)
         unscale, skips = (1 / scale).expand(len(rates)), skip.expand(len(rates))
         self.move(torch.stack([rate.float(), eps.float(), unscale, skips.float()], dim=1))
 
@@ -172,6 +173,10 @@ class StudentOptimizer:
     def rates(self, device: torch.device) -> Tensor:
         """(P,) float64 learning rates of the parameters that have a gradient, but for the factor; not to be changed."""
         return constant(tuple(group["base_lr"] for _, group in self._moving()), device, torch.float64)
+
+    def uncorrected(self, device: torch.device) -> Tensor:
+        """(P,) uint8: 1 for the parameters that have a gradient and are Muon's, whose steps have no bias."""
+        return constant(tuple(int(parameter in self._matrices) for parameter, _ in self._moving()), device, torch.uint8)
 
     def state_dict(self) -> dict:
         """Parameters are numbers in their order; counts of updates are plain numbers."""

@@ -138,7 +138,8 @@ class WatchedUpdate:
                 [term.detach() for term in terms.values()], self._watch.places(terms),
                 largest_of_each(optimizer.parameters()), step, optimizer.factor if factor is None else factor,
                 *self._watch.memory, None if self.scale is None else self.scale.scaling,
-                optimizer.updates(first.device), optimizer.rates(first.device), BETAS, optimizer.eps,
+                optimizer.updates(first.device), optimizer.rates(first.device), optimizer.uncorrected(first.device),
+                BETAS, optimizer.eps,
             )
         )  # fmt: skip
 

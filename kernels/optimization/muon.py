@@ -57,7 +57,7 @@ def muon_step(
     Args:
         tensors: parameter, gradient, first and second moment, (N, K) float32 each. The moments are Adam's: the first,
             and the gradient once more (Nesterov), is what is orthogonalised; the second is kept for others to read.
-        rate: Adam's, from ``kernels.optimization.adam.corrected``.
+        rate: the learning rate. Adam's bias corrections are none of it: a step is as long whatever its momentum.
         weight_decay: L2 penalty added to the gradient.
         implementation: "auto", "torch" or "numba".
     """
@@ -82,7 +82,11 @@ def controlled_muon_step(
     weight_decay: float = 0.0,
     implementation: str = "auto",
 ) -> None:
-    """As ``muon_step``, with what a step depends on read from ``controls``, which are Adam's: nothing waits for it."""
+    """As ``muon_step``, with what a step depends on read from ``controls``: nothing waits for it.
+
+    Args:
+        controls: as of ``kernels.optimization.adam.controlled_adam_step``, but that the rate is not corrected.
+    """
     rate, _, factor, skip = controls.unbind()
     changing = [tensors[0].detach(), *tensors[2:]]
     old = [tensor.clone() for tensor in changing]

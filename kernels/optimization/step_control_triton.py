@@ -48,7 +48,7 @@ def _rescale(broken, scale, counts, growth_every, FLOOR: tl.constexpr, CEILING: 
 
 @triton.jit(do_not_specialize=["step", "factor", "growth_every"])
 def _control(
-    terms, norms, step, factor, first, values, scale, counts, growth_every, updates, rates, controls, eps,
+    terms, norms, step, factor, first, values, scale, counts, growth_every, updates, rates, uncorrected, controls, eps,
     LOG_BETA1: tl.constexpr, LOG_BETA2: tl.constexpr, PLACES: tl.constexpr, GRADIENT: tl.constexpr, NEVER: tl.constexpr,
     FLOOR: tl.constexpr, CEILING: tl.constexpr, SCALED: tl.constexpr, IN_MEMORY: tl.constexpr,
     COUNT: tl.constexpr, PADDED: tl.constexpr,
@@ -74,7 +74,8 @@ def _control(
     counted = tl.maximum(update, 1.0)
     correction1 = 1.0 - tl.exp(counted * LOG_BETA1)
     root = tl.sqrt(1.0 - tl.exp(counted * LOG_BETA2))
-    rate = tl.load(rates + parameter, mask=live, other=0.0) * factor * root / correction1
+    correction = tl.where(tl.load(uncorrected + parameter, mask=live, other=0) != 0, 1.0, root / correction1)
+    rate = tl.load(rates + parameter, mask=live, other=0.0) * factor * correction
     row = controls + parameter * 4
     tl.store(row, rate.to(tl.float32), mask=live)
     tl.store(row + 1, (eps * root).to(tl.float32), mask=live)
@@ -96,6 +97,7 @@ def control(
     scaling: Scaling | None,
     updates: Tensor,
     rates: Tensor,
+    uncorrected: Tensor,
     betas: tuple[float, float],
     eps: float,
 ) -> Tensor:
@@ -109,6 +111,7 @@ def control(
         values: (T,) float32, what it was then.
         updates: (P,) float64, how often Adam has moved each parameter.
         rates: (P,) float64, their learning rates but for the factor.
+        uncorrected: (P,) uint8, 1 for those whose rate Adam's bias corrections leave alone: Muon's.
     """
     count = len(norms)
     controls = norms.new_empty(count, 4)
@@ -116,10 +119,9 @@ def control(
     value, counts, growth_every, floor, ceiling = scaling or Scaling(norms, first, 0, 0.0, 0.0)
     with launch_on(norms.device):
         _control[(1,)](
-            tuple(terms), norms, step, factor, first, values, value, counts, growth_every, updates, rates, controls,
-            eps, LOG_BETA1=math.log(betas[0]), LOG_BETA2=math.log(betas[1]), PLACES=tuple(places),
-            GRADIENT=len(first) - 1,
-            NEVER=never, FLOOR=floor, CEILING=ceiling, SCALED=scaled, IN_MEMORY=isinstance(step, Tensor), COUNT=count,
-            PADDED=padded(count), num_warps=1,
+            tuple(terms), norms, step, factor, first, values, value, counts, growth_every, updates, rates,
+            uncorrected, controls, eps, LOG_BETA1=math.log(betas[0]), LOG_BETA2=math.log(betas[1]),
+            PLACES=tuple(places), GRADIENT=len(first) - 1, NEVER=never, FLOOR=floor, CEILING=ceiling, SCALED=scaled,
+            IN_MEMORY=isinstance(step, Tensor), COUNT=count, PADDED=padded(count), num_warps=1,
         )  # fmt: skip
     return controls

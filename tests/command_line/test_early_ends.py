@@ -150,7 +150,7 @@ def test_a_run_that_another_process_writes_is_left_alone(tmp_path, capsys) -> No
 
 @pytest.mark.parametrize("overrides", [(), LIVE], ids=["views", "live"])
 def test_ctrl_c_saves_and_resume_goes_on(tmp_path, capsys, caplog, at_step_20, overrides) -> None:
-    config = write_toy_scene(tmp_path)
+    config = write_toy_scene(tmp_path, train={"lr": 0.06})
     add_training_split(tmp_path)
     at_step_20(lambda: signal.raise_signal(signal.SIGINT))
     assert main(arguments(config, "--max-steps", "100000", *setting(*overrides))) == 130

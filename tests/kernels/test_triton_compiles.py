@@ -32,7 +32,7 @@ JOBS = {
     "training_step/90": ("_basis", "_route", "_errors", "_total", "_gradients", "_control"),
     "compositing/90": ("_forward", "_backward"),
     "pictures/90": ("_rays", "_finish"),
-    "adam/90": ("_adam", "_controlled_adam", "_controlled_adam_several"),
+    "adam/90": ("_adam", "_controlled_adam", "_controlled_adam_several", "_controlled_muon_several"),
     "rounded_weights/90": ("_straight_through", "_average_moved"),
 }
 # As large as students are, whose shared memory must fit too (at most 62 KiB of it on an H100 so far).
