@@ -25,7 +25,7 @@ class TrainConfig(Section):
         " batch",
     )
     lr: float = Field(1e-2, gt=0, description="Adam's learning rate of the tables")
-    lr_mlp: float | None = Field(None, gt=0, description="Adam's learning rate of the MLPs; null: `lr`")
+    lr_mlp: float | None = Field(None, gt=0, description="learning rate of the MLPs; null: `lr`")
     mlp_optimizer: Literal["muon", "adam"] = Field(
         "muon",
         description="what moves the MLPs that a whole scene shares, a hash grid's: adam scales each weight's step by "
