@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.radiance_mlp import mean_features
 from kernels.optimization.adam import TouchedRows
+from kernels.optimization.muon import Shapes
 from kernels.rendering.fused_render import Field
 from settings.kinds import STUDENT_KINDS
 from settings.sections import Section, problem
@@ -213,9 +214,9 @@ class Student(nn.Module, ABC):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the learning rate they follow: ``table`` and ``mlp``."""
 
-    def shared_matrices(self) -> Sequence[nn.Parameter]:
-        """Those of ``mlp`` that are one layer each, (outputs, inputs), of networks that the whole scene shares."""
-        return ()
+    def matrices(self) -> dict[nn.Parameter, Shapes]:
+        """Parameters of networks, and the shapes of the matrices that make them up: layers that Muon can move."""
+        return {}
 
     @abstractmethod
     def encoding_width(self) -> int:

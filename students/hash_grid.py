@@ -14,6 +14,7 @@ from kernels.encoding.hash_encoding import HashLayout, hash_encode
 from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
 from kernels.optimization.adam import TouchedRows
+from kernels.optimization.muon import Shapes
 from kernels.rendering.fused_render import HashField, density_harmonics
 from settings.sections import FromList, PowerOfTwo, Section, problem
 from students.base import DENSITY_DEGREE, SHADING, Box, Student, check_density_degree, register
@@ -130,10 +131,10 @@ class HashGridStudent(Student):
         return HashField(self.box, self.table, self.layout, *networks, *shading)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"table": [self.table], "mlp": self.shared_matrices()}
+        return {"table": [self.table], "mlp": [*self.density_weights, *self.color_weights]}
 
-    def shared_matrices(self) -> list[nn.Parameter]:
-        return [*self.density_weights, *self.color_weights]
+    def matrices(self) -> dict[nn.Parameter, Shapes]:
+        return {weights: [tuple(weights.shape)] for weights in self.parameter_groups()["mlp"]}
 
     def encoding_width(self) -> int:
         return self.density_weights[0].shape[1]

@@ -22,6 +22,7 @@ from kernels.networks.grouped_mlp import (
     tapped_grouped_radiance_mlp,
 )
 from kernels.optimization.adam import TouchedRows
+from kernels.optimization.muon import Shapes
 from kernels.rendering.fused_render import GroupedField, density_harmonics
 from machine.memory import GIB
 from settings.errors import InputError
@@ -192,6 +193,10 @@ class KiloUniformStudent(Student):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """``mlp``, the group with weight decay, is what sees the direction (Reiser et al. 2021, section 4.1)."""
         return {"table": [self.density_networks], "mlp": [self.color_networks]}
+
+    def matrices(self) -> dict[nn.Parameter, Shapes]:
+        """The density networks' layers, with the biases as a row of each."""
+        return {self.density_networks: [tuple(shape) for shape in self.layout.density_dims.tolist()]}
 
     def networks_with_a_common_part(self) -> Sequence[nn.Parameter]:
         """The colour networks: with a common part of the density networks too there was no further gain."""

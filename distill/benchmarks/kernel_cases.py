@@ -244,7 +244,9 @@ def muon_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
     controls = torch.tensor([[1e-4, 1e-15, 1.0, 0.0]] * len(shapes), device=device)
     for implementation in implementations(device):
         tensors = [[torch.rand(shape, device=device) for _ in range(4)] for shape in shapes]
-        moving = [adam.Moving(torch.nn.Parameter(first), *rest, is_matrix=True) for first, *rest in tensors]
+        moving = [
+            adam.Moving(torch.nn.Parameter(first), *rest, matrices=[tuple(first.shape)]) for first, *rest in tensors
+        ]
         gradients = [entry.grad.clone() for entry in moving]
 
         def restore(moving=moving, gradients=gradients) -> None:

@@ -63,7 +63,7 @@ class StudentOptimizer:
         self._touched, self.eps = student.touched_rows(), student.adam_eps
         self._touched |= {} if far_field is None else far_field.touched_rows()
         fields = [] if train.mlp_optimizer == "adam" else [student] if far_field is None else [student, far_field]
-        self._matrices = {matrix for field in fields for matrix in field.shared_matrices()}
+        self._matrices = {matrix: shapes for field in fields for matrix, shapes in field.matrices().items()}
         self.implementation = implementation
         self.factor = 0.0
         """The learning rates', of ``set_rate``."""
@@ -112,15 +112,12 @@ class StudentOptimizer:
             state = self._state_of(parameter)
             state["step"] += 1
             moments = state["first_moment"], state["second_moment"]
+            given = {"step": state["step"], "betas": BETAS, "eps": self.eps, "weight_decay": group["weight_decay"]}
+            given |= {"touched": self._touched.get(parameter), "implementation": self.implementation}
             if parameter in self._matrices:
-                tensors = parameter, parameter.grad, *moments
-                muon_step(tensors, group["lr"], BETAS, group["weight_decay"], self.implementation)
-                continue
-            adam_step(
-                parameter, parameter.grad, *moments, step=state["step"], lr=group["lr"], betas=BETAS, eps=self.eps,
-                weight_decay=group["weight_decay"], touched=self._touched.get(parameter),
-                implementation=self.implementation,
-            )  # fmt: skip
+                muon_step((parameter, parameter.grad, *moments), self._matrices[parameter], group["lr"], **given)
+            else:
+                adam_step(parameter, parameter.grad, *moments, lr=group["lr"], **given)
         self._move_all_rows()
 
     @torch.no_grad()
@@ -153,8 +150,8 @@ class StudentOptimizer:
         for parameter, group in self._moving():
             state, decay = self._state_of(parameter), group["weight_decay"]
             moments = state["first_moment"], state["second_moment"]
-            touched, is_matrix = self._touched.get(parameter), parameter in self._matrices
-            moving.append(Moving(parameter, parameter.grad, *moments, decay, touched, is_matrix))
+            touched, matrices = self._touched.get(parameter), self._matrices.get(parameter, ())
+            moving.append(Moving(parameter, parameter.grad, *moments, decay, touched, matrices, state["step"]))
         controlled_adam_steps(moving, controls, betas=BETAS, implementation=self.implementation)
         self._move_all_rows()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kernels.dispatch import resolve
 from kernels.optimization import adam_numba
-from kernels.optimization.muon import WIDEST, controlled_muon_step
+from kernels.optimization.muon import WIDEST, Shapes, controlled_muon_step
 
 BETAS = (0.9, 0.99)  # of students: Müller et al. 2022
 ROWS_PER_FLAG = 8  # of two values each: one cache line
@@ -129,7 +129,9 @@ class Moving(NamedTuple):
     """A parameter with its gradient and both moments, and what of its own Adam needs: see ``adam_step``.
 
     Attributes:
-        is_matrix: whether it is moved by Muon in Adam's place, see ``kernels.optimization.muon``.
+        matrices: shapes of those that Muon moves in Adam's place, see ``kernels.optimization.muon``; none: Adam does.
+        updates: () float64, how often the parameter has been updated, this time among them, which Muon asks of several
+            rows.
     """
 
     parameter: Tensor
@@ -138,7 +140,8 @@ class Moving(NamedTuple):
     second_moment: Tensor
     weight_decay: float = 0.0
     touched: TouchedRows | None = None
-    is_matrix: bool = False
+    matrices: Shapes = ()
+    updates: Tensor | None = None
 
 
 def controlled_adam_steps(
@@ -147,7 +150,8 @@ def controlled_adam_steps(
     """``controlled_adam_step`` for several parameters; Triton takes those without ``touched`` in one launch, and the
     matrices in another.
 
-    These have no gradient afterwards, so that a backward pass hands over its own instead of adding to one of zeros.
+    Without ``touched`` these have no gradient afterwards, so that a backward pass hands over its own instead of adding
+    to one of zeros.
 
     Args:
         controls: (P, 4) float32, contiguous, a row for each.
@@ -156,9 +160,13 @@ def controlled_adam_steps(
     together = _move_together(moving, controls, betas) if name == "triton" else ()
     for place, entry in enumerate(moving):
         if place in together:
-            entry.parameter.grad = None
-        elif entry.is_matrix:
-            controlled_muon_step(entry[:4], controls[place], betas, entry.weight_decay, name)
+            if entry.touched is None:
+                entry.parameter.grad = None
+        elif entry.matrices:
+            controlled_muon_step(
+                entry[:4], entry.matrices, controls[place], step=1 if entry.updates is None else entry.updates,
+                betas=betas, weight_decay=entry.weight_decay, touched=entry.touched, implementation=name,
+            )  # fmt: skip
         else:
             controlled_adam_step(
                 *entry[:4], controls[place], betas=betas, weight_decay=entry.weight_decay, touched=entry.touched,
@@ -168,26 +176,24 @@ def controlled_adam_steps(
 
 def _move_together(moving: Sequence[Moving], controls: Tensor, betas: tuple[float, float]) -> set[int]:
     """Moves by Triton what it takes in one launch, and says which these are."""
-    untouched = [place for place, entry in enumerate(moving) if entry.touched is None]
-    plain = [place for place in untouched if not moving[place].is_matrix]
+    plain = [place for place, entry in enumerate(moving) if entry.touched is None and not entry.matrices]
     if plain:
         from kernels.optimization import adam_several_triton
 
         tensors = [tuple(tensor.detach().view(-1) for tensor in moving[place][:4]) for place in plain]
-        adam_several_triton.controlled_adam(tensors, controls, plain, betas, _decays(moving, plain))
+        decays = [moving[place].weight_decay for place in plain]
+        adam_several_triton.controlled_adam(tensors, controls, plain, betas, decays)
     matrices = [
-        place for place in untouched if moving[place].is_matrix and max(moving[place].parameter.shape) <= WIDEST
+        place for place, entry in enumerate(moving) if entry.matrices and max(map(max, entry.matrices)) <= WIDEST
     ]
     if matrices:
         from kernels.optimization import muon_triton
 
-        tensors = [moving[place][:4] for place in matrices]
-        muon_triton.controlled_muon(tensors, controls, matrices, betas, _decays(moving, matrices))
+        muon_triton.controlled_muon({place: moving[place] for place in matrices}, controls, betas)
+        for place in matrices:
+            if moving[place].touched is not None:
+                moving[place].touched.clear(controls.device)
     return {*plain, *matrices}
-
-
-def _decays(moving: Sequence[Moving], places: Sequence[int]) -> list[float]:
-    return [moving[place].weight_decay for place in places]
 
 
 def corrected(step, lr, betas: tuple[float, float], eps: float):

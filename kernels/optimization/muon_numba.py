@@ -1,4 +1,4 @@
-"""Numba twin of Muon: one matrix on one thread, without torch's overhead for each of many small products."""
+"""Numba twin of Muon: a matrix stays in the caches from its gradient to its step, and a thread takes some rows."""
 
 from __future__ import annotations
 
@@ -8,84 +8,107 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
-from kernels.threads import FAST, INNER
+from kernels.networks.layers_numba import ROWS, padded, product
+from kernels.simd import LANES, load, splat, store
+from kernels.threads import FAST, parallel_for
+
+_GRAIN = 4  # rows a thread takes at a time
 
 
 def muon(
     tensors: Sequence[Tensor],
-    size: float,
+    shapes: Sequence[tuple[int, int]],
+    sizes: Sequence[float],
+    least: Sequence[float],
+    turns: tuple[int, int],
     betas: tuple[float, float],
     weight_decay: float,
+    flags: tuple[Tensor, int] | None,
     coefficients: Sequence[tuple[float, float, float]],
     margin: float,
-    least_norm: float,
 ) -> None:
-    """See ``kernels.optimization.muon.muon_step``.
+    """See ``kernels.optimization.muon.muon_step``; the flags stay.
 
     Args:
-        size: what the orthogonalised momentum is multiplied by.
-        coefficients, margin, least_norm: of the iterations.
+        tensors: parameter, gradient and moments, flat.
+        sizes: what each orthogonalised matrix is multiplied by; least: the norm below which it shrinks.
+        flags: uint8, which rows to visit, and how many share one; None: all.
+        turns: the update's number, and in how many each row moves once.
+        coefficients, margin: of the iterations.
     """
-    numbers = map(np.float32, (size, *betas, weight_decay, margin, least_norm))
-    _muon(*(tensor.numpy() for tensor in tensors), *numbers, np.array(coefficients, dtype=np.float32))
-
-
-@njit(**FAST, **INNER)
-def _product(a, b, out):
-    for i in range(out.shape[0]):
-        row = out[i]
-        row[:] = np.float32(0)
-        for k in range(len(b)):
-            factor, other = a[i, k], b[k]
-            for j in range(len(row)):
-                row[j] += factor * other[j]
-
-
-@njit(**FAST, **INNER)
-def _gram(a, out):
-    for i in range(len(a)):
-        for j in range(i + 1):
-            total, one, other = np.float32(0), a[i], a[j]
-            for k in range(len(one)):
-                total += one[k] * other[k]
-            out[i, j] = total
-            out[j, i] = total
+    layers = np.array([(height, width, padded(min(height, width))) for height, width in shapes], dtype=np.int64)
+    touched, rows_per_flag = (np.empty(0, np.uint8), 1) if flags is None else (flags[0].numpy(), flags[1])
+    numbers = [np.float32(number) for number in (*betas, weight_decay, margin)]
+    rows = len(tensors[0]) // sum(height * width for height, width in shapes)
+    sizes, least, coefficients = (np.array(values, np.float32) for values in (sizes, least, coefficients))
+    parallel_for(
+        _muon, rows, *tensors, layers, sizes, least, *turns, touched, rows_per_flag, flags is not None, *numbers,
+        coefficients, grain=_GRAIN,
+    )  # fmt: skip
 
 
 @njit(**FAST)
-def _muon(parameter, grad, first, second, size, beta1, beta2, weight_decay, margin, least_norm, coefficients):
-    one = np.float32(1)
-    height, width = parameter.shape
-    upright = height > width
-    rows, columns = min(height, width), max(height, width)
-    step, turned = np.empty((rows, columns), dtype=np.float32), np.empty((rows, columns), dtype=np.float32)
-    gram, higher = np.empty((rows, rows), dtype=np.float32), np.empty((rows, rows), dtype=np.float32)
-    square = np.float32(0)
-    for i in range(height):
-        for j in range(width):
-            g = grad[i, j] + weight_decay * parameter[i, j]
-            m = beta1 * first[i, j] + (one - beta1) * g
-            first[i, j] = m
-            second[i, j] = beta2 * second[i, j] + (one - beta2) * g * g
-            ahead = beta1 * m + (one - beta1) * g
-            square += ahead * ahead
-            grad[i, j] = np.float32(0)
-            if upright:
-                step[j, i] = ahead
-            else:
-                step[i, j] = ahead
-    step *= one / max(margin * np.sqrt(square), least_norm)
+def _muon(
+    start, stop, parameter, grad, first, second, layers, sizes, least, update, turns, touched, rows_per_flag, lazy,
+    beta1, beta2, weight_decay, margin, coefficients,
+):  # fmt: skip
+    one, zero, span, widest, tallest = np.float32(1), np.float32(0), 0, 0, 0
+    for layer in range(len(layers)):
+        height, width, across = layers[layer]
+        span += height * width
+        widest, tallest = max(widest, across), max(tallest, (max(height, width) + ROWS - 1) // ROWS * ROWS)
+    step, turned = np.empty(tallest * widest, np.float32), np.empty(tallest * widest, np.float32)
+    gram, higher = np.empty(widest * widest, np.float32), np.empty(widest * widest, np.float32)
+    for row in range(start, stop):
+        if lazy and touched[row // rows_per_flag] == 0:
+            continue
+        low, moves = row * span, (update + row) % turns == 0
+        for layer in range(len(layers)):
+            height, width, across = layers[layer]
+            high, tall = low + height * width, max(height, width)
+            p, g, m, v = parameter[low:high], grad[low:high], first[low:high], second[low:high]
+            low, found = high, not lazy
+            for i in range(0 if found else len(g)):
+                found |= g[i] != zero
+            if not found:
+                continue
+            square = zero
+            for i in range(len(g)):
+                decayed = g[i] + weight_decay * p[i]
+                m[i] = beta1 * m[i] + (one - beta1) * decayed
+                v[i] = beta2 * v[i] + (one - beta2) * decayed * decayed
+                g[i] = beta1 * m[i] + (one - beta1) * decayed
+                square += g[i] * g[i]
+            if not moves:
+                g[:] = zero
+                continue
+            # Its longer side along the rows: the matrices that are made of it have the shorter.
+            norm = np.sqrt(square)
+            unit = one / (margin * norm) if norm > zero else zero
+            along, over = (across, 1) if height >= width else (1, across)
+            step[:] = zero
+            for i in range(height):
+                for j in range(width):
+                    step[i * along + j * over] = g[i * width + j] * unit
+            _orthogonalise(tall, across, coefficients, step, turned, gram, higher)
+            size = np.float32(turns) * sizes[layer] * norm / max(norm, least[layer])
+            for i in range(height):
+                for j in range(width):
+                    p[i * width + j] -= size * step[i * along + j * over]
+                    g[i * width + j] = zero
+
+
+@njit(**FAST)
+def _orthogonalise(tall, across, coefficients, step, turned, gram, higher):
+    """Does so to ``step`` (tall, across), whose columns, whole vectors, are padded by zeros, with room for the rest."""
+    count = (tall + ROWS - 1) // ROWS * ROWS * across
     for n in range(len(coefficients)):
         linear, cubic, quintic = coefficients[n, 0], coefficients[n, 1], coefficients[n, 2]
-        _gram(step, gram)
-        _product(gram, gram, higher)
-        for i in range(rows):
-            for j in range(rows):
-                higher[i, j] = cubic * gram[i, j] + quintic * higher[i, j]
-        _product(higher, step, turned)
-        for i in range(rows):
-            for j in range(columns):
-                step[i, j] = linear * step[i, j] + turned[i, j]
-    for i in range(height):
-        for j in range(width):
-            parameter[i, j] -= size * (step[j, i] if upright else step[i, j])
+        product(across, tall, step, 1, across, step, across, 0, gram)
+        product(across, across, gram, across, 1, gram, across, 0, higher)
+        for i in range(0, across * across, LANES):
+            value = splat(cubic, LANES) * load(gram, i, LANES) + splat(quintic, LANES) * load(higher, i, LANES)
+            store(higher, i, value)
+        product(tall, across, step, across, 1, higher, across, 0, turned)
+        for i in range(0, count, LANES):
+            store(step, i, splat(linear, LANES) * load(step, i, LANES) + load(turned, i, LANES))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.optimization.muon import COEFFICIENTS, LEAST_NORM, MARGIN, SIZE
+from kernels.optimization.muon import COEFFICIENTS, LEAST_NORM, MARGIN, size_of, turns_of
 from kernels.triton_support import LEAST_DOT, launch_on, padded
+
+if TYPE_CHECKING:
+    from kernels.optimization.adam import Moving
 
 _LEAST_NORM, _MARGIN = tl.constexpr(LEAST_NORM), tl.constexpr(MARGIN)
 _LINEAR, _CUBIC, _QUINTIC = zip(*COEFFICIENTS, strict=True)
@@ -23,67 +28,80 @@ def _product(a, b):
 
 @triton.jit
 def _muon(
-    parameter, grad, first, second, rate, factor, beta1, beta2, DECAY: tl.constexpr, SCALE: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ALONG: tl.constexpr, ACROSS: tl.constexpr, HIGH: tl.constexpr,
-    WIDE: tl.constexpr, LINEAR: tl.constexpr, CUBIC: tl.constexpr, QUINTIC: tl.constexpr,
+    i, there, g, parameter, first, second, rate, least, factor, moves, beta1, beta2, DECAY: tl.constexpr,
+    SCALE: tl.constexpr, LINEAR: tl.constexpr, CUBIC: tl.constexpr, QUINTIC: tl.constexpr,
 ):  # fmt: skip
-    row, column = tl.arange(0, HIGH)[:, None], tl.arange(0, WIDE)[None, :]
-    there = (row < ROWS) & (column < COLUMNS)
-    i = row * ALONG + column * ACROSS
     weights = tl.load(parameter + i, mask=there, other=0.0)
-    g = tl.load(grad + i, mask=there, other=0.0) * factor + weights * DECAY
+    g = g * factor + weights * DECAY
     m = tl.load(first + i, mask=there, other=0.0) * beta1 + g * (1.0 - beta1)
     v = tl.load(second + i, mask=there, other=0.0) * beta2 + g * g * (1.0 - beta2)
     tl.store(first + i, m, mask=there)
     tl.store(second + i, v, mask=there)
-    step = m * beta1 + g * (1.0 - beta1)
-    step = step / tl.maximum(tl.sqrt(tl.sum(step * step)) * _MARGIN, _LEAST_NORM)
-    for n in tl.static_range(len(LINEAR)):
-        gram = _product(step, tl.trans(step))
-        step = step * LINEAR[n] + _product(gram * CUBIC[n] + _product(gram, gram) * QUINTIC[n], step)
-    tl.store(parameter + i, weights - step * (rate * SCALE), mask=there)
+    if moves:
+        step = m * beta1 + g * (1.0 - beta1)
+        norm = tl.sqrt(tl.sum(step * step))
+        step = step / tl.maximum(norm * _MARGIN, _LEAST_NORM)
+        for n in tl.static_range(len(LINEAR)):
+            gram = _product(step, tl.trans(step))
+            step = step * LINEAR[n] + _product(gram * CUBIC[n] + _product(gram, gram) * QUINTIC[n], step)
+        tl.store(parameter + i, weights - step * (rate * SCALE * norm / tl.maximum(norm, least)), mask=there)
 
 
 @triton.jit
 def _controlled_muon_several(
-    parameters, grads, firsts, seconds, controls, beta1, beta2, PLACES: tl.constexpr, DECAYS: tl.constexpr,
-    SCALES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ALONG: tl.constexpr, ACROSS: tl.constexpr,
+    parameters, grads, firsts, seconds, updates, controls, beta1, beta2, PLACES: tl.constexpr, DECAYS: tl.constexpr,
+    TURNS: tl.constexpr, COUNTS: tl.constexpr, SPANS: tl.constexpr, LAZY: tl.constexpr, SCALES: tl.constexpr,
+    ROOTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ALONG: tl.constexpr, ACROSS: tl.constexpr,
     HIGH: tl.constexpr, WIDE: tl.constexpr, LINEAR: tl.constexpr, CUBIC: tl.constexpr, QUINTIC: tl.constexpr,
 ):  # fmt: skip
     for k in tl.static_range(len(PLACES)):
-        if tl.program_id(0) == k:
+        if (tl.program_id(1) == k) & (tl.program_id(0) < COUNTS[k]):
+            row, column = tl.arange(0, HIGH[k])[:, None], tl.arange(0, WIDE[k])[None, :]
+            there = (row < ROWS[k]) & (column < COLUMNS[k])
+            i = tl.program_id(0).to(tl.int64) * SPANS[k] + row * ALONG[k] + column * ACROSS[k]
+            g = tl.load(grads[k] + i, mask=there, other=0.0)
             own = controls + 4 * PLACES[k]
-            rate, factor = tl.load(own), tl.load(own + 2)
-            if tl.load(own + 3) == 0.0:
+            taken = tl.load(own + 3) == 0.0
+            if LAZY[k]:
+                taken = taken & (tl.sum((g != 0).to(tl.int32)) > 0)
+            moves = (tl.load(updates[k]).to(tl.int64) + tl.program_id(0)) % TURNS[k] == 0
+            if taken:
                 _muon(
-                    parameters[k], grads[k], firsts[k], seconds[k], rate, factor, beta1, beta2, DECAYS[k], SCALES[k],
-                    ROWS[k], COLUMNS[k], ALONG[k], ACROSS[k], HIGH[k], WIDE[k], LINEAR, CUBIC, QUINTIC,
+                    i, there, g, parameters[k], firsts[k], seconds[k], tl.load(own),
+                    tl.load(own + 1) * ROOTS[k] + _LEAST_NORM, tl.load(own + 2), moves, beta1, beta2, DECAYS[k],
+                    SCALES[k], LINEAR, CUBIC, QUINTIC,
                 )  # fmt: skip
+            if LAZY[k]:
+                tl.store(grads[k] + i, tl.zeros(g.shape, tl.float32), mask=there)
 
 
-def controlled_muon(
-    matrices: Sequence[Sequence[Tensor]],
-    controls: Tensor,
-    places: Sequence[int],
-    betas: tuple[float, float],
-    decays: Sequence[float],
-) -> None:
-    """As ``kernels.optimization.muon.controlled_muon_step`` for several matrices; gradients stay.
+def controlled_muon(moving: Mapping[int, Moving], controls: Tensor, betas: tuple[float, float]) -> None:
+    """As ``kernels.optimization.muon.controlled_muon_step`` for several parameters; without ``touched`` gradients stay.
 
     Args:
-        matrices: each one's parameter, gradient and moments, contiguous; no side beyond ``WIDEST``.
-        controls: (R, 4) contiguous; places: a matrix's own in it; decays: its weight decay.
+        moving: by their places in ``controls``; no side of their matrices beyond ``WIDEST``.
+        controls: (R, 4) contiguous.
     """
-    columns = (tuple(tensor.detach() for tensor in column) for column in zip(*matrices, strict=True))
-    shapes = [tuple(tensors[0].shape) for tensors in matrices]
-    # Read along its shorter side, a matrix has the smaller square of the two.
-    layouts = [(n, k, k, 1) if n <= k else (k, n, 1, k) for n, k in shapes]
-    layouts = [(*layout, *(padded(side, LEAST_DOT) for side in layout[:2])) for layout in layouts]
-    rows, across_rows, along, across, high, wide = zip(*layouts, strict=True)
-    scales = tuple(SIZE * max(shape) ** 0.5 for shape in shapes)
+    starts, matrices = [], []
+    for place, entry in moving.items():
+        shapes = entry.matrices
+        ends = [*accumulate(height * width for height, width in shapes)]
+        tensors = [tensor.detach().view(-1) for tensor in entry[:4]]
+        turns, updates = turns_of(len(tensors[0]), shapes), controls if entry.updates is None else entry.updates
+        own = place, entry.weight_decay, turns, len(tensors[0]) // ends[-1], ends[-1], entry.touched is not None
+        for (height, width), start in zip(shapes, [0, *ends], strict=False):
+            # Read along its shorter side, a matrix has the smaller square of the two.
+            layout = (height, width, width, 1) if height <= width else (width, height, 1, width)
+            sides = (padded(side, LEAST_DOT) for side in layout[:2])
+            starts.append([*(tensor[start:] for tensor in tensors), updates])
+            matrices.append((*own, turns * size_of((height, width)), (height * width) ** 0.5, *layout, *sides))
+    columns = (tuple(column) for column in zip(*starts, strict=True))
+    places, decays, turns, counts, spans, lazy, scales, roots, rows, across_rows, along, across, high, wide = zip(
+        *matrices, strict=True
+    )
     with launch_on(controls.device):
-        _controlled_muon_several[(len(shapes),)](
-            *columns, controls, *betas, PLACES=tuple(places), DECAYS=tuple(decays), SCALES=scales, ROWS=rows,
-            COLUMNS=across_rows, ALONG=along, ACROSS=across, HIGH=high, WIDE=wide, LINEAR=_LINEAR, CUBIC=_CUBIC,
-            QUINTIC=_QUINTIC, num_warps=_WARPS,
+        _controlled_muon_several[(max(counts), len(matrices))](
+            *columns, controls, *betas, PLACES=places, DECAYS=decays, TURNS=turns, COUNTS=counts, SPANS=spans,
+            LAZY=lazy, SCALES=scales, ROOTS=roots, ROWS=rows, COLUMNS=across_rows, ALONG=along, ACROSS=across,
+            HIGH=high, WIDE=wide, LINEAR=_LINEAR, CUBIC=_CUBIC, QUINTIC=_QUINTIC, num_warps=_WARPS,
         )  # fmt: skip

@@ -97,14 +97,14 @@ def test_muon_moves_the_matrices_of_student_and_far_field(student):
     optimizer.set_rate(0.5)
     for field in (student, far):
         backward(field)
-        matrices = field.shared_matrices()
+        matrices = field.matrices()
         assert [*matrices] == field.parameter_groups()["mlp"] and len(matrices) == 4
-    before = [matrix.detach().clone() for field in (student, far) for matrix in field.shared_matrices()]
-    steps = [orthogonalised(matrix.grad) for field in (student, far) for matrix in field.shared_matrices()]
+    before = [matrix.detach().clone() for field in (student, far) for matrix in field.matrices()]
+    steps = [orthogonalised(matrix.grad) for field in (student, far) for matrix in field.matrices()]
     grads = student.table.grad.clone()
     table = student.table.detach().clone()
     optimizer.step()
-    after = [matrix.detach() for field in (student, far) for matrix in field.shared_matrices()]
+    after = [matrix.detach() for field in (student, far) for matrix in field.matrices()]
     for new, old, step in zip(after, before, steps, strict=True):
         expected = old - 0.0005 * 0.2 * max(old.shape) ** 0.5 * step
         torch.testing.assert_close(new, expected, atol=1e-7, rtol=1e-4)
