@@ -26,13 +26,13 @@ from machine.memory import MIB
 from scene.formats.dataset_format import note_once
 from scene.frames import Size
 from scene.images import image_header, read_image, to_uint8
-from scene.masks import check_mask_size
+from scene.masks import check_mask_size, read_mask
 from settings.errors import InputError
 from settings.words import counted
 
 _NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
 _EDGE = 257  # points along a side that tell where it goes
-_VERSION = 1  # of the pictures kept
+_VERSION = 2  # of the pictures kept
 _PANORAMA = re.compile(r"equirect|panoram|spheric|cylind", re.IGNORECASE)
 _CUT_PANORAMAS = (
     "No single pinhole holds a panorama: cut each into perspective pictures with cameras of their own, as nerfstudio's "
@@ -211,14 +211,16 @@ def _place(path: Path, lens: Lens) -> Path:
 
 def _make(kept: Path, path: Path, lens: Lens, frame: Straight) -> None:
     """Writes the straight picture, sampled from the bent one by cubic convolution of premultiplied colour."""
-    picture = read_image(path)
+    is_mask = frame.mask == kept
+    # Not the mask's values: those of a JPEG mean something else in the PNG that is kept.
+    picture = np.dstack([to_uint8(read_mask(path))] * 3) if is_mask else read_image(path)
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     alpha = pixels[:, 3:] if pixels.shape[1] == 4 else None
     if alpha is not None:
         pixels = torch.cat([pixels[:, :3] * alpha, alpha], dim=1)
     places = _places(lens, (picture.shape[1], picture.shape[0]), frame.intrinsics, frame.size)
     # A mask has no values between its own.
-    mode = "nearest" if frame.mask == kept else "bicubic"
+    mode = "nearest" if is_mask else "bicubic"
     straight = F.grid_sample(pixels, places, mode=mode, padding_mode="border", align_corners=False)
     if alpha is not None:
         cover = straight[:, 3:].clamp(0, 1)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scene.formats.undistortion import Lens, distort, straightened, undistort
 from scene.images import read_image, write_image
+from scene.masks import read_mask
 from settings.errors import InputError
 
 BENDS = (-0.2, 0.05, 0.002, -0.001)
@@ -71,6 +73,18 @@ def test_a_lens_that_folds_is_refused(tmp_path):
         InputError, match="lens: found k1 -1, k2 0, p1 0, p2 0, expected a lens that can be undone in all"
     ):
         straightened(tmp_path, [Lens((5.0, 5.0, 4.0, 3.0), (-1.0, 0, 0, 0))], [(8, 6)], [tmp_path / "a.png"])
+
+
+def test_the_ringing_of_a_jpeg_mask_does_not_count_when_it_is_straight(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_image(tmp_path / "a.png", np.zeros((60, 90, 3), np.uint8))
+    Image.fromarray((np.arange(90) < 45)[None].repeat(60, 0) * np.uint8(255)).save(tmp_path / "m.jpg", quality=40)
+    assert len(np.unique(read_image(tmp_path / "m.jpg"))) > 2
+    lens = Lens((80.0, 80.0, 45.0, 30.0), (-0.05, 0, 0, 0))
+    [frame] = straightened(tmp_path, [lens], [(90, 60)], [tmp_path / "a.png"], [tmp_path / "m.jpg"])
+    # A lens bends nothing along the line through its axis.
+    counts = np.arange(frame.size[0]) + 0.5 < frame.intrinsics[2]
+    assert (read_mask(frame.mask) == counts).all()
 
 
 def test_a_mask_of_another_size_than_its_bent_picture_is_refused(tmp_path, monkeypatch):
