@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
@@ -22,6 +24,7 @@ from machine.files import write_atomically
 from settings.errors import InputError
 
 Values = TypeVar("Values", np.ndarray, torch.Tensor)
+Rounding = Callable[[np.ndarray], np.ndarray]
 PSNR_CAP_DB = 100.0
 """PSNR of identical pictures, so that means stay finite; 8-bit rounding alone is 59 dB."""
 
@@ -37,7 +40,11 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _QUARTER_TURNS = (5, 6, 7, 8)
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag, and what it says of a negative
+# TIFF tags, and what they say of a negative and of colours in a plane each.
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO, _PLANES, _ONE_BY_ONE = 258, 262, 0, 284, 2
+# Raw modes of 16-bit colour; that of premultiplied colour is left to Pillow, which divides 8 bits of it by alpha.
+_DEEP_COLOUR = re.compile(r"(RGB|RGBA|RGBX|LA);16[BLN]")
+_OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -59,12 +66,14 @@ class ImageHeader(NamedTuple):
     mode: str
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, rounding: Rounding = np.rint) -> np.ndarray:
     """Reads an image as (H, W, 3) or (H, W, 4) uint8 sRGB, straight alpha, upright as its EXIF orientation says.
 
-    By colour mode: grey gets three channels, 16-bit grey is rounded to 8 bits (of 16-bit colour the upper 8 are taken,
-    all that Pillow reads of it), CMYK and YCbCr are converted without a
-    colour profile, and a transparent colour of a palette or a tRNS chunk becomes alpha.
+    By colour mode: grey gets three channels, 16 bits are rounded to 8, CMYK and YCbCr are converted without a colour
+    profile, and a transparent colour of a palette or a tRNS chunk becomes alpha.
+
+    Args:
+        rounding: of values of 16 bits, in units of 8-bit ones.
 
     Raises:
         InputError: the file is missing, truncated or no picture, or its colour mode has no such reading.
@@ -76,8 +85,9 @@ def read_image(path: str | Path) -> np.ndarray:
         raw_mode = _raw_mode(image)
         image.load()
         turn = _TURNS.get(_orientation(image))
-        pixels = _pixels(path, image if turn is None else image.transpose(turn), raw_mode)
-        return _without_negative(image, pixels, raw_mode)
+        upright = image if turn is None else image.transpose(turn)
+        deep = _deep_pixels(path, image, upright, raw_mode, turn)
+        return _pixels(path, upright, raw_mode) if deep is None else rounding(deep / np.float32(257)).astype(np.uint8)
 
 
 def image_header(path: str | Path) -> ImageHeader:
@@ -140,19 +150,10 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _pixels(path: Path, image: Image.Image, raw_mode: str) -> np.ndarray:
-    """(H, W, 3) or (H, W, 4) uint8."""
+    """(H, W, 3) or (H, W, 4) uint8 of up to 8 bits."""
     mode, clear = image.mode, image.info.get("transparency")
-    if ";16" in raw_mode and raw_mode.endswith("S"):
-        found, expected = "signed 16-bit grey", "8-bit colour, or grey of up to 16 bits from 0 on"
-        raise InputError(path, "pixels", found, expected, "Save the image as 8-bit or unsigned 16-bit grey.")
-    if mode.startswith("I") and ";16" in raw_mode:
-        deep = np.asarray(image).astype(np.int64)
-        grey = np.rint(deep / 257.0).astype(np.uint8)
-        channels = [grey] * 3 if clear is None else [grey] * 3 + [np.where(deep == clear, 0, 255).astype(np.uint8)]
-        return np.stack(channels, axis=2)
-    if mode not in _MODES or (clear is not None and ";16" in raw_mode):
-        found = f"pixels of mode {mode}" if mode not in _MODES else "16-bit colour with a transparent colour"
-        expected = "8-bit colour, or grey of up to 16 bits"
+    if mode not in _MODES:
+        found, expected = f"pixels of mode {mode}", "colour or grey of up to 16 bits"
         raise InputError(path, "pixels", found, expected, "Save the image as 8-bit RGB or RGBA.")
     if isinstance(clear, int) and mode in ("1", "L"):
         # The key is in the file's own bits, the pixels have been spread over 8.
@@ -163,12 +164,45 @@ def _pixels(path: Path, image: Image.Image, raw_mode: str) -> np.ndarray:
     return np.array(image if mode == target else image.convert(target))
 
 
-def _without_negative(image: Image.Image, pixels: np.ndarray, raw_mode: str) -> np.ndarray:
-    """16-bit grey of a TIFF in which 0 is white, the right way round: Pillow does so for up to 8 bits."""
-    is_negative = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    if is_negative and image.mode.startswith("I") and ";16" in raw_mode:
-        pixels[..., :3] = 255 - pixels[..., :3]
-    return pixels
+def _deep_pixels(
+    path: Path, image: Image.Image, upright: Image.Image, raw_mode: str, turn: Image.Transpose | None
+) -> np.ndarray | None:
+    """(H, W, 3) or (H, W, 4) uint16 of a file of 16 bits; None where it is of others."""
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    bits = tags.get(_BITS, ())
+    hint = "Save the image as 8-bit or unsigned 16-bit colour or grey."
+    if tags.get(_PLANES) == _ONE_BY_ONE and len(bits) > 1 and max(bits) > 8:
+        # Pillow takes each byte of it for a pixel, or loses the lower ones.
+        expected = "the colours of a pixel side by side"
+        raise InputError(path, "pixels", "16-bit colours in a plane each", expected, hint)
+    if ";16" in raw_mode and raw_mode.endswith("S"):
+        expected = "colour or grey of up to 16 bits, from 0 on"
+        raise InputError(path, "pixels", "signed 16-bit grey", expected, hint)
+    if image.mode.startswith("I") and ";16" in raw_mode:
+        deep = np.asarray(upright).astype(np.uint16)
+        deep = np.dstack([65535 - deep if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else deep] * 3)
+    elif _DEEP_COLOUR.fullmatch(raw_mode):
+        deep = _deep_colour(path, upright, raw_mode, turn)
+    else:
+        return None
+    if (clear := image.info.get("transparency")) is None:
+        return deep
+    return np.dstack([deep, np.where((deep == clear).all(axis=2), 0, 65535).astype(np.uint16)])
+
+
+def _deep_colour(path: Path, upright: Image.Image, raw_mode: str, turn: Image.Transpose | None) -> np.ndarray:
+    """(H, W, 3) or (H, W, 4) uint16: Pillow gives the upper bytes alone, and as those of the other order the lower."""
+    grey = raw_mode.startswith("LA")  # of one order only: its four bytes are read as a colour's
+    swapped = "RGBA" if grey else raw_mode[:-1] + _OTHER_ORDER[raw_mode[-1]]
+    with _opened(path) as other:
+        for index, (*place, how) in enumerate(other.tile):
+            parts = (*place, swapped if isinstance(how, str) else (swapped, *how[1:]))
+            other.tile[index] = parts if type(other.tile[index]) is tuple else type(other.tile[index])(*parts)
+        other.load()
+        low = np.asarray(other if turn is None else other.transpose(turn), np.uint16)
+    if grey:
+        return low[..., [0, 0, 0, 2]] * 256 + low[..., [1, 1, 1, 3]]
+    return np.asarray(upright, np.uint16) * 256 + low
 
 
 def resize_area(image: np.ndarray, width: int, height: int) -> np.ndarray:

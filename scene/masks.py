@@ -21,7 +21,7 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing or damaged.
     """
-    mask = read_image(path)
+    mask = read_image(path, rounding=np.ceil)  # a label of 16 bits may be small
     values = mask[..., :3].max(axis=2)
     alpha = mask[..., 3] if mask.shape[2] == 4 else None
     if alpha is not None and (alpha != alpha.flat[0]).any():

@@ -4,6 +4,7 @@ import zlib
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from scene.images import image_header, read_image, resize_area, resize_rgba, write_image
@@ -99,16 +100,21 @@ def test_a_transparent_colour_becomes_alpha(tmp_path):
     assert set(read_image(tmp_path / "half.png")[..., 3].ravel()) == {128, 255}
 
 
-def grey_png(bits: int, row: bytes, width: int, clear: int) -> bytes:
-    """A PNG of one row of grey pixels, one value declared transparent."""
+def png(bits: int, kind: int, rows: list[bytes], width: int, clear: tuple[int, ...] = ()) -> bytes:
+    """A PNG of pixels of a kind (0 grey, 2 colour, 4 grey and alpha, 6 both), one value declared transparent."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, 0, 0, 0, 0)) + chunk(
-        b"tRNS", struct.pack(">H", clear)
-    )
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), bits, kind, 0, 0, 0))]
+    parts += [chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear))] if clear else []
+    parts += [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def deep_png(values: np.ndarray, kind: int, clear: tuple[int, ...] = ()) -> bytes:
+    """A PNG of 16 bits of (H, W, channels) values."""
+    return png(16, kind, [row.astype(">u2").tobytes() for row in values], values.shape[1], clear)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +128,7 @@ def grey_png(bits: int, row: bytes, width: int, clear: int) -> bytes:
     ],
 )
 def test_a_transparent_grey_of_any_depth_becomes_alpha(tmp_path, bits, row, clear, shades):
-    (tmp_path / "a.png").write_bytes(grey_png(bits, row, 2, clear))
+    (tmp_path / "a.png").write_bytes(png(bits, 0, [row], 2, (clear,)))
     assert image_header(tmp_path / "a.png").has_alpha
     first, second = shades
     assert read_image(tmp_path / "a.png").tolist() == [[[first] * 3 + [255], [second] * 3 + [0]]]
@@ -142,9 +148,37 @@ def test_exif_orientation_is_applied(tmp_path, ending):
         assert (header.size, header.stored_size, header.orientation) == ((6, 4), stored.size, orientation)
 
 
+@pytest.mark.parametrize(("kind", "channels"), [(2, [0, 1, 2]), (6, [0, 1, 2, 3]), (4, [0, 0, 0, 1])])
+def test_colour_of_16_bits_is_rounded_to_8(tmp_path, kind, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (6, 9, max(channels) + 1))
+    values[0, 0], values[0, 1] = 128, 129  # 0.498 and 0.502 of a level
+    (tmp_path / "a.png").write_bytes(deep_png(values, kind))
+    read = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(read, np.rint(values / 257)[..., channels])
+    assert set(read[0, 0]) == {0} and set(read[0, 1]) == {1}
+
+
+def test_a_transparent_colour_of_16_bits_becomes_alpha(tmp_path):
+    (tmp_path / "a.png").write_bytes(deep_png(np.array([[[1, 2, 3], [1, 2, 4]]]), 2, (1, 2, 3)))
+    assert read_image(tmp_path / "a.png").tolist() == [[[0, 0, 0, 0], [0, 0, 0, 255]]]
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_of_16_bits_is_rounded_to_8(tmp_path, order, compression):
+    values = np.random.default_rng(0).integers(0, 65536, (40, 30, 3)).astype(np.uint16)
+    options = {"byteorder": order, "compression": compression, "rowsperstrip": 7, "photometric": "rgb"}
+    tifffile.imwrite(tmp_path / "a.tif", values, **options, extratags=[(274, 3, 1, 6, True)])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.rint(np.rot90(values, -1) / 257))
+    # Pillow has no reading of such planes, and gives other pixels without a word.
+    tifffile.imwrite(tmp_path / "b.tif", values.transpose(2, 0, 1), **options, planarconfig="separate")
+    with pytest.raises(InputError, match="b.tif: pixels: found 16-bit colours in a plane each, expected .*Save the im"):
+        read_image(tmp_path / "b.tif")
+
+
 def test_modes_without_a_reading_are_refused_by_name(tmp_path):
     Image.fromarray(np.ones((2, 2), np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(InputError, match="float.tif: pixels: found pixels of mode F, expected 8-bit colour"):
+    with pytest.raises(InputError, match="float.tif: pixels: found pixels of mode F, expected colour or grey of up to"):
         read_image(tmp_path / "float.tif")
 
 

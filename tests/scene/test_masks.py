@@ -27,6 +27,11 @@ def test_numbers_are_labels_that_all_count(tmp_path, most):
     assert (counted(tmp_path / "b.png", LEFT * 1 + (np.arange(32) < 5) * (most - 1), "L") == LEFT).all()
 
 
+def test_small_labels_of_16_bits_count(tmp_path):
+    Image.fromarray((LEFT * 1 + (np.arange(32) < 5) * 256).astype(np.uint16)).save(tmp_path / "a.png")
+    assert (read_mask(tmp_path / "a.png") == LEFT).all()
+
+
 def test_the_ringing_of_a_jpeg_does_not_count(tmp_path):
     path = tmp_path / "a.jpg"
     assert (counted(path, LEFT * 255, "L", quality=60) == LEFT).all()
