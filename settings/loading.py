@@ -92,13 +92,16 @@ def config_from_text(
     return _checked(data, sources, overrides, assets, str(source))
 
 
-def run_config(path: Path) -> Config:
-    """The ``config.yaml`` of a run, read as the checkpoints beside it are.
+def run_config(path: Path, overrides: Sequence[str] = (), assets: str | Path | None = None) -> Config:
+    """The ``config.yaml`` of a run or the ``city.yaml`` of a city, read as checkpoints are.
+
+    Args:
+        overrides, assets: as for ``config_from_text``.
 
     Raises:
         InputError: as ``load_config``.
     """
-    return config_from_text(read_mapping(path), path)
+    return config_from_text(read_mapping(path), path, overrides, assets)
 
 
 def validate(model: type[Model], data: Mapping[str, Any], sources: Mapping[str, str], default_source: str) -> Model:

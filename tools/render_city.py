@@ -40,7 +40,7 @@ from machine.memory import MIB
 from scene.cameras import Cameras
 from scene.images import to_uint8, write_image
 from settings.errors import InputError
-from settings.loading import load_config
+from settings.loading import run_config
 from settings.words import counted
 from teacher.export.export_cameras import views_to_export
 
@@ -95,7 +95,7 @@ def render(chosen: argparse.Namespace) -> str:
             raise InputError("--set", "setting", key, expected)
     manifest = read_manifest(chosen.manifest)
     overrides = chosen.overrides + overrides_of({"--device": ("device", chosen.device)})
-    config = load_config(manifest.path(manifest.config), overrides, chosen.assets)
+    config = run_config(manifest.path(manifest.config), overrides, chosen.assets)
     # A path's cameras may all be in one place: how large the world about them is tells whether float32 is fine enough.
     about = config.model_copy(update={"data": config.data.model_copy(update={"box": manifest.box})})
     wanted = {"path": chosen.cameras, "frames": chosen.frames, "resolution": chosen.width}

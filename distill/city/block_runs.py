@@ -21,7 +21,7 @@ from machine.run_identity import RunIdentity
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import ExitCode, InputError
-from settings.loading import REPO_ROOT, load_config, to_yaml
+from settings.loading import REPO_ROOT, load_config, run_config, to_yaml
 from settings.sections import Section
 from students.base import STUDENTS
 
@@ -47,7 +47,7 @@ def open_city(config: Config, folder: Path, resume: bool) -> Manifest:
         raise InputError(folder, "city", f"a {MANIFEST} already", "no city", hint)
     manifest = read_manifest(folder)
     stored = manifest.path(manifest.config)
-    RunIdentity(config).check_continues(RunIdentity(load_config(stored)), stored)
+    RunIdentity(config).check_continues(RunIdentity(run_config(stored)), stored)
     write_atomically(folder / CITY_YAML, to_yaml(config))  # what may change: how long runs last, where they compute
     return manifest
 

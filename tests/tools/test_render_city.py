@@ -35,6 +35,13 @@ def test_a_flight_leaves_pictures_and_what_each_took(city, capsys):
     assert "1 frame, 2 loads; peak memory" in capsys.readouterr().out
 
 
+def test_a_city_of_an_earlier_version_is_rendered_without_a_setting_that_is_gone(city, caplog):
+    with (city / "city.yaml").open("a") as stored:
+        stored.write("train: {assistant: 1}\n")
+    assert run(city, "--frames", "1:2", "--width", "12", "--assets", str(city)) == 0
+    assert "city.yaml: trained with train.assistant: 1. This setting is gone" in caplog.text
+
+
 def test_a_flight_is_read_as_one_through_a_scene_of_the_citys_size(city, monkeypatch):
     read = []
 

@@ -144,6 +144,15 @@ def test_a_city_goes_on_with_the_settings_it_was_made_with(made, tmp_path):
         open_city(toy_city(tmp_path, ["city.blocks=[1, 1, 2]"]), folder, resume=True)
 
 
+def test_a_city_of_an_earlier_version_goes_on_without_a_setting_that_is_gone(made, caplog):
+    config, manifest = made
+    stored = manifest.path("city.yaml")
+    stored.write_text(f"{stored.read_text()}assistant_student: null\n".replace("train:\n", "train:\n  assistant: 1\n"))
+    assert open_city(config, manifest.folder, resume=True) == manifest
+    assert re.search(r"city.yaml: trained with train.assistant: 1. This setting is gone", caplog.text)
+    assert load_config(stored) == config
+
+
 def test_the_manifest_says_how_far_the_runs_are(made, monkeypatch):
     config, manifest = made
     seen = []
