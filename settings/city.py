@@ -31,8 +31,8 @@ class BlocksConfig(Section):
     budget_mib: float | None = Field(
         None,
         gt=0,
-        description="size of the compact files of all blocks together, MiB: 8 KiB for each block that holds "
-        "Gaussians, the rest in proportion to their number; null: checkpoints alone",
+        description="size of the compact files of all blocks together, MiB: 8 KiB for each block that is "
+        "trained, the rest in proportion to their Gaussians; null: checkpoints alone",
     )
     joint_steps: int = Field(
         0,

@@ -65,7 +65,7 @@ def cut_city(config: Config, folder: Path) -> Manifest:
     fitted = recorded_width(config.teacher.ply or rows.path)
     width = config.teacher.fitted_width or getattr(fitted, "width", None)
     try:
-        budgets = _budgets(config.city.budget_mib, counts)
+        budgets = _budgets(config.city.budget_mib, np.where(trained.any(axis=0), counts, 0).tolist())
     except InputError:
         for name in names:  # nothing else of a city that was there before
             (folder / _gaussians_of(name)).unlink(missing_ok=True)
@@ -204,6 +204,9 @@ def _copy_gaussians(rows: PlyRows, boxes: tuple[SceneBox, ...], paths: list[Path
 def _budgets(whole: float | None, counts: Sequence[int]) -> list[float | None]:
     """MiB of each block's file: as much for each as a file takes that is nearly empty, the rest by their Gaussians.
 
+    Args:
+        counts: Gaussians of each block, 0 of one that no camera sees: it has no file.
+
     Raises:
         InputError: that is more than there is.
     """
@@ -213,7 +216,7 @@ def _budgets(whole: float | None, counts: Sequence[int]) -> list[float | None]:
     least = _LEAST_FILE / MIB
     if whole <= filled * least:
         expected = (
-            f"more than {filled * least:.3g}, {_LEAST_FILE:,} bytes for each of the {filled} blocks that hold any"
+            f"more than {filled * least:.3g}, {_LEAST_FILE:,} bytes for each of the {filled} blocks that are trained"
         )
         raise InputError(
             "config", "city.budget_mib", whole, expected, "Give it more, or cut fewer blocks (city.blocks)."

@@ -11,6 +11,7 @@ import torch
 
 from distill.city import block_runs, cutting
 from distill.city.block_runs import blocks_table, cell_size, open_city, run_blocks, students_of
+from distill.city.coverage import cameras_of_blocks
 from distill.city.manifest import read_manifest
 from distill.executors.job import JobState, Phase
 from machine.run_folder import RunFolder
@@ -109,6 +110,19 @@ def test_frames_of_two_files_offsets_and_blocks_that_nobody_sees(tmp_path):
     given = block_config(manifest, "b001")
     found, expected = load_teacher(given).views, load_teacher(toy_city(tmp_path, data=data)).views
     assert torch.allclose(found.cameras.c2w, expected.cameras.c2w, atol=1e-6)
+
+
+def test_a_block_that_no_camera_sees_takes_no_part_of_the_budget(tmp_path, monkeypatch, caplog):
+    def none_of_the_first(*given):
+        seen = cameras_of_blocks(*given)
+        seen[:, 0] = False
+        return seen
+
+    monkeypatch.setattr(cutting, "cameras_of_blocks", none_of_the_first)
+    unseen, seen = open_city(toy_city(tmp_path), tmp_path / "city", resume=False).blocks
+    assert unseen.gaussians > 0 and f"block b000: {unseen.gaussians} Gaussians that no camera sees" in caplog.text
+    assert (unseen.status, unseen.budget_mib) == ("done", None)
+    assert (seen.status, seen.budget_mib) == ("waiting", 0.25)
 
 
 def test_a_city_that_no_camera_sees_is_refused_and_nothing_is_written(tmp_path):
