@@ -78,6 +78,13 @@ class Drawing:
         fitted = None if self.fitted_width is None else self.fitted_width * width / across
         return replace(self, fitted_width=fitted, supersample=self.multiple(across))
 
+    def of_lens(self, cameras: Cameras, index: int, focal: float) -> Drawing:
+        """For camera ``index`` of any field of view: as in views of a horizontal ``focal`` length, in their widths.
+
+        What is wider or narrower is a part of such a view, or more than one.
+        """
+        return self.of_part(cameras.width, max(1, round(cameras.fx[index].item() / focal)))
+
     def multiple(self, width: int) -> int:
         """Pixels drawn along a side of each pixel of a view that wide."""
         return self.supersample or min(_MOST_MULTIPLE, ceil((self.fitted_width or width) / width))

@@ -69,15 +69,13 @@ def gaussians_renderer(rasterizer: Rasterizer, focal: float | None = None) -> Re
     """Renders a teacher's Gaussians.
 
     Args:
-        focal: horizontal focal length of the views that the rasterizer's ``Drawing`` is of, in widths of their
-            pictures: what is wider or narrower is a part of such a view, or more than one. None: it is such a view.
+        focal: of the views that the rasterizer's ``Drawing`` is of, see ``Drawing.of_lens``; None: all are like them.
     """
 
     def render(cameras: Cameras, index: int, across: int | None = None) -> Rendering:
-        whole = across or cameras.width
+        drawing = rasterizer.drawing.of_part(cameras.width, across or cameras.width)
         if focal is not None:
-            whole = max(1, round(cameras.fx[index].item() / focal))
-        drawing = rasterizer.drawing.of_part(cameras.width, whole)
+            drawing = rasterizer.drawing.of_lens(cameras, index, focal)
         planes = blended_planes(rasterizer.redrawn(drawing), cameras, index).cpu()
         alpha = planes[..., 3]
         distance = planes[..., 4] / alpha.clamp(min=_FAINT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
-from teacher.sources import Source, Teacher, source_of
+from teacher.sources import Teacher, source_of
 
 _KEYFRAMES = "keyframes.json"  # beside a run's checkpoints
 _log = logging.getLogger(__name__)
@@ -71,15 +70,7 @@ def teacher_renderer(config: Config, gaussians: Gaussians, *, as_in_views: bool 
     """Draws a config's Gaussians: beside a student as it has seen them, see ``Source.rasterizer``."""
     source = source_of(config)
     rasterizer = source.rasterizer(gaussians, as_in_views=as_in_views)
-    return gaussians_renderer(rasterizer, _focal(source) if rasterizer.drawing.fitted_width else None)
-
-
-def _focal(source: Source) -> float | None:
-    """Horizontal focal length of the median frame, in widths of its picture; None: the dataset is gone."""
-    with suppress(InputError):
-        cameras = source.frames()[0].cameras
-        return (cameras.fx / cameras.width).median().item()
-    return None
+    return gaussians_renderer(rasterizer, source.focal() if rasterizer.drawing.fitted_width else None)
 
 
 def student_subject(

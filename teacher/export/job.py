@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from machine.devices import device_name
 from machine.run_folder import RunFolder, versions
+from scene.cameras import Cameras
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
@@ -24,7 +25,8 @@ from teacher.features.volume_files import read_features, write_features
 from teacher.gaussian_files import check_gaussians_file, write_gaussians
 from teacher.gaussian_files.spz import tell_of_clamped
 from teacher.gaussians import Gaussians
-from teacher.sources import source_of
+from teacher.rasterizer import Drawing
+from teacher.sources import Source, source_of
 
 FEATURES = "teacher_features.npz"
 _log = logging.getLogger(__name__)
@@ -75,9 +77,11 @@ def export(config: Config, options: ExportOptions) -> None:
     cameras = {name: getattr(options, name) for name in ("split", "path", "orbit", "frames", "resolution")}
     views = views_to_export(config, gaussians, **cameras)
     drawing = source.drawing(gaussians)
+    on_path = options.path is not None and config.data.transforms is not None
     format = ExportFormat(
         depth_kind=_depth_kind(config, options.depth_kind),
         background=None if options.rgba else config.teacher.background_rgb,
+        focal=_focal_of_views(source, drawing, views.cameras) if on_path else None,
     )
     whole = rasterizer = source.rasterizer(gaussians)
     limits, report = PruneLimits(options.prune_opacity, options.prune_contribution), None
@@ -163,6 +167,16 @@ def _depth_kind(config: Config, name: str | None) -> DepthKind | None:
     """The option's, else the config's, else graphdeco's own."""
     name = name or (config.teacher.depth_kind if config.teacher.depth_kind not in ("auto", "none") else "inverse_z")
     return None if name == "none" else DepthKind(name)
+
+
+def _focal_of_views(source: Source, drawing: Drawing, cameras: Cameras) -> float | None:
+    """``ExportFormat.focal`` of the dataset that Gaussians were fitted to, where a path sees more or less at once."""
+    focal = source.focal()
+    if focal is None or drawing.fitted_width is None:
+        return None
+    as_wide = drawing.of_part(cameras.width, cameras.width)
+    is_like = all(drawing.of_lens(cameras, index, focal) == as_wide for index in range(len(cameras)))
+    return None if is_like else focal
 
 
 def _announce(job: ViewExport, gaussians: Gaussians) -> None:

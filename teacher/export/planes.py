@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -22,18 +23,30 @@ class ExportFormat:
     Attributes:
         depth_kind: what ``depth/`` holds; None: no depth.
         background: what RGB pictures are composited on; None writes straight RGBA.
+        focal: of the views that the rasterizer's ``Drawing`` is of, see ``Drawing.of_lens``; None: all are like them.
     """
 
     depth_kind: DepthKind | None
     background: Color | None
+    focal: float | None = None
 
 
 def rendered_planes(rasterizer: Rasterizer, cameras: Cameras, format: ExportFormat) -> list[Tensor]:
-    """``view_planes`` of those cameras, drawn in one batch as the rasterizer's ``Drawing`` says."""
+    """``view_planes`` of those cameras, drawn as the rasterizer's ``Drawing`` says, those of one lens in one batch."""
+    if format.focal is None:
+        return _batch(rasterizer, cameras, format.depth_kind)
+    planes: list[Tensor] = []
+    drawings = [rasterizer.drawing.of_lens(cameras, index, format.focal) for index in range(len(cameras))]
+    for drawing, group in groupby(range(len(cameras)), drawings.__getitem__):
+        planes += _batch(rasterizer.redrawn(drawing), cameras[list(group)], format.depth_kind)
+    return planes
+
+
+def _batch(rasterizer: Rasterizer, cameras: Cameras, kind: DepthKind | None) -> list[Tensor]:
     factor = rasterizer.drawing.multiple(cameras.width)
     cameras = cameras.resized(cameras.width * factor, cameras.height * factor)
     views = zip(*rasterizer.render_batch(cameras), strict=True)
-    return [view_planes(RasterOutput(*view), format.depth_kind, cameras, i, factor) for i, view in enumerate(views)]
+    return [view_planes(RasterOutput(*view), kind, cameras, i, factor) for i, view in enumerate(views)]
 
 
 def view_planes(output: RasterOutput, kind: DepthKind | None, cameras: Cameras, index: int, factor: int = 1) -> Tensor:

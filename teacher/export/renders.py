@@ -62,7 +62,9 @@ class ViewExport:
         self, folder: Path, gaussians: Gaussians, rasterizer: Rasterizer, views: ExportViews, format: ExportFormat
     ) -> None:
         self.folder, self.views, self.format = folder, views, format
-        self._rasterizer, self._gaussians = rasterizer, gaussians
+        self._rasterizer, self._gaussians, drawing = rasterizer, gaussians, rasterizer.drawing
+        if format.focal is not None:  # in pixels of these views, for whoever draws between them
+            drawing = drawing.of_lens(views.cameras, 0, format.focal)
         self._settings = {
             "gaussians": gaussians.fingerprint(),
             "gaussian_count": len(gaussians),
@@ -71,14 +73,16 @@ class ViewExport:
             "resolution": [views.cameras.width, views.cameras.height],
             "depth_kind": None if format.depth_kind is None else format.depth_kind.value,
             "background": None if format.background is None else list(format.background),
-            "supersample": rasterizer.drawing.multiple(views.cameras.width),
-            "fitted_width": rasterizer.drawing.fitted_width,
-            "near": rasterizer.drawing.near,
+            "supersample": drawing.multiple(views.cameras.width),
+            "fitted_width": drawing.fitted_width and round(drawing.fitted_width),
+            "near": drawing.near,
             "rasterizer": rasterizer.implementation,
             "ground_truth": views.has_truth,
         }
         if views.has_masks:
             self._settings["masks"] = True
+        if format.focal is not None:
+            self._settings["focal"] = format.focal
         check_settings(folder, SETTINGS, self._settings, ("renders", "depth", "gt", "masks"))
         frames = range(len(views.names))
         self.todo = [i for i in frames if not all(path.is_file() for path in self._paths(i).values())]

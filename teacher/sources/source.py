@@ -332,6 +332,13 @@ class Source(ABC):
         """That of the views, pixels."""
         return self.config.data.resolution or self.frames()[0].cameras.width
 
+    def focal(self) -> float | None:
+        """Horizontal focal length of the median frame, in widths of its picture; None: the dataset is gone."""
+        with suppress(InputError):
+            cameras = self.frames()[0].cameras
+            return (cameras.fx / cameras.width).median().item()
+        return None
+
     def training_poses(self) -> Path | None:
         """The frames that are trained on; None: a share of those that are measured on."""
         return self.config.data.train_transforms

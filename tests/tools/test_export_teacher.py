@@ -1,22 +1,28 @@
 """The exporter as a program: from a config to a folder that can be distilled."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from scene.formats import load_frames
+from scene.formats.transforms_json import write_transforms
 from scene.images import read_image
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.features.volume_files import read_features
 from teacher.gaussian_files import read_gaussians
+from teacher.gaussian_files.ply import write_ply
 from teacher.sources import load_teacher
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import block_of_gaussians, write_toy_scene
 from tools.export_teacher import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +109,35 @@ def test_a_camera_path_has_no_ground_truth(toy, more, frames):
     assert main(arguments(toy, "--resolution", "10", *more)) == 0
     assert len(list((toy / "out" / "renders").iterdir())) == frames and not (toy / "out" / "gt").exists()
     assert read_image(toy / "out" / "renders" / "00000.png").shape == (10, 10, 3)
+
+
+@pytest.mark.parametrize("fitted", [12, 48])
+def test_a_wider_path_shows_thin_gaussians_as_wide_as_the_views_do(toy, fitted):
+    block = block_of_gaussians()
+    write_ply(toy / "thin.ply", replace(block, log_scales=torch.full_like(block.log_scales, math.log(0.004))))
+    own = load_frames(toy / "data" / "transforms.json").cameras
+    wide = replace(own, width=2 * own.width, cx=own.cx + own.width / 2)
+    near = replace(own, fx=2 * own.fx, fy=2 * own.fy)  # half of it, at twice the size in degrees
+    options = ["--set", "teacher.ply=thin.ply", "--set", f"teacher.fitted_width={fitted}", "--frames", ":2"]
+    assert main(arguments(toy, *options)) == 0
+    views = [read_image(toy / "out" / "renders" / f"0000{index}.png").astype(int) for index in range(2)]
+    settings = json.loads((toy / "out" / "export_settings.json").read_text())
+    for name, cameras in (("own", own), ("wide", wide), ("near", near)):
+        write_transforms(toy / f"{name}.json", cameras, [f"r_{index}" for index in range(len(cameras))])
+        output = ["--output", str(toy / name), "--path", str(toy / f"{name}.json")]
+        assert main(arguments(toy, *options, *output)) == 0
+    of_path = json.loads((toy / "own" / "export_settings.json").read_text())
+    assert of_path == settings | {"ground_truth": of_path["ground_truth"]}
+    # For whoever draws Gaussians between the pictures: as wide as a picture of this field of view would have been.
+    widths = {"own": fitted, "wide": 2 * fitted, "near": fitted // 2}
+    for name, width in widths.items():
+        assert json.loads((toy / name / "export_settings.json").read_text())["fitted_width"] == width
+    for index, view in enumerate(views):
+        shown = read_image(toy / "wide" / "renders" / f"0000{index}.png").astype(int)
+        assert np.abs(shown[:, own.width // 2 : -own.width // 2] - view).max() <= 1
+        closer = read_image(toy / "near" / "renders" / f"0000{index}.png").astype(int)
+        half = own.width // 4
+        assert np.abs(closer.mean((0, 1)) - view[half:-half, half:-half].mean((0, 1))).max() < 4
 
 
 @pytest.mark.parametrize("extension", [".ply", ".npz", ".spz"])
