@@ -210,24 +210,36 @@ def _place(path: Path, lens: Lens) -> Path:
 
 
 def _make(kept: Path, path: Path, lens: Lens, frame: Straight) -> None:
-    """Writes the straight picture, sampled from the bent one by cubic convolution of premultiplied colour."""
+    """Writes the straight picture, or mask, of a bent one."""
     is_mask = frame.mask == kept
-    # Not the mask's values: those of a JPEG mean something else in the PNG that is kept.
-    picture = np.dstack([to_uint8(read_mask(path))] * 3) if is_mask else read_image(path)
-    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    bent = read_mask(path) if is_mask else read_image(path)
+    places = _places(lens, (bent.shape[1], bent.shape[0]), frame.intrinsics, frame.size)
+    values = to_uint8((_straight_mask if is_mask else _straight_picture)(bent, places))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, iio.imwrite("<bytes>", values, extension=".png", plugin="pillow", compress_level=1))
+
+
+def _straight_picture(bent: np.ndarray, places: torch.Tensor) -> np.ndarray:
+    """(H, W, 3 or 4) in [0, 1] of a uint8 picture at some places, by cubic convolution of premultiplied colour."""
+    pixels = torch.from_numpy(bent).permute(2, 0, 1)[None].float() / 255
     alpha = pixels[:, 3:] if pixels.shape[1] == 4 else None
     if alpha is not None:
         pixels = torch.cat([pixels[:, :3] * alpha, alpha], dim=1)
-    places = _places(lens, (picture.shape[1], picture.shape[0]), frame.intrinsics, frame.size)
-    # A mask has no values between its own.
-    mode = "nearest" if is_mask else "bicubic"
-    straight = F.grid_sample(pixels, places, mode=mode, padding_mode="border", align_corners=False)
+    straight = F.grid_sample(pixels, places, mode="bicubic", padding_mode="border", align_corners=False)
     if alpha is not None:
         cover = straight[:, 3:].clamp(0, 1)
         straight = torch.cat([straight[:, :3] / cover.clamp(min=1e-3), cover], dim=1)
-    values = to_uint8(straight[0].permute(1, 2, 0).numpy())
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(kept, iio.imwrite("<bytes>", values, extension=".png", plugin="pillow", compress_level=1))
+    return straight[0].permute(1, 2, 0).numpy()
+
+
+def _straight_mask(bent: np.ndarray, places: torch.Tensor) -> np.ndarray:
+    """(H, W) bool: where all 4 x 4 pixels that cubic convolution takes count, so that none of the others shows."""
+    excluded = F.pad(1 - torch.from_numpy(bent).float()[None], (1, 2, 1, 2), mode="replicate")
+    excluded = F.max_pool2d(excluded, 4, stride=1)[0]  # of the pixels from one before each place to two after it
+    height, width = bent.shape
+    before = (places[0] * torch.tensor([width, height]) + torch.tensor([width, height]) - 1) / 2
+    column, row = before.floor().long().unbind(dim=-1)
+    return (excluded[row.clamp(0, height - 1), column.clamp(0, width - 1)] == 0).numpy()
 
 
 @lru_cache(maxsize=4)  # most captures are of one lens

@@ -75,16 +75,29 @@ def test_a_lens_that_folds_is_refused(tmp_path):
         straightened(tmp_path, [Lens((5.0, 5.0, 4.0, 3.0), (-1.0, 0, 0, 0))], [(8, 6)], [tmp_path / "a.png"])
 
 
-def test_the_ringing_of_a_jpeg_mask_does_not_count_when_it_is_straight(tmp_path, monkeypatch):
+def straight_with_mask(tmp_path, monkeypatch, counts, mask, **options):
+    """The straight picture, white where ``counts`` (60, 90), else black, and its straight mask."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_image(tmp_path / "a.png", np.zeros((60, 90, 3), np.uint8))
-    Image.fromarray((np.arange(90) < 45)[None].repeat(60, 0) * np.uint8(255)).save(tmp_path / "m.jpg", quality=40)
-    assert len(np.unique(read_image(tmp_path / "m.jpg"))) > 2
-    lens = Lens((80.0, 80.0, 45.0, 30.0), (-0.05, 0, 0, 0))
-    [frame] = straightened(tmp_path, [lens], [(90, 60)], [tmp_path / "a.png"], [tmp_path / "m.jpg"])
-    # A lens bends nothing along the line through its axis.
-    counts = np.arange(frame.size[0]) + 0.5 < frame.intrinsics[2]
-    assert (read_mask(frame.mask) == counts).all()
+    write_image(tmp_path / "a.png", np.dstack([counts * np.uint8(255)] * 3))
+    Image.fromarray(counts * np.uint8(255)).save(tmp_path / mask, **options)
+    lens = Lens((80.0, 80.0, 45.0, 30.0), (-0.05, 0.02, 0.003, 0))
+    [frame] = straightened(tmp_path, [lens], [(90, 60)], [tmp_path / "a.png"], [tmp_path / mask])
+    return read_image(frame.path), read_mask(frame.mask)
+
+
+def test_nothing_that_a_mask_excludes_shows_where_the_straight_one_counts(tmp_path, monkeypatch):
+    y, x = np.mgrid[:60, :90]
+    counts = (x // 11 + y // 13) % 3 > 0
+    picture, counted = straight_with_mask(tmp_path, monkeypatch, counts, "mask.png")
+    assert counted.shape == picture.shape[:2] and (picture[counted] == 255).all()
+    assert (picture[~counted] < 255).any() and 0.6 * counts.mean() < counted.mean() < counts.mean()
+
+
+def test_the_ringing_of_a_jpeg_mask_does_not_count_when_it_is_straight(tmp_path, monkeypatch):
+    counts = (np.arange(90) < 45)[None].repeat(60, 0)
+    picture, counted = straight_with_mask(tmp_path, monkeypatch, counts, "mask.jpg", quality=40)
+    assert len(np.unique(read_image(tmp_path / "mask.jpg"))) > 2
+    assert (picture[counted] == 255).all() and counted.mean() > 0.4
 
 
 def test_a_mask_of_another_size_than_its_bent_picture_is_refused(tmp_path, monkeypatch):
