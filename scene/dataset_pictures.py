@@ -22,7 +22,7 @@ def read_picture(frames: Frames, index: int) -> np.ndarray:
         InputError: it is damaged, or not of the size that was found when the dataset was read.
     """
     path = frames.image_paths[index]
-    picture = read_image(path)
+    picture = read_image(path, upright=not frames.as_stored)
     exposure = None if frames.exposures is None else frames.exposures[index]
     if exposure is not None:
         picture = _without(exposure, picture)
@@ -83,7 +83,7 @@ def _counts(frames: Frames, index: int) -> np.ndarray:
     path = None if frames.masks is None else frames.masks[index]
     if path is None:
         return padded(np.ones((own[1], own[0]), np.float32), frames)
-    mask = read_mask(path)
+    mask = read_mask(path, upright=not frames.as_stored)
     check_mask_size(path, mask.shape[::-1], own)
     return padded(mask.astype(np.float32), frames)
 

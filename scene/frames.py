@@ -40,6 +40,7 @@ class Frames:
         exposures: (3, 4) of each frame, by which a teacher's colours became its picture's, as graphdeco has them: a
             colour is a row, ``color @ exposure[:, :3] + exposure[:, 3]``; None as masks.
         sought: the first picture that is not on disk, in words, where the dataset says where each is; else empty.
+        as_stored: whether cameras are of the pictures' pixels as stored, whatever EXIF orientations say.
         undistorted: number of pictures that were straightened, whose cameras are no longer those of the dataset.
     """
 
@@ -54,6 +55,7 @@ class Frames:
     points_world: Tensor | None = None
     exposures: tuple[np.ndarray | None, ...] | None = None
     sought: str = ""
+    as_stored: bool = False
     undistorted: int = 0
 
     def __len__(self) -> int:

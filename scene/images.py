@@ -39,6 +39,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_BACK = {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90}
 _QUARTER_TURNS = (5, 6, 7, 8)
 # TIFF tags, and what they say of a negative and of colours in a plane each.
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO, _PLANES, _ONE_BY_ONE = 258, 262, 0, 284, 2
@@ -66,13 +67,14 @@ class ImageHeader(NamedTuple):
     mode: str
 
 
-def read_image(path: str | Path, rounding: Rounding = np.rint) -> np.ndarray:
-    """Reads an image as (H, W, 3) or (H, W, 4) uint8 sRGB, straight alpha, upright as its EXIF orientation says.
+def read_image(path: str | Path, *, upright: bool = True, rounding: Rounding = np.rint) -> np.ndarray:
+    """Reads an image as (H, W, 3) or (H, W, 4) uint8 sRGB, straight alpha.
 
     By colour mode: grey gets three channels, 16 bits are rounded to 8, CMYK and YCbCr are converted without a colour
     profile, and a transparent colour of a palette or a tRNS chunk becomes alpha.
 
     Args:
+        upright: turned as its EXIF orientation says, as viewers show it; False: as it is stored.
         rounding: of values of 16 bits, in units of 8-bit ones.
 
     Raises:
@@ -82,12 +84,11 @@ def read_image(path: str | Path, rounding: Rounding = np.rint) -> np.ndarray:
     with _opened(path) as image:
         if image.format == "PNG":
             _check_png(path)
-        raw_mode = _raw_mode(image)
+        raw_mode, turn = _raw_mode(image), _turn(image, upright)
         image.load()
-        turn = _TURNS.get(_orientation(image))
-        upright = image if turn is None else image.transpose(turn)
-        deep = _deep_pixels(path, image, upright, raw_mode, turn)
-        return _pixels(path, upright, raw_mode) if deep is None else rounding(deep / np.float32(257)).astype(np.uint8)
+        turned = image if turn is None else image.transpose(turn)
+        deep = _deep_pixels(path, image, turned, raw_mode, turn)
+        return _pixels(path, turned, raw_mode) if deep is None else rounding(deep / np.float32(257)).astype(np.uint8)
 
 
 def image_header(path: str | Path) -> ImageHeader:
@@ -143,6 +144,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _turn(image: Image.Image, upright: bool) -> Image.Transpose | None:
+    """What is to be done with a file once it is loaded: Pillow turns TIFF files itself."""
+    turn = _TURNS.get(_orientation(image))
+    if image.format != "TIFF":
+        return turn if upright else None
+    return None if upright else _BACK.get(turn, turn)
+
+
 def _raw_mode(image: Image.Image) -> str:
     """How pixels are stored, such as ``"L;4"`` or ``"RGB;16B"``, where Pillow says so; before they are loaded."""
     tile = image.tile[0][3] if image.tile else ""
@@ -165,7 +174,7 @@ def _pixels(path: Path, image: Image.Image, raw_mode: str) -> np.ndarray:
 
 
 def _deep_pixels(
-    path: Path, image: Image.Image, upright: Image.Image, raw_mode: str, turn: Image.Transpose | None
+    path: Path, image: Image.Image, turned: Image.Image, raw_mode: str, turn: Image.Transpose | None
 ) -> np.ndarray | None:
     """(H, W, 3) or (H, W, 4) uint16 of a file of 16 bits; None where it is of others."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
@@ -179,10 +188,10 @@ def _deep_pixels(
         expected = "colour or grey of up to 16 bits, from 0 on"
         raise InputError(path, "pixels", "signed 16-bit grey", expected, hint)
     if image.mode.startswith("I") and ";16" in raw_mode:
-        deep = np.asarray(upright).astype(np.uint16)
+        deep = np.asarray(turned).astype(np.uint16)
         deep = np.dstack([65535 - deep if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else deep] * 3)
     elif _DEEP_COLOUR.fullmatch(raw_mode):
-        deep = _deep_colour(path, upright, raw_mode, turn)
+        deep = _deep_colour(path, turned, raw_mode, turn)
     else:
         return None
     if (clear := image.info.get("transparency")) is None:
@@ -190,7 +199,7 @@ def _deep_pixels(
     return np.dstack([deep, np.where((deep == clear).all(axis=2), 0, 65535).astype(np.uint16)])
 
 
-def _deep_colour(path: Path, upright: Image.Image, raw_mode: str, turn: Image.Transpose | None) -> np.ndarray:
+def _deep_colour(path: Path, turned: Image.Image, raw_mode: str, turn: Image.Transpose | None) -> np.ndarray:
     """(H, W, 3) or (H, W, 4) uint16: Pillow gives the upper bytes alone, and as those of the other order the lower."""
     grey = raw_mode.startswith("LA")  # of one order only: its four bytes are read as a colour's
     swapped = "RGBA" if grey else raw_mode[:-1] + _OTHER_ORDER[raw_mode[-1]]
@@ -202,7 +211,7 @@ def _deep_colour(path: Path, upright: Image.Image, raw_mode: str, turn: Image.Tr
         low = np.asarray(other if turn is None else other.transpose(turn), np.uint16)
     if grey:
         return low[..., [0, 0, 0, 2]] * 256 + low[..., [1, 1, 1, 3]]
-    return np.asarray(upright, np.uint16) * 256 + low
+    return np.asarray(turned, np.uint16) * 256 + low
 
 
 def resize_area(image: np.ndarray, width: int, height: int) -> np.ndarray:

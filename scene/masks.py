@@ -12,16 +12,19 @@ from settings.errors import InputError
 _LOSSY = (".jpg", ".jpeg", ".webp")  # black is only nearly black in them
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, *, upright: bool = True) -> np.ndarray:
     """(H, W) bool: the pixels that count, which are those that are not black, whatever their label.
 
     Transparent pixels are black; where all pixels are, alpha is the mask. In files that compression has changed those
     count that are at least half as bright as the brightest.
 
+    Args:
+        upright: see ``read_image``.
+
     Raises:
         InputError: the file is missing or damaged.
     """
-    mask = read_image(path, rounding=np.ceil)  # a label of 16 bits may be small
+    mask = read_image(path, upright=upright, rounding=np.ceil)  # a label of 16 bits may be small
     values = mask[..., :3].max(axis=2)
     alpha = mask[..., 3] if mask.shape[2] == 4 else None
     if alpha is not None and (alpha != alpha.flat[0]).any():

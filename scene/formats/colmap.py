@@ -85,13 +85,13 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
     cameras = [model.camera_of(image) for image in model.images]
     stated = [(camera.width, camera.height) for camera in cameras]
     lenses = [_lens_of(model.folder / f"cameras{model.kind}", camera) for camera in cameras]
-    sizes = picture_sizes(source, stated, paths)
+    sizes = picture_sizes(source, stated, paths, as_stored=True)
     scaled = [
         lens.scaled(size[0] / own[0], size[1] / own[1]) for lens, size, own in zip(lenses, sizes, stated, strict=True)
     ]
     _note_used(model, pictures, paths, sizes)
     masks = None if pictures is None else find_masks(pictures, paths)
-    frames = straightened(source, scaled, sizes, paths, masks)
+    frames = straightened(source, scaled, sizes, paths, masks, as_stored=True)
     poses = moved_cameras(source, torch.from_numpy(model.camera_to_world()), data)
     fx, fy, cx, cy = torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32).T.contiguous()
     size, own_sizes = canvas(source, [frame.size for frame in frames])
@@ -103,6 +103,7 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
         sizes=own_sizes,
         masks=None if masks is None else tuple(frame.mask for frame in frames),
         points=points_file(model.folder),
+        as_stored=True,
         undistorted=count_changed(paths, frames),
     )
 

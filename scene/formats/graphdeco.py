@@ -117,7 +117,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
     names = [entry["img_name"] for entry in entries]
     paths, masks = _pictures(path, names, arguments, data)
     stated = [(entry["width"], entry["height"]) for entry in entries]
-    sizes = picture_sizes(path, stated, paths)
+    sizes = picture_sizes(path, stated, paths, as_stored=True)
     poses = moved_cameras(path, _poses(path, entries), data)
     scales = np.array(sizes, np.float64) / np.array(stated)
     focal = np.array([(entry["fx"], entry["fy"]) for entry in entries]) * scales
@@ -135,6 +135,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
         tests=None if tests is None else tuple(tests[index] for index in order),
         points=next(filter(Path.is_file, [path.with_name("input.ply")]), None),
         exposures=exposures,
+        as_stored=True,
     )
 
 

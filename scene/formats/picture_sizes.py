@@ -20,22 +20,25 @@ def picture_sizes(
     paths: Sequence[Path | None],
     otherwise: Size | None = None,
     sought: str = "",
+    as_stored: bool = False,
 ) -> tuple[Size, ...]:
-    """(width, height) of each frame: that of its image as shown, else what the dataset states, else the most common.
+    """(width, height) of each frame: that of its image, else what the dataset states, else the most common.
 
-    Images of the stated shape but of another size, and those that an EXIF orientation turns, are said.
+    Images of the stated shape but of another size, and those with an EXIF orientation, are said.
 
     Args:
         stated: (width, height) of each frame by the dataset; None where it says nothing.
         paths: the image of each frame; None where there is none.
         otherwise: of frames of which nothing is known, where nothing is known of any.
         sought: the first image that is not on disk, in words.
+        as_stored: see ``Frames``; else images are of the size that an EXIF orientation turns them to.
 
     Raises:
         InputError: a frame is stated in another shape than its image has; an image is damaged; nothing says the size.
     """
     headers = [None if path is None else image_header(path) for path in paths]
-    known = [header.size if header else other for header, other in zip(headers, stated, strict=True)]
+    own_sizes = [header and (header.stored_size if as_stored else header.size) for header in headers]
+    known = [own or other for own, other in zip(own_sizes, stated, strict=True)]
     common = Counter(size for size in known if size).most_common(1)
     fallback = common[0][0] if common else otherwise
     if fallback is None:
@@ -45,7 +48,7 @@ def picture_sizes(
     scaled = [index for index, other in enumerate(stated) if other and other != sizes[index]]
     for index in scaled:
         if not _same_shape(stated[index], sizes[index]):
-            _refuse_shape(source, index, stated[index], sizes[index], headers[index])
+            _refuse_shape(source, index, stated[index], sizes[index], None if as_stored else headers[index])
     if scaled:
         width, height = stated[scaled[0]]
         own = sizes[scaled[0]]
@@ -56,12 +59,13 @@ def picture_sizes(
         )
     turned = [(header, path) for header, path in zip(headers, paths, strict=True) if header and header.orientation != 1]
     if turned:
-        note_once(
-            "warning",
-            f"{source}: {len(turned)} of {len(paths)} images have an EXIF orientation ({turned[0][0].orientation} in "
-            f"{turned[0][1].name}): they are turned upright as it says. Poses made from the pixels as stored, as "
-            "COLMAP's are, need images without that tag.",
-        )
+        tags = f"{source}: {len(turned)} of {len(paths)} images have an EXIF orientation"
+        tags += f" ({turned[0][0].orientation} in {turned[0][1].name})"
+        if as_stored:
+            note_once("info", f"{tags}: they are taken as stored, since that is how their poses were found.")
+        else:
+            words = "they are turned upright as it says. Poses made from the pixels as stored need images without it."
+            note_once("warning", f"{tags}: {words}")
     return sizes
 
 

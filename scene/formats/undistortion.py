@@ -80,6 +80,7 @@ def straightened(
     sizes: Sequence[Size],
     paths: Sequence[Path | None],
     masks: Sequence[Path | None] | None = None,
+    as_stored: bool = False,
 ) -> list[Straight]:
     """The frames, those of lenses that bend with pictures of a pinhole in the cache, made where they are not there.
 
@@ -89,6 +90,7 @@ def straightened(
     Args:
         lenses, sizes: of each frame, in pixels of its picture.
         masks: of each frame, bent as its picture is; None: there are none.
+        as_stored: see ``Frames``, of pictures and masks.
 
     Raises:
         InputError: a lens bends so far that it cannot be undone; a picture is damaged; a mask is of another size.
@@ -99,10 +101,11 @@ def straightened(
             frames.append(Straight(path, size, lens.intrinsics, mask))
             continue
         if mask is not None:
-            check_mask_size(mask, image_header(mask).size, size)
+            header = image_header(mask)
+            check_mask_size(mask, header.stored_size if as_stored else header.size, size)
         left, top, width, height = _kept(source, lens, size)
         fx, fy, cx, cy = lens.intrinsics
-        kept, kept_mask = _place(path, lens), None if mask is None else _place(mask, lens)
+        kept, kept_mask = (file and _place(file, lens, as_stored) for file in (path, mask))
         frames.append(Straight(kept, (width, height), (fx, fy, cx - left, cy - top), kept_mask))
         for to, bent in ((kept, path), (kept_mask, mask)):
             if to is not None and not to.is_file():
@@ -118,7 +121,7 @@ def straightened(
         start = time.perf_counter()
         # Pictures are many: torch's own threads would only get in each other's way.
         with one_torch_thread(), ThreadPoolExecutor(available_threads()) as pool:
-            list(pool.map(lambda kept: _make(kept, *missing[kept]), missing))
+            list(pool.map(lambda kept: _make(kept, *missing[kept], not as_stored), missing))
         _, lens, frame = next(iter(missing.values()))
         k1, k2, p1, p2 = lens.distortion
         of = "the first one's lens: " if len({lens.distortion for _, lens, _ in missing.values()}) > 1 else ""
@@ -201,18 +204,18 @@ def _kept(source: Path, lens: Lens, size: Size) -> tuple[int, int, int, int]:
     return int(left), int(top), int(right - left), int(bottom - top)
 
 
-def _place(path: Path, lens: Lens) -> Path:
+def _place(path: Path, lens: Lens, as_stored: bool) -> Path:
     """Where the straight picture of a file is kept: another one when the file or the lens is another."""
     stat = path.stat()
     file = [str(path.resolve()), stat.st_mtime_ns, stat.st_size]
-    key = cache_key(file, [*lens.intrinsics, *lens.distortion], _VERSION)
+    key = cache_key(file, [*lens.intrinsics, *lens.distortion, as_stored], _VERSION)
     return cache_dir() / "undistorted" / f"{path.stem[:80]}_{key[:20]}.png"
 
 
-def _make(kept: Path, path: Path, lens: Lens, frame: Straight) -> None:
+def _make(kept: Path, path: Path, lens: Lens, frame: Straight, upright: bool) -> None:
     """Writes the straight picture, or mask, of a bent one."""
     is_mask = frame.mask == kept
-    bent = read_mask(path) if is_mask else read_image(path)
+    bent = (read_mask if is_mask else read_image)(path, upright=upright)
     places = _places(lens, (bent.shape[1], bent.shape[0]), frame.intrinsics, frame.size)
     values = to_uint8((_straight_mask if is_mask else _straight_picture)(bent, places))
     kept.parent.mkdir(parents=True, exist_ok=True)

@@ -144,6 +144,8 @@ def test_exif_orientation_is_applied(tmp_path, ending):
         stored = Image.fromarray(corners()).transpose(Image.Transpose[turn])
         stored.save(tmp_path / f"a.{ending}", exif=exif, lossless=True, exact=True)
         np.testing.assert_array_equal(read_image(tmp_path / f"a.{ending}"), corners(), err_msg=turn)
+        as_stored = read_image(tmp_path / f"a.{ending}", upright=False)
+        np.testing.assert_array_equal(as_stored, np.asarray(stored), err_msg=turn)
         header = image_header(tmp_path / f"a.{ending}")
         assert (header.size, header.stored_size, header.orientation) == ((6, 4), stored.size, orientation)
 

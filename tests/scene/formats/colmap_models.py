@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from scene.formats.colmap_records import CAMERA_MODELS, ColmapCamera, ColmapImage
 from scene.images import write_image
@@ -57,3 +58,17 @@ def write_pictures(folder: Path, *names: str, size: tuple[int, int] = (16, 12), 
     for name in names:
         write_image((folder / name).with_suffix(".png"), np.full((size[1], size[0], 3), shade, np.uint8))
         (folder / name).with_suffix(".png").rename(folder / name)
+
+
+def gradient(size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 of that (height, width), which no turn leaves as it is."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.stack([4 * x, 4 * y, x + y], axis=2).astype(np.uint8)
+
+
+def tagged(path: Path, size: tuple[int, int], orientation: int) -> None:
+    """Writes that picture as stored, with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(gradient(size)).save(path, exif=exif)

@@ -4,12 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from scene.dataset_pictures import counted_pixels, read_picture
 from scene.formats import camera_files, format_of, load_frames
 from scene.images import read_image
 from settings.data import DataConfig
 from settings.errors import InputError
 from tests.scene.formats import colmap_models
-from tests.scene.formats.colmap_models import PINHOLE, images, write_binary, write_pictures, write_text
+from tests.scene.formats.colmap_models import (
+    PINHOLE,
+    gradient,
+    images,
+    tagged,
+    write_binary,
+    write_pictures,
+    write_text,
+)
 
 NAMES = ("b.jpg", "a.jpg", "c.jpg")
 
@@ -37,6 +46,28 @@ def test_a_capture_is_read_in_the_order_of_names(capture, caplog):
     assert "read as colmap, since sparse/0/cameras.txt is there (data.format: auto)" in caplog.text
     assert f"(text) of 3 images by 1 camera, in the order of their names, with 3 pictures of {capture}" in caplog.text
     assert {path.name for path in camera_files(capture, DataConfig())} == {"cameras.txt", "images.txt", "points3D.txt"}
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("bend", [0.0, 1e-5])
+def test_pictures_and_masks_are_taken_as_stored_whatever_exif_says(tmp_path, monkeypatch, caplog, orientation, bend):
+    """COLMAP takes no notice of the tag: its poses are of the pixels as stored."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    caplog.set_level("INFO")
+    camera = PINHOLE._replace(model="SIMPLE_RADIAL", parameters=(20.0, 8.0, 6.0, bend))
+    write_text(tmp_path / "sparse" / "0", [camera], images("a.png"))
+    tagged(tmp_path / "images" / "a.png", (12, 16), orientation)
+    tagged(tmp_path / "masks" / "a.png.png", (12, 16), orientation)
+    frames = load_frames(tmp_path)
+    assert frames.undistorted == (bend > 0) and frames.sizes is None
+    width, height = frames.cameras.width, frames.cameras.height
+    assert (16 - width, 12 - height) == ((2, 2) if bend else (0, 0))  # a pixel less on all sides
+    left, top = (round(edge - middle[0].item()) for edge, middle in ((8, frames.cameras.cx), (6, frames.cameras.cy)))
+    shown = gradient((12, 16))[top : top + height, left : left + width]
+    assert np.abs(read_picture(frames, 0).astype(int) - shown).max() <= 1
+    counted = counted_pixels(frames, (width, height))[0]
+    assert counted[5, 5] and counted.mean() > 0.7 and (bend > 0 or (counted == shown.any(axis=2)).all())
+    assert "1 of 1 images have an EXIF orientation" in caplog.text and "taken as stored" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["", "sparse", "sparse/0"])

@@ -11,7 +11,7 @@ from scene.formats.graphdeco import latest_ply, note_off_centre, read_arguments
 from scene.frames import Frames
 from settings.data import DataConfig
 from settings.errors import InputError
-from tests.scene.formats.colmap_models import write_pictures
+from tests.scene.formats.colmap_models import gradient, tagged, write_pictures
 
 NAMES = ("b", "a", "c")
 ARGUMENTS = "Namespace(data_device='cuda', eval=False, images='images', resolution=-1, source_path={!r}, sh_degree=3)"
@@ -58,6 +58,12 @@ def test_pictures_are_those_of_the_capture(model, tmp_path, extension):
     assert frames.image_paths == tuple(folder / f"{name}.jpg" for name in "abc")
     # cameras.json has the size of the files before they were reduced.
     assert (frames.cameras.width, frames.cameras.fx[0], frames.cameras.fy[0], frames.cameras.cy[0]) == (16, 20, 22, 6)
+
+
+def test_pictures_are_taken_as_stored(model, tmp_path):
+    tagged(tmp_path / "capture" / "images" / "a.png", (24, 32), orientation=3)
+    frames = load_frames(model)
+    np.testing.assert_array_equal(read_picture(frames, 0), gradient((24, 32)))
 
 
 def test_a_capture_elsewhere_is_named_by_the_config(model, tmp_path):

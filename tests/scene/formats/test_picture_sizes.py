@@ -33,6 +33,9 @@ def test_orientation_and_scale_are_said(tmp_path, caplog):
     turned = picture(tmp_path / "b.png", 16, 24, orientation=6)
     assert picture_sizes("turned.json", [(24, 16)], [turned]) == ((24, 16),)
     assert "1 of 1 images have an EXIF orientation (6 in b.png): they are turned upright" in caplog.text
+    caplog.set_level("INFO")
+    assert picture_sizes("stored", [(16, 24)], [turned], as_stored=True) == ((16, 24),)
+    assert "stored: 1 of 1 images have an EXIF orientation (6 in b.png): they are taken as stored" in caplog.text
     assert picture_sizes("scaled.json", [(49, 33), None], [turned, None]) == ((24, 16), (24, 16))
     assert "w, h are 49x33 in 1 of 2 frames, the images are 24x16" in caplog.text
     assert picture_sizes("other.json", [None], [None], (8, 6)) == ((8, 6),)
