@@ -22,6 +22,7 @@ from distill.studies.runner import RunState, StudyRunner
 from distill.studies.study_plan import PlannedRun, StudyPlan, load_study
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT
+from settings.words import counted
 
 _OF_RUNS = re.compile(r"--(?:set|device)\b")  # options that advice may name which is meant for a single run
 
@@ -43,9 +44,8 @@ def describe(plan: StudyPlan, runner: StudyRunner, root: Path) -> str:
             total += seconds
             text += f", about {seconds:.0f} s of training"
         lines.append(text)
-    lines.append(
-        f"{len(plan.runs)} runs, about {total / 60:.0f} min of training to come, start-up and evaluation besides"
-    )
+    runs = counted(len(plan.runs), "run")
+    lines.append(f"{runs}, about {total / 60:.0f} min of training to come, start-up and evaluation besides")
     lines.append(f"table {runner.folder / 'table.md'}")
     return "\n".join(lines)
 

@@ -28,6 +28,7 @@ from machine.files import output_errors, write_atomically
 from machine.memory import size_in_words
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
+from settings.words import counted
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def build(root: Path, output: Path) -> None:
         with output_errors(path):
             write_atomically(path, content)
         _log.info("%s: %s", path, size_in_words(len(content)))
-    _log.info("%d runs in %.1f s", len(runs), time.perf_counter() - start)
+    _log.info("%s in %.1f s", counted(len(runs), "run"), time.perf_counter() - start)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

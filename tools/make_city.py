@@ -25,6 +25,7 @@ from scene.formats.transforms_json import write_transforms
 from settings.errors import InputError
 from settings.loading import validate
 from settings.teacher import CityConfig
+from settings.words import counted
 from teacher.bricks.city import City
 from teacher.bricks.city_cameras import city_cameras
 from teacher.gaussian_files.ply import write_ply_parts
@@ -86,7 +87,8 @@ def make_city(chosen: argparse.Namespace) -> str:
     write_transforms(json, cameras, names, tests)
     box = city.box
     lower, upper = ([round(value, 2) for value in corner] for corner in (box.lower, box.upper))
-    return f"{ply}: {count:,} Gaussians, box {lower} to {upper}\n{json}: {len(names)} frames, {sum(tests)} held out"
+    gaussians, frames = counted(count, "Gaussian"), counted(len(names), "frame")
+    return f"{ply}: {gaussians}, box {lower} to {upper}\n{json}: {frames}, {sum(tests)} held out"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

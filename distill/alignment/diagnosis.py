@@ -15,6 +15,7 @@ from distill.alignment.hypothesis_search import SEARCH_FRAMES, SEARCH_WIDTH, Tri
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.evaluation.metrics import GATE_DB, is_collapsed
 from distill.model.view_renderers import RenderView
+from settings.words import counted
 from teacher.depth import DepthKind
 
 THRESHOLD_DB = GATE_DB
@@ -103,9 +104,8 @@ def diagnose(comparison: Comparison, threshold: float, step: Callable[[], None] 
     likeliest = likeliest_trial(trials, basis.psnr_blank, threshold)
     tried = basis.comparison
     # The gate's pictures are in 8 bits, where one that is right by chance has no error at all, and so another mean.
-    words = (
-        f"{len(tried.frames)} views at {tried.cameras.width}x{tried.cameras.height}, before they are rounded to 8 bits"
-    )
+    views, size = counted(len(tried.frames), "view"), f"{tried.cameras.width}x{tried.cameras.height}"
+    words = f"{views} at {size}, before they are rounded to 8 bits"
     return Diagnosis(trials, likeliest, basis.psnr_blank, basis.psnr_flat >= _FLAT_DB, words)
 
 

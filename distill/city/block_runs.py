@@ -23,6 +23,7 @@ from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, load_config, run_config, to_yaml
 from settings.sections import Section
+from settings.words import counted
 from students.base import STUDENTS
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ def open_city(config: Config, folder: Path, resume: bool) -> Manifest:
     if not (folder / MANIFEST).is_file():
         start = time.perf_counter()
         manifest = cut_city(config, folder)
-        _log.info("%s: %d blocks in %.1f s", folder / MANIFEST, len(manifest.blocks), time.perf_counter() - start)
+        blocks = counted(len(manifest.blocks), "block")
+        _log.info("%s: %s in %.1f s", folder / MANIFEST, blocks, time.perf_counter() - start)
         return manifest
     if not resume:
         hint = "Go on with it: --resume; or choose another run name, or delete the folder."
@@ -107,7 +109,7 @@ def _cost(manifest: Manifest, found: Sequence[_Figures]) -> str:
     """What runs cost and gave, all together."""
     steps, seconds = sum(run.steps for run in found), sum(run.seconds for run in found)
     size = sum(run.mib for run in found)
-    words = [f"all together: {steps:,} steps in {seconds:,.0f} s of training"]
+    words = [f"all together: {counted(steps, 'step')} in {seconds:,.0f} s of training"]
     words[0] += f" ({steps / seconds:.1f} a second)" if seconds else ""
     if psnr := [run.psnr for run in found if run.psnr is not None]:
         words.append(f"{sum(psnr) / len(psnr):.2f} dB on average ({min(psnr):.2f} to {max(psnr):.2f})")

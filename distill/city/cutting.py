@@ -28,6 +28,7 @@ from settings.config import Config
 from settings.data import BoxConfig
 from settings.errors import InputError
 from settings.loading import to_yaml
+from settings.words import counted
 from settings.yaml_text import dump_yaml
 from teacher.gaussian_files.ply import is_plain_ply, write_ply
 from teacher.gaussian_files.ply_rows import PlyRows
@@ -229,7 +230,7 @@ def _block(name: str, box: SceneBox, gaussians: int, budget: float | None, train
     """A block that waits for its run; one that has nothing in it, or that nobody sees, is done."""
     runs = gaussians > 0 and trained > 0
     if gaussians and not trained:
-        _log.warning("block %s: %d Gaussians that no camera sees: it stays empty", name, gaussians)
+        _log.warning("block %s: %s that no camera sees: it stays empty", name, counted(gaussians, "Gaussian"))
     return Block(
         name=name,
         lower=box.lower,

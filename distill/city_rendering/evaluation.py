@@ -23,6 +23,7 @@ from scene.images import psnr_from_mse, to_uint8
 from scene.rays import SceneBox, image_rays
 from settings.config import Config
 from settings.errors import InputError
+from settings.words import counted
 from teacher.sources import load_teacher
 
 COLUMNS = ("frame", "name", "psnr", "psnr_band", "psnr_rest", "band_pixels", "rest_pixels")
@@ -61,7 +62,7 @@ class CityFigures:
                 f"{self.psnr_band:.2f} dB along faces, {self.psnr_rest:.2f} dB on the rest of the surfaces "
                 f"({self.psnr_band - self.psnr_rest:+.2f} dB; {self.band_share:.1%} of their pixels)"
             )
-        return f"city: {self.psnr:.2f} dB on {self.frames} held-out frames; {seams}"
+        return f"city: {self.psnr:.2f} dB on {counted(self.frames, 'held-out frame')}; {seams}"
 
 
 def evaluate(manifest: Manifest, config: Config, budget: int | None = None) -> CityFigures:

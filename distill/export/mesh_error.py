@@ -20,6 +20,7 @@ from scene.frames import spread
 from scene.images import write_image
 from settings.config import Config
 from settings.sections import Color
+from settings.words import counted
 from teacher.views.teacher_views import TeacherViews
 
 MOST_FRAMES = 24
@@ -39,7 +40,7 @@ class MeshError(NamedTuple):
         mesh, student = self.means["mesh"], self.means["student"]
         frames = len(self.rows) // 2
         text = (
-            f"against the teacher in {frames} held-out views: mesh {shown(mesh['psnr'], '.2f')} dB, student "
+            f"against the teacher in {counted(frames, 'held-out view')}: mesh {shown(mesh['psnr'], '.2f')} dB, student "
             f"{shown(student['psnr'], '.2f')} dB, a blank picture {shown(mesh['psnr_blank'], '.2f')} dB"
         )
         if mesh["depth_abs"] is None:

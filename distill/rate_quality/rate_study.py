@@ -39,6 +39,7 @@ from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import validate
+from settings.words import counted
 from teacher.export.pruning import contribution
 from teacher.fitting.backends import fitting_device
 from teacher.fitting.fit import TeacherFit, scene_extent
@@ -183,12 +184,12 @@ class RateStudy:
         for size in self.plan.sizes:
             path = self.files / f"{config.run}_{size:g}MiB.lrd"
             if self.plan.anew:
-                words = f"{config.run}, trained for this size in {self._train(config, size, path)} steps"
+                words = f"{config.run}, trained for this size in {counted(self._train(config, size, path), 'step')}"
             else:
                 wanted = Wanted(size, option="--sizes")
                 made = compress(config, self.root, wanted, folder.latest_checkpoint(), path)
                 _log.info("%s", made.text())
-                words = f"{config.run}, {made.steps} steps of compression"
+                words = f"{config.run}, {counted(made.steps, 'step')} of compression"
             yield self._student(config, path, words, path.stat().st_size)
         path = folder.latest_checkpoint()
         weights = load_checkpoint(path, "cpu")["student"]["weights"]
@@ -288,12 +289,13 @@ class RateStudy:
         fit.run(self.folder, lambda fit: None)
         if fit.stopped_by is not None:
             raise KeyboardInterrupt
-        return fit.model.snapshot(), f"fitted on for {fit.progress.step} steps"
+        return fit.model.snapshot(), f"fitted on for {counted(fit.progress.step, 'step')}"
 
     def _write(self, points: Sequence[RatePoint], command: str) -> None:
         cameras, folder = self.teacher.views.cameras, self.folder.results
+        frames = counted(len(self.frames), "held-out frame")
         about = (
-            f"{self.config.scene}, {len(self.frames)} held-out frames of {cameras.width}x{cameras.height}, on "
+            f"{self.config.scene}, {frames} of {cameras.width}x{cameras.height}, on "
             f"{device_name(self.device)}. Command: `{command}`. A teacher's forms are measured as they are read back."
         )
         write_atomically(folder / "table.md", markdown(points, f"Rate against quality: {self.config.run}", about))

@@ -103,7 +103,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
     print(result.summary_text())
     if remark := _remark(fit, result):
         _log.warning("%s", remark)
-    print(f"teacher  {ply}: {len(gaussians):,} Gaussians, {ply.stat().st_size / MIB:.1f} MiB")
+    print(f"teacher  {ply}: {counted(len(gaussians), 'Gaussian')}, {ply.stat().st_size / MIB:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
     print(f"distil   python lego_response_distill.py --model {folder.results}")
     return result.status
@@ -215,12 +215,12 @@ def _load_state(path: Path, identity: RunIdentity, folder: RunFolder) -> dict[st
 def _announce(config: Config, fit: TeacherFit) -> None:
     cameras = fit.pictures.cameras(fit.pictures.levels - 1)
     _log.info(
-        "%s/%s: %d pictures of %dx%d, %s Gaussians to start with, %s at most",
+        "%s/%s: %s of %dx%d, %s to start with, %s at most",
         config.scene,
         config.run,
-        len(fit.pictures),
+        counted(len(fit.pictures), "picture"),
         cameras.width,
         cameras.height,
-        f"{len(fit.model):,}",
+        counted(len(fit.model), "Gaussian"),
         f"{config.fitting.max_gaussians:,}",
     )

@@ -42,6 +42,7 @@ from machine.run_identity import RunIdentity, identity_of_folder, identity_of_st
 from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode, InputError
+from settings.words import counted
 from teacher.sources import Teacher, check_assets, load_teacher, source_of
 from teacher.sources.box import stray_note
 
@@ -231,12 +232,12 @@ def check_continues(identity: RunIdentity, stored: RunIdentity, checkpoint: Path
 def _announce(config: Config, teacher: Teacher, model: Model, device: torch.device) -> None:
     views = teacher.views
     _log.info(
-        "%s/%s on %s (%s): %d views at %dx%d, %d held out; %s student, %s parameters; %.1f%% of the box occupied",
+        "%s/%s on %s (%s): %s at %dx%d, %d held out; %s student, %s parameters; %.1f%% of the box occupied",
         config.scene,
         config.run,
         device,
         device_name(device),
-        len(views),
+        counted(len(views), "view"),
         views.cameras.width,
         views.cameras.height,
         int(views.holdout.sum()),

@@ -17,6 +17,7 @@ from kernels.marching.ray_samples import Cells
 from kernels.threads import one_torch_thread
 from scene.rays import SceneBox
 from settings.sections import Color
+from settings.words import counted
 from teacher.sources.live_producers import ThreadedProducer
 from teacher.views.lazy_pictures import Picture
 from teacher.views.sight import depth_reach
@@ -121,7 +122,8 @@ class LazyRaySampler(RaySampler):
         return self.slots < len(self._train) and self._drawn >= _RAYS_PER_PICTURE
 
     def summary(self) -> str:
-        return f"{self.taken} pictures decoded; of {len(self._train)} there were {self.resident} in memory at a time"
+        taken = counted(self.taken, "picture")
+        return f"{taken} decoded; of {len(self._train)} there were {self.resident} in memory at a time"
 
     def state(self) -> dict[str, Any]:
         return {"taken": self.taken}

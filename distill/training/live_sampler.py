@@ -19,6 +19,7 @@ from scene.cameras import Cameras
 from scene.rays import SceneBox
 from settings.sections import Color
 from settings.teacher import LiveConfig
+from settings.words import counted
 from teacher.sources.live_producers import LiveView, ViewProducer
 from teacher.views.rasterized import VIEW_BYTES
 from teacher.views.teacher_views import TeacherViews
@@ -107,7 +108,7 @@ class LiveRaySampler(RaySampler):
         }
 
     def summary(self) -> str | None:
-        return f"live teacher: {self.taken} views rendered; training waited {self.waited:.1f} s for them"
+        return f"live teacher: {counted(self.taken, 'view')} rendered; training waited {self.waited:.1f} s for them"
 
     def state(self) -> dict[str, Any]:
         return {"taken": self.taken, "drawn": self.drawn, "waited": self.waited}
@@ -125,7 +126,8 @@ class LiveRaySampler(RaySampler):
             for view in tqdm(views, "teacher views", self.slots, leave=False, disable=None, unit=" view"):
                 self._place(view)
         self._filled = True
-        _log.info("live teacher: %d views in %.1f s before training", self.slots, time.perf_counter() - start)
+        views = counted(self.slots, "view")
+        _log.info("live teacher: %s in %.1f s before training", views, time.perf_counter() - start)
 
     def _place(self, posed: LiveView) -> None:
         slot, view = self.taken % self.slots, posed.view

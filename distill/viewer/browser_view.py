@@ -23,6 +23,7 @@ from distill.viewer.subjects import Subject
 from distill.viewer.viewpoints import DatasetCamera, Viewpoint
 from scene.frames import spread
 from settings.errors import InputError
+from settings.words import counted
 
 if TYPE_CHECKING:
     import viser
@@ -231,7 +232,7 @@ class _Panel:
         add, drop, save = (gui.add_button(name) for name in ("add this view", "take the last back", "save the path"))
 
         def tell(words: str = "") -> None:
-            said.content = f"{len(self._path.viewpoints)} keyframes. {words}"
+            said.content = f"{counted(len(self._path.viewpoints), 'keyframe')}. {words}"
 
         @add.on_click
         def _(_: Any) -> None:
@@ -250,7 +251,8 @@ class _Panel:
             look = self.look()
             try:
                 frames = self._path.save(int(between.value), look.width, look.height)
-                tell(f"{frames} frames in `{self._path.file}`: `tools/render_path.py --path` films them.")
+                words = "`tools/render_path.py --path` makes a film of them."
+                tell(f"{counted(frames, 'frame')} in `{self._path.file}`: {words}")
             except (InputError, OSError) as error:
                 tell(f"Not saved: {error}")
 

@@ -17,6 +17,7 @@ from machine.devices import choose_device
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
+from settings.words import counted
 from teacher.gaussians import Gaussians
 from teacher.sources import Teacher, source_of
 
@@ -104,7 +105,7 @@ def gaussians_subject(config: Config, root: Path) -> Subject:
     pictures = Pictures(
         None, teacher_renderer(config, gaussians, as_in_views=False), box, device, config.render.background_rgb
     )
-    title = f"{config.teacher.ply.name}: {len(gaussians.means):,} Gaussians"
+    title = f"{config.teacher.ply.name}: {counted(len(gaussians.means), 'Gaussian')}"
     return Subject(title, config, pictures, _cameras(config), RunFolder(config, root).results / _KEYFRAMES)
 
 

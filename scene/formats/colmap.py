@@ -20,6 +20,7 @@ from scene.frames import Frames, Size
 from scene.world_offset import moved_cameras
 from settings.data import DataConfig
 from settings.errors import InputError
+from settings.words import counted
 
 _PLACES = ("", "sparse/0", "sparse", "0", "colmap/sparse/0")
 """Where the model of a capture may be, from its folder."""
@@ -112,10 +113,12 @@ def _note_used(model: ColmapModel, pictures: Path | None, paths: Sequence[Path |
     kind = {".bin": "binary", ".txt": "text"}[model.kind]
     count, cameras = len(model.images), len(model.cameras)
     found = sum(path is not None for path in paths)
-    shown = "no pictures" if pictures is None else f"{found} pictures of {pictures} ({sizes[0][0]}x{sizes[0][1]})"
+    shown = "no pictures"
+    if pictures is not None:
+        shown = f"{counted(found, 'picture')} of {pictures} ({sizes[0][0]}x{sizes[0][1]})"
     note_once(
         "info",
-        f"{model.folder}: a COLMAP model ({kind}) of {count} images by {cameras} camera{'s' * (cameras > 1)}, in the "
+        f"{model.folder}: a COLMAP model ({kind}) of {counted(count, 'image')} by {counted(cameras, 'camera')}, in the "
         f"order of their names, with {shown}.",
     )
 

@@ -27,6 +27,7 @@ from scene.frames import Frames, Size
 from scene.world_offset import moved_cameras
 from settings.data import DataConfig
 from settings.errors import InputError
+from settings.words import counted
 
 _MOST_ARGUMENTS = 1 << 16  # bytes of cfg_args
 _ITERATION = re.compile(r"iteration_(\d+)")
@@ -252,12 +253,14 @@ def _pictures(
         folder = next(filter(Path.is_dir, inside), None) or picture_folder(path.parent, path.parent, None)
     if folder is None:
         note_once(
-            "info", f"{path}: {len(names)} cameras, and no pictures of theirs (data.images or --source names them)."
+            "info",
+            f"{path}: {counted(len(names), 'camera')}, and no pictures of theirs (data.images or --source names them).",
         )
         return (None,) * len(names), None
     paths = pair_pictures(path, folder, names)
     found = sum(picture is not None for picture in paths)
-    note_once("info", f"{path}: {len(names)} cameras, in the order of their names, with {found} pictures of {folder}.")
+    cameras, pictures = counted(len(names), "camera"), counted(found, "picture")
+    note_once("info", f"{path}: {cameras}, in the order of their names, with {pictures} of {folder}.")
     return paths, find_masks(folder, paths)
 
 

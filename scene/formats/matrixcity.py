@@ -31,6 +31,7 @@ from scene.frames import Frames, Size, refuse_leaks
 from scene.world_offset import moved_cameras
 from settings.data import DataConfig
 from settings.errors import InputError
+from settings.words import counted
 
 _RAW_SCALE, _SAME = 0.01, 0.02  # of a raw rotation; as a fraction of it
 _UNIT = 100.0  # metres in a unit of pose files
@@ -142,7 +143,7 @@ def _load(path: Path, files: list[Path], image_size: Size | None, data: DataConf
         held = torch.tensor(tests)
         refuse_leaks(path, cameras[~held], cameras[held])
     units = sorted({f"positions times {block.unit:g}, as rotations are times {block.scale:.2g}" for block in blocks})
-    words = f"{len(files)} file{'s' * (len(files) > 1)} of MatrixCity, {len(names)} frames, {sum(tests)} of them tests"
+    words = f"{counted(len(files), 'file')} of MatrixCity, {counted(len(names), 'frame')}, {sum(tests)} of them tests"
     note_once("info", f"{path}: {words}; cameras are in metres ({'; '.join(units)}).")
     return frames
 

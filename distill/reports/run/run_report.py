@@ -21,7 +21,7 @@ from machine.run_folder import RunFolder, own_folder
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import run_config
-from settings.words import show
+from settings.words import counted, show
 
 _log = logging.getLogger(__name__)
 _PICTURES = ("contact_sheet", "worst_1", "worst_2", "worst_3", "median")
@@ -143,7 +143,7 @@ def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation
     steps, seconds = int(columns["step"][-1]), columns["wall_s"][-1]
     if latest is not None:
         steps = int(latest.main_row["step"])
-    text = f"A {config.student.kind} student, trained {steps:,} steps in {seconds:,.0f} s, seed {config.seed}."
+    text = f"A {config.student.kind} student, trained {counted(steps, 'step')} in {seconds:,.0f} s, seed {config.seed}."
     if latest is None:
         return [text, "Not evaluated at its last step."]
     row = latest.main_row

@@ -64,7 +64,7 @@ def test_figures_are_those_of_the_frames_held_out(tmp_path, look_at, monkeypatch
     assert [row["name"] for row in rows] == ["00001", "all"]
     assert float(rows[1]["psnr_band"]) == pytest.approx(figures.psnr_band, abs=1e-3)
     assert int(rows[1]["band_pixels"]) > 0
-    assert f"city: {figures.psnr:.2f} dB on 1 held-out frames; {figures.psnr_band:.2f} dB along faces" in figures.text()
+    assert f"city: {figures.psnr:.2f} dB on 1 held-out frame; {figures.psnr_band:.2f} dB along faces" in figures.text()
     teacher.views.holdout[:] = False
     with pytest.raises(InputError, match="no frame held out"):
         evaluate(manifest, config)
