@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from machine.memory import check_pictures_fit
 from scene.camera_paths import orbit_path, spiral_path
@@ -122,8 +124,12 @@ def _around(
     if count < 1:
         raise InputError(f"--{name}", "frames", count, "at least 1")
     box, _ = source_of(config).box(gaussians, dataset.cameras)
+    own = dataset.cameras
+    if dataset.sizes is not None:  # whose principal points are of pictures in a corner of the cameras'
+        cx, cy = (torch.full_like(own.cx, side / 2) for side in (own.width, own.height))
+        own = replace(own, cx=cx, cy=cy)
     try:
-        cameras = make(dataset.cameras, box.centre, count, config.teacher.orbit.known_up)
+        cameras = make(own, box.centre, count, config.teacher.orbit.known_up)
     except ValueError as error:
         hint = "Say what is up with --up, or use --path."
         raise InputError(dataset.source, name, error, "cameras around the scene", hint) from error

@@ -92,6 +92,21 @@ def test_an_orbit_looks_at_the_middle_of_the_scene(toy):
         export(config(), orbit=0)
 
 
+def test_an_orbit_of_pictures_of_several_sizes_has_the_scene_in_its_middle(toy):
+    folder, config = toy
+    path = folder / "data" / "transforms.json"
+    content = json.loads(path.read_text())
+    for index, frame in enumerate(content["frames"]):
+        wide = index % 3 > 0
+        frame |= {"w": 24, "h": 12, "cx": 12, "cy": 6} if wide else {"w": 16, "h": 24, "cx": 8, "cy": 12}
+        frame["file_path"] += "_of_another_size"
+    path.write_text(json.dumps(content))
+    for around in ("orbit", "spiral"):
+        cameras = export(config(), **{around: 6}).cameras
+        assert (cameras.width, cameras.height) == (24, 24)
+        assert cameras.cx.tolist() == [12] * 6 and cameras.cy.tolist() == [12] * 6
+
+
 def test_an_orbit_of_cameras_that_do_not_agree_needs_to_be_told_what_is_up(toy):
     folder, config = toy
     write_transforms(folder / "data" / "transforms.json", turned_over(ring_of_cameras()), list("abcdefghijklmnopq"))
