@@ -126,9 +126,12 @@ def straightened(
         k1, k2, p1, p2 = lens.distortion
         of = "the first one's lens: " if len({lens.distortion for _, lens, _ in missing.values()}) > 1 else ""
         size = sizes[next(index for index, other in enumerate(frames) if other is frame)]
+        pictures = sum(to == straight.path for to, (_, _, straight) in missing.items())
+        masks = len(missing) - pictures
+        made = counted(pictures, "picture") + (f" and {counted(masks, 'mask')}" if masks else "")
         note_once(
             "info",
-            f"{source}: {counted(len(missing), 'picture')} undistorted "
+            f"{source}: {made} undistorted "
             f"({of}k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) "
             f"in {time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / MIB:.0f} MiB in "
             f"{next(iter(missing)).parent}. {size[0]}x{size[1]} pixels became {frame.size[0]}x{frame.size[1]}.",

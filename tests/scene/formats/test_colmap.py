@@ -68,6 +68,7 @@ def test_pictures_and_masks_are_taken_as_stored_whatever_exif_says(tmp_path, mon
     counted = counted_pixels(frames, (width, height))[0]
     assert counted[5, 5] and counted.mean() > 0.7 and (bend > 0 or (counted == shown.any(axis=2)).all())
     assert "1 of 1 images have an EXIF orientation" in caplog.text and "taken as stored" in caplog.text
+    assert ("1 picture and 1 mask undistorted" in caplog.text) == (bend > 0)
 
 
 @pytest.mark.parametrize("place", ["", "sparse", "sparse/0"])
