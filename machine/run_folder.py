@@ -41,7 +41,7 @@ class RunFolder:
     """Paths of one run, in ``results/<scene>/<run>/`` and ``logs/<scene>/<run>/`` under ``root``."""
 
     def __init__(self, config: Config, root: str | Path = REPO_ROOT) -> None:
-        self.config = config
+        self.config, self._root = config, Path(root)
         self.results = Path(root) / "results" / config.scene / config.run
         self.logs = Path(root) / "logs" / config.scene / config.run
         self.checkpoints = self.results / "checkpoints"
@@ -50,6 +50,14 @@ class RunFolder:
         self.config_yaml, self.versions_json = self.results / _CONFIG, self.results / "versions.json"
         self.identity_json = self.results / "identity.json"
         self.identity = RunIdentity(config)
+
+    def as_options(self) -> str:
+        """The options, for a shell, by which tools find the run."""
+        return f"--config {shlex.quote(str(self.config_yaml))}{self.root_option()}"
+
+    def root_option(self) -> str:
+        """`` --output ROOT``, for a shell; empty where the root is the default one."""
+        return "" if self._root == REPO_ROOT else f" --output {shlex.quote(str(self._root))}"
 
     def checkpoint_path(self, step: int) -> Path:
         """``checkpoints/step_020000.pth``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -105,7 +106,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
         _log.warning("%s", remark)
     print(f"teacher  {ply}: {counted(len(gaussians), 'Gaussian')}, {ply.stat().st_size / MIB:.1f} MiB")
     print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
-    print(f"distil   python lego_response_distill.py --model {folder.results}")
+    print(f"distil   python lego_response_distill.py --model {shlex.quote(str(folder.results))}{folder.root_option()}")
     return result.status
 
 

@@ -78,7 +78,8 @@ def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
         return config or otherwise, layers
     if config is None:
         expected = "a YAML config, or --model DIR, --source DIR or --splat FILE"
-        raise InputError("command line", "--config", "nothing", expected, "See configs/.")
+        hint = "See configs/; a run's own is results/<scene>/<run>/config.yaml."
+        raise InputError("command line", "--config", "nothing", expected, hint)
     return config, []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -93,7 +94,12 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
         publish(config, folder, step)
     if result.status == ExitCode.COLLAPSED:
         note = stray_note(config, teacher.gaussians, teacher.box) or source_of(config).outlier_note(teacher.gaussians)
-        _log.warning("%s", note or "tools/check_alignment.py with the same options finds out why")
+        _log.warning("%s", note or f"python tools/check_alignment.py {folder.as_options()} finds out why")
+    elif ranks.is_first():
+        print(f"look     python tools/view.py {shlex.quote(str(folder.results))}")
+        print(f"film     python tools/render_path.py {folder.as_options()}")
+        if not trainer.compaction and model.far_field is None:
+            print(f"compact  python tools/compress.py {folder.as_options()}")
     return result.status
 
 

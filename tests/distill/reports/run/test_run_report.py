@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from contextlib import redirect_stdout
 from io import StringIO
@@ -12,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from distill.reports.run.run_report import write_report
+from distill.runs.command_line import config_of
 from lego_response_distill import main as distil
+from machine.run_folder import RunFolder
 from scene.images import read_image
 from settings.errors import InputError
 from tests.program import arguments, csv_rows
 from tests.toy_scene import write_toy_scene
+from tools import compress, render_path, view
 from tools.report import main
 
 RESULTS, LOGS = "results/toy/first", "logs/toy/first"
@@ -34,7 +38,17 @@ def ran(tmp_path_factory) -> Path:
     written = [line for line in out.getvalue().splitlines() if line.partition(" ")[2].strip().startswith(under)]
     assert [line[:9].rstrip() for line in written] == ["figures", "parity", "pictures", "report"]
     assert {line.index(under) for line in written} == {9}, "in one column"
+    (root / "said.txt").write_text(out.getvalue(), encoding="utf-8")
     return root
+
+
+def test_the_commands_that_a_run_ends_with_find_it(ran) -> None:
+    said = (ran / "said.txt").read_text(encoding="utf-8")
+    given = dict(re.findall(r"^(look|film|compact) +python tools/(?:view|render_path|compress)\.py (.+)$", said, re.M))
+    assert view.parse_arguments(shlex.split(given["look"])).path.resolve() == ran / RESULTS
+    for tool, what in ((render_path, "film"), (compress, "compact")):
+        chosen = tool.parse_arguments(shlex.split(given[what]))
+        assert RunFolder(config_of(chosen), chosen.output).latest_checkpoint().resolve().is_relative_to(ran / RESULTS)
 
 
 def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> None:
