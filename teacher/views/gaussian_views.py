@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from tqdm import tqdm
 
 from machine.memory import GIB, check_pictures_fit
 from scene.cameras import Cameras
@@ -17,6 +18,8 @@ from teacher.views.lazy_pictures import Picture, PictureStore
 from teacher.views.output_folder import Size, ground_truth_reader, load_ground_truth
 from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, collect_views, render_view
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews
+
+_SHOWN_AFTER = 3.0  # seconds of drawing: hundreds of views of many Gaussians take a minute on a CPU
 
 
 def views_from_gaussians(
@@ -56,7 +59,8 @@ def views_from_gaussians(
         store = _drawn_store(renderer, cameras, dataset, truths, int(memory_gib * GIB * STORED_SHARE))
         return TeacherViews(**common, **store.planes(), store=store)
     check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution", more="or set data.memory_gib")
-    fields = collect_views((render_view(renderer, cameras, i) for i in range(len(cameras))), len(cameras))
+    drawn = tqdm(range(len(cameras)), "teacher", unit=" view", leave=False, delay=_SHOWN_AFTER)
+    fields = collect_views((render_view(renderer, cameras, i) for i in drawn), len(cameras))
     counted = None if dataset is None else counted_pixels(dataset, size)
     return TeacherViews(
         **common,

@@ -72,3 +72,11 @@ def test_gaussians_larger_than_the_images_have_no_ground_truth(tmp_path, caplog,
 def test_gsplat_is_not_replaced_in_silence(look_at):
     with pytest.raises(InputError, match="teacher.rasterizer=cpu"):
         views_from_gaussians(two_blobs(), look_at([[0.0, 0.0, 3.0]]), ["a"], rasterizer="gsplat", holdout_every=0)
+
+
+def test_drawing_that_takes_long_shows_how_far_it_is(monkeypatch, capsys):
+    for seconds, said in ((1e9, ""), (0.0, "0/3")):
+        monkeypatch.setattr("teacher.views.gaussian_views._SHOWN_AFTER", seconds)
+        views_from_gaussians(two_blobs(), ring(3, 16, 16), ("a", "b", "c"), holdout_every=3)
+        err = capsys.readouterr().err
+        assert said in err and bool(said) == bool(err)
