@@ -29,7 +29,8 @@ from students.base import STUDENTS
 _log = logging.getLogger(__name__)
 
 _ENTRY = REPO_ROOT / "lego_response_distill.py"
-_HEADER = ("block", "Gaussians", "cameras", "held out", "MiB", "PSNR, dB", "steps", "training, s", "status")
+_FIGURES = ("MiB", "PSNR, dB", "blank, dB", "steps", "training, s")
+_HEADER = ("block", "Gaussians", "cameras", "held out", *_FIGURES, "status")
 
 
 def open_city(config: Config, folder: Path, resume: bool) -> Manifest:
@@ -136,21 +137,23 @@ def _status(states: Mapping[str, JobState]) -> int:
 def _row(block: Block, found: _Figures | None) -> Sequence[str]:
     cells = [block.name, f"{block.gaussians:,}", str(block.train_cameras), str(block.holdout_cameras)]
     if found is None:
-        return [*cells, "", "", "", "", block.status]
-    psnr = "" if found.psnr is None else f"{found.psnr:.2f}"
+        return [*cells, *[""] * len(_FIGURES), block.status]
+    psnr, blank = ("" if value is None else f"{value:.2f}" for value in (found.psnr, found.blank))
     seconds = f"{found.seconds:.0f}" if found.seconds else ""
-    return [*cells, f"{found.mib:.2f}", psnr, f"{found.steps:,}", seconds, block.status]
+    return [*cells, f"{found.mib:.2f}", psnr, blank, f"{found.steps:,}", seconds, block.status]
 
 
 class _Figures(NamedTuple):
     """Of a block's run: the size of its student, which in a checkpoint is not all there is, MiB; its steps; the time
-    that they took, s, 0 where nothing tells; PSNR of its held-out frames, else of others, dB.
+    that they took, s, 0 where nothing tells; PSNR of its held-out frames, else of others, dB, and that of blank
+    pictures, which is high of a block that fills little of its pictures.
     """
 
     mib: float
     steps: int
     seconds: float
     psnr: float | None
+    blank: float | None
 
 
 def _mib_of(student: StudentFile, settings: Section) -> float:
@@ -167,8 +170,9 @@ def _figures(manifest: Manifest, block: Block) -> _Figures | None:
     if newest is None:
         return None
     step = int(newest.stem.rpartition("_")[2])
-    measured = {row["split"]: row["psnr"] for row in read_csv(run.eval_csv(step)).rows.values()}
-    psnr = measured.get("holdout") or measured.get("train")
+    measured = {row["split"]: row for row in read_csv(run.eval_csv(step)).rows.values()}
+    row = measured.get("holdout") or measured.get("train") or {}
+    psnr, blank = (float(row[name]) if row.get(name) else None for name in ("psnr", "psnr_blank"))
     steps = list(read_csv(run.training_csv).rows.values())
     seconds, mib = float(steps[-1]["wall_s"]) if steps else 0.0, _mib_of(block.students[0], run.config.student)
-    return _Figures(mib, step, seconds, float(psnr) if psnr else None)
+    return _Figures(mib, step, seconds, psnr, blank)

@@ -14,6 +14,7 @@ from distill.city.block_runs import blocks_table, cell_size, open_city, run_bloc
 from distill.city.coverage import cameras_of_blocks
 from distill.city.manifest import read_manifest
 from distill.executors.job import JobState, Phase
+from machine.files import write_csv
 from machine.run_folder import RunFolder
 from scene.rays import SceneBox
 from settings.errors import ExitCode, InputError
@@ -191,9 +192,12 @@ def test_the_manifest_says_how_far_the_runs_are(made, monkeypatch):
     # The checkpoint of 1 MiB is not the student, which is this large as float32.
     settings = block_config(ended, "b001").student
     mib = f"{4 * HashGridStudent.parameters_of(settings) / 2**20:.2f}"
-    assert mib == "0.03" and f"| b001 | 486 | 12 | 5 | {mib} |  | 300 |  | done |" in blocks_table(ended)
+    assert mib == "0.03" and f"| b001 | 486 | 12 | 5 | {mib} |  |  | 300 |  | done |" in blocks_table(ended)
     assert f"all together: 300 steps in 0 s of training, students of {mib} MiB" in blocks_table(ended)
     folder = RunFolder(block_config(ended, "b001"), ended.path(ended.blocks[1].run))
+    measured = [{"split": split, "psnr": psnr, "psnr_blank": 38} for split, psnr in (("holdout", 45.5), ("train", 40))]
+    write_csv(folder.eval_csv(300), measured, ("split", "psnr", "psnr_blank"))
+    assert f"| {mib} | 45.50 | 38.00 | 300 |  | done |" in blocks_table(ended)
     folder.compact_path(300).write_bytes(b"small")
     compact = students_of(ended, ended.blocks[1], folder)
     assert compact[0].bytes == 5 and "students of 0.00 MiB" in blocks_table(ended.with_block("b001", students=compact))
