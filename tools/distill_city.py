@@ -13,6 +13,7 @@ docs/scaling.md. Exit status, the highest of the blocks': 0 done, 1 training div
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.city.block_runs import blocks_table, open_city, run_blocks
-from distill.city.manifest import MANIFEST, write_manifest
+from distill.city.manifest import MANIFEST, Manifest, write_manifest
 from distill.city_rendering.cutting_cost import taught_psnr
 from distill.city_rendering.evaluation import evaluate
 from distill.city_training.coarser_students import add_coarser
@@ -110,7 +111,16 @@ def _work(chosen: argparse.Namespace) -> int:
             manifest = write_manifest(folder, add_coarser(manifest, config, config.city.coarser))
         if any(block.holdout_cameras for block in manifest.blocks):
             print(evaluate(manifest, config).text())
+        print(f"look     python tools/render_city.py {drawing_options(manifest)}")
     return status
+
+
+def drawing_options(manifest: Manifest) -> str:
+    """Options of ``tools/render_city.py``, for a shell, that draw what some cameras of the city's first block see."""
+    cameras = manifest.path(manifest.blocks[0].config).with_name("transforms.json")
+    paths = manifest.folder / MANIFEST, cameras, manifest.folder / "pictures"
+    city, given, pictures = (shlex.quote(str(path)) for path in paths)
+    return f"{city} --cameras {given} --frames ::16 --output {pictures}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The command line of tools/render_city.py on a small city."""
 
+import shlex
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from scene.formats.transforms_json import write_transforms
 from scene.images import read_image
 from teacher.export.export_cameras import views_to_export
 from tests.toy_city import toy_city
+from tools.distill_city import drawing_options
 from tools.render_city import main
 
 
@@ -40,6 +43,12 @@ def test_a_city_of_an_earlier_version_is_rendered_without_a_setting_that_is_gone
         stored.write("train: {assistant: 1}\n")
     assert run(city, "--frames", "1:2", "--width", "12", "--assets", str(city)) == 0
     assert "city.yaml: trained with train.assistant: 1. This setting is gone" in caplog.text
+
+
+def test_the_command_that_a_city_ends_with_draws_it(city):
+    (city / "flight.json").rename(city / "transforms.json")  # where a block of the toy city has its cameras
+    assert main([*shlex.split(drawing_options(read_manifest(city / "city.json"))), "--width", "12"]) == 0
+    assert read_image(city / "pictures/renders/00000.png").std() > 5
 
 
 def test_a_flight_is_read_as_one_through_a_scene_of_the_citys_size(city, monkeypatch):
