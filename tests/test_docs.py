@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import importlib
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from settings.loading import REPO_ROOT
+from settings.loading import REPO_ROOT, load_config
 
 PAGES = [REPO_ROOT / "README.md", *sorted((REPO_ROOT / "docs").rglob("*.md"))]
 COMMANDS = [
@@ -69,6 +73,48 @@ def test_help_names_the_exit_statuses_that_any_command_may_end_with(command):
     epilogs = [word.value for call in calls for word in call.keywords if word.arg == "epilog"]
     (epilog,) = (ast.literal_eval(value) for value in epilogs)
     assert re.search(r"\b0 .*\b2 bad input.*\b4 .*\b130 ", epilog), epilog
+
+
+@by_name
+def test_commands_that_are_shown_are_understood(page, monkeypatch):
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", _only_parsed)
+    for name, options in _commands(page.read_text(encoding="utf-8")):
+        main = importlib.import_module(name.removesuffix(".py").replace("/", ".")).main
+        with pytest.raises(_Parsed) as parsed:
+            main(options)
+        given = parsed.value.args[0]
+        config = getattr(given, "config", None)
+        if config is not None and str(config).startswith("configs/"):
+            load_config(REPO_ROOT / config, given.overrides)
+
+
+class _Parsed(Exception):
+    """Ends a command once its options are understood."""
+
+
+def _only_parsed(parser: argparse.ArgumentParser, options: list[str]) -> None:
+    given, others = parser.parse_known_args(options)
+    assert others == [], (parser.prog, options)
+    raise _Parsed(given)
+
+
+def _commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """The program and the options of each command that a page shows; none of those with something to fill in."""
+    fences = r"```bash\n(.*?)```"
+    blocks = [block.replace("\\\n", " ") for block in re.findall(fences, text, flags=re.DOTALL)]
+    lines = [line for block in blocks for line in _with_values(block).splitlines()]
+    inline = re.findall(r"`([^`]+)`", re.sub(fences, "", text, flags=re.DOTALL))
+    for line in [*lines, *(" ".join(words.split()) for words in inline)]:
+        found = re.search(r"(?:python|torchrun) [^|]*?(lego_response_distill\.py|tools/\w+\.py)( .*|$)", line)
+        if found and not re.search(r"\.\.\.|\[-|\$|-mib N", line):
+            yield found[1], shlex.split(re.split(r" (?:&&|\||>|;) ?", found[2])[0], comments=True)
+
+
+def _with_values(block: str) -> str:
+    """Variables that the block sets, put in where it uses them."""
+    for name, value in reversed(re.findall(r"^(\w+)=\"?(.*?)\"?(?: *#.*)?$", block, flags=re.MULTILINE)):
+        block = re.sub(rf"\${name}\b", lambda _, value=value: value, block)
+    return block
 
 
 def _anchors(page: Path) -> set[str]:
