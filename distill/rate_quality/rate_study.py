@@ -51,6 +51,7 @@ from teacher.views.rasterized import blended_planes
 
 FORMS = (".ply", ".npz", ".spz")
 """Of a teacher, as written here. No well-kept Python library writes SOG: a command does, see ``RatePlan.sog``."""
+_SMALLER = 0.9  # bytes of a file that is given, as a share of a plain PLY of it, below which it is another form
 _LAST_OF_OWN = 128  # exit status; a signal's number is added to it
 _log = logging.getLogger(__name__)
 _Frame = Callable[[int], RenderedFrame]
@@ -169,6 +170,7 @@ class RateStudy:
             yield self._measured(path.suffix, words, path.stat().st_size, self._drawn(gaussians))
         whole = self.teacher.gaussians
         yield from self._forms(whole, "whole", "as it is")
+        yield from self._given(whole)
         share = self._contribution(whole)
         for kept in self.plan.kept:
             chosen = share.argsort(descending=True)[: max(1, round(kept * len(whole)))].sort().values
@@ -178,6 +180,14 @@ class RateStudy:
             for degree in self.plan.sh_degrees:
                 fitted, words = self._fit(pruned, degree)
                 yield from self._forms(fitted, f"kept{kept:g}_sh{degree}_fitted", f"{label}, SH {degree}, {words}")
+
+    def _given(self, whole: Gaussians) -> Iterator[RatePoint]:
+        """The teacher's own file, where it is of a smaller form than a plain PLY, and one file (not a SOG's folder)."""
+        path = self.config.teacher.ply
+        if path is None or path in self.plan.files or path.suffix == ".json":
+            return
+        if (size := path.stat().st_size) < _SMALLER * (self.files / "whole.ply").stat().st_size:
+            yield self._measured(path.suffix, f"{path.name}, as given ({len(whole):,})", size, self._drawn(whole))
 
     def _students(self, config: Config) -> Iterator[RatePoint]:
         folder = RunFolder(config, self.root)

@@ -111,6 +111,7 @@ def draw(points: Sequence[RatePoint], path: Path) -> None:
         sizes = [point.size / MIB for point in front]
         axes.plot(sizes, [point.psnr(reference) for point in front], "o-", color="black", fillstyle="none", zorder=0)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("file, MiB")
         axes.set_ylabel(f"PSNR against {REFERENCES[reference]}, dB")
         axes.grid(alpha=0.3)

@@ -9,6 +9,7 @@ import pytest
 
 from distill.model.checkpoint import load_checkpoint
 from scene.images import read_image, write_image
+from teacher.gaussian_files import read_gaussians, write_gaussians
 from teacher.gaussian_files.ply import write_ply
 from teacher.rasterizer import Rasterizer
 from tests.program import arguments, csv_rows
@@ -47,6 +48,19 @@ def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
     assert made_elsewhere["psnr_teacher"] == whole["psnr_teacher"]
     assert (folder / "plot.png").exists()
     assert "Best PSNR against teacher for its size:" in capsys.readouterr().out
+
+
+def test_a_file_that_is_given_in_a_smaller_form_is_a_form_too(tmp_path):
+    path = write_toy_scene(tmp_path, train={"max_steps": 5}, compact={"max_steps": 2}, occupancy={"resolution": 8})
+    trainer_of(path).run(show_progress=False)
+    write_gaussians(tmp_path / "small.npz", read_gaussians(tmp_path / "point_cloud.ply"))
+    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "2")
+    for given, rows in (("small.npz", 1), ("point_cloud.ply", 0)):
+        assert main(arguments(path, *options, "--set", f"teacher.ply={given}")) == 0
+        table = csv_rows(tmp_path / "results/toy/first_rates/table.csv")
+        found = [row for row in table if row["what"].startswith(f"{given}, as given")]
+        assert len(found) == rows and all(float(row["psnr_teacher"]) > 40 for row in found)
+        assert all(int(row["bytes"]) == (tmp_path / given).stat().st_size for row in found)
 
 
 def test_a_student_is_trained_for_each_size_where_that_is_wanted(trained):
