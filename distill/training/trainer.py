@@ -28,6 +28,7 @@ from machine.interrupts import Interrupt, SaveClock
 from machine.run_folder import RunFolder
 from machine.run_identity import identity_state
 from machine.telemetry import GpuMonitor, synchronize
+from machine.terminal import redraw_seconds
 from settings.config import Config
 from settings.errors import InputError
 
@@ -163,7 +164,7 @@ class Trainer:
                     row = self._row(result, monitor, pace)
                     if log is not None:
                         self._write_row(row, log, board)
-                    bar.set_postfix(postfix(row))
+                    bar.set_postfix(postfix(row), refresh=False)
                 if self._checkpoint_due():
                     self.save()
                     saved_at = progress.step
@@ -278,7 +279,7 @@ class Trainer:
         if train.max_seconds:
             unit = {"total": train.max_seconds, "initial": min(progress.seconds, train.max_seconds), "unit": "s"}
             unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{postfix}]"
-        return tqdm(desc="train", disable=not shown, dynamic_ncols=True, mininterval=0.5, **unit)
+        return tqdm(desc="train", disable=not shown, dynamic_ncols=True, mininterval=redraw_seconds(), **unit)
 
     def _checkpoint_due(self) -> bool:
         train, step = self.config.train, self.progress.step

@@ -16,6 +16,7 @@ from kernels.threads import one_torch_thread
 from machine.files import CsvLog
 from machine.interrupts import Interrupt, SaveClock
 from machine.run_folder import RunFolder
+from machine.terminal import redraw_seconds
 from scene.cameras import Cameras
 from scene.images import psnr_from_mse
 from scene.rays import SceneBox
@@ -114,7 +115,7 @@ class TeacherFit:
             unit="s" if by_time else "step",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{postfix}]",
             dynamic_ncols=True,
-            mininterval=0.5,
+            mininterval=redraw_seconds(),
         )
         start, logged = time.perf_counter() - progress.seconds, (progress.step, progress.seconds)
         clock = SaveClock(settings.checkpoint_minutes)
@@ -136,9 +137,8 @@ class TeacherFit:
                     except OSError:
                         save(self)  # only the row is lost: the step is whole
                         raise
-                    bar.set_postfix(
-                        psnr=f"{row['psnr_batch']:.2f}", gaussians=f"{row['gaussians']:,}", width=str(row["width"])
-                    )
+                    shown = {"gaussians": f"{row['gaussians']:,}", "width": str(row["width"])}
+                    bar.set_postfix({"psnr": f"{row['psnr_batch']:.2f}", **shown}, refresh=False)
                 every = settings.checkpoint_every
                 if (every and progress.step % every == 0) or clock.due():
                     save(self)

@@ -1,0 +1,24 @@
+"""Bars of long work in a terminal and in a log."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from machine.terminal import redraw_seconds
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import trainer_of
+
+
+@pytest.mark.parametrize(("is_terminal", "seconds"), [(True, 0.5), (False, 30.0)])
+def test_a_log_gets_fewer_drawings_than_a_terminal(monkeypatch, is_terminal, seconds):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    assert redraw_seconds() == seconds
+
+
+def test_a_run_whose_output_is_kept_does_not_draw_a_bar_for_each_row_of_its_csv(tmp_path, capsys):
+    config = write_toy_scene(tmp_path, train={"max_steps": 60, "log_every": 1})
+    trainer_of(config).run()
+    drawn = [line for line in capsys.readouterr().err.split("\r") if line.startswith("train:")]
+    assert 1 < len(drawn) < 10 and "60/60" in drawn[-1]
