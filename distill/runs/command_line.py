@@ -46,7 +46,8 @@ def add_config_options(
     if not default_config:
         parser.add_argument(
             "--model", type=given_path, metavar="DIR",
-            help="a folder that graphdeco's program trained a model into: its cameras, and its last Gaussians to teach",
+            help="a folder that graphdeco's program or tools/train_teacher.py trained a model into: its cameras, and "
+            "its last Gaussians to teach",
         )  # fmt: skip
         parser.add_argument(
             "--source", type=given_path, metavar="DIR",
