@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from settings.data import DataConfig
@@ -20,5 +21,7 @@ def run_cameras(folder: Path) -> DataConfig | None:
         return None
     data = load_config(own).data
     if data.transforms is None:
-        raise InputError(own, "data.transforms", "null", "a dataset", "The run's cameras are in no file.")
+        command = f"python tools/export_teacher.py --config {shlex.quote(str(own))} --output DIR"
+        hint = f"The run's cameras are in no file: `{command}` writes them, then name DIR in the run's place."
+        raise InputError(own, "data.transforms", "null", "a dataset", hint)
     return data
