@@ -22,7 +22,7 @@ HASH = ("student.levels=2", "student.hidden_width=16")
 KILO = ("student={kind: kilo_uniform, grid: [2, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}",)
 SEEN = "student.planes=[4,8]", "student.density_degree=2"
 HASH_SEEN, KILO_SEEN = (*HASH, *SEEN), (KILO[0][:-1] + ", density_degree: 1}",)
-COMPACT = f"compact.target_mib={8000 / MIB}", "compact.share=0.8", "compact.round_every=3", "train.max_seconds=null"
+COMPACT = f"compact.target_mib={8000 / MIB}", "compact.share=0.8", "compact.round_every=2", "train.max_seconds=null"
 HASH_DEFERRED, KILO_DEFERRED = ((*student, "student.shading=deferred") for student in (HASH, KILO))
 IDS = "hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"
 
@@ -79,11 +79,7 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
 
 @needs_triton
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
-@pytest.mark.parametrize(
-    "student",
-    [HASH, KILO, HASH_DEFERRED, KILO_DEFERRED, HASH_SEEN, KILO_SEEN],
-    ids=[*IDS, "hash_grid_directions", "kilo_uniform_directions"],
-)
+@pytest.mark.parametrize("student", [HASH_SEEN, KILO_SEEN, HASH_DEFERRED, KILO_DEFERRED], ids=IDS)
 def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, monkeypatch, student) -> None:
     monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
     more = (*SMALL, *student, "train.precision=float16", "loss.alpha={weight: 0.1}", "occupancy.update_every=2")
@@ -101,16 +97,15 @@ def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, mon
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
 @pytest.mark.parametrize(
     ("student", "most"),
-    [(HASH, 47), (KILO, 52), (HASH_DEFERRED, 49), (KILO_DEFERRED, 50), (HASH_SEEN, 49), (KILO_SEEN, 53)],
-    ids=[*IDS, "hash_grid_directions", "kilo_uniform_directions"],
+    [(HASH_SEEN, 49), (KILO_SEEN, 53), (HASH_DEFERRED, 49), (KILO_DEFERRED, 50)],
+    ids=IDS,
 )
 def test_a_step_takes_few_launches(config_path, student, most) -> None:
     """As the quickstart trains: float16, a depth term, rays that end where the teacher's do."""
     more = (*SMALL, *student, "train.precision=float16", "loss.depth={weight: 0.1}", "render.sampling=auto")
     more += ("train.lr_common=0.02", "occupancy.update_every=100")
     trainer = trainer_of(config_path, *more, "kernels=triton", asynchronous=True)
-    for _ in range(2):
-        trainer.take_step()
+    trainer.take_step()
     with LaunchCount() as count:
         trainer.take_step()
     assert count.total <= most, count.launches
@@ -119,9 +114,7 @@ def test_a_step_takes_few_launches(config_path, student, most) -> None:
 @needs_triton
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
 @pytest.mark.parametrize(
-    "student",
-    [HASH, KILO, KILO_DEFERRED, HASH_SEEN, KILO_SEEN],
-    ids=["hash_grid", "kilo_uniform", "deferred", "hash_grid_directions", "kilo_uniform_directions"],
+    "student", [HASH_SEEN, KILO_SEEN, KILO_DEFERRED], ids=["hash_grid", "kilo_uniform", "deferred"]
 )
 def test_the_probe_compiles_all_that_the_first_steps_need(config_path, student) -> None:
     """Those before the first refresh of the grid, the refresh, and what follows it with other numbers of rays."""
@@ -162,10 +155,10 @@ def test_recorded_steps_train_rounded_weights_as_others_do(config_path, monkeypa
     """What follows from rounding is written where a recorded step reads: no graph is made anew."""
     monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
     more = (*SMALL, *student, *COMPACT, "train.precision=float16", "train.max_steps=10", "occupancy.update_every=100")
-    plain, expected = trained(config_path, "triton", more, steps=7)
+    plain, expected = trained(config_path, "triton", more, steps=5)
     made, _ = fake_cuda_graphs.install(monkeypatch)
-    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=7)
-    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [6]
+    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=5)
+    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [4]
     assert trainer.compaction.figures()["bits_per_entry"] > 0
     assert found == pytest.approx(expected, rel=1e-3)
     ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()
@@ -177,7 +170,7 @@ def test_recorded_steps_train_rounded_weights_as_others_do(config_path, monkeypa
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
 def test_a_step_at_rounded_weights_takes_a_launch_more_for_each_parameter(config_path) -> None:
     """All of which are compiled before the first step."""
-    more = (*SMALL, *HASH_SEEN, *COMPACT, "train.precision=float16", "occupancy.update_every=100")
+    more = (*SMALL, *HASH_SEEN, *COMPACT, "train.precision=float16", "train.max_steps=10", "occupancy.update_every=100")
     trainer = trainer_of(config_path, *more, "kernels=triton", "compact.round_every=100", asynchronous=True)
     with LaunchCount() as before:
         trainer.check()
