@@ -127,7 +127,7 @@ def adam_steps():
         adam.adam_step(*tensors, step=1, lr=0.01, eps=1e-15, **named)
         adam.controlled_adam_step(*tensors, torch.zeros(4), **named)
     several = [adam.Moving(*(torch.zeros(size) for _ in range(4)), decay) for size, decay in ((300, 0.0), (7, 0.1))]
-    several += [adam.Moving(*(torch.zeros(size) for _ in range(4)), 0.0, None, True) for size in ((32, 60), (64, 3))]
+    several += [adam.Moving(*(torch.zeros(size) for _ in range(4)), 0.0, None, True) for size in ((16, 20), (32, 3))]
     adam.controlled_adam_steps(several, torch.zeros(4, 4), betas=(0.9, 0.99), implementation="triton")
 
 

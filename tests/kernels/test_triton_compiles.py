@@ -54,9 +54,12 @@ STUDENTS_JOBS = {
 
 @pytest.mark.skipif(not _installed(), reason="triton is not installed")
 @pytest.mark.parametrize("jobs", [JOBS, pytest.param(STUDENTS_JOBS, marks=needs_gpu)], ids=["small", "students"])
-def test_launches_compile_for_gpus_that_need_not_be_here(jobs, tmp_path):
-    # Another process: this one has imported triton for its interpreter. An empty cache, so that all is compiled.
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+def test_launches_compile_for_gpus_that_need_not_be_here(jobs, pytestconfig, tmp_path):
+    # Another process: this one has imported triton for its interpreter. Triton's cache knows a kernel by its source and
+    # that of all it calls, by types and constants, and by the compiler: what has changed is compiled anew.
+    kept = getattr(pytestconfig, "cache", None)  # none with -p no:cacheprovider
+    cache = kept.mkdir("triton") if kept else tmp_path
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "tests.compile_triton", *jobs]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
