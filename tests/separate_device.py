@@ -33,8 +33,8 @@ STUDENTS = {
 _SETTINGS = (
     *("train.samples_per_step=160", "train.rays_per_step=16", "render.max_samples_per_ray=64", "render.step_size=0.1"),
     *("occupancy.resolution=8", "occupancy.warmup_steps=1", "occupancy.update_every=2", "render.picture_step=0.5"),
-    *("kernels=torch", "train.max_steps=16", "train.max_seconds=null"),
-    *(f"compact.target_mib={8000 / MIB}", "compact.share=0.8", "compact.round_every=5"),
+    *("kernels=torch", "train.max_steps=8", "train.max_seconds=null"),
+    *(f"compact.target_mib={8000 / MIB}", "compact.share=0.8", "compact.round_every=2"),
 )
 
 
@@ -125,8 +125,8 @@ def _trained(path: Path, student: str, device: torch.device) -> list[float]:
     for trainer in trainers:
         trainer.step._drawing = lambda step=trainer.step: step.generator
     first.check()
-    found = [first.take_step().loss.item() for _ in range(12)]
-    first.step.settle(12)
+    found = [first.take_step().loss.item() for _ in range(5)]
+    first.step.settle(5)
     model, state = first.model, (first.step.state(), first.compaction.state())
     weights = {name: value.cpu() for name, value in model.student.state_dict().items()}
     step, compaction = tree_map(lambda part: part.cpu().to(device) if isinstance(part, torch.Tensor) else part, state)
@@ -134,8 +134,8 @@ def _trained(path: Path, student: str, device: torch.device) -> list[float]:
         value.copy_(weights[name])
     second.step.restore(step)
     second.compaction.restore(compaction)
-    second.progress.step = 12
-    found += [second.take_step().loss.item() for _ in range(3)]
+    second.progress.step = 5
+    found += [second.take_step().loss.item() for _ in range(2)]
     model.settings = replace(model.settings, supersample=2)
     found.append(model.renderer().render(first.sampler.cameras, 0, (1.0, 1.0, 1.0)).rgb.mean().item())
     first._finish_compaction()
