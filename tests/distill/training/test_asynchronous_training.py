@@ -93,10 +93,11 @@ def test_no_step_waits_for_the_device(config_path, more, monkeypatch) -> None:
     monkeypatch.setattr(
         "kernels.networks.grouped_mlp._groups", lambda cells: (torch.arange(len(cells)), {0: len(cells)})
     )
+    monkeypatch.setattr("distill.training.compaction._SHRINK_EVERY", 8)
     trainer = asynchronous(config_path, *TORCH, *SMALL, *more, "train.log_every=1000")
     go(trainer, 5)  # constants move to the device in the first steps, one of which refreshes the occupancy
     with NoWaiting():
-        for _ in range(12):  # a table is pulled to zero in the sixteenth step
+        for _ in range(5):  # a table is pulled to zero in the eighth step, and the occupancy refreshed before the ninth
             trainer.take_step()
     trainer.step.settle(trainer.progress.step)
 
