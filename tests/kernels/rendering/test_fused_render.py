@@ -79,6 +79,18 @@ STUDENTS = pytest.mark.parametrize(
     ],
 )
 
+# One for each way in which a ray's samples become its colour: where it ends is the same for all students of a way.
+WAYS = pytest.mark.parametrize(
+    "make",
+    [
+        hash_grid,
+        lambda: hash_grid(shading="deferred", color_width=64, density_degree=1),
+        lambda: kilo_uniform(blend=0.3),
+        lambda: kilo_uniform(shading="deferred", density_degree=1),
+    ],
+    ids=["hash", "hash_deferred_seen", "kilo_blend", "kilo_deferred_seen"],
+)
+
 
 TWINS = pytest.mark.parametrize("implementation", ["numba", TRITON])
 
@@ -171,7 +183,7 @@ def test_no_rays(make, implementation):
 
 
 @TWINS
-@STUDENTS
+@WAYS
 def test_a_ray_ends_at_its_last_sample_allowed(make, implementation):
     student, cells, rays = make(), make_cells(1.0), make_rays(12)
     _, counts = reference(student, rays, cells, 0.1, 1000)
@@ -181,7 +193,7 @@ def test_a_ray_ends_at_its_last_sample_allowed(make, implementation):
 
 
 @TWINS
-@STUDENTS
+@WAYS
 def test_a_ray_ends_at_the_sample_that_leaves_too_little_of_it(make, implementation):
     student, cells, rays = make(), make_cells(1.0), make_rays(20)
     whole, _ = reference(student, rays, cells, 0.2, 1000)
