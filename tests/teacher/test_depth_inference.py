@@ -102,8 +102,9 @@ def test_views_agree_on_exact_depth(scene):
     assert view_agreement((farther[0], exact[1]), valid, cameras, (i, j)).median() > 0.02
 
 
-@pytest.mark.parametrize("kind", ["z", "distance_normalized", "inverse_z"])
-@pytest.mark.parametrize("factor", [0.1, 1000.0, 4.245])
+@pytest.mark.parametrize(
+    ("kind", "factor"), [("z", 4.245), ("distance_normalized", 0.1), ("inverse_z", 1000.0), ("inverse_z", 4.245)]
+)
 def test_the_factor_of_other_units_is_found(scene, kind, factor):
     cameras, depth, alpha = scene
     report = infer_depth_kind(depth[DepthKind(kind)] * factor, alpha, cameras, BOX)
