@@ -176,7 +176,10 @@ def test_a_supervision_is_built_of_its_volume_alone(path) -> None:
 
 
 @needs_triton
-@pytest.mark.parametrize("student", ["{}", "{kind: kilo_uniform, grid: [2, 1, 1], frequencies: 1, hidden_width: 16}"])
+@pytest.mark.parametrize(
+    "student",
+    ["{levels: 2, hidden_width: 16}", "{kind: kilo_uniform, grid: [2, 1, 1], frequencies: 1, hidden_width: 16}"],
+)
 def test_a_whole_run_can_ask_for_triton(path, student) -> None:
     # Kernels without a Triton twin, such as the volume's and the tapped MLPs', go on with another.
     small = ("train.max_steps=2", "train.samples_per_step=128", "train.rays_per_step=32", "occupancy.resolution=8")
