@@ -31,23 +31,24 @@ def toy(request, tmp_path_factory):
     if request.param == "kilo_uniform":
         student = {"kind": "kilo_uniform", "grid": [2, 2, 2], "hidden_width": 16}
         config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "student": student}))
-    assert program(arguments(folder, "--max-steps", "150", "--set", "eval.splits=[holdout]")) in (0, 3)
+    assert program(arguments(folder, "--max-steps", "60", "--set", "eval.splits=[holdout]")) in (0, 3)
     return folder
 
 
 def test_a_file_of_at_most_the_wanted_size_is_measured_filmed_and_named_in_the_csv(toy, capsys):
     assert main(arguments(toy, *QUICKLY, "--target-mib", "0.01")) == 0
-    path = toy / "results/toy/first/checkpoints/step_000150.lrd"
+    path = toy / "results/toy/first/checkpoints/step_000060.lrd"
     assert is_compact(path) and 0.006 * 2**20 < path.stat().st_size <= 0.01 * 2**20
     said = capsys.readouterr().out
     assert said.startswith(f"{path}: ") and f"({path.stat().st_size:,} bytes; " in said
 
-    assert program(arguments(toy, "--eval-only", "--checkpoint", str(path))) in (0, 3)
-    size = csv_rows(toy / "logs/toy/first/eval_step_000150_compact_parity.csv")[0]["size_mib"]
+    few = ("--set", "eval.splits=[holdout]")
+    assert program(arguments(toy, "--eval-only", "--checkpoint", str(path), *few)) in (0, 3)
+    size = csv_rows(toy / "logs/toy/first/eval_step_000060_compact_parity.csv")[0]["size_mib"]
     assert float(size) == path.stat().st_size / 2**20
-    psnr = float(csv_rows(toy / "logs/toy/first/eval_step_000150_compact.csv")[0]["psnr"])
+    psnr = float(csv_rows(toy / "logs/toy/first/eval_step_000060_compact.csv")[0]["psnr"])
     assert psnr == pytest.approx(float(re.search(r"PSNR ([\d.]+) dB", said)[1]), abs=0.01)
-    assert evaluate([str(path), "--assets", str(toy)]) in (0, 3)
+    assert evaluate([str(path), "--assets", str(toy), *few]) in (0, 3)
     assert film(arguments(toy, "--checkpoint", str(path), "--frames", "2")) == 0
 
 
@@ -61,7 +62,7 @@ def test_a_safetensors_file_of_a_compact_one_leaves_its_figures_as_they_are(toy,
             0,
             3,
         )
-        sizes[tag] = toy / f"logs/toy/first/eval_step_000150_{tag}_parity.csv"
+        sizes[tag] = toy / f"logs/toy/first/eval_step_000060_{tag}_parity.csv"
     small, large = (float(csv_rows(csv_file)[0]["size_mib"]) for csv_file in sizes.values())
     assert small == path.stat().st_size / 2**20 and large > small
 
@@ -115,13 +116,13 @@ def test_steps_that_are_not_finite_are_found_out(toy, asynchronous, tmp_path, mo
 def test_pixels_that_a_mask_leaves_out_are_not_measured(tmp_path, capsys):
     write_toy_scene(tmp_path, teacher={"kind": "images", "outputs": None, "ply": None})
     mask_toy_scene(tmp_path)
-    assert program(arguments(tmp_path, "--max-steps", "150", "--set", "eval.splits=[holdout]")) in (0, 3)
-    measured = [float(csv_rows(tmp_path / "logs/toy/first/eval_step_000150.csv")[0]["psnr"])]
+    assert program(arguments(tmp_path, "--max-steps", "60", "--set", "eval.splits=[holdout]")) in (0, 3)
+    measured = [float(csv_rows(tmp_path / "logs/toy/first/eval_step_000060.csv")[0]["psnr"])]
     path = tmp_path / "small.lrd"
     assert main(arguments(tmp_path, *QUICKLY, "--max-loss-db", "0.5", "--file", str(path))) == 0
     psnr, before = re.search(r"PSNR ([\d.]+) dB .* checkpoint's ([\d.]+), on", capsys.readouterr().out).groups()
     assert program(arguments(tmp_path, "--eval-only", "--checkpoint", str(path))) in (0, 3)
-    measured.append(float(csv_rows(tmp_path / "logs/toy/first/eval_step_000150_compact.csv")[0]["psnr"]))
+    measured.append(float(csv_rows(tmp_path / "logs/toy/first/eval_step_000060_compact.csv")[0]["psnr"]))
     assert [float(before), float(psnr)] == pytest.approx(measured, abs=0.01)
 
 

@@ -23,7 +23,7 @@ from tools.rate_quality import main
 def trained(tmp_path):
     path = write_toy_scene(tmp_path, eval={"lpips": False}, compact={"max_steps": 20}, teacher={"scale": 4.0})
     write_ply(tmp_path / "point_cloud.ply", block_of_gaussians().scaled(0.25))
-    trainer_of(path).run(show_progress=False)
+    trainer_of(path, "train.max_steps=30").run(show_progress=False)
     return path
 
 
@@ -39,7 +39,7 @@ def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
         assert float(row["psnr_teacher"]) > 5 and float(row["fps_median"]) > 0
     small = folder / "files/first_0.006MiB.lrd"
     assert small.stat().st_size == int(next(r["bytes"] for r in rows if "20 steps" in r["what"])) <= 0.006 * 2**20
-    assert load_checkpoint(small, CPU)["step"] == 60
+    assert load_checkpoint(small, CPU)["step"] == 30
     whole, pruned = (
         next(row for row in rows if row["form"] == ".ply" and row["what"].startswith(what)) for what in ("as", "50 %")
     )
@@ -64,13 +64,13 @@ def test_a_file_that_is_given_in_a_smaller_form_is_a_form_too(tmp_path):
 
 
 def test_a_student_is_trained_for_each_size_where_that_is_wanted(trained):
-    options = ("--anew", "--sizes", "0.006,0.01", "--set", "train.max_steps=50", "--set", "compact.share=0.9")
+    options = ("--anew", "--sizes", "0.006,0.01", "--set", "train.max_steps=30", "--set", "compact.share=0.9")
     assert main(arguments(trained, *options, "--keep", "0.5", "--sh", "0", "--fit-steps", "3")) == 0
     results = trained.parent / "results/toy"
     table = csv_rows(results / "first_rates/table.csv")
-    rows = [row for row in table if row["what"] == "first, trained for this size in 50 steps"]
+    rows = [row for row in table if row["what"] == "first, trained for this size in 30 steps"]
     for size, row in zip((0.006, 0.01), rows, strict=True):  # rows are from small to large
-        made = (results / f"first_{size}MiB/checkpoints/step_000050.lrd").read_bytes()
+        made = (results / f"first_{size}MiB/checkpoints/step_000030.lrd").read_bytes()
         assert made == (results / f"first_rates/files/first_{size}MiB.lrd").read_bytes()
         assert 0.9 * size * 2**20 < len(made) == int(row["bytes"]) <= size * 2**20
 
