@@ -1,9 +1,19 @@
 """Who runs the tests: this process, or workers that it hands them out to."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
+
+# Each test of theirs takes as long as hundreds of others.
+_LONGEST = "test_triton_compiles.py", "test_separate_device.py"
+
+
+def pytest_collection_modifyitems(items):
+    """Workers take a file each: those of few tests come last, and none that takes long, for which others would wait."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in _LONGEST, -tests[item.path]))
 
 
 @pytest.hookimpl(optionalhook=True)
