@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from distill.city.manifest import Block
-from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
+from distill.compact.rounded_weights import RoundedWeights
 from distill.model.checkpoint import student_state
 from distill.training.optimizer import StudentOptimizer
 from machine.memory import MIB
@@ -54,7 +53,7 @@ class RoundedBlock:
                 self._weights.restore(rounded)
             else:  # a run of a single step
                 self._weights.begin()
-                self._weights.seek(lambda: math.log(self._weights.size() / self._most_bytes), FROM_AFAR)
+                self._weights.seek_size(self._most_bytes)
 
     def before_step(self) -> None:
         """Gives the student rounded weights."""
@@ -69,8 +68,7 @@ class RoundedBlock:
 
     def file(self) -> bytes:
         """The compact file, within the block's budget; the student has its weights then."""
-        self._weights.seek(lambda: math.log(len(self._weights.file()) / self._most_bytes), NEARBY)
-        return self._weights.file()
+        return self._weights.file_within(self._most_bytes)
 
     def state(self) -> dict[str, Any]:
         """What ``restore`` needs to go on after a stop; the student is given the weights last rounded."""

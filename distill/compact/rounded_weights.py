@@ -149,6 +149,15 @@ class RoundedWeights:
         room = (most_bytes - self.fixed) * 8
         self.coarseness *= float(np.clip(self.bits / room, 0.5, 2.0)) ** 0.5
 
+    def seek_size(self, most_bytes: int) -> None:
+        """Finds the coarseness at which the file takes nearly as many bytes, from any other."""
+        self.seek(lambda: math.log(self.size() / most_bytes), FROM_AFAR)
+
+    def file_within(self, most_bytes: int) -> bytes:
+        """The largest file of so many bytes, where any coarseness gives one; the student is given its weights."""
+        self.seek(lambda: math.log(len(self.file()) / most_bytes), NEARBY)
+        return self.file()
+
     def seek(self, excess: Callable[[], float], factor: float) -> None:
         """Finds the coarseness nearest to where something is no longer in excess, and rounds by it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -235,7 +234,7 @@ class _Search:
         most = wanted.most_bytes
         if most is not None:
             wanted.check_room(weights.fixed)
-            weights.seek(lambda: math.log(weights.size() / most), FROM_AFAR)
+            weights.seek_size(most)
         else:
             most_at_first = _LOSS_AIMED_AT * wanted.most_loss_db
             weights.seek(lambda: self._loss() - most_at_first, 1 / FROM_AFAR)
@@ -276,9 +275,10 @@ class _Search:
         wanted, weights = self._wanted, self._weights
         if wanted.most_bytes is None:
             weights.seek(lambda: self._loss() - wanted.most_loss_db, 1 / NEARBY)
+            file = weights.file()
         else:
-            weights.seek(lambda: math.log(len(weights.file()) / wanted.most_bytes), NEARBY)
-        file, loss = weights.file(), self._loss()
+            file = weights.file_within(wanted.most_bytes)
+        loss = self._loss()
         fits = loss <= wanted.most_loss_db if wanted.most_bytes is None else len(file) <= wanted.most_bytes
         return (file, loss) if fits else None
 

@@ -6,7 +6,6 @@ to count, and the rest has learnt to do without it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from distill.compact.container import check_size
-from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
+from distill.compact.rounded_weights import RoundedWeights
 from distill.training.step import StepResult, TrainingStep
 from kernels.optimization.shrinkage import shrink, typical_gradient
 from kernels.optimization.straight_through import average_moved, straight_through
@@ -40,7 +39,6 @@ class Compaction:
 
     def __init__(self, compact: CompactConfig, step: TrainingStep, header: Callable[[], dict[str, Any]]) -> None:
         self._compact, self._step, self._header = compact, step, header
-        self._settings = compact, step.config.loss.rate, step.config.kernels
         self._most_bytes = int(compact.target_mib * MIB)
         self._weights: RoundedWeights | None = None
         self._steps = 0
@@ -52,9 +50,7 @@ class Compaction:
             InputError: header and occupied cells alone take more, or the student is too large for a compact file.
         """
         step = self._step
-        moments = step.optimizer.state
-        weights = RoundedWeights(step.student, moments, self._header, _SOURCE, *self._settings)
-        self._check_size(weights.least_bytes())
+        self._check_size(self._rounded().least_bytes())
         # Triton compiles for sizes that are multiples of 16, for others, and for 1, which none has.
         for count in {16 if parameter.numel() % 16 == 0 else 17 for parameter in step.student.parameters()}:
             some = torch.zeros(1, count, device=next(step.student.parameters()).device)
@@ -102,10 +98,9 @@ class Compaction:
         """
         if self._weights is None:
             self._begin()
-        weights = self._weights
-        weights.seek(lambda: math.log(len(weights.file()) / self._most_bytes), NEARBY)
+        file = self._weights.file_within(self._most_bytes)
         if ranks.is_first():
-            write_atomically(path, weights.file())
+            write_atomically(path, file)
 
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint keeps, None before weights are rounded; the student is given those last rounded."""
@@ -133,18 +128,20 @@ class Compaction:
             shrink(student.table, moment, strength * result.loss.isfinite(), self._step.config.kernels)
 
     def _begin(self) -> None:
-        weights = self._make()
+        self._make()
         # Losses on the encoding know its features; nothing else does.
-        weights.begin(decorrelate=self._step.features is None)
-        self._check_size(weights.fixed)
-        weights.seek(lambda: math.log(weights.size() / self._most_bytes), FROM_AFAR)
+        self._weights.begin(decorrelate=self._step.features is None)
+        self._check_size(self._weights.fixed)
+        self._weights.seek_size(self._most_bytes)
 
     def _check_size(self, taken: float) -> None:
         check_size(_SOURCE, "compact.target_mib", self._compact.target_mib, taken)
 
-    def _make(self) -> RoundedWeights:
+    def _make(self) -> None:
+        self._step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
+        self._weights = self._rounded()
+
+    def _rounded(self) -> RoundedWeights:
         step = self._step
-        step.cells_stay = True  # which entries are stored, and what the file says of them, is settled
-        moments = step.optimizer.state
-        self._weights = RoundedWeights(step.student, moments, self._header, _SOURCE, *self._settings)
-        return self._weights
+        settings = self._compact, step.config.loss.rate, step.config.kernels
+        return RoundedWeights(step.student, step.optimizer.state, self._header, _SOURCE, *settings)

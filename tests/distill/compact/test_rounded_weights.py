@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.compact.compact_file import load_compact
-from distill.compact.rounded_weights import FROM_AFAR, RoundedWeights
+from distill.compact.rounded_weights import RoundedWeights
 from distill.model.checkpoint import load_checkpoint
 from distill.model.model import restore_model
 from distill.training.sampler_choice import make_sampler
@@ -141,7 +141,7 @@ def test_a_size_is_found_in_a_few_tries(training, monkeypatch):
     for start, most in ((1e-8, 6000), (1e-3, 4000)):
         rounded.coarseness = start
         rounds.clear()
-        rounded.seek(lambda most=most: math.log(rounded.size() / most), FROM_AFAR)
+        rounded.seek_size(most)
         assert 0.97 * most < rounded.size() <= most and len(rounds) <= 14
 
 
@@ -180,9 +180,8 @@ def test_the_student_is_the_file_s(training, tmp_path):
 def test_the_last_rounding_fits_the_size_and_follows_it(training):
     rounded, _, _, _ = training()
     most = int(rounded.fixed) + 400
-    rounded.seek(lambda: math.log(len(rounded.file()) / most), FROM_AFAR)
+    assert 0.7 * 400 < len(rounded.file_within(most)) - rounded.fixed <= 400
     fine = rounded.coarseness
-    assert 0.7 * 400 < len(rounded.file()) - rounded.fixed <= 400
     rounded.coarseness /= 8
     for _ in range(20):
         rounded.follow(most)
