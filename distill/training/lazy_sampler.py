@@ -144,21 +144,7 @@ class LazyRaySampler(RaySampler):
 
     def _place(self, decoded: tuple[int, Picture, Tensor | None]) -> None:
         frame, picture, reach = decoded
-        slot = self._placed % self.slots
-        pixels = slice(slot * self._frame_pixels, (slot + 1) * self._frame_pixels)
-        self.rgb[pixels] = picture.view.rgb.reshape(-1, 3).to(self.device)
-        if self.alpha is not None:
-            self.alpha[pixels] = picture.view.alpha.flatten().to(self.device)
-        if self.coverage is not self.alpha:
-            self.coverage[pixels] = picture.view.coverage.flatten().to(self.device)
-        if self.distance is not None:
-            self.distance[pixels] = picture.view.distance.flatten().to(self.device)
-        if self.reach is not None:
-            self.reach[pixels] = reach.flatten().to(self.device)
-        for name, values in self._views.cameras.tensors().items():
-            getattr(self.cameras, name)[slot] = values[frame].to(self.device)
-        if self.pool is not None:
-            self._find_pixels(slot, None if picture.counted is None else picture.counted.flatten())
+        self._put(self._placed % self.slots, self._views.cameras[frame], picture.view, reach, picture.counted)
         self.taken, self._placed = self.taken + 1, self._placed + 1
 
 

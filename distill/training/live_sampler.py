@@ -130,14 +130,5 @@ class LiveRaySampler(RaySampler):
         _log.info("live teacher: %s in %.1f s before training", views, time.perf_counter() - start)
 
     def _place(self, posed: LiveView) -> None:
-        slot, view = self.taken % self.slots, posed.view
-        pixels = slice(slot * self._frame_pixels, (slot + 1) * self._frame_pixels)
-        self.rgb[pixels] = view.rgb.reshape(-1, 3).to(self.device)
-        self.alpha[pixels] = view.alpha.reshape(-1).to(self.device)
-        self.distance[pixels] = view.distance.reshape(-1).to(self.device)
-        for name, values in posed.camera.tensors().items():
-            getattr(self.cameras, name)[slot] = values[0].to(self.device)
-        if self.pool is not None:
-            self.reach[pixels] = posed.reach.reshape(-1).to(self.device)
-            self._find_pixels(slot)
+        self._put(self.taken % self.slots, posed.camera, posed.view, posed.reach)
         self.taken += 1

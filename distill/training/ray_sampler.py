@@ -15,10 +15,12 @@ from kernels.marching.ray_samples import Cells
 from kernels.rays.cell_projection import pixels_of_cells
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_numba import draw as draw_numba
+from scene.cameras import Cameras
 from scene.rays import Rays, SceneBox, pixel_rays
 from settings.errors import InputError
 from settings.sections import Color
 from teacher.rasterizer import camera_view
+from teacher.views.rasterized import View
 from teacher.views.teacher_views import TeacherViews
 
 
@@ -123,7 +125,7 @@ class RaySampler(RaySource):
         if cells is not None or counted is not None:
             self.pool = PixelPool(len(train), self._frame_pixels, device)
             for frame in range(len(train)):
-                self._find_pixels(frame, None if counted is None else counted[frame].flatten())
+                self._find_pixels(frame, None if counted is None else counted[frame])
 
     @property
     def pixels(self) -> int:
@@ -193,13 +195,31 @@ class RaySampler(RaySource):
     def _frame_pixels(self) -> int:
         return self.cameras.width * self.cameras.height
 
+    def _put(self, slot: int, camera: Cameras, view: View, reach: Tensor | None, counted: Tensor | None = None) -> None:
+        """Puts another view, as a set of one camera has it, in the place of one.
+
+        Args:
+            reach, counted: (H, W) of it, see ``Sight`` and ``TeacherViews``.
+        """
+        pixels = slice(slot * self._frame_pixels, (slot + 1) * self._frame_pixels)
+        self.rgb[pixels] = view.rgb.reshape(-1, 3).to(self.device)
+        planes = [(self.alpha, view.alpha), (self.distance, view.distance), (self.reach, reach)]
+        planes += [] if self.coverage is self.alpha else [(self.coverage, view.coverage)]
+        for kept, plane in planes:
+            if kept is not None:
+                kept[pixels] = plane.reshape(-1).to(self.device)
+        for name, values in camera.tensors().items():
+            getattr(self.cameras, name)[slot] = values[0].to(self.device)
+        if self.pool is not None:
+            self._find_pixels(slot, counted)
+
     def _find_pixels(self, frame: int, counted: Tensor | None = None) -> None:
         """Puts the pixels of a view that count, and look at an occupied cell, into the pool."""
         wanted = counted
         if self.cells is not None:
-            wanted = pixels_of_cells(self.cells, camera_view(self.cameras, frame)).flatten()
+            wanted = pixels_of_cells(self.cells, camera_view(self.cameras, frame))
             wanted = wanted if counted is None else wanted & counted.to(wanted.device)
-        self.pool.set_frame(frame, wanted.to(self.device))
+        self.pool.set_frame(frame, wanted.flatten().to(self.device))
 
 
 class PixelPool:
