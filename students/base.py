@@ -46,6 +46,8 @@ class Student(nn.Module, ABC):
     """Adam's epsilon: below such gradients updates shrink. Much smaller, noise kills the ReLUs of rarely seen parts."""
     deferred: bool = False
     """Whether the colour network is run once per ray, on the mean of its samples' features (Hedman et al. 2021)."""
+    direction_degree: int = 0
+    """Of the directions' spherical harmonics that colour depends on."""
     density_degree: int | None = None
     """Of the directions' spherical harmonics that density depends on; None: it depends on none."""
 
@@ -141,9 +143,11 @@ class Student(nn.Module, ABC):
             alpha: (R,) sums of weight.
             directions: (R, 3) unit.
         """
-        if not self.deferred:
-            return channels
-        return alpha[:, None] * self.shade(mean_features(channels, alpha), directions)
+        return self._rgb_of_features(channels, alpha, directions) if self.deferred else channels
+
+    def _rgb_of_features(self, features: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
+        """``rgb_of_rays`` of a deferred student."""
+        return alpha[:, None] * self.shade(mean_features(features, alpha), directions)
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
         """A deferred student's colours (N, 3) of features (N, C) seen along unit directions (N, 3)."""
@@ -187,6 +191,10 @@ class Student(nn.Module, ABC):
             directions: (N, 3) unit, along which each is seen, for a student to which that matters; None: as if their
                 encoding were its mean over all directions.
         """
+
+    def _direction_basis(self, directions: Tensor) -> Tensor:
+        """(R, S) what colour depends on of directions (R, 3): their harmonics."""
+        return sh_basis(directions, self.direction_degree, implementation=self.implementation)
 
     def _harmonics(self, directions: Tensor | None) -> Tensor | None:
         """(R, H) what density depends on of directions (R, 3): their harmonics but the constant; None of nothing."""

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from kernels.encoding.hash_encoding import HashLayout, hash_encode
-from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
 from kernels.optimization.adam import TouchedRows
 from kernels.optimization.muon import Shapes
@@ -98,7 +97,7 @@ class HashGridStudent(Student):
             named |= {"harmonics": self._harmonics(directions), "ray_index": ray_index}
             density, channels, activations = geometry_mlp(encoding, weights, inner, **named)
         else:
-            basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
+            basis = self._direction_basis(directions)
             if self.density_degree is not None:
                 named["harmonics"] = basis[:, 1 : 1 + density_harmonics(self.density_degree)]
             networks = weights, list(self.color_weights)
@@ -106,15 +105,11 @@ class HashGridStudent(Student):
         return density, channels.float(), activations | ({"encoding": encoding} if "encoding" in taps else {})
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
-        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
-        return color_mlp(features.to(self.precision), basis, list(self.color_weights))
+        return color_mlp(features.to(self.precision), self._direction_basis(directions), list(self.color_weights))
 
-    def rgb_of_rays(self, channels: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
-        if not self.deferred:
-            return channels
+    def _rgb_of_features(self, features: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
         named = {"precision": self.precision, "implementation": self.implementation}
-        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
-        return color_of_rays(channels, alpha, basis, list(self.color_weights), **named)
+        return color_of_rays(features, alpha, self._direction_basis(directions), list(self.color_weights), **named)
 
     def _inner_width(self, tap: str) -> int:
         widths = {"encoding": self.layout.output_width, "hidden": self.density_weights[0].shape[0]}

@@ -11,7 +11,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.cell_routing import Evaluations, route_to_cells
 from kernels.networks.grouped_layout import GroupedLayout, fourier_features
 from kernels.networks.grouped_mlp import (
@@ -121,7 +120,7 @@ class KiloUniformStudent(Student):
             named |= {"harmonics": self._harmonics(directions), "ray_index": rows}
             density, channels, activations = grouped_geometry_mlp(*where, inner, **named)
         else:
-            basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
+            basis = self._direction_basis(directions)
             density, channels, activations = tapped_grouped_radiance_mlp(
                 asked.local,
                 basis,
@@ -150,15 +149,13 @@ class KiloUniformStudent(Student):
         return *_mixed(asked, density, channels, len(positions)), activations
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
-        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
-        return color_network(features, basis, self.color_networks[0].to(self.precision), self.layout)
+        network = self.color_networks[0].to(self.precision)
+        return color_network(features, self._direction_basis(directions), network, self.layout)
 
-    def rgb_of_rays(self, channels: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
-        if not self.deferred:
-            return channels
+    def _rgb_of_features(self, features: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
         named = {"precision": self.precision, "implementation": self.implementation}
-        basis = sh_basis(directions, self.direction_degree, implementation=self.implementation)
-        return color_of_rays(channels, alpha, basis, self.color_networks.view(-1), self.layout, **named)
+        basis, network = self._direction_basis(directions), self.color_networks.view(-1)
+        return color_of_rays(features, alpha, basis, network, self.layout, **named)
 
     def _inner_width(self, tap: str) -> int:
         widths = {"encoding": self.layout.position_width, "hidden": int(self.layout.density_dims[0, 1])}
