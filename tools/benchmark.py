@@ -35,7 +35,7 @@ from distill.benchmarks.case import ON_CPU, ON_CUDA, TINY, Case, Sizes
 from distill.benchmarks.exchange_cases import exchange_cases
 from distill.benchmarks.measurement import REFUSALS, Timing, limit_cases, limits_from, measure
 from distill.benchmarks.run_cases import STUDENTS, run_cases
-from distill.runs.command_line import add_debug_option, given_path, run_command
+from distill.runs.command_line import add_debug_option, given_path, run_command, whole_number
 from kernels.threads import available_threads, limit_threads
 from machine.devices import device_name
 from machine.files import check_output_file, write_atomically, write_csv
@@ -156,23 +156,22 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--student", choices=STUDENTS, help="of training, rendering and exchange (default: each)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where to measure (default: cpu)")
     parser.add_argument("--tiny", action="store_true", help="small sizes: whether all runs, not how fast")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted rounds (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=whole_number, default=5, metavar="N", help="counted rounds (default: %(default)s)"
+    )
     parser.add_argument(
         "--ply",
         type=given_path,
         help="3D Gaussians (.ply, .npz, .spz, .splat, .sog) for the rasteriser; with --transforms",
     )
     parser.add_argument("--transforms", type=given_path, help="transforms_*.json whose first frame is rendered")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all)")
     parser.add_argument("--markdown", type=given_path, metavar="FILE", help="also write the table there")
     parser.add_argument("--csv", type=given_path, metavar="FILE", help="also write the figures there")
     add_debug_option(parser)
     chosen = parser.parse_args(arguments)
     if (chosen.ply is None) != (chosen.transforms is None):
         parser.error("--ply and --transforms go together")
-    for name, count in (("--repeats", chosen.repeats), ("--threads", chosen.threads)):
-        if count is not None and count < 1:
-            parser.error(f"{name} must be at least 1")
     return chosen
 
 

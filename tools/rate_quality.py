@@ -11,7 +11,6 @@ done).
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +26,9 @@ from distill.runs.command_line import (
     add_root_option,
     config_of,
     given_path,
+    positive_number,
     run_command,
+    whole_number,
 )
 from settings.loading import load_config
 
@@ -70,15 +71,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="write teachers as SOG too, by a command that takes a PLY's path and the SOG's: splat-transform -q -w",
     )  # fmt: skip
     parser.add_argument(
-        "--fit-seconds", type=float, metavar="S",
+        "--fit-seconds", type=positive_number, metavar="S",
         help="time to fit each of them on (default: train.max_seconds + compact.seconds, what a student gets)",
     )  # fmt: skip
-    parser.add_argument("--fit-steps", type=int, metavar="N", help="steps of it at most")
-    chosen = parser.parse_args(arguments)
-    for name in ("fit_seconds", "fit_steps"):
-        if (value := getattr(chosen, name)) is not None and not 0 < value < math.inf:
-            parser.error(f"--{name.replace('_', '-')}: found {value}, expected a number above 0")
-    return chosen
+    parser.add_argument("--fit-steps", type=whole_number, metavar="N", help="steps of it at most")
+    return parser.parse_args(arguments)
 
 
 def _numbers(least: float, most: float, kind: type = float) -> Callable[[str], tuple[float, ...]]:
