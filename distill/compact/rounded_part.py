@@ -56,8 +56,7 @@ class RoundedPart:
         touched: bool,
         implementation: str = "auto",
     ) -> None:
-        self.parameter, self.part = parameter, part
-        self._moments, self._implementation = moments, implementation
+        self.parameter, self.part, self.moments, self._implementation = parameter, part, moments, implementation
         averaged = touched and not part.matrices
         self.importance = Importance(part, lambda: moments["second_moment"].view(part.shape), averaged)
         self.networks: RoundedNetworks | None = None
@@ -71,7 +70,7 @@ class RoundedPart:
         """Takes the parameter's weights as they are."""
         self.initial, part = self.weights.clone(), self.part
         if part.matrices:
-            self.networks = RoundedNetworks(part, self.initial, self._moments, self._implementation)
+            self.networks = RoundedNetworks(part, self.initial, self.moments, self._implementation)
         self.steps = torch.ones_like(self.initial)
         self.restart()
 
@@ -121,7 +120,7 @@ class RoundedPart:
             at = self.weights
             self.importance.note(partial(average_moved, at, *rounding, implementation=self._implementation))
         else:
-            at = networks.moved(self.weights, self._moments)
+            at = networks.moved(self.weights, self.moments)
         straight_through(at, *rounding, self.pull, strength, self._implementation)
         if networks is not None:
             self.weights.copy_(networks.show(at))
@@ -173,7 +172,7 @@ class RoundedPart:
             speed = 1 / np.sqrt(self.importance.of_moments() + np.float32(_LEAST_MOMENT))
             slope = part.spread(_slopes_of(means) / squares)  # the same in all of a group: worked out for it alone
         else:
-            speed = self.networks.speed(self._moments["second_moment"] + _LEAST_MOMENT).cpu().numpy()
+            speed = self.networks.speed(self.moments["second_moment"] + _LEAST_MOMENT).cpu().numpy()
             # Of a cell's matrix, and how its coordinates differ in all cells.
             of_columns = sizes[part.stored].mean(0)
             classes = np.bincount(part.classes, of_columns) / np.bincount(part.classes)

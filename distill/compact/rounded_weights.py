@@ -71,7 +71,8 @@ class RoundedWeights:
         """What the integers of the last ``round`` take."""
         self.fixed = 0.0
         """Bytes of the file beside the integers."""
-        self._rounded: list[RoundedPart] = []
+        self.rounded_parts: list[RoundedPart] = []
+        """The student's parameters, from ``begin`` or ``restore`` on."""
         self._shown = False
 
     @property
@@ -106,8 +107,8 @@ class RoundedWeights:
         if decorrelate and isinstance(self._student, HashGridStudent):
             stored = next(part.stored for part in self.parts if part.name == "table")
             decorrelate_features(self._student, self._moments, torch.from_numpy(stored).to(self._student.table.device))
-        self._rounded = self._parts_to_round()
-        for each in self._rounded:
+        self.rounded_parts = self._parts_to_round()
+        for each in self.rounded_parts:
             each.begin()
         self.round()
         self.fixed = len(self.file()) - self.bits / 8
@@ -133,7 +134,7 @@ class RoundedWeights:
     @torch.no_grad()
     def restart(self) -> None:
         """Goes back to the weights of ``begin``."""
-        for each in self._rounded:
+        for each in self.rounded_parts:
             each.restart()
         self._shown = False
 
@@ -141,7 +142,7 @@ class RoundedWeights:
     def round(self) -> None:
         """Chooses steps and integers anew."""
         self._shown, price = False, self._compact.price * self.coarseness**2
-        self.bits = sum(each.round(self.coarseness, price) for each in self._rounded)
+        self.bits = sum(each.round(self.coarseness, price) for each in self.rounded_parts)
 
     def follow(self, most_bytes: int) -> None:
         """Rounds anew, and makes steps finer or coarser as the size asks."""
@@ -179,7 +180,7 @@ class RoundedWeights:
     def show(self) -> None:
         """Gives the student the rounded weights, for a training step, where it has not got them from the last."""
         if not self._shown:
-            for each in self._rounded:
+            for each in self.rounded_parts:
                 each.show()
         self._shown = True
 
@@ -196,18 +197,18 @@ class RoundedWeights:
         # curvature (Gauss and Newton's); of absolute errors nearly so.
         curvature = 1.5 * rays / (rgb_loss.nan_to_num(torch.inf) + _LEAST_LOSS)
         strength = self._rate.weight * lr * curvature
-        for each in self._rounded:
+        for each in self.rounded_parts:
             each.keep(strength)
 
     @torch.no_grad()
     def content(self) -> list[Integers]:
         """What the compact file will hold; the student is given these weights."""
         self._shown = False
-        return [each.content() for each in self._rounded]
+        return [each.content() for each in self.rounded_parts]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        weights = {each.part.name: each.state() for each in self._rounded}
+        weights = {each.part.name: each.state() for each in self.rounded_parts}
         return {"coarseness": self.coarseness, "bits": self.bits, "fixed": self.fixed, "weights": weights}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -217,6 +218,6 @@ class RoundedWeights:
             KeyError, RuntimeError: it is of another student.
         """
         self.coarseness, self.bits, self.fixed = state["coarseness"], state["bits"], state["fixed"]
-        self._rounded, self._shown = self._parts_to_round(), False
-        for each in self._rounded:
+        self.rounded_parts, self._shown = self._parts_to_round(), False
+        for each in self.rounded_parts:
             each.restore(state["weights"][each.part.name])
