@@ -1,10 +1,12 @@
-"""How the tests call the program on a toy scene, and read what it writes."""
+"""How the tests call the program on a toy scene, wait for it, and read what it writes."""
 
 from __future__ import annotations
 
 import csv
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from settings.loading import REPO_ROOT
@@ -38,3 +40,12 @@ def spawn(config: Path, *more: str) -> subprocess.Popen:
         text=True,
         cwd=config.parent,
     )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30, process: subprocess.Popen | None = None) -> None:
+    """Until it holds; ``process`` must not end before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)

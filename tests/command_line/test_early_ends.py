@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import time
 
 import pytest
 
@@ -14,7 +12,7 @@ from lego_response_distill import main
 from machine.files import CsvLog
 from machine.folder_lock import locked
 from scene.images import read_image, write_image
-from tests.program import LIVE, arguments, csv_rows, setting, spawn
+from tests.program import LIVE, arguments, csv_rows, setting, spawn, wait_for
 from tests.toy_scene import add_training_split, write_toy_scene
 
 
@@ -167,17 +165,9 @@ def test_a_killed_run_leaves_the_last_checkpoint_and_a_readable_csv(tmp_path) ->
     config = write_toy_scene(tmp_path, train={"checkpoint_every": 20})
     process = spawn(config, "--max-steps", "100000")
     checkpoints = tmp_path / "results/toy/first/checkpoints"
-    wait_for(lambda: checkpoints.is_dir() and len(list(checkpoints.glob("step_*.pth"))) > 2, process)
+    wait_for(lambda: checkpoints.is_dir() and len(list(checkpoints.glob("step_*.pth"))) > 2, 90, process)
     process.kill()
     process.communicate(timeout=60)
     log = csv_rows(tmp_path / "logs/toy/first/training_metrics.csv")
     assert len(log) > 1 and all(float(row["loss"]) > 0 for row in log[:-1])
     assert main(arguments(config, "--eval-only")) == 0
-
-
-def wait_for(condition, process: subprocess.Popen, seconds: float = 90.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "the run did not get there in time"
-        time.sleep(0.05)

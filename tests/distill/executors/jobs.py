@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from distill.executors.job import Job
@@ -40,11 +38,3 @@ def counting(
     """A job that counts into ``<name>.txt``; at a step, if it began before it, a process dies by SIGKILL: itself."""
     command = [sys.executable, "-S", "-c", SCRIPT, f"{name}.txt", str(steps), str(killed_at), victim, str(pause)]
     return Job(name, command, folder, folder / f"{name}.log")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Until it holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)

@@ -17,7 +17,8 @@ from distill.executors import processes
 from distill.executors.job import Job, JobState, Phase
 from machine.interrupts import Stopped
 from settings.executors import ExecutorConfig
-from tests.distill.executors.jobs import counting, wait_for
+from tests.distill.executors.jobs import counting
+from tests.program import wait_for
 
 TWO = ExecutorConfig(workers=2, retries=2)
 

@@ -16,7 +16,8 @@ from distill.executors.job import Job, JobState, Phase
 from machine.interrupts import Stopped
 from settings.errors import InputError
 from settings.executors import ExecutorConfig, RayConfig
-from tests.distill.executors.jobs import counting, wait_for
+from tests.distill.executors.jobs import counting
+from tests.program import wait_for
 
 RAY = ExecutorConfig(kind="ray", retries=1)
 

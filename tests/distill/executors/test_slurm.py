@@ -16,7 +16,8 @@ from distill.executors.job import Job, Phase
 from distill.executors.slurm import array_file
 from settings.errors import InputError
 from settings.executors import ExecutorConfig, SlurmConfig
-from tests.distill.executors.jobs import counting, wait_for
+from tests.distill.executors.jobs import counting
+from tests.program import wait_for
 
 FAKE = Path(__file__).with_name("fake_slurm.py")
 SLURM = ExecutorConfig(kind="slurm", retries=2)

@@ -18,6 +18,7 @@ from scene.rays import SceneBox
 from settings.errors import InputError
 from settings.loading import load_config
 from tests.headless_browser import Page, find_browser
+from tests.program import wait_for
 from tests.toy_configs import BRICKS
 from tests.toy_scene import ring_of_cameras
 
@@ -45,13 +46,6 @@ def subject(write, tmp_path):
     cameras = named_cameras(("a", "b", "c", "d"), ring, torch.tensor([False, True, False, False]))
     pictures = _Painted(None, None, BOX, torch.device("cpu"), (1.0, 1.0, 1.0))
     return Subject("a painted scene", load_config(write(BRICKS)), pictures, cameras, tmp_path / "path.json")
-
-
-def wait_for(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def is_at(panel, camera):
