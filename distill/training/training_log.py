@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from distill.training.step import StepResult
 from machine.telemetry import GpuMonitor, gpu_mem_gib
+from scene.images import psnr_from_mse
 from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 
 COLUMNS = (
@@ -53,7 +52,7 @@ def metrics_row(
             "lr": result.lr,
             "loss": result.loss.item(),
             **{f"loss_{name}": term.item() for name, term in result.terms.items()},
-            "psnr_batch": round(-10 * math.log10(max(squared, 1e-10)), 4),
+            "psnr_batch": round(psnr_from_mse(squared), 4),
             "alpha_mean": composite.alpha[kept].mean().item(),
             **_spread("ray_depth_range", spans[spans > 0]),
             "gpu_mem_gib": gpu_mem_gib(device),
