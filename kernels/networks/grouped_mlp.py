@@ -21,9 +21,8 @@ from kernels.dispatch import resolve
 from kernels.networks import grouped_mlp_numba
 from kernels.networks.deferred_numba import ShadeNumba
 from kernels.networks.grouped_layout import LEAK, GroupedLayout, fourier_features
-from kernels.networks.radiance_mlp import TAPS, check_taps, mean_features, truncated_exp, twins_without_triton, widened
+from kernels.networks.radiance_mlp import TAPS, check_taps, mean_features, truncated_exp, twins_of, widened
 from kernels.optimization.adam import TouchedRows
-from kernels.triton_support import MAX_WIDTHS
 
 
 def grouped_radiance_mlp(
@@ -104,7 +103,7 @@ def tapped_grouped_radiance_mlp(
     _check(x, cell_index, density_parameters, layout.density_size)
     _check(x, ray_index, color_parameters, layout.color_size)
     precision = density_parameters.dtype if precision is None else precision
-    available = twins_without_triton(precision) if taps else _available(precision, layout)
+    available = twins_of(precision, layout.widest, tapped=bool(taps))
     name = resolve("tapped_grouped_mlp" if taps else "grouped_mlp", implementation, x.device, available)
     for rows in touched or () if name != "numba" else ():
         rows.mark_all(x.device)
@@ -146,7 +145,7 @@ def grouped_geometry_mlp(
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
     precision = density_parameters.dtype if precision is None else precision
-    available = twins_without_triton(precision) if "hidden" in taps else _available(precision, layout)
+    available = twins_of(precision, layout.widest, tapped="hidden" in taps)
     name, hidden = resolve("grouped_geometry_mlp", implementation, x.device, available), None
     if touched is not None and name != "numba":
         touched.mark_all(x.device)
@@ -187,7 +186,7 @@ def color_of_rays(
     implementation: str = "auto",
 ) -> Tensor:
     """Colour (R, 3) of rays by one colour network (P,); the rest is as of ``radiance_mlp.color_of_rays``."""
-    name = resolve("color_of_rays", implementation, features.device, _available(precision, layout))
+    name = resolve("color_of_rays", implementation, features.device, twins_of(precision, layout.widest))
     if name == "numba":
         sizes, dims = layout.color_dims.prod(axis=1).tolist(), layout.color_dims.tolist()
         matrices = [part.view(*shape) for part, shape in zip(parameters.split(sizes), dims, strict=True)]
@@ -215,7 +214,7 @@ def grouped_density_mlp(
     ``harmonics``, (N, layout.harmonics), are of points.
     """
     _check(x, cell_index, density_parameters, layout.density_size)
-    available = _available(density_parameters.dtype, layout)
+    available = twins_of(density_parameters.dtype, layout.widest)
     name = resolve("grouped_density_mlp", implementation, x.device, available)
     points = None if harmonics is None else torch.arange(len(x), device=x.device)
     harmonics, rows = _harmonics_and_rows(harmonics, points, layout, x, cell_index)
@@ -226,11 +225,6 @@ def grouped_density_mlp(
     if name == "torch":
         return _geometry_torch(x, harmonics, rows, cell_index, density_parameters, layout)[0]
     return grouped_mlp_numba.density(x.detach(), harmonics, rows, cell_index, density_parameters, layout)
-
-
-def _available(precision: torch.dtype, layout: GroupedLayout) -> tuple[str, ...]:
-    twins = twins_without_triton(precision)
-    return (*twins, "triton") if layout.widest <= MAX_WIDTHS.get(precision.itemsize, 0) else twins
 
 
 def _harmonics_or_zeros(harmonics: Tensor | None, layout: GroupedLayout, x: Tensor, count: int) -> Tensor:

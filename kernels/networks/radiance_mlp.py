@@ -43,9 +43,15 @@ def widened(values: Tensor) -> Tensor:
     return values.float() if values.element_size() < 4 else values
 
 
-def twins_without_triton(precision: torch.dtype) -> tuple[str, ...]:
-    """Implementations beside Triton's of what multiplies in a type: numba's have no half precision."""
-    return ("torch", "numba") if precision.itemsize >= 4 else ("torch",)
+def twins_of(precision: torch.dtype, widest: int, tapped: bool = False) -> tuple[str, ...]:
+    """Implementations of networks whose layers have at most so many channels.
+
+    Args:
+        precision: type of the products' factors; numba's have no half precision.
+        tapped: whether activations are asked for that Triton's keep to themselves.
+    """
+    twins = ("torch", "numba") if precision.itemsize >= 4 else ("torch",)
+    return twins if tapped or widest > MAX_WIDTHS.get(precision.itemsize, 0) else (*twins, "triton")
 
 
 def radiance_mlp(
@@ -107,9 +113,7 @@ def tapped_radiance_mlp(
         ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
     """
     check_taps(taps, len(density_weights) - 1)
-    available = twins_without_triton(features.dtype)
-    if not taps:
-        available = _available(features.dtype, [*density_weights, *color_weights])
+    available = _available(features.dtype, [*density_weights, *color_weights], tapped=bool(taps))
     kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
     name = resolve(kernel, implementation, features.device, available)
     arguments = (basis, ray_index, len(density_weights), *density_weights, *color_weights)
@@ -146,7 +150,7 @@ def geometry_mlp(
     """
     check_taps(taps, len(density_weights) - 1)
     hidden_tap = "hidden" in taps
-    available = twins_without_triton(features.dtype) if hidden_tap else _available(features.dtype, density_weights)
+    available = _available(features.dtype, density_weights, tapped=hidden_tap)
     name, hidden = resolve("geometry_mlp", implementation, features.device, available), None
     if name == "numba":
         # No colour network: its input has no direction, its output no channels.
@@ -257,10 +261,8 @@ def _no_columns(features: Tensor) -> Tensor:
     return features.new_empty(1, 0)
 
 
-def _available(precision: torch.dtype, weights: Sequence[Tensor]) -> tuple[str, ...]:
-    widest = max(max(weight.shape) for weight in weights)
-    twins = twins_without_triton(precision)
-    return (*twins, "triton") if widest <= MAX_WIDTHS.get(precision.itemsize, 0) else twins
+def _available(precision: torch.dtype, weights: Sequence[Tensor], tapped: bool = False) -> tuple[str, ...]:
+    return twins_of(precision, max(max(weight.shape) for weight in weights), tapped)
 
 
 def _radiance_torch(

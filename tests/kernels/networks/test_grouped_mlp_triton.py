@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kernels.networks import grouped_mlp as module
 from kernels.networks.grouped_layout import GroupedLayout
 from kernels.networks.grouped_mlp import tapped_grouped_radiance_mlp
+from kernels.networks.radiance_mlp import twins_of
 from tests.kernels.networks.grouped_cases import SEEN, SMALL, assert_twins_agree, random_case, random_upstream, run
 from tests.triton_device import DEVICE, needs_gpu, needs_triton
 
@@ -38,8 +38,7 @@ def test_triton_multiplies_in_the_parameters_type():
     ("dtype", "width", "offered"), [(torch.float32, 32, True), (torch.float32, 64, False), (torch.float16, 64, True)]
 )
 def test_triton_takes_narrow_layers_alone(dtype, width, offered):
-    layout = GroupedLayout(2, width, 1, 1, 15, 4)
-    assert ("triton" in module._available(dtype, layout)) is offered
+    assert ("triton" in twins_of(dtype, GroupedLayout(2, width, 1, 1, 15, 4).widest)) is offered
 
 
 @needs_triton

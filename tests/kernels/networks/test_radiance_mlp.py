@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from kernels.dispatch import chosen_implementations
-from kernels.networks import radiance_mlp as module
-from kernels.networks.radiance_mlp import density_mlp, radiance_mlp, truncated_exp
+from kernels.networks.radiance_mlp import density_mlp, radiance_mlp, truncated_exp, twins_of
 from tests.triton_device import (
     DEVICE,
     TRITON,
@@ -216,8 +215,7 @@ def test_layers_too_wide_for_triton_go_to_another_implementation():
     ],
 )
 def test_triton_takes_narrow_layers_alone(dtype, width, offered):
-    features, weights = torch.zeros(1, 32, dtype=dtype), layers(16, width, 3)
-    assert ("triton" in module._available(features, weights)) is offered
+    assert ("triton" in twins_of(dtype, width)) is offered and "triton" not in twins_of(dtype, width, tapped=True)
 
 
 @needs_gpu
