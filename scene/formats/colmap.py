@@ -8,14 +8,13 @@ from pathlib import Path
 
 import torch
 
-from scene.cameras import Cameras
 from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder
 from scene.formats.colmap_model import ColmapModel, model_kinds, points_file, read_model
 from scene.formats.colmap_records import ColmapCamera
 from scene.formats.dataset_format import DatasetFormat, note_once
-from scene.formats.picture_sizes import canvas, picture_sizes
+from scene.formats.picture_sizes import picture_sizes
 from scene.formats.transforms_images import frame_names
-from scene.formats.undistortion import Lens, count_changed, straightened, way_out
+from scene.formats.undistortion import Lens, straight_frames, way_out
 from scene.frames import Frames, Size
 from scene.world_offset import moved_cameras
 from settings.data import DataConfig
@@ -92,21 +91,9 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
     ]
     _note_used(model, pictures, paths, sizes)
     masks = None if pictures is None else find_masks(pictures, paths)
-    frames = straightened(source, scaled, sizes, paths, masks, as_stored=True)
     poses = moved_cameras(source, torch.from_numpy(model.camera_to_world()), data)
-    fx, fy, cx, cy = torch.tensor([frame.intrinsics for frame in frames], dtype=torch.float32).T.contiguous()
-    size, own_sizes = canvas(source, [frame.size for frame in frames])
-    return Frames(
-        cameras=Cameras(poses, fx, fy, cx, cy, *size),
-        names=frame_names(source, names),
-        image_paths=tuple(frame.path for frame in frames),
-        source=source,
-        sizes=own_sizes,
-        masks=None if masks is None else tuple(frame.mask for frame in frames),
-        points=points_file(model.folder),
-        as_stored=True,
-        undistorted=count_changed(paths, frames),
-    )
+    own, points = frame_names(source, names), points_file(model.folder)
+    return straight_frames(source, poses, own, scaled, sizes, paths, masks, as_stored=True, points=points)
 
 
 def _note_used(model: ColmapModel, pictures: Path | None, paths: Sequence[Path | None], sizes: Sequence[Size]) -> None:

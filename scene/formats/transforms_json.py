@@ -12,18 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from machine.files import write_atomically
 from scene.cameras import Cameras
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
 from scene.formats.nerfstudio_json import SPLIT_LISTS, find_masks, find_points, frames_of_splits, in_world, points_world
-from scene.formats.picture_sizes import canvas, picture_sizes
+from scene.formats.picture_sizes import picture_sizes
 from scene.formats.transforms_images import find_images, first_sought, frame_names
 from scene.formats.transforms_lens import distortion, fields_of_frames, read_intrinsics, stated_size
 from scene.formats.transforms_poses import read_poses
-from scene.formats.undistortion import Lens, count_changed, straightened
+from scene.formats.undistortion import Lens, straight_frames
 from scene.frames import Frames, Size
 from scene.world_offset import moved_cameras
 from settings.data import DataConfig
@@ -120,22 +118,9 @@ def load_transforms(path: str | Path, *, image_size: Size | None = None, data: D
     intrinsics = read_intrinsics(path, fields, stated, sizes)
     lenses = [Lens(own, distortion(field)) for own, field in zip(intrinsics, fields, strict=True)]
     masks = find_masks(path, entries, image_paths)
-    straight = straightened(path, lenses, sizes, image_paths, masks)
-    fx, fy, cx, cy = torch.tensor([frame.intrinsics for frame in straight], dtype=torch.float32).T.contiguous()
-    size, own_sizes = canvas(path, [frame.size for frame in straight])
-    return Frames(
-        cameras=Cameras(poses, fx, fy, cx, cy, *size),
-        names=names,
-        image_paths=tuple(frame.path for frame in straight),
-        source=path,
-        sizes=own_sizes,
-        masks=None if masks is None else tuple(frame.mask for frame in straight),
-        tests=tests,
-        points=find_points(path, content),
-        points_world=points_world(path, content, data),
-        sought=sought,
-        undistorted=count_changed(image_paths, straight),
-    )
+    points, world = find_points(path, content), points_world(path, content, data)
+    more = {"tests": tests, "points": points, "points_world": world, "sought": sought}
+    return straight_frames(path, poses, names, lenses, sizes, image_paths, masks, **more)
 
 
 def write_transforms(

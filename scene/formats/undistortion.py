@@ -12,19 +12,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from kernels.threads import available_threads, one_torch_thread
 from machine.files import cache_dir, write_atomically
 from machine.fingerprints import cache_key
 from machine.memory import MIB
+from scene.cameras import Cameras
 from scene.formats.dataset_format import note_once
-from scene.frames import Size
+from scene.formats.picture_sizes import canvas
+from scene.frames import Frames, Size
 from scene.images import image_header, read_image, to_uint8
 from scene.masks import check_mask_size, read_mask
 from settings.errors import InputError
@@ -72,6 +75,39 @@ def way_out(lens: str, undistort: str) -> str:
         lens: what the file says of it.
     """
     return _CUT_PANORAMAS if _PANORAMA.search(lens) else undistort
+
+
+def straight_frames(
+    source: Path,
+    poses: Tensor,
+    names: tuple[str, ...],
+    lenses: Sequence[Lens],
+    sizes: Sequence[Size],
+    paths: Sequence[Path | None],
+    masks: Sequence[Path | None] | None,
+    as_stored: bool = False,
+    **more: Any,
+) -> Frames:
+    """Frames of any lenses as those of pinholes: see ``straightened``, whose arguments these are.
+
+    Args:
+        poses: (N, 4, 4) camera-to-world.
+        more: what else ``Frames`` has.
+    """
+    straight = straightened(source, lenses, sizes, paths, masks, as_stored)
+    fx, fy, cx, cy = torch.tensor([frame.intrinsics for frame in straight], dtype=torch.float32).T.contiguous()
+    size, own_sizes = canvas(source, [frame.size for frame in straight])
+    return Frames(
+        cameras=Cameras(poses, fx, fy, cx, cy, *size),
+        names=names,
+        image_paths=tuple(frame.path for frame in straight),
+        source=source,
+        sizes=own_sizes,
+        masks=None if masks is None else tuple(frame.mask for frame in straight),
+        as_stored=as_stored,
+        undistorted=sum(frame.path != path for frame, path in zip(straight, paths, strict=True)),
+        **more,
+    )
 
 
 def straightened(
@@ -137,11 +173,6 @@ def straightened(
             f"{next(iter(missing)).parent}. {size[0]}x{size[1]} pixels became {frame.size[0]}x{frame.size[1]}.",
         )
     return frames
-
-
-def count_changed(paths: Sequence[Path | None], frames: Sequence[Straight]) -> int:
-    """How many of the pictures have been straightened."""
-    return sum(frame.path != path for path, frame in zip(paths, frames, strict=True))
 
 
 def distort(points: np.ndarray, distortion: Sequence[float]) -> np.ndarray:
@@ -249,7 +280,7 @@ def _straight_mask(bent: np.ndarray, places: torch.Tensor) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)  # most captures are of one lens
-def _places(lens: Lens, size: Size, intrinsics: tuple[float, float, float, float], straight: Size) -> torch.Tensor:
+def _places(lens: Lens, size: Size, intrinsics: tuple[float, float, float, float], straight: Size) -> Tensor:
     """(1, H, W, 2) where the pixels of a straight picture are in a bent one of a size, from -1 to 1 as torch has it."""
     (fx, fy, cx, cy), (width, height) = intrinsics, straight
     x, y = np.meshgrid((np.arange(width) + 0.5 - cx) / fx, (np.arange(height) + 0.5 - cy) / fy)
