@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.radiance_mlp import mean_features
-from kernels.optimization.adam import TouchedRows
-from kernels.optimization.muon import Shapes
+from kernels.optimization.moving import Shapes, TouchedRows
 from kernels.rendering.fused_render import Field
 from settings.kinds import STUDENT_KINDS
 from settings.sections import Section, problem

@@ -36,6 +36,7 @@ from kernels.networks.grouped_layout import GroupedLayout
 from kernels.networks.grouped_mlp import grouped_density_mlp, grouped_geometry_mlp, grouped_radiance_mlp
 from kernels.networks.radiance_mlp import color_of_rays, density_mlp, geometry_mlp, radiance_mlp
 from kernels.optimization import adam
+from kernels.optimization.moving import Moving, TouchedRows
 from kernels.optimization.step_control import Scaling
 from kernels.optimization.step_control_triton import control
 from kernels.optimization.straight_through import average_moved, straight_through
@@ -122,13 +123,15 @@ def compositing():
 
 def adam_steps():
     tensors = [torch.zeros(320, 2) for _ in range(4)]
-    for touched in (None, adam.TouchedRows(320)):
+    for touched in (None, TouchedRows(320)):
         named = {"betas": (0.9, 0.99), "touched": touched, "implementation": "triton"}
         adam.adam_step(*tensors, step=1, lr=0.01, eps=1e-15, **named)
         adam.controlled_adam_step(*tensors, torch.zeros(4), **named)
-    several = [adam.Moving(*(torch.zeros(size) for _ in range(4)), decay) for size, decay in ((300, 0.0), (7, 0.1))]
-    several += [adam.Moving(*(torch.zeros(size) for _ in range(4)), 0.0, None, True) for size in ((16, 20), (32, 3))]
-    adam.controlled_adam_steps(several, torch.zeros(4, 4), betas=(0.9, 0.99), implementation="triton")
+    several = [Moving(*(torch.zeros(size) for _ in range(4)), decay) for size, decay in ((300, 0.0), (7, 0.1))]
+    several += [Moving(*(torch.zeros(size) for _ in range(4)), 0.0, None, [size]) for size in ((16, 20), (32, 3))]
+    cells = [torch.zeros(6, 320) for _ in range(4)]
+    several += [Moving(*cells, 0.0, TouchedRows(6, 1), [(20, 16)], torch.zeros((), dtype=torch.float64))]
+    adam.controlled_adam_steps(several, torch.zeros(5, 4), betas=(0.9, 0.99), implementation="triton")
 
 
 def rounded_weights():

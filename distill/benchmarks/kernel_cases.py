@@ -15,6 +15,7 @@ from kernels.marching import ray_marching
 from kernels.networks import grouped_mlp, radiance_mlp
 from kernels.networks.grouped_layout import GroupedLayout
 from kernels.optimization import adam
+from kernels.optimization.moving import Moving, TouchedRows
 from kernels.optimization.muon import COEFFICIENTS
 from kernels.threads import one_torch_thread
 
@@ -198,7 +199,7 @@ def adam_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
         names = [("torch.optim.Adam", None), *dense, ("lazy", implementations(device)[-1])]
         for label, implementation in names:
             table = torch.nn.Parameter(torch.randn(layout.entries, layout.features))
-            touched = adam.TouchedRows(layout.entries)
+            touched = TouchedRows(layout.entries)
             hash_encoding.hash_encode(points, table, layout, touched=touched, implementation="numba").sum().backward()
             lazy = label == "lazy"
             work, restore = _adam_work(implementation, table, touched, lazy, device)
@@ -245,7 +246,8 @@ def muon_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
     for implementation in implementations(device):
         tensors = [[torch.rand(shape, device=device) for _ in range(4)] for shape in shapes]
         moving = [
-            adam.Moving(torch.nn.Parameter(first), *rest, matrices=[tuple(first.shape)]) for first, *rest in tensors
+            Moving(torch.nn.Parameter(first), *rest, matrices=[shape])
+            for shape, (first, *rest) in zip(shapes, tensors, strict=True)
         ]
         gradients = [entry.grad.clone() for entry in moving]
 

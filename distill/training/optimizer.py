@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from kernels.device_constants import constant
-from kernels.optimization.adam import BETAS, Moving, adam_step, controlled_adam_steps, corrected
+from kernels.optimization.adam import BETAS, adam_step, controlled_adam_steps, corrected
+from kernels.optimization.moving import Moving
 from kernels.optimization.muon import muon_step
 from settings.training import TrainConfig
 from students.base import Student

@@ -7,7 +7,8 @@ import torch
 from numba import njit
 from torch.nn import functional as F
 
-from kernels.networks.layers_numba import BLOCK, ROWS, bend, new_block, pack, padded, product, unpack
+from kernels.networks.layers_numba import BLOCK, bend, new_block, pack, unpack
+from kernels.products_numba import ROWS, padded, product
 from kernels.threads import FAST, parallel_for
 
 _GRAIN = 512

@@ -1,8 +1,4 @@
-"""Small networks on blocks of samples, in registers: what single-threaded matrix products are too small for.
-
-A sample's channels are neighbours in memory. Two vectors of outputs of four samples are summed at a time, so that a
-weight is loaded once for the four and an input once for the two.
-"""
+"""Small networks on blocks of samples, whose channels are neighbours in memory."""
 
 from __future__ import annotations
 
@@ -15,10 +11,10 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from kernels.products_numba import ROWS, padded, product
 from kernels.simd import LANES, exponential, load, load_part, maximum, minimum, splat, store, store_part
 from kernels.threads import FAST, INNER
 
-ROWS = 4  # samples whose sums are in registers: buffers have room for a multiple
 BLOCK = 64  # samples whose activations are in the caches
 MAX_RAW = np.float32(15)  # of a density's logarithm
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -38,11 +34,6 @@ class Networks(NamedTuple):
     def width(self) -> int:
         """Channels of the widest layer's row."""
         return int(max(padded(self.dims[0, 0]), self.dims[:, 2].max()))
-
-
-def padded(width: int) -> int:
-    """``width`` rounded up to whole vectors."""
-    return -(-int(width) // LANES) * LANES
 
 
 def pack(layers: Sequence[Tensor], biased: bool) -> Networks:
@@ -89,76 +80,6 @@ def sigmoid(x):
     """Of a vector."""
     one = splat(_ONE, LANES)
     return one / (one + exponential(splat(_ZERO, LANES) - x))
-
-
-@njit(**FAST)
-def product(rows, inner, a, row_stride, inner_stride, b, columns, start, c):
-    """Writes A B to ``c`` (rows, columns), where ``start`` says what sums begin with.
-
-    A's element (r, k) is ``a[r * row_stride + k * inner_stride]``, B is (inner, columns); all flat. Rows are made up
-    to a multiple of 4, ``columns`` is one of ``LANES``. Sums begin with zero (0), ``c`` itself (1) or row ``inner`` of
-    B (2).
-    """
-    zero, along = splat(_ZERO, LANES), np.uint64(inner_stride)  # unsigned: no check for negative indices
-    pair = along + along
-    for row in range(0, rows, ROWS):
-        t0 = row * columns
-        t1, t2, t3 = t0 + columns, t0 + 2 * columns, t0 + 3 * columns
-        column = 0
-        while column < columns:
-            # Two vectors of columns at once. Where there is but one left, the second takes every other product of it.
-            two = column + LANES < columns
-            other = column + LANES if two else column
-            x0 = x1 = x2 = x3 = y0 = y1 = y2 = y3 = zero
-            if start == 1:
-                x0, x1 = load(c, t0 + column, LANES), load(c, t1 + column, LANES)
-                x2, x3 = load(c, t2 + column, LANES), load(c, t3 + column, LANES)
-                if two:
-                    y0, y1 = load(c, t0 + other, LANES), load(c, t1 + other, LANES)
-                    y2, y3 = load(c, t2 + other, LANES), load(c, t3 + other, LANES)
-            elif start == 2:
-                x0 = x1 = x2 = x3 = load(b, inner * columns + column, LANES)
-                if two:
-                    y0 = y1 = y2 = y3 = load(b, inner * columns + other, LANES)
-            r0, r1 = np.uint64(row * row_stride), np.uint64((row + 1) * row_stride)
-            r2, r3 = np.uint64((row + 2) * row_stride), np.uint64((row + 3) * row_stride)
-            p, q = column, other
-            if two:
-                for _ in range(inner):
-                    x, y = load(b, p, LANES), load(b, q, LANES)
-                    value = splat(a[r0], LANES)
-                    x0, y0 = x0 + value * x, y0 + value * y
-                    value = splat(a[r1], LANES)
-                    x1, y1 = x1 + value * x, y1 + value * y
-                    value = splat(a[r2], LANES)
-                    x2, y2 = x2 + value * x, y2 + value * y
-                    value = splat(a[r3], LANES)
-                    x3, y3 = x3 + value * x, y3 + value * y
-                    r0, r1, r2, r3 = r0 + along, r1 + along, r2 + along, r3 + along
-                    p, q = p + columns, q + columns
-                store(c, t0 + other, y0)
-                store(c, t1 + other, y1)
-                store(c, t2 + other, y2)
-                store(c, t3 + other, y3)
-            else:
-                for _ in range(inner // 2):
-                    x, y = load(b, p, LANES), load(b, p + columns, LANES)
-                    x0, y0 = x0 + splat(a[r0], LANES) * x, y0 + splat(a[r0 + along], LANES) * y
-                    x1, y1 = x1 + splat(a[r1], LANES) * x, y1 + splat(a[r1 + along], LANES) * y
-                    x2, y2 = x2 + splat(a[r2], LANES) * x, y2 + splat(a[r2 + along], LANES) * y
-                    x3, y3 = x3 + splat(a[r3], LANES) * x, y3 + splat(a[r3 + along], LANES) * y
-                    r0, r1, r2, r3 = r0 + pair, r1 + pair, r2 + pair, r3 + pair
-                    p += 2 * columns
-                if inner & 1:
-                    x = load(b, p, LANES)
-                    x0, x1 = x0 + splat(a[r0], LANES) * x, x1 + splat(a[r1], LANES) * x
-                    x2, x3 = x2 + splat(a[r2], LANES) * x, x3 + splat(a[r3], LANES) * x
-                x0, x1, x2, x3 = x0 + y0, x1 + y1, x2 + y2, x3 + y3
-            store(c, t0 + column, x0)
-            store(c, t1 + column, x1)
-            store(c, t2 + column, x2)
-            store(c, t3 + column, x3)
-            column += 2 * LANES
 
 
 @njit(**FAST, **INNER)

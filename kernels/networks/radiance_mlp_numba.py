@@ -16,7 +16,6 @@ from torch import Tensor
 from kernels.networks.layers_numba import (
     BLOCK,
     MAX_RAW,
-    ROWS,
     Networks,
     any_nonzero,
     bend,
@@ -24,11 +23,11 @@ from kernels.networks.layers_numba import (
     fill_row,
     new_block,
     pack,
-    product,
     sigmoid,
     store_densities,
     unpack,
 )
+from kernels.products_numba import ROWS, product
 from kernels.simd import LANES, load, load_part, splat, store_part
 from kernels.threads import FAST, FIRST, INNER, SECOND, parallel_for
 

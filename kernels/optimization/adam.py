@@ -7,40 +7,16 @@ tables); its cost follows the rows a step touched instead of the table's size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kernels.dispatch import resolve
 from kernels.optimization import adam_numba
-from kernels.optimization.muon import WIDEST, Shapes, controlled_muon_step
+from kernels.optimization.moving import Moving, TouchedRows
+from kernels.optimization.muon import WIDEST, controlled_muon_step
 
 BETAS = (0.9, 0.99)  # of students: Müller et al. 2022
-ROWS_PER_FLAG = 8  # of two values each: one cache line
-
-
-class TouchedRows:
-    """Which rows of a parameter have received a gradient since they were last cleared.
-
-    Args:
-        rows: of the parameter.
-        rows_per_flag: rows that share a flag; an update visits them together.
-    """
-
-    def __init__(self, rows: int, rows_per_flag: int = ROWS_PER_FLAG) -> None:
-        self.rows_per_flag = rows_per_flag
-        self.flags = torch.zeros(rows // rows_per_flag + 1, dtype=torch.uint8)
-
-    def mark_all(self, device: torch.device) -> None:
-        """For a gradient on ``device`` whose rows nobody kept account of. Only the CPU's update reads the flags."""
-        if device.type == "cpu":
-            self.flags.fill_(1)
-
-    def clear(self, device: torch.device) -> None:
-        """After an update of a parameter on ``device``."""
-        if device.type == "cpu":
-            self.flags.zero_()
 
 
 def adam_step(
@@ -123,25 +99,6 @@ def controlled_adam_step(
             tensor.copy_(torch.where(skip != 0, before, tensor))
     if touched is not None:
         touched.clear(parameter.device)
-
-
-class Moving(NamedTuple):
-    """A parameter with its gradient and both moments, and what of its own Adam needs: see ``adam_step``.
-
-    Attributes:
-        matrices: shapes of those that Muon moves in Adam's place, see ``kernels.optimization.muon``; none: Adam does.
-        updates: () float64, how often the parameter has been updated, this time among them, which Muon asks of several
-            rows.
-    """
-
-    parameter: Tensor
-    grad: Tensor
-    first_moment: Tensor
-    second_moment: Tensor
-    weight_decay: float = 0.0
-    touched: TouchedRows | None = None
-    matrices: Shapes = ()
-    updates: Tensor | None = None
 
 
 def controlled_adam_steps(

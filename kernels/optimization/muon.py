@@ -8,16 +8,13 @@ U V^T moves along all of them alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from kernels.dispatch import resolve
+from kernels.optimization.moving import Shapes, TouchedRows
 from kernels.optimization.muon_numba import muon
-
-if TYPE_CHECKING:
-    from kernels.optimization.adam import TouchedRows
 
 # Of x, x^3 and x^5, iteration by iteration: those of "Polar Express" (Amsel et al. 2025), the second of them taken four
 # times, so that values down to a hundred-thousandth of the norm end at 1. Gradients of small networks have such values,
@@ -36,9 +33,6 @@ SIZE = 0.2  # of a step's weights, root mean square, at a rate of 1: Adam's, who
 LEAST_NORM = 1e-30
 TURNS = 4  # steps in which each of many rows moves once, by as much longer a step: orthogonalising is what takes time
 WIDEST = 128  # side of a matrix that Triton's twin takes
-
-Shapes = Sequence[tuple[int, int]]
-"""(N, K) of the matrices that each row of a parameter holds one after another; of a matrix, its own shape alone."""
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

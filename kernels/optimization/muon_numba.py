@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
-from kernels.networks.layers_numba import ROWS, padded, product
+from kernels.products_numba import ROWS, padded, product
 from kernels.simd import LANES, load, splat, store
 from kernels.threads import FAST, parallel_for
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.optimization.moving import Moving
 from kernels.optimization.muon import COEFFICIENTS, LEAST_NORM, MARGIN, size_of, turns_of
 from kernels.triton_support import LEAST_DOT, launch_on, padded
-
-if TYPE_CHECKING:
-    from kernels.optimization.adam import Moving
 
 _LEAST_NORM, _MARGIN = tl.constexpr(LEAST_NORM), tl.constexpr(MARGIN)
 _LINEAR, _CUBIC, _QUINTIC = zip(*COEFFICIENTS, strict=True)

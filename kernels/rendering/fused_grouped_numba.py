@@ -10,7 +10,8 @@ from torch import Tensor
 from kernels.networks.cell_routing_numba import count_evaluations, fill_evaluations
 from kernels.networks.grouped_inputs_numba import encode
 from kernels.networks.grouped_layout import LEAK
-from kernels.networks.layers_numba import BLOCK, Networks, density_of, pack, padded, run_network
+from kernels.networks.layers_numba import BLOCK, Networks, density_of, pack, run_network
+from kernels.products_numba import padded
 from kernels.rendering.fused_rays_numba import (
     GRAIN,
     TILE,

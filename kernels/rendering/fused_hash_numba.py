@@ -7,7 +7,8 @@ import torch
 from numba import njit
 
 from kernels.encoding.hash_encoding_numba import encode_block, new_points
-from kernels.networks.layers_numba import BLOCK, copy_row, pack, padded, run_network
+from kernels.networks.layers_numba import BLOCK, copy_row, pack, run_network
+from kernels.products_numba import padded
 from kernels.rendering.fused_rays_numba import (
     GRAIN,
     TILE,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.networks.layers_numba import pack, padded, product, run_network, unpack
+from kernels.networks.layers_numba import pack, run_network, unpack
+from kernels.products_numba import padded, product
 from kernels.simd import LANES
 
 

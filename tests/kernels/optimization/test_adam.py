@@ -5,15 +5,8 @@ import copy
 import pytest
 import torch
 
-from kernels.optimization.adam import (
-    ROWS_PER_FLAG,
-    Moving,
-    TouchedRows,
-    adam_step,
-    controlled_adam_step,
-    controlled_adam_steps,
-    corrected,
-)
+from kernels.optimization.adam import adam_step, controlled_adam_step, controlled_adam_steps, corrected
+from kernels.optimization.moving import ROWS_PER_FLAG, Moving, TouchedRows
 from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kernels.optimization.adam import Moving, TouchedRows, adam_step, controlled_adam_steps
+from kernels.optimization.adam import adam_step, controlled_adam_steps
+from kernels.optimization.moving import Moving, TouchedRows
 from kernels.optimization.muon import muon_step, orthogonalised
 from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
 
