@@ -28,8 +28,8 @@ class TrainConfig(Section):
     lr_mlp: float | None = Field(None, gt=0, description="learning rate of the MLPs; null: `lr`")
     mlp_optimizer: Literal["muon", "adam"] = Field(
         "muon",
-        description="what moves the MLPs that a whole scene shares, a hash grid's: adam scales each weight's step by "
-        "its own gradients; muon orthogonalises the step of a whole matrix, which learns faster",
+        description="what moves a hash grid's MLPs and the density MLPs of KiloUniform's cells: adam scales each "
+        "weight's step by its own gradients; muon orthogonalises the step of a whole matrix, which learns faster",
     )
     lr_common: float | None = Field(
         None,

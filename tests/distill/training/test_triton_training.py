@@ -69,8 +69,9 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
     for name, begin in reference.began.items():
         value, other = (each.model.student.get_parameter(name).detach().cpu() for each in (trainer, reference))
         moved, wanted = (value - begin).flatten(), (other - begin).flatten()
-        # Adam moves an entry by its gradient's sign: one that is rounding alone may go either way.
-        assert torch.cosine_similarity(moved, wanted, dim=0) > {"float32": 0.999, "float16": 0.98}[precision], name
+        # Adam moves an entry by its gradient's sign, Muon small parts of a gradient as far as large ones: what is
+        # rounding alone may go either way.
+        assert torch.cosine_similarity(moved, wanted, dim=0) > {"float32": 0.999, "float16": 0.95}[precision], name
         if name == "table":
             # Adam is lazy with them: what no sample touched has not moved at all.
             assert ((moved == 0) == (wanted == 0)).float().mean() > 0.995
