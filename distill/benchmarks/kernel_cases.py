@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from kernels.networks import grouped_mlp, radiance_mlp
 from kernels.networks.grouped_layout import GroupedLayout
 from kernels.optimization import adam
 from kernels.optimization.moving import Moving, TouchedRows
-from kernels.optimization.muon import COEFFICIENTS
+from kernels.optimization.muon import COEFFICIENTS, turns_of
 from kernels.threads import one_torch_thread
 
 
@@ -239,27 +240,40 @@ def _adam_work(
 
 
 def muon_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
-    """One update of the matrices of two networks, 32 and 64 wide, as a hash grid has them."""
-    shapes = [(32, 60), (16, 32), (64, 31), (64, 64), (3, 64)]
-    values = sum(height * width for height, width in shapes)
-    controls = torch.tensor([[1e-4, 1e-15, 1.0, 0.0]] * len(shapes), device=device)
-    for implementation in implementations(device):
-        tensors = [[torch.rand(shape, device=device) for _ in range(4)] for shape in shapes]
-        moving = [
-            Moving(torch.nn.Parameter(first), *rest, matrices=[shape])
-            for shape, (first, *rest) in zip(shapes, tensors, strict=True)
-        ]
-        gradients = [entry.grad.clone() for entry in moving]
+    """One update of the matrices of a hash grid's two networks, 32 and 64 wide, and one of KiloUniform's density
+    networks, of which a few have their turn.
+    """
+    of_one = [(1, [shape]) for shape in ((32, 60), (16, 32), (64, 31), (64, 64), (3, 64))]
+    of_cells = [(sizes.cells, GroupedLayout(4, 32, 3, 1, 16, 16).density_dims.tolist())]
+    for what, parameters in (("5 matrices", of_one), (f"{sizes.cells} networks", of_cells)):
+        for implementation in implementations(device):
+            yield _muon_case(what, parameters, implementation, device)
 
-        def restore(moving=moving, gradients=gradients) -> None:
-            for entry, gradient in zip(moving, gradients, strict=True):
-                entry.grad.copy_(gradient)
 
-        def work(moving=moving, implementation=implementation) -> None:
-            adam.controlled_adam_steps(moving, controls, betas=adam.BETAS, implementation=implementation)
+def _muon_case(what: str, parameters: list, implementation: str, device: torch.device) -> Case:
+    """An update of parameters, each of so many rows of matrices of these shapes."""
+    controls = torch.tensor([[1e-4, 1e-15, 1.0, 0.0]] * len(parameters), device=device)
+    moving, values, products = [], 0, 0
+    for rows, shapes in parameters:
+        tensors = [torch.rand(rows, sum(math.prod(shape) for shape in shapes), device=device) for _ in range(4)]
+        several = (TouchedRows(rows, 1), shapes, torch.ones((), dtype=torch.float64, device=device))
+        own = (None, shapes) if rows == 1 else several
+        moving.append(Moving(torch.nn.Parameter(tensors[0]), *tensors[1:], 0.0, *own))
+        turns = turns_of(tensors[0].numel(), shapes)
+        values += tensors[0].numel()
+        products += rows // turns * sum(min(shape) ** 2 * (min(shape) + 2 * max(shape)) for shape in shapes)
+    gradients = [entry.grad.clone() for entry in moving]
 
-        products = sum(min(shape) * (min(shape) + 2 * max(shape)) * min(shape) for shape in shapes)
-        yield Case(
-            f"muon {len(shapes)} matrices, {values:,} values", implementation, work, restore,
-            items=values, unit="values", flops=2 * len(COEFFICIENTS) * products,
-        )  # fmt: skip
+    def restore() -> None:
+        for entry, gradient in zip(moving, gradients, strict=True):
+            entry.grad.copy_(gradient)
+            if entry.touched is not None:
+                entry.touched.mark_all(device)
+
+    def work() -> None:
+        adam.controlled_adam_steps(moving, controls, betas=adam.BETAS, implementation=implementation)
+
+    return Case(
+        f"muon {what}, {values:,} values", implementation, work, restore,
+        items=values, unit="values", flops=2 * len(COEFFICIENTS) * products,
+    )  # fmt: skip

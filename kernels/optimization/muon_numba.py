@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -36,15 +37,26 @@ def muon(
         turns: the update's number, and in how many each row moves once.
         coefficients, margin: of the iterations.
     """
-    layers = np.array([(height, width, padded(min(height, width))) for height, width in shapes], dtype=np.int64)
+    layers, span = _layers(tuple(map(tuple, shapes)))
     touched, rows_per_flag = (np.empty(0, np.uint8), 1) if flags is None else (flags[0].numpy(), flags[1])
     numbers = [np.float32(number) for number in (*betas, weight_decay, margin)]
-    rows = len(tensors[0]) // sum(height * width for height, width in shapes)
-    sizes, least, coefficients = (np.array(values, np.float32) for values in (sizes, least, coefficients))
+    sizes, least = np.array(sizes, np.float32), np.array(least, np.float32)
     parallel_for(
-        _muon, rows, *tensors, layers, sizes, least, *turns, touched, rows_per_flag, flags is not None, *numbers,
-        coefficients, grain=_GRAIN,
+        _muon, len(tensors[0]) // span, *tensors, layers, sizes, least, *turns, touched, rows_per_flag,
+        flags is not None, *numbers, _array(coefficients), grain=_GRAIN,
     )  # fmt: skip
+
+
+@lru_cache
+def _layers(shapes: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, int]:
+    """(L, 3) height, width and the shorter of these made up to whole vectors; values of a row."""
+    layers = [(height, width, padded(min(height, width))) for height, width in shapes]
+    return np.array(layers, dtype=np.int64), sum(height * width for height, width in shapes)
+
+
+@lru_cache
+def _array(coefficients: tuple[tuple[float, float, float], ...]) -> np.ndarray:
+    return np.array(coefficients, np.float32)
 
 
 @njit(**FAST)
