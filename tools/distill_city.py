@@ -116,8 +116,9 @@ def _work(chosen: argparse.Namespace) -> int:
 
 
 def drawing_options(manifest: Manifest) -> str:
-    """Options of ``tools/render_city.py``, for a shell, that draw what some cameras of the city's first block see."""
-    cameras = manifest.path(manifest.blocks[0].config).with_name("transforms.json")
+    """Options of ``tools/render_city.py``, for a shell, that draw what some cameras see of the block that most see."""
+    block = max(manifest.blocks, key=lambda block: block.train_cameras + block.holdout_cameras)
+    cameras = manifest.path(block.config).with_name("transforms.json")
     paths = manifest.folder / MANIFEST, cameras, manifest.folder / "pictures"
     city, given, pictures = (shlex.quote(str(path)) for path in paths)
     return f"{city} --cameras {given} --frames ::16 --output {pictures}"

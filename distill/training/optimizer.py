@@ -1,5 +1,5 @@
 """Adam for a student: lazy on the rows a step touched where the student keeps such flags, and Muon in its place for the
-matrices of networks that the whole scene shares, see ``kernels.optimization.muon``.
+networks whose matrices the student names, see ``kernels.optimization.muon``.
 
 Networks that stand side by side as the rows of a parameter, one for each cell, may take a common step besides their
 own: that of Adam on the sum of their gradients. It is the step of a network that all of them contain, row k being

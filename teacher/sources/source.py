@@ -313,13 +313,8 @@ class Source(ABC):
         """
         transforms = self.config.data.transforms
         if transforms is None:
-            raise InputError(
-                "config",
-                "data.transforms",
-                "nothing",
-                "a transforms_*.json",
-                "Set it, or name cameras with a command's --path, if it has one.",
-            )
+            hint = "Set it, or name cameras with a command's --path, if it has one."
+            raise InputError("config", "data.transforms", "nothing", "a transforms_*.json", hint)
         if split is None:
             return load_frames(transforms, data=self.config.data), str(transforms)
         beside = other_split(transforms, split)

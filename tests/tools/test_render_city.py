@@ -47,8 +47,13 @@ def test_a_city_of_an_earlier_version_is_rendered_without_a_setting_that_is_gone
 
 def test_the_command_that_a_city_ends_with_draws_it(city):
     (city / "flight.json").rename(city / "transforms.json")  # where a block of the toy city has its cameras
-    assert main([*shlex.split(drawing_options(read_manifest(city / "city.json"))), "--width", "12"]) == 0
+    manifest = read_manifest(city / "city.json")
+    assert main([*shlex.split(drawing_options(manifest)), "--width", "12"]) == 0
     assert read_image(city / "pictures/renders/00000.png").std() > 5
+    seen = manifest.blocks[0].model_copy(update={"config": "blocks/seen/config.yaml"})
+    unseen = manifest.blocks[0].model_copy(update={"train_cameras": 0, "holdout_cameras": 0})
+    several = manifest.model_copy(update={"blocks": (unseen, seen)})
+    assert "blocks/seen/transforms.json" in drawing_options(several)
 
 
 def test_a_flight_is_read_as_one_through_a_scene_of_the_citys_size(city, monkeypatch):
