@@ -104,14 +104,20 @@ def run_config(path: Path, overrides: Sequence[str] = (), assets: str | Path | N
     return config_from_text(read_mapping(path), path, overrides, assets)
 
 
-def validate(model: type[Model], data: Mapping[str, Any], sources: Mapping[str, str], default_source: str) -> Model:
-    """``data`` as ``model``, or an ``InputError``; ``sources`` says which file a dotted key came from."""
+def validate(model: type[Model], data: dict[str, Any], sources: Mapping[str, str], default_source: str) -> Model:
+    """``data`` as ``model``, or an ``InputError``; ``sources`` says which file a dotted key came from.
+
+    Settings that are gone are taken out of ``data``.
+    """
 
     def source_of(field: str) -> str:
         while field and field not in sources:
             field = field.rpartition(".")[0]
         return sources.get(field, default_source)
 
+    for field, value, off in _take_retired(data):
+        hint = "This setting is gone, docs/experiments says why; take the key out."
+        raise InputError(source_of(field), field, show(value), show(off), hint)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -131,9 +137,6 @@ def _checked(
     for override in overrides:
         option = getattr(override, "option", OVERRIDE)
         _merge(data, _parse_override(override, option), sources, option)
-    for field, value, off in _take_retired(data):
-        hint = "This setting is gone, docs/experiments says why; take the key out."
-        raise InputError(sources.get(field, "config"), field, show(value), show(off), hint)
     _resolve_assets(data, Path(assets or REPO_ROOT), is_chosen=assets is not None)
     return validate(Config, data, sources, source)
 
@@ -279,6 +282,7 @@ _RETIRED: dict[str, Any] = {
     "features.min_confidence": 0.0,
     "features.projector_width": 0,
     "fitting.fade_every": None,
+    "student.blend": 0.0,
 }
 
 

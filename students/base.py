@@ -205,16 +205,8 @@ class Student(nn.Module, ABC):
         """What ``FusedRenderer`` needs to know of the field; None of a student it does not know."""
         return None
 
-    def varying_parts(self) -> list[str]:
-        """What is of another size in each step, so that a CUDA graph cannot replay it: clauses that name the field."""
-        return []
-
-    def waits_for(self, tap: str | None) -> list[str]:
-        """What in a step has the host wait for a GPU: clauses that name the field.
-
-        Args:
-            tap: the activation that the step looks at; None: none.
-        """
+    def waits_for(self, tap: str) -> list[str]:
+        """What has the host wait for a GPU in a step that looks at an activation: clauses that name the field."""
         return []
 
     @abstractmethod

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kernels.networks.cell_routing import Evaluations, route_to_cells
+from kernels.networks.cell_routing import route_to_cells
 from kernels.networks.grouped_layout import GroupedLayout, fourier_features
 from kernels.networks.grouped_mlp import (
     color_network,
@@ -29,7 +29,6 @@ from students.base import DENSITY_DEGREE, SHADING, Box, Student, check_density_d
 
 MAX_TRAINING_GIB = 8.0
 _BYTES_PER_PARAMETER = 16  # weight, gradient and Adam's two moments
-LEAST_DENSITY = 1e-6  # 1 / world unit: below it a mixture's colour fades out instead of dividing by nothing
 
 
 class KiloUniformSettings(Section):
@@ -49,12 +48,6 @@ class KiloUniformSettings(Section):
     shading: Literal["per_sample", "deferred"] = Field(
         "per_sample", description=f"{SHADING}, by a network that all cells share"
     )
-    blend: float = Field(
-        0.0,
-        ge=0,
-        le=0.5,
-        description="margin along a cell's faces, as a fraction of the cell, in which neighbouring cells are blended",
-    )
 
     @model_validator(mode="after")
     def _consistent(self) -> KiloUniformSettings:
@@ -70,12 +63,8 @@ class KiloUniformStudent(Student):
 
     With ``density_degree`` the density MLPs take the direction's SH too, all but the constant, behind the features.
 
-    Cells need not be cubes. With ``blend``, a point nearer to a cell's face than that is a mixture of the media of both
-    cells, half and half on the face: density and emitted colour (density times rgb) are continuous everywhere in the
-    box.
-
-    With deferred shading a ray's features come from several cells; one colour network, which all of them share, is what
-    makes these mean the same.
+    Cells need not be cubes. With deferred shading a ray's features come from several cells; one colour network, which
+    all of them share, is what makes these mean the same.
 
     Raises:
         InputError: more cells than could be trained.
@@ -85,7 +74,7 @@ class KiloUniformStudent(Student):
 
     def __init__(self, box: Box, settings: KiloUniformSettings, implementation: str = "auto") -> None:
         super().__init__(box, settings, implementation)
-        self.grid, self.blend, self.direction_degree = settings.grid, settings.blend, settings.direction_degree
+        self.grid, self.direction_degree = settings.grid, settings.direction_degree
         self.density_degree = settings.density_degree
         self.layout = _layout(settings)
         _check_memory(self.grid, self.parameters_of(settings))
@@ -107,24 +96,21 @@ class KiloUniformStudent(Student):
     def _emission(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """A blended point's activations are the weighted means of its cells'. ``encoding`` has no parameters: aligning
-        it trains the projector alone.
-        """
-        asked, inner = self._evaluations(positions), [tap for tap in taps if tap != "encoding"]
+        """``encoding`` has no parameters: aligning it trains the projector alone."""
+        (local, cell), inner = self._routed(positions), [tap for tap in taps if tap != "encoding"]
         named = {"implementation": self.implementation}
-        rows = ray_index if asked.point is None else ray_index[asked.point]
         if self.deferred:
-            where = asked.local, asked.cell, self.density_networks, self.layout
+            where = local, cell, self.density_networks, self.layout
             named |= {"precision": self.precision, "touched": self._touched[0]}
-            named |= {"harmonics": self._harmonics(directions), "ray_index": rows}
+            named |= {"harmonics": self._harmonics(directions), "ray_index": ray_index}
             density, channels, activations = grouped_geometry_mlp(*where, inner, **named)
         else:
             basis = self._direction_basis(directions)
             density, channels, activations = tapped_grouped_radiance_mlp(
-                asked.local,
+                local,
                 basis,
-                rows,
-                asked.cell,
+                ray_index,
+                cell,
                 self.density_networks,
                 self.color_networks,
                 self.layout,
@@ -134,18 +120,9 @@ class KiloUniformStudent(Student):
                 touched=self._touched,
                 **named,
             )
-        channels = channels.float()
         if "encoding" in taps:
-            activations["encoding"] = fourier_features(asked.local, self.layout.frequencies)
-        if asked.point is None:
-            return density, channels, activations
-        activations = {
-            tap: asked.weight.new_zeros(len(positions), values.shape[1]).index_add(
-                0, asked.point, asked.weight[:, None] * values
-            )
-            for tap, values in activations.items()
-        }
-        return *_mixed(asked, density, channels, len(positions)), activations
+            activations["encoding"] = fourier_features(local, self.layout.frequencies)
+        return density, channels.float(), activations
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
         network = self.color_networks[0].to(self.precision)
@@ -162,29 +139,18 @@ class KiloUniformStudent(Student):
 
     @torch.no_grad()
     def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
-        asked = self._evaluations(positions)
-        harmonics, networks = self._harmonics(directions), self.density_networks.to(self.precision)
-        if harmonics is not None and asked.point is not None:
-            harmonics = harmonics[asked.point]
-        named = {"harmonics": harmonics, "implementation": self.implementation}
-        density = grouped_density_mlp(asked.local, asked.cell, networks, self.layout, **named)
-        if asked.point is None:
-            return density
-        return density.new_zeros(len(positions)).index_add(0, asked.point, asked.weight * density)
+        named = {"harmonics": self._harmonics(directions), "implementation": self.implementation}
+        networks = self.density_networks.to(self.precision)
+        return grouped_density_mlp(*self._routed(positions), networks, self.layout, **named)
 
     def fused_field(self) -> GroupedField:
         networks = self.density_networks, self.color_networks
-        where = self.box, self.grid, self.blend, LEAST_DENSITY
-        return GroupedField(*where, *networks, self.layout, self.direction_degree, self.deferred)
+        return GroupedField(self.box, self.grid, *networks, self.layout, self.direction_degree, self.deferred)
 
-    def varying_parts(self) -> list[str]:
-        return ["student.blend takes another number of evaluations in each step"] if self.blend > 0 else []
-
-    def waits_for(self, tap: str | None) -> list[str]:
-        found = ["student.blend, for the number of evaluations of each step"] if self.blend > 0 else []
+    def waits_for(self, tap: str) -> list[str]:
         if tap == "hidden" or (tap == "geo" and not self.deferred):
-            found.append(f"features.tap: {tap}, for the number of points of each network")
-        return found
+            return [f"features.tap: {tap}, for the number of points of each network"]
+        return []
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """``mlp``, the group with weight decay, is what sees the direction (Reiser et al. 2021, section 4.1)."""
@@ -207,16 +173,8 @@ class KiloUniformStudent(Student):
         pairs = zip((self.density_networks, self.color_networks), self._touched, strict=True)
         return dict(list(pairs)[:1] if self.deferred else pairs)
 
-    def _evaluations(self, positions: Tensor) -> Evaluations:
-        return route_to_cells(positions, self.box, self.grid, self.blend, implementation=self.implementation)
-
-
-def _mixed(asked: Evaluations, density: Tensor, channels: Tensor, points: int) -> tuple[Tensor, Tensor]:
-    """Density (N,) and channels (N, C) of the mixtures of media that evaluations stand for."""
-    share = asked.weight * density
-    emitted = torch.cat([share[:, None], share[:, None] * channels], dim=-1)
-    total = emitted.new_zeros(points, emitted.shape[1]).index_add(0, asked.point, emitted)
-    return total[:, 0], total[:, 1:] / total[:, :1].clamp(min=LEAST_DENSITY)
+    def _routed(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return route_to_cells(positions, self.box, self.grid, implementation=self.implementation)
 
 
 def _layout(settings: KiloUniformSettings) -> GroupedLayout:

@@ -144,7 +144,7 @@ def rounded_weights():
 def training_step():
     """What a step does beside the networks, with what it is told as numbers and as tensors."""
     sh_basis(torch.zeros(300, 3), 4, implementation="triton")
-    route_to_cells(torch.zeros(3, 300).t(), torch.rand(2, 3), (5, 6, 7), 0.0, implementation="triton")
+    route_to_cells(torch.zeros(3, 300).t(), torch.rand(2, 3), (5, 6, 7), implementation="triton")
     batch = [torch.zeros(shape) for shape in ((300, 3), (300, 3), 300, 300, 300, 300)]
     kinds = ("l1", "bce", "l2"), ("huber", "l2", "smooth_l1")
     for weights, (rgb, alpha, depth) in zip((torch.ones(3), (1.0, 0.1, 0.0)), kinds, strict=True):
@@ -234,10 +234,10 @@ def fused_hash(
     fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, 2), layout, *networks, *shading), precision)
 
 
-def fused_grouped(width, precision=FULL, blend=0.2, frequencies=4, density_layers=2, deferred=False, harmonics=0):
+def fused_grouped(width, precision=FULL, frequencies=4, density_layers=2, deferred=False, harmonics=0):
     layout = GroupedLayout(frequencies, width, density_layers, 1, 15, 16, harmonics)
     networks = torch.zeros(210, layout.density_size), torch.zeros(1 if deferred else 210, layout.color_size)
-    fused(GroupedField(torch.rand(2, 3), (5, 6, 7), blend, 1e-6, *networks, layout, 3, deferred), precision)
+    fused(GroupedField(torch.rand(2, 3), (5, 6, 7), *networks, layout, 3, deferred), precision)
 
 
 CASES = {
@@ -269,8 +269,7 @@ CASES = {
     "grouped_32_half": partial(grouped, 32, HALF),
     "fused_hash_64": partial(fused_hash, 64),
     "fused_hash_64_half": partial(fused_hash, 64, HALF),
-    "fused_grouped_32": partial(fused_grouped, 32, blend=0.0),
-    "fused_grouped_32_blend": partial(fused_grouped, 32),
+    "fused_grouped_32": partial(fused_grouped, 32),
     "fused_grouped_32_half": partial(fused_grouped, 32, HALF),
     "deferred_hash_64_half": partial(fused_hash, 64, HALF, deferred=True),
     "deferred_hash_64_planes_half": partial(fused_hash, 64, HALF, levels=20, deferred=True, planes=(64, 256)),
@@ -279,7 +278,7 @@ CASES = {
     "radiance_64_directions_half": partial(radiance, 64, HALF, channels=52),
     "fused_hash_64_directions_half": partial(fused_hash, 64, HALF, planes=(64, 256), density_degree=2),
     "grouped_32_directions_half": partial(grouped, 32, HALF, density_layers=3, harmonics=3),
-    "deferred_grouped_32_directions_half": partial(fused_grouped, 32, HALF, blend=0.0, deferred=True, harmonics=3),
+    "deferred_grouped_32_directions_half": partial(fused_grouped, 32, HALF, deferred=True, harmonics=3),
 }
 
 

@@ -109,7 +109,7 @@ class Run:
         """
         trainer, graphs = self.trainer, self.trainer.step.graphs
         if self.config.train.cuda_graphs and graphs is None:
-            raise ValueError(graph_refusal(self.config, self.model.student, trainer.step.asynchronous))
+            raise ValueError(graph_refusal(self.config, trainer.step.asynchronous))
         if graphs is not None and graphs.refusal is not None:
             raise RuntimeError(graphs.refusal)
         with one_torch_thread():

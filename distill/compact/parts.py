@@ -194,14 +194,13 @@ def _matrix(name: str, rows: int, columns: int) -> Part:
 
 
 def _sampled_networks(student: KiloUniformStudent, box: SceneBox, cells: np.ndarray, resolution: int) -> np.ndarray:
-    """(networks,) bool, z fastest: which have an occupied cell in them, or in the margin where they are blended."""
+    """(networks,) bool, z fastest: which have an occupied cell in them."""
     extent = np.array(box.extent)
     sampled = cells != 0
     for axis, count in enumerate(student.grid):
         edges = np.arange(cells.shape[axis] + 1) * (extent.max() / resolution) * (count / extent[axis])
-        margin = student.blend + _MARGIN
-        first = np.clip(np.floor(edges[:-1] - margin), 0, count - 1)
-        last = np.clip(np.floor(edges[1:] + margin), 0, count - 1)
+        first = np.clip(np.floor(edges[:-1] - _MARGIN), 0, count - 1)
+        last = np.clip(np.floor(edges[1:] + _MARGIN), 0, count - 1)
         network = np.arange(count)
         overlaps = (first[:, None] <= network) & (network <= last[:, None])  # (cells, networks) along this axis
         counts = np.tensordot(sampled.astype(np.float32), overlaps.astype(np.float32), axes=(axis, 0))

@@ -16,7 +16,7 @@ from kernels.networks.grouped_layout import LEAK
 from kernels.networks.radiance_mlp import MAX_RAW_DENSITY
 from students.base import Student
 from students.hash_grid import HashGridStudent
-from students.kilo_uniform import LEAST_DENSITY, KiloUniformStudent
+from students.kilo_uniform import KiloUniformStudent
 
 _POWERS = np.array([powers for powers in itertools.product(range(5), repeat=3) if sum(powers) <= 4], np.float32)
 
@@ -104,7 +104,7 @@ def _corners(axes: int) -> np.ndarray:
     return np.array(list(itertools.product((False, True), repeat=axes)))
 
 
-def _corner_products(graph: Graph, upper: str, axes: int = 3) -> str:
+def _corner_products(graph: Graph, upper: str, axes: int) -> str:
     """(..., 2**axes, 1) weights of the corners of which ``upper`` (..., axes) is the upper ones' along each axis."""
     upper = graph.op("Unsqueeze", upper, np.array([-2]))
     along = graph.op("Where", _corners(axes), upper, graph.op("Sub", 1.0, upper))
@@ -123,49 +123,22 @@ def _density(graph: Graph, raw: str) -> str:
 
 
 def _kilo_emission(graph: Graph, student: KiloUniformStudent, positions: str, basis: str) -> tuple[str, str]:
-    """As ``_hash_emission``. With blending every point is evaluated by eight cells, most of them with weight 0."""
+    """As ``_hash_emission``."""
     cells, layout = np.array(student.grid, np.float32), student.layout
     scale = _array(torch.tensor(student.grid, device=student.box.device) / (student.box[1] - student.box[0]))
     place = graph.op("Mul", graph.op("Sub", positions, _array(student.box[0])), scale)
     corner = graph.clipped(graph.op("Floor", place), 0.0, cells - 1)
-    weight = None
-    if student.blend > 0:
-        corner, weight = _neighbours(graph, place, corner, cells, student.blend)
-        place = graph.op("Unsqueeze", place, np.array([1]))
-        basis = graph.op("Expand", graph.op("Unsqueeze", basis, np.array([1])), np.array([1, 8, 1]))
-        basis = graph.reshaped(basis, -1, layout.direction_width)
     local = graph.op("Sub", graph.op("Mul", graph.op("Sub", place, corner), 2.0), 1.0)
-    local, cell = graph.reshaped(local, -1, 3), graph.reshaped(cell_number(graph, corner, student.grid), -1)
+    cell = graph.reshaped(cell_number(graph, corner, student.grid), -1)
     encoded = _with_harmonics(graph, student, _fourier(graph, local, layout.frequencies), basis)
     output = _grouped_layers(graph, encoded, cell, student.density_networks, layout.density_dims)
     density = _density(graph, graph.column(output, layout.geo_features))
     channels = graph.op("Slice", output, np.array([0]), np.array([layout.geo_features]), np.array([1]))
-    if not student.deferred:
-        inputs = graph.op("Concat", channels, basis, axis=-1)
-        channels = _grouped_layers(graph, inputs, cell, student.color_networks, layout.color_dims)
-        channels = graph.op("Sigmoid", channels)
-    if weight is None:
+    if student.deferred:
         return density, channels
-    share = graph.op("Mul", graph.reshaped(density, -1, 8, 1), weight)
-    channels = graph.op("Mul", graph.reshaped(channels, -1, 8, student.channels), share)
-    whole, emitted = graph.total(share, 1), graph.total(channels, 1)
-    density = graph.reshaped(whole, -1)
-    return density, graph.op("Div", emitted, graph.op("Max", whole, LEAST_DENSITY))
-
-
-def _neighbours(graph: Graph, place: str, corner: str, cells: np.ndarray, blend: float) -> tuple[str, str]:
-    """(n, 8, 3) cells and (n, 8, 1) their weights, as ``route_to_cells`` gives them, of places (n, 3) in cells."""
-    offset = graph.op("Sub", graph.op("Sub", place, corner), 0.5)
-    to_face = graph.op("Sub", 0.5, graph.op("Abs", offset))
-    aside = graph.op("Where", graph.op("Less", offset, 0.0), -1.0, 1.0)
-    neighbour = graph.op("Add", corner, aside)
-    there = graph.op("And", graph.op("GreaterOrEqual", neighbour, 0.0), graph.op("Less", neighbour, cells))
-    near = graph.op("And", there, graph.op("Less", to_face, blend))
-    given = graph.op("Sub", 0.5, graph.op("Div", to_face, 2 * blend))
-    given = graph.op("Where", near, given, 0.0)
-    neighbour = graph.op("Where", near, neighbour, corner)
-    own, other = (graph.op("Unsqueeze", each, np.array([1])) for each in (corner, neighbour))
-    return graph.op("Where", _corners(3), other, own), _corner_products(graph, given)
+    inputs = graph.op("Concat", channels, basis, axis=-1)
+    colors = _grouped_layers(graph, inputs, cell, student.color_networks, layout.color_dims)
+    return density, graph.op("Sigmoid", colors)
 
 
 def _fourier(graph: Graph, local: str, frequencies: int) -> str:

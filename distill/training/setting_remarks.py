@@ -31,7 +31,8 @@ def waiting_parts(config: Config, student: Student) -> list[str]:
     why = "teacher.live" if config.live else "data.memory_gib"
     live = [f"{why}, whenever a view is rendered"] if config.renders_in_training else []
     far = ["far_field.kind, for the number of its samples"] if config.far_field.kind != "none" else []
-    return student.waits_for(config.features.tap if config.loss.aligns else None) + far + live
+    tapped = student.waits_for(config.features.tap) if config.loss.aligns else []
+    return tapped + far + live
 
 
 def _of_rates(config: Config, student: Student) -> list[str]:

@@ -125,7 +125,7 @@ class TrainingStep:
         # Triton's is for rays of which some may not have been rendered.
         twins = ("torch", "numba", "triton") if asynchronous else ("torch", "numba")
         self._losses_by = resolve("picture_terms", config.kernels, device, twins)
-        self.unrecorded = graph_refusal(config, self.student, asynchronous) if config.train.cuda_graphs else None
+        self.unrecorded = graph_refusal(config, asynchronous) if config.train.cuda_graphs else None
         """Why steps are not recorded as CUDA graphs, where the run asks for it; None: they are, or it does not."""
         records = config.train.cuda_graphs and self.unrecorded is None
         self.graphs = StepGraphs[StepResult](self._take_recorded, device) if records else None

@@ -16,7 +16,6 @@ from machine import ranks
 from machine.devices import numbers_on
 from scene.rays import Rays
 from settings.config import Config
-from students.base import Student
 
 _log = logging.getLogger(__name__)
 WARM_UP = 6  # calls of a shape before it is worth recording; kernels compile in the first one
@@ -37,7 +36,7 @@ def bucket_of(rays: int) -> int:
     return max(_FINEST_RAYS, rays // step * step)
 
 
-def graph_refusal(config: Config, student: Student, asynchronous: bool) -> str | None:
+def graph_refusal(config: Config, asynchronous: bool) -> str | None:
     """Why a run's steps cannot be recorded; None where they can."""
     if ranks.size() > 1:
         return f"{ranks.size()} processes exchange gradients in each step"
@@ -47,10 +46,6 @@ def graph_refusal(config: Config, student: Student, asynchronous: bool) -> str |
         return f"loss.{config.loss.internal_terms[0]} looks at other samples in each step"
     if config.far_field.kind != "none":
         return "far_field.kind asks for another number of samples in each step"
-    for part in student.varying_parts():
-        return part
-    for part in student.waits_for(None):
-        return f"its steps wait for the device: {part}"
     return None
 
 

@@ -117,16 +117,11 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
         first.matrix = np.concatenate([position, harmonics])
     for first, *_ in color:
         first.matrix = _color_inputs(first.matrix, layout.geo_features, raw=layout.geo_features)
-    # A blended sample asks up to eight cells: not the same ones as the next.
-    together = 1 if field.blend else _TOGETHER
     # All density networks, then all colour networks, or the one that all cells share.
     density_texels, color_texels = ([_texels(network) for network in part] for part in (density, color))
     constants = {
         "GRID": tuple(field.grid),
-        "BLENDED": field.blend > 0,
-        "TOGETHER": together,
-        "BLEND": float(field.blend),
-        "LEAST_DENSITY": field.least_density,
+        "TOGETHER": _TOGETHER,
         "LEAK": LEAK,
         "OCTAVES": layout.frequencies,
         "RAW": layout.geo_features,
@@ -137,8 +132,8 @@ def kilo_uniform(field: GroupedField, stored: np.ndarray, path: Path) -> WebFiel
         "HARMONICS": len(harmonics) // 4,
     }
     source = [
-        stored_network("density_network", density[0], together, used=4 if layout.harmonics else 3),
-        stored_network("color_network", color[0], 1 if field.deferred else together),
+        stored_network("density_network", density[0], _TOGETHER, used=4 if layout.harmonics else 3),
+        stored_network("color_network", color[0], 1 if field.deferred else _TOGETHER),
     ]
     texels = np.concatenate([*density_texels, *color_texels])
     files = "kilo_texels.glsl", "kilo_uniform.glsl"

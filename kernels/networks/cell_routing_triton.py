@@ -1,4 +1,4 @@
-"""Triton twin of the routing to cells, for points that are not blended."""
+"""Triton twin of the routing of points to cells."""
 
 from __future__ import annotations
 

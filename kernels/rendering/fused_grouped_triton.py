@@ -2,8 +2,7 @@
 
 The slots of a program look through neighbouring pixels and so mostly into one cell. Each turn the networks of the cell
 that most samples wait for are run on all slots and count for those samples; the others wait for their cell's turn.
-With blending a sample waits for one cell after another, and what their media emit adds up meanwhile. With deferred
-shading what is emitted are features, of which a second kernel makes colours.
+With deferred shading what is emitted are features, of which a second kernel makes colours.
 """
 
 from __future__ import annotations
@@ -29,18 +28,9 @@ _REGISTERS = 168  # of a thread
 
 
 @triton.jit
-def _locate(place, cells, beyond, blend, BLEND: tl.constexpr):
-    """On one axis: the cell, or with ``beyond`` the neighbour behind the nearer face; its weight; if there is one."""
-    own = tl.minimum(tl.maximum(tl.floor(place), 0.0).to(tl.int32), cells - 1)
-    if BLEND:
-        offset = place - own.to(tl.float32) - 0.5
-        neighbour = own + tl.where(offset < 0, -1, 1)
-        to_face = 0.5 - tl.abs(offset)
-        shared = (to_face < blend) & (neighbour >= 0) & (neighbour < cells)
-        share = tl.where(shared, 0.5 - to_face / (2.0 * blend), 0.0)
-        return tl.where(beyond > 0, neighbour, own), tl.where(beyond > 0, share, 1.0 - share), shared.to(tl.int32)
-    else:
-        return own, tl.full(place.shape, 1.0, tl.float32), tl.zeros(place.shape, tl.int32)
+def _corner(place, cells):
+    """On one axis: the cell."""
+    return tl.minimum(tl.maximum(tl.floor(place), 0.0).to(tl.int32), cells - 1)
 
 
 @triton.jit
@@ -61,8 +51,8 @@ def _local(place, cell):
 def _render(
     origins, directions, near, far, width, step, termination,
     runs, order, lives, next_square, first, squares, all_places, out_color, out_alpha, out_distance, basis,
-    box, scale, grid_x, grid_y, grid_z, blend, least_density, density_parameters, color_parameters,
-    BLEND: tl.constexpr, DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, HARMONICS: tl.constexpr,
+    box, scale, grid_x, grid_y, grid_z, density_parameters, color_parameters,
+    DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, HARMONICS: tl.constexpr,
     DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK: tl.constexpr, DEFERRED: tl.constexpr,
 ):  # fmt: skip
@@ -75,9 +65,6 @@ def _render(
     output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
     behind: tl.constexpr = DENSITY[0][0] - HARMONICS
     walk, light, coming, ends = no_rays(BLOCK, output_pad if DEFERRED else 0)
-    # Of a sample that waits: the bits of the axes on which it asks the neighbour, and the sums over cells so far.
-    beyond, zero = tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.float32)
-    mixed = (zero, tl.zeros((BLOCK, output_pad), tl.float32)) if DEFERRED else (zero, zero, zero, zero)
     running = 1
     while running > 0:
         walk, light, coming, ends = advance(
@@ -89,9 +76,7 @@ def _render(
         if running > 0:
             t, x, y, z = places(walk, rays, step)
             x, y, z = (x - corner_x) * scale_x, (y - corner_y) * scale_y, (z - corner_z) * scale_z
-            cx, weight_x, shared_x = _locate(x, grid_x, beyond & 1, blend, BLEND)
-            cy, weight_y, shared_y = _locate(y, grid_y, beyond & 2, blend, BLEND)
-            cz, weight_z, shared_z = _locate(z, grid_z, beyond & 4, blend, BLEND)
+            cx, cy, cz = _corner(x, grid_x), _corner(y, grid_y), _corner(z, grid_z)
             cell = (cx * grid_y + cy) * grid_z + cz
             chosen = _most_wanted(cell, live, grid_x * grid_y * grid_z)
             asked = live & (cell == chosen)
@@ -113,31 +98,7 @@ def _render(
                 logits, _ = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
                 rgb = 1.0 / (1.0 + tl.exp(-logits))
                 color = column(rgb, 0), column(rgb, 1), column(rgb, 2)
-            done = asked
-            if BLEND:
-                share = tl.where(asked, weight_x * weight_y * weight_z * density, 0.0)
-                if DEFERRED:
-                    mixed = mixed[0] + share, mixed[1] + share[:, None] * color[0]
-                else:
-                    red, green, blue = color
-                    mixed = mixed[0] + share, mixed[1] + share * red, mixed[2] + share * green, mixed[3] + share * blue
-                shared = shared_x + 2 * shared_y + 4 * shared_z
-                # The next larger number of these bits; 0 after the last.
-                beyond = tl.where(asked, ((beyond | (7 - shared)) + 1) & shared, beyond)
-                done = asked & (beyond == 0)
-                density, total = mixed[0], tl.maximum(mixed[0], least_density)
-                if DEFERRED:
-                    color = (mixed[1] / total[:, None],)
-                    mixed = tl.where(done, 0.0, mixed[0]), tl.where(done[:, None], 0.0, mixed[1])
-                else:
-                    color = mixed[1] / total, mixed[2] / total, mixed[3] / total
-                    mixed = (
-                        tl.where(done, 0.0, mixed[0]),
-                        tl.where(done, 0.0, mixed[1]),
-                        tl.where(done, 0.0, mixed[2]),
-                        tl.where(done, 0.0, mixed[3]),
-                    )
-            walk, light = add_sample(walk, t, light, done, density, color, step)
+            walk, light = add_sample(walk, t, light, asked, density, color, step)
 
 
 class Prepared(FusedKernel):
@@ -150,8 +111,8 @@ class Prepared(FusedKernel):
             part.detach().to(precision).contiguous() for part in (field.density_parameters, field.color_parameters)
         )
         scale = constant(tuple(field.grid), device) / (field.box[1] - field.box[0])
-        arguments = field.box, scale, *field.grid, field.blend, field.least_density, density, color
+        arguments = field.box, scale, *field.grid, density, color
         options = fused_launch_options(nets, layout.direction_width, STYLE, device, field.deferred, _REGISTERS)
-        options |= {"BLEND": field.blend > 0, "GEOMETRY": layout.geo_features, "HARMONICS": layout.harmonics}
+        options |= {"GEOMETRY": layout.geo_features, "HARMONICS": layout.harmonics}
         shading = (nets[1], color, STYLE) if field.deferred else None
         super().__init__(_render, arguments, options, field.direction_degree, layout.geo_features, shading, _REGISTERS)

@@ -75,8 +75,6 @@ class GroupedField:
     Args:
         box: (2, 3) lower and upper corner in world units.
         grid: cells along x, y, z.
-        blend: width of the margin in which neighbours are blended, as a fraction of a cell, 0 (off) to 0.5.
-        least_density: 1 / world unit; a mixture of less has a colour that fades out.
         density_parameters, color_parameters: (cells, P); of deferred colours (1, P), the network of all cells.
         direction_degree: of the direction's spherical harmonics.
         deferred: as of ``HashField``.
@@ -84,8 +82,6 @@ class GroupedField:
 
     box: Tensor
     grid: tuple[int, int, int]
-    blend: float
-    least_density: float
     density_parameters: Tensor
     color_parameters: Tensor
     layout: GroupedLayout

@@ -43,7 +43,7 @@ STUDENTS_JOBS = {
         "radiance_64_wide_half": "radiance_small/90",
         "grouped_32_half": "grouped_small/90",
         "fused_hash_64": "fused_hash_small/90",
-        "fused_grouped_32_blend": "fused_grouped_small/80",
+        "fused_grouped_32": "fused_grouped_small/80",
         "deferred_hash_64_half": "deferred_hash_small/90",
         "deferred_hash_64_planes_half": "deferred_hash_small/90",
         "deferred_grouped_32_half": "deferred_grouped_small/90",

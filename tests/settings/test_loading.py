@@ -232,6 +232,7 @@ def test_dump_reads_back_equal(write, tmp_path):
 
 RETIRED = """
 assistant_student: {kind: hash_grid, levels: 12}
+student: {kind: kilo_uniform, blend: 0.0}
 features: {level: sample, balance: null, tap: geo}
 train: {assistant: null, assistant_share: 0.25, pointwise_share: 0.25, points_per_step: 16384, lr: 0.02}
 loss: {distortion: {weight: 0.0, warmup: 0.0, decay_start: 1.0, decay_end: 1.0, final: 1.0}}
@@ -241,9 +242,10 @@ loss: {distortion: {weight: 0.0, warmup: 0.0, decay_start: 1.0, decay_end: 1.0, 
 @pytest.mark.parametrize("read", [load_config, lambda path: config_from_text(path.read_text(), path)])
 def test_settings_that_are_gone_are_passed_over_where_they_were_off(write, read):
     config = read(write(BRICKS + RETIRED))
-    assert config == load_config(write(BRICKS + "train: {lr: 0.02}\nfeatures: {tap: geo}\n", "new.yaml"))
+    left = "student: {kind: kilo_uniform}\ntrain: {lr: 0.02}\nfeatures: {tap: geo}\n"
+    assert config == load_config(write(BRICKS + left, "new.yaml"))
     kept = set(re.findall(r"\w+(?=:)", to_yaml(config)))
-    assert not {"assistant_student", "assistant", "level", "balance", "distortion"} & kept
+    assert not {"assistant_student", "assistant", "level", "balance", "distortion", "blend"} & kept
 
 
 def gone(field: str, value: str) -> str:
@@ -264,6 +266,7 @@ def gone(field: str, value: str) -> str:
         ("features.min_confidence", "0.2", "0.2", "0.0"),
         ("features.projector_width", "32", "32", "0"),
         ("fitting.fade_every", "3000", "3000", "null"),
+        ("student.blend", "0.1", "0.1", "0.0"),
     ],
 )
 def test_what_is_gone_is_refused_where_it_was_on(write, field, value, found, expected):

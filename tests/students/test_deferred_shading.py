@@ -85,9 +85,8 @@ def test_a_hash_grid_has_the_points_of_its_per_sample_twin() -> None:
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("blend", [0.0, 0.3])
-def test_all_cells_share_one_colour_network(blend) -> None:
-    student = student_of("kilo_uniform", blend=blend)
+def test_all_cells_share_one_colour_network() -> None:
+    student = student_of("kilo_uniform")
     assert student.color_networks.shape == (1, student.layout.color_size)
     assert student.networks_with_a_common_part() == () and list(student.touched_rows()) == [student.density_networks]
     rgb = rendered(student)[0]

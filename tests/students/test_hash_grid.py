@@ -199,4 +199,4 @@ def test_settings_build_the_same_student_again():
 
 
 def test_every_step_is_alike_and_none_waits():
-    assert make_student().varying_parts() == make_student().waits_for("geo") == []
+    assert make_student().waits_for("geo") == []

@@ -19,7 +19,6 @@ SETTINGS = {
     "color_layers": 1,
     "geo_features": 7,
     "direction_degree": 2,
-    "blend": 0.0,
 }
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
 
@@ -92,9 +91,8 @@ def test_every_cell_starts_from_the_same_network():
 
 
 @IMPLEMENTATIONS
-@pytest.mark.parametrize("blend", [0.0, 0.2])
-def test_output_and_density(implementation, blend):
-    student = make_student(implementation, blend=blend)
+def test_output_and_density(implementation):
+    student = make_student(implementation)
     positions, directions, ray_index = samples(301)
     density, rgb = student(positions, directions, ray_index)
     assert density.shape == (301,) and rgb.shape == (301, 3)
@@ -103,7 +101,7 @@ def test_output_and_density(implementation, blend):
     assert not student.density(positions).requires_grad
 
 
-@pytest.mark.parametrize("changes", [{"blend": 0.0}, {"blend": 0.2, "density_degree": 2}])
+@pytest.mark.parametrize("changes", [{}, {"density_degree": 2}])
 def test_implementations_agree(changes):
     student = make_student("torch", **changes)
     twin = copy.deepcopy(student)
@@ -120,72 +118,8 @@ def test_implementations_agree(changes):
         torch.testing.assert_close(found.grad, reference.grad, rtol=1e-3, atol=1e-4 * scale)
 
 
-def places_on_faces():
-    """Points on faces, edges and corners between cells, and unit normals to step across them."""
-    size = torch.tensor([1.0, 1 / 3, 0.75])
-    vertices = torch.cartesian_prod(torch.tensor([1.0]), torch.tensor([1.0, 2]), torch.tensor([1.0, 2, 3]))
-    places, normals = [], []
-    for axes in ((0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)):
-        shift = 0.8 * torch.rand(len(vertices), 3) + 0.1
-        shift[:, list(axes)] = 0
-        normal = torch.zeros(3)
-        normal[list(axes)] = torch.tensor([1.0, -1, 1])[: len(axes)]
-        places.append(vertices + shift - torch.tensor([1.0, 1, 1]) * (shift > 0.5))
-        normals.append(normalize(normal, dim=0).expand(len(vertices), 3))
-    return torch.tensor(BOX[0]) + torch.cat(places) * size, torch.cat(normals) * size
-
-
-def jumps(student):
-    """Largest change of density and of colour over a step across faces, edges and corners."""
-    places, normals = places_on_faces()
-    directions, ray_index = normalize(torch.randn(1, 3), dim=1), torch.zeros(len(places), dtype=torch.int64)
-    with torch.no_grad():
-        before, after = (student(places + side * 2e-6 * normals, directions, ray_index) for side in (-1, 1))
-    return [float((one - two).abs().max()) for one, two in zip(before, after, strict=True)]
-
-
-@IMPLEMENTATIONS
-@pytest.mark.parametrize("blend", [0.05, 0.3, 0.5])
-def test_the_field_is_continuous_across_cells_with_blending(implementation, blend):
-    density, color = jumps(make_student(implementation, blend=blend))
-    assert density < 1e-3 and color < 1e-3
-
-
-@IMPLEMENTATIONS
-def test_the_field_jumps_without_blending(implementation):
-    density, color = jumps(make_student(implementation))
-    assert density > 0.5 and color > 0.2
-
-
-def test_a_point_on_a_face_is_the_mixture_of_both_media():
-    student = make_student(blend=0.1)
-    alone = make_student()
-    alone.load_state_dict(student.state_dict())
-    directions, ray_index = normalize(torch.randn(1, 3), dim=1), torch.zeros(1, dtype=torch.int64)
-    place = torch.tensor([[0.0, 0.5, 2.4]])
-    side = torch.tensor([[1e-6, 0, 0]])
-    with torch.no_grad():
-        density, rgb = student(place, directions, ray_index)
-        left, left_rgb = alone(place - side, directions, ray_index)
-        right, right_rgb = alone(place + side, directions, ray_index)
-    torch.testing.assert_close(density, (left + right) / 2, rtol=1e-3, atol=1e-4)
-    expected = (left * left_rgb + right * right_rgb) / (left + right)
-    torch.testing.assert_close(rgb, expected, rtol=1e-3, atol=1e-4)
-
-
-def test_empty_space_has_finite_colour_and_gradient_when_blended():
-    student = make_student(blend=0.3)
-    with torch.no_grad():
-        student.density_networks -= 1000.0 * (torch.arange(student.density_networks.shape[1]) == 487)
-    density, rgb = student(*samples())
-    assert not density.any() and torch.isfinite(rgb).all()
-    (density.sum() + rgb.sum()).backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in student.parameters())
-
-
-@pytest.mark.parametrize("blend", [0.0, 0.3])
-def test_no_samples(blend):
-    student = make_student(blend=blend)
+def test_no_samples():
+    student = make_student()
     density, rgb = student(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
     assert density.shape == (0,) and rgb.shape == (0, 3)
     (density.sum() + rgb.sum()).backward()
@@ -209,7 +143,7 @@ def test_a_step_moves_only_the_cells_that_had_samples():
 
 
 def test_settings_and_weights_build_the_same_student_again():
-    student = make_student(blend=0.1)
+    student = make_student()
     again = KiloUniformStudent(BOX, student.settings)
     again.load_state_dict(student.state_dict())
     inputs = samples()
@@ -224,8 +158,6 @@ def test_settings_and_weights_build_the_same_student_again():
         ("grid: [2, 0, 2]", "student.grid: found [2, 0, 2], expected three numbers of cells, each at least 1"),
         ("grid: [2, 2]", "student.grid: found [2, 2], expected 3 values, each an integer"),
         ("hidden_width: 24", "student.hidden_width: found 24, expected one of `16`, `32`, `64`, `128`"),
-        ("blend: 0.6", "student.blend: found 0.6, expected a number in [0, 0.5]"),
-        ("blend: -0.1", "student.blend: found -0.1"),
         ("levels: 3", "student.levels: found an unknown key, expected one of kind, grid"),
     ],
 )
@@ -243,17 +175,13 @@ def test_more_networks_than_could_be_trained():
         make_student(grid=(1000, 1000, 1000), shading="deferred")
 
 
-@pytest.mark.parametrize(("blend", "count"), [(0.0, 0), (0.1, 1)])
-def test_blending_varies_from_step_to_step_and_waits(blend, count):
-    student = make_student(blend=blend)
-    assert len(student.varying_parts()) == len(student.waits_for(None)) == len(student.waits_for("sample")) == count
-    assert all("student.blend" in part for part in student.varying_parts() + student.waits_for(None))
-    assert [part for part in student.waits_for("geo") if "blend" not in part] == [
-        "features.tap: geo, for the number of points of each network"
-    ]
+def test_inner_features_wait_for_the_number_of_points_of_each_network():
+    student = make_student()
+    assert student.waits_for("sample") == []
+    assert student.waits_for("geo") == ["features.tap: geo, for the number of points of each network"]
 
 
 def test_deferred_shading_waits_for_hidden_neurons_alone():
-    student = make_student(shading="deferred", blend=0.0)
-    assert student.waits_for(None) == student.waits_for("geo") == []
+    student = make_student(shading="deferred")
+    assert student.waits_for("geo") == []
     assert student.waits_for("hidden") == ["features.tap: hidden, for the number of points of each network"]

@@ -38,55 +38,6 @@ void network_colors(vec4 geometry[SHADED * OUTPUTS], out vec3 colors[SHADED]) {
   for (int n = 0; n < SHADED; n++) colors[n] = sigmoid(y[n * COLORS].xyz);
 }
 
-#if DEFERRED || BLENDED
-
-vec3 network_color(vec4 geometry[OUTPUTS]) {
-  vec3 colors[1];
-  network_colors(geometry, colors);
-  return colors[0];
-}
-
-#endif
-#if BLENDED
-
-// Density at a place, near a face of the mixture of the media of both cells, and what its colour is made of. Not
-// deferred, its colour takes the features' place.
-float sample_field(vec3 position, out vec4 geometry[OUTPUTS]) {
-  vec3 place = place_in_grid(position);
-  ivec3 cell = cell_of(place);
-  vec3 offset = place - vec3(cell) - 0.5, to_face = 0.5 - abs(offset);
-  ivec3 neighbour = cell + ivec3(mix(vec3(1.0), vec3(-1.0), lessThan(offset, vec3(0.0))));
-  vec3 given = vec3(0.0);
-  for (int axis = 0; axis < 3; axis++)
-    if (to_face[axis] < BLEND && neighbour[axis] >= 0 && neighbour[axis] < GRID[axis])
-      given[axis] = 0.5 - to_face[axis] / (2.0 * BLEND);
-  float total = 0.0;
-  for (int i = 0; i < OUTPUTS; i++) geometry[i] = vec4(0.0);
-  for (int beyond = 0; beyond < 8; beyond++) {
-    bvec3 across = bvec3(beyond & 1, beyond & 2, beyond & 4);
-    vec3 shares = mix(1.0 - given, given, across);
-    float share = shares.x * shares.y * shares.z;
-    if (share == 0.0) continue;
-    ivec3 asked = ivec3(mix(vec3(cell), vec3(neighbour), across));
-    vec3 local[1];
-    local[0] = 2.0 * (place - vec3(asked)) - 1.0;
-    vec4 features[OUTPUTS];
-    evaluate(asked, local, features);
-    share *= density_of(features[RAW / 4][RAW % 4]);
-    total += share;
-#if !DEFERRED
-    features[0].xyz = network_color(features);
-#endif
-    for (int i = 0; i < OUTPUTS; i++) geometry[i] += share * features[i];
-  }
-  for (int i = 0; i < OUTPUTS; i++) geometry[i] /= max(total, LEAST_DENSITY);
-  return total;
-}
-
-vec3 color_of(vec4 geometry[OUTPUTS]) { return DEFERRED == 1 ? network_color(geometry) : geometry[0].xyz; }
-
-#else
-
 // Densities at places that are in the cell of the first, and what their colours are made of.
 void sample_fields(vec3 positions[TOGETHER], out float densities[TOGETHER], out vec4 geometry[TOGETHER * OUTPUTS]) {
   ivec3 cell = cell_of(place_in_grid(positions[0]));
@@ -97,7 +48,11 @@ void sample_fields(vec3 positions[TOGETHER], out float densities[TOGETHER], out 
 }
 
 #if DEFERRED
-vec3 color_of(vec4 geometry[OUTPUTS]) { return network_color(geometry); }
-#endif
+
+vec3 color_of(vec4 geometry[OUTPUTS]) {
+  vec3 colors[1];
+  network_colors(geometry, colors);
+  return colors[0];
+}
 
 #endif

@@ -21,7 +21,7 @@ from tests.distill.compact.students_at_hand import HASH, KILO, RESOLUTION, SHAPE
 CPU = torch.device("cpu")
 CONFIG = REPO_ROOT / "configs/quickstart.yaml"
 STUDENTS = {"hash": HASH, "hash, deferred": HASH.model_copy(update={"shading": "deferred"}), "kilo": KILO}
-STUDENTS["kilo, deferred and blended"] = KILO.model_copy(update={"shading": "deferred", "blend": 0.25})
+STUDENTS["kilo, deferred"] = KILO.model_copy(update={"shading": "deferred"})
 
 
 @pytest.fixture(params=list(STUDENTS))
@@ -209,6 +209,16 @@ def test_more_networks_than_any_student_may_have_are_refused(tmp_path):
     path = tmp_path / "a.lrd"
     save_compact(path, state, integers_of(state))
     assert refusal(with_header(path, student__grid=[10**9, 10**9, 10**9])).field == "student"
+
+
+def test_a_setting_that_is_gone_is_passed_over_where_it_was_off(tmp_path):
+    state = state_of(KILO)
+    path = tmp_path / "a.lrd"
+    save_compact(path, state, integers_of(state))
+    assert (
+        load_compact(with_header(path, student__blend=0.0), CPU)["student"]["settings"] == state["student"]["settings"]
+    )
+    assert refusal(with_header(path, student__blend=0.1)).field == "student.blend"
 
 
 def test_a_header_that_unpacks_to_more_than_any_is_refused(tmp_path):

@@ -22,9 +22,9 @@ SETTINGS = {
     "hash_planes": HASH.model_copy(update={"planes": (6, 40, 20), "density_degree": None}),
     "hash_deferred": HASH.model_copy(update={"shading": "deferred", "direction_degree": 4, "density_layers": 2}),
     "kilo": KILO.model_copy(update={"color_layers": 2, "density_degree": None}),
-    "kilo_blended": KILO.model_copy(update={"blend": 0.3}),
-    "kilo_deferred_blended": KILO.model_copy(
-        update={"blend": 0.1, "shading": "deferred", "frequencies": 0, "density_degree": None, "direction_degree": 0}
+    "kilo_seen": KILO,
+    "kilo_deferred": KILO.model_copy(
+        update={"shading": "deferred", "frequencies": 0, "density_degree": None, "direction_degree": 0}
     ),
 }
 

@@ -223,7 +223,8 @@ def test_an_unknown_kind_of_student_is_named(path, state):
         ({"table_size": 1024}, "student.weights", "Error.* in loading state_dict"),
         ({"table_size": 12}, "student.table_size", "12, expected a power of two"),
         ({"levels": None}, "student.levels", "null, expected an integer"),
-        ({"blend": 0.1}, "student.blend", "an unknown key"),
+        ({"grid": 3}, "student.grid", "an unknown key"),
+        ({"blend": 0.1}, "student.blend", "0.1, expected 0.0. This setting is gone"),
     ],
 )
 def test_weights_that_do_not_fit_their_settings_are_refused(path, state, settings, field, found):
@@ -238,7 +239,7 @@ def test_settings_are_plain_values_and_lists_do_for_tuples(state, path, grid):
     stored = student_state(student)
     assert stored["kind"] == "kilo_uniform" and stored["settings"]["grid"] == (2, 1, 1)
     assert "kind" not in stored["settings"]
-    stored["settings"]["grid"] = grid
+    stored["settings"] |= {"grid": grid, "blend": 0.0}  # which is gone, and was off
     assert restore_student({**state, "student": stored}, path, CPU).settings == student.settings
 
 

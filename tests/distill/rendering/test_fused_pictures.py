@@ -31,7 +31,7 @@ def hash_grid():
 def kilo_uniform():
     settings = KiloUniformSettings(
         grid=(1, 2, 1), frequencies=1, hidden_width=16, density_layers=1, color_layers=1,
-        geo_features=3, direction_degree=1, blend=0.0,
+        geo_features=3, direction_degree=1,
     )  # fmt: skip
     student = KiloUniformStudent((BOX.lower, BOX.upper), settings)
     with torch.no_grad():

@@ -67,7 +67,7 @@ def test_what_cannot_hold_a_far_field_says_so(tmp_path: Path, capsys) -> None:
     given = ["--config", str(path), "--assets", str(tmp_path), "--output", str(tmp_path), "--target-mib", "1"]
     assert compress(given) == 2
     assert "far_field: found a student with a far field, expected one without" in capsys.readouterr().err
-    refusal = graph_refusal(trainer.config, trainer.model.student, asynchronous=True)
+    refusal = graph_refusal(trainer.config, asynchronous=True)
     assert refusal == "far_field.kind asks for another number of samples in each step"
 
 

@@ -250,7 +250,6 @@ CELLS = {
     "color_layers": 1,
     "geo_features": 3,
     "direction_degree": 1,
-    "blend": 0.0,
 }
 
 

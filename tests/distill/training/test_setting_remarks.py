@@ -78,8 +78,7 @@ def test_each_is_a_sentence(overrides, sentence) -> None:
 
 
 BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
-BLENDED = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16, blend: 0.1}"
-PLAIN = BLENDED.replace("blend: 0.1", "blend: 0.0")
+KILO = "student={kind: kilo_uniform, grid: [1, 1, 2], hidden_width: 16}"
 ALIGNED = ("loss.feature_l2.weight=0.1", "features.tap=geo")
 LIVE = ("teacher.kind=gaussians", "teacher.outputs=null", "teacher.live=true")
 
@@ -88,11 +87,10 @@ LIVE = ("teacher.kind=gaussians", "teacher.outputs=null", "teacher.live=true")
     ("overrides", "fields"),
     [
         ((), []),
-        ((PLAIN,), []),
-        ((BLENDED,), ["student.blend"]),
+        ((KILO,), []),
         (ALIGNED, []),
-        ((PLAIN, *ALIGNED), ["features.tap: geo"]),
-        ((PLAIN, "loss.feature_l2.weight=0.1", "features.tap=sample"), []),
+        ((KILO, *ALIGNED), ["features.tap: geo"]),
+        ((KILO, "loss.feature_l2.weight=0.1", "features.tap=sample"), []),
         (LIVE, ["teacher.live"]),
     ],
 )

@@ -21,7 +21,7 @@ STUDENTS = {
     "deferred hash grid of eight features": HashGridSettings(**_HASH, features=8, hidden_width=8, shading="deferred"),
     "hash grid with planes": HashGridSettings(**_HASH, features=4, hidden_width=8, planes=(12, 60), density_degree=2),
     "networks": KiloUniformSettings(**_KILO),
-    "blended networks": KiloUniformSettings(**_KILO, blend=0.3, direction_degree=2, density_degree=2),
+    "networks that see directions": KiloUniformSettings(**_KILO, direction_degree=2, density_degree=2),
     "deferred networks": KiloUniformSettings(**_KILO, shading="deferred", direction_degree=1, density_degree=1),
 }
 

@@ -18,7 +18,7 @@ def random_case(layout, cell_index, cells, rays=7):
     """Everything the kernel takes but the layout; biases included, as no parameter is zero."""
     count = len(cell_index)
     return {
-        "x": torch.rand(count, 3) * 2.4 - 1.2,  # some beyond the cell's faces, as in a blending margin
+        "x": torch.rand(count, 3) * 2.4 - 1.2,  # some beyond the cell's faces, as outside the box
         "basis": torch.randn(rays, layout.direction_width),
         "ray_index": torch.randint(rays, (count,)).sort().values,
         "cell_index": torch.as_tensor(cell_index, dtype=torch.int64),

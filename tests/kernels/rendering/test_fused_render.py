@@ -23,7 +23,7 @@ HASH = {
 }  # fmt: skip
 KILO = {
     "grid": (2, 1, 3), "frequencies": 2, "hidden_width": 16, "density_layers": 2, "color_layers": 1, "geo_features": 5,
-    "direction_degree": 1, "blend": 0.0,
+    "direction_degree": 1,
 }  # fmt: skip
 
 
@@ -50,32 +50,24 @@ STUDENTS = pytest.mark.parametrize(
     [
         hash_grid,
         kilo_uniform,
-        lambda: kilo_uniform(blend=0.3),
         lambda: hash_grid(shading="deferred", color_width=64),
         lambda: hash_grid(planes=(9, 14)),
         lambda: hash_grid(density_degree=1),
         lambda: hash_grid(shading="deferred", color_width=64, density_degree=1),
         lambda: kilo_uniform(shading="deferred"),
-        lambda: kilo_uniform(shading="deferred", blend=0.3),
-        lambda: kilo_uniform(density_degree=1),
-        lambda: kilo_uniform(direction_degree=2, density_degree=2, blend=0.3),
+        lambda: kilo_uniform(direction_degree=2, density_degree=2),
         lambda: kilo_uniform(shading="deferred", density_degree=1),
-        lambda: kilo_uniform(shading="deferred", density_degree=1, blend=0.3),
     ],
     ids=[
         "hash",
         "kilo",
-        "kilo_blend",
         "hash_deferred",
         "hash_planes",
         "hash_seen",
         "hash_deferred_seen",
         "kilo_deferred",
-        "kilo_deferred_blend",
         "kilo_seen",
-        "kilo_blend_seen",
         "kilo_deferred_seen",
-        "kilo_deferred_blend_seen",
     ],
 )
 
@@ -85,10 +77,10 @@ WAYS = pytest.mark.parametrize(
     [
         hash_grid,
         lambda: hash_grid(shading="deferred", color_width=64, density_degree=1),
-        lambda: kilo_uniform(blend=0.3),
+        kilo_uniform,
         lambda: kilo_uniform(shading="deferred", density_degree=1),
     ],
-    ids=["hash", "hash_deferred_seen", "kilo_blend", "kilo_deferred_seen"],
+    ids=["hash", "hash_deferred_seen", "kilo", "kilo_deferred_seen"],
 )
 
 
@@ -267,7 +259,7 @@ def test_triton_wants_a_gpu(monkeypatch):
 
 def test_wide_networks():
     rays, cells = make_rays(70), make_cells(1.0)
-    for student in (hash_grid(hidden_width=160), kilo_uniform(hidden_width=128, blend=0.3)):
+    for student in (hash_grid(hidden_width=160), kilo_uniform(hidden_width=128)):
         expected, counts = reference(student, rays, cells, 0.2, 1000)
         assert counts.sum() > 200
         assert_same(fused(student, rays, cells, 10, 0.2, 1000, "numba"), expected, atol=1e-4)
@@ -296,7 +288,7 @@ def test_a_tile_leaps_to_what_any_of_its_rays_meets():
 
 
 def test_numba_renders_the_same_picture_on_any_number_of_threads(use_threads):
-    student, cells, rays = kilo_uniform(blend=0.3), make_cells(), make_rays(40 * 36)
+    student, cells, rays = kilo_uniform(), make_cells(), make_rays(40 * 36)
     pictures = []
     for threads in (1, 3):
         use_threads(threads)
