@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ class Student(nn.Module, ABC):
         box: lower and upper corner in world units; the field is only asked inside.
         settings: the student's section of the config, a ``Settings``; stored in checkpoints to build it again.
         implementation: of the kernels it uses.
+
+    Attributes:
+        density_unit: 1 / world unit, what the networks' densities are multiples of, see ``density_unit_of``.
     """
 
     Settings: ClassVar[type[Section]]
@@ -57,6 +61,7 @@ class Student(nn.Module, ABC):
         self.precision = torch.float32
         self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
         self.register_buffer("longest_side", (self.box[1] - self.box[0]).max(), persistent=False)
+        self.density_unit = density_unit_of(box)
 
     @classmethod
     def parameters_of(cls, settings: Section) -> int:
@@ -127,6 +132,7 @@ class Student(nn.Module, ABC):
             self.tap_width(tap)
         inner = tuple(tap for tap in taps if tap != "sample")
         density, channels, activations = self._emission(positions, directions, ray_index, inner)
+        density = self.in_world_units(density)
         activations = {tap: values.float() for tap, values in activations.items()}
         if "sample" in taps:
             rgb = self._colors(channels, directions, ray_index)
@@ -173,10 +179,13 @@ class Student(nn.Module, ABC):
     def _emission(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """``emission`` for the taps inside the field; a student that shows none can be trained by rays alone."""
+        """``emission`` for the taps inside the field, but with density in multiples of ``density_unit``; a student that
+        shows none can be trained by rays alone.
+        """
         if taps:
             raise NotImplementedError(f"{type(self).__name__} has no activations to tap")
-        return *self(positions, directions, ray_index), {}
+        density, rgb = self(positions, directions, ray_index)
+        return density / self.density_unit, rgb, {}
 
     def _inner_width(self, tap: str) -> int:
         """Channels of ``encoding``, ``hidden`` or ``geo``."""
@@ -225,6 +234,10 @@ class Student(nn.Module, ABC):
         """The rows that a step's gradient touched, for the parameters that keep account of them."""
         return {}
 
+    def in_world_units(self, density: Tensor) -> Tensor:
+        """Density in 1 / world unit, of multiples of ``density_unit``."""
+        return density if self.density_unit == 1 else density * self.density_unit
+
     def unit_positions(self, positions: Tensor) -> Tensor:
         """(N, 3) world to [0, 1]: the box's longest side spans the unit, so that cells stay cubes."""
         return (positions - self.box[0]) / self.longest_side
@@ -248,6 +261,18 @@ def check_density_degree(degree: int | None, direction_degree: int) -> None:
     """
     if (degree or 0) > direction_degree:
         raise problem("density_degree", degree, f"at most direction_degree {direction_degree}, or null")
+
+
+def density_unit_of(box: Box) -> float:
+    """1 / world unit: what a fresh student's density is about, so that a scene is as easy to learn in whatever units.
+
+    Of density 1 / world unit a box hundreds of units wide is opaque at its faces, and nothing behind them is ever
+    learnt; one a thousandth wide is clear. In these units the box is at least 1 and less than 8 wide. They are powers
+    of 8, so that multiplying by them rounds nothing, and boxes of usual width have the world's own.
+    """
+    width = max(upper - lower for lower, upper in zip(*box, strict=True))
+    exponent = math.frexp(width)[1] - 1  # of 2: the width is 2 ** exponent, or up to twice that
+    return 2.0 ** (-3 * (exponent // 3))
 
 
 STUDENTS: dict[str, type[Student]] = {}

@@ -117,11 +117,11 @@ class HashGridStudent(Student):
     @torch.no_grad()
     def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
         named = {"harmonics": self._harmonics(directions), "implementation": self.implementation}
-        return density_mlp(self._encode(positions), list(self.density_weights), **named)
+        return self.in_world_units(density_mlp(self._encode(positions), list(self.density_weights), **named))
 
     def fused_field(self) -> HashField:
         networks = list(self.density_weights), list(self.color_weights)
-        shading = self.direction_degree, self.deferred, self.density_degree
+        shading = self.direction_degree, self.deferred, self.density_degree, self.density_unit
         return HashField(self.box, self.table, self.layout, *networks, *shading)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -141,11 +141,12 @@ class KiloUniformStudent(Student):
     def density(self, positions: Tensor, directions: Tensor | None = None) -> Tensor:
         named = {"harmonics": self._harmonics(directions), "implementation": self.implementation}
         networks = self.density_networks.to(self.precision)
-        return grouped_density_mlp(*self._routed(positions), networks, self.layout, **named)
+        return self.in_world_units(grouped_density_mlp(*self._routed(positions), networks, self.layout, **named))
 
     def fused_field(self) -> GroupedField:
         networks = self.density_networks, self.color_networks
-        return GroupedField(self.box, self.grid, *networks, self.layout, self.direction_degree, self.deferred)
+        shading = self.direction_degree, self.deferred, self.density_unit
+        return GroupedField(self.box, self.grid, *networks, self.layout, *shading)
 
     def waits_for(self, tap: str) -> list[str]:
         if tap == "hidden" or (tap == "geo" and not self.deferred):

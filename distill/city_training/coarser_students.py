@@ -116,6 +116,7 @@ def taught_by(model: Model, settings: HashGridSettings, length: float, config: C
     box, teacher, device = model.grid.box, model.student, model.grid.occupied.device
     torch.manual_seed(config.seed)
     student = build_student((box.lower, box.upper), settings, config.kernels).to(device)
+    student.density_unit = teacher.density_unit  # of the networks that are taken over
     _take_over(student, teacher)
     optimizer, generator = (
         StudentOptimizer(student, config.train, config.kernels),

@@ -51,6 +51,7 @@ class _Header(Section):
     format: int
     units: str
     student: StudentSection
+    density_unit: float = Field(1.0, gt=0)
     scales: list[float]
     box: _Box
     occupancy: _Occupancy
@@ -76,7 +77,9 @@ def compact_bytes(state: Mapping[str, Any], content: Sequence[Integers], path: s
     except ValueError as error:
         expected = "weights that a compact file can hold"
         raise InputError(path, "weights", error, expected, "Take an earlier checkpoint, or coarser steps.") from error
-    return packed_container(header.model_dump(mode="json"), {"occupancy": encode_mask(cells), "weights": weights})
+    known = {"density_unit"} if header.density_unit == 1 else None  # earlier versions read such a file too
+    plain = header.model_dump(mode="json", exclude=known)
+    return packed_container(plain, {"occupancy": encode_mask(cells), "weights": weights})
 
 
 def compact_parts(state: Mapping[str, Any], path: str | Path) -> list[Part]:
@@ -113,12 +116,12 @@ def load_compact(path: Path, device: torch.device | str) -> dict[str, Any]:
             weights[name] = torch.from_numpy(integers.weights(part)).view(parameter.shape)
     occupied = torch.from_numpy(cells).to(device)
     masks = {"teacher": occupied, "occupied": occupied, "remembered": torch.full(shape, _UNSEEN, device=device)}
-    settings = header.student.model_dump(exclude={"kind"})
     weights = {name: values.to(device) for name, values in weights.items()}
+    student = {"kind": header.student.kind, "settings": header.student.model_dump(exclude={"kind"})}
     return {
         "format": FORMAT,
         "step": header.step,
-        "student": {"kind": header.student.kind, "settings": settings, "weights": weights},
+        "student": {**student, "density_unit": header.density_unit, "weights": weights},
         "box": header.box.model_dump(),
         "occupancy": {**header.occupancy.model_dump(), "state": masks},
         "config": header.config,
@@ -134,6 +137,7 @@ def _header_of(state: Mapping[str, Any], path: str | Path) -> _Header:
         format=FORMAT,
         units=UNITS,
         student=student,
+        density_unit=stored.get("density_unit", 1.0),
         scales=[],
         box=_Box(lower=lower, upper=upper),
         occupancy=_Occupancy(**{name: value for name, value in occupancy.items() if name != "state"}),

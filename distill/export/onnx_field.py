@@ -82,6 +82,7 @@ def field_bytes(model: Model, step: int) -> bytes:
     positions, directions = graph.input("positions", 3), graph.input("directions", 3)
     basis = direction_basis(graph, directions, student.direction_degree)
     density, channels = EMISSIONS[type(student)](graph, student, positions, basis)
+    density = graph.op("Mul", density, student.density_unit) if student.density_unit != 1 else density
     graph.op("Mul", density, _occupied(graph, model.grid, positions), name="density")
     outputs = {"density": 0, "rgb": 3}
     if student.deferred:

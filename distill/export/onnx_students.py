@@ -49,7 +49,7 @@ def shade(graph: Graph, student: Student, features: str, basis: str) -> str:
 
 
 def _hash_emission(graph: Graph, student: HashGridStudent, positions: str, basis: str) -> tuple[str, str]:
-    """Density (n,) and channels (n, C): colours, or of a deferred student features."""
+    """Density (n,) in the student's units and channels (n, C): colours, or of a deferred student features."""
     place = graph.op("Sub", positions, _array(student.box[0]))
     unit = graph.clipped(graph.op("Div", place, _array(student.longest_side)[None]), 0.0, 1.0)
     unit, layout, table = graph.reshaped(unit, -1, 1, 3), student.layout, graph.constant(_array(student.table))

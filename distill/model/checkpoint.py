@@ -44,6 +44,12 @@ class _Stored(Section):
     student: StudentSection
 
 
+class _Unit(Section):
+    """Of a student's density; before there was one, that of the world."""
+
+    density_unit: float = Field(1.0, gt=0)
+
+
 class _Box(Section):
     lower: Vector
     upper: Vector
@@ -193,7 +199,8 @@ def supersample_in(state: dict[str, Any]) -> int:
 def student_state(student: Student) -> dict[str, Any]:
     """What it takes to build the student again."""
     settings = student.settings.model_dump(exclude={"kind"})
-    return {"kind": student.kind, "settings": settings, "weights": student.state_dict()}
+    unit, weights = student.density_unit, student.state_dict()
+    return {"kind": student.kind, "settings": settings, "density_unit": unit, "weights": weights}
 
 
 def box_state(box: SceneBox) -> dict[str, list[float]]:
@@ -223,6 +230,8 @@ def restore_student(
         settings = validate(_Stored, {"student": {"kind": kind, **stored["settings"]}}, {}, str(path)).student
         student = build_student((box.lower, box.upper), settings, implementation)
         student.load_state_dict(stored["weights"])
+        unit = {name: stored[name] for name in _Unit.model_fields if name in stored}
+        student.density_unit = validate(_Unit, unit, {}, str(path)).density_unit
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(path, "student.weights", in_one_line(error), "weights of the recorded settings") from error
     return student.to(device)

@@ -98,6 +98,7 @@ def _marching(model: Model) -> dict[str, Any]:
         "NEAR": float(settings.near),
         "FAR": float(min(settings.far, _FARTHEST)),
         "STEP": float(settings.step),
+        "STEP_IN_UNITS": float(settings.step * model.student.density_unit),  # of density
         "MOST_SAMPLES": settings.max_samples_per_ray,
         "TERMINATION": float(settings.termination),
     }

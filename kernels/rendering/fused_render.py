@@ -8,7 +8,7 @@ transmittance to the termination, the reference looks at that after each wave.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -39,6 +39,7 @@ class HashField:
         deferred: whether the colour network is run once per ray, on the mean of its samples' geometry features.
         density_degree: of those that the density network takes behind the encoding, all but the constant, at most as
             high; None: it takes none.
+        density_unit: 1 / world unit, what the network's densities are multiples of.
     """
 
     box: Tensor
@@ -49,6 +50,7 @@ class HashField:
     direction_degree: int
     deferred: bool = False
     density_degree: int | None = None
+    density_unit: float = 1.0
 
     @property
     def density_harmonics(self) -> int:
@@ -77,7 +79,7 @@ class GroupedField:
         grid: cells along x, y, z.
         density_parameters, color_parameters: (cells, P); of deferred colours (1, P), the network of all cells.
         direction_degree: of the direction's spherical harmonics.
-        deferred: as of ``HashField``.
+        deferred, density_unit: as of ``HashField``.
     """
 
     box: Tensor
@@ -87,6 +89,7 @@ class GroupedField:
     layout: GroupedLayout
     direction_degree: int
     deferred: bool = False
+    density_unit: float = 1.0
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
@@ -142,6 +145,11 @@ class FusedRenderer:
         refusal = fused_refusal(field, device, implementation)
         if refusal is not None:
             raise ValueError(f"the fused renderer cannot run: {refusal}")
+        # The kernels render a world of which a unit is one of density: there the networks' densities are the field's.
+        self._unit = unit = field.density_unit
+        if unit != 1:
+            field = replace(field, box=field.box * unit, density_unit=1.0)
+            cells = replace(cells, lower=tuple(unit * corner for corner in cells.lower), size=unit * cells.size)
         self.cells, hashed = cells, isinstance(field, HashField)
         if resolve("fused_render", implementation, device, ("numba", "triton")) == "numba":
             twin = fused_hash_numba if hashed else fused_grouped_numba
@@ -183,7 +191,11 @@ class FusedRenderer:
         if not len(origins):
             return picture
         rays = tuple(part.contiguous() for part in (origins, directions, near, far))
+        if self._unit != 1:
+            rays, step = (rays[0] * self._unit, rays[1], rays[2] * self._unit, rays[3] * self._unit), step * self._unit
         self._prepared.render(rays, width, self.cells, (step, limit, termination), picture)
+        if self._unit != 1:
+            picture.distance.div_(self._unit)
         return picture
 
 

@@ -13,7 +13,7 @@ from settings.loading import load_config, to_yaml
 from settings.sections import Section
 from settings.words import expanded_schema
 from students import STUDENTS, build_student
-from students.base import Student, register
+from students.base import Student, density_unit_of, register
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 from tests.toy_configs import BRICKS, refusal
@@ -101,3 +101,34 @@ def test_a_student_neither_varies_nor_waits_unless_it_says_so():
 def test_a_student_s_size_is_known_before_it_is_built(settings):
     built = build_student(((0, 0, 0), (1, 1, 1)), settings)
     assert type(built).parameters_of(settings) == built.parameter_count()
+
+
+@pytest.mark.parametrize(
+    ("width", "unit"),
+    [(1, 1), (2.4, 1), (7.99, 1), (8, 1 / 8), (63, 1 / 8), (64, 1 / 64), (1e4, 8**-4), (0.99, 8), (1e-3, 8**4)],
+)
+def test_density_is_in_units_of_which_a_box_is_one_to_eight_wide(width, unit):
+    assert density_unit_of(((-width, 0, 0), (0.0, width / 2, width / 3))) == unit
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        HashGridSettings(levels=3, features=2, table_size=512, finest_resolution=24, hidden_width=8),
+        KiloUniformSettings(grid=(2, 1, 3), hidden_width=16),
+        KiloUniformSettings(grid=(2, 1, 3), hidden_width=16, shading="deferred", density_degree=1),
+    ],
+    ids=["hash_grid", "kilo_uniform", "deferred"],
+)
+@pytest.mark.parametrize("scale", [64, 1 / 512])
+def test_the_same_weights_show_the_same_in_a_scene_of_another_scale(settings, scale):
+    student = build_student(BOX, settings)
+    scaled = build_student(tuple(tuple(scale * value for value in corner) for corner in BOX), settings)
+    box = scaled.box.clone()
+    scaled.load_state_dict({**student.state_dict(), "box": box})
+    positions, rays = 2 * torch.rand(60, 3) - 1, torch.arange(60)
+    directions = torch.nn.functional.normalize(torch.randn(60, 3), dim=1)
+    assert torch.equal(scale * scaled.density(scale * positions, directions), student.density(positions, directions))
+    density, rgb = student(positions, directions, rays)
+    scaled_density, scaled_rgb = scaled(scale * positions, directions, rays)
+    assert torch.equal(scale * scaled_density, density) and torch.equal(scaled_rgb, rgb)

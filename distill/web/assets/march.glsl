@@ -77,7 +77,7 @@ void main() {
     if (k < 0) break;
     vec3 position = origin + (near + (float(k) + 0.5) * STEP) * direction;
     k++;
-    float left = light * exp(-sample_field(position, geometry) * STEP), weight = light - left;
+    float left = light * exp(-sample_field(position, geometry) * STEP_IN_UNITS), weight = light - left;
     light = left;
     alpha += weight;
     if (weight > LEAST_WEIGHT) {
@@ -98,7 +98,7 @@ void main() {
     float densities[TOGETHER], weights[TOGETHER], most = 0.0;
     sample_fields(positions, densities, geometry);
     for (int n = 0; n < TOGETHER; n++) {
-      weights[n] = n < count && light > TERMINATION ? light - light * exp(-densities[n] * STEP) : 0.0;
+      weights[n] = n < count && light > TERMINATION ? light - light * exp(-densities[n] * STEP_IN_UNITS) : 0.0;
       light -= weights[n];
       alpha += weights[n];
       most = max(most, weights[n]);

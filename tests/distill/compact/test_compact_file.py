@@ -69,6 +69,15 @@ def test_how_many_rays_a_pixel_has_is_kept_and_was_one_before_it_was(tmp_path):
         assert model.settings.supersample == (supersample or 1)
 
 
+def test_the_unit_of_density_is_kept_where_it_is_not_the_world_s(state, written, tmp_path):
+    for unit in (1.0, 0.125):
+        state["student"]["density_unit"] = unit
+        save_compact(tmp_path / "b.lrd", state, integers_of(state))
+        assert restore_student(load_compact(tmp_path / "b.lrd", CPU), written, CPU).density_unit == unit
+        plain, _ = container.read_container(tmp_path / "b.lrd")
+        assert plain.get("density_unit") == (None if unit == 1 else unit)
+
+
 def test_writing_what_was_read_gives_the_same_bytes(state, written, tmp_path):
     save_compact(tmp_path / "again.lrd", load_compact(written, CPU), integers_of(state))
     assert (tmp_path / "again.lrd").read_bytes() == written.read_bytes()

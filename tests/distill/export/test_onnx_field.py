@@ -56,6 +56,15 @@ def test_onnxruntime_computes_what_the_student_does(name, tmp_path):
     assert not session.run(["density"], {"positions": outside, "directions": directions})[0].any()
 
 
+@pytest.mark.parametrize("name", ["hash", "kilo_seen"])
+def test_densities_are_the_world_s_whatever_unit_the_student_has(name):
+    model = model_of(SETTINGS[name])
+    model.student.density_unit = 8.0
+    assert compared([field_bytes(model, 7)], model).is_small
+    usual = field_bytes(model_of(SETTINGS[name]), 7)
+    assert compared([usual], model).density > TOLERANCE
+
+
 def test_a_file_of_other_weights_is_found_out():
     model, other = model_of(HASH), model_of(HASH)
     with torch.no_grad():

@@ -252,3 +252,15 @@ def test_damaged_parts_are_refused(path, state):
     for box in ({"lower": [0, 0, 0]}, {"lower": [0, 0, 0], "upper": [0, 0, 0]}):
         with pytest.raises(InputError, match="step_000007.pth"):
             restore_student({**state, "box": box}, path, CPU)
+
+
+def test_the_unit_of_density_is_kept_and_was_the_world_s_before_there_was_one(path, state):
+    box = (0.0, 0.0, 0.0), (100.0, 100.0, 100.0)
+    stored = student_state(HashGridStudent(box, HashGridSettings(**SETTINGS)))
+    wide = {**state, "student": stored, "box": {"lower": box[0], "upper": box[1]}}
+    assert stored["density_unit"] == restore_student(wide, path, CPU).density_unit == 1 / 64
+    earlier = {name: value for name, value in stored.items() if name != "density_unit"}
+    assert restore_student({**wide, "student": earlier}, path, CPU).density_unit == 1
+    for damage in (0.0, -1.0, float("nan"), "1"):
+        with pytest.raises(InputError, match="step_000007.pth: density_unit"):
+            restore_student({**wide, "student": {**stored, "density_unit": damage}}, path, CPU)

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import clip_to_box, render_rays, renders_fused
 from kernels import dispatch
 from kernels.rendering import fused_render
-from scene.rays import camera_rays, image_rays
+from scene.rays import SceneBox, camera_rays, image_rays
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
 from tests.distill.rendering.test_renderer import BACKGROUND, BOX, SETTINGS, ball, make_grid, picture_of
@@ -130,3 +131,33 @@ def test_a_picture_step_is_of_pictures_alone(look_at):
     assert torch.equal(closer, fine) and (closer - coarse).abs().max() > 0.01
     rays = clip_to_box(*image_rays(cameras, 0), BOX, SETTINGS)
     assert torch.equal(*(render_rays(student, grid, rays, way, seed=1).field.positions for way in ways[::2]))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("implementation", ["numba", TRITON])
+@pytest.mark.parametrize("make", [hash_grid, kilo_uniform])
+def test_a_scene_64_times_as_large_has_the_same_picture(make, implementation, fused, look_at):
+    device, scale = device_of(implementation), 64
+    large_box = SceneBox(*(tuple(scale * value for value in corner) for corner in (BOX.lower, BOX.upper)))
+    student, grid, cells = make(), make_grid(), (torch.rand(8, 8, 8) < 0.5).byte()
+    large = type(student)((large_box.lower, large_box.upper), student.settings)
+    large.load_state_dict({**student.state_dict(), "box": large.box.clone()})
+    assert large.density_unit == student.density_unit / scale
+    large_grid = OccupancyGrid(large_box, 8, scale * SETTINGS.step, threshold=0.01, decay=0.95)
+    settings = replace(SETTINGS, step=0.4, picture_step=0.5, implementation=implementation, fused=fused)
+    far_off = replace(settings, step=scale * 0.4, near=scale * settings.near, far=scale * settings.far)
+    cameras = look_at([(0.5, -0.4, 3.0)], width=9, height=7, focal=8.0)
+    poses = cameras.c2w.clone()
+    poses[:, :3, 3] *= scale
+    pictures = []
+    for each, space, views, how in (
+        (student, grid, cameras, settings),
+        (large, large_grid, replace(cameras, c2w=poses), far_off),
+    ):
+        space.bound_by_teacher(cells)
+        pictures.append(picture_of(each.to(device), space.to(device), views.to(device), 0, how, BACKGROUND))
+    near, far = pictures
+    assert near.alpha.max() > 0.9 and (near.alpha == 0).any()
+    torch.testing.assert_close(far.rgb, near.rgb)
+    torch.testing.assert_close(far.alpha, near.alpha)
+    torch.testing.assert_close(far.distance / scale, near.distance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from distill.training.trainer import Trainer
+from machine.files import read_csv
 from settings.errors import InputError, TrainingDiverged
 from teacher.rasterizer import Rasterizer
 from teacher.sources import load_teacher
@@ -160,6 +162,25 @@ def test_a_resumed_run_keeps_its_own_occupancy_resolution(config_path) -> None:
     second.run(show_progress=False)
     third = trainer_of(config_path, resume=second.folder.checkpoint_path(8))
     assert third.model.grid.shape == first.model.grid.shape
+
+
+def test_a_scene_64_times_as_large_is_learnt_as_well(config_path) -> None:
+    drawn = "teacher.kind=gaussians", "teacher.outputs=null", "train.max_steps=150", "train.lr=0.06"
+    usual = trainer_of(config_path, *drawn)
+    path = config_path.parent / "data" / "transforms.json"
+    dataset = json.loads(path.read_text(encoding="utf-8"))
+    for frame in dataset["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 64
+    path.write_text(json.dumps(dataset), encoding="utf-8")
+    large = trainer_of(config_path, *drawn, "teacher.scale=64")
+    assert large.model.grid.box.extent == pytest.approx([64 * side for side in usual.model.grid.box.extent])
+    reached = []
+    for trainer in (usual, large):
+        trainer.run(show_progress=False)
+        rows = read_csv(trainer.folder.training_csv).rows
+        reached.append(float(rows[max(rows)]["psnr_batch"]))
+    assert reached[1] == pytest.approx(reached[0], abs=0.1)
 
 
 def test_another_seed_gives_another_student(config_path) -> None:

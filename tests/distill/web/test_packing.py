@@ -32,6 +32,13 @@ def test_entries_are_the_tables_and_those_that_no_sample_reaches_are_nought():
     assert 0 < zero.sum() < len(zero) / 2
 
 
+def test_a_step_is_as_thick_as_the_student_s_unit_of_density_makes_it():
+    model = model_of(STUDENTS["hash grid"])
+    model.student.density_unit = 8.0
+    shader = packed_student(model, "x.pth").shader
+    assert "#define STEP 0.05\n" in shader and "#define STEP_IN_UNITS 0.4\n" in shader
+
+
 def test_leaps_end_at_the_next_occupied_cell():
     model = model_of(STUDENTS["deferred networks"])
     leaps = _content(packed_student(model, "x.pth"), 1)[..., 0]
