@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 
 _LEAST_OPACITY = 0.1
 _OUTLIERS = 0.001  # share of Gaussians that may lie outside on each side: floaters would blow the box up
-_MARGIN = 0.02
+_MARGIN = 0.02  # of the width
+_AROUND_A_POINT = 1e-3  # world units
 # Shares of the opacity outside data.box. Floaters of a good teacher stay under the first; a crop meant to leave out
 # the surroundings is between. Beyond the second the pictures show mostly what no student of this box can hold.
 _NOTED_OUTSIDE = 0.01
@@ -74,7 +75,8 @@ def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
     outside = int(_OUTLIERS * len(means))
     lower = (means - reach).kthvalue(outside + 1, dim=0).values
     upper = (means + reach).kthvalue(len(means) - outside, dim=0).values
-    margin = (_MARGIN * (upper - lower).max()).clamp(min=1e-3)
+    width = (upper - lower).max()
+    margin = _MARGIN * width if width > 0 else _AROUND_A_POINT
     return SceneBox(tuple((lower - margin).tolist()), tuple((upper + margin).tolist()))
 
 

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _FEWEST = 16  # points that a scene can be told from
 _CENTRAL = (0.05, 0.95)  # quantiles of the positions between which the scene is
+_LEAST_SIDE = 1e-3  # of the box's widest, for points in a plane
 _COLORS = ("red", "green", "blue")
 
 
@@ -59,7 +60,8 @@ def box_of_points(points: SparsePoints | Gaussians) -> SceneBox:
     """The box of most of the points: others may be far behind the scene, or mistakes."""
     positions = points.means.numpy() if isinstance(points, Gaussians) else points.positions
     lower, upper = np.quantile(positions.astype(np.float64), _CENTRAL, axis=0)
-    return SceneBox(tuple(lower.tolist()), tuple(np.maximum(upper, lower + 1e-3).tolist()))
+    least = _LEAST_SIDE * ((upper - lower).max() or 1.0)
+    return SceneBox(tuple(lower.tolist()), tuple(np.maximum(upper, lower + least).tolist()))
 
 
 def _read(path: Path, offset: Offset | None) -> SparsePoints | Gaussians:

@@ -91,6 +91,20 @@ def test_box_of_two_gaussians_by_hand():
     assert box.upper == pytest.approx((1.2 + margin, 1.4 + margin, 0.6 + margin))
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e6])
+def test_the_box_is_as_close_in_a_world_of_any_scale(scale):
+    places, widths = [[-1.0, 0, 0], [1, 1, 0.5]], (0.1, 0.2, 0.05)
+    usual = box_of_gaussians(make_gaussians(places, widths))
+    scaled = [[scale * value for value in place] for place in places]
+    box = box_of_gaussians(make_gaussians(scaled, tuple(scale * width for width in widths)))
+    assert box.extent == pytest.approx([scale * side for side in usual.extent], rel=1e-4)
+
+
+def test_a_box_of_one_place_is_no_point():
+    box = box_of_gaussians(make_gaussians([[5.0, 0, 0]], opacity=0.05))  # faint ones count as their centres
+    assert box.extent == pytest.approx((0.002,) * 3, rel=1e-3)
+
+
 def test_a_turned_gaussian_reaches_along_its_own_axes():
     half = math.sqrt(0.5)
     gaussians = make_gaussians([[0.0, 0, 0]], (0.4, 0.1, 0.1))

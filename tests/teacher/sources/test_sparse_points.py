@@ -106,3 +106,10 @@ def test_the_box_leaves_stray_points_out(tmp_path):
     rows = [*grid_rows(100), (1e6, 0, 0, 0, 0, 0)]
     box = box_of_points(read_sparse_points(frames_with(write_cloud(tmp_path / "a.ply", rows)), None))
     assert box.lower == pytest.approx((5, 8, -94), abs=2) and box.upper == pytest.approx((95, 188, -4), abs=3)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0])
+def test_the_box_of_points_in_a_plane_is_thin(tmp_path, scale):
+    rows = [(scale * x, scale * y, 0, *color) for x, y, _, *color in grid_rows(100)]
+    box = box_of_points(read_sparse_points(frames_with(write_cloud(tmp_path / "a.ply", rows)), None))
+    assert box.extent == pytest.approx((90 * scale, 180 * scale, 0.18 * scale), rel=0.03)
