@@ -112,6 +112,17 @@ def test_near_and_far_that_leave_no_sample_are_refused(toy, overrides):
         prepare(toy, *overrides)
 
 
+def test_a_scene_beyond_where_rays_end_by_default_names_the_setting_that_reaches_it(toy):
+    def farther(frame):
+        pose = np.array(frame["transform_matrix"])
+        pose[:3, 3] *= 1e6
+        return {"transform_matrix": pose.tolist()}
+
+    change_poses(toy, farther)
+    with pytest.raises(InputError, match="data.near: .* no sample .* large for data.far: set it to 6e[+]06"):
+        prepare(toy, *GAUSSIANS, "teacher.scale=1e6")
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
