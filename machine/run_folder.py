@@ -32,6 +32,7 @@ from settings.words import counted
 
 _CHECKPOINTS, _COMPACT, _EARLIER = "*step_*.pth", "step_*.lrd", "earlier"
 _CITY, _CONFIG = "city.json", "config.yaml"
+_EVALUATION = re.compile(r"eval_step_(\d{6,})((?:_.*)?)\.csv")
 _NAMED = 4  # of the runs below a folder
 _PACKAGES = ("lego-response-distill", "torch", "numpy", "numba", "pydantic", "lpips", "scikit-image")
 _log = logging.getLogger(__name__)
@@ -146,8 +147,8 @@ class RunFolder:
     ) -> None:
         """Creates the folders and records ``config.yaml``, ``versions.json`` and ``identity.json``.
 
-        Checkpoints, compact files and fitted Gaussians that are not of what the run goes on with, as an earlier run of
-        its name left them, are moved into ``earlier/1`` beside them, or the next number.
+        Checkpoints, compact files, fitted Gaussians and evaluations that are not of what the run goes on with, as an
+        earlier run of its name left them, are moved into ``earlier/1`` beside them, or the next number.
 
         Args:
             resumed: the checkpoint that is gone on from, of ``step``; None: the run begins.
@@ -158,17 +159,27 @@ class RunFolder:
         self.create()
         self.identity = identity or self.identity
         is_own = resumed is not None and resumed.resolve().parent == self.checkpoints.resolve()
+        clouds = [*self.results.glob("point_cloud/iteration_*")]
+        fitted = {path.name.removeprefix("iteration_") for path in clouds}
         if self.identity.fits_teacher:
             if not is_own:
                 _set_aside(self.checkpoints, [*self.checkpoints.glob("fit_latest.pth")])
-                _set_aside(self.results / "point_cloud", [*self.results.glob("point_cloud/iteration_*")])
+                _set_aside(self.results / "point_cloud", clouds)
+                _set_aside(self.logs, [path for path, of in self._evaluations() if str(of) in fitted])
         else:
             files = _by_step(self.checkpoints, _CHECKPOINTS, _COMPACT)
             _set_aside(self.checkpoints, [path for path in files if not is_own or _step_of(path) > step])
+            found = [(path, of) for path, of in self._evaluations() if str(of) not in fitted]
+            _set_aside(self.logs, [path for path, of in found if not is_own or of > step])
         write_atomically(self.config_yaml, to_yaml(self.config))
         write_atomically(self.identity_json, json.dumps(self.identity.state(), indent=2) + "\n")
         found = versions(self.config, torch.device(device))
         write_atomically(self.versions_json, json.dumps(found, indent=2) + "\n")
+
+    def _evaluations(self) -> list[tuple[Path, int]]:
+        """CSVs of evaluations with their steps, but for those of checkpoints that were set aside, whose tag says so."""
+        found = ((path, _EVALUATION.fullmatch(path.name)) for path in sorted(self.logs.glob("eval_step_*.csv")))
+        return [(path, int(match[1])) for path, match in found if match and f"_{_EARLIER}-" not in match[2]]
 
 
 def _set_aside(folder: Path, paths: Sequence[Path]) -> None:

@@ -86,6 +86,21 @@ def test_what_an_earlier_run_left_is_set_aside_where_another_begins(config, tmp_
     assert f"moved to {earlier / '2'}, since they are an earlier run's: step_000010.pth" in caplog.text
 
 
+def test_so_are_an_earlier_runs_evaluations(config, tmp_path):
+    folder = RunFolder(config, tmp_path)
+    folder.create()
+    (folder.results / "point_cloud/iteration_30").mkdir(parents=True)
+    kept = ["eval_step_000020_earlier-1.csv", "eval_step_000030.csv", "training_metrics.csv"]  # of what is kept
+    first = ["eval_step_000010.csv", "eval_step_000010_frames.csv"]
+    last = ["eval_step_000020.csv", "eval_step_000020_64px_parity.csv", "eval_step_1000000.csv"]
+    for name in (*kept, *first, *last):
+        (folder.logs / name).touch()
+    folder.prepare("cpu", None, folder.checkpoints / "step_000010.pth", 10)
+    assert names_in(folder.logs) == sorted([*kept, *first, "earlier"]) and names_in(folder.logs / "earlier/1") == last
+    folder.prepare("cpu")
+    assert names_in(folder.logs) == sorted([*kept, "earlier"]) and names_in(folder.logs / "earlier/2") == first
+
+
 @pytest.mark.parametrize("name", ["earlier/1/step_000020.pth", "elsewhere/best.pth"])
 def test_a_run_that_goes_on_from_elsewhere_has_nothing_of_another_one(config, tmp_path, name):
     folder = RunFolder(config, tmp_path)
@@ -131,7 +146,9 @@ def test_a_fit_sets_aside_an_earlier_one_and_leaves_a_students_checkpoints(confi
     cloud.parent.mkdir(parents=True)
     cloud.touch()
     fill(folder, "fit_latest.pth")
+    (folder.logs / "eval_step_000060.csv").touch()
     folder.prepare("cpu")
+    assert names_in(folder.logs) == ["eval_step_000060.csv"]
     assert cloud.is_file() and names_in(folder.checkpoints) == ["fit_latest.pth"], "a student may be of these Gaussians"
     fill(folder, "step_000010.pth")
     fit = RunIdentity(config, fits_teacher=True)
@@ -140,6 +157,7 @@ def test_a_fit_sets_aside_an_earlier_one_and_leaves_a_students_checkpoints(confi
     folder.prepare("cpu", fit)
     assert not cloud.exists() and names_in(folder.checkpoints) == ["earlier", "step_000010.pth"]
     assert (folder.results / "point_cloud/earlier/1/iteration_60/point_cloud.ply").is_file()
+    assert names_in(folder.logs / "earlier/1") == ["eval_step_000060.csv"]
 
 
 def test_the_latest_compact_file_is_that_of_the_highest_step(config, tmp_path):

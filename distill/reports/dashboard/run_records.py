@@ -24,6 +24,7 @@ _EVAL_CSV = re.compile(r"eval_step_(\d+)(?:_(.+?))??(_frames|_parity)?\.csv")
 _PICTURE = re.compile(r"_(worst_\d+|median)_frame_(\d+)\.png")
 _TRAINING, _FITTING = "training_metrics.csv", "fitting_metrics.csv"
 _CITY, _BLOCKS = "city.json", "blocks"  # a city's manifest, and the folder beside it that its blocks are in
+_EARLIER = "earlier"  # what a run of the same name left
 _EVAL_EXPECTED = ("psnr", "ssim", "lpips_vgg", "avg_fps", "psnr_blank")
 _ALIASES = {"lpips": "lpips_vgg"}  # the experiment log's first CSVs do not name the network; it was VGG
 
@@ -219,6 +220,8 @@ def _folders(top: Path, problems: Problems, wanted: Any) -> Iterator[Path]:
         if _CITY in names and _BLOCKS in inner:
             inner.remove(_BLOCKS)
         if any(wanted(name) for name in names):
+            if _EARLIER in inner:
+                inner.remove(_EARLIER)  # evaluations of what had the run's name before
             yield Path(folder).relative_to(top)
 
 

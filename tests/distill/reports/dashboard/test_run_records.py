@@ -32,6 +32,15 @@ def test_a_whole_run(tmp_path) -> None:
     assert len(run.latest.frames) == 4 and len(run.training) == 20 and problems.found == []
 
 
+def test_what_had_the_run_s_name_before_is_no_run(tmp_path) -> None:
+    write_run(tmp_path, "one", 30.0)
+    earlier = tmp_path / "logs/toy/one/earlier/1"
+    earlier.mkdir(parents=True)
+    (earlier / "eval_step_002000.csv").write_text("step,psnr\n2000,40\n")
+    run, problems = _only(tmp_path)
+    assert (run.key, run.figure("psnr")) == ("toy/one", 30.0) and not problems.found
+
+
 def test_a_citys_blocks_are_runs_of_the_city(tmp_path) -> None:
     write_run(tmp_path, "one", 30.0)
     city = tmp_path / "results" / "toy" / "city"
