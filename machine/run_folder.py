@@ -198,8 +198,26 @@ def _set_aside(folder: Path, paths: Sequence[Path]) -> None:
 
 def set_aside_as(checkpoint: Path) -> str | None:
     """The number of the folder that an earlier run's checkpoint was moved into; None where it was not."""
-    folder = checkpoint.resolve().parent
-    return folder.name if folder.parent.name == _EARLIER and folder.parents[1].name == "checkpoints" else None
+    folders = [path.parent for path in spellings(checkpoint)]
+    is_there = [path.parent.name == _EARLIER and path.parents[1].name == "checkpoints" for path in folders]
+    return next((path.name for path, found in zip(folders, is_there, strict=True) if found), None)
+
+
+def results_folder(checkpoint: Path) -> Path | None:
+    """``results/<scene>/<run>`` of a checkpoint that lies where the program puts it, also in ``earlier/1``."""
+    above = 0 if set_aside_as(checkpoint) is None else 2
+    folders = [path.parents[above] for path in spellings(checkpoint)]
+    return next(filter(is_results_folder, [path.parent for path in folders if path.name == "checkpoints"]), None)
+
+
+def is_results_folder(path: Path) -> bool:
+    """Whether a path is ``results/<scene>/<run>`` by its names."""
+    return path.parent.parent.name == "results"
+
+
+def spellings(path: Path) -> tuple[Path, Path]:
+    """A path with its links followed, and as it is named: of a run on another disk any folder may be a link."""
+    return path.resolve(), Path(os.path.abspath(path))
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:

@@ -28,7 +28,7 @@ from distill.model.checkpoint import evaluated_as, load_checkpoint
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
-from machine.run_folder import RunFolder, checkpoint_at, set_aside_as
+from machine.run_folder import RunFolder, checkpoint_at, results_folder
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
@@ -71,7 +71,7 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     checkpoint = checkpoint_at(path)
     state = load_checkpoint(checkpoint, "cpu")
     overrides = [*chosen.overrides, *_overrides(chosen)]
-    results = _results_folder(checkpoint)
+    results = results_folder(checkpoint)
     own = config_from_text(state["config"], checkpoint)
     if chosen.config is not None:
         config = load_config(chosen.config, overrides, chosen.assets)
@@ -84,14 +84,6 @@ def _job(path: Path, chosen: argparse.Namespace) -> Job:
     choose_device(config)
     root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
     return Job(checkpoint, config, root, state["step"])
-
-
-def _results_folder(checkpoint: Path) -> Path | None:
-    """``results/<scene>/<run>`` of a checkpoint that lies where the program puts it."""
-    folder = checkpoint.resolve().parents[0 if set_aside_as(checkpoint) is None else 2]
-    run = folder.parent
-    is_there = folder.name == "checkpoints" and run.parent.parent.name == "results"
-    return run if is_there else None
 
 
 def _overrides(chosen: argparse.Namespace) -> list[str]:

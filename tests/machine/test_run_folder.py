@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from machine.run_folder import RunFolder, checkpoint_at, set_aside_as
+from machine.run_folder import RunFolder, checkpoint_at, results_folder, set_aside_as
 from machine.run_identity import RunIdentity
 from settings.config import Config
 from settings.errors import InputError
@@ -137,6 +137,19 @@ def test_what_was_set_aside_has_a_number(config, tmp_path):
     folder = RunFolder(config, tmp_path)
     assert set_aside_as(folder.checkpoints / "earlier/3/step_000010.pth") == "3"
     assert set_aside_as(folder.checkpoint_path(10)) is None
+
+
+@pytest.mark.parametrize("linked", ["results", "results/toy/first/checkpoints"])
+def test_a_run_s_folder_is_found_through_a_link_to_another_disk(config, tmp_path, linked):
+    folder, there = RunFolder(config, tmp_path / "home"), tmp_path / "disk"
+    there.mkdir()
+    (tmp_path / "home" / linked).parent.mkdir(parents=True)
+    (tmp_path / "home" / linked).symlink_to(there)
+    folder.create()
+    for name, number in (("step_000010.pth", None), ("earlier/2/step_000010.pth", "2")):
+        assert results_folder(folder.checkpoints / name) == folder.results
+        assert set_aside_as(folder.checkpoints / name) == number
+    assert results_folder(tmp_path / "best.pth") is None
 
 
 def test_a_fit_sets_aside_an_earlier_one_and_leaves_a_students_checkpoints(config, tmp_path):

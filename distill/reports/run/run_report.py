@@ -17,7 +17,7 @@ from distill.reports.run.changed_settings import REQUIRED, changed_settings
 from distill.reports.run.training_curves import draw_curves, read_columns
 from distill.reports.tensorboard import Board
 from machine.files import CsvRow, read_csv, write_atomically
-from machine.run_folder import RunFolder, own_folder
+from machine.run_folder import RunFolder, is_results_folder, own_folder, spellings
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import run_config
@@ -60,7 +60,7 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     Raises:
         InputError: no finished run: config, versions or training_metrics.csv are missing or damaged.
     """
-    results = results.resolve()
+    results = next(filter(is_results_folder, spellings(results)), results.resolve())
     if not (results / "config.yaml").is_file() or len(results.parents) < 3:
         own = own_folder(results)
         found, hint = own or ("nothing", "Name the folder results/<scene>/<run> of a run.")
@@ -195,4 +195,6 @@ def _cell(value: object, digits: int | None = None) -> str:
 
 
 def _link(path: Path, folder: Path) -> str:
-    return quote(os.path.relpath(path.resolve(), folder).replace(os.sep, "/"))
+    resolved, named = spellings(path)
+    path = resolved if folder == folder.resolve() else named
+    return quote(os.path.relpath(path, folder).replace(os.sep, "/"))

@@ -78,6 +78,16 @@ def test_the_tool_makes_it_again(ran, capsys) -> None:
     assert str(path) in capsys.readouterr().out
 
 
+def test_the_tool_makes_it_again_where_results_are_a_link_to_another_disk(ran, tmp_path) -> None:
+    report = (ran / RESULTS / "report.md").read_text(encoding="utf-8")
+    shutil.copytree(ran / "results", tmp_path / "disk")
+    shutil.copytree(ran / "logs", tmp_path / "home/logs")
+    (tmp_path / "home/results").symlink_to(tmp_path / "disk")
+    (tmp_path / "home" / RESULTS / "report.md").unlink()
+    assert main([str(tmp_path / "home" / RESULTS)]) == 0
+    assert (tmp_path / "disk/toy/first/report.md").read_text(encoding="utf-8") == report
+
+
 def test_a_run_that_was_not_evaluated_says_so(ran, tmp_path) -> None:
     (tmp_path / "training_metrics.csv").write_bytes((ran / LOGS / "training_metrics.csv").read_bytes())
     (tmp_path / "eval_step_000090.csv").write_bytes((ran / LOGS / "eval_step_000150.csv").read_bytes())
