@@ -50,7 +50,7 @@ def explained_errors(config: Config) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if error.field in DEPTH_FIELDS | {"scene box", "data.box"}:
+        if error.field in DEPTH_FIELDS | {"scene box", "data.box", "occupancy.least_weight"}:
             _check_causes(config, error)
         raise
 

@@ -15,6 +15,7 @@ from distill.model.checkpoint import load_checkpoint, restore_box, restore_stude
 from distill.rendering.far_field import CUBE, FarField
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings, renders_fused
+from kernels.gaussians.gaussian_statistics import VISIBLE_ALPHA
 from machine import ranks
 from machine.devices import choose_device
 from machine.run_folder import RunFolder, checkpoint_at
@@ -98,17 +99,26 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     else:
         mask = cells_of_views(teacher.views, grid.layout)
     if not mask.any():
-        raise InputError(
-            "config",
-            "data.box",
-            f"a box {teacher.box.lower} to {teacher.box.upper} with nothing of the teacher in it",
-            "the box the scene is in",
-            "Set data.box, or auto when there is a PLY.",
-        )
+        raise _nothing_there(config, teacher, grid.layout)
     grid.bound_by_teacher(mask)
     far_field = _far_field(config, teacher, device) if config.far_field.kind == "contracted" else None
     settings = _render_settings(config, step, scale, student, device)
     return Model(student.to(device), grid.to(device), settings, far_field=far_field)
+
+
+def _nothing_there(config: Config, teacher: Teacher, grid: CellGrid) -> InputError:
+    """Why no cell is occupied: what the box holds hardly shows, or it holds nothing."""
+    gaussians, least = teacher.gaussians, config.occupancy.least_weight
+    if gaussians is not None and (most := gaussians.opacities.max().item()) < VISIBLE_ALPHA:
+        found, hint = f"at most {most:.2g}", "Is it the file of a trained scene?"
+        return InputError(config.teacher.ply, "opacities", found, "some of at least 1/255, less is not drawn", hint)
+    if gaussians is not None and least > 0 and cells_of_gaussians(gaussians, grid).any():
+        found = f"{least:g}, and no Gaussian of the teacher that weighs more in any pixel"
+        hint = "Where all of them are nearly clear, --set occupancy.least_weight=0."
+        return InputError("config", "occupancy.least_weight", found, "less than what shows of the scene", hint)
+    found = f"a box {teacher.box.lower} to {teacher.box.upper} with nothing of the teacher in it"
+    hint = "Set data.box, or auto when there is a PLY."
+    return InputError("config", "data.box", found, "the box the scene is in", hint)
 
 
 def _far_field(config: Config, teacher: Teacher, device: torch.device) -> FarField:

@@ -12,7 +12,9 @@ from distill.model.checkpoint import load_checkpoint
 from distill.model.model import _render_settings, restore_model, sample_step
 from distill.model.safetensors_file import save_safetensors
 from scene.rays import SceneBox
+from settings.errors import InputError
 from settings.loading import REPO_ROOT, load_config
+from teacher.gaussian_files.ply import read_ply, write_ply
 from tests.toy_scene import SIZE, write_toy_scene
 from tests.toy_training import CPU, trainer_of
 
@@ -81,3 +83,21 @@ def test_a_student_is_supersampled_as_it_was_trained_unless_the_config_says_othe
         assert [model.settings.supersample for model in found] == [2, 1, 3]
     del state["occupancy"]["supersample"]  # an earlier version's
     assert restore_model(load_config(path, [], tmp_path), state, exported, CPU).settings.supersample == 1
+
+
+@pytest.mark.parametrize(
+    ("logit", "message"),
+    [
+        (-4.5, "occupancy.least_weight: found 0.5, and no Gaussian .* in any pixel, .* --set occupancy.least_weight=0"),
+        (-7.0, "point_cloud.ply: opacities: found at most 0.00091, expected some of at least 1/255"),
+    ],
+)
+def test_gaussians_that_hardly_show_are_said_to(tmp_path, logit, message) -> None:
+    path, ply = write_toy_scene(tmp_path), tmp_path / "point_cloud.ply"
+    gaussians = read_ply(ply)
+    write_ply(ply, replace(gaussians, opacity_logits=torch.full_like(gaussians.opacity_logits, logit)))
+    guided = "teacher.kind=gaussians", "teacher.outputs=null", "render.sampling=teacher"
+    with pytest.raises(InputError, match=message):
+        trainer_of(path, *guided, "occupancy.least_weight=0.5")
+    if logit > -7:
+        assert trainer_of(path, *guided, "occupancy.least_weight=0").model.grid.occupied.any()
