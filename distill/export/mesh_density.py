@@ -8,6 +8,7 @@ from distill.export.mesh import DensityVolume
 from distill.export.mesh_picture import mesh_renderer
 from distill.model.view_renderers import RenderView
 from scene.cameras import Cameras
+from settings.errors import InputError
 
 _TRIED = (4, 8, 16, 32, 64, 128, 256)  # times the box's longest side
 _VIEWS, _WIDTH = 4, 200  # looked at
@@ -26,14 +27,18 @@ def surface_density(volume: DensityVolume, cameras: Cameras, student: RenderView
     Raises:
         InputError: the student is nowhere dense enough to have a surface.
     """
+    side = max(volume.model.grid.box.extent)
+    if (least := _TRIED[0] / side) >= volume.highest:
+        found, expected = f"densities of at most {volume.highest:.4g}", f"more than {least:.4g}, the least of a surface"
+        hint = "tools/check_alignment.py says whether it has learnt anything; --mesh-density takes a lower one."
+        raise InputError("--mesh", "surface", found, expected, hint)
     chosen = cameras[torch.linspace(0, len(cameras) - 1, min(_VIEWS, len(cameras))).round().long()]
     width = min(_WIDTH, chosen.width)
     chosen = chosen.resized(width, max(1, round(chosen.height * width / chosen.width)))
     seen = [student(chosen, index) for index in range(len(chosen))]
-    side = max(volume.model.grid.box.extent)
     most, errors = _MOST * side, {}
     for density in (times / side for times in _TRIED):
-        if errors and density >= volume.highest:
+        if density >= volume.highest:
             break
         render, total, pixels = mesh_renderer(volume.surface(density), supersample=1), 0.0, 0
         for index, view in enumerate(seen):

@@ -72,6 +72,13 @@ def test_the_density_found_is_near_that_where_rays_end(ball, look_at):
     assert 2 < found < 64  # where a ray straight on ends it is 20, at the rim 2
 
 
+def test_a_student_that_is_nowhere_opaque_has_no_surface_and_no_option_is_blamed(ball, field, look_at):
+    ball.student = field(lambda x: 0.5 + 0 * x[:, 0], COLOR)
+    cameras, render = look_at([(0.0, 0.0, 3.0)], width=8, height=8), student_renderer(ball, torch.device("cpu"))
+    with pytest.raises(InputError, match="--mesh: surface: found densities of at most 0.5, expected more than 2, "):
+        surface_density(DensityVolume(ball, 16), cameras, render)
+
+
 def test_a_triangle_is_drawn_in_perspective_from_its_front_alone(look_at):
     cameras = look_at([(0.0, 0.0, 2.0), (0.0, 0.0, -2.0)], width=20, height=20, focal=10.0)
     rgb, alpha, _ = mesh_renderer(TRIANGLE, supersample=8)(cameras, 0)
