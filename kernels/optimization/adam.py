@@ -14,7 +14,7 @@ from torch import Tensor
 from kernels.dispatch import resolve
 from kernels.optimization import adam_numba
 from kernels.optimization.moving import Moving, TouchedRows
-from kernels.optimization.muon import WIDEST, controlled_muon_step
+from kernels.optimization.muon import controlled_muon_step, taken_by_triton
 
 BETAS = (0.9, 0.99)  # of students: Müller et al. 2022
 
@@ -140,9 +140,7 @@ def _move_together(moving: Sequence[Moving], controls: Tensor, betas: tuple[floa
         tensors = [tuple(tensor.detach().view(-1) for tensor in moving[place][:4]) for place in plain]
         decays = [moving[place].weight_decay for place in plain]
         adam_several_triton.controlled_adam(tensors, controls, plain, betas, decays)
-    matrices = [
-        place for place, entry in enumerate(moving) if entry.matrices and max(map(max, entry.matrices)) <= WIDEST
-    ]
+    matrices = [place for place, entry in enumerate(moving) if entry.matrices and taken_by_triton(entry.matrices)]
     if matrices:
         from kernels.optimization import muon_triton
 

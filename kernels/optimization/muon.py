@@ -32,7 +32,7 @@ MARGIN = 1.01  # by which the norm is taken larger than it is: beyond 1 these po
 SIZE = 0.2  # of a step's weights, root mean square, at a rate of 1: Adam's, whose rates hold (Liu et al. 2025)
 LEAST_NORM = 1e-30
 TURNS = 4  # steps in which each of many rows moves once, by as much longer a step: orthogonalising is what takes time
-WIDEST = 128  # side of a matrix that Triton's twin takes
+WIDEST = (64, 128)  # shorter and longer side of a matrix that Triton's twin takes: a GPU's 99 KiB hold its squares
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
@@ -128,6 +128,11 @@ def turns_of(values: int, shapes: Shapes) -> int:
     Row r does in update n if n + r is a multiple of that, and its step is so many times as long.
     """
     return min(TURNS, values // sum(height * width for height, width in shapes))
+
+
+def taken_by_triton(shapes: Shapes) -> bool:
+    """Whether its twin moves such matrices; others are torch's."""
+    return all(min(shape) <= WIDEST[0] and max(shape) <= WIDEST[1] for shape in shapes)
 
 
 def size_of(shape: tuple[int, int]) -> float:

@@ -171,10 +171,15 @@ def test_a_step_not_taken_changes_nothing_whatever_the_gradient(implementation):
 
 
 @needs_triton
-def test_a_matrix_too_wide_for_triton_is_moved_by_torch():
-    entries = [Moving(*(t.to(DEVICE) for t in matrix_of(2, 200)), 0.1, None, [(2, 200)])]
-    expected = matrix_of(2, 200)
-    muon_step(expected, [(2, 200)], 0.01, **GIVEN, weight_decay=0.1)
+@pytest.mark.parametrize("shape", [(2, 200), (65, 66)])
+def test_a_matrix_too_wide_for_triton_is_moved_by_torch(shape, monkeypatch):
+    """Of one 128 x 128 the kernel would ask for 128 KiB of shared memory, of which most GPUs have 99."""
+    from kernels.optimization import muon_triton
+
+    monkeypatch.setattr(muon_triton, "controlled_muon", None)
+    entries = [Moving(*(t.to(DEVICE) for t in matrix_of(*shape)), 0.1, None, [shape])]
+    expected = matrix_of(*shape)
+    muon_step(expected, [shape], 0.01, **GIVEN, weight_decay=0.1, implementation="torch")
     controls = torch.tensor([[0.01, 1e-9, 1.0, 0.0]], device=DEVICE)
     controlled_adam_steps(entries, controls, betas=BETAS, implementation="triton")
     torch.testing.assert_close(entries[0].parameter.cpu(), expected[0])
