@@ -37,6 +37,7 @@ from kernels.networks.grouped_mlp import grouped_density_mlp, grouped_geometry_m
 from kernels.networks.radiance_mlp import color_of_rays, density_mlp, geometry_mlp, radiance_mlp
 from kernels.optimization import adam
 from kernels.optimization.moving import Moving, TouchedRows
+from kernels.optimization.muon import WIDEST
 from kernels.optimization.step_control import Scaling
 from kernels.optimization.step_control_triton import control
 from kernels.optimization.straight_through import average_moved, straight_through
@@ -61,7 +62,7 @@ _TYPES = {
 }
 HALF, FULL = torch.float16, torch.float32
 _WGMMA = "wgmma.mma_async"
-COUNTED = (_WGMMA, "relaxed.add.f32", "relaxed.add.v2.f32", "st.global.b32", "st.global.v4.b32")
+COUNTED = (_WGMMA, "relaxed.add.f32", "relaxed.add.v2.f32", "st.global.b32", "st.global.v4.b32", "fma.rn.f32")
 
 
 def _specialised(value):
@@ -132,6 +133,16 @@ def adam_steps():
     cells = [torch.zeros(6, 320) for _ in range(4)]
     several += [Moving(*cells, 0.0, TouchedRows(6, 1), [(20, 16)], torch.zeros((), dtype=torch.float64))]
     adam.controlled_adam_steps(several, torch.zeros(5, 4), betas=(0.9, 0.99), implementation="triton")
+
+
+def muon():
+    """LEGO's hash grid with planes and directions, the largest matrices that are Triton's, and KiloUniform's cells."""
+    alone = (64, 52), (16, 64), (64, 31), (64, 64), (3, 64), WIDEST
+    several = [Moving(*(torch.zeros(size) for _ in range(4)), 0.0, None, [size]) for size in alone]
+    shapes = GroupedLayout(4, 32, 3, 1, 15, 16, harmonics=3).density_dims.tolist()
+    cells = [torch.zeros(6, sum(height * width for height, width in shapes)) for _ in range(4)]
+    several.append(Moving(*cells, 0.0, TouchedRows(6, 1), shapes, torch.zeros((), dtype=torch.float64)))
+    adam.controlled_adam_steps(several, torch.zeros(7, 4), betas=(0.9, 0.99), implementation="triton")
 
 
 def rounded_weights():
@@ -274,6 +285,7 @@ CASES = {
     "deferred_hash_64_half": partial(fused_hash, 64, HALF, deferred=True),
     "deferred_hash_64_planes_half": partial(fused_hash, 64, HALF, levels=20, deferred=True, planes=(64, 256)),
     "deferred_grouped_32_half": partial(fused_grouped, 32, HALF, deferred=True),
+    "muon": muon,
     # With planes and density by direction.
     "radiance_64_directions_half": partial(radiance, 64, HALF, channels=52),
     "fused_hash_64_directions_half": partial(fused_hash, 64, HALF, planes=(64, 256), density_degree=2),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate
+from itertools import accumulate, chain
+from operator import mul
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.device_constants import constant
 from kernels.optimization.moving import Moving
 from kernels.optimization.muon import COEFFICIENTS, LEAST_NORM, MARGIN, size_of, turns_of
 from kernels.triton_support import LEAST_DOT, launch_on, padded
 
 _LEAST_NORM, _MARGIN = tl.constexpr(LEAST_NORM), tl.constexpr(MARGIN)
-_LINEAR, _CUBIC, _QUINTIC = zip(*COEFFICIENTS, strict=True)
-_WARPS = 8
+_COEFFICIENTS = tuple(chain.from_iterable(COEFFICIENTS))
+_WARPS, _WARPS_OF_LARGE = 4, 16  # what keeps a square of 32, and one of 64, in registers
+_LARGE = 64 * 64  # values
 
 
 @triton.jit
@@ -25,8 +28,8 @@ def _product(a, b):
 
 @triton.jit
 def _muon(
-    i, there, g, parameter, first, second, rate, least, factor, moves, beta1, beta2, DECAY: tl.constexpr,
-    SCALE: tl.constexpr, LINEAR: tl.constexpr, CUBIC: tl.constexpr, QUINTIC: tl.constexpr,
+    i, there, g, parameter, first, second, rate, least, factor, moves, coefficients, beta1, beta2, DECAY: tl.constexpr,
+    SCALE: tl.constexpr, ITERATIONS: tl.constexpr,
 ):  # fmt: skip
     weights = tl.load(parameter + i, mask=there, other=0.0)
     g = g * factor + weights * DECAY
@@ -38,18 +41,22 @@ def _muon(
         step = m * beta1 + g * (1.0 - beta1)
         norm = tl.sqrt(tl.sum(step * step))
         step = step / tl.maximum(norm * _MARGIN, _LEAST_NORM)
-        for n in tl.static_range(len(LINEAR)):
+        # No static_range: its products are written out for every thread, and those of one matrix 64 wide, times ten,
+        # took ptxas minutes.
+        for n in range(ITERATIONS):
+            own = coefficients + 3 * n
             gram = _product(step, tl.trans(step))
-            step = step * LINEAR[n] + _product(gram * CUBIC[n] + _product(gram, gram) * QUINTIC[n], step)
+            even = gram * tl.load(own + 1) + _product(gram, gram) * tl.load(own + 2)
+            step = step * tl.load(own) + _product(even, step)
         tl.store(parameter + i, weights - step * (rate * SCALE * norm / tl.maximum(norm, least)), mask=there)
 
 
 @triton.jit
 def _controlled_muon_several(
-    parameters, grads, firsts, seconds, updates, controls, beta1, beta2, PLACES: tl.constexpr, DECAYS: tl.constexpr,
-    TURNS: tl.constexpr, COUNTS: tl.constexpr, SPANS: tl.constexpr, LAZY: tl.constexpr, SCALES: tl.constexpr,
-    ROOTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ALONG: tl.constexpr, ACROSS: tl.constexpr,
-    HIGH: tl.constexpr, WIDE: tl.constexpr, LINEAR: tl.constexpr, CUBIC: tl.constexpr, QUINTIC: tl.constexpr,
+    parameters, grads, firsts, seconds, updates, controls, coefficients, beta1, beta2, PLACES: tl.constexpr,
+    DECAYS: tl.constexpr, TURNS: tl.constexpr, COUNTS: tl.constexpr, SPANS: tl.constexpr, LAZY: tl.constexpr,
+    SCALES: tl.constexpr, ROOTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ALONG: tl.constexpr,
+    ACROSS: tl.constexpr, HIGH: tl.constexpr, WIDE: tl.constexpr, ITERATIONS: tl.constexpr,
 ):  # fmt: skip
     for k in tl.static_range(len(PLACES)):
         if (tl.program_id(1) == k) & (tl.program_id(0) < COUNTS[k]):
@@ -65,8 +72,8 @@ def _controlled_muon_several(
             if taken:
                 _muon(
                     i, there, g, parameters[k], firsts[k], seconds[k], tl.load(own),
-                    tl.load(own + 1) * ROOTS[k] + _LEAST_NORM, tl.load(own + 2), moves, beta1, beta2, DECAYS[k],
-                    SCALES[k], LINEAR, CUBIC, QUINTIC,
+                    tl.load(own + 1) * ROOTS[k] + _LEAST_NORM, tl.load(own + 2), moves, coefficients, beta1, beta2,
+                    DECAYS[k], SCALES[k], ITERATIONS,
                 )  # fmt: skip
             if LAZY[k]:
                 tl.store(grads[k] + i, tl.zeros(g.shape, tl.float32), mask=there)
@@ -76,7 +83,7 @@ def controlled_muon(moving: Mapping[int, Moving], controls: Tensor, betas: tuple
     """As ``kernels.optimization.muon.controlled_muon_step`` for several parameters; without ``touched`` gradients stay.
 
     Args:
-        moving: by their places in ``controls``; no side of their matrices beyond ``WIDEST``.
+        moving: by their places in ``controls``; their matrices are ``taken_by_triton``.
         controls: (R, 4) contiguous.
     """
     starts, matrices = [], []
@@ -96,9 +103,12 @@ def controlled_muon(moving: Mapping[int, Moving], controls: Tensor, betas: tuple
     places, decays, turns, counts, spans, lazy, scales, roots, rows, across_rows, along, across, high, wide = zip(
         *matrices, strict=True
     )
+    coefficients = constant(_COEFFICIENTS, controls.device)
+    large = max(map(mul, high, wide)) >= _LARGE
     with launch_on(controls.device):
         _controlled_muon_several[(max(counts), len(matrices))](
-            *columns, controls, *betas, PLACES=places, DECAYS=decays, TURNS=turns, COUNTS=counts, SPANS=spans,
-            LAZY=lazy, SCALES=scales, ROOTS=roots, ROWS=rows, COLUMNS=across_rows, ALONG=along, ACROSS=across,
-            HIGH=high, WIDE=wide, LINEAR=_LINEAR, CUBIC=_CUBIC, QUINTIC=_QUINTIC, num_warps=_WARPS,
+            *columns, controls, coefficients, *betas, PLACES=places, DECAYS=decays, TURNS=turns, COUNTS=counts,
+            SPANS=spans, LAZY=lazy, SCALES=scales, ROOTS=roots, ROWS=rows, COLUMNS=across_rows, ALONG=along,
+            ACROSS=across, HIGH=high, WIDE=wide, ITERATIONS=len(COEFFICIENTS),
+            num_warps=_WARPS_OF_LARGE if large else _WARPS, num_stages=1,
         )  # fmt: skip
