@@ -6,13 +6,15 @@ source tools/steps.sh
 
 usage() {
     cat <<'TEXT'
-bash tools/gpu_check.sh [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny] [--output DIR] [--parts N] [--minutes N] [--dry-run]
+bash tools/gpu_check.sh [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny] [--output DIR] [--only STEPS] [--parts N] [--minutes N]
+                        [--dry-run]
 
   --lego DIR     NeRF-synthetic LEGO at 800x800 (transforms_train.json, transforms_test.json): the records too
   --teacher PLY  3D Gaussians of it; without, tools/train_teacher.py fits them first (half an hour)
   --device NAME  cuda (default) or cpu
   --tiny         small sizes and a few seconds of training: whether all runs, in a few minutes on a CPU
   --output DIR   where everything is written (default: gpu_check); DIR/report is small and all that need be kept
+  --only STEPS   only those whose names this regular expression matches; --dry-run names all of them
   --parts N      stop after N parts, each under 9 minutes, with status 75; the same command goes on from there
   --minutes N    stop after that time, with status 75 too; what runs then gets 20 s to save
   --dry-run      only say which steps are done and which are to do
@@ -22,7 +24,7 @@ Exit status: 0 all done, 1 a step failed, 2 bad input, 75 more parts to do. The 
 TEXT
 }
 
-device=cuda tiny=0 lego= teacher= output=gpu_check PARTS= MINUTES= DRY_RUN=0
+device=cuda tiny=0 lego= teacher= output=gpu_check ONLY= PARTS= MINUTES= DRY_RUN=0
 value() { [[ $# -ge 2 && -n $2 ]] || fail "$1 needs a value; see --help"; }
 while (($#)); do
     case $1 in
@@ -30,6 +32,7 @@ while (($#)); do
         --teacher) value "$@"; teacher=$2; shift ;;
         --device) value "$@"; device=$2; shift ;;
         --output) value "$@"; output=$2; shift ;;
+        --only) value "$@"; ONLY=$2; shift ;;
         --parts) value "$@"; PARTS=$2; shift ;;
         --minutes) value "$@"; MINUTES=$2; shift ;;
         --tiny) tiny=1 ;;
@@ -46,6 +49,9 @@ STEP_LIMIT=510 MOST_PROCESSES=12
 [[ $device == cuda || $device == cpu ]] || fail "--device: found $device, expected cuda or cpu"
 [[ -z $PARTS || $PARTS =~ ^[1-9][0-9]*$ ]] || fail "--parts: found $PARTS, expected a positive number"
 [[ -z $MINUTES || $MINUTES =~ ^[1-9][0-9]*$ ]] || fail "--minutes: found $MINUTES, expected a positive number"
+status=0
+[[ "" =~ $ONLY ]] || status=$?
+((status < 2)) || fail "--only: $ONLY is no regular expression"
 [[ -z $teacher || -n $lego ]] || fail "--teacher goes with --lego"
 [[ -z $teacher || -f $teacher ]] || fail "--teacher: $teacher is no file"
 for name in ${lego:+transforms_train.json transforms_test.json}; do
@@ -94,7 +100,7 @@ lego_records() {
             --output "$work" --resume --set "device=$fit_on" "${data[@]}" "${small_fit[@]}" ||
             { failed+=(record_teacher); return; }
         teacher=$(fitted_ply)
-        [[ -n $teacher || $DRY_RUN == 0 ]] || teacher=THE_PLY_OF_record_teacher
+        [[ -n $teacher ]] || teacher=THE_PLY_OF_record_teacher
     fi
     data+=(--set "teacher.ply=$(realpath --canonicalize-missing "$teacher")")
     for budget in "${budgets[@]}"; do
@@ -165,6 +171,7 @@ main() {
     elif [[ $tiny == 1 ]]; then
         brick_records
     fi
+    [[ -n $MATCHED ]] || fail "--only: no step's name matches $ONLY; --dry-run without it names them"
 
     [[ $DRY_RUN == 0 ]] || return 0
     (cd "$work" && find . \( -name '*.csv' -o -name versions.json -o -name config.yaml \) -exec cp --parents -t ../report {} +)

@@ -1,12 +1,13 @@
 # Steps that are each done once, in parts of limited length. Sourced by gpu_check.sh; it runs nothing by itself.
 #
 # The caller sets: STAMPS and STEP_LOGS (folders that exist), CODE (a line that names the code), STEP_LIMIT (s),
-# PARTS (how many parts this call may still run; empty: any), MINUTES (how long it may go on in all; empty: any),
-# DRY_RUN (1: only say what is to do).
+# ONLY (a regular expression: steps whose names it does not match are passed over), PARTS (how many parts this call may
+# still run; empty: any), MINUTES (how long it may go on in all; empty: any), DRY_RUN (1: only say what is to do).
 
 readonly MOST_PARTS=20      # of one step: more means that it does not get anywhere
 readonly LEAST_SECONDS=45   # with less time left no part is begun
 readonly OUT_OF_PARTS=75    # exit status: not all is done, and another call goes on
+MATCHED=                    # 1: a step has been met that is not passed over
 
 fail() {
     echo "error: $*" >&2
@@ -24,6 +25,8 @@ go_on_later() {
 run_step() {
     local name=$1 status part limit
     shift
+    [[ $name =~ $ONLY ]] || return 0
+    MATCHED=1
     if [[ -f $STAMPS/$name ]]; then
         echo "done     $name ($(sed -n 2p "$STAMPS/$name"))"
         return 0

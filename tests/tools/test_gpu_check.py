@@ -135,6 +135,8 @@ def test_the_configs_of_the_records_are_full_size_and_end_by_time(name, tmp_path
         (["--teacher", "tools/steps.sh"], "--teacher goes with --lego"),
         (["--parts", "0"], "--parts: found 0, expected a positive number"),
         (["--minutes", "half"], "--minutes: found half, expected a positive number"),
+        (["--only", "(muon"], "--only: (muon is no regular expression"),
+        (["--only", "moun", "--dry-run"], "--only: no step's name matches moun"),
         (["--output"], "--output needs a value"),
         (["--tinny"], "unknown option --tinny"),
     ],
@@ -144,12 +146,12 @@ def test_bad_options_are_named(options, message):
     assert result.returncode == 2 and message in result.stderr
 
 
-def steps(folder: Path, commands: str, *, code="commit a", limit=5, parts="", minutes=""):
+def steps(folder: Path, commands: str, *, code="commit a", limit=5, parts="", minutes="", only=""):
     """Runs ``commands`` with the functions of steps.sh, its folders under ``folder``."""
     for name in ("stamps", "logs"):
         (folder / name).mkdir(exist_ok=True)
     set_up = f'''set -euo pipefail; source tools/steps.sh; STAMPS={folder}/stamps STEP_LOGS={folder}/logs
-        CODE="{code}" STEP_LIMIT={limit} PARTS={parts} MINUTES={minutes} DRY_RUN=0'''
+        CODE="{code}" STEP_LIMIT={limit} ONLY="{only}" PARTS={parts} MINUTES={minutes} DRY_RUN=0'''
     return bash("-c", f"{set_up}\ncd {folder}\n{commands}")
 
 
@@ -160,6 +162,22 @@ def test_a_step_is_done_once_and_its_stamp_names_the_code(tmp_path):
     assert (tmp_path / "ran").read_text() == "x\n"
     assert [line.split()[:2] for line in again.stdout.splitlines()] == [["done", "first"], ["done", "second"]]
     assert (tmp_path / "stamps/first").read_text().startswith("commit a\n20")
+
+
+def test_steps_that_are_not_asked_for_are_passed_over(tmp_path):
+    result = steps(tmp_path, "run_step one false; run_step two true; run_step one_more true", only="^(two|one_more)$")
+    assert result.returncode == 0, result.stderr
+    assert sorted(file.name for file in (tmp_path / "stamps").iterdir()) == ["one_more", "two"]
+
+
+def test_the_first_steps_on_a_gpu_that_docs_name_are_there_in_their_order(tmp_path, lego):
+    text = (REPO_ROOT / "docs/gpu.md").read_text(encoding="utf-8")
+    (only,) = re.findall(r"--only '([^']+)'", text)
+    ply = tmp_path / "point_cloud.ply"
+    ply.touch()
+    result = bash(SCRIPT, "--device", "cpu", "--lego", str(lego), "--teacher", str(ply), "--only", only, "--dry-run")
+    named = re.findall(r"^\d+\. `([a-z_0-9]+)`", text, re.MULTILINE)
+    assert planned(result) == named and "benchmark_muon" in named
 
 
 def test_a_failed_step_has_no_stamp_shows_its_log_and_is_tried_again(tmp_path):
