@@ -251,10 +251,13 @@ def density_mlp(
 
 
 def _beside(features: Tensor, harmonics: Tensor | None, ray_index: Tensor | None) -> Tensor:
-    """(N, C + H) what the density network takes."""
+    """(N, C + H) what the density network takes; its memory is channel-major, as encodings from a GPU are."""
     if harmonics is None:
         return features
-    return torch.cat([features, harmonics.to(features.dtype).index_select(0, ray_index)], dim=1)
+    # Rows of both, one after another, would have kernels read and write two bytes at a time, and the encoding's
+    # backward pass find a point's gradient far from its neighbour's.
+    beside = harmonics.t().to(features.dtype).index_select(1, ray_index)
+    return torch.cat([features.t(), beside]).t()
 
 
 def _no_columns(features: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.networks.radiance_mlp import density_mlp, geometry_mlp, radiance_mlp, tapped_radiance_mlp
-from tests.triton_device import TRITON, device_of, needs_triton
+from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
 
 CHOICES = [taps for count in (0, 1, 2) for taps in itertools.combinations(("hidden", "geo"), count)]
 
@@ -110,6 +110,23 @@ def test_harmonics_of_rays_are_inputs_behind_the_features(shaded, implementation
         return [tensor.detach().cpu() for tensor in (*outputs, *grads)]
 
     close(run(implementation, inputs[:, :7], harmonics, device), run("torch", inputs, None, torch.device("cpu")))
+
+
+@needs_triton
+@pytest.mark.parametrize("shaded", [True, False])
+def test_beside_harmonics_an_encoding_and_its_gradient_stay_channel_major(shaded) -> None:
+    """Kernels on a GPU read and write a channel of neighbouring points together."""
+    encoding = torch.randn(7, 50, device=DEVICE).t().requires_grad_()
+    rays, basis, harmonics = torch.randint(7, (50,)), torch.randn(7, 4), torch.randn(7, 3)
+    weights = [torch.randn(16, 10), torch.randn(4, 16), torch.randn(16, 7), torch.randn(3, 16)]
+    rays, basis, harmonics, *weights = (part.to(DEVICE) for part in (rays, basis, harmonics, *weights))
+    named = {"harmonics": harmonics, "implementation": "triton"}
+    if shaded:
+        outputs = radiance_mlp(encoding, basis, rays, weights[:2], weights[2:], **named)
+    else:
+        outputs = geometry_mlp(encoding, weights[:2], ray_index=rays, **named)[:2]
+    (grad,) = torch.autograd.grad([output.sum() for output in outputs], encoding)
+    assert grad.any() and grad.t().is_contiguous()
 
 
 @pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
