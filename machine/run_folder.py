@@ -52,10 +52,6 @@ class RunFolder:
         self.identity_json = self.results / "identity.json"
         self.identity = RunIdentity(config)
 
-    def as_options(self) -> str:
-        """The options, for a shell, by which tools find the run."""
-        return f"--config {shlex.quote(str(self.config_yaml))}{self.root_option()}"
-
     def root_option(self) -> str:
         """`` --output ROOT``, for a shell; empty where the root is the default one."""
         return "" if self._root == REPO_ROOT else f" --output {shlex.quote(str(self._root))}"
@@ -203,11 +199,15 @@ def set_aside_as(checkpoint: Path) -> str | None:
     return next((path.name for path, found in zip(folders, is_there, strict=True) if found), None)
 
 
-def results_folder(checkpoint: Path) -> Path | None:
-    """``results/<scene>/<run>`` of a checkpoint that lies where the program puts it, also in ``earlier/1``."""
-    above = 0 if set_aside_as(checkpoint) is None else 2
-    folders = [path.parents[above] for path in spellings(checkpoint)]
-    return next(filter(is_results_folder, [path.parent for path in folders if path.name == "checkpoints"]), None)
+def results_folder(path: Path) -> Path | None:
+    """``results/<scene>/<run>``, of that folder or of a checkpoint that lies where the program puts it, also in
+    ``earlier/1``; else None.
+    """
+    runs = list(spellings(path))
+    if not os.path.isdir(path):
+        above = 0 if set_aside_as(path) is None else 2
+        runs = [run.parents[above].parent for run in runs if run.parents[above].name == "checkpoints"]
+    return next(filter(is_results_folder, runs), None)
 
 
 def is_results_folder(path: Path) -> bool:

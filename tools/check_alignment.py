@@ -1,6 +1,7 @@
 """The gate of the alignment prototype: do a student's renders show what its teacher's pictures show, and if not, why?
 
     python tools/check_alignment.py --config configs/lego_response_eighth.yaml [--checkpoint PATH] [--assets DIR]
+    python tools/check_alignment.py results/lego/eighth         # a run folder or a checkpoint
 
 Renders 10 held-out views, compares them with the teacher, and tries what could be wrong: axes, focal length,
 principal point, background, alpha, depth kind, frame order. Where there is no checkpoint yet, the teacher's own
@@ -29,7 +30,8 @@ from distill.alignment.hypothesis_search import SEARCH_WIDTH
 from distill.alignment.planted_mistakes import FAULTS
 from distill.alignment.verdict_text import Planted, depth_table, planted_table, trials_table, verdict_text
 from distill.model.model import RestoredRun, restore_run
-from distill.runs.command_line import add_config_options, add_run_options, config_of, run_command
+from distill.runs.command_line import add_config_options, run_command
+from distill.runs.given_run import add_run_options, run_of
 from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import InputError
@@ -70,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(chosen: argparse.Namespace) -> int:
     _check_names(chosen.planted or [])
-    config = config_of(chosen)
-    run = _run_if_any(config, chosen)
+    config, root, checkpoint = run_of(chosen)
+    run = _run_if_any(config, root, checkpoint)
     with explained_errors(config):
         loaded = load_comparison(config, run, chosen.views)
     cameras, frames = loaded.comparison.cameras, loaded.comparison.frames
@@ -84,12 +86,12 @@ def _work(chosen: argparse.Namespace) -> int:
     return _check(loaded, chosen.threshold, GAUSSIANS if run is None else STUDENT)
 
 
-def _run_if_any(config: Config, chosen: argparse.Namespace) -> RestoredRun | None:
+def _run_if_any(config: Config, root: Path, checkpoint: Path | None) -> RestoredRun | None:
     """The checkpoint's student; None where the run has no checkpoint and none was named."""
-    if not chosen.checkpoint and RunFolder(config, chosen.output).latest_checkpoint() is None:
+    if checkpoint is None and RunFolder(config, root).latest_checkpoint() is None:
         check_assets(config)
         return None
-    return restore_run(config, chosen.output, chosen.checkpoint)
+    return restore_run(config, root, checkpoint)
 
 
 def _check(loaded: Loaded, threshold: float, subject: str) -> int:

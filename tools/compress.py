@@ -1,6 +1,6 @@
 """Makes a compact file of a trained student: as small as its quality allows, or as good as its size allows.
 
-    python tools/compress.py --config configs/lego_response_eighth.yaml --max-loss-db 0.1
+    python tools/compress.py results/lego/eighth --max-loss-db 0.1                      # a run folder or a checkpoint
     python tools/compress.py --config configs/lego_response_eighth.yaml --target-mib 0.1 --file small.lrd
 
 Trains the checkpoint's student on for compact.seconds with its weights rounded as the file will hold them, finds how
@@ -19,14 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.compression.compress import Wanted, compress
-from distill.runs.command_line import (
-    add_config_options,
-    add_run_options,
-    config_of,
-    given_path,
-    positive_number,
-    run_command,
-)
+from distill.runs.command_line import add_config_options, given_path, positive_number, run_command
+from distill.runs.given_run import add_run_options, run_of
 
 _LOSS_DB = 0.1
 
@@ -58,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         by_size = chosen.target_mib is not None
         wanted = Wanted(chosen.target_mib) if by_size else Wanted(None, chosen.max_loss_db)
-        made = compress(config_of(chosen), chosen.output, wanted, chosen.checkpoint, chosen.file)
+        config, root, checkpoint = run_of(chosen)
+        made = compress(config, root, wanted, checkpoint, chosen.file)
         print(made.text())
 
     return run_command(work, chosen.debug)

@@ -24,14 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student_evaluation import EvaluationOptions
-from distill.model.checkpoint import evaluated_as, load_checkpoint
+from distill.model.checkpoint import evaluated_as
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
+from distill.runs.given_run import run_at
 from distill.runs.session import evaluate_checkpoint
 from machine.devices import choose_device
-from machine.run_folder import RunFolder, checkpoint_at, results_folder
+from machine.run_folder import RunFolder
 from settings.config import Config
 from settings.errors import ExitCode, InputError
-from settings.loading import REPO_ROOT, config_from_text, load_config
 from teacher.sources import check_assets
 
 SPLITS = {"holdout": "[holdout]", "train": "[train]", "all": "[holdout, train]"}
@@ -68,22 +68,12 @@ def plan(chosen: argparse.Namespace) -> list[Job]:
 
 
 def _job(path: Path, chosen: argparse.Namespace) -> Job:
-    checkpoint = checkpoint_at(path)
-    state = load_checkpoint(checkpoint, "cpu")
     overrides = [*chosen.overrides, *_overrides(chosen)]
-    results = results_folder(checkpoint)
-    own = config_from_text(state["config"], checkpoint)
-    if chosen.config is not None:
-        config = load_config(chosen.config, overrides, chosen.assets)
-    else:
-        config = config_from_text(state["config"], checkpoint, overrides, chosen.assets)
-        if results is not None:  # a run that was copied or renamed is the one it is called now
-            config = config.model_copy(update={"scene": results.parent.name, "run": results.name})
-    config = evaluated_as(config, checkpoint, own)
+    run = run_at(path, None, chosen.config, overrides, chosen.assets, chosen.output)
+    config = evaluated_as(run.config, run.checkpoint, run.own)
     check_assets(config)
     choose_device(config)
-    root = chosen.output or (REPO_ROOT if results is None else results.parents[2])
-    return Job(checkpoint, config, root, state["step"])
+    return Job(run.checkpoint, config, run.root, run.step)
 
 
 def _overrides(chosen: argparse.Namespace) -> list[str]:

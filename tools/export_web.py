@@ -1,6 +1,6 @@
 """Makes a page to send of a trained student: one HTML file that renders it, in a browser, without a server.
 
-    python tools/export_web.py --config configs/quickstart.yaml
+    python tools/export_web.py results/bricks/quickstart            # a run folder or a checkpoint
     python tools/export_web.py --config configs/lego_response_400.yaml --checkpoint small.lrd --file lego.html
 
 The student is in the file, and under its picture the figures of its evaluation. A compact file (tools/compress.py)
@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.model.checkpoint import evaluated_as
 from distill.model.model import RestoredRun, restore_run
-from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
+from distill.runs.command_line import add_config_options, given_path, run_command
+from distill.runs.given_run import add_run_options, run_of
 from distill.web.page import FINE, StartView, rays_of, web_page
 from machine.files import check_output_file, output_errors, read_csv, write_atomically
 from machine.memory import MIB
@@ -107,8 +108,7 @@ def _pixels(program: int, page: int, width: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-    given = chosen.output, chosen.checkpoint, chosen.file
-    return run_command(lambda: print(export(config_of(chosen), *given)), chosen.debug)
+    return run_command(lambda: print(export(*run_of(chosen), chosen.file)), chosen.debug)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Films a student, its teacher, or both, along a camera path.
 
-    python tools/render_path.py --config configs/quickstart.yaml --spiral --show side_by_side
+    python tools/render_path.py results/bricks/quickstart --spiral --show side_by_side   # a run folder or a checkpoint
 
 Renders an orbit (the default), a spiral or the poses of a JSON and writes an mp4, by default beside the evaluation's
 pictures: results/<scene>/<run>/eval/step_020000_orbit_student.mp4. Exit status: 0 done, 2 bad input,
@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from distill.evaluation.film import SHOWS, check_video, even_sized, path_frames, write_video
 from distill.model.model import restore_run
 from distill.model.view_renderers import RenderView, student_renderer
-from distill.runs.command_line import add_config_options, add_run_options, config_of, given_path, run_command
+from distill.runs.command_line import add_config_options, given_path, run_command
+from distill.runs.given_run import add_run_options, run_of
 from distill.viewer.subjects import teacher_renderer
 from machine.run_folder import RunFolder
 from scene.cameras import Cameras
@@ -62,23 +63,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def film(config: Config, chosen: argparse.Namespace) -> Path:
+def film(chosen: argparse.Namespace) -> Path:
     """Does what the command line asks for; returns the film's path.
 
     Raises:
         InputError: config, assets, checkpoint or options do not fit, or ffmpeg is missing or fails.
     """
+    config, root, checkpoint = run_of(chosen)
     check_assets(config)
     if chosen.frames is not None and chosen.frames < 1:
         raise InputError("--frames", "frames", chosen.frames, "at least 1")
     student, stem = None, "teacher"
     if chosen.show != "teacher":
-        run = restore_run(config, chosen.output, chosen.checkpoint)
+        run = restore_run(config, root, checkpoint)
         student, stem = student_renderer(run.model, run.device), f"step_{run.step:06d}"
     gaussians = source_of(config).gaussians()
     teacher = None if chosen.show == "student" else _teacher(config, gaussians, chosen.show)
     name, cameras = _path(config, gaussians, chosen)
-    default = RunFolder(config, chosen.output).eval / f"{stem}_{name}_{chosen.show}.mp4"
+    default = RunFolder(config, root).eval / f"{stem}_{name}_{chosen.show}.mp4"
     video = chosen.video or default
     check_video(video, chosen.fps)
     frames = path_frames(cameras, chosen.show, config.render.background_rgb, student, teacher)
@@ -111,7 +113,7 @@ def _path(config: Config, gaussians: Gaussians | None, chosen: argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
-    return run_command(lambda: print(film(config_of(chosen), chosen)), chosen.debug)
+    return run_command(lambda: print(film(chosen)), chosen.debug)
 
 
 if __name__ == "__main__":

@@ -84,11 +84,16 @@ def add_assets_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_root_option(parser: argparse.ArgumentParser, what: str = "results/ and logs/ are") -> None:
-    """``--output``, the folder in which runs have theirs."""
+def add_root_option(parser: argparse.ArgumentParser, what: str = "results/ and logs/ are", otherwise: str = "") -> None:
+    """``--output``, the folder in which runs have theirs.
+
+    Args:
+        otherwise: what is taken without it, in words, where that depends on what else is given: it is None then.
+    """
     parser.add_argument(
-        "--output", metavar="DIR", type=given_path, default=REPO_ROOT, help=f"where {what} (default: this repository)"
-    )
+        "--output", metavar="DIR", type=given_path, default=None if otherwise else REPO_ROOT,
+        help=f"where {what} (default: {otherwise or 'this repository'})",
+    )  # fmt: skip
 
 
 def add_frames_option(parser: argparse.ArgumentParser, what: str = "frames") -> None:
@@ -99,15 +104,6 @@ def add_frames_option(parser: argparse.ArgumentParser, what: str = "frames") -> 
 def add_debug_option(parser: argparse.ArgumentParser) -> None:
     """``--debug``, for ``run_command``."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """``--checkpoint``, ``--output`` and ``--device``, of the tools that look at a trained run."""
-    parser.add_argument(
-        "--checkpoint", type=given_path, metavar="PATH", help="a checkpoint or a run folder (default: the run's latest)"
-    )
-    add_root_option(parser, "the run's results/ are")
-    add_device_option(parser)
 
 
 def positive_number(text: str) -> float:

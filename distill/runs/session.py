@@ -92,14 +92,15 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     result = evaluate_student(config, teacher, model, step, folder, device)
     if ranks.is_first():
         publish(config, folder, step)
+    named = shlex.quote(str(folder.results))
     if result.status == ExitCode.COLLAPSED:
         note = stray_note(config, teacher.gaussians, teacher.box) or source_of(config).outlier_note(teacher.gaussians)
-        _log.warning("%s", note or f"python tools/check_alignment.py {folder.as_options()} finds out why")
+        _log.warning("%s", note or f"python tools/check_alignment.py {named} finds out why")
     elif ranks.is_first():
-        print(f"look     python tools/view.py {shlex.quote(str(folder.results))}")
-        print(f"film     python tools/render_path.py {folder.as_options()}")
+        print(f"look     python tools/view.py {named}")
+        print(f"film     python tools/render_path.py {named}")
         if not trainer.compaction and model.far_field is None:
-            print(f"compact  python tools/compress.py {folder.as_options()}")
+            print(f"compact  python tools/compress.py {named}")
     return result.status
 
 

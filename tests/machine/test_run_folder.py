@@ -280,3 +280,12 @@ def test_the_folder_of_a_fitted_teacher_is_said_to_be_one(tmp_path):
     (tmp_path / "config.yaml").touch()
     with pytest.raises(InputError, match="found a teacher that tools/train_teacher.py fitted, .*--model .* distils it"):
         checkpoint_at(tmp_path)
+
+
+def test_the_run_of_a_folder_and_of_its_checkpoints(tmp_path):
+    run = tmp_path / "results/bricks/mine"
+    (run / "checkpoints/earlier/1").mkdir(parents=True)
+    for path in (run, run / "checkpoints/step_000007.lrd", run / "checkpoints/earlier/1/step_000007.pth"):
+        assert results_folder(path) == run
+    for path in (tmp_path, run.parent, run / "small.lrd", tmp_path / "checkpoints/step_000007.pth"):
+        assert results_folder(path) is None

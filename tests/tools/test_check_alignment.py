@@ -59,7 +59,7 @@ def reverse(content):
 
 def test_a_good_student_passes(toy, capsys):
     before = sorted(toy.rglob("*"))
-    assert main(arguments(toy, "--threshold", "16")) == 0
+    assert main([str(toy / "results/toy/first"), "--threshold", "16"]) == 0
     out = capsys.readouterr().out
     assert "step 150, 5 of 17 views at 24x24" in out and "\nPASS: " in out and "Nothing wrong" in out
     assert "| nothing is wrong |" in out and "| inverse_z (in use) |" in out

@@ -49,7 +49,7 @@ def test_a_file_of_at_most_the_wanted_size_is_measured_filmed_and_named_in_the_c
     psnr = float(csv_rows(toy / "logs/toy/first/eval_step_000060_compact.csv")[0]["psnr"])
     assert psnr == pytest.approx(float(re.search(r"PSNR ([\d.]+) dB", said)[1]), abs=0.01)
     assert evaluate([str(path), "--assets", str(toy), *few]) in (0, 3)
-    assert film(arguments(toy, "--checkpoint", str(path), "--frames", "2")) == 0
+    assert film([str(toy / "results/toy/first"), "--checkpoint", str(path), "--frames", "2"]) == 0
 
 
 def test_a_safetensors_file_of_a_compact_one_leaves_its_figures_as_they_are(toy, tmp_path):
@@ -98,7 +98,7 @@ def test_compiling_does_not_count_as_time(toy, tmp_path, monkeypatch):
 
 def test_a_loss_is_kept_within_what_is_allowed(toy, capsys, tmp_path):
     path = tmp_path / "small.lrd"
-    assert main(arguments(toy, *QUICKLY, "--max-loss-db", "0.5", "--file", str(path))) == 0
+    assert main([str(toy / "results/toy/first"), *QUICKLY, "--max-loss-db", "0.5", "--file", str(path)]) == 0
     lost, way = re.search(r"([\d.]+) dB (below|above) the checkpoint's", capsys.readouterr().out).groups()
     assert (way == "above" or float(lost) <= 0.5) and path.stat().st_size < 0.03 * 2**20
 

@@ -28,7 +28,7 @@ def toy(tmp_path_factory):
 
 
 def test_an_orbit_of_the_student_is_the_default(toy, capsys):
-    assert main(arguments(toy, "--frames", "3", "--fps", "5")) == 0
+    assert main([str(toy / "results/toy/first"), "--frames", "3", "--fps", "5"]) == 0
     path = toy / "results/toy/first/eval/step_000060_orbit_student.mp4"
     captured = capsys.readouterr()
     assert captured.out.strip() == str(path) and "3/3" in captured.err

@@ -1,0 +1,106 @@
+"""A trained run that a command line names: by its folder, by one of its checkpoints, or by a config."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.model.checkpoint import load_checkpoint
+from distill.runs.command_line import add_device_option, add_root_option, config_of, given_path, overrides_of
+from machine.run_folder import checkpoint_at, results_folder
+from settings.config import Config
+from settings.errors import InputError
+from settings.loading import REPO_ROOT, config_from_text, load_config
+
+
+@dataclass(frozen=True)
+class GivenRun:
+    """A run with a checkpoint.
+
+    Attributes:
+        config: to use it by, called as the run is called now.
+        root: of its ``results/`` and ``logs/``.
+        checkpoint: the file.
+        own: the config in the checkpoint.
+        step: training steps behind it.
+    """
+
+    config: Config
+    root: Path
+    checkpoint: Path
+    own: Config
+    step: int
+
+
+def run_at(
+    path: Path,
+    checkpoint: Path | None = None,
+    config_file: Path | None = None,
+    overrides: Sequence[str] = (),
+    assets: Path | None = None,
+    root: Path | None = None,
+) -> GivenRun:
+    """The run of a folder ``results/<scene>/<run>``, of which the newest checkpoint is taken, or of a checkpoint.
+
+    Args:
+        checkpoint: of a folder another than the newest.
+        config_file: instead of the config that the checkpoint carries.
+        root: instead of the one that the run lies under; of a checkpoint elsewhere that is this repository.
+
+    Raises:
+        InputError: a checkpoint or a config is missing or damaged.
+    """
+    results = results_folder(path)
+    checkpoint = checkpoint_at(checkpoint or path)
+    state = load_checkpoint(checkpoint, "cpu")
+    own = config_from_text(state["config"], checkpoint)
+    if config_file is not None:
+        config = load_config(config_file, overrides, assets)
+    else:
+        config = config_from_text(state["config"], checkpoint, overrides, assets)
+        if results is not None:  # a run that was copied or renamed is the one it is called now
+            config = config.model_copy(update={"scene": results.parent.name, "run": results.name})
+    root = root or (REPO_ROOT if results is None else results.parents[2])
+    return GivenRun(config, root, checkpoint, own, state["step"])
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """``PATH``, ``--checkpoint``, ``--output`` and ``--device``, of the tools that look at a trained run.
+
+    For ``run_of``, which reads what ``add_config_options`` adds, too.
+    """
+    parser.add_argument(
+        "run", nargs="?", type=given_path, metavar="PATH",
+        help="a run folder or a checkpoint, which carries its config (default: the run of --config)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", type=given_path, metavar="PATH", help="a checkpoint or a run folder (default: the run's latest)"
+    )
+    add_root_option(parser, "the run's results/ are", "beside the run that PATH names, else this repository")
+    add_device_option(parser)
+
+
+def run_of(arguments: argparse.Namespace) -> tuple[Config, Path, Path | None]:
+    """What ``add_run_options`` and ``add_config_options`` name: the config of a run, the root of its ``results/``, and
+    the checkpoint, None where it is the latest of the config's run.
+
+    Raises:
+        InputError: as ``config_of`` and ``run_at``, or both name a run.
+    """
+    path, checkpoint = arguments.run, arguments.checkpoint
+    if path is None:
+        return config_of(arguments), arguments.output or REPO_ROOT, checkpoint
+    for option in ("model", "source", "splat"):
+        if getattr(arguments, option) is not None:
+            hint = "A run knows its scene."
+            raise InputError("command line", f"--{option}", f"the run {path} too", "one of them", hint)
+    if checkpoint is not None and not path.is_dir():
+        raise InputError("command line", "--checkpoint", f"{path} too", "one of them, or a run folder before it")
+    if arguments.up is not None and not arguments.turns:
+        raise InputError("command line", "--up", "no --splat", "--splat FILE", "Cameras are given without it.")
+    options = {"--device": ("device", arguments.device), "--up": ("teacher.orbit.up", arguments.up)}
+    overrides = arguments.overrides + overrides_of(options)
+    run = run_at(path, checkpoint, arguments.config, overrides, arguments.assets, arguments.output)
+    return run.config, run.root, run.checkpoint
