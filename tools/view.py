@@ -39,7 +39,7 @@ from machine.memory import check_pictures_fit
 from machine.run_folder import RunFolder, checkpoint_at
 from scene.images import write_image
 from settings.errors import ExitCode, InputError
-from settings.loading import load_config
+from settings.loading import REPO_ROOT, load_config
 from teacher.gaussian_files import FORMATS
 from teacher.views.rasterized import DRAWN_BYTES
 
@@ -56,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         f"({', '.join(f'.{name}' for name in FORMATS)}), or a graphdeco model's folder (default: the config's run)",
     )  # fmt: skip
     add_config_options(parser, default_config="the checkpoint's own", turns=True)
-    add_root_option(parser, "the results/ of the config's run are")
+    add_root_option(parser, "the run's results/ are", "beside the run that PATH names, else this repository")
     add_device_option(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument(
@@ -127,13 +127,14 @@ def _subject(chosen: argparse.Namespace) -> Subject:
     if path is None:
         if chosen.config is None:
             raise InputError("command line", "PATH", "nothing", "a run folder, a checkpoint or Gaussians, or --config")
-        folder = RunFolder(load_config(chosen.config, overrides, chosen.assets), chosen.output)
+        folder = RunFolder(load_config(chosen.config, overrides, chosen.assets), chosen.output or REPO_ROOT)
         path = folder.results
     option = _gaussians_option(path)
     if option is None:
         subject = student_subject(checkpoint_at(path), chosen.config, overrides, chosen.assets, chosen.output)
     else:
-        subject = gaussians_subject(config_of(argparse.Namespace(**vars(chosen), **{option: path})), chosen.output)
+        config = config_of(argparse.Namespace(**vars(chosen), **{option: path}))
+        subject = gaussians_subject(config, chosen.output or REPO_ROOT)
     if chosen.keyframes is not None:
         subject.keyframes = chosen.keyframes
     return subject

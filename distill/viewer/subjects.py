@@ -14,9 +14,10 @@ from distill.model.view_renderers import RenderPart, gaussians_renderer
 from distill.viewer.pictures import Pictures
 from distill.viewer.viewpoints import DatasetCamera, Viewpoint, dataset_cameras, named_cameras, outside, up_of
 from machine.devices import choose_device
-from machine.run_folder import RunFolder
+from machine.run_folder import RunFolder, results_of
 from settings.config import Config
 from settings.errors import InputError
+from settings.loading import REPO_ROOT
 from settings.words import counted
 from teacher.gaussians import Gaussians
 from teacher.sources import Teacher, source_of
@@ -75,13 +76,13 @@ def teacher_renderer(config: Config, gaussians: Gaussians, *, as_in_views: bool 
 
 
 def student_subject(
-    checkpoint: Path, config_file: Path | None, overrides: list[str], assets: Path | None, root: Path
+    checkpoint: Path, config_file: Path | None, overrides: list[str], assets: Path | None, root: Path | None
 ) -> Subject:
     """A checkpoint's or a compact file's student; its teacher comes with ``load_teacher``.
 
     Args:
         config_file: instead of the config that the checkpoint carries.
-        root: where ``results/`` are, for the keyframes.
+        root: where ``results/`` are, for the keyframes; None: beside the run that the checkpoint is of.
 
     Raises:
         InputError: the checkpoint or the config is missing, damaged, or does not fit the other.
@@ -90,7 +91,9 @@ def student_subject(
     device = model.grid.occupied.device
     pictures = Pictures(model, None, model.grid.box, device, config.render.background_rgb)
     title = f"{config.scene}/{config.run}, {checkpoint.name}: {model.student.kind}, step {step}"
-    return Subject(title, config, pictures, _cameras(config), RunFolder(config, root).results / _KEYFRAMES)
+    results = results_of(checkpoint) if root is None else None
+    results = results or RunFolder(config, root or REPO_ROOT).results
+    return Subject(title, config, pictures, _cameras(config), results / _KEYFRAMES)
 
 
 def gaussians_subject(config: Config, root: Path) -> Subject:

@@ -37,6 +37,7 @@ def test_the_teacher_comes_later_and_a_student_without_one_is_shown_alone(toy, c
     subject = student_subject(file, None, [], None, toy)
     assert len(subject.cameras) == 17 and subject.start() == subject.cameras[0].viewpoint
     assert subject.keyframes == toy / "results/toy/first/keyframes.json"
+    assert student_subject(file, None, [], None, None).keyframes == subject.keyframes, "beside the run, wherever it is"
     subject.load_teacher()
     assert "side by side" in subject.pictures.modes
     gone = ["teacher.ply=gone.ply", "data.transforms=gone.json", "teacher.orbit.up=[0, -1, 0]"]
