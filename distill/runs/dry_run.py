@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from distill.alignment.before_training import check_before_training, explained_errors
 from distill.alignment.comparison import without_depth
 from distill.evaluation.evaluator import teacher_psnr
-from distill.losses.feature_supervision import supervise
-from distill.model.model import Model, build_model, restore_model
+from distill.model.model import Model
 from distill.rendering.far_field import FarField
-from distill.runs.session import check_continues, checkpoint_to_resume, make_trainer, state_to_resume
+from distill.runs.session import Resumed, check_continues, make_model, make_trainer, state_to_resume
 from distill.training.trainer import Progress, Trainer
 from kernels.dispatch import chosen_implementations
 from kernels.threads import one_torch_thread
@@ -25,7 +26,6 @@ from machine.memory import MIB
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_state
 from machine.telemetry import synchronize
-from machine.weights_files import restoring
 from scene.frames import spread
 from settings.config import Config
 from settings.errors import InputError
@@ -36,13 +36,6 @@ from teacher.views.rasterized import VIEW_BYTES
 _log = logging.getLogger(__name__)
 _FEWEST_STEPS, _MOST_STEPS, _PROBE_SECONDS = 1, 12, 1.0
 _LOOKED_AT = 8  # views of those that are drawn when they are asked for
-
-
-class _Resumed(NamedTuple):
-    """The checkpoint that a run would go on from, and what is in it."""
-
-    checkpoint: Path
-    state: dict[str, Any]
 
 
 def describe_run(config: Config, root: Path, resume: str | None = None) -> str:
@@ -60,10 +53,8 @@ def describe_run(config: Config, root: Path, resume: str | None = None) -> str:
     resumed = _resumed(config, root, resume)
     teacher, model, trainer = _set_up(config, root, resumed)
     device, folder, progress = trainer.device, trainer.folder, replace(trainer.progress)
-    try:
+    with _refusal_as_warning():
         folder.check_creatable()
-    except InputError as error:
-        _log.warning("a run will not start: %s", error)
     lines = [
         ("run", f"{config.scene}/{config.run}" + (f" (tag {config.tag})" if config.tag else "")),
         ("device", f"{device} ({device_name(device)})"),
@@ -93,32 +84,32 @@ def estimate_seconds(config: Config, root: Path) -> float:
     return _training_seconds(config, _probe(trainer).seconds, progress)
 
 
-def _resumed(config: Config, root: Path, resume: str | None) -> _Resumed | None:
-    """What a run would go on from; None: it begins, or is not that of the checkpoint, which a warning says."""
-    folder = RunFolder(config, root)
-    if (checkpoint := checkpoint_to_resume(folder, resume)) is None:
-        return None
-    state = state_to_resume(folder, checkpoint, choose_device(config))
-    identity = RunIdentity(config, source_of(config).asset_digests())
+@contextmanager
+def _refusal_as_warning() -> Iterator[None]:
+    """What keeps a run from starting is said, and the plan is made all the same."""
     try:
-        check_continues(identity, identity_of_state(state, checkpoint), checkpoint, folder)
+        yield
     except InputError as error:
         _log.warning("a run will not start: %s", error)
+
+
+def _resumed(config: Config, root: Path, resume: str | None) -> Resumed | None:
+    """What a run would go on from; None: it begins, or is not that of the checkpoint, which a warning says."""
+    folder = RunFolder(config, root)
+    if (resumed := state_to_resume(folder, resume, choose_device(config))) is None:
         return None
-    return _Resumed(checkpoint, state)
+    identity = RunIdentity(config, source_of(config).asset_digests())
+    with _refusal_as_warning():
+        check_continues(identity, identity_of_state(resumed.state, resumed.checkpoint), resumed.checkpoint, folder)
+        return resumed
+    return None
 
 
-def _set_up(config: Config, root: Path, resumed: _Resumed | None = None) -> tuple[Teacher, Model, Trainer]:
+def _set_up(config: Config, root: Path, resumed: Resumed | None = None) -> tuple[Teacher, Model, Trainer]:
     """All that a run has before its first step. What contradicts itself is a warning here: the plan is for whoever
     wants to see what was read.
     """
     device = choose_device(config)
-
-    def made(teacher: Teacher) -> Model:
-        if resumed is None:
-            return build_model(config, teacher, device)
-        return restore_model(config, resumed.state, resumed.checkpoint, device)
-
     try:
         with explained_errors(config):
             teacher = load_teacher(config)
@@ -128,27 +119,14 @@ def _set_up(config: Config, root: Path, resumed: _Resumed | None = None) -> tupl
         _log.warning("a run will not start: %s", error)
         config = without_depth(config)
         teacher = load_teacher(config)
-        model = made(teacher)
+        model = make_model(config, teacher, resumed, device)
     else:
-        model = made(teacher)
-        try:
+        model = make_model(config, teacher, resumed, device)
+        with _refusal_as_warning():
             check_before_training(config, teacher, model)
-        except InputError as error:
-            _log.warning("a run will not start: %s", error)
-    start = time.perf_counter()
-    features = supervise(config, teacher, model.student, device)
-    spent = time.perf_counter() - start if features else 0.0
-    if resumed is not None and features is not None:
-        with restoring(resumed.checkpoint, "features"):
-            features.restore(resumed.state.get("features") or {}, resumed.checkpoint)
-    trainer = make_trainer(config, teacher, model, RunFolder(config, root), device, spent, features)
-    if resumed is not None:
-        with restoring(resumed.checkpoint, "training state"):
-            trainer.restore(resumed.state)
-    try:
+    trainer = make_trainer(config, teacher, model, resumed, RunFolder(config, root), device)
+    with _refusal_as_warning():
         trainer.check()
-    except InputError as error:
-        _log.warning("a run will not start: %s", error)
     return teacher, model, trainer
 
 
@@ -186,7 +164,7 @@ def _seconds_by_steps(config: Config, seconds_per_step: float, progress: Progres
     return progress.seconds + max(0, config.train.max_steps - progress.step) * seconds_per_step
 
 
-def _resume_lines(resume: str | None, resumed: _Resumed | None, progress: Progress) -> list[tuple[str, str]]:
+def _resume_lines(resume: str | None, resumed: Resumed | None, progress: Progress) -> list[tuple[str, str]]:
     if resume is None:
         return []
     if resumed is None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,7 +18,7 @@ from distill.alignment.before_training import check_before_training, explained_e
 from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
-from distill.losses.feature_supervision import FeatureSupervision, supervise
+from distill.losses.feature_supervision import supervise
 from distill.model.checkpoint import (
     drawn_as_trained,
     evaluated_as,
@@ -48,6 +48,13 @@ from teacher.sources import Teacher, check_assets, load_teacher, source_of
 from teacher.sources.box import stray_note
 
 _log = logging.getLogger(__name__)
+
+
+class Resumed(NamedTuple):
+    """The checkpoint that a run goes on from, and what is in it."""
+
+    checkpoint: Path
+    state: dict[str, Any]
 
 
 def train_and_evaluate(config: Config, root: Path, resume: str | None = None) -> int:
@@ -108,37 +115,25 @@ def _begin(
     config: Config, folder: RunFolder, resume: str | None, device: torch.device
 ) -> tuple[Teacher, Model, Trainer]:
     """Loads the teacher, makes the student or restores it, checks all that can be checked, prepares the folder."""
-    checkpoint = ranks.value_of_first(checkpoint_to_resume(folder, resume))
-    state = None if checkpoint is None else state_to_resume(folder, checkpoint, device)
+    resumed = state_to_resume(folder, resume, device)
     identity = RunIdentity(config, source_of(config).asset_digests())
-    if state is not None:
-        check_continues(identity, identity_of_state(state, checkpoint), checkpoint, folder)
+    if resumed is not None:
+        check_continues(identity, identity_of_state(resumed.state, resumed.checkpoint), resumed.checkpoint, folder)
     with explained_errors(config):
         teacher = load_teacher(config)
         check_measurable(teacher.views, config.eval)
-        if state is None:
-            model = build_model(config, teacher, device)
-        else:
-            model = restore_model(config, state, checkpoint, device)
+        model = make_model(config, teacher, resumed, device)
     check_before_training(config, teacher, model)
-    start = time.perf_counter()
-    features = supervise(config, teacher, model.student, device)
-    spent = ranks.of_first(time.perf_counter() - start) if features else 0.0
-    if state is not None and features is not None:
-        with restoring(checkpoint, "features"):
-            features.restore(state.get("features") or {}, checkpoint)
-    trainer = make_trainer(config, teacher, model, folder, device, spent, features)
-    if state is not None:
-        with restoring(checkpoint, "training state"):
-            trainer.restore(state)
+    trainer = make_trainer(config, teacher, model, resumed, folder, device)
     trainer.check()
     if ranks.is_first():
-        folder.prepare(device, identity, checkpoint, trainer.progress.step)
+        folder.prepare(device, identity, resumed and resumed.checkpoint, trainer.progress.step)
     _announce(config, teacher, model, device)
-    if features:
-        _log.info("the teacher's features took %.1f s, which count as training time", spent)
-    if state is not None:
-        _log.info("resuming from %s at step %d", checkpoint, trainer.progress.step)
+    if trainer.features:
+        seconds = trainer.progress.seconds_before
+        _log.info("the teacher's features took %.1f s, which count as training time", seconds)
+    if resumed is not None:
+        _log.info("resuming from %s at step %d", resumed.checkpoint, trainer.progress.step)
     return teacher, model, trainer
 
 
@@ -153,18 +148,33 @@ def _watched(
     return watched(subject, max(cameras.width, cameras.height))
 
 
+def make_model(config: Config, teacher: Teacher, resumed: Resumed | None, device: torch.device) -> Model:
+    """A run's student: fresh, or as the checkpoint that the run goes on from has it."""
+    if resumed is None:
+        return build_model(config, teacher, device)
+    return restore_model(config, resumed.state, resumed.checkpoint, device)
+
+
 def make_trainer(
-    config: Config,
-    teacher: Teacher,
-    model: Model,
-    folder: RunFolder,
-    device: torch.device,
-    spent: float,
-    features: FeatureSupervision | None,
+    config: Config, teacher: Teacher, model: Model, resumed: Resumed | None, folder: RunFolder, device: torch.device
 ) -> Trainer:
-    """The trainer of a run; ``spent`` seconds of its time went into the teacher's features."""
+    """A run's trainer, as it is before the next step; what the teacher's features take counts as training time.
+
+    Raises:
+        InputError: the features cannot be made, or what is in the checkpoint does not fit the config.
+    """
+    start = time.perf_counter()
+    features = supervise(config, teacher, model.student, device)
+    spent = ranks.of_first(time.perf_counter() - start) if features else 0.0
+    if resumed is not None and features is not None:
+        with restoring(resumed.checkpoint, "features"):
+            features.restore(resumed.state.get("features") or {}, resumed.checkpoint)
     sampler = make_sampler(config, teacher, model, device)
-    return Trainer(config, model, sampler, folder, device, spent, features)
+    trainer = Trainer(config, model, sampler, folder, device, spent, features)
+    if resumed is not None:
+        with restoring(resumed.checkpoint, "training state"):
+            trainer.restore(resumed.state)
+    return trainer
 
 
 def evaluate_checkpoint(
@@ -196,8 +206,26 @@ def evaluate_checkpoint(
     return max(result.status for result in results)
 
 
-def checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
-    """What ``--resume`` names; None: the run begins, which is said where "auto" finds nothing."""
+def state_to_resume(folder: RunFolder, resume: str | None, device: torch.device) -> Resumed | None:
+    """The checkpoint that ``--resume`` names; None: the run begins, which is said where "auto" finds nothing.
+
+    Raises:
+        InputError: no run can go on from it; names the one before it, where there is one.
+    """
+    checkpoint = ranks.value_of_first(_checkpoint_to_resume(folder, resume))
+    if checkpoint is None:
+        return None
+    try:
+        return Resumed(checkpoint, load_checkpoint(checkpoint, device))
+    except InputError as error:
+        before = folder.checkpoint_before(checkpoint) if os.path.isfile(checkpoint) else None
+        if before is None:
+            raise
+        hint = f"{error.hint} Or go on from the one before it: --resume {before}"
+        raise InputError(error.source, error.field, error.found, error.expected, hint) from error
+
+
+def _checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     if resume is None:
         return None
     if resume != "auto":
@@ -210,18 +238,6 @@ def checkpoint_to_resume(folder: RunFolder, resume: str | None) -> Path | None:
     if latest is None:
         _log.warning("there is no checkpoint in %s to resume from: starting from the beginning", folder.checkpoints)
     return latest
-
-
-def state_to_resume(folder: RunFolder, checkpoint: Path, device: torch.device) -> dict[str, Any]:
-    """What a checkpoint holds; an error names the one before it, where there is one."""
-    try:
-        return load_checkpoint(checkpoint, device)
-    except InputError as error:
-        before = folder.checkpoint_before(checkpoint) if os.path.isfile(checkpoint) else None
-        if before is None:
-            raise
-        hint = f"{error.hint} Or go on from the one before it: --resume {before}"
-        raise InputError(error.source, error.field, error.found, error.expected, hint) from error
 
 
 def check_continues(identity: RunIdentity, stored: RunIdentity, checkpoint: Path, folder: RunFolder) -> None:
