@@ -103,10 +103,10 @@ def blocks_table(manifest: Manifest) -> str:
     figures = [_figures(manifest, block) for block in manifest.blocks]
     table = markdown_table(_HEADER, [_row(*each) for each in zip(manifest.blocks, figures, strict=True)])
     found = [of_block for of_block in figures if of_block is not None]
-    return f"{table}\n{_cost(manifest, found)}" if found else table
+    return f"{table}\n{_cost(found)}" if found else table
 
 
-def _cost(manifest: Manifest, found: Sequence[_Figures]) -> str:
+def _cost(found: Sequence[_Figures]) -> str:
     """What runs cost and gave, all together."""
     steps, seconds = sum(run.steps for run in found), sum(run.seconds for run in found)
     size = sum(run.mib for run in found)

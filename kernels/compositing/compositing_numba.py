@@ -26,13 +26,14 @@ class CompositeNumba(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_rgb, grad_alpha, grad_distance, _):
-        density, rgb, _, _, offsets = ctx.inputs
+        density, *samples = ctx.inputs
+        rgb, _, _, offsets = samples
         grad_density, grad_sample_rgb = torch.empty(len(density)), torch.empty(rgb.shape)
         last = int(offsets[-1])
         grad_density[last:], grad_sample_rgb[last:] = 0, 0
         grads = [grad.contiguous() for grad in (grad_rgb, grad_alpha, grad_distance)]
         outputs = grad_density, grad_sample_rgb
-        where = *ctx.inputs, ctx.alpha, ctx.weights, ctx.least_share
+        where = *samples, ctx.alpha, ctx.weights, ctx.least_share
         parallel_for(_backward, len(offsets) - 1, *where, *grads, *outputs, grain=_GRAIN)
         return *outputs, None, None, None, None
 
@@ -59,8 +60,8 @@ def _forward(start, stop, density, rgb, t, dt, offsets, out_rgb, out_alpha, out_
 
 @njit(**COMPILED)
 def _backward(
-    start, stop, density, rgb, t, dt, offsets, alpha, weights, least_share, grad_rgb, grad_alpha, grad_distance,
-    grad_density, grad_sample_rgb,
+    start, stop, rgb, t, dt, offsets, alpha, weights, least_share, grad_rgb, grad_alpha, grad_distance, grad_density,
+    grad_sample_rgb,
 ):  # fmt: skip
     channels = rgb.shape[1]
     for ray in range(start, stop):

@@ -166,8 +166,8 @@ def blend_backward(start, stop, splats, bounds, features, starts, members, first
 
 @njit(**COMPILED)
 def project_backward(
-    start, stop, means, covariances, opacities, sh, channels, pose, intrinsics, splats, bounds, features, firsts, used,
-    pairs, grad_means, grad_covariances, grad_opacities, grad_sh, grad_channels, grad_centres,
+    start, stop, means, covariances, sh, channels, pose, intrinsics, features, firsts, used, pairs, grad_means,
+    grad_covariances, grad_opacities, grad_sh, grad_channels, grad_centres,
 ):  # fmt: skip
     """Writes the gradients of the Gaussians [start, stop) from the sums of their pairs; see ``project``."""
     fx, fy, cx, cy, width, height, _, dilation = intrinsics

@@ -72,10 +72,11 @@ class RasterizeNumba(torch.autograd.Function):
             grad_image, pairs, grain=TILE_GRAIN, threads=threads,
         )  # fmt: skip
         grads = [torch.empty(value.shape) for value in gaussians]
+        means, covariances, _, sh, channels = gaussians
         centres = torch.empty(len(bounds), 2)
         parallel_for(
-            project_backward, len(bounds), *gaussians, pose, intrinsics, splats, bounds, features, firsts, used, pairs,
-            *grads, centres, grain=_GAUSSIAN_GRAIN, threads=threads,
+            project_backward, len(bounds), means, covariances, sh, channels, pose, intrinsics, features, firsts, used,
+            pairs, *grads, centres, grain=_GAUSSIAN_GRAIN, threads=threads,
         )  # fmt: skip
         if screen is not None:
             screen.gradient = centres

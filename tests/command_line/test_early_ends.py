@@ -94,7 +94,7 @@ def test_only_the_run_that_was_begun_is_gone_on_with(tmp_path, capsys) -> None:
     assert (tmp_path / "logs/toy/first/training_metrics.csv").read_text() == log
 
 
-def test_a_run_that_begins_anew_has_none_of_the_earlier_ones_checkpoints(tmp_path, capsys) -> None:
+def test_a_run_that_begins_anew_has_none_of_the_earlier_ones_checkpoints(tmp_path) -> None:
     config = write_toy_scene(tmp_path)
     assert main(arguments(config, "--max-steps", "5")) in (0, 3)
     assert main(arguments(config, "--max-steps", "3", *setting("seed=1"))) in (0, 3)

@@ -172,7 +172,7 @@ def test_other_teachers_take_the_same_path(tmp_path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("overrides", [LIVE, MIXED], ids=["live", "mixed"])
-def test_a_live_teacher_trains_on_new_poses_and_is_measured_on_all_others(tmp_path, capsys, overrides) -> None:
+def test_a_live_teacher_trains_on_new_poses_and_is_measured_on_all_others(tmp_path, overrides) -> None:
     config = write_toy_scene(tmp_path, train=QUICKLY, loss={"depth": {"weight": 0.1}})
     add_training_split(tmp_path)
     assert main(arguments(config, *setting(*overrides))) == 0

@@ -161,7 +161,7 @@ def test_a_flipped_bit_is_refused_by_the_checksum(written):
         content[place] ^= 1 << bit
 
 
-def test_mutated_bytes_under_a_true_checksum_give_a_student_or_one_message(written, monkeypatch):
+def test_mutated_bytes_under_a_true_checksum_give_a_student_or_one_message(written):
     content = written.read_bytes()[:-32]
     rng, refused = np.random.default_rng(1), 0
     for _ in range(150):

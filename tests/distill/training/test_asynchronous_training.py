@@ -200,7 +200,7 @@ def test_a_run_ends_at_the_row_after_a_broken_step(config_path) -> None:
 @pytest.mark.parametrize(
     "more", [SMALL, ("kernels=torch", "train.precision=float16", *SMALL)], ids=["float32", "float16"]
 )
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path, more, tmp_path) -> None:
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(config_path, more) -> None:
     whole = asynchronous(config_path, *more, f"run=whole_{len(more)}", "train.max_steps=36")
     whole.run(show_progress=False)
     again = asynchronous(

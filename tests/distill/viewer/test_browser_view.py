@@ -103,7 +103,7 @@ def test_a_page_that_is_gone_before_its_panel_is_made_is_not_drawn_for(subject):
         view.close()
 
 
-def test_figures_name_size_rate_and_parts(subject):
+def test_figures_name_size_rate_and_parts():
     picture = Picture(np.zeros((30, 40, 3), np.uint8), {"student": 0.03, "colours": 0.01}, False)
     look = type("Look", (), {"width": 400, "height": 300})
     text = figures(picture, picture.parts | {"sending": 0.01}, look)
