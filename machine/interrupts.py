@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 # Ctrl-C; what clusters and ``kill`` send; a terminal that closes; a batch system's warning that time is nearly over.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -101,9 +100,7 @@ class Interrupt:
         self.signal = _raised
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _restore(self._before)
 
     def _ask(self, number: int, _: object) -> None:

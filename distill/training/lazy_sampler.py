@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -102,7 +101,7 @@ class LazyRaySampler(RaySampler):
         self._producer.start(self.taken)
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._producer.stop()
 
     def advance(self, rays: int) -> None:

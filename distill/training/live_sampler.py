@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -86,7 +85,7 @@ class LiveRaySampler(RaySampler):
         self._last_row = (time.perf_counter(), self.taken)
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.producer.stop()
 
     def advance(self, rays: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ class RaySource:
     def __enter__(self) -> RaySource:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         return
 
     def advance(self, rays: int) -> None:
@@ -291,9 +290,9 @@ class MixedRaySampler(RaySource):
         self.images.__enter__()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.images.__exit__(kind, error, trace)
-        self.teacher.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self.images.__exit__(*error)
+        self.teacher.__exit__(*error)
 
     def advance(self, rays: int) -> None:
         self.teacher.advance(self._of_teacher(rays))
