@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from distill.evaluation.metrics import NETS
 from distill.evaluation.student_evaluation import EvaluationOptions
-from distill.model.checkpoint import evaluated_as
+from distill.model.other_config import evaluated_as
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from distill.runs.given_run import run_at
 from distill.runs.session import evaluate_checkpoint

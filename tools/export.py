@@ -27,7 +27,8 @@ from distill.export.mesh_files import SUFFIXES, write_mesh
 from distill.export.mesh_picture import mesh_renderer
 from distill.export.onnx_field import write_onnx
 from distill.library.scenes import LoadedStudent, load_student
-from distill.model.checkpoint import drawn_as_trained, load_checkpoint
+from distill.model.checkpoint import load_checkpoint
+from distill.model.other_config import drawn_as_trained
 from distill.model.safetensors_file import save_safetensors
 from distill.runs.command_line import add_config_options, add_device_option, given_path, overrides_of, run_command
 from machine.files import check_output_file, output_errors

@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.model.checkpoint import evaluated_as
 from distill.model.model import RestoredRun, restore_run
+from distill.model.other_config import evaluated_as
 from distill.runs.command_line import add_config_options, given_path, run_command
 from distill.runs.given_run import add_run_options, run_of
 from distill.web.page import FINE, StartView, rays_of, web_page

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from distill.evaluation.frame_metrics import CountedPixels
 from distill.evaluation.metrics import psnr_blank
-from distill.model.checkpoint import drawn_as_trained
 from distill.model.model import RestoredRun
+from distill.model.other_config import drawn_as_trained
 from distill.model.view_renderers import Rendering, RenderView, gaussians_renderer, student_renderer
 from machine.devices import choose_device
 from scene.cameras import Cameras

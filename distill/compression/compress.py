@@ -17,8 +17,9 @@ from distill.compact.container import check_size
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.evaluation.frame_metrics import CountedPixels
-from distill.model.checkpoint import drawn_as_trained, load_checkpoint, rendering_only
+from distill.model.checkpoint import load_checkpoint, rendering_only
 from distill.model.model import Model, restore_model
+from distill.model.other_config import drawn_as_trained
 from distill.training.optimizer import without_companions
 from distill.training.ray_sampler import RaySource
 from distill.training.sampler_choice import make_sampler

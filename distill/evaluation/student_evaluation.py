@@ -12,8 +12,8 @@ from distill.evaluation.parity import measure_parity, parity_csv
 from distill.evaluation.render_files import RenderFiles
 from distill.evaluation.results import EvaluationResult
 from distill.evaluation.speed import BURN_IN
-from distill.model.checkpoint import tagged
 from distill.model.model import Model
+from distill.model.other_config import tagged
 from distill.rendering.renderer import RenderedFrame
 from machine import ranks
 from machine.devices import device_name

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +11,19 @@ from pydantic import Field
 
 from distill.compact.compact_file import load_compact
 from distill.compact.container import is_compact
-from distill.model.safetensors_file import is_of_compact, is_safetensors, load_safetensors
-from machine.run_folder import set_aside_as
+from distill.model.safetensors_file import is_safetensors, load_safetensors
 from machine.weights_files import in_one_line, read_weights, write_weights
 from scene.rays import SceneBox
-from settings.config import Config
 from settings.errors import InputError
 from settings.kinds import StudentSection
 from settings.loading import validate
 from settings.rendering import MOST_RAYS
 from settings.sections import Section, Vector
-from settings.words import show
 from students import STUDENTS, build_student
 from students.base import Student
 
 FORMAT = 1
 _EXPECTED = "a whole checkpoint of this program"
-_OF_SPLIT = ("holdout_every", "frames")
-_OF_DRAWING = ("fitted_width", "supersample")
-_OF_PICTURES = ("picture_step", "supersample", "max_samples_per_ray", "termination", "fused", "precision")
-_log = logging.getLogger(__name__)
-_NO_TAG = re.compile("[^a-z0-9-]+")  # what a tag's word cannot have
 _REQUIRED = ("format", "step", "student", "box", "occupancy", "config")
 
 
@@ -115,80 +104,6 @@ def rendering_only(path: str | Path) -> str | None:
     if is_compact(path):
         return "a compact file"
     return "a safetensors file" if is_safetensors(path) else None
-
-
-def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
-    """The config with what is evaluated named in its tag, so that its figures stand beside those of the run itself.
-
-    That is an earlier run's checkpoint, another resolution than the run's, a compact file, which is made of the run's
-    student, a safetensors file of that, which is larger, and other settings of pictures or other frames held out,
-    unless the config has a tag of its own. A safetensors file of a checkpoint has its weights, and so its figures.
-
-    Args:
-        own: the checkpoint's.
-    """
-    number = set_aside_as(checkpoint)
-    changed = [] if number is None else [f"earlier-{number}"]
-    if config.data.resolution != own.data.resolution:
-        changed.append("native" if config.data.resolution is None else f"{config.data.resolution}px")
-    if is_compact(checkpoint):
-        changed.append("compact")
-    elif is_safetensors(checkpoint) and is_of_compact(checkpoint):
-        changed.append("compact-safetensors")
-    if config.tag == own.tag:
-        others = _changed(config.render, own.render, _OF_PICTURES) | _changed(config.data, own.data, _OF_SPLIT)
-        changed += [_word(name, value) for name, value in others.items()]
-    return tagged(config, *changed)
-
-
-def note_other_split(config: Config, checkpoint: Path, own: Config) -> None:
-    """Warns that frames which a config holds out may be some that the checkpoint's student was trained on.
-
-    Args:
-        own: the checkpoint's.
-    """
-    if pairs := told_changes("data", config.data, own.data, _OF_SPLIT):
-        words = "%s was trained with other frames held out, so some that are called held out it may have seen: %s"
-        _log.warning(words, checkpoint, "; ".join(pairs))
-
-
-def drawn_as_trained(config: Config, own: Config) -> Config | None:
-    """The config at the width of a run's own views, by which its teacher's Gaussians are to be drawn; None: as it says.
-
-    For ``load_teacher``: else Gaussians of which nobody knows at which width they were fitted would be fatter in
-    smaller pictures, and a student be held to what it has never seen.
-
-    Args:
-        own: the checkpoint's.
-    """
-    is_told = any(getattr(config.teacher, name) != getattr(own.teacher, name) for name in _OF_DRAWING)
-    if is_told or config.data.resolution == own.data.resolution:
-        return None
-    return config.model_copy(update={"data": config.data.model_copy(update={"resolution": own.data.resolution})})
-
-
-def told_changes(name: str, section: Section, before: Section, names: Sequence[str]) -> list[str]:
-    """In words, which of a section's settings differ from a checkpoint's."""
-    changed = _changed(section, before, names).items()
-    return [f"{name}.{each} {show(value)}, there {show(getattr(before, each))}" for each, value in changed]
-
-
-def _changed(section: Section, before: Section, names: Sequence[str]) -> dict[str, Any]:
-    """Those of the settings that are not what they were."""
-    return {name: getattr(section, name) for name in names if getattr(section, name) != getattr(before, name)}
-
-
-def _word(name: str, value: float | str | None) -> str:
-    """Of a tag, for a setting: ``picture-step-0-5``."""
-    shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
-    return _NO_TAG.sub("-", f"{name}-{shown}")
-
-
-def tagged(config: Config, *words: str) -> Config:
-    """The config with these words added to its tag, unless they are in it already."""
-    own = [*filter(None, config.tag.split("_"))]
-    tag = "_".join([*own, *(word for word in words if word not in own)])
-    return config if tag == config.tag else config.model_copy(update={"tag": tag})
 
 
 def supersample_in(state: dict[str, Any]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Any
 
 import torch
 
-from distill.model.checkpoint import load_checkpoint, restore_box, restore_student, supersample_in, told_changes
+from distill.model.checkpoint import load_checkpoint, restore_box, restore_student, supersample_in
+from distill.model.other_config import note_other_model, with_as_many_rays
 from distill.rendering.far_field import CUBE, FarField
 from distill.rendering.occupancy import OccupancyGrid
 from distill.rendering.renderer import FrameRenderer, RenderSettings, renders_fused
@@ -26,19 +26,17 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.far_field import FarFieldConfig
 from settings.loading import config_from_text, load_config
-from settings.rendering import MOST_RAYS, RenderConfig
+from settings.rendering import RenderConfig
 from students import build_student
 from students.base import Student
-from teacher.sources import Teacher, check_assets, source_of, supersample_of, teacher_sight
+from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
 from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians
 from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
 from teacher.views.teacher_views import TeacherViews
 
 _MOST_STEPS = 1024  # per box diagonal
-_SAMPLING = ("step_size", "step_pixels")  # which the occupancy was trained with
 _CLOSER = 0.75  # steps between samples of a picture whose pixels are a ray each
 _STEP_PIXELS, _STEP_RAYS = 1.0, 1.5  # pixels between samples where a pixel is several rays, and where it is one
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -189,49 +187,16 @@ def restore_run(config: Config, root: Path, checkpoint: str | Path | None = None
         )
     state = load_checkpoint(path, device)
     own = config_from_text(state["config"], path)
-    drawn = _with_as_many_rays(config, own, supersample_in(state))
+    drawn = with_as_many_rays(config, own, supersample_in(state))
     return RestoredRun(_trained(drawn, own, state, path, device), state["step"], device, folder, path, own)
-
-
-def _with_as_many_rays(config: Config, own: Config, supersample: int) -> Config:
-    """The config with about as many rays across a picture as in training, at another resolution than the run's.
-
-    A smaller picture's pixels are means of more rays, a larger one's of fewer; a number in the config is kept.
-
-    Args:
-        own: the checkpoint's.
-        supersample: rays along a side of each pixel in training.
-    """
-    if config.data.resolution == own.data.resolution or config.render.supersample != "auto":
-        return config
-    data = config.data.model_copy(update={"resolution": own.data.resolution})
-    across = source_of(config.model_copy(update={"data": data})).width() * supersample
-    scale = min(MOST_RAYS, math.ceil(across / source_of(config).width()))
-    return config.model_copy(update={"render": config.render.model_copy(update={"supersample": scale})})
 
 
 def _trained(config: Config, own: Config, state: dict[str, Any], path: Path, device: torch.device) -> Model:
     """A checkpoint's student in evaluation mode; what of its config ``own`` counts, not the one given, is said."""
     model = restore_model(config, state, path, device)
     model.student.eval()
-    _note_other_model(config, own, path)
+    note_other_model(config, own, path)
     return model
-
-
-def _note_other_model(config: Config, own: Config, checkpoint: Path) -> None:
-    """Says which settings of a config have no effect, since what a checkpoint was trained with is what counts."""
-    pairs = []
-    for section in ("student", "far_field", "render"):
-        given, trained = getattr(config, section), getattr(own, section)
-        if section == "render":
-            names = _SAMPLING
-        elif given.kind != trained.kind or trained.kind == "none":
-            names = ("kind",)
-        else:
-            names = tuple(type(trained).model_fields)
-        pairs += told_changes(section, given, trained, names)
-    if pairs:
-        _log.warning("%s is the student that counts, not the config's: %s", checkpoint, "; ".join(pairs))
 
 
 def restore_alone(

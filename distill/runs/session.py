@@ -19,14 +19,9 @@ from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
 from distill.losses.feature_supervision import supervise
-from distill.model.checkpoint import (
-    drawn_as_trained,
-    evaluated_as,
-    load_checkpoint,
-    note_other_split,
-    rendering_only,
-)
+from distill.model.checkpoint import load_checkpoint, rendering_only
 from distill.model.model import Model, build_model, restore_model, restore_run
+from distill.model.other_config import drawn_as_trained, evaluated_as, note_other_split
 from distill.reports.run.run_report import publish
 from distill.reports.tensorboard import check_tensorboard
 from distill.training.precision import training_precision

@@ -14,7 +14,7 @@ from distill.model.view_renderers import RenderPart, gaussians_renderer
 from distill.viewer.pictures import Pictures
 from distill.viewer.viewpoints import DatasetCamera, Viewpoint, dataset_cameras, named_cameras, outside, up_of
 from machine.devices import choose_device
-from machine.run_folder import RunFolder, results_of
+from machine.run_folder import RunFolder, results_folder
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT
@@ -91,7 +91,7 @@ def student_subject(
     device = model.grid.occupied.device
     pictures = Pictures(model, None, model.grid.box, device, config.render.background_rgb)
     title = f"{config.scene}/{config.run}, {checkpoint.name}: {model.student.kind}, step {step}"
-    results = results_of(checkpoint) if root is None else None
+    results = results_folder(checkpoint) if root is None else None
     results = results or RunFolder(config, root or REPO_ROOT).results
     return Subject(title, config, pictures, _cameras(config), results / _KEYFRAMES)
 

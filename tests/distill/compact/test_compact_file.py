@@ -11,8 +11,9 @@ import torch
 
 from distill.compact import compact_file, container
 from distill.compact.compact_file import compact_bytes, compact_parts, load_compact
-from distill.model.checkpoint import evaluated_as, load_checkpoint, restore_student
+from distill.model.checkpoint import load_checkpoint, restore_student
 from distill.model.model import restore_model
+from distill.model.other_config import evaluated_as
 from machine.file_kinds import COMPACT_MAGIC
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, load_config

@@ -8,16 +8,13 @@ import torch
 from distill.model.checkpoint import (
     FORMAT,
     box_state,
-    evaluated_as,
     load_checkpoint,
-    note_other_split,
     restore_box,
     restore_student,
     save_checkpoint,
     student_state,
 )
 from scene.rays import SceneBox
-from settings.config import Config
 from settings.errors import InputError
 from students.hash_grid import HashGridSettings, HashGridStudent
 from students.kilo_uniform import KiloUniformSettings, KiloUniformStudent
@@ -188,20 +185,6 @@ def test_bare_weights_are_refused(tmp_path, student):
     path.write_bytes(b"ply\nformat binary_little_endian 1.0\n")
     with pytest.raises(InputError, match="found a PLY, expected a whole checkpoint"):
         load_checkpoint(path, CPU)
-
-
-def test_other_frames_held_out_are_named_in_the_tag_and_warned_of(path, caplog):
-    def config(tag: str = "", **data) -> Config:
-        return Config(scene="test", run="first", teacher={"kind": "bricks"}, data={"resolution": 64} | data, tag=tag)
-
-    own, same = config(), config("mine", resolution=32)
-    note_other_split(same, path, own)
-    assert not caplog.records and evaluated_as(same, path, own).tag == "mine_32px"
-    other = config(holdout_every=4, frames="2:20")
-    assert evaluated_as(other, path, own).tag == "holdout-every-4_frames-2-20"
-    note_other_split(other, path, own)
-    said = caplog.text.partition("so some that are called held out it may have seen: ")[2]
-    assert said.startswith('data.holdout_every 4, there 8; data.frames "2:20", there null')
 
 
 def test_another_format_is_refused(path, state):

@@ -7,7 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from distill.model.checkpoint import evaluated_as, load_checkpoint, rendering_only, restore_student
+from distill.model.checkpoint import load_checkpoint, rendering_only, restore_student
+from distill.model.other_config import evaluated_as
 from distill.model.safetensors_file import save_safetensors
 from distill.rendering.far_field import FarField
 from settings.errors import InputError
