@@ -94,9 +94,7 @@ class CityRenderer:
                     continue
                 block = block or self._open(index, view)
                 through = block.segment(Rays(*own, near, far), width)
-                through = Segment(*(plane[pixels] for plane in whole)).over(through)
-                for plane, values in zip(whole, through, strict=True):
-                    plane[pixels] = values
+                whole.put(pixels, whole.of_rays(pixels).over(through))
         if self._far_field is not None:
             rays = Rays(origins, directions, *intersect_box(origins, directions, self.box, *ends))
             whole = self._far_field.render_around(whole, rays, *ends, settings.termination)

@@ -44,6 +44,15 @@ class Segment(NamedTuple):
         rgb = self.rgb + light[:, None] * behind.rgb
         return Segment(rgb, self.alpha + light * behind.alpha, self.distance + light * behind.distance)
 
+    def of_rays(self, rays: Tensor) -> Segment:
+        """The same of some rays, (M,) int64."""
+        return Segment(*(plane[rays] for plane in self))
+
+    def put(self, rays: Tensor, segment: Segment) -> None:
+        """Overwrites those of some rays, (M,) int64."""
+        for plane, values in zip(self, segment, strict=True):
+            plane[rays] = values
+
 
 class Around(NamedTuple):
     """The parts of rays before and behind the box, and how many samples they took."""
@@ -125,8 +134,9 @@ class FarField(nn.Module):
         starts, lengths = self._parts(rays, nearest, farthest, None)
         whole = []
         for part in torch.arange(len(rays), device=lengths.device).split(_RAYS):
-            within = Segment(*(plane[part] for plane in inside))
-            whole.append(self._in_waves(within, rays[part], starts[:, part], lengths[:, part], termination))
+            whole.append(
+                self._in_waves(inside.of_rays(part), rays[part], starts[:, part], lengths[:, part], termination)
+            )
         return Segment(*(torch.cat(planes) for planes in zip(*whole, strict=True)))
 
     def _in_waves(self, inside: Segment, rays: Rays, starts: Tensor, lengths: Tensor, termination: float) -> Segment:
@@ -139,9 +149,7 @@ class FarField(nn.Module):
             alive = alive.nonzero()[:, 0]
             edges = self.edges[first : first + _WAVE + 1]
             behind = self._sampled(rays[alive], starts[:, alive], only_behind[:, alive], edges).behind
-            advanced = Segment(*(plane[alive] for plane in whole)).over(behind)
-            for plane, values in zip(whole, advanced, strict=True):
-                plane[alive] = values
+            whole.put(alive, whole.of_rays(alive).over(behind))
         return whole
 
     def _sampled(
