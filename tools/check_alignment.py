@@ -96,8 +96,7 @@ def _run_if_any(config: Config, root: Path, checkpoint: Path | None) -> Restored
 
 def _check(loaded: Loaded, threshold: float, subject: str) -> int:
     with tqdm(desc="trying", unit=" hypotheses", leave=False) as bar:
-        known = {"is_drawn": loaded.is_drawn, "strays": loaded.strays, "outliers": loaded.outliers}
-        verdict = check(loaded.comparison, threshold, loaded.witness, bar.update, subject, **known)
+        verdict = check(loaded, threshold, subject, bar.update)
     small = loaded.comparison.shrunk(SEARCH_WIDTH).cameras
     print(verdict_text(verdict), trials_table(verdict, (small.width, small.height)), sep="\n\n")
     if verdict.readings:
@@ -110,7 +109,7 @@ def _plant(loaded: Loaded, names: Sequence[str], threshold: float) -> int:
     for fault in tqdm([fault for fault in FAULTS if not names or fault.name in names], desc="planting", leave=False):
         comparison = fault.plant(loaded.comparison)
         if comparison is not None:
-            planted.append(Planted(fault, check(comparison, threshold, loaded.witness)))
+            planted.append(Planted(fault, check(Loaded(comparison, loaded.witness), threshold)))
     if not planted:
         raise InputError("--planted", "faults", " ".join(names), "one that these views have what it takes for")
     print(planted_table(planted))

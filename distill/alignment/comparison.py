@@ -227,7 +227,7 @@ class Loaded(NamedTuple):
     """
 
     comparison: Comparison
-    witness: RenderView | None
+    witness: RenderView | None = None
     is_drawn: bool = False
     strays: str = ""
     outliers: str = ""

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from distill.alignment.comparison import Comparison, Gate, measure
+from distill.alignment.comparison import Comparison, Gate, Loaded, measure
 from distill.alignment.depth_mistakes import DepthMistake, misplaced, wrong_kind
 from distill.alignment.depth_reading import DepthReading, depth_readings
 from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background
 from distill.alignment.hypothesis_search import SEARCH_FRAMES, SEARCH_WIDTH, Trial, Trials, try_all
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.evaluation.metrics import GATE_DB, is_collapsed
-from distill.model.view_renderers import RenderView
 from settings.words import counted
 from teacher.depth import DepthKind
 
@@ -120,27 +119,18 @@ def likeliest_trial(trials: Sequence[Trial], psnr_blank: float, threshold: float
 
 
 def check(
-    comparison: Comparison,
-    threshold: float = THRESHOLD_DB,
-    witness: RenderView | None = None,
-    step: Callable[[], None] = lambda: None,
-    subject: str = STUDENT,
-    is_drawn: bool = False,
-    strays: str = "",
-    outliers: str = "",
+    loaded: Loaded, threshold: float = THRESHOLD_DB, subject: str = STUDENT, step: Callable[[], None] = lambda: None
 ) -> Verdict:
     """Measures the student against the gate and looks for mistakes, whether or not it passes.
 
     Args:
+        loaded: its witness is asked when the student itself explains nothing or does not show what the pictures show,
+            and about depth.
         threshold: dB.
-        witness: renders the teacher's Gaussians, where the pictures were made by another program from them; asked
-            when the student itself explains nothing or they do not show what the pictures show, and about depth.
+        subject: what the comparison renders, in words.
         step: called once in a while.
-        subject: what ``comparison`` renders, in words.
-        is_drawn: whether the pictures were drawn here, from the teacher's Gaussians.
-        strays: what is to be said of Gaussians that widen the box; empty: none do.
-        outliers: likewise of those that may hide the scene.
     """
+    comparison, witness = loaded.comparison, loaded.witness
     gate = measure(comparison)
     passed = gate.psnr >= threshold and not is_collapsed(gate.psnr, gate.psnr_blank)
     student = diagnose(comparison, threshold, step)
@@ -160,11 +150,11 @@ def check(
         if mistaken is None and not is_explained and (is_exact or passed):
             mistaken = misplaced(render, comparison.depth, readings, is_exact=is_exact)
     written = None if student.is_flat else pictures_say(comparison)
-    cause, sentence, advice = _conclusion(passed, gate, student, other, written, mistaken, subject, is_drawn)
-    if strays and cause in _MAYBE_STRAYS:
-        advice = strays
-    elif outliers and cause in (*_MAYBE_STRAYS, Cause.WORLD):
-        advice = f"{outliers} Otherwise: {advice}"
+    cause, sentence, advice = _conclusion(passed, gate, student, other, written, mistaken, subject, loaded.is_drawn)
+    if loaded.strays and cause in _MAYBE_STRAYS:
+        advice = loaded.strays
+    elif loaded.outliers and cause in (*_MAYBE_STRAYS, Cause.WORLD):
+        advice = f"{loaded.outliers} Otherwise: {advice}"
     passed &= subject == STUDENT or cause == Cause.NONE  # they are the pictures' own, so nothing may be wrong
     return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind, subject)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distill.alignment.comparison import measure
+from distill.alignment.comparison import Loaded, measure
 from distill.alignment.diagnosis import check
 from distill.alignment.hypotheses import Cause
 from distill.alignment.planted_mistakes import FAULTS
@@ -23,7 +23,7 @@ def comparison(comparison, stored_depth):
 
 @pytest.fixture(scope="module")
 def planted(comparison):
-    return [Planted(fault, check(fault.plant(comparison))) for fault in FAULTS]
+    return [Planted(fault, check(Loaded(fault.plant(comparison)))) for fault in FAULTS]
 
 
 def test_nine_of_ten_are_named(planted):
@@ -48,7 +48,7 @@ def test_every_verdict_has_its_evidence(planted, comparison):
 
 
 def test_nothing_is_named_where_nothing_is_wrong(comparison):
-    verdict = check(comparison)
+    verdict = check(Loaded(comparison))
     assert verdict.passed and verdict.cause == Cause.NONE and 24 < verdict.gate.psnr < 32
 
 
@@ -63,9 +63,9 @@ def masked(comparison):
 
 
 def test_nothing_is_named_where_all_that_is_wrong_does_not_count(masked):
-    verdict = check(masked)
+    verdict = check(Loaded(masked))
     assert verdict.passed and verdict.cause == Cause.NONE and 22 < verdict.gate.psnr < 32
-    assert check(replace(masked, counted=None)).gate.psnr < 10
+    assert check(Loaded(replace(masked, counted=None))).gate.psnr < 10
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_nothing_is_named_where_all_that_is_wrong_does_not_count(masked):
 )
 def test_mistakes_are_named_where_not_all_pixels_count(masked, name):
     fault = next(fault for fault in FAULTS if fault.name == name)
-    assert Planted(fault, check(fault.plant(masked))).is_named
+    assert Planted(fault, check(Loaded(fault.plant(masked)))).is_named
 
 
 def test_what_a_mistake_needs(comparison):
