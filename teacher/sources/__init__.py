@@ -1,64 +1,12 @@
-"""Where a teacher comes from: one class for each ``teacher.kind``, behind one door.
-
-A new kind is a ``Source`` in ``source_kinds.py`` (of no files: ``brick_kinds.py``) and one more name in ``SOURCES``.
-"""
+"""Where a teacher comes from: one class for each ``teacher.kind``, behind one door."""
 
 from __future__ import annotations
 
-from settings.config import Config
-from teacher.sources import finer_pictures
-from teacher.sources.brick_kinds import BrickRoom, BrickScene, ProceduralCity
+from teacher.sources.finer_pictures import finer_teacher, supersample_of
+from teacher.sources.registry import check_assets, load_teacher, source_of
 from teacher.sources.source import Source
-from teacher.sources.source_kinds import (
-    DatasetImages,
-    LiveGaussians,
-    OrbitedGaussians,
-    RasterizedGaussians,
-    StoredViews,
-)
 from teacher.sources.teacher import Teacher
 from teacher.sources.teacher_sight import teacher_sight
-
-SOURCES: dict[str, type[Source]] = {
-    source.kind: source
-    for source in (StoredViews, RasterizedGaussians, DatasetImages, BrickScene, BrickRoom, ProceduralCity)
-}
-
-
-def source_of(config: Config) -> Source:
-    """The source that the config names; nothing is read yet."""
-    if config.finds_cameras:
-        return OrbitedGaussians(config)
-    sources = SOURCES | {LiveGaussians.kind: LiveGaussians} if config.live else SOURCES
-    return sources[config.teacher.kind](config)
-
-
-def check_assets(config: Config) -> None:
-    """Checks that what the teacher needs on disk is there: see ``Source.check``."""
-    source_of(config).check()
-
-
-def load_teacher(config: Config, drawn_as: Config | None = None) -> Teacher:
-    """Reads or makes the teacher: see ``Source.load``.
-
-    Args:
-        drawn_as: the same at another size, whose views say how the Gaussians are drawn: see ``Drawing.as_for``.
-    """
-    source = source_of(config)
-    if drawn_as is not None:
-        source.draw_as(source_of(drawn_as))
-    return source.load()
-
-
-def supersample_of(config: Config, teacher: Teacher) -> int:
-    """Rays along a side of each pixel of its student: see ``finer_pictures.supersample_of``."""
-    return finer_pictures.supersample_of(config, teacher, source_of)
-
-
-def finer_teacher(config: Config, teacher: Teacher, scale: int) -> Teacher:
-    """What training rays are drawn of: see ``finer_pictures.finer_teacher``."""
-    return finer_pictures.finer_teacher(config, teacher, scale, source_of)
-
 
 __all__ = [
     "Source",

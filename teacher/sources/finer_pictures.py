@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 
@@ -12,6 +11,7 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.rasterizer import Drawing
 from teacher.sources.box import box_of_gaussians
+from teacher.sources.registry import source_of
 from teacher.sources.source import Source
 from teacher.sources.teacher import Teacher
 from teacher.views.gaussian_views import views_from_gaussians
@@ -21,10 +21,8 @@ _AUTO = 2  # four rays a pixel are worth most of what sixteen are
 _BYTES = 28  # of a pixel: of the view, its copy that rays are drawn of, ground truth, reach and place among these
 _WIDTH, _MEMORY = "image size", "data.resolution"  # fields of errors that say that finer pictures cannot be had
 
-SourceOf = Callable[[Config], Source]
 
-
-def supersample_of(config: Config, teacher: Teacher, source_of: SourceOf) -> int:
+def supersample_of(config: Config, teacher: Teacher) -> int:
     """Rays along a side of each pixel of a student of this teacher: ``render.supersample``, or what "auto" is here.
 
     Raises:
@@ -41,7 +39,7 @@ def supersample_of(config: Config, teacher: Teacher, source_of: SourceOf) -> int
     try:
         # Nobody has asked for them: into half of what is free.
         check_pictures_fit(size, 2 * (teacher.live.buffer if teacher.live else count), _BYTES, _MEMORY)
-        teacher.finer = finer_teacher(config, teacher, _AUTO, source_of)
+        teacher.finer = finer_teacher(config, teacher, _AUTO)
     except InputError as error:
         if error.field not in (_WIDTH, _MEMORY):
             raise
@@ -49,7 +47,7 @@ def supersample_of(config: Config, teacher: Teacher, source_of: SourceOf) -> int
     return _AUTO
 
 
-def finer_teacher(config: Config, teacher: Teacher, scale: int, source_of: SourceOf) -> Teacher:
+def finer_teacher(config: Config, teacher: Teacher, scale: int) -> Teacher:
     """What training rays are drawn of: the teacher in pictures ``scale`` times as wide, of what is trained on at least.
 
     Raises:
