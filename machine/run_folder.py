@@ -6,25 +6,20 @@ import errno
 import json
 import logging
 import os
-import platform
 import re
 import shlex
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from importlib import metadata
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 
-from machine import ranks
-from machine.devices import processor_name
 from machine.failures import is_machines_fault
 from machine.files import remove_litter, write_atomically
 from machine.folder_lock import locked
 from machine.run_identity import RunIdentity
+from machine.versions import versions
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, to_yaml
@@ -34,7 +29,6 @@ _CHECKPOINTS, _COMPACT, _EARLIER = "*step_*.pth", "step_*.lrd", "earlier"
 _CITY, _CONFIG = "city.json", "config.yaml"
 _EVALUATION = re.compile(r"eval_step_(\d{6,})((?:_.*)?)\.csv")
 _NAMED = 4  # of the runs below a folder
-_PACKAGES = ("lego-response-distill", "torch", "numpy", "numba", "pydantic", "lpips", "scikit-image")
 _log = logging.getLogger(__name__)
 
 
@@ -291,37 +285,6 @@ def _step_of(path: Path) -> int | None:
     """The step in the name of a checkpoint or compact file; None of other names."""
     match = re.fullmatch(r"(?:autosave_)?step_(\d{6,})\.(?:pth|lrd)", path.name)
     return int(match[1]) if match else None
-
-
-def versions(config: Config, device: torch.device) -> dict[str, str | int | None]:
-    """What a run's figures depend on beside its config; None for what cannot be found out."""
-    found: dict[str, str | int | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        found[package] = None
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    found["torch"] = torch.__version__  # with its build, which the package's metadata leave out
-    found["git_commit"] = _git_commit()
-    found["platform"] = platform.platform()
-    found["device"] = str(device)
-    found["device_name"] = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
-    found["threads"] = torch.get_num_threads()
-    found["seed"] = config.seed
-    found |= {"processes": ranks.size()} if ranks.size() > 1 else {}
-    found["command"] = shlex.join([Path(sys.executable).name, *sys.argv])
-    return found
-
-
-def _git_commit() -> str | None:
-    """The repository's commit, ``-dirty`` when its files differ from it; None outside git."""
-    if not (REPO_ROOT / ".git").exists():
-        return None
-    with suppress(OSError, subprocess.SubprocessError):
-        # Without its lock, which a kill would leave behind.
-        command = ["git", "--no-optional-locks", "-C", str(REPO_ROOT), "describe"]
-        command += ["--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
-    return None
 
 
 def _make_writable(folder: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from machine.devices import device_name
-from machine.run_folder import RunFolder, versions
+from machine.run_folder import RunFolder
+from machine.versions import versions
 from scene.cameras import Cameras
 from scene.rays import SceneBox
 from settings.config import Config
