@@ -26,8 +26,10 @@ from settings.loading import REPO_ROOT, to_yaml
 from settings.words import counted
 
 _CHECKPOINTS, _COMPACT, _EARLIER = "*step_*.pth", "step_*.lrd", "earlier"
-_CITY, _CONFIG = "city.json", "config.yaml"
+_CONFIG = "config.yaml"
 _EVALUATION = re.compile(r"eval_step_(\d{6,})((?:_.*)?)\.csv")
+CITY_MANIFEST = "city.json"
+"""Its name in the folder of a city of blocks, each of which has a run."""
 _NAMED = 4  # of the runs below a folder
 _log = logging.getLogger(__name__)
 
@@ -238,7 +240,7 @@ def checkpoint_at(path: Path) -> Path:
     Raises:
         InputError: a folder without any, or a city.
     """
-    is_city = path.name == _CITY and os.path.isfile(path)
+    is_city = path.name == CITY_MANIFEST and os.path.isfile(path)
     if not os.path.isdir(path) and not is_city:  # names too long for a file as well
         return path
     newest = None if is_city else newest_checkpoint(path / "checkpoints")
@@ -252,7 +254,7 @@ def checkpoint_at(path: Path) -> Path:
 
 def own_folder(path: Path) -> tuple[str, str] | None:
     """What a folder that this program wrote is, and which command takes it; None of any other."""
-    if os.path.isfile(path / _CITY):
+    if os.path.isfile(path / CITY_MANIFEST):
         run = next((run for run in sorted(path.glob("blocks/*/run/results/*/*")) if _is_run(run)), None)
         each = f"; each of its blocks has a run, such as {run}" if run else ""
         return "a city", f"tools/render_city.py draws the city{each}."

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, Field, PrivateAttr
 
 from machine.files import write_atomically
+from machine.run_folder import CITY_MANIFEST
 from scene.formats.json_text import read_json
 from scene.rays import SceneBox
 from settings.data import BoxConfig
@@ -22,7 +23,7 @@ from settings.loading import validate
 from settings.sections import FolderName, FromList, Section, Vector
 from settings.words import show
 
-MANIFEST = "city.json"
+MANIFEST = CITY_MANIFEST
 """Its name in the city's folder."""
 
 FORMAT, VERSION = "city", 1

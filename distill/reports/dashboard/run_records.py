@@ -16,6 +16,7 @@ from distill.evaluation.results import REMEDY
 from distill.reports.dashboard.run_files import Problems, Row, read_mapping, read_rows, section
 from distill.reports.dashboard.stages import LINEAR, stage_of, student_of
 from machine.memory import MIB
+from machine.run_folder import CITY_MANIFEST
 
 SUSPICIOUS_PSNR = 12.0
 """dB: a student below it is likely blank, where no ``psnr_blank`` can tell; LEGO and the bricks have 9 to 12."""
@@ -23,7 +24,7 @@ SUSPICIOUS_PSNR = 12.0
 _EVAL_CSV = re.compile(r"eval_step_(\d+)(?:_(.+?))??(_frames|_parity)?\.csv")
 _PICTURE = re.compile(r"_(worst_\d+|median)_frame_(\d+)\.png")
 _TRAINING, _FITTING = "training_metrics.csv", "fitting_metrics.csv"
-_CITY, _BLOCKS = "city.json", "blocks"  # a city's manifest, and the folder beside it that its blocks are in
+_BLOCKS = "blocks"  # the folder beside a city's manifest that its blocks are in
 _EARLIER = "earlier"  # what a run of the same name left
 _EVAL_EXPECTED = ("psnr", "ssim", "lpips_vgg", "avg_fps", "psnr_blank")
 _ALIASES = {"lpips": "lpips_vgg"}  # the experiment log's first CSVs do not name the network; it was VGG
@@ -205,7 +206,7 @@ def _is_config(name: str) -> bool:
 
 
 def _is_city(name: str) -> bool:
-    return name == _CITY
+    return name == CITY_MANIFEST
 
 
 def _folders(top: Path, problems: Problems, wanted: Any) -> Iterator[Path]:
@@ -217,7 +218,7 @@ def _folders(top: Path, problems: Problems, wanted: Any) -> Iterator[Path]:
     if not top.is_dir():
         return
     for folder, inner, names in os.walk(top, onerror=unreadable):
-        if _CITY in names and _BLOCKS in inner:
+        if CITY_MANIFEST in names and _BLOCKS in inner:
             inner.remove(_BLOCKS)
         if any(wanted(name) for name in names):
             if _EARLIER in inner:
