@@ -12,7 +12,7 @@ from typing import NamedTuple
 from distill.city.cutting import CITY_YAML, cut_city
 from distill.city.manifest import MANIFEST, Block, Manifest, StudentFile, read_manifest, write_manifest
 from distill.executors import run
-from distill.executors.job import Job, JobState, Phase
+from distill.executors.job import PROGRAM, Job, JobState, Phase
 from distill.reports.markdown_table import markdown_table
 from machine.files import read_csv, write_atomically
 from machine.memory import MIB
@@ -28,7 +28,6 @@ from students.base import STUDENTS
 
 _log = logging.getLogger(__name__)
 
-_ENTRY = REPO_ROOT / "lego_response_distill.py"
 _FIGURES = ("MiB", "PSNR, dB", "blank, dB", "steps", "training, s")
 _HEADER = ("block", "Gaussians", "cameras", "held out", *_FIGURES, "status")
 
@@ -123,7 +122,7 @@ def _run_of(manifest: Manifest, block: Block) -> RunFolder:
 
 def _job(manifest: Manifest, block: Block, run: RunFolder) -> Job:
     folder = manifest.folder.resolve()
-    command = [sys.executable, str(_ENTRY), "--config", str(folder / block.config), "--assets", str(folder)]
+    command = [sys.executable, str(PROGRAM), "--config", str(folder / block.config), "--assets", str(folder)]
     command += ["--output", str(folder / block.run), "--resume", "auto"]
     return Job(block.name, command, REPO_ROOT, (folder / block.config).with_name("log.txt"), run=run)
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode
+from settings.loading import REPO_ROOT
 
+PROGRAM = REPO_ROOT / "lego_response_distill.py"
+"""Trains a run; jobs that do are commands of it."""
 _TAIL = 4000  # bytes
 _ERRORS = ("error: ", "COLLAPSED: ")
 

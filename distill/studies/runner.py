@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from distill.executors.job import Job, Ledger, last_error, printed
+from distill.executors.job import PROGRAM, Job, Ledger, last_error, printed
 from distill.executors.local import run_local
 from distill.studies.outcome import Outcome, read_outcome
 from distill.studies.study_plan import PlannedRun, StudyPlan
@@ -26,9 +26,8 @@ from machine.interrupts import Stopped
 from machine.run_folder import RunFolder
 from settings.errors import ExitCode, InputError
 from settings.executors import ExecutorConfig
-from settings.loading import REPO_ROOT, to_yaml
+from settings.loading import to_yaml
 
-_ENTRY = REPO_ROOT / "lego_response_distill.py"
 _FINISHED = {ExitCode.DONE: "done", ExitCode.DIVERGED: "diverged", ExitCode.COLLAPSED: "collapsed"}
 _log = logging.getLogger(__name__)
 
@@ -150,7 +149,7 @@ class StudyRunner:
         write_atomically(config, to_yaml(run.config))
         going_on = ["--resume", "auto"] if self.state(run) is RunState.STARTED else []
         self._save_record(run, _Record(run.fingerprint))
-        command = [sys.executable, str(_ENTRY), "--config", str(config), "--output", str(self.root), *going_on]
+        command = [sys.executable, str(PROGRAM), "--config", str(config), "--output", str(self.root), *going_on]
         return _execute(command, self._console(run))
 
     def _is_stale(self, run: PlannedRun) -> bool:

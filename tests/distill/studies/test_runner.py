@@ -29,7 +29,7 @@ def make(tmp_path, monkeypatch):
         (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
         (tmp_path / "program.py").write_text(SCRIPT + script, encoding="utf-8")
         monkeypatch.setenv("CALLS", str(tmp_path / "calls.txt"))
-        monkeypatch.setattr("distill.studies.runner._ENTRY", tmp_path / "program.py")
+        monkeypatch.setattr("distill.studies.runner.PROGRAM", tmp_path / "program.py")
         return StudyRunner(load_study(tmp_path / "study.yaml"), tmp_path, "command")
 
     return _make
