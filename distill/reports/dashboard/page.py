@@ -16,7 +16,7 @@ import numpy as np
 from distill.reports.dashboard.encoded_pictures import Panels, encode_pictures
 from distill.reports.dashboard.run_files import Problem, Problems, Row
 from distill.reports.dashboard.run_records import Evaluation, Picture, Run
-from distill.reports.dashboard.stage_tables import COLUMNS, FPS, RULES, TITLES, Cell, StageTable, TableRow, measured_on
+from distill.reports.dashboard.stage_tables import COLUMNS, RULES, TITLES, Cell, StageTable, TableRow, fps, measured_on
 from distill.reports.dashboard.stages import RULE, STAGES
 from distill.reports.html_page import html_page, json_for_html
 
@@ -67,7 +67,7 @@ def _run_data(run: Run, pictures: Sequence[tuple[Picture, Panels | None]]) -> di
         "measuredOn": measured_on(run),
         "psnr": run.figure("psnr") if run.is_comparable else None,
         "blank": run.figure("psnr_blank"),
-        "fps": FPS(run),
+        "fps": fps(run),
         "size": run.size_mib,
         "parameters": run.parameters,
         "curve": _curve(run.training),

@@ -75,9 +75,10 @@ class StageTable:
         return f"{self.scene or 'no scene'}: {STAGES[self.stage]}"
 
 
-def _fps(run: Run) -> float | None:
-    fps = run.figure("avg_fps")
-    return run.latest.parity_of("student").get("fps_median") if fps is None and run.latest else fps
+def fps(run: Run) -> float | None:
+    """Frames a second of rendering alone: of the evaluation's CSV, else of the parity CSV."""
+    found = run.figure("avg_fps")
+    return run.latest.parity_of("student").get("fps_median") if found is None and run.latest else found
 
 
 def _power(run: Run) -> float | None:
@@ -91,7 +92,7 @@ COLUMNS = (
     Column("PSNR dB", lambda run: run.figure("psnr"), 2, max),
     Column("SSIM", lambda run: run.figure("ssim"), 4, max),
     Column("LPIPS-vgg", lambda run: run.figure("lpips_vgg"), 4, min),
-    Column("FPS", _fps, 1, max),
+    Column("FPS", fps, 1, max),
     Column("size MiB", lambda run: run.size_mib, 2, min),
     Column("power W", _power, 1, min),
     Column("gap to teacher dB", lambda run: run.gap_to_teacher, 2, min),
@@ -99,7 +100,6 @@ COLUMNS = (
 )
 """The figures of a row, in the order of its cells."""
 
-FPS = _fps
 TITLES = ("run", "student", *(column.title for column in COLUMNS), "measured on", "notes")
 _RULES = (*[" --- "] * 2, *[" ---: "] * len(COLUMNS), *[" --- "] * 2)
 
