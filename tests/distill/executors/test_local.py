@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -15,9 +13,8 @@ import pytest
 from distill import executors
 from distill.executors import processes
 from distill.executors.job import Job, JobState, Phase
-from machine.interrupts import Stopped
 from settings.executors import ExecutorConfig
-from tests.distill.executors.jobs import counting
+from tests.distill.executors.jobs import counting, status_of_interrupted
 from tests.program import wait_for
 
 TWO = ExecutorConfig(workers=2, retries=2)
@@ -77,23 +74,9 @@ def test_jobs_share_the_cores_and_the_gpus(tmp_path, monkeypatch) -> None:
 
 
 def test_a_signal_is_passed_on_and_the_jobs_ends_are_waited_for(tmp_path) -> None:
-    jobs = [counting(tmp_path, name, pause=0.05, steps=1000) for name in "abc"]
     before = signal.getsignal(signal.SIGINT)
-
-    def interrupt() -> None:
-        wait_for(lambda: all((tmp_path / f"{name}.txt").exists() for name in "ab"))
-        os.kill(os.getpid(), signal.SIGINT)
-
-    states: dict[str, JobState] = {}
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(Stopped) as stopped:
-        executors.run(jobs, TWO, tmp_path, lambda job, state: states.update({job.name: state}))
-    assert stopped.value.status == 130 and signal.getsignal(signal.SIGINT) is before
-    assert {name: (state.phase, state.status) for name, state in states.items()} == {
-        "a": (Phase.WAITING, 130),
-        "b": (Phase.WAITING, 130),
-    }
-    assert jobs[0].log.read_text().splitlines()[-1] == "saved"  # it was asked, not killed
+    assert status_of_interrupted(tmp_path, TWO) == 130
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells of a parent's death on Linux alone")

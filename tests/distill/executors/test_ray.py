@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from distill import executors
-from distill.executors.job import Job, JobState, Phase
-from machine.interrupts import Stopped
+from distill.executors.job import Job, Phase
 from settings.errors import InputError
 from settings.executors import ExecutorConfig, RayConfig
-from tests.distill.executors.jobs import counting
-from tests.program import wait_for
+from tests.distill.executors.jobs import counting, status_of_interrupted
 
 RAY = ExecutorConfig(kind="ray", retries=1)
 
@@ -52,21 +47,7 @@ def test_a_job_whose_worker_is_killed_goes_on_where_it_was(tmp_path, ray) -> Non
 
 
 def test_a_signal_lets_the_jobs_save(tmp_path, ray) -> None:
-    jobs = [counting(tmp_path, name, pause=0.05, steps=1000) for name in "abc"]
-
-    def interrupt() -> None:
-        wait_for(lambda: all((tmp_path / f"{name}.txt").exists() for name in "ab"))
-        os.kill(os.getpid(), signal.SIGINT)
-
-    states: dict[str, JobState] = {}
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(Stopped):
-        executors.run(jobs, RAY, tmp_path, lambda job, state: states.update({job.name: state}))
-    assert {name: (state.phase, state.status) for name, state in states.items()} == {
-        "a": (Phase.WAITING, 130),
-        "b": (Phase.WAITING, 130),
-    }
-    assert jobs[0].log.read_text().splitlines()[-1] == "saved"
+    assert status_of_interrupted(tmp_path, RAY) == 130
 
 
 def test_memory_that_runs_out_is_retried_less_often(tmp_path, ray, monkeypatch) -> None:
