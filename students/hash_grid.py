@@ -10,7 +10,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from kernels.encoding.hash_encoding import HashLayout, hash_encode
+from kernels.encoding.hash_encoding import hash_encode
+from kernels.encoding.hash_layout import HashLayout
 from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
 from kernels.optimization.moving import Shapes, TouchedRows
 from kernels.rendering.fused_render import HashField, density_harmonics

@@ -23,8 +23,6 @@ from settings.teacher import NEAR
 from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
-__all__ = ["Drawing", "RasterOutput", "Rasterizer", "camera_view", "picture_renderer", "raster_implementation"]
-
 _MOST_MULTIPLE = 16
 
 

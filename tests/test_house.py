@@ -96,6 +96,27 @@ def test_no_package_imports_itself_through_others(imports):
     assert not names, f"one of these imports must go, {' <- '.join(names)}: {'; '.join(reasons)}"
 
 
+def test_names_are_imported_from_where_they_are_made(trees):
+    """But for packages, whose ``__init__`` may be a door to what is in them."""
+    borrowed = {
+        (module, alias.asname or alias.name)
+        for module, file in MODULES.items()
+        if file.name != "__init__.py"
+        for node in trees[file].body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    wrong = [
+        f"{file} imports {alias.name} from {node.module}, which imports it itself"
+        for file, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if (node.module, alias.name) in borrowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_distill_has_packages_only():
     loose = [file for file in FILES if file.parent.as_posix() == "distill" and file.name != "__init__.py"]
     assert not loose, f"{loose}: a package of distill/ is their place"

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from distill.evaluation.evaluator import EvaluationResult, check_measurable, evaluate
+from distill.evaluation.evaluator import check_measurable, evaluate
+from distill.evaluation.results import EvaluationResult
 from distill.rendering.renderer import RenderedFrame
 from distill.runs.session import check_continues
 from machine.memory import MIB

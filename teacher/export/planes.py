@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.gaussians.rasterize import RasterOutput
 from scene.cameras import Cameras, area_means
 from scene.rays import distance_per_z
 from settings.sections import Color
 from teacher.depth import DepthKind
-from teacher.rasterizer import Rasterizer, RasterOutput
+from teacher.rasterizer import Rasterizer
 
 
 @dataclass(frozen=True)

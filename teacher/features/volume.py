@@ -34,7 +34,8 @@ import torch
 from torch import Tensor
 
 from kernels.gaussians.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
-from kernels.gaussians.sparse_volume import FIXED_COLUMNS, VolumeSample, sparse_volume
+from kernels.gaussians.sparse_volume import VolumeSample, sparse_volume
+from kernels.gaussians.sparse_volume_numba import FIXED_COLUMNS
 from machine.memory import GIB, size_in_words
 from scene.cells import CellGrid
 from scene.rays import SceneBox

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kernels.gaussians.sparse_volume import FIXED_COLUMNS
+from kernels.gaussians.sparse_volume_numba import FIXED_COLUMNS
 from machine.files import output_errors
 from scene.cells import CellGrid
 from scene.rays import SceneBox

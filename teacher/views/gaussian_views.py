@@ -12,11 +12,11 @@ from machine.terminal import redraw_seconds
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels
 from scene.formats.dataset_format import note_once
-from scene.frames import Frames, held_out, holdout_mask
+from scene.frames import Frames, Size, held_out, holdout_mask
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.lazy_pictures import Picture, PictureStore
-from teacher.views.output_folder import Size, ground_truth_reader, load_ground_truth
+from teacher.views.output_folder import ground_truth_reader, load_ground_truth
 from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, collect_views, render_view
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from scene.dataset_pictures import all_count, counted_of
 from scene.formats.dataset_format import note_once
-from scene.frames import Frames, spread
+from scene.frames import Frames, Size, spread
 from scene.images import resize_area, resize_known, to_uint8
 from settings.sections import Color
-from teacher.views.output_folder import Size, shrink_rgba
+from teacher.views.output_folder import shrink_rgba
 from teacher.views.rasterized import View
 
 # A border is of one colour when this share of its pixels is, in this share of the pictures (JPEG and resizing move it

@@ -17,7 +17,7 @@ from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels, read_picture
 from scene.formats import load_frames
 from scene.formats.matrixcity_depth import distance_reader
-from scene.frames import Frames, chosen_frames, held_out, working_size
+from scene.frames import Frames, Size, chosen_frames, held_out, working_size
 from scene.rays import SceneBox
 from settings.data import DataConfig
 from settings.sections import Color
@@ -26,7 +26,6 @@ from teacher.depth_files import EmptyValues
 from teacher.depth_inference import DepthReport
 from teacher.views.lazy_pictures import LazyPlane, Picture, PictureStore
 from teacher.views.output_folder import (
-    Size,
     all_present,
     check_picture,
     find_outputs,

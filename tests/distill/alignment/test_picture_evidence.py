@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from distill.alignment.picture_evidence import border_colour, colour_name, other_border, premultiplied_evidence
+from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
+from teacher.views.photographs import border_colour
 
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 

@@ -7,7 +7,6 @@ import torch
 
 from kernels.gaussians import gaussian_statistics as module
 from kernels.gaussians.gaussian_statistics import (
-    ALPHA_MAX,
     VISIBLE_ALPHA,
     CellStatistics,
     ellipsoid_surface,
@@ -17,6 +16,7 @@ from kernels.gaussians.gaussian_statistics import (
     touched_cells,
     visible_radii,
 )
+from kernels.gaussians.gaussian_statistics_numba import ALPHA_MAX
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
 LOWER, SIZE, SHAPE = (-1.0, -0.5, -0.7), 0.1, (20, 11, 14)

@@ -1,7 +1,8 @@
 import torch
 
+from kernels.gaussians.rasterize import RasterOutput
 from scene.rays import distance_per_z
-from teacher.rasterizer import Drawing, RasterOutput
+from teacher.rasterizer import Drawing
 from teacher.views.rasterized import render_view
 
 
