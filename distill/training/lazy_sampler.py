@@ -10,12 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.rendering.renderer import RenderSettings
-from distill.training.ray_sampler import PixelPool, RaySampler, RaySource
-from kernels.marching.ray_samples import Cells
+from distill.training.ray_sampler import PixelPool, RaySampler, RaySource, Sampling
 from kernels.threads import one_torch_thread
-from scene.rays import SceneBox
-from settings.sections import Color
 from settings.words import counted
 from teacher.sources.live_producers import ThreadedProducer
 from teacher.views.lazy_pictures import Picture
@@ -37,7 +33,6 @@ class LazyRaySampler(RaySampler):
 
     Args:
         views: with a ``store``.
-        box, settings, background, random_background, device, cells: as for ``RaySampler``.
         budget: bytes of the pictures in memory; one is there in any case.
         seed: of the order.
         guided_by: side of the cells by which the reach of pictures with distances is measured, see ``depth_reach``;
@@ -47,19 +42,15 @@ class LazyRaySampler(RaySampler):
     def __init__(
         self,
         views: TeacherViews,
-        box: SceneBox,
-        settings: RenderSettings,
-        background: Color,
-        random_background: bool,
-        device: torch.device,
-        cells: Cells | None,
+        sampling: Sampling,
         budget: int,
         seed: int,
         guided_by: float | None = None,
     ) -> None:
-        super().__init__(_blank(views), box, settings, background, random_background, device)
+        super().__init__(_blank(views), replace(sampling, cells=None))
         self._views, self._train, self._seed = views, views.training_frames, seed
-        self.cells, pooled = cells, cells is not None or views.counted is not None
+        self.cells, device = sampling.cells, sampling.device
+        pooled = self.cells is not None or views.counted is not None
         shared = views.alpha is not None and views.counted is None  # alpha is coverage
         has_depth = views.distance is not None
         self._guided_by = guided_by if has_depth else None

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from distill.rendering.renderer import RenderSettings
-from distill.training.ray_sampler import PixelPool, RaySampler, RaySource
-from kernels.marching.ray_samples import Cells
+from distill.training.ray_sampler import PixelPool, RaySampler, RaySource, Sampling
 from kernels.threads import one_torch_thread
 from machine.memory import check_pictures_fit
 from scene.cameras import Cameras
-from scene.rays import SceneBox
-from settings.sections import Color
 from settings.teacher import LiveConfig
 from settings.words import counted
 from teacher.sources.live_producers import LiveView, ViewProducer
@@ -37,8 +34,7 @@ class LiveRaySampler(RaySampler):
         producer: renders the views.
         camera: of one view, for its size.
         live: size of the ring and pace.
-        box, settings, background, random_background, device, cells: as for ``RaySampler``; with cells the producer's
-            views bring their reach.
+        sampling: with cells the producer's views bring their reach.
     """
 
     def __init__(
@@ -46,12 +42,7 @@ class LiveRaySampler(RaySampler):
         producer: ViewProducer,
         camera: Cameras,
         live: LiveConfig,
-        box: SceneBox,
-        settings: RenderSettings,
-        background: Color,
-        random_background: bool,
-        device: torch.device,
-        cells: Cells | None = None,
+        sampling: Sampling,
     ) -> None:
         self.producer, self.slots = producer, live.buffer
         shape = (live.buffer, camera.height, camera.width)
@@ -68,9 +59,9 @@ class LiveRaySampler(RaySampler):
             ground_truth=None,
             holdout=torch.zeros(live.buffer, dtype=torch.bool),
         )
-        super().__init__(ring, box, settings, background, random_background, device)
-        self.cells = cells
-        if cells is not None:
+        super().__init__(ring, replace(sampling, cells=None))
+        self.cells, device = sampling.cells, sampling.device
+        if self.cells is not None:
             self.reach = torch.zeros(live.buffer * self._frame_pixels, dtype=torch.float16, device=device)
             self.pool = PixelPool(live.buffer, self._frame_pixels, device)
         self.rays_per_view = max(1, round(live.reuse * self._frame_pixels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,6 +71,27 @@ class RaySource:
         """Restores what another source's ``state`` gave."""
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the pixels of views become training rays.
+
+    Attributes:
+        box, settings: clip the rays.
+        background: sRGB in [0, 1], behind the student, and behind a teacher with alpha unless ``random_background``.
+        random_background: a random colour per ray; only a teacher with alpha allows it.
+        device: where the pixels are kept and the batches made. Colour, alpha and coverage stay 8-bit, as stored; a
+            drawn ray's become float32.
+        cells: that rays must meet, on the CPU; None: all are drawn.
+    """
+
+    box: SceneBox
+    settings: RenderSettings
+    background: Color
+    random_background: bool
+    device: torch.device
+    cells: Cells | None = None
+
+
 class RaySampler(RaySource):
     """Draws pixels uniformly from those of the views that are not held out.
 
@@ -78,12 +100,6 @@ class RaySampler(RaySource):
 
     Args:
         views: the teacher.
-        box, settings: clip the rays.
-        background: (3,) behind the student, and behind a teacher with alpha when ``random_background`` is off.
-        random_background: a random colour per ray; only a teacher with alpha allows it.
-        device: where the pixels are kept and the batches made. Colour, alpha and coverage stay 8-bit, as stored; a
-            drawn ray's become float32.
-        cells: that rays must meet, on the CPU; None: all are drawn.
         reach: (N, H, W) float16 of the N views that are not held out: how far rays are sampled, see
             ``teacher.views.sight.Sight``; None: to the end.
 
@@ -91,18 +107,9 @@ class RaySampler(RaySource):
         InputError: every view is held out.
     """
 
-    def __init__(
-        self,
-        views: TeacherViews,
-        box: SceneBox,
-        settings: RenderSettings,
-        background: Color,
-        random_background: bool,
-        device: torch.device,
-        cells: Cells | None = None,
-        reach: Tensor | None = None,
-    ) -> None:
-        self.box, self.settings, self.device, self.cells = box, settings, device, cells
+    def __init__(self, views: TeacherViews, sampling: Sampling, reach: Tensor | None = None) -> None:
+        self.box, self.settings, self.cells = sampling.box, sampling.settings, sampling.cells
+        self.device = device = sampling.device
         train = views.training_frames
         if not len(train):
             expected = "at least one frame to train on"
@@ -115,13 +122,13 @@ class RaySampler(RaySource):
         same = views.alpha is not None and torch.equal(views.coverage, views.alpha)
         self.coverage = self.alpha if same else views.coverage[train].reshape(-1).to(device)
         self.distance = None if views.distance is None else views.distance[train].reshape(-1).to(device)
-        fixed = background if views.background is None else views.background
+        fixed = sampling.background if views.background is None else views.background
         self.background = torch.tensor(fixed, dtype=torch.float32, device=device)
-        self.random_background = random_background and self.alpha is not None
+        self.random_background = sampling.random_background and self.alpha is not None
         self.reach = None if reach is None else reach.reshape(-1).to(device)
         counted = None if views.counted is None else views.counted[train]
         self.pool = None
-        if cells is not None or counted is not None:
+        if self.cells is not None or counted is not None:
             self.pool = PixelPool(len(train), self._frame_pixels, device)
             for frame in range(len(train)):
                 self._find_pixels(frame, None if counted is None else counted[frame])

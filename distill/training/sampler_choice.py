@@ -8,8 +8,7 @@ from torch import Tensor
 from distill.model.model import Model
 from distill.training.lazy_sampler import LazyRaySampler
 from distill.training.live_sampler import LiveRaySampler
-from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource
-from kernels.marching.ray_samples import Cells
+from distill.training.ray_sampler import MixedRaySampler, RaySampler, RaySource, Sampling
 from machine.memory import GIB
 from settings.config import Config
 from teacher.sources import Teacher, finer_teacher, teacher_sight
@@ -20,32 +19,28 @@ from teacher.views.teacher_views import STORED_SHARE, TeacherViews
 def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.device) -> RaySource:
     """Training rays of the teacher's views, fixed or live, and of the dataset's images where they are wanted."""
     render, teacher = config.render, finer_teacher(config, teacher, model.settings.supersample)
-    common = (teacher.box, model.settings, render.background_rgb, render.random_background, device)
     sight = teacher_sight(config, teacher, model.grid.layout)
     # With a far field every pixel tells something, whatever it meets in the box.
     cells = None if sight is None or model.far_field is not None else model.grid.teacher_cells
     guided_by = None if sight is None else model.grid.cell_size
+    background = render.background_rgb, render.random_background
+    sampling = Sampling(teacher.box, model.settings, *background, device, cells)
     if teacher.poses is None:
-        sampler = _sampler_of(config, teacher.views, common, cells, sight and sight.reach, guided_by)
+        sampler = _sampler_of(config, teacher.views, sampling, sight and sight.reach, guided_by)
     else:
         producer = make_producer(config, teacher, device, None if cells is None else model.grid.layout)
-        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], teacher.live, *common, cells)
+        sampler = LiveRaySampler(producer, teacher.poses.cameras[0], teacher.live, sampling)
     if teacher.images is None:
         return sampler
-    images = _sampler_of(config, teacher.images, common, cells, sight and sight.image_reach, guided_by)
+    images = _sampler_of(config, teacher.images, sampling, sight and sight.image_reach, guided_by)
     return MixedRaySampler(sampler, images, config.data.ground_truth.weight)
 
 
 def _sampler_of(
-    config: Config,
-    views: TeacherViews,
-    common: tuple,
-    cells: Cells | None,
-    reach: Tensor | None,
-    guided_by: float | None,
+    config: Config, views: TeacherViews, sampling: Sampling, reach: Tensor | None, guided_by: float | None
 ) -> RaySampler:
     """Rays of fixed views; where pictures are decoded beside training, of those that are in memory."""
     if views.store is None:
-        return RaySampler(views, *common, cells, reach)
+        return RaySampler(views, sampling, reach)
     budget = int(config.data.memory_gib * GIB * (1 - STORED_SHARE))
-    return LazyRaySampler(views, *common, cells, budget, config.seed, guided_by)
+    return LazyRaySampler(views, sampling, budget, config.seed, guided_by)

@@ -10,7 +10,7 @@ import torch
 from distill.rendering.renderer import RenderSettings
 from distill.training import lazy_sampler
 from distill.training.lazy_sampler import LazyRaySampler
-from distill.training.ray_sampler import MixedRaySampler, RaySampler
+from distill.training.ray_sampler import MixedRaySampler, RaySampler, Sampling
 from scene.cells import CellGrid
 from scene.images import write_image
 from scene.rays import SceneBox
@@ -25,10 +25,11 @@ CPU = torch.device("cpu")
 
 
 SETTINGS = RenderSettings(0.01, 100, 0.0, 1024, near=0.1, far=50.0, implementation="torch")
+SAMPLING = Sampling(BOX, SETTINGS, WHITE, False, CPU)
 
 
 def lazily(views, budget, seed=0, settings=SETTINGS, guided_by=None):
-    return LazyRaySampler(views, BOX, settings, WHITE, False, CPU, None, budget, seed, guided_by)
+    return LazyRaySampler(views, Sampling(BOX, settings, WHITE, False, CPU), budget, seed, guided_by)
 
 
 def settle(sampler, turns=40):
@@ -44,7 +45,7 @@ def settle(sampler, turns=40):
 def test_rays_are_those_of_the_pictures_in_memory(tmp_path, channels, masked):
     path = write_dataset(tmp_path, channels, masked=masked)
     views = views_of(path)
-    whole = RaySampler(views, BOX, SETTINGS, WHITE, False, CPU)
+    whole = RaySampler(views, SAMPLING)
     pixels = whole._batch_torch(torch.arange(whole.pixels), whole.background.expand(whole.pixels, 3))
     known = {tuple(ray): color for ray, color in zip(_rays(pixels), pixels.rgb.tolist(), strict=True)}
     with lazily(views_of(path, 1e-6), 10**6) as sampler:
@@ -82,7 +83,7 @@ def depth_of(monkeypatch):
 @pytest.mark.parametrize(("channels", "masked"), [(3, False), (4, False), (3, True)])
 def test_depth_is_that_of_the_picture_in_the_slot(tmp_path, depth_of, implementation, channels, masked):
     path = write_dataset(tmp_path, channels, frames=12, masked=masked)
-    whole = RaySampler(views := depth_of(path), BOX, SETTINGS, WHITE, False, CPU)
+    whole = RaySampler(views := depth_of(path), SAMPLING)
     pixels = whole._batch_torch(torch.arange(whole.pixels), whole.background.expand(whole.pixels, 3))
     frames, numbers = (~views.holdout).nonzero(), torch.arange(36) / 100
     expected = torch.where(numbers > 0, 1 + frames + numbers, 0.0).flatten()
@@ -107,7 +108,7 @@ def test_rays_end_where_those_of_pictures_that_are_all_in_memory_do(tmp_path, de
         write_image(tmp_path / f"r_{index}.png", np.full((12, 12, 4), 255, np.uint8))
     views, settings = depth_of(path), replace(SETTINGS, implementation=implementation)
     reach = sight_of_depth(views, (~views.holdout).nonzero()[:, 0].tolist(), grid).reach
-    whole = RaySampler(views, BOX, settings, WHITE, False, CPU, None, reach)
+    whole = RaySampler(views, Sampling(BOX, settings, WHITE, False, CPU), reach)
     pixels = whole._batch_torch(torch.arange(whole.pixels), whole.background.expand(whole.pixels, 3))
     assert pixels.reach.isfinite().any() and not pixels.reach.isfinite().all()
     sampler = lazily(depth_of(path, 1e-6), 3 * 36 * 10, settings=settings, guided_by=grid.cell_size)
@@ -169,7 +170,7 @@ def test_a_damaged_picture_ends_training_with_its_name(tmp_path, monkeypatch):
 def test_images_beside_a_teacher_come_and_go_too(tmp_path):
     path = write_dataset(tmp_path)
     views = views_of(path, 1e-6)
-    teacher = RaySampler(replace(views_of(path)), BOX, SETTINGS, WHITE, False, CPU)
+    teacher = RaySampler(replace(views_of(path)), SAMPLING)
     images = lazily(views, 2 * 36 * 4)
     mixed = MixedRaySampler(teacher, images, 1.0)
     with mixed:

@@ -7,6 +7,7 @@ import torch
 
 from distill.rendering.renderer import RenderSettings
 from distill.training.live_sampler import LiveRaySampler
+from distill.training.ray_sampler import Sampling
 from scene.rays import SceneBox, pixel_rays
 from settings.teacher import LiveConfig
 from teacher.sources.live_producers import InlineProducer, LiveView
@@ -42,8 +43,8 @@ def make(render, cameras):
     def build(reuse: float = 2.0, random_background: bool = False) -> LiveRaySampler:
         live = LiveConfig(buffer=SLOTS, reuse=reuse)
         box, settings = SceneBox((-1, -1, -1), (1, 1, 1)), RenderSettings(0.01, 100, 0.0, 1024, near=0.1, far=50.0)
-        black = (0.0, 0.0, 0.0)
-        return LiveRaySampler(InlineProducer(render), cameras[0], live, box, settings, black, random_background, CPU)
+        sampling = Sampling(box, settings, (0.0, 0.0, 0.0), random_background, CPU)
+        return LiveRaySampler(InlineProducer(render), cameras[0], live, sampling)
 
     return build
 

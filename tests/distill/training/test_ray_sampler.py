@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distill.rendering.renderer import RenderSettings
-from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource, interleaving
+from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource, Sampling, interleaving
 from kernels.marching.ray_samples import Cells
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
@@ -45,7 +45,7 @@ def opaque_views(views):
 
 
 def make_sampler(views, background=(1.0, 1.0, 1.0), random_background=False):
-    return RaySampler(views, BOX, SETTINGS, background, random_background, CPU)
+    return RaySampler(views, Sampling(BOX, SETTINGS, background, random_background, CPU))
 
 
 def draw(sampler, count=500, seed=0):
@@ -252,7 +252,7 @@ def test_rays_that_meet_no_cell_are_not_drawn(views):
     occupied = torch.zeros((4, 4, 4), dtype=torch.uint8)
     occupied[3, 3, 3] = 1
     cells = Cells(BOX.lower, 0.5, occupied)
-    sampler = RaySampler(views, BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, cells)
+    sampler = RaySampler(views, Sampling(BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, cells))
     drawn = set((draw(sampler, 3000).distance.long() - 1).tolist())
     crossing, missing = set(), set()
     for number in [*range(35, 70), *range(105, 140)]:
@@ -271,7 +271,7 @@ def test_rays_that_meet_no_cell_are_not_drawn(views):
 def test_a_ray_is_sampled_as_far_as_its_view_sees(views):
     reach = torch.full((2, HEIGHT, WIDTH), torch.inf, dtype=torch.float16)
     reach[1] = 2.5  # of frame 3, the second one that is not held out
-    sampler = RaySampler(views, BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, reach=reach)
+    sampler = RaySampler(views, Sampling(BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU), reach)
     batch = draw(sampler)
     last = pixels_of(batch)[0] == 3
     assert torch.equal(batch.sampled.far[~last], batch.rays.far[~last])
@@ -281,7 +281,7 @@ def test_a_ray_is_sampled_as_far_as_its_view_sees(views):
 
 def test_rays_of_images_are_sampled_to_their_end(views, opaque_views):
     reach = torch.full((2, HEIGHT, WIDTH), 2.5, dtype=torch.float16)
-    guided = RaySampler(views, BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU, reach=reach)
+    guided = RaySampler(views, Sampling(BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU), reach)
     batch = draw(MixedRaySampler(guided, make_sampler(opaque_views), 1.0), 20)
     assert (batch.reach[::2] == 2.5).all() and (batch.reach[1::2] == torch.inf).all()
     assert torch.equal(batch.sampled.far[1::2], batch.rays.far[1::2])
@@ -318,7 +318,7 @@ def test_twins_draw_what_torch_draws(views, opaque_views, what, pooled, random_b
     batches = []
     for implementation, device in (("torch", CPU), (twin, device_of(twin))):
         settings = dataclasses.replace(SETTINGS, implementation=implementation)
-        sampler = RaySampler(given, BOX, settings, GREY, random_background, device, cells, reach)
+        sampler = RaySampler(given, Sampling(BOX, settings, GREY, random_background, device, cells), reach)
         if pooled:
             sampler.pool.set_frame(0, sampler.pool.table.new_zeros(HEIGHT * WIDTH).bool())  # a view without any
         batches.append(sampler.draw(300, torch.Generator().manual_seed(4)))
