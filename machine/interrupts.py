@@ -117,6 +117,7 @@ class SaveClock:
         self._since = time.monotonic()
 
     def due(self) -> bool:
+        """Whether they have; if so they begin anew."""
         if self._seconds is None or time.monotonic() - self._since < self._seconds:
             return False
         self._since = time.monotonic()

@@ -95,7 +95,11 @@ class RunIdentity:
 
 
 def identity_of_folder(results: Path, fits_teacher: bool = False) -> RunIdentity | None:
-    """The run whose files are in a results folder; None: of none, or of an earlier version."""
+    """The run whose files are in a results folder; None: of none, or of an earlier version.
+
+    Raises:
+        InputError: what it says of itself is damaged.
+    """
     config, identity = results / "config.yaml", results / "identity.json"
     if not config.is_file() or not identity.is_file():
         return None

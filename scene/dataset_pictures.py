@@ -53,7 +53,11 @@ def counted_pixels(frames: Frames, size: Size) -> np.ndarray | None:
 
 
 def counted_of(frames: Frames, index: int, size: Size) -> np.ndarray:
-    """(H, W) bool: ``counted_pixels`` of one frame."""
+    """(H, W) bool: ``counted_pixels`` of one frame.
+
+    Raises:
+        InputError: its mask leaves nothing, or is missing or damaged.
+    """
     counts = _counts(frames, index)
     for axis, pixels in ((0, size[1]), (1, size[0])):  # of a size that is larger each pixel first becomes several
         counts = counts.repeat(-(-pixels // counts.shape[axis]), axis)

@@ -218,6 +218,9 @@ def resize_area(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Shrinks a float32 (H, W) or (H, W, C) image by exact area average, by any ratio >= 1 per axis.
 
     Each output pixel is the mean of the input over its footprint, edge pixels weighted by the part covered.
+
+    Raises:
+        ValueError: a side would grow.
     """
     if image.shape[0] < height or image.shape[1] < width:
         raise ValueError(f"cannot shrink {image.shape[1]}x{image.shape[0]} to {width}x{height}")
@@ -281,7 +284,11 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def write_image(path: str | Path, array: np.ndarray) -> None:
-    """Writes a PNG atomically: (H, W), (H, W, 3) or (H, W, 4), uint8 or float in [0, 1]. Makes its folder."""
+    """Writes a PNG atomically: (H, W), (H, W, 3) or (H, W, 4), uint8 or float in [0, 1]. Makes its folder.
+
+    Raises:
+        ValueError: an array of another shape.
+    """
     array = np.asarray(array)
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
         raise ValueError(f"found shape {array.shape}, expected (H, W), (H, W, 3) or (H, W, 4)")

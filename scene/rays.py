@@ -66,6 +66,7 @@ class Rays:
         return Rays(self.origins[index], self.directions[index], self.near[index], self.far[index])
 
     def to(self, device: torch.device | str) -> Rays:
+        """The same on a device."""
         return Rays(*(part.to(device) for part in (self.origins, self.directions, self.near, self.far)))
 
 

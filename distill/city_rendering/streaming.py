@@ -276,7 +276,11 @@ def held_bytes(*things: Any) -> int:
 
 
 def city_far_field(manifest: Manifest, config: Config, device: torch.device) -> FarField | None:
-    """What is outside the city, where it has been learnt."""
+    """What is outside the city, where it has been learnt.
+
+    Raises:
+        InputError: its file is missing or damaged, or is of a student without a far field.
+    """
     if manifest.far_field is None:
         return None
     if manifest.far_field.student is None:

@@ -46,6 +46,7 @@ class Render:
 
     @classmethod
     def of(cls, frame: RenderedFrame, seconds: float) -> Render:
+        """Of a frame on any device, which took so long."""
         rgb = frame.rgb.float().cpu().numpy()
         image = to_uint8(np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0))
         alpha, distance = (plane.float().cpu().numpy() for plane in (frame.alpha, frame.distance))

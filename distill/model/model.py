@@ -83,7 +83,11 @@ def sample_step(config: Config, box: SceneBox, views: TeacherViews, supersample:
 
 
 def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model:
-    """A fresh student in the space its teacher occupies; the same for the same seed."""
+    """A fresh student in the space its teacher occupies; the same for the same seed.
+
+    Raises:
+        InputError: nothing of the teacher is in the scene box, or the student or its cells would be too large.
+    """
     scale = ranks.value_of_first(supersample_of(config, teacher))  # what memory has room for differs
     step = sample_step(config, teacher.box, teacher.views, scale)
     torch.manual_seed(config.seed)

@@ -43,6 +43,9 @@ def hash_encode(
         (N, layout.output_width) of type ``precision``, level-major; from numba and triton its memory is channel-major.
         These two add the gradient of a float32 leaf into ``table.grad`` in place rather than allocating a dense one in
         every step.
+
+    Raises:
+        ValueError: points or table of another shape, or an implementation that is not to be had here.
     """
     if x.ndim != 2 or x.shape[1] != 3:
         raise ValueError(f"x must be (N, 3), found {tuple(x.shape)}")

@@ -39,6 +39,7 @@ class ColmapModel:
     kind: str
 
     def camera_of(self, image: ColmapImage) -> ColmapCamera:
+        """The one that took an image."""
         return self.cameras[image.camera]
 
     def camera_to_world(self) -> np.ndarray:

@@ -138,6 +138,9 @@ def write_transforms(
         tests: whether each frame is kept for tests, some and not all; None: the file does not say.
         fields: more of the whole file, as ``world_fields``.
         masks: ``mask_path`` of each frame; None: there are none.
+
+    Raises:
+        ValueError: not one name for each camera.
     """
     if len(names) != len(cameras):
         raise ValueError(f"{len(names)} names for {len(cameras)} cameras")

@@ -51,6 +51,7 @@ class Lens(NamedTuple):
 
     @property
     def is_pinhole(self) -> bool:
+        """Whether it bends no ray worth telling."""
         return max(map(abs, self.distortion)) <= _NEGLIGIBLE
 
     def scaled(self, x: float, y: float) -> Lens:

@@ -65,12 +65,14 @@ class Writers:
             done.result()
 
     def submit(self, write: Callable[..., None], *args: Any) -> None:
+        """Has a thread call ``write(*args)``; waits where too many calls wait already, and raises what one raised."""
         if len(self._pending) >= _PENDING_PER_THREAD * self._threads:
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(write, *args))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON atomically, a key a line."""
     write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 

@@ -187,7 +187,11 @@ def rest_names(path: str | Path, header: Header) -> tuple[str, ...]:
 
 
 def stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays of ``Gaussians`` as the file's values have them; means in the file's precision."""
+    """The arrays of ``Gaussians`` as the file's values have them; means in the file's precision.
+
+    Raises:
+        InputError: there are no Gaussians.
+    """
     if vertices is None:
         raise InputError(path, "element vertex", "0 Gaussians", "at least 1", "Did the teacher's training finish?")
 

@@ -53,6 +53,7 @@ class Inspection:
 
     @property
     def is_clear(self) -> bool:
+        """Whether the files show their kind, and the config says no other."""
         return self.report.kind is not None and self.configured in (None, self.report.kind)
 
 

@@ -24,6 +24,7 @@ class Picture(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        """Of its planes, one that two share counted once."""
         planes = {id(plane): plane.nbytes for plane in vars(self.view).values() if plane is not None}
         return sum(planes.values()) + sum(plane.nbytes for plane in self[1:] if plane is not None)
 

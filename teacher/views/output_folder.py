@@ -172,7 +172,11 @@ def check_count(files: Sequence[Path], dataset: Frames) -> None:
 
 
 def rendered_cameras(dataset: Frames, size: Size, render: Path) -> Cameras:
-    """The dataset's cameras at the size of the renders, which must be a scaled one (graphdeco's ``-r``)."""
+    """The dataset's cameras at the size of the renders, which must be a scaled one (graphdeco's ``-r``).
+
+    Raises:
+        InputError: the renders are of another shape.
+    """
     cameras = dataset.cameras
     if abs(size[0] * cameras.height / cameras.width - size[1]) > 1:
         found = f"{size[0]}x{size[1]}"

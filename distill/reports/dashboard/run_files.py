@@ -41,6 +41,7 @@ class Problems:
     found: list[Problem] = field(default_factory=list)
 
     def add(self, path: Path, reason: str) -> None:
+        """What is wrong with a file under the root."""
         problem = Problem(path.relative_to(self.root).as_posix(), reason)
         self.found.append(problem)
         _log.warning("%s: %s", problem.file, reason)
