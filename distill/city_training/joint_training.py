@@ -29,7 +29,7 @@ from distill.model.model import Model, restore_model
 from distill.rendering.far_field import FarField, Segment
 from distill.rendering.occupancy import OccupancyGrid
 from distill.training.optimizer import StudentOptimizer
-from distill.training.ray_sampler import RaySource
+from distill.training.ray_source import RaySource
 from distill.training.sampler_choice import make_sampler
 from kernels.compositing.compositing import Composite
 from kernels.threads import one_torch_thread

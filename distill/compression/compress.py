@@ -21,7 +21,7 @@ from distill.model.checkpoint import load_checkpoint, rendering_only
 from distill.model.model import Model, restore_model
 from distill.model.other_config import drawn_as_trained
 from distill.training.optimizer import without_companions
-from distill.training.ray_sampler import RaySource
+from distill.training.ray_source import RaySource
 from distill.training.sampler_choice import make_sampler
 from distill.training.step import TrainingStep
 from kernels.threads import one_torch_thread

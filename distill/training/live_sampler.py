@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from distill.training.ray_sampler import PixelPool, RaySampler, RaySource, Sampling
+from distill.training.ray_sampler import PixelPool, RaySampler
+from distill.training.ray_source import RaySource, Sampling
 from kernels.threads import one_torch_thread
 from machine.memory import check_pictures_fit
 from scene.cameras import Cameras

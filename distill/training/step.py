@@ -30,7 +30,7 @@ from distill.rendering.renderer import RenderedRays, render_rays, with_surroundi
 from distill.training.lagged_counts import LaggedCounts, RayCount
 from distill.training.optimizer import StudentOptimizer, rate_factor
 from distill.training.precision import training_precision
-from distill.training.ray_sampler import RaySource
+from distill.training.ray_source import RaySource
 from distill.training.replicas import Replicas, Share, for_all_ranks
 from distill.training.step_graph import StepGraphs, batch_of, bucket_of, graph_refusal, step_inputs
 from distill.training.watched_update import WatchedUpdate, make_watched, not_finite

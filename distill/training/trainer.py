@@ -17,7 +17,7 @@ from distill.model.checkpoint import box_state, save_checkpoint, student_state
 from distill.model.model import Model
 from distill.reports.tensorboard import Board
 from distill.training.compaction import Compaction
-from distill.training.ray_sampler import RaySource
+from distill.training.ray_source import RaySource
 from distill.training.setting_remarks import idle_settings, waiting_parts
 from distill.training.step import StepResult, TrainingStep
 from distill.training.training_log import COLUMNS, metrics_row, postfix

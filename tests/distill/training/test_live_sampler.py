@@ -7,7 +7,7 @@ import torch
 
 from distill.rendering.renderer import RenderSettings
 from distill.training.live_sampler import LiveRaySampler
-from distill.training.ray_sampler import Sampling
+from distill.training.ray_source import Sampling
 from scene.rays import SceneBox, pixel_rays
 from settings.teacher import LiveConfig
 from teacher.sources.live_producers import InlineProducer, LiveView

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from distill.rendering.renderer import RenderSettings
-from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, RaySource, Sampling, interleaving
+from distill.training.ray_sampler import MixedRaySampler, PixelPool, RaySampler, interleaving
+from distill.training.ray_source import RaySource, Sampling
 from kernels.marching.ray_samples import Cells
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
