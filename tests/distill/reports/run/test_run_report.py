@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distill.reports.run.run_report import write_report
-from distill.runs.command_line import config_of
+from distill.runs.given_run import run_of
 from lego_response_distill import main as distil
 from machine.run_folder import RunFolder
 from scene.images import read_image
@@ -48,7 +48,8 @@ def test_the_commands_that_a_run_ends_with_find_it(ran) -> None:
     assert view.parse_arguments(shlex.split(given["look"])).path.resolve() == ran / RESULTS
     for tool, what in ((render_path, "film"), (compress, "compact")):
         chosen = tool.parse_arguments(shlex.split(given[what]))
-        assert RunFolder(config_of(chosen), chosen.output).latest_checkpoint().resolve().is_relative_to(ran / RESULTS)
+        config, root, _ = run_of(chosen)
+        assert RunFolder(config, root).latest_checkpoint().resolve().is_relative_to(ran / RESULTS)
 
 
 def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> None:
