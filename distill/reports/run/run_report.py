@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from distill.evaluation.parity import FIGURES
 from distill.evaluation.results import judged_row
 from distill.reports.markdown_table import markdown_table
 from distill.reports.run.changed_settings import REQUIRED, changed_settings
 from distill.reports.run.training_curves import draw_curves, read_columns
 from distill.reports.tensorboard import Board
-from machine.files import CsvRow, read_csv, write_atomically
+from machine.files import CsvRow, CsvTable, read_csv, write_atomically
 from machine.run_folder import RunFolder, is_results_folder, own_folder, spellings
 from settings.config import Config
 from settings.errors import InputError
@@ -25,6 +26,7 @@ from settings.words import counted, show
 
 _log = logging.getLogger(__name__)
 _PICTURES = ("contact_sheet", "worst_1", "worst_2", "worst_3", "median")
+_SUBJECTS = ("student", "teacher", "ratio")
 _DIGITS = {"psnr": 2, "psnr_foreground": 2, "psnr_blank": 2, "avg_fps": 1, "power_avg_w": 1}
 
 
@@ -80,6 +82,7 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
         f"# {config.scene}/{config.run}",
         *_summary(config, columns, latest),
         *_figures(latest),
+        *_beside_teacher(logs, latest),
         "## Training",
         "![curves of the losses, PSNR, samples and occupancy](report_curves.png)",
         f"[the figures]({_link(logs / 'training_metrics.csv', results)})",
@@ -160,6 +163,28 @@ def _figures(latest: Evaluation | None) -> list[str]:
     names = [name for name in latest.rows[0] if name and any(row[name] for row in latest.rows)]
     rows = ([_cell(row[name], _DIGITS.get(name, 4)) for name in names] for row in latest.rows)
     return ["## Figures", markdown_table(names, rows)]
+
+
+def _beside_teacher(logs: Path, latest: Evaluation | None) -> list[str]:
+    """Speed, power and size of student and teacher, as far as they were measured."""
+    table = read_csv(logs / f"eval_{latest.stem}_parity.csv") if latest else CsvTable()
+    of = {row.get("subject"): row for row in table.rows.values()}
+    if not {*_SUBJECTS} <= of.keys():
+        return []
+    rows = []
+    for name, (label, spec) in FIGURES.items():
+        cells = [_figure(of[subject].get(name), ".3g" if subject == "ratio" else spec) for subject in _SUBJECTS]
+        rows += [(label, *cells)] if any(cells) else []
+    return ["## Student beside its teacher", markdown_table(("", *_SUBJECTS), rows)]
+
+
+def _figure(text: str | None, spec: str) -> str:
+    """A number as ``spec`` has it, else as it is; nothing where it was not measured."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return _cell(text)
+    return format(int(number) if spec.endswith("d") else number, spec)
 
 
 def _pictures(results: Path, latest: Evaluation | None) -> list[str]:

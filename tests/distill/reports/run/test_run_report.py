@@ -56,6 +56,11 @@ def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> N
     report = (ran / RESULTS / "report.md").read_text(encoding="utf-8")
     holdout = csv_rows(ran / LOGS / "eval_step_000150.csv")[0]
     assert f"| 150 | holdout | teacher | 5 | {float(holdout['psnr']):.2f} |" in report
+    student, teacher, ratio = csv_rows(ran / LOGS / "eval_step_000150_parity.csv")
+    speed = " | ".join(f"{float(row['fps_median']):.4g}" for row in (student, teacher))
+    assert f"| frames/s, median | {speed} | {float(ratio['fps_median']):.3g} |" in report
+    assert f"| parameters | {int(student['parameters']):,} | {int(teacher['parameters']):,} |" in report
+    assert "GPU peak" not in report
     assert "trained 150 steps" in report and "COLLAPSED" not in report
     assert "| `loss.depth.weight` | `0.1` | `0.0` |" in report and "`train.lr`" not in report
     assert "| seed | 0 |" in report and "| torch |" in report
