@@ -199,14 +199,15 @@ def pictures():
     finish_triton.finish_in_place(*parts[1:], 0.005, (1.0, 1.0, 1.0))
 
 
-def radiance(width, dtype=FULL, channels=32, color_hidden=2):
+def radiance(width, dtype=FULL, channels=32, color_hidden=2, harmonics=0):
     features = torch.zeros(300, channels, dtype=dtype, requires_grad=True)
-    density = [torch.zeros(width, channels), torch.zeros(16, width)]
+    density = [torch.zeros(width, channels + harmonics), torch.zeros(16, width)]
     weights = [weight.requires_grad_() for weight in (*density, *color_weights(width, color_hidden))]
-    rays = torch.zeros(300, dtype=torch.int64)
-    backward(*radiance_mlp(features, torch.zeros(5, 16), rays, weights[:2], weights[2:], implementation="triton"))
+    rays, basis = torch.zeros(300, dtype=torch.int64), torch.zeros(5, 16)
+    seen = {"harmonics": basis[:, 1 : 1 + harmonics] if harmonics else None, "implementation": "triton"}
+    backward(*radiance_mlp(features, basis, rays, weights[:2], weights[2:], **seen))
     density_mlp(features, density, implementation="triton")
-    backward(*geometry_mlp(features, weights[:2], implementation="triton")[:2])
+    backward(*geometry_mlp(features, weights[:2], ray_index=rays, **seen)[:2])
     sums, alpha = torch.zeros(300, 15, requires_grad=True), torch.zeros(300, requires_grad=True)
     shown = color_of_rays(sums, alpha, torch.zeros(300, 16), weights[2:], precision=dtype, implementation="triton")
     backward(shown)
@@ -236,13 +237,14 @@ def fused(field, precision):
 
 
 def fused_hash(
-    width, precision=FULL, levels=16, color_hidden=2, color_width=None, deferred=False, planes=(), density_degree=None
-):
-    layout = HashLayout(levels, 2, 2**15, 16, 2048, planes)
+    width, precision=FULL, levels=16, features=2, color_hidden=2, color_width=None, deferred=False, planes=(),
+    density_degree=None,
+):  # fmt: skip
+    layout = HashLayout(levels, features, 2**15, 16, 2048, planes)
     density = [torch.zeros(width, layout.output_width + density_harmonics(density_degree)), torch.zeros(16, width)]
     networks = density, color_weights(color_width or width, color_hidden)
     shading = 3, deferred, density_degree
-    fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, 2), layout, *networks, *shading), precision)
+    fused(HashField(torch.zeros(2, 3), torch.zeros(layout.entries, features), layout, *networks, *shading), precision)
 
 
 def fused_grouped(width, precision=FULL, frequencies=4, density_layers=2, deferred=False, harmonics=0):
@@ -261,7 +263,7 @@ CASES = {
     "hash_encoding": hash_encoding,
     "ray_marching": ray_marching,
     # All branches and loops of the networks, in both types, in half the time that students' sizes take.
-    "radiance_small": partial(radiance, 32, HALF, channels=16, color_hidden=1),
+    "radiance_small": partial(radiance, 32, HALF, channels=16, color_hidden=1, harmonics=3),
     "grouped_small": partial(grouped, 32, HALF, frequencies=2, density_layers=1, harmonics=8),
     "fused_hash_small": partial(fused_hash, 32, levels=8, color_hidden=1, density_degree=1),
     "fused_grouped_small": partial(fused_grouped, 16, frequencies=2, density_layers=1, harmonics=3),
@@ -286,9 +288,14 @@ CASES = {
     "deferred_hash_64_planes_half": partial(fused_hash, 64, HALF, levels=20, deferred=True, planes=(64, 256)),
     "deferred_grouped_32_half": partial(fused_grouped, 32, HALF, deferred=True),
     "muon": muon,
-    # With planes and density by direction.
-    "radiance_64_directions_half": partial(radiance, 64, HALF, channels=52),
+    # With planes and density by direction: a record, lego_compact.yaml, base/model.yaml.
+    "radiance_64_directions_half": partial(radiance, 64, HALF, channels=44, harmonics=8),
+    "radiance_64_compact_half": partial(radiance, 64, HALF, channels=26, harmonics=8),
+    "radiance_32_model_half": partial(radiance, 32, HALF, channels=52, harmonics=8),
     "fused_hash_64_directions_half": partial(fused_hash, 64, HALF, planes=(64, 256), density_degree=2),
+    "fused_hash_64_compact_half": partial(fused_hash, 64, HALF, levels=7, planes=(64, 256), density_degree=2),
+    "fused_hash_64_capture_half": partial(fused_hash, 64, HALF, features=4),
+    "fused_hash_32_model_half": partial(fused_hash, 32, HALF, levels=7, features=4, planes=(64, 256), density_degree=2),
     "grouped_32_directions_half": partial(grouped, 32, HALF, density_layers=3, harmonics=3),
     "deferred_grouped_32_directions_half": partial(fused_grouped, 32, HALF, deferred=True, harmonics=3),
 }

@@ -7,14 +7,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.networks.mlp_rows_triton import MAX_RAW, load_rows
 from kernels.networks.mlp_triton import (
-    MAX_RAW,
     Network,
     backward_block_of,
     color_gradient,
     launch_options,
     load_color,
-    load_rows,
     run_color,
     store_color_sums,
     zeros_like,
@@ -99,7 +98,7 @@ def _shade_backward(
         upstream = tl.load(grad_rgb + ray[:, None] * 3 + channel[None, :], mask=mask, other=0.0)
         color = 1.0 / (1.0 + tl.exp(-logits))
         grad = met[:, None] * upstream * color * (1.0 - color)
-        grad, sums = color_gradient(grad, inputs, direction, of_color, sums, COLOR, STYLE, PRECISION)
+        grad, sums = color_gradient(grad, inputs, of_color, sums, COLOR, STYLE, PRECISION)
         grad = grad / share[:, None]
         # Where the divisor is alpha itself, the mean depends on it too.
         through_mean = tl.where(met >= LEAST_ALPHA, tl.sum(grad * mean, 1), 0.0)

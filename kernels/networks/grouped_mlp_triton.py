@@ -22,26 +22,28 @@ from torch import Tensor
 from kernels.networks.deferred_triton import output_gradient, store_geometry
 from kernels.networks.grouped_layout import LEAK, GroupedLayout
 from kernels.networks.grouped_schedule_triton import schedule
+from kernels.networks.mlp_rows_triton import (
+    load_behind,
+    load_directions,
+    logit_gradient,
+    store_color,
+    store_density,
+    with_raw_gradient,
+)
 from kernels.networks.mlp_triton import (
     backward_block_of,
     block_of,
     color_gradient,
-    density_gradient,
     launch_options,
-    load_behind,
     load_color,
     load_density,
-    load_directions,
-    logit_gradient,
     network,
+    network_gradient,
     precision_on,
     run_color,
-    run_density,
-    store_color,
+    run_network,
     store_color_sums,
-    store_density,
     store_density_sums,
-    with_raw_gradient,
     zeros_like,
 )
 from kernels.triton_support import launch_on
@@ -127,7 +129,7 @@ def _density(
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = parameters.dtype.element_ty
         encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
-        output, _ = run_density(encoded, weights, NET, STYLE, PRECISION)
+        output, _ = run_network((encoded,), weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, NET[0][len(NET[0]) - 1] - 1)
 
 
@@ -147,7 +149,7 @@ def _radiance(
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = density_parameters.dtype.element_ty
         encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, DENSITY[0][0], DENSITY[1][0], kind)
-        output, _ = run_density(encoded, of_density, DENSITY, STYLE, PRECISION)
+        output, _ = run_network((encoded,), of_density, DENSITY, STYLE, PRECISION)
         store_density(output, density, point, live, GEOMETRY)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
         logits, _ = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
@@ -172,13 +174,13 @@ def _radiance_backward(
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = density_parameters.dtype.element_ty
         encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, DENSITY[0][0], DENSITY[1][0], kind)
-        output, density_inputs = run_density(encoded, of_density, DENSITY, STYLE, PRECISION)
+        output, density_inputs = run_network((encoded,), of_density, DENSITY, STYLE, PRECISION)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
         _, color_inputs = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
         grad = logit_gradient(grad_rgb, rgb, point, live, COLOR[1][len(COLOR[0]) - 1])
-        grad, color_sums = color_gradient(grad, color_inputs, direction, of_color, color_sums, COLOR, STYLE, PRECISION)
+        grad, color_sums = color_gradient(grad, color_inputs, of_color, color_sums, COLOR, STYLE, PRECISION)
         grad = with_raw_gradient(grad, grad_density, density, point, live, GEOMETRY)
-        _, density_sums = density_gradient(grad, density_inputs, of_density, density_sums, DENSITY, STYLE, PRECISION)
+        _, density_sums = network_gradient(grad, density_inputs, of_density, density_sums, DENSITY, STYLE, PRECISION)
     if begin < end:
         store_density_sums(density_totals + row * DENSITY[2][len(DENSITY[0]) - 1], density_sums, DENSITY, STYLE)
         color_totals += row * COLOR[2][len(COLOR[0]) - 1]
@@ -197,7 +199,7 @@ def _geometry(
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = parameters.dtype.element_ty
         encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
-        output, _ = run_density(encoded, weights, NET, STYLE, PRECISION)
+        output, _ = run_network((encoded,), weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, features)
         store_geometry(output, geometry, point, live, features, features)
 
@@ -216,9 +218,9 @@ def _geometry_backward(
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = parameters.dtype.element_ty
         encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
-        _, inputs = run_density(encoded, weights, NET, STYLE, PRECISION)
+        _, inputs = run_network((encoded,), weights, NET, STYLE, PRECISION)
         grad = output_gradient(grad_density, grad_geometry, density, point, live, features, features, output_pad)
-        _, sums = density_gradient(grad, inputs, weights, sums, NET, STYLE, PRECISION)
+        _, sums = network_gradient(grad, inputs, weights, sums, NET, STYLE, PRECISION)
     if begin < end:
         store_density_sums(totals + row * NET[2][len(NET[0]) - 1], sums, NET, STYLE)
 

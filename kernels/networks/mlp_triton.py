@@ -1,14 +1,17 @@
 """What the Triton twins of the MLPs share: two networks on a block of samples, forward and backward.
 
-A network is described by nested tuples that the compiler sees, ``(widths, padded widths, offsets)``: channels of the
-inputs, the hidden layers and the outputs; the same as powers of two, at least 16 (``tl.dot`` has no others), where
-masked loads fill up with zeros; the first value of each layer in its flat parameters. Loops over layers are unrolled.
+A network is described by nested tuples that the compiler sees, ``(widths, padded widths, offsets, parts)``: channels of
+the inputs, the hidden layers and the outputs; the same as powers of two, at least 16 (``tl.dot`` has no others), where
+masked loads fill up with zeros; the first value of each layer in its flat parameters; the blocks that inputs come in. A
+part ``(low, high, shift, padded width)`` is a block whose channels ``low .. high`` are the inputs ``shift`` further on.
+Loops over layers and parts are unrolled.
 
-Its weights are a tuple of blocks: the first layer's matrix, (inputs, outputs), the later layers', then each bias. The
-colour network's first matrix is in two, of the density network's output and of the direction, so that nothing has to
-be concatenated. The sums of its gradients are a tuple alike. A kernel that takes block after block of samples loads the
-weights once, which leaves them in shared memory, and stores the sums once: what it reads and writes in between are
-samples, and the addresses of weights and sums take up no registers meanwhile.
+Its weights are a tuple of blocks: the first layer's matrix, (inputs, outputs), in as many parts as its inputs, then the
+later layers', then each bias. The colour network's inputs are the density network's output and the direction, those of
+a hash grid's density network the encoding and the direction's harmonics where it takes some: nothing has to be
+concatenated, and no block is wider than what it holds. The sums of its gradients are a tuple alike. A kernel that takes
+block after block of samples loads the weights once, which leaves them in shared memory, and stores the sums once: what
+it reads and writes in between are samples, and the addresses of weights and sums take up no registers meanwhile.
 
 ``STYLE`` is ``(slope of a neuron that is off, whether layers have biases, whether matrices are (out, in))``, ``RAW``
 the channel of the density network's output that holds raw density; the other channels are the geometry.
@@ -19,7 +22,8 @@ TF32 products each (``tf32x3``), which run on tensor cores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 
 import torch
 import triton
@@ -27,22 +31,41 @@ import triton.language as tl
 
 from kernels.triton_support import LEAST_DOT, MAX_WIDTH, padded
 
-MAX_RAW = tl.constexpr(15.0)
-Network = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+Parts = tuple[tuple[int, int, int, int], ...]
+Network = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], Parts]
 
 
-def network(widths: Sequence[int], biases: bool) -> Network:
+def network(widths: Sequence[int], biases: bool, parts: Parts = ()) -> Network:
     """The description of a network of these widths, inputs first.
 
+    Args:
+        parts: of the inputs; none: they come in one block.
+
     Raises:
-        ValueError: a layer is wider than ``MAX_WIDTH``.
+        ValueError: a layer, or a part of the first one's inputs, is wider than ``MAX_WIDTH``.
     """
-    if max(widths) > MAX_WIDTH:
-        raise ValueError(f"implementation 'triton' takes layers up to {MAX_WIDTH} wide, found {max(widths)}")
+    widths = tuple(map(int, widths))
+    parts = parts or side_by_side([(widths[0], 0, widths[0])])
+    widest = max(*(high - low for low, high, _, _ in parts), *widths[1:])
+    if widest > MAX_WIDTH:
+        raise ValueError(f"implementation 'triton' takes layers up to {MAX_WIDTH} wide, found {widest}")
     offsets = [0]
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(widths):
         offsets.append(offsets[-1] + (inputs + biases) * outputs)
-    return tuple(map(int, widths)), tuple(padded(int(width), LEAST_DOT) for width in widths), tuple(map(int, offsets))
+    return widths, (parts[0][3], *(padded(width, LEAST_DOT) for width in widths[1:])), tuple(offsets), parts
+
+
+def side_by_side(blocks: Iterable[tuple[int, int, int]]) -> Parts:
+    """The parts of inputs that come in blocks, one after another.
+
+    Args:
+        blocks: of each, how many inputs it holds, the first one's channel, and its channels.
+    """
+    parts, before = [], 0
+    for count, first, channels in blocks:
+        parts.append((first, first + count, before - first, padded(channels, LEAST_DOT)))
+        before += count
+    return tuple(parts)
 
 
 def precision_on(device: torch.device) -> str:
@@ -71,7 +94,7 @@ def backward_block_of(networks: Sequence[Network]) -> dict[str, int]:
 
 
 def _widest(networks: Sequence[Network]) -> int:
-    return max(max(pads) for _, pads, _ in networks)
+    return max(max(pads) for _, pads, *_ in networks)
 
 
 def launch_options(nets: Sequence[Network], direction: int, style: tuple, device: torch.device) -> dict:
@@ -140,8 +163,11 @@ def _load_later(parameters, NET: tl.constexpr, STYLE: tl.constexpr):
 @triton.jit
 def load_density(parameters, NET: tl.constexpr, STYLE: tl.constexpr):
     """The density network's weights."""
-    whole = (0, tl.constexpr(NET[0][0]), 0)
-    return (_load_matrix(parameters, 0, whole, NET[1][0], NET, STYLE),) + _load_later(parameters, NET, STYLE)
+    weights = ()
+    for k in tl.static_range(len(NET[3])):
+        part = (tl.constexpr(NET[3][k][0]), tl.constexpr(NET[3][k][1]), tl.constexpr(NET[3][k][2]))
+        weights = weights + (_load_matrix(parameters, 0, part, NET[3][k][3], NET, STYLE),)
+    return weights + _load_later(parameters, NET, STYLE)
 
 
 @triton.jit
@@ -166,35 +192,31 @@ def zeros_like(weights):
 
 
 @triton.jit
-def _layers(
-    x, y, weights, PARTS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr
-):  # fmt: skip
-    """From the first layer's input x and product y: the network's output, and every layer's input."""
+def run_network(x, weights, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
+    """A network's output (BLOCK, outputs), float32, and every layer's input, the first being x.
+
+    x is a tuple of blocks, the parts of the first layer's inputs, which have the weights' type.
+    """
+    parts: tl.constexpr = len(x)
     layers: tl.constexpr = len(NET[0]) - 1
+    y = tl.dot(x[0], weights[0], input_precision=PRECISION)
+    for k in tl.static_range(1, parts):
+        y = tl.dot(x[k], weights[k], acc=y, input_precision=PRECISION)
     inputs = (x,)
     for layer in tl.static_range(layers):
         if layer > 0:
-            y = tl.where(y > 0, y, STYLE[0] * y).to(x.dtype)
+            y = tl.where(y > 0, y, STYLE[0] * y).to(x[0].dtype)
             inputs = inputs + (y,)
-            y = tl.dot(y, weights[PARTS - 1 + layer], input_precision=PRECISION)
+            y = tl.dot(y, weights[parts - 1 + layer], input_precision=PRECISION)
         if STYLE[1]:
-            y += weights[PARTS - 1 + layers + layer][None, :]
+            y += weights[parts - 1 + layers + layer][None, :]
     return y, inputs
 
 
 @triton.jit
-def run_density(x, weights, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
-    """The density network's output (BLOCK, outputs), float32, and every layer's input; x has the weights' type."""
-    return _layers(x, tl.dot(x, weights[0], input_precision=PRECISION), weights, 1, NET, STYLE, PRECISION)
-
-
-@triton.jit
 def run_color(output, direction, weights, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
-    """Logits of the colour and every layer's input, the first being the density network's whole output."""
-    output = output.to(direction.dtype)
-    y = tl.dot(output, weights[0], input_precision=PRECISION)
-    y = tl.dot(direction, weights[1], acc=y, input_precision=PRECISION)
-    return _layers(output, y, weights, 2, NET, STYLE, PRECISION)
+    """Logits of the colour and every layer's input, the first being the density network's output and the direction."""
+    return run_network((output.to(direction.dtype), direction), weights, NET, STYLE, PRECISION)
 
 
 @triton.jit
@@ -210,43 +232,37 @@ def _back(grad, weight, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def _back_to_first(
-    grad, inputs, weights, sums, PARTS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr
-):
-    """dL/d output of the first layer, and the sums of the later matrices and of all biases with the block's added."""
+def network_gradient(
+    grad, inputs, weights, sums, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr
+):  # fmt: skip
+    """dL/d output of the first layer, from dL/d the network's output, and all sums with the block's added."""
+    parts: tl.constexpr = len(inputs[0])
     layers: tl.constexpr = len(NET[0]) - 1
     matrices, biases = (), ()
     for layer in tl.static_range(layers - 1, -1, -1):
         if STYLE[1]:
-            biases = (sums[PARTS - 1 + layers + layer] + tl.sum(grad, 0),) + biases
+            biases = (sums[parts - 1 + layers + layer] + tl.sum(grad, 0),) + biases
         if layer > 0:
             x = inputs[layer]
-            matrices = (_more(sums[PARTS - 1 + layer], x, grad, PRECISION),) + matrices
-            grad = _back(grad, weights[PARTS - 1 + layer], PRECISION)
+            matrices = (_more(sums[parts - 1 + layer], x, grad, PRECISION),) + matrices
+            grad = _back(grad, weights[parts - 1 + layer], PRECISION)
             grad = tl.where(x > 0, grad, STYLE[0] * grad)
-    return grad, matrices + biases
+    first = ()
+    for k in tl.static_range(parts):
+        first = first + (_more(sums[k], inputs[0][k], grad, PRECISION),)
+    return grad, first + matrices + biases
 
 
 @triton.jit
-def color_gradient(
-    grad, inputs, direction, weights, sums, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr
-):
+def color_gradient(grad, inputs, weights, sums, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
     """dL/d the density network's output, zero for raw density, from dL/d the colour's logits; and the new sums."""
-    grad, later = _back_to_first(grad, inputs, weights, sums, 2, NET, STYLE, PRECISION)
-    first = _more(sums[0], inputs[0], grad, PRECISION), _more(sums[1], direction, grad, PRECISION)
-    return _back(grad, weights[0], PRECISION), first + later
-
-
-@triton.jit
-def density_gradient(grad, inputs, weights, sums, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr):
-    """dL/d output of the density network's first layer, from dL/d its output; and the new sums."""
-    grad, later = _back_to_first(grad, inputs, weights, sums, 1, NET, STYLE, PRECISION)
-    return grad, (_more(sums[0], inputs[0], grad, PRECISION),) + later
+    grad, sums = network_gradient(grad, inputs, weights, sums, NET, STYLE, PRECISION)
+    return _back(grad, weights[0], PRECISION), sums
 
 
 @triton.jit
 def input_gradient(grad, weights, PRECISION: tl.constexpr):
-    """dL/d the network's input, from dL/d output of its first layer."""
+    """dL/d the first part of the network's inputs, from dL/d output of its first layer."""
     return _back(grad, weights[0], PRECISION)
 
 
@@ -270,8 +286,10 @@ def _store_later(total, sums, PARTS: tl.constexpr, NET: tl.constexpr, STYLE: tl.
 @triton.jit
 def store_density_sums(total, sums, NET: tl.constexpr, STYLE: tl.constexpr):
     """Writes the density network's sums as gradients of its flat parameters."""
-    _store_matrix(total, sums[0], 0, (0, tl.constexpr(NET[0][0]), 0), NET, STYLE)
-    _store_later(total, sums, 1, NET, STYLE)
+    for k in tl.static_range(len(NET[3])):
+        part = (tl.constexpr(NET[3][k][0]), tl.constexpr(NET[3][k][1]), tl.constexpr(NET[3][k][2]))
+        _store_matrix(total, sums[k], 0, part, NET, STYLE)
+    _store_later(total, sums, len(NET[3]), NET, STYLE)
 
 
 @triton.jit
@@ -280,66 +298,3 @@ def store_color_sums(total, sums, GEOMETRY: tl.constexpr, RAW: tl.constexpr, NET
     _store_matrix(total, sums[0], 0, _geometry(GEOMETRY, RAW), NET, STYLE)
     _store_matrix(total, sums[1], 0, (0, NET[0][0] - GEOMETRY, GEOMETRY), NET, STYLE)
     _store_later(total, sums, 2, NET, STYLE)
-
-
-@triton.jit
-def column(values, INDEX: tl.constexpr):
-    """One column of a block."""
-    channel = tl.arange(0, values.shape[1])
-    return tl.sum(tl.where((channel == INDEX)[None, :], values, 0.0), 1)
-
-
-@triton.jit
-def store_density(output, density, point, live, RAW: tl.constexpr):
-    tl.store(density + point, tl.exp(tl.minimum(column(output, RAW), MAX_RAW)), mask=live)
-
-
-@triton.jit
-def store_color(logits, rgb, point, live):
-    channel = tl.arange(0, logits.shape[1])
-    mask = live[:, None] & (channel < 3)[None, :]
-    tl.store(rgb + point[:, None] * 3 + channel[None, :], 1.0 / (1.0 + tl.exp(-logits)), mask=mask)
-
-
-@triton.jit
-def logit_gradient(grad_rgb, rgb, point, live, PADDED: tl.constexpr):
-    """dL/d the colour's logits (BLOCK, PADDED)."""
-    channel = tl.arange(0, PADDED)
-    mask = live[:, None] & (channel < 3)[None, :]
-    places = point[:, None] * 3 + channel[None, :]
-    value = tl.load(rgb + places, mask=mask, other=0.0)
-    return tl.load(grad_rgb + places, mask=mask, other=0.0) * value * (1.0 - value)
-
-
-@triton.jit
-def with_raw_gradient(grad, grad_density, density, point, live, RAW: tl.constexpr):
-    """Puts dL/d raw density into its column: density itself is the slope, but never less than exp(-15)."""
-    slope = tl.maximum(tl.load(density + point, mask=live, other=0.0), tl.exp(-MAX_RAW))
-    raw = tl.load(grad_density + point, mask=live, other=0.0) * slope
-    return tl.where((tl.arange(0, grad.shape[1]) == RAW)[None, :], raw[:, None], grad)
-
-
-@triton.jit
-def load_rows(rows, index, live, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """Rows ``index`` of a contiguous (any, WIDTH) matrix, filled up with zeros to PADDED channels."""
-    channel = tl.arange(0, PADDED)
-    mask = live[:, None] & (channel < WIDTH)[None, :]
-    return tl.load(rows + index[:, None] * WIDTH + channel[None, :], mask=mask, other=0.0)
-
-
-@triton.jit
-def load_behind(
-    rows, index, live, FIRST: tl.constexpr, COUNT: tl.constexpr, WIDTH: tl.constexpr, AT: tl.constexpr,
-    PADDED: tl.constexpr,
-):  # fmt: skip
-    """Channels from FIRST on, COUNT of them, of rows as of ``load_rows`` as a block's channels from AT on, else 0."""
-    channel = tl.arange(0, PADDED) - AT
-    mask = live[:, None] & ((channel >= 0) & (channel < COUNT))[None, :]
-    return tl.load(rows + index[:, None] * WIDTH + (FIRST + channel)[None, :], mask=mask, other=0.0)
-
-
-@triton.jit
-def load_directions(basis, ray_index, point, live, WIDTH: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.constexpr):
-    """Encoded directions of the points' rays."""
-    ray = tl.load(ray_index + point, mask=live, other=0)
-    return load_rows(basis, ray, live, WIDTH, PADDED).to(TYPE)

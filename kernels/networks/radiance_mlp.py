@@ -76,7 +76,7 @@ def radiance_mlp(
         harmonics: (R, H) what the density network takes of each ray's direction, behind the features; None: nothing.
             Not differentiated.
         implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
-            32 in full precision).
+            32 in full precision; harmonics do not count).
 
     Returns:
         density (N,) >= 0 and rgb (N, 3) in (0, 1).
@@ -113,7 +113,7 @@ def tapped_radiance_mlp(
         ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
     """
     check_taps(taps, len(density_weights) - 1)
-    available = _available(features.dtype, [*density_weights, *color_weights], tapped=bool(taps))
+    available = _available(features.dtype, [*density_weights, *color_weights], harmonics, tapped=bool(taps))
     kernel = "tapped_radiance_mlp" if taps else "radiance_mlp"
     name = resolve(kernel, implementation, features.device, available)
     arguments = (basis, ray_index, len(density_weights), *density_weights, *color_weights)
@@ -121,12 +121,12 @@ def tapped_radiance_mlp(
         harmonics = _no_columns(features) if harmonics is None else harmonics
         wanted = tuple(tap in taps for tap in TAPS)
         density, rgb, *inside = radiance_mlp_numba.RadianceMLPNumba.apply(wanted, features, harmonics, *arguments)
+    elif name == "triton":
+        from kernels.networks.radiance_mlp_triton import RadianceMLPTriton
+
+        return *RadianceMLPTriton.apply(features, _in_rows(harmonics), *arguments), {}
     else:
         inputs = _beside(features, harmonics, ray_index)
-        if name == "triton":
-            from kernels.networks.radiance_mlp_triton import RadianceMLPTriton
-
-            return *RadianceMLPTriton.apply(inputs, *arguments), {}
         density, rgb, *inside = _radiance_torch(inputs, basis, ray_index, density_weights, color_weights)
     return density, rgb, {tap: values for tap, values in zip(TAPS, inside, strict=True) if tap in taps}
 
@@ -150,7 +150,7 @@ def geometry_mlp(
     """
     check_taps(taps, len(density_weights) - 1)
     hidden_tap = "hidden" in taps
-    available = _available(features.dtype, density_weights, tapped=hidden_tap)
+    available = _available(features.dtype, density_weights, harmonics, tapped=hidden_tap)
     name, hidden = resolve("geometry_mlp", implementation, features.device, available), None
     if name == "numba":
         # No colour network: its input has no direction, its output no channels.
@@ -159,14 +159,12 @@ def geometry_mlp(
         directions = nothing if harmonics is None else harmonics, nothing, rays
         asked = (hidden_tap, True), features, *directions, len(density_weights), *density_weights
         density, _, hidden, geo = radiance_mlp_numba.RadianceMLPNumba.apply(*asked)
-    else:
-        inputs = _beside(features, harmonics, ray_index)
-        if name == "triton":
-            from kernels.networks.radiance_mlp_triton import GeometryMLPTriton
+    elif name == "triton":
+        from kernels.networks.radiance_mlp_triton import GeometryMLPTriton
 
-            density, geo = GeometryMLPTriton.apply(inputs, *density_weights)
-        else:
-            density, hidden, geo = _geometry_torch(inputs, density_weights)
+        density, geo = GeometryMLPTriton.apply(features, _in_rows(harmonics), ray_index, *density_weights)
+    else:
+        density, hidden, geo = _geometry_torch(_beside(features, harmonics, ray_index), density_weights)
     inside = {"hidden": hidden, "geo": geo}
     return density, geo, {tap: inside[tap] for tap in TAPS if tap in taps}
 
@@ -260,12 +258,21 @@ def _beside(features: Tensor, harmonics: Tensor | None, ray_index: Tensor | None
     return torch.cat([features.t(), beside]).t()
 
 
+def _in_rows(harmonics: Tensor | None) -> Tensor | None:
+    """As Triton's kernels read them: each row's side by side."""
+    return harmonics if harmonics is None or harmonics.stride(1) == 1 else harmonics.contiguous()
+
+
 def _no_columns(features: Tensor) -> Tensor:
     return features.new_empty(1, 0)
 
 
-def _available(precision: torch.dtype, weights: Sequence[Tensor], tapped: bool = False) -> tuple[str, ...]:
-    return twins_of(precision, max(max(weight.shape) for weight in weights), tapped)
+def _available(
+    precision: torch.dtype, weights: Sequence[Tensor], harmonics: Tensor | None = None, tapped: bool = False
+) -> tuple[str, ...]:
+    outputs, inputs, *others = (channels for weight in weights for channels in weight.shape)
+    encoded = inputs if harmonics is None else inputs - harmonics.shape[1]  # which come in a block of their own
+    return twins_of(precision, max(outputs, encoded, *others), tapped)
 
 
 def _radiance_torch(

@@ -12,16 +12,8 @@ import triton.language as tl
 
 from kernels.device_constants import constant
 from kernels.networks.grouped_mlp_triton import STYLE, axis_of, encode, network_of
-from kernels.networks.mlp_triton import (
-    MAX_RAW,
-    column,
-    load_behind,
-    load_color,
-    load_density,
-    load_rows,
-    run_color,
-    run_density,
-)
+from kernels.networks.mlp_rows_triton import MAX_RAW, column, load_behind, load_rows
+from kernels.networks.mlp_triton import load_color, load_density, run_color, run_network
 from kernels.rendering.fused_rays_triton import FusedKernel, add_sample, advance, fused_launch_options, no_rays, places
 
 _REGISTERS = 168  # of a thread
@@ -87,7 +79,8 @@ def _render(
                 ray = walk[0].to(tl.int64)
                 encoded += load_behind(basis, ray, asked, 1, HARMONICS, DIRECTION, behind, DENSITY[1][0]).to(kind)
             density_network = density_parameters + chosen.to(tl.int64) * DENSITY[2][len(DENSITY[0]) - 1]
-            output, _ = run_density(encoded, load_density(density_network, DENSITY, STYLE), DENSITY, STYLE, PRECISION)
+            of_density = load_density(density_network, DENSITY, STYLE)
+            output, _ = run_network((encoded,), of_density, DENSITY, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, GEOMETRY), MAX_RAW))
             if DEFERRED:
                 color = (output,)

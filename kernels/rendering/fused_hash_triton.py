@@ -11,16 +11,8 @@ import triton.language as tl
 
 from kernels.encoding.hash_encoding_triton import entry, level_of, place_on
 from kernels.encoding.hash_layout import levels_on
-from kernels.networks.mlp_triton import (
-    MAX_RAW,
-    column,
-    load_behind,
-    load_color,
-    load_density,
-    load_rows,
-    run_color,
-    run_density,
-)
+from kernels.networks.mlp_rows_triton import MAX_RAW, column, load_behind, load_rows
+from kernels.networks.mlp_triton import load_color, load_density, run_color, run_network
 from kernels.networks.radiance_mlp_triton import STYLE, flat_weights, network_of
 from kernels.rendering.fused_rays_triton import FusedKernel, add_sample, advance, fused_launch_options, no_rays, places
 from kernels.triton_support import interpreting
@@ -163,7 +155,7 @@ def _render(
                 behind: tl.constexpr = DENSITY[0][0] - HARMONICS
                 ray = walk[0].to(tl.int64)
                 encoded += load_behind(basis, ray, live, 1, HARMONICS, DIRECTION, behind, DENSITY[1][0])
-            output, _ = run_density(encoded.to(kind), of_density, DENSITY, STYLE, PRECISION)
+            output, _ = run_network((encoded.to(kind),), of_density, DENSITY, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, 0), MAX_RAW))
             if DEFERRED:
                 color = (output,)

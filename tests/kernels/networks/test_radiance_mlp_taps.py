@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels.dispatch import chosen_implementations
 from kernels.networks.radiance_mlp import density_mlp, geometry_mlp, radiance_mlp, tapped_radiance_mlp
+from kernels.triton_support import MAX_WIDTHS
 from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
 
 CHOICES = [taps for count in (0, 1, 2) for taps in itertools.combinations(("hidden", "geo"), count)]
@@ -127,6 +129,34 @@ def test_beside_harmonics_an_encoding_and_its_gradient_stay_channel_major(shaded
         outputs = geometry_mlp(encoding, weights[:2], ray_index=rays, **named)[:2]
     (grad,) = torch.autograd.grad([output.sum() for output in outputs], encoding)
     assert grad.any() and grad.t().is_contiguous()
+
+
+@needs_triton
+@pytest.mark.parametrize("shaded", [True, False])
+def test_triton_takes_harmonics_beside_as_wide_an_encoding_as_it_takes_alone(shaded) -> None:
+    """Those of a wider tensor's rows among them."""
+    count, device = 50, DEVICE
+    widest = MAX_WIDTHS[torch.float32.itemsize]
+    features, rays = torch.randn(count, widest), torch.randint(7, (count,))
+    basis, harmonics = torch.randn(7, 4), torch.randn(7, 16)[:, 1:9]
+    weights = [torch.randn(24, widest + 8) / 6, torch.randn(4, 24), torch.randn(16, 7) / 3, torch.randn(3, 16)]
+
+    def run(name: str, device: torch.device) -> list[Tensor]:
+        leaves = [part.detach().to(device, copy=True).requires_grad_() for part in (features, *weights)]
+        named = {"harmonics": harmonics.to(device), "implementation": name}
+        if shaded:
+            given = basis.to(device), rays.to(device), leaves[1:3], leaves[3:]
+            outputs = radiance_mlp(leaves[0], *given, **named)
+        else:
+            outputs = geometry_mlp(leaves[0], leaves[1:3], ray_index=rays.to(device), **named)[:2]
+        torch.autograd.backward(
+            outputs, [torch.linspace(-1, 1, each.numel()).to(each).view_as(each) for each in outputs]
+        )
+        return [part.detach().cpu() for part in (*outputs, *(leaf.grad for leaf in leaves if leaf.grad is not None))]
+
+    found, kernel = run("triton", device), "radiance_mlp" if shaded else "geometry_mlp"
+    assert chosen_implementations()[f"{kernel}[{device.type}]"] == "triton"
+    close(found, run("torch", torch.device("cpu")))
 
 
 @pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
