@@ -10,14 +10,17 @@ import triton
 import triton.language as tl
 
 from kernels.encoding.hash_encoding_triton import entry, level_of, place_on
-from kernels.encoding.hash_layout import levels_on
-from kernels.networks.mlp_rows_triton import MAX_RAW, column, load_behind, load_rows
-from kernels.networks.mlp_triton import load_color, load_density, run_color, run_network
+from kernels.encoding.hash_layout import HashLayout, levels_on
+from kernels.networks.mlp_rows_triton import MAX_RAW, column, load_rows
+from kernels.networks.mlp_triton import load_color, load_density, run_color, run_network, side_by_side
 from kernels.networks.radiance_mlp_triton import STYLE, flat_weights, network_of
 from kernels.rendering.fused_rays_triton import FusedKernel, add_sample, advance, fused_launch_options, no_rays, places
 from kernels.triton_support import interpreting
 
 _REGISTERS = 200  # of a thread
+# Levels in a block of encodings. What is known of samples' places on each takes up registers: with 32, which 22 levels
+# were filled up to, hundreds of bytes a thread were spilled.
+_TOGETHER = 16
 
 
 @triton.jit
@@ -69,42 +72,46 @@ def _beside(features):
 @triton.jit
 def _encode(
     x, y, z, table, offsets, resolutions, scales, kinds,
-    BLOCK: tl.constexpr, LEVELS: tl.constexpr, PADDED: tl.constexpr, PLANES: tl.constexpr, WORDS: tl.constexpr,
-    HALF: tl.constexpr, PTX: tl.constexpr,
+    BLOCK: tl.constexpr, FIRST: tl.constexpr, END: tl.constexpr, PLANES: tl.constexpr, PADDED: tl.constexpr,
+    WORDS: tl.constexpr, HALF: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
-    """Encodings (BLOCK, PADDED * features) of any positions, clamped to the unit; levels from LEVELS on are zero.
+    """Encodings (BLOCK, PADDED * features) of any positions, clamped to the unit, by the levels from FIRST to before
+    END, then zeros; these are PLANES, or none is.
 
     Each feature is summed in a block of its own, laid out as the places are.
     """
-    level = tl.arange(0, PADDED)
-    exists = level < LEVELS
-    described = tl.minimum(level, LEVELS - 1)
+    level = FIRST + tl.arange(0, PADDED)
+    exists = level < END
+    described = tl.minimum(level, END - 1)
     offset, size, resolution, scale, kind = level_of(described, offsets, resolutions, scales, kinds)
     hashed = (kind & 1) != 0
     x, y, z = x[:, None], y[:, None], z[:, None]
-    if PLANES:  # a plane has its two axes first, and 0
+    if PLANES:
         normal = (kind >> 1)[None, :]
-        x, y = tl.where(normal == 1, y, x), tl.where((normal == 1) | (normal == 2), z, y)
+        x, y = tl.where(normal == 1, y, x), tl.where(normal == 3, y, z)
     ix, fx = place_on(x, scale[None, :])
     iy, fy = place_on(y, scale[None, :])
-    iz, fz = place_on(z, scale[None, :])
-    if PLANES:
-        iz, fz = tl.where(normal == 0, iz, 0), tl.where(normal == 0, fz, 0.0)
+    if not PLANES:
+        iz, fz = place_on(z, scale[None, :])
     sums = ()
     for _ in tl.static_range(WORDS * (1 + HALF)):
         sums = sums + (tl.zeros((BLOCK, PADDED), tl.float32),)
     # A loop that stays one: unrolled, the loads of all corners would be held in registers at a time.
-    for edge in range(4):
+    for edge in range(2 if PLANES else 4):
         by, bz = edge & 1, edge >> 1
-        beside = tl.where(by == 1, fy, 1.0 - fy) * tl.where(bz == 1, fz, 1.0 - fz)
-        upper = tl.where(normal == 0, iz + bz, 0) if PLANES else iz + bz
+        beside = tl.where(by == 1, fy, 1.0 - fy)
+        if PLANES:
+            upper = tl.zeros_like(iy)
+        else:
+            beside = beside * tl.where(bz == 1, fz, 1.0 - fz)
+            upper = iz + bz
         for bx in tl.static_range(2):
             row = entry(ix + bx, iy + by, upper, resolution[None, :], size[None, :], hashed[None, :])
             weight = beside * (fx if bx == 1 else 1.0 - fx)
             features = ()
             for word in tl.static_range(WORDS):
                 held = _words(table + (offset[None, :] + row) * WORDS + word, PTX)
-                if PADDED > LEVELS:
+                if FIRST + PADDED > END:
                     held = tl.where(exists[None, :], held, 0)
                 features = features + _features(held, HALF)
             added = ()
@@ -119,7 +126,7 @@ def _render(
     origins, directions, near, far, width, step, termination,
     runs, order, lives, next_square, first, squares, all_places, out_color, out_alpha, out_distance, basis,
     box, table, offsets, resolutions, scales, kinds, density_weights, color_weights,
-    LEVELS: tl.constexpr, PLANES: tl.constexpr, FEATURES: tl.constexpr, WORDS: tl.constexpr, DENSITY: tl.constexpr,
+    LEVELS: tl.constexpr, FEATURES: tl.constexpr, WORDS: tl.constexpr, DENSITY: tl.constexpr,
     COLOR: tl.constexpr, DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK: tl.constexpr, DEFERRED: tl.constexpr, HARMONICS: tl.constexpr, PTX: tl.constexpr,
 ):  # fmt: skip
@@ -146,21 +153,22 @@ def _render(
         if running > 0:
             t, x, y, z = places(walk, rays, step)
             x, y, z = (x - corner_x) / side, (y - corner_y) / side, (z - corner_z) / side
-            encoded = _encode(
-                x, y, z, table, offsets, resolutions, scales, kinds,
-                BLOCK, LEVELS, DENSITY[1][0] // FEATURES, PLANES, WORDS, HALF, PTX,
-            )  # fmt: skip
-            if HARMONICS > 0:
-                # All but the constant, behind the encoding, where it is zero.
-                behind: tl.constexpr = DENSITY[0][0] - HARMONICS
-                ray = walk[0].to(tl.int64)
-                encoded += load_behind(basis, ray, live, 1, HARMONICS, DIRECTION, behind, DENSITY[1][0])
-            output, _ = run_network((encoded.to(kind),), of_density, DENSITY, STYLE, PRECISION)
+            encoded = ()
+            for k in tl.static_range(len(LEVELS)):
+                part = _encode(
+                    x, y, z, table, offsets, resolutions, scales, kinds,
+                    BLOCK, LEVELS[k][0], LEVELS[k][1], LEVELS[k][2], DENSITY[3][k][3] // FEATURES, WORDS, HALF, PTX,
+                )  # fmt: skip
+                encoded = encoded + (part.to(kind),)
+            if HARMONICS or not DEFERRED:
+                direction = load_rows(basis, walk[0].to(tl.int64), live, DIRECTION, DIRECTION_PAD).to(kind)
+            if HARMONICS:
+                encoded = encoded + (direction,)
+            output, _ = run_network(encoded, of_density, DENSITY, STYLE, PRECISION)
             density = tl.exp(tl.minimum(column(output, 0), MAX_RAW))
             if DEFERRED:
                 color = (output,)
             else:
-                direction = load_rows(basis, walk[0].to(tl.int64), live, DIRECTION, DIRECTION_PAD).to(kind)
                 logits, _ = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
                 rgb = 1.0 / (1.0 + tl.exp(-logits))
                 color = column(rgb, 0), column(rgb, 1), column(rgb, 2)
@@ -171,21 +179,36 @@ class Prepared(FusedKernel):
     """A field as the kernel wants it; see ``kernels.rendering.fused_render.FusedRenderer``."""
 
     def __init__(self, field, precision) -> None:
-        nets, device = (network_of(field.density_weights), network_of(field.color_weights)), field.box.device
+        device, directions = field.box.device, (field.direction_degree + 1) ** 2
+        levels, harmonics = _levels_together(field.layout), field.density_harmonics
+        widths = [(end - first) * field.layout.features for first, end, _ in levels]
+        blocks = [(width, 0, width) for width in widths]
+        # All harmonics but the constant, of those that colours are made of.
+        parts = side_by_side([*blocks, (harmonics, 1, directions)] if harmonics else blocks)
+        nets = network_of(field.density_weights, parts), network_of(field.color_weights)
         density, color = (flat_weights(weights, precision) for weights in (field.density_weights, field.color_weights))
         # Entries are read as whole words; one feature's half is none.
         table = field.table.detach().to(precision if field.layout.features > 1 else torch.float32)
-        table, directions = table.contiguous().view(torch.int32), (field.direction_degree + 1) ** 2
+        table = table.contiguous().view(torch.int32)
         options = fused_launch_options(nets, directions, STYLE, device, field.deferred, _REGISTERS)
         options |= {
-            "LEVELS": field.layout.count,
-            "PLANES": bool(field.layout.planes),
+            "LEVELS": levels,
             "FEATURES": field.layout.features,
             "WORDS": table.shape[1],
-            "HARMONICS": field.density_harmonics,
+            "HARMONICS": harmonics > 0,
             "PTX": not interpreting() and not torch.version.hip,
         }
         arguments = field.box, table, *levels_on(field.layout, device), density, color
         shading = (nets[1], color, STYLE) if field.deferred else None
         geometry = nets[1][0][0] - directions
         super().__init__(_render, arguments, options, field.direction_degree, geometry, shading, _REGISTERS)
+
+
+def _levels_together(layout: HashLayout) -> tuple[tuple[int, int, bool], ...]:
+    """First level, the one after the last, and whether they are planes, of each block: a plane has half the corners."""
+    kinds = (0, layout.levels, False), (layout.levels, layout.count, True)
+    return tuple(
+        (first, min(first + _TOGETHER, end), planes)
+        for begin, end, planes in kinds
+        for first in range(begin, end, _TOGETHER)
+    )

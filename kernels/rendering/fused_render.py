@@ -67,7 +67,10 @@ class HashField:
         features = self.layout.features
         if features & (features - 1):
             return f"it takes a power of two of features per table entry, found {features}"
-        return _too_wide([width for weight in (*self.density_weights, *self.color_weights) for width in weight.shape])
+        outputs, inputs, *others = (
+            width for weight in (*self.density_weights, *self.color_weights) for width in weight.shape
+        )
+        return _too_wide([outputs, inputs - self.density_harmonics, *others])
 
 
 @dataclass(frozen=True)

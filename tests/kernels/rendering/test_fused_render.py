@@ -51,7 +51,7 @@ STUDENTS = pytest.mark.parametrize(
         hash_grid,
         kilo_uniform,
         lambda: hash_grid(shading="deferred", color_width=64),
-        lambda: hash_grid(planes=(9, 14)),
+        lambda: hash_grid(levels=12, planes=(9, 14)),
         lambda: hash_grid(density_degree=1),
         lambda: hash_grid(shading="deferred", color_width=64, density_degree=1),
         lambda: kilo_uniform(shading="deferred"),
@@ -174,6 +174,28 @@ def test_no_rays(make, implementation):
     assert [part.shape for part in picture] == [(0, 3), (0,), (0,)]
 
 
+@needs_triton
+@pytest.mark.parametrize(
+    ("levels", "planes", "expected", "padded"),
+    [
+        (16, (), [(0, 16, False)], [32]),
+        (16, (9, 14), [(0, 16, False), (16, 22, True)], [32, 16]),
+        (7, (9, 14), [(0, 7, False), (7, 13, True)], [16, 16]),
+        (20, (9, 14), [(0, 16, False), (16, 20, False), (20, 26, True)], [32, 16, 16]),
+    ],
+)
+def test_triton_encodes_sixteen_levels_at_most_together_and_planes_apart(levels, planes, expected, padded):
+    """32 took registers from everything else, and of a plane half as many corners are looked up."""
+    from kernels.rendering.fused_hash_triton import Prepared
+
+    field = hash_grid(levels=levels, planes=planes, density_degree=1).fused_field()
+    options = Prepared(field, torch.float32)._options
+    assert [*options["LEVELS"]] == expected
+    widths = [2 * (end - first) for first, end, _ in expected]
+    assert [high - low for low, high, _, _ in options["DENSITY"][3]] == [*widths, 3]  # the harmonics
+    assert [width for *_, width in options["DENSITY"][3]] == [*padded, 16]
+
+
 @TWINS
 @WAYS
 def test_a_ray_ends_at_its_last_sample_allowed(make, implementation):
@@ -243,6 +265,8 @@ def test_what_does_not_fit_is_refused():
     assert "64 wide, found 80" in fused_refusal(wide_color, DEVICE, "triton")
     assert "power of two" in fused_refusal(hash_grid(features=3).fused_field(), DEVICE, "triton")
     assert "64 wide, found 160" in fused_refusal(hash_grid(levels=20, features=8).fused_field(), DEVICE, "triton")
+    beside_harmonics = hash_grid(levels=16, features=4, hidden_width=64, density_degree=2).fused_field()
+    assert fused_refusal(beside_harmonics, DEVICE, "triton") is None
     wide = kilo_uniform(geo_features=140)
     assert "found 144" in fused_refusal(wide.fused_field(), DEVICE, "triton")
     with pytest.raises(ValueError, match="found 144"):
