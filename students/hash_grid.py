@@ -102,7 +102,7 @@ class HashGridStudent(Student):
                 named["harmonics"] = basis[:, 1 : 1 + density_harmonics(self.density_degree)]
             networks = weights, list(self.color_weights)
             density, channels, activations = tapped_radiance_mlp(encoding, basis, ray_index, *networks, inner, **named)
-        return density, channels.float(), activations | ({"encoding": encoding} if "encoding" in taps else {})
+        return density, channels, activations | ({"encoding": encoding} if "encoding" in taps else {})
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
         return color_mlp(features.to(self.precision), self._direction_basis(directions), list(self.color_weights))

@@ -122,7 +122,7 @@ class KiloUniformStudent(Student):
             )
         if "encoding" in taps:
             activations["encoding"] = fourier_features(local, self.layout.frequencies)
-        return density, channels.float(), activations
+        return density, channels, activations
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:
         network = self.color_networks[0].to(self.precision)
