@@ -107,8 +107,7 @@ def controlled_adam_steps(
     """``controlled_adam_step`` for several parameters; Triton takes those without ``touched`` in one launch, and the
     matrices in another.
 
-    Without ``touched`` these have no gradient afterwards, so that a backward pass hands over its own instead of adding
-    to one of zeros.
+    These have no gradient afterwards, so that a backward pass hands over its own instead of adding to one of zeros.
 
     Args:
         controls: (P, 4) float32, contiguous, a row for each.
@@ -117,8 +116,7 @@ def controlled_adam_steps(
     together = _move_together(moving, controls, betas) if name == "triton" else ()
     for place, entry in enumerate(moving):
         if place in together:
-            if entry.touched is None:
-                entry.parameter.grad = None
+            entry.parameter.grad = None
         elif entry.matrices:
             controlled_muon_step(
                 entry[:4], entry.matrices, controls[place], step=1 if entry.updates is None else entry.updates,

@@ -75,12 +75,10 @@ def _controlled_muon_several(
                     tl.load(own + 1) * ROOTS[k] + _LEAST_NORM, tl.load(own + 2), moves, coefficients, beta1, beta2,
                     DECAYS[k], SCALES[k], ITERATIONS,
                 )  # fmt: skip
-            if LAZY[k]:
-                tl.store(grads[k] + i, tl.zeros(g.shape, tl.float32), mask=there)
 
 
 def controlled_muon(moving: Mapping[int, Moving], controls: Tensor, betas: tuple[float, float]) -> None:
-    """As ``kernels.optimization.muon.controlled_muon_step`` for several parameters; without ``touched`` gradients stay.
+    """As ``kernels.optimization.muon.controlled_muon_step`` for several parameters; gradients stay.
 
     Args:
         moving: by their places in ``controls``; their matrices are ``taken_by_triton``.
