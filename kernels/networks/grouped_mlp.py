@@ -233,7 +233,7 @@ def _harmonics_or_zeros(harmonics: Tensor | None, layout: GroupedLayout, x: Tens
         return x.new_zeros(count if layout.harmonics else 0, layout.harmonics)
     if harmonics.shape != (count, layout.harmonics):
         raise ValueError(f"harmonics must be {(count, layout.harmonics)}, found {tuple(harmonics.shape)}")
-    return harmonics
+    return harmonics if harmonics.stride(1) == 1 else harmonics.contiguous()
 
 
 def _harmonics_and_rows(

@@ -105,8 +105,8 @@ def encode(place, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.c
 
 @triton.jit
 def _encode(
-    x, harmonics, ray_index, point, live, HARMONICS: tl.constexpr, CHANNELS: tl.constexpr, PADDED: tl.constexpr,
-    TYPE: tl.constexpr,
+    x, harmonics, ray_index, point, live, HARMONICS: tl.constexpr, SEEN_ROW: tl.constexpr, CHANNELS: tl.constexpr,
+    PADDED: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
     position: tl.constexpr = CHANNELS - HARMONICS
     mask = live[:, None] & (tl.arange(0, PADDED) < position)[None, :]
@@ -114,21 +114,22 @@ def _encode(
     encoded = encode(place, live, position, PADDED, TYPE)
     if HARMONICS > 0:
         ray = tl.load(ray_index + point, mask=live, other=0)
-        encoded += load_behind(harmonics, ray, live, 0, HARMONICS, HARMONICS, position, PADDED).to(TYPE)
+        encoded += load_behind(harmonics, ray, live, 0, HARMONICS, SEEN_ROW, position, PADDED).to(TYPE)
     return encoded
 
 
 @triton.jit
 def _density(
     pieces, order, x, harmonics, ray_index, parameters, density,
-    HARMONICS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+    HARMONICS: tl.constexpr, SEEN_ROW: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, NET[0][0], NET[1][0], kind)
         output, _ = run_network((encoded,), weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, NET[0][len(NET[0]) - 1] - 1)
 
@@ -137,8 +138,8 @@ def _density(
 def _radiance(
     pieces, order, x, harmonics, basis, ray_index, density_parameters, color_parameters, density, rgb,
     DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, HARMONICS: tl.constexpr,
-    DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr,
+    SEEN_ROW: tl.constexpr, DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     of_density = load_density(density_parameters + cell * DENSITY[2][len(DENSITY[0]) - 1], DENSITY, STYLE)
@@ -148,7 +149,7 @@ def _radiance(
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = density_parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, DENSITY[0][0], DENSITY[1][0], kind)
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, DENSITY[0][0], DENSITY[1][0], kind)
         output, _ = run_network((encoded,), of_density, DENSITY, STYLE, PRECISION)
         store_density(output, density, point, live, GEOMETRY)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
@@ -161,8 +162,8 @@ def _radiance_backward(
     pieces, order, x, harmonics, basis, ray_index, density_parameters, color_parameters, density, rgb, grad_density,
     grad_rgb, density_totals, color_totals,
     DENSITY: tl.constexpr, COLOR: tl.constexpr, GEOMETRY: tl.constexpr, HARMONICS: tl.constexpr,
-    DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr,
+    SEEN_ROW: tl.constexpr, DIRECTION: tl.constexpr, DIRECTION_PAD: tl.constexpr, STYLE: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     of_density = load_density(density_parameters + cell * DENSITY[2][len(DENSITY[0]) - 1], DENSITY, STYLE)
@@ -173,7 +174,7 @@ def _radiance_backward(
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = density_parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, DENSITY[0][0], DENSITY[1][0], kind)
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, DENSITY[0][0], DENSITY[1][0], kind)
         output, density_inputs = run_network((encoded,), of_density, DENSITY, STYLE, PRECISION)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
         _, color_inputs = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
@@ -190,7 +191,8 @@ def _radiance_backward(
 @triton.jit
 def _geometry(
     pieces, order, x, harmonics, ray_index, parameters, density, geometry,
-    HARMONICS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+    HARMONICS: tl.constexpr, SEEN_ROW: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
@@ -198,7 +200,7 @@ def _geometry(
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, NET[0][0], NET[1][0], kind)
         output, _ = run_network((encoded,), weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, features)
         store_geometry(output, geometry, point, live, features, features)
@@ -207,7 +209,8 @@ def _geometry(
 @triton.jit
 def _geometry_backward(
     pieces, order, x, harmonics, ray_index, parameters, density, grad_density, grad_geometry, totals,
-    HARMONICS: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr,
+    HARMONICS: tl.constexpr, SEEN_ROW: tl.constexpr, NET: tl.constexpr, STYLE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     cell, begin, end, row = _piece(pieces)
     weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
@@ -217,7 +220,7 @@ def _geometry_backward(
     for first in range(begin, end, BLOCK):
         point, live = _points(order, first, end, BLOCK)
         kind: tl.constexpr = parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, NET[0][0], NET[1][0], kind)
+        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, NET[0][0], NET[1][0], kind)
         _, inputs = run_network((encoded,), weights, NET, STYLE, PRECISION)
         grad = output_gradient(grad_density, grad_geometry, density, point, live, features, features, output_pad)
         _, sums = network_gradient(grad, inputs, weights, sums, NET, STYLE, PRECISION)
@@ -250,8 +253,8 @@ def density(
         order, pieces, _, _ = schedule(cell_index, len(parameters), _PIECE)
         with launch_on(x.device):
             _density[(len(pieces),)](
-                pieces, order, x.contiguous(), harmonics.contiguous(), ray_index.contiguous(), parameters, result,
-                HARMONICS=layout.harmonics, NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **block_of([net]),
+                pieces, order, x.contiguous(), harmonics, ray_index.contiguous(), parameters, result,
+                NET=net, STYLE=STYLE, PRECISION=precision_on(x.device), **_seen(harmonics), **block_of([net]),
             )  # fmt: skip
     return result
 
@@ -265,11 +268,11 @@ class GroupedMLPTriton(torch.autograd.Function):
     ):
         ctx.types = density_parameters.dtype, color_parameters.dtype
         nets = network_of(layout.density_dims), network_of(layout.color_dims)
-        options = {"GEOMETRY": layout.geo_features, "HARMONICS": layout.harmonics}
+        options = {"GEOMETRY": layout.geo_features} | _seen(harmonics)
         ctx.nets, ctx.launch = nets, launch_options(nets, layout.direction_width, STYLE, x.device) | options
         plan = schedule(cell_index, len(density_parameters), _PIECE)
         ctx.spares = plan.spares
-        inputs = plan.pieces, plan.order, *(part.contiguous() for part in (x, harmonics, basis, ray_index))
+        inputs = plan.pieces, plan.order, x.contiguous(), harmonics, basis.contiguous(), ray_index.contiguous()
         inputs += (density_parameters.to(precision), color_parameters.to(precision))
         density = x.new_full((len(x),), float("nan"), dtype=torch.float32)
         rgb = x.new_full((len(x), 3), float("nan"), dtype=torch.float32)
@@ -304,10 +307,10 @@ class GroupedGeometryTriton(torch.autograd.Function):
     def forward(ctx, x, harmonics, ray_index, cell_index, parameters, layout, precision):
         net, ctx.type = network_of(layout.density_dims), parameters.dtype
         ctx.net, ctx.options = net, {"NET": net, "STYLE": STYLE, "PRECISION": precision_on(x.device)}
-        ctx.options["HARMONICS"] = layout.harmonics
+        ctx.options |= _seen(harmonics)
         plan = schedule(cell_index, len(parameters), _PIECE)
         ctx.spares = plan.spares
-        inputs = plan.pieces, plan.order, *(part.contiguous() for part in (x, harmonics, ray_index))
+        inputs = plan.pieces, plan.order, x.contiguous(), harmonics, ray_index.contiguous()
         inputs += (parameters.to(precision),)
         density = x.new_full((len(x),), float("nan"), dtype=torch.float32)
         geometry = x.new_full((len(x), layout.geo_features), float("nan"), dtype=precision)
@@ -338,6 +341,12 @@ class GroupedGeometryTriton(torch.autograd.Function):
 def _add_spares(total: Tensor, spare: Tensor) -> None:
     size = total.shape[1]
     _fold[len(spare), triton.cdiv(size, _FOLD)](total, spare, SIZE=size, BLOCK=_FOLD)
+
+
+def _seen(harmonics: Tensor) -> dict[str, int]:
+    """How many harmonics a row has, and how far apart rows are; those of a row lie side by side."""
+    width = harmonics.shape[1]
+    return {"HARMONICS": width, "SEEN_ROW": harmonics.stride(0) if width else 0}
 
 
 def network_of(dims):
