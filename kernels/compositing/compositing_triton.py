@@ -69,9 +69,20 @@ def _of_channels(row, live, CHANNELS: tl.constexpr):
     return result
 
 
-@triton.jit(do_not_specialize=["rays"])
+@triton.jit
+def _zero_padding(values, offsets, rays, count, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Zeros in rows (any, WIDTH) of the samples that belong to no ray, which all programs share."""
+    first = tl.load(offsets + rays) + tl.program_id(0).to(tl.int64) * BLOCK
+    while first < count:
+        row = first + tl.arange(0, BLOCK)
+        for c in tl.static_range(WIDTH):
+            tl.store(values + row * WIDTH + c, tl.zeros((BLOCK,), values.dtype.element_ty), mask=row < count)
+        first += tl.num_programs(0).to(tl.int64) * BLOCK
+
+
+@triton.jit(do_not_specialize=["rays", "count"])
 def _forward(
-    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, out_rgb, out_alpha, out_distance, weights,
+    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, count, out_rgb, out_alpha, out_distance, weights,
     CHANNELS: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
@@ -96,6 +107,7 @@ def _forward(
         tl.store(row + c, sums[c], mask=live_ray)
     tl.store(out_alpha + ray, alpha, mask=live_ray)
     tl.store(out_distance + ray, distance, mask=live_ray)
+    _zero_padding(weights, offsets, rays, count, 1, RAYS * SAMPLES)
 
 
 @triton.jit
@@ -108,9 +120,9 @@ def _value(rgb, rgb_row, rgb_channel, t, index, live, grads, ga, gd, CHANNELS: t
     return value + ga[:, None] + gd[:, None] * _column(t, index, live)
 
 
-@triton.jit(do_not_specialize=["rays"])
+@triton.jit(do_not_specialize=["rays", "count"])
 def _backward(
-    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, alpha, weights, least_share, grad_rgb, grad_alpha,
+    density, rgb, rgb_row, rgb_channel, t, dt, offsets, rays, count, alpha, weights, least_share, grad_rgb, grad_alpha,
     grad_distance, grad_density, grad_sample_rgb,
     CHANNELS: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
@@ -137,15 +149,16 @@ def _backward(
         weight = _column(weights, index, live)
         further = behind[:, None] - tl.cumsum(weight * value, axis=1)
         grad = _column(dt, index, live) * (tl.exp(-(before + own)) * value - further)
-        # What is left out is zero already.
         shown = live & (weight >= least[:, None])
-        tl.store(grad_density + index, grad, mask=shown)
+        tl.store(grad_density + index, tl.where(shown, grad, 0.0), mask=live)
         color = grad_sample_rgb + index * CHANNELS
         for c in tl.static_range(CHANNELS):
-            tl.store(color + c, weight * grads[c][:, None], mask=shown)
+            tl.store(color + c, tl.where(shown, weight * grads[c][:, None], 0.0), mask=live)
         carried += tl.sum(own, axis=1)
         behind -= tl.sum(weight * value, axis=1)
         start += SAMPLES
+    _zero_padding(grad_density, offsets, rays, count, 1, RAYS * SAMPLES)
+    _zero_padding(grad_sample_rgb, offsets, rays, count, CHANNELS, RAYS * SAMPLES)
 
 
 class CompositeTriton(torch.autograd.Function):
@@ -155,31 +168,30 @@ class CompositeTriton(torch.autograd.Function):
     def forward(ctx, density, rgb, t, dt, offsets, least_share):
         rays = len(offsets) - 1
         density, t, dt, offsets = density.contiguous(), t.contiguous(), dt.contiguous(), offsets.contiguous()
-        # All of a ray's are written; the weights of padding, which belongs to no ray, are not.
-        shapes = (rays, rgb.shape[1]), (rays,), (rays,)
-        outputs = *(torch.empty(shape, device=t.device) for shape in shapes), torch.zeros(len(t), device=t.device)
+        make = torch.empty if rays else torch.zeros  # written whole, where there is a program to write
+        outputs = [make(shape, device=t.device) for shape in ((rays, rgb.shape[1]), rays, rays, len(t))]
         if rays:
             with launch_on(density.device):
                 _forward[(triton.cdiv(rays, _RAYS),)](
-                    density, rgb, *rgb.stride(), t, dt, offsets, rays, *outputs,
+                    density, rgb, *rgb.stride(), t, dt, offsets, rays, len(t), *outputs,
                     CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip
         ctx.mark_non_differentiable(outputs[3])
         ctx.save_for_backward(density, rgb, t, dt, offsets, outputs[1], outputs[3])
         ctx.least_share = float(least_share)
-        return outputs
+        return tuple(outputs)
 
     @staticmethod
     def backward(ctx, grad_rgb, grad_alpha, grad_distance, _):
         density, rgb, t, dt, offsets, alpha, weights = ctx.saved_tensors
         rays = len(offsets) - 1
-        grad_density = torch.zeros_like(density)
-        grad_sample_rgb = torch.zeros(rgb.shape, dtype=rgb.dtype, device=rgb.device)
+        make = torch.empty if rays else torch.zeros
+        grad_density, grad_sample_rgb = (make(of.shape, dtype=of.dtype, device=of.device) for of in (density, rgb))
         grads = [grad.contiguous() for grad in (grad_rgb, grad_alpha, grad_distance)]
         if rays:
             with launch_on(density.device):
                 _backward[(triton.cdiv(rays, _RAYS),)](
-                    density, rgb, *rgb.stride(), t, dt, offsets, rays, alpha, weights, ctx.least_share, *grads,
+                    density, rgb, *rgb.stride(), t, dt, offsets, rays, len(t), alpha, weights, ctx.least_share, *grads,
                     grad_density, grad_sample_rgb,
                     CHANNELS=rgb.shape[1], RAYS=_RAYS, SAMPLES=_SAMPLES, num_warps=_WARPS,
                 )  # fmt: skip
