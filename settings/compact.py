@@ -26,7 +26,10 @@ class CompactConfig(Section):
         "times less (docs/compact.md)",
     )
     round_every: int = Field(
-        50, ge=1, description="training steps from one choice of integers to the next; choosing takes the CPU"
+        50,
+        ge=1,
+        description="training steps from one choice of integers to the next; choosing takes the CPU, and where the "
+        "clock ends the run half of the time at most",
     )
     seconds: float = Field(
         40.0, gt=0, description="tools/compress.py: time to spend, not counting measuring and writing, s"

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from distill.compact.container import check_size
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
+from distill.compact.rounding_pace import RoundingPace
 from distill.evaluation.evaluator import background_of, chosen_frames
 from distill.evaluation.frame_metrics import CountedPixels
 from distill.model.checkpoint import load_checkpoint, rendering_only
@@ -193,6 +194,7 @@ def _train(
         TrainingDiverged: a step was not finite.
     """
     compact, taken, done, looks = config.compact, 0, 0.0, [*_LOOKS]
+    pace = RoundingPace(compact.round_every, by_clock=compact.max_steps is None)
     start = time.perf_counter()
     with tqdm(desc="compress", total=100, unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}") as bar:
         while done < 1:
@@ -205,12 +207,13 @@ def _train(
                 start = time.perf_counter()  # the first step compiles what is not in numba's cache yet
             done = (time.perf_counter() - start) / compact.seconds
             done = min(1.0, max(done, taken / compact.max_steps if compact.max_steps else 0.0))
-            if taken % compact.round_every == 0:
+            if pace.is_due(taken):
                 step.settle(first + taken)  # on CUDA steps do not find out by themselves
-                if looks and done >= looks[0]:
-                    looks.pop(0)
-                    search.look()
-                search.follow()
+                with pace.choosing():
+                    if looks and done >= looks[0]:
+                        looks.pop(0)
+                        search.look()
+                    search.follow()
                 bar.set_postfix_str(f"{weights.size() / MIB:.3f} MiB", refresh=False)
             bar.n = 100 * done
             bar.update(0)

@@ -14,6 +14,7 @@ import torch
 
 from distill.compact.container import check_size
 from distill.compact.rounded_weights import RoundedWeights
+from distill.compact.rounding_pace import RoundingPace
 from distill.training.step import StepResult, TrainingStep
 from kernels.optimization.shrinkage import shrink, typical_gradient
 from kernels.optimization.straight_through import average_moved, straight_through
@@ -42,6 +43,7 @@ class Compaction:
         self._most_bytes = int(compact.target_mib * MIB)
         self._weights: RoundedWeights | None = None
         self._steps = 0
+        self._pace = RoundingPace(compact.round_every, step.config.train.max_seconds is not None)
 
     def check(self) -> None:
         """Finds out before anything is trained whether the wanted size can be had; compiles what training will call.
@@ -70,8 +72,9 @@ class Compaction:
         """
         if self._weights is None and done >= 1 - self._compact.share and self._step.optimizer.state:
             self._begin()
-        elif self._weights is not None and self._steps % self._compact.round_every == 0:
-            self._weights.follow(self._most_bytes)
+        elif self._weights is not None and self._pace.is_due(self._steps):
+            with self._pace.choosing():
+                self._weights.follow(self._most_bytes)
         if self._weights is not None:
             self._weights.show()
             self._steps += 1

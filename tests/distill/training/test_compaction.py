@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from distill.compact.rounding_pace import RoundingPace
 from distill.model.checkpoint import load_checkpoint
 from distill.training import compaction
 from distill.training.compaction import Compaction
@@ -158,3 +159,16 @@ def test_a_size_that_cannot_be_had_is_refused_before_training(path):
     trainer = trainer_of(path, "compact.target_mib=0.0001")
     with pytest.raises(InputError, match="config: compact.target_mib: found 0.0001 MiB, expected more than 0.00"):
         trainer.check()
+
+
+def test_by_the_clock_choosing_integers_may_take_half_of_the_time_and_by_steps_all_it_takes(path, monkeypatch):
+    made = []
+    monkeypatch.setattr(compaction, "RoundingPace", lambda *given: made.append(given) or RoundingPace(*given))
+    for max_seconds in ("60", "null"):
+        trainer = trainer_of(path, *COMPACT, "compact.round_every=7", f"train.max_seconds={max_seconds}")
+    assert made == [(7, True), (7, False)]
+    asked = []
+    monkeypatch.setattr(trainer.compaction._pace, "is_due", lambda steps: asked.append(steps) or False)
+    while len(asked) < 2:
+        trainer.take_step()
+    assert asked == [1, 2]  # in the first of them integers were chosen in any case
