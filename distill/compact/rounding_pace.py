@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from machine import ranks
+
 
 class RoundingPace:
     """Every so many steps; in a run that ends by the clock, no sooner than steps have taken as long as choosing did.
 
     Choosing takes the CPU, and as long wherever steps are taken. Those of a GPU take a millisecond or two: by their
-    number alone nearly all of such a run's time would go into choosing.
+    number alone nearly all of such a run's time would go into choosing. Of several processes the first one's clock
+    counts, so that all choose after the same steps.
 
     Args:
         every: steps.
@@ -25,8 +28,9 @@ class RoundingPace:
 
     def is_due(self, steps: int) -> bool:
         """Whether integers are chosen now, after so many steps."""
-        waits = self._by_clock and self._clock() - self._since < self._took
-        return steps % self._every == 0 and not waits
+        if steps % self._every:
+            return False
+        return not (self._by_clock and ranks.value_of_first(self._clock() - self._since < self._took))
 
     @contextmanager
     def choosing(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import pytest
 
 from distill.compact.rounding_pace import RoundingPace
+from machine import ranks
 
 
 def chosen_at(by_clock, step_s, choice_s):
@@ -28,3 +29,9 @@ def chosen_at(by_clock, step_s, choice_s):
 )
 def test_choosing_takes_no_longer_than_the_steps_between_where_the_clock_ends_a_run(by_clock, choice_s, expected):
     assert chosen_at(by_clock, 1.0, choice_s) == expected
+
+
+def test_all_processes_choose_when_the_first_ones_clock_says_so(monkeypatch):
+    monkeypatch.setattr(ranks, "value_of_first", lambda waits: True)
+    assert chosen_at(True, 1.0, 0.0) == []
+    assert chosen_at(False, 1.0, 0.0) == [*range(10, 101, 10)]
