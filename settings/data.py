@@ -37,6 +37,8 @@ class GroundTruthConfig(Section):
 FARTHEST_OFFSET = 1e10
 """World units; the coordinates of maps end before it, even in millimetres, and float64 steps by 2e-6 there."""
 
+_NEAR = 0.05  # world units, or widths of a box that is smaller than one
+
 
 class DataConfig(Section):
     """The cameras and images of the dataset."""
@@ -106,7 +108,12 @@ class DataConfig(Section):
     box: Literal["auto"] | BoxConfig = Field(
         "auto", description="scene box, world units: `auto`, or `lower` and `upper`"
     )
-    near: float = Field(0.05, ge=0, description="nearest distance along a ray, world units")
+    near: float | None = Field(
+        None,
+        ge=0,
+        description="nearest distance along a ray, world units; null: 0.05, or in a scene box less than a unit wide "
+        "0.05 of its width",
+    )
     far: float = Field(
         1e6,
         gt=0,
@@ -122,7 +129,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
-        if self.near >= self.far:
+        if self.near is not None and self.near >= self.far:
             raise problem("far", self.far, f"more than near {self.near}")
         if self.offset is not None and not max(map(abs, self.offset)) < FARTHEST_OFFSET:
             hint = "Set it to about where cameras and Gaussians lie, or to null."
@@ -133,3 +140,7 @@ class DataConfig(Section):
         if self.holdout_every == 1:
             raise problem("holdout_every", 1, "0 (none) or at least 2", "With 1 no frame is left to train on.")
         return self
+
+    def nearest(self, width: float) -> float:
+        """``near`` in a scene box whose longest side is ``width``, world units."""
+        return _NEAR * min(1.0, width) if self.near is None else self.near

@@ -126,6 +126,16 @@ def add_training_split(root: Path, frames: int = 12) -> None:
     _write_images(root / "data", Rasterizer(block_of_gaussians()), cameras, names)
 
 
+def scale_toy_cameras(root: Path, factor: float) -> None:
+    """Puts a toy scene's cameras into a world so many times as large, where ``teacher.scale`` puts its Gaussians."""
+    path = root / "data" / "transforms.json"
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= factor
+    path.write_text(json.dumps(content))
+
+
 def mask_toy_scene(root: Path, rows: int = 8) -> None:
     """Masks the upper rows of a toy scene's images, and paints what the mask leaves out in a colour of no scene."""
     mask = np.full((SIZE, SIZE), 255, np.uint8)

@@ -64,13 +64,14 @@ def check_looking(config: Config, cameras: Cameras, box: SceneBox) -> None:
                 break
         source = config.data.transforms or "config"
         refuse_or_warn(share < _NO_CAMERAS, source, "transform_matrix", words, "cameras that look at the scene", advice)
-    within = seeing(cameras, box, config.data.near, config.data.far)
+    near = config.data.nearest(max(box.extent))
+    within = seeing(cameras, box, near, config.data.far)
     if within.sum() < _MOST_CAMERAS * seen.sum():
         first, last = _distances(cameras, box)
         empty = f"no sample in {count - int(within.sum())} of {count} views"
-        words = f"{config.data.near:g}, and far {config.data.far:g}: {empty}"
+        words = f"{near:g}, and far {config.data.far:g}: {empty}"
         expected = f"a range that holds the scene box, {first:.3g} to {last:.3g} from the cameras"
-        advice = _range_advice(config, first, last)
+        advice = _range_advice(config, last)
         refuse_or_warn(within.float().mean() < _NO_CAMERAS, "config", "data.near", words, expected, advice)
 
 
@@ -91,12 +92,9 @@ def _distances(cameras: Cameras, box: SceneBox) -> tuple[float, float]:
     return apart.min().item(), apart.max().item()
 
 
-def _range_advice(config: Config, first: float, last: float) -> str:
-    """What to do about a range of distances that leaves out the scene, whose corners are ``first`` to ``last`` away."""
-    usual = {name: DataConfig.model_fields[name].default for name in ("near", "far")}
-    if config.data.near == usual["near"] and config.data.near > first:
-        return f"The scene is small for data.near: set it to {first / 4:.1g}."
-    if config.data.far == usual["far"] and config.data.far < last:
+def _range_advice(config: Config, last: float) -> str:
+    """What to do about a range of distances that leaves out the scene, which ends ``last`` away."""
+    if config.data.far == DataConfig.model_fields["far"].default and config.data.far < last:
         return f"The scene is large for data.far: set it to {2 * last:.1g}."
     return "Leave out data.near and data.far."
 
@@ -172,8 +170,8 @@ def check_cells(config: Config, teacher: Teacher, model: Model) -> None:
     if note := stray_note(config, teacher.gaussians, teacher.box):
         field, advice = "data.box", note
     elif _share_met(teacher.views, model, replace(model.settings, near=0.0, far=torch.inf)) >= _MOST_PIXELS:
-        field, where = "data.far", f"{config.data.near:g} (data.near) to {config.data.far:g} from the cameras"
-        advice = _range_advice(config, *_distances(teacher.views.cameras, teacher.box))
+        field, where = "data.far", f"{model.settings.near:g} (data.near) to {config.data.far:g} from the cameras"
+        advice = _range_advice(config, _distances(teacher.views.cameras, teacher.box)[1])
     elif note := source_of(config).outlier_note(teacher.gaussians):
         advice = note
     words = f"only {share:.1%} of what the teacher's pictures show in {where}"

@@ -60,7 +60,7 @@ def cut_city(config: Config, folder: Path) -> Manifest:
     box, points = _box_and_points(config, source, rows, cameras)
     boxes = split_box(box, points, _weights(config, cameras, points), config.city.blocks)
     names = [f"b{number:03d}" for number in range(len(boxes))]
-    trained, measured = _seen_blocks(config, cameras, boxes)
+    trained, measured = _seen_blocks(config, cameras, box, boxes)
     counts = _copy_gaussians(rows, boxes, [folder / _gaussians_of(name) for name in names])
     # Of a file that was copied into the folder the original tells: what lies beside it was not copied.
     fitted = recorded_width(config.teacher.ply or rows.path)
@@ -141,9 +141,13 @@ def _box_and_points(config: Config, source: Source, rows: PlyRows, cameras: City
     return box, points[:: max(1, len(points) // _BALANCED_BY)]
 
 
-def _seen_blocks(config: Config, cameras: CityCameras, boxes: Sequence[SceneBox]) -> tuple[np.ndarray, np.ndarray]:
-    """Which cameras see which blocks, (cameras, blocks) bool: of those trained from, and of those held out."""
-    looks = config.city.least_share, config.data.near, config.data.far
+def _seen_blocks(
+    config: Config, cameras: CityCameras, box: SceneBox, boxes: Sequence[SceneBox]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which cameras see which blocks of the city's box, (cameras, blocks) bool: of those trained from, and of those
+    held out.
+    """
+    looks = config.city.least_share, config.data.nearest(max(box.extent)), config.data.far
     trained, measured = (cameras_of_blocks(part, boxes, *looks) for part in (cameras.train, cameras.holdout))
     if not trained.any():
         found = f"none of {len(cameras.train)} sees enough of a block"

@@ -149,7 +149,8 @@ class StreamedCity:
         self.store = BlockStore(manifest, config, self.device, None if budget is None else 0, level_of_detail)
         render, data = config.render, config.data
         scale = 1 if render.supersample == "auto" else render.supersample
-        settings = CitySettings(data.near, data.far, render.termination, config.kernels, scale)
+        near = data.nearest(max(manifest.scene_box.extent))
+        settings = CitySettings(near, data.far, render.termination, config.kernels, scale)
         boxes = [block.box for block in self.store.blocks]
         far_field = city_far_field(manifest, config, self.device)
         self._renderer = CityRenderer(boxes, manifest.scene_box, self.store.open, settings, far_field)

@@ -213,17 +213,18 @@ class _Tuning:
 
     def _take(self, sampler: RaySource) -> tuple[float, int]:
         """One step; the loss, and how many rays it was of."""
-        data, done = self.config.data, self.step / self.options.steps
+        done, far = self.step / self.options.steps, self.config.data.far
+        near = self.config.data.nearest(max(self.box.extent))
         batch = sampler.draw(self.options.rays, self.generator)
         own = batch.rays.origins, batch.rays.directions
-        batch = replace(batch, rays=Rays(*own, *intersect_box(*own, self.box, data.near, data.far)))
+        batch = replace(batch, rays=Rays(*own, *intersect_box(*own, self.box, near, far)))
         seed = host_integer(1 << 31, self.generator)
         for block in self.rounded:
             if block is not None:
                 block.before_step()
-        whole, places = composite_training(self.parts, batch.rays, seed, data.near, data.far)
+        whole, places = composite_training(self.parts, batch.rays, seed, near, far)
         if self.far_field is not None:
-            whole, _ = self.far_field.render_training(whole, batch.rays, data.near, data.far, batch.reach, seed)
+            whole, _ = self.far_field.render_training(whole, batch.rays, near, far, batch.reach, seed)
             batch = batch.with_depth_inside()
         composite = Composite(*whole, weights=whole.alpha.new_empty(0))
         loss, terms, _ = total_loss(composite, batch, self.config.loss, term_weights(self.config.loss, 1.0))

@@ -244,7 +244,7 @@ def _render_settings(
         max_samples_per_ray=render.max_samples_per_ray,
         termination=render.termination,
         max_batch_samples=render.max_batch_samples,
-        near=config.data.near,
+        near=config.data.nearest(student.longest_side.item()),
         far=config.data.far,
         implementation=config.kernels,
         fused=render.fused,

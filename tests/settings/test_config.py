@@ -6,6 +6,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from settings.data import DataConfig
 from settings.loading import load_config
 from settings.sections import background_rgb
 from settings.teacher import LiveConfig, TeacherConfig
@@ -104,6 +105,14 @@ def test_of_several_errors_the_one_that_says_what_is_wrong(write):
 def test_contradictions_are_refused(write, text, overrides, field):
     error = refusal(write(text), *overrides)
     assert (error.source, error.field) == ("--set", field)
+
+
+@pytest.mark.parametrize(
+    ("near", "width", "nearest"),
+    [(None, 2.4, 0.05), (None, 1.0, 0.05), (None, 0.5, 0.025), (None, 1e-3, 5e-5), (0.3, 1e-3, 0.3), (0.0, 4.0, 0.0)],
+)
+def test_rays_begin_nearer_in_a_box_of_less_than_a_unit_unless_the_config_says_where(near, width, nearest):
+    assert DataConfig(near=near).nearest(width) == pytest.approx(nearest)
 
 
 def test_contradictions_resolved_are_accepted(write):

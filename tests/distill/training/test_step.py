@@ -1,4 +1,6 @@
-"""What ends a step that is looked at before it is taken; what steps learn is in test_trainer."""
+"""What ends a step that is looked at before it is taken, and what steps do not depend on; what they learn is in
+test_trainer.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ import torch
 
 from distill.losses.pictures import total_loss
 from settings.errors import TrainingDiverged
-from tests.toy_scene import write_toy_scene
-from tests.toy_training import trainer_of
+from tests.toy_scene import scale_toy_cameras, write_toy_scene
+from tests.toy_training import losses_of, trainer_of
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -26,3 +28,14 @@ def test_a_broken_term_ends_training_before_its_step_is_taken(tmp_path, monkeypa
         trainer.take_step()
     assert all(torch.equal(weights, before[name]) for name, weights in trainer.model.student.state_dict().items())
     assert trainer.progress.step == 1
+
+
+@pytest.mark.parametrize("factor", [64.0, 1 / 64])
+def test_a_scene_is_learnt_alike_in_whatever_units(tmp_path, factor) -> None:
+    """In the small world the cameras, 2 units from the block in the usual one, are nearer than 0.05."""
+    overrides = "teacher.kind=gaussians", "teacher.outputs=null", "render.sampling=teacher", "loss.depth.weight=0.1"
+    usual = losses_of(trainer_of(write_toy_scene(tmp_path / "usual"), *overrides), 20)
+    path = write_toy_scene(tmp_path / "other")
+    scale_toy_cameras(path.parent, factor)
+    other = trainer_of(path, *overrides, f"teacher.scale={factor}")
+    assert losses_of(other, 20) == pytest.approx(usual, rel=1e-2)
