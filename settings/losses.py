@@ -73,8 +73,13 @@ class EarlyTerm(ScheduledTerm):
 class DensityLossConfig(EarlyTerm):
     """Logarithm of a sample's density against the teacher's, squared; both clamped to a range."""
 
-    lowest: float = Field(0.1, gt=0, description="densities below it, 1 / world unit, count as it")
-    highest: float = Field(100.0, gt=0, description="densities above it, 1 / world unit, count as it")
+    lowest: float = Field(
+        0.1,
+        gt=0,
+        description="densities below it count as it; 1 / world unit where the scene box is 1 to 8 units wide, of wider "
+        "and narrower boxes in proportion, by powers of 8",
+    )
+    highest: float = Field(100.0, gt=0, description="densities above it count as it, in the unit of `lowest`")
 
     @model_validator(mode="after")
     def _ordered(self) -> DensityLossConfig:

@@ -106,7 +106,7 @@ class Student(nn.Module, ABC):
         Args:
             taps: ``encoding``, the encoded position; ``hidden``, the density network's first hidden layer after its
                 nonlinearity; ``geo``, the features it hands to the colour network; ``sample``, rgb and the natural
-                logarithm of the density.
+                logarithm of the density in multiples of ``density_unit``.
 
         Returns:
             density (N,), rgb (N, 3) and each tap (N, ``tap_width``).
@@ -132,13 +132,12 @@ class Student(nn.Module, ABC):
             self.tap_width(tap)
         inner = tuple(tap for tap in taps if tap != "sample")
         density, channels, activations = self._emission(positions, directions, ray_index, inner)
-        density = self.in_world_units(density)
         activations = {tap: values.float() for tap, values in activations.items()}
         if "sample" in taps:
             rgb = self._colors(channels, directions, ray_index)
             # The least density that training can tell from none; the logarithm stays finite.
             activations["sample"] = torch.cat([rgb, density.clamp(min=1e-6).log()[:, None]], dim=-1)
-        return density, channels, activations
+        return self.in_world_units(density), channels, activations
 
     def rgb_of_rays(self, channels: Tensor, alpha: Tensor, directions: Tensor) -> Tensor:
         """Colour of rays (R, 3), multiplied by alpha, from their composited channels; differentiable.

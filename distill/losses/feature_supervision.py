@@ -20,7 +20,7 @@ from machine.devices import host_integer
 from scene.rays import SceneBox
 from settings.config import Config
 from settings.losses import ALIGNING_TERMS
-from students.base import Student
+from students.base import Student, density_unit_of
 from teacher.features.channels import select_channels
 from teacher.features.volume import FeatureVolume, build_volume
 from teacher.features.volume_files import read_features
@@ -68,6 +68,7 @@ class FeatureSupervision:
     ) -> None:
         self.config, self.settings, self.volume, self.projector = config, config.features, volume, projector
         self.norms = GradientNorms()
+        self._density_unit = density_unit_of((volume.box.lower, volume.box.upper))
         wanted = select_channels(config.features.channels)
         self._aligned = _columns(volume, wanted)
         self._colored = _columns(volume, select_channels(_COLOR_CHANNELS)) if config.loss.color.weight > 0 else None
@@ -117,9 +118,8 @@ class FeatureSupervision:
         opaque = known * -torch.expm1(-teacher.density * self.volume.cell_size)
         terms, counts, valid = {}, {}, (known * (teacher.density > 0)).mean() / share
         if "density" in weights:
-            terms["density"] = losses.density_loss(
-                field.density[drawn], teacher.density, known, self.config.loss.density
-            )
+            pair = (density / self._density_unit for density in (field.density[drawn], teacher.density))
+            terms["density"] = losses.density_loss(*pair, known, self.config.loss.density)
             counts["density"] = known.sum()
         if "color" in weights:
             directions = batch.rays.directions[field.ray_index[drawn]]

@@ -22,7 +22,7 @@ def density_loss(density: Tensor, target: Tensor, weight: Tensor, config: Densit
     over a cell is no measure of a surface thinner than that; below ``lowest`` it is empty.
 
     Args:
-        density, target: (N,) 1 / world unit; weight: (N,) at least 0.
+        density, target: (N,) in the unit of the range, ``students.base.density_unit_of``; weight: (N,) at least 0.
     """
     low, high = math.log(config.lowest), math.log(config.highest)
     student = density.clamp(min=_LEAST).log().clamp(low, high)

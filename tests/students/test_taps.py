@@ -61,6 +61,13 @@ def test_a_sample_is_its_colour_and_log_density(student, asked) -> None:
     torch.testing.assert_close(taps["sample"][:, 3].exp(), density, rtol=1e-4, atol=1e-5)
 
 
+def test_the_log_density_of_a_sample_is_that_of_its_unit_however_small(student, asked) -> None:
+    usual = student.tapped(*asked, ("sample",))[2]["sample"]
+    student.density_unit = 8.0**-9
+    assert student(*asked)[0].max() < 1e-6
+    assert torch.equal(student.tapped(*asked, ("sample",))[2]["sample"], usual)
+
+
 @pytest.mark.parametrize("tap", ["hidden", "geo", "sample"])
 def test_every_inner_tap_reaches_the_parameters(student, asked, tap) -> None:
     student.tapped(*asked, (tap,))[2][tap].square().sum().backward()

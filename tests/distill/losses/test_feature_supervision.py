@@ -16,7 +16,7 @@ from teacher.features.volume_files import write_features
 from teacher.gaussians import Gaussians
 from teacher.sources import load_teacher
 from tests.program import csv_rows
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import scale_toy_cameras, write_toy_scene
 from tests.toy_training import CPU, trainer_of
 from tests.triton_device import DEVICE, needs_triton
 
@@ -99,6 +99,18 @@ def test_each_term_alone_teaches_the_student(path, term) -> None:
     trainer.run(show_progress=False)
     losses = [float(row[f"loss_{term}"]) for row in rows_of(trainer)[:-1]]
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+
+
+@pytest.mark.parametrize("factor", [4096.0, 1 / 512])
+def test_terms_are_the_same_in_a_world_of_any_scale(tmp_path, factor) -> None:
+    overrides = *ALIGNED, "features.tap=sample", "teacher.kind=gaussians", "teacher.outputs=null"
+    usual = trainer_of(write_toy_scene(tmp_path / "usual"), *overrides).take_step().terms
+    path = write_toy_scene(tmp_path / "other")
+    scale_toy_cameras(path.parent, factor)
+    other = trainer_of(path, *overrides, f"teacher.scale={factor}").take_step().terms
+    assert usual["density"] > 0.1
+    for name, term in usual.items():
+        assert other[name].item() == pytest.approx(term.item(), rel=1e-3), name
 
 
 def test_a_volume_has_the_channels_that_the_losses_need(path) -> None:
