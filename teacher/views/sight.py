@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -58,7 +59,7 @@ def view_reach(
     cells = None if seen is None else Cells(grid.box.lower, grid.cell_size, seen)
     reach = rasterizer.sight(fine, 0, blocked=_BLOCKED, seen=cells, least_weight=least_weight)
     farthest = reach.view(camera.height, scale, camera.width, scale).amax(dim=(1, 3))
-    return (farthest + _MARGIN_CELLS * grid.cell_size).half()
+    return _half_beyond(farthest + _MARGIN_CELLS * grid.cell_size)
 
 
 @one_torch_thread()
@@ -96,7 +97,16 @@ def depth_reach(distance: Tensor, coverage: Tensor, cell_size: float) -> Tensor:
     farthest = _pooled(torch.where(known, distance, torch.inf))
     nearest = -_pooled(-distance)
     even = farthest - nearest < _MARGIN_CELLS * cell_size
-    return torch.where(even, farthest + _MARGIN_CELLS * cell_size, torch.inf).half()
+    return _half_beyond(torch.where(even, farthest + _MARGIN_CELLS * cell_size, torch.inf))
+
+
+def _half_beyond(reach: Tensor) -> Tensor:
+    """The least float16 that are no less than float32 reaches; float16 steps from afar are wider than the margin, and
+    the nearest ones would end rays before what shows.
+    """
+    nearest = reach.half()
+    next_ones = torch.from_numpy(np.nextafter(nearest.numpy(), np.float16(np.inf)))
+    return torch.where(nearest.float() < reach, next_ones, nearest)
 
 
 def _pooled(image: Tensor) -> Tensor:

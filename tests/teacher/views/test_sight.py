@@ -12,7 +12,7 @@ from scene.cells import CellGrid
 from scene.rays import SceneBox
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
-from teacher.views.sight import sight_of_depth, sight_of_gaussians
+from teacher.views.sight import depth_reach, sight_of_depth, sight_of_gaussians
 from teacher.views.teacher_views import TeacherViews
 
 GRID = CellGrid(SceneBox((-1, -1, -1), (1, 1, 1)), 16)
@@ -72,6 +72,16 @@ def test_another_view_shows_what_the_first_does_not(wall, look_at) -> None:
     cameras = look_at([(3.0, 0.0, 0.5), (-3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
     sight = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1), cameras, GRID, LEAST, keep_reach=False)
     assert sight.cells[1, 8, 12] == 1 and sight.reach is None
+
+
+@pytest.mark.parametrize(
+    ("distance", "cell", "reach"),
+    # Float16 steps by 2 from 2048 to 4096, by 1/32 from 32 to 64, by 2**-24 below 2**-14; from 65520 on it is infinite.
+    [(3000.5, 0.01, 3002.0), (50.001, 0.003, 50.03125), (1e-6, 1e-8, 18 / 2**24), (7e4, 1.0, math.inf)],
+)
+def test_rays_end_behind_what_they_meet_however_coarse_float16_is_there(distance, cell, reach) -> None:
+    found = depth_reach(torch.full((3, 3), distance), torch.full((3, 3), 255, dtype=torch.uint8), cell)
+    assert found.dtype == torch.float16 and found[1, 1].item() == reach
 
 
 def test_distances_bound_the_rays_of_even_surfaces_alone(look_at) -> None:
