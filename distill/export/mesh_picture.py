@@ -10,7 +10,7 @@ from distill.model.view_renderers import Rendering, RenderView
 from scene.cameras import Cameras, area_means
 from scene.rays import distance_per_z, project
 
-_NEAR = 1e-3  # along the axis, world units; a triangle that reaches nearer is left out
+_NEAR = 1e-3  # along the axis, of the mesh's longest side; a triangle that reaches nearer is left out
 _FRAGMENTS = 1 << 21  # pixels of triangles' bounding boxes at a time
 
 
@@ -36,7 +36,8 @@ def _drawn(mesh: Mesh, camera: Cameras) -> Tensor:
     corners = torch.stack([col, row], dim=-1)[mesh.faces]  # (F, 3, 2)
     area = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     # Rows go down: what is anticlockwise in the world is clockwise, of negative area, here.
-    seen = (area < 0) & (depth[mesh.faces] > _NEAR).all(-1)
+    near = _NEAR * (mesh.vertices.amax(0) - mesh.vertices.amin(0)).max()
+    seen = (area < 0) & (depth[mesh.faces] > near).all(-1)
     limits = torch.tensor([width, height]) - 1
     first = (corners.amin(1) - 0.5).ceil().clamp(min=0)
     size = ((corners.amax(1) - 0.5).floor().minimum(limits) - first + 1).clamp(min=0)

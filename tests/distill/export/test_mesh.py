@@ -87,6 +87,15 @@ def test_a_triangle_is_drawn_in_perspective_from_its_front_alone(look_at):
     assert mesh_renderer(TRIANGLE)(cameras, 1).alpha.max() == 0
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_a_mesh_is_drawn_alike_in_a_world_of_any_scale(look_at, scale):
+    mesh = TRIANGLE._replace(vertices=TRIANGLE.vertices * scale)
+    cameras = look_at([(0.0, 0.0, 2.0 * scale)], width=20, height=20, focal=10.0)
+    _, alpha, distance = mesh_renderer(mesh, supersample=8)(cameras, 0)
+    assert alpha.sum().item() == pytest.approx(0.5 * 10 * 10, rel=0.02)
+    assert distance[10, 10].item() == pytest.approx(2 * scale, rel=0.01)
+
+
 def test_ply_and_glb_hold_the_mesh(tmp_path):
     assert write_mesh(tmp_path / "x.ply", TRIANGLE) == (tmp_path / "x.ply").stat().st_size
     ply = PlyData.read(tmp_path / "x.ply")
