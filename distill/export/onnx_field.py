@@ -30,7 +30,8 @@ _POINTS, _CELL_POINTS = 2048, 1024  # of a check: all, and those of them in occu
 class OnnxError(NamedTuple):
     """How far onnxruntime's results are from the program's at random points, the largest differences.
 
-    density: in units of max(1, density); rgb: of any channel; points: how many were compared.
+    density: relative, of what is under the student's ``density_unit`` in that unit; rgb: of any channel; points: how
+    many were compared.
     """
 
     density: float
@@ -121,7 +122,8 @@ def compared(files: Sequence[bytes], model: Model) -> OnnxError:
         (features,) = sessions[0].run(["features"], feed)
         (shaded,) = sessions[1].run(["rgb"], {"features": features, "directions": feed["directions"]})
         off = max(off, _largest(shaded, rgb))
-    return OnnxError(_largest(found["density"], density, density.clamp(min=1).numpy()), off, len(positions))
+    unit = density.clamp(min=student.density_unit).numpy()
+    return OnnxError(_largest(found["density"], density, unit), off, len(positions))
 
 
 def _largest(found: np.ndarray, expected: Tensor, unit: np.ndarray | float = 1.0) -> float:

@@ -65,6 +65,17 @@ def test_densities_are_the_world_s_whatever_unit_the_student_has(name):
     assert compared([usual], model).density > TOLERANCE
 
 
+@pytest.mark.parametrize("unit", [8.0**-4, 8.0**4])
+def test_densities_that_are_off_are_found_out_whatever_the_unit(unit):
+    """Half of each density, in a world of any scale."""
+    model = model_of(SETTINGS["kilo_seen"])
+    model.student.density_unit = unit / 2
+    halved = field_bytes(model, 7)
+    model.student.density_unit = unit
+    assert compared([field_bytes(model, 7)], model).is_small
+    assert compared([halved], model).density == pytest.approx(0.5, rel=1e-4)
+
+
 def test_a_file_of_other_weights_is_found_out():
     model, other = model_of(HASH), model_of(HASH)
     with torch.no_grad():
