@@ -28,6 +28,7 @@ from teacher.npz_files import NPZ_ERRORS, load_npz, narrowed, save_npz
 FORMAT, VERSION = "teacher-features", 1
 _ARRAYS = ("cells", "density", "confidence", "features")
 _EXPORT_AGAIN = "Export the features again."
+_SAME_BOX = 1e-6  # of its longest side
 _TOO_LARGE = "Leave that channel out."  # what to do about a value that float16 does not hold
 
 
@@ -86,7 +87,7 @@ def read_features(
             expected = f"{expected} of {len(gaussians)}, the teacher's"
             raise InputError(path, "fingerprint of the scene", found, expected, _EXPORT_AGAIN)
     stored = SceneBox(header["box"]["lower"], header["box"]["upper"])
-    if box is not None and not np.allclose([stored.lower, stored.upper], [box.lower, box.upper], rtol=0, atol=1e-6):
+    if box is not None and not _are_same(stored, box):
         found, expected = (f"{list(one.lower)} to {list(one.upper)}" for one in (stored, box))
         raise InputError(path, "box", found, expected, f"Set data.box to the first. Or: {_EXPORT_AGAIN}")
     names = tuple(header["channels"])
@@ -96,6 +97,12 @@ def read_features(
             raise InputError(path, "channels", f"no {', '.join(missing)}", ", ".join(wanted), _EXPORT_AGAIN)
     volume = _volume(stored, header, names, arrays)
     return volume if channels is None else volume.selected(wanted)
+
+
+def _are_same(first: SceneBox, second: SceneBox) -> bool:
+    """Whether two boxes differ by no more than what writing their corners down leaves out."""
+    corners = ([one.lower, one.upper] for one in (first, second))
+    return np.allclose(*corners, rtol=0, atol=_SAME_BOX * max(first.extent))
 
 
 def _load(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

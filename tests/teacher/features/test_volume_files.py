@@ -67,6 +67,19 @@ def test_no_cells_are_stored_too(tmp_path):
     assert read_features(tmp_path / "f.npz").table.shape == (1, 6)
 
 
+@pytest.mark.parametrize(("scale", "off", "is_same"), [(1e-6, 1e-7, False), (1.0, 1e-6, True), (1e3, 1e-3, True)])
+def test_a_box_is_the_same_to_a_millionth_of_its_width(tmp_path, scale, off, is_same):
+    lower, upper = (tuple(scale * value for value in corner) for corner in (BOX.lower, BOX.upper))
+    gaussians, path = broad_gaussians().scaled(scale), tmp_path / "features.npz"
+    write_features(path, build_volume(gaussians, SceneBox(lower, upper), 4, CHANNELS), gaussians)
+    moved = SceneBox((lower[0] - off, *lower[1:]), upper)
+    if is_same:
+        assert read_features(path, box=moved).resolution == 4
+    else:
+        with pytest.raises(InputError, match="box: found"):
+            read_features(path, box=moved)
+
+
 def test_of_another_scene_box_or_channels(stored):
     path, _, gaussians = stored
     gaussians.sh[0, 0, 0] += 1e-3
