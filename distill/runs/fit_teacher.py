@@ -157,15 +157,15 @@ def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit
         raise InputError("config", "data.holdout_every", found, "at least one frame to fit", "Use more frames.")
     pictures = Pictures(views, settings.coarse_levels)
     generator = torch.Generator().manual_seed(config.seed)
+    extent, drawing = scene_extent(pictures.cameras(0), teacher.box), _drawing(config)
     points = None if views.silhouettes else source_of(config).sparse_points()
     if points is not None:
         start = points_gaussians(points, settings.max_gaussians, generator)
         _log.info("the fit starts at %s sparse points of the dataset", f"{len(start):,}")
     else:
-        start = hull_gaussians(views, teacher.box, pictures, settings.initial_gaussians, generator)
+        start = hull_gaussians(views, teacher.box, pictures, settings.initial_gaussians, generator, drawing.near)
         if not views.silhouettes:
             _log.info("the dataset has no sparse points: the fit starts at random places in what the cameras look at")
-    extent, drawing = scene_extent(pictures.cameras(0), teacher.box), _drawing(config)
     if advice := near_plane_advice(start, pictures.cameras(0), drawing.near):
         _log.warning("%s", advice)
     return TeacherFit(settings, pictures, start, extent, config.render.background_rgb, config.seed, device, drawing)

@@ -13,6 +13,7 @@ from kernels.gaussians.rasterize import rasterize
 from scene.cells import CellGrid
 from scene.formats.colmap_model import SparsePoints
 from scene.rays import SceneBox
+from settings.teacher import NEAR
 from teacher.fitting.picture_levels import Pictures
 from teacher.gaussians import Gaussians, sh_of_colors
 from teacher.rasterizer import camera_view
@@ -25,11 +26,18 @@ _OPACITY = 0.3
 _LEAST_COVERED = 0.3  # mean alpha of the pixels a Gaussian shows in
 _POINT_OPACITY = 0.1  # Kerbl et al. 2023, as the widths are
 _NEIGHBOURS = 3
-_CLOSEST = 1e-7  # square of the least distance that widths are made of
+# Square of the least distance that widths are made of, world units as in graphdeco's program, or, of points that are
+# less than a unit wide, in that width.
+_CLOSEST = 1e-7
 
 
 def hull_gaussians(
-    views: TeacherViews, box: SceneBox, pictures: Pictures, count: int, generator: torch.Generator
+    views: TeacherViews,
+    box: SceneBox,
+    pictures: Pictures,
+    count: int,
+    generator: torch.Generator,
+    near: float = NEAR,
 ) -> Gaussians:
     """About ``count`` isotropic Gaussians at random places in the hull, mostly at its surface.
 
@@ -40,6 +48,7 @@ def hull_gaussians(
         views: with silhouettes in ``coverage``.
         box: the scene box, which bounds the hull.
         pictures: of the training views; colour a Gaussian by the mean of the pixels it contributes to.
+        near: the fit's near plane, as of ``Drawing``.
     """
     resolution = min(_RESOLUTION, 2 * max(views.cameras.width, views.cameras.height))
     grid = CellGrid(box, resolution)
@@ -58,7 +67,7 @@ def hull_gaussians(
         opacity_logits=torch.full((count,), _OPACITY).logit(),
         sh=torch.zeros(count, 1, 3),
     )
-    color, covered = _seen_colors(gaussians, pictures)
+    color, covered = _seen_colors(gaussians, pictures, near)
     # Beyond what most views hold the hull is not carved: what those that do see it show is background.
     kept = covered > _LEAST_COVERED
     kept = kept if kept.any() else ~kept
@@ -81,7 +90,9 @@ def points_gaussians(points: SparsePoints | Gaussians, most: int, generator: tor
         return points[chosen]
     positions, rgb = points.positions[chosen], torch.from_numpy(points.colors[chosen] / np.float32(255))
     distances, _ = cKDTree(positions).query(positions, k=_NEIGHBOURS + 1)
-    squares = np.square(distances[:, 1:]).mean(axis=1).clip(min=_CLOSEST).astype(np.float32)
+    width = float(np.ptp(positions, axis=0).max()) or 1.0
+    closest = _CLOSEST * min(1.0, width**2)
+    squares = np.square(distances[:, 1:]).mean(axis=1).clip(min=closest).astype(np.float32)
     return Gaussians(
         means=torch.from_numpy(positions),
         log_scales=torch.from_numpy(np.log(squares) / 2)[:, None].repeat(1, 3),
@@ -111,7 +122,7 @@ def _random_places(cells: Tensor, count: int, generator: torch.Generator) -> Ten
     return chosen + torch.rand((count, 3), generator=generator)
 
 
-def _seen_colors(gaussians: Gaussians, pictures: Pictures) -> tuple[Tensor, Tensor]:
+def _seen_colors(gaussians: Gaussians, pictures: Pictures, near: float) -> tuple[Tensor, Tensor]:
     """Mean over the pixels that each Gaussian contributes to, by its weight there, of their colour (N, 3) and of their
     alpha (N,); grey and 0 where nothing is seen of it.
 
@@ -123,7 +134,8 @@ def _seen_colors(gaussians: Gaussians, pictures: Pictures) -> tuple[Tensor, Tens
         picture = pictures.level(0)[index].float() / 255
         channels = torch.zeros(count, 5, requires_grad=True)
         view = camera_view(pictures.cameras(0), index)
-        output = rasterize(gaussians.means, covariances, gaussians.opacities, gaussians.sh, view, channels=channels)
+        drawn = gaussians.means, covariances, gaussians.opacities, gaussians.sh
+        output = rasterize(*drawn, view, channels=channels, near=near)
         rgb, alpha = picture[..., :3], picture[..., 3:]
         (output.channels * torch.cat([rgb * alpha, alpha, torch.ones_like(alpha)], dim=-1)).sum().backward()
         total += channels.grad

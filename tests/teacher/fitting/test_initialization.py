@@ -8,6 +8,7 @@ from scene.formats.colmap_model import SparsePoints
 from scene.rays import SceneBox
 from teacher.fitting.initialization import hull_gaussians, points_gaussians
 from teacher.fitting.picture_levels import Pictures
+from teacher.rasterizer import Drawing
 from teacher.views.gaussian_views import views_from_gaussians
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
@@ -46,6 +47,18 @@ def test_colours_are_those_that_views_show(start):
         assert color[far, axis].mean() > color[near, axis].mean() + 0.15
 
 
+def test_a_small_scene_is_coloured_as_its_views_show_it_given_a_near_plane(start):
+    small, cameras = block_of_gaussians().scaled(1e-3), ring_of_cameras(width=48, height=48)
+    cameras.c2w[:, :3, 3] *= 1e-3
+    names, drawing = [f"r_{index}" for index in range(len(cameras))], Drawing(near=1e-4)
+    views = views_from_gaussians(small, cameras, names, drawing=drawing, holdout_every=0)
+    box = SceneBox((-6e-4, -6e-4, -6e-4), (6e-4, 6e-4, 6e-4))
+    generator = torch.Generator().manual_seed(0)
+    found = hull_gaussians(views, box, Pictures(views, 0), 3000, generator, near=1e-4)
+    assert len(found) == pytest.approx(len(start), rel=0.05)
+    assert found.sh.std().item() == pytest.approx(start.sh.std().item(), rel=0.05) and start.sh.std() > 0.1
+
+
 def test_the_same_seed_gives_the_same_start():
     views = views_of(ring_of_cameras(frames=2))
     one, again, other = (
@@ -68,6 +81,16 @@ def test_points_are_as_wide_as_their_neighbours_are_apart():
     assert start.opacities.tolist() == pytest.approx([0.1] * 5)
     alike = points_gaussians(SparsePoints(positions[:1].repeat(5, 0), points.colors), 9, torch.Generator())
     assert alike.log_scales.isfinite().all()
+
+
+@pytest.mark.parametrize(("scale", "least"), [(1e-4, 1e-4 * 3e-7**0.5), (1.0, 1e-7**0.5), (100.0, 1e-7**0.5)])
+def test_points_in_one_place_are_as_narrow_as_suits_their_scene(scale, least):
+    """Four points in one place, and one as far away as the scene is wide, the root of 3 times ``scale``."""
+    positions = np.array([[0, 0, 0]] * 4 + [[3**0.5, 0, 0]], np.float32) * np.float32(scale)
+    points = SparsePoints(positions, np.zeros((5, 3), np.uint8))
+    widths = points_gaussians(points, 9, torch.Generator()).log_scales.exp()
+    assert widths[0, 0].item() == pytest.approx(least, rel=1e-3)
+    assert widths[4, 0].item() == pytest.approx(3**0.5 * scale, rel=1e-3)
 
 
 def test_of_too_many_points_some_are_drawn():
