@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kernels.gaussians.gaussian_statistics import VISIBLE_ALPHA
 from scene.cameras import Cameras
 from scene.formats.dataset_format import note_once
 from scene.rays import SceneBox, focus_box
@@ -64,9 +65,13 @@ def scene_box(config: Config, gaussians: Gaussians | None, cameras: Cameras | No
 def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
     """The box of all but a few outlying visible Gaussians, two standard deviations of each included.
 
-    Gaussians wider than the scene, or far away from it, are left out: see ``Gaussians.outliers``.
+    Gaussians wider than the scene, or far away from it, are left out: see ``Gaussians.outliers``. So are faint ones,
+    unless they are most of the scene, as of smoke: each shows little, all together do not.
     """
-    solid = (gaussians.opacities > _LEAST_OPACITY) & ~gaussians.outliers()
+    opacities, kept = gaussians.opacities, ~gaussians.outliers()
+    solid = kept & (opacities > _LEAST_OPACITY)
+    if opacities[solid].sum() < opacities[kept].sum() / 2:
+        solid = kept & (opacities >= VISIBLE_ALPHA)
     means = gaussians.means[solid]
     reach = 2 * gaussians.covariances()[solid].diagonal(dim1=1, dim2=2).sqrt()
     if not len(means):

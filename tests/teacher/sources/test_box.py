@@ -101,7 +101,7 @@ def test_the_box_is_as_close_in_a_world_of_any_scale(scale):
 
 
 def test_a_box_of_one_place_is_no_point():
-    box = box_of_gaussians(make_gaussians([[5.0, 0, 0]], opacity=0.05))  # faint ones count as their centres
+    box = box_of_gaussians(make_gaussians([[5.0, 0, 0]], opacity=0.003))  # what is not drawn counts as its centre
     assert box.extent == pytest.approx((0.002,) * 3, rel=1e-3)
 
 
@@ -117,9 +117,17 @@ def test_a_turned_gaussian_reaches_along_its_own_axes():
 def test_faint_gaussians_do_not_count():
     gaussians = make_gaussians([[0.0, 0, 0], [50, 0, 0]], opacity=[0.9, 0.05])
     assert box_of_gaussians(gaussians).upper[0] < 1
-    # Unless there are no others: their centres are then all there is.
-    box = box_of_gaussians(make_gaussians([[0.0, 0, 0], [50, 10, 10]], opacity=0.05))
-    assert box.upper == pytest.approx((51, 11, 11))
+
+
+@pytest.mark.parametrize(("opacity", "farthest"), [(0.05, 50.2), (0.19, 50.2), (0.21, 0.2)])
+def test_faint_gaussians_count_where_they_are_most_of_the_scene(opacity, farthest):
+    """One at the origin, four of 0.05 at x = 50, and one at x = 90 that is too faint to be drawn; each counts with two
+    standard deviations of 0.1.
+    """
+    places = [[0.0, 0, 0], *[[50.0, 0, 0]] * 4, [90.0, 0, 0]]
+    box = box_of_gaussians(make_gaussians(places, opacity=[opacity, *[0.05] * 4, 0.003]))
+    margin = 0.02 * (farthest + 0.2)
+    assert (box.lower[0], box.upper[0]) == pytest.approx((-0.2 - margin, farthest + margin))
 
 
 def test_a_thousandth_of_outliers_on_each_side_stays_outside():
