@@ -35,7 +35,7 @@ class LiveRaySampler(RaySampler):
         producer: renders the views.
         camera: of one view, for its size.
         live: size of the ring and pace.
-        sampling: with cells the producer's views bring their reach.
+        sampling: how pixels become rays; where rays may end is kept if the producer's views bring it.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class LiveRaySampler(RaySampler):
         super().__init__(ring, replace(sampling, cells=None))
         self.cells, device = sampling.cells, sampling.device
         if self.cells is not None:
-            self.reach = torch.zeros(live.buffer * self._frame_pixels, dtype=torch.float16, device=device)
             self.pool = PixelPool(live.buffer, self._frame_pixels, device)
         self.rays_per_view = max(1, round(live.reuse * self._frame_pixels))
         self.taken, self.drawn, self.waited = 0, 0, 0.0
@@ -121,5 +120,7 @@ class LiveRaySampler(RaySampler):
         _log.info("live teacher: %s in %.1f s before training", views, time.perf_counter() - start)
 
     def _place(self, posed: LiveView) -> None:
+        if self.reach is None and posed.reach is not None:
+            self.reach = torch.zeros(self.slots * self._frame_pixels, dtype=torch.float16, device=self.device)
         self._put(self.taken % self.slots, posed.camera, posed.view, posed.reach)
         self.taken += 1

@@ -22,14 +22,16 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     render, teacher = config.render, finer_teacher(config, teacher, model.settings.supersample)
     sight = teacher_sight(config, teacher, model.grid.layout)
     # With a far field every pixel tells something, whatever it meets in the box.
-    cells = None if sight is None or model.far_field is not None else model.grid.teacher_cells
+    is_bounded = model.far_field is None and (sight is not None or not model.grid.teacher.all())
+    cells = model.grid.teacher_cells if is_bounded else None
     guided_by = None if sight is None else model.grid.cell_size
     background = render.background_rgb, render.random_background
     sampling = Sampling(teacher.box, model.settings, *background, device, cells)
     if teacher.poses is None:
         sampler = _sampler_of(config, teacher.views, sampling, sight and sight.reach, guided_by)
     else:
-        producer = make_producer(config, teacher, device, None if cells is None else model.grid.layout)
+        brings_reach = sight is not None and model.far_field is None
+        producer = make_producer(config, teacher, device, model.grid.layout if brings_reach else None)
         sampler = LiveRaySampler(producer, teacher.poses.cameras[0], teacher.live, sampling)
     if teacher.images is None:
         return sampler

@@ -10,6 +10,8 @@ from kernels.marching.ray_samples import Cells
 from scene.rays import SceneBox, pixel_rays
 from settings.errors import InputError
 from teacher.views.teacher_views import TeacherViews
+from tests.toy_scene import write_toy_scene
+from tests.toy_training import trainer_of
 from tests.triton_device import TRITON, device_of
 
 CPU = torch.device("cpu")
@@ -340,3 +342,19 @@ def test_pixels_that_do_not_count_are_not_drawn(views):
     frame, row, col = pixels_of(draw(make_sampler(masked)))
     assert set(row.tolist()) == {2, 3} and set(col.tolist()) == {1, 2} and not HOLDOUT[frame].any()
     assert len(set(zip(frame.tolist(), row.tolist(), col.tolist(), strict=True))) == 4 * int((~HOLDOUT).sum())
+
+
+def test_pixels_beside_all_cells_are_not_drawn_though_nothing_guides_rays(tmp_path):
+    """The block fills a third of each picture and an eighth of the box."""
+    box = "data.box={lower: [-1, -1, -1], upper: [1, 1, 1]}"
+    overrides = "teacher.kind=gaussians", "teacher.outputs=null", "render.sampling=occupancy", "occupancy.resolution=64"
+    sampler = trainer_of(write_toy_scene(tmp_path), *overrides, box).step.sampler
+    pixels = sampler.pool.pixels(torch.arange(sampler.pool.count))
+    shown = (sampler.coverage > 0).nonzero()[:, 0]
+    assert torch.isin(shown, pixels).all() and len(shown) < len(pixels) < 0.8 * sampler.pixels
+
+
+def test_where_all_cells_may_hold_something_all_pixels_are_drawn(tmp_path):
+    inside = "data.box={lower: [-0.4, -0.25, -0.3], upper: [0.4, 0.25, 0.3]}"
+    overrides = "teacher.kind=gaussians", "teacher.outputs=null", "render.sampling=occupancy", inside
+    assert trainer_of(write_toy_scene(tmp_path), *overrides).step.sampler.pool is None
