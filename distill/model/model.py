@@ -31,7 +31,7 @@ from students import build_student
 from students.base import Student
 from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
 from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians
-from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views
+from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views, drawn_wider_by
 from teacher.views.teacher_views import TeacherViews
 
 _MOST_STEPS = 1024  # per box diagonal
@@ -97,7 +97,9 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     if sight is not None and sight.cells is not None:
         mask = sight.cells
     elif teacher.gaussians is not None:
-        mask = cells_of_gaussians(teacher.gaussians, grid.layout)
+        drawing, cameras = teacher.drawing, teacher.views.cameras
+        widening = 0.0 if drawing is None else drawn_wider_by(drawing, cameras, teacher.box)
+        mask = cells_of_gaussians(teacher.gaussians, grid.layout, widening)
     else:
         mask = cells_of_views(teacher.views, grid.layout)
     if not mask.any():

@@ -8,7 +8,13 @@ import torch
 from scene.cells import CellGrid
 from scene.rays import SceneBox, image_rays, intersect_box
 from teacher.gaussians import Gaussians
-from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views, statistics_of_gaussians
+from teacher.rasterizer import Drawing
+from teacher.sources.occupied_cells import (
+    cells_of_gaussians,
+    cells_of_views,
+    drawn_wider_by,
+    statistics_of_gaussians,
+)
 from teacher.views.teacher_views import TeacherViews
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
@@ -216,3 +222,21 @@ def test_the_cells_are_those_in_which_some_alpha_can_be_drawn(resolution):
         assert largest_alpha(inside(empty)).max() < 1 / 255
     reached = torch.stack([largest_alpha(inside(kept)) for _ in range(12)]).amax(0)
     assert (reached >= 1 / 255).double().mean() > 0.6  # and hardly more than those
+
+
+@pytest.mark.parametrize(("fitted", "width"), [(24, 0.3**0.5 * 0.1), (96, 0.3**0.5 * 0.025), (None, 0.3**0.5 * 0.1)])
+def test_gaussians_are_drawn_wider_by_a_part_of_the_pixels_they_were_fitted_to(look_at, fitted, width):
+    """A pixel of 24 is 3 / 30 wide in the middle of the box."""
+    cameras = look_at([(3.0, 0, 0), (0, 3, 0)], width=24, height=24, focal=30.0)
+    assert drawn_wider_by(Drawing(fitted), cameras, BOX) == pytest.approx(width)
+
+
+def test_what_is_drawn_wider_is_in_the_cells_that_it_is_drawn_in():
+    """An opaque speck in the middle of a cell an eighth wide is drawn up to 3.3 standard deviations of 0.05 away."""
+    speck = Gaussians(
+        torch.tensor([[0.0625, 0.0625, 0.0625]]), torch.full((1, 3), -9.0), torch.tensor([[1.0, 0, 0, 0]]),
+        torch.full((1,), 5.0), torch.zeros(1, 1, 3),
+    )  # fmt: skip
+    assert cells_of_gaussians(speck, make_grid()).nonzero().tolist() == [[8, 8, 8]]
+    along = cells_of_gaussians(speck, make_grid(), 0.05)[:, 8, 8].nonzero()[:, 0].tolist()
+    assert along == [7, 8, 9]  # to 0.17 from the middle of the cell, whose neighbours end at 0.19
