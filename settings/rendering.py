@@ -19,7 +19,11 @@ class OccupancyConfig(Section):
 
     resolution: int = Field(128, ge=1, le=1024, description="cells along the box's longest side")
     threshold: float = Field(
-        0.01, ge=0, lt=1, description="a cell whose alpha over one step is below this counts as empty"
+        0.01,
+        ge=0,
+        lt=1,
+        description="a cell whose alpha over one step is below this counts as empty; lower where the teacher's "
+        "Gaussians are faint as a whole (docs/sampling.md)",
     )
     least_weight: float = Field(
         0.02,

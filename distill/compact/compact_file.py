@@ -140,7 +140,7 @@ def _header_of(state: Mapping[str, Any], path: str | Path) -> _Header:
         density_unit=stored.get("density_unit", 1.0),
         scales=[],
         box=_Box(lower=lower, upper=upper),
-        occupancy=_Occupancy(**{name: value for name, value in occupancy.items() if name != "state"}),
+        occupancy=_Occupancy(**{name: occupancy[name] for name in _Occupancy.model_fields if name in occupancy}),
         step=state["step"],
         config=state["config"],
     )

@@ -48,6 +48,7 @@ class _Occupancy(Section):
     resolution: int = Field(ge=1)
     step: float = Field(gt=0)
     supersample: int = Field(1, ge=1, le=MOST_RAYS)
+    opacity_scale: float = Field(1.0, gt=0, le=1)
     state: dict[str, Any]
 
 

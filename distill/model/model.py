@@ -31,7 +31,7 @@ from students import build_student
 from students.base import Student
 from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
 from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians
-from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views, drawn_wider_by
+from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views, drawn_wider_by, opacity_scale
 from teacher.views.teacher_views import TeacherViews
 
 _MOST_STEPS = 1024  # per box diagonal
@@ -92,7 +92,7 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     step = sample_step(config, teacher.box, teacher.views, scale)
     torch.manual_seed(config.seed)
     student = build_student((teacher.box.lower, teacher.box.upper), config.student, config.kernels)
-    grid = _grid(config, teacher.box, config.occupancy.resolution, step)
+    grid = _grid(config, teacher.box, config.occupancy.resolution, step, opacity_scale(teacher.gaussians))
     sight = teacher_sight(config, teacher, grid.layout)
     if sight is not None and sight.cells is not None:
         mask = sight.cells
@@ -139,7 +139,8 @@ def restore_model(config: Config, state: dict[str, Any], path: Path, device: tor
     """The student of a checkpoint in its own box and occupancy; only render settings come from the config."""
     stored = state["occupancy"]
     with restoring(path, "occupancy"):
-        grid = _grid(config, restore_box(state), stored["resolution"], stored["step"])
+        sizes = restore_box(state), stored["resolution"], stored["step"]
+        grid = _grid(config, *sizes, stored.get("opacity_scale", 1.0))
         grid.load_state_dict(stored["state"])
     student = restore_student(state, path, device, config.kernels)
     scale = supersample_in(state) if config.render.supersample == "auto" else config.render.supersample
@@ -233,8 +234,8 @@ def _picture_step(render: RenderConfig, supersample: int) -> float:
     return _CLOSER if supersample == 1 else 1.0
 
 
-def _grid(config: Config, box: SceneBox, resolution: int, step: float) -> OccupancyGrid:
-    return OccupancyGrid(box, resolution, step, config.occupancy.threshold, config.occupancy.decay)
+def _grid(config: Config, box: SceneBox, resolution: int, step: float, opacity_scale: float) -> OccupancyGrid:
+    return OccupancyGrid(box, resolution, step, config.occupancy.threshold, config.occupancy.decay, opacity_scale)
 
 
 def _render_settings(

@@ -33,12 +33,21 @@ class OccupancyGrid(nn.Module):
         step: sample distance in world units; a cell is empty when its alpha over one step is below ``threshold``.
         threshold: alpha in [0, 1).
         decay: factor on the remembered density at each refresh.
+        opacity_scale: factor on the threshold, see ``teacher.sources.occupied_cells.opacity_scale``.
 
     Raises:
         InputError: the cells, which are stored densely, would take more than 4 GiB.
     """
 
-    def __init__(self, box: SceneBox, resolution: int, step: float, threshold: float, decay: float) -> None:
+    def __init__(
+        self,
+        box: SceneBox,
+        resolution: int,
+        step: float,
+        threshold: float,
+        decay: float,
+        opacity_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.layout, self.step, self.decay = CellGrid(box, resolution), step, decay
         self.box, self.resolution = box, resolution
@@ -47,7 +56,8 @@ class OccupancyGrid(nn.Module):
         if memory > MAX_GIB:
             found = f"{resolution}: {'x'.join(map(str, self.shape))} cells that take {memory:.1f} GiB"
             raise InputError("config", "occupancy.resolution", found, f"at most {MAX_GIB:g} GiB", "Use fewer cells.")
-        self.density_threshold = -math.log1p(-threshold) / step
+        self.opacity_scale = opacity_scale
+        self.density_threshold = -math.log1p(-threshold * opacity_scale) / step
         self.register_buffer("refusals", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("teacher", torch.ones(self.shape, dtype=torch.uint8))
         self.register_buffer("occupied", torch.ones(self.shape, dtype=torch.uint8))

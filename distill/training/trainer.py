@@ -324,6 +324,7 @@ class Trainer:
                 "resolution": grid.resolution,
                 "step": grid.step,
                 "supersample": self.model.settings.supersample,
+                **({} if grid.opacity_scale == 1 else {"opacity_scale": grid.opacity_scale}),
                 "state": grid.state_dict(),
             },
             **identity_state(self.folder.identity),

@@ -13,7 +13,7 @@ from settings.config import Config
 from settings.errors import InputError
 from teacher.rasterizer import Rasterizer
 from teacher.sources.fitted_width import find_drawing
-from teacher.sources.occupied_cells import cells_of_gaussians
+from teacher.sources.occupied_cells import cells_of_gaussians, opacity_scale
 from teacher.sources.teacher import Teacher
 from teacher.views.sight import Sight, sight_of_depth, sight_of_gaussians
 
@@ -52,7 +52,7 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     teacher.sight_drawing = drawing
     rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
-    least = config.occupancy.least_weight
+    least = config.occupancy.least_weight * opacity_scale(teacher.gaussians)
     sight = sight_of_gaussians(rasterizer, _with_first(cameras, teacher), grid, least, keep_reach=not live)
     if drawing.clip is not None:  # what is in the box of Gaussians that straddle its faces may be seen anywhere
         cells = cells_of_gaussians(teacher.gaussians[rasterizer.straddles], grid)

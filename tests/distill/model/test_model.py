@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -101,3 +102,20 @@ def test_gaussians_that_hardly_show_are_said_to(tmp_path, logit, message) -> Non
         trainer_of(path, *guided, "occupancy.least_weight=0.5")
     if logit > -7:
         assert trainer_of(path, *guided, "occupancy.least_weight=0").model.grid.occupied.any()
+
+
+def test_in_a_scene_of_smoke_fainter_cells_count_as_empty_also_once_it_is_restored(tmp_path) -> None:
+    """All opacities are 0.05, so that thresholds are a tenth of what the config says."""
+    path, ply = write_toy_scene(tmp_path, train={"max_steps": 2}), tmp_path / "point_cloud.ply"
+    gaussians = read_ply(ply)
+    write_ply(ply, replace(gaussians, opacity_logits=torch.full((len(gaussians),), 0.05).logit()))
+    faint = "teacher.kind=gaussians", "teacher.outputs=null", "render.sampling=teacher", "occupancy.least_weight=0.2"
+    trainer = trainer_of(path, *faint, "train.max_steps=2", "occupancy.threshold=0.1")
+    trainer.run(show_progress=False)
+    grid, stored, exported = trainer.model.grid, trainer.folder.checkpoint_path(2), tmp_path / "student.safetensors"
+    assert grid.density_threshold == pytest.approx(-math.log(0.99) / grid.step, rel=1e-4)
+    save_safetensors(exported, load_checkpoint(stored, CPU))
+    for file in (stored, exported):
+        config = load_config(path, ["occupancy.threshold=0.1"], tmp_path)
+        restored = restore_model(config, load_checkpoint(file, CPU), file, CPU).grid
+        assert restored.density_threshold == grid.density_threshold and restored.opacity_scale < 0.11

@@ -13,6 +13,7 @@ from teacher.sources.occupied_cells import (
     cells_of_gaussians,
     cells_of_views,
     drawn_wider_by,
+    opacity_scale,
     statistics_of_gaussians,
 )
 from teacher.views.teacher_views import TeacherViews
@@ -240,3 +241,17 @@ def test_what_is_drawn_wider_is_in_the_cells_that_it_is_drawn_in():
     assert cells_of_gaussians(speck, make_grid()).nonzero().tolist() == [[8, 8, 8]]
     along = cells_of_gaussians(speck, make_grid(), 0.05)[:, 8, 8].nonzero()[:, 0].tolist()
     assert along == [7, 8, 9]  # to 0.17 from the middle of the cell, whose neighbours end at 0.19
+
+
+@pytest.mark.parametrize(
+    ("opacities", "scale"),
+    # In order they sum up to 0.05, 0.1, 0.15, 0.2, 0.4: half of it is reached by the fourth.
+    [((0.2, 0.05, 0.05, 0.05, 0.05), 0.1), ((0.21, 0.05, 0.05, 0.05, 0.05), 0.42), ((0.6, 0.9), 1.0), ((), 1.0)],
+)
+def test_a_scene_is_as_faint_as_the_gaussians_that_hold_half_of_its_opacity(opacities, scale):
+    count = len(opacities)
+    gaussians = Gaussians(
+        torch.zeros(count, 3), torch.zeros(count, 3), torch.ones(count, 4), torch.tensor(opacities).logit(),
+        torch.zeros(count, 1, 3),
+    )  # fmt: skip
+    assert opacity_scale(gaussians) == pytest.approx(scale) and opacity_scale(None) == 1
