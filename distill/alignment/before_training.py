@@ -128,6 +128,13 @@ def _check_silhouettes(config: Config, teacher: Teacher) -> None:
         raise InputError("config", "loss.alpha.weight", weight, expected, "Set loss.alpha.weight: 0.")
 
 
+def _near_plane(config: Config, teacher: Teacher) -> str | None:
+    """What to do where pictures that are drawn here lack what is near; None: they do not."""
+    if teacher.gaussians is None or teacher.stored_renders is not None:
+        return None
+    return near_plane_advice(teacher.gaussians, teacher.views.cameras, config.teacher.near_plane)
+
+
 # --- pictures ----------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +144,7 @@ def _check_visible(config: Config, teacher: Teacher) -> None:
     coverage = views.coverage[looked_at].float() / 255
     counted = torch.ones_like(coverage) if views.counted is None else views.counted[looked_at].float()
     covered = (coverage * counted).sum((1, 2)) / counted.sum((1, 2))
+    near = _near_plane(config, teacher)
     if (mean := covered.mean()) < _FAINT_COVERAGE:
         words = f"{mean:.3%} of the pixels with something in them, {covered.max():.3%} at most in a view"
         advice = "Is teacher.ply of the same world as the cameras? " if views.background is None else "Look at them. "
@@ -144,11 +152,11 @@ def _check_visible(config: Config, teacher: Teacher) -> None:
             advice = (
                 "Its Gaussians are small for how far they lie apart: teacher.orbit.distance brings cameras nearer. "
             )
-        if teacher.gaussians is not None and teacher.stored_renders is None:
-            near = near_plane_advice(teacher.gaussians, views.cameras, config.teacher.near_plane)
-            advice = f"{near} " if near else advice
+        advice = f"{near} " if near else advice
         source = config.teacher.outputs or config.teacher.ply or config.data.transforms or "config"
         refuse_or_warn(mean == 0, source, "teacher's views", words, "views that show the scene", advice + CHECK)
+    elif near:
+        _log.warning("%s", near)
 
 
 def _check_pictures(config: Config, teacher: Teacher) -> bool:

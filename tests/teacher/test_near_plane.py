@@ -53,3 +53,17 @@ def test_a_clock_is_given_what_the_views_show(small):
     draw = picture_renderer(gaussians, "cpu", cameras, torch.device("cpu"), near=1e-4)
     expected = Rasterizer(gaussians, drawing=Drawing(near=1e-4)).render(cameras, 0)
     torch.testing.assert_close(draw(0).alpha, expected.alpha)
+
+
+@pytest.mark.parametrize(("near", "share", "advised"), [(1.5, "10%", "0.6"), (3.5, "30%", "0.6"), (0.5, None, None)])
+def test_a_part_that_is_left_out_is_said_too(look_at, near, share, advised):
+    """Ten Gaussians on the axis, 1 to 10 away, of which near planes leave out some, and ten beside the picture."""
+    depths = torch.arange(1.0, 11.0)
+    column = torch.stack([torch.zeros(10), torch.zeros(10), -depths], dim=1)
+    beside = column * 0.01 + torch.tensor([9.0, 0.0, 0.0])
+    row = replace(block_of_gaussians()[:20], means=torch.cat([column, beside]))
+    advice = near_plane_advice(row, look_at([(0.0, 0.0, 0.0)], target=(0.0, 0.0, -1.0)), near)
+    if share is None:
+        assert advice is None
+    else:
+        assert f"{share} of the Gaussians" in advice and f"teacher.near to {advised} or less" in advice
