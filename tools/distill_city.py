@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.city.block_runs import blocks_table, open_city, run_blocks
-from distill.city.manifest import MANIFEST, Manifest, write_manifest
+from distill.city.manifest import Manifest, write_manifest
 from distill.city_rendering.cutting_cost import taught_psnr
 from distill.city_rendering.evaluation import evaluate
 from distill.city_training.coarser_students import add_coarser
@@ -37,7 +37,7 @@ from distill.runs.command_line import (
 )
 from machine.folder_lock import locked
 from machine.memory import MIB, children_cost
-from machine.run_folder import RunFolder
+from machine.run_folder import CITY_MANIFEST, RunFolder
 from settings.errors import ExitCode
 
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(chosen: argparse.Namespace) -> int:
     config = config_of(chosen)
     folder = RunFolder(config, chosen.output).results
-    if not (chosen.manifest_only or chosen.taught or (folder / MANIFEST).is_file()):
+    if not (chosen.manifest_only or chosen.taught or (folder / CITY_MANIFEST).is_file()):
         check_executor(config.city.executor)  # before a city is cut
     with locked(folder):
         manifest = open_city(config, folder, chosen.resume)
@@ -119,7 +119,7 @@ def drawing_options(manifest: Manifest) -> str:
     """Options of ``tools/render_city.py``, for a shell, that draw what some cameras see of the block that most see."""
     block = max(manifest.blocks, key=lambda block: block.train_cameras + block.holdout_cameras)
     cameras = manifest.path(block.config).with_name("transforms.json")
-    paths = manifest.folder / MANIFEST, cameras, manifest.folder / "pictures"
+    paths = manifest.folder / CITY_MANIFEST, cameras, manifest.folder / "pictures"
     city, given, pictures = (shlex.quote(str(path)) for path in paths)
     return f"{city} --cameras {given} --frames ::16 --output {pictures}"
 

@@ -21,7 +21,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.city.manifest import MANIFEST
 from distill.runs.command_line import (
     add_config_options,
     add_device_option,
@@ -36,7 +35,7 @@ from distill.viewer.measurement import DEFAULT_WIDTH, measure
 from distill.viewer.subjects import Subject, gaussians_subject, student_subject
 from machine.files import check_output_file, output_errors
 from machine.memory import check_pictures_fit
-from machine.run_folder import RunFolder, checkpoint_at
+from machine.run_folder import CITY_MANIFEST, RunFolder, checkpoint_at
 from scene.images import write_image
 from settings.errors import ExitCode, InputError
 from settings.loading import REPO_ROOT, load_config
@@ -144,7 +143,7 @@ def _gaussians_option(path: Path) -> str | None:
     """Which option of the other commands names such a path; None of a student's."""
     if path.is_dir():
         return "model" if (path / "point_cloud").is_dir() else None
-    if path.name == MANIFEST:
+    if path.name == CITY_MANIFEST:
         return None
     return "splat" if path.suffix.lower().removeprefix(".") in (*FORMATS, "json") else None
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distill.city.cutting import CITY_YAML, cut_city
-from distill.city.manifest import MANIFEST, Block, Manifest, StudentFile, read_manifest, write_manifest
+from distill.city.manifest import Block, Manifest, StudentFile, read_manifest, write_manifest
 from distill.executors import run
 from distill.executors.job import PROGRAM, Job, JobState, Phase
 from distill.reports.markdown_table import markdown_table
 from machine.files import read_csv, write_atomically
 from machine.memory import MIB
-from machine.run_folder import RunFolder
+from machine.run_folder import CITY_MANIFEST, RunFolder
 from machine.run_identity import RunIdentity
 from scene.rays import SceneBox
 from settings.config import Config
@@ -38,15 +38,15 @@ def open_city(config: Config, folder: Path, resume: bool) -> Manifest:
     Raises:
         InputError: as ``cut_city``; there is one and it is not to be gone on with, or it was made with other settings.
     """
-    if not (folder / MANIFEST).is_file():
+    if not (folder / CITY_MANIFEST).is_file():
         start = time.perf_counter()
         manifest = cut_city(config, folder)
         blocks = counted(len(manifest.blocks), "block")
-        _log.info("%s: %s in %.1f s", folder / MANIFEST, blocks, time.perf_counter() - start)
+        _log.info("%s: %s in %.1f s", folder / CITY_MANIFEST, blocks, time.perf_counter() - start)
         return manifest
     if not resume:
         hint = "Go on with it: --resume; or choose another run name, or delete the folder."
-        raise InputError(folder, "city", f"a {MANIFEST} already", "no city", hint)
+        raise InputError(folder, "city", f"a {CITY_MANIFEST} already", "no city", hint)
     manifest = read_manifest(folder)
     stored = manifest.path(manifest.config)
     RunIdentity(config).check_continues(RunIdentity(run_config(stored)), stored)

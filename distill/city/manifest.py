@@ -23,14 +23,11 @@ from settings.loading import validate
 from settings.sections import FolderName, FromList, Section, Vector
 from settings.words import show
 
-MANIFEST = CITY_MANIFEST
-"""Its name in the city's folder."""
-
 FORMAT, VERSION = "city", 1
 Status = Literal["waiting", "running", "done", "failed"]
 Count = Annotated[int, Field(ge=0)]
 Model = TypeVar("Model", bound=BaseModel)
-_MADE = f"tools/distill_city.py makes one: results/<scene>/<run>/{MANIFEST}."
+_MADE = f"tools/distill_city.py makes one: results/<scene>/<run>/{CITY_MANIFEST}."
 _HINT = "Make the city again: tools/distill_city.py without --resume."
 
 
@@ -119,7 +116,7 @@ class Manifest(Section):
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> Manifest:
     """Writes ``city.json`` into a folder, atomically; returns the manifest as one of that folder."""
-    write_atomically(Path(folder) / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    write_atomically(Path(folder) / CITY_MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     written = manifest.model_copy()
     written._folder = Path(folder)
     return written
@@ -136,9 +133,9 @@ def read_manifest(path: str | Path) -> Manifest:
             blocks overlap, leave gaps, or share a name.
     """
     path = Path(path)
-    path = path / MANIFEST if path.is_dir() else path
+    path = path / CITY_MANIFEST if path.is_dir() else path
     try:
-        content = read_json(path, f"a city's {MANIFEST}")
+        content = read_json(path, f"a city's {CITY_MANIFEST}")
     except InputError as error:
         hint = f"{error.hint} {_MADE}".lstrip()
         raise InputError(error.source, error.field, error.found, error.expected, hint) from error

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.city.manifest import MANIFEST, Block, Manifest
+from distill.city.manifest import Block, Manifest
 from distill.city_rendering.block_rays import BlockRenderer
 from distill.city_rendering.compositing import CityRenderer, CitySettings
 from distill.city_rendering.level_of_detail import View, level_for
@@ -24,6 +24,7 @@ from distill.rendering.far_field import FarField
 from distill.rendering.renderer import RenderedFrame
 from machine.devices import choose_device
 from machine.memory import MIB, ResidentMemory, give_back_freed
+from machine.run_folder import CITY_MANIFEST
 from scene.cameras import Cameras
 from settings.config import Config
 from settings.errors import InputError
@@ -220,7 +221,8 @@ def shown_blocks(manifest: Manifest) -> list[Block]:
     if waiting:
         some = ", ".join(waiting[:5]) + (", ..." if len(waiting) > 5 else "")
         found = f"none of {some} ({len(waiting)} of {len(manifest.blocks)} blocks)"
-        raise InputError(manifest.path(MANIFEST), "blocks.students", found, "a student of each", "Train them first.")
+        file = manifest.path(CITY_MANIFEST)
+        raise InputError(file, "blocks.students", found, "a student of each", "Train them first.")
     return [block for block in manifest.blocks if block.students]
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from distill.city.manifest import MANIFEST, read_manifest, write_manifest
+from distill.city.manifest import read_manifest, write_manifest
+from machine.run_folder import CITY_MANIFEST
 from settings.errors import InputError
 
 THIRD = 1 / 3
@@ -30,7 +31,7 @@ def city(**values):
 
 
 def read(tmp_path, content):
-    (tmp_path / MANIFEST).write_text(json.dumps(content))
+    (tmp_path / CITY_MANIFEST).write_text(json.dumps(content))
     return read_manifest(tmp_path)
 
 
@@ -41,8 +42,8 @@ def test_a_manifest_reads_back_as_it_was_written(tmp_path):
     assert manifest.block("b001").box.lower[0] == manifest.block("b000").box.upper[0] == THIRD
     assert manifest.path("city.yaml") == tmp_path / "city.yaml"
     written = write_manifest(tmp_path / "moved", manifest)
-    assert written.folder == tmp_path / "moved" and read_manifest(tmp_path / "moved" / MANIFEST) == written
-    content = json.loads((tmp_path / "moved" / MANIFEST).read_text())
+    assert written.folder == tmp_path / "moved" and read_manifest(tmp_path / "moved" / CITY_MANIFEST) == written
+    content = json.loads((tmp_path / "moved" / CITY_MANIFEST).read_text())
     content["blocks"][1]["students"] = [student]
     assert read(tmp_path, content).block("b001").students[0].cell_size == 0.25
     assert [block.status for block in written.blocks] == ["waiting", "done", "waiting"]
@@ -82,7 +83,7 @@ def test_a_mistake_in_a_manifest_is_named(tmp_path, content, field, found):
     with pytest.raises(InputError) as raised:
         read(tmp_path, content)
     assert raised.value.field == field and found in str(raised.value.found)
-    assert raised.value.source == str(tmp_path / MANIFEST)
+    assert raised.value.source == str(tmp_path / CITY_MANIFEST)
 
 
 def test_a_gap_between_faces_that_match_is_seen(tmp_path):
