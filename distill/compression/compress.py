@@ -16,7 +16,7 @@ from tqdm import tqdm
 from distill.compact.container import check_size
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
 from distill.compact.rounding_pace import RoundingPace
-from distill.evaluation.evaluator import background_of, chosen_frames
+from distill.evaluation.evaluator import background_of, frames_by_split
 from distill.evaluation.frame_metrics import CountedPixels
 from distill.model.checkpoint import load_checkpoint, rendering_only
 from distill.model.model import Model, restore_model
@@ -293,7 +293,7 @@ class _Search:
 
 
 def _frames(config: Config, teacher: Teacher) -> list[int]:
-    splits = chosen_frames(teacher.views, config.eval)
+    splits = frames_by_split(teacher.views, config.eval)
     return spread(splits.get("holdout") or next(iter(splits.values())), _FRAMES)
 
 

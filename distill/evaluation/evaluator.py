@@ -94,11 +94,11 @@ def evaluate(
     Raises:
         InputError: the config asks for a reference or a split that ``views`` do not have.
     """
-    splits = chosen_frames(views, config.eval)
+    splits = frames_by_split(views, config.eval)
     names = _references(views, config.eval)
     background = background_of(views, config)
     files = files or RenderFiles.of_run(folder, step, config.eval.save_renders)
-    frames = sorted(index for indices in splits.values() for index in indices)
+    frames = measured_frames(views, config.eval)
     nets = {net: metrics.Lpips.load(net, device) for net in config.eval.lpips_nets}
     lpips = {net: model for net, model in nets.items() if model}
     references = References(views, names, background, lpips, has_teacher=config.teacher.kind != "images")
@@ -125,11 +125,11 @@ def check_measurable(views: TeacherViews, settings: EvalConfig) -> None:
     Raises:
         InputError: the config asks for a reference or a split that ``views`` do not have.
     """
-    chosen_frames(views, settings)
+    frames_by_split(views, settings)
     _references(views, settings)
 
 
-def chosen_frames(views: TeacherViews, settings: EvalConfig) -> dict[str, list[int]]:
+def frames_by_split(views: TeacherViews, settings: EvalConfig) -> dict[str, list[int]]:
     """Frame indices of each split that is asked for and has any, in the order asked for.
 
     Raises:
@@ -146,6 +146,15 @@ def chosen_frames(views: TeacherViews, settings: EvalConfig) -> dict[str, list[i
     return chosen
 
 
+def measured_frames(views: TeacherViews, settings: EvalConfig) -> list[int]:
+    """Indices of all frames that are measured, of whatever split, in the order of the views.
+
+    Raises:
+        InputError: as ``frames_by_split``.
+    """
+    return sorted(index for indices in frames_by_split(views, settings).values() for index in indices)
+
+
 def teacher_psnr(views: TeacherViews, config: Config) -> float | None:
     """PSNR in dB of the teacher's own views against ground truth: mean over a few of the frames to be measured.
 
@@ -157,8 +166,8 @@ def teacher_psnr(views: TeacherViews, config: Config) -> float | None:
     if views.ground_truth is None or config.teacher.kind == "images":
         return None
     references = References(views, ("ground_truth",), background_of(views, config), {})
-    frames = sorted(index for indices in chosen_frames(views, config.eval).values() for index in indices)
-    return float(np.mean([references.teacher_psnr(index) for index in spread(frames, _TEACHER_FRAMES)]))
+    frames = spread(measured_frames(views, config.eval), _TEACHER_FRAMES)
+    return float(np.mean([references.teacher_psnr(index) for index in frames]))
 
 
 def background_of(views: TeacherViews, config: Config) -> Color:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from distill.evaluation.evaluator import background_of, chosen_frames
+from distill.evaluation.evaluator import background_of, measured_frames
 from distill.evaluation.figure_cache import FigureCache, code_digest
 from distill.evaluation.frame_metrics import camera_values
 from distill.evaluation.render_files import eval_stem
@@ -110,8 +110,7 @@ def measure_parity(
         speed: the clock.
     """
     cameras = teacher.views.cameras
-    splits = chosen_frames(teacher.views, config.eval)
-    frames = spread(sorted(index for indices in splits.values() for index in indices), TIMED_FRAMES)
+    frames = spread(measured_frames(teacher.views, config.eval), TIMED_FRAMES)
     views = [value for index in frames for value in camera_values(cameras, index)]
     conditions = (code_digest(), device_name(device), burn_in, frames, *views)
     cache = FigureCache(folder.eval / f"{eval_stem(folder, step)}_parity.jsonl", fresh)

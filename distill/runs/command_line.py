@@ -97,7 +97,7 @@ def add_root_option(parser: argparse.ArgumentParser, what: str = "results/ and l
 
 
 def add_frames_option(parser: argparse.ArgumentParser, what: str = "frames") -> None:
-    """``--frames``, for ``chosen_frames``."""
+    """``--frames``, a text for ``frame_slice``."""
     parser.add_argument("--frames", metavar="START:STOP:STEP", help=f"only those {what}, as a Python slice")
 
 

@@ -133,7 +133,7 @@ def test_one_warm_up_frame_is_rendered_and_not_counted(setup):
     assert calls == [0, 0, 4, 8]
 
 
-def test_chosen_frames(setup):
+def test_only_frames_of_the_chosen_splits_are_measured(setup):
     result, _ = run(blank, make_views(), setup, max_train_frames=3, splits=["train", "holdout"])
     assert [row["frames"] for row in result.rows[::2]] == [3, 3, 6]
     assert [row["frame"] for row in result.frame_rows[::2] if row["split"] == "train"] == [1, 3, 6]
