@@ -126,6 +126,29 @@ def refuse_leaks(source: Path, train: Cameras, test: Cameras) -> None:
         raise InputError(source, "test frames", found, "poses that are not trained on", hint)
 
 
+def refuse_no_holdout(held_out: int) -> None:
+    """InputError where no frame is held out, so that there is none to measure on.
+
+    Args:
+        held_out: how many are.
+    """
+    if not held_out:
+        hint = "Set it to 8, say: every 8th frame is then held out."
+        raise InputError("config", "data.holdout_every", "no frame held out", "at least one to measure on", hint)
+
+
+def refuse_only_holdout(trained_on: int, count: int) -> None:
+    """InputError where all frames are held out, so that none is left to train on.
+
+    Args:
+        trained_on: how many are not.
+        count: how many there are.
+    """
+    if not trained_on:
+        found, hint = f"all {count} frames held out", "Use more frames, or set data.holdout_every to 0."
+        raise InputError("config", "data.holdout_every", found, "at least one to train on", hint)
+
+
 def spread(items: Sequence[T], count: int) -> list[T]:
     """At most ``count`` of the items, evenly spread, the first among them."""
     count = min(count, len(items))

@@ -189,7 +189,7 @@ def compare_with(
 
 def chosen_views(views: TeacherViews, count: int) -> list[int]:
     """At most ``count`` evenly spread views, held-out ones where there are any."""
-    held_out = views.holdout.nonzero().flatten().tolist()
+    held_out = views.holdout_frames.tolist()
     return spread(held_out or range(len(views)), count)
 
 

@@ -132,7 +132,7 @@ def _training_case(kind: str, implementation: str, run: Run, sizes: Sizes) -> Ca
 def _rendering_case(kind: str, implementation: str, run: Run, fused: bool = False, precision: str = "float32") -> Case:
     """One held-out frame as evaluation renders it, in waves of samples or by the fused renderer, left on the device."""
     cameras, background = run.teacher.views.cameras.to(run.device), run.config.render.background_rgb
-    held_out = int(run.teacher.views.holdout.nonzero()[0])
+    held_out = int(run.teacher.views.holdout_frames[0])
 
     @cache
     def renderer() -> FrameRenderer:

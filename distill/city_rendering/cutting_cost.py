@@ -13,9 +13,9 @@ from distill.city.manifest import Block, Manifest
 from distill.city_rendering.block_order import front_to_back
 from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
+from scene.frames import refuse_no_holdout
 from scene.images import psnr_from_mse
 from settings.config import Config
-from settings.errors import InputError
 from settings.loading import load_config
 from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
@@ -39,8 +39,7 @@ def taught_psnr(manifest: Manifest, config: Config) -> tuple[float, float]:
     """
     source = source_of(config)
     cameras = city_cameras(source).holdout
-    if not len(cameras):
-        raise InputError("config", "data.holdout_every", "no frame held out", "some to measure on", "Set it to 8.")
+    refuse_no_holdout(len(cameras))
     if (width := config.data.resolution) is not None and width < cameras.width:
         cameras = cameras.resized(width, max(1, round(width * cameras.height / cameras.width)))
     gaussians = source.gaussians()

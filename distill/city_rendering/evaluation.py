@@ -19,10 +19,10 @@ from distill.evaluation.evaluator import background_of
 from distill.rendering.renderer import RenderedFrame
 from machine.files import write_csv
 from scene.cameras import Cameras
+from scene.frames import refuse_no_holdout
 from scene.images import psnr_from_mse, to_uint8
 from scene.rays import SceneBox, image_rays
 from settings.config import Config
-from settings.errors import InputError
 from settings.words import counted
 from teacher.sources import load_teacher
 
@@ -76,9 +76,8 @@ def evaluate(manifest: Manifest, config: Config, budget: int | None = None) -> C
         InputError: blocks or the teacher are not in order, or no frame is held out.
     """
     views = load_teacher(config).views
-    held = views.holdout.nonzero()[:, 0].tolist()
-    if not held:
-        raise InputError("config", "data.holdout_every", "no frame held out", "some to measure on", "Set it to 8.")
+    held = views.holdout_frames.tolist()
+    refuse_no_holdout(len(held))
     background = background_of(views, config)
     city = StreamedCity(manifest, config, budget, level_of_detail=False, background=background)
     boxes, cameras = [block.box for block in manifest.blocks], views.cameras[held]

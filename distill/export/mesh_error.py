@@ -81,7 +81,7 @@ def measure_mesh(config: Config, views: TeacherViews, mesh: RenderView, student:
     Raises:
         OSError: they cannot be written.
     """
-    held = views.holdout.nonzero()[:, 0].tolist() or range(len(views))
+    held = views.holdout_frames.tolist() or range(len(views))
     background = background_of(views, config)
     references = References(views, ("teacher",), background, {})
     rows: list[Row] = []

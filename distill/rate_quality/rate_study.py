@@ -36,6 +36,7 @@ from machine.files import write_atomically, write_csv
 from machine.interrupts import Stopped
 from machine.memory import MIB
 from machine.run_folder import RunFolder
+from scene.frames import refuse_no_holdout
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import validate
@@ -120,9 +121,8 @@ class RateStudy:
         scale = supersample_in(load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu"))
         self.taught = finer_teacher(config, self.teacher, scale)
         self._check_taught()
-        self.frames = self.teacher.views.holdout.nonzero()[:, 0].tolist()
-        if not self.frames:
-            raise InputError("config", "data.holdout_every", "no frame held out", "some, to measure on")
+        self.frames = self.teacher.views.holdout_frames.tolist()
+        refuse_no_holdout(len(self.frames))
         self.folder = RunFolder(config.model_copy(update={"run": f"{config.run}_rates"}), root)
         self.files = self.folder.results / "files"
         views = self.teacher.views

@@ -19,7 +19,7 @@ from machine.memory import MIB
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_state, identity_state
 from machine.weights_files import read_weights, restoring, write_weights
-from scene.frames import spread
+from scene.frames import refuse_only_holdout, spread
 from scene.rays import distance_per_z
 from settings.config import Config
 from settings.errors import InputError
@@ -152,9 +152,7 @@ def _on_mean_colour(views: TeacherViews) -> TeacherViews:
 
 def _start(config: Config, teacher: Teacher, device: torch.device) -> TeacherFit:
     settings, views = config.fitting, teacher.views
-    if views.holdout.all():
-        found = f"all {len(views)} frames held out"
-        raise InputError("config", "data.holdout_every", found, "at least one frame to fit", "Use more frames.")
+    refuse_only_holdout(len(views.training_frames), len(views))
     pictures = Pictures(views, settings.coarse_levels)
     generator = torch.Generator().manual_seed(config.seed)
     extent, drawing = scene_extent(pictures.cameras(0), teacher.box), _drawing(config)

@@ -15,6 +15,7 @@ from kernels.rays.cell_projection import pixels_of_cells
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_numba import draw as draw_numba
 from scene.cameras import Cameras
+from scene.frames import refuse_only_holdout
 from scene.rays import Rays, pixel_rays
 from settings.errors import InputError
 from teacher.rasterizer import camera_view
@@ -41,10 +42,7 @@ class RaySampler(RaySource):
         self.box, self.settings, self.cells = sampling.box, sampling.settings, sampling.cells
         self.device = device = sampling.device
         train = views.training_frames
-        if not len(train):
-            expected = "at least one frame to train on"
-            hint = "Use more frames, or data.holdout_every: 0."
-            raise InputError("config", "data.holdout_every", f"all {len(views)} frames held out", expected, hint)
+        refuse_only_holdout(len(train), len(views))
         self.cameras = views.cameras[train].to(device)
         self.rgb = views.rgb[train].reshape(-1, 3).to(device)
         self.alpha = None if views.alpha is None else views.alpha[train].reshape(-1).to(device)

@@ -89,6 +89,11 @@ class TeacherViews:
         """(M,) int64: the frames that are not held out."""
         return (~self.holdout).nonzero()[:, 0]
 
+    @property
+    def holdout_frames(self) -> Tensor:
+        """(M,) int64: the frames that are held out."""
+        return self.holdout.nonzero()[:, 0]
+
     def image(self, i: int, background: Color) -> Tensor:
         """View i on a background, (H, W, 3) float32 in [0, 1].
 

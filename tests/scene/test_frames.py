@@ -3,7 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from scene.frames import Frames, held_out, holdout_mask, spread
+import pytest
+
+from scene.frames import Frames, held_out, holdout_mask, refuse_no_holdout, refuse_only_holdout, spread
+from settings.errors import InputError
 
 
 def test_spread():
@@ -25,3 +28,12 @@ def test_the_datasets_own_tests_are_held_out(look_at):
     assert not held_out(frames, 0).any() and held_out(frames, 1).all()
     assert held_out(frames[1:], 8).tolist() == [True, False]
     assert held_out(replace(frames, tests=None), 2).tolist() == [True, False, True]
+
+
+def test_without_frames_to_measure_on_or_to_train_on_it_is_said_what_to_set():
+    refuse_no_holdout(1)
+    refuse_only_holdout(1, 3)
+    with pytest.raises(InputError, match=r"data\.holdout_every: found no frame held out, .*Set it to 8"):
+        refuse_no_holdout(0)
+    with pytest.raises(InputError, match=r"data\.holdout_every: found all 3 frames held out, .*holdout_every to 0"):
+        refuse_only_holdout(0, 3)
