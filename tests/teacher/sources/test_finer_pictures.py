@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from scene.cells import CellGrid
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.rasterizer import Drawing
-from teacher.sources import finer_teacher, load_teacher, supersample_of
+from teacher.sources import finer_teacher, load_teacher, supersample_of, teacher_sight
 from tests.toy_scene import FRAMES, SIZE, write_toy_scene
 
 
@@ -134,3 +135,14 @@ def test_pictures_that_are_not_as_wide_are_refused(toy, kind) -> None:
     found = rf"image size: found .*, expected for render\.supersample 2 pictures 2 times as wide .*, {2 * SIZE} pixels"
     with pytest.raises(InputError, match=found):
         teachers_of(toy, 2, f"teacher.kind={kind}")
+
+
+def test_how_gaussians_are_drawn_is_found_out_once_for_a_teacher_and_its_finer_self(toy, caplog) -> None:
+    caplog.set_level("INFO")
+    config = load_config(toy, [HALF, "teacher.kind=views", "render.sampling=teacher"], toy.parent)
+    teacher = load_teacher(config)
+    grid = CellGrid(teacher.box, 16)
+    assert supersample_of(config, teacher) == 2
+    assert teacher_sight(config, teacher, grid) is not None
+    assert teacher_sight(config, finer_teacher(config, teacher, 2), grid) is not None
+    assert caplog.text.count("Gaussians fitted at") == 1
