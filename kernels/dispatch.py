@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 import torch
 
@@ -79,3 +80,17 @@ def _fastest(usable: list[str], refusal: str | None, device: torch.device) -> st
 def chosen_implementations() -> dict[str, str]:
     """Kernels resolved so far in this process: ``{"hash_encoding[cpu]": "numba", ...}``."""
     return {f"{kernel}[{device}]": name for (kernel, device), name in sorted(_chosen.items())}
+
+
+def implementations_in_words() -> str:
+    """``chosen_implementations`` for people: of each device the usual one, and the kernels that run on another.
+
+    ``"numba on cpu"``, or ``"triton on cuda, but torch for ssim; numba on cpu"``.
+    """
+    texts = []
+    for device in sorted({device for _, device in _chosen}, reverse=True):  # cuda first
+        names = {kernel: name for (kernel, on), name in sorted(_chosen.items()) if on == device}
+        (usual, _), *_ = Counter(names.values()).most_common(1)
+        others = [f"{name} for {kernel}" for kernel, name in names.items() if name != usual]
+        texts.append(f"{usual} on {device}" + (f", but {', '.join(others)}" if others else ""))
+    return "; ".join(texts)

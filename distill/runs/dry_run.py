@@ -19,7 +19,7 @@ from distill.model.model import Model
 from distill.rendering.far_field import FarField
 from distill.runs.session import Resumed, check_continues, make_model, make_trainer, state_to_resume
 from distill.training.trainer import Progress, Trainer
-from kernels.dispatch import chosen_implementations
+from kernels.dispatch import implementations_in_words
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, device_name
 from machine.memory import MIB
@@ -66,8 +66,7 @@ def describe_run(config: Config, root: Path, resume: str | None = None) -> str:
         *_feature_lines(trainer),
     ]
     probe = _probe(trainer)
-    kernels = ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items())
-    lines += [("kernels", kernels), ("time", _duration(config, probe, progress))]
+    lines += [("kernels", implementations_in_words()), ("time", _duration(config, probe, progress))]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 

@@ -29,7 +29,7 @@ from distill.training.sampler_choice import make_sampler
 from distill.training.trainer import Trainer
 from distill.viewer.subjects import training_subject
 from distill.viewer.training_view import check_view, watched
-from kernels.dispatch import chosen_implementations
+from kernels.dispatch import implementations_in_words
 from machine import ranks
 from machine.devices import choose_device, device_name
 from machine.memory import MIB
@@ -81,7 +81,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     weights.start()  # a download, the first time: it need not wait for the end of training
     with _watched(config, teacher, model, folder, device) as trainer.between_steps:
         trainer.run()
-    _log.info("kernels: %s", ", ".join(f"{kernel} {name}" for kernel, name in chosen_implementations().items()))
+    _log.info("kernels: %s", implementations_in_words())
     step = trainer.progress.step
     if trainer.stopped_by is not None:
         _log.warning("stopped at step %d; go on with --resume auto", step)

@@ -100,7 +100,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
     plan = capsys.readouterr().out
     assert re.search(r"frames +17 at 24x24: 12 to train on, 5 held out", plan)
     assert re.search(r"depth .*inverse_z", plan)
-    assert re.search(r"hash_encoding\[cpu\] numba", plan)
+    assert re.search(r"kernels +numba on cpu", plan)
     assert re.search(rf"rays +{12 * SIZE * SIZE:,} to train on", plan)
     assert re.search(r"precision +float32\n", plan)
     # 12 training views of 24x24: 3 bytes of colour, 1 of coverage, 4 of depth.

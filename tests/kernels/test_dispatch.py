@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels import dispatch, triton_support
-from kernels.dispatch import by_triton, chosen_implementations, resolve
+from kernels.dispatch import by_triton, chosen_implementations, implementations_in_words, resolve
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 ALL = ("torch", "numba", "triton")
@@ -101,3 +101,12 @@ def test_nothing_is_said_of_a_kernel_that_has_no_twin(monkeypatch, caplog):
     monkeypatch.setattr(triton_support, "_installed", lambda: False)
     assert resolve("test_kernel", "auto", CUDA, ("torch", "numba")) == "torch"
     assert not caplog.messages
+
+
+def test_what_runs_is_said_in_a_line_however_many_kernels_there_are(monkeypatch):
+    cpu = dict.fromkeys([(f"kernel_{n}", "cpu") for n in range(20)], "numba")
+    monkeypatch.setattr(dispatch, "_chosen", cpu)
+    assert implementations_in_words() == "numba on cpu"
+    cuda = {("a", "cuda"): "triton", ("b", "cuda"): "triton", ("ssim", "cuda"): "torch"}
+    monkeypatch.setattr(dispatch, "_chosen", {**cpu, ("kernel_3", "cpu"): "torch", **cuda})
+    assert implementations_in_words() == "triton on cuda, but torch for ssim; numba on cpu, but torch for kernel_3"
