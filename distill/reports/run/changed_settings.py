@@ -16,10 +16,12 @@ from settings.sections import Section
 
 REQUIRED = PydanticUndefined
 """In place of the default of a setting that has none."""
+KEYS_BELOW = object()
+"""In place of the value of a setting that is a section here and a plain value by default: its keys follow."""
 
 
 def changed_settings(config: Config) -> list[tuple[str, Any, Any]]:
-    """Dotted key, the run's value and the default, in the schema's order; ``REQUIRED`` where there is no default.
+    """Dotted key, the run's value (or ``KEYS_BELOW``) and the default (or ``REQUIRED``), in the schema's order.
 
     A section of another kind than the default's is compared with the defaults of its own kind.
     """
@@ -37,5 +39,5 @@ def _changed(section: Section, default: Section | None, prefix: str) -> Iterator
         same_kind = type(value) is type(usual)
         if not same_kind and usual is not REQUIRED:
             kind = ".kind" if isinstance(usual, Section) else ""
-            yield f"{prefix}{name}{kind}", getattr(value, "kind", "a section"), getattr(usual, "kind", usual)
+            yield f"{prefix}{name}{kind}", getattr(value, "kind", KEYS_BELOW), getattr(usual, "kind", usual)
         yield from _changed(value, usual if same_kind else None, f"{prefix}{name}.")

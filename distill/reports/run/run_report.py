@@ -14,7 +14,7 @@ from urllib.parse import quote
 from distill.evaluation.parity import FIGURES
 from distill.evaluation.results import judged_row
 from distill.reports.markdown_table import markdown_table
-from distill.reports.run.changed_settings import REQUIRED, changed_settings
+from distill.reports.run.changed_settings import KEYS_BELOW, REQUIRED, changed_settings
 from distill.reports.run.training_curves import draw_curves, read_columns
 from distill.reports.tensorboard import Board
 from machine.files import CsvRow, CsvTable, read_csv, write_atomically
@@ -200,15 +200,14 @@ def _pictures(results: Path, latest: Evaluation | None) -> list[str]:
 
 
 def _settings(config: Config) -> str:
-    rows = (
-        (f"`{key}`", _value(value), "required" if usual is REQUIRED else _value(usual))
-        for key, value, usual in changed_settings(config)
-    )
+    rows = ((f"`{key}`", _value(value), _value(usual)) for key, value, usual in changed_settings(config))
     return markdown_table(("setting", "this run", "default"), rows)
 
 
 def _value(value: object) -> str:
-    return f"`{show(value)}`"
+    if value is REQUIRED:
+        return "required"
+    return "the keys below" if value is KEYS_BELOW else f"`{show(value)}`"
 
 
 def _cell(value: object, digits: int | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.reports.run.changed_settings import REQUIRED, changed_settings
+from distill.reports.run.changed_settings import KEYS_BELOW, REQUIRED, changed_settings
 from settings.loading import load_config
 
 BRICKS = "scene: toy\nrun: first\ndata: {resolution: 64}\nteacher: {kind: bricks}\n"
@@ -41,5 +41,5 @@ def test_a_student_of_another_kind_is_compared_with_its_own_defaults(tmp_path) -
 
 def test_a_section_in_place_of_a_word(tmp_path) -> None:
     found = changed(tmp_path, "teacher.live={buffer: 8}", "data.box={lower: [0, 0, 0], upper: [1, 1, 1]}")
-    assert ("data.box", "a section", "auto") in found and ("data.box.upper", (1, 1, 1), REQUIRED) in found
-    assert ("teacher.live", "a section", False) in found and ("teacher.live.buffer", 8, 128) in found
+    assert ("data.box", KEYS_BELOW, "auto") in found and ("data.box.upper", (1, 1, 1), REQUIRED) in found
+    assert ("teacher.live", KEYS_BELOW, False) in found and ("teacher.live.buffer", 8, 128) in found
