@@ -58,6 +58,11 @@ class EvaluationResult:
         """The exit status of a program that measures this."""
         return ExitCode.COLLAPSED if self.collapsed else ExitCode.DONE
 
+    @property
+    def is_far(self) -> bool:
+        """Whether the student, though not collapsed, is far from what it is judged by."""
+        return not self.collapsed and judged_row(self.rows)["verdict"] is not None
+
     def summary_text(self) -> str:
         """A table for the console, what could not be measured as ``-``, and the evidence below it."""
         titles = ("PSNR", "SSIM", "LPIPS", "PSNR fg", "PSNR blank", "PSNR teacher")

@@ -99,11 +99,23 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
         note = stray_note(config, teacher.gaussians, teacher.box) or source_of(config).outlier_note(teacher.gaussians)
         _log.warning("%s", note or f"python tools/check_alignment.py {named} finds out why")
     elif ranks.is_first():
+        if result.is_far and not trainer.compaction:
+            print(f"longer   {_longer(config, folder, step)}")
         print(f"look     python tools/view.py {named}")
         print(f"film     python tools/render_path.py {named}")
         if not trainer.compaction and model.far_field is None:
             print(f"compact  python tools/compress.py {named}")
     return result.status
+
+
+def _longer(config: Config, folder: RunFolder, step: int) -> str:
+    """The command, for a shell, that trains a run on until it has had twice as much of what ended it: steps or time."""
+    train = config.train
+    by_steps = step >= train.max_steps
+    budget = f"train.max_steps={2 * train.max_steps}" if by_steps else f"train.max_seconds={2 * train.max_seconds:g}"
+    config_yaml = shlex.quote(str(folder.config_yaml))
+    program = f"python lego_response_distill.py --config {config_yaml}{folder.root_option()}"
+    return f"{program} --resume auto --set {budget}"
 
 
 def _begin(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import threading
 from dataclasses import replace
@@ -61,6 +62,16 @@ def test_a_run_trains_evaluates_and_says_how_good_it_is(trained) -> None:
     assert len(csv_rows(logs / "eval_step_000150_frames.csv")) == 2 * FRAMES
     assert len(list((results / "eval").glob("step_000150_frame_*.png"))) == FRAMES
     assert read_image(results / "eval/step_000150_frame_00000.png").shape == (SIZE, SIZE, 3)
+
+
+def test_a_student_far_from_its_teacher_is_told_how_to_train_on(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path, train={"max_steps": 30, "lr": 0.06}, eval={"splits": ["holdout"]})
+    assert main(arguments(config)) == 0
+    said = capsys.readouterr().out
+    assert "Far from its teacher: " in said
+    (command,) = re.findall(r"^longer   python lego_response_distill\.py (.+)$", said, re.M)
+    assert main([*shlex.split(command), "--dry-run"]) == 0
+    assert re.search(r"time .* are left, at most 30 steps", capsys.readouterr().out)
 
 
 def test_evaluation_alone_gives_the_same_figures_whatever_student_the_config_names(trained, capsys, caplog) -> None:
