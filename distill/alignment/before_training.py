@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from distill.alignment.hypotheses import ALPHA_ADVICE, Cause, on_background, pos
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.alignment.seen_scene import CHECK, TURNING, check_cells, check_looking, check_step, refuse_or_warn
 from distill.evaluation.evaluator import teacher_psnr
+from distill.evaluation.metrics import psnr_blank
 from distill.model.model import Model
 from scene.cameras import Cameras
 from scene.frames import spread
@@ -38,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 _FRAMES = 4  # looked at
 _FAINT_COVERAGE = 0.002
+# Of a blank picture: from where on views are as good as one colour, and how much less it has where they are not.
+_ONE_COLOUR_DB, _DIFFERS_DB = 30.0, 10.0
 
 
 @contextmanager
@@ -109,6 +113,8 @@ def check_before_training(config: Config, teacher: Teacher, model: Model) -> Non
     if teacher.poses is not None:
         check_looking(config, teacher.poses.cameras, teacher.box)
     _check_visible(config, teacher)
+    if note := background_note(config, teacher):
+        _log.warning("%s", note)
     is_close = check_step(config, teacher, model)
     is_said = _check_pictures(config, teacher)
     if not is_said:
@@ -157,6 +163,29 @@ def _check_visible(config: Config, teacher: Teacher) -> None:
         refuse_or_warn(mean == 0, source, "teacher's views", words, "views that show the scene", advice + CHECK)
     elif near:
         _log.warning("%s", near)
+
+
+def background_note(config: Config, teacher: Teacher) -> str:
+    """What is to be said of a scene of the colour of its background, with what to do; empty: it differs.
+
+    On that background a blank picture is as good as any student, so that every one of them counts as collapsed.
+    """
+    views = teacher.views
+    if views.alpha is None:  # on one background for good, which ``coverage`` was told by
+        return ""
+    chosen, own = spread(range(len(views)), _FRAMES), config.render.background_rgb
+    other = (0.0, 0.0, 0.0) if sum(own) > 1.5 else (1.0, 1.0, 1.0)
+
+    def blank_psnr(background: Color) -> float:
+        return float(np.mean([psnr_blank(views.image(index, background).numpy()) for index in chosen]))
+
+    blank = blank_psnr(own)
+    if blank < max(_ONE_COLOUR_DB, blank_psnr(other) + _DIFFERS_DB):
+        return ""
+    return (
+        f"the scene hardly differs from render.background, {colour_name(own)}: one colour alone has {blank:.1f} dB "
+        f"against the teacher's views there. --set render.background={colour_name(other)} tells them apart"
+    )
 
 
 def _check_pictures(config: Config, teacher: Teacher) -> bool:

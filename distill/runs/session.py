@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from distill.alignment.before_training import check_before_training, explained_errors
+from distill.alignment.before_training import background_note, check_before_training, explained_errors
 from distill.evaluation.evaluator import check_measurable, teacher_psnr
 from distill.evaluation.lpips_weights import backbone_weights
 from distill.evaluation.student_evaluation import AS_CONFIGURED, EvaluationOptions, evaluate_student
@@ -97,6 +97,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     named = shlex.quote(str(folder.results))
     if result.status == ExitCode.COLLAPSED:
         note = stray_note(config, teacher.gaussians, teacher.box) or source_of(config).outlier_note(teacher.gaussians)
+        note = note or background_note(config, teacher)
         _log.warning("%s", note or f"python tools/check_alignment.py {named} finds out why")
     elif ranks.is_first():
         if result.is_far and not trainer.compaction:

@@ -286,6 +286,18 @@ def test_nothing_visible_is_refused(toy):
         prepare(toy, *NO_DEPTH)
 
 
+def test_a_scene_of_the_colour_of_its_background_is_a_warning_that_names_another(toy, caplog):
+    gaussians = read_ply(toy / "point_cloud.ply")
+    white = torch.full_like(gaussians.sh, 0.5 / 0.28209479177387814)
+    write_ply(toy / "point_cloud.ply", replace(gaussians, sh=white))
+    untruthful = [*GAUSSIANS, "data.ground_truth=false"]
+    (warning,) = warnings_of(caplog, toy, *untruthful)
+    assert "hardly differs from render.background, white" in warning
+    assert "--set render.background=black" in warning
+    caplog.clear()
+    assert warnings_of(caplog, toy, *untruthful, "render.background=black") == []
+
+
 def test_of_specks_alone_the_cameras_found_for_them_are_not_blamed(toy, caplog):
     ply = toy / "point_cloud.ply"
     gaussians = read_ply(ply)
