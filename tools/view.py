@@ -66,7 +66,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument(
         "--keyframes", type=given_path, metavar="FILE",
-        help="JSON of the camera path (default: keyframes.json in the run's results)",
+        help="JSON of the camera path (default: keyframes.json in the run's results; of Gaussians, beside their file)",
     )  # fmt: skip
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -133,7 +133,7 @@ def _subject(chosen: argparse.Namespace) -> Subject:
         subject = student_subject(checkpoint_at(path), chosen.config, overrides, chosen.assets, chosen.output)
     else:
         config = config_of(argparse.Namespace(**vars(chosen), **{option: path}))
-        subject = gaussians_subject(config, chosen.output or REPO_ROOT)
+        subject = gaussians_subject(config, chosen.output)
     if chosen.keyframes is not None:
         subject.keyframes = chosen.keyframes
     return subject

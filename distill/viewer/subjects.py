@@ -96,8 +96,11 @@ def student_subject(
     return Subject(title, config, pictures, _cameras(config), results / _KEYFRAMES)
 
 
-def gaussians_subject(config: Config, root: Path) -> Subject:
+def gaussians_subject(config: Config, root: Path | None) -> Subject:
     """The Gaussians of ``teacher.ply`` alone, with the cameras that are found for them.
+
+    Args:
+        root: where ``results/`` are, for the keyframes; None: beside the Gaussians' file, named after it.
 
     Raises:
         InputError: their file is missing or damaged.
@@ -108,8 +111,12 @@ def gaussians_subject(config: Config, root: Path) -> Subject:
     pictures = Pictures(
         None, teacher_renderer(config, gaussians, as_in_views=False), box, device, config.render.background_rgb
     )
-    title = f"{config.teacher.ply.name}: {counted(len(gaussians.means), 'Gaussian')}"
-    return Subject(title, config, pictures, _cameras(config), RunFolder(config, root).results / _KEYFRAMES)
+    ply = config.teacher.ply
+    title = f"{ply.name}: {counted(len(gaussians.means), 'Gaussian')}"
+    keyframes = ply.with_name(f"{ply.name.partition('.')[0]}_{_KEYFRAMES}")
+    if root is not None:
+        keyframes = RunFolder(config, root).results / _KEYFRAMES
+    return Subject(title, config, pictures, _cameras(config), keyframes)
 
 
 def training_subject(

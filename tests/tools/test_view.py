@@ -52,7 +52,10 @@ def test_gaussians_alone(toy, capsys):
     assert main([str(toy / "point_cloud.ply"), "--width", "16", "--measure", "0.02"]) == 0
     assert "| teacher |" in capsys.readouterr().out
     config = load_config(toy / "toy.yaml", ["teacher.kind=gaussians"], toy)
-    assert gaussians_subject(config, toy).pictures.modes == ("teacher", "depth", "alpha")
+    subject = gaussians_subject(config, None)
+    assert subject.pictures.modes == ("teacher", "depth", "alpha")
+    assert subject.keyframes == toy / "point_cloud_keyframes.json", "beside their file"
+    assert gaussians_subject(config, toy).keyframes == toy / "results/toy/first/keyframes.json", "where it is said"
 
 
 def test_a_sheet_shows_all_modes(toy, tmp_path, capsys):
