@@ -12,9 +12,9 @@ from distill.runs.command_line import (
     add_config_options,
     add_device_option,
     add_root_option,
+    add_short_options,
     config_of,
     given_path,
-    overrides_of,
     run_command,
 )
 from distill.runs.dry_run import describe_run
@@ -33,8 +33,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add_config_options(parser)
     add_root_option(parser, "results/ and logs/ are written")
     add_device_option(parser)
-    parser.add_argument("--max-steps", type=int, metavar="N", help="same as --set train.max_steps=N")
-    parser.add_argument("--seed", type=int, metavar="N", help="same as --set seed=N")
+    add_short_options(parser, "train.max_steps")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--dry-run", action="store_true", help="check everything, print the plan, write nothing")
     mode.add_argument("--eval-only", action="store_true", help="evaluate a checkpoint without training")
@@ -47,8 +46,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--resume goes on training; --eval-only evaluates the checkpoint that --checkpoint PATH names")
     if arguments.checkpoint and not arguments.eval_only:
         parser.error("--checkpoint goes with --eval-only; to go on training from it use --resume PATH")
-    options = {"--max-steps": ("train.max_steps", arguments.max_steps), "--seed": ("seed", arguments.seed)}
-    arguments.overrides += overrides_of(options)
     return arguments
 
 

@@ -17,9 +17,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
-from distill.runs.command_line import add_config_options, add_device_option, add_root_option, config_of, run_command
-from distill.runs.fit_teacher import fit_teacher
+from distill.runs.command_line import (
+    add_config_options,
+    add_device_option,
+    add_root_option,
+    add_short_options,
+    config_of,
+    run_command,
+)
+from distill.runs.fit_teacher import describe_fit, fit_teacher
 from distill.runs.given_scene import CAPTURE_TEACHER
+from settings.errors import ExitCode
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,11 +39,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     add_config_options(parser, source_config=CAPTURE_TEACHER)
     add_root_option(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from the run's last state")
     add_device_option(parser)
+    add_short_options(parser, "fitting.max_steps")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, write nothing")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's last state")
     arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        asked = config_of(arguments), arguments.output, arguments.resume
+        if not arguments.dry_run:
+            return fit_teacher(*asked)
+        print(describe_fit(*asked))
+        return ExitCode.DONE
+
     return run_command(
-        lambda: fit_teacher(config_of(arguments), arguments.output, arguments.resume),
+        work,
         arguments.debug,
         going_on="--resume goes on from the run's last state, if there is one.",
     )

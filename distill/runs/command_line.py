@@ -129,15 +129,31 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N; same as --set device=DEVICE")
 
 
+def add_short_options(parser: argparse.ArgumentParser, steps: str) -> None:
+    """``--max-steps`` and ``--seed``, which ``config_of`` reads.
+
+    Args:
+        steps: the setting that the first stands for.
+    """
+    parser.set_defaults(steps_setting=steps)
+    parser.add_argument("--max-steps", type=int, metavar="N", help=f"same as --set {steps}=N")
+    parser.add_argument("--seed", type=int, metavar="N", help="same as --set seed=N")
+
+
 def config_of(arguments: argparse.Namespace) -> Config:
-    """The config that the options name, ``--device`` among them where the command has it.
+    """The config that the options name; ``--max-steps``, ``--seed`` and ``--device`` among them where there are any.
 
     Raises:
         InputError: as ``given_scene`` and ``load_config``.
     """
     config, layers = given_scene(arguments)
-    overrides = arguments.overrides + overrides_of({"--device": ("device", getattr(arguments, "device", None))})
-    return load_config(config, overrides, arguments.assets, layers)
+    given = vars(arguments)
+    options = {
+        "--max-steps": (given.get("steps_setting"), given.get("max_steps")),
+        "--seed": ("seed", given.get("seed")),
+        "--device": ("device", given.get("device")),
+    }
+    return load_config(config, arguments.overrides + overrides_of(options), arguments.assets, layers)
 
 
 def overrides_of(options: Mapping[str, tuple[str, object]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +67,11 @@ def describe_run(config: Config, root: Path, resume: str | None = None) -> str:
     ]
     probe = _probe(trainer)
     lines += [("kernels", implementations_in_words()), ("time", _duration(config, probe, progress))]
+    return plan_text(lines)
+
+
+def plan_text(lines: Sequence[tuple[str, str]]) -> str:
+    """Names and what is to be said of each, in two columns."""
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 

@@ -7,14 +7,16 @@ import shlex
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from distill.evaluation.evaluator import check_measurable, evaluate
 from distill.evaluation.results import EvaluationResult
 from distill.rendering.renderer import RenderedFrame
+from distill.runs.dry_run import plan_text
 from distill.runs.session import check_continues
+from machine.devices import device_name
 from machine.memory import MIB
 from machine.run_folder import RunFolder
 from machine.run_identity import RunIdentity, identity_of_state, identity_state
@@ -42,6 +44,26 @@ _FEW_ROUNDS = 10  # of cloning and splitting: with fewer a teacher is poor
 _log = logging.getLogger(__name__)
 
 
+class _Begun(NamedTuple):
+    """A fit before its next step; nothing has been written.
+
+    Attributes:
+        config: the run's, with the background that was found for it.
+        state_file: what is gone on from and written.
+        is_resumed: whether it was there to go on from.
+        implementation: of the rasteriser that the fit is measured by.
+    """
+
+    config: Config
+    teacher: Teacher
+    fit: TeacherFit
+    identity: RunIdentity
+    device: torch.device
+    implementation: str
+    state_file: Path
+    is_resumed: bool
+
+
 def fit_teacher(config: Config, root: Path, resume: bool) -> int:
     """Fits 3D Gaussians to the training frames of the config's views, writes them, measures them on the others.
 
@@ -64,7 +86,62 @@ def fit_teacher(config: Config, root: Path, resume: bool) -> int:
         return _fit_teacher(config, folder, resume)
 
 
+def describe_fit(config: Config, root: Path, resume: bool) -> str:
+    """The plan of ``fit_teacher`` as text; nothing is written.
+
+    Raises:
+        InputError: as ``fit_teacher``.
+    """
+    check_assets(config)
+    folder = RunFolder(config, root)
+    folder.check_creatable()
+    begun = _begin(config, folder, resume)
+    fit, settings, held = begun.fit, config.fitting, int(begun.teacher.views.holdout.sum())
+    cameras = fit.pictures.cameras(fit.pictures.levels - 1)
+    lines = [
+        ("run", f"{config.scene}/{config.run}"),
+        ("device", f"{begun.device} ({device_name(begun.device)})"),
+        ("writes", f"{folder.results} and {folder.logs}"),
+        ("frames", f"{len(fit.pictures)} to fit at {cameras.width}x{cameras.height}, {held} held out"),
+        ("Gaussians", f"{len(fit.model):,} to start with, {settings.max_gaussians:,} at most"),
+    ]
+    if resume:
+        step = f"{begun.state_file}, at step {fit.progress.step:,}" if begun.is_resumed else "nothing: it begins anew"
+        lines.append(("resume", f"from {step}"))
+    limit = "" if settings.max_seconds is None else f" and {settings.max_seconds:g} s"
+    return plan_text([*lines, ("time", f"at most {settings.max_steps:,} steps{limit}, evaluation besides")])
+
+
 def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
+    begun = _begin(config, folder, resume)
+    config, teacher, fit, path = begun.config, begun.teacher, begun.fit, begun.state_file
+    folder.config = config  # --model takes the background from there
+    folder.prepare(begun.device, begun.identity, path if begun.is_resumed else None)
+    _announce(config, fit)
+    if fit.fraction_done() >= 1:
+        _log.info("nothing is left to fit: the fit is over at step %d", fit.progress.step)
+    else:
+        state_of = {"format": FORMAT, **identity_state(begun.identity)}
+        fit.run(folder, lambda fit: write_weights(path, {**state_of, "fit": fit.state()}))
+    if fit.stopped_by is not None:
+        _log.warning("stopped at step %d; go on with --resume", fit.progress.step)
+        return 128 + fit.stopped_by
+    gaussians, step = fit.model.snapshot(), fit.progress.step
+    ply = folder.results / "point_cloud" / f"iteration_{step}" / "point_cloud.ply"
+    ply.parent.mkdir(parents=True, exist_ok=True)
+    write_ply(ply, gaussians, teacher.views.cameras.width)
+    result = _evaluate(begun, gaussians, step, folder)
+    print(result.summary_text())
+    if remark := _remark(fit, result):
+        _log.warning("%s", remark)
+    print(f"teacher  {ply}: {counted(len(gaussians), 'Gaussian')}, {ply.stat().st_size / MIB:.1f} MiB")
+    print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
+    print(f"distil   python lego_response_distill.py --model {shlex.quote(str(folder.results))}{folder.root_option()}")
+    return result.status
+
+
+def _begin(config: Config, folder: RunFolder, resume: bool) -> _Begun:
+    """Reads the pictures and places the first Gaussians, or takes up those of the last state."""
     path = folder.checkpoints / "fit_latest.pth"
     assets = source_of(config).asset_digests()
     teacher = load_teacher(config)
@@ -72,7 +149,6 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
         teacher.views = _on_mean_colour(teacher.views)
         update = {"background": teacher.views.background}
         config = config.model_copy(update={"teacher": config.teacher.model_copy(update=update)})
-        folder.config = config  # --model takes the background from there
     identity, state = RunIdentity(config, assets, fits_teacher=True), None
     if resume and path.exists():
         state = _load_state(path, identity, folder)
@@ -87,28 +163,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
         with restoring(path, "fit"):
             fit.load_state(state["fit"])
         _log.info("resuming from %s at step %d", path, fit.progress.step)
-    folder.prepare(device, identity, None if state is None else path)
-    _announce(config, fit)
-    if fit.fraction_done() >= 1:
-        _log.info("nothing is left to fit: the fit is over at step %d", fit.progress.step)
-    else:
-        state_of = {"format": FORMAT, **identity_state(identity)}
-        fit.run(folder, lambda fit: write_weights(path, {**state_of, "fit": fit.state()}))
-    if fit.stopped_by is not None:
-        _log.warning("stopped at step %d; go on with --resume", fit.progress.step)
-        return 128 + fit.stopped_by
-    gaussians, step = fit.model.snapshot(), fit.progress.step
-    ply = folder.results / "point_cloud" / f"iteration_{step}" / "point_cloud.ply"
-    ply.parent.mkdir(parents=True, exist_ok=True)
-    write_ply(ply, gaussians, teacher.views.cameras.width)
-    result = _evaluate(config, teacher, gaussians, step, folder, device, implementation)
-    print(result.summary_text())
-    if remark := _remark(fit, result):
-        _log.warning("%s", remark)
-    print(f"teacher  {ply}: {counted(len(gaussians), 'Gaussian')}, {ply.stat().st_size / MIB:.1f} MiB")
-    print(f"figures  {folder.eval_csv(step)}\npictures {folder.eval}")
-    print(f"distil   python lego_response_distill.py --model {shlex.quote(str(folder.results))}{folder.root_option()}")
-    return result.status
+    return _Begun(config, teacher, fit, identity, device, implementation, path, state is not None)
 
 
 def _remark(fit: TeacherFit, result: EvaluationResult) -> str:
@@ -175,17 +230,10 @@ def _drawing(config: Config) -> Drawing:
     return Drawing() if near is None else Drawing(near=near)
 
 
-def _evaluate(
-    config: Config,
-    teacher: Teacher,
-    gaussians: Gaussians,
-    step: int,
-    folder: RunFolder,
-    device: torch.device,
-    implementation: str,
-) -> EvaluationResult:
-    rasterizer = Rasterizer(gaussians, implementation, device=device, drawing=_drawing(config))
-    cameras = teacher.views.cameras
+def _evaluate(begun: _Begun, gaussians: Gaussians, step: int, folder: RunFolder) -> EvaluationResult:
+    config, views, device = begun.config, begun.teacher.views, begun.device
+    rasterizer = Rasterizer(gaussians, begun.implementation, device=device, drawing=_drawing(config))
+    cameras = views.cameras
 
     def render(index: int, background: Color) -> RenderedFrame:
         output = rasterizer.render(cameras, index)
@@ -193,7 +241,7 @@ def _evaluate(
         distance = output.z * distance_per_z(cameras, index).to(output.z) / output.alpha.clamp(min=1e-4)
         return RenderedFrame(rgb.clamp(0, 1), output.alpha, distance)
 
-    return evaluate(render, teacher.views, config, step, folder, device, subject="fitted")
+    return evaluate(render, views, config, step, folder, device, subject="fitted")
 
 
 def _load_state(path: Path, identity: RunIdentity, folder: RunFolder) -> dict[str, Any]:

@@ -57,6 +57,18 @@ def test_a_fit_is_measured_by_the_rasterizer_that_the_config_names(tmp_path, mon
     assert status == 0 or ("gsplat" in capsys.readouterr().err and not (tmp_path / "results").exists())
 
 
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys, caplog):
+    config = write_toy_scene(tmp_path, **SETTINGS)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments(config, "--dry-run", "--resume", "--max-steps", "7")) == 0
+    plan = capsys.readouterr().out
+    assert re.search(r"frames +12 to fit at 24x24, 5 held out\n", plan)
+    assert re.search(r"Gaussians +\d+ to start with, 900 at most\n", plan)
+    assert re.search(r"resume +from nothing: it begins anew\n", plan) and "fit_latest.pth" in caplog.text
+    assert re.search(r"time +at most 7 steps, evaluation besides\n", plan)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_as_a_program(tmp_path):
     config = write_toy_scene(tmp_path, **SETTINGS)
     command = [sys.executable, str(ROOT / "tools" / "train_teacher.py"), *arguments(config)]
