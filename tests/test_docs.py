@@ -7,8 +7,9 @@ import ast
 import importlib
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -73,6 +74,45 @@ def test_help_names_the_exit_statuses_that_any_command_may_end_with(command):
     epilogs = [word.value for call in calls for word in call.keywords if word.arg == "epilog"]
     (epilog,) = (ast.literal_eval(value) for value in epilogs)
     assert re.search(r"\b0 .*\b2 bad input.*\b4 .*\b130 ", epilog), epilog
+
+
+def test_every_column_of_every_csv_is_explained():
+    """In outputs.md, or, of a city's, where that page says."""
+    text = "".join((REPO_ROOT / f"docs/{page}.md").read_text(encoding="utf-8") for page in ("outputs", "city"))
+    named = {word for code in re.findall(r"`([^`\n]+)`", text) for word in _spelled_out(code)}
+    patterns = [re.escape(word.partition("<")[0]) + r"\w+" for word in named if re.fullmatch(r"\w+<.*>", word)]
+    written = dict(_columns_written())
+    assert len(written) >= 10
+    unknown = {
+        file: [name for name in columns if name not in named and not any(re.fullmatch(p, name) for p in patterns)]
+        for file, columns in written.items()
+    }
+    assert {file: names for file, names in unknown.items() if names} == {}
+
+
+def _columns_written() -> Iterator[tuple[str, Sequence[str]]]:
+    """The columns of each call that writes a CSV, with the file that has the call."""
+    places = {"write_csv": 2, "CsvLog": 1}  # of the columns among the arguments
+    for path in sorted(file for folder in FOLDERS for file in folder.rglob("*.py")):
+        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+        for call in calls:
+            if not isinstance(call.func, ast.Name) or call.func.id not in places or path.name == "files.py":
+                continue
+            name = path.relative_to(REPO_ROOT).with_suffix("").as_posix()
+            columns, module = call.args[places[call.func.id]], importlib.import_module(name.replace("/", "."))
+            if isinstance(columns, ast.Call):
+                yield name, getattr(module, columns.func.id)(SimpleNamespace(seeds=(0,)))  # a study's
+            else:
+                yield f"{name}: {columns.id}", getattr(module, columns.id)
+
+
+def _spelled_out(code: str) -> list[str]:
+    """The words of ``a_{min,max}, b`` as they are in a CSV."""
+    brace = re.search(r"\{([^}]*)\}", code)
+    if brace is None:
+        return re.split(r",\s*", code)
+    before, after = code[: brace.start()], code[brace.end() :]
+    return [word for part in brace[1].split(",") for word in _spelled_out(f"{before}{part}{after}")]
 
 
 @by_name
