@@ -28,7 +28,7 @@ class TrainConfig(Section):
     lr_mlp: float | None = Field(None, gt=0, description="learning rate of the MLPs; null: `lr`")
     mlp_optimizer: Literal["muon", "adam"] = Field(
         "muon",
-        description="what moves a hash grid's MLPs and the density MLPs of KiloUniform's cells: adam scales each "
+        description="optimiser of a hash grid's MLPs and of the density MLPs of KiloUniform's cells: adam scales each "
         "weight's step by its own gradients; muon orthogonalises the step of a whole matrix, which learns faster",
     )
     lr_common: float | None = Field(
