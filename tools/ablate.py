@@ -72,7 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     add_root_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything, list the runs, write nothing")
     parser.add_argument(
-        "--replace", action="store_true", help="delete the study's runs whose settings were others, and run them again"
+        "--replace",
+        action="store_true",
+        help="delete the runs of the study whose settings have changed since, and run them again",
     )
     add_debug_option(parser)
     arguments = parser.parse_args(argv)

@@ -153,18 +153,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     words = f"of {', '.join(GROUPS)}; may be repeated"
     parser.add_argument("--only", choices=GROUPS, action="append", metavar="GROUP", help=words)
-    parser.add_argument("--student", choices=STUDENTS, help="of training, rendering and exchange (default: each)")
+    parser.add_argument("--student", choices=STUDENTS, help="time training, rendering and exchange of it alone")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where to measure (default: cpu)")
-    parser.add_argument("--tiny", action="store_true", help="small sizes: whether all runs, not how fast")
+    parser.add_argument("--tiny", action="store_true", help="small sizes: shows whether everything runs, not how fast")
     parser.add_argument(
-        "--repeats", type=whole_number, default=5, metavar="N", help="counted rounds (default: %(default)s)"
+        "--repeats", type=whole_number, default=5, metavar="N", help="timed rounds (default: %(default)s)"
     )
     parser.add_argument(
         "--ply",
         type=given_path,
         help="3D Gaussians (.ply, .npz, .spz, .splat, .sog) for the rasteriser; with --transforms",
     )
-    parser.add_argument("--transforms", type=given_path, help="transforms_*.json whose first frame is rendered")
+    parser.add_argument("--transforms", type=given_path, help="a transforms_*.json, whose first frame is rendered")
     parser.add_argument("--threads", type=whole_number, metavar="N", help="CPU threads (default: all)")
     parser.add_argument("--markdown", type=given_path, metavar="FILE", help="also write the table there")
     parser.add_argument("--csv", type=given_path, metavar="FILE", help="also write the figures there")

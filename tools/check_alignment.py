@@ -50,7 +50,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_config_options(parser)
     add_run_options(parser)
     parser.add_argument(
-        "--threshold", type=float, default=THRESHOLD_DB, metavar="DB", help="gate (default: %(default)g)"
+        "--threshold",
+        type=float,
+        default=THRESHOLD_DB,
+        metavar="DB",
+        help="PSNR from which it passes (default: %(default)g)",
     )
     parser.add_argument("--views", type=int, default=10, metavar="N", help="views to render (default: %(default)d)")
     names = ", ".join(fault.name for fault in FAULTS)

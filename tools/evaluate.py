@@ -146,8 +146,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     add_device_option(parser)
     parser.add_argument("--split", choices=list(SPLITS), help="frames to measure on")
-    parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels")
-    parser.add_argument("--background", choices=[name for name in BACKGROUNDS if name], help="both: two evaluations")
+    parser.add_argument("--resolution", type=int, metavar="N", help="width in pixels, instead of the run's")
+    parser.add_argument(
+        "--background",
+        choices=[name for name in BACKGROUNDS if name],
+        help="instead of the run's; both: two evaluations",
+    )
     parser.add_argument("--reference", choices=["teacher", "ground_truth", "both"], help="what to compare with")
     parser.add_argument("--lpips", metavar="NETS", help="vgg, alex, vgg,alex or none")
     parser.add_argument("--rgba", action="store_true", help="also write straight RGBA renders, rgba/00000.png")

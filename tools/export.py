@@ -50,7 +50,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted; nothing is left half-written.",
     )
     parser.add_argument("checkpoint", type=given_path, metavar="CHECKPOINT", help="a checkpoint or a run folder")
-    parser.add_argument("--safetensors", type=given_path, metavar="FILE", help="write the student, to render again")
+    parser.add_argument(
+        "--safetensors", type=given_path, metavar="FILE", help="write the student, for this program to render again"
+    )
     parser.add_argument(
         "--onnx", type=given_path, metavar="FILE", help="write its field: position, direction -> density, rgb"
     )

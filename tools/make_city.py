@@ -45,7 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="which city (default: %(default)s)")
     parser.add_argument(
         "--spacing", type=float, default=default.spacing, metavar="METRES",
-        help="between neighbouring Gaussians (default: %(default)s, about 3,000 a lot)",
+        help="distance between neighbouring Gaussians (default: %(default)s, about 3,000 a lot)",
     )  # fmt: skip
     parser.add_argument(
         "--frames", type=int, metavar="N",

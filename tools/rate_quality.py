@@ -48,11 +48,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument(
         "--sizes", type=_numbers(0.001, 1000.0), default=(0.05, 0.1, 0.2, 0.4, 0.8), metavar="MIB,...",
-        help="of the students' files (default: 0.05,0.1,0.2,0.4,0.8)",
+        help="sizes of the students' files (default: 0.05,0.1,0.2,0.4,0.8)",
     )  # fmt: skip
     parser.add_argument(
         "--anew", action="store_true",
-        help="train a student for each size, in the time that training and compression have, and compress none",
+        help="train a student for each size, for as long as training and compressing one takes, and compress none",
     )  # fmt: skip
     parser.add_argument(
         "--keep", type=_numbers(0.001, 1.0), default=(0.5, 0.2, 0.1, 0.05), metavar="SHARE,...",
@@ -60,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument(
         "--sh", type=_numbers(0, 3, int), default=(3, 1), metavar="DEGREE,...",
-        help="SH degrees that these are fitted on with (default: 3,1)",
+        help="SH degrees with which pruned teachers are fitted further (default: 3,1)",
     )  # fmt: skip
     parser.add_argument(
         "--file", type=given_path, action="append", default=[], metavar="FILE",
@@ -68,13 +68,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     parser.add_argument(
         "--sog", type=shlex.split, default=[], metavar="COMMAND",
-        help="write teachers as SOG too, by a command that takes a PLY's path and the SOG's: splat-transform -q -w",
+        help="also write teachers as SOG, by a command that takes a PLY's path and a SOG's: splat-transform -q -w",
     )  # fmt: skip
     parser.add_argument(
         "--fit-seconds", type=positive_number, metavar="S",
-        help="time to fit each of them on (default: train.max_seconds + compact.seconds, what a student gets)",
+        help="time of that fit (default: train.max_seconds + compact.seconds, what a student gets)",
     )  # fmt: skip
-    parser.add_argument("--fit-steps", type=whole_number, metavar="N", help="steps of it at most")
+    parser.add_argument("--fit-steps", type=whole_number, metavar="N", help="steps of that fit at most")
     return parser.parse_args(arguments)
 
 

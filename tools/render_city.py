@@ -57,7 +57,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         description="Render a city of blocks along cameras, in a fixed memory.",
         epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted; no file is half-written.",
     )
-    parser.add_argument("manifest", type=given_path, metavar="city.json", help="of tools/distill_city.py")
+    parser.add_argument(
+        "manifest", type=given_path, metavar="city.json", help="the city, as tools/distill_city.py writes it"
+    )
     parser.add_argument(
         "--cameras", "--path", type=given_path, required=True, dest="cameras", metavar="FILE",
         help="a transforms JSON of the poses (a flight, as tools/render_path.py and the viewer use them), a dataset, "
@@ -71,7 +73,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--finest", action="store_true", help="show every block by its finest student, however far")
     parser.add_argument("--output", type=given_path, required=True, metavar="DIR", help="where to write")
     parser.add_argument("--video", type=given_path, metavar="FILE", help="write an mp4 too")
-    parser.add_argument("--fps", type=float, default=30.0, metavar="N", help="of the mp4 (default: %(default)g)")
+    parser.add_argument(
+        "--fps", type=float, default=30.0, metavar="N", help="frames a second of the mp4 (default: %(default)g)"
+    )
     add_set_option(parser, "render.background=white", "a setting of the city's config")
     add_assets_option(parser)
     add_debug_option(parser)

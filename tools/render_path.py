@@ -48,7 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     paths.add_argument("--orbit", action="store_true", help="one level round about the scene (the default)")
     paths.add_argument("--spiral", action="store_true", help="two rounds that rise and sink again")
     paths.add_argument("--path", type=given_path, metavar="FILE", help="a transforms JSON of the poses")
-    parser.add_argument("--show", choices=SHOWS, default="student", help="default: %(default)s")
+    parser.add_argument("--show", choices=SHOWS, default="student", help="what the film shows (default: %(default)s)")
     parser.add_argument(
         "--frames", type=int, metavar="N", help=f"frames (default: {_FRAMES}; of --path all, N of them evenly spread)"
     )

@@ -153,11 +153,14 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Exit status: 0 done, 2 bad input, or --check-device finds something missing, "
         "4 the machine failed, 130 interrupted.",
     )
-    parser.add_argument("folder", nargs="?", type=given_path, metavar="DIR", help="its --output")
+    parser.add_argument("folder", nargs="?", type=given_path, metavar="DIR", help="the folder that it wrote to")
     parser.add_argument("--code", default="", metavar="TEXT", help="the code measured, for the first line")
     parser.add_argument("--write", type=given_path, metavar="FILE", help="also write the table there")
     parser.add_argument(
-        "--check-device", choices=["cpu", "cuda"], metavar="NAME", help="only see whether all that is needed is there"
+        "--check-device",
+        choices=["cpu", "cuda"],
+        metavar="NAME",
+        help="only check whether everything it needs is there",
     )
     add_debug_option(parser)
     chosen = parser.parse_args(arguments)

@@ -59,7 +59,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_device_option(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=8080, metavar="N", help="or the next that is free (default: %(default)s)"
+        "--port",
+        type=int,
+        default=8080,
+        metavar="N",
+        help="port of the page, or the next that is free (default: %(default)s)",
     )
     parser.add_argument(
         "--width", type=int, metavar="N", help="longest side of pictures, pixels (default: that of training)"

@@ -46,23 +46,24 @@ def add_config_options(
     if not default_config:
         parser.add_argument(
             "--model", type=given_path, metavar="DIR",
-            help="a folder that graphdeco's program or tools/train_teacher.py trained a model into: its cameras, and "
-            "its last Gaussians to teach",
+            help="the output folder of graphdeco's program or of tools/train_teacher.py: its cameras, and its latest "
+            "Gaussians as the teacher",
         )  # fmt: skip
         parser.add_argument(
             "--source", type=given_path, metavar="DIR",
-            help="a capture (COLMAP model or transforms.json, and pictures): with --model for its pictures alone",
+            help="a capture: a COLMAP model or a transforms.json, and its pictures; with --model only the pictures are "
+            "taken from it",
         )  # fmt: skip
         parser.add_argument(
             "--splat", type=given_path, metavar="FILE",
-            help=f"3D Gaussians alone ({', '.join(f'.{name}' for name in FORMATS)}): sets scene, teacher.kind and "
-            "teacher.ply, and finds cameras; --config is configs/splat.yaml then, unless another is given",
+            help=f"Gaussians without cameras ({', '.join(f'.{name}' for name in FORMATS)}): cameras are placed for "
+            "them; the config is configs/splat.yaml unless --config names another",
         )  # fmt: skip
     if turns or not default_config:
         parser.add_argument(
             "--up", type=direction, metavar="AXIS",
-            help=f"what is up{'' if turns else ', with --splat'}: x, y, z, or as in --up=-y, --up=0,-1,0.1; sets "
-            "teacher.orbit.up",
+            help=f"direction that is up{'' if turns else ', with --splat'}: x, y, z, or as in --up=-y, --up=0,-1,0.1; "
+            "sets teacher.orbit.up",
         )  # fmt: skip
     add_set_option(parser, "train.lr=0.005")
     add_assets_option(parser)
@@ -98,7 +99,7 @@ def add_root_option(parser: argparse.ArgumentParser, what: str = "results/ and l
 
 def add_frames_option(parser: argparse.ArgumentParser, what: str = "frames") -> None:
     """``--frames``, a text for ``frame_slice``."""
-    parser.add_argument("--frames", metavar="START:STOP:STEP", help=f"only those {what}, as a Python slice")
+    parser.add_argument("--frames", metavar="START:STOP:STEP", help=f"only these {what}, as a Python slice")
 
 
 def add_debug_option(parser: argparse.ArgumentParser) -> None:
