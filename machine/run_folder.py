@@ -185,7 +185,7 @@ def _set_aside(folder: Path, paths: Sequence[Path]) -> None:
         for path in paths:
             path.rename(place / path.name)
     names = ", ".join(path.name for path in paths[:4]) + (" ..." if len(paths) > 4 else "")
-    _log.info("moved to %s, since they are an earlier run's: %s", place, names)
+    _log.info("moved to %s, since they are from an earlier run: %s", place, names)
 
 
 def set_aside_as(checkpoint: Path) -> str | None:
@@ -228,7 +228,7 @@ def newest_checkpoint(checkpoints: Path) -> Path | None:
     last = max(found, key=lambda path: (path.stat().st_mtime_ns, _step_of(path)))
     if _step_of(last) < _step_of(found[-1]):
         _log.warning(
-            "%s: %s is taken, the highest step, though %s was written later: if that is another run's, name it",
+            "%s: %s has the highest step and is taken, though %s was written later: name that one if it is meant",
             checkpoints, found[-1].name, last.name,
         )  # fmt: skip
     return found[-1]

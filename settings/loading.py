@@ -245,7 +245,7 @@ def _move_assets(data: dict[str, Any], root: Path) -> None:
     for mapping, key in _asset_paths(data):
         path = Path(mapping[key])
         if (moved := _under(path, root)) is None:
-            _log.warning("%s: not in the folder of --assets, %s: it stays where it was", path, root)
+            _log.warning("%s: not found under --assets %s, so this path is used", path, root)
         else:
             if moved != path:
                 _tell_moved(str(path), moved)
@@ -254,7 +254,7 @@ def _move_assets(data: dict[str, Any], root: Path) -> None:
 
 @cache  # a command may read its config more than once
 def _tell_moved(path: str, taken: Path) -> None:
-    _log.info("%s: in its place %s is taken, by --assets", path, taken)
+    _log.info("%s: %s is used instead (--assets)", path, taken)
 
 
 def _under(path: Path, root: Path) -> Path | None:
@@ -301,4 +301,6 @@ def _take_retired(data: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
 
 @cache  # a command may read its checkpoint more than once
 def _tell_retired(source: str, field: str, value: str) -> None:
-    _log.warning("%s: trained with %s: %s. This setting is gone: further training does without.", source, field, value)
+    _log.warning(
+        "%s: trained with %s: %s. This setting no longer exists: training goes on without it.", source, field, value
+    )

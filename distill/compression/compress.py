@@ -266,7 +266,9 @@ class _Search:
         """
         found = self._best()
         if found is None or (self._wanted.most_bytes is not None and found[1] > self._loss_at_first):
-            _log.warning("training with rounded weights has not paid off in this time: those before it are rounded")
+            _log.warning(
+                "training with rounded weights did not pay off in this time: the weights from before it are rounded"
+            )
             self._weights.restart()
             found = self._best()
         if found is None:

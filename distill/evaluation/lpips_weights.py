@@ -102,7 +102,7 @@ def backbone_weights(net: str) -> Weights | None:
             reasons.append(f"{name}: {str(error).strip() or type(error).__name__}")
     _log.warning(
         "LPIPS is not measured (lpips_%s stays empty), its weights cannot be had: %s. "
-        "Run once with a network, or put %s into %s.",
+        "Run once with internet access, or put %s into %s.",
         *(net, "; ".join(reasons), torchvision_file.name, torchvision_file.parent),
     )
     return None

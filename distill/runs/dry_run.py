@@ -223,7 +223,7 @@ def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[
         where = "in a thread" if device.type == "cpu" else "in line with training"
         near = "of the" if live.own_share == 1 else "near"
         text = f"new views at {poses.width}x{poses.height} {near} {len(poses)} training poses, rendered {where}: "
-        text += f"{live.buffer} kept, the oldest replaced when a view's pixels have been drawn {live.reuse:g} times"
+        text += f"{live.buffer} are kept; a new one replaces the oldest after {live.reuse:g} x a view's pixels in rays"
         lines.append(("live", text))
     if teacher.images is not None:
         images, share = teacher.images, 1 - 1 / (1 + config.data.ground_truth.weight)

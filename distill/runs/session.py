@@ -293,6 +293,6 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
         _log.info("images of %s as a second source of rays", source_of(config).image_poses())
     own = teacher_psnr(views, config)
     if own is not None:
-        _log.info("the teacher's own views have %.2f dB against ground truth (a few of those measured)", own)
+        _log.info("the teacher's own views have %.2f dB against ground truth (mean of a few that are measured)", own)
     if views.depth_report is not None:
         _log.info("teacher depth: %s", views.depth_report.summary())

@@ -80,7 +80,7 @@ class StudyRunner:
             hint = "Use --replace to delete those and run them again, or give the study another name."
             raise InputError(folders[0].results, "study_run.json", found, "the study's settings", hint)
         for folder in folders:
-            _log.info("deleting %s and %s: the settings are others now", folder.results, folder.logs)
+            _log.info("deleting %s and %s: their settings have changed since", folder.results, folder.logs)
             shutil.rmtree(folder.results)
             shutil.rmtree(folder.logs, ignore_errors=True)
 

@@ -135,7 +135,7 @@ class Trainer:
         if is_over:
             _log.info("nothing is left to train: the run is over at step %d", progress.step)
         if self.step.asynchronous and (parts := waiting_parts(self.config, self.model.student)):
-            _log.info("steps do not wait for the device, but for: %s", "; ".join(parts))
+            _log.info("steps do not wait for the device, except for: %s", "; ".join(parts))
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
         resumed_at = progress.step or None
         log = self._open_log(resumed_at) if ranks.is_first() else None
@@ -261,7 +261,7 @@ class Trainer:
         if resumed_at is None:
             return CsvLog(path, COLUMNS, None)
         if not path.exists():
-            _log.warning("there is no %s to go on in: it begins at step %d", path, resumed_at + 1)
+            _log.warning("there is no %s to append to: a new one begins at step %d", path, resumed_at + 1)
         return CsvLog(path, COLUMNS, resumed_at + 1)
 
     def _write_row(self, row: dict[str, object], log: CsvLog, board: Board) -> None:

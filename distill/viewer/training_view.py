@@ -52,7 +52,7 @@ class BetweenSteps:
             has_drawn = self._worker.turn()
         except (RuntimeError, MemoryError, OSError) as error:
             self._has_failed = True
-            _log.warning("the run is shown no more, and goes on: a picture could not be drawn: %s", error)
+            _log.warning("the run goes on but is no longer shown, since a picture could not be drawn: %s", error)
             return self._clock() - start
         if has_drawn:
             seconds = self._clock() - start

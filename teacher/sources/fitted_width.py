@@ -38,7 +38,7 @@ _ALIKE_DB = 20.0
 # What another width has to be better by: than one that somebody or something said; than one that is merely likely.
 _COSTLY_DB, _BETTER_DB = 1.0, 0.25
 _LEAST_WIDTH = 8
-_OF_THE_FRAMES = "that of the dataset's frames"
+_OF_THE_FRAMES = "the width of the dataset's frames"
 _GRAPHDECO_MOST = 1600  # graphdeco reduces wider pictures to it unless told otherwise
 _log = logging.getLogger(__name__)
 
@@ -96,10 +96,10 @@ def recorded_width(gaussians: Path) -> Known | None:
     ``cfg_args``, beside the file or in its model's folder.
     """
     if own := fitted_width_in(gaussians):
-        return Known(own, f"that in the header of {gaussians.name}")
+        return Known(own, f"the width in the header of {gaussians.name}")
     for folder in (gaussians.parent, *gaussians.parents[2:3]):
         if width := _graphdeco_width(folder):
-            return Known(width, f"that of graphdeco's files in {folder}")
+            return Known(width, f"the width in graphdeco's files in {folder}")
     return None
 
 
@@ -147,7 +147,7 @@ def _stored_width(outputs: Path) -> Known | None:
     exported = _json(folder / "export_settings.json")
     if isinstance(exported, dict) and isinstance(exported.get(FITTED_WIDTH), int):
         width = exported[FITTED_WIDTH]
-    return width and Known(width, f"that of the renders in {folder}")
+    return width and Known(width, f"the width of the renders in {folder}")
 
 
 def _graphdeco_width(folder: Path) -> int | None:
@@ -206,10 +206,10 @@ def _judged(trial: _Trial, said: Known | None, native: int, told: bool) -> Known
         return known
     figures = f"{psnr_at(best):.2f} dB at {best} pixels, {psnr_at(known.width):.2f} at {known.width}, {trial.reference}"
     if told:
-        _log.warning("teacher.fitted_width: drawn for another width the Gaussians look better: %s", figures)
+        _log.warning("teacher.fitted_width: the Gaussians look better drawn for another width: %s", figures)
         return known
     if said:
-        _log.warning("the Gaussians were fitted at another width than %s: %s", said.source, figures)
+        _log.warning("the Gaussians look better drawn for another width than %s: %s", said.source, figures)
     else:
         _log.info("the width that the Gaussians were fitted at: %s", figures)
     return Known(best, "the best of those tried")
@@ -292,8 +292,8 @@ def _untried(supersample: int | None, said: Known | None, native: int, width: in
     known = said or Known(native, _OF_THE_FRAMES)
     drawing = Drawing(known.width, supersample, is_supposed=said is None)
     if said is None and native != width:
-        text = "nothing tells at which width the Gaussians were fitted: %d pixels, %s, is supposed; "
-        _log.warning(text + "teacher.fitted_width can say it", *known)
+        text = "nothing says at which width the Gaussians were fitted: %d pixels are assumed, %s; "
+        _log.warning(text + "teacher.fitted_width sets another", *known)
     if supersample is not None and width * supersample < known.width:
         text = "teacher.supersample: %d draws the Gaussians at %d pixels, fitted at %d (%s): thin parts get lost"
         _log.warning(text, supersample, width * supersample, *known)

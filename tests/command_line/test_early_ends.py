@@ -135,7 +135,7 @@ def test_a_log_that_is_gone_is_told(tmp_path, caplog) -> None:
     assert main(arguments(config, "--max-steps", "5")) in (0, 3)
     (tmp_path / "logs/toy/first/training_metrics.csv").unlink()
     assert main(arguments(config, "--resume", "auto", "--max-steps", "6")) in (0, 3)
-    assert "training_metrics.csv to go on in: it begins at step 6" in caplog.text
+    assert "training_metrics.csv to append to: a new one begins at step 6" in caplog.text
 
 
 def test_a_run_that_another_process_writes_is_left_alone(tmp_path, capsys) -> None:

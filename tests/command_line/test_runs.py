@@ -211,7 +211,7 @@ def test_a_dry_run_tells_of_a_live_teacher_and_of_images(tmp_path, capsys) -> No
     assert main(arguments(config, "--dry-run", *setting(*MIXED))) == 0
     plan = capsys.readouterr().out
     assert re.search(r"frames +17 at 24x24: to measure on, 17 held out", plan)
-    assert re.search(r"live +new views at 24x24 near 12 training poses, rendered in a thread: 8 kept", plan)
+    assert re.search(r"live +new views at 24x24 near 12 training poses, rendered in a thread: 8 are kept", plan)
     assert re.search(r"images +12 of transforms_train.json at 24x24 give 33% of the rays", plan)
     assert not (tmp_path / "results").exists()
 

@@ -47,7 +47,7 @@ def test_latest_checkpoint_is_that_of_the_highest_step_and_ignores_other_files(c
     assert folder.latest_checkpoint() == folder.checkpoints / "step_1000000.pth" and not caplog.records
     os.utime(folder.checkpoints / "step_000900.pth", (9, 9))
     assert folder.latest_checkpoint() == folder.checkpoints / "step_1000000.pth"
-    assert "step_1000000.pth is taken, the highest step, though step_000900.pth was written later" in caplog.text
+    assert "step_1000000.pth has the highest step and is taken, though step_000900.pth was written later" in caplog.text
 
 
 def test_of_one_step_the_automatic_checkpoint_comes_second(config, tmp_path):
@@ -83,7 +83,7 @@ def test_what_an_earlier_run_left_is_set_aside_where_another_begins(config, tmp_
         folder.prepare("cpu")
     assert names_in(folder.checkpoints) == ["earlier", "mine.lrd"] and folder.latest_checkpoint() is None
     assert names_in(earlier / "2") == ["step_000010.pth"] and len(names_in(earlier / "1")) == 3
-    assert f"moved to {earlier / '2'}, since they are an earlier run's: step_000010.pth" in caplog.text
+    assert f"moved to {earlier / '2'}, since they are from an earlier run: step_000010.pth" in caplog.text
 
 
 def test_so_are_an_earlier_runs_evaluations(config, tmp_path):

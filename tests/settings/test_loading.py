@@ -192,7 +192,7 @@ def test_another_root_of_assets_has_to_be_there_and_what_is_not_in_it_is_said(wr
     config = config_from_text(stored, "run.pth", assets=tmp_path / "moved")
     assert config.data.transforms == tmp_path / "moved/t.json" and config.data.depth == tmp_path / "made/city/depth"
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'made/city/depth'}: not in the folder of --assets, {tmp_path / 'moved'}: it stays where it was"
+        f"{tmp_path / 'made/city/depth'}: not found under --assets {tmp_path / 'moved'}, so this path is used"
     ]
 
 
@@ -206,7 +206,7 @@ def test_a_file_taken_in_the_place_of_one_that_is_gone_is_named_once(write, tmp_
         config_from_text(to_yaml(config), "run.pth", assets=tmp_path / "assets")
     assert config.teacher.ply == there
     told = [record.getMessage() for record in caplog.records if "truck" in record.getMessage()]
-    assert told == [f"{gone}: in its place {there} is taken, by --assets"]
+    assert told == [f"{gone}: {there} is used instead (--assets)"]
 
 
 @pytest.mark.parametrize("loader", [_Loader, _FastLoader])

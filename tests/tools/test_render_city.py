@@ -42,7 +42,7 @@ def test_a_city_of_an_earlier_version_is_rendered_without_a_setting_that_is_gone
     with (city / "city.yaml").open("a") as stored:
         stored.write("train: {assistant: 1}\n")
     assert run(city, "--frames", "1:2", "--width", "12", "--assets", str(city)) == 0
-    assert "city.yaml: trained with train.assistant: 1. This setting is gone" in caplog.text
+    assert "city.yaml: trained with train.assistant: 1. This setting no longer exists" in caplog.text
 
 
 def test_the_command_that_a_city_ends_with_draws_it(city):

@@ -164,7 +164,7 @@ def test_a_city_of_an_earlier_version_goes_on_without_a_setting_that_is_gone(mad
     stored = manifest.path("city.yaml")
     stored.write_text(f"{stored.read_text()}assistant_student: null\n".replace("train:\n", "train:\n  assistant: 1\n"))
     assert open_city(config, manifest.folder, resume=True) == manifest
-    assert re.search(r"city.yaml: trained with train.assistant: 1. This setting is gone", caplog.text)
+    assert re.search(r"city.yaml: trained with train.assistant: 1. This setting no longer exists", caplog.text)
     assert load_config(stored) == config
 
 

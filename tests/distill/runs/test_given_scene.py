@@ -73,7 +73,7 @@ def test_folders_that_are_not_there_are_looked_for_under_the_root_of_assets(mode
     monkeypatch.chdir(tmp_path / "elsewhere")
     found = config("--model", "output", "--source", "capture", "--assets", tmp_path)
     assert (found.data.transforms, found.data.images) == (model, tmp_path / "capture")
-    assert f"output: in its place {model} is taken, by --assets" in caplog.text
+    assert f"output: {model} is used instead (--assets)" in caplog.text
     with pytest.raises(InputError, match="--model: folder: found output, nothing, expected an existing folder"):
         config("--model", "output", "--assets", tmp_path / "capture")
     (tmp_path / "elsewhere/capture").mkdir()

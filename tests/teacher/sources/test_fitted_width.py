@@ -100,7 +100,7 @@ def test_without_pictures_the_width_of_the_frames_is_supposed(scene, caplog):
     alone = ("data.ground_truth=false", "data.resolution=12")
     assert drawing_of(scene, *alone) == Drawing(NATIVE, is_supposed=True)
     assert drawing_of(scene, *alone).recorded_width is None
-    assert "48 pixels, that of the dataset's frames, is supposed" in warnings_of(caplog)[0]
+    assert "48 pixels are assumed, the width of the dataset's frames" in warnings_of(caplog)[0]
     caplog.clear()
     assert drawing_of(scene, *alone, "teacher.supersample=2") == Drawing(None, 2) and not warnings_of(caplog)
     drawing_of(scene, *alone, "teacher.fitted_width=48", "teacher.supersample=2")
