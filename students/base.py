@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kernels.encoding.spherical_harmonics import sh_basis
 from kernels.networks.radiance_mlp import mean_features
-from kernels.optimization.moving import Shapes, TouchedRows
+from kernels.optimization.updates import Shapes, TouchedRows
 from kernels.rendering.fused_render import Field
 from settings.kinds import STUDENT_KINDS
 from settings.sections import Section, problem

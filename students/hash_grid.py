@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kernels.encoding.hash_encoding import hash_encode
 from kernels.encoding.hash_layout import HashLayout
 from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
-from kernels.optimization.moving import Shapes, TouchedRows
+from kernels.optimization.updates import Shapes, TouchedRows
 from kernels.rendering.fused_render import HashField, density_harmonics
 from settings.sections import FromList, PowerOfTwo, Section, problem
 from students.base import DENSITY_DEGREE, SHADING, Box, Student, check_density_degree, register

@@ -20,7 +20,7 @@ from kernels.networks.grouped_mlp import (
     grouped_geometry_mlp,
     tapped_grouped_radiance_mlp,
 )
-from kernels.optimization.moving import Shapes, TouchedRows
+from kernels.optimization.updates import Shapes, TouchedRows
 from kernels.rendering.fused_render import GroupedField, density_harmonics
 from machine.memory import GIB
 from settings.errors import InputError

@@ -36,11 +36,11 @@ from kernels.networks.grouped_layout import GroupedLayout
 from kernels.networks.grouped_mlp import grouped_density_mlp, grouped_geometry_mlp, grouped_radiance_mlp
 from kernels.networks.radiance_mlp import color_of_rays, density_mlp, geometry_mlp, radiance_mlp
 from kernels.optimization import adam
-from kernels.optimization.moving import Moving, TouchedRows
 from kernels.optimization.muon import WIDEST
 from kernels.optimization.step_control import Scaling
 from kernels.optimization.step_control_triton import control
 from kernels.optimization.straight_through import average_moved, straight_through
+from kernels.optimization.updates import TouchedRows, Update
 from kernels.rays import camera_rays_triton
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_triton import draw
@@ -128,20 +128,20 @@ def adam_steps():
         named = {"betas": (0.9, 0.99), "touched": touched, "implementation": "triton"}
         adam.adam_step(*tensors, step=1, lr=0.01, eps=1e-15, **named)
         adam.controlled_adam_step(*tensors, torch.zeros(4), **named)
-    several = [Moving(*(torch.zeros(size) for _ in range(4)), decay) for size, decay in ((300, 0.0), (7, 0.1))]
-    several += [Moving(*(torch.zeros(size) for _ in range(4)), 0.0, None, [size]) for size in ((16, 20), (32, 3))]
+    several = [Update(*(torch.zeros(size) for _ in range(4)), decay) for size, decay in ((300, 0.0), (7, 0.1))]
+    several += [Update(*(torch.zeros(size) for _ in range(4)), 0.0, None, [size]) for size in ((16, 20), (32, 3))]
     cells = [torch.zeros(6, 320) for _ in range(4)]
-    several += [Moving(*cells, 0.0, TouchedRows(6, 1), [(20, 16)], torch.zeros((), dtype=torch.float64))]
+    several += [Update(*cells, 0.0, TouchedRows(6, 1), [(20, 16)], torch.zeros((), dtype=torch.float64))]
     adam.controlled_adam_steps(several, torch.zeros(5, 4), betas=(0.9, 0.99), implementation="triton")
 
 
 def muon():
     """LEGO's hash grid with planes and directions, the largest matrices that are Triton's, and KiloUniform's cells."""
     alone = (64, 52), (16, 64), (64, 31), (64, 64), (3, 64), WIDEST
-    several = [Moving(*(torch.zeros(size) for _ in range(4)), 0.0, None, [size]) for size in alone]
+    several = [Update(*(torch.zeros(size) for _ in range(4)), 0.0, None, [size]) for size in alone]
     shapes = GroupedLayout(4, 32, 3, 1, 15, 16, harmonics=3).density_dims.tolist()
     cells = [torch.zeros(6, sum(height * width for height, width in shapes)) for _ in range(4)]
-    several.append(Moving(*cells, 0.0, TouchedRows(6, 1), shapes, torch.zeros((), dtype=torch.float64)))
+    several.append(Update(*cells, 0.0, TouchedRows(6, 1), shapes, torch.zeros((), dtype=torch.float64)))
     adam.controlled_adam_steps(several, torch.zeros(7, 4), betas=(0.9, 0.99), implementation="triton")
 
 

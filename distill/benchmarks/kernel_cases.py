@@ -16,8 +16,8 @@ from kernels.marching import ray_marching
 from kernels.networks import grouped_mlp, radiance_mlp
 from kernels.networks.grouped_layout import GroupedLayout
 from kernels.optimization import adam
-from kernels.optimization.moving import Moving, TouchedRows
 from kernels.optimization.muon import COEFFICIENTS, turns_of
+from kernels.optimization.updates import TouchedRows, Update
 from kernels.threads import one_torch_thread
 
 
@@ -253,25 +253,25 @@ def muon_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
 def _muon_case(what: str, parameters: list, implementation: str, device: torch.device) -> Case:
     """An update of parameters, each of so many rows of matrices of these shapes."""
     controls = torch.tensor([[1e-4, 1e-15, 1.0, 0.0]] * len(parameters), device=device)
-    moving, values, products = [], 0, 0
+    updates, values, products = [], 0, 0
     for rows, shapes in parameters:
         tensors = [torch.rand(rows, sum(math.prod(shape) for shape in shapes), device=device) for _ in range(4)]
         several = (TouchedRows(rows, 1), shapes, torch.ones((), dtype=torch.float64, device=device))
         own = (None, shapes) if rows == 1 else several
-        moving.append(Moving(torch.nn.Parameter(tensors[0]), *tensors[1:], 0.0, *own))
+        updates.append(Update(torch.nn.Parameter(tensors[0]), *tensors[1:], 0.0, *own))
         turns = turns_of(tensors[0].numel(), shapes)
         values += tensors[0].numel()
         products += rows // turns * sum(min(shape) ** 2 * (min(shape) + 2 * max(shape)) for shape in shapes)
-    gradients = [entry.grad.clone() for entry in moving]
+    gradients = [entry.grad.clone() for entry in updates]
 
     def restore() -> None:
-        for entry, gradient in zip(moving, gradients, strict=True):
+        for entry, gradient in zip(updates, gradients, strict=True):
             entry.grad.copy_(gradient)
             if entry.touched is not None:
                 entry.touched.mark_all(device)
 
     def work() -> None:
-        adam.controlled_adam_steps(moving, controls, betas=adam.BETAS, implementation=implementation)
+        adam.controlled_adam_steps(updates, controls, betas=adam.BETAS, implementation=implementation)
 
     return Case(
         f"muon {what}, {values:,} values", implementation, work, restore,

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from kernels.device_constants import constant
 from kernels.optimization.adam import BETAS, adam_step, controlled_adam_steps, corrected
-from kernels.optimization.moving import Moving
 from kernels.optimization.muon import muon_step
+from kernels.optimization.updates import Update
 from settings.training import TrainConfig
 from students.base import Student
 
@@ -109,7 +109,7 @@ class StudentOptimizer:
     def step(self) -> None:
         """One update of every parameter that has a gradient."""
         self.sum_gradients()
-        for parameter, group in self._moving():
+        for parameter, group in self._with_gradients():
             state = self._state_of(parameter)
             state["step"] += 1
             moments = state["first_moment"], state["second_moment"]
@@ -119,7 +119,7 @@ class StudentOptimizer:
                 muon_step((parameter, parameter.grad, *moments), self._matrices[parameter], group["lr"], **given)
             else:
                 adam_step(parameter, parameter.grad, *moments, lr=group["lr"], **given)
-        self._move_all_rows()
+        self._add_common_steps()
 
     @torch.no_grad()
     def step_unless(self, skip: Tensor, scale: Tensor, factor: Tensor | None = None) -> None:
@@ -134,7 +134,7 @@ class StudentOptimizer:
             factor: () float64 on the device, in the place of that of ``set_rate``.
         """
         self.sum_gradients()
-        if not self._moving():
+        if not self._with_gradients():
             return
         updates, rates = self.updates(skip.device), self.rates(skip.device)
         updates += ~skip
@@ -142,39 +142,41 @@ class StudentOptimizer:
         rate, eps = corrected(updates, rates, BETAS, self.eps)
         rate = torch.where(self.uncorrected(skip.device) != 0, rates, rate)
         unscale, skips = (1 / scale).expand(len(rates)), skip.expand(len(rates))
-        self.move(torch.stack([rate.float(), eps.float(), unscale, skips.float()], dim=1))
+        self.update(torch.stack([rate.float(), eps.float(), unscale, skips.float()], dim=1))
 
     @torch.no_grad()
-    def move(self, controls: Tensor) -> None:
-        """Moves every parameter that has a gradient by its row of ``controls``, see ``controlled_adam_step``."""
-        moving = []
-        for parameter, group in self._moving():
+    def update(self, controls: Tensor) -> None:
+        """Updates every parameter that has a gradient by its row of ``controls``, see ``controlled_adam_step``."""
+        updates = []
+        for parameter, group in self._with_gradients():
             state, decay = self._state_of(parameter), group["weight_decay"]
             moments = state["first_moment"], state["second_moment"]
             touched, matrices = self._touched.get(parameter), self._matrices.get(parameter, ())
-            moving.append(Moving(parameter, parameter.grad, *moments, decay, touched, matrices, state["step"]))
-        controlled_adam_steps(moving, controls, betas=BETAS, implementation=self.implementation)
-        self._move_all_rows()
+            updates.append(Update(parameter, parameter.grad, *moments, decay, touched, matrices, state["step"]))
+        controlled_adam_steps(updates, controls, betas=BETAS, implementation=self.implementation)
+        self._add_common_steps()
 
     def updates(self, device: torch.device) -> Tensor:
         """(P,) float64 how often each parameter with a gradient has been updated; optimizer states hold views of it."""
-        moving = [parameter for parameter, _ in self._moving()]
-        if [*map(id, moving)] != [*map(id, self._counted)]:
-            states = [self._state_of(parameter) for parameter in moving]
+        parameters = [parameter for parameter, _ in self._with_gradients()]
+        if [*map(id, parameters)] != [*map(id, self._counted)]:
+            states = [self._state_of(parameter) for parameter in parameters]
             counts = [state["step"] for state in states]
             counts = [torch.full((), n, device=device) if isinstance(n, int) else n for n in counts]
-            self._counted, self._updates = moving, torch.stack([count.double() for count in counts])
+            self._counted, self._updates = parameters, torch.stack([count.double() for count in counts])
             for state, count in zip(states, self._updates.unbind(), strict=True):
                 state["step"] = count
         return self._updates
 
     def rates(self, device: torch.device) -> Tensor:
         """(P,) float64 learning rates of the parameters that have a gradient, but for the factor; not to be changed."""
-        return constant(tuple(group["base_lr"] for _, group in self._moving()), device, torch.float64)
+        return constant(tuple(group["base_lr"] for _, group in self._with_gradients()), device, torch.float64)
 
     def uncorrected(self, device: torch.device) -> Tensor:
         """(P,) uint8: 1 for the parameters that have a gradient and are Muon's, whose steps have no bias."""
-        return constant(tuple(int(parameter in self._matrices) for parameter, _ in self._moving()), device, torch.uint8)
+        return constant(
+            tuple(int(parameter in self._matrices) for parameter, _ in self._with_gradients()), device, torch.uint8
+        )
 
     def state_dict(self) -> dict:
         """Parameters are numbers in their order; counts of updates are plain numbers."""
@@ -199,12 +201,12 @@ class StudentOptimizer:
             if networks.grad is not None:
                 common.grad = networks.grad.sum(0, keepdim=True)
 
-    def _move_all_rows(self) -> None:
+    def _add_common_steps(self) -> None:
         for networks, common in self._common.items():
             networks += common
             common.zero_()
 
-    def _moving(self) -> list[tuple[nn.Parameter, dict]]:
+    def _with_gradients(self) -> list[tuple[nn.Parameter, dict]]:
         """Parameters that have a gradient, with their groups."""
         pairs = ((parameter, group) for group in self.param_groups for parameter in group["params"])
         return [(parameter, group) for parameter, group in pairs if parameter.grad is not None]

@@ -133,7 +133,7 @@ class WatchedUpdate:
 
         optimizer, first = self.optimizer, self._watch.memory[0]
         optimizer.sum_gradients()
-        optimizer.move(
+        optimizer.update(
             control(
                 [term.detach() for term in terms.values()], self._watch.places(terms),
                 largest_of_each(optimizer.parameters()), step, optimizer.factor if factor is None else factor,

@@ -13,7 +13,7 @@ from torch import Tensor
 from kernels.dispatch import resolve
 from kernels.encoding.hash_encoding_numba import HashEncodeNumba
 from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z, HashLayout
-from kernels.optimization.moving import TouchedRows
+from kernels.optimization.updates import TouchedRows
 
 _PRIMES = 1, PRIME_Y, PRIME_Z
 

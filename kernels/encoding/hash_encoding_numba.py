@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels.added_gradients import room_for_gradient
 from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z, HashLayout
 from kernels.networks.layers_numba import BLOCK, any_nonzero
-from kernels.optimization.moving import ROWS_PER_FLAG, TouchedRows
+from kernels.optimization.updates import ROWS_PER_FLAG, TouchedRows
 from kernels.simd import LANES, load, maximum, minimum, prefetch, splat, store, to_float, to_integer
 from kernels.threads import FAST, INNER, UNCALLED, parallel_for
 

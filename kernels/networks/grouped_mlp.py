@@ -22,7 +22,7 @@ from kernels.networks import grouped_mlp_numba
 from kernels.networks.deferred_numba import ShadeNumba
 from kernels.networks.grouped_layout import LEAK, GroupedLayout, fourier_features
 from kernels.networks.radiance_mlp import TAPS, check_taps, mean_features, truncated_exp, twins_of, widened
-from kernels.optimization.moving import TouchedRows
+from kernels.optimization.updates import TouchedRows
 
 
 def grouped_radiance_mlp(

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from kernels.dispatch import resolve
 from kernels.optimization import adam_numba
-from kernels.optimization.moving import Moving, TouchedRows
 from kernels.optimization.muon import controlled_muon_step, taken_by_triton
+from kernels.optimization.updates import TouchedRows, Update
 
 BETAS = (0.9, 0.99)  # of students: Müller et al. 2022
 
@@ -102,7 +102,7 @@ def controlled_adam_step(
 
 
 def controlled_adam_steps(
-    moving: Sequence[Moving], controls: Tensor, *, betas: tuple[float, float], implementation: str = "auto"
+    updates: Sequence[Update], controls: Tensor, *, betas: tuple[float, float], implementation: str = "auto"
 ) -> None:
     """``controlled_adam_step`` for several parameters; Triton takes those without ``touched`` in one launch, and the
     matrices in another.
@@ -113,13 +113,13 @@ def controlled_adam_steps(
         controls: (P, 4) float32, contiguous, a row for each.
     """
     name = resolve("adam", implementation, controls.device, ("torch", "numba", "triton"))
-    together = _move_together(moving, controls, betas) if name == "triton" else ()
-    for place, entry in enumerate(moving):
+    together = _update_together(updates, controls, betas) if name == "triton" else ()
+    for place, entry in enumerate(updates):
         if place in together:
             entry.parameter.grad = None
         elif entry.matrices:
             controlled_muon_step(
-                entry[:4], entry.matrices, controls[place], step=1 if entry.updates is None else entry.updates,
+                entry[:4], entry.matrices, controls[place], step=1 if entry.number is None else entry.number,
                 betas=betas, weight_decay=entry.weight_decay, touched=entry.touched, implementation=name,
             )  # fmt: skip
         else:
@@ -129,23 +129,23 @@ def controlled_adam_steps(
             )  # fmt: skip
 
 
-def _move_together(moving: Sequence[Moving], controls: Tensor, betas: tuple[float, float]) -> set[int]:
-    """Moves by Triton what it takes in one launch, and says which these are."""
-    plain = [place for place, entry in enumerate(moving) if entry.touched is None and not entry.matrices]
+def _update_together(updates: Sequence[Update], controls: Tensor, betas: tuple[float, float]) -> set[int]:
+    """Updates by Triton what it takes in one launch, and says which these are."""
+    plain = [place for place, entry in enumerate(updates) if entry.touched is None and not entry.matrices]
     if plain:
         from kernels.optimization import adam_several_triton
 
-        tensors = [tuple(tensor.detach().view(-1) for tensor in moving[place][:4]) for place in plain]
-        decays = [moving[place].weight_decay for place in plain]
+        tensors = [tuple(tensor.detach().view(-1) for tensor in updates[place][:4]) for place in plain]
+        decays = [updates[place].weight_decay for place in plain]
         adam_several_triton.controlled_adam(tensors, controls, plain, betas, decays)
-    matrices = [place for place, entry in enumerate(moving) if entry.matrices and taken_by_triton(entry.matrices)]
+    matrices = [place for place, entry in enumerate(updates) if entry.matrices and taken_by_triton(entry.matrices)]
     if matrices:
         from kernels.optimization import muon_triton
 
-        muon_triton.controlled_muon({place: moving[place] for place in matrices}, controls, betas)
+        muon_triton.controlled_muon({place: updates[place] for place in matrices}, controls, betas)
         for place in matrices:
-            if moving[place].touched is not None:
-                moving[place].touched.clear(controls.device)
+            if updates[place].touched is not None:
+                updates[place].touched.clear(controls.device)
     return {*plain, *matrices}
 
 
@@ -164,11 +164,11 @@ def _flags(parameter: Tensor, touched: TouchedRows | None) -> tuple[Tensor | Non
 
 def _adam_torch(tensors, rate, betas, eps, weight_decay, lazy) -> None:
     parameter, grad, first_moment, second_moment = tensors
-    moving = grad != 0 if lazy else torch.ones_like(grad, dtype=torch.bool)
+    touched = grad != 0 if lazy else torch.ones_like(grad, dtype=torch.bool)
     decayed = grad + weight_decay * parameter
     first = betas[0] * first_moment + (1 - betas[0]) * decayed
     second = betas[1] * second_moment + (1 - betas[1]) * decayed**2
-    first_moment.copy_(torch.where(moving, first, first_moment))
-    second_moment.copy_(torch.where(moving, second, second_moment))
-    parameter.sub_(torch.where(moving, rate * first / (second.sqrt() + eps), 0.0))
+    first_moment.copy_(torch.where(touched, first, first_moment))
+    second_moment.copy_(torch.where(touched, second, second_moment))
+    parameter.sub_(torch.where(touched, rate * first / (second.sqrt() + eps), 0.0))
     grad.zero_()

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from kernels.dispatch import resolve
-from kernels.optimization.moving import Shapes, TouchedRows
 from kernels.optimization.muon_numba import muon
+from kernels.optimization.updates import Shapes, TouchedRows
 
 # Of x, x^3 and x^5, iteration by iteration: those of "Polar Express" (Amsel et al. 2025), the second of them taken four
 # times, so that values down to a hundred-thousandth of the norm end at 1. Gradients of small networks have such values,

@@ -11,8 +11,8 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.device_constants import constant
-from kernels.optimization.moving import Moving
 from kernels.optimization.muon import COEFFICIENTS, LEAST_NORM, MARGIN, size_of, turns_of
+from kernels.optimization.updates import Update
 from kernels.triton_support import LEAST_DOT, launch_on, padded
 
 _LEAST_NORM, _MARGIN = tl.constexpr(LEAST_NORM), tl.constexpr(MARGIN)
@@ -77,19 +77,19 @@ def _controlled_muon_several(
                 )  # fmt: skip
 
 
-def controlled_muon(moving: Mapping[int, Moving], controls: Tensor, betas: tuple[float, float]) -> None:
+def controlled_muon(parameters: Mapping[int, Update], controls: Tensor, betas: tuple[float, float]) -> None:
     """As ``kernels.optimization.muon.controlled_muon_step`` for several parameters; gradients stay.
 
     Args:
-        moving: by their places in ``controls``; their matrices are ``taken_by_triton``.
+        parameters: by their places in ``controls``; their matrices are ``taken_by_triton``.
         controls: (R, 4) contiguous.
     """
     starts, matrices = [], []
-    for place, entry in moving.items():
+    for place, entry in parameters.items():
         shapes = entry.matrices
         ends = [*accumulate(height * width for height, width in shapes)]
         tensors = [tensor.detach().view(-1) for tensor in entry[:4]]
-        turns, updates = turns_of(len(tensors[0]), shapes), controls if entry.updates is None else entry.updates
+        turns, updates = turns_of(len(tensors[0]), shapes), controls if entry.number is None else entry.number
         own = place, entry.weight_decay, turns, len(tensors[0]) // ends[-1], ends[-1], entry.touched is not None
         for (height, width), start in zip(shapes, [0, *ends], strict=False):
             # Read along its shorter side, a matrix has the smaller square of the two.

@@ -109,7 +109,7 @@ def control(
         step, factor: the step's number and the learning rates' factor; both numbers, or both tensors on the device.
         first: (T,) int64, the step at which each term, and last the gradient, was not finite first, else ``never``.
         values: (T,) float32, what it was then.
-        updates: (P,) float64, how often Adam has moved each parameter.
+        updates: (P,) float64, how often Adam has updated each parameter.
         rates: (P,) float64, their learning rates but for the factor.
         uncorrected: (P,) uint8, 1 for those whose rate Adam's bias corrections leave alone: Muon's.
     """

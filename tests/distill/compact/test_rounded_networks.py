@@ -9,7 +9,7 @@ import torch
 from distill.compact.parts import CENTRE_STEP, Integers, Part
 from distill.compact.rounded_networks import RoundedNetworks, nothing_of
 from kernels.optimization.adam import BETAS, adam_step
-from kernels.optimization.moving import TouchedRows
+from kernels.optimization.updates import TouchedRows
 
 MATRICES = ((4, 3), (2, 2))
 STORED = np.arange(30) % 5 > 0

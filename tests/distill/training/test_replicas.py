@@ -15,7 +15,7 @@ from torch import nn
 
 from distill.evaluation.evaluator import evaluate
 from distill.training.replicas import Replicas, Share, for_all_ranks
-from kernels.optimization.moving import TouchedRows
+from kernels.optimization.updates import TouchedRows
 from machine import ranks
 from machine.run_folder import RunFolder
 from settings.training import TrainConfig

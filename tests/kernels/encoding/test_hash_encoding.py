@@ -6,7 +6,7 @@ import torch
 
 from kernels.encoding.hash_encoding import hash_encode
 from kernels.encoding.hash_layout import HashLayout
-from kernels.optimization.moving import ROWS_PER_FLAG, TouchedRows
+from kernels.optimization.updates import ROWS_PER_FLAG, TouchedRows
 from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])

@@ -9,7 +9,7 @@ import torch
 from kernels.networks import grouped_mlp_numba
 from kernels.networks.grouped_layout import GroupedLayout, fourier_features
 from kernels.networks.grouped_mlp import grouped_density_mlp, grouped_radiance_mlp
-from kernels.optimization.moving import TouchedRows
+from kernels.optimization.updates import TouchedRows
 from tests.kernels.networks.grouped_cases import SEEN, SMALL, assert_twins_agree, random_case, random_upstream, run
 from tests.triton_device import TRITON, WIDTHS_OF_TWINS, device_of
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.optimization.adam import adam_step, controlled_adam_step, controlled_adam_steps, corrected
-from kernels.optimization.moving import ROWS_PER_FLAG, Moving, TouchedRows
+from kernels.optimization.updates import ROWS_PER_FLAG, TouchedRows, Update
 from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
@@ -263,7 +263,7 @@ def test_several_at_once_are_each_alone():
                 tensors[1][::2] = 0
         touched = [TouchedRows(300) if place == 1 else None for place in range(len(sizes))]
         if together:
-            moving = [Moving(*tensors, *own) for tensors, *own in zip(entries, decays, touched, strict=True)]
+            moving = [Update(*tensors, *own) for tensors, *own in zip(entries, decays, touched, strict=True)]
             controlled_adam_steps(moving, controls, betas=BETAS, implementation="triton")
         else:
             for tensors, control, decay, rows in zip(entries, controls, decays, touched, strict=True):

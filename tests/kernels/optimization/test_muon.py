@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from kernels.optimization.adam import adam_step, controlled_adam_steps
-from kernels.optimization.moving import Moving, TouchedRows
 from kernels.optimization.muon import muon_step, orthogonalised
+from kernels.optimization.updates import TouchedRows, Update
 from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
 
 BETAS, EPS = (0.9, 0.99), 1e-15
@@ -133,14 +133,14 @@ def test_below_eps_a_step_shrinks_with_its_momentum(implementation):
 
 def moving_of(device="cpu"):
     """Matrices, and a vector and networks between."""
-    entries = [Moving(*(t.to(device) for t in matrix_of(*shape)), 0.1, None, [shape]) for shape in SHAPES]
+    entries = [Update(*(t.to(device) for t in matrix_of(*shape)), 0.1, None, [shape]) for shape in SHAPES]
     plain = [torch.linspace(-1, 1, 7).to(device) for _ in range(4)]
     plain[3].square_()
     cells = [tensor.to(device) for tensor in networks()]
     touched = TouchedRows(6, rows_per_flag=1)
     touched.mark_all(torch.device(device))
     updates = torch.tensor(3.0, dtype=torch.float64, device=device)
-    return [*entries[:1], Moving(*plain), Moving(*cells, 0.1, touched, NETWORK, updates), *entries[1:]]
+    return [*entries[:1], Update(*plain), Update(*cells, 0.1, touched, NETWORK, updates), *entries[1:]]
 
 
 def changing(entries):
@@ -177,7 +177,7 @@ def test_a_matrix_too_wide_for_triton_is_moved_by_torch(shape, monkeypatch):
     from kernels.optimization import muon_triton
 
     monkeypatch.setattr(muon_triton, "controlled_muon", None)
-    entries = [Moving(*(t.to(DEVICE) for t in matrix_of(*shape)), 0.1, None, [shape])]
+    entries = [Update(*(t.to(DEVICE) for t in matrix_of(*shape)), 0.1, None, [shape])]
     expected = matrix_of(*shape)
     muon_step(expected, [shape], 0.01, **GIVEN, weight_decay=0.1, implementation="torch")
     controls = torch.tensor([[0.01, 1e-9, 1.0, 0.0]], device=DEVICE)

@@ -36,13 +36,12 @@ class TouchedRows:
             self.flags.zero_()
 
 
-class Moving(NamedTuple):
-    """A parameter with its gradient and both moments, and what of its own Adam needs: see ``adam_step``.
+class Update(NamedTuple):
+    """What updates a parameter: its gradient and both moments, and what of its own Adam needs, see ``adam_step``.
 
     Attributes:
-        matrices: shapes of those that Muon moves in Adam's place, see ``kernels.optimization.muon``; none: Adam does.
-        updates: () float64, how often the parameter has been updated, this time among them, which Muon asks of several
-            rows.
+        matrices: shapes of those that Muon updates in Adam's place, see ``kernels.optimization.muon``; none: Adam does.
+        number: () float64, which update of the parameter this is, from 1 on, which Muon asks of several rows.
     """
 
     parameter: Tensor
@@ -52,4 +51,4 @@ class Moving(NamedTuple):
     weight_decay: float = 0.0
     touched: TouchedRows | None = None
     matrices: Shapes = ()
-    updates: Tensor | None = None
+    number: Tensor | None = None
