@@ -117,6 +117,25 @@ def test_names_are_imported_from_where_they_are_made(trees):
     assert not wrong, "\n".join(wrong)
 
 
+def test_a_private_name_of_a_module_is_used_in_it(trees):
+    unused = []
+    for file, tree in trees.items():
+        # What is decorated may be registered by that, and needs no further mention.
+        defined = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
+        made = {node.name for node in defined if not node.decorator_list}
+        made |= {
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+        }
+        names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+        read = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+        unused += [f"{file}: {name}" for name in sorted(made - read) if name.startswith("_") and name[1:2] != "_"]
+    assert not unused, "\n".join(unused)
+
+
 def test_distill_has_packages_only():
     loose = [file for file in FILES if file.parent.as_posix() == "distill" and file.name != "__init__.py"]
     assert not loose, f"{loose}: a package of distill/ is their place"

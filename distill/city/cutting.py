@@ -3,7 +3,7 @@
 city.json, city.yaml             the manifest, and the city's config as resolved
 gaussians.ply                    the teacher, where it was no plain PLY before
 blocks/b000/gaussians.ply        Gaussians that reach into the block
-blocks/b000/transforms.json         cameras that see it, with the lists of those trained from and held out
+blocks/b000/transforms.json      cameras that see it, with the lists of those trained from and held out
 blocks/b000/config.yaml          its run: the city's settings, but for these
 """
 

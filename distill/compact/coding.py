@@ -13,7 +13,6 @@ from kernels.coding.matrix_coding import code_matrices, matrix_models
 from kernels.coding.range_coding import DECODE, ENCODE, LARGEST, finish, new_coder, place_of
 from kernels.coding.row_coding import code_rows, models_of
 
-_NOTHING = np.zeros(0, dtype=np.uint8)
 _LARGEST_POWER, _LARGEST_ENTRY = 12, 1 << 15  # of two, in a map's columns, and of what these leave
 
 

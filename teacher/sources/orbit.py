@@ -7,7 +7,6 @@ one can go from the middle before something is in the way, and whether the middl
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from math import asin, ceil, radians, sin, sqrt
 
@@ -22,8 +21,6 @@ from settings.teacher import OrbitConfig
 from teacher.gaussians import Gaussians
 from teacher.sources.box import box_of_gaussians, find_strays
 from teacher.sources.occupied_cells import statistics_of_gaussians
-
-_log = logging.getLogger(__name__)
 
 _CELLS = 64  # along the longest side of the box
 _MIDDLE = (0.1, 0.9)  # shares of the opacity between which the middle is, along each axis
