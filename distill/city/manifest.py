@@ -191,13 +191,13 @@ def check_blocks(source: str | Path, box: SceneBox, blocks: Sequence[Block]) -> 
         raise InputError(source, "blocks", f"boxes of {filled:.6%} of the city's", "boxes that fill it", _HINT)
 
 
-def _items(path: Path, field: str, value: Any) -> list[Any]:
+def _items(path: Path, field: str, value: object) -> list[Any]:
     if not isinstance(value, list):
         raise InputError(path, field, "nothing" if value is None else show(value), "a list", _HINT)
     return value
 
 
-def _section(model: type[Model], path: Path, field: str, value: Any, **inner: type[BaseModel]) -> Model:
+def _section(model: type[Model], path: Path, field: str, value: object, **inner: type[BaseModel]) -> Model:
     """A part of the file as ``model``; an error names the whole field.
 
     Args:

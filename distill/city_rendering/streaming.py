@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -253,7 +252,7 @@ def check_is_of(block: Block, model: Model, path: Path) -> None:
         raise InputError(path, "box", found, f"{expected}, that of block {block.name}", hint)
 
 
-def held_bytes(*things: Any) -> int:
+def held_bytes(*things: object) -> int:
     """Bytes of all tensors and arrays that objects hold, each memory once."""
     held, seen, stack = {}, set(), list(things)
     while stack:

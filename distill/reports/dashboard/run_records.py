@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -209,7 +209,7 @@ def _is_city(name: str) -> bool:
     return name == CITY_MANIFEST
 
 
-def _folders(top: Path, problems: Problems, wanted: Any) -> Iterator[Path]:
+def _folders(top: Path, problems: Problems, wanted: Callable[[str], bool]) -> Iterator[Path]:
     """Folders under ``top`` that hold a wanted file, relative to it; none of a city's blocks, whose runs are theirs."""
 
     def unreadable(error: OSError) -> None:
