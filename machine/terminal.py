@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from typing import TypeVar
 
+from tqdm import tqdm
+
+T = TypeVar("T")
 _LIVE, _KEPT = 0.5, 30.0
 
 
 def redraw_seconds() -> float:
     """How often the bar of long work is drawn anew: in a batch job's log every drawing stays, a line each."""
     return _LIVE if sys.stderr is not None and sys.stderr.isatty() else _KEPT
+
+
+def progress_bar(
+    items: Iterable[T] | None = None, desc: str = "", total: float | None = None, **options: object
+) -> tqdm[T]:
+    """The bar of long work, on stderr; all bars of this program are made here.
+
+    Args:
+        items: what is gone through; None: ``update`` says how far it is.
+        desc: what is done, in a word.
+        options: others of tqdm's.
+    """
+    seconds = redraw_seconds()
+    # tqdm draws a bar that has stood still for ``maxinterval`` seconds, however rarely it is asked to.
+    options = {"mininterval": seconds, "maxinterval": max(10.0, seconds), "dynamic_ncols": True} | options
+    return tqdm(items, desc, total, **options)

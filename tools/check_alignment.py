@@ -19,8 +19,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.alignment.before_training import explained_errors
@@ -33,6 +31,7 @@ from distill.model.model import RestoredRun, restore_run
 from distill.runs.command_line import add_config_options, run_command
 from distill.runs.given_run import add_run_options, run_of
 from machine.run_folder import RunFolder
+from machine.terminal import progress_bar
 from settings.config import Config
 from settings.errors import InputError
 from teacher.sources import check_assets
@@ -99,7 +98,7 @@ def _run_if_any(config: Config, root: Path, checkpoint: Path | None) -> Restored
 
 
 def _check(loaded: Loaded, threshold: float, subject: str) -> int:
-    with tqdm(desc="trying", unit=" hypotheses", leave=False) as bar:
+    with progress_bar(desc="trying", unit=" hypotheses", leave=False) as bar:
         verdict = check(loaded, threshold, subject, bar.update)
     small = loaded.comparison.shrunk(SEARCH_WIDTH).cameras
     print(verdict_text(verdict), trials_table(verdict, (small.width, small.height)), sep="\n\n")
@@ -109,8 +108,8 @@ def _check(loaded: Loaded, threshold: float, subject: str) -> int:
 
 
 def _plant(loaded: Loaded, names: Sequence[str], threshold: float) -> int:
-    planted = []
-    for fault in tqdm([fault for fault in FAULTS if not names or fault.name in names], desc="planting", leave=False):
+    faults, planted = [fault for fault in FAULTS if not names or fault.name in names], []
+    for fault in progress_bar(faults, desc="planting", leave=False):
         comparison = fault.plant(loaded.comparison)
         if comparison is not None:
             planted.append(Planted(fault, check(Loaded(comparison, loaded.witness), threshold)))

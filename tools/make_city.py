@@ -15,12 +15,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.runs.command_line import add_debug_option, given_path, run_command
 from machine.files import output_errors
+from machine.terminal import progress_bar
 from scene.formats.transforms_json import write_transforms
 from settings.errors import InputError
 from settings.loading import validate
@@ -81,7 +80,7 @@ def make_city(chosen: argparse.Namespace) -> str:
         chosen.output.mkdir(parents=True, exist_ok=True)
     cameras, names = city_cameras(city, frames, *chosen.size)
     tests = [int(name.rpartition("_")[2]) % _HELD_OUT == 0 for name in names]
-    parts = tqdm(city.parts(), desc="city", total=city.lots[0] * city.lots[1], unit=" lot", mininterval=1)
+    parts = progress_bar(city.parts(), desc="city", total=city.lots[0] * city.lots[1], unit=" lot")
     ply, json = chosen.output / "city.ply", chosen.output / "transforms.json"
     count = write_ply_parts(ply, parts)
     write_transforms(json, cameras, names, tests)

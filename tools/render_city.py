@@ -18,8 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.city.manifest import read_manifest
@@ -37,6 +35,7 @@ from distill.runs.command_line import (
 )
 from machine.files import write_csv
 from machine.memory import MIB
+from machine.terminal import progress_bar
 from scene.cameras import Cameras
 from scene.images import to_uint8, write_image
 from settings.errors import InputError
@@ -122,7 +121,9 @@ def render(chosen: argparse.Namespace) -> str:
 def _written(city: StreamedCity, cameras: Cameras, output: Path) -> Iterator[np.ndarray]:
     """Every frame, (H, W, 3) uint8, once it is written."""
     rows, began = [], time.perf_counter()
-    bar = tqdm(city.frames(cameras), desc=f"{cameras.width}x{cameras.height}", total=len(cameras), unit=" frame")
+    bar = progress_bar(
+        city.frames(cameras), desc=f"{cameras.width}x{cameras.height}", total=len(cameras), unit=" frame"
+    )
     for index, (frame, cost) in enumerate(bar):
         image = to_uint8(frame.rgb.cpu().numpy())
         write_image(output / "renders" / f"{index:05d}.png", image)

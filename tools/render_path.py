@@ -14,8 +14,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.evaluation.film import SHOWS, check_video, even_sized, path_frames, write_video
@@ -25,6 +23,7 @@ from distill.runs.command_line import add_config_options, given_path, run_comman
 from distill.runs.given_run import add_run_options, run_of
 from distill.viewer.subjects import teacher_renderer
 from machine.run_folder import RunFolder
+from machine.terminal import progress_bar
 from scene.cameras import Cameras
 from scene.frames import spread
 from settings.config import Config
@@ -84,7 +83,7 @@ def film(chosen: argparse.Namespace) -> Path:
     video = chosen.video or default
     check_video(video, chosen.fps)
     frames = path_frames(cameras, chosen.show, config.render.background_rgb, student, teacher)
-    bar = tqdm(frames, desc=f"{name} at {cameras.width}x{cameras.height}", total=len(cameras), unit=" frame")
+    bar = progress_bar(frames, desc=f"{name} at {cameras.width}x{cameras.height}", total=len(cameras), unit=" frame")
     write_video(video, bar, chosen.fps)
     return video
 

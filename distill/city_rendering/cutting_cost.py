@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from distill.city.block_cameras import city_cameras
 from distill.city.manifest import Block, Manifest
 from distill.city_rendering.block_order import front_to_back
 from kernels.threads import one_torch_thread
+from machine.terminal import progress_bar
 from scene.cameras import Cameras
 from scene.frames import refuse_no_holdout
 from scene.images import psnr_from_mse
@@ -50,7 +50,7 @@ def taught_psnr(manifest: Manifest, config: Config) -> tuple[float, float]:
     teachers = parts, [part.redrawn(drawing) for part in parts]
     found: list[list[float]] = [[], []]
     with one_torch_thread():
-        for index in tqdm(range(len(cameras)), desc="taught", unit=" view"):
+        for index in progress_bar(range(len(cameras)), desc="taught", unit=" view"):
             reference = _colour(blended_planes(whole, cameras, index), config)
             for rasterizers, figures in zip(teachers, found, strict=True):
                 error = _colour(_composited(blocks, rasterizers, cameras, index), config) - reference

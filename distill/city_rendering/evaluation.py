@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_dilation
 from torch import Tensor
-from tqdm import tqdm
 
 from distill.city.manifest import Manifest
 from distill.city_rendering.level_of_detail import View
@@ -18,6 +17,7 @@ from distill.city_rendering.streaming import StreamedCity
 from distill.evaluation.evaluator import background_of
 from distill.rendering.renderer import RenderedFrame
 from machine.files import write_csv
+from machine.terminal import progress_bar
 from scene.cameras import Cameras
 from scene.frames import refuse_no_holdout
 from scene.images import psnr_from_mse, to_uint8
@@ -82,7 +82,7 @@ def evaluate(manifest: Manifest, config: Config, budget: int | None = None) -> C
     city = StreamedCity(manifest, config, budget, level_of_detail=False, background=background)
     boxes, cameras = [block.box for block in manifest.blocks], views.cameras[held]
     rows, errors = [], []
-    frames = tqdm(city.frames(cameras), desc="city", total=len(held), unit=" frame")
+    frames = progress_bar(city.frames(cameras), desc="city", total=len(held), unit=" frame")
     for place, (frame, _) in enumerate(frames):
         image = to_uint8(frame.rgb.cpu().numpy()) / np.float32(255)
         error = np.square(image - views.image(held[place], background).numpy()).mean(-1, dtype=np.float64)

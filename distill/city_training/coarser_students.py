@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from distill.city.block_runs import cell_size
 from distill.city.manifest import Block, Manifest, StudentFile
@@ -18,6 +17,7 @@ from distill.model.model import Model
 from distill.training.optimizer import StudentOptimizer
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device
+from machine.terminal import progress_bar
 from settings.config import Config
 from students import build_student
 from students.base import Student
@@ -47,7 +47,7 @@ def add_coarser(manifest: Manifest, config: Config, count: int) -> Manifest:
     """
     blocks = shown_blocks(manifest)
     with one_torch_thread():
-        for block in tqdm(blocks, desc="coarser students", unit=" block"):
+        for block in progress_bar(blocks, desc="coarser students", unit=" block"):
             finest = block.students[0]
             made = _coarser_of(manifest, config, block, count)
             manifest = manifest.with_block(block.name, students=(finest, *made))

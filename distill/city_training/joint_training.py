@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from distill.city.manifest import Block, Manifest, StudentFile
 from distill.city_rendering.block_rays import training_segment
@@ -39,6 +38,7 @@ from machine.fingerprints import cache_key
 from machine.interrupts import Interrupt, Stopped
 from machine.run_folder import newest_checkpoint
 from machine.run_identity import RunIdentity
+from machine.terminal import progress_bar
 from machine.weights_files import read_weights, restoring, write_weights
 from scene.rays import Rays, SceneBox, intersect_box
 from settings.config import Config
@@ -189,7 +189,7 @@ class _Tuning:
         if state is not None:
             with restoring(self.path, "state"):
                 sampler.restore(state["sampler"])
-        bar = tqdm(total=self.options.steps, initial=self.step, desc="joint", unit=" step")
+        bar = progress_bar(total=self.options.steps, initial=self.step, desc="joint", unit=" step")
         with one_torch_thread(), sampler, bar, Interrupt() as interrupt:
             while self.step < self.options.steps and not interrupt.asked:
                 loss, rays = self._take(sampler)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from distill.compact.container import check_size
 from distill.compact.rounded_weights import FROM_AFAR, NEARBY, RoundedWeights
@@ -30,6 +29,7 @@ from machine.devices import choose_device
 from machine.files import check_output_file, output_errors, write_atomically
 from machine.memory import MIB
 from machine.run_folder import RunFolder, checkpoint_at
+from machine.terminal import progress_bar
 from machine.weights_files import restoring
 from scene.frames import spread
 from settings.config import Config
@@ -196,7 +196,9 @@ def _train(
     compact, taken, done, looks = config.compact, 0, 0.0, [*_LOOKS]
     pace = RoundingPace(compact.round_every, by_clock=compact.max_steps is None)
     start = time.perf_counter()
-    with tqdm(desc="compress", total=100, unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}") as bar:
+    with progress_bar(
+        desc="compress", total=100, unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}"
+    ) as bar:
         while done < 1:
             weights.show()
             result = step(first + taken, 1 - compact.rewind * (1 - done))

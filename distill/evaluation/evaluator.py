@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from distill.evaluation import metrics
 from distill.evaluation.figure_cache import FigureCache, code_digest
@@ -36,6 +35,7 @@ from machine.fingerprints import cache_key
 from machine.memory import MIB
 from machine.run_folder import RunFolder
 from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak
+from machine.terminal import progress_bar
 from scene.frames import spread
 from scene.images import read_image
 from settings.config import Config
@@ -239,7 +239,7 @@ class _Job:
                 wanted = [index for index in todo if index in renders]
                 before = [images.get(index - 1) if index in self._pairs else None for index in wanted]
                 found = pool.map(self._references.measure, wanted, [renders[index] for index in wanted], before)
-                bar = tqdm(found, total=len(wanted), desc="measure", unit=" frame", leave=False)
+                bar = progress_bar(found, total=len(wanted), desc="measure", unit=" frame", leave=False)
                 try:
                     for index, figures in zip(wanted, bar, strict=True):
                         seen = {"seconds": renders[index].seconds, "gpu": [gpu.peak_gib, gpu.power_w]}
@@ -276,7 +276,7 @@ class _Job:
             return self._render_frame(index, self._references.background)
 
         size = max(1, _CHUNK_BYTES // (cameras.width * cameras.height * _BYTES_PER_PIXEL))
-        with torch.no_grad(), tqdm(total=len(wanted), desc="render", unit=" frame", leave=False) as bar:
+        with torch.no_grad(), progress_bar(total=len(wanted), desc="render", unit=" frame", leave=False) as bar:
             timed(render, wanted[0], self._device)
             for start in range(0, len(wanted), size):
                 renders = {}

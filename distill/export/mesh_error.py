@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from distill.evaluation.comparison_pictures import triptych
 from distill.evaluation.evaluator import background_of
@@ -16,6 +15,7 @@ from distill.evaluation.results import Row, shown
 from distill.model.view_renderers import Rendering, RenderView
 from distill.rendering.renderer import RenderedFrame
 from machine.files import write_csv
+from machine.terminal import progress_bar
 from scene.frames import spread
 from scene.images import write_image
 from settings.config import Config
@@ -85,7 +85,7 @@ def measure_mesh(config: Config, views: TeacherViews, mesh: RenderView, student:
     background = background_of(views, config)
     references = References(views, ("teacher",), background, {})
     rows: list[Row] = []
-    for index in tqdm(spread(held, MOST_FRAMES), "measure the mesh", unit=" frame", leave=False):
+    for index in progress_bar(spread(held, MOST_FRAMES), "measure the mesh", unit=" frame", leave=False):
         for subject, render in (("mesh", mesh), ("student", student)):
             frame = _on(render(views.cameras, index), background)
             figures = references.measure(index, frame, None)["teacher"]

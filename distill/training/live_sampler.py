@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from distill.training.ray_sampler import PixelPool, RaySampler
 from distill.training.ray_source import RaySource, Sampling
 from kernels.threads import one_torch_thread
 from machine.memory import check_pictures_fit
+from machine.terminal import progress_bar
 from scene.cameras import Cameras
 from settings.teacher import LiveConfig
 from settings.words import counted
@@ -113,7 +113,7 @@ class LiveRaySampler(RaySampler):
         self.taken, start = max(0, self.taken - self.slots), time.perf_counter()
         with one_torch_thread():
             views = self.producer.first(self.taken, self.slots)
-            for view in tqdm(views, "teacher views", self.slots, leave=False, disable=None, unit=" view"):
+            for view in progress_bar(views, "teacher views", self.slots, leave=False, disable=None, unit=" view"):
                 self._place(view)
         self._filled = True
         views = counted(self.slots, "view")

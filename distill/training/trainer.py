@@ -7,10 +7,9 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import tqdm
 
 from distill.losses.feature_supervision import FeatureSupervision
 from distill.model.checkpoint import box_state, save_checkpoint, student_state
@@ -28,9 +27,12 @@ from machine.interrupts import Interrupt, SaveClock
 from machine.run_folder import RunFolder
 from machine.run_identity import identity_state
 from machine.telemetry import GpuMonitor, synchronize
-from machine.terminal import redraw_seconds
+from machine.terminal import progress_bar
 from settings.config import Config
 from settings.errors import InputError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _AUTOSAVES_KEPT = 2
 _log = logging.getLogger(__name__)
@@ -279,7 +281,7 @@ class Trainer:
         if train.max_seconds:
             unit = {"total": train.max_seconds, "initial": min(progress.seconds, train.max_seconds), "unit": "s"}
             unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{postfix}]"
-        return tqdm(desc="train", disable=not shown, dynamic_ncols=True, mininterval=redraw_seconds(), **unit)
+        return progress_bar(desc="train", disable=not shown, **unit)
 
     def _checkpoint_due(self) -> bool:
         train, step = self.config.train, self.progress.step

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
+from machine.terminal import progress_bar
 from scene.cameras import Cameras
 from scene.images import psnr
 from settings.errors import InputError
@@ -50,7 +50,7 @@ def contribution(rasterizer: Rasterizer, count: int, cameras: Cameras, progress:
     respect to a channel of that Gaussian.
     """
     most, total = (torch.zeros(count, dtype=torch.float64) for _ in range(2))
-    for index in tqdm(range(len(cameras)), desc="contributions", unit=" view", disable=not progress):
+    for index in progress_bar(range(len(cameras)), desc="contributions", unit=" view", disable=not progress):
         channel = torch.ones(count, 1, device=rasterizer.device, requires_grad=True)
         with torch.enable_grad():
             image = rasterizer.render(cameras, index, channels=channel).channels
@@ -117,7 +117,7 @@ def psnr_of_pruning(whole: Rasterizer, pruned: Rasterizer, cameras: Cameras, for
     On the format's background, white for RGBA.
     """
     background, figures = format.background or _WHITE, []
-    for index in tqdm(range(len(cameras)), desc="pruning PSNR", unit=" frame"):
+    for index in progress_bar(range(len(cameras)), desc="pruning PSNR", unit=" frame"):
         before, after = (
             picture(rendered_planes(rasterizer, cameras[index], format)[0], background) / 255.0
             for rasterizer in (whole, pruned)

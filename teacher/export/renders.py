@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from kernels.threads import one_torch_thread
 from machine.files import output_errors, remove_litter, write_atomically
@@ -20,6 +19,7 @@ from machine.fingerprints import digest
 from machine.folder_lock import locked
 from machine.memory import cpu_peak_gib
 from machine.telemetry import GpuMonitor, gpu_mem_gib, reset_gpu_peak, synchronize
+from machine.terminal import progress_bar
 from scene.dataset_pictures import counted_of, read_picture
 from scene.formats.transforms_json import write_transforms
 from scene.frames import Frames, Size, spread
@@ -112,7 +112,7 @@ class ViewExport:
             synchronize(device)
             reset_gpu_peak(device)
             seconds: list[float] = []
-            bar = tqdm(self._rendered(seconds), "export", len(self.todo), unit=" frame")
+            bar = progress_bar(self._rendered(seconds), "export", len(self.todo), unit=" frame")
             with GpuMonitor(device) as monitor, one_torch_thread(), Writers() as writers:
                 for index, planes in bar:
                     self._write(writers, index, planes)

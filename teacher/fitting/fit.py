@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from kernels.losses.ssim import ssim
 from kernels.threads import one_torch_thread
 from machine.files import CsvLog
 from machine.interrupts import Interrupt, SaveClock
 from machine.run_folder import RunFolder
-from machine.terminal import redraw_seconds
+from machine.terminal import progress_bar
 from scene.cameras import Cameras
 from scene.images import psnr_from_mse
 from scene.rays import SceneBox
@@ -108,14 +107,12 @@ class TeacherFit:
             self._compile()  # what is not in numba's cache yet, so that the clock measures the fit
         log = CsvLog(folder.logs / "fitting_metrics.csv", COLUMNS, progress.step + 1 if progress.step else None)
         by_time = settings.max_seconds is not None
-        bar = tqdm(
+        bar = progress_bar(
             desc="fit",
             total=settings.max_seconds if by_time else settings.max_steps,
             initial=min(progress.seconds, settings.max_seconds) if by_time else progress.step,
             unit="s" if by_time else "step",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{postfix}]",
-            dynamic_ncols=True,
-            mininterval=redraw_seconds(),
         )
         start, logged = time.perf_counter() - progress.seconds, (progress.step, progress.seconds)
         clock = SaveClock(settings.checkpoint_minutes)

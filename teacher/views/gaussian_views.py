@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from tqdm import tqdm
 
 from machine.memory import GIB, check_pictures_fit
-from machine.terminal import redraw_seconds
+from machine.terminal import progress_bar, redraw_seconds
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels
 from scene.formats.dataset_format import note_once
@@ -61,7 +60,7 @@ def views_from_gaussians(
         return TeacherViews(**common, **store.planes(), store=store)
     check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution", more="or set data.memory_gib")
     options = {"leave": False, "delay": _SHOWN_AFTER, "mininterval": redraw_seconds()}
-    drawn = tqdm(range(len(cameras)), "teacher", unit=" view", **options)
+    drawn = progress_bar(range(len(cameras)), "teacher", unit=" view", **options)
     fields = collect_views((render_view(renderer, cameras, i) for i in drawn), len(cameras))
     counted = None if dataset is None else counted_pixels(dataset, size)
     return TeacherViews(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 
 from machine.terminal import redraw_seconds
+from settings.loading import REPO_ROOT
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
 
@@ -22,3 +24,13 @@ def test_a_run_whose_output_is_kept_does_not_draw_a_bar_for_each_row_of_its_csv(
     trainer_of(config).run()
     drawn = [line for line in capsys.readouterr().err.split("\r") if line.startswith("train:")]
     assert 1 < len(drawn) < 10 and "60/60" in drawn[-1]
+
+
+def test_no_other_bar_is_made_than_those_that_a_log_gets_few_drawings_of():
+    made = [
+        path.relative_to(REPO_ROOT).as_posix()
+        for folder in ("kernels", "machine", "scene", "students", "teacher", "distill", "tools")
+        for path in sorted((REPO_ROOT / folder).rglob("*.py"))
+        if re.search(r"\btqdm\(", path.read_text(encoding="utf-8"))
+    ]
+    assert made == ["machine/terminal.py"]
