@@ -295,4 +295,4 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
     if own is not None:
         _log.info("the teacher's own views have %.2f dB against ground truth (mean of a few that are measured)", own)
     if views.depth_report is not None:
-        _log.info("teacher depth: %s", views.depth_report.summary())
+        _log.info("teacher depth: read as %s. Why: %s", views.depth_kind.value, views.depth_report.summary())
