@@ -19,7 +19,7 @@ from distill.alignment.depth_reading import (
     read_as,
     surface_distance,
 )
-from distill.alignment.hypotheses import Cause, order_hypotheses, turns
+from distill.alignment.hypotheses import Cause, Finding, order_hypotheses, turns
 from distill.model.view_renderers import RenderView
 from teacher.depth import DepthKind
 
@@ -34,14 +34,6 @@ _LOOK = (
 )
 
 
-class DepthMistake(NamedTuple):
-    """What is wrong with the depth files, how that shows, and what to do."""
-
-    cause: Cause
-    evidence: str
-    advice: str
-
-
 class _Supposed(NamedTuple):
     """The median relative error if the mistake is undone."""
 
@@ -50,7 +42,7 @@ class _Supposed(NamedTuple):
     error: float | None
 
 
-def wrong_kind(readings: list[DepthReading], kind: DepthKind) -> DepthMistake | None:
+def wrong_kind(readings: list[DepthReading], kind: DepthKind) -> Finding | None:
     """That the files are of another kind than the one in use; None where they are not, or nothing fits."""
     better = better_kind(readings, kind)
     if better is None:
@@ -58,12 +50,12 @@ def wrong_kind(readings: list[DepthReading], kind: DepthKind) -> DepthMistake | 
     errors = {reading.kind: reading.error for reading in readings}
     now = "lands nowhere in sight" if errors[kind] is None else f"is off by {errors[kind]:.2%}"
     evidence = f"depth read as {kind.value} {now}, as {better.value} by {errors[better]:.2%} (median)"
-    return DepthMistake(Cause.DEPTH_KIND, evidence, f"Set teacher.depth_kind: {better.value}.")
+    return Finding(Cause.DEPTH_KIND, evidence, f"Set teacher.depth_kind: {better.value}.")
 
 
 def misplaced(
     render: RenderView, depth: StoredDepth, readings: list[DepthReading], *, is_exact: bool
-) -> DepthMistake | None:
+) -> Finding | None:
     """Why the depth files, read as the kind in use, do not agree with what is rendered; None where they do.
 
     Args:
@@ -79,10 +71,10 @@ def misplaced(
     if right:
         best = min(right, key=lambda one: one.error)
         evidence = f"{as_it_is}; supposing that {best.mistake}, by {best.error:.2%}"
-        return DepthMistake(Cause.DEPTH_FILES, evidence, best.advice)
+        return Finding(Cause.DEPTH_FILES, evidence, best.advice)
     if is_exact and used > AGREES:
         evidence = f"{as_it_is}, and neither turned nor of other frames nor in other units does it fit"
-        return DepthMistake(Cause.DEPTH_FILES, evidence, _LOOK)
+        return Finding(Cause.DEPTH_FILES, evidence, _LOOK)
     return None
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from distill.alignment.comparison import Comparison, Gate, Loaded, measure
-from distill.alignment.depth_mistakes import DepthMistake, misplaced, wrong_kind
+from distill.alignment.depth_mistakes import misplaced, wrong_kind
 from distill.alignment.depth_reading import DepthReading, depth_readings
-from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, on_background
+from distill.alignment.hypotheses import ALPHA_ADVICE, AS_IT_IS, Cause, Finding, on_background
 from distill.alignment.hypothesis_search import SEARCH_FRAMES, SEARCH_WIDTH, Trial, Trials, try_all
 from distill.alignment.picture_evidence import colour_name, other_border, premultiplied_evidence
 from distill.evaluation.metrics import GATE_DB, is_collapsed
@@ -164,8 +164,8 @@ def psnr_as_it_is(comparison: Comparison) -> float:
     return Trials(comparison.some_frames(SEARCH_FRAMES).shrunk(SEARCH_WIDTH)).psnr(AS_IT_IS)
 
 
-def pictures_say(comparison: Comparison) -> tuple[Cause, str, str] | None:
-    """What is wrong with the compared pictures by themselves: cause, sentence and advice; None: nothing shows."""
+def pictures_say(comparison: Comparison) -> Finding | None:
+    """What is wrong with the compared pictures by themselves; None: nothing shows."""
     chosen = list(comparison.frames)
     pictures, coverage, background = comparison.pictures[chosen], comparison.coverage[chosen], comparison.background
     known = None if comparison.counted is None else comparison.counted[chosen]
@@ -174,12 +174,12 @@ def pictures_say(comparison: Comparison) -> tuple[Cause, str, str] | None:
         coverage = coverage * known
     if comparison.has_alpha:
         evidence = premultiplied_evidence(pictures, coverage, background)
-        return None if evidence is None else (Cause.ALPHA, evidence, ALPHA_ADVICE)
+        return None if evidence is None else Finding(Cause.ALPHA, evidence, ALPHA_ADVICE)
     color = other_border(pictures, background, known)
     if color is None:
         return None
     evidence = f"the border of the pictures is {colour_name(color)}, the background set is {colour_name(background)}"
-    return Cause.BACKGROUND, evidence, on_background(color, colour_name(color)).advice
+    return Finding(Cause.BACKGROUND, evidence, on_background(color, colour_name(color)).advice)
 
 
 def _conclusion(
@@ -187,12 +187,12 @@ def _conclusion(
     gate: Gate,
     student: Diagnosis,
     witness: Diagnosis | None,
-    written: tuple[Cause, str, str] | None,
-    mistaken: DepthMistake | None,
+    written: Finding | None,
+    mistaken: Finding | None,
     subject: str,
     is_drawn: bool,
-) -> tuple[Cause, str, str]:
-    """Cause, sentence and advice."""
+) -> Finding:
+    """The likeliest of what the trials, the pictures and the depth files say."""
     # Of two explanations the better one: a student that learnt from wrong views explains nothing well.
     subjects = ((subject, student), (GAUSSIANS, witness))
     found = [(name, one) for name, one in subjects if one is not None and one.likeliest is not None]
@@ -201,32 +201,32 @@ def _conclusion(
         hypothesis, value = one.likeliest.hypothesis, one.likeliest.psnr
         evidence = f"supposing that {hypothesis.name}, {name} {value:.2f} dB instead of {one.as_it_is:.2f} dB"
         evidence += f" on {one.basis}"
-        return hypothesis.cause, evidence, hypothesis.advice
+        return Finding(hypothesis.cause, evidence, hypothesis.advice)
     if written is not None:
         return written
     gaussians = student if subject == GAUSSIANS else witness
     if gaussians is not None and gaussians.as_it_is < gaussians.psnr_blank + ABOVE_BLANK_DB:
         figures = f"{GAUSSIANS} {gaussians.as_it_is:.2f} dB, a blank picture {gaussians.psnr_blank:.2f} dB"
-        return Cause.WORLD, f"nothing that was tried brings them to the pictures ({figures})", OTHER_WORLD
+        return Finding(Cause.WORLD, f"nothing that was tried brings them to the pictures ({figures})", OTHER_WORLD)
     if student.is_flat:
         never_dense = gate.alpha_mean < _NEVER_DENSE * gate.coverage_mean
         cause = Cause.DENSITY if never_dense else Cause.BLANK
-        return cause, _blank_evidence(gate), _blank_advice(gate, witness, never_dense)
+        return Finding(cause, _blank_evidence(gate), _blank_advice(gate, witness, never_dense))
     if mistaken is not None:
         return mistaken
     if passed:
-        return Cause.NONE, "no alternative fits the pictures better", ""
+        return Finding(Cause.NONE, "no alternative fits the pictures better")
     if _bears_out(witness, gate):
         evidence = f"the views are right: {GAUSSIANS} {witness.as_it_is:.2f} dB with these cameras"
-        return Cause.STUDENT, evidence, _TRAIN_BETTER
+        return Finding(Cause.STUDENT, evidence, _TRAIN_BETTER)
     if is_drawn:
-        return Cause.STUDENT, "the views are drawn from the teacher's own Gaussians", _TRAIN_BETTER
+        return Finding(Cause.STUDENT, "the views are drawn from the teacher's own Gaussians", _TRAIN_BETTER)
     advice = "A student that learnt from wrong views shows no one mistake: "
     if gaussians is None:
         advice += "set teacher.ply, whose Gaussians are a witness."
     else:
         advice += "draw the pictures here, from the Gaussians of teacher.ply, with --set teacher.kind=gaussians."
-    return Cause.UNKNOWN, "nothing that was tried fits the pictures", advice
+    return Finding(Cause.UNKNOWN, "nothing that was tried fits the pictures", advice)
 
 
 def _blank_evidence(gate: Gate) -> str:

@@ -20,7 +20,7 @@ from distill.alignment.comparison import (
     witness_of,
 )
 from distill.alignment.diagnosis import ABOVE_BLANK_DB, OTHER_WORLD, THRESHOLD_DB, Diagnosis, diagnose
-from distill.alignment.hypotheses import AS_IT_IS, Cause
+from distill.alignment.hypotheses import AS_IT_IS, Cause, Finding
 from distill.alignment.hypothesis_search import SEARCH_WIDTH, Trials
 from distill.alignment.seen_scene import CHECK, refuse_or_warn
 from scene.frames import spread
@@ -117,13 +117,15 @@ def _without_outliers(config: Config, teacher: Teacher, reference: _Reference) -
     return float(np.median(_few_trials(config, rest, reference).psnrs(AS_IT_IS)))
 
 
-def _explained(diagnosis: Diagnosis) -> tuple[Cause, str, str]:
-    """The cause of a difference, in words, and what to do."""
+def _explained(diagnosis: Diagnosis) -> Finding:
+    """The cause of a difference, its evidence as the end of a sentence."""
     likeliest = diagnosis.likeliest
     if likeliest is not None:
         one = likeliest.hypothesis
-        return one.cause, f"; supposing that {one.name}, they are {likeliest.psnr:.2f} dB from them", one.advice
-    return Cause.WORLD, "", f"{OTHER_WORLD} {CHECK}"
+        return Finding(
+            one.cause, f"; supposing that {one.name}, they are {likeliest.psnr:.2f} dB from them", one.advice
+        )
+    return Finding(Cause.WORLD, "", f"{OTHER_WORLD} {CHECK}")
 
 
 def _small_comparison(config: Config, teacher: Teacher, reference: _Reference, frames: list[int]) -> Comparison:

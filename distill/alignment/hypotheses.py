@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import permutations, product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +45,14 @@ class Cause(str, Enum):
     WORLD = "another world"
     STUDENT = "the student itself"
     UNKNOWN = "unknown"
+
+
+class Finding(NamedTuple):
+    """What is wrong, how that shows, and what to do."""
+
+    cause: Cause
+    evidence: str
+    advice: str = ""
 
 
 @dataclass(frozen=True)
