@@ -157,7 +157,7 @@ class BrowserView:
             panel = self._panels.pop(client.client_id, None)
         self.worker.forget(client.client_id)
         if panel is not None:
-            _log.info("a browser has gone: %s", panel.summary())
+            _log.info("a browser has left: %s", panel.summary())
 
     def ask(self, client: int) -> None:
         """Has a client's picture drawn, from where it looks now."""
@@ -218,7 +218,7 @@ class _Panel:
     def _add_cameras(self, view: BrowserView) -> None:
         gui = self._client.gui
         shown = gui.add_checkbox(
-            "show them", False, hint="blue: trained on; orange: held out. Click one to look through it."
+            "show cameras", False, hint="blue: trained on; orange: held out. Click one to look through it."
         )
         shown.on_update(lambda event: view.show_frusta(event.target.value))
         labels = {_label(camera): camera.name for camera in self._subject.cameras}
@@ -229,7 +229,7 @@ class _Panel:
         gui = self._client.gui
         said = gui.add_markdown("")
         between = gui.add_slider("frames between", 0, 240, 1, _DEFAULT_BETWEEN)
-        add, drop, save = (gui.add_button(name) for name in ("add this view", "take the last back", "save the path"))
+        add, drop, save = (gui.add_button(name) for name in ("add this view", "remove the last", "save the path"))
 
         def tell(words: str = "") -> None:
             said.content = f"{counted(len(self._path.viewpoints), 'keyframe')}. {words}"

@@ -79,7 +79,7 @@ def export(config: Config, options: ExportOptions) -> None:
     views = views_to_export(config, gaussians, **cameras)
     drawing = source.drawing(gaussians)
     on_path = options.path is not None and config.data.transforms is not None
-    format = ExportFormat(
+    written_as = ExportFormat(
         depth_kind=_depth_kind(config, options.depth_kind),
         background=None if options.rgba else config.teacher.background_rgb,
         focal=_focal_of_views(source, drawing, views.cameras) if on_path else None,
@@ -91,7 +91,7 @@ def export(config: Config, options: ExportOptions) -> None:
         rasterizer = source.rasterizer(gaussians)
 
     folder = options.output or RunFolder(config).results / "teacher_views"
-    job, features, volume = ViewExport(folder, gaussians, rasterizer, views, format), folder / FEATURES, None
+    job, features, volume = ViewExport(folder, gaussians, rasterizer, views, written_as), folder / FEATURES, None
     if options.features is not None:
         resolution = options.features_resolution or config.occupancy.resolution
         channels = select_channels(options.features.split(","), "--features")
@@ -104,7 +104,7 @@ def export(config: Config, options: ExportOptions) -> None:
         write_features(features, volume, gaussians)
     if report is not None:
         report |= _sizes(original, gaussians, ply)
-        report["psnr"] = psnr_of_pruning(whole, rasterizer, views.cameras, format)
+        report["psnr"] = psnr_of_pruning(whole, rasterizer, views.cameras, written_as)
         _log.info("%s", _pruning_in_words(report))
     if figures is None:
         are = "the frame is" if len(views.names) == 1 else f"all {len(views.names)} frames are"
