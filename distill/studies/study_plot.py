@@ -24,7 +24,10 @@ class Line(NamedTuple):
 
 
 def lines_by_size(runs: Sequence[PlannedRun], rows: Sequence[Row]) -> dict[str, list[Line]]:
-    """The lines of each width of picture, those of two points or more; a study of one budget has none."""
+    """The lines of each width of picture, those of two points or more; a study of one budget has none.
+
+    Where the images are the teacher, both references are the same: the line is drawn once.
+    """
     sizes = {(run.arm, run.budget): run.config.data.resolution for run in runs}
     points: dict[tuple[int | None, str, str], list[tuple[float, float]]] = {}
     for row in rows:
@@ -35,7 +38,8 @@ def lines_by_size(runs: Sequence[PlannedRun], rows: Sequence[Row]) -> dict[str, 
                 points.setdefault(place, []).append((seconds.mean, spread.mean))
     found: dict[str, list[Line]] = {}
     for (size, arm, reference), measured in points.items():
-        if len(measured) > 1:
+        is_twice = reference == "ground_truth" and measured == points.get((size, arm, "teacher"))
+        if len(measured) > 1 and not is_twice:
             name = "the dataset's size" if size is None else f"{size} pixels"
             found.setdefault(name, []).append(Line(arm, reference, *zip(*sorted(measured), strict=True)))
     return found
