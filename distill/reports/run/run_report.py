@@ -27,7 +27,16 @@ from settings.words import counted, show
 _log = logging.getLogger(__name__)
 _PICTURES = ("contact_sheet", "worst_1", "worst_2", "worst_3", "median")
 _SUBJECTS = ("student", "teacher", "ratio")
-_DIGITS = {"psnr": 2, "psnr_foreground": 2, "psnr_blank": 2, "avg_fps": 1, "power_avg_w": 1}
+_DIGITS = {
+    **dict.fromkeys(("psnr", "psnr_foreground", "psnr_blank", "psnr_teacher", "psnr_silhouette"), 2),
+    **{"avg_fps": 1, "power_avg_w": 1},
+}
+_FRAMES = {"holdout": "held-out frames", "train": "training frames", "all": "all frames"}
+_REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
+_OF_RAYS = (
+    "The PSNR of a training batch is that of single rays. Where a pixel is the mean of several (render.supersample), "
+    "pictures are some dB better."
+)
 
 
 def publish(config: Config, folder: RunFolder, step: int) -> None:
@@ -85,9 +94,10 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
         *_beside_teacher(logs, latest),
         "## Training",
         "![curves of the losses, PSNR, samples and occupancy](report_curves.png)",
-        f"[the figures]({_link(logs / 'training_metrics.csv', results)})",
+        _OF_RAYS,
+        f"[training_metrics.csv]({_link(logs / 'training_metrics.csv', results)})",
         *_pictures(results, latest),
-        "## Settings other than the schema's defaults",
+        "## Settings that differ from the defaults",
         _settings(config),
         "## Made with",
         markdown_table(("what", "value"), ((name, _cell(value)) for name, value in versions.items())),
@@ -150,11 +160,25 @@ def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation
     if latest is None:
         return [text, "Not evaluated at its last step."]
     row = latest.main_row
-    text += f" {row['split']} PSNR against {row['reference']}: {_cell(row['psnr'], 2)} dB"
-    text += f", a blank picture's {_cell(row['psnr_blank'], 2)} dB." if row.get("psnr_blank") else "."
+    text += f" Its PSNR on {_FRAMES.get(row['split'], row['split'])} is {_against(row)}"
+    text += f"; a blank picture has {_cell(row['psnr_blank'], 2)} dB." if row.get("psnr_blank") else "."
+    truth = next((each for each in latest.rows if _is_truth_of(each, row)), None)
+    if truth is not None:
+        text += f" On the same frames it is {_against(truth)}"
+        own = truth.get("psnr_teacher")
+        text += f", where the teacher has {_cell(own, 2)} dB." if own else "."
     if row.get("collapsed"):
         return [f"**{row['collapsed']}: no better than a picture that needs no learning.**", text]
     return [f"**{row['verdict'].capitalize()}.**", text] if row.get("verdict") else [text]
+
+
+def _against(row: CsvRow) -> str:
+    return f"{_cell(row['psnr'], 2)} dB against {_REFERENCES.get(row['reference'], row['reference'])}"
+
+
+def _is_truth_of(row: CsvRow, judged: CsvRow) -> bool:
+    """Whether a row is of the same frames as the judged one, against ground truth where that is not."""
+    return row["reference"] == "ground_truth" != judged["reference"] and row["split"] == judged["split"]
 
 
 def _figures(latest: Evaluation | None) -> list[str]:
@@ -162,7 +186,7 @@ def _figures(latest: Evaluation | None) -> list[str]:
         return []
     names = [name for name in latest.rows[0] if name and any(row[name] for row in latest.rows)]
     rows = ([_cell(row[name], _DIGITS.get(name, 4)) for name in names] for row in latest.rows)
-    return ["## Figures", markdown_table(names, rows)]
+    return ["## Figures", markdown_table(names, rows), "What each column means: docs/outputs.md of the program."]
 
 
 def _beside_teacher(logs: Path, latest: Evaluation | None) -> list[str]:
@@ -207,7 +231,7 @@ def _settings(config: Config) -> str:
 def _value(value: object) -> str:
     if value is REQUIRED:
         return "required"
-    return "the keys below" if value is KEYS_BELOW else f"`{show(value)}`"
+    return "the keys below" if value is KEYS_BELOW else _cell(f"`{json.dumps(value, default=str)}`")
 
 
 def _cell(value: object, digits: int | None = None) -> str:

@@ -32,7 +32,8 @@ def ran(tmp_path_factory) -> Path:
     under = os.path.relpath(root)
     write_toy_scene(root, loss={"depth": {"weight": 0.1}}, logging={"report": True})
     with redirect_stdout(StringIO()) as out:
-        assert distil(arguments(root, "--max-steps", "150", "--output", under)) == 0
+        box = "data.box={lower: [-0.6, -0.6, -0.6], upper: [0.6, 0.6, 0.6]}"
+        assert distil(arguments(root, "--max-steps", "150", "--output", under, "--set", box)) == 0
     for said in (f"report   {under}/{RESULTS}/report.md", f"pictures {under}/{RESULTS}/eval"):  # the paths are alike
         assert f"{said}\n" in out.getvalue()
     written = [line for line in out.getvalue().splitlines() if line.partition(" ")[2].strip().startswith(under)]
@@ -54,8 +55,14 @@ def test_the_commands_that_a_run_ends_with_find_it(ran) -> None:
 
 def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> None:
     report = (ran / RESULTS / "report.md").read_text(encoding="utf-8")
-    holdout = csv_rows(ran / LOGS / "eval_step_000150.csv")[0]
+    holdout, truth = csv_rows(ran / LOGS / "eval_step_000150.csv")[:2]
     assert f"| 150 | holdout | teacher | 5 | {float(holdout['psnr']):.2f} |" in report
+    psnr, blank, true, own = (
+        f"{float(row[name]):.2f} dB"
+        for row, name in ((holdout, "psnr"), (holdout, "psnr_blank"), (truth, "psnr"), (truth, "psnr_teacher"))
+    )
+    assert f"Its PSNR on held-out frames is {psnr} against the teacher; a blank picture has {blank}." in report
+    assert f"On the same frames it is {true} against ground truth, where the teacher has {own}." in report
     student, teacher, ratio = csv_rows(ran / LOGS / "eval_step_000150_parity.csv")
     speed = " | ".join(f"{float(row['fps_median']):.4g}" for row in (student, teacher))
     assert f"| frames/s, median | {speed} | {float(ratio['fps_median']):.3g} |" in report
@@ -63,6 +70,10 @@ def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> N
     assert "GPU peak" not in report
     assert "trained 150 steps" in report and "COLLAPSED" not in report
     assert "| `loss.depth.weight` | `0.1` | `0.0` |" in report and "`train.lr`" not in report
+    assert (
+        '| `data.box` | the keys below | `"auto"` |' in report
+        and "| `data.box.lower` | `[-0.6, -0.6, -0.6]` |" in report
+    )
     assert "| seed | 0 |" in report and "| torch |" in report
     links = re.findall(r"\]\(([^)]+)\)", report)
     assert len(links) == 7 and all((ran / RESULTS / link).is_file() for link in links)
