@@ -75,7 +75,7 @@ def postfix(row: dict[str, object]) -> dict[str, str]:
         "psnr": f"{row['psnr_batch']:.2f}",
         "alpha": f"{row['alpha_mean']:.2f}",
         "krays/s": f"{row['rays_per_s'] / 1e3:.0f}",
-        "s/ray": f"{row['samples_per_ray']:.1f}",
+        "samples/ray": f"{row['samples_per_ray']:.1f}",
     }
     if row.get("loss_depth") is not None:
         short["depth"] = f"{row['loss_depth']:.4f}"

@@ -87,7 +87,7 @@ def test_postfix_shortens_the_key_figures():
         "psnr": "23.01",
         "alpha": "0.25",
         "krays/s": "0",
-        "s/ray": "15.0",
+        "samples/ray": "15.0",
         "depth": "0.1250",
     }
     row = {**make_row(depth=False), "rays_per_s": 41_800.0, "gpu_mem_gib": 1.25}
@@ -96,7 +96,7 @@ def test_postfix_shortens_the_key_figures():
         "psnr": "23.01",
         "alpha": "0.25",
         "krays/s": "42",
-        "s/ray": "15.0",
+        "samples/ray": "15.0",
         "GiB": "1.2",
     }
 
