@@ -197,7 +197,7 @@ def _train(
     pace = RoundingPace(compact.round_every, by_clock=compact.max_steps is None)
     start = time.perf_counter()
     with progress_bar(
-        desc="compress", total=100, unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}"
+        desc="compress", total=100, unit="%", bar_format="{desc}: |{bar}| {percentage:.0f}%{postfix}"
     ) as bar:
         while done < 1:
             weights.show()

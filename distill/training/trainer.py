@@ -280,7 +280,7 @@ class Trainer:
         unit = {"total": train.max_steps, "initial": progress.step, "unit": "step"}
         if train.max_seconds:
             unit = {"total": train.max_seconds, "initial": min(progress.seconds, train.max_seconds), "unit": "s"}
-            unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{postfix}]"
+            unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
         return progress_bar(desc="train", disable=not shown, **unit)
 
     def _checkpoint_due(self) -> bool:

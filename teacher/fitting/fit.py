@@ -112,7 +112,7 @@ class TeacherFit:
             total=settings.max_seconds if by_time else settings.max_steps,
             initial=min(progress.seconds, settings.max_seconds) if by_time else progress.step,
             unit="s" if by_time else "step",
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{postfix}]",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit}{postfix}",
         )
         start, logged = time.perf_counter() - progress.seconds, (progress.step, progress.seconds)
         clock = SaveClock(settings.checkpoint_minutes)
