@@ -37,6 +37,8 @@ from settings.errors import InputError
 from teacher.sources import check_assets
 
 _NAMED_RIGHT = 0.9
+_TRIALS = 'The PSNR with each possible mistake undone; "nothing is wrong" is the PSNR as it is:'
+_READINGS = "How far the depth files, read as each kind, are from rendered distances:"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -101,9 +103,9 @@ def _check(loaded: Loaded, threshold: float, subject: str) -> int:
     with progress_bar(desc="trying", unit=" hypotheses", leave=False) as bar:
         verdict = check(loaded, threshold, subject, bar.update)
     small = loaded.comparison.shrunk(SEARCH_WIDTH).cameras
-    print(verdict_text(verdict), trials_table(verdict, (small.width, small.height)), sep="\n\n")
+    print(verdict_text(verdict), _TRIALS, trials_table(verdict, (small.width, small.height)), sep="\n\n")
     if verdict.readings:
-        print("\n" + depth_table(verdict.readings, verdict.depth_kind))
+        print("\n" + _READINGS, depth_table(verdict.readings, verdict.depth_kind), sep="\n\n")
     return 0 if verdict.passed else 1
 
 

@@ -62,6 +62,8 @@ def test_a_good_student_passes(toy, capsys):
     assert main([str(toy / "results/toy/first"), "--threshold", "16"]) == 0
     out = capsys.readouterr().out
     assert "step 150, 5 of 17 views at 24x24" in out and "\nPASS: " in out and "Nothing wrong" in out
+    assert re.search(r"with each possible mistake undone; .*:\n\n\| supposing that", out)
+    assert re.search(r"read as each kind, .*:\n\n\| depth read as", out)
     assert "| nothing is wrong |" in out and "| inverse_z (in use) |" in out
     assert sorted(toy.rglob("*")) == before, "nothing is written"
 
