@@ -201,7 +201,9 @@ def _on_mean_colour(views: TeacherViews) -> TeacherViews:
         pixels = pixels if views.counted is None else pixels[views.counted[index].flatten()]
         total, count = total + pixels.double().sum(0) / 255, count + len(pixels)
     background = tuple(round(value, 3) for value in (total / max(1, count)).tolist())
-    _log.info("behind the Gaussians is the photographs' mean colour, %s (teacher.background sets another)", background)
+    _log.info(
+        "the photographs' mean colour, %s, is put behind the Gaussians (teacher.background sets another)", background
+    )
     return replace(views, background=background)
 
 

@@ -72,8 +72,8 @@ def _note_others(folder: Path) -> None:
     if folder.name.isdecimal() and others:
         note_once(
             "warning",
-            f"{folder.parent}: models {', '.join(others)} lie beside {folder.name}, which is read: COLMAP found no way "
-            "from one to the other, and their worlds differ. To read another name its folder in data.transforms.",
+            f"{folder.parent}: models {', '.join(others)} lie beside {folder.name}, which is read: COLMAP could not "
+            "join them, and each is in a world of its own. To read another, name its folder in data.transforms.",
         )
 
 

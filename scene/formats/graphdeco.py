@@ -102,9 +102,9 @@ def note_off_centre(frames: Frames, ply: Path) -> None:
         note_once(
             "warning",
             f"{frames.source}: the principal point is ({x:.1f}, {y:.1f}) pixels off the centre in frame "
-            f"{frames.names[worst]} ({int((share > _ASIDE).sum())} of {len(frames)} frames). graphdeco's program, that "
-            f"trained {ply}, takes it for the centre: its pictures are about as far off from these. Undistort the "
-            "pictures with COLMAP, or take the cameras of the model's folder (--model).",
+            f"{frames.names[worst]} ({int((share > _ASIDE).sum())} of {len(frames)} frames). graphdeco's program, "
+            f"which trained {ply}, takes it for the centre: its pictures are about as far off from these. Undistort "
+            "the pictures with COLMAP, or take the cameras of the model's folder (--model).",
         )
 
 
@@ -275,7 +275,7 @@ def _exposures(path: Path, names: Sequence[str]) -> tuple[np.ndarray | None, ...
     by_stem = {Path(key).stem: value for key, value in by_name.items()}
     found = tuple(by_name.get(name, by_stem.get(Path(name).stem)) for name in names)
     count = sum(exposure is not None for exposure in found)
-    note_once("info", f"{path}: the exposures of {count} of {len(names)} pictures are taken back.")
+    note_once("info", f"{path}: the exposures of {count} of {len(names)} pictures are undone.")
     return found if count else None
 
 

@@ -67,7 +67,7 @@ def check_lens(source: Path, fields: Sequence[Fields]) -> None:
     if unread:
         note_once(
             "warning",
-            f"{source}: {unread} sounds of a lens and is not read: fl_x, fl_y, cx, cy, w, h (pixels) and "
+            f"{source}: {unread} may be about a lens, and is not read: fl_x, fl_y, cx, cy, w, h (pixels) and "
             "camera_angle_x (radian) are.",
         )
 

@@ -151,8 +151,8 @@ def straightened(
     if pinholes:
         note_once(
             "warning",
-            f"{source}: {pinholes} of {len(frames)} frames have a lens that bends and no picture: they are seen as by "
-            "a pinhole of their focal length and principal point.",
+            f"{source}: {pinholes} of {len(frames)} frames have a lens that distorts and no picture: a pinhole of "
+            "their focal length and principal point is taken in its place.",
         )
     if missing:
         start = time.perf_counter()

@@ -64,8 +64,8 @@ def has_silhouettes(rgb: Tensor, background: Color, dataset: Frames) -> bool:
         return True
     note_once(
         "info",
-        f"{dataset.source}: the pictures have no alpha, and their borders no one colour: they are taken for "
-        "photographs of a world that fills them. Colour and depth are learnt from; silhouettes there are none.",
+        f"{dataset.source}: the pictures have no alpha, and their borders are not of a single colour: they are taken "
+        "for photographs, which have no silhouettes. The student learns from their colour and depth.",
     )
     return False
 

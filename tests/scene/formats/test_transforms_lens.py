@@ -68,7 +68,7 @@ def test_the_one_frame_with_distortion_is_named():
 def test_keys_that_sound_of_a_lens_are_named(caplog):
     check_lens("unread.json", [{"focal_length_mm": 35, "fl_x": 5, "K": [[5, 0, 4], [0, 5, 3], [0, 0, 1]], "skewed": 0}])
     assert "'focal_length_mm' (35), 'K' ([[5, 0, 4]" in caplog.text
-    assert "sounds of a lens and is not read: fl_x, fl_y, cx, cy" in caplog.text
+    assert "may be about a lens, and is not read: fl_x, fl_y, cx, cy" in caplog.text
 
 
 def test_a_focal_length_against_its_field_of_view(caplog):

@@ -38,7 +38,7 @@ def test_photographs_are_covered_all_over(tmp_path, caplog):
         write_image(tmp_path / f"{name}.png", image)
     views = views_from_images(tmp_path / "t.json", width=None, background=WHITE, holdout_every=0)
     assert not views.silhouettes and (views.coverage == 255).all() and views.counted is None
-    assert "they are taken for photographs" in caplog.text
+    assert "taken for photographs" in caplog.text
     dataset = load_frames(tmp_path / "t.json")
     assert has_silhouettes(torch.full((2, 4, 6, 3), 255, dtype=torch.uint8), WHITE, dataset)
 
