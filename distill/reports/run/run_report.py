@@ -85,7 +85,7 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     measured = None
     if latest is not None and latest.main_row["psnr"]:
         row = latest.main_row
-        measured = (f"{row['split']} against {row['reference']}", float(row["psnr"]))
+        measured = (f"{_frames_of(row)} against {_reference_of(row)}", float(row["psnr"]))
     draw_curves(columns, results / "report_curves.png", measured)
     lines = [
         f"# {config.scene}/{config.run}",
@@ -160,7 +160,7 @@ def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation
     if latest is None:
         return [text, "Not evaluated at its last step."]
     row = latest.main_row
-    text += f" Its PSNR on {_FRAMES.get(row['split'], row['split'])} is {_against(row)}"
+    text += f" Its PSNR on {_frames_of(row)} is {_against(row)}"
     text += f"; a blank picture has {_cell(row['psnr_blank'], 2)} dB." if row.get("psnr_blank") else "."
     truth = next((each for each in latest.rows if _is_truth_of(each, row)), None)
     if truth is not None:
@@ -172,8 +172,16 @@ def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation
     return [f"**{row['verdict'].capitalize()}.**", text] if row.get("verdict") else [text]
 
 
+def _frames_of(row: CsvRow) -> str:
+    return _FRAMES.get(row["split"], row["split"])
+
+
+def _reference_of(row: CsvRow) -> str:
+    return _REFERENCES.get(row["reference"], row["reference"])
+
+
 def _against(row: CsvRow) -> str:
-    return f"{_cell(row['psnr'], 2)} dB against {_REFERENCES.get(row['reference'], row['reference'])}"
+    return f"{_cell(row['psnr'], 2)} dB against {_reference_of(row)}"
 
 
 def _is_truth_of(row: CsvRow, judged: CsvRow) -> bool:

@@ -91,7 +91,7 @@ def draw_curves(columns: Columns, path: Path, measured: tuple[str, float] | None
 
 def _draw(axes: Axes, panel: Panel, columns: Columns) -> None:
     for name in panel.columns:
-        label = "training batch" if name == "psnr_batch" else name
+        label = "training batch, of single rays" if name == "psnr_batch" else name
         axes.plot(columns[panel.x], columns[name], label=label, linewidth=1.2, marker="." if _few(columns) else None)
     # On a logarithmic axis a term that has become exactly 0 is simply not drawn.
     if panel.log and any(value > 0 for name in panel.columns for value in columns[name]):
