@@ -8,6 +8,7 @@ of ``COUNTED``. The interpreter lets pass what the compiler does not: types that
 powers of two, operations without a lowering.
 """
 
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -335,6 +336,9 @@ def compile_case(job):
 
 def main():
     torch.set_num_threads(1)
+    # Compilers make and drop a great many objects, and what torch and Triton consist of is looked through each time.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
     # Forked workers have torch and triton imported already, which takes as long as compiling several kernels.
     with multiprocessing.get_context("fork").Pool(min(2, os.cpu_count())) as pool:
         for lines in pool.imap_unordered(compile_case, sys.argv[1:], chunksize=1):
