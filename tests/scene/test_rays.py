@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from scene.cameras import Cameras
-from scene.rays import Rays, SceneBox, camera_rays, distance_per_z, focus_box, image_rays, intersect_box, pixel_rays
+from scene.rays import (
+    Rays,
+    SceneBox,
+    camera_rays,
+    distance_per_z,
+    focus_box,
+    image_rays,
+    intersect_box,
+    pixel_rays,
+    project,
+)
 from tests.launch_count import LaunchCount
 from tests.triton_device import GPU, TRITON, device_of, needs_triton
 
@@ -29,6 +39,20 @@ def test_pixel_rays_by_hand():
     torch.testing.assert_close(directions[0], torch.tensor([1.25, 0.75, -1]) / length)
     # Looking down -X, right is -Z.
     torch.testing.assert_close(directions[1], torch.tensor([-1, 0.75, -1.25]) / length)
+
+
+def test_projection_by_hand():
+    """Of a point close before the camera, and of one behind it."""
+    points = torch.tensor([[0.01, 0.02, 4.95], [0.0, 0.0, 6.0]])
+    row, col, depth, distance = project(camera(), 0, points)
+    assert (row[0].item(), col[0].item()) == pytest.approx((2 - 2 * 0.02 / 0.05, 3 + 2 * 0.01 / 0.05), abs=1e-4)
+    assert depth.tolist() == pytest.approx([0.05, -1.0], abs=1e-6)
+    assert distance.tolist() == pytest.approx([math.sqrt(0.01**2 + 0.02**2 + 0.05**2), 1.0], abs=1e-6)
+
+
+def test_a_box_holds_its_faces():
+    points = torch.tensor([[-1.0, -1, -1], [1, 2, 1], [0, 2, 0], [0, 2.001, 0], [-1.001, 0, 0]])
+    assert BOX.contains(points).tolist() == [True, True, True, False, False]
 
 
 def test_fractional_pixel_of_the_centre_looks_straight_ahead():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distill.compact.parts import Block, Part, steps_of
-from distill.compact.rounding import exponents_of, round_part
+from distill.compact.rounding import exponents_of, means_of, round_part
 from kernels.coding.range_coding import LARGEST
 
 ROWS = 40
@@ -15,6 +15,19 @@ def part():
     stored = np.arange(ROWS) % 4 > 0
     blocks = (Block(0, 20, (1, 0, 0)), Block(20, ROWS, (1, 0, 0)))
     return Part("table", stored, blocks, np.repeat([0, 1], 20), np.array([0, 1]))
+
+
+def test_a_mean_is_of_all_columns_of_a_class_in_the_stored_rows_of_a_group():
+    stored = np.array([True, True, False, True])
+    of_classes = Part("weights", stored, (), np.array([0, 0, 0, 1]), np.array([0, 0, 1]))
+    importance = np.array([[1, 2, 3], [4, 5, 6], [90, 90, 90], [7, 8, 9]], np.float32)
+    assert means_of(of_classes, importance).tolist() == [[3.0, 4.5], [7.5, 9.0]]
+
+
+@pytest.mark.parametrize(("eighths", "nearest"), [(0.4, 0), (0.6, 1), (-0.4, 0), (-0.6, -1)])
+def test_exponents_are_the_nearest_eighths(part, eighths, nearest):
+    ones = np.ones((ROWS, 2), np.float32)
+    assert exponents_of(part, ones, 2 ** (eighths / 8), 1.0).tolist() == [[nearest] * 2] * 2
 
 
 def test_steps_are_as_the_root_of_the_importance_of_what_is_stored(part):

@@ -209,7 +209,7 @@ def test_depth_error_counts_what_is_opaque_and_known_in_both():
 
 
 def test_alpha_iou_by_hand():
-    alpha, coverage = np.array([[1.0, 0.6, 0.4, 0.0]]), np.array([[1.0, 0.2, 0.9, 0.0]])
+    alpha, coverage = np.array([[1.0, 0.6, 0.4, 0.5]]), np.array([[1.0, 0.2, 0.9, 0.5]])
     assert metrics.alpha_iou(alpha, coverage) == pytest.approx(1 / 3)
     assert metrics.alpha_iou(alpha * 0, coverage * 0) is None
 
@@ -242,6 +242,9 @@ def test_the_silhouette_in_one_colour_by_hand():
     assert metrics.psnr_silhouette(reference, coverage, (1.0, 1.0, 1.0)) == pytest.approx(-10 * math.log10(error))
     half = np.full((1, 1, 3), 0.75)  # a half covered pixel of colour 0.5 on white
     assert metrics.psnr_silhouette(half, np.array([[0.5]]), (1.0, 1.0, 1.0)) == 100
+    dark = np.full((1, 1, 3), 0.2)  # darker than half a white pixel: black, which shows 0.5, is the nearest colour
+    found = metrics.psnr_silhouette(dark, np.array([[0.5]]), (1.0, 1.0, 1.0))
+    assert found == pytest.approx(-10 * math.log10(0.3**2))
 
 
 @pytest.mark.parametrize(
@@ -259,6 +262,10 @@ def test_the_silhouette_in_one_colour_by_hand():
 def test_a_student_is_judged_by_what_needs_no_learning(psnr, alpha, collapsed, far):
     assert metrics.is_collapsed(psnr, 11.9, 18.0, alpha, 0.24) is collapsed
     assert metrics.is_far(psnr, 11.9, 18.0) is far
+
+
+def test_a_student_as_good_as_the_silhouette_is_not_below_it():
+    assert not metrics.is_collapsed(14.0, 12.0, 14.0, 0.05, 0.44) and metrics.is_collapsed(13.9, 12.0, 14.0, 0.05, 0.44)
 
 
 def test_a_tiny_object_needs_more_than_the_background():

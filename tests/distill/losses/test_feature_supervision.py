@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from distill.losses.feature_supervision import FeatureSupervision, channels_of, load_volume, supervise
+from distill.rendering.renderer import RenderedRays, SampledField
 from distill.training.trainer import Trainer
+from kernels.compositing.compositing import Composite
+from kernels.gaussians.sparse_volume import VolumeSample
 from settings.errors import InputError
 from settings.loading import load_config
-from teacher.features.volume import build_volume
+from teacher.features.channels import select_channels
+from teacher.features.volume import ChannelStatistics, build_volume
 from teacher.features.volume_files import write_features
 from teacher.gaussians import Gaussians
 from teacher.sources import load_teacher
@@ -50,6 +56,57 @@ def test_terms_are_logged_and_leave_when_their_weight_does(path) -> None:
     assert {"grad_ratio_density", "grad_ratio_color", "grad_ratio_feature_l2", "grad_ratio_feature_cos"} == set(ratios)
     assert all(float(rows[0][name]) > 0 for name in ratios)
     assert float(rows[5]["loss_density"]) < float(rows[0]["loss_density"])
+
+
+def test_samples_count_by_what_the_teacher_knows_of_them_and_rays_show(path) -> None:
+    """Four samples: two that the teacher has something at, padding, and one in empty space."""
+    losses = [f"loss.{name}.weight=1.0" for name in ("density", "color", "feature_l2")]
+    config = load_config(path, [*losses, "features.channels=[opacity]"], path.parent)
+    half, sure = math.log(2.0), torch.tensor([0.5, 0.25, 1.0, 0.0])
+    features = torch.zeros(4, 49)
+    features[:, 48] = 1.0  # opacity: with harmonics of 0 the teacher is grey, 0.5
+    teacher = VolumeSample(features, torch.tensor([2 * half, 4 * half, 9.0, 0.0]), sure)
+    volume = SimpleNamespace(
+        channels=select_channels(("sh", "opacity")),
+        cell_size=0.5,
+        query=lambda *_: teacher,
+        selected=lambda _: SimpleNamespace(statistics=ChannelStatistics(torch.tensor([0.5]), torch.tensor([0.25]))),
+    )
+    rgb = torch.tensor([0.7, 0.9, 1.0, 1.0])[:, None].expand(4, 3)
+    density = torch.tensor([2 * half * math.e**2, 4 * half, 7.0, 0.05])
+    taps, real = {"geo": torch.tensor([[3.0], [5.0], [9.0], [9.0]])}, torch.tensor([True, True, False, True])
+    field = SampledField(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64), density, rgb, taps, real)
+    shown = Composite(torch.zeros(1, 3), torch.ones(1), torch.ones(1), torch.tensor([0.4, 0.8, 0.7, 0.1]))
+    batch = SimpleNamespace(rays=SimpleNamespace(directions=torch.tensor([[0.0, 0.0, 1.0]])))
+    supervision = FeatureSupervision(config, volume, lambda activations: activations)
+    found = supervision.compare(RenderedRays(shown, field), batch, 0.0, torch.Generator())
+    # Logarithms differ by 2, 0 and 0, both densities of empty space being at the range's lower end.
+    assert found.terms["density"].item() == pytest.approx(4 / 3) and found.counts["density"] == 3
+    # A cell of the first is half opaque, one of the second three quarters; errors are 0.2 and 0.4.
+    assert found.terms["color"].item() == pytest.approx((0.5 * 0.04 + 0.75 * 0.16) / 1.25)
+    assert found.counts["color"].item() == pytest.approx(1.25)
+    # An opacity of 1 is two deviations above the mean; confidence times weight is 0.2 for either, errors are 1 and 3.
+    assert found.terms["feature_l2"].item() == pytest.approx((0.2 * 1 + 0.2 * 9) / 0.4)
+    assert found.counts["feature_l2"].item() == pytest.approx(0.4)
+    assert found.valid_fraction.item() == pytest.approx(2 / 3)
+
+
+def test_a_step_looks_at_every_kth_sample_from_a_random_one_and_at_no_more_than_asked_for(path) -> None:
+    config = load_config(path, ["loss.density.weight=1.0", "features.points_per_step=3"], path.parent)
+    asked = set()
+
+    def query(positions, _):
+        asked.add(tuple(positions[:, 0].tolist()))
+        return VolumeSample(torch.zeros(len(positions), 1), torch.ones(len(positions)), torch.ones(len(positions)))
+
+    volume = SimpleNamespace(channels=("opacity",), cell_size=0.5, query=query)
+    places, ones = torch.arange(7.0)[:, None].expand(7, 3), torch.ones(7)
+    field = SampledField(places, torch.zeros(7, dtype=torch.int64), ones, torch.zeros(7, 3), {})
+    rendered = RenderedRays(Composite(torch.zeros(1, 3), ones[:1], ones[:1], ones), field)
+    supervision, generator = FeatureSupervision(config, volume, None), torch.Generator().manual_seed(0)
+    for _ in range(20):
+        supervision.compare(rendered, None, 0.0, generator)
+    assert asked == {(0.0, 3.0, 6.0), (1.0, 4.0), (2.0, 5.0)}
 
 
 @pytest.mark.parametrize("tap", ["encoding", "hidden", "geo", "sample"])

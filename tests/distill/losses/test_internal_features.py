@@ -50,8 +50,9 @@ def test_cosine_looks_at_directions_alone() -> None:
     assert torch.isfinite(first.grad).all()
 
 
-def test_the_teachers_colour_is_its_harmonics_over_opacity_seen_along_the_ray() -> None:
-    opacity, features = 0.5, torch.zeros(2, 49)
+@pytest.mark.parametrize("opacity", [0.5, 0.002])
+def test_the_teachers_colour_is_its_harmonics_over_opacity_seen_along_the_ray(opacity) -> None:
+    features = torch.zeros(2, 49)
     features[:, 48] = opacity
     features[:, 0] = 0.2 * opacity  # constant, red
     features[:, 2 * 3 + 1] = 0.3 * opacity  # z, green

@@ -55,6 +55,16 @@ def test_weight_holds_and_decays(progress, expected):
     assert scheduled_weight(term, progress) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("progress", "expected"), [(0.4999, 2.0), (0.5, 0.8), (1.0, 0.8)])
+def test_weight_falls_at_once_where_its_decay_begins_and_ends_together(progress, expected):
+    term = ScheduledTerm(weight=2.0, decay_start=0.5, decay_end=0.5, final=0.4)
+    assert scheduled_weight(term, progress) == pytest.approx(expected)
+
+
+def test_weight_that_would_only_decay_at_the_end_stays():
+    assert scheduled_weight(ScheduledTerm(weight=2.0, final=0.4), 1.0) == 2.0
+
+
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0, 3.0])
 def test_weight_is_constant_by_default(progress):
     assert scheduled_weight(ScheduledTerm(weight=0.7), progress) == 0.7

@@ -40,6 +40,22 @@ def test_opacities_of_0_and_1_have_logits(tmp_path):
     assert logits[0] < -13 and logits[1] > 13 and logits.isfinite().all()
 
 
+def test_map_coordinates_are_taken_by_the_name_alone(tmp_path):
+    far = row(position=(1e7, 0.0, 0.0)) * 3
+    with pytest.raises(InputError, match="which are no known file's"):
+        read(tmp_path, far, "far.bin")
+    with pytest.raises(InputError, match="float32"):
+        read(tmp_path, far)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"), [(9, "9 of 100 Gaussians that cannot be drawn"), (11, "no known file's")]
+)
+def test_a_tenth_of_the_rows_may_be_damaged(tmp_path, damaged, message):
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, row(position=(np.nan, 0, 0)) * damaged + row() * (100 - damaged))
+
+
 @pytest.mark.parametrize("first", [b"{", b"[", b" "])
 def test_any_first_byte_is_a_position(tmp_path, first):
     position = struct.unpack("<f", first + b"\0\x80?")[0]
