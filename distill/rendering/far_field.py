@@ -175,7 +175,7 @@ class FarField(nn.Module):
         entry, leaving = torch.where(missed, passing, rays.near), torch.where(missed, passing, rays.far)
         behind = farthest - leaving
         if reach is not None:
-            behind = behind.masked_fill(reach <= rays.far, 0.0).where(~missed, behind)
+            behind = behind.masked_fill(reach <= rays.far, 0.0)
         return torch.stack([entry, leaving]), torch.stack([entry - nearest, behind]).clamp(0, self.edges[-1])
 
     def parameter_count(self) -> int:

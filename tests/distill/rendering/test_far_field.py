@@ -83,6 +83,36 @@ def test_where_a_picture_is_opaque_nothing_is_looked_for_behind(field):
     assert far.render_around(inside, rays, 0.0, 50.0, termination=0.0).alpha > inside.alpha
 
 
+def test_training_looks_behind_a_box_that_lets_light_through(field):
+    far = far_field_of(field, lambda positions: torch.ones(len(positions)))
+    rays = Rays(torch.zeros(2, 3), torch.eye(3)[:2], torch.zeros(2), torch.ones(2))
+    inside = Segment(torch.full((2, 3), 0.4), torch.tensor([0.9, 0.9995]), torch.full((2,), 0.6))
+    whole, samples = far.render_training(inside, rays, 0.0, 50.0, None, seed=1)
+    assert samples > 0 and whole.alpha[0] > 0.99 and whole.alpha[1] == inside.alpha[1]
+
+
+def test_a_ray_that_would_pass_the_box_beyond_its_end_is_cut_there(field):
+    far = far_field_of(field, lambda positions: 5.0 * (positions[:, 0] > -9.9))
+    rays = Rays(torch.tensor([[-30.0, 5.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(1), torch.zeros(1))
+    for farthest, is_met in ((20.0, False), (21.0, True)):
+        around = far.render(rays, 0.0, farthest)
+        assert bool(around.before.alpha > 0) == is_met and not around.behind.alpha.any()
+
+
+def test_a_ray_of_a_picture_goes_on_to_its_end_in_a_new_wave(field):
+    """The first wave's 24 bins end 1.1**24 - 1 = 8.85 behind the box; the next one's sample is 0.49 farther."""
+    far = far_field_of(field, lambda positions: 5.0 * (positions[:, 0] > 10.0), step=0.1)
+    rays = Rays(torch.zeros(1, 3), torch.eye(3)[:1], torch.zeros(1), torch.ones(1))
+    nothing = Segment(torch.zeros(1, 3), torch.zeros(1), torch.zeros(1))
+    for farthest, is_met in ((10.3, False), (10.7, True)):
+        assert bool(far.render_around(nothing, rays, 0.0, farthest, termination=0.0).alpha > 0) == is_met
+
+
+def test_cells_outside_are_empty_below_a_density_of_one_by_the_distance():
+    far = FarField(SMALL, FarFieldConfig(kind="contracted", **TINY), OccupancyConfig(threshold=0.01))
+    assert far.grid.density_threshold == pytest.approx(-math.log(0.99) / 0.01)
+
+
 def test_the_field_is_asked_as_far_as_it_reaches(field):
     far = far_field_of(field, lambda positions: torch.ones(len(positions)), reach=2.0)
     assert far.edges[-2] < 4.0 <= far.edges[-1]  # two sides of the box
