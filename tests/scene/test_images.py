@@ -5,9 +5,18 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
-from scene.images import image_header, read_image, resize_area, resize_rgba, write_image
+from scene.images import (
+    image_header,
+    read_image,
+    resize_area,
+    resize_known,
+    resize_rgba,
+    srgb_to_linear,
+    write_image,
+)
 from settings.errors import InputError
 
 
@@ -277,3 +286,17 @@ def test_resize_rgba_averages_premultiplied():
     pair = np.array([[[200, 200, 200, 255], [100, 100, 100, 51]]], dtype=np.uint8)
     assert resize_rgba(pair, 1, 1).tolist() == [[[183, 183, 183, 153]]]
     assert resize_rgba(np.full((2, 2, 4), [9, 9, 9, 0], np.uint8), 1, 1).tolist() == [[[0, 0, 0, 0]]]
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_linear_light_by_hand(kind):
+    """Straight up to 0.04045, where both ways meet; a middle grey of 0.5 is 21 % of the light."""
+    values = srgb_to_linear(kind([0.0, 0.02, 0.2, 0.5, 1.0]))
+    assert values.tolist() == pytest.approx([0.0, 0.02 / 12.92, 0.0331048, 0.2140411, 1.0], abs=1e-6)
+
+
+def test_what_is_known_is_averaged_where_half_of_a_pixel_is():
+    thirds = np.array([[2, 0, 0, 4, 6, 0]], np.float32)
+    assert resize_known(thirds, 2, 1).tolist() == [[0.0, 5.0]]
+    halves = np.array([[3, 0, 0, 0]], np.float32)
+    assert resize_known(halves, 2, 1).tolist() == [[3.0, 0.0]]

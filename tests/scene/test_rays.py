@@ -13,6 +13,7 @@ from scene.rays import (
     image_rays,
     intersect_box,
     pixel_rays,
+    pixel_width,
     project,
 )
 from tests.launch_count import LaunchCount
@@ -106,6 +107,7 @@ def test_distance_per_z_by_hand():
         ((0, 0, 0.5), (0, 0, 1), (0.5, 0.5)),  # leaves the box just where the range begins
         ((0, 5, 0), (1, 0, 0), (0.5, 0.5)),  # parallel to a slab, outside of it
         ((-3, 2, 0), (1, 0, 0), (2, 4)),  # along a face: 0/0 on that axis
+        ((-1, 0, 3), (math.sqrt(0.5), 0, -math.sqrt(0.5)), (0.5, 0.5)),  # touches an edge, of which nothing is within
         ((0, 0, 5), (0, 0, 1), (0.5, 0.5)),  # looks away
         ((0, 0, 50), (0, 0, -1), (0.5, 0.5)),  # beyond the range
         ((0, 0, 9.5), (0, 0, -1), (8.5, 10)),  # far cut by the range
@@ -166,5 +168,19 @@ def test_focus_box_by_hand():
     with pytest.raises(ValueError, match="there is one camera"):
         focus_box(both[0])
     outwards = both.c2w @ torch.diag(torch.tensor([-1.0, 1, -1, 1]))
-    with pytest.raises(ValueError, match="behind"):
-        focus_box(Cameras(outwards, both.fx, both.fy, both.cx, both.cy, 6, 4))
+    for poses in (outwards, torch.cat([both.c2w[[0, 1, 0, 1]], outwards])):  # all of them, a third of them
+        each = torch.full((len(poses),), 2.0)
+        with pytest.raises(ValueError, match="behind"):
+            focus_box(Cameras(poses, each, each, each, each, 6, 4))
+
+
+def test_cameras_ten_degrees_apart_have_a_focus(look_at):
+    angle = math.radians(10)
+    box = focus_box(look_at([[0.0, -3.0, 0.0], [3 * math.sin(angle), -3 * math.cos(angle), 0.0]]))
+    assert box.centre == pytest.approx((0.0, 0.0, 0.0), abs=1e-4)
+    assert box.extent == pytest.approx([3 * 24 / 30] * 3, rel=1e-4)
+
+
+def test_a_pixel_is_as_wide_as_the_median_camera_has_it_in_the_middle_of_the_box(look_at):
+    cameras = look_at([[0.5, 0.5, 2.5], [0.5, 0.5, 3.5], [0.5, 0.5, 9.5]], target=(0.5, 0.5, 0.5), focal=20.0)
+    assert pixel_width(cameras, SceneBox((0, 0, 0), (1, 1, 1))) == pytest.approx(3 / 20)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scene.cameras import Cameras
+from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.depth import DepthKind, covered, to_distance
 from tests.teacher.depth_scenes import BOX, orbit, render, trace
@@ -56,6 +57,31 @@ def test_without_alpha_accumulated_depth_is_valid_only_inside():
     assert (~valid).nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]] and distance[1, 1] == 0
     distance, valid = to_distance(depth, DepthKind.INVERSE_Z_NORMALIZED, cameras, 0)
     assert (~valid).nonzero().tolist() == [[0, 0]] and distance[1, 1].item() == pytest.approx(math.sqrt(3))
+
+
+@pytest.mark.parametrize(("middle", "is_valid"), [(0.74, False), (0.76, True)])
+def test_without_alpha_a_pixel_of_three_quarters_of_its_neighbours_depth_has_not_faded(middle, is_valid):
+    one = torch.ones(1)
+    cameras = Cameras(torch.eye(4)[None], one * 2, one * 2, one * 3.5, one * 3.5, 7, 7)
+    depth = torch.ones(7, 7)
+    depth[3, 3] = middle
+    valid = to_distance(depth, DepthKind.Z, cameras, 0)[1]
+    assert valid[3, 3] == is_valid and valid[0, 0]
+
+
+def test_depth_beyond_one_and_a_half_times_the_far_end_of_the_box_is_a_sky_s_by_hand():
+    """From (0, 0, 5) the farthest corner of the box is sqrt(1 + 1 + 36) = 6.164 away: a sky begins at 9.247."""
+    pose, one = torch.eye(4), torch.ones(1)
+    pose[2, 3] = 5.0
+    cameras = Cameras(pose[None], one * 2, one * 2, one * 2, one * 0.5, 4, 1)
+    box = SceneBox((-1, -1, -1), (1, 1, 1))
+    found = covered(torch.tensor([[0.0, 0.1, 9.2, 9.3]]), DepthKind.Z, cameras, 0, box)
+    assert found.tolist() == [[False, True, True, False]]
+    nearness = torch.tensor([[0.0, 1 / 9.3, 1 / 9.2, 1.0]])
+    found = covered(nearness, DepthKind.INVERSE_Z_NORMALIZED, cameras, 0, box)
+    assert found.tolist() == [[False, False, True, True]]
+    # Of what is not divided by alpha a 512th of that is there.
+    assert covered(nearness / 512, DepthKind.INVERSE_Z, cameras, 0, box).tolist() == [[False, False, True, True]]
 
 
 def test_kind_names():

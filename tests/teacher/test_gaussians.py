@@ -30,6 +30,32 @@ def test_derived_quantities():
     torch.testing.assert_close(x_axis, torch.tensor([0.0, 1.0, 0.0]))
 
 
+def at(places, scales):
+    count = len(places)
+    means = torch.zeros(count, 3)
+    means[:, 0] = torch.tensor(places)
+    log_scales = torch.tensor(scales).log()[:, None].expand(count, 3)
+    return Gaussians(means, log_scales, torch.eye(4)[:1].expand(count, 4), torch.zeros(count), torch.zeros(count, 1, 3))
+
+
+def test_giants_and_strays_are_outliers_by_the_width_of_the_middle_of_the_scene():
+    """From 0 to 10 and two far away: the middle 96 % are 0.204 to 9.996, 9.792 wide about 5.1."""
+    places = [0.1 * k for k in range(101)] + [5.1 + 9700.0, 5.1 + 9900.0]
+    scales = [0.01] * 103
+    scales[0], scales[1] = 29.0, 30.0  # of 3 x 9.792
+    assert at(places, scales).outliers().nonzero()[:, 0].tolist() == [1, 102]
+
+
+def test_a_scene_in_one_place_is_as_wide_as_its_gaussians():
+    assert at([0.0] * 22, [1.0] * 20 + [17.0, 19.0]).outliers().nonzero()[:, 0].tolist() == [21]  # of 3 x 6
+
+
+def test_a_scaled_scene_is_larger_by_the_factor():
+    larger = at([1.0, 2.0], [0.5, 4.0]).scaled(3.0)
+    torch.testing.assert_close(larger.means[:, 0], torch.tensor([3.0, 6.0]))
+    torch.testing.assert_close(larger.scales[:, 0], torch.tensor([1.5, 12.0]))
+
+
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"rotations: found shape \(2, 3\), expected \(2, 4\)"):
         Gaussians(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), torch.zeros(2, 1, 3))

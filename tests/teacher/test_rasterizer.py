@@ -126,6 +126,14 @@ def test_a_drawing_reaches_the_fitted_width_with_its_widening():
     assert Drawing(200, 4).multiple(100) == 4 and Drawing(10**6).multiple(10) == 16
 
 
+def test_a_part_of_a_view_has_its_part_of_the_fitted_width_and_as_many_pixels_for_each():
+    assert Drawing(100).of_part(30, across=60) == Drawing(50, 2)
+    assert Drawing().of_part(30, across=60) == Drawing(None, 1)
+    # Views of a focal length of 1.25 widths are 32 pixels across where that is 40 pixels, and 48 where it is 60.
+    assert Drawing(100).of_lens(cameras(), 0, 1.25) == Drawing(100 * 31 / 32, 4)
+    assert Drawing(100).of_lens(cameras(), 1, 1.25) == Drawing(100 * 31 / 48, 3)
+
+
 def test_without_a_fitted_width_a_drawing_goes_on_as_for_the_views_of_one_size():
     drawn = Drawing(None, 2, near=0.1).as_for(128)
     assert drawn == Drawing(256, near=0.1, is_supposed=True) and drawn.recorded_width is None

@@ -42,6 +42,13 @@ def test_cells_are_cubes_over_the_box(upper, resolution, cell, shape):
     assert grid.cells.lower == (0, 0, 0)
 
 
+def test_places_in_a_cell_that_sticks_out_of_the_box_are_not_sampled():
+    grid = make_grid(2, box=SceneBox((0, 0, 0), (1, 1, 0.75)))
+    grid.bound_by_teacher(torch.tensor([[[1, 1], [0, 0]], [[0, 0], [0, 1]]], dtype=torch.uint8))
+    places = [[0.2, 0.2, 0.7], [0.2, 0.2, 0.8], [0.2, 0.7, 0.7], [0.7, 0.7, 0.75], [-0.1, 0.2, 0.2], [0.7, 0.7, 0.2]]
+    assert grid.occupied_at(torch.tensor(places)).tolist() == [True, False, False, True, False, False]
+
+
 def test_more_cells_than_fit_are_refused_before_they_are_made():
     with pytest.raises(InputError, match=r"occupancy.resolution: found 1024: 1024x1024x1024 cells that take 8.0 GiB"):
         make_grid(1024)
