@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import pytest
@@ -83,6 +84,20 @@ def test_a_registered_student_is_known_everywhere(write, with_fog):
     error = refusal(write(BRICKS), "student={kind: fog, thicknes: 2.5}")
     assert (error.field, error.hint) == ("student.thicknes", "Did you mean student.thickness?")
     assert refusal(write(BRICKS), "student.kind=smoke").expected == "one of hash_grid, kilo_uniform, fog"
+
+
+def test_places_are_in_units_of_the_longest_side(field):
+    student = field(lambda positions: positions[:, 0], box=((-1.0, 0.0, 2.0), (3.0, 2.0, 3.0)))
+    places = student.unit_positions(torch.tensor([[-1.0, 0.0, 2.0], [0.0, 1.0, 2.5], [3.0, 2.0, 3.0]]))
+    assert places.tolist() == [[0.0, 0.0, 0.0], [0.25, 0.25, 0.125], [1.0, 0.5, 0.25]]
+
+
+def test_the_tap_of_samples_tells_densities_apart_down_to_a_millionth(field):
+    student = field(lambda positions: positions[:, 0])
+    asked = torch.tensor([[0.0, 0, 0], [1e-5, 0, 0], [2.0, 0, 0]]), torch.eye(3)[:1], torch.zeros(3, dtype=torch.int64)
+    tap = student.tapped(*asked, ("sample",))[2]["sample"]
+    assert tap[:, 3].tolist() == pytest.approx([math.log(1e-6), math.log(1e-5), math.log(2.0)], rel=1e-5)
+    assert tap[0, :3].tolist() == [0.25, 0.5, 1.0]
 
 
 def test_a_student_neither_varies_nor_waits_unless_it_says_so():

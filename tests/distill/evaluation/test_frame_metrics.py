@@ -1,5 +1,6 @@
 """What one frame is measured by: the neighbours, depth, silhouette and networks that its figures need."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from distill.evaluation import metrics
-from distill.evaluation.frame_metrics import CountedPixels
+from distill.evaluation.frame_metrics import CountedPixels, has_neighbour
 from distill.rendering.renderer import RenderedFrame
 from scene.images import PSNR_CAP_DB
 from tests.distill.evaluation.disc import (
@@ -21,6 +22,11 @@ from tests.distill.evaluation.disc import (
     the_teacher,
     with_noise,
 )
+
+
+def test_views_up_to_ten_degrees_apart_are_neighbours(look_at):
+    places = [[math.sin(angle), -math.cos(angle), 0.0] for angle in map(math.radians, (0.0, 9.9, 20.0))]
+    assert [has_neighbour(look_at(places), index) for index in range(3)] == [False, True, False]
 
 
 def test_opaque_ground_truth_takes_its_foreground_from_the_teacher(setup):

@@ -53,6 +53,18 @@ def test_no_warmup_starts_at_the_full_rate():
     assert rate_factor(0, 0, TrainConfig(lr_warmup_steps=0)) == 1
 
 
+def test_an_entry_moves_as_far_by_the_faintest_gradient_as_by_any(student):
+    optimizer, before = StudentOptimizer(student, TrainConfig(lr=0.02)), student.table.detach().clone()
+    optimizer.set_rate(0.5)
+    student.table.grad = torch.zeros_like(student.table)
+    student.table.grad[0], student.table.grad[9] = 1e-10, 1.0
+    student.touched_rows()[student.table].flags.fill_(1)
+    optimizer.step()
+    moved = before - student.table.detach()
+    torch.testing.assert_close(moved[[0, 9]], torch.full((2, 2), 0.01), atol=1e-6, rtol=1e-3)
+    assert moved.count_nonzero() == 4
+
+
 def test_first_step_moves_by_each_groups_rate(student):
     before = snapshot(student)
     optimizer = StudentOptimizer(
