@@ -1,7 +1,16 @@
 """The evaluation's rows: the documented columns, empty cells, and the table a person reads."""
 
+import pytest
+
 from distill.evaluation import evaluator, metrics, results
-from distill.evaluation.results import EVAL_COLUMNS, FRAME_COLUMNS
+from distill.evaluation.results import (
+    EVAL_COLUMNS,
+    FRAME_COLUMNS,
+    GpuFigures,
+    judged_row,
+    overall_gpu,
+    summarize,
+)
 from tests.distill.evaluation.disc import FixedLpips, blank, make_views, read_csv, run, the_teacher, with_noise
 
 
@@ -81,3 +90,30 @@ def test_a_row_names_its_background(setup):
     assert result.rows[0]["background"] == "black"
     result, _ = run(blank, make_views(alpha=False), setup)
     assert result.rows[0]["background"] == "#808080"
+
+
+def test_power_is_a_mean_over_time_and_memory_the_most():
+    parts = [(GpuFigures(2.0, 100.0), 3.0), (GpuFigures(3.0, None), 9.0), (GpuFigures(None, 300.0), 1.0)]
+    assert overall_gpu(parts) == GpuFigures(3.0, 150.0)
+    assert overall_gpu(parts[1:2]) == GpuFigures(3.0, None) and overall_gpu([]) == GpuFigures(None, None)
+
+
+def test_a_split_s_flicker_is_of_frames_whose_neighbour_is_in_it_too():
+    plain = dict.fromkeys(FRAME_COLUMNS, 1.0) | {"step": 5, "reference": "teacher", "background": "white"}
+    seconds, flicker = (0.1, 0.2, 0.4, 0.4), (None, 0.2, 0.4, 0.9)
+    rows = [
+        plain | {"frame": frame, "psnr": 10.0 * frame, "render_s": each, "flicker": moved}
+        for frame, each, moved in zip((0, 1, 2, 4), seconds, flicker, strict=True)
+    ]
+    rows.append(plain | {"frame": 1, "reference": "ground_truth", "psnr": 99.0, "render_s": 9.0, "flicker": 9.0})
+    row = summarize(rows, "all", "teacher", [0, 1, 2, 4], GpuFigures(None, None))
+    # Frame 4's neighbour, 3, is another split's; the median of 10, 5, 2.5 and 2.5 frames/s is 3.75.
+    assert row["flicker"] == pytest.approx(0.3) and row["psnr"] == 17.5 and row["frames"] == 4
+    assert row["avg_fps"] == pytest.approx(3.75)
+    assert summarize(rows, "train", "teacher", [2, 4], GpuFigures(None, None))["flicker"] is None
+
+
+def test_a_student_is_judged_against_the_teacher_first_and_then_by_held_out_frames():
+    rows = [{"reference": "ground_truth", "split": "holdout"}, {"reference": "teacher", "split": "train"}]
+    assert judged_row(rows) is rows[1]
+    assert judged_row([*rows, best := {"reference": "teacher", "split": "holdout"}]) is best
