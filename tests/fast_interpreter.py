@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from math import copysign
+
+_OPERANDS = "binary_op_type_checking_impl"
 
 
 def spare_the_interpreter() -> None:
@@ -33,7 +36,10 @@ def spare_the_interpreter() -> None:
         (core.pointer_type, "to_ir", _itself),
         (core.dtype, "__eq__", _equal(core.dtype.__eq__)),
         (core.tensor, "__init__", _tensor(core.tensor.__init__)),
+        (core, "_unwrap_if_constexpr", _unwrapped(core, core._unwrap_if_constexpr)),
+        (interpreter.TensorHandle, "__init__", _handle(interpreter.TensorHandle, core.pointer_type)),
         (type(semantic), "broadcast_impl_value", _broadcast(core, type(semantic).broadcast_impl_value)),
+        (type(semantic), _OPERANDS, _operands(core, getattr(type(semantic), _OPERANDS))),
     )
     for place, name, part in changes:
         setattr(place, name, part)
@@ -58,8 +64,10 @@ def _patch_once(interpreter, patch: Callable) -> Callable:
 
 def _patch_attribute(semantic) -> Callable:
     def patch(place, name, member, builder, scope):
+        function = getattr(member, "__wrapped__", member)  # the wrapper asks whether there is a semantic
+
         def call(*args, _semantic=None, **named):
-            return member(*args, _semantic=semantic, **named)
+            return function(*args, _semantic=semantic, **named)
 
         scope.set_attr(place, name, call)
 
@@ -112,6 +120,64 @@ def _tensor(initialize: Callable) -> Callable:
         self.numel, self.shape = shapes[sizes]
 
     return look_up
+
+
+def _unwrapped(core, original: Callable) -> Callable:
+    return lambda value: value if type(value) is core.tensor else original(value)
+
+
+def _handle(handle, pointer: type) -> Callable:
+    """Without what a dataclass does for each; values larger than their type are still refused."""
+    refuse = handle.__post_init__
+
+    def initialize(self, data, dtype, attr=None):
+        self.data, self.dtype, self.attr = data, dtype, {} if attr is None else attr
+        if not isinstance(dtype, pointer) and data.itemsize > 1 and data.itemsize * 8 > dtype.primitive_bitwidth:
+            refuse(self)
+
+    return initialize
+
+
+def _operands(core, original: Callable) -> Callable:
+    """The operands of an operation, of one type and shape: what these are follows from types, and from a number.
+
+    Two blocks whose types the original has left as they are once are only brought to one shape from then on; beside a
+    block the same number becomes the very same constant.
+    """
+    kept, constants = set(), {}
+
+    def of_blocks(self, lhs, rhs, *options, **named):
+        key = lhs.dtype.name, rhs.dtype.name, options, *named.items()
+        if key in kept:
+            return self.broadcast_impl_value(lhs, rhs)
+        found = original(self, lhs, rhs, *options, **named)
+        if all(one.dtype.name == before for one, before in zip(found, key[:2], strict=True)):
+            kept.add(key)
+        return found
+
+    def beside_number(self, lhs, rhs, *options, **named):
+        numbers = type(rhs) in (int, float)
+        block, number = (lhs, rhs) if numbers else (rhs, lhs)
+        key = numbers, block.dtype.name, tuple(block.type.shape), type(number), number, options, *named.items()
+        if key in constants:
+            return (block, constants[key]) if numbers else (constants[key], block)
+        found = original(self, lhs, rhs, *options, **named)
+        constant = found[1 if numbers else 0]
+        # Nothing equals what is no number, and -0.0 equals 0.0.
+        if found[0 if numbers else 1] is block and number == number and (number or copysign(1, number) > 0):
+            constants[key] = constant
+        return found
+
+    def operands(self, lhs, rhs, *options, **named):
+        tensors = type(lhs) is core.tensor, type(rhs) is core.tensor
+        if all(tensors):
+            return of_blocks(self, lhs, rhs, *options, **named)
+        number = rhs if tensors[0] else lhs
+        if any(tensors) and type(number) in (int, float) and (lhs if tensors[0] else rhs).type.is_block():
+            return beside_number(self, lhs, rhs, *options, **named)
+        return original(self, lhs, rhs, *options, **named)
+
+    return operands
 
 
 def _broadcast(core, original: Callable) -> Callable:
