@@ -21,7 +21,7 @@ from lego_response_distill import main
 from scene.images import read_image
 from teacher.gaussian_files.ply import read_ply, write_ply
 from tests.program import LIVE, MIXED, arguments, csv_rows, setting, spawn
-from tests.toy_scene import FRAMES, QUICKLY, SIZE, add_training_split, write_toy_scene
+from tests.toy_scene import BOTH_SPLITS, FRAMES, QUICKLY, SIZE, add_training_split, write_toy_scene
 from tests.triton_device import DEVICE, needs_triton
 
 
@@ -29,7 +29,7 @@ from tests.triton_device import DEVICE, needs_triton
 def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """A finished run of the toy scene, made by the program itself."""
     few = {"train": QUICKLY, "loss": {"depth": {"weight": 0.1}}, "teacher": {"depth_kind": "auto"}}
-    config = write_toy_scene(tmp_path_factory.mktemp("toy"), **few)
+    config = write_toy_scene(tmp_path_factory.mktemp("toy"), **few, eval=BOTH_SPLITS)
     process = spawn(config)
     out, err = process.communicate(timeout=180)
     return config, subprocess.CompletedProcess(process.args, process.returncode, out, err)

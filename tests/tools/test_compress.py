@@ -31,7 +31,7 @@ def toy(request, tmp_path_factory):
     if request.param == "kilo_uniform":
         student = {"kind": "kilo_uniform", "grid": [2, 2, 2], "hidden_width": 16}
         config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "student": student}))
-    assert program(arguments(folder, "--max-steps", "60", "--set", "eval.splits=[holdout]")) in (0, 3)
+    assert program(arguments(folder, "--max-steps", "60")) in (0, 3)
     return folder
 
 
@@ -42,13 +42,12 @@ def test_a_file_of_at_most_the_wanted_size_is_measured_filmed_and_named_in_the_c
     said = capsys.readouterr().out
     assert said.startswith(f"{path}: ") and f"({path.stat().st_size:,} bytes; " in said
 
-    few = ("--set", "eval.splits=[holdout]")
-    assert program(arguments(toy, "--eval-only", "--checkpoint", str(path), *few)) in (0, 3)
+    assert program(arguments(toy, "--eval-only", "--checkpoint", str(path))) in (0, 3)
     size = csv_rows(toy / "logs/toy/first/eval_step_000060_compact_parity.csv")[0]["size_mib"]
     assert float(size) == path.stat().st_size / 2**20
     psnr = float(csv_rows(toy / "logs/toy/first/eval_step_000060_compact.csv")[0]["psnr"])
     assert psnr == pytest.approx(float(re.search(r"PSNR ([\d.]+) dB", said)[1]), abs=0.01)
-    assert evaluate([str(path), "--assets", str(toy), *few]) in (0, 3)
+    assert evaluate([str(path), "--assets", str(toy)]) in (0, 3)
     assert film([str(toy / "results/toy/first"), "--checkpoint", str(path), "--frames", "2"]) == 0
 
 
@@ -58,10 +57,7 @@ def test_a_safetensors_file_of_a_compact_one_leaves_its_figures_as_they_are(toy,
     assert export([str(path), "--assets", str(toy), "--safetensors", str(made)]) == 0
     sizes = {}
     for file, tag in ((path, "compact"), (made, "compact-safetensors")):
-        assert program(arguments(toy, "--eval-only", "--checkpoint", str(file), "--set", "eval.splits=[holdout]")) in (
-            0,
-            3,
-        )
+        assert program(arguments(toy, "--eval-only", "--checkpoint", str(file))) in (0, 3)
         sizes[tag] = toy / f"logs/toy/first/eval_step_000060_{tag}_parity.csv"
     small, large = (float(csv_rows(csv_file)[0]["size_mib"]) for csv_file in sizes.values())
     assert small == path.stat().st_size / 2**20 and large > small
@@ -69,7 +65,7 @@ def test_a_safetensors_file_of_a_compact_one_leaves_its_figures_as_they_are(toy,
 
 def test_the_file_that_a_run_ended_with_is_not_replaced(tmp_path, capsys):
     write_toy_scene(tmp_path)
-    run = ("--set", "compact.target_mib=0.02", "--set", "eval.splits=[holdout]")
+    run = ("--set", "compact.target_mib=0.02")
     assert program(arguments(tmp_path, "--max-steps", "30", *run)) in (0, 3)
     own = tmp_path / "results/toy/first/checkpoints/step_000030.lrd"
     before = own.read_bytes()
@@ -116,7 +112,7 @@ def test_steps_that_are_not_finite_are_found_out(toy, asynchronous, tmp_path, mo
 def test_pixels_that_a_mask_leaves_out_are_not_measured(tmp_path, capsys):
     write_toy_scene(tmp_path, teacher={"kind": "images", "outputs": None, "ply": None})
     mask_toy_scene(tmp_path)
-    assert program(arguments(tmp_path, "--max-steps", "60", "--set", "eval.splits=[holdout]")) in (0, 3)
+    assert program(arguments(tmp_path, "--max-steps", "60")) in (0, 3)
     measured = [float(csv_rows(tmp_path / "logs/toy/first/eval_step_000060.csv")[0]["psnr"])]
     path = tmp_path / "small.lrd"
     assert main(arguments(tmp_path, *QUICKLY, "--max-loss-db", "0.5", "--file", str(path))) == 0
@@ -131,7 +127,7 @@ def test_a_student_that_was_trained_beside_a_projector_is_compressed(tmp_path, c
     # Cells' common part, a group of Adam's, is behind the projector's.
     student = {"kind": "kilo_uniform", "grid": [2, 2, 2], "hidden_width": 16}
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "student": student}))
-    more = ("--set", "train.lr_common=0.01", "--set", "eval.splits=[holdout]")
+    more = ("--set", "train.lr_common=0.01")
     assert program(arguments(tmp_path, "--max-steps", "60", *more)) in (0, 3)
     assert main(arguments(tmp_path, *QUICKLY, *more, "--target-mib", "0.01")) == 0
     made = tmp_path / "results/toy/first/checkpoints/step_000060.lrd"

@@ -17,7 +17,7 @@ from scene.images import read_image
 from settings.loading import REPO_ROOT
 from settings.yaml_text import dump_yaml, parse_yaml
 from tests.program import arguments, csv_rows
-from tests.toy_scene import FRAMES, QUICKLY, SIZE, write_toy_scene
+from tests.toy_scene import BOTH_SPLITS, FRAMES, QUICKLY, SIZE, write_toy_scene
 from tools.evaluate import main
 
 STEP = "000100"
@@ -28,7 +28,7 @@ TOOL = str(REPO_ROOT / "tools/evaluate.py")
 def trained(tmp_path_factory) -> Path:
     """A root with a run of a teacher with alpha and depth."""
     root = tmp_path_factory.mktemp("evaluate")
-    config = write_toy_scene(root, teacher={"kind": "gaussians"}, train=QUICKLY | {"max_steps": 100})
+    config = write_toy_scene(root, teacher={"kind": "gaussians"}, train=QUICKLY | {"max_steps": 100}, eval=BOTH_SPLITS)
     assert train(arguments(config)) == 0
     return root
 

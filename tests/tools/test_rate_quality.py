@@ -21,7 +21,7 @@ from tools.rate_quality import main
 
 @pytest.fixture
 def trained(tmp_path):
-    path = write_toy_scene(tmp_path, eval={"lpips": False}, compact={"max_steps": 20}, teacher={"scale": 4.0})
+    path = write_toy_scene(tmp_path, compact={"max_steps": 20}, teacher={"scale": 4.0})
     write_ply(tmp_path / "point_cloud.ply", block_of_gaussians().scaled(0.25))
     trainer_of(path, "train.max_steps=30").run(show_progress=False)
     return path

@@ -26,7 +26,7 @@ from teacher.gaussian_files.ply import read_ply
 from teacher.rasterizer import Rasterizer
 from teacher.sources import load_teacher
 from tests.program import arguments, csv_rows
-from tests.toy_scene import SIZE, block_of_gaussians, ring_of_cameras, write_toy_scene
+from tests.toy_scene import BOTH_SPLITS, SIZE, block_of_gaussians, ring_of_cameras, write_toy_scene
 from tools.train_teacher import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys, caplog):
 
 
 def test_as_a_program(tmp_path):
-    config = write_toy_scene(tmp_path, **SETTINGS)
+    config = write_toy_scene(tmp_path, **SETTINGS | {"eval": SETTINGS["eval"] | BOTH_SPLITS})
     command = [sys.executable, str(ROOT / "tools" / "train_teacher.py"), *arguments(config)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=240)
@@ -185,9 +185,9 @@ def test_cameras_that_look_outwards_need_points(capture, tmp_path, capsys):
 def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     short = {"max_steps": 80, "grow_from": 20, "grow_every": 20, "checkpoint_every": 30}
     config = write_toy_scene(tmp_path, **SETTINGS | {"fitting": SETTINGS["fitting"] | short})
-    whole = ["--set", "run=whole", "--set", "eval.splits=[holdout]"]
+    whole = ["--set", "run=whole"]
     assert main(arguments(config, *whole)) == 0
-    parted = ["--set", "run=parted", "--set", "eval.splits=[holdout]"]
+    parted = ["--set", "run=parted"]
     step, taken = fitting.TeacherFit._step, []
 
     def stops_after_45(self):
@@ -211,7 +211,7 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch)
 
 def test_a_fit_that_did_hardly_anything_is_warned_of(tmp_path, caplog):
     config = write_toy_scene(tmp_path, **SETTINGS)
-    brief = ["--set", "fitting.max_steps=2", "--set", "eval.splits=[holdout]"]
+    brief = ["--set", "fitting.max_steps=2"]
     assert main(arguments(config, *brief)) == 3
     assert (
         "the fit took 2 steps in" in caplog.text
@@ -231,7 +231,7 @@ def test_a_scene_much_smaller_than_one_unit_is_fitted_with_the_near_plane_that_i
         for row in frame["transform_matrix"][:3]:
             row[3] *= 0.05
     (tmp_path / "data/transforms.json").write_text(json.dumps(content))
-    brief = ["--set", "fitting.max_steps=4", "--set", "eval.splits=[holdout]"]
+    brief = ["--set", "fitting.max_steps=4"]
     assert main(arguments(config, *brief)) == 3
     assert "100% of the Gaussians before the cameras: set teacher.near to 0.03 or less" in caplog.text
     assert float(csv_rows(tmp_path / "logs/toy/first/eval_step_000004.csv")[0]["alpha_mean"]) == 0
@@ -247,20 +247,20 @@ def test_a_scene_much_smaller_than_one_unit_is_fitted_with_the_near_plane_that_i
 
 def test_a_fit_whose_time_was_too_short_is_told_how_long_it_takes(tmp_path, caplog):
     config = write_toy_scene(tmp_path, **SETTINGS)
-    brief = ["--set", "fitting.max_seconds=0.001", "--set", "eval.splits=[holdout]"]
+    brief = ["--set", "fitting.max_seconds=0.001"]
     assert main(arguments(config, *brief)) == 3
     assert re.search(r"took 1 step in .* Go on with --resume --set fitting\.max_seconds=\d0*, or more", caplog.text)
 
 
 def test_resume_refuses_another_fits_state(tmp_path, capsys, caplog):
     config = write_toy_scene(tmp_path, **SETTINGS)
-    brief = ["--set", "fitting.max_steps=2", "--set", "eval.splits=[holdout]"]
+    brief = ["--set", "fitting.max_steps=2"]
     assert main(arguments(config, *brief, "--resume")) == 3  # no better than a blank picture yet
     assert "fit_latest.pth to resume from: starting from the beginning" in caplog.text
     state = tmp_path / "results/toy/first/checkpoints/fit_latest.pth"
     caplog.set_level("INFO")
     written = state.stat().st_mtime_ns
-    assert main(arguments(config, "--set", "fitting.max_steps=1", "--set", "eval.splits=[holdout]", "--resume")) == 3
+    assert main(arguments(config, "--set", "fitting.max_steps=1", "--resume")) == 3
     assert "nothing is left to fit: the fit is over at step 2" in caplog.text and state.stat().st_mtime_ns == written
     assert main(arguments(config, "--resume", "--set", "fitting.sh_degree=1")) == 2
     assert "fitting.sh_degree: found 3, expected 1" in capsys.readouterr().err

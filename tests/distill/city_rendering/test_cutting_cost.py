@@ -6,12 +6,12 @@ from distill.city.block_runs import open_city
 from distill.city_rendering.cutting_cost import taught_psnr
 from settings.errors import InputError
 from settings.loading import load_config
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import BOTH_SPLITS, write_toy_scene
 
 
-def toy(root, **data):
+def toy(root, **sections):
     teacher = {"kind": "gaussians", "outputs": None, "fitted_width": 24}
-    path = write_toy_scene(root, teacher=teacher, city={"blocks": [2, 1, 1]}, data=data)
+    path = write_toy_scene(root, teacher=teacher, city={"blocks": [2, 1, 1]}, **sections)
     return load_config(path, assets=root)
 
 
@@ -29,6 +29,6 @@ def test_one_block_is_the_whole_but_for_its_far_rims(tmp_path):
 
 
 def test_without_held_out_frames_nothing_is_measured(tmp_path):
-    config = toy(tmp_path, holdout_every=0)
+    config = toy(tmp_path, data={"holdout_every": 0}, eval=BOTH_SPLITS)
     with pytest.raises(InputError, match="data.holdout_every: found no frame held out"):
         taught_psnr(open_city(config, tmp_path / "city", resume=False), config)

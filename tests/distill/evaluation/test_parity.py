@@ -14,7 +14,7 @@ from machine.run_folder import RunFolder
 from settings.loading import load_config
 from teacher.sources import load_teacher
 from tests.program import csv_rows
-from tests.toy_scene import SIZE, write_toy_scene
+from tests.toy_scene import BOTH_SPLITS, SIZE, write_toy_scene
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,8 @@ def setup(tmp_path):
     """Makes (config, teacher, model, prepared folder) of the toy scene."""
 
     def make(*overrides, **sections):
-        config = load_config(write_toy_scene(tmp_path, **sections), overrides, assets=tmp_path)
+        path = write_toy_scene(tmp_path, **{"eval": BOTH_SPLITS} | sections)
+        config = load_config(path, overrides, assets=tmp_path)
         teacher = load_teacher(config)
         folder = RunFolder(config, tmp_path)
         folder.prepare(CPU)

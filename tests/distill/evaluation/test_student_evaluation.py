@@ -10,7 +10,7 @@ from machine.run_folder import RunFolder
 from settings.loading import load_config
 from teacher.sources import load_teacher
 from tests.program import csv_rows
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import BOTH_SPLITS, write_toy_scene
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,8 @@ def test_both_tables_have_one_frame_rate(tmp_path, monkeypatch):
 
     for module in ("evaluator", "speed"):
         monkeypatch.setattr(f"distill.evaluation.{module}.timed", timed)
-    config = load_config(write_toy_scene(tmp_path), ["eval.lpips=false", "eval.reference=teacher"], assets=tmp_path)
+    path = write_toy_scene(tmp_path, eval={"reference": "teacher", **BOTH_SPLITS})
+    config = load_config(path, [], assets=tmp_path)
     teacher, folder = load_teacher(config), RunFolder(config, tmp_path)
     folder.prepare(CPU)
     result = evaluate_student(config, teacher, build_model(config, teacher, CPU), 5, folder, CPU)

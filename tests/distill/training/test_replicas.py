@@ -20,7 +20,7 @@ from machine import ranks
 from machine.run_folder import RunFolder
 from settings.training import TrainConfig
 from teacher.sources import load_teacher
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import BOTH_SPLITS, write_toy_scene
 from tests.toy_training import CPU, losses_of, trainer_of
 
 LOSSES = {"depth": {"weight": 0.1}, "alpha": {"weight": 0.1}}
@@ -79,7 +79,7 @@ def second(port: int, path: Path, answers) -> None:
 
 
 def test_two_processes_train_evaluate_stop_and_are_gone_on_with_as_one(tmp_path, monkeypatch) -> None:
-    path = write_toy_scene(tmp_path, loss=LOSSES, eval={"lpips": False, "save_renders": False})
+    path = write_toy_scene(tmp_path, loss=LOSSES, eval={"save_renders": False, **BOTH_SPLITS})
     alone = trainer_of(path, *OVERRIDES)
     expected, figures = losses_of(alone, STEPS), measure(alone)
     seventh = losses_of(alone, 2)[1]

@@ -33,7 +33,7 @@ def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def test_the_rays_of_a_supersampled_student_are_of_finer_pictures(config_path) -> None:
-    half = f"data.resolution={SIZE // 2}", "data.holdout_every=0"
+    half = f"data.resolution={SIZE // 2}", "data.holdout_every=0", "eval.splits=[train]"
     trainers = [trainer_of(config_path, *half, f"render.supersample={scale}") for scale in (1, 2)]
     assert [trainer.sampler.pixels for trainer in trainers] == [FRAMES * SIZE**2 // 4, FRAMES * SIZE**2]
     assert [trainer.model.settings.supersample for trainer in trainers] == [1, 2]

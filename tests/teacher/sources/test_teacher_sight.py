@@ -14,12 +14,12 @@ from settings.loading import load_config
 from teacher.sources import load_teacher, teacher_sight
 from teacher.sources.occupied_cells import cells_of_gaussians
 from teacher.views.lazy_pictures import PictureStore
-from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
+from tests.toy_scene import BOTH_SPLITS, FRAMES, SIZE, add_training_split, write_toy_scene
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> Path:
-    path = write_toy_scene(tmp_path_factory.mktemp("toy"))
+    path = write_toy_scene(tmp_path_factory.mktemp("toy"), eval=BOTH_SPLITS)
     add_training_split(path.parent, 5)
     return path
 
