@@ -34,6 +34,25 @@ def test_an_entry_that_few_steps_touch_matters_as_little_as_they_are_few(part):
     assert found[2, 0] < 0.01  # it is what the mean lends it
 
 
+def test_every_fourth_step_moves_the_average_by_as_much_less_as_there_have_been_more(part):
+    importance, parts = Importance(part, lambda: torch.ones(4, 2), True), []
+    for _ in range(13):
+        importance.note(lambda moment, average, share: parts.append(share))
+    assert parts == [1 / 2, 1 / 3, 1 / 4]
+    importance.restore({"steps": 4 * 999 + 3, "average": torch.ones(4, 2)})
+    importance.note(lambda moment, average, share: parts.append(share))
+    assert parts[-1] == 1 / 256
+
+
+@pytest.mark.parametrize(("steps", "shared"), [(0, 0.5), (4 * 9, 0.05), (4 * 999, 0.002)])
+def test_the_more_is_known_the_less_of_the_mean_is_lent(part, steps, shared):
+    importance, average = Importance(part, lambda: torch.zeros(4, 2), True), torch.zeros(4, 2)
+    average[0] = 8.0
+    importance.restore({"steps": steps, "average": average})
+    expected = average.numpy() + shared * 2.0
+    np.testing.assert_allclose(importance.values(), expected, rtol=1e-6)
+
+
 def test_without_averages_it_is_the_moment_and_half_their_mean(part):
     moment = torch.arange(8.0).view(4, 2)
     found = after(Importance(part, lambda: moment, False), 100, lambda number: [])

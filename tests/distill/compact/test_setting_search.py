@@ -15,6 +15,11 @@ def test_the_place_is_just_beyond_the_last_with_excess(excess, first):
     assert excess(found) <= 0 and 2 <= found < 2.2 and len(tried) <= 10
 
 
+def test_no_excess_at_all_is_none():
+    found = nearest_without_excess(lambda at: max(0.0, 2 - at), 9.0, 1.0, (-10, 10))
+    assert 2 <= found < 3
+
+
 def test_where_less_is_better_the_search_goes_down():
     found = nearest_without_excess(lambda at: at + 3, 0.0, -1.0, (-10, 10))
     assert -3.1 < found <= -3

@@ -51,6 +51,7 @@ def test_the_student_is_the_same_and_so_is_the_gradients_pull_on_it():
 
 def test_features_are_uncorrelated_and_errors_in_them_cost_alike():
     student, moments, stored = student_with_moments()
+    before = student.table.detach().clone()
     decorrelate_features(student, moments, stored)
     for first, last in zip(student.layout.offsets[:-1], student.layout.offsets[1:], strict=True):
         used = stored[first:last]
@@ -58,6 +59,9 @@ def test_features_are_uncorrelated_and_errors_in_them_cost_alike():
         cost = products(moments[student.table]["first_moment"][first:last][used])
         variances = weights.diagonal()
         assert (variances[:-1] >= variances[1:]).all() and variances[0] > 50 * variances[-1]
+        # Neither larger nor smaller on the whole: learning rates hold.
+        room = torch.linalg.det(products(before[first:last][used]))
+        torch.testing.assert_close(torch.linalg.det(weights), room, rtol=1e-3, atol=0)
         scale = variances.sqrt()
         off = weights / scale / scale[:, None] - torch.eye(4)
         assert off.abs().max() < 1e-3
