@@ -39,6 +39,28 @@ def test_it_starts_at_the_first_camera(look_at):
     torch.testing.assert_close(path.centers[0], torch.tensor(positions[0]), atol=0.02, rtol=0)
 
 
+def test_a_round_by_hand(look_at):
+    """Counterclockwise seen from above, at the middle one of three distances; from right above 85 degrees up."""
+    up = (0.0, 0.0, 1.0)
+    level = orbit_path(look_at([[2.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 9.0, 0.0]]), (0.0, 0.0, 0.0), 4, up)
+    expected = [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [-2.0, 0.0, 0.0], [0.0, -2.0, 0.0]]
+    torch.testing.assert_close(level.centers, torch.tensor(expected), atol=1e-5, rtol=0)
+    above = orbit_path(look_at([[0.001, 0.0, 3.0]]), (0.0, 0.0, 0.0), 1, up)
+    steep = [3 * math.cos(math.radians(85)), 0.0, 3 * math.sin(math.radians(85))]
+    torch.testing.assert_close(above.centers[0], torch.tensor(steep), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("length", "is_common"), [(0.35, True), (0.25, False)])
+def test_ups_of_a_mean_of_three_tenths_are_in_common(length, is_common):
+    """Two cameras that look the same way, turned to either side of z about it."""
+    aside = math.sqrt(1 - length**2)
+    poses = torch.eye(4).repeat(2, 1, 1)
+    for pose, sign in zip(poses, (1, -1), strict=True):
+        pose[:3, 1], pose[:3, 2] = torch.tensor([sign * aside, 0.0, length]), torch.tensor([0.0, -1.0, 0.0])
+    up = common_up(poses)
+    assert (up.tolist() == pytest.approx([0.0, 0.0, 1.0])) if is_common else up is None
+
+
 def test_from_straight_above_it_keeps_a_slant(look_at):
     cameras = look_at([[0.0, 0.0, 3.0]])
     path = orbit_path(cameras, (0.0, 0.0, -5.0), 5)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scene.frames import Frames, held_out, holdout_mask, refuse_no_holdout, refuse_only_holdout, spread
+from scene.frames import Frames, held_out, holdout_mask, refuse_no_holdout, refuse_only_holdout, scaled_size, spread
 from settings.errors import InputError
 
 
@@ -14,6 +14,12 @@ def test_spread():
     assert spread([3, 5], 24) == [3, 5]
     assert spread([5, 6, 7], 1) == [5]
     assert spread([], 3) == []
+
+
+def test_a_size_of_another_width_has_the_nearest_height(look_at):
+    cameras = look_at([(3.0, 0, 0)], width=100, height=76)
+    assert scaled_size(cameras, 30) == (30, 23) and scaled_size(cameras, None) == (100, 76)  # 22.8
+    assert scaled_size(look_at([(3.0, 0, 0)], width=100, height=1), 30) == (30, 1)
 
 
 def test_holdout_mask():
