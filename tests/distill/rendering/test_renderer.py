@@ -15,6 +15,7 @@ from distill.rendering.renderer import (
     render_rays,
 )
 from scene.rays import Rays, SceneBox, image_rays
+from settings.rendering import MOST_SAMPLES
 
 BOX = SceneBox((-1, -1, -1), (1, 1, 1))
 COLOR = torch.tensor([0.25, 0.5, 1.0])
@@ -52,6 +53,25 @@ def chord_of_ball(origins, directions):
     middle = -(origins * directions).sum(1)
     half = (0.36 - (origins + middle[:, None] * directions).square().sum(1)).clamp(min=0).sqrt()
     return middle - half, 2 * half
+
+
+def test_pictures_have_steps_of_their_own_and_samples_for_rays_as_long():
+    fine = replace(SETTINGS, step=0.1, max_samples_per_ray=99, picture_step=0.4).of_pictures()
+    assert (fine.step, fine.max_samples_per_ray, fine.picture_step) == (pytest.approx(0.04), 248, 1.0)
+    assert replace(SETTINGS, max_samples_per_ray=MOST_SAMPLES, picture_step=0.5).of_pictures().max_samples_per_ray == (
+        MOST_SAMPLES
+    )
+
+
+def test_samples_of_less_than_a_fiftieth_of_the_mean_weight_are_not_taught(field):
+    """Of four samples, together opaque, the mean weighs 0.25: the first has 0.05 of that, the second 0.01."""
+    density = torch.tensor([0.02516, 0.00507, 2.0, 40.0], requires_grad=True)
+    student = field(lambda positions: density)
+    rays = Rays(torch.tensor([[0.1, 0.1, -3.0]]), torch.eye(3)[2:], torch.tensor([2.0]), torch.tensor([4.0]))
+    rendered = render_rays(student, make_grid(), rays, replace(SETTINGS, step=0.5), seed=0)
+    assert rendered.composite.weights.tolist() == pytest.approx([0.0125, 0.0025, 0.622, 0.362], rel=0.02)
+    rendered.composite.distance.sum().backward()
+    assert density.grad.ne(0).tolist() == [True, False, True, True]
 
 
 @pytest.mark.parametrize(("shape", "chord"), [(slab, chord_of_slab), (ball, chord_of_ball)])
