@@ -74,6 +74,12 @@ def test_samples_of_less_than_a_fiftieth_of_the_mean_weight_are_not_taught(field
     assert density.grad.ne(0).tolist() == [True, False, True, True]
 
 
+def test_padding_is_no_sample(field):
+    rays = Rays(torch.tensor([[0.1, 0.1, -3.0]]), torch.eye(3)[2:], torch.tensor([2.0]), torch.tensor([4.0]))
+    rendered = render_rays(field(ball()), make_grid(), rays, replace(SETTINGS, step=0.5), seed=0, capacity=7)
+    assert rendered.field.real.tolist() == [True] * 4 + [False] * 3 and rendered.samples == 4
+
+
 @pytest.mark.parametrize(("shape", "chord"), [(slab, chord_of_slab), (ball, chord_of_ball)])
 def test_constant_density_has_the_analytic_transmittance_and_distance(field, look_at, shape, chord):
     cameras = look_at([(0.3, -0.4, 3.0)], focal=60.0)
