@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from distill.evaluation import metrics
-from distill.evaluation.frame_metrics import CountedPixels, has_neighbour
+from distill.evaluation.frame_metrics import CountedPixels, References, has_neighbour
 from distill.rendering.renderer import RenderedFrame
 from scene.images import PSNR_CAP_DB
 from tests.distill.evaluation.disc import (
@@ -27,6 +28,12 @@ from tests.distill.evaluation.disc import (
 def test_views_up_to_ten_degrees_apart_are_neighbours(look_at):
     places = [[math.sin(angle), -math.cos(angle), 0.0] for angle in map(math.radians, (0.0, 9.9, 20.0))]
     assert [has_neighbour(look_at(places), index) for index in range(3)] == [False, True, False]
+
+
+def test_the_teacher_s_own_picture_has_the_8_bits_that_the_student_s_has():
+    half, nearest = torch.full((2, 2, 3), 0.5), torch.full((2, 2, 3), 128 / 255)
+    views = SimpleNamespace(image=lambda *_: half, ground_truth_image=lambda *_: nearest, counted=None)
+    assert References(views, ("ground_truth",), (1.0, 1.0, 1.0), {}).teacher_psnr(0) == PSNR_CAP_DB
 
 
 def test_opaque_ground_truth_takes_its_foreground_from_the_teacher(setup):

@@ -43,6 +43,10 @@ def test_a_scale_of_zero_becomes_thin_but_discs_throughout_are_refused(arrays, c
     arrays["log_scales"][[3, 5], 2] = -np.inf
     assert checked_gaussians("f.ply", arrays).log_scales[3, 2].item() == pytest.approx(math.log(1e-6))
     assert "2 of 2187 scales are 0 or nearly so" in caplog.text
+    arrays["log_scales"][:364, 2] = -np.inf
+    assert len(checked_gaussians("f.ply", arrays)) == 729
+    arrays["log_scales"][364, 2] = -np.inf  # more than half of them
+    refused(arrays, "365 of 729 Gaussians with a scale of 0")
     arrays["log_scales"][:, 2] = -np.inf
     refused(arrays, "729 of 729 Gaussians with a scale of 0 .*2DGS.*third scale -14")
 
@@ -92,6 +96,8 @@ def test_values_after_exp_and_sigmoid_are_refused(arrays):
     refused(arrays | {"log_scales": np.exp(arrays["log_scales"])}, "scales: found all 2187 positive.*by its log")
     opacities = 1 / (1 + np.exp(-arrays["opacity_logits"]))
     refused(arrays | {"opacity_logits": opacities}, r"opacities: found all 729 in \[0, 1\].*log\(o / \(1 - o\)\)")
+    beyond = np.linspace(0, 1.1, 729, dtype=np.float32)  # no opacity is larger than 1
+    assert len(checked_gaussians("f.ply", arrays | {"opacity_logits": beyond})) == 729
 
 
 def test_wide_gaussians_of_a_wide_scene_are_no_mistake(arrays):
