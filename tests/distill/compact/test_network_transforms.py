@@ -83,3 +83,12 @@ def test_a_step_along_the_weights_slope_moves_coordinates_by_their_speeds():
     moved = maps.coordinates(by_weights)
     speeds = torch.cat(maps.speeds())
     torch.testing.assert_close(moved[0, [2, 21]], speeds[[2, 21]], rtol=1e-3, atol=1e-4)
+
+
+def test_the_speed_of_a_coordinate_by_hand():
+    """Weights (w, v) = (2 a + b, b): a is (w - v) / 2, which moves by 1/4 + 1/4 for a slope of 1, b is v."""
+    maps = NetworkMaps(((2, 1),), [np.array([[2, 1], [0, 1]]), np.array([[1]])], CPU)
+    (speeds,) = maps.speeds()
+    assert speeds.tolist() == [0.5, 1.0]
+    slopes = torch.tensor([[1.0, 0.0]])  # by the weights, for a slope of (2, 1) by the coordinates
+    assert maps.slopes(slopes).tolist() == [[2.0, 1.0]]
