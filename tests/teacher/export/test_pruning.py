@@ -1,5 +1,7 @@
 """What a Gaussian contributes is its blending weights; who is under a limit goes, and what that costs is told."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -29,6 +31,20 @@ def row_of_gaussians(opacities, depths):
         opacity_logits=torch.tensor(opacities).logit(),
         sh=torch.zeros(count, 1, 3),
     )
+
+
+def test_what_went_is_counted_over_all_views_and_a_limit_is_still_kept():
+    """Three views that show 1 and 4 pixels of the Gaussians, 3 and 2, then 2 and 1."""
+    weights = torch.tensor([[1.0, 4.0], [3.0, 2.0], [2.0, 1.0]])
+    views = SimpleNamespace(
+        device="cpu", render=lambda _, index, channels: SimpleNamespace(channels=channels[:, 0] * weights[index])
+    )
+    gaussians, cameras = row_of_gaussians([0.5, 0.9], [0.0, 1.0]), range(3)
+    measured = contribution(views, 2, cameras)
+    assert (measured.most.tolist(), measured.total.tolist()) == ([3.0, 4.0], [6.0, 7.0])
+    left, report = prune(gaussians, views, cameras, "three views", PruneLimits(0.5, 3.5))
+    assert len(left) == 1 and report["weight_removed_fraction"] == pytest.approx(6 / 13)
+    assert kept_gaussians(gaussians, measured, PruneLimits(0.5, 3.0)).all()
 
 
 def test_it_is_the_sum_of_the_blending_weights(look_at):
