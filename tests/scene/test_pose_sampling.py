@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scene.cameras import Cameras
 from scene.pose_sampling import PoseSampler
 
 SEED = 3
@@ -154,3 +155,27 @@ def test_a_camera_straight_above_is_no_exception(look_at):
     poses = poses_of(sequence(cameras, angle=15.0, distance=0.3))
     rotations = poses[:, :3, :3]
     torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand_as(rotations), atol=1e-5, rtol=0)
+
+
+def test_a_lone_camera_has_the_poses_of_its_area_but_at_most_four_times_the_median_ones():
+    """Five that look the same way, on a line at 0, 1, 2, 3 and 13.
+
+    Their mean distances to the others are 4.75, 4, 3.75, 4 and 11.5: areas of 22.56, 16, 14.06, 16 and, cut from
+    132.25, of 4 x 16. The last has 64 of 132.6 of the poses.
+    """
+    poses, ones = torch.eye(4).repeat(5, 1, 1), torch.ones(5)
+    poses[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0, 13.0])
+    cameras = Cameras(poses, ones * 20, ones * 20, ones * 8, ones * 8, 16, 16)
+    sampler = PoseSampler(cameras, seed=0, own_share=1.0, angle=0.0, distance=0.0)
+    lone = sum(sampler.camera(index).c2w[0, 0, 3].item() == 13.0 for index in range(1000))
+    assert lone == pytest.approx(1000 * 64 / 132.625, abs=12)
+
+
+@pytest.mark.parametrize(("degrees", "is_mixed"), [(50, True), (70, False)])
+def test_cameras_that_look_sixty_degrees_apart_are_no_neighbours(look_at, degrees, is_mixed):
+    angle = math.radians(degrees)
+    cameras = look_at([[3.0, 0.0, 0.0], [3 * math.cos(angle), 3 * math.sin(angle), 0.0]])
+    sampler = PoseSampler(cameras, seed=0, own_share=0.0, angle=0.0, distance=0.0)
+    found = torch.cat([sampler.camera(index).c2w for index in range(8)])
+    nearest = (found[:, None] - cameras.c2w).abs().amax((2, 3)).amin(1)
+    assert (nearest > 1e-2).any() if is_mixed else (nearest < 1e-5).all()

@@ -46,6 +46,13 @@ def make_config(box="auto", kind="images"):
     )
 
 
+@pytest.mark.parametrize(("opacity", "is_visible"), [(0.12, True), (0.08, False)])
+def test_what_has_a_tenth_of_opacity_widens_the_box(opacity, is_visible):
+    means = [[-1.0, 0, 0], [1, 1, 0.5], [3.0, 0, 0]]
+    box = box_of_gaussians(make_gaussians(means, opacity=torch.tensor([0.9, 0.9, opacity])))
+    assert (box.upper[0] > 3) == is_visible
+
+
 def test_a_configured_box_is_taken_over_all_else():
     config = make_config({"lower": [-1, -2, -3], "upper": [1, 2, 3]}, "bricks")
     box, source = scene_box(config, make_gaussians([[9.0, 9, 9]]), None)
