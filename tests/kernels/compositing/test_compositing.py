@@ -245,6 +245,16 @@ def test_finishing_a_picture(implementation):
 
 
 @IMPLEMENTATIONS
+def test_finishing_where_rays_just_end_and_are_just_seen(implementation):
+    """Half of the light left where rays end at half of it; and alphas around the least that has a distance, 1e-4."""
+    alpha, distance = torch.tensor([0.5, 9e-5, 1.1e-4]), torch.tensor([1.5, 9e-5, 2.2e-4])
+    rays = [part.to(device_of(implementation)) for part in (torch.zeros(3, 3), alpha, distance)]
+    _, opacity, mean = finish(*rays, 0.5, (0.0, 0.0, 0.0), implementation=implementation)
+    torch.testing.assert_close(opacity.cpu(), torch.tensor([1.0, 9e-5, 1.1e-4]))
+    torch.testing.assert_close(mean.cpu(), torch.tensor([3.0, 0.0, 2.0]))
+
+
+@IMPLEMENTATIONS
 def test_samples_of_little_weight_have_no_gradient_and_the_others_the_same(implementation):
     torch.manual_seed(6)
     samples, share = random_samples(30, opaque=True), 0.1

@@ -46,6 +46,12 @@ def test_centres_of_bins_by_hand(implementation):
 
 
 @IMPLEMENTATIONS
+def test_a_sample_at_the_very_end_is_none(implementation):
+    samples = run(implementation, along_x(far=3.25), row_of_cells(1, 1, 1, 1), step=0.5)
+    assert samples.t.tolist() == [1.25, 1.75, 2.25, 2.75]
+
+
+@IMPLEMENTATIONS
 def test_limit_and_where_to_go_on_by_hand(implementation):
     cells = row_of_cells(1, 0, 1, 0)
     samples = run(implementation, along_x(), cells, step=0.5, limit=3)
