@@ -8,7 +8,8 @@ from torch import Tensor
 from distill.model.model import Model
 from distill.training.lazy_sampler import LazyRaySampler
 from distill.training.live_sampler import LiveRaySampler
-from distill.training.ray_sampler import MixedRaySampler, RaySampler
+from distill.training.mixed_sampler import MixedRaySampler
+from distill.training.ray_sampler import RaySampler
 from distill.training.ray_source import RaySource, Sampling
 from machine.memory import GIB
 from settings.config import Config

@@ -10,7 +10,8 @@ import torch
 from distill.rendering.renderer import RenderSettings
 from distill.training import lazy_sampler
 from distill.training.lazy_sampler import LazyRaySampler
-from distill.training.ray_sampler import MixedRaySampler, RaySampler
+from distill.training.mixed_sampler import MixedRaySampler
+from distill.training.ray_sampler import RaySampler
 from distill.training.ray_source import Sampling
 from scene.cells import CellGrid
 from scene.images import write_image

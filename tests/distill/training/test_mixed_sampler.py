@@ -1,0 +1,125 @@
+import pytest
+import torch
+
+from distill.training.mixed_sampler import MixedRaySampler, interleaving
+from distill.training.ray_sampler import RaySampler
+from distill.training.ray_source import RaySource, Sampling
+from teacher.views.teacher_views import TeacherViews
+from tests.small_views import BOX, CPU, FRAMES, GREY, HEIGHT, SETTINGS, WIDTH, draw, make_sampler, small_views
+
+
+@pytest.fixture
+def views(look_at):
+    return small_views(look_at)
+
+
+@pytest.fixture
+def opaque_views(views):
+    """Without alpha, rendered on grey."""
+    return TeacherViews(**{**vars(views), "alpha": None, "background": GREY})
+
+
+@pytest.fixture
+def images(views):
+    """Like the views but without depth, and green where they are anything."""
+    rgb = torch.zeros_like(views.rgb)
+    rgb[..., 1] = 200
+    return TeacherViews(
+        **{**vars(views), "rgb": rgb, "distance": None, "holdout": torch.zeros(FRAMES, dtype=torch.bool)}
+    )
+
+
+@pytest.mark.parametrize(("weight", "count", "of_images"), [(1.0, 10, 5), (0.25, 10, 2), (3.0, 10, 8), (1e-4, 10, 0)])
+def test_the_weight_says_how_many_rays_are_of_images(views, images, weight, count, of_images):
+    mixed = MixedRaySampler(make_sampler(views), make_sampler(images), weight)
+    batch = draw(mixed, count)
+    assert len(batch.rays) == len(batch.rgb) == len(batch.background) == len(batch.coverage) == count
+    # The teacher's know their distance, those of images do not.
+    assert (batch.distance == 0).sum() == of_images
+    assert mixed.pixels == (2 + 4) * HEIGHT * WIDTH
+
+
+def test_a_mixed_batch_is_a_batch_of_each(views, images):
+    teacher, photos = make_sampler(views, random_background=True), make_sampler(images, random_background=True)
+    batch = draw(MixedRaySampler(teacher, photos, 1.0), 40)
+    generator = torch.Generator().manual_seed(0)
+    for part, places in (
+        (teacher.draw(20, generator), slice(0, None, 2)),
+        (photos.draw(20, generator), slice(1, None, 2)),
+    ):
+        for name in ("rgb", "background", "coverage"):
+            assert torch.equal(getattr(batch, name)[places], getattr(part, name))
+        for name in ("origins", "directions", "near", "far"):
+            assert torch.equal(getattr(batch.rays, name)[places], getattr(part.rays, name))
+    photo = batch[torch.arange(1, 40, 2)]
+    torch.testing.assert_close(
+        photo.rgb[:, 1], 200 / 255 * photo.coverage + (1 - photo.coverage) * photo.background[:, 1]
+    )
+
+
+@pytest.mark.parametrize(("first", "second"), [(20, 20), (80, 20), (3, 7), (100, 1), (0, 5), (5, 0), (0, 0)])
+def test_however_many_rays_are_left_out_they_are_of_both_kinds_alike(first, second):
+    found = interleaving(first, second, CPU)
+    assert sorted(found.tolist()) == list(range(first + second))
+    of_second = found >= first
+    # Each kind in its own order, and in any of the first or the last rays as many of each as is their share.
+    assert (found[of_second].diff() > 0).all() and (found[~of_second].diff() > 0).all()
+    expected = (torch.arange(first + second) + 1) * second / max(1, first + second)
+    assert ((of_second.cumsum(0) - expected).abs() < 1).all()
+
+
+def test_without_any_depth_a_mixed_batch_has_none(views, images):
+    flat = TeacherViews(**{**vars(views), "distance": None})
+    assert draw(MixedRaySampler(make_sampler(flat), make_sampler(images), 1.0)).distance is None
+
+
+class _Recorder(RaySource):
+    """A live teacher's sampler, but for the views."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __enter__(self):
+        self.calls.append("enter")
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.calls.append("exit")
+
+    def advance(self, rays):
+        self.calls.append(rays)
+
+    def figures(self):
+        return {"live_views": 3}
+
+    def summary(self):
+        return "three views"
+
+    def state(self):
+        return {"taken": 3}
+
+    def restore(self, state):
+        self.calls.append(state)
+
+
+def test_a_live_teacher_beside_images_counts_its_own_rays_alone(images):
+    live = _Recorder()
+    mixed = MixedRaySampler(live, make_sampler(images), 0.25)
+    with mixed:
+        mixed.advance(10)
+    assert mixed.figures() == {"live_views": 3} and mixed.summary() == "three views"
+    mixed.restore(mixed.state())
+    assert live.calls == ["enter", 8, "exit", {"taken": 3}]
+
+
+def test_rays_of_images_are_sampled_to_their_end(views, opaque_views):
+    reach = torch.full((2, HEIGHT, WIDTH), 2.5, dtype=torch.float16)
+    guided = RaySampler(views, Sampling(BOX, SETTINGS, (1.0, 1.0, 1.0), False, CPU), reach)
+    batch = draw(MixedRaySampler(guided, make_sampler(opaque_views), 1.0), 20)
+    assert (batch.reach[::2] == 2.5).all() and (batch.reach[1::2] == torch.inf).all()
+    assert torch.equal(batch.sampled.far[1::2], batch.rays.far[1::2])
+
+
+def test_both_kinds_take_memory(views, opaque_views):
+    teacher, photos = make_sampler(views), make_sampler(opaque_views)
+    assert MixedRaySampler(teacher, photos, 0.5).nbytes == 2 * HEIGHT * WIDTH * (8 + 8)
