@@ -68,6 +68,41 @@ def test_a_veil_that_weighs_too_little_in_every_pixel_is_left_out(wall, look_at,
     assert bool(sight.cells[11:14].any()) == is_seen and sight.cells[7:9].any()
 
 
+def balls(means: list[tuple[float, float, float]], opacity: float) -> Gaussians:
+    """Round Gaussians, 0.05 wide."""
+    count, turned = len(means), torch.tensor([1.0, 0, 0, 0])
+    opacities = torch.full((count,), opacity).logit()
+    return Gaussians(
+        torch.tensor(means),
+        torch.full((count, 3), 0.05).log(),
+        turned.expand(count, 4),
+        opacities,
+        torch.zeros(count, 1, 3),
+    )
+
+
+@pytest.mark.parametrize(("opacity", "reach"), [(0.85, 3.8), (0.92, 3.1)])
+def test_a_ray_ends_where_a_hundredth_of_it_is_left(look_at, opacity, reach) -> None:
+    """Two balls leave 0.15 ** 2 = 0.0225 or 0.08 ** 2 = 0.0064 of the middle ray to the third."""
+    cameras = look_at([(3.0, 0.0, 0.0)], width=25, height=25, focal=200.0)
+    gaussians = balls([(0.0, 0.0, 0.0), (-0.1, 0.0, 0.0), (-0.8, 0.0, 0.0)], opacity)
+    sight = sight_of_gaussians(Rasterizer(gaussians, "cpu", threads=1), cameras, GRID, 0.0)
+    assert sight.reach[0, 12, 12].item() == pytest.approx(reach + 3 * CELL, abs=0.01)
+
+
+def test_a_pixel_ends_behind_the_farthest_of_its_finer_ones(look_at) -> None:
+    """Of 2x2 whose rays are a quarter off the axis, and 1.125 ** 0.5 long at depth 1, one meets its balls at depth 2.4,
+    three at depth 2.
+    """
+    cameras = look_at([(3.0, 0.0, 0.0)], width=1, height=1, focal=1.0)
+    depths = {(-1, -1): 2.4, (-1, 1): 2.0, (1, -1): 2.0, (1, 1): 2.0}
+    means = [(3 - depth, depth * y / 4, depth * z / 4) for (y, z), depth in depths.items()]
+    gaussians = balls(2 * means, 0.95)
+    drawing = Drawing(supersample=2)
+    sight = sight_of_gaussians(Rasterizer(gaussians, "cpu", threads=1, drawing=drawing), cameras, GRID, LEAST)
+    assert sight.reach[0, 0, 0].item() == pytest.approx(2.4 * 1.125**0.5 + 3 * CELL, abs=0.01)
+
+
 def test_another_view_shows_what_the_first_does_not(wall, look_at) -> None:
     cameras = look_at([(3.0, 0.0, 0.5), (-3.0, 0.0, 0.5)], target=(0.0, 0.0, 0.5), width=24, height=24, focal=30.0)
     sight = sight_of_gaussians(Rasterizer(wall, "cpu", threads=1), cameras, GRID, LEAST, keep_reach=False)
