@@ -14,6 +14,7 @@ from distill.rendering.renderer import RenderedRays, SampledField
 from distill.training.trainer import Trainer
 from kernels.compositing.compositing import Composite
 from kernels.gaussians.sparse_volume import VolumeSample
+from scene.rays import SceneBox
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.features.channels import select_channels
@@ -28,6 +29,7 @@ from tests.triton_device import DEVICE, needs_triton
 
 INSIDE = ("loss.density.weight=0.01", "loss.color.weight=0.3", "features.resolution=16")
 ALIGNED = (*INSIDE, "loss.feature_l2.weight=0.01", "loss.feature_cos.weight=0.01", "features.channels=[sh_dc,opacity]")
+UNIT_BOX = SceneBox((0, 0, 0), (1, 1, 1))  # densities in it are in the world's own unit
 
 
 @pytest.fixture
@@ -68,6 +70,7 @@ def test_samples_count_by_what_the_teacher_knows_of_them_and_rays_show(path) -> 
     teacher = VolumeSample(features, torch.tensor([2 * half, 4 * half, 9.0, 0.0]), sure)
     volume = SimpleNamespace(
         channels=select_channels(("sh", "opacity")),
+        box=UNIT_BOX,
         cell_size=0.5,
         query=lambda *_: teacher,
         selected=lambda _: SimpleNamespace(statistics=ChannelStatistics(torch.tensor([0.5]), torch.tensor([0.25]))),
@@ -99,7 +102,7 @@ def test_a_step_looks_at_every_kth_sample_from_a_random_one_and_at_no_more_than_
         asked.add(tuple(positions[:, 0].tolist()))
         return VolumeSample(torch.zeros(len(positions), 1), torch.ones(len(positions)), torch.ones(len(positions)))
 
-    volume = SimpleNamespace(channels=("opacity",), cell_size=0.5, query=query)
+    volume = SimpleNamespace(channels=("opacity",), box=UNIT_BOX, cell_size=0.5, query=query)
     places, ones = torch.arange(7.0)[:, None].expand(7, 3), torch.ones(7)
     field = SampledField(places, torch.zeros(7, dtype=torch.int64), ones, torch.zeros(7, 3), {})
     rendered = RenderedRays(Composite(torch.zeros(1, 3), ones[:1], ones[:1], ones), field)
