@@ -21,7 +21,7 @@ def test_error_map_is_inferno_of_the_rms_error():
 
     reference = np.zeros((1, 3, 3), np.float32)
     image = reference.copy()
-    image[0, 1] = [0.1, 0.1, 0.1]
+    image[0, 1] = [0.1 * 3**0.5, 0.0, 0.0]  # rms 0.1
     image[0, 2] = [1.0, 0.0, 0.0]  # rms 0.577, past the scale
     colours = pictures.error_map(image, reference, scale=0.2)[0]
     expected = [colormaps["inferno"](i, bytes=True)[:3] for i in (0, 128, 255)]

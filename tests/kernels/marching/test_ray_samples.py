@@ -1,9 +1,9 @@
-"""Cells looked at in blocks: which have some, and how far the next of these is."""
+"""Cells looked at in blocks: which have some, and how far the next of these is; rays that there is room for."""
 
 import pytest
 import torch
 
-from kernels.marching.ray_samples import Cells
+from kernels.marching.ray_samples import Cells, fit
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.002, 0.02, 1.0])
@@ -35,3 +35,9 @@ def test_coarse_cells_of_a_grid_that_is_no_multiple_of_four():
     coarse = Cells((0.0, 0.0, 0.0), 1.0, occupied).coarse
     assert coarse.shape == (2, 1, 3)
     assert coarse.nonzero().tolist() == [[0, 0, 0], [1, 0, 2]]
+
+
+def test_rays_fit_up_to_the_last_sample_that_there_is_room_for():
+    offsets, kept, wanted = fit(torch.tensor([2, 3, 0, 1, 0]), 5)
+    assert offsets.tolist() == [0, 2, 5, 5, 5, 5]
+    assert kept.tolist() == [True, True, True, False, True] and wanted == 6

@@ -15,6 +15,9 @@ def test_by_hand(implementation):
     # By 0.1 / 2, 0.1 / 0.5; all of it where that is less, or where no gradient has been.
     assert weights[0].tolist() == pytest.approx([0.95, -0.8, 0.0])
     assert weights[1, :2].tolist() == pytest.approx([0.0, -0.1]) and weights[1, 2].isnan()
+    faint = torch.tensor([1.0])  # however faint its gradients are: by 1e-6 / 1e-5
+    shrink(faint, torch.tensor([1e-10]), torch.tensor(1e-6), implementation)
+    assert faint.item() == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("shape", [(2, 8), (700, 4), (300, 513)])
@@ -34,7 +37,8 @@ def test_a_typical_gradient_is_the_median_of_those_there_are():
     assert typical_gradient(moments) == 2
     assert typical_gradient(torch.zeros(2, 3)) == 0
     assert typical_gradient(torch.tensor([[0.0, 0.0], [0.0, 25.0]])) == 5
-    columns = torch.tensor([1.0, 1.0, 9.0, 100.0]).repeat(100_000, 1)  # of 400,000 some are looked at
+    assert typical_gradient(torch.tensor([4.0, 0.0, 16.0])) == 2  # of two in the middle the lower one
+    columns = torch.tensor([1.0, 1.0, 9.0, 100.0]).repeat(102_400, 1)  # every 101st is looked at, in all columns
     columns[::2, 0] = 0
     assert typical_gradient(columns) == 3
 

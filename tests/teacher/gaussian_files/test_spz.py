@@ -44,6 +44,19 @@ def test_versions_2_and_3(tmp_path, version):
                                rtol=1e-2, atol=1e-4)  # fmt: skip
 
 
+def test_rotations_turn_with_the_axes(tmp_path):
+    """A quarter turn about SPZ's z, which looks back, is one the other way about the z of a PLY, which looks front."""
+    gaussians = read(tmp_path, packed(payload(2, rotation=b"\x80\x80\xda")))  # x, y, z in 1/127.5 from -1
+    expected = torch.tensor([[0.707, 0.0, 0.0, -0.707]]).repeat(2, 1)
+    torch.testing.assert_close(gaussians.rotations * gaussians.rotations[:, :1].sign(), expected, atol=0.01, rtol=0)
+
+
+def test_an_offset_is_in_the_axes_of_a_ply(tmp_path):
+    path = tmp_path / "cloud.spz"
+    path.write_bytes(packed(payload()))
+    assert read_spz(path, (1.0, 2.0, -0.5)).means.abs().max() == 0
+
+
 def test_torch_keeps_the_threads_that_it_had(tmp_path):
     """Gsply's own kernels run on all cores, and set torch's threads to as many."""
     write_spz(tmp_path / "block.spz", block_of_gaussians())
