@@ -217,6 +217,15 @@ def test_a_ray_ends_at_the_sample_that_leaves_too_little_of_it(make, implementat
 
 
 @TWINS
+def test_fog_is_seen_though_no_sample_weighs_a_thousandth(implementation):
+    student, rays, cells = hash_grid(), make_rays(40), make_cells(1.0)
+    student.density_unit = 2.0**-15
+    expected, _ = reference(student, rays, cells, 0.02, 200)
+    assert 3e-4 < expected[1].max() < 1e-3
+    assert_same(fused(student, rays, cells, 8, 0.02, 200, implementation), expected, atol=5e-5)
+
+
+@TWINS
 def test_empty_space_is_crossed_without_missing_a_bin(implementation):
     """Bins much smaller than cells, few cells occupied, edges that are no multiple of a coarse cell's."""
     student, rays = hash_grid(levels=1, color_layers=1), make_rays(16)
