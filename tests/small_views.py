@@ -34,6 +34,11 @@ def small_views(look_at):
     )
 
 
+def without_alpha(views):
+    """Views rendered on grey."""
+    return TeacherViews(**{**vars(views), "alpha": None, "background": GREY})
+
+
 def make_sampler(views, background=(1.0, 1.0, 1.0), random_background=False):
     return RaySampler(views, Sampling(BOX, SETTINGS, background, random_background, CPU))
 

@@ -5,7 +5,18 @@ from distill.training.mixed_sampler import MixedRaySampler, interleaving
 from distill.training.ray_sampler import RaySampler
 from distill.training.ray_source import RaySource, Sampling
 from teacher.views.teacher_views import TeacherViews
-from tests.small_views import BOX, CPU, FRAMES, GREY, HEIGHT, SETTINGS, WIDTH, draw, make_sampler, small_views
+from tests.small_views import (
+    BOX,
+    CPU,
+    FRAMES,
+    HEIGHT,
+    SETTINGS,
+    WIDTH,
+    draw,
+    make_sampler,
+    small_views,
+    without_alpha,
+)
 
 
 @pytest.fixture
@@ -15,8 +26,7 @@ def views(look_at):
 
 @pytest.fixture
 def opaque_views(views):
-    """Without alpha, rendered on grey."""
-    return TeacherViews(**{**vars(views), "alpha": None, "background": GREY})
+    return without_alpha(views)
 
 
 @pytest.fixture

@@ -9,7 +9,20 @@ from kernels.marching.ray_samples import Cells
 from scene.rays import pixel_rays
 from settings.errors import InputError
 from teacher.views.teacher_views import TeacherViews
-from tests.small_views import BOX, CPU, FRAMES, GREY, HEIGHT, HOLDOUT, SETTINGS, WIDTH, draw, make_sampler, small_views
+from tests.small_views import (
+    BOX,
+    CPU,
+    FRAMES,
+    GREY,
+    HEIGHT,
+    HOLDOUT,
+    SETTINGS,
+    WIDTH,
+    draw,
+    make_sampler,
+    small_views,
+    without_alpha,
+)
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
 from tests.triton_device import TRITON, device_of
@@ -22,8 +35,7 @@ def views(look_at):
 
 @pytest.fixture
 def opaque_views(views):
-    """Without alpha, rendered on grey."""
-    return TeacherViews(**{**vars(views), "alpha": None, "background": GREY})
+    return without_alpha(views)
 
 
 def pixels_of(batch):
