@@ -11,7 +11,20 @@ from kernels.added_gradients import room_for_gradient
 from kernels.encoding.hash_layout import PRIME_Y, PRIME_Z, HashLayout
 from kernels.networks.layers_numba import BLOCK, any_nonzero
 from kernels.optimization.updates import ROWS_PER_FLAG, TouchedRows
-from kernels.simd import LANES, load, maximum, minimum, prefetch, splat, store, to_float, to_integer
+from kernels.simd import (
+    LANES,
+    first_half,
+    joined,
+    load,
+    maximum,
+    minimum,
+    prefetch,
+    second_half,
+    splat,
+    store,
+    to_float,
+    to_integer,
+)
 from kernels.threads import FAST, INNER, UNCALLED, parallel_for
 
 _GRAIN = 4096
@@ -157,6 +170,53 @@ def _corners_of_grid(n, points, offset, size, resolution, scale, hashed):
 
 
 @njit(**FAST, **INNER)
+def _pairs(n, points, offset, size, resolution, scale, kind):
+    """Corners of a block's first n points on a dense level, two by two: those along the first axis are neighbours.
+
+    Fills the table entries of the first of each pair, the weights along the other axes, and behind the room for four of
+    these the weight of the second.
+
+    Returns:
+        pairs of a point; 0 if a vertex lies past the far face, and its entry at the other end of the level.
+    """
+    x, index, weight = points
+    flat, share = kind >= _PLANE, 4 * BLOCK
+    u, v = np.intp(flat and kind < _PLANE + 2), np.intp(1 + (flat and kind < _PLANE + 4))
+    half, one, zero = splat(np.float32(0.5), LANES), splat(np.float32(1), LANES), splat(np.float32(0), LANES)
+    stretch, base, row = splat(scale, LANES), splat(np.int32(offset), LANES), splat(np.int32(resolution), LANES)
+    layer = row * row
+    for k in range(0, n, LANES):
+        pu = minimum(maximum(load(x[u], k, LANES), zero), one) * stretch + half
+        pv = minimum(maximum(load(x[v], k, LANES), zero), one) * stretch + half
+        iu, iv = to_integer(pu), to_integer(pv)
+        a, fv = base + iu + row * iv, pv - to_float(iv)
+        gv = one - fv
+        store(weight, share + k, pu - to_float(iu))
+        if flat:
+            store(index, k, a)
+            store(index, BLOCK + k, a + row)
+            store(weight, k, gv)
+            store(weight, BLOCK + k, fv)
+        else:
+            pw = minimum(maximum(load(x[2], k, LANES), zero), one) * stretch + half
+            iw = to_integer(pw)
+            a, fw = a + layer * iw, pw - to_float(iw)
+            c, gw = a + layer, one - fw
+            store(index, k, a)
+            store(index, BLOCK + k, a + row)
+            store(index, 2 * BLOCK + k, c)
+            store(index, 3 * BLOCK + k, c + row)
+            store(weight, k, gv * gw)
+            store(weight, BLOCK + k, fv * gw)
+            store(weight, 2 * BLOCK + k, gv * fw)
+            store(weight, 3 * BLOCK + k, fv * fw)
+    pairs, last = 2 if flat else 4, np.int32(0)
+    for k in range((pairs - 1) * BLOCK, (pairs - 1) * BLOCK + n):
+        last = max(last, index[k])
+    return pairs if last + 1 < offset + size else 0
+
+
+@njit(**FAST, **INNER)
 def _prefetch(n, index, table, features, corners):
     """Asks for the entries of a block's points; those side by side along x mostly share a cache line."""
     for corner in range(0, corners * BLOCK, 2 * BLOCK):
@@ -177,6 +237,20 @@ def _interpolate(n, index, weight, table, entry, corners, rows, at, channels):
 
 
 @njit(**FAST, **INNER)
+def _interpolate_pairs(n, index, weight, table, entry, pairs, rows, at, channels):
+    """As ``_interpolate``, of ``pairs`` of neighbouring entries."""
+    features, both = len(entry), entry + entry
+    one = splat(np.float32(1), entry)
+    for k in range(n):
+        value = splat(weight[k], both) * load(table, np.intp(index[k]) * features, both)
+        for pair in range(BLOCK, pairs * BLOCK, BLOCK):
+            start = np.intp(index[pair + k]) * features
+            value = value + splat(weight[pair + k], both) * load(table, start, both)
+        share = splat(weight[4 * BLOCK + k], entry)
+        store(rows, at + k * channels, (one - share) * first_half(value) + share * second_half(value))
+
+
+@njit(**FAST, **INNER)
 def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, rows, first, stride):
     """Writes the encodings of a block's n points, ``stride`` apart, to the flat ``rows`` from ``first`` on.
 
@@ -186,8 +260,15 @@ def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, r
     _, index, weight = points
     for level in range(len(scales)):
         offset, size, kind = offsets[level], offsets[level + 1] - offsets[level], kinds[level]
-        _corners(n, points, offset, size, resolutions[level], scales[level], kind)
         at = first + level * features
+        pairs = 0 if kind & 1 else _pairs(n, points, offset, size, resolutions[level], scales[level], kind)
+        if pairs == 4:
+            _interpolate_pairs(n, index, weight, table, entry, 4, rows, at, stride)
+            continue
+        if pairs == 2:
+            _interpolate_pairs(n, index, weight, table, entry, 2, rows, at, stride)
+            continue
+        _corners(n, points, offset, size, resolutions[level], scales[level], kind)
         if kind & 1:
             _prefetch(n, index, table, features, 8 if kind < _PLANE else 4)
         if kind < _PLANE:
@@ -243,6 +324,22 @@ def _scatter(n, points, grad, at, entry, corners, table_grad, touched):
             store(table_grad, row * features, sum_)
 
 
+@njit(**FAST, **INNER)
+def _scatter_pairs(n, points, grad, at, entry, pairs, table_grad, touched):
+    """As ``_scatter``, to ``pairs`` of neighbouring entries."""
+    features, both = len(entry), entry + entry
+    _, index, weight = points
+    one = splat(np.float32(1), entry)
+    for k in range(n):
+        value, share = load(grad, at + k * features, entry), splat(weight[4 * BLOCK + k], entry)
+        values = joined((one - share) * value, share * value)
+        for pair in range(k, pairs * BLOCK, BLOCK):
+            row = np.intp(index[pair])
+            touched[row // ROWS_PER_FLAG] = touched[(row + 1) // ROWS_PER_FLAG] = 1
+            sum_ = load(table_grad, row * features, both) + splat(weight[pair], both) * values
+            store(table_grad, row * features, sum_)
+
+
 @njit(**FAST)
 def _encode_backward(
     first_level, last_level, x, grads, counts, grain, entry, offsets, resolutions, scales, kinds, table_grad, touched
@@ -261,6 +358,13 @@ def _encode_backward(
             for first in range(part * grain, end, BLOCK):
                 n = min(end - first, BLOCK)
                 _load_points(x, first, n, points)
+                pairs = 0 if kind & 1 else _pairs(n, points, offset, size, resolutions[level], scales[level], kind)
+                if pairs == 4:
+                    _scatter_pairs(n, points, grad, first * features, entry, 4, table_grad, touched)
+                    continue
+                if pairs == 2:
+                    _scatter_pairs(n, points, grad, first * features, entry, 2, table_grad, touched)
+                    continue
                 _corners(n, points, offset, size, resolutions[level], scales[level], kind)
                 if kind & 1:
                     _prefetch(n, index, table_grad, features, 8 if kind < _PLANE else 4)

@@ -7,11 +7,14 @@ from numba import njit
 from kernels.simd import (
     LANES,
     exponential,
+    first_half,
+    joined,
     load,
     load_part,
     maximum,
     minimum,
     prefetch,
+    second_half,
     splat,
     store,
     store_part,
@@ -48,6 +51,12 @@ def integers(a, b, like, out):
 
 
 @njit
+def halves_swapped(values, both, out):
+    pair = load(values, 1, both)
+    store(out, 0, joined(second_half(pair), first_half(pair)))
+
+
+@njit
 def widened(values, like, out):
     store(out, 0, load(values, 2, like))
 
@@ -75,6 +84,14 @@ def test_floats(lanes):
     x, y = a[1:], b[:lanes]
     expected = [x + y, x - y, x * np.float32(2.5), np.minimum(x, y), np.maximum(x, y), np.trunc(x)]
     np.testing.assert_array_equal(out.reshape(6, lanes), expected)
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_halves(lanes, dtype):
+    values, out = np.arange(lanes + 1, dtype=dtype), np.empty(lanes, dtype)
+    halves_swapped(values, (0,) * lanes, out)
+    np.testing.assert_array_equal(out, np.roll(values[1:], lanes // 2))
 
 
 def test_integers_wrap_round_and_the_lesser_is_the_unsigned_one():

@@ -85,6 +85,16 @@ def test_planes_by_hand(implementation):
 
 
 @IMPLEMENTATIONS
+def test_the_very_last_entrys_neighbour_is_the_first(implementation):
+    """Place (3.5, 2.75) of 4 x 4 vertices: entries 11 and 12, 15 and 0; the next level's first is another."""
+    table = torch.cat([torch.arange(float(size)) + 100 * i for i, size in enumerate(np.diff(PLANES.offsets))])[:, None]
+    out = values(implementation, torch.tensor([[1, 0.75, 0.75]]), table, PLANES)[0]
+    level = int(np.flatnonzero(PLANES.normals == 2)[0])
+    value = 0.25 * (11 + 12) / 2 + 0.75 * (15 + 0) / 2
+    assert out[level].item() == pytest.approx(100 * level + value, abs=1e-4)
+
+
+@IMPLEMENTATIONS
 def test_hashed_planes_by_hand(implementation):
     # Vertex (1, 2, 3) of 16: the first axis ^ 2654435761 times the second, of which 6 bits count: 2654435761 is 49
     # then. Across x 2 ^ 3 * 49 = 2 ^ 19, across y 1 ^ 19, across z 1 ^ 2 * 49 = 1 ^ 34.
@@ -261,6 +271,14 @@ def test_touched_flags_mark_the_blocks_that_received_a_gradient():
     blocks = changed.view(-1, ROWS_PER_FLAG).any(1)
     assert touched.flags.bool()[: len(blocks)].equal(blocks)
     assert 0 < touched.flags.sum() < len(touched.flags) / 2
+
+
+def test_flags_of_neighbours_on_both_sides_of_a_block():
+    layout = HashLayout(levels=1, features=2, table_size=512, base_resolution=8, finest_resolution=8)
+    touched, table = TouchedRows(512), torch.zeros(512, 2, requires_grad=True)
+    x = torch.tensor([[1.0, 0, 0]])  # (7.5, 0.5, 0.5): entries 7 and 8, 15 and 16, 71 and 72, 79 and 80
+    hash_encode(x, table, layout, touched=touched, implementation="numba").backward(torch.ones(1, 2))
+    assert touched.flags.nonzero().flatten().tolist() == [0, 1, 2, 8, 9, 10]
 
 
 def test_flags_of_a_forward_pass_alone_stay_clear():
