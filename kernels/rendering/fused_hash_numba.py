@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numba import njit
 
-from kernels.encoding.hash_encoding_numba import encode_block, new_points
+from kernels.encoding.hash_corners_numba import new_points
+from kernels.encoding.hash_encoding_numba import encode_block
 from kernels.networks.layers_numba import BLOCK, copy_row, pack, run_network
 from kernels.products_numba import padded
 from kernels.rendering.fused_rays_numba import (
