@@ -161,25 +161,6 @@ def splat(typing, value, lanes):
     return vector(element, lanes), generate
 
 
-def _half(number):
-    """An intrinsic of the first (0) or the second (1) half of a vector's lanes."""
-
-    def typed(typing, vector):
-        lanes = vector.lanes // 2
-
-        def generate(context, builder, signature, args):
-            mask = ir.VectorType(ir.IntType(32), lanes)
-            chosen = ir.Constant(mask, [*range(number * lanes, (number + 1) * lanes)])
-            return builder.shuffle_vector(args[0], args[0], chosen)
-
-        return Vector(vector.element, lanes)(vector), generate
-
-    return intrinsic(typed)
-
-
-first_half, second_half = _half(0), _half(1)
-
-
 @intrinsic
 def joined(typing, first, second):
     """The lanes of a vector and behind them those of another of the same type."""

@@ -12,7 +12,7 @@ from kernels.encoding.hash_corners_numba import PLANE, corners_of, new_points, p
 from kernels.encoding.hash_layout import HashLayout
 from kernels.networks.layers_numba import BLOCK, any_nonzero
 from kernels.optimization.updates import ROWS_PER_FLAG, TouchedRows
-from kernels.simd import first_half, joined, load, prefetch, second_half, splat, store
+from kernels.simd import joined, load, prefetch, splat, store
 from kernels.threads import FAST, INNER, parallel_for
 
 _GRAIN = 4096
@@ -72,20 +72,6 @@ def _interpolate(n, index, weight, table, entry, corners, rows, at, channels):
 
 
 @njit(**FAST, **INNER)
-def _interpolate_pairs(n, index, weight, table, entry, pairs, rows, at, channels):
-    """As ``_interpolate``, of ``pairs`` of neighbouring entries."""
-    features, both = len(entry), entry + entry
-    one = splat(np.float32(1), entry)
-    for k in range(n):
-        value = splat(weight[k], both) * load(table, np.intp(index[k]) * features, both)
-        for pair in range(BLOCK, pairs * BLOCK, BLOCK):
-            start = np.intp(index[pair + k]) * features
-            value = value + splat(weight[pair + k], both) * load(table, start, both)
-        share = splat(weight[4 * BLOCK + k], entry)
-        store(rows, at + k * channels, (one - share) * first_half(value) + share * second_half(value))
-
-
-@njit(**FAST, **INNER)
 def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, rows, first, stride):
     """Writes the encodings of a block's n points, ``stride`` apart, to the flat ``rows`` from ``first`` on.
 
@@ -95,15 +81,8 @@ def encode_block(n, points, table, entry, offsets, resolutions, scales, kinds, r
     _, index, weight = points
     for level in range(len(scales)):
         offset, size, kind = offsets[level], offsets[level + 1] - offsets[level], kinds[level]
-        at = first + level * features
-        pairs = 0 if kind & 1 else pairs_of(n, points, offset, size, resolutions[level], scales[level], kind)
-        if pairs == 4:
-            _interpolate_pairs(n, index, weight, table, entry, 4, rows, at, stride)
-            continue
-        if pairs == 2:
-            _interpolate_pairs(n, index, weight, table, entry, 2, rows, at, stride)
-            continue
         corners_of(n, points, offset, size, resolutions[level], scales[level], kind)
+        at = first + level * features
         if kind & 1:
             _prefetch(n, index, table, features, 8 if kind < PLANE else 4)
         if kind < PLANE:
@@ -161,10 +140,10 @@ def _scatter(n, points, grad, at, entry, corners, table_grad, touched):
 
 @njit(**FAST, **INNER)
 def _scatter_pairs(n, points, grad, at, entry, pairs, table_grad, touched):
-    """As ``_scatter``, to ``pairs`` of neighbouring entries.
+    """As ``_scatter``, to ``pairs`` of neighbouring entries, whose first tells the cell.
 
-    Samples of a ray follow one another and mostly share a coarse level's cell: their gradients are added up before the
-    table is read.
+    Samples of a ray follow one another, and on a coarse level mostly lie in one cell: their gradients are added up
+    before the table's are read.
     """
     features, both = len(entry), entry + entry
     _, index, weight = points

@@ -7,14 +7,12 @@ from numba import njit
 from kernels.simd import (
     LANES,
     exponential,
-    first_half,
     joined,
     load,
     load_part,
     maximum,
     minimum,
     prefetch,
-    second_half,
     splat,
     store,
     store_part,
@@ -51,9 +49,8 @@ def integers(a, b, like, out):
 
 
 @njit
-def halves_swapped(values, both, out):
-    pair = load(values, 1, both)
-    store(out, 0, joined(second_half(pair), first_half(pair)))
+def put_together(values, other, like, out):
+    store(out, 0, joined(load(values, 1, like), load(other, 0, like)))
 
 
 @njit
@@ -86,12 +83,16 @@ def test_floats(lanes):
     np.testing.assert_array_equal(out.reshape(6, lanes), expected)
 
 
-@pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+@pytest.mark.parametrize("lanes", [1, 2, 4, 8])
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_halves(lanes, dtype):
-    values, out = np.arange(lanes + 1, dtype=dtype), np.empty(lanes, dtype)
-    halves_swapped(values, (0,) * lanes, out)
-    np.testing.assert_array_equal(out, np.roll(values[1:], lanes // 2))
+def test_vectors_put_together(lanes, dtype):
+    values, other, out = (
+        np.arange(lanes + 1, dtype=dtype),
+        np.arange(50, 50 + lanes, dtype=dtype),
+        np.empty(2 * lanes, dtype),
+    )
+    put_together(values, other, (0,) * lanes, out)
+    assert out.tolist() == [*range(1, lanes + 1), *range(50, 50 + lanes)]
 
 
 def test_integers_wrap_round_and_the_lesser_is_the_unsigned_one():
