@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -23,6 +24,7 @@ USE_RENDERS = "give that program's renders alone (teacher.kind: views, teacher.p
 ADD_A_SCALE = f"Make the third scale -14 (log 1e-6) to draw them as flat Gaussians, or {USE_RENDERS}"
 DAMAGED = "The file is cut short or was altered: copy it again."
 
+_ROWS = 1 << 14  # looked at together
 _MOST_UNUSABLE = 0.01  # share of Gaussians that are left out with a warning; more is a broken file
 _SURE_LOGIT = 20.0  # stands for an infinite one: its sigmoid is 1 in float32
 _THINNEST = math.log(1e-6)  # log-scale that stands for a width of 0
@@ -68,9 +70,10 @@ def checked_gaussians(path: str | Path, arrays: dict[str, np.ndarray], offset: O
         found = f"{discs} of {len(scales)} Gaussians with a scale of 0 (log -inf)"
         raise InputError(path, "scales", found, "Gaussians; these are discs, of 2DGS as it seems", ADD_A_SCALE)
     cast["log_scales"] = _replaced(path, scales, flat, np.float32(_THINNEST), "scales are 0 or nearly so")
-    _refuse_activated(path, cast)
+    finite = {name: _rows_that(values, lambda part: np.isfinite(part).all(axis=1)) for name, values in cast.items()}
+    _refuse_activated(path, cast, np.logical_and.reduce(list(finite.values())))
     lengths = np.linalg.norm(rotations.astype(np.float64), axis=1)
-    usable = _usable(path, cast, lengths)
+    usable = _usable(path, cast, finite, lengths)
     if not usable.all():
         cast = {name: values[usable] for name, values in cast.items()}
         lengths = lengths[usable]
@@ -106,10 +109,19 @@ def _replaced(path: str | Path, values: np.ndarray, bad: np.ndarray, by: np.ndar
     return np.where(bad, by, values)
 
 
-def _usable(path: str | Path, arrays: dict[str, np.ndarray], lengths: np.ndarray) -> np.ndarray:
+def _rows_that(values: np.ndarray, holds: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(N,) bool: what holds of each of N rows, asked of some at a time: of all, what is in between takes gigabytes."""
+    rows = values.reshape(len(values), -1)
+    return np.concatenate([holds(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)])
+
+
+def _usable(
+    path: str | Path, arrays: dict[str, np.ndarray], finite: dict[str, np.ndarray], lengths: np.ndarray
+) -> np.ndarray:
     """(N,) bool: Gaussians that can be drawn; says how many cannot and why.
 
     Args:
+        finite: (N,) bool by the names of the arrays: whose values are all finite.
         lengths: (N,) of the quaternions.
 
     Raises:
@@ -118,17 +130,15 @@ def _usable(path: str | Path, arrays: dict[str, np.ndarray], lengths: np.ndarray
     count = len(lengths)
     zero = lengths < _LEAST_LENGTH
     empty = zero & (arrays["means"] == 0).all(axis=1) & (arrays["log_scales"] == 0).all(axis=1)
-    reasons = {
-        f"{name} NaN or infinite": ~np.isfinite(values.reshape(count, -1)).all(axis=1)
-        for name, values in arrays.items()
-    }
+    reasons = {f"{name} NaN or infinite": ~rows for name, rows in finite.items()}
     reasons |= {
         "rows of zeros": empty,
         "rotations of length zero": zero & ~empty,
     }
     for name, most in _MOST.items():
-        values = arrays[name].reshape(count, -1)
-        reasons[f"{name} beyond {most:g}"] = (np.isfinite(values) & (np.abs(values) > most)).any(axis=1)
+        reasons[f"{name} beyond {most:g}"] = _rows_that(
+            arrays[name], lambda part, most=most: (np.isfinite(part) & (np.abs(part) > most)).any(axis=1)
+        )
     unusable = np.logical_or.reduce(list(reasons.values()))
     if not (bad := int(unusable.sum())):
         return ~unusable
@@ -141,9 +151,12 @@ def _usable(path: str | Path, arrays: dict[str, np.ndarray], lengths: np.ndarray
     return ~unusable
 
 
-def _refuse_activated(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """InputError where scales or opacities look as if stored after exp and sigmoid; plain colours are warned of."""
-    known = np.logical_and.reduce([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in arrays.values()])
+def _refuse_activated(path: str | Path, arrays: dict[str, np.ndarray], known: np.ndarray) -> None:
+    """InputError where scales or opacities look as if stored after exp and sigmoid; plain colours are warned of.
+
+    Args:
+        known: (N,) bool: the Gaussians whose values are all finite.
+    """
     if known.sum() < _TELLING:
         return
     scales, logits, colors = arrays["log_scales"][known], arrays["opacity_logits"][known], arrays["sh"][known, 0]

@@ -17,12 +17,15 @@ from teacher.gaussian_files.ply_elements import Header
 from teacher.gaussians import sh_of_colors
 
 _CHUNK = 256
+_TOGETHER = 64 * _CHUNK  # Gaussians unpacked at a time: what is in between takes three times the result
 _LEAST_OPACITY = 1e-6  # stands for 0, and its complement for 1: their logits are infinite
 _VECTOR_BITS = ((21, 11), (11, 10), (0, 11))
 _ROTATION_BITS = ((20, 10), (10, 10), (0, 10))
 _COLOR_BITS = ((24, 8), (16, 8), (8, 8))
 _COLORS = tuple(f"{end}_{name}" for end in ("min", "max") for name in "rgb")
 _BOUNDS = tuple(f"{end}_{scale}{axis}" for scale in ("", "scale_") for end in ("min", "max") for axis in "xyz")
+# The middle of a byte's step of 1/32, but for the ends, which are the ends of the range.
+_HARMONICS = np.array([-4.0, *((np.arange(1, 255) + 0.5) / 32 - 4), 4.0], np.float32)
 _PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 
 
@@ -46,8 +49,26 @@ def unpacked(path: str | Path, elements: dict[str, np.ndarray]) -> dict[str, np.
     for rows, names in ((chunks, _BOUNDS), (vertices, _PACKED)):
         if missing := [name for name in names if name not in rows.dtype.names]:
             raise InputError(path, "properties", f"no {', '.join(missing)}", "SuperSplat's compressed layout")
+    if (rest := elements.get("sh")) is not None:
+        names = _rest_names(rest)
+        if len(rest) != count or len(names) not in (9, 24, 45) or not _has(rest, names):
+            found = f"{len(rest)} rows of {', '.join(rest.dtype.names[:3])}, ..."
+            raise InputError(path, "element sh", found, f"{count} rows of 9, 24 or 45 f_rest_*")
+    arrays: dict[str, np.ndarray] = {}
+    for start in range(0, count, _TOGETHER):
+        part = slice(start, min(start + _TOGETHER, count))
+        of_part = chunks[start // _CHUNK : -(-part.stop // _CHUNK)]
+        for name, values in _part(of_part, vertices[part], None if rest is None else rest[part]).items():
+            if name not in arrays:
+                arrays[name] = np.empty((count, *values.shape[1:]), np.float32)
+            arrays[name][part] = values
+    return arrays
+
+
+def _part(chunks: np.ndarray, vertices: np.ndarray, rest: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The arrays of the Gaussians of some chunks."""
     position, rotation, scale, color = (vertices[name].astype(np.uint32) for name in _PACKED)
-    of_chunk = np.arange(count) // _CHUNK
+    of_chunk = np.arange(len(vertices)) // _CHUNK
 
     def between(words: np.ndarray, bits: tuple[tuple[int, int], ...], names: tuple[str, ...]) -> np.ndarray:
         bounds = np.stack([chunks[name].astype(np.float32) for name in names], axis=1)[of_chunk]
@@ -56,15 +77,9 @@ def unpacked(path: str | Path, elements: dict[str, np.ndarray]) -> dict[str, np.
 
     colors = between(color, _COLOR_BITS, _COLORS) if _has(chunks, _COLORS) else _shares(color, _COLOR_BITS)
     sh = sh_of_colors(colors)
-    if (rest := elements.get("sh")) is not None:
-        names = [f"f_rest_{i}" for i in range(len(rest.dtype.names))]
-        if len(rest) != count or len(names) not in (9, 24, 45) or not _has(rest, names):
-            found = f"{len(rest)} rows of {', '.join(rest.dtype.names[:3])}, ..."
-            raise InputError(path, "element sh", found, f"{count} rows of 9, 24 or 45 f_rest_*")
-        # The middle of a byte's step of 1/32, but for the ends, which are the ends of the range.
-        table = np.concatenate([[-4.0], (np.arange(1, 255) + 0.5) / 32 - 4, [4.0]])
-        values = table[np.stack([rest[name].astype(np.uint8) for name in names], axis=1)]
-        sh = np.concatenate([sh, values.reshape(count, 3, -1).transpose(0, 2, 1)], axis=1)
+    if rest is not None:
+        values = _HARMONICS[np.stack([rest[name].astype(np.uint8) for name in _rest_names(rest)], axis=1)]
+        sh = np.concatenate([sh, values.reshape(len(values), 3, -1).transpose(0, 2, 1)], axis=1)
     return {
         "means": between(position, _VECTOR_BITS, _BOUNDS[:6]),
         "log_scales": between(scale, _VECTOR_BITS, _BOUNDS[6:]),
@@ -72,6 +87,11 @@ def unpacked(path: str | Path, elements: dict[str, np.ndarray]) -> dict[str, np.
         "opacity_logits": logits_of_opacities((color & 255) / 255),
         "sh": sh,
     }
+
+
+def _rest_names(rest: np.ndarray) -> list[str]:
+    """The properties of the higher harmonics, as many as there are."""
+    return [f"f_rest_{i}" for i in range(len(rest.dtype.names))]
 
 
 def logits_of_opacities(opacities: np.ndarray) -> np.ndarray:

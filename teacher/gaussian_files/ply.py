@@ -25,12 +25,13 @@ _log = logging.getLogger(__name__)
 _MEANS = ("x", "y", "z")
 _NORMALS = ("nx", "ny", "nz")
 _DC = tuple(f"f_dc_{c}" for c in range(3))
-_OPACITY = ("opacity",)
+_OPACITY = "opacity"
 _SCALES = tuple(f"scale_{i}" for i in range(3))
 _ROTATIONS = tuple(f"rot_{i}" for i in range(4))
-_REQUIRED = (*_MEANS, *_DC, *_OPACITY, *_SCALES, *_ROTATIONS)
+_REQUIRED = (*_MEANS, *_DC, _OPACITY, *_SCALES, *_ROTATIONS)
 _REST_COUNTS = (0, 9, 24, 45)
 _FILTER = "filter_3D"
+_ROWS = 1 << 14  # taken together: what is beside each other in the file is fetched once
 _COUNT_DIGITS = 20
 _HEADER_BYTES = 1 << 16
 _LAYOUT = "graphdeco's 3DGS layout"
@@ -150,7 +151,7 @@ def _vertices(gaussians: Gaussians) -> np.ndarray:
         (_NORMALS, torch.zeros(count, 3)),
         (_DC, gaussians.sh[:, 0]),
         (tuple(f"f_rest_{i}" for i in range(rest.shape[1])), rest),
-        (_OPACITY, gaussians.opacity_logits[:, None]),
+        ((_OPACITY,), gaussians.opacity_logits[:, None]),
         (_SCALES, gaussians.log_scales),
         (_ROTATIONS, gaussians.rotations),
     )
@@ -195,15 +196,20 @@ def stored_arrays(path: str | Path, vertices: np.ndarray | None, rest: tuple[str
     if vertices is None:
         raise InputError(path, "element vertex", "0 Gaussians", "at least 1", "Did the teacher's training finish?")
 
-    def columns(properties: tuple[str, ...], kind: type | None = np.float32) -> np.ndarray:
-        with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, which is checked
-            return np.stack([vertices[name].astype(kind or vertices.dtype[name]) for name in properties], axis=1)
-
-    sh = columns(_DC)[:, None, :]
-    if rest:
-        sh = np.concatenate([sh, columns(rest).reshape(len(vertices), 3, -1).transpose(0, 2, 1)], axis=1)
-    arrays = columns(_MEANS, None), columns(_SCALES), columns(_ROTATIONS), columns(_OPACITY)[:, 0], sh
-    stored = dict(zip(FIELDS, arrays, strict=True))
+    count, higher = len(vertices), len(rest) // 3
+    precision = np.result_type(*(vertices.dtype[name] for name in _MEANS)).newbyteorder("=")
+    shapes = {"means": (3,), "log_scales": (3,), "rotations": (4,), "opacity_logits": (), "sh": (1 + higher, 3)}
+    stored = {name: np.empty((count, *shapes[name]), precision if name == "means" else np.float32) for name in FIELDS}
+    groups = (_MEANS, "means"), (_SCALES, "log_scales"), (_ROTATIONS, "rotations")
+    columns = {name: stored[field][:, i] for names, field in groups for i, name in enumerate(names)}
+    columns |= {name: stored["sh"][:, 0, i] for i, name in enumerate(_DC)}
+    columns |= {name: stored["sh"][:, 1 + i % higher, i // higher] for i, name in enumerate(rest)}
+    columns[_OPACITY] = stored["opacity_logits"]
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, which is checked
+        for start in range(0, count, _ROWS):
+            part = slice(start, start + _ROWS)
+            for name, column in columns.items():
+                column[part] = vertices[part][name]
     if _FILTER in vertices.dtype.names:
         _apply_filter(path, stored, vertices[_FILTER].astype(np.float64))
     return stored

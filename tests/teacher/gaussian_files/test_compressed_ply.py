@@ -6,6 +6,7 @@ import torch
 
 from settings.errors import InputError
 from teacher.gaussian_files.ply import read_ply
+from tests.memory_peak import with_peak
 
 BOUNDS = [f"{end}_{of}{axis}" for of in ("", "scale_") for end in ("min", "max") for axis in "xyz"]
 COLORS = [f"{end}_{color}" for end in ("min", "max") for color in "rgb"]
@@ -84,6 +85,22 @@ def test_harmonics_and_a_second_chunk(tmp_path):
     # Channel-major: the first three are red's.
     torch.testing.assert_close(read.sh[0, 1:, 0], torch.tensor([-4.0, 4.0, 0.015625]))
     assert read.sh[0, 1, 1].item() == pytest.approx(1.015625) and read.sh[0, 1, 2].item() == pytest.approx(0.015625)
+
+
+def test_many_chunks_are_read_as_each_alone_and_a_few_at_a_time(tmp_path):
+    rng = np.random.default_rng(0)
+    words, sh = rng.integers(0, 2**32, (40_000, 4)), rng.integers(0, 256, (40_000, 45))
+    bounds = np.sort(rng.random((157, 2, 9)) * 2 - 1, axis=1)
+    chunks = np.concatenate([bounds[:, end, group] for group in (slice(3), slice(3, 6)) for end in (0, 1)], axis=1)
+    chunks = np.concatenate([chunks, bounds[:, 0, 6:], bounds[:, 1, 6:]], axis=1)
+    path = write(tmp_path / "c.ply", words, chunks, sh=sh)
+    read, peak = with_peak(lambda: read_ply(path))
+    parts = vars(read)
+    assert peak < 2.5 * sum(part.nbytes for part in parts.values())
+    for chunk in (0, 63, 64, 156):
+        own = slice(256 * chunk, 256 * (chunk + 1))
+        alone = read_ply(write(tmp_path / "one.ply", words[own], chunks[chunk : chunk + 1], sh=sh[own]))
+        assert all(torch.equal(part[own], getattr(alone, name)) for name, part in parts.items()), chunk
 
 
 def test_refused(tmp_path):

@@ -10,6 +10,7 @@ from plyfile import PlyData, PlyElement
 from settings.errors import InputError
 from teacher.gaussian_files.ply import read_ply, write_ply, write_ply_parts
 from teacher.gaussians import Gaussians
+from tests.memory_peak import with_peak
 from tests.teacher.test_gaussians import make_gaussians
 
 FIELDS = ("means", "log_scales", "rotations", "opacity_logits", "sh")
@@ -56,6 +57,14 @@ def test_parts_are_written_as_one_file(tmp_path):
     write_ply(tmp_path / "whole.ply", whole)
     ends = [(tmp_path / name).read_bytes().partition(b"element vertex")[2] for name in ("cloud.ply", "whole.ply")]
     assert ends[0] == ends[1]
+
+
+def test_reading_takes_little_more_memory_than_what_is_read(tmp_path):
+    gaussians = make_gaussians(40_000)
+    write_ply(tmp_path / "cloud.ply", gaussians)
+    read, peak = with_peak(lambda: read_ply(tmp_path / "cloud.ply"))
+    assert_equal(read, gaussians)
+    assert peak < 1.5 * sum(getattr(read, name).nbytes for name in FIELDS)
 
 
 def test_layout_is_graphdecos(ply):
