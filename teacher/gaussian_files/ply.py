@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from plyfile import PlyData, PlyElement
 
 from machine.file_kinds import file_kind
 from machine.files import atomic_path, output_errors
@@ -105,10 +104,11 @@ def write_ply(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
     Raises:
         InputError: the folder is missing or cannot be written.
     """
-    vertices = _vertices(gaussians)
-    with output_errors(path), atomic_path(path) as temporary:
-        comments = [] if fitted_width is None else [f"{FITTED_WIDTH} {fitted_width}"]
-        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=comments).write(str(temporary))
+    count, comments = len(gaussians), [] if fitted_width is None else [f"{FITTED_WIDTH} {fitted_width}"]
+    with output_errors(path), atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(_header(_vertices(gaussians[:0]).dtype.names, count, comments))
+        for start in range(0, count, _ROWS):
+            file.write(_vertices(gaussians[start : start + _ROWS]).tobytes())
 
 
 def fitted_width_of_ply(path: str | Path) -> int | None:
@@ -134,18 +134,18 @@ def write_ply_parts(path: str | Path, parts: Iterable[Gaussians]) -> int:
             vertices = _vertices(part)
             if not names:
                 names = vertices.dtype.names
-                file.write(_header(names, 0))
+                file.write(_header(names, 0, [_filled(0)]))
             file.write(vertices.tobytes())
             count += len(part)
         file.seek(0)
-        file.write(_header(names, count))
+        file.write(_header(names, count, [_filled(count)]))
     return count
 
 
 def _vertices(gaussians: Gaussians) -> np.ndarray:
     """(N,) rows of graphdeco's layout."""
     count = len(gaussians)
-    rest = gaussians.sh[:, 1:].transpose(1, 2).reshape(count, -1)
+    rest = gaussians.sh[:, 1:].transpose(1, 2).flatten(1)
     groups = (
         (_MEANS, gaussians.means),
         (_NORMALS, torch.zeros(count, 3)),
@@ -160,10 +160,14 @@ def _vertices(gaussians: Gaussians) -> np.ndarray:
     return table.view(np.dtype([(name, "<f4") for name in names]))[:, 0]
 
 
-def _header(names: Sequence[str], count: int) -> bytes:
-    """As long whatever the count is, so that it can be written over once that is known."""
-    filled = "." * (_COUNT_DIGITS - len(str(count)))
-    lines = ["ply", "format binary_little_endian 1.0", f"comment {filled}", f"element vertex {count}"]
+def _filled(count: int) -> str:
+    """A comment with which the header is as long whatever the count is: it is written over once that is known."""
+    return "." * (_COUNT_DIGITS - len(str(count)))
+
+
+def _header(names: Sequence[str], count: int, comments: Sequence[str]) -> bytes:
+    lines = ["ply", "format binary_little_endian 1.0", *(f"comment {text}" for text in comments)]
+    lines.append(f"element vertex {count}")
     return "\n".join([*lines, *(f"property float {name}" for name in names), "end_header\n"]).encode()
 
 
