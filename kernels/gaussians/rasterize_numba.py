@@ -34,10 +34,10 @@ def project_and_bin(gaussians: Sequence[Tensor], view, near: float, threads: int
         project, count, *gaussians, pose, intrinsics, splats, bounds, features, grain=_GAUSSIAN_GRAIN, threads=threads
     )
     # Positive floats order like their bits; the index below them makes the order the same on every machine.
-    z = np.ascontiguousarray(features[:, 3])
-    keys = (z.view(np.uint32).astype(np.uint64) << np.uint64(32)) | np.arange(count, dtype=np.uint64)
+    seen = np.flatnonzero(features[:, 3] < np.inf)
+    keys = (features[seen, 3].view(np.uint32).astype(np.uint64) << np.uint64(32)) | seen.astype(np.uint64)
     keys.sort()
-    order = (keys[: np.count_nonzero(z < np.inf)] & np.uint64(0xFFFFFFFF)).astype(np.int32)
+    order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int32)
     tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
     return pose, intrinsics, splats, bounds, features, bin_tiles(order, bounds, tiles_x, tiles_y)
 
