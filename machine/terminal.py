@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 _LIVE, _KEPT = 0.5, 30.0
+_LATE = 3.0  # seconds
 
 
 def redraw_seconds() -> float:
@@ -31,3 +32,8 @@ def progress_bar(
     # tqdm draws a bar that has stood still for ``maxinterval`` seconds, however rarely it is asked to.
     options = {"mininterval": seconds, "maxinterval": max(10.0, seconds), "dynamic_ncols": True} | options
     return tqdm(items, desc, total, **options)
+
+
+def late_bar(items: Iterable[T], desc: str, total: float | None = None, unit: str = "it") -> tqdm[T]:
+    """The bar of what is over in a moment where a scene is small: it appears after three seconds, and does not stay."""
+    return progress_bar(items, desc, total, unit=unit, delay=_LATE, leave=False)

@@ -12,6 +12,7 @@ from kernels.dispatch import resolve
 from kernels.rays.cell_projection import pixels_of_cells
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_numba import draw as draw_numba
+from machine.terminal import late_bar
 from scene.cameras import Cameras
 from scene.frames import refuse_only_holdout
 from scene.rays import Rays, pixel_rays
@@ -56,7 +57,7 @@ class RaySampler(RaySource):
         self.pool = None
         if self.cells is not None or counted is not None:
             self.pool = PixelPool(len(train), self._frame_pixels, device)
-            for frame in range(len(train)):
+            for frame in late_bar(range(len(train)), "pixels worth drawing", unit=" view"):
                 self._find_pixels(frame, None if counted is None else counted[frame])
 
     @property

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kernels.threads import one_torch_thread
+from machine.terminal import late_bar
 from scene.rays import SceneBox, image_rays, intersect_box
 from teacher.depth import DepthKind, back_project, to_distance
 from teacher.depth_inference import DepthReport, view_agreement, view_pairs
@@ -67,22 +68,24 @@ def inspect(files: OutputFiles, box: SceneBox, box_source: str, configured: Dept
     report = infer_from_files(files, box)
     kind = configured or report.kind
 
-    stored, distance = [], []
-    for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
-        stored.append(depth)
+    cameras, count = files.cameras, len(files)
+    stored = torch.empty(count, cameras.height, cameras.width)
+    distance = None if kind is None else torch.empty_like(stored)
+    loaded = late_bar(parallel_map(files.load, count), "depth", count, " file")
+    for i, (picture, depth) in enumerate(loaded):
+        stored[i] = depth
         if kind is not None:
-            distance.append(to_distance(depth, kind, files.cameras, i, alpha_of(picture))[0])
+            distance[i] = to_distance(depth, kind, cameras, i, alpha_of(picture))[0]
 
     # Near frames; sparse cameras have only farther ones.
-    candidates = (view_pairs(files.cameras, box, angle, _PAIRS) for angle in (10.0, 25.0, 45.0))
+    candidates = (view_pairs(cameras, box, angle, _PAIRS) for angle in (10.0, 25.0, 45.0))
     differences = {}
-    for pair in next(filter(None, candidates), []) if distance else []:
+    for pair in [] if distance is None else next(filter(None, candidates), []):
         both = (distance[pair[0]], distance[pair[1]])
-        difference = view_agreement(both, (both[0] > 0, both[1] > 0), files.cameras, pair)
+        difference = view_agreement(both, (both[0] > 0, both[1] > 0), cameras, pair)
         if len(difference):
             differences[pair] = difference
-    together = torch.stack(distance) if distance else None
-    return Inspection(files, torch.stack(stored), box, box_source, report, configured, together, differences)
+    return Inspection(files, stored, box, box_source, report, configured, distance, differences)
 
 
 def describe(inspection: Inspection) -> str:

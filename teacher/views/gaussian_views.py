@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from machine.memory import GIB, check_pictures_fit
-from machine.terminal import progress_bar, redraw_seconds
+from machine.terminal import late_bar
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels
 from scene.formats.dataset_format import note_once
@@ -18,8 +18,6 @@ from teacher.views.lazy_pictures import Picture, PictureStore
 from teacher.views.output_folder import ground_truth_reader, load_ground_truth
 from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, collect_views, render_view
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews
-
-_SHOWN_AFTER = 3.0  # seconds of drawing: hundreds of views of many Gaussians take a minute on a CPU
 
 
 def views_from_gaussians(
@@ -59,8 +57,7 @@ def views_from_gaussians(
         store = _drawn_store(renderer, cameras, dataset, truths, int(memory_gib * GIB * STORED_SHARE))
         return TeacherViews(**common, **store.planes(), store=store)
     check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution", more="or set data.memory_gib")
-    options = {"leave": False, "delay": _SHOWN_AFTER, "mininterval": redraw_seconds()}
-    drawn = progress_bar(range(len(cameras)), "teacher", unit=" view", **options)
+    drawn = late_bar(range(len(cameras)), "teacher", unit=" view")
     fields = collect_views((render_view(renderer, cameras, i) for i in drawn), len(cameras))
     counted = None if dataset is None else counted_pixels(dataset, size)
     return TeacherViews(

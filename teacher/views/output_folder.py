@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kernels.threads import available_threads
 from machine.files import contents
+from machine.terminal import late_bar
 from scene.cameras import Cameras
 from scene.dataset_pictures import read_picture
 from scene.formats import load_frames
@@ -243,7 +244,8 @@ def load_ground_truth(dataset: Frames, size: Size) -> Tensor | None:
     if load is None:
         return None
     pictures = np.empty((len(dataset), size[1], size[0], 4), np.uint8)
-    for i, picture in enumerate(parallel_map(load, len(dataset))):
+    loaded = late_bar(parallel_map(load, len(dataset)), "ground truth", len(dataset), " picture")
+    for i, picture in enumerate(loaded):
         pictures[i] = picture
     return torch.from_numpy(pictures)
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from kernels.marching.ray_samples import Cells
 from kernels.threads import one_torch_thread
+from machine.terminal import late_bar
 from scene.cameras import Cameras
 from scene.cells import CellGrid
 from scene.rays import pixel_width
@@ -73,12 +74,16 @@ def sight_of_gaussians(
         least_weight: as of ``view_reach``.
     """
     seen = torch.zeros(grid.shape, dtype=torch.uint8)
-    reaches = parallel_map(lambda i: view_reach(rasterizer, cameras, i, grid, seen, least_weight), len(cameras))
-    kept = [reach if keep_reach else None for reach in reaches]
+    count, size = len(cameras), (cameras.height, cameras.width)
+    kept = torch.empty((count, *size), dtype=torch.float16) if keep_reach else None
+    reaches = parallel_map(lambda i: view_reach(rasterizer, cameras, i, grid, seen, least_weight), count)
+    for i, reach in enumerate(late_bar(reaches, "what views see", count, " view")):
+        if keep_reach:
+            kept[i] = reach
     # Where cells are finer than what is drawn, the rays of neighbouring pixels miss cells between them.
     pixel = pixel_width(rasterizer.drawing.fine(cameras), grid.box)
     around = max(1, round(pixel / grid.cell_size))
-    return Sight(_with_neighbours(seen, around), torch.stack(kept) if keep_reach else None)
+    return Sight(_with_neighbours(seen, around), kept)
 
 
 def sight_of_depth(views: TeacherViews, frames: Sequence[int], grid: CellGrid) -> Sight:

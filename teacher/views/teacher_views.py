@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kernels.threads import one_torch_thread
 from machine.memory import GIB, check_pictures_fit
+from machine.terminal import late_bar
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count, counted_of, counted_pixels, read_picture
 from scene.formats import load_frames
@@ -161,7 +162,8 @@ def views_from_outputs(
     reader = DepthReader(files, box, DepthKind.parse(depth_kind)) if use_depth else None
 
     def views() -> Iterator[View]:
-        for i, (picture, depth) in enumerate(parallel_map(files.load, len(files))):
+        loaded = late_bar(parallel_map(files.load, len(files)), "teacher's files", len(files), " view")
+        for i, (picture, depth) in enumerate(loaded):
             yield picture_view(picture, size, background, *(reader.read(i, picture, depth) if reader else ()))
 
     planes = collect_views(views(), len(files))
@@ -244,7 +246,8 @@ def _images_in_memory(
     view: Callable[[int], View], shows_silhouettes: Callable[[Tensor], bool], dataset: Frames, size: Size
 ) -> dict[str, Any]:
     """Fields of ``TeacherViews`` that hold all images."""
-    fields = collect_views(parallel_map(view, len(dataset)), len(dataset))
+    pictures = late_bar(parallel_map(view, len(dataset)), "pictures", len(dataset), " picture")
+    fields = collect_views(pictures, len(dataset))
     silhouettes = shows_silhouettes(fields["rgb"])
     if not silhouettes:
         fields["coverage"].fill_(255)

@@ -26,6 +26,28 @@ def test_a_run_whose_output_is_kept_does_not_draw_a_bar_for_each_row_of_its_csv(
     assert 1 < len(drawn) < 10 and "60/60" in drawn[-1]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "bars"),
+    [
+        (["render.sampling=teacher"], {"teacher's files", "ground truth", "what views see", "pixels worth drawing"}),
+        (
+            ["render.sampling=teacher", "teacher.kind=gaussians", "teacher.outputs=null"],
+            {"teacher", "ground truth", "what views see", "pixels worth drawing"},
+        ),
+        (["teacher.kind=images", "teacher.ply=null", "teacher.outputs=null"], {"pictures"}),
+    ],
+)
+def test_what_a_run_of_many_pictures_waits_for_before_its_first_step_is_shown(
+    tmp_path, monkeypatch, capsys, overrides, bars
+):
+    config = write_toy_scene(tmp_path)
+    trainer_of(config, *overrides)
+    assert not capsys.readouterr().err, "in a small scene it is over in a moment"
+    monkeypatch.setattr("machine.terminal._LATE", 0.0)
+    trainer_of(config, *overrides)
+    assert {line.partition(":")[0] for line in capsys.readouterr().err.split("\r") if line.strip()} == bars
+
+
 def test_no_other_bar_is_made_than_those_that_a_log_gets_few_drawings_of():
     made = [
         path.relative_to(REPO_ROOT).as_posix()

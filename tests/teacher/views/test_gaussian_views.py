@@ -76,7 +76,7 @@ def test_gsplat_is_not_replaced_in_silence(look_at):
 
 def test_drawing_that_takes_long_shows_how_far_it_is(monkeypatch, capsys):
     for seconds, said in ((1e9, ""), (0.0, "0/3")):
-        monkeypatch.setattr("teacher.views.gaussian_views._SHOWN_AFTER", seconds)
+        monkeypatch.setattr("machine.terminal._LATE", seconds)
         views_from_gaussians(two_blobs(), ring(3, 16, 16), ("a", "b", "c"), holdout_every=3)
         err = capsys.readouterr().err
         assert said in err and bool(said) == bool(err)
