@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.threads import one_torch_thread
+from machine.terminal import late_bar
 from scene.cameras import Cameras, join_cameras
 from scene.images import resize_area, resize_rgba
 from settings.sections import Color
 from teacher.views.lazy_pictures import LazyPlane
+from teacher.views.output_folder import parallel_map
 from teacher.views.teacher_views import TeacherViews
 
 _LEAST_WIDTH = 64
@@ -39,21 +42,19 @@ class Pictures:
         self.has_alpha, self.background = views.alpha is not None, views.background
         self.are_photographs = not views.silhouettes
         cameras = views.cameras[train]
-        if views.store is None:
-            alpha = views.alpha if self.has_alpha else torch.full(views.rgb.shape[:3], 255, dtype=torch.uint8)
-            full = torch.cat([views.rgb[train], alpha[train][..., None]], dim=-1)
-            counted = None if views.counted is None else views.counted[train]
-        else:
-            full = _chosen(_drawn_rgba(views) if views.store.drawn else views.ground_truth, train)
-            counted = None if views.counted is None else _chosen(views.counted, train)
+        store = views.store
+        # The views have the largest in memory, if anybody has: another copy would take half as much again.
+        full = _chosen(_rgba(views) if store is None or store.drawn else views.ground_truth, train)
+        counted = None if views.counted is None else _chosen(views.counted, train)
+        each = _each_when_asked if store else _each
         self._levels, self._cameras, self._counted = [full], [cameras], [counted]
         for _ in range(levels):
             width, height = cameras.width // 2, cameras.height // 2
             if width < _LEAST_WIDTH:
                 break
             cameras = cameras.resized(width, height)
-            full = _each(full, partial(_smaller, width=width, height=height))
-            counted = None if counted is None else _each(counted, partial(_halved, width=width, height=height))
+            full = each(full, partial(_smaller, width=width, height=height))
+            counted = None if counted is None else each(counted, partial(_halved, width=width, height=height))
             self._levels.insert(0, full)
             self._cameras.insert(0, cameras)
             self._counted.insert(0, counted)
@@ -67,7 +68,7 @@ class Pictures:
         return len(self._levels)
 
     def level(self, level: int) -> Tensor | LazyPlane:
-        """(N, H, W, 4) uint8 straight RGBA; of views with a store decoded when it is asked for."""
+        """(N, H, W, 4) uint8 straight RGBA, of which some are made when they are asked for."""
         return self._levels[level]
 
     def counted(self, level: int, index: int) -> Tensor | None:
@@ -130,19 +131,35 @@ def _flat(rgba: Tensor, background: Color) -> Tensor:
     return torch.cat([color.round().to(torch.uint8), torch.full_like(rgba[..., 3:], 255)], dim=-1)
 
 
-def _drawn_rgba(views: TeacherViews) -> LazyPlane:
-    """(N, H, W, 4) uint8 straight RGBA of views that are drawn when they are asked for."""
-    return LazyPlane(lambda i: torch.cat([views.rgb[i], views.alpha[i][..., None]], dim=-1), (*views.rgb.shape[:3], 4))
+def _rgba(views: TeacherViews) -> LazyPlane:
+    """(N, H, W, 4) uint8 straight RGBA of the views, opaque without alpha."""
+
+    def picture(i: int) -> Tensor:
+        rgb = views.rgb[i]
+        alpha = torch.full_like(rgb[..., 0], 255) if views.alpha is None else views.alpha[i]
+        return torch.cat([rgb, alpha[..., None]], dim=-1)
+
+    return LazyPlane(picture, (*views.rgb.shape[:3], 4))
 
 
-def _chosen(plane: LazyPlane, frames: Tensor) -> LazyPlane:
+def _chosen(plane: Tensor | LazyPlane, frames: Tensor) -> LazyPlane:
     return LazyPlane(lambda i: plane[int(frames[i])], (len(frames), *plane.shape[1:]))
 
 
-def _each(pictures: Tensor | LazyPlane, change: Callable[[Tensor], Tensor]) -> Tensor | LazyPlane:
-    """All pictures changed, or each when it is asked for where they are decoded then."""
-    if isinstance(pictures, Tensor):
-        return torch.stack([change(picture) for picture in pictures])
+@one_torch_thread()
+def _each(pictures: Tensor | LazyPlane, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """All pictures changed."""
+    count, changed = len(pictures), None
+    made = parallel_map(lambda i: change(pictures[i]), count)
+    for i, picture in enumerate(late_bar(made, "smaller pictures", count, " picture")):
+        if changed is None:
+            changed = torch.empty(count, *picture.shape, dtype=picture.dtype)
+        changed[i] = picture
+    return changed
+
+
+def _each_when_asked(pictures: LazyPlane, change: Callable[[Tensor], Tensor]) -> LazyPlane:
+    """Each changed when it is asked for, as it is decoded or drawn then."""
     return LazyPlane(lambda i: change(pictures[i]), (len(pictures), *change(pictures[0]).shape))
 
 

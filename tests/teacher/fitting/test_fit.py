@@ -97,8 +97,11 @@ def test_a_loss_is_the_mean_over_what_counts(tmp_path) -> None:
     counted = torch.zeros(17, 24, 24, dtype=torch.bool)
     counted[:, 8:16] = True
     brief = ("fitting.max_steps=5", "fitting.initial_gaussians=100")
-    fit, _ = started(tmp_path, *brief, change=lambda views: replace(views, counted=counted))
-    fit.pictures.level(0)[..., :3], fit.pictures.level(0)[..., 3] = 0, 255
+
+    def blackened(views):
+        return replace(views, rgb=views.rgb * 0, alpha=torch.full_like(views.alpha, 255), counted=counted)
+
+    fit, _ = started(tmp_path, *brief, change=blackened)
     with torch.no_grad():
         fit.model.params["opacities"].fill_(-20)
     fit.random_background = False

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from scene.images import resize_rgba
@@ -33,8 +34,18 @@ def test_held_out_views_are_not_among_them(look_at):
     source = views(look_at)
     pictures = Pictures(source, 0)
     assert len(pictures) == 2 and pictures.levels == 1
-    assert torch.equal(pictures.level(0)[..., :3], source.rgb[[0, 2]])
+    assert torch.equal(pictures.level(0)[:][..., :3], source.rgb[[0, 2]])
     assert torch.equal(pictures.cameras(0).c2w, source.cameras.c2w[[0, 2]])
+
+
+@pytest.mark.parametrize("alpha", [True, False])
+def test_the_finest_pictures_are_the_views_own_and_no_copies_of_them(look_at, alpha):
+    source = views(look_at, alpha=alpha)
+    pictures = Pictures(source, 1)
+    before = pictures.level(0).clone()
+    source.rgb[2, 5, 7] = torch.tensor([1, 2, 3])
+    assert pictures.level(1)[1][5, 7, :3].tolist() == [1, 2, 3]
+    assert isinstance(pictures.level(0), torch.Tensor) and torch.equal(pictures.level(0), before)
 
 
 def test_coarser_levels_come_first_and_are_averaged_premultiplied(look_at):
@@ -49,7 +60,7 @@ def test_coarser_levels_come_first_and_are_averaged_premultiplied(look_at):
 def test_pictures_without_alpha_are_opaque(look_at):
     pictures = Pictures(views(look_at, alpha=False), 0)
     assert not pictures.has_alpha and pictures.background == (0.0, 0.5, 1.0)
-    assert bool((pictures.level(0)[..., 3] == 255).all())
+    assert bool((pictures.level(0)[:][..., 3] == 255).all())
 
 
 def test_of_gaussians_drawn_when_asked_for_their_own_pictures_are_fitted():
@@ -59,7 +70,7 @@ def test_of_gaussians_drawn_when_asked_for_their_own_pictures_are_fitted():
         for memory in (None, 1.0)
     )
     assert len(lazy) == 2 and lazy.has_alpha
-    assert torch.equal(lazy.level(0)[:], whole.level(0))
+    assert torch.equal(lazy.level(0)[:], whole.level(0)[:])
 
 
 def test_pixels_of_halves_count_where_all_of_theirs_do(look_at):
@@ -79,7 +90,7 @@ def test_mixed_pictures_come_as_often_as_their_weight_says(look_at):
     mixed = MixedPictures(first, second, 4.0)
     assert len(mixed) == 2 + 8 * 1 and mixed.levels == 2 and mixed.has_alpha and mixed.background is None
     for level in (0, 1):
-        assert torch.equal(mixed.level(level)[:2], first.level(level))
+        assert torch.equal(mixed.level(level)[:2], first.level(level)[:])
         assert all(torch.equal(mixed.level(level)[i], second.level(level)[0]) for i in range(2, 10))
         assert mixed.cameras(level).width == first.cameras(level).width
         assert torch.equal(mixed.cameras(level).c2w[9], second.cameras(level).c2w[0])
@@ -94,7 +105,7 @@ def test_photographs_are_opaque_beside_pictures_with_alpha(look_at):
     photographs = Pictures(replace(opaque, silhouettes=False), 0)
     mixed = MixedPictures(clear, photographs, 1.0)
     assert mixed.has_alpha and mixed.background is None
-    assert torch.equal(mixed.level(0)[:], torch.cat([clear.level(0), photographs.level(0)]))
+    assert torch.equal(mixed.level(0)[:], torch.cat([clear.level(0)[:], photographs.level(0)[:]]))
     # Before those on one colour, a floor of it would stay a hole in the photographs, were others never before it.
     beside = MixedPictures(Pictures(opaque, 0), photographs, 1.0)
     assert not beside.has_alpha and not beside.are_photographs and beside.background == (0.0, 0.5, 1.0)
