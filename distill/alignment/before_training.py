@@ -146,10 +146,8 @@ def _near_plane(config: Config, teacher: Teacher) -> str | None:
 
 def _check_visible(config: Config, teacher: Teacher) -> None:
     views = teacher.views
-    looked_at = slice(None) if views.store is None else spread(range(len(views)), _FRAMES)
-    coverage = views.coverage[looked_at].float() / 255
-    counted = torch.ones_like(coverage) if views.counted is None else views.counted[looked_at].float()
-    covered = (coverage * counted).sum((1, 2)) / counted.sum((1, 2))
+    looked_at = range(len(views)) if views.store is None else spread(range(len(views)), _FRAMES)
+    covered = torch.stack([_covered(views, index) for index in looked_at])
     near = _near_plane(config, teacher)
     if (mean := covered.mean()) < _FAINT_COVERAGE:
         words = f"{mean:.3%} of the pixels with something in them, {covered.max():.3%} at most in a view"
@@ -163,6 +161,13 @@ def _check_visible(config: Config, teacher: Teacher) -> None:
         refuse_or_warn(mean == 0, source, "teacher's views", words, "views that show the scene", advice + CHECK)
     elif near:
         _log.warning("%s", near)
+
+
+def _covered(views: TeacherViews, index: int) -> Tensor:
+    """Share of what counts of a view that the scene covers."""
+    coverage = views.coverage[index].float() / 255
+    counted = torch.ones_like(coverage) if views.counted is None else views.counted[index].float()
+    return (coverage * counted).sum() / counted.sum()
 
 
 def background_note(config: Config, teacher: Teacher) -> str:

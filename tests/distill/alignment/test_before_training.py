@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from distill.alignment import before_training
 from distill.alignment.before_training import check_before_training, explained_errors
 from distill.model.model import build_model
 from scene.images import read_image, write_image
@@ -192,6 +194,23 @@ def test_pictures_of_which_no_pixel_that_counts_shows_a_thing_are_refused(toy):
         write_image(path, picture)
     with pytest.raises(InputError, match="teacher's views: found 0.000% of the pixels with something in them"):
         prepare(toy, *NO_DEPTH)
+
+
+def test_what_views_show_is_looked_at_one_at_a_time(toy):
+    """As numbers, the coverage of all takes as much memory again as all the pictures do."""
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            result = operator(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.is_floating_point():
+                sizes.append(result.numel())
+            return result
+
+    sizes, config = [], load_config(toy / "toy.yaml", NO_DEPTH, toy)
+    teacher = load_teacher(config)
+    with Sizes():
+        before_training._check_visible(config, teacher)
+    assert max(sizes) == teacher.views.coverage[0].numel()
 
 
 def test_gaussians_of_another_world_than_ground_truth_are_a_warning(toy, caplog):
