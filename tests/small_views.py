@@ -39,8 +39,8 @@ def without_alpha(views):
     return TeacherViews(**{**vars(views), "alpha": None, "background": GREY})
 
 
-def make_sampler(views, background=(1.0, 1.0, 1.0), random_background=False):
-    return RaySampler(views, Sampling(BOX, SETTINGS, background, random_background, CPU))
+def make_sampler(views, background=(1.0, 1.0, 1.0), random_background=False, settings=SETTINGS):
+    return RaySampler(views, Sampling(BOX, settings, background, random_background, CPU))
 
 
 def draw(sampler, count=500, seed=0):

@@ -63,6 +63,7 @@ class LazyRaySampler(RaySampler):
         def plane(*channels: int, dtype: torch.dtype = torch.uint8) -> Tensor:
             return torch.empty(self.slots * self._frame_pixels, *channels, dtype=dtype, device=device)
 
+        self.shares = False
         self.rgb, self.alpha = plane(3), None if views.alpha is None else plane()
         self.coverage = self.alpha if shared else plane()
         self.distance = plane(dtype=torch.float32) if has_depth else None

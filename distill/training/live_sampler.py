@@ -61,6 +61,7 @@ class LiveRaySampler(RaySampler):
             holdout=torch.zeros(live.buffer, dtype=torch.bool),
         )
         super().__init__(ring, replace(sampling, cells=None))
+        self.shares = False  # nobody else has the ring
         self.cells, device = sampling.cells, sampling.device
         if self.cells is not None:
             self.pool = PixelPool(live.buffer, self._frame_pixels, device)

@@ -29,7 +29,7 @@ class RaySampler(RaySource):
     that do not count (``TeacherViews.counted``) none is.
 
     Args:
-        views: the teacher.
+        views: the teacher, whose pictures are not to change while this draws from them.
         reach: (N, H, W) float16 of the N views that are not held out: how far rays are sampled, see
             ``teacher.views.sight.Sight``; None: to the end.
 
@@ -43,12 +43,16 @@ class RaySampler(RaySource):
         train = views.training_frames
         refuse_only_holdout(len(train), len(views))
         self.cameras = views.cameras[train].to(device)
-        self.rgb = views.rgb[train].reshape(-1, 3).to(device)
-        self.alpha = None if views.alpha is None else views.alpha[train].reshape(-1).to(device)
+        # On the CPU all pictures, those that are held out too, stay where they are: copies would double what they take.
+        self.shares = device.type == "cpu" and self.settings.implementation != "triton"
+        self.frames = train if self.shares and len(train) < len(views) else None
+        copied = slice(None) if self.shares else train
+        self.rgb = views.rgb[copied].reshape(-1, 3).to(device)
+        self.alpha = None if views.alpha is None else views.alpha[copied].reshape(-1).to(device)
         # Of views with alpha the two are the same picture: one copy of it on the device is enough.
         same = views.alpha is not None and torch.equal(views.coverage, views.alpha)
-        self.coverage = self.alpha if same else views.coverage[train].reshape(-1).to(device)
-        self.distance = None if views.distance is None else views.distance[train].reshape(-1).to(device)
+        self.coverage = self.alpha if same else views.coverage[copied].reshape(-1).to(device)
+        self.distance = None if views.distance is None else views.distance[copied].reshape(-1).to(device)
         fixed = sampling.background if views.background is None else views.background
         self.background = torch.tensor(fixed, dtype=torch.float32, device=device)
         self.random_background = sampling.random_background and self.alpha is not None
@@ -62,12 +66,14 @@ class RaySampler(RaySource):
 
     @property
     def pixels(self) -> int:
-        return len(self.rgb)
+        return len(self.cameras) * self._frame_pixels
 
     @property
     def nbytes(self) -> int:
-        kept = [self.rgb, self.alpha, self.distance, self.reach, None if self.pool is None else self.pool.table]
-        kept += [] if self.coverage is self.alpha else [self.coverage]
+        kept = [self.reach, None if self.pool is None else self.pool.table]
+        if not self.shares:
+            kept += [self.rgb, self.alpha, self.distance]
+            kept += [] if self.coverage is self.alpha else [self.coverage]
         return sum(part.nbytes for part in kept if part is not None)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
@@ -96,16 +102,17 @@ class RaySampler(RaySource):
         frame, rest = pixel // self._frame_pixels, pixel % self._frame_pixels
         row, col = rest // self.cameras.width, rest % self.cameras.width
         rays = clip_to_box(*pixel_rays(self.cameras, frame, row, col), self.box, self.settings)
-        rgb = _unit(self.rgb[pixel])
+        stored = pixel if self.frames is None else self.frames[frame] * self._frame_pixels + rest
+        rgb = _unit(self.rgb[stored])
         if self.alpha is not None:
-            alpha = _unit(self.alpha[pixel])
+            alpha = _unit(self.alpha[stored])
             rgb = rgb * alpha[:, None] + (1 - alpha)[:, None] * background
         return RayBatch(
             rays=rays,
             rgb=rgb,
             background=background,
-            coverage=_unit(self.coverage[pixel]),
-            distance=None if self.distance is None else self.distance[pixel],
+            coverage=_unit(self.coverage[stored]),
+            distance=None if self.distance is None else self.distance[stored],
             reach=None if self.reach is None else self.reach[pixel].float(),
         )
 
@@ -119,6 +126,7 @@ class RaySampler(RaySource):
         pixels = Pixels(
             cameras.c2w, (cameras.fx, cameras.fy, cameras.cx, cameras.cy), (cameras.width, cameras.height),
             self.rgb, self.alpha, self.coverage, self.distance, self.reach, pool and (pool.table, pool.ends),
+            self.frames,
         )  # fmt: skip
         ends = self.box.lower, self.box.upper, self.settings.near, self.settings.far
         *rays, rgb, coverage, distance, reach = draw(chosen, background, pixels, *ends)

@@ -24,7 +24,7 @@ class RaySource:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the pixels, kept on the device where batches are made."""
+        """Memory of the pixels on the device where batches are made, beside what the views have there themselves."""
         raise NotImplementedError
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:

@@ -24,7 +24,9 @@ class Pixels(NamedTuple):
 
     c2w (F, 4, 4), fx, fy, cx, cy (F,) float32; width, height; rgb (P, 3), alpha (P,), coverage (P,) uint8; distance
     (P,) float32; reach (P,) float16. Alpha, distance and reach may be None. pool: (table (F, H * W) int32, ends (F,)
-    int64), of which pixels are drawn, see ``PixelPool``; None: of all.
+    int64), of which pixels are drawn, see ``PixelPool``; None: of all. frames: (F,) int64, which pictures of rgb,
+    alpha, coverage and distance are the views', where these hold others too; None: they are theirs in order, which
+    Triton's twin takes for granted.
     """
 
     c2w: Tensor
@@ -36,6 +38,7 @@ class Pixels(NamedTuple):
     distance: Tensor | None
     reach: Tensor | None
     pool: tuple[Tensor, Tensor] | None
+    frames: Tensor | None = None
 
 
 class Drawn(NamedTuple):
@@ -73,10 +76,11 @@ def draw(
     alpha = pixels.coverage[:0] if pixels.alpha is None else pixels.alpha
     distance = drawn.near[:0] if pixels.distance is None else pixels.distance
     behind = background[:1] if background.stride(0) == 0 else background
+    frames = ends[:0] if pixels.frames is None else pixels.frames
     parallel_for(
         _draw, rays, chosen, table, ends, pixels.c2w.contiguous(), *(each.contiguous() for each in pixels.intrinsics),
         width, height, np.array((lower, upper), np.float32), np.float32(near), np.float32(far), behind.contiguous(),
-        pixels.rgb, alpha, pixels.coverage, distance, numbers, *drawn[:7], grain=_GRAIN,
+        pixels.rgb, alpha, pixels.coverage, distance, frames, numbers, *drawn[:7], grain=_GRAIN,
     )  # fmt: skip
     return drawn._replace(
         distance=None if pixels.distance is None else drawn.distance,
@@ -87,7 +91,7 @@ def draw(
 @njit(**COMPILED)
 def _draw(
     start, stop, chosen, table, ends, c2w, fx, fy, cx, cy, width, height, box, least, most, background, rgb, alpha,
-    coverage, distance, numbers, origins, directions, near, far, out_rgb, out_coverage, out_distance,
+    coverage, distance, frames, numbers, origins, directions, near, far, out_rgb, out_coverage, out_distance,
 ):  # fmt: skip
     size = width * height
     # Pixels are all over memory: what is read of them is asked for beforehand, all of the rays' at once.
@@ -105,13 +109,15 @@ def _draw(
         if len(places) > 0:
             pixel = pixel // size * size + places[pixel]
         numbers[ray] = pixel
-        prefetch(values, 3 * pixel)
-        prefetch(coverage, pixel)
-        prefetch(alpha, pixel)
-        prefetch(distance, pixel)
+        stored = pixel if len(frames) == 0 else frames[pixel // size] * size + pixel % size
+        prefetch(values, 3 * stored)
+        prefetch(coverage, stored)
+        prefetch(alpha, stored)
+        prefetch(distance, stored)
     for ray in range(start, stop):
         pixel = numbers[ray]
         frame, rest = pixel // size, pixel % size
+        stored = pixel if len(frames) == 0 else frames[frame] * size + rest
         x = (np.float32(rest % width) + _HALF - cx[frame]) / fx[frame]
         y = (cy[frame] - np.float32(rest // width) - _HALF) / fy[frame]
         length = np.float32(0)
@@ -129,12 +135,12 @@ def _draw(
         near[ray], far[ray] = (least, least) if missed else (enter, leave)
         opaque, row = _ONE, min(ray, len(background) - 1)
         if len(alpha) > 0:
-            opaque = np.float32(alpha[pixel]) / _WHITE
+            opaque = np.float32(alpha[stored]) / _WHITE
         for channel in range(3):
-            value = np.float32(rgb[pixel, channel]) / _WHITE
+            value = np.float32(rgb[stored, channel]) / _WHITE
             if len(alpha) > 0:
                 value = value * opaque + (_ONE - opaque) * background[row, channel]
             out_rgb[ray, channel] = value
-        out_coverage[ray] = np.float32(coverage[pixel]) / _WHITE
+        out_coverage[ray] = np.float32(coverage[stored]) / _WHITE
         if len(distance) > 0:
-            out_distance[ray] = distance[pixel]
+            out_distance[ray] = distance[stored]

@@ -128,13 +128,30 @@ def test_pixels_stay_as_many_bytes_as_they_are_stored_in(views, opaque_views):
     pixels = 2 * HEIGHT * WIDTH
     sampler = make_sampler(views)
     assert sampler.rgb.dtype == sampler.alpha.dtype == sampler.coverage.dtype == torch.uint8
-    # Colour and alpha in bytes, which are the coverage as well, distance in float32.
-    assert sampler.nbytes == pixels * (3 + 1 + 4)
-    assert make_sampler(opaque_views).nbytes == pixels * (3 + 1 + 4)
+    # Colour and alpha in bytes, which are the coverage as well, distance in float32, where a GPU would have copies.
+    copying = dataclasses.replace(SETTINGS, implementation="triton")
+    assert make_sampler(views, settings=copying).nbytes == pixels * (3 + 1 + 4)
+    assert make_sampler(opaque_views, settings=copying).nbytes == pixels * (3 + 1 + 4)
     other = TeacherViews(**{**vars(views), "coverage": 255 - views.alpha})
-    assert make_sampler(other).nbytes == pixels * (3 + 1 + 1 + 4)
+    assert make_sampler(other, settings=copying).nbytes == pixels * (3 + 1 + 1 + 4)
     batch = draw(make_sampler(other))
     torch.testing.assert_close(batch.coverage, 1 - draw(sampler).coverage)
+
+
+@pytest.mark.parametrize("implementation", ["torch", "numba"])
+def test_on_the_cpu_pictures_are_not_copied(views, implementation):
+    """With held-out ones among them, and what is drawn is what copies of the others would give."""
+    settings = dataclasses.replace(SETTINGS, implementation=implementation)
+    sampler = make_sampler(views, settings=settings)
+    for own, theirs in ((sampler.rgb, views.rgb), (sampler.alpha, views.alpha), (sampler.distance, views.distance)):
+        assert own.data_ptr() == theirs.data_ptr()
+    assert sampler.nbytes == 0 and sampler.pixels == 2 * HEIGHT * WIDTH
+    planes = {name: getattr(views, name)[~HOLDOUT] for name in ("rgb", "alpha", "coverage", "distance")}
+    trained = {"cameras": views.cameras[~HOLDOUT], "holdout": HOLDOUT[~HOLDOUT], **planes}
+    found, alone = draw(sampler), draw(make_sampler(TeacherViews(**{**vars(views), **trained}), settings=settings))
+    for name in ("rgb", "coverage", "distance"):
+        assert torch.equal(getattr(found, name), getattr(alone, name))
+    assert torch.equal(found.rays.origins, alone.rays.origins)
 
 
 def test_rays_that_meet_no_cell_are_not_drawn(views):
@@ -228,7 +245,7 @@ def test_pixels_beside_all_cells_are_not_drawn_though_nothing_guides_rays(tmp_pa
     overrides = "teacher.kind=gaussians", "teacher.outputs=null", "render.sampling=occupancy", "occupancy.resolution=64"
     sampler = trainer_of(write_toy_scene(tmp_path), *overrides, box).step.sampler
     pixels = sampler.pool.pixels(torch.arange(sampler.pool.count))
-    shown = (sampler.coverage > 0).nonzero()[:, 0]
+    shown = (sampler.coverage.view(-1, sampler.pool.table.shape[1])[sampler.frames].flatten() > 0).nonzero()[:, 0]
     assert torch.isin(shown, pixels).all() and len(shown) < len(pixels) < 0.8 * sampler.pixels
 
 
