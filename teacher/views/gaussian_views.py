@@ -17,7 +17,7 @@ from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.lazy_pictures import Picture, PictureStore
 from teacher.views.output_folder import ground_truth_reader, load_ground_truth
 from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, collect_views, render_view
-from teacher.views.teacher_views import STORED_SHARE, TeacherViews
+from teacher.views.teacher_views import STORED_SHARE, TRUTH_BYTES, TeacherViews
 
 
 def views_from_gaussians(
@@ -56,7 +56,9 @@ def views_from_gaussians(
     if memory_gib is not None:
         store = _drawn_store(renderer, cameras, dataset, truths, int(memory_gib * GIB * STORED_SHARE))
         return TeacherViews(**common, **store.planes(), store=store)
-    check_pictures_fit(size, len(cameras), VIEW_BYTES, "data.resolution", more="or set data.memory_gib")
+    has_truths = truths is not None and any(truths.image_paths)
+    needed = VIEW_BYTES + (TRUTH_BYTES if has_truths else 0)
+    check_pictures_fit(size, len(cameras), needed, "data.resolution", more="or set data.memory_gib")
     drawn = late_bar(range(len(cameras)), "teacher", unit=" view")
     fields = collect_views((render_view(renderer, cameras, i) for i in drawn), len(cameras))
     counted = None if dataset is None else counted_pixels(dataset, size)

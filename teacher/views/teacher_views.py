@@ -40,7 +40,9 @@ from teacher.views.stored_depth import DepthReader
 
 STORED_SHARE = 0.25
 """Of ``data.memory_gib``, for pictures looked at now and then; those that rays are drawn from have the rest."""
-_IMAGE_BYTES = 3 + 1 + 4  # of a pixel of the dataset's images: colour, coverage, and ground truth
+TRUTH_BYTES = 4
+"""Of a pixel of ground truth."""
+_IMAGE_BYTES = 3 + 1 + TRUTH_BYTES  # of a pixel of the dataset's images: colour, coverage, and ground truth
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,17 @@ def test_gaussians_with_ground_truth(tmp_path):
         views_from_gaussians(two_blobs(), cameras, ["a"], **options)
 
 
+def test_ground_truth_counts_as_memory_before_anything_is_drawn(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png", np.full((4, 6, 3), 9, np.uint8))
+    cameras, options = ring(1, 6, 4), {"holdout_every": 0}
+    dataset = Frames(cameras, ("a",), (tmp_path / "a.png",), tmp_path / "t.json")
+    monkeypatch.setattr("teacher.views.gaussian_views.DRAWN_BYTES", 1)
+    monkeypatch.setattr("machine.memory.available_bytes", lambda: 4 * 6 * 11)
+    assert views_from_gaussians(two_blobs(), cameras, ["a"], **options).ground_truth is None
+    with pytest.raises(InputError, match="data.resolution: found 6: 1 of 6x4 pixels"):
+        views_from_gaussians(two_blobs(), cameras, ["a"], dataset=dataset, **options)
+
+
 @pytest.mark.parametrize("memory_gib", [None, 1.0])
 def test_gaussians_larger_than_the_images_have_no_ground_truth(tmp_path, caplog, memory_gib):
     write_image(tmp_path / "a.png", np.full((4, 6, 3), 9, np.uint8))
