@@ -16,7 +16,7 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
     """SHA-256 of the tensors' values alone, shortened to 16 digits: files of users hold it, so it stays as it is."""
     sha = hashlib.sha256()
     for tensor in tensors:
-        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        sha.update(tensor.detach().cpu().contiguous().numpy())  # not its bytes: of millions of Gaussians a copy
     return sha.hexdigest()[:16]
 
 

@@ -7,12 +7,21 @@ import numpy as np
 import torch
 
 from machine.fingerprints import cache_key, digest, files_digest
+from tests.memory_peak import with_peak
 
 
 def test_the_digest_in_files_is_that_of_the_values():
     tensors = [torch.arange(6, dtype=torch.float32).view(2, 3).t(), torch.tensor([7], dtype=torch.int64)]
     values = np.array([0, 3, 1, 4, 2, 5], np.float32).tobytes() + np.array([7]).tobytes()
     assert digest(tensors) == hashlib.sha256(values).hexdigest()[:16]
+
+
+def test_a_digest_takes_no_copy():
+    values = torch.arange(300_000, dtype=torch.float32)
+    expected = hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
+    found, peak = with_peak(lambda: digest([values]))
+    assert found == expected and peak < values.nbytes / 4
+    assert digest([torch.empty(0, 3), torch.tensor(1.0)]) == digest([torch.tensor(1.0)])
 
 
 def test_a_key_sees_values_types_shapes_and_order():
