@@ -43,6 +43,7 @@ from kernels.gaussians.gaussian_statistics_numba import (
 )
 
 _SHELLS = 256  # of the integral over a Gaussian
+_BROAD_TOGETHER = 1 << 12  # broad Gaussians that are integrated over: 15 KiB each
 VISIBLE_ALPHA = 1 / 255  # under it the 3DGS rasteriser draws nothing
 
 
@@ -122,9 +123,10 @@ def gaussian_statistics(
 ) -> CellStatistics:
     """Statistics of the cells that Gaussians reach with alpha >= 1/255.
 
-    Memory beside the result, in the numba implementation: 4 bytes per pair of a Gaussian and a brick of 8^3 cells that
-    it may reach, 1 byte per cell of the bricks that have any such, about 80 bytes per occupied cell while the result
-    is put in order, 24 bytes per brick of the whole grid (50 MB at 1024^3). The reference is dense.
+    Memory beside the result, in the numba implementation: 350 bytes per Gaussian, 4 bytes per pair of a Gaussian and a
+    brick of 8^3 cells that it may reach, 1 byte per cell of the bricks that have any such, about 80 bytes per occupied
+    cell while the result is put in order, 24 bytes per brick of the whole grid (50 MB at 1024^3). The reference is
+    dense.
 
     Args:
         means: (N, 3) world.
@@ -144,7 +146,7 @@ def gaussian_statistics(
     corner = means.new_tensor(lower)
     arguments = [
         (means - corner) / cell_size,
-        half / cell_size,
+        half.div_(cell_size),
         opacities.clamp(max=ALPHA_MAX),
         radii,
         extinction_of(opacities, scales) / cell_size**3,
@@ -200,12 +202,12 @@ def _tables() -> Tensor:
 
 def _sampled_extinction(opacities: Tensor, scales: Tensor, radii: Tensor) -> Tensor:
     """(N,) extinction in a cell per Li_1/2 of the alpha at its centre, by cells; 0 for Gaussians with a lattice."""
-    broad = scales.amin(1) >= BROAD
-    m = (torch.arange(_SHELLS, device=scales.device) + 0.5) / _SHELLS * radii[broad, None]
-    inside = _look_up(_tables()[0].to(m.device), opacities[broad, None] * torch.exp(-0.5 * m * m))
-    integral = 4 * math.pi * (m * m * inside).sum(1) * radii[broad] / _SHELLS
     sampled = torch.zeros_like(radii)
-    sampled[broad] = extinction_of(opacities[broad], scales[broad]) / (integral * scales[broad].prod(1))
+    for broad in (scales.amin(1) >= BROAD).nonzero()[:, 0].split(_BROAD_TOGETHER):
+        m = (torch.arange(_SHELLS, device=scales.device) + 0.5) / _SHELLS * radii[broad, None]
+        inside = _look_up(_tables()[0].to(m.device), opacities[broad, None] * torch.exp(-0.5 * m * m))
+        integral = 4 * math.pi * (m * m * inside).sum(1) * radii[broad] / _SHELLS
+        sampled[broad] = extinction_of(opacities[broad], scales[broad]) / (integral * scales[broad].prod(1))
     return sampled
 
 

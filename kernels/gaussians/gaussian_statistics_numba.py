@@ -19,6 +19,7 @@ BROAD = 1.0  # cells that all standard deviations are of for a Gaussian to be sa
 BOX = math.sqrt(12)  # edge of the box whose standard deviation is 1
 TABLE = 4096  # intervals of a table of polylogarithms
 _EDGE = 8  # cells along a brick
+_TOGETHER = 1 << 16  # Gaussians whose covariances are in memory
 
 
 def statistics_numba(means, half, opacities, radii, extinction, sampled, channels, shape, tables):
@@ -51,8 +52,12 @@ def touched_numba(means, half, radii, shape):
 
 def _reach(means, half, radii, shape):
     """The Gaussians' places and metrics; bricks with their lists of Gaussians; (bricks, 8^3) uint8 cells reached."""
-    covariances = half @ half.transpose(1, 2) + THINNEST**2 * torch.eye(3)
-    inverse, bounds = torch.linalg.inv(covariances), cell_ranges(means, covariances, radii, shape)
+    inverse, bounds = torch.empty_like(half), torch.empty(len(means), 2, 3, dtype=torch.int64)
+    for start in range(0, len(means), _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        covariances = half[part] @ half[part].transpose(1, 2) + THINNEST**2 * torch.eye(3)
+        inverse[part] = torch.linalg.inv(covariances)
+        bounds[part] = cell_ranges(means[part], covariances, radii[part], shape)
     shapes = [part.contiguous() for part in (means, inverse, radii, bounds)]
     bricks = np.array(_brick_shape(shape))
     starts = _brick_starts(bounds.numpy(), bricks)

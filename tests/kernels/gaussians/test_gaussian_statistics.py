@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kernels.gaussians import gaussian_statistics as module
+from kernels.gaussians import gaussian_statistics_numba as numba_module
 from kernels.gaussians.gaussian_statistics import (
     VISIBLE_ALPHA,
     CellStatistics,
@@ -244,6 +246,29 @@ def test_same_bits_for_any_number_of_threads(use_threads):
     assert 0 < len(single) < math.prod(SHAPE)
     for field in ("indices", "density", "channels"):
         assert torch.equal(getattr(single, field), getattr(double, field)), field
+
+
+def test_many_are_looked_at_some_at_a_time_to_the_same_end(monkeypatch):
+    """Of a million broad ones the shells that are integrated over would take 15 GB."""
+    means, half, _ = random_gaussians(40)
+    half, opacities = torch.cat([half[:20], 8 * half[20:]]), torch.rand(40)
+    whole = statistics(means, half, opacities, channels=means)
+    sizes = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            result = operator(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.ndim == 2 and result.shape[1] == module._SHELLS:
+                sizes.append(len(result))
+            return result
+
+    monkeypatch.setattr(module, "_BROAD_TOGETHER", 3)
+    monkeypatch.setattr(numba_module, "_TOGETHER", 7)
+    with Sizes():
+        parts = statistics(means, half, opacities, channels=means)
+    assert max(sizes) == 3
+    for field in ("indices", "density", "channels"):
+        assert torch.equal(getattr(parts, field), getattr(whole, field)), field
 
 
 def test_a_thousand_cells_a_side_cost_what_is_occupied():
