@@ -18,7 +18,7 @@ from teacher.views.gaussian_views import views_from_gaussians
 from teacher.views.teacher_views import TeacherViews
 
 _AUTO = 2  # four rays a pixel are worth most of what sixteen are
-_BYTES = 28  # of a pixel: of the view, its copy that rays are drawn of, ground truth, reach and place among these
+_BYTES = 20  # of a pixel: of the view, ground truth, reach, and place among those that rays are drawn of
 _WIDTH, _MEMORY = "image size", "data.resolution"  # fields of errors that say that finer pictures cannot be had
 
 

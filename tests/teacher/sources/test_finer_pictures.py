@@ -115,7 +115,7 @@ def test_auto_is_2_where_pixels_are_means(toy, overrides, expected) -> None:
 
 def test_auto_is_1_where_finer_pictures_do_not_fit_into_half_of_what_is_free(toy, monkeypatch) -> None:
     config = load_config(toy, [HALF, "teacher.kind=images"], toy.parent)
-    needed = FRAMES * SIZE**2 * 28
+    needed = FRAMES * SIZE**2 * 20
     for available, expected in ((1.9 * needed, 1), (2.1 * needed, 2)):
         monkeypatch.setattr("machine.memory.available_bytes", lambda available=available: available)
         teacher = load_teacher(config)
