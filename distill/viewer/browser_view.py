@@ -265,7 +265,7 @@ class _Panel:
         longest = int(min(self._side.value, max(camera.image_width, camera.image_height)))
         width, height = (longest, longest / aspect) if aspect >= 1 else (longest * aspect, longest)
         view = Viewpoint.of_browser(camera.wxyz, camera.position, camera.fov)
-        if view.is_where(self.through):
+        if view.is_where(self.through, max(self._subject.pictures.box.extent)):
             view = replace(view, lens=self.through.lens)
         return Look(self.mode.value, view, max(1, round(width)), max(1, round(height)))
 

@@ -24,7 +24,8 @@ _AXES = np.diag([1.0, -1.0, -1.0])
 
 # Of a camera that no dataset tells: degrees over the level, diagonals of the box from its middle, radians.
 _ELEVATION, _AWAY, _FOV = 25.0, 1.3, math.radians(45)
-_ROUNDING = 1e-4  # of what a browser says of its camera, world units and radians
+_ROUNDING = 1e-4  # of what a browser says of its camera: radians, and parts of the scene's width
+_DIGITS = 1e-6  # of a coordinate, which counts where a scene is far from the origin
 
 
 class Lens(NamedTuple):
@@ -73,9 +74,11 @@ class Viewpoint:
         lens = Lens(fx / fy, (cx - cameras.width / 2) / fx, (cy - cameras.height / 2) / fy)
         return cls(cameras.c2w[index].cpu().double(), 2 * math.atan(cameras.height / 2 / fy), lens)
 
-    def is_where(self, other: Viewpoint) -> bool:
-        """Whether pose and field of view are the other's but for a browser's rounding."""
-        return abs(self.fov - other.fov) < _ROUNDING and torch.allclose(self.c2w, other.c2w, rtol=1e-6, atol=_ROUNDING)
+    def is_where(self, other: Viewpoint, width: float) -> bool:
+        """Whether pose and field of view are the other's but for a browser's rounding, in a scene so wide."""
+        turned, moved = (self.c2w - other.c2w)[:3].abs().split([3, 1], dim=1)
+        least = _ROUNDING * width + _DIGITS * other.c2w[:3, 3].abs().max()
+        return abs(self.fov - other.fov) < _ROUNDING and bool(turned.max() < _ROUNDING and moved.max() < least)
 
     @property
     def wxyz(self) -> np.ndarray:

@@ -50,7 +50,7 @@ def subject(write, tmp_path):
 
 def is_at(panel, camera):
     view = panel.look().viewpoint
-    return view.is_where(camera.viewpoint) and view.lens == camera.viewpoint.lens != Lens()
+    return view.is_where(camera.viewpoint, 2.0) and view.lens == camera.viewpoint.lens != Lens()
 
 
 @pytest.mark.skipif(find_browser() is None, reason="no Chromium")

@@ -36,6 +36,29 @@ def test_a_viewpoint_goes_to_the_browser_and_back(look_at):
         torch.testing.assert_close(again.fx, cameras.fx[[index]])
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("shift", [0.0, 1e4])
+def test_a_camera_is_where_another_is_but_for_rounding_in_a_scene_of_any_size(look_at, scale, shift):
+    here = Viewpoint.of_camera(look_at([(2.0, 1.0, 0.5)]), 0).c2w
+    here[:3, 3] = here[:3, 3] * scale + shift * scale
+
+    def other(row, column, by, wider=0.0):
+        c2w = here.clone()
+        c2w[row, column] += by
+        return Viewpoint(c2w, 0.8 + wider)
+
+    view = Viewpoint(here, 0.8)
+    for rounded in (
+        other(0, 3, 9e-5 * scale),
+        other(1, 2, 9e-5),
+        other(0, 3, 9e-7 * shift * scale),
+        other(0, 3, 0, 9e-5),
+    ):
+        assert view.is_where(rounded, scale)
+    for apart in (other(2, 3, 1.2e-4 * scale + 1.1e-6 * shift * scale), other(1, 2, 1.1e-4), other(0, 3, 0, 1.1e-4)):
+        assert not view.is_where(apart, scale)
+
+
 def test_from_a_datasets_camera_the_picture_is_that_cameras(look_at):
     """Whatever its principal point and its pixels; a wider window shows more at the sides."""
     centred = look_at([(2.0, 1.0, 0.5)], width=24, height=20, focal=30.0)
@@ -48,8 +71,6 @@ def test_from_a_datasets_camera_the_picture_is_that_cameras(look_at):
     assert wide.cx.item() == pytest.approx(10 + 2 * cameras.cx.item()) and wide.fx.item() == pytest.approx(45)
     (named,) = named_cameras(("a",), cameras, torch.tensor([False]))
     assert named.aspect == pytest.approx(24 / 20 / 0.75)
-    moved = Viewpoint(view.c2w.clone(), view.fov + 1e-3)
-    assert view.is_where(Viewpoint(view.c2w, view.fov)) and not view.is_where(moved)
 
 
 def test_the_datasets_cameras_say_which_are_held_out(write):
