@@ -29,7 +29,7 @@ from settings.loading import config_from_text, load_config
 from settings.rendering import RenderConfig
 from students import build_student
 from students.base import Student
-from teacher.sources import Teacher, check_assets, supersample_of, teacher_sight
+from teacher.sources import Teacher, check_assets, drawing_of, supersample_of, teacher_sight
 from teacher.sources.far_cells import cells_beyond, far_cells_of_gaussians
 from teacher.sources.occupied_cells import cells_of_gaussians, cells_of_views, drawn_wider_by, opacity_scale
 from teacher.views.teacher_views import TeacherViews
@@ -97,8 +97,7 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     if sight is not None and sight.cells is not None:
         mask = sight.cells
     elif teacher.gaussians is not None:
-        drawing, cameras = teacher.drawing, teacher.views.cameras
-        widening = 0.0 if drawing is None else drawn_wider_by(drawing, cameras, teacher.box)
+        widening = drawn_wider_by(drawing_of(config, teacher), teacher.views.cameras, teacher.box)
         mask = cells_of_gaussians(teacher.gaussians, grid.layout, widening)
     else:
         mask = cells_of_views(teacher.views, grid.layout)

@@ -6,12 +6,13 @@ from teacher.sources.finer_pictures import finer_teacher, supersample_of
 from teacher.sources.registry import check_assets, load_teacher, source_of
 from teacher.sources.source import Source
 from teacher.sources.teacher import Teacher
-from teacher.sources.teacher_sight import teacher_sight
+from teacher.sources.teacher_sight import drawing_of, teacher_sight
 
 __all__ = [
     "Source",
     "Teacher",
     "check_assets",
+    "drawing_of",
     "finer_teacher",
     "load_teacher",
     "source_of",

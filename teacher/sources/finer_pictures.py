@@ -59,7 +59,7 @@ def finer_teacher(config: Config, teacher: Teacher, scale: int) -> Teacher:
     width = teacher.views.cameras.width * scale
     tried, teacher.finer = teacher.finer, None
     if tried is not None and tried.training_cameras.width == width:
-        tried.sight_drawing = teacher.sight_drawing  # what it takes seconds to find out, and the log has said
+        tried.stored_drawing = teacher.stored_drawing  # what it takes seconds to find out, and the log has said
         return tried
     source = source_of(config.model_copy(update={"data": config.data.model_copy(update={"resolution": width})}))
     try:

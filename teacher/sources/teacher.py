@@ -28,7 +28,8 @@ class Teacher:
         stored_renders: the folder that the views' pictures were read from; None where they were made here.
         drawing: at which size the Gaussians are drawn; None where they are not.
         sight: what the views see, once somebody has asked, see ``teacher_sight``.
-        sight_drawing: at which size the Gaussians were drawn for that.
+        stored_drawing: at which size the Gaussians were drawn in views that were read, once somebody has asked, see
+            ``drawing_of``.
         finer: itself in wider pictures, from when they were tried until they are asked for, see ``finer_teacher``.
     """
 
@@ -41,7 +42,7 @@ class Teacher:
     stored_renders: Path | None = None
     drawing: Drawing | None = None
     sight: Sight | None = None
-    sight_drawing: Drawing | None = None
+    stored_drawing: Drawing | None = None
     finer: Teacher | None = None
 
     @property

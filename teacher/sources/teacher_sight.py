@@ -11,7 +11,7 @@ from scene.cells import CellGrid
 from scene.formats.dataset_format import note_once
 from settings.config import Config
 from settings.errors import InputError
-from teacher.rasterizer import Rasterizer
+from teacher.rasterizer import Drawing, Rasterizer
 from teacher.sources.fitted_width import find_drawing
 from teacher.sources.occupied_cells import cells_of_gaussians, opacity_scale
 from teacher.sources.teacher import Teacher
@@ -40,6 +40,18 @@ def teacher_sight(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | N
     return teacher.sight
 
 
+def drawing_of(config: Config, teacher: Teacher) -> Drawing:
+    """At which size a teacher's Gaussians are drawn in its views, found out once where none are drawn here.
+
+    Stored renders were drawn at some width too: at another one Gaussians would hide, or leave out, what these show.
+    """
+    if teacher.drawing is not None:
+        return teacher.drawing
+    if teacher.stored_drawing is None:
+        teacher.stored_drawing = find_drawing(config, teacher.gaussians)
+    return teacher.stored_drawing
+
+
 def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
     views, live = teacher.views, teacher.poses is not None
     if teacher.gaussians is None:
@@ -47,9 +59,7 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
         if views.distance is not None and views.store is not None:
             return Sight(cells=None, reach=None)
         return None if views.distance is None else sight_of_depth(views, frames, grid)
-    # Stored renders were drawn at some width too: at another one Gaussians would hide what these show.
-    drawing = teacher.drawing or teacher.sight_drawing or find_drawing(config, teacher.gaussians)
-    teacher.sight_drawing = drawing
+    drawing = drawing_of(config, teacher)
     rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
     least = config.occupancy.least_weight * opacity_scale(teacher.gaussians)

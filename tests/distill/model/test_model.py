@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from distill.model.checkpoint import load_checkpoint
-from distill.model.model import _render_settings, restore_model, sample_step
+from distill.model.model import _render_settings, build_model, restore_model, sample_step
 from distill.model.safetensors_file import save_safetensors
 from scene.rays import SceneBox
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, load_config
 from teacher.gaussian_files.ply import read_ply, write_ply
+from teacher.sources import load_teacher
+from teacher.sources.occupied_cells import cells_of_gaussians
 from tests.toy_scene import SIZE, write_toy_scene
 from tests.toy_training import CPU, trainer_of
 
@@ -84,6 +86,20 @@ def test_a_student_is_supersampled_as_it_was_trained_unless_the_config_says_othe
         assert [model.settings.supersample for model in found] == [2, 1, 3]
     del state["occupancy"]["supersample"]  # an earlier version's
     assert restore_model(load_config(path, [], tmp_path), state, exported, CPU).settings.supersample == 1
+
+
+def test_cells_hold_gaussians_as_wide_as_stored_views_show_them(tmp_path) -> None:
+    """Pixels of 24 across are wider than the cells here."""
+    path = write_toy_scene(tmp_path, occupancy={"resolution": 48}, data={"box": {"lower": [-1] * 3, "upper": [1] * 3}})
+
+    def cells(*overrides: str) -> tuple[torch.Tensor, torch.Tensor]:
+        config = load_config(path, ["render.sampling=occupancy", *overrides], tmp_path)
+        teacher = load_teacher(config)
+        grid = build_model(config, teacher, CPU).grid
+        return grid.teacher, cells_of_gaussians(teacher.gaussians, grid.layout)
+
+    stored, narrow = cells("teacher.kind=views")
+    assert torch.equal(stored, cells("teacher.kind=gaussians")[0]) and stored.sum() > 1.1 * narrow.sum()
 
 
 @pytest.mark.parametrize(
