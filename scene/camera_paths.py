@@ -14,40 +14,55 @@ from scene.rays import Vector
 
 # Lengths of the mean of unit directions, from which on cameras have an up in common, or look the same way.
 _COMMON, _SAME = 0.3, 0.9
+# Mean squares of what is right in images along two directions: that of the one which is level nowhere may be so much
+# of the other's, and that one has to be seen from sides that differ by some 10 degrees, or the two are not told apart.
+_LEVEL, _SIDES = 0.2, 0.01
 _FLAT = 4.0  # how much wider a flight at one height is than high
 # Right over the scene "up" in the image has no direction.
 _MOST_ELEVATION = math.radians(85)
-_NEAR_AN_AXIS = math.cos(math.radians(15))
+# Of an axis of the world: what is up by level cameras, and by the mean of what is up in images.
+_NEAR_AN_AXIS, _ABOUT_AN_AXIS = math.cos(math.radians(3)), math.cos(math.radians(15))
 
 
 def common_up(poses: Tensor) -> Tensor | None:
     """What is up for cameras: (3,) float64 unit vector on the CPU; None where they do not agree.
 
-    It is what is up in their images on average. That cancels out in a survey that is flown to and fro by a camera that
-    looks straight down: there it is the way back from what all look at, if they are spread flat across it.
+    It is what their images have neither to the right nor to the left, where they are taken from several sides: a camera
+    is mostly held level, however steeply it looks down. Else it is what is up in the images on average, which leans to
+    where most of them look. That cancels out in a survey that is flown to and fro by a camera that looks straight down:
+    there it is the way back from what all look at, if they are spread flat across it.
 
     Args:
         poses: (N, 4, 4) camera to world, N >= 1.
     """
-    poses = poses.double().cpu()
-    up, back = poses[:, :3, 1].mean(0), poses[:, :3, 2].mean(0)
-    if up.norm() >= _COMMON:
-        return F.normalize(up, dim=0)
-    spread = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
-    height = (spread @ F.normalize(back, dim=0)).norm()
-    is_survey = back.norm() >= _SAME and spread.norm() > _FLAT * height
-    return F.normalize(back, dim=0) if is_survey else None
+    return _up(poses)[0]
 
 
 def world_up(cameras: Cameras) -> Vector | None:
-    """As ``common_up``, but an axis of the world where one is within 15 degrees of it.
+    """As ``common_up``, but an axis of the world where one is near: datasets mostly have one that is up.
 
-    Datasets have an axis that is up, and cameras that lean inwards, unevenly spread, are on average a little off it.
+    Within 3 degrees where cameras are level, and 15 where it is an average, which unevenly spread ones put off.
     """
-    up = common_up(cameras.c2w)
-    if up is not None and up.abs().max() >= _NEAR_AN_AXIS:
+    up, is_level = _up(cameras.c2w)
+    if up is not None and up.abs().max() >= (_NEAR_AN_AXIS if is_level else _ABOUT_AN_AXIS):
         up = torch.where(up.abs() == up.abs().max(), up.sign(), 0)
     return None if up is None else tuple(up.tolist())
+
+
+def _up(poses: Tensor) -> tuple[Tensor | None, bool]:
+    """As ``common_up``, and whether it is told by level cameras."""
+    poses = poses.double().cpu()
+    right, up, back = poses[:, :3, 0], poses[:, :3, 1].mean(0), poses[:, :3, 2].mean(0)
+    squares, axes = torch.linalg.eigh(right.T @ right / len(right))
+    upright = axes[:, 0] * torch.sign(axes[:, 0] @ up)
+    if squares[0] <= _LEVEL * squares[1] and squares[1] >= _SIDES and upright @ up >= _COMMON:
+        return upright, True
+    if up.norm() >= _COMMON:
+        return F.normalize(up, dim=0), False
+    spread = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
+    height = (spread @ F.normalize(back, dim=0)).norm()
+    is_survey = back.norm() >= _SAME and spread.norm() > _FLAT * height
+    return (F.normalize(back, dim=0) if is_survey else None), False
 
 
 def orbit_path(cameras: Cameras, centre: Vector, frames: int, up: Vector | None = None) -> Cameras:

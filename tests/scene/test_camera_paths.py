@@ -1,6 +1,7 @@
 """The orbit: level, at the cameras' distance and elevation, looking at the centre; the spiral between elevations."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,9 +20,8 @@ def test_a_round_at_the_median_distance_and_elevation(look_at):
     assert len(path) == 8 and (path.width, path.height) == (cameras.width, cameras.height)
     offsets = path.centers - torch.tensor(centre)
     torch.testing.assert_close(offsets.norm(dim=1), torch.full((8,), 3.0))
-    up = torch.nn.functional.normalize(cameras.c2w[:, :3, 1].mean(0), dim=0)
-    sine = offsets @ up / 3
-    torch.testing.assert_close(sine, sine[:1].expand(8), atol=1e-5, rtol=0)
+    up = torch.tensor([0.0, 0.0, 1.0])
+    torch.testing.assert_close(offsets @ up / 3, torch.full((8,), math.sin(0.5)), atol=1e-5, rtol=0)
     # Each looks straight at the centre, level, and turns by an eighth of a round.
     torch.testing.assert_close(-path.c2w[:, :3, 2] * 3, -offsets, atol=1e-5, rtol=1e-5)
     assert (path.c2w[:, :3, 0] @ up).abs().max() < 1e-5 and (path.c2w[:, :3, 1] @ up).min() > 0
@@ -86,11 +86,9 @@ def test_a_spiral_rises_from_the_lowest_to_the_highest_camera_and_closes(look_at
     cameras = look_at(positions)
     path = spiral_path(cameras, (0.0, 0.0, 0.0), 12, rounds=2)
     torch.testing.assert_close(path.centers.norm(dim=1), torch.full((12,), 3.0))
-    up = torch.nn.functional.normalize(cameras.c2w[:, :3, 1].mean(0), dim=0)
-    own = torch.arcsin(cameras.centers @ up / 3)
+    up = torch.tensor([0.0, 0.0, 1.0])
     found = torch.arcsin(path.centers @ up / 3)
-    torch.testing.assert_close(found[0], own.min(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[6], own.max(), atol=1e-5, rtol=0)
+    assert found[0].item() == pytest.approx(0.2, abs=1e-5) and found[6].item() == pytest.approx(0.9, abs=1e-5)
     assert (found[:7].diff() > 0).all() and (found[6:].diff() < 0).all()
     torch.testing.assert_close(found[1:6], found[7:].flip(0), atol=1e-5, rtol=0)  # the way down is the way up
     flat = torch.nn.functional.normalize(path.centers - (path.centers @ up)[:, None] * up, dim=1)
@@ -106,17 +104,65 @@ def test_a_spiral_needs_a_common_up(look_at):
         spiral_path(cameras, (0.0, 0.0, 0.0), 4)
 
 
-def test_up_is_the_axis_of_the_world_that_uneven_cameras_lean_about(look_at):
-    cameras = look_at([[3.0, 0.0, 1.0], [3.0, 1.0, 1.5], [-3.0, 0.5, 0.5]])
-    mean = common_up(cameras.c2w)
-    assert mean.norm().item() == pytest.approx(1) and 0.01 < mean[:2].norm() < 0.25
-    assert world_up(cameras) == (0, 0, 1)
+def turned(cameras, degrees):
+    """Cameras in a world that is turned about x."""
+    angle = math.radians(degrees)
+    turn = torch.eye(4)
+    turn[1:3, 1:3] = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return replace(cameras, c2w=turn @ cameras.c2w), turn[:3, 2].tolist()
 
 
-def test_up_that_is_near_no_axis_stays_as_it_is(look_at):
-    cameras = look_at([[3.0, 0.0, 3.0]])
-    assert list(world_up(cameras)) == common_up(cameras.c2w).tolist()
-    assert world_up(cameras)[0] == pytest.approx(-(0.5**0.5), abs=1e-5)
+@pytest.mark.parametrize("degrees", [0, 10, 50])
+def test_cameras_on_one_side_of_a_scene_are_level_in_a_world_that_is_turned(look_at, degrees):
+    """All within an eighth of a round look down by 45 degrees: on average their images' up leans as much."""
+    positions = [[2 * math.cos(a), 2 * math.sin(a), 2 + 0.1 * a] for a in torch.linspace(0, math.pi / 4, 7).tolist()]
+    cameras, up = turned(look_at(positions), degrees)
+    assert common_up(cameras.c2w).tolist() == pytest.approx(up, abs=1e-6)
+    assert world_up(cameras) == ((0, 0, 1) if degrees == 0 else pytest.approx(up, abs=1e-6))
+
+
+def test_hands_that_shake_hold_cameras_level_on_average(look_at):
+    angles = torch.linspace(0, 2, 40).tolist()
+    cameras = look_at([[2 * math.cos(a), 2 * math.sin(a), 1.5] for a in angles])
+    roll = torch.randn(40, generator=torch.Generator().manual_seed(0)) * math.radians(3)
+    for pose, angle in zip(cameras.c2w, roll.tolist(), strict=True):
+        right, up = pose[:3, 0].clone(), pose[:3, 1].clone()
+        pose[:3, 0], pose[:3, 1] = (
+            right * math.cos(angle) + up * math.sin(angle),
+            up * math.cos(angle) - right * math.sin(angle),
+        )
+    assert common_up(cameras.c2w)[2] > math.cos(math.radians(2)) and world_up(cameras) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("aside", "roll", "is_level"),
+    # Of images to either side by these degrees, each rolled to both sides: tan(roll)^2 = 0.2 sin(aside)^2 at 12.6.
+    [(6.0, 0.0, True), (5.5, 0.0, False), (30.0, 12.0, True), (30.0, 13.2, False)],
+)
+def test_up_is_told_by_level_cameras_or_else_an_axis_that_their_mean_is_near(look_at, aside, roll, is_level):
+    """The world is turned by ten degrees: an axis is near enough for a mean alone."""
+    place, roll = math.radians(aside), math.radians(roll)
+    cameras = look_at([[3 * math.cos(a), 3 * math.sin(a), 0.0] for a in (place, place, -place, -place)])
+    for pose, sign in zip(cameras.c2w, (1, -1, 1, -1), strict=True):
+        right, up = pose[:3, 0].clone(), pose[:3, 1].clone()
+        pose[:3, 0] = right * math.cos(roll) + sign * up * math.sin(roll)
+        pose[:3, 1] = up * math.cos(roll) - sign * right * math.sin(roll)
+    cameras, up = turned(cameras, 10)
+    assert world_up(cameras) == (pytest.approx(up, abs=1e-6) if is_level else (0, 0, 1))
+
+
+@pytest.mark.parametrize(("degrees", "is_axis"), [(2.9, True), (3.1, False)])
+def test_up_of_level_cameras_is_an_axis_of_the_world_within_three_degrees(look_at, degrees, is_axis):
+    cameras, up = turned(look_at([[3.0, 0.0, 1.0], [0.0, 3.0, 1.0], [-3.0, 0.0, 1.0]]), degrees)
+    assert world_up(cameras) == ((0, 0, 1) if is_axis else pytest.approx(up, abs=1e-6))
+
+
+@pytest.mark.parametrize(("height", "is_axis"), [(0.78, True), (0.83, False)])
+def test_up_of_one_camera_is_an_axis_of_the_world_within_fifteen_degrees(look_at, height, is_axis):
+    """tan(15 degrees) is 0.268."""
+    cameras = look_at([[3.0, 0.0, height]])
+    leaning = torch.tensor([-height, 0.0, 3.0]) / math.hypot(height, 3.0)
+    assert world_up(cameras) == ((0, 0, 1) if is_axis else pytest.approx(leaning.tolist(), abs=1e-6))
 
 
 def test_cameras_whose_ups_cancel_out_have_none(look_at):
