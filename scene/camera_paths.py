@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scene.cameras import Cameras
-from scene.rays import Vector
+from scene.rays import SceneBox, Vector, focus
 
 # Lengths of the mean of unit directions, from which on cameras have an up in common, or look the same way.
 _COMMON, _SAME = 0.3, 0.9
 # Mean squares of what is right in images along two directions: that of the one which is level nowhere may be so much
 # of the other's, and that one has to be seen from sides that differ by some 10 degrees, or the two are not told apart.
 _LEVEL, _SIDES = 0.2, 0.01
+_ASIDE = 0.2  # of the distance of what cameras look at, by which the middle of a box may be beside it
 _FLAT = 4.0  # how much wider a flight at one height is than high
 # Right over the scene "up" in the image has no direction.
 _MOST_ELEVATION = math.radians(85)
@@ -63,6 +64,23 @@ def _up(poses: Tensor) -> tuple[Tensor | None, bool]:
     height = (spread @ F.normalize(back, dim=0)).norm()
     is_survey = back.norm() >= _SAME and spread.norm() > _FLAT * height
     return (F.normalize(back, dim=0) if is_survey else None), False
+
+
+def middle_of(cameras: Cameras, box: SceneBox) -> Vector:
+    """What a round goes about: the middle of the scene box, or of what cameras look at where that is elsewhere in it.
+
+    An object is in the middle of its box, and cameras look at it. The box of a capture is of the surroundings too: its
+    middle may be beside what all look at.
+    """
+    try:
+        centre, depth = focus(cameras)
+    except ValueError:
+        return box.centre
+    aside = (centre - centre.new_tensor(box.centre)).norm()
+    if aside <= _ASIDE * depth.median() or not box.contains(centre):
+        return box.centre
+    x, y, z = centre.tolist()
+    return x, y, z
 
 
 def orbit_path(cameras: Cameras, centre: Vector, frames: int, up: Vector | None = None) -> Cameras:

@@ -26,6 +26,7 @@ from distill.web.page import FINE, StartView, rays_of, web_page
 from machine.files import check_output_file, output_errors, read_csv, write_atomically
 from machine.memory import MIB
 from machine.run_folder import RunFolder
+from scene.camera_paths import middle_of
 from settings.config import Config
 from settings.errors import InputError
 from teacher.sources import source_of
@@ -63,7 +64,7 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
     width = config.data.resolution or frames.cameras.width
     shown = config.render.background_rgb, config.teacher.orbit.known_up
     try:
-        start = StartView.of(frames.cameras, run.model.grid.box.centre, width, *shown)
+        start = StartView.of(frames.cameras, middle_of(frames.cameras, run.model.grid.box), width, *shown)
     except ValueError as error:
         hint = "Say what is up with --up."
         raise InputError(source, "cameras", error, "cameras around the scene", hint) from error

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from machine.memory import check_pictures_fit
-from scene.camera_paths import orbit_path, spiral_path
+from scene.camera_paths import middle_of, orbit_path, spiral_path
 from scene.cameras import Cameras
 from scene.dataset_pictures import all_count
 from scene.formats import load_frames, other_split
@@ -120,7 +120,7 @@ def _around(
     make: Callable[[Cameras, Vector, int, Vector | None], Cameras],
     count: int,
 ) -> tuple[Frames, str]:
-    """``count`` views about the middle of the scene box, and in words where they are."""
+    """``count`` views about the middle of the scene, and in words where they are."""
     if count < 1:
         raise InputError(f"--{name}", "frames", count, "at least 1")
     box, _ = source_of(config).box(gaussians, dataset.cameras)
@@ -128,14 +128,15 @@ def _around(
     if dataset.sizes is not None:  # whose principal points are of pictures in a corner of the cameras'
         cx, cy = (torch.full_like(own.cx, side / 2) for side in (own.width, own.height))
         own = replace(own, cx=cx, cy=cy)
+    centre = middle_of(own, box)
     try:
-        cameras = make(own, box.centre, count, config.teacher.orbit.known_up)
+        cameras = make(own, centre, count, config.teacher.orbit.known_up)
     except ValueError as error:
         hint = "Say what is up with --up, or use --path."
         raise InputError(dataset.source, name, error, "cameras around the scene", hint) from error
     names = tuple(f"{name}_{index:03d}" for index in range(count))
-    centre = ", ".join(f"{value:.4g}" for value in box.centre)
-    return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about ({centre})"
+    about = ", ".join(f"{value:.4g}" for value in centre)
+    return Frames(cameras, names, (None,) * count, dataset.source), f"the {name} about ({about})"
 
 
 def _named_cameras(

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scene.camera_paths import common_up, orbit_path, spiral_path, world_up
+from scene.camera_paths import common_up, middle_of, orbit_path, spiral_path, world_up
+from scene.rays import SceneBox
 
 
 def test_a_round_at_the_median_distance_and_elevation(look_at):
@@ -102,6 +103,22 @@ def test_a_spiral_needs_a_common_up(look_at):
     cameras.c2w[1, :3, :2] *= -1
     with pytest.raises(ValueError, match="no up direction in common"):
         spiral_path(cameras, (0.0, 0.0, 0.0), 4)
+
+
+@pytest.mark.parametrize(
+    ("ends", "middle"),
+    [
+        ((-1.0, 2.2), (0.6, 0.0, 0.0)),  # of the box: what cameras that are 3 away look at is within a fifth of that
+        ((-1.0, 2.3), (0.0, 0.0, 0.0)),
+        ((0.1, 4.1), (2.1, 0.0, 0.0)),  # they look past it
+    ],
+)
+def test_a_round_goes_about_the_box_or_about_what_cameras_look_at_beside_its_middle(look_at, ends, middle):
+    cameras = look_at([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 3.0]])
+    box = SceneBox((ends[0], -1.0, -1.0), (ends[1], 1.0, 1.0))
+    assert middle_of(cameras, box) == pytest.approx(middle, abs=1e-6)
+    ahead = look_at([[3.0, 0.0, 0.0]])
+    assert middle_of(ahead, box) == box.centre, "one camera's axis meets no other"
 
 
 def turned(cameras, degrees):

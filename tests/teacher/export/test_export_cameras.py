@@ -81,9 +81,10 @@ def test_a_path_may_leave_its_size_to_the_dataset(toy):
     assert not views.has_truth and views.source == str(path)
 
 
-def test_an_orbit_looks_at_the_middle_of_the_scene(toy):
+@pytest.mark.parametrize("box", ["auto", "{lower: [-1, -1, -1], upper: [9, 1, 1]}"])
+def test_an_orbit_looks_at_the_middle_of_the_scene(toy, box):
     _, config = toy
-    views = export(config(), orbit=6)
+    views = export(config(f"data.box={box}"), orbit=6)
     assert views.names == tuple(f"orbit_{i:03d}" for i in range(6)) and not views.has_truth
     ahead = -views.cameras.c2w[:, :3, 2]
     nearest = views.cameras.centers + ahead * -(views.cameras.centers * ahead).sum(1, keepdim=True)
