@@ -21,6 +21,7 @@ from machine.devices import choose_device
 from machine.run_folder import RunFolder, checkpoint_at
 from machine.weights_files import restoring
 from scene.cells import CellGrid
+from scene.frames import refuse_only_holdout
 from scene.rays import SceneBox, pixel_width
 from settings.config import Config
 from settings.errors import InputError
@@ -86,8 +87,11 @@ def build_model(config: Config, teacher: Teacher, device: torch.device) -> Model
     """A fresh student in the space its teacher occupies; the same for the same seed.
 
     Raises:
-        InputError: nothing of the teacher is in the scene box, or the student or its cells would be too large.
+        InputError: nothing of the teacher is in the scene box, no view is left to train on, or the student or its cells
+            would be too large.
     """
+    if teacher.poses is None:
+        refuse_only_holdout(len(teacher.views.training_frames), len(teacher.views))
     scale = ranks.value_of_first(supersample_of(config, teacher))  # what memory has room for differs
     step = sample_step(config, teacher.box, teacher.views, scale)
     torch.manual_seed(config.seed)

@@ -88,6 +88,20 @@ def test_a_student_is_supersampled_as_it_was_trained_unless_the_config_says_othe
     assert restore_model(load_config(path, [], tmp_path), state, exported, CPU).settings.supersample == 1
 
 
+@pytest.mark.parametrize("kind", ["views", "gaussians", "images"])
+def test_of_one_frame_none_is_left_to_train_on(tmp_path, kind) -> None:
+    """Whatever guides its rays."""
+    overrides = (
+        f"teacher.kind={kind}",
+        "render.sampling=auto",
+        "data.frames=:1",
+        "data.box={lower: [-1, -1, -1], upper: [1, 1, 1]}",
+    )
+    config = load_config(write_toy_scene(tmp_path), overrides, tmp_path)
+    with pytest.raises(InputError, match="data.holdout_every: found all 1 frames held out, expected at least one"):
+        build_model(config, load_teacher(config), CPU)
+
+
 def test_cells_hold_gaussians_as_wide_as_stored_views_show_them(tmp_path) -> None:
     """Pixels of 24 across are wider than the cells here."""
     path = write_toy_scene(tmp_path, occupancy={"resolution": 48}, data={"box": {"lower": [-1] * 3, "upper": [1] * 3}})
