@@ -179,12 +179,16 @@ def check_cells(config: Config, teacher: Teacher, model: Model) -> None:
 
 
 def _share_met(views: TeacherViews, model: Model, settings: RenderSettings) -> float:
-    """Of the pixels that views show, those whose ray crosses a cell of the teacher; 1 if they show none."""
+    """Of the pixels that views show, those whose ray crosses a cell of the teacher; 1 if they show none.
+
+    Views that are trained on, where there are some: what others alone see is in no cell of guided sampling.
+    """
+    frames = views.training_frames.tolist() or range(len(views))
     grid = model.grid
     cells = Cells(grid.box.lower, grid.cell_size, grid.teacher)
     device = grid.teacher.device
     met = shown = 0
-    for frame in spread(range(len(views)), _FRAMES):
+    for frame in spread(frames, _FRAMES):
         covered = views.coverage[frame] >= 128
         if views.counted is not None:  # what does not count is covered too, and nothing may be behind it
             covered &= views.counted[frame]
