@@ -256,7 +256,7 @@ def _check_depth(config: Config, teacher: Teacher) -> None:
     files = None if views.depth_kind is None else stored_files(config, teacher, depth=True)
     if files is None or not files.depths:
         return
-    depth = stored_depth(files, views.depth_kind, views, spread(range(len(views)), _FRAMES))
+    depth = stored_depth(files, views.depth_kind, teacher, spread(range(len(views)), _FRAMES))
     render = witness_of(config, teacher, files.cameras.width)
     readings = depth_readings(render, depth)
     found = wrong_kind(readings, depth.kind) or misplaced(render, depth, readings, is_exact=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -50,6 +51,7 @@ class StoredDepth:
         kind: what the program reads them as.
         frames: V views, of N.
         names: N frame names.
+        diagonal: of the scene box, world units.
     """
 
     values: Tensor
@@ -58,6 +60,7 @@ class StoredDepth:
     kind: DepthKind
     frames: tuple[int, ...]
     names: tuple[str, ...]
+    diagonal: float
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ def load_comparison(config: Config, run: RestoredRun | None, count: int) -> Load
         witness if run is None else student_renderer(run.model, run.device),
         config.render.background_rgb,
         count,
-        stored_depth(files, kind, views, chosen_views(views, count)) if files and files.depths else None,
+        stored_depth(files, kind, teacher, chosen_views(views, count)) if files and files.depths else None,
     )
     is_drawn = teacher.gaussians is not None and files is None
     strays = stray_note(config, teacher.gaussians, teacher.box)
@@ -302,9 +305,9 @@ def witness_of(config: Config, teacher: Teacher, drawn: int) -> RenderView:
     return render
 
 
-def stored_depth(files: OutputFiles, kind: DepthKind, views: TeacherViews, chosen: list[int]) -> StoredDepth:
+def stored_depth(files: OutputFiles, kind: DepthKind, teacher: Teacher, chosen: list[int]) -> StoredDepth:
     """Depth of the chosen views, as if nothing were where no pixel counts."""
-    counted = views.counted
+    names, counted = teacher.views.names, teacher.views.counted
     pictures, depths = zip(*(files.load(index) for index in chosen), strict=True)
     depths = torch.stack(depths)
     if counted is not None:
@@ -312,4 +315,5 @@ def stored_depth(files: OutputFiles, kind: DepthKind, views: TeacherViews, chose
     alpha = None
     if files.has_alpha:
         alpha = torch.from_numpy(np.stack([picture[..., 3] for picture in pictures]) / np.float32(255))
-    return sampled_depth(StoredDepth(depths, alpha, files.cameras, kind, tuple(chosen), views.names), _DEPTH_WIDTH)
+    whole = StoredDepth(depths, alpha, files.cameras, kind, tuple(chosen), names, math.hypot(*teacher.box.extent))
+    return sampled_depth(whole, _DEPTH_WIDTH)

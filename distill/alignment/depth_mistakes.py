@@ -85,13 +85,13 @@ def _suppositions(render: RenderView, depth: StoredDepth, known: Tensor) -> Iter
     for name, turn in turns(is_square=height == width):
         turned = replace(depth, values=torch.stack([turn(values) for values in depth.values]))
         mistake = f"the depth files are {name}"
-        yield _Supposed(mistake, _WRITE_UPRIGHT, median_error(read_as(turned, depth.kind), known))
+        yield _Supposed(mistake, _WRITE_UPRIGHT, median_error(depth, read_as(turned, depth.kind), known))
     both = (distance > 0) & (known > 0)
     scale = (known[both] / distance[both]).median().item()
     if abs(scale - 1) > _OTHER_UNITS:
         factor = 1 / scale if depth.kind.quantity == "inverse_z" else scale
         advice = f"Multiply their values by {factor:.4g}."
-        yield _Supposed("the depth files are in other units", advice, median_error(distance * scale, known))
+        yield _Supposed("the depth files are in other units", advice, median_error(depth, distance * scale, known))
     for order in order_hypotheses(depth.names):
         mistake = order.name.replace("the pictures", "the depth files")
         yield _Supposed(mistake, _IN_ORDER, _error_in_order(render, depth, order.order))
@@ -106,4 +106,4 @@ def _error_in_order(render: RenderView, depth: StoredDepth, order: tuple[int, ..
     alpha = None if depth.alpha is None else depth.alpha[list(files)]
     moved = replace(depth, values=depth.values[list(files)], alpha=alpha, frames=cameras)
     known = torch.stack([surface_distance(render(depth.cameras, camera)) for camera in cameras])
-    return median_error(read_as(moved, depth.kind), known)
+    return median_error(depth, read_as(moved, depth.kind), known)

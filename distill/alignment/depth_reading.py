@@ -16,6 +16,8 @@ _SOLID = 0.95
 
 AGREES = 0.03
 """Median relative difference up to which a reading is right."""
+_FARTHEST = 2.0
+"""Diagonals of the scene box: of a scene farther away, as through a long lens, differences are relative to so much."""
 _RIVAL, _NOISE = 2.0, 0.001  # the one in use is wrong when another is so much better
 _ENOUGH_PIXELS = 20
 
@@ -47,8 +49,8 @@ def depth_readings(render: RenderView, depth: StoredDepth) -> list[DepthReading]
     found = []
     for kind in DepthKind:
         distance = read_as(depth, kind)
-        inside = None if partial is None else median_error(distance, torch.where(partial, edge, 0.0))
-        found.append(DepthReading(kind, median_error(distance, known), inside))
+        inside = None if partial is None else median_error(depth, distance, torch.where(partial, edge, 0.0))
+        found.append(DepthReading(kind, median_error(depth, distance, known), inside))
     return found
 
 
@@ -64,12 +66,13 @@ def surface_distance(view: Rendering) -> Tensor:
     return torch.where(view.alpha >= _SOLID, view.distance, 0.0)
 
 
-def median_error(distance: Tensor, reference: Tensor) -> float | None:
+def median_error(depth: StoredDepth, distance: Tensor, reference: Tensor) -> float | None:
     """Median relative difference where both are greater than 0; None where that is next to nowhere."""
     both = (distance > 0) & (reference > 0)
     if both.sum() < _ENOUGH_PIXELS:
         return None
-    return (distance[both] / reference[both] - 1).abs().median().item()
+    distance, reference = distance[both], reference[both]
+    return ((distance - reference).abs() / reference.clamp(max=_FARTHEST * depth.diagonal)).median().item()
 
 
 def is_better(error: float | None, used: float) -> bool:

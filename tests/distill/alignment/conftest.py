@@ -15,6 +15,7 @@ from tests.remembered import remembered
 from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 VIEWS, SIZE, WHITE = 30, 32, (1.0, 1.0, 1.0)
+DIAGONAL = 1.3  # of the box around the block, 0.8 x 0.5 x 0.6 and two standard deviations of 0.05 more on each side
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def stored_depth():
         values = torch.stack([torch.from_numpy(depth_map(one, kind)) for one in planes])
         alpha = torch.stack([output.alpha for output in outputs]) if with_alpha else None
         names = tuple(f"r_{index}" for index in range(VIEWS))
-        return StoredDepth(values, alpha, cameras, read_as or kind, tuple(frames), names)
+        return StoredDepth(values, alpha, cameras, read_as or kind, tuple(frames), names, DIAGONAL)
 
     return make
 

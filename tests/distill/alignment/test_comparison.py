@@ -106,7 +106,7 @@ def test_of_pictures_decoded_on_demand_those_compared_are_taken(tmp_path, teache
 def test_sampled_depth_has_the_rays_of_the_pixels_it_took(width):
     cameras = ring_of_cameras(2, 27, 21)
     values = torch.from_numpy(np.random.default_rng(0).random((2, 21, 27), np.float32))
-    whole = StoredDepth(values, values, cameras, DepthKind.Z, (0, 1), ("a", "b"))
+    whole = StoredDepth(values, values, cameras, DepthKind.Z, (0, 1), ("a", "b"), 1.0)
     depth = sampled_depth(whole, width)
     small = depth.cameras
     assert depth.values.shape == (2, small.height, small.width) and depth.kind == DepthKind.Z

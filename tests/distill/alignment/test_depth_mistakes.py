@@ -5,9 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from distill.alignment.comparison import StoredDepth
 from distill.alignment.depth_mistakes import misplaced
 from distill.alignment.depth_reading import depth_readings
+from distill.model.view_renderers import gaussians_renderer
 from teacher.depth import DepthKind
+from teacher.rasterizer import Rasterizer
+from tests.toy_scene import block_of_gaussians, ring_of_cameras
 
 FRAMES = (0, 7, 13)
 
@@ -72,3 +76,25 @@ def test_files_of_another_scene_fit_nothing(teacher, student, stored_depth):
 def test_nothing_to_compare_says_nothing(teacher, stored_depth):
     depth = stored_depth(FRAMES, DepthKind.Z)
     assert found_in(teacher, replace(depth, values=depth.values * 0), is_exact=True) is None
+
+
+@pytest.mark.parametrize("far", [1, 4, 40])
+def test_through_a_long_lens_mistakes_are_as_large_against_the_scene(far):
+    """Cameras are 2 units away, or times as far with a lens times as long: there, relative to the distance, even depth
+    of another frame is off by less than what differs by how depth is defined.
+    """
+    near = ring_of_cameras(30, 32, 32)
+    poses = near.c2w.clone()
+    poses[:, :3, 3] *= far
+    cameras = replace(near, c2w=poses, fx=far * near.fx, fy=far * near.fy)
+    render = gaussians_renderer(Rasterizer(block_of_gaussians()))
+    views = [render(cameras, frame) for frame in FRAMES]
+    values = torch.stack([view.distance for view in views])
+    alpha = torch.stack([view.alpha for view in views])
+    names = tuple(f"r_{index}" for index in range(30))
+    depth = StoredDepth(values, alpha, cameras, DepthKind.DISTANCE_NORMALIZED, FRAMES, names, 1.3)
+    assert found_in(render, depth, is_exact=True) is None
+    late = replace(depth, frames=tuple(frame + 1 for frame in FRAMES))
+    assert "the depth files are 1 frame late" in found_in(render, late, is_exact=True).evidence
+    farther = replace(depth, values=values + 0.15 * (values > 0))
+    assert found_in(render, farther, is_exact=True) is not None
