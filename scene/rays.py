@@ -15,6 +15,8 @@ from scene.cameras import Cameras
 
 Vector = tuple[float, float, float]
 
+_SEEN = 0.8  # of the cameras, in whose pictures their focus is: of captures that go round something, all
+
 
 @dataclass(frozen=True)
 class SceneBox:
@@ -164,8 +166,9 @@ def focus(cameras: Cameras) -> tuple[Tensor, Tensor]:
         centre (3,) in world units and depth (N,) along the axes, float64 on the CPU.
 
     Raises:
-        ValueError: there is one camera, or the axes are (nearly) parallel or meet behind the cameras, as when looking
-            outwards.
+        ValueError: there is one camera, or the axes are (nearly) parallel, meet behind the cameras, as when looking
+            outwards, or meet nowhere: there is a nearest point of the axes of a flight over a town as well, or of a
+            walk along a street, but it is in few pictures.
     """
     if len(cameras) == 1:
         raise ValueError("there is one camera, whose optical axis meets no other")
@@ -178,6 +181,12 @@ def focus(cameras: Cameras) -> tuple[Tensor, Tensor]:
     depth = ((centre - centers) * axes).sum(-1)
     if (depth <= 0).float().mean() > 0.1:
         raise ValueError("the cameras' optical axes meet behind them")
+    aside = (centre - centers)[:, None] @ cameras.c2w[:, :3, :2].double().cpu()
+    x, y = (aside[:, 0] / depth[:, None]).unbind(1)
+    column, row = x * cameras.fx.cpu() + cameras.cx.cpu(), cameras.cy.cpu() - y * cameras.fy.cpu()
+    seen = (depth > 0) & (column >= 0) & (column <= cameras.width) & (row >= 0) & (row <= cameras.height)
+    if (share := seen.float().mean()) < _SEEN:
+        raise ValueError(f"the point nearest to the cameras' optical axes is in the pictures of {share:.0%} of them")
     return centre, depth
 
 

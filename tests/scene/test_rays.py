@@ -3,12 +3,13 @@ import math
 import pytest
 import torch
 
-from scene.cameras import Cameras
+from scene.cameras import Cameras, join_cameras
 from scene.rays import (
     Rays,
     SceneBox,
     camera_rays,
     distance_per_z,
+    focus,
     focus_box,
     image_rays,
     intersect_box,
@@ -179,6 +180,31 @@ def test_cameras_ten_degrees_apart_have_a_focus(look_at):
     box = focus_box(look_at([[0.0, -3.0, 0.0], [3 * math.sin(angle), -3 * math.cos(angle), 0.0]]))
     assert box.centre == pytest.approx((0.0, 0.0, 0.0), abs=1e-4)
     assert box.extent == pytest.approx([3 * 24 / 30] * 3, rel=1e-4)
+
+
+def test_a_walk_along_a_street_has_no_focus(look_at):
+    """To both sides of straight ahead at each place, and a little inwards: the axes have a nearest point far behind the
+    wall, which few pictures have.
+    """
+    aims = [(10.0 * k, 10.0 * k + side + 4.5 - k) for k in range(10) for side in (-3, 3)]
+    street = join_cameras(*(look_at([[x, 0.0, 0.0]], (aim, 6.0, 0.0)) for x, aim in aims))
+    with pytest.raises(ValueError, match=r"nearest to the cameras' optical axes is in the pictures of \d\d% of them"):
+        focus(street)
+
+
+@pytest.mark.parametrize(("aside", "is_seen"), [(11.0, True), (13.0, False)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_cameras_look_at_is_in_four_of_five_pictures(look_at, aside, is_seen, axis):
+    """Pictures are 24 x 24: of the eight cameras two have their principal point so far off that it lies outside."""
+    angles = [math.pi / 4 * k for k in range(8)]
+    cameras = look_at([[3 * math.cos(a), 3 * math.sin(a), 1.0] for a in angles], height=24)
+    moved = getattr(cameras, "cx" if axis == 0 else "cy")
+    moved[0], moved[3] = 12 + aside, 12 - aside
+    if is_seen:
+        assert focus(cameras)[0].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    else:
+        with pytest.raises(ValueError, match="in the pictures of 75% of them"):
+            focus(cameras)
 
 
 def test_a_pixel_is_as_wide_as_the_median_camera_has_it_in_the_middle_of_the_box(look_at):
