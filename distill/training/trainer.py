@@ -133,7 +133,7 @@ class Trainer:
 
     def _run(self, show_progress: bool) -> None:
         train, progress = self.config.train, self.progress
-        is_over = self.fraction_done() >= 1
+        is_over = ends = self.fraction_done() >= 1
         if is_over:
             _log.info("nothing is left to train: the run is over at step %d", progress.step)
         if self.step.asynchronous and (parts := waiting_parts(self.config, self.model.student)):
@@ -148,7 +148,9 @@ class Trainer:
         pace, clock = _Pace(), SaveClock(train.checkpoint_minutes)
         board = Board(self.folder, self.config.logging.tensorboard and ranks.is_first(), resumed_at)
         with bar, board, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
-            while self.fraction_done() < 1 and not self._is_asked_to_stop(interrupt):
+            # Which step is the last is asked once, before its row: that takes time too, and only a last step ends with
+            # a compact file.
+            while not ends and not self._is_asked_to_stop(interrupt):
                 result = self.take_step()
                 self.sampler.advance(result.rays)
                 pace.rays += result.rays

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import yaml
@@ -9,6 +11,7 @@ import yaml
 from distill.compact.rounding_pace import RoundingPace
 from distill.model.checkpoint import load_checkpoint
 from distill.training import compaction
+from distill.training import trainer as trainer_module
 from distill.training.compaction import Compaction
 from machine.memory import MIB
 from settings.errors import InputError
@@ -87,6 +90,22 @@ def test_a_run_that_is_over_where_it_is_resumed_ends_with_a_file_too(path, share
     assert trainer.progress.step == 20 and 0.9 * 8000 < file_of(path, 20).stat().st_size <= 8000
     own, found = trainer.model.student.state_dict(), load_checkpoint(file_of(path, 20), CPU)["student"]["weights"]
     assert halfway.read_bytes() == kept and all(value.equal(own[name]) for name, value in found.items())
+
+
+def test_a_run_whose_time_is_over_before_its_row_is_written_ends_with_a_file_too(path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    trainer = trainer_of(path, *COMPACT, "train.max_seconds=10")
+    at_steps, settle = {20: 9.0, 30: 4.0}, trainer.step.settle
+
+    def waits(steps):  # as for a GPU, before a row
+        clock.now += at_steps.pop(steps, 0.0)
+        settle(steps)
+
+    monkeypatch.setattr(trainer.step, "settle", waits)
+    trainer.run(show_progress=False)
+    assert not at_steps and trainer.progress.seconds == 13
+    assert 0.9 * 8000 < file_of(path, trainer.progress.step).stat().st_size <= 8000
 
 
 def test_a_file_of_a_finished_run_that_is_lost_is_written_again_and_one_that_is_there_is_left(path):
