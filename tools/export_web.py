@@ -18,8 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
+from distill.evaluation.render_files import eval_stem
 from distill.model.model import RestoredRun, restore_run
-from distill.model.other_config import evaluated_as
+from distill.model.other_config import evaluated_as, named_after
 from distill.runs.command_line import add_config_options, given_path, run_command
 from distill.runs.given_run import add_run_options, run_of
 from distill.web.page import FINE, StartView, rays_of, web_page
@@ -45,7 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_run_options(parser)
     parser.add_argument(
         "--file", type=given_path, metavar="FILE",
-        help="the HTML file to write (default: results/<scene>/<run>/step_<N>.html)",
+        help="the HTML file to write (default: results/<scene>/<run>/step_<N>[_<tag>].html)",
     )  # fmt: skip
     return parser.parse_args(arguments)
 
@@ -73,7 +74,8 @@ def export(config: Config, root: Path, checkpoint: Path | None, file: Path | Non
     page = web_page(run.model, run.checkpoint, f"{config.scene} / {config.run}", start, _facts(run, width), rows)
     if not rows:
         _log.warning("the page has no figures: there is no evaluation of this student, %s", evaluation)
-    path = file or run.folder.results / f"{run.checkpoint.stem}.html"
+    stem = eval_stem(RunFolder(named_after(config, run.checkpoint), root), run.step)
+    path = file or run.folder.results / f"{stem}.html"
     with output_errors(path, "page"):
         write_atomically(path, page)
     size = path.stat().st_size / MIB

@@ -17,7 +17,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
 
 from distill.evaluation.film import SHOWS, check_video, even_sized, path_frames, write_video
+from distill.evaluation.render_files import eval_stem
 from distill.model.model import restore_run
+from distill.model.other_config import named_after
 from distill.model.view_renderers import RenderView, student_renderer
 from distill.runs.command_line import add_config_options, given_path, run_command
 from distill.runs.given_run import add_run_options, run_of
@@ -75,7 +77,8 @@ def film(chosen: argparse.Namespace) -> Path:
     student, stem = None, "teacher"
     if chosen.show != "teacher":
         run = restore_run(config, root, checkpoint)
-        student, stem = student_renderer(run.model, run.device), f"step_{run.step:06d}"
+        student = student_renderer(run.model, run.device)
+        stem = eval_stem(RunFolder(named_after(config, run.checkpoint), root), run.step)
     gaussians = source_of(config).gaussians()
     teacher = None if chosen.show == "student" else _teacher(config, gaussians, chosen.show)
     name, cameras = _path(config, gaussians, chosen)

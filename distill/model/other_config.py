@@ -38,18 +38,21 @@ def evaluated_as(config: Config, checkpoint: Path, own: Config) -> Config:
     Args:
         own: the checkpoint's.
     """
-    number = set_aside_as(checkpoint)
-    changed = [] if number is None else [f"earlier-{number}"]
+    changed = _earlier(checkpoint)
     if config.data.resolution != own.data.resolution:
         changed.append("native" if config.data.resolution is None else f"{config.data.resolution}px")
-    if is_compact(checkpoint):
-        changed.append("compact")
-    elif is_safetensors(checkpoint) and is_of_compact(checkpoint):
-        changed.append("compact-safetensors")
+    changed += _made_of_it(checkpoint)
     if config.tag == own.tag:
         others = _changed(config.render, own.render, _OF_PICTURES) | _changed(config.data, own.data, _OF_SPLIT)
         changed += [_word(name, value) for name, value in others.items()]
     return tagged(config, *changed)
+
+
+def named_after(config: Config, checkpoint: Path) -> Config:
+    """The config with the checkpoint named in its tag where that is not the run's own: for what is made of it, so that
+    a film of a compact file stands beside that of the run.
+    """
+    return tagged(config, *_earlier(checkpoint), *_made_of_it(checkpoint))
 
 
 def tagged(config: Config, *words: str) -> Config:
@@ -116,6 +119,18 @@ def with_as_many_rays(config: Config, own: Config, supersample: int) -> Config:
     across = source_of(config.model_copy(update={"data": data})).width() * supersample
     scale = min(MOST_RAYS, math.ceil(across / source_of(config).width()))
     return config.model_copy(update={"render": config.render.model_copy(update={"supersample": scale})})
+
+
+def _earlier(checkpoint: Path) -> list[str]:
+    number = set_aside_as(checkpoint)
+    return [] if number is None else [f"earlier-{number}"]
+
+
+def _made_of_it(checkpoint: Path) -> list[str]:
+    """A word for a file that is made of a checkpoint and has other figures."""
+    if is_compact(checkpoint):
+        return ["compact"]
+    return ["compact-safetensors"] if is_safetensors(checkpoint) and is_of_compact(checkpoint) else []
 
 
 def _told_changes(name: str, section: Section, before: Section, names: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The command that makes a page of a trained student."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -42,6 +43,14 @@ def test_a_page_holds_the_student_and_its_figures(run, capsys, caplog):
     text = (run.results / "a.html").read_text(encoding="utf-8")
     assert "<dt>Pixels</dt><dd>one ray each" in text
     assert not caplog.text and "<td>31.25</td>" in text and "<h1>toy / first</h1>" in text
+
+
+def test_the_page_of_an_earlier_run_s_checkpoint_stands_beside_the_run_s(run):
+    earlier = run.checkpoints / "earlier" / "1" / "step_000007.pth"
+    earlier.parent.mkdir(parents=True)
+    shutil.copy(run.checkpoint_path(7), earlier)
+    assert main([str(earlier)]) == 0
+    assert [path.name for path in run.results.glob("*.html")] == ["step_000007_earlier-1.html"]
 
 
 def test_where_cameras_do_not_agree_it_has_to_be_said_what_is_up(run, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from teacher.rasterizer import Rasterizer
 from teacher.sources import source_of
 from tests.program import arguments
 from tests.toy_scene import write_toy_scene
+from tools.compress import main as compress
 from tools.render_path import main
 
 
@@ -35,6 +36,13 @@ def test_an_orbit_of_the_student_is_the_default(toy, capsys):
     assert iio.imread(path, plugin="FFMPEG").shape == (3, 24, 24, 3)
     assert iio.immeta(path, plugin="FFMPEG")["codec"] == "h264"
     assert iio.immeta(path, plugin="FFMPEG")["pix_fmt"].startswith("yuv420p")
+
+
+def test_a_compact_file_s_film_stands_beside_the_checkpoint_s(toy, tmp_path):
+    assert compress(arguments(toy, "--target-mib", "0.01", "--set", "compact.seconds=0.1")) == 0
+    file = toy / "results/toy/first/checkpoints/step_000060.lrd"
+    assert main([str(file), "--frames", "2"]) == 0
+    assert (toy / "results/toy/first/eval/step_000060_compact_orbit_student.mp4").is_file()
 
 
 def test_side_by_side_holds_the_teachers_own_picture(toy, tmp_path):
