@@ -132,8 +132,8 @@ def verdict(rows: Sequence[Row]) -> tuple[bool, str]:
     psnr, blank = row["psnr"], row["psnr_blank"]
     of = "the teacher" if row["reference"] == "teacher" else "ground truth"
     figures = f"{row['split']} PSNR {psnr:.2f} dB against {of}"
-    alpha = f"mean alpha {row['alpha_mean']:.3f}, the teacher's coverage {row['coverage']:.3f}"
-    silhouette = f"its silhouette in one colour has {row['psnr_silhouette']:.2f} dB"
+    alpha = f"mean alpha {row['alpha_mean']:.3f}, {of}'s coverage {row['coverage']:.3f}"
+    silhouette = f"{of}'s silhouette in one colour has {row['psnr_silhouette']:.2f} dB"
     if row["collapsed"] is None:
         text = f"{figures}, {psnr - blank:.2f} dB above a blank image ({blank:.2f} dB); {silhouette}; {alpha}."
         return False, text if row["verdict"] is None else f"{row['verdict'].capitalize()}. {text}"

@@ -65,7 +65,7 @@ def has_silhouettes(rgb: Tensor, background: Color, dataset: Frames) -> bool:
     note_once(
         "info",
         f"{dataset.source}: the pictures have no alpha, and their borders are not of a single colour: they are taken "
-        "for photographs, which have no silhouettes. The student learns from their colour and depth.",
+        "for photographs, which have no silhouettes. Only their colour, and depth if there is any, is learnt from.",
     )
     return False
 

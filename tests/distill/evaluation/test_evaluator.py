@@ -69,7 +69,7 @@ def test_a_blank_student_is_collapsed_with_the_evidence(setup):
     assert result.collapsed
     row = result.rows[0]
     assert result.evidence.startswith(f"COLLAPSED: holdout PSNR {row['psnr']:.2f} dB against the teacher is below")
-    assert f"a blank image ({row['psnr_blank']:.2f} dB); its silhouette in one colour has" in result.evidence
+    assert f"a blank image ({row['psnr_blank']:.2f} dB); the teacher's silhouette in one colour has" in result.evidence
     assert "mean alpha 0.000, the teacher's coverage 0.3" in result.evidence
     _, rows = read_csv(folder.eval_csv(20000))
     assert {row["collapsed"] for row in rows} == {"COLLAPSED"}
@@ -143,6 +143,7 @@ def test_only_frames_of_the_chosen_splits_are_measured(setup):
     assert [row["reference"] for row in result.rows] == ["teacher"]
     result, _ = run(blank, make_views(), setup, splits=["holdout"], reference="ground_truth")
     assert result.evidence.startswith("COLLAPSED: holdout PSNR") and "against ground truth" in result.evidence
+    assert "the teacher" not in result.evidence and "; ground truth's silhouette in one colour has" in result.evidence
 
 
 def test_what_the_views_do_not_have_is_an_input_error(setup):
