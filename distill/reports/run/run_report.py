@@ -18,6 +18,7 @@ from distill.reports.run.changed_settings import KEYS_BELOW, REQUIRED, changed_s
 from distill.reports.run.training_curves import draw_curves, read_columns
 from distill.reports.tensorboard import Board
 from machine.files import CsvRow, CsvTable, read_csv, write_atomically
+from machine.memory import MIB
 from machine.run_folder import RunFolder, is_results_folder, own_folder, spellings
 from settings.config import Config
 from settings.errors import InputError
@@ -89,7 +90,7 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     draw_curves(columns, results / "report_curves.png", measured)
     lines = [
         f"# {config.scene}/{config.run}",
-        *_summary(config, columns, latest),
+        *_summary(config, columns, latest, results / "checkpoints"),
         *_figures(latest),
         *_beside_teacher(logs, latest),
         "## Training",
@@ -152,14 +153,22 @@ def _read_versions(path: Path) -> dict[str, Any]:
     return found
 
 
-def _summary(config: Config, columns: dict[str, list[float]], latest: Evaluation | None) -> list[str]:
+def _summary(
+    config: Config, columns: dict[str, list[float]], latest: Evaluation | None, checkpoints: Path
+) -> list[str]:
     steps, seconds = int(columns["step"][-1]), columns["wall_s"][-1]
     if latest is not None:
         steps = int(latest.main_row["step"])
-    text = f"A {config.student.kind} student, trained {counted(steps, 'step')} in {seconds:,.0f} s, seed {config.seed}."
+    text = f"A {config.student.kind} student, trained {counted(steps, 'step')} in {seconds:,.0f} s, seed {config.seed}"
+    file = checkpoints / f"step_{steps:06d}.lrd"
+    if config.compact.target_mib is not None and file.is_file():
+        text += f"; its compact file, {file.name}, has {file.stat().st_size / MIB:.3f} MiB"
+    text += "."
     if latest is None:
         return [text, "Not evaluated at its last step."]
     row = latest.main_row
+    if latest.stem != f"step_{steps:06d}{f'_{config.tag}' if config.tag else ''}":
+        text += f" The figures are those of {latest.stem}, the evaluation that was written last."
     text += f" Its PSNR on {_frames_of(row)} is {_against(row)}"
     text += f"; a blank picture has {_cell(row['psnr_blank'], 2)} dB." if row.get("psnr_blank") else "."
     truth = next((each for each in latest.rows if _is_truth_of(each, row)), None)

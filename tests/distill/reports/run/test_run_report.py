@@ -123,6 +123,21 @@ def test_a_run_that_ended_between_two_rows_has_its_evaluation(ran, tmp_path) -> 
     assert "trained 147 steps" in report and "| 147 | holdout |" in report
 
 
+def test_the_figures_of_another_evaluation_and_the_size_of_a_runs_file_are_said(ran, tmp_path) -> None:
+    for name, stem in (("training_metrics", ""), ("eval_step_000150", ""), ("eval_step_000150", "_compact")):
+        shutil.copy(ran / LOGS / f"{name}.csv", tmp_path / f"{name}{stem}.csv")
+    os.utime(tmp_path / "eval_step_000150.csv", (0, 0))
+    results = shutil.copytree(ran / RESULTS, tmp_path / "results")
+    report = write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "seed 0. The figures are those of step_000150_compact, the evaluation that was written last. Its" in report
+    config = (results / "config.yaml").read_text(encoding="utf-8")
+    (results / "config.yaml").write_text(config.replace("target_mib: null", "target_mib: 0.5"), encoding="utf-8")
+    (results / "checkpoints/step_000150.lrd").write_bytes(bytes(1 << 18))
+    (tmp_path / "eval_step_000150_compact.csv").unlink()
+    report = write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "seed 0; its compact file, step_000150.lrd, has 0.250 MiB. Its PSNR on" in report
+
+
 def test_a_folder_without_a_run_is_one_message(tmp_path, capsys) -> None:
     assert main([str(tmp_path)]) == 2
     assert "config.yaml" in capsys.readouterr().err
