@@ -29,8 +29,8 @@ from teacher.views.teacher_views import TeacherViews
 _log = logging.getLogger(__name__)
 
 CHECK = (
-    "tools/check_alignment.py, given the same options, says more; where there are no pictures but what the Gaussians "
-    "draw, once a student is trained."
+    "tools/check_alignment.py with the same options says more; if the Gaussians draw all the pictures, only after a "
+    "student is trained."
 )
 TURNING = 3
 """First pose hypotheses: the usual ones that turn cameras away."""
