@@ -95,8 +95,8 @@ def export(chosen: argparse.Namespace) -> None:
             files, error = write_onnx(chosen.onnx, student.model, student.step)
         sizes = ", ".join(f"{file}: {file.stat().st_size / MIB:.3f} MiB" for file in files)
         print(
-            f"{sizes}; onnxruntime's results at {error.points} points differ by {error.density:.1e} in density "
-            f"(of it, where it is above 1) and {error.rgb:.1e} in colour at most"
+            f"{sizes}; onnxruntime's results at {error.points} points differ by at most {error.rgb:.1e} in colour and "
+            f"{error.density:.1e} of the density (of the student's density unit where it is smaller)"
         )
     if chosen.mesh is not None:
         _export_mesh(student, chosen)

@@ -30,17 +30,21 @@ _COLUMNS = ("subject", "frame", "name", *_FIGURES)
 
 
 class MeshError(NamedTuple):
-    """A row a frame and subject, ``mesh`` and ``student``, with the figures of an evaluation; and their means."""
+    """A row a frame and subject, ``mesh`` and ``student``, with the figures of an evaluation; and their means.
+
+    held_out: whether the frames are such; False: none is, and any are taken.
+    """
 
     rows: list[Row]
     means: dict[str, Row]
+    held_out: bool = True
 
     def text(self) -> str:
         """Two sentences."""
         mesh, student = self.means["mesh"], self.means["student"]
-        frames = len(self.rows) // 2
+        frames, view = len(self.rows) // 2, "held-out view" if self.held_out else "view"
         text = (
-            f"against the teacher in {counted(frames, 'held-out view')}: mesh {shown(mesh['psnr'], '.2f')} dB, student "
+            f"against the teacher in {counted(frames, view)}: mesh {shown(mesh['psnr'], '.2f')} dB, student "
             f"{shown(student['psnr'], '.2f')} dB, a blank picture {shown(mesh['psnr_blank'], '.2f')} dB"
         )
         if mesh["depth_abs"] is None:
@@ -81,11 +85,12 @@ def measure_mesh(config: Config, views: TeacherViews, mesh: RenderView, student:
     Raises:
         OSError: they cannot be written.
     """
-    held = views.holdout_frames.tolist() or range(len(views))
+    held = views.holdout_frames.tolist()
     background = background_of(views, config)
     references = References(views, ("teacher",), background, {})
     rows: list[Row] = []
-    for index in progress_bar(spread(held, MOST_FRAMES), "measure the mesh", unit=" frame", leave=False):
+    frames = spread(held or range(len(views)), MOST_FRAMES)
+    for index in progress_bar(frames, "measure the mesh", unit=" frame", leave=False):
         for subject, render in (("mesh", mesh), ("student", student)):
             frame = _on(render(views.cameras, index), background)
             figures = references.measure(index, frame, None)["teacher"]
@@ -100,7 +105,7 @@ def measure_mesh(config: Config, views: TeacherViews, mesh: RenderView, student:
     title = f"{middle['name']}: mesh {middle['psnr']:.2f} dB"
     sheet = triptych(references.image(middle["frame"], "teacher"), picture, title, render_name="mesh")
     write_image(stem.with_name(f"{stem.name}_view.png"), sheet)
-    return MeshError(rows, means)
+    return MeshError(rows, means, bool(held))
 
 
 def _on(view: Rendering, background: Color) -> Render:

@@ -28,3 +28,10 @@ def test_no_more_than_a_blank_picture_is_said_with_what_to_do(mesh, student, den
     assert not said or remark.startswith(
         f"the mesh shows no more than a blank picture ({mesh:.2f} dB, blank 14.60 dB), "
     )
+
+
+def test_views_are_called_held_out_only_if_they_are():
+    figures = {"psnr": 20.0, "psnr_blank": 14.6, "depth_abs": None}
+    means = {"mesh": figures, "student": figures}
+    for held_out, said in ((True, "in 3 held-out views: mesh 20.00 dB"), (False, "in 3 views: mesh 20.00 dB")):
+        assert said in MeshError([{}] * 6, means, held_out).text()
