@@ -261,8 +261,8 @@ def own_folder(path: Path) -> tuple[str, str] | None:
     if _is_run(path):
         hint = f"tools/view.py {path} shows it, tools/evaluate.py {path} measures it, and --config {path / _CONFIG} "
         return "a run of this program, which trained a student", f"{hint}trains it anew."
-    if os.path.isfile(path / _CONFIG) and any(path.glob("point_cloud/iteration_*/point_cloud.ply")):
-        hint = f"python lego_response_distill.py --model {path} distils it."
+    if is_fit(path):
+        hint = f"python lego_response_distill.py --model {path} distils it, and tools/view.py {path} shows it."
         return "a teacher that tools/train_teacher.py fitted", hint
     runs = [run for pattern in ("*", "*/*", "results/*/*") for run in sorted(path.glob(pattern)) if _is_run(run)]
     if not runs:
@@ -271,6 +271,11 @@ def own_folder(path: Path) -> tuple[str, str] | None:
     more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
     hint = f"Name {'it' if len(runs) == 1 else 'one of them'}: {runs[0]}."
     return f"no run, but a folder above {counted(len(runs), 'run')}: {names}{more}", hint
+
+
+def is_fit(path: Path) -> bool:
+    """Whether a folder is of a teacher that this program fitted to the end."""
+    return os.path.isfile(path / _CONFIG) and any(path.glob("point_cloud/iteration_*/point_cloud.ply"))
 
 
 def _is_run(path: Path) -> bool:

@@ -144,6 +144,15 @@ def test_a_folder_without_a_run_is_one_message(tmp_path, capsys) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_a_fitted_teacher_it_is_said_what_it_is(ran, tmp_path) -> None:
+    results = tmp_path / RESULTS
+    (results / "point_cloud/iteration_7").mkdir(parents=True)
+    (results / "point_cloud/iteration_7/point_cloud.ply").touch()
+    shutil.copy(ran / RESULTS / "config.yaml", results)
+    with pytest.raises(InputError, match=r"found a teacher that .* fitted, .*--model \S+/first distils it"):
+        write_report(results)
+
+
 def test_damaged_versions_are_named(ran, tmp_path) -> None:
     results = tmp_path / RESULTS
     results.mkdir(parents=True)
