@@ -26,9 +26,10 @@ def nearest_without_excess(
     while good is None or bad is None:
         found = excess(place)
         good, bad = (good, (place, found)) if found > 0 else ((place, found), bad)
-        if not lowest < place < highest:
+        ahead = min(max(place + (move if found > 0 else -move), lowest), highest)
+        if ahead == place:  # the end that it has come to
             break
-        place, move = min(max(place + (move if found > 0 else -move), lowest), highest), 2 * move
+        place, move = ahead, 2 * move
     stayed = 0  # for how many tries one end has: the good one below 0
     for _ in range(_TRIES if good and bad else 0):
         (here, below), (there, above) = good, bad

@@ -228,7 +228,7 @@ class _Search:
 
     def __init__(self, weights: RoundedWeights, wanted: Wanted, measure: Callable[[], float], before: float) -> None:
         self._weights, self._wanted, self._measure, self._before = weights, wanted, measure, before
-        self._loss_at_first = 0.0
+        self._loss_at_first, self._coarseness_at_first = 0.0, weights.coarseness
 
     def begin(self) -> None:
         """Finds where to start from.
@@ -244,7 +244,7 @@ class _Search:
         else:
             most_at_first = _LOSS_AIMED_AT * wanted.most_loss_db
             weights.seek(lambda: self._loss() - most_at_first, 1 / FROM_AFAR)
-        self._loss_at_first = self._loss()
+        self._loss_at_first, self._coarseness_at_first = self._loss(), weights.coarseness
 
     def follow(self) -> None:
         """Rounds anew; what shrinks the file while training is under way makes room for finer steps."""
@@ -272,6 +272,7 @@ class _Search:
                 "training with rounded weights did not pay off in this time: the weights from before it are rounded"
             )
             self._weights.restart()
+            self._weights.coarseness = self._coarseness_at_first
             found = self._best()
         if found is None:
             wanted = f"{self._wanted.most_loss_db} dB" if self._wanted.most_bytes is None else "that size"

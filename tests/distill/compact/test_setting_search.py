@@ -15,6 +15,12 @@ def test_the_place_is_just_beyond_the_last_with_excess(excess, first):
     assert excess(found) <= 0 and 2 <= found < 2.2 and len(tried) <= 10
 
 
+@pytest.mark.parametrize(("first", "excess"), [(-10.0, lambda at: 2 - at), (10.0, lambda at: 2 - at)])
+def test_a_search_that_begins_at_an_end_goes_the_other_way(first, excess):
+    found = nearest_without_excess(excess, first, 1.0, (-10, 10))
+    assert excess(found) <= 0 and 2 <= found < 2.2
+
+
 def test_no_excess_at_all_is_none():
     found = nearest_without_excess(lambda at: max(0.0, 2 - at), 9.0, 1.0, (-10, 10))
     assert 2 <= found < 3
