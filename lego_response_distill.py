@@ -18,6 +18,7 @@ from distill.runs.command_line import (
     run_command,
 )
 from distill.runs.dry_run import describe_run
+from distill.runs.given_run import check_resumes_own_run
 from distill.runs.session import evaluate_checkpoint, train_and_evaluate
 from settings.errors import ExitCode
 
@@ -58,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
+    if arguments.resume == "auto":
+        check_resumes_own_run(arguments.config, config, arguments.output)
     if arguments.dry_run:
         print(describe_run(config, arguments.output, arguments.resume))
         return ExitCode.DONE

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.model.checkpoint import load_checkpoint
 from distill.runs.command_line import add_device_option, add_root_option, config_of, given_path, overrides_of
-from machine.run_folder import checkpoint_at, results_folder
+from machine.run_folder import RunFolder, checkpoint_at, is_results_folder, newest_checkpoint, results_folder
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import REPO_ROOT, config_from_text, load_config
+from settings.loading import REPO_ROOT, config_from_text, load_config, run_config
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,45 @@ def run_at(
         config = config_from_text(state["config"], checkpoint, overrides, assets)
         if results is not None:  # a run that was copied or renamed is the one it is called now
             config = config.model_copy(update={"scene": results.parent.name, "run": results.name})
+    if root is None and results is None:
+        where = RunFolder(config, REPO_ROOT).results
+        _log.info("%s is not in a folder results/<scene>/<run>: what is made of it goes to %s", path, where)
     root = root or (REPO_ROOT if results is None else results.parents[2])
     return GivenRun(config, root, checkpoint, own, state["step"])
+
+
+def check_resumes_own_run(config_file: Path | None, config: Config, root: Path) -> None:
+    """Refuses to begin a run anew by ``--resume auto`` and the config of one that was renamed or moved since.
+
+    Where ``--set`` or ``--output`` name a third place, a new run is what is meant.
+
+    Args:
+        config_file: that the config is from; None: another.
+        root: where the config's run is looked for.
+
+    Raises:
+        InputError: the config's run has no checkpoint, and the folder that the file is in has some.
+    """
+    if config_file is None or not (config_file.parent / "checkpoints").is_dir():
+        return
+    own, wanted = config_file.resolve().parent, RunFolder(config, root)
+    newest = newest_checkpoint(own / "checkpoints")
+    if newest is None or wanted.latest_checkpoint() is not None:
+        return
+    called = run_config(config_file)
+    in_place = is_results_folder(own)
+    if (called.scene, called.run) != (config.scene, config.run):
+        return
+    if root.resolve() not in (REPO_ROOT, own.parents[2] if in_place else None):
+        return
+    hint = f"--resume {shlex.quote(str(own))} goes on from them there."
+    if in_place:
+        names = f"scene={own.parent.name}", f"run={own.name}"
+        words = [f"--output {shlex.quote(str(own.parents[2]))}", *(f"--set {shlex.quote(name)}" for name in names)]
+        is_needed = root.resolve() != own.parents[2], called.scene != own.parent.name, called.run != own.name
+        hint = f"Add {' '.join(itertools.compress(words, is_needed))} to go on with the run in this folder."
+    found = f"no checkpoint in {wanted.checkpoints}, but some beside this config"
+    raise InputError(config_file, "--resume auto", found, "the config of a run in its own folder", hint)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -1,15 +1,16 @@
 """A trained run on a command line: its folder, a checkpoint, or its config."""
 
 import argparse
+import re
 import shutil
 
 import pytest
 
 from distill.model.checkpoint import save_checkpoint
 from distill.runs.command_line import add_config_options
-from distill.runs.given_run import add_run_options, run_of
+from distill.runs.given_run import add_run_options, check_resumes_own_run, run_of
 from settings.errors import InputError
-from settings.loading import REPO_ROOT, to_yaml
+from settings.loading import REPO_ROOT, load_config, to_yaml
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
 
@@ -76,3 +77,33 @@ def test_two_runs_at_once_are_refused(toy):
         run(folder / "checkpoints/step_000001.pth", "--checkpoint", "x.pth")
     with pytest.raises(InputError, match="found no checkpoint"):
         run(toy)
+
+
+def test_the_config_of_a_run_that_was_renamed_or_moved_begins_none_anew(toy, tmp_path):
+    moved = tmp_path / "new root/results/other/mine"
+    shutil.copytree(toy / "results/toy/first", moved)
+    called = load_config(toy / "toy.yaml", (), toy)
+    (moved / "config.yaml").write_text(to_yaml(called))
+    root = moved.parents[2]
+    said = f"Add --output '{root}' --set scene=other --set run=mine to go on with the run in this folder."
+    with pytest.raises(InputError, match=re.escape(said)):
+        check_resumes_own_run(moved / "config.yaml", called, REPO_ROOT)
+    with pytest.raises(InputError, match="Add --set scene=other --set run=mine to go on"):
+        check_resumes_own_run(moved / "config.yaml", called, root)
+    flat = shutil.copytree(moved, tmp_path / "flat")
+    with pytest.raises(InputError, match=f"--resume {flat} goes on from them there"):
+        check_resumes_own_run(flat / "config.yaml", called, REPO_ROOT)
+    mine = called.model_copy(update={"scene": "other", "run": "mine"})
+    check_resumes_own_run(moved / "config.yaml", mine, root)  # it is what is gone on with
+    check_resumes_own_run(moved / "config.yaml", mine, REPO_ROOT)  # another name that is set: another run
+    check_resumes_own_run(moved / "config.yaml", called, tmp_path / "third")
+    check_resumes_own_run(toy / "toy.yaml", called, REPO_ROOT)  # no run's
+
+
+def test_where_the_figures_of_a_run_in_another_kind_of_folder_go_is_said(toy, tmp_path, caplog):
+    caplog.set_level("INFO")
+    flat = shutil.copytree(toy / "results/toy/first", tmp_path / "flat")
+    assert run(flat)[1] == REPO_ROOT
+    assert f"what is made of it goes to {REPO_ROOT / 'results/toy/first'}" in caplog.text
+    caplog.clear()
+    assert run(flat, "--output", tmp_path)[1] == tmp_path and not caplog.text
