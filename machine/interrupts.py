@@ -46,7 +46,8 @@ def signals_stop() -> Iterator[None]:
     """While it runs, the signals raise ``Stopped``, so that files are left whole; the next second cannot disturb that.
 
     Python drops an exception that comes while it tidies up an object or calls back from C: so later signals raise it
-    again, and the next ``Interrupt`` is asked to stop from its beginning.
+    again, the next ``Interrupt`` is asked to stop from its beginning, and ``stop_behind`` knows of it. Nothing is
+    printed of one that is dropped.
     """
     global _raised
     last = -math.inf
@@ -60,20 +61,26 @@ def signals_stop() -> Iterator[None]:
         atexit.register(_ignore_signals)  # a second Ctrl-C may come while Python shuts down
         raise Stopped(number)
 
-    before = _handle(stop)
+    def tell(dropped: sys.UnraisableHookArgs) -> None:
+        if not isinstance(dropped.exc_value, Stopped):
+            told_before(dropped)
+
+    before, told_before, sys.unraisablehook = _handle(stop), sys.unraisablehook, tell
     try:
         yield
     finally:
-        _raised = None
+        _raised, sys.unraisablehook = None, told_before
         _restore(before)
 
 
 def stop_behind(error: BaseException) -> KeyboardInterrupt | None:
-    """The signal's exception, if C code turned it into this one, as numba's dispatcher does."""
+    """The signal's exception, if C code turned it into this one, as numba's dispatcher does, or dropped it, from which
+    this one came, as llvmlite does while it compiles.
+    """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, KeyboardInterrupt):
         cause = cause.__cause__ or cause.__context__
-    return cause
+    return Stopped(_raised) if cause is None and _raised is not None else cause
 
 
 class Interrupt:

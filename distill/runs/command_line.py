@@ -234,10 +234,7 @@ def _status_of(work: Callable[[], int | None], debug: bool, interrupted: str, go
         stop = stop_behind(error)
         if stop is None:
             raise
-        if (status := ranks.status_of_lost()) is not None:  # torchrun stops the others then
-            return status
-        _tell(interrupted)
-        return getattr(stop, "status", ExitCode.INTERRUPTED)
+        return _status_of_stop(stop, interrupted)
     except ranks.RankLost as error:
         if debug:
             raise
@@ -247,10 +244,19 @@ def _status_of(work: Callable[[], int | None], debug: bool, interrupted: str, go
         return ExitCode.MACHINE_FAILED
     except (OSError, MemoryError, RuntimeError) as error:
         failure = machine_failure(error, going_on)
+        if failure is None and (stop := stop_behind(error)) is not None:
+            return _status_of_stop(stop, interrupted)
         if debug or failure is None:
             raise
         _tell(f"error: {failure}")
         return ExitCode.BAD_INPUT if is_name_too_long(error) else ExitCode.MACHINE_FAILED
+
+
+def _status_of_stop(stop: KeyboardInterrupt, interrupted: str) -> int:
+    if (status := ranks.status_of_lost()) is not None:  # torchrun stops the others then
+        return status
+    _tell(interrupted)
+    return getattr(stop, "status", ExitCode.INTERRUPTED)
 
 
 class _Formatter(logging.Formatter):

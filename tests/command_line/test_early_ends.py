@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
 
 import pytest
 
+from distill.runs.command_line import run_command
 from lego_response_distill import main
 from machine.files import CsvLog
 from machine.folder_lock import locked
@@ -171,3 +173,12 @@ def test_a_killed_run_leaves_the_last_checkpoint_and_a_readable_csv(tmp_path) ->
     log = csv_rows(tmp_path / "logs/toy/first/training_metrics.csv")
     assert len(log) > 1 and all(float(row["loss"]) > 0 for row in log[:-1])
     assert main(arguments(config, "--eval-only")) == 0
+
+
+def test_a_signal_while_a_kernel_compiles_is_an_interruption(capsys):
+    def work():
+        ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))()  # llvmlite calls back like this
+        raise RuntimeError("no compiled object yet for <Library>")
+
+    assert run_command(work, debug=False) == 130
+    assert capsys.readouterr().err == "interrupted\n"

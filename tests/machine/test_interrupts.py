@@ -1,6 +1,8 @@
 """Signals that wait for a step, signals that end the program, and the clock of automatic checkpoints."""
 
+import ctypes
 import signal
+import sys
 import time
 
 import pytest
@@ -72,3 +74,16 @@ def test_a_signal_that_c_code_went_through_is_found_behind_its_error():
     except SystemError as error:
         assert stop_behind(error) is stop and stop.status == 143
     assert stop_behind(SystemError("of its own")) is None
+
+
+def test_a_signal_that_c_code_has_dropped_is_found_behind_the_error_that_came_of_it(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
+    calls_back = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))
+    broken = ctypes.CFUNCTYPE(None)(lambda: 1 / 0)
+    with signals_stop():
+        calls_back()
+        assert stop_behind(RuntimeError("no compiled object yet")).status == 143
+        broken()
+    assert stop_behind(RuntimeError("no compiled object yet")) is None
+    assert told == [ZeroDivisionError], "the signal is not told of, all else is as ever"
