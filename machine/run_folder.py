@@ -27,6 +27,8 @@ from settings.words import counted
 
 _CHECKPOINTS, _COMPACT, _EARLIER = "*step_*.pth", "step_*.lrd", "earlier"
 _CONFIG = "config.yaml"
+FIT_STATE = "fit_latest.pth"
+"""Of a teacher's fit, the name of what it goes on from, among the checkpoints."""
 _EVALUATION = re.compile(r"eval_step_(\d{6,})((?:_.*)?)\.csv")
 CITY_MANIFEST = "city.json"
 """Its name in the folder of a city of blocks, each of which has a run."""
@@ -155,7 +157,7 @@ class RunFolder:
         fitted = {path.name.removeprefix("iteration_") for path in clouds}
         if self.identity.fits_teacher:
             if not is_own:
-                _set_aside(self.checkpoints, [*self.checkpoints.glob("fit_latest.pth")])
+                _set_aside(self.checkpoints, [*self.checkpoints.glob(FIT_STATE)])
                 _set_aside(self.results / "point_cloud", clouds)
                 _set_aside(self.logs, [path for path, of in self._evaluations() if str(of) in fitted])
         else:
@@ -264,6 +266,9 @@ def own_folder(path: Path) -> tuple[str, str] | None:
     if is_fit(path):
         hint = f"python lego_response_distill.py --model {path} distils it, and tools/view.py {path} shows it."
         return "a teacher that tools/train_teacher.py fitted", hint
+    if os.path.isfile(path / "checkpoints" / FIT_STATE):
+        hint = "The command that began it goes on with it, with --resume, and writes the Gaussians."
+        return "a teacher whose fit by tools/train_teacher.py was stopped", hint
     runs = [run for pattern in ("*", "*/*", "results/*/*") for run in sorted(path.glob(pattern)) if _is_run(run)]
     if not runs:
         return None

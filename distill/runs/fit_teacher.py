@@ -18,7 +18,7 @@ from distill.runs.dry_run import plan_text
 from distill.runs.session import check_continues
 from machine.devices import device_name
 from machine.memory import MIB
-from machine.run_folder import RunFolder
+from machine.run_folder import FIT_STATE, RunFolder
 from machine.run_identity import RunIdentity, identity_of_state, identity_state
 from machine.weights_files import read_weights, restoring, write_weights
 from scene.frames import refuse_only_holdout, spread
@@ -142,7 +142,7 @@ def _fit_teacher(config: Config, folder: RunFolder, resume: bool) -> int:
 
 def _begin(config: Config, folder: RunFolder, resume: bool) -> _Begun:
     """Reads the pictures and places the first Gaussians, or takes up those of the last state."""
-    path = folder.checkpoints / "fit_latest.pth"
+    path = folder.checkpoints / FIT_STATE
     assets = source_of(config).asset_digests()
     teacher = load_teacher(config)
     if not teacher.views.silhouettes and "background" not in config.teacher.model_fields_set:

@@ -282,6 +282,13 @@ def test_the_folder_of_a_fitted_teacher_is_said_to_be_one(tmp_path):
         checkpoint_at(tmp_path)
 
 
+def test_the_folder_of_a_fit_that_was_stopped_is_said_to_be_one(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/fit_latest.pth").touch()
+    with pytest.raises(InputError, match="found a teacher whose fit by tools/train_teacher.py was stopped, .*--resume"):
+        checkpoint_at(tmp_path)
+
+
 def test_the_run_of_a_folder_and_of_its_checkpoints(tmp_path):
     run = tmp_path / "results/bricks/mine"
     (run / "checkpoints/earlier/1").mkdir(parents=True)
