@@ -56,8 +56,8 @@ def _usable_path(value: object) -> object:
 
 
 # File names are of at most 255 bytes, and a run's begin with these.
-FolderName = text_of(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$", "at most 200 letters, digits, `.`, `_`, `-`")
-Tag = text_of(r"^[A-Za-z0-9_-]{0,100}$", "at most 100 letters, digits, `_`, `-`, or nothing")
+FolderName = text_of(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$", "at most 200 of A-Z, a-z, 0-9, `.`, `_`, `-`")
+Tag = text_of(r"^[A-Za-z0-9_-]{0,100}$", "at most 100 of A-Z, a-z, 0-9, `_`, `-`, or nothing")
 Device = text_of(r"^(auto|cpu|cuda(:[0-9]+)?)$", "`auto`, `cpu`, `cuda` or `cuda:N`")
 FrameSlice = text_of(r"^(-?[0-9]+)?:(-?[0-9]+)?(:[1-9][0-9]*)?$", "a slice `START:STOP:STEP`")
 PowerOfTwo = Annotated[

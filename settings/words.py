@@ -75,7 +75,7 @@ def counted(count: int, noun: str) -> str:
 
 def show(value: object) -> str:
     """A value as it would stand in YAML, shortened."""
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

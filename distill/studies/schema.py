@@ -74,7 +74,7 @@ class StudyConfig(Section):
         for section, named in (("arms", self.arms), ("budgets", self.budgets)):
             for name, overrides in named.items():
                 if not _NAME.match(name):
-                    raise problem(f"{section}.{name}", f"the name '{name}'", "letters, digits, `.`, `-`, single `_`")
+                    raise problem(f"{section}.{name}", f"the name '{name}'", "A-Z, a-z, 0-9, `.`, `-`, single `_`")
                 _refuse_identity(f"{section}.{name}", overrides)
         _refuse_identity("common", self.common)
         if self.baseline not in self.arms:

@@ -7,7 +7,7 @@ def test_reference_tells_type_default_and_meaning():
     lines = config_reference().splitlines()
     far = "| `far` | a number > 0 and <= 1000000000 | `1000000.0` | farthest distance along a ray, world units; "
     assert far + "without a far field rays end at the scene box in any case |" in lines
-    assert "| `scene` | at most 200 letters, digits, `.`, `_`, `-` | required | " in config_reference()
+    assert "| `scene` | at most 200 of A-Z, a-z, 0-9, `.`, `_`, `-` | required | " in config_reference()
     assert any(line.startswith("| `table_size` | a power of two, at least 8 | `32768` |") for line in lines)
     assert any(line.startswith("| `box.lower` | 3 values, each a number | required |") for line in lines)
     depth = lines.index("**`loss.depth`: expected distance**")
