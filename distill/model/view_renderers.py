@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.model.model import Model
+from kernels.threads import one_torch_thread
 from scene.cameras import Cameras
 from settings.errors import InputError
 from settings.sections import Color
@@ -72,6 +73,7 @@ def gaussians_renderer(rasterizer: Rasterizer, focal: float | None = None) -> Re
         focal: of the views that the rasterizer's ``Drawing`` is of, see ``Drawing.of_lens``; None: all are like them.
     """
 
+    @one_torch_thread()
     def render(cameras: Cameras, index: int, across: int | None = None) -> Rendering:
         drawing = rasterizer.drawing.of_part(cameras.width, across or cameras.width)
         if focal is not None:

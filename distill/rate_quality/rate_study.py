@@ -31,6 +31,7 @@ from distill.model.model import restore_model
 from distill.rate_quality.rate_table import COLUMNS, FIGURES, RatePoint, draw, markdown, rows_of
 from distill.rendering.renderer import RenderedFrame
 from distill.runs.session import train_and_evaluate
+from kernels.threads import one_torch_thread
 from machine.devices import choose_device, device_name
 from machine.files import write_atomically, write_csv
 from machine.interrupts import Stopped
@@ -248,6 +249,7 @@ class RateStudy:
         rasterizer = self.source.rasterizer(gaussians)
         cameras = self.teacher.views.cameras
 
+        @one_torch_thread()  # as students are drawn: their times are compared
         def render(index: int) -> RenderedFrame:
             planes = blended_planes(rasterizer, cameras, index)
             alpha = planes[..., 3]

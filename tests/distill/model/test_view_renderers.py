@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from distill.model import view_renderers
 from distill.model.model import Model
 from distill.model.view_renderers import Rendering, gaussians_renderer, student_renderer
 from distill.rendering.occupancy import OccupancyGrid
@@ -60,3 +61,20 @@ def test_supersampling_averages_what_is_premultiplied():
     weighted = (fine.alpha * fine.distance).view(12, 3, 12, 3).mean((1, 3)) / coarse.alpha.clamp(min=1e-6)
     solid = coarse.alpha > 0.9  # faint samples have no distance
     torch.testing.assert_close(coarse.distance[solid], weighted[solid], atol=1e-2, rtol=0)
+
+
+def test_gaussians_are_drawn_with_one_thread_of_torch_as_students_are(monkeypatch):
+    threads = []
+
+    def planes(*_):
+        threads.append(torch.get_num_threads())
+        return torch.zeros(2, 2, 5)
+
+    monkeypatch.setattr(view_renderers, "blended_planes", planes)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gaussians_renderer(Rasterizer(block_of_gaussians()))(ring_of_cameras(2), 1)
+        assert threads == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
