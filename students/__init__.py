@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from settings.kinds import StudentSection
+from settings.loading import validate
 from settings.sections import Section
 from students.base import STUDENTS, Box, Student
 from students.hash_grid import HashGridStudent as HashGridStudent
 from students.kilo_uniform import KiloUniformStudent as KiloUniformStudent
+
+
+class _Stored(Section):
+    student: StudentSection
+
+
+def stored_settings(kind: str, settings: Mapping[str, Any], path: str | Path) -> Section:
+    """The settings of a student that a file holds; what an earlier version wrote of settings that are gone is left out.
+
+    Args:
+        path: of the file, for messages.
+
+    Raises:
+        InputError: they are none of this kind.
+    """
+    return validate(_Stored, {"student": {"kind": kind, **settings}}, {}, str(path)).student
 
 
 def build_student(box: Box, settings: Section, implementation: str = "auto") -> Student:

@@ -23,7 +23,7 @@ from settings.kinds import StudentSection
 from settings.loading import validate
 from settings.rendering import MOST_RAYS
 from settings.sections import FromList, Section
-from students import STUDENTS, build_student
+from students import STUDENTS, build_student, stored_settings
 from students.base import UNITS, Student
 
 FORMAT = 3
@@ -131,7 +131,7 @@ def load_compact(path: Path, device: torch.device | str) -> dict[str, Any]:
 
 def _header_of(state: Mapping[str, Any], path: str | Path) -> _Header:
     stored, occupancy = state["student"], state["occupancy"]
-    student = STUDENTS[stored["kind"]].Settings(**stored["settings"])
+    student = stored_settings(stored["kind"], stored["settings"], path)
     lower, upper = (tuple(state["box"][name]) for name in ("lower", "upper"))
     header = _Header(
         format=FORMAT,

@@ -15,22 +15,15 @@ from distill.model.safetensors_file import is_safetensors, load_safetensors
 from machine.weights_files import in_one_line, read_weights, write_weights
 from scene.rays import SceneBox
 from settings.errors import InputError
-from settings.kinds import StudentSection
 from settings.loading import validate
 from settings.rendering import MOST_RAYS
 from settings.sections import Section, Vector
-from students import STUDENTS, build_student
+from students import STUDENTS, build_student, stored_settings
 from students.base import Student
 
 FORMAT = 1
 _EXPECTED = "a whole checkpoint of this program"
 _REQUIRED = ("format", "step", "student", "box", "occupancy", "config")
-
-
-class _Stored(Section):
-    """Settings in a checkpoint, as a config has them."""
-
-    student: StudentSection
 
 
 class _Unit(Section):
@@ -143,7 +136,7 @@ def restore_student(
         raise InputError(path, "student.kind", kind, f"one of {sorted(STUDENTS)}", "Use a newer version.")
     try:
         box = restore_box(state)
-        settings = validate(_Stored, {"student": {"kind": kind, **stored["settings"]}}, {}, str(path)).student
+        settings = stored_settings(kind, stored["settings"], path)
         student = build_student((box.lower, box.upper), settings, implementation)
         student.load_state_dict(stored["weights"])
         unit = {name: stored[name] for name in _Unit.model_fields if name in stored}

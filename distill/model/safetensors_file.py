@@ -23,7 +23,7 @@ from machine.files import write_atomically
 from machine.fingerprints import cache_key
 from machine.weights_files import in_one_line, restoring
 from settings.errors import InputError
-from students import STUDENTS
+from students import STUDENTS, stored_settings
 from students.base import UNITS
 
 FORMAT = 1
@@ -105,18 +105,18 @@ def load_safetensors(path: Path, device: torch.device | str) -> dict[str, Any]:
             if inner is None:
                 inner, _, rest = rest.partition(".")
             state[part][inner][rest] = tensor.to(device)
-        _check_room(state)
+        _check_room(state, path)
         plain = {"step": int(metadata["step"]), "box": json.loads(metadata["box"]), "config": metadata["config"]}
     return {"format": FORMAT, **plain, **state}
 
 
-def _check_room(state: Mapping[str, Any]) -> None:
+def _check_room(state: Mapping[str, Any], path: Path) -> None:
     """Raises:
     ValueError: the settings are of a student larger than the file, for which no room is made.
     """
     stored = state["student"]
-    student = STUDENTS[stored["kind"]]
-    wanted = student.parameters_of(student.Settings(**stored["settings"]))
+    settings = stored_settings(stored["kind"], stored["settings"], path)
+    wanted = STUDENTS[stored["kind"]].parameters_of(settings)
     held = sum(math.prod(tensor.shape) for tensor in stored["weights"].values())
     if wanted > held:
         raise ValueError(f"settings of a student of {wanted:,} parameters, where {held:,} values are stored")

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from distill.compact.compact_file import compact_bytes, compact_parts
+from distill.compact.rounded_networks import nothing_of
 from distill.evaluation.results import EVAL_COLUMNS
 from distill.model.checkpoint import load_checkpoint, restore_student
+from distill.model.safetensors_file import save_safetensors
 from distill.training.training_log import COLUMNS
 from lego_response_distill import main
 from scene.images import read_image
@@ -86,6 +89,17 @@ def test_its_checkpoint_holds_the_student_and_the_config(kind):
     assert (student.kind, student.settings) == (kind, config.student)
     parity = csv_rows(logs(EARLIER, kind) / "eval_step_000040_parity.csv")
     assert str(student.parameter_count()) == parity[0]["parameters"]
+
+
+@each_student
+def test_a_compact_and_a_safetensors_file_are_made_of_its_checkpoint(kind, tmp_path):
+    path, compact, plain = checkpoint(EARLIER, kind), tmp_path / "a.lrd", tmp_path / "a.safetensors"
+    state = load_checkpoint(path, CPU)
+    student = restore_student(state, path, CPU)
+    compact.write_bytes(compact_bytes(state, [nothing_of(part) for part in compact_parts(state, path)], path))
+    save_safetensors(plain, state)
+    for made in (compact, plain):
+        assert restore_student(load_checkpoint(made, CPU), made, CPU).settings == student.settings, made
 
 
 @each_student
