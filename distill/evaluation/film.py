@@ -16,7 +16,7 @@ import numpy as np
 
 from distill.evaluation.comparison_pictures import error_map
 from distill.model.view_renderers import RenderView
-from machine.files import atomic_path, check_output_file
+from machine.files import atomic_path, check_output_file, output_errors
 from scene.cameras import Cameras
 from scene.images import to_uint8
 from settings.errors import InputError
@@ -83,7 +83,8 @@ def check_video(path: Path, fps: float) -> None:
     """Refuses before anything is rendered what ``write_video`` would refuse after it.
 
     Raises:
-        InputError: another ending than ``.mp4``, a path that is a folder, no frame rate, or no ffmpeg.
+        InputError: another ending than ``.mp4``, a path that is a folder, no frame rate, no ffmpeg, or a folder that
+            cannot be made or written to.
     """
     check_output_file("--video", path, (".mp4",))
     if not 0 < fps <= 1000:
@@ -100,6 +101,10 @@ def check_video(path: Path, fps: float) -> None:
             "an ffmpeg to write mp4 with",
             "pip install imageio-ffmpeg, which brings one, or name yours in IMAGEIO_FFMPEG_EXE.",
         ) from error
+    with output_errors(path, "film"):  # ffmpeg's own words for it are after the first frames, and none of ours
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def _encode(file: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: float, path: Path) -> None:

@@ -149,7 +149,7 @@ def _read_versions(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(path, "file", error, "what a run was made with") from error
+        raise InputError(path, "file", getattr(error, "strerror", None) or error, "what a run was made with") from error
     if not isinstance(found, dict):
         raise InputError(path, "top level", show(found), "an object")
     return found

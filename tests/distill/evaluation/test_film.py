@@ -1,5 +1,6 @@
 """The film: its frames are the renderer's within what compression takes, whole or not there at all."""
 
+import errno
 import subprocess
 
 import imageio.v3 as iio
@@ -116,3 +117,16 @@ def _no_ffmpeg():
 def test_what_cannot_be_written_is_refused(tmp_path, name, fps, words):
     with pytest.raises(InputError, match=words):
         check_video(tmp_path / name, fps)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file.film\.mp4: film: found .*expected a folder that can be written"):
+        check_video(tmp_path / "file" / "film.mp4", 30.0)
+
+    def denied(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", denied)
+    with pytest.raises(InputError, match="film: found Permission denied, expected a folder that can be written"):
+        check_video(tmp_path / "film.mp4", 30.0)

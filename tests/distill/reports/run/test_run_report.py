@@ -160,6 +160,9 @@ def test_damaged_versions_are_named(ran, tmp_path) -> None:
     (results / "versions.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"versions\.json"):
         write_report(results)
+    (results / "versions.json").unlink()
+    with pytest.raises(InputError, match=r"versions\.json: file: found No such file or directory, expected what"):
+        write_report(results)
 
 
 def test_of_a_folder_above_runs_one_of_them_is_to_be_named(ran):
