@@ -99,6 +99,7 @@ def markdown(points: Sequence[RatePoint], title: str, about: str) -> str:
 def draw(points: Sequence[RatePoint], path: Path) -> None:
     """Writes a PNG: PSNR over bytes, a panel for each reference, Pareto points ringed."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     references = _references(points)
     figure = Figure(figsize=(6 * len(references), 4.5), layout="constrained", dpi=110)
@@ -109,9 +110,12 @@ def draw(points: Sequence[RatePoint], path: Path) -> None:
             axes.plot(sizes, [point.psnr(reference) for point in chosen], "o", label=form, markersize=4)
         front = pareto(points, reference)
         sizes = [point.size / MIB for point in front]
-        axes.plot(sizes, [point.psnr(reference) for point in front], "o-", color="black", fillstyle="none", zorder=0)
+        style = {"color": "black", "fillstyle": "none", "zorder": 0, "label": "no smaller file has as much"}
+        axes.plot(sizes, [point.psnr(reference) for point in front], "o-", **style)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("file, MiB")
         axes.set_ylabel(f"PSNR against {REFERENCES[reference]}, dB")
         axes.grid(alpha=0.3)
