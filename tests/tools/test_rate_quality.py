@@ -1,8 +1,13 @@
 """Rate against quality by one command."""
 
+import io
 import json
 import shlex
+import shutil
 import sys
+from contextlib import redirect_stdout
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,49 +23,83 @@ from tests.toy_sog import packed, splat
 from tests.toy_training import CPU, trainer_of
 from tools.rate_quality import main
 
+FEW = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0")
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    path = write_toy_scene(folder, compact={"max_steps": 20}, teacher={"scale": 4.0})
+    write_ply(folder / "point_cloud.ply", block_of_gaussians().scaled(0.25))
+    trainer_of(path, "train.max_steps=30").run(show_progress=False)
+    return folder
+
 
 @pytest.fixture
-def trained(tmp_path):
-    path = write_toy_scene(tmp_path, compact={"max_steps": 20}, teacher={"scale": 4.0})
-    write_ply(tmp_path / "point_cloud.ply", block_of_gaussians().scaled(0.25))
-    trainer_of(path, "train.max_steps=30").run(show_progress=False)
-    return path
+def trained(trained_once, tmp_path):
+    return shutil.copytree(trained_once, tmp_path / "toy") / "toy.yaml"
 
 
-def test_a_student_stands_beside_its_teacher_in_every_form(trained, capsys):
-    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "3")
-    options += ("--file", str(trained.parent / "point_cloud.ply"))
-    assert main(arguments(trained, *options)) == 0
-    folder = trained.parent / "results/toy/first_rates"
-    rows = csv_rows(folder / "table.csv")
-    forms = [row["form"] for row in rows]
-    assert sorted(forms) == sorted([".ply", ".npz", ".spz"] * 3 + [".ply"] + ["student hash_grid"] * 2)
+@pytest.fixture(scope="module")
+def study(trained_once, tmp_path_factory):
+    """One with all that a command line can ask for: its folder, its rows, what it said, and by what it drew."""
+    folder = shutil.copytree(trained_once, tmp_path_factory.mktemp("study") / "toy")
+    made, drawn_by = packed(folder / "two.sog", splat()[0]), []
+    command = [sys.executable, "-c", f"import shutil, sys; open(sys.argv[1]); shutil.copy({str(made)!r}, sys.argv[2])"]
+
+    def noted(gaussians, name, **options):
+        drawn_by.append(name)
+        return Rasterizer(gaussians, name, **options)
+
+    options = (*FEW, "--fit-steps", "3", "--file", str(folder / "point_cloud.ply"), "--sog", shlex.join(command))
+    with patch("teacher.sources.source.Rasterizer", noted), redirect_stdout(io.StringIO()) as said:
+        assert main(arguments(folder, *options, "--set", "teacher.rasterizer=cpu")) == 0
+    results = folder / "results/toy/first_rates"
+    return SimpleNamespace(
+        folder=results, rows=csv_rows(results / "table.csv"), said=said.getvalue(), drawn_by=drawn_by, sog=made
+    )
+
+
+def test_a_student_stands_beside_its_teacher_in_every_form(study):
+    forms = [row["form"] for row in study.rows]
+    assert sorted(forms) == sorted([".ply", ".npz", ".spz", ".sog"] * 3 + [".ply"] + ["student hash_grid"] * 2)
+    rows = [row for row in study.rows if row["form"] != ".sog"]
     for row in rows:
         assert float(row["psnr_teacher"]) > 5 and float(row["fps_median"]) > 0
-    small = folder / "files/first_0.006MiB.lrd"
+    small = study.folder / "files/first_0.006MiB.lrd"
     assert small.stat().st_size == int(next(r["bytes"] for r in rows if "20 steps" in r["what"])) <= 0.006 * 2**20
     assert load_checkpoint(small, CPU)["step"] == 30
+    weights = load_checkpoint(study.folder.parent / "first/checkpoints/step_000030.pth", CPU)["student"]["weights"]
+    stored = next(int(row["bytes"]) for row in rows if row["what"] == "first, float32 weights")
+    assert stored == sum(value.nbytes for value in weights.values())
     whole, pruned = (
         next(row for row in rows if row["form"] == ".ply" and row["what"].startswith(what)) for what in ("as", "50 %")
     )
     assert float(whole["psnr_teacher"]) > float(pruned["psnr_teacher"]) and whole["bytes"] != pruned["bytes"]
+    assert whole["what"] == "as it is (729)" and pruned["what"] == "50 % of the Gaussians (364)"
     made_elsewhere = next(row for row in rows if "made elsewhere" in row["what"])
     assert made_elsewhere["psnr_teacher"] == whole["psnr_teacher"]
-    assert (folder / "plot.png").exists()
-    assert "Best PSNR against teacher for its size:" in capsys.readouterr().out
+    assert (study.folder / "plot.png").exists()
+    assert "Best PSNR against teacher for its size:" in study.said
 
 
-def test_a_file_that_is_given_in_a_smaller_form_is_a_form_too(tmp_path):
-    path = write_toy_scene(tmp_path, train={"max_steps": 5}, compact={"max_steps": 2}, occupancy={"resolution": 8})
-    trainer_of(path).run(show_progress=False)
-    write_gaussians(tmp_path / "small.npz", read_gaussians(tmp_path / "point_cloud.ply"))
-    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "2")
-    for given, rows in (("small.npz", 1), ("point_cloud.ply", 0)):
-        assert main(arguments(path, *options, "--set", f"teacher.ply={given}")) == 0
-        table = csv_rows(tmp_path / "results/toy/first_rates/table.csv")
-        found = [row for row in table if row["what"].startswith(f"{given}, as given")]
-        assert len(found) == rows and all(float(row["psnr_teacher"]) > 40 for row in found)
-        assert all(int(row["bytes"]) == (tmp_path / given).stat().st_size for row in found)
+def test_forms_are_drawn_by_the_rasterizer_that_the_config_names(study):
+    assert len(study.drawn_by) >= 8 and set(study.drawn_by) == {"cpu"}
+
+
+def test_a_command_makes_each_form_a_sog_too(study):
+    sogs = [row for row in study.rows if row["form"] == ".sog"]
+    assert len(sogs) == 3 and {row["bytes"] for row in sogs} == {str(study.sog.stat().st_size)}
+
+
+def test_a_file_that_is_given_in_a_smaller_form_is_a_form_too(trained, study):
+    assert not [row for row in study.rows if "as given" in row["what"]]  # of a PLY
+    given = trained.parent / "small.npz"
+    write_gaussians(given, read_gaussians(trained.parent / "point_cloud.ply"))
+    assert main(arguments(trained, *FEW, "--fit-steps", "2", "--set", "teacher.ply=small.npz")) == 0
+    table = csv_rows(trained.parent / "results/toy/first_rates/table.csv")
+    (row,) = (row for row in table if row["what"].startswith("small.npz, as given"))
+    assert float(row["psnr_teacher"]) > 40 and int(row["bytes"]) == given.stat().st_size
 
 
 def test_a_student_is_trained_for_each_size_where_that_is_wanted(trained):
@@ -80,28 +119,12 @@ def test_a_teacher_is_drawn_at_the_width_that_it_was_fitted_at(tmp_path, supersa
     few = {"train": {"max_steps": 30}, "compact": {"max_steps": 5}, "occupancy": {"resolution": 8}}
     path = write_toy_scene(tmp_path, data={"resolution": 8}, render={"supersample": supersample}, **few)
     trainer_of(path).run(show_progress=False)
-    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "20")
-    assert main(arguments(path, *options)) == 0
+    assert main(arguments(path, *FEW, "--fit-steps", "20")) == 0
     table = csv_rows(path.parent / "results/toy/first_rates/table.csv")
     psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in table}
     # Its pictures are stored at three times the size; drawn at the small one it has 14 dB to their averages.
     assert psnr["as it is"] > 45
     assert psnr["50 % of the Gaussians, SH 0, fitted on for 20 steps"] > 30
-
-
-def test_forms_are_drawn_by_the_rasterizer_that_the_config_names(tmp_path, monkeypatch):
-    named = []
-
-    def noted(gaussians, name, **options):
-        named.append(name)
-        return Rasterizer(gaussians, name, **options)
-
-    path = write_toy_scene(tmp_path, train={"max_steps": 5}, compact={"max_steps": 2}, occupancy={"resolution": 8})
-    trainer_of(path).run(show_progress=False)
-    monkeypatch.setattr("teacher.sources.source.Rasterizer", noted)
-    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "2")
-    assert main(arguments(path, *options, "--set", "teacher.rasterizer=cpu")) == 0
-    assert len(named) >= 8 and set(named) == {"cpu"}
 
 
 def test_gaussians_are_fitted_on_to_the_images_that_a_student_sees(tmp_path):
@@ -111,8 +134,7 @@ def test_gaussians_are_fitted_on_to_the_images_that_a_student_sees(tmp_path):
     for image in (tmp_path / "data/train").glob("*.png"):  # of another scene, a wall
         write_image(image, np.full_like(read_image(image), 40))
     trainer_of(path).run(show_progress=False)
-    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "60")
-    assert main(arguments(path, *options)) == 0
+    assert main(arguments(path, *FEW, "--fit-steps", "60")) == 0
     table = csv_rows(path.parent / "results/toy/first_rates/table.csv")
     psnr = {row["what"].split(" (")[0]: float(row["psnr_teacher"]) for row in table}
     assert psnr["50 % of the Gaussians, SH 0, fitted on for 60 steps"] < psnr["50 % of the Gaussians"] - 3
@@ -137,15 +159,6 @@ def test_what_gaussians_cannot_be_fitted_on_to_is_refused_at_once(tmp_path, caps
         write_image(image, read_image(image)[:-2])
     assert main(arguments(path, "--set", "data.ground_truth={split: train}")) == 2
     assert "data.ground_truth: found images of" in capsys.readouterr().err
-
-
-def test_a_command_makes_each_form_a_sog_too(trained):
-    made = packed(trained.parent / "two.sog", splat()[0])
-    command = [sys.executable, "-c", f"import shutil, sys; open(sys.argv[1]); shutil.copy({str(made)!r}, sys.argv[2])"]
-    options = ("--sizes", "0.006", "--keep", "0.5", "--sh", "0", "--fit-steps", "3", "--sog", shlex.join(command))
-    assert main(arguments(trained, *options)) == 0
-    sogs = [row for row in csv_rows(trained.parent / "results/toy/first_rates/table.csv") if row["form"] == ".sog"]
-    assert len(sogs) == 3 and {row["bytes"] for row in sogs} == {str(made.stat().st_size)}
 
 
 def test_a_command_that_makes_no_sog_is_told_of_by_its_last_words(trained, capsys):
