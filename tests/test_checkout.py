@@ -31,6 +31,11 @@ def test_a_tool_imports_distill_before_all_that_takes_time(tool):
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)
+def test_a_tool_ends_with_the_status_of_its_main(tool):
+    assert tool.read_text(encoding="utf-8").endswith('\n\nif __name__ == "__main__":\n    sys.exit(main())\n')
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)
 def test_the_help_of_a_tool_names_its_exit_statuses(tool):
     assert 'epilog="Exit status' in tool.read_text(encoding="utf-8")
 

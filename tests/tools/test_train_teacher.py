@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +25,6 @@ from tests.program import arguments, csv_rows
 from tests.toy_scene import BOTH_SPLITS, SIZE, block_of_gaussians, ring_of_cameras, write_toy_scene
 from tools.train_teacher import main
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "teacher": {"kind": "images", "outputs": None, "ply": None},
     "data": {"box": {"lower": [-0.6, -0.6, -0.6], "upper": [0.6, 0.6, 0.6]}},
@@ -69,13 +64,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys, caplog):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_as_a_program(tmp_path):
+def test_a_fit_shows_frames_that_it_has_not_seen_and_is_a_students_teacher(tmp_path, caplog):
+    caplog.set_level("INFO")
     config = write_toy_scene(tmp_path, **SETTINGS | {"eval": SETTINGS["eval"] | BOTH_SPLITS})
-    command = [sys.executable, str(ROOT / "tools" / "train_teacher.py"), *arguments(config)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=240)
-    assert done.returncode == 0, done.stderr
-    started = re.search(r"12 pictures of 24x24, (\d+) Gaussians to start with, 900 at most", done.stderr)
+    assert main(arguments(config)) == 0
+    started = re.search(r"12 pictures of 24x24, (\d+) Gaussians to start with, 900 at most", caplog.text)
     assert 300 < int(started[1]) <= 600
     results, logs = tmp_path / "results/toy/first", tmp_path / "logs/toy/first"
     gaussians = read_ply(results / "point_cloud/iteration_240/point_cloud.ply")
@@ -87,7 +80,6 @@ def test_as_a_program(tmp_path):
     summary = {row["split"]: row for row in csv_rows(logs / "eval_step_000240.csv")}
     assert set(summary) == {"holdout", "train", "all"}
     assert float(summary["holdout"]["psnr"]) > float(summary["holdout"]["psnr_blank"]) + 10
-    # The teacher serves a student right away.
     ply = results / "point_cloud/iteration_240/point_cloud.ply"
     overrides = ["teacher.kind=gaussians", f"teacher.ply={ply}", "run=student", "data.box=auto"]
     assert load_config(config, overrides, tmp_path).teacher.ply == ply
