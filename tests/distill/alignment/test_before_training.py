@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import re
 from dataclasses import replace
 
@@ -24,12 +23,13 @@ from tests.toy_scene import FRAMES, mask_toy_scene, write_toy_scene
 IMAGES = ["teacher.kind=images", "teacher.outputs=null", "teacher.ply=null"]
 GAUSSIANS = ["teacher.kind=gaussians", "teacher.outputs=null"]
 NO_DEPTH = ["teacher.depth_kind=none"]
+AUTO = ["teacher.depth_kind=auto"]
+SMALL = [*NO_DEPTH, "data.resolution=12"]
 
 
 @pytest.fixture
 def toy(tmp_path):
-    write_toy_scene(tmp_path, teacher={"depth_kind": "auto"})
-    return tmp_path
+    return write_toy_scene(tmp_path).parent
 
 
 def prepare(folder, *overrides):
@@ -54,6 +54,16 @@ def change_poses(folder, change):
     path.write_text(json.dumps(content))
 
 
+def change_pictures(folder, change):
+    """Of images in ``data`` or renders in ``outputs``: uint8 in, uint8 or values in [0, 1] out."""
+    for path in folder.glob("*.png"):
+        write_image(path, change(read_image(path)))
+
+
+def on_black(rgba):
+    return rgba[..., :3] / 255 * (rgba[..., 3:] / 255)
+
+
 def opencv(frame):
     return {"transform_matrix": (np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1])).tolist()}
 
@@ -63,15 +73,12 @@ def inverted(frame):
 
 
 def other_world(folder):
-    gaussians = read_ply(folder / "point_cloud.ply")
-    moved = 0.2356 * gaussians.means + torch.tensor([0.4, -0.3, 0.2])
-    write_ply(
-        folder / "point_cloud.ply",
-        replace(gaussians, means=moved, log_scales=gaussians.log_scales + math.log(0.2356)),
-    )
+    smaller = read_ply(folder / "point_cloud.ply").scaled(0.2356)
+    moved = replace(smaller, means=smaller.means + torch.tensor([0.4, -0.3, 0.2]))
+    write_ply(folder / "point_cloud.ply", moved)
 
 
-@pytest.mark.parametrize("overrides", [[], ["teacher.ply=null"], IMAGES, GAUSSIANS, [*NO_DEPTH, "data.resolution=12"]])
+@pytest.mark.parametrize("overrides", [AUTO, ["teacher.ply=null"], IMAGES, GAUSSIANS, SMALL])
 def test_nothing_is_said_of_what_is_right(toy, caplog, overrides):
     assert warnings_of(caplog, toy, *overrides) == []
 
@@ -83,7 +90,7 @@ def test_nothing_is_said_of_what_is_right(toy, caplog, overrides):
         (inverted, r"poses are world-to-camera, 100% see it.*invert each transform_matrix"),
     ],
 )
-@pytest.mark.parametrize("overrides", [[], NO_DEPTH, GAUSSIANS])
+@pytest.mark.parametrize("overrides", [AUTO, NO_DEPTH, GAUSSIANS])
 def test_poses_that_look_away_are_refused(toy, change, words, overrides):
     change_poses(toy, change)
     with pytest.raises(InputError, match=f"transform_matrix: found 17 of 17 cameras look away .*{words}"):
@@ -96,7 +103,7 @@ def test_without_gaussians_the_optical_axes_tell(toy, change, words):
     with pytest.raises(
         InputError, match=f"transform_matrix: .*{words}.* they look at one place.*outwards, set data.box"
     ):
-        prepare(toy, "teacher.ply=null")
+        prepare(toy, "teacher.ply=null", *AUTO)
 
 
 def test_some_cameras_that_look_away_are_a_warning(toy, caplog):
@@ -153,7 +160,7 @@ def test_rays_that_end_early_in_the_scene_are_a_warning(toy, caplog):
     assert "Leave out render.step_size, or raise render.max_samples_per_ray." in said
 
 
-@pytest.mark.parametrize("overrides", [[], NO_DEPTH])
+@pytest.mark.parametrize("overrides", [AUTO, NO_DEPTH])
 def test_gaussians_of_another_world_are_refused(toy, overrides):
     other_world(toy)
     with pytest.raises(
@@ -165,13 +172,11 @@ def test_gaussians_of_another_world_are_refused(toy, overrides):
 def mask(folder):
     """Masks the upper rows; there renders and images are of no scene."""
     mask_toy_scene(folder)
-    for path in (folder / "outputs" / "renders").iterdir():
-        picture = read_image(path).copy()
-        picture[:8] = 255, 0, 255
-        write_image(path, picture)
+    of_no_scene = np.arange(24)[:, None, None] < 8
+    change_pictures(folder / "outputs/renders", lambda image: np.where(of_no_scene, np.uint8([255, 0, 255]), image))
 
 
-@pytest.mark.parametrize("overrides", [NO_DEPTH, [*NO_DEPTH, "data.resolution=12"], GAUSSIANS, IMAGES])
+@pytest.mark.parametrize("overrides", [NO_DEPTH, SMALL, GAUSSIANS, IMAGES])
 def test_nothing_is_said_of_what_a_mask_leaves_out(toy, caplog, overrides):
     mask(toy)
     assert warnings_of(caplog, toy, *overrides) == []
@@ -188,10 +193,8 @@ def test_gaussians_of_a_masked_capture_are_compared_where_pixels_count(toy, capl
 
 def test_pictures_of_which_no_pixel_that_counts_shows_a_thing_are_refused(toy):
     mask(toy)
-    for path in (toy / "outputs" / "renders").iterdir():
-        picture = read_image(path).copy()
-        picture[8:] = 255
-        write_image(path, picture)
+    counted = np.arange(24)[:, None, None] >= 8
+    change_pictures(toy / "outputs/renders", lambda image: np.where(counted, np.uint8(255), image))
     with pytest.raises(InputError, match="teacher's views: found 0.000% of the pixels with something in them"):
         prepare(toy, *NO_DEPTH)
 
@@ -252,20 +255,20 @@ def test_renders_in_the_order_of_names_are_refused(toy):
         for new, index in enumerate(order):
             (toy / "outputs" / folder / f"{new:05d}.{end}").write_bytes(old[index])
     with pytest.raises(InputError, match="frame order: .* sorted by names as text .* List the frames"):
-        prepare(toy)
+        prepare(toy, *AUTO)
 
 
 def test_a_principal_point_that_the_renders_ignore_is_refused(toy):
     change_poses(toy, lambda frame: {"cx": 14.0, "cy": 9.0})
     with pytest.raises(InputError, match=r"principal point: .* cx and cy are shifted by \(2, -3\) pixels, they are 6"):
-        prepare(toy)
+        prepare(toy, *AUTO)
 
 
 @pytest.mark.parametrize("overrides", [NO_DEPTH, ["teacher.ply=null"]])
 def test_renders_on_black_under_a_white_setting_are_a_warning(toy, caplog, overrides):
     for index in range(FRAMES):
-        rgba = read_image(toy / "data" / f"r_{index}.png") / 255.0
-        write_image(toy / "outputs" / "renders" / f"{index:05d}.png", rgba[..., :3] * rgba[..., 3:])
+        picture = on_black(read_image(toy / "data" / f"r_{index}.png"))
+        write_image(toy / "outputs" / "renders" / f"{index:05d}.png", picture)
     (said,) = warnings_of(caplog, toy, *overrides)
     assert said.startswith("the border of the pictures is black, teacher.background is white. Set teacher.background")
     caplog.clear()
@@ -273,18 +276,13 @@ def test_renders_on_black_under_a_white_setting_are_a_warning(toy, caplog, overr
 
 
 def test_ground_truth_on_black_is_a_warning(toy, caplog):
-    for index in range(FRAMES):
-        rgba = read_image(toy / "data" / f"r_{index}.png") / 255.0
-        write_image(toy / "data" / f"r_{index}.png", rgba[..., :3] * rgba[..., 3:])
+    change_pictures(toy / "data", on_black)
     (said,) = warnings_of(caplog, toy)
     assert "the border of ground truth is black, render.background is white" in said
 
 
 def test_premultiplied_images_are_a_warning(toy, caplog):
-    for index in range(FRAMES):
-        rgba = read_image(toy / "data" / f"r_{index}.png") / 255.0
-        rgba[..., :3] *= rgba[..., 3:]
-        write_image(toy / "data" / f"r_{index}.png", rgba)
+    change_pictures(toy / "data", lambda rgba: np.dstack([on_black(rgba), rgba[..., 3:] / 255]))
     (said,) = warnings_of(caplog, toy, *IMAGES)
     assert "the alpha of the pictures looks premultiplied" in said and "straight (not premultiplied) alpha" in said
     _, said = warnings_of(caplog, toy, *NO_DEPTH)
@@ -292,15 +290,13 @@ def test_premultiplied_images_are_a_warning(toy, caplog):
 
 
 def test_renders_of_something_else_than_ground_truth_are_a_warning_where_no_gaussians_speak_for_them(toy, caplog):
-    for path in (toy / "outputs" / "renders").iterdir():
-        write_image(path, read_image(path)[..., ::-1].copy())
+    change_pictures(toy / "outputs/renders", lambda image: image[..., ::-1])
     (said,) = warnings_of(caplog, toy, "teacher.ply=null", *NO_DEPTH)
     assert "dB against ground truth, and so show something else" in said and "BGR" in said
 
 
 def test_nothing_visible_is_refused(toy):
-    for index in range(FRAMES):
-        write_image(toy / "outputs" / "renders" / f"{index:05d}.png", np.full((24, 24, 3), 255, np.uint8))
+    change_pictures(toy / "outputs/renders", lambda image: np.full_like(image, 255))
     with pytest.raises(InputError, match="teacher's views: found 0.000% of the pixels with something in them"):
         prepare(toy, *NO_DEPTH)
 
@@ -363,8 +359,8 @@ def test_other_errors_are_let_through(toy):
 
 
 def test_alpha_is_not_learnt_from_photographs(toy):
-    for path in (toy / "data").glob("*.png"):
-        write_image(path, np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    change_pictures(toy / "data", lambda _: noise)
     prepare(toy, *IMAGES)
     with pytest.raises(InputError, match="loss.alpha.weight: found 0.1, expected 0, since photographs without alpha"):
         prepare(toy, *IMAGES, "loss.alpha.weight=0.1")
