@@ -14,7 +14,7 @@ BLOCKS = [SceneBox((-1.0, -1.0, -0.7), (1.0, 1.0, -0.5)), SceneBox((-0.9, -0.9, 
 SUPERSAMPLE = 3
 
 
-def orbit(frames: int, size: int = 56, radius: float = 4.0, focal: float = 1.3) -> Cameras:
+def orbit(frames: int, size: int = 44, radius: float = 4.0, focal: float = 1.3) -> Cameras:
     """Cameras on a rising spiral around the scene, looking at its centre."""
     poses = torch.eye(4).repeat(frames, 1, 1)
     for frame in range(frames):

@@ -97,7 +97,7 @@ def test_views_agree_on_exact_depth(scene):
     valid = [torch.isfinite(distance) for distance in exact]
     exact = [torch.where(mask, distance, 0) for mask, distance in zip(valid, exact, strict=True)]
     difference = view_agreement(exact, valid, cameras, (i, j))
-    assert len(difference) > 300 and difference.abs().median() < 0.01
+    assert len(difference) > 200 and difference.abs().median() < 0.01
     farther = [distance * 1.04 for distance in exact]
     assert view_agreement((farther[0], exact[1]), valid, cameras, (i, j)).median() > 0.02
 
