@@ -60,6 +60,20 @@ def weights(manifest):
     return [tensor for state in states for tensor in state["weights"].values()]
 
 
+def ending_in_the_fourth(monkeypatch, error):
+    """The steps that are taken from now on, of all fine-tunes together; the fourth of them raises ``error``."""
+    steps, take = [], joint_training._Tuning._take
+
+    def ends(tuning, sampler):
+        steps.append(tuning.step)
+        if len(steps) == 4:
+            raise error
+        return take(tuning, sampler)
+
+    monkeypatch.setattr(joint_training._Tuning, "_take", ends)
+    return steps
+
+
 def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch):
     manifest, config = city
     tuned = fine_tune(manifest, config, OPTIONS)
@@ -74,16 +88,8 @@ def test_a_fine_tune_that_was_killed_goes_on_to_the_same_bits(city, monkeypatch)
     class Killed(Exception):
         pass
 
-    steps, take = [], joint_training._Tuning._take
-
-    def killed_in_the_fourth(tuning, sampler):
-        steps.append(tuning.step)
-        if len(steps) == 4:
-            raise Killed
-        return take(tuning, sampler)
-
     monkeypatch.setattr(joint_training, "_SAVE_EVERY", 2)
-    monkeypatch.setattr(joint_training._Tuning, "_take", killed_in_the_fourth)
+    steps = ending_in_the_fourth(monkeypatch, Killed)
     with pytest.raises(Killed):
         fine_tune(manifest, config, OPTIONS)
     again = fine_tune(manifest, config, OPTIONS)
@@ -136,16 +142,8 @@ def test_compact_files_are_made_anew_within_their_budgets(city, monkeypatch):
     assert fine_tune(tuned, config, OPTIONS) == tuned
     tuned.path(joint_training.STATE).unlink()
     files[1].unlink()
-    take, steps = joint_training._Tuning._take, []
-
-    def stopped_once(tuning, sampler):
-        steps.append(tuning.step)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return take(tuning, sampler)
-
     monkeypatch.setattr(joint_training, "_SAVE_EVERY", 1)
-    monkeypatch.setattr(joint_training._Tuning, "_take", stopped_once)
+    steps = ending_in_the_fourth(monkeypatch, KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         fine_tune(manifest, config, OPTIONS)
     fine_tune(manifest, config, OPTIONS)
