@@ -132,6 +132,7 @@ def test_a_part_of_a_view_has_its_part_of_the_fitted_width_and_as_many_pixels_fo
     # Views of a focal length of 1.25 widths are 32 pixels across where that is 40 pixels, and 48 where it is 60.
     assert Drawing(100).of_lens(cameras(), 0, 1.25) == Drawing(100 * 31 / 32, 4)
     assert Drawing(100).of_lens(cameras(), 1, 1.25) == Drawing(100 * 31 / 48, 3)
+    assert Drawing(100).of_lens(cameras(), 0, 1000.0) == Drawing(100 * 31, 16)  # a pixel of such a view at least
 
 
 def test_without_a_fitted_width_a_drawing_goes_on_as_for_the_views_of_one_size():

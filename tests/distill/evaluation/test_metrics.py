@@ -200,7 +200,7 @@ def test_psnr_and_ssim_are_scikit_images(seed):
 def test_depth_error_counts_what_is_opaque_and_known_in_both():
     reference = np.array([[2.0, 4.0, 2.0, 2.0, 0.0, 2.0]], np.float32)
     distance = np.array([[2.5, 3.0, 9.0, 9.0, 9.0, 0.0]], np.float32)
-    alpha = np.array([[1.0, 0.95, 0.5, 1.0, 1.0, 1.0]], np.float32)
+    alpha = np.array([[1.0, 0.9, 0.5, 1.0, 1.0, 1.0]], np.float32)
     coverage = np.array([[1.0, 1.0, 1.0, 0.89, 1.0, 1.0]], np.float32)
     error = metrics.depth_error(distance, alpha, reference, coverage)
     assert error.absolute == pytest.approx((0.5 + 1.0) / 2)
@@ -253,6 +253,10 @@ def test_the_silhouette_in_one_colour_by_hand():
         (12.45, 0.06, True, True),  # fog: 0.57 dB above blank
         (13.5, 0.12, True, True),  # random colours in cells that are known to be occupied
         (16.0, 0.05, True, True),  # hardly anything is there
+        (16.0, 0.119, True, True),  # less than half of what there should be
+        (14.8, 0.22, True, True),  # half of the squared error of a blank picture, at 14.9 dB, is left
+        (15.0, 0.22, False, True),
+        (17.8, 0.22, False, True),
         (16.0, 0.22, False, True),
         (19.0, 0.05, False, True),  # better than what needs no learning
         (20.5, 0.22, False, False),
@@ -270,4 +274,6 @@ def test_a_student_as_good_as_the_silhouette_is_not_below_it():
 
 def test_a_tiny_object_needs_more_than_the_background():
     assert metrics.is_collapsed(25.6, 25.0, 33.0, 0.3, 0.01) and metrics.is_far(30.0, 25.0, 33.0)
+    # Of a blank picture's squared error a quarter is left 6 dB above it.
+    assert metrics.is_far(30.9, 25.0, 45.0) and not metrics.is_far(31.1, 25.0, 45.0)
     assert not metrics.is_far(40.0, 12.0, 45.0), "an object of one colour: the silhouette is hard to beat"

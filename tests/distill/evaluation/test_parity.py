@@ -135,6 +135,9 @@ def test_what_is_recorded_is_not_timed_again(setup):
     assert len(clock.calls) == 5
     measured(made, clock, identity="two", burn_in=3, fresh=True)
     assert len(clock.calls) == 7
+    made[1].views.cameras.cx[3] += 1
+    measured(made, clock, identity="two", burn_in=3)
+    assert len(clock.calls) == 9
 
 
 STATS = {
@@ -171,10 +174,12 @@ def test_without_either_the_teacher_is_empty(setup):
 def test_statistics_of_another_size_say_nothing_of_speed(setup, tmp_path, caplog):
     setup()
     (tmp_path / "outputs/render_stats.json").write_text(json.dumps(STATS))
-    with caplog.at_level(logging.WARNING):
-        found = exported_figures(tmp_path / "outputs", SIZE * 2)
-    assert found == {"size_mib": 1.0, "source": "render_stats.json, size alone"}
-    assert f"is of {SIZE}x{SIZE}" in caplog.text
+    for width in (SIZE * 2, SIZE // 2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            found = exported_figures(tmp_path / "outputs", width)
+        assert found == {"size_mib": 1.0, "source": "render_stats.json, size alone"}
+        assert f"is of {SIZE}x{SIZE}" in caplog.text
     assert exported_figures(None, SIZE) == {}
 
 

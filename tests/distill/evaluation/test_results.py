@@ -10,6 +10,7 @@ from distill.evaluation.results import (
     judged_row,
     overall_gpu,
     summarize,
+    verdict,
 )
 from tests.distill.evaluation.disc import FixedLpips, blank, make_views, read_csv, run, the_teacher, with_noise
 
@@ -68,6 +69,12 @@ def test_gpu_figures_reach_the_csv(setup, monkeypatch):
     assert "GPU peak 1.25 GiB, mean power 322 W" in result.summary_text()
 
 
+def test_the_table_s_lpips_is_vggs(setup, monkeypatch):
+    monkeypatch.setattr(metrics.Lpips, "load", lambda net, device: FixedLpips() if net == "vgg" else None)
+    result, _ = run(blank, make_views(), setup, lpips=["vgg", "alex"])
+    assert result.summary_text().splitlines()[1].split()[5] == "0.2500"
+
+
 def test_summary_is_a_table_a_person_can_read(setup):
     views = make_views()
     result, _ = run(with_noise(views, lambda i: 0.2), views, setup)
@@ -96,6 +103,16 @@ def test_power_is_a_mean_over_time_and_memory_the_most():
     parts = [(GpuFigures(2.0, 100.0), 3.0), (GpuFigures(3.0, None), 9.0), (GpuFigures(None, 300.0), 1.0)]
     assert overall_gpu(parts) == GpuFigures(3.0, 150.0)
     assert overall_gpu(parts[1:2]) == GpuFigures(3.0, None) and overall_gpu([]) == GpuFigures(None, None)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "place"),
+    [(9.4, "below that of"), (9.6, "within 0.5 dB of"), (10.4, "within 0.5 dB of"), (12.0, "2.00 dB above")],
+)
+def test_the_evidence_says_how_far_a_collapsed_student_is_from_a_blank_picture(psnr, place):
+    row = {"split": "holdout", "reference": "teacher", "psnr": psnr, "psnr_blank": 10.0, "psnr_silhouette": 13.0}
+    collapsed, evidence = verdict([row | {"alpha_mean": 0.01, "coverage": 0.3, "collapsed": "COLLAPSED"}])
+    assert collapsed and f"PSNR {psnr:.2f} dB against the teacher is {place} a blank image (10.00 dB)" in evidence
 
 
 def test_a_split_s_flicker_is_of_frames_whose_neighbour_is_in_it_too():

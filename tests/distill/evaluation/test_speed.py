@@ -73,6 +73,19 @@ def test_burn_in_goes_round_where_frames_are_few():
     assert timer.rendered == [7, 7, 7, 7]
 
 
+def test_unasked_three_frames_are_not_timed_and_none_is_begun_after_half_a_minute():
+    timer = Timer(*[9.9] * 10)
+    assert measured(timer, range(24), watts=(None, None)).frames == 4  # begun at 0, 9.9, 19.8 and 29.7 s
+    assert timer.rendered == [0, 1, 2, 0, 1, 2, 3]
+
+
+def test_the_peak_on_the_gpu_is_that_of_the_timed_frames(monkeypatch):
+    timer = Timer(*[0.1] * 5)
+    monkeypatch.setattr("distill.evaluation.speed.reset_gpu_peak", lambda device: timer.rendered.append("peak"))
+    measured(timer, [0, 1], watts=(None, None))
+    assert timer.rendered == [0, 1, 0, "peak", 0, 1]
+
+
 def test_where_power_is_measured_frames_come_round_until_the_reading_has_settled_and_then_for_three_seconds():
     timer = Timer(*[0.5] * 20)
     speed = measured(timer, [0, 1, 2, 3], burn_in=1)

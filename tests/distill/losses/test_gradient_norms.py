@@ -46,3 +46,11 @@ def test_norms_are_means_over_the_steps_and_weights_are_those_of_now() -> None:
     assert ratios(2.0, 6.0, 4.0, scale=1024.0) == {"density": pytest.approx(4 * 2.0 / (2 * 2.8))}
     assert ratios(2.8, 9.0, 0.0) == {}
     assert ratios(2.8, float("inf"), 1.0) == {"density": pytest.approx(2.0 / (2 * 2.8))}
+
+
+def test_a_gradient_too_small_for_half_precision_has_its_norm_where_losses_are_scaled() -> None:
+    student = nn.Linear(1, 1, bias=False).half()
+    weight = student.weight.sum().float()
+    terms, weights = {"rgb": weight, "density": 1e-8 * weight}, {"rgb": 1.0, "density": 1.0}
+    assert GradientNorms().ratios(student, terms, weights) == {"density": 0.0}
+    assert GradientNorms().ratios(student, terms, weights, scale=2.0**12) == {"density": pytest.approx(1e-8, rel=1e-2)}

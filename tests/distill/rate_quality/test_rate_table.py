@@ -48,6 +48,6 @@ def test_the_table_marks_the_front_and_the_plot_is_a_png(tmp_path):
     text = markdown([point("student", 1, 30.0, 28.0), point(".spz", 2, 29.0, 28.5)], "Title", "About.")
     assert text.startswith("# Title\n\nAbout. Bold:")
     line = next(line for line in text.splitlines() if line.startswith("| .spz"))
-    assert "| 29.00 |" in line and "| **28.50** |" in line and r"whole \| raw" in line
+    assert "| 29.00 |" in line and "| **28.50** | 0.8000 |" in line and r"whole \| raw" in line
     draw(POINTS, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

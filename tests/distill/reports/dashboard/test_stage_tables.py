@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from distill.reports.dashboard.run_files import Problems
 from distill.reports.dashboard.run_records import read_runs
-from distill.reports.dashboard.stage_tables import dashboard_markdown, stage_tables
+from distill.reports.dashboard.stage_tables import TITLES, dashboard_markdown, stage_tables
+from machine.files import write_csv
 from tests.distill.reports.dashboard.toy_runs import write_run
+from tests.program import csv_rows
 
 
 def _markdown(root) -> str:
@@ -43,3 +47,21 @@ def test_runs_measured_otherwise_do_not_compete(tmp_path) -> None:
 
 def test_no_runs(tmp_path) -> None:
     assert "No runs yet." in _markdown(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "title", "better"),
+    [
+        ("lpips_vgg", 0.25, "LPIPS-vgg", min), ("ssim", 0.5, "SSIM", max), ("avg_fps", 3.0, "FPS", max),
+        ("power_avg_w", 40.0, "power W", min), ("psnr_blank", 8.0, "gap to blank dB", min),
+    ],
+)  # fmt: skip
+def test_the_best_of_a_column_is_its_least_or_its_most(tmp_path, name, value, title, better) -> None:
+    for run, factor in (("low", 1), ("high", 1.5)):
+        path = write_run(tmp_path, run, 30.0, pictures=False) / "eval_step_001000.csv"
+        (row,) = csv_rows(path)
+        write_csv(path, [row | {name: value * factor}], row)
+    (table,) = stage_tables(read_runs(tmp_path, Problems(tmp_path)))
+    place = TITLES[2:].index(title)
+    best = [row.run.name for row in table.rows if row.cells[place].best]
+    assert best == ["low" if better is min else "high"]
