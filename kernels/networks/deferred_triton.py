@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.networks.deferred_numba import LEAST_ALPHA
 from kernels.networks.mlp_rows_triton import MAX_RAW, load_rows
 from kernels.networks.mlp_triton import (
     Network,
@@ -22,7 +23,7 @@ from kernels.triton_support import LEAST_DOT, launch_on, padded
 
 _PROGRAMS = 1056  # that take block after block of rays: eight on each of an H100's 132 multiprocessors
 _BACKWARD_PROGRAMS = 264  # whose sums of gradients are added up afterwards
-LEAST_ALPHA = tl.constexpr(1e-8)  # as in ``radiance_mlp``: a ray of less has features that fade out
+_LEAST_ALPHA = tl.constexpr(LEAST_ALPHA)
 
 
 @triton.jit
@@ -68,7 +69,7 @@ def _shade(
         ray = (first + tl.arange(0, BLOCK)).to(tl.int64)
         live = ray < count
         met = tl.load(alpha + ray, mask=live, other=0.0)
-        mean = load_rows(features, ray, live, GEOMETRY, GEOMETRY_PAD) / tl.maximum(met, LEAST_ALPHA)[:, None]
+        mean = load_rows(features, ray, live, GEOMETRY, GEOMETRY_PAD) / tl.maximum(met, _LEAST_ALPHA)[:, None]
         direction = load_rows(basis, ray, live, DIRECTION, DIRECTION_PAD).to(kind)
         logits, _ = run_color(mean, direction, of_color, COLOR, STYLE, PRECISION)
         channel = tl.arange(0, logits.shape[1])
@@ -89,7 +90,7 @@ def _shade_backward(
         ray = (first + tl.arange(0, BLOCK)).to(tl.int64)
         live = ray < count
         met = tl.load(alpha + ray, mask=live, other=0.0)
-        share = tl.maximum(met, LEAST_ALPHA)
+        share = tl.maximum(met, _LEAST_ALPHA)
         mean = load_rows(features, ray, live, GEOMETRY, GEOMETRY_PAD) / share[:, None]
         direction = load_rows(basis, ray, live, DIRECTION, DIRECTION_PAD).to(kind)
         logits, inputs = run_color(mean, direction, of_color, COLOR, STYLE, PRECISION)
@@ -101,7 +102,7 @@ def _shade_backward(
         grad, sums = color_gradient(grad, inputs, of_color, sums, COLOR, STYLE, PRECISION)
         grad = grad / share[:, None]
         # Where the divisor is alpha itself, the mean depends on it too.
-        through_mean = tl.where(met >= LEAST_ALPHA, tl.sum(grad * mean, 1), 0.0)
+        through_mean = tl.where(met >= _LEAST_ALPHA, tl.sum(grad * mean, 1), 0.0)
         tl.store(grad_alpha + ray, tl.sum(upstream * color, 1) - through_mean, mask=live)
         feature = tl.arange(0, GEOMETRY_PAD)
         places = grad_features + ray[:, None] * GEOMETRY + feature[None, :]

@@ -123,3 +123,14 @@ def test_rays_that_see_nothing_have_finite_gradients(kind) -> None:
     assert not rgb.any()
     rgb.sum().backward()
     assert channels.grad.isfinite().all() and alpha.grad.isfinite().all()
+
+
+def test_a_thin_ray_has_a_dense_ones_colour(kind) -> None:
+    """Down to where its alpha is far less than pictures show: there a colour that faded would hide what it is of."""
+    features, directions = torch.randn(4, 5), normalize(torch.randn(4, 3), dim=1)
+    alphas = torch.tensor([0.5, 1e-3, 1e-5, 1e-7])[:, None]
+    for implementation in ("torch", "numba"):
+        student = student_of(kind, implementation)
+        colors = [student.rgb_of_rays(features * alpha, alpha.expand(4), directions) / alpha for alpha in alphas]
+        for color in colors[1:]:
+            torch.testing.assert_close(color, colors[0], rtol=1e-4, atol=1e-6)
