@@ -53,3 +53,17 @@ def test_no_cells_reach_nothing_and_all_reach_a_full_table():
     assert not reached_entries(np.zeros((9, 9, 9), np.uint8), RESOLUTION, LAYOUT, LAYOUT.scales).any()
     everywhere = reached_entries(np.ones((9, 9, 9), np.uint8), RESOLUTION, LAYOUT, LAYOUT.scales)
     assert everywhere[LAYOUT.offsets[2] :].all()
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(4.0, {0, 1, 2, 3}), (4 * (1 - 5e-6), {0, 1, 2, 3}), (3.0, {0, 1, 2})])
+def test_a_sample_that_lies_outside_of_its_cell_by_rounding_reads_what_is_reached(scale, expected):
+    """Vertices of x along an edge of eight cells, the second and third of which are occupied, from 1/8 to 3/8.
+
+    At a scale of 4 they begin where vertex 0 is just not read, at 0.5 + 0.5, and end where vertex 3 is, at 1.5 + 0.5,
+    or, of a scale a little smaller, just is not.
+    """
+    layout = HashLayout(levels=1, features=1, table_size=512, base_resolution=5, finest_resolution=5)
+    cells = np.zeros((8, 8, 8), np.uint8)
+    cells[1:3, 0, 0] = 1
+    reached = reached_entries(cells, 8, layout, np.array([scale], np.float32))[: 5**3].reshape(5, 5, 5)
+    assert set(reached.any((0, 1)).nonzero()[0].tolist()) == expected
