@@ -25,9 +25,9 @@ def gradients_and_weights(cells=400):
     return found
 
 
-def maps_of(gradients, weights):
-    products = GradientProducts(MATRICES, CPU)
-    products.add(gradients, torch.ones(len(gradients), len(MATRICES)))
+def maps_of(gradients, weights, matrices=MATRICES):
+    products = GradientProducts(matrices, CPU)
+    products.add(gradients, torch.ones(len(gradients), len(matrices)))
     return products.maps(weights)
 
 
@@ -59,6 +59,22 @@ def test_maps_are_small_integers_but_for_a_power_of_two_of_each_column():
     for each in maps.integers:
         lowest = np.bitwise_or.reduce(each, axis=0)
         assert lowest.all() and (np.abs(each) // (lowest & -lowest)).max() <= 15
+
+
+def test_rows_of_which_errors_cost_very_differently_are_all_in_the_map():
+    """Errors of the first cost 64 times as much as of the last: its column is the smallest by as much."""
+    sizes = torch.tensor([64.0, 16.0, 4.0, 1.0])
+    maps = maps_of(torch.diag(sizes), torch.diag(1 / sizes), ((4, 1),))
+    costs = maps.slopes(torch.diag(sizes)).square().sum(0)
+    assert costs.max() / costs.min() < 1.2
+
+
+def test_a_map_of_few_bits_that_could_not_be_undone_leaves_weights_as_they_are():
+    """Errors along (1, 1) cost next to nothing: both columns of the map lie along it, and differ by less than a bit."""
+    across, along = torch.tensor([1.0, -1.0]), torch.tensor([1.0, 1.0])
+    weights = torch.stack([0.68 * across + 103.8 * along, -0.367 * across + 48 * along])
+    (rows, _) = maps_of(across[None], weights, ((2, 1),)).integers
+    assert rows.tolist() == [[1, 0], [0, 1]]
 
 
 def test_where_nothing_is_known_weights_stay_in_shape():
