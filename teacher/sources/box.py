@@ -107,8 +107,8 @@ def find_strays(gaussians: Gaussians, box: SceneBox) -> Strays | None:
         return None
     some = gaussians[kept[:: max(1, len(kept) // _SAMPLE)]]
     reach = 2 * some.covariances().diagonal(dim1=1, dim2=2).sqrt()
-    lower = _weighted_quantile(some.means - reach, some.opacities, (1 - _CORE) / 2)
-    upper = _weighted_quantile(some.means + reach, some.opacities, (1 + _CORE) / 2)
+    lower = weighted_quantile(some.means - reach, some.opacities, (1 - _CORE) / 2)
+    upper = weighted_quantile(some.means + reach, some.opacities, (1 + _CORE) / 2)
     core = (upper - lower).max()
     if width <= _STRAY_WIDTHS * core:
         return None
@@ -143,8 +143,12 @@ def outlier_words(gaussians: Gaussians) -> str:
     )
 
 
-def _weighted_quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
-    """(3,) per column of (N, 3): the least value that, with all below it, holds a share of the weight."""
+def weighted_quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
+    """(C,) per column of (N, C): the least value that, with all below it, holds a share of the weight.
+
+    Args:
+        weights: (N,) of the rows, above 0.
+    """
     values, order = values.sort(dim=0)
     sums = weights.double()[order].cumsum(dim=0)
     index = (sums < share * sums[-1]).sum(dim=0, keepdim=True).clamp(max=len(values) - 1)

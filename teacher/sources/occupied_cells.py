@@ -16,6 +16,7 @@ from scene.cells import CellGrid
 from scene.rays import SceneBox, pixel_width, project
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
+from teacher.sources.box import weighted_quantile
 from teacher.views.teacher_views import TeacherViews
 
 _DEPTH_VOTES = 3  # views that must see through a cell before depth empties it
@@ -61,9 +62,8 @@ def opacity_scale(gaussians: Gaussians | None) -> float:
     """
     if gaussians is None or not len(gaussians):
         return 1.0
-    opacities = gaussians.opacities.double().sort().values
-    sums = opacities.cumsum(0)
-    return min(1.0, 2 * opacities[(sums < sums[-1] / 2).sum()].item())
+    opacities = gaussians.opacities.double()
+    return min(1.0, 2 * weighted_quantile(opacities[:, None], opacities, 0.5).item())
 
 
 def statistics_of_gaussians(gaussians: Gaussians, grid: CellGrid) -> CellStatistics:

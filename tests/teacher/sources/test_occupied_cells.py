@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scene.cells import CellGrid
-from scene.rays import SceneBox, image_rays, intersect_box
+from scene.rays import SceneBox, image_rays, intersect_box, project
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing
 from teacher.sources.occupied_cells import (
@@ -93,6 +93,24 @@ def test_carving_loses_nothing_of_a_block_and_most_of_the_rest(look_at, camera, 
     solid = cells_of_blocks(BLOCK, grid)
     assert not (solid & ~kept).any()
     assert (kept & ~solid).sum() < 0.3 * (~solid).sum()
+
+
+@pytest.mark.parametrize(("target", "side", "focal"), [((0.0, 0.0, 0.0), 160, 39.0), ((2.5, 1.0, 0.0), 240, 16.0)])
+def test_a_cell_near_a_camera_stays_for_any_of_its_corners(look_at, target, side, focal):
+    """A single cell, as far away as its diagonal is long, on a camera's axis and far beside it; views of which a
+    corner's pixel alone is covered.
+    """
+    corners = torch.tensor([[x, y, z] for x in (-0.999, 0.999) for y in (-0.999, 0.999) for z in (-0.999, 0.999)])
+    cameras = look_at(orbit(6, distance=3.46), target, width=side, height=side, focal=focal)
+    views = views_of(BLOCK, cameras)
+    for frame in range(len(cameras)):
+        views.holdout[:] = torch.arange(len(cameras)) != frame
+        row, col, _, _ = project(cameras, frame, corners)
+        shown = (torch.stack([row, col]) >= 0).all(0) & (torch.stack([row, col]) < side).all(0)
+        for pixel in zip(row[shown].long(), col[shown].long(), strict=True):
+            views.coverage[frame] = 0
+            views.coverage[frame][pixel] = 255
+            assert cells_of_views(views, make_grid(1)).all()
 
 
 def test_depth_empties_a_pit_that_no_silhouette_shows(look_at):
@@ -246,7 +264,10 @@ def test_what_is_drawn_wider_is_in_the_cells_that_it_is_drawn_in():
 @pytest.mark.parametrize(
     ("opacities", "scale"),
     # In order they sum up to 0.05, 0.1, 0.15, 0.2, 0.4: half of it is reached by the fourth.
-    [((0.2, 0.05, 0.05, 0.05, 0.05), 0.1), ((0.21, 0.05, 0.05, 0.05, 0.05), 0.42), ((0.6, 0.9), 1.0), ((), 1.0)],
+    [
+        *[((0.2, 0.05, 0.05, 0.05, 0.05), 0.1), ((0.21, 0.05, 0.05, 0.05, 0.05), 0.42), ((0.6, 0.9), 1.0), ((), 1.0)],
+        ((0.25, 0.5, 0.25), 0.5),  # numbers whose logarithms of odds are exact to the last bit: half is just reached
+    ],
 )
 def test_a_scene_is_as_faint_as_the_gaussians_that_hold_half_of_its_opacity(opacities, scale):
     count = len(opacities)
