@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,9 +23,8 @@ HASH = ("student.levels=2", "student.hidden_width=16")
 KILO = ("student={kind: kilo_uniform, grid: [2, 1, 2], hidden_width: 16, density_layers: 1, frequencies: 2}",)
 SEEN = "student.planes=[4,8]", "student.density_degree=2"
 HASH_SEEN, KILO_SEEN = (*HASH, *SEEN), (KILO[0][:-1] + ", density_degree: 1}",)
-COMPACT = f"compact.target_mib={8000 / MIB}", "compact.share=0.8", "compact.round_every=2", "train.max_seconds=null"
+COMPACT = f"compact.target_mib={8000 / MIB}", "compact.share=0.9", "compact.round_every=2", "train.max_seconds=null"
 HASH_DEFERRED, KILO_DEFERRED = ((*student, "student.shading=deferred") for student in (HASH, KILO))
-IDS = "hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"
 
 
 @pytest.fixture(scope="module")
@@ -78,38 +78,43 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
             assert 0.05 < (moved == 0).float().mean() < 1
 
 
+@pytest.fixture(
+    scope="module",
+    params=[(HASH_SEEN, 38), (KILO_SEEN, 48), (HASH_DEFERRED, 44), (KILO_DEFERRED, 44)],
+    ids=["hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"],
+)
+def quickstart(config_path, request):
+    """Three steps as the quickstart trains: float16, a depth term, rays that end where the teacher's do.
+
+    Settings, the trainer, losses, what the second step launched, where the grid stays, and how much that may be.
+    """
+    student, most = request.param
+    more = (*SMALL, *student, "train.precision=float16", "loss.depth={weight: 0.1}", "render.sampling=auto")
+    more += ("train.lr_common=0.02", "loss.alpha={weight: 0.1}", "occupancy.update_every=2")
+    trainer, losses = trained(config_path, "triton", more, steps=1)
+    with LaunchCount() as count:
+        second = trainer.take_step()
+    losses += [second.loss.item(), trainer.take_step().loss.item()]
+    return SimpleNamespace(settings=more, trainer=trainer, losses=losses, count=count, most=most)
+
+
 @needs_triton
 @pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
-@pytest.mark.parametrize("student", [HASH_SEEN, KILO_SEEN, HASH_DEFERRED, KILO_DEFERRED], ids=IDS)
-def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, monkeypatch, student) -> None:
+def test_a_step_takes_few_launches(quickstart) -> None:
+    assert quickstart.count.total <= quickstart.most, quickstart.count.launches
+
+
+@needs_triton
+@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
+def test_a_recorded_step_launches_on_triton_what_any_other_does(config_path, monkeypatch, quickstart) -> None:
     monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
-    more = (*SMALL, *student, "train.precision=float16", "loss.alpha={weight: 0.1}", "occupancy.update_every=2")
-    plain, expected = trained(config_path, "triton", more, steps=3)
     made, _ = fake_cuda_graphs.install(monkeypatch)
-    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=3)
+    trainer, found = trained(config_path, "triton", (*quickstart.settings, "train.cuda_graphs=true"), steps=3)
     assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [2]
-    assert found == pytest.approx(expected, rel=1e-5)
-    ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()
+    assert found == pytest.approx(quickstart.losses, rel=1e-5)
+    ours, theirs = (each.model.student.state_dict() for each in (trainer, quickstart.trainer))
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-5)
-
-
-@needs_triton
-@pytest.mark.skipif(GPU, reason="looks into Triton's interpreter")
-@pytest.mark.parametrize(
-    ("student", "most"),
-    [(HASH_SEEN, 38), (KILO_SEEN, 48), (HASH_DEFERRED, 44), (KILO_DEFERRED, 44)],
-    ids=IDS,
-)
-def test_a_step_takes_few_launches(config_path, student, most) -> None:
-    """As the quickstart trains: float16, a depth term, rays that end where the teacher's do."""
-    more = (*SMALL, *student, "train.precision=float16", "loss.depth={weight: 0.1}", "render.sampling=auto")
-    more += ("train.lr_common=0.02", "occupancy.update_every=100")
-    trainer = trainer_of(config_path, *more, "kernels=triton", asynchronous=True)
-    trainer.take_step()
-    with LaunchCount() as count:
-        trainer.take_step()
-    assert count.total <= most, count.launches
 
 
 @needs_triton
@@ -156,10 +161,10 @@ def test_recorded_steps_train_rounded_weights_as_others_do(config_path, monkeypa
     """What follows from rounding is written where a recorded step reads: no graph is made anew."""
     monkeypatch.setattr("distill.training.step_graph.WARM_UP", 1)
     more = (*SMALL, *student, *COMPACT, "train.precision=float16", "train.max_steps=10", "occupancy.update_every=100")
-    plain, expected = trained(config_path, "triton", more, steps=5)
+    plain, expected = trained(config_path, "triton", more, steps=4)
     made, _ = fake_cuda_graphs.install(monkeypatch)
-    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=5)
-    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [4]
+    trainer, found = trained(config_path, "triton", (*more, "train.cuda_graphs=true"), steps=4)
+    assert trainer.step.graphs.refusal is None and [graph.replays for graph in made] == [3]
     assert trainer.compaction.figures()["bits_per_entry"] > 0
     assert found == pytest.approx(expected, rel=1e-3)
     ours, theirs = trainer.model.student.state_dict(), plain.model.student.state_dict()
