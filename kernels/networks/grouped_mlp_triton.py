@@ -63,13 +63,6 @@ def _piece(pieces):
 
 
 @triton.jit
-def _points(order, first, last, BLOCK: tl.constexpr):
-    place = first + tl.arange(0, BLOCK)
-    live = place < last
-    return tl.load(order + place, mask=live, other=0), live
-
-
-@triton.jit
 def axis_of(PADDED: tl.constexpr):
     """The coordinate that each channel of the encoding is made of."""
     channel = tl.arange(0, PADDED)
@@ -104,18 +97,23 @@ def encode(place, live, CHANNELS: tl.constexpr, PADDED: tl.constexpr, TYPE: tl.c
 
 
 @triton.jit
-def _encode(
-    x, harmonics, ray_index, point, live, HARMONICS: tl.constexpr, SEEN_ROW: tl.constexpr, CHANNELS: tl.constexpr,
-    PADDED: tl.constexpr, TYPE: tl.constexpr,
+def _encoded_points(
+    order, first, last, x, harmonics, ray_index, parameters, HARMONICS: tl.constexpr, SEEN_ROW: tl.constexpr,
+    NET: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    position: tl.constexpr = CHANNELS - HARMONICS
-    mask = live[:, None] & (tl.arange(0, PADDED) < position)[None, :]
-    place = tl.load(x + point[:, None] * 3 + axis_of(PADDED)[None, :], mask=mask, other=0.0).to(tl.float32)
-    encoded = encode(place, live, position, PADDED, TYPE)
+    """Points of a block, which of its places have one, and what their network takes, in its parameters' type."""
+    kind: tl.constexpr = parameters.dtype.element_ty
+    position: tl.constexpr = NET[0][0] - HARMONICS
+    block = first + tl.arange(0, BLOCK)
+    live = block < last
+    point = tl.load(order + block, mask=live, other=0)
+    mask = live[:, None] & (tl.arange(0, NET[1][0]) < position)[None, :]
+    place = tl.load(x + point[:, None] * 3 + axis_of(NET[1][0])[None, :], mask=mask, other=0.0).to(tl.float32)
+    encoded = encode(place, live, position, NET[1][0], kind)
     if HARMONICS > 0:
         ray = tl.load(ray_index + point, mask=live, other=0)
-        encoded += load_behind(harmonics, ray, live, 0, HARMONICS, SEEN_ROW, position, PADDED).to(TYPE)
-    return encoded
+        encoded += load_behind(harmonics, ray, live, 0, HARMONICS, SEEN_ROW, position, NET[1][0]).to(kind)
+    return point, live, encoded
 
 
 @triton.jit
@@ -127,9 +125,9 @@ def _density(
     cell, begin, end, row = _piece(pieces)
     weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
     for first in range(begin, end, BLOCK):
-        point, live = _points(order, first, end, BLOCK)
-        kind: tl.constexpr = parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, NET[0][0], NET[1][0], kind)
+        point, live, encoded = _encoded_points(
+            order, first, end, x, harmonics, ray_index, parameters, HARMONICS, SEEN_ROW, NET, BLOCK
+        )
         output, _ = run_network((encoded,), weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, NET[0][len(NET[0]) - 1] - 1)
 
@@ -147,9 +145,9 @@ def _radiance(
     output_pad: tl.constexpr = DENSITY[1][len(DENSITY[0]) - 1]
     of_color = load_color(color_parameters, output_pad, DIRECTION_PAD, GEOMETRY, GEOMETRY, COLOR, STYLE)
     for first in range(begin, end, BLOCK):
-        point, live = _points(order, first, end, BLOCK)
-        kind: tl.constexpr = density_parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, DENSITY[0][0], DENSITY[1][0], kind)
+        point, live, encoded = _encoded_points(
+            order, first, end, x, harmonics, ray_index, density_parameters, HARMONICS, SEEN_ROW, DENSITY, BLOCK
+        )
         output, _ = run_network((encoded,), of_density, DENSITY, STYLE, PRECISION)
         store_density(output, density, point, live, GEOMETRY)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
@@ -172,9 +170,9 @@ def _radiance_backward(
     of_color = load_color(color_parameters, output_pad, DIRECTION_PAD, GEOMETRY, GEOMETRY, COLOR, STYLE)
     density_sums, color_sums = zeros_like(of_density), zeros_like(of_color)
     for first in range(begin, end, BLOCK):
-        point, live = _points(order, first, end, BLOCK)
-        kind: tl.constexpr = density_parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, DENSITY[0][0], DENSITY[1][0], kind)
+        point, live, encoded = _encoded_points(
+            order, first, end, x, harmonics, ray_index, density_parameters, HARMONICS, SEEN_ROW, DENSITY, BLOCK
+        )
         output, density_inputs = run_network((encoded,), of_density, DENSITY, STYLE, PRECISION)
         direction = load_directions(basis, ray_index, point, live, DIRECTION, DIRECTION_PAD, encoded.dtype)
         _, color_inputs = run_color(output, direction, of_color, COLOR, STYLE, PRECISION)
@@ -198,9 +196,9 @@ def _geometry(
     weights = load_density(parameters + cell * NET[2][len(NET[0]) - 1], NET, STYLE)
     features: tl.constexpr = NET[0][len(NET[0]) - 1] - 1
     for first in range(begin, end, BLOCK):
-        point, live = _points(order, first, end, BLOCK)
-        kind: tl.constexpr = parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, NET[0][0], NET[1][0], kind)
+        point, live, encoded = _encoded_points(
+            order, first, end, x, harmonics, ray_index, parameters, HARMONICS, SEEN_ROW, NET, BLOCK
+        )
         output, _ = run_network((encoded,), weights, NET, STYLE, PRECISION)
         store_density(output, density, point, live, features)
         store_geometry(output, geometry, point, live, features, features)
@@ -218,9 +216,9 @@ def _geometry_backward(
     output_pad: tl.constexpr = NET[1][len(NET[0]) - 1]
     sums = zeros_like(weights)
     for first in range(begin, end, BLOCK):
-        point, live = _points(order, first, end, BLOCK)
-        kind: tl.constexpr = parameters.dtype.element_ty
-        encoded = _encode(x, harmonics, ray_index, point, live, HARMONICS, SEEN_ROW, NET[0][0], NET[1][0], kind)
+        point, live, encoded = _encoded_points(
+            order, first, end, x, harmonics, ray_index, parameters, HARMONICS, SEEN_ROW, NET, BLOCK
+        )
         _, inputs = run_network((encoded,), weights, NET, STYLE, PRECISION)
         grad = output_gradient(grad_density, grad_geometry, density, point, live, features, features, output_pad)
         _, sums = network_gradient(grad, inputs, weights, sums, NET, STYLE, PRECISION)
@@ -327,11 +325,10 @@ class GroupedGeometryTriton(torch.autograd.Function):
         cells = len(spare)
         total = parameters.new_zeros(cells + ctx.spares, parameters.shape[1], dtype=torch.float32)
         if len(pieces):
-            launch = {"num_stages": 1} | backward_block_of([ctx.net])
             with launch_on(spare.device):
                 _geometry_backward[(len(pieces),)](
                     *inputs, density, grad_density.contiguous(), grad_geometry.contiguous(), total,
-                    **ctx.options, **launch,
+                    **ctx.options, num_stages=1, **backward_block_of([ctx.net]),
                 )  # fmt: skip
                 if ctx.spares:
                     _add_spares(total, spare)
