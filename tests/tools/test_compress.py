@@ -21,6 +21,7 @@ from tools.export import main as export
 from tools.render_path import main as film
 
 QUICKLY = ("--set", "compact.max_steps=30", "--set", "compact.round_every=20")
+OF_ANY_STUDENT = pytest.mark.parametrize("toy", ["hash_grid"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["hash_grid", "kilo_uniform"])
@@ -77,6 +78,7 @@ def test_the_file_that_a_run_ended_with_is_not_replaced(tmp_path, capsys):
     assert own.read_bytes() == before and is_compact(other)
 
 
+@OF_ANY_STUDENT
 def test_compiling_does_not_count_as_time(toy, tmp_path, monkeypatch):
     step, taken = TrainingStep.__call__, []
 
@@ -135,6 +137,7 @@ def test_a_student_that_was_trained_beside_a_projector_is_compressed(tmp_path, c
     assert f"{made}: " in capsys.readouterr().out
 
 
+@OF_ANY_STUDENT
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -151,12 +154,14 @@ def test_what_cannot_be_is_one_message(toy, more, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@OF_ANY_STUDENT
 def test_a_size_is_called_what_it_was_asked_for_by(toy):
     config = load_config(toy / "toy.yaml", QUICKLY[1::2], toy)
     with pytest.raises(InputError, match="--sizes: size: found 0.0001 MiB, expected more than 0.00"):
         compress(config, toy, Wanted(0.0001, option="--sizes"))
 
 
+@OF_ANY_STUDENT
 def test_a_compact_file_is_not_trained_on_nor_compressed_again(toy, capsys, tmp_path):
     path = tmp_path / "a.lrd"
     assert main(arguments(toy, *QUICKLY, "--target-mib", "0.02", "--file", str(path))) == 0
