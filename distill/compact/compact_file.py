@@ -14,6 +14,7 @@ from pydantic import Field
 from distill.compact.coding import decode_mask, decode_parts, encode_mask, encode_parts
 from distill.compact.container import FIELD, packed_container, read_container
 from distill.compact.parts import Integers, Part, parts_of, scales_of
+from distill.rendering.occupancy import UNSEEN
 from kernels.coding.range_coding import DECISIONS_PER_BYTE
 from machine.weights_files import restoring
 from scene.cells import CellGrid
@@ -33,7 +34,6 @@ MAX_CELLS = 1 << 28
 """Most cells of an occupancy grid in one."""
 _Coordinate = Annotated[float, Field(ge=-1e12, le=1e12)]
 _Corner = Annotated[tuple[_Coordinate, _Coordinate, _Coordinate], FromList]
-_UNSEEN = -1.0  # remembered density of cells that no refresh has looked into
 
 
 class _Box(Section):
@@ -115,7 +115,7 @@ def load_compact(path: Path, device: torch.device | str) -> dict[str, Any]:
         for (name, parameter), part, integers in zip(student.named_parameters(), parts, content, strict=True):
             weights[name] = torch.from_numpy(integers.weights(part)).view(parameter.shape)
     occupied = torch.from_numpy(cells).to(device)
-    masks = {"teacher": occupied, "occupied": occupied, "remembered": torch.full(shape, _UNSEEN, device=device)}
+    masks = {"teacher": occupied, "occupied": occupied, "remembered": torch.full(shape, UNSEEN, device=device)}
     weights = {name: values.to(device) for name, values in weights.items()}
     student = {"kind": header.student.kind, "settings": header.student.model_dump(exclude={"kind"})}
     return {

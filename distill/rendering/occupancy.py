@@ -21,7 +21,8 @@ LEAST_FRACTION = 0.01
 MAX_REFRESHED_CELLS = 1 << 17
 MAX_GIB = 4.0
 _BYTES_PER_CELL = 8  # two masks and a density that are kept, two more masks during a refresh
-_UNSEEN = -1.0  # remembered density of a cell that no refresh has looked into yet; such cells stay as they are
+UNSEEN = -1.0
+"""Remembered density of a cell that no refresh has looked into yet; such cells stay as they are."""
 
 
 class OccupancyGrid(nn.Module):
@@ -61,7 +62,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("refusals", torch.zeros((), dtype=torch.int64), persistent=False)
         self.register_buffer("teacher", torch.ones(self.shape, dtype=torch.uint8))
         self.register_buffer("occupied", torch.ones(self.shape, dtype=torch.uint8))
-        self.register_buffer("remembered", torch.full(self.shape, _UNSEEN))
+        self.register_buffer("remembered", torch.full(self.shape, UNSEEN))
         self._forget()
 
     @property
