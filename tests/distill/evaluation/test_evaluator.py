@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from distill.evaluation.evaluator import teacher_psnr
+from distill.evaluation.frame_metrics import References
 from scene.images import PSNR_CAP_DB
 from settings.errors import InputError
 from tests.distill.evaluation.disc import (
     GREY,
     SIDE,
+    WHITE,
     blank,
     make_frame,
     make_views,
@@ -47,6 +50,30 @@ def test_a_teacher_has_a_psnr_unless_it_is_the_images_themselves(setup, kind, is
     against_teacher, against_truth = run(the_teacher(views), views, with_kind)[0].rows[:2]
     assert against_teacher["psnr_teacher"] is None
     assert (against_truth["psnr_teacher"] is not None) == is_known
+
+
+def test_a_teachers_own_psnr_is_the_mean_of_four_of_the_frames_that_are_measured(setup):
+    views, (config, _) = make_views(), setup()
+    for index in range(10):  # a block of white of another size in each
+        views.ground_truth[index, : index + 1, :, :] = 255
+    references = References(views, ("ground_truth",), WHITE, {})
+    each = [references.teacher_psnr(index) for index in (0, 2, 5, 7)]
+    assert len(set(each)) == 4 and teacher_psnr(views, config) == pytest.approx(np.mean(each))
+
+
+def test_pixels_that_are_no_numbers_are_black_or_white_and_told_of(setup, caplog):
+    views = make_views()
+
+    def broken(i, background):
+        frame = the_teacher(views)(i, background)
+        if i in (2, 7):
+            frame.rgb[0, 0] = torch.tensor([math.nan, math.inf, -math.inf])  # white, in the teacher's
+        return frame
+
+    result, _ = run(broken, views, setup, reference="teacher")
+    assert "2 of 10 renders have NaN or infinite pixels, measured as black or white" in caplog.text
+    psnr = {row["frame"]: row["psnr"] for row in result.frame_rows}
+    assert psnr[2] == psnr[7] == pytest.approx(-10 * math.log10(2 / (3 * SIDE**2))) and psnr[3] == PSNR_CAP_DB
 
 
 def test_figures_are_means_of_per_frame_figures(setup):
