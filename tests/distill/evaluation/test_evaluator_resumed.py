@@ -38,14 +38,16 @@ def test_a_second_run_measures_nothing_and_writes_the_same_bytes(setup):
     assert asked == [0, *range(FRAMES)]
 
 
-@pytest.mark.parametrize("change", ["identity", "reference image", "background", "camera"])
-def test_what_was_measured_otherwise_is_measured_again(setup, change):
+@pytest.mark.parametrize("change", ["identity", "program", "reference image", "background", "camera"])
+def test_what_was_measured_otherwise_is_measured_again(setup, monkeypatch, change):
     views = make_views()
     render, asked = counting(with_noise(views, lambda i: 0.1))
     config, folder = setup()
     evaluate(render, views, config, 20000, folder, CPU, identity="one")
     asked.clear()
     again = range(FRAMES)
+    if change == "program":
+        monkeypatch.setattr(evaluator, "code_digest", lambda: "another")
     if change == "background":
         config, _ = setup(background="black")
     if change == "reference image":  # that of frame 3, which has a part in frame 4's flicker

@@ -123,7 +123,7 @@ def test_the_table_is_one_a_person_can_read(setup):
     assert lines[-1].startswith("student: measured on ")
 
 
-def test_what_is_recorded_is_not_timed_again(setup):
+def test_what_is_recorded_is_not_timed_again(setup, monkeypatch):
     made, clock = setup(), Clock()
     measured(made, clock)
     before = parity_csv(made[3], 300).read_bytes()
@@ -138,6 +138,9 @@ def test_what_is_recorded_is_not_timed_again(setup):
     made[1].views.cameras.cx[3] += 1
     measured(made, clock, identity="two", burn_in=3)
     assert len(clock.calls) == 9
+    monkeypatch.setattr("distill.evaluation.parity.code_digest", lambda: "another program")
+    measured(made, clock, identity="two", burn_in=3)
+    assert len(clock.calls) == 11
 
 
 STATS = {

@@ -62,8 +62,11 @@ def test_gpu_figures_reach_the_csv(setup, monkeypatch):
         mean_power_w = lambda self: 321.5  # noqa: E731
 
     monkeypatch.setattr(evaluator, "GpuMonitor", Monitor)
+    began, rendered = [], []
     monkeypatch.setattr(evaluator, "gpu_mem_gib", lambda device: 1.25)
-    result, folder = run(blank, make_views(), setup)
+    monkeypatch.setattr(evaluator, "reset_gpu_peak", lambda device: began.append(len(rendered)))
+    result, folder = run(lambda i, color: rendered.append(i) or blank(i, color), make_views(), setup)
+    assert began == [1], "the peak is that of all frames but the one that is not timed"
     _, rows = read_csv(folder.eval_csv(20000))
     assert {(float(row["gpu_peak_gib"]), float(row["power_avg_w"])) for row in rows} == {(1.25, 321.5)}
     assert "GPU peak 1.25 GiB, mean power 322 W" in result.summary_text()
