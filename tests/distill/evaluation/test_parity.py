@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distill.evaluation.parity import FIGURES, PARITY_COLUMNS, exported_figures, measure_parity, parity_csv
+from distill.evaluation.parity import FIGURES, PARITY_COLUMNS, exported_figures, measure_parity, parity_csv, ratios
 from distill.evaluation.speed import Speed
 from distill.model.model import build_model
 from machine.run_folder import RunFolder
@@ -141,6 +141,12 @@ def test_what_is_recorded_is_not_timed_again(setup, monkeypatch):
     monkeypatch.setattr("distill.evaluation.parity.code_digest", lambda: "another program")
     measured(made, clock, identity="two", burn_in=3)
     assert len(clock.calls) == 11
+
+
+def test_there_is_no_ratio_to_nothing():
+    """A teacher may take no memory beside what others hold."""
+    assert set(ratios(dict.fromkeys(FIGURES, 1.0), dict.fromkeys(FIGURES, 0.0)).values()) == {None}
+    assert ratios(dict.fromkeys(FIGURES, 1.0), dict.fromkeys(FIGURES, 2.0))["gpu_peak_gib"] == 0.5
 
 
 STATS = {
